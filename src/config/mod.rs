@@ -1,0 +1,1 @@
+//! Files to `Config`, or every problem at once; never connects.

@@ -1,0 +1,1 @@
+//! A throwaway PostgreSQL with the learning platform's data, aged.

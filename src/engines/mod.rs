@@ -1,0 +1,2 @@
+//! How to talk to a server; knows no kind.
+pub mod postgres;

@@ -1,0 +1,1 @@
+//! Carries steps out; knows no kind.

@@ -1,0 +1,2 @@
+//! What can be done. `ls` is the feature list.
+pub mod postgres;

@@ -1,0 +1,19 @@
+//! `maint` looks after databases: it decides from evidence, does the least
+//! that helps, and records what changed.
+//!
+//! The modules are the rooms a run passes through, in this order; a room
+//! uses only rooms above it (`tests/it/layers.rs` enforces that).
+//! `ARCHITECTURE.md` says what each one is for and what it deliberately
+//! leaves to others.
+
+pub mod values;
+pub mod engines;
+pub mod plan;
+pub mod kinds;
+pub mod config;
+pub mod history;
+pub mod execute;
+pub mod report;
+pub mod pipeline;
+pub mod demo;
+pub mod cli;

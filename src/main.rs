@@ -1,0 +1,3 @@
+//! Parse, call, map to an exit code.
+
+fn main() {}

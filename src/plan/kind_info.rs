@@ -1,0 +1,19 @@
+use schemars::Schema;
+use serde_json::Value;
+
+use crate::values::Engine;
+
+/// What configuration needs to know of a kind, without building one.
+#[derive(Clone, Copy)]
+pub struct KindInfo {
+    /// The word written after `kind:`.
+    pub name: &'static str,
+    /// The engine whose targets this kind works on.
+    pub engine: Engine,
+    /// One line for help texts.
+    pub summary: &'static str,
+    /// JSON Schema of the kind's `options:`.
+    pub options_schema: fn() -> Schema,
+    /// Whether the options build the kind; the message says what is wrong.
+    pub check_options: fn(&Value) -> Result<(), String>,
+}

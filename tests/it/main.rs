@@ -1,0 +1,1 @@
+//! Everything that needs more than one room: one binary, real servers.
