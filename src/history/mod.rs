@@ -1,1 +1,5 @@
 //! What ran, and what was learned from it.
+
+mod record;
+
+pub use record::{Baseline, LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};

@@ -1,0 +1,171 @@
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::plan::Finding;
+
+/// How a run stands or ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RunStatus {
+    /// Still at work, or its process died and nobody has looked since.
+    Running,
+    /// Every step succeeded, or there was nothing to do.
+    Succeeded,
+    /// Ran out of window or budget; the rest is carried over.
+    Incomplete,
+    /// Some steps failed.
+    Partial,
+    /// Nothing could be done, or every step failed.
+    Failed,
+    /// Not started: somebody else holds it, or it is outside its window.
+    Skipped,
+    /// Stopped by a signal or by `maint cancel`.
+    Cancelled,
+    /// The process died; recorded by the next one.
+    Interrupted,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StepStatus {
+    /// Still at work, or its process died.
+    Running,
+    /// Done.
+    Succeeded,
+    /// Tried and given up; `error` says why.
+    Failed,
+    /// Not needed any more, or not possible now; `error` says why.
+    Skipped,
+    /// No time was left; comes first next time.
+    Deferred,
+    /// Stopped half-way, and cleaned up.
+    Cancelled,
+}
+
+/// What set a run off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trigger {
+    /// A tick of the scheduler, at its time.
+    Schedule,
+    /// A person.
+    Manual,
+    /// An occurrence that was due while nobody was there to run it.
+    CatchUp,
+}
+
+/// Somebody held a lock that a step needed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LockWait {
+    /// Which attempt of the step was waiting, from 1.
+    pub attempt: u32,
+    /// Process id of the session in the way.
+    pub blocker_pid: i32,
+    /// Role of the session in the way.
+    pub blocker_user: String,
+    /// Its `application_name`; empty where it gave none.
+    pub blocker_application: String,
+    /// Its state: `active`, `idle in transaction`, …
+    pub blocker_state: String,
+    /// Age of its current or last query when it was seen, in milliseconds.
+    pub blocker_query_age_ms: i64,
+    /// Age of its transaction when it was seen, in milliseconds.
+    pub blocker_transaction_age_ms: i64,
+    /// How long the step waited for it, in milliseconds.
+    pub waited_ms: i64,
+}
+
+/// One step as carried out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StepRecord {
+    /// Place in the plan, from 1.
+    pub seq: u32,
+    /// What was worked on, quoted where SQL would need it.
+    pub object: String,
+    /// What was done: `reindex`, `vacuum`, `analyze`, `drop_leftover`, …
+    pub action: String,
+    /// How it ended.
+    pub status: StepStatus,
+    /// Why the plan contained it.
+    pub reason: String,
+    /// The statements, separated by `; `.
+    pub statement: String,
+    /// Rows touched, where the server says so.
+    pub rows: Option<i64>,
+    /// Size of the object before, in bytes.
+    pub bytes_before: Option<i64>,
+    /// Size of the object afterwards, in bytes.
+    pub bytes_after: Option<i64>,
+    /// Start of the first attempt; absent where the step never started.
+    pub started_at: Option<DateTime<Utc>>,
+    /// From the first attempt to the end of the last, in milliseconds.
+    pub duration_ms: i64,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// Why it did not succeed.
+    pub error: Option<String>,
+    /// Who was in the way.
+    pub lock_waits: Vec<LockWait>,
+}
+
+/// One plan carried out and recorded. Its JSON is a contract.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RunRecord {
+    /// UUIDv7: sorts by start.
+    pub id: Uuid,
+    /// Name of the task.
+    pub task: String,
+    /// Kind of the task.
+    pub kind: String,
+    /// Name of the target.
+    pub target: String,
+    /// What set it off.
+    pub trigger: Trigger,
+    /// How it stands or ended.
+    pub status: RunStatus,
+    /// The occurrence it stands for.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// From start to end, in milliseconds.
+    pub duration_ms: i64,
+    /// Time spent reading facts, in milliseconds.
+    pub inspect_ms: i64,
+    /// Sum over the steps.
+    pub rows: i64,
+    /// Sum over the steps that measured both sizes.
+    pub bytes_before: i64,
+    /// Sum over the steps that measured both sizes.
+    pub bytes_after: i64,
+    /// Why the run as a whole could not do its work.
+    pub error: Option<String>,
+    /// Host name of the process that ran it.
+    pub host: String,
+    /// Its process id there.
+    pub pid: i64,
+    /// The steps, by `seq`.
+    pub steps: Vec<StepRecord>,
+    /// What was noticed.
+    pub findings: Vec<Finding>,
+}
+
+/// The best size an object has been seen at: what bloat is measured against
+/// where no formula knows better.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Which object, by its quoted, qualified name.
+    pub object: String,
+    /// Its size in bytes.
+    pub bytes: i64,
+    /// The entries (index tuples) it held.
+    pub tuples: f64,
+    /// When this was seen.
+    pub learned_at: DateTime<Utc>,
+    /// Whether maint had just rebuilt it, so that the size is known to be minimal.
+    pub rebuilt: bool,
+}

@@ -1,0 +1,31 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How much a finding matters, mildest first.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Wants attention in the coming days.
+    Warning,
+    /// Wants attention now.
+    Critical,
+}
+
+/// Something noticed that a person should know.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Finding {
+    /// Stable, dotted: `index.invalid`, `freeze.age`. Scripts filter by it.
+    pub code: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// What it is about, quoted where SQL would need it: `public.orders`.
+    pub object: String,
+    /// What was seen and why it matters, in one or two sentences.
+    pub message: String,
+    /// One statement that would help, ready to paste.
+    pub suggestion: Option<String>,
+}
