@@ -1,2 +1,6 @@
 //! How to talk to a server; knows no kind.
+
+mod error;
 pub mod postgres;
+
+pub use error::EngineError;

@@ -2,4 +2,4 @@
 
 mod record;
 
-pub use record::{Baseline, LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
+pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};

@@ -153,19 +153,3 @@ pub struct RunRecord {
     /// What was noticed.
     pub findings: Vec<Finding>,
 }
-
-/// The best size an object has been seen at: what bloat is measured against
-/// where no formula knows better.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Baseline {
-    /// Which object, by its quoted, qualified name.
-    pub object: String,
-    /// Its size in bytes.
-    pub bytes: i64,
-    /// The entries (index tuples) it held.
-    pub tuples: f64,
-    /// When this was seen.
-    pub learned_at: DateTime<Utc>,
-    /// Whether maint had just rebuilt it, so that the size is known to be minimal.
-    pub rebuilt: bool,
-}

@@ -1,2 +1,10 @@
 //! What can be done. `ls` is the feature list.
+
 pub mod postgres;
+
+use crate::plan::KindInfo;
+
+/// What configuration needs to know of every kind.
+pub fn catalog() -> Vec<KindInfo> {
+    postgres::KINDS.iter().map(|entry| entry.info).collect()
+}

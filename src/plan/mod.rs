@@ -1,7 +1,17 @@
 //! What a task would do now: pure data, and the trait by which a kind says so.
 
 mod finding;
+mod kind;
 mod kind_info;
+#[expect(
+    clippy::module_inception,
+    reason = "the plan is what this room is about"
+)]
+mod plan;
+mod step;
 
 pub use finding::{Finding, Severity};
+pub use kind::{AnyKind, Entry, Kind, Moment};
 pub use kind_info::KindInfo;
+pub use plan::{Baseline, Observation, Plan, Skip};
+pub use step::{Condition, Estimate, LockWaiting, Param, Query, Statement, Step, Sweep};

@@ -1,1 +1,17 @@
-//! Kinds for PostgreSQL.
+//! Kinds for PostgreSQL: one file, and one line in the table, each.
+
+mod analyze;
+mod common;
+mod horizon;
+mod reindex;
+mod vacuum;
+
+use crate::engines::postgres::Session;
+use crate::plan::Entry;
+
+/// Every kind that works on PostgreSQL.
+pub const KINDS: &[Entry<Session>] = &[
+    Entry::of::<analyze::Analyze>(),
+    Entry::of::<reindex::Reindex>(),
+    Entry::of::<vacuum::Vacuum>(),
+];

@@ -1,0 +1,125 @@
+use super::postgres::connect::{ConnectError, DialError};
+
+/// What can go wrong between maint and a server. Texts name the operation
+/// and the server; causes are in `source()`.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The connection settings make no sense.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The server could not be reached, or did not let us in.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The server is older than maint knows.
+    #[error("{server} runs PostgreSQL {version}; maint needs 14 or newer")]
+    TooOld {
+        /// Which server.
+        server: String,
+        /// What it runs.
+        version: String,
+    },
+    /// The server is a standby.
+    #[error("{server} is a standby (in recovery); maintenance runs on the primary")]
+    InRecovery {
+        /// Which server.
+        server: String,
+    },
+    /// A pooler hands the same server session to several clients.
+    #[error(
+        "{server} is reached through a pooler in transaction mode, where session locks and settings do not hold"
+    )]
+    Pooler {
+        /// Which server.
+        server: String,
+    },
+    /// The connection ended.
+    #[error("the connection to {server} was lost while {doing}")]
+    Lost {
+        /// What was being done.
+        doing: String,
+        /// Which server.
+        server: String,
+        /// What the driver saw.
+        #[source]
+        source: Box<tokio_postgres::Error>,
+    },
+    /// The server reported an error.
+    #[error("{message} (SQLSTATE {sqlstate}, while {doing})")]
+    Statement {
+        /// What was being done.
+        doing: String,
+        /// The server's code.
+        sqlstate: String,
+        /// The server's message, with detail and hint where it gave them.
+        message: String,
+    },
+    /// The driver could not make sense of an exchange.
+    #[error("an unexpected answer while {doing}: {source}")]
+    Driver {
+        /// What was being done.
+        doing: String,
+        /// What the driver saw.
+        #[source]
+        source: Box<tokio_postgres::Error>,
+    },
+}
+
+impl EngineError {
+    /// Dresses up a driver error; `doing` completes "while …".
+    pub fn statement(doing: &str, cause: tokio_postgres::Error) -> Self {
+        let Some(db) = cause.as_db_error() else {
+            return EngineError::Driver {
+                doing: doing.to_owned(),
+                source: Box::new(cause),
+            };
+        };
+        let mut message = db.message().to_owned();
+        if let Some(detail) = db.detail() {
+            message.push_str(". ");
+            message.push_str(detail);
+        }
+        if let Some(hint) = db.hint() {
+            message.push_str(". Hint: ");
+            message.push_str(hint);
+        }
+        EngineError::Statement {
+            doing: doing.to_owned(),
+            sqlstate: db.code().code().to_owned(),
+            message,
+        }
+    }
+
+    /// The server's code, where the server reported the error.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            EngineError::Statement { sqlstate, .. } => Some(sqlstate),
+            _ => None,
+        }
+    }
+
+    /// Whether the server could not be reached, or was lost: exit code 3.
+    pub fn is_unreachable(&self) -> bool {
+        !matches!(
+            self,
+            EngineError::Statement { .. } | EngineError::Driver { .. }
+        )
+    }
+
+    /// What to do next, where there is something better to say than the error itself.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            EngineError::Connect(error) => error.hint(),
+            EngineError::InRecovery { .. } => {
+                Some("point the target's `url` at the primary, or list both hosts and add target_session_attrs=read-write".to_owned())
+            }
+            EngineError::Pooler { .. } => {
+                Some("point the target's `url` at PostgreSQL itself, or at a pool in session mode".to_owned())
+            }
+            EngineError::TooOld { .. } => Some("upgrade the server".to_owned()),
+            EngineError::Lost { .. } => {
+                Some("look into the server's log for a crash, a restart or a terminated session; then run the task again".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

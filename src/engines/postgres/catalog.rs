@@ -1,0 +1,33 @@
+//! Pieces of catalog SQL that more than one query needs.
+
+use super::Server;
+
+/// Schemas that belong to the server itself. `n` is `pg_namespace`.
+pub const NOT_SYSTEM_SCHEMA: &str = "n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND n.nspname !~ '^pg_(toast_)?temp_'";
+
+/// SQL that tells whether the role may VACUUM and ANALYZE the table `c`
+/// (`pg_class`): it owns the table, or the database (shared tables excepted),
+/// or from 17 on has MAINTAIN on it, `pg_maintain` included.
+pub fn may_vacuum(server: &Server) -> String {
+    format!(
+        "({} OR (NOT c.relisshared AND pg_catalog.pg_has_role((SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()), 'USAGE')))",
+        may_reindex(server)
+    )
+}
+
+/// SQL that tells whether the role may REINDEX indexes of the table `c`.
+/// Unlike VACUUM, owning the database does not suffice.
+pub fn may_reindex(server: &Server) -> String {
+    let maintain = if server.major() >= 17 {
+        " OR pg_catalog.has_table_privilege(c.oid, 'MAINTAIN')"
+    } else {
+        ""
+    };
+    format!("(pg_catalog.pg_has_role(c.relowner, 'USAGE'){maintain})")
+}
+
+/// Answers `true` while the relation `$1` still has the schema `$2` and the
+/// name `$3`; no row, or `false`, means that it vanished or was renamed.
+pub const STILL_THERE: &str = "SELECT n.nspname = $2::text AND c.relname = $3::text
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = $1::oid";

@@ -1,0 +1,175 @@
+use std::sync::Mutex;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
+use tokio_util::sync::CancellationToken;
+
+use super::connect::{Canceller, Dial, Notice};
+use crate::engines::EngineError;
+
+/// What every session is set to, whatever the role's or database's defaults
+/// are. `search_path` is pinned so that no name of ours can be captured;
+/// functions behind expression indexes then see the path that autovacuum
+/// gives them too. `client_connection_check_interval` makes the server end a
+/// statement whose client was killed, instead of building on for hours.
+const PIN_SETTINGS: &str = "SET search_path = pg_catalog, pg_temp;
+    SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
+    SET default_transaction_isolation = 'read committed';
+    SET default_transaction_read_only = off;
+    SET statement_timeout = 0; SET lock_timeout = 0;
+    SET idle_in_transaction_session_timeout = 0;
+    SET client_min_messages = warning;
+    SET client_connection_check_interval = '2s'";
+
+const SERVER_FACTS: &str = "SELECT current_setting('server_version_num')::int4,
+    current_setting('server_version'), current_database()::text, current_user::text,
+    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
+    pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()";
+
+/// The server at the other end, as seen when the session was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// `170010` for 17.10.
+    pub version_num: i32,
+    /// `17.10`, perhaps with a packager's suffix.
+    pub version: String,
+    /// The database.
+    pub database: String,
+    /// The role that statements run as.
+    pub role: String,
+    /// Whether that role is a superuser.
+    pub superuser: bool,
+    /// Whether the server is a standby.
+    pub in_recovery: bool,
+}
+
+impl Server {
+    /// The major version: 14 to 18.
+    pub fn major(&self) -> i32 {
+        self.version_num / 10_000
+    }
+}
+
+/// One connection with everything pinned.
+pub struct Session {
+    client: Client,
+    canceller: Canceller,
+    notices: Mutex<UnboundedReceiver<Notice>>,
+    closed: CancellationToken,
+    described: String,
+    /// The server, and what the role may there.
+    pub server: Server,
+    /// Process id of the backend.
+    pub pid: i32,
+}
+
+impl Session {
+    /// Connects and pins the settings.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, refuses, or is older than 14.
+    pub async fn open(dial: &Dial, application_name: &str) -> Result<Session, EngineError> {
+        let link = dial.connect(application_name).await?;
+        let described = dial.describe();
+        let failed = |cause| EngineError::statement("preparing the session", cause);
+        let row = link
+            .client
+            .query_one(SERVER_FACTS, &[])
+            .await
+            .map_err(failed)?;
+        let server = Server {
+            version_num: row.get(0),
+            version: row.get(1),
+            database: row.get(2),
+            role: row.get(3),
+            superuser: row.get::<_, Option<bool>>(4).unwrap_or(false),
+            in_recovery: row.get(5),
+        };
+        if server.major() < 14 {
+            return Err(EngineError::TooOld {
+                server: described,
+                version: server.version,
+            });
+        }
+        link.client
+            .batch_execute(PIN_SETTINGS)
+            .await
+            .map_err(failed)?;
+        Ok(Session {
+            client: link.client,
+            canceller: link.canceller,
+            notices: Mutex::new(link.notices),
+            closed: link.closed,
+            described,
+            server,
+            pid: row.get(6),
+        })
+    }
+
+    /// Asks a question. `doing` completes "while …" in errors.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub async fn query(
+        &self,
+        doing: &str,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, EngineError> {
+        self.client
+            .query(sql, params)
+            .await
+            .map_err(|cause| self.blame(doing, cause))
+    }
+
+    /// Runs SQL without values outside of any transaction block, and returns
+    /// the warnings it raised.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub async fn execute(&self, doing: &str, sql: &str) -> Result<Vec<Notice>, EngineError> {
+        self.drain_notices();
+        self.client
+            .batch_execute(sql)
+            .await
+            .map_err(|cause| self.blame(doing, cause))?;
+        Ok(self.drain_notices())
+    }
+
+    /// Asks the server to give up what this session is doing.
+    ///
+    /// # Errors
+    /// When the server cannot be reached for that.
+    pub async fn cancel(&self) -> Result<(), EngineError> {
+        Ok(self.canceller.cancel().await?)
+    }
+
+    /// Cancelled as soon as the connection has ended.
+    pub fn closed(&self) -> CancellationToken {
+        self.closed.clone()
+    }
+
+    fn drain_notices(&self) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        // A poisoned lock would mean a panic in `try_recv`; the notices are then lost, nothing else.
+        if let Ok(mut waiting) = self.notices.lock() {
+            while let Ok(notice) = waiting.try_recv() {
+                notices.push(notice);
+            }
+        }
+        notices
+    }
+
+    fn blame(&self, doing: &str, cause: tokio_postgres::Error) -> EngineError {
+        if cause.is_closed() || self.client.is_closed() {
+            EngineError::Lost {
+                doing: doing.to_owned(),
+                server: self.described.clone(),
+                source: Box::new(cause),
+            }
+        } else {
+            EngineError::statement(doing, cause)
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! What every kind for PostgreSQL says the same way.
+
+use crate::engines::postgres::RelationName;
+use crate::engines::postgres::catalog::STILL_THERE;
+use crate::plan::{Finding, Param, Query, Severity};
+use crate::values::NamePattern;
+
+/// `include` and `exclude` of a task.
+pub(super) struct Selection<'a> {
+    include: &'a [NamePattern],
+    exclude: &'a [NamePattern],
+}
+
+impl<'a> Selection<'a> {
+    pub(super) fn new(include: &'a [NamePattern], exclude: &'a [NamePattern]) -> Self {
+        Selection { include, exclude }
+    }
+
+    /// Whether the task covers this relation.
+    pub(super) fn covers(&self, name: &RelationName) -> bool {
+        self.covers_any(&[name])
+    }
+
+    /// Whether the task covers something that goes by several names, such as
+    /// an index, which is also meant when its table is.
+    pub(super) fn covers_any(&self, names: &[&RelationName]) -> bool {
+        let hit = |patterns: &[NamePattern]| {
+            patterns.iter().any(|pattern| {
+                names
+                    .iter()
+                    .any(|name| pattern.matches(name.schema.raw(), name.relation.raw()))
+            })
+        };
+        (self.include.is_empty() || hit(self.include)) && !hit(self.exclude)
+    }
+}
+
+/// Whether the relation still goes by the name that the statements use.
+pub(super) fn still_there(oid: u32, name: &RelationName) -> Query {
+    Query::new(
+        STILL_THERE,
+        [
+            Param::Oid(oid),
+            Param::Text(name.schema.raw().to_owned()),
+            Param::Text(name.relation.raw().to_owned()),
+        ],
+    )
+}
+
+/// One finding for all objects that ask for work but are not the role's to
+/// work on; none where there are no such objects.
+pub(super) fn permission_finding(
+    action: &str,
+    role: &str,
+    major: i32,
+    objects: &[String],
+) -> Option<Finding> {
+    let first = objects.first()?;
+    let others = match objects.len() - 1 {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let role = crate::engines::postgres::Identifier::new(role);
+    let (needs, suggestion) = if major >= 17 {
+        (
+            "owns neither the table nor MAINTAIN on it",
+            format!("GRANT pg_maintain TO {role}"),
+        )
+    } else {
+        (
+            "is not a member of the owner's role",
+            format!("GRANT <owner of {first}> TO {role}"),
+        )
+    };
+    Some(Finding {
+        code: "privilege.missing".to_owned(),
+        severity: Severity::Warning,
+        object: first.clone(),
+        message: format!(
+            "{first}{others} should be worked on ({action}), but {role} {needs}; left alone"
+        ),
+        suggestion: Some(suggestion),
+    })
+}
+
+/// A count of rows as people read it: `950`, `12.3 k`, `4.5 M`.
+pub(super) fn rows(count: f64) -> String {
+    match count {
+        c if c < 10_000.0 => format!("{c:.0}"),
+        c if c < 999_950.0 => format!("{:.1} k", c / 1e3),
+        c if c < 999_950_000.0 => format!("{:.1} M", c / 1e6),
+        c => format!("{:.1} G", c / 1e9),
+    }
+}

@@ -1,0 +1,122 @@
+//! What keeps dead rows alive: transactions, prepared transactions,
+//! replication slots and standbys that may still want to see them.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+
+use crate::engines::EngineError;
+use crate::engines::postgres::{RelationName, Session};
+use crate::plan::{Finding, Severity};
+
+/// Somebody who holds back the horizon up to which rows can be removed.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Holder {
+    /// `session`, `prepared transaction`, `replication slot`, `standby`.
+    pub(super) what: String,
+    /// Process id, or the name of the prepared transaction or slot.
+    pub(super) id: String,
+    /// Role and application, where there are such.
+    pub(super) who: String,
+    /// How many transactions ago its view of the data was taken.
+    pub(super) age: i64,
+    /// Since when; unknown for replication slots.
+    pub(super) since: Option<DateTime<Utc>>,
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.what, self.id)?;
+        if !self.who.is_empty() {
+            write!(f, " ({})", self.who)?;
+        }
+        match self.since {
+            Some(since) => write!(f, ", since {}", since.format("%Y-%m-%d %H:%M:%S UTC")),
+            None => Ok(()),
+        }
+    }
+}
+
+const HOLDERS: &str = "SELECT 'session', a.pid::text,
+        pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
+        greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age, a.xact_start
+    FROM pg_catalog.pg_stat_activity a
+    WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.datname = pg_catalog.current_database()
+        AND a.backend_type IN ('client backend', 'background worker')
+        AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL)
+    UNION ALL SELECT 'prepared transaction', p.gid, p.owner::text,
+        pg_catalog.age(p.transaction)::int8, p.prepared
+    FROM pg_catalog.pg_prepared_xacts p WHERE p.database = pg_catalog.current_database()
+    UNION ALL SELECT 'replication slot', s.slot_name::text, '', pg_catalog.age(s.xmin)::int8, NULL
+    FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
+    UNION ALL SELECT 'standby', r.pid::text, pg_catalog.concat_ws(', ', r.usename, r.application_name),
+        pg_catalog.age(r.backend_xmin)::int8, NULL
+    FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL
+    ORDER BY age DESC";
+
+/// Everybody who holds back the horizon of this database, worst first.
+pub(super) async fn holders(db: &Session) -> Result<Vec<Holder>, EngineError> {
+    let doing = "reading who holds back the removal of dead rows";
+    let rows = db.query(doing, HOLDERS, &[]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Holder {
+            what: row.get(0),
+            id: row.get(1),
+            who: row.get(2),
+            age: row.get(3),
+            since: row.get(4),
+        })
+        .collect())
+}
+
+/// Who makes a vacuum of this table useless: a view of the data taken before
+/// the last vacuum. That vacuum removed all that could be; whatever died
+/// since can still be seen by the holder.
+pub(super) fn blocks_removal(
+    holders: &[Holder],
+    last_vacuum: Option<DateTime<Utc>>,
+) -> Option<&Holder> {
+    let last_vacuum = last_vacuum?;
+    holders
+        .iter()
+        .find(|h| h.since.is_some_and(|since| since < last_vacuum))
+}
+
+/// Who makes freezing useless: freezing cannot get past the holder's age, and
+/// less than a tenth of the table's age would be won.
+pub(super) fn blocks_freezing(holders: &[Holder], table_age: i64) -> Option<&Holder> {
+    holders
+        .iter()
+        .max_by_key(|h| h.age)
+        .filter(|h| h.age > table_age - table_age / 10)
+}
+
+/// One finding for all tables that wait for somebody.
+pub(super) fn finding(held_back: &[(&RelationName, &Holder)]) -> Option<Finding> {
+    let (first, holder) = held_back.first()?;
+    let suggestion = match holder.what.as_str() {
+        "session" => format!("SELECT pg_catalog.pg_terminate_backend({})", holder.id),
+        "prepared transaction" => {
+            format!("ROLLBACK PREPARED '{}'", holder.id.replace('\'', "''"))
+        }
+        "replication slot" => format!(
+            "SELECT pg_catalog.pg_drop_replication_slot('{}')",
+            holder.id.replace('\'', "''")
+        ),
+        _ => "ALTER SYSTEM SET hot_standby_feedback = off -- on the standby".to_owned(),
+    };
+    let others = match held_back.len() - 1 {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    Some(Finding {
+        code: "vacuum.held_back".to_owned(),
+        severity: Severity::Warning,
+        object: first.to_string(),
+        message: format!(
+            "dead rows of {first}{others} cannot be removed while {holder} may still read them; end it once you know what it is for"
+        ),
+        suggestion: Some(suggestion),
+    })
+}

@@ -1,0 +1,278 @@
+//! What is read about indexes, with a number of queries that does not depend
+//! on how many there are.
+
+use std::collections::HashMap;
+
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::may_reindex;
+use crate::engines::postgres::{RelationName, Session};
+
+/// One index with storage of its own.
+#[derive(Clone, Debug, Default)]
+pub struct IndexFacts {
+    pub(super) oid: u32,
+    pub(super) table_oid: u32,
+    pub(super) index: Option<RelationName>,
+    pub(super) table: Option<RelationName>,
+    pub(super) access_method: String,
+    pub(super) bytes: i64,
+    /// Entries in the index; -1 where they were never counted.
+    pub(super) tuples: f64,
+    /// Rows in the table; -1 where they were never counted.
+    pub(super) table_rows: f64,
+    /// Rows changed since the statistics were taken.
+    pub(super) changed: i64,
+    pub(super) unique: bool,
+    pub(super) exclusion: bool,
+    pub(super) valid: bool,
+    pub(super) partial: bool,
+    pub(super) has_expressions: bool,
+    pub(super) toast: bool,
+    pub(super) system: bool,
+    /// In percent; the access method's default where none is set.
+    pub(super) fillfactor: f64,
+    /// Whether a build stores equal keys once.
+    pub(super) deduplicates: bool,
+    pub(super) table_age: i64,
+    pub(super) may: bool,
+    pub(super) columns: Vec<ColumnFacts>,
+    /// The size a rebuild would give it, in bytes, as measured by pgstattuple.
+    pub(super) measured_ideal_bytes: Option<f64>,
+}
+
+impl IndexFacts {
+    /// Name for people and SQL.
+    pub(super) fn name(&self) -> String {
+        self.index
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+
+    /// Name of the table for people and SQL.
+    pub(super) fn table_name(&self) -> String {
+        self.table
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default()
+    }
+}
+
+/// One key column of an index.
+#[derive(Clone, Debug, Default)]
+pub struct ColumnFacts {
+    /// Bytes, or -1 for values of varying length.
+    pub(super) length: i16,
+    /// `c`, `s`, `i` or `d`: 1, 2, 4 or 8 bytes.
+    pub(super) alignment: char,
+    pub(super) statistics: Option<ColumnStatistics>,
+}
+
+/// What ANALYZE found out about one column.
+#[derive(Clone, Debug, Default)]
+pub struct ColumnStatistics {
+    pub(super) null_share: f64,
+    pub(super) average_width: f64,
+    /// Distinct values; negative for a share of the rows.
+    pub(super) distinct: f64,
+    /// Shares of the most common values.
+    pub(super) common: Vec<f32>,
+}
+
+/// A half-built or half-dropped index that a failed concurrent rebuild left.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Leftover {
+    pub(super) oid: u32,
+    pub(super) table_oid: u32,
+    pub(super) index: RelationName,
+    pub(super) table: RelationName,
+    pub(super) base: RelationName,
+    pub(super) bytes: i64,
+    /// Who might still be at work on it.
+    pub(super) busy: Option<String>,
+    pub(super) may: bool,
+}
+
+const INDEXES: &str =
+    "SELECT i.indexrelid, i.indrelid, n.nspname::text, x.relname::text, tn.nspname::text,
+        c.relname::text, am.amname::text, coalesce(pg_catalog.pg_relation_size(i.indexrelid), 0),
+        x.reltuples::float8, c.reltuples::float8,
+        coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
+        i.indisunique, i.indisexclusion, i.indisvalid AND i.indisready AND i.indislive,
+        i.indpred IS NOT NULL, i.indexprs IS NOT NULL, c.relkind = 't',
+        tn.nspname IN ('pg_catalog', 'information_schema') OR c.relisshared,
+        coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(x.reloptions) o
+                  WHERE o.option_name = 'fillfactor'),
+                 CASE am.amname WHEN 'hash' THEN '75' ELSE '90' END)::float8,
+        am.amname = 'btree' AND NOT i.indisunique AND i.indnatts = i.indnkeyatts
+            AND coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(x.reloptions) o
+                          WHERE o.option_name = 'deduplicate_items'), 'on')::bool
+            AND NOT EXISTS (SELECT FROM pg_catalog.unnest(i.indclass::oid[]) AS k(opclass)
+                    JOIN pg_catalog.pg_opclass oc ON oc.oid = k.opclass
+                    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_amproc p
+                        WHERE p.amprocfamily = oc.opcfamily AND p.amproclefttype = oc.opcintype
+                            AND p.amprocrighttype = oc.opcintype AND p.amprocnum = 4))
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_collation l
+                    WHERE l.oid = ANY (i.indcollation::oid[]) AND NOT l.collisdeterministic),
+        pg_catalog.age(c.relfrozenxid)::int8, {may}
+    FROM pg_catalog.pg_index i
+        JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+        JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+        JOIN pg_catalog.pg_namespace tn ON tn.oid = c.relnamespace
+        JOIN pg_catalog.pg_am am ON am.oid = x.relam
+    WHERE x.relkind = 'i' AND x.relpersistence <> 't'
+        AND ($1 OR tn.nspname <> 'pg_toast')
+        AND ($2 OR tn.nspname NOT IN ('pg_catalog', 'information_schema'))";
+
+/// The heap column behind each key column, or the index's own where it is an expression.
+const COLUMNS: &str = "SELECT a.attrelid, a.attlen, a.attalign::text, s.null_frac::float8,
+        s.avg_width::float8, s.n_distinct::float8, s.most_common_freqs
+    FROM pg_catalog.pg_index i
+        JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid
+        JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+        LEFT JOIN pg_catalog.pg_attribute h ON h.attrelid = i.indrelid
+            AND h.attnum = i.indkey[a.attnum - 1] AND i.indkey[a.attnum - 1] <> 0
+        LEFT JOIN pg_catalog.pg_namespace n
+            ON n.oid = CASE WHEN h.attnum IS NULL THEN x.relnamespace ELSE c.relnamespace END
+        LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND NOT s.inherited
+            AND s.tablename = CASE WHEN h.attnum IS NULL THEN x.relname ELSE c.relname END
+            AND s.attname = coalesce(h.attname, a.attname)
+    WHERE i.indexrelid = ANY ($1)
+    ORDER BY a.attrelid, a.attnum";
+
+/// Indexes that bear the name the server gives the halves of a concurrent
+/// rebuild: the base name, cut so that the suffix fits into 63 bytes, and
+/// `_ccnew` or `_ccold` with a number where the name was taken. Names alone
+/// prove nothing, so the base must exist on the same table, be valid, and be
+/// defined alike. `busy` names who holds a lock on the table that every
+/// build, and every vacuum, holds all the time it works.
+pub(super) const LEFTOVERS: &str = "SELECT x.oid, i.indrelid, n.nspname::text AS leftover_schema, x.relname::text AS leftover_name,
+        tn.nspname::text AS table_schema, c.relname::text AS table_name, b.relname::text AS base_name,
+        coalesce(pg_catalog.pg_relation_size(x.oid), 0) AS bytes,
+        (SELECT pg_catalog.concat_ws(', ', 'pid ' || l.pid::text, a.usename, nullif(a.application_name, ''))
+            FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+            WHERE l.locktype = 'relation' AND l.relation IN (c.oid, x.oid)
+                AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
+                AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+            LIMIT 1) AS busy, {may} AS may
+    FROM pg_catalog.pg_index i
+        JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+        JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+        JOIN pg_catalog.pg_namespace tn ON tn.oid = c.relnamespace
+        JOIN pg_catalog.pg_index bi ON bi.indrelid = i.indrelid AND bi.indexrelid <> i.indexrelid
+        JOIN pg_catalog.pg_class b ON b.oid = bi.indexrelid,
+        LATERAL pg_catalog.regexp_replace(x.relname, '_cc(new|old)[0-9]*$', '') AS p(stem)
+    WHERE x.relkind = 'i' AND NOT i.indisvalid AND x.relname ~ '_cc(new|old)[0-9]*$'
+        AND bi.indisvalid AND x.relam = b.relam AND x.relnamespace = b.relnamespace
+        AND (b.relname = p.stem
+            OR pg_catalog.octet_length(x.relname::text) > 59 AND pg_catalog.starts_with(b.relname::text, p.stem)
+                AND pg_catalog.octet_length(b.relname::text) > pg_catalog.octet_length(p.stem))
+        AND bi.indkey::text = i.indkey::text AND bi.indclass::text = i.indclass::text
+        AND bi.indcollation::text = i.indcollation::text AND bi.indoption::text = i.indoption::text
+        AND bi.indnkeyatts = i.indnkeyatts
+        AND pg_catalog.pg_get_expr(bi.indexprs, bi.indrelid) IS NOT DISTINCT FROM pg_catalog.pg_get_expr(i.indexprs, i.indrelid)
+        AND pg_catalog.pg_get_expr(bi.indpred, bi.indrelid) IS NOT DISTINCT FROM pg_catalog.pg_get_expr(i.indpred, i.indrelid)";
+
+/// What indexes to read.
+pub(super) struct Scope {
+    pub(super) toast: bool,
+    pub(super) system: bool,
+}
+
+/// Reads all indexes in scope, without their columns.
+pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFacts>, EngineError> {
+    let sql = INDEXES.replace("{may}", &may_reindex(&db.server));
+    let doing = "reading which indexes there are";
+    let rows = db
+        .query(doing, &sql, &[&scope.toast, &scope.system])
+        .await?;
+    let name = |row: &tokio_postgres::Row, first: usize| {
+        Some(RelationName::new(
+            row.get::<_, String>(first),
+            row.get::<_, String>(first + 1),
+        ))
+    };
+    Ok(rows
+        .iter()
+        .map(|row| IndexFacts {
+            oid: row.get(0),
+            table_oid: row.get(1),
+            index: name(row, 2),
+            table: name(row, 4),
+            access_method: row.get(6),
+            bytes: row.get(7),
+            tuples: row.get(8),
+            table_rows: row.get(9),
+            changed: row.get(10),
+            unique: row.get(11),
+            exclusion: row.get(12),
+            valid: row.get(13),
+            partial: row.get(14),
+            has_expressions: row.get(15),
+            toast: row.get(16),
+            system: row.get(17),
+            fillfactor: row.get(18),
+            deduplicates: row.get(19),
+            table_age: row.get(20),
+            may: row.get(21),
+            columns: Vec::new(),
+            measured_ideal_bytes: None,
+        })
+        .collect())
+}
+
+/// Reads widths, distinct and common values of the key columns of these indexes.
+pub(super) async fn add_columns(
+    db: &Session,
+    indexes: &mut [&mut IndexFacts],
+) -> Result<(), EngineError> {
+    let oids: Vec<u32> = indexes.iter().map(|i| i.oid).collect();
+    let doing = "reading the statistics of indexed columns";
+    let rows = db.query(doing, COLUMNS, &[&oids]).await?;
+    let mut columns: HashMap<u32, Vec<ColumnFacts>> = HashMap::new();
+    for row in &rows {
+        let statistics = row
+            .get::<_, Option<f64>>(3)
+            .map(|null_share| ColumnStatistics {
+                null_share,
+                average_width: row.get::<_, Option<f64>>(4).unwrap_or(0.0),
+                distinct: row.get::<_, Option<f64>>(5).unwrap_or(0.0),
+                common: row.get::<_, Option<Vec<f32>>>(6).unwrap_or_default(),
+            });
+        columns.entry(row.get(0)).or_default().push(ColumnFacts {
+            length: row.get(1),
+            alignment: row.get::<_, String>(2).chars().next().unwrap_or('i'),
+            statistics,
+        });
+    }
+    for index in indexes {
+        index.columns = columns.remove(&index.oid).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Reads what failed concurrent rebuilds left behind.
+pub(super) async fn leftovers(db: &Session) -> Result<Vec<Leftover>, EngineError> {
+    let sql = LEFTOVERS.replace("{may}", &may_reindex(&db.server));
+    let doing = "looking for leftovers of failed rebuilds";
+    let rows = db.query(doing, &sql, &[]).await?;
+    let name = |row: &tokio_postgres::Row, schema: usize, relation: usize| {
+        RelationName::new(row.get::<_, String>(schema), row.get::<_, String>(relation))
+    };
+    Ok(rows
+        .iter()
+        .map(|row| Leftover {
+            oid: row.get(0),
+            table_oid: row.get(1),
+            index: name(row, 2, 3),
+            table: name(row, 4, 5),
+            base: name(row, 2, 6),
+            bytes: row.get(7),
+            busy: row.get(8),
+            may: row.get(9),
+        })
+        .collect())
+}

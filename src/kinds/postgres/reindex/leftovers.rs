@@ -1,0 +1,82 @@
+//! What failed concurrent rebuilds leave behind: found by name, proved by
+//! definition, removed only when nobody is at work on it.
+
+use super::facts::{self, IndexFacts, Leftover};
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::plan::{Param, Plan, Query, Statement, Step};
+
+/// Whether it is still invalid, and nobody holds a lock under which it could
+/// become valid. A build holds such a lock from its first moment to its last,
+/// so between this answer and the DROP nobody can complete one.
+fn still_abandoned(oid: u32) -> Query {
+    let sql = format!(
+        "SELECT count(*) > 0 FROM ({}) AS l WHERE l.oid = $1::oid AND l.busy IS NULL",
+        facts::LEFTOVERS.replace("{may}", "true")
+    );
+    Query::new(sql, [Param::Oid(oid)])
+}
+
+/// What an aborted rebuild of this index left, with the statement that removes it.
+pub(super) fn of_rebuild(index: &IndexFacts) -> Query {
+    let sql = format!(
+        "SELECT DISTINCT pg_catalog.format('%I.%I', l.leftover_schema, l.leftover_name),
+            pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', l.leftover_schema, l.leftover_name)
+        FROM ({}) AS l WHERE l.indrelid = $1::oid AND l.base_name = $2::text AND l.busy IS NULL",
+        facts::LEFTOVERS.replace("{may}", "true")
+    );
+    let base = index.index.as_ref().map(|n| n.relation.raw().to_owned());
+    Query::new(
+        sql,
+        [
+            Param::Oid(index.table_oid),
+            Param::Text(base.unwrap_or_default()),
+        ],
+    )
+}
+
+/// All leftovers in the database.
+pub(super) async fn find(db: &Session) -> Result<Vec<Leftover>, EngineError> {
+    let mut found = facts::leftovers(db).await?;
+    // One with several possible bases is still one index.
+    found.sort_by_key(|l| l.oid);
+    found.dedup_by_key(|l| l.oid);
+    Ok(found)
+}
+
+/// Steps that remove what is abandoned.
+pub(super) fn plan(leftovers: &[Leftover], plan: &mut Plan, forbidden: &mut Vec<String>) {
+    for leftover in leftovers {
+        let name = leftover.index.to_string();
+        if let Some(busy) = &leftover.busy {
+            plan.skip(
+                name,
+                format!(
+                    "looks like the leftover of a failed rebuild of {}, but somebody works on {} ({busy})",
+                    leftover.base, leftover.table
+                ),
+            );
+        } else if !leftover.may {
+            forbidden.push(name);
+        } else {
+            plan.steps.push(
+                Step::new("drop_leftover", name.clone(), format!("table {}", leftover.table_oid))
+                    .because(format!(
+                        "left by a failed concurrent rebuild of {}: invalid, the same definition, and nobody works on its table",
+                        leftover.base
+                    ))
+                    .locking(leftover.table_oid)
+                    .run(Statement::brief(format!("DROP INDEX CONCURRENTLY {name}")))
+                    .only_if(
+                        still_abandoned(leftover.oid),
+                        "it is gone, has become valid, or somebody works on its table",
+                    )
+                    .measured_by(Query::new(
+                        "SELECT coalesce(pg_catalog.pg_relation_size($1::oid), 0), NULL::float8",
+                        [Param::Oid(leftover.oid)],
+                    ))
+                    .expecting(leftover.bytes, Some(0)),
+            );
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! Rebuilds bloated indexes without blocking anyone.
+
+mod estimate;
+mod exact;
+mod facts;
+mod leftovers;
+mod verdict;
+
+use std::collections::{BTreeMap, HashSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::facts::{IndexFacts, Leftover, Scope};
+use self::verdict::Verdict;
+use super::common::{Selection, permission_finding, still_there};
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::plan::{
+    Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Statement, Step, Sweep,
+};
+use crate::values::{Bytes, Engine, NamePattern, Percent};
+
+/// How bloat is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// From the planner's statistics and from what earlier rebuilds showed.
+    #[default]
+    Estimate,
+    /// By reading every page with pgstattuple, where it is installed.
+    Exact,
+}
+
+/// Options of `kind: reindex`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reindex {
+    /// Only indexes that match one of these patterns, by their own name or
+    /// by their table's, such as `public.*`.
+    include: Vec<NamePattern>,
+    /// No indexes that match one of these patterns.
+    exclude: Vec<NamePattern>,
+    /// Smaller indexes are left alone: what could be won is not worth the work.
+    min_size: Bytes,
+    /// Share of an index that a rebuild would save, from which on it is rebuilt.
+    /// `0%` rebuilds whatever the bloat, unless it has not grown since its last rebuild.
+    min_bloat: Percent,
+    /// How bloat is found.
+    method: Method,
+    /// Only indexes of these access methods, such as `[gin]`; all where not given.
+    access_methods: Vec<String>,
+    /// Whether the indexes of TOAST tables are rebuilt too.
+    toast: bool,
+}
+
+impl Default for Reindex {
+    fn default() -> Self {
+        Reindex {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            min_size: Bytes::mb(10),
+            min_bloat: Percent::new(30.0),
+            method: Method::Estimate,
+            access_methods: Vec::new(),
+            toast: false,
+        }
+    }
+}
+
+/// What the decision is made from.
+#[derive(Debug)]
+pub struct Facts {
+    version_num: i32,
+    version: String,
+    role: String,
+    freeze_max_age: i64,
+    indexes: Vec<IndexFacts>,
+    leftovers: Vec<Leftover>,
+    /// Why exact measuring was not possible.
+    not_exact: Option<String>,
+}
+
+/// Size and entries of the index that bears the name now: a rebuilt one has
+/// a new id.
+const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid), c.reltuples::float8
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1::text AND c.relname = $2::text";
+
+/// Whether an expression index has lost its statistics, or never had any.
+const LACKS_STATISTICS: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_stats s
+    WHERE s.schemaname = $1::text AND s.tablename = $2::text)";
+
+const FREEZE_MAX_AGE: &str = "SELECT pg_catalog.current_setting('autovacuum_freeze_max_age')::int8";
+
+impl Kind for Reindex {
+    const NAME: &'static str = "reindex";
+    const SUMMARY: &'static str = "rebuilds bloated indexes concurrently, worst first";
+    const ENGINE: Engine = Engine::Postgres;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        const KNOWN: [&str; 6] = ["btree", "gin", "gist", "hash", "brin", "spgist"];
+        match self.access_methods.iter().find(|m| m.is_empty()) {
+            Some(_) => Err(format!(
+                "access_methods names none; known: {}",
+                KNOWN.join(", ")
+            )),
+            None => Ok(()),
+        }
+    }
+
+    async fn inspect(&self, db: &Session) -> Result<Facts, EngineError> {
+        let scope = Scope {
+            toast: self.toast,
+            system: false,
+        };
+        let mut indexes = facts::indexes(db, &scope).await?;
+        let selection = Selection::new(&self.include, &self.exclude);
+        indexes.retain(|i| self.covers(&selection, i));
+        let mut large: Vec<&mut IndexFacts> = indexes
+            .iter_mut()
+            .filter(|i| i.has_expressions || i.bytes >= self.min_size_bytes())
+            .collect();
+        facts::add_columns(db, &mut large).await?;
+        large.retain(|i| i.bytes >= self.min_size_bytes() && i.valid);
+        let not_exact = match self.method {
+            Method::Estimate => None,
+            Method::Exact => exact::measure(db, &mut large).await?,
+        };
+        let freeze = db
+            .query("reading autovacuum's settings", FREEZE_MAX_AGE, &[])
+            .await?;
+        Ok(Facts {
+            version_num: db.server.version_num,
+            version: db.server.version.clone(),
+            role: db.server.role.clone(),
+            freeze_max_age: freeze.first().map_or(200_000_000, |row| row.get(0)),
+            leftovers: leftovers::find(db).await?,
+            indexes,
+            not_exact,
+        })
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
+        let mut plan = Plan {
+            considered: facts.indexes.len(),
+            ..Plan::default()
+        };
+        if (140_000..140_004).contains(&facts.version_num) {
+            plan.findings.push(corrupting_version(&facts.version));
+            return plan;
+        }
+        if let Some(reason) = &facts.not_exact {
+            plan.findings.push(Finding {
+                code: "extension.missing".to_owned(),
+                severity: Severity::Info,
+                object: "pgstattuple".to_owned(),
+                message: format!(
+                    "bloat could not be measured exactly, so it was estimated: {reason}"
+                ),
+                suggestion: Some("CREATE EXTENSION pgstattuple".to_owned()),
+            });
+        }
+        let mut forbidden = Vec::new();
+        leftovers::plan(&facts.leftovers, &mut plan, &mut forbidden);
+        let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
+
+        let mut candidates: Vec<(&IndexFacts, i64, String)> = Vec::new();
+        let mut to_analyze: BTreeMap<u32, (&IndexFacts, Vec<String>)> = BTreeMap::new();
+        for index in facts.indexes.iter().filter(|i| !remains.contains(&i.oid)) {
+            if !index.valid {
+                plan.findings.push(invalid_index(index));
+                continue;
+            }
+            if index.has_expressions
+                && index.table_rows >= 1.0
+                && index.may
+                && index.lacks_statistics()
+            {
+                to_analyze
+                    .entry(index.table_oid)
+                    .or_insert((index, Vec::new()))
+                    .1
+                    .push(format!(
+                        "the planner has no statistics for the expressions of {}",
+                        index.name()
+                    ));
+            }
+            if index.bytes < self.min_size_bytes() {
+                continue;
+            }
+            let baseline = at.baselines.get(&index.name());
+            if index.tuples >= 0.0 {
+                plan.observations.push(Observation {
+                    object: index.name(),
+                    bytes: index.bytes,
+                    tuples: index.tuples,
+                });
+            }
+            match verdict::judge(index, baseline, self.min_bloat.share(), at.round) {
+                Verdict::Fine => {}
+                Verdict::Unknown(reason) => plan.skip(index.name(), reason),
+                Verdict::Undecided(reason) => {
+                    plan.pending.push(crate::plan::Skip {
+                        object: index.name(),
+                        reason: reason.clone(),
+                    });
+                    to_analyze
+                        .entry(index.table_oid)
+                        .or_insert((index, Vec::new()))
+                        .1
+                        .push(format!("{} may be bloated, but {reason}", index.name()));
+                }
+                Verdict::Bloated {
+                    ideal_bytes,
+                    reason,
+                } => {
+                    if let Some(obstacle) = obstacle(index, &facts) {
+                        plan.skip(index.name(), format!("{reason}, but {obstacle}"));
+                    } else if !index.may {
+                        forbidden.push(index.name());
+                    } else {
+                        candidates.push((index, ideal_bytes, reason));
+                    }
+                }
+            }
+        }
+        for (table, (index, reasons)) in to_analyze {
+            plan.steps.push(analyze_first(table, index, &reasons));
+        }
+        // Worst first: when time runs out, the most has been won.
+        candidates.sort_by(|a, b| {
+            (b.0.bytes - b.1)
+                .cmp(&(a.0.bytes - a.1))
+                .then_with(|| a.0.index.cmp(&b.0.index))
+        });
+        plan.steps.extend(
+            candidates
+                .into_iter()
+                .map(|(index, ideal, reason)| rebuild(index, ideal).because(reason)),
+        );
+        plan.findings.extend(permission_finding(
+            "reindex",
+            &facts.role,
+            facts.version_num / 10_000,
+            &forbidden,
+        ));
+        plan.numbered(1)
+    }
+}
+
+impl Reindex {
+    fn min_size_bytes(&self) -> i64 {
+        i64::try_from(self.min_size.get()).unwrap_or(i64::MAX)
+    }
+
+    fn covers(&self, selection: &Selection<'_>, index: &IndexFacts) -> bool {
+        let wanted_method = self.access_methods.is_empty()
+            || self
+                .access_methods
+                .iter()
+                .any(|m| *m == index.access_method);
+        let names: Vec<_> = index.index.iter().chain(&index.table).collect();
+        wanted_method && selection.covers_any(&names)
+    }
+}
+
+/// Why an index that should be rebuilt cannot be, now or ever.
+fn obstacle(index: &IndexFacts, facts: &Facts) -> Option<String> {
+    if index.exclusion {
+        return Some(
+            "an index behind an exclusion constraint cannot be rebuilt concurrently; \
+             REINDEX INDEX would block all writes to its table"
+                .to_owned(),
+        );
+    }
+    if index.system {
+        return Some("indexes of system catalogs cannot be rebuilt concurrently".to_owned());
+    }
+    // A rebuild would hold off the very vacuum that the table waits for.
+    (index.table_age >= facts.freeze_max_age).then(|| {
+        format!(
+            "its table first needs the vacuum that prevents transaction id wraparound \
+             (age {}, limit {})",
+            index.table_age, facts.freeze_max_age
+        )
+    })
+}
+
+fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
+    let (name, table) = (index.name(), index.table_name());
+    let named: Vec<Param> = index
+        .index
+        .iter()
+        .flat_map(|n| [n.schema.raw(), n.relation.raw()])
+        .map(|part| Param::Text(part.to_owned()))
+        .collect();
+    // A TOAST table cannot be locked by name; its rebuild has no probe of its own.
+    let rebuild = format!("REINDEX INDEX CONCURRENTLY {name}");
+    let statement = if index.toast {
+        Statement::brief(rebuild)
+    } else {
+        let probe = format!("LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE");
+        Statement::patient(rebuild, probe)
+    };
+    let mut step = Step::new("reindex", name, format!("table {}", index.table_oid))
+        .locking(index.table_oid)
+        .run(statement)
+        .measured_by(Query::new(MEASURE, named.clone()))
+        .expecting(index.bytes, Some(ideal_bytes));
+    if let Some(name) = &index.index {
+        step = step.only_if(still_there(index.oid, name), "the index has vanished");
+    }
+    if index.has_expressions && !index.toast {
+        // Without statistics on its expressions the planner guesses, and a
+        // guess can turn every query on the table into a sequential scan.
+        step = step.run(
+            Statement::brief(format!("ANALYZE {table}"))
+                .only_if(Query::new(LACKS_STATISTICS, named)),
+        );
+    }
+    step.learn = true;
+    step.yields_to_wraparound_vacuum = true;
+    step.on_abort = Some(Sweep {
+        query: leftovers::of_rebuild(index),
+    });
+    step
+}
+
+fn analyze_first(table: u32, index: &IndexFacts, reasons: &[String]) -> Step {
+    let mut step = Step::new("analyze", index.table_name(), format!("table {table}"))
+        .because(reasons.join("; "))
+        .locking(table)
+        .run(Statement::brief(format!("ANALYZE {}", index.table_name())));
+    if let Some(name) = &index.table {
+        step = step.only_if(still_there(table, name), "the table has vanished");
+    }
+    step
+}
+
+fn invalid_index(index: &IndexFacts) -> Finding {
+    let name = index.name();
+    Finding {
+        code: "index.invalid".to_owned(),
+        severity: Severity::Warning,
+        message: format!(
+            "{name} on {} is invalid: a build of it failed or is under way. It costs every write and helps no query. Rebuild it, or drop it",
+            index.table_name()
+        ),
+        suggestion: Some(format!("REINDEX INDEX CONCURRENTLY {name}")),
+        object: name,
+    }
+}
+
+fn corrupting_version(version: &str) -> Finding {
+    Finding {
+        code: "server.reindex_corrupts".to_owned(),
+        severity: Severity::Critical,
+        object: format!("PostgreSQL {version}"),
+        message: "concurrent index builds of 14.0 to 14.3 can leave rows out of the index \
+                  (fixed in 14.4); nothing is rebuilt here"
+            .to_owned(),
+        suggestion: None,
+    }
+}

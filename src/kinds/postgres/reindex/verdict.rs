@@ -1,0 +1,153 @@
+//! Is this index bloated, and how do we know?
+
+use super::estimate::fresh_bytes;
+use super::facts::IndexFacts;
+use crate::plan::Baseline;
+use crate::values::Bytes;
+
+/// Changed rows beyond which statistics are too old to rebuild anything on
+/// their word.
+const STALE_SHARE: f64 = 0.05;
+const STALE_ROWS: f64 = 1_000.0;
+
+pub(super) enum Verdict {
+    /// Rebuild it.
+    Bloated {
+        /// Expected size afterwards.
+        ideal_bytes: i64,
+        /// With the numbers.
+        reason: String,
+    },
+    /// Leave it.
+    Fine,
+    /// It may be bloated, but an ANALYZE has to tell.
+    Undecided(String),
+    /// Nothing is known to compare it with.
+    Unknown(String),
+}
+
+impl IndexFacts {
+    /// Whether a key column's statistics are missing where they should be.
+    pub(super) fn lacks_statistics(&self) -> bool {
+        !self.columns.is_empty() && self.columns.iter().all(|c| c.statistics.is_none())
+    }
+
+    fn stale(&self) -> bool {
+        let changed = self.changed as f64;
+        self.tuples < 0.0 || changed > (self.table_rows.max(0.0) * STALE_SHARE).max(STALE_ROWS)
+    }
+}
+
+/// Judges one index. `min_share` is the bloat from which on it is rebuilt;
+/// in round 1 an index whose statistics are too old is left undecided.
+pub(super) fn judge(
+    index: &IndexFacts,
+    baseline: Option<&Baseline>,
+    min_share: f64,
+    round: u32,
+) -> Verdict {
+    if min_share == 0.0 {
+        return whatever_the_bloat(index, baseline);
+    }
+    if let Some(ideal) = index.measured_ideal_bytes {
+        return compare(index, ideal, min_share, "measured page by page");
+    }
+    let undecided = round == 1 && !index.toast && index.stale();
+    if undecided {
+        // Even if every changed row were gone, would there be enough to win?
+        let fewest = (index.tuples.max(0.0) - index.changed as f64).max(0.0);
+        return match expected(index, baseline, fewest) {
+            Some((ideal, _)) if share(index, ideal) < min_share => Verdict::Fine,
+            None if index.tuples >= 0.0 && !index.lacks_statistics() => unknown(index),
+            _ => Verdict::Undecided("its statistics are out of date".to_owned()),
+        };
+    }
+    if index.tuples < 0.0 {
+        return Verdict::Unknown(
+            "its entries were never counted: it needs a VACUUM or ANALYZE first".to_owned(),
+        );
+    }
+    match expected(index, baseline, index.tuples) {
+        Some((ideal, basis)) => compare(index, ideal, min_share, basis),
+        None if round == 1 && !index.toast && index.lacks_statistics() => {
+            Verdict::Undecided("its columns have no statistics".to_owned())
+        }
+        None => unknown(index),
+    }
+}
+
+fn unknown(index: &IndexFacts) -> Verdict {
+    Verdict::Unknown(match index.access_method.as_str() {
+        "btree" => "the role sees no statistics for its columns".to_owned(),
+        method => format!(
+            "there is no formula for the size of a {method} index, and maint has not seen it smaller yet; \
+             `--set min_bloat=0%` rebuilds it once and remembers"
+        ),
+    })
+}
+
+/// The expected size of a fresh build, and how it is known. What a rebuild
+/// gave is better than any formula; what was merely seen is better than a
+/// formula that expects more.
+fn expected(
+    index: &IndexFacts,
+    baseline: Option<&Baseline>,
+    tuples: f64,
+) -> Option<(f64, &'static str)> {
+    // An index that was nearly empty says nothing about entries.
+    let learned = baseline
+        .filter(|b| b.tuples >= 1_000.0)
+        .map(|b| (b.bytes as f64 / b.tuples * tuples, b.rebuilt));
+    let formula = fresh_bytes(index, tuples);
+    match (learned, formula) {
+        (Some((bytes, true)), _) => Some((bytes, "by its size after the last rebuild")),
+        (Some((seen, false)), Some(formula)) if formula <= seen => {
+            Some((formula, "estimated from statistics"))
+        }
+        (Some((seen, false)), _) => Some((seen, "by the best size seen")),
+        (None, Some(formula)) => Some((formula, "estimated from statistics")),
+        (None, None) => None,
+    }
+}
+
+fn share(index: &IndexFacts, ideal: f64) -> f64 {
+    1.0 - ideal / index.bytes.max(1) as f64
+}
+
+fn compare(index: &IndexFacts, ideal: f64, min_share: f64, basis: &str) -> Verdict {
+    let share = share(index, ideal);
+    if share < min_share {
+        return Verdict::Fine;
+    }
+    Verdict::Bloated {
+        ideal_bytes: ideal as i64,
+        reason: format!(
+            "{:.0}% bloat: {} now, {} after a rebuild ({basis})",
+            share * 100.0,
+            bytes(index.bytes),
+            bytes(ideal as i64)
+        ),
+    }
+}
+
+fn whatever_the_bloat(index: &IndexFacts, baseline: Option<&Baseline>) -> Verdict {
+    match baseline.filter(|b| b.rebuilt) {
+        Some(b) if index.bytes <= b.bytes => Verdict::Fine,
+        Some(b) => Verdict::Bloated {
+            ideal_bytes: b.bytes,
+            reason: format!(
+                "grew from {} to {} since its last rebuild",
+                bytes(b.bytes),
+                bytes(index.bytes)
+            ),
+        },
+        None => Verdict::Bloated {
+            ideal_bytes: index.bytes,
+            reason: "rebuilt whatever its bloat; maint has not rebuilt it before".to_owned(),
+        },
+    }
+}
+
+fn bytes(bytes: i64) -> String {
+    Bytes::new(u64::try_from(bytes).unwrap_or(0)).to_string()
+}

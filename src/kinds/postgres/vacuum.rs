@@ -1,0 +1,409 @@
+//! Removes dead rows and freezes old ones, oldest age first.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::common::{Selection, permission_finding, rows, still_there};
+use super::horizon::{self, Holder};
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum};
+use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::plan::{Finding, Kind, Moment, Param, Plan, Query, Severity, Statement, Step};
+use crate::values::{Bytes, Engine, NamePattern, Percent};
+
+/// Age from which a database's transaction ids are reported as a warning.
+/// With the default `autovacuum_freeze_max_age` of 200 million, an age of
+/// 500 million means that several forced vacuums in a row did not get through.
+const AGE_WARNING: i64 = 500_000_000;
+
+/// Age from which it is critical. The server stops accepting writes about
+/// 2.1 billion after the last freeze; at 1.6 billion its own failsafe starts.
+const AGE_CRITICAL: i64 = 1_200_000_000;
+
+/// Options of `kind: vacuum`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Vacuum {
+    /// Only tables that match one of these patterns, such as `public.*` or `orders`.
+    include: Vec<NamePattern>,
+    /// No tables that match one of these patterns.
+    exclude: Vec<NamePattern>,
+    /// Share of dead rows from which on a table is vacuumed.
+    min_dead: Percent,
+    /// Fewer dead rows than this never matter.
+    min_dead_rows: u64,
+    /// Share of rows inserted since the last vacuum from which on it runs,
+    /// so that index-only scans can trust the visibility map.
+    min_inserted: Percent,
+    /// Fewer inserted rows than this never matter.
+    min_inserted_rows: u64,
+    /// Age in transactions from which on a table, its TOAST table included,
+    /// is frozen. Default: three quarters of the server's `autovacuum_freeze_max_age`.
+    freeze_age: Option<u32>,
+    /// The same for multixact ids. Default: three quarters of the server's
+    /// `autovacuum_multixact_freeze_max_age`.
+    freeze_multixact_age: Option<u32>,
+    /// Parallel workers for the indexes of one table; the server decides where not given.
+    parallel: Option<u8>,
+    /// Shared buffers that one vacuum may use (PostgreSQL 16 and newer).
+    buffer_usage_limit: Option<Bytes>,
+    /// Whether empty pages at the end of a table go back to the operating
+    /// system. That takes a short exclusive lock, which a standby replays.
+    truncate: bool,
+}
+
+impl Default for Vacuum {
+    fn default() -> Self {
+        Vacuum {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            min_dead: Percent::new(10.0),
+            min_dead_rows: 1_000,
+            min_inserted: Percent::new(20.0),
+            min_inserted_rows: 10_000,
+            freeze_age: None,
+            freeze_multixact_age: None,
+            parallel: None,
+            buffer_usage_limit: None,
+            truncate: true,
+        }
+    }
+}
+
+/// What is known of one table, or of its TOAST table.
+#[derive(Clone, Debug, Default)]
+pub struct Heap {
+    oid: u32,
+    bytes: i64,
+    live: f64,
+    dead: i64,
+    inserted: i64,
+    xid_age: i64,
+    multixact_age: i64,
+    last_vacuum: Option<DateTime<Utc>>,
+}
+
+/// What is known of one table with what belongs to it.
+#[derive(Clone, Debug)]
+pub struct TableFacts {
+    name: RelationName,
+    heap: Heap,
+    toast: Option<Heap>,
+    /// Whether other tables inherit from it; 18 would vacuum those as well.
+    has_children: bool,
+    system: bool,
+    may: bool,
+}
+
+/// What the decision is made from.
+#[derive(Debug)]
+pub struct Facts {
+    major: i32,
+    role: String,
+    database: String,
+    database_age: i64,
+    database_multixact_age: i64,
+    freeze_max_age: i64,
+    freeze_max_multixact_age: i64,
+    holders: Vec<Holder>,
+    tables: Vec<TableFacts>,
+}
+
+const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
+        coalesce(pg_catalog.pg_relation_size(c.oid), 0), c.reltuples::float8,
+        coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0),
+        coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(c.oid), 0),
+        pg_catalog.age(c.relfrozenxid)::int8, pg_catalog.mxid_age(c.relminmxid)::int8,
+        greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid),
+                 pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)),
+        t.oid, coalesce(pg_catalog.pg_relation_size(t.oid), 0), t.reltuples::float8,
+        coalesce(pg_catalog.pg_stat_get_dead_tuples(t.oid), 0),
+        coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(t.oid), 0),
+        pg_catalog.age(t.relfrozenxid)::int8, pg_catalog.mxid_age(t.relminmxid)::int8,
+        greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
+                 pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)),
+        c.relhassubclass, NOT ({not_system}), {may}
+    FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'";
+
+const DATABASE: &str =
+    "SELECT pg_catalog.age(datfrozenxid)::int8, pg_catalog.mxid_age(datminmxid)::int8,
+        pg_catalog.current_setting('autovacuum_freeze_max_age')::int8,
+        pg_catalog.current_setting('autovacuum_multixact_freeze_max_age')::int8
+    FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
+
+/// Heap and TOAST without their free space and visibility maps, which a
+/// vacuum may only just create.
+const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid)
+            + coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0),
+        c.reltuples::float8
+    FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
+
+impl Kind for Vacuum {
+    const NAME: &'static str = "vacuum";
+    const SUMMARY: &'static str = "removes dead rows and freezes old ones, oldest age first";
+    const ENGINE: Engine = Engine::Postgres;
+    type Session = Session;
+    type Facts = Facts;
+
+    async fn inspect(&self, db: &Session) -> Result<Facts, EngineError> {
+        let sql = TABLES
+            .replace("{may}", &may_vacuum(&db.server))
+            .replace("{not_system}", NOT_SYSTEM_SCHEMA);
+        let tables = db
+            .query("reading which tables there are", &sql, &[])
+            .await?;
+        let doing = "reading the age of the database";
+        let database = db.query(doing, DATABASE, &[]).await?;
+        let heap = |row: &tokio_postgres::Row, first: usize, oid: u32| Heap {
+            oid,
+            bytes: row.get(first),
+            live: row.get(first + 1),
+            dead: row.get(first + 2),
+            inserted: row.get(first + 3),
+            xid_age: row.get(first + 4),
+            multixact_age: row.get(first + 5),
+            last_vacuum: row.get(first + 6),
+        };
+        let tables = tables
+            .iter()
+            .map(|row| TableFacts {
+                name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
+                heap: heap(row, 3, row.get(0)),
+                toast: row.get::<_, Option<u32>>(10).map(|oid| heap(row, 11, oid)),
+                has_children: row.get(18),
+                system: row.get(19),
+                may: row.get(20),
+            })
+            .collect();
+        let age = |column: usize| database.first().map_or(0, |row| row.get::<_, i64>(column));
+        Ok(Facts {
+            major: db.server.major(),
+            role: db.server.role.clone(),
+            database: db.server.database.clone(),
+            database_age: age(0),
+            database_multixact_age: age(1),
+            freeze_max_age: age(2),
+            freeze_max_multixact_age: age(3),
+            holders: horizon::holders(db).await?,
+            tables,
+        })
+    }
+
+    fn plan(&self, facts: Facts, _at: &Moment) -> Plan {
+        let selection = Selection::new(&self.include, &self.exclude);
+        let mut plan = Plan::default();
+        let mut wanted: Vec<Want<'_>> = Vec::new();
+        let mut forbidden = Vec::new();
+        let mut held_back: Vec<(&RelationName, &Holder)> = Vec::new();
+        for table in facts.tables.iter().filter(|t| selection.covers(&t.name)) {
+            plan.considered += 1;
+            match self.decide(table, &facts) {
+                Decision::Leave => {}
+                Decision::HeldBack(holder, reason) => {
+                    plan.skip(table.name.to_string(), reason);
+                    held_back.push((&table.name, holder));
+                }
+                Decision::Work(_) if !table.may => forbidden.push(table.name.to_string()),
+                Decision::Work(want) => wanted.push(want),
+            }
+        }
+        // What could stop the whole server comes first, oldest first; then
+        // the longest, so that no connection is left alone with it at the end.
+        wanted.sort_by(|a, b| {
+            (b.freeze_age, b.table.heap.bytes)
+                .cmp(&(a.freeze_age, a.table.heap.bytes))
+                .then_with(|| a.table.name.cmp(&b.table.name))
+        });
+        plan.steps = wanted
+            .iter()
+            .map(|want| self.step(want, facts.major))
+            .collect();
+        plan.findings.extend(age_finding(&facts));
+        plan.findings.extend(horizon::finding(&held_back));
+        plan.findings.extend(permission_finding(
+            "vacuum",
+            &facts.role,
+            facts.major,
+            &forbidden,
+        ));
+        plan.numbered(1)
+    }
+}
+
+struct Want<'a> {
+    table: &'a TableFacts,
+    reasons: Vec<String>,
+    /// The age that asks for freezing; 0 where none does.
+    freeze_age: i64,
+    main: bool,
+}
+
+enum Decision<'a> {
+    Leave,
+    HeldBack(&'a Holder, String),
+    Work(Want<'a>),
+}
+
+impl Vacuum {
+    fn decide<'a>(&self, table: &'a TableFacts, facts: &'a Facts) -> Decision<'a> {
+        let mut want = Want {
+            table,
+            reasons: Vec::new(),
+            freeze_age: 0,
+            main: false,
+        };
+        let mut in_vain: Option<(&Holder, String)> = None;
+        let heaps = [("", Some(&table.heap)), ("TOAST: ", table.toast.as_ref())];
+        for (prefix, heap) in heaps {
+            let Some(heap) = heap else { continue };
+            let before = want.reasons.len();
+            if let Some(reason) = self.why_freeze(heap, facts) {
+                match horizon::blocks_freezing(&facts.holders, heap.xid_age) {
+                    Some(holder) => in_vain = Some((holder, format!("{prefix}{reason}"))),
+                    None => {
+                        want.freeze_age = want.freeze_age.max(heap.xid_age).max(heap.multixact_age);
+                        want.reasons.push(format!("{prefix}{reason}"));
+                    }
+                }
+            }
+            // Catalogs are autovacuum's business until their age endangers everybody.
+            if !table.system {
+                if let Some(reason) = self.why_dead(heap) {
+                    match horizon::blocks_removal(&facts.holders, heap.last_vacuum) {
+                        Some(holder) => in_vain = Some((holder, format!("{prefix}{reason}"))),
+                        None => want.reasons.push(format!("{prefix}{reason}")),
+                    }
+                }
+                if prefix.is_empty() {
+                    want.reasons.extend(self.why_inserted(heap));
+                }
+            }
+            want.main |= prefix.is_empty() && want.reasons.len() > before;
+        }
+        match (want.reasons.is_empty(), in_vain) {
+            (false, _) => Decision::Work(want),
+            (true, Some((holder, reason))) => Decision::HeldBack(
+                holder,
+                format!("{reason}; but a vacuum could do nothing while {holder} is open"),
+            ),
+            (true, None) => Decision::Leave,
+        }
+    }
+
+    fn why_freeze(&self, heap: &Heap, facts: &Facts) -> Option<String> {
+        let limit = |own: Option<u32>, server: i64| own.map_or(server * 3 / 4, i64::from);
+        let xids = limit(self.freeze_age, facts.freeze_max_age);
+        let multixacts = limit(self.freeze_multixact_age, facts.freeze_max_multixact_age);
+        let past = |what: &str, age: i64, limit: i64| {
+            let (age, limit) = (rows(age as f64), rows(limit as f64));
+            format!("oldest {what} is {age} old, from {limit} on it is frozen")
+        };
+        if heap.xid_age >= xids {
+            Some(past("transaction id", heap.xid_age, xids))
+        } else if heap.multixact_age >= multixacts {
+            Some(past("multixact id", heap.multixact_age, multixacts))
+        } else {
+            None
+        }
+    }
+
+    fn why_dead(&self, heap: &Heap) -> Option<String> {
+        let total = heap.live.max(0.0) + heap.dead as f64;
+        let threshold = (total * self.min_dead.share()).max(self.min_dead_rows.max(1) as f64);
+        (heap.dead as f64 >= threshold).then(|| {
+            format!(
+                "{} dead rows beside {} live ones",
+                rows(heap.dead as f64),
+                rows(heap.live.max(0.0))
+            )
+        })
+    }
+
+    fn why_inserted(&self, heap: &Heap) -> Option<String> {
+        let threshold = (heap.live.max(0.0) * self.min_inserted.share())
+            .max(self.min_inserted_rows.max(1) as f64);
+        (heap.inserted as f64 >= threshold).then(|| {
+            format!(
+                "{} rows inserted since the last vacuum",
+                rows(heap.inserted as f64)
+            )
+        })
+    }
+
+    fn step(&self, want: &Want<'_>, major: i32) -> Step {
+        let table = want.table;
+        // SKIP_LOCKED: a vacuum that queued for longer than a second would
+        // make the server cancel an autovacuum at work on the same table.
+        let mut options = vec!["SKIP_LOCKED".to_owned()];
+        if want.freeze_age > 0 {
+            options.push("FREEZE".to_owned());
+        } else if major >= 16 {
+            // Only freezing moves the database's age; without it, the scan
+            // of all tables at the end of each VACUUM finds nothing new.
+            options.push("SKIP_DATABASE_STATS".to_owned());
+        }
+        if !want.main && major >= 16 {
+            options.push("PROCESS_MAIN FALSE".to_owned());
+        }
+        if !self.truncate {
+            options.push("TRUNCATE FALSE".to_owned());
+        }
+        if let Some(workers) = self.parallel {
+            options.push(format!("PARALLEL {workers}"));
+        }
+        if let Some(limit) = self.buffer_usage_limit.filter(|_| major >= 16) {
+            options.push(format!(
+                "BUFFER_USAGE_LIMIT '{} kB'",
+                limit.get().div_ceil(1024)
+            ));
+        }
+        let only = if major >= 18 && table.has_children {
+            "ONLY "
+        } else {
+            ""
+        };
+        let sql = format!("VACUUM ({}) {only}{}", options.join(", "), table.name);
+        let oid = table.heap.oid;
+        Step::new("vacuum", table.name.to_string(), format!("table {oid}"))
+            .because(want.reasons.join("; "))
+            .locking(oid)
+            .run(Statement::brief(sql))
+            .only_if(still_there(oid, &table.name), "the table has vanished")
+            .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
+            .expecting(table.heap.bytes, None)
+    }
+}
+
+fn age_finding(facts: &Facts) -> Option<Finding> {
+    let age = facts.database_age.max(facts.database_multixact_age);
+    let severity = match age {
+        a if a >= AGE_CRITICAL => Severity::Critical,
+        a if a >= AGE_WARNING => Severity::Warning,
+        _ => return None,
+    };
+    let what = if facts.database_age >= facts.database_multixact_age {
+        "transaction"
+    } else {
+        "multixact"
+    };
+    let oldest = facts.tables.iter().max_by_key(|t| {
+        t.toast
+            .iter()
+            .fold(t.heap.xid_age, |age, h| age.max(h.xid_age))
+    })?;
+    Some(Finding {
+        code: "freeze.age".to_owned(),
+        severity,
+        object: Identifier::new(facts.database.clone()).to_string(),
+        message: format!(
+            "the oldest {what} id in this database is {} old; at about 2.1 G the server stops accepting writes. The oldest table is {}",
+            rows(age as f64),
+            oldest.name
+        ),
+        suggestion: Some(format!("VACUUM (FREEZE, VERBOSE) {}", oldest.name)),
+    })
+}

@@ -1,0 +1,78 @@
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Finding, Step};
+
+/// An object that would have been worked on, and why it is not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Skip {
+    /// The object, quoted where SQL would need it.
+    pub object: String,
+    /// Why it is left alone.
+    pub reason: String,
+}
+
+/// A size seen on the way: the raw material of baselines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Observation {
+    /// The object, quoted where SQL would need it.
+    pub object: String,
+    /// Its size in bytes.
+    pub bytes: i64,
+    /// The entries it holds.
+    pub tuples: f64,
+}
+
+/// What a task would do now, in order. Pure data: it prints, it is saved,
+/// and it is exactly what runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Plan {
+    /// How many objects were looked at.
+    pub considered: usize,
+    /// The work, most urgent first.
+    pub steps: Vec<Step>,
+    /// Objects whose turn is decided only after the steps have run, because
+    /// the steps produce the evidence. The facts are then read once more.
+    pub pending: Vec<Skip>,
+    /// Objects left alone although they asked for work.
+    pub skipped: Vec<Skip>,
+    /// What was noticed.
+    pub findings: Vec<Finding>,
+    /// Sizes worth remembering.
+    pub observations: Vec<Observation>,
+}
+
+impl Plan {
+    /// Numbers the steps from `first`, in order.
+    pub fn numbered(mut self, first: u32) -> Self {
+        for (seq, step) in (first..).zip(&mut self.steps) {
+            step.seq = seq;
+        }
+        self
+    }
+
+    /// Notes that `object` is left alone.
+    pub fn skip(&mut self, object: impl Into<String>, reason: impl Into<String>) {
+        self.skipped.push(Skip {
+            object: object.into(),
+            reason: reason.into(),
+        });
+    }
+}
+
+/// The best size an object has been seen at: what bloat is measured against
+/// where no formula knows better.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Baseline {
+    /// Which object, by its quoted, qualified name.
+    pub object: String,
+    /// Its size in bytes.
+    pub bytes: i64,
+    /// The entries (index tuples) it held.
+    pub tuples: f64,
+    /// When this was seen.
+    pub learned_at: DateTime<Utc>,
+    /// Whether maint had just rebuilt it, so that the size is known to be minimal.
+    pub rebuilt: bool,
+}
