@@ -1,1 +1,3 @@
 //! PostgreSQL: connections, sessions, identifiers.
+
+pub mod connect;
