@@ -416,3 +416,7 @@ fn password(
 fn shown(file: &Path) -> String {
     format!("the file {}", file.display())
 }
+
+#[cfg(test)]
+#[path = "resolve_tests.rs"]
+mod tests;
