@@ -231,7 +231,7 @@ fn demanded_by(mode: &str, was_given: bool) -> String {
     if was_given {
         format!("`sslmode={mode}` insists on it")
     } else {
-        format!("maint insists on it for other machines (`sslmode={mode}`, as none is set)")
+        format!("maint insists on it unless told otherwise (`sslmode={mode}`, as none is set)")
     }
 }
 

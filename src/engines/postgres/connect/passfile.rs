@@ -116,6 +116,7 @@ fn fields(line: &str) -> Option<[Field; 5]> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use secrecy::ExposeSecret;

@@ -418,5 +418,6 @@ fn shown(file: &Path) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 #[path = "resolve_tests.rs"]
 mod tests;

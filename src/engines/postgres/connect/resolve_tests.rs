@@ -194,7 +194,8 @@ fn passwords_come_from_the_first_place_that_has_one() {
 
 #[test]
 fn mistakes_say_where_and_what_is_possible() {
-    let cases: &[(&str, &[(&str, &str)], &str, &str)] = &[
+    type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, &'a str);
+    let cases: &[Case<'_>] = &[
         (
             "postgres://h/d?sslmod=require",
             &[],

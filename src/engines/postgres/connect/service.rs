@@ -106,6 +106,7 @@ fn accept_text(
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
     use std::path::Path;

@@ -225,6 +225,7 @@ fn malformed(problem: &str, hint: &'static str) -> DialError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
     use super::*;
 
