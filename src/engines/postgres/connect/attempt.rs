@@ -1,0 +1,403 @@
+//! One address, one try: socket, TLS, login.
+//!
+//! The TLS negotiation is ours rather than the driver's, because the driver
+//! takes every answer that is not yes for a no: it cannot tell a server
+//! without TLS from something that is no PostgreSQL at all, and it does not
+//! fall back the way `prefer` and `allow` ask for.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use secrecy::ExposeSecret;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
+use tokio_postgres::config::{SslMode, SslNegotiation};
+use tokio_postgres::tls::{MakeTlsConnect, NoTls, TlsConnect, TlsStream};
+use tokio_postgres::{Connection, SimpleQueryMessage};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::dial::{Dial, Host, Place, SessionKind};
+use super::error::ConnectError;
+use super::link::{Canceller, Link};
+use super::tls::{TlsMode, client_config};
+
+/// Bytes to and from a server.
+pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+pub(super) type BoxedWire = Box<dyn Wire>;
+
+/// An address that can be opened without asking anybody.
+#[derive(Clone, Debug)]
+pub(super) enum Endpoint {
+    Tcp(SocketAddr),
+    Socket(PathBuf),
+}
+
+impl Endpoint {
+    pub(super) fn socket_path(&self) -> Option<&Path> {
+        match self {
+            Endpoint::Tcp(_) => None,
+            Endpoint::Socket(path) => Some(path),
+        }
+    }
+}
+
+/// How a dead peer is noticed while nothing is being said.
+#[derive(Clone, Debug)]
+pub(super) struct Keepalive {
+    pub(super) on: bool,
+    pub(super) idle: Option<Duration>,
+    pub(super) interval: Option<Duration>,
+    pub(super) count: Option<u32>,
+    pub(super) user_timeout: Option<Duration>,
+}
+
+/// Silence after which the peer is probed, where nobody set another.
+///
+/// Linux waits two hours, longer than most firewalls remember a silent
+/// connection; a long `REINDEX` is silent.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+
+/// Opens the socket.
+pub(super) async fn open(endpoint: &Endpoint, keepalive: &Keepalive) -> io::Result<BoxedWire> {
+    let address = match endpoint {
+        Endpoint::Socket(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+        Endpoint::Tcp(address) => address,
+    };
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    if keepalive.on {
+        let mut probes = TcpKeepalive::new().with_time(keepalive.idle.unwrap_or(KEEPALIVE_IDLE));
+        if let Some(interval) = keepalive.interval {
+            probes = probes.with_interval(interval);
+        }
+        if let Some(count) = keepalive.count {
+            probes = probes.with_retries(count);
+        }
+        socket.set_tcp_keepalive(&probes)?;
+    }
+    #[cfg(target_os = "linux")]
+    if let Some(timeout) = keepalive.user_timeout {
+        socket.set_tcp_user_timeout(Some(timeout))?;
+    }
+    Ok(Box::new(stream))
+}
+
+/// Asks for TLS and returns the server's one-byte answer.
+pub(super) async fn request_tls(wire: &mut BoxedWire) -> io::Result<u8> {
+    /// Length 8, then the magic number 80877103.
+    const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+    wire.write_all(&SSL_REQUEST).await?;
+    wire.flush().await?;
+    wire.read_u8().await
+}
+
+/// The connector for one handshake, for certificates that name `host`.
+pub(super) fn connector(
+    config: ClientConfig,
+    host: &str,
+) -> <MakeRustlsConnect as MakeTlsConnect<BoxedWire>>::TlsConnect {
+    let mut make = MakeRustlsConnect::new(config);
+    match MakeTlsConnect::<BoxedWire>::make_tls_connect(&mut make, host) {
+        Ok(connector) => connector,
+        Err(never) => match never {},
+    }
+}
+
+/// How one try treats TLS.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Encryption {
+    Never,
+    /// In the clear if the server says that it has no TLS.
+    IfOffered,
+    Always,
+}
+
+/// Everything one try needs to know.
+pub(super) struct Attempt<'a> {
+    pub(super) dial: &'a Dial,
+    pub(super) host: &'a Host,
+    pub(super) server: &'a str,
+    pub(super) endpoint: Endpoint,
+    pub(super) session: SessionKind,
+    pub(super) application_name: &'a str,
+    pub(super) deadline: Option<Instant>,
+}
+
+impl Attempt<'_> {
+    pub(super) fn over_tcp(&self) -> bool {
+        matches!(self.endpoint, Endpoint::Tcp(_))
+    }
+
+    pub(super) async fn run(&self) -> Result<Link, ConnectError> {
+        match self.host.mode {
+            TlsMode::Disable => self.once(Encryption::Never).await,
+            TlsMode::Prefer => match self.once(Encryption::IfOffered).await {
+                Err(first) if wants_other_encryption(&first) => {
+                    self.second(Encryption::Never, first).await
+                }
+                decided => decided,
+            },
+            TlsMode::Allow => match self.once(Encryption::Never).await {
+                Err(first) if wants_other_encryption(&first) => {
+                    self.second(Encryption::Always, first).await
+                }
+                decided => decided,
+            },
+            TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {
+                self.once(Encryption::Always).await
+            }
+        }
+    }
+
+    /// Tries the other way, and reports whichever try came further.
+    async fn second(
+        &self,
+        encryption: Encryption,
+        first: ConnectError,
+    ) -> Result<Link, ConnectError> {
+        match self.once(encryption).await {
+            Err(ConnectError::TlsNotOffered { .. } | ConnectError::TimedOut { .. }) => Err(first),
+            Err(second) if wants_other_encryption(&second) => Err(first),
+            decided => decided,
+        }
+    }
+
+    async fn once(&self, encryption: Encryption) -> Result<Link, ConnectError> {
+        // Before the network: a key with wrong permissions is a mistake
+        // even where the server turns out to have no TLS.
+        let tls = match encryption {
+            Encryption::Never => None,
+            Encryption::IfOffered | Encryption::Always => Some(
+                client_config(&self.dial.tls, self.host.mode)
+                    .map_err(|fault| self.file_error(*fault))?,
+            ),
+        };
+        let opened = self.in_time(
+            "opening the connection",
+            open(&self.endpoint, &self.dial.keepalive),
+        );
+        let wire = opened.await?.map_err(|error| self.network_error(error))?;
+        self.in_time(
+            "waiting for the server's answer",
+            self.start(wire, encryption, tls),
+        )
+        .await?
+    }
+
+    async fn in_time<F: Future>(
+        &self,
+        stage: &'static str,
+        work: F,
+    ) -> Result<F::Output, ConnectError> {
+        let (Some(deadline), Some(after)) = (self.deadline, self.dial.timeout) else {
+            return Ok(work.await);
+        };
+        tokio::time::timeout_at(deadline, work)
+            .await
+            .map_err(|_| ConnectError::TimedOut {
+                server: self.server.to_owned(),
+                after,
+                stage,
+            })
+    }
+
+    async fn start(
+        &self,
+        mut wire: BoxedWire,
+        encryption: Encryption,
+        tls: Option<ClientConfig>,
+    ) -> Result<Link, ConnectError> {
+        let tls = match tls {
+            Some(tls) if self.negotiate(&mut wire, encryption).await? => Some(tls),
+            _ => None,
+        };
+        let mut config = tokio_postgres::Config::new();
+        config
+            .user(&self.dial.role)
+            .dbname(&self.dial.database)
+            .application_name(self.application_name)
+            .channel_binding(self.dial.channel_binding);
+        if let Some(options) = &self.dial.options {
+            config.options(options);
+        }
+        if let Some(password) = &self.host.password.value {
+            config.password(password.expose_secret());
+        }
+        match tls {
+            None => {
+                config.ssl_mode(SslMode::Disable);
+                self.log_in(&config, wire, NoTls, None).await
+            }
+            Some(tls) => {
+                // The negotiation is done; "direct" makes the driver go on
+                // with the handshake at once.
+                config
+                    .ssl_mode(SslMode::Require)
+                    .ssl_negotiation(SslNegotiation::Direct);
+                let connector = connector(tls.clone(), self.host_name());
+                self.log_in(&config, wire, connector, Some(tls)).await
+            }
+        }
+    }
+
+    /// Whether the connection goes on with a TLS handshake.
+    async fn negotiate(
+        &self,
+        wire: &mut BoxedWire,
+        encryption: Encryption,
+    ) -> Result<bool, ConnectError> {
+        if self.dial.tls.direct {
+            return Ok(true);
+        }
+        let not_postgres = |reason: String, source: Option<io::Error>| ConnectError::NotPostgres {
+            server: self.server.to_owned(),
+            reason,
+            source: source.map(Into::into),
+        };
+        match request_tls(wire).await {
+            Ok(b'S') => Ok(true),
+            Ok(b'N') if encryption == Encryption::IfOffered => Ok(false),
+            Ok(b'N') => Err(ConnectError::TlsNotOffered {
+                server: self.server.to_owned(),
+                mode: self.host.mode.word(),
+                mode_was_given: self.host.mode_was_given,
+            }),
+            // An error before TLS is unauthenticated text: it is not shown.
+            Ok(b'E') => Err(not_postgres(
+                "it answers a request for TLS with an error".to_owned(),
+                None,
+            )),
+            Ok(byte) => Err(not_postgres(
+                format!("it answers a request for TLS with {:?}", char::from(byte)),
+                None,
+            )),
+            Err(error) => Err(not_postgres(
+                "it ended the connection when asked for TLS".to_owned(),
+                Some(error),
+            )),
+        }
+    }
+
+    /// The name a certificate must have.
+    fn host_name(&self) -> &str {
+        match &self.host.place {
+            Place::Tcp { name, .. } => name,
+            Place::Socket(_) => "localhost",
+        }
+    }
+
+    async fn log_in<T>(
+        &self,
+        config: &tokio_postgres::Config,
+        wire: BoxedWire,
+        connector: T,
+        tls: Option<ClientConfig>,
+    ) -> Result<Link, ConnectError>
+    where
+        T: TlsConnect<BoxedWire>,
+        T::Stream: TlsStream + Unpin + Send + 'static,
+    {
+        let (client, connection) = config
+            .connect_raw(wire, connector)
+            .await
+            .map_err(|error| self.startup_error(error, tls.is_some()))?;
+        let reported = reported_kind(&connection);
+        let canceller = Canceller::new(
+            client.cancel_token(),
+            self.endpoint.clone(),
+            self.dial.keepalive.clone(),
+            tls.map(|config| (config, self.host_name().to_owned(), self.dial.tls.direct)),
+            self.dial.timeout,
+            self.server.to_owned(),
+        );
+        let link = Link::start(client, connection, canceller);
+        if self.session != SessionKind::Any {
+            let kind = match reported {
+                Some(kind) => kind,
+                None => self.ask_kind(&link).await?,
+            };
+            if !kind.fits(self.session) {
+                return Err(ConnectError::WrongKind {
+                    server: self.server.to_owned(),
+                    wanted: self.dial.session.word(),
+                });
+            }
+        }
+        Ok(link)
+    }
+
+    /// Asks where a pooler in between hides what the server reports.
+    async fn ask_kind(&self, link: &Link) -> Result<Kind, ConnectError> {
+        const QUERY: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
+             pg_catalog.current_setting('transaction_read_only') = 'on'";
+        let messages = link
+            .client
+            .simple_query(QUERY)
+            .await
+            .map_err(|error| self.startup_error(error, true))?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        });
+        let is_true = |column| row.and_then(|row| row.get(column)) == Some("t");
+        Ok(Kind {
+            standby: is_true(0),
+            read_only: is_true(1),
+        })
+    }
+}
+
+/// Whether a try with the other answer to "TLS?" may succeed.
+///
+/// A wrong password is not among them: it would only be sent again, this
+/// time for everybody to read.
+fn wants_other_encryption(error: &ConnectError) -> bool {
+    matches!(
+        error,
+        ConnectError::NotAdmitted { .. }
+            | ConnectError::EncryptionDemanded { .. }
+            | ConnectError::ClientCertificateRequired { .. }
+            | ConnectError::ClientCertificateRejected { .. }
+            | ConnectError::Handshake { .. }
+    )
+}
+
+/// What a server says about itself.
+#[derive(Clone, Copy)]
+struct Kind {
+    standby: bool,
+    read_only: bool,
+}
+
+impl Kind {
+    fn fits(self, wanted: SessionKind) -> bool {
+        match wanted {
+            SessionKind::Any | SessionKind::PreferStandby => true,
+            SessionKind::ReadWrite => !self.read_only,
+            SessionKind::ReadOnly => self.read_only,
+            SessionKind::Primary => !self.standby,
+            SessionKind::Standby => self.standby,
+        }
+    }
+}
+
+/// What the server reported at startup, as it does since version 14.
+fn reported_kind<S, T>(connection: &Connection<S, T>) -> Option<Kind>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    let standby = connection.parameter("in_hot_standby")? == "on";
+    let read_only = connection.parameter("default_transaction_read_only")? == "on";
+    Some(Kind {
+        standby,
+        read_only: standby || read_only,
+    })
+}

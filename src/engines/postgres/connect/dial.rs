@@ -1,0 +1,234 @@
+//! A connection fully described, and how its hosts are tried in turn.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::time::Instant;
+use tokio_postgres::config::ChannelBinding;
+
+use super::attempt::{Attempt, Endpoint, Keepalive};
+use super::environment::socket_file;
+use super::error::ConnectError;
+use super::link::Link;
+use super::tls::{TlsFiles, TlsMode};
+
+/// A connection fully resolved: hosts, port, role, password, database, TLS
+/// policy, timeouts. Neither `Debug` nor [`Dial::describe`] shows a secret.
+#[derive(Clone)]
+pub struct Dial {
+    pub(super) hosts: Vec<Host>,
+    pub(super) role: String,
+    pub(super) database: String,
+    pub(super) options: Option<String>,
+    pub(super) tls: TlsFiles,
+    pub(super) channel_binding: ChannelBinding,
+    pub(super) session: SessionKind,
+    /// Per address; `None` waits for ever.
+    pub(super) timeout: Option<Duration>,
+    pub(super) keepalive: Keepalive,
+    pub(super) random_order: bool,
+}
+
+/// One server that may answer.
+#[derive(Clone)]
+pub(super) struct Host {
+    pub(super) place: Place,
+    pub(super) port: u16,
+    pub(super) mode: TlsMode,
+    /// Somebody set it, as against our default.
+    pub(super) mode_was_given: bool,
+    pub(super) password: Password,
+}
+
+/// Where a server listens.
+#[derive(Clone)]
+pub(super) enum Place {
+    /// The directory of a Unix socket.
+    Socket(PathBuf),
+    /// A name for people and certificates, and the address if one was given.
+    Tcp {
+        name: String,
+        address: Option<IpAddr>,
+    },
+}
+
+/// A password, or where one was looked for in vain.
+#[derive(Clone)]
+pub(super) struct Password {
+    pub(super) value: Option<SecretString>,
+    /// Where it came from, or every place looked at.
+    pub(super) sources: Vec<String>,
+}
+
+/// `target_session_attrs`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SessionKind {
+    Any,
+    ReadWrite,
+    ReadOnly,
+    Primary,
+    Standby,
+    PreferStandby,
+}
+
+impl SessionKind {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            SessionKind::Any => "any",
+            SessionKind::ReadWrite => "read-write",
+            SessionKind::ReadOnly => "read-only",
+            SessionKind::Primary => "primary",
+            SessionKind::Standby => "standby",
+            SessionKind::PreferStandby => "prefer-standby",
+        }
+    }
+}
+
+impl Host {
+    fn name_and_port(&self) -> String {
+        match &self.place {
+            Place::Socket(directory) => format!("{}:{}", directory.display(), self.port),
+            Place::Tcp { name, .. } if name.contains(':') => format!("[{name}]:{}", self.port),
+            Place::Tcp { name, .. } => format!("{name}:{}", self.port),
+        }
+    }
+}
+
+impl Dial {
+    /// `host:port/database as role`, never a secret.
+    pub fn describe(&self) -> String {
+        let hosts: Vec<String> = self.hosts.iter().map(Host::name_and_port).collect();
+        format!("{}/{} as {}", hosts.join(","), self.database, self.role)
+    }
+
+    /// The database to connect to.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Opens a session with the first server that accepts one.
+    ///
+    /// As in libpq, the next host is tried when one cannot be reached, is
+    /// not accepting sessions or is of the wrong kind; a server that says
+    /// no (wrong password, no such database) has the last word.
+    pub async fn connect(&self, application_name: &str) -> Result<Link, ConnectError> {
+        let passes: &[SessionKind] = match self.session {
+            SessionKind::PreferStandby => &[SessionKind::Standby, SessionKind::Any],
+            ref other => std::slice::from_ref(other),
+        };
+        let mut failures = Vec::new();
+        for session in passes {
+            failures.clear();
+            for host in self.hosts_in_order() {
+                match self.connect_host(host, *session, application_name).await {
+                    Ok(link) => return Ok(link),
+                    Err(error) if error.tries_next_host() => failures.push(error),
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        match failures.len() {
+            1 => Err(failures.remove(0)),
+            _ => Err(ConnectError::NoHost {
+                server: self.describe(),
+                failures,
+            }),
+        }
+    }
+
+    fn hosts_in_order(&self) -> Vec<&Host> {
+        let mut hosts: Vec<&Host> = self.hosts.iter().collect();
+        if self.random_order {
+            // Spreading sessions needs no better randomness than this.
+            let state = RandomState::new();
+            hosts.sort_by_cached_key(|host| state.hash_one(host.name_and_port()));
+        }
+        hosts
+    }
+
+    async fn connect_host(
+        &self,
+        host: &Host,
+        session: SessionKind,
+        application_name: &str,
+    ) -> Result<Link, ConnectError> {
+        let server = format!(
+            "{}/{} as {}",
+            host.name_and_port(),
+            self.database,
+            self.role
+        );
+        let mut failure = None;
+        for endpoint in self.endpoints(host, &server).await? {
+            let attempt = Attempt {
+                dial: self,
+                host,
+                server: &server,
+                endpoint,
+                session,
+                application_name,
+                deadline: self.timeout.map(|timeout| Instant::now() + timeout),
+            };
+            match attempt.run().await {
+                Err(error) if error.tries_next_host() => failure = Some(error),
+                decided => return decided,
+            }
+        }
+        Err(failure.unwrap_or_else(|| ConnectError::UnknownHost {
+            host: host.name_and_port(),
+            server: server.clone(),
+            source: std::io::Error::from(std::io::ErrorKind::NotFound),
+        }))
+    }
+
+    async fn endpoints(&self, host: &Host, server: &str) -> Result<Vec<Endpoint>, ConnectError> {
+        let (name, address) = match &host.place {
+            Place::Socket(directory) => {
+                return Ok(vec![Endpoint::Socket(socket_file(directory, host.port))]);
+            }
+            Place::Tcp { name, address } => (name, address),
+        };
+        if let Some(address) = address {
+            return Ok(vec![Endpoint::Tcp((*address, host.port).into())]);
+        }
+        let lookup = tokio::net::lookup_host((name.as_str(), host.port));
+        let found =
+            match self.timeout {
+                Some(after) => tokio::time::timeout(after, lookup).await.map_err(|_| {
+                    ConnectError::TimedOut {
+                        server: server.to_owned(),
+                        after,
+                        stage: "looking up the host name",
+                    }
+                })?,
+                None => lookup.await,
+            };
+        match found {
+            Ok(addresses) => Ok(addresses.map(Endpoint::Tcp).collect()),
+            Err(source) => Err(ConnectError::UnknownHost {
+                server: server.to_owned(),
+                host: name.clone(),
+                source,
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Dial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `options` may set a parameter that is a secret, so it stays out.
+        f.debug_struct("Dial")
+            .field("server", &self.describe())
+            .field(
+                "tls",
+                &self.hosts.iter().map(|host| host.mode).collect::<Vec<_>>(),
+            )
+            .field("session", &self.session)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

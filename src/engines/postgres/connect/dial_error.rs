@@ -1,0 +1,136 @@
+//! What can be wrong with the words that describe a connection.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::parameters::{Origin, known_names};
+
+/// A URL, a variable or a service file that does not describe a connection.
+///
+/// No variant holds a password or a piece of one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// The URL or keyword string cannot be read.
+    #[error("the connection URL {problem}")]
+    Malformed {
+        /// What is wrong, as the end of a sentence.
+        problem: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A parameter that libpq does not know either.
+    #[error("{origin} sets `{name}`, which is not a connection parameter")]
+    UnknownParameter {
+        /// The name as written.
+        name: String,
+        /// Where it was written.
+        origin: Origin,
+        /// A known name that looks like it.
+        nearest: Option<&'static str>,
+    },
+    /// A value outside of what the parameter allows.
+    #[error("{origin} gives `{name}` {value}; it must be {expected}")]
+    InvalidValue {
+        /// The parameter.
+        name: &'static str,
+        /// Where it was written.
+        origin: Origin,
+        /// The value in words.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A parameter of libpq that maint cannot honour.
+    #[error("{origin} sets `{name}`, which maint does not support: {reason}")]
+    Unsupported {
+        /// The parameter.
+        name: &'static str,
+        /// Where it was written.
+        origin: Origin,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Lists of hosts, addresses and ports that do not belong together.
+    #[error("{problem}")]
+    Mismatch {
+        /// The numbers, as a sentence.
+        problem: String,
+    },
+    /// A line of a service file that cannot be read.
+    #[error("line {line} of {} {problem}", file.display())]
+    ServiceFile {
+        /// The file.
+        file: PathBuf,
+        /// The line, counted from one.
+        line: usize,
+        /// What is wrong, as the end of a sentence.
+        problem: &'static str,
+    },
+    /// A service that no file defines.
+    #[error("the service `{name}` is defined in none of {}", list(files))]
+    UnknownService {
+        /// The service.
+        name: String,
+        /// The files that were looked at.
+        files: Vec<PathBuf>,
+    },
+    /// A file that exists and cannot be read.
+    #[error("the file {} cannot be read", file.display())]
+    UnreadableFile {
+        /// The file.
+        file: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// No role, and no operating system user to take its name from.
+    #[error("no role is given, and the operating system has no name for user id {uid}")]
+    NoRole {
+        /// The user id of the process.
+        uid: u32,
+    },
+}
+
+impl DialError {
+    /// The next step.
+    pub fn hint(&self) -> String {
+        match self {
+            DialError::Malformed { hint, .. } => (*hint).to_owned(),
+            DialError::UnknownParameter { nearest, .. } => {
+                let known = known_names().collect::<Vec<_>>().join(", ");
+                match nearest {
+                    Some(nearest) => format!("did you mean `{nearest}`? known: {known}"),
+                    None => format!("known: {known}"),
+                }
+            }
+            DialError::InvalidValue { name, expected, .. } => {
+                format!("set `{name}` to {expected}")
+            }
+            DialError::Unsupported { name, .. } => format!("remove `{name}`"),
+            DialError::Mismatch { .. } => {
+                "give one port for all hosts, or one per host, and as many addresses as hosts"
+                    .to_owned()
+            }
+            DialError::ServiceFile { .. } => {
+                "a service is a line `[name]` followed by lines `parameter=value`".to_owned()
+            }
+            DialError::UnknownService { name, .. } => {
+                format!("add a section `[{name}]`, or point PGSERVICEFILE at the file that has it")
+            }
+            DialError::UnreadableFile { .. } => {
+                "check the permissions of the file and of its folders".to_owned()
+            }
+            DialError::NoRole { .. } => {
+                "name the role in the URL (`postgres://role@host/database`) or in PGUSER".to_owned()
+            }
+        }
+    }
+}
+
+fn list(files: &[PathBuf]) -> String {
+    files
+        .iter()
+        .map(|file| file.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}

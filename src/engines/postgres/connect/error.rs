@@ -1,0 +1,376 @@
+//! Why a session could not be opened, in sentences.
+
+use std::io;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+/// The error underneath, for logs. Never holds a secret.
+pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Why a session could not be opened (or a statement not be cancelled).
+///
+/// `server` is always `host:port/database as role`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+#[expect(
+    missing_docs,
+    reason = "the sentence above each variant's fields says it"
+)]
+pub enum ConnectError {
+    /// The name server knows no such host, or does not answer.
+    #[error("cannot connect to {server}: the host name `{host}` cannot be resolved")]
+    UnknownHost {
+        server: String,
+        host: String,
+        source: io::Error,
+    },
+    /// Nobody listens on that port.
+    #[error("cannot connect to {server}: nothing accepts connections there")]
+    Refused { server: String, source: io::Error },
+    /// There is no Unix socket of that name.
+    #[error("cannot connect to {server}: there is no server socket {path}")]
+    NoSocket {
+        server: String,
+        path: String,
+        source: io::Error,
+    },
+    /// The network does not lead there, or broke.
+    #[error("cannot connect to {server}: the network connection failed")]
+    Network { server: String, source: io::Error },
+    /// The time for one address ran out.
+    #[error("cannot connect to {server}: no result after {after:?} of {stage}")]
+    TimedOut {
+        server: String,
+        after: Duration,
+        stage: &'static str,
+    },
+    /// The server did not accept the password.
+    #[error("{server} rejects the password from {}", password_from.join(", "))]
+    WrongPassword {
+        server: String,
+        password_from: Vec<String>,
+        certificate_sent: bool,
+        source: Cause,
+    },
+    /// The server wants a password and there is none.
+    #[error("{server} asks for a password, and none is given; looked at: {}", looked_at.join(", "))]
+    NoPassword {
+        server: String,
+        looked_at: Vec<String>,
+        source: Cause,
+    },
+    /// The login failed in another way than by a wrong password.
+    #[error("{server} cannot be logged in to: {reason}")]
+    Login {
+        server: String,
+        reason: String,
+        source: Cause,
+    },
+    /// The database does not exist.
+    #[error("cannot connect to {server}: there is no database `{database}`")]
+    NoSuchDatabase {
+        server: String,
+        database: String,
+        source: Cause,
+    },
+    /// The role does not exist.
+    #[error("cannot connect to {server}: there is no role `{role}`")]
+    NoSuchRole {
+        server: String,
+        role: String,
+        source: Cause,
+    },
+    /// `pg_hba.conf` does not let this role in from here.
+    #[error(
+        "{server} does not admit this role from this address ({}): {message}",
+        if *encrypted { "over TLS" } else { "without TLS" }
+    )]
+    NotAdmitted {
+        server: String,
+        encrypted: bool,
+        message: String,
+        source: Cause,
+    },
+    /// `pg_hba.conf` does not let anybody in without TLS, or not this role.
+    #[error("{server} does not admit this role without TLS, and `sslmode={mode}` asked for none")]
+    EncryptionDemanded {
+        server: String,
+        mode: &'static str,
+        source: Cause,
+    },
+    /// Every connection slot is taken.
+    #[error("{server} has no free connection: {message}")]
+    TooManyConnections {
+        server: String,
+        message: String,
+        source: Cause,
+    },
+    /// The server starts, stops or recovers.
+    #[error("{server} is not accepting sessions at the moment: {message}")]
+    NotAccepting {
+        server: String,
+        message: String,
+        source: Cause,
+    },
+    /// The server has TLS switched off and the mode insists on it.
+    #[error("{server} does not offer TLS, and {}", demanded_by(mode, *mode_was_given))]
+    TlsNotOffered {
+        server: String,
+        mode: &'static str,
+        mode_was_given: bool,
+    },
+    /// The server could not prove who it is.
+    #[error("the certificate of {server} is not trusted: {fault}")]
+    Untrusted {
+        server: String,
+        fault: Box<CertificateFault>,
+        source: Cause,
+    },
+    /// The server wants to see a client certificate and got none.
+    #[error("{server} asks for a client certificate, and none was sent")]
+    ClientCertificateRequired { server: String, source: Cause },
+    /// The server does not accept the client certificate it got.
+    #[error("{server} rejects the client certificate: {reason}")]
+    ClientCertificateRejected {
+        server: String,
+        reason: String,
+        source: Cause,
+    },
+    /// A certificate, key or revocation list cannot be used.
+    #[error("cannot connect to {server}: {problem}")]
+    TlsFiles {
+        server: String,
+        problem: String,
+        next_step: &'static str,
+        source: Option<Cause>,
+    },
+    /// The handshake failed for another reason than the certificate.
+    #[error("the TLS handshake with {server} failed: {reason}")]
+    Handshake {
+        server: String,
+        reason: String,
+        direct: bool,
+        source: Cause,
+    },
+    /// Something answers there, but not in PostgreSQL's protocol.
+    #[error("what answers at {server} does not speak PostgreSQL's protocol: {reason}")]
+    NotPostgres {
+        server: String,
+        reason: String,
+        source: Option<Cause>,
+    },
+    /// A standby where a primary was wanted, or the reverse.
+    #[error("{server} is not what `target_session_attrs={wanted}` asks for")]
+    WrongKind {
+        server: String,
+        wanted: &'static str,
+    },
+    /// Any other refusal by the server.
+    #[error("{server} refused the session: {message} (SQLSTATE {code})")]
+    Server {
+        server: String,
+        code: String,
+        message: String,
+        source: Cause,
+    },
+    /// None of several hosts gave a session.
+    #[error("no host of {server} gave a session: {}", join(failures))]
+    NoHost {
+        server: String,
+        failures: Vec<ConnectError>,
+    },
+}
+
+/// What is wrong with a server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateFault {
+    /// No trusted authority signed it.
+    #[error("it was issued by an authority that is not trusted here")]
+    UnknownIssuer,
+    /// Its time has passed.
+    #[error("it expired{}", at(*.0))]
+    Expired(Option<DateTime<Utc>>),
+    /// Its time has not come.
+    #[error("it is not valid yet{}", at(*.0))]
+    NotYetValid(Option<DateTime<Utc>>),
+    /// It is for another host.
+    #[error("it is not for `{expected}`, {}", names(presented))]
+    WrongName {
+        /// The host name of the connection.
+        expected: String,
+        /// The names in the certificate.
+        presented: Vec<String>,
+    },
+    /// Its authority has withdrawn it.
+    #[error("its authority has revoked it")]
+    Revoked,
+    /// It is a certificate authority's own certificate.
+    #[error("it is the certificate of an authority, used as a server's")]
+    Authority,
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+fn at(time: Option<DateTime<Utc>>) -> String {
+    time.map(|time| format!(" ({})", time.format("%Y-%m-%d %H:%M:%SZ")))
+        .unwrap_or_default()
+}
+
+fn names(presented: &[String]) -> String {
+    if presented.is_empty() {
+        "and it names no host".to_owned()
+    } else {
+        format!("but for {}", presented.join(", "))
+    }
+}
+
+fn demanded_by(mode: &str, was_given: bool) -> String {
+    if was_given {
+        format!("`sslmode={mode}` insists on it")
+    } else {
+        format!("maint insists on it unless told otherwise (`sslmode={mode}`, as none is set)")
+    }
+}
+
+fn join(failures: &[ConnectError]) -> String {
+    failures
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
+}
+
+impl ConnectError {
+    /// The next step.
+    pub fn hint(&self) -> String {
+        use ConnectError as E;
+        let hint = match self {
+            E::UnknownHost { .. } => "check the host name, and the name server of this machine",
+            E::Refused { .. } => {
+                "check the port, that the server runs, and that its `listen_addresses` includes \
+                 this address"
+            }
+            E::NoSocket { .. } => {
+                "check that the server runs, and name its socket folder or its host in the URL"
+            }
+            E::Network { .. } => "check the route and the firewalls between here and the server",
+            E::TimedOut { .. } => {
+                "check for a firewall that drops packets, or raise `connect_timeout`"
+            }
+            E::WrongPassword {
+                certificate_sent: true,
+                ..
+            } => {
+                "check the password; the server also says this when the role does not exist or \
+                 when the client certificate is not for this role"
+            }
+            E::WrongPassword { .. } => {
+                "check the password; the server also says this when the role does not exist"
+            }
+            E::NoPassword { .. } => "set PGPASSWORD, or add a line to the password file",
+            E::Login { .. } => "see which login method pg_hba.conf has for this role",
+            E::NoSuchDatabase { database, .. } => {
+                return format!("check the name, or create it: `CREATE DATABASE \"{database}\"`");
+            }
+            E::NoSuchRole { role, .. } => {
+                return format!("check the name, or create it: `CREATE ROLE \"{role}\" LOGIN`");
+            }
+            E::NotAdmitted { .. } => {
+                "add a line for this role, database and address to pg_hba.conf and reload the server"
+            }
+            E::EncryptionDemanded { .. } => {
+                "set `sslmode=verify-full` (or `require`), or add a line to pg_hba.conf"
+            }
+            E::TooManyConnections { .. } => {
+                "wait, close idle sessions, or raise `max_connections` or the role's limit"
+            }
+            E::NotAccepting { .. } => "wait until the server is up; its log says how far it is",
+            E::TlsNotOffered {
+                mode_was_given: true,
+                ..
+            } => "switch `ssl` on in the server, or lower `sslmode` if the network is trusted",
+            E::TlsNotOffered { .. } => {
+                "switch `ssl` on in the server, or set `sslmode=disable` if the network is trusted"
+            }
+            E::Untrusted { fault, .. } => match &**fault {
+                CertificateFault::UnknownIssuer => {
+                    "name the file with its authority's certificate in `sslrootcert`; \
+                     `sslmode=require` encrypts without checking"
+                }
+                CertificateFault::Expired(_) => "renew the server's certificate",
+                CertificateFault::NotYetValid(_) => "check the clocks of both machines",
+                CertificateFault::WrongName { presented, .. } if presented.is_empty() => {
+                    "reissue it with a subject alternative name (a common name alone does not \
+                     count), or use `sslmode=verify-ca` with an authority of your own"
+                }
+                CertificateFault::WrongName { .. } => {
+                    "connect by a name the certificate has (`hostaddr` can hold the address), or \
+                     reissue it"
+                }
+                CertificateFault::Revoked => "issue a new certificate for the server",
+                CertificateFault::Authority => {
+                    "give the server a certificate of its own, signed by that authority"
+                }
+                CertificateFault::Other(_) => "look at it with `openssl x509 -text`",
+            },
+            E::ClientCertificateRequired { .. } => {
+                "name the certificate and its key in `sslcert` and `sslkey`"
+            }
+            E::ClientCertificateRejected { .. } => {
+                "it must be signed by the server's `ssl_ca_file`, be valid, and name this role"
+            }
+            E::TlsFiles { next_step, .. } => next_step,
+            E::Handshake { direct: true, .. } => {
+                "`sslnegotiation=direct` needs PostgreSQL 17 or newer; remove it otherwise"
+            }
+            E::Handshake { .. } => "check the TLS settings and the log of the server",
+            E::NotPostgres { .. } => {
+                "check the port; behind it may be another service, a proxy, or a server that is \
+                 going down"
+            }
+            E::WrongKind { .. } => "name the other members of the cluster as hosts, too",
+            E::Server { .. } => "the server's log has the details",
+            E::NoHost { failures, .. } => {
+                return failures.last().map(ConnectError::hint).unwrap_or_default();
+            }
+        };
+        hint.to_owned()
+    }
+
+    /// Whether the same attempt may well succeed a little later.
+    pub fn is_transient(&self) -> bool {
+        use ConnectError as E;
+        match self {
+            E::UnknownHost { .. }
+            | E::Refused { .. }
+            | E::NoSocket { .. }
+            | E::Network { .. }
+            | E::TimedOut { .. }
+            | E::TooManyConnections { .. }
+            | E::NotAccepting { .. }
+            | E::WrongKind { .. } => true,
+            E::NoHost { failures, .. } => failures.iter().any(ConnectError::is_transient),
+            // 08: connection exceptions, 53: resources, 57P: shutdowns.
+            E::Server { code, .. } => ["08", "53", "57P"].iter().any(|c| code.starts_with(c)),
+            _ => false,
+        }
+    }
+
+    /// Whether another host of the list may do better.
+    pub(super) fn tries_next_host(&self) -> bool {
+        use ConnectError as E;
+        matches!(
+            self,
+            E::UnknownHost { .. }
+                | E::Refused { .. }
+                | E::NoSocket { .. }
+                | E::Network { .. }
+                | E::TimedOut { .. }
+                | E::NotAccepting { .. }
+                | E::WrongKind { .. }
+        )
+    }
+}

@@ -1,0 +1,423 @@
+//! From words to a [`Dial`]: precedence, lists, defaults.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_postgres::config::ChannelBinding;
+
+use super::attempt::Keepalive;
+use super::dial::{Dial, Host, Password, Place, SessionKind};
+use super::dial_error::DialError;
+use super::environment::{Environment, default_host, operating_system_user};
+use super::parameters::{Origin, Setting, Settings};
+use super::passfile::{self, Found, Wanted};
+use super::tls::{RootSource, TlsFiles, TlsMode};
+use super::{service, url};
+
+/// How long one address may take to give a session.
+///
+/// libpq waits for ever, which a nightly job must not: behind a firewall
+/// that drops packets it would hang through its whole window.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+const DEFAULT_PORT: u16 = 5432;
+const PORT: &str = "a number from 1 to 65535, or one per host, separated by commas";
+
+impl Dial {
+    /// Resolves a connection from `url` (a `postgres://` URL or a libpq
+    /// keyword string), then the service file, then the `PG…` variables,
+    /// then the defaults. `env` looks up variables.
+    pub fn resolve(
+        url: Option<&str>,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Dial, DialError> {
+        let environment = Environment::new(env);
+        let mut settings = Settings::default();
+        if let Some(url) = url {
+            let parsed = url::parse(url)?;
+            // The last word of a URL wins, and the first one accepted does.
+            for (name, value) in parsed.pairs.into_iter().rev() {
+                let discreet = parsed.discreet;
+                settings.accept(
+                    &name,
+                    Setting {
+                        value,
+                        origin: Origin::Url,
+                        discreet,
+                    },
+                )?;
+            }
+        }
+        let service = settings
+            .value("service")
+            .map(str::to_owned)
+            .or_else(|| environment.get("PGSERVICE"));
+        if let Some(service) = service {
+            service::accept(&mut settings, &service, &environment)?;
+        }
+        settings.accept_environment(env)?;
+        build(&settings, &environment)
+    }
+}
+
+fn build(settings: &Settings, environment: &Environment<'_>) -> Result<Dial, DialError> {
+    let role = match settings.value("user") {
+        Some(role) => role.to_owned(),
+        None => operating_system_user().map_err(|uid| DialError::NoRole { uid })?,
+    };
+    let database = settings.value("dbname").unwrap_or(&role).to_owned();
+    if settings.value("gssencmode") == Some("require") {
+        return Err(DialError::Unsupported {
+            name: "gssencmode",
+            origin: settings
+                .get("gssencmode")
+                .map_or(Origin::Url, |s| s.origin.clone()),
+            reason: "it was built without Kerberos",
+        });
+    }
+    let tls = tls_files(settings, environment)?;
+    let mode = mode(settings, &tls)?;
+    let mut hosts = Vec::new();
+    for (place, port) in places(settings)? {
+        let mode_was_given = mode.is_some();
+        let mode = mode_for(&place, mode, settings, &tls)?;
+        let password = password(settings, environment, &place, port, &database, &role);
+        hosts.push(Host {
+            place,
+            port,
+            mode,
+            mode_was_given,
+            password,
+        });
+    }
+    Ok(Dial {
+        hosts,
+        options: settings.value("options").map(str::to_owned),
+        tls,
+        channel_binding: settings
+            .choice(
+                "channel_binding",
+                "one of disable, prefer, require",
+                &[
+                    ("disable", ChannelBinding::Disable),
+                    ("prefer", ChannelBinding::Prefer),
+                    ("require", ChannelBinding::Require),
+                ],
+            )?
+            .unwrap_or(ChannelBinding::Prefer),
+        session: settings
+            .choice(
+                "target_session_attrs",
+                "one of any, read-write, read-only, primary, standby, prefer-standby",
+                &[
+                    SessionKind::Any,
+                    SessionKind::ReadWrite,
+                    SessionKind::ReadOnly,
+                    SessionKind::Primary,
+                    SessionKind::Standby,
+                    SessionKind::PreferStandby,
+                ]
+                .map(|kind| (kind.word(), kind)),
+            )?
+            .unwrap_or(SessionKind::Any),
+        timeout: match settings.number("connect_timeout")? {
+            None => Some(CONNECT_TIMEOUT),
+            Some(seconds) => u64::try_from(seconds)
+                .ok()
+                .filter(|s| *s > 0)
+                .map(Duration::from_secs),
+        },
+        keepalive: keepalive(settings)?,
+        random_order: settings
+            .choice(
+                "load_balance_hosts",
+                "disable or random",
+                &[("disable", false), ("random", true)],
+            )?
+            .unwrap_or(false),
+        role,
+        database,
+    })
+}
+
+/// The hosts with their ports, in the order given.
+fn places(settings: &Settings) -> Result<Vec<(Place, u16)>, DialError> {
+    let list = |name| -> Vec<String> {
+        let value: Option<&str> = settings.value(name);
+        value
+            .map(|v| v.split(',').map(|s| s.trim().to_owned()).collect())
+            .unwrap_or_default()
+    };
+    let (names, addresses, ports) = (list("host"), list("hostaddr"), list("port"));
+    let count = names.len().max(addresses.len()).max(1);
+    if !names.is_empty() && !addresses.is_empty() && names.len() != addresses.len() {
+        return Err(DialError::Mismatch {
+            problem: format!(
+                "there are {} hosts and {} addresses",
+                names.len(),
+                addresses.len()
+            ),
+        });
+    }
+    if ports.len() > 1 && ports.len() != count {
+        return Err(DialError::Mismatch {
+            problem: format!("there are {count} hosts and {} ports", ports.len()),
+        });
+    }
+    let mut places = Vec::with_capacity(count);
+    for index in 0..count {
+        let port = match ports.get(index).or(ports.first()).map(String::as_str) {
+            None | Some("") => DEFAULT_PORT,
+            Some(text) => text
+                .parse()
+                .ok()
+                .filter(|port| *port > 0)
+                .ok_or_else(|| invalid(settings, "port", PORT))?,
+        };
+        let address = match addresses.get(index).map(String::as_str) {
+            None | Some("") => None,
+            Some(text) => Some(
+                text.parse::<IpAddr>()
+                    .map_err(|_| invalid(settings, "hostaddr", "an IPv4 or IPv6 address"))?,
+            ),
+        };
+        let name = names.get(index).filter(|name| !name.is_empty()).cloned();
+        let place = match (name, address) {
+            (Some(name), None) if name.starts_with('/') => Place::Socket(PathBuf::from(name)),
+            (Some(name), address) => Place::Tcp { name, address },
+            (None, Some(address)) => Place::Tcp {
+                name: address.to_string(),
+                address: Some(address),
+            },
+            (None, None) => match default_host(port) {
+                host if host.starts_with('/') => Place::Socket(PathBuf::from(host)),
+                name => Place::Tcp {
+                    name,
+                    address: None,
+                },
+            },
+        };
+        places.push((place, port));
+    }
+    Ok(places)
+}
+
+fn invalid(settings: &Settings, name: &'static str, expected: &'static str) -> DialError {
+    match settings.get(name) {
+        Some(setting) => setting.invalid(name, expected),
+        None => DialError::Mismatch {
+            problem: format!("`{name}` must be {expected}"),
+        },
+    }
+}
+
+/// The mode that was asked for, if any.
+fn mode(settings: &Settings, tls: &TlsFiles) -> Result<Option<TlsMode>, DialError> {
+    let mode = settings.choice(
+        "sslmode",
+        "one of disable, allow, prefer, require, verify-ca, verify-full",
+        &TlsMode::ALL.map(|mode| (mode.word(), mode)),
+    )?;
+    // As in libpq: the system trusts so many authorities that only the
+    // host name makes their word mean something.
+    if tls.root == RootSource::System && mode.is_some_and(|mode| mode != TlsMode::VerifyFull) {
+        return Err(invalid(
+            settings,
+            "sslmode",
+            "verify-full with `sslrootcert=system`",
+        ));
+    }
+    Ok(mode)
+}
+
+fn mode_for(
+    place: &Place,
+    asked: Option<TlsMode>,
+    settings: &Settings,
+    tls: &TlsFiles,
+) -> Result<TlsMode, DialError> {
+    let (name, address) = match place {
+        // The server does not offer TLS on its socket; file permissions
+        // protect it. libpq ignores the mode there, too.
+        Place::Socket(_) => return Ok(TlsMode::Disable),
+        Place::Tcp { name, address } => (name, address),
+    };
+    let mode = match asked {
+        Some(mode) => mode,
+        None => {
+            // A root certificate beside the host is a wish for verification;
+            // one in the environment may be meant for other servers.
+            let wishes = tls.root == RootSource::System
+                || settings
+                    .get("sslrootcert")
+                    .is_some_and(|root| !matches!(root.origin, Origin::Variable(_)));
+            let loopback = match address {
+                Some(address) => address.is_loopback(),
+                None => {
+                    name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
+                }
+            };
+            match (loopback, wishes) {
+                (true, false) if tls.direct => TlsMode::Require,
+                (true, false) => TlsMode::Prefer,
+                _ => TlsMode::VerifyFull,
+            }
+        }
+    };
+    if tls.direct && matches!(mode, TlsMode::Disable | TlsMode::Allow | TlsMode::Prefer) {
+        return Err(invalid(
+            settings,
+            "sslmode",
+            "require, verify-ca or verify-full with `sslnegotiation=direct`",
+        ));
+    }
+    // libpq's rule: whoever has a root certificate wants it used.
+    let has_root = match &tls.root {
+        RootSource::File(_) => true,
+        RootSource::Default(file) => file.is_some(),
+        RootSource::System => false,
+    };
+    Ok(if mode == TlsMode::Require && has_root {
+        TlsMode::VerifyCa
+    } else {
+        mode
+    })
+}
+
+fn tls_files(settings: &Settings, environment: &Environment<'_>) -> Result<TlsFiles, DialError> {
+    let file = |name: &str| settings.value(name).map(PathBuf::from);
+    let home = |name: &str| environment.home_file(&format!(".postgresql/{name}"));
+    let existing = |name: &str| home(name).filter(|file| file.exists());
+    let root = match settings.value("sslrootcert") {
+        Some("system") => RootSource::System,
+        Some(path) => RootSource::File(path.into()),
+        None => RootSource::Default(existing("root.crt")),
+    };
+    let send_certificate = settings
+        .choice(
+            "sslcertmode",
+            "disable or allow",
+            &[("disable", false), ("allow", true)],
+        )?
+        .unwrap_or(true);
+    let certificate = file("sslcert").or_else(|| existing("postgresql.crt"));
+    Ok(TlsFiles {
+        root,
+        revoked: file("sslcrl").or_else(|| existing("root.crl")),
+        certificate: certificate.filter(|_| send_certificate).map(|certificate| {
+            let key = file("sslkey").or_else(|| home("postgresql.key"));
+            (
+                certificate,
+                key.unwrap_or_else(|| PathBuf::from("postgresql.key")),
+            )
+        }),
+        sni: settings
+            .choice("sslsni", "0 or 1", &[("0", false), ("1", true)])?
+            .unwrap_or(true),
+        tls13_only: settings
+            .choice(
+                "ssl_min_protocol_version",
+                "one of TLSv1, TLSv1.1, TLSv1.2, TLSv1.3",
+                // Versions before 1.2 are never spoken, whatever is allowed.
+                &[
+                    ("TLSv1", false),
+                    ("TLSv1.1", false),
+                    ("TLSv1.2", false),
+                    ("TLSv1.3", true),
+                ],
+            )?
+            .unwrap_or(false),
+        direct: settings
+            .choice(
+                "sslnegotiation",
+                "postgres or direct",
+                &[("postgres", false), ("direct", true)],
+            )?
+            .unwrap_or(false),
+    })
+}
+
+fn keepalive(settings: &Settings) -> Result<Keepalive, DialError> {
+    let positive = |name| -> Result<Option<u32>, DialError> {
+        Ok(settings
+            .number(name)?
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| *n > 0))
+    };
+    let seconds = |name| -> Result<Option<Duration>, DialError> {
+        Ok(positive(name)?.map(|seconds| Duration::from_secs(seconds.into())))
+    };
+    Ok(Keepalive {
+        on: settings.number("keepalives")? != Some(0),
+        idle: seconds("keepalives_idle")?,
+        interval: seconds("keepalives_interval")?,
+        count: positive("keepalives_count")?,
+        user_timeout: positive("tcp_user_timeout")?.map(|ms| Duration::from_millis(ms.into())),
+    })
+}
+
+fn password(
+    settings: &Settings,
+    environment: &Environment<'_>,
+    place: &Place,
+    port: u16,
+    database: &str,
+    role: &str,
+) -> Password {
+    if let Some(setting) = settings.get("password") {
+        return Password {
+            value: Some(setting.value.clone().into()),
+            sources: vec![setting.origin.to_string()],
+        };
+    }
+    let mut sources = vec!["the URL".to_owned(), "PGPASSWORD".to_owned()];
+    let file = settings
+        .value("passfile")
+        .map(PathBuf::from)
+        .or_else(|| environment.home_file(".pgpass"));
+    let Some(file) = file else {
+        return Password {
+            value: None,
+            sources,
+        };
+    };
+    let directory;
+    let names: &[&str] = match place {
+        Place::Socket(path) => {
+            directory = path.display().to_string();
+            &[directory.as_str(), "localhost"]
+        }
+        Place::Tcp { name, .. } => &[name.as_str()],
+    };
+    match passfile::look_up(
+        &file,
+        &Wanted {
+            hosts: names,
+            port,
+            database,
+            role,
+        },
+    ) {
+        Found::Password(password) => Password {
+            value: Some(password),
+            sources: vec![shown(&file)],
+        },
+        Found::Nothing(reason) => {
+            sources.push(format!("{} (which {reason})", shown(&file)));
+            Password {
+                value: None,
+                sources,
+            }
+        }
+    }
+}
+
+fn shown(file: &Path) -> String {
+    format!("the file {}", file.display())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+#[path = "resolve_tests.rs"]
+mod tests;
