@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::node::Span;
+use super::node::{Content, Node, Span};
 use crate::values::{Invalid, Problem, Problems};
 
 /// One file, with what must not be shown of it.
@@ -28,7 +28,7 @@ impl File {
     }
 
     /// Reads a file as text. The problem says why it cannot be read.
-    pub(super) fn read(path: &Path) -> Result<Self, Problem> {
+    pub(super) fn read(path: &Path) -> Result<Self, Box<Problem>> {
         let bytes = std::fs::read(path)
             .map_err(|why| Problem::new(path, format!("cannot be read: {}", describe(&why))))?;
         match String::from_utf8(bytes) {
@@ -39,10 +39,8 @@ impl File {
             Err(why) => {
                 let good = &why.as_bytes()[..why.utf8_error().valid_up_to()];
                 let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
-                Err(
-                    Problem::new(path, format!("is not UTF-8 text (line {line})"))
-                        .hint("save the file as UTF-8"),
-                )
+                let problem = Problem::new(path, format!("is not UTF-8 text (line {line})"));
+                Err(Box::new(problem.hint("save the file as UTF-8")))
             }
         }
     }
@@ -68,6 +66,31 @@ impl File {
     /// What stands there is never shown.
     pub(super) fn hide(&mut self, span: Span) {
         self.secrets.push(span);
+    }
+
+    /// No value at or below `node` is ever shown.
+    pub(super) fn hide_all(&mut self, node: &Node) {
+        match &node.content {
+            Content::Scalar(_) => self.hide(node.span),
+            Content::List(items) => items.iter().for_each(|item| self.hide_all(item)),
+            Content::Map(entries) => entries.iter().for_each(|entry| self.hide_all(&entry.value)),
+            Content::Broken => {}
+        }
+    }
+
+    /// The same for a part of the file that no schema will look at: what its keys call a
+    /// secret is one.
+    pub(super) fn hide_by_key(&mut self, key: &str, node: &Node) {
+        let key = key.to_ascii_lowercase();
+        if ["ur", "dsn", "history", "replica", "pass", "secret", "token"]
+            .iter()
+            .any(|word| key.contains(word))
+        {
+            self.hide_all(node);
+        }
+        for entry in node.entries() {
+            self.hide_by_key(&entry.key, &entry.value);
+        }
     }
 
     /// Takes over what was found out about a part of this file in a trial.

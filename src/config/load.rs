@@ -32,14 +32,13 @@ pub fn load(
 ) -> Result<Config, Problems> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut files = Files::default();
-    let mut schedules = match File::read(path) {
-        Ok(file) => file,
+    let (mut schedules, readable) = match File::read(path) {
+        Ok(file) => (file, true),
         Err(problem) => {
-            files.report(problem);
-            File::new(path, "")
+            files.report(*problem);
+            (File::new(path, ""), false)
         }
     };
-    let readable = schedules.text.len() > 0 || path.is_file();
     let tree = if readable {
         tree(&mut schedules, env)
     } else {
@@ -162,7 +161,7 @@ fn task(
     let mut file = match File::read(path) {
         Ok(file) => file,
         Err(problem) => {
-            files.report(problem);
+            files.report(*problem);
             return None;
         }
     };

@@ -9,6 +9,7 @@ mod check;
 mod files;
 mod formats;
 mod interpolate;
+mod leaf;
 mod load;
 mod locate;
 mod model;

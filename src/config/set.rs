@@ -17,9 +17,9 @@ use crate::plan::KindInfo;
 use crate::values::{Problem, Problems};
 
 impl Task {
-    /// Changes one value: an option (`min_size`), or a key of the file (`window`, `enabled`,
-    /// `description`, `limits.jobs`, `throttle.pause_file`, `retries.times`). `options.` in front of an option
-    /// is allowed. The value is YAML: a scalar, or a list such as `[gin, gist]`.
+    /// Changes one value: an option (`min_size`, or `options.min_size`) or a key of the file
+    /// (`window`, `enabled`, `description`, `limits.jobs`, `throttle.pause_file`,
+    /// `retries.times`). The value is YAML: a scalar, or a list such as `[gin, gist]`.
     ///
     /// # Errors
     ///

@@ -31,10 +31,7 @@ pub(super) fn parse(file: &mut File) -> Option<Node> {
                 .lines()
                 .nth(span.line.saturating_sub(1))
                 .unwrap_or_default();
-            let tab = line
-                .chars()
-                .take_while(|c| c.is_whitespace())
-                .any(|c| c == '\t');
+            let tab = line.trim_start_matches(' ').starts_with('\t') || why.info().contains("tab");
             file.report(if tab {
                 problem.hint("YAML is indented with spaces, not with tabs")
             } else {
@@ -158,6 +155,7 @@ impl<'a, I: Iterator<Item = Item<'a>>> Reader<'_, I> {
             };
             if name == "<<" {
                 self.refuse(key.span, "merge keys (`<<`) are not supported");
+                self.file.hide_by_key(&name, &value);
                 continue;
             }
             if let Some(first) = entries.iter().find(|entry| entry.key == name) {
@@ -167,7 +165,7 @@ impl<'a, I: Iterator<Item = Item<'a>>> Reader<'_, I> {
                 );
                 let problem = self.file.problem(key.span, message);
                 self.file.report(problem);
-                self.file.hide(value.span);
+                self.file.hide_by_key(&name, &value);
                 continue;
             }
             entries.push(Entry {

@@ -140,12 +140,10 @@ impl FromStr for Cron {
                 wrong
             });
         }
-        let pattern = CronParser::builder()
-            .seconds(Seconds::Disallowed)
-            .year(Year::Disallowed)
-            .build()
-            .parse(fields)
-            .map_err(|why| wrong(&format!(": {}", lower_first(&why.to_string()))))?;
+        let pattern = parse(fields).ok_or_else(|| match misfit(fields) {
+            Some((field, name)) => wrong(&format!(": `{field}` does not fit the {name}")),
+            None => wrong(""),
+        })?;
         if !fires_ever(&pattern) {
             return Err(Invalid::new(format!(
                 "`{text}` never fires; no month it names has such a day"
@@ -173,12 +171,25 @@ fn fires_ever(pattern: &croner::Cron) -> bool {
     })
 }
 
-fn lower_first(text: &str) -> String {
-    let mut chars = text.trim_end_matches('.').chars();
-    chars
-        .next()
-        .map(|first| first.to_lowercase().chain(chars).collect())
-        .unwrap_or_default()
+fn parse(fields: &str) -> Option<croner::Cron> {
+    let parser = CronParser::builder()
+        .seconds(Seconds::Disallowed)
+        .year(Year::Disallowed);
+    parser.build().parse(fields).ok()
+}
+
+/// The first field that is wrong on its own, with its name; `croner` does not say which.
+fn misfit(fields: &str) -> Option<(&str, &'static str)> {
+    const NAMES: [&str; 5] = ["minute", "hour", "day of month", "month", "weekday"];
+    fields
+        .split_whitespace()
+        .zip(NAMES)
+        .enumerate()
+        .find_map(|(place, (field, name))| {
+            let mut alone = ["*"; 5];
+            alone[place] = field;
+            parse(&alone.join(" ")).is_none().then_some((field, name))
+        })
 }
 
 /// As it was written.

@@ -125,7 +125,9 @@ impl FromStr for Window {
                  such as `Sun 01:00-05:00 Europe/Berlin`"
             ))
         };
-        let mut words: Vec<&str> = text.split_whitespace().collect();
+        // `01:00 - 05:00` and `Sat, Sun` with blanks are what people write, too.
+        let dense = text.replace(" -", "-").replace("- ", "-");
+        let mut words: Vec<&str> = dense.split_whitespace().collect();
         let times = words
             .iter()
             .position(|word| word.contains(':'))
@@ -137,7 +139,6 @@ impl FromStr for Window {
         };
         let (from, to) = words[times].split_once('-').ok_or_else(|| wrong(""))?;
         words.truncate(times);
-        // `Sat, Sun` with a blank is what people write, too.
         let days = days(&words.concat()).map_err(|day| {
             let problem = wrong(&format!(": `{day}` is not a day"));
             match closest(&day, DAY_NAMES) {
@@ -283,7 +284,7 @@ mod tests {
                 "Sun 01:00-05:00 Europe/Berlin",
             ),
             ("Mon-Fri 22:00-04:00", "Mon-Fri 22:00-04:00"),
-            ("Sat, Sun 00:00-24:00", "Sat,Sun 00:00-24:00"),
+            ("Sat, Sun 00:00 - 24:00", "Sat,Sun 00:00-24:00"),
             ("monday,WED,Fri 18:30-00:00", "Mon,Wed,Fri 18:30-24:00"),
             ("Fri-Mon 10:00-11:00", "Mon,Fri-Sun 10:00-11:00"),
         ] {

@@ -1,4 +1,9 @@
 //! The files: what is built from good ones, and what is said about bad ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy takes helpers of tests for production code"
+)]
 
 use std::collections::HashMap;
 use std::fs;
@@ -440,8 +445,54 @@ fn set_changes_one_value_with_the_checks_of_a_file() {
             refused("limits", "{}"),
         ]
         .join("\n"),
-        @""
+        @"
+        error: --set:1:1: unknown option `min_bloat_pct` for kind `reindex`
+          1 | min_bloat_pct=30%
+            | ^^^^^^^^^^^^^
+          known: access_methods, exclude, include, method, min_bloat, min_size
+          hint: did you mean `min_bloat`?
+        error: --set:1:10: `1` is not a size; expected a number and a unit, such as `10MB`
+          1 | min_size=1
+            |          ^
+          hint: add the unit, as in `1MB` or `1kB`
+        error: --set:1:8: unknown key `jbos` in `limits`
+          1 | limits.jbos=1
+            |        ^^^^
+          known: budget, grace, jobs, lock_retries, lock_timeout, step_timeout, transaction_wait
+          hint: did you mean `jobs`?
+        error: --set:1:13: `limits.jobs` must be a whole number, not text
+          1 | limits.jobs=many
+            |             ^^^^
+        error: --set:1:16: not valid YAML: unclosed bracket '['
+          1 | access_methods=[gin
+        error: --set:1:1: `min_size` has no value
+          1 | min_size=
+            | ^^^^^^^^
+        error: --set: `target` cannot be set
+          hint: choose targets with --target
+        error: --set: `limits` cannot be set
+          hint: set one of its keys: `limits.NAME=VALUE`
+        "
     );
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    /// Whatever is in a file, it is read or explained.
+    #[test]
+    fn no_text_is_too_strange(
+        strange in "(\\PC|\n| |[:{}\\[\\]\"'&*$#-]){0,40}",
+        at in 0..300_usize,
+    ) {
+        let mut text = SCHEDULES.to_owned();
+        let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.insert_str(at, &strange);
+        let (_, config) = load_files(&[("schedules.yaml", &text), ("tasks/reindex.yaml", &strange)]);
+        if let Err(problems) = config {
+            proptest::prop_assert!(!problems.to_string().contains("hunter2"));
+        }
+    }
 }
 
 #[test]
