@@ -2,7 +2,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use chrono::offset::LocalResult;
-use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
+use chrono::{
+    DateTime, Datelike, Days, NaiveDate, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _, Utc,
+};
 use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
 
@@ -53,7 +55,8 @@ impl Cron {
     /// The first occurrence after `now` by the clocks of `zone`.
     pub fn next_after(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         let mut local = now.with_timezone(&zone).naive_local();
-        if self.by_elapsed_time {
+        if self.by_elapsed_time && clocks_change_near(now, zone) {
+            // What comes next may be the second pass of a time that lies behind on the clock.
             local = local.checked_sub_signed(LONGEST_OVERLAP)?;
         }
         let mut repeated: Option<DateTime<Utc>> = None;
@@ -156,6 +159,15 @@ impl FromStr for Cron {
             by_elapsed_time: hours.contains('*'),
         })
     }
+}
+
+fn clocks_change_near(now: DateTime<Utc>, zone: Tz) -> bool {
+    let offset = |at: Option<DateTime<Utc>>| {
+        at.map(|at| zone.offset_from_utc_datetime(&at.naive_utc()).fix())
+    };
+    let here = offset(Some(now));
+    here != offset(now.checked_sub_signed(LONGEST_OVERLAP))
+        || here != offset(now.checked_add_signed(LONGEST_OVERLAP))
 }
 
 /// Whether any day matches. The calendar repeats after 28 years within a century.
