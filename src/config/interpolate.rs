@@ -127,6 +127,7 @@ fn place(file: &File, value: Span, piece: &str) -> Span {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
     use crate::config::yaml;

@@ -198,6 +198,7 @@ fn span(region: &Region) -> Span {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

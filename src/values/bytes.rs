@@ -110,6 +110,7 @@ impl fmt::Display for Bytes {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

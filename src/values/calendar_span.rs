@@ -98,6 +98,7 @@ impl fmt::Display for CalendarSpan {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

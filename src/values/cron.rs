@@ -218,6 +218,7 @@ impl fmt::Debug for Cron {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -76,6 +76,7 @@ impl fmt::Display for MailAddress {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

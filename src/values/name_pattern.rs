@@ -84,6 +84,7 @@ impl fmt::Display for NamePattern {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

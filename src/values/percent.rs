@@ -65,6 +65,7 @@ impl fmt::Display for Percent {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

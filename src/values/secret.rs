@@ -149,6 +149,7 @@ fn value_length(text: &str) -> usize {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

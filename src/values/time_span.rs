@@ -135,6 +135,7 @@ impl fmt::Debug for TimeSpan {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
     use proptest::prelude::*;

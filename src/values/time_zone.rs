@@ -62,6 +62,7 @@ impl fmt::Display for TimeZone {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
 

@@ -254,6 +254,7 @@ impl Window {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
     use chrono::{NaiveDateTime, TimeZone as _};
