@@ -1,1 +1,32 @@
 //! Files to `Config`, or every problem at once; never connects.
+//!
+//! A file is read into a tree that knows the place of every key and value (`yaml`), variables
+//! are filled in (`interpolate`), and the tree is compared with the JSON Schema of the typed
+//! model (`walk`), so that what editors are told, what is checked and what is read are the same
+//! thing. Then comes what no schema can say (`names`, `check`, `options`).
+
+mod check;
+mod files;
+mod formats;
+mod interpolate;
+mod leaf;
+mod load;
+mod locate;
+mod model;
+mod names;
+mod node;
+mod options;
+mod schema;
+mod set;
+mod shape;
+mod types;
+mod walk;
+mod yaml;
+
+pub use load::load;
+pub use locate::locate;
+pub use schema::{schema_for_schedules, schema_for_task};
+pub use types::{
+    Config, Email, Event, Hook, Limits, Notify, Report, Retries, Schedule, Smtp, Target, Task,
+    Throttle,
+};

@@ -1,5 +1,34 @@
 //! Words that YAML, code and reports share. No I/O, no other room.
+//!
+//! Each is parsed once, where it is read, and needs no check afterwards.
 
+mod bytes;
+mod calendar_span;
+mod closest;
+mod cron;
 mod engine;
+mod local_time;
+mod mail_address;
+mod name_pattern;
+mod percent;
+mod problem;
+mod secret;
+mod text;
+mod time_span;
+mod time_zone;
+mod window;
 
+pub use bytes::Bytes;
+pub use calendar_span::CalendarSpan;
+pub use closest::closest;
+pub use cron::Cron;
 pub use engine::Engine;
+pub use mail_address::MailAddress;
+pub use name_pattern::NamePattern;
+pub use percent::Percent;
+pub use problem::{Problem, Problems};
+pub use secret::{Secret, redact};
+pub use text::Invalid;
+pub use time_span::TimeSpan;
+pub use time_zone::TimeZone;
+pub use window::Window;

@@ -1,0 +1,190 @@
+//! What no schema can say about `schedules.yaml`: names that refer to something, URLs that fit.
+
+use std::collections::BTreeSet;
+
+use super::files::File;
+use super::model::SchedulesFile;
+use super::names::{guess, shown};
+use super::node::{Node, Span};
+use crate::values::{Engine, Secret};
+
+/// Names in `schedules`: tasks, and other schedules in `after`.
+pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) {
+    let schedules = root.get("schedules").map(Node::entries).unwrap_or_default();
+    for schedule in schedules {
+        let name = &schedule.key;
+        for node in schedule
+            .value
+            .get("tasks")
+            .map(Node::items)
+            .unwrap_or_default()
+        {
+            if node.text().is_some_and(|task| !tasks.contains(task)) {
+                let message = format!("unknown task `{}` in schedule `{name}`", shown(node));
+                let problem = file.problem(node.span, message);
+                let problem = guess(problem, node, tasks.iter().map(String::as_str).collect());
+                file.report(match &problem.hint {
+                    Some(_) => problem,
+                    None => problem.hint(format!("a task is a file: tasks/{}.yaml", shown(node))),
+                });
+            }
+        }
+        for node in schedule
+            .value
+            .get("after")
+            .map(Node::items)
+            .unwrap_or_default()
+        {
+            let Some(other) = node.text() else { continue };
+            if !schedules.iter().any(|s| s.key == other) {
+                let message = format!("unknown schedule `{}` in schedule `{name}`", shown(node));
+                let problem = file.problem(node.span, message);
+                let known = schedules.iter().map(|s| s.key.as_str()).collect();
+                file.report(guess(problem, node, known));
+            } else if waits_for(root, other, name, &mut BTreeSet::new()) {
+                let message = format!("schedule `{name}` would wait for itself");
+                file.report(file.problem(node.span, message));
+            }
+        }
+    }
+}
+
+/// Whether the schedule `from` comes after `to`, directly or through others.
+fn waits_for<'a>(root: &'a Node, from: &'a str, to: &str, seen: &mut BTreeSet<&'a str>) -> bool {
+    if from == to {
+        return true;
+    }
+    let after = root
+        .get("schedules")
+        .and_then(|schedules| schedules.get(from))
+        .and_then(|schedule| schedule.get("after"))
+        .map(Node::items)
+        .unwrap_or_default();
+    seen.insert(from)
+        && after
+            .iter()
+            .filter_map(Node::text)
+            .any(|next| waits_for(root, next, to, seen))
+}
+
+/// URLs by their scheme, and mail without a server. No message shows a URL.
+pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
+    let mut check = |path: &[&str], url: &Secret, fits: fn(&str) -> bool, expected: &str| {
+        if !url.expose().is_empty() && !fits(url.expose()) {
+            let message = format!(
+                "`{}` is not a URL that fits; expected {expected}",
+                path.join(".")
+            );
+            file.report(file.problem(span(root, path), message));
+        }
+    };
+    for (name, target) in &typed.targets {
+        let (fits, expected): (fn(&str) -> bool, _) = match target.engine {
+            Engine::Postgres => (is_postgres, "`postgres://…` or `host=… dbname=…`"),
+            Engine::Mongodb => (is_mongodb, "`mongodb://…` or `mongodb+srv://…`"),
+        };
+        if let Some(url) = &target.url {
+            check(&["targets", name, "url"], url, fits, expected);
+        }
+        for replica in &target.replicas {
+            check(&["targets", name, "replicas"], replica, fits, expected);
+        }
+    }
+    let expected = "`sqlite:FILE` or `postgres://…`";
+    check(&["history"], &typed.history, is_history, expected);
+    if let Some(smtp) = &typed.smtp {
+        check(
+            &["smtp", "url"],
+            &smtp.url,
+            is_smtp,
+            "`smtp://…` or `smtps://…`",
+        );
+    }
+    if let Some(notify) = &typed.notify {
+        for (key, hook) in [("webhook", &notify.webhook), ("ping", &notify.ping)] {
+            if let Some(hook) = hook {
+                check(
+                    &["notify", key, "url"],
+                    &hook.url,
+                    is_web,
+                    "`https://…` or `http://…`",
+                );
+            }
+        }
+    }
+    for (name, target) in &typed.targets {
+        if target.engine == Engine::Mongodb && target.url.is_none() {
+            let message = format!("missing key `url` in `targets.{name}`");
+            let problem = file.problem(span(root, &["targets", name]), message);
+            file.report(problem.hint("only PostgreSQL has an environment to connect by"));
+        }
+    }
+    let mut mails: Vec<Vec<&str>> = Vec::new();
+    for (name, report) in &typed.reports {
+        if report.email.is_some() {
+            mails.push(vec!["reports", name, "email"]);
+        }
+    }
+    if typed
+        .notify
+        .as_ref()
+        .is_some_and(|notify| notify.email.is_some())
+    {
+        mails.push(vec!["notify", "email"]);
+    }
+    for path in mails.iter().filter(|_| typed.smtp.is_none()) {
+        let message = format!(
+            "`{}` needs a mail server, and there is no `smtp`",
+            path.join(".")
+        );
+        let problem = file.problem(span(root, path), message);
+        file.report(problem.hint("add `smtp: { url: \"${SMTP_URL}\", from: maint@example.com }`"));
+    }
+}
+
+/// The place of a key's value, or of the key where the value is a block.
+fn span(root: &Node, path: &[&str]) -> Span {
+    let mut place = Span::default();
+    let mut node = root;
+    for key in path {
+        let Some(entry) = node.entry(key) else { break };
+        node = &entry.value;
+        place = if node.scalar().is_some() {
+            node.span
+        } else {
+            entry.key_span
+        };
+    }
+    place
+}
+
+fn is_postgres(url: &str) -> bool {
+    ["postgres://", "postgresql://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+        || (!url.contains("://") && url.contains('='))
+}
+
+fn is_mongodb(url: &str) -> bool {
+    url.starts_with("mongodb://") || url.starts_with("mongodb+srv://")
+}
+
+fn is_history(url: &str) -> bool {
+    url.strip_prefix("sqlite:")
+        .is_some_and(|file| !file.is_empty())
+        || ["postgres://", "postgresql://"]
+            .iter()
+            .any(|scheme| url.starts_with(scheme))
+}
+
+fn is_smtp(url: &str) -> bool {
+    ["smtp://", "smtps://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+}
+
+fn is_web(url: &str) -> bool {
+    ["https://", "http://"]
+        .iter()
+        .any(|scheme| url.starts_with(scheme))
+}

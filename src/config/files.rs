@@ -1,0 +1,195 @@
+//! The files read so far, and what is wrong with them.
+
+use std::path::{Path, PathBuf};
+
+use super::node::{Content, Node, Span};
+use crate::values::{Invalid, Problem, Problems};
+
+/// One file, with what must not be shown of it.
+#[derive(Default)]
+pub(super) struct File {
+    /// As the user would name it.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+    secrets: Vec<Span>,
+    problems: Vec<Problem>,
+    /// Whether the text could be taken apart; otherwise nobody knows where its secrets are.
+    pub parsed: bool,
+}
+
+impl File {
+    pub(super) fn new(path: impl Into<PathBuf>, text: impl Into<String>) -> Self {
+        Self {
+            path: path.into(),
+            text: text.into(),
+            ..Self::default()
+        }
+    }
+
+    /// Reads a file as text. The problem says why it cannot be read.
+    pub(super) fn read(path: &Path) -> Result<Self, Box<Problem>> {
+        let bytes = std::fs::read(path)
+            .map_err(|why| Problem::new(path, format!("cannot be read: {}", describe(&why))))?;
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Self::new(
+                path,
+                text.strip_prefix('\u{feff}').unwrap_or(&text),
+            )),
+            Err(why) => {
+                let good = &why.as_bytes()[..why.utf8_error().valid_up_to()];
+                let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
+                let problem = Problem::new(path, format!("is not UTF-8 text (line {line})"));
+                Err(Box::new(problem.hint("save the file as UTF-8")))
+            }
+        }
+    }
+
+    /// A problem at a place.
+    pub(super) fn problem(&self, span: Span, message: impl AsRef<str>) -> Problem {
+        Problem::new(&self.path, message).at(span.line, span.column, span.width)
+    }
+
+    /// A value that does not read, at its place.
+    pub(super) fn invalid(&self, span: Span, why: Invalid) -> Problem {
+        Problem::invalid(&self.path, why).at(span.line, span.column, span.width)
+    }
+
+    pub(super) fn report(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    pub(super) fn has_problems(&self) -> bool {
+        !self.problems.is_empty()
+    }
+
+    /// What stands there is never shown.
+    pub(super) fn hide(&mut self, span: Span) {
+        self.secrets.push(span);
+    }
+
+    /// No value at or below `node` is ever shown.
+    pub(super) fn hide_all(&mut self, node: &Node) {
+        match &node.content {
+            Content::Scalar(_) => self.hide(node.span),
+            Content::List(items) => items.iter().for_each(|item| self.hide_all(item)),
+            Content::Map(entries) => entries.iter().for_each(|entry| self.hide_all(&entry.value)),
+            Content::Broken => {}
+        }
+    }
+
+    /// The same for a part of the file that no schema will look at: what its keys call a
+    /// secret is one.
+    pub(super) fn hide_by_key(&mut self, key: &str, node: &Node) {
+        let key = key.to_ascii_lowercase();
+        if ["ur", "dsn", "history", "replica", "pass", "secret", "token"]
+            .iter()
+            .any(|word| key.contains(word))
+        {
+            self.hide_all(node);
+        }
+        for entry in node.entries() {
+            self.hide_by_key(&entry.key, &entry.value);
+        }
+    }
+
+    /// Takes over what was found out about a part of this file in a trial.
+    pub(super) fn absorb(&mut self, mut trial: File) {
+        self.absorb_secrets(&mut trial);
+        self.problems.append(&mut trial.problems);
+    }
+
+    /// Takes over only what must not be shown.
+    pub(super) fn absorb_secrets(&mut self, trial: &mut File) {
+        self.secrets.append(&mut trial.secrets);
+    }
+
+    /// The problems with the lines they are on.
+    pub(super) fn into_problems(mut self) -> Vec<Problem> {
+        std::mem::take(&mut self.problems)
+            .into_iter()
+            .map(|problem| self.with_line(problem))
+            .collect()
+    }
+
+    fn with_line(&self, mut problem: Problem) -> Problem {
+        let Some(line) = problem
+            .line
+            .checked_sub(1)
+            .and_then(|n| self.text.lines().nth(n))
+        else {
+            return problem;
+        };
+        let masked = self.mask(line, problem.line);
+        let before = |line: &str| line.chars().take(problem.column - 1).collect::<String>();
+        if before(&masked) != before(line) {
+            problem.width = 0;
+        }
+        problem.source(&masked)
+    }
+
+    /// The line without what is hidden; from the right, so that places stay true.
+    fn mask(&self, line: &str, number: usize) -> String {
+        let mut chars: Vec<char> = line.chars().collect();
+        if !self.parsed {
+            let line = line.to_owned();
+            return match line.split_once("url:") {
+                Some((before, secret)) if !secret.contains("${") => format!("{before}url: ***"),
+                _ => line,
+            };
+        }
+        let mut secrets: Vec<&Span> = self
+            .secrets
+            .iter()
+            .filter(|span| span.line <= number && number <= span.end_line)
+            .collect();
+        secrets.sort_by_key(|span| std::cmp::Reverse(span.column));
+        for span in secrets {
+            let (from, to) = match (number == span.line, span.line == span.end_line) {
+                (true, true) => (span.column - 1, span.column - 1 + span.width),
+                (true, false) => (span.column - 1, chars.len()),
+                (false, _) => (0, chars.len()),
+            };
+            let from = from.min(chars.len());
+            chars.splice(from..to.clamp(from, chars.len()), "***".chars());
+        }
+        chars.into_iter().collect()
+    }
+}
+
+/// What went wrong, without the number that only programmers need.
+pub(super) fn describe(why: &std::io::Error) -> String {
+    match why.kind() {
+        std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
+        std::io::ErrorKind::NotADirectory => "it is not a folder".to_owned(),
+        _ => why.to_string(),
+    }
+}
+
+/// Every file that was looked at.
+#[derive(Default)]
+pub(super) struct Files {
+    problems: Vec<Problem>,
+}
+
+impl Files {
+    pub(super) fn report(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Nothing more is to be said about a file.
+    pub(super) fn close(&mut self, file: File) {
+        self.problems.extend(file.into_problems());
+    }
+
+    /// Everything that is wrong, or nothing.
+    pub(super) fn finish(self) -> Result<(), Problems> {
+        if self.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Problems::new(self.problems))
+        }
+    }
+}

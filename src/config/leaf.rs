@@ -1,0 +1,148 @@
+//! The leaves of the walk: words, numbers, texts and secrets.
+
+use serde_json::{Map, Number, Value};
+
+use super::files::describe;
+use super::formats;
+use super::node::{Content, Meaning, Node, Scalar, Span, meaning};
+use super::walk::Walk;
+use crate::values::closest;
+
+impl Walk<'_> {
+    pub(super) fn word(&mut self, node: &Node, words: &[&str], path: &str) -> Option<Value> {
+        let Some(scalar) = node.scalar().filter(|_| !node.is_nothing()) else {
+            return self.wrong_type(node, "string", path);
+        };
+        if words.contains(&scalar.text.as_str()) {
+            return Some(Value::String(scalar.text.clone()));
+        }
+        let message = format!("`{}` is not a value for `{path}`", scalar.shown());
+        let mut problem = self
+            .file
+            .problem(node.span, message)
+            .known(words.iter().copied());
+        let guess = closest(&scalar.text, words.iter().copied());
+        if let Some(meant) = guess.filter(|_| scalar.written.is_none()) {
+            problem = problem.hint(format!("did you mean `{meant}`?"));
+        }
+        self.file.report(problem);
+        None
+    }
+
+    pub(super) fn scalar(
+        &mut self,
+        span: Span,
+        scalar: &Scalar,
+        type_name: &str,
+        fields: &Map<String, Value>,
+        path: &str,
+    ) -> Option<Value> {
+        let node = || Node {
+            span,
+            content: Content::Scalar(scalar.clone()),
+        };
+        // A variable is always text; it may stand for whatever is wanted here.
+        let found = match (&scalar.written, type_name) {
+            (Some(_), "string") => Meaning::Text,
+            (Some(_), _) => meaning(&scalar.text),
+            (None, _) => scalar.meaning(),
+        };
+        let number = match (type_name, found) {
+            ("string", found) => return self.text(span, scalar, &found, fields, path),
+            ("boolean", Meaning::Bool(value)) => return Some(Value::Bool(value)),
+            ("integer" | "number", Meaning::Integer(value)) => Number::from(value),
+            ("number", Meaning::Number(value)) => Number::from_f64(value)?,
+            _ => return self.wrong_type(&node(), type_name, path),
+        };
+        let unsigned32 = fields.get("format").and_then(Value::as_str) == Some("uint32");
+        let least = fields.get("minimum").and_then(Value::as_f64);
+        let most = fields.get("maximum").and_then(Value::as_f64);
+        let most = most.or(unsigned32.then_some(f64::from(u32::MAX)));
+        let value = number.as_f64()?;
+        if let Some(least) = least.filter(|least| value < *least) {
+            self.report(span, format!("`{path}` must be at least {least}"));
+            return None;
+        }
+        if let Some(most) = most.filter(|most| value > *most) {
+            self.report(span, format!("`{path}` must be at most {most}"));
+            return None;
+        }
+        Some(Value::Number(number))
+    }
+
+    fn text(
+        &mut self,
+        span: Span,
+        scalar: &Scalar,
+        found: &Meaning,
+        fields: &Map<String, Value>,
+        path: &str,
+    ) -> Option<Value> {
+        let name = fields
+            .get("format")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let format = formats::find(name);
+        if name == formats::SECRET {
+            return self.secret(span, scalar);
+        }
+        let Some(format) = format else {
+            if *found != Meaning::Text {
+                let node = Node {
+                    span,
+                    content: Content::Scalar(scalar.clone()),
+                };
+                return self.wrong_type(&node, "string", path);
+            }
+            return Some(Value::String(scalar.text.clone()));
+        };
+        if let Err(why) = (format.check)(&scalar.text) {
+            let problem = match &scalar.written {
+                None => self.file.invalid(span, why),
+                // The complaint would quote what the variable holds.
+                Some(written) => self.file.problem(
+                    span,
+                    format!(
+                        "`{path}` is `{written}`, which does not hold {}",
+                        format.noun
+                    ),
+                ),
+            };
+            self.file.report(problem);
+            return None;
+        }
+        Some(Value::String(scalar.text.clone()))
+    }
+
+    /// A secret, from its file where it names one.
+    fn secret(&mut self, span: Span, scalar: &Scalar) -> Option<Value> {
+        // `${NAME}` may be seen, and helps; a default that is written beside it may not.
+        let harmless = scalar.written.as_deref().is_some_and(|w| {
+            w.starts_with("${") && w.find('}') == Some(w.len() - 1) && !w.contains(":-")
+        }) || scalar
+            .written
+            .as_deref()
+            .is_some_and(|w| w.ends_with(":-}"));
+        let Some(path) = scalar.text.strip_prefix("file:") else {
+            if !harmless {
+                self.file.hide(span);
+            }
+            return Some(Value::String(scalar.text.clone()));
+        };
+        let path = path.strip_prefix("//").unwrap_or(path);
+        match std::fs::read_to_string(self.folder.join(path)) {
+            Ok(text) => Some(Value::String(
+                text.trim_end_matches(['\r', '\n']).to_owned(),
+            )),
+            Err(why) => {
+                let message = format!(
+                    "the secret `{}` cannot be read: {}",
+                    scalar.shown(),
+                    describe(&why)
+                );
+                self.report(span, message);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! The story: read, take apart, fill in, check, build.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use schemars::{JsonSchema, SchemaGenerator};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::files::{File, Files, describe};
+use super::model::{SchedulesFile, TaskFile};
+use super::names::Names;
+use super::node::Node;
+use super::types::{Config, Schedule, Target, Task};
+use super::walk::{Walk, Wording};
+use super::{check, interpolate, options, yaml};
+use crate::plan::KindInfo;
+use crate::values::{Problem, Problems, Secret, TimeZone};
+
+/// Reads `schedules.yaml` and the folder `tasks/` beside it; never connects.
+///
+/// `env` looks up variables of the environment.
+///
+/// # Errors
+///
+/// Every problem of all files at once, in order of their places. No message shows a secret or
+/// the value of a variable.
+pub fn load(
+    path: &Path,
+    kinds: &[KindInfo],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut files = Files::default();
+    let (mut schedules, readable) = match File::read(path) {
+        Ok(file) => (file, true),
+        Err(problem) => {
+            files.report(*problem);
+            (File::new(path, ""), false)
+        }
+    };
+    let tree = if readable {
+        tree(&mut schedules, env)
+    } else {
+        None
+    };
+    let typed = tree.as_ref().and_then(|tree| {
+        let value = against::<SchedulesFile>(tree, folder, &mut schedules)?;
+        typed::<SchedulesFile>(value, tree, &mut schedules)
+    });
+    let names = tree
+        .as_ref()
+        .map(|tree| Names::read(tree, &mut schedules))
+        .unwrap_or_default();
+
+    let mut tasks = BTreeMap::new();
+    let mut task_names = BTreeSet::new();
+    for path in task_files(folder, &mut files) {
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        task_names.insert(name.clone());
+        if let Some(task) = task(&path, name, &names, kinds, env, &mut files) {
+            tasks.insert(task.name.clone(), task);
+        }
+    }
+
+    if let Some(tree) = &tree {
+        check::schedules(tree, &task_names, &mut schedules);
+        if let Some(typed) = &typed {
+            check::connections(tree, typed, &mut schedules);
+        }
+    }
+    files.close(schedules);
+    files.finish()?;
+    // Without a problem both are there: whatever keeps `typed` away has been reported.
+    let typed = typed.ok_or_else(|| Problem::new(path, "cannot be read"))?;
+    Ok(build(path, typed, names, tasks))
+}
+
+/// The tree of a file with its variables filled in.
+fn tree(file: &mut File, env: &dyn Fn(&str) -> Option<String>) -> Option<Node> {
+    let mut tree = yaml::parse(file)?;
+    interpolate::interpolate(&mut tree, file, env);
+    Some(tree)
+}
+
+/// The tree as JSON, where it fits the schema of `T`.
+fn against<T: JsonSchema>(tree: &Node, folder: &Path, file: &mut File) -> Option<Value> {
+    let schema = SchemaGenerator::default()
+        .into_root_schema_for::<T>()
+        .to_value();
+    let mut walk = Walk {
+        root: &schema,
+        file,
+        wording: Wording::FILE,
+        folder,
+    };
+    walk.value(tree, &schema, "")
+}
+
+/// The typed model. Whatever the schema let through and the type does not is still a problem,
+/// if one with a poor place.
+fn typed<T: DeserializeOwned>(value: Value, tree: &Node, file: &mut File) -> Option<T> {
+    match serde_json::from_value(value) {
+        Ok(typed) => Some(typed),
+        Err(why) => {
+            file.report(file.problem(tree.span, why.to_string()));
+            None
+        }
+    }
+}
+
+/// The files in `tasks/`, in order. Files that only look like tasks are reported.
+fn task_files(folder: &Path, files: &mut Files) -> Vec<PathBuf> {
+    let tasks = folder.join("tasks");
+    let entries = match std::fs::read_dir(&tasks) {
+        Ok(entries) => entries,
+        Err(why) => {
+            let message = format!("the folder of tasks cannot be read: {}", describe(&why));
+            files.report(Problem::new(&tasks, message));
+            return Vec::new();
+        }
+    };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    paths.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // Kubernetes mounts its files beside hidden folders, editors leave hidden files.
+        if name.starts_with('.') || path.is_dir() {
+            return false;
+        }
+        if let Some(stem) = name.strip_suffix(".yml") {
+            let problem = Problem::new(path, "is not read: tasks end in `.yaml`");
+            files.report(problem.hint(format!("rename it to `{stem}.yaml`")));
+        }
+        name.ends_with(".yaml")
+    });
+    paths
+}
+
+/// One task file; `None` where it has a problem.
+fn task(
+    path: &Path,
+    name: String,
+    names: &Names,
+    kinds: &[KindInfo],
+    env: &dyn Fn(&str) -> Option<String>,
+    files: &mut Files,
+) -> Option<Task> {
+    if !is_task_name(&name) {
+        let problem = Problem::new(path, format!("`{name}` is not a name for a task"));
+        files.report(
+            problem.hint(
+                "use lower-case letters, digits, `-` and `_`, beginning with a letter or digit",
+            ),
+        );
+    }
+    let mut file = match File::read(path) {
+        Ok(file) => file,
+        Err(problem) => {
+            files.report(*problem);
+            return None;
+        }
+    };
+    let folder = path
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(Path::new(""));
+    let task = tree(&mut file, env).and_then(|tree| {
+        let value = against::<TaskFile>(&tree, folder, &mut file);
+        if let Some(target) = tree.get("target") {
+            names.check(target, &mut file);
+        }
+        let kind = options::kind(&tree, names, kinds, &mut file);
+        let options = kind.and_then(|kind| options::options(&tree, kind, folder, &mut file));
+        let mut value = value?;
+        // Checked by the schema of the kind, which knows more than that of the file.
+        value.as_object_mut()?.shift_remove("options");
+        let typed: TaskFile = typed(value, &tree, &mut file)?;
+        Some(Task {
+            name,
+            engine: kind?.engine,
+            kind: typed.kind,
+            description: typed.description,
+            enabled: typed.enabled,
+            targets: names.expand(&typed.target),
+            target: typed.target,
+            options: options?,
+            limits: typed.limits,
+            throttle: typed.throttle,
+            window: typed.window,
+            retries: typed.retries,
+        })
+    });
+    files.close(file);
+    task
+}
+
+/// `[a-z0-9][a-z0-9_-]*`: fits a command line, a metric and a Kubernetes name.
+fn is_task_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    name.starts_with(plain) && name.chars().all(|c| plain(c) || c == '-' || c == '_')
+}
+
+fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String, Task>) -> Config {
+    let mut warnings = Vec::new();
+    let targets: BTreeMap<String, Target> = typed
+        .targets
+        .into_iter()
+        .map(|(name, entry)| {
+            let empty = entry.url.as_ref().is_some_and(is_empty);
+            if empty {
+                warnings.push(format!(
+                    "target `{name}` is not configured (its `url` is empty): its tasks are skipped"
+                ));
+            }
+            let target = Target {
+                name: name.clone(),
+                engine: entry.engine,
+                url: entry.url.filter(|url| !is_empty(url)),
+                configured: !empty,
+                replicas: entry
+                    .replicas
+                    .into_iter()
+                    .filter(|url| !is_empty(url))
+                    .collect(),
+                description: entry.description,
+            };
+            (name, target)
+        })
+        .collect();
+    let schedules = typed
+        .schedules
+        .into_iter()
+        .map(|(name, entry)| {
+            let schedule = Schedule {
+                name: name.clone(),
+                cron: entry.cron,
+                tasks: entry.tasks,
+                window: entry.window,
+                timezone: entry.timezone.map(TimeZone::get),
+                catch_up: entry.catch_up,
+                jitter: entry.jitter,
+                after: entry.after,
+                enabled: entry.enabled,
+            };
+            (name, schedule)
+        })
+        .collect();
+    let smtp = typed.smtp.filter(|smtp| {
+        if is_empty(&smtp.url) {
+            warnings.push("no mail is sent: the `url` of `smtp` is empty".to_owned());
+        }
+        !is_empty(&smtp.url)
+    });
+    let notify = typed.notify.map(|mut notify| {
+        notify.webhook = notify.webhook.filter(|hook| !is_empty(&hook.url));
+        notify.ping = notify.ping.filter(|hook| !is_empty(&hook.url));
+        notify
+    });
+    Config {
+        path: path.to_owned(),
+        timezone: typed.timezone.get(),
+        history: history(&typed.history, path.parent().unwrap_or(Path::new(""))),
+        targets,
+        groups: names.groups,
+        schedules,
+        reports: typed.reports,
+        smtp,
+        notify,
+        tasks,
+        warnings,
+    }
+}
+
+fn is_empty(secret: &Secret) -> bool {
+    secret.expose().is_empty()
+}
+
+/// The history with its file in the folder of the configuration, whatever the process calls
+/// its own.
+fn history(written: &Secret, folder: &Path) -> Secret {
+    let text = if is_empty(written) {
+        "sqlite:maint.db"
+    } else {
+        written.expose()
+    };
+    let Some(file) = text.strip_prefix("sqlite:") else {
+        return written.clone();
+    };
+    if file == ":memory:" {
+        return written.clone();
+    }
+    let file = file.strip_prefix("//").unwrap_or(file);
+    Secret::new(format!("sqlite:{}", folder.join(file).display()))
+}

@@ -1,0 +1,301 @@
+//! What the files may say: the single source of the checks and of the JSON Schema.
+//!
+//! Every description here is read by people, in their editor.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::values::{
+    Bytes, CalendarSpan, Cron, Engine, MailAddress, Secret, TimeSpan, TimeZone, Window,
+};
+
+/// Databases to look after, and when: the file `schedules.yaml`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "maint schedules.yaml")]
+pub(super) struct SchedulesFile {
+    /// Time zone of all schedules and windows that do not name their own.
+    #[serde(default = "utc")]
+    pub timezone: TimeZone,
+    /// Where runs are recorded: `sqlite:FILE`, relative to this file, or `postgres://…`, which
+    /// more than one instance needs.
+    #[serde(default = "default_history")]
+    #[schemars(default = "default_history_text")]
+    pub history: Secret,
+    /// The databases, by name.
+    pub targets: BTreeMap<String, TargetEntry>,
+    /// Names for several targets at once. A group may contain groups.
+    #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "for the schema; `names` resolves groups from the tree"
+    )]
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// When which tasks run, by name.
+    #[serde(default)]
+    pub schedules: BTreeMap<String, ScheduleEntry>,
+    /// Reports that are sent regularly, by name.
+    #[serde(default)]
+    pub reports: BTreeMap<String, Report>,
+    /// The mail server.
+    pub smtp: Option<Smtp>,
+    /// Who is told what at once.
+    pub notify: Option<Notify>,
+}
+
+fn utc() -> TimeZone {
+    TimeZone::UTC
+}
+
+fn default_history() -> Secret {
+    Secret::new(default_history_text())
+}
+
+fn default_history_text() -> String {
+    "sqlite:maint.db".to_owned()
+}
+
+/// A database to maintain.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TargetEntry {
+    /// The database system.
+    pub engine: Engine,
+    /// How to connect. Left out: as libpq's environment says (`PGHOST`, `PGDATABASE`, …).
+    /// Empty, as `"${DATABASE_URL:-}"` may be: the target is not configured.
+    pub url: Option<Secret>,
+    /// Standbys: their lag is watched, and heavy checks run there. Empty ones are left out.
+    #[serde(default)]
+    pub replicas: Vec<Secret>,
+    /// A note for people.
+    #[serde(default)]
+    pub description: Option<String>,
+}
+
+/// When some tasks run.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ScheduleEntry {
+    /// When they fire.
+    pub cron: Cron,
+    /// Which tasks, in this order.
+    #[schemars(length(min = 1))]
+    pub tasks: Vec<String>,
+    /// When they may run.
+    pub window: Option<Window>,
+    /// Time zone of `cron` and `window`.
+    pub timezone: Option<TimeZone>,
+    /// How old a missed occurrence may be to be made up for; without it none is.
+    pub catch_up: Option<TimeSpan>,
+    /// Longest random delay, so that many instances do not start at once.
+    pub jitter: Option<TimeSpan>,
+    /// Schedules whose occurrence must have ended before.
+    #[serde(default)]
+    pub after: Vec<String>,
+    /// `false` switches the schedule off.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+/// A report that is sent regularly.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// When it is sent.
+    pub cron: Cron,
+    /// How far back it looks.
+    pub period: CalendarSpan,
+    /// To whom.
+    pub email: Option<Email>,
+    /// `false` switches the report off.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+/// Who gets a mail.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Email {
+    /// The recipients.
+    #[schemars(length(min = 1))]
+    pub to: Vec<MailAddress>,
+    /// Recipients of a copy.
+    #[serde(default)]
+    pub cc: Vec<MailAddress>,
+    /// Where answers go.
+    pub reply_to: Option<MailAddress>,
+}
+
+/// The mail server.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Smtp {
+    /// `smtp://…` (STARTTLS) or `smtps://…`, with user and password where needed. Empty, as
+    /// `"${SMTP_URL:-}"` may be: no mail is sent.
+    pub url: Secret,
+    /// The sender.
+    pub from: MailAddress,
+}
+
+/// Who is told what at once.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Notify {
+    /// What is worth a message.
+    #[serde(default = "default_events")]
+    pub on: Vec<Event>,
+    /// By mail.
+    pub email: Option<Email>,
+    /// By a POST with JSON.
+    pub webhook: Option<Hook>,
+    /// By a request that a watchdog service waits for; it is sent after success, too.
+    pub ping: Option<Hook>,
+}
+
+fn default_events() -> Vec<Event> {
+    vec![
+        Event::Failed,
+        Event::Partial,
+        Event::Missed,
+        Event::Critical,
+    ]
+}
+
+/// What can be worth a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// A run succeeded.
+    Succeeded,
+    /// A run ran out of window or budget.
+    Incomplete,
+    /// Some steps of a run failed.
+    Partial,
+    /// A run failed.
+    Failed,
+    /// The process of a run died.
+    Interrupted,
+    /// An occurrence did not run and is not made up for.
+    Missed,
+    /// A finding wants attention in the coming days.
+    Warning,
+    /// A finding wants attention now.
+    Critical,
+}
+
+/// An address that is called.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Hook {
+    /// `https://…`; empty: nobody is called.
+    pub url: Secret,
+}
+
+/// One task: a file in `tasks/`, named after it.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "maint task")]
+pub(super) struct TaskFile {
+    /// What is done.
+    pub kind: String,
+    /// To which target or group.
+    pub target: String,
+    /// A note for people.
+    pub description: Option<String>,
+    /// `false` switches the task off.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// What the kind can be told.
+    #[serde(default)]
+    #[expect(dead_code, reason = "for the schema; the kind's own schema reads them")]
+    pub options: Map<String, Value>,
+    /// How far it may go.
+    #[serde(default)]
+    pub limits: Limits,
+    /// When it pauses to leave the server to others.
+    #[serde(default)]
+    pub throttle: Throttle,
+    /// When it may run; together with the window of a schedule, only when both are open.
+    pub window: Option<Window>,
+    /// What happens after a failure.
+    #[serde(default)]
+    pub retries: Retries,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How far a task may go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// How many steps run at once.
+    #[schemars(range(min = 1))]
+    pub jobs: u32,
+    /// Longest wait for a lock. Whoever waits for an exclusive lock holds up everybody behind.
+    pub lock_timeout: TimeSpan,
+    /// How often a step is tried again after it did not get its lock.
+    pub lock_retries: u32,
+    /// How long a concurrent rebuild may wait for older transactions; it blocks nobody meanwhile.
+    pub transaction_wait: TimeSpan,
+    /// Longest time for one step.
+    pub step_timeout: TimeSpan,
+    /// Longest time for a run; what does not fit comes first next time.
+    pub budget: Option<TimeSpan>,
+    /// How long a step may go on after a signal before it is cancelled.
+    pub grace: TimeSpan,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            jobs: 1,
+            lock_timeout: TimeSpan::from_secs(3),
+            lock_retries: 5,
+            transaction_wait: TimeSpan::from_mins(30),
+            step_timeout: TimeSpan::from_mins(120),
+            budget: None,
+            grace: TimeSpan::from_secs(5),
+        }
+    }
+}
+
+/// When a task pauses to leave the server to others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Throttle {
+    /// Pause while a replica is further behind.
+    pub max_replica_lag: Option<TimeSpan>,
+    /// Pause while more sessions are active.
+    pub max_active_sessions: Option<u32>,
+    /// Pause while more WAL is written per second.
+    pub max_wal_rate: Option<Bytes>,
+    /// Pause while this query returns `true`.
+    pub query: Option<String>,
+    /// Pause while this file exists.
+    pub pause_file: Option<PathBuf>,
+}
+
+/// What happens after a failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retries {
+    /// How often a failed run is started again.
+    pub times: u32,
+    /// The pause before the first retry; each further one is twice as long.
+    pub pause: TimeSpan,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            times: 0,
+            pause: TimeSpan::from_mins(5),
+        }
+    }
+}

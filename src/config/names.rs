@@ -1,0 +1,193 @@
+//! Which targets and groups there are, and what a name stands for.
+
+use std::collections::BTreeMap;
+
+use super::files::File;
+use super::node::{Node, Span};
+use crate::values::{Engine, Problem, closest};
+
+/// The names of `schedules.yaml`, taken from the tree so that one broken entry does not make
+/// every name that refers to it look wrong.
+#[derive(Default)]
+pub(super) struct Names {
+    /// The engine is missing where it is broken.
+    targets: BTreeMap<String, Option<Engine>>,
+    /// Every group with the targets it stands for in the end.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// Whether the section `targets` could be read at all.
+    pub known: bool,
+}
+
+impl Names {
+    /// Reads targets and groups, and reports what is wrong with the groups.
+    pub(super) fn read(root: &Node, file: &mut File) -> Self {
+        let mut names = Self {
+            known: true,
+            ..Self::default()
+        };
+        let targets = root.get("targets").map(Node::entries).unwrap_or_default();
+        for entry in targets {
+            let engine = entry
+                .value
+                .get("engine")
+                .and_then(Node::text)
+                .and_then(engine);
+            names.targets.insert(entry.key.clone(), engine);
+        }
+        if targets.is_empty() && root.get("targets").is_some_and(|t| t.items().is_empty()) {
+            let span = root
+                .entry("targets")
+                .map(|entry| entry.key_span)
+                .unwrap_or_default();
+            file.report(file.problem(span, "no targets: there is nothing to maintain"));
+        }
+        let groups = root.get("groups").map(Node::entries).unwrap_or_default();
+        for entry in groups {
+            if names.targets.contains_key(&entry.key) {
+                let message = format!("`{}` names both a target and a group", entry.key);
+                file.report(file.problem(entry.key_span, message));
+            }
+            for member in entry.value.items() {
+                let Some(text) = member.text() else { continue };
+                if names.targets.contains_key(text) || groups.iter().any(|g| g.key == text) {
+                    continue;
+                }
+                let known = names.targets.keys().chain(groups.iter().map(|g| &g.key));
+                let message = format!(
+                    "unknown target or group `{}` in group `{}`",
+                    shown(member),
+                    entry.key
+                );
+                let problem = file.problem(member.span, message);
+                file.report(guess(problem, member, known.map(String::as_str).collect()));
+            }
+        }
+        for entry in groups {
+            let mut expansion = Expansion {
+                groups,
+                targets: &names.targets,
+                found: Vec::new(),
+            };
+            if let Err(trail) = expansion.add(&entry.key, &mut Vec::new()) {
+                // A loop is reported once, at the first of its groups.
+                if trail.first() == Some(&entry.key) && trail.iter().min() == Some(&entry.key) {
+                    let message = format!(
+                        "group `{}` contains itself: {}",
+                        entry.key,
+                        trail.join(" -> ")
+                    );
+                    file.report(file.problem(entry.key_span, message));
+                }
+            }
+            names.groups.insert(entry.key.clone(), expansion.found);
+        }
+        for entry in groups {
+            names.check_engines(&entry.key, entry.key_span, file);
+        }
+        names
+    }
+
+    fn check_engines(&self, group: &str, span: Span, file: &mut File) {
+        let members = self.expand(group);
+        let engines = members
+            .iter()
+            .filter_map(|name| Some((name, self.targets.get(name).copied()??)));
+        let mut engines = engines.peekable();
+        let Some((first, engine)) = engines.peek().copied() else {
+            return;
+        };
+        if let Some((other, differing)) = engines.find(|(_, other)| *other != engine) {
+            let message = format!(
+                "the members of group `{group}` have different engines: \
+                 `{first}` is {engine}, `{other}` is {differing}"
+            );
+            file.report(file.problem(span, message));
+        }
+    }
+
+    /// The targets a name stands for; none where it is unknown.
+    pub(super) fn expand(&self, name: &str) -> Vec<String> {
+        if self.targets.contains_key(name) {
+            return vec![name.to_owned()];
+        }
+        self.groups.get(name).cloned().unwrap_or_default()
+    }
+
+    /// The engine of a target, or of a group's first member.
+    pub(super) fn engine(&self, name: &str) -> Option<Engine> {
+        self.expand(name)
+            .iter()
+            .find_map(|target| self.targets.get(target).copied().flatten())
+    }
+
+    /// Reports a name that is neither target nor group.
+    pub(super) fn check(&self, node: &Node, file: &mut File) {
+        let Some(name) = node.text().filter(|_| self.known) else {
+            return;
+        };
+        if !self.targets.contains_key(name) && !self.groups.contains_key(name) {
+            let problem = file.problem(node.span, format!("unknown target `{}`", shown(node)));
+            let known = self.targets.keys().chain(self.groups.keys());
+            file.report(guess(problem, node, known.map(String::as_str).collect()));
+        }
+    }
+}
+
+/// One group being followed to its targets.
+struct Expansion<'a> {
+    groups: &'a [super::node::Entry],
+    targets: &'a BTreeMap<String, Option<Engine>>,
+    found: Vec<String>,
+}
+
+impl Expansion<'_> {
+    /// The error is the way round the loop.
+    fn add(&mut self, name: &str, trail: &mut Vec<String>) -> Result<(), Vec<String>> {
+        if let Some(start) = trail.iter().position(|seen| seen == name) {
+            let mut way = trail.split_off(start);
+            way.push(name.to_owned());
+            return Err(way);
+        }
+        if self.targets.contains_key(name) {
+            if !self.found.iter().any(|found| found == name) {
+                self.found.push(name.to_owned());
+            }
+            return Ok(());
+        }
+        let groups = self.groups;
+        let Some(group) = groups.iter().find(|group| group.key == name) else {
+            return Ok(());
+        };
+        trail.push(name.to_owned());
+        for member in group.value.items().iter().filter_map(Node::text) {
+            self.add(member, trail)?;
+        }
+        trail.pop();
+        Ok(())
+    }
+}
+
+fn engine(text: &str) -> Option<Engine> {
+    serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
+}
+
+/// How to show a name without giving a variable's content away.
+pub(super) fn shown(node: &Node) -> &str {
+    node.scalar()
+        .map(|scalar| scalar.shown())
+        .unwrap_or_default()
+}
+
+/// The same problem with the alternatives, and the nearest of them as a hint.
+pub(super) fn guess(problem: Problem, node: &Node, mut known: Vec<&str>) -> Problem {
+    known.sort_unstable();
+    let meant = node
+        .scalar()
+        .filter(|scalar| scalar.written.is_none())
+        .and_then(|scalar| closest(&scalar.text, known.iter().copied()));
+    let problem = problem.known(known.iter().copied());
+    match meant {
+        Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+        None => problem,
+    }
+}

@@ -1,0 +1,140 @@
+//! A YAML document with the place of every key and value.
+
+/// Where something stands in a file; lines and columns from 1, in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span {
+    pub line: usize,
+    pub column: usize,
+    /// Characters on the first line; 0 where a whole block is meant.
+    pub width: usize,
+    /// The last line.
+    pub end_line: usize,
+}
+
+/// A value and its place.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub span: Span,
+    pub content: Content,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Scalar(Scalar),
+    List(Vec<Node>),
+    Map(Vec<Entry>),
+    /// Already reported; says nothing further.
+    Broken,
+}
+
+/// A key of a mapping with its value.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub key: String,
+    pub key_span: Span,
+    pub value: Node,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Scalar {
+    /// The value, after interpolation.
+    pub text: String,
+    /// What the file says, where variables went into `text`: the only form that may be shown.
+    pub written: Option<String>,
+    /// Written without quotes, so that `5` is a number and `null` is nothing.
+    pub plain: bool,
+}
+
+/// What a plain scalar means in YAML 1.2.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Meaning {
+    Nothing,
+    Bool(bool),
+    Integer(i64),
+    Number(f64),
+    Text,
+}
+
+impl Scalar {
+    pub(super) fn meaning(&self) -> Meaning {
+        if self.plain {
+            meaning(&self.text)
+        } else {
+            Meaning::Text
+        }
+    }
+
+    /// How to show the value without giving a variable's content away.
+    pub(super) fn shown(&self) -> &str {
+        self.written.as_deref().unwrap_or(&self.text)
+    }
+}
+
+/// YAML's core schema, without the forms nobody writes in a configuration.
+pub(super) fn meaning(text: &str) -> Meaning {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => Meaning::Nothing,
+        "true" | "True" | "TRUE" => Meaning::Bool(true),
+        "false" | "False" | "FALSE" => Meaning::Bool(false),
+        _ => {
+            // `parse` also reads `inf` and `nan`, which are words to a person.
+            let numeric = text.starts_with(|c: char| c.is_ascii_digit() || "+-.".contains(c))
+                && text.contains(|c: char| c.is_ascii_digit());
+            match (text.parse::<i64>(), text.parse::<f64>()) {
+                (Ok(number), _) if numeric => Meaning::Integer(number),
+                (_, Ok(number)) if numeric => Meaning::Number(number),
+                _ => Meaning::Text,
+            }
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn entries(&self) -> &[Entry] {
+        match &self.content {
+            Content::Map(entries) => entries,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn items(&self) -> &[Node] {
+        match &self.content {
+            Content::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&Node> {
+        self.entry(key).map(|entry| &entry.value)
+    }
+
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
+        self.entries().iter().find(|entry| entry.key == key)
+    }
+
+    pub(super) fn scalar(&self) -> Option<&Scalar> {
+        match &self.content {
+            Content::Scalar(scalar) => Some(scalar),
+            _ => None,
+        }
+    }
+
+    /// The text of a scalar that is not empty.
+    pub(super) fn text(&self) -> Option<&str> {
+        self.scalar()
+            .map(|s| s.text.as_str())
+            .filter(|text| !text.is_empty())
+    }
+
+    /// A key without a value, as `options:` with everything below commented out.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.scalar()
+            .is_some_and(|s| s.written.is_none() && s.meaning() == Meaning::Nothing)
+    }
+
+    /// A variable that holds nothing, as `"${REPLICA_URL:-}"` may.
+    pub(super) fn is_empty_variable(&self) -> bool {
+        self.scalar()
+            .is_some_and(|s| s.written.is_some() && s.text.is_empty())
+    }
+}

@@ -1,0 +1,91 @@
+//! The kind of a task, and its options by the kind's own schema.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::files::File;
+use super::names::{Names, guess, shown};
+use super::node::{Content, Node};
+use super::walk::{Walk, Wording};
+use crate::plan::KindInfo;
+
+/// The kind a task file names, for the engine of its target. Reports what does not fit.
+pub(super) fn kind<'k>(
+    root: &Node,
+    names: &Names,
+    kinds: &'k [KindInfo],
+    file: &mut File,
+) -> Option<&'k KindInfo> {
+    let node = root.get("kind")?;
+    let name = node.text()?;
+    let target = root.get("target").and_then(Node::text).unwrap_or_default();
+    let engine = names.engine(target);
+    let mut named = kinds.iter().filter(|kind| kind.name == name).peekable();
+    let Some(first) = named.peek().copied() else {
+        let known = kinds
+            .iter()
+            .filter(|kind| engine.is_none_or(|engine| kind.engine == engine));
+        let known = known.map(|kind| kind.name).collect();
+        let problem = file.problem(node.span, format!("unknown kind `{}`", shown(node)));
+        file.report(guess(problem, node, known));
+        return None;
+    };
+    let Some(engine) = engine else {
+        // The target is reported elsewhere; the options can still be checked where the name
+        // means one kind only.
+        return (named.count() == 1).then_some(first);
+    };
+    let fitting = named.find(|kind| kind.engine == engine);
+    if fitting.is_none() {
+        let message = format!(
+            "kind `{name}` is for {}, but target `{target}` is {engine}",
+            first.engine
+        );
+        let known: Vec<&str> = kinds
+            .iter()
+            .filter(|kind| kind.engine == engine)
+            .map(|kind| kind.name)
+            .collect();
+        file.report(file.problem(node.span, message).known(known));
+    }
+    fitting
+}
+
+/// The options of a task as JSON. Reports what the kind's schema or the kind itself refuses.
+pub(super) fn options(
+    root: &Node,
+    kind: &KindInfo,
+    folder: &Path,
+    file: &mut File,
+) -> Option<Value> {
+    let schema = (kind.options_schema)().to_value();
+    let place = root.entry("options").or(root.entry("kind"));
+    let span = place.map(|entry| entry.key_span).unwrap_or(root.span);
+    let nothing = Node {
+        span,
+        content: Content::Map(Vec::new()),
+    };
+    let node = root
+        .get("options")
+        .filter(|node| !node.is_nothing())
+        .unwrap_or(&nothing);
+    let whose = format!(" for kind `{}`", kind.name);
+    let wording = Wording {
+        noun: "option",
+        whose: &whose,
+        path: "options",
+    };
+    let mut walk = Walk {
+        root: &schema,
+        file,
+        wording,
+        folder,
+    };
+    let options = walk.value(node, &schema, "options")?;
+    if let Err(why) = (kind.check_options)(&options) {
+        file.report(file.problem(span, format!("options of kind `{}`: {why}", kind.name)));
+        return None;
+    }
+    Some(options)
+}

@@ -1,0 +1,117 @@
+//! What the rest of the program sees of the configuration.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use chrono_tz::Tz;
+use serde_json::Value;
+
+pub use super::model::{Email, Event, Hook, Limits, Notify, Report, Retries, Smtp, Throttle};
+use crate::values::{Cron, Engine, Secret, TimeSpan, Window};
+
+/// Everything the files say, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The `schedules.yaml` it was read from.
+    pub path: PathBuf,
+    /// Time zone of all schedules and windows that do not name their own.
+    pub timezone: Tz,
+    /// Where runs are recorded: `sqlite:FILE`, with the folder of `path` in front where the
+    /// file was relative, or `postgres://…`.
+    pub history: Secret,
+    /// The databases, by name.
+    pub targets: BTreeMap<String, Target>,
+    /// Groups by name, with the targets they stand for; groups within groups are resolved.
+    pub groups: BTreeMap<String, Vec<String>>,
+    /// When which tasks run, by name.
+    pub schedules: BTreeMap<String, Schedule>,
+    /// Regular reports, by name.
+    pub reports: BTreeMap<String, Report>,
+    /// The mail server; `None` also where its `url` is empty.
+    pub smtp: Option<Smtp>,
+    /// Who is told what at once. Hooks whose `url` is empty are left out.
+    pub notify: Option<Notify>,
+    /// The tasks, by name.
+    pub tasks: BTreeMap<String, Task>,
+    /// What is not wrong but should be known, in sentences.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// The folder that relative paths begin at.
+    pub fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// A database to maintain.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// Its name.
+    pub name: String,
+    /// Its database system.
+    pub engine: Engine,
+    /// How to connect.
+    ///
+    /// `None` with `configured`: `url` was left out, so libpq's environment says how.
+    /// `None` without: `url` is there but empty.
+    pub url: Option<Secret>,
+    /// Whether there is anything to connect to. Tasks on a target without are skipped.
+    pub configured: bool,
+    /// Standbys.
+    pub replicas: Vec<Secret>,
+    /// A note for people.
+    pub description: Option<String>,
+}
+
+/// When some tasks run.
+#[derive(Clone, Debug)]
+pub struct Schedule {
+    /// Its name.
+    pub name: String,
+    /// When it fires.
+    pub cron: Cron,
+    /// Which tasks, in this order.
+    pub tasks: Vec<String>,
+    /// When they may run.
+    pub window: Option<Window>,
+    /// Time zone of `cron` and `window` where it is not the configuration's.
+    pub timezone: Option<Tz>,
+    /// How old a missed occurrence may be to be made up for.
+    pub catch_up: Option<TimeSpan>,
+    /// Longest random delay.
+    pub jitter: Option<TimeSpan>,
+    /// Schedules whose occurrence must have ended before.
+    pub after: Vec<String>,
+    /// Whether it fires at all.
+    pub enabled: bool,
+}
+
+/// A kind with its options for a target.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// The name of its file.
+    pub name: String,
+    /// What is done.
+    pub kind: String,
+    /// The engine of the kind and of every target.
+    pub engine: Engine,
+    /// A note for people.
+    pub description: Option<String>,
+    /// Whether it runs at all.
+    pub enabled: bool,
+    /// The target or group, as written.
+    pub target: String,
+    /// The targets it stands for.
+    pub targets: Vec<String>,
+    /// The kind's options: always an object that the kind has accepted.
+    pub options: Value,
+    /// How far it may go.
+    pub limits: Limits,
+    /// When it pauses.
+    pub throttle: Throttle,
+    /// When it may run.
+    pub window: Option<Window>,
+    /// What happens after a failure.
+    pub retries: Retries,
+}

@@ -1,0 +1,356 @@
+//! The tree against a JSON Schema: every difference with its place, and the JSON to build the
+//! typed model from.
+
+use std::path::Path;
+
+use serde_json::{Map, Number, Value};
+
+use super::files::File;
+use super::node::{Content, Entry, Meaning, Node, Scalar, Span};
+use super::shape::{Shape, is_secret, shape};
+use crate::values::closest;
+
+/// How the things at the top of a tree are called in messages.
+#[derive(Clone, Copy)]
+pub(super) struct Wording<'a> {
+    /// `key` or `option`.
+    pub noun: &'a str,
+    /// What follows the name: empty, or ` for kind `reindex``.
+    pub whose: &'a str,
+    /// The path in front of everything: empty, or `options`.
+    pub path: &'a str,
+}
+
+impl Wording<'static> {
+    /// For whole files.
+    pub(super) const FILE: Self = Self {
+        noun: "key",
+        whose: "",
+        path: "",
+    };
+}
+
+/// Checks trees of one file.
+pub(super) struct Walk<'a> {
+    /// The schema document, for its `$defs`.
+    pub root: &'a Value,
+    pub file: &'a mut File,
+    pub wording: Wording<'a>,
+    /// Where relative `file:` values begin.
+    pub folder: &'a Path,
+}
+
+impl Walk<'_> {
+    /// Reports whatever at `node` differs from `schema`.
+    ///
+    /// Returns the value as JSON; `None` where it is broken, or left out by an empty variable.
+    /// `path` names the place in messages.
+    pub(super) fn value(&mut self, node: &Node, schema: &Value, path: &str) -> Option<Value> {
+        match shape(schema, self.root) {
+            Shape::Words(words) => self.word(node, &words, path),
+            Shape::Either(branches) => self.either(node, &branches, path),
+            Shape::Any => to_json(node),
+            Shape::Typed(type_name, fields) => match (&node.content, type_name) {
+                (Content::Broken, _) => None,
+                (Content::Map(entries), "object") => self.object(node, entries, fields, path),
+                (Content::List(items), "array") => self.array(node, items, fields, path),
+                (Content::Scalar(scalar), "object") if node.is_nothing() => {
+                    debug_assert!(scalar.plain);
+                    self.object(node, &[], fields, path)
+                }
+                (Content::Scalar(_), "array") if node.is_nothing() => {
+                    self.array(node, &[], fields, path)
+                }
+                (Content::Scalar(scalar), "string" | "integer" | "number" | "boolean") => {
+                    self.scalar(node.span, scalar, type_name, fields, path)
+                }
+                _ => self.wrong_type(node, type_name, path),
+            },
+        }
+    }
+
+    pub(super) fn report(&mut self, span: Span, message: impl AsRef<str>) {
+        self.report_with(span, message, None);
+    }
+
+    fn report_with(&mut self, span: Span, message: impl AsRef<str>, hint: Option<String>) {
+        let problem = self.file.problem(span, message);
+        self.file.report(match hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        });
+    }
+
+    pub(super) fn wrong_type(&mut self, node: &Node, type_name: &str, path: &str) -> Option<Value> {
+        let found = match &node.content {
+            Content::Map(_) => "a mapping",
+            Content::List(_) => "a list",
+            Content::Broken => return None,
+            Content::Scalar(scalar) => match scalar.meaning() {
+                Meaning::Nothing => {
+                    self.report(
+                        node.span,
+                        format!("`{path}` has no value; expected {}", noun(type_name)),
+                    );
+                    return None;
+                }
+                Meaning::Bool(_) => "`true` or `false`",
+                Meaning::Integer(_) | Meaning::Number(_) => "a number",
+                Meaning::Text => "text",
+            },
+        };
+        let subject = if path.is_empty() {
+            "the file".to_owned()
+        } else {
+            format!("`{path}`")
+        };
+        let hint = match (type_name, node.scalar()) {
+            ("array", Some(scalar)) => Some(format!("write `[{}]`", scalar.shown())),
+            ("boolean", Some(scalar)) => match scalar.text.to_ascii_lowercase().as_str() {
+                "yes" | "on" | "y" | "1" => Some("write `true`".to_owned()),
+                "no" | "off" | "n" | "0" => Some("write `false`".to_owned()),
+                _ => None,
+            },
+            ("string", Some(scalar)) => Some(format!("put it in quotes: `\"{}\"`", scalar.shown())),
+            _ => None,
+        };
+        let message = format!("{subject} must be {}, not {found}", noun(type_name));
+        self.report_with(node.span, message, hint);
+        None
+    }
+
+    fn object(
+        &mut self,
+        node: &Node,
+        entries: &[Entry],
+        fields: &Map<String, Value>,
+        path: &str,
+    ) -> Option<Value> {
+        let none = Map::new();
+        let properties = fields
+            .get("properties")
+            .and_then(Value::as_object)
+            .unwrap_or(&none);
+        let others = fields.get("additionalProperties");
+        let free = properties.is_empty() && others.is_none();
+        let required: Vec<&str> = fields
+            .get("required")
+            .and_then(Value::as_array)
+            .map(|names| names.iter().filter_map(Value::as_str).collect())
+            .unwrap_or_default();
+        let mut object = Map::new();
+        let mut whole = true;
+        for entry in entries {
+            let below = join(path, &entry.key);
+            let value = match (properties.get(&entry.key), others) {
+                (Some(schema), _) => self.property(entry, schema, &required, &below),
+                (None, Some(schema)) if schema.is_object() => {
+                    let value = self.value(&entry.value, schema, &below);
+                    Some(value)
+                }
+                (None, Some(Value::Bool(true))) => Some(to_json(&entry.value)),
+                (None, _) if free => Some(to_json(&entry.value)),
+                _ => {
+                    self.unknown(entry, properties, path);
+                    Some(None)
+                }
+            };
+            match value {
+                Some(Some(value)) => {
+                    object.insert(entry.key.clone(), value);
+                }
+                Some(None) => whole = false,
+                None => {}
+            }
+        }
+        for name in required {
+            if !entries.iter().any(|entry| entry.key == name) {
+                whole = false;
+                let noun = if path == self.wording.path {
+                    self.wording.noun
+                } else {
+                    "key"
+                };
+                let place = if path == self.wording.path {
+                    self.wording.whose.to_owned()
+                } else {
+                    format!(" in `{path}`")
+                };
+                self.report(node.span, format!("missing {noun} `{name}`{place}"));
+            }
+        }
+        whole.then_some(Value::Object(object))
+    }
+
+    /// `None` where the key counts as left out; `Some(None)` where its value is broken.
+    fn property(
+        &mut self,
+        entry: &Entry,
+        schema: &Value,
+        required: &[&str],
+        path: &str,
+    ) -> Option<Option<Value>> {
+        let secret = is_secret(schema, self.root);
+        if entry.value.is_empty_variable() && !secret {
+            if !required.contains(&entry.key.as_str()) {
+                return None;
+            }
+            let written = entry.value.scalar().map(Scalar::shown).unwrap_or_default();
+            self.report(
+                entry.value.span,
+                format!("`{path}` is empty: `{written}` holds nothing"),
+            );
+            return Some(None);
+        }
+        if entry.value.is_nothing() {
+            return match shape(schema, self.root) {
+                Shape::Typed("object" | "array", _) if !required.contains(&entry.key.as_str()) => {
+                    None
+                }
+                _ => {
+                    self.report_with(
+                        entry.key_span,
+                        format!("`{path}` has no value"),
+                        Some("give it one, or remove the key".to_owned()),
+                    );
+                    Some(None)
+                }
+            };
+        }
+        Some(self.value(&entry.value, schema, path))
+    }
+
+    fn unknown(&mut self, entry: &Entry, properties: &Map<String, Value>, path: &str) {
+        let Wording {
+            noun,
+            whose,
+            path: top,
+        } = self.wording;
+        let name = &entry.key;
+        let message = if path == top {
+            format!("unknown {noun} `{name}`{whose}")
+        } else {
+            format!("unknown key `{name}` in `{path}`")
+        };
+        let mut known: Vec<&str> = properties.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let meant = closest(name, known.iter().copied());
+        // What was meant for a secret key is a secret, too; so may be what nobody can guess.
+        if properties.iter().any(|(key, schema)| {
+            meant.is_none_or(|meant| meant == key) && is_secret(schema, self.root)
+        }) {
+            self.file.hide_all(&entry.value);
+        }
+        let mut problem = self
+            .file
+            .problem(entry.key_span, message)
+            .known(known.iter().copied());
+        if let Some(meant) = meant {
+            problem = problem.hint(format!("did you mean `{meant}`?"));
+        }
+        self.file.report(problem);
+    }
+
+    fn array(
+        &mut self,
+        node: &Node,
+        items: &[Node],
+        fields: &Map<String, Value>,
+        path: &str,
+    ) -> Option<Value> {
+        let schema = fields.get("items").unwrap_or(&Value::Bool(true));
+        let least = fields.get("minItems").and_then(Value::as_u64).unwrap_or(0);
+        let mut list = Vec::new();
+        let mut whole = true;
+        for item in items.iter().filter(|item| !item.is_empty_variable()) {
+            match self.value(item, schema, path) {
+                Some(value) => list.push(value),
+                None => whole = false,
+            }
+        }
+        if whole && (list.len() as u64) < least {
+            self.report(node.span, format!("`{path}` must not be empty"));
+            return None;
+        }
+        whole.then_some(Value::Array(list))
+    }
+
+    /// The first branch that fits; where none does, what the one that comes nearest misses.
+    fn either(&mut self, node: &Node, branches: &[&Value], path: &str) -> Option<Value> {
+        let mut nearest: Option<(File, usize)> = None;
+        for branch in branches {
+            let mut trial = File::new(&self.file.path, "");
+            let mut walk = Walk {
+                root: self.root,
+                file: &mut trial,
+                wording: self.wording,
+                folder: self.folder,
+            };
+            let value = walk.value(node, branch, path);
+            if value.is_some() && !trial.has_problems() {
+                self.file.absorb_secrets(&mut trial);
+                return value;
+            }
+            let distance = usize::from(!same_type(node, branch, self.root));
+            if nearest.as_ref().is_none_or(|(_, least)| distance < *least) {
+                nearest = Some((trial, distance));
+            }
+        }
+        if let Some((trial, _)) = nearest {
+            self.file.absorb(trial);
+        }
+        None
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+fn noun(type_name: &str) -> &'static str {
+    match type_name {
+        "object" => "a mapping",
+        "array" => "a list",
+        "integer" => "a whole number",
+        "number" => "a number",
+        "boolean" => "`true` or `false`",
+        _ => "text",
+    }
+}
+
+fn same_type(node: &Node, schema: &Value, root: &Value) -> bool {
+    match (&node.content, shape(schema, root)) {
+        (Content::Map(_), Shape::Typed(name, _)) => name == "object",
+        (Content::List(_), Shape::Typed(name, _)) => name == "array",
+        (Content::Scalar(_), Shape::Typed(name, _)) => !matches!(name, "object" | "array"),
+        (Content::Scalar(_), Shape::Words(_)) => true,
+        _ => false,
+    }
+}
+
+/// A tree that no schema describes.
+pub(super) fn to_json(node: &Node) -> Option<Value> {
+    Some(match &node.content {
+        Content::Broken => return None,
+        Content::List(items) => {
+            Value::Array(items.iter().map(to_json).collect::<Option<Vec<_>>>()?)
+        }
+        Content::Map(entries) => Value::Object(
+            entries
+                .iter()
+                .map(|entry| Some((entry.key.clone(), to_json(&entry.value)?)))
+                .collect::<Option<Map<_, _>>>()?,
+        ),
+        Content::Scalar(scalar) => match scalar.meaning() {
+            Meaning::Nothing => Value::Null,
+            Meaning::Bool(value) => Value::Bool(value),
+            Meaning::Integer(value) => value.into(),
+            Meaning::Number(value) => Number::from_f64(value).map_or(Value::Null, Value::Number),
+            Meaning::Text => Value::String(scalar.text.clone()),
+        },
+    })
+}

@@ -1,0 +1,35 @@
+use strsim::{damerau_levenshtein, jaro_winkler};
+
+/// The known word that `word` was probably meant to be, for "did you mean".
+///
+/// `None` where nothing is near enough: a wrong guess costs more time than none.
+pub fn closest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    known
+        .into_iter()
+        .filter_map(|candidate| {
+            let lower = candidate.to_lowercase();
+            let distance = damerau_levenshtein(&word, &lower);
+            let longer = word.chars().count().max(lower.chars().count());
+            let near = distance <= (longer / 3).max(1) && longer > 1;
+            let alike = jaro_winkler(&word, &lower) >= 0.92;
+            (near || alike).then_some((distance, candidate))
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, candidate)| candidate)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guesses_only_near_words() {
+        let known = ["exclude", "include", "min_bloat", "min_size"];
+        assert_eq!(closest("min_bloat_pct", known), Some("min_bloat"));
+        assert_eq!(closest("min-size", known), Some("min_size"));
+        assert_eq!(closest("exlcude", known), Some("exclude"));
+        assert_eq!(closest("jobs", known), None);
+        assert_eq!(closest("", known), None);
+    }
+}

@@ -1,0 +1,363 @@
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::offset::LocalResult;
+use chrono::{
+    DateTime, Datelike, Days, NaiveDate, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _, Utc,
+};
+use chrono_tz::Tz;
+use croner::parser::{CronParser, Seconds, Year};
+
+use super::local_time::end_of_gap;
+use super::text::{Invalid, written_as_text};
+
+/// A clock that is set back repeats at most this much of the day.
+const LONGEST_OVERLAP: TimeDelta = TimeDelta::hours(3);
+
+/// How far back the latest occurrence is looked for: first near by, because a cron that fires
+/// every minute has many occurrences in a month, then farther, because 29 February is rare. A
+/// leap day on a given weekday comes every 28 years, and a century may leave one out.
+const LOOK_BACK_DAYS: [i64; 6] = [0, 1, 8, 40, 400, 41 * 366];
+
+/// When a schedule fires: five fields (minute, hour, day of month, month, weekday) with names,
+/// lists, ranges, steps and `L`, or a word such as `@daily`.
+///
+/// When both days are restricted either is enough, as in every cron. When the clocks change,
+/// a time of the day that is skipped fires once at the end of the gap and one that is repeated
+/// fires the first time only; where the hour field has a `*`, it fires by elapsed time: not in
+/// the gap, and in both repeated hours.
+///
+/// Occurrences are computed on the calendar without a zone and only then put on the time line:
+/// `croner` itself loses its place where the clocks are set back, and its backward search
+/// disagrees with its forward one.
+#[derive(Clone)]
+pub struct Cron {
+    text: String,
+    pattern: croner::Cron,
+    by_elapsed_time: bool,
+}
+
+written_as_text!(
+    Cron,
+    ToString::to_string,
+    "maint-cron",
+    "When to fire: minute, hour, day of month, month, weekday.",
+    [
+        "0 2 * * *",
+        "0 1 * * SUN",
+        "*/15 * * * *",
+        "0 3 L * *",
+        "@daily"
+    ]
+);
+
+impl Cron {
+    /// The first occurrence after `now` by the clocks of `zone`.
+    pub fn next_after(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+        let mut local = now.with_timezone(&zone).naive_local();
+        if self.by_elapsed_time && clocks_change_near(now, zone) {
+            // What comes next may be the second pass of a time that lies behind on the clock.
+            local = local.checked_sub_signed(LONGEST_OVERLAP)?;
+        }
+        let mut repeated: Option<DateTime<Utc>> = None;
+        loop {
+            let found = self
+                .pattern
+                .find_next_occurrence(&local.and_utc(), false)
+                .ok()?;
+            local = found.naive_utc();
+            let (first, second) = self.instants(local, zone);
+            if let Some(first) = first.filter(|first| *first > now) {
+                // From here on every first pass is later still.
+                return Some(repeated.map_or(first, |repeated| repeated.min(first)));
+            }
+            if let Some(second) = second.filter(|second| *second > now) {
+                repeated = Some(repeated.map_or(second, |repeated| repeated.min(second)));
+            }
+        }
+    }
+
+    /// The last occurrence that is not after `now` by the clocks of `zone`.
+    pub fn latest_at_or_before(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
+        LOOK_BACK_DAYS.iter().find_map(|days| {
+            let back = TimeDelta::days(*days) + TimeDelta::hours(1);
+            let mut latest = None;
+            let mut at = now.checked_sub_signed(back)?;
+            while let Some(next) = self.next_after(at, zone).filter(|next| *next <= now) {
+                latest = Some(next);
+                at = next;
+            }
+            latest
+        })
+    }
+
+    /// When the clocks of `zone` show a time: once, never, or for a second time.
+    fn instants(
+        &self,
+        local: NaiveDateTime,
+        zone: Tz,
+    ) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
+        match zone.from_local_datetime(&local) {
+            LocalResult::Single(at) => (Some(at.to_utc()), None),
+            LocalResult::Ambiguous(first, second) if self.by_elapsed_time => {
+                (Some(first.to_utc()), Some(second.to_utc()))
+            }
+            LocalResult::Ambiguous(first, _) => (Some(first.to_utc()), None),
+            LocalResult::None if self.by_elapsed_time => (None, None),
+            LocalResult::None => (end_of_gap(local, zone), None),
+        }
+    }
+}
+
+impl FromStr for Cron {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let expected = "expected five fields (minute, hour, day of month, month, weekday) \
+                        such as `0 2 * * SUN`, or `@daily`";
+        let trimmed = text.trim();
+        let fields = match trimmed.to_ascii_lowercase().as_str() {
+            "@yearly" | "@annually" => "0 0 1 1 *",
+            "@monthly" => "0 0 1 * *",
+            "@weekly" => "0 0 * * 0",
+            "@daily" | "@midnight" => "0 0 * * *",
+            "@hourly" => "0 * * * *",
+            _ => trimmed,
+        };
+        let wrong = |why: &str| {
+            Invalid::new(format!(
+                "`{text}` is not a cron expression{why}; {expected}"
+            ))
+        };
+        if fields.starts_with('@') {
+            return Err(
+                wrong("").hint("the words are @hourly, @daily, @weekly, @monthly and @yearly")
+            );
+        }
+        let count = fields.split_whitespace().count();
+        if count != 5 {
+            let wrong = wrong(&format!(": it has {count} fields"));
+            return Err(if count == 6 {
+                wrong.hint("there is no field for seconds")
+            } else {
+                wrong
+            });
+        }
+        let pattern = parse(fields).ok_or_else(|| match misfit(fields) {
+            Some((field, name)) => wrong(&format!(": `{field}` does not fit the {name}")),
+            None => wrong(""),
+        })?;
+        if !fires_ever(&pattern) {
+            return Err(Invalid::new(format!(
+                "`{text}` never fires; no month it names has such a day"
+            )));
+        }
+        let hours = fields.split_whitespace().nth(1).unwrap_or_default();
+        Ok(Self {
+            text: trimmed.to_owned(),
+            pattern,
+            by_elapsed_time: hours.contains('*'),
+        })
+    }
+}
+
+fn clocks_change_near(now: DateTime<Utc>, zone: Tz) -> bool {
+    let offset = |at: Option<DateTime<Utc>>| {
+        at.map(|at| zone.offset_from_utc_datetime(&at.naive_utc()).fix())
+    };
+    let here = offset(Some(now));
+    here != offset(now.checked_sub_signed(LONGEST_OVERLAP))
+        || here != offset(now.checked_add_signed(LONGEST_OVERLAP))
+}
+
+/// Whether any day matches. The calendar repeats after 28 years within a century.
+fn fires_ever(pattern: &croner::Cron) -> bool {
+    let first = NaiveDate::from_ymd_opt(2001, 1, 1).unwrap_or_default();
+    (0..28 * 366).any(|days| {
+        let date = first + Days::new(days);
+        let fields = &pattern.pattern;
+        fields.month_match(date.month()).unwrap_or(false)
+            && fields
+                .day_match(date.year(), date.month(), date.day())
+                .unwrap_or(false)
+    })
+}
+
+fn parse(fields: &str) -> Option<croner::Cron> {
+    let parser = CronParser::builder()
+        .seconds(Seconds::Disallowed)
+        .year(Year::Disallowed);
+    parser.build().parse(fields).ok()
+}
+
+/// The first field that is wrong on its own, with its name; `croner` does not say which.
+fn misfit(fields: &str) -> Option<(&str, &'static str)> {
+    const NAMES: [&str; 5] = ["minute", "hour", "day of month", "month", "weekday"];
+    fields
+        .split_whitespace()
+        .zip(NAMES)
+        .enumerate()
+        .find_map(|(place, (field, name))| {
+            let mut alone = ["*"; 5];
+            alone[place] = field;
+            parse(&alone.join(" ")).is_none().then_some((field, name))
+        })
+}
+
+/// As it was written.
+impl fmt::Display for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BERLIN: Tz = Tz::Europe__Berlin;
+
+    fn utc(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    /// The next occurrences as the clocks of Berlin show them.
+    fn berlin(cron: &str, from: &str, count: usize) -> Vec<String> {
+        let cron: Cron = cron.parse().unwrap();
+        let mut at = utc(from);
+        (0..count)
+            .map(|_| {
+                at = cron.next_after(at, BERLIN).unwrap();
+                at.with_timezone(&BERLIN).format("%d %H:%M %Z").to_string()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_skipped_time_fires_once_at_the_end_of_the_gap() {
+        // The clocks go from 02:00 to 03:00 on 29 March 2026.
+        assert_eq!(
+            berlin("30 2 * * *", "2026-03-27T12:00:00Z", 3),
+            ["28 02:30 CET", "29 03:00 CEST", "30 02:30 CEST"]
+        );
+        assert_eq!(
+            berlin("*/30 2,3 * * *", "2026-03-28T12:00:00Z", 3),
+            ["29 03:00 CEST", "29 03:30 CEST", "30 02:00 CEST"]
+        );
+        assert_eq!(
+            berlin("30 * * * *", "2026-03-29T00:00:00Z", 3),
+            ["29 01:30 CET", "29 03:30 CEST", "29 04:30 CEST"]
+        );
+    }
+
+    #[test]
+    fn a_repeated_time_fires_once_and_an_interval_goes_on() {
+        // The clocks go from 03:00 back to 02:00 on 25 October 2026.
+        assert_eq!(
+            berlin("30 2 * * *", "2026-10-24T12:00:00Z", 2),
+            ["25 02:30 CEST", "26 02:30 CET"]
+        );
+        assert_eq!(
+            berlin("*/30 * * * *", "2026-10-24T23:45:00Z", 6),
+            [
+                "25 02:00 CEST",
+                "25 02:30 CEST",
+                "25 02:00 CET",
+                "25 02:30 CET",
+                "25 03:00 CET",
+                "25 03:30 CET"
+            ]
+        );
+    }
+
+    #[test]
+    fn finds_the_latest() {
+        let latest = |cron: &str, now: &str| {
+            let found = cron
+                .parse::<Cron>()
+                .unwrap()
+                .latest_at_or_before(utc(now), BERLIN);
+            found.map(|at| at.to_rfc3339())
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            latest("30 2 * * *", "2026-03-29T00:59:59Z"),
+            some("2026-03-28T01:30:00+00:00")
+        );
+        assert_eq!(
+            latest("30 2 * * *", "2026-03-29T01:00:00Z"),
+            some("2026-03-29T01:00:00+00:00")
+        );
+        assert_eq!(
+            latest("0 0 29 2 *", "2026-03-29T01:00:00Z"),
+            some("2024-02-28T23:00:00+00:00")
+        );
+        assert_eq!(
+            latest("* * * * *", "2026-10-25T01:00:30Z"),
+            some("2026-10-25T01:00:00+00:00")
+        );
+        assert_eq!(
+            latest("0 3 L * *", "2026-03-01T12:00:00Z"),
+            some("2026-02-28T02:00:00+00:00")
+        );
+    }
+
+    #[test]
+    fn refuses_what_is_wrong_or_never_fires() {
+        let of = |text: &str| text.parse::<Cron>().unwrap_err();
+        assert!(of("0 0 30 2 *").message.contains("never fires"));
+        assert_eq!(
+            of("0 0 2 * * *").hint.as_deref(),
+            Some("there is no field for seconds")
+        );
+        assert!(of("@reboot").hint.is_some());
+        for text in [
+            "",
+            "* * *",
+            "61 * * * *",
+            "0 2 * * FUNDAY",
+            "daily",
+            "0 25 * * *",
+        ] {
+            assert!(text.parse::<Cron>().is_err(), "{text}");
+        }
+        for text in [
+            "0 0 29 2 *",
+            "0 2 * * MON-FRI",
+            "0 2 * JAN,JUL SUN#2",
+            "@WEEKLY",
+            "0 0 * * 5L",
+        ] {
+            assert!(text.parse::<Cron>().is_ok(), "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn latest_and_next_agree(
+            seconds in 1_700_000_000..1_900_000_000_i64,
+            cron in prop::sample::select(vec![
+                "*/15 * * * *", "30 2 * * *", "0 1 * * SUN", "0 1-3 25 * *", "0 */2 * * *",
+            ]),
+            zone in prop::sample::select(vec![BERLIN, Tz::America__New_York, Tz::Australia__Lord_Howe]),
+        ) {
+            let cron: Cron = cron.parse().unwrap();
+            let now = DateTime::from_timestamp(seconds, 0).unwrap();
+            let latest = cron.latest_at_or_before(now, zone).unwrap();
+            let next = cron.next_after(now, zone).unwrap();
+            prop_assert!(latest <= now && now < next);
+            prop_assert_eq!(cron.next_after(latest, zone), Some(next));
+            prop_assert_eq!(cron.latest_at_or_before(next, zone), Some(next));
+        }
+    }
+}

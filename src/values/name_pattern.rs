@@ -1,0 +1,115 @@
+use std::fmt;
+use std::str::FromStr;
+
+use wildmatch::WildMatch;
+
+use super::text::{Invalid, written_as_text};
+
+/// Which tables or indexes are meant: `audit.*`, `events_*`.
+///
+/// `*` stands for any characters, `?` for one; everything else is itself, upper and lower case
+/// told apart as the server does. Without a dot the pattern is for names in any schema. A name
+/// that itself contains a dot is put in double quotes: `"my.schema".*`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamePattern {
+    text: String,
+    schema: Option<WildMatch>,
+    name: WildMatch,
+}
+
+written_as_text!(
+    NamePattern,
+    ToString::to_string,
+    "maint-name-pattern",
+    "Names to choose: `schema.name` with * and ?; without a dot, in any schema.",
+    ["audit.*", "events_*"]
+);
+
+impl NamePattern {
+    /// Whether the object `name` in `schema`, both unquoted as in the catalogs, is meant.
+    pub fn matches(&self, schema: &str, name: &str) -> bool {
+        self.name.matches(name) && self.schema.as_ref().is_none_or(|s| s.matches(schema))
+    }
+}
+
+impl FromStr for NamePattern {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = |what: &str| {
+            Invalid::new(format!(
+                "`{text}` {what}; expected a pattern such as `audit.*` or `events_*`"
+            ))
+        };
+        let mut parts = vec![String::new()];
+        let mut quoted = false;
+        for c in text.trim().chars() {
+            match c {
+                '"' => quoted = !quoted,
+                '.' if !quoted => parts.push(String::new()),
+                _ => {
+                    if let Some(part) = parts.last_mut() {
+                        part.push(c);
+                    }
+                }
+            }
+        }
+        if quoted {
+            return Err(wrong("has a quote that is not closed"));
+        }
+        if parts.iter().any(String::is_empty) {
+            return Err(wrong("lacks a name"));
+        }
+        let (schema, name) = match parts.as_slice() {
+            [name] => (None, name),
+            [schema, name] => (Some(WildMatch::new(schema)), name),
+            _ => {
+                return Err(wrong("has more than one dot")
+                    .hint("put a name that contains a dot in double quotes"));
+            }
+        };
+        Ok(Self {
+            text: text.trim().to_owned(),
+            schema,
+            name: WildMatch::new(name),
+        })
+    }
+}
+
+/// As it was written.
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chooses_by_schema_and_name() {
+        let chosen = |pattern: &str, schema: &str, name: &str| {
+            pattern
+                .parse::<NamePattern>()
+                .unwrap()
+                .matches(schema, name)
+        };
+        assert!(chosen("audit.*", "audit", "log"));
+        assert!(!chosen("audit.*", "public", "log"));
+        assert!(chosen("events_*", "any", "events_2026"));
+        assert!(!chosen("events_*", "any", "Events_2026"));
+        assert!(chosen("*.tmp?", "a", "tmp1"));
+        assert!(!chosen("*.tmp?", "a", "tmp12"));
+        assert!(chosen("we[ir]d.*", "we[ir]d", "x"));
+        assert!(chosen("\"my.schema\".*", "my.schema", "x"));
+    }
+
+    #[test]
+    fn refuses_what_can_match_nothing() {
+        for text in ["", ".", "a.", ".b", "a.b.c", "\"a"] {
+            assert!(text.parse::<NamePattern>().is_err(), "{text}");
+        }
+    }
+}

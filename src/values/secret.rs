@@ -1,0 +1,210 @@
+use std::fmt;
+use std::str::FromStr;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::text::{Invalid, written_as_text};
+
+/// What is shown in place of a secret.
+const MASK: &str = "***";
+
+/// A text that must not be seen: a URL with a password, a webhook's address.
+///
+/// `Debug`, `Display` and serde show `***`; only [`expose`](Self::expose) gives it away.
+#[derive(Clone)]
+pub struct Secret(SecretString);
+
+written_as_text!(
+    Secret,
+    |_| MASK.to_owned(),
+    "maint-secret",
+    "A secret: written out, or `${VARIABLE}`, or `file:/path` to read it from a file.",
+    ["${DATABASE_URL}", "file:/run/secrets/database-url"]
+);
+
+impl Secret {
+    /// Hides a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(SecretString::from(text.into()))
+    }
+
+    /// The text itself: to connect with, never to show.
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl FromStr for Secret {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        Ok(Self::new(text))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+/// Words after which a value is a secret, wherever `=` follows them.
+const SECRET_WORDS: [&str; 5] = ["password", "passwd", "pwd", "token", "secret"];
+
+/// The text with every password in it replaced by `***`.
+///
+/// Covers `scheme://user:password@host`, `password=…` in connection strings and in the query of
+/// a URL, and `password: …`. It would rather mask too much than too little: a password that
+/// contains `/` or `@` unescaped is masked whole, at the price of some of what follows.
+pub fn redact(text: &str) -> String {
+    redact_assignments(&redact_urls(text))
+}
+
+fn redact_urls(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        shown.push_str(before);
+        let end = after
+            .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>'))
+            .unwrap_or(after.len());
+        let url = &after[..end];
+        match (url.find(':'), url.rfind('@')) {
+            (Some(colon), Some(at)) if colon < at => {
+                shown.push_str(&url[..=colon]);
+                shown.push_str(MASK);
+                shown.push_str(&url[at..]);
+            }
+            _ => shown.push_str(url),
+        }
+        rest = &after[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+fn redact_assignments(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = next_secret_value(rest) {
+        let (before, value) = rest.split_at(start);
+        shown.push_str(before);
+        let length = value_length(value);
+        if length > 0 {
+            shown.push_str(MASK);
+        }
+        rest = &value[length..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Where the value behind the next secret word begins.
+fn next_secret_value(text: &str) -> Option<usize> {
+    // ASCII only, so that places stay the same.
+    let lower = text.to_ascii_lowercase();
+    SECRET_WORDS
+        .iter()
+        .flat_map(|word| {
+            let lower = lower.as_str();
+            lower.match_indices(word).filter_map(move |(at, _)| {
+                let behind = &lower[at + word.len()..];
+                let sign = behind.trim_start_matches(['"', '\'', ' ']);
+                let colon_counts = !matches!(*word, "token" | "secret");
+                let signed = sign.starts_with('=') || (colon_counts && sign.starts_with(':'));
+                let value = sign.get(1..)?.trim_start_matches(' ');
+                signed.then_some(text.len() - value.len())
+            })
+        })
+        .min()
+}
+
+/// How long the value at the start of a text is; quoted values may hold blanks and `\'`.
+fn value_length(text: &str) -> usize {
+    let mut chars = text.char_indices();
+    match chars.next() {
+        Some((_, quote @ ('\'' | '"'))) => {
+            let mut escaped = false;
+            for (at, c) in chars {
+                match c {
+                    _ if escaped => escaped = false,
+                    '\\' => escaped = true,
+                    _ if c == quote => return at + 1,
+                    _ => {}
+                }
+            }
+            text.len()
+        }
+        _ => text
+            .find(|c: char| c.is_whitespace() || matches!(c, '&' | ';' | ',' | '"' | '\'' | '`'))
+            .unwrap_or(text.len()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn never_shows_itself() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(format!("{secret} {secret:?}"), "*** ***");
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"***\"");
+        assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn masks_passwords_only() {
+        for (text, shown) in [
+            ("postgres://u:pw@h/db", "postgres://u:***@h/db"),
+            ("postgres://u@h:5432/db", "postgres://u@h:5432/db"),
+            (
+                "at postgres://u:p@ss/w@h/db, and more",
+                "at postgres://u:***@h/db, and more",
+            ),
+            ("mongodb://u:p@a,b/db?x=1", "mongodb://u:***@a,b/db?x=1"),
+            ("host=h password=pw user=u", "host=h password=*** user=u"),
+            ("password = 'p w\\'x' user=u", "password = *** user=u"),
+            (
+                "postgres://h/db?password=pw&x=1",
+                "postgres://h/db?password=***&x=1",
+            ),
+            ("PGPASSWORD=pw", "PGPASSWORD=***"),
+            ("  password: pw", "  password: ***"),
+            ("https://x/?token=abc", "https://x/?token=***"),
+            (
+                "password authentication failed",
+                "password authentication failed",
+            ),
+            ("syntax error at token: x", "syntax error at token: x"),
+            ("a://u:p@h b://u:p@h", "a://u:***@h b://u:***@h"),
+            ("password=", "password="),
+        ] {
+            assert_eq!(redact(text), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_password_in_a_url_never_remains(password in "[a-zA-Z0-9@:/?#!$%^*()_+=-]{4,30}") {
+            let marked = format!("q9z{password}z9q");
+            let shown = redact(&format!("postgres://user:{marked}@host/db"));
+            prop_assert!(!shown.contains("q9z") && !shown.contains("z9q"), "{}", shown);
+        }
+
+        #[test]
+        fn any_text_survives(text in "\\PC*") {
+            let once = redact(&text);
+            prop_assert_eq!(redact(&once).len(), once.len());
+        }
+    }
+}

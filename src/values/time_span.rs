@@ -1,0 +1,193 @@
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::text::{Invalid, number_and_unit, written_as_text};
+
+/// Longest span that is accepted, in milliseconds: a hundred years. Beyond it date arithmetic
+/// could overflow, and it would be a typing error anyway.
+const LONGEST_MS: u64 = 36_500 * 86_400_000;
+
+/// Units of fixed length, longest first, in milliseconds.
+const UNITS: [(&str, u64); 6] = [
+    ("w", 604_800_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("min", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+/// A length of time without a calendar: `250ms`, `3s`, `15min`, `2h`, `90d`, `1w`.
+///
+/// A day is 24 hours. Months and years are refused because they have no fixed length;
+/// [`CalendarSpan`](super::CalendarSpan) knows them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TimeSpan(Duration);
+
+written_as_text!(
+    TimeSpan,
+    ToString::to_string,
+    "maint-duration",
+    "A duration: a whole number with ms, s, min, h, d or w.",
+    ["250ms", "3s", "15min", "2h", "90d", "1w"]
+);
+
+impl TimeSpan {
+    /// So many milliseconds.
+    pub const fn from_millis(ms: u64) -> Self {
+        Self(Duration::from_millis(ms))
+    }
+
+    /// So many seconds.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// So many minutes.
+    pub const fn from_mins(minutes: u64) -> Self {
+        Self(Duration::from_secs(minutes * 60))
+    }
+
+    /// The length as the standard library has it.
+    pub const fn get(self) -> Duration {
+        self.0
+    }
+}
+
+impl From<Duration> for TimeSpan {
+    fn from(length: Duration) -> Self {
+        Self(length)
+    }
+}
+
+impl FromStr for TimeSpan {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = || {
+            Invalid::new(format!(
+                "`{text}` is not a duration; expected a whole number and a unit, such as `15min`"
+            ))
+        };
+        let (number, unit) = number_and_unit(text);
+        if number.is_empty() {
+            return Err(wrong());
+        }
+        if let Some(advice) = advice(number, unit) {
+            return Err(wrong().hint(advice));
+        }
+        let length = UNITS.iter().find(|(name, _)| *name == unit);
+        let Some((_, length)) = length else {
+            return Err(wrong().hint("the units are ms, s, min, h, d and w"));
+        };
+        let count = number.parse::<u64>().map_err(|_| wrong())?;
+        match count.checked_mul(*length) {
+            Some(ms) if ms <= LONGEST_MS => Ok(Self::from_millis(ms)),
+            _ => Err(Invalid::new(format!(
+                "`{text}` is too long; a duration may be at most 36500d"
+            ))),
+        }
+    }
+}
+
+/// What to write instead, for the mistakes people really make.
+fn advice(number: &str, unit: &str) -> Option<String> {
+    match unit.to_ascii_lowercase().as_str() {
+        "" => Some(format!("add the unit, as in `{number}s` or `{number}min`")),
+        "mo" | "mon" | "month" | "months" | "y" | "year" | "years" => {
+            Some("months and years have no fixed length; write days here, such as `30d`".to_owned())
+        }
+        "m" if unit == "m" => Some(format!("write `{number}min` for minutes")),
+        "sec" | "second" | "seconds" => Some(format!("write `{number}s`")),
+        "mins" | "minute" | "minutes" => Some(format!("write `{number}min`")),
+        "hr" | "hrs" | "hour" | "hours" => Some(format!("write `{number}h`")),
+        "day" | "days" => Some(format!("write `{number}d`")),
+        "week" | "weeks" => Some(format!("write `{number}w`")),
+        _ if number.contains('.') => {
+            Some("fractions are not accepted; use a smaller unit, such as `90min`".to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// In the largest unit that is exact: `90min`, `2h`, `1w`. Below a millisecond it is cut off.
+impl fmt::Display for TimeSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = self.0.as_millis();
+        if ms == 0 {
+            return f.write_str("0s");
+        }
+        for (name, length) in UNITS {
+            let length = u128::from(length);
+            if ms.is_multiple_of(length) {
+                return write!(f, "{}{name}", ms / length);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TimeSpan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_every_unit_and_writes_the_largest_exact_one() {
+        for (text, ms, written) in [
+            ("250ms", 250, "250ms"),
+            ("3s", 3_000, "3s"),
+            ("15min", 900_000, "15min"),
+            ("90min", 5_400_000, "90min"),
+            ("120 min", 7_200_000, "2h"),
+            ("90d", 7_776_000_000, "90d"),
+            ("7d", 604_800_000, "1w"),
+            ("0s", 0, "0s"),
+        ] {
+            let span: TimeSpan = text.parse().unwrap();
+            assert_eq!(span.get(), Duration::from_millis(ms), "{text}");
+            assert_eq!(span.to_string(), written);
+        }
+    }
+
+    #[test]
+    fn refuses_with_advice() {
+        let of = |text: &str| text.parse::<TimeSpan>().unwrap_err();
+        assert_eq!(
+            of("30").to_string(),
+            "`30` is not a duration; expected a whole number and a unit, such as `15min` \
+             (hint: add the unit, as in `30s` or `30min`)"
+        );
+        assert!(of("6mo").to_string().contains("no fixed length"));
+        assert!(of("1y").to_string().contains("no fixed length"));
+        assert_eq!(of("5m").hint.as_deref(), Some("write `5min` for minutes"));
+        assert!(of("1.5h").to_string().contains("90min"));
+        for text in [
+            "",
+            "s",
+            "-3s",
+            "ten",
+            "3 bananas",
+            "99999999999999999999s",
+            "40000d",
+        ] {
+            assert!(text.parse::<TimeSpan>().is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(ms in 0..=LONGEST_MS) {
+            let span = TimeSpan::from_millis(ms);
+            prop_assert_eq!(span.to_string().parse::<TimeSpan>(), Ok(span));
+        }
+    }
+}

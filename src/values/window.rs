@@ -1,0 +1,432 @@
+use std::fmt;
+use std::str::FromStr;
+
+use chrono::{DateTime, Datelike, Days, TimeDelta, Utc, Weekday};
+use chrono_tz::Tz;
+
+use super::local_time::first_instant;
+use super::text::{Invalid, written_as_text};
+use super::{TimeZone, closest};
+
+const DAY_NAMES: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
+/// How many days around an instant are looked at. A window repeats every week; the second week
+/// is for one that a change of the clocks swallowed whole.
+const DAYS_BACK: u64 = 9;
+const DAYS_AHEAD: u64 = 16;
+
+/// Minutes in a day.
+const DAY: u16 = 24 * 60;
+
+/// When work may run: `02:00-05:00`, `Sun 01:00-05:00 Europe/Berlin`, `Mon-Fri 22:00-04:00`.
+///
+/// A window that ends before it begins crosses midnight and belongs to the day it starts on.
+/// Where it names no time zone it is meant in that of `schedules.yaml`, which every method is
+/// given. When the clocks change, it opens and closes the first time they show its begin and
+/// its end, or the end of the gap where they skip one of them; a window that lies wholly in the
+/// gap does not open that day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// By days from Monday.
+    days: [bool; 7],
+    /// Minutes from midnight.
+    start: u16,
+    /// Minutes from midnight of the starting day; above `DAY` it is on the next one.
+    end: u16,
+    zone: Option<TimeZone>,
+}
+
+written_as_text!(
+    Window,
+    ToString::to_string,
+    "maint-window",
+    "When work may run: days (optional), from-to, time zone (optional).",
+    [
+        "02:00-05:00",
+        "Sun 01:00-05:00 Europe/Berlin",
+        "Mon-Fri 22:00-04:00",
+        "Sat,Sun 00:00-24:00"
+    ]
+);
+
+impl Window {
+    /// Whether work may run now.
+    pub fn contains(&self, now: DateTime<Utc>, default_zone: Tz) -> bool {
+        self.openings(now, default_zone)
+            .iter()
+            .any(|(open, close)| *open <= now && now < *close)
+    }
+
+    /// When the window that is open now closes.
+    ///
+    /// `None` where it is closed now, and where it never closes (`00:00-24:00`): ask
+    /// [`contains`](Self::contains) first.
+    pub fn closes_at(&self, now: DateTime<Utc>, default_zone: Tz) -> Option<DateTime<Utc>> {
+        let far = now.checked_add_days(Days::new(DAYS_AHEAD - 2))?;
+        self.openings(now, default_zone)
+            .into_iter()
+            .find(|(open, close)| *open <= now && now < *close)
+            .map(|(_, close)| close)
+            .filter(|close| *close < far)
+    }
+
+    /// When it opens next, after `now`; `None` where it is always open.
+    pub fn next_opening(&self, now: DateTime<Utc>, default_zone: Tz) -> Option<DateTime<Utc>> {
+        self.openings(now, default_zone)
+            .into_iter()
+            .map(|(open, _)| open)
+            .find(|open| *open > now)
+    }
+
+    /// The openings around an instant in order; those that touch are one.
+    fn openings(
+        &self,
+        now: DateTime<Utc>,
+        default_zone: Tz,
+    ) -> Vec<(DateTime<Utc>, DateTime<Utc>)> {
+        let zone = self.zone.map_or(default_zone, TimeZone::get);
+        let today = now.with_timezone(&zone).date_naive();
+        let mut openings: Vec<(DateTime<Utc>, DateTime<Utc>)> = Vec::new();
+        for offset in 0..=DAYS_BACK + DAYS_AHEAD {
+            let Some(date) = today
+                .checked_sub_days(Days::new(DAYS_BACK))
+                .and_then(|first| first.checked_add_days(Days::new(offset)))
+            else {
+                continue;
+            };
+            if !self.days[date.weekday().num_days_from_monday() as usize] {
+                continue;
+            }
+            let at = |minutes: u16| {
+                let local =
+                    date.and_time(chrono::NaiveTime::MIN) + TimeDelta::minutes(minutes.into());
+                first_instant(local, zone)
+            };
+            let (Some(open), Some(close)) = (at(self.start), at(self.end)) else {
+                continue;
+            };
+            match openings.last_mut() {
+                Some((_, last)) if open <= *last => *last = close.max(*last),
+                _ if open < close => openings.push((open, close)),
+                _ => {}
+            }
+        }
+        openings
+    }
+}
+
+impl FromStr for Window {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = |why: &str| {
+            Invalid::new(format!(
+                "`{text}` is not a window{why}; expected days, from-to and a time zone, \
+                 such as `Sun 01:00-05:00 Europe/Berlin`"
+            ))
+        };
+        // `01:00 - 05:00` and `Sat, Sun` with blanks are what people write, too.
+        let dense = text.replace(" -", "-").replace("- ", "-");
+        let mut words: Vec<&str> = dense.split_whitespace().collect();
+        let times = words
+            .iter()
+            .position(|word| word.contains(':'))
+            .ok_or_else(|| wrong(""))?;
+        let zone = match &words[times + 1..] {
+            [] => None,
+            [zone] => Some(zone.parse::<TimeZone>()?),
+            _ => return Err(wrong("")),
+        };
+        let (from, to) = words[times].split_once('-').ok_or_else(|| wrong(""))?;
+        words.truncate(times);
+        let days = days(&words.concat()).map_err(|day| {
+            let problem = wrong(&format!(": `{day}` is not a day"));
+            match closest(&day, DAY_NAMES) {
+                Some(name) => problem.hint(format!("did you mean `{name}`?")),
+                None => problem.hint("the days are Mon, Tue, Wed, Thu, Fri, Sat and Sun"),
+            }
+        })?;
+        let minutes = |time: &str| {
+            minutes(time).ok_or_else(|| wrong(&format!(": `{time}` is not a time of the day")))
+        };
+        let (start, mut end) = (minutes(from)?, minutes(to)?);
+        if start == DAY {
+            return Err(wrong(": it cannot begin at 24:00").hint("write `00:00`"));
+        }
+        if start == end {
+            return Err(wrong(": it ends when it begins").hint("the whole day is `00:00-24:00`"));
+        }
+        if end < start {
+            end += DAY;
+        }
+        Ok(Self {
+            days,
+            start,
+            end,
+            zone,
+        })
+    }
+}
+
+/// `Sat,Sun`, `Mon-Fri`, `Fri-Mon`; every day where nothing is said. The error is the word that
+/// is not a day.
+fn days(text: &str) -> Result<[bool; 7], String> {
+    if text.is_empty() {
+        return Ok([true; 7]);
+    }
+    let mut days = [false; 7];
+    let day = |word: &str| {
+        word.parse::<Weekday>()
+            .map(|day| day.num_days_from_monday() as usize)
+            .map_err(|_| word.to_owned())
+    };
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (mut at, last) = (day(first)?, day(last)?);
+        days[at] = true;
+        while at != last {
+            at = (at + 1) % 7;
+            days[at] = true;
+        }
+    }
+    Ok(days)
+}
+
+/// Minutes from midnight; `24:00` is the end of the day.
+fn minutes(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.split_once(':')?;
+    let digits = |part: &str| part.chars().all(|c| c.is_ascii_digit()) && part.len() <= 2;
+    if !digits(hours) || !digits(minutes) || minutes.len() != 2 {
+        return None;
+    }
+    let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let total = hours * 60 + minutes;
+    (minutes < 60 && total <= DAY).then_some(total)
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.days != [true; 7] {
+            write!(f, "{} ", self.day_list())?;
+        }
+        // 24:00 stays 24:00; what lies beyond is a time of the next day.
+        let end = if self.end > DAY {
+            self.end - DAY
+        } else {
+            self.end
+        };
+        let (start, end) = (clock(self.start), clock(end));
+        write!(f, "{start}-{end}")?;
+        match self.zone {
+            Some(zone) => write!(f, " {zone}"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn clock(minutes: u16) -> String {
+    format!("{:02}:{:02}", minutes / 60, minutes % 60)
+}
+
+impl Window {
+    /// `Mon-Fri`, `Sat,Sun`: three days or more in a row are a range.
+    fn day_list(&self) -> String {
+        let mut parts = Vec::new();
+        let mut day = 0;
+        while day < 7 {
+            let length = self.days[day..]
+                .iter()
+                .take_while(|chosen| **chosen)
+                .count();
+            match length {
+                0 => {}
+                1 | 2 => parts.extend(DAY_NAMES[day..day + length].iter().map(ToString::to_string)),
+                _ => parts.push(format!(
+                    "{}-{}",
+                    DAY_NAMES[day],
+                    DAY_NAMES[day + length - 1]
+                )),
+            }
+            day += length.max(1);
+        }
+        parts.join(",")
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use chrono::{NaiveDateTime, TimeZone as _};
+    use proptest::prelude::*;
+
+    const BERLIN: Tz = Tz::Europe__Berlin;
+    const NEW_YORK: Tz = Tz::America__New_York;
+
+    fn window(text: &str) -> Window {
+        text.parse().unwrap()
+    }
+
+    fn utc(text: &str) -> DateTime<Utc> {
+        text.parse().unwrap()
+    }
+
+    fn closes(text: &str, now: &str, zone: Tz) -> Option<String> {
+        let close = window(text).closes_at(utc(now), zone)?;
+        Some(close.to_rfc3339())
+    }
+
+    #[test]
+    fn reads_and_writes() {
+        for (text, written) in [
+            ("02:00-05:00", "02:00-05:00"),
+            (
+                "Sun 1:00-05:00 Europe/Berlin",
+                "Sun 01:00-05:00 Europe/Berlin",
+            ),
+            ("Mon-Fri 22:00-04:00", "Mon-Fri 22:00-04:00"),
+            ("Sat, Sun 00:00 - 24:00", "Sat,Sun 00:00-24:00"),
+            ("monday,WED,Fri 18:30-00:00", "Mon,Wed,Fri 18:30-24:00"),
+            ("Fri-Mon 10:00-11:00", "Mon,Fri-Sun 10:00-11:00"),
+        ] {
+            assert_eq!(window(text).to_string(), written);
+            assert_eq!(window(written), window(text));
+        }
+    }
+
+    #[test]
+    fn refuses_with_advice() {
+        let of = |text: &str| text.parse::<Window>().unwrap_err();
+        assert_eq!(
+            of("Snu 01:00-05:00").hint.as_deref(),
+            Some("did you mean `Sun`?")
+        );
+        assert!(
+            of("Sun 01:00-05:00 Europe/Berln")
+                .hint
+                .unwrap()
+                .contains("Europe/Berlin")
+        );
+        assert!(of("05:00-05:00").hint.unwrap().contains("00:00-24:00"));
+        for text in [
+            "",
+            "Sun",
+            "1-5",
+            "01:00",
+            "25:00-26:00",
+            "01:60-02:00",
+            "24:00-01:00",
+            "01:00-05:00 a b",
+        ] {
+            assert!(text.parse::<Window>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn is_open_from_begin_up_to_its_end() {
+        let nights = window("Mon-Fri 22:00-04:00");
+        // Friday's window lasts into Saturday, and nobody opens one on Sunday morning.
+        assert!(nights.contains(utc("2026-11-21T02:59:59Z"), BERLIN));
+        assert!(!nights.contains(utc("2026-11-21T03:00:00Z"), BERLIN));
+        assert!(!nights.contains(utc("2026-11-22T02:00:00Z"), BERLIN));
+        assert_eq!(
+            nights.next_opening(utc("2026-11-21T03:00:00Z"), BERLIN),
+            Some(utc("2026-11-23T21:00:00Z"))
+        );
+        // Its own zone wins over the default.
+        let own = window("Sun 01:00-05:00 America/New_York");
+        assert!(own.contains(utc("2026-11-22T06:00:00Z"), BERLIN));
+    }
+
+    #[test]
+    fn touching_windows_are_one() {
+        assert_eq!(
+            closes("Sat,Sun 00:00-24:00", "2026-11-21T12:00:00Z", Tz::UTC).as_deref(),
+            Some("2026-11-23T00:00:00+00:00")
+        );
+        let always = window("00:00-24:00");
+        assert!(always.contains(utc("2026-11-21T12:00:00Z"), BERLIN));
+        assert_eq!(always.closes_at(utc("2026-11-21T12:00:00Z"), BERLIN), None);
+        assert_eq!(
+            always.next_opening(utc("2026-11-21T12:00:00Z"), BERLIN),
+            None
+        );
+    }
+
+    #[test]
+    fn follows_the_clocks_when_they_change() {
+        let at = |text: &str, now: &str, zone| closes(text, now, zone).unwrap_or_default();
+        // Berlin skips 02:00-03:00 on 29 March and repeats it on 25 October 2026.
+        assert_eq!(
+            at("01:00-05:00", "2026-03-29T00:30:00Z", BERLIN),
+            "2026-03-29T03:00:00+00:00"
+        );
+        assert_eq!(
+            at("01:00-02:30", "2026-03-29T00:30:00Z", BERLIN),
+            "2026-03-29T01:00:00+00:00"
+        );
+        assert_eq!(
+            at("01:00-05:00", "2026-10-25T00:30:00Z", BERLIN),
+            "2026-10-25T04:00:00+00:00"
+        );
+        assert_eq!(
+            at("01:00-02:30", "2026-10-25T00:15:00Z", BERLIN),
+            "2026-10-25T00:30:00+00:00"
+        );
+        assert!(!window("02:15-02:45").contains(utc("2026-03-29T01:00:00Z"), BERLIN));
+        // New York skips 02:00-03:00 on 8 March and repeats 01:00-02:00 on 1 November 2026.
+        assert_eq!(
+            at("02:30-05:00", "2026-03-08T07:00:00Z", NEW_YORK),
+            "2026-03-08T09:00:00+00:00"
+        );
+        assert_eq!(
+            at("01:30-05:00", "2026-11-01T05:30:00Z", NEW_YORK),
+            "2026-11-01T10:00:00+00:00"
+        );
+        assert!(!window("01:30-05:00").contains(utc("2026-11-01T05:29:00Z"), NEW_YORK));
+    }
+
+    /// What the clocks show, for the days on which they do not change.
+    fn shown(window: &Window, local: NaiveDateTime) -> bool {
+        use chrono::Timelike;
+        let minute = (local.hour() * 60 + local.minute()) as u16;
+        let today = local.weekday().num_days_from_monday() as usize;
+        let started = window.days[today] && window.start <= minute && minute < window.end;
+        let carried = window.days[(today + 6) % 7] && minute + DAY < window.end;
+        started || carried
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_the_clocks(
+            seconds in 1_700_000_000..1_900_000_000_i64,
+            (start, end) in (0..DAY, 0..DAY).prop_filter("not empty", |(a, b)| a != b),
+            days in prop::array::uniform7(any::<bool>()),
+            zone in prop::sample::select(vec![BERLIN, NEW_YORK, Tz::Asia__Kolkata]),
+        ) {
+            prop_assume!(days.contains(&true));
+            let end = if end < start { end + DAY } else { end };
+            let window = Window { days, start, end, zone: None };
+            prop_assert_eq!(window.to_string().parse::<Window>().unwrap(), window.clone());
+
+            let now = DateTime::from_timestamp(seconds, 0).unwrap();
+            let open = window.contains(now, zone);
+            let local = now.with_timezone(&zone).naive_local();
+            let offset = |days: i64| zone.offset_from_utc_datetime(&(now + TimeDelta::days(days)).naive_utc());
+            if offset(-2).to_string() == offset(2).to_string() {
+                prop_assert_eq!(open, shown(&window, local));
+            }
+            match window.closes_at(now, zone) {
+                Some(close) => {
+                    prop_assert!(open && close > now);
+                    prop_assert!(window.contains(close - TimeDelta::seconds(1), zone));
+                    prop_assert!(!window.contains(close, zone));
+                }
+                None => prop_assert!(!open),
+            }
+            let next = window.next_opening(now, zone).unwrap();
+            prop_assert!(next > now && window.contains(next, zone));
+            prop_assert!(!window.contains(next - TimeDelta::seconds(1), zone));
+        }
+    }
+}

@@ -1,0 +1,553 @@
+//! The files: what is built from good ones, and what is said about bad ones.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "clippy takes helpers of tests for production code"
+)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use maint::config::{Config, load, schema_for_schedules, schema_for_task};
+use maint::plan::KindInfo;
+use maint::values::{Bytes, Engine, NamePattern, Percent, Problems};
+use schemars::{JsonSchema, schema_for};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+/// Stand-ins for the real kinds, so that a new option does not change these tests.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+#[allow(dead_code, reason = "only read by serde and the schema")]
+struct ReindexOptions {
+    include: Vec<NamePattern>,
+    exclude: Vec<NamePattern>,
+    min_size: Option<Bytes>,
+    min_bloat: Option<Percent>,
+    method: Method,
+    access_methods: Vec<String>,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Method {
+    /// From statistics.
+    #[default]
+    Estimate,
+    /// By reading the index.
+    Exact,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(dead_code, reason = "only read by serde and the schema")]
+struct CompactOptions {
+    collection: String,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[allow(dead_code, reason = "only read by serde and the schema")]
+struct VacuumOptions {
+    min_dead: Option<Percent>,
+    min_dead_rows: Option<u32>,
+}
+
+fn check<T: DeserializeOwned>(options: &serde_json::Value) -> Result<(), String> {
+    serde_json::from_value::<T>(options.clone())
+        .map(drop)
+        .map_err(|why| why.to_string())
+}
+
+fn check_reindex(options: &serde_json::Value) -> Result<(), String> {
+    check::<ReindexOptions>(options)?;
+    match options.get("include").zip(options.get("exclude")) {
+        Some((include, exclude)) if include == exclude => {
+            Err("`include` and `exclude` are the same, so nothing is left".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+const KINDS: &[KindInfo] = &[
+    KindInfo {
+        name: "reindex",
+        engine: Engine::Postgres,
+        summary: "rebuilds indexes",
+        options_schema: || schema_for!(ReindexOptions),
+        check_options: check_reindex,
+    },
+    KindInfo {
+        name: "vacuum",
+        engine: Engine::Postgres,
+        summary: "removes dead rows",
+        options_schema: || schema_for!(VacuumOptions),
+        check_options: check::<VacuumOptions>,
+    },
+    KindInfo {
+        name: "compact",
+        engine: Engine::Mongodb,
+        summary: "gives space back",
+        options_schema: || schema_for!(CompactOptions),
+        check_options: check::<CompactOptions>,
+    },
+];
+
+/// The environment of every test here.
+fn env(name: &str) -> Option<String> {
+    let value = match name {
+        "DATABASE_URL" => "postgres://maint:hunter2@db/app",
+        "SECRET_WORD" => "hunter2",
+        "EMPTY" => "",
+        "JOBS" => "4",
+        _ => return None,
+    };
+    Some(value.to_owned())
+}
+
+/// Loads files that are written to a folder of their own.
+fn load_files(files: &[(&str, &str)]) -> (tempfile::TempDir, Result<Config, Problems>) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("tasks")).unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let config = load(&folder.path().join("schedules.yaml"), KINDS, &env);
+    (folder, config)
+}
+
+fn loaded(files: &[(&str, &str)]) -> Config {
+    load_files(files)
+        .1
+        .unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// `MAINT_UPDATE_EXPECTED=1 cargo test broken` writes what is said now; read the difference.
+#[test]
+fn broken_configurations_are_explained() {
+    let mut folders: Vec<PathBuf> = fs::read_dir("tests/broken")
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    folders.sort();
+    assert!(folders.len() >= 12);
+    let update = std::env::var_os("MAINT_UPDATE_EXPECTED").is_some();
+    let mut different = Vec::new();
+    for folder in folders {
+        let problems = load(&folder.join("schedules.yaml"), KINDS, &env)
+            .err()
+            .unwrap_or_else(|| panic!("{} loads", folder.display()));
+        let shown = format!("{problems}\n");
+        assert!(!shown.contains("hunter2"), "a secret is shown:\n{shown}");
+        let json = serde_json::to_string(&problems).unwrap();
+        assert!(!json.contains("hunter2"), "a secret is shown:\n{json}");
+        let path = folder.join("expected.txt");
+        if update {
+            fs::write(&path, &shown).unwrap();
+        } else if fs::read_to_string(&path).unwrap_or_default() != shown {
+            different.push(format!("--- {}\n{shown}", path.display()));
+        }
+    }
+    assert!(different.is_empty(), "{}", different.join("\n"));
+}
+
+const SCHEDULES: &str = r#"
+timezone: Europe/Berlin
+targets:
+  app:     { engine: postgres, url: "${DATABASE_URL}", replicas: ["${REPLICA_URL:-}"] }
+  local:   { engine: postgres }
+  content: { engine: mongodb, url: "${MONGODB_URL:-}" }
+groups:
+  all: [some, app]
+  some: [local]
+schedules:
+  weekly: { cron: "0 1 * * SUN", tasks: [reindex], window: "Sun 01:00-05:00", jitter: 5min }
+reports:
+  weekly: { cron: "0 8 * * MON", period: 7d, email: { to: [dba@example.com] } }
+smtp: { url: "${SMTP_URL:-}", from: "maint <maint@example.com>" }
+notify: { on: [failed, critical], ping: { url: "https://ping.example/abc" } }
+"#;
+
+const REINDEX: &str = r#"
+kind: reindex
+target: all
+options: { min_size: 10MB, min_bloat: "${BLOAT:-30%}", exclude: ["audit.*"] }
+limits: { jobs: "${JOBS}", budget: 3h }
+throttle:
+window: "${WINDOW:-}"
+"#;
+
+#[test]
+fn a_good_configuration_is_built() {
+    let (folder, config) = load_files(&[
+        ("schedules.yaml", SCHEDULES),
+        ("tasks/reindex.yaml", REINDEX),
+        (
+            "tasks/compact.yaml",
+            "kind: compact\ntarget: content\noptions: { collection: a }\n",
+        ),
+        ("tasks/README.md", "not a task"),
+    ]);
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    assert_eq!(config.timezone.name(), "Europe/Berlin");
+    assert_eq!(
+        config.history.expose(),
+        format!("sqlite:{}", folder.path().join("maint.db").display())
+    );
+
+    let app = &config.targets["app"];
+    assert_eq!(
+        app.url.as_ref().unwrap().expose(),
+        "postgres://maint:hunter2@db/app"
+    );
+    assert!(app.configured && app.replicas.is_empty());
+    assert!(config.targets["local"].configured && config.targets["local"].url.is_none());
+    assert!(!config.targets["content"].configured);
+    assert_eq!(config.groups["all"], ["local", "app"]);
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    assert!(config.smtp.is_none());
+
+    let task = &config.tasks["reindex"];
+    assert_eq!(task.targets, ["local", "app"]);
+    assert_eq!(
+        (task.kind.as_str(), task.engine, task.enabled),
+        ("reindex", Engine::Postgres, true)
+    );
+    assert_eq!(
+        task.options,
+        serde_json::json!({ "min_size": "10MB", "min_bloat": "30%", "exclude": ["audit.*"] })
+    );
+    assert_eq!(task.limits.jobs, 4);
+    assert_eq!(task.limits.lock_timeout.to_string(), "3s");
+    assert!(task.window.is_none());
+    assert_eq!(config.tasks["compact"].targets, ["content"]);
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn a_secret_can_be_in_a_file() {
+    let (folder, config) = load_files(&[
+        (
+            "schedules.yaml",
+            "targets: { app: { engine: postgres, url: 'file:url' } }",
+        ),
+        ("url", "postgres://u:hunter2@h/d\n"),
+    ]);
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    let url = config.targets["app"].url.as_ref().unwrap();
+    assert_eq!(url.expose(), "postgres://u:hunter2@h/d");
+    fs::remove_file(folder.path().join("url")).unwrap();
+    let problems = load(&folder.path().join("schedules.yaml"), KINDS, &env).unwrap_err();
+    assert!(
+        problems
+            .to_string()
+            .contains("the secret `file:url` cannot be read: it does not exist")
+    );
+}
+
+#[test]
+fn a_variable_brings_no_yaml_along() {
+    let text = "targets: { app: { engine: postgres, description: \"${INJECTED}\" } }";
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("tasks")).unwrap();
+    fs::write(folder.path().join("schedules.yaml"), text).unwrap();
+    let injected = "x\", url: \"postgres://evil/\" }\nfoo: bar";
+    let env = |name: &str| (name == "INJECTED").then(|| injected.to_owned());
+    let config = load(&folder.path().join("schedules.yaml"), KINDS, &env).unwrap();
+    assert_eq!(config.targets["app"].description.as_deref(), Some(injected));
+    assert!(config.targets["app"].url.is_none());
+}
+
+/// One problem for each way to get a name or a connection wrong, by a part of its text.
+#[test]
+fn names_and_connections_are_checked() {
+    let head = "targets: { app: { engine: postgres }, content: { engine: mongodb, url: 'mongodb://h' } }\n";
+    for (schedules, task, expected) in [
+        (
+            "groups: { app: [app] }",
+            "",
+            "`app` names both a target and a group",
+        ),
+        (
+            "groups: { g: [app, content] }",
+            "",
+            "have different engines: `app` is postgres, `content` is mongodb",
+        ),
+        ("groups: { g: [] }", "kind: vacuum\ntarget: g\n", ""),
+        (
+            "",
+            "kind: compact\ntarget: app\n",
+            "kind `compact` is for mongodb, but target `app` is postgres",
+        ),
+        (
+            "",
+            "kind: compact\ntarget: content\n",
+            "missing option `collection` for kind `compact`",
+        ),
+        ("", "kind: vacuum\n", "missing key `target`"),
+        (
+            "",
+            "kind: reindex\ntarget: app\noptions: { include: [a], exclude: [a] }\n",
+            "options of kind `reindex`: `include` and",
+        ),
+        (
+            "",
+            "kind: reindex\ntarget: app\noptions: { method: exakt }\n",
+            "did you mean `exact`?",
+        ),
+        (
+            "",
+            "kind: vacuum\ntarget: app\nenabled: 'yes'\n",
+            "`enabled` must be `true` or `false`, not text",
+        ),
+        (
+            "",
+            "kind: vacuum\ntarget: app\nlimits: { jobs: 0 }\n",
+            "`limits.jobs` must be at least 1",
+        ),
+        (
+            "",
+            "kind: vacuum\ntarget: app\nlimits: [1]\n",
+            "`limits` must be a mapping, not a list",
+        ),
+        (
+            "",
+            "kind: vacuum\ntarget: app\ndescription: 5\n",
+            "put it in quotes: `\"5\"`",
+        ),
+        (
+            "",
+            "kind: vacuum\ntarget: app\nwindow:\n",
+            "`window` has no value",
+        ),
+        (
+            "smtp: { url: 'imap://u:hunter2@h', from: a@b.c }",
+            "",
+            "`smtp.url` is not a URL that fits",
+        ),
+        (
+            "smtp: { url: 'smtp://h', from: nobody }",
+            "",
+            "`nobody` is not a mail address",
+        ),
+        (
+            "notify: { webhook: { url: 'ftp://h/hunter2' } }",
+            "",
+            "`notify.webhook.url` is not a URL that fits",
+        ),
+        (
+            "notify: { on: [failure] }",
+            "",
+            "`failure` is not a value for `notify.on`",
+        ),
+        (
+            "notify: { email: { to: [a@b.c] } }",
+            "",
+            "`notify.email` needs a mail server",
+        ),
+        (
+            "history: mysql://u:hunter2@h",
+            "",
+            "`history` is not a URL that fits",
+        ),
+        (
+            "schedules: { a: { cron: '@daily', tasks: [t], after: [b] } }",
+            "",
+            "unknown schedule `b`",
+        ),
+        (
+            "schedules: { a: { cron: '@daily', tasks: [t], after: [a] } }",
+            "",
+            "schedule `a` would wait for itself",
+        ),
+        (
+            "schedules: { a: { cron: '@daily', tasks: t } }",
+            "",
+            "write `[t]`",
+        ),
+        (
+            "schedules: { a: { cron: '@daily', tasks: [] } }",
+            "",
+            "`schedules.a.tasks` must not be empty",
+        ),
+        (
+            "schedules: { a: { cron: \"${EMPTY}\", tasks: [t] } }",
+            "",
+            "`schedules.a.cron` is empty: `${EMPTY}` holds nothing",
+        ),
+    ] {
+        let schedules = format!("{head}{schedules}\n");
+        let task = if task.is_empty() {
+            "kind: vacuum\ntarget: app\n"
+        } else {
+            task
+        };
+        let (_, config) = load_files(&[("schedules.yaml", &schedules), ("tasks/t.yaml", task)]);
+        let shown = config
+            .err()
+            .map(|problems| problems.to_string())
+            .unwrap_or_default();
+        assert!(
+            shown.contains(expected),
+            "expected: {expected}\nshown: {shown}"
+        );
+        assert_eq!(expected.is_empty(), shown.is_empty(), "{shown}");
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[test]
+fn set_changes_one_value_with_the_checks_of_a_file() {
+    let config = loaded(&[
+        ("schedules.yaml", SCHEDULES),
+        ("tasks/reindex.yaml", REINDEX),
+    ]);
+    let mut task = config.tasks["reindex"].clone();
+    for (key, value) in [
+        ("min_size", "1MB"),
+        ("options.method", "exact"),
+        ("access_methods", "[gin, gist]"),
+        ("limits.jobs", "2"),
+        ("throttle.max_replica_lag", "10s"),
+        ("retries.times", "3"),
+        ("window", "02:00-05:00"),
+        ("enabled", "false"),
+    ] {
+        task.set(key, value, KINDS)
+            .unwrap_or_else(|problems| panic!("{problems}"));
+    }
+    assert_eq!(
+        task.options,
+        serde_json::json!({
+            "min_size": "1MB", "min_bloat": "30%", "exclude": ["audit.*"],
+            "method": "exact", "access_methods": ["gin", "gist"],
+        })
+    );
+    assert_eq!(
+        (task.limits.jobs, task.retries.times, task.enabled),
+        (2, 3, false)
+    );
+    assert_eq!(task.limits.budget.unwrap().to_string(), "3h");
+    assert_eq!(task.window.as_ref().unwrap().to_string(), "02:00-05:00");
+
+    let mut refused = |key: &str, value: &str| task.set(key, value, KINDS).unwrap_err().to_string();
+    insta::assert_snapshot!(
+        [
+            refused("min_bloat_pct", "30%"),
+            refused("min_size", "1"),
+            refused("limits.jbos", "1"),
+            refused("limits.jobs", "many"),
+            refused("access_methods", "[gin"),
+            refused("min_size", ""),
+            refused("target", "app"),
+            refused("limits", "{}"),
+        ]
+        .join("\n"),
+        @"
+        error: --set:1:1: unknown option `min_bloat_pct` for kind `reindex`
+          1 | min_bloat_pct=30%
+            | ^^^^^^^^^^^^^
+          known: access_methods, exclude, include, method, min_bloat, min_size
+          hint: did you mean `min_bloat`?
+        error: --set:1:10: `1` is not a size; expected a number and a unit, such as `10MB`
+          1 | min_size=1
+            |          ^
+          hint: add the unit, as in `1MB` or `1kB`
+        error: --set:1:8: unknown key `jbos` in `limits`
+          1 | limits.jbos=1
+            |        ^^^^
+          known: budget, grace, jobs, lock_retries, lock_timeout, step_timeout, transaction_wait
+          hint: did you mean `jobs`?
+        error: --set:1:13: `limits.jobs` must be a whole number, not text
+          1 | limits.jobs=many
+            |             ^^^^
+        error: --set:1:16: not valid YAML: unclosed bracket '['
+          1 | access_methods=[gin
+        error: --set:1:1: `min_size` has no value
+          1 | min_size=
+            | ^^^^^^^^
+        error: --set: `target` cannot be set
+          hint: choose targets with --target
+        error: --set: `limits` cannot be set
+          hint: set one of its keys: `limits.NAME=VALUE`
+        "
+    );
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(200))]
+
+    /// Whatever is in a file, it is read or explained.
+    #[test]
+    fn no_text_is_too_strange(
+        strange in "(\\PC|\n| |[:{}\\[\\]\"'&*$#-]){0,40}",
+        at in 0..300_usize,
+    ) {
+        let mut text = SCHEDULES.to_owned();
+        let at = (0..=at.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.insert_str(at, &strange);
+        let (_, config) = load_files(&[("schedules.yaml", &text), ("tasks/reindex.yaml", &strange)]);
+        if let Err(problems) = config {
+            proptest::prop_assert!(!problems.to_string().contains("hunter2"));
+        }
+    }
+}
+
+#[test]
+fn the_shipped_files_name_only_what_exists() {
+    // Their options belong to the real kinds; here it is about names, windows and cron lines.
+    let problems = match load(Path::new("schedules.yaml"), KINDS, &env) {
+        Ok(_) => return,
+        Err(problems) => problems,
+    };
+    let wrong: Vec<String> = problems
+        .iter()
+        .filter(|p| !p.message.contains("unknown kind") && !p.message.contains("unknown option"))
+        .map(ToString::to_string)
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn editors_get_schemas_that_know_the_options_of_a_kind() {
+    let task = schema_for_task(KINDS).to_value();
+    let rule = |name: &str| {
+        let rules = task["allOf"].as_array().unwrap();
+        rules
+            .iter()
+            .find(|rule| rule["if"]["properties"]["kind"]["const"] == name)
+            .unwrap()
+    };
+    let options = &rule("reindex")["then"]["properties"]["options"];
+    assert_eq!(
+        options["properties"]["min_bloat"]["format"],
+        "maint-percent"
+    );
+    assert_eq!(rule("compact")["then"]["required"][0], "options");
+    let kinds: HashMap<&str, &str> = task["properties"]["kind"]["oneOf"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|kind| {
+            (
+                kind["const"].as_str().unwrap(),
+                kind["description"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(kinds["vacuum"], "removes dead rows");
+
+    // Every reference leads somewhere.
+    for schema in [task, schema_for_schedules().to_value()] {
+        let text = schema.to_string();
+        for target in text
+            .split("\"$ref\":\"#")
+            .skip(1)
+            .filter_map(|rest| rest.split('"').next())
+        {
+            assert!(schema.pointer(target).is_some(), "{target}");
+        }
+    }
+}
