@@ -296,3 +296,32 @@ fn listed(runs: &[Candidate], heading: &str) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{Connection, SqliteConnection};
+
+    use super::*;
+
+    /// A page limit fails a write with the same code as a full disk.
+    #[tokio::test]
+    async fn a_full_disk_is_told_from_other_failures() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::raw_sql("CREATE TABLE t (x); PRAGMA max_page_count = 4")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let full = sqlx::query("INSERT INTO t VALUES (zeroblob(100000))")
+            .execute(&mut connection)
+            .await
+            .unwrap_err();
+        let error = HistoryError::from_sqlite(Path::new("maint.db"), "open a run", full);
+        assert!(matches!(error, HistoryError::DiskFull { .. }), "{error:?}");
+        assert!(error.is_retryable());
+
+        let wrong = sqlx::query("SELECT nonsense").execute(&mut connection).await.unwrap_err();
+        let error = HistoryError::from_sqlite(Path::new("maint.db"), "list runs", wrong);
+        assert_eq!(error.to_string(), "cannot list runs in the history maint.db");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}

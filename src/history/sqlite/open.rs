@@ -308,3 +308,28 @@ async fn read_only(path: PathBuf, first: HistoryError) -> Result<SqliteStore, Hi
 fn opening_failed(path: &Path, error: sqlx::Error) -> HistoryError {
     HistoryError::from_sqlite(path, "open", error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Baseline, RunFilter, Store};
+
+    #[tokio::test]
+    async fn a_history_that_cannot_be_written_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("maint.db");
+        SqliteStore::file(path.clone(), Opening::CreateIfMissing).await.unwrap().close().await;
+        let reason = HistoryError::Busy { path: path.clone(), source: "any".into() };
+        let store = read_only(path, reason).await.unwrap();
+        assert_eq!(store.runs(&RunFilter::default()).await.unwrap(), []);
+        let baseline = Baseline {
+            object: "i".into(),
+            bytes: 1,
+            tuples: 1.0,
+            learned_at: chrono::Utc::now(),
+            rebuilt: true,
+        };
+        let refused = store.learn("app", &baseline).await;
+        assert!(matches!(refused, Err(HistoryError::ReadOnly { .. })), "{refused:?}");
+    }
+}
