@@ -298,6 +298,7 @@ fn listed(runs: &[Candidate], heading: &str) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use sqlx::{Connection, SqliteConnection};
 
@@ -319,9 +320,15 @@ mod tests {
         assert!(matches!(error, HistoryError::DiskFull { .. }), "{error:?}");
         assert!(error.is_retryable());
 
-        let wrong = sqlx::query("SELECT nonsense").execute(&mut connection).await.unwrap_err();
+        let wrong = sqlx::query("SELECT nonsense")
+            .execute(&mut connection)
+            .await
+            .unwrap_err();
         let error = HistoryError::from_sqlite(Path::new("maint.db"), "list runs", wrong);
-        assert_eq!(error.to_string(), "cannot list runs in the history maint.db");
+        assert_eq!(
+            error.to_string(),
+            "cannot list runs in the history maint.db"
+        );
         assert!(std::error::Error::source(&error).is_some());
     }
 }

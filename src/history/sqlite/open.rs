@@ -310,6 +310,7 @@ fn opening_failed(path: &Path, error: sqlx::Error) -> HistoryError {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
     use crate::history::{Baseline, RunFilter, Store};
@@ -318,8 +319,15 @@ mod tests {
     async fn a_history_that_cannot_be_written_can_be_read() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("maint.db");
-        SqliteStore::file(path.clone(), Opening::CreateIfMissing).await.unwrap().close().await;
-        let reason = HistoryError::Busy { path: path.clone(), source: "any".into() };
+        SqliteStore::file(path.clone(), Opening::CreateIfMissing)
+            .await
+            .unwrap()
+            .close()
+            .await;
+        let reason = HistoryError::Busy {
+            path: path.clone(),
+            source: "any".into(),
+        };
         let store = read_only(path, reason).await.unwrap();
         assert_eq!(store.runs(&RunFilter::default()).await.unwrap(), []);
         let baseline = Baseline {
@@ -330,6 +338,9 @@ mod tests {
             rebuilt: true,
         };
         let refused = store.learn("app", &baseline).await;
-        assert!(matches!(refused, Err(HistoryError::ReadOnly { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(HistoryError::ReadOnly { .. })),
+            "{refused:?}"
+        );
     }
 }

@@ -248,6 +248,7 @@ fn candidate(run: RunRecord) -> Candidate {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::as_spelled;
 
