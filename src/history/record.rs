@@ -27,6 +27,45 @@ pub enum RunStatus {
     Interrupted,
 }
 
+impl RunStatus {
+    /// Every one of them, in the order of the contract.
+    pub const ALL: &[RunStatus] = &[
+        RunStatus::Running,
+        RunStatus::Succeeded,
+        RunStatus::Incomplete,
+        RunStatus::Partial,
+        RunStatus::Failed,
+        RunStatus::Skipped,
+        RunStatus::Cancelled,
+        RunStatus::Interrupted,
+    ];
+
+    /// The word used in JSON, in the history and on the terminal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            RunStatus::Running => "running",
+            RunStatus::Succeeded => "succeeded",
+            RunStatus::Incomplete => "incomplete",
+            RunStatus::Partial => "partial",
+            RunStatus::Failed => "failed",
+            RunStatus::Skipped => "skipped",
+            RunStatus::Cancelled => "cancelled",
+            RunStatus::Interrupted => "interrupted",
+        }
+    }
+
+    /// The reverse of [`Self::as_str`]; `None` for any other word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|one| one.as_str() == word)
+    }
+}
+
+impl std::fmt::Display for RunStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// How a step ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -45,6 +84,41 @@ pub enum StepStatus {
     Cancelled,
 }
 
+impl StepStatus {
+    /// Every one of them, in the order of the contract.
+    pub const ALL: &[StepStatus] = &[
+        StepStatus::Running,
+        StepStatus::Succeeded,
+        StepStatus::Failed,
+        StepStatus::Skipped,
+        StepStatus::Deferred,
+        StepStatus::Cancelled,
+    ];
+
+    /// The word used in JSON, in the history and on the terminal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            StepStatus::Running => "running",
+            StepStatus::Succeeded => "succeeded",
+            StepStatus::Failed => "failed",
+            StepStatus::Skipped => "skipped",
+            StepStatus::Deferred => "deferred",
+            StepStatus::Cancelled => "cancelled",
+        }
+    }
+
+    /// The reverse of [`Self::as_str`]; `None` for any other word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|one| one.as_str() == word)
+    }
+}
+
+impl std::fmt::Display for StepStatus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
 /// What set a run off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -55,6 +129,31 @@ pub enum Trigger {
     Manual,
     /// An occurrence that was due while nobody was there to run it.
     CatchUp,
+}
+
+impl Trigger {
+    /// Every one of them, in the order of the contract.
+    pub const ALL: &[Trigger] = &[Trigger::Schedule, Trigger::Manual, Trigger::CatchUp];
+
+    /// The word used in JSON, in the history and on the terminal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Trigger::Schedule => "schedule",
+            Trigger::Manual => "manual",
+            Trigger::CatchUp => "catch_up",
+        }
+    }
+
+    /// The reverse of [`Self::as_str`]; `None` for any other word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|one| one.as_str() == word)
+    }
+}
+
+impl std::fmt::Display for Trigger {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Somebody held a lock that a step needed.

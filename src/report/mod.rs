@@ -1,1 +1,3 @@
 //! Records to text; pure.
+
+pub mod text;

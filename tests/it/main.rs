@@ -4,3 +4,4 @@
 
 mod connect;
 mod config;
+mod history;

@@ -1,0 +1,334 @@
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::RunStatus;
+
+/// Why the history could not be opened, read or written.
+///
+/// Causes are in `source()`; [`HistoryError::hint`] says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// The configured place is none we know; only its scheme is repeated,
+    /// because the rest may hold a password.
+    #[error("`history:` names no place for a history{}", quoted_scheme(.scheme))]
+    BadLocation {
+        /// What stood before the first colon; empty where there was none.
+        scheme: String,
+    },
+    /// `postgres://…`, which this version cannot do.
+    #[error("a history in PostgreSQL is not available yet")]
+    PostgresNotYet,
+    /// There is no such file, and only looking at it was asked for.
+    #[error("there is no history at {}", .path.display())]
+    Missing {
+        /// The file looked for.
+        path: PathBuf,
+    },
+    /// The folder that should hold the file is not there.
+    #[error("the folder of the history {} does not exist", .path.display())]
+    NoFolder {
+        /// The file to be created.
+        path: PathBuf,
+    },
+    /// The file or its folder may be read but not written.
+    #[error("the history {} cannot be written", .path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: Cause,
+    },
+    /// Any other reason why the file did not open.
+    #[error("the history {} cannot be opened", .path.display())]
+    CannotOpen {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: Cause,
+    },
+    /// Bytes that are no SQLite database, or no sound one.
+    #[error("the history {} is damaged", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: Cause,
+    },
+    /// A sound SQLite database of somebody else.
+    #[error("{} is a database, but not a history of maint", .path.display())]
+    NotAHistory {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Written by a newer maint.
+    #[error(
+        "the history {} has schema {found}, this maint knows only up to {known}",
+        .path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Version found in it.
+        found: i64,
+        /// Newest version this program can use.
+        known: i64,
+    },
+    /// Written by an older maint, and it could not be brought up to date
+    /// because it cannot be written.
+    #[error("the history {} has an older schema and cannot be written", .path.display())]
+    OlderSchema {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No room was left for the write.
+    #[error("no space left for the history {}", .path.display())]
+    DiskFull {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: Cause,
+    },
+    /// Somebody else held the file for longer than we wait.
+    #[error("the history {} is locked by another process", .path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: Cause,
+    },
+    /// No run has an id like that.
+    #[error("no run has an id beginning with `{}`{}", .given.escape_debug(), listed(.latest, "latest runs"))]
+    UnknownRun {
+        /// What was asked for.
+        given: String,
+        /// The newest runs.
+        latest: Vec<Candidate>,
+    },
+    /// `last` was asked for, and nothing ever ran.
+    #[error("nothing has run yet")]
+    NoRuns,
+    /// More than one run has an id like that.
+    #[error("more than one run has an id beginning with `{}`{}", .given.escape_debug(), listed(.candidates, "these"))]
+    AmbiguousRun {
+        /// What was asked for.
+        given: String,
+        /// Those it could mean, newest first; at most ten.
+        candidates: Vec<Candidate>,
+    },
+    /// A step or finding was handed in for a run that was never opened.
+    #[error("run {run} is not in the history")]
+    NotOpened {
+        /// Its id.
+        run: Uuid,
+    },
+    /// A value in the file is none this program can read.
+    #[error("the history {} holds a value that cannot be read", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Which column, and what is wrong with it.
+        source: Cause,
+    },
+    /// Anything else a statement can meet.
+    #[error("cannot {operation} in the history {}", .path.display())]
+    Failed {
+        /// What was to be done: `open a run`.
+        operation: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the driver said.
+        source: Cause,
+    },
+}
+
+/// What the system or the driver said.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A run that an id could have meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Its id.
+    pub id: Uuid,
+    /// Its task.
+    pub task: String,
+    /// Its target.
+    pub target: String,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// How it stands.
+    pub status: RunStatus,
+}
+
+impl HistoryError {
+    /// What a person can do about it, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            HistoryError::BadLocation { .. } => "write `history: sqlite:maint.db`".to_owned(),
+            HistoryError::PostgresNotYet => {
+                "use `history: sqlite:maint.db` on a disk that survives restarts, one instance at a time".to_owned()
+            }
+            HistoryError::Missing { .. } => {
+                "nothing has run here yet, or `history:` names another file than the one `maint run` wrote".to_owned()
+            }
+            HistoryError::NoFolder { path } => {
+                format!("mkdir -p {}", path.parent().unwrap_or(Path::new(".")).display())
+            }
+            HistoryError::ReadOnly { path, .. } => format!(
+                "{} and its folder must be writable by this user: SQLite keeps two more files beside it",
+                path.display()
+            ),
+            HistoryError::OlderSchema { .. } => {
+                "run any maint command once as a user who may write it".to_owned()
+            }
+            HistoryError::Damaged { path, .. } => format!(
+                "move it away to start a new one; `sqlite3 {} .recover` may save what it holds",
+                path.display()
+            ),
+            HistoryError::NotAHistory { .. } => "name another file in `history:`".to_owned(),
+            HistoryError::NewerSchema { .. } => {
+                "use the newer maint everywhere, or name another file in `history:`".to_owned()
+            }
+            HistoryError::DiskFull { .. } => "make room on that disk; nothing already recorded is lost".to_owned(),
+            HistoryError::Busy { .. } => "see who holds it with `fuser` or `lsof`".to_owned(),
+            HistoryError::AmbiguousRun { .. } => "give more of the id".to_owned(),
+            HistoryError::UnknownRun { .. } => "`maint history` lists the runs; `last` means the newest".to_owned(),
+            _ => return None,
+        };
+        Some(hint)
+    }
+
+    /// Whether the same call may succeed later without anybody acting on
+    /// this file: callers may spool the record and try again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(
+            self,
+            HistoryError::Busy { .. } | HistoryError::DiskFull { .. }
+        )
+    }
+
+    /// Sorts what SQLite said about `path` while we tried to `operation`.
+    pub(super) fn from_sqlite(
+        path: &Path,
+        operation: &'static str,
+        error: sqlx::Error,
+    ) -> HistoryError {
+        let code = match &error {
+            sqlx::Error::Database(inner) => inner.code().and_then(|code| code.parse::<i32>().ok()),
+            _ => None,
+        };
+        let path = path.to_owned();
+        if matches!(
+            error,
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
+        ) {
+            return HistoryError::Unreadable {
+                path,
+                source: error.into(),
+            };
+        }
+        // The lower byte is the primary code, https://sqlite.org/rescode.html
+        match code.map(|code| code & 0xff) {
+            Some(BUSY | LOCKED) => HistoryError::Busy {
+                path,
+                source: error.into(),
+            },
+            Some(READONLY | PERM) => HistoryError::ReadOnly {
+                path,
+                source: error.into(),
+            },
+            Some(CORRUPT | NOTADB) => HistoryError::Damaged {
+                path,
+                source: error.into(),
+            },
+            Some(FULL) => HistoryError::DiskFull {
+                path,
+                source: error.into(),
+            },
+            Some(CANTOPEN) => HistoryError::CannotOpen {
+                path,
+                source: error.into(),
+            },
+            _ => HistoryError::Failed {
+                operation,
+                path,
+                source: error.into(),
+            },
+        }
+    }
+}
+
+const PERM: i32 = 3;
+const BUSY: i32 = 5;
+const LOCKED: i32 = 6;
+const READONLY: i32 = 8;
+const CORRUPT: i32 = 11;
+const FULL: i32 = 13;
+const CANTOPEN: i32 = 14;
+const NOTADB: i32 = 26;
+
+fn quoted_scheme(scheme: &str) -> String {
+    if scheme.is_empty() {
+        String::new()
+    } else {
+        format!(": `{}:…`", scheme.escape_debug())
+    }
+}
+
+fn listed(runs: &[Candidate], heading: &str) -> String {
+    let mut text = String::new();
+    if !runs.is_empty() {
+        let _ = write!(text, "; {heading}:");
+    }
+    for run in runs {
+        let _ = write!(
+            text,
+            "\n  {}  {}  {} on {}  {}",
+            run.id,
+            run.started_at.format("%Y-%m-%d %H:%M:%S UTC"),
+            run.task.escape_debug(),
+            run.target.escape_debug(),
+            run.status
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use sqlx::{Connection, SqliteConnection};
+
+    use super::*;
+
+    /// A page limit fails a write with the same code as a full disk.
+    #[tokio::test]
+    async fn a_full_disk_is_told_from_other_failures() {
+        let mut connection = SqliteConnection::connect("sqlite::memory:").await.unwrap();
+        sqlx::raw_sql("CREATE TABLE t (x); PRAGMA max_page_count = 4")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let full = sqlx::query("INSERT INTO t VALUES (zeroblob(100000))")
+            .execute(&mut connection)
+            .await
+            .unwrap_err();
+        let error = HistoryError::from_sqlite(Path::new("maint.db"), "open a run", full);
+        assert!(matches!(error, HistoryError::DiskFull { .. }), "{error:?}");
+        assert!(error.is_retryable());
+
+        let wrong = sqlx::query("SELECT nonsense")
+            .execute(&mut connection)
+            .await
+            .unwrap_err();
+        let error = HistoryError::from_sqlite(Path::new("maint.db"), "list runs", wrong);
+        assert_eq!(
+            error.to_string(),
+            "cannot list runs in the history maint.db"
+        );
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}

@@ -1,0 +1,138 @@
+//! The history in one SQLite file, shared by any number of maint processes
+//! on the same machine.
+
+mod interrupt;
+mod open;
+mod read;
+mod rows;
+mod write;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sqlx::{Sqlite, SqlitePool, Transaction};
+use uuid::Uuid;
+
+use super::{Baseline, HistoryError, RunFilter, RunRecord, RunSummary, StepRecord, Store};
+use crate::plan::Finding;
+
+pub(super) use open::Opening;
+
+pub(super) struct SqliteStore {
+    /// Named in errors; `:memory:` where there is no file.
+    path: PathBuf,
+    /// One connection: SQLite lets one write at a time anyhow, and waiting
+    /// for our own pool is cheaper and fairer than waiting for its lock.
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    fn failed(&self, operation: &'static str) -> impl Fn(sqlx::Error) -> HistoryError + '_ {
+        move |error| HistoryError::from_sqlite(&self.path, operation, error)
+    }
+
+    /// A transaction that takes the write lock at once: taken later, after a
+    /// read, another writer in between would fail it instead of delaying it.
+    async fn write(
+        &self,
+        operation: &'static str,
+    ) -> Result<Transaction<'static, Sqlite>, HistoryError> {
+        self.writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .map_err(self.failed(operation))
+    }
+
+    /// A transaction that sees one moment, whatever others write meanwhile.
+    async fn read(
+        &self,
+        operation: &'static str,
+    ) -> Result<Transaction<'static, Sqlite>, HistoryError> {
+        self.readers.begin().await.map_err(self.failed(operation))
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn open_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
+        self.insert_run(run).await
+    }
+
+    async fn open_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError> {
+        self.put_step("open a step", run, step).await
+    }
+
+    async fn close_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError> {
+        self.put_step("close a step", run, step).await
+    }
+
+    async fn add_findings(&self, run: Uuid, findings: &[Finding]) -> Result<(), HistoryError> {
+        self.append_findings(run, findings).await
+    }
+
+    async fn close_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
+        self.put_run(run).await
+    }
+
+    async fn interrupt_running(
+        &self,
+        task: &str,
+        target: &str,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<RunRecord>, HistoryError> {
+        let running = self.running_of_task(task, target).await?;
+        self.interrupt(running, at).await
+    }
+
+    async fn interrupt_dead(
+        &self,
+        host: &str,
+        alive: &(dyn Fn(i64) -> bool + Sync),
+        at: DateTime<Utc>,
+    ) -> Result<Vec<RunRecord>, HistoryError> {
+        let running = self.running_on_host(host).await?;
+        let dead = running
+            .into_iter()
+            .filter(|run| !alive(run.pid))
+            .map(|run| run.id)
+            .collect();
+        self.interrupt(dead, at).await
+    }
+
+    async fn run(&self, id_prefix: &str) -> Result<RunRecord, HistoryError> {
+        self.find_run(id_prefix).await
+    }
+
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, HistoryError> {
+        self.list_runs(filter).await
+    }
+
+    async fn occurrence(
+        &self,
+        task: &str,
+        target: &str,
+        scheduled_for: DateTime<Utc>,
+    ) -> Result<Option<RunRecord>, HistoryError> {
+        self.find_occurrence(task, target, scheduled_for).await
+    }
+
+    async fn last_run(&self, task: &str, target: &str) -> Result<Option<RunRecord>, HistoryError> {
+        self.find_last_run(task, target).await
+    }
+
+    async fn baselines(&self, target: &str) -> Result<HashMap<String, Baseline>, HistoryError> {
+        self.read_baselines(target).await
+    }
+
+    async fn learn(&self, target: &str, baseline: &Baseline) -> Result<(), HistoryError> {
+        self.put_baseline(target, baseline).await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}

@@ -1,0 +1,346 @@
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+
+use super::SqliteStore;
+use crate::history::HistoryError;
+
+/// A new migration file is picked up when this file is compiled again.
+static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/sqlite");
+
+/// `mntH`, as the first migration writes it.
+const APPLICATION_ID: i64 = 1_835_955_272;
+
+const READ_APPLICATION_ID: &str = "SELECT application_id FROM pragma_application_id";
+const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_master";
+const READ_VERSION: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+const READ_JOURNAL_MODE: &str = "SELECT journal_mode FROM pragma_journal_mode";
+const USE_WAL: &str = "PRAGMA journal_mode = WAL";
+
+/// How long a statement waits for other processes before it gives up.
+///
+/// Writes take milliseconds, so only a stuck process or a backup that locks
+/// the file gets near this, and losing a record is worse than waiting.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Pause between two tries to switch to WAL, the one lock that
+/// [`BUSY_TIMEOUT`] does not wait for.
+const WAL_RETRY_PAUSE: Duration = Duration::from_millis(20);
+
+/// Connections that read at the same time: `maint serve` answers a handful
+/// of pages at once, everything else needs one.
+const READERS: u32 = 4;
+
+/// What to do where there is no file yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::history) enum Opening {
+    CreateIfMissing,
+    MustExist,
+}
+
+impl SqliteStore {
+    pub(in crate::history) async fn memory() -> Result<SqliteStore, HistoryError> {
+        let path = PathBuf::from(":memory:");
+        // The database lives and dies with its connection: keep exactly one.
+        let pool = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options(&path).in_memory(true))
+            .await
+            .map_err(|error| opening_failed(&path, error))?;
+        let mut connection = pool
+            .acquire()
+            .await
+            .map_err(|error| opening_failed(&path, error))?;
+        migrate(&path, &mut connection).await?;
+        drop(connection);
+        Ok(SqliteStore {
+            path,
+            writer: pool.clone(),
+            readers: pool,
+        })
+    }
+
+    pub(in crate::history) async fn file(
+        path: PathBuf,
+        opening: Opening,
+    ) -> Result<SqliteStore, HistoryError> {
+        let missing = !path.exists();
+        if missing && opening == Opening::MustExist {
+            return Err(HistoryError::Missing { path });
+        }
+        if missing {
+            create(&path)?;
+        }
+        match prepare(&path, &options(&path)).await {
+            Ok(()) => Ok(with_pools(path.clone(), options(&path))),
+            Err(error) if opening == Opening::MustExist && not_writable(&error) => {
+                read_only(path, error).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        // FULL syncs every commit, where NORMAL in WAL mode may lose the last
+        // ones with the power. The record of a rebuild under way is what the
+        // next run cleans up by, and a run commits a few times per step: the
+        // price is not measurable.
+        .synchronous(SqliteSynchronous::Full)
+        .disable_statement_logging()
+}
+
+fn with_pools(path: PathBuf, options: SqliteConnectOptions) -> SqliteStore {
+    let writer = SqlitePoolOptions::new()
+        .max_connections(1)
+        // The lock of another process is waited for while holding the one
+        // connection, so those in line behind it need more than one turn.
+        .acquire_timeout(BUSY_TIMEOUT * 3)
+        .connect_lazy_with(options.clone());
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .connect_lazy_with(options.pragma("query_only", "ON"));
+    SqliteStore {
+        path,
+        writer,
+        readers,
+    }
+}
+
+/// Creates an empty file that only its owner can read, before SQLite would
+/// create one that everybody can. Its `-wal` and `-shm` copy the mode.
+fn create(path: &Path) -> Result<(), HistoryError> {
+    let created = std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    let Err(error) = created else { return Ok(()) };
+    let path = path.to_owned();
+    match error.kind() {
+        // Another process was faster; the file is as good as ours.
+        ErrorKind::AlreadyExists => Ok(()),
+        ErrorKind::NotFound | ErrorKind::NotADirectory => Err(HistoryError::NoFolder { path }),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            Err(HistoryError::ReadOnly {
+                path,
+                source: error.into(),
+            })
+        }
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Err(HistoryError::DiskFull {
+            path,
+            source: error.into(),
+        }),
+        _ => Err(HistoryError::CannotOpen {
+            path,
+            source: error.into(),
+        }),
+    }
+}
+
+/// Checks the file and brings it to the current schema.
+async fn prepare(path: &Path, options: &SqliteConnectOptions) -> Result<(), HistoryError> {
+    let mut connection = options
+        .connect()
+        .await
+        .map_err(|error| opening_failed(path, error))?;
+    let version = version_of(path, &mut connection).await?;
+    use_wal(path, &mut connection).await?;
+    if version < newest_version() {
+        migrate(path, &mut connection).await?;
+    }
+    connection
+        .close()
+        .await
+        .map_err(|error| opening_failed(path, error))
+}
+
+/// Which schema the file has; 0 for an empty one.
+async fn version_of(path: &Path, connection: &mut SqliteConnection) -> Result<i64, HistoryError> {
+    let failed = |error| opening_failed(path, error);
+    let id: i64 = sqlx::query_scalar(READ_APPLICATION_ID)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    if id != APPLICATION_ID {
+        let tables: i64 = sqlx::query_scalar(COUNT_TABLES)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed)?;
+        // The two reads see two moments: another process may have filled the
+        // empty file in between.
+        let id: i64 = sqlx::query_scalar(READ_APPLICATION_ID)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed)?;
+        if id != APPLICATION_ID {
+            return if tables == 0 {
+                Ok(0)
+            } else {
+                Err(HistoryError::NotAHistory {
+                    path: path.to_owned(),
+                })
+            };
+        }
+    }
+    let found: i64 = sqlx::query_scalar(READ_VERSION)
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failed)?;
+    let known = newest_version();
+    if found > known {
+        return Err(HistoryError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known,
+        });
+    }
+    Ok(found)
+}
+
+/// Switches the file to a write-ahead log, so that readers and the writer
+/// do not wait for each other. The file remembers.
+async fn use_wal(path: &Path, connection: &mut SqliteConnection) -> Result<(), HistoryError> {
+    let began = Instant::now();
+    loop {
+        let switched = async {
+            let mode: String = sqlx::query_scalar(READ_JOURNAL_MODE)
+                .fetch_one(&mut *connection)
+                .await?;
+            if mode != "wal" {
+                sqlx::query(USE_WAL).execute(&mut *connection).await?;
+            }
+            Ok(())
+        };
+        match switched.await.map_err(|error| opening_failed(path, error)) {
+            Err(HistoryError::Busy { .. }) if began.elapsed() < BUSY_TIMEOUT => {
+                tokio::time::sleep(WAL_RETRY_PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Applies what is missing. sqlx locks nothing on SQLite, so the write lock
+/// is taken around all of it: of several processes one migrates, the others
+/// wait and find it done.
+async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), HistoryError> {
+    let failed = |error| HistoryError::from_sqlite(path, "update the schema", error);
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(failed)?;
+    match MIGRATIONS.run_direct(None, &mut *transaction, false).await {
+        Ok(()) => transaction.commit().await.map_err(failed),
+        Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
+            Err(failed(error))
+        }
+        Err(MigrateError::VersionMissing(found)) => Err(HistoryError::NewerSchema {
+            path: path.to_owned(),
+            found,
+            known: newest_version(),
+        }),
+        Err(other) => Err(HistoryError::Failed {
+            operation: "update the schema",
+            path: path.to_owned(),
+            source: other.into(),
+        }),
+    }
+}
+
+fn newest_version() -> i64 {
+    MIGRATIONS
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0)
+}
+
+fn not_writable(error: &HistoryError) -> bool {
+    matches!(
+        error,
+        HistoryError::ReadOnly { .. } | HistoryError::CannotOpen { .. }
+    )
+}
+
+/// Opens a file that we cannot write, after `first` was met.
+///
+/// `immutable` makes SQLite read without its `-shm` file, which it cannot
+/// create here. It then misses what still stands in a `-wal`, so the plain
+/// read-only way is tried before.
+async fn read_only(path: PathBuf, first: HistoryError) -> Result<SqliteStore, HistoryError> {
+    let plain = options(&path).read_only(true);
+    for options in [plain.clone(), plain.immutable(true)] {
+        let Ok(mut connection) = options.connect().await else {
+            continue;
+        };
+        let version = match version_of(&path, &mut connection).await {
+            Ok(version) => version,
+            Err(error) if not_writable(&error) => continue,
+            Err(error) => return Err(error),
+        };
+        if version < newest_version() {
+            return Err(HistoryError::OlderSchema { path });
+        }
+        let pool: SqlitePool = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_lazy_with(options);
+        return Ok(SqliteStore {
+            path,
+            writer: pool.clone(),
+            readers: pool,
+        });
+    }
+    Err(first)
+}
+
+fn opening_failed(path: &Path, error: sqlx::Error) -> HistoryError {
+    HistoryError::from_sqlite(path, "open", error)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use crate::history::{Baseline, RunFilter, Store};
+
+    #[tokio::test]
+    async fn a_history_that_cannot_be_written_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("maint.db");
+        SqliteStore::file(path.clone(), Opening::CreateIfMissing)
+            .await
+            .unwrap()
+            .close()
+            .await;
+        let reason = HistoryError::Busy {
+            path: path.clone(),
+            source: "any".into(),
+        };
+        let store = read_only(path, reason).await.unwrap();
+        assert_eq!(store.runs(&RunFilter::default()).await.unwrap(), []);
+        let baseline = Baseline {
+            object: "i".into(),
+            bytes: 1,
+            tuples: 1.0,
+            learned_at: chrono::Utc::now(),
+            rebuilt: true,
+        };
+        let refused = store.learn("app", &baseline).await;
+        assert!(
+            matches!(refused, Err(HistoryError::ReadOnly { .. })),
+            "{refused:?}"
+        );
+    }
+}

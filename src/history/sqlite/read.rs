@@ -1,0 +1,275 @@
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
+
+use super::SqliteStore;
+use super::rows::time;
+use crate::history::{Baseline, Candidate, HistoryError, RunFilter, RunRecord, RunSummary};
+use crate::plan::Finding;
+
+const RUN: &str = "SELECT * FROM runs WHERE id = ?1";
+const STEPS: &str = "SELECT * FROM steps WHERE run_id = ?1 ORDER BY seq";
+const FINDINGS: &str = "SELECT * FROM findings WHERE run_id = ?1 ORDER BY seq";
+
+const LAST: &str = "SELECT id FROM runs ORDER BY started_at DESC, id DESC LIMIT 1";
+
+const LATEST: &str = "SELECT * FROM runs ORDER BY started_at DESC, id DESC LIMIT 3";
+
+/// `g` comes after every character of an id, so this is a range of the key.
+const BY_PREFIX: &str = "
+    SELECT * FROM runs WHERE id >= ?1 AND id < ?1 || 'g' ORDER BY id DESC LIMIT 10";
+
+const OCCURRENCE: &str = "
+    SELECT id FROM runs
+     WHERE task = ?1 AND target = ?2 AND scheduled_for = ?3 AND status <> 'skipped'
+       AND NOT (status = 'failed' AND NOT EXISTS (SELECT 1 FROM steps WHERE run_id = runs.id))
+     ORDER BY started_at DESC, id DESC LIMIT 1";
+
+const LAST_RUN: &str = "
+    SELECT id FROM runs
+     WHERE task = ?1 AND target = ?2 AND status <> 'skipped'
+     ORDER BY started_at DESC, id DESC LIMIT 1";
+
+/// Counts are made for the runs of the page only.
+const SUMMARIES: (&str, &str) = (
+    "WITH page AS (SELECT * FROM runs WHERE TRUE",
+    ")
+    SELECT page.*,
+           (SELECT max(id) FROM runs WHERE id < page.id) AS id_before,
+           (SELECT min(id) FROM runs WHERE id > page.id) AS id_after,
+           (SELECT count(*) FROM steps WHERE run_id = page.id) AS steps,
+           (SELECT count(*) FROM steps WHERE run_id = page.id AND status = 'succeeded') AS succeeded,
+           (SELECT count(*) FROM steps WHERE run_id = page.id AND status = 'failed') AS failed,
+           (SELECT count(*) FROM findings WHERE run_id = page.id AND severity = 'info') AS infos,
+           (SELECT count(*) FROM findings WHERE run_id = page.id AND severity = 'warning') AS warnings,
+           (SELECT count(*) FROM findings WHERE run_id = page.id AND severity = 'critical') AS criticals
+      FROM page ORDER BY started_at DESC, id DESC",
+);
+
+const BASELINES: &str = "SELECT * FROM baselines WHERE target = ?1";
+
+impl SqliteStore {
+    pub(super) async fn find_run(&self, given: &str) -> Result<RunRecord, HistoryError> {
+        const OPERATION: &str = "look up a run";
+        let mut reading = self.read(OPERATION).await?;
+        if given == "last" {
+            let last: Option<String> = sqlx::query_scalar(LAST)
+                .fetch_optional(&mut *reading)
+                .await
+                .map_err(self.failed(OPERATION))?;
+            let Some(id) = last else {
+                return Err(HistoryError::NoRuns);
+            };
+            return self
+                .load(&mut reading, &id)
+                .await?
+                .ok_or(HistoryError::NoRuns);
+        }
+        let found: Vec<RunRecord> = match as_spelled(given) {
+            Some(prefix) => sqlx::query_as(BY_PREFIX)
+                .bind(prefix)
+                .fetch_all(&mut *reading)
+                .await
+                .map_err(self.failed(OPERATION))?,
+            None => Vec::new(),
+        };
+        if let [only] = found.as_slice()
+            && let Some(run) = self.load(&mut reading, &only.id.to_string()).await?
+        {
+            return Ok(run);
+        }
+        let given = given.to_owned();
+        if found.is_empty() {
+            let latest: Vec<RunRecord> = sqlx::query_as(LATEST)
+                .fetch_all(&mut *reading)
+                .await
+                .map_err(self.failed(OPERATION))?;
+            return Err(HistoryError::UnknownRun {
+                given,
+                latest: latest.into_iter().map(candidate).collect(),
+            });
+        }
+        Err(HistoryError::AmbiguousRun {
+            given,
+            candidates: found.into_iter().map(candidate).collect(),
+        })
+    }
+
+    pub(super) async fn list_runs(
+        &self,
+        filter: &RunFilter,
+    ) -> Result<Vec<RunSummary>, HistoryError> {
+        let mut query = summaries(filter);
+        query
+            .build_query_as()
+            .fetch_all(&self.readers)
+            .await
+            .map_err(self.failed("list runs"))
+    }
+
+    pub(super) async fn find_occurrence(
+        &self,
+        task: &str,
+        target: &str,
+        scheduled_for: DateTime<Utc>,
+    ) -> Result<Option<RunRecord>, HistoryError> {
+        const OPERATION: &str = "look up an occurrence";
+        let mut reading = self.read(OPERATION).await?;
+        let id: Option<String> = sqlx::query_scalar(OCCURRENCE)
+            .bind(task)
+            .bind(target)
+            .bind(time(scheduled_for))
+            .fetch_optional(&mut *reading)
+            .await
+            .map_err(self.failed(OPERATION))?;
+        match id {
+            Some(id) => self.load(&mut reading, &id).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn find_last_run(
+        &self,
+        task: &str,
+        target: &str,
+    ) -> Result<Option<RunRecord>, HistoryError> {
+        const OPERATION: &str = "look up the last run";
+        let mut reading = self.read(OPERATION).await?;
+        let id: Option<String> = sqlx::query_scalar(LAST_RUN)
+            .bind(task)
+            .bind(target)
+            .fetch_optional(&mut *reading)
+            .await
+            .map_err(self.failed(OPERATION))?;
+        match id {
+            Some(id) => self.load(&mut reading, &id).await,
+            None => Ok(None),
+        }
+    }
+
+    pub(super) async fn read_baselines(
+        &self,
+        target: &str,
+    ) -> Result<HashMap<String, Baseline>, HistoryError> {
+        let known: Vec<Baseline> = sqlx::query_as(BASELINES)
+            .bind(target)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(self.failed("read baselines"))?;
+        Ok(known
+            .into_iter()
+            .map(|one| (one.object.clone(), one))
+            .collect())
+    }
+
+    /// One run with steps and findings, within the caller's transaction.
+    pub(super) async fn load(
+        &self,
+        connection: &mut SqliteConnection,
+        id: &str,
+    ) -> Result<Option<RunRecord>, HistoryError> {
+        let loaded = async {
+            let run: Option<RunRecord> = sqlx::query_as(RUN)
+                .bind(id)
+                .fetch_optional(&mut *connection)
+                .await?;
+            let Some(mut run) = run else { return Ok(None) };
+            run.steps = sqlx::query_as(STEPS)
+                .bind(id)
+                .fetch_all(&mut *connection)
+                .await?;
+            run.findings = sqlx::query_as::<_, Finding>(FINDINGS)
+                .bind(id)
+                .fetch_all(&mut *connection)
+                .await?;
+            Ok(Some(run))
+        };
+        loaded.await.map_err(self.failed("read a run"))
+    }
+}
+
+/// Built from what the filter names: a fixed `? IS NULL OR …` for each field
+/// would keep SQLite from using any index.
+fn summaries(filter: &RunFilter) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::new(SUMMARIES.0);
+    if let Some(task) = &filter.task {
+        query.push(" AND task = ").push_bind(task.clone());
+    }
+    if let Some(target) = &filter.target {
+        query.push(" AND target = ").push_bind(target.clone());
+    }
+    if !filter.statuses.is_empty() {
+        query.push(" AND status IN (");
+        let mut words = query.separated(", ");
+        for status in &filter.statuses {
+            words.push_bind(status.as_str());
+        }
+        query.push(")");
+    }
+    if let Some(since) = filter.since {
+        query.push(" AND started_at >= ").push_bind(time(since));
+    }
+    if let Some(until) = filter.until {
+        query.push(" AND started_at < ").push_bind(time(until));
+    }
+    query.push(" ORDER BY started_at DESC, id DESC");
+    if let Some(limit) = filter.limit {
+        query.push(" LIMIT ").push_bind(i64::from(limit));
+    }
+    query.push(SUMMARIES.1);
+    query
+}
+
+/// The beginning of an id spelled as the file spells it: lower case, with
+/// dashes. `None` where no id can begin like that.
+fn as_spelled(given: &str) -> Option<String> {
+    let mut spelled = String::with_capacity(36);
+    for digit in given.trim().chars().filter(|c| *c != '-') {
+        if !digit.is_ascii_hexdigit() || spelled.len() == 36 {
+            return None;
+        }
+        if matches!(spelled.len(), 8 | 13 | 18 | 23) {
+            spelled.push('-');
+        }
+        spelled.push(digit.to_ascii_lowercase());
+    }
+    (!spelled.is_empty()).then_some(spelled)
+}
+
+fn candidate(run: RunRecord) -> Candidate {
+    Candidate {
+        id: run.id,
+        task: run.task,
+        target: run.target,
+        started_at: run.started_at,
+        status: run.status,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::as_spelled;
+
+    #[test]
+    fn a_prefix_may_have_dashes_or_not() {
+        for (given, expected) in [
+            ("0190A1B2", Some("0190a1b2")),
+            ("0190a1b2c", Some("0190a1b2-c")),
+            ("0190a1b2-c", Some("0190a1b2-c")),
+            ("0190a1b2-", Some("0190a1b2")),
+            ("0190a1b2c3d47", Some("0190a1b2-c3d4-7")),
+            (
+                "0190a1b2c3d4789aaabbccddeeff0011",
+                Some("0190a1b2-c3d4-789a-aabb-ccddeeff0011"),
+            ),
+            ("0190a1b2c3d4789aaabbccddeeff00112", None),
+            ("latest", None),
+            ("", None),
+            ("%", None),
+        ] {
+            assert_eq!(as_spelled(given).as_deref(), expected, "{given}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
+use super::{Ink, Style, shown};
+
+/// Which side of its column a cell keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// What may be left out of a column where the terminal is too narrow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Nothing.
+    Never,
+    /// The middle: names differ at both ends.
+    Middle,
+    /// The end.
+    End,
+}
+
+/// Text in one place of a table, and its colour.
+#[derive(Clone, Debug, Default)]
+pub struct Cell {
+    text: String,
+    ink: Ink,
+}
+
+impl Cell {
+    /// A cell; the text is escaped.
+    pub fn new(ink: Ink, text: impl AsRef<str>) -> Cell {
+        Cell {
+            text: shown(text.as_ref()).into_owned(),
+            ink,
+        }
+    }
+}
+
+impl<T: AsRef<str>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell::new(Ink::Plain, text)
+    }
+}
+
+struct Column {
+    title: String,
+    align: Align,
+    cut: Cut,
+}
+
+/// Rows aligned in columns, as wide as their contents and no wider than the
+/// terminal. A column without any content is left out.
+#[derive(Default)]
+pub struct Columns {
+    columns: Vec<Column>,
+    rows: Vec<Vec<Cell>>,
+}
+
+/// Spaces between columns.
+const GAP: usize = 2;
+
+/// A column is not cut below this: a shorter name says nothing, so a
+/// terminal that narrow has to wrap.
+const NARROWEST_CUT: usize = 14;
+
+impl Columns {
+    /// No columns yet.
+    pub fn new() -> Columns {
+        Columns::default()
+    }
+
+    /// Adds a column.
+    pub fn column(mut self, title: impl Into<String>, align: Align, cut: Cut) -> Columns {
+        self.columns.push(Column {
+            title: title.into(),
+            align,
+            cut,
+        });
+        self
+    }
+
+    /// Adds a row, one cell per column; missing ones are empty.
+    pub fn row(&mut self, cells: impl IntoIterator<Item = Cell>) {
+        let mut cells: Vec<Cell> = cells.into_iter().collect();
+        cells.resize_with(self.columns.len(), Cell::default);
+        self.rows.push(cells);
+    }
+
+    /// The table, each line indented by so many spaces and ended.
+    pub fn render(&self, indent: usize, style: &Style) -> String {
+        let widths = self.widths(indent, style);
+        let titles: Vec<Cell> = self
+            .columns
+            .iter()
+            .map(|column| Cell::new(Ink::Faint, &column.title))
+            .collect();
+        let mut text = String::new();
+        for row in std::iter::once(&titles).chain(&self.rows) {
+            text.push_str(&self.line(row, &widths, indent, style));
+            text.push('\n');
+        }
+        text
+    }
+
+    /// Width of every column; 0 leaves it out.
+    fn widths(&self, indent: usize, style: &Style) -> Vec<usize> {
+        let mut widths: Vec<usize> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(
+                |(n, column)| match self.rows.iter().map(|row| row[n].text.width()).max() {
+                    None | Some(0) => 0,
+                    Some(widest) => widest.max(column.title.width()),
+                },
+            )
+            .collect();
+        let Some(limit) = style.width else {
+            return widths;
+        };
+        loop {
+            let used = widths
+                .iter()
+                .filter(|width| **width > 0)
+                .map(|width| width + GAP)
+                .sum::<usize>();
+            if indent + used.saturating_sub(GAP) <= limit {
+                return widths;
+            }
+            let widest = (0..widths.len())
+                .filter(|n| self.columns[*n].cut != Cut::Never && widths[*n] > NARROWEST_CUT)
+                .max_by_key(|n| widths[*n]);
+            let Some(widest) = widest else { return widths };
+            widths[widest] -= 1;
+        }
+    }
+
+    fn line(&self, row: &[Cell], widths: &[usize], indent: usize, style: &Style) -> String {
+        let mut line = " ".repeat(indent);
+        // Spaces are written only before the next text, so no line ends in one.
+        let mut owed = 0;
+        for ((cell, column), &width) in row.iter().zip(&self.columns).zip(widths) {
+            if width == 0 {
+                continue;
+            }
+            let text = cut(&cell.text, width, column.cut);
+            let room = width.saturating_sub(text.width());
+            if text.is_empty() {
+                owed += width + GAP;
+                continue;
+            }
+            if column.align == Align::Right {
+                owed += room;
+            }
+            line.push_str(&" ".repeat(owed));
+            line.push_str(&style.paint(cell.ink, &text));
+            owed = GAP + if column.align == Align::Left { room } else { 0 };
+        }
+        line
+    }
+}
+
+fn cut(text: &str, width: usize, cut: Cut) -> String {
+    if cut == Cut::Never || text.width() <= width {
+        return text.to_owned();
+    }
+    let room = width.saturating_sub(1);
+    let tail_room = if cut == Cut::Middle { room / 2 } else { 0 };
+    let head: String = fitting(text.chars(), room - tail_room).collect();
+    let tail: Vec<char> = fitting(text.chars().rev(), tail_room).collect();
+    head + "…" + &tail.iter().rev().collect::<String>()
+}
+
+/// As many characters as fit into so many columns.
+fn fitting(chars: impl Iterator<Item = char>, mut room: usize) -> impl Iterator<Item = char> {
+    chars.map_while(move |c| {
+        let width = c.width().unwrap_or(0);
+        room = room.checked_sub(width)?;
+        Some(c)
+    })
+}
+
+/// The text in lines of at most so many columns, broken at spaces; a longer
+/// word keeps a line of its own, so that names stay whole.
+pub(super) fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
+    let limit = width.unwrap_or(usize::MAX);
+    let mut lines = vec![String::new()];
+    let mut used = 0;
+    for word in text.split(' ') {
+        let width = word.width();
+        if used > 0 && used + 1 + width > limit {
+            lines.push(String::new());
+            used = 0;
+        }
+        if let Some(line) = lines.last_mut() {
+            if used > 0 {
+                line.push(' ');
+                used += 1;
+            }
+            line.push_str(word);
+        }
+        used += width;
+    }
+    lines
+}

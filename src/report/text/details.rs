@@ -1,0 +1,93 @@
+use super::parts::{
+    Page, blocker, findings, heading, moment, next_step, saved_bytes, sizes, step_ink, step_mark,
+    totals,
+};
+use super::words::counted;
+use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
+use crate::history::{RunRecord, StepRecord, StepStatus};
+
+/// Everything recorded of a run: each step with its reason, statement,
+/// timing, attempts and lock waits, and every finding.
+pub fn run_details(run: &RunRecord, style: &Style) -> String {
+    let mut page = Page {
+        text: String::new(),
+        style,
+    };
+    heading(&mut page, run);
+    page.line("");
+    page.field(2, "id", &run.id.to_string());
+    page.field(2, "process", &format!("pid {} on {}", run.pid, run.host));
+    if let Some(finished) = run.finished_at {
+        page.field(2, "finished", &moment(finished, style));
+    }
+    page.field(2, "inspected", &human_duration_ms(run.inspect_ms));
+    for step in &run.steps {
+        page.line("");
+        tell(&mut page, run, step);
+    }
+    findings(&mut page, run, usize::MAX);
+    totals(&mut page, run);
+    page.text
+}
+
+fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
+    let style = page.style;
+    let ink = step_ink(step.status);
+    let what = format!("{} {}", shown(&step.action), shown(&step.object));
+    page.line(&format!(
+        "{} {} {}: {}",
+        style.paint(ink, step_mark(step.status)),
+        style.paint(Ink::Faint, &step.seq.to_string()),
+        style.paint(Ink::Strong, &what),
+        style.paint(ink, step.status.as_str())
+    ));
+    page.field(4, "reason", &step.reason);
+    if let Some(started) = step.started_at {
+        let took = human_duration_ms(step.duration_ms);
+        let attempts = counted(step.attempts as usize, "attempt");
+        page.field(
+            4,
+            "started",
+            &format!("{}, took {took}, {attempts}", moment(started, style)),
+        );
+    }
+    let size = match saved_bytes(step) {
+        Some(saved) if saved < 0 => {
+            format!(
+                "{}, grew by {}",
+                sizes(step),
+                human_bytes(saved.saturating_neg())
+            )
+        }
+        Some(saved) => format!("{}, saved {}", sizes(step), human_bytes(saved)),
+        None => sizes(step),
+    };
+    if !size.is_empty() {
+        page.field(4, "size", &size);
+    }
+    if let Some(rows) = step.rows {
+        page.field(4, "rows", &human_count(rows));
+    }
+    for wait in &step.lock_waits {
+        page.field(
+            4,
+            "blocker",
+            &format!("attempt {}: {}", wait.attempt, blocker(wait)),
+        );
+    }
+    if let Some(error) = &step.error {
+        page.field(
+            4,
+            if step.status == StepStatus::Failed {
+                "cause"
+            } else {
+                "why"
+            },
+            error,
+        );
+    }
+    if step.status == StepStatus::Failed {
+        next_step(page, run, step);
+    }
+    page.statement(4, "statement", &step.statement);
+}

@@ -1,0 +1,86 @@
+use chrono::{DateTime, Utc};
+
+use super::parts::run_ink;
+use super::{Align, Cell, Columns, Cut, Ink, Style, age, human_bytes, human_duration_ms};
+use crate::history::{FindingCounts, RunStatus, RunSummary};
+
+/// A line per run, in the order given; `now` is what ages are counted from.
+pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> String {
+    if runs.is_empty() {
+        return "No runs.\n".to_owned();
+    }
+    let mut table = Columns::new()
+        .column("run", Align::Left, Cut::Never)
+        .column(format!("started ({})", style.zone), Align::Left, Cut::Never)
+        .column("", Align::Left, Cut::Never)
+        .column("task", Align::Left, Cut::Middle)
+        .column("target", Align::Left, Cut::Middle)
+        .column("trigger", Align::Left, Cut::Never)
+        .column("status", Align::Left, Cut::Never)
+        .column("time", Align::Right, Cut::Never)
+        .column("steps ok", Align::Right, Cut::Never)
+        .column("failed", Align::Right, Cut::Never)
+        .column("reclaimed", Align::Right, Cut::Never)
+        .column("findings", Align::Left, Cut::End);
+    for run in runs {
+        let duration_ms = match run.status {
+            RunStatus::Running => (now - run.started_at).num_milliseconds(),
+            _ => run.duration_ms,
+        };
+        let (steps, failed) = (run.steps > 0, run.failed > 0);
+        let sized = run.bytes_before != 0 || run.bytes_after != 0;
+        table.row([
+            Cell::new(Ink::Strong, &run.short_id),
+            Cell::from(
+                run.started_at
+                    .with_timezone(&style.zone)
+                    .format("%Y-%m-%d %H:%M")
+                    .to_string(),
+            ),
+            Cell::new(Ink::Faint, age(run.started_at, now)),
+            Cell::from(&run.task),
+            Cell::from(&run.target),
+            Cell::from(run.trigger.as_str()),
+            Cell::new(run_ink(run.status), run.status.as_str()),
+            Cell::from(human_duration_ms(duration_ms)),
+            Cell::from(if steps {
+                format!("{}/{}", run.succeeded, run.steps)
+            } else {
+                String::new()
+            }),
+            Cell::new(
+                Ink::Bad,
+                if failed {
+                    run.failed.to_string()
+                } else {
+                    String::new()
+                },
+            ),
+            Cell::from(if sized {
+                human_bytes(run.bytes_before.saturating_sub(run.bytes_after))
+            } else {
+                String::new()
+            }),
+            findings_cell(run.findings),
+        ]);
+    }
+    table.render(0, style)
+}
+
+fn findings_cell(counts: FindingCounts) -> Cell {
+    let told: Vec<String> = [
+        (counts.critical, "critical"),
+        (counts.warning, "warning"),
+        (counts.info, "info"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, word)| format!("{count} {word}"))
+    .collect();
+    let ink = match counts {
+        FindingCounts { critical: 1.., .. } => Ink::Bad,
+        FindingCounts { warning: 1.., .. } => Ink::Warning,
+        _ => Ink::Plain,
+    };
+    Cell::new(ink, told.join(", "))
+}

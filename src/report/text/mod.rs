@@ -1,0 +1,22 @@
+//! Records as a person at a terminal reads them.
+//!
+//! Every function returns complete lines. Whatever comes from a database is
+//! escaped, so that no table name can move the cursor or fake a line.
+
+mod columns;
+mod details;
+mod history;
+mod parts;
+mod style;
+mod summary;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests;
+mod words;
+
+pub use columns::{Align, Cell, Columns, Cut};
+pub use details::run_details;
+pub use history::history_table;
+pub use style::{Ink, Style};
+pub use summary::run_summary;
+pub use words::{age, human_bytes, human_count, human_duration_ms, shown};

@@ -1,0 +1,343 @@
+//! What a summary and the details of a run have in common.
+
+use chrono::{DateTime, Utc};
+
+use super::columns::wrapped;
+use super::words::{counted, shell_word};
+use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
+use crate::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus};
+use crate::plan::{Finding, Severity};
+
+/// Text that grows by lines.
+pub(super) struct Page<'a> {
+    pub(super) text: String,
+    pub(super) style: &'a Style,
+}
+
+impl Page<'_> {
+    pub(super) fn line(&mut self, line: &str) {
+        self.text.push_str(line);
+        self.text.push('\n');
+    }
+
+    /// A named value, indented; it is escaped, and what is longer than the
+    /// terminal goes on below itself.
+    pub(super) fn field(&mut self, indent: usize, name: &str, value: &str) {
+        let value = shown(value);
+        let used = indent + FIELD_NAME + 1;
+        // On a very narrow terminal the terminal's own wrapping reads better.
+        let room = self
+            .style
+            .width
+            .map(|width| width.saturating_sub(used).max(20));
+        self.lines_of_field(indent, name, &wrapped(&value, room));
+    }
+
+    /// A statement, ready to paste: never wrapped, its own line breaks kept.
+    pub(super) fn statement(&mut self, indent: usize, name: &str, statement: &str) {
+        let lines: Vec<String> = statement
+            .lines()
+            .map(|line| shown(line).into_owned())
+            .collect();
+        self.lines_of_field(indent, name, &lines);
+    }
+
+    fn lines_of_field(&mut self, indent: usize, name: &str, lines: &[String]) {
+        let mut label =
+            self.style.paint(Ink::Faint, name) + &" ".repeat(FIELD_NAME.saturating_sub(name.len()));
+        for line in lines {
+            self.line(format!("{}{label} {line}", " ".repeat(indent)).trim_end());
+            label = " ".repeat(FIELD_NAME);
+        }
+    }
+}
+
+/// Width of the names of fields; the longest is `statement`.
+const FIELD_NAME: usize = 9;
+
+pub(super) fn run_ink(status: RunStatus) -> Ink {
+    match status {
+        RunStatus::Succeeded => Ink::Good,
+        RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted => Ink::Bad,
+        RunStatus::Incomplete | RunStatus::Cancelled | RunStatus::Skipped => Ink::Warning,
+        RunStatus::Running => Ink::Plain,
+    }
+}
+
+fn run_mark(status: RunStatus) -> &'static str {
+    match status {
+        RunStatus::Succeeded => "✓",
+        RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted => "✗",
+        RunStatus::Incomplete => "»",
+        RunStatus::Cancelled => "■",
+        RunStatus::Skipped => "–",
+        RunStatus::Running => "•",
+    }
+}
+
+pub(super) fn step_ink(status: StepStatus) -> Ink {
+    match status {
+        StepStatus::Succeeded => Ink::Good,
+        StepStatus::Failed => Ink::Bad,
+        StepStatus::Deferred | StepStatus::Cancelled => Ink::Warning,
+        StepStatus::Skipped => Ink::Faint,
+        StepStatus::Running => Ink::Plain,
+    }
+}
+
+pub(super) fn step_mark(status: StepStatus) -> &'static str {
+    match status {
+        StepStatus::Succeeded => "✓",
+        StepStatus::Failed => "✗",
+        StepStatus::Deferred => "»",
+        StepStatus::Cancelled => "■",
+        StepStatus::Skipped => "–",
+        StepStatus::Running => "•",
+    }
+}
+
+/// The two lines everything about a run begins with, and its error.
+pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
+    let took = human_duration_ms(run.duration_ms);
+    let count = |status| {
+        run.steps
+            .iter()
+            .filter(|step| step.status == status)
+            .count()
+    };
+    let verdict = match run.status {
+        RunStatus::Succeeded if run.steps.is_empty() => format!(
+            "nothing to do: no object needs it now (looked for {})",
+            human_duration_ms(run.inspect_ms)
+        ),
+        RunStatus::Succeeded => format!("succeeded in {took}"),
+        RunStatus::Incomplete => format!(
+            "incomplete after {took}, {} left for the next run",
+            counted(count(StepStatus::Deferred), "step")
+        ),
+        RunStatus::Partial => {
+            format!(
+                "partial after {took}, {} failed",
+                counted(count(StepStatus::Failed), "step")
+            )
+        }
+        RunStatus::Failed => format!("failed after {took}"),
+        RunStatus::Skipped => "skipped".to_owned(),
+        RunStatus::Cancelled => format!("cancelled after {took}"),
+        RunStatus::Interrupted => format!("interrupted, last seen at work after {took}"),
+        RunStatus::Running => "running".to_owned(),
+    };
+    let style = page.style;
+    let ink = run_ink(run.status);
+    let whose = format!("{} on {}:", shown(&run.task), shown(&run.target));
+    page.line(&format!(
+        "{} {} {}",
+        style.paint(ink, run_mark(run.status)),
+        style.paint(Ink::Strong, &whose),
+        style.paint(ink, &verdict)
+    ));
+    let trigger = match run.scheduled_for {
+        Some(due) => format!("{} for {}", run.trigger, moment(due, style)),
+        None => run.trigger.to_string(),
+    };
+    let about = format!(
+        "  {} · {trigger} · started {} · {}",
+        shown(&run.kind),
+        moment(run.started_at, style),
+        short_id(run)
+    );
+    page.line(&style.paint(Ink::Faint, &about));
+    if let Some(error) = &run.error {
+        page.line("");
+        page.field(2, "error", error);
+    }
+}
+
+/// A time to the second in the reader's zone: `2026-03-01 04:00:00 CET`.
+pub(super) fn moment(at: DateTime<Utc>, style: &Style) -> String {
+    at.with_timezone(&style.zone)
+        .format("%Y-%m-%d %H:%M:%S %Z")
+        .to_string()
+}
+
+/// Enough of the id for `maint show`: the start to the millisecond.
+pub(super) fn short_id(run: &RunRecord) -> String {
+    run.id.to_string().chars().take(13).collect()
+}
+
+pub(super) fn saved_bytes(step: &StepRecord) -> Option<i64> {
+    Some(step.bytes_before?.saturating_sub(step.bytes_after?))
+}
+
+pub(super) fn sizes(step: &StepRecord) -> String {
+    match (step.bytes_before, step.bytes_after) {
+        (Some(before), Some(after)) => format!("{} → {}", human_bytes(before), human_bytes(after)),
+        (Some(before), None) => human_bytes(before),
+        (None, Some(after)) => format!("→ {}", human_bytes(after)),
+        (None, None) => String::new(),
+    }
+}
+
+/// Who was in the way: what a person needs to find that session.
+pub(super) fn blocker(wait: &LockWait) -> String {
+    let application = match wait.blocker_application.as_str() {
+        "" => "no application name".to_owned(),
+        name => format!("application {name}"),
+    };
+    let state = if wait.blocker_state.is_empty() {
+        "state unknown"
+    } else {
+        &wait.blocker_state
+    };
+    format!(
+        "pid {}, role {}, {application}, {state}; its query began {} before, its transaction {}; waited {}",
+        wait.blocker_pid,
+        wait.blocker_user,
+        human_duration_ms(wait.blocker_query_age_ms),
+        human_duration_ms(wait.blocker_transaction_age_ms),
+        human_duration_ms(wait.waited_ms)
+    )
+}
+
+/// What to do about a step that failed, and the command to try it again on
+/// a line of its own, so that it can be copied.
+pub(super) fn next_step(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
+    let advice = match step.lock_waits.last() {
+        Some(wait) if wait.blocker_state.starts_with("idle in transaction") => format!(
+            "have pid {} commit or roll back: it keeps its lock without working",
+            wait.blocker_pid
+        ),
+        Some(wait) => format!(
+            "wait until pid {} is done, or leave it to the next run",
+            wait.blocker_pid
+        ),
+        None => "remove the cause, or leave it to the next run".to_owned(),
+    };
+    page.field(4, "next", &advice);
+    let again = format!(
+        "maint run {} --target {} --now",
+        shell_word(&run.task),
+        shell_word(&run.target)
+    );
+    page.statement(4, "then", &again);
+}
+
+/// Findings, worst first, at most so many.
+pub(super) fn findings(page: &mut Page<'_>, run: &RunRecord, most: usize) {
+    if run.findings.is_empty() {
+        return;
+    }
+    let mut sorted: Vec<&Finding> = run.findings.iter().collect();
+    sorted.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let counts: Vec<String> = [Severity::Critical, Severity::Warning, Severity::Info]
+        .into_iter()
+        .map(|severity| {
+            (
+                severity,
+                sorted
+                    .iter()
+                    .filter(|finding| finding.severity == severity)
+                    .count(),
+            )
+        })
+        .filter(|(_, count)| *count > 0)
+        .map(|(severity, count)| format!("{count} {}", severity_look(severity).0))
+        .collect();
+    let style = page.style;
+    page.line("");
+    page.line(&format!(
+        "{} {}",
+        style.paint(Ink::Strong, "Findings:"),
+        counts.join(", ")
+    ));
+    for finding in sorted.iter().take(most) {
+        let (word, ink) = severity_look(finding.severity);
+        page.line(&format!(
+            "  {} {}  {}",
+            style.paint(ink, word),
+            shown(&finding.code),
+            shown(&finding.object)
+        ));
+        let room = style.width.map(|width| width.saturating_sub(4).max(20));
+        for line in wrapped(&shown(&finding.message), room) {
+            page.line(&format!("    {line}"));
+        }
+        for line in finding
+            .suggestion
+            .iter()
+            .flat_map(|suggestion| suggestion.lines())
+        {
+            page.line(&format!("    {}", style.paint(Ink::Strong, &shown(line))));
+        }
+    }
+    if let Some(more @ 1..) = sorted.len().checked_sub(most) {
+        page.line(&format!(
+            "  … and {more} more: maint show {}",
+            short_id(run)
+        ));
+    }
+}
+
+fn severity_look(severity: Severity) -> (&'static str, Ink) {
+    match severity {
+        Severity::Critical => ("critical", Ink::Bad),
+        Severity::Warning => ("warning", Ink::Warning),
+        Severity::Info => ("info", Ink::Plain),
+    }
+}
+
+/// Steps by status, rows and bytes, on one line; nothing where nothing was done.
+pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord) {
+    let mut parts = Vec::new();
+    if !run.steps.is_empty() {
+        let by_status: Vec<String> = StepStatus::ALL
+            .iter()
+            .map(|status| {
+                (
+                    status,
+                    run.steps
+                        .iter()
+                        .filter(|step| step.status == *status)
+                        .count(),
+                )
+            })
+            .filter(|(_, count)| *count > 0)
+            .map(|(status, count)| format!("{count} {status}"))
+            .collect();
+        parts.push(format!(
+            "{} ({})",
+            counted(run.steps.len(), "step"),
+            by_status.join(", ")
+        ));
+    }
+    if run.rows != 0 {
+        parts.push(format!(
+            "{} {}",
+            human_count(run.rows),
+            if run.rows == 1 { "row" } else { "rows" }
+        ));
+    }
+    if run.bytes_before != 0 || run.bytes_after != 0 {
+        let (before, after) = (human_bytes(run.bytes_before), human_bytes(run.bytes_after));
+        parts.push(format!(
+            "{before} → {after}, {}",
+            reclaimed(run.bytes_before, run.bytes_after)
+        ));
+    }
+    if !parts.is_empty() {
+        page.line("");
+        page.line(&format!(
+            "{} {}",
+            page.style.paint(Ink::Strong, "Total:"),
+            parts.join(" · ")
+        ));
+    }
+}
+
+fn reclaimed(before: i64, after: i64) -> String {
+    match before.saturating_sub(after) {
+        0 => "nothing reclaimed".to_owned(),
+        grown if grown < 0 => format!("grew by {}", human_bytes(grown.saturating_neg())),
+        less => format!("reclaimed {}", human_bytes(less)),
+    }
+}

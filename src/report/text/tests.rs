@@ -1,0 +1,411 @@
+//! What people see, kept as snapshots.
+
+use chrono::{DateTime, TimeDelta, TimeZone, Utc};
+use insta::assert_snapshot;
+use uuid::Uuid;
+
+use super::*;
+use crate::history::{
+    FindingCounts, LockWait, RunRecord, RunStatus, RunSummary, StepRecord, StepStatus, Trigger,
+};
+use crate::plan::{Finding, Severity};
+
+const NARROW: Style = Style {
+    width: Some(100),
+    zone: chrono_tz::Europe::Berlin,
+    ..Style::PLAIN
+};
+const COLORED: Style = Style {
+    color: true,
+    ..NARROW
+};
+
+fn three_at_night() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 3, 1, 2, 0, 0).unwrap()
+}
+
+fn run(status: RunStatus, steps: Vec<StepRecord>) -> RunRecord {
+    let measured = |step: &&StepRecord| step.bytes_before.is_some() && step.bytes_after.is_some();
+    RunRecord {
+        id: Uuid::from_u128(0x019c_a72d_fa80_7000_8000_0000_0000_0001),
+        task: "reindex".into(),
+        kind: "reindex".into(),
+        target: "app".into(),
+        trigger: Trigger::Schedule,
+        status,
+        scheduled_for: Some(three_at_night()),
+        started_at: three_at_night() + TimeDelta::milliseconds(250),
+        finished_at: Some(three_at_night() + TimeDelta::milliseconds(125_250)),
+        duration_ms: 125_000,
+        inspect_ms: 812,
+        rows: steps.iter().filter_map(|step| step.rows).sum(),
+        bytes_before: steps
+            .iter()
+            .filter(measured)
+            .filter_map(|step| step.bytes_before)
+            .sum(),
+        bytes_after: steps
+            .iter()
+            .filter(measured)
+            .filter_map(|step| step.bytes_after)
+            .sum(),
+        error: None,
+        host: "db-tools-1".into(),
+        pid: 4242,
+        steps,
+        findings: Vec::new(),
+    }
+}
+
+fn step(seq: u32, object: &str, status: StepStatus) -> StepRecord {
+    StepRecord {
+        seq,
+        object: object.into(),
+        action: "reindex".into(),
+        status,
+        reason: "58% bloat: 512 MB where 210 MB are expected".into(),
+        statement: format!("REINDEX INDEX CONCURRENTLY {object}"),
+        rows: None,
+        bytes_before: Some(512 << 20),
+        bytes_after: Some(210 << 20),
+        started_at: Some(three_at_night() + TimeDelta::seconds(2)),
+        duration_ms: 3_456,
+        attempts: 1,
+        error: None,
+        lock_waits: Vec::new(),
+    }
+}
+
+fn unstarted(seq: u32, object: &str, status: StepStatus, why: &str) -> StepRecord {
+    StepRecord {
+        bytes_after: None,
+        started_at: None,
+        duration_ms: 0,
+        attempts: 0,
+        error: Some(why.into()),
+        ..step(seq, object, status)
+    }
+}
+
+fn blocked(seq: u32, object: &str) -> StepRecord {
+    let wait = |attempt| LockWait {
+        attempt,
+        blocker_pid: 4711,
+        blocker_user: "shop".into(),
+        blocker_application: "orders-api".into(),
+        blocker_state: "idle in transaction".into(),
+        blocker_query_age_ms: 722_000,
+        blocker_transaction_age_ms: 4_000_000,
+        waited_ms: 3_000,
+    };
+    StepRecord {
+        bytes_after: None,
+        attempts: 3,
+        duration_ms: 39_000,
+        error: Some("canceling statement due to lock timeout\nCONTEXT: while waiting".into()),
+        lock_waits: vec![wait(1), wait(3)],
+        ..step(seq, object, StepStatus::Failed)
+    }
+}
+
+fn finding(severity: Severity, code: &str, object: &str, suggestion: Option<&str>) -> Finding {
+    Finding {
+        code: code.into(),
+        severity,
+        object: object.into(),
+        message: "It is marked invalid, so no query uses it, yet every write to its table keeps it up to date.".into(),
+        suggestion: suggestion.map(str::to_owned),
+    }
+}
+
+fn partial() -> RunRecord {
+    let mut run = run(
+        RunStatus::Partial,
+        vec![
+            step(1, "public.users_email_idx", StepStatus::Succeeded),
+            blocked(
+                2,
+                "public.orders_created_at_customer_id_status_warehouse_id_idx",
+            ),
+            unstarted(
+                3,
+                "public.gone_idx",
+                StepStatus::Skipped,
+                "it no longer exists",
+            ),
+            StepRecord {
+                bytes_after: Some(520 << 20),
+                attempts: 2,
+                ..step(4, "public.tags_gin", StepStatus::Succeeded)
+            },
+        ],
+    );
+    run.findings = vec![
+        finding(Severity::Info, "index.unused", "public.old_idx", None),
+        finding(
+            Severity::Critical,
+            "index.invalid",
+            "public.broken_idx",
+            Some("DROP INDEX CONCURRENTLY public.broken_idx;"),
+        ),
+    ];
+    run
+}
+
+fn odd_names() -> RunRecord {
+    let mut run = run(
+        RunStatus::Failed,
+        vec![
+            step(
+                1,
+                "public.\"weird \"\"name; DROP TABLE x\"",
+                StepStatus::Succeeded,
+            ),
+            step(
+                2,
+                &format!("public.{}", "a23456789_".repeat(7).split_at(63).0),
+                StepStatus::Succeeded,
+            ),
+            step(
+                3,
+                "public.\"学習セッションの行動指標と適応的変更の索引\"",
+                StepStatus::Succeeded,
+            ),
+            StepRecord {
+                error: Some("\u{1b}]0;owned\u{7}\u{1b}[2J\nERROR: \u{202e}desrever".into()),
+                statement: "SELECT 1;\nSELECT '\u{1b}[31m'".into(),
+                ..step(4, "public.\"\u{1b}[31mred\nline\"", StepStatus::Failed)
+            },
+        ],
+    );
+    run.task = "it's; rm -rf".into();
+    run
+}
+
+#[test]
+fn a_good_night() {
+    let mut good = run(
+        RunStatus::Succeeded,
+        vec![step(1, "public.users_email_idx", StepStatus::Succeeded)],
+    );
+    good.steps.push(StepRecord {
+        rows: Some(1_234_567),
+        action: "cleanup".into(),
+        ..step(2, "public.sessions", StepStatus::Succeeded)
+    });
+    good.rows = 1_234_567;
+    assert_snapshot!(run_summary(&good, &NARROW));
+}
+
+#[test]
+fn a_night_with_a_blocker() {
+    assert_snapshot!("partial_summary", run_summary(&partial(), &NARROW));
+    assert_snapshot!("partial_details", run_details(&partial(), &NARROW));
+}
+
+#[test]
+fn nothing_to_do() {
+    assert_snapshot!(run_summary(&run(RunStatus::Succeeded, vec![]), &NARROW));
+}
+
+#[test]
+fn a_night_that_ended_early() {
+    let mut dead = run(
+        RunStatus::Interrupted,
+        vec![StepRecord {
+            bytes_after: None,
+            error: Some("the process died".into()),
+            ..step(1, "public.users_email_idx", StepStatus::Cancelled)
+        }],
+    );
+    dead.error = Some("the process died".into());
+    let mut stopped = dead.clone();
+    stopped.status = RunStatus::Cancelled;
+    stopped.error = Some("SIGTERM".into());
+    let left = run(
+        RunStatus::Incomplete,
+        vec![
+            step(1, "public.users_email_idx", StepStatus::Succeeded),
+            unstarted(
+                2,
+                "public.big_idx",
+                StepStatus::Deferred,
+                "needs 40 min, 12 min of the window were left",
+            ),
+        ],
+    );
+    let mut unreachable = run(RunStatus::Failed, vec![]);
+    unreachable.error = Some("cannot connect to app: connection refused".into());
+    let all = [dead, stopped, left, unreachable].map(|run| run_summary(&run, &NARROW));
+    assert_snapshot!(all.join("\n"));
+}
+
+#[test]
+fn odd_names_stay_data() {
+    let (summary, details) = (
+        run_summary(&odd_names(), &NARROW),
+        run_details(&odd_names(), &NARROW),
+    );
+    for text in [&summary, &details] {
+        assert!(
+            text.chars().all(|c| c == '\n' || !c.is_control()),
+            "{text:?}"
+        );
+    }
+    assert_snapshot!("odd_names_summary", summary);
+    assert_snapshot!("odd_names_details", details);
+    let wide = run_summary(
+        &odd_names(),
+        &Style {
+            width: None,
+            ..NARROW
+        },
+    );
+    assert!(
+        wide.contains(&odd_names().steps[1].object),
+        "a pipe gets the whole name"
+    );
+}
+
+#[test]
+fn colors_only_where_asked_for() {
+    let escape = |text: String| text.replace('\u{1b}', "ESC");
+    let colored = run_summary(&partial(), &COLORED);
+    assert_snapshot!(escape(colored));
+    assert!(!run_summary(&partial(), &NARROW).contains('\u{1b}'));
+}
+
+#[test]
+fn tables_fit_the_terminal() {
+    use unicode_width::UnicodeWidthStr;
+    for width in [90, 100, 140] {
+        let style = Style {
+            width: Some(width),
+            ..NARROW
+        };
+        let table = run_summary(&odd_names(), &style);
+        for line in table.lines().filter(|line| line.contains(" → ")) {
+            assert!(line.width() <= width, "{width}: {line}");
+        }
+    }
+    run_summary(
+        &odd_names(),
+        &Style {
+            width: Some(0),
+            ..NARROW
+        },
+    );
+    run_details(
+        &odd_names(),
+        &Style {
+            width: Some(1),
+            ..NARROW
+        },
+    );
+}
+
+#[test]
+fn a_list_of_runs() {
+    let now = three_at_night() + TimeDelta::hours(30);
+    let line = |minutes: i64, task: &str, status, steps: u32, failed: u32| RunSummary {
+        id: Uuid::nil(),
+        short_id: "019ca72d-fa80".into(),
+        task: task.into(),
+        kind: "reindex".into(),
+        target: "app".into(),
+        trigger: Trigger::Schedule,
+        status,
+        scheduled_for: None,
+        started_at: three_at_night() + TimeDelta::minutes(minutes),
+        finished_at: None,
+        duration_ms: 125_000,
+        rows: 0,
+        bytes_before: i64::from(steps) << 30,
+        bytes_after: i64::from(failed) << 29,
+        error: None,
+        steps,
+        succeeded: steps - failed,
+        failed,
+        findings: FindingCounts {
+            info: steps,
+            warning: 0,
+            critical: failed,
+        },
+    };
+    let runs = [
+        line(1795, "reindex", RunStatus::Running, 3, 0),
+        line(60, "cleanup\u{1b}", RunStatus::Partial, 12, 2),
+        line(
+            0,
+            "a-task-with-a-very-long-name-for-the-learning-platform",
+            RunStatus::Succeeded,
+            0,
+            0,
+        ),
+    ];
+    assert_snapshot!(
+        "history",
+        history_table(
+            &runs,
+            now,
+            &Style {
+                width: Some(120),
+                ..NARROW
+            }
+        )
+    );
+    assert_snapshot!(history_table(&[], now, &NARROW), @"No runs.");
+}
+
+#[test]
+fn numbers_read_well() {
+    for (bytes, text) in [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (90, "90 bytes"),
+        (1023, "1023 bytes"),
+        (1024, "1.0 kB"),
+        (10_188, "9.9 kB"),
+        (10_200, "10 kB"),
+        (512 << 10, "512 kB"),
+        ((1 << 20) - 1, "1.0 MB"),
+        (1_503_238_553, "1.4 GB"),
+        (-(302 << 20), "-302 MB"),
+        (i64::MAX, "8.0 EB"),
+        (i64::MIN, "-8.0 EB"),
+    ] {
+        assert_eq!(human_bytes(bytes), text, "{bytes}");
+    }
+    for (ms, text) in [
+        (-5, "0 ms"),
+        (812, "812 ms"),
+        (999, "999 ms"),
+        (3_499, "3.4 s"),
+        (59_999, "59.9 s"),
+        (125_000, "2 min 05 s"),
+        (3_600_000, "1 h 00 min"),
+        (3_720_000, "1 h 02 min"),
+        (86_400_000 * 3 + 3_600_000 * 4, "3 d 04 h"),
+    ] {
+        assert_eq!(human_duration_ms(ms), text, "{ms}");
+    }
+    for (count, text) in [
+        (0, "0"),
+        (999, "999"),
+        (1_000, "1 000"),
+        (-1_234_567, "-1 234 567"),
+    ] {
+        assert_eq!(human_count(count), text);
+    }
+    let now = three_at_night();
+    for (minutes, text) in [
+        (0, "just now"),
+        (5, "5 min ago"),
+        (119, "1 h ago"),
+        (47 * 60, "47 h ago"),
+        (48 * 60, "2 d ago"),
+        (-5, "in 5 min"),
+    ] {
+        assert_eq!(age(now - TimeDelta::minutes(minutes), now), text);
+    }
+}

@@ -1,0 +1,555 @@
+//! What every history promises. A new implementation is one more caller of
+//! [`conforms`].
+
+use std::sync::Arc;
+
+use maint::history::{
+    Baseline, HistoryError, RunFilter, RunRecord, RunStatus, StepRecord, StepStatus, Store, open,
+};
+use maint::plan::Severity;
+
+use super::{at, finding, id, run, step};
+
+#[tokio::test]
+async fn memory_conforms() {
+    for check in CHECKS {
+        check.call(open("sqlite::memory:").await.unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_file_conforms() {
+    let folder = tempfile::tempdir().unwrap();
+    for (n, check) in CHECKS.iter().enumerate() {
+        let path = folder.path().join(format!("{n}.db"));
+        check
+            .call(open(&format!("sqlite:{}", path.display())).await.unwrap())
+            .await;
+    }
+}
+
+enum Check {
+    Round,
+    Steps,
+    Repeats,
+    Unopened,
+    InterruptTask,
+    InterruptHost,
+    Lookup,
+    List,
+    Occurrences,
+    Last,
+    Baselines,
+}
+
+const CHECKS: &[Check] = &[
+    Check::Round,
+    Check::Steps,
+    Check::Repeats,
+    Check::Unopened,
+    Check::InterruptTask,
+    Check::InterruptHost,
+    Check::Lookup,
+    Check::List,
+    Check::Occurrences,
+    Check::Last,
+    Check::Baselines,
+];
+
+impl Check {
+    /// Each check is given an empty history of its own.
+    async fn call(&self, store: Arc<dyn Store>) {
+        let store = &*store;
+        match self {
+            Check::Round => a_run_comes_back_as_it_went(store).await,
+            Check::Steps => steps_open_and_close(store).await,
+            Check::Repeats => every_write_may_be_repeated(store).await,
+            Check::Unopened => parts_of_an_unknown_run_are_refused(store).await,
+            Check::InterruptTask => runs_of_a_dead_holder_are_interrupted(store).await,
+            Check::InterruptHost => runs_of_dead_processes_are_interrupted(store).await,
+            Check::Lookup => a_run_is_found_by_the_beginning_of_its_id(store).await,
+            Check::List => runs_are_listed_newest_first(store).await,
+            Check::Occurrences => an_occurrence_ran_only_if_it_got_to_work(store).await,
+            Check::Last => the_last_run_is_no_skipped_one(store).await,
+            Check::Baselines => baselines_only_improve(store).await,
+        }
+        store.close().await;
+    }
+}
+
+fn finished(mut run: RunRecord, status: RunStatus) -> RunRecord {
+    run.status = status;
+    run.finished_at = Some(run.started_at + chrono::TimeDelta::milliseconds(2_500));
+    run.duration_ms = 2_500;
+    run
+}
+
+async fn put(store: &dyn Store, run: RunRecord) -> RunRecord {
+    store.close_run(&run).await.unwrap();
+    run
+}
+
+async fn a_run_comes_back_as_it_went(store: &dyn Store) {
+    let mut run = run("reindex", 0);
+    store.open_run(&run).await.unwrap();
+    assert_eq!(store.run("last").await.unwrap(), run);
+
+    run = finished(run, RunStatus::Partial);
+    run.rows = i64::MAX;
+    run.bytes_before = 3000;
+    run.bytes_after = -1;
+    run.error = Some("línea 1\n\u{1b}[31m行".into());
+    run.steps = vec![step(1, StepStatus::Succeeded), step(2, StepStatus::Failed)];
+    run.steps[1].error = Some("lock timeout".into());
+    run.steps[1].rows = None;
+    run.steps[1].started_at = None;
+    run.findings = vec![
+        finding(Severity::Critical, "a"),
+        finding(Severity::Info, "b"),
+    ];
+    store.close_run(&run).await.unwrap();
+    assert_eq!(store.run("last").await.unwrap(), run);
+}
+
+async fn steps_open_and_close(store: &dyn Store) {
+    let run = run("reindex", 0);
+    store.open_run(&run).await.unwrap();
+    let opened = StepRecord {
+        bytes_after: None,
+        ..step(1, StepStatus::Running)
+    };
+    store.open_step(run.id, &opened).await.unwrap();
+    assert_eq!(store.run("last").await.unwrap().steps, [opened]);
+    let closed = step(1, StepStatus::Succeeded);
+    store.close_step(run.id, &closed).await.unwrap();
+    let never_opened = step(2, StepStatus::Deferred);
+    store.close_step(run.id, &never_opened).await.unwrap();
+    assert_eq!(
+        store.run("last").await.unwrap().steps,
+        [closed, never_opened]
+    );
+}
+
+async fn every_write_may_be_repeated(store: &dyn Store) {
+    let opened = run("reindex", 0);
+    let mut closed = finished(opened.clone(), RunStatus::Succeeded);
+    closed.steps = vec![step(1, StepStatus::Succeeded)];
+    closed.findings = vec![finding(Severity::Info, "a"), finding(Severity::Info, "b")];
+    for _ in 0..2 {
+        store.open_run(&opened).await.unwrap();
+        store
+            .open_step(opened.id, &step(1, StepStatus::Running))
+            .await
+            .unwrap();
+        store
+            .close_step(opened.id, &step(1, StepStatus::Succeeded))
+            .await
+            .unwrap();
+        store
+            .add_findings(opened.id, &closed.findings)
+            .await
+            .unwrap();
+        store.close_run(&closed).await.unwrap();
+        assert_eq!(store.run("last").await.unwrap(), closed);
+    }
+}
+
+async fn parts_of_an_unknown_run_are_refused(store: &dyn Store) {
+    let unknown = id(0, 9);
+    let step = step(1, StepStatus::Running);
+    for refused in [
+        store.open_step(unknown, &step).await,
+        store.close_step(unknown, &step).await,
+        store
+            .add_findings(unknown, &[finding(Severity::Info, "a")])
+            .await,
+        store.add_findings(unknown, &[]).await,
+    ] {
+        assert!(
+            matches!(refused, Err(HistoryError::NotOpened { run }) if run == unknown),
+            "{refused:?}"
+        );
+    }
+}
+
+async fn runs_of_a_dead_holder_are_interrupted(store: &dyn Store) {
+    let dead = run("reindex", 0);
+    store.open_run(&dead).await.unwrap();
+    store
+        .close_step(dead.id, &step(1, StepStatus::Succeeded))
+        .await
+        .unwrap();
+    let unmeasured = StepRecord {
+        bytes_after: None,
+        rows: None,
+        ..step(2, StepStatus::Running)
+    };
+    store.open_step(dead.id, &unmeasured).await.unwrap();
+    let other_task = run("vacuum", 1);
+    store.open_run(&other_task).await.unwrap();
+    let other_target = RunRecord {
+        target: "other".into(),
+        ..run("reindex", 2)
+    };
+    store.open_run(&other_target).await.unwrap();
+    let over = put(store, finished(run("reindex", 3), RunStatus::Succeeded)).await;
+
+    let closed = store
+        .interrupt_running("reindex", "app", at(90_000_000))
+        .await
+        .unwrap();
+    assert_eq!(closed.len(), 1);
+    let closed = &closed[0];
+    assert_eq!(
+        (closed.id, closed.status),
+        (dead.id, RunStatus::Interrupted)
+    );
+    assert_eq!(closed.finished_at, Some(at(90_000_000)));
+    assert_eq!(
+        closed.duration_ms, 2_500,
+        "the last sign of life is the second step"
+    );
+    assert_eq!(
+        (closed.rows, closed.bytes_before, closed.bytes_after),
+        (1, 1000, 400)
+    );
+    assert_eq!(closed.error.as_deref(), Some("the process died"));
+    assert_eq!(closed.steps[0], step(1, StepStatus::Succeeded));
+    assert_eq!(closed.steps[1].status, StepStatus::Cancelled);
+    assert_eq!(closed.steps[1].error.as_deref(), Some("the process died"));
+    assert_eq!(&store.run(&dead.id.to_string()).await.unwrap(), closed);
+
+    for untouched in [other_task, other_target, over] {
+        assert_eq!(
+            store.run(&untouched.id.to_string()).await.unwrap(),
+            untouched
+        );
+    }
+    assert_eq!(
+        store
+            .interrupt_running("reindex", "app", at(0))
+            .await
+            .unwrap(),
+        []
+    );
+}
+
+async fn runs_of_dead_processes_are_interrupted(store: &dyn Store) {
+    let ours = RunRecord {
+        pid: 1,
+        ..run("reindex", 0)
+    };
+    let dead = RunRecord {
+        pid: 2,
+        ..run("vacuum", 1)
+    };
+    let elsewhere = RunRecord {
+        pid: 2,
+        host: "other".into(),
+        ..run("vacuum", 2)
+    };
+    for run in [&ours, &dead, &elsewhere] {
+        store.open_run(run).await.unwrap();
+    }
+    let closed = store
+        .interrupt_dead("db-tools", &|pid| pid == 1, at(5_000))
+        .await
+        .unwrap();
+    assert_eq!(
+        closed.iter().map(|run| run.id).collect::<Vec<_>>(),
+        [dead.id]
+    );
+    assert_eq!(
+        closed[0].duration_ms, 12,
+        "only the inspection is known to have run"
+    );
+    for untouched in [ours, elsewhere] {
+        assert_eq!(
+            store.run(&untouched.id.to_string()).await.unwrap(),
+            untouched
+        );
+    }
+}
+
+async fn a_run_is_found_by_the_beginning_of_its_id(store: &dyn Store) {
+    assert!(matches!(store.run("last").await, Err(HistoryError::NoRuns)));
+    let unknown = store.run("0123").await.unwrap_err();
+    assert_eq!(
+        unknown.to_string(),
+        "no run has an id beginning with `0123`"
+    );
+
+    let first = put(store, finished(run("reindex", 0), RunStatus::Succeeded)).await;
+    let twin = RunRecord {
+        id: id(0, 2),
+        ..finished(run("vacuum", 0), RunStatus::Failed)
+    };
+    let twin = put(store, twin).await;
+    let later = put(
+        store,
+        finished(run("analyze", 70_000), RunStatus::Succeeded),
+    )
+    .await;
+
+    assert_eq!(store.run("last").await.unwrap(), later);
+    for spelled in [
+        first.id.to_string(),
+        first.id.simple().to_string(),
+        first.id.to_string().to_uppercase(),
+    ] {
+        assert_eq!(store.run(&spelled).await.unwrap(), first, "{spelled}");
+    }
+    assert_eq!(store.run(&later.id.to_string()[..13]).await.unwrap(), later);
+
+    let ambiguous = store
+        .run(&first.id.simple().to_string()[..12])
+        .await
+        .unwrap_err();
+    let HistoryError::AmbiguousRun { candidates, .. } = &ambiguous else {
+        panic!("{ambiguous:?}")
+    };
+    assert_eq!(
+        candidates.iter().map(|one| one.id).collect::<Vec<_>>(),
+        [twin.id, first.id]
+    );
+    let listed = format!(
+        "  {}  2026-03-01 03:00:00 UTC  vacuum on app  failed",
+        twin.id
+    );
+    assert_eq!(ambiguous.to_string().lines().nth(1), Some(listed.as_str()));
+    for nonsense in ["ffff", "", "lust", "%", "'; DROP TABLE runs"] {
+        let error = store.run(nonsense).await.unwrap_err();
+        let HistoryError::UnknownRun { latest, .. } = &error else {
+            panic!("{error:?}")
+        };
+        assert_eq!(latest[0].id, later.id);
+    }
+    let listed = store.runs(&RunFilter::default()).await.unwrap();
+    for summary in listed {
+        assert_eq!(
+            store.run(&summary.short_id).await.unwrap().id,
+            summary.id,
+            "{}",
+            summary.short_id
+        );
+        assert!(summary.short_id.len() >= 13);
+    }
+}
+
+async fn runs_are_listed_newest_first(store: &dyn Store) {
+    let first = put(store, finished(run("reindex", 0), RunStatus::Succeeded)).await;
+    let mut second = finished(run("vacuum", 1_000), RunStatus::Partial);
+    second.steps = vec![
+        step(1, StepStatus::Succeeded),
+        step(2, StepStatus::Failed),
+        step(3, StepStatus::Failed),
+        step(4, StepStatus::Deferred),
+    ];
+    second.findings = vec![
+        finding(Severity::Critical, "a"),
+        finding(Severity::Info, "b"),
+        finding(Severity::Info, "c"),
+    ];
+    let second = put(store, second).await;
+    let third = put(
+        store,
+        RunRecord {
+            target: "other".into(),
+            ..finished(run("reindex", 2_000), RunStatus::Failed)
+        },
+    )
+    .await;
+
+    let all = store.runs(&RunFilter::default()).await.unwrap();
+    assert_eq!(
+        all.iter().map(|run| run.id).collect::<Vec<_>>(),
+        [third.id, second.id, first.id]
+    );
+    let summary = &all[1];
+    assert_eq!(
+        (summary.steps, summary.succeeded, summary.failed),
+        (4, 1, 2)
+    );
+    assert_eq!(
+        (
+            summary.findings.critical,
+            summary.findings.warning,
+            summary.findings.info
+        ),
+        (1, 0, 2)
+    );
+    assert_eq!(
+        (summary.task.as_str(), summary.duration_ms, summary.status),
+        ("vacuum", 2_500, RunStatus::Partial)
+    );
+
+    let task = |task: &str| RunFilter {
+        task: Some(task.into()),
+        ..RunFilter::default()
+    };
+    for (filter, expected) in [
+        (task("reindex"), vec![third.id, first.id]),
+        (task("nope"), vec![]),
+        (
+            RunFilter {
+                target: Some("app".into()),
+                ..task("reindex")
+            },
+            vec![first.id],
+        ),
+        (
+            RunFilter {
+                target: Some("other".into()),
+                ..RunFilter::default()
+            },
+            vec![third.id],
+        ),
+        (
+            RunFilter {
+                statuses: vec![RunStatus::Failed, RunStatus::Partial],
+                ..RunFilter::default()
+            },
+            vec![third.id, second.id],
+        ),
+        (
+            RunFilter {
+                since: Some(at(1_000)),
+                until: Some(at(2_000)),
+                ..RunFilter::default()
+            },
+            vec![second.id],
+        ),
+        (
+            RunFilter {
+                limit: Some(2),
+                ..RunFilter::default()
+            },
+            vec![third.id, second.id],
+        ),
+        (
+            RunFilter {
+                limit: Some(0),
+                ..RunFilter::default()
+            },
+            vec![],
+        ),
+    ] {
+        let found = store.runs(&filter).await.unwrap();
+        assert_eq!(
+            found.iter().map(|run| run.id).collect::<Vec<_>>(),
+            expected,
+            "{filter:?}"
+        );
+    }
+}
+
+async fn an_occurrence_ran_only_if_it_got_to_work(store: &dyn Store) {
+    let ask = async || {
+        store
+            .occurrence("reindex", "app", at(0))
+            .await
+            .unwrap()
+            .map(|run| run.id)
+    };
+    assert_eq!(ask().await, None);
+    put(store, finished(run("reindex", 1), RunStatus::Skipped)).await;
+    put(store, finished(run("reindex", 2), RunStatus::Failed)).await;
+    put(
+        store,
+        RunRecord {
+            scheduled_for: None,
+            ..finished(run("reindex", 3), RunStatus::Succeeded)
+        },
+    )
+    .await;
+    put(
+        store,
+        RunRecord {
+            scheduled_for: Some(at(1)),
+            ..finished(run("reindex", 4), RunStatus::Succeeded)
+        },
+    )
+    .await;
+    put(store, finished(run("vacuum", 5), RunStatus::Succeeded)).await;
+    assert_eq!(ask().await, None);
+
+    let tried = RunRecord {
+        steps: vec![step(1, StepStatus::Failed)],
+        ..finished(run("reindex", 6), RunStatus::Failed)
+    };
+    put(store, tried.clone()).await;
+    assert_eq!(ask().await, Some(tried.id));
+    for (ms, status) in [
+        (7, RunStatus::Interrupted),
+        (8, RunStatus::Succeeded),
+        (9, RunStatus::Running),
+    ] {
+        let newer = put(
+            store,
+            RunRecord {
+                status,
+                ..run("reindex", ms)
+            },
+        )
+        .await;
+        assert_eq!(ask().await, Some(newer.id));
+    }
+}
+
+async fn the_last_run_is_no_skipped_one(store: &dyn Store) {
+    assert_eq!(store.last_run("reindex", "app").await.unwrap(), None);
+    let mut expected = finished(run("reindex", 0), RunStatus::Incomplete);
+    expected.steps = vec![step(1, StepStatus::Deferred)];
+    put(store, expected.clone()).await;
+    put(store, finished(run("reindex", 1), RunStatus::Skipped)).await;
+    put(store, finished(run("vacuum", 2), RunStatus::Succeeded)).await;
+    assert_eq!(
+        store.last_run("reindex", "app").await.unwrap(),
+        Some(expected)
+    );
+}
+
+async fn baselines_only_improve(store: &dyn Store) {
+    let seen = |bytes, tuples, rebuilt| Baseline {
+        object: "public.i".into(),
+        bytes,
+        tuples,
+        learned_at: at(bytes),
+        rebuilt,
+    };
+    let known = async || store.baselines("app").await.unwrap().remove("public.i");
+    assert_eq!(known().await, None);
+    let steps = [
+        (
+            seen(8192, 0.0, false),
+            true,
+            "the first is better than none",
+        ),
+        (seen(2000, 100.0, false), true, "an empty one gives way"),
+        (seen(2100, 100.0, false), false, "observed and worse"),
+        (seen(2000, 100.0, false), false, "observed and equal"),
+        (
+            seen(3000, 200.0, false),
+            true,
+            "observed and better, though larger",
+        ),
+        (seen(9000, 100.0, true), true, "rebuilt, though worse"),
+        (
+            seen(8000, 100.0, false),
+            true,
+            "observed and better than rebuilt",
+        ),
+        (seen(1, f64::NAN, true), false, "no count"),
+        (seen(1, -1.0, true), false, "unknown to the server"),
+    ];
+    let mut expected = None;
+    for (offered, taken, why) in steps {
+        store.learn("app", &offered).await.unwrap();
+        if taken {
+            expected = Some(offered);
+        }
+        assert_eq!(known().await, expected, "{why}");
+    }
+    store.learn("other", &seen(5, 5.0, true)).await.unwrap();
+    assert_eq!(known().await, expected, "targets do not mix");
+}

@@ -1,0 +1,82 @@
+//! The history: what every implementation promises, and what a file adds.
+
+mod conformance;
+mod sqlite_file;
+
+use chrono::{DateTime, TimeZone, Utc};
+use maint::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
+use maint::plan::{Finding, Severity};
+use uuid::Uuid;
+
+/// Three in the morning, plus so many milliseconds.
+fn at(ms: i64) -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 3, 1, 3, 0, 0).unwrap() + chrono::TimeDelta::milliseconds(ms)
+}
+
+/// An id whose order is the order of `ms`, and whose tail is `tail`.
+fn id(ms: i64, tail: u64) -> Uuid {
+    let head = u128::from(at(ms).timestamp_millis() as u64) << 80;
+    Uuid::from_u128(head | 0x7000_8000_0000_0000_0000 | u128::from(tail))
+}
+
+fn run(task: &str, ms: i64) -> RunRecord {
+    RunRecord {
+        id: id(ms, 1),
+        task: task.into(),
+        kind: "reindex".into(),
+        target: "app".into(),
+        trigger: Trigger::Schedule,
+        status: RunStatus::Running,
+        scheduled_for: Some(at(0)),
+        started_at: at(ms),
+        finished_at: None,
+        duration_ms: 0,
+        inspect_ms: 12,
+        rows: 0,
+        bytes_before: 0,
+        bytes_after: 0,
+        error: None,
+        host: "db-tools".into(),
+        pid: 4711,
+        steps: Vec::new(),
+        findings: Vec::new(),
+    }
+}
+
+fn step(seq: u32, status: StepStatus) -> StepRecord {
+    StepRecord {
+        seq,
+        object: format!("public.\"odd \"\"name\u{1b}; {seq}\""),
+        action: "reindex".into(),
+        status,
+        reason: "bloat 43%".into(),
+        statement: "REINDEX INDEX CONCURRENTLY …; ANALYZE …".into(),
+        rows: Some(i64::from(seq)),
+        bytes_before: Some(1000),
+        bytes_after: Some(400),
+        started_at: Some(at(1_000 * i64::from(seq))),
+        duration_ms: 500,
+        attempts: 2,
+        error: None,
+        lock_waits: vec![LockWait {
+            attempt: 1,
+            blocker_pid: 99,
+            blocker_user: "app".into(),
+            blocker_application: String::new(),
+            blocker_state: "idle in transaction".into(),
+            blocker_query_age_ms: 720_000,
+            blocker_transaction_age_ms: 760_000,
+            waited_ms: 3_000,
+        }],
+    }
+}
+
+fn finding(severity: Severity, object: &str) -> Finding {
+    Finding {
+        code: "index.invalid".into(),
+        severity,
+        object: object.into(),
+        message: "The index is not used.".into(),
+        suggestion: Some(format!("DROP INDEX CONCURRENTLY {object}")),
+    }
+}

@@ -1,0 +1,280 @@
+//! What only a file can meet: other processes, other versions, damage.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use maint::history::{HistoryError, RunFilter, RunStatus, StepStatus, Store, open, open_existing};
+use maint::plan::Severity;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
+use super::{at, finding, id, run, step};
+
+fn location(path: &Path) -> String {
+    format!("sqlite:{}", path.display())
+}
+
+/// `unwrap_err` wants `Debug`, which a `dyn Store` has not.
+fn refused(opened: Result<Arc<dyn Store>, HistoryError>) -> HistoryError {
+    match opened {
+        Ok(_) => panic!("opened"),
+        Err(error) => {
+            assert!(error.hint().is_some(), "{error:?} has no hint");
+            error
+        }
+    }
+}
+
+async fn raw(path: &Path, sql: &'static str) {
+    let mut connection = SqliteConnectOptions::new()
+        .filename(path)
+        .connect()
+        .await
+        .unwrap();
+    sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_new_file_is_private_complete_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("maint.db");
+    let store = open(&location(&path)).await.unwrap();
+    store.open_run(&run("reindex", 0)).await.unwrap();
+    for entry in std::fs::read_dir(folder.path()).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{entry:?}");
+    }
+    store.close().await;
+    assert_eq!(
+        std::fs::read_dir(folder.path()).unwrap().count(),
+        1,
+        "nothing is left beside it"
+    );
+    let again = open_existing(&location(&path)).await.unwrap();
+    assert_eq!(again.run("last").await.unwrap(), run("reindex", 0));
+}
+
+/// Each writer opens the same new file for itself, as a process would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn eight_writers_share_one_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let location = location(&folder.path().join("maint.db"));
+    let writers = (0..8u64).map(|writer| {
+        let location = location.clone();
+        tokio::spawn(async move {
+            let store = open(&location).await.unwrap();
+            for n in 0..5i64 {
+                let mut run = run(&format!("task-{writer}"), n);
+                run.id = id(n, writer);
+                store.open_run(&run).await.unwrap();
+                for seq in 1..=3 {
+                    store
+                        .open_step(run.id, &step(seq, StepStatus::Running))
+                        .await
+                        .unwrap();
+                    store
+                        .close_step(run.id, &step(seq, StepStatus::Succeeded))
+                        .await
+                        .unwrap();
+                }
+                store
+                    .add_findings(run.id, &[finding(Severity::Info, "a")])
+                    .await
+                    .unwrap();
+                assert_eq!(
+                    store
+                        .interrupt_running("nobody", "app", at(0))
+                        .await
+                        .unwrap(),
+                    []
+                );
+                run.status = RunStatus::Succeeded;
+                store.close_run(&run).await.unwrap();
+            }
+        })
+    });
+    for writer in writers.collect::<Vec<_>>() {
+        writer.await.unwrap();
+    }
+    let store = open_existing(&location).await.unwrap();
+    let runs = store.runs(&RunFilter::default()).await.unwrap();
+    assert_eq!(runs.len(), 40);
+    assert!(runs.iter().all(|run| run.succeeded == 3
+        && run.findings.info == 1
+        && run.status == RunStatus::Succeeded));
+}
+
+#[tokio::test]
+async fn a_missing_file_is_not_made_by_looking() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("maint.db");
+    let error = refused(open_existing(&location(&path)).await);
+    assert!(matches!(error, HistoryError::Missing { .. }), "{error:?}");
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_missing_folder_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = refused(open(&location(&folder.path().join("no/maint.db"))).await);
+    assert!(matches!(error, HistoryError::NoFolder { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("maint.db");
+    open(&location(&path)).await.unwrap().close().await;
+    raw(
+        &path,
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (99, 'from the future', TRUE, x'00', 0)",
+    )
+    .await;
+    for opened in [
+        open(&location(&path)).await,
+        open_existing(&location(&path)).await,
+    ] {
+        let error = refused(opened);
+        assert!(
+            matches!(error, HistoryError::NewerSchema { found: 99, .. }),
+            "{error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_database_of_somebody_else_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("app.db");
+    std::fs::write(&path, "").unwrap();
+    raw(&path, "CREATE TABLE users (id INTEGER)").await;
+    let before = std::fs::read(&path).unwrap();
+    let error = refused(open(&location(&path)).await);
+    assert!(
+        matches!(error, HistoryError::NotAHistory { .. }),
+        "{error:?}"
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn damage_is_named_with_its_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.db");
+    std::fs::write(
+        &text,
+        "this was never a database, whatever its name says\n".repeat(100),
+    )
+    .unwrap();
+    let error = refused(open(&location(&text)).await);
+    assert!(matches!(error, HistoryError::Damaged { .. }), "{error:?}");
+    assert!(error.to_string().contains("text.db"), "{error}");
+
+    let torn = folder.path().join("torn.db");
+    let store = open(&location(&torn)).await.unwrap();
+    store.close_run(&run("reindex", 0)).await.unwrap();
+    store.close().await;
+    let mut bytes = std::fs::read(&torn).unwrap();
+    let header = 4096;
+    bytes[header..].fill(0xa5);
+    std::fs::write(&torn, bytes).unwrap();
+    let met = async { open(&location(&torn)).await?.run("last").await };
+    let error = met.await.unwrap_err();
+    assert!(matches!(error, HistoryError::Damaged { .. }), "{error:?}");
+}
+
+/// Permissions mean nothing to root, so root asks where even it may not write.
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let closed = if nix::unistd::Uid::effective().is_root() {
+        Path::new("/sys").to_owned()
+    } else {
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o500)).unwrap();
+        folder.path().to_owned()
+    };
+    let error = refused(open(&location(&closed.join("maint.db"))).await);
+    assert!(matches!(error, HistoryError::ReadOnly { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn postgres_is_announced_but_not_there() {
+    let error = refused(open("postgres://maint:s3cret@db/maint").await);
+    assert!(matches!(error, HistoryError::PostgresNotYet), "{error:?}");
+}
+
+/// Not a benchmark: a missing index or a count over everything takes a
+/// hundred times longer than this allows.
+#[tokio::test]
+async fn a_long_history_stays_quick() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("maint.db");
+    let store = open(&location(&path)).await.unwrap();
+    let fill = SqlitePoolOptions::new()
+        .max_connections(1)
+        .connect_lazy_with(SqliteConnectOptions::new().filename(&path));
+    sqlx::raw_sql(
+        "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99999)
+         INSERT INTO runs
+         SELECT printf('018f%04x-%04x-7000-8000-000000000000', i >> 16, i & 65535), 'task-' || (i % 20), 'reindex', 'app',
+                'schedule', 'succeeded', strftime('%Y-%m-%dT%H:%M:%fZ', 1700000000 + i * 60, 'unixepoch'),
+                strftime('%Y-%m-%dT%H:%M:%fZ', 1700000000 + i * 60, 'unixepoch'), NULL, 1, 1, 1, 1, 1, NULL, 'h', 1
+           FROM n;
+         WITH RECURSIVE s (seq) AS (SELECT 1 UNION ALL SELECT seq + 1 FROM s WHERE seq < 10)
+         INSERT INTO steps
+         SELECT id, seq, 'public.some_index', 'reindex', 'succeeded', 'bloat', 'REINDEX INDEX CONCURRENTLY public.some_index',
+                1, 1, 1, NULL, 1, 1, NULL, '[]'
+           FROM runs CROSS JOIN s;",
+    )
+    .execute(&fill)
+    .await
+    .unwrap();
+    fill.close().await;
+
+    let began = Instant::now();
+    let page = store
+        .runs(&RunFilter {
+            limit: Some(50),
+            ..RunFilter::default()
+        })
+        .await
+        .unwrap();
+    assert_eq!(page.iter().map(|run| run.steps).sum::<u32>(), 500);
+    let task = RunFilter {
+        task: Some("task-3".into()),
+        target: Some("app".into()),
+        limit: Some(50),
+        ..RunFilter::default()
+    };
+    assert_eq!(store.runs(&task).await.unwrap().len(), 50);
+    let newest = store.run("last").await.unwrap();
+    assert_eq!(
+        store.run(&newest.id.to_string()[..13]).await.unwrap(),
+        newest
+    );
+    assert!(
+        store
+            .occurrence("task-3", "app", at(0))
+            .await
+            .unwrap()
+            .is_none()
+    );
+    assert!(store.last_run("task-3", "app").await.unwrap().is_some());
+    assert_eq!(
+        store
+            .interrupt_running("task-3", "app", at(0))
+            .await
+            .unwrap(),
+        []
+    );
+    assert_eq!(
+        store.interrupt_dead("h", &|_| false, at(0)).await.unwrap(),
+        []
+    );
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(500), "{took:?}");
+}
