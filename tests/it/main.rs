@@ -1,1 +1,10 @@
 //! Everything that needs more than one room: one binary, real servers.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failing test is meant to stop at once, with the place and the reason"
+)]
+
+#[macro_use]
+mod support;
