@@ -1,1 +1,10 @@
 //! A throwaway PostgreSQL with the learning platform's data, aged.
+
+mod binaries;
+mod cluster;
+mod error;
+mod setup;
+
+pub use binaries::Binaries;
+pub use cluster::{Cluster, ClusterOptions, Tls};
+pub use error::DemoError;

@@ -5,3 +5,12 @@
 mod connect;
 mod config;
 mod history;
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a failing test is meant to stop at once, with the place and the reason"
+)]
+
+#[macro_use]
+mod support;

@@ -1,0 +1,12 @@
+//! What the tests share: real servers, a database of one's own, a folder of
+//! configuration to run `maint` in.
+#![allow(
+    dead_code,
+    reason = "a helper may wait for the first test that needs it"
+)]
+
+#[macro_use]
+mod versions;
+mod selftest;
+pub(crate) mod servers;
+pub(crate) mod workspace;

@@ -1,0 +1,122 @@
+use std::path::Path;
+use std::sync::OnceLock;
+
+use maint::demo::{Binaries, Cluster, ClusterOptions};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+/// The servers of a major version, as `./scripts/test` names them.
+pub(crate) fn binaries(major: u32) -> Binaries {
+    let variable = format!("MAINT_TEST_PG_BIN_{major}");
+    let folder = std::env::var(&variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: run ./scripts/test, which installs the servers and sets it")
+    });
+    let binaries = Binaries::at(Path::new(&folder)).unwrap();
+    assert_eq!(
+        binaries.major(),
+        major,
+        "{variable} names a server of another version"
+    );
+    binaries
+}
+
+/// A cluster of one's own, for tests that need other settings, or that break it.
+pub(crate) fn private_cluster(major: u32, settings: &[(&str, &str)]) -> Cluster {
+    let options = ClusterOptions {
+        settings: owned(settings),
+        ..ClusterOptions::default()
+    };
+    Cluster::start(&binaries(major), options).unwrap()
+}
+
+/// The cluster that all tests of this major version share; started by the
+/// first of them, stopped with the test process however that ends.
+pub(crate) fn cluster(major: u32) -> &'static Cluster {
+    static CLUSTERS: [OnceLock<Cluster>; 5] = [const { OnceLock::new() }; 5];
+    CLUSTERS[usize::try_from(major - 14).unwrap()].get_or_init(|| {
+        private_cluster(
+            major,
+            &[
+                // A test that looks at dead rows must not race with somebody who removes them.
+                ("autovacuum", "off"),
+                ("shared_buffers", "64MB"),
+                ("max_connections", "300"),
+                ("max_prepared_transactions", "10"),
+                ("shared_preload_libraries", "pg_stat_statements"),
+            ],
+        )
+    })
+}
+
+fn owned(settings: &[(&str, &str)]) -> Vec<(String, String)> {
+    settings
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_string()))
+        .collect()
+}
+
+/// A database for one test, and a session in it.
+pub(crate) struct TestDatabase {
+    pub(crate) url: String,
+    pub(crate) name: String,
+    pub(crate) client: Client,
+}
+
+impl TestDatabase {
+    /// Another session, for whoever has to stand in the way.
+    pub(crate) async fn connect(&self) -> Client {
+        connect(&self.url).await
+    }
+
+    /// Runs statements, one or several, and panics with the statement that fails.
+    pub(crate) async fn execute(&self, sql: &str) {
+        if let Err(error) = self.client.batch_execute(sql).await {
+            panic!("{sql}\n{error:?}");
+        }
+    }
+
+    /// The first column of all rows, as text.
+    pub(crate) async fn strings(&self, sql: &str) -> Vec<String> {
+        let rows = self
+            .client
+            .query(sql, &[])
+            .await
+            .unwrap_or_else(|error| panic!("{sql}\n{error:?}"));
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+
+    /// The one number a query answers; cast it to bigint.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        self.client
+            .query_one(sql, &[])
+            .await
+            .unwrap_or_else(|error| panic!("{sql}\n{error:?}"))
+            .get(0)
+    }
+}
+
+/// A new, empty database on the shared cluster. It goes with the cluster:
+/// dropping it here would cost more than it frees.
+pub(crate) async fn fresh_database(major: u32) -> TestDatabase {
+    // Starting a server blocks; the runtime of a test has nothing else to do yet.
+    let cluster = cluster(major);
+    let name = format!("test_{}", Uuid::now_v7().simple());
+    let admin = connect(&cluster.url("postgres")).await;
+    let mut create = format!("CREATE DATABASE {name} TEMPLATE template0");
+    if major >= 15 {
+        // Copying through the log avoids a checkpoint of the whole cluster per database;
+        // it is the default, but a test suite depends on it.
+        create.push_str(" STRATEGY wal_log");
+    }
+    admin.batch_execute(&create).await.unwrap();
+    let url = cluster.url(&name);
+    let client = connect(&url).await;
+    TestDatabase { url, name, client }
+}
+
+/// A session; its connection is driven by the runtime of the test.
+pub(crate) async fn connect(url: &str) -> Client {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}

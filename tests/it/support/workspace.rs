@@ -1,0 +1,130 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use assert_cmd::Command;
+use tempfile::TempDir;
+
+/// The built `maint`, with nothing of the developer's environment in it.
+pub(crate) fn maint() -> Command {
+    let mut command = assert_cmd::cargo::cargo_bin_cmd!("maint");
+    command.env_clear().env("TZ", "UTC").env("NO_COLOR", "1");
+    if let Some(path) = std::env::var_os("PATH") {
+        command.env("PATH", path);
+    }
+    command
+}
+
+/// A folder with `schedules.yaml` and `tasks/`, in which `maint` is run.
+pub(crate) struct Workspace {
+    folder: TempDir,
+    environment: Vec<(String, String)>,
+}
+
+impl Workspace {
+    pub(crate) fn new(schedules: &str) -> Self {
+        let workspace = Self {
+            folder: tempfile::tempdir().unwrap(),
+            environment: Vec::new(),
+        };
+        workspace.file("schedules.yaml", schedules);
+        fs::create_dir(workspace.path().join("tasks")).unwrap();
+        workspace
+    }
+
+    /// One target, `app`, the history in `maint.db` beside the files, no schedules.
+    pub(crate) fn for_target(url: &str) -> Self {
+        Self::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n"
+        ))
+    }
+
+    pub(crate) fn task(self, name: &str, yaml: &str) -> Self {
+        self.file(&format!("tasks/{name}.yaml"), yaml);
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes a file of the folder, new or anew.
+    pub(crate) fn file(&self, path: &str, content: &str) {
+        let path = self.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn history(&self) -> PathBuf {
+        self.path().join("maint.db")
+    }
+
+    /// `maint` in this folder, to be run as the test likes.
+    pub(crate) fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = maint();
+        command.current_dir(self.path()).env("HOME", self.path());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        for argument in args {
+            command.arg(argument.as_ref());
+        }
+        command
+    }
+
+    /// The same as a plain process, for tests that signal it while it runs.
+    pub(crate) fn process<S: AsRef<str>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> std::process::Command {
+        let command = self.command(args);
+        let mut process = std::process::Command::new(command.get_program());
+        process
+            .args(command.get_args())
+            .current_dir(self.path())
+            .env_clear();
+        for (name, value) in command.get_envs() {
+            if let Some(value) = value {
+                process.env(name, value);
+            }
+        }
+        process
+    }
+
+    /// Runs `maint` to its end.
+    pub(crate) fn run<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        let output = self.command(args).output().unwrap();
+        Output {
+            // No code means a signal, which no test expects of a run to its end.
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// How a run of `maint` ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Output {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Output {
+    /// The one document on standard output.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| {
+            panic!("standard output is not one JSON document: {error}\n{self:#?}")
+        })
+    }
+
+    /// The same output, after a look at its exit code.
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{self:#?}");
+        self
+    }
+}
