@@ -108,7 +108,7 @@ impl EngineError {
     /// What to do next, where there is something better to say than the error itself.
     pub fn hint(&self) -> Option<String> {
         match self {
-            EngineError::Connect(error) => error.hint(),
+            EngineError::Connect(error) => Some(error.hint()),
             EngineError::InRecovery { .. } => {
                 Some("point the target's `url` at the primary, or list both hosts and add target_session_attrs=read-write".to_owned())
             }

@@ -9,8 +9,9 @@ mod store;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub use crate::plan::Baseline;
 pub use error::{Candidate, Cause, HistoryError};
-pub use record::{Baseline, LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
+pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 pub use store::{FindingCounts, RunFilter, RunSummary, Store};
 
 use location::Location;

@@ -1,10 +1,5 @@
 //! Everything that needs more than one room: one binary, real servers.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-
-mod connect;
-mod config;
-mod history;
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,3 +9,7 @@ mod history;
 
 #[macro_use]
 mod support;
+
+mod config;
+mod connect;
+mod history;

@@ -2,8 +2,10 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod claim;
 mod name;
 mod session;
+pub mod watch;
 
 pub use name::{Identifier, RelationName};
 pub use session::{Server, Session};

@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
@@ -111,16 +112,20 @@ impl Session {
     ///
     /// # Errors
     /// When the server reports one, or the connection is gone.
-    pub async fn query(
-        &self,
-        doing: &str,
-        sql: &str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, EngineError> {
-        self.client
-            .query(sql, params)
-            .await
-            .map_err(|cause| self.blame(doing, cause))
+    pub fn query<'a>(
+        &'a self,
+        doing: &'a str,
+        sql: &'a str,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> BoxFuture<'a, Result<Vec<Row>, EngineError>> {
+        // Boxed, because the compiler cannot prove for callers that are
+        // spawned that a future over borrowed `dyn` values is `Send`.
+        Box::pin(async move {
+            self.client
+                .query(sql, params)
+                .await
+                .map_err(|cause| self.blame(doing, cause))
+        })
     }
 
     /// Runs SQL without values outside of any transaction block, and returns

@@ -55,7 +55,7 @@ impl Default for Analyze {
             // Half of autovacuum's default: the point of a nightly task is to be ahead of it.
             min_changed: Percent::new(5.0),
             min_changed_rows: 500,
-            parent_max_age: TimeSpan::days(7),
+            parent_max_age: TimeSpan::from_mins(7 * 24 * 60),
         }
     }
 }

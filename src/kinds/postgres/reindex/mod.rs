@@ -59,7 +59,7 @@ impl Default for Reindex {
         Reindex {
             include: Vec::new(),
             exclude: Vec::new(),
-            min_size: Bytes::mb(10),
+            min_size: Bytes(10 * 1024 * 1024),
             min_bloat: Percent::new(30.0),
             method: Method::Estimate,
             access_methods: Vec::new(),

@@ -149,5 +149,5 @@ fn whatever_the_bloat(index: &IndexFacts, baseline: Option<&Baseline>) -> Verdic
 }
 
 fn bytes(bytes: i64) -> String {
-    Bytes::new(u64::try_from(bytes).unwrap_or(0)).to_string()
+    Bytes(u64::try_from(bytes).unwrap_or(0)).to_string()
 }

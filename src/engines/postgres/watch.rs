@@ -1,0 +1,126 @@
+//! What our own sessions are waiting for and how far they have come.
+
+use super::Session;
+use crate::engines::EngineError;
+
+/// Somebody in the way of one of our sessions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Blocker {
+    /// Our session.
+    pub waiter_pid: i32,
+    /// The session in the way; 0 for a prepared transaction.
+    pub pid: i32,
+    /// Its role.
+    pub user: String,
+    /// Its `application_name`, or what it is where it has none.
+    pub application: String,
+    /// Its state.
+    pub state: String,
+    /// Age of its current or last query, in milliseconds.
+    pub query_age_ms: i64,
+    /// Age of its transaction, in milliseconds.
+    pub transaction_age_ms: i64,
+}
+
+/// How far one of our sessions has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Progress {
+    /// Our session.
+    pub pid: i32,
+    /// What the server calls the present phase.
+    pub phase: String,
+    /// Blocks or rows done in this phase.
+    pub done: i64,
+    /// Of how many; 0 where the server does not say.
+    pub total: i64,
+}
+
+const BLOCKER: &str = "b.pid, coalesce(a.usename::text, ''),
+        coalesce(nullif(a.application_name, ''), a.backend_type, 'prepared transaction'), coalesce(a.state, ''),
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) * 1000)::int8, 0),
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start) * 1000)::int8, 0)";
+
+/// Who blocks these sessions of ours. `pg_blocking_pids` stops the lock
+/// manager for an instant, so it is asked only about those that do wait.
+pub async fn blockers(db: &Session, pids: &[i32]) -> Result<Vec<Blocker>, EngineError> {
+    let sql = format!(
+        "SELECT w.pid, {BLOCKER}
+        FROM pg_catalog.pg_stat_activity w
+            CROSS JOIN LATERAL (SELECT DISTINCT pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid))) AS b(pid)
+            LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
+        WHERE w.pid = ANY ($1) AND w.wait_event_type = 'Lock'"
+    );
+    let rows = db
+        .query("looking who is in the way", &sql, &[&pids])
+        .await?;
+    Ok(rows.iter().map(blocker).collect())
+}
+
+/// Who holds a lock on this relation that maintenance cannot share. For
+/// statements that give up at once, and so are never seen waiting.
+pub async fn lock_holders(
+    db: &Session,
+    relation: u32,
+    waiter_pid: i32,
+) -> Result<Vec<Blocker>, EngineError> {
+    let sql = format!(
+        "SELECT $2::int4, {BLOCKER}
+        FROM (SELECT DISTINCT coalesce(l.pid, 0) FROM pg_catalog.pg_locks l
+              WHERE l.locktype = 'relation' AND l.relation = $1::oid AND l.granted
+                AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')) AS b(pid)
+            LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
+        WHERE b.pid <> $2::int4"
+    );
+    let doing = "looking who holds the table";
+    let rows = db.query(doing, &sql, &[&relation, &waiter_pid]).await?;
+    Ok(rows.iter().map(blocker).collect())
+}
+
+fn blocker(row: &tokio_postgres::Row) -> Blocker {
+    Blocker {
+        waiter_pid: row.get(0),
+        pid: row.get(1),
+        user: row.get(2),
+        application: row.get(3),
+        state: row.get(4),
+        query_age_ms: row.get(5),
+        transaction_age_ms: row.get(6),
+    }
+}
+
+const PROGRESS: &str =
+    "SELECT pid, phase, CASE WHEN blocks_total > 0 THEN blocks_done ELSE tuples_done END::int8,
+        CASE WHEN blocks_total > 0 THEN blocks_total ELSE tuples_total END::int8
+    FROM pg_catalog.pg_stat_progress_create_index WHERE pid = ANY ($1)
+    UNION ALL SELECT pid, phase, heap_blks_scanned::int8, heap_blks_total::int8
+    FROM pg_catalog.pg_stat_progress_vacuum WHERE pid = ANY ($1)
+    UNION ALL SELECT pid, phase, sample_blks_scanned::int8, sample_blks_total::int8
+    FROM pg_catalog.pg_stat_progress_analyze WHERE pid = ANY ($1)";
+
+/// How far these sessions of ours have come.
+pub async fn progress(db: &Session, pids: &[i32]) -> Result<Vec<Progress>, EngineError> {
+    let rows = db
+        .query("asking for the progress", PROGRESS, &[&pids])
+        .await?;
+    Ok(rows
+        .iter()
+        .map(|row| Progress {
+            pid: row.get(0),
+            phase: row.get(1),
+            done: row.get::<_, Option<i64>>(2).unwrap_or(0),
+            total: row.get::<_, Option<i64>>(3).unwrap_or(0),
+        })
+        .collect())
+}
+
+const WRAPAROUND_WAITERS: &str = "SELECT DISTINCT b.pid FROM pg_catalog.pg_stat_activity v
+        CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(v.pid)) AS b(pid)
+    WHERE v.backend_type = 'autovacuum worker' AND v.wait_event_type = 'Lock'
+        AND v.query LIKE '%(to prevent wraparound)' AND b.pid = ANY ($1)";
+
+/// Which of our sessions hold up a vacuum that prevents transaction id wraparound.
+pub async fn holding_up_wraparound(db: &Session, pids: &[i32]) -> Result<Vec<i32>, EngineError> {
+    let doing = "looking for vacuums that wait for us";
+    let rows = db.query(doing, WRAPAROUND_WAITERS, &[&pids]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

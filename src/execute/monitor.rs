@@ -1,0 +1,197 @@
+//! Watches our sessions from a connection of its own: who blocks them, how
+//! far they are, and whether they hold up a vacuum that must not wait.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Event, Execution, Observer};
+use crate::engines::postgres::Session;
+use crate::engines::postgres::watch::{self, Blocker};
+
+/// What is known of one session of ours while it runs a statement.
+#[derive(Default)]
+struct Watched {
+    seq: u32,
+    /// Blockers by pid, with the samples they were seen in.
+    blockers: HashMap<i32, (Blocker, u32)>,
+    yields: bool,
+    give_way: CancellationToken,
+}
+
+type Table = Arc<Mutex<HashMap<i32, Watched>>>;
+
+/// The watching task.
+pub(super) struct Monitor {
+    table: Table,
+    session: Arc<Session>,
+    every: Duration,
+    end: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What a step sees of the monitor.
+#[derive(Clone)]
+pub(super) struct Handle {
+    table: Table,
+    session: Arc<Session>,
+    every: Duration,
+}
+
+impl Monitor {
+    /// Starts watching. A lock timeout must not pass between two looks.
+    pub(super) fn start(session: Session, execution: &Execution) -> Monitor {
+        let every = (execution.limits.lock_timeout.get() / 3)
+            .clamp(Duration::from_millis(50), Duration::from_millis(500));
+        let table: Table = Table::default();
+        let session = Arc::new(session);
+        let end = CancellationToken::new();
+        let task = tokio::spawn(watch(
+            Arc::clone(&session),
+            Arc::clone(&table),
+            every,
+            end.clone(),
+            Arc::clone(&execution.observer),
+        ));
+        Monitor {
+            table,
+            session,
+            every,
+            end,
+            task,
+        }
+    }
+
+    pub(super) fn handle(&self) -> Handle {
+        Handle {
+            table: Arc::clone(&self.table),
+            session: Arc::clone(&self.session),
+            every: self.every,
+        }
+    }
+
+    pub(super) async fn end(self) {
+        self.end.cancel();
+        // It ends within one look; a panic in it has been reported by tokio.
+        let _ = self.task.await;
+    }
+}
+
+impl Handle {
+    /// Watches a session until [`Handle::leave`]; the token tells it to give way.
+    pub(super) fn enter(&self, pid: i32, seq: u32, yields: bool) -> CancellationToken {
+        let give_way = CancellationToken::new();
+        let watched = Watched {
+            seq,
+            yields,
+            give_way: give_way.clone(),
+            ..Watched::default()
+        };
+        lock(&self.table).insert(pid, watched);
+        give_way
+    }
+
+    /// Ends watching; tells who was in the way, and for how long it was seen there.
+    pub(super) fn leave(&self, pid: i32) -> Vec<(Blocker, Duration)> {
+        let watched = lock(&self.table).remove(&pid).unwrap_or_default();
+        let mut seen: Vec<_> = watched
+            .blockers
+            .into_values()
+            .map(|(blocker, samples)| (blocker, self.every * samples))
+            .collect();
+        seen.sort_by_key(|(blocker, _)| blocker.pid);
+        seen
+    }
+
+    /// Who holds this relation now; empty where that cannot be told.
+    pub(super) fn holders(
+        &self,
+        relation: u32,
+        pid: i32,
+    ) -> BoxFuture<'_, Vec<(Blocker, Duration)>> {
+        Box::pin(async move {
+            match watch::lock_holders(&self.session, relation, pid).await {
+                Ok(holders) => holders.into_iter().map(|b| (b, Duration::ZERO)).collect(),
+                Err(error) => {
+                    tracing::warn!(%error, "could not see who holds the table");
+                    Vec::new()
+                }
+            }
+        })
+    }
+}
+
+fn lock(table: &Table) -> MutexGuard<'_, HashMap<i32, Watched>> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn watch(
+    session: Arc<Session>,
+    table: Table,
+    every: Duration,
+    end: CancellationToken,
+    observer: Arc<dyn Observer>,
+) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = end.cancelled() => return,
+            _ = ticks.tick() => {}
+        }
+        let pids: Vec<i32> = lock(&table).keys().copied().collect();
+        if pids.is_empty() {
+            continue;
+        }
+        if let Err(error) = look(&session, &table, &pids, observer.as_ref()).await {
+            // The work goes on without: only blockers and progress stay unknown.
+            tracing::warn!(%error, "watching the run failed");
+            if error.is_unreachable() {
+                return;
+            }
+        }
+    }
+}
+
+async fn look(
+    session: &Session,
+    table: &Table,
+    pids: &[i32],
+    observer: &dyn Observer,
+) -> Result<(), crate::engines::EngineError> {
+    for blocker in watch::blockers(session, pids).await? {
+        if let Some(watched) = lock(table).get_mut(&blocker.waiter_pid) {
+            let pid = blocker.pid;
+            let samples = watched.blockers.get(&pid).map_or(0, |(_, n)| *n);
+            watched.blockers.insert(pid, (blocker, samples + 1));
+        }
+    }
+    for progress in watch::progress(session, pids).await? {
+        let seq = lock(table).get(&progress.pid).map(|watched| watched.seq);
+        if let Some(seq) = seq {
+            observer.on(Event::Progress {
+                seq,
+                phase: &progress.phase,
+                done: progress.done,
+                total: progress.total,
+            });
+        }
+    }
+    let yielding: Vec<i32> = lock(table)
+        .iter()
+        .filter(|(_, watched)| watched.yields)
+        .map(|(pid, _)| *pid)
+        .collect();
+    if !yielding.is_empty() {
+        for pid in watch::holding_up_wraparound(session, &yielding).await? {
+            if let Some(watched) = lock(table).get(&pid) {
+                watched.give_way.cancel();
+            }
+        }
+    }
+    Ok(())
+}

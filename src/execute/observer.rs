@@ -1,0 +1,39 @@
+use crate::history::StepRecord;
+use crate::plan::Plan;
+
+/// What happens during a run, for whoever shows it.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A plan is about to be carried out.
+    Planned(&'a Plan),
+    /// A step begins; with its expected size in bytes, where known.
+    Started(&'a StepRecord, Option<i64>),
+    /// A step has come this far.
+    Progress {
+        /// Which step.
+        seq: u32,
+        /// What the server calls the present phase.
+        phase: &'a str,
+        /// Blocks or rows done.
+        done: i64,
+        /// Of how many; 0 where the server does not say.
+        total: i64,
+    },
+    /// A step cannot go on now; the text says why and what follows.
+    Waiting(&'a StepRecord, &'a str),
+    /// A step has ended.
+    Finished(&'a StepRecord),
+}
+
+/// Is told what happens, and must return quickly.
+pub trait Observer: Send + Sync {
+    /// Takes note.
+    fn on(&self, event: Event<'_>);
+}
+
+/// Shows nothing.
+pub struct Silent;
+
+impl Observer for Silent {
+    fn on(&self, _event: Event<'_>) {}
+}
