@@ -1,3 +1,5 @@
 //! Parse, call, map to an exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    maint::cli::main()
+}

@@ -1,1 +1,385 @@
-//! The story of one run.
+//! The story of one run: claim, open, inspect, plan, carry out, close. Every
+//! trigger takes this road.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use crate::config::{Target, Task};
+use crate::engines::EngineError;
+use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::{Session, claim};
+use crate::execute::{self, Event, Execution, Observer, Stop, StopReason};
+use crate::history::{HistoryError, RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger};
+use crate::kinds;
+use crate::plan::{AnyKind, Baseline, Finding, Moment, Plan, Severity};
+use crate::values::Engine;
+
+/// Why a plan could not be made, or a run not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The target could not be reached, or refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The history could not be used.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// Nothing in this build works on such targets.
+    #[error("kind `{kind}` for {engine} is not available in this version of maint")]
+    NotAvailable {
+        /// The task's kind.
+        kind: String,
+        /// Its engine.
+        engine: Engine,
+    },
+    /// The options do not build the kind; configuration should have said so.
+    #[error("task `{task}`: {message}")]
+    Options {
+        /// Which task.
+        task: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The target has no URL.
+    #[error("target `{target}` is not configured: its `url` is empty")]
+    NotConfigured {
+        /// Which target.
+        target: String,
+    },
+}
+
+/// A run asked for.
+pub struct Request<'a> {
+    /// What to do.
+    pub task: &'a Task,
+    /// Where.
+    pub target: &'a Target,
+    /// Who asks.
+    pub trigger: Trigger,
+    /// The occurrence it stands for.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// When the task's window closes.
+    pub closes_at: Option<DateTime<Utc>>,
+}
+
+/// What a run needs from its surroundings.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Where it is recorded.
+    pub store: Arc<dyn Store>,
+    /// How it is stopped.
+    pub stop: Stop,
+    /// Who is told what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Name of this machine.
+    pub host: String,
+}
+
+/// What the task would do now. Changes nothing.
+///
+/// # Errors
+/// When the target cannot be reached or asked.
+pub async fn plan(
+    task: &Task,
+    target: &Target,
+    baselines: std::collections::HashMap<String, Baseline>,
+) -> Result<Plan, PipelineError> {
+    let kind = build(task)?;
+    let dial = dial(target)?;
+    let session = open(&dial, &format!("maint plan {}", task.name)).await?;
+    let at = Moment {
+        now: Utc::now(),
+        round: 1,
+        baselines,
+    };
+    Ok(kind.propose(&session, &at).await?)
+}
+
+/// Carries the task out and records it. Failures of the work are in the record.
+///
+/// # Errors
+/// Only when there is nothing to record: the kind or target does not exist,
+/// or the history cannot be used.
+pub async fn run(
+    request: &Request<'_>,
+    around: &Surroundings,
+) -> Result<(RunRecord, Option<EngineError>), PipelineError> {
+    let kind = build(request.task)?;
+    let began = Instant::now();
+    let mut record = RunRecord {
+        id: Uuid::now_v7(),
+        task: request.task.name.clone(),
+        kind: request.task.kind.clone(),
+        target: request.target.name.clone(),
+        trigger: request.trigger,
+        status: RunStatus::Running,
+        scheduled_for: request.scheduled_for,
+        started_at: Utc::now(),
+        finished_at: None,
+        duration_ms: 0,
+        inspect_ms: 0,
+        rows: 0,
+        bytes_before: 0,
+        bytes_after: 0,
+        error: None,
+        host: around.host.clone(),
+        pid: i64::from(std::process::id()),
+        steps: Vec::new(),
+        findings: Vec::new(),
+    };
+    let dial = dial(request.target)?;
+    around
+        .store
+        .interrupt_dead(&around.host, &is_alive, Utc::now())
+        .await?;
+    let mut unreachable = None;
+    if let Err(error) = work(request, around, kind.as_ref(), &dial, &mut record).await {
+        match error {
+            PipelineError::Engine(error) => {
+                record.error = Some(error.to_string());
+                unreachable = error.is_unreachable().then_some(error);
+            }
+            other => record.error = Some(other.to_string()),
+        }
+        record.status = RunStatus::Failed;
+    }
+    record.finished_at = Some(Utc::now());
+    record.duration_ms = millis(began.elapsed());
+    if let Err(error) = around.store.close_run(&record).await {
+        tracing::error!(%error, "the end of the run could not be recorded");
+    }
+    Ok((record, unreachable))
+}
+
+async fn work(
+    request: &Request<'_>,
+    around: &Surroundings,
+    kind: &dyn AnyKind<Session>,
+    dial: &Dial,
+    record: &mut RunRecord,
+) -> Result<(), PipelineError> {
+    let application_name = application_name(record.id);
+    let session = open(dial, &application_name).await?;
+    if let Some(holder) = claim::claim(&session, &record.task).await? {
+        record.status = RunStatus::Skipped;
+        record.error = Some(format!(
+            "`{}` is already at work on this target: {holder}",
+            record.task
+        ));
+        return Ok(());
+    }
+    // Only who holds the claim knows that runs still open are dead.
+    take_over(request, around, &session).await?;
+    around.store.open_run(record).await?;
+    watch_claim(&session, &around.stop);
+
+    let deadline = deadline(request);
+    let mut tried: HashSet<(String, String)> = HashSet::new();
+    for round in 1..=2 {
+        let looking = Instant::now();
+        let at = Moment {
+            now: Utc::now(),
+            round,
+            baselines: around.store.baselines(&record.target).await?,
+        };
+        let mut plan = kind.propose(&session, &at).await?;
+        record.inspect_ms += millis(looking.elapsed());
+        // What was tried in the first round has had its chance.
+        plan.steps
+            .retain(|step| tried.insert((step.action.clone(), step.object.clone())));
+        let first = u32::try_from(record.steps.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(1);
+        let plan = plan.numbered(first);
+        around.observer.on(Event::Planned(&plan));
+        if round == 1 {
+            record.findings.clone_from(&plan.findings);
+            around.store.add_findings(record.id, &plan.findings).await?;
+        }
+        learn(around, &record.target, &plan).await;
+        let look_again = !plan.pending.is_empty();
+        let execution = Arc::new(Execution {
+            dial: dial.clone(),
+            application_name: application_name.clone(),
+            target: record.target.clone(),
+            limits: request.task.limits.clone(),
+            deadline,
+            stop: around.stop.clone(),
+            store: Arc::clone(&around.store),
+            run: record.id,
+            observer: Arc::clone(&around.observer),
+        });
+        record
+            .steps
+            .extend(execute::carry_out(plan.steps, execution).await?);
+        if !look_again || around.stop.is_stopping() {
+            break;
+        }
+    }
+    if session.server.major() < 15 {
+        // Before 15 statistics travel through a collector that writes them
+        // twice a second; the next run must see what this one did.
+        tokio::time::sleep(Duration::from_millis(700)).await;
+    }
+    sum_up(record, &around.stop);
+    Ok(())
+}
+
+/// Closes what a killed process left of this task, on the server and in the history.
+async fn take_over(
+    request: &Request<'_>,
+    around: &Surroundings,
+    session: &Session,
+) -> Result<(), PipelineError> {
+    let (task, target) = (&request.task.name, &request.target.name);
+    let mut dead = around
+        .store
+        .interrupt_running(task, target, Utc::now())
+        .await?;
+    dead.extend(
+        around
+            .store
+            .last_run(task, target)
+            .await?
+            .filter(|run| run.status == RunStatus::Interrupted),
+    );
+    for run in &dead {
+        let orphans = claim::end_orphans(session, &application_name(run.id)).await?;
+        tracing::warn!(run = %run.id, orphans, "an earlier run was interrupted; its sessions were ended");
+    }
+    Ok(())
+}
+
+/// Stops the run when the connection that holds its claim ends.
+fn watch_claim(session: &Session, stop: &Stop) {
+    let (closed, stop) = (session.closed(), stop.clone());
+    tokio::spawn(async move {
+        closed.cancelled().await;
+        // Also reached after a regular end, when nothing is left to stop.
+        stop.at_once(StopReason::ClaimLost);
+    });
+}
+
+async fn learn(around: &Surroundings, target: &str, plan: &Plan) {
+    for seen in &plan.observations {
+        let baseline = Baseline {
+            object: seen.object.clone(),
+            bytes: seen.bytes,
+            tuples: seen.tuples,
+            learned_at: Utc::now(),
+            rebuilt: false,
+        };
+        if let Err(error) = around.store.learn(target, &baseline).await {
+            tracing::error!(%error, "a baseline could not be kept");
+            return;
+        }
+    }
+}
+
+fn sum_up(record: &mut RunRecord, stop: &Stop) {
+    let count = |status: StepStatus| record.steps.iter().filter(|s| s.status == status).count();
+    let (failed, deferred) = (count(StepStatus::Failed), count(StepStatus::Deferred));
+    let cancelled = count(StepStatus::Cancelled);
+    record.status = match stop.reason() {
+        Some(StopReason::Signal(_)) if cancelled + deferred > 0 || record.steps.is_empty() => {
+            RunStatus::Cancelled
+        }
+        Some(StopReason::ClaimLost) => {
+            record.error = Some("the connection that held the task's lock was lost".to_owned());
+            RunStatus::Failed
+        }
+        _ if failed > 0 && failed == record.steps.len() => RunStatus::Failed,
+        _ if failed > 0 => RunStatus::Partial,
+        _ if deferred > 0 => RunStatus::Incomplete,
+        _ => RunStatus::Succeeded,
+    };
+    record.rows = record.steps.iter().filter_map(|s| s.rows).sum();
+    let measured = |s: &&StepRecord| s.bytes_before.is_some() && s.bytes_after.is_some();
+    let sum = |of: fn(&StepRecord) -> Option<i64>| {
+        record.steps.iter().filter(measured).filter_map(of).sum()
+    };
+    record.bytes_before = sum(|s| s.bytes_before);
+    record.bytes_after = sum(|s| s.bytes_after);
+}
+
+/// The worst severity among findings.
+pub fn worst(findings: &[Finding]) -> Option<Severity> {
+    findings.iter().map(|finding| finding.severity).max()
+}
+
+fn build(task: &Task) -> Result<Box<dyn AnyKind<Session>>, PipelineError> {
+    let entry = kinds::postgres::KINDS
+        .iter()
+        .find(|entry| entry.info.name == task.kind && entry.info.engine == task.engine)
+        .ok_or_else(|| PipelineError::NotAvailable {
+            kind: task.kind.clone(),
+            engine: task.engine,
+        })?;
+    (entry.build)(&task.options).map_err(|message| PipelineError::Options {
+        task: task.name.clone(),
+        message,
+    })
+}
+
+/// Resolves how to reach a target.
+///
+/// # Errors
+/// When it has no URL, or one that makes no sense.
+pub fn dial(target: &Target) -> Result<Dial, PipelineError> {
+    if !target.configured {
+        return Err(PipelineError::NotConfigured {
+            target: target.name.clone(),
+        });
+    }
+    let env = |name: &str| std::env::var(name).ok();
+    let url = target.url.as_ref().map(|url| url.expose());
+    Ok(Dial::resolve(url, &env).map_err(EngineError::from)?)
+}
+
+async fn open(dial: &Dial, application_name: &str) -> Result<Session, EngineError> {
+    let session = Session::open(dial, application_name).await?;
+    if session.server.in_recovery {
+        return Err(EngineError::InRecovery {
+            server: dial.describe(),
+        });
+    }
+    Ok(session)
+}
+
+/// What our sessions are called in `pg_stat_activity`: 63 bytes at most.
+fn application_name(run: Uuid) -> String {
+    format!("maint {run}")
+}
+
+fn deadline(request: &Request<'_>) -> Option<Instant> {
+    let budget = request
+        .task
+        .limits
+        .budget
+        .as_ref()
+        .map(|budget| budget.get());
+    let window = request
+        .closes_at
+        .map(|closes| (closes - Utc::now()).to_std().unwrap_or(Duration::ZERO));
+    budget
+        .into_iter()
+        .chain(window)
+        .min()
+        .map(|left| Instant::now() + left)
+}
+
+/// Whether a process of this machine is alive. Asking with signal 0 sends nothing.
+fn is_alive(pid: i64) -> bool {
+    let Ok(pid) = i32::try_from(pid) else {
+        return false;
+    };
+    let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
+    asked != Err(nix::errno::Errno::ESRCH)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

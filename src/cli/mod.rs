@@ -1,1 +1,232 @@
-//! One file per verb.
+//! One file per verb. This file parses, sets up logging, and turns errors
+//! into text, JSON and exit codes.
+
+mod check;
+mod context;
+mod demo;
+mod doctor;
+mod history;
+mod next;
+mod plan;
+mod run;
+mod schema;
+mod screen;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+
+use crate::engines::EngineError;
+use crate::history::HistoryError;
+use crate::pipeline::PipelineError;
+use crate::values::Problems;
+
+/// Looks after databases: cleans up, refreshes statistics, rebuilds bloated
+/// indexes, vacuums; only what is needed, without blocking anyone, and with a
+/// record of everything it did.
+#[derive(Debug, Parser)]
+#[command(
+    name = "maint",
+    version,
+    after_help = "Examples:
+  maint check                      is the configuration right?
+  maint plan reindex               what would happen, and why?
+  maint run reindex --now          do it, whatever the schedule says
+  maint show last                  what came of it?
+
+Exit codes: 0 succeeded or nothing to do, 1 failed or partly failed,
+2 usage or configuration, 3 a target or the history is out of reach,
+4 not started (already running, or outside its window),
+130/143 stopped by a signal, after cleaning up."
+)]
+struct Args {
+    /// Path of schedules.yaml, or of its folder
+    #[arg(long, global = true, value_name = "FILE", env = "MAINT_CONFIG")]
+    config: Option<PathBuf>,
+    /// Text for people, or one JSON document on stdout
+    #[arg(long, global = true, value_enum, default_value_t = Output::Human)]
+    output: Output,
+    /// When to use colour; NO_COLOR is respected
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+    /// How log lines look; they go to stderr. RUST_LOG sets the level
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Human,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Validates all files: every problem at once
+    Check(check::Check),
+    /// Looks at the targets and prints what would happen and why; changes nothing
+    Plan(plan::Plan),
+    /// Runs tasks
+    Run(run::Run),
+    /// What ran
+    History(history::History),
+    /// One run with its steps and findings
+    Show(history::Show),
+    /// Upcoming occurrences
+    Next(next::Next),
+    /// Versions, privileges, extensions; and what each missing thing costs
+    Doctor(doctor::Doctor),
+    /// A throwaway PostgreSQL with an aged learning platform, maintained before your eyes
+    Demo(demo::Demo),
+    /// JSON Schema of the configuration files
+    Schema(schema::Schema),
+    /// Completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command ended early; each kind has its exit code.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Problems(#[from] Problems),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    #[error(transparent)]
+    Demo(#[from] crate::demo::DemoError),
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Problems(_) | Failure::Usage(_) => 2,
+            Failure::Pipeline(PipelineError::Engine(EngineError::Dial(_))) => 2,
+            Failure::Pipeline(PipelineError::Engine(error)) if error.is_unreachable() => 3,
+            Failure::Pipeline(PipelineError::History(_)) | Failure::History(_) => 3,
+            Failure::Pipeline(
+                PipelineError::NotAvailable { .. }
+                | PipelineError::Options { .. }
+                | PipelineError::NotConfigured { .. },
+            ) => 2,
+            Failure::Pipeline(_) | Failure::Demo(_) | Failure::Other(_) => 1,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Failure::Pipeline(PipelineError::Engine(error)) => error.hint(),
+            _ => None,
+        }
+    }
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    start_logging(args.log_format);
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: the asynchronous runtime did not start: {error}");
+            return ExitCode::from(1);
+        }
+    };
+    match runtime.block_on(call(&args)) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            report(&failure, args.output);
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+async fn call(args: &Args) -> Result<u8, Failure> {
+    let context = context::Context::new(args);
+    match &args.verb {
+        Verb::Check(verb) => verb.call(&context).await,
+        Verb::Plan(verb) => verb.call(&context).await,
+        Verb::Run(verb) => verb.call(&context).await,
+        Verb::History(verb) => verb.call(&context).await,
+        Verb::Show(verb) => verb.call(&context).await,
+        Verb::Next(verb) => verb.call(&context).await,
+        Verb::Doctor(verb) => verb.call(&context).await,
+        Verb::Demo(verb) => verb.call(&context).await,
+        Verb::Schema(verb) => verb.call(),
+        Verb::Completions { shell } => {
+            clap_complete::generate(
+                *shell,
+                &mut Args::command(),
+                "maint",
+                &mut std::io::stdout(),
+            );
+            Ok(0)
+        }
+    }
+}
+
+fn report(failure: &Failure, output: Output) {
+    if output == Output::Json {
+        let problems = match failure {
+            Failure::Problems(problems) => serde_json::to_value(problems).unwrap_or_default(),
+            _ => serde_json::Value::Null,
+        };
+        let document = serde_json::json!({
+            "error": failure.to_string(),
+            "hint": failure.hint(),
+            "problems": problems,
+        });
+        println!("{document}");
+        return;
+    }
+    match failure {
+        // Problems say `error:` themselves, each with its place.
+        Failure::Problems(problems) => eprint!("{problems}"),
+        _ => {
+            eprintln!("error: {failure}");
+            let mut cause = std::error::Error::source(failure);
+            while let Some(error) = cause {
+                eprintln!("  because: {error}");
+                cause = error.source();
+            }
+        }
+    }
+    if let Some(hint) = failure.hint() {
+        eprintln!("  hint: {hint}");
+    }
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}

@@ -127,7 +127,7 @@ pub struct RunFilter {
 }
 
 /// How many findings of each severity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct FindingCounts {
     /// Worth knowing.
     pub info: u32,
@@ -138,7 +138,7 @@ pub struct FindingCounts {
 }
 
 /// A run as a line of a list: counts instead of steps and findings.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct RunSummary {
     /// Its id.
     pub id: Uuid,

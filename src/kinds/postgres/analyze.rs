@@ -16,7 +16,7 @@ use crate::values::{Engine, NamePattern, Percent, TimeSpan};
 /// How many changed rows make statistics stale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Rule {
+pub(crate) enum Rule {
     /// `min_changed` of the table's rows.
     #[default]
     Share,
@@ -29,7 +29,7 @@ pub enum Rule {
 /// Options of `kind: analyze`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Analyze {
+pub(crate) struct Analyze {
     /// Only tables that match one of these patterns, such as `public.*` or `orders`.
     include: Vec<NamePattern>,
     /// No tables that match one of these patterns.
@@ -62,7 +62,7 @@ impl Default for Analyze {
 
 /// What is known of one table.
 #[derive(Clone, Debug)]
-pub struct TableFacts {
+pub(crate) struct TableFacts {
     oid: u32,
     name: RelationName,
     partitioned: bool,
@@ -81,7 +81,7 @@ pub struct TableFacts {
 
 /// What the decision is made from.
 #[derive(Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     major: i32,
     role: String,
     tables: Vec<TableFacts>,

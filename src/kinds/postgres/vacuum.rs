@@ -24,7 +24,7 @@ const AGE_CRITICAL: i64 = 1_200_000_000;
 /// Options of `kind: vacuum`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Vacuum {
+pub(crate) struct Vacuum {
     /// Only tables that match one of these patterns, such as `public.*` or `orders`.
     include: Vec<NamePattern>,
     /// No tables that match one of these patterns.
@@ -73,7 +73,7 @@ impl Default for Vacuum {
 
 /// What is known of one table, or of its TOAST table.
 #[derive(Clone, Debug, Default)]
-pub struct Heap {
+pub(crate) struct Heap {
     oid: u32,
     bytes: i64,
     live: f64,
@@ -86,7 +86,7 @@ pub struct Heap {
 
 /// What is known of one table with what belongs to it.
 #[derive(Clone, Debug)]
-pub struct TableFacts {
+pub(crate) struct TableFacts {
     name: RelationName,
     heap: Heap,
     toast: Option<Heap>,
@@ -98,7 +98,7 @@ pub struct TableFacts {
 
 /// What the decision is made from.
 #[derive(Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     major: i32,
     role: String,
     database: String,

@@ -9,7 +9,7 @@ use crate::engines::postgres::{RelationName, Session};
 
 /// One index with storage of its own.
 #[derive(Clone, Debug, Default)]
-pub struct IndexFacts {
+pub(crate) struct IndexFacts {
     pub(super) oid: u32,
     pub(super) table_oid: u32,
     pub(super) index: Option<RelationName>,
@@ -22,7 +22,6 @@ pub struct IndexFacts {
     pub(super) table_rows: f64,
     /// Rows changed since the statistics were taken.
     pub(super) changed: i64,
-    pub(super) unique: bool,
     pub(super) exclusion: bool,
     pub(super) valid: bool,
     pub(super) partial: bool,
@@ -60,7 +59,7 @@ impl IndexFacts {
 
 /// One key column of an index.
 #[derive(Clone, Debug, Default)]
-pub struct ColumnFacts {
+pub(crate) struct ColumnFacts {
     /// Bytes, or -1 for values of varying length.
     pub(super) length: i16,
     /// `c`, `s`, `i` or `d`: 1, 2, 4 or 8 bytes.
@@ -70,7 +69,7 @@ pub struct ColumnFacts {
 
 /// What ANALYZE found out about one column.
 #[derive(Clone, Debug, Default)]
-pub struct ColumnStatistics {
+pub(crate) struct ColumnStatistics {
     pub(super) null_share: f64,
     pub(super) average_width: f64,
     /// Distinct values; negative for a share of the rows.
@@ -81,7 +80,7 @@ pub struct ColumnStatistics {
 
 /// A half-built or half-dropped index that a failed concurrent rebuild left.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Leftover {
+pub(crate) struct Leftover {
     pub(super) oid: u32,
     pub(super) table_oid: u32,
     pub(super) index: RelationName,
@@ -207,7 +206,6 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
             tuples: row.get(8),
             table_rows: row.get(9),
             changed: row.get(10),
-            unique: row.get(11),
             exclusion: row.get(12),
             valid: row.get(13),
             partial: row.get(14),

@@ -24,7 +24,7 @@ use crate::values::{Bytes, Engine, NamePattern, Percent};
 /// How bloat is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Method {
+pub(crate) enum Method {
     /// From the planner's statistics and from what earlier rebuilds showed.
     #[default]
     Estimate,
@@ -35,7 +35,7 @@ pub enum Method {
 /// Options of `kind: reindex`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct Reindex {
+pub(crate) struct Reindex {
     /// Only indexes that match one of these patterns, by their own name or
     /// by their table's, such as `public.*`.
     include: Vec<NamePattern>,
@@ -70,7 +70,7 @@ impl Default for Reindex {
 
 /// What the decision is made from.
 #[derive(Debug)]
-pub struct Facts {
+pub(crate) struct Facts {
     version_num: i32,
     version: String,
     role: String,

@@ -1,0 +1,117 @@
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use chrono_tz::Tz;
+
+use super::{Args, Color, Failure, Output};
+use crate::config::{self, Config, Target, Task};
+use crate::history::Store;
+use crate::kinds;
+use crate::plan::KindInfo;
+use crate::report::text::Style;
+
+/// What every verb needs of the command line and the files.
+pub(super) struct Context<'a> {
+    args: &'a Args,
+    pub(super) kinds: Vec<KindInfo>,
+}
+
+impl<'a> Context<'a> {
+    pub(super) fn new(args: &'a Args) -> Self {
+        Context {
+            args,
+            kinds: kinds::catalog(),
+        }
+    }
+
+    pub(super) fn json(&self) -> bool {
+        self.args.output == Output::Json
+    }
+
+    /// Reads the configuration, or reports every problem in it.
+    pub(super) fn config(&self) -> Result<Config, Failure> {
+        let env = |name: &str| std::env::var(name).ok();
+        let path = config::locate(self.args.config.as_deref(), &env)?;
+        let config = config::load(&path, &self.kinds, &env)?;
+        for warning in &config.warnings {
+            tracing::info!("{warning}");
+        }
+        Ok(config)
+    }
+
+    /// How text is to look on stdout.
+    pub(super) fn style(&self, zone: Tz) -> Style {
+        let terminal = std::io::stdout().is_terminal();
+        let color = match self.args.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
+        };
+        let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
+        let width = terminal.then(|| columns.unwrap_or_else(|| usize::from(console_width())));
+        Style { color, width, zone }
+    }
+
+    /// The tasks named, or all that are enabled; with `--set` and `--target` applied.
+    pub(super) fn tasks(
+        &self,
+        config: &Config,
+        names: &[String],
+        target: Option<&str>,
+        settings: &[String],
+    ) -> Result<Vec<(Task, Target)>, Failure> {
+        let mut chosen = Vec::new();
+        for name in names {
+            let Some(task) = config.tasks.get(name) else {
+                let known: Vec<&str> = config.tasks.keys().map(String::as_str).collect();
+                return Err(Failure::Usage(format!(
+                    "there is no task `{name}`\n  known: {}",
+                    known.join(", ")
+                )));
+            };
+            chosen.push(task.clone());
+        }
+        if names.is_empty() {
+            chosen.extend(config.tasks.values().filter(|task| task.enabled).cloned());
+        }
+        let mut pairs = Vec::new();
+        for task in &mut chosen {
+            for setting in settings {
+                let Some((key, value)) = setting.split_once('=') else {
+                    return Err(Failure::Usage(format!(
+                        "`--set {setting}`: expected key=value, such as `--set min_bloat=20%`"
+                    )));
+                };
+                task.set(key.trim(), value.trim(), &self.kinds)?;
+            }
+            let wanted = |name: &&String| target.is_none_or(|target| target == name.as_str());
+            for name in task.targets.iter().filter(wanted) {
+                if let Some(found) = config.targets.get(name) {
+                    if !found.configured && names.is_empty() {
+                        continue;
+                    }
+                    pairs.push((task.clone(), found.clone()));
+                }
+            }
+        }
+        match target {
+            Some(target) if pairs.is_empty() => {
+                let known: Vec<&str> = config.targets.keys().map(String::as_str).collect();
+                Err(Failure::Usage(format!(
+                    "no such task on target `{target}`\n  known targets: {}",
+                    known.join(", ")
+                )))
+            }
+            _ => Ok(pairs),
+        }
+    }
+
+    /// Opens the history for writing.
+    pub(super) async fn history(&self, config: &Config) -> Result<Arc<dyn Store>, Failure> {
+        Ok(crate::history::open(config.history.expose()).await?)
+    }
+}
+
+fn console_width() -> u16 {
+    console::Term::stdout().size().1
+}

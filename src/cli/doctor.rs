@@ -1,0 +1,126 @@
+use super::Failure;
+use super::context::Context;
+use crate::engines::postgres::Session;
+use crate::pipeline;
+use crate::values::Engine;
+
+/// Versions, privileges, extensions; and what each missing thing costs.
+#[derive(Debug, clap::Args)]
+pub(super) struct Doctor {}
+
+const EXTENSIONS: &str = "SELECT x.name, e.extversion IS NOT NULL, a.name IS NOT NULL
+    FROM (VALUES ('pgstattuple'), ('amcheck'), ('pg_stat_statements')) AS x(name)
+        LEFT JOIN pg_catalog.pg_extension e ON e.extname = x.name
+        LEFT JOIN pg_catalog.pg_available_extensions a ON a.name = x.name";
+
+const OWNERSHIP: &str =
+    "SELECT count(*) FILTER (WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')), count(*)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
+
+impl Doctor {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        let config = context.config()?;
+        let mut lines: Vec<(String, &str, String)> = Vec::new();
+        let mut code = 0;
+        for target in config.targets.values() {
+            let name = target.name.clone();
+            if !target.configured {
+                lines.push((name, "note", "not configured: its url is empty".to_owned()));
+                continue;
+            }
+            if target.engine != Engine::Postgres {
+                lines.push((
+                    name,
+                    "note",
+                    "this version of maint cannot look at MongoDB yet".to_owned(),
+                ));
+                continue;
+            }
+            let dial = pipeline::dial(target)?;
+            match Session::open(&dial, "maint doctor").await {
+                Ok(session) => examine(&name, &session, &mut lines)
+                    .await
+                    .map_err(pipeline::PipelineError::from)?,
+                Err(error) => {
+                    code = 3;
+                    let hint = error.hint().map(|h| format!(" ({h})")).unwrap_or_default();
+                    lines.push((name, "problem", format!("{error}{hint}")));
+                }
+            }
+        }
+        if context.json() {
+            let list: Vec<_> = lines
+                .iter()
+                .map(|(target, level, text)| serde_json::json!({"target": target, "level": level, "text": text}))
+                .collect();
+            println!("{}", serde_json::json!({ "checks": list }));
+        } else {
+            for (target, level, text) in &lines {
+                println!("{level:>8}  {target}: {}", crate::report::text::shown(text));
+            }
+        }
+        Ok(code)
+    }
+}
+
+async fn examine(
+    target: &str,
+    session: &Session,
+    lines: &mut Vec<(String, &'static str, String)>,
+) -> Result<(), crate::engines::EngineError> {
+    let server = &session.server;
+    let mut say = |level, text: String| lines.push((target.to_owned(), level, text));
+    say(
+        "ok",
+        format!(
+            "PostgreSQL {}, database {}, role {}",
+            server.version, server.database, server.role
+        ),
+    );
+    if server.in_recovery {
+        say(
+            "problem",
+            "a standby: nothing can be maintained here; point the url at the primary".to_owned(),
+        );
+    }
+    if (140_000..140_004).contains(&server.version_num) {
+        say("problem", "concurrent index builds of 14.0 to 14.3 corrupt indexes: reindex refuses; upgrade to 14.4 or newer".to_owned());
+    }
+    let owned = session.query("counting tables", OWNERSHIP, &[]).await?;
+    if let Some(row) = owned.first() {
+        let (mine, all): (i64, i64) = (row.get(0), row.get(1));
+        let level = if mine < all { "note" } else { "ok" };
+        say(
+            level,
+            format!(
+                "the role owns {mine} of {all} tables; the others need a grant (17 and newer: pg_maintain)"
+            ),
+        );
+    }
+    for row in session
+        .query("looking for extensions", EXTENSIONS, &[])
+        .await?
+    {
+        let (name, installed, available): (String, bool, bool) =
+            (row.get(0), row.get(1), row.get(2));
+        let costs = match name.as_str() {
+            "pgstattuple" => "`method: exact` of reindex falls back to estimates",
+            "amcheck" => "corruption of tables and indexes cannot be looked for",
+            _ => "slow statements cannot be told",
+        };
+        match (installed, available) {
+            (true, _) => say("ok", format!("{name} is installed")),
+            (false, true) => say(
+                "note",
+                format!("{name} is not installed: {costs}; CREATE EXTENSION {name}"),
+            ),
+            (false, false) => say(
+                "note",
+                format!("{name} is not available on this server: {costs}"),
+            ),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+use super::Failure;
+use super::context::Context;
+use crate::plan::Plan as Planned;
+use crate::report::text::{Align, Cell, Columns, Cut, Ink, Style, human_bytes};
+
+/// Looks at the targets and prints what would happen and why.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint plan reindex\n  maint plan reindex --set min_bloat=20% --output json"
+)]
+pub(super) struct Plan {
+    /// Tasks to plan; all that are enabled where none is given
+    #[arg(value_name = "TASK")]
+    tasks: Vec<String>,
+    /// Only on this target
+    #[arg(long)]
+    target: Option<String>,
+    /// Changes an option or limit for this once: `min_size=1MB`, `limits.jobs=4`
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+}
+
+impl Plan {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        show_plans(context, &self.tasks, self.target.as_deref(), &self.settings).await
+    }
+}
+
+/// What `plan` and `run --dry-run` print.
+pub(super) async fn show_plans(
+    context: &Context<'_>,
+    tasks: &[String],
+    target: Option<&str>,
+    settings: &[String],
+) -> Result<u8, Failure> {
+    let config = context.config()?;
+    let style = context.style(config.timezone);
+    let mut documents = Vec::new();
+    for (task, target) in context.tasks(&config, tasks, target, settings)? {
+        // A history that does not exist yet has nothing to tell, and a plan creates nothing.
+        let baselines = match crate::history::open_existing(config.history.expose()).await {
+            Ok(store) => store.baselines(&target.name).await?,
+            Err(_) => std::collections::HashMap::new(),
+        };
+        let plan = crate::pipeline::plan(&task, &target, baselines).await?;
+        if context.json() {
+            documents.push(serde_json::json!({
+                "task": task.name, "kind": task.kind, "target": target.name, "plan": plan,
+            }));
+        } else {
+            print!(
+                "{}",
+                text(&task.name, &task.kind, &target.name, &plan, &style)
+            );
+        }
+    }
+    if context.json() {
+        println!("{}", serde_json::json!({ "plans": documents }));
+    }
+    Ok(0)
+}
+
+fn text(task: &str, kind: &str, target: &str, plan: &Planned, style: &Style) -> String {
+    let steps = match plan.steps.len() {
+        0 => "nothing to do".to_owned(),
+        1 => "1 step".to_owned(),
+        n => format!("{n} steps"),
+    };
+    let mut out = format!(
+        "{}  {kind} on {target}: {steps} ({} objects looked at)\n",
+        style.paint(Ink::Strong, task),
+        plan.considered
+    );
+    if !plan.steps.is_empty() {
+        let mut table = Columns::new()
+            .column("#", Align::Right, Cut::Never)
+            .column("action", Align::Left, Cut::Never)
+            .column("object", Align::Left, Cut::Middle)
+            .column("size", Align::Right, Cut::Never)
+            .column("expected", Align::Right, Cut::Never)
+            .column("why", Align::Left, Cut::End);
+        for step in &plan.steps {
+            let size = |bytes: Option<i64>| bytes.map(human_bytes).unwrap_or_default();
+            table.row([
+                Cell::new(Ink::Faint, step.seq.to_string()),
+                Cell::from(&step.action),
+                Cell::from(&step.object),
+                Cell::from(&size(step.estimate.bytes)),
+                Cell::from(&size(step.estimate.bytes_after)),
+                Cell::from(&step.reason),
+            ]);
+        }
+        out.push_str(&table.render(2, style));
+    }
+    for (title, list) in [
+        ("decided after that", &plan.pending),
+        ("left alone", &plan.skipped),
+    ] {
+        if !list.is_empty() {
+            out.push_str(&format!("  {title}:\n"));
+            for skip in list {
+                out.push_str(&format!(
+                    "    {}: {}\n",
+                    crate::report::text::shown(&skip.object),
+                    crate::report::text::shown(&skip.reason)
+                ));
+            }
+        }
+    }
+    for finding in &plan.findings {
+        out.push_str(&format!(
+            "  {}: {} [{}]\n",
+            format!("{:?}", finding.severity).to_lowercase(),
+            crate::report::text::shown(&finding.message),
+            finding.code
+        ));
+        if let Some(suggestion) = &finding.suggestion {
+            out.push_str(&format!(
+                "    try: {}\n",
+                crate::report::text::shown(suggestion)
+            ));
+        }
+    }
+    out.push('\n');
+    out
+}

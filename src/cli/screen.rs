@@ -1,0 +1,123 @@
+//! A run on the screen: bars on a terminal, a line per step elsewhere. All
+//! of it on stderr; stdout is for results.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::{Mutex, PoisonError};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::execute::{Event, Observer};
+use crate::history::StepStatus;
+use crate::report::text::{human_bytes, human_duration_ms, shown};
+
+pub(super) struct Screen {
+    bars: Option<MultiProgress>,
+    running: Mutex<HashMap<u32, (ProgressBar, String)>>,
+    total: Mutex<usize>,
+}
+
+impl Screen {
+    pub(super) fn new() -> Self {
+        Screen {
+            bars: std::io::stderr().is_terminal().then(MultiProgress::new),
+            running: Mutex::default(),
+            total: Mutex::new(0),
+        }
+    }
+
+    fn line(&self, text: String) {
+        match &self.bars {
+            // A line that cannot be written is not worth stopping for.
+            Some(bars) => drop(bars.println(text)),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+impl Observer for Screen {
+    fn on(&self, event: Event<'_>) {
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Planned(plan) => {
+                let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
+                *total += plan.steps.len();
+            }
+            Event::Started(step, _) => {
+                let total = *self.total.lock().unwrap_or_else(PoisonError::into_inner);
+                let label = format!(
+                    "[{}/{total}] {} {}",
+                    step.seq,
+                    step.action,
+                    shown(&step.object)
+                );
+                if let Some(bars) = &self.bars {
+                    let bar = bars.add(ProgressBar::new_spinner());
+                    bar.set_message(label.clone());
+                    bar.enable_steady_tick(std::time::Duration::from_millis(200));
+                    running.insert(step.seq, (bar, label));
+                } else {
+                    eprintln!("{label} …");
+                }
+            }
+            Event::Progress {
+                seq,
+                phase,
+                done,
+                total,
+            } => {
+                if let Some((bar, label)) = running.get(&seq) {
+                    if let Ok(total) = u64::try_from(total)
+                        && total > 0
+                    {
+                        if bar.length() != Some(total) {
+                            bar.set_style(
+                                ProgressStyle::with_template(
+                                    "{spinner} {msg} {bar:20} {percent:>3}% {per_sec}, {eta} left",
+                                )
+                                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+                            );
+                            bar.set_length(total);
+                        }
+                        bar.set_position(u64::try_from(done).unwrap_or(0));
+                    }
+                    bar.set_message(format!("{label}: {phase}"));
+                }
+            }
+            Event::Waiting(step, why) => {
+                self.line(format!(
+                    "    {} {}: {}",
+                    step.action,
+                    shown(&step.object),
+                    shown(why)
+                ));
+            }
+            Event::Finished(step) => {
+                if let Some((bar, _)) = running.remove(&step.seq) {
+                    bar.finish_and_clear();
+                }
+                let mark = match step.status {
+                    StepStatus::Succeeded => "done",
+                    _ => step.status.as_str(),
+                };
+                let sizes = match (step.bytes_before, step.bytes_after) {
+                    (Some(before), Some(after)) => {
+                        format!(", {} → {}", human_bytes(before), human_bytes(after))
+                    }
+                    _ => String::new(),
+                };
+                let why = step
+                    .error
+                    .as_ref()
+                    .map(|e| format!(": {}", shown(e)))
+                    .unwrap_or_default();
+                self.line(format!(
+                    "  {mark} {} {} in {}{sizes}{why}",
+                    step.action,
+                    shown(&step.object),
+                    human_duration_ms(step.duration_ms)
+                ));
+            }
+        }
+    }
+}
