@@ -59,10 +59,10 @@ pub(super) async fn pass(
         );
         if let Err(error) = session.execute("trying the lock", &sql).await {
             // After a failure inside of it the transaction is still open.
-            if !error.is_unreachable() {
-                if let Err(error) = session.execute("ending the try", "ROLLBACK").await {
-                    return Outcome::Failed(error);
-                }
+            if !error.is_unreachable()
+                && let Err(error) = session.execute("ending the try", "ROLLBACK").await
+            {
+                return Outcome::Failed(error);
             }
             return judge(error, execution, ends, give_way);
         }

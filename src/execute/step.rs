@@ -16,6 +16,9 @@ use crate::engines::postgres::watch::Blocker;
 use crate::history::{LockWait, StepRecord, StepStatus};
 use crate::plan::{Baseline, Param, Query, Statement, Step};
 
+/// Bytes, and entries where they are counted.
+type Size = (i64, Option<f64>);
+
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -110,10 +113,8 @@ fn run<'a>(
                 &condition.query,
             )
             .await?;
-            if !answer
-                .first()
-                .is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true))
-            {
+            let still = answer.first().and_then(|row| row.get::<_, Option<bool>>(0));
+            if still != Some(true) {
                 end(record, StepStatus::Skipped, condition.otherwise.clone());
                 return Ok(());
             }
@@ -224,7 +225,7 @@ fn attempts<'a>(
                     end(record, StepStatus::Deferred, "the run's time was up");
                 }
                 Outcome::OutOfTime => {
-                    let limit = execution.limits.step_timeout.clone();
+                    let limit = execution.limits.step_timeout;
                     end(
                         record,
                         StepStatus::Failed,
@@ -303,7 +304,7 @@ fn needed<'a>(
 fn measure<'a>(
     session: &'a Session,
     step: &'a Step,
-) -> LocalBoxFuture<'a, Result<Option<(i64, Option<f64>)>, EngineError>> {
+) -> LocalBoxFuture<'a, Result<Option<Size>, EngineError>> {
     Box::pin(async move {
         let Some(query) = &step.measure else {
             return Ok(None);

@@ -67,12 +67,15 @@ impl<K: Kind> AnyKind<K::Session> for K {
     }
 }
 
+/// Fills in a kind's options; the message says what is wrong with them.
+pub type Build<S> = fn(&Value) -> Result<Box<dyn AnyKind<S>>, String>;
+
 /// One line of an engine's table of kinds.
 pub struct Entry<S: 'static> {
     /// What configuration needs to know.
     pub info: KindInfo,
     /// Fills in the options.
-    pub build: fn(&Value) -> Result<Box<dyn AnyKind<S>>, String>,
+    pub build: Build<S>,
 }
 
 impl<S: 'static> Entry<S> {

@@ -11,7 +11,7 @@ mod plan;
 mod step;
 
 pub use finding::{Finding, Severity};
-pub use kind::{AnyKind, Entry, Kind, Moment};
+pub use kind::{AnyKind, Build, Entry, Kind, Moment};
 pub use kind_info::KindInfo;
 pub use plan::{Baseline, Observation, Plan, Skip};
 pub use step::{Condition, Estimate, LockWaiting, Param, Query, Statement, Step, Sweep};

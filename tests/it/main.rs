@@ -13,3 +13,5 @@ mod support;
 mod config;
 mod connect;
 mod history;
+mod kinds;
+mod layers;

@@ -257,11 +257,8 @@ impl Reindex {
     }
 
     fn covers(&self, selection: &Selection<'_>, index: &IndexFacts) -> bool {
-        let wanted_method = self.access_methods.is_empty()
-            || self
-                .access_methods
-                .iter()
-                .any(|m| *m == index.access_method);
+        let wanted_method =
+            self.access_methods.is_empty() || self.access_methods.contains(&index.access_method);
         let names: Vec<_> = index.index.iter().chain(&index.table).collect();
         wanted_method && selection.covers_any(&names)
     }
