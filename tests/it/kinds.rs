@@ -138,8 +138,9 @@ for_each_version! {
             db.execute(&format!("VACUUM ANALYZE {table}")).await;
         }
         let holder = db.connect().await;
-        holder.batch_execute("SET application_name = 'nightly report'; BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        // Asked before the transaction: inside of it, the open portal would hold a snapshot.
         let pid: i32 = holder.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        holder.batch_execute("SET application_name = 'nightly report'; BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE").await.unwrap();
 
         let workspace = workspace(&db);
         let output = workspace.run(["run", "reindex", "--now", "--output", "json"]);

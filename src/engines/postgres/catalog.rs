@@ -26,6 +26,20 @@ pub fn may_reindex(server: &Server) -> String {
     format!("(pg_catalog.pg_has_role(c.relowner, 'USAGE'){maintain})")
 }
 
+/// SQL for the size in bytes of the relation `alias` (`pg_class`).
+///
+/// `pg_relation_size` waits for whoever holds the relation exclusively, and
+/// one such table would hold up the look at all others; for those the size at
+/// their last vacuum has to do.
+pub fn size_of(alias: &str) -> String {
+    format!(
+        "CASE WHEN {alias}.oid = ANY (ARRAY(SELECT l.relation FROM pg_catalog.pg_locks l
+                WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'))
+            THEN {alias}.relpages::int8 * pg_catalog.current_setting('block_size')::int8
+            ELSE coalesce(pg_catalog.pg_relation_size({alias}.oid), 0) END"
+    )
+}
+
 /// Answers `true` while the relation `$1` still has the schema `$2` and the
 /// name `$3`; no row, or `false`, means that it vanished or was renamed.
 pub const STILL_THERE: &str = "SELECT n.nspname = $2::text AND c.relname = $3::text

@@ -18,7 +18,7 @@ const PIN_SETTINGS: &str = "SET search_path = pg_catalog, pg_temp;
     SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
     SET default_transaction_isolation = 'read committed';
     SET default_transaction_read_only = off;
-    SET statement_timeout = 0; SET lock_timeout = 0;
+    SET statement_timeout = 0; SET lock_timeout = '10s';
     SET idle_in_transaction_session_timeout = 0;
     SET client_min_messages = warning;
     SET client_connection_check_interval = '2s'";

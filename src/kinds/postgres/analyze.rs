@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::common::{Selection, permission_finding, rows, still_there};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum};
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{RelationName, Session};
 use crate::plan::{Kind, Moment, Plan, Statement, Step};
 use crate::values::{Engine, NamePattern, Percent, TimeSpan};
@@ -91,7 +91,7 @@ const TABLES: &str =
     "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'p' AS partitioned,
         CASE WHEN c.relispartition OR c.relkind = 'p'
              THEN pg_catalog.pg_partition_root(c.oid)::oid ELSE c.oid END AS root,
-        c.reltuples::float8, coalesce(pg_catalog.pg_relation_size(c.oid), 0),
+        c.reltuples::float8, {size},
         coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
         greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid),
                  pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid)),
@@ -120,6 +120,7 @@ impl Kind for Analyze {
     async fn inspect(&self, db: &Session) -> Result<Facts, EngineError> {
         let fill = |sql: &str| {
             sql.replace("{may}", &may_vacuum(&db.server))
+                .replace("{size}", &size_of("c"))
                 .replace("{not_system}", NOT_SYSTEM_SCHEMA)
         };
         let doing = "reading which tables there are";

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::common::{Selection, permission_finding, rows, still_there};
 use super::horizon::{self, Holder};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum};
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{Finding, Kind, Moment, Param, Plan, Query, Severity, Statement, Step};
 use crate::values::{Bytes, Engine, NamePattern, Percent};
@@ -111,13 +111,13 @@ pub(crate) struct Facts {
 }
 
 const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
-        coalesce(pg_catalog.pg_relation_size(c.oid), 0), c.reltuples::float8,
+        {size}, c.reltuples::float8,
         coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0),
         coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(c.oid), 0),
         pg_catalog.age(c.relfrozenxid)::int8, pg_catalog.mxid_age(c.relminmxid)::int8,
         greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid),
                  pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)),
-        t.oid, coalesce(pg_catalog.pg_relation_size(t.oid), 0), t.reltuples::float8,
+        t.oid, {toast_size}, t.reltuples::float8,
         coalesce(pg_catalog.pg_stat_get_dead_tuples(t.oid), 0),
         coalesce(pg_catalog.pg_stat_get_ins_since_vacuum(t.oid), 0),
         pg_catalog.age(t.relfrozenxid)::int8, pg_catalog.mxid_age(t.relminmxid)::int8,
@@ -152,6 +152,8 @@ impl Kind for Vacuum {
     async fn inspect(&self, db: &Session) -> Result<Facts, EngineError> {
         let sql = TABLES
             .replace("{may}", &may_vacuum(&db.server))
+            .replace("{size}", &size_of("c"))
+            .replace("{toast_size}", &size_of("t"))
             .replace("{not_system}", NOT_SYSTEM_SCHEMA);
         let tables = db
             .query("reading which tables there are", &sql, &[])

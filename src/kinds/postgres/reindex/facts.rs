@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::may_reindex;
+use crate::engines::postgres::catalog::{may_reindex, size_of};
 use crate::engines::postgres::{RelationName, Session};
 
 /// One index with storage of its own.
@@ -94,7 +94,7 @@ pub(crate) struct Leftover {
 
 const INDEXES: &str =
     "SELECT i.indexrelid, i.indrelid, n.nspname::text, x.relname::text, tn.nspname::text,
-        c.relname::text, am.amname::text, coalesce(pg_catalog.pg_relation_size(i.indexrelid), 0),
+        c.relname::text, am.amname::text, {size},
         x.reltuples::float8, c.reltuples::float8,
         coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
         i.indisunique, i.indisexclusion, i.indisvalid AND i.indisready AND i.indislive,
@@ -183,7 +183,9 @@ pub(super) struct Scope {
 
 /// Reads all indexes in scope, without their columns.
 pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFacts>, EngineError> {
-    let sql = INDEXES.replace("{may}", &may_reindex(&db.server));
+    let sql = INDEXES
+        .replace("{size}", &size_of("x"))
+        .replace("{may}", &may_reindex(&db.server));
     let doing = "reading which indexes there are";
     let rows = db
         .query(doing, &sql, &[&scope.toast, &scope.system])
