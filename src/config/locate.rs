@@ -13,7 +13,7 @@ const SYSTEM: &str = "/etc/maint/schedules.yaml";
 /// # Errors
 ///
 /// One problem where none of the usual places has the file. A file that was asked for by name
-/// is not looked at here: [`load`](super::load) says what is wrong with it.
+/// is not looked at here: [`load`](fn@super::load) says what is wrong with it.
 pub fn locate(
     explicit: Option<&Path>,
     env: &dyn Fn(&str) -> Option<String>,
