@@ -3,6 +3,7 @@
 
 mod check;
 mod context;
+mod demo;
 mod doctor;
 mod history;
 mod next;
@@ -91,6 +92,8 @@ enum Verb {
     Next(next::Next),
     /// Versions, privileges, extensions; and what each missing thing costs
     Doctor(doctor::Doctor),
+    /// A throwaway PostgreSQL with an aged learning platform, maintained before your eyes
+    Demo(demo::Demo),
     /// JSON Schema of the configuration files
     Schema(schema::Schema),
     /// Completions for a shell
@@ -171,6 +174,7 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::Show(verb) => verb.call(&context).await,
         Verb::Next(verb) => verb.call(&context).await,
         Verb::Doctor(verb) => verb.call(&context).await,
+        Verb::Demo(verb) => verb.call(&context).await,
         Verb::Schema(verb) => verb.call(),
         Verb::Completions { shell } => {
             clap_complete::generate(

@@ -71,7 +71,7 @@ pub enum DemoError {
         pid: u32,
     },
     /// A statement of the demo's own SQL failed.
-    #[error("Could not {doing} the demo's data.")]
+    #[error("The demo's data could not be made; it failed at: {doing}.")]
     Sql {
         /// The step, as shown in the progress.
         doing: String,
