@@ -1,11 +1,12 @@
 //! The story of one run: claim, open, inspect, plan, carry out, close. Every
 //! trigger takes this road.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use uuid::Uuid;
 
 use crate::config::{Target, Task};
@@ -15,7 +16,7 @@ use crate::engines::postgres::{Session, claim};
 use crate::execute::{self, Event, Execution, Observer, Stop, StopReason};
 use crate::history::{HistoryError, RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger};
 use crate::kinds;
-use crate::plan::{AnyKind, Baseline, Finding, Moment, Plan, Severity};
+use crate::plan::{AnyKind, Baseline, Finding, Moment, Plan, Severity, Site};
 use crate::values::Engine;
 
 /// Why a plan could not be made, or a run not be started.
@@ -63,6 +64,8 @@ pub struct Request<'a> {
     pub scheduled_for: Option<DateTime<Utc>>,
     /// When the task's window closes.
     pub closes_at: Option<DateTime<Utc>>,
+    /// Where its days and months begin.
+    pub zone: Tz,
 }
 
 /// What a run needs from its surroundings.
@@ -82,20 +85,51 @@ pub struct Surroundings {
 ///
 /// # Errors
 /// When the target cannot be reached or asked.
-pub async fn plan(
-    task: &Task,
-    target: &Target,
-    baselines: std::collections::HashMap<String, Baseline>,
-) -> Result<Plan, PipelineError> {
+pub async fn plan(task: &Task, target: &Target, known: Known) -> Result<Plan, PipelineError> {
     let kind = build(task)?;
     let dial = dial(target)?;
-    let session = open(&dial, &format!("maint plan {}", task.name)).await?;
+    let application_name = format!("maint plan {}", task.name);
+    let session = open(&dial, &application_name).await?;
+    let replicas = replica_dials(target)?;
+    let site = site(session, kind.as_ref(), &replicas, &application_name).await;
     let at = Moment {
         now: Utc::now(),
         round: 1,
-        baselines,
+        baselines: known.baselines,
+        memories: known.memories,
+        zone: known.zone,
     };
-    Ok(kind.propose(&session, &at).await?)
+    Ok(kind.propose(&site, &at).await?.numbered(1))
+}
+
+/// What is known of a target and task before looking at it.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// What earlier runs learned about its objects.
+    pub baselines: HashMap<String, Baseline>,
+    /// What the kind asked to remember.
+    pub memories: HashMap<String, serde_json::Value>,
+    /// The time zone of the configuration.
+    pub zone: Tz,
+}
+
+impl Known {
+    /// Asks the history.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn of(
+        store: &dyn Store,
+        task: &Task,
+        target: &str,
+        zone: Tz,
+    ) -> Result<Known, HistoryError> {
+        Ok(Known {
+            baselines: store.baselines(target).await?,
+            memories: store.memories(target, &task.kind).await?,
+            zone,
+        })
+    }
 }
 
 /// Carries the task out and records it. Failures of the work are in the record.
@@ -176,16 +210,27 @@ async fn work(
     around.store.open_run(record).await?;
     watch_claim(&session, &around.stop);
 
+    let replicas = replica_dials(request.target)?;
+    let site = site(session, kind, &replicas, &application_name).await;
     let deadline = deadline(request);
     let mut tried: HashSet<(String, String)> = HashSet::new();
     for round in 1..=2 {
         let looking = Instant::now();
+        let known = Known::of(
+            around.store.as_ref(),
+            request.task,
+            &record.target,
+            request.zone,
+        )
+        .await?;
         let at = Moment {
             now: Utc::now(),
             round,
-            baselines: around.store.baselines(&record.target).await?,
+            baselines: known.baselines,
+            memories: known.memories,
+            zone: known.zone,
         };
-        let mut plan = kind.propose(&session, &at).await?;
+        let mut plan = kind.propose(&site, &at).await?;
         record.inspect_ms += millis(looking.elapsed());
         // What was tried in the first round has had its chance.
         plan.steps
@@ -199,12 +244,14 @@ async fn work(
             record.findings.clone_from(&plan.findings);
             around.store.add_findings(record.id, &plan.findings).await?;
         }
-        learn(around, &record.target, &plan).await;
+        learn(around, request, &at, &plan).await;
         let look_again = !plan.pending.is_empty();
         let execution = Arc::new(Execution {
             dial: dial.clone(),
+            replicas: replicas.clone(),
             application_name: application_name.clone(),
             target: record.target.clone(),
+            kind: record.kind.clone(),
             limits: request.task.limits.clone(),
             deadline,
             stop: around.stop.clone(),
@@ -212,14 +259,14 @@ async fn work(
             run: record.id,
             observer: Arc::clone(&around.observer),
         });
-        record
-            .steps
-            .extend(execute::carry_out(plan.steps, execution).await?);
+        let carried_out = execute::carry_out(plan.steps, execution).await?;
+        record.steps.extend(carried_out.records);
+        record.findings.extend(carried_out.findings);
         if !look_again || around.stop.is_stopping() {
             break;
         }
     }
-    if session.server.major() < 15 {
+    if site.primary.server.major() < 15 {
         // Before 15 statistics travel through a collector that writes them
         // twice a second; the next run must see what this one did.
         tokio::time::sleep(Duration::from_millis(700)).await;
@@ -263,7 +310,23 @@ fn watch_claim(session: &Session, stop: &Stop) {
     });
 }
 
-async fn learn(around: &Surroundings, target: &str, plan: &Plan) {
+/// Keeps what the plan saw. History never stops the work: what cannot be
+/// kept is logged.
+async fn learn(around: &Surroundings, request: &Request<'_>, at: &Moment, plan: &Plan) {
+    let (target, kind) = (&request.target.name, &request.task.kind);
+    let store = &around.store;
+    if !plan.measurements.is_empty()
+        && let Err(error) = store
+            .add_measurements(target, at.now, &plan.measurements)
+            .await
+    {
+        tracing::error!(%error, "measurements could not be kept");
+    }
+    if !plan.memories.is_empty()
+        && let Err(error) = store.remember(target, kind, at.now, &plan.memories).await
+    {
+        tracing::error!(%error, "what the kind wants to know next time could not be kept");
+    }
     for seen in &plan.observations {
         let baseline = Baseline {
             object: seen.object.clone(),
@@ -337,6 +400,45 @@ pub fn dial(target: &Target) -> Result<Dial, PipelineError> {
     let env = |name: &str| std::env::var(name).ok();
     let url = target.url.as_ref().map(|url| url.expose());
     Ok(Dial::resolve(url, &env).map_err(EngineError::from)?)
+}
+
+fn replica_dials(target: &Target) -> Result<Vec<Dial>, PipelineError> {
+    let env = |name: &str| std::env::var(name).ok();
+    target
+        .replicas
+        .iter()
+        .map(|url| Ok(Dial::resolve(Some(url.expose()), &env).map_err(EngineError::from)?))
+        .collect()
+}
+
+/// The target's sessions. A replica out of reach is told, and stops nothing.
+async fn site(
+    primary: Session,
+    kind: &dyn AnyKind<Session>,
+    replicas: &[Dial],
+    application_name: &str,
+) -> Site<Session> {
+    let mut site = Site {
+        primary,
+        replicas: Vec::new(),
+        findings: Vec::new(),
+    };
+    if !kind.reads_replicas() {
+        return site;
+    }
+    for (n, dial) in replicas.iter().enumerate() {
+        match Session::open(dial, application_name).await {
+            Ok(session) => site.replicas.push((n, session)),
+            Err(error) => site.findings.push(Finding {
+                code: "replica.unreachable".to_owned(),
+                severity: Severity::Warning,
+                object: dial.describe(),
+                message: format!("the replica could not be looked at: {error}"),
+                suggestion: None,
+            }),
+        }
+    }
+    site
 }
 
 async fn open(dial: &Dial, application_name: &str) -> Result<Session, EngineError> {

@@ -1,5 +1,6 @@
 use super::Failure;
 use super::context::Context;
+use crate::pipeline::Known;
 use crate::plan::Plan as Planned;
 use crate::report::text::{Align, Cell, Columns, Cut, Ink, Style, human_bytes};
 
@@ -38,11 +39,14 @@ pub(super) async fn show_plans(
     let mut documents = Vec::new();
     for (task, target) in context.tasks(&config, tasks, target, settings)? {
         // A history that does not exist yet has nothing to tell, and a plan creates nothing.
-        let baselines = match crate::history::open_existing(config.history.expose()).await {
-            Ok(store) => store.baselines(&target.name).await?,
-            Err(_) => std::collections::HashMap::new(),
+        let known = match crate::history::open_existing(config.history.expose()).await {
+            Ok(store) => Known::of(store.as_ref(), &task, &target.name, config.timezone).await?,
+            Err(_) => Known {
+                zone: config.timezone,
+                ..Known::default()
+            },
         };
-        let plan = crate::pipeline::plan(&task, &target, baselines).await?;
+        let plan = crate::pipeline::plan(&task, &target, known).await?;
         if context.json() {
             documents.push(serde_json::json!({
                 "task": task.name, "kind": task.kind, "target": target.name, "plan": plan,
@@ -91,6 +95,16 @@ fn text(task: &str, kind: &str, target: &str, plan: &Planned, style: &Style) -> 
             ]);
         }
         out.push_str(&table.render(2, style));
+        for step in plan.steps.iter().filter(|step| !step.details.is_empty()) {
+            out.push_str(&format!(
+                "  {} {}:\n",
+                step.action,
+                crate::report::text::shown(&step.object)
+            ));
+            for line in &step.details {
+                out.push_str(&format!("    {}\n", crate::report::text::shown(line)));
+            }
+        }
     }
     for (title, list) in [
         ("decided after that", &plan.pending),

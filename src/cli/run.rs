@@ -64,6 +64,7 @@ pub(super) async fn run_all(
             trigger: Trigger::Manual,
             scheduled_for: None,
             closes_at: None,
+            zone: config.timezone,
         };
         if !now {
             match due(config, task, &target.name, store.as_ref()).await? {

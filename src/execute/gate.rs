@@ -3,18 +3,24 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
 use super::Execution;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::plan::{LockWaiting, Statement};
+use crate::plan::{LockWaiting, Param, Statement};
 
 /// What came of a statement.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Done; with warnings the server raised.
-    Done(Vec<String>),
+    /// Done.
+    Done {
+        /// Warnings the server raised.
+        warnings: Vec<String>,
+        /// Rows changed or returned.
+        rows: u64,
+    },
     /// Somebody holds its locks; nothing has changed. `asked_to_skip` where
     /// the statement itself was told not to wait.
     Locked {
@@ -31,6 +37,51 @@ pub(super) enum Outcome {
     GaveWay,
     /// The server said no.
     Failed(EngineError),
+}
+
+/// Lets statements pass in one transaction: all or nothing.
+pub(super) async fn pass_together(
+    session: &Session,
+    statements: &[Statement],
+    execution: &Execution,
+    step_ends: Instant,
+    give_way: &CancellationToken,
+) -> Outcome {
+    if let Err(error) = session.execute("opening a transaction", "BEGIN").await {
+        return Outcome::Failed(error);
+    }
+    let (mut all_warnings, mut all_rows) = (Vec::new(), 0);
+    for statement in statements {
+        match pass(session, statement, execution, step_ends, give_way).await {
+            Outcome::Done { warnings, rows } => {
+                all_warnings.extend(warnings);
+                all_rows += rows;
+            }
+            other => return roll_back(session, other).await,
+        }
+    }
+    if execution.stop.is_now() {
+        return roll_back(session, Outcome::Stopped).await;
+    }
+    // Deferred constraints are checked here.
+    match session.execute("committing", "COMMIT").await {
+        Ok(_) => Outcome::Done {
+            warnings: all_warnings,
+            rows: all_rows,
+        },
+        Err(error) => judge(error, execution, step_ends, give_way),
+    }
+}
+
+async fn roll_back(session: &Session, outcome: Outcome) -> Outcome {
+    match session.execute("rolling back", "ROLLBACK").await {
+        Ok(_) => outcome,
+        Err(error) => match outcome {
+            // What went wrong first is what matters.
+            Outcome::Failed(first) => Outcome::Failed(first),
+            _ => Outcome::Failed(error),
+        },
+    }
 }
 
 /// Lets one statement pass.
@@ -80,7 +131,12 @@ pub(super) async fn pass(
         return Outcome::Failed(error);
     }
     tracing::debug!(statement = statement.sql, "running");
-    let work = session.execute("running it", &statement.sql);
+    let params = bound(&statement.params);
+    let work = if params.is_empty() {
+        session.execute("running it", &statement.sql)
+    } else {
+        session.execute_with("running it", &statement.sql, &params)
+    };
     tokio::pin!(work);
     let result = tokio::select! {
         result = &mut work => result,
@@ -88,8 +144,9 @@ pub(super) async fn pass(
         () = give_way.cancelled() => { cancel(session).await; work.await }
     };
     match result {
-        Ok(notices) => {
-            let warnings: Vec<_> = notices
+        Ok(done) => {
+            let warnings: Vec<_> = done
+                .notices
                 .into_iter()
                 .filter(|notice| {
                     notice.severity.eq_ignore_ascii_case("warning")
@@ -101,11 +158,28 @@ pub(super) async fn pass(
                     asked_to_skip: true,
                     message: notice.message.clone(),
                 },
-                None => Outcome::Done(warnings.into_iter().map(|n| n.message).collect()),
+                None => Outcome::Done {
+                    warnings: warnings.into_iter().map(|n| n.message).collect(),
+                    rows: done.rows,
+                },
             }
         }
         Err(error) => judge(error, execution, ends, give_way),
     }
+}
+
+/// The values in the shape that the driver takes.
+pub(super) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
+    params
+        .iter()
+        .map(|param| -> &(dyn ToSql + Sync) {
+            match param {
+                Param::Oid(oid) => oid,
+                Param::Text(text) => text,
+                Param::Int(number) => number,
+            }
+        })
+        .collect()
 }
 
 /// Asks the server to give up; the statement's own answer then tells whether it did.

@@ -4,10 +4,12 @@
 mod gate;
 mod monitor;
 mod observer;
+mod queue;
+mod statements;
 mod step;
 mod stop;
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -19,21 +21,26 @@ pub use observer::{Event, Observer, Silent};
 pub use stop::{Stop, StopReason};
 
 use self::monitor::Monitor;
+use self::queue::{Next, Queue};
 use crate::config::Limits;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::connect::Dial;
 use crate::history::{StepRecord, StepStatus, Store};
-use crate::plan::Step;
+use crate::plan::{Finding, Place, Step};
 
 /// Everything a step needs besides itself.
 pub struct Execution {
     /// Where to connect.
     pub dial: Dial,
+    /// Its replicas, in the order of the configuration.
+    pub replicas: Vec<Dial>,
     /// What our sessions are called on the server.
     pub application_name: String,
     /// Name of the target, under which baselines are kept.
     pub target: String,
+    /// The task's kind, under which it remembers.
+    pub kind: String,
     /// The task's limits.
     pub limits: Limits,
     /// No statement runs beyond this.
@@ -48,8 +55,18 @@ pub struct Execution {
     pub observer: Arc<dyn Observer>,
 }
 
-/// Carries out the steps: in order, `jobs` at a time, never two in one lane.
-/// One failing step stops no other.
+/// What came of the steps.
+#[derive(Debug, Default)]
+pub struct CarriedOut {
+    /// One record for each step, in the order of the plan.
+    pub records: Vec<StepRecord>,
+    /// What the steps noticed; already in the history.
+    pub findings: Vec<Finding>,
+}
+
+/// Carries out the steps: in order, `jobs` at a time, never two in one lane,
+/// none before the steps it needs. One failing step stops no other, except
+/// those that need it.
 ///
 /// # Errors
 /// Only when the monitoring connection cannot be had; whatever happens to a
@@ -57,43 +74,49 @@ pub struct Execution {
 pub async fn carry_out(
     steps: Vec<Step>,
     execution: Arc<Execution>,
-) -> Result<Vec<StepRecord>, EngineError> {
+) -> Result<CarriedOut, EngineError> {
+    let mut out = CarriedOut::default();
     if steps.is_empty() {
-        return Ok(Vec::new());
+        return Ok(out);
     }
     let watcher = Session::open(&execution.dial, &execution.application_name).await?;
     let monitor = Monitor::start(watcher, &execution);
-    let mut waiting: VecDeque<Step> = steps.into();
-    let mut busy: HashSet<String> = HashSet::new();
-    let mut idle: Vec<Session> = Vec::new();
+    let mut queue = Queue::new(steps);
+    let mut idle: HashMap<Place, Vec<Session>> = HashMap::new();
     let mut running = FuturesUnordered::new();
-    let mut records = Vec::new();
     let jobs = usize::try_from(execution.limits.jobs.max(1)).unwrap_or(1);
     loop {
         while running.len() < jobs {
-            let Some(next) = waiting.iter().position(|step| !busy.contains(&step.lane)) else {
-                break;
-            };
-            let Some(step) = waiting.remove(next) else {
-                break;
-            };
-            busy.insert(step.lane.clone());
-            let (execution, monitor) = (Arc::clone(&execution), monitor.handle());
-            let session = idle.pop();
-            running.push(step::carry_out(step, session, execution, monitor));
+            match queue.next() {
+                Next::Ready(step) => {
+                    let (execution, monitor) = (Arc::clone(&execution), monitor.handle());
+                    let session = idle.get_mut(&step.place).and_then(Vec::pop);
+                    running.push(step::carry_out(step, session, execution, monitor));
+                }
+                Next::InVain(step, why) => {
+                    let record =
+                        step::not_begun(&step, StepStatus::Skipped, &why, &execution).await;
+                    queue.ended(&step, record.status);
+                    out.records.push(record);
+                }
+                Next::Later => break,
+            }
         }
         match running.next().await {
             None => break,
-            Some((record, lane, session)) => {
-                busy.remove(&lane);
-                idle.extend(session);
-                records.push(record);
+            Some(ended) => {
+                queue.ended(&ended.step, ended.record.status);
+                if let Some(session) = ended.session {
+                    idle.entry(ended.step.place).or_default().push(session);
+                }
+                out.records.push(ended.record);
+                out.findings.extend(ended.findings);
             }
         }
     }
     monitor.end().await;
-    records.sort_by_key(|record| record.seq);
-    Ok(records)
+    out.records.sort_by_key(|record| record.seq);
+    Ok(out)
 }
 
 /// Sums up how the steps of a run ended.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub use crate::plan::Baseline;
 pub use error::{Candidate, Cause, HistoryError};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
-pub use store::{FindingCounts, RunFilter, RunSummary, Store};
+pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
 
 use location::Location;
 use sqlite::{Opening, SqliteStore};

@@ -2,10 +2,11 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Baseline, HistoryError, RunRecord, RunStatus, StepRecord, Trigger};
-use crate::plan::Finding;
+use crate::plan::{Finding, Measurement, Memory};
 
 /// Where runs are recorded. One conformance suite holds for every
 /// implementation.
@@ -104,6 +105,38 @@ pub trait Store: Send + Sync {
     /// count that is no count (negative, not finite) is not remembered.
     async fn learn(&self, target: &str, baseline: &Baseline) -> Result<(), HistoryError>;
 
+    /// What a kind asked to remember about a target, by key.
+    async fn memories(
+        &self,
+        target: &str,
+        kind: &str,
+    ) -> Result<HashMap<String, Value>, HistoryError>;
+
+    /// Remembers, in place of what was known under the same keys.
+    async fn remember(
+        &self,
+        target: &str,
+        kind: &str,
+        at: DateTime<Utc>,
+        memories: &[Memory],
+    ) -> Result<(), HistoryError>;
+
+    /// One metric of a target since then, by object, oldest first.
+    async fn measurements(
+        &self,
+        target: &str,
+        metric: &str,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<Measured>, HistoryError>;
+
+    /// Adds to the time series. Values that are no numbers are left out.
+    async fn add_measurements(
+        &self,
+        target: &str,
+        at: DateTime<Utc>,
+        measurements: &[Measurement],
+    ) -> Result<(), HistoryError>;
+
     /// Lets go of the storage, so that the file is complete without its
     /// `-wal` companion. Without it nothing is lost.
     async fn close(&self);
@@ -124,6 +157,15 @@ pub struct RunFilter {
     pub until: Option<DateTime<Utc>>,
     /// At most so many.
     pub limit: Option<u32>,
+}
+
+/// A number of a time series with its time.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Measured {
+    /// When it was measured.
+    pub at: DateTime<Utc>,
+    /// What was measured.
+    pub measurement: Measurement,
 }
 
 /// How many findings of each severity.

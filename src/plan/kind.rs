@@ -3,11 +3,12 @@ use std::future::Future;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Baseline, KindInfo, Plan};
+use super::{Baseline, Finding, KindInfo, Plan};
 use crate::engines::EngineError;
 use crate::values::Engine;
 
@@ -21,6 +22,21 @@ pub struct Moment {
     pub round: u32,
     /// What earlier runs learned about the objects of this target, by object.
     pub baselines: HashMap<String, Baseline>,
+    /// What this kind asked to remember about this target, by key.
+    pub memories: HashMap<String, Value>,
+    /// The time zone of the configuration: where days and months begin.
+    pub zone: Tz,
+}
+
+/// The sessions of one target.
+pub struct Site<S> {
+    /// The target itself.
+    pub primary: S,
+    /// Its replicas that could be reached, each with its place in the
+    /// configuration. Empty unless the kind [reads them](Kind::READS_REPLICAS).
+    pub replicas: Vec<(usize, S)>,
+    /// What is to be told of replicas that could not be reached.
+    pub findings: Vec<Finding>,
 }
 
 /// A kind of maintenance. The type itself holds the task's options.
@@ -31,6 +47,8 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     const SUMMARY: &'static str;
     /// The engine whose targets this kind works on.
     const ENGINE: Engine;
+    /// Whether it wants the replicas, too.
+    const READS_REPLICAS: bool = false;
     /// How the engine is talked to.
     type Session: Send + Sync;
     /// What the decision is made from.
@@ -45,7 +63,7 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// does not depend on the number of objects.
     fn inspect(
         &self,
-        db: &Self::Session,
+        site: &Site<Self::Session>,
     ) -> impl Future<Output = Result<Self::Facts, EngineError>> + Send;
 
     /// Decides. Pure: the same facts at the same moment give the same plan.
@@ -55,15 +73,24 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
 /// Any kind of one engine, its options filled in.
 #[async_trait]
 pub trait AnyKind<S>: Send + Sync {
+    /// Whether it wants the replicas, too.
+    fn reads_replicas(&self) -> bool;
+
     /// Reads the facts and decides.
-    async fn propose(&self, db: &S, at: &Moment) -> Result<Plan, EngineError>;
+    async fn propose(&self, site: &Site<S>, at: &Moment) -> Result<Plan, EngineError>;
 }
 
 #[async_trait]
 impl<K: Kind> AnyKind<K::Session> for K {
-    async fn propose(&self, db: &K::Session, at: &Moment) -> Result<Plan, EngineError> {
-        let facts = self.inspect(db).await?;
-        Ok(self.plan(facts, at))
+    fn reads_replicas(&self) -> bool {
+        K::READS_REPLICAS
+    }
+
+    async fn propose(&self, site: &Site<K::Session>, at: &Moment) -> Result<Plan, EngineError> {
+        let facts = self.inspect(site).await?;
+        let mut plan = self.plan(facts, at);
+        plan.findings.extend(site.findings.iter().cloned());
+        Ok(plan)
     }
 }
 

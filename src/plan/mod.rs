@@ -11,7 +11,10 @@ mod plan;
 mod step;
 
 pub use finding::{Finding, Severity};
-pub use kind::{AnyKind, Build, Entry, Kind, Moment};
+pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site};
 pub use kind_info::KindInfo;
-pub use plan::{Baseline, Observation, Plan, Skip};
-pub use step::{Condition, Estimate, LockWaiting, Param, Query, Statement, Step, Sweep};
+pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
+pub use step::{
+    Condition, Estimate, LockWaiting, Memory, Need, Param, Place, Query, Statement, Step, Sweep,
+    Work,
+};

@@ -2,7 +2,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Finding, Step};
+use super::{Finding, Memory, Step};
 
 /// An object that would have been worked on, and why it is not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -24,6 +24,18 @@ pub struct Observation {
     pub tuples: f64,
 }
 
+/// One number of a time series: what trends, thresholds and reports are made from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Measurement {
+    /// What was measured, dotted, with its unit where it is not a plain
+    /// count: `database.bytes`, `statement.mean_ms`.
+    pub metric: String,
+    /// The object, quoted where SQL would need it; empty for the whole target.
+    pub object: String,
+    /// The number.
+    pub value: f64,
+}
+
 /// What a task would do now, in order. Pure data: it prints, it is saved,
 /// and it is exactly what runs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +53,10 @@ pub struct Plan {
     pub findings: Vec<Finding>,
     /// Sizes worth remembering.
     pub observations: Vec<Observation>,
+    /// Numbers for the time series, kept when the plan is carried out.
+    pub measurements: Vec<Measurement>,
+    /// What the kind wants to know next time, kept when the plan is carried out.
+    pub memories: Vec<Memory>,
 }
 
 impl Plan {

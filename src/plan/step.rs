@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 pub enum Param {
     /// Object id of a relation. Ids outlive renames, so a plan stays true.
     Oid(u32),
-    /// Any text.
+    /// Any text; SQL casts it to what it means: `$1::text::timestamptz`.
     Text(String),
+    /// A whole number.
+    Int(i64),
 }
 
 /// A question put to the target. It reads and changes nothing.
@@ -53,6 +55,8 @@ pub enum LockWaiting {
 pub struct Statement {
     /// The SQL, one statement, names quoted.
     pub sql: String,
+    /// Values for `$1`, `$2`, …, if it has any. Utility statements take none.
+    pub params: Vec<Param>,
     /// How it waits for locks.
     pub waiting: LockWaiting,
     /// Asked right before; answers `false` where the statement is not needed.
@@ -64,6 +68,7 @@ impl Statement {
     pub fn brief(sql: impl Into<String>) -> Self {
         Statement {
             sql: sql.into(),
+            params: Vec::new(),
             waiting: LockWaiting::Brief,
             only_if: None,
         }
@@ -73,11 +78,18 @@ impl Statement {
     pub fn patient(sql: impl Into<String>, probe: impl Into<String>) -> Self {
         Statement {
             sql: sql.into(),
+            params: Vec::new(),
             waiting: LockWaiting::Patient {
                 probe: probe.into(),
             },
             only_if: None,
         }
+    }
+
+    /// The same statement with values bound to its placeholders.
+    pub fn with(mut self, params: impl Into<Vec<Param>>) -> Self {
+        self.params = params.into();
+        self
     }
 
     /// The same statement, left out unless `query` answers `true`.
@@ -102,6 +114,48 @@ pub struct Condition {
 pub struct Sweep {
     /// Answers with rows of (object text, statement text).
     pub query: Query,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Statements in order, each committed by itself; the first failure ends
+    /// the step. One that could not get its lock is tried again alone.
+    Each(Vec<Statement>),
+    /// Statements in one transaction: all or nothing. When a lock cannot be
+    /// had, the whole is tried again.
+    Together(Vec<Statement>),
+}
+
+/// A step that must have succeeded before, if it is in the plan at all.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub struct Need {
+    /// Its action.
+    pub action: String,
+    /// Its object.
+    pub object: String,
+}
+
+/// Where a step is carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// On the target itself.
+    #[default]
+    Primary,
+    /// On its n-th replica, from 0. Only for what reads.
+    Replica(usize),
+}
+
+/// Something a kind wants to know again next time, kept in the history by
+/// target, kind and key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Memory {
+    /// Under which name, unique within the kind and target.
+    pub key: String,
+    /// What.
+    pub value: serde_json::Value,
 }
 
 /// What a step is expected to cost and win.
@@ -129,8 +183,13 @@ pub struct Step {
     /// The relation whose locks the step needs: where it cannot have them,
     /// this tells whom to name.
     pub relation: Option<u32>,
-    /// Carried out in order; the first failure ends the step.
-    pub statements: Vec<Statement>,
+    /// What is done.
+    pub work: Work,
+    /// Steps that must have succeeded before. Where one did not, this step is
+    /// skipped with that reason; needs that are not in the plan are met.
+    pub needs: Vec<Need>,
+    /// Where it is done.
+    pub place: Place,
     /// Asked right before the step starts.
     pub only_if: Option<Condition>,
     /// Answers with one row (bytes bigint, tuples double precision), asked
@@ -146,6 +205,13 @@ pub struct Step {
     pub yields_to_wraparound_vacuum: bool,
     /// What it is expected to cost and win.
     pub estimate: Estimate,
+    /// Further lines for who reads the plan: how it will walk, what it sets off.
+    pub details: Vec<String>,
+    /// Answers with one row, one bigint: exactly how many rows the step would
+    /// change now. Asked by a dry run only.
+    pub count: Option<Query>,
+    /// Kept in the history when the step has succeeded.
+    pub remember: Option<Memory>,
 }
 
 impl Step {
@@ -162,13 +228,18 @@ impl Step {
             reason: String::new(),
             lane: lane.into(),
             relation: None,
-            statements: Vec::new(),
+            work: Work::Each(Vec::new()),
+            needs: Vec::new(),
+            place: Place::Primary,
             only_if: None,
             measure: None,
             learn: false,
             on_abort: None,
             yields_to_wraparound_vacuum: false,
             estimate: Estimate::default(),
+            details: Vec::new(),
+            count: None,
+            remember: None,
         }
     }
 
@@ -186,7 +257,33 @@ impl Step {
 
     /// Adds a statement.
     pub fn run(mut self, statement: Statement) -> Self {
-        self.statements.push(statement);
+        match &mut self.work {
+            Work::Each(statements) | Work::Together(statements) => statements.push(statement),
+        }
+        self
+    }
+
+    /// Carries these statements out in one transaction.
+    pub fn together(mut self, statements: Vec<Statement>) -> Self {
+        self.work = Work::Together(statements);
+        self
+    }
+
+    /// Waits for the step with this action and object, and is skipped unless it succeeds.
+    pub fn after(mut self, action: impl Into<String>, object: impl Into<String>) -> Self {
+        self.needs.push(Need {
+            action: action.into(),
+            object: object.into(),
+        });
+        self
+    }
+
+    /// Remembers `value` under `key` once the step has succeeded.
+    pub fn remembering(mut self, key: impl Into<String>, value: serde_json::Value) -> Self {
+        self.remember = Some(Memory {
+            key: key.into(),
+            value,
+        });
         self
     }
 
@@ -216,7 +313,14 @@ impl Step {
 
     /// All statements as one text, as shown and recorded.
     pub fn statement_text(&self) -> String {
-        let texts: Vec<&str> = self.statements.iter().map(|s| s.sql.as_str()).collect();
-        texts.join("; ")
+        match &self.work {
+            Work::Each(statements) => joined(statements),
+            Work::Together(statements) => format!("BEGIN; {}; COMMIT", joined(statements)),
+        }
     }
+}
+
+fn joined(statements: &[Statement]) -> String {
+    let texts: Vec<&str> = statements.iter().map(|s| s.sql.as_str()).collect();
+    texts.join("; ")
 }

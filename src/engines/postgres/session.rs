@@ -1,9 +1,11 @@
 use std::sync::Mutex;
 
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
+use futures_util::pin_mut;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Canceller, Dial, Notice};
@@ -50,6 +52,15 @@ impl Server {
     pub fn major(&self) -> i32 {
         self.version_num / 10_000
     }
+}
+
+/// What came of statements.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The warnings raised on the way.
+    pub notices: Vec<Notice>,
+    /// Rows changed or returned, as the command tags say.
+    pub rows: u64,
 }
 
 /// One connection with everything pinned.
@@ -128,18 +139,64 @@ impl Session {
         })
     }
 
-    /// Runs SQL without values outside of any transaction block, and returns
-    /// the warnings it raised.
+    /// Runs SQL without values, by the simple protocol, which adds no
+    /// transaction block of its own around a single statement.
     ///
     /// # Errors
     /// When the server reports one, or the connection is gone.
-    pub async fn execute(&self, doing: &str, sql: &str) -> Result<Vec<Notice>, EngineError> {
-        self.drain_notices();
-        self.client
-            .batch_execute(sql)
-            .await
-            .map_err(|cause| self.blame(doing, cause))?;
-        Ok(self.drain_notices())
+    pub fn execute<'a>(
+        &'a self,
+        doing: &'a str,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Done, EngineError>> {
+        Box::pin(async move {
+            self.drain_notices();
+            let rows = self
+                .count_rows(sql)
+                .await
+                .map_err(|cause| self.blame(doing, cause))?;
+            Ok(Done {
+                notices: self.drain_notices(),
+                rows,
+            })
+        })
+    }
+
+    /// Runs one statement with bound values.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub fn execute_with<'a>(
+        &'a self,
+        doing: &'a str,
+        sql: &'a str,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> BoxFuture<'a, Result<Done, EngineError>> {
+        Box::pin(async move {
+            self.drain_notices();
+            let rows = self
+                .client
+                .execute(sql, params)
+                .await
+                .map_err(|cause| self.blame(doing, cause))?;
+            Ok(Done {
+                notices: self.drain_notices(),
+                rows,
+            })
+        })
+    }
+
+    /// Lets the rows of results pass without keeping them.
+    async fn count_rows(&self, sql: &str) -> Result<u64, tokio_postgres::Error> {
+        let messages = self.client.simple_query_raw(sql).await?;
+        pin_mut!(messages);
+        let mut rows = 0;
+        while let Some(message) = messages.next().await {
+            if let SimpleQueryMessage::CommandComplete(count) = message? {
+                rows += count;
+            }
+        }
+        Ok(rows)
     }
 
     /// Asks the server to give up what this session is doing.

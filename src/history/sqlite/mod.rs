@@ -2,6 +2,7 @@
 //! on the same machine.
 
 mod interrupt;
+mod memory;
 mod open;
 mod read;
 mod rows;
@@ -12,11 +13,14 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use serde_json::Value;
 use sqlx::{Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
-use super::{Baseline, HistoryError, RunFilter, RunRecord, RunSummary, StepRecord, Store};
-use crate::plan::Finding;
+use super::{
+    Baseline, HistoryError, Measured, RunFilter, RunRecord, RunSummary, StepRecord, Store,
+};
+use crate::plan::{Finding, Measurement, Memory};
 
 pub(super) use open::Opening;
 
@@ -129,6 +133,42 @@ impl Store for SqliteStore {
 
     async fn learn(&self, target: &str, baseline: &Baseline) -> Result<(), HistoryError> {
         self.put_baseline(target, baseline).await
+    }
+
+    async fn memories(
+        &self,
+        target: &str,
+        kind: &str,
+    ) -> Result<HashMap<String, Value>, HistoryError> {
+        self.read_memories(target, kind).await
+    }
+
+    async fn remember(
+        &self,
+        target: &str,
+        kind: &str,
+        at: DateTime<Utc>,
+        memories: &[Memory],
+    ) -> Result<(), HistoryError> {
+        self.put_memories(target, kind, at, memories).await
+    }
+
+    async fn measurements(
+        &self,
+        target: &str,
+        metric: &str,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<Measured>, HistoryError> {
+        self.read_measurements(target, metric, since).await
+    }
+
+    async fn add_measurements(
+        &self,
+        target: &str,
+        at: DateTime<Utc>,
+        measurements: &[Measurement],
+    ) -> Result<(), HistoryError> {
+        self.put_measurements(target, at, measurements).await
     }
 
     async fn close(&self) {

@@ -171,7 +171,7 @@ fn word_of<T>(
         .ok_or_else(|| unreadable(column, format!("unknown word `{}`", word.escape_debug())))
 }
 
-fn time_of(row: &SqliteRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
+pub(super) fn time_of(row: &SqliteRow, column: &str) -> Result<DateTime<Utc>, sqlx::Error> {
     let text: String = row.try_get(column)?;
     parse_time(column, &text)
 }

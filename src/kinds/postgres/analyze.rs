@@ -10,7 +10,7 @@ use super::common::{Selection, permission_finding, rows, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{RelationName, Session};
-use crate::plan::{Kind, Moment, Plan, Statement, Step};
+use crate::plan::{Kind, Moment, Plan, Site, Statement, Step};
 use crate::values::{Engine, NamePattern, Percent, TimeSpan};
 
 /// How many changed rows make statistics stale.
@@ -117,7 +117,8 @@ impl Kind for Analyze {
     type Session = Session;
     type Facts = Facts;
 
-    async fn inspect(&self, db: &Session) -> Result<Facts, EngineError> {
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
         let fill = |sql: &str| {
             sql.replace("{may}", &may_vacuum(&db.server))
                 .replace("{size}", &size_of("c"))

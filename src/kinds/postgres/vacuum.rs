@@ -9,7 +9,7 @@ use super::horizon::{self, Holder};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{Identifier, RelationName, Session};
-use crate::plan::{Finding, Kind, Moment, Param, Plan, Query, Severity, Statement, Step};
+use crate::plan::{Finding, Kind, Moment, Param, Plan, Query, Severity, Site, Statement, Step};
 use crate::values::{Bytes, Engine, NamePattern, Percent};
 
 /// Age from which a database's transaction ids are reported as a warning.
@@ -149,7 +149,8 @@ impl Kind for Vacuum {
     type Session = Session;
     type Facts = Facts;
 
-    async fn inspect(&self, db: &Session) -> Result<Facts, EngineError> {
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
         let sql = TABLES
             .replace("{may}", &may_vacuum(&db.server))
             .replace("{size}", &size_of("c"))

@@ -17,7 +17,7 @@ use super::common::{Selection, permission_finding, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::plan::{
-    Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Statement, Step, Sweep,
+    Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
 };
 use crate::values::{Bytes, Engine, NamePattern, Percent};
 
@@ -111,7 +111,8 @@ impl Kind for Reindex {
         }
     }
 
-    async fn inspect(&self, db: &Session) -> Result<Facts, EngineError> {
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
         let scope = Scope {
             toast: self.toast,
             system: false,

@@ -1,0 +1,159 @@
+//! Which step may begin next.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use crate::history::StepStatus;
+use crate::plan::{Need, Step};
+
+/// The steps that have not begun.
+pub(super) struct Queue {
+    waiting: VecDeque<Step>,
+    busy: HashSet<String>,
+    /// Steps of the plan that somebody may need, and how they ended.
+    known: HashMap<Need, Option<StepStatus>>,
+}
+
+/// What may happen next.
+pub(super) enum Next {
+    /// This step may begin.
+    Ready(Step),
+    /// This step cannot begin any more; the text says why.
+    InVain(Step, String),
+    /// Nothing before a running step ends.
+    Later,
+}
+
+impl Queue {
+    pub(super) fn new(steps: Vec<Step>) -> Queue {
+        let known = steps.iter().map(|step| (identity(step), None)).collect();
+        Queue {
+            waiting: steps.into(),
+            busy: HashSet::new(),
+            known,
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Next {
+        for n in 0..self.waiting.len() {
+            let step = &self.waiting[n];
+            let missed = step
+                .needs
+                .iter()
+                .find_map(|need| match self.known.get(need) {
+                    Some(Some(status)) if *status != StepStatus::Succeeded => Some((need, *status)),
+                    _ => None,
+                });
+            if let Some((need, status)) = missed {
+                let why = format!(
+                    "needs {} of {}, which ended as {status}",
+                    need.action, need.object
+                );
+                return self.take(n).map_or(Next::Later, |s| Next::InVain(s, why));
+            }
+            let met = |need: &Need| !matches!(self.known.get(need), Some(None));
+            if !self.busy.contains(&step.lane) && step.needs.iter().all(met) {
+                self.busy.insert(step.lane.clone());
+                return self.take(n).map_or(Next::Later, Next::Ready);
+            }
+        }
+        if self.busy.is_empty()
+            && let Some(step) = self.take(0)
+        {
+            // Nothing runs and nothing may begin: the steps wait for each other.
+            return Next::InVain(step, "needs a step that in turn needs it".to_owned());
+        }
+        Next::Later
+    }
+
+    /// Notes the end of a step that was given out.
+    pub(super) fn ended(&mut self, step: &Step, status: StepStatus) {
+        self.busy.remove(&step.lane);
+        self.known.insert(identity(step), Some(status));
+    }
+
+    fn take(&mut self, n: usize) -> Option<Step> {
+        self.waiting.remove(n)
+    }
+}
+
+fn identity(step: &Step) -> Need {
+    Need {
+        action: step.action.clone(),
+        object: step.object.clone(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::panic, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    fn step(object: &str, lane: &str) -> Step {
+        Step::new("refresh", object, lane)
+    }
+
+    fn ready(queue: &mut Queue) -> Option<Step> {
+        match queue.next() {
+            Next::Ready(step) => Some(step),
+            Next::Later => None,
+            Next::InVain(step, why) => panic!("{}: {why}", step.object),
+        }
+    }
+
+    #[test]
+    fn steps_wait_for_their_lane_and_their_needs() {
+        let mut queue = Queue::new(vec![
+            step("b", "1").after("refresh", "a"),
+            step("a", "2"),
+            step("c", "2"),
+            step("d", "3").after("refresh", "not in the plan"),
+        ]);
+        let a = ready(&mut queue).unwrap_or_else(|| panic!("a is ready"));
+        assert_eq!(a.object, "a");
+        assert_eq!(ready(&mut queue).map(|s| s.object).as_deref(), Some("d"));
+        assert_eq!(ready(&mut queue), None);
+        queue.ended(&a, StepStatus::Succeeded);
+        assert_eq!(ready(&mut queue).map(|s| s.object).as_deref(), Some("b"));
+        assert_eq!(ready(&mut queue).map(|s| s.object).as_deref(), Some("c"));
+        assert_eq!(ready(&mut queue), None);
+    }
+
+    #[test]
+    fn a_failure_takes_down_only_what_depends_on_it() {
+        let mut queue = Queue::new(vec![
+            step("a", "1"),
+            step("b", "2").after("refresh", "a"),
+            step("c", "3").after("refresh", "b"),
+            step("d", "4"),
+        ]);
+        let a = ready(&mut queue).unwrap_or_else(|| panic!("a is ready"));
+        queue.ended(&a, StepStatus::Failed);
+        for (object, cause) in [
+            ("b", "a, which ended as failed"),
+            ("c", "b, which ended as skipped"),
+        ] {
+            let Next::InVain(step, why) = queue.next() else {
+                panic!("{object} should not begin");
+            };
+            assert_eq!(step.object, object);
+            assert_eq!(why, format!("needs refresh of {cause}"));
+            queue.ended(&step, StepStatus::Skipped);
+        }
+        assert_eq!(ready(&mut queue).map(|s| s.object).as_deref(), Some("d"));
+    }
+
+    #[test]
+    fn a_circle_of_needs_ends() {
+        let mut queue = Queue::new(vec![
+            step("a", "1").after("refresh", "b"),
+            step("b", "2").after("refresh", "a"),
+        ]);
+        for _ in 0..2 {
+            let Next::InVain(step, _) = queue.next() else {
+                panic!("neither may begin");
+            };
+            queue.ended(&step, StepStatus::Skipped);
+        }
+        assert!(matches!(queue.next(), Next::Later));
+    }
+}

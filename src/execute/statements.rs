@@ -1,0 +1,242 @@
+//! Work that is statements: try, wait for the lock, try again, clear away.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::LocalBoxFuture;
+
+use super::Event;
+use super::gate::{self, Outcome};
+use super::step::{Job, ask, end, note};
+use crate::engines::EngineError;
+use crate::engines::postgres::watch::Blocker;
+use crate::history::{LockWait, StepRecord, StepStatus};
+use crate::plan::Statement;
+
+/// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is tried, and tried again, as one.
+#[derive(Clone, Copy)]
+enum Unit<'a> {
+    One(&'a Statement),
+    Together(&'a [Statement]),
+}
+
+/// Carries statements out one after another, each committed by itself.
+pub(super) async fn each(
+    statements: &[Statement],
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    let units: Vec<Unit<'_>> = statements.iter().map(Unit::One).collect();
+    attempts(&units, job, record).await
+}
+
+/// Carries statements out in one transaction.
+pub(super) async fn together(
+    statements: &[Statement],
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    attempts(&[Unit::Together(statements)], job, record).await
+}
+
+fn attempts<'a>(
+    units: &'a [Unit<'a>],
+    job: Job<'a>,
+    record: &'a mut StepRecord,
+) -> LocalBoxFuture<'a, Result<(), EngineError>> {
+    Box::pin(async move {
+        let Job {
+            step,
+            session,
+            execution,
+            monitor,
+        } = job;
+        let ends = Instant::now() + execution.limits.step_timeout.get();
+        let mut pause = FIRST_PAUSE;
+        let mut todo = units.iter().copied().peekable();
+        while let Some(unit) = todo.peek().copied() {
+            if !needed(job, unit).await? {
+                todo.next();
+                continue;
+            }
+            record.attempts += 1;
+            let give_way = &monitor.enter(session.pid, step.seq, step.yields_to_wraparound_vacuum);
+            let outcome = match unit {
+                Unit::One(statement) => {
+                    gate::pass(session, statement, execution, ends, give_way).await
+                }
+                Unit::Together(statements) => {
+                    gate::pass_together(session, statements, execution, ends, give_way).await
+                }
+            };
+            let mut seen = monitor.leave(session.pid);
+            if let (Outcome::Locked { .. }, Some(relation), true) =
+                (&outcome, step.relation, seen.is_empty())
+            {
+                seen = monitor.holders(relation, session.pid).await;
+            }
+            let attempt = record.attempts;
+            record
+                .lock_waits
+                .extend(seen.iter().map(|seen| lock_wait(attempt, seen)));
+            match outcome {
+                Outcome::Done { warnings, rows } => {
+                    if rows > 0 {
+                        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+                        record.rows = Some(record.rows.unwrap_or(0).saturating_add(rows));
+                    }
+                    if !warnings.is_empty() {
+                        let text = warnings.join("; ");
+                        if warnings.iter().any(|w| w.contains("skipping")) {
+                            end(record, StepStatus::Skipped, text);
+                            return Ok(());
+                        }
+                        record.error = Some(format!("warning: {text}"));
+                    }
+                    todo.next();
+                    pause = FIRST_PAUSE;
+                    continue;
+                }
+                Outcome::Locked {
+                    asked_to_skip,
+                    message,
+                } => {
+                    sweep(job, record).await?;
+                    if record.attempts > execution.limits.lock_retries {
+                        let status = if asked_to_skip {
+                            StepStatus::Skipped
+                        } else {
+                            StepStatus::Failed
+                        };
+                        let who = seen.first().map_or_else(
+                            || message.clone(),
+                            |(b, _)| format!("{message}; in the way: {}", describe(b)),
+                        );
+                        end(
+                            record,
+                            status,
+                            format!("given up after {} attempts: {who}", record.attempts),
+                        );
+                        return Ok(());
+                    }
+                    let text = format!("locked; next attempt in {} s", pause.as_secs());
+                    execution.observer.on(Event::Waiting(record, &text));
+                    note(execution.store.open_step(execution.run, record).await);
+                    tokio::select! {
+                        () = tokio::time::sleep(pause) => {}
+                        () = execution.stop.stopping() => {
+                            end(record, StepStatus::Cancelled, "the run was stopped while it waited for a lock");
+                            return Ok(());
+                        }
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    continue;
+                }
+                Outcome::Vanished(why) => {
+                    end(record, StepStatus::Skipped, format!("vanished: {why}"))
+                }
+                Outcome::Stopped => end(record, StepStatus::Cancelled, "the run was stopped"),
+                Outcome::OutOfTime if execution.deadline.is_some_and(|d| Instant::now() >= d) => {
+                    end(record, StepStatus::Deferred, "the run's time was up");
+                }
+                Outcome::OutOfTime => {
+                    let limit = execution.limits.step_timeout;
+                    end(
+                        record,
+                        StepStatus::Failed,
+                        format!("took longer than step_timeout ({limit})"),
+                    );
+                }
+                Outcome::GaveWay => end(
+                    record,
+                    StepStatus::Skipped,
+                    "gave way to a vacuum that prevents transaction id wraparound",
+                ),
+                Outcome::Failed(error) => {
+                    if !error.is_unreachable() {
+                        sweep(job, record).await?;
+                    }
+                    return Err(error);
+                }
+            }
+            return sweep(job, record).await;
+        }
+        record.status = StepStatus::Succeeded;
+        Ok(())
+    })
+}
+
+/// Removes what the aborted attempt left. It goes on although the run is
+/// being stopped: that is what a clean stop means.
+fn sweep<'a>(
+    job: Job<'a>,
+    record: &'a mut StepRecord,
+) -> LocalBoxFuture<'a, Result<(), EngineError>> {
+    Box::pin(async move {
+        let session = job.session;
+        let Some(sweep) = &job.step.on_abort else {
+            return Ok(());
+        };
+        let settings = format!(
+            "SET lock_timeout = {}; SET statement_timeout = '5min'",
+            job.execution.limits.lock_timeout.get().as_millis().max(1)
+        );
+        session.execute("setting timeouts", &settings).await?;
+        for row in ask(session, "looking for what it left", &sweep.query).await? {
+            let (object, sql): (String, String) = (row.get(0), row.get(1));
+            tracing::info!(
+                object,
+                statement = sql,
+                "removing what an aborted attempt left"
+            );
+            if let Err(error) = session.execute("removing what it left", &sql).await {
+                // The next run finds it again, by name and definition.
+                tracing::warn!(object, %error, "could not remove it");
+                let text = format!("{object} was left behind: {error}; the next run removes it");
+                record.error = Some(text);
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn needed(job: Job<'_>, unit: Unit<'_>) -> Result<bool, EngineError> {
+    let Unit::One(Statement {
+        only_if: Some(query),
+        ..
+    }) = unit
+    else {
+        return Ok(true);
+    };
+    let rows = ask(job.session, "looking whether it is needed", query).await?;
+    Ok(rows
+        .first()
+        .is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true)))
+}
+
+fn lock_wait(attempt: u32, (blocker, waited): &(Blocker, Duration)) -> LockWait {
+    LockWait {
+        attempt,
+        blocker_pid: blocker.pid,
+        blocker_user: blocker.user.clone(),
+        blocker_application: blocker.application.clone(),
+        blocker_state: blocker.state.clone(),
+        blocker_query_age_ms: blocker.query_age_ms,
+        blocker_transaction_age_ms: blocker.transaction_age_ms,
+        waited_ms: i64::try_from(waited.as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+fn describe(blocker: &Blocker) -> String {
+    format!(
+        "pid {} ({}, {}, {}, query {} s old)",
+        blocker.pid,
+        blocker.user,
+        blocker.application,
+        blocker.state,
+        blocker.query_age_ms / 1000
+    )
+}

@@ -1,0 +1,120 @@
+//! What kinds remember, and the time series they measure.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use super::SqliteStore;
+use super::rows::{time, time_of};
+use crate::history::{HistoryError, Measured};
+use crate::plan::{Measurement, Memory};
+
+const MEMORIES: &str = "SELECT key, value FROM memories WHERE target = ?1 AND kind = ?2";
+
+const REMEMBER: &str = "INSERT INTO memories (target, kind, key, value, remembered_at)
+    VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT DO UPDATE SET value = excluded.value, remembered_at = excluded.remembered_at";
+
+const MEASURE: &str = "INSERT INTO measurements (target, metric, object, measured_at, value)
+    VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO UPDATE SET value = excluded.value";
+
+const MEASUREMENTS: &str = "SELECT metric, object, measured_at, value FROM measurements
+    WHERE target = ?1 AND metric = ?2 AND measured_at >= ?3 ORDER BY object, measured_at";
+
+impl SqliteStore {
+    pub(super) async fn read_memories(
+        &self,
+        target: &str,
+        kind: &str,
+    ) -> Result<HashMap<String, Value>, HistoryError> {
+        let rows = sqlx::query(MEMORIES)
+            .bind(target)
+            .bind(kind)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(self.failed("read memories"))?;
+        // Every value was checked to be JSON on its way in.
+        Ok(rows
+            .iter()
+            .filter_map(|row| {
+                let value = serde_json::from_str(row.get::<&str, _>("value")).ok()?;
+                Some((row.get("key"), value))
+            })
+            .collect())
+    }
+
+    pub(super) async fn put_memories(
+        &self,
+        target: &str,
+        kind: &str,
+        at: DateTime<Utc>,
+        memories: &[Memory],
+    ) -> Result<(), HistoryError> {
+        const OPERATION: &str = "remember";
+        let mut writing = self.write(OPERATION).await?;
+        for memory in memories {
+            sqlx::query(REMEMBER)
+                .bind(target)
+                .bind(kind)
+                .bind(&memory.key)
+                .bind(memory.value.to_string())
+                .bind(time(at))
+                .execute(&mut *writing)
+                .await
+                .map_err(self.failed(OPERATION))?;
+        }
+        writing.commit().await.map_err(self.failed(OPERATION))
+    }
+
+    pub(super) async fn put_measurements(
+        &self,
+        target: &str,
+        at: DateTime<Utc>,
+        measurements: &[Measurement],
+    ) -> Result<(), HistoryError> {
+        const OPERATION: &str = "keep measurements";
+        let mut writing = self.write(OPERATION).await?;
+        for one in measurements.iter().filter(|one| one.value.is_finite()) {
+            sqlx::query(MEASURE)
+                .bind(target)
+                .bind(&one.metric)
+                .bind(&one.object)
+                .bind(time(at))
+                .bind(one.value)
+                .execute(&mut *writing)
+                .await
+                .map_err(self.failed(OPERATION))?;
+        }
+        writing.commit().await.map_err(self.failed(OPERATION))
+    }
+
+    pub(super) async fn read_measurements(
+        &self,
+        target: &str,
+        metric: &str,
+        since: DateTime<Utc>,
+    ) -> Result<Vec<Measured>, HistoryError> {
+        sqlx::query(MEASUREMENTS)
+            .bind(target)
+            .bind(metric)
+            .bind(time(since))
+            .fetch_all(&self.readers)
+            .await
+            .and_then(|rows| rows.iter().map(measured).collect())
+            .map_err(self.failed("read measurements"))
+    }
+}
+
+fn measured(row: &SqliteRow) -> Result<Measured, sqlx::Error> {
+    Ok(Measured {
+        at: time_of(row, "measured_at")?,
+        measurement: Measurement {
+            metric: row.try_get("metric")?,
+            object: row.try_get("object")?,
+            value: row.try_get("value")?,
+        },
+    })
+}
