@@ -11,6 +11,7 @@ pub mod engines;
 pub mod plan;
 pub mod kinds;
 pub mod config;
+pub mod export;
 pub mod history;
 pub mod execute;
 pub mod report;

@@ -5,6 +5,7 @@ mod check;
 mod context;
 mod demo;
 mod doctor;
+mod export;
 mod history;
 mod next;
 mod plan;
@@ -94,6 +95,8 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// A throwaway PostgreSQL with an aged learning platform, maintained before your eyes
     Demo(demo::Demo),
+    /// Manifests for Kubernetes, systemd or cron from the schedules
+    Export(export::Export),
     /// JSON Schema of the configuration files
     Schema(schema::Schema),
     /// Completions for a shell
@@ -175,6 +178,7 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::Next(verb) => verb.call(&context).await,
         Verb::Doctor(verb) => verb.call(&context).await,
         Verb::Demo(verb) => verb.call(&context).await,
+        Verb::Export(verb) => verb.call(&context),
         Verb::Schema(verb) => verb.call(),
         Verb::Completions { shell } => {
             clap_complete::generate(

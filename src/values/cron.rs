@@ -3,7 +3,8 @@ use std::str::FromStr;
 
 use chrono::offset::LocalResult;
 use chrono::{
-    DateTime, Datelike, Days, NaiveDate, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _, Utc,
+    DateTime, Datelike, Days, NaiveDate, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _,
+    Timelike as _, Utc,
 };
 use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
@@ -54,7 +55,8 @@ written_as_text!(
 impl Cron {
     /// The first occurrence after `now` by the clocks of `zone`.
     pub fn next_after(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
-        let mut local = now.with_timezone(&zone).naive_local();
+        // `croner` hands a fraction of a second on to what it finds.
+        let mut local = now.with_timezone(&zone).naive_local().with_nanosecond(0)?;
         if self.by_elapsed_time && clocks_change_near(now, zone) {
             // What comes next may be the second pass of a time that lies behind on the clock.
             local = local.checked_sub_signed(LONGEST_OVERLAP)?;
@@ -239,6 +241,20 @@ mod tests {
                 at.with_timezone(&BERLIN).format("%d %H:%M %Z").to_string()
             })
             .collect()
+    }
+
+    #[test]
+    fn occurrences_are_whole_minutes_whatever_the_clock_says() {
+        let cron: Cron = "*/5 * * * *".parse().unwrap();
+        let now = Utc.with_ymd_and_hms(2026, 3, 1, 10, 4, 59).unwrap()
+            + TimeDelta::nanoseconds(987_654_321);
+        let at = |minute| Utc.with_ymd_and_hms(2026, 3, 1, 10, minute, 0).unwrap();
+        assert_eq!(cron.next_after(now, Tz::UTC), Some(at(5)));
+        assert_eq!(cron.latest_at_or_before(now, Tz::UTC), Some(at(0)));
+        assert_eq!(
+            cron.next_after(at(5) + TimeDelta::nanoseconds(1), Tz::UTC),
+            Some(at(10))
+        );
     }
 
     #[test]

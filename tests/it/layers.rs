@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms in their order, as `src/lib.rs` lists them.
-const ROOMS: [&str; 11] = [
-    "values", "engines", "plan", "kinds", "config", "history", "execute", "report", "pipeline",
-    "demo", "cli",
+const ROOMS: [&str; 12] = [
+    "values", "engines", "plan", "kinds", "config", "export", "history", "execute", "report",
+    "pipeline", "demo", "cli",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -12,6 +12,7 @@ mod support;
 
 mod config;
 mod connect;
+mod export;
 mod history;
 mod kinds;
 mod layers;

@@ -1,0 +1,145 @@
+use std::path::{Path, PathBuf};
+
+use clap::{Subcommand, ValueEnum};
+
+use super::Failure;
+use super::context::Context;
+use crate::export::{self, Exported, Kubernetes, Mode};
+
+/// Manifests from the schedules, for who already has a scheduler.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint export kubernetes | kubectl apply -f -\n  maint export kubernetes --mode serve --out deploy/\n  maint export systemd --out /etc/systemd/system\n  maint export crontab | crontab -"
+)]
+pub(super) struct Export {
+    #[command(subcommand)]
+    format: Format,
+    /// Write files into this folder instead of to the terminal
+    #[arg(long, global = true, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Format {
+    /// CronJobs, or a Deployment of `maint serve`, with their ConfigMaps
+    Kubernetes {
+        /// A CronJob per schedule, one for everything due, or a Deployment
+        #[arg(long, value_enum, default_value_t = ModeArg::Cronjobs)]
+        mode: ModeArg,
+        /// The image to run
+        #[arg(long, default_value = concat!("maint:", env!("CARGO_PKG_VERSION")))]
+        image: String,
+        /// The namespace
+        #[arg(long)]
+        namespace: Option<String>,
+        /// The Secret whose entries become the environment
+        #[arg(long, default_value = "maint")]
+        secret: String,
+        /// How many instances with `--mode serve`
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+        replicas: u32,
+    },
+    /// A service and a timer for each schedule
+    Systemd {
+        /// Where maint is installed
+        #[arg(long, default_value = "/usr/local/bin/maint")]
+        program: String,
+    },
+    /// Lines for cron
+    Crontab {
+        /// Where maint is installed
+        #[arg(long, default_value = "/usr/local/bin/maint")]
+        program: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ModeArg {
+    Cronjobs,
+    Due,
+    Serve,
+}
+
+impl Export {
+    pub(super) fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        let mut config = context.config()?;
+        config.path = std::path::absolute(&config.path).unwrap_or(config.path);
+        let (exported, separator) = match &self.format {
+            Format::Kubernetes {
+                mode,
+                image,
+                namespace,
+                secret,
+                replicas,
+            } => {
+                let options = Kubernetes {
+                    mode: match mode {
+                        ModeArg::Cronjobs => Mode::CronJobs,
+                        ModeArg::Due => Mode::Due,
+                        ModeArg::Serve => Mode::Serve,
+                    },
+                    image: image.clone(),
+                    namespace: namespace.clone(),
+                    secret: secret.clone(),
+                    replicas: *replicas,
+                    files: files(&config.path)?,
+                };
+                (export::kubernetes(&config, &options), "---\n")
+            }
+            Format::Systemd { program } => (export::systemd(&config, program), "\n"),
+            Format::Crontab { program } => (export::crontab(&config, program), ""),
+        };
+        let exported = exported.map_err(|error| Failure::Usage(error.to_string()))?;
+        self.hand_out(&exported, separator)?;
+        for note in &exported.notes {
+            eprintln!("note: {note}");
+        }
+        Ok(0)
+    }
+
+    fn hand_out(&self, exported: &Exported, separator: &str) -> Result<(), Failure> {
+        let Some(folder) = &self.out else {
+            for file in &exported.files {
+                if exported.files.len() > 1 {
+                    println!("{separator}# {}", file.name);
+                }
+                print!("{}", file.text);
+            }
+            return Ok(());
+        };
+        let failed = |path: &Path, why: std::io::Error| {
+            Failure::Other(format!("{} cannot be written: {why}", path.display()))
+        };
+        std::fs::create_dir_all(folder).map_err(|why| failed(folder, why))?;
+        for file in &exported.files {
+            let path = folder.join(&file.name);
+            std::fs::write(&path, &file.text).map_err(|why| failed(&path, why))?;
+            eprintln!("wrote {}", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// The files of the configuration, by their path below its folder.
+fn files(schedules: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path)
+            .map_err(|why| Failure::Other(format!("{} cannot be read: {why}", path.display())))
+    };
+    let mut files = vec![("schedules.yaml".to_owned(), read(schedules)?)];
+    let folder = schedules.parent().unwrap_or(Path::new("")).join("tasks");
+    let mut tasks: Vec<PathBuf> = std::fs::read_dir(&folder)
+        .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).collect())
+        .unwrap_or_default();
+    tasks.sort();
+    for path in tasks {
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        if name.ends_with(".yaml") || name.ends_with(".yml") {
+            files.push((format!("tasks/{name}"), read(&path)?));
+        }
+    }
+    Ok(files)
+}

@@ -1,0 +1,84 @@
+use super::fields::{Field, Fields};
+use super::{ExportError, Exported, File, enabled, notes};
+use crate::config::Config;
+
+/// Lines for `crontab`.
+///
+/// # Errors
+/// Where a cron expression says more than cron understands.
+pub fn crontab(config: &Config, program: &str) -> Result<Exported, ExportError> {
+    let mut text = String::from(
+        "# Written by `maint export crontab`. Whether an occurrence has run already, and whether\n\
+         # its window is open, is decided by maint, so that a line that fires twice does no harm.\n\
+         # CRON_TZ is understood by cronie; for other crons set the clock of the machine to it.\n",
+    );
+    for schedule in enabled(config) {
+        let zone = schedule.timezone.unwrap_or(config.timezone);
+        let fields = Fields::of(&schedule.cron.to_string()).map_err(|part| ExportError::Cron {
+            schedule: schedule.name.clone(),
+            cron: schedule.cron.to_string(),
+            scheduler: "cron",
+            why: format!("{part} is not known there; use `maint serve` or systemd timers"),
+        })?;
+        let command = format!(
+            "{program} --config {} --color never run {}",
+            quoted(&config.path.display().to_string()),
+            schedule
+                .tasks
+                .iter()
+                .map(|task| quoted(task))
+                .collect::<Vec<_>>()
+                .join(" ")
+        );
+        text.push_str(&format!("\n# {}\nCRON_TZ={zone}\n", schedule.name));
+        let line = |days: &str, weekdays: &str, command: &str| {
+            format!(
+                "{} {} {days} {} {weekdays} {}\n",
+                fields.minutes.cron(),
+                fields.hours.cron(),
+                fields.months.cron(),
+                // To cron a `%` is the end of the line.
+                command.replace('%', "\\%")
+            )
+        };
+        if fields.days != Field::List(Vec::new()) || !fields.last_day {
+            text.push_str(&line(
+                &fields.days.cron(),
+                &fields.weekdays.cron(),
+                &command,
+            ));
+        }
+        if fields.last_day {
+            // The last day is the one before a first.
+            let command = format!("[ \"$(date -d tomorrow +\\%d)\" = 01 ] && {command}");
+            let line = line("28-31", "*", "");
+            text.push_str(&format!("{} {command}\n", line.trim_end()));
+            if !fields.weekdays.is_any() && fields.days == Field::List(Vec::new()) {
+                // Either restricted day is enough.
+                return Err(ExportError::Cron {
+                    schedule: schedule.name.clone(),
+                    cron: schedule.cron.to_string(),
+                    scheduler: "cron",
+                    why: "`L` together with weekdays takes two schedules".to_owned(),
+                });
+            }
+        }
+    }
+    Ok(Exported {
+        files: vec![File {
+            name: "crontab".to_owned(),
+            text,
+        }],
+        notes: notes(config, true),
+    })
+}
+
+/// Quoted for a shell where needed.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

@@ -1,0 +1,398 @@
+use std::path::Path;
+
+use chrono::Utc;
+use serde_json::{Value, json};
+
+use super::fields::{Field, Fields};
+use super::{ExportError, Exported, File, enabled, notes, plain_name};
+use crate::config::{Config, Schedule};
+
+/// Where the configuration is mounted.
+const CONFIG_FOLDER: &str = "/etc/maint";
+/// Where a history in a file is mounted.
+const HISTORY_FOLDER: &str = "/var/lib/maint";
+/// A name of a CronJob may have so many characters; the rest is for its Jobs.
+const LONGEST_NAME: usize = 52;
+/// The user of the image.
+const USER: u32 = 65532;
+/// Where `maint serve` answers probes.
+const PORT: u16 = 8288;
+
+/// How maint is to run on the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A CronJob for each schedule: the cluster is the scheduler.
+    CronJobs,
+    /// One CronJob, every five minutes, that does everything due.
+    Due,
+    /// A Deployment of `maint serve`.
+    Serve,
+}
+
+/// What the cluster wants to know besides the configuration.
+#[derive(Clone, Debug)]
+pub struct Kubernetes {
+    /// How maint is to run.
+    pub mode: Mode,
+    /// The image.
+    pub image: String,
+    /// The namespace; left out of the manifests where there is none.
+    pub namespace: Option<String>,
+    /// Name of the Secret whose entries become the environment.
+    pub secret: String,
+    /// How many instances of `maint serve`.
+    pub replicas: u32,
+    /// The files of the configuration: path below its folder, and text.
+    pub files: Vec<(String, String)>,
+}
+
+/// Manifests for Kubernetes.
+///
+/// # Errors
+/// Where a schedule cannot be said in the cluster's words, or something would
+/// be lost or become known on the way.
+pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, ExportError> {
+    refuse_passwords(config, options)?;
+    let claims_volume = claims_volume(config)?;
+    if options.mode == Mode::Serve && options.replicas > 1 && claims_volume {
+        return Err(ExportError::Replicas {
+            replicas: options.replicas,
+        });
+    }
+    let cluster = Cluster {
+        config,
+        options,
+        claims_volume,
+    };
+    let mut documents = vec![cluster.config_map()];
+    if claims_volume {
+        documents.push(cluster.volume_claim());
+    }
+    let mut notes = match options.mode {
+        Mode::CronJobs => notes(config, true),
+        Mode::Due | Mode::Serve => Vec::new(),
+    };
+    match options.mode {
+        Mode::CronJobs => {
+            let mut taken = Vec::new();
+            for schedule in enabled(config) {
+                documents.push(cluster.cron_job_of(schedule, &mut taken)?);
+            }
+        }
+        Mode::Due => documents.push(cluster.cron_job(
+            "maint-due",
+            "*/5 * * * *",
+            "Etc/UTC",
+            240,
+            json!(["run", "--due"]),
+            &config.tasks.keys().map(String::as_str).collect::<Vec<_>>(),
+        )),
+        Mode::Serve => {
+            documents.push(cluster.deployment());
+            documents.push(cluster.service());
+        }
+    }
+    notes.push(format!(
+        "the Secret `{}` is yours to make; its entries become the environment: kubectl create secret generic {} --from-literal=DATABASE_URL=…",
+        options.secret, options.secret
+    ));
+    let files = documents
+        .iter()
+        .map(|document| File {
+            name: format!(
+                "{}-{}.yaml",
+                document["metadata"]["name"].as_str().unwrap_or("maint"),
+                document["kind"].as_str().unwrap_or_default().to_lowercase()
+            ),
+            text: yaml(document),
+        })
+        .collect();
+    Ok(Exported { files, notes })
+}
+
+fn yaml(document: &Value) -> String {
+    // A tree of strings and numbers has nothing that could not be written.
+    serde_saphyr::to_string(document).unwrap_or_default()
+}
+
+fn refuse_passwords(config: &Config, options: &Kubernetes) -> Result<(), ExportError> {
+    let urls = config
+        .targets
+        .values()
+        .flat_map(|target| target.url.iter().chain(&target.replicas))
+        .chain([&config.history])
+        .chain(config.smtp.iter().map(|smtp| &smtp.url))
+        .map(crate::values::Secret::expose);
+    for url in urls {
+        let has_password = crate::values::redact(url) != url;
+        if let Some((file, _)) = options
+            .files
+            .iter()
+            .find(|(_, text)| has_password && text.contains(url))
+        {
+            return Err(ExportError::Password {
+                file: file.clone(),
+                secret: options.secret.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the history is a file for which a volume is needed.
+fn claims_volume(config: &Config) -> Result<bool, ExportError> {
+    let Some(path) = config.history.expose().strip_prefix("sqlite:") else {
+        return Ok(false);
+    };
+    let path = Path::new(path.strip_prefix("//").unwrap_or(path));
+    if path.parent() == Some(Path::new(HISTORY_FOLDER)) {
+        return Ok(true);
+    }
+    Err(ExportError::History {
+        history: config.history.expose().to_owned(),
+        folder: HISTORY_FOLDER,
+    })
+}
+
+struct Cluster<'a> {
+    config: &'a Config,
+    options: &'a Kubernetes,
+    claims_volume: bool,
+}
+
+impl Cluster<'_> {
+    fn metadata(&self, name: &str) -> Value {
+        let mut metadata = json!({
+            "name": name,
+            "labels": { "app.kubernetes.io/name": "maint", "app.kubernetes.io/managed-by": "maint" },
+        });
+        if let Some(namespace) = &self.options.namespace {
+            metadata["namespace"] = json!(namespace);
+        }
+        metadata
+    }
+
+    /// The files with their keys: a key has no `/`, and must be plain.
+    fn keys(&self) -> Vec<(String, &str, &str)> {
+        let mut taken = Vec::new();
+        let files = self.options.files.iter();
+        files
+            .map(|(path, text)| {
+                let key = plain_name(path, 200, &mut taken);
+                (key, path.as_str(), text.as_str())
+            })
+            .collect()
+    }
+
+    fn config_map(&self) -> Value {
+        let data: serde_json::Map<String, Value> = self
+            .keys()
+            .into_iter()
+            .map(|(key, _, text)| (key, json!(text)))
+            .collect();
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": self.metadata("maint"), "data": data })
+    }
+
+    fn volume_claim(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim",
+            "metadata": self.metadata("maint-history"),
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "resources": { "requests": { "storage": "1Gi" } },
+            },
+        })
+    }
+
+    fn cron_job_of(
+        &self,
+        schedule: &Schedule,
+        taken: &mut Vec<String>,
+    ) -> Result<Value, ExportError> {
+        let zone = schedule.timezone.unwrap_or(self.config.timezone);
+        let name = plain_name(&schedule.name, LONGEST_NAME - "maint-".len(), taken);
+        let mut args = vec![json!("run")];
+        args.extend(schedule.tasks.iter().map(|task| json!(task)));
+        let tasks: Vec<&str> = schedule.tasks.iter().map(String::as_str).collect();
+        Ok(self.cron_job(
+            &format!("maint-{name}"),
+            &cron(schedule)?,
+            &zone.to_string(),
+            starting_deadline(schedule, zone),
+            Value::Array(args),
+            &tasks,
+        ))
+    }
+
+    fn cron_job(
+        &self,
+        name: &str,
+        cron: &str,
+        zone: &str,
+        starting_deadline: u64,
+        args: Value,
+        tasks: &[&str],
+    ) -> Value {
+        let mut pod = self.pod(args, tasks);
+        pod["restartPolicy"] = json!("Never");
+        json!({
+            "apiVersion": "batch/v1", "kind": "CronJob",
+            "metadata": self.metadata(name),
+            "spec": {
+                "schedule": cron,
+                "timeZone": zone,
+                "concurrencyPolicy": "Forbid",
+                "startingDeadlineSeconds": starting_deadline,
+                "successfulJobsHistoryLimit": 1,
+                "failedJobsHistoryLimit": 3,
+                "jobTemplate": { "spec": {
+                    // What failed is tried again by maint, which knows what was done already.
+                    "backoffLimit": 0,
+                    "ttlSecondsAfterFinished": 259_200,
+                    "template": { "metadata": { "labels": { "app.kubernetes.io/name": "maint" } }, "spec": pod },
+                } },
+            },
+        })
+    }
+
+    fn deployment(&self) -> Value {
+        let tasks: Vec<&str> = self.config.tasks.keys().map(String::as_str).collect();
+        let mut pod = self.pod(
+            json!(["serve", "--listen", format!("0.0.0.0:{PORT}")]),
+            &tasks,
+        );
+        let container = &mut pod["containers"][0];
+        container["ports"] = json!([{ "name": "http", "containerPort": PORT }]);
+        let probe = |path: &str, period: u32| json!({ "httpGet": { "path": path, "port": "http" }, "periodSeconds": period, "timeoutSeconds": 5 });
+        container["startupProbe"] = probe("/healthz", 2);
+        container["livenessProbe"] = probe("/healthz", 20);
+        container["readinessProbe"] = probe("/readyz", 10);
+        // A history in a file is for one process at a time.
+        let strategy = if self.claims_volume {
+            json!({ "type": "Recreate" })
+        } else {
+            json!({ "type": "RollingUpdate" })
+        };
+        let labels =
+            json!({ "app.kubernetes.io/name": "maint", "app.kubernetes.io/component": "serve" });
+        json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": self.metadata("maint"),
+            "spec": {
+                "replicas": self.options.replicas,
+                "strategy": strategy,
+                "selector": { "matchLabels": labels },
+                "template": {
+                    "metadata": {
+                        "labels": labels,
+                        "annotations": { "prometheus.io/scrape": "true", "prometheus.io/port": PORT.to_string() },
+                    },
+                    "spec": pod,
+                },
+            },
+        })
+    }
+
+    fn service(&self) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": self.metadata("maint"),
+            "spec": {
+                "selector": { "app.kubernetes.io/name": "maint", "app.kubernetes.io/component": "serve" },
+                "ports": [{ "name": "http", "port": PORT, "targetPort": "http" }],
+            },
+        })
+    }
+
+    fn pod(&self, args: Value, tasks: &[&str]) -> Value {
+        let grace = tasks
+            .iter()
+            .filter_map(|task| self.config.tasks.get(*task))
+            .map(|task| task.limits.grace.get().as_secs())
+            .max()
+            .unwrap_or(5);
+        let mut mounts = vec![
+            json!({ "name": "config", "mountPath": CONFIG_FOLDER, "readOnly": true }),
+            json!({ "name": "tmp", "mountPath": "/tmp" }),
+        ];
+        // One volume for all, so that a change of several files arrives as one.
+        let items: Vec<Value> = self
+            .keys()
+            .into_iter()
+            .map(|(key, path, _)| json!({ "key": key, "path": path }))
+            .collect();
+        let mut volumes = vec![
+            json!({ "name": "config", "configMap": { "name": "maint", "items": items } }),
+            json!({ "name": "tmp", "emptyDir": {} }),
+        ];
+        if self.claims_volume {
+            mounts.push(json!({ "name": "history", "mountPath": HISTORY_FOLDER }));
+            volumes.push(json!({ "name": "history", "persistentVolumeClaim": { "claimName": "maint-history" } }));
+        }
+        json!({
+            "automountServiceAccountToken": false,
+            "securityContext": {
+                "runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+                "seccompProfile": { "type": "RuntimeDefault" },
+            },
+            // Time to cancel what is running and to clear away what it left.
+            "terminationGracePeriodSeconds": grace + 30,
+            "containers": [{
+                "name": "maint",
+                "image": self.options.image,
+                "args": args,
+                "env": [{ "name": "MAINT_CONFIG", "value": format!("{CONFIG_FOLDER}/schedules.yaml") }],
+                "envFrom": [{ "secretRef": { "name": self.options.secret } }],
+                "securityContext": {
+                    "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,
+                    "capabilities": { "drop": ["ALL"] },
+                },
+                "resources": {
+                    "requests": { "cpu": "50m", "memory": "64Mi" },
+                    "limits": { "memory": "512Mi" },
+                },
+                "volumeMounts": mounts,
+            }],
+            "volumes": volumes,
+        })
+    }
+}
+
+/// The expression as the cluster understands it: no `L`, and Sunday is 0.
+fn cron(schedule: &Schedule) -> Result<String, ExportError> {
+    let text = schedule.cron.to_string();
+    let refused = |part: String| ExportError::Cron {
+        schedule: schedule.name.clone(),
+        cron: text.clone(),
+        scheduler: "Kubernetes",
+        why: format!("{part} is not known there; use `--mode due` or `--mode serve`"),
+    };
+    let fields = Fields::of(&text).map_err(refused)?;
+    if fields.last_day {
+        return Err(refused("`L`".to_owned()));
+    }
+    let weekday = text.split_whitespace().nth(4).unwrap_or_default();
+    if weekday.contains('7') && fields.weekdays != Field::Any {
+        let mut parts: Vec<&str> = text.split_whitespace().collect();
+        let weekdays = fields.weekdays.cron();
+        parts[4] = &weekdays;
+        return Ok(parts.join(" "));
+    }
+    Ok(text)
+}
+
+/// How late a Job may still start: as long as the schedule is made up for,
+/// otherwise as long as its window is open, otherwise an hour.
+fn starting_deadline(schedule: &Schedule, zone: chrono_tz::Tz) -> u64 {
+    let until_closing = || {
+        let at = schedule.cron.next_after(Utc::now(), zone)?;
+        let closes = schedule.window.as_ref()?.closes_at(at, zone)?;
+        u64::try_from((closes - at).num_seconds()).ok()
+    };
+    schedule
+        .catch_up
+        .map(|catch_up| catch_up.get().as_secs())
+        .or_else(until_closing)
+        .unwrap_or(3600)
+        .clamp(60, 86_400)
+}

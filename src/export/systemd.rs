@@ -1,0 +1,135 @@
+use super::fields::{Field, Fields};
+use super::{ExportError, Exported, File, enabled, notes, plain_name};
+use crate::config::Config;
+
+const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
+
+/// A service and a timer for each schedule.
+///
+/// # Errors
+/// Where a cron expression has no `OnCalendar=`.
+pub fn systemd(config: &Config, program: &str) -> Result<Exported, ExportError> {
+    let mut files = Vec::new();
+    let mut taken = Vec::new();
+    for schedule in enabled(config) {
+        let name = format!("maint-{}", plain_name(&schedule.name, 100, &mut taken));
+        let zone = schedule.timezone.unwrap_or(config.timezone);
+        let fields = Fields::of(&schedule.cron.to_string()).map_err(|part| ExportError::Cron {
+            schedule: schedule.name.clone(),
+            cron: schedule.cron.to_string(),
+            scheduler: "systemd",
+            why: format!("{part} is not known there; use `maint serve`"),
+        })?;
+        let calendars: String = calendars(&fields, &zone.to_string())
+            .iter()
+            .map(|calendar| format!("OnCalendar={calendar}\n"))
+            .collect();
+        let jitter = schedule.jitter.map_or_else(String::new, |jitter| {
+            format!("RandomizedDelaySec={}\n", jitter.get().as_secs())
+        });
+        files.push(File {
+            name: format!("{name}.timer"),
+            text: format!(
+                "[Unit]\nDescription=When maint runs the schedule {}\n\n[Timer]\n{calendars}{jitter}# After downtime; maint itself decides whether the occurrence is still worth it.\nPersistent=true\nAccuracySec=1s\n\n[Install]\nWantedBy=timers.target\n",
+                escaped(&schedule.name)
+            ),
+        });
+        let grace = schedule
+            .tasks
+            .iter()
+            .filter_map(|task| config.tasks.get(task))
+            .map(|task| task.limits.grace.get().as_secs())
+            .max()
+            .unwrap_or(5);
+        let tasks: Vec<String> = schedule.tasks.iter().map(|task| argument(task)).collect();
+        files.push(File {
+            name: format!("{name}.service"),
+            text: format!(
+                "[Unit]\nDescription=maint: the schedule {}\nWants=network-online.target\nAfter=network-online.target\n\n\
+                 [Service]\nType=oneshot\nUser=maint\n# DATABASE_URL and other secrets, readable by root only.\nEnvironmentFile=-/etc/maint/environment\n\
+                 ExecStart={program} --config {} --color never run {}\nWorkingDirectory=/var/lib/maint\nStateDirectory=maint\n\
+                 # Time to cancel what is running and to clear away what it left.\nTimeoutStopSec={}\n\
+                 # Not started: already at work elsewhere, or outside its window.\nSuccessExitStatus=4\n\
+                 NoNewPrivileges=true\nProtectSystem=strict\nProtectHome=true\nPrivateTmp=true\nCapabilityBoundingSet=\n",
+                escaped(&schedule.name),
+                argument(&config.path.display().to_string()),
+                tasks.join(" "),
+                grace + 30,
+            ),
+        });
+    }
+    Ok(Exported {
+        files,
+        notes: notes(config, false),
+    })
+}
+
+/// cron fires when either restricted day matches; systemd wants both, so
+/// there is one line for each.
+fn calendars(fields: &Fields, zone: &str) -> Vec<String> {
+    let two = |field: &Field| field.written(|n| format!("{n:02}"));
+    let (months, time) = (
+        two(&fields.months),
+        format!("{}:{}:00", two(&fields.hours), two(&fields.minutes)),
+    );
+    let weekdays = fields.weekdays.written(|n| {
+        WEEKDAYS
+            .get(n as usize)
+            .copied()
+            .unwrap_or("Sun")
+            .to_owned()
+    });
+    let mut lines = Vec::new();
+    let days_restricted = !fields.days.is_any() || fields.last_day;
+    if days_restricted && fields.days != Field::List(Vec::new()) {
+        lines.push(format!("*-{months}-{} {time} {zone}", two(&fields.days)));
+    }
+    if fields.last_day {
+        lines.push(format!("*-{months}~01 {time} {zone}"));
+    }
+    if !fields.weekdays.is_any() {
+        lines.push(format!("{weekdays} *-{months}-* {time} {zone}"));
+    }
+    if lines.is_empty() {
+        lines.push(format!("*-{months}-* {time} {zone}"));
+    }
+    lines
+}
+
+/// `%` begins a specifier.
+fn escaped(text: &str) -> String {
+    text.replace('%', "%%")
+}
+
+fn argument(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=+@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    let inner = word.replace('\\', "\\\\").replace('"', "\\\"");
+    format!("\"{}\"", escaped(&inner).replace('$', "$$"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn either_day_is_enough() {
+        let lines = |cron| calendars(&Fields::of(cron).unwrap(), "Europe/Berlin");
+        assert_eq!(lines("0 2 * * *"), ["*-*-* 02:00:00 Europe/Berlin"]);
+        assert_eq!(
+            lines("*/30 1 * * SUN"),
+            ["Sun *-*-* 01:00,30:00 Europe/Berlin"]
+        );
+        assert_eq!(
+            lines("0 3 L,15 6 5"),
+            [
+                "*-06-15 03:00:00 Europe/Berlin",
+                "*-06~01 03:00:00 Europe/Berlin",
+                "Fri *-06-* 03:00:00 Europe/Berlin"
+            ]
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! What other schedulers are told: judged by their own tools.
+
+use std::process::Command;
+
+use crate::support::workspace::Workspace;
+
+/// Three versions that are in use.
+const KUBERNETES: [&str; 3] = ["1.33", "1.34", "1.35"];
+
+const SCHEDULES: &str = r#"timezone: Europe/Berlin
+history: "${HISTORY:-sqlite:/var/lib/maint/maint.db}"
+targets:
+  app: { engine: postgres, url: "${DATABASE_URL}" }
+schedules:
+  nightly_work: { cron: "0 2 * * *", tasks: [statistics, rows-2], window: "02:00-05:00" }
+  weekend: { cron: "*/30 1-3 * * 6-7", tasks: [statistics], timezone: America/New_York, catch_up: 2h }
+  quarter: { cron: "15 4 1,15 jan,apr * ", tasks: [statistics], jitter: 5min }
+  off: { cron: "0 0 * * *", tasks: [statistics], enabled: false }
+"#;
+
+fn workspace(schedules: &str) -> Workspace {
+    Workspace::new(schedules)
+        .task(
+            "statistics",
+            "kind: analyze\ntarget: app\nlimits: { grace: 40s }\n",
+        )
+        .task("rows-2", "kind: vacuum\ntarget: app\n")
+        .env("DATABASE_URL", "postgres://app:geheim@db.example/app")
+}
+
+fn refused(workspace: &Workspace, args: &[&str]) -> String {
+    let output = workspace.command(args).output().unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(output.stdout.is_empty());
+    text
+}
+
+#[test]
+fn manifests_are_what_three_versions_of_kubernetes_expect() {
+    let tools = std::env::var("MAINT_TEST_TOOLS").expect(
+        "MAINT_TEST_TOOLS names the folder of the Python tools: run ./scripts/test, or export MAINT_TEST_TOOLS=$(./scripts/tools)",
+    );
+    let workspace = workspace(SCHEDULES);
+    for mode in ["cronjobs", "due", "serve"] {
+        let output = workspace
+            .command([
+                "export",
+                "kubernetes",
+                "--mode",
+                mode,
+                "--namespace",
+                "data",
+            ])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(!text.contains("geheim"), "a secret is in the manifests");
+        let file = format!("{mode}.yaml");
+        workspace.file(&file, &text);
+        for version in KUBERNETES {
+            let verdict = Command::new(format!("{tools}/bin/kubernetes-validate"))
+                .args(["--strict", "-k", version])
+                .arg(workspace.path().join(&file))
+                .output()
+                .unwrap();
+            assert!(verdict.status.success(), "{mode} {version}: {verdict:?}");
+        }
+    }
+}
+
+#[test]
+fn cron_jobs_carry_zone_cadence_and_care() {
+    let workspace = workspace(SCHEDULES);
+    let out = workspace.path().join("out");
+    let args = ["export", "kubernetes", "--out", out.to_str().unwrap()];
+    workspace.command(args).assert().success();
+    let mut names: Vec<_> = std::fs::read_dir(&out)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "maint-configmap.yaml",
+            "maint-history-persistentvolumeclaim.yaml",
+            "maint-nightly-work-cronjob.yaml",
+            "maint-quarter-cronjob.yaml",
+            "maint-weekend-cronjob.yaml",
+        ]
+    );
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    let nightly = read("maint-nightly-work-cronjob.yaml");
+    for line in [
+        "schedule: 0 2 * * *",
+        "timeZone: Europe/Berlin",
+        "concurrencyPolicy: Forbid",
+        // Until the window closes.
+        "startingDeadlineSeconds: 10800",
+        "backoffLimit: 0",
+        "runAsNonRoot: true",
+        "readOnlyRootFilesystem: true",
+        "- ALL",
+        // The longest grace, and time to clear up.
+        "terminationGracePeriodSeconds: 70",
+        "- rows-2",
+    ] {
+        assert!(nightly.contains(line), "{line} is not in\n{nightly}");
+    }
+    let weekend = read("maint-weekend-cronjob.yaml");
+    // To Kubernetes there is no day 7.
+    assert!(
+        weekend.contains("schedule: '*/30 1-3 * * 0,6'")
+            || weekend.contains("schedule: \"*/30 1-3 * * 0,6\""),
+        "{weekend}"
+    );
+    assert!(weekend.contains("timeZone: America/New_York"));
+    assert!(weekend.contains("startingDeadlineSeconds: 7200"));
+    let config = read("maint-configmap.yaml");
+    assert!(config.contains("url: \"${DATABASE_URL}\""), "{config}");
+}
+
+#[test]
+fn what_would_be_lost_or_known_is_refused() {
+    let beside = workspace(&SCHEDULES.replace(
+        "${HISTORY:-sqlite:/var/lib/maint/maint.db}",
+        "sqlite:maint.db",
+    ));
+    let text = refused(&beside, &["export", "kubernetes"]);
+    assert!(text.contains("would be lost with each pod"), "{text}");
+    assert!(text.contains("sqlite:/var/lib/maint/maint.db"), "{text}");
+
+    let text = refused(
+        &workspace(SCHEDULES),
+        &["export", "kubernetes", "--mode", "serve", "--replicas", "3"],
+    );
+    assert!(
+        text.contains("3 replicas need a history in PostgreSQL"),
+        "{text}"
+    );
+
+    let open =
+        workspace(&SCHEDULES.replace("${DATABASE_URL}", "postgres://app:geheim@db.example/app"));
+    let text = refused(&open, &["export", "kubernetes"]);
+    assert!(text.contains("schedules.yaml holds a password"), "{text}");
+    assert!(!text.contains("geheim"), "{text}");
+
+    let last_day = workspace(&SCHEDULES.replace("15 4 1,15 jan,apr * ", "0 3 L * *"));
+    let text = refused(&last_day, &["export", "kubernetes"]);
+    assert!(
+        text.contains("schedule `quarter`: `0 3 L * *` cannot be said to Kubernetes: `L` is not known there; use `--mode due` or `--mode serve`"),
+        "{text}"
+    );
+}
+
+#[test]
+fn timers_fire_when_maint_would() {
+    let workspace = workspace(&SCHEDULES.replace("15 4 1,15 jan,apr * ", "0 3 L * *"));
+    let out = workspace.path().join("units");
+    workspace
+        .command(["export", "systemd", "--out", out.to_str().unwrap()])
+        .assert()
+        .success();
+    let next = workspace
+        .command(["next", "--output", "json"])
+        .output()
+        .unwrap();
+    let next: serde_json::Value = serde_json::from_slice(&next.stdout).unwrap();
+    for (unit, schedule) in [
+        ("maint-nightly-work", "nightly_work"),
+        ("maint-weekend", "weekend"),
+        ("maint-quarter", "quarter"),
+    ] {
+        let timer = std::fs::read_to_string(out.join(format!("{unit}.timer"))).unwrap();
+        let calendar = timer
+            .lines()
+            .find_map(|line| line.strip_prefix("OnCalendar="))
+            .unwrap();
+        let told = Command::new("systemd-analyze")
+            .args(["calendar", calendar])
+            .env("TZ", "UTC")
+            .output()
+            .expect("systemd-analyze is there: ./scripts/test installs it");
+        let told = String::from_utf8(told.stdout).unwrap();
+        let elapse = told
+            .lines()
+            .find_map(|line| {
+                line.trim()
+                    .strip_prefix("Next elapse: ")
+                    .or(line.trim().strip_prefix("(in UTC): "))
+            })
+            .unwrap_or_else(|| panic!("{calendar}: {told}"));
+        let ours = next["next"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|one| one["schedule"] == schedule)
+            .unwrap()["at"]
+            .as_str()
+            .unwrap()
+            .replace('T', " ");
+        assert!(elapse.contains(&ours[..16]), "{schedule}: {told} {ours}");
+    }
+    let service = std::fs::read_to_string(out.join("maint-nightly-work.service")).unwrap();
+    assert!(
+        service.contains(" run statistics rows-2\n"),
+        "{service}"
+    );
+}
+
+#[test]
+fn a_crontab_says_the_zone_and_the_last_day() {
+    let workspace = workspace(&SCHEDULES.replace("15 4 1,15 jan,apr * ", "0 3 L * *"));
+    let output = workspace.command(["export", "crontab"]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("CRON_TZ=America/New_York\n0,30 1,2,3 * * 0,6 /usr/local/bin/maint"),
+        "{text}"
+    );
+    assert!(text.contains(" run statistics rows-2\n"), "{text}");
+    assert!(
+        text.contains(
+            "0 3 28-31 * * [ \"$(date -d tomorrow +\\%d)\" = 01 ] && /usr/local/bin/maint"
+        ),
+        "{text}"
+    );
+    let notes = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        notes.contains("schedule `quarter`: `jitter` is not known there"),
+        "{notes}"
+    );
+}
