@@ -15,6 +15,7 @@ pub mod export;
 pub mod history;
 pub mod execute;
 pub mod report;
+pub mod notify;
 pub mod pipeline;
 pub mod demo;
 pub mod cli;

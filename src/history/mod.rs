@@ -2,6 +2,7 @@
 
 mod error;
 mod location;
+mod outbox;
 mod record;
 mod sqlite;
 mod store;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 pub use crate::plan::Baseline;
 pub use error::{Candidate, Cause, HistoryError};
+pub use outbox::{Alert, Letter, Notice};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
 

@@ -5,7 +5,9 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Baseline, HistoryError, RunRecord, RunStatus, StepRecord, Trigger};
+use super::{
+    Alert, Baseline, HistoryError, Letter, Notice, RunRecord, RunStatus, StepRecord, Trigger,
+};
 use crate::plan::{Finding, Measurement, Memory};
 
 /// Where runs are recorded. One conformance suite holds for every
@@ -136,6 +138,57 @@ pub trait Store: Send + Sync {
         at: DateTime<Utc>,
         measurements: &[Measurement],
     ) -> Result<(), HistoryError>;
+
+    /// Keeps what happened until somebody is told.
+    async fn add_notices(&self, notices: &[Notice]) -> Result<(), HistoryError>;
+
+    /// What nobody has been told yet, oldest first.
+    async fn pending_notices(&self) -> Result<Vec<Notice>, HistoryError>;
+
+    /// Posts letters in place of the notices they tell, all or nothing.
+    /// `false` where another process was faster with one of the notices:
+    /// then nothing is posted.
+    async fn post(&self, handled: &[Uuid], letters: &[Letter]) -> Result<bool, HistoryError>;
+
+    /// The letter that is due for longest, counted as tried, and left to the
+    /// caller alone until `until`.
+    async fn claim_letter(
+        &self,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Letter>, HistoryError>;
+
+    /// The letter has been handed over.
+    async fn letter_sent(&self, id: Uuid, at: DateTime<Utc>) -> Result<(), HistoryError>;
+
+    /// The letter could not be handed over; it is tried again.
+    async fn letter_later(
+        &self,
+        id: Uuid,
+        next: DateTime<Utc>,
+        why: &str,
+    ) -> Result<(), HistoryError>;
+
+    /// The letter cannot be handed over, and is not tried again.
+    async fn letter_given_up(
+        &self,
+        id: Uuid,
+        at: DateTime<Utc>,
+        why: &str,
+    ) -> Result<(), HistoryError>;
+
+    /// How many letters were posted on a channel since then.
+    async fn letters_since(&self, channel: &str, since: DateTime<Utc>)
+    -> Result<u32, HistoryError>;
+
+    /// What has failed and not succeeded since, longest first.
+    async fn alerts(&self) -> Result<Vec<Alert>, HistoryError>;
+
+    /// Opens an alert, or notes when it was escalated; `since` stays.
+    async fn put_alert(&self, alert: &Alert) -> Result<(), HistoryError>;
+
+    /// Closes an alert; `false` where there was none.
+    async fn clear_alert(&self, task: &str, target: &str) -> Result<bool, HistoryError>;
 
     /// Lets go of the storage, so that the file is complete without its
     /// `-wal` companion. Without it nothing is lost.

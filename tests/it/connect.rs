@@ -1,6 +1,6 @@
 //! From a URL to an open session, against real servers and real impostors.
 
-mod certificates;
+pub(crate) mod certificates;
 mod server;
 
 use std::os::unix::fs::PermissionsExt;

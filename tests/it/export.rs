@@ -204,10 +204,7 @@ fn timers_fire_when_maint_would() {
         assert!(elapse.contains(&ours[..16]), "{schedule}: {told} {ours}");
     }
     let service = std::fs::read_to_string(out.join("maint-nightly-work.service")).unwrap();
-    assert!(
-        service.contains(" run statistics rows-2\n"),
-        "{service}"
-    );
+    assert!(service.contains(" run statistics rows-2\n"), "{service}");
 }
 
 #[test]

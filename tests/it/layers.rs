@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms in their order, as `src/lib.rs` lists them.
-const ROOMS: [&str; 12] = [
+const ROOMS: [&str; 13] = [
     "values", "engines", "plan", "kinds", "config", "export", "history", "execute", "report",
-    "pipeline", "demo", "cli",
+    "notify", "pipeline", "demo", "cli",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

@@ -16,3 +16,4 @@ mod export;
 mod history;
 mod kinds;
 mod layers;
+mod notify;

@@ -4,6 +4,7 @@
 mod interrupt;
 mod memory;
 mod open;
+mod outbox;
 mod read;
 mod rows;
 mod write;
@@ -18,7 +19,8 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Baseline, HistoryError, Measured, RunFilter, RunRecord, RunSummary, StepRecord, Store,
+    Alert, Baseline, HistoryError, Letter, Measured, Notice, RunFilter, RunRecord, RunSummary,
+    StepRecord, Store,
 };
 use crate::plan::{Finding, Measurement, Memory};
 
@@ -169,6 +171,68 @@ impl Store for SqliteStore {
         measurements: &[Measurement],
     ) -> Result<(), HistoryError> {
         self.put_measurements(target, at, measurements).await
+    }
+
+    async fn add_notices(&self, notices: &[Notice]) -> Result<(), HistoryError> {
+        self.put_notices(notices).await
+    }
+
+    async fn pending_notices(&self) -> Result<Vec<Notice>, HistoryError> {
+        self.read_pending_notices().await
+    }
+
+    async fn post(&self, handled: &[Uuid], letters: &[Letter]) -> Result<bool, HistoryError> {
+        self.post_letters(handled, letters).await
+    }
+
+    async fn claim_letter(
+        &self,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Letter>, HistoryError> {
+        self.take_letter(now, until).await
+    }
+
+    async fn letter_sent(&self, id: Uuid, at: DateTime<Utc>) -> Result<(), HistoryError> {
+        self.finish_letter(id, at).await
+    }
+
+    async fn letter_later(
+        &self,
+        id: Uuid,
+        next: DateTime<Utc>,
+        why: &str,
+    ) -> Result<(), HistoryError> {
+        self.retry_letter(id, next, why).await
+    }
+
+    async fn letter_given_up(
+        &self,
+        id: Uuid,
+        at: DateTime<Utc>,
+        why: &str,
+    ) -> Result<(), HistoryError> {
+        self.abandon_letter(id, at, why).await
+    }
+
+    async fn letters_since(
+        &self,
+        channel: &str,
+        since: DateTime<Utc>,
+    ) -> Result<u32, HistoryError> {
+        self.count_letters(channel, since).await
+    }
+
+    async fn alerts(&self) -> Result<Vec<Alert>, HistoryError> {
+        self.read_alerts().await
+    }
+
+    async fn put_alert(&self, alert: &Alert) -> Result<(), HistoryError> {
+        self.write_alert(alert).await
+    }
+
+    async fn clear_alert(&self, task: &str, target: &str) -> Result<bool, HistoryError> {
+        self.remove_alert(task, target).await
     }
 
     async fn close(&self) {

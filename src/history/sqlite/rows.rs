@@ -156,7 +156,7 @@ fn short_id<'a>(id: &Uuid, neighbours: impl Iterator<Item = &'a String>) -> Stri
     id.chars().take(SHORT_ID_CHARS.max(shared + 1)).collect()
 }
 
-fn id_of(row: &SqliteRow, column: &str) -> Result<Uuid, sqlx::Error> {
+pub(super) fn id_of(row: &SqliteRow, column: &str) -> Result<Uuid, sqlx::Error> {
     let text: String = row.try_get(column)?;
     Uuid::try_parse(&text).map_err(|error| unreadable(column, error))
 }
@@ -176,7 +176,10 @@ pub(super) fn time_of(row: &SqliteRow, column: &str) -> Result<DateTime<Utc>, sq
     parse_time(column, &text)
 }
 
-fn maybe_time_of(row: &SqliteRow, column: &str) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
+pub(super) fn maybe_time_of(
+    row: &SqliteRow,
+    column: &str,
+) -> Result<Option<DateTime<Utc>>, sqlx::Error> {
     let text: Option<String> = row.try_get(column)?;
     text.map(|text| parse_time(column, &text)).transpose()
 }

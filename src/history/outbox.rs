@@ -1,0 +1,61 @@
+//! What is to be told to people, kept until it is told.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// Something that happened and may be worth a message. Many notices make one
+/// letter: an outage of forty shards is told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Its id, in the order of time.
+    pub id: Uuid,
+    /// When it happened.
+    pub at: DateTime<Utc>,
+    /// What, in the words of `notify: on:`, or `recovered`, or `escalated`.
+    pub event: String,
+    /// Name of the task.
+    pub task: String,
+    /// Name of the target.
+    pub target: String,
+    /// The schedule that set it off, if one did.
+    pub schedule: Option<String>,
+    /// The run, if there was one.
+    pub run: Option<Uuid>,
+    /// What happened, in a sentence; never a secret, never row contents.
+    pub text: String,
+}
+
+/// A message on its way. It stays in the history until it has been handed
+/// over, whatever happens to the process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Letter {
+    /// Its id; also the base of its `Message-ID`, so that a letter that was
+    /// sent twice because of a crash is recognised.
+    pub id: Uuid,
+    /// When it was written.
+    pub created_at: DateTime<Utc>,
+    /// How it travels: `email`, `webhook`, `file`.
+    pub channel: String,
+    /// The whole message, without any credentials.
+    pub body: Value,
+    /// How often it has been tried.
+    pub attempts: u32,
+    /// Not before.
+    pub next_attempt_at: DateTime<Utc>,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+}
+
+/// A task that has failed on a target and has not succeeded since.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// Name of the task.
+    pub task: String,
+    /// Name of the target.
+    pub target: String,
+    /// Since when.
+    pub since: DateTime<Utc>,
+    /// When it was escalated, if it was.
+    pub escalated_at: Option<DateTime<Utc>>,
+}

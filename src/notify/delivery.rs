@@ -1,0 +1,129 @@
+//! Hands letters over, and keeps those that could not be.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Mail, Outcome, Smtp, file, webhook};
+use crate::history::{HistoryError, Letter, Store};
+use crate::values::{MailAddress, Secret};
+
+/// How long a letter is left alone while somebody tries to hand it over.
+const LEASE: TimeDelta = TimeDelta::minutes(5);
+/// After so long nobody wants the news any more.
+const GIVE_UP_AFTER: TimeDelta = TimeDelta::days(3);
+/// The longest pause between two attempts.
+const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(4);
+
+/// Where letters can be handed over.
+#[derive(Default)]
+pub struct Delivery {
+    /// The mail server, and who writes.
+    pub smtp: Option<(Smtp, MailAddress)>,
+    /// Where JSON is posted to.
+    pub webhook: Option<Secret>,
+    /// The file that lines are appended to.
+    pub file: Option<PathBuf>,
+}
+
+/// What came of going through the letters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// How many were handed over.
+    pub sent: usize,
+    /// Why others were not.
+    pub problems: Vec<String>,
+}
+
+/// Hands over every letter that is due. Each is tried at most once.
+///
+/// # Errors
+/// When the history cannot be used; a letter that cannot be handed over is
+/// no error but kept.
+pub async fn deliver(
+    delivery: &Delivery,
+    store: &dyn Store,
+    now: DateTime<Utc>,
+) -> Result<Delivered, HistoryError> {
+    let mut done = Delivered::default();
+    while let Some(letter) = store.claim_letter(now, now + LEASE).await? {
+        let outcome = hand_over(delivery, &letter).await;
+        match outcome {
+            Outcome::Sent => {
+                store.letter_sent(letter.id, Utc::now()).await?;
+                done.sent += 1;
+            }
+            Outcome::Later(why) if now - letter.created_at < GIVE_UP_AFTER => {
+                let next = now + pause(letter.attempts);
+                store.letter_later(letter.id, next, &why).await?;
+                done.problems.push(format!("{why}; tried again later"));
+            }
+            Outcome::Later(why) => {
+                store.letter_given_up(letter.id, Utc::now(), &why).await?;
+                done.problems.push(format!(
+                    "{why}; given up after {} attempts",
+                    letter.attempts
+                ));
+            }
+            Outcome::Refused(why) if letter.attempts < 3 => {
+                // Somebody may be mending the configuration right now.
+                let next = now + TimeDelta::minutes(30);
+                store.letter_later(letter.id, next, &why).await?;
+                done.problems.push(why);
+            }
+            Outcome::Refused(why) => {
+                store.letter_given_up(letter.id, Utc::now(), &why).await?;
+                done.problems.push(format!("{why}; not tried again"));
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// One minute after the first attempt, then twice as long each time.
+fn pause(attempts: u32) -> TimeDelta {
+    let minutes = 1_i64 << attempts.saturating_sub(1).min(10);
+    TimeDelta::minutes(minutes).min(LONGEST_PAUSE)
+}
+
+async fn hand_over(delivery: &Delivery, letter: &Letter) -> Outcome {
+    match letter.channel.as_str() {
+        "email" => {
+            let Some((smtp, from)) = &delivery.smtp else {
+                return Outcome::Later(
+                    "there is no mail server: `smtp` is not configured".to_owned(),
+                );
+            };
+            let mail: Mail = match serde_json::from_value(letter.body.clone()) {
+                Ok(mail) => mail,
+                Err(why) => {
+                    return Outcome::Refused(format!("the kept mail is not readable: {why}"));
+                }
+            };
+            match mail.message(letter.id, from, letter.created_at) {
+                Ok(message) => smtp.send(message).await,
+                Err(why) => Outcome::Refused(why),
+            }
+        }
+        "webhook" => match &delivery.webhook {
+            Some(url) => webhook::post(url.expose(), &letter.body).await,
+            None => Outcome::Later("there is no webhook configured any more".to_owned()),
+        },
+        "file" => match &delivery.file {
+            Some(path) => file::append(path, &letter.body),
+            None => Outcome::Later("there is no file configured any more".to_owned()),
+        },
+        other => Outcome::Refused(format!("nobody knows how to send by `{other}`")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_limit() {
+        let minutes: Vec<i64> = [1, 2, 3, 8, 9, 40].map(|n| pause(n).num_minutes()).to_vec();
+        assert_eq!(minutes, [1, 2, 4, 128, 240, 240]);
+    }
+}

@@ -1,0 +1,280 @@
+use std::path::PathBuf;
+
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use url::Url;
+
+use super::Outcome;
+use crate::values::{TimeSpan, redact};
+
+/// How long handing one mail over may take in all. The library's own limit
+/// is for connecting only.
+const SEND_WITHIN: TimeSpan = TimeSpan::from_secs(60);
+
+/// Why an `smtp: url` cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SmtpError {
+    /// It is no URL for mail.
+    #[error(
+        "`{url}` is no address of a mail server: {why}; expected `smtp://user:password@host:587` or `smtps://…`"
+    )]
+    Url {
+        /// The URL without its password.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The file of certificates cannot be used.
+    #[error("`ca={path}`: {why}; expected a file of certificates in PEM")]
+    Certificates {
+        /// Which file.
+        path: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// A mail server.
+pub struct Smtp {
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+    server: String,
+    has_credentials: bool,
+    send_within: TimeSpan,
+}
+
+/// How the connection is protected.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Protection {
+    Implicit,
+    StartTls,
+    None,
+}
+
+impl Smtp {
+    /// Reads a URL: `smtp://` is STARTTLS (port 587), `smtps://` is TLS from
+    /// the start (port 465). `?auth=xoauth2` sends the password as an OAuth
+    /// token, `?ca=FILE` trusts these certificates instead of the system's,
+    /// `?tls=none` is for a relay on this machine,
+    /// and `?timeout=10s` is how long handing one mail over may take.
+    ///
+    /// # Errors
+    /// When it makes no sense.
+    pub fn new(url: &str) -> Result<Smtp, SmtpError> {
+        let wrong = |why: &str| SmtpError::Url {
+            url: redact(url),
+            why: why.to_owned(),
+        };
+        let parsed = Url::parse(url).map_err(|why| wrong(&why.to_string()))?;
+        let host = parsed
+            .host_str()
+            .filter(|host| !host.is_empty())
+            .ok_or_else(|| wrong("it names no host"))?
+            .trim_matches(['[', ']'])
+            .to_owned();
+        let mut protection = match parsed.scheme() {
+            "smtp" => Protection::StartTls,
+            "smtps" => Protection::Implicit,
+            _ => return Err(wrong("it is neither `smtp://` nor `smtps://`")),
+        };
+        let mut mechanisms = vec![Mechanism::Plain, Mechanism::Login];
+        let mut ca = None;
+        let mut send_within = SEND_WITHIN;
+        for (key, value) in parsed.query_pairs() {
+            match (key.as_ref(), value.as_ref()) {
+                ("auth", "plain") => mechanisms = vec![Mechanism::Plain],
+                ("auth", "login") => mechanisms = vec![Mechanism::Login],
+                ("auth", "xoauth2") => mechanisms = vec![Mechanism::Xoauth2],
+                ("auth", other) => {
+                    return Err(wrong(&format!(
+                        "`auth={other}` is none of plain, login, xoauth2"
+                    )));
+                }
+                ("tls", "required") => {}
+                ("tls", "none") if is_this_machine(&host) => protection = Protection::None,
+                ("tls", "none") => {
+                    return Err(wrong("`tls=none` is only for a relay on this machine"));
+                }
+                ("ca", path) => ca = Some(PathBuf::from(path)),
+                ("timeout", value) => {
+                    send_within = value.parse().map_err(|_| {
+                        wrong(&format!("`timeout={value}` is no time such as `30s`"))
+                    })?;
+                }
+                (other, _) => {
+                    return Err(wrong(&format!(
+                        "`{other}` is none of auth, tls, ca, timeout"
+                    )));
+                }
+            }
+        }
+        let mut tls = TlsParameters::builder(host.clone());
+        if let Some(path) = &ca {
+            tls = tls.certificate_store(CertificateStore::None);
+            for certificate in certificates(path)? {
+                tls = tls.add_root_certificate(certificate);
+            }
+        }
+        let tls = tls.build().map_err(|why| wrong(&why.to_string()))?;
+        let (tls, port) = match protection {
+            Protection::Implicit => (Tls::Wrapper(tls), 465),
+            Protection::StartTls => (Tls::Required(tls), 587),
+            Protection::None => (Tls::None, 25),
+        };
+        let port = parsed.port().unwrap_or(port);
+        let name = gethostname::gethostname().to_string_lossy().into_owned();
+        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host.clone())
+            .port(port)
+            .tls(tls)
+            .hello_name(ClientId::Domain(name))
+            .timeout(Some(send_within.get()));
+        let decoded = |text: &str| {
+            percent_decoded(text).ok_or_else(|| wrong("user or password is not encoded well"))
+        };
+        let user = decoded(parsed.username())?;
+        let has_credentials = !user.is_empty();
+        if has_credentials {
+            let password = decoded(parsed.password().unwrap_or_default())?;
+            builder = builder
+                .credentials(Credentials::new(user, password))
+                .authentication(mechanisms);
+        }
+        Ok(Smtp {
+            transport: builder.build(),
+            server: format!("{host}:{port}"),
+            has_credentials,
+            send_within,
+        })
+    }
+
+    /// Hands one mail over.
+    pub async fn send(&self, message: Message) -> Outcome {
+        let sent = tokio::time::timeout(self.send_within.get(), self.transport.send(message)).await;
+        let error = match sent {
+            Ok(Ok(_)) => return Outcome::Sent,
+            Ok(Err(error)) => error,
+            Err(_) => {
+                return Outcome::Later(format!(
+                    "the mail server {} did not take the mail within {}",
+                    self.server, self.send_within
+                ));
+            }
+        };
+        let server = &self.server;
+        let code = error.status().map(u16::from);
+        let said = with_causes(&error);
+        match code {
+            Some(530 | 534 | 535 | 538) if self.has_credentials => Outcome::Refused(format!(
+                "the mail server {server} does not accept user and password of `smtp: url` ({said})"
+            )),
+            Some(530 | 534 | 535 | 538) => Outcome::Refused(format!(
+                "the mail server {server} wants user and password, and `smtp: url` has none ({said})"
+            )),
+            Some(500..) => Outcome::Refused(format!(
+                "the mail server {server} refuses the mail for good ({said})"
+            )),
+            Some(_) => Outcome::Later(format!(
+                "the mail server {server} wants the mail later ({said})"
+            )),
+            None if said.contains("certificate") || said.contains("UnknownIssuer") => {
+                // A server that is being repaired has the same name again tomorrow.
+                Outcome::Later(format!(
+                    "the certificate of the mail server {server} is not trusted ({said}); `?ca=FILE` names the certificates to trust"
+                ))
+            }
+            None if error.is_client() => Outcome::Refused(format!(
+                "the mail server {server} cannot do what is asked of it ({said})"
+            )),
+            None => Outcome::Later(format!("the mail server {server} is out of reach ({said})")),
+        }
+    }
+}
+
+fn certificates(path: &std::path::Path) -> Result<Vec<Certificate>, SmtpError> {
+    let wrong = |why: String| SmtpError::Certificates {
+        path: path.display().to_string(),
+        why,
+    };
+    let pem = std::fs::read_to_string(path).map_err(|why| wrong(why.to_string()))?;
+    const END: &str = "-----END CERTIFICATE-----";
+    let found: Result<Vec<Certificate>, SmtpError> = pem
+        .split_inclusive(END)
+        .filter(|part| part.contains(END))
+        .map(|part| Certificate::from_pem(part.as_bytes()).map_err(|why| wrong(why.to_string())))
+        .collect();
+    match found {
+        Ok(found) if found.is_empty() => Err(wrong("there is no certificate in it".to_owned())),
+        other => other,
+    }
+}
+
+fn is_this_machine(host: &str) -> bool {
+    host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        if *first == b'%' {
+            let digits = std::str::from_utf8(tail.get(..2)?).ok()?;
+            bytes.push(u8::from_str_radix(digits, 16).ok()?);
+            rest = &tail[2..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn with_causes(error: &lettre::transport::smtp::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        let next_text = next.to_string();
+        if !text.contains(&next_text) {
+            text = format!("{text}: {next_text}");
+        }
+        cause = next.source();
+    }
+    text
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_that_make_no_sense_are_refused_without_their_password() {
+        for (url, why) in [
+            (
+                "http://u:geheim@h",
+                "it is neither `smtp://` nor `smtps://`",
+            ),
+            (
+                "smtp://u:geheim@h?auth=ntlm",
+                "`auth=ntlm` is none of plain, login, xoauth2",
+            ),
+            (
+                "smtp://u:geheim@h?tls=none",
+                "`tls=none` is only for a relay on this machine",
+            ),
+            (
+                "smtp://u:geheim@h?tsl=none",
+                "`tsl` is none of auth, tls, ca, timeout",
+            ),
+        ] {
+            let error = Smtp::new(url).err().unwrap().to_string();
+            assert!(error.contains(why), "{error}");
+            assert!(!error.contains("geheim"), "{error}");
+        }
+        assert!(Smtp::new("smtp://127.0.0.1:2525?tls=none").is_ok());
+        assert!(Smtp::new("smtps://a%40b:p%3Ass@mail.example.com").is_ok());
+    }
+}
