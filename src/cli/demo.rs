@@ -1,10 +1,22 @@
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
 use super::Failure;
 use super::context::Context;
+use super::run::{Ran, run_all, signal_code};
+use super::signals::Signals;
 use crate::demo::{self, Binaries, Cluster, ClusterOptions};
+use crate::execute::Stop;
+use crate::report::text::{Align, Cell, Columns, Cut, Style, human_bytes, run_details};
 
 /// A throwaway PostgreSQL with the data of a learning platform, aged, and
 /// maintained by the shipped tasks.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint demo\n  maint demo --scale 1          about 2.3 GB\n  maint demo --keep             look around afterwards"
+)]
 pub(super) struct Demo {
     /// How much data; 1 is about 2.3 GB
     #[arg(long, default_value_t = demo::DEFAULT_SCALE)]
@@ -12,6 +24,9 @@ pub(super) struct Demo {
     /// Leave the server running and print how to connect
     #[arg(long)]
     keep: bool,
+    /// Where configuration, history and report are written; made anew each time
+    #[arg(long, default_value = "maint-demo", value_name = "FOLDER")]
+    folder: PathBuf,
 }
 
 /// The shipped tasks of the kinds that exist, in the order they run here.
@@ -25,8 +40,25 @@ const TASKS: [(&str, &str); 4] = [
     ("vacuum", include_str!("../../tasks/vacuum.yaml")),
 ];
 
+const SCHEDULES: &str =
+    "# Written by `maint demo`. The server it was for is gone, unless --keep was given.
+targets:
+  app: { engine: postgres, url: \"${MAINT_DEMO_URL:-}\" }
+";
+
+/// Tells a folder of the demo from anybody else's.
+const MARKER: &str = ".maint-demo";
+
+/// All indexes of the platform, by name, with the size that the server says.
+const INDEX_SIZES: &str = "SELECT n.nspname || '.' || c.relname, pg_catalog.pg_relation_size(c.oid)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'i' AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema')
+    ORDER BY 1";
+
 impl Demo {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        make_folder(&self.folder)?;
+        let signals = Signals::listen(Duration::from_secs(5));
         eprintln!("starting a throwaway PostgreSQL");
         let options = ClusterOptions {
             settings: demo::settings(),
@@ -34,11 +66,7 @@ impl Demo {
         };
         let cluster = Cluster::start(&Binaries::find()?, options)?;
         let url = cluster.url("postgres");
-        let work = self.maintain(context, &url);
-        let ended = tokio::select! {
-            ended = work => ended,
-            _ = tokio::signal::ctrl_c() => Ok(130),
-        };
+        let ended = self.maintain(context, &url, &signals.stop).await;
         if self.keep {
             println!("The server keeps running: psql '{url}'");
             println!("Its folder: {}", cluster.detach().display());
@@ -48,44 +76,124 @@ impl Demo {
         ended
     }
 
-    async fn maintain(&self, context: &Context<'_>, url: &str) -> Result<u8, Failure> {
-        let say = |what: &str| eprintln!("  {what}");
-        let failed = |error: tokio_postgres::Error| Failure::Other(error.to_string());
+    async fn maintain(&self, context: &Context<'_>, url: &str, stop: &Stop) -> Result<u8, Failure> {
         let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
             .await
-            .map_err(failed)?;
+            .map_err(from_server)?;
         tokio::spawn(connection);
-        demo::load(&client, self.scale, &say).await?;
-        demo::age(&client, self.scale, &say).await?;
-
-        let folder = tempfile::tempdir().map_err(|e| Failure::Other(e.to_string()))?;
-        let write = |path: &str, text: &str| {
-            std::fs::write(folder.path().join(path), text)
-                .map_err(|e| Failure::Other(e.to_string()))
+        let say = |what: &str| eprintln!("  {what}");
+        let prepare = async {
+            demo::load(&client, self.scale, &say).await?;
+            demo::age(&client, self.scale, &say).await
         };
-        std::fs::create_dir(folder.path().join("tasks"))
-            .map_err(|e| Failure::Other(e.to_string()))?;
-        write(
-            "schedules.yaml",
-            "targets:\n  app: { engine: postgres, url: \"${MAINT_DEMO_URL}\" }\n",
-        )?;
+        tokio::select! {
+            prepared = prepare => prepared?,
+            () = stop.stopping() => return Ok(signal_code(stop)),
+        }
+        write(&self.folder.join("schedules.yaml"), SCHEDULES)?;
         for (name, text) in TASKS {
-            write(&format!("tasks/{name}.yaml"), text)?;
+            write(&self.folder.join(format!("tasks/{name}.yaml")), text)?;
         }
         let env = |name: &str| (name == "MAINT_DEMO_URL").then(|| url.to_owned());
-        let config =
-            crate::config::load(&folder.path().join("schedules.yaml"), &context.kinds, &env)?;
-        let size = "SELECT sum(pg_catalog.pg_relation_size(oid))::int8 FROM pg_catalog.pg_class WHERE relkind = 'i'";
-        let before: i64 = client.query_one(size, &[]).await.map_err(failed)?.get(0);
+        let path = self.folder.join("schedules.yaml");
+        let config = crate::config::load(&path, &context.kinds, &env)?;
         let names: Vec<String> = TASKS.iter().map(|(name, _)| (*name).to_owned()).collect();
         let work = context.tasks(&config, &names, None, &[])?;
-        let code = super::run::run_all(context, &config, work, true).await?;
-        let after: i64 = client.query_one(size, &[]).await.map_err(failed)?.get(0);
+
+        let before = index_sizes(&client).await?;
+        let ran = run_all(context, &config, work, true, stop).await?;
+        let after = index_sizes(&client).await?;
+        if context.json() {
+            return Ok(ran.code);
+        }
+        let won = won(&before, &after, &context.style(config.timezone));
+        print!("{won}");
+        let report = self.folder.join("report.txt");
+        write(&report, &report_text(&ran, &won, config.timezone))?;
         println!(
-            "All indexes, by pg_relation_size: {} before, {} after",
-            crate::report::text::human_bytes(before),
-            crate::report::text::human_bytes(after)
+            "\nlook at a run: maint --config {} show last",
+            path.display()
         );
-        Ok(code)
+        println!("the report:    {}", report.display());
+        Ok(ran.code)
     }
+}
+
+/// A folder for this demo alone. One of an earlier demo is emptied.
+fn make_folder(folder: &Path) -> Result<(), Failure> {
+    let failed =
+        |why: std::io::Error| Failure::Other(format!("{} cannot be used: {why}", folder.display()));
+    if folder.join(MARKER).exists() {
+        std::fs::remove_dir_all(folder).map_err(failed)?;
+    } else if folder.exists() {
+        return Err(Failure::Usage(format!(
+            "{} exists, and no demo has made it\n  hint: name another folder with `--folder`",
+            folder.display()
+        )));
+    }
+    std::fs::create_dir_all(folder.join("tasks")).map_err(failed)?;
+    write(&folder.join(MARKER), "")
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text)
+        .map_err(|why| Failure::Other(format!("{} cannot be written: {why}", path.display())))
+}
+
+fn from_server(error: tokio_postgres::Error) -> Failure {
+    let said = error
+        .as_db_error()
+        .map_or_else(|| error.to_string(), |said| said.message().to_owned());
+    Failure::Other(format!("the throwaway server: {said}"))
+}
+
+async fn index_sizes(client: &Client) -> Result<Vec<(String, i64)>, Failure> {
+    let rows = client.query(INDEX_SIZES, &[]).await.map_err(from_server)?;
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+/// What the server itself says of the indexes before and after.
+fn won(before: &[(String, i64)], after: &[(String, i64)], style: &Style) -> String {
+    let mut changed: Vec<(&str, i64, i64)> = before
+        .iter()
+        .filter_map(|(name, was)| {
+            let is = after.iter().find(|(other, _)| other == name)?.1;
+            (is != *was).then_some((name.as_str(), *was, is))
+        })
+        .collect();
+    changed.sort_by_key(|(_, was, is)| is - was);
+    let mut table = Columns::new()
+        .column("index", Align::Left, Cut::Middle)
+        .column("before", Align::Right, Cut::Never)
+        .column("after", Align::Right, Cut::Never);
+    for (name, was, is) in changed {
+        table.row([
+            Cell::from(name),
+            Cell::from(&human_bytes(was)),
+            Cell::from(&human_bytes(is)),
+        ]);
+    }
+    let sum = |sizes: &[(String, i64)]| sizes.iter().map(|(_, bytes)| bytes).sum::<i64>();
+    let (was, is) = (sum(before), sum(after));
+    format!(
+        "What SELECT pg_relation_size says of the indexes\n{}  all indexes: {} before, {} after, {} came back\n",
+        table.render(2, style),
+        human_bytes(was),
+        human_bytes(is),
+        human_bytes(was - is)
+    )
+}
+
+fn report_text(ran: &Ran, won: &str, zone: chrono_tz::Tz) -> String {
+    let style = Style {
+        color: false,
+        width: Some(100),
+        zone,
+    };
+    let runs: Vec<String> = ran
+        .records
+        .iter()
+        .map(|record| run_details(record, &style))
+        .collect();
+    format!("{}\n{won}", runs.join("\n"))
 }

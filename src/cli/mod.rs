@@ -12,6 +12,7 @@ mod plan;
 mod run;
 mod schema;
 mod screen;
+mod signals;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,13 +1,15 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 
 use super::Failure;
 use super::context::Context;
 use super::screen::Screen;
+use super::signals::Signals;
 use crate::config::{Config, Task};
 use crate::execute::{Observer, Silent, Stop, StopReason};
-use crate::history::{RunStatus, Trigger};
+use crate::history::{RunRecord, RunStatus, Trigger};
 use crate::pipeline::{self, Request, Surroundings};
 use crate::report::text::run_summary;
 
@@ -42,8 +44,18 @@ impl Run {
         }
         let config = context.config()?;
         let work = context.tasks(&config, &self.tasks, target, &self.settings)?;
-        run_all(context, &config, work, self.now).await
+        let signals = Signals::listen(longest_grace(&work));
+        let ran = run_all(context, &config, work, self.now, &signals.stop).await?;
+        Ok(ran.code)
     }
+}
+
+/// What came of several tasks.
+pub(super) struct Ran {
+    /// The exit code.
+    pub(super) code: u8,
+    /// The runs, in order.
+    pub(super) records: Vec<RunRecord>,
 }
 
 /// Runs the tasks one after another and prints what came of each.
@@ -52,12 +64,18 @@ pub(super) async fn run_all(
     config: &Config,
     work: Vec<(Task, crate::config::Target)>,
     now: bool,
-) -> Result<u8, Failure> {
+    stop: &Stop,
+) -> Result<Ran, Failure> {
     let store = context.history(config).await?;
     let style = context.style(config.timezone);
-    let mut documents = Vec::new();
+    let mut records = Vec::new();
     let mut code = 0;
     for (task, target) in &work {
+        if stop.is_stopping() {
+            eprintln!("{}: not started: stopped by a signal", task.name);
+            code = worse(code, signal_code(stop));
+            continue;
+        }
         let mut request = Request {
             task,
             target,
@@ -96,36 +114,37 @@ pub(super) async fn run_all(
         };
         let around = Surroundings {
             store: Arc::clone(&store),
-            stop: Stop::default(),
+            stop: stop.part(),
             observer,
             host: gethostname::gethostname().to_string_lossy().into_owned(),
         };
-        let signals = tokio::spawn(listen(around.stop.clone(), task.limits.grace.get()));
-        let ended = pipeline::run(&request, &around).await;
-        signals.abort();
-        let (record, unreachable) = ended?;
+        let (record, unreachable) = pipeline::run(&request, &around).await?;
         code = worse(
             code,
             exit_code(&record.status, unreachable.is_some(), &around.stop),
         );
-        if context.json() {
-            documents.push(serde_json::to_value(&record).unwrap_or_default());
-        } else {
+        if !context.json() {
             print!("{}", run_summary(&record, &style));
             if let Some(hint) = unreachable.and_then(|error| error.hint()) {
                 println!("  hint: {hint}");
             }
             println!();
         }
-        if matches!(around.stop.reason(), Some(StopReason::Signal(_))) {
-            break;
-        }
+        records.push(record);
     }
     store.close().await;
     if context.json() {
-        println!("{}", serde_json::json!({ "runs": documents }));
+        println!("{}", serde_json::json!({ "runs": records }));
     }
-    Ok(code)
+    Ok(Ran { code, records })
+}
+
+/// The longest grace of any task: how long a first signal is patient.
+pub(super) fn longest_grace(work: &[(Task, crate::config::Target)]) -> Duration {
+    work.iter()
+        .map(|(task, _)| task.limits.grace.get())
+        .max()
+        .unwrap_or_default()
 }
 
 enum Due {
@@ -173,69 +192,51 @@ async fn due(
             run.id
         )));
     }
-    let window = task
-        .window
-        .as_ref()
-        .or(latest.as_ref().and_then(|(_, s)| s.window.as_ref()));
-    let Some(window) = window else {
-        return Ok(Due::Now {
-            scheduled_for,
-            closes_at: None,
-        });
-    };
-    if !window.contains(now, zone) {
-        let next = window
-            .next_opening(now, zone)
-            .map_or_else(String::new, |at| {
-                format!(
-                    ", which opens next at {}",
-                    at.with_timezone(&zone).format("%Y-%m-%d %H:%M %Z")
-                )
-            });
-        return Ok(Due::Outside(format!("outside its window `{window}`{next}")));
+    // The task's window and the schedule's: both must be open, and the first
+    // to close ends the run.
+    let windows = [
+        task.window.as_ref(),
+        latest.as_ref().and_then(|(_, s)| s.window.as_ref()),
+    ];
+    let mut closes_at: Option<chrono::DateTime<Utc>> = None;
+    for window in windows.into_iter().flatten() {
+        if !window.contains(now, zone) {
+            let next = window
+                .next_opening(now, zone)
+                .map_or_else(String::new, |at| {
+                    format!(
+                        ", which opens next at {}",
+                        at.with_timezone(&zone).format("%Y-%m-%d %H:%M %Z")
+                    )
+                });
+            return Ok(Due::Outside(format!("outside its window `{window}`{next}")));
+        }
+        closes_at = closes_at
+            .into_iter()
+            .chain(window.closes_at(now, zone))
+            .min();
     }
     Ok(Due::Now {
         scheduled_for,
-        closes_at: window.closes_at(now, zone),
+        closes_at,
     })
-}
-
-/// First signal: no new step, and what is running is cancelled after the
-/// grace. Second signal: at once.
-async fn listen(stop: Stop, grace: std::time::Duration) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        tracing::error!("signals cannot be received; Ctrl-C will not clean up");
-        return;
-    };
-    let number = tokio::select! {
-        _ = interrupt.recv() => 2,
-        _ = terminate.recv() => 15,
-    };
-    stop.gently(StopReason::Signal(number));
-    eprintln!(
-        "stopping: no new step begins; what is running is cancelled in {} s, or at once if you ask again",
-        grace.as_secs()
-    );
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-        () = tokio::time::sleep(grace) => {}
-    }
-    stop.at_once(StopReason::Signal(number));
 }
 
 fn exit_code(status: &RunStatus, unreachable: bool, stop: &Stop) -> u8 {
     match (status, stop.reason()) {
-        (RunStatus::Cancelled, Some(StopReason::Signal(15))) => 143,
-        (RunStatus::Cancelled, _) => 130,
+        (RunStatus::Cancelled, _) => signal_code(stop),
         (RunStatus::Failed, _) if unreachable => 3,
         (RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted, _) => 1,
         (RunStatus::Skipped, _) => 4,
         _ => 0,
+    }
+}
+
+/// 143 for SIGTERM, 130 for Ctrl-C.
+pub(super) fn signal_code(stop: &Stop) -> u8 {
+    match stop.reason() {
+        Some(StopReason::Signal(15)) => 143,
+        _ => 130,
     }
 }
 

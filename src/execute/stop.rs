@@ -18,9 +18,21 @@ pub struct Stop {
     no_new_steps: CancellationToken,
     at_once: CancellationToken,
     reason: Arc<OnceLock<StopReason>>,
+    /// Why everything is being stopped, of which this is a part.
+    outer: Option<Arc<OnceLock<StopReason>>>,
 }
 
 impl Stop {
+    /// A stop for a part: stopped with the whole, but not the other way round.
+    pub fn part(&self) -> Stop {
+        Stop {
+            no_new_steps: self.no_new_steps.child_token(),
+            at_once: self.at_once.child_token(),
+            reason: Arc::default(),
+            outer: Some(Arc::clone(&self.reason)),
+        }
+    }
+
     /// Starts no new step.
     pub fn gently(&self, reason: StopReason) {
         // The first reason is the one that counts.
@@ -36,7 +48,8 @@ impl Stop {
 
     /// Why, once it is being stopped.
     pub fn reason(&self) -> Option<StopReason> {
-        self.reason.get().copied()
+        let outer = self.outer.as_ref().and_then(|outer| outer.get());
+        self.reason.get().or(outer).copied()
     }
 
     /// Whether no new step may start.
