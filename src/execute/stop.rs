@@ -49,7 +49,8 @@ impl Stop {
     /// Why, once it is being stopped.
     pub fn reason(&self) -> Option<StopReason> {
         let outer = self.outer.as_ref().and_then(|outer| outer.get());
-        self.reason.get().or(outer).copied()
+        // The whole comes first: a part also ends its claim when all is over.
+        outer.or(self.reason.get()).copied()
     }
 
     /// Whether no new step may start.

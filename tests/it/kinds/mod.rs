@@ -1,6 +1,8 @@
 //! The main job on real servers: damage, run, prove what changed and what
 //! did not, run again, prove that nothing happens.
 
+mod stopping;
+
 use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,0 +1,169 @@
+//! Stopping in the middle: nothing is left behind, and the next run goes on.
+
+use std::collections::BTreeSet;
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio_postgres::Client;
+
+use super::objects;
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+const HALF_BUILT: &str = "SELECT count(*) FROM pg_class WHERE relname LIKE '%\\_ccnew'";
+const INVALID: &str = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+
+/// Two tables with one bloated index each.
+async fn bloated(db: &TestDatabase) {
+    for table in ["alpha", "beta"] {
+        db.execute(&format!(
+            "CREATE TABLE {table} (id bigint); INSERT INTO {table} SELECT generate_series(1, 20000);
+             CREATE INDEX {table}_id ON {table} (id); DELETE FROM {table} WHERE id % 5 <> 0"
+        ))
+        .await;
+        db.execute(&format!("VACUUM ANALYZE {table}")).await;
+    }
+}
+
+/// An old snapshot: a concurrent rebuild waits for it at the very end, with
+/// the new index already there.
+async fn old_snapshot(db: &TestDatabase) -> Client {
+    let client = db.connect().await;
+    client
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        .await
+        .unwrap();
+    client
+}
+
+fn workspace(db: &TestDatabase, grace: &str) -> Workspace {
+    Workspace::for_target(&db.url).task(
+        "reindex",
+        &format!("kind: reindex\ntarget: app\noptions: {{ min_size: 100kB, min_bloat: 30% }}\nlimits: {{ grace: {grace} }}\n"),
+    )
+}
+
+async fn rebuilding(db: &TestDatabase, workspace: &Workspace) -> Child {
+    let mut process = workspace
+        .process(["run", "reindex", "--now", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'maint %'
+        AND query LIKE 'REINDEX%' AND wait_event_type = 'Lock'";
+    while db.number(HALF_BUILT).await == 0 || db.number(waits).await == 0 {
+        if process.try_wait().unwrap().is_some() {
+            panic!("it ended: {:?}", process.wait_with_output());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    process
+}
+
+fn signal(process: &Child, signal: Signal) {
+    kill(Pid::from_raw(process.id() as i32), signal).unwrap();
+}
+
+async fn end(process: Child) -> (Option<i32>, serde_json::Value, String) {
+    let output = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    let document = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}\n{said}"));
+    (output.status.code(), document, said)
+}
+
+for_each_version! {
+    /// SIGTERM: no new step, the grace, the statement is cancelled, its
+    /// half-built index is gone, the record says so. The next run does it all.
+    async fn a_signal_stops_cleanly(major: u32) {
+        let db = fresh_database(major).await;
+        bloated(&db).await;
+        let holder = old_snapshot(&db).await;
+        let workspace = workspace(&db, "500ms");
+        for (number, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130)] {
+            let process = rebuilding(&db, &workspace).await;
+            signal(&process, number);
+            let (exit, document, said) = end(process).await;
+            assert_eq!(exit, Some(code), "{said}");
+            assert!(said.contains("stopping: no new step begins"), "{said}");
+            let run = &document["runs"][0];
+            assert_eq!(run["status"], "cancelled", "{run:#}");
+            let rebuilds: Vec<&str> = run["steps"].as_array().unwrap().iter()
+                .filter(|step| step["action"] == "reindex")
+                .map(|step| step["status"].as_str().unwrap())
+                .collect();
+            // The second may still wait for statistics; then it is not in the plan yet.
+            assert!(["cancelled", "deferred"].starts_with(&rebuilds) && !rebuilds.is_empty(), "{run:#}");
+            assert_eq!(db.number(HALF_BUILT).await, 0);
+            assert_eq!(db.number(INVALID).await, 0);
+            // The claim is free again, and no session of ours is left.
+            assert_eq!(db.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, 0);
+        }
+        holder.batch_execute("COMMIT").await.unwrap();
+        let next = workspace.run(["run", "reindex", "--now", "--output", "json"]).expect(0).json();
+        let both = BTreeSet::from(["public.alpha_id".to_owned(), "public.beta_id".to_owned()]);
+        assert_eq!(objects(&next, "reindex", "succeeded"), both);
+        let third = workspace.run(["run", "reindex", "--now", "--output", "json"]).expect(0).json();
+        assert!(objects(&third, "reindex", "succeeded").is_empty());
+    }
+}
+
+for_each_version! {
+    /// Who asks twice does not wait for the grace.
+    async fn a_second_signal_stops_at_once(major: u32) {
+        let db = fresh_database(major).await;
+        bloated(&db).await;
+        let _holder = old_snapshot(&db).await;
+        let workspace = workspace(&db, "1h");
+        let process = rebuilding(&db, &workspace).await;
+        signal(&process, Signal::SIGTERM);
+        // The first has been heard as soon as the process says so; a second
+        // one that came before would be one and the same.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        signal(&process, Signal::SIGTERM);
+        let (exit, document, said) = end(process).await;
+        assert_eq!(exit, Some(143), "{said}");
+        assert_eq!(objects(&document, "reindex", "cancelled").len(), 1, "{document:#}");
+        assert_eq!(db.number(HALF_BUILT).await, 0);
+    }
+}
+
+for_each_version! {
+    /// A killed process, and a server that has ended its orphan: the next run
+    /// records the interruption, removes the leftover, and rebuilds.
+    async fn a_leftover_of_the_dead_is_removed(major: u32) {
+        let db = fresh_database(major).await;
+        bloated(&db).await;
+        let holder = old_snapshot(&db).await;
+        let workspace = workspace(&db, "1s");
+        let mut process = rebuilding(&db, &workspace).await;
+        process.kill().unwrap();
+        process.wait().unwrap();
+        // What the server does by itself a little later, when it looks for its client.
+        db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'maint %'").await;
+        while db.number("SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'maint %'").await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(db.number(HALF_BUILT).await, 1);
+        holder.batch_execute("COMMIT").await.unwrap();
+
+        let next = workspace.run(["run", "reindex", "--now", "--output", "json"]).expect(0).json();
+        let dropped = objects(&next, "drop_leftover", "succeeded");
+        assert_eq!(dropped.len(), 1, "{next:#}");
+        let both = BTreeSet::from(["public.alpha_id".to_owned(), "public.beta_id".to_owned()]);
+        assert_eq!(objects(&next, "reindex", "succeeded"), both);
+        assert_eq!(db.number(HALF_BUILT).await, 0);
+        assert_eq!(db.number(INVALID).await, 0);
+        let history = workspace.run(["history", "--output", "json"]).json();
+        let statuses: Vec<&str> = history["runs"].as_array().unwrap().iter().map(|r| r["status"].as_str().unwrap()).collect();
+        assert_eq!(statuses, ["succeeded", "interrupted"]);
+        let first = history["runs"][1]["id"].as_str().unwrap();
+        let shown = workspace.run(["show", first, "--output", "json"]).json();
+        assert_eq!(objects(&shown, "reindex", "cancelled").len(), 1, "{shown:#}");
+    }
+}
