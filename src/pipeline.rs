@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
-use crate::engines::postgres::{Session, claim};
+use crate::engines::postgres::{Session, claim, pooler};
 use crate::execute::{self, Event, Execution, Observer, Stop, StopReason};
 use crate::history::{HistoryError, RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger};
 use crate::kinds;
@@ -197,6 +197,8 @@ async fn work(
 ) -> Result<(), PipelineError> {
     let application_name = application_name(record.id);
     let session = open(dial, &application_name).await?;
+    // A claim in a session that others share would be no claim.
+    pooler::refuse(&session, dial).await?;
     if let Some(holder) = claim::claim(&session, &record.task).await? {
         record.status = RunStatus::Skipped;
         record.error = Some(format!(

@@ -1,6 +1,7 @@
 use super::Failure;
 use super::context::Context;
-use crate::engines::postgres::Session;
+use crate::engines::EngineError;
+use crate::engines::postgres::{Session, pooler};
 use crate::pipeline;
 use crate::values::Engine;
 
@@ -40,13 +41,18 @@ impl Doctor {
             }
             let dial = pipeline::dial(target)?;
             match Session::open(&dial, "maint doctor").await {
-                Ok(session) => examine(&name, &session, &mut lines)
-                    .await
-                    .map_err(pipeline::PipelineError::from)?,
+                Ok(session) => match pooler::refuse(&session, &dial).await {
+                    Ok(()) => examine(&name, &session, &mut lines)
+                        .await
+                        .map_err(pipeline::PipelineError::from)?,
+                    Err(error) => {
+                        code = 3;
+                        lines.push((name, "problem", with_hint(&error)));
+                    }
+                },
                 Err(error) => {
                     code = 3;
-                    let hint = error.hint().map(|h| format!(" ({h})")).unwrap_or_default();
-                    lines.push((name, "problem", format!("{error}{hint}")));
+                    lines.push((name, "problem", with_hint(&error)));
                 }
             }
         }
@@ -65,11 +71,18 @@ impl Doctor {
     }
 }
 
+fn with_hint(error: &EngineError) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error.to_string(),
+    }
+}
+
 async fn examine(
     target: &str,
     session: &Session,
     lines: &mut Vec<(String, &'static str, String)>,
-) -> Result<(), crate::engines::EngineError> {
+) -> Result<(), EngineError> {
     let server = &session.server;
     let mut say = |level, text: String| lines.push((target.to_owned(), level, text));
     say(

@@ -4,6 +4,7 @@ pub mod catalog;
 pub mod connect;
 pub mod claim;
 mod name;
+pub mod pooler;
 mod session;
 pub mod watch;
 

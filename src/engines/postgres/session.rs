@@ -84,7 +84,7 @@ impl Session {
     pub async fn open(dial: &Dial, application_name: &str) -> Result<Session, EngineError> {
         let link = dial.connect(application_name).await?;
         let described = dial.describe();
-        let failed = |cause| EngineError::statement("preparing the session", cause);
+        let failed = |cause| blame(&described, "preparing the session", cause);
         let row = link
             .client
             .query_one(SERVER_FACTS, &[])
@@ -231,7 +231,19 @@ impl Session {
                 source: Box::new(cause),
             }
         } else {
-            EngineError::statement(doing, cause)
+            blame(&self.described, doing, cause)
         }
+    }
+}
+
+/// A statement that another session has prepared already, or that nobody has:
+/// between us and the server there is a pooler that shares its sessions.
+fn blame(server: &str, doing: &str, cause: tokio_postgres::Error) -> EngineError {
+    // duplicate_prepared_statement, invalid_sql_statement_name
+    match cause.code().map(|code| code.code()) {
+        Some("42P05" | "26000") => EngineError::Pooler {
+            server: server.to_owned(),
+        },
+        _ => EngineError::statement(doing, cause),
     }
 }

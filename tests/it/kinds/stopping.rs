@@ -72,8 +72,8 @@ async fn end(process: Child) -> (Option<i32>, serde_json::Value, String) {
         .await
         .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
-    let document = serde_json::from_slice(&output.stdout)
-        .unwrap_or_else(|error| panic!("{error}\n{said}"));
+    let document =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}\n{said}"));
     (output.status.code(), document, said)
 }
 
