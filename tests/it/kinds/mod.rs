@@ -1,7 +1,9 @@
 //! The main job on real servers: damage, run, prove what changed and what
 //! did not, run again, prove that nothing happens.
 
+mod many_tables;
 mod pooler;
+mod reindex;
 mod stopping;
 
 use std::collections::BTreeSet;

@@ -99,7 +99,7 @@ const INDEXES: &str =
         coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
         i.indisunique, i.indisexclusion, i.indisvalid AND i.indisready AND i.indislive,
         i.indpred IS NOT NULL, i.indexprs IS NOT NULL, c.relkind = 't',
-        tn.nspname IN ('pg_catalog', 'information_schema') OR c.relisshared,
+        tn.nspname IN ('pg_catalog', 'information_schema') OR c.relisshared OR c.oid < 16384,
         coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(x.reloptions) o
                   WHERE o.option_name = 'fillfactor'),
                  CASE am.amname WHEN 'hash' THEN '75' ELSE '90' END)::float8,
@@ -122,8 +122,10 @@ const INDEXES: &str =
         JOIN pg_catalog.pg_am am ON am.oid = x.relam
     WHERE x.relkind = 'i' AND x.relpersistence <> 't'
         AND ($1 OR tn.nspname <> 'pg_toast')
-        AND ($2 OR tn.nspname NOT IN ('pg_catalog', 'information_schema'))";
+        AND ($2 OR tn.nspname NOT IN ('pg_catalog', 'information_schema') AND c.oid >= 16384)";
 
+// 16384 is the first id that is not the server's own: the TOAST tables of system catalogs are
+// below it, and no catalog of their own tells them apart.
 /// The heap column behind each key column, or the index's own where it is an expression.
 const COLUMNS: &str = "SELECT a.attrelid, a.attlen, a.attalign::text, s.null_frac::float8,
         s.avg_width::float8, s.n_distinct::float8, s.most_common_freqs

@@ -115,7 +115,8 @@ impl Kind for Reindex {
         let db = &site.primary;
         let scope = Scope {
             toast: self.toast,
-            system: false,
+            // Only for who asks for them by name: they are told why not.
+            system: !self.include.is_empty(),
         };
         let mut indexes = facts::indexes(db, &scope).await?;
         let selection = Selection::new(&self.include, &self.exclude);
@@ -178,6 +179,7 @@ impl Kind for Reindex {
             if index.has_expressions
                 && index.table_rows >= 1.0
                 && index.may
+                && !index.system
                 && index.lacks_statistics()
             {
                 to_analyze
@@ -200,7 +202,9 @@ impl Kind for Reindex {
                     tuples: index.tuples,
                 });
             }
-            match verdict::judge(index, baseline, self.min_bloat.share(), at.round) {
+            // Nothing is analyzed for the sake of an index that is not rebuilt anyway.
+            let round = if index.system { 2 } else { at.round };
+            match verdict::judge(index, baseline, self.min_bloat.share(), round) {
                 Verdict::Fine => {}
                 Verdict::Unknown(reason) => plan.skip(index.name(), reason),
                 Verdict::Undecided(reason) => {

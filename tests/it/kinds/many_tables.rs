@@ -1,0 +1,51 @@
+//! A database of two thousand tables is looked at with as many questions as
+//! one of twenty.
+
+use crate::support::servers::{TestDatabase, fresh_database};
+
+use super::workspace;
+
+async fn tables(db: &TestDatabase, count: u32) {
+    db.execute(&format!(
+        "DO $$ BEGIN FOR n IN 1..{count} LOOP
+            EXECUTE format('CREATE TABLE t%s (id int PRIMARY KEY, v text)', n);
+            EXECUTE format('CREATE INDEX ON t%s (v)', n);
+        END LOOP; END $$"
+    ))
+    .await;
+    db.execute("ANALYZE").await;
+}
+
+/// How many statements the server carried out in this database for `maint plan`.
+async fn questions(db: &TestDatabase, task: &str) -> i64 {
+    db.execute("SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)").await;
+    workspace(db).run(["plan", task]).expect(0);
+    db.number(
+        "SELECT sum(calls)::int8 FROM pg_stat_statements
+         WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND query NOT LIKE '%pg_stat_statements%'",
+    )
+    .await
+}
+
+for_each_version! {
+    /// The number of questions does not depend on the number of tables, and
+    /// right after a run there is nothing to do.
+    async fn the_number_of_questions_is_fixed(major: u32) {
+        let few = fresh_database(major).await;
+        let many = fresh_database(major).await;
+        for (db, count) in [(&few, 20), (&many, 2000)] {
+            db.execute("CREATE EXTENSION pg_stat_statements").await;
+            tables(db, count).await;
+        }
+        for task in ["analyze", "vacuum", "reindex"] {
+            let (small, large) = (questions(&few, task).await, questions(&many, task).await);
+            assert!(small > 0, "{task}");
+            assert_eq!(small, large, "{task}");
+        }
+        workspace(&many).run(["run", "analyze", "--now"]).expect(0);
+        let again = workspace(&many).run(["run", "analyze", "--now", "--output", "json"]).expect(0).json();
+        assert_eq!(again["runs"][0]["steps"].as_array().unwrap().len(), 0);
+        assert_eq!(again["runs"][0]["status"], "succeeded");
+    }
+}
