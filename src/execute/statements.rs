@@ -56,6 +56,7 @@ fn attempts<'a>(
         } = job;
         let ends = Instant::now() + execution.limits.step_timeout.get();
         let mut pause = FIRST_PAUSE;
+        let mut warned = None;
         let mut todo = units.iter().copied().peekable();
         while let Some(unit) = todo.peek().copied() {
             if !needed(job, unit).await? {
@@ -94,7 +95,7 @@ fn attempts<'a>(
                             end(record, StepStatus::Skipped, text);
                             return Ok(());
                         }
-                        record.error = Some(format!("warning: {text}"));
+                        warned = Some(format!("warning: {text}"));
                     }
                     todo.next();
                     pause = FIRST_PAUSE;
@@ -165,6 +166,8 @@ fn attempts<'a>(
             return sweep(job, record).await;
         }
         record.status = StepStatus::Succeeded;
+        // What an earlier attempt left is no news once a later one succeeded.
+        record.error = warned;
         Ok(())
     })
 }
@@ -196,7 +199,11 @@ fn sweep<'a>(
                 // The next run finds it again, by name and definition.
                 tracing::warn!(object, %error, "could not remove it");
                 let text = format!("{object} was left behind: {error}; the next run removes it");
-                record.error = Some(text);
+                record.error = Some(match record.error.take() {
+                    Some(before) if before.contains(&text) => before,
+                    Some(before) => format!("{before}; {text}"),
+                    None => text,
+                });
             }
         }
         Ok(())

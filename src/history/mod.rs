@@ -7,7 +7,6 @@ mod record;
 mod sqlite;
 mod store;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 pub use crate::plan::Baseline;
@@ -16,6 +15,7 @@ pub use outbox::{Alert, Letter, Notice};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
 
+use crate::values::redact;
 use location::Location;
 use sqlite::{Opening, SqliteStore};
 
@@ -57,7 +57,7 @@ async fn open_as(location: &str, opening: Opening) -> Result<Arc<dyn Store>, His
 /// The one gate for free text on its way into any history.
 ///
 /// Secrets are kept out long before; should one slip through in a server's
-/// message or a statement, this is the place to mask it.
-fn clean(text: &str) -> Cow<'_, str> {
-    Cow::Borrowed(text)
+/// message or a statement, it is masked here.
+fn clean(text: &str) -> String {
+    redact(text)
 }

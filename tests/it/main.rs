@@ -12,8 +12,11 @@ mod support;
 
 mod config;
 mod connect;
+mod demo;
 mod export;
 mod history;
 mod kinds;
 mod layers;
 mod notify;
+mod run;
+mod schema;

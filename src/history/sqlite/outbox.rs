@@ -150,7 +150,7 @@ impl SqliteStore {
     ) -> Result<(), HistoryError> {
         let query = sqlx::query(sql).bind(id.to_string()).bind(time(at));
         let query = match why {
-            Some(why) => query.bind(clean(why).into_owned()),
+            Some(why) => query.bind(clean(why)),
             None => query,
         };
         query

@@ -5,6 +5,7 @@ mod many_tables;
 mod pooler;
 mod reindex;
 mod stopping;
+mod wraparound;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;

@@ -170,7 +170,7 @@ impl Kind for Reindex {
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
 
         let mut candidates: Vec<(&IndexFacts, i64, String)> = Vec::new();
-        let mut to_analyze: BTreeMap<u32, (&IndexFacts, Vec<String>)> = BTreeMap::new();
+        let mut to_analyze: BTreeMap<u32, Unanalyzed<'_>> = BTreeMap::new();
         for index in facts.indexes.iter().filter(|i| !remains.contains(&i.oid)) {
             if !index.valid {
                 plan.findings.push(invalid_index(index));
@@ -184,12 +184,9 @@ impl Kind for Reindex {
             {
                 to_analyze
                     .entry(index.table_oid)
-                    .or_insert((index, Vec::new()))
-                    .1
-                    .push(format!(
-                        "the planner has no statistics for the expressions of {}",
-                        index.name()
-                    ));
+                    .or_default()
+                    .expressions
+                    .push(index);
             }
             if index.bytes < self.min_size_bytes() {
                 continue;
@@ -210,13 +207,13 @@ impl Kind for Reindex {
                 Verdict::Undecided(reason) => {
                     plan.pending.push(crate::plan::Skip {
                         object: index.name(),
-                        reason: reason.clone(),
+                        reason,
                     });
                     to_analyze
                         .entry(index.table_oid)
-                        .or_insert((index, Vec::new()))
-                        .1
-                        .push(format!("{} may be bloated, but {reason}", index.name()));
+                        .or_default()
+                        .undecided
+                        .push(index);
                 }
                 Verdict::Bloated {
                     ideal_bytes,
@@ -232,9 +229,8 @@ impl Kind for Reindex {
                 }
             }
         }
-        for (table, (index, reasons)) in to_analyze {
-            plan.steps.push(analyze_first(table, index, &reasons));
-        }
+        plan.steps
+            .extend(to_analyze.values().filter_map(Unanalyzed::step));
         // Worst first: when time runs out, the most has been won.
         candidates.sort_by(|a, b| {
             (b.0.bytes - b.1)
@@ -331,15 +327,47 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
     step
 }
 
-fn analyze_first(table: u32, index: &IndexFacts, reasons: &[String]) -> Step {
-    let mut step = Step::new("analyze", index.table_name(), format!("table {table}"))
-        .because(reasons.join("; "))
-        .locking(table)
-        .run(Statement::brief(format!("ANALYZE {}", index.table_name())));
-    if let Some(name) = &index.table {
-        step = step.only_if(still_there(table, name), "the table has vanished");
+/// The indexes of one table that cannot be judged, or used well, before an ANALYZE.
+#[derive(Default)]
+struct Unanalyzed<'a> {
+    undecided: Vec<&'a IndexFacts>,
+    expressions: Vec<&'a IndexFacts>,
+}
+
+impl Unanalyzed<'_> {
+    fn step(&self) -> Option<Step> {
+        let index = self.undecided.iter().chain(&self.expressions).next()?;
+        let table = index.table_oid;
+        let mut reasons = Vec::new();
+        if !self.undecided.is_empty() {
+            reasons.push(format!(
+                "statistics are out of date, so it cannot be told whether {} is bloated",
+                and_more(&self.undecided)
+            ));
+        }
+        if !self.expressions.is_empty() {
+            reasons.push(format!(
+                "the planner has no statistics for the expressions of {}",
+                and_more(&self.expressions)
+            ));
+        }
+        let mut step = Step::new("analyze", index.table_name(), format!("table {table}"))
+            .because(reasons.join("; "))
+            .locking(table)
+            .run(Statement::brief(format!("ANALYZE {}", index.table_name())));
+        if let Some(name) = &index.table {
+            step = step.only_if(still_there(table, name), "the table has vanished");
+        }
+        Some(step)
     }
-    step
+}
+
+fn and_more(indexes: &[&IndexFacts]) -> String {
+    let first = indexes.first().map(|i| i.name()).unwrap_or_default();
+    match indexes.len() {
+        1 => first,
+        n => format!("{first} (and {} more)", n - 1),
+    }
 }
 
 fn invalid_index(index: &IndexFacts) -> Finding {
@@ -365,5 +393,54 @@ fn corrupting_version(version: &str) -> Finding {
                   (fixed in 14.4); nothing is rebuilt here"
             .to_owned(),
         suggestion: None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    /// No server of these versions can be had any more, so the decision is
+    /// tested alone.
+    #[test]
+    fn versions_that_corrupt_indexes_are_refused() {
+        let at = Moment {
+            now: chrono::Utc::now(),
+            round: 1,
+            baselines: HashMap::new(),
+            memories: HashMap::new(),
+            zone: chrono_tz::UTC,
+        };
+        let plan_on = |version_num: i32| {
+            let bloated = IndexFacts {
+                bytes: 1 << 30,
+                tuples: 1_000.0,
+                measured_ideal_bytes: Some(1e6),
+                valid: true,
+                may: true,
+                ..IndexFacts::default()
+            };
+            let facts = Facts {
+                version_num,
+                version: "14".to_owned(),
+                role: "postgres".to_owned(),
+                freeze_max_age: 200_000_000,
+                indexes: vec![bloated],
+                leftovers: Vec::new(),
+                not_exact: None,
+            };
+            Reindex::default().plan(facts, &at)
+        };
+        for version_num in 140_000..140_004 {
+            let plan = plan_on(version_num);
+            assert!(plan.steps.is_empty());
+            assert_eq!(plan.findings[0].code, "server.reindex_corrupts");
+            assert_eq!(plan.findings[0].severity, Severity::Critical);
+        }
+        let plan = plan_on(140_004);
+        assert_eq!((plan.steps.len(), plan.findings.len()), (1, 0));
     }
 }

@@ -1,0 +1,137 @@
+//! The demo: its report, its signals, and what it leaves.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use crate::support::workspace::maint;
+
+fn demo(folder: &TempDir, scale: &str, more: &[&str]) -> Child {
+    let command = maint();
+    let mut process = std::process::Command::new(command.get_program());
+    process
+        .args(["demo", "--scale", scale, "--folder", "out"])
+        .args(more)
+        .current_dir(folder.path())
+        .env("TMPDIR", folder.path())
+        .env(
+            "MAINT_PG_BIN",
+            std::env::var("MAINT_TEST_PG_BIN_17").unwrap(),
+        )
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // The server's user has to find its way to its folder.
+    std::fs::set_permissions(
+        folder.path(),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    process.spawn().unwrap()
+}
+
+/// What is in the folder for temporary files: each cluster has one there.
+fn clusters(folder: &TempDir) -> usize {
+    std::fs::read_dir(folder.path())
+        .unwrap()
+        .filter(|entry| {
+            entry
+                .as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .starts_with("maint-demo-")
+        })
+        .count()
+}
+
+#[test]
+fn it_ends_with_its_report_and_leaves_no_server() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = demo(&folder, "0.01", &[]).wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(
+        said.contains("What SELECT pg_relation_size says of the indexes"),
+        "{said}"
+    );
+    assert!(said.contains("came back"), "{said}");
+    assert_eq!(clusters(&folder), 0);
+    let report = std::fs::read_to_string(folder.path().join("out/report.txt")).unwrap();
+    assert!(
+        report.contains("reindex") && report.contains("vacuum"),
+        "{report}"
+    );
+    // The line it prints can be pasted.
+    maint()
+        .current_dir(folder.path())
+        .args(["--config", "out/schedules.yaml", "show", "last"])
+        .assert()
+        .success();
+    // A second demo replaces the first; a folder of somebody else is left alone.
+    std::fs::create_dir(folder.path().join("mine")).unwrap();
+    maint()
+        .current_dir(folder.path())
+        .args(["demo", "--folder", "mine"])
+        .assert()
+        .code(2);
+}
+
+#[test]
+fn a_signal_ends_it_with_its_server() {
+    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = demo(&folder, "1", &[]);
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap().contains("loading users")));
+        assert_eq!(clusters(&folder), 1);
+        kill(Pid::from_raw(process.id() as i32), signal).unwrap();
+        // Whatever it still says must find a reader.
+        let reader = std::thread::spawn(move || lines.count());
+        assert_eq!(process.wait().unwrap().code(), Some(code));
+        assert_eq!(clusters(&folder), 0);
+        reader.join().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn kept_it_can_be_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = demo(&folder, "0.01", &["--keep"]);
+    let output = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let url = said
+        .split("psql '")
+        .nth(1)
+        .unwrap()
+        .split('\'')
+        .next()
+        .unwrap();
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let users: i64 = client
+        .query_one("SELECT count(*) FROM users", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert!(users > 0);
+    let cluster = said
+        .split("Its folder: ")
+        .nth(1)
+        .unwrap()
+        .lines()
+        .next()
+        .unwrap();
+    let pid = std::fs::read_to_string(format!("{cluster}/data/postmaster.pid")).unwrap();
+    let pid: i32 = pid.lines().next().unwrap().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGQUIT).unwrap();
+    while kill(Pid::from_raw(pid), None).is_ok() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
