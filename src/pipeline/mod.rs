@@ -1,7 +1,12 @@
 //! The story of one run: claim, open, inspect, plan, carry out, close. Every
 //! trigger takes this road.
 
-use std::collections::{HashMap, HashSet};
+mod dead;
+mod error;
+mod known;
+mod reach;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,43 +19,17 @@ use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::{Session, claim, pooler};
 use crate::execute::{self, Event, Execution, Observer, Stop, StopReason};
-use crate::history::{HistoryError, RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger};
+use crate::history::{RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger};
 use crate::kinds;
-use crate::plan::{AnyKind, Baseline, Finding, Moment, Plan, Severity, Site};
-use crate::values::Engine;
+use crate::plan::{AnyKind, Finding, Moment, Plan, Severity};
 
-/// Why a plan could not be made, or a run not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum PipelineError {
-    /// The target could not be reached, or refused.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The history could not be used.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// Nothing in this build works on such targets.
-    #[error("kind `{kind}` for {engine} is not available in this version of maint")]
-    NotAvailable {
-        /// The task's kind.
-        kind: String,
-        /// Its engine.
-        engine: Engine,
-    },
-    /// The options do not build the kind; configuration should have said so.
-    #[error("task `{task}`: {message}")]
-    Options {
-        /// Which task.
-        task: String,
-        /// What is wrong.
-        message: String,
-    },
-    /// The target has no URL.
-    #[error("target `{target}` is not configured: its `url` is empty")]
-    NotConfigured {
-        /// Which target.
-        target: String,
-    },
-}
+pub use error::PipelineError;
+pub use known::Known;
+pub use reach::dial;
+
+use dead::{is_alive, take_over};
+use known::learn;
+use reach::{application_name, open, replica_dials, site};
 
 /// A run asked for.
 pub struct Request<'a> {
@@ -100,36 +79,6 @@ pub async fn plan(task: &Task, target: &Target, known: Known) -> Result<Plan, Pi
         zone: known.zone,
     };
     Ok(kind.propose(&site, &at).await?.numbered(1))
-}
-
-/// What is known of a target and task before looking at it.
-#[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// What earlier runs learned about its objects.
-    pub baselines: HashMap<String, Baseline>,
-    /// What the kind asked to remember.
-    pub memories: HashMap<String, serde_json::Value>,
-    /// The time zone of the configuration.
-    pub zone: Tz,
-}
-
-impl Known {
-    /// Asks the history.
-    ///
-    /// # Errors
-    /// When it cannot be read.
-    pub async fn of(
-        store: &dyn Store,
-        task: &Task,
-        target: &str,
-        zone: Tz,
-    ) -> Result<Known, HistoryError> {
-        Ok(Known {
-            baselines: store.baselines(target).await?,
-            memories: store.memories(target, &task.kind).await?,
-            zone,
-        })
-    }
 }
 
 /// Carries the task out and records it. Failures of the work are in the record.
@@ -277,31 +226,6 @@ async fn work(
     Ok(())
 }
 
-/// Closes what a killed process left of this task, on the server and in the history.
-async fn take_over(
-    request: &Request<'_>,
-    around: &Surroundings,
-    session: &Session,
-) -> Result<(), PipelineError> {
-    let (task, target) = (&request.task.name, &request.target.name);
-    let mut dead = around
-        .store
-        .interrupt_running(task, target, Utc::now())
-        .await?;
-    dead.extend(
-        around
-            .store
-            .last_run(task, target)
-            .await?
-            .filter(|run| run.status == RunStatus::Interrupted),
-    );
-    for run in &dead {
-        let orphans = claim::end_orphans(session, &application_name(run.id)).await?;
-        tracing::warn!(run = %run.id, orphans, "an earlier run was interrupted; its sessions were ended");
-    }
-    Ok(())
-}
-
 /// Stops the run when the connection that holds its claim ends.
 fn watch_claim(session: &Session, stop: &Stop) {
     let (closed, stop) = (session.closed(), stop.clone());
@@ -310,38 +234,6 @@ fn watch_claim(session: &Session, stop: &Stop) {
         // Also reached after a regular end, when nothing is left to stop.
         stop.at_once(StopReason::ClaimLost);
     });
-}
-
-/// Keeps what the plan saw. History never stops the work: what cannot be
-/// kept is logged.
-async fn learn(around: &Surroundings, request: &Request<'_>, at: &Moment, plan: &Plan) {
-    let (target, kind) = (&request.target.name, &request.task.kind);
-    let store = &around.store;
-    if !plan.measurements.is_empty()
-        && let Err(error) = store
-            .add_measurements(target, at.now, &plan.measurements)
-            .await
-    {
-        tracing::error!(%error, "measurements could not be kept");
-    }
-    if !plan.memories.is_empty()
-        && let Err(error) = store.remember(target, kind, at.now, &plan.memories).await
-    {
-        tracing::error!(%error, "what the kind wants to know next time could not be kept");
-    }
-    for seen in &plan.observations {
-        let baseline = Baseline {
-            object: seen.object.clone(),
-            bytes: seen.bytes,
-            tuples: seen.tuples,
-            learned_at: Utc::now(),
-            rebuilt: false,
-        };
-        if let Err(error) = around.store.learn(target, &baseline).await {
-            tracing::error!(%error, "a baseline could not be kept");
-            return;
-        }
-    }
 }
 
 fn sum_up(record: &mut RunRecord, stop: &Stop) {
@@ -389,75 +281,6 @@ fn build(task: &Task) -> Result<Box<dyn AnyKind<Session>>, PipelineError> {
     })
 }
 
-/// Resolves how to reach a target.
-///
-/// # Errors
-/// When it has no URL, or one that makes no sense.
-pub fn dial(target: &Target) -> Result<Dial, PipelineError> {
-    if !target.configured {
-        return Err(PipelineError::NotConfigured {
-            target: target.name.clone(),
-        });
-    }
-    let env = |name: &str| std::env::var(name).ok();
-    let url = target.url.as_ref().map(|url| url.expose());
-    Ok(Dial::resolve(url, &env).map_err(EngineError::from)?)
-}
-
-fn replica_dials(target: &Target) -> Result<Vec<Dial>, PipelineError> {
-    let env = |name: &str| std::env::var(name).ok();
-    target
-        .replicas
-        .iter()
-        .map(|url| Ok(Dial::resolve(Some(url.expose()), &env).map_err(EngineError::from)?))
-        .collect()
-}
-
-/// The target's sessions. A replica out of reach is told, and stops nothing.
-async fn site(
-    primary: Session,
-    kind: &dyn AnyKind<Session>,
-    replicas: &[Dial],
-    application_name: &str,
-) -> Site<Session> {
-    let mut site = Site {
-        primary,
-        replicas: Vec::new(),
-        findings: Vec::new(),
-    };
-    if !kind.reads_replicas() {
-        return site;
-    }
-    for (n, dial) in replicas.iter().enumerate() {
-        match Session::open(dial, application_name).await {
-            Ok(session) => site.replicas.push((n, session)),
-            Err(error) => site.findings.push(Finding {
-                code: "replica.unreachable".to_owned(),
-                severity: Severity::Warning,
-                object: dial.describe(),
-                message: format!("the replica could not be looked at: {error}"),
-                suggestion: None,
-            }),
-        }
-    }
-    site
-}
-
-async fn open(dial: &Dial, application_name: &str) -> Result<Session, EngineError> {
-    let session = Session::open(dial, application_name).await?;
-    if session.server.in_recovery {
-        return Err(EngineError::InRecovery {
-            server: dial.describe(),
-        });
-    }
-    Ok(session)
-}
-
-/// What our sessions are called in `pg_stat_activity`: 63 bytes at most.
-fn application_name(run: Uuid) -> String {
-    format!("maint {run}")
-}
-
 fn deadline(request: &Request<'_>) -> Option<Instant> {
     let budget = request
         .task
@@ -473,15 +296,6 @@ fn deadline(request: &Request<'_>) -> Option<Instant> {
         .chain(window)
         .min()
         .map(|left| Instant::now() + left)
-}
-
-/// Whether a process of this machine is alive. Asking with signal 0 sends nothing.
-fn is_alive(pid: i64) -> bool {
-    let Ok(pid) = i32::try_from(pid) else {
-        return false;
-    };
-    let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
-    asked != Err(nix::errno::Errno::ESRCH)
 }
 
 fn millis(duration: Duration) -> i64 {

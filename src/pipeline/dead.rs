@@ -1,0 +1,42 @@
+//! Runs whose process died.
+
+use chrono::Utc;
+
+use super::reach::application_name;
+use super::{PipelineError, Request, Surroundings};
+use crate::engines::postgres::{Session, claim};
+use crate::history::RunStatus;
+
+/// Closes what a killed process left of this task, on the server and in the history.
+pub(super) async fn take_over(
+    request: &Request<'_>,
+    around: &Surroundings,
+    session: &Session,
+) -> Result<(), PipelineError> {
+    let (task, target) = (&request.task.name, &request.target.name);
+    let mut dead = around
+        .store
+        .interrupt_running(task, target, Utc::now())
+        .await?;
+    dead.extend(
+        around
+            .store
+            .last_run(task, target)
+            .await?
+            .filter(|run| run.status == RunStatus::Interrupted),
+    );
+    for run in &dead {
+        let orphans = claim::end_orphans(session, &application_name(run.id)).await?;
+        tracing::warn!(run = %run.id, orphans, "an earlier run was interrupted; its sessions were ended");
+    }
+    Ok(())
+}
+
+/// Whether a process of this machine is alive. Asking with signal 0 sends nothing.
+pub(super) fn is_alive(pid: i64) -> bool {
+    let Ok(pid) = i32::try_from(pid) else {
+        return false;
+    };
+    let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
+    asked != Err(nix::errno::Errno::ESRCH)
+}

@@ -1,0 +1,38 @@
+//! What can keep a run from being planned or started.
+
+use crate::engines::EngineError;
+use crate::history::HistoryError;
+use crate::values::Engine;
+
+/// Why a plan could not be made, or a run not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The target could not be reached, or refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The history could not be used.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// Nothing in this build works on such targets.
+    #[error("kind `{kind}` for {engine} is not available in this version of maint")]
+    NotAvailable {
+        /// The task's kind.
+        kind: String,
+        /// Its engine.
+        engine: Engine,
+    },
+    /// The options do not build the kind; configuration should have said so.
+    #[error("task `{task}`: {message}")]
+    Options {
+        /// Which task.
+        task: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The target has no URL.
+    #[error("target `{target}` is not configured: its `url` is empty")]
+    NotConfigured {
+        /// Which target.
+        target: String,
+    },
+}

@@ -1,0 +1,73 @@
+//! What one run learns and the next one knows.
+
+use std::collections::HashMap;
+
+use chrono::Utc;
+use chrono_tz::Tz;
+
+use super::{Request, Surroundings};
+use crate::config::Task;
+use crate::history::{HistoryError, Store};
+use crate::plan::{Baseline, Moment, Plan};
+
+/// What is known of a target and task before looking at it.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// What earlier runs learned about its objects.
+    pub baselines: HashMap<String, Baseline>,
+    /// What the kind asked to remember.
+    pub memories: HashMap<String, serde_json::Value>,
+    /// The time zone of the configuration.
+    pub zone: Tz,
+}
+
+impl Known {
+    /// Asks the history.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn of(
+        store: &dyn Store,
+        task: &Task,
+        target: &str,
+        zone: Tz,
+    ) -> Result<Known, HistoryError> {
+        Ok(Known {
+            baselines: store.baselines(target).await?,
+            memories: store.memories(target, &task.kind).await?,
+            zone,
+        })
+    }
+}
+
+/// Keeps what the plan saw. History never stops the work: what cannot be
+/// kept is logged.
+pub(super) async fn learn(around: &Surroundings, request: &Request<'_>, at: &Moment, plan: &Plan) {
+    let (target, kind) = (&request.target.name, &request.task.kind);
+    let store = &around.store;
+    if !plan.measurements.is_empty()
+        && let Err(error) = store
+            .add_measurements(target, at.now, &plan.measurements)
+            .await
+    {
+        tracing::error!(%error, "measurements could not be kept");
+    }
+    if !plan.memories.is_empty()
+        && let Err(error) = store.remember(target, kind, at.now, &plan.memories).await
+    {
+        tracing::error!(%error, "what the kind wants to know next time could not be kept");
+    }
+    for seen in &plan.observations {
+        let baseline = Baseline {
+            object: seen.object.clone(),
+            bytes: seen.bytes,
+            tuples: seen.tuples,
+            learned_at: Utc::now(),
+            rebuilt: false,
+        };
+        if let Err(error) = around.store.learn(target, &baseline).await {
+            tracing::error!(%error, "a baseline could not be kept");
+            return;
+        }
+    }
+}
