@@ -38,6 +38,10 @@ impl Next {
             println!("{}", serde_json::json!({ "next": list }));
             return Ok(0);
         }
+        if occurrences.is_empty() {
+            println!("nothing is scheduled: no schedule of the configuration is enabled");
+            return Ok(0);
+        }
         let mut table = Columns::new()
             .column("when", Align::Left, Cut::Never)
             .column("schedule", Align::Left, Cut::Never)

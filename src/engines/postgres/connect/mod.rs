@@ -17,6 +17,7 @@ mod link;
 mod parameters;
 mod passfile;
 mod resolve;
+mod resolve_tls;
 mod service;
 mod tls;
 mod url;

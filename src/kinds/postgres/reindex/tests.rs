@@ -1,0 +1,44 @@
+use std::collections::HashMap;
+
+use super::*;
+
+/// No server of these versions can be had any more, so the decision is
+/// tested alone.
+#[test]
+fn versions_that_corrupt_indexes_are_refused() {
+    let at = Moment {
+        now: chrono::Utc::now(),
+        round: 1,
+        baselines: HashMap::new(),
+        memories: HashMap::new(),
+        zone: chrono_tz::UTC,
+    };
+    let plan_on = |version_num: i32| {
+        let bloated = IndexFacts {
+            bytes: 1 << 30,
+            tuples: 1_000.0,
+            measured_ideal_bytes: Some(1e6),
+            valid: true,
+            may: true,
+            ..IndexFacts::default()
+        };
+        let facts = Facts {
+            version_num,
+            version: "14".to_owned(),
+            role: "postgres".to_owned(),
+            freeze_max_age: 200_000_000,
+            indexes: vec![bloated],
+            leftovers: Vec::new(),
+            not_exact: None,
+        };
+        Reindex::default().plan(facts, &at)
+    };
+    for version_num in 140_000..140_004 {
+        let plan = plan_on(version_num);
+        assert!(plan.steps.is_empty());
+        assert_eq!(plan.findings[0].code, "server.reindex_corrupts");
+        assert_eq!(plan.findings[0].severity, Severity::Critical);
+    }
+    let plan = plan_on(140_004);
+    assert_eq!((plan.steps.len(), plan.findings.len()), (1, 0));
+}
