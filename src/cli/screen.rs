@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::execute::{Event, Observer};
 use crate::history::StepStatus;
@@ -73,9 +73,10 @@ impl Observer for Screen {
                         if bar.length() != Some(total) {
                             bar.set_style(
                                 ProgressStyle::with_template(
-                                    "{spinner} {msg} {bar:20} {percent:>3}% {per_sec}, {eta} left",
+                                    "{spinner} {msg} {bar:20} {percent:>3}% {rate}, {eta} left",
                                 )
-                                .unwrap_or_else(|_| ProgressStyle::default_bar()),
+                                .unwrap_or_else(|_| ProgressStyle::default_bar())
+                                .with_key("rate", rate),
                             );
                             bar.set_length(total);
                         }
@@ -120,4 +121,10 @@ impl Observer for Screen {
             }
         }
     }
+}
+
+/// What is counted, blocks or rows, depends on the phase, so the rate has no unit.
+fn rate(state: &ProgressState, to: &mut dyn std::fmt::Write) {
+    // A closed line is no reason to stop the work that it is about.
+    let _ = write!(to, "{:.0}/s", state.per_sec());
 }
