@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
 use super::Execution;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::plan::{LockWaiting, Param, Statement};
+use crate::plan::{LockWaiting, Param, Query, Statement};
 
 /// What came of a statement.
 #[derive(Debug)]
@@ -29,6 +30,8 @@ pub(super) enum Outcome {
     },
     /// The object is gone.
     Vanished(String),
+    /// The role may not.
+    NotAllowed(String),
     /// Cancelled because the run is being stopped.
     Stopped,
     /// Cancelled because the deadline of the run came.
@@ -168,6 +171,41 @@ pub(super) async fn pass(
     }
 }
 
+/// Lets one question pass, and gives its answer.
+pub(super) async fn ask(
+    session: &Session,
+    query: &Query,
+    execution: &Execution,
+    step_ends: Instant,
+    give_way: &CancellationToken,
+) -> Result<Vec<Row>, Outcome> {
+    let ends = execution
+        .deadline
+        .map_or(step_ends, |deadline| deadline.min(step_ends));
+    let left = ends.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Outcome::OutOfTime);
+    }
+    let settings = format!(
+        "SET lock_timeout = {}; SET statement_timeout = {}",
+        millis(execution.limits.lock_timeout.get()),
+        millis(left)
+    );
+    if let Err(error) = session.execute("setting timeouts", &settings).await {
+        return Err(Outcome::Failed(error));
+    }
+    tracing::debug!(question = query.sql, "asking");
+    let params = bound(&query.params);
+    let work = session.query("checking it", &query.sql, &params);
+    tokio::pin!(work);
+    let result = tokio::select! {
+        result = &mut work => result,
+        () = execution.stop.now() => { cancel(session).await; work.await }
+        () = give_way.cancelled() => { cancel(session).await; work.await }
+    };
+    result.map_err(|error| judge(error, execution, ends, give_way))
+}
+
 /// The values in the shape that the driver takes.
 pub(super) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
     params
@@ -196,8 +234,9 @@ fn judge(
     give_way: &CancellationToken,
 ) -> Outcome {
     match error.sqlstate() {
-        // lock_not_available, deadlock_detected
-        Some("55P03" | "40P01") => Outcome::Locked {
+        // lock_not_available, deadlock_detected, and on a standby: what is
+        // read was removed on the primary
+        Some("55P03" | "40P01" | "40001") => Outcome::Locked {
             asked_to_skip: false,
             message: error.to_string(),
         },

@@ -1,6 +1,7 @@
 //! Carries steps out; knows no kind. The one gate for every statement that
 //! changes a target is `gate.rs`.
 
+mod check;
 mod gate;
 mod monitor;
 mod observer;

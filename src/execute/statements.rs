@@ -1,16 +1,17 @@
-//! Work that is statements: try, wait for the lock, try again, clear away.
+//! Work that is statements or questions: try, wait for the lock, try again, clear away.
 
 use std::time::{Duration, Instant};
 
 use futures_util::future::LocalBoxFuture;
+use tokio_util::sync::CancellationToken;
 
-use super::Event;
 use super::gate::{self, Outcome};
 use super::step::{Job, ask, end, note};
+use super::{Event, check};
 use crate::engines::EngineError;
 use crate::engines::postgres::watch::Blocker;
 use crate::history::{LockWait, StepRecord, StepStatus};
-use crate::plan::Statement;
+use crate::plan::{Check, Finding, Place, Statement};
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -21,6 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 enum Unit<'a> {
     One(&'a Statement),
     Together(&'a [Statement]),
+    Check(&'a Check),
 }
 
 /// Carries statements out one after another, each committed by itself.
@@ -30,7 +32,7 @@ pub(super) async fn each(
     record: &mut StepRecord,
 ) -> Result<(), EngineError> {
     let units: Vec<Unit<'_>> = statements.iter().map(Unit::One).collect();
-    attempts(&units, job, record).await
+    attempts(&units, job, record, &mut Vec::new()).await
 }
 
 /// Carries statements out in one transaction.
@@ -39,13 +41,29 @@ pub(super) async fn together(
     job: Job<'_>,
     record: &mut StepRecord,
 ) -> Result<(), EngineError> {
-    attempts(&[Unit::Together(statements)], job, record).await
+    attempts(&[Unit::Together(statements)], job, record, &mut Vec::new()).await
+}
+
+/// Asks the questions of a check, and carries out its statements if they find nothing.
+pub(super) async fn check(
+    check: &Check,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    attempts(&[Unit::Check(check)], job, record, findings).await?;
+    if record.status == StepStatus::Succeeded && findings.is_empty() && !check.when_clean.is_empty()
+    {
+        each(&check.when_clean, job, record).await?;
+    }
+    Ok(())
 }
 
 fn attempts<'a>(
     units: &'a [Unit<'a>],
     job: Job<'a>,
     record: &'a mut StepRecord,
+    findings: &'a mut Vec<Finding>,
 ) -> LocalBoxFuture<'a, Result<(), EngineError>> {
     Box::pin(async move {
         let Job {
@@ -64,7 +82,14 @@ fn attempts<'a>(
                 continue;
             }
             record.attempts += 1;
-            let give_way = &monitor.enter(session.pid, step.seq, step.yields_to_wraparound_vacuum);
+            // The monitor looks at the primary: there the pid of a session on a
+            // replica belongs to somebody else.
+            let watched = step.place == Place::Primary;
+            let give_way = &if watched {
+                monitor.enter(session.pid, step.seq, step.yields_to_wraparound_vacuum)
+            } else {
+                CancellationToken::new()
+            };
             let outcome = match unit {
                 Unit::One(statement) => {
                     gate::pass(session, statement, execution, ends, give_way).await
@@ -72,10 +97,15 @@ fn attempts<'a>(
                 Unit::Together(statements) => {
                     gate::pass_together(session, statements, execution, ends, give_way).await
                 }
+                Unit::Check(check) => check::pass(check, job, ends, give_way, findings).await,
             };
-            let mut seen = monitor.leave(session.pid);
+            let mut seen = if watched {
+                monitor.leave(session.pid)
+            } else {
+                Vec::new()
+            };
             if let (Outcome::Locked { .. }, Some(relation), true) =
-                (&outcome, step.relation, seen.is_empty())
+                (&outcome, step.relation, watched && seen.is_empty())
             {
                 seen = monitor.holders(relation, session.pid).await;
             }
@@ -138,6 +168,9 @@ fn attempts<'a>(
                 }
                 Outcome::Vanished(why) => {
                     end(record, StepStatus::Skipped, format!("vanished: {why}"))
+                }
+                Outcome::NotAllowed(why) => {
+                    end(record, StepStatus::Skipped, format!("not allowed: {why}"))
                 }
                 Outcome::Stopped => end(record, StepStatus::Cancelled, "the run was stopped"),
                 Outcome::OutOfTime if execution.deadline.is_some_and(|d| Instant::now() >= d) => {

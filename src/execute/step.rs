@@ -134,7 +134,7 @@ fn run<'a>(
     step: &'a Step,
     session: &'a mut Option<Session>,
     record: &'a mut StepRecord,
-    _findings: &'a mut Vec<Finding>,
+    findings: &'a mut Vec<Finding>,
     execution: &'a Execution,
     monitor: &'a Handle,
 ) -> LocalBoxFuture<'a, Result<(), EngineError>> {
@@ -166,8 +166,11 @@ fn run<'a>(
         match &step.work {
             Work::Each(statements) => statements::each(statements, job, record).await?,
             Work::Together(statements) => statements::together(statements, job, record).await?,
+            Work::Check(check) => statements::check(check, job, record, findings).await?,
         }
-        if let (StepStatus::Succeeded, Some(memory)) = (record.status, &step.remember) {
+        if let (StepStatus::Succeeded, true, Some(memory)) =
+            (record.status, findings.is_empty(), &step.remember)
+        {
             let (target, kind) = (&execution.target, &execution.kind);
             let memory = std::slice::from_ref(memory);
             note(

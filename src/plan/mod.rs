@@ -1,5 +1,6 @@
 //! What a task would do now: pure data, and the trait by which a kind says so.
 
+mod check;
 mod finding;
 mod kind;
 mod kind_info;
@@ -10,6 +11,7 @@ mod kind_info;
 mod plan;
 mod step;
 
+pub use check::{Answer, Check, Question};
 pub use finding::{Finding, Severity};
 pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site};
 pub use kind_info::KindInfo;

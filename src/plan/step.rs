@@ -1,6 +1,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Check;
+
 /// A value bound to a [`Query`]; never pasted into its text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -126,6 +128,9 @@ pub enum Work {
     /// Statements in one transaction: all or nothing. When a lock cannot be
     /// had, the whole is tried again.
     Together(Vec<Statement>),
+    /// Questions whose answers become findings. The step has succeeded when
+    /// all were answered, whatever the answers are.
+    Check(Check),
 }
 
 /// A step that must have succeeded before, if it is in the plan at all.
@@ -210,7 +215,7 @@ pub struct Step {
     /// Answers with one row, one bigint: exactly how many rows the step would
     /// change now. Asked by a dry run only.
     pub count: Option<Query>,
-    /// Kept in the history when the step has succeeded.
+    /// Kept in the history when the step has succeeded, and found nothing.
     pub remember: Option<Memory>,
 }
 
@@ -259,6 +264,7 @@ impl Step {
     pub fn run(mut self, statement: Statement) -> Self {
         match &mut self.work {
             Work::Each(statements) | Work::Together(statements) => statements.push(statement),
+            Work::Check(check) => check.when_clean.push(statement),
         }
         self
     }
@@ -266,6 +272,18 @@ impl Step {
     /// Carries these statements out in one transaction.
     pub fn together(mut self, statements: Vec<Statement>) -> Self {
         self.work = Work::Together(statements);
+        self
+    }
+
+    /// Carries out a check.
+    pub fn checking(mut self, check: Check) -> Self {
+        self.work = Work::Check(check);
+        self
+    }
+
+    /// Where the step is carried out.
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = place;
         self
     }
 
@@ -316,6 +334,7 @@ impl Step {
         match &self.work {
             Work::Each(statements) => joined(statements),
             Work::Together(statements) => format!("BEGIN; {}; COMMIT", joined(statements)),
+            Work::Check(check) => check.text(),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod analyze;
 mod common;
 mod horizon;
+mod integrity;
 mod reindex;
 mod vacuum;
 
@@ -12,6 +13,7 @@ use crate::plan::Entry;
 /// Every kind that works on PostgreSQL.
 pub const KINDS: &[Entry<Session>] = &[
     Entry::of::<analyze::Analyze>(),
+    Entry::of::<integrity::Integrity>(),
     Entry::of::<reindex::Reindex>(),
     Entry::of::<vacuum::Vacuum>(),
 ];

@@ -1,0 +1,244 @@
+//! Damage that only a look at every page finds: the extension amcheck.
+
+use super::Level;
+use super::facts::{Index, Relation};
+use crate::engines::EngineError;
+use crate::engines::postgres::{Identifier, Session};
+use crate::plan::{Check, Finding, Param, Query, Severity};
+
+/// What amcheck can do on this server, for this role.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Amcheck {
+    /// Its schema; none where it is not installed.
+    schema: Option<Identifier>,
+    version: String,
+    /// The version that could be installed; none where there are no files of it.
+    available: Option<String>,
+    /// Names of its functions, with the number of their parameters.
+    functions: Vec<(String, i16)>,
+    /// Signatures the role may not call.
+    forbidden: Vec<String>,
+}
+
+const AMCHECK: &str = "SELECT n.nspname::text, e.extversion, a.default_version,
+        ARRAY(SELECT pg_catalog.format('%s/%s', p.proname, p.pronargs) FROM pg_catalog.pg_depend d
+            JOIN pg_catalog.pg_proc p ON p.oid = d.objid
+            WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+                AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass ORDER BY 1),
+        ARRAY(SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_depend d
+            JOIN pg_catalog.pg_proc p ON p.oid = d.objid
+            WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+                AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+                AND p.proname IN ('bt_index_check', 'verify_heapam', 'gin_index_check')
+                AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))
+            ORDER BY 1)
+    FROM (SELECT) one
+    LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'amcheck'
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+    LEFT JOIN pg_catalog.pg_available_extensions a ON a.name = 'amcheck'";
+
+/// Looks what there is of it.
+pub(super) async fn read(db: &Session) -> Result<Amcheck, EngineError> {
+    let found = db.query("looking for amcheck", AMCHECK, &[]).await?;
+    let Some(row) = found.first() else {
+        return Ok(Amcheck::default());
+    };
+    let functions: Vec<String> = row.get(3);
+    Ok(Amcheck {
+        schema: row.get::<_, Option<String>>(0).map(Identifier::new),
+        version: row.get::<_, Option<String>>(1).unwrap_or_default(),
+        available: row.get(2),
+        functions: functions
+            .iter()
+            .filter_map(|f| {
+                let (name, parameters) = f.split_once('/')?;
+                Some((name.to_owned(), parameters.parse().ok()?))
+            })
+            .collect(),
+        forbidden: row.get(4),
+    })
+}
+
+impl Amcheck {
+    /// Why pages cannot be looked at, and what that costs; none where they can.
+    pub(super) fn missing(&self, role: &str) -> Option<Finding> {
+        let finding = |code: &str, severity, message: String, suggestion| Finding {
+            code: code.to_owned(),
+            severity,
+            object: "amcheck".to_owned(),
+            message,
+            suggestion,
+        };
+        let cost = "damaged pages of tables and indexes go unnoticed until a query stumbles over them, or silently returns too little";
+        if self.schema.is_none() {
+            let (how, suggestion) = match self.available {
+                Some(_) => (
+                    "is not installed in this database",
+                    Some("CREATE EXTENSION amcheck".to_owned()),
+                ),
+                None => (
+                    "is not available on this server; its package is usually called postgresql-contrib",
+                    None,
+                ),
+            };
+            return Some(finding(
+                "amcheck.missing",
+                Severity::Info,
+                format!("amcheck {how}: {cost}"),
+                suggestion,
+            ));
+        }
+        if !self.has("verify_heapam", 6) {
+            return Some(finding(
+                "amcheck.outdated",
+                Severity::Info,
+                format!("amcheck {} cannot look at tables: {cost}", self.version),
+                Some("ALTER EXTENSION amcheck UPDATE".to_owned()),
+            ));
+        }
+        let first = self.forbidden.first()?;
+        let role = Identifier::new(role);
+        Some(finding(
+            "privilege.missing",
+            Severity::Warning,
+            format!("{role} may not call {}: {cost}", self.forbidden.join(", ")),
+            Some(format!("GRANT EXECUTE ON FUNCTION {first} TO {role}")),
+        ))
+    }
+
+    /// Whether pages can be looked at.
+    pub(super) fn usable(&self) -> bool {
+        self.schema.is_some() && self.forbidden.is_empty() && self.has("verify_heapam", 6)
+    }
+
+    fn has(&self, function: &str, parameters: i16) -> bool {
+        self.functions
+            .iter()
+            .any(|(name, n)| name == function && *n == parameters)
+    }
+
+    fn call(&self, function: &str, arguments: &str) -> String {
+        let schema = self
+            .schema
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        format!("{schema}.{function}({arguments})")
+    }
+
+    /// Looks at an index; none where nothing can look at such indexes.
+    pub(super) fn index(&self, index: &Index, level: Level, parent: bool) -> Option<Check> {
+        if index.partitioned || !index.valid {
+            return None;
+        }
+        let full = level == Level::Full;
+        let call = match index.method.as_str() {
+            "btree" if parent => self.call(
+                "bt_index_parent_check",
+                &format!("$1::oid::pg_catalog.regclass, {full}, {full}"),
+            ),
+            "btree" if full && index.unique && self.has("bt_index_check", 3) => {
+                self.call("bt_index_check", "$1::oid::pg_catalog.regclass, true, true")
+            }
+            "btree" => self.call(
+                "bt_index_check",
+                &format!("$1::oid::pg_catalog.regclass, {full}"),
+            ),
+            "gin" if self.has("gin_index_check", 1) => {
+                self.call("gin_index_check", "$1::oid::pg_catalog.regclass")
+            }
+            _ => return None,
+        };
+        let mut check = Check::new()
+            .asking(Query::new(
+                format!("SELECT {call}"),
+                [Param::Oid(index.oid)],
+            ))
+            .repaired_by(format!("REINDEX INDEX CONCURRENTLY {}", index.name));
+        if full
+            && index.readable
+            && !self.has("bt_index_check", 3)
+            && let Some(count) = &index.duplicates
+        {
+            // The index itself must not answer: it is the one under suspicion.
+            check = check
+                .asking(Query::new(
+                    "SELECT pg_catalog.set_config('enable_indexscan', 'off', true), pg_catalog.set_config('enable_indexonlyscan', 'off', true), pg_catalog.set_config('enable_bitmapscan', 'off', true)",
+                    [],
+                ))
+                .counting(Query::new(count.clone(), []), vec![twice(index, count)]);
+        }
+        Some(check)
+    }
+
+    /// Looks at every page of a table.
+    pub(super) fn table(&self, table: &Relation, level: Level) -> Check {
+        let call = self.call(
+            "verify_heapam",
+            &format!(
+                "$1::oid::pg_catalog.regclass, false, {}, 'none', NULL, NULL",
+                level == Level::Full
+            ),
+        );
+        // One finding however much is wrong: a broken page has hundreds of complaints.
+        let sql = format!(
+            "SELECT 'corruption.table', 'critical', $2::text, pg_catalog.format('%s is damaged on %s of its pages: block %s, %s',
+                $2::text, count(DISTINCT v.blkno), (pg_catalog.array_agg(v.blkno ORDER BY v.blkno, v.offnum))[1],
+                (pg_catalog.array_agg(v.msg ORDER BY v.blkno, v.offnum))[1]), NULL::text
+            FROM {call} v HAVING count(*) > 0"
+        );
+        Check::new().listing(Query::new(
+            sql,
+            [Param::Oid(table.oid), Param::Text(table.name.to_string())],
+        ))
+    }
+
+    /// Looks at the tables and B-trees of the system catalogs.
+    pub(super) fn catalogs(&self) -> Vec<(&'static str, Check)> {
+        let indexes = format!(
+            "SELECT {} FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am am ON am.oid = c.relam
+             WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.relkind = 'i' AND am.amname = 'btree'",
+            self.call("bt_index_check", "c.oid::pg_catalog.regclass, false")
+        );
+        let tables = format!(
+            "SELECT 'corruption.table', 'critical', c.oid::pg_catalog.regclass::text, pg_catalog.format('%s is damaged on %s of its pages: block %s, %s',
+                c.oid::pg_catalog.regclass, count(DISTINCT v.blkno), (pg_catalog.array_agg(v.blkno ORDER BY v.blkno, v.offnum))[1],
+                (pg_catalog.array_agg(v.msg ORDER BY v.blkno, v.offnum))[1]), NULL::text
+             FROM pg_catalog.pg_class c CROSS JOIN LATERAL {} v
+             WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.relkind = 'r' GROUP BY c.oid",
+            self.call("verify_heapam", "c.oid::pg_catalog.regclass, false, false, 'none', NULL, NULL")
+        );
+        vec![
+            (
+                "indexes of pg_catalog",
+                Check::new().asking(Query::new(indexes, [])),
+            ),
+            (
+                "tables of pg_catalog",
+                Check::new().listing(Query::new(tables, [])),
+            ),
+        ]
+    }
+}
+
+fn twice(index: &Index, count: &str) -> Finding {
+    let list = count.replacen(
+        "SELECT count(*) FROM (SELECT 1 FROM",
+        "SELECT count(*), min(ctid), max(ctid) FROM",
+        1,
+    );
+    Finding {
+        code: "index.duplicate_keys".to_owned(),
+        severity: Severity::Critical,
+        object: index.name.to_string(),
+        message: format!(
+            "{{n}} keys of the unique index {} are in {} more than once: the index is damaged, or its sort order has changed",
+            index.name, index.table
+        ),
+        suggestion: Some(
+            list.trim_end_matches(" twice")
+                .trim_end_matches(')')
+                .to_owned(),
+        ),
+    }
+}

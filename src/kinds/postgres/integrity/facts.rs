@@ -1,0 +1,212 @@
+//! What the catalogs say about tables, constraints and indexes.
+
+use tokio_postgres::Row;
+
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
+use crate::engines::postgres::{Identifier, RelationName, Session};
+
+/// SQL that tells whether the role can read all rows of `{c}` (`pg_class`).
+/// Row security that applies to it would hide some.
+pub(super) const READABLE: &str = "(pg_catalog.has_schema_privilege({c}.relnamespace, 'USAGE')
+        AND pg_catalog.has_table_privilege({c}.oid, 'SELECT') AND NOT pg_catalog.row_security_active({c}.oid))";
+
+/// A table.
+#[derive(Clone, Debug)]
+pub(super) struct Relation {
+    pub(super) oid: u32,
+    pub(super) name: RelationName,
+    pub(super) partitioned: bool,
+    /// A standby has no rows of it.
+    pub(super) unlogged: bool,
+    /// Without its partitions.
+    pub(super) bytes: i64,
+    pub(super) readable: bool,
+    pub(super) owned: bool,
+}
+
+impl Relation {
+    /// From eight columns, the first of which is `first`.
+    pub(super) fn of(row: &Row, first: usize) -> Relation {
+        Relation {
+            oid: row.get(first),
+            name: RelationName::new(
+                row.get::<_, String>(first + 1),
+                row.get::<_, String>(first + 2),
+            ),
+            partitioned: row.get(first + 3),
+            unlogged: row.get(first + 4),
+            bytes: row.get(first + 5),
+            readable: row.get::<_, Option<bool>>(first + 6).unwrap_or(false),
+            owned: row.get(first + 7),
+        }
+    }
+
+    /// As it stands after FROM: the table itself without tables that inherit
+    /// from it, to which foreign keys do not extend; all of its partitions.
+    pub(super) fn from(&self) -> String {
+        if self.partitioned {
+            self.name.to_string()
+        } else {
+            format!("ONLY {}", self.name)
+        }
+    }
+}
+
+/// A check constraint or, from 18 on, a NOT NULL constraint that was never
+/// validated; as declared on the topmost table.
+#[derive(Clone, Debug)]
+pub(super) struct Constraint {
+    pub(super) name: Identifier,
+    pub(super) table: Relation,
+    pub(super) validated: bool,
+    /// Holds for this table, not for those that inherit from it.
+    pub(super) no_inherit: bool,
+    /// What must not be false.
+    pub(super) expression: String,
+}
+
+const CONSTRAINTS: &str =
+    "SELECT k.conname::text, k.convalidated, k.connoinherit,
+        CASE WHEN k.contype = 'n' THEN (SELECT pg_catalog.format('%I IS NOT NULL', a.attname)
+                FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1])
+            ELSE pg_catalog.pg_get_expr(k.conbin, k.conrelid) END,
+        c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u',
+        {size}, {readable}, pg_catalog.pg_has_role(c.relowner, 'USAGE')
+    FROM pg_catalog.pg_constraint k
+    JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE (k.contype = 'c' OR (k.contype = 'n' AND NOT k.convalidated)) AND k.coninhcount = 0
+        AND c.relkind IN ('r', 'p') AND {enforced} AND {not_system}
+    ORDER BY 6, 7, 1";
+
+/// All constraints on single rows that the server enforces.
+pub(super) async fn constraints(db: &Session) -> Result<Vec<Constraint>, EngineError> {
+    let newer = db.server.major() >= 18;
+    let sql = CONSTRAINTS
+        .replace("{enforced}", if newer { "k.conenforced" } else { "true" })
+        .replace("{size}", &size_of("c"))
+        .replace("{readable}", &READABLE.replace("{c}", "c"))
+        .replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let rows = db.query("reading check constraints", &sql, &[]).await?;
+    Ok(rows
+        .iter()
+        .filter_map(|row| {
+            Some(Constraint {
+                name: Identifier::new(row.get::<_, String>(0)),
+                validated: row.get(1),
+                no_inherit: row.get(2),
+                // None where the table was dropped meanwhile.
+                expression: row.get::<_, Option<String>>(3)?,
+                table: Relation::of(row, 4),
+            })
+        })
+        .collect())
+}
+
+/// An index of any kind.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    pub(super) oid: u32,
+    pub(super) name: RelationName,
+    pub(super) table: RelationName,
+    pub(super) table_oid: u32,
+    /// `btree`, `gin`, …
+    pub(super) method: String,
+    /// Has partitions instead of pages.
+    pub(super) partitioned: bool,
+    pub(super) unlogged: bool,
+    pub(super) unique: bool,
+    pub(super) valid: bool,
+    /// Somebody is building it right now.
+    pub(super) in_progress: bool,
+    pub(super) bytes: i64,
+    /// `SELECT …` that counts keys which are there twice; for unique indexes
+    /// with the default notion of equality.
+    pub(super) duplicates: Option<String>,
+    pub(super) readable: bool,
+}
+
+// `t.relkind`: an index of a materialized view may be damaged as well.
+const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspname::text, t.relname::text, t.oid,
+        am.amname::text, i.relkind = 'I', i.relpersistence = 'u', x.indisunique, x.indisvalid AND x.indisready,
+        EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index g
+            WHERE g.datname = pg_catalog.current_database() AND (g.relid IS NULL OR g.relid = t.oid)),
+        {size}, {readable},
+        CASE WHEN {wanted} AND x.indisunique AND x.indisvalid AND i.relkind = 'i' THEN (SELECT pg_catalog.format(
+                'SELECT count(*) FROM (SELECT 1 FROM ONLY %I.%I%s GROUP BY %s HAVING count(*) > 1) twice',
+                tn.nspname, t.relname,
+                coalesce(' WHERE ' || pg_catalog.concat_ws(' AND ', pg_catalog.pg_get_expr(x.indpred, x.indrelid),
+                    CASE WHEN {nulls_distinct} THEN pg_catalog.string_agg(k.key || ' IS NOT NULL', ' AND ') END), ''),
+                pg_catalog.string_agg(k.key || k.collation, ', '))
+            FROM (SELECT pg_catalog.format('(%s)', pg_catalog.pg_get_indexdef(i.oid, p, true)) AS key,
+                    coalesce((SELECT pg_catalog.format(' COLLATE %I.%I', cn.nspname, co.collname)
+                        FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
+                        WHERE co.oid = x.indcollation[p - 1]), '') AS collation,
+                    (SELECT oc.opcdefault FROM pg_catalog.pg_opclass oc WHERE oc.oid = x.indclass[p - 1]) AS usual
+                FROM pg_catalog.generate_series(1, x.indnkeyatts::int4) p) k
+            HAVING pg_catalog.bool_and(k.usual)) END
+    FROM pg_catalog.pg_index x
+    JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
+    JOIN pg_catalog.pg_class t ON t.oid = x.indrelid
+    JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+    JOIN pg_catalog.pg_am am ON am.oid = i.relam
+    WHERE {not_system}
+    ORDER BY 2, 3";
+
+/// All indexes; how to count keys that are there twice only where that is `wanted`.
+pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, EngineError> {
+    let nulls = if db.server.major() >= 15 {
+        "NOT x.indnullsnotdistinct"
+    } else {
+        "true"
+    };
+    let sql = INDEXES
+        .replace("{nulls_distinct}", nulls)
+        .replace("{wanted}", if wanted { "true" } else { "false" })
+        .replace("{size}", &size_of("i"))
+        .replace("{readable}", &READABLE.replace("{c}", "t"))
+        .replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let rows = db.query("reading indexes", &sql, &[]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let text = |n: usize| row.get::<_, String>(n);
+            Index {
+                oid: row.get(0),
+                name: RelationName::new(text(1), text(2)),
+                table: RelationName::new(text(3), text(4)),
+                table_oid: row.get(5),
+                method: row.get(6),
+                partitioned: row.get(7),
+                unlogged: row.get(8),
+                unique: row.get(9),
+                valid: row.get(10),
+                in_progress: row.get(11),
+                bytes: row.get(12),
+                readable: row.get::<_, Option<bool>>(13).unwrap_or(false),
+                duplicates: row.get(14),
+            }
+        })
+        .collect())
+}
+
+const TABLES: &str =
+    "SELECT c.oid, n.nspname::text, c.relname::text, false, c.relpersistence = 'u',
+        {size}, {readable}, pg_catalog.pg_has_role(c.relowner, 'USAGE')
+    FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_am am ON am.oid = c.relam
+    WHERE c.relkind IN ('r', 'm') AND am.amname = 'heap' AND {not_system}
+    ORDER BY 2, 3";
+
+/// All tables and materialized views that are heaps.
+pub(super) async fn tables(db: &Session) -> Result<Vec<Relation>, EngineError> {
+    let sql = TABLES
+        .replace("{size}", &size_of("c"))
+        .replace("{readable}", &READABLE.replace("{c}", "c"))
+        .replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let rows = db.query("reading tables", &sql, &[]).await?;
+    Ok(rows.iter().map(|row| Relation::of(row, 0)).collect())
+}

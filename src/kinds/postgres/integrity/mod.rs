@@ -1,0 +1,476 @@
+//! Is the data still what the schema says it is? Looks, and reports; changes
+//! nothing unless asked to validate constraints.
+
+mod amcheck;
+mod constraints;
+mod facts;
+mod foreign_keys;
+mod order;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::amcheck::Amcheck;
+use self::facts::{Constraint, Index, Relation};
+use self::foreign_keys::ForeignKey;
+use self::order::{Candidate, Class};
+use super::common::{Selection, still_there};
+use crate::engines::EngineError;
+use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
+use crate::values::{Engine, NamePattern, TimeSpan};
+
+/// How closely amcheck looks.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Level {
+    /// Not at all.
+    Off,
+    /// Every page of tables and indexes is read and checked by itself. Blocks
+    /// nobody; costs one pass over the files.
+    #[default]
+    Light,
+    /// Also whether every row is in its indexes and every TOAST value is
+    /// there, and unique keys for being there twice. Blocks nobody; costs
+    /// several passes and memory. Where the target has replicas, only there.
+    Full,
+}
+
+/// A query of one's own.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OwnQuery {
+    /// What it is called in findings.
+    name: String,
+    /// One SELECT that must return no rows. Names in it need their schema.
+    sql: String,
+}
+
+/// Options of `kind: integrity`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Integrity {
+    /// Only tables that match one of these patterns, such as `public.*` or `orders`.
+    include: Vec<NamePattern>,
+    /// No tables that match one of these patterns.
+    exclude: Vec<NamePattern>,
+    /// Whether to count the rows that violate foreign keys and check
+    /// constraints, whether or not those count as valid.
+    constraints: bool,
+    /// Whether constraints that are NOT VALID are validated once no row
+    /// violates them. Takes a lock that does not block reads or writes.
+    validate: bool,
+    /// How closely amcheck looks, where it is installed.
+    amcheck: Level,
+    /// Also looks whether the levels of B-trees fit together. The lock for
+    /// that blocks writes to the table: never on by itself, and never on a replica.
+    parent_check: bool,
+    /// Whether the system catalogs are looked at, too.
+    catalogs: bool,
+    /// Queries that must return no rows.
+    queries: Vec<OwnQuery>,
+    /// What was found in order less than this ago is not looked at again.
+    recheck_after: TimeSpan,
+    /// What was not found in order for this long counts as not covered.
+    cover_within: TimeSpan,
+}
+
+impl Default for Integrity {
+    fn default() -> Self {
+        Integrity {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            constraints: true,
+            validate: false,
+            amcheck: Level::Light,
+            parent_check: false,
+            catalogs: true,
+            queries: Vec::new(),
+            // Shorter than a day, so that a daily task looks at everything every day.
+            recheck_after: TimeSpan::from_mins(20 * 60),
+            cover_within: TimeSpan::from_mins(30 * 24 * 60),
+        }
+    }
+}
+
+/// What a look at an object needs.
+#[derive(Clone, Copy, Debug)]
+struct Scope {
+    /// The role can read all its rows.
+    readable: bool,
+    /// A standby has nothing of it.
+    unlogged: bool,
+}
+
+/// What the decision is made from.
+pub(crate) struct Facts {
+    role: String,
+    foreign_keys: Vec<ForeignKey>,
+    constraints: Vec<Constraint>,
+    tables: Vec<Relation>,
+    indexes: Vec<Index>,
+    amcheck: Amcheck,
+    /// The replica that is read, if there is one.
+    replica: Option<usize>,
+    /// There should be a replica, and it could not be reached.
+    replica_missing: bool,
+    findings: Vec<Finding>,
+}
+
+impl Kind for Integrity {
+    const NAME: &'static str = "integrity";
+    const SUMMARY: &'static str = "looks for orphans, violated constraints and damaged files";
+    const ENGINE: Engine = Engine::Postgres;
+    const READS_REPLICAS: bool = true;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        if self.parent_check && self.amcheck == Level::Off {
+            return Err("`parent_check: true` needs `amcheck: light` or `full`".to_owned());
+        }
+        for query in &self.queries {
+            if query.name.trim().is_empty() || query.sql.trim().is_empty() {
+                return Err("every one of `queries` needs a `name` and `sql`".to_owned());
+            }
+        }
+        let mut names: Vec<&str> = self.queries.iter().map(|q| q.name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|two| two[0] == two[1]) {
+            Some(two) => Err(format!("two of `queries` are called `{}`", two[0])),
+            None => Ok(()),
+        }
+    }
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
+        let mut findings = Vec::new();
+        let mut replica = None;
+        for (n, session) in &site.replicas {
+            match order::not_a_copy(db, session, *n).await? {
+                Some(finding) => findings.push(finding),
+                None => replica = replica.or(Some(*n)),
+            }
+        }
+        let replica_missing =
+            replica.is_none() && !(site.replicas.is_empty() && site.findings.is_empty());
+        Ok(Facts {
+            role: db.server.role.clone(),
+            foreign_keys: foreign_keys::read(db).await?,
+            constraints: facts::constraints(db).await?,
+            tables: facts::tables(db).await?,
+            indexes: facts::indexes(db, self.amcheck == Level::Full).await?,
+            amcheck: amcheck::read(db).await?,
+            replica,
+            replica_missing,
+            findings,
+        })
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
+        let mut plan = Plan {
+            findings: facts.findings.clone(),
+            ..Plan::default()
+        };
+        let mut candidates = Vec::new();
+        let mut unreadable = Vec::new();
+        if self.constraints {
+            self.rows(&facts, &mut candidates, &mut unreadable, &mut plan);
+        }
+        if self.amcheck > Level::Off {
+            self.pages(&facts, &mut candidates, &mut plan);
+        }
+        self.invalid(&facts, &mut plan);
+        for query in &self.queries {
+            let name = format!("query {}", query.name);
+            let step = Step::new("check_query", &query.name, &name).checking(own(query));
+            candidates.push(Candidate::new(
+                Class::Query,
+                step,
+                0,
+                "your query".to_owned(),
+            ));
+        }
+        plan.considered = candidates.len();
+        plan.findings
+            .extend(unreadable_finding(&facts.role, &unreadable));
+        order::arrange(
+            candidates,
+            self.recheck_after,
+            self.cover_within,
+            at,
+            &mut plan,
+        );
+        plan.numbered(1)
+    }
+}
+
+impl Integrity {
+    /// What rows say: foreign keys and check constraints.
+    fn rows(
+        &self,
+        facts: &Facts,
+        candidates: &mut Vec<Candidate>,
+        unreadable: &mut Vec<RelationName>,
+        plan: &mut Plan,
+    ) {
+        let selection = Selection::new(&self.include, &self.exclude);
+        let keys: Vec<&ForeignKey> = facts
+            .foreign_keys
+            .iter()
+            .filter(|k| k.covered(&selection))
+            .collect();
+        let constraints: Vec<&Constraint> = facts
+            .constraints
+            .iter()
+            .filter(|c| selection.covers(&c.table.name))
+            .collect();
+        plan.findings
+            .extend(constraints::not_valid(&keys, &constraints, self.validate));
+        for key in keys {
+            let scope = key.scope();
+            for relation in [&key.table, &key.referenced] {
+                if !relation.readable {
+                    unreadable.push(relation.name.clone());
+                }
+            }
+            if !scope.readable {
+                continue;
+            }
+            let mut check = key.check();
+            let validate = self.validate && !key.validated && key.table.owned;
+            if validate {
+                check = check.then(constraints::validation(&key.table, &key.name));
+            }
+            let step = Step::new(
+                "check_foreign_key",
+                key.object(),
+                format!("table {}", key.table.oid),
+            )
+            .only_if(
+                still_there(key.table.oid, &key.table.name),
+                "the table has vanished",
+            );
+            let place = self.place(facts, scope.unlogged || validate);
+            let what = if key.validated {
+                "orphans in spite of a valid foreign key"
+            } else {
+                "a foreign key that was never validated"
+            };
+            candidates.push(Candidate::new(
+                Class::ForeignKey,
+                located(step, check, place),
+                key.table.bytes + key.referenced.bytes,
+                what.to_owned(),
+            ));
+        }
+        let (readable, not): (Vec<_>, Vec<_>) =
+            constraints.into_iter().partition(|c| c.table.readable);
+        unreadable.extend(not.into_iter().map(|c| c.table.name.clone()));
+        for batch in constraints::batches(&readable, self.validate) {
+            let table = batch.table;
+            let place = self.place(facts, table.unlogged || !batch.check.when_clean.is_empty());
+            let step = Step::new(
+                "check_constraints",
+                batch.object,
+                format!("table {}", table.oid),
+            )
+            .only_if(
+                still_there(table.oid, &table.name),
+                "the table has vanished",
+            );
+            candidates.push(Candidate::new(
+                Class::Constraints,
+                located(step, batch.check, place),
+                table.bytes,
+                "rows that violate a check constraint".to_owned(),
+            ));
+        }
+    }
+
+    /// What pages say: amcheck.
+    fn pages(&self, facts: &Facts, candidates: &mut Vec<Candidate>, plan: &mut Plan) {
+        plan.findings.extend(facts.amcheck.missing(&facts.role));
+        if !facts.amcheck.usable() {
+            return;
+        }
+        let mut level = self.amcheck;
+        if level == Level::Full && facts.replica_missing {
+            level = Level::Light;
+            plan.findings.push(Finding {
+                code: "integrity.no_replica".to_owned(),
+                severity: Severity::Info,
+                object: "amcheck".to_owned(),
+                message: "no replica could be used: `amcheck: full` would burden the primary, so it looks only as closely as `light`".to_owned(),
+                suggestion: None,
+            });
+        }
+        let selection = Selection::new(&self.include, &self.exclude);
+        // On the primary alone where a replica would do, heavy work is left out.
+        let level_at = |place: Place| match place {
+            Place::Primary if facts.replica.is_some() => level.min(Level::Light),
+            _ => level,
+        };
+        for table in facts.tables.iter().filter(|t| selection.covers(&t.name)) {
+            let place = self.place(facts, table.unlogged);
+            let step = Step::new(
+                "check_table",
+                table.name.to_string(),
+                format!("pages {}", table.oid),
+            )
+            .only_if(
+                still_there(table.oid, &table.name),
+                "the table has vanished",
+            );
+            let at_level = level_at(place);
+            let check = facts.amcheck.table(table, at_level);
+            candidates.push(
+                Candidate::new(
+                    Class::Table,
+                    located(step, check, place),
+                    table.bytes,
+                    "damaged pages".to_owned(),
+                )
+                .at(at_level),
+            );
+        }
+        for index in &facts.indexes {
+            if !selection.covers_any(&[&index.name, &index.table]) {
+                continue;
+            }
+            let mut parts = vec![(false, self.place(facts, index.unlogged))];
+            if self.parent_check && index.method == "btree" {
+                parts.push((true, Place::Primary));
+            }
+            for (parent, place) in parts {
+                let at_level = level_at(place);
+                let Some(check) = facts.amcheck.index(index, at_level, parent) else {
+                    continue;
+                };
+                let action = if parent {
+                    "check_index_levels"
+                } else {
+                    "check_index"
+                };
+                let step = Step::new(
+                    action,
+                    index.name.to_string(),
+                    format!("pages {}", index.oid),
+                )
+                .locking(index.table_oid)
+                .only_if(
+                    still_there(index.oid, &index.name),
+                    "the index has vanished",
+                );
+                candidates.push(
+                    Candidate::new(
+                        Class::Index,
+                        located(step, check, place),
+                        index.bytes,
+                        "damaged pages".to_owned(),
+                    )
+                    .at(at_level),
+                );
+            }
+        }
+        if self.catalogs {
+            for (object, check) in facts.amcheck.catalogs() {
+                let step = Step::new("check_catalogs", object, object);
+                let place = self.place(facts, false);
+                candidates.push(Candidate::new(
+                    Class::Catalog,
+                    located(step, check, place),
+                    0,
+                    "damaged pages".to_owned(),
+                ));
+            }
+        }
+    }
+
+    fn invalid(&self, facts: &Facts, plan: &mut Plan) {
+        let selection = Selection::new(&self.include, &self.exclude);
+        for index in &facts.indexes {
+            if index.valid
+                || index.in_progress
+                || !selection.covers_any(&[&index.name, &index.table])
+            {
+                continue;
+            }
+            let (message, suggestion) = if index.partitioned {
+                ("is invalid: not every partition has its part of it", None)
+            } else {
+                (
+                    "is invalid: a build of it failed. It costs every write and helps no query",
+                    Some(format!("REINDEX INDEX CONCURRENTLY {}", index.name)),
+                )
+            };
+            plan.findings.push(Finding {
+                code: "index.invalid".to_owned(),
+                severity: Severity::Warning,
+                object: index.name.to_string(),
+                message: format!("{} on {} {message}", index.name, index.table),
+                suggestion,
+            });
+        }
+    }
+
+    /// Where it is read: on a replica if that has it.
+    fn place(&self, facts: &Facts, primary_only: bool) -> Place {
+        match facts.replica {
+            Some(n) if !primary_only => Place::Replica(n),
+            _ => Place::Primary,
+        }
+    }
+}
+
+/// The step with its check; what is found on a replica says so, because that
+/// has files of its own.
+fn located(step: Step, check: Check, place: Place) -> Step {
+    let check = match place {
+        Place::Primary => check,
+        Place::Replica(n) => check.at(format!("seen on replica {}", n + 1)),
+    };
+    step.checking(check).at(place)
+}
+
+fn own(query: &OwnQuery) -> Check {
+    let sql = query.sql.trim().trim_end_matches(';');
+    Check::new().counting(
+        // The line break ends a comment that the query may end with.
+        Query::new(format!("SELECT count(*) FROM ({sql}\n) AS own"), []),
+        vec![Finding {
+            code: "query.rows".to_owned(),
+            severity: Severity::Critical,
+            object: query.name.clone(),
+            message: format!(
+                "`{}` returned {{n}} rows, and should return none",
+                query.name
+            ),
+            suggestion: Some(sql.to_owned()),
+        }],
+    )
+}
+
+/// One finding for all tables that the role cannot read whole.
+fn unreadable_finding(role: &str, tables: &[RelationName]) -> Option<Finding> {
+    let mut tables: Vec<&RelationName> = tables.iter().collect();
+    tables.sort();
+    tables.dedup();
+    let first = tables.first()?;
+    let others = match tables.len() - 1 {
+        0 => String::new(),
+        n => format!(" and {n} more"),
+    };
+    let role = Identifier::new(role);
+    Some(Finding {
+        code: "privilege.missing".to_owned(),
+        severity: Severity::Warning,
+        object: first.to_string(),
+        message: format!(
+            "{role} cannot read all rows of {first}{others}: the privilege is missing, or row security hides some. Constraints there were not checked"
+        ),
+        suggestion: Some(format!("GRANT pg_read_all_data TO {role}")),
+    })
+}

@@ -1,0 +1,216 @@
+//! Which object's turn it is: what was not looked at for longest comes first.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::json;
+
+use super::Level;
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::plan::{Finding, Measurement, Memory, Moment, Plan, Severity, Step};
+use crate::values::TimeSpan;
+
+/// Under which key it is remembered what was planned and not found in order yet.
+const WAITING: &str = "waiting";
+
+/// Kinds of objects, for what is said about coverage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    ForeignKey,
+    Constraints,
+    Table,
+    Index,
+    Catalog,
+    Query,
+}
+
+impl Class {
+    fn plural(self) -> &'static str {
+        match self {
+            Class::ForeignKey => "foreign keys",
+            Class::Constraints => "tables with check constraints",
+            Class::Table => "tables",
+            Class::Index => "indexes",
+            Class::Catalog => "parts of the system catalogs",
+            Class::Query => "queries",
+        }
+    }
+}
+
+/// Something that can be looked at.
+pub(super) struct Candidate {
+    class: Class,
+    step: Step,
+    bytes: i64,
+    looking_for: String,
+    level: Level,
+}
+
+impl Candidate {
+    pub(super) fn new(class: Class, step: Step, bytes: i64, looking_for: String) -> Self {
+        Candidate {
+            class,
+            step,
+            bytes,
+            looking_for,
+            level: Level::Off,
+        }
+    }
+
+    /// How closely it is looked at.
+    pub(super) fn at(mut self, level: Level) -> Self {
+        self.level = level;
+        self
+    }
+
+    fn key(&self) -> String {
+        format!("{} {}", self.step.action, self.step.object)
+    }
+
+    /// When it was last found in order, looked at as closely as now.
+    fn verified(&self, at: &Moment) -> Option<DateTime<Utc>> {
+        let memory = at.memories.get(&self.key())?;
+        let level: Level = serde_json::from_value(memory.get("level")?.clone()).ok()?;
+        let when = DateTime::parse_from_rfc3339(memory.get("at")?.as_str()?).ok()?;
+        (level >= self.level).then(|| when.to_utc())
+    }
+}
+
+/// Turns candidates into steps: the one that was not looked at for longest
+/// first. Among those never looked at the smallest comes first, so that a
+/// short night covers many. What was planned twice and never got through
+/// comes last: something that does not fit would otherwise keep everything
+/// else from its turn for ever.
+pub(super) fn arrange(
+    candidates: Vec<Candidate>,
+    recheck_after: TimeSpan,
+    cover_within: TimeSpan,
+    at: &Moment,
+    plan: &mut Plan,
+) {
+    let ago = |span: TimeSpan| at.now - TimeDelta::from_std(span.get()).unwrap_or(TimeDelta::MAX);
+    let (fresh, covered) = (ago(recheck_after), ago(cover_within));
+    coverage(&candidates, covered, cover_within, at, plan);
+
+    let mut due: Vec<(u64, Option<DateTime<Utc>>, Candidate)> = candidates
+        .into_iter()
+        .map(|c| (in_vain(&c, at), c.verified(at), c))
+        .filter(|(_, verified, _)| verified.is_none_or(|when| when <= fresh))
+        .collect();
+    due.sort_by(|a, b| {
+        (a.0 >= 2, a.1, a.2.class == Class::Query, a.2.bytes)
+            .cmp(&(b.0 >= 2, b.1, b.2.class == Class::Query, b.2.bytes))
+            .then_with(|| a.2.key().cmp(&b.2.key()))
+    });
+    let mut now_waiting = serde_json::Map::new();
+    for (tries, verified, candidate) in due {
+        let key = candidate.key();
+        now_waiting.insert(key.clone(), json!(tries + 1));
+        let last = match verified {
+            Some(when) => format!("last in order {} days ago", (at.now - when).num_days()),
+            None if tries >= 2 => format!("planned {tries} times before, and never found in order"),
+            None => "never found in order before".to_owned(),
+        };
+        let value = json!({ "at": at.now.to_rfc3339(), "level": candidate.level });
+        plan.steps.push(
+            candidate
+                .step
+                .because(format!("{}; {last}", candidate.looking_for))
+                .expecting(candidate.bytes, None)
+                .remembering(key, value),
+        );
+    }
+    plan.memories.push(Memory {
+        key: WAITING.to_owned(),
+        value: json!({ "at": at.now.to_rfc3339(), "tries": now_waiting }),
+    });
+}
+
+/// How often in a row it was planned without being found in order.
+fn in_vain(candidate: &Candidate, at: &Moment) -> u64 {
+    let tries = || {
+        let waiting = at.memories.get(WAITING)?;
+        let planned = DateTime::parse_from_rfc3339(waiting.get("at")?.as_str()?).ok()?;
+        let since = candidate.verified(at).is_some_and(|when| when >= planned);
+        let tries = waiting.get("tries")?.get(candidate.key())?.as_u64()?;
+        (!since).then_some(tries)
+    };
+    tries().unwrap_or(0)
+}
+
+/// How much was looked at lately: as numbers always, as a finding once
+/// something has been left out for too long.
+fn coverage(
+    candidates: &[Candidate],
+    covered: DateTime<Utc>,
+    cover_within: TimeSpan,
+    at: &Moment,
+    plan: &mut Plan,
+) {
+    let mut counts: BTreeMap<Class, (usize, usize)> = BTreeMap::new();
+    for candidate in candidates {
+        let (all, verified) = counts.entry(candidate.class).or_default();
+        *all += 1;
+        *verified += usize::from(candidate.verified(at).is_some_and(|when| when > covered));
+    }
+    let mut behind = Vec::new();
+    for (class, (all, verified)) in &counts {
+        let plural = class.plural();
+        for (metric, value) in [
+            ("integrity.objects", *all),
+            ("integrity.verified", *verified),
+        ] {
+            plan.measurements.push(Measurement {
+                metric: metric.to_owned(),
+                object: plural.to_owned(),
+                value: value as f64,
+            });
+        }
+        if verified < all {
+            behind.push(format!("{verified} of {all} {plural}"));
+        }
+    }
+    // Before the first run has been through, nothing can have been covered.
+    if !behind.is_empty() && at.memories.contains_key(WAITING) {
+        plan.findings.push(Finding {
+            code: "integrity.coverage".to_owned(),
+            severity: Severity::Info,
+            object: "coverage".to_owned(),
+            message: format!(
+                "before this run, the last {cover_within} had found in order: {}. What is left out for longest comes first now; a larger `limits.budget` covers more",
+                behind.join(", ")
+            ),
+            suggestion: None,
+        });
+    }
+}
+
+/// What is wrong with a replica that is no copy of the primary: its files
+/// and object ids tell nothing about the primary's.
+pub(super) async fn not_a_copy(
+    primary: &Session,
+    replica: &Session,
+    n: usize,
+) -> Result<Option<Finding>, EngineError> {
+    let sql = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
+    let doing = "asking who the server is";
+    let (ours, theirs) = (
+        primary.query(doing, sql, &[]).await?,
+        replica.query(doing, sql, &[]).await?,
+    );
+    let id = |rows: &[tokio_postgres::Row]| rows.first().map(|row| row.get::<_, i64>(0));
+    let copy = replica.server.in_recovery
+        && id(&ours) == id(&theirs)
+        && primary.server.database == replica.server.database;
+    Ok((!copy).then(|| Finding {
+        code: "replica.not_a_standby".to_owned(),
+        severity: Severity::Warning,
+        object: format!("replica {}", n + 1),
+        message: format!(
+            "replica {} is no standby of this target, or another database of it; nothing was checked there",
+            n + 1
+        ),
+        suggestion: None,
+    }))
+}

@@ -1,0 +1,172 @@
+//! Planted damage is found and named, and a healthy copy is not accused.
+
+use serde_json::Value;
+
+use crate::support::servers::{TestDatabase, cluster, fresh_database};
+use crate::support::workspace::Workspace;
+
+const INTEGRITY: &str =
+    "kind: integrity\ntarget: app\nlimits: { lock_timeout: 300ms, lock_retries: 1 }\n";
+
+/// A shop with everything that can go wrong, and nothing that has.
+const SHOP: &str = r#"
+    CREATE EXTENSION amcheck;
+    CREATE TABLE customers (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, region text COLLATE "C", code int, UNIQUE (region, code));
+    INSERT INTO customers (region, code) SELECT 'r' || g % 10, g FROM generate_series(1, 2000) g;
+    CREATE TABLE orders (id serial PRIMARY KEY, customer_id bigint REFERENCES customers, region text, code int,
+        total numeric CHECK (total >= 0), FOREIGN KEY (region, code) REFERENCES customers (region, code) MATCH FULL);
+    INSERT INTO orders (customer_id, region, code, total) SELECT id, region, code, id FROM customers;
+    INSERT INTO orders (customer_id, total) VALUES (NULL, NULL);
+    CREATE TABLE events (id bigint, day date, customer_id bigint REFERENCES customers, PRIMARY KEY (id, day)) PARTITION BY RANGE (day);
+    CREATE TABLE events_a PARTITION OF events FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+    CREATE TABLE events_b PARTITION OF events FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
+    INSERT INTO events SELECT id, '2026-01-01'::date + id::int % 59, id FROM customers;
+    CREATE TABLE notes (event_id bigint, event_day date, FOREIGN KEY (event_id, event_day) REFERENCES events);
+    INSERT INTO notes SELECT id, day FROM events;
+    CREATE INDEX notes_event ON notes USING gin ((ARRAY[event_id]));
+    CREATE UNIQUE INDEX customers_lower ON customers (lower(region), code) WHERE code > 10;
+"#;
+
+fn workspace(db: &TestDatabase, options: &str) -> Workspace {
+    Workspace::for_target(&db.url).task("integrity", &format!("{INTEGRITY}options: {options}\n"))
+}
+
+/// What was found, as `code object`, sorted.
+pub(super) fn found(document: &Value) -> Vec<String> {
+    let findings = document["runs"][0]["findings"].as_array().unwrap();
+    let mut found: Vec<String> = findings
+        .iter()
+        .map(|f| {
+            format!(
+                "{} {}",
+                f["code"].as_str().unwrap(),
+                f["object"].as_str().unwrap()
+            )
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+fn run(workspace: &Workspace) -> Value {
+    let output = workspace
+        .run(["run", "integrity", "--now", "--output", "json"])
+        .expect(0);
+    let document = output.json();
+    assert_eq!(document["runs"][0]["status"], "succeeded", "{document:#}");
+    document
+}
+
+for_each_version! {
+    /// Everything is looked at, and nothing is found; right afterwards there
+    /// is nothing left to look at.
+    async fn a_healthy_database_is_not_accused(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(SHOP).await;
+        for level in ["light", "full"] {
+            let workspace = workspace(&db, &format!("{{ amcheck: {level}, parent_check: true }}"));
+            let first = run(&workspace);
+            assert_eq!(found(&first), Vec::<String>::new(), "{first:#}");
+            let steps = first["runs"][0]["steps"].as_array().unwrap();
+            let count = |action: &str| steps.iter().filter(|s| s["action"] == action && s["status"] == "succeeded").count();
+            assert_eq!(count("check_foreign_key"), 4);
+            assert_eq!(count("check_constraints"), 1);
+            assert_eq!(count("check_table"), 5);
+            // Seven B-trees that hold pages, and from 18 on the GIN index.
+            assert_eq!(count("check_index"), if major >= 18 { 7 } else { 6 }, "{steps:#?}");
+            assert_eq!(count("check_index_levels"), 6);
+            assert_eq!(count("check_catalogs"), 2);
+            let second = run(&workspace);
+            assert_eq!(second["runs"][0]["steps"], serde_json::json!([]));
+            assert_eq!(found(&second), Vec::<String>::new());
+        }
+    }
+}
+
+for_each_version! {
+    /// Rows that foreign keys and checks should have kept out are counted,
+    /// constraint by constraint, and told without what is in them.
+    async fn broken_promises_are_counted(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(SHOP).await;
+        // As a restore with triggers switched off leaves it.
+        db.execute("SET session_replication_role = replica;
+            INSERT INTO orders (customer_id) VALUES (900001), (900002), (900003);
+            INSERT INTO orders (region, code) VALUES ('r1', NULL), ('nowhere', 424242);
+            INSERT INTO events VALUES (7, '2026-02-27', 900004);
+            INSERT INTO notes VALUES (900005, '2026-01-01'), (NULL, '2026-01-01');
+            RESET session_replication_role").await;
+        db.execute("CREATE TABLE drafts (customer_id bigint, size int);
+            INSERT INTO drafts VALUES (900006, -4), (1, NULL);
+            ALTER TABLE drafts ADD CONSTRAINT known FOREIGN KEY (customer_id) REFERENCES customers NOT VALID;
+            ALTER TABLE drafts ADD CONSTRAINT sized CHECK (size > 0) NOT VALID;
+            UPDATE pg_constraint SET convalidated = true WHERE conname = 'sized'").await;
+        // Fails, and leaves its half.
+        let _ = db.client.batch_execute("CREATE UNIQUE INDEX CONCURRENTLY never ON orders ((total IS NULL))").await;
+
+        let document = run(&workspace(&db, "{ queries: [{ name: fresh, sql: 'SELECT 1 FROM public.customers WHERE id > 1998; ' }, { name: fine, sql: 'SELECT 1 WHERE false -- never' }] }"));
+        assert_eq!(found(&document), [
+            "constraint.not_valid public.drafts.known",
+            "constraint.violated public.drafts.sized",
+            "foreign_key.orphans public.drafts.known",
+            "foreign_key.orphans public.events.events_customer_id_fkey",
+            "foreign_key.orphans public.notes.notes_event_id_event_day_fkey",
+            "foreign_key.orphans public.orders.orders_customer_id_fkey",
+            "foreign_key.orphans public.orders.orders_region_code_fkey",
+            "index.invalid public.never",
+            "query.rows fresh",
+        ]);
+        let findings = document["runs"][0]["findings"].as_array().unwrap();
+        for (object, number, severity) in [
+            ("public.drafts.known", "1 rows", "warning"), ("public.events.events_customer_id_fkey", "1 rows", "critical"),
+            ("public.notes.notes_event_id_event_day_fkey", "1 rows", "critical"), ("public.orders.orders_customer_id_fkey", "3 rows", "critical"),
+            ("public.orders.orders_region_code_fkey", "2 rows", "critical"), ("fresh", "returned 2 rows", "critical"),
+        ] {
+            let finding = findings.iter().find(|f| f["object"] == object && f["code"] != "constraint.not_valid").unwrap();
+            assert!(finding["message"].as_str().unwrap().contains(number), "{finding:#}");
+            assert_eq!(finding["severity"], severity, "{finding:#}");
+            // What is suggested finds as many rows as were counted.
+            let listed = db.client.query(finding["suggestion"].as_str().unwrap(), &[]).await.unwrap();
+            assert!(number.contains(&listed.len().to_string()), "{finding:#}");
+        }
+        for value in ["90000", "nowhere", "424242"] {
+            assert!(!findings.iter().any(|f| f["message"].as_str().unwrap().contains(value)), "{findings:#?}");
+        }
+    }
+}
+
+for_each_version! {
+    /// What no row violates is validated on request; what some row violates is not.
+    async fn constraints_are_validated_on_request(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE SCHEMA \"select\";
+            CREATE TABLE \"select\".\"weird \"\"name; DROP TABLE x\" (id bigint PRIMARY KEY, \"Parent\" bigint, \"order\" int);
+            INSERT INTO \"select\".\"weird \"\"name; DROP TABLE x\" SELECT g, g, g FROM generate_series(1, 100) g;
+            ALTER TABLE \"select\".\"weird \"\"name; DROP TABLE x\" ADD CONSTRAINT \"good; one\" FOREIGN KEY (\"Parent\") REFERENCES \"select\".\"weird \"\"name; DROP TABLE x\" NOT VALID,
+                ADD CONSTRAINT \"Good\" CHECK (\"order\" > 0) NOT VALID, ADD CONSTRAINT \"bad %s {n}\" CHECK (\"order\" < 100) NOT VALID").await;
+        let workspace = workspace(&db, "{ validate: true }");
+        let valid = "SELECT conname::text FROM pg_constraint WHERE convalidated AND contype IN ('c', 'f') AND conrelid::regclass::text ~ 'weird' ORDER BY 1";
+        assert!(db.strings(valid).await.is_empty());
+        let document = run(&workspace);
+        assert_eq!(db.strings(valid).await, ["Good", "good; one"]);
+        assert_eq!(found(&document)[1..], ["constraint.violated \"select\".\"weird \"\"name; DROP TABLE x\".\"bad %s {n}\""], "{document:#}");
+    }
+}
+
+for_each_version! {
+    /// A role that may read little reports what it could not look at.
+    async fn missing_privileges_are_findings(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(SHOP).await;
+        let role = format!("guest_{}", db.name);
+        db.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT ON customers, orders TO {role};
+            ALTER TABLE orders ENABLE ROW LEVEL SECURITY; CREATE POLICY few ON orders USING (id < 10)")).await;
+        let url = format!("postgres://{role}:x@127.0.0.1:{}/{}?sslmode=disable", cluster(major).port(), db.name);
+        let workspace = Workspace::for_target(&url).task("integrity", &format!(
+            "{INTEGRITY}options: {{ validate: true, queries: [{{ name: mine, sql: 'SELECT 1 FROM public.notes' }}] }}\n"));
+        let document = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(0).json();
+        assert_eq!(found(&document), ["privilege.missing amcheck", "privilege.missing mine", "privilege.missing public.events"], "{document:#}");
+        let message = document["runs"][0]["findings"].as_array().unwrap().iter().find(|f| f["object"] == "public.events").unwrap()["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("public.events and 2 more"), "{message}");
+    }
+}
