@@ -17,7 +17,8 @@ use crate::plan::KindInfo;
 use crate::values::{Problem, Problems};
 
 impl Task {
-    /// Changes one value: an option (`min_size`, or `options.min_size`) or a key of the file
+    /// Changes one value: an option (`min_size`, or `options.min_size`, or one entry of an
+    /// option that is a map, `parameters.days`) or a key of the file
     /// (`window`, `enabled`, `description`, `limits.jobs`, `throttle.pause_file`,
     /// `retries.times`). The value is YAML: a scalar, or a list such as `[gin, gist]`.
     ///
@@ -111,10 +112,19 @@ impl Setting {
             width: name.chars().count(),
             end_line: 1,
         };
-        let entry = Entry {
-            key: name.to_owned(),
+        let entry = |key: &str, value| Entry {
+            key: key.to_owned(),
             key_span,
-            value: node,
+            value,
+        };
+        let entry = match name.split_once('.') {
+            None => entry(name, node),
+            // One entry of an option that is a map: `parameters.days`.
+            Some((option, inner)) => {
+                let content = Content::Map(vec![entry(inner, node)]);
+                let span = key_span;
+                entry(option, Node { span, content })
+            }
         };
         Ok(Self { file: whole, entry })
     }
@@ -186,7 +196,12 @@ impl Setting {
         };
         let value = walk.value(&node, &schema, path);
         if let Some(Value::Object(changed)) = value.filter(|_| !self.file.has_problems()) {
-            given.extend(changed);
+            for (key, value) in changed {
+                match (given.get_mut(&key), value) {
+                    (Some(Value::Object(map)), Value::Object(more)) => map.extend(more),
+                    (_, value) => drop(given.insert(key, value)),
+                }
+            }
             match serde_json::from_value(Value::Object(given)) {
                 Ok(typed) => return Ok(typed),
                 Err(why) => {

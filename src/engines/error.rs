@@ -53,6 +53,16 @@ pub enum EngineError {
         /// The server's message, with detail and hint where it gave them.
         message: String,
     },
+    /// A statement wants more or fewer values than it is given.
+    #[error("{placeholders} placeholders ($1, …), but {values} values, while {doing}")]
+    Placeholders {
+        /// What was being done.
+        doing: String,
+        /// How many the statement has.
+        placeholders: usize,
+        /// How many it is given.
+        values: usize,
+    },
     /// The driver could not make sense of an exchange.
     #[error("an unexpected answer while {doing}: {source}")]
     Driver {
@@ -101,7 +111,9 @@ impl EngineError {
     pub fn is_unreachable(&self) -> bool {
         !matches!(
             self,
-            EngineError::Statement { .. } | EngineError::Driver { .. }
+            EngineError::Statement { .. }
+                | EngineError::Placeholders { .. }
+                | EngineError::Driver { .. }
         )
     }
 

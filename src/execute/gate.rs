@@ -210,13 +210,7 @@ pub(super) async fn ask(
 pub(super) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
     params
         .iter()
-        .map(|param| -> &(dyn ToSql + Sync) {
-            match param {
-                Param::Oid(oid) => oid,
-                Param::Text(text) => text,
-                Param::Int(number) => number,
-            }
-        })
+        .map(|param| -> &(dyn ToSql + Sync) { param })
         .collect()
 }
 

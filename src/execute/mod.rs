@@ -5,6 +5,7 @@ mod check;
 mod gate;
 mod monitor;
 mod observer;
+mod param;
 mod queue;
 mod statements;
 mod step;

@@ -166,6 +166,10 @@ fn attempts<'a>(
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     continue;
                 }
+                // What the plan never saw cannot have vanished: it is misspelt.
+                Outcome::Vanished(why) if step.only_if.is_none() => {
+                    end(record, StepStatus::Failed, why);
+                }
                 Outcome::Vanished(why) => {
                     end(record, StepStatus::Skipped, format!("vanished: {why}"))
                 }

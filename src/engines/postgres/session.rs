@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use futures_util::pin_mut;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Row, SimpleQueryMessage};
+use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement as Prepared};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Canceller, Dial, Notice};
@@ -174,9 +174,10 @@ impl Session {
     ) -> BoxFuture<'a, Result<Done, EngineError>> {
         Box::pin(async move {
             self.drain_notices();
+            let prepared = self.prepare(doing, sql, params.len()).await?;
             let rows = self
                 .client
-                .execute(sql, params)
+                .execute(&prepared, params)
                 .await
                 .map_err(|cause| self.blame(doing, cause))?;
             Ok(Done {
@@ -184,6 +185,48 @@ impl Session {
                 rows,
             })
         })
+    }
+
+    /// Whether `sql` is one well-formed statement with so many placeholders.
+    /// What it names need not exist yet; where it does, the placeholders are counted.
+    ///
+    /// # Errors
+    /// When it is not, or the connection is gone.
+    pub fn check_syntax<'a>(
+        &'a self,
+        doing: &'a str,
+        sql: &'a str,
+        placeholders: usize,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            match self.prepare(doing, sql, placeholders).await {
+                // syntax_error, which also stands for several statements in one text
+                Err(error) if error.sqlstate().is_none_or(|code| code == "42601") => Err(error),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// The driver panics where the numbers of placeholders and values differ.
+    async fn prepare(
+        &self,
+        doing: &str,
+        sql: &str,
+        values: usize,
+    ) -> Result<Prepared, EngineError> {
+        let prepared = self
+            .client
+            .prepare(sql)
+            .await
+            .map_err(|cause| self.blame(doing, cause))?;
+        match prepared.params().len() {
+            placeholders if placeholders == values => Ok(prepared),
+            placeholders => Err(EngineError::Placeholders {
+                doing: doing.to_owned(),
+                placeholders,
+                values,
+            }),
+        }
     }
 
     /// Lets the rows of results pass without keeping them.

@@ -5,6 +5,7 @@ mod common;
 mod horizon;
 mod integrity;
 mod reindex;
+mod sql;
 mod vacuum;
 
 use crate::engines::postgres::Session;
@@ -15,5 +16,6 @@ pub const KINDS: &[Entry<Session>] = &[
     Entry::of::<analyze::Analyze>(),
     Entry::of::<integrity::Integrity>(),
     Entry::of::<reindex::Reindex>(),
+    Entry::of::<sql::Sql>(),
     Entry::of::<vacuum::Vacuum>(),
 ];

@@ -5,6 +5,7 @@ mod integrity;
 mod many_tables;
 mod pooler;
 mod reindex;
+mod sql;
 mod stopping;
 mod wraparound;
 

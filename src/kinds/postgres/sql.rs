@@ -1,0 +1,219 @@
+//! Statements of one's own, under the same gate as everything else.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::plan::{Kind, Moment, Param, Plan, Query, Site, Statement, Step};
+use crate::values::Engine;
+
+/// A value for a placeholder. It travels as text, and the server reads it as
+/// the type that the statement wants.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum Value {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Integer(i64),
+    /// Any other number.
+    Number(f64),
+    /// Anything else, written as SQL would have it between quotes.
+    Text(String),
+}
+
+impl Value {
+    fn bound(&self) -> Param {
+        Param::Text(match self {
+            Value::Bool(value) => value.to_string(),
+            Value::Integer(value) => value.to_string(),
+            Value::Number(value) => value.to_string(),
+            Value::Text(value) => value.clone(),
+        })
+    }
+}
+
+/// One statement.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Entry {
+    /// What it is called in plans and records, such as `close abandoned carts`.
+    name: String,
+    /// One SQL statement. The `search_path` is empty: write `schema.table`.
+    /// `$1`, `$2`, … stand for the values named under `with`.
+    sql: String,
+    /// Names of parameters, in the order of `$1`, `$2`, …
+    #[serde(default)]
+    with: Vec<String>,
+    /// A query that answers `true` where there is something to do; otherwise
+    /// the statement is skipped. It takes the same values.
+    #[serde(default)]
+    only_if: Option<String>,
+}
+
+/// Options of `kind: sql`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Sql {
+    /// The statements, in order. One that fails ends the task.
+    statements: Vec<Entry>,
+    /// All statements in one transaction: all or nothing. Otherwise each is
+    /// committed by itself.
+    #[serde(default)]
+    transaction: bool,
+    /// Values for the statements. They are bound, never pasted into the SQL;
+    /// `--set parameters.NAME=VALUE` changes one.
+    #[serde(default)]
+    parameters: BTreeMap<String, Value>,
+}
+
+/// What the decision is made from: nothing that the options do not say.
+#[derive(Debug)]
+pub(crate) struct Facts;
+
+/// First words that would end or open transactions behind the gate's back.
+const TRANSACTION_CONTROL: [&str; 9] = [
+    "BEGIN",
+    "START",
+    "COMMIT",
+    "END",
+    "ROLLBACK",
+    "ABORT",
+    "SAVEPOINT",
+    "RELEASE",
+    "PREPARE",
+];
+
+/// The lane and, in one transaction, the name of the step.
+const ALL: &str = "all statements";
+
+impl Kind for Sql {
+    const NAME: &'static str = "sql";
+    const SUMMARY: &'static str = "runs statements of your own under the same guards";
+    const ENGINE: Engine = Engine::Postgres;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        if self.statements.is_empty() {
+            return Err("`statements` is empty: name at least one".to_owned());
+        }
+        for (n, entry) in self.statements.iter().enumerate() {
+            if self.statements[..n].iter().any(|e| e.name == entry.name) {
+                return Err(format!("two statements are called `{}`", entry.name));
+            }
+            entry.check(&self.parameters)?;
+            if self.transaction && entry.only_if.is_some() {
+                return Err(format!(
+                    "`{}` has an `only_if`, but with `transaction: true` it is all or nothing",
+                    entry.name
+                ));
+            }
+        }
+        let unused = |name: &&String| !self.statements.iter().any(|e| e.with.contains(*name));
+        match self.parameters.keys().find(unused) {
+            Some(name) => Err(format!(
+                "parameter `{name}` is used by no statement: list it under `with`, or take it out"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        // The server is the only one who can tell whether SQL is well-formed.
+        let db = &site.primary;
+        for entry in &self.statements {
+            let doing = format!("reading the SQL of `{}`", entry.name);
+            db.check_syntax(&doing, &entry.sql, entry.with.len())
+                .await?;
+            if let Some(condition) = &entry.only_if {
+                let doing = format!("reading the `only_if` of `{}`", entry.name);
+                db.check_syntax(&doing, condition, entry.with.len()).await?;
+            }
+        }
+        Ok(Facts)
+    }
+
+    fn plan(&self, _: Facts, _: &Moment) -> Plan {
+        let mut plan = Plan {
+            considered: self.statements.len(),
+            ..Plan::default()
+        };
+        let statements = self.statements.iter().map(|entry| self.statement(entry));
+        if self.transaction {
+            let names: Vec<&str> = self.statements.iter().map(|e| e.name.as_str()).collect();
+            let mut step = Step::new("sql", ALL, ALL)
+                .because(format!("in one transaction: {}", names.join(", ")))
+                .together(statements.collect());
+            step.details = self.statements.iter().map(|e| one_line(&e.sql)).collect();
+            plan.steps.push(step);
+            return plan.numbered(1);
+        }
+        let mut before: Option<&str> = None;
+        for (entry, statement) in self.statements.iter().zip(statements) {
+            let mut step = Step::new("sql", &entry.name, ALL)
+                .because(match before {
+                    Some(before) => format!("follows `{before}`"),
+                    None => "comes first".to_owned(),
+                })
+                .run(statement);
+            step.details.push(one_line(&entry.sql));
+            if let Some(before) = before {
+                step = step.after("sql", before);
+            }
+            before = Some(&entry.name);
+            plan.steps.push(step);
+        }
+        plan.numbered(1)
+    }
+}
+
+impl Sql {
+    fn statement(&self, entry: &Entry) -> Statement {
+        let values = |entry: &Entry| -> Vec<Param> {
+            let value = |name: &String| self.parameters.get(name).map(Value::bound);
+            entry.with.iter().filter_map(value).collect()
+        };
+        let statement = Statement::brief(entry.sql.trim()).with(values(entry));
+        match &entry.only_if {
+            Some(condition) => statement.only_if(Query::new(condition.trim(), values(entry))),
+            None => statement,
+        }
+    }
+}
+
+impl Entry {
+    fn check(&self, parameters: &BTreeMap<String, Value>) -> Result<(), String> {
+        let Entry { name, sql, .. } = self;
+        if name.trim().is_empty() {
+            return Err("a statement has an empty `name`".to_owned());
+        }
+        let first = sql.split_whitespace().next().unwrap_or_default();
+        if first.is_empty() {
+            return Err(format!("the `sql` of `{name}` is empty"));
+        }
+        let first = first.trim_end_matches(';').to_uppercase();
+        if TRANSACTION_CONTROL.contains(&first.as_str()) {
+            return Err(format!(
+                "`{name}` begins with {first}, but transactions are maint's business: use `transaction: true`"
+            ));
+        }
+        match self
+            .with
+            .iter()
+            .find(|name| !parameters.contains_key(*name))
+        {
+            Some(parameter) => Err(format!(
+                "`{name}` names the parameter `{parameter}`, which `parameters` does not have"
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+fn one_line(sql: &str) -> String {
+    sql.split_whitespace().collect::<Vec<_>>().join(" ")
+}
