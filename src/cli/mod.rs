@@ -130,6 +130,14 @@ impl Failure {
             Failure::Problems(_) | Failure::Usage(_) => 2,
             Failure::Pipeline(PipelineError::Engine(EngineError::Dial(_))) => 2,
             Failure::Pipeline(PipelineError::Engine(error)) if error.is_unreachable() => 3,
+            Failure::Pipeline(PipelineError::History(error)) | Failure::History(error)
+                if matches!(
+                    error,
+                    HistoryError::BadLocation { .. } | HistoryError::BadUrl(_)
+                ) =>
+            {
+                2
+            }
             Failure::Pipeline(PipelineError::History(_)) | Failure::History(_) => 3,
             Failure::Pipeline(
                 PipelineError::NotAvailable { .. }
@@ -143,6 +151,9 @@ impl Failure {
     fn hint(&self) -> Option<String> {
         match self {
             Failure::Pipeline(PipelineError::Engine(error)) => error.hint(),
+            Failure::Pipeline(PipelineError::History(error)) | Failure::History(error) => {
+                error.hint()
+            }
             _ => None,
         }
     }

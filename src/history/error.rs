@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::RunStatus;
+use crate::engines::postgres::connect::DialError;
 
 /// Why the history could not be opened, read or written.
 ///
@@ -19,9 +20,37 @@ pub enum HistoryError {
         /// What stood before the first colon; empty where there was none.
         scheme: String,
     },
-    /// `postgres://…`, which this version cannot do.
-    #[error("a history in PostgreSQL is not available yet")]
-    PostgresNotYet,
+    /// The URL of a history in PostgreSQL makes no sense; it is not repeated.
+    #[error("the URL of the history: {0}")]
+    BadUrl(#[source] DialError),
+    /// No session could be opened, for a reason that is known.
+    #[error("the history at {place} is out of reach")]
+    NoConnection {
+        /// `host:port/database`.
+        place: String,
+        /// What to do.
+        hint: String,
+        /// Why.
+        source: Cause,
+    },
+    /// The server went away, or does not answer in time.
+    #[error("the history at {place} is out of reach")]
+    OutOfReach {
+        /// `host:port/database`.
+        place: String,
+        /// What the driver said.
+        source: Cause,
+    },
+    /// The role may not do what is needed.
+    #[error("the role may not {operation} in the history at {place}")]
+    NotAllowed {
+        /// What was to be done.
+        operation: &'static str,
+        /// `host:port/database`.
+        place: String,
+        /// What the server said.
+        source: Cause,
+    },
     /// There is no such file, and only looking at it was asked for.
     #[error("there is no history at {}", .path.display())]
     Missing {
@@ -167,15 +196,23 @@ impl HistoryError {
     /// What a person can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            HistoryError::BadLocation { .. } => "write `history: sqlite:maint.db`".to_owned(),
-            HistoryError::PostgresNotYet => {
-                "use `history: sqlite:maint.db` on a disk that survives restarts, one instance at a time".to_owned()
+            HistoryError::BadLocation { .. } => "write `history: sqlite:maint.db` or `history: postgres://user@host/database`".to_owned(),
+            HistoryError::BadUrl(error) => error.hint(),
+            HistoryError::NoConnection { hint, .. } => hint.clone(),
+            HistoryError::OutOfReach { .. } => {
+                "see whether that server runs and answers; a pooler in statement mode cannot be used".to_owned()
+            }
+            HistoryError::NotAllowed { .. } => {
+                "`CREATE SCHEMA maint AUTHORIZATION` that role, or grant it CREATE on the database once".to_owned()
             }
             HistoryError::Missing { .. } => {
                 "nothing has run here yet, or `history:` names another file than the one `maint run` wrote".to_owned()
             }
             HistoryError::NoFolder { path } => {
                 format!("mkdir -p {}", path.parent().unwrap_or(Path::new(".")).display())
+            }
+            HistoryError::ReadOnly { path, .. } if !path.is_absolute() => {
+                "name the primary: a standby cannot be written".to_owned()
             }
             HistoryError::ReadOnly { path, .. } => format!(
                 "{} and its folder must be writable by this user: SQLite keeps two more files beside it",
@@ -206,7 +243,10 @@ impl HistoryError {
     pub fn is_retryable(&self) -> bool {
         matches!(
             self,
-            HistoryError::Busy { .. } | HistoryError::DiskFull { .. }
+            HistoryError::Busy { .. }
+                | HistoryError::DiskFull { .. }
+                | HistoryError::NoConnection { .. }
+                | HistoryError::OutOfReach { .. }
         )
     }
 
@@ -249,6 +289,78 @@ impl HistoryError {
                 source: error.into(),
             },
             Some(CANTOPEN) => HistoryError::CannotOpen {
+                path,
+                source: error.into(),
+            },
+            _ => HistoryError::Failed {
+                operation,
+                path,
+                source: error.into(),
+            },
+        }
+    }
+}
+
+impl HistoryError {
+    /// Sorts what PostgreSQL said while we tried to `operation`.
+    pub(super) fn from_postgres(
+        place: &str,
+        operation: &'static str,
+        error: sqlx::Error,
+    ) -> HistoryError {
+        let code = match &error {
+            sqlx::Error::Database(inner) => inner.code().map(|code| code.into_owned()),
+            _ => None,
+        };
+        let (path, place) = (PathBuf::from(place), place.to_owned());
+        // https://www.postgresql.org/docs/current/errcodes-appendix.html
+        match (&error, code.as_deref().unwrap_or_default()) {
+            (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), _) => {
+                HistoryError::Unreadable {
+                    path,
+                    source: error.into(),
+                }
+            }
+            (
+                sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::BeginFailed,
+                _,
+            ) => HistoryError::OutOfReach {
+                place,
+                source: error.into(),
+            },
+            // Shutdowns, no more connections, a database closed for a while.
+            (_, "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "55000" | "3D000") => {
+                HistoryError::OutOfReach {
+                    place,
+                    source: error.into(),
+                }
+            }
+            (_, code) if code.starts_with("08") || code.starts_with("28") => {
+                HistoryError::OutOfReach {
+                    place,
+                    source: error.into(),
+                }
+            }
+            (_, "25006") => HistoryError::ReadOnly {
+                path,
+                source: error.into(),
+            },
+            (_, "42501") => HistoryError::NotAllowed {
+                operation,
+                place,
+                source: error.into(),
+            },
+            (_, "53100") => HistoryError::DiskFull {
+                path,
+                source: error.into(),
+            },
+            // Lock and statement timeouts, deadlocks, serialization.
+            (_, "55P03" | "57014" | "40P01" | "40001") => HistoryError::Busy {
                 path,
                 source: error.into(),
             },

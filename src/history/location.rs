@@ -1,12 +1,15 @@
 use std::path::PathBuf;
 
 use super::HistoryError;
+use crate::values::Secret;
 
 /// Where a history lives, read from the `history:` line of the configuration.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Location {
     SqliteMemory,
     SqliteFile(PathBuf),
+    /// A URL, as the rules of targets read it.
+    Postgres(Secret),
 }
 
 impl Location {
@@ -30,7 +33,7 @@ impl Location {
                         source: source.into(),
                     })
             }
-            "postgres" | "postgresql" => Err(HistoryError::PostgresNotYet),
+            "postgres" | "postgresql" => Ok(Location::Postgres(Secret::new(location))),
             // Only a word before a colon is repeated: the rest may hold a password.
             _ => Err(HistoryError::BadLocation {
                 scheme: if location.contains(':') {
@@ -78,22 +81,22 @@ mod tests {
                 Location::SqliteFile(here.join("file:odd?name.db")),
             ),
         ] {
-            assert_eq!(Location::parse(text).unwrap(), expected, "{text}");
+            let parsed = Location::parse(text).unwrap();
+            assert_eq!(format!("{parsed:?}"), format!("{expected:?}"), "{text}");
         }
     }
 
     #[test]
     fn a_refused_location_never_repeats_its_password() {
-        for text in [
-            "postgres://u:s3cret@db/maint",
-            "mysql://u:s3cret@db/maint",
-            "s3cret",
-            "sqlite:",
-            "",
-        ] {
+        for text in ["mysql://u:s3cret@db/maint", "s3cret", "sqlite:", ""] {
             let error = Location::parse(text).unwrap_err();
             let said = format!("{error} {error:?} {:?}", error.hint());
             assert!(!said.contains("s3cret"), "{said}");
         }
+        let said = format!(
+            "{:?}",
+            Location::parse("postgres://u:s3cret@db/maint").unwrap()
+        );
+        assert!(!said.contains("s3cret"), "{said}");
     }
 }

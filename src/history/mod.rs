@@ -3,11 +3,15 @@
 mod error;
 mod location;
 mod outbox;
+mod postgres;
 mod record;
 mod sqlite;
 mod store;
+mod words;
 
 use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
 
 pub use crate::plan::Baseline;
 pub use error::{Candidate, Cause, HistoryError};
@@ -15,9 +19,11 @@ pub use outbox::{Alert, Letter, Notice};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
 
+use crate::engines::postgres::connect::Dial;
 use crate::values::redact;
 use location::Location;
-use sqlite::{Opening, SqliteStore};
+use postgres::PostgresStore;
+use sqlite::SqliteStore;
 
 /// Opens the history at `location`, and creates it where there is none.
 ///
@@ -25,11 +31,12 @@ use sqlite::{Opening, SqliteStore};
 /// folder, `sqlite:/var/lib/maint.db` and `sqlite:///var/lib/maint.db` are
 /// not, `sqlite::memory:` forgets everything at the end. A file is created
 /// readable by its owner only, and an older one is brought to the current
-/// schema.
+/// schema. `postgres://…` is a database, in which the schema `maint` is
+/// created; URL, environment and TLS follow the rules of targets.
 ///
 /// # Errors
 ///
-/// Whatever keeps the file from being used, each as a variant of its own:
+/// Whatever keeps it from being used, each as a variant of its own:
 /// see [`HistoryError`].
 pub async fn open(location: &str) -> Result<Arc<dyn Store>, HistoryError> {
     open_as(location, Opening::CreateIfMissing).await
@@ -47,10 +54,31 @@ pub async fn open_existing(location: &str) -> Result<Arc<dyn Store>, HistoryErro
     open_as(location, Opening::MustExist).await
 }
 
+/// What to do where there is no history yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Opening {
+    CreateIfMissing,
+    MustExist,
+}
+
 async fn open_as(location: &str, opening: Opening) -> Result<Arc<dyn Store>, HistoryError> {
     match Location::parse(location)? {
-        Location::SqliteMemory => Ok(Arc::new(SqliteStore::memory().await?)),
-        Location::SqliteFile(path) => Ok(Arc::new(SqliteStore::file(path, opening).await?)),
+        // Boxed: through all these layers the compiler would not see that the
+        // futures may go to another thread.
+        Location::SqliteMemory => {
+            let opened: BoxFuture<'_, _> = Box::pin(SqliteStore::memory());
+            Ok(Arc::new(opened.await?))
+        }
+        Location::SqliteFile(path) => {
+            let opened: BoxFuture<'_, _> = Box::pin(SqliteStore::file(path, opening));
+            Ok(Arc::new(opened.await?))
+        }
+        Location::Postgres(url) => {
+            let env = |name: &str| std::env::var(name).ok();
+            let dial = Dial::resolve(Some(url.expose()), &env).map_err(HistoryError::BadUrl)?;
+            let opened: BoxFuture<'_, _> = Box::pin(PostgresStore::open(&dial, opening));
+            Ok(Arc::new(opened.await?))
+        }
     }
 }
 

@@ -24,8 +24,6 @@ use super::{
 };
 use crate::plan::{Finding, Measurement, Memory};
 
-pub(super) use open::Opening;
-
 pub(super) struct SqliteStore {
     /// Named in errors; `:memory:` where there is no file.
     path: PathBuf,

@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 
 use super::SqliteStore;
-use crate::history::HistoryError;
+use crate::history::{HistoryError, Opening};
 
 /// A new migration file is picked up when this file is compiled again.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/sqlite");
@@ -35,13 +35,6 @@ const WAL_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// Connections that read at the same time: `maint serve` answers a handful
 /// of pages at once, everything else needs one.
 const READERS: u32 = 4;
-
-/// What to do where there is no file yet.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(in crate::history) enum Opening {
-    CreateIfMissing,
-    MustExist,
-}
 
 impl SqliteStore {
     pub(in crate::history) async fn memory() -> Result<SqliteStore, HistoryError> {

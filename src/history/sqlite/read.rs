@@ -5,7 +5,8 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 
 use super::SqliteStore;
 use super::rows::time;
-use crate::history::{Baseline, Candidate, HistoryError, RunFilter, RunRecord, RunSummary};
+use crate::history::words::{as_spelled, candidate};
+use crate::history::{Baseline, HistoryError, RunFilter, RunRecord, RunSummary};
 use crate::plan::Finding;
 
 const RUN: &str = "SELECT * FROM runs WHERE id = ?1";
@@ -219,57 +220,4 @@ fn summaries(filter: &RunFilter) -> QueryBuilder<Sqlite> {
     }
     query.push(SUMMARIES.1);
     query
-}
-
-/// The beginning of an id spelled as the file spells it: lower case, with
-/// dashes. `None` where no id can begin like that.
-fn as_spelled(given: &str) -> Option<String> {
-    let mut spelled = String::with_capacity(36);
-    for digit in given.trim().chars().filter(|c| *c != '-') {
-        if !digit.is_ascii_hexdigit() || spelled.len() == 36 {
-            return None;
-        }
-        if matches!(spelled.len(), 8 | 13 | 18 | 23) {
-            spelled.push('-');
-        }
-        spelled.push(digit.to_ascii_lowercase());
-    }
-    (!spelled.is_empty()).then_some(spelled)
-}
-
-fn candidate(run: RunRecord) -> Candidate {
-    Candidate {
-        id: run.id,
-        task: run.task,
-        target: run.target,
-        started_at: run.started_at,
-        status: run.status,
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
-mod tests {
-    use super::as_spelled;
-
-    #[test]
-    fn a_prefix_may_have_dashes_or_not() {
-        for (given, expected) in [
-            ("0190A1B2", Some("0190a1b2")),
-            ("0190a1b2c", Some("0190a1b2-c")),
-            ("0190a1b2-c", Some("0190a1b2-c")),
-            ("0190a1b2-", Some("0190a1b2")),
-            ("0190a1b2c3d47", Some("0190a1b2-c3d4-7")),
-            (
-                "0190a1b2c3d4789aaabbccddeeff0011",
-                Some("0190a1b2-c3d4-789a-aabb-ccddeeff0011"),
-            ),
-            ("0190a1b2c3d4789aaabbccddeeff00112", None),
-            ("latest", None),
-            ("", None),
-            ("%", None),
-        ] {
-            assert_eq!(as_spelled(given).as_deref(), expected, "{given}");
-        }
-    }
 }

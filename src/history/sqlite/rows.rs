@@ -3,30 +3,17 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
+use crate::history::words::{severity_from_word, short_id};
 use crate::history::{
     Baseline, FindingCounts, LockWait, RunRecord, RunStatus, RunSummary, StepRecord, StepStatus,
     Trigger,
 };
-use crate::plan::{Finding, Severity};
+use crate::plan::Finding;
 
 /// A time as the file holds it. Always 24 characters, so that comparing the
 /// texts compares the times.
 pub(super) fn time(at: DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
-}
-
-pub(super) fn severity_word(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Info => "info",
-        Severity::Warning => "warning",
-        Severity::Critical => "critical",
-    }
-}
-
-fn severity_from_word(word: &str) -> Option<Severity> {
-    [Severity::Info, Severity::Warning, Severity::Critical]
-        .into_iter()
-        .find(|one| severity_word(*one) == word)
 }
 
 impl FromRow<'_, SqliteRow> for RunRecord {
@@ -134,26 +121,6 @@ impl FromRow<'_, SqliteRow> for Baseline {
             rebuilt: row.try_get("rebuilt")?,
         })
     }
-}
-
-/// Both halves of the time in a version 7 id, which tells apart all runs
-/// but those that began in the same millisecond.
-const SHORT_ID_CHARS: usize = 13;
-
-/// The beginning of the id that tells it from both neighbours in the order
-/// of ids, and so from every other run.
-fn short_id<'a>(id: &Uuid, neighbours: impl Iterator<Item = &'a String>) -> String {
-    let id = id.to_string();
-    let shared = neighbours
-        .map(|other| {
-            id.bytes()
-                .zip(other.bytes())
-                .take_while(|(ours, theirs)| ours == theirs)
-                .count()
-        })
-        .max()
-        .unwrap_or(0);
-    id.chars().take(SHORT_ID_CHARS.max(shared + 1)).collect()
 }
 
 pub(super) fn id_of(row: &SqliteRow, column: &str) -> Result<Uuid, sqlx::Error> {

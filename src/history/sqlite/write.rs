@@ -2,7 +2,8 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::rows::{severity_word, time};
+use super::rows::time;
+use crate::history::words::severity_word;
 use crate::history::{Baseline, HistoryError, RunRecord, StepRecord, clean};
 use crate::plan::Finding;
 

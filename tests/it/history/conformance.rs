@@ -3,12 +3,17 @@
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use maint::history::{
-    Baseline, HistoryError, RunFilter, RunRecord, RunStatus, StepRecord, StepStatus, Store, open,
+    Alert, Baseline, HistoryError, Letter, Notice, RunFilter, RunRecord, RunStatus, StepRecord,
+    StepStatus, Store, open,
 };
-use maint::plan::Severity;
+use maint::plan::{Measurement, Memory, Severity};
+use serde_json::json;
 
 use super::{at, finding, id, run, step};
+use crate::support::pooler::Pooler;
+use crate::support::servers::fresh_database;
 
 #[tokio::test]
 async fn memory_conforms() {
@@ -28,6 +33,28 @@ async fn a_file_conforms() {
     }
 }
 
+for_each_version! {
+    async fn postgres_conforms(major: u32) {
+        let db = fresh_database(major).await;
+        for check in CHECKS {
+            check.call(open(&db.url).await.unwrap()).await;
+            db.execute("DROP SCHEMA maint CASCADE").await;
+        }
+    }
+}
+
+/// Sessions that change hands after every transaction, and few of them. The
+/// pooler stays the same whatever the server's version.
+#[tokio::test]
+async fn postgres_behind_a_pooler_conforms() {
+    let db = fresh_database(17).await;
+    let pooler = Pooler::start(&db, "transaction");
+    for check in CHECKS {
+        check.call(open(&pooler.url).await.unwrap()).await;
+        db.execute("DROP SCHEMA maint CASCADE").await;
+    }
+}
+
 enum Check {
     Round,
     Steps,
@@ -40,6 +67,10 @@ enum Check {
     Occurrences,
     Last,
     Baselines,
+    Memories,
+    Measurements,
+    Outbox,
+    Alerts,
 }
 
 const CHECKS: &[Check] = &[
@@ -54,6 +85,10 @@ const CHECKS: &[Check] = &[
     Check::Occurrences,
     Check::Last,
     Check::Baselines,
+    Check::Memories,
+    Check::Measurements,
+    Check::Outbox,
+    Check::Alerts,
 ];
 
 impl Check {
@@ -72,6 +107,10 @@ impl Check {
             Check::Occurrences => an_occurrence_ran_only_if_it_got_to_work(store).await,
             Check::Last => the_last_run_is_no_skipped_one(store).await,
             Check::Baselines => baselines_only_improve(store).await,
+            Check::Memories => memories_are_replaced_by_key(store).await,
+            Check::Measurements => measurements_are_read_by_object_and_time(store).await,
+            Check::Outbox => letters_go_once_and_notices_are_told_once(store).await,
+            Check::Alerts => alerts_keep_their_beginning(store).await,
         }
         store.close().await;
     }
@@ -552,4 +591,169 @@ async fn baselines_only_improve(store: &dyn Store) {
     }
     store.learn("other", &seen(5, 5.0, true)).await.unwrap();
     assert_eq!(known().await, expected, "targets do not mix");
+}
+
+async fn memories_are_replaced_by_key(store: &dyn Store) {
+    let memory = |key: &str, value| Memory {
+        key: key.into(),
+        value,
+    };
+    assert_eq!(store.memories("app", "vacuum").await.unwrap().len(), 0);
+    let odd = json!({ "z": 1, "a": ["\u{0}", "é", null, 1.5] });
+    let first = [memory("a", json!(1)), memory("b", odd.clone())];
+    store
+        .remember("app", "vacuum", at(0), &first)
+        .await
+        .unwrap();
+    store
+        .remember("app", "vacuum", at(1), &[memory("a", json!("two"))])
+        .await
+        .unwrap();
+    store
+        .remember("app", "reindex", at(1), &[memory("a", json!(3))])
+        .await
+        .unwrap();
+    let known = store.memories("app", "vacuum").await.unwrap();
+    assert_eq!(known.len(), 2);
+    assert_eq!((&known["a"], &known["b"]), (&json!("two"), &odd));
+    assert_eq!(store.memories("other", "vacuum").await.unwrap().len(), 0);
+}
+
+async fn measurements_are_read_by_object_and_time(store: &dyn Store) {
+    let one = |metric: &str, object: &str, value| Measurement {
+        metric: metric.into(),
+        object: object.into(),
+        value,
+    };
+    for (ms, value) in [(0, 1.0), (1_000, 2.0), (2_000, 3.5)] {
+        let values = [
+            one("size", "public.b", value),
+            one("size", "public.a", -value),
+            one("size", "public.c", f64::NAN),
+            one("rows", "public.a", 7.0),
+        ];
+        store
+            .add_measurements("app", at(ms), &values)
+            .await
+            .unwrap();
+        // Once more: the same moment is the same measurement.
+        store
+            .add_measurements("app", at(ms), &values)
+            .await
+            .unwrap();
+    }
+    let read = store.measurements("app", "size", at(1_000)).await.unwrap();
+    let read: Vec<(&str, DateTime<Utc>, f64)> = read
+        .iter()
+        .map(|one| {
+            (
+                one.measurement.object.as_str(),
+                one.at,
+                one.measurement.value,
+            )
+        })
+        .collect();
+    assert_eq!(
+        read,
+        [
+            ("public.a", at(1_000), -2.0),
+            ("public.a", at(2_000), -3.5),
+            ("public.b", at(1_000), 2.0),
+            ("public.b", at(2_000), 3.5),
+        ]
+    );
+    assert_eq!(store.measurements("x", "size", at(0)).await.unwrap(), []);
+}
+
+async fn letters_go_once_and_notices_are_told_once(store: &dyn Store) {
+    let notice = |ms: i64| Notice {
+        id: id(ms, 1),
+        at: at(ms),
+        event: "failed".into(),
+        task: "reindex".into(),
+        target: "app".into(),
+        schedule: (ms > 0).then(|| "nightly".into()),
+        run: (ms > 0).then(|| id(0, 7)),
+        text: "línea 行".into(),
+    };
+    let notices = [notice(0), notice(5)];
+    for _ in 0..2 {
+        store.add_notices(&notices).await.unwrap();
+    }
+    assert_eq!(store.pending_notices().await.unwrap(), notices);
+    let letter = |n: u64, ms: i64| Letter {
+        id: id(ms, n),
+        created_at: at(ms),
+        channel: "webhook".into(),
+        body: json!({ "z": 1, "a": "é" }),
+        attempts: 0,
+        next_attempt_at: at(ms),
+        last_error: None,
+    };
+    let letters = [letter(1, 10), letter(2, 20), letter(3, 30)];
+    let told = [notices[0].id, notices[1].id];
+    assert!(store.post(&told, &letters).await.unwrap());
+    assert!(
+        !store.post(&told[1..], &[letter(9, 40)]).await.unwrap(),
+        "somebody was faster"
+    );
+    assert_eq!(store.pending_notices().await.unwrap(), []);
+    assert_eq!(store.letters_since("webhook", at(20)).await.unwrap(), 2);
+    assert_eq!(store.letters_since("email", at(0)).await.unwrap(), 0);
+
+    let claim = async |now, until| store.claim_letter(at(now), at(until)).await.unwrap();
+    assert_eq!(claim(5, 100).await, None, "none is due");
+    let first = claim(25, 100).await.unwrap();
+    assert_eq!(
+        first,
+        Letter {
+            attempts: 1,
+            next_attempt_at: at(100),
+            ..letters[0].clone()
+        }
+    );
+    let second = claim(25, 100).await.unwrap();
+    assert_eq!(second.id, letters[1].id);
+    assert_eq!(claim(25, 100).await, None, "both are taken");
+    store.letter_sent(first.id, at(26)).await.unwrap();
+    store
+        .letter_later(second.id, at(50), "try again")
+        .await
+        .unwrap();
+    let third = claim(50, 200).await.unwrap();
+    assert_eq!(third.id, letters[2].id);
+    store
+        .letter_given_up(third.id, at(51), "no such address")
+        .await
+        .unwrap();
+    let again = claim(60, 200).await.unwrap();
+    assert_eq!(
+        (again.id, again.attempts, again.last_error.as_deref()),
+        (letters[1].id, 2, Some("try again"))
+    );
+    assert_eq!(claim(150, 200).await, None);
+}
+
+async fn alerts_keep_their_beginning(store: &dyn Store) {
+    let alert = |task: &str, ms| Alert {
+        task: task.into(),
+        target: "app".into(),
+        since: at(ms),
+        escalated_at: None,
+    };
+    store.put_alert(&alert("b", 5)).await.unwrap();
+    store.put_alert(&alert("a", 9)).await.unwrap();
+    let escalated = Alert {
+        escalated_at: Some(at(50)),
+        ..alert("b", 40)
+    };
+    store.put_alert(&escalated).await.unwrap();
+    let kept = Alert {
+        since: at(5),
+        ..escalated
+    };
+    assert_eq!(store.alerts().await.unwrap(), [kept, alert("a", 9)]);
+    assert!(store.clear_alert("b", "app").await.unwrap());
+    assert!(!store.clear_alert("b", "app").await.unwrap());
+    assert_eq!(store.alerts().await.unwrap(), [alert("a", 9)]);
 }

@@ -1,6 +1,7 @@
 //! The history: what every implementation promises, and what a file adds.
 
 mod conformance;
+mod postgres;
 mod sqlite_file;
 
 use chrono::{DateTime, TimeZone, Utc};

@@ -201,12 +201,6 @@ async fn a_folder_that_cannot_be_written_is_named() {
     assert!(matches!(error, HistoryError::ReadOnly { .. }), "{error:?}");
 }
 
-#[tokio::test]
-async fn postgres_is_announced_but_not_there() {
-    let error = refused(open("postgres://maint:s3cret@db/maint").await);
-    assert!(matches!(error, HistoryError::PostgresNotYet), "{error:?}");
-}
-
 /// Not a benchmark: a missing index or a count over everything takes a
 /// hundred times longer than this allows.
 #[tokio::test]

@@ -8,5 +8,6 @@
 #[macro_use]
 mod versions;
 mod selftest;
+pub(crate) mod pooler;
 pub(crate) mod servers;
 pub(crate) mod workspace;

@@ -1,0 +1,141 @@
+//! Bringing the schema up to date, once, whoever comes first.
+
+use futures_util::future::BoxFuture;
+use sqlx::migrate::Migrator;
+use sqlx::{Executor, PgConnection};
+
+use super::{PostgresStore, rows_of, statement};
+use crate::history::HistoryError;
+
+/// A new migration file is picked up when this file is compiled again.
+static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/postgres");
+
+/// Held by a migrating transaction until its end; `maint` in hexadecimal.
+const LOCK: i64 = 0x6d_6169_6e74;
+
+const BEGIN: &str = "BEGIN READ WRITE; SET LOCAL lock_timeout = '50s'";
+const TAKE_LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock($1)";
+/// Read from the catalog itself: `to_regnamespace` may answer from a cache
+/// that does not know yet what somebody committed while we waited.
+const FIND: &str = "SELECT
+    EXISTS (SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'maint'),
+    EXISTS (SELECT 1 FROM pg_catalog.pg_class
+             JOIN pg_catalog.pg_namespace ON pg_namespace.oid = relnamespace
+            WHERE nspname = 'maint' AND relname = 'migrations')";
+const CREATE_SCHEMA: &str = "CREATE SCHEMA maint";
+const CREATE_MIGRATIONS: &str = "CREATE TABLE maint.migrations (
+    version    bigint NOT NULL PRIMARY KEY,
+    title      text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT pg_catalog.now())";
+const APPLIED: &str = "SELECT version FROM maint.migrations ORDER BY version";
+const RECORD: &str = "INSERT INTO maint.migrations (version, title) VALUES ($1, $2)";
+
+/// How the schema in the database stands to this program.
+pub(super) enum Standing {
+    /// There is none.
+    Absent,
+    /// Some migrations have not been applied.
+    Behind,
+    /// Nothing is to be done.
+    Current,
+}
+
+impl PostgresStore {
+    pub(super) async fn standing(&self) -> Result<Standing, HistoryError> {
+        const OPERATION: &str = "read the schema";
+        let mut reading = self.read(OPERATION).await?;
+        let (_, there) = found(&mut reading).await.map_err(self.failed(OPERATION))?;
+        let standing = if there {
+            let applied = applied(&mut reading)
+                .await
+                .map_err(self.failed(OPERATION))?;
+            standing_of(&applied, &self.place)?
+        } else {
+            Standing::Absent
+        };
+        reading.commit().await.map_err(self.failed(OPERATION))?;
+        Ok(standing)
+    }
+
+    /// Applies what is missing, all or nothing. The lock belongs to the
+    /// transaction, so of several instances one migrates, the others wait and
+    /// find it done.
+    ///
+    /// Boxed: see `open_as`.
+    pub(super) fn migrate(&self) -> BoxFuture<'_, Result<(), HistoryError>> {
+        Box::pin(self.apply())
+    }
+
+    async fn apply(&self) -> Result<(), HistoryError> {
+        const OPERATION: &str = "update the schema";
+        let mut writing = self
+            .pool
+            .begin_with(BEGIN)
+            .await
+            .map_err(self.failed(OPERATION))?;
+        statement(TAKE_LOCK)
+            .bind(LOCK)
+            .execute(&mut *writing)
+            .await
+            .map_err(self.failed(OPERATION))?;
+        let (schema, table) = found(&mut writing).await.map_err(self.failed(OPERATION))?;
+        if !schema {
+            run(&mut writing, CREATE_SCHEMA)
+                .await
+                .map_err(self.failed(OPERATION))?;
+        }
+        if !table {
+            run(&mut writing, CREATE_MIGRATIONS)
+                .await
+                .map_err(self.failed(OPERATION))?;
+        }
+        let applied = applied(&mut writing)
+            .await
+            .map_err(self.failed(OPERATION))?;
+        standing_of(&applied, &self.place)?;
+        for migration in MIGRATIONS.iter() {
+            if applied.contains(&migration.version) {
+                continue;
+            }
+            writing
+                .execute(migration.sql.clone())
+                .await
+                .map_err(self.failed(OPERATION))?;
+            statement(RECORD)
+                .bind(migration.version)
+                .bind(migration.description.as_ref())
+                .execute(&mut *writing)
+                .await
+                .map_err(self.failed(OPERATION))?;
+        }
+        writing.commit().await.map_err(self.failed(OPERATION))
+    }
+}
+
+/// Whether the schema and the table of migrations are there.
+async fn found(connection: &mut PgConnection) -> Result<(bool, bool), sqlx::Error> {
+    rows_of(FIND).fetch_one(connection).await
+}
+
+async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
+    super::scalar(APPLIED).fetch_all(connection).await
+}
+
+async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
+    statement(sql).execute(connection).await.map(drop)
+}
+
+fn standing_of(applied: &[i64], place: &str) -> Result<Standing, HistoryError> {
+    let known: Vec<i64> = MIGRATIONS.iter().map(|one| one.version).collect();
+    if let Some(found) = applied.iter().copied().find(|one| !known.contains(one)) {
+        return Err(HistoryError::NewerSchema {
+            path: place.into(),
+            found,
+            known: known.into_iter().max().unwrap_or(0),
+        });
+    }
+    Ok(match known.iter().all(|one| applied.contains(one)) {
+        true => Standing::Current,
+        false => Standing::Behind,
+    })
+}

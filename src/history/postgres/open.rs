@@ -1,0 +1,121 @@
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+
+use super::PostgresStore;
+use super::migrate::Standing;
+use crate::engines::postgres::connect::{ConnectError, Dial, Plain};
+use crate::history::{HistoryError, Opening};
+
+/// Connections at the same time. Calls are short; a run waits for its own.
+const CONNECTIONS: u32 = 8;
+
+/// How long a call waits for a connection, with the time to open one.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// A connection nobody needs is closed: between two nights there are none.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+
+impl PostgresStore {
+    pub(in crate::history) async fn open(
+        dial: &Dial,
+        opening: Opening,
+    ) -> Result<PostgresStore, HistoryError> {
+        let place = dial.place();
+        // Our own driver goes first: it knows why a connection fails, and
+        // which of several hosts can be written.
+        let settled = settle(dial.clone(), opening)
+            .await
+            .map_err(|source| match source {
+                None => HistoryError::OutOfReach {
+                    place: place.clone(),
+                    source: "the attempt was given up".into(),
+                },
+                Some(source) => HistoryError::NoConnection {
+                    place: place.clone(),
+                    hint: source.hint(),
+                    source: source.into(),
+                },
+            })?;
+        let place = settled.place();
+        let plain = settled.plain().map_err(HistoryError::BadUrl)?;
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .idle_timeout(IDLE_TIMEOUT)
+            .connect_lazy_with(options(&plain));
+        let store = PostgresStore { place, pool };
+        match (store.standing().await?, opening) {
+            (Standing::Current, _) => {}
+            (Standing::Absent, Opening::MustExist) => {
+                return Err(HistoryError::Missing {
+                    path: PathBuf::from(store.place),
+                });
+            }
+            (Standing::Behind, Opening::MustExist) => match store.migrate().await {
+                Err(HistoryError::NotAllowed { .. } | HistoryError::ReadOnly { .. }) => {
+                    return Err(HistoryError::OlderSchema {
+                        path: PathBuf::from(store.place),
+                    });
+                }
+                migrated => migrated?,
+            },
+            (_, Opening::CreateIfMissing) => store.migrate().await?,
+        }
+        Ok(store)
+    }
+}
+
+/// On a thread of its own: our driver's futures cannot move between threads,
+/// and whoever opens a history may.
+async fn settle(dial: Dial, opening: Opening) -> Result<Dial, Option<ConnectError>> {
+    let runtime = tokio::runtime::Handle::current();
+    let settled = tokio::task::spawn_blocking(move || {
+        runtime.block_on(dial.settle("maint history", opening == Opening::CreateIfMissing))
+    });
+    settled.await.map_err(|_| None)?.map_err(Some)
+}
+
+fn options(plain: &Plain) -> PgConnectOptions {
+    // Only a URL takes options as they are written.
+    let base = plain.options.as_ref().and_then(|options| {
+        let encoded: String = url::form_urlencoded::byte_serialize(options.as_bytes()).collect();
+        PgConnectOptions::from_str(&format!(
+            "postgres:///?options={}",
+            encoded.replace('+', "%20")
+        ))
+        .ok()
+    });
+    let mut options = base
+        .unwrap_or_else(PgConnectOptions::new_without_pgpass)
+        .host(&plain.host)
+        .port(plain.port)
+        .username(&plain.role)
+        .database(&plain.database)
+        .password(plain.password.as_ref().map_or("", |word| word.expose()))
+        .application_name("maint history")
+        .ssl_mode(match plain.tls_mode {
+            "disable" => PgSslMode::Disable,
+            "prefer" => PgSslMode::Prefer,
+            "require" => PgSslMode::Require,
+            "verify-ca" => PgSslMode::VerifyCa,
+            _ => PgSslMode::VerifyFull,
+        })
+        // Poolers know neither this setting nor our prepared statements.
+        .extra_float_digits(None)
+        .statement_cache_capacity(0)
+        .disable_statement_logging();
+    if plain.host.starts_with('/') {
+        options = options.socket(&plain.host);
+    }
+    if let Some(file) = &plain.authorities {
+        options = options.ssl_root_cert(file);
+    }
+    if let Some((certificate, key)) = &plain.certificate {
+        options = options.ssl_client_cert(certificate).ssl_client_key(key);
+    }
+    options
+}

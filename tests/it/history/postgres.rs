@@ -1,0 +1,246 @@
+//! What a history in PostgreSQL adds to what every history promises.
+
+use std::sync::Arc;
+
+use maint::history::{HistoryError, RunFilter, RunStatus, Store, open, open_existing};
+
+use super::{at, id, run};
+use crate::support::pooler::Pooler;
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+fn refused(opened: Result<Arc<dyn Store>, HistoryError>) -> HistoryError {
+    match opened {
+        Ok(_) => panic!("the history was opened"),
+        Err(error) => error,
+    }
+}
+
+/// Everything that is said of an error, with its causes.
+fn said(error: &HistoryError) -> String {
+    let mut text = format!("{error} {error:?} {:?}", error.hint());
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+/// The database's URL for another role.
+fn url_as(db: &TestDatabase, role: &str, password: &str) -> String {
+    let (_, rest) = db.url.split_once('@').unwrap();
+    format!("postgres://{role}:{password}@{rest}")
+}
+
+for_each_version! {
+    async fn eight_instances_share_one_new_history(major: u32) {
+        let db = fresh_database(major).await;
+        let pooler = Pooler::start(&db, "transaction");
+        let mut instances = Vec::new();
+        for n in 0..8u64 {
+            let url = if n % 2 == 0 { db.url.clone() } else { pooler.url.clone() };
+            instances.push(tokio::spawn(async move {
+                let store = open(&url).await.unwrap();
+                let mut run = run(&format!("task-{n}"), 0);
+                run.id = id(0, n);
+                store.open_run(&run).await.unwrap();
+                run.status = RunStatus::Succeeded;
+                run.finished_at = Some(at(5));
+                store.close_run(&run).await.unwrap();
+                store.close().await;
+            }));
+        }
+        for instance in instances {
+            instance.await.unwrap();
+        }
+        let store = open_existing(&db.url).await.unwrap();
+        let runs = store.runs(&RunFilter::default()).await.unwrap();
+        assert_eq!(runs.len(), 8);
+        assert!(runs.iter().all(|run| run.status == RunStatus::Succeeded));
+    }
+}
+
+#[tokio::test]
+async fn looking_makes_no_history() {
+    let db = fresh_database(17).await;
+    let error = refused(open_existing(&db.url).await);
+    assert!(matches!(error, HistoryError::Missing { .. }), "{error:?}");
+    let schemas = db
+        .number("SELECT count(*) FROM pg_namespace WHERE nspname = 'maint'")
+        .await;
+    assert_eq!(schemas, 0);
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let db = fresh_database(17).await;
+    open(&db.url).await.unwrap().close().await;
+    db.execute("INSERT INTO maint.migrations VALUES (987654, 'from the future')")
+        .await;
+    for opened in [open(&db.url).await, open_existing(&db.url).await] {
+        let error = refused(opened);
+        assert!(
+            matches!(error, HistoryError::NewerSchema { found: 987_654, .. }),
+            "{error:?}"
+        );
+    }
+}
+
+/// A role that owns its schema needs nothing else; one without may not make
+/// one; one that may only read can look.
+#[tokio::test]
+async fn least_privileges() {
+    let db = fresh_database(17).await;
+    let (writer, reader) = (format!("{}_w", db.name), format!("{}_r", db.name));
+    db.execute(&format!(
+        "REVOKE ALL ON DATABASE {0} FROM PUBLIC; CREATE ROLE {writer} LOGIN PASSWORD 'w';
+         CREATE ROLE {reader} LOGIN PASSWORD 'r'; GRANT CONNECT ON DATABASE {0} TO {writer}, {reader}",
+        db.name
+    ))
+    .await;
+    let error = refused(open(&url_as(&db, &writer, "w")).await);
+    assert!(
+        matches!(error, HistoryError::NotAllowed { .. }),
+        "{error:?}"
+    );
+    assert!(error.hint().unwrap().contains("CREATE SCHEMA maint"));
+
+    db.execute(&format!("CREATE SCHEMA maint AUTHORIZATION {writer}"))
+        .await;
+    let store = open(&url_as(&db, &writer, "w")).await.unwrap();
+    store.open_run(&run("reindex", 0)).await.unwrap();
+    store.close().await;
+
+    db.execute(&format!(
+        "GRANT USAGE ON SCHEMA maint TO {reader}; GRANT SELECT ON ALL TABLES IN SCHEMA maint TO {reader}"
+    ))
+    .await;
+    let store = open_existing(&url_as(&db, &reader, "r")).await.unwrap();
+    assert_eq!(store.runs(&RunFilter::default()).await.unwrap().len(), 1);
+    let error = store.open_run(&run("vacuum", 1)).await.unwrap_err();
+    assert!(
+        matches!(error, HistoryError::NotAllowed { .. }),
+        "{error:?}"
+    );
+}
+
+/// Hostile objects in the way of an unqualified name change nothing.
+#[tokio::test]
+async fn a_search_path_leads_nowhere() {
+    let db = fresh_database(17).await;
+    db.execute(&format!(
+        "CREATE TABLE public.runs (id int); CREATE SCHEMA evil; CREATE TABLE evil.runs (id int);
+         ALTER DATABASE {} SET search_path = evil, public",
+        db.name
+    ))
+    .await;
+    let store = open(&db.url).await.unwrap();
+    store.open_run(&run("reindex", 0)).await.unwrap();
+    assert_eq!(store.run("last").await.unwrap().task, "reindex");
+    assert_eq!(
+        db.number("SELECT count(*) FROM pg_class WHERE relname = 'runs'")
+            .await,
+        3
+    );
+}
+
+#[tokio::test]
+async fn what_is_out_of_reach_is_said_without_secrets() {
+    let db = fresh_database(17).await;
+    let role = format!("{}_role", db.name);
+    db.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'right'"))
+        .await;
+    let (_, server) = db.url.split_once('@').unwrap();
+    let (server, _) = server.split_once('/').unwrap();
+    for url in [
+        "postgres://maint:s3cret@127.0.0.1:1/maint".to_owned(),
+        url_as(&db, &role, "s3cret"),
+        format!("postgres://{role}:s3cret@{server}/no_such_database"),
+        format!("postgres://{role}:s3cret@{server}/x?sslmode=verify-full"),
+    ] {
+        let error = refused(open(&url).await);
+        assert!(
+            matches!(error, HistoryError::NoConnection { .. }),
+            "{error:?}"
+        );
+        assert!(error.is_retryable());
+        assert!(!said(&error).contains("s3cret"), "{}", said(&error));
+
+        let workspace = Workspace::new(&format!(
+            "history: \"{url}\"\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n",
+            db.url
+        ))
+        .task("analyze", "kind: analyze\ntarget: app\n");
+        let ran = workspace.run(["run", "analyze", "--now"]).expect(3);
+        assert!(ran.stderr.contains("error: the history at "), "{ran:#?}");
+        assert!(ran.stderr.contains("hint: "), "{ran:#?}");
+        assert!(
+            !ran.stderr.contains("s3cret") && !ran.stdout.contains("s3cret"),
+            "{ran:#?}"
+        );
+    }
+    let error = refused(open("postgres://u:s3cret@db/maint?sslmode=nonsense").await);
+    assert!(matches!(error, HistoryError::BadUrl(_)), "{error:?}");
+    assert!(!said(&error).contains("s3cret"), "{}", said(&error));
+}
+
+/// The server goes and comes back: calls fail with a reason in between.
+#[tokio::test]
+async fn a_lost_server_is_told_and_found_again() {
+    let db = fresh_database(17).await;
+    let store = open(&db.url).await.unwrap();
+    store.open_run(&run("reindex", 0)).await.unwrap();
+    db.execute(&format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+          WHERE datname = '{}' AND pid <> pg_backend_pid()",
+        db.name
+    ))
+    .await;
+    assert_eq!(store.run("last").await.unwrap().task, "reindex");
+    let elsewhere = fresh_database(17).await;
+    elsewhere
+        .execute(&format!(
+            "ALTER DATABASE {} ALLOW_CONNECTIONS false",
+            db.name
+        ))
+        .await;
+    elsewhere
+        .execute(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{}'",
+            db.name
+        ))
+        .await;
+    let error = store.run("last").await.unwrap_err();
+    assert!(error.is_retryable(), "{error:?}");
+    elsewhere
+        .execute(&format!(
+            "ALTER DATABASE {} ALLOW_CONNECTIONS true",
+            db.name
+        ))
+        .await;
+    assert_eq!(store.run("last").await.unwrap().task, "reindex");
+}
+
+for_each_version! {
+    /// The whole program on a history behind a pooler in transaction mode.
+    async fn maint_runs_on_it(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 5000)").await;
+        let home = fresh_database(major).await;
+        let pooler = Pooler::start(&home, "transaction");
+        let workspace = Workspace::new(&format!(
+            "history: \"{}\"\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n",
+            pooler.url, db.url
+        ))
+        .task("analyze", "kind: analyze\ntarget: app\n");
+        let none = workspace.run(["history"]).expect(3);
+        assert!(none.stderr.contains("there is no history at 127.0.0.1:"), "{none:#?}");
+        workspace.run(["run", "analyze", "--now"]).expect(0);
+        let shown = workspace.run(["show", "last", "--output", "json"]).expect(0).json();
+        assert_eq!(shown["runs"][0]["status"], "succeeded");
+        assert_eq!(shown["runs"][0]["steps"][0]["object"], "public.t");
+        let listed = workspace.run(["history", "--output", "json"]).expect(0).json();
+        assert_eq!(listed["runs"].as_array().unwrap().len(), 1);
+    }
+}
