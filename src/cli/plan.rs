@@ -1,8 +1,10 @@
+use std::collections::BTreeMap;
+
 use super::Failure;
 use super::context::Context;
 use crate::pipeline::Known;
 use crate::plan::Plan as Planned;
-use crate::report::text::{Align, Cell, Columns, Cut, Ink, Style, human_bytes};
+use crate::report::text::{Align, Cell, Columns, Cut, Ink, Style, human_bytes, human_count};
 
 /// Looks at the targets and prints what would happen and why.
 #[derive(Debug, clap::Args)]
@@ -23,16 +25,19 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        show_plans(context, &self.tasks, self.target.as_deref(), &self.settings).await
+        let target = self.target.as_deref();
+        show_plans(context, &self.tasks, target, &self.settings, false).await
     }
 }
 
-/// What `plan` and `run --dry-run` print.
+/// What `plan` and `run --dry-run` print; only the latter counts rows, which
+/// may take as long as reading them.
 pub(super) async fn show_plans(
     context: &Context<'_>,
     tasks: &[String],
     target: Option<&str>,
     settings: &[String],
+    counting: bool,
 ) -> Result<u8, Failure> {
     let config = context.config()?;
     let style = context.style(config.timezone);
@@ -46,15 +51,28 @@ pub(super) async fn show_plans(
                 ..Known::default()
             },
         };
-        let plan = crate::pipeline::plan(&task, &target, known).await?;
+        let (plan, counts) = if counting {
+            crate::pipeline::dry_run(&task, &target, known).await?
+        } else {
+            let plan = crate::pipeline::plan(&task, &target, known).await?;
+            (plan, BTreeMap::new())
+        };
         if context.json() {
-            documents.push(serde_json::json!({
+            let mut document = serde_json::json!({
                 "task": task.name, "kind": task.kind, "target": target.name, "plan": plan,
-            }));
+            });
+            if counting {
+                document["rows"] = counts.values().sum::<i64>().into();
+                document["counts"] = counts
+                    .iter()
+                    .map(|(seq, rows)| serde_json::json!({ "seq": seq, "rows": rows }))
+                    .collect();
+            }
+            documents.push(document);
         } else {
             print!(
                 "{}",
-                text(&task.name, &task.kind, &target.name, &plan, &style)
+                text(&task.name, &task.kind, &target.name, &plan, &counts, &style)
             );
         }
     }
@@ -64,7 +82,14 @@ pub(super) async fn show_plans(
     Ok(0)
 }
 
-fn text(task: &str, kind: &str, target: &str, plan: &Planned, style: &Style) -> String {
+fn text(
+    task: &str,
+    kind: &str,
+    target: &str,
+    plan: &Planned,
+    counts: &BTreeMap<u32, i64>,
+    style: &Style,
+) -> String {
     let steps = match plan.steps.len() {
         0 => "nothing to do".to_owned(),
         1 => "1 step".to_owned(),
@@ -95,12 +120,19 @@ fn text(task: &str, kind: &str, target: &str, plan: &Planned, style: &Style) -> 
             ]);
         }
         out.push_str(&table.render(2, style));
-        for step in plan.steps.iter().filter(|step| !step.details.is_empty()) {
+        for step in &plan.steps {
+            let rows = counts.get(&step.seq);
+            if step.details.is_empty() && rows.is_none() {
+                continue;
+            }
             out.push_str(&format!(
                 "  {} {}:\n",
                 step.action,
                 crate::report::text::shown(&step.object)
             ));
+            if let Some(rows) = rows {
+                out.push_str(&format!("    exactly {} rows now\n", human_count(*rows)));
+            }
             for line in &step.details {
                 out.push_str(&format!("    {}\n", crate::report::text::shown(line)));
             }

@@ -25,7 +25,7 @@ pub(super) struct Run {
     /// At once, whatever window and schedule say
     #[arg(long)]
     now: bool,
-    /// Print the plan and stop
+    /// Print the plan and exactly how many rows would change, and stop
     #[arg(long)]
     dry_run: bool,
     /// Only on this target
@@ -40,7 +40,8 @@ impl Run {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let target = self.target.as_deref();
         if self.dry_run {
-            return super::plan::show_plans(context, &self.tasks, target, &self.settings).await;
+            return super::plan::show_plans(context, &self.tasks, target, &self.settings, true)
+                .await;
         }
         let config = context.config()?;
         let work = context.tasks(&config, &self.tasks, target, &self.settings)?;

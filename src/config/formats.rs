@@ -1,8 +1,8 @@
 //! Which parser reads the text at a place: the `format` of its schema says so.
 
 use crate::values::{
-    Bytes, CalendarSpan, Cron, Invalid, MailAddress, NamePattern, Percent, TimeSpan, TimeZone,
-    Window,
+    Bytes, CalendarSpan, Cron, Invalid, MailAddress, NamePattern, Percent, TableName, TimeSpan,
+    TimeZone, Window,
 };
 
 /// Marks the places whose values must not be shown.
@@ -49,6 +49,9 @@ const FORMATS: &[Format] = &[
         t.parse::<Percent>().map(drop)
     }),
     of(SECRET, "a secret", |_| Ok(())),
+    of("maint-table-name", "a table", |t| {
+        t.parse::<TableName>().map(drop)
+    }),
     of("maint-timezone", "a time zone", |t| {
         t.parse::<TimeZone>().map(drop)
     }),

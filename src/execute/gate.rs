@@ -228,8 +228,8 @@ fn judge(
     give_way: &CancellationToken,
 ) -> Outcome {
     match error.sqlstate() {
-        // lock_not_available, deadlock_detected, and on a standby: what is
-        // read was removed on the primary
+        // lock_not_available, deadlock_detected, serialization_failure; the
+        // latter also on a standby, where what is read was removed on the primary
         Some("55P03" | "40P01" | "40001") => Outcome::Locked {
             asked_to_skip: false,
             message: error.to_string(),

@@ -10,6 +10,7 @@ mod queue;
 mod statements;
 mod step;
 mod stop;
+mod walk;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
 pub use observer::{Event, Observer, Silent};
+pub use step::ask;
 pub use stop::{Stop, StopReason};
 
 use self::monitor::Monitor;

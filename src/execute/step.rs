@@ -7,7 +7,7 @@ use chrono::Utc;
 use futures_util::future::LocalBoxFuture;
 
 use super::monitor::Handle;
-use super::{Event, Execution, gate, statements};
+use super::{Event, Execution, gate, statements, walk};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::history::{StepRecord, StepStatus};
@@ -69,7 +69,7 @@ pub(super) async fn not_begun(
     record
 }
 
-fn blank(step: &Step) -> StepRecord {
+pub(super) fn blank(step: &Step) -> StepRecord {
     StepRecord {
         seq: step.seq,
         object: step.object.clone(),
@@ -167,6 +167,7 @@ fn run<'a>(
             Work::Each(statements) => statements::each(statements, job, record).await?,
             Work::Together(statements) => statements::together(statements, job, record).await?,
             Work::Check(check) => statements::check(check, job, record, findings).await?,
+            Work::Walk(way) => walk::carry_out(way, job, record).await?,
         }
         if let (StepStatus::Succeeded, true, Some(memory)) =
             (record.status, findings.is_empty(), &step.remember)
@@ -222,7 +223,11 @@ fn measure<'a>(
     })
 }
 
-pub(super) fn ask<'a>(
+/// Asks a question of a plan; `doing` completes "while …" in errors.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub fn ask<'a>(
     session: &'a Session,
     doing: &'a str,
     query: &'a Query,

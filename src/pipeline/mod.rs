@@ -6,7 +6,7 @@ mod error;
 mod known;
 mod reach;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -65,6 +65,41 @@ pub struct Surroundings {
 /// # Errors
 /// When the target cannot be reached or asked.
 pub async fn plan(task: &Task, target: &Target, known: Known) -> Result<Plan, PipelineError> {
+    Ok(proposed(task, target, known).await?.0)
+}
+
+/// What the task would do now, and exactly how many rows each step would
+/// change, where its kind knows how to count them, by the step's `seq`.
+/// All are counted in one snapshot. Changes nothing, locks nothing.
+///
+/// # Errors
+/// When the target cannot be reached or asked.
+pub async fn dry_run(
+    task: &Task,
+    target: &Target,
+    known: Known,
+) -> Result<(Plan, BTreeMap<u32, i64>), PipelineError> {
+    let (plan, session) = proposed(task, target, known).await?;
+    let mut counts = BTreeMap::new();
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+    session.execute("taking a snapshot", begin).await?;
+    for step in &plan.steps {
+        if let Some(query) = &step.count {
+            let rows = execute::ask(&session, "counting rows", query).await?;
+            if let Some(row) = rows.first() {
+                counts.insert(step.seq, row.get(0));
+            }
+        }
+    }
+    session.execute("leaving the snapshot", "ROLLBACK").await?;
+    Ok((plan, counts))
+}
+
+async fn proposed(
+    task: &Task,
+    target: &Target,
+    known: Known,
+) -> Result<(Plan, Session), PipelineError> {
     let kind = build(task)?;
     let dial = dial(target)?;
     let application_name = format!("maint plan {}", task.name);
@@ -78,7 +113,8 @@ pub async fn plan(task: &Task, target: &Target, known: Known) -> Result<Plan, Pi
         memories: known.memories,
         zone: known.zone,
     };
-    Ok(kind.propose(&site, &at).await?.numbered(1))
+    let plan = kind.propose(&site, &at).await?.numbered(1);
+    Ok((plan, site.primary))
 }
 
 /// Carries the task out and records it. Failures of the work are in the record.

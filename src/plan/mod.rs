@@ -10,6 +10,7 @@ mod kind_info;
 )]
 mod plan;
 mod step;
+mod walk;
 
 pub use check::{Answer, Check, Question};
 pub use finding::{Finding, Severity};
@@ -20,3 +21,4 @@ pub use step::{
     Condition, Estimate, LockWaiting, Memory, Need, Param, Place, Query, Statement, Step, Sweep,
     Work,
 };
+pub use walk::{KeyColumn, Path, Range, Walk, block_of, key_of};

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Check;
+use super::{Check, Walk};
 
 /// A value bound to a [`Query`]; never pasted into its text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -131,6 +131,8 @@ pub enum Work {
     /// Questions whose answers become findings. The step has succeeded when
     /// all were answered, whatever the answers are.
     Check(Check),
+    /// Deletes many rows in small transactions.
+    Walk(Box<Walk>),
 }
 
 /// A step that must have succeeded before, if it is in the plan at all.
@@ -265,6 +267,7 @@ impl Step {
         match &mut self.work {
             Work::Each(statements) | Work::Together(statements) => statements.push(statement),
             Work::Check(check) => check.when_clean.push(statement),
+            Work::Walk(_) => self.work = Work::Each(vec![statement]),
         }
         self
     }
@@ -284,6 +287,12 @@ impl Step {
     /// Where the step is carried out.
     pub fn at(mut self, place: Place) -> Self {
         self.place = place;
+        self
+    }
+
+    /// Deletes rows batch by batch.
+    pub fn walking(mut self, walk: Walk) -> Self {
+        self.work = Work::Walk(Box::new(walk));
         self
     }
 
@@ -314,6 +323,12 @@ impl Step {
         self
     }
 
+    /// Counts the rows it would change, for a dry run.
+    pub fn counted_by(mut self, query: Query) -> Self {
+        self.count = Some(query);
+        self
+    }
+
     /// Measures the object before and after.
     pub fn measured_by(mut self, query: Query) -> Self {
         self.measure = Some(query);
@@ -335,6 +350,7 @@ impl Step {
             Work::Each(statements) => joined(statements),
             Work::Together(statements) => format!("BEGIN; {}; COMMIT", joined(statements)),
             Work::Check(check) => check.text(),
+            Work::Walk(walk) => walk.text(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Kinds for PostgreSQL: one file, and one line in the table, each.
 
 mod analyze;
+mod cleanup;
 mod common;
 mod horizon;
 mod integrity;
@@ -14,6 +15,7 @@ use crate::plan::Entry;
 /// Every kind that works on PostgreSQL.
 pub const KINDS: &[Entry<Session>] = &[
     Entry::of::<analyze::Analyze>(),
+    Entry::of::<cleanup::Cleanup>(),
     Entry::of::<integrity::Integrity>(),
     Entry::of::<reindex::Reindex>(),
     Entry::of::<sql::Sql>(),

@@ -2,6 +2,7 @@
 //! did not, run again, prove that nothing happens.
 
 mod integrity;
+mod cleanup;
 mod many_tables;
 mod pooler;
 mod reindex;

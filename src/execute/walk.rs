@@ -1,0 +1,284 @@
+//! Work that is a walk: cut out a batch, delete it, remember the place, and
+//! let the time the batch took decide the size of the next.
+
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use serde_json::Value;
+
+use super::Event;
+use super::statements;
+use super::step::{Job, ask, blank, end, note};
+use crate::engines::EngineError;
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::{KeyColumn, Memory, Path, Range, Statement, Walk, block_of, key_of};
+
+/// Blocks of the first batch: half a megabyte, which no server takes long for.
+const FIRST_BLOCKS: i64 = 64;
+/// Rows of the first batch along a key.
+const FIRST_ROWS: i64 = 500;
+/// However quick a server is, a batch holds its row locks until it commits.
+const MOST_BLOCKS: i64 = 131_072;
+const MOST_ROWS: i64 = 50_000;
+
+/// Carries the walk out; `record.rows` counts what has gone and is committed.
+pub(super) async fn carry_out(
+    walk: &Walk,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    record.rows = Some(0);
+    let mut pace = Pace::of(walk);
+    let finished = match &walk.path {
+        Path::Blocks { extent } => {
+            let answer = ask(job.session, "asking how large the table is", extent).await?;
+            let all = answer.first().map_or(0, |row| row.get::<_, i64>(0));
+            let start = walk.start.as_ref().and_then(block_of).unwrap_or(0);
+            // What an earlier walk did not come to, then what came in behind its back.
+            let start = start.clamp(0, all);
+            blocks(walk, job, record, &mut pace, (start, all), all).await?
+                && blocks(walk, job, record, &mut pace, (0, start), all).await?
+        }
+        Path::Key(columns) => {
+            let start = walk.start.as_ref().and_then(|p| key_of(p, columns.len()));
+            let from_start = keys(walk, columns, job, record, &mut pace, start.clone(), None);
+            from_start.await?
+                && (start.is_none()
+                    || keys(walk, columns, job, record, &mut pace, None, start).await?)
+        }
+    };
+    if finished {
+        remember(walk, job, Value::Null).await;
+        record.status = StepStatus::Succeeded;
+    }
+    Ok(())
+}
+
+async fn blocks(
+    walk: &Walk,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    pace: &mut Pace,
+    (mut from, end): (i64, i64),
+    all: i64,
+) -> Result<bool, EngineError> {
+    while from < end {
+        let to = from.saturating_add(pace.size).min(end);
+        if !batch(walk, job, record, pace, &Range::Blocks(from, to)).await? {
+            return Ok(false);
+        }
+        from = to;
+        tell(job, record, from, all);
+    }
+    Ok(true)
+}
+
+/// Goes from behind `after` up to, and with, `end`.
+async fn keys(
+    walk: &Walk,
+    columns: &[KeyColumn],
+    job: Job<'_>,
+    record: &mut StepRecord,
+    pace: &mut Pace,
+    mut after: Option<Vec<String>>,
+    end: Option<Vec<String>>,
+) -> Result<bool, EngineError> {
+    loop {
+        if !may_go_on(job, record, pace.began) {
+            return Ok(false);
+        }
+        let rest = Range::Keys(after, end.clone());
+        let query = walk.bound(columns, &rest, pace.size);
+        let answer = ask(job.session, "looking where the next batch ends", &query).await?;
+        let last: Option<Vec<String>> = answer
+            .first()
+            .map(|row| (0..columns.len()).map(|n| row.get(n)).collect());
+        let Range::Keys(begin, _) = rest else {
+            return Ok(false);
+        };
+        let range = Range::Keys(begin, last.clone().or_else(|| end.clone()));
+        if !batch(walk, job, record, pace, &range).await? {
+            return Ok(false);
+        }
+        tell(
+            job,
+            record,
+            record.rows.unwrap_or(0),
+            walk.rows.unwrap_or(0),
+        );
+        if last.is_none() {
+            return Ok(true);
+        }
+        after = last;
+    }
+}
+
+/// Deletes one batch and remembers the place behind it. `false` where the
+/// walk ends here; the record then says why.
+async fn batch(
+    walk: &Walk,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    pace: &mut Pace,
+    range: &Range,
+) -> Result<bool, EngineError> {
+    if !may_go_on(job, record, pace.began) {
+        return Ok(false);
+    }
+    let statement = walk.delete(range);
+    let mut part = blank(job.step);
+    let began = Instant::now();
+    let done = if walk.snapshot {
+        let one_view = Statement::brief("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
+        statements::together(&[one_view, statement], job, &mut part).await
+    } else {
+        statements::each(&[statement], job, &mut part).await
+    };
+    // Tries beyond the first of each batch are what a reader wants to know.
+    record.attempts = record.attempts.max(1) + part.attempts.saturating_sub(1);
+    record.lock_waits.append(&mut part.lock_waits);
+    done?;
+    if part.status != StepStatus::Succeeded {
+        let so_far = record.rows.unwrap_or(0);
+        end(
+            record,
+            part.status,
+            format!(
+                "{}; {so_far} rows had gone before",
+                part.error.unwrap_or_default()
+            ),
+        );
+        return Ok(false);
+    }
+    let rows = part.rows.unwrap_or(0);
+    record.rows = Some(record.rows.unwrap_or(0).saturating_add(rows));
+    if let Some(place) = range.behind() {
+        remember(walk, job, place).await;
+    }
+    // A process that is killed here leaves the rows counted so far.
+    let execution = job.execution;
+    note(execution.store.open_step(execution.run, record).await);
+    pace.adapt(began.elapsed(), part.attempts);
+    Ok(true)
+}
+
+/// Looks between batches whether the run may go on.
+fn may_go_on(job: Job<'_>, record: &mut StepRecord, began: Instant) -> bool {
+    let execution = job.execution;
+    let so_far = record.rows.unwrap_or(0);
+    let limit = execution.limits.step_timeout;
+    let (status, why) = if execution.stop.is_stopping() {
+        (StepStatus::Cancelled, "the run was stopped".to_owned())
+    } else if execution.deadline.is_some_and(|d| Instant::now() >= d) {
+        (StepStatus::Deferred, "the run's time was up".to_owned())
+    } else if began.elapsed() >= limit.get() {
+        (
+            StepStatus::Deferred,
+            format!("step_timeout ({limit}) was reached"),
+        )
+    } else {
+        return true;
+    };
+    end(
+        record,
+        status,
+        format!("{why}; {so_far} rows had gone before, and the next run goes on from there"),
+    );
+    false
+}
+
+async fn remember(walk: &Walk, job: Job<'_>, value: Value) {
+    let execution = job.execution;
+    let memory = [Memory {
+        key: walk.progress.clone(),
+        value,
+    }];
+    let (target, kind) = (&execution.target, &execution.kind);
+    note(
+        execution
+            .store
+            .remember(target, kind, Utc::now(), &memory)
+            .await,
+    );
+}
+
+fn tell(job: Job<'_>, record: &StepRecord, done: i64, total: i64) {
+    let rows = record.rows.unwrap_or(0);
+    job.execution.observer.on(Event::Progress {
+        seq: job.step.seq,
+        phase: &format!("{rows} rows gone"),
+        done,
+        total,
+    });
+}
+
+/// How large a batch is.
+struct Pace {
+    size: i64,
+    most: i64,
+    goal: Duration,
+    began: Instant,
+}
+
+impl Pace {
+    fn of(walk: &Walk) -> Pace {
+        let (size, most) = match walk.path {
+            Path::Blocks { .. } => (FIRST_BLOCKS, MOST_BLOCKS),
+            Path::Key(_) => (FIRST_ROWS, MOST_ROWS),
+        };
+        Pace {
+            size,
+            most,
+            goal: Duration::from_millis(walk.goal_ms.max(1)),
+            began: Instant::now(),
+        }
+    }
+
+    /// Aims at four fifths of the goal, because batches differ; at most twice
+    /// the size of the last, because that one may have been an easy one.
+    fn adapt(&mut self, took: Duration, attempts: u32) {
+        if attempts > 1 {
+            // Most of the time went into waiting. Fewer rows meet fewer others.
+            self.size = (self.size / 2).max(1);
+            return;
+        }
+        let took = took.as_secs_f64().max(0.000_1);
+        let factor = (self.goal.as_secs_f64() * 0.8 / took).clamp(0.1, 2.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_precision_loss,
+            reason = "sizes are far below 2^52"
+        )]
+        let size = (self.size as f64 * factor) as i64;
+        self.size = size.clamp(1, self.most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_follows_the_time() {
+        let mut pace = Pace {
+            size: 100,
+            most: 1_000,
+            goal: Duration::from_millis(250),
+            began: Instant::now(),
+        };
+        pace.adapt(Duration::from_millis(1), 1);
+        assert_eq!(pace.size, 200);
+        pace.adapt(Duration::from_millis(200), 1);
+        assert_eq!(pace.size, 200);
+        pace.adapt(Duration::from_millis(400), 1);
+        assert_eq!(pace.size, 100);
+        pace.adapt(Duration::from_secs(60), 1);
+        assert_eq!(pace.size, 10);
+        pace.adapt(Duration::from_secs(60), 2);
+        assert_eq!(pace.size, 5);
+        for _ in 0..20 {
+            pace.adapt(Duration::ZERO, 1);
+        }
+        assert_eq!(pace.size, 1_000);
+    }
+}

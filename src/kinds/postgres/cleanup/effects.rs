@@ -1,0 +1,165 @@
+//! What a delete sets off: foreign keys and triggers.
+
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::size_of;
+use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::plan::{Finding, Severity};
+
+/// A foreign key that a delete has to look at.
+#[derive(Clone, Debug)]
+pub(super) struct ForeignKey {
+    /// The table of the rule.
+    pub(super) root: u32,
+    /// The table pointed at; another one than `root` below a cascade.
+    pub(super) parent_rows: f64,
+    pub(super) child_oid: u32,
+    pub(super) child: RelationName,
+    pub(super) name: String,
+    /// What happens to the children: `a`, `r`, `c`, `n`, `d` as in the catalog.
+    pub(super) action: String,
+    pub(super) columns: Vec<String>,
+    pub(super) child_rows: f64,
+    pub(super) child_bytes: i64,
+    /// Whether an index of the child begins with the columns.
+    pub(super) indexed: bool,
+    /// 1 where it points at the table of the rule itself.
+    pub(super) depth: i32,
+}
+
+/// A trigger that fires for each row, or statement.
+#[derive(Clone, Debug)]
+pub(super) struct Trigger {
+    pub(super) table: u32,
+    pub(super) name: String,
+    pub(super) function: String,
+}
+
+const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
+        SELECT con.oid, con.conname, con.conrelid, con.confrelid, con.confdeltype, con.conkey,
+            con.confrelid AS root, 1 AS depth
+        FROM pg_catalog.pg_constraint con
+        WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid = ANY ($1)
+        UNION SELECT next.oid, next.conname, next.conrelid, next.confrelid, next.confdeltype, next.conkey,
+            fk.root, fk.depth + 1
+        FROM fk JOIN pg_catalog.pg_constraint next ON next.confrelid = fk.conrelid
+        WHERE next.contype = 'f' AND next.conparentid = 0 AND fk.confdeltype = 'c' AND fk.depth < 5
+    )
+    SELECT fk.root, {rows_p}, c.oid, n.nspname::text, c.relname::text, fk.conname::text, fk.confdeltype::text,
+        ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(fk.conkey) WITH ORDINALITY AS k(attnum, ord)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord),
+        {rows_c}, {bytes_c},
+        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = fk.conrelid AND i.indisvalid
+            AND (i.indpred IS NULL OR pg_catalog.pg_get_expr(i.indpred, i.indrelid) ~ '^\\([^()]* IS NOT NULL\\)$')
+            AND (i.indkey::int2[])[0:pg_catalog.cardinality(fk.conkey) - 1] @> fk.conkey),
+        fk.depth
+    FROM fk JOIN pg_catalog.pg_class c ON c.oid = fk.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class p ON p.oid = fk.confrelid
+    ORDER BY fk.root, fk.depth, n.nspname, c.relname, fk.conname";
+
+const TRIGGERS: &str = "SELECT t.tgrelid, t.tgname::text, t.tgfoid::regproc::text
+    FROM pg_catalog.pg_trigger t
+    WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
+        AND t.tgtype & 8 <> 0 ORDER BY 1, 2";
+
+/// Reads the foreign keys that deletes in these tables have to look at.
+pub(super) async fn foreign_keys(
+    db: &Session,
+    roots: &[u32],
+) -> Result<Vec<ForeignKey>, EngineError> {
+    // A partitioned table has what its partitions have.
+    let over_leaves = |alias: &str, of: &str| {
+        format!(
+            "(SELECT coalesce(pg_catalog.sum({of}), 0) FROM pg_catalog.pg_class l
+                WHERE l.oid = {alias}.oid OR ({alias}.relkind = 'p' AND l.oid IN
+                    (SELECT relid FROM pg_catalog.pg_partition_tree({alias}.oid) WHERE isleaf)))"
+        )
+    };
+    let rows = "greatest(CASE WHEN l.relkind = 'p' THEN 0 ELSE l.reltuples END, 0)::float8";
+    let sql = FOREIGN_KEYS
+        .replace("{rows_p}", &over_leaves("p", rows))
+        .replace("{rows_c}", &over_leaves("c", rows))
+        .replace(
+            "{bytes_c}",
+            &format!("{}::int8", over_leaves("c", &size_of("l"))),
+        );
+    let rows = db.query("reading foreign keys", &sql, &[&roots]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| ForeignKey {
+            root: row.get(0),
+            parent_rows: row.get(1),
+            child_oid: row.get(2),
+            child: RelationName::new(row.get::<_, String>(3), row.get::<_, String>(4)),
+            name: row.get(5),
+            action: row.get(6),
+            columns: row.get(7),
+            child_rows: row.get(8),
+            child_bytes: row.get(9),
+            indexed: row.get(10),
+            depth: row.get(11),
+        })
+        .collect())
+}
+
+/// Reads the triggers that deletes in these tables fire.
+pub(super) async fn triggers(db: &Session, tables: &[u32]) -> Result<Vec<Trigger>, EngineError> {
+    let rows = db.query("reading triggers", TRIGGERS, &[&tables]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Trigger {
+            table: row.get(0),
+            name: row.get(1),
+            function: row.get(2),
+        })
+        .collect())
+}
+
+impl ForeignKey {
+    /// For the plan: what becomes of the children of `victims` rows.
+    pub(super) fn text(&self, victims: f64) -> String {
+        let columns = self.columns.join(", ");
+        let each = if self.parent_rows > 0.0 {
+            self.child_rows / self.parent_rows
+        } else {
+            0.0
+        };
+        let about = super::super::common::rows(victims * each);
+        let what = match self.action.as_str() {
+            "c" => format!("deletes about {about} rows of"),
+            "n" => format!("sets {columns} to null in about {about} rows of"),
+            "d" => format!("sets {columns} to its default in about {about} rows of"),
+            _ => "fails where there is a child in".to_owned(),
+        };
+        let index = if self.indexed {
+            ""
+        } else {
+            ", reading all of it for each row: no index"
+        };
+        format!("{what} {} ({columns}){index}", self.child)
+    }
+
+    /// What to do about the missing index.
+    pub(super) fn finding(&self) -> Finding {
+        let columns: Vec<String> = self
+            .columns
+            .iter()
+            .map(|column| Identifier::new(column.as_str()).to_string())
+            .collect();
+        Finding {
+            code: "foreign_key.unindexed".to_owned(),
+            severity: Severity::Warning,
+            object: self.child.to_string(),
+            message: format!(
+                "no index supports the foreign key {}: for each deleted parent the server reads all {} of {}",
+                self.name,
+                super::size(self.child_bytes),
+                self.child
+            ),
+            suggestion: Some(format!(
+                "CREATE INDEX CONCURRENTLY ON {} ({})",
+                self.child,
+                columns.join(", ")
+            )),
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! What is known of the tables that rules name, and of their partitions.
+
+use std::collections::HashMap;
+
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::size_of;
+use crate::engines::postgres::{RelationName, Session};
+use crate::values::TableName;
+
+/// A table that a rule names.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) oid: u32,
+    pub(super) name: RelationName,
+    /// `r`, `p`, `v`, … as the catalog has it.
+    pub(super) kind: String,
+    pub(super) owned: bool,
+    /// Whether row-level security may hide rows from the role.
+    pub(super) filtered: bool,
+    pub(super) columns: HashMap<String, Column>,
+    /// The tables that hold its rows: its partitions, or itself and what inherits from it.
+    pub(super) members: Vec<Member>,
+    /// The only column of its range partition key.
+    pub(super) partitioned_by: Option<String>,
+    /// Whether it has a partition for all other rows.
+    pub(super) has_default: bool,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    /// Name of its type below all domains: `timestamptz`.
+    pub(super) base_type: String,
+    /// Its type as a person writes it.
+    pub(super) shown_type: String,
+}
+
+/// A table that holds rows.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) oid: u32,
+    pub(super) name: RelationName,
+    pub(super) kind: String,
+    /// Whether the role may read and delete its rows.
+    pub(super) may: bool,
+    /// Whether its rows can be read by ranges of blocks.
+    pub(super) heap: bool,
+    pub(super) bytes: i64,
+    /// -1 where nobody counted.
+    pub(super) rows: f64,
+    pub(super) pages: f64,
+    /// Bounds of a direct partition of the table, as the server writes them.
+    pub(super) bounds: Option<String>,
+    pub(super) indexes: Vec<Index>,
+    pub(super) statistics: HashMap<String, Statistics>,
+}
+
+/// A B-tree index that an ordered walk may use.
+#[derive(Clone, Debug)]
+pub(super) struct Index {
+    pub(super) name: String,
+    pub(super) primary: bool,
+    /// The leading columns, up to the first that the order cannot rely on:
+    /// an expression, another collation, another direction.
+    pub(super) columns: Vec<IndexColumn>,
+}
+
+/// A column of an index.
+#[derive(Clone, Debug)]
+pub(super) struct IndexColumn {
+    pub(super) name: String,
+    /// Its type, as a cast needs it.
+    pub(super) type_name: String,
+    pub(super) not_null: bool,
+}
+
+/// What ANALYZE found in a column.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Statistics {
+    /// How well the order on disk follows the values, from -1 to 1.
+    pub(super) correlation: f64,
+}
+
+const TABLES: &str = "SELECT w.n::int8, c.oid, c.relkind::text,
+        pg_catalog.pg_has_role(c.relowner, 'USAGE'),
+        pg_catalog.row_security_active(c.oid),
+        (SELECT a.attname::text FROM pg_catalog.pg_partitioned_table p
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
+            WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partnatts = 1),
+        EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partdefid <> 0)
+    FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS w(schema, name, n)
+        JOIN pg_catalog.pg_namespace n ON n.nspname::text = w.schema
+        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = w.name
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')";
+
+const COLUMNS: &str = "SELECT a.attrelid, a.attname::text,
+        (WITH RECURSIVE base(oid, below) AS (
+            SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
+            UNION ALL SELECT t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below
+        ) SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0),
+        pg_catalog.format_type(a.atttypid, a.atttypmod)
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped";
+
+const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent) AS (
+        SELECT c.oid, c.oid, NULL::oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)
+        UNION SELECT m.root, i.inhrelid, i.inhparent
+            FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid
+    )
+    SELECT m.root, c.oid, n.nspname::text, c.relname::text, c.relkind::text,
+        coalesce(am.amname = 'heap', false), {size}, c.reltuples::float8, c.relpages::float8,
+        CASE WHEN m.parent = m.root AND c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, c.oid) END,
+        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE')
+    FROM member m JOIN pg_catalog.pg_class c ON c.oid = m.oid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
+    WHERE c.relkind <> 'p' ORDER BY n.nspname, c.relname";
+
+/// One row for each column of each usable index, in order.
+const INDEXES: &str = "SELECT i.indrelid, x.relname::text, i.indisprimary, a.attname::text,
+        pg_catalog.format_type(a.atttypid, a.atttypmod), coalesce(a.attnotnull, false),
+        coalesce(o.opcdefault AND i.indcollation[k.n] = a.attcollation, false), i.indoption[k.n]::int4
+    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+        JOIN pg_catalog.pg_am am ON am.oid = x.relam AND am.amname = 'btree'
+        CROSS JOIN LATERAL pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k(n)
+        LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.n] AND a.attnum > 0
+        LEFT JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[k.n]
+    WHERE i.indrelid = ANY ($1) AND i.indisvalid AND i.indisready AND i.indpred IS NULL
+    ORDER BY i.indrelid, i.indexrelid, k.n";
+
+const STATISTICS: &str = "SELECT c.oid, s.attname::text, s.correlation::float8
+    FROM pg_catalog.pg_stats s JOIN pg_catalog.pg_namespace n ON n.nspname = s.schemaname
+        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
+    WHERE c.oid = ANY ($1) AND NOT s.inherited AND s.correlation IS NOT NULL";
+
+/// Reads what is known of these tables; those that do not exist are missing.
+pub(super) async fn tables(
+    db: &Session,
+    names: &[TableName],
+) -> Result<HashMap<TableName, Table>, EngineError> {
+    let schemas: Vec<&str> = names.iter().map(|n| n.schema.as_str()).collect();
+    let relations: Vec<&str> = names.iter().map(|n| n.table.as_str()).collect();
+    let doing = "reading the tables of the rules";
+    let mut found: HashMap<TableName, Table> = HashMap::new();
+    let mut roots: HashMap<u32, TableName> = HashMap::new();
+    for row in db.query(doing, TABLES, &[&schemas, &relations]).await? {
+        let n = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
+        let Some(name) = names.get(n) else { continue };
+        let oid: u32 = row.get(1);
+        roots.insert(oid, name.clone());
+        found.insert(
+            name.clone(),
+            Table {
+                oid,
+                name: RelationName::new(&*name.schema, &*name.table),
+                kind: row.get(2),
+                owned: row.get(3),
+                filtered: row.get(4),
+                columns: HashMap::new(),
+                members: Vec::new(),
+                partitioned_by: row.get(5),
+                has_default: row.get(6),
+            },
+        );
+    }
+    let oids: Vec<u32> = roots.keys().copied().collect();
+    for row in db.query("reading columns", COLUMNS, &[&oids]).await? {
+        if let Some(table) = roots.get(&row.get(0)).and_then(|name| found.get_mut(name)) {
+            table.columns.insert(
+                row.get(1),
+                Column {
+                    base_type: row.get::<_, Option<String>>(2).unwrap_or_default(),
+                    shown_type: row.get(3),
+                },
+            );
+        }
+    }
+    let members = read_members(db, &oids).await?;
+    for (root, member) in members {
+        if let Some(table) = roots.get(&root).and_then(|name| found.get_mut(name)) {
+            table.members.push(member);
+        }
+    }
+    Ok(found)
+}
+
+async fn read_members(db: &Session, roots: &[u32]) -> Result<Vec<(u32, Member)>, EngineError> {
+    let sql = MEMBERS.replace("{size}", &size_of("c"));
+    let rows = db.query("reading partitions", &sql, &[&roots]).await?;
+    let mut members: Vec<(u32, Member)> = rows
+        .iter()
+        .map(|row| {
+            let member = Member {
+                oid: row.get(1),
+                name: RelationName::new(row.get::<_, String>(2), row.get::<_, String>(3)),
+                kind: row.get(4),
+                heap: row.get(5),
+                bytes: row.get(6),
+                rows: row.get(7),
+                pages: row.get(8),
+                bounds: row.get(9),
+                may: row.get(10),
+                indexes: Vec::new(),
+                statistics: HashMap::new(),
+            };
+            (row.get(0), member)
+        })
+        .collect();
+    let oids: Vec<u32> = members.iter().map(|(_, m)| m.oid).collect();
+    let mut indexes = read_indexes(db, &oids).await?;
+    let doing = "reading statistics";
+    let mut statistics: HashMap<u32, HashMap<String, Statistics>> = HashMap::new();
+    for row in db.query(doing, STATISTICS, &[&oids]).await? {
+        statistics.entry(row.get(0)).or_default().insert(
+            row.get(1),
+            Statistics {
+                correlation: row.get(2),
+            },
+        );
+    }
+    for (_, member) in &mut members {
+        member.indexes = indexes.remove(&member.oid).unwrap_or_default();
+        member.statistics = statistics.remove(&member.oid).unwrap_or_default();
+    }
+    Ok(members)
+}
+
+async fn read_indexes(
+    db: &Session,
+    tables: &[u32],
+) -> Result<HashMap<u32, Vec<Index>>, EngineError> {
+    let mut all: HashMap<u32, Vec<Index>> = HashMap::new();
+    // Which index the last row was of, and whether its order still holds.
+    let mut last: Option<(u32, String)> = None;
+    let mut direction: Option<i32> = None;
+    for row in db.query("reading indexes", INDEXES, &[&tables]).await? {
+        let (table, name): (u32, String) = (row.get(0), row.get(1));
+        let indexes = all.entry(table).or_default();
+        let same = (table, name.clone());
+        if last.as_ref() != Some(&same) {
+            indexes.push(Index {
+                name,
+                primary: row.get(2),
+                columns: Vec::new(),
+            });
+            direction = Some(row.get(7));
+            last = Some(same);
+        }
+        let column: Option<String> = row.get(3);
+        let as_compared: bool = row.get(6);
+        match (column, indexes.last_mut()) {
+            (Some(column), Some(index))
+                if as_compared && direction == Some(row.get::<_, i32>(7)) =>
+            {
+                index.columns.push(IndexColumn {
+                    name: column,
+                    type_name: row.get(4),
+                    not_null: row.get(5),
+                });
+            }
+            _ => direction = None,
+        }
+    }
+    Ok(all)
+}

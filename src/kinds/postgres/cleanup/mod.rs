@@ -1,0 +1,215 @@
+//! Deletes rows that are too old or whose parent is gone: in small
+//! transactions that only ever go forward, or by the partition.
+
+mod effects;
+mod estimate;
+mod facts;
+mod order;
+mod partition;
+mod rule;
+mod steps;
+mod way;
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::Utc;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::effects::{ForeignKey, Trigger};
+use self::estimate::Look;
+use self::facts::Table;
+use self::partition::Leftover;
+use self::rule::{AgeType, Rule};
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
+use crate::values::{Bytes, Engine, TableName, TimeSpan};
+
+/// Options of `kind: cleanup`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cleanup {
+    /// Which rows go.
+    #[schemars(length(min = 1))]
+    rules: Vec<Rule>,
+    /// How long one transaction should take; the number of rows in it follows.
+    #[serde(default = "quarter_second")]
+    batch_goal: TimeSpan,
+    /// Delete although a foreign key without an index points here, so that the server reads the
+    /// whole referencing table for each row.
+    #[serde(default)]
+    allow_unindexed_cascade: bool,
+    /// A referencing table up to this size may be read for each row.
+    #[serde(default = "one_megabyte")]
+    max_unindexed: Bytes,
+}
+
+/// Row locks are held until the batch commits, and nobody notices a quarter of a second.
+fn quarter_second() -> TimeSpan {
+    TimeSpan::from_millis(250)
+}
+
+/// Reading a megabyte takes a third of a millisecond: ten thousand rows then cost three seconds.
+fn one_megabyte() -> Bytes {
+    Bytes(1 << 20)
+}
+
+/// What the decision is made from.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    role: String,
+    tables: HashMap<TableName, Table>,
+    /// By the place of the rule.
+    looks: HashMap<usize, Look>,
+    foreign_keys: Vec<ForeignKey>,
+    triggers: Vec<Trigger>,
+    leftovers: Vec<Leftover>,
+}
+
+impl Kind for Cleanup {
+    const NAME: &'static str = "cleanup";
+    const SUMMARY: &'static str =
+        "deletes rows that are too old or orphaned, in small batches, or by the partition";
+    const ENGINE: Engine = Engine::Postgres;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        if self.batch_goal.get() < std::time::Duration::from_millis(10) {
+            return Err(format!(
+                "batch_goal is {}; expected at least 10ms",
+                self.batch_goal
+            ));
+        }
+        self.rules.iter().try_for_each(Rule::check)
+    }
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
+        let mut names: Vec<TableName> = self.rules.iter().map(|r| r.table.clone()).collect();
+        names.sort();
+        names.dedup();
+        let tables = facts::tables(db, &names).await?;
+        let mut looks = HashMap::new();
+        for (n, rule) in self.rules.iter().enumerate() {
+            if let Some(table) = tables.get(&rule.table)
+                && let Ok(age) = age_of(rule, table)
+            {
+                let look = estimate::look(db, rule, table, age, Utc::now()).await?;
+                looks.insert(n, look);
+            }
+        }
+        let roots: Vec<u32> = tables.values().map(|t| t.oid).collect();
+        let members: HashSet<u32> = tables
+            .values()
+            .flat_map(|t| t.members.iter().map(|m| m.oid))
+            .collect();
+        let members: Vec<u32> = members.into_iter().collect();
+        Ok(Facts {
+            role: db.server.role.clone(),
+            foreign_keys: effects::foreign_keys(db, &roots).await?,
+            triggers: effects::triggers(db, &members).await?,
+            leftovers: partition::leftovers(db).await?,
+            tables,
+            looks,
+        })
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
+        let mut plan = Plan::default();
+        let mut planned = Vec::new();
+        let mut met: HashMap<&TableName, u32> = HashMap::new();
+        for (n, rule) in self.rules.iter().enumerate() {
+            let nth = met.entry(&rule.table).or_default();
+            *nth += 1;
+            let action = match *nth {
+                1 => "delete".to_owned(),
+                n => format!("delete_{n}"),
+            };
+            let Some(table) = facts.tables.get(&rule.table) else {
+                invalid(&mut plan, rule, "there is no such table");
+                continue;
+            };
+            plan.considered += table.members.len();
+            let age = match age_of(rule, table) {
+                Ok(age) => age,
+                Err(why) => {
+                    invalid(&mut plan, rule, &why);
+                    continue;
+                }
+            };
+            let steps = steps::of_rule(
+                self,
+                &steps::Subject {
+                    rule,
+                    table,
+                    age,
+                    look: facts.looks.get(&n),
+                    action: &action,
+                },
+                &facts,
+                at,
+                &mut plan,
+            );
+            planned.push((rule, steps));
+        }
+        plan.steps = order::children_first(planned, &facts);
+        let roots: HashSet<String> = facts.tables.values().map(|t| t.name.to_string()).collect();
+        plan.steps.extend(
+            facts
+                .leftovers
+                .iter()
+                .filter(|leftover| roots.contains(&leftover.root))
+                .map(partition::drop_leftover),
+        );
+        plan.numbered(1)
+    }
+}
+
+/// The type that tells the age of the rows of a rule, if it goes by age.
+fn age_of(rule: &Rule, table: &Table) -> Result<Option<AgeType>, String> {
+    if !matches!(table.kind.as_str(), "r" | "p") {
+        return Err(format!("{} is no table", table.name));
+    }
+    for column in rule.orphaned.iter().flat_map(|o| &o.columns) {
+        if !table.columns.contains_key(column) {
+            return Err(format!("{} has no column `{column}`", table.name));
+        }
+    }
+    let Some(name) = &rule.column else {
+        return Ok(None);
+    };
+    let Some(column) = table.columns.get(name) else {
+        return Err(format!("{} has no column `{name}`", table.name));
+    };
+    let Some(age) = AgeType::of(&column.base_type) else {
+        return Err(format!(
+            "column `{name}` of {} is of type {}; expected a timestamp, a date, a UUIDv7, or an integer",
+            table.name, column.shown_type
+        ));
+    };
+    if age == AgeType::Integer && rule.epoch.is_none() {
+        return Err(format!(
+            "column `{name}` of {} is an integer; say with `epoch` whether it counts seconds, millis or micros since 1970",
+            table.name
+        ));
+    }
+    Ok(Some(age))
+}
+
+/// A rule that cannot be followed is not passed over in silence.
+fn invalid(plan: &mut Plan, rule: &Rule, why: &str) {
+    plan.skip(rule.table.to_string(), why);
+    plan.findings.push(Finding {
+        code: "cleanup.rule".to_owned(),
+        severity: Severity::Critical,
+        object: rule.table.to_string(),
+        message: format!("the rule for {} cannot be followed: {why}", rule.table),
+        suggestion: None,
+    });
+}
+
+fn size(bytes: i64) -> String {
+    Bytes(u64::try_from(bytes).unwrap_or(0)).to_string()
+}

@@ -1,0 +1,452 @@
+//! Which rows a rule means, as SQL.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::engines::postgres::{Identifier, RelationName};
+use crate::plan::Param;
+use crate::values::{CalendarSpan, TableName, TimeZone};
+
+/// Rows of one table that are to go.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// The table; of a partitioned one, all partitions.
+    pub(super) table: TableName,
+    /// The column that tells how old a row is: a timestamp, a date, a UUIDv7, or an integer with
+    /// `epoch`. A row without a value there stays.
+    #[serde(default)]
+    pub(super) column: Option<String>,
+    /// Rows older than this go. `0d` for columns that say when a row expires.
+    #[serde(default)]
+    pub(super) older_than: Option<CalendarSpan>,
+    /// What an integer `column` counts since 1970.
+    #[serde(default)]
+    pub(super) epoch: Option<Epoch>,
+    /// On whose clocks a `timestamp without time zone` or a `date` was written.
+    #[serde(default)]
+    pub(super) time_zone: Option<TimeZone>,
+    /// Only rows that meet this SQL condition. Names in it other than the table's columns are
+    /// written with their schema.
+    #[serde(default, rename = "where")]
+    pub(super) only: Option<String>,
+    /// Only rows whose parent is gone.
+    #[serde(default)]
+    pub(super) orphaned: Option<Orphaned>,
+    /// No rows that meet one of these SQL conditions.
+    #[serde(default)]
+    pub(super) keep: Vec<String>,
+    /// How to go through the table; by default what the statistics recommend.
+    #[serde(default)]
+    pub(super) walk: Way,
+}
+
+/// What an integer counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Epoch {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+    /// Microseconds.
+    Micros,
+}
+
+/// How to go through a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Way {
+    /// As the statistics recommend.
+    #[default]
+    Auto,
+    /// Range by range of its blocks.
+    Blocks,
+    /// Along an index: that of `column`, or else the primary key.
+    Key,
+}
+
+/// Children whose parent is gone.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Orphaned {
+    /// The columns that point at the parent. Rows with a null in one of them have none.
+    pub(super) columns: Vec<String>,
+    /// The parent table.
+    pub(super) parent: TableName,
+    /// The columns pointed at, in the same order.
+    #[serde(default = "id")]
+    pub(super) parent_columns: Vec<String>,
+}
+
+fn id() -> Vec<String> {
+    vec!["id".to_owned()]
+}
+
+impl Rule {
+    /// Whether the rule makes sense by itself.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let table = &self.table;
+        if self.column.is_none() && self.only.is_none() && self.orphaned.is_none() {
+            return Err(format!(
+                "the rule for `{table}` has neither an age nor a condition and would empty the table; give it `column` and `older_than`, `where`, or `orphaned`"
+            ));
+        }
+        match (&self.column, self.older_than) {
+            (Some(_), None) => {
+                return Err(format!(
+                    "the rule for `{table}` names a `column` but no `older_than`"
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(format!(
+                    "the rule for `{table}` says `older_than` but not which `column` tells the age"
+                ));
+            }
+            _ => {}
+        }
+        for (key, text) in self
+            .only
+            .iter()
+            .map(|text| ("where", text))
+            .chain(self.keep.iter().map(|text| ("keep", text)))
+        {
+            one_condition(text).map_err(|why| {
+                format!("`{key}` in the rule for `{table}` {why}; expected one SQL condition")
+            })?;
+        }
+        if let Some(orphaned) = &self.orphaned
+            && (orphaned.columns.is_empty()
+                || orphaned.columns.len() != orphaned.parent_columns.len())
+        {
+            return Err(format!(
+                "`orphaned` in the rule for `{table}` has {} `columns` for {} `parent_columns`; each column needs the one it points at",
+                orphaned.columns.len(),
+                orphaned.parent_columns.len()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether rows are chosen by their age alone, so that a partition that
+    /// is old enough has no other rows.
+    pub(super) fn by_age_alone(&self) -> bool {
+        self.column.is_some()
+            && self.only.is_none()
+            && self.orphaned.is_none()
+            && self.keep.is_empty()
+    }
+
+    /// Whether the condition may look at other tables.
+    pub(super) fn looks_elsewhere(&self) -> bool {
+        self.orphaned.is_some() || self.only.is_some() || !self.keep.is_empty()
+    }
+
+    /// The moment before which rows are too old.
+    pub(super) fn cut_off(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        Some(self.older_than?.before(now))
+    }
+
+    /// The condition with its values. `age` is the type of `column`.
+    pub(super) fn condition(
+        &self,
+        age: Option<AgeType>,
+        now: DateTime<Utc>,
+    ) -> (String, Vec<Param>) {
+        let mut parts = Vec::new();
+        let mut params = Vec::new();
+        if let (Some(column), Some(age), Some(cut)) = (&self.column, age, self.cut_off(now)) {
+            let column = Identifier::new(column.as_str());
+            let (value, cast) = age.bound(cut, self.epoch, self.time_zone.as_ref());
+            params.push(value);
+            parts.push(format!("{column} < $1::{cast}"));
+            if age == AgeType::Uuid {
+                // Only version 7 begins with the time.
+                parts.push(format!(
+                    "pg_catalog.get_byte(pg_catalog.uuid_send({column}), 6) >> 4 = 7"
+                ));
+            }
+        }
+        if let Some(orphaned) = &self.orphaned {
+            parts.push(self.orphans(orphaned));
+        }
+        // A comment at the end of a condition must not swallow the bracket.
+        parts.extend(self.only.iter().map(|text| format!("({text}\n)")));
+        parts.extend(
+            self.keep
+                .iter()
+                .map(|text| format!("({text}\n) IS NOT TRUE")),
+        );
+        (parts.join(" AND "), params)
+    }
+
+    fn orphans(&self, orphaned: &Orphaned) -> String {
+        let parent = RelationName::new(&*orphaned.parent.schema, &*orphaned.parent.table);
+        let alias = if self.table.table == "parent" {
+            "parent_row"
+        } else {
+            "parent"
+        };
+        let own = self.alias();
+        let present: Vec<String> = orphaned
+            .columns
+            .iter()
+            .map(|column| format!("{own}.{} IS NOT NULL", Identifier::new(column.as_str())))
+            .collect();
+        let same: Vec<String> = orphaned
+            .columns
+            .iter()
+            .zip(&orphaned.parent_columns)
+            .map(|(column, of)| {
+                format!(
+                    "{alias}.{} = {own}.{}",
+                    Identifier::new(of.as_str()),
+                    Identifier::new(column.as_str())
+                )
+            })
+            .collect();
+        format!(
+            "{} AND NOT EXISTS (SELECT FROM {parent} AS {alias} WHERE {})",
+            present.join(" AND "),
+            same.join(" AND ")
+        )
+    }
+
+    /// What conditions call the table, whichever partition is being looked at.
+    pub(super) fn alias(&self) -> Identifier {
+        Identifier::new(&*self.table.table)
+    }
+
+    /// For a sentence: what makes the rows of this rule go.
+    pub(super) fn why(&self, now: DateTime<Utc>) -> String {
+        let mut parts = Vec::new();
+        if let (Some(column), Some(span), Some(cut)) =
+            (&self.column, self.older_than, self.cut_off(now))
+        {
+            parts.push(format!(
+                "{column} before {} ({span})",
+                cut.format("%Y-%m-%d %H:%M UTC")
+            ));
+        }
+        if let Some(orphaned) = &self.orphaned {
+            parts.push(format!("no parent in {}", orphaned.parent));
+        }
+        if let Some(text) = &self.only {
+            parts.push(text.split_whitespace().collect::<Vec<_>>().join(" "));
+        }
+        let kept = match self.keep.len() {
+            0 => String::new(),
+            1 => ", but for 1 exception".to_owned(),
+            n => format!(", but for {n} exceptions"),
+        };
+        format!("{}{kept}", parts.join(", "))
+    }
+}
+
+/// Types that tell an age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum AgeType {
+    TimestampTz,
+    Timestamp,
+    Date,
+    Integer,
+    Uuid,
+}
+
+impl AgeType {
+    /// By the name that the catalog gives the base type.
+    pub(super) fn of(type_name: &str) -> Option<AgeType> {
+        Some(match type_name {
+            "timestamptz" => AgeType::TimestampTz,
+            "timestamp" => AgeType::Timestamp,
+            "date" => AgeType::Date,
+            "int4" | "int8" => AgeType::Integer,
+            "uuid" => AgeType::Uuid,
+            _ => return None,
+        })
+    }
+
+    /// The cut-off as a value of this type, and the cast that makes it one.
+    pub(super) fn bound(
+        self,
+        cut: DateTime<Utc>,
+        epoch: Option<Epoch>,
+        zone: Option<&TimeZone>,
+    ) -> (Param, &'static str) {
+        let local = match zone {
+            Some(zone) => cut.with_timezone(&zone.get()).naive_local(),
+            None => cut.naive_utc(),
+        };
+        let text = |text: String| Param::Text(text);
+        match self {
+            AgeType::TimestampTz => (
+                text(cut.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string()),
+                "text::timestamptz",
+            ),
+            AgeType::Timestamp => (
+                text(local.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
+                "text::timestamp",
+            ),
+            AgeType::Date => (text(local.format("%Y-%m-%d").to_string()), "text::date"),
+            AgeType::Integer => {
+                let number = match epoch {
+                    Some(Epoch::Millis) => cut.timestamp_millis(),
+                    Some(Epoch::Micros) => cut.timestamp_micros(),
+                    Some(Epoch::Seconds) | None => cut.timestamp(),
+                };
+                (Param::Int(number), "int8")
+            }
+            AgeType::Uuid => {
+                let ms = u64::try_from(cut.timestamp_millis()).unwrap_or(0);
+                let least = (u128::from(ms & 0xffff_ffff_ffff) << 80) | (0x7000_u128 << 64);
+                (text(uuid::Uuid::from_u128(least).to_string()), "text::uuid")
+            }
+        }
+    }
+}
+
+/// Whether a text from the configuration is one condition: with brackets that
+/// match, so that it cannot end the bracket it is put into, and without a `;`.
+fn one_condition(text: &str) -> Result<(), &'static str> {
+    let mut rest = text;
+    let mut depth = 0_u32;
+    let mut empty = true;
+    while let Some(c) = rest.chars().next() {
+        let skip = |end: &str, from: usize| {
+            rest.get(from..)
+                .and_then(|tail| tail.find(end))
+                .map(|at| from + at + end.len())
+        };
+        let mut step = c.len_utf8();
+        match c {
+            '\'' | '"' => {
+                empty = false;
+                let end = if c == '\'' { "'" } else { "\"" };
+                step = skip(end, 1).ok_or("has a quote that is not closed")?;
+            }
+            '-' if rest.starts_with("--") => step = skip("\n", 2).unwrap_or(rest.len()),
+            '/' if rest.starts_with("/*") => {
+                step = skip("*/", 2).ok_or("has a comment that is not closed")?;
+            }
+            '$' if dollar_tag(rest).is_some() => {
+                let tag = dollar_tag(rest).unwrap_or("$$");
+                step = skip(tag, tag.len()).ok_or("has a quote that is not closed")?;
+                empty = false;
+            }
+            ';' => return Err("has a `;`"),
+            '(' => {
+                depth += 1;
+                empty = false;
+            }
+            ')' => depth = depth.checked_sub(1).ok_or("closes a bracket too many")?,
+            _ => empty &= c.is_whitespace(),
+        }
+        rest = rest.get(step..).unwrap_or_default();
+    }
+    match (depth, empty) {
+        (0, false) => Ok(()),
+        (0, true) => Err("is empty"),
+        _ => Err("has a bracket that is not closed"),
+    }
+}
+
+/// `$$` or `$tag$` at the beginning of a text.
+fn dollar_tag(text: &str) -> Option<&str> {
+    let end = text.get(1..)?.find('$')? + 2;
+    let tag = text.get(..end)?;
+    let name = tag.trim_matches('$');
+    (name.chars().all(|c| c.is_alphanumeric() || c == '_')
+        && !name.starts_with(|c: char| c.is_ascii_digit()))
+    .then_some(tag)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    fn rule(yaml: serde_json::Value) -> Rule {
+        serde_json::from_value(yaml).unwrap()
+    }
+
+    #[test]
+    fn a_condition_stays_inside_its_bracket() {
+        for good in [
+            "a = 1",
+            "(a) or (b)",
+            "a = ')' -- )",
+            "a = 'it''s)'",
+            "\"odd)name\" > 0",
+            "a = $$)$$ /* ) */",
+            "a = $x$)$x$",
+        ] {
+            assert_eq!(one_condition(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "",
+            "  -- only this",
+            "a) or (b",
+            "(a",
+            "a;b",
+            "'a",
+            "a = E'\\')' or (true",
+            "/* (",
+        ] {
+            assert!(one_condition(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_rule_needs_an_age_or_a_condition() {
+        let refused = |yaml| rule(yaml).check().unwrap_err();
+        let whole = serde_json::json!({ "table": "t", "keep": ["false"] });
+        assert!(refused(whole).contains("would empty the table"));
+        let half = serde_json::json!({ "table": "t", "column": "at" });
+        assert!(refused(half).contains("no `older_than`"));
+        let half = serde_json::json!({ "table": "t", "older_than": "1d", "where": "true" });
+        assert!(refused(half).contains("which `column`"));
+        let escaping = serde_json::json!({ "table": "t", "where": "x) or (true" });
+        assert!(refused(escaping).contains("closes a bracket too many"));
+        let uneven = serde_json::json!({ "table": "t", "orphaned": { "columns": ["a", "b"], "parent": "p" } });
+        assert!(refused(uneven).contains("2 `columns` for 1"));
+    }
+
+    #[test]
+    fn the_cut_off_in_every_type() {
+        let now: DateTime<Utc> = "2026-03-31T22:30:00Z".parse().unwrap();
+        let berlin: TimeZone = "Europe/Berlin".parse().unwrap();
+        let bound = |age: AgeType, epoch, zone| match age.bound(now, epoch, zone).0 {
+            Param::Text(text) => text,
+            Param::Int(number) => number.to_string(),
+            Param::Oid(oid) => oid.to_string(),
+        };
+        for (age, epoch, zone, expected) in [
+            (
+                AgeType::TimestampTz,
+                None,
+                Some(&berlin),
+                "2026-03-31 22:30:00.000000+00",
+            ),
+            (AgeType::Timestamp, None, None, "2026-03-31 22:30:00.000000"),
+            (
+                AgeType::Timestamp,
+                None,
+                Some(&berlin),
+                "2026-04-01 00:30:00.000000",
+            ),
+            (AgeType::Date, None, None, "2026-03-31"),
+            (AgeType::Date, None, Some(&berlin), "2026-04-01"),
+            (AgeType::Integer, Some(Epoch::Seconds), None, "1774996200"),
+            (AgeType::Integer, Some(Epoch::Millis), None, "1774996200000"),
+            (
+                AgeType::Uuid,
+                None,
+                None,
+                "019d4604-9a40-7000-0000-000000000000",
+            ),
+        ] {
+            assert_eq!(bound(age, epoch, zone), expected);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+use std::fmt;
+use std::str::FromStr;
+
+use super::text::{Invalid, written_as_text};
+
+/// One table by its name: `orders`, `sales.orders`.
+///
+/// The name is as the catalog has it, upper and lower case told apart. Without a dot the schema
+/// is `public`. A name that itself contains a dot or a quote is put in double quotes, quotes in
+/// it doubled: `"my.schema".orders`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableName {
+    /// The schema, unquoted.
+    pub schema: String,
+    /// The table, unquoted.
+    pub table: String,
+}
+
+written_as_text!(
+    TableName,
+    ToString::to_string,
+    "maint-table-name",
+    "A table: `schema.table`; without a dot, in the schema `public`.",
+    ["orders", "sales.orders"]
+);
+
+impl FromStr for TableName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = |what: &str| {
+            Invalid::new(format!(
+                "`{text}` {what}; expected a table such as `orders` or `sales.orders`"
+            ))
+        };
+        let mut parts = vec![String::new()];
+        let mut quoted = false;
+        let mut chars = text.trim().chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '"' if quoted && chars.peek() == Some(&'"') => {
+                    chars.next();
+                    if let Some(part) = parts.last_mut() {
+                        part.push('"');
+                    }
+                }
+                '"' => quoted = !quoted,
+                '.' if !quoted => parts.push(String::new()),
+                _ => {
+                    if let Some(part) = parts.last_mut() {
+                        part.push(c);
+                    }
+                }
+            }
+        }
+        if quoted {
+            return Err(wrong("has a quote that is not closed"));
+        }
+        if parts.iter().any(String::is_empty) {
+            return Err(wrong("lacks a name"));
+        }
+        if let Some(long) = parts.iter().find(|part| part.len() > 63) {
+            return Err(wrong(&format!(
+                "has a name of {} bytes, and none may have more than 63",
+                long.len()
+            )));
+        }
+        let mut parts = parts.into_iter();
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(table), None, _) => Ok(TableName {
+                schema: "public".to_owned(),
+                table,
+            }),
+            (Some(schema), Some(table), None) => Ok(TableName { schema, table }),
+            _ => Err(wrong("has more than one dot")
+                .hint("put a name that contains a dot in double quotes")),
+        }
+    }
+}
+
+/// As it can be read back.
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = |name: &str| {
+            let plain = !name.contains(['.', '"']) && name.trim() == name;
+            if plain {
+                name.to_owned()
+            } else {
+                format!("\"{}\"", name.replace('"', "\"\""))
+            }
+        };
+        write!(f, "{}.{}", part(&self.schema), part(&self.table))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_names_as_the_catalog_has_them() {
+        for (text, schema, table) in [
+            ("orders", "public", "orders"),
+            ("sales.Orders", "sales", "Orders"),
+            ("\"my.schema\".x", "my.schema", "x"),
+            (
+                "select.\"weird \"\"name; DROP TABLE x\"",
+                "select",
+                "weird \"name; DROP TABLE x",
+            ),
+        ] {
+            let name: TableName = text.parse().unwrap();
+            assert_eq!((name.schema.as_str(), name.table.as_str()), (schema, table));
+            assert_eq!(name.to_string().parse::<TableName>().unwrap(), name);
+        }
+        for text in ["", "a.", ".b", "a.b.c", "\"a", &"x".repeat(64)] {
+            assert!(text.parse::<TableName>().is_err(), "{text}");
+        }
+    }
+}
