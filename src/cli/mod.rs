@@ -9,6 +9,7 @@ mod export;
 mod history;
 mod next;
 mod plan;
+mod report;
 mod run;
 mod schema;
 mod screen;
@@ -90,6 +91,8 @@ enum Verb {
     History(history::History),
     /// One run with its steps and findings
     Show(history::Show),
+    /// The report of a period: is all well, what was done, was it worth it?
+    Report(report::Report),
     /// Upcoming occurrences
     Next(next::Next),
     /// Versions, privileges, extensions; and what each missing thing costs
@@ -119,6 +122,8 @@ enum Failure {
     #[error(transparent)]
     History(#[from] HistoryError),
     #[error(transparent)]
+    Report(#[from] crate::report::ReportError),
+    #[error(transparent)]
     Demo(#[from] crate::demo::DemoError),
     #[error("{0}")]
     Other(String),
@@ -138,7 +143,9 @@ impl Failure {
             {
                 2
             }
-            Failure::Pipeline(PipelineError::History(_)) | Failure::History(_) => 3,
+            Failure::Pipeline(PipelineError::History(_))
+            | Failure::History(_)
+            | Failure::Report(_) => 3,
             Failure::Pipeline(
                 PipelineError::NotAvailable { .. }
                 | PipelineError::Options { .. }
@@ -173,7 +180,7 @@ pub fn main() -> ExitCode {
     match runtime.block_on(call(&args)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
-            report(&failure, args.output);
+            tell(&failure, args.output);
             ExitCode::from(failure.code())
         }
     }
@@ -187,6 +194,7 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::Run(verb) => verb.call(&context).await,
         Verb::History(verb) => verb.call(&context).await,
         Verb::Show(verb) => verb.call(&context).await,
+        Verb::Report(verb) => verb.call(&context).await,
         Verb::Next(verb) => verb.call(&context).await,
         Verb::Doctor(verb) => verb.call(&context).await,
         Verb::Demo(verb) => verb.call(&context).await,
@@ -204,7 +212,7 @@ async fn call(args: &Args) -> Result<u8, Failure> {
     }
 }
 
-fn report(failure: &Failure, output: Output) {
+fn tell(failure: &Failure, output: Output) {
     if output == Output::Json {
         let problems = match failure {
             Failure::Problems(problems) => serde_json::to_value(problems).unwrap_or_default(),

@@ -7,6 +7,7 @@ mod postgres;
 mod record;
 mod sqlite;
 mod store;
+mod summary;
 mod words;
 
 use std::sync::Arc;
@@ -18,6 +19,10 @@ pub use error::{Candidate, Cause, HistoryError};
 pub use outbox::{Alert, Letter, Notice};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
+pub use summary::{
+    Day, FindingState, Gain, Period, Series, Summaries, TaskTotals, Total, TrackedFinding,
+    TrackedFindings, Trouble,
+};
 
 use crate::engines::postgres::connect::Dial;
 use crate::values::redact;

@@ -6,7 +6,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    Alert, Baseline, HistoryError, Letter, Notice, RunRecord, RunStatus, StepRecord, Trigger,
+    Alert, Baseline, HistoryError, Letter, Notice, RunRecord, RunStatus, StepRecord, Summaries,
+    Trigger,
 };
 use crate::plan::{Finding, Measurement, Memory};
 
@@ -189,6 +190,12 @@ pub trait Store: Send + Sync {
 
     /// Closes an alert; `false` where there was none.
     async fn clear_alert(&self, task: &str, target: &str) -> Result<bool, HistoryError>;
+
+    /// The sums that reports are made from; `None` where this history cannot
+    /// make them.
+    fn summaries(&self) -> Option<&dyn Summaries> {
+        None
+    }
 
     /// Lets go of the storage, so that the file is complete without its
     /// `-wal` companion. Without it nothing is lost.

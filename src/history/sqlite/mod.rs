@@ -7,6 +7,7 @@ mod open;
 mod outbox;
 mod read;
 mod rows;
+mod summary;
 mod write;
 
 use std::collections::HashMap;
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use super::{
     Alert, Baseline, HistoryError, Letter, Measured, Notice, RunFilter, RunRecord, RunSummary,
-    StepRecord, Store,
+    StepRecord, Store, Summaries,
 };
 use crate::plan::{Finding, Measurement, Memory};
 
@@ -231,6 +232,10 @@ impl Store for SqliteStore {
 
     async fn clear_alert(&self, task: &str, target: &str) -> Result<bool, HistoryError> {
         self.remove_alert(task, target).await
+    }
+
+    fn summaries(&self) -> Option<&dyn Summaries> {
+        Some(self)
     }
 
     async fn close(&self) {

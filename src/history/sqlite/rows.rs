@@ -128,7 +128,7 @@ pub(super) fn id_of(row: &SqliteRow, column: &str) -> Result<Uuid, sqlx::Error> 
     Uuid::try_parse(&text).map_err(|error| unreadable(column, error))
 }
 
-fn word_of<T>(
+pub(super) fn word_of<T>(
     row: &SqliteRow,
     column: &str,
     from_word: fn(&str) -> Option<T>,
@@ -157,7 +157,7 @@ fn parse_time(column: &str, text: &str) -> Result<DateTime<Utc>, sqlx::Error> {
         .map_err(|error| unreadable(column, error))
 }
 
-fn unreadable(
+pub(super) fn unreadable(
     column: &str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> sqlx::Error {

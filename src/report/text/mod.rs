@@ -20,3 +20,4 @@ pub use history::history_table;
 pub use style::{Ink, Style};
 pub use summary::run_summary;
 pub use words::{age, human_bytes, human_count, human_duration_ms, shown};
+pub(super) use words::{counted, shell_word};

@@ -100,7 +100,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// `1 step`, `3 steps`.
-pub(super) fn counted(count: usize, noun: &str) -> String {
+pub(in crate::report) fn counted(count: usize, noun: &str) -> String {
     let count_text = human_count(i64::try_from(count).unwrap_or(i64::MAX));
     if count == 1 {
         format!("{count_text} {noun}")
@@ -110,7 +110,7 @@ pub(super) fn counted(count: usize, noun: &str) -> String {
 }
 
 /// A word of a shell command, quoted where a shell needs it.
-pub(super) fn shell_word(word: &str) -> String {
+pub(in crate::report) fn shell_word(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()

@@ -11,6 +11,10 @@ use maint::history::{
 use maint::plan::{Measurement, Memory, Severity};
 use serde_json::json;
 
+use super::summaries::{
+    a_series_is_thinned_out, findings_are_new_open_or_gone, gains_and_troubles_are_found,
+    runs_are_summed_up_by_period,
+};
 use super::{at, finding, id, run, step};
 use crate::support::pooler::Pooler;
 use crate::support::servers::fresh_database;
@@ -71,6 +75,10 @@ enum Check {
     Measurements,
     Outbox,
     Alerts,
+    Sums,
+    Troubles,
+    Findings,
+    Series,
 }
 
 const CHECKS: &[Check] = &[
@@ -89,6 +97,10 @@ const CHECKS: &[Check] = &[
     Check::Measurements,
     Check::Outbox,
     Check::Alerts,
+    Check::Sums,
+    Check::Troubles,
+    Check::Findings,
+    Check::Series,
 ];
 
 impl Check {
@@ -111,6 +123,10 @@ impl Check {
             Check::Measurements => measurements_are_read_by_object_and_time(store).await,
             Check::Outbox => letters_go_once_and_notices_are_told_once(store).await,
             Check::Alerts => alerts_keep_their_beginning(store).await,
+            Check::Sums => runs_are_summed_up_by_period(store).await,
+            Check::Troubles => gains_and_troubles_are_found(store).await,
+            Check::Findings => findings_are_new_open_or_gone(store).await,
+            Check::Series => a_series_is_thinned_out(store).await,
         }
         store.close().await;
     }

@@ -3,6 +3,7 @@
 mod conformance;
 mod postgres;
 mod sqlite_file;
+mod summaries;
 
 use chrono::{DateTime, TimeZone, Utc};
 use maint::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};

@@ -1,0 +1,13 @@
+-- Everything that sums of runs need, so that a report over years reads an
+-- index from front to back and not every record.
+CREATE INDEX runs_sums ON runs (started_at, kind, status, duration_ms, rows, bytes_before, bytes_after);
+CREATE INDEX runs_task_sums ON runs (task, target, started_at, status, duration_ms, rows, bytes_before,
+                                     bytes_after);
+
+-- The largest gains of a period are found among gains only.
+CREATE INDEX steps_gains ON steps (started_at, bytes_before - bytes_after)
+    WHERE status = 'succeeded' AND bytes_before > bytes_after;
+
+-- Failures and waits are few among many steps.
+CREATE INDEX steps_troubled ON steps (started_at) WHERE status = 'failed' OR lock_waits <> '[]';
+CREATE INDEX runs_with_error ON runs (started_at) WHERE error IS NOT NULL;

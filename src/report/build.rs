@@ -1,0 +1,408 @@
+//! Sums to a report: what matters, in words. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::gather::{Material, part_middle};
+use super::metrics::{Direction, Metric};
+use super::model::{
+    DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
+    Trend, TroubleLine, Verdict,
+};
+use super::text::{counted, shell_word, shown};
+use crate::config::Config;
+use crate::history::{
+    Day, FindingState, RunStatus, Series, TaskTotals, Total, TrackedFindings, Trouble,
+};
+use crate::plan::Severity;
+
+/// Kinds whose rows are gone afterwards; those of others were only looked at.
+const REMOVING: [&str; 3] = ["cleanup", "archive", "partitions"];
+/// A change below this share is noise.
+const NOTICEABLE: f64 = 0.02;
+/// How many coming occurrences are told.
+const MOST_PLANNED: usize = 8;
+/// Reasons told one by one before they are only counted.
+const MOST_REASONS: usize = 8;
+
+pub(super) fn report(material: Material<'_>) -> Report {
+    let Material { config, scope, .. } = material;
+    let tasks = task_lines(config, material.tasks);
+    let findings = findings(material.findings);
+    let troubles: Vec<TroubleLine> = material.troubles.into_iter().map(trouble_line).collect();
+    let summary = numbers(&material.totals);
+    let reasons = reasons(&tasks, &findings, &troubles, &summary);
+    let verdict = reasons
+        .iter()
+        .map(|reason| reason.verdict)
+        .max()
+        .unwrap_or(Verdict::Well);
+    Report {
+        period: scope.period,
+        period_text: scope.text.clone(),
+        made_at: scope.now,
+        zone: config.timezone.to_string(),
+        verdict,
+        headline: headline(verdict, &reasons, &summary),
+        reasons,
+        tasks_enabled: i64::try_from(config.tasks.values().filter(|task| task.enabled).count())
+            .unwrap_or(i64::MAX),
+        before: numbers(&material.before),
+        summary,
+        tasks,
+        days: days(&material.days),
+        gains: material.gains,
+        troubles,
+        findings,
+        trends: trends(config, scope, material.series),
+        planned: planned(config, scope.now),
+    }
+}
+
+fn numbers(totals: &[Total]) -> Numbers {
+    let mut sum = Numbers::default();
+    for total in totals {
+        match total.status {
+            RunStatus::Succeeded => sum.succeeded += total.runs,
+            RunStatus::Incomplete => sum.incomplete += total.runs,
+            RunStatus::Partial => sum.partial += total.runs,
+            RunStatus::Failed | RunStatus::Interrupted => sum.failed += total.runs,
+            RunStatus::Cancelled => sum.cancelled += total.runs,
+            RunStatus::Skipped => sum.skipped += total.runs,
+            RunStatus::Running => {}
+        }
+        if total.status != RunStatus::Skipped {
+            sum.runs += total.runs;
+        }
+        sum.duration_ms += total.duration_ms;
+        sum.bytes_reclaimed += total.bytes_reclaimed;
+        if REMOVING.contains(&total.kind.as_str()) {
+            sum.rows_removed += total.rows;
+        }
+    }
+    sum
+}
+
+/// What ran, and what is configured but never did. Tasks that are neither
+/// configured nor ran in the period are history.
+fn task_lines(config: &Config, totals: Vec<TaskTotals>) -> Vec<TaskLine> {
+    let mut lines: BTreeMap<(String, String), TaskLine> = BTreeMap::new();
+    for task in config.tasks.values() {
+        for target in &task.targets {
+            let configured = config.targets.get(target).is_some_and(|one| one.configured);
+            let line = TaskLine {
+                task: task.name.clone(),
+                target: target.clone(),
+                engine: Some(task.engine),
+                kind: task.kind.clone(),
+                enabled: task.enabled && configured,
+                runs: 0,
+                failed: 0,
+                incomplete: 0,
+                last: None,
+                last_success_at: None,
+                rows: 0,
+                bytes_reclaimed: 0,
+                recent_ms: Vec::new(),
+                against_usual: None,
+            };
+            lines.insert((task.name.clone(), target.clone()), line);
+        }
+    }
+    for sum in totals {
+        let key = (sum.task.clone(), sum.target.clone());
+        if sum.runs == 0 && !lines.contains_key(&key) {
+            continue;
+        }
+        let enabled = lines.get(&key).is_some_and(|line| line.enabled);
+        let engine = config.targets.get(&sum.target).map(|target| target.engine);
+        let against_usual = against_usual(&sum.recent_ms);
+        let line = TaskLine {
+            task: sum.task,
+            target: sum.target,
+            engine,
+            kind: sum.kind,
+            enabled,
+            runs: sum.runs,
+            failed: sum.failed + sum.partial,
+            incomplete: sum.incomplete,
+            last: Some(LastRun {
+                id: sum.last_run,
+                status: sum.last_status,
+                started_at: sum.last_started_at,
+                duration_ms: sum.last_duration_ms,
+            }),
+            last_success_at: sum.last_success_at,
+            rows: sum.rows,
+            bytes_reclaimed: sum.bytes_reclaimed,
+            recent_ms: sum.recent_ms,
+            against_usual,
+        };
+        lines.insert(key, line);
+    }
+    let shown = |line: &TaskLine| line.enabled || line.runs > 0;
+    lines.into_values().filter(shown).collect()
+}
+
+fn against_usual(recent_ms: &[i64]) -> Option<f64> {
+    let (last, earlier) = recent_ms.split_last()?;
+    let mut earlier = earlier.to_vec();
+    earlier.sort_unstable();
+    let usual = *earlier.get(earlier.len() / 2)?;
+    (earlier.len() >= 2 && usual > 0).then(|| *last as f64 / usual as f64)
+}
+
+fn findings(tracked: TrackedFindings) -> Findings {
+    let count = |state: FindingState, severity: Severity| {
+        tracked
+            .counts
+            .iter()
+            .filter(|(one, other, _)| *one == state && *other == severity)
+            .map(|(_, _, n)| n)
+            .sum::<i64>()
+    };
+    let counts: Vec<FindingNumbers> = [Severity::Critical, Severity::Warning, Severity::Info]
+        .map(|severity| FindingNumbers {
+            severity,
+            new: count(FindingState::New, severity),
+            open: count(FindingState::Open, severity),
+            gone: count(FindingState::Gone, severity),
+        })
+        .to_vec();
+    let all: i64 = tracked.counts.iter().map(|(_, _, n)| n).sum();
+    Findings {
+        more: all - i64::try_from(tracked.listed.len()).unwrap_or(all),
+        counts,
+        listed: tracked.listed,
+    }
+}
+
+fn trouble_line(trouble: Trouble) -> TroubleLine {
+    let advice = advice(&trouble);
+    let command = format!(
+        "maint run {} --target {} --now",
+        shell_word(&trouble.task),
+        shell_word(&trouble.target)
+    );
+    TroubleLine {
+        trouble,
+        advice,
+        command,
+    }
+}
+
+fn advice(trouble: &Trouble) -> String {
+    let error = trouble.error.as_deref().unwrap_or_default();
+    match &trouble.blocker {
+        Some(wait) if wait.blocker_state.starts_with("idle in transaction") => format!(
+            "role {} ({}) held its lock without working: see why that transaction stays open, \
+             or set idle_in_transaction_session_timeout",
+            shown(&wait.blocker_user),
+            application(&wait.blocker_application)
+        ),
+        Some(wait) => format!(
+            "role {} ({}) was at work there: another hour may suit better",
+            shown(&wait.blocker_user),
+            application(&wait.blocker_application)
+        ),
+        None if error.contains("permission denied") || error.contains("must be owner") => {
+            "`maint doctor` says which privilege is missing".to_owned()
+        }
+        None if trouble.object.is_empty() => {
+            format!("`maint show {}` has the details", short(trouble))
+        }
+        None => "remove the cause, or leave it to the next run".to_owned(),
+    }
+}
+
+fn application(name: &str) -> String {
+    if name.is_empty() {
+        "no application name".to_owned()
+    } else {
+        format!("application {}", shown(name))
+    }
+}
+
+fn short(trouble: &Trouble) -> String {
+    trouble.run.to_string().chars().take(13).collect()
+}
+
+fn reasons(
+    tasks: &[TaskLine],
+    findings: &Findings,
+    troubles: &[TroubleLine],
+    summary: &Numbers,
+) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let mut add = |verdict, text| reasons.push(Reason { verdict, text });
+    for line in tasks.iter().filter(|line| line.enabled) {
+        let Some(last) = &line.last else { continue };
+        let name = format!("{} on {}", line.task, shown(&line.target));
+        let cause = troubles
+            .iter()
+            .find(|one| one.trouble.run == last.id && one.trouble.failed)
+            .and_then(|one| one.trouble.error.as_deref())
+            .and_then(|error| error.lines().next())
+            .map_or_else(String::new, |error| format!(": {}", shown(error)));
+        match last.status {
+            RunStatus::Failed => add(Verdict::Attention, format!("{name} failed{cause}")),
+            RunStatus::Interrupted => add(
+                Verdict::Attention,
+                format!("{name} was interrupted: its process died"),
+            ),
+            RunStatus::Partial => add(Verdict::Attention, format!("{name} failed in part{cause}")),
+            RunStatus::Incomplete => add(
+                Verdict::Watch,
+                format!("{name} ran out of time; the rest comes first next time"),
+            ),
+            _ => {}
+        }
+    }
+    if summary.missed > 0 {
+        let missed = counted(usize::try_from(summary.missed).unwrap_or(0), "occurrence");
+        add(Verdict::Attention, format!("{missed} did not run"));
+    }
+    let standing = |one: &&crate::history::TrackedFinding| one.state != FindingState::Gone;
+    for finding in findings.listed.iter().filter(standing) {
+        let about = if finding.object.is_empty() {
+            shown(&finding.target).into_owned()
+        } else {
+            format!("{} on {}", shown(&finding.object), shown(&finding.target))
+        };
+        match finding.severity {
+            Severity::Critical => add(
+                Verdict::Attention,
+                format!("{about}: {}", shown(&finding.message)),
+            ),
+            Severity::Warning if finding.state == FindingState::New => add(
+                Verdict::Watch,
+                format!("{about}: {}", shown(&finding.message)),
+            ),
+            _ => {}
+        }
+    }
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict));
+    let more = reasons.len().saturating_sub(MOST_REASONS);
+    if more > 1 {
+        let worst = reasons[MOST_REASONS..]
+            .iter()
+            .map(|reason| reason.verdict)
+            .max();
+        reasons.truncate(MOST_REASONS);
+        reasons.push(Reason {
+            verdict: worst.unwrap_or(Verdict::Watch),
+            text: format!("and {more} more, told below"),
+        });
+    }
+    reasons
+}
+
+fn headline(verdict: Verdict, reasons: &[Reason], summary: &Numbers) -> String {
+    let count = |wanted: Verdict| {
+        reasons
+            .iter()
+            .filter(|reason| reason.verdict == wanted)
+            .count()
+    };
+    match verdict {
+        Verdict::Attention => match count(Verdict::Attention) {
+            1 => "Needs attention".to_owned(),
+            n => format!("Needs attention: {n} reasons"),
+        },
+        Verdict::Watch => format!("Well, with {} to look at", things(count(Verdict::Watch))),
+        Verdict::Well if summary.runs == 0 => "Nothing ran".to_owned(),
+        Verdict::Well => "All well".to_owned(),
+    }
+}
+
+fn things(n: usize) -> String {
+    match n {
+        1 => "one thing".to_owned(),
+        n => format!("{n} things"),
+    }
+}
+
+fn days(days: &[Day]) -> Vec<DayLine> {
+    let mut lines: BTreeMap<&str, DayLine> = BTreeMap::new();
+    for day in days {
+        let line = lines.entry(&day.day).or_default();
+        line.day.clone_from(&day.day);
+        match day.status {
+            RunStatus::Succeeded => line.succeeded += day.runs,
+            RunStatus::Failed | RunStatus::Interrupted => line.failed += day.runs,
+            RunStatus::Skipped | RunStatus::Running => {}
+            _ => line.partly += day.runs,
+        }
+    }
+    lines.into_values().collect()
+}
+
+fn trends(
+    config: &Config,
+    scope: &super::gather::Scope,
+    series: Vec<(String, &'static Metric, Vec<Series>)>,
+) -> Vec<Trend> {
+    let mut trends = Vec::new();
+    for (target, metric, all) in series {
+        let engine = config.targets.get(&target).map(|target| target.engine);
+        for one in all {
+            let points = one
+                .points
+                .iter()
+                .map(|(part, value)| Point {
+                    at: part_middle(&scope.period, *part),
+                    value: *value,
+                })
+                .collect();
+            trends.push(Trend {
+                target: target.clone(),
+                engine,
+                metric: metric.name.to_owned(),
+                title: metric.title.to_owned(),
+                unit: metric.unit,
+                object: one.object,
+                worse: worse(metric, one.first, one.last),
+                first: one.first,
+                last: one.last,
+                points,
+            });
+        }
+    }
+    trends
+}
+
+fn worse(metric: &Metric, first: f64, last: f64) -> Option<bool> {
+    let change = last - first;
+    let direction = metric.worse?;
+    let noticeable = change.abs() > first.abs() * NOTICEABLE;
+    noticeable.then(|| (change > 0.0) == (direction == Direction::Up))
+}
+
+fn planned(config: &Config, now: chrono::DateTime<chrono::Utc>) -> Vec<Planned> {
+    let mut planned: Vec<Planned> = config
+        .schedules
+        .values()
+        .filter(|schedule| schedule.enabled)
+        .filter_map(|schedule| {
+            let zone = schedule.timezone.unwrap_or(config.timezone);
+            let enabled: BTreeSet<&str> = config
+                .tasks
+                .values()
+                .filter(|task| task.enabled)
+                .map(|task| task.name.as_str())
+                .collect();
+            Some(Planned {
+                at: schedule.cron.next_after(now, zone)?,
+                schedule: schedule.name.clone(),
+                tasks: schedule
+                    .tasks
+                    .iter()
+                    .filter(|task| enabled.contains(task.as_str()))
+                    .cloned()
+                    .collect(),
+            })
+        })
+        .collect();
+    planned.sort_by(|a, b| (a.at, &a.schedule).cmp(&(b.at, &b.schedule)));
+    planned.truncate(MOST_PLANNED);
+    planned
+}

@@ -1,0 +1,111 @@
+//! Reads what a report is made from. Sums come from the history, never
+//! records one by one.
+
+use chrono::{DateTime, Utc};
+
+use super::metrics::METRICS;
+use super::model::Report;
+use super::{build, metrics};
+use crate::config::Config;
+use crate::history::{
+    Day, Gain, HistoryError, Period, Series, Store, Summaries, TaskTotals, Total, TrackedFindings,
+    Trouble,
+};
+
+/// Durations per task that the usual one is made from.
+const RECENT: u32 = 20;
+/// Into how many parts a trend is divided.
+const PARTS: u32 = 28;
+/// Longer lists go to the status page.
+const MOST_GAINS: u32 = 10;
+const MOST_TROUBLES: u32 = 15;
+const MOST_FINDINGS: u32 = 40;
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The history could not be read.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// This kind of history cannot sum itself up.
+    #[error("this history cannot be summed up")]
+    NoSums,
+}
+
+/// What a report is about.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Which stretch of time.
+    pub period: Period,
+    /// What it is called.
+    pub text: String,
+    /// What time it is.
+    pub now: DateTime<Utc>,
+}
+
+/// Everything a report is made from.
+pub(super) struct Material<'a> {
+    pub(super) config: &'a Config,
+    pub(super) scope: &'a Scope,
+    pub(super) totals: Vec<Total>,
+    pub(super) before: Vec<Total>,
+    pub(super) tasks: Vec<TaskTotals>,
+    pub(super) days: Vec<Day>,
+    pub(super) gains: Vec<Gain>,
+    pub(super) troubles: Vec<Trouble>,
+    pub(super) findings: TrackedFindings,
+    pub(super) series: Vec<(String, &'static metrics::Metric, Vec<Series>)>,
+}
+
+/// Makes the report of a period.
+///
+/// # Errors
+/// When the history cannot be read.
+pub async fn gather(
+    store: &dyn Store,
+    config: &Config,
+    scope: &Scope,
+) -> Result<Report, ReportError> {
+    let sums = store.summaries().ok_or(ReportError::NoSums)?;
+    let period = &scope.period;
+    let known: Vec<String> = config.tasks.keys().cloned().collect();
+    let material = Material {
+        config,
+        scope,
+        totals: sums.totals(period).await?,
+        before: sums.totals(&period.before()).await?,
+        tasks: sums.task_totals(period, RECENT).await?,
+        days: sums.days(period).await?,
+        gains: sums.gains(period, MOST_GAINS).await?,
+        troubles: sums.troubles(period, MOST_TROUBLES).await?,
+        findings: sums.tracked_findings(period, &known, MOST_FINDINGS).await?,
+        series: series(sums, config, period).await?,
+    };
+    Ok(build::report(material))
+}
+
+async fn series(
+    sums: &dyn Summaries,
+    config: &Config,
+    period: &Period,
+) -> Result<Vec<(String, &'static metrics::Metric, Vec<Series>)>, HistoryError> {
+    let mut all = Vec::new();
+    for target in config.targets.keys() {
+        for metric in METRICS {
+            let found = sums
+                .series(target, metric.name, period, PARTS, metric.most)
+                .await?;
+            if !found.is_empty() {
+                all.push((target.clone(), metric, found));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Where a trend's part lies in the period: its middle.
+pub(super) fn part_middle(period: &Period, part: i64) -> DateTime<Utc> {
+    let length = (period.until - period.since) / i32::try_from(PARTS).unwrap_or(1);
+    let part = i32::try_from(part).unwrap_or(0);
+    period.since + length * part + length / 2
+}

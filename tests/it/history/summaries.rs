@@ -1,0 +1,251 @@
+//! What every history promises about its sums.
+
+use chrono::TimeDelta;
+use maint::history::{FindingState, Period, RunStatus, StepStatus, Store};
+use maint::plan::{Measurement, Severity};
+
+use super::{at, finding, run, step};
+
+const HOUR: i64 = 3_600_000;
+
+/// The second hour of the tests.
+fn period() -> Period {
+    Period {
+        since: at(HOUR),
+        until: at(2 * HOUR),
+    }
+}
+
+fn ended(task: &str, ms: i64, status: RunStatus) -> maint::history::RunRecord {
+    let mut run = run(task, ms);
+    run.status = status;
+    run.duration_ms = 1_000;
+    run.finished_at = Some(run.started_at + TimeDelta::seconds(1));
+    (run.rows, run.bytes_before, run.bytes_after) = (5, 1_000, 400);
+    run
+}
+
+pub(super) async fn runs_are_summed_up_by_period(store: &dyn Store) {
+    for run in [
+        ended("reindex", 0, RunStatus::Failed),
+        ended("reindex", HOUR, RunStatus::Succeeded),
+        ended("reindex", HOUR + 1_000, RunStatus::Partial),
+        ended("reindex", 2 * HOUR - 1, RunStatus::Partial),
+        ended("vacuum", HOUR - 1, RunStatus::Succeeded),
+        ended("reindex", 2 * HOUR, RunStatus::Interrupted),
+    ] {
+        store.close_run(&run).await.unwrap();
+    }
+    let sums = store.summaries().unwrap();
+    let totals = sums.totals(&period()).await.unwrap();
+    let told: Vec<_> = totals
+        .iter()
+        .map(|one| {
+            (
+                one.status,
+                one.runs,
+                one.duration_ms,
+                one.rows,
+                one.bytes_reclaimed,
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (RunStatus::Partial, 2, 2_000, 10, 1_200),
+            (RunStatus::Succeeded, 1, 1_000, 5, 600)
+        ]
+    );
+
+    let tasks = sums.task_totals(&period(), 2).await.unwrap();
+    let [reindex, vacuum] = &tasks[..] else {
+        panic!("{tasks:#?}");
+    };
+    assert_eq!(
+        (reindex.task.as_str(), reindex.target.as_str()),
+        ("reindex", "app")
+    );
+    assert_eq!((reindex.runs, reindex.partial, reindex.failed), (3, 2, 0));
+    assert_eq!(
+        (reindex.last_status, reindex.last_started_at),
+        (RunStatus::Partial, at(2 * HOUR - 1))
+    );
+    assert_eq!(reindex.last_success_at, Some(at(HOUR)));
+    assert_eq!(reindex.recent_ms, [1_000, 1_000]);
+    // It did not run in the period, but it did before.
+    assert_eq!((vacuum.runs, vacuum.rows, vacuum.duration_ms), (0, 0, 0));
+    assert_eq!(vacuum.last_started_at, at(HOUR - 1));
+
+    let days = sums.days(&period()).await.unwrap();
+    let told: Vec<_> = days
+        .iter()
+        .map(|one| (one.day.as_str(), one.status, one.runs))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("2026-03-01", RunStatus::Partial, 2),
+            ("2026-03-01", RunStatus::Succeeded, 1)
+        ]
+    );
+}
+
+pub(super) async fn gains_and_troubles_are_found(store: &dyn Store) {
+    let mut calm = ended("reindex", HOUR, RunStatus::Partial);
+    let sized = |seq: u32, status, before, after| {
+        let mut step = step(seq, status);
+        step.object = format!("public.i{seq}");
+        step.started_at = Some(at(HOUR + i64::from(seq)));
+        (step.bytes_before, step.bytes_after) = (Some(before), Some(after));
+        step.lock_waits.clear();
+        step
+    };
+    calm.steps = vec![
+        sized(1, StepStatus::Succeeded, 1_000, 900),
+        sized(2, StepStatus::Succeeded, 9_000, 1_000),
+        sized(3, StepStatus::Succeeded, 1_000, 2_000),
+        sized(4, StepStatus::Failed, 90_000, 1_000),
+        sized(5, StepStatus::Succeeded, 5_000, 1_000),
+    ];
+    calm.steps[3].error = Some("lock timeout".into());
+    calm.steps[3].lock_waits = step(4, StepStatus::Failed).lock_waits;
+    calm.steps[0].lock_waits = step(1, StepStatus::Succeeded).lock_waits;
+    store.close_run(&calm).await.unwrap();
+    let mut again = ended("reindex", HOUR + 60_000, RunStatus::Failed);
+    again.steps = vec![sized(4, StepStatus::Failed, 90_000, 1_000)];
+    again.steps[0].started_at = Some(at(HOUR + 61_000));
+    again.steps[0].error = Some("still locked".into());
+    store.close_run(&again).await.unwrap();
+    let mut lost = ended("vacuum", HOUR + 90_000, RunStatus::Failed);
+    lost.error = Some("the server is out of reach".into());
+    store.close_run(&lost).await.unwrap();
+    // Outside the period.
+    let mut old = ended("reindex", 0, RunStatus::Failed);
+    old.steps = vec![step(4, StepStatus::Failed)];
+    store.close_run(&old).await.unwrap();
+
+    let sums = store.summaries().unwrap();
+    let gains = sums.gains(&period(), 2).await.unwrap();
+    let told: Vec<_> = gains
+        .iter()
+        .map(|one| (one.object.as_str(), one.bytes_before, one.bytes_after))
+        .collect();
+    assert_eq!(
+        told,
+        [("public.i2", 9_000, 1_000), ("public.i5", 5_000, 1_000)]
+    );
+    assert_eq!((gains[0].run, gains[0].task.as_str()), (calm.id, "reindex"));
+
+    let troubles = sums.troubles(&period(), 10).await.unwrap();
+    let told: Vec<_> = troubles
+        .iter()
+        .map(|one| {
+            (
+                one.task.as_str(),
+                one.object.as_str(),
+                one.failed,
+                one.times,
+                one.error.as_deref(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("vacuum", "", true, 1, Some("the server is out of reach")),
+            ("reindex", "public.i4", true, 2, Some("still locked")),
+            ("reindex", "public.i1", false, 1, None),
+        ]
+    );
+    assert_eq!(troubles[1].run, again.id);
+    assert_eq!(troubles[2].blocker.as_ref().unwrap().blocker_pid, 99);
+    assert_eq!(sums.troubles(&period(), 1).await.unwrap().len(), 1);
+}
+
+pub(super) async fn findings_are_new_open_or_gone(store: &dyn Store) {
+    let with = |task, ms, status, objects: &[&str]| {
+        let mut run = ended(task, ms, status);
+        run.findings = objects
+            .iter()
+            .map(|object| finding(Severity::Warning, object))
+            .collect();
+        run
+    };
+    for run in [
+        with("reindex", 0, RunStatus::Succeeded, &["a", "b", "c"]),
+        // Two tasks that see the same thing see one thing.
+        with("vacuum", 10, RunStatus::Succeeded, &["b"]),
+        // Seen and gone within the period: no news.
+        with("reindex", HOUR, RunStatus::Succeeded, &["passing"]),
+        with("reindex", HOUR + 10, RunStatus::Partial, &["a", "d"]),
+        // These did not get as far as looking.
+        with("reindex", HOUR + 20, RunStatus::Failed, &[]),
+        with("reindex", HOUR + 30, RunStatus::Skipped, &[]),
+        with("removed", HOUR + 40, RunStatus::Succeeded, &["z"]),
+    ] {
+        store.close_run(&run).await.unwrap();
+    }
+    let sums = store.summaries().unwrap();
+    let tasks = ["reindex".to_owned(), "vacuum".to_owned()];
+    let tracked = sums.tracked_findings(&period(), &tasks, 10).await.unwrap();
+    let mut told: Vec<_> = tracked
+        .listed
+        .iter()
+        .map(|one| (one.state.as_str(), one.object.as_str()))
+        .collect();
+    assert_eq!(told.pop(), Some(("gone", "c")));
+    told.sort_unstable();
+    assert_eq!(told, [("new", "d"), ("open", "a"), ("open", "b")]);
+    let count = |state| {
+        let counts = tracked.counts.iter().filter(|(one, _, _)| *one == state);
+        counts.map(|(_, _, n)| n).sum::<i64>()
+    };
+    assert_eq!(FindingState::ALL.iter().map(|s| count(*s)).sum::<i64>(), 4);
+    assert_eq!(count(FindingState::Open), 2);
+    let all = sums.tracked_findings(&period(), &[], 1).await.unwrap();
+    assert_eq!(all.listed.len(), 1);
+    assert_eq!(all.counts.iter().map(|(_, _, n)| n).sum::<i64>(), 5);
+}
+
+pub(super) async fn a_series_is_thinned_out(store: &dyn Store) {
+    let measured = |object: &str, value| Measurement {
+        metric: "table.bytes".into(),
+        object: object.into(),
+        value,
+    };
+    for (ms, value) in [
+        (0, 1.0),
+        (HOUR, 10.0),
+        (HOUR + 60_000, 20.0),
+        (2 * HOUR - 1, 30.0),
+        (2 * HOUR, 99.0),
+    ] {
+        store
+            .add_measurements(
+                "app",
+                at(ms),
+                &[
+                    measured("public.t", value),
+                    measured("public.small", value / 10.0),
+                ],
+            )
+            .await
+            .unwrap();
+    }
+    let sums = store.summaries().unwrap();
+    let series = sums
+        .series("app", "table.bytes", &period(), 4, 1)
+        .await
+        .unwrap();
+    let [only] = &series[..] else {
+        panic!("{series:#?}");
+    };
+    assert_eq!(
+        (only.object.as_str(), only.first, only.last),
+        ("public.t", 10.0, 30.0)
+    );
+    assert_eq!(only.points, [(0, 15.0), (3, 30.0)]);
+    let nothing = sums.series("other", "table.bytes", &period(), 4, 1).await;
+    assert_eq!(nothing.unwrap(), []);
+}
