@@ -1,5 +1,7 @@
 use super::Failure;
 use super::context::Context;
+use crate::report::Templates;
+use crate::values::Problems;
 
 /// Validates all files: every problem at once.
 #[derive(Debug, clap::Args)]
@@ -12,6 +14,10 @@ pub(super) struct Check {
 impl Check {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config()?;
+        let (_, broken) = Templates::with_overrides(&config.folder().join("templates"));
+        if !broken.is_empty() {
+            return Err(Problems::new(broken).into());
+        }
         let mut unreachable = Vec::new();
         if self.connect {
             for target in config.targets.values().filter(|t| t.configured) {

@@ -15,6 +15,17 @@ pub enum Severity {
     Critical,
 }
 
+impl Severity {
+    /// The word used in JSON and in texts.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Severity::Info => "info",
+            Severity::Warning => "warning",
+            Severity::Critical => "critical",
+        }
+    }
+}
+
 /// Something noticed that a person should know.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {

@@ -19,7 +19,7 @@ const PARTS: u32 = 28;
 /// Longer lists go to the status page.
 const MOST_GAINS: u32 = 10;
 const MOST_TROUBLES: u32 = 15;
-const MOST_FINDINGS: u32 = 40;
+const MOST_FINDINGS: u32 = 30;
 
 /// Why there is no report.
 #[derive(Debug, thiserror::Error)]

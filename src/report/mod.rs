@@ -1,12 +1,20 @@
 //! Records and sums to text, HTML and charts; pure but for [`gather`], which
-//! reads the sums.
+//! reads the sums, and for templates of one's own, which are files.
 
 mod build;
+pub mod chart;
+mod compose;
+mod filters;
 mod gather;
 mod metrics;
 pub mod model;
 mod period;
+pub mod sample;
+mod tables;
+mod templates;
 pub mod text;
 
+pub use compose::{Composed, Pictures, compose};
 pub use gather::{ReportError, Scope, gather};
 pub use period::Asked;
+pub use templates::{Message, Rendered, Templates, built_in_files};

@@ -157,6 +157,19 @@ pub enum Unit {
     Count,
 }
 
+impl Unit {
+    /// The word used in JSON and in templates.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Unit::Bytes => "bytes",
+            Unit::Ms => "ms",
+            Unit::Seconds => "seconds",
+            Unit::Share => "share",
+            Unit::Count => "count",
+        }
+    }
+}
+
 /// One metric over the period.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Trend {

@@ -18,5 +18,6 @@ mod history;
 mod kinds;
 mod layers;
 mod notify;
+mod report;
 mod run;
 mod schema;

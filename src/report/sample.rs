@@ -1,0 +1,273 @@
+//! Made-up data: for previews, and to try templates of one's own.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
+use minijinja::Value;
+use uuid::Uuid;
+
+use super::compose::{Pictures, context_of};
+use super::model::{
+    DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
+    Trend, TroubleLine, Unit, Verdict,
+};
+use super::templates::Message;
+use crate::history::{FindingState, Gain, LockWait, Period, RunStatus, TrackedFinding, Trouble};
+use crate::plan::Severity;
+use crate::values::Engine;
+
+const MB: i64 = 1024 * 1024;
+
+pub(super) fn context(message: Message) -> Value {
+    match message {
+        Message::Report => context_of(&report(), Tz::UTC, Pictures::Inline, &mut Vec::new()),
+    }
+}
+
+/// A week with a bit of everything.
+pub fn report() -> Report {
+    let until = at(0);
+    let period = Period {
+        since: until - TimeDelta::days(7),
+        until,
+    };
+    let tasks = vec![
+        task("reindex", "app", Engine::Postgres, RunStatus::Partial, 1.4),
+        task(
+            "analyze",
+            "app",
+            Engine::Postgres,
+            RunStatus::Succeeded,
+            1.0,
+        ),
+        task(
+            "vacuum",
+            "app",
+            Engine::Postgres,
+            RunStatus::Incomplete,
+            2.2,
+        ),
+        task(
+            "sessions",
+            "content",
+            Engine::Mongodb,
+            RunStatus::Succeeded,
+            0.9,
+        ),
+    ];
+    Report {
+        period,
+        period_text: "the last 7d".to_owned(),
+        made_at: until,
+        zone: Tz::UTC.to_string(),
+        verdict: Verdict::Attention,
+        headline: "Needs attention".to_owned(),
+        reasons: vec![
+            Reason {
+                verdict: Verdict::Attention,
+                text: "reindex on app failed in part: canceling statement due to lock timeout"
+                    .to_owned(),
+            },
+            Reason {
+                verdict: Verdict::Watch,
+                text: "vacuum on app ran out of time; the rest comes first next time".to_owned(),
+            },
+        ],
+        tasks_enabled: 4,
+        summary: Numbers {
+            runs: 22,
+            succeeded: 20,
+            partial: 1,
+            incomplete: 1,
+            duration_ms: 5_400_000,
+            rows_removed: 1_234_567,
+            bytes_reclaimed: 2_600 * MB,
+            ..Numbers::default()
+        },
+        before: Numbers {
+            runs: 21,
+            succeeded: 21,
+            duration_ms: 5_000_000,
+            rows_removed: 1_100_000,
+            bytes_reclaimed: 1_900 * MB,
+            ..Numbers::default()
+        },
+        tasks,
+        days: (0..7)
+            .map(|n| DayLine {
+                day: (period.since + TimeDelta::days(n)).date_naive().to_string(),
+                succeeded: 3,
+                partly: i64::from(n == 4),
+                failed: 0,
+            })
+            .collect(),
+        gains: vec![
+            gain("public.users_email_idx", 2_048 * MB, 390 * MB),
+            gain("public.quiz_attempts_user_id_idx", 900 * MB, 210 * MB),
+            gain("public.analytics_events_payload_gin", 310 * MB, 160 * MB),
+        ],
+        troubles: vec![trouble()],
+        findings: findings(),
+        trends: vec![
+            trend("app", Engine::Postgres, 41_000 * MB, 42_500 * MB),
+            trend("content", Engine::Mongodb, 8_000 * MB, 7_100 * MB),
+        ],
+        planned: vec![Planned {
+            at: until + TimeDelta::hours(18),
+            schedule: "daily".to_owned(),
+            tasks: vec!["analyze".to_owned(), "sessions".to_owned()],
+        }],
+    }
+}
+
+/// So many hours before the made-up now.
+fn at(hours_before: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_420_800, 0).unwrap_or_default() - TimeDelta::hours(hours_before)
+}
+
+fn id() -> Uuid {
+    Uuid::from_u128(0x0197_c1aa_0000_7000_8000_0000_0000_0001)
+}
+
+fn task(name: &str, target: &str, engine: Engine, status: RunStatus, usual: f64) -> TaskLine {
+    TaskLine {
+        task: name.to_owned(),
+        target: target.to_owned(),
+        engine: Some(engine),
+        kind: name.to_owned(),
+        enabled: true,
+        runs: 7,
+        failed: i64::from(status == RunStatus::Partial),
+        incomplete: i64::from(status == RunStatus::Incomplete),
+        last: Some(LastRun {
+            id: id(),
+            status,
+            started_at: at(30),
+            duration_ms: 95_000,
+        }),
+        last_success_at: Some(at(54)),
+        rows: 0,
+        bytes_reclaimed: 0,
+        recent_ms: vec![80_000, 90_000, 95_000],
+        against_usual: Some(usual),
+    }
+}
+
+fn gain(object: &str, bytes_before: i64, bytes_after: i64) -> Gain {
+    Gain {
+        run: id(),
+        task: "reindex".to_owned(),
+        target: "app".to_owned(),
+        action: "reindex".to_owned(),
+        object: object.to_owned(),
+        at: at(30),
+        bytes_before,
+        bytes_after,
+    }
+}
+
+fn trouble() -> TroubleLine {
+    TroubleLine {
+        trouble: Trouble {
+            run: id(),
+            task: "reindex".to_owned(),
+            target: "app".to_owned(),
+            action: "reindex".to_owned(),
+            object: "public.enrollments_course_id_idx".to_owned(),
+            at: at(30),
+            times: 3,
+            failed: true,
+            error: Some("canceling statement due to lock timeout".to_owned()),
+            blocker: Some(LockWait {
+                attempt: 5,
+                blocker_pid: 4711,
+                blocker_user: "reporting".to_owned(),
+                blocker_application: "nightly-export".to_owned(),
+                blocker_state: "idle in transaction".to_owned(),
+                blocker_query_age_ms: 720_000,
+                blocker_transaction_age_ms: 3_600_000,
+                waited_ms: 3_000,
+            }),
+        },
+        advice: "role reporting (application nightly-export) held its lock without working: see \
+                 why that transaction stays open, or set idle_in_transaction_session_timeout"
+            .to_owned(),
+        command: "maint run reindex --target app --now".to_owned(),
+    }
+}
+
+fn findings() -> Findings {
+    let numbers = |severity, new, open, gone| FindingNumbers {
+        severity,
+        new,
+        open,
+        gone,
+    };
+    let finding =
+        |state, severity, code: &str, object: &str, message: &str, suggestion: Option<&str>| {
+            TrackedFinding {
+                state,
+                code: code.to_owned(),
+                severity,
+                target: "app".to_owned(),
+                object: object.to_owned(),
+                message: message.to_owned(),
+                suggestion: suggestion.map(str::to_owned),
+                run: id(),
+            }
+        };
+    Findings {
+        counts: vec![
+            numbers(Severity::Critical, 0, 0, 1),
+            numbers(Severity::Warning, 1, 0, 0),
+            numbers(Severity::Info, 0, 1, 0),
+        ],
+        listed: vec![
+            finding(
+                FindingState::New,
+                Severity::Warning,
+                "index.duplicate",
+                "public.users_email_idx1",
+                "The index has the same columns as public.users_email_idx and is never used.",
+                Some("DROP INDEX CONCURRENTLY public.users_email_idx1;"),
+            ),
+            finding(
+                FindingState::Open,
+                Severity::Info,
+                "index.unused",
+                "public.lessons_slug_idx",
+                "The index has not been used for 90 days and takes 120 MB.",
+                None,
+            ),
+            finding(
+                FindingState::Gone,
+                Severity::Critical,
+                "freeze.age",
+                "public.analytics_events",
+                "Its oldest transaction id is 1.9 billion old.",
+                None,
+            ),
+        ],
+        more: 0,
+    }
+}
+
+fn trend(target: &str, engine: Engine, first: i64, last: i64) -> Trend {
+    let (first, last) = (first as f64, last as f64);
+    Trend {
+        target: target.to_owned(),
+        engine: Some(engine),
+        metric: "database.bytes".to_owned(),
+        title: "database size".to_owned(),
+        unit: Unit::Bytes,
+        object: String::new(),
+        first,
+        last,
+        worse: None,
+        points: (0..7)
+            .map(|n| Point {
+                at: at(24 * (7 - n)),
+                value: first + (last - first) * n as f64 / 6.0,
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,191 @@
+//! The tables of a report as text, 80 columns wide.
+
+use chrono_tz::Tz;
+use minijinja::{Value, context};
+
+use super::filters::{TEXT_WIDTH, percent, value};
+use super::model::{Report, TaskLine};
+use super::text::{Align, Cell, Columns, Cut, Style, human_bytes, human_count, human_duration_ms};
+
+pub(super) fn all(report: &Report, zone: Tz) -> Value {
+    let style = Style {
+        color: false,
+        width: Some(TEXT_WIDTH),
+        zone,
+    };
+    let table = |columns: Columns| {
+        let text = columns.render(2, &style);
+        Value::from_safe_string(text.trim_end().to_owned())
+    };
+    context! {
+        numbers => table(numbers(report)),
+        tasks => table(tasks(report, zone)),
+        gains => table(gains(report)),
+        findings => table(findings(report)),
+        trends => table(trends(report)),
+        planned => table(planned(report, zone)),
+    }
+}
+
+fn numbers(report: &Report) -> Columns {
+    let mut table = Columns::new()
+        .column("", Align::Left, Cut::Never)
+        .column("this period", Align::Right, Cut::Never)
+        .column("before", Align::Right, Cut::Never)
+        .column("change", Align::Right, Cut::Never);
+    let (now, before) = (&report.summary, &report.before);
+    let mut row = |name: &str, now: i64, before: i64, write: fn(i64) -> String| {
+        table.row([
+            Cell::from(name),
+            Cell::from(write(now)),
+            Cell::from(write(before)),
+            Cell::from(percent(before as f64, now as f64)),
+        ]);
+    };
+    row("runs", now.runs, before.runs, human_count);
+    row("succeeded", now.succeeded, before.succeeded, human_count);
+    row("incomplete", now.incomplete, before.incomplete, human_count);
+    row("failed in part", now.partial, before.partial, human_count);
+    row("failed", now.failed, before.failed, human_count);
+    row("missed", now.missed, before.missed, human_count);
+    row("skipped", now.skipped, before.skipped, human_count);
+    row(
+        "time spent",
+        now.duration_ms,
+        before.duration_ms,
+        human_duration_ms,
+    );
+    row(
+        "rows removed",
+        now.rows_removed,
+        before.rows_removed,
+        human_count,
+    );
+    row(
+        "reclaimed",
+        now.bytes_reclaimed,
+        before.bytes_reclaimed,
+        human_bytes,
+    );
+    table.row([
+        Cell::from("tasks enabled"),
+        Cell::from(human_count(report.tasks_enabled)),
+    ]);
+    table
+}
+
+fn tasks(report: &Report, zone: Tz) -> Columns {
+    let mut table = Columns::new()
+        .column("task", Align::Left, Cut::Middle)
+        .column("target", Align::Left, Cut::Middle)
+        .column("last run", Align::Left, Cut::Never)
+        .column("status", Align::Left, Cut::Never)
+        .column("time", Align::Right, Cut::Never)
+        .column("× usual", Align::Right, Cut::Never)
+        .column("runs", Align::Right, Cut::Never)
+        .column("failed", Align::Right, Cut::Never);
+    for line in &report.tasks {
+        let TaskLine { last, .. } = line;
+        table.row([
+            Cell::from(&line.task),
+            Cell::from(&line.target),
+            Cell::from(last.as_ref().map_or_else(
+                || "never".to_owned(),
+                |last| {
+                    let at = last.started_at.with_timezone(&zone);
+                    at.format("%m-%d %H:%M").to_string()
+                },
+            )),
+            Cell::from(last.as_ref().map_or("", |last| last.status.as_str())),
+            Cell::from(
+                last.as_ref()
+                    .map_or_else(String::new, |last| human_duration_ms(last.duration_ms)),
+            ),
+            Cell::from(
+                line.against_usual
+                    .map_or_else(String::new, |times| format!("{times:.1}")),
+            ),
+            Cell::from(human_count(line.runs)),
+            Cell::from(if line.failed > 0 {
+                human_count(line.failed)
+            } else {
+                String::new()
+            }),
+        ]);
+    }
+    table
+}
+
+fn gains(report: &Report) -> Columns {
+    let mut table = Columns::new()
+        .column("object", Align::Left, Cut::Middle)
+        .column("target", Align::Left, Cut::Middle)
+        .column("before", Align::Right, Cut::Never)
+        .column("after", Align::Right, Cut::Never)
+        .column("won", Align::Right, Cut::Never);
+    for gain in &report.gains {
+        table.row([
+            Cell::from(&gain.object),
+            Cell::from(&gain.target),
+            Cell::from(human_bytes(gain.bytes_before)),
+            Cell::from(human_bytes(gain.bytes_after)),
+            Cell::from(human_bytes(gain.bytes_before - gain.bytes_after)),
+        ]);
+    }
+    table
+}
+
+fn findings(report: &Report) -> Columns {
+    let mut table = Columns::new()
+        .column("", Align::Left, Cut::Never)
+        .column("new", Align::Right, Cut::Never)
+        .column("still open", Align::Right, Cut::Never)
+        .column("gone", Align::Right, Cut::Never);
+    for line in &report.findings.counts {
+        table.row([
+            Cell::from(line.severity.as_str()),
+            Cell::from(human_count(line.new)),
+            Cell::from(human_count(line.open)),
+            Cell::from(human_count(line.gone)),
+        ]);
+    }
+    table
+}
+
+fn trends(report: &Report) -> Columns {
+    let mut table = Columns::new()
+        .column("", Align::Left, Cut::Never)
+        .column("target", Align::Left, Cut::Middle)
+        .column("object", Align::Left, Cut::Middle)
+        .column("at first", Align::Right, Cut::Never)
+        .column("now", Align::Right, Cut::Never)
+        .column("change", Align::Right, Cut::Never);
+    for trend in &report.trends {
+        let unit = trend.unit.as_str();
+        table.row([
+            Cell::from(&trend.title),
+            Cell::from(&trend.target),
+            Cell::from(&trend.object),
+            Cell::from(value(trend.first, unit)),
+            Cell::from(value(trend.last, unit)),
+            Cell::from(percent(trend.first, trend.last)),
+        ]);
+    }
+    table
+}
+
+fn planned(report: &Report, zone: Tz) -> Columns {
+    let mut table = Columns::new()
+        .column("when", Align::Left, Cut::Never)
+        .column("schedule", Align::Left, Cut::Middle)
+        .column("tasks", Align::Left, Cut::End);
+    for one in &report.planned {
+        let at = one.at.with_timezone(&zone);
+        table.row([
+            Cell::from(at.format("%a %Y-%m-%d %H:%M %Z").to_string()),
+            Cell::from(&one.schedule),
+            Cell::from(one.tasks.join(", ")),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,245 @@
+//! Messages from templates: built in, and replaced file by file by those in
+//! the folder `templates/` beside `schedules.yaml`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use chrono_tz::Tz;
+use css_inline::CSSInliner;
+use minijinja::{Environment, Error, Value};
+
+use super::filters;
+use crate::values::{Problem, closest};
+
+macro_rules! built_in {
+    ($($name:literal),* $(,)?) => {
+        &[$(($name, include_str!(concat!("../../templates/", $name)))),*]
+    };
+}
+
+/// Every template: a folder per message, and what they share.
+const BUILT_IN: &[(&str, &str)] = built_in![
+    "base/layout.html.j2",
+    "base/light.css",
+    "base/dark.css",
+    "report/subject.txt.j2",
+    "report/text.txt.j2",
+    "report/html.html.j2",
+];
+
+/// What can be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The report of a period.
+    Report,
+}
+
+impl Message {
+    /// Every one of them.
+    pub const ALL: &[Message] = &[Message::Report];
+
+    /// The name of its folder.
+    pub const fn folder(self) -> &'static str {
+        match self {
+            Message::Report => "report",
+        }
+    }
+}
+
+/// A message in all its forms.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// One line.
+    pub subject: String,
+    /// For terminals, 80 columns wide.
+    pub text: String,
+    /// For mail programs and browsers, with its styles inlined.
+    pub html: String,
+}
+
+/// The templates in use.
+#[derive(Clone, Debug, Default)]
+pub struct Templates {
+    folder: PathBuf,
+    overrides: BTreeMap<&'static str, String>,
+}
+
+impl Templates {
+    /// Those built in.
+    pub fn built_in() -> Templates {
+        Templates::default()
+    }
+
+    /// Those built in, with what the folder has in their place. Files that
+    /// cannot be used are problems, and are not used.
+    pub fn with_overrides(folder: &Path) -> (Templates, Vec<Problem>) {
+        let mut templates = Templates {
+            folder: folder.to_owned(),
+            overrides: BTreeMap::new(),
+        };
+        let mut problems = Vec::new();
+        let mut files = Vec::new();
+        list(folder, folder, &mut files);
+        files.sort();
+        for name in files {
+            let path = folder.join(&name);
+            let Some((known, _)) = BUILT_IN.iter().find(|(known, _)| *known == name) else {
+                let names = BUILT_IN.iter().map(|(known, _)| *known);
+                let mut problem = Problem::new(&path, "is not the name of a template");
+                if let Some(near) = closest(&name, names) {
+                    problem = problem.hint(format!("did you mean `{near}`?"));
+                }
+                problems.push(problem);
+                continue;
+            };
+            let text = match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(why) => {
+                    problems.push(Problem::new(&path, format!("cannot be read: {why}")));
+                    continue;
+                }
+            };
+            templates.overrides.insert(known, text);
+            // Tried together with those that are good: they include each other.
+            if let Err(error) = templates.try_out(known) {
+                problems.push(templates.problem(&error, known));
+                templates.overrides.remove(known);
+            }
+        }
+        (templates, problems)
+    }
+
+    /// The template alone, for what is no message.
+    ///
+    /// # Errors
+    /// When the built-in template cannot be used either.
+    pub fn render(&self, name: &str, context: &Value, zone: Tz) -> Result<String, Error> {
+        match self
+            .environment(zone, true)?
+            .get_template(name)?
+            .render(context)
+        {
+            Err(error) if !self.overrides.is_empty() => {
+                tracing::warn!(template = name, %error, "a template of your own cannot be used; the built-in one is");
+                self.environment(zone, false)?
+                    .get_template(name)?
+                    .render(context)
+            }
+            rendered => rendered,
+        }
+    }
+
+    /// A message in all its forms.
+    ///
+    /// # Errors
+    /// When the built-in templates cannot be used either.
+    pub fn message(&self, message: Message, context: &Value, zone: Tz) -> Result<Rendered, Error> {
+        let folder = message.folder();
+        let part = |file: &str| self.render(&format!("{folder}/{file}"), context, zone);
+        let subject = part("subject.txt.j2")?;
+        Ok(Rendered {
+            subject: subject.split_whitespace().collect::<Vec<_>>().join(" "),
+            text: tidy(&part("text.txt.j2")?),
+            html: inline(&part("html.html.j2")?),
+        })
+    }
+
+    fn environment(&self, zone: Tz, with_overrides: bool) -> Result<Environment<'_>, Error> {
+        let mut environment = Environment::new();
+        filters::add_to(&mut environment, zone);
+        for (name, built_in) in BUILT_IN {
+            let own = self.overrides.get(name).filter(|_| with_overrides);
+            environment.add_template(name, own.map_or(*built_in, String::as_str))?;
+        }
+        Ok(environment)
+    }
+
+    fn try_out(&self, name: &str) -> Result<(), Error> {
+        let environment = self.environment(Tz::UTC, true)?;
+        let folder = name.split('/').next().unwrap_or_default();
+        for message in Message::ALL {
+            // What is shared is tried with everything.
+            if folder != "base" && folder != message.folder() {
+                continue;
+            }
+            let context = super::sample::context(*message);
+            for file in ["subject.txt.j2", "text.txt.j2", "html.html.j2"] {
+                let name = format!("{}/{file}", message.folder());
+                environment.get_template(&name)?.render(&context)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn problem(&self, error: &Error, fallback: &str) -> Problem {
+        let name = error.name().unwrap_or(fallback);
+        let path = self.folder.join(name);
+        let said = error.detail().map_or_else(
+            || error.kind().to_string(),
+            |detail| format!("{}: {detail}", error.kind()),
+        );
+        let mut problem = Problem::new(&path, format!("this template cannot be used: {said}"));
+        if let Some(line) = error.line() {
+            let source = self.overrides.get(name).map(String::as_str);
+            let shown = source
+                .and_then(|text| text.lines().nth(line.saturating_sub(1)))
+                .unwrap_or_default();
+            let width = shown.trim_end().chars().count().max(1);
+            problem = problem.at(line, 1, width).source(shown);
+        }
+        problem.hint("the built-in template is used until this one is mended")
+    }
+}
+
+/// The built-in templates as files, for whoever wants to change one.
+pub fn built_in_files() -> impl Iterator<Item = (&'static str, &'static str)> {
+    BUILT_IN.iter().copied()
+}
+
+fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let hidden = path
+            .file_name()
+            .is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        if hidden {
+            continue;
+        }
+        if path.is_dir() {
+            list(root, &path, found);
+        } else if let Ok(relative) = path.strip_prefix(root) {
+            found.push(relative.to_string_lossy().into_owned());
+        }
+    }
+}
+
+/// No spaces at line ends, never more than one empty line.
+fn tidy(text: &str) -> String {
+    let mut tidy = String::with_capacity(text.len());
+    let mut empty = 1;
+    for line in text.lines().map(str::trim_end) {
+        empty = if line.is_empty() { empty + 1 } else { 0 };
+        if empty < 2 {
+            tidy.push_str(line);
+            tidy.push('\n');
+        }
+    }
+    tidy.truncate(tidy.trim_end().len());
+    tidy.push('\n');
+    tidy
+}
+
+/// Styles written into the elements: mail programs drop `<style>`. Rules for
+/// small screens and dark mode stay, for those that do not.
+fn inline(html: &str) -> String {
+    let inliner = CSSInliner::options()
+        .keep_style_tags(false)
+        .load_remote_stylesheets(false)
+        .build();
+    inliner.inline(html).unwrap_or_else(|error| {
+        tracing::warn!(%error, "styles could not be inlined");
+        html.to_owned()
+    })
+}

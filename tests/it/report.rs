@@ -1,0 +1,325 @@
+//! The report, from a history with everything unpleasant in it.
+
+use chrono::{TimeDelta, Utc};
+use maint::history::{RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger, open};
+use maint::plan::{Finding, Measurement, Severity};
+use uuid::Uuid;
+
+use crate::support::workspace::Workspace;
+
+const HOSTILE: &str = "public.\"<script>alert(1)</script>\"";
+const TEMPLATE: &str = "{{ 7*7 }} {% raw %} <b>bold</b> & \u{202e}reversed\nnext line";
+
+fn workspace() -> Workspace {
+    Workspace::new(
+        "timezone: Europe/Berlin\nhistory: sqlite:maint.db\n\
+         targets:\n  app: { engine: postgres, url: \"postgres://app:geheim@127.0.0.1:1/app\" }\n\
+         schedules:\n  weekly: { cron: \"0 1 * * SUN\", tasks: [reindex] }\n",
+    )
+    .task("reindex", "kind: reindex\ntarget: app\n")
+}
+
+async fn history(workspace: &Workspace) -> std::sync::Arc<dyn Store> {
+    open(&format!("sqlite:{}", workspace.history().display()))
+        .await
+        .unwrap()
+}
+
+fn step(seq: u32, object: &str, status: StepStatus) -> StepRecord {
+    StepRecord {
+        seq,
+        object: object.into(),
+        action: "reindex".into(),
+        status,
+        reason: "bloat".into(),
+        statement: "REINDEX".into(),
+        rows: None,
+        bytes_before: Some(900 << 20),
+        bytes_after: Some(100 << 20),
+        started_at: Some(Utc::now() - TimeDelta::hours(2)),
+        duration_ms: 500,
+        attempts: 1,
+        error: (status == StepStatus::Failed).then(|| TEMPLATE.to_owned()),
+        lock_waits: Vec::new(),
+    }
+}
+
+fn run(status: RunStatus, days_ago: i64) -> RunRecord {
+    RunRecord {
+        id: Uuid::now_v7(),
+        task: "reindex".into(),
+        kind: "reindex".into(),
+        target: "app".into(),
+        trigger: Trigger::Schedule,
+        status,
+        scheduled_for: None,
+        started_at: Utc::now() - TimeDelta::days(days_ago) - TimeDelta::hours(2),
+        finished_at: Some(Utc::now()),
+        duration_ms: 61_000,
+        inspect_ms: 5,
+        rows: 0,
+        bytes_before: 900 << 20,
+        bytes_after: 100 << 20,
+        error: None,
+        host: "h".into(),
+        pid: 1,
+        steps: Vec::new(),
+        findings: Vec::new(),
+    }
+}
+
+fn finding(severity: Severity, object: &str) -> Finding {
+    Finding {
+        code: "index.odd".into(),
+        severity,
+        object: object.into(),
+        message: TEMPLATE.into(),
+        suggestion: Some(format!("DROP INDEX {HOSTILE};\n-- {TEMPLATE}")),
+    }
+}
+
+async fn filled(workspace: &Workspace) {
+    let store = history(workspace).await;
+    let mut before = run(RunStatus::Succeeded, 10);
+    before.findings = vec![finding(Severity::Warning, "public.gone")];
+    store.close_run(&before).await.unwrap();
+    let mut last = run(RunStatus::Partial, 0);
+    last.steps = vec![
+        step(1, HOSTILE, StepStatus::Succeeded),
+        step(2, HOSTILE, StepStatus::Failed),
+    ];
+    last.findings = vec![
+        finding(Severity::Critical, HOSTILE),
+        finding(Severity::Info, "public.fine"),
+    ];
+    store.close_run(&last).await.unwrap();
+    for (days, value) in [(6, 1e9), (3, 1.5e9), (0, 2e9)] {
+        let size = Measurement {
+            metric: "database.bytes".into(),
+            object: String::new(),
+            value,
+        };
+        let at = Utc::now() - TimeDelta::days(days) - TimeDelta::minutes(1);
+        store.add_measurements("app", at, &[size]).await.unwrap();
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_json_says_what_matters() {
+    let workspace = workspace();
+    filled(&workspace).await;
+    let report = workspace
+        .run(["report", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(report["verdict"], "attention");
+    assert_eq!(report["summary"]["runs"], 1);
+    assert_eq!(report["summary"]["partial"], 1);
+    assert_eq!(report["summary"]["bytes_reclaimed"], 800_i64 << 20);
+    assert_eq!(report["before"]["succeeded"], 1);
+    assert_eq!(report["tasks"][0]["last"]["status"], "partial");
+    assert_eq!(report["gains"][0]["object"], HOSTILE);
+    assert_eq!(report["troubles"][0]["object"], HOSTILE);
+    assert_eq!(
+        report["troubles"][0]["command"],
+        "maint run reindex --target app --now"
+    );
+    let states: Vec<_> = report["findings"]["listed"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| {
+            (
+                one["state"].as_str().unwrap(),
+                one["object"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        states,
+        [
+            ("new", HOSTILE),
+            ("new", "public.fine"),
+            ("gone", "public.gone")
+        ]
+    );
+    assert_eq!(report["trends"][0]["last"], 2e9);
+    assert_eq!(report["planned"][0]["schedule"], "weekly");
+    assert!(
+        report["reasons"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("reindex on app failed in part")
+    );
+    assert!(!report.to_string().contains("geheim"));
+}
+
+#[tokio::test]
+async fn hostile_names_are_text_everywhere() {
+    let workspace = workspace();
+    filled(&workspace).await;
+    let page = workspace.path().join("report.html");
+    workspace
+        .run(["report", "--html", page.to_str().unwrap()])
+        .expect(0);
+    let html = std::fs::read_to_string(&page).unwrap();
+    assert!(!html.contains("<script"), "a script got in");
+    assert!(!html.contains("<b>bold"), "markup got in");
+    assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
+    assert!(html.contains("{{ 7*7 }}") && !html.contains("49 "));
+    assert!(!html.contains('\u{202e}'));
+    assert!(html.contains("<svg") && !html.contains("http-equiv"));
+    let text = workspace.run(["report"]).expect(0).stdout;
+    assert!(
+        text.contains("{{ 7*7 }}") && text.contains(HOSTILE),
+        "{text}"
+    );
+    assert!(!text.contains('\u{202e}'));
+    assert!(text.starts_with("NEEDS ATTENTION"), "{text}");
+}
+
+#[tokio::test]
+async fn lines_of_the_text_fit_a_terminal() {
+    let workspace = workspace();
+    filled(&workspace).await;
+    let text = workspace.run(["report"]).expect(0).stdout;
+    let too_long: Vec<&str> = text
+        .lines()
+        // Statements and commands stay whole, to be copied.
+        .filter(|line| !line.starts_with("    >") && !line.starts_with("    then"))
+        .filter(|line| line.chars().count() > 80)
+        .collect();
+    assert!(too_long.is_empty(), "{too_long:#?}");
+}
+
+#[tokio::test]
+async fn a_large_report_stays_small() {
+    let workspace = workspace();
+    let store = history(&workspace).await;
+    for n in 0..200 {
+        let mut one = run(RunStatus::Partial, 0);
+        one.task = format!("task-{n}");
+        one.steps = (1..20)
+            .map(|seq| {
+                let status = if seq % 2 == 0 {
+                    StepStatus::Failed
+                } else {
+                    StepStatus::Succeeded
+                };
+                let mut step = step(seq, &format!("public.{}_{n}_{seq}", "x".repeat(63)), status);
+                step.error = step.error.map(|error| error.repeat(50));
+                step
+            })
+            .collect();
+        one.findings = (0..20)
+            .map(|m| {
+                let mut one = finding(
+                    Severity::Warning,
+                    &format!("public.{}_{n}_{m}", "y".repeat(63)),
+                );
+                one.message = one.message.repeat(50);
+                one
+            })
+            .collect();
+        store.close_run(&one).await.unwrap();
+    }
+    store.close().await;
+    let config = maint::config::load(
+        &workspace.path().join("schedules.yaml"),
+        &maint::kinds::catalog(),
+        &|_| None,
+    )
+    .unwrap();
+    let store = history(&workspace).await;
+    let now = Utc::now();
+    let scope = maint::report::Scope {
+        period: maint::history::Period {
+            since: now - TimeDelta::days(7),
+            until: now,
+        },
+        text: "the last 7d".into(),
+        now,
+    };
+    let report = maint::report::gather(store.as_ref(), &config, &scope)
+        .await
+        .unwrap();
+    let composed = maint::report::compose(
+        &report,
+        &maint::report::Templates::built_in(),
+        config.timezone,
+        maint::report::Pictures::Attached,
+    )
+    .unwrap();
+    let html = &composed.rendered.html;
+    assert!(html.len() < 100_000, "{} bytes", html.len());
+    for (id, png) in &composed.pictures {
+        assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"), "{id}");
+        assert!(png.len() < 100_000, "{id}: {} bytes", png.len());
+        let image = html.split(&format!("<img src=\"cid:{id}\" alt=\"")).nth(1);
+        let alt = image.unwrap().split('"').next().unwrap();
+        assert!(alt.contains(char::is_numeric), "{id}: {alt}");
+    }
+    assert_eq!(composed.pictures.len(), 2);
+}
+
+#[tokio::test]
+async fn a_broken_template_is_told_and_not_used() {
+    let workspace = workspace();
+    filled(&workspace).await;
+    workspace.file(
+        "templates/report/text.txt.j2",
+        "mine\n{{ report.headline | no_such_filter }}\n",
+    );
+    workspace.file(
+        "templates/report/subject.txt.j2",
+        "MY SUBJECT {{ report.summary.runs }}",
+    );
+    workspace.file("templates/report/txet.txt.j2", "?");
+    let check = workspace.run(["check"]).expect(2);
+    assert!(
+        check.stderr.contains("templates/report/text.txt.j2:2:1"),
+        "{check:#?}"
+    );
+    assert!(check.stderr.contains("no_such_filter"), "{check:#?}");
+    assert!(
+        check.stderr.contains("did you mean `report/text.txt.j2`?"),
+        "{check:#?}"
+    );
+    assert!(!check.stderr.contains("subject.txt.j2"), "{check:#?}");
+    let page = workspace.path().join("report.html");
+    let said = workspace
+        .run(["report", "--html", page.to_str().unwrap()])
+        .expect(0);
+    assert!(said.stdout.starts_with("MY SUBJECT 1:"), "{said:#?}");
+    let text = workspace.run(["report"]).expect(0).stdout;
+    assert!(text.starts_with("NEEDS ATTENTION"), "{text}");
+}
+
+#[test]
+fn a_period_that_makes_no_sense_is_refused() {
+    let said = workspace()
+        .run(["report", "--period", "yesterday"])
+        .expect(2);
+    assert!(said.stderr.contains("`since-last`"), "{said:#?}");
+}
+
+#[test]
+fn the_preview_has_every_message() {
+    let workspace = workspace();
+    workspace.run(["report", "--preview", "preview"]).expect(0);
+    for message in maint::report::Message::ALL {
+        for file in ["subject.txt", "text.txt", "html.html"] {
+            let path = workspace
+                .path()
+                .join("preview")
+                .join(message.folder())
+                .join(file);
+            assert!(
+                std::fs::read_to_string(&path).unwrap().len() > 20,
+                "{}",
+                path.display()
+            );
+        }
+    }
+}
