@@ -122,8 +122,6 @@ enum Failure {
     #[error(transparent)]
     History(#[from] HistoryError),
     #[error(transparent)]
-    Report(#[from] crate::report::ReportError),
-    #[error(transparent)]
     Demo(#[from] crate::demo::DemoError),
     #[error("{0}")]
     Other(String),
@@ -143,9 +141,7 @@ impl Failure {
             {
                 2
             }
-            Failure::Pipeline(PipelineError::History(_))
-            | Failure::History(_)
-            | Failure::Report(_) => 3,
+            Failure::Pipeline(PipelineError::History(_)) | Failure::History(_) => 3,
             Failure::Pipeline(
                 PipelineError::NotAvailable { .. }
                 | PipelineError::Options { .. }

@@ -191,11 +191,8 @@ pub trait Store: Send + Sync {
     /// Closes an alert; `false` where there was none.
     async fn clear_alert(&self, task: &str, target: &str) -> Result<bool, HistoryError>;
 
-    /// The sums that reports are made from; `None` where this history cannot
-    /// make them.
-    fn summaries(&self) -> Option<&dyn Summaries> {
-        None
-    }
+    /// The sums that reports and pages are made from.
+    fn summaries(&self) -> &dyn Summaries;
 
     /// Lets go of the storage, so that the file is complete without its
     /// `-wal` companion. Without it nothing is lost.

@@ -21,17 +21,6 @@ const MOST_GAINS: u32 = 10;
 const MOST_TROUBLES: u32 = 15;
 const MOST_FINDINGS: u32 = 30;
 
-/// Why there is no report.
-#[derive(Debug, thiserror::Error)]
-pub enum ReportError {
-    /// The history could not be read.
-    #[error(transparent)]
-    History(#[from] HistoryError),
-    /// This kind of history cannot sum itself up.
-    #[error("this history cannot be summed up")]
-    NoSums,
-}
-
 /// What a report is about.
 #[derive(Clone, Debug)]
 pub struct Scope {
@@ -65,8 +54,8 @@ pub async fn gather(
     store: &dyn Store,
     config: &Config,
     scope: &Scope,
-) -> Result<Report, ReportError> {
-    let sums = store.summaries().ok_or(ReportError::NoSums)?;
+) -> Result<Report, HistoryError> {
+    let sums = store.summaries();
     let period = &scope.period;
     let known: Vec<String> = config.tasks.keys().cloned().collect();
     let material = Material {

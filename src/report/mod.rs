@@ -15,6 +15,6 @@ mod templates;
 pub mod text;
 
 pub use compose::{Composed, Pictures, compose};
-pub use gather::{ReportError, Scope, gather};
+pub use gather::{Scope, gather};
 pub use period::Asked;
 pub use templates::{Message, Rendered, Templates, built_in_files};

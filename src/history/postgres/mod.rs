@@ -11,6 +11,7 @@ mod open;
 mod outbox;
 mod read;
 mod rows;
+mod summary;
 mod write;
 
 use std::collections::HashMap;
@@ -26,7 +27,7 @@ use uuid::Uuid;
 
 use super::{
     Alert, Baseline, HistoryError, Letter, Measured, Notice, RunFilter, RunRecord, RunSummary,
-    StepRecord, Store,
+    StepRecord, Store, Summaries,
 };
 use crate::plan::{Finding, Measurement, Memory};
 
@@ -319,6 +320,10 @@ impl Store for PostgresStore {
 
     async fn clear_alert(&self, task: &str, target: &str) -> Result<bool, HistoryError> {
         bounded(self, self.remove_alert(task, target)).await
+    }
+
+    fn summaries(&self) -> &dyn Summaries {
+        self
     }
 
     async fn close(&self) {

@@ -122,7 +122,7 @@ impl FromRow<'_, PgRow> for Baseline {
     }
 }
 
-fn word_of<T>(
+pub(super) fn word_of<T>(
     row: &PgRow,
     column: &str,
     from_word: fn(&str) -> Option<T>,
@@ -138,7 +138,7 @@ pub(super) fn count_of(row: &PgRow, column: &str) -> Result<u32, sqlx::Error> {
     u32::try_from(number).map_err(|error| unreadable(column, error))
 }
 
-fn unreadable(
+pub(super) fn unreadable(
     column: &str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> sqlx::Error {

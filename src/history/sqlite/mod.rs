@@ -234,8 +234,8 @@ impl Store for SqliteStore {
         self.remove_alert(task, target).await
     }
 
-    fn summaries(&self) -> Option<&dyn Summaries> {
-        Some(self)
+    fn summaries(&self) -> &dyn Summaries {
+        self
     }
 
     async fn close(&self) {

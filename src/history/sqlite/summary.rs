@@ -6,11 +6,12 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{FromRow, Row};
 
 use super::SqliteStore;
-use super::rows::{id_of, maybe_time_of, severity_from_word, time, time_of, unreadable, word_of};
+use super::rows::{id_of, maybe_time_of, time, time_of, unreadable, word_of};
 use crate::history::summary::{
     Day, FindingState, Gain, Period, Series, Summaries, TaskTotals, Total, TrackedFinding,
     TrackedFindings, Trouble,
 };
+use crate::history::words::severity_from_word;
 use crate::history::{HistoryError, LockWait, RunStatus};
 
 const TOTALS: &str = "

@@ -36,7 +36,7 @@ pub(super) async fn runs_are_summed_up_by_period(store: &dyn Store) {
     ] {
         store.close_run(&run).await.unwrap();
     }
-    let sums = store.summaries().unwrap();
+    let sums = store.summaries();
     let totals = sums.totals(&period()).await.unwrap();
     let told: Vec<_> = totals
         .iter()
@@ -125,7 +125,7 @@ pub(super) async fn gains_and_troubles_are_found(store: &dyn Store) {
     old.steps = vec![step(4, StepStatus::Failed)];
     store.close_run(&old).await.unwrap();
 
-    let sums = store.summaries().unwrap();
+    let sums = store.summaries();
     let gains = sums.gains(&period(), 2).await.unwrap();
     let told: Vec<_> = gains
         .iter()
@@ -186,7 +186,7 @@ pub(super) async fn findings_are_new_open_or_gone(store: &dyn Store) {
     ] {
         store.close_run(&run).await.unwrap();
     }
-    let sums = store.summaries().unwrap();
+    let sums = store.summaries();
     let tasks = ["reindex".to_owned(), "vacuum".to_owned()];
     let tracked = sums.tracked_findings(&period(), &tasks, 10).await.unwrap();
     let mut told: Vec<_> = tracked
@@ -233,7 +233,7 @@ pub(super) async fn a_series_is_thinned_out(store: &dyn Store) {
             .await
             .unwrap();
     }
-    let sums = store.summaries().unwrap();
+    let sums = store.summaries();
     let series = sums
         .series("app", "table.bytes", &period(), 4, 1)
         .await
