@@ -30,7 +30,7 @@ pub(super) struct Demo {
 }
 
 /// The shipped tasks of the kinds that exist, in the order they run here.
-const TASKS: [(&str, &str); 4] = [
+const TASKS: [(&str, &str); 5] = [
     ("analyze", include_str!("../../tasks/analyze.yaml")),
     ("reindex", include_str!("../../tasks/reindex.yaml")),
     (
@@ -38,6 +38,7 @@ const TASKS: [(&str, &str); 4] = [
         include_str!("../../tasks/rebuild-fulltext.yaml"),
     ),
     ("vacuum", include_str!("../../tasks/vacuum.yaml")),
+    ("integrity", include_str!("../../tasks/integrity.yaml")),
 ];
 
 const SCHEDULES: &str =

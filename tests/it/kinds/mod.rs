@@ -1,9 +1,11 @@
 //! The main job on real servers: damage, run, prove what changed and what
 //! did not, run again, prove that nothing happens.
 
+mod damage;
 mod integrity;
 mod cleanup;
 mod many_tables;
+mod numbers;
 mod pooler;
 mod reindex;
 mod sql;
@@ -30,6 +32,7 @@ fn workspace(db: &TestDatabase) -> Workspace {
         .task("reindex", REINDEX)
         .task("vacuum", VACUUM)
         .task("analyze", ANALYZE)
+        .task("integrity", "kind: integrity\ntarget: app\n")
 }
 
 /// Objects of the run's steps with this action and status.

@@ -10,4 +10,5 @@ mod versions;
 mod selftest;
 pub(crate) mod pooler;
 pub(crate) mod servers;
+pub(crate) mod standby;
 pub(crate) mod workspace;

@@ -22,7 +22,7 @@ pub(super) struct ForeignKey {
     period: bool,
     columns: Vec<Identifier>,
     referenced_columns: Vec<Identifier>,
-    /// `OPERATOR(pg_catalog.=)`, one for each column: referenced = referring.
+    /// `=` or `OPERATOR(public.=)`, one for each column: referenced = referring.
     operators: Vec<String>,
     /// ` COLLATE …` where the two columns differ in it, else empty.
     collations: Vec<String>,
@@ -42,7 +42,8 @@ const FOREIGN_KEYS: &str = "SELECT k.conname::text, k.convalidated, k.confmatcht
     CROSS JOIN LATERAL (SELECT
             pg_catalog.array_agg(fa.attname::text ORDER BY e.place) AS columns,
             pg_catalog.array_agg(pa.attname::text ORDER BY e.place) AS referenced,
-            pg_catalog.array_agg(pg_catalog.format('OPERATOR(%I.%s)', opn.nspname, o.oprname) ORDER BY e.place) AS operators,
+            pg_catalog.array_agg(CASE opn.nspname WHEN 'pg_catalog' THEN o.oprname::text
+                ELSE pg_catalog.format('OPERATOR(%I.%s)', opn.nspname, o.oprname) END ORDER BY e.place) AS operators,
             pg_catalog.array_agg(CASE WHEN pa.attcollation NOT IN (0, fa.attcollation)
                 THEN (SELECT pg_catalog.format(' COLLATE %I.%I', cn.nspname, co.collname)
                       FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace

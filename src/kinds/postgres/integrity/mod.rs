@@ -3,97 +3,26 @@
 
 mod amcheck;
 mod constraints;
+mod counters;
 mod facts;
 mod foreign_keys;
+mod options;
 mod order;
-
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+mod server;
 
 use self::amcheck::Amcheck;
+use self::counters::{Key, Sequence};
 use self::facts::{Constraint, Index, Relation};
 use self::foreign_keys::ForeignKey;
+pub(crate) use self::options::Integrity;
+use self::options::{Level, OwnQuery};
 use self::order::{Candidate, Class};
+use self::server::ChangedCollation;
 use super::common::{Selection, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
-use crate::values::{Engine, NamePattern, TimeSpan};
-
-/// How closely amcheck looks.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Level {
-    /// Not at all.
-    Off,
-    /// Every page of tables and indexes is read and checked by itself. Blocks
-    /// nobody; costs one pass over the files.
-    #[default]
-    Light,
-    /// Also whether every row is in its indexes and every TOAST value is
-    /// there, and unique keys for being there twice. Blocks nobody; costs
-    /// several passes and memory. Where the target has replicas, only there.
-    Full,
-}
-
-/// A query of one's own.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct OwnQuery {
-    /// What it is called in findings.
-    name: String,
-    /// One SELECT that must return no rows. Names in it need their schema.
-    sql: String,
-}
-
-/// Options of `kind: integrity`.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Integrity {
-    /// Only tables that match one of these patterns, such as `public.*` or `orders`.
-    include: Vec<NamePattern>,
-    /// No tables that match one of these patterns.
-    exclude: Vec<NamePattern>,
-    /// Whether to count the rows that violate foreign keys and check
-    /// constraints, whether or not those count as valid.
-    constraints: bool,
-    /// Whether constraints that are NOT VALID are validated once no row
-    /// violates them. Takes a lock that does not block reads or writes.
-    validate: bool,
-    /// How closely amcheck looks, where it is installed.
-    amcheck: Level,
-    /// Also looks whether the levels of B-trees fit together. The lock for
-    /// that blocks writes to the table: never on by itself, and never on a replica.
-    parent_check: bool,
-    /// Whether the system catalogs are looked at, too.
-    catalogs: bool,
-    /// Queries that must return no rows.
-    queries: Vec<OwnQuery>,
-    /// What was found in order less than this ago is not looked at again.
-    recheck_after: TimeSpan,
-    /// What was not found in order for this long counts as not covered.
-    cover_within: TimeSpan,
-}
-
-impl Default for Integrity {
-    fn default() -> Self {
-        Integrity {
-            include: Vec::new(),
-            exclude: Vec::new(),
-            constraints: true,
-            validate: false,
-            amcheck: Level::Light,
-            parent_check: false,
-            catalogs: true,
-            queries: Vec::new(),
-            // Shorter than a day, so that a daily task looks at everything every day.
-            recheck_after: TimeSpan::from_mins(20 * 60),
-            cover_within: TimeSpan::from_mins(30 * 24 * 60),
-        }
-    }
-}
+use crate::values::Engine;
 
 /// What a look at an object needs.
 #[derive(Clone, Copy, Debug)]
@@ -107,11 +36,15 @@ struct Scope {
 /// What the decision is made from.
 pub(crate) struct Facts {
     role: String,
+    database: String,
     foreign_keys: Vec<ForeignKey>,
     constraints: Vec<Constraint>,
     tables: Vec<Relation>,
     indexes: Vec<Index>,
     amcheck: Amcheck,
+    sequences: Vec<Sequence>,
+    keys: Vec<Key>,
+    collations: Vec<ChangedCollation>,
     /// The replica that is read, if there is one.
     replica: Option<usize>,
     /// There should be a replica, and it could not be reached.
@@ -128,20 +61,7 @@ impl Kind for Integrity {
     type Facts = Facts;
 
     fn check(&self) -> Result<(), String> {
-        if self.parent_check && self.amcheck == Level::Off {
-            return Err("`parent_check: true` needs `amcheck: light` or `full`".to_owned());
-        }
-        for query in &self.queries {
-            if query.name.trim().is_empty() || query.sql.trim().is_empty() {
-                return Err("every one of `queries` needs a `name` and `sql`".to_owned());
-            }
-        }
-        let mut names: Vec<&str> = self.queries.iter().map(|q| q.name.as_str()).collect();
-        names.sort_unstable();
-        match names.windows(2).find(|two| two[0] == two[1]) {
-            Some(two) => Err(format!("two of `queries` are called `{}`", two[0])),
-            None => Ok(()),
-        }
+        self.sensible()
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
@@ -154,15 +74,24 @@ impl Kind for Integrity {
                 None => replica = replica.or(Some(*n)),
             }
         }
+        findings.extend(server::checksum_failures(db, "").await?);
+        for (n, session) in site.replicas.iter().filter(|(n, _)| Some(*n) == replica) {
+            let there = format!(" (seen on replica {})", n + 1);
+            findings.extend(server::checksum_failures(session, &there).await?);
+        }
         let replica_missing =
             replica.is_none() && !(site.replicas.is_empty() && site.findings.is_empty());
         Ok(Facts {
             role: db.server.role.clone(),
+            database: db.server.database.clone(),
             foreign_keys: foreign_keys::read(db).await?,
             constraints: facts::constraints(db).await?,
             tables: facts::tables(db).await?,
             indexes: facts::indexes(db, self.amcheck == Level::Full).await?,
             amcheck: amcheck::read(db).await?,
+            sequences: counters::sequences(db).await?,
+            keys: counters::keys(db, self.near_end.share()).await?,
+            collations: server::changed_collations(db).await?,
             replica,
             replica_missing,
             findings,
@@ -183,6 +112,11 @@ impl Kind for Integrity {
             self.pages(&facts, &mut candidates, &mut plan);
         }
         self.invalid(&facts, &mut plan);
+        let near_end = counters::near_end(self, &facts.sequences, &facts.keys, &facts.role);
+        plan.findings.extend(near_end);
+        let changed = facts.collations.iter();
+        plan.findings
+            .extend(changed.map(|c| c.finding(&facts.database)));
         for query in &self.queries {
             let name = format!("query {}", query.name);
             let step = Step::new("check_query", &query.name, &name).checking(own(query));

@@ -1,0 +1,275 @@
+//! Numbers that run out: sequences, the columns they feed, and integer keys.
+
+use std::collections::BTreeMap;
+
+use super::super::common::Selection;
+use super::Integrity;
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
+use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::plan::{Finding, Severity};
+
+/// A sequence, with one column that takes its numbers if there is one.
+#[derive(Clone, Debug)]
+pub(super) struct Sequence {
+    name: RelationName,
+    /// The share of its numbers that is used, as far as the column can hold
+    /// them; none where the role may not look.
+    used: Option<f64>,
+    /// The last number, and the last possible one.
+    last: i64,
+    end: i64,
+    column: Option<Column>,
+    /// The column ends before the sequence does.
+    column_ends_first: bool,
+    /// What the sequence counts in: `integer`.
+    kind: String,
+    locked: bool,
+}
+
+/// A column of an integer type.
+#[derive(Clone, Debug)]
+pub(super) struct Column {
+    table: RelationName,
+    name: Identifier,
+    kind: String,
+}
+
+/// An integer column of a key, with the share of its type that is used.
+#[derive(Clone, Debug)]
+pub(super) struct Key {
+    column: Column,
+    used: f64,
+}
+
+// Whoever alters a sequence holds it, and would hold up this look at all others.
+const SEQUENCES: &str = "WITH feeds AS (
+        SELECT d.objid AS seq, d.refobjid AS rel, d.refobjsubid::int2 AS att FROM pg_catalog.pg_depend d
+        WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
+        UNION SELECT d.refobjid, f.adrelid, f.adnum FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_attrdef f ON f.oid = d.objid
+        WHERE d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass),
+    sequences AS (
+        SELECT s.oid, n.nspname, s.relname, q.seqmin, q.seqmax, q.seqincrement > 0 AS up, pg_catalog.format_type(q.seqtypid, NULL) AS kind,
+            s.oid = ANY (ARRAY(SELECT l.relation FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation'
+                AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))) AS locked,
+            pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_sequence_privilege(s.oid, 'SELECT,USAGE') AS readable
+        FROM pg_catalog.pg_sequence q JOIN pg_catalog.pg_class s ON s.oid = q.seqrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = s.relnamespace
+        WHERE NOT q.seqcycle AND s.relpersistence <> 't' AND {not_system}),
+    last AS (
+        SELECT s.*, CASE WHEN s.readable AND NOT s.locked THEN pg_catalog.pg_sequence_last_value(s.oid) END AS last FROM sequences s)
+    SELECT s.nspname::text, s.relname::text, s.kind, s.readable, s.locked, s.up,
+        s.seqmin, s.seqmax, coalesce(s.last, CASE WHEN s.up THEN s.seqmin ELSE s.seqmax END),
+        tn.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
+        CASE coalesce(nullif(ty.typbasetype, 0), ty.oid) WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 WHEN 20 THEN 9223372036854775807 END
+    FROM last s
+    LEFT JOIN feeds f ON f.seq = s.oid
+    LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = f.rel AND a.attnum = f.att
+    LEFT JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid
+    LEFT JOIN pg_catalog.pg_class t ON t.oid = f.rel
+    LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+    ORDER BY 1, 2, 10, 11, 12";
+
+// What ANALYZE saw: a look at the tables themselves would cost one query each.
+// The conditions are repeated where the values are read, because the server may
+// read them before it has compared all names.
+const KEYS: &str = "SELECT n.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
+        max(v.value / CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END)::float8
+    FROM (SELECT DISTINCT k.conrelid, u.att FROM pg_catalog.pg_constraint k, pg_catalog.unnest(k.conkey) u(att)
+          WHERE k.contype IN ('p', 'u', 'f')) k
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.att AND a.atttypid IN (20, 21, 23)
+    JOIN pg_catalog.pg_class t ON t.oid = a.attrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
+    JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = t.relname AND s.attname = a.attname
+    CROSS JOIN LATERAL pg_catalog.unnest(CASE
+        WHEN s.schemaname = n.nspname AND s.tablename = t.relname AND s.attname = a.attname AND a.atttypid IN (20, 21, 23)
+        THEN s.histogram_bounds::text::pg_catalog.numeric[] || s.most_common_vals::text::pg_catalog.numeric[] END) v(value)
+    WHERE NOT t.relispartition AND {not_system}
+    GROUP BY 1, 2, 3, 4
+    HAVING max(v.value / CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END) >= $1::float8::numeric
+    ORDER BY 1, 2, 3";
+
+/// All sequences that do not start again at their end.
+pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError> {
+    let sql = SEQUENCES.replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let found = db.query("reading sequences", &sql, &[]).await?;
+    Ok(found
+        .iter()
+        .map(|row| {
+            let (readable, locked, up): (bool, bool, bool) = (row.get(3), row.get(4), row.get(5));
+            let (low, high, last): (i64, i64, i64) = (row.get(6), row.get(7), row.get(8));
+            let limit: Option<i64> = row.get(13);
+            let start = if up { low } else { high };
+            let own_end = if up { high } else { low };
+            let end = match limit {
+                Some(limit) if up => own_end.min(limit),
+                Some(limit) => own_end.max(-limit - 1),
+                None => own_end,
+            };
+            let span = |to: i64| (i128::from(to) - i128::from(start)).unsigned_abs() as f64;
+            Sequence {
+                name: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
+                kind: row.get(2),
+                used: readable.then(|| span(last) / span(end).max(1.0)),
+                last,
+                end,
+                column: row.get::<_, Option<String>>(11).map(|name| Column {
+                    table: RelationName::new(
+                        row.get::<_, Option<String>>(9).unwrap_or_default(),
+                        row.get::<_, Option<String>>(10).unwrap_or_default(),
+                    ),
+                    name: Identifier::new(name),
+                    kind: row.get::<_, Option<String>>(12).unwrap_or_default(),
+                }),
+                column_ends_first: end != own_end,
+                locked,
+            }
+        })
+        .collect())
+}
+
+/// Integer columns of keys that hold values beyond the share `from`.
+pub(super) async fn keys(db: &Session, from: f64) -> Result<Vec<Key>, EngineError> {
+    let sql = KEYS.replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let found = db
+        .query("reading the statistics of integer keys", &sql, &[&from])
+        .await?;
+    Ok(found
+        .iter()
+        .map(|row| Key {
+            column: Column {
+                table: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
+                name: Identifier::new(row.get::<_, String>(2)),
+                kind: row.get(3),
+            },
+            used: row.get(4),
+        })
+        .collect())
+}
+
+impl Column {
+    fn object(&self) -> String {
+        format!("{}.{}", self.table, self.name)
+    }
+
+    fn widened(&self) -> Option<String> {
+        (self.kind != "bigint").then(|| {
+            format!(
+                "ALTER TABLE {} ALTER COLUMN {} TYPE bigint",
+                self.table, self.name
+            )
+        })
+    }
+}
+
+/// What is close to its end, the worst of it for each object.
+pub(super) fn near_end(
+    options: &Integrity,
+    sequences: &[Sequence],
+    keys: &[Key],
+    role: &str,
+) -> Vec<Finding> {
+    let selection = Selection::new(&options.include, &options.exclude);
+    let mut found: BTreeMap<String, (f64, Finding)> = BTreeMap::new();
+    let mut note = |used: f64, object: String, message: String, suggestion: Option<String>| {
+        if used < options.near_end.share()
+            || found.get(&object).is_some_and(|(worse, _)| *worse >= used)
+        {
+            return;
+        }
+        let severity = if used >= options.almost_at_end.share() {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        };
+        let finding = Finding {
+            code: "sequence.near_end".to_owned(),
+            severity,
+            object: object.clone(),
+            message,
+            suggestion,
+        };
+        found.insert(object, (used, finding));
+    };
+    let mut unreadable = Vec::new();
+    for sequence in sequences {
+        let covered = match &sequence.column {
+            Some(column) => selection.covers_any(&[&sequence.name, &column.table]),
+            None => selection.covers(&sequence.name),
+        };
+        if !covered || sequence.locked {
+            continue;
+        }
+        let Some(used) = sequence.used else {
+            unreadable.push(sequence.name.to_string());
+            continue;
+        };
+        let column = sequence.column.as_ref();
+        let ends = match column.filter(|_| sequence.column_ends_first) {
+            Some(column) => format!(
+                "its column {} is {} and holds no more than {}",
+                column.object(),
+                column.kind,
+                sequence.end
+            ),
+            None => format!("it ends at {}", sequence.end),
+        };
+        let suggestion = match column {
+            Some(column) if sequence.column_ends_first => column.widened(),
+            // As wide as it can be made.
+            _ if sequence.end == i64::MAX || sequence.end == i64::MIN => None,
+            _ if sequence.kind == "bigint" => {
+                Some(format!("ALTER SEQUENCE {} NO MAXVALUE", sequence.name))
+            }
+            Some(column) if column.kind != "bigint" => column.widened(),
+            _ => Some(format!("ALTER SEQUENCE {} AS bigint", sequence.name)),
+        };
+        note(
+            used,
+            column.map_or_else(|| sequence.name.to_string(), Column::object),
+            format!(
+                "the sequence {} has used {:.1} % of its numbers, the last one is {}: {ends}. After that every INSERT that needs one fails",
+                sequence.name,
+                // Never rounded up to a hundred.
+                (used * 1000.0).floor() / 10.0,
+                sequence.last
+            ),
+            suggestion,
+        );
+    }
+    for key in keys
+        .iter()
+        .filter(|key| selection.covers(&key.column.table))
+    {
+        note(
+            key.used,
+            key.column.object(),
+            format!(
+                "the key column {} is {} and has used {:.1} % of its range. After that every INSERT of a larger number fails",
+                key.column.object(),
+                key.column.kind,
+                (key.used * 1000.0).floor() / 10.0
+            ),
+            key.column.widened(),
+        );
+    }
+    let mut findings: Vec<Finding> = found.into_values().map(|(_, finding)| finding).collect();
+    unreadable.dedup();
+    if let Some(first) = unreadable.first() {
+        let role = Identifier::new(role);
+        let others = match unreadable.len() - 1 {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        findings.push(Finding {
+            code: "privilege.missing".to_owned(),
+            severity: Severity::Info,
+            object: first.clone(),
+            message: format!("{role} cannot read the sequence {first}{others}: whether its numbers run out is not known"),
+            suggestion: Some(format!("GRANT pg_read_all_data TO {role}")),
+        });
+    }
+    findings
+}

@@ -1,0 +1,151 @@
+//! Real damage: bytes changed in the files of a stopped server, and a
+//! standby whose files are not those of its primary.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::integrity::found;
+use crate::support::servers::{connect, private_cluster};
+use crate::support::standby::{restarted, standby};
+use crate::support::workspace::Workspace;
+
+const TABLES: &str = "CREATE EXTENSION amcheck;
+    CREATE TABLE sound (id bigint PRIMARY KEY, v text);
+    CREATE TABLE \"Broken Heap\" (id bigint, v text);
+    CREATE TABLE broken_index (id bigint, v text);
+    INSERT INTO sound SELECT g, md5(g::text) FROM generate_series(1, 5000) g;
+    INSERT INTO \"Broken Heap\" SELECT * FROM sound;
+    INSERT INTO broken_index SELECT * FROM sound;
+    CREATE INDEX \"Broken; Index\" ON broken_index (v);
+    CHECKPOINT";
+
+/// Flips one bit of the first line pointer in block 3, as a failing disk does.
+fn flip(data: &Path, file: &str) {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(data.join(file))
+        .unwrap();
+    let place = 3 * 8192 + 24;
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, place).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x40], place).unwrap();
+}
+
+async fn files(url: &str) -> (String, String) {
+    let client = connect(url).await;
+    let row = client.query_one("SELECT pg_relation_filepath('\"Broken Heap\"'), pg_relation_filepath('\"Broken; Index\"')", &[]).await.unwrap();
+    (row.get(0), row.get(1))
+}
+
+fn workspace(primary: &str, replica: &str, options: &str) -> Workspace {
+    Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{primary}\", replicas: [\"{replica}\"] }}\n"
+    ))
+    .task("integrity", &format!("kind: integrity\ntarget: app\noptions: {options}\n"))
+}
+
+fn run(workspace: &Workspace) -> Value {
+    let document = workspace
+        .run(["run", "integrity", "--now", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(document["runs"][0]["status"], "succeeded", "{document:#}");
+    document
+}
+
+/// What is said to be damaged, without the code: that depends on who notices first.
+fn damaged(document: &Value) -> Vec<String> {
+    let mut objects: Vec<String> = found(document)
+        .into_iter()
+        .map(|line| {
+            let (code, object) = line.split_once(' ').unwrap();
+            assert!(code.starts_with("corruption."), "{code} {object}");
+            object.to_owned()
+        })
+        .collect();
+    objects.sort();
+    objects
+}
+
+for_each_version! {
+    /// A changed byte in a table and one in an index: both named, nothing else,
+    /// every step succeeded; and both are named again by the next run.
+    async fn changed_bytes_are_found(major: u32) {
+        let cluster = private_cluster(major, &[("autovacuum", "off")]);
+        connect(&cluster.url("postgres")).await.batch_execute(TABLES).await.unwrap();
+        let (table, index) = files(&cluster.url("postgres")).await;
+        let healthy = run(&workspace(&cluster.url("postgres"), "", "{ amcheck: full }"));
+        assert_eq!(found(&healthy), Vec::<String>::new(), "{healthy:#}");
+
+        let server = restarted(major, &cluster, |data| {
+            flip(data, &table);
+            flip(data, &index);
+        });
+        for level in ["light", "full"] {
+            let workspace = workspace(&server.url("postgres"), "", &format!("{{ amcheck: {level} }}"));
+            let first = run(&workspace);
+            let damaged_now: Vec<String> = found(&first).iter().filter(|l| !l.starts_with("checksum.")).cloned().collect();
+            let mut objects: Vec<&str> = damaged_now.iter().map(|l| l.split_once(' ').unwrap().1).collect();
+            objects.sort_unstable();
+            assert_eq!(objects, ["public.\"Broken Heap\"", "public.\"Broken; Index\""], "{first:#}");
+            for finding in first["runs"][0]["findings"].as_array().unwrap() {
+                assert_eq!(finding["severity"], "critical");
+                if finding["object"] == "public.\"Broken; Index\"" {
+                    assert_eq!(finding["suggestion"], "REINDEX INDEX CONCURRENTLY public.\"Broken; Index\"");
+                }
+            }
+            // Damage is not forgotten, what is sound is not looked at again so soon.
+            let second = run(&workspace);
+            let steps = second["runs"][0]["steps"].as_array().unwrap();
+            assert_eq!(steps.len(), 2, "{second:#}");
+            assert!(found(&second).iter().any(|l| l.ends_with("Broken Heap\"")), "{second:#}");
+        }
+    }
+}
+
+for_each_version! {
+    /// What only reads goes to the replica: its damage is found, and the
+    /// primary is never asked. Without the replica heavy checks are left out.
+    async fn checks_run_on_the_replica(major: u32) {
+        let cluster = private_cluster(major, &[("autovacuum", "off"), ("log_statement", "all"), ("wal_level", "replica"), ("wal_keep_size", "1GB")]);
+        let client = connect(&cluster.url("postgres")).await;
+        client.batch_execute(TABLES).await.unwrap();
+        client.batch_execute("CREATE UNLOGGED TABLE only_here (id bigint PRIMARY KEY, up bigint REFERENCES only_here);
+            CREATE TABLE child (id bigint REFERENCES sound); INSERT INTO child SELECT id FROM sound").await.unwrap();
+        let (table, index) = files(&cluster.url("postgres")).await;
+        client.batch_execute("CHECKPOINT").await.unwrap();
+        let mut replica = standby(major, &cluster, |data| {
+            flip(data, &table);
+            flip(data, &index);
+        }).await;
+        let workspace = workspace(&cluster.url("postgres"), &replica.url("postgres"), "{ amcheck: full }");
+        let document = run(&workspace);
+        assert_eq!(damaged(&document), ["public.\"Broken Heap\"", "public.\"Broken; Index\""], "{document:#}");
+        for finding in document["runs"][0]["findings"].as_array().unwrap() {
+            assert!(finding["message"].as_str().unwrap().ends_with("(seen on replica 1)"), "{finding:#}");
+        }
+        let asked = |log: &str, what: &str| log.matches(what).count();
+        let (here, there) = (std::fs::read_to_string(cluster.log_file()).unwrap(), replica.log());
+        // The primary: only the table that the standby has not, and not closely.
+        assert_eq!((asked(&here, "verify_heapam($1"), asked(&here, "bt_index_check($1")), (1, 1));
+        assert!(asked(&there, "verify_heapam($1") >= 4 && asked(&there, "bt_index_check($1") >= 2);
+        assert_eq!((asked(&here, "NOT EXISTS (SELECT 1 FROM ONLY public.sound"), asked(&there, "NOT EXISTS (SELECT 1 FROM ONLY public.sound")), (0, 1));
+        assert_eq!((asked(&here, "NOT EXISTS (SELECT 1 FROM ONLY public.only_here"), asked(&there, "NOT EXISTS (SELECT 1 FROM ONLY public.only_here")), (1, 0));
+        assert!(here.lines().filter(|l| l.contains("bt_index_check($1")).all(|l| l.contains("regclass, false")), "{here}");
+
+        replica.stop();
+        let alone = run(&workspace);
+        assert_eq!(found(&alone).iter().map(|l| l.split_once(' ').unwrap().0).collect::<Vec<_>>(),
+            ["integrity.coverage", "integrity.no_replica", "replica.unreachable"], "{alone:#}");
+        drop(replica);
+        // Another server is no replica, whatever the configuration says.
+        let stranger = private_cluster(major, &[]);
+        let workspace = self::workspace(&cluster.url("postgres"), &stranger.url("postgres"), "{ amcheck: full }");
+        let document = run(&workspace);
+        assert_eq!(found(&document), ["integrity.no_replica amcheck", "replica.not_a_standby replica 1"], "{document:#}");
+    }
+}
