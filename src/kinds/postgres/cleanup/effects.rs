@@ -1,5 +1,7 @@
 //! What a delete sets off: foreign keys and triggers.
 
+use std::collections::HashMap;
+
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
 use crate::engines::postgres::{Identifier, RelationName, Session};
@@ -11,6 +13,7 @@ pub(super) struct ForeignKey {
     /// The table of the rule.
     pub(super) root: u32,
     /// The table pointed at; another one than `root` below a cascade.
+    pub(super) parent: u32,
     pub(super) parent_rows: f64,
     pub(super) child_oid: u32,
     pub(super) child: RelationName,
@@ -44,7 +47,7 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
         FROM fk JOIN pg_catalog.pg_constraint next ON next.confrelid = fk.conrelid
         WHERE next.contype = 'f' AND next.conparentid = 0 AND fk.confdeltype = 'c' AND fk.depth < 5
     )
-    SELECT fk.root, {rows_p}, c.oid, n.nspname::text, c.relname::text, fk.conname::text, fk.confdeltype::text,
+    SELECT fk.root, fk.confrelid, {rows_p}, c.oid, n.nspname::text, c.relname::text, fk.conname::text, fk.confdeltype::text,
         ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(fk.conkey) WITH ORDINALITY AS k(attnum, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord),
         {rows_c}, {bytes_c},
@@ -87,18 +90,40 @@ pub(super) async fn foreign_keys(
         .iter()
         .map(|row| ForeignKey {
             root: row.get(0),
-            parent_rows: row.get(1),
-            child_oid: row.get(2),
-            child: RelationName::new(row.get::<_, String>(3), row.get::<_, String>(4)),
-            name: row.get(5),
-            action: row.get(6),
-            columns: row.get(7),
-            child_rows: row.get(8),
-            child_bytes: row.get(9),
-            indexed: row.get(10),
-            depth: row.get(11),
+            parent: row.get(1),
+            parent_rows: row.get(2),
+            child_oid: row.get(3),
+            child: RelationName::new(row.get::<_, String>(4), row.get::<_, String>(5)),
+            name: row.get(6),
+            action: row.get(7),
+            columns: row.get(8),
+            child_rows: row.get(9),
+            child_bytes: row.get(10),
+            indexed: row.get(11),
+            depth: row.get(12),
         })
         .collect())
+}
+
+/// For the plan: what becomes of the children of `victims` rows of `root`,
+/// and of theirs.
+pub(super) fn texts(all: &[ForeignKey], root: u32, victims: f64) -> Vec<String> {
+    // Rows expected to go, by table; parents come before their children.
+    let mut going: HashMap<u32, f64> = HashMap::from([(root, victims)]);
+    let mut texts = Vec::new();
+    for fk in all.iter().filter(|fk| fk.root == root) {
+        let each = if fk.parent_rows > 0.0 {
+            fk.child_rows / fk.parent_rows
+        } else {
+            0.0
+        };
+        let children = going.get(&fk.parent).copied().unwrap_or(0.0) * each;
+        if fk.action == "c" && fk.child_oid != root {
+            *going.entry(fk.child_oid).or_default() += children;
+        }
+        texts.push(fk.text(children));
+    }
+    texts
 }
 
 /// Reads the triggers that deletes in these tables fire.
@@ -115,15 +140,9 @@ pub(super) async fn triggers(db: &Session, tables: &[u32]) -> Result<Vec<Trigger
 }
 
 impl ForeignKey {
-    /// For the plan: what becomes of the children of `victims` rows.
-    pub(super) fn text(&self, victims: f64) -> String {
+    fn text(&self, children: f64) -> String {
         let columns = self.columns.join(", ");
-        let each = if self.parent_rows > 0.0 {
-            self.child_rows / self.parent_rows
-        } else {
-            0.0
-        };
-        let about = super::super::common::rows(victims * each);
+        let about = super::super::common::rows(children);
         let what = match self.action.as_str() {
             "c" => format!("deletes about {about} rows of"),
             "n" => format!("sets {columns} to null in about {about} rows of"),
@@ -135,7 +154,8 @@ impl ForeignKey {
         } else {
             ", reading all of it for each row: no index"
         };
-        format!("{what} {} ({columns}){index}", self.child)
+        let turn = if self.depth > 1 { "in turn " } else { "" };
+        format!("{turn}{what} {} ({columns}){index}", self.child)
     }
 
     /// What to do about the missing index.

@@ -6,7 +6,7 @@ use super::effects::ForeignKey;
 use super::estimate::Look;
 use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
-use super::{Cleanup, Facts, partition, size, way};
+use super::{Cleanup, Facts, effects, partition, size, way};
 use crate::engines::postgres::Identifier;
 use crate::kinds::postgres::common::{rows, still_there};
 use crate::plan::{Finding, Moment, Path, Plan, Query, Severity, Step, Walk};
@@ -209,15 +209,11 @@ fn step(
         step.details
             .push("goes on where an earlier run stopped".to_owned());
     }
-    for fk in facts
-        .foreign_keys
-        .iter()
-        .filter(|fk| fk.root == subject.table.oid)
-    {
-        let level = if fk.depth > 1 { ", in turn" } else { "" };
-        step.details
-            .push(format!("{}{level}", fk.text(victims.unwrap_or(0.0))));
-    }
+    step.details.extend(effects::texts(
+        &facts.foreign_keys,
+        subject.table.oid,
+        victims.unwrap_or(0.0),
+    ));
     for trigger in facts.triggers.iter().filter(|t| t.table == member.oid) {
         step.details.push(format!(
             "fires the trigger {} ({})",

@@ -1,5 +1,9 @@
 //! What goes, and that nothing else does.
 
+mod effects;
+mod partitions;
+mod stopping;
+
 use serde_json::{Value, json};
 
 use crate::support::servers::{TestDatabase, fresh_database};

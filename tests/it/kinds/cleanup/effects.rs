@@ -1,0 +1,159 @@
+//! Children, parents, orphans and triggers.
+
+use serde_json::json;
+
+use super::{checksum, clean, nothing_is_left, with_options, workspace};
+use crate::support::servers::fresh_database;
+
+/// Parents of two ages with three children each; without an index on the child.
+const FAMILY: &str = "CREATE TABLE parent (id bigint PRIMARY KEY, at timestamptz NOT NULL);
+    CREATE TABLE child (id bigint PRIMARY KEY, parent_id bigint, note text DEFAULT repeat('x', 200));
+    INSERT INTO parent SELECT n, now() - CASE WHEN n % 4 = 0 THEN interval '100 days' ELSE interval '1 day' END
+        FROM generate_series(1, 4000) n;
+    INSERT INTO child SELECT n, (n - 1) / 3 + 1 FROM generate_series(1, 12000) n;
+    ANALYZE parent, child";
+
+for_each_version! {
+    /// Orphans go, whole families and children of nobody stay. Orphans that
+    /// today's run makes go today, and those that a foreign key guards first.
+    async fn orphans_go_in_the_right_order(major: u32) {
+        let db = fresh_database(major).await;
+        for key in ["", "ALTER TABLE child ADD FOREIGN KEY (parent_id) REFERENCES parent NOT VALID; CREATE INDEX ON child (parent_id);"] {
+            db.execute("DROP TABLE IF EXISTS parent, child CASCADE").await;
+            db.execute(FAMILY).await;
+            db.execute("INSERT INTO child SELECT 20000 + n, 90000 + n FROM generate_series(1, 500) n;
+                INSERT INTO child SELECT 30000 + n, NULL FROM generate_series(1, 50) n").await;
+            db.execute(key).await;
+            let rules = if key.is_empty() {
+                // Written the wrong way round on purpose.
+                json!([
+                    { "table": "child", "orphaned": { "columns": ["parent_id"], "parent": "parent" } },
+                    { "table": "parent", "column": "at", "older_than": "90d" },
+                ])
+            } else {
+                // Here the parent cannot go while it has children.
+                json!([
+                    { "table": "parent", "column": "at", "older_than": "90d" },
+                    { "table": "child", "where": "parent_id % 4 = 0 or parent_id > 90000" },
+                ])
+            };
+            let kept = checksum(&db, "SELECT * FROM child WHERE parent_id IS NULL OR (parent_id % 4 <> 0 AND parent_id <= 4000)").await;
+            let workspace = workspace(&db, &rules);
+            let run = clean(&workspace);
+            let order: Vec<&str> = run["steps"].as_array().unwrap().iter().map(|s| s["object"].as_str().unwrap()).collect();
+            let expected = if key.is_empty() { ["public.parent", "public.child"] } else { ["public.child", "public.parent"] };
+            assert_eq!(order, expected);
+            assert_eq!(run["rows"], 1000 + 3000 + 500, "{run:#}");
+            assert_eq!(checksum(&db, "SELECT * FROM child").await, kept);
+            assert_eq!(db.number("SELECT count(*) FROM parent").await, 3000);
+            nothing_is_left(&workspace);
+        }
+    }
+}
+
+for_each_version! {
+    /// What a delete takes along is in the plan: cascades over two levels with
+    /// their rows, and triggers. The trigger fires once for each row.
+    async fn cascades_and_triggers_are_told(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(FAMILY).await;
+        db.execute("CREATE TABLE toy (id bigint, child_id bigint);
+            ALTER TABLE child ADD FOREIGN KEY (parent_id) REFERENCES parent ON DELETE CASCADE;
+            ALTER TABLE toy ADD FOREIGN KEY (child_id) REFERENCES child ON DELETE CASCADE;
+            INSERT INTO toy SELECT n, n FROM generate_series(1, 12000) n;
+            CREATE INDEX ON child (parent_id, id); CREATE INDEX ON toy (child_id) WHERE child_id IS NOT NULL;
+            CREATE TABLE log (id bigint);
+            CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.log VALUES (old.id); RETURN NULL; END';
+            CREATE TRIGGER keep_a_note AFTER DELETE ON parent FOR EACH ROW EXECUTE FUNCTION note(); ANALYZE").await;
+        let workspace = workspace(&db, &json!([{ "table": "parent", "column": "at", "older_than": "90d" }]));
+        let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+        assert!(plan.contains("deletes about 3000 rows of public.child (parent_id)\n"), "{plan}");
+        assert!(plan.contains("in turn deletes about 3000 rows of public.toy (child_id)\n"), "{plan}");
+        assert!(plan.contains("fires the trigger keep_a_note (public.note)"), "{plan}");
+        let run = clean(&workspace);
+        assert_eq!(run["rows"], 1000);
+        assert_eq!(db.number("SELECT count(*) FROM child").await, 9000);
+        assert_eq!(db.number("SELECT count(*) FROM toy").await, 9000);
+        assert_eq!(db.number("SELECT count(*) FROM log").await, 1000);
+        nothing_is_left(&workspace);
+    }
+}
+
+for_each_version! {
+    /// A foreign key without an index: a finding with the statement that
+    /// helps, refused where the child is large, allowed where asked for.
+    async fn a_missing_index_is_told_and_refused(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(FAMILY).await;
+        db.execute("ALTER TABLE child ADD FOREIGN KEY (parent_id) REFERENCES parent ON DELETE SET NULL").await;
+        let rules = json!([{ "table": "parent", "column": "at", "older_than": "90d" }]);
+        let workspace = workspace(&db, &rules);
+        let run = clean(&workspace);
+        assert_eq!(run["steps"], json!([]));
+        let finding = &run["findings"][0];
+        assert_eq!(finding["code"], "foreign_key.unindexed");
+        assert_eq!(finding["suggestion"], "CREATE INDEX CONCURRENTLY ON public.child (parent_id)");
+        let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+        assert!(plan.contains("left alone") && plan.contains("allow_unindexed_cascade"), "{plan}");
+
+        let allowed = with_options(&db, &json!({ "rules": rules, "allow_unindexed_cascade": true }));
+        // A fifth of them, because each costs a look at all children.
+        db.execute("UPDATE parent SET at = now() WHERE id % 5 <> 0").await;
+        assert_eq!(clean(&allowed)["rows"], 200);
+
+        db.execute(finding["suggestion"].as_str().unwrap()).await;
+        db.execute("UPDATE parent SET at = now() - interval '1 year' WHERE id % 40 = 1").await;
+        let run = clean(&workspace);
+        assert_eq!(run["rows"], 100);
+        assert_eq!(run["findings"], json!([]));
+    }
+}
+
+for_each_version! {
+    /// What cannot be followed is said, loudly, and harms no other rule.
+    async fn a_rule_that_cannot_be_followed(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(FAMILY).await;
+        db.execute("CREATE VIEW seen AS SELECT * FROM parent; CREATE TABLE whole (n int); INSERT INTO whole VALUES (1)").await;
+        let workspace = workspace(&db, &json!([
+            { "table": "gone", "where": "true" },
+            { "table": "seen", "where": "true" },
+            { "table": "parent", "column": "nix", "older_than": "1d" },
+            { "table": "child", "column": "note", "older_than": "1d" },
+            { "table": "child", "column": "id", "older_than": "1d" },
+            { "table": "child", "where": "colour = 'red'" },
+            { "table": "whole", "where": "n = 1" },
+        ]));
+        let output = workspace.run(["run", "cleanup", "--now", "--output", "json"]).expect(0).json();
+        let run = &output["runs"][0];
+        assert_eq!(run["rows"], 1);
+        let said: Vec<&str> = run["findings"].as_array().unwrap().iter().map(|f| {
+            assert_eq!(f["severity"], "critical");
+            f["message"].as_str().unwrap()
+        }).collect();
+        for part in ["no such table", "is no table", "no column `nix`", "is of type text", "say with `epoch`", "column \"colour\" does not exist"] {
+            assert!(said.iter().any(|text| text.contains(part)), "{part}: {said:#?}");
+        }
+        assert_eq!(said.len(), 6);
+        assert_eq!(db.number("SELECT count(*) FROM child").await, 12000);
+    }
+}
+
+for_each_version! {
+    /// A role that may not delete leaves the table alone and says what it needs.
+    async fn without_the_privilege(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(FAMILY).await;
+        let role = format!("r_{}", &db.name[5..]);
+        db.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT ON parent TO {role}; GRANT SELECT, DELETE ON child TO {role}")).await;
+        let at = db.url.find("://").unwrap() + 3;
+        let host = db.url[at..].split_once('@').map_or(&db.url[at..], |(_, host)| host);
+        let url = format!("{}{role}:x@{host}", &db.url[..at]);
+        let workspace = crate::support::workspace::Workspace::for_target(&url).task("cleanup",
+            "kind: cleanup\ntarget: app\noptions: { rules: [{ table: parent, where: id > 10 }, { table: child, where: id > 10 }] }\n");
+        let run = clean(&workspace);
+        assert_eq!(run["rows"], 11990);
+        assert_eq!(run["findings"][0]["suggestion"], format!("GRANT SELECT, DELETE ON public.parent TO {role}"));
+        assert_eq!(db.number("SELECT count(*) FROM parent").await, 4000);
+    }
+}
