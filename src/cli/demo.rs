@@ -30,7 +30,15 @@ pub(super) struct Demo {
 }
 
 /// The shipped tasks of the kinds that exist, in the order they run here.
-const TASKS: [(&str, &str); 5] = [
+const TASKS: [(&str, &str); 7] = [
+    (
+        "session-cleanup",
+        include_str!("../../tasks/session-cleanup.yaml"),
+    ),
+    (
+        "behavioral-cleanup",
+        include_str!("../../tasks/behavioral-cleanup.yaml"),
+    ),
     ("analyze", include_str!("../../tasks/analyze.yaml")),
     ("reindex", include_str!("../../tasks/reindex.yaml")),
     (

@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::execute::{Event, Observer};
 use crate::history::StepStatus;
-use crate::report::text::{human_bytes, human_duration_ms, shown};
+use crate::report::text::{human_bytes, human_count, human_duration_ms, shown};
 
 pub(super) struct Screen {
     bars: Option<MultiProgress>,
@@ -107,13 +107,17 @@ impl Observer for Screen {
                     }
                     _ => String::new(),
                 };
+                let rows = step
+                    .rows
+                    .map(|rows| format!(", {} rows", human_count(rows)))
+                    .unwrap_or_default();
                 let why = step
                     .error
                     .as_ref()
                     .map(|e| format!(": {}", shown(e)))
                     .unwrap_or_default();
                 self.line(format!(
-                    "  {mark} {} {} in {}{sizes}{why}",
+                    "  {mark} {} {} in {}{rows}{sizes}{why}",
                     step.action,
                     shown(&step.object),
                     human_duration_ms(step.duration_ms)

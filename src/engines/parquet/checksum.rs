@@ -1,0 +1,77 @@
+//! A checksum over rows that does not depend on their order.
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+/// The sum, over all rows, of the first half of each row's SHA-256. Equal for
+/// equal sets of rows, duplicates counted, in whatever order they come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Checksum(u128);
+
+impl Checksum {
+    /// Adds a row: its fields as the server sends them.
+    pub fn add<'a>(&mut self, fields: impl Iterator<Item = Option<&'a [u8]>>) {
+        let mut row = Sha256::new();
+        for field in fields {
+            match field {
+                Some(bytes) => {
+                    row.update((bytes.len() as u64).to_be_bytes());
+                    row.update(bytes);
+                }
+                None => row.update(u64::MAX.to_be_bytes()),
+            }
+        }
+        let digest = row.finalize();
+        let mut half = [0; 16];
+        half.copy_from_slice(&digest[..16]);
+        self.0 = self.0.wrapping_add(u128::from_be_bytes(half));
+    }
+
+    /// Adds all rows of another part.
+    pub fn merge(&mut self, other: Checksum) {
+        self.0 = self.0.wrapping_add(other.0);
+    }
+}
+
+impl std::fmt::Display for Checksum {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl Serialize for Checksum {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Checksum {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        u128::from_str_radix(&text, 16)
+            .map(Checksum)
+            .map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_count_and_their_order_does_not() {
+        let sum = |rows: &[&[Option<&[u8]>]]| {
+            let mut sum = Checksum::default();
+            for row in rows {
+                sum.add(row.iter().copied());
+            }
+            sum
+        };
+        let a: &[Option<&[u8]>] = &[Some(b"ab"), None];
+        let b: &[Option<&[u8]>] = &[Some(b"a"), Some(b"b")];
+        assert_eq!(sum(&[a, b]), sum(&[b, a]));
+        assert_ne!(sum(&[a, b]), sum(&[a, b, b]));
+        assert_ne!(sum(&[a]), sum(&[&[None, Some(b"ab")]]));
+        assert_ne!(sum(&[&[Some(b"")]]), sum(&[&[None]]));
+    }
+}

@@ -1,0 +1,110 @@
+//! From a Parquet file back to what the server sent.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type,
+    Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
+};
+use arrow_array::{Array, RecordBatch};
+use bytes::Bytes;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use super::types::{Column, Form};
+use super::{DAYS, MICROS, ParquetError, decimal};
+
+/// The fields of a row, as the server sent them.
+pub type Row = Vec<Option<Vec<u8>>>;
+
+/// The rows of a file, a few at a time.
+///
+/// # Errors
+/// When the file is damaged, or has other columns.
+pub fn rows(
+    file: Bytes,
+    columns: &[Column],
+) -> Result<impl Iterator<Item = Result<Row, ParquetError>> + use<>, ParquetError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(1_024);
+    let expected = super::schema_of(columns);
+    if builder.schema().fields() != expected.fields() {
+        return Err(ParquetError::Value {
+            column: "all".to_owned(),
+            message: "the file has other columns than its manifest says".to_owned(),
+        });
+    }
+    let columns = columns.to_vec();
+    Ok(builder.build()?.flat_map(move |batch| match batch {
+        Ok(batch) => (0..batch.num_rows())
+            .map(|n| Ok(row(&batch, &columns, n)))
+            .collect::<Vec<_>>(),
+        Err(error) => vec![Err(error.into())],
+    }))
+}
+
+fn row(batch: &RecordBatch, columns: &[Column], n: usize) -> Row {
+    columns
+        .iter()
+        .zip(batch.columns())
+        .map(|(column, array)| (!array.is_null(n)).then(|| field(column.form, array.as_ref(), n)))
+        .collect()
+}
+
+/// A value that is not null, as the server sent it.
+fn field(form: Form, array: &dyn Array, n: usize) -> Vec<u8> {
+    match form {
+        Form::Bool => vec![u8::from(array.as_boolean().value(n))],
+        Form::Int2 => array
+            .as_primitive::<Int16Type>()
+            .value(n)
+            .to_be_bytes()
+            .to_vec(),
+        Form::Int4 => array
+            .as_primitive::<Int32Type>()
+            .value(n)
+            .to_be_bytes()
+            .to_vec(),
+        Form::Int8 => array
+            .as_primitive::<Int64Type>()
+            .value(n)
+            .to_be_bytes()
+            .to_vec(),
+        Form::Float4 => array
+            .as_primitive::<Float32Type>()
+            .value(n)
+            .to_be_bytes()
+            .to_vec(),
+        Form::Float8 => array
+            .as_primitive::<Float64Type>()
+            .value(n)
+            .to_be_bytes()
+            .to_vec(),
+        Form::Date => {
+            let days = match array.as_primitive::<Date32Type>().value(n) {
+                days @ (i32::MAX | i32::MIN) => days,
+                days => days.wrapping_sub(DAYS),
+            };
+            days.to_be_bytes().to_vec()
+        }
+        Form::Timestamp | Form::TimestampTz => {
+            let at = match array.as_primitive::<TimestampMicrosecondType>().value(n) {
+                at @ (i64::MAX | i64::MIN) => at,
+                at => at.wrapping_sub(MICROS),
+            };
+            at.to_be_bytes().to_vec()
+        }
+        Form::Time => {
+            let at = array.as_primitive::<Time64MicrosecondType>().value(n);
+            at.to_be_bytes().to_vec()
+        }
+        Form::Uuid => array.as_fixed_size_binary().value(n).to_vec(),
+        Form::Bytes => array.as_binary::<i32>().value(n).to_vec(),
+        Form::Decimal128 { scale, .. } => {
+            let number = array.as_primitive::<Decimal128Type>().value(n);
+            decimal::from_digits(&number.to_string(), scale).into_bytes()
+        }
+        Form::Decimal256 { scale, .. } => {
+            let number = array.as_primitive::<Decimal256Type>().value(n);
+            decimal::from_digits(&number.to_string(), scale).into_bytes()
+        }
+        Form::Text => array.as_string::<i32>().value(n).as_bytes().to_vec(),
+    }
+}
