@@ -216,6 +216,7 @@ fn tell(failure: &Failure, output: Output) {
         };
         let document = serde_json::json!({
             "error": failure.to_string(),
+            "because": causes(failure),
             "hint": failure.hint(),
             "problems": problems,
         });
@@ -227,16 +228,25 @@ fn tell(failure: &Failure, output: Output) {
         Failure::Problems(problems) => eprint!("{problems}"),
         _ => {
             eprintln!("error: {failure}");
-            let mut cause = std::error::Error::source(failure);
-            while let Some(error) = cause {
-                eprintln!("  because: {error}");
-                cause = error.source();
+            for cause in causes(failure) {
+                eprintln!("  because: {cause}");
             }
         }
     }
     if let Some(hint) = failure.hint() {
         eprintln!("  hint: {hint}");
     }
+}
+
+/// What led to the failure, the nearest first.
+fn causes(failure: &Failure) -> Vec<String> {
+    let mut causes = Vec::new();
+    let mut cause = std::error::Error::source(failure);
+    while let Some(error) = cause {
+        causes.push(crate::values::redact(&error.to_string()));
+        cause = error.source();
+    }
+    causes
 }
 
 fn start_logging(format: LogFormat) {

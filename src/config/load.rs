@@ -265,6 +265,7 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
         path: path.to_owned(),
         timezone: typed.timezone.get(),
         history: history(&typed.history, path.parent().unwrap_or(Path::new(""))),
+        history_retention: typed.history_retention,
         targets,
         groups: names.groups,
         schedules,

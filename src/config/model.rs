@@ -26,6 +26,9 @@ pub(super) struct SchedulesFile {
     #[serde(default = "default_history")]
     #[schemars(default = "default_history_text")]
     pub history: Secret,
+    /// How long runs, occurrences and measurements are kept.
+    #[serde(default = "default_retention")]
+    pub history_retention: TimeSpan,
     /// The databases, by name.
     pub targets: BTreeMap<String, TargetEntry>,
     /// Names for several targets at once. A group may contain groups.
@@ -53,6 +56,10 @@ fn utc() -> TimeZone {
 
 fn default_history() -> Secret {
     Secret::new(default_history_text())
+}
+
+fn default_retention() -> TimeSpan {
+    TimeSpan::from_mins(400 * 24 * 60)
 }
 
 fn default_history_text() -> String {
@@ -89,11 +96,14 @@ pub(super) struct ScheduleEntry {
     pub window: Option<Window>,
     /// Time zone of `cron` and `window`.
     pub timezone: Option<TimeZone>,
-    /// How old a missed occurrence may be to be made up for; without it none is.
+    /// How old a missed occurrence may be to be made up for, once. Without it: as long as there
+    /// is between two occurrences, a day at most. `0s`: never.
     pub catch_up: Option<TimeSpan>,
-    /// Longest random delay, so that many instances do not start at once.
+    /// Longest delay, so that not everything starts at once. How long it is depends on the names
+    /// of the schedule and the machine, and stays the same.
     pub jitter: Option<TimeSpan>,
-    /// Schedules whose occurrence must have ended before.
+    /// Schedules that must have ended well before this one begins: those of their occurrences that
+    /// are due at the same time or were due before.
     #[serde(default)]
     pub after: Vec<String>,
     /// `false` switches the schedule off.
@@ -237,6 +247,9 @@ pub struct Limits {
     /// How many steps run at once.
     #[schemars(range(min = 1))]
     pub jobs: u32,
+    /// How many targets of a group are worked on at once when a schedule fires.
+    #[schemars(range(min = 1))]
+    pub parallel_targets: u32,
     /// Longest wait for a lock. Whoever waits for an exclusive lock holds up everybody behind.
     pub lock_timeout: TimeSpan,
     /// How often a step is tried again after it did not get its lock.
@@ -255,6 +268,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             jobs: 1,
+            parallel_targets: 4,
             lock_timeout: TimeSpan::from_secs(3),
             lock_retries: 5,
             transaction_wait: TimeSpan::from_mins(30),
@@ -286,16 +300,16 @@ pub struct Throttle {
 #[serde(deny_unknown_fields, default)]
 pub struct Retries {
     /// How often a failed run is started again.
-    pub times: u32,
+    pub max: u32,
     /// The pause before the first retry; each further one is twice as long.
-    pub pause: TimeSpan,
+    pub backoff: TimeSpan,
 }
 
 impl Default for Retries {
     fn default() -> Self {
         Self {
-            times: 0,
-            pause: TimeSpan::from_mins(5),
+            max: 0,
+            backoff: TimeSpan::from_mins(1),
         }
     }
 }

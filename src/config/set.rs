@@ -20,7 +20,7 @@ impl Task {
     /// Changes one value: an option (`min_size`, or `options.min_size`, or one entry of an
     /// option that is a map, `parameters.days`) or a key of the file
     /// (`window`, `enabled`, `description`, `limits.jobs`, `throttle.pause_file`,
-    /// `retries.times`). The value is YAML: a scalar, or a list such as `[gin, gist]`.
+    /// `retries.max`). The value is YAML: a scalar, or a list such as `[gin, gist]`.
     ///
     /// # Errors
     ///

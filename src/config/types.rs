@@ -19,6 +19,8 @@ pub struct Config {
     /// Where runs are recorded: `sqlite:FILE`, with the folder of `path` in front where the
     /// file was relative, or `postgres://…`.
     pub history: Secret,
+    /// How long it is kept.
+    pub history_retention: TimeSpan,
     /// The databases, by name.
     pub targets: BTreeMap<String, Target>,
     /// Groups by name, with the targets they stand for; groups within groups are resolved.
@@ -77,11 +79,12 @@ pub struct Schedule {
     pub window: Option<Window>,
     /// Time zone of `cron` and `window` where it is not the configuration's.
     pub timezone: Option<Tz>,
-    /// How old a missed occurrence may be to be made up for.
+    /// How old a missed occurrence may be to be made up for; `None`: as long as its period is,
+    /// a day at most.
     pub catch_up: Option<TimeSpan>,
-    /// Longest random delay.
+    /// Longest delay.
     pub jitter: Option<TimeSpan>,
-    /// Schedules whose occurrence must have ended before.
+    /// Schedules that must have ended well before.
     pub after: Vec<String>,
     /// Whether it fires at all.
     pub enabled: bool,

@@ -51,6 +51,9 @@ pub enum HistoryError {
         /// What the server said.
         source: Cause,
     },
+    /// A copy between places that do not fit.
+    #[error("a history is copied from a SQLite file to PostgreSQL")]
+    CannotCopy,
     /// There is no such file, and only looking at it was asked for.
     #[error("there is no history at {}", .path.display())]
     Missing {
@@ -198,6 +201,9 @@ impl HistoryError {
         let hint = match self {
             HistoryError::BadLocation { .. } => "write `history: sqlite:maint.db` or `history: postgres://user@host/database`".to_owned(),
             HistoryError::BadUrl(error) => error.hint(),
+            HistoryError::CannotCopy => {
+                "maint history copy --from sqlite:maint.db --to postgres://user@host/database".to_owned()
+            }
             HistoryError::NoConnection { hint, .. } => hint.clone(),
             HistoryError::OutOfReach { .. } => {
                 "see whether that server runs and answers; a pooler in statement mode cannot be used".to_owned()

@@ -1,7 +1,9 @@
 //! What ran, and what was learned from it.
 
+mod copy;
 mod error;
 mod location;
+mod occurrence;
 mod outbox;
 mod postgres;
 mod record;
@@ -15,7 +17,9 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 pub use crate::plan::Baseline;
+pub use copy::{Copied, copy};
 pub use error::{Candidate, Cause, HistoryError};
+pub use occurrence::{Claim, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause};
 pub use outbox::{Alert, Letter, Notice};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
@@ -78,13 +82,15 @@ async fn open_as(location: &str, opening: Opening) -> Result<Arc<dyn Store>, His
             let opened: BoxFuture<'_, _> = Box::pin(SqliteStore::file(path, opening));
             Ok(Arc::new(opened.await?))
         }
-        Location::Postgres(url) => {
-            let env = |name: &str| std::env::var(name).ok();
-            let dial = Dial::resolve(Some(url.expose()), &env).map_err(HistoryError::BadUrl)?;
-            let opened: BoxFuture<'_, _> = Box::pin(PostgresStore::open(&dial, opening));
-            Ok(Arc::new(opened.await?))
-        }
+        Location::Postgres(url) => Ok(Arc::new(open_postgres(url.expose(), opening).await?)),
     }
+}
+
+async fn open_postgres(url: &str, opening: Opening) -> Result<PostgresStore, HistoryError> {
+    let env = |name: &str| std::env::var(name).ok();
+    let dial = Dial::resolve(Some(url), &env).map_err(HistoryError::BadUrl)?;
+    let opened: BoxFuture<'_, _> = Box::pin(PostgresStore::open(&dial, opening));
+    opened.await
 }
 
 /// The one gate for free text on its way into any history.

@@ -6,8 +6,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    Alert, Baseline, HistoryError, Letter, Notice, RunRecord, RunStatus, StepRecord, Summaries,
-    Trigger,
+    Alert, Baseline, Claim, Ended, HistoryError, Letter, Notice, Occurrence, OccurrenceFilter,
+    Pause, RunRecord, RunStatus, StepRecord, Summaries, Trigger,
 };
 use crate::plan::{Finding, Measurement, Memory};
 
@@ -193,6 +193,83 @@ pub trait Store: Send + Sync {
 
     /// The sums that reports and pages are made from.
     fn summaries(&self) -> &dyn Summaries;
+
+    /// Since when each of these schedules, given with its definition, is known.
+    /// One that is new, or whose definition has changed, is known from `now`.
+    async fn know_schedules(
+        &self,
+        schedules: &[(String, String)],
+        now: DateTime<Utc>,
+    ) -> Result<HashMap<String, DateTime<Utc>>, HistoryError>;
+
+    /// Claims an occurrence that nobody has, or whose owner has let its lease
+    /// run out. `None` where it is somebody else's, or over.
+    ///
+    /// A history that several machines share goes by its own clock, not by
+    /// theirs.
+    async fn claim_occurrence(&self, claim: &Claim) -> Result<Option<Occurrence>, HistoryError>;
+
+    /// Extends the lease of a claim from now on; `false` where it is lost.
+    async fn renew_occurrence(&self, claim: &Claim) -> Result<bool, HistoryError>;
+
+    /// Records how a claimed occurrence ended; `false` where the claim is
+    /// lost, and somebody else will say.
+    async fn finish_occurrence(&self, claim: &Claim, ended: &Ended) -> Result<bool, HistoryError>;
+
+    /// Gives a claim back as if it had not been made; the next one may have
+    /// it at once.
+    async fn release_occurrence(&self, claim: &Claim) -> Result<(), HistoryError>;
+
+    /// Records occurrences that were skipped or missed. Returns those that
+    /// nobody had recorded before.
+    async fn record_occurrences(
+        &self,
+        occurrences: &[Occurrence],
+    ) -> Result<Vec<Occurrence>, HistoryError>;
+
+    /// The occurrences that pass the filter, newest first.
+    async fn occurrences(&self, filter: &OccurrenceFilter)
+    -> Result<Vec<Occurrence>, HistoryError>;
+
+    /// The newest occurrence of each of these schedules that is planned for
+    /// `until` at the latest.
+    async fn newest_occurrences(
+        &self,
+        schedules: &[String],
+        until: DateTime<Utc>,
+    ) -> Result<HashMap<String, Occurrence>, HistoryError>;
+
+    /// Occurrences whose owner has let its lease run out.
+    async fn orphaned_occurrences(&self) -> Result<Vec<Occurrence>, HistoryError>;
+
+    /// Stops a schedule for a while, or changes for how long.
+    async fn pause_schedule(&self, pause: &Pause) -> Result<(), HistoryError>;
+
+    /// Lets it go on; `false` where it was not paused.
+    async fn resume_schedule(&self, schedule: &str) -> Result<bool, HistoryError>;
+
+    /// The schedules that are paused, by name.
+    async fn pauses(&self) -> Result<Vec<Pause>, HistoryError>;
+
+    /// Asks a running run to stop; `false` where it does not run any more.
+    async fn ask_to_cancel(
+        &self,
+        run: Uuid,
+        by: &str,
+        at: DateTime<Utc>,
+    ) -> Result<bool, HistoryError>;
+
+    /// Who asked this run to stop, if somebody did.
+    async fn cancel_asked(&self, run: Uuid) -> Result<Option<String>, HistoryError>;
+
+    /// The end of the newest run of each task and target that succeeded, or
+    /// did what its time allowed.
+    async fn last_successes(&self) -> Result<Vec<(String, String, DateTime<Utc>)>, HistoryError>;
+
+    /// Removes the oldest of what is older than `before`, `limit` of each
+    /// sort at most. What waits to be told or sent stays. Returns how much
+    /// was removed; nothing is left when that is 0.
+    async fn forget(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, HistoryError>;
 
     /// Lets go of the storage, so that the file is complete without its
     /// `-wal` companion. Without it nothing is lost.

@@ -1,19 +1,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::offset::LocalResult;
-use chrono::{
-    DateTime, Datelike, Days, NaiveDate, NaiveDateTime, Offset as _, TimeDelta, TimeZone as _,
-    Timelike as _, Utc,
-};
+use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Timelike as _, Utc};
 use chrono_tz::Tz;
 use croner::parser::{CronParser, Seconds, Year};
 
-use super::local_time::end_of_gap;
+use super::local_time::first_instant;
 use super::text::{Invalid, written_as_text};
-
-/// A clock that is set back repeats at most this much of the day.
-const LONGEST_OVERLAP: TimeDelta = TimeDelta::hours(3);
 
 /// How far back the latest occurrence is looked for: first near by, because a cron that fires
 /// every minute has many occurrences in a month, then farther, because 29 February is rare. A
@@ -24,9 +17,9 @@ const LOOK_BACK_DAYS: [i64; 6] = [0, 1, 8, 40, 400, 41 * 366];
 /// lists, ranges, steps and `L`, or a word such as `@daily`.
 ///
 /// When both days are restricted either is enough, as in every cron. When the clocks change,
-/// a time of the day that is skipped fires once at the end of the gap and one that is repeated
-/// fires the first time only; where the hour field has a `*`, it fires by elapsed time: not in
-/// the gap, and in both repeated hours.
+/// a time of the day that is skipped fires once, at the end of the gap, and one that is repeated
+/// fires once, the first time. This holds for every expression, intervals and lists as well:
+/// `*/30 * * * *` rests while the clocks repeat an hour.
 ///
 /// Occurrences are computed on the calendar without a zone and only then put on the time line:
 /// `croner` itself loses its place where the clocks are set back, and its backward search
@@ -35,7 +28,6 @@ const LOOK_BACK_DAYS: [i64; 6] = [0, 1, 8, 40, 400, 41 * 366];
 pub struct Cron {
     text: String,
     pattern: croner::Cron,
-    by_elapsed_time: bool,
 }
 
 written_as_text!(
@@ -57,24 +49,15 @@ impl Cron {
     pub fn next_after(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         // `croner` hands a fraction of a second on to what it finds.
         let mut local = now.with_timezone(&zone).naive_local().with_nanosecond(0)?;
-        if self.by_elapsed_time && clocks_change_near(now, zone) {
-            // What comes next may be the second pass of a time that lies behind on the clock.
-            local = local.checked_sub_signed(LONGEST_OVERLAP)?;
-        }
-        let mut repeated: Option<DateTime<Utc>> = None;
         loop {
             let found = self
                 .pattern
                 .find_next_occurrence(&local.and_utc(), false)
                 .ok()?;
             local = found.naive_utc();
-            let (first, second) = self.instants(local, zone);
-            if let Some(first) = first.filter(|first| *first > now) {
-                // From here on every first pass is later still.
-                return Some(repeated.map_or(first, |repeated| repeated.min(first)));
-            }
-            if let Some(second) = second.filter(|second| *second > now) {
-                repeated = Some(repeated.map_or(second, |repeated| repeated.min(second)));
+            // What lies ahead on a clock that repeats an hour may lie behind in time.
+            if let Some(at) = first_instant(local, zone).filter(|at| *at > now) {
+                return Some(at);
             }
         }
     }
@@ -91,23 +74,6 @@ impl Cron {
             }
             latest
         })
-    }
-
-    /// When the clocks of `zone` show a time: once, never, or for a second time.
-    fn instants(
-        &self,
-        local: NaiveDateTime,
-        zone: Tz,
-    ) -> (Option<DateTime<Utc>>, Option<DateTime<Utc>>) {
-        match zone.from_local_datetime(&local) {
-            LocalResult::Single(at) => (Some(at.to_utc()), None),
-            LocalResult::Ambiguous(first, second) if self.by_elapsed_time => {
-                (Some(first.to_utc()), Some(second.to_utc()))
-            }
-            LocalResult::Ambiguous(first, _) => (Some(first.to_utc()), None),
-            LocalResult::None if self.by_elapsed_time => (None, None),
-            LocalResult::None => (end_of_gap(local, zone), None),
-        }
     }
 }
 
@@ -154,22 +120,11 @@ impl FromStr for Cron {
                 "`{text}` never fires; no month it names has such a day"
             )));
         }
-        let hours = fields.split_whitespace().nth(1).unwrap_or_default();
         Ok(Self {
             text: trimmed.to_owned(),
             pattern,
-            by_elapsed_time: hours.contains('*'),
         })
     }
-}
-
-fn clocks_change_near(now: DateTime<Utc>, zone: Tz) -> bool {
-    let offset = |at: Option<DateTime<Utc>>| {
-        at.map(|at| zone.offset_from_utc_datetime(&at.naive_utc()).fix())
-    };
-    let here = offset(Some(now));
-    here != offset(now.checked_sub_signed(LONGEST_OVERLAP))
-        || here != offset(now.checked_add_signed(LONGEST_OVERLAP))
 }
 
 /// Whether any day matches. The calendar repeats after 28 years within a century.
@@ -223,6 +178,7 @@ impl fmt::Debug for Cron {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+    use chrono::TimeZone as _;
     use proptest::prelude::*;
 
     const BERLIN: Tz = Tz::Europe__Berlin;
@@ -270,24 +226,22 @@ mod tests {
         );
         assert_eq!(
             berlin("30 * * * *", "2026-03-29T00:00:00Z", 3),
-            ["29 01:30 CET", "29 03:30 CEST", "29 04:30 CEST"]
+            ["29 01:30 CET", "29 03:00 CEST", "29 03:30 CEST"]
         );
     }
 
     #[test]
-    fn a_repeated_time_fires_once_and_an_interval_goes_on() {
+    fn a_repeated_time_fires_once_whatever_the_expression() {
         // The clocks go from 03:00 back to 02:00 on 25 October 2026.
         assert_eq!(
             berlin("30 2 * * *", "2026-10-24T12:00:00Z", 2),
             ["25 02:30 CEST", "26 02:30 CET"]
         );
         assert_eq!(
-            berlin("*/30 * * * *", "2026-10-24T23:45:00Z", 6),
+            berlin("*/30 * * * *", "2026-10-24T23:45:00Z", 4),
             [
                 "25 02:00 CEST",
                 "25 02:30 CEST",
-                "25 02:00 CET",
-                "25 02:30 CET",
                 "25 03:00 CET",
                 "25 03:30 CET"
             ]
@@ -318,7 +272,7 @@ mod tests {
         );
         assert_eq!(
             latest("* * * * *", "2026-10-25T01:00:30Z"),
-            some("2026-10-25T01:00:00+00:00")
+            some("2026-10-25T00:59:00+00:00")
         );
         assert_eq!(
             latest("0 3 L * *", "2026-03-01T12:00:00Z"),

@@ -411,7 +411,7 @@ fn set_changes_one_value_with_the_checks_of_a_file() {
         ("access_methods", "[gin, gist]"),
         ("limits.jobs", "2"),
         ("throttle.max_replica_lag", "10s"),
-        ("retries.times", "3"),
+        ("retries.max", "3"),
         ("window", "02:00-05:00"),
         ("enabled", "false"),
     ] {
@@ -426,7 +426,7 @@ fn set_changes_one_value_with_the_checks_of_a_file() {
         })
     );
     assert_eq!(
-        (task.limits.jobs, task.retries.times, task.enabled),
+        (task.limits.jobs, task.retries.max, task.enabled),
         (2, 3, false)
     );
     assert_eq!(task.limits.budget.unwrap().to_string(), "3h");
@@ -458,7 +458,7 @@ fn set_changes_one_value_with_the_checks_of_a_file() {
         error: --set:1:8: unknown key `jbos` in `limits`
           1 | limits.jbos=1
             |        ^^^^
-          known: budget, grace, jobs, lock_retries, lock_timeout, step_timeout, transaction_wait
+          known: budget, grace, jobs, lock_retries, lock_timeout, parallel_targets, step_timeout, transaction_wait
           hint: did you mean `jobs`?
         error: --set:1:13: `limits.jobs` must be a whole number, not text
           1 | limits.jobs=many

@@ -4,12 +4,15 @@
 //! every call is one transaction of its own with unnamed statements only:
 //! so a pooler in transaction mode may stand in between.
 
+mod import;
 mod interrupt;
 mod memory;
 mod migrate;
+mod occurrences;
 mod open;
 mod outbox;
 mod read;
+mod retention;
 mod rows;
 mod summary;
 mod write;
@@ -26,8 +29,8 @@ use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Alert, Baseline, HistoryError, Letter, Measured, Notice, RunFilter, RunRecord, RunSummary,
-    StepRecord, Store, Summaries,
+    Alert, Baseline, Claim, Ended, HistoryError, Letter, Measured, Notice, Occurrence,
+    OccurrenceFilter, Pause, RunFilter, RunRecord, RunSummary, StepRecord, Store, Summaries,
 };
 use crate::plan::{Finding, Measurement, Memory};
 
@@ -324,6 +327,89 @@ impl Store for PostgresStore {
 
     fn summaries(&self) -> &dyn Summaries {
         self
+    }
+
+    async fn know_schedules(
+        &self,
+        schedules: &[(String, String)],
+        now: DateTime<Utc>,
+    ) -> Result<HashMap<String, DateTime<Utc>>, HistoryError> {
+        bounded(self, self.put_schedules(schedules, now)).await
+    }
+
+    async fn claim_occurrence(&self, claim: &Claim) -> Result<Option<Occurrence>, HistoryError> {
+        bounded(self, self.take_occurrence(claim)).await
+    }
+
+    async fn renew_occurrence(&self, claim: &Claim) -> Result<bool, HistoryError> {
+        bounded(self, self.extend_lease(claim)).await
+    }
+
+    async fn finish_occurrence(&self, claim: &Claim, ended: &Ended) -> Result<bool, HistoryError> {
+        bounded(self, self.end_occurrence(claim, ended)).await
+    }
+
+    async fn release_occurrence(&self, claim: &Claim) -> Result<(), HistoryError> {
+        bounded(self, self.drop_claim(claim)).await
+    }
+
+    async fn record_occurrences(
+        &self,
+        occurrences: &[Occurrence],
+    ) -> Result<Vec<Occurrence>, HistoryError> {
+        bounded(self, self.put_occurrences(occurrences)).await
+    }
+
+    async fn occurrences(
+        &self,
+        filter: &OccurrenceFilter,
+    ) -> Result<Vec<Occurrence>, HistoryError> {
+        bounded(self, self.list_occurrences(filter)).await
+    }
+
+    async fn newest_occurrences(
+        &self,
+        schedules: &[String],
+        until: DateTime<Utc>,
+    ) -> Result<HashMap<String, Occurrence>, HistoryError> {
+        bounded(self, self.find_newest(schedules, until)).await
+    }
+
+    async fn orphaned_occurrences(&self) -> Result<Vec<Occurrence>, HistoryError> {
+        bounded(self, self.find_orphaned()).await
+    }
+
+    async fn pause_schedule(&self, pause: &Pause) -> Result<(), HistoryError> {
+        bounded(self, self.put_pause(pause)).await
+    }
+
+    async fn resume_schedule(&self, schedule: &str) -> Result<bool, HistoryError> {
+        bounded(self, self.remove_pause(schedule)).await
+    }
+
+    async fn pauses(&self) -> Result<Vec<Pause>, HistoryError> {
+        bounded(self, self.read_pauses()).await
+    }
+
+    async fn ask_to_cancel(
+        &self,
+        run: Uuid,
+        by: &str,
+        at: DateTime<Utc>,
+    ) -> Result<bool, HistoryError> {
+        bounded(self, self.put_cancel(run, by, at)).await
+    }
+
+    async fn cancel_asked(&self, run: Uuid) -> Result<Option<String>, HistoryError> {
+        bounded(self, self.read_cancel(run)).await
+    }
+
+    async fn last_successes(&self) -> Result<Vec<(String, String, DateTime<Utc>)>, HistoryError> {
+        bounded(self, self.read_successes()).await
+    }
+
+    async fn forget(&self, before: DateTime<Utc>, limit: u32) -> Result<u64, HistoryError> {
+        bounded(self, self.remove_old(before, limit)).await
     }
 
     async fn close(&self) {

@@ -15,7 +15,7 @@ use super::summaries::{
     a_series_is_thinned_out, findings_are_new_open_or_gone, gains_and_troubles_are_found,
     runs_are_summed_up_by_period,
 };
-use super::{at, finding, id, run, step};
+use super::{at, finding, id, occurrences, run, step};
 use crate::support::pooler::Pooler;
 use crate::support::servers::fresh_database;
 
@@ -79,6 +79,13 @@ enum Check {
     Troubles,
     Findings,
     Series,
+    Claims,
+    Orphans,
+    Recorded,
+    Schedules,
+    Pauses,
+    Cancel,
+    Forget,
 }
 
 const CHECKS: &[Check] = &[
@@ -101,6 +108,13 @@ const CHECKS: &[Check] = &[
     Check::Troubles,
     Check::Findings,
     Check::Series,
+    Check::Claims,
+    Check::Orphans,
+    Check::Recorded,
+    Check::Schedules,
+    Check::Pauses,
+    Check::Cancel,
+    Check::Forget,
 ];
 
 impl Check {
@@ -127,6 +141,13 @@ impl Check {
             Check::Troubles => gains_and_troubles_are_found(store).await,
             Check::Findings => findings_are_new_open_or_gone(store).await,
             Check::Series => a_series_is_thinned_out(store).await,
+            Check::Claims => occurrences::one_gets_the_claim(store).await,
+            Check::Orphans => occurrences::a_dead_owner_is_followed(store).await,
+            Check::Recorded => occurrences::what_did_not_run_is_recorded_once(store).await,
+            Check::Schedules => occurrences::a_changed_schedule_is_known_anew(store).await,
+            Check::Pauses => occurrences::pauses_last_until_resumed(store).await,
+            Check::Cancel => occurrences::only_what_runs_is_cancelled(store).await,
+            Check::Forget => occurrences::old_things_are_forgotten_in_batches(store).await,
         }
         store.close().await;
     }

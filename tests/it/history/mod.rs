@@ -1,6 +1,8 @@
 //! The history: what every implementation promises, and what a file adds.
 
 mod conformance;
+mod copy;
+mod occurrences;
 mod postgres;
 mod sqlite_file;
 mod summaries;
