@@ -30,7 +30,7 @@ pub(super) struct Demo {
 }
 
 /// The shipped tasks of the kinds that exist, in the order they run here.
-const TASKS: [(&str, &str); 7] = [
+const TASKS: &[(&str, \&str)] = &[
     (
         "session-cleanup",
         include_str!("../../tasks/session-cleanup.yaml"),
@@ -46,6 +46,10 @@ const TASKS: [(&str, &str); 7] = [
         include_str!("../../tasks/rebuild-fulltext.yaml"),
     ),
     ("vacuum", include_str!("../../tasks/vacuum.yaml")),
+    (
+        "refresh-views",
+        include_str!("../../tasks/refresh-views.yaml"),
+    ),
     ("integrity", include_str!("../../tasks/integrity.yaml")),
 ];
 

@@ -97,11 +97,10 @@ pub async fn carry_out(
                     let session = idle.get_mut(&step.place).and_then(Vec::pop);
                     running.push(step::carry_out(step, session, execution, monitor));
                 }
+                // Recorded beside the running steps: whoever waits here for the history
+                // would keep a step that is using it from ever letting go.
                 Next::InVain(step, why) => {
-                    let record =
-                        step::not_begun(&step, StepStatus::Skipped, &why, &execution).await;
-                    queue.ended(&step, record.status);
-                    out.records.push(record);
+                    running.push(step::not_begun(step, why, Arc::clone(&execution)));
                 }
                 Next::Later => break,
             }
@@ -109,7 +108,9 @@ pub async fn carry_out(
         match running.next().await {
             None => break,
             Some(ended) => {
-                queue.ended(&ended.step, ended.record.status);
+                if ended.begun {
+                    queue.ended(&ended.step, ended.record.status);
+                }
                 if let Some(session) = ended.session {
                     idle.entry(ended.step.place).or_default().push(session);
                 }

@@ -48,7 +48,7 @@ impl Queue {
                     "needs {} of {}, which ended as {status}",
                     need.action, need.object
                 );
-                return self.take(n).map_or(Next::Later, |s| Next::InVain(s, why));
+                return self.in_vain(n, why).unwrap_or(Next::Later);
             }
             let met = |need: &Need| !matches!(self.known.get(need), Some(None));
             if !self.busy.contains(&step.lane) && step.needs.iter().all(met) {
@@ -56,16 +56,22 @@ impl Queue {
                 return self.take(n).map_or(Next::Later, Next::Ready);
             }
         }
-        if self.busy.is_empty()
-            && let Some(step) = self.take(0)
-        {
+        if self.busy.is_empty() {
             // Nothing runs and nothing may begin: the steps wait for each other.
-            return Next::InVain(step, "needs a step that in turn needs it".to_owned());
+            let why = "needs a step that in turn needs it".to_owned();
+            return self.in_vain(0, why).unwrap_or(Next::Later);
         }
         Next::Later
     }
 
-    /// Notes the end of a step that was given out.
+    fn in_vain(&mut self, n: usize, why: String) -> Option<Next> {
+        let step = self.take(n)?;
+        self.known
+            .insert(identity(&step), Some(StepStatus::Skipped));
+        Some(Next::InVain(step, why))
+    }
+
+    /// Notes the end of a step that was given out as ready.
     pub(super) fn ended(&mut self, step: &Step, status: StepStatus) {
         self.busy.remove(&step.lane);
         self.known.insert(identity(step), Some(status));
@@ -137,7 +143,6 @@ mod tests {
             };
             assert_eq!(step.object, object);
             assert_eq!(why, format!("needs refresh of {cause}"));
-            queue.ended(&step, StepStatus::Skipped);
         }
         assert_eq!(ready(&mut queue).map(|s| s.object).as_deref(), Some("d"));
     }
@@ -149,10 +154,9 @@ mod tests {
             step("b", "2").after("refresh", "a"),
         ]);
         for _ in 0..2 {
-            let Next::InVain(step, _) = queue.next() else {
+            let Next::InVain(..) = queue.next() else {
                 panic!("neither may begin");
             };
-            queue.ended(&step, StepStatus::Skipped);
         }
         assert!(matches!(queue.next(), Next::Later));
     }

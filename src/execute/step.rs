@@ -33,6 +33,8 @@ pub(super) struct Ended {
     pub(super) findings: Vec<Finding>,
     /// Its session, unless that broke.
     pub(super) session: Option<Session>,
+    /// Whether it was its turn at all.
+    pub(super) begun: bool,
 }
 
 /// Carries one step out, on `session` or a new one, and records it.
@@ -51,22 +53,30 @@ pub(super) fn carry_out(
             record,
             findings,
             session,
+            begun: true,
         }
     })
 }
 
-/// The record of a step that did not begin.
-pub(super) async fn not_begun(
-    step: &Step,
-    status: StepStatus,
-    why: &str,
-    execution: &Execution,
-) -> StepRecord {
-    let mut record = blank(step);
-    end(&mut record, status, why);
-    note(execution.store.close_step(execution.run, &record).await);
-    execution.observer.on(Event::Finished(&record));
-    record
+/// Records a step that cannot begin any more.
+pub(super) fn not_begun(
+    step: Step,
+    why: String,
+    execution: Arc<Execution>,
+) -> LocalBoxFuture<'static, Ended> {
+    Box::pin(async move {
+        let mut record = blank(&step);
+        end(&mut record, StepStatus::Skipped, why);
+        note(execution.store.close_step(execution.run, &record).await);
+        execution.observer.on(Event::Finished(&record));
+        Ended {
+            step,
+            record,
+            findings: Vec::new(),
+            session: None,
+            begun: false,
+        }
+    })
 }
 
 pub(super) fn blank(step: &Step) -> StepRecord {

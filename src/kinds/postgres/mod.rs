@@ -5,6 +5,7 @@ mod cleanup;
 mod common;
 mod horizon;
 mod integrity;
+mod refresh;
 mod reindex;
 mod sql;
 mod vacuum;
@@ -17,6 +18,7 @@ pub const KINDS: &[Entry<Session>] = &[
     Entry::of::<analyze::Analyze>(),
     Entry::of::<cleanup::Cleanup>(),
     Entry::of::<integrity::Integrity>(),
+    Entry::of::<refresh::Refresh>(),
     Entry::of::<reindex::Reindex>(),
     Entry::of::<sql::Sql>(),
     Entry::of::<vacuum::Vacuum>(),

@@ -7,6 +7,7 @@ mod cleanup;
 mod many_tables;
 mod numbers;
 mod pooler;
+mod refresh;
 mod reindex;
 mod sql;
 mod stopping;
@@ -44,6 +45,16 @@ fn objects(document: &Value, action: &str, status: &str) -> BTreeSet<String> {
         .filter(|s| s["action"] == action && s["status"] == status)
         .map(|s| s["object"].as_str().unwrap().to_owned())
         .collect()
+}
+
+/// The first finding of the first run with this code.
+fn finding<'a>(run: &'a Value, code: &str) -> &'a Value {
+    run["runs"][0]["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|finding| finding["code"] == code)
+        .unwrap_or_else(|| panic!("no {code} in {run:#}"))
 }
 
 for_each_version! {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use url::Url;
 
-use super::objects;
+use super::{finding, objects};
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -35,15 +35,6 @@ fn plan(workspace: &Workspace) -> Value {
 
 fn names(list: &[&str]) -> BTreeSet<String> {
     list.iter().map(|name| (*name).to_owned()).collect()
-}
-
-fn finding<'a>(run: &'a Value, code: &str) -> &'a Value {
-    run["runs"][0]["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find(|finding| finding["code"] == code)
-        .unwrap_or_else(|| panic!("no {code} in {run:#}"))
 }
 
 async fn filenode(db: &TestDatabase, index: &str) -> i64 {

@@ -1,0 +1,180 @@
+//! Which views there are, what they read, and what moved in it.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_reindex};
+use crate::engines::postgres::{RelationName, Session};
+
+/// A plain or materialized view.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) name: RelationName,
+    pub(super) materialized: bool,
+    pub(super) populated: bool,
+    /// Whether it has the index that a concurrent refresh needs: unique,
+    /// valid, over columns and all rows.
+    pub(super) unique_index: bool,
+    /// A column without duplicates, if statistics know one.
+    pub(super) unique_column: Option<String>,
+    pub(super) bytes: i64,
+    pub(super) may: bool,
+    /// What in its definition may answer differently although no table
+    /// changed: functions such as `now`, and system catalogs.
+    pub(super) moods: Vec<String>,
+}
+
+/// A relation that holds rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Counters {
+    /// A foreign table, whose changes nobody counts here.
+    pub(super) foreign: bool,
+    /// Changes with TRUNCATE and the like, which no counter shows.
+    pub(super) filenode: u32,
+    /// Rows inserted, updated and deleted since statistics were reset.
+    pub(super) changes: i64,
+}
+
+/// What the decision is made from.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(super) major: i32,
+    pub(super) role: String,
+    /// Views by object id.
+    pub(super) views: BTreeMap<u32, View>,
+    /// What a view reads, by its object id.
+    pub(super) reads: HashMap<u32, Vec<u32>>,
+    /// Children (partitions, inheriting tables) by parent.
+    pub(super) children: HashMap<u32, Vec<u32>>,
+    /// Everything that holds rows.
+    pub(super) counters: HashMap<u32, Counters>,
+}
+
+const VIEWS: &str =
+    "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'm', c.relispopulated,
+        EXISTS (SELECT FROM pg_catalog.pg_index i
+            JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+            JOIN pg_catalog.pg_am a ON a.oid = x.relam AND a.amname = 'btree'
+            WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
+                AND i.indpred IS NULL AND 0 <> ALL (i.indkey::int2[])),
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, {may}
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('m', 'v') AND {not_system}";
+
+/// Columns of materialized views without duplicates.
+const UNIQUE_COLUMNS: &str = "SELECT c.oid, min(s.attname::text)
+    FROM pg_catalog.pg_stats s
+        JOIN pg_catalog.pg_namespace n ON n.nspname = s.schemaname
+        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
+    WHERE c.relkind = 'm' AND s.n_distinct = -1 AND s.null_frac = 0 GROUP BY c.oid";
+
+const READS: &str = "SELECT DISTINCT r.ev_class, d.refobjid
+    FROM pg_catalog.pg_rewrite r
+        JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind IN ('m', 'v')
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+            AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND d.refobjid <> r.ev_class
+    WHERE {not_system}";
+
+/// Objects of the server itself are not in pg_depend, so the rule is read.
+/// Volatile functions count; stable ones where they belong to a user, whose
+/// function may read any table, or are known to read the clock. The stable
+/// functions of the server that only read the time zone do not.
+const MOODS: &str = "SELECT r.ev_class, f.what
+    FROM pg_catalog.pg_rewrite r
+        JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind IN ('m', 'v')
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        CROSS JOIN LATERAL (
+            SELECT p.proname::text AS what
+            FROM pg_catalog.regexp_matches(r.ev_action::text,
+                    ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') m
+                JOIN pg_catalog.pg_proc p ON p.oid = m[1]::pg_catalog.oid
+            WHERE p.provolatile = 'v' OR (p.provolatile = 's' AND (p.oid >= 16384
+                OR p.proname IN ('now', 'transaction_timestamp', 'statement_timestamp', 'current_setting')
+                OR (p.proname = 'age' AND p.pronargs = 1)))
+            UNION SELECT 'current_date or the like'
+                WHERE pg_catalog.strpos(r.ev_action::text, '{SQLVALUEFUNCTION') > 0
+            UNION SELECT s.relname::text
+            FROM pg_catalog.regexp_matches(r.ev_action::text, ':relid ([0-9]+)', 'g') m
+                JOIN pg_catalog.pg_class s ON s.oid = m[1]::pg_catalog.oid AND s.oid < 16384
+        ) f
+    WHERE {not_system} ORDER BY 1, 2";
+
+const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits ORDER BY 1, 2";
+
+const COUNTERS: &str = "SELECT c.oid, c.relkind = 'f', c.relfilenode,
+        coalesce(pg_catalog.pg_stat_get_tuples_inserted(c.oid), 0)
+            + coalesce(pg_catalog.pg_stat_get_tuples_updated(c.oid), 0)
+            + coalesce(pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'm', 'f') AND {not_system}";
+
+/// Reads everything with one query each.
+pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
+    let fill = |sql: &str| {
+        sql.replace("{may}", &may_reindex(&db.server))
+            .replace("{not_system}", NOT_SYSTEM_SCHEMA)
+    };
+    let mut facts = Facts {
+        major: db.server.major(),
+        role: db.server.role.clone(),
+        ..Facts::default()
+    };
+    for row in db
+        .query("reading which views there are", &fill(VIEWS), &[])
+        .await?
+    {
+        let view = View {
+            name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
+            materialized: row.get(3),
+            populated: row.get(4),
+            unique_index: row.get(5),
+            unique_column: None,
+            bytes: row.get(6),
+            may: row.get(7),
+            moods: Vec::new(),
+        };
+        facts.views.insert(row.get(0), view);
+    }
+    if !facts.views.values().any(|view| view.materialized) {
+        return Ok(facts);
+    }
+    let doing = "reading which columns of views are unique";
+    for row in db.query(doing, UNIQUE_COLUMNS, &[]).await? {
+        if let Some(view) = facts.views.get_mut(&row.get::<_, u32>(0)) {
+            view.unique_column = row.get(1);
+        }
+    }
+    for row in db
+        .query("reading what views read", &fill(READS), &[])
+        .await?
+    {
+        facts.reads.entry(row.get(0)).or_default().push(row.get(1));
+    }
+    for row in db
+        .query("reading what views call", &fill(MOODS), &[])
+        .await?
+    {
+        if let Some(view) = facts.views.get_mut(&row.get::<_, u32>(0)) {
+            view.moods.push(row.get(1));
+        }
+    }
+    for row in db.query("reading partitions", CHILDREN, &[]).await? {
+        facts
+            .children
+            .entry(row.get(0))
+            .or_default()
+            .push(row.get(1));
+    }
+    let doing = "reading how much changed";
+    for row in db.query(doing, &fill(COUNTERS), &[]).await? {
+        let counters = Counters {
+            foreign: row.get(1),
+            filenode: row.get(2),
+            changes: row.get(3),
+        };
+        facts.counters.insert(row.get(0), counters);
+    }
+    Ok(facts)
+}

@@ -1,0 +1,282 @@
+//! Refreshes materialized views whose sources changed, in dependency order.
+
+mod facts;
+mod graph;
+
+use std::collections::HashSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::facts::{Facts, View};
+use self::graph::Sources;
+use super::common::{Selection, permission_finding, still_there};
+use crate::engines::EngineError;
+use crate::engines::postgres::{Identifier, Session};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Statement, Step};
+use crate::values::{Engine, NamePattern, TimeSpan};
+
+/// Options of `kind: refresh`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Refresh {
+    /// Only views that match one of these patterns.
+    include: Vec<NamePattern>,
+    /// No views that match one of these patterns.
+    exclude: Vec<NamePattern>,
+    /// Refresh views that lack the index for `CONCURRENTLY` all the same.
+    /// Nobody can read a view while it is refreshed that way.
+    allow_blocking: bool,
+    /// A view whose last refresh is older, while its sources changed, is reported.
+    fresh_within: Option<TimeSpan>,
+    /// Views whose sources nobody counts (`now()`, foreign tables, functions
+    /// of one's own, system catalogs) are refreshed when their last refresh is
+    /// older than this.
+    uncounted_max_age: TimeSpan,
+    /// Refresh all views, changed sources or not.
+    always: bool,
+}
+
+impl Default for Refresh {
+    fn default() -> Self {
+        Refresh {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            allow_blocking: false,
+            fresh_within: None,
+            // Short enough for an hourly schedule; long enough that a second run does nothing.
+            uncounted_max_age: TimeSpan::from_mins(30),
+            always: false,
+        }
+    }
+}
+
+/// What is remembered of a view's last refresh.
+#[derive(Debug, Serialize, Deserialize)]
+struct Remembered {
+    evidence: String,
+    refreshed_at: DateTime<Utc>,
+}
+
+const ACTION: &str = "refresh";
+
+impl Kind for Refresh {
+    const NAME: &'static str = "refresh";
+    const SUMMARY: &'static str = "refreshes materialized views whose sources changed";
+    const ENGINE: Engine = Engine::Postgres;
+    type Session = Session;
+    type Facts = Facts;
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        facts::read(&site.primary).await
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
+        let selection = Selection::new(&self.include, &self.exclude);
+        let ours = |view: &View| {
+            view.materialized && selection.covers(&view.name) && view.may && self.can(view)
+        };
+        let mut plan = Plan::default();
+        let mut forbidden = Vec::new();
+        let mut planned: HashSet<u32> = HashSet::new();
+        for (oid, sources) in graph::in_order(&facts, ours) {
+            let Some(view) = facts.views.get(&oid).filter(|v| selection.covers(&v.name)) else {
+                continue;
+            };
+            plan.considered += 1;
+            let name = view.name.to_string();
+            let last: Option<Remembered> = at
+                .memories
+                .get(&name)
+                .and_then(|value| serde_json::from_value(value.clone()).ok());
+            let evidence = sources.evidence(oid, &facts);
+            let reason = match self.why(view, &sources, &evidence, last.as_ref(), &planned, at.now)
+            {
+                Ok(reason) => reason,
+                Err(unchanged) => {
+                    plan.skip(name, unchanged);
+                    continue;
+                }
+            };
+            let refreshing = view.may && self.can(view);
+            plan.findings
+                .extend(self.stale(view, last.as_ref(), refreshing, at.now));
+            if !view.may {
+                forbidden.push(name);
+                continue;
+            }
+            if !refreshing {
+                plan.findings.push(blocking(view));
+                plan.skip(
+                    name,
+                    "a refresh would block its readers, and `allow_blocking` is off",
+                );
+                continue;
+            }
+            planned.insert(oid);
+            plan.steps
+                .push(step(oid, view, &sources, &facts, reason, evidence, at.now));
+        }
+        plan.findings.extend(permission_finding(
+            ACTION,
+            &facts.role,
+            facts.major,
+            &forbidden,
+        ));
+        plan.numbered(1)
+    }
+}
+
+impl Refresh {
+    /// Whether it can be refreshed without blocking anybody who does not want it.
+    fn can(&self, view: &View) -> bool {
+        // A view that was never populated cannot be read, so nobody is blocked.
+        view.unique_index || !view.populated || self.allow_blocking
+    }
+
+    /// Why it is refreshed; an error says why not.
+    fn why(
+        &self,
+        view: &View,
+        sources: &Sources,
+        evidence: &str,
+        last: Option<&Remembered>,
+        planned: &HashSet<u32>,
+        now: DateTime<Utc>,
+    ) -> Result<String, String> {
+        if !view.populated {
+            return Ok("never populated: it cannot be read before".to_owned());
+        }
+        if self.always {
+            return Ok("the task says `always`".to_owned());
+        }
+        let Some(last) = last else {
+            return Ok("not refreshed by maint before, so nobody knows how old it is".to_owned());
+        };
+        let age = now - last.refreshed_at;
+        let ago = format!("its last refresh {} ago", human(age));
+        if sources.views.iter().any(|view| planned.contains(view)) {
+            return Ok("it reads a view that is refreshed now".to_owned());
+        }
+        if last.evidence != evidence {
+            return Ok(format!("its sources changed since {ago}"));
+        }
+        if sources.moods.is_empty() {
+            return Err(format!("nothing changed in its sources since {ago}"));
+        }
+        let moods: Vec<&str> = sources.moods.iter().map(String::as_str).collect();
+        let moods = moods.join(", ");
+        let limit = self.uncounted_max_age;
+        if age > TimeDelta::from_std(limit.get()).unwrap_or(TimeDelta::MAX) {
+            Ok(format!(
+                "it depends on {moods}, so it may be out of date since {ago}"
+            ))
+        } else {
+            Err(format!(
+                "it depends on {moods}, but {ago} is within uncounted_max_age ({limit})"
+            ))
+        }
+    }
+
+    fn stale(
+        &self,
+        view: &View,
+        last: Option<&Remembered>,
+        refreshing: bool,
+        now: DateTime<Utc>,
+    ) -> Option<Finding> {
+        let limit = self.fresh_within?;
+        let age = now - last?.refreshed_at;
+        if age <= TimeDelta::from_std(limit.get()).unwrap_or(TimeDelta::MAX) {
+            return None;
+        }
+        let meanwhile = if refreshing {
+            "; this run refreshes it"
+        } else {
+            ""
+        };
+        Some(Finding {
+            code: "view.stale".to_owned(),
+            severity: if refreshing {
+                Severity::Info
+            } else {
+                Severity::Warning
+            },
+            object: view.name.to_string(),
+            message: format!(
+                "its sources changed, and its last refresh was {} ago: fresh_within is {limit}{meanwhile}",
+                human(age)
+            ),
+            suggestion: Some(format!("REFRESH MATERIALIZED VIEW {}", view.name)),
+        })
+    }
+}
+
+fn step(
+    oid: u32,
+    view: &View,
+    sources: &Sources,
+    facts: &Facts,
+    reason: String,
+    evidence: String,
+    now: DateTime<Utc>,
+) -> Step {
+    let name = view.name.to_string();
+    let remembered = Remembered {
+        evidence,
+        refreshed_at: now,
+    };
+    let mut step = Step::new(ACTION, &name, format!("view {oid}"))
+        .because(reason)
+        .locking(oid)
+        .only_if(still_there(oid, &view.name), "the view has vanished")
+        .expecting(view.bytes, None)
+        // Evidence read before the refresh: what changes meanwhile is seen next time.
+        .remembering(&name, serde_json::json!(remembered));
+    for above in sources.views.iter().filter_map(|oid| facts.views.get(oid)) {
+        step = step.after(ACTION, above.name.to_string());
+    }
+    if !view.populated {
+        step.details
+            .push("filled for the first time, then analyzed".to_owned());
+        return step
+            .run(Statement::brief(format!(
+                "REFRESH MATERIALIZED VIEW {name}"
+            )))
+            .run(Statement::brief(format!("ANALYZE {name}")));
+    }
+    if view.unique_index {
+        return step.run(Statement::brief(format!(
+            "REFRESH MATERIALIZED VIEW CONCURRENTLY {name}"
+        )));
+    }
+    step.details
+        .push("blocks its readers until it is done (`allow_blocking`)".to_owned());
+    step.run(Statement::brief(format!(
+        "REFRESH MATERIALIZED VIEW {name}"
+    )))
+}
+
+fn blocking(view: &View) -> Finding {
+    let column = match &view.unique_column {
+        Some(column) => Identifier::new(column).to_string(),
+        None => "/* columns that together are unique */".to_owned(),
+    };
+    Finding {
+        code: "view.no_unique_index".to_owned(),
+        severity: Severity::Warning,
+        object: view.name.to_string(),
+        message: "it cannot be refreshed without blocking its readers: CONCURRENTLY needs a unique index over columns and all rows".to_owned(),
+        suggestion: Some(format!("CREATE UNIQUE INDEX ON {} ({column})", view.name)),
+    }
+}
+
+/// A time span in its largest unit.
+fn human(span: TimeDelta) -> String {
+    match span.num_minutes() {
+        minutes if minutes < 120 => format!("{minutes} min"),
+        minutes if minutes < 48 * 60 => format!("{} h", minutes / 60),
+        minutes => format!("{} days", minutes / (24 * 60)),
+    }
+}
