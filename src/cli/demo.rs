@@ -30,7 +30,7 @@ pub(super) struct Demo {
 }
 
 /// The shipped tasks of the kinds that exist, in the order they run here.
-const TASKS: &[(&str, \&str)] = &[
+const TASKS: &[(&str, &str)] = &[
     (
         "session-cleanup",
         include_str!("../../tasks/session-cleanup.yaml"),
