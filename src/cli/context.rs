@@ -7,7 +7,9 @@ use super::{Args, Color, Failure, Output};
 use crate::config::{self, Config, Target, Task};
 use crate::history::Store;
 use crate::kinds;
+use crate::notify::Teller;
 use crate::plan::KindInfo;
+use crate::report::Templates;
 use crate::report::text::Style;
 
 /// What every verb needs of the command line and the files.
@@ -104,6 +106,23 @@ impl<'a> Context<'a> {
             }
             _ => Ok(pairs),
         }
+    }
+
+    /// The templates with those of the configuration's folder. What is wrong
+    /// with them is logged: a message with the built-in ones is better than none.
+    pub(super) fn templates(&self, config: &Config) -> Templates {
+        let folder = config.folder().join("templates");
+        let (templates, problems) = Templates::with_overrides(&folder);
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        templates
+    }
+
+    /// Who tells people what happened.
+    pub(super) fn teller(&self, config: &Config) -> Teller {
+        let templates = self.templates(config);
+        Teller::new(Arc::new(config.clone()), templates, super::run::host())
     }
 
     /// Opens the history for writing.

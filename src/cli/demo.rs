@@ -1,15 +1,19 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio_postgres::Client;
 
 use super::Failure;
 use super::context::Context;
 use super::run::{Ran, run_all, signal_code};
 use super::signals::Signals;
+use crate::config::Config;
 use crate::demo::{self, Binaries, Cluster, ClusterOptions};
 use crate::execute::Stop;
+use crate::history::Period;
 use crate::report::text::{Align, Cell, Columns, Cut, Style, human_bytes, run_details};
+use crate::report::{Pictures, Scope, Templates, compose, gather};
 
 /// A throwaway PostgreSQL with the data of a learning platform, aged, and
 /// maintained by the shipped tasks.
@@ -113,6 +117,7 @@ impl Demo {
         let names: Vec<String> = TASKS.iter().map(|(name, _)| (*name).to_owned()).collect();
         let work = context.tasks(&config, &names, None, &[])?;
 
+        let began = Utc::now();
         let before = index_sizes(&client).await?;
         let ran = run_all(context, &config, work, true, stop).await?;
         let after = index_sizes(&client).await?;
@@ -127,9 +132,32 @@ impl Demo {
             "\nlook at a run: maint --config {} show last",
             path.display()
         );
-        println!("the report:    {}", report.display());
+        println!("every step:    {}", report.display());
+        let page = self.folder.join("report.html");
+        write(&page, &page_of(&config, began).await?)?;
+        println!("the report:    {}", page.display());
         Ok(ran.code)
     }
+}
+
+/// The report of the demo's own run, as a page.
+async fn page_of(config: &Config, began: DateTime<Utc>) -> Result<String, Failure> {
+    let store = crate::history::open_existing(config.history.expose()).await?;
+    let now = Utc::now();
+    let scope = Scope {
+        period: Period {
+            since: began,
+            until: now,
+        },
+        text: "this demo".to_owned(),
+        now,
+    };
+    let report = gather(store.as_ref(), config, &scope).await?;
+    store.close().await;
+    let zone = config.timezone;
+    compose(&report, &Templates::built_in(), zone, Pictures::Inline)
+        .map(|composed| composed.rendered.html)
+        .map_err(|why| Failure::Other(format!("the report cannot be written: {why}")))
 }
 
 /// A folder for this demo alone. One of an earlier demo is emptied.

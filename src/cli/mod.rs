@@ -8,6 +8,7 @@ mod doctor;
 mod export;
 mod history;
 mod next;
+mod notify;
 mod plan;
 mod report;
 mod run;
@@ -93,6 +94,8 @@ enum Verb {
     Show(history::Show),
     /// The report of a period: is all well, what was done, was it worth it?
     Report(report::Report),
+    /// Sends a test by every way that is configured
+    Notify(notify::Notify),
     /// Upcoming occurrences
     Next(next::Next),
     /// Versions, privileges, extensions; and what each missing thing costs
@@ -191,6 +194,7 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::History(verb) => verb.call(&context).await,
         Verb::Show(verb) => verb.call(&context).await,
         Verb::Report(verb) => verb.call(&context).await,
+        Verb::Notify(verb) => verb.call(&context).await,
         Verb::Next(verb) => verb.call(&context).await,
         Verb::Doctor(verb) => verb.call(&context).await,
         Verb::Demo(verb) => verb.call(&context).await,

@@ -4,22 +4,30 @@ use chrono::Utc;
 
 use super::Failure;
 use super::context::Context;
-use crate::config::Config;
-use crate::report::{self, Asked, Pictures, Scope, Templates, compose, gather};
+use crate::config::{self, Config};
+use crate::notify::{PostError, deliver, delivery, last_posted, post_report};
+use crate::report::{self, Asked, Message, Pictures, Scope, Templates, compose, gather};
+use crate::values::{CalendarSpan, TimeSpan};
 
 /// The report of a period: is all well, what was done, was it worth it?
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maint report\n  maint report --period 2026-10 --html october.html\n  maint report --period 30d --output json\n  maint report --preview preview    what every message looks like"
+    after_help = "Examples:\n  maint report\n  maint report --period 2026-10 --html october.html\n  maint report --period 30d --output json\n  maint report --email\n  maint report --preview preview    what every message looks like"
 )]
 pub(super) struct Report {
     /// How far back (`7d`, `1mo`), a month (`2026-10`), or `since-last`: since
-    /// the last report was mailed
-    #[arg(long, default_value = "7d", value_name = "PERIOD")]
-    period: Asked,
+    /// the last report was mailed. Left out: as `--name` has it, or 7d
+    #[arg(long, value_name = "PERIOD")]
+    period: Option<Asked>,
     /// Write it as a page instead
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
+    /// Mail it, as `reports` in schedules.yaml says
+    #[arg(long, conflicts_with_all = ["html", "preview"])]
+    email: bool,
+    /// Which of `reports`; needed where there are several
+    #[arg(long, value_name = "REPORT")]
+    name: Option<String>,
     /// Write every message with made-up data into this folder
     #[arg(long, value_name = "FOLDER")]
     preview: Option<PathBuf>,
@@ -28,13 +36,26 @@ pub(super) struct Report {
 impl Report {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config()?;
-        let templates = templates(&config);
+        let templates = context.templates(&config);
         if let Some(folder) = &self.preview {
             return preview(folder, &templates, &config);
         }
-        let store = crate::history::open_existing(config.history.expose()).await?;
+        let named = self.named(&config)?;
+        let asked = match (self.period, named) {
+            (Some(asked), _) => asked,
+            (None, Some((_, report))) => Asked::Back(report.period),
+            (None, None) => Asked::Back(CalendarSpan::Fixed(TimeSpan::from_mins(7 * 24 * 60))),
+        };
         let now = Utc::now();
-        let (period, text) = self.period.period(now, config.timezone, None);
+        if self.email {
+            return send(context, &config, &templates, named, asked).await;
+        }
+        let store = crate::history::open_existing(config.history.expose()).await?;
+        let last = match named {
+            Some((name, _)) => last_posted(store.as_ref(), name).await?,
+            None => None,
+        };
+        let (period, text) = asked.period(now, config.timezone, last);
         let scope = Scope { period, text, now };
         let report = gather(store.as_ref(), &config, &scope).await?;
         store.close().await;
@@ -53,16 +74,64 @@ impl Report {
         }
         Ok(0)
     }
+
+    /// The report of that name, or the only one there is.
+    fn named<'c>(
+        &self,
+        config: &'c Config,
+    ) -> Result<Option<(&'c str, &'c config::Report)>, Failure> {
+        let known: Vec<&str> = config.reports.keys().map(String::as_str).collect();
+        let found = match &self.name {
+            Some(name) => config.reports.get_key_value(name),
+            None if known.len() > 1 && self.email => None,
+            None if known.len() == 1 => config.reports.first_key_value(),
+            None => return Ok(None),
+        };
+        match found {
+            Some((name, report)) => Ok(Some((name.as_str(), report))),
+            None => Err(Failure::Usage(format!(
+                "which report? `--name` takes one of: {}",
+                known.join(", ")
+            ))),
+        }
+    }
 }
 
-/// The templates with those of the configuration's folder; what is wrong with
-/// them is logged, because a report with the built-in ones is better than none.
-pub(super) fn templates(config: &Config) -> Templates {
-    let (templates, problems) = Templates::with_overrides(&config.folder().join("templates"));
-    for problem in problems {
-        tracing::warn!("{problem}");
+async fn send(
+    context: &Context<'_>,
+    config: &Config,
+    templates: &Templates,
+    named: Option<(&str, &config::Report)>,
+    asked: Asked,
+) -> Result<u8, Failure> {
+    let Some(named) = named else {
+        return Err(Failure::Usage(format!(
+            "{} has no `reports`, so nobody is known to send it to",
+            config.path.display()
+        )));
+    };
+    let delivery = delivery(config).map_err(|why| Failure::Usage(why.to_string()))?;
+    let store = context.history(config).await?;
+    match post_report(store.as_ref(), config, templates, named, asked, Utc::now()).await {
+        Ok(()) => {}
+        Err(PostError::History(error)) => return Err(error.into()),
+        Err(error @ PostError::NoRecipient(_)) => return Err(Failure::Usage(error.to_string())),
+        Err(error) => return Err(Failure::Other(error.to_string())),
     }
-    templates
+    let done = deliver(&delivery, store.as_ref(), Utc::now()).await?;
+    store.close().await;
+    if context.json() {
+        println!(
+            "{}",
+            serde_json::json!({ "sent": done.sent, "problems": done.problems })
+        );
+    } else if done.problems.is_empty() {
+        println!("the report is on its way");
+    }
+    for problem in &done.problems {
+        eprintln!("not sent: {problem}");
+    }
+    Ok(u8::from(!done.problems.is_empty()))
 }
 
 fn preview(folder: &Path, templates: &Templates, config: &Config) -> Result<u8, Failure> {
@@ -70,7 +139,14 @@ fn preview(folder: &Path, templates: &Templates, config: &Config) -> Result<u8, 
     let sample = report::sample::report();
     let composed =
         compose(&sample, templates, config.timezone, Pictures::Inline).map_err(unusable)?;
-    let messages = [("report", composed.rendered)];
+    let mut messages = vec![("report", composed.rendered)];
+    for message in Message::ALL.iter().filter(|one| **one != Message::Report) {
+        let digest = report::sample::digest(*message);
+        let rendered = templates
+            .digest(*message, &digest, config.timezone)
+            .map_err(unusable)?;
+        messages.push((message.folder(), rendered));
+    }
     for (name, message) in &messages {
         let folder = folder.join(name);
         std::fs::create_dir_all(&folder)

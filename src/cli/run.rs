@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,9 +8,10 @@ use super::Failure;
 use super::context::Context;
 use super::screen::Screen;
 use super::signals::Signals;
-use crate::config::{Config, Task};
+use crate::config::{Config, Schedule, Task};
 use crate::execute::{Observer, Silent, Stop, StopReason};
-use crate::history::{RunRecord, RunStatus, Trigger};
+use crate::history::{RunRecord, RunStatus, Store, Trigger};
+use crate::notify::{Signal, Teller, schedule_of};
 use crate::pipeline::{self, Request, Surroundings};
 use crate::report::text::run_summary;
 
@@ -69,6 +71,8 @@ pub(super) async fn run_all(
 ) -> Result<Ran, Failure> {
     let store = context.history(config).await?;
     let style = context.style(config.timezone);
+    let teller = Arc::new(context.teller(config));
+    let mut pings = Pings::new(&teller);
     let mut records = Vec::new();
     let mut code = 0;
     for (task, target) in &work {
@@ -117,9 +121,20 @@ pub(super) async fn run_all(
             store: Arc::clone(&store),
             stop: stop.part(),
             observer,
-            host: gethostname::gethostname().to_string_lossy().into_owned(),
+            host: host(),
+            teller: Some(Arc::clone(&teller)),
         };
-        let (record, unreachable) = pipeline::run(&request, &around).await?;
+        let schedule = schedule_of(config, &task.name, request.scheduled_for);
+        pings.start(schedule).await;
+        let ran = pipeline::run(&request, &around).await;
+        pings.ended(schedule, ran.as_ref().ok().map(|(record, _)| record.status));
+        let (record, unreachable) = match ran {
+            Ok(ran) => ran,
+            Err(error) => {
+                pings.finish().await;
+                return Err(error.into());
+            }
+        };
         code = worse(
             code,
             exit_code(&record.status, unreachable.is_some(), &around.stop),
@@ -133,11 +148,72 @@ pub(super) async fn run_all(
         }
         records.push(record);
     }
+    pings.finish().await;
+    tell(&teller, store.as_ref()).await;
     store.close().await;
     if context.json() {
         println!("{}", serde_json::json!({ "runs": records }));
     }
     Ok(Ran { code, records })
+}
+
+/// Sends what is to be told. What could not be sent is kept, and said here.
+pub(super) async fn tell(teller: &Teller, store: &dyn Store) {
+    match teller.tell(store, Utc::now(), false).await {
+        Ok(done) => {
+            for problem in done.problems {
+                eprintln!("note: a message was not sent: {problem}");
+            }
+        }
+        Err(error) => tracing::error!(%error, "messages could not be sent"),
+    }
+}
+
+/// What this machine calls itself.
+pub(super) fn host() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
+}
+
+/// Tells the watchdogs of schedules: once at the beginning of the first of
+/// its tasks, once at the end of all.
+struct Pings<'a> {
+    teller: &'a Teller,
+    schedules: BTreeMap<String, bool>,
+}
+
+impl<'a> Pings<'a> {
+    fn new(teller: &'a Teller) -> Pings<'a> {
+        Pings {
+            teller,
+            schedules: BTreeMap::new(),
+        }
+    }
+
+    async fn start(&mut self, schedule: Option<&Schedule>) {
+        if let Some(schedule) = schedule
+            && !self.schedules.contains_key(&schedule.name)
+        {
+            self.schedules.insert(schedule.name.clone(), true);
+            self.teller.ping(&schedule.name, Signal::Start).await;
+        }
+    }
+
+    fn ended(&mut self, schedule: Option<&Schedule>, status: Option<RunStatus>) {
+        let good = matches!(
+            status,
+            Some(RunStatus::Succeeded | RunStatus::Incomplete | RunStatus::Skipped)
+        );
+        if let Some(well) = schedule.and_then(|one| self.schedules.get_mut(&one.name)) {
+            *well &= good;
+        }
+    }
+
+    async fn finish(&self) {
+        for (schedule, well) in &self.schedules {
+            let signal = if *well { Signal::Success } else { Signal::Fail };
+            self.teller.ping(schedule, signal).await;
+        }
+    }
 }
 
 /// The longest grace of any task: how long a first signal is patient.

@@ -101,15 +101,15 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
         );
     }
     if let Some(notify) = &typed.notify {
-        for (key, hook) in [("webhook", &notify.webhook), ("ping", &notify.ping)] {
-            if let Some(hook) = hook {
-                check(
-                    &["notify", key, "url"],
-                    &hook.url,
-                    is_web,
-                    "`https://…` or `http://…`",
-                );
-            }
+        let webhook = notify.webhook.as_ref().map(|hook| ("webhook", &hook.url));
+        let ping = notify.ping.as_ref().map(|hook| ("ping", &hook.url));
+        for (key, url) in webhook.into_iter().chain(ping) {
+            check(&["notify", key, "url"], url, is_web, WEB);
+        }
+    }
+    for (name, schedule) in &typed.schedules {
+        if let Some(hook) = &schedule.ping {
+            check(&["schedules", name, "ping", "url"], &hook.url, is_web, WEB);
         }
     }
     for (name, target) in &typed.targets {
@@ -132,6 +132,13 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
     {
         mails.push(vec!["notify", "email"]);
     }
+    if typed
+        .notify
+        .as_ref()
+        .is_some_and(|notify| notify.escalate_to.is_some())
+    {
+        mails.push(vec!["notify", "escalate_to"]);
+    }
     for path in mails.iter().filter(|_| typed.smtp.is_none()) {
         let message = format!(
             "`{}` needs a mail server, and there is no `smtp`",
@@ -141,6 +148,8 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
         file.report(problem.hint("add `smtp: { url: \"${SMTP_URL}\", from: maint@example.com }`"));
     }
 }
+
+const WEB: &str = "`https://…` or `http://…`";
 
 /// The place of a key's value, or of the key where the value is a block.
 fn span(root: &Node, path: &[&str]) -> Span {

@@ -232,6 +232,20 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
             (name, target)
         })
         .collect();
+    let smtp = typed.smtp.filter(|smtp| {
+        if is_empty(&smtp.url) {
+            warnings.push("no mail is sent: the `url` of `smtp` is empty".to_owned());
+        }
+        !is_empty(&smtp.url)
+    });
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let notify = typed.notify.map(|mut notify| {
+        notify.webhook = notify.webhook.filter(|hook| !is_empty(&hook.url));
+        notify.ping = notify.ping.filter(|hook| !is_empty(&hook.url));
+        notify.file = notify.file.map(|file| folder.join(file));
+        notify
+    });
+    let watchdog = notify.as_ref().and_then(|notify| notify.ping.clone());
     let schedules = typed
         .schedules
         .into_iter()
@@ -245,22 +259,15 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
                 catch_up: entry.catch_up,
                 jitter: entry.jitter,
                 after: entry.after,
+                ping: entry
+                    .ping
+                    .filter(|hook| !is_empty(&hook.url))
+                    .or_else(|| watchdog.clone()),
                 enabled: entry.enabled,
             };
             (name, schedule)
         })
         .collect();
-    let smtp = typed.smtp.filter(|smtp| {
-        if is_empty(&smtp.url) {
-            warnings.push("no mail is sent: the `url` of `smtp` is empty".to_owned());
-        }
-        !is_empty(&smtp.url)
-    });
-    let notify = typed.notify.map(|mut notify| {
-        notify.webhook = notify.webhook.filter(|hook| !is_empty(&hook.url));
-        notify.ping = notify.ping.filter(|hook| !is_empty(&hook.url));
-        notify
-    });
     Config {
         path: path.to_owned(),
         timezone: typed.timezone.get(),

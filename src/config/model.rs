@@ -106,6 +106,9 @@ pub(super) struct ScheduleEntry {
     /// are due at the same time or were due before.
     #[serde(default)]
     pub after: Vec<String>,
+    /// By requests that a watchdog service waits for: `…/start`, the address itself after
+    /// success, `…/fail`.
+    pub ping: Option<Hook>,
     /// `false` switches the schedule off.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -161,9 +164,61 @@ pub struct Notify {
     /// By mail.
     pub email: Option<Email>,
     /// By a POST with JSON.
-    pub webhook: Option<Hook>,
-    /// By a request that a watchdog service waits for; it is sent after success, too.
+    pub webhook: Option<Webhook>,
+    /// By requests that a watchdog service waits for (`…/start`, the address itself after
+    /// success, `…/fail`), for every schedule without a `ping` of its own.
     pub ping: Option<Hook>,
+    /// Into this file, one JSON document per line; relative to this file.
+    pub file: Option<PathBuf>,
+    /// How long news wait for more of them, so that an outage of many targets is one message.
+    #[serde(default = "group_wait")]
+    pub group_wait: TimeSpan,
+    /// How many messages go out per hour and way at most; what is left is told together later.
+    #[serde(default = "max_per_hour")]
+    #[schemars(range(min = 1))]
+    pub max_per_hour: u32,
+    /// After how many periods of its schedule without a success a task is told again, to
+    /// `escalate_to`; 0 for never.
+    #[serde(default = "escalate_after")]
+    pub escalate_after: u32,
+    /// Who is told then; the recipients of `email` where it is left out.
+    pub escalate_to: Option<Email>,
+}
+
+fn group_wait() -> TimeSpan {
+    TimeSpan::from_mins(1)
+}
+
+fn max_per_hour() -> u32 {
+    6
+}
+
+fn escalate_after() -> u32 {
+    3
+}
+
+/// An address that JSON is posted to.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    /// `https://…`; empty: nobody is called.
+    pub url: Secret,
+    /// How the JSON is shaped.
+    #[serde(default)]
+    pub format: WebhookFormat,
+}
+
+/// How the JSON of a webhook is shaped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WebhookFormat {
+    /// Everything there is to know, for programs of one's own.
+    #[default]
+    Generic,
+    /// As Slack and what speaks like it want it.
+    Slack,
+    /// As Microsoft Teams wants it.
+    Teams,
 }
 
 fn default_events() -> Vec<Event> {

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use chrono_tz::Tz;
 use serde_json::Value;
 
-pub use super::model::{Email, Event, Hook, Limits, Notify, Report, Retries, Smtp, Throttle};
+pub use super::model::{
+    Email, Event, Hook, Limits, Notify, Report, Retries, Smtp, Throttle, Webhook, WebhookFormat,
+};
 use crate::values::{Cron, Engine, Secret, TimeSpan, Window};
 
 /// Everything the files say, checked.
@@ -86,6 +88,8 @@ pub struct Schedule {
     pub jitter: Option<TimeSpan>,
     /// Schedules that must have ended well before.
     pub after: Vec<String>,
+    /// The watchdog that waits for this schedule: its own, or that of `notify`.
+    pub ping: Option<Hook>,
     /// Whether it fires at all.
     pub enabled: bool,
 }

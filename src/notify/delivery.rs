@@ -86,7 +86,8 @@ fn pause(attempts: u32) -> TimeDelta {
     TimeDelta::minutes(minutes).min(LONGEST_PAUSE)
 }
 
-async fn hand_over(delivery: &Delivery, letter: &Letter) -> Outcome {
+/// Hands one letter over, once, and keeps nothing.
+pub async fn hand_over(delivery: &Delivery, letter: &Letter) -> Outcome {
     match letter.channel.as_str() {
         "email" => {
             let Some((smtp, from)) = &delivery.smtp else {

@@ -6,13 +6,19 @@ mod delivery;
 mod file;
 mod mail;
 mod ping;
+mod reports;
+mod rules;
 mod smtp;
+mod teller;
 mod webhook;
 
-pub use delivery::{Delivered, Delivery, deliver};
+pub use delivery::{Delivered, Delivery, deliver, hand_over};
 pub use mail::{Mail, Picture};
 pub use ping::{Signal, ping};
+pub use reports::{PostError, last_posted, post_report};
+pub use rules::schedule_of;
 pub use smtp::{Smtp, SmtpError};
+pub use teller::{Teller, delivery};
 
 /// What came of handing a letter over.
 #[derive(Clone, Debug, PartialEq, Eq)]

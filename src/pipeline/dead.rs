@@ -3,7 +3,7 @@
 use chrono::Utc;
 
 use super::reach::application_name;
-use super::{PipelineError, Request, Surroundings};
+use super::{PipelineError, Request, Surroundings, note};
 use crate::engines::postgres::{Session, claim};
 use crate::history::RunStatus;
 
@@ -18,6 +18,9 @@ pub(super) async fn take_over(
         .store
         .interrupt_running(task, target, Utc::now())
         .await?;
+    for run in &dead {
+        note(around, run).await;
+    }
     dead.extend(
         around
             .store

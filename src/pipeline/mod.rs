@@ -21,6 +21,7 @@ use crate::engines::postgres::{Session, claim, pooler};
 use crate::execute::{self, Event, Execution, Observer, Stop, StopReason};
 use crate::history::{RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger};
 use crate::kinds;
+use crate::notify::Teller;
 use crate::plan::{AnyKind, Finding, Moment, Plan, Severity};
 
 pub use error::PipelineError;
@@ -58,6 +59,8 @@ pub struct Surroundings {
     pub observer: Arc<dyn Observer>,
     /// Name of this machine.
     pub host: String,
+    /// Who notes what is worth telling; `None` tells nobody.
+    pub teller: Option<Arc<Teller>>,
 }
 
 /// What the task would do now. Changes nothing.
@@ -150,10 +153,13 @@ pub async fn run(
         findings: Vec::new(),
     };
     let dial = dial(request.target)?;
-    around
+    let dead = around
         .store
         .interrupt_dead(&around.host, &is_alive, Utc::now())
         .await?;
+    for run in &dead {
+        note(around, run).await;
+    }
     let mut unreachable = None;
     if let Err(error) = work(request, around, kind.as_ref(), &dial, &mut record).await {
         match error {
@@ -170,7 +176,18 @@ pub async fn run(
     if let Err(error) = around.store.close_run(&record).await {
         tracing::error!(%error, "the end of the run could not be recorded");
     }
+    note(around, &record).await;
     Ok((record, unreachable))
+}
+
+/// Notes what is worth telling. That it could not be noted is logged: a mail
+/// less is no reason to fail.
+async fn note(around: &Surroundings, run: &RunRecord) {
+    if let Some(teller) = &around.teller
+        && let Err(error) = teller.note(around.store.as_ref(), run).await
+    {
+        tracing::error!(%error, "what is worth telling could not be noted");
+    }
 }
 
 async fn work(

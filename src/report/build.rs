@@ -8,6 +8,7 @@ use super::model::{
     DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
     Trend, TroubleLine, Verdict,
 };
+use super::telling::error_text;
 use super::text::{counted, shell_word, shown};
 use crate::config::Config;
 use crate::history::{
@@ -176,8 +177,9 @@ fn findings(tracked: TrackedFindings) -> Findings {
     }
 }
 
-fn trouble_line(trouble: Trouble) -> TroubleLine {
+fn trouble_line(mut trouble: Trouble) -> TroubleLine {
     let advice = advice(&trouble);
+    trouble.error = trouble.error.as_deref().map(error_text);
     let command = format!(
         "maint run {} --target {} --now",
         shell_word(&trouble.task),
@@ -241,7 +243,6 @@ fn reasons(
             .iter()
             .find(|one| one.trouble.run == last.id && one.trouble.failed)
             .and_then(|one| one.trouble.error.as_deref())
-            .and_then(|error| error.lines().next())
             .map_or_else(String::new, |error| format!(": {}", shown(error)));
         match last.status {
             RunStatus::Failed => add(Verdict::Attention, format!("{name} failed{cause}")),

@@ -41,6 +41,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>, zone: Tz) {
     environment.add_filter("short", |id: String| {
         id.chars().take(13).collect::<String>()
     });
+    environment.add_filter("slack", slack);
     environment.add_filter("cut", cut);
     environment.add_filter("wrap", wrap);
     environment.add_filter("ago", |at: String, now: String| {
@@ -118,6 +119,14 @@ pub(super) fn percent(from: f64, to: f64) -> String {
         return format!("{sign}×{:.0}", (to / from).abs());
     }
     format!("{sign}{:.0} %", change.abs())
+}
+
+/// Nothing in it means anything to Slack: no mention, no link.
+fn slack(text: String) -> String {
+    shown(&text)
+        .replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
 }
 
 /// At most so many characters, with `…` where some are missing.

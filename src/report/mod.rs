@@ -4,6 +4,7 @@
 mod build;
 pub mod chart;
 mod compose;
+mod digest;
 mod filters;
 mod gather;
 mod metrics;
@@ -11,10 +12,13 @@ pub mod model;
 mod period;
 pub mod sample;
 mod tables;
+mod telling;
 mod templates;
 pub mod text;
 
 pub use compose::{Composed, Pictures, compose};
+pub use digest::{Digest, Group, Line};
 pub use gather::{Scope, gather};
 pub use period::Asked;
-pub use templates::{Message, Rendered, Templates, built_in_files};
+pub use telling::error_text;
+pub use templates::{Message, Rendered, Shape, Templates, built_in_files};

@@ -51,7 +51,7 @@ impl Asked {
                     since: span.before(now),
                     until: now,
                 };
-                (period, format!("the last {span}"))
+                (period, last(span))
             }
             Asked::SinceLast => match last_report {
                 Some(since) => (
@@ -60,7 +60,7 @@ impl Asked {
                 ),
                 None => {
                     let since = now - chrono::TimeDelta::days(7);
-                    (Period { since, until: now }, "the last 7d".to_owned())
+                    (Period { since, until: now }, "the last 7 days".to_owned())
                 }
             },
             Asked::Month(first) => {
@@ -74,6 +74,22 @@ impl Asked {
                 (period, first.format("%B %Y").to_string())
             }
         }
+    }
+}
+
+fn last(span: CalendarSpan) -> String {
+    let (n, unit) = match span {
+        CalendarSpan::Months(n) if n % 12 == 0 => (u64::from(n / 12), "year"),
+        CalendarSpan::Months(n) => (u64::from(n), "month"),
+        CalendarSpan::Fixed(span) => match span.get().as_secs() {
+            secs if secs > 0 && secs % 86_400 == 0 => (secs / 86_400, "day"),
+            secs if secs > 0 && secs % 3_600 == 0 => (secs / 3_600, "hour"),
+            _ => return format!("the last {span}"),
+        },
+    };
+    match n {
+        1 => format!("the last {unit}"),
+        n => format!("the last {n} {unit}s"),
     }
 }
 

@@ -6,12 +6,15 @@ use minijinja::Value;
 use uuid::Uuid;
 
 use super::compose::{Pictures, context_of};
+use super::digest::Digest;
 use super::model::{
     DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
     Trend, TroubleLine, Unit, Verdict,
 };
 use super::templates::Message;
-use crate::history::{FindingState, Gain, LockWait, Period, RunStatus, TrackedFinding, Trouble};
+use crate::history::{
+    FindingState, Gain, LockWait, Notice, Period, RunStatus, TrackedFinding, Trouble,
+};
 use crate::plan::Severity;
 use crate::values::Engine;
 
@@ -20,6 +23,7 @@ const MB: i64 = 1024 * 1024;
 pub(super) fn context(message: Message) -> Value {
     match message {
         Message::Report => context_of(&report(), Tz::UTC, Pictures::Inline, &mut Vec::new()),
+        other => digest(other).context(),
     }
 }
 
@@ -56,7 +60,7 @@ pub fn report() -> Report {
     ];
     Report {
         period,
-        period_text: "the last 7d".to_owned(),
+        period_text: "the last 7 days".to_owned(),
         made_at: until,
         zone: Tz::UTC.to_string(),
         verdict: Verdict::Attention,
@@ -117,6 +121,47 @@ pub fn report() -> Report {
             tasks: vec!["analyze".to_owned(), "sessions".to_owned()],
         }],
     }
+}
+
+/// An outage of a dozen shards, and more.
+pub fn digest(message: Message) -> Digest {
+    let notice = |event: &str, task: &str, target: String, text: &str| Notice {
+        id: id(),
+        at: at(1),
+        event: event.to_owned(),
+        task: task.to_owned(),
+        target,
+        schedule: Some("daily".to_owned()),
+        run: Some(id()),
+        text: text.to_owned(),
+    };
+    let (event, text) = match message {
+        Message::Recovered => (
+            "recovered",
+            "It succeeded again; it had failed since Sat 03:00.",
+        ),
+        Message::Missed => ("missed", "It was due Sun 02:00 and did not run."),
+        Message::Escalation => (
+            "escalated",
+            "It has failed since Thu 03:00, 3 times in a row.",
+        ),
+        _ => (
+            "failed",
+            "the server shard.example.com:5432 refused the connection",
+        ),
+    };
+    let mut notices: Vec<Notice> = (0..12)
+        .map(|n| notice(event, "analyze", format!("shard_{n}"), text))
+        .collect();
+    if message == Message::Failed {
+        notices.push(notice(
+            "critical",
+            "snapshot",
+            "app".to_owned(),
+            "public.analytics_events: its oldest transaction id is 1.9 billion old.",
+        ));
+    }
+    Digest::of(&notices, "db-tools-1", at(0))
 }
 
 /// So many hours before the made-up now.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use chrono_tz::Tz;
 use css_inline::CSSInliner;
-use minijinja::{Environment, Error, Value};
+use minijinja::{Environment, Error, ErrorKind, Value, context};
 
+use super::digest::Digest;
 use super::filters;
 use crate::values::{Problem, closest};
 
@@ -22,9 +23,29 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "base/layout.html.j2",
     "base/light.css",
     "base/dark.css",
+    "base/digest.html.j2",
+    "base/digest.txt.j2",
     "report/subject.txt.j2",
     "report/text.txt.j2",
     "report/html.html.j2",
+    "failed/subject.txt.j2",
+    "failed/text.txt.j2",
+    "failed/html.html.j2",
+    "recovered/subject.txt.j2",
+    "recovered/text.txt.j2",
+    "recovered/html.html.j2",
+    "missed/subject.txt.j2",
+    "missed/text.txt.j2",
+    "missed/html.html.j2",
+    "escalation/subject.txt.j2",
+    "escalation/text.txt.j2",
+    "escalation/html.html.j2",
+    "test/subject.txt.j2",
+    "test/text.txt.j2",
+    "test/html.html.j2",
+    "webhook/generic.json.j2",
+    "webhook/slack.json.j2",
+    "webhook/teams.json.j2",
 ];
 
 /// What can be sent.
@@ -32,16 +53,38 @@ const BUILT_IN: &[(&str, &str)] = built_in![
 pub enum Message {
     /// The report of a period.
     Report,
+    /// Something failed, or a finding is critical.
+    Failed,
+    /// What failed before has succeeded.
+    Recovered,
+    /// An occurrence did not run.
+    Missed,
+    /// Something keeps failing.
+    Escalation,
+    /// Asked for, to see whether it arrives.
+    Test,
 }
 
 impl Message {
     /// Every one of them.
-    pub const ALL: &[Message] = &[Message::Report];
+    pub const ALL: &[Message] = &[
+        Message::Report,
+        Message::Failed,
+        Message::Recovered,
+        Message::Missed,
+        Message::Escalation,
+        Message::Test,
+    ];
 
     /// The name of its folder.
     pub const fn folder(self) -> &'static str {
         match self {
             Message::Report => "report",
+            Message::Failed => "failed",
+            Message::Recovered => "recovered",
+            Message::Missed => "missed",
+            Message::Escalation => "escalation",
+            Message::Test => "test",
         }
     }
 }
@@ -55,6 +98,30 @@ pub struct Rendered {
     pub text: String,
     /// For mail programs and browsers, with its styles inlined.
     pub html: String,
+}
+
+/// How the body of a webhook is shaped: one template each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Everything there is to know.
+    Generic,
+    /// Blocks, as Slack and its likes want them.
+    Slack,
+    /// An adaptive card, as Teams wants it.
+    Teams,
+}
+
+impl Shape {
+    /// Every one of them.
+    pub const ALL: &[Shape] = &[Shape::Generic, Shape::Slack, Shape::Teams];
+
+    const fn template(self) -> &'static str {
+        match self {
+            Shape::Generic => "webhook/generic.json.j2",
+            Shape::Slack => "webhook/slack.json.j2",
+            Shape::Teams => "webhook/teams.json.j2",
+        }
+    }
 }
 
 /// The templates in use.
@@ -144,6 +211,51 @@ impl Templates {
         })
     }
 
+    /// A digest in all its forms.
+    ///
+    /// # Errors
+    /// As [`Self::message`].
+    pub fn digest(&self, message: Message, digest: &Digest, zone: Tz) -> Result<Rendered, Error> {
+        self.message(message, &digest.context(), zone)
+    }
+
+    /// A digest as the body of a webhook.
+    ///
+    /// # Errors
+    /// As [`Self::message`].
+    pub fn webhook(
+        &self,
+        shape: Shape,
+        message: Message,
+        digest: &Digest,
+        zone: Tz,
+    ) -> Result<serde_json::Value, Error> {
+        let subject = self.render(
+            &format!("{}/subject.txt.j2", message.folder()),
+            &digest.context(),
+            zone,
+        )?;
+        let context = context! {
+            message => message.folder(),
+            subject => subject.split_whitespace().collect::<Vec<_>>().join(" "),
+            ..digest.context()
+        };
+        let name = shape.template();
+        let own = self
+            .environment(zone, true)?
+            .get_template(name)?
+            .render(&context);
+        let own = own.and_then(|text| as_json(&text));
+        match own {
+            Err(error) if self.overrides.contains_key(name) => {
+                tracing::warn!(template = name, %error, "a template of your own cannot be used; the built-in one is");
+                let built_in = self.environment(zone, false)?;
+                as_json(&built_in.get_template(name)?.render(&context)?)
+            }
+            own => own,
+        }
+    }
+
     fn environment(&self, zone: Tz, with_overrides: bool) -> Result<Environment<'_>, Error> {
         let mut environment = Environment::new();
         filters::add_to(&mut environment, zone);
@@ -157,6 +269,12 @@ impl Templates {
     fn try_out(&self, name: &str) -> Result<(), Error> {
         let environment = self.environment(Tz::UTC, true)?;
         let folder = name.split('/').next().unwrap_or_default();
+        if folder == "webhook" {
+            let digest = super::sample::digest(Message::Failed);
+            let context =
+                context! { message => "failed", subject => "a subject", ..digest.context() };
+            return as_json(&environment.get_template(name)?.render(&context)?).map(|_| ());
+        }
         for message in Message::ALL {
             // What is shared is tried with everything.
             if folder != "base" && folder != message.folder() {
@@ -213,6 +331,15 @@ fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
             found.push(relative.to_string_lossy().into_owned());
         }
     }
+}
+
+fn as_json(text: &str) -> Result<serde_json::Value, Error> {
+    serde_json::from_str(text).map_err(|why| {
+        Error::new(
+            ErrorKind::BadSerialization,
+            format!("what it writes is not JSON: {why}"),
+        )
+    })
 }
 
 /// No spaces at line ends, never more than one empty line.

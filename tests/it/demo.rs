@@ -64,6 +64,15 @@ fn it_ends_with_its_report_and_leaves_no_server() {
         report.contains("reindex") && report.contains("vacuum"),
         "{report}"
     );
+    let page = std::fs::read_to_string(folder.path().join("out/report.html")).unwrap();
+    assert!(
+        page.contains("this demo") && page.contains("<svg"),
+        "{page}"
+    );
+    assert!(
+        said.trim_end().ends_with("the report:    out/report.html"),
+        "{said}"
+    );
     // The line it prints can be pasted.
     maint()
         .current_dir(folder.path())

@@ -1,4 +1,6 @@
 //! Letters on their way, to a real mail server with TLS and AUTH.
 
+pub(crate) mod hook;
 mod outbox;
 mod server;
+mod telling;

@@ -1,0 +1,62 @@
+use chrono::Utc;
+
+use super::Failure;
+use super::context::Context;
+use crate::notify::{self, Outcome};
+
+/// What people are told, and by which way.
+#[derive(Debug, clap::Args)]
+pub(super) struct Notify {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Sends a test by every way that is configured, and says what came of it
+    Test,
+}
+
+impl Notify {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        match self.verb {
+            Verb::Test => test(context).await,
+        }
+    }
+}
+
+async fn test(context: &Context<'_>) -> Result<u8, Failure> {
+    let config = context.config()?;
+    let delivery = notify::delivery(&config).map_err(|why| Failure::Usage(why.to_string()))?;
+    let letters = context.teller(&config).test_letters(Utc::now());
+    if letters.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{} does not say who is told: `notify` has neither `email` nor `webhook` nor `file`",
+            config.path.display()
+        )));
+    }
+    let mut results = Vec::new();
+    for letter in &letters {
+        let outcome = notify::hand_over(&delivery, letter).await;
+        let (word, why) = match outcome {
+            Outcome::Sent => ("sent", None),
+            Outcome::Later(why) => ("not sent, though it may work later", Some(why)),
+            Outcome::Refused(why) => ("refused", Some(why)),
+        };
+        if !context.json() {
+            let why = why.as_ref().map(|why| format!(": {why}"));
+            println!("{}: {word}{}", letter.channel, why.unwrap_or_default());
+        }
+        results.push((letter.channel.as_str(), why));
+    }
+    if context.json() {
+        let results: Vec<_> = results
+            .iter()
+            .map(|(channel, why)| {
+                serde_json::json!({ "channel": channel, "sent": why.is_none(), "error": why })
+            })
+            .collect();
+        println!("{}", serde_json::json!({ "results": results }));
+    }
+    Ok(u8::from(results.iter().any(|(_, why)| why.is_some())))
+}

@@ -1,0 +1,400 @@
+//! What happened becomes notices, and notices become letters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::rules::{
+    ESCALATED, RECOVERED, event_of, is_failure, is_overdue, message_of, notice, noticed,
+    of_severity, outcome, schedule_of, word,
+};
+use super::{Delivered, Delivery, Mail, Signal, SmtpError, deliver, ping};
+use crate::config::{Config, Email, Event, Notify, WebhookFormat};
+use crate::history::{Alert, HistoryError, Letter, Notice, RunRecord, RunStatus, Store};
+use crate::plan::{Memory, Severity};
+use crate::report::{Digest, Message, Rendered, Shape, Templates};
+
+/// A finding that stands is told again after so long.
+const TELL_AGAIN: TimeDelta = TimeDelta::days(7);
+/// Under which kind the history remembers what was told.
+const TOLD: &str = "notify";
+
+/// Tells people what happened.
+#[derive(Clone)]
+pub struct Teller {
+    config: Arc<Config>,
+    templates: Arc<Templates>,
+    host: String,
+}
+
+impl Teller {
+    /// For this configuration, with these templates.
+    pub fn new(config: Arc<Config>, templates: Templates, host: String) -> Teller {
+        Teller {
+            config,
+            templates: Arc::new(templates),
+            host,
+        }
+    }
+
+    fn notify(&self) -> Option<&Notify> {
+        self.config.notify.as_ref()
+    }
+
+    /// Notes how a run ended: what is worth telling is kept until [`Self::tell`].
+    ///
+    /// # Errors
+    /// When the history cannot be used.
+    pub async fn note(&self, store: &dyn Store, run: &RunRecord) -> Result<(), HistoryError> {
+        let Some(notify) = self.notify() else {
+            return Ok(());
+        };
+        let Some(event) = event_of(run.status) else {
+            return Ok(());
+        };
+        let schedule = schedule_of(&self.config, &run.task, run.scheduled_for);
+        let schedule = schedule.map(|schedule| schedule.name.as_str());
+        let mut notices = Vec::new();
+        let alert = store
+            .alerts()
+            .await?
+            .into_iter()
+            .find(|alert| alert.task == run.task && alert.target == run.target);
+        if alert.is_none() && is_failure(run.status) {
+            let alert = Alert {
+                task: run.task.clone(),
+                target: run.target.clone(),
+                since: run.started_at,
+                escalated_at: None,
+            };
+            store.put_alert(&alert).await?;
+        }
+        if let Some(alert) = &alert
+            && run.status == RunStatus::Succeeded
+            && store.clear_alert(&run.task, &run.target).await?
+            && tells_failures(notify)
+        {
+            let since = self.when(alert.since);
+            let text = format!("It succeeded again; it had failed since {since}.");
+            notices.push(notice(RECOVERED, run, schedule, text));
+        }
+        // A failure that lasts was told when it began, and is told again by escalation.
+        let lasts = is_failure(run.status) && alert.is_some();
+        if notify.on.contains(&event) && !lasts {
+            notices.push(notice(word(event), run, schedule, outcome(run)));
+        }
+        for (event, severity) in [
+            (Event::Critical, Severity::Critical),
+            (Event::Warning, Severity::Warning),
+        ] {
+            if notify.on.contains(&event) {
+                let news = self.news(store, run, severity).await?;
+                if !news.is_empty() {
+                    notices.push(notice(word(event), run, schedule, news));
+                }
+            }
+        }
+        store.add_notices(&notices).await
+    }
+
+    /// Notes an occurrence that did not run and is not made up for.
+    ///
+    /// # Errors
+    /// When the history cannot be used.
+    pub async fn note_missed(
+        &self,
+        store: &dyn Store,
+        task: &str,
+        target: &str,
+        schedule: &str,
+        scheduled_for: DateTime<Utc>,
+    ) -> Result<(), HistoryError> {
+        if !self
+            .notify()
+            .is_some_and(|one| one.on.contains(&Event::Missed))
+        {
+            return Ok(());
+        }
+        let notice = Notice {
+            id: Uuid::now_v7(),
+            at: Utc::now(),
+            event: word(Event::Missed).to_owned(),
+            task: task.to_owned(),
+            target: target.to_owned(),
+            schedule: Some(schedule.to_owned()),
+            run: None,
+            text: format!("It was due {} and did not run.", self.when(scheduled_for)),
+        };
+        store.add_notices(&[notice]).await
+    }
+
+    /// Findings of a severity that have not been told lately.
+    async fn news(
+        &self,
+        store: &dyn Store,
+        run: &RunRecord,
+        severity: Severity,
+    ) -> Result<String, HistoryError> {
+        let found = of_severity(run, severity);
+        if found.is_empty() {
+            return Ok(String::new());
+        }
+        let now = Utc::now();
+        let told = store.memories(&run.target, TOLD).await?;
+        let key = |finding: &crate::plan::Finding| format!("{}:{}", finding.code, finding.object);
+        let lately = |finding: &crate::plan::Finding| {
+            told.get(&key(finding))
+                .and_then(Value::as_str)
+                .and_then(|at| at.parse::<DateTime<Utc>>().ok())
+                .is_some_and(|at| now - at < TELL_AGAIN)
+        };
+        let news: Vec<_> = found.into_iter().filter(|one| !lately(one)).collect();
+        let memories: Vec<Memory> = news
+            .iter()
+            .map(|finding| Memory {
+                key: key(finding),
+                value: json!(now),
+            })
+            .collect();
+        store.remember(&run.target, TOLD, now, &memories).await?;
+        Ok(noticed(&news))
+    }
+
+    /// Notes what has not succeeded for several periods.
+    async fn escalate(&self, store: &dyn Store, now: DateTime<Utc>) -> Result<(), HistoryError> {
+        let Some(notify) = self.notify() else {
+            return Ok(());
+        };
+        for alert in store.alerts().await? {
+            let schedules: Vec<_> = self
+                .config
+                .schedules
+                .values()
+                .filter(|one| one.enabled && one.tasks.contains(&alert.task))
+                .map(|one| (one, one.timezone.unwrap_or(self.config.timezone)))
+                .collect();
+            if !is_overdue(&alert, &schedules, notify.escalate_after, now) {
+                continue;
+            }
+            let last = store.last_run(&alert.task, &alert.target).await?;
+            let last = last.filter(|run| is_failure(run.status));
+            let notice = Notice {
+                id: Uuid::now_v7(),
+                at: now,
+                event: ESCALATED.to_owned(),
+                task: alert.task.clone(),
+                target: alert.target.clone(),
+                schedule: schedules.first().map(|(one, _)| one.name.clone()),
+                run: last.as_ref().map(|run| run.id),
+                text: format!(
+                    "No success since {}, for {} periods or more. {}",
+                    self.when(alert.since),
+                    notify.escalate_after,
+                    last.as_ref().map(outcome).unwrap_or_default()
+                ),
+            };
+            store.add_notices(&[notice]).await?;
+            let told = Alert {
+                escalated_at: Some(now),
+                ..alert
+            };
+            store.put_alert(&told).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes letters of what is to be told, and hands over every letter that
+    /// is due. With `wait`, news wait for more of them first; a process that
+    /// is about to end does not.
+    ///
+    /// # Errors
+    /// When the history cannot be used. What cannot be sent is kept.
+    pub async fn tell(
+        &self,
+        store: &dyn Store,
+        now: DateTime<Utc>,
+        wait: bool,
+    ) -> Result<Delivered, HistoryError> {
+        self.escalate(store, now).await?;
+        self.write(store, now, wait).await?;
+        let delivery = match delivery(&self.config) {
+            Ok(delivery) => delivery,
+            Err(why) => {
+                return Ok(Delivered {
+                    sent: 0,
+                    problems: vec![why.to_string()],
+                });
+            }
+        };
+        deliver(&delivery, store, now).await
+    }
+
+    async fn write(
+        &self,
+        store: &dyn Store,
+        now: DateTime<Utc>,
+        wait: bool,
+    ) -> Result<(), HistoryError> {
+        let Some(notify) = self.notify() else {
+            return Ok(());
+        };
+        let pending = store.pending_notices().await?;
+        let Some(oldest) = pending.first() else {
+            return Ok(());
+        };
+        let group_wait = TimeDelta::from_std(notify.group_wait.get()).unwrap_or_default();
+        if wait && now - oldest.at < group_wait {
+            return Ok(());
+        }
+        // What goes beyond the limit stays, and is told together later.
+        for channel in ["email", "webhook"] {
+            let lately = store
+                .letters_since(channel, now - TimeDelta::hours(1))
+                .await?;
+            if lately >= notify.max_per_hour {
+                return Ok(());
+            }
+        }
+        let mut by_message: BTreeMap<&str, (Message, Vec<Notice>)> = BTreeMap::new();
+        let ids: Vec<Uuid> = pending.iter().map(|notice| notice.id).collect();
+        for notice in pending {
+            let message = message_of(&notice.event);
+            let (_, notices) = by_message
+                .entry(message.folder())
+                .or_insert_with(|| (message, Vec::new()));
+            notices.push(notice);
+        }
+        let mut letters = Vec::new();
+        for (message, notices) in by_message.into_values() {
+            let digest = Digest::of(&notices, &self.host, now);
+            letters.extend(self.letters(notify, message, &digest, now));
+        }
+        // Where another process was faster, it has told them.
+        store.post(&ids, &letters).await?;
+        Ok(())
+    }
+
+    /// One letter for each way that is configured.
+    pub fn letters(
+        &self,
+        notify: &Notify,
+        message: Message,
+        digest: &Digest,
+        now: DateTime<Utc>,
+    ) -> Vec<Letter> {
+        let mut letters = Vec::new();
+        let zone = self.config.timezone;
+        let to = match message {
+            Message::Escalation => notify.escalate_to.as_ref().or(notify.email.as_ref()),
+            _ => notify.email.as_ref(),
+        };
+        if let Some(to) = to {
+            match self.templates.digest(message, digest, zone) {
+                Ok(rendered) => letters.push(letter("email", mail(to, rendered, "alerts"), now)),
+                Err(error) => tracing::error!(%error, "a mail could not be written"),
+            }
+        }
+        if let Some(hook) = &notify.webhook {
+            let shape = match hook.format {
+                WebhookFormat::Generic => Shape::Generic,
+                WebhookFormat::Slack => Shape::Slack,
+                WebhookFormat::Teams => Shape::Teams,
+            };
+            match self.templates.webhook(shape, message, digest, zone) {
+                Ok(body) => letters.push(letter("webhook", body, now)),
+                Err(error) => tracing::error!(%error, "a webhook could not be written"),
+            }
+        }
+        if notify.file.is_some() {
+            let body = json!({ "message": message.folder(), "digest": digest });
+            letters.push(letter("file", body, now));
+        }
+        letters
+    }
+
+    /// What `maint notify test` sends.
+    pub fn test_letters(&self, now: DateTime<Utc>) -> Vec<Letter> {
+        let digest = Digest {
+            headline: "a test".to_owned(),
+            ..Digest::of(&[], &self.host, now)
+        };
+        self.notify()
+            .map(|notify| self.letters(notify, Message::Test, &digest, now))
+            .unwrap_or_default()
+    }
+
+    /// Tells the watchdog of a schedule, if it has one. That it could not be
+    /// told is logged: the watchdog will say so itself.
+    pub async fn ping(&self, schedule: &str, signal: Signal) {
+        let hook = self
+            .config
+            .schedules
+            .get(schedule)
+            .and_then(|schedule| schedule.ping.as_ref());
+        if let Some(hook) = hook
+            && let Err(why) = ping(hook.url.expose(), signal).await
+        {
+            tracing::warn!(schedule, "{why}");
+        }
+    }
+
+    fn when(&self, at: DateTime<Utc>) -> String {
+        at.with_timezone(&self.config.timezone)
+            .format("%a %Y-%m-%d %H:%M %Z")
+            .to_string()
+    }
+}
+
+fn tells_failures(notify: &Notify) -> bool {
+    [Event::Failed, Event::Partial, Event::Interrupted]
+        .iter()
+        .any(|event| notify.on.contains(event))
+}
+
+/// How letters travel, as the configuration says.
+///
+/// # Errors
+/// When the mail server's URL makes no sense.
+pub fn delivery(config: &Config) -> Result<Delivery, SmtpError> {
+    let smtp = match &config.smtp {
+        Some(smtp) => Some((super::Smtp::new(smtp.url.expose())?, smtp.from.clone())),
+        None => None,
+    };
+    let notify = config.notify.as_ref();
+    Ok(Delivery {
+        smtp,
+        webhook: notify
+            .and_then(|notify| notify.webhook.as_ref())
+            .map(|hook| hook.url.clone()),
+        file: notify.and_then(|notify| notify.file.clone()),
+    })
+}
+
+pub(super) fn mail(to: &Email, rendered: Rendered, thread: &str) -> Value {
+    let mail = Mail {
+        to: to.to.clone(),
+        cc: to.cc.clone(),
+        reply_to: to.reply_to.clone(),
+        subject: rendered.subject,
+        text: rendered.text,
+        html: Some(rendered.html),
+        pictures: Vec::new(),
+        thread: Some(thread.to_owned()),
+    };
+    json!(mail)
+}
+
+pub(super) fn letter(channel: &str, body: Value, now: DateTime<Utc>) -> Letter {
+    Letter {
+        id: Uuid::now_v7(),
+        created_at: now,
+        channel: channel.to_owned(),
+        body,
+        attempts: 0,
+        next_attempt_at: now,
+        last_error: None,
+    }
+}
