@@ -205,13 +205,9 @@ pub struct Series {
     pub points: Vec<(i64, f64)>,
 }
 
-/// How the runs of one task and target ended that began on one day (UTC).
+/// How runs ended that began on one day (UTC).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Day {
-    /// Name of the task.
-    pub task: String,
-    /// Name of the target.
-    pub target: String,
     /// The day, as `2026-03-01`.
     pub day: String,
     /// How they ended.
@@ -262,6 +258,6 @@ pub trait Summaries: Send + Sync {
         most: u32,
     ) -> Result<Vec<Series>, HistoryError>;
 
-    /// How runs ended, by day.
-    async fn days(&self, period: &Period) -> Result<Vec<Day>, HistoryError>;
+    /// How runs ended, by day; of one task, or of all.
+    async fn days(&self, period: &Period, task: Option<&str>) -> Result<Vec<Day>, HistoryError>;
 }

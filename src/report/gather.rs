@@ -64,7 +64,7 @@ pub async fn gather(
         totals: sums.totals(period).await?,
         before: sums.totals(&period.before()).await?,
         tasks: sums.task_totals(period, RECENT).await?,
-        days: sums.days(period).await?,
+        days: sums.days(period, None).await?,
         gains: sums.gains(period, MOST_GAINS).await?,
         troubles: sums.troubles(period, MOST_TROUBLES).await?,
         findings: sums.tracked_findings(period, &known, MOST_FINDINGS).await?,

@@ -51,7 +51,7 @@ const GAINS: &str = "
         SELECT run_id, seq, bytes_before - bytes_after AS gain FROM maint.steps
          WHERE status = 'succeeded' AND bytes_before > bytes_after
            AND started_at >= $1 AND started_at < $2
-         ORDER BY bytes_before - bytes_after DESC, run_id, seq LIMIT $3)
+         ORDER BY bytes_before - bytes_after DESC LIMIT $3)
     SELECT runs.id, runs.task, runs.target, steps.action, steps.object, steps.started_at,
            steps.bytes_before, steps.bytes_after
       FROM best JOIN maint.steps USING (run_id, seq) JOIN maint.runs ON runs.id = best.run_id
@@ -146,10 +146,14 @@ const SERIES: &str = "
      ORDER BY chosen.last DESC, chosen.object COLLATE \"C\", part";
 
 const DAYS: &str = "
-    SELECT task, target, to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, status,
-           count(*) AS runs
+    SELECT to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, status, count(*) AS runs
       FROM maint.runs WHERE started_at >= $1 AND started_at < $2
-     GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4";
+     GROUP BY 1, 2 ORDER BY 1, 2";
+
+const TASK_DAYS: &str = "
+    SELECT to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, status, count(*) AS runs
+      FROM maint.runs WHERE started_at >= $1 AND started_at < $2 AND task = $3
+     GROUP BY 1, 2 ORDER BY 1, 2";
 
 #[async_trait]
 impl Summaries for PostgresStore {
@@ -279,10 +283,16 @@ impl Summaries for PostgresStore {
         Ok(all)
     }
 
-    async fn days(&self, period: &Period) -> Result<Vec<Day>, HistoryError> {
-        let query = rows_of(DAYS)
-            .bind(time(period.since))
-            .bind(time(period.until));
+    async fn days(&self, period: &Period, task: Option<&str>) -> Result<Vec<Day>, HistoryError> {
+        let query = match task {
+            Some(task) => rows_of(TASK_DAYS)
+                .bind(time(period.since))
+                .bind(time(period.until))
+                .bind(task),
+            None => rows_of(DAYS)
+                .bind(time(period.since))
+                .bind(time(period.until)),
+        };
         bounded(self, self.fetch("sum up days", query)).await
     }
 }
@@ -378,8 +388,6 @@ impl FromRow<'_, PgRow> for TrackedFinding {
 impl FromRow<'_, PgRow> for Day {
     fn from_row(row: &PgRow) -> Result<Day, sqlx::Error> {
         Ok(Day {
-            task: row.try_get("task")?,
-            target: row.try_get("target")?,
             day: row.try_get("day")?,
             status: word_of(row, "status", RunStatus::from_word)?,
             runs: row.try_get("runs")?,

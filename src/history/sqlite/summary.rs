@@ -49,10 +49,10 @@ const TASKS: &str = "
 /// The best are chosen within the index, and only they are read.
 const GAINS: &str = "
     WITH best AS MATERIALIZED (
-        SELECT run_id, seq, bytes_before - bytes_after AS gain FROM steps
+        SELECT run_id, seq, bytes_before - bytes_after AS gain FROM steps INDEXED BY steps_gains
          WHERE status = 'succeeded' AND bytes_before > bytes_after
            AND started_at >= ?1 AND started_at < ?2
-         ORDER BY bytes_before - bytes_after DESC, run_id, seq LIMIT ?3)
+         ORDER BY bytes_before - bytes_after DESC LIMIT ?3)
     SELECT runs.id, runs.task, runs.target, steps.action, steps.object, steps.started_at,
            steps.bytes_before, steps.bytes_after
       FROM best JOIN steps USING (run_id, seq) JOIN runs ON runs.id = best.run_id
@@ -138,9 +138,14 @@ const SERIES: &str = "
      GROUP BY chosen.object, part ORDER BY chosen.last DESC, chosen.object, part";
 
 const DAYS: &str = "
-    SELECT task, target, substr(started_at, 1, 10) AS day, status, count(*) AS runs
+    SELECT substr(started_at, 1, 10) AS day, status, count(*) AS runs
       FROM runs WHERE started_at >= ?1 AND started_at < ?2
-     GROUP BY task, target, day, status ORDER BY task, target, day, status";
+     GROUP BY day, status ORDER BY day, status";
+
+const TASK_DAYS: &str = "
+    SELECT substr(started_at, 1, 10) AS day, status, count(*) AS runs
+      FROM runs WHERE started_at >= ?1 AND started_at < ?2 AND task = ?3
+     GROUP BY day, status ORDER BY day, status";
 
 #[async_trait]
 impl Summaries for SqliteStore {
@@ -273,10 +278,17 @@ impl Summaries for SqliteStore {
         Ok(all)
     }
 
-    async fn days(&self, period: &Period) -> Result<Vec<Day>, HistoryError> {
-        sqlx::query_as(DAYS)
-            .bind(time(period.since))
-            .bind(time(period.until))
+    async fn days(&self, period: &Period, task: Option<&str>) -> Result<Vec<Day>, HistoryError> {
+        let query = match task {
+            Some(task) => sqlx::query_as(TASK_DAYS)
+                .bind(time(period.since))
+                .bind(time(period.until))
+                .bind(task),
+            None => sqlx::query_as(DAYS)
+                .bind(time(period.since))
+                .bind(time(period.until)),
+        };
+        query
             .fetch_all(&self.readers)
             .await
             .map_err(self.failed("sum up days"))
@@ -377,8 +389,6 @@ impl FromRow<'_, SqliteRow> for TrackedFinding {
 impl FromRow<'_, SqliteRow> for Day {
     fn from_row(row: &SqliteRow) -> Result<Day, sqlx::Error> {
         Ok(Day {
-            task: row.try_get("task")?,
-            target: row.try_get("target")?,
             day: row.try_get("day")?,
             status: word_of(row, "status", RunStatus::from_word)?,
             runs: row.try_get("runs")?,

@@ -77,7 +77,11 @@ pub(super) async fn runs_are_summed_up_by_period(store: &dyn Store) {
     assert_eq!((vacuum.runs, vacuum.rows, vacuum.duration_ms), (0, 0, 0));
     assert_eq!(vacuum.last_started_at, at(HOUR - 1));
 
-    let days = sums.days(&period()).await.unwrap();
+    for (task, runs) in [("vacuum", 0), ("reindex", 3)] {
+        let days = sums.days(&period(), Some(task)).await.unwrap();
+        assert_eq!(days.iter().map(|day| day.runs).sum::<i64>(), runs, "{task}");
+    }
+    let days = sums.days(&period(), None).await.unwrap();
     let told: Vec<_> = days
         .iter()
         .map(|one| (one.day.as_str(), one.status, one.runs))
