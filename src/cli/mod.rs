@@ -1,6 +1,7 @@
 //! One file per verb. This file parses, sets up logging, and turns errors
 //! into text, JSON and exit codes.
 
+mod archive;
 mod check;
 mod context;
 mod demo;
@@ -90,6 +91,8 @@ enum Verb {
     Run(run::Run),
     /// What ran
     History(history::History),
+    /// What was archived into files: lists it, proves it, brings it back
+    Archive(archive::Archive),
     /// One run with its steps and findings
     Show(history::Show),
     /// The report of a period: is all well, what was done, was it worth it?
@@ -192,6 +195,7 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::Plan(verb) => verb.call(&context).await,
         Verb::Run(verb) => verb.call(&context).await,
         Verb::History(verb) => verb.call(&context).await,
+        Verb::Archive(verb) => verb.call(&context).await,
         Verb::Show(verb) => verb.call(&context).await,
         Verb::Report(verb) => verb.call(&context).await,
         Verb::Notify(verb) => verb.call(&context).await,

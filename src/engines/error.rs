@@ -63,6 +63,12 @@ pub enum EngineError {
         /// How many it is given.
         values: usize,
     },
+    /// Files could not be written, read or proved.
+    #[error("{message}")]
+    Files {
+        /// What happened, and what it means for the rows.
+        message: String,
+    },
     /// The driver could not make sense of an exchange.
     #[error("an unexpected answer while {doing}: {source}")]
     Driver {
@@ -114,6 +120,7 @@ impl EngineError {
             EngineError::Statement { .. }
                 | EngineError::Placeholders { .. }
                 | EngineError::Driver { .. }
+                | EngineError::Files { .. }
         )
     }
 

@@ -3,5 +3,6 @@
 mod error;
 pub mod parquet;
 pub mod postgres;
+pub mod storage;
 
 pub use error::EngineError;

@@ -87,6 +87,28 @@ async fn roll_back(session: &Session, outcome: Outcome) -> Outcome {
     }
 }
 
+/// Sets the time limits for statements that follow; an outcome where no time is left.
+pub(super) async fn limit(
+    session: &Session,
+    execution: &Execution,
+    step_ends: Instant,
+) -> Result<(), Outcome> {
+    let ends = execution
+        .deadline
+        .map_or(step_ends, |deadline| deadline.min(step_ends));
+    let left = ends.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Err(Outcome::OutOfTime);
+    }
+    let settings = format!(
+        "SET lock_timeout = {}; SET statement_timeout = {}",
+        millis(execution.limits.lock_timeout.get()),
+        millis(left)
+    );
+    let set = session.execute("setting timeouts", &settings).await;
+    set.map(drop).map_err(Outcome::Failed)
+}
+
 /// Lets one statement pass.
 pub(super) async fn pass(
     session: &Session,
@@ -221,7 +243,7 @@ async fn cancel(session: &Session) {
     }
 }
 
-fn judge(
+pub(super) fn judge(
     error: EngineError,
     execution: &Execution,
     ends: Instant,

@@ -2,11 +2,13 @@
 //! changes a target is `gate.rs`.
 
 mod check;
+mod export;
 mod gate;
 mod monitor;
 mod observer;
 mod param;
 mod queue;
+mod restore;
 mod statements;
 mod step;
 mod stop;
@@ -20,7 +22,9 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
+pub use export::check as check_file;
 pub use observer::{Event, Observer, Silent};
+pub use restore::restore;
 pub use step::ask;
 pub use stop::{Stop, StopReason};
 

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use futures_util::future::LocalBoxFuture;
 use tokio_util::sync::CancellationToken;
 
+use super::export::Exporter;
 use super::gate::{self, Outcome};
 use super::step::{Job, ask, end, note};
 use super::{Event, check};
 use crate::engines::EngineError;
 use crate::engines::postgres::watch::Blocker;
 use crate::history::{LockWait, StepRecord, StepStatus};
-use crate::plan::{Check, Finding, Place, Statement};
+use crate::plan::{Check, Finding, Place, Range, Statement};
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -23,6 +24,7 @@ enum Unit<'a> {
     One(&'a Statement),
     Together(&'a [Statement]),
     Check(&'a Check),
+    Export(&'a Exporter<'a>, &'a Range),
 }
 
 /// Carries statements out one after another, each committed by itself.
@@ -57,6 +59,17 @@ pub(super) async fn check(
         each(&check.when_clean, job, record).await?;
     }
     Ok(())
+}
+
+/// Archives one batch.
+pub(super) async fn export(
+    exporter: &Exporter<'_>,
+    range: &Range,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    let units = [Unit::Export(exporter, range)];
+    attempts(&units, job, record, &mut Vec::new()).await
 }
 
 fn attempts<'a>(
@@ -98,6 +111,7 @@ fn attempts<'a>(
                     gate::pass_together(session, statements, execution, ends, give_way).await
                 }
                 Unit::Check(check) => check::pass(check, job, ends, give_way, findings).await,
+                Unit::Export(exporter, range) => exporter.pass(range, job, ends, give_way).await,
             };
             let mut seen = if watched {
                 monitor.leave(session.pid)

@@ -7,11 +7,12 @@ use chrono::Utc;
 use serde_json::Value;
 
 use super::Event;
+use super::export::{ExportError, Exporter};
 use super::statements;
 use super::step::{Job, ask, blank, end, note};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{KeyColumn, Memory, Path, Range, Statement, Walk, block_of, key_of};
+use crate::plan::{Fate, KeyColumn, Memory, Path, Range, Statement, Walk, block_of, key_of};
 
 /// Blocks of the first batch: half a megabyte, which no server takes long for.
 const FIRST_BLOCKS: i64 = 64;
@@ -29,6 +30,16 @@ pub(super) async fn carry_out(
 ) -> Result<(), EngineError> {
     record.rows = Some(0);
     let mut pace = Pace::of(walk);
+    let exporter = match &walk.fate {
+        Fate::Export(export) => {
+            Some(Exporter::open(walk, export).map_err(ExportError::into_engine)?)
+        }
+        Fate::Delete | Fate::Move { .. } => None,
+    };
+    let way = Way {
+        walk,
+        exporter: exporter.as_ref(),
+    };
     let finished = match &walk.path {
         Path::Blocks { extent } => {
             let answer = ask(job.session, "asking how large the table is", extent).await?;
@@ -36,15 +47,15 @@ pub(super) async fn carry_out(
             let start = walk.start.as_ref().and_then(block_of).unwrap_or(0);
             // What an earlier walk did not come to, then what came in behind its back.
             let start = start.clamp(0, all);
-            blocks(walk, job, record, &mut pace, (start, all), all).await?
-                && blocks(walk, job, record, &mut pace, (0, start), all).await?
+            blocks(way, job, record, &mut pace, (start, all), all).await?
+                && blocks(way, job, record, &mut pace, (0, start), all).await?
         }
         Path::Key(columns) => {
             let start = walk.start.as_ref().and_then(|p| key_of(p, columns.len()));
-            let from_start = keys(walk, columns, job, record, &mut pace, start.clone(), None);
+            let from_start = keys(way, columns, job, record, &mut pace, start.clone(), None);
             from_start.await?
                 && (start.is_none()
-                    || keys(walk, columns, job, record, &mut pace, None, start).await?)
+                    || keys(way, columns, job, record, &mut pace, None, start).await?)
         }
     };
     if finished {
@@ -55,7 +66,7 @@ pub(super) async fn carry_out(
 }
 
 async fn blocks(
-    walk: &Walk,
+    way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
     pace: &mut Pace,
@@ -64,10 +75,11 @@ async fn blocks(
 ) -> Result<bool, EngineError> {
     while from < end {
         let to = from.saturating_add(pace.size).min(end);
-        if !batch(walk, job, record, pace, &Range::Blocks(from, to)).await? {
-            return Ok(false);
+        match batch(way, job, record, pace, &Range::Blocks(from, to)).await? {
+            Went::On => from = to,
+            Went::Again => {}
+            Went::NoFurther => return Ok(false),
         }
-        from = to;
         tell(job, record, from, all);
     }
     Ok(true)
@@ -75,7 +87,7 @@ async fn blocks(
 
 /// Goes from behind `after` up to, and with, `end`.
 async fn keys(
-    walk: &Walk,
+    way: Way<'_>,
     columns: &[KeyColumn],
     job: Job<'_>,
     record: &mut StepRecord,
@@ -88,7 +100,7 @@ async fn keys(
             return Ok(false);
         }
         let rest = Range::Keys(after, end.clone());
-        let query = walk.bound(columns, &rest, pace.size);
+        let query = way.walk.bound(columns, &rest, pace.size);
         let answer = ask(job.session, "looking where the next batch ends", &query).await?;
         let last: Option<Vec<String>> = answer
             .first()
@@ -96,15 +108,20 @@ async fn keys(
         let Range::Keys(begin, _) = rest else {
             return Ok(false);
         };
-        let range = Range::Keys(begin, last.clone().or_else(|| end.clone()));
-        if !batch(walk, job, record, pace, &range).await? {
-            return Ok(false);
+        let range = Range::Keys(begin.clone(), last.clone().or_else(|| end.clone()));
+        match batch(way, job, record, pace, &range).await? {
+            Went::On => {}
+            Went::Again => {
+                after = begin;
+                continue;
+            }
+            Went::NoFurther => return Ok(false),
         }
         tell(
             job,
             record,
             record.rows.unwrap_or(0),
-            walk.rows.unwrap_or(0),
+            way.walk.rows.unwrap_or(0),
         );
         if last.is_none() {
             return Ok(true);
@@ -113,22 +130,41 @@ async fn keys(
     }
 }
 
-/// Deletes one batch and remembers the place behind it. `false` where the
-/// walk ends here; the record then says why.
+/// A walk, and where its rows are written first, if anywhere.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    walk: &'a Walk,
+    exporter: Option<&'a Exporter<'a>>,
+}
+
+/// What came of a batch.
+enum Went {
+    /// It is done; on to the next.
+    On,
+    /// It was too large.
+    Again,
+    /// The walk ends here; the record says why.
+    NoFurther,
+}
+
+/// Deals with one batch and remembers the place behind it.
 async fn batch(
-    walk: &Walk,
+    way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
     pace: &mut Pace,
     range: &Range,
-) -> Result<bool, EngineError> {
+) -> Result<Went, EngineError> {
+    let walk = way.walk;
     if !may_go_on(job, record, pace.began) {
-        return Ok(false);
+        return Ok(Went::NoFurther);
     }
     let statement = walk.delete(range);
     let mut part = blank(job.step);
     let began = Instant::now();
-    let done = if walk.snapshot {
+    let done = if let Some(exporter) = way.exporter {
+        statements::export(exporter, range, job, &mut part).await
+    } else if walk.snapshot {
         let one_view = Statement::brief("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
         statements::together(&[one_view, statement], job, &mut part).await
     } else {
@@ -148,7 +184,18 @@ async fn batch(
                 part.error.unwrap_or_default()
             ),
         );
-        return Ok(false);
+        return Ok(Went::NoFurther);
+    }
+    if way.exporter.is_some_and(|e| e.too_many.get()) {
+        if pace.size == 1 {
+            return Err(EngineError::Files {
+                message:
+                    "the smallest possible batch holds more than fits into memory; walk along a key"
+                        .to_owned(),
+            });
+        }
+        pace.too_large();
+        return Ok(Went::Again);
     }
     let rows = part.rows.unwrap_or(0);
     record.rows = Some(record.rows.unwrap_or(0).saturating_add(rows));
@@ -159,7 +206,7 @@ async fn batch(
     let execution = job.execution;
     note(execution.store.open_step(execution.run, record).await);
     pace.adapt(began.elapsed(), part.attempts);
-    Ok(true)
+    Ok(Went::On)
 }
 
 /// Looks between batches whether the run may go on.
@@ -222,10 +269,14 @@ struct Pace {
 
 impl Pace {
     fn of(walk: &Walk) -> Pace {
-        let (size, most) = match walk.path {
+        let (size, mut most) = match walk.path {
             Path::Blocks { .. } => (FIRST_BLOCKS, MOST_BLOCKS),
             Path::Key(_) => (FIRST_ROWS, MOST_ROWS),
         };
+        if matches!(walk.fate, Fate::Export(_)) {
+            // One file each: their size in bytes is the limit.
+            most *= 20;
+        }
         Pace {
             size,
             most,
@@ -234,12 +285,22 @@ impl Pace {
         }
     }
 
+    fn halve(&mut self) {
+        self.size = (self.size / 2).max(1);
+    }
+
+    /// A size that did not fit is not tried again.
+    fn too_large(&mut self) {
+        self.halve();
+        self.most = self.size;
+    }
+
     /// Aims at four fifths of the goal, because batches differ; at most twice
     /// the size of the last, because that one may have been an easy one.
     fn adapt(&mut self, took: Duration, attempts: u32) {
         if attempts > 1 {
             // Most of the time went into waiting. Fewer rows meet fewer others.
-            self.size = (self.size / 2).max(1);
+            self.halve();
             return;
         }
         let took = took.as_secs_f64().max(0.000_1);

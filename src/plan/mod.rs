@@ -1,6 +1,7 @@
 //! What a task would do now: pure data, and the trait by which a kind says so.
 
 mod check;
+mod archive;
 mod finding;
 mod kind;
 mod kind_info;
@@ -12,6 +13,7 @@ mod plan;
 mod step;
 mod walk;
 
+pub use archive::{ArchivedFile, Export, Fate, Manifest, MonthOf, folder};
 pub use check::{Answer, Check, Question};
 pub use finding::{Finding, Severity};
 pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site};

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Walk};
+use super::{Check, Manifest, Walk};
 
 /// A value bound to a [`Query`]; never pasted into its text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -133,6 +133,9 @@ pub enum Work {
     Check(Check),
     /// Deletes many rows in small transactions.
     Walk(Box<Walk>),
+    /// Finds out what became of batches of an archive whose end nobody saw,
+    /// and removes the files of those that were not deleted.
+    Settle(Vec<Manifest>),
 }
 
 /// A step that must have succeeded before, if it is in the plan at all.
@@ -267,7 +270,7 @@ impl Step {
         match &mut self.work {
             Work::Each(statements) | Work::Together(statements) => statements.push(statement),
             Work::Check(check) => check.when_clean.push(statement),
-            Work::Walk(_) => self.work = Work::Each(vec![statement]),
+            Work::Walk(_) | Work::Settle(_) => self.work = Work::Each(vec![statement]),
         }
         self
     }
@@ -351,6 +354,7 @@ impl Step {
             Work::Together(statements) => format!("BEGIN; {}; COMMIT", joined(statements)),
             Work::Check(check) => check.text(),
             Work::Walk(walk) => walk.text(),
+            Work::Settle(_) => "SELECT pg_catalog.pg_xact_status(…)".to_owned(),
         }
     }
 }

@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Param, Query, Statement};
+use super::{Fate, Param, Query, Statement};
 
-/// Deletes the rows of one table that meet a condition, batch by batch, each
-/// committed by itself. A walk only ever goes forward: no batch reads again
+/// Deals with the rows of one table that meet a condition, batch by batch,
+/// each committed by itself. A walk only ever goes forward: no batch reads again
 /// what an earlier one has dealt with.
 ///
 /// One that begins in the middle, because an earlier walk was interrupted
@@ -24,6 +24,8 @@ pub struct Walk {
     pub condition: String,
     /// Values for the condition.
     pub params: Vec<Param>,
+    /// What becomes of the rows.
+    pub fate: Fate,
     /// How a batch is cut out.
     pub path: Path,
     /// How long a batch should take, in milliseconds; its size follows.
@@ -77,11 +79,36 @@ impl Walk {
     /// The statement of one batch.
     pub fn delete(&self, range: &Range) -> Statement {
         let (within, params) = self.within(range);
-        Statement::brief(format!(
+        Statement::brief(self.sql(&within)).with(params)
+    }
+
+    /// Selects what [`Walk::delete`] with the same range deletes.
+    pub fn select(&self, what: &str, range: &Range) -> Query {
+        let (within, params) = self.within(range);
+        Query::new(
+            format!(
+                "SELECT {what} FROM ONLY {} AS {} WHERE {within}({})",
+                self.table, self.alias, self.condition
+            ),
+            params,
+        )
+    }
+
+    fn sql(&self, within: &str) -> String {
+        let delete = format!(
             "DELETE FROM ONLY {} AS {} WHERE {within}({})",
             self.table, self.alias, self.condition
-        ))
-        .with(params)
+        );
+        match &self.fate {
+            Fate::Delete | Fate::Export(_) => delete,
+            Fate::Move { into, columns } => {
+                let columns = columns.join(", ");
+                format!(
+                    "WITH moved AS ({delete} RETURNING {}.*) INSERT INTO {into} ({columns}) SELECT {columns} FROM moved",
+                    self.alias
+                )
+            }
+        }
     }
 
     /// Asks for the last key of a batch of `rows` rows; no answer where fewer are left.
@@ -116,10 +143,7 @@ impl Walk {
                 format!("({names}) > … AND ({names}) <= … AND ")
             }
         };
-        format!(
-            "DELETE FROM ONLY {} AS {} WHERE {within}({})",
-            self.table, self.alias, self.condition
-        )
+        self.sql(&within)
     }
 
     fn within(&self, range: &Range) -> (String, Vec<Param>) {
@@ -196,6 +220,7 @@ mod tests {
             alias: "t".to_owned(),
             condition: "at < $1::text::date".to_owned(),
             params: vec![Param::Text("2026-01-01".to_owned())],
+            fate: Fate::Delete,
             path,
             goal_ms: 250,
             rows: None,

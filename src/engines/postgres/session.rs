@@ -1,10 +1,10 @@
 use std::sync::Mutex;
 
-use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::pin_mut;
+use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{FromSql, ToSql, Type};
 use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement as Prepared};
 use tokio_util::sync::CancellationToken;
 
@@ -61,6 +61,19 @@ pub struct Done {
     pub notices: Vec<Notice>,
     /// Rows changed or returned, as the command tags say.
     pub rows: u64,
+}
+
+/// A field as the server sends it, whatever its type.
+struct Sent<'a>(&'a [u8]);
+
+impl<'a> FromSql<'a> for Sent<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Sent(raw))
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
 }
 
 /// One connection with everything pinned.
@@ -136,6 +149,60 @@ impl Session {
                 .query(sql, params)
                 .await
                 .map_err(|cause| self.blame(doing, cause))
+        })
+    }
+
+    /// Asks a question and hands each row to `each` as it comes: the fields as
+    /// the server sends them. The server waits where `each` does. Ends early
+    /// where `each` answers `false`.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub fn stream<'a>(
+        &'a self,
+        doing: &'a str,
+        sql: &'a str,
+        params: &'a [&'a (dyn ToSql + Sync)],
+        mut each: impl FnMut(&[Option<&[u8]>]) -> bool + Send + 'a,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        Box::pin(async move {
+            let failed = |cause| self.blame(doing, cause);
+            let rows = self.client.query_raw(sql, params.iter().copied());
+            let rows = rows.await.map_err(failed)?;
+            pin_mut!(rows);
+            while let Some(row) = rows.next().await {
+                let row = row.map_err(failed)?;
+                let fields: Vec<Option<&[u8]>> = (0..row.len())
+                    .map(|n| row.try_get::<_, Option<Sent>>(n).map(|f| f.map(|f| f.0)))
+                    .collect::<Result<_, _>>()
+                    .map_err(failed)?;
+                if !each(&fields) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Fills a table with `COPY … FROM STDIN`; `next` gives piece after piece.
+    /// Returns the number of rows.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub fn copy_in<'a>(
+        &'a self,
+        doing: &'a str,
+        sql: &'a str,
+        mut next: impl FnMut() -> Option<bytes::Bytes> + Send + 'a,
+    ) -> BoxFuture<'a, Result<u64, EngineError>> {
+        Box::pin(async move {
+            let failed = |cause| self.blame(doing, cause);
+            let sink = self.client.copy_in(sql).await.map_err(failed)?;
+            pin_mut!(sink);
+            while let Some(piece) = next() {
+                sink.send(piece).await.map_err(failed)?;
+            }
+            sink.finish().await.map_err(failed)
         })
     }
 

@@ -1,6 +1,7 @@
 //! Kinds for PostgreSQL: one file, and one line in the table, each.
 
 mod analyze;
+mod archive;
 mod cleanup;
 mod common;
 mod horizon;
@@ -16,6 +17,7 @@ use crate::plan::Entry;
 /// Every kind that works on PostgreSQL.
 pub const KINDS: &[Entry<Session>] = &[
     Entry::of::<analyze::Analyze>(),
+    Entry::of::<archive::Archive>(),
     Entry::of::<cleanup::Cleanup>(),
     Entry::of::<integrity::Integrity>(),
     Entry::of::<refresh::Refresh>(),

@@ -3,6 +3,7 @@
 
 mod damage;
 mod integrity;
+mod archive;
 mod cleanup;
 mod many_tables;
 mod numbers;

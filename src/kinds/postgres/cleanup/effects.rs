@@ -9,32 +9,32 @@ use crate::plan::{Finding, Severity};
 
 /// A foreign key that a delete has to look at.
 #[derive(Clone, Debug)]
-pub(super) struct ForeignKey {
+pub(in crate::kinds::postgres) struct ForeignKey {
     /// The table of the rule.
-    pub(super) root: u32,
+    pub(in crate::kinds::postgres) root: u32,
     /// The table pointed at; another one than `root` below a cascade.
-    pub(super) parent: u32,
-    pub(super) parent_rows: f64,
-    pub(super) child_oid: u32,
-    pub(super) child: RelationName,
-    pub(super) name: String,
+    pub(in crate::kinds::postgres) parent: u32,
+    pub(in crate::kinds::postgres) parent_rows: f64,
+    pub(in crate::kinds::postgres) child_oid: u32,
+    pub(in crate::kinds::postgres) child: RelationName,
+    pub(in crate::kinds::postgres) name: String,
     /// What happens to the children: `a`, `r`, `c`, `n`, `d` as in the catalog.
-    pub(super) action: String,
-    pub(super) columns: Vec<String>,
-    pub(super) child_rows: f64,
-    pub(super) child_bytes: i64,
+    pub(in crate::kinds::postgres) action: String,
+    pub(in crate::kinds::postgres) columns: Vec<String>,
+    pub(in crate::kinds::postgres) child_rows: f64,
+    pub(in crate::kinds::postgres) child_bytes: i64,
     /// Whether an index of the child begins with the columns.
-    pub(super) indexed: bool,
+    pub(in crate::kinds::postgres) indexed: bool,
     /// 1 where it points at the table of the rule itself.
-    pub(super) depth: i32,
+    pub(in crate::kinds::postgres) depth: i32,
 }
 
 /// A trigger that fires for each row, or statement.
 #[derive(Clone, Debug)]
-pub(super) struct Trigger {
-    pub(super) table: u32,
-    pub(super) name: String,
-    pub(super) function: String,
+pub(in crate::kinds::postgres) struct Trigger {
+    pub(in crate::kinds::postgres) table: u32,
+    pub(in crate::kinds::postgres) name: String,
+    pub(in crate::kinds::postgres) function: String,
 }
 
 const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
@@ -65,7 +65,7 @@ const TRIGGERS: &str = "SELECT t.tgrelid, t.tgname::text, t.tgfoid::regproc::tex
         AND t.tgtype & 8 <> 0 ORDER BY 1, 2";
 
 /// Reads the foreign keys that deletes in these tables have to look at.
-pub(super) async fn foreign_keys(
+pub(in crate::kinds::postgres) async fn foreign_keys(
     db: &Session,
     roots: &[u32],
 ) -> Result<Vec<ForeignKey>, EngineError> {
@@ -107,7 +107,11 @@ pub(super) async fn foreign_keys(
 
 /// For the plan: what becomes of the children of `victims` rows of `root`,
 /// and of theirs.
-pub(super) fn texts(all: &[ForeignKey], root: u32, victims: f64) -> Vec<String> {
+pub(in crate::kinds::postgres) fn texts(
+    all: &[ForeignKey],
+    root: u32,
+    victims: f64,
+) -> Vec<String> {
     // Rows expected to go, by table; parents come before their children.
     let mut going: HashMap<u32, f64> = HashMap::from([(root, victims)]);
     let mut texts = Vec::new();
@@ -127,7 +131,10 @@ pub(super) fn texts(all: &[ForeignKey], root: u32, victims: f64) -> Vec<String> 
 }
 
 /// Reads the triggers that deletes in these tables fire.
-pub(super) async fn triggers(db: &Session, tables: &[u32]) -> Result<Vec<Trigger>, EngineError> {
+pub(in crate::kinds::postgres) async fn triggers(
+    db: &Session,
+    tables: &[u32],
+) -> Result<Vec<Trigger>, EngineError> {
     let rows = db.query("reading triggers", TRIGGERS, &[&tables]).await?;
     Ok(rows
         .iter()
@@ -159,7 +166,7 @@ impl ForeignKey {
     }
 
     /// What to do about the missing index.
-    pub(super) fn finding(&self) -> Finding {
+    pub(in crate::kinds::postgres) fn finding(&self) -> Finding {
         let columns: Vec<String> = self
             .columns
             .iter()

@@ -18,18 +18,18 @@ const SMALL: i64 = 64 << 20;
 
 /// What a look at the rows of one rule told.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Look {
+pub(in crate::kinds::postgres) struct Look {
     /// Estimated rows that would go, by table.
-    pub(super) rows: HashMap<u32, f64>,
+    pub(in crate::kinds::postgres) rows: HashMap<u32, f64>,
     /// Whether there is such a row, by table; missing where nobody looked.
-    pub(super) any: HashMap<u32, bool>,
+    pub(in crate::kinds::postgres) any: HashMap<u32, bool>,
     /// What the server says is wrong with the condition.
-    pub(super) refused: Option<String>,
+    pub(in crate::kinds::postgres) refused: Option<String>,
 }
 
 /// Looks with the rule's condition as it would be now. The plan's own moment
 /// is a little earlier, so that it never means more rows than were looked for.
-pub(super) async fn look(
+pub(in crate::kinds::postgres) async fn look(
     db: &Session,
     rule: &Rule,
     table: &Table,

@@ -9,76 +9,76 @@ use crate::values::TableName;
 
 /// A table that a rule names.
 #[derive(Clone, Debug)]
-pub(super) struct Table {
-    pub(super) oid: u32,
-    pub(super) name: RelationName,
+pub(in crate::kinds::postgres) struct Table {
+    pub(in crate::kinds::postgres) oid: u32,
+    pub(in crate::kinds::postgres) name: RelationName,
     /// `r`, `p`, `v`, … as the catalog has it.
-    pub(super) kind: String,
-    pub(super) owned: bool,
+    pub(in crate::kinds::postgres) kind: String,
+    pub(in crate::kinds::postgres) owned: bool,
     /// Whether row-level security may hide rows from the role.
-    pub(super) filtered: bool,
-    pub(super) columns: HashMap<String, Column>,
+    pub(in crate::kinds::postgres) filtered: bool,
+    pub(in crate::kinds::postgres) columns: HashMap<String, Column>,
     /// The tables that hold its rows: its partitions, or itself and what inherits from it.
-    pub(super) members: Vec<Member>,
+    pub(in crate::kinds::postgres) members: Vec<Member>,
     /// The only column of its range partition key.
-    pub(super) partitioned_by: Option<String>,
+    pub(in crate::kinds::postgres) partitioned_by: Option<String>,
     /// Whether it has a partition for all other rows.
-    pub(super) has_default: bool,
+    pub(in crate::kinds::postgres) has_default: bool,
 }
 
 /// A column of a table.
 #[derive(Clone, Debug)]
-pub(super) struct Column {
+pub(in crate::kinds::postgres) struct Column {
     /// Name of its type below all domains: `timestamptz`.
-    pub(super) base_type: String,
+    pub(in crate::kinds::postgres) base_type: String,
     /// Its type as a person writes it.
-    pub(super) shown_type: String,
+    pub(in crate::kinds::postgres) shown_type: String,
 }
 
 /// A table that holds rows.
 #[derive(Clone, Debug)]
-pub(super) struct Member {
-    pub(super) oid: u32,
-    pub(super) name: RelationName,
-    pub(super) kind: String,
+pub(in crate::kinds::postgres) struct Member {
+    pub(in crate::kinds::postgres) oid: u32,
+    pub(in crate::kinds::postgres) name: RelationName,
+    pub(in crate::kinds::postgres) kind: String,
     /// Whether the role may read and delete its rows.
-    pub(super) may: bool,
+    pub(in crate::kinds::postgres) may: bool,
     /// Whether its rows can be read by ranges of blocks.
-    pub(super) heap: bool,
-    pub(super) bytes: i64,
+    pub(in crate::kinds::postgres) heap: bool,
+    pub(in crate::kinds::postgres) bytes: i64,
     /// -1 where nobody counted.
-    pub(super) rows: f64,
-    pub(super) pages: f64,
+    pub(in crate::kinds::postgres) rows: f64,
+    pub(in crate::kinds::postgres) pages: f64,
     /// Bounds of a direct partition of the table, as the server writes them.
-    pub(super) bounds: Option<String>,
-    pub(super) indexes: Vec<Index>,
-    pub(super) statistics: HashMap<String, Statistics>,
+    pub(in crate::kinds::postgres) bounds: Option<String>,
+    pub(in crate::kinds::postgres) indexes: Vec<Index>,
+    pub(in crate::kinds::postgres) statistics: HashMap<String, Statistics>,
 }
 
 /// A B-tree index that an ordered walk may use.
 #[derive(Clone, Debug)]
-pub(super) struct Index {
-    pub(super) name: String,
-    pub(super) primary: bool,
+pub(in crate::kinds::postgres) struct Index {
+    pub(in crate::kinds::postgres) name: String,
+    pub(in crate::kinds::postgres) primary: bool,
     /// The leading columns, up to the first that the order cannot rely on:
     /// an expression, another collation, another direction.
-    pub(super) columns: Vec<IndexColumn>,
+    pub(in crate::kinds::postgres) columns: Vec<IndexColumn>,
 }
 
 /// A column of an index.
 #[derive(Clone, Debug)]
-pub(super) struct IndexColumn {
-    pub(super) name: String,
+pub(in crate::kinds::postgres) struct IndexColumn {
+    pub(in crate::kinds::postgres) name: String,
     /// Its type, as a cast needs it.
-    pub(super) type_name: String,
-    pub(super) not_null: bool,
+    pub(in crate::kinds::postgres) type_name: String,
+    pub(in crate::kinds::postgres) not_null: bool,
 }
 
 /// What ANALYZE found in a column.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Statistics {
+pub(in crate::kinds::postgres) struct Statistics {
     /// How well the order on disk follows the values, from -1 to 1.
-    pub(super) correlation: f64,
+    pub(in crate::kinds::postgres) correlation: f64,
 }
 
 const TABLES: &str = "SELECT w.n::int8, c.oid, c.relkind::text,
@@ -134,7 +134,7 @@ const STATISTICS: &str = "SELECT c.oid, s.attname::text, s.correlation::float8
     WHERE c.oid = ANY ($1) AND NOT s.inherited AND s.correlation IS NOT NULL";
 
 /// Reads what is known of these tables; those that do not exist are missing.
-pub(super) async fn tables(
+pub(in crate::kinds::postgres) async fn tables(
     db: &Session,
     names: &[TableName],
 ) -> Result<HashMap<TableName, Table>, EngineError> {

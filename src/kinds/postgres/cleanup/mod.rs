@@ -1,14 +1,14 @@
 //! Deletes rows that are too old or whose parent is gone: in small
 //! transactions that only ever go forward, or by the partition.
 
-mod effects;
-mod estimate;
-mod facts;
+pub(super) mod effects;
+pub(super) mod estimate;
+pub(super) mod facts;
 mod order;
-mod partition;
-mod rule;
-mod steps;
-mod way;
+pub(super) mod partition;
+pub(super) mod rule;
+pub(super) mod steps;
+pub(super) mod way;
 
 use std::collections::{HashMap, HashSet};
 
@@ -168,7 +168,7 @@ impl Kind for Cleanup {
 }
 
 /// The type that tells the age of the rows of a rule, if it goes by age.
-fn age_of(rule: &Rule, table: &Table) -> Result<Option<AgeType>, String> {
+pub(super) fn age_of(rule: &Rule, table: &Table) -> Result<Option<AgeType>, String> {
     if !matches!(table.kind.as_str(), "r" | "p") {
         return Err(format!("{} is no table", table.name));
     }
@@ -199,7 +199,7 @@ fn age_of(rule: &Rule, table: &Table) -> Result<Option<AgeType>, String> {
 }
 
 /// A rule that cannot be followed is not passed over in silence.
-fn invalid(plan: &mut Plan, rule: &Rule, why: &str) {
+pub(super) fn invalid(plan: &mut Plan, rule: &Rule, why: &str) {
     plan.skip(rule.table.to_string(), why);
     plan.findings.push(Finding {
         code: "cleanup.rule".to_owned(),

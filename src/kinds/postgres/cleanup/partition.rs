@@ -15,12 +15,12 @@ const MARK: &str = "maint: expired partition of ";
 
 /// A table that was detached in order to be dropped, and is still there.
 #[derive(Clone, Debug)]
-pub(super) struct Leftover {
-    pub(super) oid: u32,
-    pub(super) name: RelationName,
+pub(in crate::kinds::postgres) struct Leftover {
+    pub(in crate::kinds::postgres) oid: u32,
+    pub(in crate::kinds::postgres) name: RelationName,
     /// The table it was a partition of.
-    pub(super) root: String,
-    pub(super) bytes: i64,
+    pub(in crate::kinds::postgres) root: String,
+    pub(in crate::kinds::postgres) bytes: i64,
 }
 
 const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
@@ -37,7 +37,9 @@ const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
 const DETACHED: &str =
     "SELECT NOT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
 
-pub(super) async fn leftovers(db: &Session) -> Result<Vec<Leftover>, EngineError> {
+pub(in crate::kinds::postgres) async fn leftovers(
+    db: &Session,
+) -> Result<Vec<Leftover>, EngineError> {
     let doing = "reading which partitions wait to be dropped";
     let rows = db.query(doing, LEFTOVERS, &[&MARK]).await?;
     Ok(rows
@@ -52,7 +54,7 @@ pub(super) async fn leftovers(db: &Session) -> Result<Vec<Leftover>, EngineError
 }
 
 /// Whether every row that the partition can hold is older than the cut-off.
-pub(super) fn expired(
+pub(in crate::kinds::postgres) fn expired(
     member: &Member,
     table: &Table,
     rule: &Rule,
@@ -105,7 +107,7 @@ fn moment(text: &str) -> Option<NaiveDateTime> {
 }
 
 /// Detaches and drops.
-pub(super) fn drop_whole(member: &Member, table: &Table) -> Step {
+pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table) -> Step {
     let (part, whole) = (&member.name, &table.name);
     let attached = |pending: i64| {
         Query::new(
@@ -149,7 +151,7 @@ pub(super) fn drop_whole(member: &Member, table: &Table) -> Step {
 }
 
 /// Drops what an earlier run detached.
-pub(super) fn drop_leftover(leftover: &Leftover) -> Step {
+pub(in crate::kinds::postgres) fn drop_leftover(leftover: &Leftover) -> Step {
     Step::new(
         "drop_partition",
         leftover.name.to_string(),

@@ -13,33 +13,33 @@ use crate::values::{CalendarSpan, TableName, TimeZone};
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
     /// The table; of a partitioned one, all partitions.
-    pub(super) table: TableName,
+    pub(in crate::kinds::postgres) table: TableName,
     /// The column that tells how old a row is: a timestamp, a date, a UUIDv7, or an integer with
     /// `epoch`. A row without a value there stays.
     #[serde(default)]
-    pub(super) column: Option<String>,
+    pub(in crate::kinds::postgres) column: Option<String>,
     /// Rows older than this go. `0d` for columns that say when a row expires.
     #[serde(default)]
-    pub(super) older_than: Option<CalendarSpan>,
+    pub(in crate::kinds::postgres) older_than: Option<CalendarSpan>,
     /// What an integer `column` counts since 1970.
     #[serde(default)]
-    pub(super) epoch: Option<Epoch>,
+    pub(in crate::kinds::postgres) epoch: Option<Epoch>,
     /// On whose clocks a `timestamp without time zone` or a `date` was written.
     #[serde(default)]
-    pub(super) time_zone: Option<TimeZone>,
+    pub(in crate::kinds::postgres) time_zone: Option<TimeZone>,
     /// Only rows that meet this SQL condition. Names in it other than the table's columns are
     /// written with their schema.
     #[serde(default, rename = "where")]
-    pub(super) only: Option<String>,
+    pub(in crate::kinds::postgres) only: Option<String>,
     /// Only rows whose parent is gone.
     #[serde(default)]
-    pub(super) orphaned: Option<Orphaned>,
+    pub(in crate::kinds::postgres) orphaned: Option<Orphaned>,
     /// No rows that meet one of these SQL conditions.
     #[serde(default)]
-    pub(super) keep: Vec<String>,
+    pub(in crate::kinds::postgres) keep: Vec<String>,
     /// How to go through the table; by default what the statistics recommend.
     #[serde(default)]
-    pub(super) walk: Way,
+    pub(in crate::kinds::postgres) walk: Way,
 }
 
 /// What an integer counts.
@@ -72,12 +72,12 @@ pub(crate) enum Way {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Orphaned {
     /// The columns that point at the parent. Rows with a null in one of them have none.
-    pub(super) columns: Vec<String>,
+    pub(in crate::kinds::postgres) columns: Vec<String>,
     /// The parent table.
-    pub(super) parent: TableName,
+    pub(in crate::kinds::postgres) parent: TableName,
     /// The columns pointed at, in the same order.
     #[serde(default = "id")]
-    pub(super) parent_columns: Vec<String>,
+    pub(in crate::kinds::postgres) parent_columns: Vec<String>,
 }
 
 fn id() -> Vec<String> {
@@ -86,7 +86,7 @@ fn id() -> Vec<String> {
 
 impl Rule {
     /// Whether the rule makes sense by itself.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(in crate::kinds::postgres) fn check(&self) -> Result<(), String> {
         let table = &self.table;
         if self.column.is_none() && self.only.is_none() && self.orphaned.is_none() {
             return Err(format!(
@@ -131,7 +131,7 @@ impl Rule {
 
     /// Whether rows are chosen by their age alone, so that a partition that
     /// is old enough has no other rows.
-    pub(super) fn by_age_alone(&self) -> bool {
+    pub(in crate::kinds::postgres) fn by_age_alone(&self) -> bool {
         self.column.is_some()
             && self.only.is_none()
             && self.orphaned.is_none()
@@ -139,17 +139,17 @@ impl Rule {
     }
 
     /// Whether the condition may look at other tables.
-    pub(super) fn looks_elsewhere(&self) -> bool {
+    pub(in crate::kinds::postgres) fn looks_elsewhere(&self) -> bool {
         self.orphaned.is_some() || self.only.is_some() || !self.keep.is_empty()
     }
 
     /// The moment before which rows are too old.
-    pub(super) fn cut_off(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub(in crate::kinds::postgres) fn cut_off(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(self.older_than?.before(now))
     }
 
     /// The condition with its values. `age` is the type of `column`.
-    pub(super) fn condition(
+    pub(in crate::kinds::postgres) fn condition(
         &self,
         age: Option<AgeType>,
         now: DateTime<Utc>,
@@ -214,12 +214,12 @@ impl Rule {
     }
 
     /// What conditions call the table, whichever partition is being looked at.
-    pub(super) fn alias(&self) -> Identifier {
+    pub(in crate::kinds::postgres) fn alias(&self) -> Identifier {
         Identifier::new(&*self.table.table)
     }
 
     /// For a sentence: what makes the rows of this rule go.
-    pub(super) fn why(&self, now: DateTime<Utc>) -> String {
+    pub(in crate::kinds::postgres) fn why(&self, now: DateTime<Utc>) -> String {
         let mut parts = Vec::new();
         if let (Some(column), Some(span), Some(cut)) =
             (&self.column, self.older_than, self.cut_off(now))
@@ -246,7 +246,7 @@ impl Rule {
 
 /// Types that tell an age.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum AgeType {
+pub(in crate::kinds::postgres) enum AgeType {
     TimestampTz,
     Timestamp,
     Date,
@@ -256,7 +256,7 @@ pub(super) enum AgeType {
 
 impl AgeType {
     /// By the name that the catalog gives the base type.
-    pub(super) fn of(type_name: &str) -> Option<AgeType> {
+    pub(in crate::kinds::postgres) fn of(type_name: &str) -> Option<AgeType> {
         Some(match type_name {
             "timestamptz" => AgeType::TimestampTz,
             "timestamp" => AgeType::Timestamp,
@@ -268,7 +268,7 @@ impl AgeType {
     }
 
     /// The cut-off as a value of this type, and the cast that makes it one.
-    pub(super) fn bound(
+    pub(in crate::kinds::postgres) fn bound(
         self,
         cut: DateTime<Utc>,
         epoch: Option<Epoch>,

@@ -9,7 +9,7 @@ use super::rule::{AgeType, Rule};
 use super::{Cleanup, Facts, effects, partition, size, way};
 use crate::engines::postgres::Identifier;
 use crate::kinds::postgres::common::{rows, still_there};
-use crate::plan::{Finding, Moment, Path, Plan, Query, Severity, Step, Walk};
+use crate::plan::{Fate, Finding, Moment, Path, Plan, Query, Severity, Step, Walk};
 
 /// A rule and what is known of its table.
 pub(super) struct Subject<'a> {
@@ -159,6 +159,7 @@ fn walk(
         alias: rule.alias().to_string(),
         condition,
         params,
+        fate: Fate::Delete,
         path,
         goal_ms: u64::try_from(options.batch_goal.get().as_millis()).unwrap_or(u64::MAX),
         rows,
@@ -237,7 +238,11 @@ fn count(subject: &Subject<'_>, member: &Member, at: &Moment) -> Query {
 
 /// Under which key the place is remembered: another condition or another path
 /// is another walk.
-fn progress(member: &Member, condition: &str, path: &Path) -> String {
+pub(in crate::kinds::postgres) fn progress(
+    member: &Member,
+    condition: &str,
+    path: &Path,
+) -> String {
     let path = match path {
         Path::Blocks { .. } => "blocks".to_owned(),
         Path::Key(columns) => columns.iter().map(|c| format!("{} ", c.name)).collect(),

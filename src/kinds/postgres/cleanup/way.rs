@@ -17,7 +17,7 @@ const EXTENT: &str = "SELECT (pg_catalog.pg_relation_size($1::oid)
 ///
 /// # Errors
 /// A text where the table cannot be gone through.
-pub(super) fn choose(
+pub(in crate::kinds::postgres) fn choose(
     member: &Member,
     rule: &Rule,
     victims: Option<f64>,

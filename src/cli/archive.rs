@@ -1,0 +1,243 @@
+use super::Failure;
+use super::context::Context;
+use crate::engines::postgres::{RelationName, Session};
+use crate::engines::storage::Storage;
+use crate::execute;
+use crate::pipeline::{self, PipelineError};
+use crate::plan::Manifest;
+use crate::report::text::{Align, Cell, Columns, Cut, human_bytes, human_count, shown};
+use crate::values::TableName;
+
+/// What was archived into files: lists it, proves it, brings it back.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint archive list\n  maint archive verify\n  maint archive restore --from learning_analytics --into restored.learning_analytics"
+)]
+pub(super) struct Archive {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// What was archived, oldest first
+    List(Chosen),
+    /// Reads every file and compares it with its manifest
+    Verify(Chosen),
+    /// Copies archived rows into a table, all or nothing; the files stay
+    Restore {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// The table to fill; made where it does not exist
+        #[arg(long, value_name = "TABLE")]
+        into: TableName,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Chosen {
+    /// Beginnings of manifest ids; all where none is given
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Only what came from this table
+    #[arg(long, value_name = "TABLE")]
+    from: Option<TableName>,
+    /// Only of this target
+    #[arg(long)]
+    target: Option<String>,
+}
+
+impl Archive {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        match &self.verb {
+            Verb::List(chosen) => list(context, chosen).await,
+            Verb::Verify(chosen) => verify(context, chosen).await,
+            Verb::Restore { chosen, into } => restore(context, chosen, into).await,
+        }
+    }
+}
+
+/// The manifests asked for, with the target each is of.
+async fn manifests(
+    context: &Context<'_>,
+    chosen: &Chosen,
+) -> Result<Vec<(String, Manifest)>, Failure> {
+    let config = context.config()?;
+    if let Some(target) = &chosen.target
+        && !config.targets.contains_key(target)
+    {
+        let known: Vec<&str> = config.targets.keys().map(String::as_str).collect();
+        return Err(Failure::Usage(format!(
+            "there is no target `{target}`\n  known: {}",
+            known.join(", ")
+        )));
+    }
+    let store = crate::history::open_existing(config.history.expose()).await?;
+    let from = chosen
+        .from
+        .as_ref()
+        .map(|t| RelationName::new(&*t.schema, &*t.table).to_string());
+    let mut found = Vec::new();
+    for name in config.targets.keys() {
+        if chosen.target.as_ref().is_some_and(|target| target != name) {
+            continue;
+        }
+        let memories = store.memories(name, "archive").await?;
+        for manifest in Manifest::among(memories.iter()) {
+            let id = manifest.id.to_string();
+            let asked = chosen.ids.is_empty()
+                || chosen
+                    .ids
+                    .iter()
+                    .any(|wanted| id.starts_with(wanted.as_str()));
+            if asked && from.as_ref().is_none_or(|from| *from == manifest.source) {
+                found.push((name.clone(), manifest));
+            }
+        }
+    }
+    if let Some(missing) = chosen.ids.iter().find(|wanted| {
+        !found
+            .iter()
+            .any(|(_, m)| m.id.to_string().starts_with(wanted.as_str()))
+    }) {
+        return Err(Failure::Usage(format!(
+            "nothing archived has an id that begins with `{missing}`\n  hint: `maint archive list` shows them"
+        )));
+    }
+    Ok(found)
+}
+
+async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
+    let found = manifests(context, chosen).await?;
+    if context.json() {
+        let all: Vec<_> = found
+            .iter()
+            .map(|(target, manifest)| serde_json::json!({ "target": target, "manifest": manifest }))
+            .collect();
+        println!("{}", serde_json::json!({ "archived": all }));
+        return Ok(0);
+    }
+    let mut table = Columns::new()
+        .column("id", Align::Left, Cut::Never)
+        .column("target", Align::Left, Cut::Never)
+        .column("table", Align::Left, Cut::Middle)
+        .column("rows", Align::Right, Cut::Never)
+        .column("size", Align::Right, Cut::Never)
+        .column("oldest", Align::Left, Cut::Never)
+        .column("newest", Align::Left, Cut::Never)
+        .column("where", Align::Left, Cut::End);
+    for (target, manifest) in &found {
+        let spans = || manifest.files.iter().filter_map(|f| f.span.as_ref());
+        let bytes = manifest.files.iter().map(|f| f.bytes).sum();
+        let place = if manifest.settled {
+            manifest.storage.clone()
+        } else {
+            format!("{} (not settled: the next run finds out)", manifest.storage)
+        };
+        table.row([
+            Cell::from(&manifest.id.to_string()),
+            Cell::from(target),
+            Cell::from(&shown(&manifest.table).into_owned()),
+            Cell::from(&human_count(manifest.rows)),
+            Cell::from(&human_bytes(bytes)),
+            Cell::from(&spans().map(|(a, _)| a.clone()).min().unwrap_or_default()),
+            Cell::from(&spans().map(|(_, b)| b.clone()).max().unwrap_or_default()),
+            Cell::from(&place),
+        ]);
+    }
+    print!("{}", table.render(0, &context.style(chrono_tz::Tz::UTC)));
+    let rows = found.iter().map(|(_, m)| m.rows).sum();
+    println!("{} archived, {} rows", found.len(), human_count(rows));
+    Ok(0)
+}
+
+async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
+    let found = manifests(context, chosen).await?;
+    let mut results = Vec::new();
+    let mut broken = 0;
+    for (target, manifest) in &found {
+        let problem = problem(manifest).await;
+        broken += usize::from(problem.is_some());
+        if !context.json() {
+            match &problem {
+                None => println!("✓ {} {} rows", manifest.id, human_count(manifest.rows)),
+                Some(why) => println!("✗ {} {}", manifest.id, shown(why)),
+            }
+        }
+        results.push(serde_json::json!({
+            "target": target, "id": manifest.id, "rows": manifest.rows, "problem": problem,
+        }));
+    }
+    if context.json() {
+        println!("{}", serde_json::json!({ "verified": results }));
+    } else {
+        println!("{} of {} are as written", found.len() - broken, found.len());
+    }
+    Ok(u8::from(broken > 0))
+}
+
+/// What is wrong with the files of a manifest, if anything.
+async fn problem(manifest: &Manifest) -> Option<String> {
+    let storage = match Storage::open(&manifest.storage) {
+        Ok(storage) => storage,
+        Err(error) => return Some(error.to_string()),
+    };
+    for file in &manifest.files {
+        match storage.get(&file.path).await {
+            Ok(content) => {
+                if let Err(why) = execute::check_file(content, file, &manifest.columns) {
+                    return Some(format!("{}: {why}", storage.full(&file.path)));
+                }
+            }
+            Err(error) => return Some(error.to_string()),
+        }
+    }
+    None
+}
+
+async fn restore(context: &Context<'_>, chosen: &Chosen, into: &TableName) -> Result<u8, Failure> {
+    let found = manifests(context, chosen).await?;
+    let Some((name, first)) = found.first() else {
+        return Err(Failure::Usage(
+            "nothing is archived that fits\n  hint: `maint archive list` shows what is".to_owned(),
+        ));
+    };
+    if let Some((other, manifest)) = found
+        .iter()
+        .find(|(other, m)| other != name || m.source != first.source)
+    {
+        return Err(Failure::Usage(format!(
+            "these rows came from several tables: {} of {name} and {} of {other}\n  hint: choose with `--from` and `--target`",
+            first.source, manifest.source
+        )));
+    }
+    if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled) {
+        return Err(Failure::Usage(format!(
+            "whether the rows of {} have left {} is not known yet\n  hint: run the archive task once more, or choose ids",
+            open.id, open.table
+        )));
+    }
+    let config = context.config()?;
+    let target = config
+        .targets
+        .get(name)
+        .ok_or_else(|| Failure::Usage(format!("there is no target `{name}` any more")))?;
+    let dial = pipeline::dial(target)?;
+    let session = Session::open(&dial, "maint archive restore")
+        .await
+        .map_err(PipelineError::from)?;
+    let manifests: Vec<Manifest> = found.into_iter().map(|(_, m)| m).collect();
+    let table = RelationName::new(&*into.schema, &*into.table);
+    let rows = execute::restore(&session, &table, &manifests)
+        .await
+        .map_err(PipelineError::from)?;
+    if context.json() {
+        println!(
+            "{}",
+            serde_json::json!({ "into": table.to_string(), "rows": rows })
+        );
+    } else {
+        println!("{} rows are back in {table}", human_count(rows));
+    }
+    Ok(0)
+}

@@ -1,0 +1,241 @@
+//! Files on local disk or in an S3-compatible store: whole files only,
+//! complete and durable once written.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use object_store::aws::AmazonS3Builder;
+use object_store::path::Path as Key;
+use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
+
+/// Why a file cannot be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The address makes no sense.
+    #[error(
+        "`{url}` is no place for files: {why}; expected `file:///folder` or `s3://bucket/prefix`"
+    )]
+    Address {
+        /// As written.
+        url: String,
+        /// What is wrong.
+        why: String,
+    },
+    /// The disk refused.
+    #[error("{path} cannot be {doing}: {source}")]
+    Disk {
+        /// Which file.
+        path: String,
+        /// `written`, `read` or `removed`.
+        doing: &'static str,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store refused, or could not be reached.
+    #[error("{path} cannot be {doing}: {source}")]
+    Store {
+        /// Which file.
+        path: String,
+        /// `written`, `read` or `removed`.
+        doing: &'static str,
+        /// What the store says.
+        #[source]
+        source: object_store::Error,
+    },
+}
+
+/// A folder, or part of a bucket.
+pub struct Storage {
+    url: String,
+    place: Place,
+}
+
+enum Place {
+    Folder(PathBuf),
+    Bucket(Arc<dyn ObjectStore>, String),
+}
+
+impl Storage {
+    /// Opens a place by its address. Credentials for S3 come from the
+    /// environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+    /// `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`.
+    ///
+    /// # Errors
+    /// When the address makes no sense.
+    pub fn open(url: &str) -> Result<Storage, StorageError> {
+        let wrong = |why: &str| StorageError::Address {
+            url: url.to_owned(),
+            why: why.to_owned(),
+        };
+        let place = if let Some(folder) = url.strip_prefix("file://") {
+            if !folder.starts_with('/') {
+                return Err(wrong("the path is not absolute"));
+            }
+            Place::Folder(PathBuf::from(folder))
+        } else if let Some(rest) = url.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            if bucket.is_empty() {
+                return Err(wrong("it names no bucket"));
+            }
+            // A second call finds it installed already.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            let retry = RetryConfig {
+                max_retries: 4,
+                retry_timeout: std::time::Duration::from_secs(60),
+                ..RetryConfig::default()
+            };
+            let store = AmazonS3Builder::from_env()
+                .with_bucket_name(bucket)
+                .with_retry(retry)
+                .with_client_options(options())
+                .build()
+                .map_err(|source| StorageError::Address {
+                    url: url.to_owned(),
+                    why: source.to_string(),
+                })?;
+            Place::Bucket(Arc::new(store), prefix.trim_matches('/').to_owned())
+        } else {
+            return Err(wrong("its scheme is unknown"));
+        };
+        Ok(Storage {
+            url: url.trim_end_matches('/').to_owned(),
+            place,
+        })
+    }
+
+    /// Writes a file. It is there as a whole, and on disk, or not at all.
+    ///
+    /// # Errors
+    /// When it could not be written.
+    pub async fn put(&self, path: &str, content: Bytes) -> Result<(), StorageError> {
+        match &self.place {
+            Place::Folder(folder) => {
+                let file = folder.join(path);
+                on_disk(self.full(path), "written", move || write(&file, &content)).await
+            }
+            Place::Bucket(store, prefix) => store
+                .put(&key(prefix, path), content.into())
+                .await
+                .map(drop)
+                .map_err(self.refused(path, "written")),
+        }
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn get(&self, path: &str) -> Result<Bytes, StorageError> {
+        match &self.place {
+            Place::Folder(folder) => {
+                let file = folder.join(path);
+                on_disk(self.full(path), "read", move || {
+                    std::fs::read(file).map(Bytes::from)
+                })
+                .await
+            }
+            Place::Bucket(store, prefix) => {
+                let answer = store.get(&key(prefix, path)).await;
+                let answer = answer.map_err(self.refused(path, "read"))?;
+                answer.bytes().await.map_err(self.refused(path, "read"))
+            }
+        }
+    }
+
+    /// Removes a file, and what a write that broke off left of it. One that
+    /// is not there is no error.
+    ///
+    /// # Errors
+    /// When it could not be removed.
+    pub async fn remove(&self, path: &str) -> Result<(), StorageError> {
+        match &self.place {
+            Place::Folder(folder) => {
+                let file = folder.join(path);
+                on_disk(self.full(path), "removed", move || {
+                    for file in [part(&file), file] {
+                        match std::fs::remove_file(file) {
+                            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+                            _ => {}
+                        }
+                    }
+                    Ok(())
+                })
+                .await
+            }
+            Place::Bucket(store, prefix) => match store.delete(&key(prefix, path)).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(source) => Err(self.refused(path, "removed")(source)),
+            },
+        }
+    }
+
+    /// The address of a file.
+    pub fn full(&self, path: &str) -> String {
+        format!("{}/{path}", self.url)
+    }
+
+    fn refused(
+        &self,
+        path: &str,
+        doing: &'static str,
+    ) -> impl FnOnce(object_store::Error) -> StorageError + use<> {
+        let path = self.full(path);
+        move |source| StorageError::Store {
+            path,
+            doing,
+            source,
+        }
+    }
+}
+
+fn options() -> ClientOptions {
+    let plain = std::env::var("AWS_ALLOW_HTTP").is_ok_and(|v| v == "true" || v == "1");
+    ClientOptions::new()
+        .with_allow_http(plain)
+        .with_timeout(std::time::Duration::from_secs(60))
+}
+
+fn key(prefix: &str, path: &str) -> Key {
+    let whole = if prefix.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{prefix}/{path}")
+    };
+    // Names were made safe before; this must not encode them once more.
+    Key::parse(&whole).unwrap_or_else(|_| Key::from(whole))
+}
+
+fn part(file: &Path) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".part");
+    PathBuf::from(name)
+}
+
+fn write(file: &Path, content: &[u8]) -> std::io::Result<()> {
+    let folder = file.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder)?;
+    let unfinished = part(file);
+    let mut open = std::fs::File::create(&unfinished)?;
+    open.write_all(content)?;
+    open.sync_all()?;
+    std::fs::rename(&unfinished, file)?;
+    // The name has to be on disk, too, before anything is deleted for it.
+    std::fs::File::open(folder)?.sync_all()
+}
+
+async fn on_disk<T: Send + 'static>(
+    path: String,
+    doing: &'static str,
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T, StorageError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    let done = done.unwrap_or_else(|panicked| Err(std::io::Error::other(panicked)));
+    done.map_err(|source| StorageError::Disk {
+        path,
+        doing,
+        source,
+    })
+}

@@ -1,0 +1,504 @@
+//! Rows become files, and go only when the files are proved to hold them.
+//!
+//! One transaction with one snapshot covers a batch: what it selects is what
+//! it deletes. Its id is written down, with all there is to know about the
+//! files, before the first file is written. Whenever the process dies, the
+//! server can be asked what became of that transaction: then the files are
+//! kept, or removed, and no row is lost or doubled.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use chrono::{DateTime, Datelike, Utc};
+use sha2::{Digest, Sha256};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::gate::{self, Outcome};
+use super::step::Job;
+use crate::engines::EngineError;
+use crate::engines::parquet::{self, Checksum, Column, ParquetError, Writer};
+use crate::engines::postgres::Session;
+use crate::engines::storage::{Storage, StorageError};
+use crate::history::{RunStatus, StepRecord, StepStatus};
+use crate::plan::{ArchivedFile, Export, Manifest, Memory, MonthOf, Range, Walk, folder};
+
+/// All files of a batch together: they are held in memory until proved.
+const MOST_BYTES: usize = 24 << 20;
+/// Seconds from 1970 to 2000.
+const TO_2000: i64 = 946_684_800;
+
+/// Why a batch was not archived. Nothing of it is deleted.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExportError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("nothing was deleted that is not safely stored: {0}")]
+    Storage(#[from] StorageError),
+    #[error("{0}")]
+    Parquet(#[from] ParquetError),
+    #[error("{0}")]
+    Proof(String),
+}
+
+impl ExportError {
+    /// As an error of the step.
+    pub(super) fn into_engine(self) -> EngineError {
+        match self {
+            ExportError::Engine(error) => error,
+            other => {
+                let mut message = other.to_string();
+                let mut cause = std::error::Error::source(&other);
+                while let Some(next) = cause {
+                    let text = next.to_string();
+                    if !message.contains(&text) {
+                        message = format!("{message}: {text}");
+                    }
+                    cause = next.source();
+                }
+                EngineError::Files { message }
+            }
+        }
+    }
+}
+
+/// What came of a batch.
+enum Archived {
+    /// So many rows are stored, and gone.
+    Rows(i64),
+    /// Too many rows for one batch.
+    TooMany,
+    /// The delete did not pass the gate.
+    Not(Outcome),
+}
+
+/// Where files go, opened once for a walk.
+pub(super) struct Exporter<'a> {
+    /// Set where the last batch was too large, and nothing came of it.
+    pub(super) too_many: Cell<bool>,
+    walk: &'a Walk,
+    export: &'a Export,
+    storage: Storage,
+}
+
+/// A file of the batch, not yet written.
+struct File {
+    entry: ArchivedFile,
+    content: Bytes,
+}
+
+impl<'a> Exporter<'a> {
+    pub(super) fn open(walk: &'a Walk, export: &'a Export) -> Result<Self, ExportError> {
+        Ok(Exporter {
+            too_many: Cell::new(false),
+            walk,
+            export,
+            storage: Storage::open(&export.storage)?,
+        })
+    }
+
+    /// Archives one batch.
+    pub(super) async fn pass(
+        &self,
+        range: &Range,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome {
+        self.too_many.set(false);
+        let limit = gate::limit(job.session, job.execution, step_ends).await;
+        if let Err(outcome) = limit {
+            return outcome;
+        }
+        match self.batch(range, job, step_ends, give_way).await {
+            Ok(Archived::Rows(rows)) => Outcome::Done {
+                warnings: Vec::new(),
+                rows: u64::try_from(rows).unwrap_or(0),
+            },
+            Ok(Archived::TooMany) => {
+                self.too_many.set(true);
+                Outcome::Done {
+                    warnings: Vec::new(),
+                    rows: 0,
+                }
+            }
+            Ok(Archived::Not(outcome)) => outcome,
+            Err(ExportError::Engine(error)) => {
+                gate::judge(error, job.execution, step_ends, give_way)
+            }
+            Err(other) => Outcome::Failed(other.into_engine()),
+        }
+    }
+
+    async fn batch(
+        &self,
+        range: &Range,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Result<Archived, ExportError> {
+        let session = job.session;
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+        session.execute("opening a transaction", begin).await?;
+        let mut manifest = None;
+        let result = self
+            .within(range, job, step_ends, give_way, &mut manifest)
+            .await;
+        match result {
+            Ok(Archived::Rows(rows)) => {
+                // Whatever comes of this is asked of the server, not assumed.
+                session.execute("committing", "COMMIT").await?;
+                if let Some(manifest) = manifest {
+                    let settled = Manifest {
+                        settled: true,
+                        ..manifest
+                    };
+                    remember(job, &settled).await?;
+                }
+                Ok(Archived::Rows(rows))
+            }
+            other => {
+                let rolled_back = session.execute("rolling back", "ROLLBACK").await;
+                if let Some(manifest) = manifest {
+                    // Without the server's word that all rows are back, the files stay.
+                    if rolled_back.is_ok() {
+                        discard(&self.storage, job, &manifest).await?;
+                    }
+                }
+                match (&other, rolled_back) {
+                    (Ok(_), Err(error)) => Err(error.into()),
+                    _ => other,
+                }
+            }
+        }
+    }
+
+    async fn within(
+        &self,
+        range: &Range,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+        noted: &mut Option<Manifest>,
+    ) -> Result<Archived, ExportError> {
+        let session = job.session;
+        let Some(files) = self.read(range, job).await? else {
+            return Ok(Archived::TooMany);
+        };
+        let rows: i64 = files.iter().map(|f| f.entry.rows).sum();
+        if rows == 0 {
+            return Ok(Archived::Rows(0));
+        }
+        let sql = "SELECT pg_catalog.pg_current_xact_id()::text";
+        let answer = session.query("naming the transaction", sql, &[]).await?;
+        let manifest = Manifest {
+            id: Uuid::now_v7(),
+            run: job.execution.run,
+            maint: env!("CARGO_PKG_VERSION").to_owned(),
+            created_at: Utc::now(),
+            settled: false,
+            source: self.export.source.clone(),
+            table: self.walk.table.clone(),
+            condition: self.walk.condition.clone(),
+            columns: self.export.columns.clone(),
+            rows,
+            transaction: answer.first().map(|row| row.get(0)).unwrap_or_default(),
+            storage: self.export.storage.clone(),
+            files: files.iter().map(|f| f.entry.clone()).collect(),
+        };
+        // From here on the next run knows what to look for. Unlike the rest
+        // of the history, the work depends on it.
+        remember(job, &manifest).await?;
+        let manifest: &Manifest = noted.insert(manifest);
+        for file in files {
+            if job.execution.stop.is_now() {
+                return Ok(Archived::Not(Outcome::Stopped));
+            }
+            self.storage.put(&file.entry.path, file.content).await?;
+            prove(&self.storage, &file.entry, &manifest.columns).await?;
+        }
+        let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+        self.storage.put(&manifest.path(), text.into()).await?;
+
+        let delete = self.walk.delete(range);
+        match gate::pass(session, &delete, job.execution, step_ends, give_way).await {
+            Outcome::Done { rows: gone, .. } if i64::try_from(gone) == Ok(rows) => {
+                Ok(Archived::Rows(rows))
+            }
+            Outcome::Done { rows: gone, .. } => Err(ExportError::Proof(format!(
+                "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
+            ))),
+            other => Ok(Archived::Not(other)),
+        }
+    }
+
+    /// The rows of a range as files; `None` where they would be too large.
+    async fn read(&self, range: &Range, job: Job<'_>) -> Result<Option<Vec<File>>, ExportError> {
+        let columns = &self.export.columns;
+        let what: Vec<String> = columns
+            .iter()
+            .map(|c| c.selected(&crate::engines::postgres::Identifier::new(&*c.name).to_string()))
+            .collect();
+        let query = self.walk.select(&what.join(", "), range);
+        let mut parts: BTreeMap<Option<(i32, u32)>, Part> = BTreeMap::new();
+        let mut failed = None;
+        let mut too_many = false;
+        let mut seen = 0_u32;
+        let params = gate::bound(&query.params);
+        let reading = job
+            .session
+            .stream("reading rows", &query.sql, &params, |fields| {
+                match add(self.export, columns, &mut parts, fields) {
+                    Ok(()) => {}
+                    Err(error) => {
+                        failed = Some(error);
+                        return false;
+                    }
+                }
+                seen += 1;
+                if seen.is_multiple_of(256) {
+                    let size: usize = parts.values().map(|p| p.writer.size()).sum();
+                    too_many = size > MOST_BYTES;
+                }
+                !too_many
+            });
+        tokio::select! {
+            result = reading => result?,
+            () = job.execution.stop.now() => {
+                // The transaction is rolled back, and the rest of the answer with it.
+                job.session.cancel().await?;
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if too_many {
+            return Ok(None);
+        }
+        let id = Uuid::now_v7();
+        let mut files = Vec::new();
+        for (month, part) in parts {
+            let (content, rows, checksum) = part.writer.finish()?;
+            let when = match month {
+                Some((year, month)) => format!("year={year:04}/month={month:02}/"),
+                None if self.export.month.is_some() => {
+                    "year=__HIVE_DEFAULT_PARTITION__/month=__HIVE_DEFAULT_PARTITION__/".to_owned()
+                }
+                None => String::new(),
+            };
+            let span = part.span.map(|(a, b)| (shown(a), shown(b)));
+            files.push(File {
+                entry: ArchivedFile {
+                    path: format!("table={}/{when}{id}.parquet", folder(&self.export.source)),
+                    rows,
+                    bytes: i64::try_from(content.len()).unwrap_or(i64::MAX),
+                    sha256: sha256(&content),
+                    checksum: checksum.to_string(),
+                    span,
+                },
+                content: content.into(),
+            });
+        }
+        Ok(Some(files))
+    }
+}
+
+struct Part {
+    writer: Writer,
+    span: Option<(DateTime<Utc>, DateTime<Utc>)>,
+}
+
+fn add(
+    export: &Export,
+    columns: &[Column],
+    parts: &mut BTreeMap<Option<(i32, u32)>, Part>,
+    fields: &[Option<&[u8]>],
+) -> Result<(), ParquetError> {
+    let at = export
+        .month
+        .and_then(|(column, how)| moment(how, fields.get(column).copied().flatten()?));
+    let part = match parts.entry(at.map(|at| (at.year(), at.month()))) {
+        std::collections::btree_map::Entry::Occupied(part) => part.into_mut(),
+        std::collections::btree_map::Entry::Vacant(empty) => empty.insert(Part {
+            writer: Writer::new(columns)?,
+            span: None,
+        }),
+    };
+    if let Some(at) = at {
+        part.span = Some(part.span.map_or((at, at), |(a, b)| (a.min(at), b.max(at))));
+    }
+    part.writer.push(fields)
+}
+
+/// The time that a field tells; none for infinity, and for what no calendar has.
+fn moment(how: MonthOf, field: &[u8]) -> Option<DateTime<Utc>> {
+    let number = match *field {
+        [a, b, c, d] => i64::from(i32::from_be_bytes([a, b, c, d])),
+        [a, b, c, d, e, f, g, h] => i64::from_be_bytes([a, b, c, d, e, f, g, h]),
+        [a, b, c, d, e, f, ..] => i64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+        _ => return None,
+    };
+    match (how, field.len()) {
+        (MonthOf::Calendar, 4) => {
+            DateTime::from_timestamp(number.checked_mul(86_400)?.checked_add(TO_2000)?, 0)
+        }
+        (MonthOf::Calendar, _) => {
+            DateTime::from_timestamp_micros(number.checked_add(TO_2000 * 1_000_000)?)
+        }
+        (MonthOf::Epoch(unit), _) => DateTime::from_timestamp(number.div_euclid(unit.max(1)), 0),
+        (MonthOf::Uuid, _) => DateTime::from_timestamp_millis(number),
+    }
+}
+
+fn shown(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn sha256(content: &[u8]) -> String {
+    let digest = Sha256::digest(content);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads a file back: the same bytes, and in them the same rows.
+///
+/// # Errors
+/// A text where it differs.
+async fn prove(
+    storage: &Storage,
+    file: &ArchivedFile,
+    columns: &[Column],
+) -> Result<(), ExportError> {
+    let content = storage.get(&file.path).await?;
+    check(content, file, columns)
+        .map_err(|why| ExportError::Proof(format!("{}: {why}", storage.full(&file.path))))
+}
+
+/// Compares a file with what its manifest says of it.
+///
+/// # Errors
+/// What differs.
+pub fn check(content: Bytes, file: &ArchivedFile, columns: &[Column]) -> Result<(), String> {
+    let found = sha256(&content);
+    if found != file.sha256 {
+        return Err(format!(
+            "its SHA-256 is {found}, not {} as written",
+            file.sha256
+        ));
+    }
+    let mut sum = Checksum::default();
+    let mut rows = 0_i64;
+    for row in parquet::rows(content, columns).map_err(|e| e.to_string())? {
+        let row = row.map_err(|e| e.to_string())?;
+        sum.add(row.iter().map(|field| field.as_deref()));
+        rows += 1;
+    }
+    if rows != file.rows || sum.to_string() != file.checksum {
+        return Err(format!(
+            "it has {rows} rows with checksum {sum}, not {} with {}",
+            file.rows, file.checksum
+        ));
+    }
+    Ok(())
+}
+
+/// Carries out [`Work::Settle`](crate::plan::Work::Settle).
+pub(super) async fn carry_out(
+    pending: &[Manifest],
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    record.attempts = 1;
+    settle(pending, job)
+        .await
+        .map_err(ExportError::into_engine)?;
+    record.status = StepStatus::Succeeded;
+    Ok(())
+}
+
+/// Finds out what became of batches whose end nobody saw, and clears away
+/// the files of those that were not deleted.
+async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
+    for manifest in pending {
+        let alive = job
+            .execution
+            .store
+            .run(&manifest.run.to_string())
+            .await
+            .is_ok_and(|run| run.status == RunStatus::Running);
+        if alive && manifest.run != job.execution.run {
+            continue;
+        }
+        match fate(job.session, &manifest.transaction).await?.as_deref() {
+            Some("committed") => {
+                let known = Manifest {
+                    settled: true,
+                    ..manifest.clone()
+                };
+                remember(job, &known).await?;
+            }
+            Some("aborted") => {
+                discard(&Storage::open(&manifest.storage)?, job, manifest).await?;
+            }
+            other => {
+                return Err(ExportError::Proof(format!(
+                    "what became of transaction {} is not known ({}): see with `maint archive verify {}` whether {} still has its rows",
+                    manifest.transaction,
+                    other.unwrap_or("too long ago"),
+                    manifest.id,
+                    manifest.table
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn fate(session: &Session, transaction: &str) -> Result<Option<String>, EngineError> {
+    let sql = "SELECT pg_catalog.pg_xact_status($1::text::xid8)";
+    let doing = "asking what became of a transaction";
+    let mut status = None;
+    for _ in 0..50 {
+        let rows = session.query(doing, sql, &[&transaction]).await?;
+        status = rows.first().and_then(|row| row.get(0));
+        if status.as_deref() != Some("in progress") {
+            break;
+        }
+        // The session of a killed process takes moments to notice.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    Ok(status)
+}
+
+async fn discard(storage: &Storage, job: Job<'_>, manifest: &Manifest) -> Result<(), ExportError> {
+    for file in &manifest.files {
+        storage.remove(&file.path).await?;
+    }
+    storage.remove(&manifest.path()).await?;
+    put(job, &manifest.key(), serde_json::Value::Null).await
+}
+
+async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), ExportError> {
+    let value = serde_json::to_value(manifest).unwrap_or_default();
+    put(job, &manifest.key(), value).await
+}
+
+async fn put(job: Job<'_>, key: &str, value: serde_json::Value) -> Result<(), ExportError> {
+    let execution = job.execution;
+    let memory = [Memory {
+        key: key.to_owned(),
+        value,
+    }];
+    let (target, kind) = (&execution.target, &execution.kind);
+    let store = Arc::clone(&execution.store);
+    store
+        .remember(target, kind, Utc::now(), &memory)
+        .await
+        .map_err(|error| {
+            ExportError::Proof(format!(
+                "nothing was deleted, because the manifest could not be recorded: {error}"
+            ))
+        })
+}

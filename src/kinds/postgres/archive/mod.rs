@@ -1,0 +1,217 @@
+//! Keeps old rows elsewhere before they go: in another table, or in files on
+//! disk or in object storage.
+
+mod columns;
+mod steps;
+
+use std::collections::HashMap;
+
+use chrono::Utc;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::columns::Found;
+use super::cleanup::effects::{self, ForeignKey};
+use super::cleanup::estimate::{self, Look};
+use super::cleanup::facts::{self, Table};
+use super::cleanup::rule::{Epoch, Rule, Way};
+use super::cleanup::{age_of, invalid};
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::engines::storage::Storage;
+use crate::plan::{Kind, Manifest, Moment, Plan, Site, Step};
+use crate::values::{CalendarSpan, Engine, TableName, TimeSpan, TimeZone};
+
+/// Options of `kind: archive`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Archive {
+    /// The table; of a partitioned one, all partitions.
+    table: TableName,
+    /// The column that tells how old a row is: a timestamp, a date, a UUIDv7, or an integer with
+    /// `epoch`. A row without a value there stays.
+    #[serde(default)]
+    column: Option<String>,
+    /// Rows older than this are archived.
+    #[serde(default)]
+    older_than: Option<CalendarSpan>,
+    /// What an integer `column` counts since 1970.
+    #[serde(default)]
+    epoch: Option<Epoch>,
+    /// On whose clocks a `timestamp without time zone` or a `date` was written.
+    #[serde(default)]
+    time_zone: Option<TimeZone>,
+    /// Only rows that meet this SQL condition. Names in it other than the table's columns are
+    /// written with their schema.
+    #[serde(default, rename = "where")]
+    only: Option<String>,
+    /// No rows that meet one of these SQL conditions.
+    #[serde(default)]
+    keep: Vec<String>,
+    /// How to go through the table; by default what the statistics recommend.
+    #[serde(default)]
+    walk: Way,
+    /// Where the rows are kept.
+    destination: Destination,
+    /// How long one transaction should take; the number of rows in it follows.
+    #[serde(default = "seconds")]
+    batch_goal: TimeSpan,
+}
+
+/// Where rows are kept: one of these.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Destination {
+    /// Another table of the same database; made where it does not exist.
+    #[serde(default)]
+    table: Option<TableName>,
+    /// Parquet files below `file:///folder` or `s3://bucket/prefix`. Credentials for S3 come from
+    /// the environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`,
+    /// `AWS_ENDPOINT_URL`.
+    #[serde(default)]
+    files: Option<String>,
+}
+
+/// Row locks are taken at the end of a batch only, when its files are proved;
+/// few large files read better than many small ones.
+fn seconds() -> TimeSpan {
+    TimeSpan::from_secs(5)
+}
+
+/// What the decision is made from.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    role: String,
+    tables: HashMap<TableName, Table>,
+    look: Look,
+    foreign_keys: Vec<ForeignKey>,
+    columns: Vec<Found>,
+    into: Vec<Found>,
+    /// Whether something between an insert and the table may drop rows.
+    into_obstructed: bool,
+}
+
+impl Archive {
+    fn rule(&self) -> Rule {
+        Rule {
+            table: self.table.clone(),
+            column: self.column.clone(),
+            older_than: self.older_than,
+            epoch: self.epoch,
+            time_zone: self.time_zone,
+            only: self.only.clone(),
+            orphaned: None,
+            keep: self.keep.clone(),
+            walk: self.walk,
+        }
+    }
+}
+
+impl Kind for Archive {
+    const NAME: &'static str = "archive";
+    const SUMMARY: &'static str =
+        "moves old rows into another table, or into files, and proves it before they go";
+    const ENGINE: Engine = Engine::Postgres;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        self.rule().check()?;
+        match (&self.destination.table, &self.destination.files) {
+            (Some(table), None) if *table == self.table => {
+                Err(format!("the destination is `{table}` itself"))
+            }
+            (Some(_), None) => Ok(()),
+            (None, Some(url)) => {
+                let known = url.starts_with("file:///") || url.starts_with("s3://");
+                if known {
+                    Ok(())
+                } else {
+                    Err(format!(
+                        "`{url}` is no place for files; expected `file:///folder` or `s3://bucket/prefix`"
+                    ))
+                }
+            }
+            _ => Err("the destination needs one of `table` and `files`".to_owned()),
+        }
+    }
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
+        let names = std::slice::from_ref(&self.table);
+        let tables = facts::tables(db, names).await?;
+        let rule = self.rule();
+        let mut look = Look::default();
+        let mut foreign_keys = Vec::new();
+        let mut columns = Vec::new();
+        if let Some(table) = tables.get(&self.table)
+            && let Ok(age) = age_of(&rule, table)
+        {
+            look = estimate::look(db, &rule, table, age, Utc::now()).await?;
+            foreign_keys = effects::foreign_keys(db, &[table.oid]).await?;
+            columns = columns::of(db, &self.table).await?;
+        }
+        let (mut into, mut into_obstructed) = (Vec::new(), false);
+        if let Some(destination) = &self.destination.table {
+            into = columns::of(db, destination).await?;
+            into_obstructed = columns::obstructed(db, destination).await?;
+        }
+        Ok(Facts {
+            role: db.server.role.clone(),
+            tables,
+            look,
+            foreign_keys,
+            columns,
+            into,
+            into_obstructed,
+        })
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
+        let mut plan = Plan::default();
+        let rule = self.rule();
+        let Some(table) = facts.tables.get(&self.table) else {
+            invalid(&mut plan, &rule, "there is no such table");
+            return plan;
+        };
+        plan.considered = table.members.len();
+        if let Some(url) = &self.destination.files
+            && let Err(error) = Storage::open(url)
+        {
+            invalid(&mut plan, &rule, &error.to_string());
+            return plan;
+        }
+        let pending: Vec<Manifest> = Manifest::among(at.memories.iter())
+            .into_iter()
+            .filter(|m| !m.settled && m.source == table.name.to_string())
+            .collect();
+        let settles = !pending.is_empty();
+        if settles {
+            let mut step = Step::new(
+                "settle",
+                table.name.to_string(),
+                format!("table {}", table.oid),
+            )
+            .because("an earlier run ended before it knew whether its last batch was deleted");
+            step.work = crate::plan::Work::Settle(pending);
+            plan.steps.push(step);
+        }
+        let age = match age_of(&rule, table) {
+            Ok(age) => age,
+            Err(why) => {
+                invalid(&mut plan, &rule, &why);
+                return plan.numbered(1);
+            }
+        };
+        let steps = steps::of(self, &rule, table, age, &facts, at, &mut plan);
+        let name = table.name.to_string();
+        plan.steps.extend(steps.into_iter().map(|step| {
+            if settles {
+                step.after("settle", name.clone())
+            } else {
+                step
+            }
+        }));
+        plan.numbered(1)
+    }
+}
