@@ -55,6 +55,7 @@ const TASKS: &[(&str, &str)] = &[
         include_str!("../../tasks/refresh-views.yaml"),
     ),
     ("integrity", include_str!("../../tasks/integrity.yaml")),
+    ("snapshot", include_str!("../../tasks/snapshot.yaml")),
 ];
 
 const SCHEDULES: &str =

@@ -8,6 +8,7 @@ mod horizon;
 mod integrity;
 mod refresh;
 mod reindex;
+mod snapshot;
 mod sql;
 mod vacuum;
 
@@ -22,6 +23,7 @@ pub const KINDS: &[Entry<Session>] = &[
     Entry::of::<integrity::Integrity>(),
     Entry::of::<refresh::Refresh>(),
     Entry::of::<reindex::Reindex>(),
+    Entry::of::<snapshot::Snapshot>(),
     Entry::of::<sql::Sql>(),
     Entry::of::<vacuum::Vacuum>(),
 ];

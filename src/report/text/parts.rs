@@ -106,6 +106,12 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
             .count()
     };
     let verdict = match run.status {
+        // What only looks never has anything to do.
+        RunStatus::Succeeded if run.steps.is_empty() && !run.findings.is_empty() => format!(
+            "nothing changed, {} (looked for {})",
+            counted(run.findings.len(), "finding"),
+            human_duration_ms(run.inspect_ms)
+        ),
         RunStatus::Succeeded if run.steps.is_empty() => format!(
             "nothing to do: no object needs it now (looked for {})",
             human_duration_ms(run.inspect_ms)

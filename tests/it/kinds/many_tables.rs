@@ -38,7 +38,7 @@ for_each_version! {
             db.execute("CREATE EXTENSION pg_stat_statements").await;
             tables(db, count).await;
         }
-        for task in ["analyze", "vacuum", "reindex", "integrity"] {
+        for task in ["analyze", "vacuum", "reindex", "integrity", "snapshot"] {
             let (small, large) = (questions(&few, task).await, questions(&many, task).await);
             assert!(small > 0, "{task}");
             assert_eq!(small, large, "{task}");

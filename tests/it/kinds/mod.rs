@@ -10,6 +10,7 @@ mod numbers;
 mod pooler;
 mod refresh;
 mod reindex;
+mod snapshot;
 mod sql;
 mod stopping;
 mod wraparound;
@@ -35,6 +36,7 @@ fn workspace(db: &TestDatabase) -> Workspace {
         .task("vacuum", VACUUM)
         .task("analyze", ANALYZE)
         .task("integrity", "kind: integrity\ntarget: app\n")
+        .task("snapshot", "kind: snapshot\ntarget: app\n")
 }
 
 /// Objects of the run's steps with this action and status.

@@ -1,0 +1,235 @@
+//! The database as a whole: size, cache, connections, long transactions.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::trend::{recall, remember};
+use super::{Snapshot, seconds};
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
+
+/// A hit ratio over fewer blocks than this says nothing.
+const FEWEST_BLOCKS: i64 = 100_000;
+
+/// How many long transactions are named.
+const MOST: usize = 5;
+
+/// Counters of the server since `reset`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Counters {
+    reset: Option<DateTime<Utc>>,
+    hits: i64,
+    reads: i64,
+    commits: i64,
+    deadlocks: i64,
+    temporary_bytes: i64,
+}
+
+/// What the server says about the database.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Database {
+    pub(super) bytes: i64,
+    counters: Counters,
+    connections: i64,
+    active: i64,
+    idle_in_transaction: i64,
+    connection_limit: i64,
+    /// The role sees what other sessions do.
+    sees_all: bool,
+    long: Vec<Long>,
+}
+
+#[derive(Clone, Debug)]
+struct Long {
+    what: String,
+    id: String,
+    who: String,
+    seconds: f64,
+}
+
+const DATABASE: &str =
+    "SELECT pg_catalog.pg_database_size(d.oid), s.stats_reset, s.blks_hit, s.blks_read,
+        s.xact_commit, s.deadlocks, s.temp_bytes,
+        pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+    FROM pg_catalog.pg_database d JOIN pg_catalog.pg_stat_database s ON s.datid = d.oid
+    WHERE d.datname = pg_catalog.current_database()";
+
+// Of other roles' sessions an ordinary role does not see what they are.
+const CONNECTIONS: &str = "SELECT count(*) FILTER (WHERE a.backend_type = 'client backend' OR (a.backend_type IS NULL AND a.datid IS NOT NULL)),
+        count(*) FILTER (WHERE a.backend_type = 'client backend' AND a.state = 'active'),
+        count(*) FILTER (WHERE a.state LIKE 'idle in transaction%'),
+        pg_catalog.current_setting('max_connections')::int8 - pg_catalog.current_setting('superuser_reserved_connections')::int8
+            - coalesce(pg_catalog.current_setting('reserved_connections', true)::int8, 0)
+    FROM pg_catalog.pg_stat_activity a";
+
+const LONG: &str = "SELECT 'session', a.pid::text, pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
+        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 AS seconds
+    FROM pg_catalog.pg_stat_activity a
+    WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
+        AND pg_catalog.clock_timestamp() - a.xact_start > pg_catalog.make_interval(secs => $1)
+    UNION ALL SELECT 'prepared transaction', p.gid, p.owner::text,
+        extract(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::float8
+    FROM pg_catalog.pg_prepared_xacts p
+    WHERE p.database = pg_catalog.current_database() AND pg_catalog.clock_timestamp() - p.prepared > pg_catalog.make_interval(secs => $1)
+    ORDER BY seconds DESC LIMIT 20";
+
+pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Database, EngineError> {
+    let database = db
+        .query("reading the size of the database", DATABASE, &[])
+        .await?;
+    let connections = db.query("counting connections", CONNECTIONS, &[]).await?;
+    let limit = options.max_transaction.get().as_secs_f64();
+    let long = db
+        .query("looking for long transactions", LONG, &[&limit])
+        .await?;
+    let (Some(d), Some(c)) = (database.first(), connections.first()) else {
+        return Ok(Database::default());
+    };
+    Ok(Database {
+        bytes: d.get(0),
+        counters: Counters {
+            reset: d.get(1),
+            hits: d.get(2),
+            reads: d.get(3),
+            commits: d.get(4),
+            deadlocks: d.get(5),
+            temporary_bytes: d.get(6),
+        },
+        sees_all: d.get(7),
+        connections: c.get(0),
+        active: c.get(1),
+        idle_in_transaction: c.get(2),
+        connection_limit: c.get(3),
+        long: long
+            .iter()
+            .map(|row| Long {
+                what: row.get(0),
+                id: row.get(1),
+                who: row.get(2),
+                seconds: row.get(3),
+            })
+            .collect(),
+    })
+}
+
+impl Database {
+    pub(super) fn judge(&self, role: &str, options: &Snapshot, at: &Moment, plan: &mut Plan) {
+        let mut note = |metric: &str, value: f64| {
+            plan.measurements.push(Measurement {
+                metric: metric.to_owned(),
+                object: String::new(),
+                value,
+            });
+        };
+        note("database.bytes", self.bytes as f64);
+        note("connections.used", self.connections as f64);
+        note("connections.active", self.active as f64);
+        note(
+            "connections.idle_in_transaction",
+            self.idle_in_transaction as f64,
+        );
+        note("connections.limit", self.connection_limit as f64);
+        if !self.sees_all {
+            let role = crate::engines::postgres::Identifier::new(role);
+            plan.findings.push(Finding {
+                code: "privilege.missing".to_owned(),
+                severity: Severity::Info,
+                object: "pg_monitor".to_owned(),
+                message: format!("{role} does not see what other roles' sessions, statements and replicas do: long transactions, slow statements and lag go unnoticed"),
+                suggestion: Some(format!("GRANT pg_monitor TO {role}")),
+            });
+        }
+        self.judge_cache(options, at, plan);
+        self.judge_connections(options, plan);
+        for long in self.long.iter().take(MOST) {
+            let suggestion = if long.what == "session" {
+                format!("SELECT pg_catalog.pg_terminate_backend({})", long.id)
+            } else {
+                format!("ROLLBACK PREPARED '{}'", long.id.replace('\'', "''"))
+            };
+            plan.findings.push(Finding {
+                code: "transaction.long".to_owned(),
+                severity: Severity::Warning,
+                object: format!("{} {}", long.what, long.id),
+                message: format!(
+                    "{} {} ({}) has had a transaction open for {}: dead rows cannot be removed meanwhile. End it once you know what it is for",
+                    long.what,
+                    long.id,
+                    long.who,
+                    seconds(long.seconds)
+                ),
+                suggestion: Some(suggestion),
+            });
+        }
+    }
+
+    /// Since the last snapshot where there was one, else since the counters began.
+    fn judge_cache(&self, options: &Snapshot, at: &Moment, plan: &mut Plan) {
+        let now = &self.counters;
+        let before: Counters = recall(at, "counters");
+        let goes_on =
+            before.reset == now.reset && before.hits <= now.hits && before.reads <= now.reads;
+        let before = if goes_on { before } else { Counters::default() };
+        let (hits, reads) = (now.hits - before.hits, now.reads - before.reads);
+        let mut note = |metric: &str, value: f64| {
+            plan.measurements.push(Measurement {
+                metric: metric.to_owned(),
+                object: String::new(),
+                value,
+            });
+        };
+        note(
+            "transactions.committed",
+            (now.commits - before.commits) as f64,
+        );
+        note("deadlocks", (now.deadlocks - before.deadlocks) as f64);
+        note(
+            "temporary.bytes",
+            (now.temporary_bytes - before.temporary_bytes) as f64,
+        );
+        if hits + reads >= FEWEST_BLOCKS {
+            let ratio = hits as f64 / (hits + reads) as f64;
+            note("cache.hit_ratio", ratio);
+            if ratio < options.min_cache_hit.share() {
+                plan.findings.push(Finding {
+                    code: "cache.hit_ratio".to_owned(),
+                    severity: Severity::Warning,
+                    object: "shared_buffers".to_owned(),
+                    message: format!(
+                        "only {:.1} % of the blocks were found in the server's cache, less than {}: it is too small, or something reads whole tables",
+                        ratio * 100.0,
+                        options.min_cache_hit
+                    ),
+                    suggestion: Some("SELECT relid::regclass, heap_blks_read, heap_blks_hit, idx_blks_read FROM pg_statio_user_tables ORDER BY heap_blks_read + coalesce(idx_blks_read, 0) DESC LIMIT 10".to_owned()),
+                });
+            }
+        }
+        remember(plan, "counters", now);
+    }
+
+    fn judge_connections(&self, options: &Snapshot, plan: &mut Plan) {
+        let share = self.connections as f64 / self.connection_limit.max(1) as f64;
+        if share <= options.max_connections.share() {
+            return;
+        }
+        plan.findings.push(Finding {
+            code: "connections.many".to_owned(),
+            severity: if share >= 0.95 {
+                Severity::Critical
+            } else {
+                Severity::Warning
+            },
+            object: "connections".to_owned(),
+            message: format!(
+                "{} of {} connections are in use ({:.0} %), {} of them idle in a transaction; when none is left the application is refused",
+                self.connections,
+                self.connection_limit,
+                share * 100.0,
+                self.idle_in_transaction
+            ),
+            suggestion: Some("SELECT datname, usename, application_name, state, count(*) FROM pg_stat_activity GROUP BY 1, 2, 3, 4 ORDER BY 5 DESC".to_owned()),
+        });
+    }
+}

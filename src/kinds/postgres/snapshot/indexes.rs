@@ -1,0 +1,361 @@
+//! Indexes that nobody uses, that are there twice, and that are missing.
+
+use std::collections::{BTreeMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::super::common::Selection;
+use super::Snapshot;
+use super::trend::{bytes, recall, remember};
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
+use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::plan::{Finding, Moment, Plan, Severity, Site};
+
+/// How many indexes of one complaint are named.
+const MOST: usize = 10;
+
+/// What is known about indexes.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Indexes {
+    idle: Vec<Idle>,
+    /// Since when the servers have been counting; none where one of them
+    /// could not be asked.
+    counting: Option<Counting>,
+    doubles: Vec<Double>,
+    missing: Vec<Missing>,
+}
+
+#[derive(Clone, Debug)]
+struct Counting {
+    /// The latest reset among the servers; none where none was ever reset.
+    since: Option<DateTime<Utc>>,
+    servers: usize,
+}
+
+/// An index without scans.
+#[derive(Clone, Debug)]
+struct Idle {
+    name: RelationName,
+    table: RelationName,
+    bytes: i64,
+    partitioned: bool,
+}
+
+/// An index that another one makes superfluous.
+#[derive(Clone, Debug)]
+struct Double {
+    name: RelationName,
+    table: RelationName,
+    other: RelationName,
+    bytes: i64,
+    /// The same in every respect; else only the beginning of the other.
+    same: bool,
+    partitioned: bool,
+}
+
+/// A foreign key without an index to look up referring rows.
+#[derive(Clone, Debug)]
+struct Missing {
+    constraint: Identifier,
+    table: RelationName,
+    referenced: RelationName,
+    columns: String,
+    bytes: i64,
+    partitioned: bool,
+}
+
+// Partitions of an index are used and dropped together. What enforces
+// something or identifies rows has its use without a scan.
+const IDLE: &str = "WITH leaves AS (
+        SELECT i.oid, CASE WHEN i.relispartition THEN pg_catalog.pg_partition_root(i.oid)::oid ELSE i.oid END AS root, {size} AS bytes,
+            coalesce(pg_catalog.pg_stat_get_numscans(i.oid), 0) > 0 AND {recently} AS used
+        FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
+        WHERE i.relkind = 'i' AND x.indisvalid AND NOT x.indisunique AND NOT x.indisexclusion AND NOT x.indisreplident
+            AND i.relpersistence <> 't' AND {not_system})
+    SELECT n.nspname::text, i.relname::text, tn.nspname::text, t.relname::text, l.bytes::int8, i.relkind = 'I', l.leaves
+    FROM (SELECT root, sum(bytes) AS bytes, pg_catalog.array_agg(oid) AS leaves FROM leaves GROUP BY root
+          HAVING NOT pg_catalog.bool_or(used) AND sum(bytes) >= $1::int8 ORDER BY sum(bytes) DESC, root LIMIT 500) l
+    JOIN pg_catalog.pg_class i ON i.oid = l.root JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
+    JOIN pg_catalog.pg_index x ON x.indexrelid = i.oid
+    JOIN pg_catalog.pg_class t ON t.oid = x.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+    WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid)
+    ORDER BY l.bytes DESC, 1, 2";
+
+const USED: &str = "SELECT o.oid FROM pg_catalog.unnest($1::oid[]) o(oid)
+    WHERE coalesce(pg_catalog.pg_stat_get_numscans(o.oid), 0) > 0 AND {recently}";
+
+const COUNTING: &str = "SELECT d.stats_reset FROM pg_catalog.pg_stat_database d WHERE d.datname = pg_catalog.current_database()";
+
+/// The same columns in the same order, or their beginning: what an index
+/// with more columns can answer as well.
+const DOUBLES: &str = "WITH candidates AS (
+        SELECT x.indexrelid, x.indrelid, i.relam, x.indnkeyatts, x.indnatts, x.indkey::text AS keys, x.indclass::text AS classes,
+            x.indcollation::text AS collations, x.indoption::text AS options, x.indisunique, x.indisprimary, x.indisreplident,
+            coalesce(x.indexprs::text, '') AS expressions, coalesce(x.indpred::text, '') AS predicate, i.reloptions::text AS storage,
+            EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = x.indexrelid) AS backs, am.amname
+        FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace JOIN pg_catalog.pg_am am ON am.oid = i.relam
+        WHERE x.indisvalid AND NOT i.relispartition AND NOT x.indisexclusion AND {not_system}),
+    pairs AS (
+        SELECT a.indexrelid, b.indexrelid AS other, true AS same FROM candidates a JOIN candidates b
+            ON b.indrelid = a.indrelid AND b.indexrelid <> a.indexrelid AND b.relam = a.relam
+            AND (b.keys, b.classes, b.collations, b.options, b.indnkeyatts, b.expressions, b.predicate)
+              = (a.keys, a.classes, a.collations, a.options, a.indnkeyatts, a.expressions, a.predicate)
+        WHERE NOT a.backs AND NOT a.indisreplident AND (b.indisunique OR NOT a.indisunique)
+            -- Of two that are alike the younger one goes.
+            AND (b.backs OR b.indisreplident OR (b.indisunique AND NOT a.indisunique) OR b.indexrelid < a.indexrelid)
+        UNION ALL SELECT a.indexrelid, b.indexrelid, false FROM candidates a JOIN candidates b
+            ON b.indrelid = a.indrelid AND b.relam = a.relam AND b.indnkeyatts > a.indnkeyatts
+            AND b.predicate = a.predicate AND a.expressions = '' AND b.expressions = ''
+            AND b.keys || ' ' LIKE a.keys || ' %' AND b.classes || ' ' LIKE a.classes || ' %'
+            AND b.collations || ' ' LIKE a.collations || ' %' AND b.options || ' ' LIKE a.options || ' %'
+        WHERE a.amname = 'btree' AND a.indnatts = a.indnkeyatts AND NOT a.indisunique AND NOT a.backs AND NOT a.indisreplident)
+    SELECT DISTINCT ON (p.indexrelid) n.nspname::text, i.relname::text, tn.nspname::text, t.relname::text,
+        bn.nspname::text, o.relname::text, {size}, p.same, i.relkind = 'I'
+    FROM pairs p JOIN pg_catalog.pg_class i ON i.oid = p.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
+    JOIN pg_catalog.pg_class o ON o.oid = p.other JOIN pg_catalog.pg_namespace bn ON bn.oid = o.relnamespace
+    JOIN pg_catalog.pg_index x ON x.indexrelid = p.indexrelid
+    JOIN pg_catalog.pg_class t ON t.oid = x.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+    ORDER BY p.indexrelid, p.same DESC, p.other LIMIT 500";
+
+// Any order of the columns will do, as long as they are the first ones.
+const MISSING: &str = "SELECT k.conname::text, n.nspname::text, c.relname::text, pn.nspname::text, p.relname::text,
+        (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY u.place)
+            FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(att, place)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att),
+        s.bytes::int8, c.relkind = 'p'
+    FROM pg_catalog.pg_constraint k
+    JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_catalog.pg_class p ON p.oid = k.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+    CROSS JOIN LATERAL (SELECT CASE WHEN c.relkind = 'p'
+        THEN (SELECT coalesce(sum(l.relpages), 0)::int8 * pg_catalog.current_setting('block_size')::int8
+              FROM pg_catalog.pg_partition_tree(c.oid) pt JOIN pg_catalog.pg_class l ON l.oid = pt.relid)
+        ELSE {size} END AS bytes) s
+    WHERE k.contype = 'f' AND k.conparentid = 0 AND {not_system} AND s.bytes >= $1::int8
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+            JOIN pg_catalog.pg_am am ON am.oid = i.relam
+            WHERE x.indrelid = k.conrelid AND x.indisvalid AND x.indpred IS NULL
+                AND (am.amname = 'btree' OR (am.amname = 'hash' AND pg_catalog.cardinality(k.conkey) = 1))
+                AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
+    ORDER BY s.bytes DESC, 2, 3, 1 LIMIT 100";
+
+pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Indexes, EngineError> {
+    let db = &site.primary;
+    let fill = |sql: &str, relation: &str| {
+        sql.replace("{not_system}", NOT_SYSTEM_SCHEMA)
+            .replace("{size}", &size_of(relation))
+    };
+    // From 16 on the server knows when an index was last used.
+    let recently = |db: &Session, oid: &str| {
+        if db.server.major() >= 16 {
+            format!(
+                "pg_catalog.pg_stat_get_lastscan({oid}) > pg_catalog.now() - pg_catalog.make_interval(secs => {})",
+                options.unused_after.get().as_secs()
+            )
+        } else {
+            "true".to_owned()
+        }
+    };
+    let least = i64::try_from(options.min_size.get()).unwrap_or(i64::MAX);
+    let sql = fill(IDLE, "i").replace("{recently}", &recently(db, "i.oid"));
+    let idle = db
+        .query("reading which indexes are not used", &sql, &[&least])
+        .await?;
+    let leaves: Vec<u32> = idle
+        .iter()
+        .flat_map(|row| row.get::<_, Vec<u32>>(6))
+        .collect();
+    let mut used: HashSet<u32> = HashSet::new();
+    // Missing answers make no index unused.
+    let mut counting = site.findings.is_empty().then_some(Counting {
+        since: None,
+        servers: 1 + site.replicas.len(),
+    });
+    for session in std::iter::once(db).chain(site.replicas.iter().map(|(_, session)| session)) {
+        let rows = session
+            .query("asking since when indexes are counted", COUNTING, &[])
+            .await?;
+        let reset: Option<DateTime<Utc>> = rows.first().and_then(|row| row.get(0));
+        if let Some(counting) = &mut counting {
+            counting.since = counting.since.max(reset);
+        }
+    }
+    for (_, session) in &site.replicas {
+        let sql = USED.replace("{recently}", &recently(session, "o.oid"));
+        let rows = session
+            .query("asking which indexes the replica uses", &sql, &[&leaves])
+            .await?;
+        used.extend(rows.iter().map(|row| row.get::<_, u32>(0)));
+    }
+    let doubles = db
+        .query("comparing indexes", &fill(DOUBLES, "i"), &[])
+        .await?;
+    let missing = db
+        .query(
+            "looking for foreign keys without an index",
+            &fill(MISSING, "c"),
+            &[&least],
+        )
+        .await?;
+    let name = |row: &tokio_postgres::Row, n: usize| {
+        RelationName::new(row.get::<_, String>(n), row.get::<_, String>(n + 1))
+    };
+    Ok(Indexes {
+        idle: idle
+            .iter()
+            .filter(|row| {
+                !row.get::<_, Vec<u32>>(6)
+                    .iter()
+                    .any(|leaf| used.contains(leaf))
+            })
+            .map(|row| Idle {
+                name: name(row, 0),
+                table: name(row, 2),
+                bytes: row.get(4),
+                partitioned: row.get(5),
+            })
+            .collect(),
+        counting,
+        doubles: doubles
+            .iter()
+            .map(|row| Double {
+                name: name(row, 0),
+                table: name(row, 2),
+                other: name(row, 4),
+                bytes: row.get(6),
+                same: row.get(7),
+                partitioned: row.get(8),
+            })
+            .collect(),
+        missing: missing
+            .iter()
+            .map(|row| Missing {
+                constraint: Identifier::new(row.get::<_, String>(0)),
+                table: name(row, 1),
+                referenced: name(row, 3),
+                columns: row.get(5),
+                bytes: row.get(6),
+                partitioned: row.get(7),
+            })
+            .collect(),
+    })
+}
+
+/// Indexes of partitioned tables cannot be dropped concurrently.
+fn drop_index(name: &RelationName, partitioned: bool) -> Option<String> {
+    let how = if partitioned { "" } else { "CONCURRENTLY " };
+    Some(format!("DROP INDEX {how}{name}"))
+}
+
+impl Indexes {
+    pub(super) fn judge(&self, options: &Snapshot, at: &Moment, plan: &mut Plan) {
+        let selection = Selection::new(&options.include, &options.exclude);
+        let mut doubles: Vec<&Double> = self
+            .doubles
+            .iter()
+            .filter(|d| selection.covers_any(&[&d.name, &d.table]))
+            .collect();
+        doubles.sort_by(|a, b| {
+            (b.same, b.bytes)
+                .cmp(&(a.same, a.bytes))
+                .then_with(|| a.name.cmp(&b.name))
+        });
+        let superfluous: HashSet<&RelationName> = doubles.iter().map(|d| &d.name).collect();
+        self.judge_idle(&selection, &superfluous, options, at, plan);
+        for double in doubles.into_iter().take(MOST) {
+            let (code, what) = if double.same {
+                ("index.duplicate", "is the same as")
+            } else {
+                ("index.overlapping", "is only the beginning of")
+            };
+            plan.findings.push(Finding {
+                code: code.to_owned(),
+                severity: Severity::Info,
+                object: double.name.to_string(),
+                message: format!(
+                    "{} on {} {what} {}: it costs every write and {}",
+                    double.name,
+                    double.table,
+                    double.other,
+                    bytes(double.bytes)
+                ),
+                suggestion: drop_index(&double.name, double.partitioned),
+            });
+        }
+        let missing = self.missing.iter().filter(|m| selection.covers(&m.table));
+        for missing in missing.take(MOST) {
+            let (how, blocks) = if missing.partitioned {
+                ("", ". On a partitioned table building it blocks writes")
+            } else {
+                ("CONCURRENTLY ", "")
+            };
+            plan.findings.push(Finding {
+                code: "index.missing_foreign_key".to_owned(),
+                severity: Severity::Info,
+                object: format!("{}.{}", missing.table, missing.constraint),
+                message: format!(
+                    "no index begins with the columns of {} ({}): every delete in {} reads all of {} ({}){blocks}",
+                    missing.constraint,
+                    missing.columns,
+                    missing.referenced,
+                    missing.table,
+                    bytes(missing.bytes)
+                ),
+                suggestion: Some(format!("CREATE INDEX {how}ON {} ({})", missing.table, missing.columns)),
+            });
+        }
+    }
+
+    /// The server does not know how old an index is, so it has to have been
+    /// seen unused for as long as is asked for.
+    fn judge_idle(
+        &self,
+        selection: &Selection<'_>,
+        superfluous: &HashSet<&RelationName>,
+        options: &Snapshot,
+        at: &Moment,
+        plan: &mut Plan,
+    ) {
+        let known: BTreeMap<String, DateTime<Utc>> = recall(at, "unused");
+        let Some(counting) = &self.counting else {
+            // What is known stays known until all servers can be asked again.
+            remember(plan, "unused", &known);
+            return;
+        };
+        let limit =
+            at.now - TimeDelta::from_std(options.unused_after.get()).unwrap_or(TimeDelta::MAX);
+        let counted = counting.since.is_none_or(|since| since <= limit);
+        let mut now = BTreeMap::new();
+        let mut told = 0;
+        for index in &self.idle {
+            let object = index.name.to_string();
+            let since = known.get(&object).copied().unwrap_or(at.now);
+            now.insert(object.clone(), since);
+            let due =
+                counted && since <= limit && selection.covers_any(&[&index.name, &index.table]);
+            if !due || superfluous.contains(&index.name) || told == MOST {
+                continue;
+            }
+            told += 1;
+            let servers = match counting.servers {
+                1 => String::new(),
+                n => format!(" on any of {n} servers"),
+            };
+            plan.findings.push(Finding {
+                code: "index.unused".to_owned(),
+                severity: Severity::Info,
+                object: object.clone(),
+                message: format!(
+                    "{object} on {} has not been used{servers} for {} or longer: it costs every write and {}",
+                    index.table,
+                    options.unused_after,
+                    bytes(index.bytes)
+                ),
+                suggestion: drop_index(&index.name, index.partitioned),
+            });
+        }
+        remember(plan, "unused", &now);
+    }
+}

@@ -1,0 +1,93 @@
+//! The numbers that tell how a database is doing, into the history, and a
+//! finding where one of them passes its threshold. Changes nothing.
+
+mod database;
+mod indexes;
+mod options;
+mod replication;
+mod statements;
+mod tables;
+mod trend;
+mod views;
+
+pub(crate) use self::options::Snapshot;
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::plan::{Kind, Moment, Plan, Site};
+use crate::values::Engine;
+
+/// What the decision is made from.
+pub(crate) struct Facts {
+    role: String,
+    database: database::Database,
+    sizes: tables::Sizes,
+    dead: Vec<tables::Dead>,
+    oldest: Option<tables::Oldest>,
+    statements: statements::Statements,
+    indexes: indexes::Indexes,
+    replication: replication::Replication,
+    views: Vec<views::View>,
+}
+
+impl Kind for Snapshot {
+    const NAME: &'static str = "snapshot";
+    const SUMMARY: &'static str = "takes the numbers that tell how a database is doing";
+    const ENGINE: Engine = Engine::Postgres;
+    const READS_REPLICAS: bool = true;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        self.sensible()
+    }
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
+        Ok(Facts {
+            role: db.server.role.clone(),
+            database: database::read(db, self).await?,
+            sizes: tables::sizes(db, self.top).await?,
+            dead: tables::dead(db, self).await?,
+            oldest: tables::oldest(db).await?,
+            statements: statements::read(db, self.top).await?,
+            indexes: indexes::read(site, self).await?,
+            replication: replication::read(site).await?,
+            views: views::read(db).await?,
+        })
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
+        let mut plan = Plan {
+            considered: facts.sizes.largest.len(),
+            ..Plan::default()
+        };
+        facts.database.judge(&facts.role, self, at, &mut plan);
+        if let Some(oldest) = &facts.oldest {
+            tables::judge_oldest(oldest, self, &mut plan);
+        }
+        facts.replication.judge(self, &mut plan);
+        statements::judge(&facts.statements, self, at, &mut plan);
+        tables::measure(&facts.sizes, &mut plan);
+        trend::growth(facts.database.bytes, &facts.sizes, self, at, &mut plan);
+        tables::judge_dead(&facts.dead, self, &mut plan);
+        views::judge(&facts.views, self, at, &mut plan);
+        facts.indexes.judge(self, at, &mut plan);
+        plan
+    }
+}
+
+/// Seconds for people: `42 s`, `3 min`, `5 h`, `3 days`.
+fn seconds(seconds: f64) -> String {
+    match seconds {
+        s if s < 10.0 => format!("{s:.1} s"),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 172_800.0 => format!("{:.0} h", s / 3600.0),
+        s => format!("{:.0} days", s / 86_400.0),
+    }
+}
+
+/// A count of transactions for people.
+fn count(number: i64) -> String {
+    super::common::rows(number as f64)
+}

@@ -1,0 +1,408 @@
+//! Slow statements, and those that got slower since last month.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Datelike, Months, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::Snapshot;
+use super::trend::{recall, remember};
+use crate::engines::EngineError;
+use crate::engines::postgres::{Identifier, Session};
+use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
+
+/// How many slow statements are named, and how many that got slower.
+const MOST: usize = 5;
+
+/// How much of a statement's text is shown.
+const SHOWN: usize = 60;
+
+/// A statement got slower only if that can be felt.
+const FELT_MS: f64 = 10.0;
+
+/// What pg_stat_statements says.
+#[derive(Clone, Debug)]
+pub(super) enum Statements {
+    /// Why it says nothing.
+    Missing(Finding),
+    /// The busiest statements since `reset`.
+    Seen {
+        /// The view, quoted.
+        view: String,
+        reset: Option<DateTime<Utc>>,
+        statements: Vec<Statement>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Statement {
+    id: i64,
+    text: String,
+    calls: i64,
+    total_ms: f64,
+}
+
+/// Calls, and the milliseconds they took together.
+type Sum = (i64, f64);
+
+/// What was seen before.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Past {
+    reset: Option<DateTime<Utc>>,
+    /// As the counters stood then, by statement.
+    seen: BTreeMap<String, Sum>,
+    /// What was added to them month by month: this one and the last.
+    months: BTreeMap<String, BTreeMap<String, Sum>>,
+}
+
+const EXTENSION: &str = "SELECT n.nspname::text, a.default_version IS NOT NULL,
+        EXISTS (SELECT 1 FROM pg_catalog.pg_attribute c JOIN pg_catalog.pg_class v ON v.oid = c.attrelid
+            WHERE v.relnamespace = n.oid AND v.relname = 'pg_stat_statements' AND c.attname = 'total_exec_time'),
+        EXISTS (SELECT 1 FROM pg_catalog.pg_class v WHERE v.relnamespace = n.oid AND v.relname = 'pg_stat_statements_info')
+    FROM (SELECT) one
+    LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'pg_stat_statements'
+    LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+    LEFT JOIN pg_catalog.pg_available_extensions a ON a.name = 'pg_stat_statements'";
+
+// Only what reads and changes rows: maintenance takes its time by nature, and
+// commands such as ALTER ROLE are kept with the values they were given.
+const STATEMENTS: &str = "SELECT s.queryid, min(s.query), sum(s.calls)::int8, sum(s.total_exec_time)::float8, {reset}
+    FROM {view} s
+    WHERE s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+        AND s.queryid IS NOT NULL AND s.calls > 0
+        AND s.query ~* '^\\s*(/\\*.*?\\*/\\s*)*(select|with|insert|update|delete|merge|values)\\M'
+    GROUP BY s.queryid ORDER BY sum(s.total_exec_time) DESC, s.queryid LIMIT $1";
+
+pub(super) async fn read(db: &Session, top: u32) -> Result<Statements, EngineError> {
+    let found = db
+        .query("looking for pg_stat_statements", EXTENSION, &[])
+        .await?;
+    let (schema, available, current, info): (Option<String>, bool, bool, bool) =
+        found.first().map_or((None, false, false, false), |row| {
+            (row.get(0), row.get(1), row.get(2), row.get(3))
+        });
+    let missing = |why: &str, suggestion: Option<&str>| {
+        Statements::Missing(Finding {
+            code: "statements.missing".to_owned(),
+            severity: Severity::Info,
+            object: "pg_stat_statements".to_owned(),
+            message: format!(
+                "pg_stat_statements {why}: slow statements, and those that got slower, go unnoticed"
+            ),
+            suggestion: suggestion.map(str::to_owned),
+        })
+    };
+    let Some(schema) = schema else {
+        return Ok(if available {
+            missing(
+                "is not installed in this database",
+                Some("CREATE EXTENSION pg_stat_statements"),
+            )
+        } else {
+            missing(
+                "is not available on this server; its package is usually called postgresql-contrib",
+                None,
+            )
+        });
+    };
+    if !current {
+        return Ok(missing(
+            "is of a version from before PostgreSQL 13",
+            Some("ALTER EXTENSION pg_stat_statements UPDATE"),
+        ));
+    }
+    let schema = Identifier::new(schema);
+    let view = format!("{schema}.pg_stat_statements");
+    let reset = if info {
+        format!("(SELECT i.stats_reset FROM {schema}.pg_stat_statements_info i)")
+    } else {
+        "NULL::timestamptz".to_owned()
+    };
+    let sql = STATEMENTS
+        .replace("{view}", &view)
+        .replace("{reset}", &reset);
+    let rows = match db
+        .query("reading pg_stat_statements", &sql, &[&i64::from(top)])
+        .await
+    {
+        Ok(rows) => rows,
+        // object_not_in_prerequisite_state
+        Err(error) if error.sqlstate() == Some("55000") => {
+            return Ok(missing(
+                "is installed, and not loaded by the server",
+                Some(
+                    "ALTER SYSTEM SET shared_preload_libraries = 'pg_stat_statements' -- beside what is there; then restart",
+                ),
+            ));
+        }
+        Err(error) if error.sqlstate() == Some("42501") => {
+            let role = Identifier::new(&db.server.role);
+            return Ok(missing(
+                &format!("may not be read by {role}"),
+                Some(&format!("GRANT SELECT ON {view} TO {role}")),
+            ));
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Statements::Seen {
+        view,
+        reset: rows.first().and_then(|row| row.get(4)),
+        statements: rows
+            .iter()
+            .map(|row| Statement {
+                id: row.get(0),
+                text: row.get(1),
+                calls: row.get(2),
+                total_ms: row.get(3),
+            })
+            .collect(),
+    })
+}
+
+/// What is to be said about statements.
+pub(super) fn judge(statements: &Statements, options: &Snapshot, at: &Moment, plan: &mut Plan) {
+    let (view, reset, statements) = match statements {
+        Statements::Missing(finding) => {
+            plan.findings.push(finding.clone());
+            return;
+        }
+        Statements::Seen {
+            view,
+            reset,
+            statements,
+        } => (view, reset, statements),
+    };
+    let mut past: Past = recall(at, "statements");
+    if past.reset != *reset {
+        past.seen.clear();
+        past.reset = *reset;
+    }
+    let local = at.now.with_timezone(&at.zone).date_naive();
+    let name = |date: chrono::NaiveDate| format!("{:04}-{:02}", date.year(), date.month());
+    let this = name(local);
+    let last = name(local.checked_sub_months(Months::new(1)).unwrap_or(local));
+    past.months
+        .retain(|month, _| *month == this || *month == last);
+
+    let slow_ms = options.max_statement_mean.get().as_secs_f64() * 1000.0;
+    let mut slow: Vec<(f64, Finding)> = Vec::new();
+    let mut slower: Vec<(f64, Finding)> = Vec::new();
+    let mut seen = BTreeMap::new();
+    for statement in statements {
+        let key = statement.id.to_string();
+        let total = (statement.calls, statement.total_ms);
+        // Counters that went back began anew: the entry was thrown out meanwhile.
+        let before = past
+            .seen
+            .get(&key)
+            .copied()
+            .filter(|(calls, ms)| *calls <= total.0 && *ms <= total.1);
+        let new = before.map_or(total, |(calls, ms)| (total.0 - calls, total.1 - ms));
+        seen.insert(key.clone(), total);
+        if new.0 == 0 {
+            continue;
+        }
+        let month = past
+            .months
+            .entry(this.clone())
+            .or_default()
+            .entry(key.clone())
+            .or_default();
+        month.0 += new.0;
+        month.1 += new.1;
+        let month = *month;
+        let mean = new.1 / new.0 as f64;
+        let object = statement.object();
+        plan.measurements.push(Measurement {
+            metric: "statement.mean_ms".to_owned(),
+            object: object.clone(),
+            value: mean,
+        });
+        let look = Some(format!(
+            "SELECT query, calls, mean_exec_time, rows FROM {view} WHERE queryid = {}",
+            statement.id
+        ));
+        let enough = |sum: Sum| u64::try_from(sum.0).unwrap_or(0) >= options.min_calls;
+        if mean > slow_ms && enough(new) {
+            slow.push((
+                new.1,
+                Finding {
+                    code: "statement.slow".to_owned(),
+                    severity: Severity::Warning,
+                    message: format!(
+                        "takes {} on average, over {} calls {}: {object}",
+                        millis(mean),
+                        new.0,
+                        if before.is_some() {
+                            "since the last snapshot"
+                        } else {
+                            "since it was first counted"
+                        }
+                    ),
+                    object: object.clone(),
+                    suggestion: look.clone(),
+                },
+            ));
+        }
+        let Some(&then) = past
+            .months
+            .get(&last)
+            .and_then(|of_month| of_month.get(&key))
+        else {
+            continue;
+        };
+        let (now, then_mean) = (month.1 / month.0 as f64, then.1 / then.0.max(1) as f64);
+        if enough(month)
+            && enough(then)
+            && now > then_mean * options.slower_by
+            && now - then_mean > FELT_MS
+        {
+            slower.push((
+                (now - then_mean) * month.0 as f64,
+                Finding {
+                    code: "statement.slower".to_owned(),
+                    severity: Severity::Warning,
+                    message: format!(
+                        "takes {} on average this month, {:.1} times as long as last month ({}): {object}",
+                        millis(now),
+                        now / then_mean.max(0.001),
+                        millis(then_mean)
+                    ),
+                    object,
+                    suggestion: look,
+                },
+            ));
+        }
+    }
+    for mut found in [slow, slower] {
+        // What costs most time in all comes first.
+        found.sort_by(|a, b| b.0.total_cmp(&a.0));
+        plan.findings
+            .extend(found.into_iter().take(MOST).map(|(_, finding)| finding));
+    }
+    past.seen = seen;
+    // A statement that comes and goes must not fill the memory.
+    for month in past.months.values_mut() {
+        while month.len() > 4 * options.top.max(1) as usize {
+            let least = month
+                .iter()
+                .min_by(|a, b| a.1.1.total_cmp(&b.1.1))
+                .map(|(key, _)| key.clone());
+            match least {
+                Some(key) => month.remove(&key),
+                None => break,
+            };
+        }
+    }
+    remember(plan, "statements", &past);
+}
+
+impl Statement {
+    /// Its beginning on one line, and its id: several statements begin alike.
+    fn object(&self) -> String {
+        let line = self.text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let mut shown: String = line.chars().take(SHOWN).collect();
+        if shown.len() < line.len() {
+            shown.push('…');
+        }
+        format!("{shown} [{}]", self.id)
+    }
+}
+
+fn millis(ms: f64) -> String {
+    if ms < 1000.0 {
+        format!("{ms:.0} ms")
+    } else {
+        super::seconds(ms / 1000.0)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::collections::HashMap;
+
+    use chrono::TimeZone;
+
+    use super::*;
+
+    fn night(at: &mut Moment, counters: &[(i64, i64, f64)]) -> Vec<Finding> {
+        let statements = Statements::Seen {
+            view: "public.pg_stat_statements".to_owned(),
+            reset: None,
+            statements: counters
+                .iter()
+                .map(|(id, calls, total_ms)| Statement {
+                    id: *id,
+                    text: format!("SELECT *\n  FROM t{id} WHERE id = $1"),
+                    calls: *calls,
+                    total_ms: *total_ms,
+                })
+                .collect(),
+        };
+        let mut plan = Plan::default();
+        judge(&statements, &Snapshot::default(), at, &mut plan);
+        for memory in plan.memories {
+            at.memories.insert(memory.key, memory.value);
+        }
+        plan.findings
+    }
+
+    fn on(at: &mut Moment, month: u32, day: u32) {
+        at.now = Utc.with_ymd_and_hms(2026, month, day, 2, 0, 0).unwrap();
+    }
+
+    #[test]
+    fn this_month_is_compared_with_the_last() {
+        let mut at = Moment {
+            now: Utc::now(),
+            round: 1,
+            baselines: HashMap::new(),
+            memories: HashMap::new(),
+            zone: chrono_tz::UTC,
+        };
+        on(&mut at, 3, 10);
+        assert!(night(&mut at, &[(1, 100, 5_000.0), (2, 100, 5_000.0)]).is_empty());
+        on(&mut at, 3, 20);
+        assert!(night(&mut at, &[(1, 200, 10_000.0), (2, 200, 10_000.0)]).is_empty());
+        // One of the two takes 200 ms from now on; five calls prove nothing yet.
+        on(&mut at, 4, 1);
+        assert!(night(&mut at, &[(1, 205, 11_000.0), (2, 205, 10_250.0)]).is_empty());
+        on(&mut at, 4, 2);
+        let found = night(&mut at, &[(1, 300, 30_000.0), (2, 300, 15_000.0)]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].code, "statement.slower");
+        assert_eq!(found[0].object, "SELECT * FROM t1 WHERE id = $1 [1]");
+        assert!(
+            found[0]
+                .message
+                .contains("200 ms on average this month, 4.0 times as long as last month (50 ms)"),
+            "{found:?}"
+        );
+        // March is forgotten in May, when April is what is compared with.
+        on(&mut at, 5, 1);
+        assert!(night(&mut at, &[(1, 400, 50_000.0), (2, 400, 20_000.0)]).is_empty());
+    }
+
+    #[test]
+    fn slow_is_judged_by_what_happened_since_the_last_snapshot() {
+        let mut at = Moment {
+            now: Utc::now(),
+            round: 1,
+            baselines: HashMap::new(),
+            memories: HashMap::new(),
+            zone: chrono_tz::UTC,
+        };
+        let first = night(&mut at, &[(1, 100, 200_000.0), (2, 5, 100_000.0)]);
+        assert_eq!(first.len(), 1, "five calls prove nothing: {first:?}");
+        assert_eq!(
+            (first[0].code.as_str(), first[0].object.ends_with("[1]")),
+            ("statement.slow", true)
+        );
+        // It was mended: the mean over all time is still slow.
+        assert!(night(&mut at, &[(1, 200, 205_000.0)]).is_empty());
+        // The counters began anew.
+        assert_eq!(night(&mut at, &[(1, 50, 100_000.0)]).len(), 1);
+    }
+}

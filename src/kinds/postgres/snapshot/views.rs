@@ -1,0 +1,128 @@
+//! Materialized views that no longer show what their sources hold.
+
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::super::common::Selection;
+use super::Snapshot;
+use super::trend::{recall, remember};
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
+use crate::engines::postgres::{RelationName, Session};
+use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
+
+/// One materialized view.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    name: RelationName,
+    populated: bool,
+    /// Changes with every refresh.
+    refreshed: String,
+    /// Changes with every change of a source.
+    sources: String,
+    concurrently: bool,
+}
+
+/// What was seen before.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Past {
+    refreshed: String,
+    sources: String,
+    /// When the sources were first seen to have changed since the refresh.
+    changed: Option<DateTime<Utc>>,
+}
+
+// Every refresh rewrites the view's row in pg_class, also one that changes
+// nothing; the server keeps no time of it. A view over a view is followed to
+// the tables below, a partitioned table to its partitions.
+const VIEWS: &str = "WITH RECURSIVE reads (view, rel) AS (
+        SELECT r.ev_class, d.refobjid FROM pg_catalog.pg_rewrite r
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class),
+    sources (view, rel) AS (
+        SELECT m.oid, e.rel FROM pg_catalog.pg_class m JOIN reads e ON e.view = m.oid WHERE m.relkind = 'm'
+        UNION SELECT s.view, below.rel FROM sources s CROSS JOIN LATERAL (
+            SELECT e.rel FROM pg_catalog.pg_class v JOIN reads e ON e.view = v.oid WHERE v.oid = s.rel AND v.relkind = 'v'
+            UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = s.rel) below)
+    SELECT n.nspname::text, m.relname::text, m.relispopulated, pg_catalog.concat_ws('/', m.xmin, m.relfilenode),
+        (SELECT coalesce(sum(CASE WHEN c.relkind = 'm' THEN c.xmin::text::numeric ELSE
+                coalesce(pg_catalog.pg_stat_get_tuples_inserted(c.oid), 0) + coalesce(pg_catalog.pg_stat_get_tuples_updated(c.oid), 0)
+                + coalesce(pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0) END), 0)::text
+            FROM sources s JOIN pg_catalog.pg_class c ON c.oid = s.rel AND c.relkind IN ('r', 'm') WHERE s.view = m.oid),
+        EXISTS (SELECT 1 FROM pg_catalog.pg_index x WHERE x.indrelid = m.oid AND x.indisunique AND x.indisvalid
+            AND x.indpred IS NULL AND x.indexprs IS NULL)
+    FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace n ON n.oid = m.relnamespace
+    WHERE m.relkind = 'm' AND {not_system} ORDER BY 1, 2";
+
+pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
+    let sql = VIEWS.replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let found = db.query("reading materialized views", &sql, &[]).await?;
+    Ok(found
+        .iter()
+        .map(|row| View {
+            name: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
+            populated: row.get(2),
+            refreshed: row.get(3),
+            sources: row.get(4),
+            concurrently: row.get(5),
+        })
+        .collect())
+}
+
+/// What is to be said about materialized views.
+pub(super) fn judge(views: &[View], options: &Snapshot, at: &Moment, plan: &mut Plan) {
+    let selection = Selection::new(&options.include, &options.exclude);
+    let known: BTreeMap<String, Past> = recall(at, "views");
+    let limit = TimeDelta::from_std(options.view_fresh_within.get()).unwrap_or(TimeDelta::MAX);
+    let mut now = BTreeMap::new();
+    for view in views {
+        let object = view.name.to_string();
+        let mut past = known.get(&object).cloned().unwrap_or_default();
+        if past.refreshed != view.refreshed {
+            past = Past {
+                refreshed: view.refreshed.clone(),
+                sources: view.sources.clone(),
+                changed: None,
+            };
+        } else if past.sources != view.sources {
+            past.changed = past.changed.or(Some(at.now));
+        }
+        let stale = past.changed.map(|since| at.now - since);
+        now.insert(object.clone(), past);
+        plan.measurements.push(Measurement {
+            metric: "view.stale_ms".to_owned(),
+            object: object.clone(),
+            value: stale.map_or(0.0, |age| age.num_milliseconds() as f64),
+        });
+        if !selection.covers(&view.name) {
+            continue;
+        }
+        let message = if !view.populated {
+            format!("{object} was never filled: queries on it fail")
+        } else if let Some(age) = stale.filter(|age| *age > limit) {
+            format!(
+                "{object} does not show changes of its sources from {} ago and later, longer than {}",
+                super::seconds(age.num_seconds() as f64),
+                options.view_fresh_within
+            )
+        } else {
+            continue;
+        };
+        let how = if view.concurrently && view.populated {
+            "CONCURRENTLY "
+        } else {
+            ""
+        };
+        plan.findings.push(Finding {
+            code: "view.stale".to_owned(),
+            severity: Severity::Warning,
+            message,
+            suggestion: Some(format!("REFRESH MATERIALIZED VIEW {how}{object}")),
+            object,
+        });
+    }
+    remember(plan, "views", &now);
+}
