@@ -43,6 +43,7 @@ const TASKS: &[(&str, &str)] = &[
         "behavioral-cleanup",
         include_str!("../../tasks/behavioral-cleanup.yaml"),
     ),
+    ("partitions", include_str!("../../tasks/partitions.yaml")),
     ("analyze", include_str!("../../tasks/analyze.yaml")),
     ("reindex", include_str!("../../tasks/reindex.yaml")),
     (

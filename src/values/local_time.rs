@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 /// The first instant at which the clocks of `zone` show `local` or later.
 ///
 /// A time that is repeated is taken the first time; one that is skipped is the end of the gap.
-pub(super) fn first_instant(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+pub fn first_instant(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
     match zone.from_local_datetime(&local) {
         LocalResult::Single(at) | LocalResult::Ambiguous(at, _) => Some(at.to_utc()),
         LocalResult::None => end_of_gap(local, zone),

@@ -24,6 +24,7 @@ pub use calendar_span::CalendarSpan;
 pub use closest::closest;
 pub use cron::Cron;
 pub use engine::Engine;
+pub use local_time::first_instant;
 pub use mail_address::MailAddress;
 pub use name_pattern::NamePattern;
 pub use percent::Percent;

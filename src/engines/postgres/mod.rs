@@ -8,5 +8,5 @@ pub mod pooler;
 mod session;
 pub mod watch;
 
-pub use name::{Identifier, RelationName};
+pub use name::{Identifier, RelationName, literal};
 pub use session::{Server, Session};

@@ -74,9 +74,26 @@ impl fmt::Display for RelationName {
     }
 }
 
+/// Text as a string constant, for utility statements, which take no bound
+/// values. Right whatever `standard_conforming_strings` says.
+pub fn literal(text: &str) -> String {
+    let quoted = text.replace('\'', "''");
+    if quoted.contains('\\') {
+        format!("E'{}'", quoted.replace('\\', "\\\\"))
+    } else {
+        format!("'{quoted}'")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn constants_end_where_they_should() {
+        assert_eq!(literal("it's"), "'it''s'");
+        assert_eq!(literal(r"\'; DROP"), r"E'\\''; DROP'");
+    }
 
     #[test]
     fn quotes_what_needs_it_and_only_that() {

@@ -6,6 +6,7 @@ mod cleanup;
 mod common;
 mod horizon;
 mod integrity;
+mod partitions;
 mod refresh;
 mod reindex;
 mod snapshot;
@@ -21,6 +22,7 @@ pub const KINDS: &[Entry<Session>] = &[
     Entry::of::<archive::Archive>(),
     Entry::of::<cleanup::Cleanup>(),
     Entry::of::<integrity::Integrity>(),
+    Entry::of::<partitions::Partitions>(),
     Entry::of::<refresh::Refresh>(),
     Entry::of::<reindex::Reindex>(),
     Entry::of::<snapshot::Snapshot>(),

@@ -7,6 +7,7 @@ mod archive;
 mod cleanup;
 mod many_tables;
 mod numbers;
+mod partitions;
 mod pooler;
 mod refresh;
 mod reindex;

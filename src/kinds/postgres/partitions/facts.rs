@@ -1,0 +1,313 @@
+//! Partitioned tables, their partitions, and everything that those carry.
+
+use std::collections::{HashMap, HashSet};
+
+use super::calendar::{Epoch, Key};
+use crate::engines::EngineError;
+use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::values::TableName;
+
+/// A table that the task names.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) oid: u32,
+    pub(super) name: RelationName,
+    /// `p` for a partitioned one, as the catalog has it.
+    pub(super) kind: String,
+    /// `r` for ranges; empty where it is not partitioned.
+    pub(super) strategy: String,
+    /// The only column of its key.
+    pub(super) column: Option<Identifier>,
+    /// Name of the key's type below all domains.
+    pub(super) key_type: String,
+    pub(super) default: Option<u32>,
+    /// Whether the role may create and attach partitions.
+    pub(super) may: bool,
+    /// Tables with foreign keys that point at it.
+    pub(super) referenced_by: Vec<String>,
+    /// Columns that are not computed, quoted.
+    pub(super) columns: Vec<String>,
+    /// Rows of the default partition by quarter of an hour of the axis.
+    pub(super) strays: Vec<(i64, i64)>,
+}
+
+/// A partition, a partition of a partition, or the table itself.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) name: RelationName,
+    /// `r`, `p`, `f`, as the catalog has it.
+    pub(super) kind: String,
+    /// As the server writes them in UTC; none for the table itself.
+    pub(super) bounds: Option<String>,
+    pub(super) detach_pending: bool,
+    /// `LIST (region)`, where it is partitioned itself.
+    pub(super) key: Option<String>,
+    pub(super) owner: String,
+    /// `fillfactor=70`, those of its TOAST table as `toast.…`.
+    pub(super) options: Vec<String>,
+    pub(super) tablespace: Option<String>,
+    pub(super) unlogged: bool,
+    /// Its table access method, where it is not the default.
+    pub(super) access_method: Option<String>,
+    pub(super) comment: Option<String>,
+    /// `d`, `n`, `f` or `i`, as the catalog has it.
+    pub(super) replica_identity: String,
+    /// The parent's index behind the one that identifies its rows.
+    pub(super) replica_index: Option<u32>,
+    pub(super) bytes: i64,
+    pub(super) children: Vec<u32>,
+    /// (role, privilege, with grant option); no role for everybody.
+    pub(super) grants: Vec<(Option<String>, String, bool)>,
+    /// Publications that name it, and whether only some rows or columns of it.
+    pub(super) publications: Vec<(String, bool)>,
+}
+
+/// A partition that was detached in order to be dropped later.
+#[derive(Clone, Debug)]
+pub(super) struct Retired {
+    pub(super) oid: u32,
+    pub(super) name: RelationName,
+    /// The rest of its mark: the table it belonged to, and since when.
+    pub(super) mark: String,
+    pub(super) bytes: i64,
+}
+
+/// What the decision is made from.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    pub(super) major: i32,
+    pub(super) role: String,
+    pub(super) tables: HashMap<TableName, Table>,
+    pub(super) nodes: HashMap<u32, Node>,
+    /// Only while the partitions are read.
+    children: HashMap<u32, Vec<u32>>,
+    /// Names that are taken, by schema.
+    pub(super) taken: HashSet<(String, String)>,
+    pub(super) schemas: HashSet<String>,
+    pub(super) retired: Vec<Retired>,
+}
+
+/// Marks what was detached in order to be dropped after a grace period.
+pub(super) const MARK: &str = "maint: retired partition of ";
+
+const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
+        coalesce(p.partstrat::text, ''),
+        (SELECT a.attname::text FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND p.partnatts = 1 AND p.partattrs[0] > 0),
+        coalesce((SELECT CASE WHEN t.typtype = 'd' THEN b.typname ELSE t.typname END::text
+            FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+                LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
+            WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]), ''),
+        nullif(p.partdefid, 0),
+        pg_catalog.pg_has_role(c.relowner, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE'),
+        ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
+            WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1),
+        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+            ORDER BY a.attnum)
+    FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS want (schema, relation)
+        JOIN pg_catalog.pg_namespace n ON n.nspname = want.schema
+        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = want.relation
+        LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+
+const NODES: &str = "WITH RECURSIVE tree AS (
+        SELECT r.oid, NULL::pg_catalog.oid AS parent, false AS pending
+            FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS r (oid)
+        UNION ALL
+        SELECT i.inhrelid, i.inhparent, i.inhdetachpending
+            FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid)
+    SELECT DISTINCT ON (tree.oid) tree.oid, tree.parent, tree.pending, n.nspname::text, c.relname::text, c.relkind::text,
+        pg_catalog.pg_get_expr(c.relpartbound, c.oid),
+        CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END,
+        pg_catalog.pg_get_userbyid(c.relowner)::text,
+        coalesce(c.reloptions, '{}') || ARRAY(SELECT 'toast.' || o FROM pg_catalog.unnest(t.reloptions) o),
+        s.spcname::text, c.relpersistence = 'u',
+        CASE WHEN am.amname <> pg_catalog.current_setting('default_table_access_method') THEN am.amname::text END,
+        pg_catalog.obj_description(c.oid, 'pg_class'), c.relreplident::text,
+        (SELECT i.inhparent FROM pg_catalog.pg_index x JOIN pg_catalog.pg_inherits i ON i.inhrelid = x.indexrelid
+            WHERE x.indrelid = c.oid AND x.indisreplident),
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8
+    FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
+        LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam AND c.relkind = 'r'
+    ORDER BY tree.oid, tree.parent NULLS LAST";
+
+/// What is granted beyond what owners have anyway.
+const GRANTS: &str =
+    "SELECT c.oid, CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END,
+        a.privilege_type::text, a.is_grantable
+    FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+    WHERE c.oid = ANY ($1) AND a.grantee <> c.relowner ORDER BY 1, 2 NULLS FIRST, 3";
+
+const PUBLICATIONS: &str = "SELECT r.prrelid, p.pubname::text, {some}
+    FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+    WHERE r.prrelid = ANY ($1) ORDER BY 1, 2";
+
+const TAKEN: &str = "SELECT n.nspname::text, c.relname::text
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = ANY ($1)";
+
+const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
+        pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1),
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8
+    FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0
+        AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND pg_catalog.starts_with(d.description, $1::text)
+        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')";
+
+/// More quarters of an hour than this are not told apart; it is ten years of them.
+const MOST_STRAYS: i64 = 350_000;
+
+/// Reads everything about the tables with these names.
+pub(super) async fn read(
+    db: &Session,
+    names: &[TableName],
+    epoch: Option<Epoch>,
+) -> Result<Facts, EngineError> {
+    let mut facts = Facts {
+        major: db.server.major(),
+        role: db.server.role.clone(),
+        ..Facts::default()
+    };
+    let schemas: Vec<&str> = names.iter().map(|name| name.schema.as_str()).collect();
+    let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
+    let doing = "reading the partitioned tables";
+    for row in db.query(doing, TABLES, &[&schemas, &relations]).await? {
+        let (schema, table): (String, String) = (row.get(1), row.get(2));
+        let name = TableName {
+            schema: schema.clone(),
+            table: table.clone(),
+        };
+        let found = Table {
+            oid: row.get(0),
+            name: RelationName::new(schema, table),
+            kind: row.get(3),
+            strategy: row.get(4),
+            column: row.get::<_, Option<String>>(5).map(Identifier::new),
+            key_type: row.get(6),
+            default: row.get(7),
+            may: row.get(8),
+            referenced_by: row.get(9),
+            columns: row.get(10),
+            strays: Vec::new(),
+        };
+        facts.tables.insert(name, found);
+    }
+    let roots: Vec<u32> = facts.tables.values().map(|table| table.oid).collect();
+    nodes(db, &roots, &mut facts).await?;
+    let doing = "reading which names are taken";
+    for row in db.query(doing, TAKEN, &[&schemas]).await? {
+        facts.taken.insert((row.get(0), row.get(1)));
+    }
+    let sql = "SELECT nspname::text FROM pg_catalog.pg_namespace";
+    for row in db
+        .query("reading which schemas there are", sql, &[])
+        .await?
+    {
+        facts.schemas.insert(row.get(0));
+    }
+    let doing = "reading which partitions wait to be dropped";
+    for row in db.query(doing, RETIRED, &[&MARK]).await? {
+        facts.retired.push(Retired {
+            oid: row.get(0),
+            name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
+            mark: row.get(3),
+            bytes: row.get(4),
+        });
+    }
+    for table in facts.tables.values_mut() {
+        strays(db, table, &facts.nodes, epoch).await?;
+    }
+    Ok(facts)
+}
+
+async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), EngineError> {
+    for row in db.query("reading the partitions", NODES, &[&roots]).await? {
+        let node = Node {
+            detach_pending: row.get(2),
+            name: RelationName::new(row.get::<_, String>(3), row.get::<_, String>(4)),
+            kind: row.get(5),
+            bounds: row.get(6),
+            key: row.get(7),
+            owner: row.get(8),
+            options: row.get(9),
+            tablespace: row.get(10),
+            unlogged: row.get(11),
+            access_method: row.get(12),
+            comment: row.get(13),
+            replica_identity: row.get(14),
+            replica_index: row.get(15),
+            bytes: row.get(16),
+            children: Vec::new(),
+            grants: Vec::new(),
+            publications: Vec::new(),
+        };
+        let (oid, parent): (u32, Option<u32>) = (row.get(0), row.get(1));
+        let children = facts.nodes.insert(oid, node).map(|n| n.children);
+        debug_assert!(children.is_none(), "one row per relation");
+        if let Some(parent) = parent {
+            facts.children.entry(parent).or_default().push(oid);
+        }
+    }
+    for (parent, children) in std::mem::take(&mut facts.children) {
+        if let Some(node) = facts.nodes.get_mut(&parent) {
+            node.children = children;
+        }
+    }
+    let all: Vec<u32> = facts.nodes.keys().copied().collect();
+    let doing = "reading what is granted on partitions";
+    for row in db.query(doing, GRANTS, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
+            node.grants.push((row.get(1), row.get(2), row.get(3)));
+        }
+    }
+    let some = if facts.major >= 15 {
+        "r.prqual IS NOT NULL OR r.prattrs IS NOT NULL"
+    } else {
+        "false"
+    };
+    let doing = "reading which partitions are published";
+    let sql = PUBLICATIONS.replace("{some}", some);
+    for row in db.query(doing, &sql, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
+            node.publications.push((row.get(1), row.get(2)));
+        }
+    }
+    Ok(())
+}
+
+/// Counts the rows of the default partition.
+async fn strays(
+    db: &Session,
+    table: &mut Table,
+    nodes: &HashMap<u32, Node>,
+    epoch: Option<Epoch>,
+) -> Result<(), EngineError> {
+    let (Some(default), Some(column)) = (table.default.and_then(|d| nodes.get(&d)), &table.column)
+    else {
+        return Ok(());
+    };
+    let Ok(key) = Key::of(&table.key_type, epoch) else {
+        return Ok(());
+    };
+    let column = column.to_string();
+    let sql = format!(
+        "SELECT {}, count(*) FROM {} WHERE {} GROUP BY 1 ORDER BY 1 LIMIT {MOST_STRAYS}",
+        key.bucket(&column),
+        default.name,
+        key.finite(&column)
+    );
+    let doing = format!("counting the rows of {}", default.name);
+    table.strays = match db.query(&doing, &sql, &[]).await {
+        Ok(rows) => rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        // insufficient_privilege, or it vanished: then nobody can move its rows either.
+        Err(error) if matches!(error.sqlstate(), Some("42501" | "42P01")) => Vec::new(),
+        Err(error) => return Err(error),
+    };
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! Creates partitions before they are needed, and retires those whose time is over.
+
+mod calendar;
+mod coverage;
+mod create;
+mod facts;
+mod prune;
+
+use std::collections::HashSet;
+
+use chrono_tz::Tz;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::calendar::{Epoch, FIRST, Interval, Key, LAST, Point};
+use self::coverage::{Stretch, missing};
+use self::facts::{Facts, Node, Table};
+use crate::engines::EngineError;
+use crate::engines::postgres::{Identifier, Session};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
+use crate::values::{Bytes, CalendarSpan, Engine, TableName, TimeSpan, TimeZone};
+
+/// What becomes of a partition whose time is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Expired {
+    /// It is detached, and dropped after `grace`.
+    #[default]
+    Drop,
+    /// It is detached and moved to the schema `keep_in`.
+    Keep,
+    /// It is left to a task of kind `archive`, which copies it before it drops it.
+    Archive,
+}
+
+/// Options of `kind: partitions`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Partitions {
+    /// Tables partitioned by range over one column: a date, a timestamp, a UUIDv7, or an integer
+    /// with `epoch`.
+    tables: Vec<TableName>,
+    /// How long a new partition is.
+    interval: Interval,
+    /// So many periods after the current one have a partition.
+    #[serde(default = "ahead")]
+    ahead: u32,
+    /// Partitions all of whose rows are older than this are retired. Without it none is.
+    #[serde(default)]
+    keep: Option<CalendarSpan>,
+    /// What becomes of them.
+    #[serde(default)]
+    expired: Expired,
+    /// How long a detached partition stays before it is dropped.
+    #[serde(default = "grace")]
+    grace: TimeSpan,
+    /// The schema for `expired: keep`.
+    #[serde(default)]
+    keep_in: Option<String>,
+    /// What an integer key counts since 1970.
+    #[serde(default)]
+    epoch: Option<Epoch>,
+    /// On whose clocks days begin; that of the configuration if missing.
+    #[serde(default)]
+    time_zone: Option<TimeZone>,
+    /// Name of a partition, with `{table}`, `{year}`, `{month}`, `{day}`, `{quarter}`, `{week}`
+    /// and `{week_year}`. What a partition covers is decided by its bounds alone.
+    #[serde(default)]
+    name: Option<String>,
+    /// Also create partitions for gaps between existing ones.
+    #[serde(default)]
+    fill_gaps: bool,
+    /// Move rows that sit in the default partition into the partitions that are created for
+    /// them. The rows of one partition move in one transaction, so that nobody ever misses any.
+    #[serde(default)]
+    move_default_rows: bool,
+    /// No more rows than this are moved in one transaction.
+    #[serde(default = "max_moved_rows")]
+    max_moved_rows: u32,
+    /// While a partition is attached the server reads the whole default partition, and nobody
+    /// else may. Where it is larger than this, nothing is created.
+    #[serde(default = "max_default_size")]
+    max_default_size: Bytes,
+}
+
+fn ahead() -> u32 {
+    3
+}
+
+fn grace() -> TimeSpan {
+    TimeSpan::from_mins(7 * 24 * 60)
+}
+
+fn max_moved_rows() -> u32 {
+    1_000_000
+}
+
+fn max_default_size() -> Bytes {
+    // Read from memory in well under a second.
+    Bytes(256 * 1024 * 1024)
+}
+
+/// Words of `name`.
+const PLACEHOLDERS: [&str; 7] = [
+    "table",
+    "year",
+    "month",
+    "day",
+    "quarter",
+    "week",
+    "week_year",
+];
+
+const DOCS: &str = "see docs/partitions.md";
+
+impl Kind for Partitions {
+    const NAME: &'static str = "partitions";
+    const SUMMARY: &'static str = "creates partitions ahead of time and retires old ones";
+    const ENGINE: Engine = Engine::Postgres;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        if self.tables.is_empty() {
+            return Err("`tables` is empty: name at least one".to_owned());
+        }
+        if self.expired == Expired::Keep && self.keep_in.is_none() {
+            return Err("`expired: keep` needs `keep_in`, the schema to keep them in".to_owned());
+        }
+        // A century of days: more is a slip of the pen.
+        if self.ahead > 36_500 {
+            return Err(format!("`ahead` is {}; expected at most 36500", self.ahead));
+        }
+        let Some(pattern) = &self.name else {
+            return Ok(());
+        };
+        let mut words = HashSet::new();
+        for part in pattern.split('{').skip(1) {
+            let word = part.split_once('}').map(|(word, _)| word);
+            match word.filter(|word| PLACEHOLDERS.contains(word)) {
+                Some(word) => drop(words.insert(word)),
+                None => {
+                    return Err(format!(
+                        "`name` may hold {{{}}}; `{{{part}` is none of them",
+                        PLACEHOLDERS.join("}, {")
+                    ));
+                }
+            }
+        }
+        let needed: &[&str] = match self.interval {
+            Interval::Day => &["year", "month", "day"],
+            Interval::Week => &["week_year", "week"],
+            Interval::Month => &["year", "month"],
+            Interval::Quarter => &["year", "quarter"],
+            Interval::Year => &["year"],
+        };
+        match needed.iter().find(|word| !words.contains(*word)) {
+            Some(word) => Err(format!(
+                "`name` lacks {{{word}}}: partitions of different periods would be called the same"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        facts::read(&site.primary, &self.tables, self.epoch).await
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
+        let mut plan = Plan::default();
+        let mut taken = facts.taken.clone();
+        for name in &self.tables {
+            match self.subject(name, &facts, at) {
+                Ok(subject) => {
+                    plan.considered += subject.partitions.len();
+                    create::plan(self, &subject, &facts, at, &mut taken, &mut plan);
+                    prune::plan(self, &subject, &facts, at, &mut plan);
+                }
+                Err(why) => {
+                    plan.skip(name.to_string(), &why);
+                    plan.findings.push(Finding {
+                        code: "partitions.unsuitable".to_owned(),
+                        severity: Severity::Critical,
+                        object: name.to_string(),
+                        message: format!("no partitions can be made: {why}"),
+                        suggestion: None,
+                    });
+                }
+            }
+        }
+        plan.numbered(1)
+    }
+}
+
+/// A table of the task, understood.
+struct Subject<'a> {
+    table: &'a Table,
+    column: &'a Identifier,
+    key: Key,
+    zone: Tz,
+    /// Its partitions in the order of the axis, but for the default one.
+    partitions: Vec<(Stretch, u32, &'a Node)>,
+    default: Option<&'a Node>,
+}
+
+impl Partitions {
+    fn subject<'a>(
+        &self,
+        name: &TableName,
+        facts: &'a Facts,
+        at: &Moment,
+    ) -> Result<Subject<'a>, String> {
+        let table = facts.tables.get(name).ok_or("there is no such table")?;
+        if table.kind != "p" {
+            return Err(format!(
+                "{} is not partitioned; a table becomes partitioned only when it is created, {DOCS}",
+                table.name
+            ));
+        }
+        if table.strategy != "r" {
+            return Err(format!(
+                "{} is not partitioned by range, {DOCS}",
+                table.name
+            ));
+        }
+        let column = table.column.as_ref().ok_or_else(|| {
+            format!(
+                "the partition key of {} is not a single plain column, {DOCS}",
+                table.name
+            )
+        })?;
+        let key = Key::of(&table.key_type, self.epoch)?;
+        if !table.may {
+            return Err(format!(
+                "{} neither owns {} nor may create tables in its schema",
+                Identifier::new(&facts.role),
+                table.name
+            ));
+        }
+        let mut partitions = Vec::new();
+        let root = facts.nodes.get(&table.oid);
+        for oid in root.iter().flat_map(|root| &root.children) {
+            let Some(node) = facts.nodes.get(oid).filter(|_| Some(*oid) != table.default) else {
+                continue;
+            };
+            let bounds = node.bounds.as_deref().unwrap_or_default();
+            let read = |literal: &str| -> Option<Point> { key.point(literal) };
+            let stretch = calendar::range(bounds)
+                .and_then(|(from, to)| Some((read(from)?, read(to)?)))
+                .ok_or_else(|| format!("the bounds of {} cannot be read: {bounds}", node.name))?;
+            partitions.push((stretch, *oid, node));
+        }
+        partitions.sort_by_key(|(stretch, ..)| *stretch);
+        Ok(Subject {
+            table,
+            column,
+            key,
+            zone: self.time_zone.map_or(at.zone, TimeZone::get),
+            partitions,
+            default: table.default.and_then(|oid| facts.nodes.get(&oid)),
+        })
+    }
+}
+
+impl Subject<'_> {
+    fn stretches(&self) -> Vec<Stretch> {
+        self.partitions
+            .iter()
+            .map(|(stretch, ..)| *stretch)
+            .collect()
+    }
+
+    /// A stretch as people read it.
+    fn shown(&self, (from, to): Stretch) -> String {
+        format!(
+            "from {} to {}",
+            self.key.literal(from),
+            self.key.literal(to)
+        )
+    }
+
+    /// Stretches between existing partitions that none covers.
+    fn gaps(&self) -> Vec<Stretch> {
+        let finite = |point: &Point| *point != FIRST && *point != LAST;
+        let low = self
+            .partitions
+            .iter()
+            .map(|((from, to), ..)| if finite(from) { *from } else { *to });
+        let high = self
+            .partitions
+            .iter()
+            .map(|((from, to), ..)| if finite(to) { *to } else { *from });
+        match (low.min(), high.max()) {
+            (Some(low), Some(high)) if low < high => missing((low, high), &self.stretches()),
+            _ => Vec::new(),
+        }
+    }
+}

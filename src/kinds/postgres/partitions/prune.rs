@@ -1,0 +1,213 @@
+//! Partitions whose time is over.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::facts::{Facts, MARK, Node, Retired};
+use super::{Expired, Partitions, Subject};
+use crate::engines::postgres::{Identifier, RelationName, literal};
+use crate::kinds::postgres::common::still_there;
+use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
+
+const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
+    WHERE inhrelid = $1::pg_catalog.oid AND inhparent = $2::pg_catalog.oid AND inhdetachpending = ($3 = '1'))";
+
+const DETACHED: &str =
+    "SELECT NOT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid";
+
+/// Plans what is to be detached, and what is to be dropped.
+pub(super) fn plan(
+    task: &Partitions,
+    subject: &Subject<'_>,
+    facts: &Facts,
+    at: &Moment,
+    plan: &mut Plan,
+) {
+    let root = &subject.table.name;
+    for (_, oid, node) in subject
+        .partitions
+        .iter()
+        .filter(|(_, _, n)| n.detach_pending)
+    {
+        plan.steps.push(
+            step("finish_detach", *oid, node, subject)
+                .because("somebody began to detach it concurrently, and did not finish")
+                .run(finalize(*oid, node, subject)),
+        );
+    }
+    drop_retired(task, root, facts, at, plan);
+    let Some(keep) = task.keep else {
+        return;
+    };
+    let cut = subject.key.instant(keep.before(at.now), subject.zone);
+    let attached = subject
+        .partitions
+        .iter()
+        .filter(|(_, _, n)| !n.detach_pending);
+    let all = attached.clone().count();
+    let mut expired: Vec<_> = attached.filter(|((_, to), ..)| *to <= cut).collect();
+    if expired.len() == all && expired.pop().is_some() {
+        plan.skip(root.to_string(), "its last partition is never retired");
+    }
+    if expired.is_empty() {
+        return;
+    }
+    if let Some(from) = subject.table.referenced_by.first() {
+        plan.findings.push(Finding {
+            code: "partitions.referenced".to_owned(),
+            severity: Severity::Warning,
+            object: root.to_string(),
+            message: format!(
+                "{} partitions are older than {keep}, but the foreign key of {from} points at {root}; rows there would lose what they refer to",
+                expired.len()
+            ),
+            suggestion: None,
+        });
+        return;
+    }
+    if let (Expired::Keep, Some(schema)) = (task.expired, &task.keep_in)
+        && !facts.schemas.contains(schema)
+    {
+        plan.findings.push(Finding {
+            code: "partitions.no_schema".to_owned(),
+            severity: Severity::Critical,
+            object: root.to_string(),
+            message: format!("{} partitions are older than {keep}, but the schema to keep them in does not exist", expired.len()),
+            suggestion: Some(format!("CREATE SCHEMA {}", Identifier::new(schema))),
+        });
+        return;
+    }
+    for (stretch, oid, node) in expired {
+        let why = format!(
+            "every value {} is older than {keep}",
+            subject.shown(*stretch)
+        );
+        if task.expired == Expired::Archive {
+            plan.skip(
+                node.name.to_string(),
+                format!("{why}; left to the archive task"),
+            );
+            continue;
+        }
+        plan.steps
+            .push(retire(task, subject, *oid, node, at).because(why));
+    }
+}
+
+/// Detaches one partition, and drops it or moves it away.
+fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &Moment) -> Step {
+    let (root, part) = (&subject.table.name, &node.name);
+    let mark = format!("{MARK}{root} since {}", at.now.to_rfc3339());
+    let mark = Statement::brief(format!("COMMENT ON TABLE {part} IS {}", literal(&mark)));
+    let detach = if subject.default.is_some() {
+        // The server cannot do it concurrently beside a default partition.
+        Statement::brief(format!("ALTER TABLE {root} DETACH PARTITION {part}"))
+    } else {
+        Statement::patient(
+            format!("ALTER TABLE {root} DETACH PARTITION {part} CONCURRENTLY"),
+            format!("LOCK TABLE ONLY {root}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
+        )
+    };
+    let step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
+    let step = match task.expired {
+        Expired::Drop => step.run(mark),
+        _ => step,
+    };
+    let mut step = step
+        .run(detach.only_if(attached(oid, subject, 0)))
+        .run(finalize(oid, node, subject));
+    match (task.expired, &task.keep_in) {
+        (Expired::Keep, Some(schema)) => {
+            let schema = Identifier::new(schema);
+            step.details
+                .push(format!("detached, and moved to schema {schema}"));
+            step.run(Statement::brief(format!(
+                "ALTER TABLE {part} SET SCHEMA {schema}"
+            )))
+        }
+        _ if task.grace.get().is_zero() => {
+            step.details.push("detached, and dropped".to_owned());
+            step.run(drop_table(oid, part))
+        }
+        _ => {
+            step.details
+                .push(format!("detached; it can be dropped after {}", task.grace));
+            step
+        }
+    }
+}
+
+fn step(action: &str, oid: u32, node: &Node, subject: &Subject<'_>) -> Step {
+    Step::new(
+        action,
+        node.name.to_string(),
+        format!("table {}", subject.table.oid),
+    )
+    .locking(subject.table.oid)
+    .only_if(still_there(oid, &node.name), "the partition has vanished")
+}
+
+fn attached(oid: u32, subject: &Subject<'_>, pending: i64) -> Query {
+    Query::new(
+        ATTACHED,
+        [
+            Param::Oid(oid),
+            Param::Oid(subject.table.oid),
+            Param::Int(pending),
+        ],
+    )
+}
+
+fn finalize(oid: u32, node: &Node, subject: &Subject<'_>) -> Statement {
+    let sql = format!(
+        "ALTER TABLE {} DETACH PARTITION {} FINALIZE",
+        subject.table.name, node.name
+    );
+    Statement::brief(sql).only_if(attached(oid, subject, 1))
+}
+
+fn drop_table(oid: u32, name: &RelationName) -> Statement {
+    Statement::brief(format!("DROP TABLE {name}")).only_if(Query::new(DETACHED, [Param::Oid(oid)]))
+}
+
+/// Drops what was detached long enough ago.
+fn drop_retired(
+    task: &Partitions,
+    root: &RelationName,
+    facts: &Facts,
+    at: &Moment,
+    plan: &mut Plan,
+) {
+    let grace = TimeDelta::from_std(task.grace.get()).unwrap_or(TimeDelta::MAX);
+    for retired in &facts.retired {
+        let Some((_, since)) = since(retired).filter(|(of, _)| *of == root.to_string()) else {
+            continue;
+        };
+        plan.considered += 1;
+        let name = retired.name.to_string();
+        let day = since.format("%Y-%m-%d");
+        if at.now - since < grace {
+            plan.skip(
+                name,
+                format!("detached on {day}, and kept for {}", task.grace),
+            );
+            continue;
+        }
+        plan.steps.push(
+            Step::new("drop_partition", name, format!("table {}", retired.oid))
+                .because(format!("detached on {day}, more than {} ago", task.grace))
+                .locking(retired.oid)
+                .only_if(
+                    still_there(retired.oid, &retired.name),
+                    "the table has vanished",
+                )
+                .run(drop_table(retired.oid, &retired.name))
+                .expecting(retired.bytes, Some(0)),
+        );
+    }
+}
+
+/// Of which table it was a partition, and when it was detached.
+fn since(retired: &Retired) -> Option<(&str, DateTime<Utc>)> {
+    let (of, since) = retired.mark.rsplit_once(" since ")?;
+    Some((of, since.parse().ok()?))
+}
