@@ -44,6 +44,10 @@ const TASKS: &[(&str, &str)] = &[
         include_str!("../../tasks/behavioral-cleanup.yaml"),
     ),
     ("partitions", include_str!("../../tasks/partitions.yaml")),
+    (
+        "archive-analytics",
+        include_str!("../../tasks/archive-analytics.yaml"),
+    ),
     ("analyze", include_str!("../../tasks/analyze.yaml")),
     ("reindex", include_str!("../../tasks/reindex.yaml")),
     (
@@ -113,7 +117,13 @@ impl Demo {
         for (name, text) in TASKS {
             write(&self.folder.join(format!("tasks/{name}.yaml")), text)?;
         }
-        let env = |name: &str| (name == "MAINT_DEMO_URL").then(|| url.to_owned());
+        let folder = std::path::absolute(&self.folder)
+            .map_err(|why| Failure::Other(format!("{}: {why}", self.folder.display())))?;
+        let env = |name: &str| match name {
+            "MAINT_DEMO_URL" => Some(url.to_owned()),
+            "ARCHIVE_URL" => Some(format!("file://{}/archive", folder.display())),
+            _ => None,
+        };
         let path = self.folder.join("schedules.yaml");
         let config = crate::config::load(&path, &context.kinds, &env)?;
         let names: Vec<String> = TASKS.iter().map(|(name, _)| (*name).to_owned()).collect();

@@ -164,8 +164,15 @@ impl<'a> Exporter<'a> {
                 let rolled_back = session.execute("rolling back", "ROLLBACK").await;
                 if let Some(manifest) = manifest {
                     // Without the server's word that all rows are back, the files stay.
-                    if rolled_back.is_ok() {
-                        discard(&self.storage, job, &manifest).await?;
+                    if rolled_back.is_ok()
+                        && let Err(error) = discard(&self.storage, job, &manifest).await
+                    {
+                        // What went wrong first is what matters; the manifest
+                        // stays, and with it the next run finds the files.
+                        tracing::warn!(%error, "files of a batch that was given back remain for now");
+                        if other.is_ok() {
+                            return Err(error);
+                        }
                     }
                 }
                 match (&other, rolled_back) {

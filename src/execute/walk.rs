@@ -262,6 +262,8 @@ fn tell(job: Job<'_>, record: &StepRecord, done: i64, total: i64) {
 /// How large a batch is.
 struct Pace {
     size: i64,
+    /// However slow a store is, files of a few rows each would be of no use.
+    least: i64,
     most: i64,
     goal: Duration,
     began: Instant,
@@ -273,12 +275,15 @@ impl Pace {
             Path::Blocks { .. } => (FIRST_BLOCKS, MOST_BLOCKS),
             Path::Key(_) => (FIRST_ROWS, MOST_ROWS),
         };
+        let mut least = 1;
         if matches!(walk.fate, Fate::Export(_)) {
             // One file each: their size in bytes is the limit.
             most *= 20;
+            least = size;
         }
         Pace {
             size,
+            least,
             most,
             goal: Duration::from_millis(walk.goal_ms.max(1)),
             began: Instant::now(),
@@ -286,12 +291,13 @@ impl Pace {
     }
 
     fn halve(&mut self) {
-        self.size = (self.size / 2).max(1);
+        self.size = (self.size / 2).max(self.least);
     }
 
     /// A size that did not fit is not tried again.
     fn too_large(&mut self) {
-        self.halve();
+        self.size = (self.size / 2).max(1);
+        self.least = self.least.min(self.size);
         self.most = self.size;
     }
 
@@ -311,7 +317,7 @@ impl Pace {
             reason = "sizes are far below 2^52"
         )]
         let size = (self.size as f64 * factor) as i64;
-        self.size = size.clamp(1, self.most);
+        self.size = size.clamp(self.least, self.most);
     }
 }
 
@@ -323,6 +329,7 @@ mod tests {
     fn the_size_follows_the_time() {
         let mut pace = Pace {
             size: 100,
+            least: 1,
             most: 1_000,
             goal: Duration::from_millis(250),
             began: Instant::now(),

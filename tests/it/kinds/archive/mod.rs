@@ -1,5 +1,8 @@
 //! Rows go only when they are safely elsewhere, and come back as they were.
 
+mod s3;
+mod stopping;
+
 use serde_json::{Value, json};
 
 use crate::support::servers::{TestDatabase, fresh_database};

@@ -1,1 +1,204 @@
+//! Killed at any moment: what has left the table is in the archive, what is
+//! in the archive has left the table.
 
+use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{archive, checksum, parquet_files, workspace as task};
+use crate::support::s3::{BUCKET, S3};
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+const ROWS: i64 = 12_000;
+
+async fn rows(db: &TestDatabase) -> String {
+    db.execute(
+        "CREATE TABLE t (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text); CREATE INDEX ON t (at);
+         CREATE TABLE original (LIKE t)",
+    )
+    .await;
+    more_rows(db, 0).await;
+    checksum(db, "SELECT * FROM t").await
+}
+
+/// A fresh lot; `original` keeps a copy.
+async fn more_rows(db: &TestDatabase, lot: i64) {
+    db.execute(&format!(
+        "WITH made AS (INSERT INTO t SELECT {lot} * {ROWS} + n, '2020-01-01'::timestamptz + n * interval '10 minutes',
+                repeat(md5(n::text), 4) FROM generate_series(1, {ROWS}) n RETURNING *)
+            INSERT INTO original SELECT * FROM made"
+    ))
+    .await;
+    db.execute("ANALYZE t").await;
+}
+
+/// Runs the task again and again and kills it each time after another while,
+/// until it has been killed at work so often; at last lets it finish. Rows
+/// are made anew whenever they have run out.
+async fn kill_often(db: &TestDatabase, workspace: &Workspace, times: u32) {
+    let (mut killed, mut lot, mut n) = (0, 0, 0);
+    while killed < times {
+        let mut process = workspace
+            .process(["run", "archive", "--now"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // From before it has connected to well into its batches.
+        n += 1;
+        tokio::time::sleep(Duration::from_millis(30 + n * 37 % 230)).await;
+        killed += u32::from(process.try_wait().unwrap().is_none());
+        process.kill().unwrap();
+        process.wait().unwrap();
+        if db.number("SELECT count(*) FROM t").await < 2_000 {
+            lot += 1;
+            more_rows(db, lot).await;
+        }
+    }
+    archive(workspace);
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+}
+
+fn archived(workspace: &Workspace) -> Vec<Value> {
+    let listed = workspace
+        .run(["archive", "list", "--output", "json"])
+        .expect(0);
+    listed.json()["archived"].as_array().unwrap().clone()
+}
+
+/// Fifty kills while it writes to S3: in the end the store holds every row
+/// once, the table none, and there is no file that no manifest names.
+#[tokio::test]
+async fn killed_fifty_times_on_the_way_to_s3() {
+    let db = fresh_database(17).await;
+    rows(&db).await;
+    let s3 = S3::start();
+    let options = json!({ "table": "t", "column": "at", "older_than": "30d", "batch_goal": "20ms", "walk": "key",
+        "destination": { "files": format!("s3://{BUCKET}/a") } });
+    let workspace = s3.known_to(task(&db, &options));
+    kill_often(&db, &workspace, 50).await;
+    let all = archived(&workspace);
+    let sum: i64 = all
+        .iter()
+        .map(|a| a["manifest"]["rows"].as_i64().unwrap())
+        .sum();
+    assert_eq!(sum, db.number("SELECT count(*) FROM original").await);
+    assert!(all.iter().all(|a| a["manifest"]["settled"] == true));
+    workspace.run(["archive", "verify"]).expect(0);
+    let known: BTreeSet<String> = all
+        .iter()
+        .flat_map(|a| {
+            a["manifest"]["files"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|f| format!("a/{}", f["path"].as_str().unwrap()))
+        })
+        .collect();
+    let there: BTreeSet<String> = parquet_files(&s3.folder.path().join(BUCKET))
+        .into_iter()
+        .filter(|f| f.ends_with(".parquet"))
+        .collect();
+    assert_eq!(there, known);
+    workspace
+        .run(["archive", "restore", "--into", "back"])
+        .expect(0);
+    let original = checksum(&db, "SELECT * FROM original").await;
+    assert_eq!(checksum(&db, "SELECT * FROM back").await, original);
+}
+
+/// The same on the way to files, and to another table.
+#[tokio::test]
+async fn killed_fifty_times_on_the_way_to_disk_and_table() {
+    for destination in ["files", "table"] {
+        let db = fresh_database(17).await;
+        rows(&db).await;
+        let folder = tempfile::tempdir().unwrap();
+        let value = match destination {
+            "files" => format!("file://{}", folder.path().display()),
+            _ => "old".to_owned(),
+        };
+        let options = json!({ "table": "t", "column": "at", "older_than": "30d", "batch_goal": "20ms", "walk": "blocks",
+            "destination": { destination: value } });
+        let workspace = task(&db, &options);
+        kill_often(&db, &workspace, 25).await;
+        if destination == "files" {
+            workspace.run(["archive", "verify"]).expect(0);
+            workspace
+                .run(["archive", "restore", "--into", "old"])
+                .expect(0);
+            let known: usize = archived(&workspace)
+                .iter()
+                .map(|a| a["manifest"]["files"].as_array().unwrap().len())
+                .sum();
+            assert_eq!(parquet_files(folder.path()).len(), known);
+        }
+        let original = checksum(&db, "SELECT * FROM original").await;
+        assert_eq!(checksum(&db, "SELECT * FROM old").await, original);
+    }
+}
+
+for_each_version! {
+    /// The server ends the session in the middle of a batch: the run fails,
+    /// nothing is lost, the next one goes on.
+    async fn the_connection_is_cut(major: u32) {
+        let db = fresh_database(major).await;
+        let original = rows(&db).await;
+        // The delete takes long enough to be met.
+        db.execute("CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.002); RETURN old; END';
+            CREATE TRIGGER slow BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION wait()").await;
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = task(&db, &json!({ "table": "t", "column": "at", "older_than": "30d", "walk": "key",
+            "destination": { "files": format!("file://{}", folder.path().display()) } }));
+        let process = workspace.process(["run", "archive", "--now", "--output", "json"])
+            .stdout(Stdio::piped()).spawn().unwrap();
+        while db.number("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'DELETE FROM ONLY%' AND state = 'active'").await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let output = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap()).await.unwrap();
+        assert_ne!(output.status.code(), Some(0), "{output:?}");
+        db.execute("DROP TRIGGER slow ON t").await;
+        let unsettled = archived(&workspace).iter().filter(|a| a["manifest"]["settled"] == false).count();
+        assert_eq!(unsettled, 1);
+        let run = archive(&workspace);
+        assert_eq!(run["steps"][0]["action"], "settle", "{run:#}");
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+        workspace.run(["archive", "restore", "--into", "back"]).expect(0);
+        assert_eq!(checksum(&db, "SELECT * FROM back").await, original);
+        let known: usize = archived(&workspace).iter().map(|a| a["manifest"]["files"].as_array().unwrap().len()).sum();
+        assert_eq!(parquet_files(folder.path()).len(), known);
+    }
+}
+
+for_each_version! {
+    /// Somebody changes a row while its batch is being written: the batch is
+    /// given back and taken again, and holds the row as it is now.
+    async fn a_row_changes_meanwhile(major: u32) {
+        let db = fresh_database(major).await;
+        rows(&db).await;
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = Workspace::for_target(&db.url).task("archive", &format!(
+            "kind: archive\ntarget: app\noptions: {}\nlimits: {{ lock_timeout: 20s, lock_retries: 5 }}\n",
+            json!({ "table": "t", "column": "at", "older_than": "30d", "walk": "blocks", "destination": { "files": format!("file://{}", folder.path().display()) } })));
+        let writer = db.connect().await;
+        writer.batch_execute("BEGIN; UPDATE t SET v = 'changed' WHERE id = 10; UPDATE t SET at = now() WHERE id = 11").await.unwrap();
+        let process = workspace.process(["run", "archive", "--now", "--output", "json"])
+            .stdout(Stdio::piped()).spawn().unwrap();
+        while db.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'DELETE FROM ONLY%' AND wait_event_type = 'Lock'").await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        writer.batch_execute("COMMIT").await.unwrap();
+        let output = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap()).await.unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(db.number("SELECT id FROM t").await, 11);
+        workspace.run(["archive", "verify"]).expect(0);
+        workspace.run(["archive", "restore", "--into", "back"]).expect(0);
+        assert_eq!(db.number("SELECT count(*) FROM back").await, ROWS - 1);
+        assert_eq!(db.number("SELECT count(*) FROM back WHERE id = 10 AND v = 'changed'").await, 1);
+        let known: usize = archived(&workspace).iter().map(|a| a["manifest"]["files"].as_array().unwrap().len()).sum();
+        assert_eq!(parquet_files(folder.path()).len(), known);
+    }
+}
