@@ -17,5 +17,6 @@ pub mod execute;
 pub mod report;
 pub mod notify;
 pub mod pipeline;
+pub mod web;
 pub mod demo;
 pub mod cli;

@@ -4,6 +4,7 @@
 mod check;
 mod export;
 mod gate;
+mod live;
 mod monitor;
 mod observer;
 mod param;
@@ -23,6 +24,7 @@ use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
 pub use export::check as check_file;
+pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
 pub use restore::restore;
 pub use step::ask;

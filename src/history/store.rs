@@ -289,6 +289,9 @@ pub struct RunFilter {
     pub since: Option<DateTime<Utc>>,
     /// Only runs that began before.
     pub until: Option<DateTime<Utc>>,
+    /// Only runs that come after this one in the list, by start and id: the
+    /// last of the page before.
+    pub after: Option<(DateTime<Utc>, Uuid)>,
     /// At most so many.
     pub limit: Option<u32>,
 }

@@ -30,7 +30,10 @@ pub(super) fn report(material: Material<'_>) -> Report {
     let tasks = task_lines(config, material.tasks);
     let findings = findings(material.findings);
     let troubles: Vec<TroubleLine> = material.troubles.into_iter().map(trouble_line).collect();
-    let summary = numbers(&material.totals);
+    let summary = Numbers {
+        missed: material.missed,
+        ..numbers(&material.totals)
+    };
     let reasons = reasons(&tasks, &findings, &troubles, &summary);
     let verdict = reasons
         .iter()
@@ -47,7 +50,10 @@ pub(super) fn report(material: Material<'_>) -> Report {
         reasons,
         tasks_enabled: i64::try_from(config.tasks.values().filter(|task| task.enabled).count())
             .unwrap_or(i64::MAX),
-        before: numbers(&material.before),
+        before: Numbers {
+            missed: material.missed_before,
+            ..numbers(&material.before)
+        },
         summary,
         tasks,
         days: days(&material.days),

@@ -52,6 +52,22 @@ pub fn compose(
     })
 }
 
+/// Writes a report as a page that a server shows, its styles left in their
+/// sheet. `more` is what the layout needs of the request.
+///
+/// # Errors
+/// When the built-in templates cannot be used.
+pub fn compose_page(
+    report: &Report,
+    templates: &Templates,
+    zone: Tz,
+    more: Value,
+) -> Result<String, Error> {
+    let own = context_of(report, zone, Pictures::Inline, &mut Vec::new());
+    let context = context! { ..own, ..more };
+    templates.render("report/html.html.j2", &context, zone)
+}
+
 pub(super) fn context_of(
     report: &Report,
     zone: Tz,

@@ -42,6 +42,9 @@ pub(super) fn add_to(environment: &mut Environment<'_>, zone: Tz) {
         id.chars().take(13).collect::<String>()
     });
     environment.add_filter("slack", slack);
+    environment.add_filter("urlencode", |text: String| {
+        url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
+    });
     environment.add_filter("cut", cut);
     environment.add_filter("wrap", wrap);
     environment.add_filter("ago", |at: String, now: String| {

@@ -8,8 +8,8 @@ use super::model::Report;
 use super::{build, metrics};
 use crate::config::Config;
 use crate::history::{
-    Day, Gain, HistoryError, Period, Series, Store, Summaries, TaskTotals, Total, TrackedFindings,
-    Trouble,
+    Day, Gain, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, Series, Store, Summaries,
+    TaskTotals, Total, TrackedFindings, Trouble,
 };
 
 /// Durations per task that the usual one is made from.
@@ -19,6 +19,8 @@ const PARTS: u32 = 28;
 /// Longer lists go to the status page.
 const MOST_GAINS: u32 = 10;
 const MOST_TROUBLES: u32 = 15;
+/// Nobody counts further.
+const MOST_MISSED: u32 = 10_000;
 const MOST_FINDINGS: u32 = 30;
 
 /// What a report is about.
@@ -43,6 +45,8 @@ pub(super) struct Material<'a> {
     pub(super) gains: Vec<Gain>,
     pub(super) troubles: Vec<Trouble>,
     pub(super) findings: TrackedFindings,
+    pub(super) missed: i64,
+    pub(super) missed_before: i64,
     pub(super) series: Vec<(String, &'static metrics::Metric, Vec<Series>)>,
 }
 
@@ -68,9 +72,24 @@ pub async fn gather(
         gains: sums.gains(period, MOST_GAINS).await?,
         troubles: sums.troubles(period, MOST_TROUBLES).await?,
         findings: sums.tracked_findings(period, &known, MOST_FINDINGS).await?,
+        missed: missed(store, period).await?,
+        missed_before: missed(store, &period.before()).await?,
         series: series(sums, config, period).await?,
     };
     Ok(build::report(material))
+}
+
+/// How many occurrences of the period did not run.
+async fn missed(store: &dyn Store, period: &Period) -> Result<i64, HistoryError> {
+    let filter = OccurrenceFilter {
+        statuses: vec![OccurrenceStatus::Missed],
+        since: Some(period.since),
+        limit: Some(MOST_MISSED),
+        ..OccurrenceFilter::default()
+    };
+    let missed = store.occurrences(&filter).await?;
+    let within = missed.iter().filter(|one| one.scheduled_for < period.until);
+    Ok(i64::try_from(within.count()).unwrap_or(i64::MAX))
 }
 
 async fn series(

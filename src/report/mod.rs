@@ -16,7 +16,7 @@ mod telling;
 mod templates;
 pub mod text;
 
-pub use compose::{Composed, Pictures, compose};
+pub use compose::{Composed, Pictures, compose, compose_page};
 pub use digest::{Digest, Group, Line};
 pub use gather::{Scope, gather};
 pub use period::Asked;

@@ -46,6 +46,18 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "webhook/generic.json.j2",
     "webhook/slack.json.j2",
     "webhook/teams.json.j2",
+    "page/style.css",
+    "page/layout.html.j2",
+    "page/parts.html.j2",
+    "page/running.html.j2",
+    "page/overview.html.j2",
+    "page/runs.html.j2",
+    "page/run.html.j2",
+    "page/tasks.html.j2",
+    "page/findings.html.j2",
+    "page/trends.html.j2",
+    "page/next.html.j2",
+    "page/login.html.j2",
 ];
 
 /// What can be sent.
@@ -274,6 +286,10 @@ impl Templates {
             let context =
                 context! { message => "failed", subject => "a subject", ..digest.context() };
             return as_json(&environment.get_template(name)?.render(&context)?).map(|_| ());
+        }
+        // Pages are only read: what they show depends on the request.
+        if folder == "page" {
+            return Ok(());
         }
         for message in Message::ALL {
             // What is shared is tried with everything.

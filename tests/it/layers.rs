@@ -4,9 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms in their order, as `src/lib.rs` lists them.
-const ROOMS: [&str; 13] = [
+const ROOMS: [&str; 14] = [
     "values", "engines", "plan", "kinds", "config", "export", "history", "execute", "report",
-    "notify", "pipeline", "demo", "cli",
+    "notify", "pipeline", "web", "demo", "cli",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

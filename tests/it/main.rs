@@ -21,3 +21,4 @@ mod notify;
 mod report;
 mod run;
 mod schema;
+mod web;

@@ -210,6 +210,10 @@ fn summaries(filter: &RunFilter) -> QueryBuilder<Postgres> {
     if let Some(until) = filter.until {
         query.push(" AND started_at < ").push_bind(time(until));
     }
+    if let Some((at, id)) = filter.after {
+        query.push(" AND (started_at, id) < (").push_bind(time(at));
+        query.push(", ").push_bind(id).push(")");
+    }
     query.push(" ORDER BY started_at DESC, id DESC");
     if let Some(limit) = filter.limit {
         query.push(" LIMIT ").push_bind(i64::from(limit));

@@ -214,6 +214,10 @@ fn summaries(filter: &RunFilter) -> QueryBuilder<Sqlite> {
     if let Some(until) = filter.until {
         query.push(" AND started_at < ").push_bind(time(until));
     }
+    if let Some((at, id)) = filter.after {
+        query.push(" AND (started_at, id) < (").push_bind(time(at));
+        query.push(", ").push_bind(id.to_string()).push(")");
+    }
     query.push(" ORDER BY started_at DESC, id DESC");
     if let Some(limit) = filter.limit {
         query.push(" LIMIT ").push_bind(i64::from(limit));

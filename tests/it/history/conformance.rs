@@ -468,6 +468,14 @@ async fn runs_are_listed_newest_first(store: &dyn Store) {
         (task("nope"), vec![]),
         (
             RunFilter {
+                after: Some((third.started_at, third.id)),
+                limit: Some(1),
+                ..RunFilter::default()
+            },
+            vec![second.id],
+        ),
+        (
+            RunFilter {
                 target: Some("app".into()),
                 ..task("reindex")
             },

@@ -1,0 +1,3 @@
+//! What a running `maint serve` tells over HTTP.
+
+pub mod pages;

@@ -1,0 +1,212 @@
+//! What can be done from a page: only with the token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::guard::Visit;
+use super::{Pages, Sorry};
+use crate::history::{Pause, Trigger};
+use crate::pipeline::{self, Request, Surroundings};
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::{Extension, Json};
+use chrono::Utc;
+use minijinja::context;
+
+/// Whoever guesses has to wait.
+const AFTER_A_WRONG_TOKEN: Duration = Duration::from_millis(500);
+
+/// Room for the futures of a run; debug builds need most of it.
+const STACK: usize = 16 << 20;
+
+/// Who is named as the one who did something.
+const BY: &str = "the status page";
+
+/// The fields of a form. A program may send none at all.
+#[derive(Default)]
+struct Sent {
+    form_token: Option<String>,
+    token: String,
+    /// `TASK@TARGET`, as the form has it.
+    what: String,
+}
+
+impl Sent {
+    fn read(body: &str) -> Sent {
+        let mut sent = Sent::default();
+        for (name, value) in url::form_urlencoded::parse(body.as_bytes()) {
+            match name.as_ref() {
+                "form_token" => sent.form_token = Some(value.into_owned()),
+                "token" => sent.token = value.into_owned(),
+                "what" => sent.what = value.into_owned(),
+                _ => {}
+            }
+        }
+        sent
+    }
+}
+
+pub(super) async fn login_page(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+) -> Result<Response, Sorry> {
+    pages.show(&visit, "login", context! { wrong => false })
+}
+
+pub(super) async fn login(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Response, Sorry> {
+    let sent = Sent::read(&body);
+    if !pages.access.is_token(&sent.token) {
+        tokio::time::sleep(AFTER_A_WRONG_TOKEN).await;
+        let page = pages.show(&visit, "login", context! { wrong => true })?;
+        return Ok((StatusCode::FORBIDDEN, page).into_response());
+    }
+    // Behind a proxy that speaks TLS the cookie never goes without.
+    let secure = headers
+        .get("x-forwarded-proto")
+        .is_some_and(|proto| proto.as_bytes() == b"https");
+    let cookie = pages.access.begin(secure);
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response())
+}
+
+pub(super) async fn logout(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    headers: HeaderMap,
+    body: String,
+) -> Result<Response, Sorry> {
+    let sent = Sent::read(&body);
+    visit.must_act(sent.form_token.as_deref())?;
+    let cookie = pages.access.end(&headers);
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response())
+}
+
+/// Starts a task at once, as `maint run --now` does.
+pub(super) async fn start(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    body: String,
+) -> Result<Response, Sorry> {
+    let sent = Sent::read(&body);
+    visit.must_act(sent.form_token.as_deref())?;
+    let config = pages.config();
+    let missing = || {
+        Sorry::new(
+            StatusCode::NOT_FOUND,
+            "there is no such task on such a target",
+        )
+    };
+    let (task, target) = sent.what.split_once('@').ok_or_else(missing)?;
+    let task = config.tasks.get(task).ok_or_else(missing)?.clone();
+    let known = task.targets.iter().any(|one| one == target);
+    let target = config.targets.get(target).filter(|_| known);
+    let target = target.ok_or_else(missing)?.clone();
+    let around = Surroundings {
+        store: Arc::clone(&pages.store),
+        stop: pages.stop.part(),
+        observer: pages.live.observer(&task.name, &target.name),
+        host: pages.host.clone(),
+        teller: pages.teller.clone(),
+    };
+    let zone = config.timezone;
+    let runtime = tokio::runtime::Handle::current();
+    // Runs hold sessions that cannot move between threads.
+    let thread = std::thread::Builder::new()
+        .name(format!("maint {}", task.name))
+        .stack_size(STACK);
+    let spawned = thread.spawn(move || {
+        let request = Request {
+            task: &task,
+            target: &target,
+            trigger: Trigger::Manual,
+            scheduled_for: None,
+            closes_at: None,
+            zone,
+        };
+        if let Err(error) = runtime.block_on(pipeline::run(&request, &around)) {
+            tracing::error!(task = task.name, target = target.name, "{error}");
+        }
+    });
+    if let Err(error) = spawned {
+        return Err(Sorry::broken(&error));
+    }
+    Ok(done("/"))
+}
+
+/// Asks a run to stop, wherever it is at work.
+pub(super) async fn cancel(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    Path(id): Path<String>,
+    body: String,
+) -> Result<Response, Sorry> {
+    let sent = Sent::read(&body);
+    visit.must_act(sent.form_token.as_deref())?;
+    let run = pages.store.run(&id).await?;
+    if !pages.store.ask_to_cancel(run.id, BY, Utc::now()).await? {
+        return Err(Sorry::new(
+            StatusCode::CONFLICT,
+            format!("this run has ended already: {}", run.status),
+        ));
+    }
+    Ok(done(&format!("/runs/{}", run.id)))
+}
+
+/// Stops a schedule until it is resumed.
+pub(super) async fn pause(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    Path(schedule): Path<String>,
+    body: String,
+) -> Result<Response, Sorry> {
+    let sent = Sent::read(&body);
+    visit.must_act(sent.form_token.as_deref())?;
+    known_schedule(&pages, &schedule)?;
+    let pause = Pause {
+        schedule,
+        since: Utc::now(),
+        until: None,
+        by: BY.to_owned(),
+    };
+    pages.store.pause_schedule(&pause).await?;
+    Ok(done("/next"))
+}
+
+/// Lets a schedule go on.
+pub(super) async fn resume(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    Path(schedule): Path<String>,
+    body: String,
+) -> Result<Response, Sorry> {
+    let sent = Sent::read(&body);
+    visit.must_act(sent.form_token.as_deref())?;
+    known_schedule(&pages, &schedule)?;
+    pages.store.resume_schedule(&schedule).await?;
+    Ok(done("/next"))
+}
+
+fn known_schedule(pages: &Pages, schedule: &str) -> Result<(), Sorry> {
+    if pages.config().schedules.contains_key(schedule) {
+        return Ok(());
+    }
+    Err(Sorry::new(
+        StatusCode::NOT_FOUND,
+        "there is no such schedule",
+    ))
+}
+
+/// Where a browser goes on; a program reads that it was done.
+fn done(next: &str) -> Response {
+    let mut answer = Json(serde_json::json!({ "done": true })).into_response();
+    if let Ok(next) = next.parse() {
+        *answer.status_mut() = StatusCode::SEE_OTHER;
+        answer.headers_mut().insert(header::LOCATION, next);
+    }
+    answer
+}

@@ -1,0 +1,136 @@
+//! The status page: written by the server, without a build step, and without
+//! JavaScript; with it, what is at work moves.
+
+mod access;
+mod actions;
+mod guard;
+mod heat;
+mod lists;
+mod live;
+mod overview;
+mod run;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::middleware;
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use minijinja::{Value, context};
+use tokio::sync::watch;
+
+pub use access::Access;
+
+use self::guard::Visit;
+use crate::config::Config;
+use crate::execute::{Live, Stop};
+use crate::history::{HistoryError, Store};
+use crate::notify::Teller;
+use crate::report::Templates;
+
+/// What pages are made from. Cheap to clone.
+#[derive(Clone)]
+pub struct Pages {
+    /// Where runs are recorded.
+    pub store: Arc<dyn Store>,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Config>>,
+    /// What is at work in this process.
+    pub live: Live,
+    /// Who may do what.
+    pub access: Arc<Access>,
+    /// What pages look like.
+    pub templates: Arc<Templates>,
+    /// How runs that are started here are stopped with the process.
+    pub stop: Stop,
+    /// Name of this machine.
+    pub host: String,
+    /// Who notes what is worth telling.
+    pub teller: Option<Arc<Teller>>,
+}
+
+/// Every page.
+pub fn router(pages: Pages) -> Router {
+    Router::new()
+        .route("/", get(overview::page))
+        .route("/live", get(live::stream))
+        .route("/runs", get(lists::runs).post(actions::start))
+        .route("/runs/{id}", get(run::page))
+        .route("/runs/{id}/cancel", post(actions::cancel))
+        .route("/tasks", get(lists::tasks))
+        .route("/findings", get(lists::findings))
+        .route("/trends", get(lists::trends))
+        .route("/report", get(lists::report))
+        .route("/next", get(lists::next))
+        .route("/schedules/{name}/pause", post(actions::pause))
+        .route("/schedules/{name}/resume", post(actions::resume))
+        .route("/login", get(actions::login_page).post(actions::login))
+        .route("/logout", post(actions::logout))
+        .layer(middleware::from_fn_with_state(pages.clone(), guard::guard))
+        .with_state(pages)
+}
+
+impl Pages {
+    fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// A page by its template, with what every page needs.
+    fn show(&self, visit: &Visit, template: &str, own: Value) -> Result<Response, Sorry> {
+        let zone = self.config().timezone;
+        let context = context! { ..own, ..visit.context(self) };
+        let html = self
+            .templates
+            .render(&format!("page/{template}.html.j2"), &context, zone)
+            .map_err(|error| Sorry::broken(&error))?;
+        Ok(Html(html).into_response())
+    }
+}
+
+/// Why there is no such page.
+pub(super) struct Sorry {
+    status: StatusCode,
+    text: String,
+}
+
+impl Sorry {
+    fn new(status: StatusCode, text: impl Into<String>) -> Sorry {
+        Sorry {
+            status,
+            text: text.into(),
+        }
+    }
+
+    fn broken(error: &dyn std::fmt::Display) -> Sorry {
+        tracing::error!(%error, "a page could not be written");
+        Sorry::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this page could not be written; the log says why",
+        )
+    }
+}
+
+impl From<HistoryError> for Sorry {
+    fn from(error: HistoryError) -> Sorry {
+        match &error {
+            HistoryError::UnknownRun { .. }
+            | HistoryError::AmbiguousRun { .. }
+            | HistoryError::NoRuns => Sorry::new(StatusCode::NOT_FOUND, error.to_string()),
+            _ => {
+                tracing::error!(%error, "the history could not be read");
+                Sorry::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "the history is out of reach; the log says why",
+                )
+            }
+        }
+    }
+}
+
+impl IntoResponse for Sorry {
+    /// Plain text, so that nothing in it can be markup.
+    fn into_response(self) -> Response {
+        (self.status, format!("{}\n", self.text)).into_response()
+    }
+}

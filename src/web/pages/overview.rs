@@ -1,0 +1,74 @@
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use chrono::{TimeDelta, Utc};
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+
+use super::guard::Visit;
+use super::lists::calendar_ahead;
+use super::live::at_work;
+use super::{Pages, Sorry, heat};
+use crate::history::{Period, RunFilter};
+
+const LATEST: u32 = 12;
+const WEEKS: u32 = 26;
+/// Findings told on the first page.
+const MOST_FINDINGS: u32 = 8;
+
+/// What is going on, what comes, what was missed.
+pub(super) async fn page(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+) -> Result<Response, Sorry> {
+    let config = pages.config();
+    let now = Utc::now();
+    let latest = pages
+        .store
+        .runs(&RunFilter {
+            limit: Some(LATEST),
+            ..RunFilter::default()
+        })
+        .await?;
+    let sums = pages.store.summaries();
+    let season = Period {
+        since: now - TimeDelta::weeks(i64::from(WEEKS)),
+        until: now,
+    };
+    let days = sums.days(&season, None).await?;
+    let (svg, told) = heat::calendar(&days, now.date_naive(), WEEKS);
+    let week = Period {
+        since: now - TimeDelta::days(7),
+        until: now,
+    };
+    let known: Vec<String> = config.tasks.keys().cloned().collect();
+    let findings = sums.tracked_findings(&week, &known, MOST_FINDINGS).await?;
+    let findings: Vec<Value> = findings
+        .listed
+        .iter()
+        .filter(|one| one.state != crate::history::FindingState::Gone)
+        .map(|one| Value::from(Serde(one)))
+        .collect();
+    let own = context! {
+        running => at_work(&pages).await?,
+        latest => Value::from(Serde(&latest)),
+        heat => context! { svg => Value::from_safe_string(svg), told },
+        findings,
+        ahead => calendar_ahead(&pages, &config, 1).await?,
+        tasks => startable(&config),
+    };
+    pages.show(&visit, "overview", own)
+}
+
+/// Which task can be started where.
+fn startable(config: &crate::config::Config) -> Vec<Value> {
+    let mut all = Vec::new();
+    for task in config.tasks.values() {
+        for target in &task.targets {
+            if config.targets.get(target).is_some_and(|one| one.configured) {
+                all.push(context! { task => task.name.as_str(), target => target.as_str() });
+            }
+        }
+    }
+    all
+}

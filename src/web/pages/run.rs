@@ -1,0 +1,51 @@
+use axum::Extension;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use chrono::Utc;
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+
+use super::guard::Visit;
+use super::live::at_work;
+use super::{Pages, Sorry};
+use crate::history::RunStatus;
+
+/// More steps than anybody scrolls through; `maint show` has all.
+const MOST_STEPS: usize = 500;
+
+/// One run with its steps, statements, sizes, blockers and findings.
+pub(super) async fn page(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    Path(id): Path<String>,
+) -> Result<Response, Sorry> {
+    let mut run = pages.store.run(&id).await?;
+    let steps = run.steps.len();
+    // Failures first where not all are shown.
+    if steps > MOST_STEPS {
+        run.steps.sort_by_key(|step| {
+            (
+                step.status == crate::history::StepStatus::Succeeded,
+                step.seq,
+            )
+        });
+        run.steps.truncate(MOST_STEPS);
+    }
+    let is_running = run.status == RunStatus::Running;
+    let asked = match is_running {
+        true => pages.store.cancel_asked(run.id).await?,
+        false => None,
+    };
+    let own = context! {
+        run => Value::from(Serde(&run)),
+        more => steps - run.steps.len(),
+        is_running,
+        asked,
+        running => match is_running {
+            true => at_work(&pages).await?,
+            false => Value::from(Vec::<Value>::new()),
+        },
+        for_ms => (Utc::now() - run.started_at).num_milliseconds(),
+    };
+    pages.show(&visit, "run", own)
+}

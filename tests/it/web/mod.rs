@@ -1,0 +1,263 @@
+//! The status page: what it shows, to whom, and what may be done there.
+
+mod site;
+
+use chrono::{TimeDelta, Utc};
+use maint::history::{RunStatus, StepRecord, StepStatus};
+use maint::plan::{Finding, Severity};
+use reqwest::StatusCode;
+
+use self::site::{Site, TOKEN, run};
+use crate::support::servers::fresh_database;
+
+const PAGES: [&str; 8] = [
+    "/",
+    "/runs",
+    "/tasks",
+    "/findings",
+    "/trends",
+    "/report",
+    "/next",
+    "/login",
+];
+
+#[tokio::test]
+async fn every_page_is_there_protected_and_read_only() {
+    let site = Site::start("postgres://127.0.0.1:1/x", None).await;
+    let run = run(RunStatus::Succeeded, Utc::now());
+    site.store.close_run(&run).await.unwrap();
+    let one = format!("/runs/{}", run.id);
+    for path in PAGES.iter().chain([&one.as_str()]) {
+        let answer = site.get(path).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        let header = |name: &str| answer.headers()[name].to_str().unwrap().to_owned();
+        let policy = header("content-security-policy");
+        assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"));
+        assert_eq!(header("x-content-type-options"), "nosniff");
+        assert_eq!(header("x-frame-options"), "DENY");
+        assert_eq!(header("cache-control"), "no-store");
+        let nonce = policy
+            .split("'nonce-")
+            .nth(1)
+            .unwrap()
+            .split('\'')
+            .next()
+            .unwrap();
+        let html = answer.text().await.unwrap();
+        for tag in ["<script", "<style"] {
+            for element in html.split(tag).skip(1) {
+                let opened = element.split('>').next().unwrap();
+                assert!(
+                    opened.contains(&format!("nonce=\"{nonce}\"")),
+                    "{path}: {tag}{opened}"
+                );
+            }
+        }
+        // The policy would not let them through.
+        assert!(
+            !html.contains(" style=\"") && !html.contains(" onclick="),
+            "{path}"
+        );
+        assert!(
+            !html.contains("<form method=\"post\" action=\"/runs"),
+            "{path}"
+        );
+        assert_eq!(html.matches("<h1").count(), 1, "{path}");
+    }
+    assert_eq!(
+        site.get("/runs/ffffffff").await.status(),
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        site.get("/runs?status=x").await.status(),
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(
+        site.get("/runs?after=x").await.status(),
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(
+        site.get("/report?period=x").await.status(),
+        StatusCode::BAD_REQUEST
+    );
+    for path in [
+        "/runs",
+        &format!("{one}/cancel"),
+        "/schedules/hourly/pause",
+        "/schedules/hourly/resume",
+    ] {
+        let refused = site.post(path, "what=analyze%40app", &[]).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn names_of_other_machines_are_not_answered() {
+    let site = Site::start("postgres://127.0.0.1:1/x", None).await;
+    for host in ["evil.example.com", "127.0.0.1.evil.example.com", "10.0.0.1"] {
+        let answer = site
+            .client
+            .get(format!("{}/", site.url))
+            .header("host", host);
+        let status = answer.send().await.unwrap().status();
+        assert_eq!(status, StatusCode::MISDIRECTED_REQUEST, "{host}");
+    }
+}
+
+#[tokio::test]
+async fn hostile_names_are_text_on_every_page() {
+    let site = Site::start("postgres://127.0.0.1:1/x", None).await;
+    let evil = "public.\"<script>alert(1)</script>\" {{ 7*7 }}";
+    let mut run = run(RunStatus::Partial, Utc::now() - TimeDelta::minutes(1));
+    run.error = Some(evil.into());
+    run.steps = vec![StepRecord {
+        seq: 1,
+        object: evil.into(),
+        action: "reindex".into(),
+        status: StepStatus::Failed,
+        reason: evil.into(),
+        statement: evil.into(),
+        rows: None,
+        bytes_before: Some(2),
+        bytes_after: Some(1),
+        started_at: Some(run.started_at),
+        duration_ms: 1,
+        attempts: 1,
+        error: Some(evil.into()),
+        lock_waits: Vec::new(),
+    }];
+    run.findings = vec![Finding {
+        code: "x".into(),
+        severity: Severity::Critical,
+        object: evil.into(),
+        message: evil.into(),
+        suggestion: Some(evil.into()),
+    }];
+    site.store.close_run(&run).await.unwrap();
+    let one = format!("/runs/{}", run.id);
+    let mut seen = 0;
+    let search = "/runs?task=%3Cscript%3Ealert(1)%3C%2Fscript%3E";
+    for path in PAGES.iter().chain([&one.as_str(), &search]) {
+        let html = site.get(path).await.text().await.unwrap();
+        assert!(!html.contains("<script>alert"), "{path}");
+        assert!(!html.contains(" 49"), "{path}");
+        seen += html.matches("&lt;script&gt;alert(1)").count();
+    }
+    assert!(seen > 8, "{seen}");
+}
+
+#[tokio::test]
+async fn runs_are_turned_page_by_page() {
+    let site = Site::start("postgres://127.0.0.1:1/x", None).await;
+    let now = Utc::now();
+    let mut ids = Vec::new();
+    for n in 0..120 {
+        // Several begin in the same millisecond.
+        let mut one = run(RunStatus::Succeeded, now - TimeDelta::minutes(n / 3));
+        one.task = if n % 2 == 0 { "analyze" } else { "vacuum" }.into();
+        ids.push(one.id.to_string());
+        site.store.close_run(&one).await.unwrap();
+    }
+    for (filter, expected) in [("", 120_usize), ("task=vacuum", 60)] {
+        let mut path = format!("/runs?{filter}");
+        let mut seen = std::collections::BTreeSet::new();
+        let mut pages = 0;
+        loop {
+            let html = site.get(&path).await.text().await.unwrap();
+            pages += 1;
+            seen.extend(
+                ids.iter()
+                    .filter(|id| html.contains(&format!("\"/runs/{id}\"")))
+                    .cloned(),
+            );
+            let Some(next) = html.split("rel=\"next\" href=\"").nth(1) else {
+                break;
+            };
+            path = next.split('"').next().unwrap().replace("&amp;", "&");
+        }
+        assert_eq!(
+            (seen.len(), pages),
+            (expected, expected.div_ceil(50)),
+            "{filter}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn with_the_token_a_run_is_started_and_a_schedule_paused() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 5000)")
+        .await;
+    let site = Site::start(&db.url, Some(TOKEN)).await;
+    // By a program.
+    let bearer = [("authorization", format!("Bearer {TOKEN}"))];
+    let started = site.post("/runs", "what=analyze%40app", &bearer).await;
+    assert_eq!(started.status(), StatusCode::SEE_OTHER);
+    let record = site.ended("analyze").await;
+    assert_eq!(
+        (record.status, record.steps.len()),
+        (RunStatus::Succeeded, 1)
+    );
+    for what in ["analyze%40other", "other%40app", "analyze", ""] {
+        let refused = site.post("/runs", &format!("what={what}"), &bearer).await;
+        assert_eq!(refused.status(), StatusCode::NOT_FOUND, "{what}");
+    }
+    let wrong = [("authorization", format!("Bearer {TOKEN}x"))];
+    let refused = site.post("/runs", "what=analyze%40app", &wrong).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+
+    // By a person.
+    let refused = site.post("/login", "token=wrong", &[]).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert!(refused.headers().get("set-cookie").is_none());
+    let entered = site.post("/login", &format!("token={TOKEN}"), &[]).await;
+    let cookie = entered.headers()["set-cookie"].to_str().unwrap().to_owned();
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+    assert!(!cookie.contains(TOKEN));
+    let cookie = [("cookie", cookie.split(';').next().unwrap().to_owned())];
+    // Another page can make the browser send the cookie, but does not know the word.
+    for form in ["", "form_token=guess"] {
+        let refused = site.post("/schedules/hourly/pause", form, &cookie).await;
+        assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{form}");
+    }
+    let request = site.client.get(format!("{}/next", site.url));
+    let page = request.header("cookie", &cookie[0].1).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let word = page.split("name=\"form_token\" value=\"").nth(1).unwrap();
+    let form = format!("form_token={}", word.split('"').next().unwrap());
+    let paused = site.post("/schedules/hourly/pause", &form, &cookie).await;
+    assert_eq!(paused.status(), StatusCode::SEE_OTHER);
+    assert_eq!(site.store.pauses().await.unwrap()[0].schedule, "hourly");
+    assert!(
+        site.get("/next")
+            .await
+            .text()
+            .await
+            .unwrap()
+            .contains("paused")
+    );
+    let unknown = site.post("/schedules/nope/pause", &form, &cookie).await;
+    assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
+    site.post("/schedules/hourly/resume", &form, &cookie).await;
+    assert_eq!(site.store.pauses().await.unwrap(), []);
+    site.post("/logout", &form, &cookie).await;
+    let refused = site.post("/schedules/hourly/pause", &form, &cookie).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn who_listens_to_the_world_shows_nothing_without_the_token() {
+    let site = Site::start_at("0.0.0.0:1", "postgres://127.0.0.1:1/x", Some(TOKEN)).await;
+    for path in ["/", "/runs", "/report", "/live"] {
+        let answer = site.get(path).await;
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
+        assert_eq!(answer.headers()["location"], "/login");
+    }
+    assert_eq!(site.get("/login").await.status(), StatusCode::OK);
+    let request = site.client.get(format!("{}/runs", site.url));
+    let answer = request.header("authorization", format!("Bearer {TOKEN}"));
+    assert_eq!(answer.send().await.unwrap().status(), StatusCode::OK);
+}
