@@ -4,6 +4,7 @@ mod calendar;
 mod coverage;
 mod create;
 mod facts;
+mod make;
 mod prune;
 
 use std::collections::HashSet;
