@@ -14,6 +14,7 @@ mod reindex;
 mod snapshot;
 mod sql;
 mod stopping;
+mod ten_thousand;
 mod wraparound;
 
 use std::collections::BTreeSet;

@@ -90,34 +90,34 @@ const COUNTING: &str = "SELECT d.stats_reset FROM pg_catalog.pg_stat_database d 
 
 /// The same columns in the same order, or their beginning: what an index
 /// with more columns can answer as well.
-const DOUBLES: &str = "WITH candidates AS (
-        SELECT x.indexrelid, x.indrelid, i.relam, x.indnkeyatts, x.indnatts, x.indkey::text AS keys, x.indclass::text AS classes,
-            x.indcollation::text AS collations, x.indoption::text AS options, x.indisunique, x.indisprimary, x.indisreplident,
-            coalesce(x.indexprs::text, '') AS expressions, coalesce(x.indpred::text, '') AS predicate, i.reloptions::text AS storage,
-            EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = x.indexrelid) AS backs, am.amname
-        FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-        JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace JOIN pg_catalog.pg_am am ON am.oid = i.relam
-        WHERE x.indisvalid AND NOT i.relispartition AND NOT x.indisexclusion AND {not_system}),
-    pairs AS (
-        SELECT a.indexrelid, b.indexrelid AS other, true AS same FROM candidates a JOIN candidates b
-            ON b.indrelid = a.indrelid AND b.indexrelid <> a.indexrelid AND b.relam = a.relam
-            AND (b.keys, b.classes, b.collations, b.options, b.indnkeyatts, b.expressions, b.predicate)
-              = (a.keys, a.classes, a.collations, a.options, a.indnkeyatts, a.expressions, a.predicate)
-        WHERE NOT a.backs AND NOT a.indisreplident AND (b.indisunique OR NOT a.indisunique)
-            -- Of two that are alike the younger one goes.
-            AND (b.backs OR b.indisreplident OR (b.indisunique AND NOT a.indisunique) OR b.indexrelid < a.indexrelid)
-        UNION ALL SELECT a.indexrelid, b.indexrelid, false FROM candidates a JOIN candidates b
-            ON b.indrelid = a.indrelid AND b.relam = a.relam AND b.indnkeyatts > a.indnkeyatts
-            AND b.predicate = a.predicate AND a.expressions = '' AND b.expressions = ''
-            AND b.keys || ' ' LIKE a.keys || ' %' AND b.classes || ' ' LIKE a.classes || ' %'
-            AND b.collations || ' ' LIKE a.collations || ' %' AND b.options || ' ' LIKE a.options || ' %'
-        WHERE a.amname = 'btree' AND a.indnatts = a.indnkeyatts AND NOT a.indisunique AND NOT a.backs AND NOT a.indisreplident)
+const DOUBLES: &str = "WITH pairs AS MATERIALIZED (
+        SELECT a.indexrelid, b.indexrelid AS other, a.indrelid, a.indisunique, b.indisunique AS other_unique,
+            b.indisreplident AS other_identifies, a.indnatts > a.indnkeyatts AS includes, s.same
+        FROM pg_catalog.pg_index a
+        -- One look into the catalog's index for each, whatever the planner knows of the catalog.
+        CROSS JOIN LATERAL (SELECT x.* FROM pg_catalog.pg_index x WHERE x.indrelid = a.indrelid AND x.indexrelid <> a.indexrelid
+            AND x.indisvalid AND NOT x.indisexclusion OFFSET 0) b
+        CROSS JOIN LATERAL (SELECT (b.indkey::text, b.indclass::text, b.indcollation::text, b.indoption::text, b.indnkeyatts, coalesce(b.indexprs::text, ''))
+            = (a.indkey::text, a.indclass::text, a.indcollation::text, a.indoption::text, a.indnkeyatts, coalesce(a.indexprs::text, '')) AS same) s
+        WHERE a.indisvalid AND NOT a.indisexclusion AND NOT a.indisreplident
+            AND coalesce(b.indpred::text, '') = coalesce(a.indpred::text, '')
+            AND (s.same OR (b.indnkeyatts > a.indnkeyatts AND a.indexprs IS NULL AND b.indexprs IS NULL
+                AND b.indkey::text || ' ' LIKE a.indkey::text || ' %' AND b.indclass::text || ' ' LIKE a.indclass::text || ' %'
+                AND b.indcollation::text || ' ' LIKE a.indcollation::text || ' %' AND b.indoption::text || ' ' LIKE a.indoption::text || ' %')))
     SELECT DISTINCT ON (p.indexrelid) n.nspname::text, i.relname::text, tn.nspname::text, t.relname::text,
         bn.nspname::text, o.relname::text, {size}, p.same, i.relkind = 'I'
-    FROM pairs p JOIN pg_catalog.pg_class i ON i.oid = p.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
+    FROM pairs p
+    JOIN pg_catalog.pg_class i ON i.oid = p.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
     JOIN pg_catalog.pg_class o ON o.oid = p.other JOIN pg_catalog.pg_namespace bn ON bn.oid = o.relnamespace
-    JOIN pg_catalog.pg_index x ON x.indexrelid = p.indexrelid
-    JOIN pg_catalog.pg_class t ON t.oid = x.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+    JOIN pg_catalog.pg_class t ON t.oid = p.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
+    JOIN pg_catalog.pg_am am ON am.oid = i.relam
+    WHERE o.relam = i.relam AND NOT i.relispartition AND NOT o.relispartition AND {not_system}
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = p.indexrelid)
+        AND CASE WHEN p.same THEN (p.other_unique OR NOT p.indisunique)
+                -- Of two that are alike the younger one goes.
+                AND (p.other < p.indexrelid OR p.other_identifies OR (p.other_unique AND NOT p.indisunique)
+                    OR EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = p.other))
+            ELSE am.amname = 'btree' AND NOT p.includes AND NOT p.indisunique END
     ORDER BY p.indexrelid, p.same DESC, p.other LIMIT 500";
 
 // Any order of the columns will do, as long as they are the first ones.
