@@ -43,8 +43,9 @@ use Direction::{Down, Up};
 pub(super) const METRICS: &[Metric] = &[
     metric("database.bytes", "database size", Unit::Bytes, 1, None),
     metric("table.bytes", "largest tables", Unit::Bytes, 5, None),
-    metric("index.bloat", "index bloat", Unit::Share, 3, Some(Up)),
+    metric("table.bloat", "table bloat", Unit::Share, 3, Some(Up)),
     metric("cache.hit_ratio", "cache hits", Unit::Share, 1, Some(Down)),
+    metric("connections.used", "connections", Unit::Count, 1, None),
     metric(
         "freeze.age",
         "oldest transaction id",
@@ -66,4 +67,12 @@ pub(super) const METRICS: &[Metric] = &[
         3,
         Some(Up),
     ),
+    metric(
+        "slot.retained_bytes",
+        "log held by slots",
+        Unit::Bytes,
+        3,
+        Some(Up),
+    ),
+    metric("view.stale_ms", "age of views", Unit::Ms, 3, Some(Up)),
 ];

@@ -3,10 +3,10 @@ use super::svg::{Anchor, Drawing, FAINT, MAIN, WIDTH, fitted};
 use crate::history::Gain;
 use crate::report::text::human_bytes;
 
-const ROW: f64 = 42.0;
+const ROW: f64 = 46.0;
 const MOST: usize = 6;
 /// Room for the name of an object beside its sizes.
-const NAME_CHARS: usize = 46;
+const NAME_CHARS: usize = 40;
 
 pub(super) fn chart(gains: &[Gain]) -> Option<Chart> {
     let most = gains.iter().map(|gain| gain.bytes_before).max()?.max(1);
@@ -16,7 +16,7 @@ pub(super) fn chart(gains: &[Gain]) -> Option<Chart> {
         let top = ROW * n as f64;
         drawing.text(
             0.0,
-            top + 13.0,
+            top + 15.0,
             Anchor::Start,
             &fitted(&gain.object, NAME_CHARS),
         );
@@ -25,10 +25,10 @@ pub(super) fn chart(gains: &[Gain]) -> Option<Chart> {
             human_bytes(gain.bytes_before),
             human_bytes(gain.bytes_after)
         );
-        drawing.text(WIDTH, top + 13.0, Anchor::End, &sizes);
+        drawing.text(WIDTH, top + 15.0, Anchor::End, &sizes);
         let scaled = |bytes: i64| (bytes as f64 / most as f64 * WIDTH).max(2.0);
-        drawing.bar(0.0, top + 19.0, scaled(gain.bytes_before), 12.0, FAINT);
-        drawing.bar(0.0, top + 19.0, scaled(gain.bytes_after), 12.0, MAIN);
+        drawing.bar(0.0, top + 22.0, scaled(gain.bytes_before), 12.0, FAINT);
+        drawing.bar(0.0, top + 22.0, scaled(gain.bytes_after), 12.0, MAIN);
     }
     let saved: i64 = shown
         .iter()

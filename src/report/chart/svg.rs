@@ -97,7 +97,7 @@ impl Drawing {
 
     pub(super) fn finish(self, title: &str) -> String {
         format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="DejaVu Sans, system-ui, sans-serif" font-size="14"><title>{title}</title>{elements}</svg>"#,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="DejaVu Sans, system-ui, sans-serif" font-size="16"><title>{title}</title>{elements}</svg>"#,
             height = self.height,
             title = escaped(title),
             elements = self.elements
