@@ -170,3 +170,25 @@ for_each_version! {
         assert!(message.contains("public.events and 2 more"), "{message}");
     }
 }
+
+for_each_version! {
+    /// When the time is up the check under way is cancelled, the rest is left
+    /// for the next run, which says how far it got.
+    async fn what_does_not_fit_comes_next_time(major: u32) {
+        let db = fresh_database(major).await;
+        let task = |sql: &str, budget: &str| format!("kind: integrity\ntarget: app\noptions: {{ amcheck: off, queries: [{{ name: a, sql: '{sql}' }}, {{ name: b, sql: 'SELECT 1 WHERE false' }}] }}\nlimits: {{ jobs: 1, budget: {budget} }}\n");
+        let workspace = Workspace::for_target(&db.url).task("integrity", &task("SELECT pg_sleep(300)", "1s"));
+        let first = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(0).json();
+        assert_eq!(first["runs"][0]["status"], "incomplete", "{first:#}");
+        let steps: Vec<(&str, &str)> = first["runs"][0]["steps"].as_array().unwrap().iter()
+            .map(|s| (s["object"].as_str().unwrap(), s["status"].as_str().unwrap())).collect();
+        assert_eq!(steps, [("a", "deferred"), ("b", "deferred")]);
+        assert_eq!(db.number("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(300)%' AND state = 'active' AND pid <> pg_backend_pid()").await, 0);
+
+        workspace.file("tasks/integrity.yaml", &task("SELECT 1 WHERE false", "1h"));
+        let second = run(&workspace);
+        assert_eq!(found(&second), ["integrity.coverage coverage"]);
+        assert!(second.to_string().contains("0 of 2 queries"), "{second:#}");
+        assert_eq!(found(&run(&workspace)), Vec::<String>::new(), "all is covered now");
+    }
+}
