@@ -17,6 +17,7 @@ pub mod execute;
 pub mod report;
 pub mod notify;
 pub mod pipeline;
+pub mod scheduler;
 pub mod web;
 pub mod demo;
 pub mod cli;

@@ -30,6 +30,12 @@ impl<'a> Context<'a> {
         self.args.output == Output::Json
     }
 
+    /// Where the configuration is.
+    pub(super) fn config_path(&self) -> Result<std::path::PathBuf, Failure> {
+        let env = |name: &str| std::env::var(name).ok();
+        Ok(config::locate(self.args.config.as_deref(), &env)?)
+    }
+
     /// Reads the configuration, or reports every problem in it.
     pub(super) fn config(&self) -> Result<Config, Failure> {
         let env = |name: &str| std::env::var(name).ok();

@@ -10,11 +10,13 @@ mod export;
 mod history;
 mod next;
 mod notify;
+mod pause;
 mod plan;
 mod report;
 mod run;
 mod schema;
 mod screen;
+mod serve;
 mod signals;
 
 use std::path::PathBuf;
@@ -89,6 +91,14 @@ enum Verb {
     Plan(plan::Plan),
     /// Runs tasks
     Run(run::Run),
+    /// Runs the schedules until it is stopped, and answers on HTTP
+    Serve(serve::Serve),
+    /// Stops a schedule for a while
+    Pause(pause::Pause),
+    /// Lets a paused schedule go on
+    Resume(pause::Resume),
+    /// Asks a running run to stop
+    Cancel(pause::Cancel),
     /// What ran
     History(history::History),
     /// What was archived into files: lists it, proves it, brings it back
@@ -194,6 +204,10 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::Check(verb) => verb.call(&context).await,
         Verb::Plan(verb) => verb.call(&context).await,
         Verb::Run(verb) => verb.call(&context).await,
+        Verb::Serve(verb) => verb.call(&context).await,
+        Verb::Pause(verb) => verb.call(&context).await,
+        Verb::Resume(verb) => verb.call(&context).await,
+        Verb::Cancel(verb) => verb.call(&context).await,
         Verb::History(verb) => verb.call(&context).await,
         Verb::Archive(verb) => verb.call(&context).await,
         Verb::Show(verb) => verb.call(&context).await,

@@ -86,6 +86,7 @@ pub(super) async fn run_all(
             target,
             trigger: Trigger::Manual,
             scheduled_for: None,
+            again: now,
             closes_at: None,
             zone: config.timezone,
         };

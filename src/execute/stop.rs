@@ -7,6 +7,8 @@ use tokio_util::sync::CancellationToken;
 pub enum StopReason {
     /// A signal, by its number: 2 for Ctrl-C, 15 for SIGTERM.
     Signal(i32),
+    /// Somebody asked for it, with `maint cancel`.
+    Asked,
     /// The connection that holds the task's lock has ended, so somebody else
     /// may start the same task.
     ClaimLost,

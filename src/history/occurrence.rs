@@ -97,6 +97,8 @@ pub struct Claim {
     pub owner: String,
     /// How long nobody else may have it without a renewal.
     pub lease: Duration,
+    /// What the clock of who claims it says.
+    pub now: DateTime<Utc>,
 }
 
 /// How a claimed occurrence ended.

@@ -203,7 +203,7 @@ pub trait Store: Send + Sync {
     ) -> Result<HashMap<String, DateTime<Utc>>, HistoryError>;
 
     /// Claims an occurrence that nobody has, or whose owner has let its lease
-    /// run out. `None` where it is somebody else's, or over.
+    /// run out, or that a clock which was ahead took for missed. `None` where it is somebody else's, or over.
     ///
     /// A history that several machines share goes by its own clock, not by
     /// theirs.
@@ -232,11 +232,13 @@ pub trait Store: Send + Sync {
     -> Result<Vec<Occurrence>, HistoryError>;
 
     /// The newest occurrence of each of these schedules that is planned for
-    /// `until` at the latest.
+    /// `until` at the latest. What was recorded after `now` was recorded by a
+    /// clock that was wrong, and does not count.
     async fn newest_occurrences(
         &self,
         schedules: &[String],
         until: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<HashMap<String, Occurrence>, HistoryError>;
 
     /// Occurrences whose owner has let its lease run out.

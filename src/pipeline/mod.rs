@@ -1,6 +1,7 @@
 //! The story of one run: claim, open, inspect, plan, carry out, close. Every
 //! trigger takes this road.
 
+mod cancel;
 mod dead;
 mod error;
 mod known;
@@ -42,6 +43,9 @@ pub struct Request<'a> {
     pub trigger: Trigger,
     /// The occurrence it stands for.
     pub scheduled_for: Option<DateTime<Utc>>,
+    /// Whether the occurrence is tried once more on purpose; otherwise one
+    /// that somebody ran meanwhile is left alone.
+    pub again: bool,
     /// When the task's window closes.
     pub closes_at: Option<DateTime<Utc>>,
     /// Where its days and months begin.
@@ -211,8 +215,23 @@ async fn work(
     }
     // Only who holds the claim knows that runs still open are dead.
     take_over(request, around, &session).await?;
+    if let Some(at) = request.scheduled_for.filter(|_| !request.again)
+        && let Some(run) = around
+            .store
+            .occurrence(&record.task, &record.target, at)
+            .await?
+            .filter(|run| run.status != RunStatus::Interrupted)
+    {
+        record.status = RunStatus::Skipped;
+        record.error = Some(format!(
+            "the occurrence ran already: {} ({})",
+            run.status, run.id
+        ));
+        return Ok(());
+    }
     around.store.open_run(record).await?;
     watch_claim(&session, &around.stop);
+    let _watching = cancel::watch(around, record.id, request.task.limits.grace.get());
 
     let replicas = replica_dials(request.target)?;
     let site = site(session, kind, &replicas, &application_name).await;
@@ -294,7 +313,9 @@ fn sum_up(record: &mut RunRecord, stop: &Stop) {
     let (failed, deferred) = (count(StepStatus::Failed), count(StepStatus::Deferred));
     let cancelled = count(StepStatus::Cancelled);
     record.status = match stop.reason() {
-        Some(StopReason::Signal(_)) if cancelled + deferred > 0 || record.steps.is_empty() => {
+        Some(StopReason::Signal(_) | StopReason::Asked)
+            if cancelled + deferred > 0 || record.steps.is_empty() =>
+        {
             RunStatus::Cancelled
         }
         Some(StopReason::ClaimLost) => {

@@ -4,9 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms in their order, as `src/lib.rs` lists them.
-const ROOMS: [&str; 14] = [
-    "values", "engines", "plan", "kinds", "config", "export", "history", "execute", "report",
-    "notify", "pipeline", "web", "demo", "cli",
+const ROOMS: [&str; 15] = [
+    "values",
+    "engines",
+    "plan",
+    "kinds",
+    "config",
+    "export",
+    "history",
+    "execute",
+    "report",
+    "notify",
+    "pipeline",
+    "scheduler",
+    "web",
+    "demo",
+    "cli",
 ];
 
 fn sources(folder: &Path, found: &mut Vec<PathBuf>) {

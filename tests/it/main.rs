@@ -20,5 +20,6 @@ mod layers;
 mod notify;
 mod report;
 mod run;
+mod scheduler;
 mod schema;
 mod web;

@@ -371,8 +371,9 @@ impl Store for PostgresStore {
         &self,
         schedules: &[String],
         until: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<HashMap<String, Occurrence>, HistoryError> {
-        bounded(self, self.find_newest(schedules, until)).await
+        bounded(self, self.find_newest(schedules, until, now)).await
     }
 
     async fn orphaned_occurrences(&self) -> Result<Vec<Occurrence>, HistoryError> {

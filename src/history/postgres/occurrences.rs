@@ -39,8 +39,10 @@ const CLAIM: &str = "
     ON CONFLICT (schedule, scheduled_for) DO UPDATE
        SET claimed_by = excluded.claimed_by,
            lease_until = pg_catalog.clock_timestamp() + $5 * interval '1 millisecond',
-           claims = known.claims + 1
+           claims = known.claims + 1, status = 'running',
+           recorded_at = least(known.recorded_at, excluded.recorded_at)
      WHERE known.status = 'running' AND known.lease_until <= pg_catalog.clock_timestamp()
+        OR known.status = 'missed' AND known.recorded_at > $6
     RETURNING schedule, scheduled_for, status, catch_up, claimed_by, lease_until, claims,
               recorded_at, finished_at, succeeded, reason, runs::text AS runs";
 
@@ -70,6 +72,7 @@ const NEWEST: &str = "SELECT newest.* FROM pg_catalog.unnest($1::text[]) AS want
                     claims, recorded_at, finished_at, succeeded, reason, runs::text AS runs
                FROM maint.occurrences
               WHERE schedule = wanted.name AND scheduled_for <= $2
+                AND (status <> 'missed' OR recorded_at <= $3)
               ORDER BY scheduled_for DESC LIMIT 1) AS newest";
 
 const ORPHANED: &str = "SELECT schedule, scheduled_for, status, catch_up, claimed_by, lease_until,
@@ -135,6 +138,7 @@ impl PostgresStore {
             .bind(claim.catch_up)
             .bind(&claim.owner)
             .bind(lease(claim))
+            .bind(time(claim.now))
             .fetch_optional(&mut *writing)
             .await
             .map_err(self.failed(OPERATION))?;
@@ -209,7 +213,10 @@ impl PostgresStore {
         if let Some(schedule) = &filter.schedule {
             query.push(" AND schedule = ").push_bind(schedule.clone());
         }
-        if !filter.statuses.is_empty() {
+        if filter.statuses == [OccurrenceStatus::Running] {
+            // As a literal it finds the small index of just these.
+            query.push(" AND status = 'running'");
+        } else if !filter.statuses.is_empty() {
             query.push(" AND status IN (");
             let mut words = query.separated(", ");
             for status in &filter.statuses {
@@ -232,10 +239,12 @@ impl PostgresStore {
         &self,
         schedules: &[String],
         until: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<HashMap<String, Occurrence>, HistoryError> {
         let query = rows_of::<Occurrence>(NEWEST)
             .bind(schedules)
-            .bind(time(until));
+            .bind(time(until))
+            .bind(time(now));
         let found = self.fetch("look up occurrences", query).await?;
         Ok(found
             .into_iter()

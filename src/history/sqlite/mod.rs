@@ -282,8 +282,9 @@ impl Store for SqliteStore {
         &self,
         schedules: &[String],
         until: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<HashMap<String, Occurrence>, HistoryError> {
-        self.find_newest(schedules, until).await
+        self.find_newest(schedules, until, now).await
     }
 
     async fn orphaned_occurrences(&self) -> Result<Vec<Occurrence>, HistoryError> {

@@ -27,8 +27,9 @@ const CLAIM: &str = "
     VALUES (?1, ?2, 'running', ?3, ?4, ?6, 1, ?5, '[]')
     ON CONFLICT (schedule, scheduled_for) DO UPDATE
        SET claimed_by = excluded.claimed_by, lease_until = excluded.lease_until,
-           claims = claims + 1
+           claims = claims + 1, status = 'running', recorded_at = min(recorded_at, ?5)
      WHERE status = 'running' AND lease_until <= ?5
+        OR status = 'missed' AND recorded_at > ?7
     RETURNING *";
 
 const RENEW: &str = "UPDATE occurrences SET lease_until = ?4
@@ -47,7 +48,7 @@ const RECORD: &str = "
     VALUES (?1, ?2, ?3, ?4, 0, ?5, ?5, ?6, '[]') ON CONFLICT DO NOTHING";
 
 const NEWEST: &str = "SELECT * FROM occurrences WHERE schedule = ?1 AND scheduled_for <= ?2
-    ORDER BY scheduled_for DESC LIMIT 1";
+    AND (status <> 'missed' OR recorded_at <= ?3) ORDER BY scheduled_for DESC LIMIT 1";
 
 const ORPHANED: &str = "SELECT * FROM occurrences
     WHERE status = 'running' AND lease_until <= ?1 ORDER BY scheduled_for, schedule";
@@ -107,6 +108,7 @@ impl SqliteStore {
             .bind(&claim.owner)
             .bind(time(now))
             .bind(time(now + claim.lease))
+            .bind(time(claim.now))
             .fetch_optional(&self.writer)
             .await
             .map_err(self.failed("claim an occurrence"))
@@ -189,7 +191,10 @@ impl SqliteStore {
         if let Some(schedule) = &filter.schedule {
             query.push(" AND schedule = ").push_bind(schedule.clone());
         }
-        if !filter.statuses.is_empty() {
+        if filter.statuses == [OccurrenceStatus::Running] {
+            // As a literal it finds the small index of just these.
+            query.push(" AND status = 'running'");
+        } else if !filter.statuses.is_empty() {
             query.push(" AND status IN (");
             let mut words = query.separated(", ");
             for status in &filter.statuses {
@@ -215,6 +220,7 @@ impl SqliteStore {
         &self,
         schedules: &[String],
         until: DateTime<Utc>,
+        now: DateTime<Utc>,
     ) -> Result<HashMap<String, Occurrence>, HistoryError> {
         const OPERATION: &str = "look up occurrences";
         let mut reading = self.read(OPERATION).await?;
@@ -223,6 +229,7 @@ impl SqliteStore {
             let newest: Option<Occurrence> = sqlx::query_as(NEWEST)
                 .bind(schedule)
                 .bind(time(until))
+                .bind(time(now))
                 .fetch_optional(&mut *reading)
                 .await
                 .map_err(self.failed(OPERATION))?;

@@ -125,6 +125,7 @@ pub(super) async fn start(
             target: &target,
             trigger: Trigger::Manual,
             scheduled_for: None,
+            again: true,
             closes_at: None,
             zone,
         };

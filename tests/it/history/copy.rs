@@ -82,6 +82,7 @@ async fn fill(store: &dyn Store) {
         catch_up: true,
         owner: "me".into(),
         lease: std::time::Duration::from_secs(3600),
+        now: at(0),
     };
     store.claim_occurrence(&claim).await.unwrap();
     let pause = Pause {

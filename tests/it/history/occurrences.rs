@@ -19,6 +19,7 @@ fn claim(schedule: &str, ms: i64, owner: &str, lease: Duration) -> Claim {
         catch_up: false,
         owner: owner.into(),
         lease,
+        now: at(60_000),
     }
 }
 
@@ -152,12 +153,33 @@ pub(super) async fn what_did_not_run_is_recorded_once(store: &dyn Store) {
     };
     assert_eq!(store.occurrences(&filter).await.unwrap(), [rows[0].clone()]);
     let names: Vec<String> = ["a", "b", "c"].map(str::to_owned).into();
-    let newest = store.newest_occurrences(&names, at(1_999)).await.unwrap();
+    let newest = store
+        .newest_occurrences(&names, at(1_999), at(60_000))
+        .await
+        .unwrap();
     assert_eq!(newest.len(), 2);
     assert_eq!(newest["a"], rows[0]);
-    let newest = store.newest_occurrences(&names, at(2_000)).await.unwrap();
+    let newest = store
+        .newest_occurrences(&names, at(2_000), at(9_000_000_000_000))
+        .await
+        .unwrap();
     assert_eq!(newest["a"].scheduled_for, at(2_000));
     assert_eq!(newest["b"], rows[2]);
+
+    // Recorded by a clock that was ahead: it neither counts nor stands in the way.
+    let before = store
+        .newest_occurrences(&names, at(2_000), at(49_999))
+        .await
+        .unwrap();
+    assert_eq!(before.get("b"), None);
+    let early = Claim {
+        now: at(1_000),
+        ..claim("b", 1_000, "me", HOUR)
+    };
+    let late = claim("b", 1_000, "me", HOUR);
+    assert_eq!(store.claim_occurrence(&late).await.unwrap(), None);
+    let claimed = store.claim_occurrence(&early).await.unwrap().unwrap();
+    assert_eq!(claimed.status, OccurrenceStatus::Running);
 }
 
 pub(super) async fn a_changed_schedule_is_known_anew(store: &dyn Store) {

@@ -1,0 +1,132 @@
+use chrono::Utc;
+
+use super::Failure;
+use super::context::Context;
+use crate::history::Pause as Paused;
+use crate::values::TimeSpan;
+
+/// Stops a schedule for a while, in every instance; what falls due meanwhile is skipped.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  maint pause nightly\n  maint pause nightly --for 2d")]
+pub(super) struct Pause {
+    /// The schedule
+    schedule: String,
+    /// For how long; without it until `maint resume`
+    #[arg(long = "for", value_name = "DURATION")]
+    length: Option<TimeSpan>,
+}
+
+/// Lets a paused schedule go on.
+#[derive(Debug, clap::Args)]
+pub(super) struct Resume {
+    /// The schedule
+    schedule: String,
+}
+
+/// Asks a running run to stop: no new step begins, what runs is cancelled after its grace.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  maint cancel last\n  maint cancel 0197c1")]
+pub(super) struct Cancel {
+    /// The beginning of a run's id, or `last`
+    run: String,
+}
+
+impl Pause {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        let config = context.config()?;
+        known(&config, &self.schedule)?;
+        let store = context.history(&config).await?;
+        let now = Utc::now();
+        let until = self
+            .length
+            .and_then(|length| chrono::TimeDelta::from_std(length.get()).ok())
+            .and_then(|length| now.checked_add_signed(length));
+        let pause = Paused {
+            schedule: self.schedule.clone(),
+            since: now,
+            until,
+            by: somebody(),
+        };
+        store.pause_schedule(&pause).await?;
+        store.close().await;
+        if context.json() {
+            println!("{}", serde_json::json!({ "paused": pause }));
+        } else {
+            let zone = config.timezone;
+            let until = until.map_or_else(
+                || format!("until `maint resume {}`", self.schedule),
+                |at| {
+                    format!(
+                        "until {}",
+                        at.with_timezone(&zone).format("%a %Y-%m-%d %H:%M %Z")
+                    )
+                },
+            );
+            println!("{}: paused {until}", self.schedule);
+        }
+        Ok(0)
+    }
+}
+
+impl Resume {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        let config = context.config()?;
+        known(&config, &self.schedule)?;
+        let store = context.history(&config).await?;
+        let resumed = store.resume_schedule(&self.schedule).await?;
+        store.close().await;
+        if context.json() {
+            println!("{}", serde_json::json!({ "resumed": resumed }));
+        } else if resumed {
+            println!("{}: goes on", self.schedule);
+        } else {
+            println!("{}: was not paused", self.schedule);
+        }
+        Ok(0)
+    }
+}
+
+impl Cancel {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        let config = context.config()?;
+        let store = crate::history::open_existing(config.history.expose()).await?;
+        let run = store.run(&self.run).await?;
+        let asked = store.ask_to_cancel(run.id, &somebody(), Utc::now()).await?;
+        store.close().await;
+        if context.json() {
+            println!("{}", serde_json::json!({ "run": run.id, "asked": asked }));
+        } else if asked {
+            println!(
+                "{} on {}: asked to stop; `maint show {}` tells how it ended",
+                run.task, run.target, run.id
+            );
+        } else {
+            println!(
+                "{} on {}: does not run any more ({})",
+                run.task, run.target, run.status
+            );
+        }
+        Ok(if asked { 0 } else { 4 })
+    }
+}
+
+fn known(config: &crate::config::Config, schedule: &str) -> Result<(), Failure> {
+    if config.schedules.contains_key(schedule) {
+        return Ok(());
+    }
+    let known: Vec<&str> = config.schedules.keys().map(String::as_str).collect();
+    Err(Failure::Usage(format!(
+        "there is no schedule `{schedule}`\n  known: {}",
+        known.join(", ")
+    )))
+}
+
+/// Who asks, for people who read it later.
+fn somebody() -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid());
+    let name = user
+        .ok()
+        .flatten()
+        .map_or_else(|| "somebody".to_owned(), |user| user.name);
+    format!("{name}@{}", super::run::host())
+}

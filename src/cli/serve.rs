@@ -1,0 +1,382 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use chrono::{TimeDelta, Utc};
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
+use tokio_cron_scheduler::{Job, JobScheduler};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Failure;
+use super::context::Context;
+use super::signals::Signals;
+use crate::config::Config;
+use crate::execute::Live;
+use crate::history::{Notice, Store};
+use crate::scheduler::{Options, PipelineWorker, Scheduler, SystemClock, with_reports};
+use crate::values::Secret;
+use crate::web::pages::{self, Access, Pages};
+use crate::web::{Health, Metrics, Site, router};
+
+mod files;
+
+/// How often the files are looked at; a change is taken when it was seen
+/// twice, so that nobody reads a file that is half written.
+const LOOK_AT_FILES: Duration = Duration::from_secs(2);
+
+/// How often messages are sent that wait.
+const TELL: Duration = Duration::from_secs(20);
+
+/// How often the history forgets, and how much at once.
+const FORGET: Duration = Duration::from_secs(3600);
+const FORGET_AT_ONCE: u32 = 500;
+
+/// Longest grace of any task when the process is told to stop; Kubernetes
+/// waits 30 seconds.
+const LONGEST_GRACE: Duration = Duration::from_secs(25);
+
+/// Runs the schedules until it is stopped, and answers on HTTP.
+///
+/// SIGHUP or a changed file reloads the configuration; a broken one is
+/// refused. SIGTERM begins nothing new and stops what runs cleanly.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint serve\n  maint serve --listen 0.0.0.0:8288   # in a container\n\nHTTP: / (the status page), /healthz, /readyz, /metrics"
+)]
+pub(super) struct Serve {
+    /// Where /metrics and the probes are answered
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        default_value = "127.0.0.1:8288",
+        env = "MAINT_LISTEN"
+    )]
+    listen: SocketAddr,
+    /// What who starts, cancels or pauses on the page has to know; needed to listen on other
+    /// addresses than this machine's
+    #[arg(
+        long,
+        value_name = "SECRET",
+        env = "MAINT_TOKEN",
+        hide_env_values = true
+    )]
+    token: Option<Secret>,
+}
+
+impl Serve {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        // Before anything is read: a change from here on is seen.
+        let mut seen = files::Seen::new(context.config_path()?);
+        let config = Arc::new(context.config()?);
+        let store = context.history(&config).await?;
+        let listener = TcpListener::bind(self.listen).await.map_err(|error| {
+            Failure::Other(format!("{} cannot be listened on: {error}", self.listen))
+        })?;
+        let signals = Signals::listen(grace(&config));
+        let (configs, configured) = watch::channel(Arc::clone(&config));
+        let metrics = Arc::new(Metrics::default());
+        let health = Arc::new(Health::default());
+        let scheduled = Arc::new(with_reports(&config));
+        metrics.begin(&scheduled, store.as_ref()).await?;
+        let host = super::run::host();
+        let live = Live::default();
+        let worker = Arc::new(PipelineWorker::new(
+            Arc::clone(&store),
+            Arc::clone(&metrics) as _,
+            host.clone(),
+            live.clone(),
+            Arc::new(context.teller(&config)),
+            context.templates(&config),
+        ));
+        let scheduler = Scheduler::new(
+            scheduled,
+            Arc::clone(&store),
+            Arc::new(SystemClock),
+            Arc::clone(&worker) as _,
+            Arc::clone(&metrics) as _,
+            Options::for_host(&host),
+            signals.stop.clone(),
+        )
+        .await?;
+        let mut app = Router::new();
+        match Access::new(self.token.clone(), self.listen) {
+            Ok(access) => {
+                app = app.merge(pages::router(Pages {
+                    store: Arc::clone(&store),
+                    config: configured.clone(),
+                    live,
+                    access: Arc::new(access),
+                    templates: Arc::new(context.templates(&config)),
+                    stop: signals.stop.clone(),
+                    host,
+                    teller: Some(worker.teller()),
+                }));
+            }
+            // Probes and metrics tell nothing that must be guarded.
+            Err(why) => tracing::warn!("there is no status page: {why}"),
+        }
+        let site = Site {
+            store: Arc::clone(&store),
+            config: configured,
+            health: Arc::clone(&health),
+            metrics: Arc::clone(&metrics),
+        };
+        app = app.merge(router(site));
+        let over = CancellationToken::new();
+        let address = listener.local_addr().unwrap_or(self.listen);
+        let web = {
+            let over = over.clone();
+            tokio::spawn(async move {
+                axum::serve(listener, app)
+                    .with_graceful_shutdown(over.cancelled_owned())
+                    .await
+            })
+        };
+        eprintln!(
+            "maint {} serves {} schedules; http://{address}",
+            env!("CARGO_PKG_VERSION"),
+            config.schedules.values().filter(|one| one.enabled).count(),
+        );
+        let mut serving = Serving {
+            context,
+            store: Arc::clone(&store),
+            scheduler,
+            worker: Arc::clone(&worker),
+            metrics,
+            health,
+            configs,
+            history: config.history.expose().to_owned(),
+        };
+        let served = serving.until_stopped(&signals, &mut seen).await;
+        tell_systemd(&[NotifyState::Stopping]);
+        serving.scheduler.idle().await;
+        over.cancel();
+        // Nobody is kept waiting by a client that does not hang up.
+        let _ = tokio::time::timeout(Duration::from_secs(2), web).await;
+        super::run::tell(&worker.teller(), store.as_ref()).await;
+        store.close().await;
+        served?;
+        // Being told to stop is how a service ends well.
+        Ok(0)
+    }
+}
+
+struct Serving<'a> {
+    context: &'a Context<'a>,
+    store: Arc<dyn Store>,
+    scheduler: Scheduler,
+    worker: Arc<PipelineWorker>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    configs: watch::Sender<Arc<Config>>,
+    history: String,
+}
+
+impl Serving<'_> {
+    async fn until_stopped(
+        &mut self,
+        signals: &Signals,
+        seen: &mut files::Seen,
+    ) -> Result<(), Failure> {
+        let mut ticks = ticks().await?;
+        let mut hangups = signal(SignalKind::hangup())
+            .map_err(|error| Failure::Other(format!("SIGHUP cannot be received: {error}")))?;
+        let mut look = every(LOOK_AT_FILES);
+        let mut tell = every(TELL);
+        let mut forget = every(FORGET);
+        let mut telling = tokio::spawn(async {});
+        let mut forgetting = tokio::spawn(async {});
+        let watchdog = sd_notify::watchdog_enabled().is_some();
+        self.tick().await;
+        tell_systemd(&[NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                () = signals.stop.stopping() => return Ok(()),
+                tick = ticks.queue.recv() => {
+                    if tick.is_none() {
+                        return Err(Failure::Other("the ticks have stopped".to_owned()));
+                    }
+                    self.tick().await;
+                    if watchdog {
+                        tell_systemd(&[NotifyState::Watchdog]);
+                    }
+                }
+                _ = hangups.recv() => {
+                    seen.take();
+                    self.reload().await;
+                }
+                _ = look.tick() => if seen.changed() {
+                    self.reload().await;
+                },
+                _ = tell.tick() => if telling.is_finished() {
+                    let (teller, store) = (self.worker.teller(), Arc::clone(&self.store));
+                    telling = tokio::spawn(async move {
+                        match teller.tell(store.as_ref(), Utc::now(), true).await {
+                            Ok(done) => for problem in done.problems {
+                                tracing::warn!("a message was not sent: {problem}");
+                            },
+                            Err(error) => tracing::error!(%error, "messages could not be sent"),
+                        }
+                    });
+                },
+                _ = forget.tick() => if forgetting.is_finished() {
+                    let store = Arc::clone(&self.store);
+                    let kept = self.scheduler.config().history_retention.get();
+                    forgetting = tokio::spawn(async move { forget_old(store.as_ref(), kept).await });
+                },
+            }
+        }
+    }
+
+    async fn tick(&mut self) {
+        let trouble = match self.scheduler.tick().await {
+            Ok(_) => None,
+            Err(error) => {
+                tracing::error!("{}", chain(&error));
+                Some(error.to_string())
+            }
+        };
+        self.health.ticked(trouble);
+    }
+
+    /// Takes the files as they are now. A broken configuration changes nothing.
+    async fn reload(&mut self) {
+        let began = NotifyState::monotonic_usec_now();
+        match began {
+            Ok(moment) => tell_systemd(&[NotifyState::Reloading, moment]),
+            Err(_) => tell_systemd(&[NotifyState::Reloading]),
+        }
+        let taken = match self.context.config() {
+            Ok(config) => self.take(config).await,
+            Err(failure) => Err(failure.to_string()),
+        };
+        self.metrics.reloaded(taken.is_ok());
+        match taken {
+            Ok(()) => tracing::warn!("the configuration was read again"),
+            Err(why) => {
+                tracing::error!(
+                    "the changed configuration is refused, the old one goes on:\n{why}"
+                );
+                self.note_refused(&why).await;
+            }
+        }
+        tell_systemd(&[NotifyState::Ready]);
+    }
+
+    async fn take(&mut self, config: Config) -> Result<(), String> {
+        if config.history.expose() != self.history {
+            return Err("`history` has changed: that needs a restart".to_owned());
+        }
+        let config = Arc::new(config);
+        self.scheduler
+            .reload(Arc::new(with_reports(&config)))
+            .await
+            .map_err(|error| chain(&error))?;
+        self.worker.reload(
+            Arc::new(self.context.teller(&config)),
+            self.context.templates(&config),
+        );
+        self.configs.send_replace(config);
+        Ok(())
+    }
+
+    /// Keeps it until somebody is told.
+    async fn note_refused(&self, why: &str) {
+        if self.configs.borrow().notify.is_none() {
+            return;
+        }
+        let notice = Notice {
+            id: Uuid::now_v7(),
+            at: Utc::now(),
+            event: "failed".to_owned(),
+            task: "configuration".to_owned(),
+            target: "maint".to_owned(),
+            schedule: None,
+            run: None,
+            text: format!("The changed configuration is refused, the old one goes on.\n{why}"),
+        };
+        if let Err(error) = self.store.add_notices(&[notice]).await {
+            tracing::error!(%error, "the notice could not be kept");
+        }
+    }
+}
+
+/// One tick each second, as long as it lives.
+struct Ticks {
+    queue: mpsc::Receiver<()>,
+    _source: JobScheduler,
+}
+
+async fn ticks() -> Result<Ticks, Failure> {
+    let failed = |error| Failure::Other(format!("the ticks cannot be set up: {error}"));
+    let (send, queue) = mpsc::channel(1);
+    let source = JobScheduler::new_with_channel_size(8)
+        .await
+        .map_err(failed)?;
+    let tick = Job::new_repeated(Duration::from_secs(1), move |_, _| {
+        // One that waits is enough: it will see everything.
+        let _ = send.try_send(());
+    });
+    source.add(tick.map_err(failed)?).await.map_err(failed)?;
+    source.start().await.map_err(failed)?;
+    Ok(Ticks {
+        queue,
+        _source: source,
+    })
+}
+
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}
+
+/// The longest grace of any task, within what a supervisor waits for.
+fn grace(config: &Config) -> Duration {
+    let longest = config.tasks.values().map(|task| task.limits.grace.get());
+    longest.max().unwrap_or_default().min(LONGEST_GRACE)
+}
+
+async fn forget_old(store: &dyn Store, kept: Duration) {
+    let Some(before) = TimeDelta::from_std(kept)
+        .ok()
+        .and_then(|kept| Utc::now().checked_sub_signed(kept))
+    else {
+        return;
+    };
+    loop {
+        match store.forget(before, FORGET_AT_ONCE).await {
+            Ok(0) => return,
+            // Others use the history, too.
+            Ok(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            Err(error) => {
+                tracing::warn!(%error, "the history could not forget");
+                return;
+            }
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    crate::values::redact(&text)
+}
+
+/// Nobody listens where there is no systemd.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd could not be told");
+    }
+}

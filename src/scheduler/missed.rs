@@ -1,0 +1,69 @@
+//! What lies ahead, and what was left behind.
+
+use chrono::{DateTime, Utc};
+
+use super::zone_of;
+use crate::config::Config;
+use crate::history::{HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause, Store};
+
+/// Occurrences of the past that are worth a look.
+const LOOK_BACK_DAYS: i64 = 30;
+
+/// The calendar of a configuration as seen from now.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// What comes next, soonest first: when, and of which schedule.
+    pub next: Vec<(DateTime<Utc>, String)>,
+    /// What was missed in the last days, newest first.
+    pub missed: Vec<Occurrence>,
+    /// What is at work.
+    pub running: Vec<Occurrence>,
+    /// What is paused.
+    pub pauses: Vec<Pause>,
+}
+
+/// Looks `count` occurrences of each schedule ahead, and at most `limit`
+/// missed ones back.
+///
+/// # Errors
+/// When the history cannot be read.
+pub async fn outlook(
+    config: &Config,
+    store: Option<&dyn Store>,
+    now: DateTime<Utc>,
+    count: usize,
+    limit: u32,
+) -> Result<Planned, HistoryError> {
+    let mut next = Vec::new();
+    for schedule in config.schedules.values().filter(|s| s.enabled) {
+        let zone = zone_of(config, schedule);
+        let mut after = now;
+        for _ in 0..count {
+            let Some(at) = schedule.cron.next_after(after, zone) else {
+                break;
+            };
+            next.push((at, schedule.name.clone()));
+            after = at;
+        }
+    }
+    next.sort();
+    let mut planned = Planned {
+        next,
+        missed: Vec::new(),
+        running: Vec::new(),
+        pauses: Vec::new(),
+    };
+    if let Some(store) = store {
+        let mut filter = OccurrenceFilter {
+            statuses: vec![OccurrenceStatus::Missed],
+            since: Some(now - chrono::TimeDelta::days(LOOK_BACK_DAYS)),
+            limit: Some(limit),
+            ..OccurrenceFilter::default()
+        };
+        planned.missed = store.occurrences(&filter).await?;
+        filter.statuses = vec![OccurrenceStatus::Running];
+        planned.running = store.occurrences(&filter).await?;
+        planned.pauses = store.pauses().await?;
+    }
+    Ok(planned)
+}

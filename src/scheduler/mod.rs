@@ -1,0 +1,59 @@
+//! From the calendar to runs: what is due is computed here and claimed in the
+//! history, so that any number of instances may do the same.
+
+mod clock;
+mod due;
+mod engine;
+mod job;
+mod missed;
+mod worker;
+
+pub use clock::{Clock, SystemClock};
+pub use due::{Before, Decision, Due, Known, due, jitter};
+pub use engine::{Options, Scheduler, Ticked};
+pub use job::{Happened, Job, Outcome, Silence, Watcher, Worker};
+pub use missed::{Planned, outlook};
+pub use worker::{PipelineWorker, open_windows};
+
+use crate::config::{Config, Schedule};
+
+/// The schedules that fire, with what tells a changed one from an unchanged
+/// one: when it fires, on which clocks.
+pub fn definitions(config: &Config) -> Vec<(String, String)> {
+    config
+        .schedules
+        .values()
+        .filter(|schedule| schedule.enabled)
+        .map(|schedule| {
+            let zone = zone_of(config, schedule);
+            (schedule.name.clone(), format!("{} {zone}", schedule.cron))
+        })
+        .collect()
+}
+
+/// The configuration with its reports as schedules: they fall due, are
+/// claimed and are made up for like everything else.
+pub fn with_reports(config: &Config) -> Config {
+    let mut config = config.clone();
+    for (name, report) in &config.reports {
+        let schedule = Schedule {
+            name: format!("{}{name}", worker::REPORT),
+            cron: report.cron.clone(),
+            tasks: Vec::new(),
+            window: None,
+            timezone: None,
+            catch_up: None,
+            jitter: None,
+            after: Vec::new(),
+            ping: None,
+            enabled: report.enabled && report.email.is_some(),
+        };
+        config.schedules.insert(schedule.name.clone(), schedule);
+    }
+    config
+}
+
+/// The clocks a schedule goes by.
+pub fn zone_of(config: &Config, schedule: &Schedule) -> chrono_tz::Tz {
+    schedule.timezone.unwrap_or(config.timezone)
+}

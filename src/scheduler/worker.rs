@@ -1,0 +1,372 @@
+//! Carries an occurrence out: its tasks in their order, each on its targets.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
+use futures_util::future::BoxFuture;
+use futures_util::{StreamExt, stream};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::job::{Happened, Job, Outcome, Watcher, Worker};
+use super::zone_of;
+use crate::config::{Schedule, Target, Task};
+use crate::execute::Live;
+use crate::history::{Ended, OccurrenceStatus, RunRecord, RunStatus, Store, Trigger};
+use crate::notify::{Signal, Teller, post_report};
+use crate::pipeline::{self, Request, Surroundings};
+use crate::report::{Asked, Templates};
+
+/// How the occurrences of a report are named, so that of several instances
+/// one posts it.
+pub(super) const REPORT: &str = "report:";
+
+/// Longest pause between two tries.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
+
+/// Room for the futures of a run; debug builds need most of it.
+const STACK: usize = 16 << 20;
+
+/// Runs tasks the way `maint run` does.
+pub struct PipelineWorker {
+    store: Arc<dyn Store>,
+    watcher: Arc<dyn Watcher>,
+    host: String,
+    live: Live,
+    words: Mutex<(Arc<Teller>, Templates)>,
+}
+
+impl PipelineWorker {
+    /// Records in `store`, counts with `watcher`, shows what is at work in
+    /// `live`; `host` is the name of this machine.
+    pub fn new(
+        store: Arc<dyn Store>,
+        watcher: Arc<dyn Watcher>,
+        host: String,
+        live: Live,
+        teller: Arc<Teller>,
+        templates: Templates,
+    ) -> PipelineWorker {
+        PipelineWorker {
+            store,
+            watcher,
+            host,
+            live,
+            words: Mutex::new((teller, templates)),
+        }
+    }
+
+    /// Who tells people what happens.
+    pub fn teller(&self) -> Arc<Teller> {
+        self.words().0
+    }
+
+    /// Goes on with the words of another configuration.
+    pub fn reload(&self, teller: Arc<Teller>, templates: Templates) {
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = (teller, templates);
+    }
+
+    fn words(&self) -> (Arc<Teller>, Templates) {
+        self.words
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Worker for PipelineWorker {
+    fn carry_out(&self, job: Job) -> BoxFuture<'static, Outcome> {
+        let (teller, templates) = self.words();
+        let at_work = AtWork {
+            store: Arc::clone(&self.store),
+            watcher: Arc::clone(&self.watcher),
+            host: self.host.clone(),
+            live: self.live.clone(),
+            teller,
+            templates,
+            job,
+        };
+        Box::pin(async move {
+            let runtime = tokio::runtime::Handle::current();
+            let (tell, told) = oneshot::channel();
+            // Runs hold sessions that cannot move between threads.
+            let thread = std::thread::Builder::new()
+                .name(format!("maint {}", at_work.job.schedule.name))
+                .stack_size(STACK);
+            let spawned = thread.spawn(move || {
+                let outcome = runtime.block_on(at_work.all());
+                // Nobody listens any more only where the process ends.
+                let _ = tell.send(outcome);
+            });
+            let failed = |reason: String| {
+                Outcome::Ended(Ended {
+                    status: OccurrenceStatus::Ran,
+                    succeeded: Some(false),
+                    reason: Some(reason),
+                    runs: Vec::new(),
+                })
+            };
+            match spawned {
+                Err(error) => failed(format!("no thread could be started: {error}")),
+                Ok(_) => told
+                    .await
+                    .unwrap_or_else(|_| failed("the run ended by a defect of maint".to_owned())),
+            }
+        })
+    }
+}
+
+struct AtWork {
+    store: Arc<dyn Store>,
+    watcher: Arc<dyn Watcher>,
+    host: String,
+    live: Live,
+    teller: Arc<Teller>,
+    templates: Templates,
+    job: Job,
+}
+
+/// What came of one task on one target.
+#[derive(Default)]
+struct Tried {
+    runs: Vec<Uuid>,
+    failed: bool,
+    /// Stopped before its turn.
+    untouched: bool,
+}
+
+impl AtWork {
+    async fn all(self) -> Outcome {
+        if let Some(name) = self.job.schedule.name.strip_prefix(REPORT) {
+            return Outcome::Ended(self.report(name).await);
+        }
+        let schedule = &self.job.schedule.name;
+        self.teller.ping(schedule, Signal::Start).await;
+        let outcome = self.tasks().await;
+        if let Outcome::Ended(ended) = &outcome {
+            let signal = match ended.succeeded {
+                Some(true) => Signal::Success,
+                _ => Signal::Fail,
+            };
+            self.teller.ping(schedule, signal).await;
+        }
+        outcome
+    }
+
+    /// Posts a report; the letter goes with the others.
+    async fn report(&self, name: &str) -> Ended {
+        let config = &self.job.config;
+        let posted = match config.reports.get(name) {
+            None => Err(format!("there is no report `{name}`")),
+            Some(report) => post_report(
+                self.store.as_ref(),
+                config,
+                &self.templates,
+                (name, report),
+                Asked::Back(report.period),
+                self.job.at,
+            )
+            .await
+            .map_err(|error| error.to_string()),
+        };
+        if let Err(error) = &posted {
+            tracing::error!(report = name, "{error}");
+        }
+        self.ended(posted.is_ok(), posted.err(), Vec::new())
+    }
+
+    fn ended(&self, well: bool, reason: Option<String>, runs: Vec<Uuid>) -> Ended {
+        Ended {
+            status: match self.job.catch_up {
+                true => OccurrenceStatus::CaughtUp,
+                false => OccurrenceStatus::Ran,
+            },
+            succeeded: Some(well),
+            reason,
+            runs,
+        }
+    }
+
+    async fn tasks(&self) -> Outcome {
+        let config = &self.job.config;
+        let mut runs = Vec::new();
+        let mut failed = false;
+        let mut untouched = false;
+        for name in &self.job.schedule.tasks {
+            let Some(task) = config.tasks.get(name).filter(|task| task.enabled) else {
+                continue;
+            };
+            let targets = task
+                .targets
+                .iter()
+                .filter_map(|name| config.targets.get(name))
+                .filter(|target| target.configured);
+            let at_once = usize::try_from(task.limits.parallel_targets.max(1)).unwrap_or(1);
+            let mut tries = stream::iter(targets.map(|target| self.one(task, target)))
+                .buffer_unordered(at_once);
+            while let Some(tried) = tries.next().await {
+                runs.extend(tried.runs);
+                failed |= tried.failed;
+                untouched |= tried.untouched;
+            }
+        }
+        if untouched {
+            return Outcome::Unfinished;
+        }
+        Outcome::Ended(self.ended(!failed, None, runs))
+    }
+
+    /// One task on one target, with its retries. A failure here stops nobody else.
+    async fn one(&self, task: &Task, target: &Target) -> Tried {
+        let mut tried = Tried::default();
+        match self.before_us(task, target).await {
+            Ok(Some(run)) => {
+                tried.failed = !went_well(run.status);
+                tried.runs.push(run.id);
+                return tried;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "what ran before is not known"),
+        }
+        let zone = zone_of(&self.job.config, &self.job.schedule);
+        for attempt in 0..=task.retries.max {
+            if self.job.stop.is_stopping() {
+                tried.untouched = attempt == 0;
+                tried.failed |= attempt > 0;
+                return tried;
+            }
+            let now = Utc::now();
+            let closes_at = match open_windows(Some(&self.job.schedule), task, zone, now) {
+                Ok(closes_at) => closes_at,
+                Err(closed) => {
+                    tracing::warn!(task = task.name, target = target.name, "not run: {closed}");
+                    tried.failed = true;
+                    return tried;
+                }
+            };
+            match self.run(task, target, closes_at, attempt > 0).await {
+                Some(run) => {
+                    self.watcher.on(Happened::Ran(&run));
+                    tried.failed = !went_well(run.status);
+                    tried.runs.push(run.id);
+                    if !matches!(run.status, RunStatus::Failed | RunStatus::Partial) {
+                        return tried;
+                    }
+                }
+                None => tried.failed = true,
+            }
+            if attempt < task.retries.max {
+                let pause = task
+                    .retries
+                    .backoff
+                    .get()
+                    .saturating_mul(2_u32.saturating_pow(attempt))
+                    .min(LONGEST_BACKOFF);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.job.stop.stopping() => {}
+                }
+            }
+        }
+        tried
+    }
+
+    /// The run of an owner before us that stands for the occurrence, unless
+    /// it died with its owner.
+    async fn before_us(
+        &self,
+        task: &Task,
+        target: &Target,
+    ) -> Result<Option<RunRecord>, crate::history::HistoryError> {
+        if self.job.claims < 2 {
+            return Ok(None);
+        }
+        let run = self
+            .store
+            .occurrence(&task.name, &target.name, self.job.at)
+            .await?;
+        Ok(run.filter(|run| !matches!(run.status, RunStatus::Running | RunStatus::Interrupted)))
+    }
+
+    async fn run(
+        &self,
+        task: &Task,
+        target: &Target,
+        closes_at: Option<DateTime<Utc>>,
+        again: bool,
+    ) -> Option<RunRecord> {
+        let request = Request {
+            task,
+            target,
+            trigger: match self.job.catch_up {
+                true => Trigger::CatchUp,
+                false => Trigger::Schedule,
+            },
+            scheduled_for: Some(self.job.at),
+            again,
+            closes_at,
+            zone: self.job.config.timezone,
+        };
+        let around = Surroundings {
+            store: Arc::clone(&self.store),
+            stop: self.job.stop.part(),
+            observer: self.live.observer(&task.name, &target.name),
+            host: self.host.clone(),
+            teller: Some(Arc::clone(&self.teller)),
+        };
+        match pipeline::run(&request, &around).await {
+            Ok((run, _)) => {
+                tracing::info!(
+                    run = %run.id, task = run.task, target = run.target, status = %run.status,
+                    error = run.error, "run ended"
+                );
+                Some(run)
+            }
+            Err(error) => {
+                tracing::error!(task = task.name, target = target.name, "{error}");
+                None
+            }
+        }
+    }
+}
+
+/// Whether nothing has to be done again.
+fn went_well(status: RunStatus) -> bool {
+    matches!(status, RunStatus::Succeeded | RunStatus::Incomplete)
+}
+
+/// When the windows of a task and of its schedule close: both must be open,
+/// and the first to close ends the run.
+///
+/// # Errors
+/// In words, which of them is closed, and when it opens.
+pub fn open_windows(
+    schedule: Option<&Schedule>,
+    task: &Task,
+    zone: Tz,
+    now: DateTime<Utc>,
+) -> Result<Option<DateTime<Utc>>, String> {
+    let windows = [
+        task.window.as_ref(),
+        schedule.and_then(|schedule| schedule.window.as_ref()),
+    ];
+    let mut closes_at: Option<DateTime<Utc>> = None;
+    for window in windows.into_iter().flatten() {
+        if !window.contains(now, zone) {
+            let next = window
+                .next_opening(now, zone)
+                .map_or_else(String::new, |at| {
+                    let at = at.with_timezone(&zone).format("%Y-%m-%d %H:%M %Z");
+                    format!(", which opens next at {at}")
+                });
+            return Err(format!("outside its window `{window}`{next}"));
+        }
+        closes_at = closes_at
+            .into_iter()
+            .chain(window.closes_at(now, zone))
+            .min();
+    }
+    Ok(closes_at)
+}

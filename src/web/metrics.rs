@@ -1,0 +1,408 @@
+//! What Prometheus is told.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use chrono::{DateTime, Utc};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::config::Config;
+use crate::history::{HistoryError, RunRecord, Store};
+use crate::plan::Severity;
+use crate::scheduler::{Happened, Watcher, zone_of};
+
+/// The plain text format: every version of Prometheus and every agent reads it.
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// From a second to six hours.
+const DURATIONS: [f64; 10] = [
+    1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 21_600.0,
+];
+
+/// From on time to a minute late, in seconds.
+const LATENESS: [f64; 8] = [0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0];
+
+/// Kinds whose rows are rows that went.
+const REMOVING: [&str; 2] = ["cleanup", "archive"];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Of {
+    task: String,
+    target: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Ended {
+    task: String,
+    target: String,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Found {
+    task: String,
+    target: String,
+    severity: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Planned {
+    schedule: String,
+    status: &'static str,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+
+/// Counts what happens here, and reads from the history what any instance did.
+pub struct Metrics {
+    runs: Family<Ended, Counter>,
+    durations: Family<Of, Histogram, fn() -> Histogram>,
+    reclaimed: Family<Of, Counter>,
+    removed: Family<Of, Counter>,
+    lock_waits: Family<Of, Counter<f64, AtomicU64>>,
+    findings: Family<Found, Gauge>,
+    occurrences: Family<Planned, Counter>,
+    lateness: Histogram,
+    last_tick: Seconds,
+    history_errors: Counter,
+    reloads: Family<Reload, Counter>,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Reload {
+    outcome: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics {
+            runs: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(DURATIONS)),
+            reclaimed: Family::default(),
+            removed: Family::default(),
+            lock_waits: Family::default(),
+            findings: Family::default(),
+            occurrences: Family::default(),
+            lateness: Histogram::new(LATENESS),
+            last_tick: Seconds::default(),
+            history_errors: Counter::default(),
+            reloads: Family::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// A configuration was read again, and taken or refused.
+    pub fn reloaded(&self, taken: bool) {
+        let outcome = if taken { "taken" } else { "refused" };
+        self.reloads.get_or_create(&Reload { outcome }).inc();
+    }
+
+    /// Takes the findings of the last runs over, which another process may
+    /// have found, and lets every counter begin at nothing.
+    ///
+    /// # Errors
+    /// When the history cannot be read.
+    pub async fn begin(&self, config: &Config, store: &dyn Store) -> Result<(), HistoryError> {
+        for outcome in ["taken", "refused"] {
+            drop(self.reloads.get_or_create(&Reload { outcome }));
+        }
+        for name in config.schedules.keys() {
+            for status in ["ran", "caught_up", "skipped", "missed"] {
+                drop(self.occurrences.get_or_create(&Planned {
+                    schedule: name.clone(),
+                    status,
+                }));
+            }
+        }
+        for (task, target) in pairs(config) {
+            if let Some(run) = store.last_run(&task, &target).await? {
+                self.found(&run);
+            }
+        }
+        Ok(())
+    }
+
+    fn found(&self, run: &RunRecord) {
+        for (severity, word) in [
+            (Severity::Info, "info"),
+            (Severity::Warning, "warning"),
+            (Severity::Critical, "critical"),
+        ] {
+            let count = run
+                .findings
+                .iter()
+                .filter(|finding| finding.severity == severity)
+                .count();
+            self.findings
+                .get_or_create(&Found {
+                    task: run.task.clone(),
+                    target: run.target.clone(),
+                    severity: word,
+                })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn ran(&self, run: &RunRecord) {
+        let of = Of {
+            task: run.task.clone(),
+            target: run.target.clone(),
+        };
+        self.runs
+            .get_or_create(&Ended {
+                task: run.task.clone(),
+                target: run.target.clone(),
+                status: run.status.as_str(),
+            })
+            .inc();
+        self.durations
+            .get_or_create(&of)
+            .observe(seconds(run.duration_ms));
+        let reclaimed = u64::try_from(run.bytes_before.saturating_sub(run.bytes_after));
+        self.reclaimed
+            .get_or_create(&of)
+            .inc_by(reclaimed.unwrap_or(0));
+        if REMOVING.contains(&run.kind.as_str()) {
+            self.removed
+                .get_or_create(&of)
+                .inc_by(u64::try_from(run.rows).unwrap_or(0));
+        }
+        let waited: i64 = run
+            .steps
+            .iter()
+            .flat_map(|step| &step.lock_waits)
+            .map(|wait| wait.waited_ms.max(0))
+            .sum();
+        self.lock_waits.get_or_create(&of).inc_by(seconds(waited));
+        self.found(run);
+    }
+
+    /// Everything as Prometheus reads it. Successes and periods come from the
+    /// history and the configuration, so that every instance says the same.
+    pub(super) async fn page(
+        &self,
+        config: &Config,
+        store: &dyn Store,
+    ) -> Result<String, std::fmt::Error> {
+        let successes = Family::<Of, Seconds>::default();
+        match store.last_successes().await {
+            Ok(known) => {
+                for (task, target, at) in known {
+                    successes
+                        .get_or_create(&Of { task, target })
+                        .set(at.timestamp_millis() as f64 / 1000.0);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the last successes are not known");
+                self.history_errors.inc();
+            }
+        }
+        let periods = Family::<Of, Seconds>::default();
+        for ((task, target), period) in periods_of(config, Utc::now()) {
+            periods.get_or_create(&Of { task, target }).set(period);
+        }
+        let mut page = String::new();
+        encode(&mut page, &self.registry(successes, periods))?;
+        Ok(plain(&page))
+    }
+
+    fn registry(&self, successes: Family<Of, Seconds>, periods: Family<Of, Seconds>) -> Registry {
+        let mut all = Registry::with_prefix("maint");
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        all.register("build", "The version that runs", build);
+        all.register_with_unit(
+            "last_success_timestamp",
+            "When a task last succeeded on a target, by any instance, in seconds since 1970",
+            Unit::Seconds,
+            successes,
+        );
+        all.register_with_unit(
+            "task_period",
+            "How long it is from one planned run of a task to the next",
+            Unit::Seconds,
+            periods,
+        );
+        all.register(
+            "runs",
+            "Runs that ended here, by their status",
+            self.runs.clone(),
+        );
+        all.register_with_unit(
+            "run_duration",
+            "How long runs took",
+            Unit::Seconds,
+            self.durations.clone(),
+        );
+        all.register_with_unit(
+            "reclaimed",
+            "Space that runs have given back",
+            Unit::Bytes,
+            self.reclaimed.clone(),
+        );
+        all.register(
+            "rows_removed",
+            "Rows that were deleted or archived",
+            self.removed.clone(),
+        );
+        all.register_with_unit(
+            "lock_wait",
+            "How long steps waited for locks of others",
+            Unit::Seconds,
+            self.lock_waits.clone(),
+        );
+        all.register(
+            "findings",
+            "What the last run of a task noticed, by severity",
+            self.findings.clone(),
+        );
+        all.register(
+            "occurrences",
+            "Planned firings of schedules, by what became of them",
+            self.occurrences.clone(),
+        );
+        all.register_with_unit(
+            "scheduler_lag",
+            "How late occurrences were begun, after their jitter",
+            Unit::Seconds,
+            self.lateness.clone(),
+        );
+        all.register_with_unit(
+            "scheduler_last_tick_timestamp",
+            "When the calendar was last looked at, in seconds since 1970",
+            Unit::Seconds,
+            self.last_tick.clone(),
+        );
+        all.register(
+            "history_errors",
+            "Calls to the history that failed",
+            self.history_errors.clone(),
+        );
+        all.register(
+            "configuration_reloads",
+            "Changed configurations, taken or refused",
+            self.reloads.clone(),
+        );
+        all
+    }
+}
+
+impl Watcher for Metrics {
+    fn on(&self, happened: Happened<'_>) {
+        match happened {
+            Happened::Ticked => {
+                self.last_tick
+                    .set(Utc::now().timestamp_millis() as f64 / 1000.0);
+            }
+            Happened::Started(occurrence, late) => {
+                // What is made up for is late by the down-time, not by us.
+                if !occurrence.catch_up && occurrence.claims == 1 {
+                    self.lateness
+                        .observe(seconds(late.num_milliseconds().max(0)));
+                }
+            }
+            Happened::Ran(run) => self.ran(run),
+            Happened::Over(occurrence) => {
+                self.occurrences
+                    .get_or_create(&Planned {
+                        schedule: occurrence.schedule.clone(),
+                        status: occurrence.status.as_str(),
+                    })
+                    .inc();
+            }
+            Happened::HistoryFailed => {
+                self.history_errors.inc();
+            }
+        }
+    }
+}
+
+/// From OpenMetrics to the plain text format, in which the name of a counter
+/// ends in `_total` in its description, too, and an information is a gauge.
+fn plain(page: &str) -> String {
+    let mut kinds = BTreeMap::new();
+    for line in page.lines() {
+        if let Some((name, kind)) = line
+            .strip_prefix("# TYPE ")
+            .and_then(|rest| rest.split_once(' '))
+        {
+            kinds.insert(name, kind);
+        }
+    }
+    let named = |name: &str| match kinds.get(name) {
+        Some(&"counter") => format!("{name}_total"),
+        Some(&"info") => format!("{name}_info"),
+        _ => name.to_owned(),
+    };
+    let mut text = String::with_capacity(page.len());
+    for line in page.lines() {
+        let described = ["# HELP ", "# TYPE "].into_iter().find_map(|word| {
+            let (name, rest) = line.strip_prefix(word)?.split_once(' ')?;
+            let rest = if rest == "info" { "gauge" } else { rest };
+            Some(format!("{word}{} {rest}", named(name)))
+        });
+        match described {
+            Some(line) => text.push_str(&line),
+            None if line.starts_with("# ") => continue,
+            None => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
+}
+
+fn seconds(ms: i64) -> f64 {
+    ms as f64 / 1000.0
+}
+
+/// Every task on every target that a schedule names.
+fn pairs(config: &Config) -> Vec<(String, String)> {
+    periods_of(config, Utc::now()).into_keys().collect()
+}
+
+/// The longest time between two planned runs, by task and target: a schedule
+/// of working days rests over the weekend.
+fn periods_of(config: &Config, now: DateTime<Utc>) -> BTreeMap<(String, String), f64> {
+    let mut periods: BTreeMap<(String, String), f64> = BTreeMap::new();
+    for schedule in config.schedules.values().filter(|one| one.enabled) {
+        let zone = zone_of(config, schedule);
+        let mut at = now;
+        let mut times = std::iter::from_fn(|| {
+            at = schedule.cron.next_after(at, zone)?;
+            Some(at)
+        });
+        let Some(mut last) = times.next() else {
+            continue;
+        };
+        let mut longest = 0.0_f64;
+        for next in times.take(8) {
+            longest = longest.max(seconds((next - last).num_milliseconds()));
+            last = next;
+        }
+        for task in schedule
+            .tasks
+            .iter()
+            .filter_map(|name| config.tasks.get(name))
+            .filter(|task| task.enabled)
+        {
+            for target in &task.targets {
+                if config.targets.get(target).is_some_and(|one| one.configured) {
+                    // Of several schedules, the most frequent counts.
+                    periods
+                        .entry((task.name.clone(), target.clone()))
+                        .and_modify(|known| *known = known.min(longest))
+                        .or_insert(longest);
+                }
+            }
+        }
+    }
+    periods
+}
