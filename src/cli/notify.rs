@@ -31,7 +31,8 @@ async fn test(context: &Context<'_>) -> Result<u8, Failure> {
     let letters = context.teller(&config).test_letters(Utc::now());
     if letters.is_empty() {
         return Err(Failure::Usage(format!(
-            "{} does not say who is told: `notify` has neither `email` nor `webhook` nor `file`",
+            "{} has no way to tell anybody: `notify` needs a `webhook`, a `file`, or an `email` \
+             together with `smtp`",
             config.path.display()
         )));
     }

@@ -115,7 +115,9 @@ async fn send(
     match post_report(store.as_ref(), config, templates, named, asked, Utc::now()).await {
         Ok(()) => {}
         Err(PostError::History(error)) => return Err(error.into()),
-        Err(error @ PostError::NoRecipient(_)) => return Err(Failure::Usage(error.to_string())),
+        Err(error @ (PostError::NoRecipient(_) | PostError::NoServer)) => {
+            return Err(Failure::Usage(error.to_string()));
+        }
         Err(error) => return Err(Failure::Other(error.to_string())),
     }
     let done = deliver(&delivery, store.as_ref(), Utc::now()).await?;

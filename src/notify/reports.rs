@@ -22,6 +22,9 @@ pub enum PostError {
     /// The built-in templates cannot be used.
     #[error("the report cannot be written: {0}")]
     Template(#[from] minijinja::Error),
+    /// Nobody would take it along.
+    #[error("there is no mail server: `smtp` is not configured, or its `url` is empty")]
+    NoServer,
     /// Nobody would get it.
     #[error("the report `{0}` has no `email`, so nobody would get it")]
     NoRecipient(String),
@@ -55,6 +58,9 @@ pub async fn post_report(
     let Some(email) = &report.email else {
         return Err(PostError::NoRecipient(name.to_owned()));
     };
+    if config.smtp.is_none() {
+        return Err(PostError::NoServer);
+    }
     let last = last_posted(store, name).await?;
     let (period, text) = asked.period(now, config.timezone, last);
     let scope = Scope { period, text, now };

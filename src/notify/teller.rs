@@ -291,7 +291,8 @@ impl Teller {
             Message::Escalation => notify.escalate_to.as_ref().or(notify.email.as_ref()),
             _ => notify.email.as_ref(),
         };
-        if let Some(to) = to {
+        // Without a mail server a mail would wait for one until nobody wants it any more.
+        if let Some(to) = to.filter(|_| self.config.smtp.is_some()) {
             match self.templates.digest(message, digest, zone) {
                 Ok(rendered) => letters.push(letter("email", mail(to, rendered, "alerts"), now)),
                 Err(error) => tracing::error!(%error, "a mail could not be written"),
