@@ -1,0 +1,50 @@
+"""A throwaway PostgreSQL for benchmarks."""
+import os, shutil, socket, subprocess, tempfile
+
+# Debian has this user as soon as a server is installed; a server refuses to run as root.
+USERS = ["postgres", "nobody"]
+
+
+def binary():
+    """The maint to measure."""
+    if os.environ.get("MAINT_BIN"):
+        return os.path.abspath(os.environ["MAINT_BIN"])
+    subprocess.run(["cargo", "build", "--quiet", "--profile", "demo"], check=True)
+    return os.path.abspath("target/demo/maint")
+
+
+class Server:
+    def __init__(self, major=17):
+        self.bin = os.environ[f"MAINT_TEST_PG_BIN_{major}"]
+
+    def __enter__(self):
+        self.folder = tempfile.mkdtemp(prefix="maint-bench-")
+        self.who = []
+        if os.getuid() == 0:
+            user = next(u for u in USERS if subprocess.run(["id", u], capture_output=True).returncode == 0)
+            shutil.chown(self.folder, user)
+            self.who = ["setpriv", f"--reuid={user}", "--clear-groups", "--"]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        data = f"{self.folder}/data"
+        self.call("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        settings = (f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c shared_buffers=512MB"
+                    " -c max_wal_size=8GB -c autovacuum=off")
+        self.call("pg_ctl", "-D", data, "-l", f"{self.folder}/log", "-o", settings, "-w", "start")
+        self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
+        self.version = self.sql("SHOW server_version")
+        return self
+
+    def __exit__(self, *_):
+        self.call("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "stop")
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def call(self, program, *arguments):
+        subprocess.run([*self.who, f"{self.bin}/{program}", *arguments], check=True, stdout=subprocess.DEVNULL,
+                       cwd="/")
+
+    def sql(self, text):
+        done = subprocess.run(["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", self.url], input=text, text=True, check=True,
+                              stdout=subprocess.PIPE)
+        return done.stdout.strip()
