@@ -129,10 +129,14 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     for (target, manifest) in &found {
         let spans = || manifest.files.iter().filter_map(|f| f.span.as_ref());
         let bytes = manifest.files.iter().map(|f| f.bytes).sum();
+        let storage = match &manifest.received {
+            Some(received) => format!("{} on {}", received.table, received.target),
+            None => manifest.storage.clone(),
+        };
         let place = if manifest.settled {
-            manifest.storage.clone()
+            storage
         } else {
-            format!("{} (not settled: the next run finds out)", manifest.storage)
+            format!("{storage} (not settled: the next run finds out)")
         };
         table.row([
             Cell::from(&manifest.id.to_string()),
@@ -152,7 +156,9 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
 }
 
 async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
-    let found = manifests(context, chosen).await?;
+    let mut found = manifests(context, chosen).await?;
+    // Rows in another database have no files.
+    found.retain(|(_, manifest)| manifest.received.is_none());
     let mut results = Vec::new();
     let mut broken = 0;
     for (target, manifest) in &found {
@@ -196,7 +202,8 @@ async fn problem(manifest: &Manifest) -> Option<String> {
 }
 
 async fn restore(context: &Context<'_>, chosen: &Chosen, into: &TableName) -> Result<u8, Failure> {
-    let found = manifests(context, chosen).await?;
+    let mut found = manifests(context, chosen).await?;
+    found.retain(|(_, manifest)| manifest.received.is_none());
     let Some((name, first)) = found.first() else {
         return Err(Failure::Usage(
             "nothing is archived that fits\n  hint: `maint archive list` shows what is".to_owned(),

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
@@ -193,6 +194,7 @@ fn task(
             throttle: typed.throttle,
             window: typed.window,
             retries: typed.retries,
+            elsewhere: Arc::default(),
         })
     });
     files.close(file);
@@ -232,6 +234,11 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
             (name, target)
         })
         .collect();
+    let elsewhere = Arc::new(targets.clone());
+    let mut tasks = tasks;
+    for task in tasks.values_mut() {
+        task.elsewhere = Arc::clone(&elsewhere);
+    }
     let smtp = typed.smtp.filter(|smtp| {
         if is_empty(&smtp.url) {
             warnings.push("no mail is sent: the `url` of `smtp` is empty".to_owned());

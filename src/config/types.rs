@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use chrono_tz::Tz;
 use serde_json::Value;
@@ -121,4 +122,6 @@ pub struct Task {
     pub window: Option<Window>,
     /// What happens after a failure.
     pub retries: Retries,
+    /// Every target of the configuration: a task may keep rows in another one.
+    pub elsewhere: Arc<BTreeMap<String, Target>>,
 }

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::gate::{self, Outcome};
+use super::send;
 use super::step::Job;
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Checksum, Column, ParquetError, Writer};
@@ -214,6 +215,7 @@ impl<'a> Exporter<'a> {
             rows,
             transaction: answer.first().map(|row| row.get(0)).unwrap_or_default(),
             storage: self.export.storage.clone(),
+            received: None,
             files: files.iter().map(|f| f.entry.clone()).collect(),
         };
         // From here on the next run knows what to look for. Unlike the rest
@@ -446,6 +448,9 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
                 };
                 remember(job, &known).await?;
             }
+            Some("aborted") if manifest.received.is_some() => {
+                send::take_back(manifest, job).await?;
+            }
             Some("aborted") => {
                 discard(&Storage::open(&manifest.storage)?, job, manifest).await?;
             }
@@ -463,7 +468,10 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
     Ok(())
 }
 
-async fn fate(session: &Session, transaction: &str) -> Result<Option<String>, EngineError> {
+pub(super) async fn fate(
+    session: &Session,
+    transaction: &str,
+) -> Result<Option<String>, EngineError> {
     let sql = "SELECT pg_catalog.pg_xact_status($1::text::xid8)";
     let doing = "asking what became of a transaction";
     let mut status = None;
@@ -487,12 +495,16 @@ async fn discard(storage: &Storage, job: Job<'_>, manifest: &Manifest) -> Result
     put(job, &manifest.key(), serde_json::Value::Null).await
 }
 
-async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), ExportError> {
+pub(super) async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), ExportError> {
     let value = serde_json::to_value(manifest).unwrap_or_default();
     put(job, &manifest.key(), value).await
 }
 
-async fn put(job: Job<'_>, key: &str, value: serde_json::Value) -> Result<(), ExportError> {
+pub(super) async fn put(
+    job: Job<'_>,
+    key: &str,
+    value: serde_json::Value,
+) -> Result<(), ExportError> {
     let execution = job.execution;
     let memory = [Memory {
         key: key.to_owned(),

@@ -10,12 +10,13 @@ mod observer;
 mod param;
 mod queue;
 mod restore;
+mod send;
 mod statements;
 mod step;
 mod stop;
 mod walk;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -32,7 +33,7 @@ pub use stop::{Stop, StopReason};
 
 use self::monitor::Monitor;
 use self::queue::{Next, Queue};
-use crate::config::Limits;
+use crate::config::{Limits, Target};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::connect::Dial;
@@ -61,6 +62,8 @@ pub struct Execution {
     pub store: Arc<dyn Store>,
     /// The run they belong to.
     pub run: Uuid,
+    /// Every target of the configuration, by name.
+    pub elsewhere: Arc<BTreeMap<String, Target>>,
     /// Who is told what happens.
     pub observer: Arc<dyn Observer>,
 }

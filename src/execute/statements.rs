@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::export::Exporter;
 use super::gate::{self, Outcome};
+use super::send::Sender;
 use super::step::{Job, ask, end, note};
 use super::{Event, check};
 use crate::engines::EngineError;
@@ -25,6 +26,7 @@ enum Unit<'a> {
     Together(&'a [Statement]),
     Check(&'a Check),
     Export(&'a Exporter<'a>, &'a Range),
+    Send(&'a Sender<'a>, &'a Range),
 }
 
 /// Carries statements out one after another, each committed by itself.
@@ -59,6 +61,17 @@ pub(super) async fn check(
         each(&check.when_clean, job, record).await?;
     }
     Ok(())
+}
+
+/// Sends one batch into another database.
+pub(super) async fn send(
+    sender: &Sender<'_>,
+    range: &Range,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    let units = [Unit::Send(sender, range)];
+    attempts(&units, job, record, &mut Vec::new()).await
 }
 
 /// Archives one batch.
@@ -112,6 +125,7 @@ fn attempts<'a>(
                 }
                 Unit::Check(check) => check::pass(check, job, ends, give_way, findings).await,
                 Unit::Export(exporter, range) => exporter.pass(range, job, ends, give_way).await,
+                Unit::Send(sender, range) => sender.pass(range, job, ends, give_way).await,
             };
             let mut seen = if watched {
                 monitor.leave(session.pid)

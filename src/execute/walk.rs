@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::Event;
 use super::export::{ExportError, Exporter};
+use super::send::Sender;
 use super::statements;
 use super::step::{Job, ask, blank, end, note};
 use crate::engines::EngineError;
@@ -28,17 +29,49 @@ pub(super) async fn carry_out(
     job: Job<'_>,
     record: &mut StepRecord,
 ) -> Result<(), EngineError> {
+    if walk.fate != Fate::Delete {
+        return all(walk, job, record).await;
+    }
+    // A batch that a crash of the server undoes is simply deleted again, so
+    // none has to wait for the disk, and hold its row locks meanwhile.
+    let session = job.session;
+    let faster = "SET synchronous_commit = off";
+    session.execute("setting up batches", faster).await?;
+    let done = all(walk, job, record).await;
+    // A commit that waits, waits for all before it: what is recorded as gone
+    // is gone for good.
+    let durable = async {
+        let reset = "RESET synchronous_commit";
+        session.execute("ending batches", reset).await?;
+        let commit = "SELECT pg_catalog.pg_current_xact_id()";
+        session.execute("waiting for the disk", commit).await
+    };
+    match (done, durable.await) {
+        (Ok(()), Err(error)) => Err(error),
+        (done, _) => done,
+    }
+}
+
+async fn all(walk: &Walk, job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
     record.rows = Some(0);
     let mut pace = Pace::of(walk);
     let exporter = match &walk.fate {
         Fate::Export(export) => {
             Some(Exporter::open(walk, export).map_err(ExportError::into_engine)?)
         }
-        Fate::Delete | Fate::Move { .. } => None,
+        _ => None,
+    };
+    let sender = match &walk.fate {
+        Fate::Send(send) => {
+            let opened = Sender::open(walk, send, job).await;
+            Some(opened.map_err(ExportError::into_engine)?)
+        }
+        _ => None,
     };
     let way = Way {
         walk,
         exporter: exporter.as_ref(),
+        sender: sender.as_ref(),
     };
     let finished = match &walk.path {
         Path::Blocks { extent } => {
@@ -135,6 +168,7 @@ async fn keys(
 struct Way<'a> {
     walk: &'a Walk,
     exporter: Option<&'a Exporter<'a>>,
+    sender: Option<&'a Sender<'a>>,
 }
 
 /// What came of a batch.
@@ -164,6 +198,8 @@ async fn batch(
     let began = Instant::now();
     let done = if let Some(exporter) = way.exporter {
         statements::export(exporter, range, job, &mut part).await
+    } else if let Some(sender) = way.sender {
+        statements::send(sender, range, job, &mut part).await
     } else if walk.snapshot {
         let one_view = Statement::brief("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
         statements::together(&[one_view, statement], job, &mut part).await
@@ -186,7 +222,11 @@ async fn batch(
         );
         return Ok(Went::NoFurther);
     }
-    if way.exporter.is_some_and(|e| e.too_many.get()) {
+    let too_many = way.exporter.map(|e| &e.too_many);
+    if too_many
+        .or(way.sender.map(|s| &s.too_many))
+        .is_some_and(std::cell::Cell::get)
+    {
         if pace.size == 1 {
             return Err(EngineError::Files {
                 message:
@@ -276,7 +316,7 @@ impl Pace {
             Path::Key(_) => (FIRST_ROWS, MOST_ROWS),
         };
         let mut least = 1;
-        if matches!(walk.fate, Fate::Export(_)) {
+        if matches!(walk.fate, Fate::Export(_) | Fate::Send(_)) {
             // One file each: their size in bytes is the limit.
             most *= 20;
             least = size;

@@ -280,6 +280,7 @@ async fn work(
             stop: around.stop.clone(),
             store: Arc::clone(&around.store),
             run: record.id,
+            elsewhere: Arc::clone(&request.task.elsewhere),
             observer: Arc::clone(&around.observer),
         });
         let carried_out = execute::carry_out(plan.steps, execution).await?;

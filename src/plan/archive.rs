@@ -22,6 +22,33 @@ pub enum Fate {
     },
     /// They are written into files, proved to be there, and deleted.
     Export(Export),
+    /// They are written into a table of another target, proved to be there,
+    /// and deleted.
+    Send(Send),
+}
+
+/// How rows get into another database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Send {
+    /// The other target.
+    pub target: String,
+    /// The table there, quoted and qualified.
+    pub into: String,
+    /// Name of the table here, as manifests have it.
+    pub source: String,
+    /// What is kept.
+    pub columns: Vec<Column>,
+}
+
+/// Rows in a table of another target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Received {
+    /// The other target.
+    pub target: String,
+    /// The table there, quoted and qualified.
+    pub table: String,
+    /// The id, on that server, of the transaction that wrote them.
+    pub transaction: String,
 }
 
 /// How rows become files.
@@ -74,8 +101,11 @@ pub struct Manifest {
     pub rows: i64,
     /// The server's id of the transaction that deleted them.
     pub transaction: String,
-    /// Folder or bucket.
+    /// Folder or bucket; empty where the rows are in another database.
     pub storage: String,
+    /// Where they are in another database.
+    #[serde(default)]
+    pub received: Option<Received>,
     /// The files, with their paths below `storage`.
     pub files: Vec<ArchivedFile>,
 }

@@ -13,7 +13,7 @@ mod plan;
 mod step;
 mod walk;
 
-pub use archive::{ArchivedFile, Export, Fate, Manifest, MonthOf, folder};
+pub use archive::{ArchivedFile, Export, Fate, Manifest, MonthOf, Received, Send, folder};
 pub use check::{Answer, Check, Question};
 pub use finding::{Finding, Severity};
 pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site};

@@ -100,7 +100,7 @@ impl Walk {
             self.table, self.alias, self.condition
         );
         match &self.fate {
-            Fate::Delete | Fate::Export(_) => delete,
+            Fate::Delete | Fate::Export(_) | Fate::Send(_) => delete,
             Fate::Move { into, columns } => {
                 let columns = columns.join(", ");
                 format!(
@@ -150,7 +150,7 @@ impl Walk {
         let mut params = self.params.clone();
         let mut bind = |value: String| {
             params.push(Param::Text(value));
-            format!("${}::text", params.len())
+            format!("${}", params.len())
         };
         let sql = match (range, &self.path) {
             (Range::Blocks(from, to), _) => format!(
@@ -218,7 +218,7 @@ mod tests {
         Walk {
             table: "public.t".to_owned(),
             alias: "t".to_owned(),
-            condition: "at < $1::text::date".to_owned(),
+            condition: "at < $1::date".to_owned(),
             params: vec![Param::Text("2026-01-01".to_owned())],
             fate: Fate::Delete,
             path,
@@ -238,7 +238,7 @@ mod tests {
         let statement = blocks.delete(&Range::Blocks(64, 128));
         assert_eq!(
             statement.sql,
-            "DELETE FROM ONLY public.t AS t WHERE ctid >= $2::text::tid AND ctid < $3::text::tid AND (at < $1::text::date)"
+            "DELETE FROM ONLY public.t AS t WHERE ctid >= $2::tid AND ctid < $3::tid AND (at < $1::date)"
         );
         assert_eq!(statement.params[1], Param::Text("(64,0)".to_owned()));
 
@@ -252,13 +252,13 @@ mod tests {
         let range = Range::Keys(key("a", "1"), key("b", "2"));
         assert_eq!(
             keys.delete(&range).sql,
-            "DELETE FROM ONLY public.t AS t WHERE (at, id) > ($2::text::date, $3::text::uuid) \
-             AND (at, id) <= ($4::text::date, $5::text::uuid) AND (at < $1::text::date)"
+            "DELETE FROM ONLY public.t AS t WHERE (at, id) > ($2::date, $3::uuid) \
+             AND (at, id) <= ($4::date, $5::uuid) AND (at < $1::date)"
         );
         let first = Range::Keys(None, None);
         assert_eq!(
             keys.bound(&columns, &first, 500).sql,
-            "SELECT at::text, id::text FROM ONLY public.t AS t WHERE (at < $1::text::date) ORDER BY at, id OFFSET $2 LIMIT 1"
+            "SELECT at::text, id::text FROM ONLY public.t AS t WHERE (at < $1::date) ORDER BY at, id OFFSET $2 LIMIT 1"
         );
         assert_eq!(first.behind(), None);
         let place = range.behind().unwrap();

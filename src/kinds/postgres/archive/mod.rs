@@ -62,9 +62,12 @@ pub(crate) struct Archive {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Destination {
-    /// Another table of the same database; made where it does not exist.
+    /// A table, made where it does not exist: of the same database, unless `database` is named.
     #[serde(default)]
     table: Option<TableName>,
+    /// The target in whose database `table` is.
+    #[serde(default)]
+    database: Option<String>,
     /// Parquet files below `file:///folder` or `s3://bucket/prefix`. Credentials for S3 come from
     /// the environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`,
     /// `AWS_ENDPOINT_URL`.
@@ -118,7 +121,10 @@ impl Kind for Archive {
     fn check(&self) -> Result<(), String> {
         self.rule().check()?;
         match (&self.destination.table, &self.destination.files) {
-            (Some(table), None) if *table == self.table => {
+            (None, _) if self.destination.database.is_some() => {
+                Err("`database` needs the `table` there".to_owned())
+            }
+            (Some(table), None) if *table == self.table && self.destination.database.is_none() => {
                 Err(format!("the destination is `{table}` itself"))
             }
             (Some(_), None) => Ok(()),
@@ -152,7 +158,7 @@ impl Kind for Archive {
             columns = columns::of(db, &self.table).await?;
         }
         let (mut into, mut into_obstructed) = (Vec::new(), false);
-        if let Some(destination) = &self.destination.table {
+        if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
             into = columns::of(db, destination).await?;
             into_obstructed = columns::obstructed(db, destination).await?;
         }

@@ -8,7 +8,8 @@ use super::{Archive, Facts};
 use crate::engines::parquet::Column;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{
-    Export, Fate, Finding, Moment, MonthOf, Param, Plan, Query, Severity, Statement, Step, Walk,
+    Export, Fate, Finding, Moment, MonthOf, Param, Plan, Query, Send, Severity, Statement, Step,
+    Walk,
 };
 
 const TABLE_IS_THERE: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c
@@ -127,8 +128,9 @@ pub(super) fn of(
             )),
         });
     }
-    if let (Some(into), false, true) = (
+    if let (Some(into), None, false, true) = (
         &options.destination.table,
+        &options.destination.database,
         steps.is_empty(),
         facts.into.is_empty(),
     ) {
@@ -166,7 +168,10 @@ fn step(
         params,
     );
     let to = match (&options.destination.table, &options.destination.files) {
-        (Some(table), _) => table.to_string(),
+        (Some(table), _) => match &options.destination.database {
+            Some(target) => format!("{table} on {target}"),
+            None => table.to_string(),
+        },
         (None, files) => files.clone().unwrap_or_default(),
     };
     let mut step = Step::new(
@@ -185,8 +190,10 @@ fn step(
     .walking(walk);
     step.details.push(format!("walks {why}"));
     step.details.push(match &options.destination.table {
-        Some(_) => "each batch moves in one transaction".to_owned(),
-        None => "each batch is written, read back and compared before its rows go, in one snapshot"
+        Some(_) if options.destination.database.is_none() => {
+            "each batch moves in one transaction".to_owned()
+        }
+        _ => "each batch is written, read back and compared before its rows go, in one snapshot"
             .to_owned(),
     });
     step
@@ -203,7 +210,8 @@ fn fate(
     age: Option<AgeType>,
     facts: &Facts,
 ) -> Result<Fate, String> {
-    if let Some(files) = &options.destination.files {
+    let destination = &options.destination;
+    if destination.files.is_some() || destination.database.is_some() {
         let unkept: Vec<String> = facts
             .columns
             .iter()
@@ -212,13 +220,24 @@ fn fate(
             .collect();
         if !unkept.is_empty() {
             return Err(format!(
-                "columns of types that cannot be kept exactly in files: {}",
+                "columns of types that cannot be kept exactly: {}",
                 unkept.join(", ")
             ));
         }
         let columns: Vec<Column> = facts.columns.iter().filter_map(|c| c.kept()).collect();
+        if let (Some(target), Some(into)) = (&destination.database, &destination.table) {
+            // What the server computes there by itself is not sent.
+            let given = facts.columns.iter().filter(|c| !c.generated);
+            return Ok(Fate::Send(Send {
+                target: target.clone(),
+                into: RelationName::new(&*into.schema, &*into.table).to_string(),
+                source: table.name.to_string(),
+                columns: given.filter_map(|c| c.kept()).collect(),
+            }));
+        }
+        let files = destination.files.clone().unwrap_or_default();
         return Ok(Fate::Export(Export {
-            storage: files.clone(),
+            storage: files,
             source: table.name.to_string(),
             month: month(rule, age, &columns),
             columns,

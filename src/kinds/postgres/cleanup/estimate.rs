@@ -122,16 +122,7 @@ fn led_by(member: &Member, rule: &Rule) -> bool {
 }
 
 fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
-    params
-        .iter()
-        .map(|param| -> &(dyn ToSql + Sync) {
-            match param {
-                Param::Oid(oid) => oid,
-                Param::Text(text) => text,
-                Param::Int(number) => number,
-            }
-        })
-        .collect()
+    params.iter().map(|p| p as &(dyn ToSql + Sync)).collect()
 }
 
 /// Whether the answer only came too late: a lock, or a long search.

@@ -282,13 +282,13 @@ impl AgeType {
         match self {
             AgeType::TimestampTz => (
                 text(cut.format("%Y-%m-%d %H:%M:%S%.6f+00").to_string()),
-                "text::timestamptz",
+                "timestamptz",
             ),
             AgeType::Timestamp => (
                 text(local.format("%Y-%m-%d %H:%M:%S%.6f").to_string()),
-                "text::timestamp",
+                "timestamp",
             ),
-            AgeType::Date => (text(local.format("%Y-%m-%d").to_string()), "text::date"),
+            AgeType::Date => (text(local.format("%Y-%m-%d").to_string()), "date"),
             AgeType::Integer => {
                 let number = match epoch {
                     Some(Epoch::Millis) => cut.timestamp_millis(),
@@ -300,7 +300,7 @@ impl AgeType {
             AgeType::Uuid => {
                 let ms = u64::try_from(cut.timestamp_millis()).unwrap_or(0);
                 let least = (u128::from(ms & 0xffff_ffff_ffff) << 80) | (0x7000_u128 << 64);
-                (text(uuid::Uuid::from_u128(least).to_string()), "text::uuid")
+                (text(uuid::Uuid::from_u128(least).to_string()), "uuid")
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::support::workspace::Workspace;
 
 const ROWS: i64 = 12_000;
 
-async fn rows(db: &TestDatabase) -> String {
+pub(super) async fn rows(db: &TestDatabase) -> String {
     db.execute(
         "CREATE TABLE t (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text); CREATE INDEX ON t (at);
          CREATE TABLE original (LIKE t)",
@@ -38,7 +38,7 @@ async fn more_rows(db: &TestDatabase, lot: i64) {
 /// Runs the task again and again and kills it each time after another while,
 /// until it has been killed at work so often; at last lets it finish. Rows
 /// are made anew whenever they have run out.
-async fn kill_often(db: &TestDatabase, workspace: &Workspace, times: u32) {
+pub(super) async fn kill_often(db: &TestDatabase, workspace: &Workspace, times: u32) {
     let (mut killed, mut lot, mut n) = (0, 0, 0);
     while killed < times {
         let mut process = workspace

@@ -1,0 +1,406 @@
+//! Rows go into a table of another database, and leave only when they are
+//! proved to be there.
+//!
+//! Both servers name their transactions, and both names are written down
+//! before either commits. The other one commits first. Whenever the process
+//! dies, the server that deletes can be asked what became of its transaction:
+//! where it was given back, the rows that the other transaction wrote are
+//! known by their `xmin`, and taken back.
+
+use std::cell::Cell;
+use std::time::Instant;
+
+use bytes::Bytes;
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::export::{ExportError, fate, put, remember};
+use super::gate::{self, Outcome};
+use super::step::Job;
+use crate::engines::EngineError;
+use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
+use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::{Identifier, Session};
+use crate::plan::{Manifest, Range, Received, Send, Walk};
+
+/// A batch is held in memory on its way.
+const MOST_BYTES: usize = 24 << 20;
+/// Pieces of this size are handed to the server.
+const PIECE: usize = 64 << 10;
+
+/// The way into another database, opened once for a walk.
+pub(super) struct Sender<'a> {
+    /// Set where the last batch was too large, and nothing came of it.
+    pub(super) too_many: Cell<bool>,
+    walk: &'a Walk,
+    send: &'a Send,
+    there: Session,
+}
+
+/// Rows on their way, in the text format of COPY.
+struct Load {
+    pieces: Vec<Bytes>,
+    rows: i64,
+    checksum: Checksum,
+}
+
+enum Sent {
+    Rows(i64),
+    TooMany,
+    Not(Outcome),
+}
+
+impl<'a> Sender<'a> {
+    /// Connects, and looks whether the table there takes rows as they are.
+    pub(super) async fn open(
+        walk: &'a Walk,
+        send: &'a Send,
+        job: Job<'_>,
+    ) -> Result<Sender<'a>, ExportError> {
+        let there = connect(&send.target, job).await?;
+        fits(&there, send).await?;
+        let stage = format!(
+            "CREATE TEMPORARY TABLE maint_batch ON COMMIT DELETE ROWS AS SELECT {} FROM {} WHERE false",
+            names(&send.columns),
+            send.into
+        );
+        there.execute("making a table for batches", &stage).await?;
+        Ok(Sender {
+            too_many: Cell::new(false),
+            walk,
+            send,
+            there,
+        })
+    }
+
+    /// Sends one batch.
+    pub(super) async fn pass(
+        &self,
+        range: &Range,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome {
+        self.too_many.set(false);
+        for session in [job.session, &self.there] {
+            if let Err(outcome) = gate::limit(session, job.execution, step_ends).await {
+                return outcome;
+            }
+        }
+        let done = |rows| Outcome::Done {
+            warnings: Vec::new(),
+            rows,
+        };
+        match self.batch(range, job, step_ends, give_way).await {
+            Ok(Sent::Rows(rows)) => done(u64::try_from(rows).unwrap_or(0)),
+            Ok(Sent::TooMany) => {
+                self.too_many.set(true);
+                done(0)
+            }
+            Ok(Sent::Not(outcome)) => outcome,
+            Err(ExportError::Engine(error)) => {
+                gate::judge(error, job.execution, step_ends, give_way)
+            }
+            Err(other) => Outcome::Failed(other.into_engine()),
+        }
+    }
+
+    async fn batch(
+        &self,
+        range: &Range,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Result<Sent, ExportError> {
+        let session = job.session;
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+        session.execute("opening a transaction", begin).await?;
+        let mut noted = None;
+        let result = self
+            .within(range, job, step_ends, give_way, &mut noted)
+            .await;
+        if let Ok(Sent::Rows(rows)) = result {
+            session.execute("committing", "COMMIT").await?;
+            if let Some(manifest) = noted {
+                let settled = Manifest {
+                    settled: true,
+                    ..manifest
+                };
+                remember(job, &settled).await?;
+            }
+            return Ok(Sent::Rows(rows));
+        }
+        // Where the other server is out of reach, the next run takes back.
+        let there = self.there.execute("rolling back there", "ROLLBACK").await;
+        let here = session.execute("rolling back", "ROLLBACK").await;
+        if let (Some(manifest), Ok(_), Ok(_)) = (noted, &here, &there)
+            && let Err(error) = take_back_by(&self.there, &manifest, job).await
+        {
+            tracing::warn!(%error, "rows of a batch that was given back remain there for now");
+            if result.is_ok() {
+                return Err(error);
+            }
+        }
+        if result.is_ok() {
+            here?;
+            there?;
+        }
+        result
+    }
+
+    async fn within(
+        &self,
+        range: &Range,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+        noted: &mut Option<Manifest>,
+    ) -> Result<Sent, ExportError> {
+        let Some(load) = self.read(range, job).await? else {
+            return Ok(Sent::TooMany);
+        };
+        if load.rows == 0 {
+            return Ok(Sent::Rows(0));
+        }
+        let (rows, there) = (load.rows, &self.there);
+        there
+            .execute("opening a transaction there", "BEGIN")
+            .await?;
+        self.store(load).await?;
+        let manifest = Manifest {
+            id: Uuid::now_v7(),
+            run: job.execution.run,
+            maint: env!("CARGO_PKG_VERSION").to_owned(),
+            created_at: Utc::now(),
+            settled: false,
+            source: self.send.source.clone(),
+            table: self.walk.table.clone(),
+            condition: self.walk.condition.clone(),
+            columns: self.send.columns.clone(),
+            rows,
+            transaction: name(job.session).await?,
+            storage: String::new(),
+            received: Some(Received {
+                target: self.send.target.clone(),
+                table: self.send.into.clone(),
+                transaction: name(there).await?,
+            }),
+            files: Vec::new(),
+        };
+        // From here on the next run knows what to look for. Unlike the rest
+        // of the history, the work depends on it.
+        remember(job, &manifest).await?;
+        *noted = Some(manifest);
+        there.execute("committing there", "COMMIT").await?;
+        if job.execution.stop.is_now() {
+            return Ok(Sent::Not(Outcome::Stopped));
+        }
+        let delete = self.walk.delete(range);
+        match gate::pass(job.session, &delete, job.execution, step_ends, give_way).await {
+            Outcome::Done { rows: gone, .. } if i64::try_from(gone) == Ok(rows) => {
+                Ok(Sent::Rows(rows))
+            }
+            Outcome::Done { rows: gone, .. } => Err(ExportError::Proof(format!(
+                "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
+            ))),
+            other => Ok(Sent::Not(other)),
+        }
+    }
+
+    async fn read(&self, range: &Range, job: Job<'_>) -> Result<Option<Load>, ExportError> {
+        let columns = &self.send.columns;
+        let query = self.walk.select(&selected(columns), range);
+        let params = gate::bound(&query.params);
+        let mut load = Load {
+            pieces: Vec::new(),
+            rows: 0,
+            checksum: Checksum::default(),
+        };
+        let (mut piece, mut size) = (String::new(), 0);
+        let mut failed: Option<ParquetError> = None;
+        let reading = job
+            .session
+            .stream("reading rows", &query.sql, &params, |fields| {
+                load.checksum.add(fields.iter().copied());
+                load.rows += 1;
+                let row = fields.iter().map(|f| f.map(<[u8]>::to_vec)).collect();
+                if let Err(error) = copy_line(columns, &row, &mut piece) {
+                    failed = Some(error);
+                    return false;
+                }
+                if piece.len() >= PIECE {
+                    size += piece.len();
+                    load.pieces.push(Bytes::from(std::mem::take(&mut piece)));
+                }
+                size <= MOST_BYTES
+            });
+        tokio::select! {
+            result = reading => result?,
+            () = job.execution.stop.now() => job.session.cancel().await?,
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if size > MOST_BYTES {
+            return Ok(None);
+        }
+        load.pieces.push(Bytes::from(piece));
+        Ok(Some(load))
+    }
+
+    /// Writes the rows there, and compares what was stored with what was read.
+    async fn store(&self, load: Load) -> Result<(), ExportError> {
+        let (columns, into) = (&self.send.columns, &self.send.into);
+        let mut pieces = load.pieces.into_iter();
+        let copy = "COPY pg_temp.maint_batch FROM STDIN";
+        self.there
+            .copy_in("writing rows there", copy, || pieces.next())
+            .await?;
+        let insert = format!(
+            "INSERT INTO {into} ({0}) SELECT {0} FROM pg_temp.maint_batch RETURNING {1}",
+            names(columns),
+            selected(columns)
+        );
+        let (mut rows, mut checksum) = (0, Checksum::default());
+        self.there
+            .stream("storing rows there", &insert, &[], |fields| {
+                checksum.add(fields.iter().copied());
+                rows += 1;
+                true
+            })
+            .await?;
+        if (rows, checksum) != (load.rows, load.checksum) {
+            return Err(ExportError::Proof(format!(
+                "nothing was deleted: {into} stored {rows} rows with checksum {checksum}, not {} with {}; a trigger or rule changes them",
+                load.rows, load.checksum
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Removes the rows of a batch whose delete was given back.
+pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
+    let Some(received) = &manifest.received else {
+        return Ok(());
+    };
+    let there = connect(&received.target, job).await?;
+    take_back_by(&there, manifest, job).await
+}
+
+async fn take_back_by(
+    there: &Session,
+    manifest: &Manifest,
+    job: Job<'_>,
+) -> Result<(), ExportError> {
+    let Some(received) = &manifest.received else {
+        return Ok(());
+    };
+    match fate(there, &received.transaction).await?.as_deref() {
+        Some("aborted") => {}
+        Some("committed") => {
+            let sql = format!(
+                "DELETE FROM {} WHERE xmin::text = ($1::text::numeric % 4294967296)::text",
+                received.table
+            );
+            there
+                .execute("opening a transaction there", "BEGIN")
+                .await?;
+            let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
+            let gone = there
+                .execute_with("taking rows back", &sql, &params)
+                .await?
+                .rows;
+            // A take-back that was itself interrupted before it was noted.
+            if gone != 0 && i64::try_from(gone) != Ok(manifest.rows) {
+                there.execute("rolling back there", "ROLLBACK").await?;
+                return Err(ExportError::Proof(format!(
+                    "{} rows came into {}, and {gone} of them are still as they came: somebody has changed them; see to them by hand",
+                    manifest.rows, received.table
+                )));
+            }
+            there.execute("committing there", "COMMIT").await?;
+        }
+        other => {
+            return Err(ExportError::Proof(format!(
+                "what became of transaction {} on target {} is not known ({})",
+                received.transaction,
+                received.target,
+                other.unwrap_or("too long ago")
+            )));
+        }
+    }
+    put(job, &manifest.key(), serde_json::Value::Null).await
+}
+
+const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
+
+/// Makes the table where it does not exist, and looks whether its columns are the same.
+async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
+    let doing = "reading the columns there";
+    let mut rows = there.query(doing, COLUMNS, &[&send.into]).await?;
+    if rows.is_empty() {
+        let columns: Vec<String> = send
+            .columns
+            .iter()
+            .map(|c| format!("{} {}", Identifier::new(&*c.name), c.pg_type))
+            .collect();
+        let sql = format!("CREATE TABLE {} ({})", send.into, columns.join(", "));
+        there.execute("making the table there", &sql).await?;
+        rows = there.query(doing, COLUMNS, &[&send.into]).await?;
+    }
+    for column in &send.columns {
+        let found = rows
+            .iter()
+            .find(|row| row.get::<_, &str>(0) == column.name)
+            .map(|row| row.get::<_, String>(1));
+        if found.as_deref() != Some(column.pg_type.as_str()) {
+            return Err(ExportError::Proof(format!(
+                "{} on target {} has no column {} of type {}",
+                send.into, send.target, column.name, column.pg_type
+            )));
+        }
+    }
+    Ok(())
+}
+
+async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {
+    let known = &job.execution.elsewhere;
+    let found = known.get(target).filter(|t| t.configured);
+    let Some(found) = found else {
+        let names: Vec<&str> = known.keys().map(String::as_str).collect();
+        return Err(ExportError::Proof(format!(
+            "there is no target `{target}` with a url; known: {}",
+            names.join(", ")
+        )));
+    };
+    let env = |name: &str| std::env::var(name).ok();
+    let url = found.url.as_ref().map(|url| url.expose());
+    let dial = Dial::resolve(url, &env).map_err(EngineError::from)?;
+    Ok(Session::open(&dial, &job.execution.application_name).await?)
+}
+
+async fn name(session: &Session) -> Result<String, EngineError> {
+    let sql = "SELECT pg_catalog.pg_current_xact_id()::text";
+    let rows = session.query("naming the transaction", sql, &[]).await?;
+    Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
+}
+
+fn names(columns: &[Column]) -> String {
+    let names: Vec<String> = columns
+        .iter()
+        .map(|c| Identifier::new(&*c.name).to_string())
+        .collect();
+    names.join(", ")
+}
+
+fn selected(columns: &[Column]) -> String {
+    let all: Vec<String> = columns
+        .iter()
+        .map(|c| c.selected(&Identifier::new(&*c.name).to_string()))
+        .collect();
+    all.join(", ")
+}

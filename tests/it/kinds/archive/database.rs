@@ -1,0 +1,88 @@
+//! Into a table of another database, on another server.
+
+use serde_json::json;
+
+use super::stopping::{kill_often, rows};
+use super::{EVERY_TYPE, archive, checksum, nothing_is_left};
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+fn task(db: &TestDatabase, there: &TestDatabase, options: serde_json::Value) -> Workspace {
+    let workspace = Workspace::for_target(&db.url).task(
+        "archive",
+        &format!("kind: archive\ntarget: app\noptions: {options}\n"),
+    );
+    workspace.file(
+        "schedules.yaml",
+        &format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n  warehouse: {{ engine: postgres, url: \"{}\" }}\n",
+            db.url, there.url
+        ),
+    );
+    workspace
+}
+
+for_each_version! {
+    /// Every type that can be kept arrives as it was, in a table that is made.
+    async fn every_type_arrives(major: u32) {
+        let (db, there) = (fresh_database(major).await, fresh_database(if major == 18 { 14 } else { major + 1 }).await);
+        db.execute(EVERY_TYPE).await;
+        // Types of its own have to be there, too.
+        there.execute("CREATE TYPE mood AS ENUM ('fine', 'it''s \"odd\"', '\\back'); CREATE DOMAIN price AS numeric(12, 4); CREATE DOMAIN tag AS text; CREATE SCHEMA old").await;
+        let columns = "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'everything'::regclass AND attnum > 0 AND attgenerated = ''";
+        let columns = db.strings(columns).await.remove(0);
+        let old = checksum(&db, &format!("SELECT {columns} FROM everything WHERE at < now() - interval '1 day'")).await;
+        let workspace = task(&db, &there, json!({ "table": "everything", "column": "at", "older_than": "1d",
+            "destination": { "database": "warehouse", "table": "old.everything" } }));
+        let run = archive(&workspace);
+        assert_eq!(run["rows"], 503, "{run:#}");
+        assert_eq!(checksum(&there, "SELECT * FROM old.everything").await, old);
+        assert_eq!(db.number("SELECT count(*) FROM everything").await, 1);
+        nothing_is_left(&workspace);
+        let listed = workspace.run(["archive", "list"]).expect(0).stdout;
+        assert!(listed.contains("old.everything on warehouse"), "{listed}");
+    }
+}
+
+/// A table there that does not take rows as they are, and a target that is
+/// not there: nothing is deleted, nothing stays.
+#[tokio::test]
+async fn what_does_not_fit_is_refused() {
+    let (db, there) = (fresh_database(17).await, fresh_database(16).await);
+    rows(&db).await;
+    let count = db.number("SELECT count(*) FROM t").await;
+    for (make, destination, part) in [
+        ("SELECT 1", json!({ "database": "nowhere", "table": "t" }), "no target `nowhere`"),
+        ("CREATE TABLE t (id bigint, at timestamptz)", json!({ "database": "warehouse", "table": "t" }), "no column v of type text"),
+        ("CREATE TABLE t (id int, at timestamptz, v text)", json!({ "database": "warehouse", "table": "t" }), "no column id of type bigint"),
+        ("CREATE TABLE t (id bigint, at timestamptz, v text);
+          CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.v = upper(new.v); RETURN new; END';
+          CREATE TRIGGER f BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()", json!({ "database": "warehouse", "table": "t" }), "checksum"),
+    ] {
+        there.execute("DROP TABLE IF EXISTS t").await;
+        there.execute(make).await;
+        let workspace = task(&db, &there, json!({ "table": "t", "column": "at", "older_than": "30d", "destination": destination }));
+        let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+        assert!(output.stdout.contains(part), "{part}: {output:#?}");
+        assert_eq!(db.number("SELECT count(*) FROM t").await, count);
+        if part != "no target `nowhere`" {
+            assert_eq!(there.number("SELECT count(*) FROM t").await, 0);
+        }
+    }
+}
+
+/// Fifty kills on the way: every row is in exactly one of the two.
+#[tokio::test]
+async fn killed_fifty_times_on_the_way() {
+    let (db, there) = (fresh_database(17).await, fresh_database(15).await);
+    rows(&db).await;
+    let workspace = task(
+        &db,
+        &there,
+        json!({ "table": "t", "column": "at", "older_than": "30d", "batch_goal": "20ms",
+        "walk": "key", "destination": { "database": "warehouse", "table": "old" } }),
+    );
+    kill_often(&db, &workspace, 50).await;
+    let original = checksum(&db, "SELECT * FROM original").await;
+    assert_eq!(checksum(&there, "SELECT * FROM old").await, original);
+}
