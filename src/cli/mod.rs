@@ -6,6 +6,7 @@ mod check;
 mod context;
 mod demo;
 mod doctor;
+mod due;
 mod export;
 mod history;
 mod next;

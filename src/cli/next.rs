@@ -1,63 +1,155 @@
-use chrono::Utc;
+use chrono::{DateTime, Utc};
 
 use super::Failure;
 use super::context::Context;
+use crate::config::Config;
+use crate::history::{HistoryError, Occurrence, Store};
 use crate::report::text::{Align, Cell, Columns, Cut};
+use crate::scheduler::{outlook, zone_of};
 
-/// Upcoming occurrences, soonest first.
+/// Upcoming occurrences, soonest first, and what was missed in the last 30 days.
 #[derive(Debug, clap::Args)]
 pub(super) struct Next {
     /// How many of each schedule
     #[arg(long, default_value_t = 1)]
     count: usize,
+    /// How many missed ones at most
+    #[arg(long, default_value_t = 20)]
+    missed: u32,
 }
 
 impl Next {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config()?;
-        let mut occurrences = Vec::new();
-        for schedule in config.schedules.values().filter(|s| s.enabled) {
-            let zone = schedule.timezone.unwrap_or(config.timezone);
-            let mut after = Utc::now();
-            for _ in 0..self.count {
-                let Some(at) = schedule.cron.next_after(after, zone) else {
-                    break;
-                };
-                occurrences.push((at, zone, schedule));
-                after = at;
-            }
-        }
-        occurrences.sort_by_key(|(at, _, schedule)| (*at, schedule.name.clone()));
+        let now = Utc::now();
+        let opened = crate::history::open_existing(config.history.expose()).await;
+        let (store, unknown) = match opened {
+            Ok(store) => (Some(store), None),
+            // Nothing has run yet, so nothing was missed.
+            Err(HistoryError::Missing { .. }) => (None, None),
+            Err(error) => (None, Some(error)),
+        };
+        let planned = outlook(&config, store.as_deref(), now, self.count, self.missed).await?;
+        let overdue = match &store {
+            Some(store) => overdue(&config, store.as_ref(), now).await?,
+            None => Vec::new(),
+        };
+        let tasks = |schedule: &str| {
+            config
+                .schedules
+                .get(schedule)
+                .map(|schedule| schedule.tasks.clone())
+                .unwrap_or_default()
+        };
         if context.json() {
-            let list: Vec<_> = occurrences
+            let next: Vec<_> = planned
+                .next
                 .iter()
-                .map(|(at, _, s)| {
-                    serde_json::json!({ "schedule": s.name, "at": at, "tasks": s.tasks })
+                .map(|(at, schedule)| {
+                    serde_json::json!({ "schedule": schedule, "at": at, "tasks": tasks(schedule) })
                 })
                 .collect();
-            println!("{}", serde_json::json!({ "next": list }));
-            return Ok(0);
+            let overdue: Vec<_> = overdue
+                .iter()
+                .map(|(at, schedule)| serde_json::json!({ "schedule": schedule, "at": at }))
+                .collect();
+            println!(
+                "{}",
+                serde_json::json!({
+                    "next": next,
+                    "running": planned.running,
+                    "overdue": overdue,
+                    "missed": planned.missed,
+                    "paused": planned.pauses,
+                })
+            );
+            return unknown.map_or(Ok(0), |error| Err(error.into()));
         }
-        if occurrences.is_empty() {
-            println!("nothing is scheduled: no schedule of the configuration is enabled");
-            return Ok(0);
-        }
+        let style = context.style(config.timezone);
+        let shown = |at: DateTime<Utc>, schedule: &str| {
+            let zone = config
+                .schedules
+                .get(schedule)
+                .map_or(config.timezone, |schedule| zone_of(&config, schedule));
+            at.with_timezone(&zone)
+                .format("%a %Y-%m-%d %H:%M %Z")
+                .to_string()
+        };
         let mut table = Columns::new()
             .column("when", Align::Left, Cut::Never)
             .column("schedule", Align::Left, Cut::Never)
             .column("tasks", Align::Left, Cut::End);
-        for (at, zone, schedule) in &occurrences {
+        for (at, schedule) in &planned.next {
+            let paused = planned.pauses.iter().any(|pause| {
+                &pause.schedule == schedule && pause.until.is_none_or(|until| *at < until)
+            });
+            let tasks = tasks(schedule).join(", ");
             table.row([
-                Cell::from(
-                    &at.with_timezone(zone)
-                        .format("%a %Y-%m-%d %H:%M %Z")
-                        .to_string(),
-                ),
-                Cell::from(&schedule.name),
-                Cell::from(&schedule.tasks.join(", ")),
+                Cell::from(&shown(*at, schedule)),
+                Cell::from(schedule),
+                Cell::from(&match paused {
+                    true => format!("paused ({tasks})"),
+                    false => tasks,
+                }),
             ]);
         }
-        print!("{}", table.render(0, &context.style(config.timezone)));
-        Ok(0)
+        print!("{}", table.render(0, &style));
+        let mut behind = Columns::new()
+            .column("not run", Align::Left, Cut::Never)
+            .column("schedule", Align::Left, Cut::Never)
+            .column("why", Align::Left, Cut::End);
+        for (at, schedule) in &overdue {
+            behind.row([
+                Cell::from(&shown(*at, schedule)),
+                Cell::from(schedule),
+                Cell::from("due, and nobody has looked yet: is `maint serve` running?"),
+            ]);
+        }
+        for one in &planned.missed {
+            behind.row([
+                Cell::from(&shown(one.scheduled_for, &one.schedule)),
+                Cell::from(&one.schedule),
+                Cell::from(one.reason.as_deref().unwrap_or_default()),
+            ]);
+        }
+        if !overdue.is_empty() || !planned.missed.is_empty() {
+            println!();
+            print!("{}", behind.render(0, &style));
+        }
+        unknown.map_or(Ok(0), |error| Err(error.into()))
     }
+}
+
+/// How many overdue occurrences of a schedule are listed.
+const MOST_OVERDUE: usize = 5;
+
+/// What has fallen due since the newest recorded occurrence of schedules that
+/// somebody looked after once.
+async fn overdue(
+    config: &Config,
+    store: &dyn Store,
+    now: DateTime<Utc>,
+) -> Result<Vec<(DateTime<Utc>, String)>, HistoryError> {
+    let names: Vec<String> = config.schedules.keys().cloned().collect();
+    let newest = store.newest_occurrences(&names, now, now).await?;
+    // A tick or a jitter later than that is no reason to worry.
+    let late = now - chrono::TimeDelta::minutes(2);
+    let mut overdue = Vec::new();
+    for schedule in config.schedules.values().filter(|one| one.enabled) {
+        let Some(Occurrence { scheduled_for, .. }) = newest.get(&schedule.name) else {
+            continue;
+        };
+        let mut at = *scheduled_for;
+        for _ in 0..MOST_OVERDUE {
+            match schedule.cron.next_after(at, zone_of(config, schedule)) {
+                Some(next) if next <= late => {
+                    overdue.push((next, schedule.name.clone()));
+                    at = next;
+                }
+                _ => break,
+            }
+        }
+    }
+    overdue.sort();
+    Ok(overdue)
 }

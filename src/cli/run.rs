@@ -27,6 +27,9 @@ pub(super) struct Run {
     /// At once, whatever window and schedule say
     #[arg(long)]
     now: bool,
+    /// Everything that is due by the schedules, and what was missed
+    #[arg(long, conflicts_with_all = ["now", "tasks", "target", "settings", "dry_run"])]
+    due: bool,
     /// Print the plan and exactly how many rows would change, and stop
     #[arg(long)]
     dry_run: bool,
@@ -44,6 +47,9 @@ impl Run {
         if self.dry_run {
             return super::plan::show_plans(context, &self.tasks, target, &self.settings, true)
                 .await;
+        }
+        if self.due {
+            return super::due::run(context).await;
         }
         let config = context.config()?;
         let work = context.tasks(&config, &self.tasks, target, &self.settings)?;
@@ -300,7 +306,7 @@ async fn due(
     })
 }
 
-fn exit_code(status: &RunStatus, unreachable: bool, stop: &Stop) -> u8 {
+pub(super) fn exit_code(status: &RunStatus, unreachable: bool, stop: &Stop) -> u8 {
     match (status, stop.reason()) {
         (RunStatus::Cancelled, _) => signal_code(stop),
         (RunStatus::Failed, _) if unreachable => 3,
@@ -320,7 +326,7 @@ pub(super) fn signal_code(stop: &Stop) -> u8 {
 
 /// The exit code of several runs: a signal before a failure before an
 /// unreachable target before one not started.
-fn worse(a: u8, b: u8) -> u8 {
+pub(super) fn worse(a: u8, b: u8) -> u8 {
     const ORDER: [u8; 6] = [143, 130, 1, 3, 4, 0];
     ORDER
         .into_iter()

@@ -21,5 +21,6 @@ mod notify;
 mod report;
 mod run;
 mod scheduler;
+mod serve;
 mod schema;
 mod web;
