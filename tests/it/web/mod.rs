@@ -1,5 +1,6 @@
 //! The status page: what it shows, to whom, and what may be done there.
 
+mod browser;
 mod site;
 
 use chrono::{TimeDelta, Utc};

@@ -1,0 +1,71 @@
+// Uses the status page as a person does; the address and the token are given. Writes what it saw as JSON.
+const { chromium } = require("playwright-core");
+
+(async () => {
+  const [url, token] = process.argv.slice(2);
+  const browser = await chromium.launch({
+    executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
+    args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"],
+  });
+  const seen = { errors: [] };
+  const tab = await (await browser.newContext({ viewport: { width: 1000, height: 900 } })).newPage();
+  tab.setDefaultTimeout(20000);
+  // Whatever the policy refuses is an error of the console.
+  tab.on("console", (message) => message.type() === "error" && seen.errors.push(message.text()));
+  tab.on("pageerror", (error) => seen.errors.push(String(error)));
+  await tab.goto(url + "/");
+  seen.before = { title: await tab.title(), buttons: await tab.getByRole("button", { name: "Run now" }).count() };
+  const refused = await tab.evaluate(async () => (await fetch("/runs", { method: "POST", body: "what=analyze@app" })).status);
+  seen.refused = refused;
+  // The browser itself says so in the console: expected.
+  seen.errors = seen.errors.filter((text) => !text.includes("403"));
+
+  await tab.getByRole("link", { name: "log in" }).click();
+  await tab.getByLabel("token").fill("wrong");
+  await tab.getByRole("button", { name: "Log in" }).click();
+  seen.wrong = await tab.getByRole("alert").textContent();
+  seen.errors = seen.errors.filter((text) => !text.includes("403"));
+  await tab.getByLabel("token").fill(token);
+  await tab.keyboard.press("Enter");
+
+  await tab.getByLabel("task and target").selectOption("analyze@app");
+  await tab.getByRole("button", { name: "Run now" }).click();
+  // Nobody loads the page again: the server tells what is at work.
+  const running = tab.locator("#running");
+  await running.getByText("waiting:").waitFor();
+  seen.progress = (await running.innerText()).replace(/\s+/g, " ");
+  await running.getByRole("button", { name: "Cancel" }).click();
+  await tab.getByText("asked to stop").waitFor();
+  seen.asked = await tab.title();
+  for (let n = 0; n < 40 && !(await tab.getByText("cancelled").count()); n++) {
+    await tab.waitForTimeout(500);
+    await tab.reload();
+  }
+  seen.record = (await tab.locator("main").innerText()).replace(/\s+/g, " ");
+  seen.run = tab.url();
+  if (process.env.MAINT_TEST_PICTURES) {
+    for (const path of ["/", "/runs", "/tasks", "/findings", "/report"]) {
+      await tab.goto(url + path);
+      await tab.screenshot({ path: `${process.env.MAINT_TEST_PICTURES}/page${path.replace("/", "-")}.png` });
+    }
+  }
+  // The order of the keyboard: the first stop leads past the navigation.
+  await tab.goto(url + "/runs");
+  await tab.keyboard.press("Tab");
+  seen.first_stop = await tab.evaluate(() => document.activeElement.textContent);
+  // Without JavaScript nothing is missing but the movement.
+  const plain = await (await browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 700 } })).newPage();
+  await plain.goto(url + "/");
+  seen.plain = await plain.locator("h2").allTextContents();
+  for (const path of ["/", "/runs", "/tasks", "/next"]) {
+    await tab.setViewportSize({ width: 360, height: 700 });
+    await tab.goto(url + path);
+    const wide = await tab.evaluate(() => document.documentElement.scrollWidth);
+    if (wide > 360) seen.errors.push(`${path} is ${wide} wide`);
+  }
+  await browser.close();
+  console.log(JSON.stringify(seen));
+})().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});
