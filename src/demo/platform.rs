@@ -20,6 +20,13 @@ const ROWS: &str = include_str!("platform/rows.sql");
 const INDEXES: &str = include_str!("platform/indexes.sql");
 const AGEING: &str = include_str!("platform/ageing.sql");
 
+/// What integrity looks at pages with, where the server has it.
+const EXTENSIONS: &str = "DO $$ BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'amcheck') THEN
+        CREATE EXTENSION amcheck;
+    END IF;
+END $$";
+
 /// The index whose concurrent rebuild was interrupted.
 const INTERRUPTED_INDEX: &str = "learning_sessions_started_at_idx";
 
@@ -48,7 +55,7 @@ pub async fn load(client: &Client, scale: f64, progress: &dyn Fn(&str)) -> Resul
     for script in [TABLES, ROWS, INDEXES] {
         run(client, script, progress).await?;
     }
-    Ok(())
+    execute(client, "extensions", EXTENSIONS).await
 }
 
 /// Wears the loaded platform out: bloated indexes, dead rows, statistics that
