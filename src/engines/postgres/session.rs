@@ -254,6 +254,28 @@ impl Session {
         })
     }
 
+    /// Asks a question by the simple protocol: the first value of its first row.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub fn simple_value<'a>(
+        &'a self,
+        doing: &'a str,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Option<String>, EngineError>> {
+        Box::pin(async move {
+            let messages = self
+                .client
+                .simple_query(sql)
+                .await
+                .map_err(|cause| self.blame(doing, cause))?;
+            Ok(messages.iter().find_map(|message| match message {
+                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                _ => None,
+            }))
+        })
+    }
+
     /// Whether `sql` is one well-formed statement with so many placeholders.
     /// What it names need not exist yet; where it does, the placeholders are counted.
     ///
