@@ -27,7 +27,6 @@ pub(super) fn calendar(days: &[Day], today: NaiveDate, weeks: u32) -> (String, S
     let mut empty = String::new();
     let mut cells = String::new();
     let mut sums = [0_i64; 3];
-    let mut bad_days = 0;
     for n in 0..=back {
         let Some(day) = first.checked_add_days(Days::new(n)) else {
             break;
@@ -41,7 +40,6 @@ pub(super) fn calendar(days: &[Day], today: NaiveDate, weeks: u32) -> (String, S
         for (sum, count) in sums.iter_mut().zip(counts) {
             *sum += count;
         }
-        bad_days += i64::from(counts[2] > 0);
         let class = match counts {
             [_, _, failed] if *failed > 0 => "bad",
             [_, partly, _] if *partly > 0 => "partly",
@@ -54,7 +52,7 @@ pub(super) fn calendar(days: &[Day], today: NaiveDate, weeks: u32) -> (String, S
         );
     }
     let told = format!(
-        "{weeks} weeks: {} runs succeeded, {} ended early or failed in part, {} failed, on {bad_days} days",
+        "{weeks} weeks: {} runs succeeded, {} ended early or failed in part, {} failed",
         sums[0], sums[1], sums[2]
     );
     let (width, height) = (weeks * CELL, 7 * CELL);
@@ -85,7 +83,7 @@ mod tests {
         let (svg, told) = calendar(&days, today, 2);
         assert_eq!(
             told,
-            "2 weeks: 9 runs succeeded, 1 ended early or failed in part, 1 failed, on 1 days"
+            "2 weeks: 9 runs succeeded, 1 ended early or failed in part, 1 failed"
         );
         assert_eq!(svg.matches("<rect").count(), 2);
         assert!(svg.contains(r#"class="bad" x="13" y="0""#), "{svg}");
