@@ -173,14 +173,18 @@ fn strays_elsewhere(subject: &Subject<'_>, wanted: &[Wanted], plan: &mut Plan) {
         ends = Some((first, place));
     }
     if let Some((first, last)) = ends {
+        // Literals of places that are a quarter of an hour wide.
+        let about = match first == last {
+            true => subject.key.literal(first),
+            false => subject.shown((first, last)),
+        };
         plan.findings.push(Finding {
             code: "partitions.default_rows".to_owned(),
             severity: Severity::Warning,
             object: default.name.to_string(),
             message: format!(
-                "{rows} rows of {} sit in its default partition, about {}: no partition covers them, so none is ever retired",
-                subject.table.name,
-                subject.shown((first, last))
+                "{rows} rows of {} sit in its default partition, about {about}: no partition covers them, so none is ever retired",
+                subject.table.name
             ),
             suggestion: None,
         });
