@@ -154,7 +154,7 @@ impl Kind for Archive {
             && let Ok(age) = age_of(&rule, table)
         {
             look = estimate::look(db, &rule, table, age, Utc::now()).await?;
-            foreign_keys = effects::foreign_keys(db, &[table.oid]).await?;
+            foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             columns = columns::of(db, &self.table).await?;
         }
         let (mut into, mut into_obstructed) = (Vec::new(), false);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
 use crate::engines::postgres::{Identifier, RelationName, Session};
@@ -64,11 +65,20 @@ const TRIGGERS: &str = "SELECT t.tgrelid, t.tgname::text, t.tgfoid::regproc::tex
     WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
         AND t.tgtype & 8 <> 0 ORDER BY 1, 2";
 
-/// Reads the foreign keys that deletes in these tables have to look at.
+/// Reads the foreign keys that deletes in these tables, and in their
+/// partitions, have to look at.
 pub(in crate::kinds::postgres) async fn foreign_keys(
     db: &Session,
-    roots: &[u32],
+    tables: impl Iterator<Item = &Table>,
 ) -> Result<Vec<ForeignKey>, EngineError> {
+    // Somebody may point at a single partition.
+    let root_of: HashMap<u32, u32> = tables
+        .flat_map(|t| {
+            let members = t.members.iter().map(|m| (m.oid, t.oid));
+            members.chain(std::iter::once((t.oid, t.oid)))
+        })
+        .collect();
+    let oids: Vec<u32> = root_of.keys().copied().collect();
     // A partitioned table has what its partitions have.
     let over_leaves = |alias: &str, of: &str| {
         format!(
@@ -85,11 +95,11 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
             "{bytes_c}",
             &format!("{}::int8", over_leaves("c", &size_of("l"))),
         );
-    let rows = db.query("reading foreign keys", &sql, &[&roots]).await?;
+    let rows = db.query("reading foreign keys", &sql, &[&oids]).await?;
     Ok(rows
         .iter()
         .map(|row| ForeignKey {
-            root: row.get(0),
+            root: root_of.get(&row.get(0)).copied().unwrap_or(row.get(0)),
             parent: row.get(1),
             parent_rows: row.get(2),
             child_oid: row.get(3),
@@ -121,7 +131,11 @@ pub(in crate::kinds::postgres) fn texts(
         } else {
             0.0
         };
-        let children = going.get(&fk.parent).copied().unwrap_or(0.0) * each;
+        let parents = match fk.depth {
+            1 => victims,
+            _ => going.get(&fk.parent).copied().unwrap_or(0.0),
+        };
+        let children = parents * each;
         if fk.action == "c" && fk.child_oid != root {
             *going.entry(fk.child_oid).or_default() += children;
         }

@@ -100,7 +100,6 @@ impl Kind for Cleanup {
                 looks.insert(n, look);
             }
         }
-        let roots: Vec<u32> = tables.values().map(|t| t.oid).collect();
         let members: HashSet<u32> = tables
             .values()
             .flat_map(|t| t.members.iter().map(|m| m.oid))
@@ -108,7 +107,7 @@ impl Kind for Cleanup {
         let members: Vec<u32> = members.into_iter().collect();
         Ok(Facts {
             role: db.server.role.clone(),
-            foreign_keys: effects::foreign_keys(db, &roots).await?,
+            foreign_keys: effects::foreign_keys(db, tables.values()).await?,
             triggers: effects::triggers(db, &members).await?,
             leftovers: partition::leftovers(db).await?,
             tables,

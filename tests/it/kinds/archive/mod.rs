@@ -144,10 +144,15 @@ for_each_version! {
             CREATE TABLE t (id int, at date, cash money, rel regclass, p pair, ps pair[], fine text);
             INSERT INTO t VALUES (1, '2020-01-01', 1, 'pg_class', (1, 2), NULL, 'x');
             CREATE TABLE parent (id int PRIMARY KEY, at date); CREATE TABLE child (id int REFERENCES parent ON DELETE CASCADE);
-            INSERT INTO parent VALUES (1, '2020-01-01'); INSERT INTO child VALUES (1)").await;
+            INSERT INTO parent VALUES (1, '2020-01-01'); INSERT INTO child VALUES (1);
+            CREATE TABLE parts (id int, at date, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+            CREATE TABLE part1 PARTITION OF parts FOR VALUES FROM ('2019-01-01') TO ('2021-01-01');
+            CREATE TABLE of_part (id int, at date, FOREIGN KEY (id, at) REFERENCES part1 ON DELETE CASCADE);
+            INSERT INTO parts VALUES (1, '2020-01-01'); INSERT INTO of_part VALUES (1, '2020-01-01')").await;
         for (table, parts) in [
             ("t", vec!["cash (money)", "rel (regclass)", "p (public.pair)", "ps (public.pair[])"]),
             ("parent", vec!["child_id_fkey", "public.child"]),
+            ("parts", vec!["of_part_id_at_fkey", "public.of_part"]),
         ] {
             let (workspace, folder) = into_files(&db, &json!({ "table": table, "column": "at", "older_than": "1d" }));
             let run = archive(&workspace);
