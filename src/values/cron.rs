@@ -1,5 +1,6 @@
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Timelike as _, Utc};
 use chrono_tz::Tz;
@@ -27,7 +28,8 @@ const LOOK_BACK_DAYS: [i64; 6] = [0, 1, 8, 40, 400, 41 * 366];
 #[derive(Clone)]
 pub struct Cron {
     text: String,
-    pattern: croner::Cron,
+    /// Shared: it is large, and configurations are copied.
+    pattern: Arc<croner::Cron>,
 }
 
 written_as_text!(
@@ -122,7 +124,7 @@ impl FromStr for Cron {
         }
         Ok(Self {
             text: trimmed.to_owned(),
-            pattern,
+            pattern: Arc::new(pattern),
         })
     }
 }

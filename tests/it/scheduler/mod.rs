@@ -3,6 +3,7 @@
 mod calendar;
 mod decisions;
 mod engine;
+mod instances;
 mod year;
 
 use std::collections::BTreeMap;
