@@ -1,4 +1,4 @@
-//! Records and sums to text, HTML and charts; pure but for [`gather`], which
+//! Records and sums to text, HTML and charts; pure but for [`gather()`], which
 //! reads the sums, and for templates of one's own, which are files.
 
 mod build;

@@ -1,6 +1,7 @@
 //! Rows go only when they are safely elsewhere, and come back as they were.
 
 mod database;
+mod disk;
 mod s3;
 mod stopping;
 
