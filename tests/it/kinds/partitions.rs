@@ -153,6 +153,28 @@ for_each_version! {
 }
 
 for_each_version! {
+    /// Siblings on a disk of their own, in a table access method and without a log of their own.
+    async fn a_new_partition_lies_where_its_siblings_lie(major: u32) {
+        let db = fresh_database(major).await;
+        let disk = tempfile::tempdir().unwrap();
+        let data = db.strings("SELECT current_setting('data_directory')").await.remove(0);
+        let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(data).unwrap());
+        std::os::unix::fs::chown(disk.path(), Some(owner), None).unwrap();
+        let space = format!("{} space", db.name);
+        db.execute(&format!("CREATE TABLESPACE \"{space}\" LOCATION '{}'", disk.path().display())).await;
+        db.execute(&format!("CREATE ACCESS METHOD other TYPE TABLE HANDLER heap_tableam_handler;
+            CREATE TABLE e (at date NOT NULL) PARTITION BY RANGE (at);
+            CREATE UNLOGGED TABLE e_old PARTITION OF e FOR VALUES FROM ('2020-01-01') TO ('2021-01-01') USING other TABLESPACE \"{space}\"")).await;
+        assert_eq!(steps(&run(&workspace(&db.url, "tables: [e], interval: year, ahead: 0"))), 1);
+        let found = db.strings("SELECT t.spcname || ' ' || a.amname || ' ' || c.relpersistence::text FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace
+            JOIN pg_am a ON a.oid = c.relam WHERE c.relname LIKE 'e_y%'").await;
+        assert_eq!(found, [format!("{space} other u")]);
+        db.execute("DROP TABLE e").await;
+        db.execute(&format!("DROP TABLESPACE \"{space}\"")).await;
+    }
+}
+
+for_each_version! {
     /// A partition that is partitioned itself gets the same parts again.
     async fn partitions_of_partitions_are_copied(major: u32) {
         let db = fresh_database(major).await;
