@@ -192,3 +192,20 @@ for_each_version! {
         assert_eq!(found(&run(&workspace)), Vec::<String>::new(), "all is covered now");
     }
 }
+
+for_each_version! {
+    /// A damaged unique index that let keys in twice is told, and no other.
+    async fn a_unique_index_that_let_keys_in_twice_is_told(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION amcheck; CREATE TABLE \"select\" (\"the Key\" int NOT NULL, note text);
+            INSERT INTO \"select\" SELECT n, 'kept' FROM generate_series(1, 500) n; CREATE UNIQUE INDEX twice ON \"select\" (\"the Key\");
+            CREATE UNIQUE INDEX sound ON \"select\" (note) WHERE note <> 'kept'").await;
+        // The index misses what is written while the server does not keep it up.
+        db.execute("UPDATE pg_index SET indisready = false, indisvalid = false WHERE indexrelid = 'twice'::regclass").await;
+        db.connect().await.batch_execute("INSERT INTO \"select\" VALUES (7, 'a'), (8, 'b')").await.unwrap();
+        db.execute("UPDATE pg_index SET indisready = true, indisvalid = true WHERE indexrelid = 'twice'::regclass").await;
+        let document = run(&workspace(&db, "{ amcheck: full }"));
+        assert_eq!(found(&document), ["corruption.data public.twice"], "{document:#}");
+        assert_eq!(document["runs"][0]["findings"][0]["severity"], "critical");
+    }
+}
