@@ -7,7 +7,9 @@ mod occurrence;
 mod outbox;
 mod postgres;
 mod record;
+mod rows;
 mod sqlite;
+mod standing;
 mod store;
 mod summary;
 mod words;
@@ -24,7 +26,7 @@ pub use outbox::{Alert, Letter, Notice};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
 pub use summary::{
-    Day, FindingState, Gain, Period, Series, Summaries, TaskTotals, Total, TrackedFinding,
+    By, Day, FindingState, Gain, Period, Series, Summaries, TaskTotals, TrackedFinding,
     TrackedFindings, Trouble,
 };
 

@@ -2,7 +2,7 @@
 //! itself, so that nobody loads a million steps to count them.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -28,23 +28,20 @@ impl Period {
             until: self.since,
         }
     }
-}
 
-/// The runs of one kind that ended the same way.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Total {
-    /// Their kind.
-    pub kind: String,
-    /// How they ended.
-    pub status: RunStatus,
-    /// How many there are.
-    pub runs: i64,
-    /// Time they took together, in milliseconds.
-    pub duration_ms: i64,
-    /// Rows they touched.
-    pub rows: i64,
-    /// Bytes before minus bytes afterwards.
-    pub bytes_reclaimed: i64,
+    /// The period in parts of equal length, to the millisecond.
+    pub fn parts(&self, count: u32) -> Vec<Period> {
+        let length = (self.until - self.since).num_milliseconds();
+        let begin = |part: u32| {
+            self.since + TimeDelta::milliseconds(length * i64::from(part) / i64::from(count))
+        };
+        (0..count)
+            .map(|part| Period {
+                since: begin(part),
+                until: begin(part + 1),
+            })
+            .collect()
+    }
 }
 
 /// One task on one target.
@@ -194,6 +191,10 @@ pub struct TrackedFindings {
 /// One metric of one object over a period.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Series {
+    /// The target it was measured on.
+    pub target: String,
+    /// What was measured.
+    pub metric: String,
     /// The object; empty for the whole target.
     pub object: String,
     /// The first value of the period.
@@ -205,23 +206,41 @@ pub struct Series {
     pub points: Vec<(i64, f64)>,
 }
 
-/// How runs ended that began on one day (UTC).
+/// What the runs of a day are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// By the kind of their task.
+    Kind,
+    /// By their task.
+    Task,
+}
+
+/// The runs that began on one day (UTC), are of one kind or task, and ended
+/// the same way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Day {
     /// The day, as `2026-03-01`.
     pub day: String,
+    /// Their kind or task.
+    pub name: String,
     /// How they ended.
     pub status: RunStatus,
-    /// How many did.
+    /// How many there are.
     pub runs: i64,
+    /// Time they took together, in milliseconds.
+    pub duration_ms: i64,
+    /// Rows they touched.
+    pub rows: i64,
+    /// Bytes before minus bytes afterwards.
+    pub bytes_reclaimed: i64,
 }
 
 /// A history that can sum itself up. Every method reads one moment of it, and
 /// answers quickly whatever its size.
 #[async_trait]
 pub trait Summaries: Send + Sync {
-    /// The runs of a period, by kind and status.
-    async fn totals(&self, period: &Period) -> Result<Vec<Total>, HistoryError>;
+    /// The runs of a period, by day, kind or task, and status.
+    async fn days(&self, period: &Period, by: By) -> Result<Vec<Day>, HistoryError>;
 
     /// Every task and target that ever ran before the end of the period, by
     /// name, with at most so many recent durations each.
@@ -247,17 +266,39 @@ pub trait Summaries: Send + Sync {
         most: u32,
     ) -> Result<TrackedFindings, HistoryError>;
 
-    /// One metric of a target: the objects with the highest last value, in so
+    /// Metrics of targets, both in the order given: of each metric so many
+    /// objects as stand beside it, those with the highest last value, in so
     /// many parts of equal length.
     async fn series(
         &self,
-        target: &str,
-        metric: &str,
+        targets: &[String],
+        metrics: &[(&str, u32)],
         period: &Period,
         parts: u32,
-        most: u32,
     ) -> Result<Vec<Series>, HistoryError>;
+}
 
-    /// How runs ended, by day; of one task, or of all.
-    async fn days(&self, period: &Period, task: Option<&str>) -> Result<Vec<Day>, HistoryError>;
+/// A point of a series as it is read: target, metric, object, first and last
+/// value, part, value.
+pub(super) type SeriesRow = (String, String, String, f64, f64, i64, f64);
+
+/// Puts the points of each series together; they come in order.
+pub(super) fn series_of(rows: Vec<SeriesRow>) -> Vec<Series> {
+    let mut all: Vec<Series> = Vec::new();
+    for (target, metric, object, first, last, part, value) in rows {
+        match all.last_mut() {
+            Some(one) if (&one.target, &one.metric, &one.object) == (&target, &metric, &object) => {
+                one.points.push((part, value));
+            }
+            _ => all.push(Series {
+                target,
+                metric,
+                object,
+                first,
+                last,
+                points: vec![(part, value)],
+            }),
+        }
+    }
+    all
 }

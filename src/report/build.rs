@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gather::{Material, part_middle};
-use super::metrics::{Direction, Metric};
+use super::metrics::{Direction, METRICS, Metric};
 use super::model::{
     DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
     Trend, TroubleLine, Verdict,
@@ -12,7 +12,7 @@ use super::telling::error_text;
 use super::text::{counted, shell_word, shown};
 use crate::config::Config;
 use crate::history::{
-    Day, FindingState, RunStatus, Series, TaskTotals, Total, TrackedFindings, Trouble,
+    Day, FindingState, Period, RunStatus, Series, TaskTotals, TrackedFindings, Trouble,
 };
 use crate::plan::Severity;
 
@@ -32,7 +32,7 @@ pub(super) fn report(material: Material<'_>) -> Report {
     let troubles: Vec<TroubleLine> = material.troubles.into_iter().map(trouble_line).collect();
     let summary = Numbers {
         missed: material.missed,
-        ..numbers(&material.totals)
+        ..numbers(&material.days)
     };
     let reasons = reasons(&tasks, &findings, &troubles, &summary);
     let verdict = reasons
@@ -60,30 +60,30 @@ pub(super) fn report(material: Material<'_>) -> Report {
         gains: material.gains,
         troubles,
         findings,
-        trends: trends(config, scope, material.series),
+        trends: trends(config, &scope.period, material.series),
         planned: planned(config, scope.now),
     }
 }
 
-fn numbers(totals: &[Total]) -> Numbers {
+fn numbers(days: &[Day]) -> Numbers {
     let mut sum = Numbers::default();
-    for total in totals {
-        match total.status {
-            RunStatus::Succeeded => sum.succeeded += total.runs,
-            RunStatus::Incomplete => sum.incomplete += total.runs,
-            RunStatus::Partial => sum.partial += total.runs,
-            RunStatus::Failed | RunStatus::Interrupted => sum.failed += total.runs,
-            RunStatus::Cancelled => sum.cancelled += total.runs,
-            RunStatus::Skipped => sum.skipped += total.runs,
+    for day in days {
+        match day.status {
+            RunStatus::Succeeded => sum.succeeded += day.runs,
+            RunStatus::Incomplete => sum.incomplete += day.runs,
+            RunStatus::Partial => sum.partial += day.runs,
+            RunStatus::Failed | RunStatus::Interrupted => sum.failed += day.runs,
+            RunStatus::Cancelled => sum.cancelled += day.runs,
+            RunStatus::Skipped => sum.skipped += day.runs,
             RunStatus::Running => {}
         }
-        if total.status != RunStatus::Skipped {
-            sum.runs += total.runs;
+        if day.status != RunStatus::Skipped {
+            sum.runs += day.runs;
         }
-        sum.duration_ms += total.duration_ms;
-        sum.bytes_reclaimed += total.bytes_reclaimed;
-        if REMOVING.contains(&total.kind.as_str()) {
-            sum.rows_removed += total.rows;
+        sum.duration_ms += day.duration_ms;
+        sum.bytes_reclaimed += day.bytes_reclaimed;
+        if REMOVING.contains(&day.name.as_str()) {
+            sum.rows_removed += day.rows;
         }
     }
     sum
@@ -343,38 +343,27 @@ fn days(days: &[Day]) -> Vec<DayLine> {
     lines.into_values().collect()
 }
 
-fn trends(
-    config: &Config,
-    scope: &super::gather::Scope,
-    series: Vec<(String, &'static Metric, Vec<Series>)>,
-) -> Vec<Trend> {
-    let mut trends = Vec::new();
-    for (target, metric, all) in series {
-        let engine = config.targets.get(&target).map(|target| target.engine);
-        for one in all {
-            let points = one
-                .points
-                .iter()
-                .map(|(part, value)| Point {
-                    at: part_middle(&scope.period, *part),
-                    value: *value,
-                })
-                .collect();
-            trends.push(Trend {
-                target: target.clone(),
-                engine,
-                metric: metric.name.to_owned(),
-                title: metric.title.to_owned(),
-                unit: metric.unit,
-                object: one.object,
-                worse: worse(metric, one.first, one.last),
-                first: one.first,
-                last: one.last,
-                points,
-            });
-        }
-    }
-    trends
+pub(super) fn trends(config: &Config, period: &Period, series: Vec<Series>) -> Vec<Trend> {
+    let trend = |one: Series| {
+        let metric = METRICS.iter().find(|metric| metric.name == one.metric)?;
+        let points = one.points.iter().map(|(part, value)| Point {
+            at: part_middle(period, *part),
+            value: *value,
+        });
+        Some(Trend {
+            engine: config.targets.get(&one.target).map(|target| target.engine),
+            title: metric.title.to_owned(),
+            unit: metric.unit,
+            worse: worse(metric, one.first, one.last),
+            points: points.collect(),
+            target: one.target,
+            metric: one.metric,
+            object: one.object,
+            first: one.first,
+            last: one.last,
+        })
+    };
+    series.into_iter().filter_map(trend).collect()
 }
 
 fn worse(metric: &Metric, first: f64, last: f64) -> Option<bool> {

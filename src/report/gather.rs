@@ -3,13 +3,13 @@
 
 use chrono::{DateTime, Utc};
 
+use super::build;
 use super::metrics::METRICS;
-use super::model::Report;
-use super::{build, metrics};
+use super::model::{Report, Trend};
 use crate::config::Config;
 use crate::history::{
-    Day, Gain, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, Series, Store, Summaries,
-    TaskTotals, Total, TrackedFindings, Trouble,
+    By, Day, Gain, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, Series, Store,
+    Summaries, TaskTotals, TrackedFindings, Trouble,
 };
 
 /// Durations per task that the usual one is made from.
@@ -38,16 +38,15 @@ pub struct Scope {
 pub(super) struct Material<'a> {
     pub(super) config: &'a Config,
     pub(super) scope: &'a Scope,
-    pub(super) totals: Vec<Total>,
-    pub(super) before: Vec<Total>,
-    pub(super) tasks: Vec<TaskTotals>,
     pub(super) days: Vec<Day>,
+    pub(super) before: Vec<Day>,
+    pub(super) tasks: Vec<TaskTotals>,
     pub(super) gains: Vec<Gain>,
     pub(super) troubles: Vec<Trouble>,
     pub(super) findings: TrackedFindings,
     pub(super) missed: i64,
     pub(super) missed_before: i64,
-    pub(super) series: Vec<(String, &'static metrics::Metric, Vec<Series>)>,
+    pub(super) series: Vec<Series>,
 }
 
 /// Makes the report of a period.
@@ -60,23 +59,46 @@ pub async fn gather(
     scope: &Scope,
 ) -> Result<Report, HistoryError> {
     let sums = store.summaries();
-    let period = &scope.period;
+    let (period, earlier) = (&scope.period, &scope.period.before());
     let known: Vec<String> = config.tasks.keys().cloned().collect();
-    let material = Material {
+    // None needs to know what another found, and a history reads for several at once.
+    let (days, before, tasks, gains, troubles, findings, missed, missed_before, series) = tokio::try_join!(
+        sums.days(period, By::Kind),
+        sums.days(earlier, By::Kind),
+        sums.task_totals(period, RECENT),
+        sums.gains(period, MOST_GAINS),
+        sums.troubles(period, MOST_TROUBLES),
+        sums.tracked_findings(period, &known, MOST_FINDINGS),
+        missed(store, period),
+        missed(store, earlier),
+        series(sums, config, period),
+    )?;
+    Ok(build::report(Material {
         config,
         scope,
-        totals: sums.totals(period).await?,
-        before: sums.totals(&period.before()).await?,
-        tasks: sums.task_totals(period, RECENT).await?,
-        days: sums.days(period, None).await?,
-        gains: sums.gains(period, MOST_GAINS).await?,
-        troubles: sums.troubles(period, MOST_TROUBLES).await?,
-        findings: sums.tracked_findings(period, &known, MOST_FINDINGS).await?,
-        missed: missed(store, period).await?,
-        missed_before: missed(store, &period.before()).await?,
-        series: series(sums, config, period).await?,
-    };
-    Ok(build::report(material))
+        days,
+        before,
+        tasks,
+        gains,
+        troubles,
+        findings,
+        missed,
+        missed_before,
+        series,
+    }))
+}
+
+/// The trends of a period alone.
+///
+/// # Errors
+/// When the history cannot be read.
+pub async fn gather_trends(
+    store: &dyn Store,
+    config: &Config,
+    period: &Period,
+) -> Result<Vec<Trend>, HistoryError> {
+    let series = series(store.summaries(), config, period).await?;
+    Ok(build::trends(config, period, series))
 }
 
 /// How many occurrences of the period did not run.
@@ -96,19 +118,10 @@ async fn series(
     sums: &dyn Summaries,
     config: &Config,
     period: &Period,
-) -> Result<Vec<(String, &'static metrics::Metric, Vec<Series>)>, HistoryError> {
-    let mut all = Vec::new();
-    for target in config.targets.keys() {
-        for metric in METRICS {
-            let found = sums
-                .series(target, metric.name, period, PARTS, metric.most)
-                .await?;
-            if !found.is_empty() {
-                all.push((target.clone(), metric, found));
-            }
-        }
-    }
-    Ok(all)
+) -> Result<Vec<Series>, HistoryError> {
+    let targets: Vec<String> = config.targets.keys().cloned().collect();
+    let metrics: Vec<_> = METRICS.iter().map(|one| (one.name, one.most)).collect();
+    sums.series(&targets, &metrics, period, PARTS).await
 }
 
 /// Where a trend's part lies in the period: its middle.

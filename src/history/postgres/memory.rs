@@ -4,8 +4,6 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
 
 use super::rows::time;
 use super::{PostgresStore, rows_of, statement};
@@ -99,18 +97,5 @@ impl PostgresStore {
             .bind(metric)
             .bind(time(since));
         self.fetch("read measurements", query).await
-    }
-}
-
-impl FromRow<'_, PgRow> for Measured {
-    fn from_row(row: &PgRow) -> Result<Measured, sqlx::Error> {
-        Ok(Measured {
-            at: row.try_get("measured_at")?,
-            measurement: Measurement {
-                metric: row.try_get("metric")?,
-                object: row.try_get("object")?,
-                value: row.try_get("value")?,
-            },
-        })
     }
 }

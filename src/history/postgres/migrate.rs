@@ -6,6 +6,7 @@ use sqlx::{Executor, PgConnection};
 
 use super::{PostgresStore, rows_of, statement};
 use crate::history::HistoryError;
+use crate::history::standing::is_behind;
 
 /// A new migration file is picked up when this file is compiled again.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/postgres");
@@ -49,7 +50,10 @@ impl PostgresStore {
             let applied = applied(&mut reading)
                 .await
                 .map_err(self.failed(OPERATION))?;
-            standing_of(&applied, &self.place)?
+            match is_behind(&MIGRATIONS, &applied, &self.place)? {
+                true => Standing::Behind,
+                false => Standing::Current,
+            }
         } else {
             Standing::Absent
         };
@@ -92,7 +96,7 @@ impl PostgresStore {
         let applied = applied(&mut writing)
             .await
             .map_err(self.failed(OPERATION))?;
-        standing_of(&applied, &self.place)?;
+        is_behind(&MIGRATIONS, &applied, &self.place)?;
         for migration in MIGRATIONS.iter() {
             if applied.contains(&migration.version) {
                 continue;
@@ -123,19 +127,4 @@ async fn applied(connection: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error>
 
 async fn run(connection: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
     statement(sql).execute(connection).await.map(drop)
-}
-
-fn standing_of(applied: &[i64], place: &str) -> Result<Standing, HistoryError> {
-    let known: Vec<i64> = MIGRATIONS.iter().map(|one| one.version).collect();
-    if let Some(found) = applied.iter().copied().find(|one| !known.contains(one)) {
-        return Err(HistoryError::NewerSchema {
-            path: place.into(),
-            found,
-            known: known.into_iter().max().unwrap_or(0),
-        });
-    }
-    Ok(match known.iter().all(|one| applied.contains(one)) {
-        true => Standing::Current,
-        false => Standing::Behind,
-    })
 }

@@ -5,11 +5,10 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Postgres, QueryBuilder, Row};
+use sqlx::{Postgres, QueryBuilder};
 use uuid::Uuid;
 
-use super::rows::{count_of, time, unreadable, word_of};
+use super::rows::time;
 use super::{PostgresStore, clean, rows_of, scalar, statement};
 use crate::history::{
     Claim, Ended, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
@@ -309,36 +308,5 @@ impl PostgresStore {
         &self,
     ) -> Result<Vec<(String, String, DateTime<Utc>)>, HistoryError> {
         self.fetch("look up successes", rows_of(SUCCESSES)).await
-    }
-}
-
-impl FromRow<'_, PgRow> for Occurrence {
-    fn from_row(row: &PgRow) -> Result<Occurrence, sqlx::Error> {
-        let runs: String = row.try_get("runs")?;
-        Ok(Occurrence {
-            schedule: row.try_get("schedule")?,
-            scheduled_for: row.try_get("scheduled_for")?,
-            status: word_of(row, "status", OccurrenceStatus::from_word)?,
-            catch_up: row.try_get("catch_up")?,
-            claimed_by: row.try_get("claimed_by")?,
-            lease_until: row.try_get("lease_until")?,
-            claims: count_of(row, "claims")?,
-            recorded_at: row.try_get("recorded_at")?,
-            finished_at: row.try_get("finished_at")?,
-            succeeded: row.try_get("succeeded")?,
-            reason: row.try_get("reason")?,
-            runs: serde_json::from_str(&runs).map_err(|error| unreadable("runs", error))?,
-        })
-    }
-}
-
-impl FromRow<'_, PgRow> for Pause {
-    fn from_row(row: &PgRow) -> Result<Pause, sqlx::Error> {
-        Ok(Pause {
-            schedule: row.try_get("schedule")?,
-            since: row.try_get("since")?,
-            until: row.try_get("until")?,
-            by: row.try_get("paused_by")?,
-        })
     }
 }

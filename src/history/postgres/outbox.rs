@@ -1,11 +1,9 @@
 //! Notices, letters and alerts.
 
 use chrono::{DateTime, Utc};
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
-use super::rows::{count_of, time};
+use super::rows::time;
 use super::{PostgresStore, clean, rows_of, statement};
 use crate::history::{Alert, HistoryError, Letter, Notice};
 
@@ -195,46 +193,5 @@ impl PostgresStore {
         let query = statement(CLEAR_ALERT).bind(task).bind(target);
         let removed = self.execute("clear an alert", query).await?;
         Ok(removed > 0)
-    }
-}
-
-impl FromRow<'_, PgRow> for Notice {
-    fn from_row(row: &PgRow) -> Result<Notice, sqlx::Error> {
-        Ok(Notice {
-            id: row.try_get("id")?,
-            at: row.try_get("at")?,
-            event: row.try_get("event")?,
-            task: row.try_get("task")?,
-            target: row.try_get("target")?,
-            schedule: row.try_get("schedule")?,
-            run: row.try_get("run_id")?,
-            text: row.try_get("text")?,
-        })
-    }
-}
-
-impl FromRow<'_, PgRow> for Letter {
-    fn from_row(row: &PgRow) -> Result<Letter, sqlx::Error> {
-        let body: String = row.try_get("body")?;
-        Ok(Letter {
-            id: row.try_get("id")?,
-            created_at: row.try_get("created_at")?,
-            channel: row.try_get("channel")?,
-            body: serde_json::from_str(&body).map_err(|why| sqlx::Error::Decode(why.into()))?,
-            attempts: count_of(row, "attempts")?,
-            next_attempt_at: row.try_get("next_attempt_at")?,
-            last_error: row.try_get("last_error")?,
-        })
-    }
-}
-
-impl FromRow<'_, PgRow> for Alert {
-    fn from_row(row: &PgRow) -> Result<Alert, sqlx::Error> {
-        Ok(Alert {
-            task: row.try_get("task")?,
-            target: row.try_get("target")?,
-            since: row.try_get("since")?,
-            escalated_at: row.try_get("escalated_at")?,
-        })
     }
 }

@@ -1,49 +1,65 @@
 //! Sums over runs, steps, findings and measurements.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row};
 
-use super::rows::{time, unreadable, word_of};
+use super::rows::time;
 use super::{PostgresStore, bounded, rows_of, statement};
+use crate::history::HistoryError;
+use crate::history::rows::finding_count;
 use crate::history::summary::{
-    Day, FindingState, Gain, Period, Series, Summaries, TaskTotals, Total, TrackedFinding,
-    TrackedFindings, Trouble,
+    By, Day, Gain, Period, Series, Summaries, TaskTotals, TrackedFindings, Trouble, series_of,
 };
-use crate::history::words::severity_from_word;
-use crate::history::{HistoryError, LockWait, RunStatus};
 
-const TOTALS: &str = "
-    SELECT kind, status, count(*) AS runs, sum(duration_ms)::bigint AS duration_ms,
-           sum(rows)::bigint AS rows, sum(bytes_before - bytes_after)::bigint AS bytes_reclaimed
-      FROM maint.runs WHERE started_at >= $1 AND started_at < $2
-     GROUP BY kind, status ORDER BY kind, status";
+/// Every task with its targets, found by jumping from one to the next in the
+/// index, so that the number of runs does not matter. The last of each is NULL.
+macro_rules! of_pairs {
+    ($($rest:expr),+) => {
+        concat!(
+            "
+    WITH RECURSIVE names(task) AS (
+        SELECT min(task) FROM maint.runs
+        UNION ALL
+        SELECT (SELECT min(runs.task) FROM maint.runs WHERE runs.task > names.task)
+          FROM names WHERE names.task IS NOT NULL),
+    pairs(task, target) AS (
+        SELECT names.task, (SELECT min(runs.target) FROM maint.runs WHERE runs.task = names.task)
+          FROM names WHERE names.task IS NOT NULL
+        UNION ALL
+        SELECT pairs.task, (SELECT min(runs.target) FROM maint.runs
+                             WHERE runs.task = pairs.task AND runs.target > pairs.target)
+          FROM pairs WHERE pairs.target IS NOT NULL),",
+            $($rest),+
+        )
+    };
+}
 
-/// The last runs are looked up one by one through the index by task.
-const TASKS: &str = "
-    WITH sums AS (
-        SELECT task, target,
-               count(*) FILTER (WHERE started_at >= $1) AS runs,
-               count(*) FILTER (WHERE started_at >= $1 AND status IN ('failed', 'interrupted')) AS failed,
-               count(*) FILTER (WHERE started_at >= $1 AND status = 'partial') AS partial,
-               count(*) FILTER (WHERE started_at >= $1 AND status = 'incomplete') AS incomplete,
-               coalesce(sum(duration_ms) FILTER (WHERE started_at >= $1), 0)::bigint AS duration_ms,
-               coalesce(sum(rows) FILTER (WHERE started_at >= $1), 0)::bigint AS rows,
-               coalesce(sum(bytes_before - bytes_after) FILTER (WHERE started_at >= $1), 0)::bigint
-                   AS bytes_reclaimed,
-               max(started_at) FILTER (WHERE status = 'succeeded') AS last_success_at
-          FROM maint.runs WHERE started_at < $2 GROUP BY task, target)
-    SELECT sums.*, last.id AS last_run, last.kind, last.status AS last_status,
+const TASKS: &str = of_pairs!(
+    "
+    ends AS (
+        SELECT (SELECT id FROM maint.runs
+                 WHERE task = pairs.task AND target = pairs.target AND started_at < $2
+                 ORDER BY started_at DESC, id DESC LIMIT 1) AS last_run
+          FROM pairs WHERE target IS NOT NULL)
+    SELECT last.task, last.target, last.id AS last_run, last.kind, last.status AS last_status,
            last.started_at AS last_started_at, last.duration_ms AS last_duration_ms,
-           ARRAY(SELECT duration_ms FROM maint.runs
-                  WHERE task = sums.task AND target = sums.target AND started_at < $2
-                    AND status IN ('succeeded', 'incomplete', 'partial', 'failed')
-                  ORDER BY started_at DESC LIMIT $3) AS recent
-      FROM sums CROSS JOIN LATERAL (
-           SELECT id, kind, status, started_at, duration_ms FROM maint.runs
-            WHERE task = sums.task AND target = sums.target AND started_at < $2
-            ORDER BY started_at DESC, id DESC LIMIT 1) AS last
-     ORDER BY task, target";
+           (SELECT json_build_array(count(*), count(*) FILTER (WHERE status IN ('failed', 'interrupted')),
+                                    count(*) FILTER (WHERE status = 'partial'),
+                                    count(*) FILTER (WHERE status = 'incomplete'), sum(duration_ms),
+                                    sum(rows), sum(bytes_before - bytes_after))::text
+              FROM maint.runs
+             WHERE task = last.task AND target = last.target
+               AND started_at >= $1 AND started_at < $2) AS sums,
+           (SELECT started_at FROM maint.runs
+             WHERE task = last.task AND target = last.target AND started_at < $2
+               AND status = 'succeeded' ORDER BY started_at DESC LIMIT 1) AS last_success_at,
+           (SELECT coalesce(json_agg(duration_ms ORDER BY started_at DESC), '[]')::text
+              FROM (SELECT duration_ms, started_at FROM maint.runs
+                     WHERE task = last.task AND target = last.target AND started_at < $2
+                       AND status IN ('succeeded', 'incomplete', 'partial', 'failed')
+                     ORDER BY started_at DESC LIMIT $3) AS latest) AS recent
+      FROM ends JOIN maint.runs last ON last.id = ends.last_run
+     ORDER BY last.task COLLATE \"C\", last.target COLLATE \"C\""
+);
 
 /// The best are chosen within the index, and only they are read.
 const GAINS: &str = "
@@ -57,16 +73,22 @@ const GAINS: &str = "
       FROM best JOIN maint.steps USING (run_id, seq) JOIN maint.runs ON runs.id = best.run_id
      ORDER BY best.gain DESC, run_id, seq";
 
+/// Only what is shown is read from the steps with its texts.
 const STEP_TROUBLES: &str = "
     WITH troubled AS (
-        SELECT runs.id, runs.task, runs.target, steps.action, steps.object, steps.started_at AS at,
-               count(*) OVER same AS times, row_number() OVER (same ORDER BY steps.started_at DESC) AS nth,
-               steps.status = 'failed' AS failed, steps.error, steps.lock_waits::text AS lock_waits
+        SELECT runs.id, runs.task, runs.target, steps.seq, steps.action, steps.object,
+               steps.started_at AS at, count(*) OVER same AS times,
+               row_number() OVER (same ORDER BY steps.started_at DESC) AS nth,
+               steps.status = 'failed' AS failed
           FROM maint.steps JOIN maint.runs ON runs.id = steps.run_id
          WHERE (steps.status = 'failed' OR steps.lock_waits::text <> '[]')
            AND steps.started_at >= $1 AND steps.started_at < $2
-        WINDOW same AS (PARTITION BY runs.task, runs.target, steps.action, steps.object))
-    SELECT * FROM troubled WHERE nth = 1 ORDER BY failed DESC, at DESC LIMIT $3";
+        WINDOW same AS (PARTITION BY runs.task, runs.target, steps.action, steps.object)),
+    shown AS MATERIALIZED (
+        SELECT * FROM troubled WHERE nth = 1 ORDER BY failed DESC, at DESC LIMIT $3)
+    SELECT shown.*, steps.error, steps.lock_waits::text AS lock_waits
+      FROM shown JOIN maint.steps ON steps.run_id = shown.id AND steps.seq = shown.seq
+     ORDER BY failed DESC, at DESC";
 
 const RUN_TROUBLES: &str = "
     WITH troubled AS (
@@ -83,10 +105,8 @@ const RUN_TROUBLES: &str = "
 /// target, code and object, because its words carry numbers that change.
 macro_rules! tracked {
     ($last:literal) => {
-        concat!(
+        of_pairs!(
             "
-    WITH pairs AS (SELECT DISTINCT task, target FROM maint.runs
-         WHERE cardinality($3::text[]) = 0 OR task = ANY ($3::text[])),
     looked AS (
         SELECT target,
                (SELECT id FROM maint.runs WHERE task = pairs.task AND target = pairs.target
@@ -99,7 +119,8 @@ macro_rules! tracked {
                    AND (status IN ('succeeded', 'incomplete', 'partial') OR status = 'failed'
                         AND EXISTS (SELECT 1 FROM maint.steps WHERE run_id = runs.id))
                  ORDER BY started_at DESC, id DESC LIMIT 1) AS then_run
-          FROM pairs),
+          FROM pairs WHERE target IS NOT NULL
+           AND (cardinality($3::text[]) = 0 OR task = ANY ($3::text[]))),
     now AS (SELECT DISTINCT ON (target, code, object) looked.target, findings.*
               FROM looked JOIN maint.findings ON run_id = now_run
              ORDER BY target, code, object, run_id DESC, seq),
@@ -128,40 +149,76 @@ const TRACKED: &str = tracked!(
 const TRACKED_COUNTS: &str =
     tracked!("SELECT state, severity, count(*) AS n FROM tracked GROUP BY state, severity");
 
+/// The last value of every object is looked up in the index, and only those of
+/// the highest are read, part by part.
 const SERIES: &str = "
-    WITH ends AS (
-        SELECT object, (array_agg(value ORDER BY measured_at DESC))[1] AS last,
-               (array_agg(value ORDER BY measured_at))[1] AS first
-          FROM maint.measurements
-         WHERE target = $1 AND metric = $2 AND measured_at >= $3 AND measured_at < $4
-         GROUP BY object),
-    chosen AS (SELECT * FROM ends ORDER BY last DESC, object COLLATE \"C\" LIMIT $6)
-    SELECT chosen.object, chosen.last, chosen.first,
-           floor(extract(epoch FROM m.measured_at - $3) / extract(epoch FROM $4::timestamptz - $3) * $5)::bigint
-               AS part,
-           avg(m.value) AS value
-      FROM chosen JOIN maint.measurements m ON m.target = $1 AND m.metric = $2
-       AND m.object = chosen.object AND m.measured_at >= $3 AND m.measured_at < $4
-     GROUP BY chosen.object, chosen.last, chosen.first, part
-     ORDER BY chosen.last DESC, chosen.object COLLATE \"C\", part";
+    WITH RECURSIVE objects(nth, target, mth, metric, most, object) AS (
+        SELECT t.nth, t.target, m.mth, m.metric, m.most,
+               (SELECT min(object) FROM maint.measurements
+                 WHERE target = t.target AND metric = m.metric)
+          FROM unnest($1::text[]) WITH ORDINALITY AS t (target, nth),
+               unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS m (metric, most, mth)
+        UNION ALL
+        SELECT nth, target, mth, metric, most,
+               (SELECT min(m.object) FROM maint.measurements m
+                 WHERE m.target = objects.target AND m.metric = objects.metric
+                   AND m.object > objects.object)
+          FROM objects WHERE object IS NOT NULL),
+    ends AS (
+        SELECT *, (SELECT value FROM maint.measurements m
+                    WHERE m.target = objects.target AND m.metric = objects.metric
+                      AND m.object = objects.object AND m.measured_at >= $4 AND m.measured_at < $5
+                    ORDER BY m.measured_at DESC LIMIT 1) AS last
+          FROM objects WHERE object IS NOT NULL),
+    ranked AS (
+        SELECT *, row_number() OVER (PARTITION BY nth, mth
+                                     ORDER BY last DESC, object COLLATE \"C\") AS place
+          FROM ends WHERE last IS NOT NULL),
+    chosen AS MATERIALIZED (
+        SELECT *, (SELECT value FROM maint.measurements m
+                    WHERE m.target = ranked.target AND m.metric = ranked.metric
+                      AND m.object = ranked.object AND m.measured_at >= $4
+                    ORDER BY m.measured_at LIMIT 1) AS first
+          FROM ranked WHERE place <= most)
+    SELECT chosen.target, chosen.metric, chosen.object, chosen.first, chosen.last,
+           part.nth - 1, part_of.value
+      FROM chosen
+     CROSS JOIN unnest($6::timestamptz[], $7::timestamptz[]) WITH ORDINALITY AS part (since, until, nth)
+     CROSS JOIN LATERAL (
+           SELECT avg(m.value) AS value FROM maint.measurements m
+            WHERE m.target = chosen.target AND m.metric = chosen.metric
+              AND m.object = chosen.object AND m.measured_at >= part.since
+              AND m.measured_at < part.until) AS part_of
+     WHERE part_of.value IS NOT NULL
+     ORDER BY chosen.nth, chosen.mth, chosen.place, part.nth";
 
-const DAYS: &str = "
-    SELECT to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, status, count(*) AS runs
-      FROM maint.runs WHERE started_at >= $1 AND started_at < $2
-     GROUP BY 1, 2 ORDER BY 1, 2";
-
-const TASK_DAYS: &str = "
-    SELECT to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, status, count(*) AS runs
-      FROM maint.runs WHERE started_at >= $1 AND started_at < $2 AND task = $3
-     GROUP BY 1, 2 ORDER BY 1, 2";
+macro_rules! days {
+    ($name:literal) => {
+        concat!(
+            "SELECT to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') AS day, ",
+            $name,
+            " AS name, status, count(*) AS runs, sum(duration_ms)::bigint AS duration_ms,
+                    sum(rows)::bigint AS rows,
+                    sum(bytes_before - bytes_after)::bigint AS bytes_reclaimed
+               FROM maint.runs WHERE started_at >= $1 AND started_at < $2
+              GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        )
+    };
+}
+const DAYS_BY_KIND: &str = days!("kind");
+const DAYS_BY_TASK: &str = days!("task");
 
 #[async_trait]
 impl Summaries for PostgresStore {
-    async fn totals(&self, period: &Period) -> Result<Vec<Total>, HistoryError> {
-        let query = rows_of(TOTALS)
+    async fn days(&self, period: &Period, by: By) -> Result<Vec<Day>, HistoryError> {
+        let sql = match by {
+            By::Kind => DAYS_BY_KIND,
+            By::Task => DAYS_BY_TASK,
+        };
+        let query = rows_of(sql)
             .bind(time(period.since))
             .bind(time(period.until));
-        bounded(self, self.fetch("sum up runs", query)).await
+        bounded(self, self.fetch("sum up days", query)).await
     }
 
     async fn task_totals(
@@ -232,16 +289,7 @@ impl Summaries for PostgresStore {
                 .fetch_all(&mut *reading)
                 .await
                 .map_err(self.failed(OPERATION))?;
-            let counts: Result<Vec<_>, sqlx::Error> = counts
-                .iter()
-                .map(|row| {
-                    Ok((
-                        word_of(row, "state", FindingState::from_word)?,
-                        word_of(row, "severity", severity_from_word)?,
-                        row.try_get("n")?,
-                    ))
-                })
-                .collect();
+            let counts: Result<Vec<_>, sqlx::Error> = counts.iter().map(finding_count).collect();
             Ok(TrackedFindings {
                 listed,
                 counts: counts.map_err(self.failed(OPERATION))?,
@@ -252,145 +300,29 @@ impl Summaries for PostgresStore {
 
     async fn series(
         &self,
-        target: &str,
-        metric: &str,
+        targets: &[String],
+        metrics: &[(&str, u32)],
         period: &Period,
         parts: u32,
-        most: u32,
     ) -> Result<Vec<Series>, HistoryError> {
-        let query = rows_of::<(String, f64, f64, i64, f64)>(SERIES)
-            .bind(target)
-            .bind(metric)
+        let (names, most): (Vec<&str>, Vec<i64>) = metrics
+            .iter()
+            .map(|(name, most)| (*name, i64::from(*most)))
+            .unzip();
+        let (begins, ends): (Vec<_>, Vec<_>) = period
+            .parts(parts)
+            .iter()
+            .map(|part| (time(part.since), time(part.until)))
+            .unzip();
+        let query = rows_of(SERIES)
+            .bind(targets)
+            .bind(names)
+            .bind(most)
             .bind(time(period.since))
             .bind(time(period.until))
-            .bind(i64::from(parts))
-            .bind(i64::from(most));
-        let rows = bounded(self, self.fetch("read a time series", query)).await?;
-        let mut all: Vec<Series> = Vec::new();
-        for (object, last, first, part, value) in rows {
-            if all.last().is_none_or(|series| series.object != object) {
-                all.push(Series {
-                    object,
-                    first,
-                    last,
-                    points: Vec::new(),
-                });
-            }
-            if let Some(series) = all.last_mut() {
-                series.points.push((part, value));
-            }
-        }
-        Ok(all)
-    }
-
-    async fn days(&self, period: &Period, task: Option<&str>) -> Result<Vec<Day>, HistoryError> {
-        let query = match task {
-            Some(task) => rows_of(TASK_DAYS)
-                .bind(time(period.since))
-                .bind(time(period.until))
-                .bind(task),
-            None => rows_of(DAYS)
-                .bind(time(period.since))
-                .bind(time(period.until)),
-        };
-        bounded(self, self.fetch("sum up days", query)).await
-    }
-}
-
-impl FromRow<'_, PgRow> for Total {
-    fn from_row(row: &PgRow) -> Result<Total, sqlx::Error> {
-        Ok(Total {
-            kind: row.try_get("kind")?,
-            status: word_of(row, "status", RunStatus::from_word)?,
-            runs: row.try_get("runs")?,
-            duration_ms: row.try_get("duration_ms")?,
-            rows: row.try_get("rows")?,
-            bytes_reclaimed: row.try_get("bytes_reclaimed")?,
-        })
-    }
-}
-
-impl FromRow<'_, PgRow> for TaskTotals {
-    fn from_row(row: &PgRow) -> Result<TaskTotals, sqlx::Error> {
-        let mut recent_ms: Vec<i64> = row.try_get("recent")?;
-        recent_ms.reverse();
-        Ok(TaskTotals {
-            task: row.try_get("task")?,
-            target: row.try_get("target")?,
-            kind: row.try_get("kind")?,
-            runs: row.try_get("runs")?,
-            failed: row.try_get("failed")?,
-            partial: row.try_get("partial")?,
-            incomplete: row.try_get("incomplete")?,
-            duration_ms: row.try_get("duration_ms")?,
-            rows: row.try_get("rows")?,
-            bytes_reclaimed: row.try_get("bytes_reclaimed")?,
-            last_run: row.try_get("last_run")?,
-            last_status: word_of(row, "last_status", RunStatus::from_word)?,
-            last_started_at: row.try_get("last_started_at")?,
-            last_duration_ms: row.try_get("last_duration_ms")?,
-            last_success_at: row.try_get("last_success_at")?,
-            recent_ms,
-        })
-    }
-}
-
-impl FromRow<'_, PgRow> for Gain {
-    fn from_row(row: &PgRow) -> Result<Gain, sqlx::Error> {
-        Ok(Gain {
-            run: row.try_get("id")?,
-            task: row.try_get("task")?,
-            target: row.try_get("target")?,
-            action: row.try_get("action")?,
-            object: row.try_get("object")?,
-            at: row.try_get("started_at")?,
-            bytes_before: row.try_get("bytes_before")?,
-            bytes_after: row.try_get("bytes_after")?,
-        })
-    }
-}
-
-impl FromRow<'_, PgRow> for Trouble {
-    fn from_row(row: &PgRow) -> Result<Trouble, sqlx::Error> {
-        let waits: String = row.try_get("lock_waits")?;
-        let waits: Vec<LockWait> =
-            serde_json::from_str(&waits).map_err(|error| unreadable("lock_waits", error))?;
-        Ok(Trouble {
-            run: row.try_get("id")?,
-            task: row.try_get("task")?,
-            target: row.try_get("target")?,
-            action: row.try_get("action")?,
-            object: row.try_get("object")?,
-            at: row.try_get("at")?,
-            times: row.try_get("times")?,
-            failed: row.try_get("failed")?,
-            error: row.try_get("error")?,
-            blocker: waits.into_iter().last(),
-        })
-    }
-}
-
-impl FromRow<'_, PgRow> for TrackedFinding {
-    fn from_row(row: &PgRow) -> Result<TrackedFinding, sqlx::Error> {
-        Ok(TrackedFinding {
-            state: word_of(row, "state", FindingState::from_word)?,
-            code: row.try_get("code")?,
-            severity: word_of(row, "severity", severity_from_word)?,
-            target: row.try_get("target")?,
-            object: row.try_get("object")?,
-            message: row.try_get("message")?,
-            suggestion: row.try_get("suggestion")?,
-            run: row.try_get("run_id")?,
-        })
-    }
-}
-
-impl FromRow<'_, PgRow> for Day {
-    fn from_row(row: &PgRow) -> Result<Day, sqlx::Error> {
-        Ok(Day {
-            day: row.try_get("day")?,
-            status: word_of(row, "status", RunStatus::from_word)?,
-            runs: row.try_get("runs")?,
-        })
+            .bind(begins)
+            .bind(ends);
+        let rows = bounded(self, self.fetch("read time series", query)).await?;
+        Ok(series_of(rows))
     }
 }

@@ -4,11 +4,9 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
 
 use super::SqliteStore;
-use super::rows::{time, time_of};
+use super::rows::time;
 use crate::history::{HistoryError, Measured};
 use crate::plan::{Measurement, Memory};
 
@@ -30,7 +28,7 @@ impl SqliteStore {
         target: &str,
         kind: &str,
     ) -> Result<HashMap<String, Value>, HistoryError> {
-        let rows = sqlx::query(MEMORIES)
+        let rows: Vec<(String, String)> = sqlx::query_as(MEMORIES)
             .bind(target)
             .bind(kind)
             .fetch_all(&self.readers)
@@ -38,11 +36,8 @@ impl SqliteStore {
             .map_err(self.failed("read memories"))?;
         // Every value was checked to be JSON on its way in.
         Ok(rows
-            .iter()
-            .filter_map(|row| {
-                let value = serde_json::from_str(row.get::<&str, _>("value")).ok()?;
-                Some((row.get("key"), value))
-            })
+            .into_iter()
+            .filter_map(|(key, value)| Some((key, serde_json::from_str(&value).ok()?)))
             .collect())
     }
 
@@ -97,24 +92,12 @@ impl SqliteStore {
         metric: &str,
         since: DateTime<Utc>,
     ) -> Result<Vec<Measured>, HistoryError> {
-        sqlx::query(MEASUREMENTS)
+        sqlx::query_as(MEASUREMENTS)
             .bind(target)
             .bind(metric)
             .bind(time(since))
             .fetch_all(&self.readers)
             .await
-            .and_then(|rows| rows.iter().map(measured).collect())
             .map_err(self.failed("read measurements"))
     }
-}
-
-fn measured(row: &SqliteRow) -> Result<Measured, sqlx::Error> {
-    Ok(Measured {
-        at: time_of(row, "measured_at")?,
-        measurement: Measurement {
-            metric: row.try_get("metric")?,
-            object: row.try_get("object")?,
-            value: row.try_get("value")?,
-        },
-    })
 }

@@ -329,3 +329,22 @@ impl Store for SqliteStore {
         self.writer.close().await;
     }
 }
+
+/// The large tables that a query reads from front to back, as SQLite plans it
+/// before it knows anything of the sizes.
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+async fn scans(sql: &str) -> Vec<String> {
+    const LARGE: &[&str] = &["runs", "steps", "findings", "measurements", "m", "last"];
+    let store = SqliteStore::memory().await.unwrap();
+    let explain = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}"));
+    let lines: Vec<(i64, i64, i64, String)> = sqlx::query_as(explain)
+        .fetch_all(&store.readers)
+        .await
+        .unwrap();
+    let large = |line: &String| match line.strip_prefix("SCAN ") {
+        Some(rest) => LARGE.contains(&rest.split(' ').next().unwrap_or_default()),
+        None => false,
+    };
+    lines.into_iter().map(|line| line.3).filter(large).collect()
+}

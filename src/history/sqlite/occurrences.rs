@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::rows::{maybe_time_of, time, time_of, unreadable, word_of};
+use super::rows::time;
+use crate::history::rows::{Cells, success};
 use crate::history::{
     Claim, Ended, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause, clean,
 };
@@ -88,7 +88,7 @@ impl SqliteStore {
                 .bind(time(now))
                 .fetch_one(&mut *writing)
                 .await
-                .and_then(|row| time_of(&row, "known_since"))
+                .and_then(|row| row.time("known_since"))
                 .map_err(self.failed(OPERATION))?;
             known.insert(name.clone(), since);
         }
@@ -314,44 +314,5 @@ impl SqliteStore {
             .await
             .and_then(|rows| rows.iter().map(success).collect())
             .map_err(self.failed("look up successes"))
-    }
-}
-
-fn success(row: &SqliteRow) -> Result<(String, String, DateTime<Utc>), sqlx::Error> {
-    Ok((
-        row.try_get("task")?,
-        row.try_get("target")?,
-        time_of(row, "finished_at")?,
-    ))
-}
-
-impl FromRow<'_, SqliteRow> for Occurrence {
-    fn from_row(row: &SqliteRow) -> Result<Occurrence, sqlx::Error> {
-        let runs: String = row.try_get("runs")?;
-        Ok(Occurrence {
-            schedule: row.try_get("schedule")?,
-            scheduled_for: time_of(row, "scheduled_for")?,
-            status: word_of(row, "status", OccurrenceStatus::from_word)?,
-            catch_up: row.try_get("catch_up")?,
-            claimed_by: row.try_get("claimed_by")?,
-            lease_until: maybe_time_of(row, "lease_until")?,
-            claims: row.try_get("claims")?,
-            recorded_at: time_of(row, "recorded_at")?,
-            finished_at: maybe_time_of(row, "finished_at")?,
-            succeeded: row.try_get("succeeded")?,
-            reason: row.try_get("reason")?,
-            runs: serde_json::from_str(&runs).map_err(|error| unreadable("runs", error))?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for Pause {
-    fn from_row(row: &SqliteRow) -> Result<Pause, sqlx::Error> {
-        Ok(Pause {
-            schedule: row.try_get("schedule")?,
-            since: time_of(row, "since")?,
-            until: maybe_time_of(row, "until")?,
-            by: row.try_get("paused_by")?,
-        })
     }
 }

@@ -8,7 +8,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 
 use super::SqliteStore;
-use crate::history::{HistoryError, Opening};
+use crate::history::{HistoryError, Opening, standing};
 
 /// A new migration file is picked up when this file is compiled again.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/sqlite");
@@ -18,7 +18,7 @@ const APPLICATION_ID: i64 = 1_835_955_272;
 
 const READ_APPLICATION_ID: &str = "SELECT application_id FROM pragma_application_id";
 const COUNT_TABLES: &str = "SELECT count(*) FROM sqlite_master";
-const READ_VERSION: &str = "SELECT coalesce(max(version), 0) FROM _sqlx_migrations";
+const READ_APPLIED: &str = "SELECT version FROM _sqlx_migrations ORDER BY version";
 const READ_JOURNAL_MODE: &str = "SELECT journal_mode FROM pragma_journal_mode";
 const USE_WAL: &str = "PRAGMA journal_mode = WAL";
 
@@ -148,9 +148,9 @@ async fn prepare(path: &Path, options: &SqliteConnectOptions) -> Result<(), Hist
         .connect()
         .await
         .map_err(|error| opening_failed(path, error))?;
-    let version = version_of(path, &mut connection).await?;
+    let behind = is_behind(path, &mut connection).await?;
     use_wal(path, &mut connection).await?;
-    if version < newest_version() {
+    if behind {
         migrate(path, &mut connection).await?;
     }
     connection
@@ -159,8 +159,8 @@ async fn prepare(path: &Path, options: &SqliteConnectOptions) -> Result<(), Hist
         .map_err(|error| opening_failed(path, error))
 }
 
-/// Which schema the file has; 0 for an empty one.
-async fn version_of(path: &Path, connection: &mut SqliteConnection) -> Result<i64, HistoryError> {
+/// Whether migrations have not been applied; all of them to an empty file.
+async fn is_behind(path: &Path, connection: &mut SqliteConnection) -> Result<bool, HistoryError> {
     let failed = |error| opening_failed(path, error);
     let id: i64 = sqlx::query_scalar(READ_APPLICATION_ID)
         .fetch_one(&mut *connection)
@@ -179,7 +179,7 @@ async fn version_of(path: &Path, connection: &mut SqliteConnection) -> Result<i6
             .map_err(failed)?;
         if id != APPLICATION_ID {
             return if tables == 0 {
-                Ok(0)
+                Ok(true)
             } else {
                 Err(HistoryError::NotAHistory {
                     path: path.to_owned(),
@@ -187,19 +187,11 @@ async fn version_of(path: &Path, connection: &mut SqliteConnection) -> Result<i6
             };
         }
     }
-    let found: i64 = sqlx::query_scalar(READ_VERSION)
-        .fetch_one(&mut *connection)
+    let applied: Vec<i64> = sqlx::query_scalar(READ_APPLIED)
+        .fetch_all(&mut *connection)
         .await
         .map_err(failed)?;
-    let known = newest_version();
-    if found > known {
-        return Err(HistoryError::NewerSchema {
-            path: path.to_owned(),
-            found,
-            known,
-        });
-    }
-    Ok(found)
+    standing::is_behind(&MIGRATIONS, &applied, path)
 }
 
 /// Switches the file to a write-ahead log, so that readers and the writer
@@ -239,25 +231,16 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), H
         Err(MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) => {
             Err(failed(error))
         }
-        Err(MigrateError::VersionMissing(found)) => Err(HistoryError::NewerSchema {
-            path: path.to_owned(),
-            found,
-            known: newest_version(),
-        }),
+        // Somebody newer was faster.
+        Err(MigrateError::VersionMissing(found)) => {
+            standing::is_behind(&MIGRATIONS, &[found], path).map(drop)
+        }
         Err(other) => Err(HistoryError::Failed {
             operation: "update the schema",
             path: path.to_owned(),
             source: other.into(),
         }),
     }
-}
-
-fn newest_version() -> i64 {
-    MIGRATIONS
-        .iter()
-        .map(|migration| migration.version)
-        .max()
-        .unwrap_or(0)
 }
 
 fn not_writable(error: &HistoryError) -> bool {
@@ -278,13 +261,11 @@ async fn read_only(path: PathBuf, first: HistoryError) -> Result<SqliteStore, Hi
         let Ok(mut connection) = options.connect().await else {
             continue;
         };
-        let version = match version_of(&path, &mut connection).await {
-            Ok(version) => version,
+        match is_behind(&path, &mut connection).await {
+            Ok(false) => {}
+            Ok(true) => return Err(HistoryError::OlderSchema { path }),
             Err(error) if not_writable(&error) => continue,
             Err(error) => return Err(error),
-        };
-        if version < newest_version() {
-            return Err(HistoryError::OlderSchema { path });
         }
         let pool: SqlitePool = SqlitePoolOptions::new()
             .max_connections(READERS)

@@ -1,12 +1,10 @@
 //! Notices, letters and alerts.
 
 use chrono::{DateTime, Utc};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
 use uuid::Uuid;
 
 use super::SqliteStore;
-use super::rows::{id_of, maybe_time_of, time, time_of};
+use super::rows::time;
 use crate::history::{Alert, HistoryError, Letter, Notice, clean};
 
 const ADD_NOTICE: &str = "INSERT INTO notices (id, at, event, task, target, schedule, run_id, text)
@@ -204,47 +202,5 @@ impl SqliteStore {
             .await
             .map(|done| done.rows_affected() > 0)
             .map_err(self.failed("clear an alert"))
-    }
-}
-
-impl FromRow<'_, SqliteRow> for Notice {
-    fn from_row(row: &SqliteRow) -> Result<Notice, sqlx::Error> {
-        let run: Option<String> = row.try_get("run_id")?;
-        Ok(Notice {
-            id: id_of(row, "id")?,
-            at: time_of(row, "at")?,
-            event: row.try_get("event")?,
-            task: row.try_get("task")?,
-            target: row.try_get("target")?,
-            schedule: row.try_get("schedule")?,
-            run: run.and_then(|run| run.parse().ok()),
-            text: row.try_get("text")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for Letter {
-    fn from_row(row: &SqliteRow) -> Result<Letter, sqlx::Error> {
-        let body: String = row.try_get("body")?;
-        Ok(Letter {
-            id: id_of(row, "id")?,
-            created_at: time_of(row, "created_at")?,
-            channel: row.try_get("channel")?,
-            body: serde_json::from_str(&body).map_err(|why| sqlx::Error::Decode(why.into()))?,
-            attempts: row.try_get("attempts")?,
-            next_attempt_at: time_of(row, "next_attempt_at")?,
-            last_error: row.try_get("last_error")?,
-        })
-    }
-}
-
-impl FromRow<'_, SqliteRow> for Alert {
-    fn from_row(row: &SqliteRow) -> Result<Alert, sqlx::Error> {
-        Ok(Alert {
-            task: row.try_get("task")?,
-            target: row.try_get("target")?,
-            since: time_of(row, "since")?,
-            escalated_at: maybe_time_of(row, "escalated_at")?,
-        })
     }
 }

@@ -225,3 +225,33 @@ fn summaries(filter: &RunFilter) -> QueryBuilder<Sqlite> {
     query.push(SUMMARIES.1);
     query
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::scans;
+    use super::*;
+
+    #[tokio::test]
+    async fn looking_something_up_does_not_read_the_whole_history() {
+        for sql in [RUN, STEPS, FINDINGS, BY_PREFIX, OCCURRENCE, LAST_RUN] {
+            assert_eq!(scans(sql).await, [""; 0], "{sql}");
+        }
+        let of_task = RunFilter {
+            task: Some("reindex".into()),
+            target: Some("app".into()),
+            limit: Some(50),
+            ..RunFilter::default()
+        };
+        let list = summaries(&of_task);
+        assert_eq!(scans(list.sql().as_str()).await, [""; 0]);
+        // Newest first is the order of an index, so it is left early.
+        let all = summaries(&RunFilter::default());
+        for sql in [LAST, LATEST, all.sql().as_str()] {
+            let found = scans(sql).await;
+            assert!(
+                matches!(&found[..], [only] if only.contains("USING") && only.contains("INDEX")),
+                "{sql}: {found:?}"
+            );
+        }
+    }
+}

@@ -11,7 +11,11 @@ const CELL: u32 = 13;
 const SIZE: u32 = 11;
 
 /// A calendar as SVG, a column per week, and the same in a sentence.
-pub(super) fn calendar(days: &[Day], today: NaiveDate, weeks: u32) -> (String, String) {
+pub(super) fn calendar<'d>(
+    days: impl IntoIterator<Item = &'d Day>,
+    today: NaiveDate,
+    weeks: u32,
+) -> (String, String) {
     let mut by_day: BTreeMap<&str, [i64; 3]> = BTreeMap::new();
     for day in days {
         let place = match day.status {
@@ -70,8 +74,12 @@ mod tests {
     fn the_worst_run_colours_its_day() {
         let day = |day: &str, status, runs| Day {
             day: day.to_owned(),
+            name: "reindex".to_owned(),
             status,
             runs,
+            duration_ms: 0,
+            rows: 0,
+            bytes_reclaimed: 0,
         };
         let days = [
             day("2026-03-02", RunStatus::Succeeded, 9),

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use super::guard::Visit;
 use super::{Pages, Sorry, heat};
 use crate::config::Config;
-use crate::history::{OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus};
-use crate::report::{Asked, Scope, chart, compose_page, gather};
+use crate::history::{By, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus};
+use crate::report::{Asked, Scope, chart, compose_page, gather, gather_trends};
 
 /// Runs on one page.
 const PAGE: u32 = 50;
@@ -22,6 +22,7 @@ const PAGE: u32 = 50;
 const WEEKS: u32 = 18;
 const MOST_FINDINGS: u32 = 200;
 const MOST_MISSED: u32 = 50;
+const MOST_TRENDS: usize = 60;
 
 /// What a list of runs is asked for; empty means any.
 #[derive(Debug, Default, Deserialize)]
@@ -106,13 +107,14 @@ pub(super) async fn tasks(
 ) -> Result<Response, Sorry> {
     let config = pages.config();
     let sums = pages.store.summaries();
-    let totals = sums.task_totals(&last_days(30), 20).await?;
-    let season = last_days(i64::from(WEEKS) * 7);
+    let (month, season) = (last_days(30), last_days(i64::from(WEEKS) * 7));
+    let (totals, days) =
+        tokio::try_join!(sums.task_totals(&month, 0), sums.days(&season, By::Task))?;
     let today = Utc::now().date_naive();
     let mut tasks = Vec::new();
     for task in config.tasks.values() {
-        let days = sums.days(&season, Some(&task.name)).await?;
-        let (svg, told) = heat::calendar(&days, today, WEEKS);
+        let own = days.iter().filter(|day| day.name == task.name);
+        let (svg, told) = heat::calendar(own, today, WEEKS);
         let lines: Vec<Value> = totals
             .iter()
             .filter(|one| one.task == task.name)
@@ -167,10 +169,11 @@ pub(super) async fn trends(
     State(pages): State<Pages>,
     Extension(visit): Extension<Visit>,
 ) -> Result<Response, Sorry> {
-    let report = report_of(&pages, "30d").await?;
-    let trends: Vec<Value> = report
-        .trends
+    let config = pages.config();
+    let trends = gather_trends(pages.store.as_ref(), &config, &last_days(30)).await?;
+    let trends: Vec<Value> = trends
         .iter()
+        .take(MOST_TRENDS)
         .map(|trend| {
             let drawn = chart::trend(trend);
             context! {

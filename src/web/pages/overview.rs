@@ -9,7 +9,7 @@ use super::guard::Visit;
 use super::lists::calendar_ahead;
 use super::live::at_work;
 use super::{Pages, Sorry, heat};
-use crate::history::{Period, RunFilter};
+use crate::history::{By, Period, RunFilter};
 
 const LATEST: u32 = 12;
 const WEEKS: u32 = 26;
@@ -23,26 +23,23 @@ pub(super) async fn page(
 ) -> Result<Response, Sorry> {
     let config = pages.config();
     let now = Utc::now();
-    let latest = pages
-        .store
-        .runs(&RunFilter {
-            limit: Some(LATEST),
-            ..RunFilter::default()
-        })
-        .await?;
     let sums = pages.store.summaries();
-    let season = Period {
-        since: now - TimeDelta::weeks(i64::from(WEEKS)),
+    let back = |weeks| Period {
+        since: now - TimeDelta::weeks(weeks),
         until: now,
     };
-    let days = sums.days(&season, None).await?;
-    let (svg, told) = heat::calendar(&days, now.date_naive(), WEEKS);
-    let week = Period {
-        since: now - TimeDelta::days(7),
-        until: now,
-    };
+    let (season, week) = (back(i64::from(WEEKS)), back(1));
     let known: Vec<String> = config.tasks.keys().cloned().collect();
-    let findings = sums.tracked_findings(&week, &known, MOST_FINDINGS).await?;
+    let newest = RunFilter {
+        limit: Some(LATEST),
+        ..RunFilter::default()
+    };
+    let (latest, days, findings) = tokio::try_join!(
+        pages.store.runs(&newest),
+        sums.days(&season, By::Kind),
+        sums.tracked_findings(&week, &known, MOST_FINDINGS),
+    )?;
+    let (svg, told) = heat::calendar(&days, now.date_naive(), WEEKS);
     let findings: Vec<Value> = findings
         .listed
         .iter()

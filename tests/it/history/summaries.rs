@@ -1,12 +1,13 @@
 //! What every history promises about its sums.
 
 use chrono::TimeDelta;
-use maint::history::{FindingState, Period, RunStatus, StepStatus, Store};
+use maint::history::{By, FindingState, Period, RunStatus, StepStatus, Store};
 use maint::plan::{Measurement, Severity};
 
 use super::{at, finding, run, step};
 
 const HOUR: i64 = 3_600_000;
+const DAY: i64 = 24 * HOUR;
 
 /// The second hour of the tests.
 fn period() -> Period {
@@ -37,11 +38,12 @@ pub(super) async fn runs_are_summed_up_by_period(store: &dyn Store) {
         store.close_run(&run).await.unwrap();
     }
     let sums = store.summaries();
-    let totals = sums.totals(&period()).await.unwrap();
-    let told: Vec<_> = totals
+    let days = sums.days(&period(), By::Kind).await.unwrap();
+    let told: Vec<_> = days
         .iter()
         .map(|one| {
             (
+                (one.day.as_str(), one.name.as_str()),
                 one.status,
                 one.runs,
                 one.duration_ms,
@@ -53,8 +55,22 @@ pub(super) async fn runs_are_summed_up_by_period(store: &dyn Store) {
     assert_eq!(
         told,
         [
-            (RunStatus::Partial, 2, 2_000, 10, 1_200),
-            (RunStatus::Succeeded, 1, 1_000, 5, 600)
+            (
+                ("2026-03-01", "reindex"),
+                RunStatus::Partial,
+                2,
+                2_000,
+                10,
+                1_200
+            ),
+            (
+                ("2026-03-01", "reindex"),
+                RunStatus::Succeeded,
+                1,
+                1_000,
+                5,
+                600
+            )
         ]
     );
 
@@ -77,22 +93,38 @@ pub(super) async fn runs_are_summed_up_by_period(store: &dyn Store) {
     assert_eq!((vacuum.runs, vacuum.rows, vacuum.duration_ms), (0, 0, 0));
     assert_eq!(vacuum.last_started_at, at(HOUR - 1));
 
-    for (task, runs) in [("vacuum", 0), ("reindex", 3)] {
-        let days = sums.days(&period(), Some(task)).await.unwrap();
-        assert_eq!(days.iter().map(|day| day.runs).sum::<i64>(), runs, "{task}");
+    // Over midnight (UTC), and by task: two of them are of the same kind.
+    for run in [
+        ended("reindex", DAY, RunStatus::Succeeded),
+        ended("rebuild", DAY + 1, RunStatus::Succeeded),
+    ] {
+        store.close_run(&run).await.unwrap();
     }
-    let days = sums.days(&period(), None).await.unwrap();
-    let told: Vec<_> = days
-        .iter()
-        .map(|one| (one.day.as_str(), one.status, one.runs))
-        .collect();
-    assert_eq!(
-        told,
-        [
-            ("2026-03-01", RunStatus::Partial, 2),
-            ("2026-03-01", RunStatus::Succeeded, 1)
-        ]
-    );
+    let two_days = Period {
+        since: at(2 * HOUR),
+        until: at(DAY + 2),
+    };
+    for (by, told) in [
+        (
+            By::Task,
+            &[
+                ("2026-03-01", "reindex", 1),
+                ("2026-03-02", "rebuild", 1),
+                ("2026-03-02", "reindex", 1),
+            ][..],
+        ),
+        (
+            By::Kind,
+            &[("2026-03-01", "reindex", 1), ("2026-03-02", "reindex", 2)],
+        ),
+    ] {
+        let days = sums.days(&two_days, by).await.unwrap();
+        let found: Vec<_> = days
+            .iter()
+            .map(|one| (one.day.as_str(), one.name.as_str(), one.runs))
+            .collect();
+        assert_eq!(found, told, "{by:?}");
+    }
 }
 
 pub(super) async fn gains_and_troubles_are_found(store: &dyn Store) {
@@ -213,8 +245,8 @@ pub(super) async fn findings_are_new_open_or_gone(store: &dyn Store) {
 }
 
 pub(super) async fn a_series_is_thinned_out(store: &dyn Store) {
-    let measured = |object: &str, value| Measurement {
-        metric: "table.bytes".into(),
+    let measured = |metric: &str, object: &str, value| Measurement {
+        metric: metric.into(),
         object: object.into(),
         value,
     };
@@ -225,31 +257,53 @@ pub(super) async fn a_series_is_thinned_out(store: &dyn Store) {
         (2 * HOUR - 1, 30.0),
         (2 * HOUR, 99.0),
     ] {
-        store
-            .add_measurements(
-                "app",
-                at(ms),
-                &[
-                    measured("public.t", value),
-                    measured("public.small", value / 10.0),
-                ],
-            )
-            .await
-            .unwrap();
+        let both = [
+            measured("table.bytes", "public.t", value),
+            measured("table.bytes", "public.small", value / 10.0),
+            measured("table.bytes", "public.Large", value * 10.0),
+        ];
+        store.add_measurements("app", at(ms), &both).await.unwrap();
     }
-    let sums = store.summaries();
-    let series = sums
-        .series("app", "table.bytes", &period(), 4, 1)
+    // Outside the period there is nothing to show, whatever its value.
+    let others = [
+        measured("table.bytes", "public.gone", 1e9),
+        measured("database.bytes", "", 7.0),
+    ];
+    store
+        .add_measurements("app", at(HOUR - 1), &others)
         .await
         .unwrap();
-    let [only] = &series[..] else {
-        panic!("{series:#?}");
-    };
+    store
+        .add_measurements("shop", at(HOUR + 5), &[measured("database.bytes", "", 5.0)])
+        .await
+        .unwrap();
+    let sums = store.summaries();
+    let targets = ["shop", "app", "other"].map(str::to_owned);
+    let metrics = [("database.bytes", 1), ("table.bytes", 2), ("nothing", 9)];
+    let series = sums.series(&targets, &metrics, &period(), 4).await.unwrap();
+    let told: Vec<_> = series
+        .iter()
+        .map(|one| {
+            (
+                one.target.as_str(),
+                one.object.as_str(),
+                (one.first, one.last),
+                &one.points[..],
+            )
+        })
+        .collect();
     assert_eq!(
-        (only.object.as_str(), only.first, only.last),
-        ("public.t", 10.0, 30.0)
+        told,
+        [
+            ("shop", "", (5.0, 5.0), &[(0, 5.0)][..]),
+            (
+                "app",
+                "public.Large",
+                (100.0, 300.0),
+                &[(0, 150.0), (3, 300.0)]
+            ),
+            ("app", "public.t", (10.0, 30.0), &[(0, 15.0), (3, 30.0)]),
+        ]
     );
-    assert_eq!(only.points, [(0, 15.0), (3, 30.0)]);
-    let nothing = sums.series("other", "table.bytes", &period(), 4, 1).await;
-    assert_eq!(nothing.unwrap(), []);
+    assert_eq!(sums.series(&[], &metrics, &period(), 4).await.unwrap(), []);
 }

@@ -12,9 +12,6 @@ use crate::plan::{Finding, Measurement, Plan, Severity};
 /// How many tables of one complaint are named; more than that is one problem.
 const MOST: usize = 5;
 
-/// What has only a few pages is never full, and that is no bloat.
-pub(super) const FEWEST_BYTES: i64 = 1 << 20;
-
 /// The largest tables, and the sum of all.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sizes {
@@ -120,7 +117,8 @@ pub(super) fn measure(sizes: &Sizes, plan: &mut Plan) {
         let object = size.name.to_string();
         note("table.bytes", object.clone(), size.bytes() as f64);
         note("table.index_bytes", object.clone(), size.indexes as f64);
-        if let Some(ideal) = size.ideal.filter(|_| size.heap > FEWEST_BYTES) {
+        // A table of a few pages is never full.
+        if let Some(ideal) = size.ideal.filter(|_| size.heap > 1 << 20) {
             note(
                 "table.bloat",
                 object,

@@ -2,7 +2,6 @@
 
 mod database;
 mod disk;
-mod readers;
 mod s3;
 mod stopping;
 

@@ -1,0 +1,28 @@
+use std::path::Path;
+
+use sqlx::migrate::Migrator;
+
+use super::HistoryError;
+
+/// Whether a migration of `known` is not among the applied ones, wherever it
+/// stands: two branches of this program may have numbered theirs in any order.
+///
+/// # Errors
+///
+/// [`HistoryError::NewerSchema`] where one was applied that is not known.
+pub(super) fn is_behind(
+    known: &Migrator,
+    applied: &[i64],
+    place: impl AsRef<Path>,
+) -> Result<bool, HistoryError> {
+    let versions = || known.iter().map(|migration| migration.version);
+    let strange = |one: &&i64| !versions().any(|version| version == **one);
+    if let Some(found) = applied.iter().rfind(strange) {
+        return Err(HistoryError::NewerSchema {
+            path: place.as_ref().to_owned(),
+            found: *found,
+            known: versions().max().unwrap_or(0),
+        });
+    }
+    Ok(versions().any(|version| !applied.contains(&version)))
+}
