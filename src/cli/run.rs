@@ -95,6 +95,7 @@ pub(super) async fn run_all(
             again: now,
             closes_at: None,
             zone: config.timezone,
+            patience: Duration::ZERO,
         };
         if !now {
             match due(config, task, &target.name, store.as_ref()).await? {

@@ -401,7 +401,7 @@ pub fn check(content: Bytes, file: &ArchivedFile, columns: &[Column]) -> Result<
     let mut rows = 0_i64;
     for row in parquet::rows(content, columns).map_err(|e| e.to_string())? {
         let row = row.map_err(|e| e.to_string())?;
-        sum.add(row.iter().map(|field| field.as_deref()));
+        sum.add(columns, row.iter().map(|field| field.as_deref()));
         rows += 1;
     }
     if rows != file.rows || sum.to_string() != file.checksum {

@@ -222,7 +222,7 @@ impl<'a> Sender<'a> {
         let reading = job
             .session
             .stream("reading rows", &query.sql, &params, |fields| {
-                load.checksum.add(fields.iter().copied());
+                load.checksum.add(columns, fields.iter().copied());
                 load.rows += 1;
                 let row = fields.iter().map(|f| f.map(<[u8]>::to_vec)).collect();
                 if let Err(error) = copy_line(columns, &row, &mut piece) {
@@ -265,7 +265,7 @@ impl<'a> Sender<'a> {
         let (mut rows, mut checksum) = (0, Checksum::default());
         self.there
             .stream("storing rows there", &insert, &[], |fields| {
-                checksum.add(fields.iter().copied());
+                checksum.add(columns, fields.iter().copied());
                 rows += 1;
                 true
             })

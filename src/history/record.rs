@@ -23,7 +23,8 @@ pub enum RunStatus {
     Skipped,
     /// Stopped by a signal or by `maint cancel`.
     Cancelled,
-    /// The process died; recorded by the next one.
+    /// The process died, which the next one records; or it was given up for
+    /// dead, and another instance went on.
     Interrupted,
 }
 

@@ -50,7 +50,13 @@ pub struct Request<'a> {
     pub closes_at: Option<DateTime<Utc>>,
     /// Where its days and months begin.
     pub zone: Tz,
+    /// How long to wait for somebody who is at work with the task: zero, but
+    /// where that is an owner believed to be dead.
+    pub patience: Duration,
 }
+
+/// How often the lock of the task is asked for, where that is waited for.
+const ASK_FOR_CLAIM: Duration = Duration::from_millis(500);
 
 /// What a run needs from its surroundings.
 #[derive(Clone)]
@@ -205,7 +211,7 @@ async fn work(
     let session = open(dial, &application_name).await?;
     // A claim in a session that others share would be no claim.
     pooler::refuse(&session, dial).await?;
-    if let Some(holder) = claim::claim(&session, &record.task).await? {
+    if let Some(holder) = claim_patiently(request, around, &session).await? {
         record.status = RunStatus::Skipped;
         record.error = Some(format!(
             "`{}` is already at work on this target: {holder}",
@@ -299,6 +305,22 @@ async fn work(
     Ok(())
 }
 
+/// Takes the lock of the task; tells who has it when patience is over.
+async fn claim_patiently(
+    request: &Request<'_>,
+    around: &Surroundings,
+    session: &Session,
+) -> Result<Option<String>, EngineError> {
+    let until = Instant::now() + request.patience;
+    loop {
+        let holder = claim::claim(session, &request.task.name).await?;
+        if holder.is_none() || Instant::now() >= until || around.stop.is_stopping() {
+            return Ok(holder);
+        }
+        tokio::time::sleep(ASK_FOR_CLAIM).await;
+    }
+}
+
 /// Stops the run when the connection that holds its claim ends.
 fn watch_claim(session: &Session, stop: &Stop) {
     let (closed, stop) = (session.closed(), stop.clone());
@@ -318,6 +340,12 @@ fn sum_up(record: &mut RunRecord, stop: &Stop) {
             if cancelled + deferred > 0 || record.steps.is_empty() =>
         {
             RunStatus::Cancelled
+        }
+        Some(StopReason::TakenOver) if cancelled + deferred > 0 || record.steps.is_empty() => {
+            record.error = Some(
+                "its claim was not renewed in time, and another instance took it over".to_owned(),
+            );
+            RunStatus::Interrupted
         }
         Some(StopReason::ClaimLost) => {
             record.error = Some("the connection that held the task's lock was lost".to_owned());

@@ -44,6 +44,7 @@ pub(super) const METRICS: &[Metric] = &[
     metric("database.bytes", "database size", Unit::Bytes, 1, None),
     metric("table.bytes", "largest tables", Unit::Bytes, 5, None),
     metric("table.bloat", "table bloat", Unit::Share, 3, Some(Up)),
+    metric("index.bloat", "index bloat", Unit::Share, 3, Some(Up)),
     metric("cache.hit_ratio", "cache hits", Unit::Share, 1, Some(Down)),
     metric("connections.used", "connections", Unit::Count, 1, None),
     metric(

@@ -21,7 +21,8 @@ const DAY: TimeDelta = TimeDelta::days(1);
 /// of every minute has half a million.
 const AT_ONCE: usize = 1_000;
 
-/// How often a schedule is asked for again that waits for another one.
+/// How often a schedule is asked for again that waits for another one, or for
+/// the occurrence before.
 const WAITING: TimeDelta = TimeDelta::seconds(2);
 
 /// What is known of a schedule.
@@ -32,14 +33,25 @@ pub struct Known<'a> {
     pub since: DateTime<Utc>,
     /// The newest occurrence that is recorded, if it is not in the future.
     pub newest: Option<DateTime<Utc>>,
-    /// One that is at work right now.
-    pub running: Option<DateTime<Utc>>,
+    /// One that has not ended yet.
+    pub running: Option<Running>,
     /// Whether somebody stopped it for a while.
     pub pause: Option<&'a Pause>,
     /// The occurrence that we have been waiting with since it was due.
     pub attended: Option<DateTime<Utc>>,
     /// How the schedules of `after` stand.
     pub before: Before,
+}
+
+/// How an earlier occurrence stands that has not ended yet, with the time it
+/// was planned for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Running {
+    /// Its owner has given a sign of life since the next one is due.
+    AtWork(DateTime<Utc>),
+    /// Its owner may be dead, or was: it is waited for until it has ended,
+    /// whoever ends it.
+    Unproven(DateTime<Utc>),
 }
 
 /// How the schedules stand that must have ended well before.
@@ -193,11 +205,20 @@ fn one(
             false => format!("nobody was there within {} of its time", length(limit)),
         });
     }
-    if let Some(running) = known.running {
-        return skip(format!(
-            "the one of {} is still at work",
-            shown(running, zone)
-        ));
+    match known.running {
+        Some(Running::AtWork(running)) => {
+            return skip(format!(
+                "the one of {} is still at work",
+                shown(running, zone)
+            ));
+        }
+        Some(Running::Unproven(_)) => {
+            return One::Wait {
+                at,
+                until: now + WAITING,
+            };
+        }
+        None => {}
     }
     if now < at + delay {
         return One::Wait {

@@ -1,4 +1,7 @@
-//! Looks at the calendar, claims what is due, and follows it to its end.
+//! Looks at the calendar, and has what is due claimed or written down.
+
+mod claims;
+mod record;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -8,20 +11,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::job::{Happened, Job, Outcome, Watcher, Worker};
-use super::{Before, Clock, Decision, Known, definitions, due, jitter, zone_of};
-use crate::config::{Config, Event, Schedule};
-use crate::execute::{Stop, StopReason};
-use crate::history::{
-    Claim, Ended, HistoryError, Notice, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
-    Store,
-};
+use super::job::{Happened, Watcher, Worker};
+use super::{Before, Clock, Decision, Known, Running, definitions, due, zone_of};
+use crate::config::{Config, Schedule};
+use crate::execute::Stop;
+use crate::history::{HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause, Store};
 
 /// A clock that goes back further than this has been set.
 const CLOCK_SET_BACK: TimeDelta = TimeDelta::seconds(2);
-
-/// Pause between two tries to record an end.
-const FINISH_AGAIN: Duration = Duration::from_secs(2);
 
 /// How this instance takes part.
 #[derive(Clone, Debug)]
@@ -60,6 +57,27 @@ pub struct Ticked {
 struct State {
     since: DateTime<Utc>,
     attended: Option<DateTime<Utc>>,
+    /// The lease of the one before as it was when its successor began to wait.
+    lease_seen: Option<DateTime<Utc>>,
+}
+
+impl State {
+    /// Whether the one before is really at work: its owner is this instance,
+    /// or has renewed the lease since the successor is due. A lease alone
+    /// also holds for a while after its owner has died. What was taken over
+    /// from the dead is late through no fault of the schedule: its successor
+    /// waits for it.
+    fn running(&self, one: &Occurrence, owner: &str) -> Running {
+        let renewed = || {
+            let (seen, now) = (self.lease_seen, one.lease_until);
+            seen.is_some_and(|seen| now.is_some_and(|now| now > seen))
+        };
+        let ours = one.claimed_by.as_deref() == Some(owner);
+        match one.claims == 1 && (ours || renewed()) {
+            true => Running::AtWork(one.scheduled_for),
+            false => Running::Unproven(one.scheduled_for),
+        }
+    }
 }
 
 /// One instance. Any number of them may share a history.
@@ -126,8 +144,8 @@ impl Scheduler {
         self.states = known
             .into_iter()
             .map(|(name, since)| {
-                let attended = self.states.get(&name).and_then(|state| state.attended);
-                (name, State { since, attended })
+                let state = self.states.remove(&name).unwrap_or_default();
+                (name, State { since, ..state })
             })
             .collect();
         self.look_at_everything(now);
@@ -228,12 +246,12 @@ impl Scheduler {
             statuses: vec![OccurrenceStatus::Running],
             ..OccurrenceFilter::default()
         };
-        let running: HashMap<String, DateTime<Utc>> = self
+        let running: HashMap<String, Occurrence> = self
             .store
             .occurrences(&filter)
             .await?
             .into_iter()
-            .map(|one| (one.schedule, one.scheduled_for))
+            .map(|one| (one.schedule.clone(), one))
             .collect();
         let config = Arc::clone(&self.config);
         for name in names {
@@ -248,7 +266,9 @@ impl Scheduler {
             let mut known = Known {
                 since: state.since,
                 newest: newest.get(name).map(|one| one.scheduled_for),
-                running: running.get(name).copied(),
+                running: running
+                    .get(name)
+                    .map(|one| state.running(one, &self.options.owner)),
                 pause: pauses.get(name),
                 attended: state.attended,
                 before: Before::Done,
@@ -268,6 +288,12 @@ impl Scheduler {
                 ticked.started += 1;
             }
             if let Some(state) = self.states.get_mut(name) {
+                let lease = running.get(name).and_then(|one| one.lease_until);
+                state.lease_seen = match due_now.waiting {
+                    None => None,
+                    Some(_) if due_now.waiting == state.attended => state.lease_seen.or(lease),
+                    Some(_) => lease,
+                };
                 state.attended = due_now.waiting;
             }
             self.wake_at(name, due_now.wake);
@@ -315,292 +341,5 @@ impl Scheduler {
             }
         }
         Ok(standing)
-    }
-
-    /// Records what was skipped and missed, and keeps a notice of what nobody
-    /// makes up for.
-    async fn record(
-        &self,
-        schedule: &Schedule,
-        decisions: &[Decision],
-        now: DateTime<Utc>,
-    ) -> Result<(), HistoryError> {
-        let mut rows = Vec::new();
-        let mut told = Vec::new();
-        for decision in decisions {
-            let (at, status, reason) = match decision {
-                Decision::Start { .. } => continue,
-                Decision::Skip { at, reason } => (*at, OccurrenceStatus::Skipped, reason),
-                Decision::Miss {
-                    at,
-                    reason,
-                    covered,
-                } => {
-                    if !covered {
-                        told.push(*at);
-                    }
-                    (*at, OccurrenceStatus::Missed, reason)
-                }
-            };
-            rows.push(Occurrence {
-                schedule: schedule.name.clone(),
-                scheduled_for: at,
-                status,
-                catch_up: false,
-                claimed_by: None,
-                lease_until: None,
-                claims: 0,
-                recorded_at: now,
-                finished_at: Some(now),
-                succeeded: None,
-                reason: Some(reason.clone()),
-                runs: Vec::new(),
-            });
-        }
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let new = self.store.record_occurrences(&rows).await?;
-        for one in &new {
-            self.watcher.on(Happened::Over(one));
-        }
-        // Only who recorded them tells: somebody else may have been faster.
-        let missed: Vec<&Occurrence> = new
-            .iter()
-            .filter(|one| told.contains(&one.scheduled_for))
-            .collect();
-        self.tell(schedule, &missed, now).await
-    }
-
-    async fn tell(
-        &self,
-        schedule: &Schedule,
-        missed: &[&Occurrence],
-        now: DateTime<Utc>,
-    ) -> Result<(), HistoryError> {
-        let (Some(first), Some(last)) = (missed.first(), missed.last()) else {
-            return Ok(());
-        };
-        let notify = self.config.notify.as_ref();
-        if !notify.is_some_and(|notify| notify.on.contains(&Event::Missed)) {
-            return Ok(());
-        }
-        let zone = zone_of(&self.config, schedule);
-        let shown = |one: &Occurrence| {
-            one.scheduled_for
-                .with_timezone(&zone)
-                .format("%Y-%m-%d %H:%M %Z")
-                .to_string()
-        };
-        let reason = last.reason.clone().unwrap_or_default();
-        let text = match missed.len() {
-            1 => format!(
-                "`{}` did not run at {}: {reason}",
-                schedule.name,
-                shown(last)
-            ),
-            many => format!(
-                "`{}` did not run {many} times, from {} to {}: {reason}",
-                schedule.name,
-                shown(first),
-                shown(last)
-            ),
-        };
-        let notices: Vec<Notice> = schedule
-            .tasks
-            .iter()
-            .map(|task| Notice {
-                id: Uuid::now_v7(),
-                at: now,
-                event: "missed".to_owned(),
-                task: task.clone(),
-                target: self
-                    .config
-                    .tasks
-                    .get(task)
-                    .map_or_else(String::new, |task| task.target.clone()),
-                schedule: Some(schedule.name.clone()),
-                run: None,
-                text: text.clone(),
-            })
-            .collect();
-        self.store.add_notices(&notices).await
-    }
-
-    /// Claims an occurrence and sets it off; `false` where somebody else was
-    /// faster.
-    async fn begin(
-        &self,
-        schedule: &Schedule,
-        at: DateTime<Utc>,
-        catch_up: bool,
-        now: DateTime<Utc>,
-    ) -> Result<bool, HistoryError> {
-        let claim = Claim {
-            schedule: schedule.name.clone(),
-            scheduled_for: at,
-            catch_up,
-            owner: self.options.owner.clone(),
-            lease: self.options.lease,
-            now: self.clock.now(),
-        };
-        let Some(occurrence) = self.store.claim_occurrence(&claim).await? else {
-            return Ok(false);
-        };
-        // What waited for a window or for another schedule was not late.
-        let waits = schedule.window.is_some() || !schedule.after.is_empty();
-        let attended = self
-            .states
-            .get(&schedule.name)
-            .and_then(|state| state.attended);
-        let late = match waits && attended == Some(at) {
-            true => TimeDelta::zero(),
-            false => now - at - jitter(schedule, &self.options.seed),
-        };
-        self.watcher.on(Happened::Started(&occurrence, late));
-        let job = Job {
-            config: Arc::clone(&self.config),
-            schedule: schedule.clone(),
-            at,
-            catch_up: occurrence.catch_up,
-            claims: occurrence.claims,
-            stop: self.stop.part(),
-        };
-        let following = Following {
-            store: Arc::clone(&self.store),
-            watcher: Arc::clone(&self.watcher),
-            claim,
-            occurrence,
-        };
-        let worker = Arc::clone(&self.worker);
-        self.tracker.spawn(async move {
-            following.follow(worker, job).await;
-        });
-        Ok(true)
-    }
-
-    /// Goes on with what a dead instance left.
-    async fn take_over(&mut self, now: DateTime<Utc>) -> Result<usize, HistoryError> {
-        let every = TimeDelta::from_std(self.options.lease / 4).unwrap_or(TimeDelta::seconds(15));
-        if self
-            .last_orphans
-            .is_some_and(|last| now - last < every && now >= last)
-        {
-            return Ok(0);
-        }
-        let mut taken = 0;
-        for orphan in self.store.orphaned_occurrences().await? {
-            let known = self.config.schedules.get(&orphan.schedule);
-            if let Some(schedule) = known.filter(|schedule| schedule.enabled).cloned() {
-                let begun = self
-                    .begin(&schedule, orphan.scheduled_for, orphan.catch_up, now)
-                    .await?;
-                taken += usize::from(begun);
-            } else {
-                self.bury(&orphan).await?;
-            }
-        }
-        self.last_orphans = Some(now);
-        Ok(taken)
-    }
-
-    /// Ends a claim of a schedule that is no longer there.
-    async fn bury(&self, orphan: &Occurrence) -> Result<(), HistoryError> {
-        let claim = Claim {
-            schedule: orphan.schedule.clone(),
-            scheduled_for: orphan.scheduled_for,
-            catch_up: orphan.catch_up,
-            owner: self.options.owner.clone(),
-            lease: self.options.lease,
-            now: self.clock.now(),
-        };
-        if self.store.claim_occurrence(&claim).await?.is_some() {
-            let ended = Ended {
-                status: OccurrenceStatus::Ran,
-                succeeded: Some(false),
-                reason: Some("its process died, and the schedule is gone".to_owned()),
-                runs: orphan.runs.clone(),
-            };
-            self.store.finish_occurrence(&claim, &ended).await?;
-        }
-        Ok(())
-    }
-}
-
-/// What is needed to see a claimed occurrence through.
-struct Following {
-    store: Arc<dyn Store>,
-    watcher: Arc<dyn Watcher>,
-    claim: Claim,
-    occurrence: Occurrence,
-}
-
-impl Following {
-    /// Keeps the claim while the worker is at it, and records the end.
-    async fn follow(self, worker: Arc<dyn Worker>, job: Job) {
-        let stop = job.stop.clone();
-        let mut work = worker.carry_out(job);
-        let mut renewals = tokio::time::interval(self.claim.lease / 3);
-        renewals.tick().await;
-        let outcome = loop {
-            tokio::select! {
-                outcome = &mut work => break outcome,
-                _ = renewals.tick() => match self.store.renew_occurrence(&self.claim).await {
-                    Ok(true) => {}
-                    Ok(false) => {
-                        tracing::error!(
-                            schedule = self.claim.schedule,
-                            "another instance has taken the occurrence over; what runs here is stopped"
-                        );
-                        stop.at_once(StopReason::ClaimLost);
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "a claim could not be renewed");
-                        self.watcher.on(Happened::HistoryFailed);
-                    }
-                },
-            }
-        };
-        match outcome {
-            Outcome::Ended(ended) => self.finish(ended).await,
-            Outcome::Unfinished => {
-                // Somebody else may go on at once.
-                let over = Claim {
-                    lease: Duration::ZERO,
-                    ..self.claim.clone()
-                };
-                if let Err(error) = self.store.renew_occurrence(&over).await {
-                    tracing::warn!(%error, "a claim could not be given up; it will run out");
-                }
-            }
-        }
-    }
-
-    /// Tries for as long as the claim is surely ours.
-    async fn finish(self, ended: Ended) {
-        let began = tokio::time::Instant::now();
-        loop {
-            match self.store.finish_occurrence(&self.claim, &ended).await {
-                Ok(_) => {
-                    let over = Occurrence {
-                        status: ended.status,
-                        succeeded: ended.succeeded,
-                        reason: ended.reason,
-                        runs: ended.runs,
-                        ..self.occurrence
-                    };
-                    self.watcher.on(Happened::Over(&over));
-                    return;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the end of an occurrence could not be recorded");
-                    self.watcher.on(Happened::HistoryFailed);
-                    if began.elapsed() > self.claim.lease * 10 {
-                        return;
-                    }
-                    tokio::time::sleep(FINISH_AGAIN).await;
-                }
-            }
-        }
     }
 }

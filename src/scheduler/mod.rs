@@ -9,7 +9,7 @@ mod missed;
 mod worker;
 
 pub use clock::{Clock, SystemClock};
-pub use due::{Before, Decision, Due, Known, due, jitter};
+pub use due::{Before, Decision, Due, Known, Running, due, jitter};
 pub use engine::{Options, Scheduler, Ticked};
 pub use job::{Happened, Job, Outcome, Silence, Watcher, Worker};
 pub use missed::{Planned, outlook};

@@ -23,6 +23,11 @@ use crate::report::{Asked, Templates};
 /// one posts it.
 pub(super) const REPORT: &str = "report:";
 
+/// How long the heir of an occurrence waits where the owner before it still
+/// has the task's lock: a server notices the death of a client within
+/// seconds, and who has only lost the claim stops at its next renewal.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Longest pause between two tries.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 
@@ -251,6 +256,13 @@ impl AtWork {
                     self.watcher.on(Happened::Ran(&run));
                     tried.failed = !went_well(run.status);
                     tried.runs.push(run.id);
+                    if run.status == RunStatus::Skipped
+                        && let Ok(Some(run)) = self.before_us(task, target).await
+                    {
+                        // The owner before us has ended it meanwhile.
+                        tried.failed = !went_well(run.status);
+                        tried.runs.push(run.id);
+                    }
                     if !matches!(run.status, RunStatus::Failed | RunStatus::Partial) {
                         return tried;
                     }
@@ -308,6 +320,10 @@ impl AtWork {
             again,
             closes_at,
             zone: self.job.config.timezone,
+            patience: match self.job.claims {
+                0 | 1 => Duration::ZERO,
+                _ => PATIENCE,
+            },
         };
         let around = Surroundings {
             store: Arc::clone(&self.store),

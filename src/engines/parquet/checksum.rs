@@ -3,6 +3,9 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::list;
+use super::types::Column;
+
 /// The sum, over all rows, of the first half of each row's SHA-256. Equal for
 /// equal sets of rows, duplicates counted, in whatever order they come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -10,10 +13,16 @@ pub struct Checksum(u128);
 
 impl Checksum {
     /// Adds a row: its fields as the server sends them.
-    pub fn add<'a>(&mut self, fields: impl Iterator<Item = Option<&'a [u8]>>) {
+    pub fn add<'a>(&mut self, columns: &[Column], fields: impl Iterator<Item = Option<&'a [u8]>>) {
         let mut row = Sha256::new();
-        for field in fields {
+        for (column, field) in columns.iter().zip(fields) {
             match field {
+                Some(bytes) if column.list => {
+                    let (dimensions, elements) = list::parts(bytes);
+                    row.update((bytes.len() as u64).to_be_bytes());
+                    row.update(dimensions);
+                    row.update(elements);
+                }
                 Some(bytes) => {
                     row.update((bytes.len() as u64).to_be_bytes());
                     row.update(bytes);
@@ -58,12 +67,34 @@ impl<'de> Deserialize<'de> for Checksum {
 mod tests {
     use super::*;
 
+    fn column(list: bool) -> Column {
+        Column {
+            name: "c".to_owned(),
+            pg_type: "text".to_owned(),
+            form: super::super::Form::Text,
+            list,
+        }
+    }
+
+    #[test]
+    fn what_an_array_is_sent_with_is_no_part_of_it() {
+        let sum = |list: bool, bytes: &[u8]| {
+            let mut sum = Checksum::default();
+            sum.add(&[column(list)], std::iter::once(Some(bytes)));
+            sum
+        };
+        let (one, other) = ([0; 12], [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 25]);
+        assert_eq!(sum(true, &one), sum(true, &other));
+        assert_ne!(sum(false, &one), sum(false, &other));
+        assert_ne!(sum(true, &one), sum(true, &[0; 13]));
+    }
+
     #[test]
     fn rows_count_and_their_order_does_not() {
         let sum = |rows: &[&[Option<&[u8]>]]| {
             let mut sum = Checksum::default();
             for row in rows {
-                sum.add(row.iter().copied());
+                sum.add(&[column(false), column(false)], row.iter().copied());
             }
             sum
         };

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::list::Array;
 use super::types::{Column, Form};
 use super::{ParquetError, read::Row};
 
@@ -21,14 +22,47 @@ pub fn copy_line(columns: &[Column], row: &Row, out: &mut String) -> Result<(), 
             out.push_str("\\N");
             continue;
         };
-        value(column.form, bytes, out)
-            .ok_or_else(|| ParquetError::value(column, "a value has another form"))?;
+        let written = if column.list {
+            Array::parse(bytes)
+                .and_then(|array| array.literal(column.form))
+                .map(|literal| escape(&literal, out))
+        } else {
+            value(column.form, bytes, out)
+        };
+        written.ok_or_else(|| ParquetError::value(column, "a value has another form"))?;
     }
     out.push('\n');
     Ok(())
 }
 
+/// Of the plain texts, only these can hold what COPY would misunderstand.
 fn value(form: Form, bytes: &[u8], out: &mut String) -> Option<()> {
+    match form {
+        Form::Bytes => {
+            out.push('\\');
+            plain(form, bytes, out)
+        }
+        Form::Text => std::str::from_utf8(bytes)
+            .ok()
+            .map(|text| escape(text, out)),
+        _ => plain(form, bytes, out),
+    }
+}
+
+fn escape(text: &str, out: &mut String) {
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            c => out.push(c),
+        }
+    }
+}
+
+/// Appends a value as the type's input function reads it.
+pub(super) fn plain(form: Form, bytes: &[u8], out: &mut String) -> Option<()> {
     let written = match form {
         Form::Bool => write!(out, "{}", if bytes == [1] { 't' } else { 'f' }),
         Form::Int2 => write!(out, "{}", i16::from_be_bytes(bytes.try_into().ok()?)),
@@ -65,19 +99,11 @@ fn value(form: Form, bytes: &[u8], out: &mut String) -> Option<()> {
         Form::Time => write!(out, "{}", time(i64::from_be_bytes(bytes.try_into().ok()?))),
         Form::Uuid => write!(out, "{}", uuid::Uuid::from_slice(bytes).ok()?),
         Form::Bytes => {
-            out.push_str("\\\\x");
+            out.push_str("\\x");
             bytes.iter().try_for_each(|byte| write!(out, "{byte:02x}"))
         }
         Form::Decimal128 { .. } | Form::Decimal256 { .. } | Form::Text => {
-            for c in std::str::from_utf8(bytes).ok()?.chars() {
-                match c {
-                    '\\' => out.push_str("\\\\"),
-                    '\n' => out.push_str("\\n"),
-                    '\r' => out.push_str("\\r"),
-                    '\t' => out.push_str("\\t"),
-                    c => out.push(c),
-                }
-            }
+            out.push_str(std::str::from_utf8(bytes).ok()?);
             Ok(())
         }
     };

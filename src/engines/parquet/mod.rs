@@ -3,6 +3,7 @@
 mod checksum;
 mod copy_text;
 mod decimal;
+mod list;
 mod read;
 mod types;
 mod write;
@@ -10,7 +11,7 @@ mod write;
 pub use checksum::Checksum;
 pub use copy_text::copy_line;
 pub use read::{Row, rows};
-pub use types::{Column, Form, form_of};
+pub use types::{Column, Form, Kept, kept_as};
 pub use write::{Writer, schema_of};
 
 /// Days from 1970, where Parquet begins to count, to 2000, where PostgreSQL does.

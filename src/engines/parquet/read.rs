@@ -34,18 +34,40 @@ pub fn rows(
     let columns = columns.to_vec();
     Ok(builder.build()?.flat_map(move |batch| match batch {
         Ok(batch) => (0..batch.num_rows())
-            .map(|n| Ok(row(&batch, &columns, n)))
+            .map(|n| row(&batch, &columns, n))
             .collect::<Vec<_>>(),
         Err(error) => vec![Err(error.into())],
     }))
 }
 
-fn row(batch: &RecordBatch, columns: &[Column], n: usize) -> Row {
-    columns
-        .iter()
-        .zip(batch.columns())
-        .map(|(column, array)| (!array.is_null(n)).then(|| field(column.form, array.as_ref(), n)))
-        .collect()
+fn row(batch: &RecordBatch, columns: &[Column], n: usize) -> Result<Row, ParquetError> {
+    let mut arrays = batch.columns().iter();
+    let mut fields = Row::with_capacity(columns.len());
+    for column in columns {
+        // The schema was compared: there are as many as the columns need.
+        let Some(array) = arrays.next() else { break };
+        let shapes = if column.list { arrays.next() } else { None };
+        fields.push(match shapes {
+            _ if array.is_null(n) => None,
+            Some(shapes) => Some(list(column.form, array.as_ref(), shapes.as_ref(), n)?),
+            None => Some(field(column.form, array.as_ref(), n)),
+        });
+    }
+    Ok(fields)
+}
+
+fn list(
+    form: Form,
+    lists: &dyn Array,
+    shapes: &dyn Array,
+    n: usize,
+) -> Result<Vec<u8>, ParquetError> {
+    let elements = lists.as_list::<i32>().value(n);
+    let elements: Vec<Option<Vec<u8>>> = (0..elements.len())
+        .map(|n| (!elements.is_null(n)).then(|| field(form, elements.as_ref(), n)))
+        .collect();
+    let shape = (!shapes.is_null(n)).then(|| shapes.as_string::<i32>().value(n));
+    super::list::encode(shape, &elements)
 }
 
 /// A value that is not null, as the server sent it.

@@ -1,6 +1,8 @@
 //! Which PostgreSQL types can be kept exactly, and as what.
 
-use arrow_schema::{DataType, Field, TimeUnit};
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, FieldRef, TimeUnit};
 use serde::{Deserialize, Serialize};
 
 /// How a column is kept. Every form can be turned back into exactly what the
@@ -47,8 +49,8 @@ pub enum Form {
         scale: i8,
     },
     /// The text that the server writes and reads: what has no exact
-    /// counterpart elsewhere, such as numbers without a precision, arrays,
-    /// ranges, intervals.
+    /// counterpart elsewhere, such as numbers without a precision, ranges,
+    /// intervals.
     Text,
 }
 
@@ -59,8 +61,21 @@ pub struct Column {
     pub name: String,
     /// Its type as PostgreSQL writes it.
     pub pg_type: String,
-    /// How it is kept.
+    /// How it is kept; of a list, each element.
     pub form: Form,
+    /// Whether it is an array that is kept as a list. A second column of the
+    /// file holds the dimensions of those arrays that are more than a list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub list: bool,
+}
+
+/// How columns of a type are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// As what; of a list, each element.
+    pub form: Form,
+    /// Whether as a list.
+    pub list: bool,
 }
 
 /// Types whose text says all, on any server, whatever its settings.
@@ -90,6 +105,8 @@ const AS_TEXT: &[&str] = &[
     "pg_lsn",
     "oid",
     "xid8",
+    "int2vector",
+    "oidvector",
     "citext",
     "int4range",
     "int8range",
@@ -110,16 +127,22 @@ const AS_TEXT: &[&str] = &[
 /// `base` is the catalog's name of the type below all domains, `class` its
 /// `typtype`, `element` the element type's name and `typtype` where it is an
 /// array, `modifier` its `typmod`.
-pub fn form_of(
+pub fn kept_as(
     base: &str,
     class: &str,
     element: Option<(&str, &str)>,
     modifier: i32,
-) -> Option<Form> {
-    if let Some((element, class)) = element {
-        // Elements are written by the same rules as the type itself.
-        return form_of(element, class, None, -1).map(|_| Form::Text);
-    }
+) -> Option<Kept> {
+    let (form, list) = match element {
+        // The one type whose arrays are not written with commas.
+        Some(("box", _)) => (Form::Text, false),
+        Some((element, class)) => (form_of(element, class, modifier)?, true),
+        None => (form_of(base, class, modifier)?, false),
+    };
+    Some(Kept { form, list })
+}
+
+fn form_of(base: &str, class: &str, modifier: i32) -> Option<Form> {
     if class == "e" {
         return Some(Form::Text);
     }
@@ -171,7 +194,8 @@ impl Column {
     pub fn selected(&self, name: &str) -> String {
         match self.form {
             Form::Text | Form::Decimal128 { .. } | Form::Decimal256 { .. } => {
-                format!("{name}::text")
+                let list = if self.list { "[]" } else { "" };
+                format!("{name}::text{list}")
             }
             _ => name.to_owned(),
         }
@@ -179,7 +203,19 @@ impl Column {
 
     /// The column of the file.
     pub fn field(&self) -> Field {
-        let kept = match self.form {
+        if self.list {
+            return Field::new(&self.name, DataType::List(self.element()), true);
+        }
+        Field::new(&self.name, self.data_type(), true)
+    }
+
+    /// Of a list: its elements, under the name that Parquet's specification gives them.
+    pub(super) fn element(&self) -> FieldRef {
+        Arc::new(Field::new("element", self.data_type(), true))
+    }
+
+    fn data_type(&self) -> DataType {
+        match self.form {
             Form::Bool => DataType::Boolean,
             Form::Int2 => DataType::Int16,
             Form::Int4 => DataType::Int32,
@@ -195,8 +231,7 @@ impl Column {
             Form::Decimal128 { precision, scale } => DataType::Decimal128(precision, scale),
             Form::Decimal256 { precision, scale } => DataType::Decimal256(precision, scale),
             Form::Text => DataType::Utf8,
-        };
-        Field::new(&self.name, kept, true)
+        }
     }
 }
 
@@ -206,31 +241,29 @@ mod tests {
 
     #[test]
     fn what_cannot_be_kept_exactly_is_refused() {
-        let plain = |name| form_of(name, "b", None, -1);
+        let plain = |name| form_of(name, "b", -1);
         assert_eq!(plain("int8"), Some(Form::Int8));
         assert_eq!(plain("jsonb"), Some(Form::Text));
         assert_eq!(plain("numeric"), Some(Form::Text));
-        assert_eq!(form_of("mood", "e", None, -1), Some(Form::Text));
-        assert_eq!(
-            form_of("_mood", "b", Some(("mood", "e")), -1),
-            Some(Form::Text)
-        );
+        assert_eq!(form_of("mood", "e", -1), Some(Form::Text));
+        let array = |element, class, modifier| kept_as("_x", "b", Some((element, class)), modifier);
+        let list = |form| Some(Kept { form, list: true });
+        assert_eq!(array("mood", "e", -1), list(Form::Text));
+        assert_eq!(array("int8", "b", -1), list(Form::Int8));
+        assert_eq!(array("bpchar", "b", 9), list(Form::Text));
+        assert_eq!(array("bpchar", "b", -1), None);
+        assert_eq!(array("box", "b", -1).map(|kept| kept.list), Some(false));
         for refused in ["money", "regclass", "geometry", "hstore"] {
             assert_eq!(plain(refused), None, "{refused}");
-            assert_eq!(form_of("_x", "b", Some((refused, "b")), -1), None);
+            assert_eq!(array(refused, "b", -1), None);
         }
-        assert_eq!(form_of("pair", "c", None, -1), None);
+        assert_eq!(form_of("pair", "c", -1), None);
     }
 
     #[test]
     fn numbers_by_their_precision() {
         let numeric = |precision: i32, scale: i32| {
-            form_of(
-                "numeric",
-                "b",
-                None,
-                ((precision << 16) | (scale & 0x7ff)) + 4,
-            )
+            form_of("numeric", "b", ((precision << 16) | (scale & 0x7ff)) + 4)
         };
         assert_eq!(
             numeric(10, 2),

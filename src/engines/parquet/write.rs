@@ -1,5 +1,6 @@
 //! From what the server sends to a Parquet file.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::builder::{
@@ -8,12 +9,14 @@ use arrow_array::builder::{
     Int32Builder, Int64Builder, StringBuilder, Time64MicrosecondBuilder,
     TimestampMicrosecondBuilder,
 };
-use arrow_array::{ArrayRef, RecordBatch};
-use arrow_schema::{Schema, SchemaRef};
+use arrow_array::{ArrayRef, ListArray, RecordBatch};
+use arrow_buffer::{NullBuffer, OffsetBuffer};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
+use super::list::Array;
 use super::types::{Column, Form};
 use super::{Checksum, DAYS, MICROS, ParquetError, decimal};
 
@@ -26,7 +29,18 @@ const GROUP_BYTES: usize = 16 << 20;
 
 /// The schema of files with these columns.
 pub fn schema_of(columns: &[Column]) -> SchemaRef {
-    let fields: Vec<_> = columns.iter().map(Column::field).collect();
+    let mut names: HashSet<String> = columns.iter().map(|c| c.name.clone()).collect();
+    let mut fields = Vec::new();
+    for column in columns {
+        fields.push(column.field());
+        if column.list {
+            let mut name = format!("{}_dimensions", column.name);
+            while !names.insert(name.clone()) {
+                name.push('_');
+            }
+            fields.push(Field::new(name, DataType::Utf8, true));
+        }
+    }
     Arc::new(Schema::new(fields))
 }
 
@@ -56,6 +70,16 @@ enum Builder {
     Decimal128(Decimal128Builder, i8),
     Decimal256(Decimal256Builder, i8),
     Text(StringBuilder),
+    List(Box<List>),
+}
+
+/// Elements one after another, and where each list ends.
+struct List {
+    elements: Builder,
+    element: FieldRef,
+    ends: Vec<i32>,
+    there: Vec<bool>,
+    shapes: StringBuilder,
 }
 
 impl Writer {
@@ -71,10 +95,7 @@ impl Writer {
             .set_created_by(format!("maint {}", env!("CARGO_PKG_VERSION")))
             .build();
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
-        let builders = columns
-            .iter()
-            .map(Builder::of)
-            .collect::<Result<_, ParquetError>>()?;
+        let builders = columns.iter().map(Builder::of_column).collect();
         Ok(Writer {
             columns: columns.to_vec(),
             builders,
@@ -91,7 +112,7 @@ impl Writer {
     /// # Errors
     /// When a value cannot be kept exactly.
     pub fn push(&mut self, fields: &[Option<&[u8]>]) -> Result<(), ParquetError> {
-        self.checksum.add(fields.iter().copied());
+        self.checksum.add(&self.columns, fields.iter().copied());
         for ((builder, column), field) in self.builders.iter_mut().zip(&self.columns).zip(fields) {
             builder
                 .push(*field)
@@ -124,7 +145,13 @@ impl Writer {
         if self.waiting.0 == 0 {
             return Ok(());
         }
-        let arrays: Vec<ArrayRef> = self.builders.iter_mut().map(Builder::finish).collect();
+        let mut arrays = Vec::with_capacity(self.schema.fields().len());
+        for builder in &mut self.builders {
+            match builder {
+                Builder::List(list) => arrays.extend(list.finish()?),
+                other => arrays.push(other.finish()),
+            }
+        }
         let arrays = arrays
             .into_iter()
             .zip(self.schema.fields())
@@ -142,7 +169,7 @@ impl Writer {
 
 /// The same values under the exact type of the field: a builder knows neither
 /// zone nor precision.
-fn fitted(array: ArrayRef, to: &arrow_schema::DataType) -> Result<ArrayRef, ParquetError> {
+fn fitted(array: ArrayRef, to: &DataType) -> Result<ArrayRef, ParquetError> {
     if array.data_type() == to {
         return Ok(array);
     }
@@ -155,8 +182,22 @@ fn fitted(array: ArrayRef, to: &arrow_schema::DataType) -> Result<ArrayRef, Parq
 }
 
 impl Builder {
-    fn of(column: &Column) -> Result<Builder, ParquetError> {
-        Ok(match column.form {
+    fn of_column(column: &Column) -> Builder {
+        let plain = Builder::of(column.form);
+        if !column.list {
+            return plain;
+        }
+        Builder::List(Box::new(List {
+            elements: plain,
+            element: column.element(),
+            ends: Vec::new(),
+            there: Vec::new(),
+            shapes: StringBuilder::new(),
+        }))
+    }
+
+    fn of(form: Form) -> Builder {
+        match form {
             Form::Bool => Builder::Bool(BooleanBuilder::new()),
             Form::Int2 => Builder::Int2(Int16Builder::new()),
             Form::Int4 => Builder::Int4(Int32Builder::new()),
@@ -173,7 +214,7 @@ impl Builder {
             Form::Decimal128 { scale, .. } => Builder::Decimal128(Decimal128Builder::new(), scale),
             Form::Decimal256 { scale, .. } => Builder::Decimal256(Decimal256Builder::new(), scale),
             Form::Text => Builder::Text(StringBuilder::new()),
-        })
+        }
     }
 
     fn push(&mut self, field: Option<&[u8]>) -> Result<(), String> {
@@ -228,6 +269,7 @@ impl Builder {
                 b.append_option(number.transpose()?);
             }
             Builder::Text(b) => b.append_option(text(field)?),
+            Builder::List(list) => list.push(field)?,
         }
         Ok(())
     }
@@ -248,7 +290,47 @@ impl Builder {
             Builder::Decimal128(b, _) => ArrayBuilder::finish(b),
             Builder::Decimal256(b, _) => ArrayBuilder::finish(b),
             Builder::Text(b) => ArrayBuilder::finish(b),
+            Builder::List(list) => list.elements.finish(),
         }
+    }
+}
+
+impl List {
+    fn push(&mut self, field: Option<&[u8]>) -> Result<(), String> {
+        let mut shape = None;
+        if let Some(bytes) = field {
+            let array = Array::parse(bytes).ok_or("an array has another form")?;
+            shape = array.shape();
+            for element in &array.elements {
+                self.elements.push(*element)?;
+            }
+            let so_far = usize::try_from(self.ends.last().copied().unwrap_or(0));
+            let end = so_far
+                .unwrap_or(usize::MAX)
+                .saturating_add(array.elements.len());
+            self.ends
+                .push(i32::try_from(end).map_err(|e| e.to_string())?);
+        } else {
+            self.ends.push(self.ends.last().copied().unwrap_or(0));
+        }
+        self.there.push(field.is_some());
+        self.shapes.append_option(shape);
+        Ok(())
+    }
+
+    /// The lists, and their dimensions.
+    fn finish(&mut self) -> Result<[ArrayRef; 2], ParquetError> {
+        let elements = fitted(self.elements.finish(), self.element.data_type())?;
+        let mut offsets = vec![0];
+        offsets.append(&mut self.ends);
+        let there = NullBuffer::from(std::mem::take(&mut self.there));
+        let lists = ListArray::try_new(
+            Arc::clone(&self.element),
+            OffsetBuffer::new(offsets.into()),
+            elements,
+            Some(there),
+        )?;
+        Ok([Arc::new(lists), ArrayBuilder::finish(&mut self.shapes)])
     }
 }
 

@@ -121,6 +121,7 @@ pub(super) async fn start(
         .stack_size(STACK);
     let spawned = thread.spawn(move || {
         let request = Request {
+            patience: Duration::ZERO,
             task: &task,
             target: &target,
             trigger: Trigger::Manual,

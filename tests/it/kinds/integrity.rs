@@ -194,18 +194,117 @@ for_each_version! {
 }
 
 for_each_version! {
-    /// A damaged unique index that let keys in twice is told, and no other.
+    /// Keys that a damaged unique index let in twice are counted without its
+    /// help, and the suggested query lists them.
     async fn a_unique_index_that_let_keys_in_twice_is_told(major: u32) {
         let db = fresh_database(major).await;
         db.execute("CREATE EXTENSION amcheck; CREATE TABLE \"select\" (\"the Key\" int NOT NULL, note text);
             INSERT INTO \"select\" SELECT n, 'kept' FROM generate_series(1, 500) n; CREATE UNIQUE INDEX twice ON \"select\" (\"the Key\");
+            CREATE UNIQUE INDEX \"Twice too\" ON \"select\" (lower(note) COLLATE \"C\") WHERE note <> 'kept' OR note = '';
             CREATE UNIQUE INDEX sound ON \"select\" (note) WHERE note <> 'kept'").await;
-        // The index misses what is written while the server does not keep it up.
-        db.execute("UPDATE pg_index SET indisready = false, indisvalid = false WHERE indexrelid = 'twice'::regclass").await;
-        db.connect().await.batch_execute("INSERT INTO \"select\" VALUES (7, 'a'), (8, 'b')").await.unwrap();
-        db.execute("UPDATE pg_index SET indisready = true, indisvalid = true WHERE indexrelid = 'twice'::regclass").await;
+        if major >= 15 {
+            db.execute("CREATE TABLE nulls (a int); CREATE UNIQUE INDEX one_null ON nulls (a) NULLS NOT DISTINCT; INSERT INTO nulls VALUES (NULL), (1)").await;
+        }
+        // The indexes miss what is written while the server does not keep them up.
+        let damaged = "indexrelid IN ('twice'::regclass, '\"Twice too\"'::regclass)";
+        db.execute(&format!("UPDATE pg_index SET indisready = false, indisvalid = false WHERE {damaged}")).await;
+        db.connect().await.batch_execute("INSERT INTO \"select\" VALUES (7, 'a'), (8, 'A'), (9, 'b')").await.unwrap();
+        db.execute(&format!("UPDATE pg_index SET indisready = true, indisvalid = true WHERE {damaged}")).await;
+        // Whoever asks through the index sees nothing wrong.
+        db.execute("VACUUM ANALYZE \"select\"").await;
+        db.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashagg = off; SET enable_sort = off").await;
+        assert_eq!(db.number("SELECT count(*) FROM (SELECT \"the Key\" FROM \"select\" GROUP BY 1 HAVING count(*) > 1) t").await, 0);
+
         let document = run(&workspace(&db, "{ amcheck: full }"));
-        assert_eq!(found(&document), ["corruption.data public.twice"], "{document:#}");
-        assert_eq!(document["runs"][0]["findings"][0]["severity"], "critical");
+        assert_eq!(found(&document), ["corruption.data public.\"Twice too\"", "corruption.data public.twice",
+            "index.duplicate_keys public.\"Twice too\"", "index.duplicate_keys public.twice"], "{document:#}");
+        let findings = document["runs"][0]["findings"].as_array().unwrap();
+        for (object, keys, first) in [("public.\"Twice too\"", 1, "a"), ("public.twice", 3, "7")] {
+            let of_index = |code: &str| findings.iter().find(|f| f["object"] == object && f["code"] == code).unwrap();
+            let finding = of_index("index.duplicate_keys");
+            assert_eq!(finding["severity"], "critical");
+            let message = finding["message"].as_str().unwrap();
+            assert!(message.starts_with(&format!("{keys} keys of the unique index {object} are in public.\"select\" more than once")), "{message}");
+            let list = finding["suggestion"].as_str().unwrap();
+            let rows = db.client.simple_query(&format!("{list} ORDER BY 4")).await.unwrap();
+            let values: Vec<&str> = rows.iter().filter_map(|m| match m { tokio_postgres::SimpleQueryMessage::Row(row) => row.get(3), _ => None }).collect();
+            assert_eq!((values.len(), values[0]), (keys, first), "{list}");
+            assert_eq!(of_index("corruption.data")["suggestion"], format!("REINDEX INDEX CONCURRENTLY {object}"));
+        }
+    }
+}
+
+/// A foreign key over periods is kept by all rows of its key together.
+#[tokio::test]
+async fn periods_have_to_be_covered_pg18() {
+    let db = fresh_database(18).await;
+    db.execute("CREATE EXTENSION btree_gist; CREATE SCHEMA \"select\";
+        CREATE TABLE \"select\".\"Rooms\" (id int, \"valid At\" daterange, PRIMARY KEY (id, \"valid At\" WITHOUT OVERLAPS));
+        CREATE TABLE bookings (n int, room int, during daterange,
+            CONSTRAINT \"kept; free\" FOREIGN KEY (room, PERIOD during) REFERENCES \"select\".\"Rooms\" (id, PERIOD \"valid At\"));
+        CREATE TABLE spans (id int4range, during int4multirange, PRIMARY KEY (id, during WITHOUT OVERLAPS));
+        CREATE TABLE parts (id int4range, during int4multirange, FOREIGN KEY (id, PERIOD during) REFERENCES spans (id, PERIOD during));
+        INSERT INTO \"select\".\"Rooms\" VALUES (1, '[2026-01-01,2026-02-01)'), (1, '[2026-02-01,2026-03-01)'), (2, '[2026-01-01,2026-01-31)'), (2, '[2026-02-01,)');
+        INSERT INTO bookings VALUES (1, 1, '[2026-01-20,2026-02-10)'), (2, NULL, '[2020-01-01,2021-01-01)'), (3, 9, NULL), (4, 2, '[2026-03-01,)');
+        INSERT INTO spans VALUES ('[1,2)', '{[1,5),[7,9)}'), ('[1,2)', '{[5,7)}'); INSERT INTO parts VALUES ('[1,2)', '{[2,8)}')").await;
+    let workspace = workspace(&db, "{ amcheck: off, recheck_after: 0s }");
+    let healthy = run(&workspace);
+    assert_eq!(found(&healthy), Vec::<String>::new(), "{healthy:#}");
+    assert_eq!(healthy["runs"][0]["steps"].as_array().unwrap().len(), 2);
+    // A day between two periods, past the last one, no such key, an empty period.
+    db.execute("SET session_replication_role = replica;
+        INSERT INTO bookings VALUES (5, 2, '[2026-01-20,2026-02-10)'), (6, 1, '[2026-02-10,2026-03-02)'), (7, 3, '[2026-01-01,2026-01-02)'), (8, 1, 'empty');
+        INSERT INTO parts VALUES ('[1,2)', '{[2,3),[8,10)}'); SET session_replication_role = origin").await;
+    let document = run(&workspace);
+    assert_eq!(
+        found(&document),
+        [
+            "foreign_key.orphans public.bookings.\"kept; free\"",
+            "foreign_key.orphans public.parts.parts_id_during_fkey"
+        ],
+        "{document:#}"
+    );
+    let findings = document["runs"][0]["findings"].as_array().unwrap();
+    let of = |table: &str| {
+        findings
+            .iter()
+            .find(|f| f["object"].as_str().unwrap().contains(table))
+            .unwrap()
+    };
+    let (bookings, parts) = (of("bookings"), of("parts"));
+    assert!(
+        bookings["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("4 rows of public.bookings"),
+        "{bookings:#}"
+    );
+    assert!(
+        parts["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("1 rows of public.parts"),
+        "{parts:#}"
+    );
+    let listed = db
+        .strings(&format!(
+            "SELECT n::text FROM ({}) f ORDER BY n",
+            bookings["suggestion"].as_str().unwrap()
+        ))
+        .await;
+    assert_eq!(listed, ["5", "6", "7", "8"]);
+    // The server agrees: each of them is refused when written under its eyes.
+    for row in [
+        "5, 2, '[2026-01-20,2026-02-10)'",
+        "6, 1, '[2026-02-10,2026-03-02)'",
+        "7, 3, '[2026-01-01,2026-01-02)'",
+        "8, 1, 'empty'",
+    ] {
+        let refused = db
+            .client
+            .batch_execute(&format!("INSERT INTO bookings VALUES ({row})"))
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code().unwrap().code(), "23503", "{row}");
     }
 }

@@ -70,7 +70,7 @@ async fn series(workspace: &Workspace, metric: &str) -> BTreeMap<String, f64> {
 
 /// Statistics are written when a session is idle or ends; waits until they say so.
 async fn settled(client: &tokio_postgres::Client, condition: &str) {
-    for _ in 0..600 {
+    for _ in 0..2400 {
         let asked = format!("SELECT coalesce(({condition}), false)");
         if client
             .query_one(&asked, &[])
@@ -182,6 +182,67 @@ for_each_version! {
         let left = found(&document);
         let gone = ["index.", "table.", "view."];
         assert!(!left.iter().any(|l| gone.iter().any(|g| l.starts_with(g))), "{document:#}");
+    }
+}
+
+for_each_version! {
+    /// Blocks that come from the disk all the time are told; once they come
+    /// from the cache they are not: what counts is what happened since the last snapshot.
+    async fn a_cache_that_is_too_small_is_told(major: u32) {
+        // More than a quarter of the cache is read through a ring of a few pages, so nothing of it stays.
+        let cluster = private_cluster(major, &[("autovacuum", "off"), ("shared_buffers", "4MB")]);
+        let client = connect(&cluster.url("postgres")).await;
+        client.batch_execute("CREATE TABLE large (pad text); ALTER TABLE large ALTER pad SET STORAGE PLAIN;
+            INSERT INTO large SELECT repeat('x', 7000) FROM generate_series(1, 5000);
+            CREATE TABLE small (pad text); ALTER TABLE small ALTER pad SET STORAGE PLAIN;
+            INSERT INTO small SELECT repeat('x', 7000) FROM generate_series(1, 20)").await.unwrap();
+        let blocks = |column: &str, more: i64| format!(
+            "SELECT {column} > {more} FROM pg_stat_database WHERE datname = 'postgres'");
+        client.batch_execute("DO $$ BEGIN FOR n IN 1..30 LOOP PERFORM count(*) FROM large; END LOOP; END $$").await.unwrap();
+        settled(&client, &blocks("blks_read", 120_000)).await;
+        let workspace = workspace(&cluster.url("postgres"), "{ exclude: ['*'] }");
+        let document = run(&workspace);
+        assert_eq!(found(&document), ["cache.hit_ratio shared_buffers", "statements.missing pg_stat_statements"], "{document:#}");
+        let told = series(&workspace, "cache.hit_ratio").await[""];
+        assert!(told < 0.5, "{told}");
+        let listed: String = client.query_one(&format!("SELECT (ARRAY(SELECT relid::text FROM ({}) t))[1]", suggestion(&document, "cache.hit_ratio")), &[]).await.unwrap().get(0);
+        assert_eq!(listed, "large");
+        let hits: i64 = client.query_one("SELECT blks_hit FROM pg_stat_database WHERE datname = 'postgres'", &[]).await.unwrap().get(0);
+        client.batch_execute("DO $$ BEGIN FOR n IN 1..20000 LOOP PERFORM count(*) FROM small; END LOOP; END $$").await.unwrap();
+        settled(&client, &blocks("blks_hit", hits + 400_000)).await;
+        let document = run(&workspace);
+        assert_eq!(found(&document), ["statements.missing pg_stat_statements"], "{document:#}");
+        assert!(series(&workspace, "cache.hit_ratio").await[""] > 0.9);
+    }
+}
+
+for_each_version! {
+    /// The bloat of indexes is what rebuilding them wins; nothing is said
+    /// where it cannot be known.
+    async fn bloat_of_indexes_is_what_a_rebuild_would_win(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION pg_stat_statements;
+            CREATE TABLE t (id bigint PRIMARY KEY, few int, name text);
+            INSERT INTO t SELECT g, g % 50, md5(g::text) FROM generate_series(1, 150000) g;
+            CREATE TABLE \"Fresh; one\" AS SELECT * FROM t; CREATE INDEX \"as; new\" ON \"Fresh; one\" (name);
+            CREATE TABLE changing AS SELECT * FROM t; CREATE INDEX changing_id ON changing (id);
+            CREATE INDEX t_few ON t (few); CREATE INDEX t_name ON t (name); CREATE INDEX t_gin ON t USING gin ((ARRAY[few, id::int])); CREATE INDEX t_small ON t (id) WHERE id < 100;
+            DELETE FROM t WHERE id % 5 <> 0").await;
+        db.execute("VACUUM t").await;
+        db.execute("ANALYZE").await;
+        db.execute("DELETE FROM changing WHERE id % 5 <> 0").await;
+        settled(&db.client, "pg_stat_get_mod_since_analyze('changing'::regclass) >= 100000").await;
+        let workspace = workspace(&db.url, "{}");
+        run(&workspace);
+        let told = series(&workspace, "index.bloat").await;
+        assert_eq!(told.keys().collect::<Vec<_>>(), ["public.\"as; new\"", "public.t_few", "public.t_name", "public.t_pkey"], "{told:?}");
+        for (index, estimate) in told {
+            let size = format!("SELECT pg_relation_size('{index}'::regclass)");
+            let before = db.number(&size).await;
+            db.execute(&format!("REINDEX INDEX {index}")).await;
+            let won = 1.0 - db.number(&size).await as f64 / before as f64;
+            assert!((estimate - won).abs() < 0.1, "{index}: estimated {estimate}, was {won}");
+        }
     }
 }
 

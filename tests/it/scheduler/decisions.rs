@@ -3,7 +3,7 @@
 use chrono_tz::Tz;
 use maint::config::Schedule;
 use maint::history::Pause;
-use maint::scheduler::{Before, Decision, Due, Known, due, jitter};
+use maint::scheduler::{Before, Decision, Due, Known, Running, due, jitter};
 
 use super::{config, utc};
 
@@ -154,12 +154,26 @@ fn catch_up_is_the_period_unless_it_is_set() {
 fn what_overlaps_or_is_paused_is_skipped() {
     let daily = schedule("cron: \"0 2 * * *\"");
     let busy = Known {
-        running: Some(utc("2026-06-09T02:00:00Z")),
+        running: Some(Running::AtWork(utc("2026-06-09T02:00:00Z"))),
         ..known()
     };
     assert_eq!(
         words(&ask(&daily, &busy, "2026-06-10T02:00:00Z")),
         ["10 02:00 skip: the one of 2026-06-09 02:00 is still at work"]
+    );
+    // Its owner may be dead: then it is no overlap, and nothing is skipped.
+    let perhaps = Known {
+        running: Some(Running::Unproven(utc("2026-06-09T02:00:00Z"))),
+        ..known()
+    };
+    let asked = ask(&daily, &perhaps, "2026-06-10T02:00:00Z");
+    assert_eq!(words(&asked), [""; 0]);
+    assert_eq!(asked.waiting, Some(utc("2026-06-10T02:00:00Z")));
+    let now = utc("2026-06-10T02:00:00Z");
+    assert!(
+        asked
+            .wake
+            .is_some_and(|wake| wake > now && wake < now + chrono::TimeDelta::minutes(1))
     );
     let pause = Pause {
         schedule: "nightly".into(),

@@ -240,6 +240,75 @@ async fn a_dead_owners_occurrence_is_taken_over() {
     assert_eq!(done.len(), 1, "what nobody knows any more is only closed");
 }
 
+/// The occurrence of the ninth as somebody else has it.
+fn held(lease: Duration) -> Claim {
+    Claim {
+        schedule: "nightly".into(),
+        scheduled_for: utc("2026-06-09T02:00:00Z"),
+        catch_up: false,
+        owner: "somebody else".into(),
+        lease,
+        now: utc("2026-06-09T02:00:00Z"),
+    }
+}
+
+#[tokio::test]
+async fn who_follows_a_dead_owner_waits_for_its_lease_and_then_for_the_heir() {
+    let world = World::new().await;
+    let done = Stop::default();
+    let mut scheduler = world
+        .scheduler(DAILY, Arc::new(Slow(done.clone(), true)))
+        .await;
+    let lease = held(Duration::from_secs(3600));
+    world.store.claim_occurrence(&lease).await.unwrap().unwrap();
+    // The owner is dead, and its lease still runs: nobody can know yet.
+    for now in ["2026-06-10T02:00:00Z", "2026-06-10T02:00:30Z"] {
+        world.hands.set(utc(now));
+        let ticked = scheduler.tick().await.unwrap();
+        assert_eq!((ticked.started, ticked.waiting), (0, 1), "{now}");
+    }
+    // It has run out.
+    let over = held(Duration::ZERO);
+    assert!(world.store.renew_occurrence(&over).await.unwrap());
+    world.hands.set(utc("2026-06-10T02:20:00Z"));
+    let ticked = scheduler.tick().await.unwrap();
+    assert_eq!((ticked.started, ticked.waiting), (1, 1), "taken over");
+    world.hands.set(utc("2026-06-10T02:20:30Z"));
+    let ticked = scheduler.tick().await.unwrap();
+    assert_eq!(
+        (ticked.started, ticked.waiting),
+        (0, 1),
+        "the heir is at it"
+    );
+    assert_eq!(world.known().await, ["09 02:00 nightly running"]);
+    done.gently(maint::execute::StopReason::Asked);
+    scheduler.idle().await;
+    assert_eq!(world.go(&mut scheduler, "2026-06-10T02:21:00Z").await, 1);
+    assert_eq!(
+        world.known().await,
+        ["09 02:00 nightly ran", "10 02:00 nightly ran"]
+    );
+}
+
+#[tokio::test]
+async fn who_follows_a_living_owner_is_skipped_as_soon_as_it_gives_a_sign() {
+    let world = World::new().await;
+    let mut scheduler = world.scheduler(DAILY, Arc::new(Tally::default())).await;
+    let lease = held(Duration::from_secs(600));
+    world.store.claim_occurrence(&lease).await.unwrap().unwrap();
+    world.hands.set(utc("2026-06-10T02:00:00Z"));
+    assert_eq!(scheduler.tick().await.unwrap().waiting, 1);
+    let renewed = held(Duration::from_secs(3600));
+    assert!(world.store.renew_occurrence(&renewed).await.unwrap());
+    world.hands.set(utc("2026-06-10T02:00:20Z"));
+    let ticked = scheduler.tick().await.unwrap();
+    assert_eq!((ticked.started, ticked.waiting), (0, 0));
+    assert_eq!(
+        world.known().await,
+        ["09 02:00 nightly running", "10 02:00 nightly skipped"]
+    );
+}
+
 #[tokio::test]
 async fn who_is_stopped_begins_nothing() {
     let world = World::new().await;

@@ -3,15 +3,17 @@
 //!
 //! `MAINT_TEST_INSTANCES_SECONDS` makes it longer; 600 is the long run.
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use maint::execute::{Live, Stop};
-use maint::history::{OccurrenceFilter, OccurrenceStatus, RunFilter, RunStatus, Store, open};
+use maint::history::{
+    Occurrence, OccurrenceFilter, OccurrenceStatus, RunFilter, RunStatus, RunSummary, Store, open,
+};
 use maint::notify::Teller;
 use maint::report::Templates;
 use maint::scheduler::{Clock, Options, PipelineWorker, Scheduler, Silence};
@@ -21,10 +23,14 @@ use crate::support::pooler::Pooler;
 use crate::support::servers::fresh_database;
 
 /// So many schedules fire every minute.
-const SCHEDULES: usize = 5;
-/// The clock of the instances goes so much faster: a minute is twenty seconds.
-const FASTER: i32 = 3;
+const SCHEDULES: usize = 8;
+/// The clock of the instances goes so much faster: a minute is 30 seconds.
+const FASTER: i32 = 2;
 const BEGIN: &str = "2026-06-10T00:00:01Z";
+/// Long enough for a living instance on a busy machine never to lose it.
+const LEASE: Duration = Duration::from_secs(6);
+/// What must happen some time is waited for so long.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The same time in every instance.
 struct Fast(DateTime<Utc>);
@@ -61,7 +67,7 @@ async fn instance_until_killed() {
     let options = Options {
         owner: format!("{name}/{}", std::process::id()),
         seed: name,
-        lease: Duration::from_secs(2),
+        lease: LEASE,
     };
     let mut scheduler = Scheduler::new(
         config,
@@ -75,8 +81,9 @@ async fn instance_until_killed() {
     .await
     .unwrap();
     loop {
-        if let Err(error) = scheduler.tick().await {
-            eprintln!("{error:?}");
+        match scheduler.tick().await {
+            Ok(_) => std::fs::write(env("MAINT_TEST_INSTANCE_READY"), "").unwrap(),
+            Err(error) => eprintln!("{error:?}"),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -91,7 +98,10 @@ impl Drop for Instance {
     }
 }
 
-fn start(config: &Path, name: &str, since: DateTime<Utc>) -> Instance {
+/// Starts an instance, and waits until it has looked at the calendar.
+async fn start(config: &Path, name: &str, since: DateTime<Utc>) -> Instance {
+    let ready = config.with_file_name(format!("ready-{name}"));
+    let _ = std::fs::remove_file(&ready);
     let process = Command::new(std::env::current_exe().unwrap())
         .args([
             "--ignored",
@@ -102,124 +112,204 @@ fn start(config: &Path, name: &str, since: DateTime<Utc>) -> Instance {
         .env("MAINT_TEST_INSTANCE_CONFIG", config)
         .env("MAINT_TEST_INSTANCE_NAME", name)
         .env("MAINT_TEST_INSTANCE_SINCE", since.to_rfc3339())
+        .env("MAINT_TEST_INSTANCE_READY", &ready)
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    Instance(process)
+    let instance = Instance(process);
+    let began = Instant::now();
+    while !ready.exists() {
+        assert!(began.elapsed() < PATIENCE, "{name} does not start");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    instance
 }
 
-/// Waits until somebody is at work, and tells which instance that is.
+async fn known(store: &dyn Store) -> Vec<Occurrence> {
+    let filter = OccurrenceFilter::default();
+    store.occurrences(&filter).await.unwrap()
+}
+
+fn stands_for(run: &RunSummary, one: &Occurrence) -> bool {
+    run.task == one.schedule.replace('s', "t") && run.scheduled_for == Some(one.scheduled_for)
+}
+
+/// Waits until somebody is in the middle of a run, and tells which instance that is.
 async fn owner_at_work(store: &dyn Store) -> usize {
-    let filter = OccurrenceFilter {
-        statuses: vec![OccurrenceStatus::Running],
-        ..OccurrenceFilter::default()
-    };
+    let began = Instant::now();
     loop {
-        let running = store.occurrences(&filter).await.unwrap();
-        let owner = running.first().and_then(|one| one.claimed_by.clone());
+        let filter = RunFilter {
+            statuses: vec![RunStatus::Running],
+            ..RunFilter::default()
+        };
+        let at_work = store.runs(&filter).await.unwrap();
+        let owner = known(store)
+            .await
+            .into_iter()
+            .filter(|one| at_work.iter().any(|run| stands_for(run, one)))
+            .find_map(|one| one.claimed_by);
         if let Some(owner) = owner {
             return usize::from(owner.as_bytes()[0] - b'a');
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(began.elapsed() < PATIENCE, "nobody is at work");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_occurrence_runs_once_whoever_dies() {
-    let seconds = std::env::var("MAINT_TEST_INSTANCES_SECONDS");
-    let lasts = Duration::from_secs(seconds.map_or(60, |text| text.parse().unwrap()));
-    let home = fresh_database(17).await;
-    let target = fresh_database(17).await;
-    target.execute("CREATE TABLE t (id int)").await;
-    let pooler = Pooler::start(&home, "transaction");
-    let folder = tempfile::tempdir().unwrap();
+/// When it was on our clock that it was `at` on theirs.
+fn real(since: DateTime<Utc>, at: DateTime<Utc>) -> DateTime<Utc> {
+    since + (at - utc(BEGIN)) / FASTER
+}
+
+fn write_config(folder: &Path, history: &str, target: &str) -> PathBuf {
     let mut yaml = format!(
-        "history: \"{}\"\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\nschedules:\n",
-        pooler.url, target.url
+        "history: \"{history}\"\ntargets:\n  app: {{ engine: postgres, url: \"{target}\" }}\nschedules:\n"
     );
-    std::fs::create_dir(folder.path().join("tasks")).unwrap();
+    std::fs::create_dir(folder.join("tasks")).unwrap();
     for n in 0..SCHEDULES {
         yaml.push_str(&format!(
             "  s{n}: {{ cron: \"* * * * *\", tasks: [t{n}] }}\n"
         ));
-        let task = folder.path().join(format!("tasks/t{n}.yaml"));
         // Long enough to be killed in the middle.
         std::fs::write(
-            task,
+            folder.join(format!("tasks/t{n}.yaml")),
             "kind: sql\ntarget: app\noptions:\n  statements:\n    - name: work\n      \
              sql: INSERT INTO public.t SELECT 1 FROM pg_catalog.pg_sleep(1.5)\n",
         )
         .unwrap();
     }
-    let config = folder.path().join("schedules.yaml");
+    let config = folder.join("schedules.yaml");
     std::fs::write(&config, yaml).unwrap();
+    config
+}
 
-    let store = open(&home.url).await.unwrap();
-    let since = Utc::now();
-    let mut instances: Vec<Instance> = ["a", "b", "c"]
-        .map(|name| start(&config, name, since))
-        .into();
+/// Kills instances for so long, and goes on until something was taken over.
+async fn kill_at_random(
+    lasts: Duration,
+    store: &dyn Store,
+    config: &Path,
+    since: DateTime<Utc>,
+    instances: &mut [Instance],
+) -> u32 {
     let began = Instant::now();
     let mut seed = u64::from(std::process::id());
     let mut kills = 0;
-    while began.elapsed() < lasts {
+    loop {
+        let taken_over = known(store).await.iter().any(|one| one.claims > 1);
+        if began.elapsed() >= lasts && taken_over {
+            return kills;
+        }
+        assert!(began.elapsed() < lasts + PATIENCE, "nothing is taken over");
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        tokio::time::sleep(Duration::from_millis(1_000 + (seed >> 33) % 3_000)).await;
+        tokio::time::sleep(Duration::from_millis(500 + (seed >> 33) % 3_000)).await;
         let mut victim = usize::try_from((seed >> 40) % 3).unwrap();
         if kills % 4 == 1 {
             // One that is at work right now.
-            victim = owner_at_work(store.as_ref()).await;
+            victim = owner_at_work(store).await;
         }
-        // Dropped, and so killed, as it is replaced.
-        instances[victim] = start(&config, ["a", "b", "c"][victim], since);
+        let _ = instances[victim].0.kill();
+        instances[victim] = start(config, ["a", "b", "c"][victim], since).await;
         kills += 1;
     }
-    let until = Fast(since).now();
-    // What the last one killed has left is taken over.
-    let patience = Instant::now();
-    let known = loop {
-        let filter = OccurrenceFilter::default();
-        let mut known = store.occurrences(&filter).await.unwrap();
-        known.retain(|one| one.scheduled_for <= until - TimeDelta::minutes(1));
-        let open = known
-            .iter()
-            .any(|one| one.status == OccurrenceStatus::Running);
-        if !open && patience.elapsed() > Duration::from_secs(5) {
-            break known;
+}
+
+/// Waits until everything planned before `until` has come to its end.
+async fn settled(store: &dyn Store, until: DateTime<Utc>) -> Vec<Occurrence> {
+    let minutes = (until - utc(BEGIN)).num_seconds() + 1;
+    let expected = usize::try_from(minutes / 60).unwrap() * SCHEDULES;
+    let began = Instant::now();
+    loop {
+        let mut known = known(store).await;
+        known.retain(|one| one.scheduled_for <= until);
+        let over = |one: &Occurrence| one.status != OccurrenceStatus::Running;
+        assert!(known.len() <= expected, "{known:#?}");
+        if known.len() == expected && known.iter().all(over) {
+            return known;
         }
         assert!(
-            patience.elapsed() < Duration::from_secs(60),
-            "nobody takes over: {known:#?}"
+            began.elapsed() < PATIENCE,
+            "{} of {expected}: {known:#?}",
+            known.len()
         );
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[derive(Default)]
+struct Tally {
+    lives: BTreeSet<String>,
+    ran: u32,
+    taken_over: u32,
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_occurrence_runs_once_whoever_dies() {
+    let seconds = std::env::var("MAINT_TEST_INSTANCES_SECONDS");
+    let lasts = Duration::from_secs(seconds.map_or(40, |text| text.parse().unwrap()));
+    let home = fresh_database(17).await;
+    let target = fresh_database(17).await;
+    target.execute("CREATE TABLE t (id int)").await;
+    let pooler = Pooler::start(&home, "transaction");
+    let folder = tempfile::tempdir().unwrap();
+    let config = write_config(folder.path(), &pooler.url, &target.url);
+    let store = open(&home.url).await.unwrap();
+    let since = Utc::now();
+    let mut instances = Vec::new();
+    for name in ["a", "b", "c"] {
+        instances.push(start(&config, name, since).await);
+    }
+    let kills = kill_at_random(lasts, store.as_ref(), &config, since, &mut instances).await;
+    let known = settled(store.as_ref(), Fast(since).now()).await;
     drop(instances);
 
-    let minutes = (until - TimeDelta::minutes(1) - utc(BEGIN)).num_seconds() + 1;
-    let expected = usize::try_from(minutes / 60).unwrap() * SCHEDULES;
-    assert_eq!(known.len(), expected, "{known:#?}");
     let runs = store.runs(&RunFilter::default()).await.unwrap();
-    let mut owners: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+    let minute = TimeDelta::minutes(1);
+    let mut instances: BTreeMap<String, Tally> = BTreeMap::new();
+    let (mut waited, mut interrupted) = (0, 0);
     for one in &known {
-        assert_eq!(one.status, OccurrenceStatus::Ran, "{one:?}");
-        let task = one.schedule.replace('s', "t");
-        let done: Vec<_> = runs
-            .iter()
-            .filter(|run| run.task == task && run.scheduled_for == Some(one.scheduled_for))
-            .filter(|run| run.status != RunStatus::Interrupted)
-            .collect();
-        assert_eq!(done.len(), 1, "{one:?}: {done:#?}");
-        assert_eq!(done[0].status, RunStatus::Succeeded, "{done:#?}");
+        let done: Vec<&RunSummary> = runs.iter().filter(|run| stands_for(run, one)).collect();
+        if one.status == OccurrenceStatus::Missed {
+            // Only where those before it were killed so often that the next
+            // one was due before they had ended.
+            let before = known.iter().find(|other| {
+                other.schedule == one.schedule
+                    && other.claims > 1
+                    && other.scheduled_for < one.scheduled_for
+                    && other.finished_at > Some(real(since, one.scheduled_for + minute))
+            });
+            assert!(before.is_some() && done.is_empty(), "{one:#?}: {known:#?}");
+            waited += 1;
+            continue;
+        }
+        use OccurrenceStatus::{CaughtUp, Ran};
+        assert!(matches!(one.status, Ran | CaughtUp), "{one:#?}");
+        assert_eq!(one.succeeded, Some(true), "{one:#?}: {done:#?}");
+        let (ended, dead): (Vec<_>, Vec<_>) = done
+            .into_iter()
+            .partition(|run| run.status != RunStatus::Interrupted);
+        assert_eq!(ended.len(), 1, "{one:#?}: {ended:#?}");
+        assert_eq!(ended[0].status, RunStatus::Succeeded, "{ended:#?}");
+        interrupted += dead.len();
         let owner = one.claimed_by.clone().unwrap();
-        let counts = owners.entry(owner).or_default();
-        counts.0 += 1;
-        counts.1 += u32::from(one.claims > 1);
+        let tally = instances
+            .entry(owner.split('/').next().unwrap().to_owned())
+            .or_default();
+        tally.lives.insert(owner);
+        tally.ran += 1;
+        tally.taken_over += u32::from(one.claims > 1);
     }
-    let taken: u32 = owners.values().map(|(_, taken)| taken).sum();
-    assert!(taken > 0, "nothing was taken over: {owners:?}");
-    println!("{kills} kills, {} occurrences, each run once", known.len());
-    println!("{:<12} {:>4} {:>10}", "instance", "ran", "taken over");
-    for (owner, (ran, taken)) in &owners {
-        println!("{owner:<12} {ran:>4} {taken:>10}");
+    println!(
+        "{kills} kills, {} occurrences, each run once; {interrupted} runs were interrupted, \
+         {waited} occurrences made way for the next",
+        known.len(),
+    );
+    println!("| instance | lives that ran something | ran | of them taken over |");
+    println!("|---|---:|---:|---:|");
+    for (name, tally) in &instances {
+        let lives = tally.lives.len();
+        println!(
+            "| {name} | {lives} | {} | {} |",
+            tally.ran, tally.taken_over
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! The columns of a table, and how each can be kept.
 
 use crate::engines::EngineError;
-use crate::engines::parquet::{Column, Form, form_of};
+use crate::engines::parquet::{Column, Form, Kept, kept_as};
 use crate::engines::postgres::Session;
 use crate::values::TableName;
 
@@ -11,7 +11,7 @@ pub(super) struct Found {
     pub(super) name: String,
     pub(super) pg_type: String,
     /// `None` where it cannot be kept exactly.
-    pub(super) form: Option<Form>,
+    pub(super) kept: Option<Kept>,
     /// Whether the server computes it from the others.
     pub(super) generated: bool,
 }
@@ -19,11 +19,22 @@ pub(super) struct Found {
 impl Found {
     /// The column of a file.
     pub(super) fn kept(&self) -> Option<Column> {
+        let Kept { form, list } = self.kept?;
         Some(Column {
             name: self.name.clone(),
             pg_type: self.pg_type.clone(),
-            form: self.form?,
+            form,
+            list,
         })
+    }
+
+    /// The column on its way to another server, which reads arrays as text.
+    pub(super) fn sent(&self) -> Option<Column> {
+        let mut column = self.kept()?;
+        if std::mem::take(&mut column.list) {
+            column.form = Form::Text;
+        }
+        Some(column)
     }
 }
 
@@ -35,9 +46,9 @@ const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid
                 FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
                 UNION ALL SELECT t.oid, t.typbasetype, CASE WHEN t.typtype = 'd' AND b.typmod < 0 THEN t.typtypmod ELSE b.typmod END
                 FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below
-            ) SELECT t.typname, t.typtype, base.typmod, t.typelem, t.typsubscript
+            ) SELECT t.oid, t.typname, t.typtype, base.typmod, t.typelem
               FROM base JOIN pg_catalog.pg_type t ON t.oid = base.oid WHERE base.below = 0) AS b
-        LEFT JOIN pg_catalog.pg_type e ON e.oid = b.typelem AND b.typsubscript = 'pg_catalog.array_subscript_handler'::regproc
+        LEFT JOIN pg_catalog.pg_type e ON e.oid = b.typelem AND e.typarray = b.oid
     WHERE a.attrelid = (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE n.nspname::text = $1 AND c.relname::text = $2 AND c.relkind IN ('r', 'p', 'f'))
         AND a.attnum > 0 AND NOT a.attisdropped
@@ -57,7 +68,7 @@ pub(super) async fn of(db: &Session, table: &TableName) -> Result<Vec<Found>, En
                 name: row.get(0),
                 pg_type: row.get(1),
                 generated: row.get(2),
-                form: form_of(&base, &class, element, row.get(5)),
+                kept: kept_as(&base, &class, element, row.get(5)),
             }
         })
         .collect())

@@ -4,6 +4,7 @@ use super::super::cleanup::facts::{Member, Table};
 use super::super::cleanup::rule::{AgeType, Epoch, Rule};
 use super::super::cleanup::{invalid, partition, steps as cleanup_steps, way};
 use super::super::common::{rows, still_there};
+use super::columns::Found;
 use super::{Archive, Facts};
 use crate::engines::parquet::Column;
 use crate::engines::postgres::{Identifier, RelationName};
@@ -215,7 +216,7 @@ fn fate(
         let unkept: Vec<String> = facts
             .columns
             .iter()
-            .filter(|c| c.form.is_none())
+            .filter(|c| c.kept.is_none())
             .map(|c| format!("{} ({})", c.name, c.pg_type))
             .collect();
         if !unkept.is_empty() {
@@ -232,7 +233,7 @@ fn fate(
                 target: target.clone(),
                 into: RelationName::new(&*into.schema, &*into.table).to_string(),
                 source: table.name.to_string(),
-                columns: given.filter_map(|c| c.kept()).collect(),
+                columns: given.filter_map(Found::sent).collect(),
             }));
         }
         let files = destination.files.clone().unwrap_or_default();

@@ -121,10 +121,40 @@ pub(super) struct Index {
     /// Somebody is building it right now.
     pub(super) in_progress: bool,
     pub(super) bytes: i64,
-    /// `SELECT …` that counts keys which are there twice; for unique indexes
-    /// with the default notion of equality.
-    pub(super) duplicates: Option<String>,
+    /// What must be there only once; for unique indexes with the default
+    /// notion of equality.
+    pub(super) unique_keys: Option<UniqueKeys>,
     pub(super) readable: bool,
+}
+
+/// What a unique index keeps apart.
+#[derive(Clone, Debug)]
+pub(super) struct UniqueKeys {
+    /// `("order"), (lower(name)) COLLATE …`
+    keys: String,
+    /// ` WHERE …`: the rows it is about; empty for all.
+    filter: String,
+}
+
+impl UniqueKeys {
+    /// `SELECT …` that counts the keys which `table` has more than once.
+    pub(super) fn count(&self, table: &RelationName) -> String {
+        let UniqueKeys { keys, filter } = self;
+        format!(
+            "SELECT count(*) FROM (SELECT 1 FROM ONLY {table}{filter} GROUP BY {keys} HAVING count(*) > 1) twice"
+        )
+    }
+
+    /// `SELECT …` that lists them, and where rows of theirs are. It reads the
+    /// table and never the index: a subquery with an OFFSET is planned by
+    /// itself, and no index knows where a row is.
+    pub(super) fn list(&self, table: &RelationName) -> String {
+        let UniqueKeys { keys, filter } = self;
+        format!(
+            "SELECT count(*), min(ctid), max(ctid), {keys} FROM (SELECT ctid, * FROM ONLY {table} OFFSET 0) {}{filter} GROUP BY {keys} HAVING count(*) > 1",
+            table.relation
+        )
+    }
 }
 
 // `t.relkind`: an index of a materialized view may be damaged as well.
@@ -133,25 +163,23 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
         EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index g
             WHERE g.datname = pg_catalog.current_database() AND (g.relid IS NULL OR g.relid = t.oid)),
         {size}, {readable},
-        CASE WHEN {wanted} AND x.indisunique AND x.indisvalid AND i.relkind = 'i' THEN (SELECT pg_catalog.format(
-                'SELECT count(*) FROM (SELECT 1 FROM ONLY %I.%I%s GROUP BY %s HAVING count(*) > 1) twice',
-                tn.nspname, t.relname,
-                coalesce(' WHERE ' || pg_catalog.concat_ws(' AND ', pg_catalog.pg_get_expr(x.indpred, x.indrelid),
-                    CASE WHEN {nulls_distinct} THEN pg_catalog.string_agg(k.key || ' IS NOT NULL', ' AND ') END), ''),
-                pg_catalog.string_agg(k.key || k.collation, ', '))
-            FROM (SELECT pg_catalog.format('(%s)', pg_catalog.pg_get_indexdef(i.oid, p, true)) AS key,
-                    coalesce((SELECT pg_catalog.format(' COLLATE %I.%I', cn.nspname, co.collname)
-                        FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
-                        WHERE co.oid = x.indcollation[p - 1]), '') AS collation,
-                    (SELECT oc.opcdefault FROM pg_catalog.pg_opclass oc WHERE oc.oid = x.indclass[p - 1]) AS usual
-                FROM pg_catalog.generate_series(1, x.indnkeyatts::int4) p) k
-            HAVING pg_catalog.bool_and(k.usual)) END
+        d.keys, d.filter
     FROM pg_catalog.pg_index x
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
     JOIN pg_catalog.pg_class t ON t.oid = x.indrelid
     JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
     JOIN pg_catalog.pg_am am ON am.oid = i.relam
+    LEFT JOIN LATERAL (SELECT pg_catalog.string_agg(k.key || k.collation, ', ') AS keys,
+            coalesce(' WHERE ' || nullif(pg_catalog.concat_ws(' AND ', '(' || pg_catalog.pg_get_expr(x.indpred, x.indrelid) || ')',
+                CASE WHEN {nulls_distinct} THEN pg_catalog.string_agg(k.key || ' IS NOT NULL', ' AND ') END), ''), '') AS filter
+        FROM (SELECT pg_catalog.format('(%s)', pg_catalog.pg_get_indexdef(i.oid, p, true)) AS key,
+                coalesce((SELECT pg_catalog.format(' COLLATE %I.%I', cn.nspname, co.collname)
+                    FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
+                    WHERE co.oid = x.indcollation[p - 1]), '') AS collation,
+                (SELECT oc.opcdefault FROM pg_catalog.pg_opclass oc WHERE oc.oid = x.indclass[p - 1]) AS usual
+            FROM pg_catalog.generate_series(1, x.indnkeyatts::int4) p) k
+        HAVING pg_catalog.bool_and(k.usual)) d ON {wanted} AND x.indisunique AND x.indisvalid AND i.relkind = 'i'
     WHERE {not_system}
     ORDER BY 2, 3";
 
@@ -186,7 +214,10 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
                 in_progress: row.get(11),
                 bytes: row.get(12),
                 readable: row.get::<_, Option<bool>>(13).unwrap_or(false),
-                duplicates: row.get(14),
+                unique_keys: row
+                    .get::<_, Option<String>>(14)
+                    .zip(row.get(15))
+                    .map(|(keys, filter)| UniqueKeys { keys, filter }),
             }
         })
         .collect())

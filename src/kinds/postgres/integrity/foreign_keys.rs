@@ -131,8 +131,10 @@ impl ForeignKey {
             && let (Some(column), Some(referenced)) =
                 (self.columns.last(), self.referenced_columns.last())
         {
-            // The periods of all rows with that key have to cover this one's.
+            // The periods of all rows with that key have to cover this one's;
+            // those that do not even touch it need not be read.
             equal.pop();
+            equal.push(format!("p.{referenced} OPERATOR(pg_catalog.&&) f.{column}"));
             return format!(
                 "{} AND (f.{column} OPERATOR(pg_catalog.<@) (SELECT pg_catalog.range_agg(p.{referenced}) FROM {from} p WHERE {})) IS NOT TRUE",
                 given.join(" AND "),

@@ -15,7 +15,7 @@ pub(crate) struct IndexFacts {
     pub(super) index: Option<RelationName>,
     pub(super) table: Option<RelationName>,
     pub(super) access_method: String,
-    pub(super) bytes: i64,
+    pub(in super::super) bytes: i64,
     /// Entries in the index; -1 where they were never counted.
     pub(super) tuples: f64,
     /// Rows in the table; -1 where they were never counted.
@@ -41,7 +41,7 @@ pub(crate) struct IndexFacts {
 
 impl IndexFacts {
     /// Name for people and SQL.
-    pub(super) fn name(&self) -> String {
+    pub(in super::super) fn name(&self) -> String {
         self.index
             .as_ref()
             .map(ToString::to_string)
@@ -122,7 +122,8 @@ const INDEXES: &str =
         JOIN pg_catalog.pg_am am ON am.oid = x.relam
     WHERE x.relkind = 'i' AND x.relpersistence <> 't'
         AND ($1 OR tn.nspname <> 'pg_toast')
-        AND ($2 OR tn.nspname NOT IN ('pg_catalog', 'information_schema') AND c.oid >= 16384)";
+        AND ($2 OR tn.nspname NOT IN ('pg_catalog', 'information_schema') AND c.oid >= 16384)
+    ORDER BY 8 DESC, 1 LIMIT $3";
 
 // 16384 is the first id that is not the server's own: the TOAST tables of system catalogs are
 // below it, and no catalog of their own tells them apart.
@@ -181,16 +182,18 @@ pub(super) const LEFTOVERS: &str = "SELECT x.oid, i.indrelid, n.nspname::text AS
 pub(super) struct Scope {
     pub(super) toast: bool,
     pub(super) system: bool,
+    /// Only so many, the largest ones; all where not given.
+    pub(super) largest: Option<i64>,
 }
 
-/// Reads all indexes in scope, without their columns.
+/// Reads the indexes in scope, the largest first, without their columns.
 pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFacts>, EngineError> {
     let sql = INDEXES
         .replace("{size}", &size_of("x"))
         .replace("{may}", &may_reindex(&db.server));
     let doing = "reading which indexes there are";
     let rows = db
-        .query(doing, &sql, &[&scope.toast, &scope.system])
+        .query(doing, &sql, &[&scope.toast, &scope.system, &scope.largest])
         .await?;
     let name = |row: &tokio_postgres::Row, first: usize| {
         Some(RelationName::new(

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, HashSet};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use self::facts::{IndexFacts, Leftover, Scope};
+pub(super) use self::facts::IndexFacts;
+use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
 use super::common::{Selection, permission_finding, still_there};
 use crate::engines::EngineError;
@@ -117,6 +118,7 @@ impl Kind for Reindex {
             toast: self.toast,
             // Only for who asks for them by name: they are told why not.
             system: !self.include.is_empty(),
+            largest: None,
         };
         let mut indexes = facts::indexes(db, &scope).await?;
         let selection = Selection::new(&self.include, &self.exclude);
@@ -263,6 +265,18 @@ impl Reindex {
         let names: Vec<_> = index.index.iter().chain(&index.table).collect();
         wanted_method && selection.covers_any(&names)
     }
+}
+
+/// The largest indexes of tables, with what is needed to estimate their bloat.
+pub(super) async fn largest(db: &Session, most: u32) -> Result<Vec<IndexFacts>, EngineError> {
+    let scope = Scope {
+        toast: false,
+        system: false,
+        largest: Some(i64::from(most)),
+    };
+    let mut indexes = facts::indexes(db, &scope).await?;
+    facts::add_columns(db, &mut indexes.iter_mut().collect::<Vec<_>>()).await?;
+    Ok(indexes)
 }
 
 /// Why an index that should be rebuilt cannot be, now or ever.

@@ -32,6 +32,17 @@ impl IndexFacts {
         !self.columns.is_empty() && self.columns.iter().all(|c| c.statistics.is_none())
     }
 
+    /// Share of the index that a rebuild would save, from 0 to 1, without
+    /// reading its pages. `None` where statistics are missing or out of date,
+    /// or the size of such an index cannot be foreseen.
+    pub(in super::super) fn estimated_bloat(&self, baseline: Option<&Baseline>) -> Option<f64> {
+        if !self.valid || self.stale() {
+            return None;
+        }
+        let (ideal, _) = expected(self, baseline, self.tuples)?;
+        Some(share(self, ideal).clamp(0.0, 1.0))
+    }
+
     fn stale(&self) -> bool {
         let changed = self.changed as f64;
         self.tuples < 0.0 || changed > (self.table_rows.max(0.0) * STALE_SHARE).max(STALE_ROWS)

@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::common::Selection;
+use super::super::reindex::IndexFacts;
 use super::Snapshot;
+use super::tables::FEWEST_BYTES;
 use super::trend::{bytes, recall, remember};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
 use crate::engines::postgres::{Identifier, RelationName, Session};
-use crate::plan::{Finding, Moment, Plan, Severity, Site};
+use crate::plan::{Finding, Measurement, Moment, Plan, Severity, Site};
 
 /// How many indexes of one complaint are named.
 const MOST: usize = 10;
@@ -241,6 +243,21 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
             })
             .collect(),
     })
+}
+
+/// Puts the bloat of the largest indexes into the time series, as `reindex`
+/// would estimate it.
+pub(super) fn measure_bloat(largest: &[IndexFacts], at: &Moment, plan: &mut Plan) {
+    for index in largest.iter().filter(|i| i.bytes > FEWEST_BYTES) {
+        let object = index.name();
+        if let Some(value) = index.estimated_bloat(at.baselines.get(&object)) {
+            plan.measurements.push(Measurement {
+                metric: "index.bloat".to_owned(),
+                object,
+                value,
+            });
+        }
+    }
 }
 
 /// Indexes of partitioned tables cannot be dropped concurrently.

@@ -11,6 +11,7 @@ mod trend;
 mod views;
 
 pub(crate) use self::options::Snapshot;
+use super::reindex::{self, IndexFacts};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::plan::{Kind, Moment, Plan, Site};
@@ -25,6 +26,8 @@ pub(crate) struct Facts {
     oldest: Option<tables::Oldest>,
     statements: statements::Statements,
     indexes: indexes::Indexes,
+    /// The largest ones.
+    largest: Vec<IndexFacts>,
     replication: replication::Replication,
     views: Vec<views::View>,
 }
@@ -51,6 +54,7 @@ impl Kind for Snapshot {
             oldest: tables::oldest(db).await?,
             statements: statements::read(db, self.top).await?,
             indexes: indexes::read(site, self).await?,
+            largest: reindex::largest(db, self.top).await?,
             replication: replication::read(site).await?,
             views: views::read(db).await?,
         })
@@ -68,6 +72,7 @@ impl Kind for Snapshot {
         facts.replication.judge(self, &mut plan);
         statements::judge(&facts.statements, self, at, &mut plan);
         tables::measure(&facts.sizes, &mut plan);
+        indexes::measure_bloat(&facts.largest, at, &mut plan);
         trend::growth(facts.database.bytes, &facts.sizes, self, at, &mut plan);
         tables::judge_dead(&facts.dead, self, &mut plan);
         views::judge(&facts.views, self, at, &mut plan);

@@ -12,6 +12,9 @@ use crate::plan::{Finding, Measurement, Plan, Severity};
 /// How many tables of one complaint are named; more than that is one problem.
 const MOST: usize = 5;
 
+/// What has only a few pages is never full, and that is no bloat.
+pub(super) const FEWEST_BYTES: i64 = 1 << 20;
+
 /// The largest tables, and the sum of all.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sizes {
@@ -117,8 +120,7 @@ pub(super) fn measure(sizes: &Sizes, plan: &mut Plan) {
         let object = size.name.to_string();
         note("table.bytes", object.clone(), size.bytes() as f64);
         note("table.index_bytes", object.clone(), size.indexes as f64);
-        // A table of a few pages is never full.
-        if let Some(ideal) = size.ideal.filter(|_| size.heap > 1 << 20) {
+        if let Some(ideal) = size.ideal.filter(|_| size.heap > FEWEST_BYTES) {
             note(
                 "table.bloat",
                 object,

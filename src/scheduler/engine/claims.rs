@@ -1,0 +1,198 @@
+//! Occurrences that are claimed: set off, followed to their end, and taken
+//! over from instances that died.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Scheduler;
+use crate::config::Schedule;
+use crate::execute::StopReason;
+use crate::history::{Claim, Ended, HistoryError, Occurrence, OccurrenceStatus, Store};
+use crate::scheduler::jitter;
+use crate::scheduler::job::{Happened, Job, Outcome, Watcher, Worker};
+
+/// Pause between two tries to record an end.
+const FINISH_AGAIN: Duration = Duration::from_secs(2);
+
+impl Scheduler {
+    /// Claims an occurrence and sets it off; `false` where somebody else was
+    /// faster.
+    pub(super) async fn begin(
+        &self,
+        schedule: &Schedule,
+        at: DateTime<Utc>,
+        catch_up: bool,
+        now: DateTime<Utc>,
+    ) -> Result<bool, HistoryError> {
+        let claim = Claim {
+            schedule: schedule.name.clone(),
+            scheduled_for: at,
+            catch_up,
+            owner: self.options.owner.clone(),
+            lease: self.options.lease,
+            now: self.clock.now(),
+        };
+        let Some(occurrence) = self.store.claim_occurrence(&claim).await? else {
+            return Ok(false);
+        };
+        // What waited for a window or for another schedule was not late.
+        let waits = schedule.window.is_some() || !schedule.after.is_empty();
+        let attended = self
+            .states
+            .get(&schedule.name)
+            .and_then(|state| state.attended);
+        let late = match waits && attended == Some(at) {
+            true => TimeDelta::zero(),
+            false => now - at - jitter(schedule, &self.options.seed),
+        };
+        self.watcher.on(Happened::Started(&occurrence, late));
+        let job = Job {
+            config: Arc::clone(&self.config),
+            schedule: schedule.clone(),
+            at,
+            catch_up: occurrence.catch_up,
+            claims: occurrence.claims,
+            stop: self.stop.part(),
+        };
+        let following = Following {
+            store: Arc::clone(&self.store),
+            watcher: Arc::clone(&self.watcher),
+            claim,
+            occurrence,
+        };
+        let worker = Arc::clone(&self.worker);
+        self.tracker.spawn(async move {
+            following.follow(worker, job).await;
+        });
+        Ok(true)
+    }
+
+    /// Goes on with what a dead instance left.
+    pub(super) async fn take_over(&mut self, now: DateTime<Utc>) -> Result<usize, HistoryError> {
+        let every = TimeDelta::from_std(self.options.lease / 4).unwrap_or(TimeDelta::seconds(15));
+        if self
+            .last_orphans
+            .is_some_and(|last| now - last < every && now >= last)
+        {
+            return Ok(0);
+        }
+        let mut taken = 0;
+        for orphan in self.store.orphaned_occurrences().await? {
+            let known = self.config.schedules.get(&orphan.schedule);
+            if let Some(schedule) = known.filter(|schedule| schedule.enabled).cloned() {
+                let begun = self
+                    .begin(&schedule, orphan.scheduled_for, orphan.catch_up, now)
+                    .await?;
+                taken += usize::from(begun);
+            } else {
+                self.bury(&orphan).await?;
+            }
+        }
+        self.last_orphans = Some(now);
+        Ok(taken)
+    }
+
+    /// Ends a claim of a schedule that is no longer there.
+    async fn bury(&self, orphan: &Occurrence) -> Result<(), HistoryError> {
+        let claim = Claim {
+            schedule: orphan.schedule.clone(),
+            scheduled_for: orphan.scheduled_for,
+            catch_up: orphan.catch_up,
+            owner: self.options.owner.clone(),
+            lease: self.options.lease,
+            now: self.clock.now(),
+        };
+        if self.store.claim_occurrence(&claim).await?.is_some() {
+            let ended = Ended {
+                status: OccurrenceStatus::Ran,
+                succeeded: Some(false),
+                reason: Some("its process died, and the schedule is gone".to_owned()),
+                runs: orphan.runs.clone(),
+            };
+            self.store.finish_occurrence(&claim, &ended).await?;
+        }
+        Ok(())
+    }
+}
+
+/// What is needed to see a claimed occurrence through.
+struct Following {
+    store: Arc<dyn Store>,
+    watcher: Arc<dyn Watcher>,
+    claim: Claim,
+    occurrence: Occurrence,
+}
+
+impl Following {
+    /// Keeps the claim while the worker is at it, and records the end.
+    async fn follow(self, worker: Arc<dyn Worker>, job: Job) {
+        let stop = job.stop.clone();
+        let mut work = worker.carry_out(job);
+        let mut renewals = tokio::time::interval(self.claim.lease / 3);
+        renewals.tick().await;
+        let outcome = loop {
+            tokio::select! {
+                outcome = &mut work => break outcome,
+                _ = renewals.tick() => match self.store.renew_occurrence(&self.claim).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        tracing::error!(
+                            schedule = self.claim.schedule,
+                            "another instance has taken the occurrence over; what runs here is stopped"
+                        );
+                        stop.at_once(StopReason::TakenOver);
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "a claim could not be renewed");
+                        self.watcher.on(Happened::HistoryFailed);
+                    }
+                },
+            }
+        };
+        match outcome {
+            Outcome::Ended(ended) => self.finish(ended).await,
+            Outcome::Unfinished => {
+                // Somebody else may go on at once.
+                let over = Claim {
+                    lease: Duration::ZERO,
+                    ..self.claim.clone()
+                };
+                if let Err(error) = self.store.renew_occurrence(&over).await {
+                    tracing::warn!(%error, "a claim could not be given up; it will run out");
+                }
+            }
+        }
+    }
+
+    /// Tries for as long as the claim is surely ours.
+    async fn finish(self, ended: Ended) {
+        let began = tokio::time::Instant::now();
+        loop {
+            match self.store.finish_occurrence(&self.claim, &ended).await {
+                // Lost: who has it now will say how it ended.
+                Ok(false) => return,
+                Ok(true) => {
+                    let over = Occurrence {
+                        status: ended.status,
+                        succeeded: ended.succeeded,
+                        reason: ended.reason,
+                        runs: ended.runs,
+                        ..self.occurrence
+                    };
+                    self.watcher.on(Happened::Over(&over));
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the end of an occurrence could not be recorded");
+                    self.watcher.on(Happened::HistoryFailed);
+                    if began.elapsed() > self.claim.lease * 10 {
+                        return;
+                    }
+                    tokio::time::sleep(FINISH_AGAIN).await;
+                }
+            }
+        }
+    }
+}
