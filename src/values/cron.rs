@@ -1,6 +1,7 @@
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, TimeDelta, Timelike as _, Utc};
 use chrono_tz::Tz;
@@ -27,10 +28,17 @@ const LOOK_BACK_DAYS: [i64; 6] = [0, 1, 8, 40, 400, 41 * 366];
 /// disagrees with its forward one.
 #[derive(Clone)]
 pub struct Cron {
-    text: String,
-    /// Shared: it is large, and configurations are copied.
-    pattern: Arc<croner::Cron>,
+    /// Shared: configurations are copied.
+    text: Arc<str>,
 }
+
+/// Expressions ready for use. One takes 5 kB, most of it for years that we do
+/// not have, so that ten thousand of them would be most of what `maint serve`
+/// needs; and reading one takes microseconds, when its schedule fires.
+static READY: Mutex<BTreeMap<Arc<str>, Arc<croner::Cron>>> = Mutex::new(BTreeMap::new());
+
+/// How many are kept; when there are more, all are let go.
+const READY_AT_MOST: usize = 128;
 
 written_as_text!(
     Cron,
@@ -51,17 +59,29 @@ impl Cron {
     pub fn next_after(&self, now: DateTime<Utc>, zone: Tz) -> Option<DateTime<Utc>> {
         // `croner` hands a fraction of a second on to what it finds.
         let mut local = now.with_timezone(&zone).naive_local().with_nanosecond(0)?;
+        let pattern = self.pattern()?;
         loop {
-            let found = self
-                .pattern
-                .find_next_occurrence(&local.and_utc(), false)
-                .ok()?;
+            let found = pattern.find_next_occurrence(&local.and_utc(), false).ok()?;
             local = found.naive_utc();
             // What lies ahead on a clock that repeats an hour may lie behind in time.
             if let Some(at) = first_instant(local, zone).filter(|at| *at > now) {
                 return Some(at);
             }
         }
+    }
+
+    /// Never `None`: what cannot be read never became a value.
+    fn pattern(&self) -> Option<Arc<croner::Cron>> {
+        let mut ready = READY.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pattern) = ready.get(&self.text) {
+            return Some(Arc::clone(pattern));
+        }
+        let pattern = Arc::new(parse(fields(&self.text))?);
+        if ready.len() >= READY_AT_MOST {
+            ready.clear();
+        }
+        ready.insert(Arc::clone(&self.text), Arc::clone(&pattern));
+        Some(pattern)
     }
 
     /// The last occurrence that is not after `now` by the clocks of `zone`.
@@ -86,14 +106,7 @@ impl FromStr for Cron {
         let expected = "expected five fields (minute, hour, day of month, month, weekday) \
                         such as `0 2 * * SUN`, or `@daily`";
         let trimmed = text.trim();
-        let fields = match trimmed.to_ascii_lowercase().as_str() {
-            "@yearly" | "@annually" => "0 0 1 1 *",
-            "@monthly" => "0 0 1 * *",
-            "@weekly" => "0 0 * * 0",
-            "@daily" | "@midnight" => "0 0 * * *",
-            "@hourly" => "0 * * * *",
-            _ => trimmed,
-        };
+        let fields = fields(trimmed);
         let wrong = |why: &str| {
             Invalid::new(format!(
                 "`{text}` is not a cron expression{why}; {expected}"
@@ -123,9 +136,20 @@ impl FromStr for Cron {
             )));
         }
         Ok(Self {
-            text: trimmed.to_owned(),
-            pattern: Arc::new(pattern),
+            text: trimmed.into(),
         })
+    }
+}
+
+/// The five fields, also of a word.
+fn fields(text: &str) -> &str {
+    match text.to_ascii_lowercase().as_str() {
+        "@yearly" | "@annually" => "0 0 1 1 *",
+        "@monthly" => "0 0 1 * *",
+        "@weekly" => "0 0 * * 0",
+        "@daily" | "@midnight" => "0 0 * * *",
+        "@hourly" => "0 * * * *",
+        _ => text,
     }
 }
 
@@ -280,6 +304,19 @@ mod tests {
             latest("0 3 L * *", "2026-03-01T12:00:00Z"),
             some("2026-02-28T02:00:00+00:00")
         );
+    }
+
+    #[test]
+    fn more_expressions_than_are_kept_ready_fire_all_the_same() {
+        let crons: Vec<Cron> = (0..4 * READY_AT_MOST)
+            .map(|n| format!("{} {} * * *", n % 60, n / 60).parse().unwrap())
+            .collect();
+        let midnight = utc("2026-03-01T00:00:00Z") - TimeDelta::minutes(1);
+        for (n, cron) in crons.iter().enumerate() {
+            let expected = midnight + TimeDelta::minutes(i64::try_from(n).unwrap() + 1);
+            assert_eq!(cron.next_after(midnight, Tz::UTC), Some(expected), "{cron}");
+        }
+        assert!(READY.lock().unwrap().len() <= READY_AT_MOST);
     }
 
     #[test]
