@@ -34,12 +34,71 @@ pub(super) enum Outcome {
     NotAllowed(String),
     /// Cancelled because the run is being stopped.
     Stopped,
-    /// Cancelled because the deadline of the run came.
-    OutOfTime,
+    /// Not begun, or cancelled, because no time was left.
+    OutOfTime(TimeLimit),
     /// Cancelled because it held up a vacuum that prevents wraparound.
     GaveWay,
     /// The server said no.
     Failed(EngineError),
+}
+
+/// The limit that left no time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TimeLimit {
+    /// The deadline of the run.
+    Run,
+    /// `step_timeout`.
+    Step,
+}
+
+/// With less than this left nothing is begun: what has to be given back
+/// afterwards runs under the same limit.
+const LEAST_LEFT: Duration = Duration::from_millis(100);
+
+/// The server's clock may be ahead of ours by this much when it says that the
+/// time is up.
+const CLOCKS_DIFFER: Duration = Duration::from_millis(50);
+
+/// What is asked besides the work, such as sizes, gets this long.
+const ASIDE: Duration = Duration::from_secs(300);
+
+/// The limit that comes first, and when.
+fn first_limit(execution: &Execution, step_ends: Instant) -> (Instant, TimeLimit) {
+    match execution.deadline {
+        Some(deadline) if deadline <= step_ends => (deadline, TimeLimit::Run),
+        _ => (step_ends, TimeLimit::Step),
+    }
+}
+
+/// How long a statement that begins now may take.
+fn time_left(execution: &Execution, step_ends: Instant) -> Result<Duration, Outcome> {
+    let (ends, limit) = first_limit(execution, step_ends);
+    let left = ends.saturating_duration_since(Instant::now());
+    if left < LEAST_LEFT {
+        return Err(Outcome::OutOfTime(limit));
+    }
+    Ok(left)
+}
+
+async fn set_limits(
+    session: &Session,
+    lock_timeout: Duration,
+    statement_timeout: Duration,
+) -> Result<(), EngineError> {
+    let settings = format!(
+        "SET lock_timeout = {}; SET statement_timeout = {}",
+        millis(lock_timeout),
+        millis(statement_timeout)
+    );
+    session
+        .execute("setting timeouts", &settings)
+        .await
+        .map(drop)
+}
+
+/// Lifts the limits of the work for what follows it: measuring, clearing away.
+pub(super) async fn aside(session: &Session, execution: &Execution) -> Result<(), EngineError> {
+    set_limits(session, execution.limits.lock_timeout.get(), ASIDE).await
 }
 
 /// Lets statements pass in one transaction: all or nothing.
@@ -93,20 +152,10 @@ pub(super) async fn limit(
     execution: &Execution,
     step_ends: Instant,
 ) -> Result<(), Outcome> {
-    let ends = execution
-        .deadline
-        .map_or(step_ends, |deadline| deadline.min(step_ends));
-    let left = ends.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(Outcome::OutOfTime);
-    }
-    let settings = format!(
-        "SET lock_timeout = {}; SET statement_timeout = {}",
-        millis(execution.limits.lock_timeout.get()),
-        millis(left)
-    );
-    let set = session.execute("setting timeouts", &settings).await;
-    set.map(drop).map_err(Outcome::Failed)
+    let left = time_left(execution, step_ends)?;
+    let lock_timeout = execution.limits.lock_timeout.get();
+    let set = set_limits(session, lock_timeout, left).await;
+    set.map_err(Outcome::Failed)
 }
 
 /// Lets one statement pass.
@@ -117,14 +166,10 @@ pub(super) async fn pass(
     step_ends: Instant,
     give_way: &CancellationToken,
 ) -> Outcome {
-    let now = Instant::now();
-    let ends = execution
-        .deadline
-        .map_or(step_ends, |deadline| deadline.min(step_ends));
-    let left = ends.saturating_duration_since(now);
-    if left.is_zero() {
-        return Outcome::OutOfTime;
-    }
+    let left = match time_left(execution, step_ends) {
+        Ok(left) => left,
+        Err(outcome) => return outcome,
+    };
     let brief = execution.limits.lock_timeout.get();
     if let LockWaiting::Patient { probe } = &statement.waiting {
         // A simple query of several statements is one transaction: the lock
@@ -140,19 +185,14 @@ pub(super) async fn pass(
             {
                 return Outcome::Failed(error);
             }
-            return judge(error, execution, ends, give_way);
+            return judge(error, execution, step_ends, give_way);
         }
     }
     let lock_timeout = match statement.waiting {
         LockWaiting::Brief => brief,
         LockWaiting::Patient { .. } => execution.limits.transaction_wait.get(),
     };
-    let settings = format!(
-        "SET lock_timeout = {}; SET statement_timeout = {}",
-        millis(lock_timeout),
-        millis(left)
-    );
-    if let Err(error) = session.execute("setting timeouts", &settings).await {
+    if let Err(error) = set_limits(session, lock_timeout, left).await {
         return Outcome::Failed(error);
     }
     tracing::debug!(statement = statement.sql, "running");
@@ -189,7 +229,7 @@ pub(super) async fn pass(
                 },
             }
         }
-        Err(error) => judge(error, execution, ends, give_way),
+        Err(error) => judge(error, execution, step_ends, give_way),
     }
 }
 
@@ -201,21 +241,7 @@ pub(super) async fn ask(
     step_ends: Instant,
     give_way: &CancellationToken,
 ) -> Result<Vec<Row>, Outcome> {
-    let ends = execution
-        .deadline
-        .map_or(step_ends, |deadline| deadline.min(step_ends));
-    let left = ends.saturating_duration_since(Instant::now());
-    if left.is_zero() {
-        return Err(Outcome::OutOfTime);
-    }
-    let settings = format!(
-        "SET lock_timeout = {}; SET statement_timeout = {}",
-        millis(execution.limits.lock_timeout.get()),
-        millis(left)
-    );
-    if let Err(error) = session.execute("setting timeouts", &settings).await {
-        return Err(Outcome::Failed(error));
-    }
+    limit(session, execution, step_ends).await?;
     tracing::debug!(question = query.sql, "asking");
     let params = bound(&query.params);
     let work = session.query("checking it", &query.sql, &params);
@@ -225,7 +251,7 @@ pub(super) async fn ask(
         () = execution.stop.now() => { cancel(session).await; work.await }
         () = give_way.cancelled() => { cancel(session).await; work.await }
     };
-    result.map_err(|error| judge(error, execution, ends, give_way))
+    result.map_err(|error| judge(error, execution, step_ends, give_way))
 }
 
 /// The values in the shape that the driver takes.
@@ -246,9 +272,10 @@ async fn cancel(session: &Session) {
 pub(super) fn judge(
     error: EngineError,
     execution: &Execution,
-    ends: Instant,
+    step_ends: Instant,
     give_way: &CancellationToken,
 ) -> Outcome {
+    let (ends, limit) = first_limit(execution, step_ends);
     match error.sqlstate() {
         // lock_not_available, deadlock_detected, serialization_failure; the
         // latter also on a standby, where what is read was removed on the primary
@@ -261,16 +288,14 @@ pub(super) fn judge(
         // query_canceled: by whom?
         Some("57014") if execution.stop.is_now() => Outcome::Stopped,
         Some("57014") if give_way.is_cancelled() => Outcome::GaveWay,
-        Some("57014") if execution.deadline == Some(ends) && Instant::now() >= ends => {
-            Outcome::OutOfTime
-        }
+        Some("57014") if Instant::now() + CLOCKS_DIFFER >= ends => Outcome::OutOfTime(limit),
         _ => Outcome::Failed(error),
     }
 }
 
-/// Milliseconds for a setting; never 0, which would mean "for ever".
+/// Milliseconds for a setting, rounded up; never 0, which would mean "for ever".
 fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis())
+    i64::try_from(duration.as_nanos().div_ceil(1_000_000))
         .unwrap_or(i64::from(i32::MAX))
         .clamp(1, i64::from(i32::MAX))
 }

@@ -6,7 +6,7 @@ use futures_util::future::LocalBoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::export::Exporter;
-use super::gate::{self, Outcome};
+use super::gate::{self, Outcome, TimeLimit};
 use super::send::Sender;
 use super::step::{Job, ask, end, note};
 use super::{Event, check};
@@ -205,10 +205,10 @@ fn attempts<'a>(
                     end(record, StepStatus::Skipped, format!("not allowed: {why}"))
                 }
                 Outcome::Stopped => end(record, StepStatus::Cancelled, "the run was stopped"),
-                Outcome::OutOfTime if execution.deadline.is_some_and(|d| Instant::now() >= d) => {
+                Outcome::OutOfTime(TimeLimit::Run) => {
                     end(record, StepStatus::Deferred, "the run's time was up");
                 }
-                Outcome::OutOfTime => {
+                Outcome::OutOfTime(TimeLimit::Step) => {
                     let limit = execution.limits.step_timeout;
                     end(
                         record,
@@ -248,11 +248,7 @@ fn sweep<'a>(
         let Some(sweep) = &job.step.on_abort else {
             return Ok(());
         };
-        let settings = format!(
-            "SET lock_timeout = {}; SET statement_timeout = '5min'",
-            job.execution.limits.lock_timeout.get().as_millis().max(1)
-        );
-        session.execute("setting timeouts", &settings).await?;
+        gate::aside(session, job.execution).await?;
         for row in ask(session, "looking for what it left", &sweep.query).await? {
             let (object, sql): (String, String) = (row.get(0), row.get(1));
             tracing::info!(

@@ -192,6 +192,9 @@ fn run<'a>(
                     .await,
             );
         }
+        if step.measure.is_some() {
+            gate::aside(session, execution).await?;
+        }
         if let Some((bytes, tuples)) = measure(session, step).await? {
             record.bytes_after = Some(bytes);
             let learned = tuples.filter(|_| step.learn && record.status == StepStatus::Succeeded);

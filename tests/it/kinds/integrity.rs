@@ -177,7 +177,7 @@ for_each_version! {
     async fn what_does_not_fit_comes_next_time(major: u32) {
         let db = fresh_database(major).await;
         let task = |sql: &str, budget: &str| format!("kind: integrity\ntarget: app\noptions: {{ amcheck: off, queries: [{{ name: a, sql: '{sql}' }}, {{ name: b, sql: 'SELECT 1 WHERE false' }}] }}\nlimits: {{ jobs: 1, budget: {budget} }}\n");
-        let workspace = Workspace::for_target(&db.url).task("integrity", &task("SELECT pg_sleep(300)", "1s"));
+        let workspace = Workspace::for_target(&db.url).task("integrity", &task("SELECT pg_sleep(300)", "3s"));
         let first = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(0).json();
         assert_eq!(first["runs"][0]["status"], "incomplete", "{first:#}");
         let steps: Vec<(&str, &str)> = first["runs"][0]["steps"].as_array().unwrap().iter()

@@ -38,7 +38,10 @@ fn codes(document: &Value) -> Vec<&str> {
 
 /// Bounds of all partitions, lowest first, as a session in UTC sees them.
 async fn bounds(db: &TestDatabase, table: &str) -> Vec<String> {
-    db.execute("SET TimeZone = 'UTC'").await;
+    db.client
+        .batch_execute("SET TimeZone = 'UTC'")
+        .await
+        .unwrap();
     // Integers smaller than eight bytes come without quotes.
     db.strings(&format!("SELECT regexp_replace(pg_get_expr(c.relpartbound, c.oid), '\\((\\d+)\\)', '(''\\1'')', 'g') FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
         WHERE i.inhparent = '{table}'::regclass ORDER BY 1")).await

@@ -147,10 +147,8 @@ for_each_version! {
             UPDATE parents SET v = v || '!'; UPDATE parents SET v = v || '?';
             CREATE MATERIALIZED VIEW empty AS SELECT 1 WITH NO DATA").await;
         settled(&db.client, "SELECT pg_stat_get_dead_tuples('parents'::regclass) >= 20000").await;
-        for _ in 0..12 {
-            db.execute("SELECT count(*) FROM parents p WHERE v < 'x' AND pg_sleep(0.005) IS NOT NULL AND id = 5").await;
-        }
-        let options = "{ max_statement_mean: 4ms, min_calls: 10, view_fresh_within: 0s, max_transaction: 0s, max_connections: 0%, max_freeze_age: 0 }";
+        // Statements have a test of their own; here a slow machine must not make some slow.
+        let options = "{ max_statement_mean: 1h, view_fresh_within: 0s, max_transaction: 0s, max_connections: 0%, max_freeze_age: 0 }";
         let workspace = workspace(&db.url, options);
         run(&workspace);
         // One change is not yet staleness for who has just looked.

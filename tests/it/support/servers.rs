@@ -1,5 +1,7 @@
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use maint::demo::{Binaries, Cluster, ClusterOptions};
 use tokio_postgres::{Client, NoTls};
@@ -60,6 +62,8 @@ pub(crate) struct TestDatabase {
     pub(crate) url: String,
     pub(crate) name: String,
     pub(crate) client: Client,
+    /// Whether its statistics pass through a process of their own.
+    collected: bool,
 }
 
 impl TestDatabase {
@@ -68,10 +72,23 @@ impl TestDatabase {
         connect(&self.url).await
     }
 
-    /// Runs statements, one or several, and panics with the statement that fails.
+    /// Runs statements, one or several, in a session of their own, and panics
+    /// with the statement that fails. The session has ended when this returns:
+    /// a session that stays hands its counts of rows in up to ten seconds
+    /// later, in the middle of whatever the test does next.
     pub(crate) async fn execute(&self, sql: &str) {
-        if let Err(error) = self.client.batch_execute(sql).await {
+        let client = self.connect().await;
+        let pid: i32 = pid_of(&client).await;
+        if let Err(error) = client.batch_execute(sql).await {
             panic!("{sql}\n{error:?}");
+        }
+        drop(client);
+        let alive = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+        while self.number(&alive).await > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if self.collected {
+            statistics_changed(&self.url);
         }
     }
 
@@ -95,6 +112,29 @@ impl TestDatabase {
     }
 }
 
+async fn pid_of(client: &Client) -> i32 {
+    let row = client.query_one("SELECT pg_backend_pid()", &[]).await;
+    row.unwrap().get(0)
+}
+
+/// When statistics last changed, by database. Version 14 may answer with what
+/// it knew this long before the question.
+static CHANGED: Mutex<BTreeMap<String, Instant>> = Mutex::new(BTreeMap::new());
+const STALE: Duration = Duration::from_millis(550);
+
+fn statistics_changed(url: &str) {
+    let mut changed = CHANGED.lock().unwrap();
+    changed.insert(url.to_owned(), Instant::now());
+}
+
+/// Waits until whoever asks the server sees the statistics as they are.
+pub(crate) fn wait_for_statistics(url: &str) {
+    let changed = CHANGED.lock().unwrap().get(url).copied();
+    if let Some(changed) = changed {
+        std::thread::sleep(STALE.saturating_sub(changed.elapsed()));
+    }
+}
+
 /// A new, empty database on the shared cluster. It goes with the cluster:
 /// dropping it here would cost more than it frees.
 pub(crate) async fn fresh_database(major: u32) -> TestDatabase {
@@ -111,7 +151,12 @@ pub(crate) async fn fresh_database(major: u32) -> TestDatabase {
     admin.batch_execute(&create).await.unwrap();
     let url = cluster.url(&name);
     let client = connect(&url).await;
-    TestDatabase { url, name, client }
+    TestDatabase {
+        url,
+        name,
+        client,
+        collected: major < 15,
+    }
 }
 
 /// A session; its connection is driven by the runtime of the test.

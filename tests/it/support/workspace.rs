@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use assert_cmd::Command;
 use tempfile::TempDir;
 
+use super::servers::wait_for_statistics;
+
 /// The built `maint`, with nothing of the developer's environment in it.
 pub(crate) fn maint() -> Command {
     let mut command = assert_cmd::cargo::cargo_bin_cmd!("maint");
@@ -18,6 +20,8 @@ pub(crate) fn maint() -> Command {
 pub(crate) struct Workspace {
     folder: TempDir,
     environment: Vec<(String, String)>,
+    /// Of the target, where there is one.
+    url: Option<String>,
 }
 
 impl Workspace {
@@ -25,6 +29,7 @@ impl Workspace {
         let workspace = Self {
             folder: tempfile::tempdir().unwrap(),
             environment: Vec::new(),
+            url: None,
         };
         workspace.file("schedules.yaml", schedules);
         fs::create_dir(workspace.path().join("tasks")).unwrap();
@@ -33,9 +38,11 @@ impl Workspace {
 
     /// One target, `app`, the history in `maint.db` beside the files, no schedules.
     pub(crate) fn for_target(url: &str) -> Self {
-        Self::new(&format!(
+        let mut workspace = Self::new(&format!(
             "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n"
-        ))
+        ));
+        workspace.url = Some(url.to_owned());
+        workspace
     }
 
     pub(crate) fn task(self, name: &str, yaml: &str) -> Self {
@@ -65,6 +72,9 @@ impl Workspace {
 
     /// `maint` in this folder, to be run as the test likes.
     pub(crate) fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        if let Some(url) = &self.url {
+            wait_for_statistics(url);
+        }
         let mut command = maint();
         command.current_dir(self.path()).env("HOME", self.path());
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
