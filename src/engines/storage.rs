@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::path::Path as Key;
 use object_store::{ClientOptions, ObjectStore, ObjectStoreExt, RetryConfig};
@@ -46,6 +47,9 @@ pub enum StorageError {
         source: object_store::Error,
     },
 }
+
+/// What the name of a file ends with until it is complete.
+const PART: &str = ".part";
 
 /// A folder, or part of a bucket.
 pub struct Storage {
@@ -172,6 +176,46 @@ impl Storage {
         }
     }
 
+    /// All files below a folder, by their paths; also what a write that broke
+    /// off left, under the name of the file. None where there is no such folder.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn list(&self, folder: &str) -> Result<Vec<String>, StorageError> {
+        let mut found = match &self.place {
+            Place::Folder(root) => {
+                let root = root.clone();
+                let below = root.join(folder);
+                on_disk(self.full(folder), "read", move || {
+                    let mut found = Vec::new();
+                    below_folder(&root, &below, &mut found)?;
+                    Ok(found)
+                })
+                .await?
+            }
+            Place::Bucket(store, prefix) => {
+                let root = key(prefix, folder.trim_end_matches('/'));
+                let skip = if prefix.is_empty() {
+                    0
+                } else {
+                    prefix.len() + 1
+                };
+                let all: Vec<_> = store
+                    .list(Some(&root).filter(|root| !root.as_ref().is_empty()))
+                    .try_collect()
+                    .await
+                    .map_err(self.refused(folder, "read"))?;
+                let paths = all.iter().map(|meta| meta.location.as_ref());
+                paths
+                    .filter_map(|path| path.get(skip..).map(str::to_owned))
+                    .collect()
+            }
+        };
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
     /// The address of a file.
     pub fn full(&self, path: &str) -> String {
         format!("{}/{path}", self.url)
@@ -208,9 +252,26 @@ fn key(prefix: &str, path: &str) -> Key {
     Key::parse(&whole).unwrap_or_else(|_| Key::from(whole))
 }
 
+fn below_folder(root: &Path, folder: &Path, found: &mut Vec<String>) -> std::io::Result<()> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            below_folder(root, &path, found)?;
+        } else if let Some(path) = path.strip_prefix(root).ok().and_then(Path::to_str) {
+            found.push(path.strip_suffix(PART).unwrap_or(path).to_owned());
+        }
+    }
+    Ok(())
+}
+
 fn part(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
-    name.push(".part");
+    name.push(PART);
     PathBuf::from(name)
 }
 

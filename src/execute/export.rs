@@ -18,14 +18,14 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::gate::{self, Outcome};
-use super::send;
 use super::step::Job;
+use super::{send, whole};
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Checksum, Column, ParquetError, Writer};
 use crate::engines::postgres::Session;
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
-use crate::plan::{ArchivedFile, Export, Manifest, Memory, MonthOf, Range, Walk, folder};
+use crate::plan::{ArchivedFile, Export, Manifest, Memory, MonthOf, Range, Walk};
 
 /// All files of a batch together: they are held in memory until proved.
 const MOST_BYTES: usize = 24 << 20;
@@ -43,6 +43,9 @@ pub(super) enum ExportError {
     Parquet(#[from] ParquetError),
     #[error("{0}")]
     Proof(String),
+    /// The rows are not those that were stored.
+    #[error("{0}")]
+    Changed(String),
 }
 
 impl ExportError {
@@ -80,14 +83,14 @@ enum Archived {
 pub(super) struct Exporter<'a> {
     /// Set where the last batch was too large, and nothing came of it.
     pub(super) too_many: Cell<bool>,
-    walk: &'a Walk,
-    export: &'a Export,
-    storage: Storage,
+    pub(super) walk: &'a Walk,
+    pub(super) export: &'a Export,
+    pub(super) storage: Storage,
 }
 
 /// A file of the batch, not yet written.
-struct File {
-    entry: ArchivedFile,
+pub(super) struct File {
+    pub(super) entry: ArchivedFile,
     content: Bytes,
 }
 
@@ -193,7 +196,8 @@ impl<'a> Exporter<'a> {
         noted: &mut Option<Manifest>,
     ) -> Result<Archived, ExportError> {
         let session = job.session;
-        let Some(files) = self.read(range, job).await? else {
+        let name = Uuid::now_v7().to_string();
+        let Some(files) = self.read(range, job, &name).await? else {
             return Ok(Archived::TooMany);
         };
         let rows: i64 = files.iter().map(|f| f.entry.rows).sum();
@@ -216,21 +220,17 @@ impl<'a> Exporter<'a> {
             transaction: answer.first().map(|row| row.get(0)).unwrap_or_default(),
             storage: self.export.storage.clone(),
             received: None,
+            whole: None,
             files: files.iter().map(|f| f.entry.clone()).collect(),
         };
         // From here on the next run knows what to look for. Unlike the rest
         // of the history, the work depends on it.
         remember(job, &manifest).await?;
         let manifest: &Manifest = noted.insert(manifest);
-        for file in files {
-            if job.execution.stop.is_now() {
-                return Ok(Archived::Not(Outcome::Stopped));
-            }
-            self.storage.put(&file.entry.path, file.content).await?;
-            prove(&self.storage, &file.entry, &manifest.columns).await?;
+        if !self.store(files, job).await? {
+            return Ok(Archived::Not(Outcome::Stopped));
         }
-        let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
-        self.storage.put(&manifest.path(), text.into()).await?;
+        beside(&self.storage, manifest).await?;
 
         let delete = self.walk.delete(range);
         match gate::pass(session, &delete, job.execution, step_ends, give_way).await {
@@ -244,14 +244,35 @@ impl<'a> Exporter<'a> {
         }
     }
 
-    /// The rows of a range as files; `None` where they would be too large.
-    async fn read(&self, range: &Range, job: Job<'_>) -> Result<Option<Vec<File>>, ExportError> {
+    /// Writes files and reads them back; `false` where the run was stopped meanwhile.
+    pub(super) async fn store(&self, files: Vec<File>, job: Job<'_>) -> Result<bool, ExportError> {
+        for file in files {
+            if job.execution.stop.is_now() {
+                return Ok(false);
+            }
+            self.storage.put(&file.entry.path, file.content).await?;
+            prove(&self.storage, &file.entry, &self.export.columns).await?;
+        }
+        Ok(true)
+    }
+
+    /// What is selected of each row.
+    pub(super) fn selected(&self) -> String {
+        let quoted = |c: &Column| crate::engines::postgres::Identifier::new(&*c.name).to_string();
+        let columns = self.export.columns.iter();
+        let what: Vec<String> = columns.map(|c| c.selected(&quoted(c))).collect();
+        what.join(", ")
+    }
+
+    /// The rows of a range as files of this name; `None` where they would be too large.
+    pub(super) async fn read(
+        &self,
+        range: &Range,
+        job: Job<'_>,
+        name: &str,
+    ) -> Result<Option<Vec<File>>, ExportError> {
         let columns = &self.export.columns;
-        let what: Vec<String> = columns
-            .iter()
-            .map(|c| c.selected(&crate::engines::postgres::Identifier::new(&*c.name).to_string()))
-            .collect();
-        let query = self.walk.select(&what.join(", "), range);
+        let query = self.walk.select(&self.selected(), range);
         let mut parts: BTreeMap<Option<(i32, u32)>, Part> = BTreeMap::new();
         let mut failed = None;
         let mut too_many = false;
@@ -287,7 +308,6 @@ impl<'a> Exporter<'a> {
         if too_many {
             return Ok(None);
         }
-        let id = Uuid::now_v7();
         let mut files = Vec::new();
         for (month, part) in parts {
             let (content, rows, checksum) = part.writer.finish()?;
@@ -301,7 +321,10 @@ impl<'a> Exporter<'a> {
             let span = part.span.map(|(a, b)| (shown(a), shown(b)));
             files.push(File {
                 entry: ArchivedFile {
-                    path: format!("table={}/{when}{id}.parquet", folder(&self.export.source)),
+                    path: format!(
+                        "{}{when}{name}.parquet",
+                        Manifest::folder_of(&self.export.source)
+                    ),
                     rows,
                     bytes: i64::try_from(content.len()).unwrap_or(i64::MAX),
                     sha256: sha256(&content),
@@ -440,6 +463,10 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
         if alive && manifest.run != job.execution.run {
             continue;
         }
+        if manifest.whole.is_some() {
+            whole::settle(manifest, job).await?;
+            continue;
+        }
         match fate(job.session, &manifest.transaction).await?.as_deref() {
             Some("committed") => {
                 let known = Manifest {
@@ -487,7 +514,18 @@ pub(super) async fn fate(
     Ok(status)
 }
 
-async fn discard(storage: &Storage, job: Job<'_>, manifest: &Manifest) -> Result<(), ExportError> {
+/// Puts the manifest beside the files.
+pub(super) async fn beside(storage: &Storage, manifest: &Manifest) -> Result<(), ExportError> {
+    let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    Ok(storage.put(&manifest.path(), text.into()).await?)
+}
+
+/// Removes the files of a manifest, and then what is known of it.
+pub(super) async fn discard(
+    storage: &Storage,
+    job: Job<'_>,
+    manifest: &Manifest,
+) -> Result<(), ExportError> {
     for file in &manifest.files {
         storage.remove(&file.path).await?;
     }

@@ -15,6 +15,7 @@ mod statements;
 mod step;
 mod stop;
 mod walk;
+mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -186,6 +186,7 @@ impl<'a> Sender<'a> {
                 table: self.send.into.clone(),
                 transaction: name(there).await?,
             }),
+            whole: None,
             files: Vec::new(),
         };
         // From here on the next run knows what to look for. Unlike the rest

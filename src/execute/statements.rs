@@ -9,6 +9,7 @@ use super::export::Exporter;
 use super::gate::{self, Outcome, TimeLimit};
 use super::send::Sender;
 use super::step::{Job, ask, end, note};
+use super::whole::{Part, Retirer};
 use super::{Event, check};
 use crate::engines::EngineError;
 use crate::engines::postgres::watch::Blocker;
@@ -27,6 +28,7 @@ enum Unit<'a> {
     Check(&'a Check),
     Export(&'a Exporter<'a>, &'a Range),
     Send(&'a Sender<'a>, &'a Range),
+    Part(&'a Retirer<'a>, Part<'a>),
 }
 
 /// Carries statements out one after another, each committed by itself.
@@ -85,6 +87,16 @@ pub(super) async fn export(
     attempts(&units, job, record, &mut Vec::new()).await
 }
 
+/// Stores one part of a whole partition, or drops it.
+pub(super) async fn part(
+    retirer: &Retirer<'_>,
+    part: Part<'_>,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    attempts(&[Unit::Part(retirer, part)], job, record, &mut Vec::new()).await
+}
+
 fn attempts<'a>(
     units: &'a [Unit<'a>],
     job: Job<'a>,
@@ -126,6 +138,7 @@ fn attempts<'a>(
                 Unit::Check(check) => check::pass(check, job, ends, give_way, findings).await,
                 Unit::Export(exporter, range) => exporter.pass(range, job, ends, give_way).await,
                 Unit::Send(sender, range) => sender.pass(range, job, ends, give_way).await,
+                Unit::Part(retirer, part) => retirer.pass(part, job, ends, give_way).await,
             };
             let mut seen = if watched {
                 monitor.leave(session.pid)

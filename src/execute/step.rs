@@ -7,7 +7,7 @@ use chrono::Utc;
 use futures_util::future::LocalBoxFuture;
 
 use super::monitor::Handle;
-use super::{Event, Execution, export, gate, statements, walk};
+use super::{Event, Execution, export, gate, statements, walk, whole};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::history::{StepRecord, StepStatus};
@@ -178,6 +178,7 @@ fn run<'a>(
             Work::Together(statements) => statements::together(statements, job, record).await?,
             Work::Check(check) => statements::check(check, job, record, findings).await?,
             Work::Walk(way) => walk::carry_out(way, job, record).await?,
+            Work::Retire(retire) => whole::carry_out(retire, job, record).await?,
             Work::Settle(pending) => export::carry_out(pending, job, record).await?,
         }
         if let (StepStatus::Succeeded, true, Some(memory)) =

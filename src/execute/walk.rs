@@ -129,7 +129,7 @@ async fn keys(
     end: Option<Vec<String>>,
 ) -> Result<bool, EngineError> {
     loop {
-        if !may_go_on(job, record, pace.began) {
+        if !may_go_on(job, record, pace.began, &gone(record)) {
             return Ok(false);
         }
         let rest = Range::Keys(after, end.clone());
@@ -190,7 +190,7 @@ async fn batch(
     range: &Range,
 ) -> Result<Went, EngineError> {
     let walk = way.walk;
-    if !may_go_on(job, record, pace.began) {
+    if !may_go_on(job, record, pace.began, &gone(record)) {
         return Ok(Went::NoFurther);
     }
     let statement = walk.delete(range);
@@ -211,15 +211,8 @@ async fn batch(
     record.lock_waits.append(&mut part.lock_waits);
     done?;
     if part.status != StepStatus::Succeeded {
-        let so_far = record.rows.unwrap_or(0);
-        end(
-            record,
-            part.status,
-            format!(
-                "{}; {so_far} rows had gone before",
-                part.error.unwrap_or_default()
-            ),
-        );
+        let why = part.error.unwrap_or_default();
+        end(record, part.status, format!("{why}; {}", gone(record)));
         return Ok(Went::NoFurther);
     }
     let too_many = way.exporter.map(|e| &e.too_many);
@@ -228,11 +221,7 @@ async fn batch(
         .is_some_and(std::cell::Cell::get)
     {
         if pace.size == 1 {
-            return Err(EngineError::Files {
-                message:
-                    "the smallest possible batch holds more than fits into memory; walk along a key"
-                        .to_owned(),
-            });
+            return Err(too_large());
         }
         pace.too_large();
         return Ok(Went::Again);
@@ -250,9 +239,13 @@ async fn batch(
 }
 
 /// Looks between batches whether the run may go on.
-fn may_go_on(job: Job<'_>, record: &mut StepRecord, began: Instant) -> bool {
+pub(super) fn may_go_on(
+    job: Job<'_>,
+    record: &mut StepRecord,
+    began: Instant,
+    so_far: &str,
+) -> bool {
     let execution = job.execution;
-    let so_far = record.rows.unwrap_or(0);
     let limit = execution.limits.step_timeout;
     let (status, why) = if execution.stop.is_stopping() {
         (StepStatus::Cancelled, "the run was stopped".to_owned())
@@ -269,9 +262,13 @@ fn may_go_on(job: Job<'_>, record: &mut StepRecord, began: Instant) -> bool {
     end(
         record,
         status,
-        format!("{why}; {so_far} rows had gone before, and the next run goes on from there"),
+        format!("{why}; {so_far}, and the next run goes on from there"),
     );
     false
+}
+
+fn gone(record: &StepRecord) -> String {
+    format!("{} rows had gone before", record.rows.unwrap_or(0))
 }
 
 async fn remember(walk: &Walk, job: Job<'_>, value: Value) {
@@ -299,18 +296,25 @@ fn tell(job: Job<'_>, record: &StepRecord, done: i64, total: i64) {
     });
 }
 
+pub(super) fn too_large() -> EngineError {
+    EngineError::Files {
+        message: "the smallest possible batch holds more than fits into memory; walk along a key"
+            .to_owned(),
+    }
+}
+
 /// How large a batch is.
-struct Pace {
-    size: i64,
+pub(super) struct Pace {
+    pub(super) size: i64,
     /// However slow a store is, files of a few rows each would be of no use.
     least: i64,
     most: i64,
     goal: Duration,
-    began: Instant,
+    pub(super) began: Instant,
 }
 
 impl Pace {
-    fn of(walk: &Walk) -> Pace {
+    pub(super) fn of(walk: &Walk) -> Pace {
         let (size, mut most) = match walk.path {
             Path::Blocks { .. } => (FIRST_BLOCKS, MOST_BLOCKS),
             Path::Key(_) => (FIRST_ROWS, MOST_ROWS),
@@ -335,7 +339,7 @@ impl Pace {
     }
 
     /// A size that did not fit is not tried again.
-    fn too_large(&mut self) {
+    pub(super) fn too_large(&mut self) {
         self.size = (self.size / 2).max(1);
         self.least = self.least.min(self.size);
         self.most = self.size;
@@ -343,7 +347,7 @@ impl Pace {
 
     /// Aims at four fifths of the goal, because batches differ; at most twice
     /// the size of the last, because that one may have been an easy one.
-    fn adapt(&mut self, took: Duration, attempts: u32) {
+    pub(super) fn adapt(&mut self, took: Duration, attempts: u32) {
         if attempts > 1 {
             // Most of the time went into waiting. Fewer rows meet fewer others.
             self.halve();

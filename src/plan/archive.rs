@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
 
 /// What becomes of the rows of a [`Walk`](super::Walk).
@@ -76,6 +77,69 @@ pub enum MonthOf {
     Uuid,
 }
 
+/// A partition that leaves as a whole: it is detached, exported as it is, and
+/// dropped when, under a lock, it holds exactly what was stored.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Retire {
+    /// The partition, quoted and qualified.
+    pub table: String,
+    /// Its id.
+    pub oid: u32,
+    /// The table that it is, or was, a partition of, as manifests have it.
+    pub source: String,
+    /// `FOR VALUES …`, with which it could be attached again; unknown where
+    /// it has been detached before.
+    pub bounds: Option<String>,
+    /// Takes it out of its table.
+    pub detach: Vec<Statement>,
+    /// How all its rows are read, and where they are kept. Without, it has to
+    /// be empty.
+    pub walk: Option<Walk>,
+    /// Answers `true` if it may be dropped: it is no partition any more.
+    pub detached: Query,
+    /// What an earlier run came to.
+    pub begun: Option<Manifest>,
+}
+
+impl Retire {
+    /// The statements, as shown to people.
+    pub fn text(&self) -> String {
+        let detach = self.detach.iter().map(|s| format!("{}; ", s.sql));
+        let detach: String = detach.collect();
+        let read = match &self.walk {
+            Some(_) => format!("SELECT … FROM ONLY {}; ", self.table),
+            None => String::new(),
+        };
+        format!(
+            "{detach}{read}BEGIN; {}; SELECT … FROM ONLY {}; {}; COMMIT",
+            self.lock(),
+            self.table,
+            self.drop_table()
+        )
+    }
+
+    /// Keeps everybody from writing.
+    pub fn lock(&self) -> String {
+        format!("LOCK TABLE ONLY {} IN SHARE MODE", self.table)
+    }
+
+    /// Drops it.
+    pub fn drop_table(&self) -> String {
+        format!("DROP TABLE {}", self.table)
+    }
+}
+
+/// What a manifest has to say of a partition that leaves as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Whole {
+    /// Its id.
+    pub oid: u32,
+    /// `FOR VALUES …`, with which it could be attached again.
+    pub bounds: Option<String>,
+    /// Up to which block its rows are stored.
+    pub place: i64,
+}
+
 /// What was archived at once, and the proof that it can be had back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
@@ -99,13 +163,17 @@ pub struct Manifest {
     pub columns: Vec<Column>,
     /// Rows in all files.
     pub rows: i64,
-    /// The server's id of the transaction that deleted them.
+    /// The server's id of the transaction that deleted them, or dropped their
+    /// table; empty where it has not come to that.
     pub transaction: String,
     /// Folder or bucket; empty where the rows are in another database.
     pub storage: String,
     /// Where they are in another database.
     #[serde(default)]
     pub received: Option<Received>,
+    /// Where they are, or were, a partition that leaves as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Whole>,
     /// The files, with their paths below `storage`.
     pub files: Vec<ArchivedFile>,
 }
@@ -147,7 +215,16 @@ impl Manifest {
 
     /// Where its copy beside the files is.
     pub fn path(&self) -> String {
-        format!("table={}/_{}.manifest.json", folder(&self.source), self.id)
+        format!(
+            "{}_{}.manifest.json",
+            Self::folder_of(&self.source),
+            self.id
+        )
+    }
+
+    /// The folder of the files of a table.
+    pub fn folder_of(source: &str) -> String {
+        format!("table={}/", folder(source))
     }
 }
 

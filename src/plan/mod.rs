@@ -13,7 +13,9 @@ mod plan;
 mod step;
 mod walk;
 
-pub use archive::{ArchivedFile, Export, Fate, Manifest, MonthOf, Received, Send, folder};
+pub use archive::{
+    ArchivedFile, Export, Fate, Manifest, MonthOf, Received, Retire, Send, Whole, folder,
+};
 pub use check::{Answer, Check, Question};
 pub use finding::{Finding, Severity};
 pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site};

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Manifest, Walk};
+use super::{Check, Manifest, Retire, Walk};
 
 /// A value bound to a [`Query`]; never pasted into its text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -136,6 +136,8 @@ pub enum Work {
     /// Finds out what became of batches of an archive whose end nobody saw,
     /// and removes the files of those that were not deleted.
     Settle(Vec<Manifest>),
+    /// Detaches a partition, exports it, and drops it.
+    Retire(Box<Retire>),
 }
 
 /// A step that must have succeeded before, if it is in the plan at all.
@@ -270,7 +272,9 @@ impl Step {
         match &mut self.work {
             Work::Each(statements) | Work::Together(statements) => statements.push(statement),
             Work::Check(check) => check.when_clean.push(statement),
-            Work::Walk(_) | Work::Settle(_) => self.work = Work::Each(vec![statement]),
+            Work::Walk(_) | Work::Settle(_) | Work::Retire(_) => {
+                self.work = Work::Each(vec![statement])
+            }
         }
         self
     }
@@ -296,6 +300,12 @@ impl Step {
     /// Deletes rows batch by batch.
     pub fn walking(mut self, walk: Walk) -> Self {
         self.work = Work::Walk(Box::new(walk));
+        self
+    }
+
+    /// Exports a whole partition, and drops it.
+    pub fn retiring(mut self, retire: Retire) -> Self {
+        self.work = Work::Retire(Box::new(retire));
         self
     }
 
@@ -354,6 +364,7 @@ impl Step {
             Work::Together(statements) => format!("BEGIN; {}; COMMIT", joined(statements)),
             Work::Check(check) => check.text(),
             Work::Walk(walk) => walk.text(),
+            Work::Retire(retire) => retire.text(),
             Work::Settle(_) => "SELECT pg_catalog.pg_xact_status(…)".to_owned(),
         }
     }

@@ -48,6 +48,16 @@ impl std::fmt::Display for Checksum {
     }
 }
 
+impl std::str::FromStr for Checksum {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        u128::from_str_radix(text, 16)
+            .map(Checksum)
+            .map_err(|_| format!("`{text}` is no checksum"))
+    }
+}
+
 impl Serialize for Checksum {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(self)
@@ -57,9 +67,7 @@ impl Serialize for Checksum {
 impl<'de> Deserialize<'de> for Checksum {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        u128::from_str_radix(&text, 16)
-            .map(Checksum)
-            .map_err(serde::de::Error::custom)
+        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

@@ -83,6 +83,23 @@ pub(super) fn permission_finding(
     })
 }
 
+/// One finding for all tables whose rows the role may not read and delete;
+/// none where there are no such tables.
+pub(super) fn rows_finding(role: &str, tables: &[String]) -> Option<Finding> {
+    let first = tables.first()?;
+    let all = tables.join(", ");
+    Some(Finding {
+        code: "privilege.missing".to_owned(),
+        severity: Severity::Warning,
+        object: first.clone(),
+        message: format!("role {role} may not read and delete rows of {all}"),
+        suggestion: Some(format!(
+            "GRANT SELECT, DELETE ON {all} TO {}",
+            crate::engines::postgres::Identifier::new(role)
+        )),
+    })
+}
+
 /// A count of rows as people read it: `950`, `12.3 k`, `4.5 M`.
 pub(super) fn rows(count: f64) -> String {
     match count {

@@ -13,9 +13,9 @@ use serde::Deserialize;
 use self::columns::Found;
 use super::cleanup::effects::{self, ForeignKey};
 use super::cleanup::estimate::{self, Look};
-use super::cleanup::facts::{self, Table};
+use super::cleanup::facts::{self, Member, Table};
 use super::cleanup::rule::{Epoch, Rule, Way};
-use super::cleanup::{age_of, invalid};
+use super::cleanup::{age_of, invalid, partition};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::storage::Storage;
@@ -145,11 +145,21 @@ impl Kind for Archive {
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let names = std::slice::from_ref(&self.table);
-        let tables = facts::tables(db, names).await?;
+        let mut tables = facts::tables(db, names).await?;
         let rule = self.rule();
         let mut look = Look::default();
         let mut foreign_keys = Vec::new();
         let mut columns = Vec::new();
+        if let Some(table) = tables.get_mut(&self.table) {
+            let name = table.name.to_string();
+            let waiting = partition::leftovers(db, steps::MARK).await?;
+            let waiting = waiting.iter().filter(|w| w.root == name).map(|w| w.oid);
+            let waiting: Vec<u32> = waiting.collect();
+            for (_, mut member) in facts::read_members(db, &waiting).await? {
+                member.detached = true;
+                table.members.push(member);
+            }
+        }
         if let Some(table) = tables.get(&self.table)
             && let Ok(age) = age_of(&rule, table)
         {
@@ -187,10 +197,20 @@ impl Kind for Archive {
             invalid(&mut plan, &rule, &error.to_string());
             return plan;
         }
-        let pending: Vec<Manifest> = Manifest::among(at.memories.iter())
+        let age = age_of(&rule, table);
+        let pending = Manifest::among(at.memories.iter())
             .into_iter()
-            .filter(|m| !m.settled && m.source == table.name.to_string())
-            .collect();
+            .filter(|m| !m.settled && m.source == table.name.to_string());
+        // A partition that is on its way out is gone on with, not settled.
+        let (begun, pending): (Vec<Manifest>, Vec<Manifest>) = pending.partition(|m| {
+            let oid = m.whole.as_ref().map(|whole| whole.oid);
+            let same =
+                |member: &Member| Some(member.oid) == oid && member.name.to_string() == m.table;
+            let member = table.members.iter().find(|member| same(member));
+            member.zip(age.as_ref().ok()).is_some_and(|(member, age)| {
+                steps::leaves_whole(self, &rule, table, member, *age, &facts, at)
+            })
+        });
         let settles = !pending.is_empty();
         if settles {
             let mut step = Step::new(
@@ -202,14 +222,14 @@ impl Kind for Archive {
             step.work = crate::plan::Work::Settle(pending);
             plan.steps.push(step);
         }
-        let age = match age_of(&rule, table) {
+        let age = match age {
             Ok(age) => age,
             Err(why) => {
                 invalid(&mut plan, &rule, &why);
                 return plan.numbered(1);
             }
         };
-        let steps = steps::of(self, &rule, table, age, &facts, at, &mut plan);
+        let steps = steps::of(self, &rule, table, age, &facts, &begun, at, &mut plan);
         let name = table.name.to_string();
         plan.steps.extend(steps.into_iter().map(|step| {
             if settles {

@@ -2,14 +2,15 @@
 
 use super::super::cleanup::facts::{Member, Table};
 use super::super::cleanup::rule::{AgeType, Epoch, Rule};
-use super::super::cleanup::{invalid, partition, steps as cleanup_steps, way};
-use super::super::common::{rows, still_there};
+use super::super::cleanup::steps::Way;
+use super::super::cleanup::{invalid, partition, way};
+use super::super::common::{rows, rows_finding, still_there};
 use super::columns::Found;
 use super::{Archive, Facts};
 use crate::engines::parquet::Column;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{
-    Export, Fate, Finding, Moment, MonthOf, Param, Plan, Query, Send, Severity, Statement, Step,
+    Export, Fate, Manifest, Moment, MonthOf, Param, Plan, Query, Retire, Send, Statement, Step,
     Walk,
 };
 
@@ -19,13 +20,22 @@ const TABLE_IS_THERE: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class
 
 const EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM ONLY {})";
 
+/// Marks what was detached in order to be archived, so that a run that dies in
+/// between leaves nothing that nobody knows of.
+pub(super) const MARK: &str = "maint: to be archived, once a partition of ";
+
 /// Plans the rows of all members; what stands in their way goes into the plan.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "all of it decides which steps there are"
+)]
 pub(super) fn of(
     options: &Archive,
     rule: &Rule,
     table: &Table,
     age: Option<AgeType>,
     facts: &Facts,
+    begun: &[Manifest],
     at: &Moment,
     plan: &mut Plan,
 ) -> Vec<Step> {
@@ -66,69 +76,52 @@ pub(super) fn of(
             plan.skip(member.name.to_string(), "it is a foreign table");
             continue;
         }
-        let expired = partition::expired(member, table, rule, age, at.now)
-            && table.owned
-            && facts.foreign_keys.is_empty();
+        if leaves_whole(options, rule, table, member, age, facts, at) {
+            let goal_ms = u64::try_from(options.batch_goal.get().as_millis());
+            steps.push(whole(
+                table,
+                member,
+                &fate,
+                goal_ms.unwrap_or(u64::MAX),
+                begun,
+                &rule.why(at.now),
+            ));
+            continue;
+        }
+        let goes = member.detached || expired(rule, table, member, age, facts, at);
         let some = facts.look.any.get(&member.oid) != Some(&false) && member.bytes > 0;
         if some && !member.may {
             forbidden.push(member.name.to_string());
             continue;
         }
         if some {
-            let victims = facts.look.rows.get(&member.oid).copied();
-            match way::choose(member, rule, victims) {
-                Ok((path, why)) => {
-                    let (condition, params) = rule.condition(age, at.now);
-                    let progress = cleanup_steps::progress(member, &condition, &path);
-                    #[expect(
-                        clippy::cast_possible_truncation,
-                        reason = "row counts are far below 2^63"
-                    )]
-                    let walk = Walk {
-                        table: member.name.to_string(),
-                        alias: rule.alias().to_string(),
-                        condition,
-                        params,
-                        fate: fate.clone(),
-                        path,
-                        goal_ms: u64::try_from(options.batch_goal.get().as_millis())
-                            .unwrap_or(u64::MAX),
-                        rows: victims.map(|n| n as i64),
-                        snapshot: rule.looks_elsewhere(),
-                        start: at.memories.get(&progress).filter(|v| !v.is_null()).cloned(),
-                        progress,
-                    };
-                    steps.push(step(options, rule, age, member, victims, walk, &why, at));
+            let way = Way {
+                rule,
+                age,
+                member,
+                victims: facts.look.rows.get(&member.oid).copied(),
+                goal: options.batch_goal,
+            };
+            let why =
+                |expected: &str| format!("{expected} to {}: {}", to(options), rule.why(at.now));
+            match way.step("archive", fate.clone(), why, at) {
+                Ok(mut step) => {
+                    step.details.push(proof(&fate).to_owned());
+                    steps.push(step);
                 }
                 Err(why) => invalid(plan, rule, &format!("{} {why}", member.name)),
             }
         }
-        if expired {
+        if goes {
             let empty = EMPTY.replace("{}", &member.name.to_string());
-            let step = partition::drop_whole(member, table)
+            let step = retire(table, member, None, None)
                 .because("all its rows are archived, and it can get no others")
                 .only_if(Query::new(empty, []), "it still has rows")
                 .after("archive", member.name.to_string());
             steps.push(step);
         }
     }
-    if let Some(first) = forbidden.first() {
-        plan.findings.push(Finding {
-            code: "privilege.missing".to_owned(),
-            severity: Severity::Warning,
-            object: first.clone(),
-            message: format!(
-                "role {} may not read and delete rows of {}",
-                facts.role,
-                forbidden.join(", ")
-            ),
-            suggestion: Some(format!(
-                "GRANT SELECT, DELETE ON {} TO {}",
-                forbidden.join(", "),
-                Identifier::new(facts.role.as_str())
-            )),
-        });
-    }
+    plan.findings.extend(rows_finding(&facts.role, &forbidden));
     if let (Some(into), None, false, true) = (
         &options.destination.table,
         &options.destination.database,
@@ -145,59 +138,129 @@ pub(super) fn of(
     steps
 }
 
-#[expect(clippy::too_many_arguments, reason = "all of it is said in the step")]
-fn step(
+fn expired(
+    rule: &Rule,
+    table: &Table,
+    member: &Member,
+    age: Option<AgeType>,
+    facts: &Facts,
+    at: &Moment,
+) -> bool {
+    partition::expired(member, table, rule, age, at.now)
+        && table.owned
+        && facts.foreign_keys.is_empty()
+}
+
+/// Whether a member is exported as it is and dropped, instead of row by row.
+pub(super) fn leaves_whole(
     options: &Archive,
     rule: &Rule,
-    age: Option<AgeType>,
+    table: &Table,
     member: &Member,
-    victims: Option<f64>,
-    walk: Walk,
-    why: &str,
+    age: Option<AgeType>,
+    facts: &Facts,
     at: &Moment,
+) -> bool {
+    let goes = member.detached || expired(rule, table, member, age, facts, at);
+    goes && options.destination.files.is_some() && member.heap && member.may
+}
+
+/// Exports a partition and drops it.
+fn whole(
+    table: &Table,
+    member: &Member,
+    fate: &Fate,
+    goal_ms: u64,
+    begun: &[Manifest],
+    why: &str,
 ) -> Step {
-    let expected = victims.map_or("an unknown number of".to_owned(), |n| {
-        format!("about {}", rows(n))
-    });
-    let (condition, params) = rule.condition(age, at.now);
-    let count = Query::new(
-        format!(
-            "SELECT pg_catalog.count(*) FROM ONLY {} AS {} WHERE {condition}",
-            member.name,
-            rule.alias()
-        ),
-        params,
+    let begun = begun
+        .iter()
+        .find(|m| m.whole.as_ref().is_some_and(|w| w.oid == member.oid));
+    let walk = Walk {
+        table: member.name.to_string(),
+        alias: table.name.relation.to_string(),
+        condition: "true".to_owned(),
+        params: Vec::new(),
+        fate: fate.clone(),
+        path: way::blocks(member),
+        goal_ms,
+        rows: None,
+        snapshot: false,
+        start: None,
+        progress: String::new(),
+    };
+    let to = match fate {
+        Fate::Export(export) => export.storage.as_str(),
+        _ => "",
+    };
+    let mut step = retire(table, member, Some(walk), begun.cloned())
+        .because(match (begun, member.detached) {
+            (None, false) => {
+                format!("all its rows to {to}: {why}, and the partition ends before that")
+            }
+            (Some(begun), _) => format!(
+                "an earlier run detached it and stored {} of its rows in {to}",
+                rows(begun.rows as f64)
+            ),
+            (None, true) => format!("an earlier run detached it to be stored in {to}"),
+        })
+        .counted_by(Query::new(
+            format!("SELECT pg_catalog.count(*) FROM ONLY {}", member.name),
+            [],
+        ));
+    step.details.push(
+        "its rows are written, read back and compared; then it is locked, compared with what was written, and dropped, in one transaction".to_owned(),
     );
-    let to = match (&options.destination.table, &options.destination.files) {
+    step
+}
+
+fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Manifest>) -> Step {
+    let detach = if member.detached {
+        Vec::new()
+    } else {
+        partition::detach(member, table, MARK)
+    };
+    Step::new(
+        "archive_partition",
+        member.name.to_string(),
+        format!("table {}", table.oid),
+    )
+    .locking(table.oid)
+    .only_if(
+        still_there(member.oid, &member.name),
+        "the partition has vanished",
+    )
+    .expecting(member.bytes, Some(0))
+    .retiring(Retire {
+        table: member.name.to_string(),
+        oid: member.oid,
+        source: table.name.to_string(),
+        bounds: member.bounds.clone(),
+        detach,
+        walk,
+        detached: partition::detached(member.oid),
+        begun,
+    })
+}
+
+fn to(options: &Archive) -> String {
+    match (&options.destination.table, &options.destination.files) {
         (Some(table), _) => match &options.destination.database {
             Some(target) => format!("{table} on {target}"),
             None => table.to_string(),
         },
         (None, files) => files.clone().unwrap_or_default(),
-    };
-    let mut step = Step::new(
-        "archive",
-        member.name.to_string(),
-        format!("table {}", member.oid),
-    )
-    .because(format!("{expected} rows to {to}: {}", rule.why(at.now)))
-    .locking(member.oid)
-    .only_if(
-        still_there(member.oid, &member.name),
-        "the table has vanished",
-    )
-    .counted_by(count)
-    .expecting(member.bytes, None)
-    .walking(walk);
-    step.details.push(format!("walks {why}"));
-    step.details.push(match &options.destination.table {
-        Some(_) if options.destination.database.is_none() => {
-            "each batch moves in one transaction".to_owned()
+    }
+}
+
+fn proof(fate: &Fate) -> &'static str {
+    match fate {
+        Fate::Export(_) | Fate::Send(_) => {
+            "each batch is written, read back and compared before its rows go, in one snapshot"
         }
-        _ => "each batch is written, read back and compared before its rows go, in one snapshot"
-            .to_owned(),
-    });
-    step
+        Fate::Move { .. } | Fate::Delete => "each batch moves in one transaction",
+    }
 }
 
 /// What becomes of the rows.

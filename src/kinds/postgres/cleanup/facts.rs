@@ -51,6 +51,8 @@ pub(in crate::kinds::postgres) struct Member {
     pub(in crate::kinds::postgres) pages: f64,
     /// Bounds of a direct partition of the table, as the server writes them.
     pub(in crate::kinds::postgres) bounds: Option<String>,
+    /// Whether it was a partition of the table, and has been detached.
+    pub(in crate::kinds::postgres) detached: bool,
     pub(in crate::kinds::postgres) indexes: Vec<Index>,
     pub(in crate::kinds::postgres) statistics: HashMap<String, Statistics>,
 }
@@ -184,7 +186,11 @@ pub(in crate::kinds::postgres) async fn tables(
     Ok(found)
 }
 
-async fn read_members(db: &Session, roots: &[u32]) -> Result<Vec<(u32, Member)>, EngineError> {
+/// Reads what is known of these tables and their partitions, each with the table it is below.
+pub(in crate::kinds::postgres) async fn read_members(
+    db: &Session,
+    roots: &[u32],
+) -> Result<Vec<(u32, Member)>, EngineError> {
     let sql = MEMBERS.replace("{size}", &size_of("c"));
     let rows = db.query("reading partitions", &sql, &[&roots]).await?;
     let mut members: Vec<(u32, Member)> = rows
@@ -199,6 +205,7 @@ async fn read_members(db: &Session, roots: &[u32]) -> Result<Vec<(u32, Member)>,
                 rows: row.get(7),
                 pages: row.get(8),
                 bounds: row.get(9),
+                detached: false,
                 may: row.get(10),
                 indexes: Vec::new(),
                 statistics: HashMap::new(),

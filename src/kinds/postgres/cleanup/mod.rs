@@ -109,7 +109,7 @@ impl Kind for Cleanup {
             role: db.server.role.clone(),
             foreign_keys: effects::foreign_keys(db, tables.values()).await?,
             triggers: effects::triggers(db, &members).await?,
-            leftovers: partition::leftovers(db).await?,
+            leftovers: partition::leftovers(db, partition::MARK).await?,
             tables,
             looks,
         })

@@ -11,7 +11,7 @@ use crate::plan::{Param, Query, Statement, Step};
 
 /// A comment marks what was detached in order to be dropped, so that a run
 /// that dies in between leaves nothing that nobody knows of.
-const MARK: &str = "maint: expired partition of ";
+pub(in crate::kinds::postgres) const MARK: &str = "maint: expired partition of ";
 
 /// A table that was detached in order to be dropped, and is still there.
 #[derive(Clone, Debug)]
@@ -37,11 +37,13 @@ const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
 const DETACHED: &str =
     "SELECT NOT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
 
+/// Tables with this mark.
 pub(in crate::kinds::postgres) async fn leftovers(
     db: &Session,
+    mark: &str,
 ) -> Result<Vec<Leftover>, EngineError> {
     let doing = "reading which partitions wait to be dropped";
-    let rows = db.query(doing, LEFTOVERS, &[&MARK]).await?;
+    let rows = db.query(doing, LEFTOVERS, &[&mark]).await?;
     Ok(rows
         .iter()
         .map(|row| Leftover {
@@ -108,6 +110,31 @@ fn moment(text: &str) -> Option<NaiveDateTime> {
 
 /// Detaches and drops.
 pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table) -> Step {
+    let part = &member.name;
+    let mut step = Step::new(
+        "drop_partition",
+        part.to_string(),
+        format!("table {}", table.oid),
+    )
+    .locking(table.oid)
+    .only_if(
+        super::super::common::still_there(member.oid, part),
+        "the partition has vanished",
+    );
+    for statement in detach(member, table, MARK) {
+        step = step.run(statement);
+    }
+    step.run(drop_table(member.oid, part))
+        .expecting(member.bytes, Some(0))
+}
+
+/// Takes a partition out of its table, marked with a comment before, so that
+/// it is found again wherever this ends. What is done already is left out.
+pub(in crate::kinds::postgres) fn detach(
+    member: &Member,
+    table: &Table,
+    mark: &str,
+) -> Vec<Statement> {
     let (part, whole) = (&member.name, &table.name);
     let attached = |pending: i64| {
         Query::new(
@@ -130,24 +157,19 @@ pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table) -> 
     };
     let finalize = format!("ALTER TABLE {whole} DETACH PARTITION {part} FINALIZE");
     let mark = format!(
-        "COMMENT ON TABLE {part} IS '{MARK}{}'",
+        "COMMENT ON TABLE {part} IS '{mark}{}'",
         whole.to_string().replace('\'', "''")
     );
-    Step::new(
-        "drop_partition",
-        part.to_string(),
-        format!("table {}", table.oid),
-    )
-    .locking(table.oid)
-    .only_if(
-        super::super::common::still_there(member.oid, part),
-        "the partition has vanished",
-    )
-    .run(Statement::brief(mark))
-    .run(detach.only_if(attached(0)))
-    .run(Statement::brief(finalize).only_if(attached(1)))
-    .run(drop_table(member.oid, part))
-    .expecting(member.bytes, Some(0))
+    vec![
+        Statement::brief(mark),
+        detach.only_if(attached(0)),
+        Statement::brief(finalize).only_if(attached(1)),
+    ]
+}
+
+/// Answers whether a table is no partition, or not any more.
+pub(in crate::kinds::postgres) fn detached(oid: u32) -> Query {
+    Query::new(DETACHED, [Param::Oid(oid)])
 }
 
 /// Drops what an earlier run detached.
@@ -168,7 +190,7 @@ pub(in crate::kinds::postgres) fn drop_leftover(leftover: &Leftover) -> Step {
 }
 
 fn drop_table(oid: u32, name: &RelationName) -> Statement {
-    Statement::brief(format!("DROP TABLE {name}")).only_if(Query::new(DETACHED, [Param::Oid(oid)]))
+    Statement::brief(format!("DROP TABLE {name}")).only_if(detached(oid))
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use super::estimate::Look;
 use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
 use super::{Cleanup, Facts, effects, partition, size, way};
-use crate::engines::postgres::Identifier;
-use crate::kinds::postgres::common::{rows, still_there};
-use crate::plan::{Fate, Finding, Moment, Path, Plan, Query, Severity, Step, Walk};
+use crate::kinds::postgres::common::{rows, rows_finding, still_there};
+use crate::plan::{Fate, Finding, Moment, Path, Plan, Query, Severity, Step, Walk, Work};
+use crate::values::TimeSpan;
 
 /// A rule and what is known of its table.
 pub(super) struct Subject<'a> {
@@ -69,7 +69,7 @@ pub(super) fn of_rule(
             && table.owned
             && foreign_keys.is_empty();
         if whole {
-            let count = count(subject, member, at);
+            let count = count(rule, subject.age, member, at);
             steps.push(
                 partition::drop_whole(member, table)
                     .because(format!(
@@ -87,30 +87,12 @@ pub(super) fn of_rule(
             forbidden.push(member.name.to_string());
             continue;
         }
-        match walk(options, subject, member, victims, at) {
-            Ok((walk, why)) => {
-                steps.push(step(subject, member, victims, walk, why, facts, at));
-            }
+        match step(options, subject, member, victims, facts, at) {
+            Ok(step) => steps.push(step),
             Err(why) => super::invalid(plan, rule, &format!("{} {why}", member.name)),
         }
     }
-    if let Some(first) = forbidden.first() {
-        plan.findings.push(Finding {
-            code: "privilege.missing".to_owned(),
-            severity: Severity::Warning,
-            object: first.clone(),
-            message: format!(
-                "role {} may not read and delete rows of {}",
-                facts.role,
-                forbidden.join(", ")
-            ),
-            suggestion: Some(format!(
-                "GRANT SELECT, DELETE ON {} TO {}",
-                forbidden.join(", "),
-                Identifier::new(facts.role.as_str())
-            )),
-        });
-    }
+    plan.findings.extend(rows_finding(&facts.role, &forbidden));
     if steps.is_empty() || steps.iter().all(|s| s.action == "drop_partition") {
         return steps;
     }
@@ -137,76 +119,99 @@ pub(super) fn of_rule(
     steps
 }
 
-fn walk(
+/// How the rows of one member are gone through, whatever becomes of them.
+pub(in crate::kinds::postgres) struct Way<'a> {
+    pub(in crate::kinds::postgres) rule: &'a Rule,
+    pub(in crate::kinds::postgres) age: Option<AgeType>,
+    pub(in crate::kinds::postgres) member: &'a Member,
+    /// How many rows are expected to go, if anything tells.
+    pub(in crate::kinds::postgres) victims: Option<f64>,
+    pub(in crate::kinds::postgres) goal: TimeSpan,
+}
+
+impl Way<'_> {
+    /// The step that goes through the rows; `why` is told of the number expected.
+    ///
+    /// # Errors
+    /// A text where the table cannot be gone through.
+    pub(in crate::kinds::postgres) fn step(
+        &self,
+        action: &str,
+        fate: Fate,
+        why: impl FnOnce(&str) -> String,
+        at: &Moment,
+    ) -> Result<Step, String> {
+        let (rule, member) = (self.rule, self.member);
+        let (path, chosen) = way::choose(member, rule, self.victims)?;
+        let (condition, params) = rule.condition(self.age, at.now);
+        let progress = progress(member, &condition, &path);
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "row counts are far below 2^63"
+        )]
+        let victims = self.victims.map(|n| n as i64);
+        let walk = Walk {
+            table: member.name.to_string(),
+            alias: rule.alias().to_string(),
+            condition,
+            params,
+            fate,
+            path,
+            goal_ms: u64::try_from(self.goal.get().as_millis()).unwrap_or(u64::MAX),
+            rows: victims,
+            snapshot: rule.looks_elsewhere(),
+            start: at.memories.get(&progress).filter(|v| !v.is_null()).cloned(),
+            progress,
+        };
+        let expected = self
+            .victims
+            .map_or("an unknown number of rows".to_owned(), |n| {
+                format!("about {} rows", rows(n))
+            });
+        let mut step = Step::new(
+            action,
+            member.name.to_string(),
+            format!("table {}", member.oid),
+        )
+        .because(why(&expected))
+        .locking(member.oid)
+        .only_if(
+            still_there(member.oid, &member.name),
+            "the table has vanished",
+        )
+        .counted_by(count(rule, self.age, member, at))
+        .expecting(member.bytes, None)
+        .walking(walk);
+        step.details.push(format!("walks {chosen}"));
+        Ok(step)
+    }
+}
+
+fn step(
     options: &Cleanup,
     subject: &Subject<'_>,
     member: &Member,
     victims: Option<f64>,
-    at: &Moment,
-) -> Result<(Walk, String), String> {
-    let rule = subject.rule;
-    let (path, why) = way::choose(member, rule, victims)?;
-    let (condition, params) = rule.condition(subject.age, at.now);
-    let progress = progress(member, &condition, &path);
-    let start = at.memories.get(&progress).filter(|place| !place.is_null());
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "row counts are far below 2^63"
-    )]
-    let rows = victims.map(|n| n as i64);
-    let walk = Walk {
-        table: member.name.to_string(),
-        alias: rule.alias().to_string(),
-        condition,
-        params,
-        fate: Fate::Delete,
-        path,
-        goal_ms: u64::try_from(options.batch_goal.get().as_millis()).unwrap_or(u64::MAX),
-        rows,
-        snapshot: rule.looks_elsewhere(),
-        start: start.cloned(),
-        progress,
-    };
-    Ok((walk, why))
-}
-
-fn step(
-    subject: &Subject<'_>,
-    member: &Member,
-    victims: Option<f64>,
-    walk: Walk,
-    why: String,
     facts: &Facts,
     at: &Moment,
-) -> Step {
-    let expected = match victims {
-        Some(n) => format!("about {} rows", rows(n)),
-        None => "an unknown number of rows".to_owned(),
-    };
+) -> Result<Step, String> {
     let of = if member.rows >= 0.0 {
         format!(" of {}", rows(member.rows))
     } else {
         String::new()
     };
-    let goal = walk.goal_ms;
-    let resumed = walk.start.is_some();
-    let mut step = Step::new(
-        subject.action,
-        member.name.to_string(),
-        format!("table {}", member.oid),
-    )
-    .because(format!("{expected}{of}: {}", subject.rule.why(at.now)))
-    .locking(member.oid)
-    .only_if(
-        still_there(member.oid, &member.name),
-        "the table has vanished",
-    )
-    .counted_by(count(subject, member, at))
-    .expecting(member.bytes, None)
-    .walking(walk);
-    step.details.push(format!("walks {why}"));
+    let way = Way {
+        rule: subject.rule,
+        age: subject.age,
+        member,
+        victims,
+        goal: options.batch_goal,
+    };
+    let why = |expected: &str| format!("{expected}{of}: {}", subject.rule.why(at.now));
+    let mut step = way.step(subject.action, Fate::Delete, why, at)?;
+    let goal = options.batch_goal.get().as_millis();
     step.details.push(format!("commits about every {goal} ms"));
-    if resumed {
+    if matches!(&step.work, Work::Walk(walk) if walk.start.is_some()) {
         step.details
             .push("goes on where an earlier run stopped".to_owned());
     }
@@ -221,16 +226,16 @@ fn step(
             trigger.name, trigger.function
         ));
     }
-    step
+    Ok(step)
 }
 
-fn count(subject: &Subject<'_>, member: &Member, at: &Moment) -> Query {
-    let (condition, params) = subject.rule.condition(subject.age, at.now);
+fn count(rule: &Rule, age: Option<AgeType>, member: &Member, at: &Moment) -> Query {
+    let (condition, params) = rule.condition(age, at.now);
     Query::new(
         format!(
             "SELECT pg_catalog.count(*) FROM ONLY {} AS {} WHERE {condition}",
             member.name,
-            subject.rule.alias()
+            rule.alias()
         ),
         params,
     )
@@ -238,11 +243,7 @@ fn count(subject: &Subject<'_>, member: &Member, at: &Moment) -> Query {
 
 /// Under which key the place is remembered: another condition or another path
 /// is another walk.
-pub(in crate::kinds::postgres) fn progress(
-    member: &Member,
-    condition: &str,
-    path: &Path,
-) -> String {
+fn progress(member: &Member, condition: &str, path: &Path) -> String {
     let path = match path {
         Path::Blocks { .. } => "blocks".to_owned(),
         Path::Key(columns) => columns.iter().map(|c| format!("{} ", c.name)).collect(),

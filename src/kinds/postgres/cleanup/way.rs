@@ -108,7 +108,8 @@ pub(in crate::kinds::postgres) fn choose(
     })
 }
 
-fn blocks(member: &Member) -> Path {
+/// By ranges of blocks.
+pub(in crate::kinds::postgres) fn blocks(member: &Member) -> Path {
     Path::Blocks {
         extent: Query::new(EXTENT, [Param::Oid(member.oid)]),
     }

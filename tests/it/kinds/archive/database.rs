@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::stopping::{kill_often, rows};
+use super::stopping::{kill_often, more_rows, rows};
 use super::{EVERY_TYPE, archive, checksum, nothing_is_left};
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
@@ -82,7 +82,7 @@ async fn killed_fifty_times_on_the_way() {
         json!({ "table": "t", "column": "at", "older_than": "30d", "batch_goal": "20ms",
         "walk": "key", "destination": { "database": "warehouse", "table": "old" } }),
     );
-    kill_often(&db, &workspace, 50).await;
+    kill_often(&db, &workspace, 50, async |lot| more_rows(&db, lot).await).await;
     let original = checksum(&db, "SELECT * FROM original").await;
     assert_eq!(checksum(&there, "SELECT * FROM old").await, original);
 }

@@ -5,6 +5,7 @@ mod disk;
 mod readers;
 mod s3;
 mod stopping;
+mod whole;
 
 use serde_json::{Value, json};
 
@@ -13,11 +14,16 @@ use crate::support::workspace::Workspace;
 
 /// A workspace with one task `archive` with these options.
 fn workspace(db: &TestDatabase, options: &Value) -> Workspace {
+    waiting(db, options, "5min")
+}
+
+/// The same, with a limit for how long it waits for locks.
+fn waiting(db: &TestDatabase, options: &Value, lock_timeout: &str) -> Workspace {
     Workspace::for_target(&db.url).task(
         "archive",
         &format!(
             "kind: archive\ntarget: app\noptions: {options}\n\
-             limits: {{ lock_timeout: 300ms, lock_retries: 1 }}\n"
+             limits: {{ lock_timeout: {lock_timeout}, lock_retries: 0 }}\n"
         ),
     )
 }
@@ -219,27 +225,5 @@ for_each_version! {
             assert_eq!(run["steps"], json!([]));
             assert!(run["findings"][0]["message"].as_str().unwrap().contains(why), "{run:#}");
         }
-    }
-}
-
-for_each_version! {
-    /// Expired partitions are archived leaf by leaf, then detached and dropped.
-    async fn whole_partitions(major: u32) {
-        let db = fresh_database(major).await;
-        db.execute("CREATE TABLE e (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
-            CREATE TABLE e1 PARTITION OF e FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-02-01 00:00+00');
-            CREATE TABLE e2 PARTITION OF e FOR VALUES FROM ('2020-02-01 00:00+00') TO ('2100-01-01 00:00+00');
-            INSERT INTO e SELECT n, '2020-01-15 00:00+00'::timestamptz + n * interval '1 hour' FROM generate_series(1, 600) n;
-            INSERT INTO e VALUES (1000, now())").await;
-        let old = checksum(&db, "SELECT * FROM e WHERE id < 1000").await;
-        let (workspace, folder) = into_files(&db, &json!({ "table": "e", "column": "at", "older_than": "1y" }));
-        let run = archive(&workspace);
-        assert_eq!(run["rows"], 600, "{run:#}");
-        assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'e1'").await, 0);
-        assert_eq!(db.number("SELECT count(*) FROM e").await, 1);
-        nothing_is_left(&workspace);
-        assert!(parquet_files(folder.path()).iter().all(|f| f.starts_with("table=public.e/year=2020/month=0")));
-        workspace.run(["archive", "restore", "--from", "e", "--into", "back"]).expect(0);
-        assert_eq!(checksum(&db, "SELECT * FROM back").await, old);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -25,7 +25,7 @@ pub(super) async fn rows(db: &TestDatabase) -> String {
 }
 
 /// A fresh lot; `original` keeps a copy.
-async fn more_rows(db: &TestDatabase, lot: i64) {
+pub(super) async fn more_rows(db: &TestDatabase, lot: i64) {
     db.execute(&format!(
         "WITH made AS (INSERT INTO t SELECT {lot} * {ROWS} + n, '2020-01-01'::timestamptz + n * interval '10 minutes',
                 repeat(md5(n::text), 4) FROM generate_series(1, {ROWS}) n RETURNING *)
@@ -36,9 +36,18 @@ async fn more_rows(db: &TestDatabase, lot: i64) {
 }
 
 /// Runs the task again and again and kills it each time after another while,
-/// until it has been killed at work so often; at last lets it finish. Rows
-/// are made anew whenever they have run out.
-pub(super) async fn kill_often(db: &TestDatabase, workspace: &Workspace, times: u32) {
+/// until it has been killed so often; at last lets it finish. `more` makes
+/// another lot of rows whenever they have run out.
+pub(super) async fn kill_often(
+    db: &TestDatabase,
+    workspace: &Workspace,
+    times: u32,
+    more: impl AsyncFn(i64),
+) {
+    // What it takes to come to work, however fast the machine.
+    let began = Instant::now();
+    workspace.run(["plan", "archive"]).expect(0);
+    let start = began.elapsed();
     let (mut killed, mut lot, mut n) = (0, 0, 0);
     while killed < times {
         let mut process = workspace
@@ -49,24 +58,38 @@ pub(super) async fn kill_often(db: &TestDatabase, workspace: &Workspace, times: 
             .unwrap();
         // From before it has connected to well into its batches.
         n += 1;
-        tokio::time::sleep(Duration::from_millis(30 + n * 37 % 230)).await;
+        tokio::time::sleep(start * (50 + n * 137 % 550) / 100).await;
         killed += u32::from(process.try_wait().unwrap().is_none());
         process.kill().unwrap();
         process.wait().unwrap();
         if db.number("SELECT count(*) FROM t").await < 2_000 {
             lot += 1;
-            more_rows(db, lot).await;
+            more(lot).await;
         }
     }
     archive(workspace);
     assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
 }
 
-fn archived(workspace: &Workspace) -> Vec<Value> {
+pub(super) fn archived(workspace: &Workspace) -> Vec<Value> {
     let listed = workspace
         .run(["archive", "list", "--output", "json"])
         .expect(0);
     listed.json()["archived"].as_array().unwrap().clone()
+}
+
+/// The files in this folder are those that the manifests name.
+pub(super) fn nothing_else(workspace: &Workspace, folder: &std::path::Path) {
+    let all = archived(workspace);
+    let files = all
+        .iter()
+        .flat_map(|a| a["manifest"]["files"].as_array().unwrap());
+    let known: BTreeSet<String> = files
+        .map(|f| f["path"].as_str().unwrap().to_owned())
+        .collect();
+    let there = parquet_files(folder).into_iter();
+    let there: BTreeSet<String> = there.filter(|f| !f.contains(".s3s-")).collect();
+    assert_eq!(there, known);
 }
 
 /// Fifty kills while it writes to S3: in the end the store holds every row
@@ -79,7 +102,7 @@ async fn killed_fifty_times_on_the_way_to_s3() {
     let options = json!({ "table": "t", "column": "at", "older_than": "30d", "batch_goal": "20ms", "walk": "key",
         "destination": { "files": format!("s3://{BUCKET}/a") } });
     let workspace = s3.known_to(task(&db, &options));
-    kill_often(&db, &workspace, 50).await;
+    kill_often(&db, &workspace, 50, async |lot| more_rows(&db, lot).await).await;
     let all = archived(&workspace);
     let sum: i64 = all
         .iter()
@@ -88,21 +111,7 @@ async fn killed_fifty_times_on_the_way_to_s3() {
     assert_eq!(sum, db.number("SELECT count(*) FROM original").await);
     assert!(all.iter().all(|a| a["manifest"]["settled"] == true));
     workspace.run(["archive", "verify"]).expect(0);
-    let known: BTreeSet<String> = all
-        .iter()
-        .flat_map(|a| {
-            a["manifest"]["files"]
-                .as_array()
-                .unwrap()
-                .iter()
-                .map(|f| format!("a/{}", f["path"].as_str().unwrap()))
-        })
-        .collect();
-    let there: BTreeSet<String> = parquet_files(&s3.folder.path().join(BUCKET))
-        .into_iter()
-        .filter(|f| f.ends_with(".parquet"))
-        .collect();
-    assert_eq!(there, known);
+    nothing_else(&workspace, &s3.folder.path().join(BUCKET).join("a"));
     workspace
         .run(["archive", "restore", "--into", "back"])
         .expect(0);
@@ -124,7 +133,7 @@ async fn killed_fifty_times_on_the_way_to_disk_and_table() {
         let options = json!({ "table": "t", "column": "at", "older_than": "30d", "batch_goal": "20ms", "walk": "blocks",
             "destination": { destination: value } });
         let workspace = task(&db, &options);
-        kill_often(&db, &workspace, 25).await;
+        kill_often(&db, &workspace, 25, async |lot| more_rows(&db, lot).await).await;
         if destination == "files" {
             workspace.run(["archive", "verify"]).expect(0);
             workspace

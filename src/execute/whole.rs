@@ -1,0 +1,477 @@
+//! A partition leaves as a whole: it is detached, its rows are stored, and in
+//! one transaction it is locked, compared with what was stored, and dropped.
+//!
+//! The manifest is written down before anything else is done, and again after
+//! each part. Whenever the process dies, it tells the next run how far this
+//! one came; files that it does not name are removed. Nothing is deleted
+//! before the end, so nothing can get lost: the rows are in the table until
+//! the transaction commits that drops it, and whether it did is asked of the
+//! server.
+
+use std::cell::{Cell, RefCell};
+use std::time::Instant;
+
+use chrono::Utc;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Event;
+use super::export::{ExportError, Exporter, beside, discard, fate, remember};
+use super::gate::{self, Outcome};
+use super::statements;
+use super::step::{Job, ask, blank, end};
+use super::walk::{Pace, may_go_on, too_large};
+use crate::engines::EngineError;
+use crate::engines::parquet::Checksum;
+use crate::engines::storage::Storage;
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::{Fate, Manifest, Path, Range, Retire, Statement, Whole};
+
+/// Rows that the role may not see must not be dropped with the table: the
+/// server then refuses to answer.
+const ALL_ROWS: &str = "SET LOCAL row_security = off";
+
+/// What is tried, and tried again, as one.
+#[derive(Clone, Copy)]
+pub(super) enum Part<'a> {
+    /// Storing the rows of some blocks.
+    Store(&'a Range),
+    /// Locking, comparing, dropping.
+    Drop,
+}
+
+/// A partition on its way out.
+pub(super) struct Retirer<'a> {
+    retire: &'a Retire,
+    exporter: Option<Exporter<'a>>,
+    /// Set where the last part was too large, and nothing came of it.
+    too_many: Cell<bool>,
+    manifest: RefCell<Manifest>,
+}
+
+/// Carries it out; `record.rows` are the rows that have gone with the table.
+pub(super) async fn carry_out(
+    retire: &Retire,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    let exporter = match retire.walk.as_ref().map(|walk| (walk, &walk.fate)) {
+        Some((walk, Fate::Export(export))) => {
+            Some(Exporter::open(walk, export).map_err(ExportError::into_engine)?)
+        }
+        _ => None,
+    };
+    let manifest = begin(retire, exporter.as_ref(), job).await;
+    let retirer = Retirer {
+        retire,
+        exporter,
+        too_many: Cell::new(false),
+        manifest: RefCell::new(manifest.map_err(ExportError::into_engine)?),
+    };
+    if !retire.detach.is_empty() {
+        statements::each(&retire.detach, job, record).await?;
+        if record.status != StepStatus::Succeeded {
+            return Ok(());
+        }
+    }
+    if let Some(walk) = &retire.walk
+        && let Path::Blocks { extent } = &walk.path
+    {
+        record.status = StepStatus::Running;
+        let mut pace = Pace::of(walk);
+        let answer = ask(job.session, "asking how large the table is", extent).await?;
+        let all = answer.first().map_or(0, |row| row.get::<_, i64>(0));
+        loop {
+            let from = retirer.place();
+            if from >= all {
+                break;
+            }
+            let stored = format!("{} rows were stored before", retirer.rows());
+            if !may_go_on(job, record, pace.began, &stored) {
+                return Ok(());
+            }
+            let range = Range::Blocks(from, from.saturating_add(pace.size).min(all));
+            let (began, attempts) = (Instant::now(), record.attempts);
+            if !part(&retirer, Part::Store(&range), job, record).await? {
+                return Ok(());
+            }
+            if retirer.too_many.get() {
+                if pace.size == 1 {
+                    return Err(too_large());
+                }
+                pace.too_large();
+                continue;
+            }
+            pace.adapt(began.elapsed(), record.attempts - attempts + 1);
+            job.execution.observer.on(Event::Progress {
+                seq: job.step.seq,
+                phase: &format!("{} rows stored", retirer.rows()),
+                done: retirer.place(),
+                total: all,
+            });
+        }
+    }
+    if part(&retirer, Part::Drop, job, record).await? {
+        record.status = StepStatus::Succeeded;
+        record.rows = Some(retirer.rows());
+    }
+    Ok(())
+}
+
+/// Carries out one part; `false` where that ended the step.
+async fn part(
+    retirer: &Retirer<'_>,
+    part: Part<'_>,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<bool, EngineError> {
+    let mut tried = blank(job.step);
+    let done = statements::part(retirer, part, job, &mut tried).await;
+    // Tries beyond the first of each part are what a reader wants to know.
+    record.attempts = record.attempts.max(1) + tried.attempts.saturating_sub(1);
+    record.lock_waits.append(&mut tried.lock_waits);
+    done?;
+    if tried.status == StepStatus::Succeeded {
+        return Ok(true);
+    }
+    let why = tried.error.unwrap_or_default();
+    let stored = format!("{why}; {} rows were stored before", retirer.rows());
+    end(record, tried.status, stored);
+    Ok(false)
+}
+
+/// The manifest to go on with: the earlier run's, the one beside the files
+/// where the history has lost it, or a new one, written down.
+async fn begin(
+    retire: &Retire,
+    exporter: Option<&Exporter<'_>>,
+    job: Job<'_>,
+) -> Result<Manifest, ExportError> {
+    let mut known = retire.begun.clone();
+    if let (None, Some(exporter), true) = (&known, exporter, retire.detach.is_empty()) {
+        known = find(&exporter.storage, retire).await?;
+    }
+    if let Some(mut manifest) = known {
+        if !manifest.transaction.is_empty() {
+            let was = fate(job.session, &manifest.transaction).await?;
+            if was.as_deref() != Some("aborted") {
+                return Err(unknown(&manifest, was.as_deref()));
+            }
+            manifest.transaction.clear();
+        }
+        if let Some(exporter) = exporter {
+            remember(job, &manifest).await?;
+            clear(&exporter.storage, &manifest).await?;
+        }
+        return Ok(manifest);
+    }
+    let export = exporter.map(|exporter| exporter.export);
+    let manifest = Manifest {
+        id: Uuid::now_v7(),
+        run: job.execution.run,
+        maint: env!("CARGO_PKG_VERSION").to_owned(),
+        created_at: Utc::now(),
+        settled: false,
+        source: retire.source.clone(),
+        table: retire.table.clone(),
+        condition: "all rows of the partition".to_owned(),
+        columns: export.map(|e| e.columns.clone()).unwrap_or_default(),
+        rows: 0,
+        transaction: String::new(),
+        storage: export.map(|e| e.storage.clone()).unwrap_or_default(),
+        received: None,
+        whole: Some(Whole {
+            oid: retire.oid,
+            bounds: retire.bounds.clone(),
+            place: 0,
+        }),
+        files: Vec::new(),
+    };
+    if exporter.is_some() {
+        remember(job, &manifest).await?;
+    }
+    Ok(manifest)
+}
+
+/// The manifest of this partition beside the files.
+async fn find(storage: &Storage, retire: &Retire) -> Result<Option<Manifest>, ExportError> {
+    for path in storage.list(&Manifest::folder_of(&retire.source)).await? {
+        if !path.ends_with(".manifest.json") {
+            continue;
+        }
+        let found: Option<Manifest> = serde_json::from_slice(&storage.get(&path).await?).ok();
+        let same = |m: &Manifest| {
+            !m.settled
+                && m.table == retire.table
+                && m.whole.as_ref().is_some_and(|w| w.oid == retire.oid)
+        };
+        if let Some(manifest) = found.filter(same) {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
+}
+
+/// Removes files that were written for this manifest and are not part of it.
+async fn clear(storage: &Storage, manifest: &Manifest) -> Result<(), ExportError> {
+    let mine = format!("{}-", manifest.id);
+    for path in storage.list(&Manifest::folder_of(&manifest.source)).await? {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        if name.starts_with(&mine) && !manifest.files.iter().any(|f| f.path == path) {
+            storage.remove(&path).await?;
+        }
+    }
+    Ok(())
+}
+
+fn unknown(manifest: &Manifest, was: Option<&str>) -> ExportError {
+    ExportError::Proof(format!(
+        "what became of transaction {}, which would have dropped {}, is not known ({})",
+        manifest.transaction,
+        manifest.table,
+        was.unwrap_or("too long ago")
+    ))
+}
+
+const THERE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $1)";
+
+/// Finds out what became of a partition that no run will go on with.
+pub(super) async fn settle(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
+    let Some(whole) = &manifest.whole else {
+        return Ok(());
+    };
+    let storage = Storage::open(&manifest.storage)?;
+    let dropped = if manifest.transaction.is_empty() {
+        false
+    } else {
+        match fate(job.session, &manifest.transaction).await?.as_deref() {
+            Some("committed") => true,
+            Some("aborted") => false,
+            other => return Err(unknown(manifest, other)),
+        }
+    };
+    if !dropped {
+        let looking = "looking for the partition";
+        let rows = job.session.query(looking, THERE, &[&whole.oid]).await?;
+        if rows.first().is_some_and(|row| row.get(0)) {
+            // It has all its rows: they were only copied.
+            clear(&storage, manifest).await?;
+            return discard(&storage, job, manifest).await;
+        }
+        // Somebody else dropped it. What was stored by then is all there is.
+        tracing::warn!(
+            table = manifest.table,
+            rows = manifest.rows,
+            "somebody dropped a partition before it was archived as a whole; what was stored of it is kept"
+        );
+        clear(&storage, manifest).await?;
+    }
+    settled(&storage, manifest, job).await
+}
+
+/// The table is gone, and what the manifest says is all there is of its rows.
+async fn settled(storage: &Storage, manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
+    if manifest.files.is_empty() {
+        return discard(storage, job, manifest).await;
+    }
+    let manifest = Manifest {
+        settled: true,
+        ..manifest.clone()
+    };
+    beside(storage, &manifest).await?;
+    remember(job, &manifest).await
+}
+
+impl Retirer<'_> {
+    fn place(&self) -> i64 {
+        self.manifest.borrow().whole.as_ref().map_or(0, |w| w.place)
+    }
+
+    fn rows(&self) -> i64 {
+        self.manifest.borrow().rows
+    }
+
+    pub(super) async fn pass(
+        &self,
+        part: Part<'_>,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome {
+        self.too_many.set(false);
+        if let Err(outcome) = gate::limit(job.session, job.execution, step_ends).await {
+            return outcome;
+        }
+        let done = match part {
+            Part::Store(range) => self.store(range, job).await,
+            Part::Drop => self.drop_table(job, step_ends, give_way).await,
+        };
+        match done {
+            Ok(outcome) => outcome,
+            Err(ExportError::Engine(error)) => {
+                gate::judge(error, job.execution, step_ends, give_way)
+            }
+            Err(other) => Outcome::Failed(other.into_engine()),
+        }
+    }
+
+    async fn store(&self, range: &Range, job: Job<'_>) -> Result<Outcome, ExportError> {
+        let Some(exporter) = &self.exporter else {
+            return Ok(done());
+        };
+        let mut next = self.manifest.borrow().clone();
+        let name = format!("{}-{:05}", next.id, next.files.len());
+        let session = job.session;
+        let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {ALL_ROWS}");
+        session.execute("opening a transaction", &begin).await?;
+        let files = exporter.read(range, job, &name).await;
+        // Nothing was written.
+        let ended = session.execute("ending a transaction", "ROLLBACK").await;
+        let Some(files) = files? else {
+            ended?;
+            self.too_many.set(true);
+            return Ok(done());
+        };
+        ended?;
+        if job.execution.stop.is_now() {
+            return Ok(Outcome::Stopped);
+        }
+        let entries: Vec<_> = files.iter().map(|file| file.entry.clone()).collect();
+        if !exporter.store(files, job).await? {
+            return Ok(Outcome::Stopped);
+        }
+        next.rows += entries.iter().map(|entry| entry.rows).sum::<i64>();
+        next.files.extend(entries);
+        if let (Some(whole), Range::Blocks(_, to)) = (&mut next.whole, range) {
+            whole.place = *to;
+        }
+        remember(job, &next).await?;
+        self.manifest.replace(next.clone());
+        beside(&exporter.storage, &next).await?;
+        Ok(done())
+    }
+
+    /// In one transaction: nobody writes any more, the table holds what was
+    /// stored, the table goes.
+    async fn drop_table(
+        &self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Result<Outcome, ExportError> {
+        let session = job.session;
+        let begin = format!("BEGIN; {ALL_ROWS}");
+        session.execute("opening a transaction", &begin).await?;
+        let dropped = self.within(job, step_ends, give_way).await;
+        if let Ok(Outcome::Done { .. }) = dropped {
+            session.execute("committing", "COMMIT").await?;
+            if let Some(exporter) = &self.exporter {
+                let manifest = self.manifest.borrow().clone();
+                settled(&exporter.storage, &manifest, job).await?;
+            }
+            return Ok(done());
+        }
+        let rolled_back = session.execute("rolling back", "ROLLBACK").await;
+        if rolled_back.is_ok()
+            && let Some(exporter) = &self.exporter
+        {
+            let mut manifest = self.manifest.borrow().clone();
+            if let Err(ExportError::Changed(_)) = &dropped {
+                // What was stored is not what there is: from the beginning.
+                clear(&exporter.storage, &manifest).await?;
+                discard(&exporter.storage, job, &manifest).await?;
+            } else if !manifest.transaction.is_empty() {
+                manifest.transaction.clear();
+                remember(job, &manifest).await?;
+                self.manifest.replace(manifest);
+            }
+        }
+        let outcome = dropped?;
+        rolled_back?;
+        Ok(outcome)
+    }
+
+    async fn within(
+        &self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Result<Outcome, ExportError> {
+        let (session, retire) = (job.session, self.retire);
+        let run = async |sql: String| {
+            let statement = Statement::brief(sql);
+            gate::pass(session, &statement, job.execution, step_ends, give_way).await
+        };
+        match run(retire.lock()).await {
+            Outcome::Done { .. } => {}
+            other => return Ok(other),
+        }
+        let looking = "looking whether it is detached";
+        let answer = ask(session, looking, &retire.detached).await?;
+        if answer.first().and_then(|row| row.get(0)) != Some(true) {
+            return Err(ExportError::Proof(format!(
+                "nothing was deleted: {} is a partition again",
+                retire.table
+            )));
+        }
+        let Some((rows, checksum)) = self.sum(job).await? else {
+            return Ok(Outcome::Stopped);
+        };
+        let (stored, expected) = {
+            let manifest = self.manifest.borrow();
+            let mut sum = Checksum::default();
+            for file in &manifest.files {
+                sum.merge(file.checksum.parse().map_err(ExportError::Proof)?);
+            }
+            (manifest.rows, sum)
+        };
+        if (rows, checksum) != (stored, expected) {
+            return Err(ExportError::Changed(format!(
+                "nothing was deleted: {stored} rows of {} were stored, with checksum {expected}, and now it holds {rows} with {checksum}; somebody has written to it since, and the next run begins again",
+                retire.table
+            )));
+        }
+        let sql = "SELECT pg_catalog.pg_current_xact_id()::text";
+        let answer = session.query("naming the transaction", sql, &[]).await?;
+        if self.exporter.is_some() {
+            let mut manifest = self.manifest.borrow().clone();
+            manifest.transaction = answer.first().map(|row| row.get(0)).unwrap_or_default();
+            // From here on the next run knows what to ask.
+            remember(job, &manifest).await?;
+            self.manifest.replace(manifest);
+        }
+        Ok(run(retire.drop_table()).await)
+    }
+
+    /// What the table holds now; `None` where the run was stopped meanwhile.
+    async fn sum(&self, job: Job<'_>) -> Result<Option<(i64, Checksum)>, ExportError> {
+        let (mut rows, mut sum) = (0_i64, Checksum::default());
+        let columns = self.exporter.as_ref().map(|e| &*e.export.columns);
+        let what = self.exporter.as_ref().map(Exporter::selected);
+        let query = format!(
+            "SELECT {} FROM ONLY {}",
+            what.unwrap_or_default(),
+            self.retire.table
+        );
+        let reading = job.session.stream("comparing rows", &query, &[], |fields| {
+            sum.add(columns.unwrap_or_default(), fields.iter().copied());
+            rows += 1;
+            true
+        });
+        tokio::select! {
+            result = reading => result?,
+            () = job.execution.stop.now() => {
+                job.session.cancel().await?;
+                return Ok(None);
+            }
+        }
+        Ok(Some((rows, sum)))
+    }
+}
+
+fn done() -> Outcome {
+    Outcome::Done {
+        warnings: Vec::new(),
+        rows: 0,
+    }
+}
