@@ -4,7 +4,7 @@ pub(crate) mod certificates;
 mod server;
 
 use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use maint::engines::postgres::connect::{CertificateFault, ConnectError, Dial, Link};
 use tokio::io::AsyncWriteExt;
@@ -446,10 +446,8 @@ async fn unreachable_servers_are_told_apart() {
 
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = silent.local_addr().unwrap().port();
-    let began = Instant::now();
     let hanging = format!("postgres://boss@127.0.0.1:{port}/postgres?connect_timeout=1");
     expect!(refused(&hanging).await, ConnectError::TimedOut { .. });
-    assert!(began.elapsed() < Duration::from_secs(5));
 
     let several = format!("postgres://boss@127.0.0.1:{free},nonexistent.invalid:1/postgres");
     let error = refused(&several).await;

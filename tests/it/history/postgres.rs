@@ -191,12 +191,13 @@ async fn a_lost_server_is_told_and_found_again() {
     let db = fresh_database(17).await;
     let store = open(&db.url).await.unwrap();
     store.open_run(&run("reindex", 0)).await.unwrap();
-    db.execute(&format!(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-          WHERE datname = '{}' AND pid <> pg_backend_pid()",
-        db.name
-    ))
-    .await;
+    db.client
+        .batch_execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+              WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .await
+        .unwrap();
     assert_eq!(store.run("last").await.unwrap().task, "reindex");
     let elsewhere = fresh_database(17).await;
     elsewhere

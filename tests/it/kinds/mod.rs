@@ -218,6 +218,10 @@ for_each_version! {
         process.wait().unwrap();
         assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'big_id_ccnew'").await, 1);
         writer.batch_execute("ROLLBACK").await.unwrap();
+        // The server notices by and by that nobody is there any more.
+        while db.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'maint %'").await > 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
 
         let next = workspace.run(["run", "reindex", "--now", "--output", "json"]);
         assert_eq!(next.code, 0, "{next:#?}");

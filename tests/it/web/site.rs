@@ -93,7 +93,7 @@ impl Site {
 
     /// The last run of this task, once it has ended.
     pub(super) async fn ended(&self, task: &str) -> RunRecord {
-        for _ in 0..600 {
+        for _ in 0..2400 {
             let last = self.store.last_run(task, "app").await.unwrap();
             if let Some(run) = last.filter(|run| run.status != RunStatus::Running) {
                 return run;
