@@ -128,7 +128,9 @@ impl Smtp {
             .port(port)
             .tls(tls)
             .hello_name(ClientId::Domain(name))
-            .timeout(Some(send_within.get()));
+            // For a single answer. Longer than all of it may take, so that it is
+            // always the whole that ends, whatever it was waiting for.
+            .timeout(Some(send_within.get() * 2));
         let decoded = |text: &str| {
             percent_decoded(text).ok_or_else(|| wrong("user or password is not encoded well"))
         };

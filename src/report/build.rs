@@ -34,19 +34,21 @@ pub(super) fn report(material: Material<'_>) -> Report {
         missed: material.missed,
         ..numbers(&material.days)
     };
-    let reasons = reasons(&tasks, &findings, &troubles, &summary);
+    let mut reasons = reasons(&tasks, &findings, &troubles, &summary);
     let verdict = reasons
         .iter()
         .map(|reason| reason.verdict)
         .max()
         .unwrap_or(Verdict::Well);
+    let headline = headline(verdict, &reasons, &findings, &summary);
+    shorten(&mut reasons);
     Report {
         period: scope.period,
         period_text: scope.text.clone(),
         made_at: scope.now,
         zone: config.timezone.to_string(),
         verdict,
-        headline: headline(verdict, &reasons, &summary),
+        headline,
         reasons,
         tasks_enabled: i64::try_from(config.tasks.values().filter(|task| task.enabled).count())
             .unwrap_or(i64::MAX),
@@ -288,6 +290,11 @@ fn reasons(
         }
     }
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict));
+    reasons
+}
+
+/// Beyond a few, reasons are only counted: the lists below have them.
+fn shorten(reasons: &mut Vec<Reason>) {
     let more = reasons.len().saturating_sub(MOST_REASONS);
     if more > 1 {
         let worst = reasons[MOST_REASONS..]
@@ -300,18 +307,37 @@ fn reasons(
             text: format!("and {more} more, told below"),
         });
     }
-    reasons
 }
 
-fn headline(verdict: Verdict, reasons: &[Reason], summary: &Numbers) -> String {
+/// `reasons` are all of them.
+fn headline(
+    verdict: Verdict,
+    reasons: &[Reason],
+    findings: &Findings,
+    summary: &Numbers,
+) -> String {
     let count = |wanted: Verdict| {
         reasons
             .iter()
             .filter(|reason| reason.verdict == wanted)
             .count()
     };
+    // Findings that the list has no room for are reasons as well.
+    let critical = |one: &&crate::history::TrackedFinding| {
+        one.severity == Severity::Critical && one.state != FindingState::Gone
+    };
+    let listed = findings.listed.iter().filter(critical).count();
+    let standing: i64 = findings
+        .counts
+        .iter()
+        .filter(|one| one.severity == Severity::Critical)
+        .map(|one| one.new + one.open)
+        .sum();
+    let unlisted = usize::try_from(standing)
+        .unwrap_or(0)
+        .saturating_sub(listed);
     match verdict {
-        Verdict::Attention => match count(Verdict::Attention) {
+        Verdict::Attention => match count(Verdict::Attention) + unlisted {
             1 => "Needs attention".to_owned(),
             n => format!("Needs attention: {n} reasons"),
         },

@@ -61,6 +61,7 @@ pub async fn gather(
     let sums = store.summaries();
     let (period, earlier) = (&scope.period, &scope.period.before());
     let known: Vec<String> = config.tasks.keys().cloned().collect();
+    let targets: Vec<String> = config.targets.keys().cloned().collect();
     // None needs to know what another found, and a history reads for several at once.
     let (days, before, tasks, gains, troubles, findings, missed, missed_before, series) = tokio::try_join!(
         sums.days(period, By::Kind),
@@ -71,7 +72,7 @@ pub async fn gather(
         sums.tracked_findings(period, &known, MOST_FINDINGS),
         missed(store, period),
         missed(store, earlier),
-        series(sums, config, period),
+        series(sums, &targets, period),
     )?;
     Ok(build::report(Material {
         config,
@@ -88,16 +89,17 @@ pub async fn gather(
     }))
 }
 
-/// The trends of a period alone.
+/// The trends of some targets alone.
 ///
 /// # Errors
 /// When the history cannot be read.
 pub async fn gather_trends(
     store: &dyn Store,
     config: &Config,
+    targets: &[String],
     period: &Period,
 ) -> Result<Vec<Trend>, HistoryError> {
-    let series = series(store.summaries(), config, period).await?;
+    let series = series(store.summaries(), targets, period).await?;
     Ok(build::trends(config, period, series))
 }
 
@@ -116,12 +118,11 @@ async fn missed(store: &dyn Store, period: &Period) -> Result<i64, HistoryError>
 
 async fn series(
     sums: &dyn Summaries,
-    config: &Config,
+    targets: &[String],
     period: &Period,
 ) -> Result<Vec<Series>, HistoryError> {
-    let targets: Vec<String> = config.targets.keys().cloned().collect();
     let metrics: Vec<_> = METRICS.iter().map(|one| (one.name, one.most)).collect();
-    sums.series(&targets, &metrics, period, PARTS).await
+    sums.series(targets, &metrics, period, PARTS).await
 }
 
 /// Where a trend's part lies in the period: its middle.

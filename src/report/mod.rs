@@ -11,6 +11,7 @@ mod metrics;
 pub mod model;
 mod period;
 pub mod sample;
+mod sample_pages;
 mod tables;
 mod telling;
 mod templates;

@@ -60,6 +60,13 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "page/login.html.j2",
 ];
 
+/// What pages are made with, and are no pages.
+const SHARED_BY_PAGES: &[&str] = &[
+    "page/style.css",
+    "page/layout.html.j2",
+    "page/parts.html.j2",
+];
+
 /// What can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message {
@@ -287,9 +294,8 @@ impl Templates {
                 context! { message => "failed", subject => "a subject", ..digest.context() };
             return as_json(&environment.get_template(name)?.render(&context)?).map(|_| ());
         }
-        // Pages are only read: what they show depends on the request.
         if folder == "page" {
-            return Ok(());
+            return try_pages(&environment, name);
         }
         for message in Message::ALL {
             // What is shared is tried with everything.
@@ -349,6 +355,22 @@ fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
     }
 }
 
+/// Writes the page, or all of them where it is what they share.
+fn try_pages(environment: &Environment<'_>, name: &str) -> Result<(), Error> {
+    let shared = SHARED_BY_PAGES.contains(&name);
+    let pages = BUILT_IN
+        .iter()
+        .map(|(page, _)| *page)
+        .filter(|page| page.starts_with("page/") && !SHARED_BY_PAGES.contains(page))
+        .filter(|page| shared || *page == name);
+    for page in pages {
+        for context in super::sample_pages::contexts() {
+            environment.get_template(page)?.render(&context)?;
+        }
+    }
+    Ok(())
+}
+
 fn as_json(text: &str) -> Result<serde_json::Value, Error> {
     serde_json::from_str(text).map_err(|why| {
         Error::new(
@@ -385,4 +407,21 @@ fn inline(html: &str) -> String {
         tracing::warn!(%error, "styles could not be inlined");
         html.to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a template of one's own would be tried with less than it gets.
+    #[test]
+    fn the_sample_has_whatever_pages_show() -> Result<(), Error> {
+        let templates = Templates::built_in();
+        let mut environment = templates.environment(Tz::UTC, true)?;
+        environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
+        for name in SHARED_BY_PAGES {
+            try_pages(&environment, name)?;
+        }
+        Ok(())
+    }
 }

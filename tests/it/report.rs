@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::support::workspace::Workspace;
 
 const HOSTILE: &str = "public.\"<script>alert(1)</script>\"";
-const TEMPLATE: &str = "{{ 7*7 }} {% raw %} <b>bold</b> & \u{202e}reversed\nnext line";
+const TEMPLATE: &str = "{{ 7001*7001 }} {% raw %} <b>bold</b> & \u{202e}reversed\nnext line";
 
 fn workspace() -> Workspace {
     Workspace::new(
@@ -167,16 +167,36 @@ async fn hostile_names_are_text_everywhere() {
     assert!(!html.contains("<script"), "a script got in");
     assert!(!html.contains("<b>bold"), "markup got in");
     assert!(html.contains("&lt;script&gt;alert(1)&lt;/script&gt;"));
-    assert!(html.contains("{{ 7*7 }}"));
+    assert!(html.contains("{{ 7001*7001 }}") && !html.contains("49014001"));
     assert!(!html.contains('\u{202e}'));
     assert!(html.contains("<svg") && !html.contains("http-equiv"));
     let text = workspace.run(["report"]).expect(0).stdout;
     assert!(
-        text.contains("{{ 7*7 }}") && text.contains(HOSTILE),
+        text.contains("{{ 7001*7001 }}") && text.contains(HOSTILE),
         "{text}"
     );
     assert!(!text.contains('\u{202e}'));
     assert!(text.starts_with("NEEDS ATTENTION"), "{text}");
+}
+
+/// Only a few reasons are told one by one; the headline counts all of them,
+/// also those that no list has room for.
+#[tokio::test]
+async fn the_headline_counts_every_reason() {
+    let workspace = workspace();
+    let store = history(&workspace).await;
+    let mut last = run(RunStatus::Partial, 0);
+    last.findings = (0..50)
+        .map(|n| finding(Severity::Critical, &format!("public.i{n}")))
+        .collect();
+    store.close_run(&last).await.unwrap();
+    store.close().await;
+    let report = workspace
+        .run(["report", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(report["headline"], "Needs attention: 51 reasons");
+    assert_eq!(report["reasons"].as_array().unwrap().len(), 9);
 }
 
 #[tokio::test]
@@ -294,6 +314,51 @@ async fn a_broken_template_is_told_and_not_used() {
     assert!(said.stdout.starts_with("MY SUBJECT 1:"), "{said:#?}");
     let text = workspace.run(["report"]).expect(0).stdout;
     assert!(text.starts_with("NEEDS ATTENTION"), "{text}");
+}
+
+/// Pages and what they share are written with made-up data: a mistake that
+/// only shows when the page is written is found as well, in every branch.
+#[test]
+fn a_broken_page_is_told_with_its_line() {
+    let workspace = workspace();
+    let original = |name: &str| {
+        let mut all = maint::report::built_in_files();
+        all.find(|(known, _)| *known == name).unwrap().1.to_owned()
+    };
+    for (name, found, broken) in [
+        // Only where there are steps, and only where there are none.
+        (
+            "page/run.html.j2",
+            "{{ step.error }}",
+            "{{ step.error | no_such_filter }}",
+        ),
+        (
+            "page/tasks.html.j2",
+            "There are no tasks.",
+            "{{ no_such_function() }}",
+        ),
+        // Shared: it breaks on pages that use it.
+        (
+            "page/parts.html.j2",
+            "run.error | cut(160)",
+            "run.error | kut(160)",
+        ),
+    ] {
+        let text = original(name);
+        let line = 1 + text
+            .lines()
+            .position(|line| line.contains(found))
+            .unwrap_or_else(|| panic!("{found} in {name}"));
+        let file = format!("templates/{name}");
+        workspace.file(&file, &text.replace(found, broken));
+        let check = workspace.run(["check"]).expect(2);
+        assert!(
+            check.stderr.contains(&format!("{file}:{line}:1")),
+            "{check:#?}"
+        );
+        workspace.file(&file, &text);
+        workspace.run(["check"]).expect(0);
+    }
 }
 
 #[test]

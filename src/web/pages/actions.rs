@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::guard::Visit;
-use super::{Pages, Sorry};
-use crate::history::{Pause, Trigger};
-use crate::pipeline::{self, Request, Surroundings};
-use axum::extract::{Path, State};
+use axum::extract::{self, FromRequest, Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Json};
 use chrono::Utc;
 use minijinja::context;
+
+use super::guard::Visit;
+use super::{Pages, Sorry};
+use crate::history::{Pause, Trigger};
+use crate::pipeline::{self, Request, Surroundings};
 
 /// Whoever guesses has to wait.
 const AFTER_A_WRONG_TOKEN: Duration = Duration::from_millis(500);
@@ -47,6 +48,26 @@ impl Sent {
     }
 }
 
+/// What somebody sent who may act; nobody else gets as far as an action.
+pub(super) struct Allowed(Sent);
+
+impl FromRequest<Pages> for Allowed {
+    type Rejection = Response;
+
+    async fn from_request(request: extract::Request, pages: &Pages) -> Result<Allowed, Response> {
+        let visit = request.extensions().get::<Visit>().cloned();
+        let body = String::from_request(request, pages)
+            .await
+            .map_err(IntoResponse::into_response)?;
+        let sent = Sent::read(&body);
+        match visit.map(|visit| visit.must_act(sent.form_token.as_deref())) {
+            Some(Ok(())) => Ok(Allowed(sent)),
+            Some(Err(sorry)) => Err(sorry.into_response()),
+            None => Err(Sorry::broken(&"a request that nobody guarded").into_response()),
+        }
+    }
+}
+
 pub(super) async fn login_page(
     State(pages): State<Pages>,
     Extension(visit): Extension<Visit>,
@@ -76,31 +97,20 @@ pub(super) async fn login(
 
 pub(super) async fn logout(
     State(pages): State<Pages>,
-    Extension(visit): Extension<Visit>,
     headers: HeaderMap,
-    body: String,
-) -> Result<Response, Sorry> {
-    let sent = Sent::read(&body);
-    visit.must_act(sent.form_token.as_deref())?;
+    _: Allowed,
+) -> impl IntoResponse {
     let cookie = pages.access.end(&headers);
-    Ok(([(header::SET_COOKIE, cookie)], Redirect::to("/")).into_response())
+    ([(header::SET_COOKIE, cookie)], Redirect::to("/"))
 }
 
 /// Starts a task at once, as `maint run --now` does.
 pub(super) async fn start(
     State(pages): State<Pages>,
-    Extension(visit): Extension<Visit>,
-    body: String,
+    Allowed(sent): Allowed,
 ) -> Result<Response, Sorry> {
-    let sent = Sent::read(&body);
-    visit.must_act(sent.form_token.as_deref())?;
     let config = pages.config();
-    let missing = || {
-        Sorry::new(
-            StatusCode::NOT_FOUND,
-            "there is no such task on such a target",
-        )
-    };
+    let missing = || not_found("there is no such task on such a target");
     let (task, target) = sent.what.split_once('@').ok_or_else(missing)?;
     let task = config.tasks.get(task).ok_or_else(missing)?.clone();
     let known = task.targets.iter().any(|one| one == target);
@@ -143,12 +153,9 @@ pub(super) async fn start(
 /// Asks a run to stop, wherever it is at work.
 pub(super) async fn cancel(
     State(pages): State<Pages>,
-    Extension(visit): Extension<Visit>,
     Path(id): Path<String>,
-    body: String,
+    _: Allowed,
 ) -> Result<Response, Sorry> {
-    let sent = Sent::read(&body);
-    visit.must_act(sent.form_token.as_deref())?;
     let run = pages.store.run(&id).await?;
     if !pages.store.ask_to_cancel(run.id, BY, Utc::now()).await? {
         return Err(Sorry::new(
@@ -162,15 +169,11 @@ pub(super) async fn cancel(
 /// Stops a schedule until it is resumed.
 pub(super) async fn pause(
     State(pages): State<Pages>,
-    Extension(visit): Extension<Visit>,
     Path(schedule): Path<String>,
-    body: String,
+    _: Allowed,
 ) -> Result<Response, Sorry> {
-    let sent = Sent::read(&body);
-    visit.must_act(sent.form_token.as_deref())?;
-    known_schedule(&pages, &schedule)?;
     let pause = Pause {
-        schedule,
+        schedule: known_schedule(&pages, schedule)?,
         since: Utc::now(),
         until: None,
         by: BY.to_owned(),
@@ -182,25 +185,23 @@ pub(super) async fn pause(
 /// Lets a schedule go on.
 pub(super) async fn resume(
     State(pages): State<Pages>,
-    Extension(visit): Extension<Visit>,
     Path(schedule): Path<String>,
-    body: String,
+    _: Allowed,
 ) -> Result<Response, Sorry> {
-    let sent = Sent::read(&body);
-    visit.must_act(sent.form_token.as_deref())?;
-    known_schedule(&pages, &schedule)?;
+    let schedule = known_schedule(&pages, schedule)?;
     pages.store.resume_schedule(&schedule).await?;
     Ok(done("/next"))
 }
 
-fn known_schedule(pages: &Pages, schedule: &str) -> Result<(), Sorry> {
-    if pages.config().schedules.contains_key(schedule) {
-        return Ok(());
+fn known_schedule(pages: &Pages, schedule: String) -> Result<String, Sorry> {
+    match pages.config().schedules.contains_key(&schedule) {
+        true => Ok(schedule),
+        false => Err(not_found("there is no such schedule")),
     }
-    Err(Sorry::new(
-        StatusCode::NOT_FOUND,
-        "there is no such schedule",
-    ))
+}
+
+fn not_found(text: &str) -> Sorry {
+    Sorry::new(StatusCode::NOT_FOUND, text)
 }
 
 /// Where a browser goes on; a program reads that it was done.

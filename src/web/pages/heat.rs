@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use chrono::{Datelike, Days, NaiveDate};
 
 use crate::history::{Day, RunStatus};
+use crate::report::text::human_count;
 
 const CELL: u32 = 13;
 const SIZE: u32 = 11;
@@ -57,7 +58,9 @@ pub(super) fn calendar<'d>(
     }
     let told = format!(
         "{weeks} weeks: {} runs succeeded, {} ended early or failed in part, {} failed",
-        sums[0], sums[1], sums[2]
+        human_count(sums[0]),
+        human_count(sums[1]),
+        human_count(sums[2])
     );
     let (width, height) = (weeks * CELL, 7 * CELL);
     let svg = format!(

@@ -165,15 +165,30 @@ pub(super) async fn findings(
     pages.show(&visit, "findings", own)
 }
 
+/// Which trends are asked for; empty means those of all targets.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct TrendsAsked {
+    target: String,
+}
+
 pub(super) async fn trends(
     State(pages): State<Pages>,
     Extension(visit): Extension<Visit>,
+    Query(asked): Query<TrendsAsked>,
 ) -> Result<Response, Sorry> {
     let config = pages.config();
-    let trends = gather_trends(pages.store.as_ref(), &config, &last_days(30)).await?;
-    let trends: Vec<Value> = trends
+    let all: Vec<String> = config.targets.keys().cloned().collect();
+    let (targets, most) = match asked.target.as_str() {
+        "" => (all.clone(), MOST_TRENDS),
+        name if config.targets.contains_key(name) => (vec![name.to_owned()], usize::MAX),
+        name => return Err(unknown("target", name)),
+    };
+    let month = last_days(30);
+    let found = gather_trends(pages.store.as_ref(), &config, &targets, &month).await?;
+    let trends: Vec<Value> = found
         .iter()
-        .take(MOST_TRENDS)
+        .take(most)
         .map(|trend| {
             let drawn = chart::trend(trend);
             context! {
@@ -182,7 +197,13 @@ pub(super) async fn trends(
             }
         })
         .collect();
-    pages.show(&visit, "trends", context! { trends })
+    let own = context! {
+        more => found.len() - trends.len(),
+        trends,
+        target => asked.target,
+        targets => Value::from(Serde(&all)),
+    };
+    pages.show(&visit, "trends", own)
 }
 
 /// What a report is asked for.

@@ -5,6 +5,7 @@ ready, and ends when its standard input does.
 """
 
 import base64
+import errno
 import json
 import socket
 import ssl
@@ -57,17 +58,25 @@ def free_port():
 
 
 def start(**settings):
-    port = free_port()
-    controller = Controller(
-        Handler(options["folder"]),
-        hostname="127.0.0.1",
-        port=port,
-        authenticator=authenticate,
-        auth_required=True,
-        **settings,
-    )
-    controller.start()
-    return port
+    for _ in range(20):
+        port = free_port()
+        controller = Controller(
+            Handler(options["folder"]),
+            hostname="127.0.0.1",
+            port=port,
+            authenticator=authenticate,
+            auth_required=True,
+            ready_timeout=180,
+            **settings,
+        )
+        try:
+            controller.start()
+            return port
+        except OSError as error:
+            # Somebody else took the port in between.
+            if error.errno != errno.EADDRINUSE:
+                raise
+    sys.exit("no port is free")
 
 
 ports = {

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use tokio_postgres::Config;
@@ -57,10 +57,12 @@ impl Pooler {
             .stderr(Stdio::null())
             .spawn()
             .expect("pgbouncer is installed: ./scripts/packages does that");
-        for _ in 0..100 {
-            if std::net::TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                break;
-            }
+        let began = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(
+                began.elapsed() < Duration::from_secs(120),
+                "pgbouncer did not start"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         Pooler {

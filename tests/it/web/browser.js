@@ -1,15 +1,23 @@
 // Uses the status page as a person does; the address and the token are given. Writes what it saw as JSON.
 const { chromium } = require("playwright-core");
 
+// Milliseconds for whatever is waited for: a busy machine may take its time.
+const PATIENCE = 180000;
+
 (async () => {
   const [url, token] = process.argv.slice(2);
   const browser = await chromium.launch({
     executablePath: process.env.CHROMIUM || "/usr/bin/chromium",
     args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking"],
+    timeout: PATIENCE,
   });
+  const context = async (options) => {
+    const made = await browser.newContext(options);
+    made.setDefaultTimeout(PATIENCE);
+    return made;
+  };
   const seen = { errors: [] };
-  const tab = await (await browser.newContext({ viewport: { width: 1000, height: 900 } })).newPage();
-  tab.setDefaultTimeout(20000);
+  const tab = await (await context({ viewport: { width: 1000, height: 900 } })).newPage();
   // Whatever the policy refuses is an error of the console.
   tab.on("console", (message) => message.type() === "error" && seen.errors.push(message.text()));
   tab.on("pageerror", (error) => seen.errors.push(String(error)));
@@ -37,10 +45,8 @@ const { chromium } = require("playwright-core");
   await running.getByRole("button", { name: "Cancel" }).click();
   await tab.getByText("asked to stop").waitFor();
   seen.asked = await tab.title();
-  for (let n = 0; n < 40 && !(await tab.getByText("cancelled").count()); n++) {
-    await tab.waitForTimeout(500);
-    await tab.reload();
-  }
+  // The page of a run that is at work loads itself again.
+  await tab.locator("dl").getByText("cancelled").waitFor();
   seen.record = (await tab.locator("main").innerText()).replace(/\s+/g, " ");
   seen.run = tab.url();
   if (process.env.MAINT_TEST_PICTURES) {
@@ -54,7 +60,7 @@ const { chromium } = require("playwright-core");
   await tab.keyboard.press("Tab");
   seen.first_stop = await tab.evaluate(() => document.activeElement.textContent);
   // Without JavaScript nothing is missing but the movement.
-  const plain = await (await browser.newContext({ javaScriptEnabled: false, viewport: { width: 360, height: 700 } })).newPage();
+  const plain = await (await context({ javaScriptEnabled: false, viewport: { width: 360, height: 700 } })).newPage();
   await plain.goto(url + "/");
   seen.plain = await plain.locator("h2").allTextContents();
   for (const path of ["/", "/runs", "/tasks", "/next"]) {

@@ -34,7 +34,11 @@ impl Site {
             "timezone: UTC\ntargets:\n  app: {{ engine: postgres, url: \"{database}\" }}\n\
              schedules:\n  hourly: {{ cron: \"0 * * * *\", tasks: [analyze] }}\n"
         ))
-        .task("analyze", "kind: analyze\ntarget: app\n")
+        // However long a test takes to look, it does not give up.
+        .task(
+            "analyze",
+            "kind: analyze\ntarget: app\nlimits: { lock_retries: 1000 }\n",
+        )
         .task("vacuum", "kind: vacuum\ntarget: app\n");
         let config = maint::config::load(
             &workspace.path().join("schedules.yaml"),
@@ -93,7 +97,7 @@ impl Site {
 
     /// The last run of this task, once it has ended.
     pub(super) async fn ended(&self, task: &str) -> RunRecord {
-        for _ in 0..2400 {
+        for _ in 0..3600 {
             let last = self.store.last_run(task, "app").await.unwrap();
             if let Some(run) = last.filter(|run| run.status != RunStatus::Running) {
                 return run;
