@@ -67,7 +67,7 @@ impl<'a> Context<'a> {
         names: &[String],
         target: Option<&str>,
         settings: &[String],
-    ) -> Result<Vec<(Task, Target)>, Failure> {
+    ) -> Result<Vec<(Arc<Task>, Target)>, Failure> {
         let mut chosen = Vec::new();
         for name in names {
             let Some(task) = config.tasks.get(name) else {
@@ -83,7 +83,7 @@ impl<'a> Context<'a> {
             chosen.extend(config.tasks.values().filter(|task| task.enabled).cloned());
         }
         let mut pairs = Vec::new();
-        for task in &mut chosen {
+        for mut task in chosen {
             for setting in settings {
                 let Some((key, value)) = setting.split_once('=') else {
                     return Err(Failure::Usage(format!(
@@ -92,13 +92,15 @@ impl<'a> Context<'a> {
                 };
                 task.set(key.trim(), value.trim(), &self.kinds)?;
             }
+            // Shared: it names all of its targets.
+            let task = Arc::new(task);
             let wanted = |name: &&String| target.is_none_or(|target| target == name.as_str());
             for name in task.targets.iter().filter(wanted) {
                 if let Some(found) = config.targets.get(name) {
                     if !found.configured && names.is_empty() {
                         continue;
                     }
-                    pairs.push((task.clone(), found.clone()));
+                    pairs.push((Arc::clone(&task), found.clone()));
                 }
             }
         }

@@ -1,19 +1,21 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
+use futures_util::{StreamExt, stream};
 
 use super::Failure;
 use super::context::Context;
-use super::screen::Screen;
+use super::screen::{Bars, Screen};
 use super::signals::Signals;
-use crate::config::{Config, Schedule, Task};
+use crate::config::{Config, Schedule, Target, Task};
 use crate::execute::{Observer, Silent, Stop, StopReason};
 use crate::history::{RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Signal, Teller, schedule_of};
 use crate::pipeline::{self, Request, Surroundings};
-use crate::report::text::run_summary;
+use crate::report::text::{Style, run_summary};
 
 /// Runs tasks: inside their window, and once per occurrence, unless `--now` is given.
 #[derive(Debug, clap::Args)]
@@ -67,38 +69,125 @@ pub(super) struct Ran {
     pub(super) records: Vec<RunRecord>,
 }
 
-/// Runs the tasks one after another and prints what came of each.
+/// Runs the tasks one after another, each on several of its targets at once,
+/// and prints what came of each.
 pub(super) async fn run_all(
     context: &Context<'_>,
     config: &Config,
-    work: Vec<(Task, crate::config::Target)>,
+    work: Vec<(Arc<Task>, Target)>,
     now: bool,
     stop: &Stop,
 ) -> Result<Ran, Failure> {
     let store = context.history(config).await?;
-    let style = context.style(config.timezone);
     let teller = Arc::new(context.teller(config));
-    let mut pings = Pings::new(&teller);
-    let mut records = Vec::new();
+    let running = Running {
+        context,
+        config,
+        now,
+        stop,
+        style: context.style(config.timezone),
+        pings: Pings::new(&teller),
+        bars: Bars::new(),
+        store: Arc::clone(&store),
+        teller: Arc::clone(&teller),
+    };
     let mut code = 0;
-    for (task, target) in &work {
-        if stop.is_stopping() {
-            eprintln!("{}: not started: stopped by a signal", task.name);
-            code = worse(code, signal_code(stop));
+    let mut done = Vec::new();
+    let mut failures = Vec::new();
+    for of_one_task in work.chunk_by(|(a, _), (b, _)| a.name == b.name) {
+        let Some((task, _)) = of_one_task.first() else {
             continue;
+        };
+        let at_once = usize::try_from(task.limits.parallel_targets.max(1)).unwrap_or(1);
+        let named = of_one_task.len() > 1;
+        let tried = of_one_task.iter().enumerate().map(|(n, (task, target))| {
+            let running = &running;
+            async move { (n, running.one(task, target, named).await) }
+        });
+        let mut tried = stream::iter(tried).buffer_unordered(at_once);
+        let mut records = Vec::new();
+        while let Some((n, one)) = tried.next().await {
+            match one {
+                Ok((more, record)) => {
+                    code = worse(code, more);
+                    records.extend(record.map(|record| (n, record)));
+                }
+                // What is wrong with one target is no reason to leave the others.
+                Err(failure) if named => {
+                    eprintln!("{} on {}: {failure}", task.name, of_one_task[n].1.name);
+                    failures.push(failure);
+                }
+                Err(failure) => {
+                    running.pings.finish().await;
+                    return Err(failure);
+                }
+            }
+        }
+        records.sort_by_key(|(n, _)| *n);
+        done.extend(records.into_iter().map(|(_, record)| record));
+    }
+    running.pings.finish().await;
+    tell(&teller, store.as_ref()).await;
+    store.close().await;
+    if done.is_empty()
+        && let Some(failure) = failures.pop()
+    {
+        return Err(failure);
+    }
+    for failure in &failures {
+        code = worse(code, failure.code());
+    }
+    if context.json() {
+        println!("{}", serde_json::json!({ "runs": done }));
+    }
+    Ok(Ran {
+        code,
+        records: done,
+    })
+}
+
+/// What the runs of one call share.
+struct Running<'a> {
+    context: &'a Context<'a>,
+    config: &'a Config,
+    now: bool,
+    stop: &'a Stop,
+    style: Style,
+    pings: Pings<'a>,
+    bars: Bars,
+    store: Arc<dyn Store>,
+    teller: Arc<Teller>,
+}
+
+impl Running<'_> {
+    /// One task on one target: its exit code, and its run where there was
+    /// one. `named`: its lines say which target they are about.
+    async fn one(
+        &self,
+        task: &Task,
+        target: &Target,
+        named: bool,
+    ) -> Result<(u8, Option<RunRecord>), Failure> {
+        let what = match named {
+            true => format!("{} on {}", task.name, target.name),
+            false => task.name.clone(),
+        };
+        if self.stop.is_stopping() {
+            eprintln!("{what}: not started: stopped by a signal");
+            return Ok((signal_code(self.stop), None));
         }
         let mut request = Request {
             task,
             target,
             trigger: Trigger::Manual,
             scheduled_for: None,
-            again: now,
+            again: self.now,
             closes_at: None,
-            zone: config.timezone,
+            zone: self.config.timezone,
             patience: Duration::ZERO,
         };
-        if !now {
-            match due(config, task, &target.name, store.as_ref()).await? {
+        if !self.now {
+            match due(self.config, task, &target.name, self.store.as_ref()).await? {
                 Due::Now {
                     scheduled_for,
                     closes_at,
@@ -107,62 +196,46 @@ pub(super) async fn run_all(
                     request.closes_at = closes_at;
                 }
                 Due::Done(text) => {
-                    eprintln!("{}: nothing to do: {text}", task.name);
-                    continue;
+                    eprintln!("{what}: nothing to do: {text}");
+                    return Ok((0, None));
                 }
                 Due::Outside(text) => {
-                    eprintln!(
-                        "{}: not started: {text}\n  hint: `--now` runs it at once",
-                        task.name
-                    );
-                    code = worse(code, 4);
-                    continue;
+                    eprintln!("{what}: not started: {text}\n  hint: `--now` runs it at once");
+                    return Ok((4, None));
                 }
             }
         }
-        let observer: Arc<dyn Observer> = if context.json() {
+        let observer: Arc<dyn Observer> = if self.context.json() {
             Arc::new(Silent)
         } else {
-            Arc::new(Screen::new())
+            Arc::new(Screen::new(
+                &self.bars,
+                named.then_some(target.name.as_str()),
+            ))
         };
         let around = Surroundings {
-            store: Arc::clone(&store),
-            stop: stop.part(),
+            store: Arc::clone(&self.store),
+            stop: self.stop.part(),
             observer,
             host: host(),
-            teller: Some(Arc::clone(&teller)),
+            teller: Some(Arc::clone(&self.teller)),
         };
-        let schedule = schedule_of(config, &task.name, request.scheduled_for);
-        pings.start(schedule).await;
+        let schedule = schedule_of(self.config, &task.name, request.scheduled_for);
+        self.pings.start(schedule).await;
         let ran = pipeline::run(&request, &around).await;
-        pings.ended(schedule, ran.as_ref().ok().map(|(record, _)| record.status));
-        let (record, unreachable) = match ran {
-            Ok(ran) => ran,
-            Err(error) => {
-                pings.finish().await;
-                return Err(error.into());
-            }
-        };
-        code = worse(
-            code,
-            exit_code(&record.status, unreachable.is_some(), &around.stop),
-        );
-        if !context.json() {
-            print!("{}", run_summary(&record, &style));
-            if let Some(hint) = unreachable.and_then(|error| error.hint()) {
-                println!("  hint: {hint}");
-            }
-            println!();
+        self.pings
+            .ended(schedule, ran.as_ref().ok().map(|(record, _)| record.status));
+        let (record, unreachable) = ran?;
+        let code = exit_code(&record.status, unreachable.is_some(), &around.stop);
+        if !self.context.json() {
+            let hint = unreachable
+                .and_then(|error| error.hint())
+                .map_or_else(String::new, |hint| format!("  hint: {hint}\n"));
+            // At once, so that what others say does not come in between.
+            println!("{}{hint}", run_summary(&record, &self.style));
         }
-        records.push(record);
+        Ok((code, Some(record)))
     }
-    pings.finish().await;
-    tell(&teller, store.as_ref()).await;
-    store.close().await;
-    if context.json() {
-        println!("{}", serde_json::json!({ "runs": records }));
-    }
-    Ok(Ran { code, records })
 }
 
 /// Sends what is to be told. What could not be sent is kept, and said here.
@@ -186,38 +259,54 @@ pub(super) fn host() -> String {
 /// its tasks, once at the end of all.
 struct Pings<'a> {
     teller: &'a Teller,
-    schedules: BTreeMap<String, bool>,
+    schedules: Mutex<BTreeMap<String, bool>>,
 }
 
 impl<'a> Pings<'a> {
     fn new(teller: &'a Teller) -> Pings<'a> {
         Pings {
             teller,
-            schedules: BTreeMap::new(),
+            schedules: Mutex::default(),
         }
     }
 
-    async fn start(&mut self, schedule: Option<&Schedule>) {
-        if let Some(schedule) = schedule
-            && !self.schedules.contains_key(&schedule.name)
-        {
-            self.schedules.insert(schedule.name.clone(), true);
+    fn schedules(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
+        self.schedules
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn start(&self, schedule: Option<&Schedule>) {
+        let Some(schedule) = schedule else {
+            return;
+        };
+        let first = match self.schedules().entry(schedule.name.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(true);
+                true
+            }
+            Entry::Occupied(_) => false,
+        };
+        if first {
             self.teller.ping(&schedule.name, Signal::Start).await;
         }
     }
 
-    fn ended(&mut self, schedule: Option<&Schedule>, status: Option<RunStatus>) {
+    fn ended(&self, schedule: Option<&Schedule>, status: Option<RunStatus>) {
         let good = matches!(
             status,
             Some(RunStatus::Succeeded | RunStatus::Incomplete | RunStatus::Skipped)
         );
-        if let Some(well) = schedule.and_then(|one| self.schedules.get_mut(&one.name)) {
+        if let Some(schedule) = schedule
+            && let Some(well) = self.schedules().get_mut(&schedule.name)
+        {
             *well &= good;
         }
     }
 
     async fn finish(&self) {
-        for (schedule, well) in &self.schedules {
+        let schedules = self.schedules().clone();
+        for (schedule, well) in &schedules {
             let signal = if *well { Signal::Success } else { Signal::Fail };
             self.teller.ping(schedule, signal).await;
         }
@@ -225,7 +314,7 @@ impl<'a> Pings<'a> {
 }
 
 /// The longest grace of any task: how long a first signal is patient.
-pub(super) fn longest_grace(work: &[(Task, crate::config::Target)]) -> Duration {
+pub(super) fn longest_grace(work: &[(Arc<Task>, Target)]) -> Duration {
     work.iter()
         .map(|(task, _)| task.limits.grace.get())
         .max()

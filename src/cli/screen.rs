@@ -11,22 +11,38 @@ use crate::execute::{Event, Observer};
 use crate::history::StepStatus;
 use crate::report::text::{human_bytes, human_count, human_duration_ms, shown};
 
+/// The bars of everything that runs at once; there are none elsewhere than on
+/// a terminal.
+pub(super) struct Bars(Option<MultiProgress>);
+
+impl Bars {
+    pub(super) fn new() -> Bars {
+        Bars(std::io::stderr().is_terminal().then(MultiProgress::new))
+    }
+}
+
 pub(super) struct Screen {
     bars: Option<MultiProgress>,
+    /// What every line begins with.
+    prefix: String,
     running: Mutex<HashMap<u32, (ProgressBar, String)>>,
     total: Mutex<usize>,
 }
 
 impl Screen {
-    pub(super) fn new() -> Self {
+    /// `target`: where others are worked on at the same time, the name that
+    /// every line begins with.
+    pub(super) fn new(bars: &Bars, target: Option<&str>) -> Self {
         Screen {
-            bars: std::io::stderr().is_terminal().then(MultiProgress::new),
+            bars: bars.0.clone(),
+            prefix: target.map_or_else(String::new, |target| format!("{target}: ")),
             running: Mutex::default(),
             total: Mutex::new(0),
         }
     }
 
-    fn line(&self, text: String) {
+    fn line(&self, text: &str) {
+        let text = format!("{}{text}", self.prefix);
         match &self.bars {
             // A line that cannot be written is not worth stopping for.
             Some(bars) => drop(bars.println(text)),
@@ -46,7 +62,8 @@ impl Observer for Screen {
             Event::Started(step, _) => {
                 let total = *self.total.lock().unwrap_or_else(PoisonError::into_inner);
                 let label = format!(
-                    "[{}/{total}] {} {}",
+                    "{}[{}/{total}] {} {}",
+                    self.prefix,
                     step.seq,
                     step.action,
                     shown(&step.object)
@@ -86,7 +103,7 @@ impl Observer for Screen {
                 }
             }
             Event::Waiting(step, why) => {
-                self.line(format!(
+                self.line(&format!(
                     "    {} {}: {}",
                     step.action,
                     shown(&step.object),
@@ -116,7 +133,7 @@ impl Observer for Screen {
                     .as_ref()
                     .map(|e| format!(": {}", shown(e)))
                     .unwrap_or_default();
-                self.line(format!(
+                self.line(&format!(
                     "  {mark} {} {} in {}{rows}{sizes}{why}",
                     step.action,
                     shown(&step.object),

@@ -302,7 +302,7 @@ pub struct Limits {
     /// How many steps run at once.
     #[schemars(range(min = 1))]
     pub jobs: u32,
-    /// How many targets of a group are worked on at once when a schedule fires.
+    /// How many targets of a group are worked on at once.
     #[schemars(range(min = 1))]
     pub parallel_targets: u32,
     /// Longest wait for a lock. Whoever waits for an exclusive lock holds up everybody behind.

@@ -1,7 +1,7 @@
 //! From a URL to an open session, against real servers and real impostors.
 
 pub(crate) mod certificates;
-mod server;
+pub(crate) mod server;
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;

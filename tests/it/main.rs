@@ -10,10 +10,12 @@
 #[macro_use]
 mod support;
 
+mod cancel;
 mod config;
 mod connect;
 mod demo;
 mod export;
+mod fleet;
 mod history;
 mod kinds;
 mod layers;

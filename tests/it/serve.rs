@@ -1,5 +1,7 @@
 //! `maint serve` and `maint run --due` as processes.
 
+mod systemd;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::symlink;

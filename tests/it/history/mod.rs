@@ -6,6 +6,7 @@ mod occurrences;
 mod postgres;
 mod sqlite_file;
 mod summaries;
+mod tls;
 
 use chrono::{DateTime, TimeZone, Utc};
 use maint::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};

@@ -4,6 +4,7 @@ mod calendar;
 mod decisions;
 mod engine;
 mod instances;
+mod retries;
 mod year;
 
 use std::collections::BTreeMap;
