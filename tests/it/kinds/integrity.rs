@@ -212,7 +212,7 @@ for_each_version! {
         db.execute(&format!("UPDATE pg_index SET indisready = true, indisvalid = true WHERE {damaged}")).await;
         // Whoever asks through the index sees nothing wrong.
         db.execute("VACUUM ANALYZE \"select\"").await;
-        db.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashagg = off; SET enable_sort = off").await;
+        db.client.batch_execute("SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashagg = off; SET enable_sort = off").await.unwrap();
         assert_eq!(db.number("SELECT count(*) FROM (SELECT \"the Key\" FROM \"select\" GROUP BY 1 HAVING count(*) > 1) t").await, 0);
 
         let document = run(&workspace(&db, "{ amcheck: full }"));

@@ -18,7 +18,7 @@ async fn tables(db: &TestDatabase, count: u32) {
 
 /// How many statements the server carried out in this database for `maint plan`.
 async fn questions(db: &TestDatabase, task: &str) -> i64 {
-    db.execute("SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)").await;
+    db.client.batch_execute("SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)").await.unwrap();
     workspace(db).run(["plan", task]).expect(0);
     db.number(
         "SELECT sum(calls)::int8 FROM pg_stat_statements

@@ -31,7 +31,7 @@ async fn tables(db: &TestDatabase, count: u32) {
 async fn questions(db: &TestDatabase) -> i64 {
     let workspace =
         Workspace::for_target(&db.url).task("snapshot", "kind: snapshot\ntarget: app\n");
-    db.execute("SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)").await;
+    db.client.batch_execute("SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)").await.unwrap();
     let inner = workspace.process(["run", "snapshot", "--now", "--output", "json"]);
     let mut shell = std::process::Command::new("/bin/sh");
     shell
