@@ -1,17 +1,17 @@
 use super::Failure;
 use super::context::Context;
 use crate::engines::postgres::{RelationName, Session};
-use crate::engines::storage::Storage;
+use crate::engines::storage::{Storage, StorageError};
 use crate::execute;
 use crate::pipeline::{self, PipelineError};
 use crate::plan::Manifest;
 use crate::report::text::{Align, Cell, Columns, Cut, human_bytes, human_count, shown};
-use crate::values::TableName;
+use crate::values::{Engine, TableName};
 
 /// What was archived into files: lists it, proves it, brings it back.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maint archive list\n  maint archive verify\n  maint archive restore --from learning_analytics --into restored.learning_analytics"
+    after_help = "Examples:\n  maint archive list\n  maint archive verify\n  maint archive restore --from learning_analytics --into restored.learning_analytics\n  maint archive list --files s3://backups/learning"
 )]
 pub(super) struct Archive {
     #[command(subcommand)]
@@ -31,6 +31,10 @@ enum Verb {
         /// The table to fill; made where it does not exist
         #[arg(long, value_name = "TABLE")]
         into: TableName,
+        /// Also what may still be in its table, too: no manifest beside the
+        /// files says that it has left
+        #[arg(long, requires = "files")]
+        unsettled: bool,
     },
 }
 
@@ -42,9 +46,13 @@ struct Chosen {
     /// Only what came from this table
     #[arg(long, value_name = "TABLE")]
     from: Option<TableName>,
-    /// Only of this target
+    /// Only of this target; with `--files`, the target to restore into
     #[arg(long)]
     target: Option<String>,
+    /// Reads the manifests beside the files of this place, `file:///folder` or
+    /// `s3://bucket/prefix`, instead of the history
+    #[arg(long, value_name = "URL")]
+    files: Option<String>,
 }
 
 impl Archive {
@@ -52,16 +60,81 @@ impl Archive {
         match &self.verb {
             Verb::List(chosen) => list(context, chosen).await,
             Verb::Verify(chosen) => verify(context, chosen).await,
-            Verb::Restore { chosen, into } => restore(context, chosen, into).await,
+            Verb::Restore {
+                chosen,
+                into,
+                unsettled,
+            } => restore(context, chosen, into, *unsettled).await,
         }
     }
 }
 
-/// The manifests asked for, with the target each is of.
-async fn manifests(
-    context: &Context<'_>,
-    chosen: &Chosen,
-) -> Result<Vec<(String, Manifest)>, Failure> {
+/// A manifest, and the target it is of; files do not tell which.
+type Known = (Option<String>, Manifest);
+
+/// The manifests asked for.
+async fn manifests(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {
+    let mut found = match &chosen.files {
+        Some(url) => beside(url).await?,
+        None => remembered(context, chosen).await?,
+    };
+    let from = chosen
+        .from
+        .as_ref()
+        .map(|t| RelationName::new(&*t.schema, &*t.table).to_string());
+    found.retain(|(_, m)| from.as_ref().is_none_or(|from| *from == m.source));
+    let begins = |m: &Manifest, wanted: &String| m.id.to_string().starts_with(wanted.as_str());
+    for wanted in &chosen.ids {
+        if !found.iter().any(|(_, m)| begins(m, wanted)) {
+            return Err(Failure::Usage(format!(
+                "nothing archived has an id that begins with `{wanted}`\n  hint: `maint archive list` shows them"
+            )));
+        }
+    }
+    found.retain(|(_, m)| {
+        chosen.ids.is_empty() || chosen.ids.iter().any(|wanted| begins(m, wanted))
+    });
+    Ok(found)
+}
+
+/// What lies beside the files of a place, oldest first.
+async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
+    let storage = Storage::open(url).map_err(|e| Failure::Usage(e.to_string()))?;
+    let failed = |error: StorageError| Failure::Other(with_cause(&error));
+    let mut found = Vec::new();
+    for path in storage.list("").await.map_err(failed)? {
+        if !Manifest::is_at(&path) {
+            continue;
+        }
+        let content = storage.get(&path).await.map_err(failed)?;
+        let mut manifest: Manifest = serde_json::from_slice(&content).map_err(|error| {
+            Failure::Other(format!(
+                "{} is no manifest that this version can read: {error}",
+                storage.full(&path)
+            ))
+        })?;
+        // They may have been moved since.
+        manifest.storage = url.to_owned();
+        found.push((None, manifest));
+    }
+    if found.is_empty() {
+        return Err(Failure::Usage(format!(
+            "there are no manifests below {url}\n  hint: they lie in folders `table=…` as `_ID.manifest.json`"
+        )));
+    }
+    found.sort_by_key(|(_, manifest)| manifest.id);
+    Ok(found)
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// What the history knows.
+async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {
     let config = context.config()?;
     if let Some(target) = &chosen.target
         && !config.targets.contains_key(target)
@@ -73,36 +146,14 @@ async fn manifests(
         )));
     }
     let store = crate::history::open_existing(config.history.expose()).await?;
-    let from = chosen
-        .from
-        .as_ref()
-        .map(|t| RelationName::new(&*t.schema, &*t.table).to_string());
     let mut found = Vec::new();
     for name in config.targets.keys() {
         if chosen.target.as_ref().is_some_and(|target| target != name) {
             continue;
         }
         let memories = store.memories(name, "archive").await?;
-        for manifest in Manifest::among(memories.iter()) {
-            let id = manifest.id.to_string();
-            let asked = chosen.ids.is_empty()
-                || chosen
-                    .ids
-                    .iter()
-                    .any(|wanted| id.starts_with(wanted.as_str()));
-            if asked && from.as_ref().is_none_or(|from| *from == manifest.source) {
-                found.push((name.clone(), manifest));
-            }
-        }
-    }
-    if let Some(missing) = chosen.ids.iter().find(|wanted| {
-        !found
-            .iter()
-            .any(|(_, m)| m.id.to_string().starts_with(wanted.as_str()))
-    }) {
-        return Err(Failure::Usage(format!(
-            "nothing archived has an id that begins with `{missing}`\n  hint: `maint archive list` shows them"
-        )));
+        let manifests = Manifest::among(memories.iter()).into_iter();
+        found.extend(manifests.map(|manifest| (Some(name.clone()), manifest)));
     }
     Ok(found)
 }
@@ -133,14 +184,15 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
             Some(received) => format!("{} on {}", received.table, received.target),
             None => manifest.storage.clone(),
         };
-        let place = if manifest.settled {
-            storage
-        } else {
-            format!("{storage} (not settled: the next run finds out)")
+        let place = match &manifest.whole {
+            _ if manifest.settled => storage,
+            Some(_) => format!("{storage} (the partition is on its way out)"),
+            None if target.is_none() => format!("{storage} (perhaps still in its table)"),
+            None => format!("{storage} (not settled: the next run finds out)"),
         };
         table.row([
             Cell::from(&manifest.id.to_string()),
-            Cell::from(target),
+            Cell::from(target.as_deref().unwrap_or("?")),
             Cell::from(&shown(&manifest.table).into_owned()),
             Cell::from(&human_count(manifest.rows)),
             Cell::from(&human_bytes(bytes)),
@@ -201,7 +253,12 @@ async fn problem(manifest: &Manifest) -> Option<String> {
     None
 }
 
-async fn restore(context: &Context<'_>, chosen: &Chosen, into: &TableName) -> Result<u8, Failure> {
+async fn restore(
+    context: &Context<'_>,
+    chosen: &Chosen,
+    into: &TableName,
+    unsettled: bool,
+) -> Result<u8, Failure> {
     let mut found = manifests(context, chosen).await?;
     found.retain(|(_, manifest)| manifest.received.is_none());
     let Some((name, first)) = found.first() else {
@@ -213,22 +270,48 @@ async fn restore(context: &Context<'_>, chosen: &Chosen, into: &TableName) -> Re
         .iter()
         .find(|(other, m)| other != name || m.source != first.source)
     {
+        let of = |name: &Option<String>| {
+            name.as_deref()
+                .map_or(String::new(), |n| format!(" of {n}"))
+        };
         return Err(Failure::Usage(format!(
-            "these rows came from several tables: {} of {name} and {} of {other}\n  hint: choose with `--from` and `--target`",
-            first.source, manifest.source
+            "these rows came from several tables: {}{} and {}{}\n  hint: choose with `--from` and `--target`",
+            first.source,
+            of(name),
+            manifest.source,
+            of(other)
         )));
     }
-    if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled) {
+    if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled && !unsettled) {
+        let hint = match &chosen.files {
+            None => "run the archive task once more, or choose ids",
+            Some(_) => {
+                "look into the table, and choose ids; or restore them all the same with `--unsettled`"
+            }
+        };
         return Err(Failure::Usage(format!(
-            "whether the rows of {} have left {} is not known yet\n  hint: run the archive task once more, or choose ids",
+            "whether the rows of {} have left {} is not known\n  hint: {hint}",
             open.id, open.table
         )));
     }
     let config = context.config()?;
-    let target = config
+    let name = name.as_ref().or(chosen.target.as_ref());
+    let mut all = config
         .targets
-        .get(name)
-        .ok_or_else(|| Failure::Usage(format!("there is no target `{name}` any more")))?;
+        .iter()
+        .filter(|(_, t)| t.engine == Engine::Postgres);
+    let target = match (name, all.next(), all.next()) {
+        (Some(name), ..) => config
+            .targets
+            .get(name)
+            .ok_or_else(|| Failure::Usage(format!("there is no target `{name}`")))?,
+        (None, Some((_, only)), None) => only,
+        _ => {
+            return Err(Failure::Usage(
+                "into which target?\n  hint: say with `--target`".to_owned(),
+            ));
+        }
+    };
     let dial = pipeline::dial(target)?;
     let session = Session::open(&dial, "maint archive restore")
         .await

@@ -8,6 +8,9 @@ use crate::values::{
 /// Marks the places whose values must not be shown.
 pub(super) const SECRET: &str = "maint-secret";
 
+/// Marks the places that name another target of the same engine.
+pub(super) const TARGET: &str = "maint-target";
+
 /// A text format of ours.
 pub(super) struct Format {
     /// As in the schemas.
@@ -52,6 +55,7 @@ const FORMATS: &[Format] = &[
     of("maint-table-name", "a table", |t| {
         t.parse::<TableName>().map(drop)
     }),
+    of(TARGET, "a target", |_| Ok(())),
     of("maint-timezone", "a time zone", |t| {
         t.parse::<TimeZone>().map(drop)
     }),

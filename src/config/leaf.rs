@@ -111,6 +111,10 @@ impl Walk<'_> {
             self.file.report(problem);
             return None;
         }
+        if let (formats::TARGET, Some((names, engine))) = (name, self.targets) {
+            let content = Content::Scalar(scalar.clone());
+            names.check_target(&Node { span, content }, engine, self.file)?;
+        }
         Some(Value::String(scalar.text.clone()))
     }
 

@@ -98,6 +98,7 @@ fn against<T: JsonSchema>(tree: &Node, folder: &Path, file: &mut File) -> Option
         file,
         wording: Wording::FILE,
         folder,
+        targets: None,
     };
     walk.value(tree, &schema, "")
 }
@@ -176,7 +177,7 @@ fn task(
             names.check(target, &mut file);
         }
         let kind = options::kind(&tree, names, kinds, &mut file);
-        let options = kind.and_then(|kind| options::options(&tree, kind, folder, &mut file));
+        let options = kind.and_then(|kind| options::options(&tree, kind, names, folder, &mut file));
         let mut value = value?;
         // Checked by the schema of the kind, which knows more than that of the file.
         value.as_object_mut()?.shift_remove("options");

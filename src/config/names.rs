@@ -133,6 +133,27 @@ impl Names {
     }
 }
 
+impl Names {
+    /// Reports a name that is no target of this engine; nothing is answered then.
+    pub(super) fn check_target(&self, node: &Node, engine: Engine, file: &mut File) -> Option<()> {
+        let name = node.text()?;
+        let message = match self.targets.get(name) {
+            // Where its engine is broken, that is reported there.
+            Some(found) if found.is_none_or(|found| found == engine) => return Some(()),
+            Some(_) => format!("target `{}` is no {engine} database", shown(node)),
+            None if self.groups.contains_key(name) => {
+                format!("`{}` is a group; expected one target", shown(node))
+            }
+            None => format!("unknown target `{}`", shown(node)),
+        };
+        let fits = |found: &Option<Engine>| found.is_none_or(|found| found == engine);
+        let known = self.targets.iter().filter(|(_, found)| fits(found));
+        let known = known.map(|(name, _)| name.as_str()).collect();
+        file.report(guess(file.problem(node.span, message), node, known));
+        None
+    }
+}
+
 /// One group being followed to its targets.
 struct Expansion<'a> {
     groups: &'a [super::node::Entry],

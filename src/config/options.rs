@@ -56,6 +56,7 @@ pub(super) fn kind<'k>(
 pub(super) fn options(
     root: &Node,
     kind: &KindInfo,
+    names: &Names,
     folder: &Path,
     file: &mut File,
 ) -> Option<Value> {
@@ -81,6 +82,7 @@ pub(super) fn options(
         file,
         wording,
         folder,
+        targets: names.known.then_some((names, kind.engine)),
     };
     let options = walk.value(node, &schema, "options")?;
     if let Err(why) = (kind.check_options)(&options) {

@@ -193,6 +193,7 @@ impl Setting {
             file,
             wording,
             folder: Path::new(""),
+            targets: None,
         };
         let value = walk.value(&node, &schema, path);
         if let Some(Value::Object(changed)) = value.filter(|_| !self.file.has_problems()) {

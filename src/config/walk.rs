@@ -6,9 +6,10 @@ use std::path::Path;
 use serde_json::{Map, Number, Value};
 
 use super::files::File;
+use super::names::Names;
 use super::node::{Content, Entry, Meaning, Node, Scalar, Span};
 use super::shape::{Shape, is_secret, shape};
-use crate::values::closest;
+use crate::values::{Engine, closest};
 
 /// How the things at the top of a tree are called in messages.
 #[derive(Clone, Copy)]
@@ -38,6 +39,8 @@ pub(super) struct Walk<'a> {
     pub wording: Wording<'a>,
     /// Where relative `file:` values begin.
     pub folder: &'a Path,
+    /// The targets that may be named, and the engine they have to have.
+    pub targets: Option<(&'a Names, Engine)>,
 }
 
 impl Walk<'_> {
@@ -285,6 +288,7 @@ impl Walk<'_> {
                 file: &mut trial,
                 wording: self.wording,
                 folder: self.folder,
+                targets: self.targets,
             };
             let value = walk.value(node, branch, path);
             if value.is_some() && !trial.has_problems() {

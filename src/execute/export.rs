@@ -155,12 +155,11 @@ impl<'a> Exporter<'a> {
             Ok(Archived::Rows(rows)) => {
                 // Whatever comes of this is asked of the server, not assumed.
                 session.execute("committing", "COMMIT").await?;
-                if let Some(manifest) = manifest {
-                    let settled = Manifest {
-                        settled: true,
-                        ..manifest
-                    };
-                    remember(job, &settled).await?;
+                if let Some(manifest) = manifest
+                    && let Err(error) = gone(&self.storage, &manifest, job).await
+                {
+                    // The rows are stored and gone; the next run writes that down.
+                    tracing::warn!(%error, "a batch was archived, and its manifest not finished");
                 }
                 Ok(Archived::Rows(rows))
             }
@@ -468,12 +467,15 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
             continue;
         }
         match fate(job.session, &manifest.transaction).await?.as_deref() {
-            Some("committed") => {
+            Some("committed") if manifest.received.is_some() => {
                 let known = Manifest {
                     settled: true,
                     ..manifest.clone()
                 };
                 remember(job, &known).await?;
+            }
+            Some("committed") => {
+                gone(&Storage::open(&manifest.storage)?, manifest, job).await?;
             }
             Some("aborted") if manifest.received.is_some() => {
                 send::take_back(manifest, job).await?;
@@ -518,6 +520,21 @@ pub(super) async fn fate(
 pub(super) async fn beside(storage: &Storage, manifest: &Manifest) -> Result<(), ExportError> {
     let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
     Ok(storage.put(&manifest.path(), text.into()).await?)
+}
+
+/// Writes down that the rows of a manifest have left their table: beside the
+/// files first, so that what the history says of them is never ahead.
+pub(super) async fn gone(
+    storage: &Storage,
+    manifest: &Manifest,
+    job: Job<'_>,
+) -> Result<(), ExportError> {
+    let manifest = Manifest {
+        settled: true,
+        ..manifest.clone()
+    };
+    beside(storage, &manifest).await?;
+    remember(job, &manifest).await
 }
 
 /// Removes the files of a manifest, and then what is known of it.

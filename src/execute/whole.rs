@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Event;
-use super::export::{ExportError, Exporter, beside, discard, fate, remember};
+use super::export::{ExportError, Exporter, beside, discard, fate, gone, remember};
 use super::gate::{self, Outcome};
 use super::statements;
 use super::step::{Job, ask, blank, end};
@@ -196,7 +196,7 @@ async fn begin(
 /// The manifest of this partition beside the files.
 async fn find(storage: &Storage, retire: &Retire) -> Result<Option<Manifest>, ExportError> {
     for path in storage.list(&Manifest::folder_of(&retire.source)).await? {
-        if !path.ends_with(".manifest.json") {
+        if !Manifest::is_at(&path) {
             continue;
         }
         let found: Option<Manifest> = serde_json::from_slice(&storage.get(&path).await?).ok();
@@ -274,12 +274,7 @@ async fn settled(storage: &Storage, manifest: &Manifest, job: Job<'_>) -> Result
     if manifest.files.is_empty() {
         return discard(storage, job, manifest).await;
     }
-    let manifest = Manifest {
-        settled: true,
-        ..manifest.clone()
-    };
-    beside(storage, &manifest).await?;
-    remember(job, &manifest).await
+    gone(storage, manifest, job).await
 }
 
 impl Retirer<'_> {

@@ -222,6 +222,11 @@ impl Manifest {
         )
     }
 
+    /// Whether there is a manifest at this path.
+    pub fn is_at(path: &str) -> bool {
+        path.ends_with(".manifest.json")
+    }
+
     /// The folder of the files of a table.
     pub fn folder_of(source: &str) -> String {
         format!("table={}/", folder(source))

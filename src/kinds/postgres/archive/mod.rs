@@ -67,6 +67,7 @@ pub(crate) struct Destination {
     table: Option<TableName>,
     /// The target in whose database `table` is.
     #[serde(default)]
+    #[schemars(extend("format" = "maint-target"))]
     database: Option<String>,
     /// Parquet files below `file:///folder` or `s3://bucket/prefix`. Credentials for S3 come from
     /// the environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`,

@@ -86,3 +86,39 @@ async fn killed_fifty_times_on_the_way() {
     let original = checksum(&db, "SELECT * FROM original").await;
     assert_eq!(checksum(&there, "SELECT * FROM old").await, original);
 }
+
+/// A target that is not there is named by `maint check`, with its place.
+#[test]
+fn the_other_target_is_checked() {
+    let workspace = |database: &str| {
+        let workspace = Workspace::new(
+            "targets:\n  app: { engine: postgres, url: postgres://h/a }\n  warehouse: { engine: postgres, url: postgres://h/b }\n  \
+             content: { engine: mongodb, url: mongodb://h/c }\ngroups:\n  both: [app, warehouse]\n",
+        );
+        workspace.task("archive", &format!(
+            "kind: archive\ntarget: app\noptions:\n  table: t\n  column: at\n  older_than: 1y\n  destination: {{ database: {database}, table: old }}\n"
+        ))
+    };
+    workspace("warehouse").run(["check"]).expect(0);
+    for (database, message) in [
+        (
+            "wharehouse",
+            "archive.yaml:7:28: unknown target `wharehouse`",
+        ),
+        (
+            "both",
+            "archive.yaml:7:28: `both` is a group; expected one target",
+        ),
+        (
+            "content",
+            "archive.yaml:7:28: target `content` is no postgres database",
+        ),
+    ] {
+        let said = workspace(database).run(["check"]).expect(2).stderr;
+        assert!(said.contains(message), "{said}");
+        let known = said.lines().any(|line| line == "  known: app, warehouse");
+        assert!(known, "{said}");
+        let guess = said.contains("did you mean `warehouse`?");
+        assert_eq!(guess, database == "wharehouse", "{said}");
+    }
+}

@@ -6,6 +6,7 @@ mod readers;
 mod s3;
 mod stopping;
 mod whole;
+mod without_history;
 
 use serde_json::{Value, json};
 

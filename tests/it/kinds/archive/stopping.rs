@@ -58,7 +58,7 @@ pub(super) async fn kill_often(
             .unwrap();
         // From before it has connected to well into its batches.
         n += 1;
-        tokio::time::sleep(start * (50 + n * 137 % 550) / 100).await;
+        tokio::time::sleep(start * (50 + n * 137 % 250) / 100).await;
         killed += u32::from(process.try_wait().unwrap().is_none());
         process.kill().unwrap();
         process.wait().unwrap();

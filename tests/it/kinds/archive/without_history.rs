@@ -1,0 +1,98 @@
+//! What lies beside the files is enough to list, prove and restore them.
+
+use serde_json::json;
+
+use super::{archive, checksum, into_files, workspace};
+use crate::support::s3::{BUCKET, S3};
+use crate::support::servers::fresh_database;
+
+/// Rows and a whole partition, the history lost, the files moved: everything
+/// is found where they are now.
+#[tokio::test]
+async fn a_lost_history_loses_no_archive() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE e (id int, at timestamptz NOT NULL, tags text[]) PARTITION BY RANGE (at);
+        CREATE TABLE e1 PARTITION OF e FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-02-01 00:00+00');
+        CREATE TABLE e2 PARTITION OF e FOR VALUES FROM ('2020-02-01 00:00+00') TO ('2100-01-01 00:00+00');
+        CREATE TABLE other (at date);
+        INSERT INTO other VALUES ('2020-01-01');
+        INSERT INTO e SELECT n, '2020-01-15 00:00+00'::timestamptz + n * interval '1 hour', ARRAY[n::text, NULL] FROM generate_series(1, 600) n").await;
+    let old = checksum(&db, "SELECT * FROM e").await;
+    let s3 = S3::start();
+    let files = format!("s3://{BUCKET}/a");
+    for table in ["e", "other"] {
+        let options = json!({ "table": table, "column": "at", "older_than": "1y", "destination": { "files": files } });
+        archive(&s3.known_to(workspace(&db, &options)));
+    }
+    let bucket = s3.folder.path().join(BUCKET);
+    std::fs::rename(bucket.join("a"), bucket.join("b")).unwrap();
+    let moved = format!("s3://{BUCKET}/b");
+
+    // Another workspace, with a history that knows nothing.
+    let fresh = s3.known_to(workspace(&db, &json!({ "table": "e", "column": "at", "older_than": "1y", "destination": { "files": files } })));
+    let all = fresh
+        .run(["archive", "list", "--files", &moved, "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(all["archived"].as_array().unwrap().len(), 3, "{all:#}");
+    for one in all["archived"].as_array().unwrap() {
+        assert_eq!(one["manifest"]["settled"], true, "{all:#}");
+        assert_eq!(one["manifest"]["storage"], moved.as_str(), "{all:#}");
+    }
+    let verified = fresh
+        .run(["archive", "verify", "--files", &moved])
+        .expect(0)
+        .stdout;
+    assert!(verified.contains("3 of 3"), "{verified}");
+    let several = fresh
+        .run(["archive", "restore", "--files", &moved, "--into", "back"])
+        .expect(2)
+        .stderr;
+    assert!(several.contains("several tables"), "{several}");
+    fresh
+        .run([
+            "archive", "restore", "--files", &moved, "--from", "e", "--into", "back",
+        ])
+        .expect(0);
+    assert_eq!(checksum(&db, "SELECT * FROM back").await, old);
+
+    let empty = format!("s3://{BUCKET}/nothing-here");
+    let nothing = fresh
+        .run(["archive", "list", "--files", &empty])
+        .expect(2)
+        .stderr;
+    assert!(nothing.contains("no manifests below"), "{nothing}");
+    let file = std::fs::read_dir(bucket.join("b/table=public.other"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .find(|p| p.to_string_lossy().ends_with(".manifest.json"))
+        .unwrap();
+    std::fs::write(&file, "{}").unwrap();
+    let broken = fresh
+        .run(["archive", "list", "--files", &moved])
+        .expect(1)
+        .stderr;
+    assert!(
+        broken.contains("is no manifest that this version can read"),
+        "{broken}"
+    );
+}
+
+for_each_version! {
+    /// Files of the first format, with arrays as text and manifests that never
+    /// say whether the rows have left.
+    async fn files_of_an_earlier_version(major: u32) {
+        let db = fresh_database(major).await;
+        let (workspace, _) = into_files(&db, &json!({ "table": "e", "column": "at", "older_than": "1y" }));
+        let files = format!("file://{}/tests/it/kinds/archive/old-files", env!("CARGO_MANIFEST_DIR"));
+        workspace.run(["archive", "verify", "--files", &files]).expect(0);
+        let restore = ["archive", "restore", "--files", &files, "--into", "old"];
+        let refused = workspace.run(restore).expect(2).stderr;
+        assert!(refused.contains("--unsettled"), "{refused}");
+        workspace.run(restore.into_iter().chain(["--unsettled"])).expect(0);
+        db.execute(r#"CREATE TABLE expected (id int, at timestamptz, tags text[], n int[], m text[][], note text);
+            INSERT INTO expected VALUES (1, '2020-01-05 00:00+00', '{a,"b c",NULL,"NULL"}', '{1,2,3}', '{{a,b},{c,d}}', 'plain'),
+                (2, '2020-01-06 00:00+00', '{}', '[0:1]={7,8}', NULL, E'tab\tend'), (3, '2020-02-07 00:00+00', NULL, NULL, '{}', NULL)"#).await;
+        assert_eq!(checksum(&db, "SELECT * FROM old").await, checksum(&db, "SELECT * FROM expected").await);
+    }
+}
