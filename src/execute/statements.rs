@@ -226,7 +226,9 @@ fn attempts<'a>(
                     end(
                         record,
                         StepStatus::Failed,
-                        format!("took longer than step_timeout ({limit})"),
+                        format!(
+                            "took longer than `limits.step_timeout` ({limit}) and was cancelled; the next run tries it again, and a larger `step_timeout` gives it more time"
+                        ),
                     );
                 }
                 Outcome::GaveWay => end(

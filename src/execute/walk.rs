@@ -254,7 +254,7 @@ pub(super) fn may_go_on(
     } else if began.elapsed() >= limit.get() {
         (
             StepStatus::Deferred,
-            format!("step_timeout ({limit}) was reached"),
+            format!("`limits.step_timeout` ({limit}) was reached"),
         )
     } else {
         return true;

@@ -6,6 +6,7 @@ mod bytes;
 mod calendar_span;
 mod closest;
 mod cron;
+mod dotted;
 mod engine;
 mod local_time;
 mod mail_address;

@@ -3,13 +3,15 @@ use std::str::FromStr;
 
 use wildmatch::WildMatch;
 
+use super::dotted;
 use super::text::{Invalid, written_as_text};
 
 /// Which tables or indexes are meant: `audit.*`, `events_*`.
 ///
 /// `*` stands for any characters, `?` for one; everything else is itself, upper and lower case
 /// told apart as the server does. Without a dot the pattern is for names in any schema. A name
-/// that itself contains a dot is put in double quotes: `"my.schema".*`.
+/// that itself contains a dot or a quote is put in double quotes, quotes in it doubled:
+/// `"my.schema".*`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamePattern {
     text: String,
@@ -36,42 +38,11 @@ impl FromStr for NamePattern {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |what: &str| {
-            Invalid::new(format!(
-                "`{text}` {what}; expected a pattern such as `audit.*` or `events_*`"
-            ))
-        };
-        let mut parts = vec![String::new()];
-        let mut quoted = false;
-        for c in text.trim().chars() {
-            match c {
-                '"' => quoted = !quoted,
-                '.' if !quoted => parts.push(String::new()),
-                _ => {
-                    if let Some(part) = parts.last_mut() {
-                        part.push(c);
-                    }
-                }
-            }
-        }
-        if quoted {
-            return Err(wrong("has a quote that is not closed"));
-        }
-        if parts.iter().any(String::is_empty) {
-            return Err(wrong("lacks a name"));
-        }
-        let (schema, name) = match parts.as_slice() {
-            [name] => (None, name),
-            [schema, name] => (Some(WildMatch::new(schema)), name),
-            _ => {
-                return Err(wrong("has more than one dot")
-                    .hint("put a name that contains a dot in double quotes"));
-            }
-        };
+        let (schema, name) = dotted::split(text, "a pattern such as `audit.*` or `events_*`")?;
         Ok(Self {
             text: text.trim().to_owned(),
-            schema,
-            name: WildMatch::new(name),
+            schema: schema.map(|schema| WildMatch::new(&schema)),
+            name: WildMatch::new(&name),
         })
     }
 }
@@ -104,6 +75,7 @@ mod tests {
         assert!(!chosen("*.tmp?", "a", "tmp12"));
         assert!(chosen("we[ir]d.*", "we[ir]d", "x"));
         assert!(chosen("\"my.schema\".*", "my.schema", "x"));
+        assert!(chosen("\"a \"\"b\"\".*\"", "any", "a \"b\".c"));
     }
 
     #[test]

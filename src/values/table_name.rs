@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::dotted;
 use super::text::{Invalid, written_as_text};
 
 /// One table by its name: `orders`, `sales.orders`.
@@ -28,53 +29,15 @@ impl FromStr for TableName {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |what: &str| {
-            Invalid::new(format!(
-                "`{text}` {what}; expected a table such as `orders` or `sales.orders`"
-            ))
-        };
-        let mut parts = vec![String::new()];
-        let mut quoted = false;
-        let mut chars = text.trim().chars().peekable();
-        while let Some(c) = chars.next() {
-            match c {
-                '"' if quoted && chars.peek() == Some(&'"') => {
-                    chars.next();
-                    if let Some(part) = parts.last_mut() {
-                        part.push('"');
-                    }
-                }
-                '"' => quoted = !quoted,
-                '.' if !quoted => parts.push(String::new()),
-                _ => {
-                    if let Some(part) = parts.last_mut() {
-                        part.push(c);
-                    }
-                }
-            }
-        }
-        if quoted {
-            return Err(wrong("has a quote that is not closed"));
-        }
-        if parts.iter().any(String::is_empty) {
-            return Err(wrong("lacks a name"));
-        }
-        if let Some(long) = parts.iter().find(|part| part.len() > 63) {
-            return Err(wrong(&format!(
-                "has a name of {} bytes, and none may have more than 63",
+        let (schema, table) = dotted::split(text, "a table such as `orders` or `sales.orders`")?;
+        let schema = schema.unwrap_or_else(|| "public".to_owned());
+        if let Some(long) = [&schema, &table].into_iter().find(|part| part.len() > 63) {
+            return Err(Invalid::new(format!(
+                "`{text}` has a name of {} bytes, and none may have more than 63",
                 long.len()
             )));
         }
-        let mut parts = parts.into_iter();
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some(table), None, _) => Ok(TableName {
-                schema: "public".to_owned(),
-                table,
-            }),
-            (Some(schema), Some(table), None) => Ok(TableName { schema, table }),
-            _ => Err(wrong("has more than one dot")
-                .hint("put a name that contains a dot in double quotes")),
-        }
+        Ok(TableName { schema, table })
     }
 }
 

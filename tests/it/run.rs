@@ -3,7 +3,7 @@
 use chrono::{TimeDelta, Timelike, Utc};
 
 use crate::support::servers::fresh_database;
-use crate::support::workspace::Workspace;
+use crate::support::workspace::{Workspace, maint};
 
 /// A window around now, or one that opens in an hour.
 fn window(open: bool) -> String {
@@ -90,4 +90,79 @@ async fn a_target_out_of_reach_is_told_and_recorded() {
     );
     let runs = workspace.run(["history", "--output", "json"]).json();
     assert_eq!(runs["runs"][0]["status"], "failed");
+}
+
+/// Who comes second is told exactly who holds the task, and since when.
+#[tokio::test]
+async fn a_second_instance_is_told_who_is_at_work() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE held (id int)").await;
+    let other = db.connect().await;
+    other
+        .batch_execute("BEGIN; LOCK TABLE held IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let workspace = Workspace::for_target(&db.url).task(
+        "tidy",
+        "kind: sql\ntarget: app\nlimits: { lock_timeout: 1h }\noptions: { statements: [{ name: all, sql: DELETE FROM public.held }] }\n",
+    );
+    let mut first = workspace
+        .process(["run", "tidy", "--now"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let claims = "FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND a.datname = current_database()";
+    while db.number(&format!("SELECT count(*) {claims}")).await == 0 {
+        assert!(first.try_wait().unwrap().is_none(), "it has ended");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let holder = db
+        .strings(&format!(
+            "SELECT format('pid %s, role postgres, %s, since %s UTC', a.pid, a.application_name,
+                to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')) {claims}"
+        ))
+        .await;
+    assert!(holder[0].contains("role postgres, maint "), "{holder:?}");
+    let expected = format!("`tidy` is already at work on this target: {}", holder[0]);
+    let document = workspace
+        .run(["run", "tidy", "--now", "--output", "json"])
+        .expect(4)
+        .json();
+    assert_eq!(document["runs"][0]["status"], "skipped");
+    assert_eq!(document["runs"][0]["error"], expected);
+    let said = workspace.run(["run", "tidy", "--now"]).expect(4).stdout;
+    let words: Vec<&str> = said.split_whitespace().collect();
+    assert!(words.join(" ").contains(&expected), "{said}");
+    other.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(0));
+}
+
+/// What `completions` prints can be loaded, and knows the verbs.
+#[test]
+fn completions_can_be_loaded() {
+    let script = |shell: &str| {
+        let printed = maint().args(["completions", shell]).output().unwrap();
+        assert!(printed.status.success(), "{printed:?}");
+        String::from_utf8(printed.stdout).unwrap()
+    };
+    // Every machine that runs these tests has a bash; what it completes is asked of it.
+    let asked = format!(
+        "{}\nCOMP_WORDS=(maint re); COMP_CWORD=1; _maint maint re maint; printf '%s\\n' \"${{COMPREPLY[@]}}\"; complete -p maint",
+        script("bash")
+    );
+    let output = std::process::Command::new("bash")
+        .args(["--norc", "-c", &asked])
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success() && output.stderr.is_empty(),
+        "{output:?}"
+    );
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines.contains(&"report"), "{said}");
+    assert!(lines.last().unwrap().contains("-F _maint"), "{said}");
+    assert!(script("zsh").starts_with("#compdef maint"));
+    assert!(script("fish").contains("complete -c maint"));
 }

@@ -155,3 +155,58 @@ for_each_version! {
         assert_eq!(found(&document), ["integrity.no_replica amcheck", "replica.not_a_standby replica 1"], "{document:#}");
     }
 }
+
+/// Every run reads the next replica, so that damage on any of them is found;
+/// one that is gone is told, and passed over.
+#[tokio::test]
+async fn replicas_take_turns() {
+    let cluster = private_cluster(
+        17,
+        &[
+            ("autovacuum", "off"),
+            ("wal_level", "replica"),
+            ("wal_keep_size", "1GB"),
+        ],
+    );
+    connect(&cluster.url("postgres"))
+        .await
+        .batch_execute(TABLES)
+        .await
+        .unwrap();
+    let (table, index) = files(&cluster.url("postgres")).await;
+    let mut sound = standby(17, &cluster, |_| {}).await;
+    let broken = standby(17, &cluster, |data| {
+        flip(data, &table);
+        flip(data, &index);
+    })
+    .await;
+    let both = format!("{}\", \"{}", sound.url("postgres"), broken.url("postgres"));
+    let workspace = workspace(
+        &cluster.url("postgres"),
+        &both,
+        "{ amcheck: light, recheck_after: 0s }",
+    );
+    let names = ["public.\"Broken Heap\"", "public.\"Broken; Index\""];
+    for turn in [1, 2, 1, 2] {
+        let document = run(&workspace);
+        let expected = if turn == 2 {
+            names.to_vec()
+        } else {
+            Vec::new()
+        };
+        assert_eq!(damaged(&document), expected, "turn of {turn}: {document:#}");
+        for finding in document["runs"][0]["findings"].as_array().unwrap() {
+            let message = finding["message"].as_str().unwrap();
+            assert!(message.ends_with("(seen on replica 2)"), "{finding:#}");
+        }
+    }
+    sound.stop();
+    let document = run(&workspace);
+    finding(&document, "replica.unreachable");
+    for name in names {
+        assert!(
+            found(&document).iter().any(|line| line.ends_with(name)),
+            "{document:#}"
+        );
+    }
+}

@@ -1,6 +1,7 @@
 //! Stopping in the middle: nothing is left behind, and the next run goes on.
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
@@ -121,13 +122,19 @@ for_each_version! {
         let _holder = old_snapshot(&db).await;
         let workspace = workspace(&db, "1h");
         let mut process = rebuilding(&db, &workspace).await;
-        // Two signals that come before the process looks are one and the same.
-        while process.try_wait().unwrap().is_none() {
-            signal(&process, Signal::SIGTERM);
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        let (exit, document, said) = end(process).await;
-        assert_eq!(exit, Some(143), "{said}");
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        signal(&process, Signal::SIGTERM);
+        // The first has been heard as soon as the process says so; a second
+        // one that came before would be one and the same.
+        let lines = tokio::task::spawn_blocking(move || {
+            assert!(lines.any(|line| line.unwrap().contains("stopping: no new step begins")));
+            lines
+        }).await.unwrap();
+        signal(&process, Signal::SIGTERM);
+        let (exit, document, _) = end(process).await;
+        assert_eq!(exit, Some(143));
+        // Until here the process had a reader for what it says.
+        drop(lines);
         assert_eq!(objects(&document, "reindex", "cancelled").len(), 1, "{document:#}");
         assert_eq!(db.number(HALF_BUILT).await, 0);
     }
@@ -166,4 +173,83 @@ for_each_version! {
         let shown = workspace.run(["show", first, "--output", "json"]).json();
         assert_eq!(objects(&shown, "reindex", "cancelled").len(), 1, "{shown:#}");
     }
+}
+
+/// The one step of the run with this object.
+fn step<'a>(document: &'a serde_json::Value, object: &str) -> &'a serde_json::Value {
+    let steps = document["runs"][0]["steps"].as_array().unwrap();
+    steps.iter().find(|s| s["object"] == object).unwrap()
+}
+
+const TOO_LONG: &str = "took longer than `limits.step_timeout` (10s) and was cancelled; \
+    the next run tries it again, and a larger `step_timeout` gives it more time";
+
+/// A step that takes too long is cancelled, the others go on, and the record
+/// says what to do. What it had to leave is removed by the next run.
+#[tokio::test]
+async fn a_step_that_takes_too_long_fails_alone() {
+    let db = fresh_database(17).await;
+    bloated(&db).await;
+    // A rebuild waits for who writes into its table.
+    let writer = db.connect().await;
+    writer
+        .batch_execute("BEGIN; INSERT INTO alpha VALUES (0)")
+        .await
+        .unwrap();
+    let workspace = Workspace::for_target(&db.url).task(
+        "reindex",
+        "kind: reindex\ntarget: app\noptions: { min_size: 100kB }\nlimits: { jobs: 1, step_timeout: 10s }\n",
+    );
+    let document = workspace
+        .run(["run", "reindex", "--now", "--output", "json"])
+        .expect(1)
+        .json();
+    assert_eq!(document["runs"][0]["status"], "partial");
+    let late = step(&document, "public.alpha_id");
+    assert_eq!(late["status"], "failed", "{document:#}");
+    // The writer is in the way of clearing up, too.
+    let left = "public.alpha_id_ccnew was left behind: canceling statement due to lock timeout (SQLSTATE 55P03, while removing what it left); the next run removes it";
+    assert_eq!(late["error"], format!("{TOO_LONG}; {left}"));
+    assert_eq!(
+        step(&document, "public.beta_id")["status"],
+        "succeeded",
+        "{document:#}"
+    );
+    let shown = workspace.run(["show", "last"]).expect(0).stdout;
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words(&shown).contains(TOO_LONG), "{shown}");
+
+    writer.batch_execute("ROLLBACK").await.unwrap();
+    let next = workspace
+        .run(["run", "reindex", "--now", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(
+        objects(&next, "reindex", "succeeded"),
+        BTreeSet::from(["public.alpha_id".to_owned()])
+    );
+    assert_eq!(objects(&next, "drop_leftover", "succeeded").len(), 1);
+    assert_eq!(db.number(HALF_BUILT).await, 0);
+    assert_eq!(db.number(INVALID).await, 0);
+}
+
+/// The same holds for what only reads.
+#[tokio::test]
+async fn a_check_that_takes_too_long_fails_alone() {
+    let db = fresh_database(14).await;
+    let workspace = Workspace::for_target(&db.url).task(
+        "integrity",
+        "kind: integrity\ntarget: app\nlimits: { jobs: 1, step_timeout: 10s }\n\
+         options: { amcheck: off, queries: [{ name: a, sql: SELECT pg_sleep(6000) }, { name: b, sql: SELECT 1 WHERE false }] }\n",
+    );
+    let document = workspace
+        .run(["run", "integrity", "--now", "--output", "json"])
+        .expect(1)
+        .json();
+    assert_eq!(document["runs"][0]["status"], "partial");
+    assert_eq!(step(&document, "a")["status"], "failed", "{document:#}");
+    assert_eq!(step(&document, "a")["error"], TOO_LONG);
+    assert_eq!(step(&document, "b")["status"], "succeeded");
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(6000)%' AND pid <> pg_backend_pid()";
+    assert_eq!(db.number(asleep).await, 0);
 }

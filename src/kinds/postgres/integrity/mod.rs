@@ -45,7 +45,9 @@ pub(crate) struct Facts {
     sequences: Vec<Sequence>,
     keys: Vec<Key>,
     collations: Vec<ChangedCollation>,
-    /// The replica that is read, if there is one.
+    /// The replicas that can be read.
+    replicas: Vec<usize>,
+    /// The one whose turn it is; the plan says which.
     replica: Option<usize>,
     /// There should be a replica, and it could not be reached.
     replica_missing: bool,
@@ -67,20 +69,19 @@ impl Kind for Integrity {
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let mut findings = Vec::new();
-        let mut replica = None;
-        for (n, session) in &site.replicas {
-            match order::not_a_copy(db, session, *n).await? {
-                Some(finding) => findings.push(finding),
-                None => replica = replica.or(Some(*n)),
-            }
-        }
         findings.extend(server::checksum_failures(db, "").await?);
-        for (n, session) in site.replicas.iter().filter(|(n, _)| Some(*n) == replica) {
+        let mut replicas = Vec::new();
+        for (n, session) in &site.replicas {
+            if let Some(finding) = order::not_a_copy(db, session, *n).await? {
+                findings.push(finding);
+                continue;
+            }
+            replicas.push(*n);
             let there = format!(" (seen on replica {})", n + 1);
             findings.extend(server::checksum_failures(session, &there).await?);
         }
         let replica_missing =
-            replica.is_none() && !(site.replicas.is_empty() && site.findings.is_empty());
+            replicas.is_empty() && !(site.replicas.is_empty() && site.findings.is_empty());
         Ok(Facts {
             role: db.server.role.clone(),
             database: db.server.database.clone(),
@@ -92,7 +93,8 @@ impl Kind for Integrity {
             sequences: counters::sequences(db).await?,
             keys: counters::keys(db, self.near_end.share()).await?,
             collations: server::changed_collations(db).await?,
-            replica,
+            replicas,
+            replica: None,
             replica_missing,
             findings,
         })
@@ -103,6 +105,8 @@ impl Kind for Integrity {
             findings: facts.findings.clone(),
             ..Plan::default()
         };
+        let replica = order::next_replica(&facts.replicas, at, &mut plan);
+        let facts = Facts { replica, ..facts };
         let mut candidates = Vec::new();
         let mut unreadable = Vec::new();
         if self.constraints {

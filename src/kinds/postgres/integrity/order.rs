@@ -186,6 +186,25 @@ fn coverage(
     }
 }
 
+/// Under which key it is remembered which replica was read last.
+const LAST_REPLICA: &str = "replica";
+
+/// The replica whose turn it is. Each has files of its own, and damage in
+/// them is seen only by who reads that one: every run takes the next.
+pub(super) fn next_replica(usable: &[usize], at: &Moment, plan: &mut Plan) -> Option<usize> {
+    let last = at.memories.get(LAST_REPLICA).and_then(|v| v.as_u64());
+    let next = usable
+        .iter()
+        .find(|n| last.is_some_and(|last| **n as u64 > last))
+        .or(usable.first())
+        .copied()?;
+    plan.memories.push(Memory {
+        key: LAST_REPLICA.to_owned(),
+        value: json!(next),
+    });
+    Some(next)
+}
+
 /// What is wrong with a replica that is no copy of the primary: its files
 /// and object ids tell nothing about the primary's.
 pub(super) async fn not_a_copy(
