@@ -9,8 +9,11 @@ use crate::support::workspace::Workspace;
 #[tokio::test]
 async fn a_run_is_stopped_from_another_process() {
     let db = fresh_database(17).await;
-    db.execute("CREATE TABLE t (id int); SELECT pg_catalog.pg_advisory_lock(42)")
-        .await;
+    db.execute("CREATE TABLE t (id int)").await;
+    db.client
+        .batch_execute("SELECT pg_catalog.pg_advisory_lock(42)")
+        .await
+        .unwrap();
     // It waits for a lock that the test never gives away.
     let workspace = Workspace::for_target(&db.url).task(
         "work",
