@@ -190,7 +190,7 @@ for_each_version! {
         rows(&db).await;
         let folder = tempfile::tempdir().unwrap();
         let workspace = Workspace::for_target(&db.url).task("archive", &format!(
-            "kind: archive\ntarget: app\noptions: {}\nlimits: {{ lock_timeout: 20s, lock_retries: 5 }}\n",
+            "kind: archive\ntarget: app\noptions: {}\nlimits: {{ lock_timeout: 5min, lock_retries: 5 }}\n",
             json!({ "table": "t", "column": "at", "older_than": "30d", "walk": "blocks", "destination": { "files": format!("file://{}", folder.path().display()) } })));
         let writer = db.connect().await;
         writer.batch_execute("BEGIN; UPDATE t SET v = 'changed' WHERE id = 10; UPDATE t SET at = now() WHERE id = 11").await.unwrap();

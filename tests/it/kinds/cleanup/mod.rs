@@ -19,7 +19,7 @@ fn with_options(db: &TestDatabase, options: &Value) -> Workspace {
         "cleanup",
         &format!(
             "kind: cleanup\ntarget: app\noptions: {options}\n\
-             limits: {{ lock_timeout: 300ms, lock_retries: 1 }}\n"
+             limits: {{ lock_timeout: 5min }}\n"
         ),
     )
 }
