@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
 
-/// What becomes of the rows of a [`Walk`](super::Walk).
+/// What becomes of the rows of a [`Walk`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {
