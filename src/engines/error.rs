@@ -63,6 +63,12 @@ pub enum EngineError {
         /// How many it is given.
         values: usize,
     },
+    /// The role may not see what has to be known.
+    #[error("{what}")]
+    NotVisible {
+        /// What, and how to let it.
+        what: String,
+    },
     /// Files could not be written, read or proved.
     #[error("{message}")]
     Files {
@@ -121,6 +127,7 @@ impl EngineError {
                 | EngineError::Placeholders { .. }
                 | EngineError::Driver { .. }
                 | EngineError::Files { .. }
+                | EngineError::NotVisible { .. }
         )
     }
 

@@ -14,6 +14,7 @@ mod send;
 mod statements;
 mod step;
 mod stop;
+mod throttle;
 mod walk;
 mod whole;
 
@@ -31,6 +32,7 @@ pub use observer::{Event, Observer, Silent};
 pub use restore::restore;
 pub use step::ask;
 pub use stop::{Stop, StopReason};
+pub use throttle::Throttler;
 
 use self::monitor::Monitor;
 use self::queue::{Next, Queue};
@@ -55,6 +57,8 @@ pub struct Execution {
     pub kind: String,
     /// The task's limits.
     pub limits: Limits,
+    /// When it leaves the server to others.
+    pub throttle: Throttler,
     /// No statement runs beyond this.
     pub deadline: Option<Instant>,
     /// How the run is stopped from outside.

@@ -95,6 +95,7 @@ pub(super) fn blank(step: &Step) -> StepRecord {
         attempts: 0,
         error: None,
         lock_waits: Vec::new(),
+        throttled: Vec::new(),
     }
 }
 
@@ -106,7 +107,10 @@ async fn recorded(
     monitor: &Handle,
 ) -> StepRecord {
     let mut record = blank(step);
-    if execution.stop.is_stopping() {
+    let held = execution.throttle.hold(execution, &mut record).await;
+    if let Err(error) = held {
+        end(&mut record, StepStatus::Failed, with_causes(&error));
+    } else if execution.stop.is_stopping() {
         end(
             &mut record,
             StepStatus::Deferred,

@@ -190,6 +190,7 @@ async fn batch(
     range: &Range,
 ) -> Result<Went, EngineError> {
     let walk = way.walk;
+    job.execution.throttle.hold(job.execution, record).await?;
     if !may_go_on(job, record, pace.began, &gone(record)) {
         return Ok(Went::NoFurther);
     }

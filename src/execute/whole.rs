@@ -87,6 +87,7 @@ pub(super) async fn carry_out(
                 break;
             }
             let stored = format!("{} rows were stored before", retirer.rows());
+            job.execution.throttle.hold(job.execution, record).await?;
             if !may_go_on(job, record, pace.began, &stored) {
                 return Ok(());
             }

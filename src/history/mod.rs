@@ -23,7 +23,7 @@ pub use copy::{Copied, copy};
 pub use error::{Candidate, Cause, HistoryError};
 pub use occurrence::{Claim, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause};
 pub use outbox::{Alert, Letter, Notice};
-pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
+pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
 pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
 pub use summary::{
     By, Day, FindingState, Gain, Period, Series, Summaries, TaskTotals, TrackedFinding,

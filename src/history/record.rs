@@ -178,6 +178,17 @@ pub struct LockWait {
     pub waited_ms: i64,
 }
 
+/// A step left the server to others for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Throttled {
+    /// The setting below `throttle` that asked for it: `max_active_sessions`, …
+    pub setting: String,
+    /// What was seen last.
+    pub reason: String,
+    /// How long, in milliseconds, all pauses for this reason together.
+    pub waited_ms: i64,
+}
+
 /// One step as carried out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct StepRecord {
@@ -209,6 +220,9 @@ pub struct StepRecord {
     pub error: Option<String>,
     /// Who was in the way.
     pub lock_waits: Vec<LockWait>,
+    /// When it left the server to others.
+    #[serde(default)]
+    pub throttled: Vec<Throttled>,
 }
 
 /// One plan carried out and recorded. Its JSON is a contract.

@@ -118,6 +118,7 @@ impl<R: Cells> FromRow<'_, R> for StepRecord {
             attempts: row.count("attempts")?,
             error: row.cell("error")?,
             lock_waits: row.json("lock_waits")?,
+            throttled: row.json("throttled")?,
         })
     }
 }

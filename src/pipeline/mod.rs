@@ -19,7 +19,7 @@ use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::{Session, claim, pooler};
-use crate::execute::{self, Event, Execution, Observer, Stop, StopReason};
+use crate::execute::{self, Event, Execution, Observer, Stop, StopReason, Throttler};
 use crate::history::{RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger};
 use crate::kinds;
 use crate::notify::Teller;
@@ -282,6 +282,7 @@ async fn work(
             target: record.target.clone(),
             kind: record.kind.clone(),
             limits: request.task.limits.clone(),
+            throttle: Throttler::new(request.task.throttle.clone()),
             deadline,
             stop: around.stop.clone(),
             store: Arc::clone(&around.store),

@@ -31,6 +31,7 @@ fn full() -> Value {
             "attempt": 1, "blocker_pid": 99, "blocker_user": "app", "blocker_application": "",
             "blocker_state": "active", "blocker_query_age_ms": 1, "waited_ms": 3_000,
         }],
+        "throttled": [{ "setting": "pause_file", "reason": "/run/maint/pause exists", "waited_ms": 60_000 }],
     });
     let run = |status: &str| {
         json!({

@@ -67,6 +67,7 @@ pub struct Metrics {
     reclaimed: Family<Of, Counter>,
     removed: Family<Of, Counter>,
     lock_waits: Family<Of, Counter<f64, AtomicU64>>,
+    throttled: Family<Of, Counter<f64, AtomicU64>>,
     findings: Family<Found, Gauge>,
     occurrences: Family<Planned, Counter>,
     lateness: Histogram,
@@ -88,6 +89,7 @@ impl Default for Metrics {
             reclaimed: Family::default(),
             removed: Family::default(),
             lock_waits: Family::default(),
+            throttled: Family::default(),
             findings: Family::default(),
             occurrences: Family::default(),
             lateness: Histogram::new(LATENESS),
@@ -182,6 +184,13 @@ impl Metrics {
             .map(|wait| wait.waited_ms.max(0))
             .sum();
         self.lock_waits.get_or_create(&of).inc_by(seconds(waited));
+        let paused: i64 = run
+            .steps
+            .iter()
+            .flat_map(|step| &step.throttled)
+            .map(|pause| pause.waited_ms.max(0))
+            .sum();
+        self.throttled.get_or_create(&of).inc_by(seconds(paused));
         self.found(run);
     }
 
@@ -258,6 +267,12 @@ impl Metrics {
             "How long steps waited for locks of others",
             Unit::Seconds,
             self.lock_waits.clone(),
+        );
+        all.register_with_unit(
+            "throttle",
+            "How long steps left the server to others",
+            Unit::Seconds,
+            self.throttled.clone(),
         );
         all.register(
             "findings",

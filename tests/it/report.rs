@@ -41,6 +41,7 @@ fn step(seq: u32, object: &str, status: StepStatus) -> StepRecord {
         attempts: 1,
         error: (status == StepStatus::Failed).then(|| TEMPLATE.to_owned()),
         lock_waits: Vec::new(),
+        throttled: Vec::new(),
     }
 }
 

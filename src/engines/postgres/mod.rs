@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod load;
 pub mod claim;
 mod name;
 pub mod pooler;

@@ -14,7 +14,8 @@ use crate::plan::Finding;
 const RUN: &str = "SELECT * FROM maint.runs WHERE id = $1";
 const STEPS: &str =
     "SELECT run_id, seq, object, action, status, reason, statement, rows, bytes_before,
-    bytes_after, started_at, duration_ms, attempts, error, lock_waits::text AS lock_waits
+    bytes_after, started_at, duration_ms, attempts, error, lock_waits::text AS lock_waits,
+    throttled::text AS throttled
     FROM maint.steps WHERE run_id = $1 ORDER BY seq";
 const FINDINGS: &str = "SELECT * FROM maint.findings WHERE run_id = $1 ORDER BY seq";
 

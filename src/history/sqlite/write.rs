@@ -22,15 +22,16 @@ const UPDATE_RUN: &str = "
 
 const PUT_STEP: &str = "
     INSERT INTO steps (run_id, seq, object, action, status, reason, statement, rows, bytes_before,
-                       bytes_after, started_at, duration_ms, attempts, error, lock_waits)
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15
+                       bytes_after, started_at, duration_ms, attempts, error, lock_waits, throttled)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
       FROM runs WHERE id = ?1
     ON CONFLICT (run_id, seq) DO UPDATE
        SET object = excluded.object, action = excluded.action, status = excluded.status,
            reason = excluded.reason, statement = excluded.statement, rows = excluded.rows,
            bytes_before = excluded.bytes_before, bytes_after = excluded.bytes_after,
            started_at = excluded.started_at, duration_ms = excluded.duration_ms,
-           attempts = excluded.attempts, error = excluded.error, lock_waits = excluded.lock_waits";
+           attempts = excluded.attempts, error = excluded.error, lock_waits = excluded.lock_waits,
+           throttled = excluded.throttled";
 
 const RUN_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ?1)";
 
@@ -194,6 +195,8 @@ async fn put_step(
 ) -> Result<u64, sqlx::Error> {
     let lock_waits = serde_json::to_string(&step.lock_waits)
         .map_err(|error| sqlx::Error::Encode(error.into()))?;
+    let throttled = serde_json::to_string(&step.throttled)
+        .map_err(|error| sqlx::Error::Encode(error.into()))?;
     let done = sqlx::query(PUT_STEP)
         .bind(run.to_string())
         .bind(step.seq)
@@ -210,6 +213,7 @@ async fn put_step(
         .bind(step.attempts)
         .bind(step.error.as_deref().map(clean))
         .bind(lock_waits)
+        .bind(throttled)
         .execute(connection)
         .await?;
     Ok(done.rows_affected())

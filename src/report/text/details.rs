@@ -75,6 +75,18 @@ fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
             &format!("attempt {}: {}", wait.attempt, blocker(wait)),
         );
     }
+    for pause in &step.throttled {
+        page.field(
+            4,
+            "paused",
+            &format!(
+                "{}: {} (`throttle.{}`)",
+                human_duration_ms(pause.waited_ms),
+                pause.reason,
+                pause.setting
+            ),
+        );
+    }
     if let Some(error) = &step.error {
         page.field(
             4,

@@ -73,6 +73,7 @@ fn step(seq: u32, object: &str, status: StepStatus) -> StepRecord {
         attempts: 1,
         error: None,
         lock_waits: Vec::new(),
+        throttled: Vec::new(),
     }
 }
 
@@ -104,6 +105,7 @@ fn blocked(seq: u32, object: &str) -> StepRecord {
         duration_ms: 39_000,
         error: Some("canceling statement due to lock timeout\nCONTEXT: while waiting".into()),
         lock_waits: vec![wait(1), wait(3)],
+        throttled: Vec::new(),
         ..step(seq, object, StepStatus::Failed)
     }
 }

@@ -9,7 +9,7 @@ mod summaries;
 mod tls;
 
 use chrono::{DateTime, TimeZone, Utc};
-use maint::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
+use maint::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
 use maint::plan::{Finding, Severity};
 use uuid::Uuid;
 
@@ -72,6 +72,11 @@ fn step(seq: u32, status: StepStatus) -> StepRecord {
             blocker_query_age_ms: 720_000,
             blocker_transaction_age_ms: 760_000,
             waited_ms: 3_000,
+        }],
+        throttled: vec![Throttled {
+            setting: "max_active_sessions".into(),
+            reason: "52 sessions are active, more than 40".into(),
+            waited_ms: 12_000,
         }],
     }
 }

@@ -15,6 +15,7 @@ mod snapshot;
 mod sql;
 mod stopping;
 mod ten_thousand;
+mod throttle;
 mod wraparound;
 
 use std::collections::BTreeSet;

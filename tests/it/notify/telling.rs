@@ -257,6 +257,7 @@ async fn rows_and_secrets_stay_at_home() {
         attempts: 1,
         error: Some("duplicate key value violates unique constraint \"u\". Key (email)=(zoe@example.com) already exists. (SQLSTATE 23505, while deleting)".into()),
         lock_waits: Vec::new(),
+        throttled: Vec::new(),
     }];
     run.findings = vec![Finding {
         code: "freeze.age".into(),
@@ -455,6 +456,7 @@ async fn the_report_arrives_whole() {
             attempts: 1,
             error: None,
             lock_waits: Vec::new(),
+            throttled: Vec::new(),
         }];
         store.close_run(&run).await.unwrap();
     }

@@ -134,6 +134,7 @@ async fn hostile_names_are_text_on_every_page() {
         attempts: 1,
         error: Some(evil.into()),
         lock_waits: Vec::new(),
+        throttled: Vec::new(),
     }];
     run.findings = vec![Finding {
         code: "x".into(),

@@ -1,0 +1,74 @@
+//! How much a server has to do just now.
+
+use super::Session;
+use crate::engines::EngineError;
+
+/// Sessions of clients that are at work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// Those that run a statement, ours not counted.
+    pub active: i64,
+    /// Those of which the role may not see what they do.
+    pub unseen: i64,
+}
+
+/// Counts the sessions at work, without those called `ours`.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn sessions(db: &Session, ours: &str) -> Result<Sessions, EngineError> {
+    let sql = "SELECT pg_catalog.count(*) FILTER (WHERE a.state IN ('active', 'fastpath function call')),
+            pg_catalog.count(*) FILTER (WHERE a.query = '<insufficient privilege>')
+        FROM pg_catalog.pg_stat_activity a
+        WHERE coalesce(a.backend_type, 'client backend') = 'client backend' AND a.application_name <> $1::text";
+    let rows = db.query("counting active sessions", sql, &[&ours]).await?;
+    Ok(rows.first().map_or(
+        Sessions {
+            active: 0,
+            unseen: 0,
+        },
+        |row| Sessions {
+            active: row.get(0),
+            unseen: row.get(1),
+        },
+    ))
+}
+
+/// Bytes of log written since the cluster was made.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn log_bytes(db: &Session) -> Result<i64, EngineError> {
+    let sql =
+        "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::int8";
+    let rows = db.query("reading the log's end", sql, &[]).await?;
+    Ok(rows.first().map_or(0, |row| row.get(0)))
+}
+
+/// Seconds that the standby is behind which is furthest behind of those that
+/// receive the log from here.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn senders_lag(db: &Session) -> Result<f64, EngineError> {
+    let sql = "SELECT coalesce(pg_catalog.max(extract(epoch FROM r.replay_lag)), 0)::float8
+        FROM pg_catalog.pg_stat_replication r WHERE r.state = 'streaming'";
+    let rows = db.query("reading the lag of standbys", sql, &[]).await?;
+    Ok(rows.first().map_or(0.0, |row| row.get(0)))
+}
+
+/// Seconds that this standby is behind the primary, which has written so many
+/// bytes of log. One that has replayed all of it is not behind, however long
+/// ago that was; one that no longer receives any is.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn standby_lag(standby: &Session, log_bytes: i64) -> Result<f64, EngineError> {
+    let sql = "SELECT CASE WHEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0') >= $1::int8 THEN 0
+            ELSE coalesce(extract(epoch FROM pg_catalog.clock_timestamp()
+                - coalesce(pg_catalog.pg_last_xact_replay_timestamp(), pg_catalog.pg_postmaster_start_time())), 0) END::float8";
+    let rows = standby
+        .query("reading how far the standby is", sql, &[&log_bytes])
+        .await?;
+    Ok(rows.first().map_or(0.0, |row| row.get(0)))
+}

@@ -1,0 +1,263 @@
+//! A run leaves the server to others for as long as it should, says why, and
+//! then does its work.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, ChildStderr, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use super::objects;
+use crate::support::servers::{TestDatabase, connect, fresh_database, private_cluster};
+use crate::support::standby::standby;
+use crate::support::workspace::Workspace;
+
+/// A run under way, whose words on standard error are read as they come.
+struct Running<'a> {
+    workspace: &'a Workspace,
+    process: Child,
+    said: BufReader<ChildStderr>,
+}
+
+impl Running<'_> {
+    fn begin<'a>(workspace: &'a Workspace, task: &str) -> Running<'a> {
+        let mut process = workspace
+            .process(["run", task, "--now"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let said = BufReader::new(process.stderr.take().unwrap());
+        Running {
+            workspace,
+            process,
+            said,
+        }
+    }
+
+    /// Reads on until it says this, and gives the whole line.
+    fn until(&mut self, words: &str) -> String {
+        let mut all = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(
+                self.said.read_line(&mut line).unwrap() > 0,
+                "{words}: {all}"
+            );
+            if line.contains(words) {
+                return line;
+            }
+            all.push_str(&line);
+        }
+    }
+
+    /// Waits for its end, and gives what was recorded of it.
+    fn end(mut self, code: i32) -> Value {
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut self.said, &mut rest).unwrap();
+        assert_eq!(self.process.wait().unwrap().code(), Some(code), "{rest}");
+        let shown = self.workspace.run(["show", "last", "--output", "json"]);
+        shown.expect(0).json()
+    }
+}
+
+/// The settings that steps were throttled by.
+fn throttled(document: &Value) -> Vec<String> {
+    let mut all = Vec::new();
+    for step in document["runs"][0]["steps"].as_array().unwrap() {
+        for pause in step["throttled"].as_array().unwrap() {
+            assert!(pause["waited_ms"].as_i64().unwrap() >= 0, "{pause}");
+            assert!(!pause["reason"].as_str().unwrap().is_empty(), "{pause}");
+            all.push(pause["setting"].as_str().unwrap().to_owned());
+        }
+    }
+    all.dedup();
+    all
+}
+
+fn analyzing(url: &str, throttle: &str) -> Workspace {
+    Workspace::for_target(url).task(
+        "analyze",
+        &format!("kind: analyze\ntarget: app\nthrottle: {throttle}\n"),
+    )
+}
+
+const ANALYZED: &str = "SELECT count(*) FROM pg_stats WHERE tablename = 't'";
+
+async fn unanalyzed() -> TestDatabase {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 5000)")
+        .await;
+    db
+}
+
+#[tokio::test]
+async fn nothing_begins_while_the_pause_file_exists() {
+    let db = unanalyzed().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pause");
+    std::fs::write(&file, "").unwrap();
+    let workspace = analyzing(
+        &db.url,
+        &format!("{{ pause_file: {} }}", file.to_str().unwrap()),
+    );
+    let mut running = Running::begin(&workspace, "analyze");
+    let line = running.until("paused: ");
+    assert!(line.contains("exists (`throttle.pause_file`)"), "{line}");
+    assert_eq!(db.number(ANALYZED).await, 0);
+    std::fs::remove_file(&file).unwrap();
+    let document = running.end(0);
+    assert_eq!(throttled(&document), ["pause_file"]);
+    let pause = &document["runs"][0]["steps"][0]["throttled"][0];
+    assert!(pause["waited_ms"].as_i64().unwrap() > 0, "{pause}");
+    assert_eq!(db.number(ANALYZED).await, 1);
+    let shown = workspace.run(["show", "last"]).expect(0).stdout;
+    assert!(
+        shown.contains("paused") && shown.contains("throttle.pause_file"),
+        "{shown}"
+    );
+
+    // Without a reason nothing is waited for.
+    db.execute("INSERT INTO t SELECT generate_series(1, 50000)")
+        .await;
+    let again = Running::begin(&workspace, "analyze").end(0);
+    assert_eq!(objects(&again, "analyze", "succeeded").len(), 1);
+    assert!(throttled(&again).is_empty());
+}
+
+#[tokio::test]
+async fn a_paused_run_can_be_stopped() {
+    let db = unanalyzed().await;
+    let workspace = analyzing(&db.url, "{ query: 'SELECT true' }");
+    let mut running = Running::begin(&workspace, "analyze");
+    running.until("paused: ");
+    kill(Pid::from_raw(running.process.id() as i32), Signal::SIGTERM).unwrap();
+    let document = running.end(143);
+    assert_eq!(throttled(&document), ["query"]);
+    assert_eq!(
+        objects(&document, "analyze", "deferred").len(),
+        1,
+        "{document:#}"
+    );
+    assert_eq!(db.number(ANALYZED).await, 0);
+}
+
+#[tokio::test]
+async fn a_budget_ends_a_pause() {
+    let db = unanalyzed().await;
+    let workspace = Workspace::for_target(&db.url).task(
+        "analyze",
+        "kind: analyze\ntarget: app\nthrottle: { query: SELECT true }\nlimits: { budget: 3s }\n",
+    );
+    let document = Running::begin(&workspace, "analyze").end(0);
+    assert_eq!(document["runs"][0]["status"], "incomplete", "{document:#}");
+    assert_eq!(db.number(ANALYZED).await, 0);
+}
+
+/// A condition that cannot be asked for keeps everything from beginning.
+#[tokio::test]
+async fn a_wrong_question_fails_the_step() {
+    for (query, complaint) in [
+        ("SELECT nonsense", "column \"nonsense\" does not exist"),
+        ("SELECT 1", "asking `throttle.query`"),
+        (
+            "DELETE FROM public.t RETURNING true",
+            "read-only transaction",
+        ),
+    ] {
+        let db = unanalyzed().await;
+        let workspace = analyzing(&db.url, &format!("{{ query: '{query}' }}"));
+        let document = Running::begin(&workspace, "analyze").end(1);
+        let error = document["runs"][0]["steps"][0]["error"].as_str().unwrap();
+        assert!(error.contains(complaint), "{error}");
+        assert_eq!(db.number(ANALYZED).await, 0);
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 5000);
+    }
+}
+
+for_each_version! {
+    /// Between two batches of a walk: nothing more goes until the reason is gone.
+    async fn a_walk_pauses_between_batches(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz, note text);
+            INSERT INTO t SELECT n, '2020-01-01', repeat('x', 200) FROM generate_series(1, 3000) n;
+            -- An answer holds for a second, so the walk has to take longer.
+            CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(0.002); RETURN old; END';
+            CREATE TRIGGER slow BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION slow();
+            CREATE TABLE hold (id int); INSERT INTO hold VALUES (1); ANALYZE t").await;
+        let workspace = Workspace::for_target(&db.url).task("cleanup", "kind: cleanup\ntarget: app\noptions: { batch_goal: 100ms, rules: [{ table: t, column: at, older_than: 1d }] }
+throttle: { query: 'SELECT EXISTS (SELECT FROM public.hold) AND (SELECT count(*) FROM public.t) < 3000' }\n");
+        let mut running = Running::begin(&workspace, "cleanup");
+        running.until("paused: ");
+        let left = db.number("SELECT count(*) FROM t").await;
+        assert!(left > 0 && left < 3000, "{left}");
+        // Asked again and again, it stays so.
+        let asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' AND query = 'ROLLBACK' AND query_start > ";
+        for _ in 0..3 {
+            let now = db.strings("SELECT clock_timestamp()::text").await.remove(0);
+            while db.number(&format!("{asked} '{now}'")).await == 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            assert_eq!(db.number("SELECT count(*) FROM t").await, left);
+        }
+        db.execute("DELETE FROM hold").await;
+        let document = running.end(0);
+        assert_eq!(throttled(&document), ["query"]);
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+        assert_eq!(document["runs"][0]["steps"][0]["rows"], 3000);
+    }
+}
+
+for_each_version! {
+    /// Sessions at work, the log, and standbys are looked at on the server.
+    async fn load_is_measured(major: u32) {
+        let cluster = private_cluster(major, &[("wal_level", "replica"), ("autovacuum", "off")]);
+        let url = cluster.url("postgres");
+        let client = connect(&url).await;
+        client.batch_execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 5000);
+            CREATE ROLE small LOGIN PASSWORD 'x'; ALTER TABLE t OWNER TO small").await.unwrap();
+
+        let worker = connect(&url).await;
+        let cancel = worker.cancel_token();
+        let sleeping = tokio::spawn(async move { worker.batch_execute("SELECT pg_sleep(3600)").await });
+        let active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)' AND state = 'active'";
+        while client.query_one(active, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        // Who may not see is told so, and does nothing.
+        let blind = format!("postgres://small:x@{}", url.split_once('@').unwrap().1);
+        let workspace = analyzing(&blind, "{ max_active_sessions: 0 }");
+        let document = Running::begin(&workspace, "analyze").end(1);
+        let error = document["runs"][0]["steps"][0]["error"].as_str().unwrap();
+        assert!(error.contains("GRANT pg_read_all_stats TO small"), "{error}");
+
+        let workspace = analyzing(&url, "{ max_active_sessions: 0 }");
+        let mut running = Running::begin(&workspace, "analyze");
+        let line = running.until("paused: ");
+        assert!(line.contains("1 sessions are active, more than 0"), "{line}");
+        cancel.cancel_query(tokio_postgres::NoTls).await.unwrap();
+        assert!(sleeping.await.unwrap().is_err());
+        assert_eq!(throttled(&running.end(0)), ["max_active_sessions"]);
+
+        let replica = standby(major, &cluster, |_| {}).await;
+        let copy = connect(&replica.url("postgres")).await;
+        copy.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+        client.batch_execute("INSERT INTO t SELECT generate_series(1, 50000)").await.unwrap();
+        let workspace = Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\", replicas: [\"{}\"] }}\n", replica.url("postgres")
+        )).task("analyze", "kind: analyze\ntarget: app\nthrottle: { max_replica_lag: 1ms }\n");
+        // As soon as its count of rows has arrived there is something to do.
+        client.batch_execute("SELECT 1").await.unwrap();
+        while client.query_one("SELECT pg_stat_get_mod_since_analyze('t'::regclass)", &[]).await.unwrap().get::<_, i64>(0) < 50000 {
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        let mut running = Running::begin(&workspace, "analyze");
+        let line = running.until("paused: ");
+        assert!(line.contains("behind, more than 1ms"), "{line}");
+        copy.batch_execute("SELECT pg_wal_replay_resume()").await.unwrap();
+        let document = running.end(0);
+        assert_eq!(throttled(&document), ["max_replica_lag"]);
+        assert_eq!(objects(&document, "analyze", "succeeded").len(), 1, "{document:#}");
+    }
+}
