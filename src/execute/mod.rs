@@ -1,22 +1,12 @@
-//! Carries steps out; knows no kind. The one gate for every statement that
-//! changes a target is `gate.rs`.
+//! Carries steps out; knows no kind.
 
-mod check;
-mod export;
-mod gate;
 mod live;
-mod monitor;
 mod observer;
-mod param;
+mod postgres;
 mod queue;
-mod restore;
-mod send;
-mod statements;
 mod step;
 mod stop;
 mod throttle;
-mod walk;
-mod whole;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -26,15 +16,15 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
-pub use export::check as check_file;
 pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
-pub use restore::restore;
+pub use postgres::export::check as check_file;
+pub use postgres::restore::restore;
 pub use step::ask;
 pub use stop::{Stop, StopReason};
 pub use throttle::Throttler;
 
-use self::monitor::Monitor;
+use self::postgres::monitor::Monitor;
 use self::queue::{Next, Queue};
 use crate::config::{Limits, Target};
 use crate::engines::EngineError;

@@ -6,8 +6,9 @@ use std::time::Instant;
 use chrono::Utc;
 use futures_util::future::LocalBoxFuture;
 
-use super::monitor::Handle;
-use super::{Event, Execution, export, gate, statements, walk, whole};
+use super::postgres::monitor::Handle;
+use super::postgres::{export, gate, statements, walk, whole};
+use super::{Event, Execution};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::history::{StepRecord, StepStatus};

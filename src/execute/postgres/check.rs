@@ -13,7 +13,7 @@ use crate::engines::postgres::Identifier;
 use crate::plan::{Answer, Check, Finding, Severity};
 
 /// Asks the questions of a check once, and adds what is found to `findings`.
-pub(super) async fn pass(
+pub(in crate::execute) async fn pass(
     check: &Check,
     job: Job<'_>,
     step_ends: Instant,

@@ -33,7 +33,7 @@ const ALL_ROWS: &str = "SET LOCAL row_security = off";
 
 /// What is tried, and tried again, as one.
 #[derive(Clone, Copy)]
-pub(super) enum Part<'a> {
+pub(in crate::execute) enum Part<'a> {
     /// Storing the rows of some blocks.
     Store(&'a Range),
     /// Locking, comparing, dropping.
@@ -41,7 +41,7 @@ pub(super) enum Part<'a> {
 }
 
 /// A partition on its way out.
-pub(super) struct Retirer<'a> {
+pub(in crate::execute) struct Retirer<'a> {
     retire: &'a Retire,
     exporter: Option<Exporter<'a>>,
     /// Set where the last part was too large, and nothing came of it.
@@ -50,7 +50,7 @@ pub(super) struct Retirer<'a> {
 }
 
 /// Carries it out; `record.rows` are the rows that have gone with the table.
-pub(super) async fn carry_out(
+pub(in crate::execute) async fn carry_out(
     retire: &Retire,
     job: Job<'_>,
     record: &mut StepRecord,
@@ -237,7 +237,10 @@ fn unknown(manifest: &Manifest, was: Option<&str>) -> ExportError {
 const THERE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $1)";
 
 /// Finds out what became of a partition that no run will go on with.
-pub(super) async fn settle(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
+pub(in crate::execute) async fn settle(
+    manifest: &Manifest,
+    job: Job<'_>,
+) -> Result<(), ExportError> {
     let Some(whole) = &manifest.whole else {
         return Ok(());
     };
@@ -287,7 +290,7 @@ impl Retirer<'_> {
         self.manifest.borrow().rows
     }
 
-    pub(super) async fn pass(
+    pub(in crate::execute) async fn pass(
         &self,
         part: Part<'_>,
         job: Job<'_>,

@@ -34,7 +34,7 @@ const TO_2000: i64 = 946_684_800;
 
 /// Why a batch was not archived. Nothing of it is deleted.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ExportError {
+pub(in crate::execute) enum ExportError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("nothing was deleted that is not safely stored: {0}")]
@@ -50,7 +50,7 @@ pub(super) enum ExportError {
 
 impl ExportError {
     /// As an error of the step.
-    pub(super) fn into_engine(self) -> EngineError {
+    pub(in crate::execute) fn into_engine(self) -> EngineError {
         match self {
             ExportError::Engine(error) => error,
             other => {
@@ -80,22 +80,25 @@ enum Archived {
 }
 
 /// Where files go, opened once for a walk.
-pub(super) struct Exporter<'a> {
+pub(in crate::execute) struct Exporter<'a> {
     /// Set where the last batch was too large, and nothing came of it.
-    pub(super) too_many: Cell<bool>,
-    pub(super) walk: &'a Walk,
-    pub(super) export: &'a Export,
-    pub(super) storage: Storage,
+    pub(in crate::execute) too_many: Cell<bool>,
+    pub(in crate::execute) walk: &'a Walk,
+    pub(in crate::execute) export: &'a Export,
+    pub(in crate::execute) storage: Storage,
 }
 
 /// A file of the batch, not yet written.
-pub(super) struct File {
-    pub(super) entry: ArchivedFile,
+pub(in crate::execute) struct File {
+    pub(in crate::execute) entry: ArchivedFile,
     content: Bytes,
 }
 
 impl<'a> Exporter<'a> {
-    pub(super) fn open(walk: &'a Walk, export: &'a Export) -> Result<Self, ExportError> {
+    pub(in crate::execute) fn open(
+        walk: &'a Walk,
+        export: &'a Export,
+    ) -> Result<Self, ExportError> {
         Ok(Exporter {
             too_many: Cell::new(false),
             walk,
@@ -105,7 +108,7 @@ impl<'a> Exporter<'a> {
     }
 
     /// Archives one batch.
-    pub(super) async fn pass(
+    pub(in crate::execute) async fn pass(
         &self,
         range: &Range,
         job: Job<'_>,
@@ -244,7 +247,11 @@ impl<'a> Exporter<'a> {
     }
 
     /// Writes files and reads them back; `false` where the run was stopped meanwhile.
-    pub(super) async fn store(&self, files: Vec<File>, job: Job<'_>) -> Result<bool, ExportError> {
+    pub(in crate::execute) async fn store(
+        &self,
+        files: Vec<File>,
+        job: Job<'_>,
+    ) -> Result<bool, ExportError> {
         for file in files {
             if job.execution.stop.is_now() {
                 return Ok(false);
@@ -256,7 +263,7 @@ impl<'a> Exporter<'a> {
     }
 
     /// What is selected of each row.
-    pub(super) fn selected(&self) -> String {
+    pub(in crate::execute) fn selected(&self) -> String {
         let quoted = |c: &Column| crate::engines::postgres::Identifier::new(&*c.name).to_string();
         let columns = self.export.columns.iter();
         let what: Vec<String> = columns.map(|c| c.selected(&quoted(c))).collect();
@@ -264,7 +271,7 @@ impl<'a> Exporter<'a> {
     }
 
     /// The rows of a range as files of this name; `None` where they would be too large.
-    pub(super) async fn read(
+    pub(in crate::execute) async fn read(
         &self,
         range: &Range,
         job: Job<'_>,
@@ -436,7 +443,7 @@ pub fn check(content: Bytes, file: &ArchivedFile, columns: &[Column]) -> Result<
 }
 
 /// Carries out [`Work::Settle`](crate::plan::Work::Settle).
-pub(super) async fn carry_out(
+pub(in crate::execute) async fn carry_out(
     pending: &[Manifest],
     job: Job<'_>,
     record: &mut StepRecord,
@@ -497,7 +504,7 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
     Ok(())
 }
 
-pub(super) async fn fate(
+pub(in crate::execute) async fn fate(
     session: &Session,
     transaction: &str,
 ) -> Result<Option<String>, EngineError> {
@@ -517,14 +524,17 @@ pub(super) async fn fate(
 }
 
 /// Puts the manifest beside the files.
-pub(super) async fn beside(storage: &Storage, manifest: &Manifest) -> Result<(), ExportError> {
+pub(in crate::execute) async fn beside(
+    storage: &Storage,
+    manifest: &Manifest,
+) -> Result<(), ExportError> {
     let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
     Ok(storage.put(&manifest.path(), text.into()).await?)
 }
 
 /// Writes down that the rows of a manifest have left their table: beside the
 /// files first, so that what the history says of them is never ahead.
-pub(super) async fn gone(
+pub(in crate::execute) async fn gone(
     storage: &Storage,
     manifest: &Manifest,
     job: Job<'_>,
@@ -538,7 +548,7 @@ pub(super) async fn gone(
 }
 
 /// Removes the files of a manifest, and then what is known of it.
-pub(super) async fn discard(
+pub(in crate::execute) async fn discard(
     storage: &Storage,
     job: Job<'_>,
     manifest: &Manifest,
@@ -550,12 +560,15 @@ pub(super) async fn discard(
     put(job, &manifest.key(), serde_json::Value::Null).await
 }
 
-pub(super) async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), ExportError> {
+pub(in crate::execute) async fn remember(
+    job: Job<'_>,
+    manifest: &Manifest,
+) -> Result<(), ExportError> {
     let value = serde_json::to_value(manifest).unwrap_or_default();
     put(job, &manifest.key(), value).await
 }
 
-pub(super) async fn put(
+pub(in crate::execute) async fn put(
     job: Job<'_>,
     key: &str,
     value: serde_json::Value,

@@ -32,7 +32,7 @@ enum Unit<'a> {
 }
 
 /// Carries statements out one after another, each committed by itself.
-pub(super) async fn each(
+pub(in crate::execute) async fn each(
     statements: &[Statement],
     job: Job<'_>,
     record: &mut StepRecord,
@@ -42,7 +42,7 @@ pub(super) async fn each(
 }
 
 /// Carries statements out in one transaction.
-pub(super) async fn together(
+pub(in crate::execute) async fn together(
     statements: &[Statement],
     job: Job<'_>,
     record: &mut StepRecord,
@@ -51,7 +51,7 @@ pub(super) async fn together(
 }
 
 /// Asks the questions of a check, and carries out its statements if they find nothing.
-pub(super) async fn check(
+pub(in crate::execute) async fn check(
     check: &Check,
     job: Job<'_>,
     record: &mut StepRecord,
@@ -66,7 +66,7 @@ pub(super) async fn check(
 }
 
 /// Sends one batch into another database.
-pub(super) async fn send(
+pub(in crate::execute) async fn send(
     sender: &Sender<'_>,
     range: &Range,
     job: Job<'_>,
@@ -77,7 +77,7 @@ pub(super) async fn send(
 }
 
 /// Archives one batch.
-pub(super) async fn export(
+pub(in crate::execute) async fn export(
     exporter: &Exporter<'_>,
     range: &Range,
     job: Job<'_>,
@@ -88,7 +88,7 @@ pub(super) async fn export(
 }
 
 /// Stores one part of a whole partition, or drops it.
-pub(super) async fn part(
+pub(in crate::execute) async fn part(
     retirer: &Retirer<'_>,
     part: Part<'_>,
     job: Job<'_>,

@@ -26,7 +26,7 @@ struct Watched {
 type Table = Arc<Mutex<HashMap<i32, Watched>>>;
 
 /// The watching task.
-pub(super) struct Monitor {
+pub(in crate::execute) struct Monitor {
     table: Table,
     session: Arc<Session>,
     every: Duration,
@@ -36,7 +36,7 @@ pub(super) struct Monitor {
 
 /// What a step sees of the monitor.
 #[derive(Clone)]
-pub(super) struct Handle {
+pub(in crate::execute) struct Handle {
     table: Table,
     session: Arc<Session>,
     every: Duration,
@@ -44,7 +44,7 @@ pub(super) struct Handle {
 
 impl Monitor {
     /// Starts watching. A lock timeout must not pass between two looks.
-    pub(super) fn start(session: Session, execution: &Execution) -> Monitor {
+    pub(in crate::execute) fn start(session: Session, execution: &Execution) -> Monitor {
         let every = (execution.limits.lock_timeout.get() / 3)
             .clamp(Duration::from_millis(50), Duration::from_millis(500));
         let table: Table = Table::default();
@@ -66,7 +66,7 @@ impl Monitor {
         }
     }
 
-    pub(super) fn handle(&self) -> Handle {
+    pub(in crate::execute) fn handle(&self) -> Handle {
         Handle {
             table: Arc::clone(&self.table),
             session: Arc::clone(&self.session),
@@ -74,7 +74,7 @@ impl Monitor {
         }
     }
 
-    pub(super) async fn end(self) {
+    pub(in crate::execute) async fn end(self) {
         self.end.cancel();
         // It ends within one look; a panic in it has been reported by tokio.
         let _ = self.task.await;
@@ -83,7 +83,7 @@ impl Monitor {
 
 impl Handle {
     /// Watches a session until [`Handle::leave`]; the token tells it to give way.
-    pub(super) fn enter(&self, pid: i32, seq: u32, yields: bool) -> CancellationToken {
+    pub(in crate::execute) fn enter(&self, pid: i32, seq: u32, yields: bool) -> CancellationToken {
         let give_way = CancellationToken::new();
         let watched = Watched {
             seq,
@@ -96,7 +96,7 @@ impl Handle {
     }
 
     /// Ends watching; tells who was in the way, and for how long it was seen there.
-    pub(super) fn leave(&self, pid: i32) -> Vec<(Blocker, Duration)> {
+    pub(in crate::execute) fn leave(&self, pid: i32) -> Vec<(Blocker, Duration)> {
         let watched = lock(&self.table).remove(&pid).unwrap_or_default();
         let mut seen: Vec<_> = watched
             .blockers
@@ -108,7 +108,7 @@ impl Handle {
     }
 
     /// Who holds this relation now; empty where that cannot be told.
-    pub(super) fn holders(
+    pub(in crate::execute) fn holders(
         &self,
         relation: u32,
         pid: i32,

@@ -14,7 +14,7 @@ use crate::plan::{LockWaiting, Param, Query, Statement};
 
 /// What came of a statement.
 #[derive(Debug)]
-pub(super) enum Outcome {
+pub(in crate::execute) enum Outcome {
     /// Done.
     Done {
         /// Warnings the server raised.
@@ -44,7 +44,7 @@ pub(super) enum Outcome {
 
 /// The limit that left no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TimeLimit {
+pub(in crate::execute) enum TimeLimit {
     /// The deadline of the run.
     Run,
     /// `step_timeout`.
@@ -97,12 +97,15 @@ async fn set_limits(
 }
 
 /// Lifts the limits of the work for what follows it: measuring, clearing away.
-pub(super) async fn aside(session: &Session, execution: &Execution) -> Result<(), EngineError> {
+pub(in crate::execute) async fn aside(
+    session: &Session,
+    execution: &Execution,
+) -> Result<(), EngineError> {
     set_limits(session, execution.limits.lock_timeout.get(), ASIDE).await
 }
 
 /// Lets statements pass in one transaction: all or nothing.
-pub(super) async fn pass_together(
+pub(in crate::execute) async fn pass_together(
     session: &Session,
     statements: &[Statement],
     execution: &Execution,
@@ -147,7 +150,7 @@ async fn roll_back(session: &Session, outcome: Outcome) -> Outcome {
 }
 
 /// Sets the time limits for statements that follow; an outcome where no time is left.
-pub(super) async fn limit(
+pub(in crate::execute) async fn limit(
     session: &Session,
     execution: &Execution,
     step_ends: Instant,
@@ -159,7 +162,7 @@ pub(super) async fn limit(
 }
 
 /// Lets one statement pass.
-pub(super) async fn pass(
+pub(in crate::execute) async fn pass(
     session: &Session,
     statement: &Statement,
     execution: &Execution,
@@ -234,7 +237,7 @@ pub(super) async fn pass(
 }
 
 /// Lets one question pass, and gives its answer.
-pub(super) async fn ask(
+pub(in crate::execute) async fn ask(
     session: &Session,
     query: &Query,
     execution: &Execution,
@@ -255,7 +258,7 @@ pub(super) async fn ask(
 }
 
 /// The values in the shape that the driver takes.
-pub(super) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
+pub(in crate::execute) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
     params
         .iter()
         .map(|param| -> &(dyn ToSql + Sync) { param })
@@ -269,7 +272,7 @@ async fn cancel(session: &Session) {
     }
 }
 
-pub(super) fn judge(
+pub(in crate::execute) fn judge(
     error: EngineError,
     execution: &Execution,
     step_ends: Instant,

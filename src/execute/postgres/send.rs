@@ -30,9 +30,9 @@ const MOST_BYTES: usize = 24 << 20;
 const PIECE: usize = 64 << 10;
 
 /// The way into another database, opened once for a walk.
-pub(super) struct Sender<'a> {
+pub(in crate::execute) struct Sender<'a> {
     /// Set where the last batch was too large, and nothing came of it.
-    pub(super) too_many: Cell<bool>,
+    pub(in crate::execute) too_many: Cell<bool>,
     walk: &'a Walk,
     send: &'a Send,
     there: Session,
@@ -53,7 +53,7 @@ enum Sent {
 
 impl<'a> Sender<'a> {
     /// Connects, and looks whether the table there takes rows as they are.
-    pub(super) async fn open(
+    pub(in crate::execute) async fn open(
         walk: &'a Walk,
         send: &'a Send,
         job: Job<'_>,
@@ -75,7 +75,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends one batch.
-    pub(super) async fn pass(
+    pub(in crate::execute) async fn pass(
         &self,
         range: &Range,
         job: Job<'_>,
@@ -282,7 +282,10 @@ impl<'a> Sender<'a> {
 }
 
 /// Removes the rows of a batch whose delete was given back.
-pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
+pub(in crate::execute) async fn take_back(
+    manifest: &Manifest,
+    job: Job<'_>,
+) -> Result<(), ExportError> {
     let Some(received) = &manifest.received else {
         return Ok(());
     };

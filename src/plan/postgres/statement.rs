@@ -1,0 +1,119 @@
+//! Statements and questions: SQL text with bound values.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A value bound to a [`Query`]; never pasted into its text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Param {
+    /// Object id of a relation. Ids outlive renames, so a plan stays true.
+    Oid(u32),
+    /// Any text; SQL casts it to what it means: `$1::text::timestamptz`.
+    Text(String),
+    /// A whole number.
+    Int(i64),
+}
+
+/// A question put to the target. It reads and changes nothing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Query {
+    /// SQL with `$1`, `$2`, …
+    pub sql: String,
+    /// Values for the placeholders, in order.
+    pub params: Vec<Param>,
+}
+
+impl Query {
+    /// A question with its values.
+    pub fn new(sql: impl Into<String>, params: impl Into<Vec<Param>>) -> Self {
+        Query {
+            sql: sql.into(),
+            params: params.into(),
+        }
+    }
+}
+
+/// How a statement waits for locks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LockWaiting {
+    /// Gives up after `lock_timeout`, to be tried again later: while it
+    /// queues, others queue behind it.
+    Brief,
+    /// Waits up to `transaction_wait` for older transactions to end. Only
+    /// for concurrent builds, which block nobody meanwhile and would leave a
+    /// half-built index behind if they gave up early. `probe` is tried first,
+    /// briefly, in a transaction that is rolled back, so that a table which
+    /// cannot be had costs nothing.
+    Patient {
+        /// Takes, and at once gives back, the lock that the statement starts with.
+        probe: String,
+    },
+}
+
+/// One statement that changes the target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Statement {
+    /// The SQL, one statement, names quoted.
+    pub sql: String,
+    /// Values for `$1`, `$2`, …, if it has any. Utility statements take none.
+    pub params: Vec<Param>,
+    /// How it waits for locks.
+    pub waiting: LockWaiting,
+    /// Asked right before; answers `false` where the statement is not needed.
+    pub only_if: Option<Query>,
+}
+
+impl Statement {
+    /// A statement that gives up early when somebody holds its locks.
+    pub fn brief(sql: impl Into<String>) -> Self {
+        Statement {
+            sql: sql.into(),
+            params: Vec::new(),
+            waiting: LockWaiting::Brief,
+            only_if: None,
+        }
+    }
+
+    /// A concurrent build; see [`LockWaiting::Patient`].
+    pub fn patient(sql: impl Into<String>, probe: impl Into<String>) -> Self {
+        Statement {
+            sql: sql.into(),
+            params: Vec::new(),
+            waiting: LockWaiting::Patient {
+                probe: probe.into(),
+            },
+            only_if: None,
+        }
+    }
+
+    /// The same statement with values bound to its placeholders.
+    pub fn with(mut self, params: impl Into<Vec<Param>>) -> Self {
+        self.params = params.into();
+        self
+    }
+
+    /// The same statement, left out unless `query` answers `true`.
+    pub fn only_if(mut self, query: Query) -> Self {
+        self.only_if = Some(query);
+        self
+    }
+}
+
+/// Asked right before a step starts: is it still needed, still possible?
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Condition {
+    /// Answers with one row: `true`, or `false`, or no row at all for "gone".
+    pub query: Query,
+    /// What to record as the reason of the skip where it is `false`.
+    pub otherwise: String,
+}
+
+/// How to clear away what an aborted step left behind. The names of
+/// leftovers are the server's choice, so they are asked for, not planned.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Sweep {
+    /// Answers with rows of (object text, statement text).
+    pub query: Query,
+}

@@ -1,0 +1,47 @@
+//! What a step on PostgreSQL can be.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Check, Manifest, Retire, Statement, Walk};
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Statements in order, each committed by itself; the first failure ends
+    /// the step. One that could not get its lock is tried again alone.
+    Each(Vec<Statement>),
+    /// Statements in one transaction: all or nothing. When a lock cannot be
+    /// had, the whole is tried again.
+    Together(Vec<Statement>),
+    /// Questions whose answers become findings. The step has succeeded when
+    /// all were answered, whatever the answers are.
+    Check(Check),
+    /// Deletes many rows in small transactions.
+    Walk(Box<Walk>),
+    /// Finds out what became of batches of an archive whose end nobody saw,
+    /// and removes the files of those that were not deleted.
+    Settle(Vec<Manifest>),
+    /// Detaches a partition, exports it, and drops it.
+    Retire(Box<Retire>),
+}
+
+impl Work {
+    /// All statements as one text, as shown and recorded.
+    pub fn text(&self) -> String {
+        match self {
+            Work::Each(statements) => joined(statements),
+            Work::Together(statements) => format!("BEGIN; {}; COMMIT", joined(statements)),
+            Work::Check(check) => check.text(),
+            Work::Walk(walk) => walk.text(),
+            Work::Retire(retire) => retire.text(),
+            Work::Settle(_) => "SELECT pg_catalog.pg_xact_status(…)".to_owned(),
+        }
+    }
+}
+
+fn joined(statements: &[Statement]) -> String {
+    let texts: Vec<&str> = statements.iter().map(|s| s.sql.as_str()).collect();
+    texts.join("; ")
+}
