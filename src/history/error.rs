@@ -132,6 +132,15 @@ pub enum HistoryError {
         /// What SQLite said.
         source: Cause,
     },
+    /// A write did not end in time.
+    #[error("the history has not answered for {seconds} s")]
+    Stalled {
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// Nobody writes into the history any more, because the process ends.
+    #[error("the history is closed: the process is ending")]
+    Ended,
     /// No run has an id like that.
     #[error("no run has an id beginning with `{}`{}", .given.escape_debug(), listed(.latest, "latest runs"))]
     UnknownRun {
@@ -253,6 +262,7 @@ impl HistoryError {
                 | HistoryError::DiskFull { .. }
                 | HistoryError::NoConnection { .. }
                 | HistoryError::OutOfReach { .. }
+                | HistoryError::Stalled { .. }
         )
     }
 

@@ -1,13 +1,16 @@
 //! What ran, and what was learned from it.
 
 mod copy;
+mod entry;
 mod error;
 mod location;
 mod occurrence;
 mod outbox;
 mod postgres;
 mod record;
+mod recorder;
 mod rows;
+mod spool;
 mod sqlite;
 mod standing;
 mod store;
@@ -20,10 +23,12 @@ use futures_util::future::BoxFuture;
 
 pub use crate::plan::Baseline;
 pub use copy::{Copied, copy};
+pub use entry::Entry;
 pub use error::{Candidate, Cause, HistoryError};
 pub use occurrence::{Claim, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause};
 pub use outbox::{Alert, Letter, Notice};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
+pub use recorder::{Recorder, take_up};
 pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
 pub use summary::{
     By, Day, FindingState, Gain, Period, Series, Summaries, TaskTotals, TrackedFinding,
@@ -63,6 +68,46 @@ pub async fn open(location: &str) -> Result<Arc<dyn Store>, HistoryError> {
 /// [`open`].
 pub async fn open_existing(location: &str) -> Result<Arc<dyn Store>, HistoryError> {
     open_as(location, Opening::MustExist).await
+}
+
+/// The history at `location` without a look at it, for work that goes on
+/// although the history does not answer: every call then fails until it does.
+///
+/// # Errors
+///
+/// When `location` names no place for a history.
+pub fn open_unseen(location: &str) -> Result<Arc<dyn Store>, HistoryError> {
+    Ok(match Location::parse(location)? {
+        Location::SqliteMemory => {
+            return Err(HistoryError::Missing {
+                path: ":memory:".into(),
+            });
+        }
+        Location::SqliteFile(path) => Arc::new(SqliteStore::unseen(path)),
+        Location::Postgres(url) => {
+            let env = |name: &str| std::env::var(name).ok();
+            let dial = Dial::resolve(Some(url.expose()), &env).map_err(HistoryError::BadUrl)?;
+            Arc::new(PostgresStore::unseen(&dial)?)
+        }
+    })
+}
+
+/// The folder beside a history in which records are kept that it does not
+/// take; `beside` is the folder of the configuration.
+///
+/// A SQLite file has it beside itself. For a server it is below
+/// `$STATE_DIRECTORY`, which systemd sets, or `beside`.
+pub fn spool_folder(location: &str, beside: &std::path::Path) -> std::path::PathBuf {
+    match Location::parse(location) {
+        Ok(Location::SqliteFile(path)) => {
+            let mut name = path.into_os_string();
+            name.push("-spool");
+            name.into()
+        }
+        _ => std::env::var_os("STATE_DIRECTORY")
+            .map_or_else(|| beside.to_owned(), Into::into)
+            .join("maint-spool"),
+    }
 }
 
 /// What to do where there is no history yet.

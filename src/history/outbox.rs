@@ -1,12 +1,13 @@
 //! What is to be told to people, kept until it is told.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
 /// Something that happened and may be worth a message. Many notices make one
 /// letter: an outage of forty shards is told once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
     /// Its id, in the order of time.
     pub id: Uuid,

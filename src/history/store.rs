@@ -6,8 +6,8 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
-    Alert, Baseline, Claim, Ended, HistoryError, Letter, Notice, Occurrence, OccurrenceFilter,
-    Pause, RunRecord, RunStatus, StepRecord, Summaries, Trigger,
+    Alert, Baseline, Claim, Ended, Entry, HistoryError, Letter, Notice, Occurrence,
+    OccurrenceFilter, Pause, RunRecord, RunStatus, StepRecord, Summaries, Trigger,
 };
 use crate::plan::{Finding, Measurement, Memory};
 
@@ -19,23 +19,45 @@ use crate::plan::{Finding, Measurement, Memory};
 /// the storage itself, unless a method says otherwise.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// Writes entries in this order, all or nothing, in one transaction: what
+    /// has gathered costs one commit. The methods below write one each.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError::NotOpened`] where a step or finding is of a run that is unknown.
+    async fn record(&self, entries: &[Entry]) -> Result<(), HistoryError>;
+
     /// Records a run that begins, without its steps. A run already known is
     /// left as it is.
-    async fn open_run(&self, run: &RunRecord) -> Result<(), HistoryError>;
+    async fn open_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
+        self.record(&[Entry::Opened(Box::new(run.clone()))]).await
+    }
 
     /// Records a step that begins, before its first statement.
     ///
     /// # Errors
     ///
     /// [`HistoryError::NotOpened`] where the run is unknown.
-    async fn open_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError>;
+    async fn open_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError> {
+        self.record(&[Entry::Step {
+            run,
+            step: Box::new(step.clone()),
+        }])
+        .await
+    }
 
     /// Records how a step ended; inserts it where it was never opened.
     ///
     /// # Errors
     ///
     /// [`HistoryError::NotOpened`] where the run is unknown.
-    async fn close_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError>;
+    async fn close_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError> {
+        self.record(&[Entry::Step {
+            run,
+            step: Box::new(step.clone()),
+        }])
+        .await
+    }
 
     /// Adds findings to a run, in this order. One that is already there is
     /// not added twice.
@@ -43,12 +65,20 @@ pub trait Store: Send + Sync {
     /// # Errors
     ///
     /// [`HistoryError::NotOpened`] where the run is unknown.
-    async fn add_findings(&self, run: Uuid, findings: &[Finding]) -> Result<(), HistoryError>;
+    async fn add_findings(&self, run: Uuid, findings: &[Finding]) -> Result<(), HistoryError> {
+        self.record(&[Entry::Findings {
+            run,
+            findings: findings.to_vec(),
+        }])
+        .await
+    }
 
     /// Records how a run ended, with the steps and findings it carries, all
     /// or nothing. Whatever could not be recorded earlier is made up for:
     /// this call alone is a complete record.
-    async fn close_run(&self, run: &RunRecord) -> Result<(), HistoryError>;
+    async fn close_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
+        self.record(&[Entry::Closed(Box::new(run.clone()))]).await
+    }
 
     /// Closes the running runs of this task and target as `interrupted`.
     /// The caller holds their lock, so their process is dead.
@@ -106,7 +136,13 @@ pub trait Store: Send + Sync {
     /// Remembers a baseline. One just rebuilt always replaces what is known,
     /// one merely observed only if it has fewer bytes per tuple. A tuple
     /// count that is no count (negative, not finite) is not remembered.
-    async fn learn(&self, target: &str, baseline: &Baseline) -> Result<(), HistoryError>;
+    async fn learn(&self, target: &str, baseline: &Baseline) -> Result<(), HistoryError> {
+        self.record(&[Entry::Baseline {
+            target: target.to_owned(),
+            baseline: baseline.clone(),
+        }])
+        .await
+    }
 
     /// What a kind asked to remember about a target, by key.
     async fn memories(
@@ -122,7 +158,15 @@ pub trait Store: Send + Sync {
         kind: &str,
         at: DateTime<Utc>,
         memories: &[Memory],
-    ) -> Result<(), HistoryError>;
+    ) -> Result<(), HistoryError> {
+        self.record(&[Entry::Memories {
+            target: target.to_owned(),
+            kind: kind.to_owned(),
+            at,
+            memories: memories.to_vec(),
+        }])
+        .await
+    }
 
     /// One metric of a target since then, by object, oldest first.
     async fn measurements(
@@ -138,10 +182,19 @@ pub trait Store: Send + Sync {
         target: &str,
         at: DateTime<Utc>,
         measurements: &[Measurement],
-    ) -> Result<(), HistoryError>;
+    ) -> Result<(), HistoryError> {
+        self.record(&[Entry::Measurements {
+            target: target.to_owned(),
+            at,
+            measurements: measurements.to_vec(),
+        }])
+        .await
+    }
 
     /// Keeps what happened until somebody is told.
-    async fn add_notices(&self, notices: &[Notice]) -> Result<(), HistoryError>;
+    async fn add_notices(&self, notices: &[Notice]) -> Result<(), HistoryError> {
+        self.record(&[Entry::Notices(notices.to_vec())]).await
+    }
 
     /// What nobody has been told yet, oldest first.
     async fn pending_notices(&self) -> Result<Vec<Notice>, HistoryError>;

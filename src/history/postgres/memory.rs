@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use sqlx::PgConnection;
 
 use super::rows::time;
 use super::{PostgresStore, rows_of, statement};
@@ -41,51 +42,6 @@ impl PostgresStore {
             .collect())
     }
 
-    pub(super) async fn put_memories(
-        &self,
-        target: &str,
-        kind: &str,
-        at: DateTime<Utc>,
-        memories: &[Memory],
-    ) -> Result<(), HistoryError> {
-        const OPERATION: &str = "remember";
-        let mut writing = self.write(OPERATION).await?;
-        for memory in memories {
-            statement(REMEMBER)
-                .bind(target)
-                .bind(kind)
-                .bind(&memory.key)
-                .bind(memory.value.to_string())
-                .bind(time(at))
-                .execute(&mut *writing)
-                .await
-                .map_err(self.failed(OPERATION))?;
-        }
-        writing.commit().await.map_err(self.failed(OPERATION))
-    }
-
-    pub(super) async fn put_measurements(
-        &self,
-        target: &str,
-        at: DateTime<Utc>,
-        measurements: &[Measurement],
-    ) -> Result<(), HistoryError> {
-        const OPERATION: &str = "keep measurements";
-        let mut writing = self.write(OPERATION).await?;
-        for one in measurements.iter().filter(|one| one.value.is_finite()) {
-            statement(MEASURE)
-                .bind(target)
-                .bind(&one.metric)
-                .bind(&one.object)
-                .bind(time(at))
-                .bind(one.value)
-                .execute(&mut *writing)
-                .await
-                .map_err(self.failed(OPERATION))?;
-        }
-        writing.commit().await.map_err(self.failed(OPERATION))
-    }
-
     pub(super) async fn read_measurements(
         &self,
         target: &str,
@@ -98,4 +54,43 @@ impl PostgresStore {
             .bind(time(since));
         self.fetch("read measurements", query).await
     }
+}
+
+pub(super) async fn put_memories(
+    connection: &mut PgConnection,
+    target: &str,
+    kind: &str,
+    at: DateTime<Utc>,
+    memories: &[Memory],
+) -> Result<(), sqlx::Error> {
+    for memory in memories {
+        statement(REMEMBER)
+            .bind(target)
+            .bind(kind)
+            .bind(&memory.key)
+            .bind(memory.value.to_string())
+            .bind(time(at))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn put_measurements(
+    connection: &mut PgConnection,
+    target: &str,
+    at: DateTime<Utc>,
+    measurements: &[Measurement],
+) -> Result<(), sqlx::Error> {
+    for one in measurements.iter().filter(|one| one.value.is_finite()) {
+        statement(MEASURE)
+            .bind(target)
+            .bind(&one.metric)
+            .bind(&one.object)
+            .bind(time(at))
+            .bind(one.value)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }

@@ -29,10 +29,9 @@ use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Alert, Baseline, Claim, Ended, HistoryError, Letter, Measured, Notice, Occurrence,
-    OccurrenceFilter, Pause, RunFilter, RunRecord, RunSummary, StepRecord, Store, Summaries,
+    Alert, Baseline, Claim, Ended, Entry, HistoryError, Letter, Measured, Notice, Occurrence,
+    OccurrenceFilter, Pause, RunFilter, RunRecord, RunSummary, Store, Summaries,
 };
-use crate::plan::{Finding, Measurement, Memory};
 
 /// Longest time for one call, with everything that it waits for. The driver
 /// would wait for ever for a server that vanished without a word.
@@ -153,24 +152,8 @@ async fn bounded<T>(
 
 #[async_trait]
 impl Store for PostgresStore {
-    async fn open_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
-        bounded(self, self.insert_run(run)).await
-    }
-
-    async fn open_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError> {
-        bounded(self, self.put_step("open a step", run, step)).await
-    }
-
-    async fn close_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError> {
-        bounded(self, self.put_step("close a step", run, step)).await
-    }
-
-    async fn add_findings(&self, run: Uuid, findings: &[Finding]) -> Result<(), HistoryError> {
-        bounded(self, self.append_findings(run, findings)).await
-    }
-
-    async fn close_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
-        bounded(self, self.put_run(run)).await
+    async fn record(&self, entries: &[Entry]) -> Result<(), HistoryError> {
+        bounded(self, self.put_entries(entries)).await
     }
 
     async fn interrupt_running(
@@ -223,26 +206,12 @@ impl Store for PostgresStore {
         bounded(self, self.read_baselines(target)).await
     }
 
-    async fn learn(&self, target: &str, baseline: &Baseline) -> Result<(), HistoryError> {
-        bounded(self, self.put_baseline(target, baseline)).await
-    }
-
     async fn memories(
         &self,
         target: &str,
         kind: &str,
     ) -> Result<HashMap<String, Value>, HistoryError> {
         bounded(self, self.read_memories(target, kind)).await
-    }
-
-    async fn remember(
-        &self,
-        target: &str,
-        kind: &str,
-        at: DateTime<Utc>,
-        memories: &[Memory],
-    ) -> Result<(), HistoryError> {
-        bounded(self, self.put_memories(target, kind, at, memories)).await
     }
 
     async fn measurements(
@@ -252,19 +221,6 @@ impl Store for PostgresStore {
         since: DateTime<Utc>,
     ) -> Result<Vec<Measured>, HistoryError> {
         bounded(self, self.read_measurements(target, metric, since)).await
-    }
-
-    async fn add_measurements(
-        &self,
-        target: &str,
-        at: DateTime<Utc>,
-        measurements: &[Measurement],
-    ) -> Result<(), HistoryError> {
-        bounded(self, self.put_measurements(target, at, measurements)).await
-    }
-
-    async fn add_notices(&self, notices: &[Notice]) -> Result<(), HistoryError> {
-        bounded(self, self.put_notices(notices)).await
     }
 
     async fn pending_notices(&self) -> Result<Vec<Notice>, HistoryError> {

@@ -2,8 +2,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{ConnectOptions, PgPool};
 
 use super::PostgresStore;
 use super::migrate::Standing;
@@ -15,6 +15,9 @@ const CONNECTIONS: u32 = 8;
 
 /// How long a call waits for a connection, with the time to open one.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The same for a history that did not answer before: each call asks again.
+const UNSEEN_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection nobody needs is closed: between two nights there are none.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -42,12 +45,10 @@ impl PostgresStore {
             })?;
         let place = settled.place();
         let plain = settled.plain().map_err(HistoryError::BadUrl)?;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE_TIMEOUT)
-            .idle_timeout(IDLE_TIMEOUT)
-            .connect_lazy_with(options(&plain));
-        let store = PostgresStore { place, pool };
+        let store = PostgresStore {
+            place,
+            pool: pool(&plain, ACQUIRE_TIMEOUT),
+        };
         match (store.standing().await?, opening) {
             (Standing::Current, _) => {}
             (Standing::Absent, Opening::MustExist) => {
@@ -67,6 +68,23 @@ impl PostgresStore {
         }
         Ok(store)
     }
+
+    /// Connects with the first call, if the server answers then.
+    pub(in crate::history) fn unseen(dial: &Dial) -> Result<PostgresStore, HistoryError> {
+        let plain = dial.plain().map_err(HistoryError::BadUrl)?;
+        Ok(PostgresStore {
+            place: dial.place(),
+            pool: pool(&plain, UNSEEN_ACQUIRE_TIMEOUT),
+        })
+    }
+}
+
+fn pool(plain: &Plain, acquire_timeout: Duration) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(CONNECTIONS)
+        .acquire_timeout(acquire_timeout)
+        .idle_timeout(IDLE_TIMEOUT)
+        .connect_lazy_with(options(plain))
 }
 
 /// On a thread of its own: our driver's futures cannot move between threads,

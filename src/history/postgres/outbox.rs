@@ -1,6 +1,7 @@
 //! Notices, letters and alerts.
 
 use chrono::{DateTime, Utc};
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::rows::time;
@@ -43,26 +44,6 @@ const PUT_ALERT: &str = "INSERT INTO maint.alerts (task, target, since, escalate
 const CLEAR_ALERT: &str = "DELETE FROM maint.alerts WHERE task = $1 AND target = $2";
 
 impl PostgresStore {
-    pub(super) async fn put_notices(&self, notices: &[Notice]) -> Result<(), HistoryError> {
-        const OPERATION: &str = "keep notices";
-        let mut writing = self.write(OPERATION).await?;
-        for notice in notices {
-            statement(ADD_NOTICE)
-                .bind(notice.id)
-                .bind(time(notice.at))
-                .bind(&notice.event)
-                .bind(&notice.task)
-                .bind(&notice.target)
-                .bind(&notice.schedule)
-                .bind(notice.run)
-                .bind(clean(&notice.text))
-                .execute(&mut *writing)
-                .await
-                .map_err(self.failed(OPERATION))?;
-        }
-        writing.commit().await.map_err(self.failed(OPERATION))
-    }
-
     pub(super) async fn read_pending_notices(&self) -> Result<Vec<Notice>, HistoryError> {
         self.fetch("read notices", rows_of(PENDING)).await
     }
@@ -194,4 +175,24 @@ impl PostgresStore {
         let removed = self.execute("clear an alert", query).await?;
         Ok(removed > 0)
     }
+}
+
+pub(super) async fn put_notices(
+    connection: &mut PgConnection,
+    notices: &[Notice],
+) -> Result<(), sqlx::Error> {
+    for notice in notices {
+        statement(ADD_NOTICE)
+            .bind(notice.id)
+            .bind(time(notice.at))
+            .bind(&notice.event)
+            .bind(&notice.task)
+            .bind(&notice.target)
+            .bind(&notice.schedule)
+            .bind(notice.run)
+            .bind(clean(&notice.text))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }

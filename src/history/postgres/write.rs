@@ -2,8 +2,11 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::PostgresStore;
+use super::memory::{put_measurements, put_memories};
+use super::outbox::put_notices;
 use super::rows::time;
 use super::{clean, scalar, statement};
+use crate::history::entry::{Entry, NotWritten};
 use crate::history::words::severity_word;
 use crate::history::{Baseline, HistoryError, RunRecord, StepRecord};
 use crate::plan::Finding;
@@ -56,89 +59,70 @@ const PUT_BASELINE: &str = "
             < baselines.bytes / greatest(baselines.tuples, 1.0)";
 
 impl PostgresStore {
-    pub(super) async fn insert_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
-        const OPERATION: &str = "open a run";
-        let mut writing = self.write(OPERATION).await?;
-        insert(&mut writing, run)
-            .await
-            .map_err(self.failed(OPERATION))?;
-        writing.commit().await.map_err(self.failed(OPERATION))
-    }
-
-    pub(super) async fn put_step(
-        &self,
-        operation: &'static str,
-        run: Uuid,
-        step: &StepRecord,
-    ) -> Result<(), HistoryError> {
-        let mut writing = self.write(operation).await?;
-        let written = put_step(&mut writing, run, step)
-            .await
-            .map_err(self.failed(operation))?;
-        writing.commit().await.map_err(self.failed(operation))?;
-        match written {
-            0 => Err(HistoryError::NotOpened { run }),
-            _ => Ok(()),
+    /// All or nothing, in this order, in one transaction.
+    pub(super) async fn put_entries(&self, entries: &[Entry]) -> Result<(), HistoryError> {
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
+        let mut writing = self.write(first.operation()).await?;
+        for entry in entries {
+            put(&mut writing, entry).await.map_err(|why| match why {
+                NotWritten::NotOpened(run) => HistoryError::NotOpened { run },
+                NotWritten::Sql(error) => self.failed(entry.operation())(error),
+            })?;
         }
-    }
-
-    pub(super) async fn append_findings(
-        &self,
-        run: Uuid,
-        findings: &[Finding],
-    ) -> Result<(), HistoryError> {
-        const OPERATION: &str = "add findings";
-        let mut transaction = self.write(OPERATION).await?;
-        let known: Option<bool> = scalar(LOCK_RUN)
-            .bind(run)
-            .fetch_optional(&mut *transaction)
+        writing
+            .commit()
             .await
-            .map_err(self.failed(OPERATION))?;
-        if known.is_none() {
-            return Err(HistoryError::NotOpened { run });
-        }
-        for finding in findings {
-            add_finding(&mut transaction, run, finding)
-                .await
-                .map_err(self.failed(OPERATION))?;
-        }
-        transaction.commit().await.map_err(self.failed(OPERATION))
+            .map_err(self.failed(first.operation()))
     }
+}
 
-    pub(super) async fn put_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
-        const OPERATION: &str = "close a run";
-        let mut transaction = self.write(OPERATION).await?;
-        let written = async {
-            insert(&mut transaction, run).await?;
-            update(&mut transaction, run).await?;
+async fn put(connection: &mut PgConnection, entry: &Entry) -> Result<(), NotWritten> {
+    match entry {
+        Entry::Opened(run) => insert(connection, run).await?,
+        Entry::Step { run, step } => {
+            if put_step(connection, *run, step).await? == 0 {
+                return Err(NotWritten::NotOpened(*run));
+            }
+        }
+        Entry::Findings { run, findings } => {
+            let known: Option<bool> = scalar(LOCK_RUN)
+                .bind(*run)
+                .fetch_optional(&mut *connection)
+                .await?;
+            if known.is_none() {
+                return Err(NotWritten::NotOpened(*run));
+            }
+            for finding in findings {
+                add_finding(connection, *run, finding).await?;
+            }
+        }
+        Entry::Closed(run) => {
+            insert(connection, run).await?;
+            update(connection, run).await?;
             for step in &run.steps {
-                put_step(&mut transaction, run.id, step).await?;
+                put_step(connection, run.id, step).await?;
             }
             for finding in &run.findings {
-                add_finding(&mut transaction, run.id, finding).await?;
+                add_finding(connection, run.id, finding).await?;
             }
-            transaction.commit().await
-        };
-        written.await.map_err(self.failed(OPERATION))
-    }
-
-    pub(super) async fn put_baseline(
-        &self,
-        target: &str,
-        baseline: &Baseline,
-    ) -> Result<(), HistoryError> {
-        if !baseline.tuples.is_finite() || baseline.tuples < 0.0 {
-            return Ok(());
         }
-        let query = statement(PUT_BASELINE)
-            .bind(target)
-            .bind(&baseline.object)
-            .bind(baseline.bytes)
-            .bind(baseline.tuples)
-            .bind(time(baseline.learned_at))
-            .bind(baseline.rebuilt);
-        self.execute("remember a baseline", query).await.map(drop)
+        Entry::Baseline { target, baseline } => put_baseline(connection, target, baseline).await?,
+        Entry::Memories {
+            target,
+            kind,
+            at,
+            memories,
+        } => put_memories(connection, target, kind, *at, memories).await?,
+        Entry::Measurements {
+            target,
+            at,
+            measurements,
+        } => put_measurements(connection, target, *at, measurements).await?,
+        Entry::Notices(notices) => put_notices(connection, notices).await?,
     }
+    Ok(())
 }
 
 async fn insert(connection: &mut PgConnection, run: &RunRecord) -> Result<(), sqlx::Error> {
@@ -226,6 +210,26 @@ async fn add_finding(
         .bind(&finding.object)
         .bind(clean(&finding.message))
         .bind(finding.suggestion.as_deref().map(clean))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn put_baseline(
+    connection: &mut PgConnection,
+    target: &str,
+    baseline: &Baseline,
+) -> Result<(), sqlx::Error> {
+    if !baseline.tuples.is_finite() || baseline.tuples < 0.0 {
+        return Ok(());
+    }
+    statement(PUT_BASELINE)
+        .bind(target)
+        .bind(&baseline.object)
+        .bind(baseline.bytes)
+        .bind(baseline.tuples)
+        .bind(time(baseline.learned_at))
+        .bind(baseline.rebuilt)
         .execute(connection)
         .await?;
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use sqlx::SqliteConnection;
 
 use super::SqliteStore;
 use super::rows::time;
@@ -41,51 +42,6 @@ impl SqliteStore {
             .collect())
     }
 
-    pub(super) async fn put_memories(
-        &self,
-        target: &str,
-        kind: &str,
-        at: DateTime<Utc>,
-        memories: &[Memory],
-    ) -> Result<(), HistoryError> {
-        const OPERATION: &str = "remember";
-        let mut writing = self.write(OPERATION).await?;
-        for memory in memories {
-            sqlx::query(REMEMBER)
-                .bind(target)
-                .bind(kind)
-                .bind(&memory.key)
-                .bind(memory.value.to_string())
-                .bind(time(at))
-                .execute(&mut *writing)
-                .await
-                .map_err(self.failed(OPERATION))?;
-        }
-        writing.commit().await.map_err(self.failed(OPERATION))
-    }
-
-    pub(super) async fn put_measurements(
-        &self,
-        target: &str,
-        at: DateTime<Utc>,
-        measurements: &[Measurement],
-    ) -> Result<(), HistoryError> {
-        const OPERATION: &str = "keep measurements";
-        let mut writing = self.write(OPERATION).await?;
-        for one in measurements.iter().filter(|one| one.value.is_finite()) {
-            sqlx::query(MEASURE)
-                .bind(target)
-                .bind(&one.metric)
-                .bind(&one.object)
-                .bind(time(at))
-                .bind(one.value)
-                .execute(&mut *writing)
-                .await
-                .map_err(self.failed(OPERATION))?;
-        }
-        writing.commit().await.map_err(self.failed(OPERATION))
-    }
-
     pub(super) async fn read_measurements(
         &self,
         target: &str,
@@ -100,4 +56,43 @@ impl SqliteStore {
             .await
             .map_err(self.failed("read measurements"))
     }
+}
+
+pub(super) async fn put_memories(
+    connection: &mut SqliteConnection,
+    target: &str,
+    kind: &str,
+    at: DateTime<Utc>,
+    memories: &[Memory],
+) -> Result<(), sqlx::Error> {
+    for memory in memories {
+        sqlx::query(REMEMBER)
+            .bind(target)
+            .bind(kind)
+            .bind(&memory.key)
+            .bind(memory.value.to_string())
+            .bind(time(at))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn put_measurements(
+    connection: &mut SqliteConnection,
+    target: &str,
+    at: DateTime<Utc>,
+    measurements: &[Measurement],
+) -> Result<(), sqlx::Error> {
+    for one in measurements.iter().filter(|one| one.value.is_finite()) {
+        sqlx::query(MEASURE)
+            .bind(target)
+            .bind(&one.metric)
+            .bind(&one.object)
+            .bind(time(at))
+            .bind(one.value)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }

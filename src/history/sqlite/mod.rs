@@ -22,10 +22,9 @@ use sqlx::{Sqlite, SqlitePool, Transaction};
 use uuid::Uuid;
 
 use super::{
-    Alert, Baseline, Claim, Ended, HistoryError, Letter, Measured, Notice, Occurrence,
-    OccurrenceFilter, Pause, RunFilter, RunRecord, RunSummary, StepRecord, Store, Summaries,
+    Alert, Baseline, Claim, Ended, Entry, HistoryError, Letter, Measured, Notice, Occurrence,
+    OccurrenceFilter, Pause, RunFilter, RunRecord, RunSummary, Store, Summaries,
 };
-use crate::plan::{Finding, Measurement, Memory};
 
 pub(super) struct SqliteStore {
     /// Named in errors; `:memory:` where there is no file.
@@ -64,24 +63,8 @@ impl SqliteStore {
 
 #[async_trait]
 impl Store for SqliteStore {
-    async fn open_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
-        self.insert_run(run).await
-    }
-
-    async fn open_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError> {
-        self.put_step("open a step", run, step).await
-    }
-
-    async fn close_step(&self, run: Uuid, step: &StepRecord) -> Result<(), HistoryError> {
-        self.put_step("close a step", run, step).await
-    }
-
-    async fn add_findings(&self, run: Uuid, findings: &[Finding]) -> Result<(), HistoryError> {
-        self.append_findings(run, findings).await
-    }
-
-    async fn close_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
-        self.put_run(run).await
+    async fn record(&self, entries: &[Entry]) -> Result<(), HistoryError> {
+        self.put_entries(entries).await
     }
 
     async fn interrupt_running(
@@ -134,26 +117,12 @@ impl Store for SqliteStore {
         self.read_baselines(target).await
     }
 
-    async fn learn(&self, target: &str, baseline: &Baseline) -> Result<(), HistoryError> {
-        self.put_baseline(target, baseline).await
-    }
-
     async fn memories(
         &self,
         target: &str,
         kind: &str,
     ) -> Result<HashMap<String, Value>, HistoryError> {
         self.read_memories(target, kind).await
-    }
-
-    async fn remember(
-        &self,
-        target: &str,
-        kind: &str,
-        at: DateTime<Utc>,
-        memories: &[Memory],
-    ) -> Result<(), HistoryError> {
-        self.put_memories(target, kind, at, memories).await
     }
 
     async fn measurements(
@@ -163,19 +132,6 @@ impl Store for SqliteStore {
         since: DateTime<Utc>,
     ) -> Result<Vec<Measured>, HistoryError> {
         self.read_measurements(target, metric, since).await
-    }
-
-    async fn add_measurements(
-        &self,
-        target: &str,
-        at: DateTime<Utc>,
-        measurements: &[Measurement],
-    ) -> Result<(), HistoryError> {
-        self.put_measurements(target, at, measurements).await
-    }
-
-    async fn add_notices(&self, notices: &[Notice]) -> Result<(), HistoryError> {
-        self.put_notices(notices).await
     }
 
     async fn pending_notices(&self) -> Result<Vec<Notice>, HistoryError> {

@@ -60,6 +60,11 @@ impl SqliteStore {
         })
     }
 
+    /// Opened with the first call, if it can be opened then.
+    pub(in crate::history) fn unseen(path: PathBuf) -> SqliteStore {
+        with_pools(path.clone(), options(&path))
+    }
+
     pub(in crate::history) async fn file(
         path: PathBuf,
         opening: Opening,

@@ -1,6 +1,7 @@
 //! Notices, letters and alerts.
 
 use chrono::{DateTime, Utc};
+use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
@@ -41,26 +42,6 @@ const PUT_ALERT: &str = "INSERT INTO alerts (task, target, since, escalated_at)
 const CLEAR_ALERT: &str = "DELETE FROM alerts WHERE task = ?1 AND target = ?2";
 
 impl SqliteStore {
-    pub(super) async fn put_notices(&self, notices: &[Notice]) -> Result<(), HistoryError> {
-        const OPERATION: &str = "keep notices";
-        let mut writing = self.write(OPERATION).await?;
-        for notice in notices {
-            sqlx::query(ADD_NOTICE)
-                .bind(notice.id.to_string())
-                .bind(time(notice.at))
-                .bind(&notice.event)
-                .bind(&notice.task)
-                .bind(&notice.target)
-                .bind(&notice.schedule)
-                .bind(notice.run.map(|run| run.to_string()))
-                .bind(clean(&notice.text))
-                .execute(&mut *writing)
-                .await
-                .map_err(self.failed(OPERATION))?;
-        }
-        writing.commit().await.map_err(self.failed(OPERATION))
-    }
-
     pub(super) async fn read_pending_notices(&self) -> Result<Vec<Notice>, HistoryError> {
         sqlx::query_as(PENDING)
             .fetch_all(&self.readers)
@@ -203,4 +184,24 @@ impl SqliteStore {
             .map(|done| done.rows_affected() > 0)
             .map_err(self.failed("clear an alert"))
     }
+}
+
+pub(super) async fn put_notices(
+    connection: &mut SqliteConnection,
+    notices: &[Notice],
+) -> Result<(), sqlx::Error> {
+    for notice in notices {
+        sqlx::query(ADD_NOTICE)
+            .bind(notice.id.to_string())
+            .bind(time(notice.at))
+            .bind(&notice.event)
+            .bind(&notice.task)
+            .bind(&notice.target)
+            .bind(&notice.schedule)
+            .bind(notice.run.map(|run| run.to_string()))
+            .bind(clean(&notice.text))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
 }

@@ -2,7 +2,10 @@ use sqlx::SqliteConnection;
 use uuid::Uuid;
 
 use super::SqliteStore;
+use super::memory::{put_measurements, put_memories};
+use super::outbox::put_notices;
 use super::rows::time;
+use crate::history::entry::{Entry, NotWritten};
 use crate::history::words::severity_word;
 use crate::history::{Baseline, HistoryError, RunRecord, StepRecord, clean};
 use crate::plan::Finding;
@@ -53,97 +56,70 @@ const PUT_BASELINE: &str = "
         OR excluded.bytes / max(excluded.tuples, 1.0) < bytes / max(tuples, 1.0)";
 
 impl SqliteStore {
-    pub(super) async fn insert_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
-        let mut writer = self
-            .writer
-            .acquire()
-            .await
-            .map_err(self.failed("open a run"))?;
-        insert(&mut writer, run)
-            .await
-            .map_err(self.failed("open a run"))
-    }
-
-    pub(super) async fn put_step(
-        &self,
-        operation: &'static str,
-        run: Uuid,
-        step: &StepRecord,
-    ) -> Result<(), HistoryError> {
-        let mut writer = self
-            .writer
-            .acquire()
-            .await
-            .map_err(self.failed(operation))?;
-        match put_step(&mut writer, run, step)
-            .await
-            .map_err(self.failed(operation))?
-        {
-            0 => Err(HistoryError::NotOpened { run }),
-            _ => Ok(()),
+    /// All or nothing, in this order, in one transaction.
+    pub(super) async fn put_entries(&self, entries: &[Entry]) -> Result<(), HistoryError> {
+        let Some(first) = entries.first() else {
+            return Ok(());
+        };
+        let mut writing = self.write(first.operation()).await?;
+        for entry in entries {
+            put(&mut writing, entry).await.map_err(|why| match why {
+                NotWritten::NotOpened(run) => HistoryError::NotOpened { run },
+                NotWritten::Sql(error) => self.failed(entry.operation())(error),
+            })?;
         }
-    }
-
-    pub(super) async fn append_findings(
-        &self,
-        run: Uuid,
-        findings: &[Finding],
-    ) -> Result<(), HistoryError> {
-        const OPERATION: &str = "add findings";
-        let mut transaction = self.write(OPERATION).await?;
-        let known: bool = sqlx::query_scalar(RUN_EXISTS)
-            .bind(run.to_string())
-            .fetch_one(&mut *transaction)
+        writing
+            .commit()
             .await
-            .map_err(self.failed(OPERATION))?;
-        if !known {
-            return Err(HistoryError::NotOpened { run });
-        }
-        for finding in findings {
-            add_finding(&mut transaction, run, finding)
-                .await
-                .map_err(self.failed(OPERATION))?;
-        }
-        transaction.commit().await.map_err(self.failed(OPERATION))
+            .map_err(self.failed(first.operation()))
     }
+}
 
-    pub(super) async fn put_run(&self, run: &RunRecord) -> Result<(), HistoryError> {
-        const OPERATION: &str = "close a run";
-        let mut transaction = self.write(OPERATION).await?;
-        let written = async {
-            insert(&mut transaction, run).await?;
-            update(&mut transaction, run).await?;
+async fn put(connection: &mut SqliteConnection, entry: &Entry) -> Result<(), NotWritten> {
+    match entry {
+        Entry::Opened(run) => insert(connection, run).await?,
+        Entry::Step { run, step } => {
+            if put_step(connection, *run, step).await? == 0 {
+                return Err(NotWritten::NotOpened(*run));
+            }
+        }
+        Entry::Findings { run, findings } => {
+            let known: bool = sqlx::query_scalar(RUN_EXISTS)
+                .bind(run.to_string())
+                .fetch_one(&mut *connection)
+                .await?;
+            if !known {
+                return Err(NotWritten::NotOpened(*run));
+            }
+            for finding in findings {
+                add_finding(connection, *run, finding).await?;
+            }
+        }
+        Entry::Closed(run) => {
+            insert(connection, run).await?;
+            update(connection, run).await?;
             for step in &run.steps {
-                put_step(&mut transaction, run.id, step).await?;
+                put_step(connection, run.id, step).await?;
             }
             for finding in &run.findings {
-                add_finding(&mut transaction, run.id, finding).await?;
+                add_finding(connection, run.id, finding).await?;
             }
-            transaction.commit().await
-        };
-        written.await.map_err(self.failed(OPERATION))
-    }
-
-    pub(super) async fn put_baseline(
-        &self,
-        target: &str,
-        baseline: &Baseline,
-    ) -> Result<(), HistoryError> {
-        if !baseline.tuples.is_finite() || baseline.tuples < 0.0 {
-            return Ok(());
         }
-        sqlx::query(PUT_BASELINE)
-            .bind(target)
-            .bind(&baseline.object)
-            .bind(baseline.bytes)
-            .bind(baseline.tuples)
-            .bind(time(baseline.learned_at))
-            .bind(baseline.rebuilt)
-            .execute(&self.writer)
-            .await
-            .map_err(self.failed("remember a baseline"))?;
-        Ok(())
+        Entry::Baseline { target, baseline } => put_baseline(connection, target, baseline).await?,
+        Entry::Memories {
+            target,
+            kind,
+            at,
+            memories,
+        } => put_memories(connection, target, kind, *at, memories).await?,
+        Entry::Measurements {
+            target,
+            at,
+            measurements,
+        } => put_measurements(connection, target, *at, measurements).await?,
+        Entry::Notices(notices) => put_notices(connection, notices).await?,
     }
+    Ok(())
 }
 
 async fn insert(connection: &mut SqliteConnection, run: &RunRecord) -> Result<(), sqlx::Error> {
@@ -231,6 +207,26 @@ async fn add_finding(
         .bind(&finding.object)
         .bind(clean(&finding.message))
         .bind(finding.suggestion.as_deref().map(clean))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn put_baseline(
+    connection: &mut SqliteConnection,
+    target: &str,
+    baseline: &Baseline,
+) -> Result<(), sqlx::Error> {
+    if !baseline.tuples.is_finite() || baseline.tuples < 0.0 {
+        return Ok(());
+    }
+    sqlx::query(PUT_BASELINE)
+        .bind(target)
+        .bind(&baseline.object)
+        .bind(baseline.bytes)
+        .bind(baseline.tuples)
+        .bind(time(baseline.learned_at))
+        .bind(baseline.rebuilt)
         .execute(connection)
         .await?;
     Ok(())

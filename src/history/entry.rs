@@ -1,0 +1,94 @@
+//! What a run writes into its history.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Baseline, Notice, RunRecord, StepRecord};
+use crate::plan::{Finding, Measurement, Memory};
+
+/// One write of a run. Each may be repeated without harm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entry {
+    /// A run begins. A run already known is left as it is.
+    Opened(Box<RunRecord>),
+    /// How a step stands; it is inserted where it was never opened.
+    Step {
+        /// The run it belongs to.
+        run: Uuid,
+        /// The step.
+        step: Box<StepRecord>,
+    },
+    /// What was noticed. What is already there is not added twice.
+    Findings {
+        /// The run that noticed it.
+        run: Uuid,
+        /// What was noticed, in this order.
+        findings: Vec<Finding>,
+    },
+    /// How a run ended, with the steps and findings it carries: alone a
+    /// complete record, also of a run that was never opened, or that was
+    /// taken for dead.
+    Closed(Box<RunRecord>),
+    /// The best size of an object. One just rebuilt replaces what is known,
+    /// one merely observed only if it has fewer bytes per tuple.
+    Baseline {
+        /// The target that holds the object.
+        target: String,
+        /// The size.
+        baseline: Baseline,
+    },
+    /// What a kind wants to know again, in place of what was known under the same keys.
+    Memories {
+        /// The target.
+        target: String,
+        /// The kind.
+        kind: String,
+        /// Since when it is known.
+        at: DateTime<Utc>,
+        /// What.
+        memories: Vec<Memory>,
+    },
+    /// Numbers for the time series.
+    Measurements {
+        /// The target.
+        target: String,
+        /// When they were measured.
+        at: DateTime<Utc>,
+        /// The numbers; values that are no numbers are left out.
+        measurements: Vec<Measurement>,
+    },
+    /// What is worth telling.
+    Notices(Vec<Notice>),
+}
+
+impl Entry {
+    /// What writing it is called in errors: "cannot close a run in the history …".
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Entry::Opened(_) => "open a run",
+            Entry::Step { .. } => "record a step",
+            Entry::Findings { .. } => "add findings",
+            Entry::Closed(_) => "close a run",
+            Entry::Baseline { .. } => "remember a baseline",
+            Entry::Memories { .. } => "remember",
+            Entry::Measurements { .. } => "keep measurements",
+            Entry::Notices(_) => "keep notices",
+        }
+    }
+}
+
+/// Why an entry was not written.
+pub(super) enum NotWritten {
+    /// Its run is unknown.
+    NotOpened(Uuid),
+    /// Whatever the driver said.
+    Sql(sqlx::Error),
+}
+
+impl From<sqlx::Error> for NotWritten {
+    fn from(error: sqlx::Error) -> Self {
+        NotWritten::Sql(error)
+    }
+}

@@ -1,0 +1,447 @@
+//! How a run writes its history without waiting for it.
+//!
+//! Entries are handed over and committed by one task: what gathers while a
+//! commit is under way costs one commit together. Where the history does not
+//! take them, they are kept in a file beside it, and the work goes on.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout};
+use uuid::Uuid;
+
+use super::spool::{self, Spool};
+use super::{Baseline, Entry, HistoryError, Notice, RunRecord, StepRecord, Store};
+use crate::plan::{Finding, Measurement, Memory};
+
+/// How long one commit may take before the entries are kept in a file instead.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause before the history is tried again with what is kept in a file.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Entries of one commit: more would hold the write lock for too long.
+const MOST_AT_ONCE: usize = 1_000;
+
+/// How long [`Recorder::proof`] goes on asking a history that does not take it.
+const PROOF_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pause between two of its tries.
+const PROOF_PAUSE: Duration = Duration::from_millis(500);
+
+type Done = oneshot::Sender<Result<(), HistoryError>>;
+
+enum Message {
+    Write(Entry),
+    /// Written or refused, never kept aside: its sender decides by the answer.
+    Proof(Box<Entry>, Done),
+    /// Answered when all that came before is in the history or in a file.
+    Settle(oneshot::Sender<Option<PathBuf>>),
+}
+
+/// Takes what runs write. Cheap to share; ends with its last owner, so
+/// [`Recorder::settle`] comes first.
+pub struct Recorder {
+    store: Arc<dyn Store>,
+    line: mpsc::UnboundedSender<Message>,
+}
+
+impl Recorder {
+    /// Writes into `store`, or into a file in `folder` while that cannot be written.
+    pub fn start(store: Arc<dyn Store>, folder: PathBuf) -> Recorder {
+        let (line, inbox) = mpsc::unbounded_channel();
+        let writer = Writer {
+            store: Arc::clone(&store),
+            spool: Spool::new(folder),
+            try_again_at: None,
+        };
+        tokio::spawn(writer.work(inbox));
+        Recorder { store, line }
+    }
+
+    /// The history itself, for whoever reads, and for what is no record of a run.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Hands an entry over; it is in the history, or in a file, soon.
+    pub fn write(&self, entry: Entry) {
+        if self.line.send(Message::Write(entry)).is_err() {
+            tracing::error!("a record was lost: the process is ending");
+        }
+    }
+
+    /// A run begins.
+    pub fn open_run(&self, run: &RunRecord) {
+        self.write(Entry::Opened(Box::new(run.clone())));
+    }
+
+    /// How a step stands, or ended.
+    pub fn step(&self, run: Uuid, step: &StepRecord) {
+        self.write(Entry::Step {
+            run,
+            step: Box::new(step.clone()),
+        });
+    }
+
+    /// What a run noticed.
+    pub fn add_findings(&self, run: Uuid, findings: &[Finding]) {
+        if !findings.is_empty() {
+            self.write(Entry::Findings {
+                run,
+                findings: findings.to_vec(),
+            });
+        }
+    }
+
+    /// How a run ended.
+    pub fn close_run(&self, run: &RunRecord) {
+        self.write(Entry::Closed(Box::new(run.clone())));
+    }
+
+    /// The size of an object.
+    pub fn learn(&self, target: &str, baseline: Baseline) {
+        self.write(Entry::Baseline {
+            target: target.to_owned(),
+            baseline,
+        });
+    }
+
+    /// What a kind wants to know next time.
+    pub fn remember(&self, target: &str, kind: &str, at: DateTime<Utc>, memories: &[Memory]) {
+        if !memories.is_empty() {
+            self.write(memories_of(target, kind, at, memories));
+        }
+    }
+
+    /// Numbers for the time series.
+    pub fn add_measurements(&self, target: &str, at: DateTime<Utc>, measurements: &[Measurement]) {
+        let finite = measurements.iter().filter(|one| one.value.is_finite());
+        let measurements: Vec<Measurement> = finite.cloned().collect();
+        if !measurements.is_empty() {
+            self.write(Entry::Measurements {
+                target: target.to_owned(),
+                at,
+                measurements,
+            });
+        }
+    }
+
+    /// What is worth telling.
+    pub fn add_notices(&self, notices: Vec<Notice>) {
+        if !notices.is_empty() {
+            self.write(Entry::Notices(notices));
+        }
+    }
+
+    /// Remembers what a statement that destroys rests on: on disk in the
+    /// history when this returns. Tried again for a while where the history
+    /// does not answer.
+    ///
+    /// # Errors
+    /// When the history has not taken it; the statement must then not run.
+    pub async fn proof(
+        &self,
+        target: &str,
+        kind: &str,
+        at: DateTime<Utc>,
+        memories: &[Memory],
+    ) -> Result<(), HistoryError> {
+        let until = Instant::now() + PROOF_PATIENCE;
+        loop {
+            let (done, answer) = oneshot::channel();
+            let entry = Box::new(memories_of(target, kind, at, memories));
+            if self.line.send(Message::Proof(entry, done)).is_err() {
+                return Err(HistoryError::Ended);
+            }
+            match answer.await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if !error.is_retryable() || Instant::now() >= until => {
+                    return Err(error);
+                }
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the history has not taken a proof; trying again");
+                    tokio::time::sleep(PROOF_PAUSE).await;
+                }
+                Err(_) => return Err(HistoryError::Ended),
+            }
+        }
+    }
+
+    /// Waits until all that was handed over is in the history, or in a file:
+    /// then tells which.
+    pub async fn settle(&self) -> Option<PathBuf> {
+        let (told, answer) = oneshot::channel();
+        self.line.send(Message::Settle(told)).ok()?;
+        answer.await.ok().flatten()
+    }
+}
+
+/// Writes what processes that are gone have kept in `folder`.
+///
+/// # Errors
+/// Only the history's own.
+pub async fn take_up(folder: &Path, store: &dyn Store) -> Result<usize, HistoryError> {
+    spool::take_up(folder, store).await
+}
+
+fn memories_of(target: &str, kind: &str, at: DateTime<Utc>, memories: &[Memory]) -> Entry {
+    Entry::Memories {
+        target: target.to_owned(),
+        kind: kind.to_owned(),
+        at,
+        memories: memories.to_vec(),
+    }
+}
+
+/// The task that commits.
+struct Writer {
+    store: Arc<dyn Store>,
+    spool: Spool,
+    /// While entries are kept in a file: when the history is tried next.
+    try_again_at: Option<Instant>,
+}
+
+impl Writer {
+    async fn work(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        let mut gathered = Vec::new();
+        loop {
+            let waiting = async {
+                match self.try_again_at {
+                    Some(at) => tokio::time::sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            let came = tokio::select! {
+                came = inbox.recv_many(&mut gathered, MOST_AT_ONCE) => came,
+                () = waiting => {
+                    self.write_kept().await;
+                    continue;
+                }
+            };
+            if came == 0 {
+                return;
+            }
+            self.handle(&mut gathered).await;
+        }
+    }
+
+    async fn handle(&mut self, gathered: &mut Vec<Message>) {
+        let mut entries = Vec::new();
+        for message in gathered.drain(..) {
+            match message {
+                Message::Write(entry) => entries.push(entry),
+                Message::Proof(entry, done) => {
+                    self.write(std::mem::take(&mut entries)).await;
+                    // Nobody waits for it where the run has been ended.
+                    let _ = done.send(self.commit(std::slice::from_ref(&*entry)).await);
+                }
+                Message::Settle(told) => {
+                    self.write(std::mem::take(&mut entries)).await;
+                    self.write_kept().await;
+                    let _ = told.send(self.spool.path().map(Path::to_owned));
+                }
+            }
+        }
+        self.write(entries).await;
+    }
+
+    /// Into the history, or into the file.
+    async fn write(&mut self, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
+        }
+        let entries = latest(entries);
+        if self.try_again_at.is_some() {
+            self.keep(&entries);
+            return;
+        }
+        if let Err(error) = self.commit(&entries).await {
+            self.put_aside(&entries, &error);
+        }
+    }
+
+    fn put_aside(&mut self, entries: &[Entry], error: &HistoryError) {
+        self.keep(entries);
+        self.try_again_at = Some(Instant::now() + TRY_AGAIN_AFTER);
+        let place = self.spool.path().map(|path| path.display().to_string());
+        tracing::error!(
+            error = %error,
+            "the history cannot be written; the work goes on, and its records are kept in {}",
+            place.as_deref().unwrap_or("memory only"),
+        );
+    }
+
+    fn keep(&mut self, entries: &[Entry]) {
+        if let Err(error) = self.spool.keep(entries.iter()) {
+            for entry in entries {
+                let text = serde_json::to_string(entry).unwrap_or_default();
+                tracing::error!(%error, record = text, "a record could be kept nowhere but here");
+            }
+        }
+    }
+
+    /// Writes what is kept in the file, if there is any.
+    async fn write_kept(&mut self) {
+        if self.spool.path().is_none() {
+            self.try_again_at = None;
+            return;
+        }
+        let entries = match self.spool.entries() {
+            Ok(entries) => latest(entries),
+            Err(error) => {
+                tracing::error!(%error, "records kept beside the history cannot be read");
+                self.try_again_at = None;
+                return;
+            }
+        };
+        match self.commit(&entries).await {
+            Ok(()) => {
+                tracing::info!("the history is written again, with all that was kept beside it");
+                self.spool.clear();
+                self.try_again_at = None;
+            }
+            Err(_) => self.try_again_at = Some(Instant::now() + TRY_AGAIN_AFTER),
+        }
+    }
+
+    async fn commit(&self, entries: &[Entry]) -> Result<(), HistoryError> {
+        match timeout(COMMIT_TIMEOUT, spool::record(self.store.as_ref(), entries)).await {
+            Ok(done) => done,
+            Err(_) => Err(HistoryError::Stalled {
+                seconds: COMMIT_TIMEOUT.as_secs(),
+            }),
+        }
+    }
+}
+
+/// Of several states of a step only the last is written, in the place of the first.
+fn latest(entries: Vec<Entry>) -> Vec<Entry> {
+    let mut places: HashMap<(Uuid, u32), usize> = HashMap::new();
+    let mut kept: Vec<Entry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        if let Entry::Step { run, step } = &entry {
+            let key = (*run, step.seq);
+            if let Some(place) = places.get(&key) {
+                kept[*place] = entry;
+                continue;
+            }
+            places.insert(key, kept.len());
+        }
+        kept.push(entry);
+    }
+    kept
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use crate::history::sqlite::SqliteStore;
+    use crate::history::{RunFilter, RunStatus, StepStatus, Trigger, open};
+
+    fn run(id: Uuid) -> RunRecord {
+        RunRecord {
+            id,
+            task: "reindex".to_owned(),
+            kind: "reindex".to_owned(),
+            target: "app".to_owned(),
+            trigger: Trigger::Manual,
+            status: RunStatus::Running,
+            scheduled_for: None,
+            started_at: Utc::now(),
+            finished_at: None,
+            duration_ms: 0,
+            inspect_ms: 0,
+            rows: 0,
+            bytes_before: 0,
+            bytes_after: 0,
+            error: None,
+            host: "here".to_owned(),
+            pid: 1,
+            steps: Vec::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    fn step(seq: u32, status: StepStatus) -> StepRecord {
+        StepRecord {
+            seq,
+            object: format!("public.t{seq}"),
+            action: "analyze".to_owned(),
+            status,
+            reason: String::new(),
+            statement: String::new(),
+            rows: None,
+            bytes_before: None,
+            bytes_after: None,
+            started_at: None,
+            duration_ms: 0,
+            attempts: 1,
+            error: None,
+            lock_waits: Vec::new(),
+            throttled: Vec::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_gathers_is_written_in_order_and_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::memory().await.unwrap());
+        let recorder = Recorder::start(Arc::clone(&store), folder.path().join("spool"));
+        let id = Uuid::now_v7();
+        recorder.open_run(&run(id));
+        for seq in 1..=50 {
+            recorder.step(id, &step(seq, StepStatus::Running));
+            recorder.step(id, &step(seq, StepStatus::Succeeded));
+        }
+        assert_eq!(recorder.settle().await, None);
+        let written = store.run(&id.to_string()).await.unwrap();
+        assert_eq!(written.steps.len(), 50);
+        assert!(
+            written
+                .steps
+                .iter()
+                .all(|step| step.status == StepStatus::Succeeded)
+        );
+        assert!(!folder.path().join("spool").exists());
+    }
+
+    #[tokio::test]
+    async fn a_history_that_is_away_is_written_when_it_is_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("maint.db");
+        let location = format!("sqlite:{}", file.display());
+        open(&location).await.unwrap().close().await;
+        let spool = folder.path().join("spool");
+        let away = folder.path().join("away.db");
+        std::fs::rename(&file, &away).unwrap();
+        // A folder in its place: the file cannot be opened.
+        std::fs::create_dir(&file).unwrap();
+        let store = crate::history::open_unseen(&location).unwrap();
+        let recorder = Recorder::start(store, spool.clone());
+        let id = Uuid::now_v7();
+        recorder.open_run(&run(id));
+        let mut ended = run(id);
+        ended.status = RunStatus::Succeeded;
+        ended.steps = vec![step(1, StepStatus::Succeeded)];
+        recorder.close_run(&ended);
+        let kept = recorder.settle().await.unwrap();
+        assert!(kept.starts_with(&spool), "{}", kept.display());
+        let refused = recorder.proof("app", "archive", Utc::now(), &[]).await;
+        assert!(refused.is_err(), "a proof is never kept aside");
+
+        std::fs::remove_dir(&file).unwrap();
+        std::fs::rename(&away, &file).unwrap();
+        assert_eq!(recorder.settle().await, None);
+        let store = open(&location).await.unwrap();
+        let runs = store.runs(&RunFilter::default()).await.unwrap();
+        assert_eq!(runs.len(), 1);
+        assert_eq!(runs[0].status, RunStatus::Succeeded);
+        assert!(!kept.exists());
+    }
+}
