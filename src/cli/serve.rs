@@ -78,7 +78,7 @@ impl Serve {
         let listener = TcpListener::bind(self.listen).await.map_err(|error| {
             Failure::Other(format!("{} cannot be listened on: {error}", self.listen))
         })?;
-        let signals = Signals::listen(grace(&config));
+        let signals = Signals::without_hangup(grace(&config));
         let (configs, configured) = watch::channel(Arc::clone(&config));
         let metrics = Arc::new(Metrics::default());
         let health = Arc::new(Health::default());
@@ -138,7 +138,7 @@ impl Serve {
                     .await
             })
         };
-        eprintln!(
+        errln!(
             "maint {} serves {} schedules; http://{address}",
             env!("CARGO_PKG_VERSION"),
             config.schedules.values().filter(|one| one.enabled).count(),

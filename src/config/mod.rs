@@ -23,7 +23,7 @@ mod types;
 mod walk;
 mod yaml;
 
-pub use load::load;
+pub use load::{load, load_for_check, load_for_looking};
 pub use locate::locate;
 pub use schema::{schema_for_schedules, schema_for_task};
 pub use types::{

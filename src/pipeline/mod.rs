@@ -6,6 +6,7 @@ mod dead;
 mod error;
 mod known;
 mod reach;
+mod run_id;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
-use uuid::Uuid;
 
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
@@ -133,16 +133,14 @@ async fn proposed(
 /// Carries the task out and records it. Failures of the work are in the record.
 ///
 /// # Errors
-/// Only when there is nothing to record: the kind or target does not exist,
-/// or the history cannot be used.
+/// Only when the history cannot be used.
 pub async fn run(
     request: &Request<'_>,
     around: &Surroundings,
 ) -> Result<(RunRecord, Option<EngineError>), PipelineError> {
-    let kind = build(request.task)?;
     let began = Instant::now();
     let mut record = RunRecord {
-        id: Uuid::now_v7(),
+        id: run_id::next(),
         task: request.task.name.clone(),
         kind: request.task.kind.clone(),
         target: request.target.name.clone(),
@@ -162,7 +160,6 @@ pub async fn run(
         steps: Vec::new(),
         findings: Vec::new(),
     };
-    let dial = dial(request.target)?;
     let dead = around
         .store
         .interrupt_dead(&around.host, &is_alive, Utc::now())
@@ -171,10 +168,19 @@ pub async fn run(
         note(around, run).await;
     }
     let mut unreachable = None;
-    if let Err(error) = work(request, around, kind.as_ref(), &dial, &mut record).await {
+    // A kind or an address that cannot be used is a failed run like any other: recorded and told.
+    let worked = async {
+        let kind = build(request.task)?;
+        let dial = dial(request.target)?;
+        work(request, around, kind.as_ref(), &dial, &mut record).await
+    };
+    if let Err(error) = worked.await {
         match error {
             PipelineError::Engine(error) => {
-                record.error = Some(error.to_string());
+                record.error = Some(match &error {
+                    EngineError::Dial(_) => format!("target `{}`: {error}", record.target),
+                    _ => error.to_string(),
+                });
                 unreachable = error.is_unreachable().then_some(error);
             }
             other => record.error = Some(other.to_string()),

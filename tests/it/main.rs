@@ -24,5 +24,6 @@ mod report;
 mod run;
 mod scheduler;
 mod serve;
+mod terminal;
 mod schema;
 mod web;
