@@ -316,7 +316,7 @@ fn causes(failure: &Failure) -> Vec<String> {
 
 fn start_logging(args: &Args) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,maint::web=info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(args.color.wanted(&std::io::stderr()))

@@ -108,6 +108,10 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
             check(&["notify", key, "url"], url, is_web, WEB);
         }
     }
+    if let Some(url) = &typed.web.url {
+        let url = Secret::new(url.clone());
+        check(&["web", "url"], &url, is_web, WEB);
+    }
     for (name, schedule) in &typed.schedules {
         if let Some(hook) = &schedule.ping {
             check(&["schedules", name, "ping", "url"], &hook.url, is_web, WEB);

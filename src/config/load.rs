@@ -12,7 +12,7 @@ use super::files::{File, Files, describe};
 use super::model::{SchedulesFile, TaskFile};
 use super::names::Names;
 use super::node::{Content, Node};
-use super::types::{Config, Schedule, Target, Task};
+use super::types::{Config, Schedule, Target, Task, Web};
 use super::walk::{Walk, Wording};
 use super::{check, interpolate, options, yaml};
 use crate::plan::KindInfo;
@@ -346,6 +346,14 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
         reports: typed.reports,
         smtp,
         notify,
+        web: Web {
+            url: typed
+                .web
+                .url
+                .map(|url| url.trim_end_matches('/').to_owned())
+                .filter(|url| !url.is_empty()),
+            ..typed.web
+        },
         tasks,
         warnings,
     }

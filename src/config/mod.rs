@@ -28,5 +28,5 @@ pub use locate::locate;
 pub use schema::{schema_for_schedules, schema_for_task};
 pub use types::{
     Config, Email, Event, Hook, Limits, Notify, Report, Retries, Schedule, Smtp, Target, Task,
-    Throttle, Webhook, WebhookFormat,
+    Throttle, Web, Webhook, WebhookFormat,
 };
