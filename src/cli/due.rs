@@ -79,7 +79,7 @@ pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
         worse(code, exit_code(&run.status, false, &signals.stop))
     });
     if context.json() {
-        outln!(
+        println!(
             "{}",
             serde_json::json!({ "runs": runs, "occurrences": occurrences })
         );
@@ -87,10 +87,10 @@ pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
     }
     let style = context.style(config.timezone);
     for run in runs {
-        outln!("{}", run_summary(run, &style));
+        println!("{}", run_summary(run, &style));
     }
     for one in occurrences.iter().filter(missed) {
-        outln!(
+        println!(
             "{} of {}: missed: {}",
             one.schedule,
             one.scheduled_for
@@ -100,7 +100,7 @@ pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
         );
     }
     if occurrences.is_empty() {
-        outln!("nothing is due");
+        println!("nothing is due");
     }
     Ok(code)
 }

@@ -33,7 +33,7 @@ pub(super) struct Cancel {
 
 impl Pause {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config()?;
         known(&config, &self.schedule)?;
         let store = context.history(&config).await?;
         let now = Utc::now();
@@ -50,7 +50,7 @@ impl Pause {
         store.pause_schedule(&pause).await?;
         store.close().await;
         if context.json() {
-            outln!("{}", serde_json::json!({ "paused": pause }));
+            println!("{}", serde_json::json!({ "paused": pause }));
         } else {
             let zone = config.timezone;
             let until = until.map_or_else(
@@ -62,7 +62,7 @@ impl Pause {
                     )
                 },
             );
-            outln!("{}: paused {until}", self.schedule);
+            println!("{}: paused {until}", self.schedule);
         }
         Ok(0)
     }
@@ -70,17 +70,17 @@ impl Pause {
 
 impl Resume {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config()?;
         known(&config, &self.schedule)?;
         let store = context.history(&config).await?;
         let resumed = store.resume_schedule(&self.schedule).await?;
         store.close().await;
         if context.json() {
-            outln!("{}", serde_json::json!({ "resumed": resumed }));
+            println!("{}", serde_json::json!({ "resumed": resumed }));
         } else if resumed {
-            outln!("{}: goes on", self.schedule);
+            println!("{}: goes on", self.schedule);
         } else {
-            outln!("{}: was not paused", self.schedule);
+            println!("{}: was not paused", self.schedule);
         }
         Ok(0)
     }
@@ -88,26 +88,22 @@ impl Resume {
 
 impl Cancel {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config()?;
         let store = crate::history::open_existing(config.history.expose()).await?;
         let run = store.run(&self.run).await?;
         let asked = store.ask_to_cancel(run.id, &somebody(), Utc::now()).await?;
         store.close().await;
         if context.json() {
-            outln!("{}", serde_json::json!({ "run": run.id, "asked": asked }));
+            println!("{}", serde_json::json!({ "run": run.id, "asked": asked }));
         } else if asked {
-            outln!(
+            println!(
                 "{} on {}: asked to stop; `maint show {}` tells how it ended",
-                run.task,
-                run.target,
-                run.id
+                run.task, run.target, run.id
             );
         } else {
-            outln!(
+            println!(
                 "{} on {}: does not run any more ({})",
-                run.task,
-                run.target,
-                run.status
+                run.task, run.target, run.status
             );
         }
         Ok(if asked { 0 } else { 4 })
@@ -118,11 +114,11 @@ fn known(config: &crate::config::Config, schedule: &str) -> Result<(), Failure> 
     if config.schedules.contains_key(schedule) {
         return Ok(());
     }
-    Err(super::context::unknown(
-        "schedule",
-        schedule,
-        config.schedules.keys(),
-    ))
+    let known: Vec<&str> = config.schedules.keys().map(String::as_str).collect();
+    Err(Failure::Usage(format!(
+        "there is no schedule `{schedule}`\n  known: {}",
+        known.join(", ")
+    )))
 }
 
 /// Who asks, for people who read it later.

@@ -42,11 +42,7 @@ pub(super) async fn show_plans(
     let config = context.config()?;
     let style = context.style(config.timezone);
     let mut documents = Vec::new();
-    let work = context.tasks(&config, tasks, target, settings)?;
-    if work.is_empty() {
-        return Err(super::run::nothing_to_run(&config, 0));
-    }
-    for (task, target) in work {
+    for (task, target) in context.tasks(&config, tasks, target, settings)? {
         // A history that does not exist yet has nothing to tell, and a plan creates nothing.
         let known = match crate::history::open_existing(config.history.expose()).await {
             Ok(store) => Known::of(store.as_ref(), &task, &target.name, config.timezone).await?,
@@ -74,14 +70,14 @@ pub(super) async fn show_plans(
             }
             documents.push(document);
         } else {
-            out!(
+            print!(
                 "{}",
                 text(&task.name, &task.kind, &target.name, &plan, &counts, &style)
             );
         }
     }
     if context.json() {
-        outln!("{}", serde_json::json!({ "plans": documents }));
+        println!("{}", serde_json::json!({ "plans": documents }));
     }
     Ok(0)
 }
@@ -90,7 +86,7 @@ fn text(
     task: &str,
     kind: &str,
     target: &str,
-    plan: &Planned,
+    plan: &Planned<serde_json::Value>,
     counts: &BTreeMap<u32, i64>,
     style: &Style,
 ) -> String {

@@ -60,23 +60,17 @@ impl Report {
         let report = gather(store.as_ref(), &config, &scope).await?;
         store.close().await;
         if context.json() {
-            outln!("{}", serde_json::json!(report));
-            if self.html.is_none() {
-                return Ok(0);
-            }
+            println!("{}", serde_json::json!(report));
+            return Ok(0);
         }
         let composed = compose(&report, &templates, config.timezone, Pictures::Inline)
             .map_err(|why| Failure::Other(format!("the report cannot be written: {why}")))?;
         match &self.html {
             Some(path) => {
                 write(path, &composed.rendered.html)?;
-                let text = format!("{}: {}", composed.rendered.subject, path.display());
-                match context.json() {
-                    true => errln!("{text}"),
-                    false => outln!("{text}"),
-                }
+                println!("{}: {}", composed.rendered.subject, path.display());
             }
-            None => out!("{}", composed.rendered.text),
+            None => print!("{}", composed.rendered.text),
         }
         Ok(0)
     }
@@ -95,13 +89,10 @@ impl Report {
         };
         match found {
             Some((name, report)) => Ok(Some((name.as_str(), report))),
-            None => Err(match &self.name {
-                Some(name) => super::context::unknown("report", name, config.reports.keys()),
-                None => Failure::Usage(format!(
-                    "which report? `--name` takes one of: {}",
-                    known.join(", ")
-                )),
-            }),
+            None => Err(Failure::Usage(format!(
+                "which report? `--name` takes one of: {}",
+                known.join(", ")
+            ))),
         }
     }
 }
@@ -132,15 +123,15 @@ async fn send(
     let done = deliver(&delivery, store.as_ref(), Utc::now()).await?;
     store.close().await;
     if context.json() {
-        outln!(
+        println!(
             "{}",
             serde_json::json!({ "sent": done.sent, "problems": done.problems })
         );
     } else if done.problems.is_empty() {
-        outln!("the report is on its way");
+        println!("the report is on its way");
     }
     for problem in &done.problems {
-        errln!("not sent: {problem}");
+        eprintln!("not sent: {problem}");
     }
     Ok(u8::from(!done.problems.is_empty()))
 }
@@ -169,7 +160,7 @@ fn preview(folder: &Path, templates: &Templates, config: &Config) -> Result<u8, 
         write(&folder.join("text.txt"), &message.text)?;
         write(&folder.join("html.html"), &message.html)?;
     }
-    outln!("{}: {} messages", folder.display(), messages.len());
+    println!("{}: {} messages", folder.display(), messages.len());
     Ok(0)
 }
 

@@ -46,7 +46,7 @@ impl Screen {
         match &self.bars {
             // A line that cannot be written is not worth stopping for.
             Some(bars) => drop(bars.println(text)),
-            None => errln!("{text}"),
+            None => eprintln!("{text}"),
         }
     }
 }
@@ -55,9 +55,9 @@ impl Observer for Screen {
     fn on(&self, event: Event<'_>) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::Planned(plan) => {
+            Event::Planned(steps) => {
                 let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
-                *total += plan.steps.len();
+                *total += steps;
             }
             Event::Started(step, _) => {
                 let total = *self.total.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl Observer for Screen {
                     bar.enable_steady_tick(std::time::Duration::from_millis(200));
                     running.insert(step.seq, (bar, label));
                 } else {
-                    errln!("{label} …");
+                    eprintln!("{label} …");
                 }
             }
             Event::Progress {

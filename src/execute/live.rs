@@ -88,7 +88,7 @@ impl Observer for Follower {
             return;
         };
         match event {
-            Event::Planned(plan) => run.planned += plan.steps.len(),
+            Event::Planned(steps) => run.planned += steps,
             Event::Started(step, _) => {
                 let at_work = StepAtWork {
                     action: step.action.clone(),

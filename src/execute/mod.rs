@@ -1,8 +1,9 @@
 //! Carries steps out; knows no kind.
 
+mod door;
 mod live;
 mod observer;
-mod postgres;
+pub(crate) mod postgres;
 mod queue;
 mod step;
 mod stop;
@@ -16,31 +17,22 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
+pub use door::{BodyOf, Busy, Door, Job, Size};
 pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
 pub use postgres::export::check as check_file;
 pub use postgres::restore::restore;
-pub use step::ask;
 pub use stop::{Stop, StopReason};
 pub use throttle::Throttler;
 
-use self::postgres::monitor::Monitor;
 use self::queue::{Next, Queue};
 use crate::config::{Limits, Target};
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
-use crate::engines::postgres::connect::Dial;
-use crate::history::{StepRecord, StepStatus, Store};
+use crate::history::{StepRecord, Store};
 use crate::plan::{Finding, Place, Step};
 
-/// Everything a step needs besides itself.
+/// Everything a step needs besides itself and its target.
 pub struct Execution {
-    /// Where to connect.
-    pub dial: Dial,
-    /// Its replicas, in the order of the configuration.
-    pub replicas: Vec<Dial>,
-    /// What our sessions are called on the server.
-    pub application_name: String,
     /// Name of the target, under which baselines are kept.
     pub target: String,
     /// The task's kind, under which it remembers.
@@ -72,40 +64,41 @@ pub struct CarriedOut {
     pub findings: Vec<Finding>,
 }
 
+/// What the sessions of a run are called on the server: 63 bytes at most.
+pub fn run_name(run: Uuid) -> String {
+    format!("maint {run}")
+}
+
 /// Carries out the steps: in order, `jobs` at a time, never two in one lane,
 /// none before the steps it needs. One failing step stops no other, except
 /// those that need it.
 ///
 /// # Errors
-/// Only when the monitoring connection cannot be had; whatever happens to a
-/// step is in its record.
-pub async fn carry_out(
-    steps: Vec<Step>,
-    execution: Arc<Execution>,
+/// Only when nobody can look on; whatever happens to a step is in its record.
+pub async fn carry_out<D: Door>(
+    steps: Vec<Step<BodyOf<D>>>,
+    door: &D,
+    execution: &Execution,
 ) -> Result<CarriedOut, EngineError> {
     let mut out = CarriedOut::default();
     if steps.is_empty() {
         return Ok(out);
     }
-    let watcher = Session::open(&execution.dial, &execution.application_name).await?;
-    let monitor = Monitor::start(watcher, &execution);
+    let watch = door.watch(execution).await?;
     let mut queue = Queue::new(steps);
-    let mut idle: HashMap<Place, Vec<Session>> = HashMap::new();
+    let mut idle: HashMap<Place, Vec<D::Session>> = HashMap::new();
     let mut running = FuturesUnordered::new();
     let jobs = usize::try_from(execution.limits.jobs.max(1)).unwrap_or(1);
     loop {
         while running.len() < jobs {
             match queue.next() {
                 Next::Ready(step) => {
-                    let (execution, monitor) = (Arc::clone(&execution), monitor.handle());
                     let session = idle.get_mut(&step.place).and_then(Vec::pop);
-                    running.push(step::carry_out(step, session, execution, monitor));
+                    running.push(step::carry_out(step, session, door, &watch, execution));
                 }
                 // Recorded beside the running steps: whoever waits here for the history
                 // would keep a step that is using it from ever letting go.
-                Next::InVain(step, why) => {
-                    running.push(step::not_begun(step, why, Arc::clone(&execution)));
-                }
+                Next::InVain(step, why) => running.push(step::not_begun(step, why, execution)),
                 Next::Later => break,
             }
         }
@@ -123,15 +116,8 @@ pub async fn carry_out(
             }
         }
     }
-    monitor.end().await;
+    drop(running);
+    door.watched(watch).await;
     out.records.sort_by_key(|record| record.seq);
     Ok(out)
-}
-
-/// Sums up how the steps of a run ended.
-pub fn failed(records: &[StepRecord]) -> usize {
-    records
-        .iter()
-        .filter(|r| r.status == StepStatus::Failed)
-        .count()
 }

@@ -1,11 +1,10 @@
 use crate::history::StepRecord;
-use crate::plan::Plan;
 
 /// What happens during a run, for whoever shows it.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
-    /// A plan is about to be carried out.
-    Planned(&'a Plan),
+    /// A plan of so many steps is about to be carried out.
+    Planned(usize),
     /// A step begins; with its expected size in bytes, where known.
     Started(&'a StepRecord, Option<i64>),
     /// A step has come this far.

@@ -6,25 +6,25 @@ use crate::history::StepStatus;
 use crate::plan::{Need, Step};
 
 /// The steps that have not begun.
-pub(super) struct Queue {
-    waiting: VecDeque<Step>,
+pub(super) struct Queue<B> {
+    waiting: VecDeque<Step<B>>,
     busy: HashSet<String>,
     /// Steps of the plan that somebody may need, and how they ended.
     known: HashMap<Need, Option<StepStatus>>,
 }
 
 /// What may happen next.
-pub(super) enum Next {
+pub(super) enum Next<B> {
     /// This step may begin.
-    Ready(Step),
+    Ready(Step<B>),
     /// This step cannot begin any more; the text says why.
-    InVain(Step, String),
+    InVain(Step<B>, String),
     /// Nothing before a running step ends.
     Later,
 }
 
-impl Queue {
-    pub(super) fn new(steps: Vec<Step>) -> Queue {
+impl<B> Queue<B> {
+    pub(super) fn new(steps: Vec<Step<B>>) -> Queue<B> {
         let known = steps.iter().map(|step| (identity(step), None)).collect();
         Queue {
             waiting: steps.into(),
@@ -33,7 +33,7 @@ impl Queue {
         }
     }
 
-    pub(super) fn next(&mut self) -> Next {
+    pub(super) fn next(&mut self) -> Next<B> {
         for n in 0..self.waiting.len() {
             let step = &self.waiting[n];
             let missed = step
@@ -64,7 +64,7 @@ impl Queue {
         Next::Later
     }
 
-    fn in_vain(&mut self, n: usize, why: String) -> Option<Next> {
+    fn in_vain(&mut self, n: usize, why: String) -> Option<Next<B>> {
         let step = self.take(n)?;
         self.known
             .insert(identity(&step), Some(StepStatus::Skipped));
@@ -72,17 +72,17 @@ impl Queue {
     }
 
     /// Notes the end of a step that was given out as ready.
-    pub(super) fn ended(&mut self, step: &Step, status: StepStatus) {
+    pub(super) fn ended(&mut self, step: &Step<B>, status: StepStatus) {
         self.busy.remove(&step.lane);
         self.known.insert(identity(step), Some(status));
     }
 
-    fn take(&mut self, n: usize) -> Option<Step> {
+    fn take(&mut self, n: usize) -> Option<Step<B>> {
         self.waiting.remove(n)
     }
 }
 
-fn identity(step: &Step) -> Need {
+fn identity<B>(step: &Step<B>) -> Need {
     Need {
         action: step.action.clone(),
         object: step.object.clone(),
@@ -93,12 +93,13 @@ fn identity(step: &Step) -> Need {
 #[allow(clippy::panic, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+    use crate::plan::postgres::Body;
 
     fn step(object: &str, lane: &str) -> Step {
         Step::new("refresh", object, lane)
     }
 
-    fn ready(queue: &mut Queue) -> Option<Step> {
+    fn ready(queue: &mut Queue<Body>) -> Option<Step> {
         match queue.next() {
             Next::Ready(step) => Some(step),
             Next::Later => None,

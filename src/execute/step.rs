@@ -1,54 +1,40 @@
 //! One step: is it still needed, measure, try, try again, clear away, measure.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use chrono::Utc;
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::BoxFuture;
 
-use super::postgres::monitor::Handle;
-use super::postgres::{export, gate, statements, walk, whole};
-use super::{Event, Execution};
+use super::door::BodyOf;
+use super::{Door, Event, Execution, Job, Size};
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Baseline, Finding, Place, Query, Step, Work};
-
-/// Bytes, and entries where they are counted.
-type Size = (i64, Option<f64>);
-
-/// What carrying a step out needs besides its record.
-#[derive(Clone, Copy)]
-pub(super) struct Job<'a> {
-    pub(super) step: &'a Step,
-    pub(super) session: &'a Session,
-    pub(super) execution: &'a Execution,
-    pub(super) monitor: &'a Handle,
-}
+use crate::plan::{Baseline, Body, Finding, Step};
 
 /// A step that has ended.
-pub(super) struct Ended {
-    pub(super) step: Step,
+pub(super) struct Ended<D: Door> {
+    pub(super) step: Step<BodyOf<D>>,
     pub(super) record: StepRecord,
     /// What it noticed.
     pub(super) findings: Vec<Finding>,
     /// Its session, unless that broke.
-    pub(super) session: Option<Session>,
+    pub(super) session: Option<D::Session>,
     /// Whether it was its turn at all.
     pub(super) begun: bool,
 }
 
 /// Carries one step out, on `session` or a new one, and records it.
-pub(super) fn carry_out(
-    step: Step,
-    session: Option<Session>,
-    execution: Arc<Execution>,
-    monitor: Handle,
-) -> LocalBoxFuture<'static, Ended> {
+pub(super) fn carry_out<'a, D: Door>(
+    step: Step<BodyOf<D>>,
+    session: Option<D::Session>,
+    door: &'a D,
+    watch: &'a D::Watch,
+    execution: &'a Execution,
+) -> BoxFuture<'a, Ended<D>> {
     Box::pin(async move {
         let mut session = session;
         let mut findings = Vec::new();
-        let record = recorded(&step, &mut session, &mut findings, &execution, &monitor).await;
+        let record = recorded(&step, &mut session, &mut findings, door, watch, execution).await;
         Ended {
             step,
             record,
@@ -60,11 +46,11 @@ pub(super) fn carry_out(
 }
 
 /// Records a step that cannot begin any more.
-pub(super) fn not_begun(
-    step: Step,
+pub(super) fn not_begun<D: Door>(
+    step: Step<BodyOf<D>>,
     why: String,
-    execution: Arc<Execution>,
-) -> LocalBoxFuture<'static, Ended> {
+    execution: &Execution,
+) -> BoxFuture<'_, Ended<D>> {
     Box::pin(async move {
         let mut record = blank(&step);
         end(&mut record, StepStatus::Skipped, why);
@@ -80,7 +66,7 @@ pub(super) fn not_begun(
     })
 }
 
-pub(super) fn blank(step: &Step) -> StepRecord {
+pub(super) fn blank<B: Body>(step: &Step<B>) -> StepRecord {
     StepRecord {
         seq: step.seq,
         object: step.object.clone(),
@@ -100,15 +86,16 @@ pub(super) fn blank(step: &Step) -> StepRecord {
     }
 }
 
-async fn recorded(
-    step: &Step,
-    session: &mut Option<Session>,
+async fn recorded<D: Door>(
+    step: &Step<BodyOf<D>>,
+    session: &mut Option<D::Session>,
     findings: &mut Vec<Finding>,
+    door: &D,
+    watch: &D::Watch,
     execution: &Execution,
-    monitor: &Handle,
 ) -> StepRecord {
     let mut record = blank(step);
-    let held = execution.throttle.hold(execution, &mut record).await;
+    let held = execution.throttle.hold(door, execution, &mut record).await;
     if let Err(error) = held {
         end(&mut record, StepStatus::Failed, with_causes(&error));
     } else if execution.stop.is_stopping() {
@@ -129,7 +116,8 @@ async fn recorded(
             .observer
             .on(Event::Started(&record, step.estimate.bytes));
         let began = Instant::now();
-        if let Err(error) = run(step, session, &mut record, findings, execution, monitor).await {
+        if let Err(error) = run(step, session, &mut record, findings, door, watch, execution).await
+        {
             if error.is_unreachable() {
                 *session = None;
             }
@@ -145,117 +133,60 @@ async fn recorded(
     record
 }
 
-fn run<'a>(
-    step: &'a Step,
-    session: &'a mut Option<Session>,
-    record: &'a mut StepRecord,
-    findings: &'a mut Vec<Finding>,
-    execution: &'a Execution,
-    monitor: &'a Handle,
-) -> LocalBoxFuture<'a, Result<(), EngineError>> {
-    Box::pin(async move {
-        let session = match session {
-            Some(session) => session,
-            None => session.insert(open(step.place, execution).await?),
-        };
-        if let Some(condition) = &step.only_if {
-            let answer = ask(
-                session,
-                "looking whether it is still needed",
-                &condition.query,
-            )
-            .await?;
-            let still = answer.first().and_then(|row| row.get::<_, Option<bool>>(0));
-            if still != Some(true) {
-                end(record, StepStatus::Skipped, condition.otherwise.clone());
-                return Ok(());
-            }
-        }
-        record.bytes_before = measure(session, step).await?.map(|(bytes, _)| bytes);
-        let job = Job {
-            step,
-            session,
-            execution,
-            monitor,
-        };
-        match &step.work {
-            Work::Each(statements) => statements::each(statements, job, record).await?,
-            Work::Together(statements) => statements::together(statements, job, record).await?,
-            Work::Check(check) => statements::check(check, job, record, findings).await?,
-            Work::Walk(way) => walk::carry_out(way, job, record).await?,
-            Work::Retire(retire) => whole::carry_out(retire, job, record).await?,
-            Work::Settle(pending) => export::carry_out(pending, job, record).await?,
-        }
-        if let (StepStatus::Succeeded, true, Some(memory)) =
-            (record.status, findings.is_empty(), &step.remember)
-        {
-            let (target, kind) = (&execution.target, &execution.kind);
-            let memory = std::slice::from_ref(memory);
-            note(
-                execution
-                    .store
-                    .remember(target, kind, Utc::now(), memory)
-                    .await,
-            );
-        }
-        if step.measure.is_some() {
-            gate::aside(session, execution).await?;
-        }
-        if let Some((bytes, tuples)) = measure(session, step).await? {
-            record.bytes_after = Some(bytes);
-            let learned = tuples.filter(|_| step.learn && record.status == StepStatus::Succeeded);
-            if let Some(tuples) = learned {
-                let baseline = Baseline {
-                    object: step.object.clone(),
-                    bytes,
-                    tuples,
-                    learned_at: Utc::now(),
-                    rebuilt: true,
-                };
-                note(execution.store.learn(&execution.target, &baseline).await);
-            }
-        }
-        Ok(())
-    })
-}
-
-async fn open(place: Place, execution: &Execution) -> Result<Session, EngineError> {
-    let dial = match place {
-        Place::Primary => &execution.dial,
-        // A plan names only replicas that were reached while it was made.
-        Place::Replica(n) => execution.replicas.get(n).unwrap_or(&execution.dial),
+async fn run<D: Door>(
+    step: &Step<BodyOf<D>>,
+    session: &mut Option<D::Session>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+    door: &D,
+    watch: &D::Watch,
+    execution: &Execution,
+) -> Result<(), EngineError> {
+    let session = match session {
+        Some(session) => session,
+        None => session.insert(door.session(step.place).await?),
     };
-    Session::open(dial, &execution.application_name).await
-}
-
-fn measure<'a>(
-    session: &'a Session,
-    step: &'a Step,
-) -> LocalBoxFuture<'a, Result<Option<Size>, EngineError>> {
-    Box::pin(async move {
-        let Some(query) = &step.measure else {
-            return Ok(None);
-        };
-        let rows = ask(session, "measuring it", query).await?;
-        Ok(rows
-            .first()
-            .and_then(|row| Some((row.get::<_, Option<i64>>(0)?, row.get(1)))))
-    })
-}
-
-/// Asks a question of a plan; `doing` completes "while …" in errors.
-///
-/// # Errors
-/// When the server reports one, or the connection is gone.
-pub fn ask<'a>(
-    session: &'a Session,
-    doing: &'a str,
-    query: &'a Query,
-) -> LocalBoxFuture<'a, Result<Vec<tokio_postgres::Row>, EngineError>> {
-    Box::pin(async move {
-        let params = gate::bound(&query.params);
-        session.query(doing, &query.sql, &params).await
-    })
+    if let Some(why) = door.unneeded(session, step).await? {
+        end(record, StepStatus::Skipped, why);
+        return Ok(());
+    }
+    let before = door.measure(session, step, execution).await?;
+    record.bytes_before = before.map(|size| size.bytes);
+    let job = Job {
+        step,
+        session,
+        door,
+        watch,
+        execution,
+    };
+    door.carry_out(job, record, findings).await?;
+    if let (StepStatus::Succeeded, true, Some(memory)) =
+        (record.status, findings.is_empty(), &step.remember)
+    {
+        let (target, kind) = (&execution.target, &execution.kind);
+        let memory = std::slice::from_ref(memory);
+        note(
+            execution
+                .store
+                .remember(target, kind, Utc::now(), memory)
+                .await,
+        );
+    }
+    if let Some(Size { bytes, entries }) = door.measure(session, step, execution).await? {
+        record.bytes_after = Some(bytes);
+        let learned = entries.filter(|_| step.learn && record.status == StepStatus::Succeeded);
+        if let Some(tuples) = learned {
+            let baseline = Baseline {
+                object: step.object.clone(),
+                bytes,
+                tuples,
+                learned_at: Utc::now(),
+                rebuilt: true,
+            };
+            note(execution.store.learn(&execution.target, &baseline).await);
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn end(record: &mut StepRecord, status: StepStatus, why: impl Into<String>) {

@@ -2,16 +2,16 @@
 
 use chrono::Utc;
 
-use super::reach::application_name;
 use super::{PipelineError, Request, Surroundings, note};
-use crate::engines::postgres::{Session, claim};
+use crate::execute::{Door, run_name};
 use crate::history::RunStatus;
 
 /// Closes what a killed process left of this task, on the server and in the history.
-pub(super) async fn take_over(
+pub(super) async fn take_over<D: Door>(
     request: &Request<'_>,
     around: &Surroundings,
-    session: &Session,
+    door: &D,
+    session: &D::Session,
 ) -> Result<(), PipelineError> {
     let (task, target) = (&request.task.name, &request.target.name);
     let mut dead = around
@@ -29,7 +29,7 @@ pub(super) async fn take_over(
             .filter(|run| run.status == RunStatus::Interrupted),
     );
     for run in &dead {
-        let orphans = claim::end_orphans(session, &application_name(run.id)).await?;
+        let orphans = door.end_orphans(session, &run_name(run.id)).await?;
         tracing::warn!(run = %run.id, orphans, "an earlier run was interrupted; its sessions were ended");
     }
     Ok(())

@@ -42,7 +42,12 @@ impl Known {
 
 /// Keeps what the plan saw. History never stops the work: what cannot be
 /// kept is logged.
-pub(super) async fn learn(around: &Surroundings, request: &Request<'_>, at: &Moment, plan: &Plan) {
+pub(super) async fn learn<B>(
+    around: &Surroundings,
+    request: &Request<'_>,
+    at: &Moment,
+    plan: &Plan<B>,
+) {
     let (target, kind) = (&request.target.name, &request.task.kind);
     let store = &around.store;
     if !plan.measurements.is_empty()

@@ -8,7 +8,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Baseline, Finding, KindInfo, Plan};
+use super::{Baseline, Body, Finding, KindInfo, Plan};
 use crate::engines::EngineError;
 use crate::values::Engine;
 
@@ -26,6 +26,12 @@ pub struct Moment {
     pub memories: HashMap<String, Value>,
     /// The time zone of the configuration: where days and months begin.
     pub zone: Tz,
+}
+
+/// A session of one engine, and what the steps of that engine are made of.
+pub trait Speaks: Send + Sync + 'static {
+    /// What is done in a step, and what is asked around it.
+    type Body: Body;
 }
 
 /// The sessions of one target.
@@ -50,7 +56,7 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// Whether it wants the replicas, too.
     const READS_REPLICAS: bool = false;
     /// How the engine is talked to.
-    type Session: Send + Sync;
+    type Session: Speaks;
     /// What the decision is made from.
     type Facts: Send;
 
@@ -67,17 +73,17 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Self::Facts, EngineError>> + Send;
 
     /// Decides. Pure: the same facts at the same moment give the same plan.
-    fn plan(&self, facts: Self::Facts, at: &Moment) -> Plan;
+    fn plan(&self, facts: Self::Facts, at: &Moment) -> Plan<<Self::Session as Speaks>::Body>;
 }
 
 /// Any kind of one engine, its options filled in.
 #[async_trait]
-pub trait AnyKind<S>: Send + Sync {
+pub trait AnyKind<S: Speaks>: Send + Sync {
     /// Whether it wants the replicas, too.
     fn reads_replicas(&self) -> bool;
 
     /// Reads the facts and decides.
-    async fn propose(&self, site: &Site<S>, at: &Moment) -> Result<Plan, EngineError>;
+    async fn propose(&self, site: &Site<S>, at: &Moment) -> Result<Plan<S::Body>, EngineError>;
 }
 
 #[async_trait]
@@ -86,7 +92,11 @@ impl<K: Kind> AnyKind<K::Session> for K {
         K::READS_REPLICAS
     }
 
-    async fn propose(&self, site: &Site<K::Session>, at: &Moment) -> Result<Plan, EngineError> {
+    async fn propose(
+        &self,
+        site: &Site<K::Session>,
+        at: &Moment,
+    ) -> Result<Plan<<K::Session as Speaks>::Body>, EngineError> {
         let facts = self.inspect(site).await?;
         let mut plan = self.plan(facts, at);
         plan.findings.extend(site.findings.iter().cloned());
@@ -98,14 +108,14 @@ impl<K: Kind> AnyKind<K::Session> for K {
 pub type Build<S> = fn(&Value) -> Result<Box<dyn AnyKind<S>>, String>;
 
 /// One line of an engine's table of kinds.
-pub struct Entry<S: 'static> {
+pub struct Entry<S: Speaks> {
     /// What configuration needs to know.
     pub info: KindInfo,
     /// Fills in the options.
     pub build: Build<S>,
 }
 
-impl<S: 'static> Entry<S> {
+impl<S: Speaks> Entry<S> {
     /// The line for kind `K`.
     pub const fn of<K: Kind<Session = S>>() -> Self {
         Entry {

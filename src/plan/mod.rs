@@ -12,7 +12,7 @@ pub mod postgres;
 mod step;
 
 pub use finding::{Finding, Severity};
-pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site};
+pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site, Speaks};
 pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
 pub use postgres::{
@@ -20,4 +20,4 @@ pub use postgres::{
     MonthOf, Param, Path, Query, Question, Range, Received, Retire, Send, Statement, Sweep, Walk,
     Whole, Work, block_of, folder, key_of,
 };
-pub use step::{Estimate, Memory, Need, Place, Step};
+pub use step::{Body, Estimate, Memory, Need, Place, Step};

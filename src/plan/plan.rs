@@ -1,8 +1,9 @@
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Finding, Memory, Step};
+use super::{Finding, Memory, Step, postgres};
 
 /// An object that would have been worked on, and why it is not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -38,12 +39,12 @@ pub struct Measurement {
 
 /// What a task would do now, in order. Pure data: it prints, it is saved,
 /// and it is exactly what runs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Plan {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Plan<B = postgres::Body> {
     /// How many objects were looked at.
     pub considered: usize,
     /// The work, most urgent first.
-    pub steps: Vec<Step>,
+    pub steps: Vec<Step<B>>,
     /// Objects whose turn is decided only after the steps have run, because
     /// the steps produce the evidence. The facts are then read once more.
     pub pending: Vec<Skip>,
@@ -59,7 +60,22 @@ pub struct Plan {
     pub memories: Vec<Memory>,
 }
 
-impl Plan {
+impl<B> Default for Plan<B> {
+    fn default() -> Self {
+        Plan {
+            considered: 0,
+            steps: Vec::new(),
+            pending: Vec::new(),
+            skipped: Vec::new(),
+            findings: Vec::new(),
+            observations: Vec::new(),
+            measurements: Vec::new(),
+            memories: Vec::new(),
+        }
+    }
+}
+
+impl<B> Plan<B> {
     /// Numbers the steps from `first`, in order.
     pub fn numbered(mut self, first: u32) -> Self {
         for (seq, step) in (first..).zip(&mut self.steps) {
@@ -74,6 +90,23 @@ impl Plan {
             object: object.into(),
             reason: reason.into(),
         });
+    }
+
+    /// The plan as it is printed, whatever the engine.
+    pub fn shown(self) -> Plan<Value>
+    where
+        B: Serialize,
+    {
+        Plan {
+            considered: self.considered,
+            steps: self.steps.into_iter().map(Step::shown).collect(),
+            pending: self.pending,
+            skipped: self.skipped,
+            findings: self.findings,
+            observations: self.observations,
+            measurements: self.measurements,
+            memories: self.memories,
+        }
     }
 }
 

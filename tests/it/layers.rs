@@ -84,3 +84,41 @@ fn lib_lists_the_rooms_in_order() {
         .collect();
     assert_eq!(listed, ROOMS);
 }
+
+/// Rooms that work for every engine.
+const FOR_EVERY_ENGINE: [&str; 4] = ["plan", "execute", "pipeline", "scheduler"];
+
+/// What may name an engine's room outside of a folder with its name. Empty;
+/// whoever adds a line says why.
+const EXCEPTIONS: [&str; 0] = [];
+
+#[test]
+fn an_engine_is_named_only_in_folders_of_its_own() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut wrong = Vec::new();
+    let mut own = 0;
+    for engine in ["postgres", "mongodb"] {
+        let room = format!("engines::{engine}");
+        let mut files = Vec::new();
+        for room in FOR_EVERY_ENGINE {
+            sources(&root.join(room), &mut files);
+        }
+        for file in files {
+            let relative = file.strip_prefix(&root).unwrap();
+            if !fs::read_to_string(&file).unwrap().contains(&room) {
+                continue;
+            }
+            let folder = relative.parent().unwrap();
+            if folder.components().any(|part| part.as_os_str() == engine) {
+                own += 1;
+            } else if !EXCEPTIONS.contains(&relative.to_str().unwrap()) {
+                wrong.push(format!("{} names {room}", relative.display()));
+            }
+        }
+    }
+    assert!(
+        own > 5,
+        "the test no longer finds the engines' own folders: {own}"
+    );
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

@@ -94,41 +94,46 @@ impl Session {
     ///
     /// # Errors
     /// When the server cannot be reached, refuses, or is older than 14.
-    pub async fn open(dial: &Dial, application_name: &str) -> Result<Session, EngineError> {
-        let link = dial.connect(application_name).await?;
-        let described = dial.describe();
-        let failed = |cause| blame(&described, "preparing the session", cause);
-        let row = link
-            .client
-            .query_one(SERVER_FACTS, &[])
-            .await
-            .map_err(failed)?;
-        let server = Server {
-            version_num: row.get(0),
-            version: row.get(1),
-            database: row.get(2),
-            role: row.get(3),
-            superuser: row.get::<_, Option<bool>>(4).unwrap_or(false),
-            in_recovery: row.get(5),
-        };
-        if server.major() < 14 {
-            return Err(EngineError::TooOld {
-                server: described,
-                version: server.version,
-            });
-        }
-        link.client
-            .batch_execute(PIN_SETTINGS)
-            .await
-            .map_err(failed)?;
-        Ok(Session {
-            client: link.client,
-            canceller: link.canceller,
-            notices: Mutex::new(link.notices),
-            closed: link.closed,
-            described,
-            server,
-            pid: row.get(6),
+    pub fn open<'a>(
+        dial: &'a Dial,
+        application_name: &'a str,
+    ) -> BoxFuture<'a, Result<Session, EngineError>> {
+        Box::pin(async move {
+            let link = dial.connect(application_name).await?;
+            let described = dial.describe();
+            let failed = |cause| blame(&described, "preparing the session", cause);
+            let row = link
+                .client
+                .query_one(SERVER_FACTS, &[])
+                .await
+                .map_err(failed)?;
+            let server = Server {
+                version_num: row.get(0),
+                version: row.get(1),
+                database: row.get(2),
+                role: row.get(3),
+                superuser: row.get::<_, Option<bool>>(4).unwrap_or(false),
+                in_recovery: row.get(5),
+            };
+            if server.major() < 14 {
+                return Err(EngineError::TooOld {
+                    server: described,
+                    version: server.version,
+                });
+            }
+            link.client
+                .batch_execute(PIN_SETTINGS)
+                .await
+                .map_err(failed)?;
+            Ok(Session {
+                client: link.client,
+                canceller: link.canceller,
+                notices: Mutex::new(link.notices),
+                closed: link.closed,
+                described,
+                server,
+                pid: row.get(6),
+            })
         })
     }
 

@@ -6,14 +6,14 @@ use std::time::Instant;
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
+use super::Job;
 use super::gate::{self, Outcome};
-use super::step::Job;
 use crate::engines::EngineError;
 use crate::engines::postgres::Identifier;
 use crate::plan::{Answer, Check, Finding, Severity};
 
 /// Asks the questions of a check once, and adds what is found to `findings`.
-pub(in crate::execute) async fn pass(
+pub(super) async fn pass(
     check: &Check,
     job: Job<'_>,
     step_ends: Instant,

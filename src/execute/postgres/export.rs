@@ -6,9 +6,9 @@
 //! server can be asked what became of that transaction: then the files are
 //! kept, or removed, and no row is lost or doubled.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -17,12 +17,12 @@ use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Job;
 use super::gate::{self, Outcome};
-use super::step::Job;
 use super::{send, whole};
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Checksum, Column, ParquetError, Writer};
-use crate::engines::postgres::Session;
+use crate::engines::postgres::{Identifier, Session};
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
 use crate::plan::{ArchivedFile, Export, Manifest, Memory, MonthOf, Range, Walk};
@@ -34,7 +34,7 @@ const TO_2000: i64 = 946_684_800;
 
 /// Why a batch was not archived. Nothing of it is deleted.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::execute) enum ExportError {
+pub(super) enum ExportError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error("nothing was deleted that is not safely stored: {0}")]
@@ -50,7 +50,7 @@ pub(in crate::execute) enum ExportError {
 
 impl ExportError {
     /// As an error of the step.
-    pub(in crate::execute) fn into_engine(self) -> EngineError {
+    pub(super) fn into_engine(self) -> EngineError {
         match self {
             ExportError::Engine(error) => error,
             other => {
@@ -80,27 +80,24 @@ enum Archived {
 }
 
 /// Where files go, opened once for a walk.
-pub(in crate::execute) struct Exporter<'a> {
+pub(super) struct Exporter<'a> {
     /// Set where the last batch was too large, and nothing came of it.
-    pub(in crate::execute) too_many: Cell<bool>,
-    pub(in crate::execute) walk: &'a Walk,
-    pub(in crate::execute) export: &'a Export,
-    pub(in crate::execute) storage: Storage,
+    pub(super) too_many: AtomicBool,
+    pub(super) walk: &'a Walk,
+    pub(super) export: &'a Export,
+    pub(super) storage: Storage,
 }
 
 /// A file of the batch, not yet written.
-pub(in crate::execute) struct File {
-    pub(in crate::execute) entry: ArchivedFile,
+pub(super) struct File {
+    pub(super) entry: ArchivedFile,
     content: Bytes,
 }
 
 impl<'a> Exporter<'a> {
-    pub(in crate::execute) fn open(
-        walk: &'a Walk,
-        export: &'a Export,
-    ) -> Result<Self, ExportError> {
+    pub(super) fn open(walk: &'a Walk, export: &'a Export) -> Result<Self, ExportError> {
         Ok(Exporter {
-            too_many: Cell::new(false),
+            too_many: AtomicBool::new(false),
             walk,
             export,
             storage: Storage::open(&export.storage)?,
@@ -108,14 +105,14 @@ impl<'a> Exporter<'a> {
     }
 
     /// Archives one batch.
-    pub(in crate::execute) async fn pass(
+    pub(super) async fn pass(
         &self,
         range: &Range,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
     ) -> Outcome {
-        self.too_many.set(false);
+        self.too_many.store(false, Ordering::Relaxed);
         let limit = gate::limit(job.session, job.execution, step_ends).await;
         if let Err(outcome) = limit {
             return outcome;
@@ -126,7 +123,7 @@ impl<'a> Exporter<'a> {
                 rows: u64::try_from(rows).unwrap_or(0),
             },
             Ok(Archived::TooMany) => {
-                self.too_many.set(true);
+                self.too_many.store(true, Ordering::Relaxed);
                 Outcome::Done {
                     warnings: Vec::new(),
                     rows: 0,
@@ -247,11 +244,7 @@ impl<'a> Exporter<'a> {
     }
 
     /// Writes files and reads them back; `false` where the run was stopped meanwhile.
-    pub(in crate::execute) async fn store(
-        &self,
-        files: Vec<File>,
-        job: Job<'_>,
-    ) -> Result<bool, ExportError> {
+    pub(super) async fn store(&self, files: Vec<File>, job: Job<'_>) -> Result<bool, ExportError> {
         for file in files {
             if job.execution.stop.is_now() {
                 return Ok(false);
@@ -263,15 +256,15 @@ impl<'a> Exporter<'a> {
     }
 
     /// What is selected of each row.
-    pub(in crate::execute) fn selected(&self) -> String {
-        let quoted = |c: &Column| crate::engines::postgres::Identifier::new(&*c.name).to_string();
+    pub(super) fn selected(&self) -> String {
+        let quoted = |c: &Column| Identifier::new(&*c.name).to_string();
         let columns = self.export.columns.iter();
         let what: Vec<String> = columns.map(|c| c.selected(&quoted(c))).collect();
         what.join(", ")
     }
 
     /// The rows of a range as files of this name; `None` where they would be too large.
-    pub(in crate::execute) async fn read(
+    pub(super) async fn read(
         &self,
         range: &Range,
         job: Job<'_>,
@@ -443,7 +436,7 @@ pub fn check(content: Bytes, file: &ArchivedFile, columns: &[Column]) -> Result<
 }
 
 /// Carries out [`Work::Settle`](crate::plan::Work::Settle).
-pub(in crate::execute) async fn carry_out(
+pub(super) async fn carry_out(
     pending: &[Manifest],
     job: Job<'_>,
     record: &mut StepRecord,
@@ -504,7 +497,7 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
     Ok(())
 }
 
-pub(in crate::execute) async fn fate(
+pub(super) async fn fate(
     session: &Session,
     transaction: &str,
 ) -> Result<Option<String>, EngineError> {
@@ -524,17 +517,14 @@ pub(in crate::execute) async fn fate(
 }
 
 /// Puts the manifest beside the files.
-pub(in crate::execute) async fn beside(
-    storage: &Storage,
-    manifest: &Manifest,
-) -> Result<(), ExportError> {
+pub(super) async fn beside(storage: &Storage, manifest: &Manifest) -> Result<(), ExportError> {
     let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
     Ok(storage.put(&manifest.path(), text.into()).await?)
 }
 
 /// Writes down that the rows of a manifest have left their table: beside the
 /// files first, so that what the history says of them is never ahead.
-pub(in crate::execute) async fn gone(
+pub(super) async fn gone(
     storage: &Storage,
     manifest: &Manifest,
     job: Job<'_>,
@@ -548,7 +538,7 @@ pub(in crate::execute) async fn gone(
 }
 
 /// Removes the files of a manifest, and then what is known of it.
-pub(in crate::execute) async fn discard(
+pub(super) async fn discard(
     storage: &Storage,
     job: Job<'_>,
     manifest: &Manifest,
@@ -560,15 +550,12 @@ pub(in crate::execute) async fn discard(
     put(job, &manifest.key(), serde_json::Value::Null).await
 }
 
-pub(in crate::execute) async fn remember(
-    job: Job<'_>,
-    manifest: &Manifest,
-) -> Result<(), ExportError> {
+pub(super) async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), ExportError> {
     let value = serde_json::to_value(manifest).unwrap_or_default();
     put(job, &manifest.key(), value).await
 }
 
-pub(in crate::execute) async fn put(
+pub(super) async fn put(
     job: Job<'_>,
     key: &str,
     value: serde_json::Value,

@@ -14,7 +14,7 @@ use crate::plan::{LockWaiting, Param, Query, Statement};
 
 /// What came of a statement.
 #[derive(Debug)]
-pub(in crate::execute) enum Outcome {
+pub(super) enum Outcome {
     /// Done.
     Done {
         /// Warnings the server raised.
@@ -44,7 +44,7 @@ pub(in crate::execute) enum Outcome {
 
 /// The limit that left no time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::execute) enum TimeLimit {
+pub(super) enum TimeLimit {
     /// The deadline of the run.
     Run,
     /// `step_timeout`.
@@ -97,15 +97,12 @@ async fn set_limits(
 }
 
 /// Lifts the limits of the work for what follows it: measuring, clearing away.
-pub(in crate::execute) async fn aside(
-    session: &Session,
-    execution: &Execution,
-) -> Result<(), EngineError> {
+pub(super) async fn aside(session: &Session, execution: &Execution) -> Result<(), EngineError> {
     set_limits(session, execution.limits.lock_timeout.get(), ASIDE).await
 }
 
 /// Lets statements pass in one transaction: all or nothing.
-pub(in crate::execute) async fn pass_together(
+pub(super) async fn pass_together(
     session: &Session,
     statements: &[Statement],
     execution: &Execution,
@@ -150,7 +147,7 @@ async fn roll_back(session: &Session, outcome: Outcome) -> Outcome {
 }
 
 /// Sets the time limits for statements that follow; an outcome where no time is left.
-pub(in crate::execute) async fn limit(
+pub(super) async fn limit(
     session: &Session,
     execution: &Execution,
     step_ends: Instant,
@@ -162,7 +159,7 @@ pub(in crate::execute) async fn limit(
 }
 
 /// Lets one statement pass.
-pub(in crate::execute) async fn pass(
+pub(super) async fn pass(
     session: &Session,
     statement: &Statement,
     execution: &Execution,
@@ -237,7 +234,7 @@ pub(in crate::execute) async fn pass(
 }
 
 /// Lets one question pass, and gives its answer.
-pub(in crate::execute) async fn ask(
+pub(super) async fn ask(
     session: &Session,
     query: &Query,
     execution: &Execution,
@@ -258,7 +255,7 @@ pub(in crate::execute) async fn ask(
 }
 
 /// The values in the shape that the driver takes.
-pub(in crate::execute) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
+pub(super) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
     params
         .iter()
         .map(|param| -> &(dyn ToSql + Sync) { param })
@@ -272,7 +269,7 @@ async fn cancel(session: &Session) {
     }
 }
 
-pub(in crate::execute) fn judge(
+pub(super) fn judge(
     error: EngineError,
     execution: &Execution,
     step_ends: Instant,

@@ -1,15 +1,34 @@
 //! How steps are carried out on PostgreSQL. The one gate for every statement
 //! that changes a target is `gate.rs`.
 
-pub(super) mod check;
+mod check;
+mod door;
 pub(super) mod export;
-pub(super) mod gate;
-pub(super) mod monitor;
+mod gate;
+mod load;
+mod monitor;
 mod param;
 pub(super) mod restore;
 mod send;
-pub(super) mod statements;
-pub(super) mod walk;
-pub(super) mod whole;
+mod statements;
+mod walk;
+mod whole;
 
-use super::{Event, Execution, Observer, step};
+pub(crate) use door::{Door, dial};
+
+use super::step::{blank, end, note};
+use super::{Event, Execution, Observer};
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::plan::Query;
+use door::Job;
+
+/// Asks a question of a plan; `doing` completes "while …" in errors.
+async fn ask(
+    session: &Session,
+    doing: &str,
+    query: &Query,
+) -> Result<Vec<tokio_postgres::Row>, EngineError> {
+    let params = gate::bound(&query.params);
+    session.query(doing, &query.sql, &params).await
+}

@@ -26,7 +26,7 @@ struct Watched {
 type Table = Arc<Mutex<HashMap<i32, Watched>>>;
 
 /// The watching task.
-pub(in crate::execute) struct Monitor {
+pub(crate) struct Monitor {
     table: Table,
     session: Arc<Session>,
     every: Duration,
@@ -34,17 +34,9 @@ pub(in crate::execute) struct Monitor {
     task: JoinHandle<()>,
 }
 
-/// What a step sees of the monitor.
-#[derive(Clone)]
-pub(in crate::execute) struct Handle {
-    table: Table,
-    session: Arc<Session>,
-    every: Duration,
-}
-
 impl Monitor {
     /// Starts watching. A lock timeout must not pass between two looks.
-    pub(in crate::execute) fn start(session: Session, execution: &Execution) -> Monitor {
+    pub(super) fn start(session: Session, execution: &Execution) -> Monitor {
         let every = (execution.limits.lock_timeout.get() / 3)
             .clamp(Duration::from_millis(50), Duration::from_millis(500));
         let table: Table = Table::default();
@@ -66,24 +58,14 @@ impl Monitor {
         }
     }
 
-    pub(in crate::execute) fn handle(&self) -> Handle {
-        Handle {
-            table: Arc::clone(&self.table),
-            session: Arc::clone(&self.session),
-            every: self.every,
-        }
-    }
-
-    pub(in crate::execute) async fn end(self) {
+    pub(super) async fn end(self) {
         self.end.cancel();
         // It ends within one look; a panic in it has been reported by tokio.
         let _ = self.task.await;
     }
-}
 
-impl Handle {
-    /// Watches a session until [`Handle::leave`]; the token tells it to give way.
-    pub(in crate::execute) fn enter(&self, pid: i32, seq: u32, yields: bool) -> CancellationToken {
+    /// Watches a session until [`Monitor::leave`]; the token tells it to give way.
+    pub(super) fn enter(&self, pid: i32, seq: u32, yields: bool) -> CancellationToken {
         let give_way = CancellationToken::new();
         let watched = Watched {
             seq,
@@ -96,7 +78,7 @@ impl Handle {
     }
 
     /// Ends watching; tells who was in the way, and for how long it was seen there.
-    pub(in crate::execute) fn leave(&self, pid: i32) -> Vec<(Blocker, Duration)> {
+    pub(super) fn leave(&self, pid: i32) -> Vec<(Blocker, Duration)> {
         let watched = lock(&self.table).remove(&pid).unwrap_or_default();
         let mut seen: Vec<_> = watched
             .blockers
@@ -108,7 +90,7 @@ impl Handle {
     }
 
     /// Who holds this relation now; empty where that cannot be told.
-    pub(in crate::execute) fn holders(
+    pub(super) fn holders(
         &self,
         relation: u32,
         pid: i32,

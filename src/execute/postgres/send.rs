@@ -7,7 +7,7 @@
 //! where it was given back, the rows that the other transaction wrote are
 //! known by their `xmin`, and taken back.
 
-use std::cell::Cell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -15,9 +15,9 @@ use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::Job;
 use super::export::{ExportError, fate, put, remember};
 use super::gate::{self, Outcome};
-use super::step::Job;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
 use crate::engines::postgres::connect::Dial;
@@ -30,9 +30,9 @@ const MOST_BYTES: usize = 24 << 20;
 const PIECE: usize = 64 << 10;
 
 /// The way into another database, opened once for a walk.
-pub(in crate::execute) struct Sender<'a> {
+pub(super) struct Sender<'a> {
     /// Set where the last batch was too large, and nothing came of it.
-    pub(in crate::execute) too_many: Cell<bool>,
+    pub(super) too_many: AtomicBool,
     walk: &'a Walk,
     send: &'a Send,
     there: Session,
@@ -53,7 +53,7 @@ enum Sent {
 
 impl<'a> Sender<'a> {
     /// Connects, and looks whether the table there takes rows as they are.
-    pub(in crate::execute) async fn open(
+    pub(super) async fn open(
         walk: &'a Walk,
         send: &'a Send,
         job: Job<'_>,
@@ -67,7 +67,7 @@ impl<'a> Sender<'a> {
         );
         there.execute("making a table for batches", &stage).await?;
         Ok(Sender {
-            too_many: Cell::new(false),
+            too_many: AtomicBool::new(false),
             walk,
             send,
             there,
@@ -75,14 +75,14 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends one batch.
-    pub(in crate::execute) async fn pass(
+    pub(super) async fn pass(
         &self,
         range: &Range,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
     ) -> Outcome {
-        self.too_many.set(false);
+        self.too_many.store(false, Ordering::Relaxed);
         for session in [job.session, &self.there] {
             if let Err(outcome) = gate::limit(session, job.execution, step_ends).await {
                 return outcome;
@@ -95,7 +95,7 @@ impl<'a> Sender<'a> {
         match self.batch(range, job, step_ends, give_way).await {
             Ok(Sent::Rows(rows)) => done(u64::try_from(rows).unwrap_or(0)),
             Ok(Sent::TooMany) => {
-                self.too_many.set(true);
+                self.too_many.store(true, Ordering::Relaxed);
                 done(0)
             }
             Ok(Sent::Not(outcome)) => outcome,
@@ -282,10 +282,7 @@ impl<'a> Sender<'a> {
 }
 
 /// Removes the rows of a batch whose delete was given back.
-pub(in crate::execute) async fn take_back(
-    manifest: &Manifest,
-    job: Job<'_>,
-) -> Result<(), ExportError> {
+pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
     let Some(received) = &manifest.received else {
         return Ok(());
     };
@@ -384,7 +381,7 @@ async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {
     let env = |name: &str| std::env::var(name).ok();
     let url = found.url.as_ref().map(|url| url.expose());
     let dial = Dial::resolve(url, &env).map_err(EngineError::from)?;
-    Ok(Session::open(&dial, &job.execution.application_name).await?)
+    Ok(Session::open(&dial, &job.door.name).await?)
 }
 
 async fn name(session: &Session) -> Result<String, EngineError> {

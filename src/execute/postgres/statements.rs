@@ -2,15 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::future::LocalBoxFuture;
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::export::Exporter;
 use super::gate::{self, Outcome, TimeLimit};
 use super::send::Sender;
-use super::step::{Job, ask, end, note};
 use super::whole::{Part, Retirer};
 use super::{Event, check};
+use super::{Job, ask, end, note};
 use crate::engines::EngineError;
 use crate::engines::postgres::watch::Blocker;
 use crate::history::{LockWait, StepRecord, StepStatus};
@@ -32,7 +32,7 @@ enum Unit<'a> {
 }
 
 /// Carries statements out one after another, each committed by itself.
-pub(in crate::execute) async fn each(
+pub(super) async fn each(
     statements: &[Statement],
     job: Job<'_>,
     record: &mut StepRecord,
@@ -42,7 +42,7 @@ pub(in crate::execute) async fn each(
 }
 
 /// Carries statements out in one transaction.
-pub(in crate::execute) async fn together(
+pub(super) async fn together(
     statements: &[Statement],
     job: Job<'_>,
     record: &mut StepRecord,
@@ -51,7 +51,7 @@ pub(in crate::execute) async fn together(
 }
 
 /// Asks the questions of a check, and carries out its statements if they find nothing.
-pub(in crate::execute) async fn check(
+pub(super) async fn check(
     check: &Check,
     job: Job<'_>,
     record: &mut StepRecord,
@@ -66,7 +66,7 @@ pub(in crate::execute) async fn check(
 }
 
 /// Sends one batch into another database.
-pub(in crate::execute) async fn send(
+pub(super) async fn send(
     sender: &Sender<'_>,
     range: &Range,
     job: Job<'_>,
@@ -77,7 +77,7 @@ pub(in crate::execute) async fn send(
 }
 
 /// Archives one batch.
-pub(in crate::execute) async fn export(
+pub(super) async fn export(
     exporter: &Exporter<'_>,
     range: &Range,
     job: Job<'_>,
@@ -88,7 +88,7 @@ pub(in crate::execute) async fn export(
 }
 
 /// Stores one part of a whole partition, or drops it.
-pub(in crate::execute) async fn part(
+pub(super) async fn part(
     retirer: &Retirer<'_>,
     part: Part<'_>,
     job: Job<'_>,
@@ -102,21 +102,22 @@ fn attempts<'a>(
     job: Job<'a>,
     record: &'a mut StepRecord,
     findings: &'a mut Vec<Finding>,
-) -> LocalBoxFuture<'a, Result<(), EngineError>> {
+) -> BoxFuture<'a, Result<(), EngineError>> {
     Box::pin(async move {
         let Job {
             step,
             session,
             execution,
-            monitor,
+            watch: monitor,
+            ..
         } = job;
         let ends = Instant::now() + execution.limits.step_timeout.get();
         let mut pause = FIRST_PAUSE;
         let mut warned = None;
-        let mut todo = units.iter().copied().peekable();
-        while let Some(unit) = todo.peek().copied() {
+        let mut done = 0;
+        while let Some(unit) = units.get(done).copied() {
             if !needed(job, unit).await? {
-                todo.next();
+                done += 1;
                 continue;
             }
             record.attempts += 1;
@@ -124,7 +125,7 @@ fn attempts<'a>(
             // replica belongs to somebody else.
             let watched = step.place == Place::Primary;
             let give_way = &if watched {
-                monitor.enter(session.pid, step.seq, step.yields_to_wraparound_vacuum)
+                monitor.enter(session.pid, step.seq, step.body.yields_to_wraparound_vacuum)
             } else {
                 CancellationToken::new()
             };
@@ -146,7 +147,7 @@ fn attempts<'a>(
                 Vec::new()
             };
             if let (Outcome::Locked { .. }, Some(relation), true) =
-                (&outcome, step.relation, watched && seen.is_empty())
+                (&outcome, step.body.relation, watched && seen.is_empty())
             {
                 seen = monitor.holders(relation, session.pid).await;
             }
@@ -168,7 +169,7 @@ fn attempts<'a>(
                         }
                         warned = Some(format!("warning: {text}"));
                     }
-                    todo.next();
+                    done += 1;
                     pause = FIRST_PAUSE;
                     continue;
                 }
@@ -208,7 +209,7 @@ fn attempts<'a>(
                     continue;
                 }
                 // What the plan never saw cannot have vanished: it is misspelt.
-                Outcome::Vanished(why) if step.only_if.is_none() => {
+                Outcome::Vanished(why) if step.body.only_if.is_none() => {
                     end(record, StepStatus::Failed, why);
                 }
                 Outcome::Vanished(why) => {
@@ -254,13 +255,10 @@ fn attempts<'a>(
 
 /// Removes what the aborted attempt left. It goes on although the run is
 /// being stopped: that is what a clean stop means.
-fn sweep<'a>(
-    job: Job<'a>,
-    record: &'a mut StepRecord,
-) -> LocalBoxFuture<'a, Result<(), EngineError>> {
+fn sweep<'a>(job: Job<'a>, record: &'a mut StepRecord) -> BoxFuture<'a, Result<(), EngineError>> {
     Box::pin(async move {
         let session = job.session;
-        let Some(sweep) = &job.step.on_abort else {
+        let Some(sweep) = &job.step.body.on_abort else {
             return Ok(());
         };
         gate::aside(session, job.execution).await?;

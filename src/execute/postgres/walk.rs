@@ -10,7 +10,7 @@ use super::Event;
 use super::export::{ExportError, Exporter};
 use super::send::Sender;
 use super::statements;
-use super::step::{Job, ask, blank, end, note};
+use super::{Job, ask, blank, end, note};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, KeyColumn, Memory, Path, Range, Statement, Walk, block_of, key_of};
@@ -24,7 +24,7 @@ const MOST_BLOCKS: i64 = 131_072;
 const MOST_ROWS: i64 = 50_000;
 
 /// Carries the walk out; `record.rows` counts what has gone and is committed.
-pub(in crate::execute) async fn carry_out(
+pub(super) async fn carry_out(
     walk: &Walk,
     job: Job<'_>,
     record: &mut StepRecord,
@@ -190,7 +190,7 @@ async fn batch(
     range: &Range,
 ) -> Result<Went, EngineError> {
     let walk = way.walk;
-    job.execution.throttle.hold(job.execution, record).await?;
+    job.hold(record).await?;
     if !may_go_on(job, record, pace.began, &gone(record)) {
         return Ok(Went::NoFurther);
     }
@@ -219,7 +219,7 @@ async fn batch(
     let too_many = way.exporter.map(|e| &e.too_many);
     if too_many
         .or(way.sender.map(|s| &s.too_many))
-        .is_some_and(std::cell::Cell::get)
+        .is_some_and(|too_many| too_many.load(std::sync::atomic::Ordering::Relaxed))
     {
         if pace.size == 1 {
             return Err(too_large());
@@ -240,7 +240,7 @@ async fn batch(
 }
 
 /// Looks between batches whether the run may go on.
-pub(in crate::execute) fn may_go_on(
+pub(super) fn may_go_on(
     job: Job<'_>,
     record: &mut StepRecord,
     began: Instant,
@@ -297,7 +297,7 @@ fn tell(job: Job<'_>, record: &StepRecord, done: i64, total: i64) {
     });
 }
 
-pub(in crate::execute) fn too_large() -> EngineError {
+pub(super) fn too_large() -> EngineError {
     EngineError::Files {
         message: "the smallest possible batch holds more than fits into memory; walk along a key"
             .to_owned(),
@@ -305,17 +305,17 @@ pub(in crate::execute) fn too_large() -> EngineError {
 }
 
 /// How large a batch is.
-pub(in crate::execute) struct Pace {
-    pub(in crate::execute) size: i64,
+pub(super) struct Pace {
+    pub(super) size: i64,
     /// However slow a store is, files of a few rows each would be of no use.
     least: i64,
     most: i64,
     goal: Duration,
-    pub(in crate::execute) began: Instant,
+    pub(super) began: Instant,
 }
 
 impl Pace {
-    pub(in crate::execute) fn of(walk: &Walk) -> Pace {
+    pub(super) fn of(walk: &Walk) -> Pace {
         let (size, mut most) = match walk.path {
             Path::Blocks { .. } => (FIRST_BLOCKS, MOST_BLOCKS),
             Path::Key(_) => (FIRST_ROWS, MOST_ROWS),
@@ -340,7 +340,7 @@ impl Pace {
     }
 
     /// A size that did not fit is not tried again.
-    pub(in crate::execute) fn too_large(&mut self) {
+    pub(super) fn too_large(&mut self) {
         self.size = (self.size / 2).max(1);
         self.least = self.least.min(self.size);
         self.most = self.size;
@@ -348,7 +348,7 @@ impl Pace {
 
     /// Aims at four fifths of the goal, because batches differ; at most twice
     /// the size of the last, because that one may have been an easy one.
-    pub(in crate::execute) fn adapt(&mut self, took: Duration, attempts: u32) {
+    pub(super) fn adapt(&mut self, took: Duration, attempts: u32) {
         if attempts > 1 {
             // Most of the time went into waiting. Fewer rows meet fewer others.
             self.halve();

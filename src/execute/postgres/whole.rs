@@ -8,7 +8,8 @@
 //! the transaction commits that drops it, and whether it did is asked of the
 //! server.
 
-use std::cell::{Cell, RefCell};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use chrono::Utc;
@@ -19,8 +20,8 @@ use super::Event;
 use super::export::{ExportError, Exporter, beside, discard, fate, gone, remember};
 use super::gate::{self, Outcome};
 use super::statements;
-use super::step::{Job, ask, blank, end};
 use super::walk::{Pace, may_go_on, too_large};
+use super::{Job, ask, blank, end};
 use crate::engines::EngineError;
 use crate::engines::parquet::Checksum;
 use crate::engines::storage::Storage;
@@ -33,7 +34,7 @@ const ALL_ROWS: &str = "SET LOCAL row_security = off";
 
 /// What is tried, and tried again, as one.
 #[derive(Clone, Copy)]
-pub(in crate::execute) enum Part<'a> {
+pub(super) enum Part<'a> {
     /// Storing the rows of some blocks.
     Store(&'a Range),
     /// Locking, comparing, dropping.
@@ -41,16 +42,16 @@ pub(in crate::execute) enum Part<'a> {
 }
 
 /// A partition on its way out.
-pub(in crate::execute) struct Retirer<'a> {
+pub(super) struct Retirer<'a> {
     retire: &'a Retire,
     exporter: Option<Exporter<'a>>,
     /// Set where the last part was too large, and nothing came of it.
-    too_many: Cell<bool>,
-    manifest: RefCell<Manifest>,
+    too_many: AtomicBool,
+    manifest: Mutex<Manifest>,
 }
 
 /// Carries it out; `record.rows` are the rows that have gone with the table.
-pub(in crate::execute) async fn carry_out(
+pub(super) async fn carry_out(
     retire: &Retire,
     job: Job<'_>,
     record: &mut StepRecord,
@@ -65,8 +66,8 @@ pub(in crate::execute) async fn carry_out(
     let retirer = Retirer {
         retire,
         exporter,
-        too_many: Cell::new(false),
-        manifest: RefCell::new(manifest.map_err(ExportError::into_engine)?),
+        too_many: AtomicBool::new(false),
+        manifest: Mutex::new(manifest.map_err(ExportError::into_engine)?),
     };
     if !retire.detach.is_empty() {
         statements::each(&retire.detach, job, record).await?;
@@ -87,7 +88,7 @@ pub(in crate::execute) async fn carry_out(
                 break;
             }
             let stored = format!("{} rows were stored before", retirer.rows());
-            job.execution.throttle.hold(job.execution, record).await?;
+            job.hold(record).await?;
             if !may_go_on(job, record, pace.began, &stored) {
                 return Ok(());
             }
@@ -96,7 +97,7 @@ pub(in crate::execute) async fn carry_out(
             if !part(&retirer, Part::Store(&range), job, record).await? {
                 return Ok(());
             }
-            if retirer.too_many.get() {
+            if retirer.too_many.load(Ordering::Relaxed) {
                 if pace.size == 1 {
                     return Err(too_large());
                 }
@@ -237,10 +238,7 @@ fn unknown(manifest: &Manifest, was: Option<&str>) -> ExportError {
 const THERE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $1)";
 
 /// Finds out what became of a partition that no run will go on with.
-pub(in crate::execute) async fn settle(
-    manifest: &Manifest,
-    job: Job<'_>,
-) -> Result<(), ExportError> {
+pub(super) async fn settle(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
     let Some(whole) = &manifest.whole else {
         return Ok(());
     };
@@ -282,22 +280,26 @@ async fn settled(storage: &Storage, manifest: &Manifest, job: Job<'_>) -> Result
 }
 
 impl Retirer<'_> {
+    fn manifest(&self) -> MutexGuard<'_, Manifest> {
+        self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn place(&self) -> i64 {
-        self.manifest.borrow().whole.as_ref().map_or(0, |w| w.place)
+        self.manifest().whole.as_ref().map_or(0, |w| w.place)
     }
 
     fn rows(&self) -> i64 {
-        self.manifest.borrow().rows
+        self.manifest().rows
     }
 
-    pub(in crate::execute) async fn pass(
+    pub(super) async fn pass(
         &self,
         part: Part<'_>,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
     ) -> Outcome {
-        self.too_many.set(false);
+        self.too_many.store(false, Ordering::Relaxed);
         if let Err(outcome) = gate::limit(job.session, job.execution, step_ends).await {
             return outcome;
         }
@@ -318,7 +320,7 @@ impl Retirer<'_> {
         let Some(exporter) = &self.exporter else {
             return Ok(done());
         };
-        let mut next = self.manifest.borrow().clone();
+        let mut next = self.manifest().clone();
         let name = format!("{}-{:05}", next.id, next.files.len());
         let session = job.session;
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {ALL_ROWS}");
@@ -328,7 +330,7 @@ impl Retirer<'_> {
         let ended = session.execute("ending a transaction", "ROLLBACK").await;
         let Some(files) = files? else {
             ended?;
-            self.too_many.set(true);
+            self.too_many.store(true, Ordering::Relaxed);
             return Ok(done());
         };
         ended?;
@@ -345,7 +347,7 @@ impl Retirer<'_> {
             whole.place = *to;
         }
         remember(job, &next).await?;
-        self.manifest.replace(next.clone());
+        *self.manifest() = next.clone();
         beside(&exporter.storage, &next).await?;
         Ok(done())
     }
@@ -365,7 +367,7 @@ impl Retirer<'_> {
         if let Ok(Outcome::Done { .. }) = dropped {
             session.execute("committing", "COMMIT").await?;
             if let Some(exporter) = &self.exporter {
-                let manifest = self.manifest.borrow().clone();
+                let manifest = self.manifest().clone();
                 settled(&exporter.storage, &manifest, job).await?;
             }
             return Ok(done());
@@ -374,7 +376,7 @@ impl Retirer<'_> {
         if rolled_back.is_ok()
             && let Some(exporter) = &self.exporter
         {
-            let mut manifest = self.manifest.borrow().clone();
+            let mut manifest = self.manifest().clone();
             if let Err(ExportError::Changed(_)) = &dropped {
                 // What was stored is not what there is: from the beginning.
                 clear(&exporter.storage, &manifest).await?;
@@ -382,7 +384,7 @@ impl Retirer<'_> {
             } else if !manifest.transaction.is_empty() {
                 manifest.transaction.clear();
                 remember(job, &manifest).await?;
-                self.manifest.replace(manifest);
+                *self.manifest() = manifest;
             }
         }
         let outcome = dropped?;
@@ -417,7 +419,7 @@ impl Retirer<'_> {
             return Ok(Outcome::Stopped);
         };
         let (stored, expected) = {
-            let manifest = self.manifest.borrow();
+            let manifest = self.manifest();
             let mut sum = Checksum::default();
             for file in &manifest.files {
                 sum.merge(file.checksum.parse().map_err(ExportError::Proof)?);
@@ -433,11 +435,11 @@ impl Retirer<'_> {
         let sql = "SELECT pg_catalog.pg_current_xact_id()::text";
         let answer = session.query("naming the transaction", sql, &[]).await?;
         if self.exporter.is_some() {
-            let mut manifest = self.manifest.borrow().clone();
+            let mut manifest = self.manifest().clone();
             manifest.transaction = answer.first().map(|row| row.get(0)).unwrap_or_default();
             // From here on the next run knows what to ask.
             remember(job, &manifest).await?;
-            self.manifest.replace(manifest);
+            *self.manifest() = manifest;
         }
         Ok(run(retire.drop_table()).await)
     }

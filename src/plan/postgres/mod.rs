@@ -2,6 +2,7 @@
 //! partitions that leave as a whole.
 
 mod archive;
+mod body;
 mod check;
 mod statement;
 mod walk;
@@ -12,6 +13,7 @@ use super::Finding;
 pub use archive::{
     ArchivedFile, Export, Fate, Manifest, MonthOf, Received, Retire, Send, Whole, folder,
 };
+pub use body::Body;
 pub use check::{Answer, Check, Question};
 pub use statement::{Condition, LockWaiting, Param, Query, Statement, Sweep};
 pub use walk::{KeyColumn, Path, Range, Walk, block_of, key_of};

@@ -1,10 +1,9 @@
 //! The status page: written by the server, without a build step, and without
 //! JavaScript; with it, what is at work moves.
 
-pub(super) mod access;
+mod access;
 mod actions;
-pub(super) mod guard;
-mod guesses;
+mod guard;
 mod heat;
 mod lists;
 mod live;
@@ -14,7 +13,6 @@ mod run;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{Html, IntoResponse, Response};
@@ -22,8 +20,7 @@ use axum::routing::{get, post};
 use minijinja::{Value, context};
 use tokio::sync::watch;
 
-pub use access::{Access, NoAccess};
-pub use live::Watched;
+pub use access::Access;
 
 use self::guard::Visit;
 use crate::config::Config;
@@ -31,9 +28,6 @@ use crate::execute::{Live, Stop};
 use crate::history::{HistoryError, Store};
 use crate::notify::Teller;
 use crate::report::Templates;
-
-/// Longest form, in bytes.
-const LONGEST_FORM: usize = 64 << 10;
 
 /// What pages are made from. Cheap to clone.
 #[derive(Clone)]
@@ -54,8 +48,6 @@ pub struct Pages {
     pub host: String,
     /// Who notes what is worth telling.
     pub teller: Option<Arc<Teller>>,
-    /// What all who watch are shown.
-    pub watched: Arc<Watched>,
 }
 
 /// Every page.
@@ -76,7 +68,6 @@ pub fn router(pages: Pages) -> Router {
         .route("/login", get(actions::login_page).post(actions::login))
         .route("/logout", post(actions::logout))
         .layer(middleware::from_fn_with_state(pages.clone(), guard::guard))
-        .layer(DefaultBodyLimit::max(LONGEST_FORM))
         .with_state(pages)
 }
 
@@ -98,7 +89,7 @@ impl Pages {
 }
 
 /// Why there is no such page.
-pub(in crate::web) struct Sorry {
+pub(super) struct Sorry {
     status: StatusCode,
     text: String,
 }

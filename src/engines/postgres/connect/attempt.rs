@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use rustls::ClientConfig;
 use secrecy::ExposeSecret;
 use socket2::{SockRef, TcpKeepalive};
@@ -20,6 +21,7 @@ use tokio_postgres::config::{SslMode, SslNegotiation};
 use tokio_postgres::tls::{MakeTlsConnect, NoTls, TlsConnect, TlsStream};
 use tokio_postgres::{Connection, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::either::Either;
 
 use super::dial::{Dial, Host, Place, SessionKind};
 use super::error::ConnectError;
@@ -27,9 +29,7 @@ use super::link::{Canceller, Link};
 use super::tls::{TlsMode, client_config};
 
 /// Bytes to and from a server.
-pub(super) trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
-pub(super) type BoxedWire = Box<dyn Wire>;
+pub(super) type Wire = Either<TcpStream, UnixStream>;
 
 /// An address that can be opened without asking anybody.
 #[derive(Clone, Debug)]
@@ -64,9 +64,9 @@ pub(super) struct Keepalive {
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 
 /// Opens the socket.
-pub(super) async fn open(endpoint: &Endpoint, keepalive: &Keepalive) -> io::Result<BoxedWire> {
+pub(super) async fn open(endpoint: &Endpoint, keepalive: &Keepalive) -> io::Result<Wire> {
     let address = match endpoint {
-        Endpoint::Socket(path) => return Ok(Box::new(UnixStream::connect(path).await?)),
+        Endpoint::Socket(path) => return Ok(Either::Right(UnixStream::connect(path).await?)),
         Endpoint::Tcp(address) => address,
     };
     let stream = TcpStream::connect(address).await?;
@@ -86,11 +86,11 @@ pub(super) async fn open(endpoint: &Endpoint, keepalive: &Keepalive) -> io::Resu
     if let Some(timeout) = keepalive.user_timeout {
         socket.set_tcp_user_timeout(Some(timeout))?;
     }
-    Ok(Box::new(stream))
+    Ok(Either::Left(stream))
 }
 
 /// Asks for TLS and returns the server's one-byte answer.
-pub(super) async fn request_tls(wire: &mut BoxedWire) -> io::Result<u8> {
+pub(super) async fn request_tls(wire: &mut Wire) -> io::Result<u8> {
     /// Length 8, then the magic number 80877103.
     const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
     wire.write_all(&SSL_REQUEST).await?;
@@ -102,9 +102,9 @@ pub(super) async fn request_tls(wire: &mut BoxedWire) -> io::Result<u8> {
 pub(super) fn connector(
     config: ClientConfig,
     host: &str,
-) -> <MakeRustlsConnect as MakeTlsConnect<BoxedWire>>::TlsConnect {
+) -> <MakeRustlsConnect as MakeTlsConnect<Wire>>::TlsConnect {
     let mut make = MakeRustlsConnect::new(config);
-    match MakeTlsConnect::<BoxedWire>::make_tls_connect(&mut make, host) {
+    match MakeTlsConnect::<Wire>::make_tls_connect(&mut make, host) {
         Ok(connector) => connector,
         Err(never) => match never {},
     }
@@ -169,33 +169,35 @@ impl Attempt<'_> {
         }
     }
 
-    async fn once(&self, encryption: Encryption) -> Result<Link, ConnectError> {
-        // Before the network: a key with wrong permissions is a mistake
-        // even where the server turns out to have no TLS.
-        let tls = match encryption {
-            Encryption::Never => None,
-            Encryption::IfOffered | Encryption::Always => Some(
-                client_config(&self.dial.tls, self.host.mode)
-                    .map_err(|fault| self.file_error(*fault))?,
-            ),
-        };
-        let opened = self.in_time(
-            "opening the connection",
-            open(&self.endpoint, &self.dial.keepalive),
-        );
-        let wire = opened.await?.map_err(|error| self.network_error(error))?;
-        self.in_time(
-            "waiting for the server's answer",
-            self.start(wire, encryption, tls),
-        )
-        .await?
+    fn once(&self, encryption: Encryption) -> BoxFuture<'_, Result<Link, ConnectError>> {
+        Box::pin(async move {
+            // Before the network: a key with wrong permissions is a mistake
+            // even where the server turns out to have no TLS.
+            let tls = match encryption {
+                Encryption::Never => None,
+                Encryption::IfOffered | Encryption::Always => Some(
+                    client_config(&self.dial.tls, self.host.mode)
+                        .map_err(|fault| self.file_error(*fault))?,
+                ),
+            };
+            let opened = self.in_time(
+                "opening the connection",
+                Box::pin(open(&self.endpoint, &self.dial.keepalive)),
+            );
+            let wire = opened.await?.map_err(|error| self.network_error(error))?;
+            self.in_time(
+                "waiting for the server's answer",
+                Box::pin(self.start(wire, encryption, tls)),
+            )
+            .await?
+        })
     }
 
-    async fn in_time<F: Future>(
+    async fn in_time<T>(
         &self,
         stage: &'static str,
-        work: F,
-    ) -> Result<F::Output, ConnectError> {
+        work: BoxFuture<'_, T>,
+    ) -> Result<T, ConnectError> {
         let (Some(deadline), Some(after)) = (self.deadline, self.dial.timeout) else {
             return Ok(work.await);
         };
@@ -210,7 +212,7 @@ impl Attempt<'_> {
 
     async fn start(
         &self,
-        mut wire: BoxedWire,
+        mut wire: Wire,
         encryption: Encryption,
         tls: Option<ClientConfig>,
     ) -> Result<Link, ConnectError> {
@@ -250,7 +252,7 @@ impl Attempt<'_> {
     /// Whether the connection goes on with a TLS handshake.
     async fn negotiate(
         &self,
-        wire: &mut BoxedWire,
+        wire: &mut Wire,
         encryption: Encryption,
     ) -> Result<bool, ConnectError> {
         if self.dial.tls.direct {
@@ -293,44 +295,47 @@ impl Attempt<'_> {
         }
     }
 
-    async fn log_in<T>(
-        &self,
-        config: &tokio_postgres::Config,
-        wire: BoxedWire,
+    fn log_in<'a, T>(
+        &'a self,
+        config: &'a tokio_postgres::Config,
+        wire: Wire,
         connector: T,
         tls: Option<ClientConfig>,
-    ) -> Result<Link, ConnectError>
+    ) -> BoxFuture<'a, Result<Link, ConnectError>>
     where
-        T: TlsConnect<BoxedWire>,
+        T: TlsConnect<Wire> + Send + 'a,
+        T::Future: Send,
         T::Stream: TlsStream + Unpin + Send + 'static,
     {
-        let (client, connection) = config
-            .connect_raw(wire, connector)
-            .await
-            .map_err(|error| self.startup_error(error, tls.is_some()))?;
-        let reported = reported_kind(&connection);
-        let canceller = Canceller::new(
-            client.cancel_token(),
-            self.endpoint.clone(),
-            self.dial.keepalive.clone(),
-            tls.map(|config| (config, self.host_name().to_owned(), self.dial.tls.direct)),
-            self.dial.timeout,
-            self.server.to_owned(),
-        );
-        let link = Link::start(client, connection, canceller);
-        if self.session != SessionKind::Any {
-            let kind = match reported {
-                Some(kind) => kind,
-                None => self.ask_kind(&link).await?,
-            };
-            if !kind.fits(self.session) {
-                return Err(ConnectError::WrongKind {
-                    server: self.server.to_owned(),
-                    wanted: self.dial.session.word(),
-                });
+        Box::pin(async move {
+            let (client, connection) = config
+                .connect_raw(wire, connector)
+                .await
+                .map_err(|error| self.startup_error(error, tls.is_some()))?;
+            let reported = reported_kind(&connection);
+            let canceller = Canceller::new(
+                client.cancel_token(),
+                self.endpoint.clone(),
+                self.dial.keepalive.clone(),
+                tls.map(|config| (config, self.host_name().to_owned(), self.dial.tls.direct)),
+                self.dial.timeout,
+                self.server.to_owned(),
+            );
+            let link = Link::start(client, connection, canceller);
+            if self.session != SessionKind::Any {
+                let kind = match reported {
+                    Some(kind) => kind,
+                    None => self.ask_kind(&link).await?,
+                };
+                if !kind.fits(self.session) {
+                    return Err(ConnectError::WrongKind {
+                        server: self.server.to_owned(),
+                        wanted: self.dial.session.word(),
+                    });
+                }
             }
-        }
-        Ok(link)
+            Ok(link)
+        })
     }
 
     /// Asks where a pooler in between hides what the server reports.

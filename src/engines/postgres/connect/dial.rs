@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tokio_postgres::config::ChannelBinding;
@@ -115,29 +116,34 @@ impl Dial {
     /// As in libpq, the next host is tried when one cannot be reached, is
     /// not accepting sessions or is of the wrong kind; a server that says
     /// no (wrong password, no such database) has the last word.
-    pub async fn connect(&self, application_name: &str) -> Result<Link, ConnectError> {
-        let passes: &[SessionKind] = match self.session {
-            SessionKind::PreferStandby => &[SessionKind::Standby, SessionKind::Any],
-            ref other => std::slice::from_ref(other),
-        };
-        let mut failures = Vec::new();
-        for session in passes {
-            failures.clear();
-            for host in self.hosts_in_order() {
-                match self.connect_host(host, *session, application_name).await {
-                    Ok(link) => return Ok(link),
-                    Err(error) if error.tries_next_host() => failures.push(error),
-                    Err(error) => return Err(error),
+    pub fn connect<'a>(
+        &'a self,
+        application_name: &'a str,
+    ) -> BoxFuture<'a, Result<Link, ConnectError>> {
+        Box::pin(async move {
+            let passes: &[SessionKind] = match self.session {
+                SessionKind::PreferStandby => &[SessionKind::Standby, SessionKind::Any],
+                ref other => std::slice::from_ref(other),
+            };
+            let mut failures = Vec::new();
+            for session in passes {
+                failures.clear();
+                for host in self.hosts_in_order() {
+                    match self.connect_host(host, *session, application_name).await {
+                        Ok(link) => return Ok(link),
+                        Err(error) if error.tries_next_host() => failures.push(error),
+                        Err(error) => return Err(error),
+                    }
                 }
             }
-        }
-        match failures.len() {
-            1 => Err(failures.remove(0)),
-            _ => Err(ConnectError::NoHost {
-                server: self.describe(),
-                failures,
-            }),
-        }
+            match failures.len() {
+                1 => Err(failures.remove(0)),
+                _ => Err(ConnectError::NoHost {
+                    server: self.describe(),
+                    failures,
+                }),
+            }
+        })
     }
 
     fn hosts_in_order(&self) -> Vec<&Host> {
@@ -150,39 +156,41 @@ impl Dial {
         hosts
     }
 
-    async fn connect_host(
-        &self,
-        host: &Host,
+    fn connect_host<'a>(
+        &'a self,
+        host: &'a Host,
         session: SessionKind,
-        application_name: &str,
-    ) -> Result<Link, ConnectError> {
-        let server = format!(
-            "{}/{} as {}",
-            host.name_and_port(),
-            self.database,
-            self.role
-        );
-        let mut failure = None;
-        for endpoint in self.endpoints(host, &server).await? {
-            let attempt = Attempt {
-                dial: self,
-                host,
-                server: &server,
-                endpoint,
-                session,
-                application_name,
-                deadline: self.timeout.map(|timeout| Instant::now() + timeout),
-            };
-            match attempt.run().await {
-                Err(error) if error.tries_next_host() => failure = Some(error),
-                decided => return decided,
+        application_name: &'a str,
+    ) -> BoxFuture<'a, Result<Link, ConnectError>> {
+        Box::pin(async move {
+            let server = format!(
+                "{}/{} as {}",
+                host.name_and_port(),
+                self.database,
+                self.role
+            );
+            let mut failure = None;
+            for endpoint in self.endpoints(host, &server).await? {
+                let attempt = Attempt {
+                    dial: self,
+                    host,
+                    server: &server,
+                    endpoint,
+                    session,
+                    application_name,
+                    deadline: self.timeout.map(|timeout| Instant::now() + timeout),
+                };
+                match attempt.run().await {
+                    Err(error) if error.tries_next_host() => failure = Some(error),
+                    decided => return decided,
+                }
             }
-        }
-        Err(failure.unwrap_or_else(|| ConnectError::UnknownHost {
-            host: host.name_and_port(),
-            server: server.clone(),
-            source: std::io::Error::from(std::io::ErrorKind::NotFound),
-        }))
+            Err(failure.unwrap_or_else(|| ConnectError::UnknownHost {
+                host: host.name_and_port(),
+                server: server.clone(),
+                source: std::io::Error::from(std::io::ErrorKind::NotFound),
+            }))
+        })
     }
 
     async fn endpoints(&self, host: &Host, server: &str) -> Result<Vec<Endpoint>, ConnectError> {

@@ -13,7 +13,7 @@ use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{BoxedWire, Endpoint, Keepalive, connector, open, request_tls};
+use super::attempt::{Endpoint, Keepalive, Wire, connector, open, request_tls};
 use super::error::ConnectError;
 
 /// An open session.
@@ -53,7 +53,7 @@ impl Link {
     /// Drives the connection in a task of its own until it ends.
     pub(super) fn start<T>(
         client: Client,
-        mut connection: Connection<BoxedWire, T>,
+        mut connection: Connection<Wire, T>,
         canceller: Canceller,
     ) -> Link
     where

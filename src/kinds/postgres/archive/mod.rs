@@ -214,13 +214,13 @@ impl Kind for Archive {
         });
         let settles = !pending.is_empty();
         if settles {
-            let mut step = Step::new(
+            let mut step: Step = Step::new(
                 "settle",
                 table.name.to_string(),
                 format!("table {}", table.oid),
             )
             .because("an earlier run ended before it knew whether its last batch was deleted");
-            step.work = crate::plan::Work::Settle(pending);
+            step.body.work = crate::plan::Work::Settle(pending);
             plan.steps.push(step);
         }
         let age = match age {

@@ -211,7 +211,7 @@ fn step(
     let mut step = way.step(subject.action, Fate::Delete, why, at)?;
     let goal = options.batch_goal.get().as_millis();
     step.details.push(format!("commits about every {goal} ms"));
-    if matches!(&step.work, Work::Walk(walk) if walk.start.is_some()) {
+    if matches!(&step.body.work, Work::Walk(walk) if walk.start.is_some()) {
         step.details
             .push("goes on where an earlier run stopped".to_owned());
     }

@@ -334,8 +334,8 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
         );
     }
     step.learn = true;
-    step.yields_to_wraparound_vacuum = true;
-    step.on_abort = Some(Sweep {
+    step.body.yields_to_wraparound_vacuum = true;
+    step.body.on_abort = Some(Sweep {
         query: leftovers::of_rebuild(index),
     });
     step

@@ -1,0 +1,203 @@
+//! The door to an engine: all that a run asks of it.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::Execution;
+use crate::config::{Target, Throttle};
+use crate::engines::EngineError;
+use crate::history::StepRecord;
+use crate::plan::{Finding, Place, Site, Speaks, Step};
+
+/// The steps of the engine behind a door.
+pub type BodyOf<D> = <<D as Door>::Session as Speaks>::Body;
+
+/// How one target of an engine is worked on. There is one for each run, and
+/// for each plan; it may keep what it has seen in between.
+#[async_trait]
+pub trait Door: Send + Sync + Sized + 'static {
+    /// How the engine is talked to.
+    type Session: Speaks;
+    /// What looks on while steps are carried out.
+    type Watch: Send + Sync;
+
+    /// The door to a target that has a URL. `name` is what our sessions are
+    /// called on the server: [`run_name`](super::run_name) for those of a run.
+    ///
+    /// # Errors
+    /// When the URL makes no sense. Nothing is connected to yet.
+    fn to(target: &Target, name: &str) -> Result<Self, EngineError>;
+
+    /// A session on the target itself, where work may be done: a standby is
+    /// refused.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, or is not one to work on.
+    async fn open(&self) -> Result<Self::Session, EngineError>;
+
+    /// The sessions of a plan: `primary`, and what can be reached of the
+    /// replicas if the kind reads them. One out of reach becomes a finding.
+    async fn site(&self, primary: Self::Session, replicas: bool) -> Site<Self::Session>;
+
+    /// Exactly how many rows each step would change now, by its `seq`, all in
+    /// one snapshot. Steps that cannot be counted are left out.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    async fn count(
+        &self,
+        session: &Self::Session,
+        steps: &[Step<BodyOf<Self>>],
+    ) -> Result<BTreeMap<u32, i64>, EngineError>;
+
+    /// Refuses a session in which a claim would not hold, such as one that a
+    /// pooler shares with others.
+    ///
+    /// # Errors
+    /// Then, and when the server cannot be asked.
+    async fn fit_for_claim(&self, session: &Self::Session) -> Result<(), EngineError>;
+
+    /// Takes the task for this session, unless somebody has it: then tells who,
+    /// since when. The claim ends with the session.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn claim(
+        &self,
+        session: &Self::Session,
+        task: &str,
+    ) -> Result<Option<String>, EngineError>;
+
+    /// Cancelled when the claim of this session is lost.
+    fn claim_lost(&self, session: &Self::Session) -> CancellationToken;
+
+    /// Ends what a run whose process is dead left at work on the server; its
+    /// sessions were called `name`. Returns how many there were.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn end_orphans(&self, session: &Self::Session, name: &str) -> Result<usize, EngineError>;
+
+    /// A session for steps.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    async fn session(&self, place: Place) -> Result<Self::Session, EngineError>;
+
+    /// Begins to look on: who is in the way, how far the steps are. Called
+    /// before the first step of a plan.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    async fn watch(&self, execution: &Execution) -> Result<Self::Watch, EngineError>;
+
+    /// Ends looking on. Called after the last step.
+    async fn watched(&self, watch: Self::Watch);
+
+    /// Why the server is to be left to others just now, if it is. Asked before
+    /// every step, and every second while there is a reason, if the task has
+    /// limits that only the server can tell about.
+    ///
+    /// # Errors
+    /// When one of the limits cannot be asked for.
+    async fn busy(
+        &self,
+        limits: &Throttle,
+        execution: &Execution,
+    ) -> Result<Option<Busy>, EngineError>;
+
+    /// Asked right before a step: `None` if it is still needed, and still
+    /// possible; otherwise why not.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn unneeded(
+        &self,
+        session: &Self::Session,
+        step: &Step<BodyOf<Self>>,
+    ) -> Result<Option<String>, EngineError>;
+
+    /// How large the step's object is, if that is measured. Asked before and
+    /// after, the limits of the work lifted.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn measure(
+        &self,
+        session: &Self::Session,
+        step: &Step<BodyOf<Self>>,
+        execution: &Execution,
+    ) -> Result<Option<Size>, EngineError>;
+
+    /// Carries one step out, and clears away what an aborted attempt left. How
+    /// it ended is noted in the record: its status has to be another than
+    /// running afterwards.
+    ///
+    /// # Errors
+    /// When the step has failed.
+    async fn carry_out(
+        &self,
+        job: Job<'_, Self>,
+        record: &mut StepRecord,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), EngineError>;
+
+    /// The last thing of a run: whatever has to pass before the next one sees
+    /// what this one did.
+    async fn end(&self, session: &Self::Session);
+}
+
+/// The size of an object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Size {
+    /// In bytes.
+    pub bytes: i64,
+    /// The entries it holds, where they are counted.
+    pub entries: Option<f64>,
+}
+
+/// Why the server is to be left to others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Busy {
+    /// The setting under `throttle:` that says so.
+    pub setting: &'static str,
+    /// What was seen, with its numbers.
+    pub text: String,
+}
+
+/// What carrying a step out needs besides its record.
+pub struct Job<'a, D: Door> {
+    /// The step.
+    pub step: &'a Step<BodyOf<D>>,
+    /// Where it is carried out.
+    pub session: &'a D::Session,
+    /// The target.
+    pub door: &'a D,
+    /// What looks on.
+    pub watch: &'a D::Watch,
+    /// The run.
+    pub execution: &'a Execution,
+}
+
+impl<D: Door> Clone for Job<'_, D> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<D: Door> Copy for Job<'_, D> {}
+
+impl<D: Door> Job<'_, D> {
+    /// Waits between batches while the server is to be left to others.
+    ///
+    /// # Errors
+    /// When that cannot be asked for.
+    pub async fn hold(&self, record: &mut StepRecord) -> Result<(), EngineError> {
+        self.execution
+            .throttle
+            .hold(self.door, self.execution, record)
+            .await
+    }
+}

@@ -1,0 +1,222 @@
+//! PostgreSQL behind the executor's door.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use super::load::{self, Seen};
+use super::monitor::Monitor;
+use super::{ask, export, gate, statements, walk, whole};
+use crate::config::{Target, Throttle};
+use crate::engines::EngineError;
+use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::{Session, claim, pooler};
+use crate::execute::{self, Busy, Execution, Size};
+use crate::history::StepRecord;
+use crate::plan::{Finding, Place, Severity, Site, Step, Work};
+
+/// Before 15 statistics travel through a collector that writes them twice a
+/// second; the next run must see what this one did.
+const STATISTICS_ARRIVE: Duration = Duration::from_millis(700);
+
+/// What carrying out a step on PostgreSQL needs besides its record.
+pub(super) type Job<'a> = execute::Job<'a, Door>;
+
+/// One PostgreSQL database and its replicas.
+pub(crate) struct Door {
+    /// Where to connect.
+    pub(super) dial: Dial,
+    /// Its replicas, in the order of the configuration.
+    pub(super) replicas: Vec<Dial>,
+    /// What our sessions are called on the server.
+    pub(super) name: String,
+    /// For the limits under `throttle:`.
+    seen: Mutex<Seen>,
+}
+
+/// Resolves how to reach a target.
+pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
+    let env = |name: &str| std::env::var(name).ok();
+    let url = target.url.as_ref().map(|url| url.expose());
+    Ok(Dial::resolve(url, &env)?)
+}
+
+#[async_trait]
+impl execute::Door for Door {
+    type Session = Session;
+    type Watch = Monitor;
+
+    fn to(target: &Target, name: &str) -> Result<Self, EngineError> {
+        let env = |name: &str| std::env::var(name).ok();
+        let replicas = target.replicas.iter();
+        Ok(Door {
+            dial: dial(target)?,
+            replicas: replicas
+                .map(|url| Dial::resolve(Some(url.expose()), &env))
+                .collect::<Result<_, _>>()?,
+            name: name.to_owned(),
+            seen: Mutex::default(),
+        })
+    }
+
+    async fn open(&self) -> Result<Session, EngineError> {
+        let session = Session::open(&self.dial, &self.name).await?;
+        if session.server.in_recovery {
+            return Err(EngineError::InRecovery {
+                server: self.dial.describe(),
+            });
+        }
+        Ok(session)
+    }
+
+    async fn site(&self, primary: Session, replicas: bool) -> Site<Session> {
+        let mut site = Site {
+            primary,
+            replicas: Vec::new(),
+            findings: Vec::new(),
+        };
+        if !replicas {
+            return site;
+        }
+        for (n, dial) in self.replicas.iter().enumerate() {
+            match Session::open(dial, &self.name).await {
+                Ok(session) => site.replicas.push((n, session)),
+                Err(error) => site.findings.push(Finding {
+                    code: "replica.unreachable".to_owned(),
+                    severity: Severity::Warning,
+                    object: dial.describe(),
+                    message: format!("the replica could not be looked at: {error}"),
+                    suggestion: None,
+                }),
+            }
+        }
+        site
+    }
+
+    async fn count(
+        &self,
+        session: &Session,
+        steps: &[Step],
+    ) -> Result<BTreeMap<u32, i64>, EngineError> {
+        let mut counts = BTreeMap::new();
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        session.execute("taking a snapshot", begin).await?;
+        for step in steps {
+            if let Some(query) = &step.body.count {
+                let rows = ask(session, "counting rows", query).await?;
+                if let Some(row) = rows.first() {
+                    counts.insert(step.seq, row.get(0));
+                }
+            }
+        }
+        session.execute("leaving the snapshot", "ROLLBACK").await?;
+        Ok(counts)
+    }
+
+    async fn fit_for_claim(&self, session: &Session) -> Result<(), EngineError> {
+        pooler::refuse(session, &self.dial).await
+    }
+
+    async fn claim(&self, session: &Session, task: &str) -> Result<Option<String>, EngineError> {
+        claim::claim(session, task).await
+    }
+
+    fn claim_lost(&self, session: &Session) -> CancellationToken {
+        session.closed()
+    }
+
+    async fn end_orphans(&self, session: &Session, name: &str) -> Result<usize, EngineError> {
+        claim::end_orphans(session, name).await
+    }
+
+    async fn session(&self, place: Place) -> Result<Session, EngineError> {
+        let dial = match place {
+            Place::Primary => &self.dial,
+            // A plan names only replicas that were reached while it was made.
+            Place::Replica(n) => self.replicas.get(n).unwrap_or(&self.dial),
+        };
+        Session::open(dial, &self.name).await
+    }
+
+    async fn watch(&self, execution: &Execution) -> Result<Monitor, EngineError> {
+        let session = Session::open(&self.dial, &self.name).await?;
+        Ok(Monitor::start(session, execution))
+    }
+
+    async fn watched(&self, watch: Monitor) {
+        watch.end().await;
+    }
+
+    async fn busy(
+        &self,
+        limits: &Throttle,
+        _execution: &Execution,
+    ) -> Result<Option<Busy>, EngineError> {
+        let mut seen = self.seen.lock().await;
+        let busy = load::busy(&mut seen, limits, self).await;
+        if let Err(error) = &busy
+            && error.is_unreachable()
+        {
+            *seen = Seen::default();
+        }
+        busy
+    }
+
+    async fn unneeded(
+        &self,
+        session: &Session,
+        step: &Step,
+    ) -> Result<Option<String>, EngineError> {
+        let Some(condition) = &step.body.only_if else {
+            return Ok(None);
+        };
+        let doing = "looking whether it is still needed";
+        let answer = ask(session, doing, &condition.query).await?;
+        let still = answer.first().and_then(|row| row.get::<_, Option<bool>>(0));
+        Ok((still != Some(true)).then(|| condition.otherwise.clone()))
+    }
+
+    async fn measure(
+        &self,
+        session: &Session,
+        step: &Step,
+        execution: &Execution,
+    ) -> Result<Option<Size>, EngineError> {
+        let Some(query) = &step.body.measure else {
+            return Ok(None);
+        };
+        gate::aside(session, execution).await?;
+        let rows = ask(session, "measuring it", query).await?;
+        Ok(rows.first().and_then(|row| {
+            Some(Size {
+                bytes: row.get::<_, Option<i64>>(0)?,
+                entries: row.get(1),
+            })
+        }))
+    }
+
+    async fn carry_out(
+        &self,
+        job: Job<'_>,
+        record: &mut StepRecord,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), EngineError> {
+        match &job.step.body.work {
+            Work::Each(statements) => statements::each(statements, job, record).await,
+            Work::Together(statements) => statements::together(statements, job, record).await,
+            Work::Check(check) => statements::check(check, job, record, findings).await,
+            Work::Walk(way) => walk::carry_out(way, job, record).await,
+            Work::Retire(retire) => whole::carry_out(retire, job, record).await,
+            Work::Settle(pending) => export::carry_out(pending, job, record).await,
+        }
+    }
+
+    async fn end(&self, session: &Session) {
+        if session.server.major() < 15 {
+            tokio::time::sleep(STATISTICS_ARRIVE).await;
+        }
+    }
+}

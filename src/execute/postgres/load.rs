@@ -1,0 +1,147 @@
+//! What the server has to do besides us: the limits under `throttle:`.
+
+use std::time::Instant;
+
+use super::Door;
+use crate::config::Throttle;
+use crate::engines::EngineError;
+use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::{Identifier, Session, load};
+use crate::execute::Busy;
+use crate::values::Bytes;
+
+/// What one question may take before the answer is that it took too long.
+const PATIENCE: &str = "SET statement_timeout = '10s'; SET lock_timeout = '1s'";
+
+/// What was last seen, and the sessions that see it.
+#[derive(Default)]
+pub(super) struct Seen {
+    primary: Option<Session>,
+    standbys: Vec<(usize, Session)>,
+    /// When, and how many bytes of log there were.
+    log: Option<(Instant, i64)>,
+}
+
+/// Compares the limits with what the server says.
+pub(super) async fn busy(
+    seen: &mut Seen,
+    limits: &Throttle,
+    door: &Door,
+) -> Result<Option<Busy>, EngineError> {
+    if seen.primary.is_none() {
+        let session = Session::open(&door.dial, &door.name).await?;
+        session.execute("setting timeouts", PATIENCE).await?;
+        seen.primary = Some(session);
+    }
+    let Some(primary) = &seen.primary else {
+        return Ok(None);
+    };
+    if let Some(most) = limits.max_active_sessions {
+        let now = load::sessions(primary, &door.name).await?;
+        if now.unseen > 0 {
+            return Err(EngineError::NotVisible {
+                what: format!(
+                    "`throttle.max_active_sessions` cannot be heeded: the role may not see what {} sessions do; let it: GRANT pg_read_all_stats TO {}",
+                    now.unseen,
+                    Identifier::new(&*primary.server.role)
+                ),
+            });
+        }
+        if now.active > i64::from(most) {
+            return Ok(Some(Busy {
+                setting: "max_active_sessions",
+                text: format!("{} sessions are active, more than {most}", now.active),
+            }));
+        }
+    }
+    if let Some(query) = &limits.query
+        && asked(primary, query).await?
+    {
+        return Ok(Some(Busy {
+            setting: "query",
+            text: format!("the query answers true: {query}"),
+        }));
+    }
+    let log_bytes = load::log_bytes(primary).await?;
+    if let Some(most) = limits.max_wal_rate {
+        let now = Instant::now();
+        let before = seen.log.replace((now, log_bytes));
+        if let Some((at, bytes)) = before {
+            let seconds = now.duration_since(at).as_secs_f64().max(0.001);
+            let rate = (log_bytes - bytes) as f64 / seconds;
+            if rate > most.get() as f64 {
+                return Ok(Some(Busy {
+                    setting: "max_wal_rate",
+                    text: format!(
+                        "{} of WAL are written per second, more than {most}",
+                        rounded(rate)
+                    ),
+                }));
+            }
+        }
+    }
+    if let Some(most) = limits.max_replica_lag {
+        let mut worst = load::senders_lag(primary).await?;
+        for (n, dial) in door.replicas.iter().enumerate() {
+            match lag_of(n, dial, &mut seen.standbys, door, log_bytes).await {
+                Ok(lag) => worst = worst.max(lag),
+                Err(error) => {
+                    // Nobody reads from it now, so it keeps nobody waiting.
+                    seen.standbys.retain(|(known, _)| *known != n);
+                    tracing::warn!(%error, "a replica does not say how far it is behind");
+                }
+            }
+        }
+        if worst > most.get().as_secs_f64() {
+            return Ok(Some(Busy {
+                setting: "max_replica_lag",
+                text: format!("a replica is {worst:.1} s behind, more than {most}"),
+            }));
+        }
+    }
+    Ok(None)
+}
+
+async fn lag_of(
+    n: usize,
+    dial: &Dial,
+    standbys: &mut Vec<(usize, Session)>,
+    door: &Door,
+    log_bytes: i64,
+) -> Result<f64, EngineError> {
+    if !standbys.iter().any(|(known, _)| *known == n) {
+        let session = Session::open(dial, &door.name).await?;
+        session.execute("setting timeouts", PATIENCE).await?;
+        standbys.push((n, session));
+    }
+    match standbys.iter().find(|(known, _)| *known == n) {
+        Some((_, session)) => load::standby_lag(session, log_bytes).await,
+        None => Ok(0.0),
+    }
+}
+
+/// Asks in a transaction that may not write.
+async fn asked(session: &Session, query: &str) -> Result<bool, EngineError> {
+    let doing = "asking `throttle.query`";
+    session.execute(doing, "BEGIN READ ONLY").await?;
+    let answer = session.query(doing, query, &[]).await;
+    let ended = session.execute(doing, "ROLLBACK").await;
+    let answer = answer?;
+    ended?;
+    let value = answer.first().map(|row| row.try_get::<_, Option<bool>>(0));
+    match value {
+        None | Some(Ok(None)) => Ok(false),
+        Some(Ok(Some(yes))) => Ok(yes),
+        Some(Err(error)) => Err(EngineError::statement(doing, error)),
+    }
+}
+
+/// To whole megabytes, or kilobytes where there are only few.
+fn rounded(rate: f64) -> Bytes {
+    let unit = if rate < 10.0 * 1024.0 * 1024.0 {
+        1024
+    } else {
+        1024 * 1024
+    };
+    Bytes(rate as u64 / unit * unit)
+}

@@ -1,0 +1,217 @@
+//! The story of one run, through the door of its engine.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use chrono::Utc;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::known::learn;
+use super::{
+    Known, PipelineError, Request, Surroundings, Way, cancel, dead, deadline, millis, sum_up, way,
+};
+use crate::config::{Target, Task};
+use crate::engines::EngineError;
+use crate::execute::{self, BodyOf, Door, Event, Execution, Stop, StopReason, Throttler};
+use crate::history::{RunRecord, RunStatus};
+use crate::plan::{AnyKind, Entry, Moment, Plan};
+
+/// How often the lock of the task is asked for, where that is waited for.
+const ASK_FOR_CLAIM: Duration = Duration::from_millis(500);
+
+/// A kind, and the door that it works through.
+pub struct Through<D: Door> {
+    kind: Box<dyn AnyKind<D::Session>>,
+}
+
+impl<D: Door> Through<D> {
+    /// The kind of this task, looked up in its engine's table.
+    ///
+    /// # Errors
+    /// When there is no such kind, or the options do not build it.
+    pub fn of(task: &Task, kinds: &[Entry<D::Session>]) -> Result<Self, PipelineError> {
+        let entry = kinds
+            .iter()
+            .find(|entry| entry.info.name == task.kind && entry.info.engine == task.engine)
+            .ok_or_else(|| PipelineError::NotAvailable {
+                kind: task.kind.clone(),
+                engine: task.engine,
+            })?;
+        let kind = (entry.build)(&task.options).map_err(|message| PipelineError::Options {
+            task: task.name.clone(),
+            message,
+        })?;
+        Ok(Through { kind })
+    }
+
+    async fn proposed(
+        &self,
+        task: &Task,
+        target: &Target,
+        known: Known,
+    ) -> Result<(Plan<BodyOf<D>>, D, D::Session), PipelineError> {
+        way::configured(target)?;
+        let door = D::to(target, &format!("maint plan {}", task.name))?;
+        let session = door.open().await?;
+        let site = door.site(session, self.kind.reads_replicas()).await;
+        let at = Moment {
+            now: Utc::now(),
+            round: 1,
+            baselines: known.baselines,
+            memories: known.memories,
+            zone: known.zone,
+        };
+        let plan = self.kind.propose(&site, &at).await?.numbered(1);
+        Ok((plan, door, site.primary))
+    }
+}
+
+#[async_trait]
+impl<D: Door> Way for Through<D> {
+    async fn plan(
+        &self,
+        task: &Task,
+        target: &Target,
+        known: Known,
+    ) -> Result<Plan<Value>, PipelineError> {
+        Ok(self.proposed(task, target, known).await?.0.shown())
+    }
+
+    async fn dry_run(
+        &self,
+        task: &Task,
+        target: &Target,
+        known: Known,
+    ) -> Result<(Plan<Value>, BTreeMap<u32, i64>), PipelineError> {
+        let (plan, door, session) = self.proposed(task, target, known).await?;
+        let counts = door.count(&session, &plan.steps).await?;
+        Ok((plan.shown(), counts))
+    }
+
+    async fn work(
+        &self,
+        request: &Request<'_>,
+        around: &Surroundings,
+        record: &mut RunRecord,
+    ) -> Result<(), PipelineError> {
+        let door = D::to(request.target, &execute::run_name(record.id))?;
+        let session = door.open().await?;
+        // A claim in a session that others share would be no claim.
+        door.fit_for_claim(&session).await?;
+        if let Some(holder) = claim_patiently(request, around, &door, &session).await? {
+            record.status = RunStatus::Skipped;
+            record.error = Some(format!(
+                "`{}` is already at work on this target: {holder}",
+                record.task
+            ));
+            return Ok(());
+        }
+        // Only who holds the claim knows that runs still open are dead.
+        dead::take_over(request, around, &door, &session).await?;
+        if let Some(at) = request.scheduled_for.filter(|_| !request.again)
+            && let Some(run) = around
+                .store
+                .occurrence(&record.task, &record.target, at)
+                .await?
+                .filter(|run| run.status != RunStatus::Interrupted)
+        {
+            record.status = RunStatus::Skipped;
+            record.error = Some(format!(
+                "the occurrence ran already: {} ({})",
+                run.status, run.id
+            ));
+            return Ok(());
+        }
+        around.store.open_run(record).await?;
+        watch_claim(door.claim_lost(&session), &around.stop);
+        let _watching = cancel::watch(around, record.id, request.task.limits.grace.get());
+
+        let site = door.site(session, self.kind.reads_replicas()).await;
+        let deadline = deadline(request);
+        let mut tried: HashSet<(String, String)> = HashSet::new();
+        for round in 1..=2 {
+            let looking = Instant::now();
+            let known = Known::of(
+                around.store.as_ref(),
+                request.task,
+                &record.target,
+                request.zone,
+            )
+            .await?;
+            let at = Moment {
+                now: Utc::now(),
+                round,
+                baselines: known.baselines,
+                memories: known.memories,
+                zone: known.zone,
+            };
+            let mut plan = self.kind.propose(&site, &at).await?;
+            record.inspect_ms += millis(looking.elapsed());
+            // What was tried in the first round has had its chance.
+            plan.steps
+                .retain(|step| tried.insert((step.action.clone(), step.object.clone())));
+            let first = u32::try_from(record.steps.len())
+                .unwrap_or(u32::MAX)
+                .saturating_add(1);
+            let plan = plan.numbered(first);
+            around.observer.on(Event::Planned(plan.steps.len()));
+            if round == 1 {
+                record.findings.clone_from(&plan.findings);
+                around.store.add_findings(record.id, &plan.findings).await?;
+            }
+            learn(around, request, &at, &plan).await;
+            let look_again = !plan.pending.is_empty();
+            let execution = Execution {
+                target: record.target.clone(),
+                kind: record.kind.clone(),
+                limits: request.task.limits.clone(),
+                throttle: Throttler::new(request.task.throttle.clone()),
+                deadline,
+                stop: around.stop.clone(),
+                store: Arc::clone(&around.store),
+                run: record.id,
+                elsewhere: Arc::clone(&request.task.elsewhere),
+                observer: Arc::clone(&around.observer),
+            };
+            let carried_out = execute::carry_out(plan.steps, &door, &execution).await?;
+            record.steps.extend(carried_out.records);
+            record.findings.extend(carried_out.findings);
+            if !look_again || around.stop.is_stopping() {
+                break;
+            }
+        }
+        door.end(&site.primary).await;
+        sum_up(record, &around.stop);
+        Ok(())
+    }
+}
+
+/// Takes the lock of the task; tells who has it when patience is over.
+async fn claim_patiently<D: Door>(
+    request: &Request<'_>,
+    around: &Surroundings,
+    door: &D,
+    session: &D::Session,
+) -> Result<Option<String>, EngineError> {
+    let until = Instant::now() + request.patience;
+    loop {
+        let holder = door.claim(session, &request.task.name).await?;
+        if holder.is_none() || Instant::now() >= until || around.stop.is_stopping() {
+            return Ok(holder);
+        }
+        tokio::time::sleep(ASK_FOR_CLAIM).await;
+    }
+}
+
+/// Stops the run when the connection that holds its claim ends.
+fn watch_claim(lost: CancellationToken, stop: &Stop) {
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        lost.cancelled().await;
+        // Also reached after a regular end, when nothing is left to stop.
+        stop.at_once(StopReason::ClaimLost);
+    });
+}

@@ -1,0 +1,75 @@
+//! Which engine a task works on: the one place where that is asked.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::{Known, PipelineError, Request, Surroundings, Through};
+use crate::config::{Target, Task};
+use crate::execute::postgres;
+use crate::history::RunRecord;
+use crate::kinds;
+use crate::plan::Plan;
+use crate::values::Engine;
+
+/// How a task is planned and carried out, whatever its engine.
+#[async_trait]
+pub trait Way: Send + Sync {
+    /// What the task would do now.
+    ///
+    /// # Errors
+    /// When the target cannot be reached or asked.
+    async fn plan(
+        &self,
+        task: &Task,
+        target: &Target,
+        known: Known,
+    ) -> Result<Plan<Value>, PipelineError>;
+
+    /// The same, and how many rows each step would change.
+    ///
+    /// # Errors
+    /// When the target cannot be reached or asked.
+    async fn dry_run(
+        &self,
+        task: &Task,
+        target: &Target,
+        known: Known,
+    ) -> Result<(Plan<Value>, BTreeMap<u32, i64>), PipelineError>;
+
+    /// Everything between the beginning and the end of a run's record.
+    ///
+    /// # Errors
+    /// When the run has failed before, or beside, its steps.
+    async fn work(
+        &self,
+        request: &Request<'_>,
+        around: &Surroundings,
+        record: &mut RunRecord,
+    ) -> Result<(), PipelineError>;
+}
+
+/// The way of this task.
+pub(super) fn of(task: &Task) -> Result<Box<dyn Way>, PipelineError> {
+    match task.engine {
+        Engine::Postgres => Ok(Box::new(Through::<postgres::Door>::of(
+            task,
+            kinds::postgres::KINDS,
+        )?)),
+        Engine::Mongodb => Err(PipelineError::NotAvailable {
+            kind: task.kind.clone(),
+            engine: task.engine,
+        }),
+    }
+}
+
+/// Refuses a target without a URL.
+pub(super) fn configured(target: &Target) -> Result<(), PipelineError> {
+    if target.configured {
+        return Ok(());
+    }
+    Err(PipelineError::NotConfigured {
+        target: target.name.clone(),
+    })
+}

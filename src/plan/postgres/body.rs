@@ -1,0 +1,120 @@
+//! What a step on PostgreSQL is made of besides what every engine's steps have.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Check, Condition, Query, Retire, Statement, Sweep, Walk, Work};
+use crate::engines::postgres::Session;
+use crate::plan::{Speaks, Step};
+
+/// What is done, and what is asked around it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Body {
+    /// The relation whose locks the step needs: where it cannot have them,
+    /// this tells whom to name.
+    pub relation: Option<u32>,
+    /// What is done.
+    pub work: Work,
+    /// Asked right before the step starts.
+    pub only_if: Option<Condition>,
+    /// Answers with one row (bytes bigint, tuples double precision), asked
+    /// before and after.
+    pub measure: Option<Query>,
+    /// How to clear away what an aborted attempt left.
+    pub on_abort: Option<Sweep>,
+    /// Whether the step's own locks must yield to a vacuum that prevents
+    /// transaction id wraparound on the same table.
+    pub yields_to_wraparound_vacuum: bool,
+    /// Answers with one row, one bigint: exactly how many rows the step would
+    /// change now. Asked by a dry run only.
+    pub count: Option<Query>,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Body {
+            relation: None,
+            work: Work::Each(Vec::new()),
+            only_if: None,
+            measure: None,
+            on_abort: None,
+            yields_to_wraparound_vacuum: false,
+            count: None,
+        }
+    }
+}
+
+impl crate::plan::Body for Body {
+    fn text(&self) -> String {
+        self.work.text()
+    }
+}
+
+impl Speaks for Session {
+    type Body = Body;
+}
+
+impl Step {
+    /// The relation whose locks the step needs.
+    pub fn locking(mut self, relation: u32) -> Self {
+        self.body.relation = Some(relation);
+        self
+    }
+
+    /// Adds a statement.
+    pub fn run(mut self, statement: Statement) -> Self {
+        match &mut self.body.work {
+            Work::Each(statements) | Work::Together(statements) => statements.push(statement),
+            Work::Check(check) => check.when_clean.push(statement),
+            Work::Walk(_) | Work::Settle(_) | Work::Retire(_) => {
+                self.body.work = Work::Each(vec![statement])
+            }
+        }
+        self
+    }
+
+    /// Carries these statements out in one transaction.
+    pub fn together(mut self, statements: Vec<Statement>) -> Self {
+        self.body.work = Work::Together(statements);
+        self
+    }
+
+    /// Carries out a check.
+    pub fn checking(mut self, check: Check) -> Self {
+        self.body.work = Work::Check(check);
+        self
+    }
+
+    /// Deletes rows batch by batch.
+    pub fn walking(mut self, walk: Walk) -> Self {
+        self.body.work = Work::Walk(Box::new(walk));
+        self
+    }
+
+    /// Exports a whole partition, and drops it.
+    pub fn retiring(mut self, retire: Retire) -> Self {
+        self.body.work = Work::Retire(Box::new(retire));
+        self
+    }
+
+    /// Skips the step, recording `otherwise`, unless `query` answers `true`.
+    pub fn only_if(mut self, query: Query, otherwise: impl Into<String>) -> Self {
+        self.body.only_if = Some(Condition {
+            query,
+            otherwise: otherwise.into(),
+        });
+        self
+    }
+
+    /// Counts the rows it would change, for a dry run.
+    pub fn counted_by(mut self, query: Query) -> Self {
+        self.body.count = Some(query);
+        self
+    }
+
+    /// Measures the object before and after.
+    pub fn measured_by(mut self, query: Query) -> Self {
+        self.body.measure = Some(query);
+        self
+    }
+}
