@@ -6,6 +6,9 @@
 //! `ARCHITECTURE.md` says what each one is for and what it deliberately
 //! leaves to others.
 
+// They panic where a pipe is closed; `cli::say` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod values;
 pub mod engines;
 pub mod plan;

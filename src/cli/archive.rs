@@ -139,11 +139,11 @@ async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>
     if let Some(target) = &chosen.target
         && !config.targets.contains_key(target)
     {
-        let known: Vec<&str> = config.targets.keys().map(String::as_str).collect();
-        return Err(Failure::Usage(format!(
-            "there is no target `{target}`\n  known: {}",
-            known.join(", ")
-        )));
+        return Err(super::context::unknown(
+            "target",
+            target,
+            config.targets.keys(),
+        ));
     }
     let store = crate::history::open_existing(config.history.expose()).await?;
     let mut found = Vec::new();
@@ -165,7 +165,7 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
             .iter()
             .map(|(target, manifest)| serde_json::json!({ "target": target, "manifest": manifest }))
             .collect();
-        println!("{}", serde_json::json!({ "archived": all }));
+        outln!("{}", serde_json::json!({ "archived": all }));
         return Ok(0);
     }
     let mut table = Columns::new()
@@ -201,9 +201,9 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
             Cell::from(&place),
         ]);
     }
-    print!("{}", table.render(0, &context.style(chrono_tz::Tz::UTC)));
+    out!("{}", table.render(0, &context.style(chrono_tz::Tz::UTC)));
     let rows = found.iter().map(|(_, m)| m.rows).sum();
-    println!("{} archived, {} rows", found.len(), human_count(rows));
+    outln!("{} archived, {} rows", found.len(), human_count(rows));
     Ok(0)
 }
 
@@ -218,8 +218,8 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         broken += usize::from(problem.is_some());
         if !context.json() {
             match &problem {
-                None => println!("✓ {} {} rows", manifest.id, human_count(manifest.rows)),
-                Some(why) => println!("✗ {} {}", manifest.id, shown(why)),
+                None => outln!("✓ {} {} rows", manifest.id, human_count(manifest.rows)),
+                Some(why) => outln!("✗ {} {}", manifest.id, shown(why)),
             }
         }
         results.push(serde_json::json!({
@@ -227,9 +227,9 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         }));
     }
     if context.json() {
-        println!("{}", serde_json::json!({ "verified": results }));
+        outln!("{}", serde_json::json!({ "verified": results }));
     } else {
-        println!("{} of {} are as written", found.len() - broken, found.len());
+        outln!("{} of {} are as written", found.len() - broken, found.len());
     }
     Ok(u8::from(broken > 0))
 }
@@ -322,12 +322,12 @@ async fn restore(
         .await
         .map_err(PipelineError::from)?;
     if context.json() {
-        println!(
+        outln!(
             "{}",
             serde_json::json!({ "into": table.to_string(), "rows": rows })
         );
     } else {
-        println!("{} rows are back in {table}", human_count(rows));
+        outln!("{} rows are back in {table}", human_count(rows));
     }
     Ok(0)
 }

@@ -1,63 +1,256 @@
 use super::Failure;
 use super::context::Context;
+use crate::config::{Config, Target};
+use crate::engines::EngineError;
+use crate::engines::postgres::{Session, pooler};
+use crate::history::{HistoryError, RunFilter};
+use crate::notify::Smtp;
+use crate::pipeline;
 use crate::report::Templates;
-use crate::values::Problems;
+use crate::report::text::{counted, shown};
+use crate::values::{Engine, Problems};
 
 /// Validates all files: every problem at once.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint check\n  maint check --connect    also asks every target, the history and the mail server"
+)]
 pub(super) struct Check {
-    /// Also connect to every target
+    /// Also connect to every target, the history and the mail server, and say what is there
     #[arg(long)]
     connect: bool,
 }
 
+/// What was found at one place.
+struct Found {
+    place: String,
+    /// Exit code: 0 where it can be used.
+    code: u8,
+    text: String,
+    hint: Option<String>,
+}
+
+impl Found {
+    fn good(place: String, text: String) -> Found {
+        Found {
+            place,
+            code: 0,
+            text,
+            hint: None,
+        }
+    }
+}
+
 impl Check {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config()?;
+        let config = context.config_for_check()?;
         let (_, broken) = Templates::with_overrides(&config.folder().join("templates"));
         if !broken.is_empty() {
             return Err(Problems::new(broken).into());
         }
-        let mut unreachable = Vec::new();
-        if self.connect {
-            for target in config.targets.values().filter(|t| t.configured) {
-                if target.engine != crate::values::Engine::Postgres {
-                    continue;
-                }
-                let dial = crate::pipeline::dial(target)?;
-                if let Err(error) =
-                    crate::engines::postgres::Session::open(&dial, "maint check").await
-                {
-                    let hint = error
-                        .hint()
-                        .map(|h| format!("\n  hint: {h}"))
-                        .unwrap_or_default();
-                    unreachable.push(format!("target `{}`: {error}{hint}", target.name));
-                }
-            }
-        }
+        let found = match self.connect {
+            true => look(&config).await,
+            false => Vec::new(),
+        };
+        let bad: Vec<&Found> = found.iter().filter(|one| one.code != 0).collect();
         if context.json() {
+            let unreachable: Vec<String> = bad
+                .iter()
+                .map(|one| format!("{}: {}", one.place, one.text))
+                .collect();
+            let list: Vec<_> = found
+                .iter()
+                .map(|one| {
+                    serde_json::json!({
+                        "place": one.place, "ok": one.code == 0, "text": one.text, "hint": one.hint,
+                    })
+                })
+                .collect();
             let document = serde_json::json!({
                 "problems": [],
                 "warnings": config.warnings,
                 "unreachable": unreachable,
+                "found": list,
             });
-            println!("{document}");
+            outln!("{document}");
         } else {
-            println!(
-                "{} is fine: {} tasks, {} targets, {} schedules",
+            let verdict = match bad.len() {
+                0 => "is fine".to_owned(),
+                n => format!(
+                    "can be read, but {} below cannot be used",
+                    counted(n, "place")
+                ),
+            };
+            outln!(
+                "{} {verdict}: {}, {}, {}",
                 config.path.display(),
-                config.tasks.len(),
-                config.targets.len(),
-                config.schedules.len()
+                counted(config.tasks.len(), "task"),
+                counted(config.targets.len(), "target"),
+                counted(config.schedules.len(), "schedule")
             );
-            for warning in &config.warnings {
-                println!("note: {warning}");
+            for one in found.iter().filter(|one| one.code == 0) {
+                outln!("  {}: {}", one.place, shown(&one.text));
             }
-            for error in &unreachable {
-                eprintln!("error: {error}");
+            for warning in &config.warnings {
+                outln!("note: {warning}");
+            }
+            for one in &bad {
+                errln!("error: {}: {}", one.place, shown(&one.text));
+                if let Some(hint) = &one.hint {
+                    errln!("  hint: {hint}");
+                }
             }
         }
-        Ok(if unreachable.is_empty() { 0 } else { 3 })
+        // What is wrong here before what is out of reach.
+        let codes = bad.iter().map(|one| one.code);
+        Ok(codes.min().unwrap_or(0))
     }
+}
+
+async fn look(config: &Config) -> Vec<Found> {
+    let mut found = Vec::new();
+    for target in config.targets.values().filter(|target| target.configured) {
+        let place = format!("target `{}`", target.name);
+        if target.engine != Engine::Postgres {
+            let text = "not looked at: only PostgreSQL can be asked here so far".to_owned();
+            found.push(Found::good(place, text));
+            continue;
+        }
+        found.push(match look_at(target).await {
+            Ok(text) => Found::good(place, text),
+            Err(error) => Found {
+                place,
+                code: match error {
+                    EngineError::Dial(_) => 2,
+                    _ => 3,
+                },
+                text: error.to_string(),
+                hint: error.hint(),
+            },
+        });
+    }
+    found.push(history(config).await);
+    if let Some(smtp) = &config.smtp {
+        let place = "mail server".to_owned();
+        let tried = match Smtp::new(smtp.url.expose()) {
+            Ok(smtp) => smtp.try_out().await,
+            Err(why) => Err(why.to_string()),
+        };
+        found.push(match tried {
+            Ok(text) => Found::good(place, text),
+            Err(text) => Found {
+                place,
+                code: 3,
+                text,
+                hint: None,
+            },
+        });
+    }
+    found
+}
+
+/// Who and what is there.
+async fn look_at(target: &Target) -> Result<String, EngineError> {
+    let dial = match pipeline::dial(target) {
+        Ok(dial) => dial,
+        Err(pipeline::PipelineError::Engine(error)) => return Err(error),
+        Err(other) => return Ok(other.to_string()),
+    };
+    let session = Session::open(&dial, "maint check").await?;
+    pooler::refuse(&session, &dial).await?;
+    let server = &session.server;
+    let mut text = format!(
+        "PostgreSQL {} at {}, role {}",
+        server.version,
+        dial.describe(),
+        server.role
+    );
+    if server.superuser {
+        text.push_str(" (a superuser, which is more than maint needs: see `maint doctor`)");
+    }
+    if server.in_recovery {
+        text.push_str(", a standby: only what reads can run here");
+    }
+    Ok(text)
+}
+
+async fn history(config: &Config) -> Found {
+    let place = "history".to_owned();
+    let url = config.history.expose();
+    match crate::history::open_existing(url).await {
+        Ok(store) => {
+            let newest = RunFilter {
+                limit: Some(1),
+                ..RunFilter::default()
+            };
+            let text = match store.runs(&newest).await {
+                Ok(runs) => match runs.first() {
+                    Some(run) => format!(
+                        "{}, the newest run began {}",
+                        where_it_is(url),
+                        run.started_at
+                            .with_timezone(&config.timezone)
+                            .format("%Y-%m-%d %H:%M %Z")
+                    ),
+                    None => format!("{}, nothing has run yet", where_it_is(url)),
+                },
+                Err(error) => return bad(place, &error),
+            };
+            store.close().await;
+            Found::good(place, text)
+        }
+        Err(HistoryError::Missing { path }) if writable(&path) => Found::good(
+            place,
+            format!(
+                "{} is not there yet; the first run makes it",
+                path.display()
+            ),
+        ),
+        Err(HistoryError::Missing { path }) => Found {
+            place,
+            code: 3,
+            text: format!(
+                "{} is not there, and its folder cannot be written",
+                path.display()
+            ),
+            hint: Some(
+                "`history:` names the file; its folder must exist and be writable".to_owned(),
+            ),
+        },
+        Err(error) => bad(place, &error),
+    }
+}
+
+fn bad(place: String, error: &HistoryError) -> Found {
+    let cause =
+        std::error::Error::source(error).map(|cause| crate::values::redact(&cause.to_string()));
+    Found {
+        place,
+        code: 3,
+        text: match cause {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        },
+        hint: error.hint(),
+    }
+}
+
+/// The file, or the kind of server; the rest of a URL is nobody's business here.
+fn where_it_is(url: &str) -> String {
+    match url.strip_prefix("sqlite:") {
+        Some(file) => file.to_owned(),
+        None => "in PostgreSQL".to_owned(),
+    }
+}
+
+fn writable(file: &std::path::Path) -> bool {
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => std::path::Path::new("."),
+    };
+    nix::unistd::access(
+        folder,
+        nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK,
+    )
+    .is_ok()
 }

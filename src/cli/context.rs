@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 
-use super::{Args, Color, Failure, Output};
+use super::{Args, Failure, Output};
 use crate::config::{self, Config, Target, Task};
 use crate::history::Store;
 use crate::kinds;
@@ -11,6 +11,7 @@ use crate::notify::Teller;
 use crate::plan::KindInfo;
 use crate::report::Templates;
 use crate::report::text::Style;
+use crate::values::closest;
 
 /// What every verb needs of the command line and the files.
 pub(super) struct Context<'a> {
@@ -47,14 +48,30 @@ impl<'a> Context<'a> {
         Ok(config)
     }
 
+    /// The same for verbs that connect to no target: what only targets and mail need may be unset.
+    pub(super) fn config_for_looking(&self) -> Result<Config, Failure> {
+        let env = |name: &str| std::env::var(name).ok();
+        Ok(config::load_for_looking(
+            &self.config_path()?,
+            &self.kinds,
+            &env,
+        )?)
+    }
+
+    /// The same for who checks it: URLs are taken apart, too.
+    pub(super) fn config_for_check(&self) -> Result<Config, Failure> {
+        let env = |name: &str| std::env::var(name).ok();
+        Ok(config::load_for_check(
+            &self.config_path()?,
+            &self.kinds,
+            &env,
+        )?)
+    }
+
     /// How text is to look on stdout.
     pub(super) fn style(&self, zone: Tz) -> Style {
         let terminal = std::io::stdout().is_terminal();
-        let color = match self.args.color {
-            Color::Always => true,
-            Color::Never => false,
-            Color::Auto => terminal && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()),
-        };
+        let color = self.args.color.wanted(&std::io::stdout());
         let columns = std::env::var("COLUMNS").ok().and_then(|c| c.parse().ok());
         let width = terminal.then(|| columns.unwrap_or_else(|| usize::from(console_width())));
         Style { color, width, zone }
@@ -71,12 +88,11 @@ impl<'a> Context<'a> {
         let mut chosen = Vec::new();
         for name in names {
             let Some(task) = config.tasks.get(name) else {
-                let known: Vec<&str> = config.tasks.keys().map(String::as_str).collect();
-                return Err(Failure::Usage(format!(
-                    "there is no task `{name}`\n  known: {}",
-                    known.join(", ")
-                )));
+                return Err(unknown("task", name, config.tasks.keys()));
             };
+            if !task.enabled {
+                errln!("note: `{name}` has `enabled: false`; it is used because it was named");
+            }
             chosen.push(task.clone());
         }
         if names.is_empty() {
@@ -105,13 +121,12 @@ impl<'a> Context<'a> {
             }
         }
         match target {
-            Some(target) if pairs.is_empty() => {
-                let known: Vec<&str> = config.targets.keys().map(String::as_str).collect();
-                Err(Failure::Usage(format!(
-                    "no such task on target `{target}`\n  known targets: {}",
-                    known.join(", ")
-                )))
+            Some(target) if !config.targets.contains_key(target) => {
+                Err(unknown("target", target, config.targets.keys()))
             }
+            Some(target) if pairs.is_empty() => Err(Failure::Usage(format!(
+                "none of these tasks is for the target `{target}`"
+            ))),
             _ => Ok(pairs),
         }
     }
@@ -137,6 +152,27 @@ impl<'a> Context<'a> {
     pub(super) async fn history(&self, config: &Config) -> Result<Arc<dyn Store>, Failure> {
         Ok(crate::history::open(config.history.expose()).await?)
     }
+}
+
+/// A name that nothing has: what was probably meant, and what there is.
+pub(super) fn unknown<'a>(
+    what: &str,
+    name: &str,
+    known: impl Iterator<Item = &'a String> + Clone,
+) -> Failure {
+    let names: Vec<&str> = known.clone().map(String::as_str).collect();
+    let name = crate::report::text::shown(name);
+    let meant = closest(&name, known.map(String::as_str));
+    let meant = meant.map_or_else(String::new, |meant| {
+        format!("\n  hint: did you mean `{meant}`?")
+    });
+    Failure::Usage(match names.is_empty() {
+        true => format!("there is no {what} `{name}`: there are no {what}s at all"),
+        false => format!(
+            "there is no {what} `{name}`\n  known: {}{meant}",
+            names.join(", ")
+        ),
+    })
 }
 
 fn console_width() -> u16 {

@@ -82,7 +82,7 @@ impl Demo {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         make_folder(&self.folder)?;
         let signals = Signals::listen(Duration::from_secs(5));
-        eprintln!("starting a throwaway PostgreSQL");
+        errln!("starting a throwaway PostgreSQL");
         let options = ClusterOptions {
             settings: demo::settings(),
             ..ClusterOptions::default()
@@ -91,8 +91,8 @@ impl Demo {
         let url = cluster.url("postgres");
         let ended = self.maintain(context, &url, &signals.stop).await;
         if self.keep {
-            println!("The server keeps running: psql '{url}'");
-            println!("Its folder: {}", cluster.detach().display());
+            outln!("The server keeps running: psql '{url}'");
+            outln!("Its folder: {}", cluster.detach().display());
         } else {
             cluster.stop()?;
         }
@@ -104,7 +104,7 @@ impl Demo {
             .await
             .map_err(from_server)?;
         tokio::spawn(connection);
-        let say = |what: &str| eprintln!("  {what}");
+        let say = |what: &str| errln!("  {what}");
         let prepare = async {
             demo::load(&client, self.scale, &say).await?;
             demo::age(&client, self.scale, &say).await
@@ -137,17 +137,17 @@ impl Demo {
             return Ok(ran.code);
         }
         let won = won(&before, &after, &context.style(config.timezone));
-        print!("{won}");
+        out!("{won}");
         let report = self.folder.join("report.txt");
         write(&report, &report_text(&ran, &won, config.timezone))?;
-        println!(
+        outln!(
             "\nlook at a run: maint --config {} show last",
             path.display()
         );
-        println!("every step:    {}", report.display());
+        outln!("every step:    {}", report.display());
         let page = self.folder.join("report.html");
         write(&page, &page_of(&config, began).await?)?;
-        println!("the report:    {}", page.display());
+        outln!("the report:    {}", page.display());
         Ok(ran.code)
     }
 }

@@ -61,10 +61,10 @@ impl Doctor {
                 .iter()
                 .map(|(target, level, text)| serde_json::json!({"target": target, "level": level, "text": text}))
                 .collect();
-            println!("{}", serde_json::json!({ "checks": list }));
+            outln!("{}", serde_json::json!({ "checks": list }));
         } else {
             for (target, level, text) in &lines {
-                println!("{level:>8}  {target}: {}", crate::report::text::shown(text));
+                outln!("{level:>8}  {target}: {}", crate::report::text::shown(text));
             }
         }
         Ok(code)

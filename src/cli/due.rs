@@ -79,7 +79,7 @@ pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
         worse(code, exit_code(&run.status, false, &signals.stop))
     });
     if context.json() {
-        println!(
+        outln!(
             "{}",
             serde_json::json!({ "runs": runs, "occurrences": occurrences })
         );
@@ -87,10 +87,10 @@ pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
     }
     let style = context.style(config.timezone);
     for run in runs {
-        println!("{}", run_summary(run, &style));
+        outln!("{}", run_summary(run, &style));
     }
     for one in occurrences.iter().filter(missed) {
-        println!(
+        outln!(
             "{} of {}: missed: {}",
             one.schedule,
             one.scheduled_for
@@ -100,7 +100,7 @@ pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
         );
     }
     if occurrences.is_empty() {
-        println!("nothing is due");
+        outln!("nothing is due");
     }
     Ok(code)
 }

@@ -92,7 +92,7 @@ impl Export {
         let exported = exported.map_err(|error| Failure::Usage(error.to_string()))?;
         self.hand_out(&exported, separator)?;
         for note in &exported.notes {
-            eprintln!("note: {note}");
+            errln!("note: {note}");
         }
         Ok(0)
     }
@@ -101,9 +101,9 @@ impl Export {
         let Some(folder) = &self.out else {
             for file in &exported.files {
                 if exported.files.len() > 1 {
-                    println!("{separator}# {}", file.name);
+                    outln!("{separator}# {}", file.name);
                 }
-                print!("{}", file.text);
+                out!("{}", file.text);
             }
             return Ok(());
         };
@@ -114,7 +114,7 @@ impl Export {
         for file in &exported.files {
             let path = folder.join(&file.name);
             std::fs::write(&path, &file.text).map_err(|why| failed(&path, why))?;
-            eprintln!("wrote {}", path.display());
+            errln!("wrote {}", path.display());
         }
         Ok(())
     }

@@ -2,7 +2,8 @@ use chrono::Utc;
 
 use super::Failure;
 use super::context::Context;
-use crate::history::{RunFilter, RunSummary};
+use crate::config::Config;
+use crate::history::{HistoryError, RunFilter, RunSummary, Store};
 use crate::report::text::{Align, Cell, Columns, Cut, history_table, run_details};
 
 /// What ran, newest first.
@@ -15,7 +16,7 @@ pub(super) struct History {
     #[arg(long)]
     target: Option<String>,
     /// How many at most
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = super::usage::count)]
     limit: u32,
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -44,8 +45,19 @@ impl History {
         if let Some(Verb::Copy { from, to }) = &self.verb {
             return copy(context, from.as_deref(), to.as_deref()).await;
         }
-        let config = context.config()?;
-        let store = crate::history::open_existing(config.history.expose()).await?;
+        let config = context.config_for_looking()?;
+        let store = match crate::history::open_existing(config.history.expose()).await {
+            Ok(store) => store,
+            // That nothing has run yet is an answer, too.
+            Err(error @ HistoryError::Missing { .. }) => {
+                match context.json() {
+                    true => outln!("{}", serde_json::json!({ "runs": [] })),
+                    false => outln!("No runs: {error}, so nothing has run yet."),
+                }
+                return Ok(0);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let filter = RunFilter {
             task: self.task.clone(),
             target: self.target.clone(),
@@ -54,9 +66,11 @@ impl History {
         };
         let runs: Vec<RunSummary> = store.runs(&filter).await?;
         if context.json() {
-            println!("{}", serde_json::json!({ "runs": runs }));
+            outln!("{}", serde_json::json!({ "runs": runs }));
+        } else if runs.is_empty() && (self.task.is_some() || self.target.is_some()) {
+            self.tell_none(&config, store.as_ref()).await?;
         } else {
-            print!(
+            out!(
                 "{}",
                 history_table(&runs, Utc::now(), &context.style(config.timezone))
             );
@@ -65,15 +79,46 @@ impl History {
     }
 }
 
+impl History {
+    /// Nothing fits what was asked for: what there is.
+    async fn tell_none(&self, config: &Config, store: &dyn Store) -> Result<(), Failure> {
+        let all = store.runs(&RunFilter::default()).await?;
+        let names = |configured: Vec<&String>, of: fn(&RunSummary) -> &String| {
+            let mut names: Vec<&String> = all.iter().map(of).chain(configured).collect();
+            names.sort();
+            names.dedup();
+            names
+                .into_iter()
+                .map(String::as_str)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let asked = [("task", &self.task), ("target", &self.target)];
+        let asked = asked
+            .iter()
+            .filter_map(|(what, name)| Some(format!("{what} {}", name.as_ref()?)));
+        outln!("No runs of {}.", asked.collect::<Vec<_>>().join(" on "));
+        outln!(
+            "  tasks: {}",
+            names(config.tasks.keys().collect(), |run| &run.task)
+        );
+        outln!(
+            "  targets: {}",
+            names(config.targets.keys().collect(), |run| &run.target)
+        );
+        Ok(())
+    }
+}
+
 async fn copy(context: &Context<'_>, from: Option<&str>, to: Option<&str>) -> Result<u8, Failure> {
     let configured = match (from, to) {
         (Some(_), Some(_)) => String::new(),
-        _ => context.config()?.history.expose().to_owned(),
+        _ => context.config_for_looking()?.history.expose().to_owned(),
     };
     let copied =
         crate::history::copy(from.unwrap_or(&configured), to.unwrap_or(&configured)).await?;
     if context.json() {
-        println!("{}", serde_json::json!({ "copied": copied }));
+        outln!("{}", serde_json::json!({ "copied": copied }));
         return Ok(0);
     }
     let mut table = Columns::new()
@@ -87,7 +132,7 @@ async fn copy(context: &Context<'_>, from: Option<&str>, to: Option<&str>) -> Re
             Cell::from(&one.new.to_string()),
         ]);
     }
-    print!("{}", table.render(0, &context.style(chrono_tz::Tz::UTC)));
+    out!("{}", table.render(0, &context.style(chrono_tz::Tz::UTC)));
     Ok(0)
 }
 
@@ -101,13 +146,16 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config()?;
-        let store = crate::history::open_existing(config.history.expose()).await?;
+        let config = context.config_for_looking()?;
+        let store = match crate::history::open_existing(config.history.expose()).await {
+            Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),
+            opened => opened?,
+        };
         let run = store.run(&self.run).await?;
         if context.json() {
-            println!("{}", serde_json::json!({ "runs": [run] }));
+            outln!("{}", serde_json::json!({ "runs": [run] }));
         } else {
-            print!("{}", run_details(&run, &context.style(config.timezone)));
+            out!("{}", run_details(&run, &context.style(config.timezone)));
         }
         Ok(0)
     }

@@ -1,6 +1,9 @@
 //! One file per verb. This file parses, sets up logging, and turns errors
 //! into text, JSON and exit codes.
 
+#[macro_use]
+mod say;
+
 mod archive;
 mod check;
 mod context;
@@ -19,6 +22,7 @@ mod schema;
 mod screen;
 mod serve;
 mod signals;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -76,6 +80,19 @@ enum Color {
     Auto,
     Always,
     Never,
+}
+
+impl Color {
+    /// Whether what goes there is to be coloured.
+    fn wanted(self, stream: &impl std::io::IsTerminal) -> bool {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => stream.is_terminal() && !set("NO_COLOR") && !dumb,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -141,6 +158,8 @@ enum Failure {
     #[error(transparent)]
     Demo(#[from] crate::demo::DemoError),
     #[error("{0}")]
+    NotStarted(String),
+    #[error("{0}")]
     Other(String),
 }
 
@@ -148,6 +167,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Failure::Problems(_) | Failure::Usage(_) => 2,
+            Failure::NotStarted(_) => 4,
             Failure::Pipeline(PipelineError::Engine(EngineError::Dial(_))) => 2,
             Failure::Pipeline(PipelineError::Engine(error)) if error.is_unreachable() => 3,
             Failure::Pipeline(PipelineError::History(error)) | Failure::History(error)
@@ -158,6 +178,13 @@ impl Failure {
             {
                 2
             }
+            // What was asked for is not there; the history itself answers.
+            Failure::History(
+                HistoryError::UnknownRun { .. }
+                | HistoryError::NoRuns
+                | HistoryError::AmbiguousRun { .. }
+                | HistoryError::CannotCopy,
+            ) => 2,
             Failure::Pipeline(PipelineError::History(_)) | Failure::History(_) => 3,
             Failure::Pipeline(
                 PipelineError::NotAvailable { .. }
@@ -181,20 +208,34 @@ impl Failure {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let args = Args::parse();
-    start_logging(args.log_format);
+    let args = match usage::parse() {
+        Ok(args) => args,
+        Err(code) => return ExitCode::from(code),
+    };
+    start_logging(&args);
+    let code = run(&args);
+    match say::ended() {
+        Err(error) => {
+            errln!("error: the output could not be written: {error}");
+            ExitCode::from(code.max(1))
+        }
+        Ok(()) => ExitCode::from(code),
+    }
+}
+
+fn run(args: &Args) -> u8 {
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("error: the asynchronous runtime did not start: {error}");
-            return ExitCode::from(1);
+            errln!("error: the asynchronous runtime did not start: {error}");
+            return 1;
         }
     };
-    match runtime.block_on(call(&args)) {
-        Ok(code) => ExitCode::from(code),
+    match runtime.block_on(call(args)) {
+        Ok(code) => code,
         Err(failure) => {
             tell(&failure, args.output);
-            ExitCode::from(failure.code())
+            failure.code()
         }
     }
 }
@@ -220,12 +261,9 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::Export(verb) => verb.call(&context),
         Verb::Schema(verb) => verb.call(),
         Verb::Completions { shell } => {
-            clap_complete::generate(
-                *shell,
-                &mut Args::command(),
-                "maint",
-                &mut std::io::stdout(),
-            );
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Args::command(), "maint", &mut script);
+            out!("{}", String::from_utf8_lossy(&script));
             Ok(0)
         }
     }
@@ -243,21 +281,21 @@ fn tell(failure: &Failure, output: Output) {
             "hint": failure.hint(),
             "problems": problems,
         });
-        println!("{document}");
+        outln!("{document}");
         return;
     }
     match failure {
         // Problems say `error:` themselves, each with its place.
-        Failure::Problems(problems) => eprint!("{problems}"),
+        Failure::Problems(problems) => errln!("{problems}"),
         _ => {
-            eprintln!("error: {failure}");
+            errln!("error: {failure}");
             for cause in causes(failure) {
-                eprintln!("  because: {cause}");
+                errln!("  because: {cause}");
             }
         }
     }
     if let Some(hint) = failure.hint() {
-        eprintln!("  hint: {hint}");
+        errln!("  hint: {hint}");
     }
 }
 
@@ -266,19 +304,24 @@ fn causes(failure: &Failure) -> Vec<String> {
     let mut causes = Vec::new();
     let mut cause = std::error::Error::source(failure);
     while let Some(error) = cause {
-        causes.push(crate::values::redact(&error.to_string()));
+        let text = crate::values::redact(&error.to_string());
+        // The driver's words for "see the next one".
+        if text != "db error" {
+            causes.push(text);
+        }
         cause = error.source();
     }
     causes
 }
 
-fn start_logging(format: LogFormat) {
+fn start_logging(args: &Args) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,maint::web=info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    match format {
+        .with_ansi(args.color.wanted(&std::io::stderr()))
+        .with_writer(|| say::Logs);
+    match args.log_format {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().init(),
     }

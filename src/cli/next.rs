@@ -11,16 +11,16 @@ use crate::scheduler::{outlook, zone_of};
 #[derive(Debug, clap::Args)]
 pub(super) struct Next {
     /// How many of each schedule
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = super::usage::size)]
     count: usize,
     /// How many missed ones at most
-    #[arg(long, default_value_t = 20)]
+    #[arg(long, default_value_t = 20, value_parser = super::usage::count)]
     missed: u32,
 }
 
 impl Next {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config()?;
+        let config = context.config_for_looking()?;
         let now = Utc::now();
         let opened = crate::history::open_existing(config.history.expose()).await;
         let (store, unknown) = match opened {
@@ -53,7 +53,7 @@ impl Next {
                 .iter()
                 .map(|(at, schedule)| serde_json::json!({ "schedule": schedule, "at": at }))
                 .collect();
-            println!(
+            outln!(
                 "{}",
                 serde_json::json!({
                     "next": next,
@@ -93,7 +93,14 @@ impl Next {
                 }),
             ]);
         }
-        print!("{}", table.render(0, &style));
+        match planned.next.is_empty() {
+            true if config.schedules.is_empty() => outln!(
+                "No schedules: {} has none, so nothing runs by itself.",
+                config.path.display()
+            ),
+            true => outln!("Nothing is planned: no schedule is enabled."),
+            false => out!("{}", table.render(0, &style)),
+        }
         let mut behind = Columns::new()
             .column("not run", Align::Left, Cut::Never)
             .column("schedule", Align::Left, Cut::Never)
@@ -113,8 +120,8 @@ impl Next {
             ]);
         }
         if !overdue.is_empty() || !planned.missed.is_empty() {
-            println!();
-            print!("{}", behind.render(0, &style));
+            outln!();
+            out!("{}", behind.render(0, &style));
         }
         unknown.map_or(Ok(0), |error| Err(error.into()))
     }

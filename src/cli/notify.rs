@@ -46,7 +46,7 @@ async fn test(context: &Context<'_>) -> Result<u8, Failure> {
         };
         if !context.json() {
             let why = why.as_ref().map(|why| format!(": {why}"));
-            println!("{}: {word}{}", letter.channel, why.unwrap_or_default());
+            outln!("{}: {word}{}", letter.channel, why.unwrap_or_default());
         }
         results.push((letter.channel.as_str(), why));
     }
@@ -57,7 +57,7 @@ async fn test(context: &Context<'_>) -> Result<u8, Failure> {
                 serde_json::json!({ "channel": channel, "sent": why.is_none(), "error": why })
             })
             .collect();
-        println!("{}", serde_json::json!({ "results": results }));
+        outln!("{}", serde_json::json!({ "results": results }));
     }
     Ok(u8::from(results.iter().any(|(_, why)| why.is_some())))
 }

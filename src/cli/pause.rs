@@ -33,7 +33,7 @@ pub(super) struct Cancel {
 
 impl Pause {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config()?;
+        let config = context.config_for_looking()?;
         known(&config, &self.schedule)?;
         let store = context.history(&config).await?;
         let now = Utc::now();
@@ -50,7 +50,7 @@ impl Pause {
         store.pause_schedule(&pause).await?;
         store.close().await;
         if context.json() {
-            println!("{}", serde_json::json!({ "paused": pause }));
+            outln!("{}", serde_json::json!({ "paused": pause }));
         } else {
             let zone = config.timezone;
             let until = until.map_or_else(
@@ -62,7 +62,7 @@ impl Pause {
                     )
                 },
             );
-            println!("{}: paused {until}", self.schedule);
+            outln!("{}: paused {until}", self.schedule);
         }
         Ok(0)
     }
@@ -70,17 +70,17 @@ impl Pause {
 
 impl Resume {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config()?;
+        let config = context.config_for_looking()?;
         known(&config, &self.schedule)?;
         let store = context.history(&config).await?;
         let resumed = store.resume_schedule(&self.schedule).await?;
         store.close().await;
         if context.json() {
-            println!("{}", serde_json::json!({ "resumed": resumed }));
+            outln!("{}", serde_json::json!({ "resumed": resumed }));
         } else if resumed {
-            println!("{}: goes on", self.schedule);
+            outln!("{}: goes on", self.schedule);
         } else {
-            println!("{}: was not paused", self.schedule);
+            outln!("{}: was not paused", self.schedule);
         }
         Ok(0)
     }
@@ -88,22 +88,26 @@ impl Resume {
 
 impl Cancel {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config()?;
+        let config = context.config_for_looking()?;
         let store = crate::history::open_existing(config.history.expose()).await?;
         let run = store.run(&self.run).await?;
         let asked = store.ask_to_cancel(run.id, &somebody(), Utc::now()).await?;
         store.close().await;
         if context.json() {
-            println!("{}", serde_json::json!({ "run": run.id, "asked": asked }));
+            outln!("{}", serde_json::json!({ "run": run.id, "asked": asked }));
         } else if asked {
-            println!(
+            outln!(
                 "{} on {}: asked to stop; `maint show {}` tells how it ended",
-                run.task, run.target, run.id
+                run.task,
+                run.target,
+                run.id
             );
         } else {
-            println!(
+            outln!(
                 "{} on {}: does not run any more ({})",
-                run.task, run.target, run.status
+                run.task,
+                run.target,
+                run.status
             );
         }
         Ok(if asked { 0 } else { 4 })
@@ -114,11 +118,11 @@ fn known(config: &crate::config::Config, schedule: &str) -> Result<(), Failure> 
     if config.schedules.contains_key(schedule) {
         return Ok(());
     }
-    let known: Vec<&str> = config.schedules.keys().map(String::as_str).collect();
-    Err(Failure::Usage(format!(
-        "there is no schedule `{schedule}`\n  known: {}",
-        known.join(", ")
-    )))
+    Err(super::context::unknown(
+        "schedule",
+        schedule,
+        config.schedules.keys(),
+    ))
 }
 
 /// Who asks, for people who read it later.

@@ -42,7 +42,11 @@ pub(super) async fn show_plans(
     let config = context.config()?;
     let style = context.style(config.timezone);
     let mut documents = Vec::new();
-    for (task, target) in context.tasks(&config, tasks, target, settings)? {
+    let work = context.tasks(&config, tasks, target, settings)?;
+    if work.is_empty() {
+        return Err(super::run::nothing_to_run(&config, 0));
+    }
+    for (task, target) in work {
         // A history that does not exist yet has nothing to tell, and a plan creates nothing.
         let known = match crate::history::open_existing(config.history.expose()).await {
             Ok(store) => Known::of(store.as_ref(), &task, &target.name, config.timezone).await?,
@@ -70,14 +74,14 @@ pub(super) async fn show_plans(
             }
             documents.push(document);
         } else {
-            print!(
+            out!(
                 "{}",
                 text(&task.name, &task.kind, &target.name, &plan, &counts, &style)
             );
         }
     }
     if context.json() {
-        println!("{}", serde_json::json!({ "plans": documents }));
+        outln!("{}", serde_json::json!({ "plans": documents }));
     }
     Ok(0)
 }

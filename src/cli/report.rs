@@ -60,17 +60,23 @@ impl Report {
         let report = gather(store.as_ref(), &config, &scope).await?;
         store.close().await;
         if context.json() {
-            println!("{}", serde_json::json!(report));
-            return Ok(0);
+            outln!("{}", serde_json::json!(report));
+            if self.html.is_none() {
+                return Ok(0);
+            }
         }
         let composed = compose(&report, &templates, config.timezone, Pictures::Inline)
             .map_err(|why| Failure::Other(format!("the report cannot be written: {why}")))?;
         match &self.html {
             Some(path) => {
                 write(path, &composed.rendered.html)?;
-                println!("{}: {}", composed.rendered.subject, path.display());
+                let text = format!("{}: {}", composed.rendered.subject, path.display());
+                match context.json() {
+                    true => errln!("{text}"),
+                    false => outln!("{text}"),
+                }
             }
-            None => print!("{}", composed.rendered.text),
+            None => out!("{}", composed.rendered.text),
         }
         Ok(0)
     }
@@ -89,10 +95,13 @@ impl Report {
         };
         match found {
             Some((name, report)) => Ok(Some((name.as_str(), report))),
-            None => Err(Failure::Usage(format!(
-                "which report? `--name` takes one of: {}",
-                known.join(", ")
-            ))),
+            None => Err(match &self.name {
+                Some(name) => super::context::unknown("report", name, config.reports.keys()),
+                None => Failure::Usage(format!(
+                    "which report? `--name` takes one of: {}",
+                    known.join(", ")
+                )),
+            }),
         }
     }
 }
@@ -123,15 +132,15 @@ async fn send(
     let done = deliver(&delivery, store.as_ref(), Utc::now()).await?;
     store.close().await;
     if context.json() {
-        println!(
+        outln!(
             "{}",
             serde_json::json!({ "sent": done.sent, "problems": done.problems })
         );
     } else if done.problems.is_empty() {
-        println!("the report is on its way");
+        outln!("the report is on its way");
     }
     for problem in &done.problems {
-        eprintln!("not sent: {problem}");
+        errln!("not sent: {problem}");
     }
     Ok(u8::from(!done.problems.is_empty()))
 }
@@ -160,7 +169,7 @@ fn preview(folder: &Path, templates: &Templates, config: &Config) -> Result<u8, 
         write(&folder.join("text.txt"), &message.text)?;
         write(&folder.join("html.html"), &message.html)?;
     }
-    println!("{}: {} messages", folder.display(), messages.len());
+    outln!("{}: {} messages", folder.display(), messages.len());
     Ok(0)
 }
 

@@ -11,6 +11,7 @@ use super::context::Context;
 use super::screen::{Bars, Screen};
 use super::signals::Signals;
 use crate::config::{Config, Schedule, Target, Task};
+use crate::engines::EngineError;
 use crate::execute::{Observer, Silent, Stop, StopReason};
 use crate::history::{RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Signal, Teller, schedule_of};
@@ -23,9 +24,12 @@ use crate::report::text::{Style, run_summary};
     after_help = "Examples:\n  maint run reindex --now\n  maint run analyze vacuum --now --output json\n  maint run reindex --now --set min_bloat=20% --set limits.jobs=2"
 )]
 pub(super) struct Run {
-    /// Tasks to run; all that are enabled where none is given
+    /// Tasks to run
     #[arg(value_name = "TASK")]
     tasks: Vec<String>,
+    /// All tasks that are enabled; without `--now` those that a schedule has
+    #[arg(long, conflicts_with_all = ["tasks", "due"])]
+    all: bool,
     /// At once, whatever window and schedule say
     #[arg(long)]
     now: bool,
@@ -54,10 +58,78 @@ impl Run {
             return super::due::run(context).await;
         }
         let config = context.config()?;
-        let work = context.tasks(&config, &self.tasks, target, &self.settings)?;
+        if self.tasks.is_empty() && !self.all {
+            return Err(which(&config));
+        }
+        let mut work = context.tasks(&config, &self.tasks, target, &self.settings)?;
+        let mut code = 0;
+        if self.all && !self.now {
+            work.retain(|(task, _)| {
+                let has =
+                    |schedule: &Schedule| schedule.enabled && schedule.tasks.contains(&task.name);
+                let scheduled = config.schedules.values().any(has);
+                if !scheduled {
+                    errln!(
+                        "{}: not started: no schedule has it\n  hint: `--now` runs it at once",
+                        task.name
+                    );
+                    code = 4;
+                }
+                scheduled
+            });
+        }
+        if work.is_empty() {
+            return Err(nothing_to_run(&config, code));
+        }
         let signals = Signals::listen(longest_grace(&work));
         let ran = run_all(context, &config, work, self.now, &signals.stop).await?;
-        Ok(ran.code)
+        Ok(worse(code, ran.code))
+    }
+}
+
+/// Nothing was named: what there is to name.
+fn which(config: &Config) -> Failure {
+    let mut lines: Vec<String> = Vec::new();
+    for task in config.tasks.values() {
+        let off = if task.enabled { "" } else { ", not enabled" };
+        let about = task.description.as_deref().unwrap_or_default();
+        lines.push(
+            format!("\n  {}  ({}{off})  {about}", task.name, task.kind)
+                .trim_end()
+                .to_owned(),
+        );
+    }
+    match lines.is_empty() {
+        true => Failure::Usage(no_tasks(config)),
+        false => Failure::Usage(format!(
+            "which task?{}\n  hint: `maint run TASK`, `maint run --all` for all that are enabled, \
+             `maint run --due` for what the schedules say",
+            lines.concat()
+        )),
+    }
+}
+
+/// What to do where there are no tasks at all.
+fn no_tasks(config: &Config) -> String {
+    let folder = config.folder().join("tasks");
+    format!(
+        "there are no tasks in {}\n  hint: a task is a file such as tasks/analyze.yaml with `kind: analyze` and \
+         `target: {}`; `maint schema` describes them",
+        folder.display(),
+        config.targets.keys().next().map_or("app", String::as_str)
+    )
+}
+
+/// Why there is nothing to run, though tasks were asked for.
+pub(super) fn nothing_to_run(config: &Config, code: u8) -> Failure {
+    if config.tasks.is_empty() {
+        return Failure::Usage(no_tasks(config));
+    }
+    match code {
+        0 => Failure::Usage(
+            "nothing to run: no task is enabled on a target whose `url` is set".to_owned(),
+        ),
+        _ => Failure::NotStarted("no schedule has any of the tasks".to_owned()),
     }
 }
 
@@ -90,6 +162,7 @@ pub(super) async fn run_all(
         bars: Bars::new(),
         store: Arc::clone(&store),
         teller: Arc::clone(&teller),
+        refused: Mutex::default(),
     };
     let mut code = 0;
     let mut done = Vec::new();
@@ -114,7 +187,10 @@ pub(super) async fn run_all(
                 }
                 // What is wrong with one target is no reason to leave the others.
                 Err(failure) if named => {
-                    eprintln!("{} on {}: {failure}", task.name, of_one_task[n].1.name);
+                    let target = &of_one_task[n].1;
+                    let what = format!("{} on {}", task.name, target.name);
+                    let hint = failure.hint();
+                    running.refuse(task, target, &what, &failure.to_string(), hint.as_deref());
                     failures.push(failure);
                 }
                 Err(failure) => {
@@ -138,7 +214,14 @@ pub(super) async fn run_all(
         code = worse(code, failure.code());
     }
     if context.json() {
-        println!("{}", serde_json::json!({ "runs": done }));
+        let refused = running
+            .refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        outln!(
+            "{}",
+            serde_json::json!({ "runs": done, "not_started": *refused })
+        );
     }
     Ok(Ran {
         code,
@@ -157,9 +240,21 @@ struct Running<'a> {
     bars: Bars,
     store: Arc<dyn Store>,
     teller: Arc<Teller>,
+    /// What did not become a run, and why, for the JSON document.
+    refused: Mutex<Vec<serde_json::Value>>,
 }
 
 impl Running<'_> {
+    /// Says why there is no run.
+    fn refuse(&self, task: &Task, target: &Target, what: &str, reason: &str, hint: Option<&str>) {
+        let hint_text = hint.map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
+        errln!("{what}: {reason}{hint_text}");
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.push(serde_json::json!({
+            "task": task.name, "target": target.name, "reason": reason, "hint": hint,
+        }));
+    }
+
     /// One task on one target: its exit code, and its run where there was
     /// one. `named`: its lines say which target they are about.
     async fn one(
@@ -173,7 +268,13 @@ impl Running<'_> {
             false => task.name.clone(),
         };
         if self.stop.is_stopping() {
-            eprintln!("{what}: not started: stopped by a signal");
+            self.refuse(
+                task,
+                target,
+                &what,
+                "not started: stopped by a signal",
+                None,
+            );
             return Ok((signal_code(self.stop), None));
         }
         let mut request = Request {
@@ -196,11 +297,19 @@ impl Running<'_> {
                     request.closes_at = closes_at;
                 }
                 Due::Done(text) => {
-                    eprintln!("{what}: nothing to do: {text}");
+                    let reason = format!("nothing to do: {text}");
+                    self.refuse(task, target, &what, &reason, None);
                     return Ok((0, None));
                 }
                 Due::Outside(text) => {
-                    eprintln!("{what}: not started: {text}\n  hint: `--now` runs it at once");
+                    let reason = format!("not started: {text}");
+                    self.refuse(
+                        task,
+                        target,
+                        &what,
+                        &reason,
+                        Some("`--now` runs it at once"),
+                    );
                     return Ok((4, None));
                 }
             }
@@ -226,13 +335,17 @@ impl Running<'_> {
         self.pings
             .ended(schedule, ran.as_ref().ok().map(|(record, _)| record.status));
         let (record, unreachable) = ran?;
-        let code = exit_code(&record.status, unreachable.is_some(), &around.stop);
+        let code = match &unreachable {
+            // Nothing was out of reach: what the file says makes no sense.
+            Some(EngineError::Dial(_)) => 2,
+            other => exit_code(&record.status, other.is_some(), &around.stop),
+        };
         if !self.context.json() {
             let hint = unreachable
                 .and_then(|error| error.hint())
                 .map_or_else(String::new, |hint| format!("  hint: {hint}\n"));
             // At once, so that what others say does not come in between.
-            println!("{}{hint}", run_summary(&record, &self.style));
+            outln!("{}{hint}", run_summary(&record, &self.style));
         }
         Ok((code, Some(record)))
     }
@@ -243,7 +356,7 @@ pub(super) async fn tell(teller: &Teller, store: &dyn Store) {
     match teller.tell(store, Utc::now(), false).await {
         Ok(done) => {
             for problem in done.problems {
-                eprintln!("note: a message was not sent: {problem}");
+                errln!("note: a message was not sent: {problem}");
             }
         }
         Err(error) => tracing::error!(%error, "messages could not be sent"),
@@ -414,10 +527,10 @@ pub(super) fn signal_code(stop: &Stop) -> u8 {
     }
 }
 
-/// The exit code of several runs: a signal before a failure before an
-/// unreachable target before one not started.
+/// The exit code of several runs: a signal before a failure before a
+/// configuration that is wrong before an unreachable target before one not started.
 pub(super) fn worse(a: u8, b: u8) -> u8 {
-    const ORDER: [u8; 6] = [143, 130, 1, 3, 4, 0];
+    const ORDER: [u8; 7] = [143, 130, 1, 2, 3, 4, 0];
     ORDER
         .into_iter()
         .find(|code| *code == a || *code == b)

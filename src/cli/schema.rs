@@ -27,7 +27,7 @@ impl Schema {
         };
         let text =
             serde_json::to_string_pretty(&schema).map_err(|e| Failure::Other(e.to_string()))?;
-        println!("{text}");
+        outln!("{text}");
         Ok(0)
     }
 }

@@ -46,7 +46,7 @@ impl Screen {
         match &self.bars {
             // A line that cannot be written is not worth stopping for.
             Some(bars) => drop(bars.println(text)),
-            None => eprintln!("{text}"),
+            None => errln!("{text}"),
         }
     }
 }
@@ -74,7 +74,7 @@ impl Observer for Screen {
                     bar.enable_steady_tick(std::time::Duration::from_millis(200));
                     running.insert(step.seq, (bar, label));
                 } else {
-                    eprintln!("{label} …");
+                    errln!("{label} …");
                 }
             }
             Event::Progress {

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,10 +22,11 @@ use crate::execute::Live;
 use crate::history::{Notice, Store};
 use crate::scheduler::{Options, PipelineWorker, Scheduler, SystemClock, with_reports};
 use crate::values::Secret;
-use crate::web::pages::{self, Access, Pages};
-use crate::web::{Health, Metrics, Site, router};
+use crate::web::pages::{self, Access, NoAccess, Pages};
+use crate::web::{Health, Metrics, Site, limited, raise_limit, router, serve};
 
 mod files;
+mod token;
 
 /// How often the files are looked at; a change is taken when it was seen
 /// twice, so that nobody reads a file that is half written.
@@ -47,7 +49,7 @@ const LONGEST_GRACE: Duration = Duration::from_secs(25);
 /// refused. SIGTERM begins nothing new and stops what runs cleanly.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maint serve\n  maint serve --listen 0.0.0.0:8288   # in a container\n\nHTTP: / (the status page), /healthz, /readyz, /metrics"
+    after_help = "Examples:\n  maint serve\n  maint serve --listen 0.0.0.0:8288 --token-file /run/secrets/maint-token   # in a container\n\nHTTP: / (the status page), /healthz, /readyz, /metrics"
 )]
 pub(super) struct Serve {
     /// Where /metrics and the probes are answered
@@ -58,19 +60,19 @@ pub(super) struct Serve {
         env = "MAINT_LISTEN"
     )]
     listen: SocketAddr,
-    /// What who starts, cancels or pauses on the page has to know; needed to listen on other
-    /// addresses than this machine's
-    #[arg(
-        long,
-        value_name = "SECRET",
-        env = "MAINT_TOKEN",
-        hide_env_values = true
-    )]
+    /// File with the token that reading and acting on the page need, 16 characters at least; the
+    /// variable MAINT_TOKEN may hold the token itself
+    #[arg(long, value_name = "FILE", env = "MAINT_TOKEN_FILE")]
+    token_file: Option<PathBuf>,
+    /// Refused: whoever lists the processes of this machine would read it
+    #[arg(long, value_name = "SECRET", hide = true)]
     token: Option<Secret>,
 }
 
 impl Serve {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        let files = raise_limit();
+        let token = token::read(self.token.is_some(), self.token_file.as_deref())?;
         // Before anything is read: a change from here on is seen.
         let mut seen = files::Seen::new(context.config_path()?);
         let config = Arc::new(context.config()?);
@@ -78,7 +80,7 @@ impl Serve {
         let listener = TcpListener::bind(self.listen).await.map_err(|error| {
             Failure::Other(format!("{} cannot be listened on: {error}", self.listen))
         })?;
-        let signals = Signals::listen(grace(&config));
+        let signals = Signals::without_hangup(grace(&config));
         let (configs, configured) = watch::channel(Arc::clone(&config));
         let metrics = Arc::new(Metrics::default());
         let health = Arc::new(Health::default());
@@ -105,40 +107,43 @@ impl Serve {
         )
         .await?;
         let mut app = Router::new();
-        match Access::new(self.token.clone(), self.listen) {
-            Ok(access) => {
-                app = app.merge(pages::router(Pages {
-                    store: Arc::clone(&store),
-                    config: configured.clone(),
-                    live,
-                    access: Arc::new(access),
-                    templates: Arc::new(context.templates(&config)),
-                    stop: signals.stop.clone(),
-                    host,
-                    teller: Some(worker.teller()),
-                }));
+        let access = match Access::new(token, self.listen, config.web.public) {
+            Ok(access) => Some(Arc::new(access)),
+            Err(error @ NoAccess::ShortToken(_)) => return Err(Failure::Usage(error.to_string())),
+            // Without a token metrics are for everybody who reaches them.
+            Err(why) => {
+                tracing::warn!("there is no status page: {why}");
+                None
             }
-            // Probes and metrics tell nothing that must be guarded.
-            Err(why) => tracing::warn!("there is no status page: {why}"),
+        };
+        if let Some(access) = &access {
+            app = app.merge(pages::router(Pages {
+                store: Arc::clone(&store),
+                config: configured.clone(),
+                live,
+                access: Arc::clone(access),
+                templates: Arc::new(context.templates(&config)),
+                stop: signals.stop.clone(),
+                host,
+                teller: Some(worker.teller()),
+                watched: Arc::default(),
+            }));
         }
         let site = Site {
             store: Arc::clone(&store),
             config: configured,
             health: Arc::clone(&health),
             metrics: Arc::clone(&metrics),
+            access,
         };
         app = app.merge(router(site));
         let over = CancellationToken::new();
         let address = listener.local_addr().unwrap_or(self.listen);
         let web = {
             let over = over.clone();
-            tokio::spawn(async move {
-                axum::serve(listener, app)
-                    .with_graceful_shutdown(over.cancelled_owned())
-                    .await
-            })
+            tokio::spawn(async move { serve(listener, limited(app), files, over).await })
         };
-        eprintln!(
+        errln!(
             "maint {} serves {} schedules; http://{address}",
             env!("CARGO_PKG_VERSION"),
             config.schedules.values().filter(|one| one.enabled).count(),

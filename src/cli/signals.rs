@@ -5,7 +5,7 @@ use tokio::task::JoinHandle;
 
 use crate::execute::{Stop, StopReason};
 
-/// Listens to Ctrl-C and SIGTERM for as long as a command works.
+/// Listens to Ctrl-C, SIGTERM and, but for a daemon, SIGHUP for as long as a command works.
 pub(super) struct Signals {
     /// Stopped by the first signal gently, and at once by the second or when
     /// the grace has passed.
@@ -15,19 +15,23 @@ pub(super) struct Signals {
 
 impl Signals {
     /// From here on signals no longer end the process: whoever listens has to
-    /// look at `stop`.
+    /// look at `stop`. A terminal that is closed (SIGHUP) asks the same as
+    /// SIGTERM does, unless it was told not to matter, as by `nohup`.
     pub(super) fn listen(grace: Duration) -> Signals {
+        Signals::start(grace, !hangup_is_ignored())
+    }
+
+    /// The same for a daemon, to which SIGHUP means something else.
+    pub(super) fn without_hangup(grace: Duration) -> Signals {
+        Signals::start(grace, false)
+    }
+
+    fn start(grace: Duration, hangup: bool) -> Signals {
         let stop = Stop::default();
-        let pair = (
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::terminate()),
-        );
-        let task = match pair {
-            (Ok(interrupt), Ok(terminate)) => {
-                tokio::spawn(obey(stop.clone(), grace, interrupt, terminate))
-            }
-            _ => {
-                tracing::error!("signals cannot be received; Ctrl-C will not clean up");
+        let task = match heard(hangup) {
+            Ok(heard) => tokio::spawn(obey(stop.clone(), grace, heard)),
+            Err(error) => {
+                tracing::error!(%error, "signals cannot be received; Ctrl-C will not clean up");
                 tokio::spawn(async {})
             }
         };
@@ -41,19 +45,56 @@ impl Drop for Signals {
     }
 }
 
-async fn obey(stop: Stop, grace: Duration, mut interrupt: Signal, mut terminate: Signal) {
-    let number = tokio::select! {
-        _ = interrupt.recv() => 2,
-        _ = terminate.recv() => 15,
-    };
+/// Whether whoever started us said that SIGHUP is to be ignored.
+fn hangup_is_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // The lowest bit is signal 1.
+    mask.is_some_and(|mask| mask & 1 == 1)
+}
+
+struct Heard {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Option<Signal>,
+}
+
+fn heard(hangup: bool) -> std::io::Result<Heard> {
+    let hangup = hangup.then(|| signal(SignalKind::hangup())).transpose()?;
+    Ok(Heard {
+        interrupt: signal(SignalKind::interrupt())?,
+        terminate: signal(SignalKind::terminate())?,
+        hangup,
+    })
+}
+
+impl Heard {
+    /// The number of the next one; a closed terminal counts as SIGTERM.
+    async fn next(&mut self) -> i32 {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => 2,
+            _ = self.terminate.recv() => 15,
+            _ = hangup => 15,
+        }
+    }
+}
+
+async fn obey(stop: Stop, grace: Duration, mut heard: Heard) {
+    let number = heard.next().await;
     stop.gently(StopReason::Signal(number));
-    eprintln!(
+    errln!(
         "stopping: no new step begins; what is running is cancelled in {} s, or at once if you ask again",
         grace.as_secs()
     );
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        _ = heard.next() => {}
         () = tokio::time::sleep(grace) => {}
     }
     stop.at_once(StopReason::Signal(number));

@@ -6,6 +6,7 @@ use super::files::File;
 use super::model::SchedulesFile;
 use super::names::{guess, shown};
 use super::node::{Node, Span};
+use crate::engines::postgres::connect::Dial;
 use crate::values::{Engine, Secret};
 
 /// Names in `schedules`: tasks, and other schedules in `after`.
@@ -107,6 +108,10 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
             check(&["notify", key, "url"], url, is_web, WEB);
         }
     }
+    if let Some(url) = &typed.web.url {
+        let url = Secret::new(url.clone());
+        check(&["web", "url"], &url, is_web, WEB);
+    }
     for (name, schedule) in &typed.schedules {
         if let Some(hook) = &schedule.ping {
             check(&["schedules", name, "ping", "url"], &hook.url, is_web, WEB);
@@ -146,6 +151,46 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
         );
         let problem = file.problem(span(root, path), message);
         file.report(problem.hint("add `smtp: { url: \"${SMTP_URL}\", from: maint@example.com }`"));
+    }
+}
+
+/// Connection URLs as libpq would read them: parameters, services, files, variables.
+pub(super) fn dials(
+    root: &Node,
+    typed: &SchedulesFile,
+    env: &dyn Fn(&str) -> Option<String>,
+    file: &mut File,
+) {
+    let mut check = |path: &[&str], url: Option<&Secret>, place: Span| {
+        let url = url.map(Secret::expose);
+        if url.is_some_and(|url| url.is_empty() || !is_postgres(url)) {
+            return;
+        }
+        if let Err(why) = Dial::resolve(url, env) {
+            let problem = file.problem(place, format!("`{}`: {why}", path.join(".")));
+            file.report(problem.hint(why.hint()));
+        }
+    };
+    for (name, target) in &typed.targets {
+        if target.engine != Engine::Postgres {
+            continue;
+        }
+        let path = ["targets", name, "url"];
+        check(&path, target.url.as_ref(), span(root, &path));
+        let path = ["targets", name, "replicas"];
+        let written = root.get("targets").and_then(|t| t.get(name));
+        let written = written.and_then(|t| t.get("replicas")).map(Node::items);
+        for (n, replica) in target.replicas.iter().enumerate() {
+            let item = written.and_then(|items| items.get(n)).map(|item| item.span);
+            check(
+                &path,
+                Some(replica),
+                item.unwrap_or_else(|| span(root, &path)),
+            );
+        }
+    }
+    if !typed.history.expose().starts_with("sqlite:") {
+        check(&["history"], Some(&typed.history), span(root, &["history"]));
     }
 }
 

@@ -11,8 +11,8 @@ use serde_json::Value;
 use super::files::{File, Files, describe};
 use super::model::{SchedulesFile, TaskFile};
 use super::names::Names;
-use super::node::Node;
-use super::types::{Config, Schedule, Target, Task};
+use super::node::{Content, Node};
+use super::types::{Config, Schedule, Target, Task, Web};
 use super::walk::{Walk, Wording};
 use super::{check, interpolate, options, yaml};
 use crate::plan::KindInfo;
@@ -31,6 +31,51 @@ pub fn load(
     kinds: &[KindInfo],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
+    read(path, kinds, env, Care::Run)
+}
+
+/// The same, and every connection URL is taken apart: an address that makes no sense is a failed
+/// run of one target, but a problem of the file to who checks it.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_for_check(
+    path: &Path,
+    kinds: &[KindInfo],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    read(path, kinds, env, Care::Check)
+}
+
+/// The same for who only looks at the history and the calendar: variables of targets, mail and
+/// notifications that are not set are taken for empty.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn load_for_looking(
+    path: &Path,
+    kinds: &[KindInfo],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    read(path, kinds, env, Care::Look)
+}
+
+/// What is wanted of the files.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Care {
+    Look,
+    Run,
+    Check,
+}
+
+fn read(
+    path: &Path,
+    kinds: &[KindInfo],
+    env: &dyn Fn(&str) -> Option<String>,
+    care: Care,
+) -> Result<Config, Problems> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut files = Files::default();
     let (mut schedules, readable) = match File::read(path) {
@@ -41,7 +86,7 @@ pub fn load(
         }
     };
     let tree = if readable {
-        tree(&mut schedules, env)
+        tree(&mut schedules, env, care)
     } else {
         None
     };
@@ -63,7 +108,7 @@ pub fn load(
             .to_string_lossy()
             .into_owned();
         task_names.insert(name.clone());
-        if let Some(task) = task(&path, name, &names, kinds, env, &mut files) {
+        if let Some(task) = task(&path, name, &names, kinds, env, care, &mut files) {
             tasks.insert(task.name.clone(), task);
         }
     }
@@ -72,6 +117,9 @@ pub fn load(
         check::schedules(tree, &task_names, &mut schedules);
         if let Some(typed) = &typed {
             check::connections(tree, typed, &mut schedules);
+            if care == Care::Check {
+                check::dials(tree, typed, env, &mut schedules);
+            }
         }
     }
     files.close(schedules);
@@ -82,9 +130,19 @@ pub fn load(
 }
 
 /// The tree of a file with its variables filled in.
-fn tree(file: &mut File, env: &dyn Fn(&str) -> Option<String>) -> Option<Node> {
+fn tree(file: &mut File, env: &dyn Fn(&str) -> Option<String>, care: Care) -> Option<Node> {
     let mut tree = yaml::parse(file)?;
-    interpolate::interpolate(&mut tree, file, env);
+    let perhaps = |name: &str| Some(env(name).unwrap_or_default());
+    match &mut tree.content {
+        Content::Map(entries) if care == Care::Look => {
+            for entry in entries {
+                let connects = ["targets", "smtp", "notify"].contains(&entry.key.as_str());
+                let env: &dyn Fn(&str) -> Option<String> = if connects { &perhaps } else { env };
+                interpolate::interpolate(&mut entry.value, file, env);
+            }
+        }
+        _ => interpolate::interpolate(&mut tree, file, env),
+    }
     Some(tree)
 }
 
@@ -150,6 +208,7 @@ fn task(
     names: &Names,
     kinds: &[KindInfo],
     env: &dyn Fn(&str) -> Option<String>,
+    care: Care,
     files: &mut Files,
 ) -> Option<Task> {
     if !is_task_name(&name) {
@@ -171,7 +230,7 @@ fn task(
         .parent()
         .and_then(Path::parent)
         .unwrap_or(Path::new(""));
-    let task = tree(&mut file, env).and_then(|tree| {
+    let task = tree(&mut file, env, care).and_then(|tree| {
         let value = against::<TaskFile>(&tree, folder, &mut file);
         if let Some(target) = tree.get("target") {
             names.check(target, &mut file);
@@ -287,6 +346,14 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
         reports: typed.reports,
         smtp,
         notify,
+        web: Web {
+            url: typed
+                .web
+                .url
+                .map(|url| url.trim_end_matches('/').to_owned())
+                .filter(|url| !url.is_empty()),
+            ..typed.web
+        },
         tasks,
         warnings,
     }

@@ -23,10 +23,10 @@ mod types;
 mod walk;
 mod yaml;
 
-pub use load::load;
+pub use load::{load, load_for_check, load_for_looking};
 pub use locate::locate;
 pub use schema::{schema_for_schedules, schema_for_task};
 pub use types::{
     Config, Email, Event, Hook, Limits, Notify, Report, Retries, Schedule, Smtp, Target, Task,
-    Throttle, Webhook, WebhookFormat,
+    Throttle, Web, Webhook, WebhookFormat,
 };

@@ -48,6 +48,20 @@ pub(super) struct SchedulesFile {
     pub smtp: Option<Smtp>,
     /// Who is told what at once.
     pub notify: Option<Notify>,
+    /// The pages of `maint serve`.
+    #[serde(default)]
+    pub web: Web,
+}
+
+/// The pages of `maint serve`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Web {
+    /// `true`: whoever reaches the pages and `/metrics` may read them without the token. Without
+    /// it, reading needs the token where there is one. Acting always needs it.
+    pub public: bool,
+    /// Where people reach the pages, as `https://maint.example.com`: messages link there.
+    pub url: Option<String>,
 }
 
 fn utc() -> TimeZone {

@@ -8,7 +8,8 @@ use chrono_tz::Tz;
 use serde_json::Value;
 
 pub use super::model::{
-    Email, Event, Hook, Limits, Notify, Report, Retries, Smtp, Throttle, Webhook, WebhookFormat,
+    Email, Event, Hook, Limits, Notify, Report, Retries, Smtp, Throttle, Web, Webhook,
+    WebhookFormat,
 };
 use crate::values::{Cron, Engine, Secret, TimeSpan, Window};
 
@@ -36,6 +37,8 @@ pub struct Config {
     pub smtp: Option<Smtp>,
     /// Who is told what at once. Hooks whose `url` is empty are left out.
     pub notify: Option<Notify>,
+    /// The pages of `maint serve`; `url` without a slash at its end, and `None` where it is empty.
+    pub web: Web,
     /// The tasks, by name.
     pub tasks: BTreeMap<String, Task>,
     /// What is not wrong but should be known, in sentences.

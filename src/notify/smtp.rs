@@ -150,6 +150,25 @@ impl Smtp {
         })
     }
 
+    /// Connects, and logs in where there is a user; sends nothing. What is there, or why not.
+    ///
+    /// # Errors
+    /// As a text for people.
+    pub async fn try_out(&self) -> Result<String, String> {
+        let server = &self.server;
+        let tried = self.transport.test_connection();
+        match tokio::time::timeout(self.send_within.get(), tried).await {
+            Ok(Ok(true)) if self.has_credentials => Ok(format!("{server} answers and lets us in")),
+            Ok(Ok(true)) => Ok(format!("{server} answers")),
+            Ok(Ok(false)) => Err(format!("{server} does not answer as a mail server does")),
+            Ok(Err(error)) => Err(format!("{server}: {}", with_causes(&error))),
+            Err(_) => Err(format!(
+                "{server} does not answer within {}",
+                self.send_within
+            )),
+        }
+    }
+
     /// Hands one mail over.
     pub async fn send(&self, message: Message) -> Outcome {
         let sent = tokio::time::timeout(self.send_within.get(), self.transport.send(message)).await;

@@ -6,6 +6,7 @@ mod dead;
 mod error;
 mod known;
 mod postgres;
+mod run_id;
 mod through;
 mod way;
 
@@ -16,7 +17,6 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use serde_json::Value;
-use uuid::Uuid;
 
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
@@ -99,27 +99,34 @@ pub async fn dry_run(
 /// Carries the task out and records it. Failures of the work are in the record.
 ///
 /// # Errors
-/// Only when there is nothing to record: the kind or target does not exist,
-/// or the history cannot be used.
+/// Only when the history cannot be used.
 pub async fn run(
     request: &Request<'_>,
     around: &Surroundings,
 ) -> Result<(RunRecord, Option<EngineError>), PipelineError> {
-    run_by(way::of(request.task)?.as_ref(), request, around).await
+    recorded(way::of(request.task), request, around).await
 }
 
 /// The same, by a way of one's own.
 ///
 /// # Errors
-/// Only when there is nothing to record.
+/// Only when the history cannot be used.
 pub async fn run_by(
-    way: &dyn Way,
+    way: Box<dyn Way>,
+    request: &Request<'_>,
+    around: &Surroundings,
+) -> Result<(RunRecord, Option<EngineError>), PipelineError> {
+    recorded(Ok(way), request, around).await
+}
+
+async fn recorded(
+    way: Result<Box<dyn Way>, PipelineError>,
     request: &Request<'_>,
     around: &Surroundings,
 ) -> Result<(RunRecord, Option<EngineError>), PipelineError> {
     let began = Instant::now();
     let mut record = RunRecord {
-        id: Uuid::now_v7(),
+        id: run_id::next(),
         task: request.task.name.clone(),
         kind: request.task.kind.clone(),
         target: request.target.name.clone(),
@@ -139,7 +146,6 @@ pub async fn run_by(
         steps: Vec::new(),
         findings: Vec::new(),
     };
-    way::configured(request.target)?;
     let dead = around
         .store
         .interrupt_dead(&around.host, &is_alive, Utc::now())
@@ -148,10 +154,18 @@ pub async fn run_by(
         note(around, run).await;
     }
     let mut unreachable = None;
-    if let Err(error) = way.work(request, around, &mut record).await {
+    // A kind or an address that cannot be used is a failed run like any other: recorded and told.
+    let worked = async {
+        way::configured(request.target)?;
+        way?.work(request, around, &mut record).await
+    };
+    if let Err(error) = worked.await {
         match error {
             PipelineError::Engine(error) => {
-                record.error = Some(error.to_string());
+                record.error = Some(match &error {
+                    EngineError::Dial(_) => format!("target `{}`: {error}", record.target),
+                    _ => error.to_string(),
+                });
                 unreachable = error.is_unreachable().then_some(error);
             }
             other => record.error = Some(other.to_string()),

@@ -63,7 +63,34 @@ const SECRET_WORDS: [&str; 5] = ["password", "passwd", "pwd", "token", "secret"]
 /// a URL, and `password: …`. It would rather mask too much than too little: a password that
 /// contains `/` or `@` unescaped is masked whole, at the price of some of what follows.
 pub fn redact(text: &str) -> String {
-    redact_assignments(&redact_urls(text))
+    redact_assignments(&redact_userinfo(&redact_urls(text)))
+}
+
+/// `user:password@host` in a URL that is none: a colon or a slash forgotten.
+fn redact_userinfo(text: &str) -> String {
+    let between =
+        |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ',' | '(' | ')');
+    let mut shown = String::with_capacity(text.len());
+    for token in text.split_inclusive(between) {
+        // Behind the scheme, where there is one: `postgres:/u:p@h`.
+        let at = token.rfind('@');
+        let colon = at.and_then(|at| {
+            let user = token[..at].rfind('/').map_or(0, |slash| slash + 1);
+            let scheme = ["postgres:", "postgresql:", "mongodb:", "smtp:", "mailto:"];
+            let behind = scheme.iter().find(|s| token[user..].starts_with(**s));
+            let user = user + behind.map_or(0, |scheme| scheme.len());
+            token[user..at].find(':').map(|colon| user + colon)
+        });
+        match (colon, at) {
+            (Some(colon), Some(at)) if colon + 1 < at => {
+                shown.push_str(&token[..=colon]);
+                shown.push_str(MASK);
+                shown.push_str(&token[at..]);
+            }
+            _ => shown.push_str(token),
+        }
+    }
+    shown
 }
 
 fn redact_urls(text: &str) -> String {
@@ -188,6 +215,15 @@ mod tests {
             ("syntax error at token: x", "syntax error at token: x"),
             ("a://u:p@h b://u:p@h", "a://u:***@h b://u:***@h"),
             ("password=", "password="),
+            ("postgres//u:pw@h/d?a=b", "postgres//u:***@h/d?a=b"),
+            ("is `postgres:/u:pw@h/d`", "is `postgres:/u:***@h/d`"),
+            ("postgres:u:pw@h", "postgres:u:***@h"),
+            ("u:pw@h:5432/d", "u:***@h:5432/d"),
+            ("u@h:5432/d", "u@h:5432/d"),
+            (
+                "tasks/a.yaml:3:1: mailto:dba@example.com",
+                "tasks/a.yaml:3:1: mailto:dba@example.com",
+            ),
         ] {
             assert_eq!(redact(text), shown);
         }

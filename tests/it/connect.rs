@@ -201,10 +201,51 @@ async fn certificates_are_checked_as_far_as_the_mode_says() {
     );
     open(&any).await;
 
+    // It is the one that the file names, but it names no host.
     server.use_certificate(&server.authority.itself());
     server.restart();
-    assert_eq!(fault(&full).await, CertificateFault::Authority);
+    assert!(matches!(
+        fault(&full).await,
+        CertificateFault::WrongName { .. }
+    ));
+    open(&chain).await;
     open(&any).await;
+
+    // As `openssl req -x509` makes it: its own authority, and a server's. Named in the file it is
+    // trusted, as libpq does; not named, for another host, or expired it is not.
+    let folder = tempfile::tempdir().unwrap();
+    for (names, expired) in [
+        (["localhost"], false),
+        (["db.example"], false),
+        (["localhost"], true),
+    ] {
+        let own = Authority::of_its_own(&names, expired);
+        let (named, _) = own.write(folder.path(), "own");
+        server.use_certificate(&own);
+        server.restart();
+        // Another's authority does not make it good.
+        fault(&full).await;
+        fault(&chain).await;
+        let full = full.replace(&ca, named.to_str().unwrap());
+        let chain = chain.replace(&ca, named.to_str().unwrap());
+        match (names, expired) {
+            (["localhost"], false) => {
+                open(&full).await;
+                open(&chain).await;
+            }
+            (_, true) => {
+                assert!(matches!(fault(&full).await, CertificateFault::Expired(_)));
+                assert!(matches!(fault(&chain).await, CertificateFault::Expired(_)));
+            }
+            _ => {
+                assert!(matches!(
+                    fault(&full).await,
+                    CertificateFault::WrongName { .. }
+                ));
+                open(&chain).await;
+            }
+        }
+    }
 
     server.set("ssl = off");
     server.restart();

@@ -25,5 +25,6 @@ mod report;
 mod run;
 mod scheduler;
 mod serve;
+mod terminal;
 mod schema;
 mod web;

@@ -1,5 +1,7 @@
 //! `maint serve` and `maint run --due` as processes.
 
+mod flood;
+mod guarded;
 mod systemd;
 
 use std::io::{Read, Write};
@@ -23,19 +25,28 @@ struct Served {
 
 impl Served {
     fn start(workspace: &Workspace, config: &Path) -> Served {
+        Self::start_with(workspace, config, |process| process)
+    }
+
+    /// As a process that may be changed before it starts.
+    fn start_with(
+        workspace: &Workspace,
+        config: &Path,
+        change: impl FnOnce(Command) -> Command,
+    ) -> Served {
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
-        let process = workspace
-            .process([
-                "serve",
-                "--listen",
-                &format!("127.0.0.1:{port}"),
-                "--config",
-                config.to_str().unwrap(),
-            ])
+        let process = workspace.process([
+            "serve",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--config",
+            config.to_str().unwrap(),
+        ]);
+        let process = change(process)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
@@ -46,19 +57,31 @@ impl Served {
     }
 
     fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.ask("GET", path, &[], "");
+        (answer.code, answer.body)
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else {
-            return (0, String::new());
+            return Answer::default();
         };
+        let headers: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
         let request = format!(
-            "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\r\n",
-            self.port
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: close\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\
+             {headers}\r\n{body}",
+            self.port,
+            body.len()
         );
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
-        let code = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").unwrap().1.to_owned();
-        (code, body)
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        Answer {
+            code: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head: head.to_ascii_lowercase(),
+            body: body.to_owned(),
+        }
     }
 
     fn metric(&self, name: &str) -> f64 {
@@ -88,6 +111,14 @@ impl Drop for Served {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+#[derive(Debug, Default)]
+struct Answer {
+    code: u16,
+    /// In lower case.
+    head: String,
+    body: String,
 }
 
 fn wait_until(what: &str, reached: impl Fn() -> bool) {

@@ -20,5 +20,5 @@ pub use details::run_details;
 pub use history::history_table;
 pub use style::{Ink, Style};
 pub use summary::run_summary;
-pub use words::{age, human_bytes, human_count, human_duration_ms, shown};
-pub(super) use words::{counted, shell_word};
+pub(super) use words::shell_word;
+pub use words::{age, counted, human_bytes, human_count, human_duration_ms, shown};

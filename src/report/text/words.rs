@@ -100,7 +100,7 @@ fn is_unsafe(c: char) -> bool {
 }
 
 /// `1 step`, `3 steps`.
-pub(in crate::report) fn counted(count: usize, noun: &str) -> String {
+pub fn counted(count: usize, noun: &str) -> String {
     let count_text = human_count(i64::try_from(count).unwrap_or(i64::MAX));
     if count == 1 {
         format!("{count_text} {noun}")

@@ -1,7 +1,7 @@
 //! Who may see, and who may do.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::guesses::Guesses;
 use crate::values::Secret;
 
 /// The cookie of a session.
@@ -18,11 +19,15 @@ const SESSION: Duration = Duration::from_secs(12 * 3600);
 /// More at once would be an attempt to fill the memory.
 const MOST_SESSIONS: usize = 1000;
 
+/// Shorter words can be guessed. `openssl rand -hex 16` makes a good one.
+const SHORTEST_TOKEN: usize = 16;
+
 /// Who may see the pages, and who may do anything there.
 pub struct Access {
     token: Option<Secret>,
-    /// Whether reading needs the token, too: whoever listens to the world.
-    guard_reading: bool,
+    /// Whether others than this machine can reach it.
+    beyond: bool,
+    guesses: Guesses,
     sessions: Mutex<HashMap<String, Session>>,
 }
 
@@ -33,8 +38,8 @@ struct Session {
 
 /// What the sender of a request may do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Viewer {
-    /// Look, where nobody else listens.
+pub(in crate::web) enum Viewer {
+    /// Look, where reading is for everybody.
     Reader,
     /// Everything, from a browser: forms carry this word.
     Actor {
@@ -45,23 +50,57 @@ pub(super) enum Viewer {
     Program,
 }
 
+/// Why a request that carries a token goes no further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::web) enum Refused {
+    /// It is another token.
+    WrongToken,
+    /// Too many were wrong; the next is looked at after this time.
+    TooMany(Duration),
+}
+
+/// Why there can be no pages with this token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoAccess {
+    /// It is too short to be a secret.
+    #[error(
+        "the token has {0} characters; it needs at least {SHORTEST_TOKEN} \
+         (`openssl rand -hex 16` makes one)"
+    )]
+    ShortToken(usize),
+    /// Others could read, and nobody said that they may.
+    #[error(
+        "{0} can be reached from other machines, and there is no token: set MAINT_TOKEN or \
+         --token-file, say `web: {{ public: true }}`, or listen on 127.0.0.1"
+    )]
+    NoToken(SocketAddr),
+}
+
 impl Access {
-    /// For a server that listens there.
+    /// For a server that listens there; `public`: everybody may read.
     ///
     /// # Errors
-    /// In words, where it listens beyond this machine without a token.
-    pub fn new(token: Option<Secret>, listen: SocketAddr) -> Result<Access, String> {
+    /// With a token that can be guessed, and without one where others could read what is not
+    /// public.
+    pub fn new(
+        token: Option<Secret>,
+        listen: SocketAddr,
+        public: bool,
+    ) -> Result<Access, NoAccess> {
         let token = token.filter(|token| !token.expose().is_empty());
-        let local = listen.ip().is_loopback();
-        if !local && token.is_none() {
-            return Err(format!(
-                "{listen} can be reached from other machines, and there is no token; \
-                 set MAINT_TOKEN, or listen on 127.0.0.1"
-            ));
+        let beyond = !listen.ip().is_loopback();
+        if let Some(token) = &token {
+            let characters = token.expose().chars().count();
+            if characters < SHORTEST_TOKEN {
+                return Err(NoAccess::ShortToken(characters));
+            }
+        } else if beyond && !public {
+            return Err(NoAccess::NoToken(listen));
         }
         Ok(Access {
             token,
-            guard_reading: !local,
+            beyond,
+            guesses: Guesses::default(),
             sessions: Mutex::default(),
         })
     }
@@ -71,30 +110,59 @@ impl Access {
         self.token.is_some()
     }
 
-    pub(super) fn guards_reading(&self) -> bool {
-        self.guard_reading
+    /// Whether reading needs the token, too.
+    pub(in crate::web) fn guards_reading(&self, public: bool) -> bool {
+        !public && (self.token.is_some() || self.beyond)
     }
 
-    /// Whether it is the token. Takes as long for any word.
-    pub(super) fn is_token(&self, given: &str) -> bool {
-        self.token
+    /// Whether it only answers whoever asks for this machine by a name of this machine: where
+    /// there is no token, and nobody else is meant to read.
+    pub(super) fn answers_localhost_only(&self, public: bool) -> bool {
+        !public && self.token.is_none() && !self.beyond
+    }
+
+    /// Looks at a token that came from there. Takes as long for any word, and does not look at
+    /// many wrong ones.
+    pub(super) fn try_token(&self, given: &str, from: Option<IpAddr>) -> Result<(), Refused> {
+        let now = Instant::now();
+        self.guesses.may_try(from, now).map_err(Refused::TooMany)?;
+        let right = self
+            .token
             .as_ref()
-            .is_some_and(|token| same(token.expose(), given))
+            .is_some_and(|token| same(token.expose(), given));
+        if right {
+            return Ok(());
+        }
+        self.guesses.was_wrong(from, now);
+        Err(Refused::WrongToken)
     }
 
-    pub(super) fn viewer(&self, headers: &HeaderMap) -> Viewer {
+    /// Who sent a request, from there.
+    ///
+    /// # Errors
+    /// When it carries a token that is wrong, or may not be looked at now.
+    pub(in crate::web) fn viewer(
+        &self,
+        headers: &HeaderMap,
+        from: Option<IpAddr>,
+    ) -> Result<Viewer, Refused> {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let bearer = text(header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
-        if bearer.is_some_and(|token| self.is_token(token.trim())) {
-            return Viewer::Program;
+        // The name of the scheme is spelled in any way.
+        let bearer = text(header::AUTHORIZATION)
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        if let Some((_, token)) = bearer.filter(|_| self.has_token()) {
+            self.try_token(token.trim(), from)?;
+            return Ok(Viewer::Program);
         }
         let sessions = self.lock();
-        session_of(headers)
+        let viewer = session_of(headers)
             .and_then(|id| sessions.get(id))
             .filter(|session| session.until > Instant::now())
             .map_or(Viewer::Reader, |session| Viewer::Actor {
                 form_token: session.form_token.clone(),
-            })
+            });
+        Ok(viewer)
     }
 
     /// Begins a session; the value of a `Set-Cookie` header.
@@ -181,41 +249,98 @@ pub(super) fn unguessable() -> String {
 mod tests {
     use super::*;
 
+    const TOKEN: &str = "geheimes-langes-wort";
+
+    fn access(token: Option<&str>, listen: &str, public: bool) -> Result<Access, NoAccess> {
+        Access::new(token.map(Secret::new), listen.parse().unwrap(), public)
+    }
+
     #[test]
     fn only_this_machine_needs_no_token() {
-        let token = || Some(Secret::new("geheim"));
-        assert!(Access::new(None, "127.0.0.1:1".parse().unwrap()).is_ok());
-        assert!(Access::new(None, "[::1]:1".parse().unwrap()).is_ok());
+        for listen in ["127.0.0.1:1", "[::1]:1"] {
+            let open = access(None, listen, false).unwrap();
+            assert!(!open.guards_reading(false) && open.answers_localhost_only(false));
+            let guarded = access(Some(TOKEN), listen, false).unwrap();
+            assert!(guarded.guards_reading(false) && !guarded.guards_reading(true));
+            assert!(!guarded.answers_localhost_only(false));
+        }
         for listen in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1"] {
-            let listen: SocketAddr = listen.parse().unwrap();
-            let refused = Access::new(None, listen).err().unwrap();
+            let refused = access(None, listen, false).err().unwrap().to_string();
             assert!(refused.contains("MAINT_TOKEN"), "{refused}");
-            assert!(Access::new(Some(Secret::new("")), listen).is_err());
-            assert!(Access::new(token(), listen).unwrap().guards_reading());
+            assert!(access(Some(""), listen, false).is_err());
+            assert!(access(None, listen, true).is_ok());
+            let guarded = access(Some(TOKEN), listen, false).unwrap();
+            assert!(guarded.guards_reading(false) && !guarded.guards_reading(true));
         }
     }
 
     #[test]
+    fn a_token_that_can_be_guessed_is_refused() {
+        for short in ["a", "fifteen-letters", "äöüäöüäöüäöüäöü"] {
+            let refused = access(Some(short), "127.0.0.1:1", true).err();
+            let length = short.chars().count();
+            assert_eq!(refused, Some(NoAccess::ShortToken(length)), "{short}");
+        }
+        assert!(access(Some("sixteen-letters!"), "127.0.0.1:1", false).is_ok());
+    }
+
+    #[test]
     fn a_form_needs_the_word_of_its_session() {
-        let access =
-            Access::new(Some(Secret::new("geheim")), "127.0.0.1:1".parse().unwrap()).unwrap();
+        let access = access(Some(TOKEN), "127.0.0.1:1", false).unwrap();
         let cookie = access.begin(false);
         let mut headers = HeaderMap::new();
-        assert_eq!(access.viewer(&headers), Viewer::Reader);
-        assert!(!access.viewer(&headers).may_act(Some("")));
+        let viewer = |headers: &HeaderMap| access.viewer(headers, None);
+        assert_eq!(viewer(&headers), Ok(Viewer::Reader));
+        assert!(!Viewer::Reader.may_act(Some("")));
         let pair = cookie.split(';').next().unwrap();
         headers.insert(header::COOKIE, format!("a=b; {pair}").parse().unwrap());
-        let viewer = access.viewer(&headers);
-        let Viewer::Actor { form_token } = &viewer else {
-            unreachable!("{viewer:?}");
+        let actor = viewer(&headers).unwrap();
+        let Viewer::Actor { form_token } = &actor else {
+            unreachable!("{actor:?}");
         };
-        assert!(viewer.may_act(Some(form_token)));
-        assert!(!viewer.may_act(None) && !viewer.may_act(Some("guess")));
+        assert!(actor.may_act(Some(form_token)));
+        assert!(!actor.may_act(None) && !actor.may_act(Some("guess")));
         access.end(&headers);
-        assert_eq!(access.viewer(&headers), Viewer::Reader);
-        headers.insert(header::AUTHORIZATION, "Bearer geheim".parse().unwrap());
-        assert!(access.viewer(&headers).may_act(None));
-        headers.insert(header::AUTHORIZATION, "Bearer geheim2".parse().unwrap());
-        assert!(!access.viewer(&headers).may_act(None));
+        assert_eq!(viewer(&headers), Ok(Viewer::Reader));
+        for scheme in ["Bearer", "bearer"] {
+            let value = format!("{scheme} {TOKEN}");
+            headers.insert(header::AUTHORIZATION, value.parse().unwrap());
+            assert_eq!(viewer(&headers), Ok(Viewer::Program));
+        }
+        let wrong = format!("Bearer {TOKEN}2");
+        headers.insert(header::AUTHORIZATION, wrong.parse().unwrap());
+        assert_eq!(viewer(&headers), Err(Refused::WrongToken));
+    }
+
+    #[test]
+    fn wrong_tokens_are_soon_not_looked_at() {
+        let access = access(Some(TOKEN), "127.0.0.1:1", false).unwrap();
+        let from = Some("10.0.0.1".parse().unwrap());
+        let bearer = |token: &str| {
+            let mut headers = HeaderMap::new();
+            let value = format!("Bearer {token}").parse().unwrap();
+            headers.insert(header::AUTHORIZATION, value);
+            access.viewer(&headers, from)
+        };
+        let mut looked_at = 0;
+        for n in 0..100 {
+            match bearer(&format!("guess {n}")) {
+                Err(Refused::WrongToken) => looked_at += 1,
+                refused => assert!(matches!(refused, Err(Refused::TooMany(_))), "{refused:?}"),
+            }
+        }
+        assert_eq!(looked_at, 10);
+        // Else a guess that is refused would tell that it is wrong.
+        assert!(matches!(bearer(TOKEN), Err(Refused::TooMany(_))));
+        // Logins and programs guess at the same word.
+        assert!(matches!(
+            access.try_token(TOKEN, from),
+            Err(Refused::TooMany(_))
+        ));
+        assert!(
+            access
+                .try_token(TOKEN, Some("10.0.0.2".parse().unwrap()))
+                .is_ok()
+        );
     }
 }

@@ -4,25 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{self, FromRequest, Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Json};
 use chrono::Utc;
 use minijinja::context;
 
-use super::guard::Visit;
+use super::access::Refused;
+use super::guard::{Origin, Visit, refuse};
 use super::{Pages, Sorry};
 use crate::history::{Pause, Trigger};
 use crate::pipeline::{self, Request, Surroundings};
 
-/// Whoever guesses has to wait.
-const AFTER_A_WRONG_TOKEN: Duration = Duration::from_millis(500);
-
 /// Room for the futures of a run; debug builds need most of it.
 const STACK: usize = 16 << 20;
-
-/// Who is named as the one who did something.
-const BY: &str = "the status page";
 
 /// The fields of a form. A program may send none at all.
 #[derive(Default)]
@@ -48,22 +43,40 @@ impl Sent {
     }
 }
 
-/// What somebody sent who may act; nobody else gets as far as an action.
-pub(super) struct Allowed(Sent);
+/// What somebody sent who may act, and from where; nobody else gets as far as an action.
+pub(super) struct Allowed(Sent, Origin);
+
+impl Allowed {
+    /// Who is named as the one who did something.
+    fn by(&self) -> String {
+        format!("the status page, from {}", self.1)
+    }
+
+    /// Says in the log what is done, and from where.
+    fn log(&self, what: &str) {
+        tracing::info!(from = %self.1, "{what}");
+    }
+}
 
 impl FromRequest<Pages> for Allowed {
     type Rejection = Response;
 
     async fn from_request(request: extract::Request, pages: &Pages) -> Result<Allowed, Response> {
         let visit = request.extensions().get::<Visit>().cloned();
+        let path = request.uri().path().to_owned();
         let body = String::from_request(request, pages)
             .await
             .map_err(IntoResponse::into_response)?;
         let sent = Sent::read(&body);
-        match visit.map(|visit| visit.must_act(sent.form_token.as_deref())) {
-            Some(Ok(())) => Ok(Allowed(sent)),
-            Some(Err(sorry)) => Err(sorry.into_response()),
-            None => Err(Sorry::broken(&"a request that nobody guarded").into_response()),
+        let Some(visit) = visit else {
+            return Err(Sorry::broken(&"a request that nobody guarded").into_response());
+        };
+        match visit.must_act(sent.form_token.as_deref()) {
+            Ok(()) => Ok(Allowed(sent, visit.peer)),
+            Err(sorry) => {
+                tracing::warn!(from = %visit.peer, path, "refused: {}", sorry.text);
+                Err(sorry.into_response())
+            }
         }
     }
 }
@@ -82,11 +95,20 @@ pub(super) async fn login(
     body: String,
 ) -> Result<Response, Sorry> {
     let sent = Sent::read(&body);
-    if !pages.access.is_token(&sent.token) {
-        tokio::time::sleep(AFTER_A_WRONG_TOKEN).await;
-        let page = pages.show(&visit, "login", context! { wrong => true })?;
-        return Ok((StatusCode::FORBIDDEN, page).into_response());
+    if let Err(refused) = pages.access.try_token(&sent.token, visit.peer.ip) {
+        let mut answer = refuse(refused, &visit.peer).await;
+        let wait = match refused {
+            Refused::WrongToken => None,
+            Refused::TooMany(wait) => Some(wait.as_secs() + 1),
+        };
+        let page = pages.show(&visit, "login", context! { wrong => true, wait })?;
+        *answer.body_mut() = page.into_body();
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        answer.headers_mut().insert(header::CONTENT_TYPE, html);
+        answer.headers_mut().remove(header::CONTENT_LENGTH);
+        return Ok(answer);
     }
+    tracing::info!(from = %visit.peer, "somebody logged in");
     // Behind a proxy that speaks TLS the cookie never goes without.
     let secure = headers
         .get("x-forwarded-proto")
@@ -98,17 +120,16 @@ pub(super) async fn login(
 pub(super) async fn logout(
     State(pages): State<Pages>,
     headers: HeaderMap,
-    _: Allowed,
+    allowed: Allowed,
 ) -> impl IntoResponse {
+    allowed.log("somebody logged out");
     let cookie = pages.access.end(&headers);
     ([(header::SET_COOKIE, cookie)], Redirect::to("/"))
 }
 
 /// Starts a task at once, as `maint run --now` does.
-pub(super) async fn start(
-    State(pages): State<Pages>,
-    Allowed(sent): Allowed,
-) -> Result<Response, Sorry> {
+pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Result<Response, Sorry> {
+    let sent = &allowed.0;
     let config = pages.config();
     let missing = || not_found("there is no such task on such a target");
     let (task, target) = sent.what.split_once('@').ok_or_else(missing)?;
@@ -123,6 +144,7 @@ pub(super) async fn start(
         host: pages.host.clone(),
         teller: pages.teller.clone(),
     };
+    allowed.log(&format!("{} is started", sent.what));
     let zone = config.timezone;
     let runtime = tokio::runtime::Handle::current();
     // Runs hold sessions that cannot move between threads.
@@ -154,10 +176,12 @@ pub(super) async fn start(
 pub(super) async fn cancel(
     State(pages): State<Pages>,
     Path(id): Path<String>,
-    _: Allowed,
+    allowed: Allowed,
 ) -> Result<Response, Sorry> {
     let run = pages.store.run(&id).await?;
-    if !pages.store.ask_to_cancel(run.id, BY, Utc::now()).await? {
+    allowed.log(&format!("run {} is to be cancelled", run.id));
+    let by = allowed.by();
+    if !pages.store.ask_to_cancel(run.id, &by, Utc::now()).await? {
         return Err(Sorry::new(
             StatusCode::CONFLICT,
             format!("this run has ended already: {}", run.status),
@@ -170,13 +194,15 @@ pub(super) async fn cancel(
 pub(super) async fn pause(
     State(pages): State<Pages>,
     Path(schedule): Path<String>,
-    _: Allowed,
+    allowed: Allowed,
 ) -> Result<Response, Sorry> {
+    let schedule = known_schedule(&pages, schedule)?;
+    allowed.log(&format!("schedule {schedule} is paused"));
     let pause = Pause {
-        schedule: known_schedule(&pages, schedule)?,
+        schedule,
         since: Utc::now(),
         until: None,
-        by: BY.to_owned(),
+        by: allowed.by(),
     };
     pages.store.pause_schedule(&pause).await?;
     Ok(done("/next"))
@@ -186,9 +212,10 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     State(pages): State<Pages>,
     Path(schedule): Path<String>,
-    _: Allowed,
+    allowed: Allowed,
 ) -> Result<Response, Sorry> {
     let schedule = known_schedule(&pages, schedule)?;
+    allowed.log(&format!("schedule {schedule} goes on"));
     pages.store.resume_schedule(&schedule).await?;
     Ok(done("/next"))
 }

@@ -1,29 +1,94 @@
 //! What every request passes, and what every answer carries.
 
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use chrono::Utc;
 use minijinja::{Value, context};
 
-use super::access::{Viewer, unguessable};
+use super::access::{Refused, Viewer, unguessable};
 use super::{Pages, Sorry};
+use crate::web::Peer;
+
+/// Whoever guesses has to wait.
+const AFTER_A_WRONG_TOKEN: Duration = Duration::from_millis(500);
+
+/// What whoever did not say who they are is told.
+const NEEDS_THE_TOKEN: &str = "this needs the token: log in, or send `Authorization: Bearer …`";
+
+/// Where a request came from, for people: the other end of the connection, and what a proxy
+/// there says of its own other end, which anybody can claim.
+#[derive(Clone, Debug)]
+pub(in crate::web) struct Origin {
+    pub(in crate::web) ip: Option<IpAddr>,
+    claimed: Option<String>,
+}
+
+impl Origin {
+    pub(in crate::web) fn of(request: &Request) -> Origin {
+        let claimed = request.headers().get("x-forwarded-for");
+        Origin {
+            ip: request.extensions().get::<Peer>().map(|peer| peer.0.ip()),
+            claimed: claimed.and_then(|value| value.to_str().ok()).map(|text| {
+                let plain = |c: &char| c.is_ascii_hexdigit() || matches!(c, '.' | ':' | ',' | ' ');
+                text.chars().filter(plain).take(100).collect()
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.ip {
+            Some(ip) => write!(f, "{ip}")?,
+            None => f.write_str("an unknown address")?,
+        }
+        match &self.claimed {
+            Some(claimed) => write!(f, " (which says it asks for {claimed})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What whoever sent a wrong token is told, and the log is told of them.
+pub(in crate::web) async fn refuse(refused: Refused, from: &Origin) -> Response {
+    match refused {
+        Refused::WrongToken => {
+            tracing::warn!(%from, "a wrong token was sent");
+            tokio::time::sleep(AFTER_A_WRONG_TOKEN).await;
+            let text = "that is not the token";
+            Sorry::new(StatusCode::FORBIDDEN, text).into_response()
+        }
+        Refused::TooMany(wait) => {
+            tracing::debug!(%from, "a token was not looked at after many wrong ones");
+            let seconds = wait.as_secs() + 1;
+            let text = format!("too many wrong tokens came from there; wait {seconds} s");
+            let mut answer = Sorry::new(StatusCode::TOO_MANY_REQUESTS, text).into_response();
+            answer
+                .headers_mut()
+                .insert(header::RETRY_AFTER, seconds.into());
+            answer
+        }
+    }
+}
 
 /// One request: who asks, and the word that its scripts and styles carry.
 #[derive(Clone, Debug)]
 pub(super) struct Visit {
     pub(super) viewer: Viewer,
+    pub(super) peer: Origin,
     nonce: String,
     path: String,
 }
 
 impl Visit {
     pub(super) fn context(&self, pages: &Pages) -> Value {
-        let form_token = match &self.viewer {
-            Viewer::Actor { form_token } => Some(form_token.as_str()),
-            _ => None,
-        };
+        let form_token = self.form_token();
         context! {
             nonce => self.nonce.as_str(),
             path => self.path.as_str(),
@@ -35,13 +100,21 @@ impl Visit {
         }
     }
 
+    /// The word that the forms of this session carry.
+    pub(super) fn form_token(&self) -> Option<&str> {
+        match &self.viewer {
+            Viewer::Actor { form_token } => Some(form_token),
+            _ => None,
+        }
+    }
+
     /// Refuses whoever may not act.
     pub(super) fn must_act(&self, form_token: Option<&str>) -> Result<(), Sorry> {
         if self.viewer.may_act(form_token) {
             return Ok(());
         }
         let text = match &self.viewer {
-            Viewer::Reader => "this needs the token: log in, or send `Authorization: Bearer …`",
+            Viewer::Reader => NEEDS_THE_TOKEN,
             _ => "this form does not belong to your session: load the page again",
         };
         Err(Sorry::new(StatusCode::FORBIDDEN, text))
@@ -53,21 +126,35 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    if !pages.access.guards_reading() && !is_local(request.headers(), request.uri()) {
+    let public = pages.config().web.public;
+    if pages.access.answers_localhost_only(public) && !is_local(request.headers(), request.uri()) {
         // Else a page anywhere could have its name point at this machine, and
         // read what only this machine may.
         let text = "this server answers to localhost only; MAINT_TOKEN lets it listen elsewhere";
         return Sorry::new(StatusCode::MISDIRECTED_REQUEST, text).into_response();
     }
+    let peer = Origin::of(&request);
+    let viewer = match pages.access.viewer(request.headers(), peer.ip) {
+        Ok(viewer) => viewer,
+        Err(refused) => return refuse(refused, &peer).await,
+    };
     let visit = Visit {
-        viewer: pages.access.viewer(request.headers()),
+        viewer,
+        peer,
         nonce: unguessable(),
         path: request.uri().path().to_owned(),
     };
     let nonce = visit.nonce.clone();
-    let outside = pages.access.guards_reading() && visit.viewer == Viewer::Reader;
+    let outside = pages.access.guards_reading(public) && visit.viewer == Viewer::Reader;
     let mut answer = if outside && visit.path != "/login" {
-        Redirect::to("/login").into_response()
+        // For a program, to be sent elsewhere after an action means that it was done.
+        match request.method() {
+            &Method::GET | &Method::HEAD => Redirect::to("/login").into_response(),
+            _ => {
+                tracing::warn!(from = %visit.peer, path = visit.path, "refused: no token was sent");
+                Sorry::new(StatusCode::FORBIDDEN, NEEDS_THE_TOKEN).into_response()
+            }
+        }
     } else {
         request.extensions_mut().insert(visit);
         next.run(request).await

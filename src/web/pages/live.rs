@@ -1,7 +1,8 @@
 //! What is at work now.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::extract::State;
@@ -15,9 +16,14 @@ use minijinja::{Value, context};
 use super::guard::Visit;
 use super::{Pages, Sorry};
 use crate::history::{RunFilter, RunStatus};
+use crate::web::shared::Shared;
 
 /// How often a page that is watched is written anew.
 const EVERY: Duration = Duration::from_secs(1);
+/// After so long a browser has to ask again.
+const LONGEST: Duration = Duration::from_secs(300);
+/// No word of a session: those are hexadecimal.
+const FORM_TOKEN: &str = "word-of-the-session";
 /// More than anybody reads.
 const MOST_RUNNING: u32 = 50;
 
@@ -50,15 +56,25 @@ pub(super) async fn at_work(pages: &Pages) -> Result<Value, Sorry> {
     Ok(Value::from(runs))
 }
 
+/// What all who watch are shown, so that it is made once for all of them.
+#[derive(Default)]
+pub struct Watched {
+    /// For whoever may act: with [`FORM_TOKEN`] in place of their own.
+    acting: Shared<Arc<str>>,
+    reading: Shared<Arc<str>>,
+}
+
 /// The same part of the page again and again, for whoever watches.
 pub(super) async fn stream(
     State(pages): State<Pages>,
     Extension(visit): Extension<Visit>,
 ) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
-    let events = stream::unfold((pages, visit, String::new()), |state| async move {
+    // A browser asks again, and is asked again who it is.
+    let until = Instant::now() + LONGEST;
+    let events = stream::unfold((pages, visit, String::new()), move |state| async move {
         let (pages, visit, mut last) = state;
         loop {
-            if pages.stop.is_stopping() {
+            if pages.stop.is_stopping() || Instant::now() > until {
                 return None;
             }
             if let Ok(html) = fragment(&pages, &visit).await
@@ -74,10 +90,25 @@ pub(super) async fn stream(
 }
 
 async fn fragment(pages: &Pages, visit: &Visit) -> Result<String, Sorry> {
+    match visit.form_token() {
+        Some(own) => {
+            let made = render(pages, Some(FORM_TOKEN));
+            let html = pages.watched.acting.get(EVERY, made).await?;
+            Ok(html.replace(FORM_TOKEN, own))
+        }
+        None => {
+            let made = render(pages, None);
+            Ok(pages.watched.reading.get(EVERY, made).await?.to_string())
+        }
+    }
+}
+
+async fn render(pages: &Pages, form_token: Option<&str>) -> Result<Arc<str>, Sorry> {
     let zone = pages.config().timezone;
-    let context = context! { running => at_work(pages).await?, ..visit.context(pages) };
-    pages
+    let context = context! { running => at_work(pages).await?, form_token };
+    let html = pages
         .templates
         .render("page/running.html.j2", &context, zone)
-        .map_err(|error| Sorry::broken(&error))
+        .map_err(|error| Sorry::broken(&error))?;
+    Ok(html.into())
 }

@@ -1,9 +1,10 @@
 //! The status page: written by the server, without a build step, and without
 //! JavaScript; with it, what is at work moves.
 
-mod access;
+pub(super) mod access;
 mod actions;
-mod guard;
+pub(super) mod guard;
+mod guesses;
 mod heat;
 mod lists;
 mod live;
@@ -13,6 +14,7 @@ mod run;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::StatusCode;
 use axum::middleware;
 use axum::response::{Html, IntoResponse, Response};
@@ -20,7 +22,8 @@ use axum::routing::{get, post};
 use minijinja::{Value, context};
 use tokio::sync::watch;
 
-pub use access::Access;
+pub use access::{Access, NoAccess};
+pub use live::Watched;
 
 use self::guard::Visit;
 use crate::config::Config;
@@ -28,6 +31,9 @@ use crate::execute::{Live, Stop};
 use crate::history::{HistoryError, Store};
 use crate::notify::Teller;
 use crate::report::Templates;
+
+/// Longest form, in bytes.
+const LONGEST_FORM: usize = 64 << 10;
 
 /// What pages are made from. Cheap to clone.
 #[derive(Clone)]
@@ -48,6 +54,8 @@ pub struct Pages {
     pub host: String,
     /// Who notes what is worth telling.
     pub teller: Option<Arc<Teller>>,
+    /// What all who watch are shown.
+    pub watched: Arc<Watched>,
 }
 
 /// Every page.
@@ -68,6 +76,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/login", get(actions::login_page).post(actions::login))
         .route("/logout", post(actions::logout))
         .layer(middleware::from_fn_with_state(pages.clone(), guard::guard))
+        .layer(DefaultBodyLimit::max(LONGEST_FORM))
         .with_state(pages)
 }
 
@@ -89,7 +98,7 @@ impl Pages {
 }
 
 /// Why there is no such page.
-pub(super) struct Sorry {
+pub(in crate::web) struct Sorry {
     status: StatusCode,
     text: String,
 }

@@ -71,6 +71,23 @@ impl Authority {
         self.sign(CertificateParams::new(Vec::new()).unwrap(), role)
     }
 
+    /// A server's certificate that is its own authority, as `openssl req -x509` makes it.
+    pub(crate) fn of_its_own(names: &[&str], expired: bool) -> Identity {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "self");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        if expired {
+            params.not_before = date_time_ymd(2020, 1, 1);
+            params.not_after = date_time_ymd(2021, 2, 3);
+        }
+        let key = KeyPair::generate().unwrap();
+        Identity {
+            certificate_pem: params.self_signed(&key).unwrap().pem(),
+            key_pem: key.serialize_pem(),
+        }
+    }
+
     /// The authority's own certificate in a server's place.
     pub(crate) fn itself(&self) -> Identity {
         Identity {

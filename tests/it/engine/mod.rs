@@ -74,7 +74,9 @@ impl World {
             host: "here".to_owned(),
             teller: None,
         };
-        let (record, unreachable) = run_by(&self.way(), &request, &around).await.unwrap();
+        let (record, unreachable) = run_by(Box::new(self.way()), &request, &around)
+            .await
+            .unwrap();
         assert!(unreachable.is_none(), "{record:#?}");
         // What is kept is what was told.
         let kept = self.store.run(&record.id.to_string()).await.unwrap();

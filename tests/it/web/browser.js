@@ -62,6 +62,9 @@ const PATIENCE = 180000;
   // Without JavaScript nothing is missing but the movement.
   const plain = await (await context({ javaScriptEnabled: false, viewport: { width: 360, height: 700 } })).newPage();
   await plain.goto(url + "/");
+  await plain.getByLabel("token").fill(token);
+  await plain.getByRole("button", { name: "Log in" }).click();
+  await plain.locator("#running").waitFor();
   seen.plain = await plain.locator("h2").allTextContents();
   for (const path of ["/", "/runs", "/tasks", "/next"]) {
     await tab.setViewportSize({ width: 360, height: 700 });

@@ -241,14 +241,9 @@ async fn with_the_token_a_run_is_started_and_a_schedule_paused() {
     let paused = site.post("/schedules/hourly/pause", &form, &cookie).await;
     assert_eq!(paused.status(), StatusCode::SEE_OTHER);
     assert_eq!(site.store.pauses().await.unwrap()[0].schedule, "hourly");
-    assert!(
-        site.get("/next")
-            .await
-            .text()
-            .await
-            .unwrap()
-            .contains("paused")
-    );
+    let request = site.client.get(format!("{}/next", site.url));
+    let page = request.header("cookie", &cookie[0].1).send().await.unwrap();
+    assert!(page.text().await.unwrap().contains("paused"));
     let unknown = site.post("/schedules/nope/pause", &form, &cookie).await;
     assert_eq!(unknown.status(), StatusCode::NOT_FOUND);
     site.post("/schedules/hourly/resume", &form, &cookie).await;
@@ -261,7 +256,7 @@ async fn with_the_token_a_run_is_started_and_a_schedule_paused() {
 #[tokio::test]
 async fn who_listens_to_the_world_shows_nothing_without_the_token() {
     let site = Site::start_at("0.0.0.0:1", "postgres://127.0.0.1:1/x", Some(TOKEN)).await;
-    for path in ["/", "/runs", "/report", "/live"] {
+    for path in ["/", "/runs", "/runs/last", "/report", "/live"] {
         let answer = site.get(path).await;
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{path}");
         assert_eq!(answer.headers()["location"], "/login");

@@ -9,11 +9,12 @@ use maint::report::Templates;
 use maint::values::Secret;
 use maint::web::pages::{Access, Pages, router};
 use reqwest::{Client, Response, redirect::Policy};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::workspace::Workspace;
 
-pub(super) const TOKEN: &str = "geheimes-wort";
+pub(super) const TOKEN: &str = "geheimes-langes-wort";
 
 /// A status page of its own, with a task on one target.
 pub(super) struct Site {
@@ -49,7 +50,7 @@ impl Site {
         let store = open(config.history.expose()).await.unwrap();
         let (_, config) = tokio::sync::watch::channel(Arc::new(config));
         let address: SocketAddr = address.parse().unwrap();
-        let access = Access::new(token.map(Secret::new), address).unwrap();
+        let access = Access::new(token.map(Secret::new), address, false).unwrap();
         let pages = Pages {
             store: Arc::clone(&store),
             config,
@@ -59,10 +60,12 @@ impl Site {
             stop: Stop::default(),
             host: "db-tools".into(),
             teller: None,
+            watched: Arc::default(),
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, router(pages)).await.unwrap() });
+        let over = CancellationToken::new();
+        tokio::spawn(maint::web::serve(listener, router(pages), 1024, over));
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().redirect(Policy::none()).build().unwrap();
         Site {

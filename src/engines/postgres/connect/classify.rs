@@ -11,11 +11,19 @@ use tokio_postgres::error::{DbError, SqlState};
 use super::attempt::Attempt;
 use super::error::{CertificateFault, ConnectError};
 use super::tls::TlsFileFault;
+use crate::values::FilesUsedUp;
 
 impl Attempt<'_> {
     /// Turns an error of opening the socket or of talking before TLS.
     pub(super) fn network_error(&self, source: io::Error) -> ConnectError {
         let server = self.server.to_owned();
+        if let Some(used_up) = FilesUsedUp::of(&source) {
+            return ConnectError::OutOfFiles {
+                server,
+                used_up,
+                source,
+            };
+        }
         match (source.kind(), self.endpoint.socket_path()) {
             (io::ErrorKind::NotFound, Some(path)) => ConnectError::NoSocket {
                 server,

@@ -96,6 +96,9 @@ impl DialError {
     pub fn hint(&self) -> String {
         match self {
             DialError::Malformed { hint, .. } => (*hint).to_owned(),
+            DialError::UnknownParameter { name, .. } if OF_ORMS.contains(&name.as_str()) => {
+                format!("it belongs to an ORM: leave `{name}` out here; maint looks at all schemas")
+            }
             DialError::UnknownParameter { nearest, .. } => {
                 let known = known_names().collect::<Vec<_>>().join(", ");
                 match nearest {
@@ -126,6 +129,21 @@ impl DialError {
         }
     }
 }
+
+/// What ORMs and drivers write into URLs, and the server never sees.
+const OF_ORMS: [&str; 11] = [
+    "schema",
+    "currentSchema",
+    "pgbouncer",
+    "connection_limit",
+    "pool_timeout",
+    "pool",
+    "pool_size",
+    "statement_cache_size",
+    "prepareThreshold",
+    "prepared_statements",
+    "sslaccept",
+];
 
 fn list(files: &[PathBuf]) -> String {
     files

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::values::FilesUsedUp;
+
 /// The error underneath, for logs. Never holds a secret.
 pub(super) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -33,6 +35,13 @@ pub enum ConnectError {
     NoSocket {
         server: String,
         path: String,
+        source: io::Error,
+    },
+    /// This process or this machine has no file left to open, and a connection is one.
+    #[error("cannot connect to {server}: {} has used up its open files", whose(*used_up))]
+    OutOfFiles {
+        server: String,
+        used_up: FilesUsedUp,
         source: io::Error,
     },
     /// The network does not lead there, or broke.
@@ -227,6 +236,13 @@ fn names(presented: &[String]) -> String {
     }
 }
 
+fn whose(used_up: FilesUsedUp) -> &'static str {
+    match used_up {
+        FilesUsedUp::Process => "this process",
+        FilesUsedUp::System => "this machine",
+    }
+}
+
 fn demanded_by(mode: &str, was_given: bool) -> String {
     if was_given {
         format!("`sslmode={mode}` insists on it")
@@ -256,6 +272,14 @@ impl ConnectError {
             E::NoSocket { .. } => {
                 "check that the server runs, and name its socket folder or its host in the URL"
             }
+            E::OutOfFiles {
+                used_up: FilesUsedUp::Process,
+                ..
+            } => {
+                "raise the limit on open files (`LimitNOFILE=` of systemd, `ulimit -n`), or run \
+                 fewer things at once in this process"
+            }
+            E::OutOfFiles { .. } => "see which process holds them, or raise `fs.file-max`",
             E::Network { .. } => "check the route and the firewalls between here and the server",
             E::TimedOut { .. } => {
                 "check for a firewall that drops packets, or raise `connect_timeout`"
@@ -348,6 +372,7 @@ impl ConnectError {
             | E::Refused { .. }
             | E::NoSocket { .. }
             | E::Network { .. }
+            | E::OutOfFiles { .. }
             | E::TimedOut { .. }
             | E::TooManyConnections { .. }
             | E::NotAccepting { .. }

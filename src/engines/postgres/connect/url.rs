@@ -10,6 +10,11 @@ const ENCODE: &str =
 const FORMS: &str = "write `postgres://role:password@host:5432/database?sslmode=verify-full` \
      or `host=… dbname=… user=…`";
 
+const DRIVER: &str =
+    "leave out the name of the driver: `postgresql+asyncpg://…` is `postgresql://…` here";
+const JDBC: &str = "drop the prefix `jdbc:`, and put role and password before the host: \
+     `postgresql://role:password@host:5432/database`";
+
 /// The pairs of a URL in the order of precedence, lowest first.
 pub(super) struct Parsed {
     pub(super) pairs: Vec<(String, String)>,
@@ -30,18 +35,45 @@ pub(super) fn parse(text: &str) -> Result<Parsed, DialError> {
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
     {
+        let hint = if scheme.starts_with("postgres") {
+            DRIVER
+        } else {
+            FORMS
+        };
         return Err(malformed(
             "does not start with `postgres://` or `postgresql://`",
-            FORMS,
+            hint,
         ));
     }
-    if text.contains('=') {
+    if text.starts_with("jdbc:") {
+        return Err(malformed(
+            "does not start with `postgres://` or `postgresql://`",
+            JDBC,
+        ));
+    }
+    if let Some((name, _)) = text.split_once('=')
+        && is_name(name.trim())
+    {
         return parse_keywords(text);
     }
-    Err(malformed(
-        "is neither a URL nor a list of `key=value` pairs",
-        FORMS,
-    ))
+    // Nothing of it is quoted: it may be a URL with a slip in its first characters, and then the
+    // password is anywhere.
+    let looks_like_a_url = text.contains('/') || text.contains('@');
+    Err(match looks_like_a_url {
+        true => malformed(
+            "does not start with `postgres://` or `postgresql://`",
+            FORMS,
+        ),
+        false => malformed("is neither a URL nor a list of `key=value` pairs", FORMS),
+    })
+}
+
+/// Whether it may be the name of a parameter, and so be shown.
+fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text.chars().all(plain)
+        && text.len() <= 40
 }
 
 fn parse_url(rest: &str) -> Result<Parsed, DialError> {
@@ -59,8 +91,14 @@ fn parse_url(rest: &str) -> Result<Parsed, DialError> {
     if hosts.contains('@') || path.contains('@') {
         return Err(malformed("has an `@` in its host or database", ENCODE));
     }
-    // `postgres://role:pa?ss@host`: legal if `ss@host` is a parameter.
-    let discreet = userinfo.is_none() && query.is_some_and(|query| query.contains('@'));
+    // `postgres://role:pa?ss@host`: legal if `ss@host` is a parameter. A parameter that is called
+    // like nothing else is no parameter.
+    let discreet = query.is_some_and(|query| {
+        let names = query
+            .split('&')
+            .map(|pair| pair.split('=').next().unwrap_or_default());
+        (userinfo.is_none() && query.contains('@')) || !names.into_iter().all(is_name)
+    });
 
     let mut pairs = Vec::new();
     if let Some(userinfo) = userinfo {
@@ -173,10 +211,13 @@ fn parse_keywords(text: &str) -> Result<Parsed, DialError> {
     loop {
         while chars.next_if(|c| c.is_whitespace()).is_some() {}
         if chars.peek().is_none() {
-            return Ok(Parsed {
-                pairs,
-                discreet: false,
-            });
+            // `password=my secret=x`: the name of the next one may be half of it.
+            let password = pairs
+                .iter()
+                .position(|(name, _): &(String, String)| name == "password");
+            let discreet = password.is_some_and(|at| at + 1 < pairs.len())
+                || !pairs.iter().all(|(name, _)| is_name(name));
+            return Ok(Parsed { pairs, discreet });
         }
         let mut name = String::new();
         while let Some(c) = chars.next_if(|c| !c.is_whitespace() && *c != '=') {
@@ -304,6 +345,17 @@ mod tests {
         let cases = [
             ("mysql://h/d", "does not start with"),
             ("justaword", "neither a URL"),
+            (
+                "postgres//app:secret@db/app?sslmode=require",
+                "does not start with",
+            ),
+            ("postgres:/app:secret@db/app?a=b", "does not start with"),
+            ("app:secret@db/app?sslmode=require", "does not start with"),
+            (
+                "jdbc:postgresql://h/d?password=secret",
+                "does not start with",
+            ),
+            ("postgres+asyncpg://u:secret@h/d", "does not start with"),
             ("postgres://u:pa@ss@h/d", "has an `@`"),
             ("postgres://u:12/ss@h/d", "has an `@`"),
             ("postgres://u:secret/d", "a port that is not a number"),

@@ -1,0 +1,115 @@
+//! Words on the command line that cannot be read: what was probably meant.
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Command, CommandFactory, Parser};
+
+use super::Args;
+use crate::values::{closest, redact};
+
+/// Reads the command line; the error is the exit code, after everything has
+/// been said.
+pub(super) fn parse() -> Result<Args, u8> {
+    Args::try_parse().map_err(|error| {
+        if !error.use_stderr() {
+            // Help and version were asked for.
+            let styled = error.render();
+            match console::colors_enabled() {
+                true => out!("{}", styled.ansi()),
+                false => out!("{styled}"),
+            }
+            return 0;
+        }
+        // A slip may have put a URL with its password where it does not belong.
+        errln!("{}", redact(explain(&error).trim_end()));
+        2
+    })
+}
+
+fn text<'e>(error: &'e clap::Error, kind: ContextKind) -> Option<&'e str> {
+    match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn explain(error: &clap::Error) -> String {
+    let all = Args::command();
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match error.kind() {
+        ErrorKind::InvalidSubcommand => {
+            let Some(word) = text(error, ContextKind::InvalidSubcommand) else {
+                return error.to_string();
+            };
+            let within = command_of(&all, &words);
+            let verbs: Vec<&str> = within.get_subcommands().map(Command::get_name).collect();
+            let meant = closest(word, verbs.iter().copied());
+            format!(
+                "error: there is no command `{word}`\n{}  known: {}",
+                hint(meant),
+                verbs.join(", ")
+            )
+        }
+        ErrorKind::UnknownArgument => {
+            let Some(word) = text(error, ContextKind::InvalidArg) else {
+                return error.to_string();
+            };
+            let within = command_of(&all, &words);
+            if !word.starts_with("--") {
+                return format!("error: `{word}` is not expected here\n{}", usage(within));
+            }
+            let options: Vec<String> = all
+                .get_arguments()
+                .chain(within.get_arguments())
+                .filter_map(|argument| Some(format!("--{}", argument.get_long()?)))
+                .collect();
+            let meant = match word {
+                "--json" => Some("--output json"),
+                "--force" if within.get_name() == "run" => Some("--now"),
+                _ => closest(word, options.iter().map(String::as_str)),
+            };
+            format!(
+                "error: there is no option `{word}`\n{}{}",
+                hint(meant),
+                usage(within)
+            )
+        }
+        _ => error.to_string(),
+    }
+}
+
+fn hint(meant: Option<&str>) -> String {
+    meant.map_or_else(String::new, |meant| {
+        format!("  hint: did you mean `{meant}`?\n")
+    })
+}
+
+/// The innermost command that the words name.
+fn command_of<'c>(all: &'c Command, words: &[String]) -> &'c Command {
+    let mut within = all;
+    for word in words {
+        if let Some(inner) = within.find_subcommand(word) {
+            within = inner;
+        }
+    }
+    within
+}
+
+fn usage(command: &Command) -> String {
+    let verb = match command.get_name() {
+        "maint" => "maint".to_owned(),
+        name => format!("maint {name}"),
+    };
+    format!("  `{verb} --help` shows what there is")
+}
+
+/// How many.
+pub(super) fn count(text: &str) -> Result<u32, String> {
+    text.parse()
+        .map_err(|_| "not a whole number such as 20".to_owned())
+}
+
+/// How many.
+pub(super) fn size(text: &str) -> Result<usize, String> {
+    text.parse()
+        .map_err(|_| "not a whole number such as 5".to_owned())
+}
