@@ -45,3 +45,15 @@ pub fn size_of(alias: &str) -> String {
 pub const STILL_THERE: &str = "SELECT n.nspname = $2::text AND c.relname = $3::text
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = $1::oid";
+
+/// SQL for the statement that ends the transaction which the session `a`
+/// (`pg_stat_activity`) has open now. A report is read days later, when the
+/// server may have given the process id to somebody else, or the session may
+/// be at something else: then the statement does nothing. NULL where the role
+/// may not see since when the session has been there.
+pub const END_SESSION: &str = "CASE WHEN a.backend_start IS NOT NULL AND a.xact_start IS NOT NULL THEN pg_catalog.format('SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = %s AND a.backend_start = %L AND a.xact_start = %L',
+            a.pid, a.backend_start, a.xact_start) END";
+
+/// SQL for the statement that drops the replication slot `s`
+/// (`pg_replication_slots`), if nobody uses it by then.
+pub const DROP_IDLE_SLOT: &str = "pg_catalog.format('SELECT pg_catalog.pg_drop_replication_slot(s.slot_name) FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %L AND NOT s.active', s.slot_name)";

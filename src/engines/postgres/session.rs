@@ -30,6 +30,16 @@ const SERVER_FACTS: &str = "SELECT current_setting('server_version_num')::int4,
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
     pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()";
 
+/// Ends the text of every statement of ours, so that whoever looks into
+/// `pg_stat_statements` can tell them from the application's.
+const OURS: &str = "/* maint */";
+
+/// The statement with the mark of its origin. The line break ends a comment
+/// that the text may end with.
+fn marked(sql: &str) -> String {
+    format!("{sql}\n{OURS}")
+}
+
 /// The server at the other end, as seen when the session was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -151,7 +161,7 @@ impl Session {
         // spawned that a future over borrowed `dyn` values is `Send`.
         Box::pin(async move {
             self.client
-                .query(sql, params)
+                .query(&marked(sql), params)
                 .await
                 .map_err(|cause| self.blame(doing, cause))
         })
@@ -172,7 +182,8 @@ impl Session {
     ) -> BoxFuture<'a, Result<(), EngineError>> {
         Box::pin(async move {
             let failed = |cause| self.blame(doing, cause);
-            let rows = self.client.query_raw(sql, params.iter().copied());
+            let sql = marked(sql);
+            let rows = self.client.query_raw(&sql, params.iter().copied());
             let rows = rows.await.map_err(failed)?;
             pin_mut!(rows);
             while let Some(row) = rows.next().await {
@@ -271,7 +282,7 @@ impl Session {
         Box::pin(async move {
             let messages = self
                 .client
-                .simple_query(sql)
+                .simple_query(&marked(sql))
                 .await
                 .map_err(|cause| self.blame(doing, cause))?;
             Ok(messages.iter().find_map(|message| match message {
@@ -310,7 +321,7 @@ impl Session {
     ) -> Result<Prepared, EngineError> {
         let prepared = self
             .client
-            .prepare(sql)
+            .prepare(&marked(sql))
             .await
             .map_err(|cause| self.blame(doing, cause))?;
         match prepared.params().len() {
@@ -325,7 +336,7 @@ impl Session {
 
     /// Lets the rows of results pass without keeping them.
     async fn count_rows(&self, sql: &str) -> Result<u64, tokio_postgres::Error> {
-        let messages = self.client.simple_query_raw(sql).await?;
+        let messages = self.client.simple_query_raw(&marked(sql)).await?;
         pin_mut!(messages);
         let mut rows = 0;
         while let Some(message) = messages.next().await {

@@ -1,7 +1,9 @@
 //! What every kind for PostgreSQL says the same way.
 
-use crate::engines::postgres::RelationName;
+use std::collections::BTreeSet;
+
 use crate::engines::postgres::catalog::STILL_THERE;
+use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{Finding, Param, Query, Severity};
 use crate::values::NamePattern;
 
@@ -33,6 +35,13 @@ impl<'a> Selection<'a> {
         };
         (self.include.is_empty() || hit(self.include)) && !hit(self.exclude)
     }
+
+    /// Whether the task wants to have nothing to do with this relation.
+    pub(super) fn excludes(&self, name: &RelationName) -> bool {
+        self.exclude
+            .iter()
+            .any(|pattern| pattern.matches(name.schema.raw(), name.relation.raw()))
+    }
 }
 
 /// Whether the relation still goes by the name that the statements use.
@@ -44,6 +53,27 @@ pub(super) fn still_there(oid: u32, name: &RelationName) -> Query {
             Param::Text(name.schema.raw().to_owned()),
             Param::Text(name.relation.raw().to_owned()),
         ],
+    )
+}
+
+/// More objects than this are nothing to paste.
+const MOST_GRANTED: usize = 50;
+
+/// The statements that let the role do `privilege` on these objects, and
+/// reach them by name. `what` is empty for tables.
+pub(super) fn grant(
+    privilege: &str,
+    what: &str,
+    objects: &[&RelationName],
+    role: &Identifier,
+) -> String {
+    let schemas: BTreeSet<&Identifier> = objects.iter().map(|name| &name.schema).collect();
+    let list = |names: Vec<String>| names.join(", ");
+    let schemas = list(schemas.iter().map(ToString::to_string).collect());
+    let objects = objects.iter().take(MOST_GRANTED);
+    let objects = list(objects.map(ToString::to_string).collect());
+    format!(
+        "GRANT USAGE ON SCHEMA {schemas} TO {role}; GRANT {privilege} ON {what}{objects} TO {role}"
     )
 }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 
 use crate::engines::EngineError;
+use crate::engines::postgres::catalog::{DROP_IDLE_SLOT, END_SESSION};
 use crate::engines::postgres::{RelationName, Session};
 use crate::plan::{Finding, Severity};
 
@@ -22,6 +23,8 @@ pub(super) struct Holder {
     pub(super) age: i64,
     /// Since when; unknown for replication slots.
     pub(super) since: Option<DateTime<Utc>>,
+    /// The statement that ends it; none where that cannot be said.
+    pub(super) end: Option<String>,
 }
 
 impl fmt::Display for Holder {
@@ -39,25 +42,28 @@ impl fmt::Display for Holder {
 
 const HOLDERS: &str = "SELECT 'session', a.pid::text,
         pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
-        greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age, a.xact_start
+        greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age, a.xact_start, {end_session}
     FROM pg_catalog.pg_stat_activity a
     WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.datname = pg_catalog.current_database()
         AND a.backend_type IN ('client backend', 'background worker')
         AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL)
     UNION ALL SELECT 'prepared transaction', p.gid, p.owner::text,
-        pg_catalog.age(p.transaction)::int8, p.prepared
+        pg_catalog.age(p.transaction)::int8, p.prepared, pg_catalog.format('ROLLBACK PREPARED %L', p.gid)
     FROM pg_catalog.pg_prepared_xacts p WHERE p.database = pg_catalog.current_database()
-    UNION ALL SELECT 'replication slot', s.slot_name::text, '', pg_catalog.age(s.xmin)::int8, NULL
+    UNION ALL SELECT 'replication slot', s.slot_name::text, '', pg_catalog.age(s.xmin)::int8, NULL, {drop_slot}
     FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
     UNION ALL SELECT 'standby', r.pid::text, pg_catalog.concat_ws(', ', r.usename, r.application_name),
-        pg_catalog.age(r.backend_xmin)::int8, NULL
+        pg_catalog.age(r.backend_xmin)::int8, NULL, 'ALTER SYSTEM SET hot_standby_feedback = off -- on the standby'
     FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL
     ORDER BY age DESC";
 
 /// Everybody who holds back the horizon of this database, worst first.
 pub(super) async fn holders(db: &Session) -> Result<Vec<Holder>, EngineError> {
     let doing = "reading who holds back the removal of dead rows";
-    let rows = db.query(doing, HOLDERS, &[]).await?;
+    let sql = HOLDERS
+        .replace("{end_session}", END_SESSION)
+        .replace("{drop_slot}", DROP_IDLE_SLOT);
+    let rows = db.query(doing, &sql, &[]).await?;
     Ok(rows
         .iter()
         .map(|row| Holder {
@@ -66,6 +72,7 @@ pub(super) async fn holders(db: &Session) -> Result<Vec<Holder>, EngineError> {
             who: row.get(2),
             age: row.get(3),
             since: row.get(4),
+            end: row.get(5),
         })
         .collect())
 }
@@ -95,17 +102,6 @@ pub(super) fn blocks_freezing(holders: &[Holder], table_age: i64) -> Option<&Hol
 /// One finding for all tables that wait for somebody.
 pub(super) fn finding(held_back: &[(&RelationName, &Holder)]) -> Option<Finding> {
     let (first, holder) = held_back.first()?;
-    let suggestion = match holder.what.as_str() {
-        "session" => format!("SELECT pg_catalog.pg_terminate_backend({})", holder.id),
-        "prepared transaction" => {
-            format!("ROLLBACK PREPARED '{}'", holder.id.replace('\'', "''"))
-        }
-        "replication slot" => format!(
-            "SELECT pg_catalog.pg_drop_replication_slot('{}')",
-            holder.id.replace('\'', "''")
-        ),
-        _ => "ALTER SYSTEM SET hot_standby_feedback = off -- on the standby".to_owned(),
-    };
     let others = match held_back.len() - 1 {
         0 => String::new(),
         n => format!(" and {n} more"),
@@ -117,6 +113,6 @@ pub(super) fn finding(held_back: &[(&RelationName, &Holder)]) -> Option<Finding>
         message: format!(
             "dead rows of {first}{others} cannot be removed while {holder} may still read them; end it once you know what it is for"
         ),
-        suggestion: Some(suggestion),
+        suggestion: holder.end.clone(),
     })
 }

@@ -1,6 +1,7 @@
 //! The main job on real servers: damage, run, prove what changed and what
 //! did not, run again, prove that nothing happens.
 
+mod advice;
 mod damage;
 mod integrity;
 mod archive;

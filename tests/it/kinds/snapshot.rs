@@ -148,7 +148,7 @@ for_each_version! {
             CREATE MATERIALIZED VIEW empty AS SELECT 1 WITH NO DATA").await;
         settled(&db.client, "SELECT pg_stat_get_dead_tuples('parents'::regclass) >= 20000").await;
         // Statements have a test of their own; here a slow machine must not make some slow.
-        let options = "{ max_statement_mean: 1h, view_fresh_within: 0s, max_transaction: 0s, max_connections: 0%, max_freeze_age: 0 }";
+        let options = "{ max_statement_mean: 1h, view_fresh_within: 0s, max_transaction: 0s, max_connections: 0%, max_freeze_age: 0, min_size: 100kB }";
         let workspace = workspace(&db.url, options);
         run(&workspace);
         // One change is not yet staleness for who has just looked.

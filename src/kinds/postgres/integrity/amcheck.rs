@@ -18,6 +18,8 @@ pub(super) struct Amcheck {
     functions: Vec<(String, i16)>,
     /// Signatures the role may not call.
     forbidden: Vec<String>,
+    /// The role may not even name them.
+    schema_closed: bool,
 }
 
 const AMCHECK: &str = "SELECT n.nspname::text, e.extversion, a.default_version,
@@ -29,9 +31,10 @@ const AMCHECK: &str = "SELECT n.nspname::text, e.extversion, a.default_version,
             JOIN pg_catalog.pg_proc p ON p.oid = d.objid
             WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
                 AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-                AND p.proname IN ('bt_index_check', 'verify_heapam', 'gin_index_check')
-                AND NOT (pg_catalog.has_schema_privilege(n.oid, 'USAGE') AND pg_catalog.has_function_privilege(p.oid, 'EXECUTE'))
-            ORDER BY 1)
+                AND p.proname IN ('bt_index_check', 'bt_index_parent_check', 'verify_heapam', 'gin_index_check')
+                AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
+            ORDER BY 1),
+        NOT coalesce(pg_catalog.has_schema_privilege(n.oid, 'USAGE'), true)
     FROM (SELECT) one
     LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'amcheck'
     LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
@@ -56,6 +59,7 @@ pub(super) async fn read(db: &Session) -> Result<Amcheck, EngineError> {
             })
             .collect(),
         forbidden: row.get(4),
+        schema_closed: row.get(5),
     })
 }
 
@@ -96,19 +100,38 @@ impl Amcheck {
                 Some("ALTER EXTENSION amcheck UPDATE".to_owned()),
             ));
         }
-        let first = self.forbidden.first()?;
         let role = Identifier::new(role);
-        Some(finding(
-            "privilege.missing",
-            Severity::Warning,
-            format!("{role} may not call {}: {cost}", self.forbidden.join(", ")),
-            Some(format!("GRANT EXECUTE ON FUNCTION {first} TO {role}")),
-        ))
+        let mut grants = Vec::new();
+        if let Some(schema) = self.schema.as_ref().filter(|_| self.schema_closed) {
+            grants.push(format!("GRANT USAGE ON SCHEMA {schema} TO {role}"));
+        }
+        if !self.forbidden.is_empty() {
+            let all = self.forbidden.join(", ");
+            grants.push(format!("GRANT EXECUTE ON FUNCTION {all} TO {role}"));
+        }
+        (!grants.is_empty()).then(|| {
+            finding(
+                "privilege.missing",
+                Severity::Warning,
+                format!("{role} may not call all functions of amcheck: {cost}"),
+                Some(grants.join("; ")),
+            )
+        })
     }
 
     /// Whether pages can be looked at.
     pub(super) fn usable(&self) -> bool {
-        self.schema.is_some() && self.forbidden.is_empty() && self.has("verify_heapam", 6)
+        self.schema.is_some() && !self.schema_closed && self.has("verify_heapam", 6)
+    }
+
+    /// Whether the role may call all functions of this name.
+    pub(super) fn may(&self, function: &str) -> bool {
+        !self.forbidden.iter().any(|signature| {
+            signature
+                .split('(')
+                .next()
+                .is_some_and(|name| name.rsplit('.').next() == Some(function))
+        })
     }
 
     fn has(&self, function: &str, parameters: i16) -> bool {
@@ -133,10 +156,12 @@ impl Amcheck {
         }
         let full = level == Level::Full;
         let call = match index.method.as_str() {
+            "btree" if parent && !self.may("bt_index_parent_check") => return None,
             "btree" if parent => self.call(
                 "bt_index_parent_check",
                 &format!("$1::oid::pg_catalog.regclass, {full}, {full}"),
             ),
+            "btree" if !self.may("bt_index_check") => return None,
             "btree" if full && index.unique && self.has("bt_index_check", 3) => {
                 self.call("bt_index_check", "$1::oid::pg_catalog.regclass, true, true")
             }
@@ -144,7 +169,7 @@ impl Amcheck {
                 "bt_index_check",
                 &format!("$1::oid::pg_catalog.regclass, {full}"),
             ),
-            "gin" if self.has("gin_index_check", 1) => {
+            "gin" if self.has("gin_index_check", 1) && self.may("gin_index_check") => {
                 self.call("gin_index_check", "$1::oid::pg_catalog.regclass")
             }
             _ => return None,
@@ -208,16 +233,16 @@ impl Amcheck {
              WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.relkind = 'r' GROUP BY c.oid",
             self.call("verify_heapam", "c.oid::pg_catalog.regclass, false, false, 'none', NULL, NULL")
         );
-        vec![
-            (
-                "indexes of pg_catalog",
-                Check::new().asking(Query::new(indexes, [])),
-            ),
-            (
-                "tables of pg_catalog",
-                Check::new().listing(Query::new(tables, [])),
-            ),
-        ]
+        let mut checks = Vec::new();
+        if self.may("bt_index_check") {
+            let check = Check::new().asking(Query::new(indexes, []));
+            checks.push(("indexes of pg_catalog", check));
+        }
+        if self.may("verify_heapam") {
+            let check = Check::new().listing(Query::new(tables, []));
+            checks.push(("tables of pg_catalog", check));
+        }
+        checks
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::common::Selection;
+use super::super::common::{Selection, grant};
 use super::Integrity;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
@@ -22,6 +22,12 @@ pub(super) struct Sequence {
     column: Option<Column>,
     /// The column ends before the sequence does.
     column_ends_first: bool,
+    /// Where it would end by itself.
+    own_end: i64,
+    /// The last number that the column can hold; none where there is no such column.
+    column_end: Option<i64>,
+    /// It counts upwards.
+    up: bool,
     /// What the sequence counts in: `integer`.
     kind: String,
     locked: bool,
@@ -33,6 +39,8 @@ pub(super) struct Column {
     table: RelationName,
     name: Identifier,
     kind: String,
+    /// Its type is somebody's own name for an integer type, with rules of its own.
+    domain: bool,
 }
 
 /// An integer column of a key, with the share of its type that is used.
@@ -63,9 +71,13 @@ const SEQUENCES: &str = "WITH feeds AS (
     SELECT s.nspname::text, s.relname::text, s.kind, s.readable, s.locked, s.up,
         s.seqmin, s.seqmax, coalesce(s.last, CASE WHEN s.up THEN s.seqmin ELSE s.seqmax END),
         tn.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
-        CASE coalesce(nullif(ty.typbasetype, 0), ty.oid) WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 WHEN 20 THEN 9223372036854775807 END
+        CASE coalesce(nullif(ty.typbasetype, 0), ty.oid) WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 WHEN 20 THEN 9223372036854775807 END,
+        coalesce(ty.typtype = 'd', false)
     FROM last s
-    LEFT JOIN feeds f ON f.seq = s.oid
+    -- A column that is inherited can only be changed where it is declared.
+    LEFT JOIN feeds f ON f.seq = s.oid AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute h
+        WHERE h.attrelid = f.rel AND h.attnum = f.att AND h.attinhcount > 0
+            AND EXISTS (SELECT 1 FROM feeds parent JOIN pg_catalog.pg_inherits i ON i.inhparent = parent.rel WHERE i.inhrelid = f.rel AND parent.seq = f.seq))
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = f.rel AND a.attnum = f.att
     LEFT JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_class t ON t.oid = f.rel
@@ -73,8 +85,10 @@ const SEQUENCES: &str = "WITH feeds AS (
     ORDER BY 1, 2, 10, 11, 12";
 
 // What ANALYZE saw: a look at the tables themselves would cost one query each.
-// The conditions are repeated where the values are read, because the server may
-// read them before it has compared all names.
+// All conditions are repeated where the values are read, because the server may
+// read them before it has compared all names. An index on an expression has
+// statistics and columns of its own, and a column's type there is that of what
+// the index stores: whole numbers for words. So values have to look like numbers too.
 const KEYS: &str = "SELECT n.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
         max(v.value / CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END)::float8
     FROM (SELECT DISTINCT k.conrelid, u.att FROM pg_catalog.pg_constraint k, pg_catalog.unnest(k.conkey) u(att)
@@ -85,6 +99,8 @@ const KEYS: &str = "SELECT n.nspname::text, t.relname::text, a.attname::text, pg
     JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = t.relname AND s.attname = a.attname
     CROSS JOIN LATERAL pg_catalog.unnest(CASE
         WHEN s.schemaname = n.nspname AND s.tablename = t.relname AND s.attname = a.attname AND a.atttypid IN (20, 21, 23)
+            AND t.relkind IN ('r', 'p') AND k.conrelid = t.oid AND k.conrelid = a.attrelid AND k.att = a.attnum
+            AND coalesce(s.histogram_bounds::text, '') || coalesce(s.most_common_vals::text, '') ~ '^[-0-9,{}]*$'
         THEN s.histogram_bounds::text::pg_catalog.numeric[] || s.most_common_vals::text::pg_catalog.numeric[] END) v(value)
     WHERE NOT t.relispartition AND {not_system}
     GROUP BY 1, 2, 3, 4
@@ -101,6 +117,7 @@ pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError
             let (readable, locked, up): (bool, bool, bool) = (row.get(3), row.get(4), row.get(5));
             let (low, high, last): (i64, i64, i64) = (row.get(6), row.get(7), row.get(8));
             let limit: Option<i64> = row.get(13);
+            let domain: bool = row.get(14);
             let start = if up { low } else { high };
             let own_end = if up { high } else { low };
             let end = match limit {
@@ -122,8 +139,12 @@ pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError
                     ),
                     name: Identifier::new(name),
                     kind: row.get::<_, Option<String>>(12).unwrap_or_default(),
+                    domain,
                 }),
                 column_ends_first: end != own_end,
+                own_end,
+                column_end: limit.map(|limit| if up { limit } else { -limit - 1 }),
+                up,
                 locked,
             }
         })
@@ -143,6 +164,7 @@ pub(super) async fn keys(db: &Session, from: f64) -> Result<Vec<Key>, EngineErro
                 table: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
                 name: Identifier::new(row.get::<_, String>(2)),
                 kind: row.get(3),
+                domain: false,
             },
             used: row.get(4),
         })
@@ -154,13 +176,63 @@ impl Column {
         format!("{}.{}", self.table, self.name)
     }
 
+    /// Makes it as wide as it gets; none where it is, or where that would
+    /// throw away the rules of its type.
     fn widened(&self) -> Option<String> {
-        (self.kind != "bigint").then(|| {
+        (self.kind != "bigint" && !self.domain).then(|| {
             format!(
                 "ALTER TABLE {} ALTER COLUMN {} TYPE bigint",
                 self.table, self.name
             )
         })
+    }
+}
+
+impl Sequence {
+    /// Makes it as long as its column allows. A wider type alone leaves a
+    /// limit where it is that somebody has set.
+    fn lengthened(&self, kind: &str) -> String {
+        let limit = if self.up { "MAXVALUE" } else { "MINVALUE" };
+        let kind = if self.kind == kind {
+            String::new()
+        } else {
+            format!(" AS {kind}")
+        };
+        format!("ALTER SEQUENCE {}{kind} NO {limit}", self.name)
+    }
+
+    /// The statements after which there are more numbers, and nothing less
+    /// would do; none where nothing helps.
+    fn remedy(&self) -> Option<String> {
+        // As wide as it can be made.
+        if self.end == i64::MAX || self.end == i64::MIN {
+            return None;
+        }
+        let own_end = self.own_end;
+        let Some(column) = &self.column else {
+            return Some(self.lengthened("bigint"));
+        };
+        match self.column_end {
+            // The column has room that the sequence does not use.
+            Some(end) if end.unsigned_abs() > own_end.unsigned_abs() => {
+                let kind = if column.domain {
+                    "bigint"
+                } else {
+                    &*column.kind
+                };
+                Some(self.lengthened(kind))
+            }
+            None => Some(self.lengthened("bigint")),
+            Some(_) => {
+                let column = column.widened()?;
+                let ends_later = own_end == i64::MAX || own_end == i64::MIN;
+                Some(if ends_later {
+                    column
+                } else {
+                    format!("{column}; {}", self.lengthened("bigint"))
+                })
+            }
+        }
     }
 }
 
@@ -203,7 +275,7 @@ pub(super) fn near_end(
             continue;
         }
         let Some(used) = sequence.used else {
-            unreadable.push(sequence.name.to_string());
+            unreadable.push(&sequence.name);
             continue;
         };
         let column = sequence.column.as_ref();
@@ -216,16 +288,7 @@ pub(super) fn near_end(
             ),
             None => format!("it ends at {}", sequence.end),
         };
-        let suggestion = match column {
-            Some(column) if sequence.column_ends_first => column.widened(),
-            // As wide as it can be made.
-            _ if sequence.end == i64::MAX || sequence.end == i64::MIN => None,
-            _ if sequence.kind == "bigint" => {
-                Some(format!("ALTER SEQUENCE {} NO MAXVALUE", sequence.name))
-            }
-            Some(column) if column.kind != "bigint" => column.widened(),
-            _ => Some(format!("ALTER SEQUENCE {} AS bigint", sequence.name)),
-        };
+        let suggestion = sequence.remedy();
         note(
             used,
             column.map_or_else(|| sequence.name.to_string(), Column::object),
@@ -252,7 +315,22 @@ pub(super) fn near_end(
                 key.column.kind,
                 (key.used * 1000.0).floor() / 10.0
             ),
-            key.column.widened(),
+            // The sequence that feeds it has to go on as far.
+            sequences
+                .iter()
+                .find(|s| {
+                    s.column
+                        .as_ref()
+                        .is_some_and(|c| c.object() == key.column.object())
+                        && s.own_end != i64::MAX
+                })
+                .map_or_else(
+                    || key.column.widened(),
+                    |s| {
+                        let column = key.column.widened()?;
+                        Some(format!("{column}; {}", s.lengthened("bigint")))
+                    },
+                ),
         );
     }
     let mut findings: Vec<Finding> = found.into_values().map(|(_, finding)| finding).collect();
@@ -266,9 +344,9 @@ pub(super) fn near_end(
         findings.push(Finding {
             code: "privilege.missing".to_owned(),
             severity: Severity::Info,
-            object: first.clone(),
+            object: first.to_string(),
             message: format!("{role} cannot read the sequence {first}{others}: whether its numbers run out is not known"),
-            suggestion: Some(format!("GRANT pg_read_all_data TO {role}")),
+            suggestion: Some(grant("SELECT", "SEQUENCE ", &unreadable, &role)),
         });
     }
     findings

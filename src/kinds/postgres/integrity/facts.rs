@@ -23,6 +23,8 @@ pub(super) struct Relation {
     pub(super) bytes: i64,
     pub(super) readable: bool,
     pub(super) owned: bool,
+    /// Not a materialized view that was never filled.
+    pub(super) filled: bool,
 }
 
 impl Relation {
@@ -39,6 +41,7 @@ impl Relation {
             bytes: row.get(first + 5),
             readable: row.get::<_, Option<bool>>(first + 6).unwrap_or(false),
             owned: row.get(first + 7),
+            filled: true,
         }
     }
 
@@ -104,6 +107,52 @@ pub(super) async fn constraints(db: &Session) -> Result<Vec<Constraint>, EngineE
         .collect())
 }
 
+/// What an index of a partitioned table is made of: only when every
+/// partition has its valid part, and one of them is attached, it becomes valid.
+#[derive(Clone, Debug)]
+pub(super) struct Parts {
+    /// A partition that has no part of it.
+    without: Option<RelationName>,
+    /// A part that is invalid.
+    invalid: Option<RelationName>,
+    /// Any part.
+    any: Option<RelationName>,
+}
+
+impl Parts {
+    /// What is wrong with the index, and the statement that helps.
+    pub(super) fn mended(&self, index: &RelationName) -> (String, Option<String>) {
+        match self {
+            Parts {
+                without: Some(table),
+                ..
+            } => (
+                format!(
+                    "is invalid: {table} has no part of it. Build an index like it there (CREATE INDEX CONCURRENTLY blocks nobody), then ALTER INDEX {index} ATTACH PARTITION with its name"
+                ),
+                None,
+            ),
+            Parts {
+                invalid: Some(part),
+                ..
+            } => (
+                format!("is invalid, because its part {part} is"),
+                Some(format!(
+                    "REINDEX INDEX CONCURRENTLY {part}; ALTER INDEX {index} ATTACH PARTITION {part}"
+                )),
+            ),
+            Parts {
+                any: Some(part), ..
+            } => (
+                // Attaching once more what is attached only looks again.
+                "is invalid although all of its parts are there and valid: the server looks only when one is attached".to_owned(),
+                Some(format!("ALTER INDEX {index} ATTACH PARTITION {part}")),
+            ),
+            _ => ("is invalid, and has no parts".to_owned(), None),
+        }
+    }
+}
+
 /// An index of any kind.
 #[derive(Clone, Debug)]
 pub(super) struct Index {
@@ -115,6 +164,10 @@ pub(super) struct Index {
     pub(super) method: String,
     /// Has partitions instead of pages.
     pub(super) partitioned: bool,
+    /// Its table is not a materialized view that was never filled.
+    pub(super) filled: bool,
+    /// What it is made of, where it has partitions and is invalid.
+    pub(super) parts: Option<Parts>,
     pub(super) unlogged: bool,
     pub(super) unique: bool,
     pub(super) valid: bool,
@@ -163,7 +216,7 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
         EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index g
             WHERE g.datname = pg_catalog.current_database() AND (g.relid IS NULL OR g.relid = t.oid)),
         {size}, {readable},
-        d.keys, d.filter
+        d.keys, d.filter, s.without_schema, s.without_name, s.invalid_schema, s.invalid_name, s.any_schema, s.any_name, t.relispopulated
     FROM pg_catalog.pg_index x
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
@@ -180,6 +233,17 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
                 (SELECT oc.opcdefault FROM pg_catalog.pg_opclass oc WHERE oc.oid = x.indclass[p - 1]) AS usual
             FROM pg_catalog.generate_series(1, x.indnkeyatts::int4) p) k
         HAVING pg_catalog.bool_and(k.usual)) d ON {wanted} AND x.indisunique AND x.indisvalid AND i.relkind = 'i'
+    LEFT JOIN LATERAL (SELECT r.names[1] AS any_schema, r.names[2] AS any_name, r.invalid[1] AS invalid_schema, r.invalid[2] AS invalid_name,
+            w.names[1] AS without_schema, w.names[2] AS without_name
+        FROM (SELECT min(ARRAY[cn.nspname::text, ci.relname::text]) AS names,
+                min(ARRAY[cn.nspname::text, ci.relname::text]) FILTER (WHERE NOT cx.indisvalid AND ci.relkind = 'i') AS invalid
+            FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_index cx ON cx.indexrelid = h.inhrelid
+            JOIN pg_catalog.pg_class ci ON ci.oid = h.inhrelid JOIN pg_catalog.pg_namespace cn ON cn.oid = ci.relnamespace
+            WHERE h.inhparent = i.oid AND (cx.indisvalid OR ci.relkind = 'i')) r,
+            (SELECT min(ARRAY[pn.nspname::text, pc.relname::text]) AS names
+            FROM pg_catalog.pg_inherits p JOIN pg_catalog.pg_class pc ON pc.oid = p.inhrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace
+            WHERE p.inhparent = t.oid AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_index cx ON cx.indexrelid = h.inhrelid
+                WHERE h.inhparent = i.oid AND cx.indrelid = p.inhrelid)) w) s ON i.relkind = 'I' AND NOT x.indisvalid
     WHERE {not_system}
     ORDER BY 2, 3";
 
@@ -197,6 +261,10 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
         .replace("{readable}", &READABLE.replace("{c}", "t"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let rows = db.query("reading indexes", &sql, &[]).await?;
+    let part = |row: &Row, n: usize| {
+        let name = |n: usize| row.get::<_, Option<String>>(n);
+        Some(RelationName::new(name(n)?, name(n + 1)?))
+    };
     Ok(rows
         .iter()
         .map(|row| {
@@ -208,6 +276,12 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
                 table_oid: row.get(5),
                 method: row.get(6),
                 partitioned: row.get(7),
+                filled: row.get(22),
+                parts: row.get::<_, bool>(7).then(|| Parts {
+                    without: part(row, 16),
+                    invalid: part(row, 18),
+                    any: part(row, 20),
+                }),
                 unlogged: row.get(8),
                 unique: row.get(9),
                 valid: row.get(10),
@@ -225,7 +299,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
 
 const TABLES: &str =
     "SELECT c.oid, n.nspname::text, c.relname::text, false, c.relpersistence = 'u',
-        {size}, {readable}, pg_catalog.pg_has_role(c.relowner, 'USAGE')
+        {size}, {readable}, pg_catalog.pg_has_role(c.relowner, 'USAGE'), c.relispopulated
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_am am ON am.oid = c.relam
@@ -239,5 +313,11 @@ pub(super) async fn tables(db: &Session) -> Result<Vec<Relation>, EngineError> {
         .replace("{readable}", &READABLE.replace("{c}", "c"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let rows = db.query("reading tables", &sql, &[]).await?;
-    Ok(rows.iter().map(|row| Relation::of(row, 0)).collect())
+    Ok(rows
+        .iter()
+        .map(|row| Relation {
+            filled: row.get(8),
+            ..Relation::of(row, 0)
+        })
+        .collect())
 }

@@ -18,7 +18,7 @@ pub(crate) use self::options::Integrity;
 use self::options::{Level, OwnQuery};
 use self::order::{Candidate, Class};
 use self::server::ChangedCollation;
-use super::common::{Selection, still_there};
+use super::common::{Selection, grant, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
@@ -251,7 +251,10 @@ impl Integrity {
             Place::Primary if facts.replica.is_some() => level.min(Level::Light),
             _ => level,
         };
-        for table in facts.tables.iter().filter(|t| selection.covers(&t.name)) {
+        let tables = facts.tables.iter().filter(|t| {
+            selection.covers(&t.name) && t.filled && facts.amcheck.may("verify_heapam")
+        });
+        for table in tables {
             let place = self.place(facts, table.unlogged);
             let step = Step::new(
                 "check_table",
@@ -275,7 +278,8 @@ impl Integrity {
             );
         }
         for index in &facts.indexes {
-            if !selection.covers_any(&[&index.name, &index.table]) {
+            // A view that was never filled has nothing to look at.
+            if !index.filled || !selection.covers_any(&[&index.name, &index.table]) {
                 continue;
             }
             let mut parts = vec![(false, self.place(facts, index.unlogged))];
@@ -336,13 +340,13 @@ impl Integrity {
             {
                 continue;
             }
-            let (message, suggestion) = if index.partitioned {
-                ("is invalid: not every partition has its part of it", None)
-            } else {
-                (
-                    "is invalid: a build of it failed. It costs every write and helps no query",
+            let (message, suggestion) = match &index.parts {
+                None => (
+                    "is invalid: a build of it failed. It costs every write and helps no query"
+                        .to_owned(),
                     Some(format!("REINDEX INDEX CONCURRENTLY {}", index.name)),
-                )
+                ),
+                Some(parts) => parts.mended(&index.name),
             };
             plan.findings.push(Finding {
                 code: "index.invalid".to_owned(),
@@ -409,6 +413,6 @@ fn unreadable_finding(role: &str, tables: &[RelationName]) -> Option<Finding> {
         message: format!(
             "{role} cannot read all rows of {first}{others}: the privilege is missing, or row security hides some. Constraints there were not checked"
         ),
-        suggestion: Some(format!("GRANT pg_read_all_data TO {role}")),
+        suggestion: Some(grant("SELECT", "", &tables, &role)),
     })
 }

@@ -4,6 +4,7 @@
 use super::facts::{self, IndexFacts, Leftover};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
+use crate::kinds::postgres::common::Selection;
 use crate::plan::{Param, Plan, Query, Statement, Step};
 
 /// Whether it is still invalid, and nobody holds a lock under which it could
@@ -45,8 +46,19 @@ pub(super) async fn find(db: &Session) -> Result<Vec<Leftover>, EngineError> {
 }
 
 /// Steps that remove what is abandoned.
-pub(super) fn plan(leftovers: &[Leftover], plan: &mut Plan, forbidden: &mut Vec<String>) {
+pub(super) fn plan(
+    leftovers: &[Leftover],
+    selection: &Selection<'_>,
+    plan: &mut Plan,
+    forbidden: &mut Vec<String>,
+) {
     for leftover in leftovers {
+        // Who leaves a table or an index to others leaves them its remains, too.
+        if !selection.covers_any(&[&leftover.base, &leftover.table])
+            || selection.excludes(&leftover.index)
+        {
+            continue;
+        }
         let name = leftover.index.to_string();
         if let Some(busy) = &leftover.busy {
             plan.skip(

@@ -168,7 +168,8 @@ impl Kind for Reindex {
             });
         }
         let mut forbidden = Vec::new();
-        leftovers::plan(&facts.leftovers, &mut plan, &mut forbidden);
+        let selection = Selection::new(&self.include, &self.exclude);
+        leftovers::plan(&facts.leftovers, &selection, &mut plan, &mut forbidden);
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
 
         let mut candidates: Vec<(&IndexFacts, i64, String)> = Vec::new();

@@ -7,6 +7,7 @@ use super::trend::{recall, remember};
 use super::{Snapshot, seconds};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::catalog::END_SESSION;
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
 
 /// A hit ratio over fewer blocks than this says nothing.
@@ -47,6 +48,8 @@ struct Long {
     id: String,
     who: String,
     seconds: f64,
+    /// Ends this transaction and no other; none where that cannot be said.
+    end: Option<String>,
 }
 
 const DATABASE: &str =
@@ -65,12 +68,12 @@ const CONNECTIONS: &str = "SELECT count(*) FILTER (WHERE a.backend_type = 'clien
     FROM pg_catalog.pg_stat_activity a";
 
 const LONG: &str = "SELECT 'session', a.pid::text, pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
-        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 AS seconds
+        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 AS seconds, {end_session}
     FROM pg_catalog.pg_stat_activity a
     WHERE a.datname = pg_catalog.current_database() AND a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
         AND pg_catalog.clock_timestamp() - a.xact_start > pg_catalog.make_interval(secs => $1)
     UNION ALL SELECT 'prepared transaction', p.gid, p.owner::text,
-        extract(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::float8
+        extract(epoch FROM pg_catalog.clock_timestamp() - p.prepared)::float8, pg_catalog.format('ROLLBACK PREPARED %L', p.gid)
     FROM pg_catalog.pg_prepared_xacts p
     WHERE p.database = pg_catalog.current_database() AND pg_catalog.clock_timestamp() - p.prepared > pg_catalog.make_interval(secs => $1)
     ORDER BY seconds DESC LIMIT 20";
@@ -82,7 +85,11 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Database, E
     let connections = db.query("counting connections", CONNECTIONS, &[]).await?;
     let limit = options.max_transaction.get().as_secs_f64();
     let long = db
-        .query("looking for long transactions", LONG, &[&limit])
+        .query(
+            "looking for long transactions",
+            &LONG.replace("{end_session}", END_SESSION),
+            &[&limit],
+        )
         .await?;
     let (Some(d), Some(c)) = (database.first(), connections.first()) else {
         return Ok(Database::default());
@@ -109,6 +116,7 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Database, E
                 id: row.get(1),
                 who: row.get(2),
                 seconds: row.get(3),
+                end: row.get(4),
             })
             .collect(),
     })
@@ -144,11 +152,6 @@ impl Database {
         self.judge_cache(options, at, plan);
         self.judge_connections(options, plan);
         for long in self.long.iter().take(MOST) {
-            let suggestion = if long.what == "session" {
-                format!("SELECT pg_catalog.pg_terminate_backend({})", long.id)
-            } else {
-                format!("ROLLBACK PREPARED '{}'", long.id.replace('\'', "''"))
-            };
             plan.findings.push(Finding {
                 code: "transaction.long".to_owned(),
                 severity: Severity::Warning,
@@ -160,7 +163,7 @@ impl Database {
                     long.who,
                     seconds(long.seconds)
                 ),
-                suggestion: Some(suggestion),
+                suggestion: long.end.clone(),
             });
         }
     }

@@ -82,7 +82,12 @@ const IDLE: &str = "WITH leaves AS (
     JOIN pg_catalog.pg_class i ON i.oid = l.root JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
     JOIN pg_catalog.pg_index x ON x.indexrelid = i.oid
     JOIN pg_catalog.pg_class t ON t.oid = x.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
-    WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid)
+    WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid) AND NOT x.indisclustered
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'
+            AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.oid)
+        -- Without it the next delete of a row that is referred to would read the whole table.
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = x.indrelid AND {serves}
+            AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
     ORDER BY l.bytes DESC, 1, 2";
 
 const USED: &str = "SELECT o.oid FROM pg_catalog.unnest($1::oid[]) o(oid)
@@ -91,33 +96,51 @@ const USED: &str = "SELECT o.oid FROM pg_catalog.unnest($1::oid[]) o(oid)
 const COUNTING: &str = "SELECT d.stats_reset FROM pg_catalog.pg_stat_database d WHERE d.datname = pg_catalog.current_database()";
 
 /// The same columns in the same order, or their beginning: what an index
-/// with more columns can answer as well.
+/// with more columns can answer as well. Nothing but its space may be lost
+/// with the one that goes: no constraint or rule of uniqueness (NULLS NOT
+/// DISTINCT is another rule, and a deferrable one holds later and serves no
+/// ON CONFLICT), no order the table is clustered by, no identity of rows for
+/// replication, no options of its operator classes, and nothing that depends on it.
 const DOUBLES: &str = "WITH pairs AS MATERIALIZED (
         SELECT a.indexrelid, b.indexrelid AS other, a.indrelid, a.indisunique, b.indisunique AS other_unique,
-            b.indisreplident AS other_identifies, a.indnatts > a.indnkeyatts AS includes, s.same
+            b.indimmediate AS other_immediate, {nulls_a} = {nulls_b} AS nulls_alike,
+            b.indisreplident OR b.indisclustered AS other_stays, a.indnatts > a.indnkeyatts AS includes, s.same
         FROM pg_catalog.pg_index a
         -- One look into the catalog's index for each, whatever the planner knows of the catalog.
         CROSS JOIN LATERAL (SELECT x.* FROM pg_catalog.pg_index x WHERE x.indrelid = a.indrelid AND x.indexrelid <> a.indexrelid
-            AND x.indisvalid AND NOT x.indisexclusion OFFSET 0) b
-        CROSS JOIN LATERAL (SELECT (b.indkey::text, b.indclass::text, b.indcollation::text, b.indoption::text, b.indnkeyatts, coalesce(b.indexprs::text, ''))
-            = (a.indkey::text, a.indclass::text, a.indcollation::text, a.indoption::text, a.indnkeyatts, coalesce(a.indexprs::text, '')) AS same) s
-        WHERE a.indisvalid AND NOT a.indisexclusion AND NOT a.indisreplident
-            AND coalesce(b.indpred::text, '') = coalesce(a.indpred::text, '')
+            AND x.indisvalid AND x.indisready AND x.indislive AND NOT x.indisexclusion OFFSET 0) b
+        CROSS JOIN LATERAL (SELECT (b.indkey::text, b.indclass::text, b.indcollation::text, b.indoption::text, b.indnkeyatts, {exprs_b})
+            = (a.indkey::text, a.indclass::text, a.indcollation::text, a.indoption::text, a.indnkeyatts, {exprs_a}) AS same) s
+        WHERE a.indisvalid AND NOT a.indisexclusion AND NOT a.indisreplident AND NOT a.indisclustered
+            AND {pred_b} = {pred_a}
             AND (s.same OR (b.indnkeyatts > a.indnkeyatts AND a.indexprs IS NULL AND b.indexprs IS NULL
                 AND b.indkey::text || ' ' LIKE a.indkey::text || ' %' AND b.indclass::text || ' ' LIKE a.indclass::text || ' %'
                 AND b.indcollation::text || ' ' LIKE a.indcollation::text || ' %' AND b.indoption::text || ' ' LIKE a.indoption::text || ' %')))
     SELECT DISTINCT ON (p.indexrelid) n.nspname::text, i.relname::text, tn.nspname::text, t.relname::text,
-        bn.nspname::text, o.relname::text, {size}, p.same, i.relkind = 'I'
+        bn.nspname::text, o.relname::text, z.bytes::int8, p.same, i.relkind = 'I'
     FROM pairs p
     JOIN pg_catalog.pg_class i ON i.oid = p.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
     JOIN pg_catalog.pg_class o ON o.oid = p.other JOIN pg_catalog.pg_namespace bn ON bn.oid = o.relnamespace
     JOIN pg_catalog.pg_class t ON t.oid = p.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
     JOIN pg_catalog.pg_am am ON am.oid = i.relam
-    WHERE o.relam = i.relam AND NOT i.relispartition AND NOT o.relispartition AND {not_system}
+    CROSS JOIN LATERAL (SELECT CASE WHEN i.relkind = 'I'
+        THEN (SELECT coalesce(sum({leaf_size}), 0) FROM pg_catalog.pg_partition_tree(i.oid) pt JOIN pg_catalog.pg_class l ON l.oid = pt.relid)
+        ELSE {size} END AS bytes OFFSET 0) z
+    WHERE o.relam = i.relam AND NOT i.relispartition AND NOT o.relispartition AND {not_system} AND z.bytes >= $1::int8
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = p.indexrelid)
-        AND CASE WHEN p.same THEN (p.other_unique OR NOT p.indisunique)
+        -- What belongs to an extension, and what something else needs, cannot be dropped.
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'
+            AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = p.indexrelid)
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'n'
+            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = p.indexrelid)
+        -- A B-tree's storage parameters change only its size; those of the others what it can answer, and how well.
+        AND (am.amname = 'btree' OR i.reloptions IS NOT DISTINCT FROM o.reloptions)
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute ca JOIN pg_catalog.pg_attribute cb ON cb.attrelid = o.oid AND cb.attnum = ca.attnum
+            WHERE ca.attrelid = i.oid AND (ca.attoptions IS DISTINCT FROM cb.attoptions
+                OR ca.attstattarget IS DISTINCT FROM cb.attstattarget))
+        AND CASE WHEN p.same THEN (NOT p.indisunique OR (p.other_unique AND p.other_immediate AND p.nulls_alike))
                 -- Of two that are alike the younger one goes.
-                AND (p.other < p.indexrelid OR p.other_identifies OR (p.other_unique AND NOT p.indisunique)
+                AND (p.other < p.indexrelid OR p.other_stays OR (p.other_unique AND NOT p.indisunique)
                     OR EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = p.other))
             ELSE am.amname = 'btree' AND NOT p.includes AND NOT p.indisunique END
     ORDER BY p.indexrelid, p.same DESC, p.other LIMIT 500";
@@ -138,16 +161,33 @@ const MISSING: &str = "SELECT k.conname::text, n.nspname::text, c.relname::text,
     WHERE k.contype = 'f' AND k.conparentid = 0 AND {not_system} AND s.bytes >= $1::int8
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
             JOIN pg_catalog.pg_am am ON am.oid = i.relam
-            WHERE x.indrelid = k.conrelid AND x.indisvalid AND x.indpred IS NULL
+            WHERE x.indrelid = k.conrelid AND x.indisvalid AND {serves}
                 AND (am.amname = 'btree' OR (am.amname = 'hash' AND pg_catalog.cardinality(k.conkey) = 1))
                 AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
     ORDER BY s.bytes DESC, 2, 3, 1 LIMIT 100";
+
+/// Whether looking for given values of the columns of `k` may use the index
+/// `x`: all rows are in it, or all whose columns are given. The predicate is
+/// read as it is stored, because having the server write it down waits for
+/// whoever holds the table.
+const SERVES: &str = "(x.indpred IS NULL OR (x.indpred::text !~ ':nulltesttype 0|:boolop (or|not)'
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, '\\{([A-Z]+)', 'g') m WHERE m[1] NOT IN ('NULLTEST', 'VAR', 'BOOLEXPR'))
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, ':varattno (-?[0-9]+)', 'g') m WHERE m[1]::int2 <> ALL (k.conkey))))";
+
+/// SQL for a stored expression without the places in the text it came from.
+fn stored(expression: &str) -> String {
+    format!(
+        "coalesce(pg_catalog.regexp_replace({expression}::text, ':location -?[0-9]+', '', 'g'), '')"
+    )
+}
 
 pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Indexes, EngineError> {
     let db = &site.primary;
     let fill = |sql: &str, relation: &str| {
         sql.replace("{not_system}", NOT_SYSTEM_SCHEMA)
             .replace("{size}", &size_of(relation))
+            .replace("{leaf_size}", &size_of("l"))
+            .replace("{serves}", SERVES)
     };
     // From 16 on the server knows when an index was last used.
     let recently = |db: &Session, oid: &str| {
@@ -191,8 +231,25 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
             .await?;
         used.extend(rows.iter().map(|row| row.get::<_, u32>(0)));
     }
+    let nulls_not_distinct = |index: &str| {
+        if db.server.major() >= 15 {
+            format!("{index}.indnullsnotdistinct")
+        } else {
+            "false".to_owned()
+        }
+    };
     let doubles = db
-        .query("comparing indexes", &fill(DOUBLES, "i"), &[])
+        .query(
+            "comparing indexes",
+            &fill(DOUBLES, "i")
+                .replace("{nulls_a}", &nulls_not_distinct("a"))
+                .replace("{nulls_b}", &nulls_not_distinct("b"))
+                .replace("{exprs_a}", &stored("a.indexprs"))
+                .replace("{exprs_b}", &stored("b.indexprs"))
+                .replace("{pred_a}", &stored("a.indpred"))
+                .replace("{pred_b}", &stored("b.indpred")),
+            &[&least],
+        )
         .await?;
     let missing = db
         .query(
@@ -279,8 +336,13 @@ impl Indexes {
                 .cmp(&(a.same, a.bytes))
                 .then_with(|| a.name.cmp(&b.name))
         });
-        let superfluous: HashSet<&RelationName> = doubles.iter().map(|d| &d.name).collect();
-        self.judge_idle(&selection, &superfluous, options, at, plan);
+        // The one that makes another superfluous has to stay, used or not.
+        let spoken_for: HashSet<&RelationName> = self
+            .doubles
+            .iter()
+            .flat_map(|d| [&d.name, &d.other])
+            .collect();
+        self.judge_idle(&selection, &spoken_for, options, at, plan);
         for double in doubles.into_iter().take(MOST) {
             let (code, what) = if double.same {
                 ("index.duplicate", "is the same as")
@@ -330,7 +392,7 @@ impl Indexes {
     fn judge_idle(
         &self,
         selection: &Selection<'_>,
-        superfluous: &HashSet<&RelationName>,
+        spoken_for: &HashSet<&RelationName>,
         options: &Snapshot,
         at: &Moment,
         plan: &mut Plan,
@@ -352,7 +414,7 @@ impl Indexes {
             now.insert(object.clone(), since);
             let due =
                 counted && since <= limit && selection.covers_any(&[&index.name, &index.table]);
-            if !due || superfluous.contains(&index.name) || told == MOST {
+            if !due || spoken_for.contains(&index.name) || told == MOST {
                 continue;
             }
             told += 1;

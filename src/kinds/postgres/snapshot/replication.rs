@@ -3,6 +3,7 @@
 use super::{Snapshot, seconds, trend::bytes};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::catalog::DROP_IDLE_SLOT;
 use crate::plan::{Finding, Measurement, Plan, Severity, Site};
 
 /// One standby, as itself or as the primary sees it.
@@ -22,6 +23,8 @@ pub(super) struct Slot {
     retained: i64,
     /// `reserved`, `extended`, `unreserved`, `lost`.
     state: Option<String>,
+    /// The statement that drops it, if nobody uses it by then.
+    drop: String,
 }
 
 /// What is known about replication.
@@ -47,7 +50,7 @@ const SENDERS: &str = "SELECT coalesce(nullif(r.application_name, ''), r.client_
     FROM pg_catalog.pg_stat_replication r WHERE r.state = 'streaming' AND r.replay_lsn IS NOT NULL ORDER BY 1";
 
 const SLOTS: &str = "SELECT s.slot_name::text, s.active,
-        coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn), 0)::int8, s.wal_status
+        coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn), 0)::int8, s.wal_status, {drop_slot}
     FROM pg_catalog.pg_replication_slots s ORDER BY 1";
 
 pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineError> {
@@ -56,7 +59,8 @@ pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineErro
     let senders = db
         .query("reading who receives the log", SENDERS, &[])
         .await?;
-    let slots = db.query("reading replication slots", SLOTS, &[]).await?;
+    let sql = SLOTS.replace("{drop_slot}", DROP_IDLE_SLOT);
+    let slots = db.query("reading replication slots", &sql, &[]).await?;
     if site.replicas.is_empty() {
         for row in &senders {
             standbys.push(Standby {
@@ -101,6 +105,7 @@ pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineErro
                 active: row.get(1),
                 retained: row.get(2),
                 state: row.get(3),
+                drop: row.get(4),
             })
             .collect(),
     })
@@ -165,10 +170,7 @@ impl Replication {
                 severity,
                 object: slot.name.clone(),
                 message: format!("the replication slot {} {what}", slot.name),
-                suggestion: Some(format!(
-                    "SELECT pg_catalog.pg_drop_replication_slot('{}')",
-                    slot.name.replace('\'', "''")
-                )),
+                suggestion: Some(slot.drop.clone()),
             });
         }
     }

@@ -71,6 +71,8 @@ const STATEMENTS: &str = "SELECT s.queryid, min(s.query), sum(s.calls)::int8, su
     FROM {view} s
     WHERE s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
         AND s.queryid IS NOT NULL AND s.calls > 0
+        -- Ours say so at their end.
+        AND s.query !~ '/[*] maint [*]/\\s*$'
         AND s.query ~* '^\\s*(/\\*.*?\\*/\\s*)*(select|with|insert|update|delete|merge|values)\\M'
     GROUP BY s.queryid ORDER BY sum(s.total_exec_time) DESC, s.queryid LIMIT $1";
 

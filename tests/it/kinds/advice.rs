@@ -1,0 +1,242 @@
+//! Advice that is followed does no harm: what is suggested helps, and what is
+//! lost with it is missed by nobody.
+
+use serde_json::Value;
+
+use super::integrity::found;
+use crate::support::servers::{TestDatabase, cluster, fresh_database};
+use crate::support::workspace::Workspace;
+
+fn workspace(db: &TestDatabase) -> Workspace {
+    Workspace::for_target(&db.url)
+        .task(
+            "snapshot",
+            "kind: snapshot\ntarget: app\noptions: { min_size: 1kB }\n",
+        )
+        .task("integrity", "kind: integrity\ntarget: app\n")
+}
+
+fn run(workspace: &Workspace, task: &str) -> Value {
+    workspace
+        .run(["run", task, "--now", "--output", "json"])
+        .json()
+}
+
+/// Findings of this code, as `object -> suggestion`.
+fn advice(document: &Value, code: &str) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = document["runs"][0]["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|f| f["code"] == code)
+        .map(|f| {
+            let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+            (text(&f["object"]), text(&f["suggestion"]))
+        })
+        .collect();
+    all.sort();
+    all
+}
+
+for_each_version! {
+    /// Of two indexes one is superfluous only where nothing but its space goes with it.
+    async fn only_what_nobody_misses_is_called_a_duplicate(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, a int, b int, c text, d tsvector, e int); INSERT INTO t SELECT g, g, g, g::text, to_tsvector('simple', g::text), g FROM generate_series(1, 3000) g;
+            ALTER TABLE t ADD CONSTRAINT a_deferred UNIQUE (a) DEFERRABLE; CREATE UNIQUE INDEX a_immediate ON t (a);
+            CREATE INDEX b_first ON t (b); CREATE INDEX b_clustered ON t (b); ALTER TABLE t CLUSTER ON b_clustered;
+            CREATE INDEX c_plain ON t (c); CREATE INDEX c_pattern ON t (c text_pattern_ops); CREATE INDEX c_order ON t (c COLLATE \"C\"); CREATE INDEX c_down ON t (c DESC);
+            CREATE INDEX c_part ON t (c) WHERE id > 5; CREATE INDEX c_includes ON t (c) INCLUDE (id); CREATE INDEX c_hash ON t USING hash (c); CREATE UNIQUE INDEX c_unique ON t (c, id);
+            CREATE INDEX d_plain ON t USING gist (d); CREATE INDEX d_signed ON t USING gist (d tsvector_ops(siglen = 200));
+            CREATE INDEX e_brin ON t USING brin (e); CREATE INDEX e_brin_fine ON t USING brin (e) WITH (pages_per_range = 4);
+            CREATE INDEX lower_one ON t (lower(c), id); CREATE INDEX lower_two ON t    (lower(  c ),  id);
+            CREATE TABLE identity (id int NOT NULL, v text); INSERT INTO identity SELECT g, g::text FROM generate_series(1, 3000) g;
+            CREATE UNIQUE INDEX one ON identity (id); CREATE UNIQUE INDEX two ON identity (id); ALTER TABLE identity REPLICA IDENTITY USING INDEX two;
+            CREATE TABLE parent (id int PRIMARY KEY); CREATE UNIQUE INDEX referenced ON parent (id);
+            CREATE TABLE p (id int, k int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p DEFAULT; INSERT INTO p SELECT g, g FROM generate_series(1, 3000) g;
+            CREATE INDEX p_one ON p (k); CREATE INDEX p_two ON p (k)").await;
+        if major >= 15 {
+            db.execute("CREATE TABLE n (a int); INSERT INTO n SELECT generate_series(1, 3000); CREATE UNIQUE INDEX n_plain ON n (a); CREATE UNIQUE INDEX n_strict ON n (a) NULLS NOT DISTINCT").await;
+        }
+        let workspace = workspace(&db);
+        let document = run(&workspace, "snapshot");
+        assert_eq!(advice(&document, "index.duplicate"), [
+            ("public.b_first", "DROP INDEX CONCURRENTLY public.b_first"),
+            ("public.lower_two", "DROP INDEX CONCURRENTLY public.lower_two"),
+            ("public.one", "DROP INDEX CONCURRENTLY public.one"),
+            ("public.p_two", "DROP INDEX public.p_two"),
+            ("public.referenced", "DROP INDEX CONCURRENTLY public.referenced"),
+        ].map(|(object, statement)| (object.to_owned(), statement.to_owned())), "{document:#}");
+        assert_eq!(advice(&document, "index.overlapping"), [("public.c_plain".to_owned(), "DROP INDEX CONCURRENTLY public.c_plain".to_owned())]);
+        for (_, statement) in advice(&document, "index.duplicate").iter().chain(&advice(&document, "index.overlapping")) {
+            db.execute(statement).await;
+        }
+        // What the names stand for still works.
+        db.execute("CLUSTER t; INSERT INTO parent VALUES (1) ON CONFLICT (id) DO NOTHING;
+            UPDATE identity SET v = 'x' WHERE id = 5").await;
+        let again = run(&workspace, "snapshot");
+        assert!(!found(&again).iter().any(|l| l.starts_with("index.duplicate") || l.starts_with("index.overlapping")), "{again:#}");
+        // Small ones are not worth it.
+        db.execute("CREATE INDEX b_again ON t (b)").await;
+        workspace.file("tasks/snapshot.yaml", "kind: snapshot\ntarget: app\noptions: { min_size: 10MB }\n");
+        assert_eq!(advice(&run(&workspace, "snapshot"), "index.duplicate"), []);
+    }
+}
+
+for_each_version! {
+    /// An index over the rows whose key is given serves a foreign key, and one
+    /// that serves it, or makes another superfluous, is not called unused.
+    async fn an_index_that_serves_a_foreign_key_is_neither_missing_nor_unused(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent SELECT generate_series(1, 3000); CREATE TABLE two (a int, b int, PRIMARY KEY (a, b)); INSERT INTO two SELECT g, g FROM generate_series(1, 3000) g;
+            CREATE TABLE good (id int, \"The Parent\" int REFERENCES parent, x int, y int, FOREIGN KEY (x, y) REFERENCES two); INSERT INTO good SELECT g, g, g, g FROM generate_series(1, 3000) g;
+            CREATE INDEX \"good one\" ON good (\"The Parent\") WHERE \"The Parent\" IS NOT NULL; CREATE INDEX good_two ON good (y, x) WHERE x IS NOT NULL AND y IS NOT NULL;
+            CREATE TABLE bad (id int, p int REFERENCES parent, q int REFERENCES parent, r int REFERENCES parent, s int REFERENCES parent); INSERT INTO bad SELECT g, g, g, g, g FROM generate_series(1, 3000) g;
+            CREATE INDEX ON bad (p) WHERE p > 5; CREATE INDEX ON bad (q) WHERE q IS NULL; CREATE INDEX ON bad (r) WHERE id IS NOT NULL; CREATE INDEX ON bad (s) WHERE s IS NOT NULL OR id IS NULL;
+            CREATE TABLE idle (id int, k int); INSERT INTO idle SELECT g, g FROM generate_series(1, 3000) g; CREATE INDEX really_idle ON idle (id);
+            CREATE INDEX k_one ON idle (k); CREATE INDEX k_two ON idle (k)").await;
+        let workspace = workspace(&db);
+        let document = run(&workspace, "snapshot");
+        let missing: Vec<String> = advice(&document, "index.missing_foreign_key").into_iter().map(|(o, _)| o).collect();
+        assert_eq!(missing, ["p", "q", "r", "s"].map(|c| format!("public.bad.bad_{c}_fkey")), "{document:#}");
+        workspace.file("tasks/snapshot.yaml", "kind: snapshot\ntarget: app\noptions: { min_size: 1kB, unused_after: 0s }\n");
+        let unused: Vec<String> = advice(&run(&workspace, "snapshot"), "index.unused").into_iter().map(|(o, _)| o).collect();
+        assert!(unused.contains(&"public.really_idle".to_owned()), "{unused:?}");
+        assert!(!unused.iter().any(|i| i.contains("good") || i.contains("k_")), "{unused:?}");
+    }
+}
+
+for_each_version! {
+    /// An invalid index of a partitioned table gets the statement that makes it valid.
+    async fn an_invalid_index_of_a_partitioned_table_is_mended_by_what_is_suggested(major: u32) {
+        let db = fresh_database(major).await;
+        for table in ["whole", "broken", "partly"] {
+            db.execute(&format!("CREATE TABLE {table} (id int, k int) PARTITION BY RANGE (id); CREATE TABLE {table}_1 PARTITION OF {table} FOR VALUES FROM (0) TO (10);
+                CREATE TABLE {table}_2 PARTITION OF {table} FOR VALUES FROM (10) TO (20); INSERT INTO {table} SELECT g, g / 2 FROM generate_series(0, 19) g;
+                CREATE INDEX {table}_k ON ONLY {table} (k); CREATE INDEX {table}_1_k ON {table}_1 (k); ALTER INDEX {table}_k ATTACH PARTITION {table}_1_k")).await;
+        }
+        db.execute("ALTER TABLE whole DETACH PARTITION whole_2").await;
+        // A concurrent build that fails leaves an invalid part.
+        db.execute("CREATE INDEX broken_2_k ON broken_2 (k); ALTER INDEX broken_k ATTACH PARTITION broken_2_k;
+            UPDATE pg_index SET indisvalid = false WHERE indexrelid IN ('broken_2_k'::regclass, 'broken_k'::regclass)").await;
+        let workspace = workspace(&db);
+        let document = run(&workspace, "integrity");
+        let all = advice(&document, "index.invalid");
+        assert_eq!(all.iter().map(|(o, _)| o.as_str()).collect::<Vec<_>>(), ["public.broken_2_k", "public.broken_k", "public.partly_k", "public.whole_k"], "{document:#}");
+        for (object, statements) in &all {
+            for statement in statements.split("; ").filter(|s| !s.is_empty()) {
+                db.execute(statement).await;
+            }
+            assert_eq!(statements.is_empty(), object == "public.partly_k", "{object}: {statements}");
+        }
+        let left = advice(&run(&workspace, "integrity"), "index.invalid");
+        assert_eq!(left.iter().map(|(o, _)| o.as_str()).collect::<Vec<_>>(), ["public.partly_k"]);
+        assert!(document.to_string().contains("public.partly_2 has no part of it"), "{document:#}");
+    }
+}
+
+for_each_version! {
+    /// When what is suggested has been done, a sequence has numbers again.
+    async fn what_is_suggested_gives_a_sequence_more_numbers(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE plain (id serial PRIMARY KEY, v int); SELECT setval('plain_id_seq', 2147483646);
+            CREATE TABLE small (id smallserial, v int); ALTER TABLE small ALTER COLUMN id TYPE int; SELECT setval('small_id_seq', 32767);
+            CREATE TABLE identity (id int GENERATED ALWAYS AS IDENTITY, v int); SELECT setval('identity_id_seq', 2147483646);
+            CREATE TABLE wide (id bigint, v int); CREATE SEQUENCE limited AS bigint MAXVALUE 100; ALTER SEQUENCE limited OWNED BY wide.id; ALTER TABLE wide ALTER id SET DEFAULT nextval('limited'); SELECT setval('limited', 100);
+            CREATE SEQUENCE alone AS int MAXVALUE 1000; SELECT setval('alone', 999);
+            CREATE SEQUENCE \"Down; wards\" AS int INCREMENT -1 MINVALUE -1000 MAXVALUE -1; SELECT setval('\"Down; wards\"', -999);
+            CREATE TABLE parted (id serial, k int) PARTITION BY LIST (k); CREATE TABLE parted_1 PARTITION OF parted DEFAULT; SELECT setval('parted_id_seq', 2147483646)").await;
+        let workspace = workspace(&db);
+        let document = run(&workspace, "integrity");
+        let all = advice(&document, "sequence.near_end");
+        assert_eq!(all.iter().map(|(o, _)| o.as_str()).collect::<Vec<_>>(),
+            ["public.\"Down; wards\"", "public.alone", "public.identity.id", "public.parted.id", "public.plain.id", "public.small.id", "public.wide.id"], "{document:#}");
+        for (object, statements) in &all {
+            assert!(!statements.is_empty(), "{object}: {document:#}");
+            db.execute(statements).await;
+        }
+        assert_eq!(advice(&run(&workspace, "integrity"), "sequence.near_end"), []);
+        for _ in 0..3 {
+            db.execute("INSERT INTO plain (v) VALUES (1); INSERT INTO small (v) VALUES (1); INSERT INTO identity (v) VALUES (1); INSERT INTO wide (v) VALUES (1);
+                INSERT INTO parted (k) VALUES (1); SELECT nextval('alone'), nextval('\"Down; wards\"')").await;
+        }
+    }
+}
+
+for_each_version! {
+    /// What is suggested against an open transaction ends that one and no other.
+    async fn a_process_id_is_ended_only_while_it_is_the_same(major: u32) {
+        let db = fresh_database(major).await;
+        let other = db.connect().await;
+        other.batch_execute("BEGIN; SELECT 1").await.unwrap();
+        let workspace = workspace(&db);
+        workspace.file("tasks/snapshot.yaml", "kind: snapshot\ntarget: app\noptions: { max_transaction: 0s }\n");
+        let document = run(&workspace, "snapshot");
+        let all = advice(&document, "transaction.long");
+        assert_eq!(all.len(), 1, "{document:#}");
+        assert!(all[0].1.contains("backend_start"), "{all:?}");
+        // The session has gone on to something else.
+        other.batch_execute("COMMIT; BEGIN; SELECT 2").await.unwrap();
+        assert_eq!(db.client.query(&all[0].1, &[]).await.unwrap().len(), 0);
+        let again = advice(&run(&workspace, "snapshot"), "transaction.long");
+        assert_eq!(db.client.query(&again[0].1, &[]).await.unwrap().len(), 1, "{again:?}");
+    }
+}
+
+for_each_version! {
+    /// Whoever asks for little is told everything that is missing at once, by name.
+    async fn one_grant_is_enough_for_amcheck(major: u32) {
+        let db = fresh_database(major).await;
+        let role = format!("little_{}", db.name);
+        db.execute(&format!("CREATE SCHEMA tools; CREATE EXTENSION amcheck SCHEMA tools; CREATE SCHEMA app; CREATE TABLE app.t (id serial PRIMARY KEY CHECK (id > 0)); INSERT INTO app.t DEFAULT VALUES;
+            CREATE MATERIALIZED VIEW app.never AS SELECT 1 AS one WITH NO DATA; CREATE UNIQUE INDEX ON app.never (one);
+            CREATE ROLE {role} LOGIN PASSWORD 'x'")).await;
+        let url = format!("postgres://{role}:x@127.0.0.1:{}/{}?sslmode=disable", cluster(major).port(), db.name);
+        let workspace = Workspace::for_target(&url).task("integrity", "kind: integrity\ntarget: app\noptions: { amcheck: full, recheck_after: 0s, parent_check: true }\n");
+        for statements in advice(&run(&workspace, "integrity"), "privilege.missing") {
+            assert!(!statements.1.contains("pg_read_all_data"), "{statements:?}");
+            db.execute(&statements.1).await;
+        }
+        let document = run(&workspace, "integrity");
+        assert_eq!(advice(&document, "privilege.missing"), [], "{document:#}");
+        let run = &document["runs"][0];
+        assert_eq!(run["status"], "succeeded", "{document:#}");
+        assert!(run["steps"].as_array().unwrap().iter().any(|s| s["action"] == "check_table" && s["object"] == "app.t"), "{document:#}");
+        assert!(!run["steps"].as_array().unwrap().iter().any(|s| s["object"].as_str().unwrap().contains("never")), "{document:#}");
+    }
+}
+
+for_each_version! {
+    /// Statistics of an index are of what the index stores, not of its column:
+    /// words under a column of whole numbers stop nobody.
+    async fn an_index_that_stores_something_else_stops_no_look(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION pg_trgm; CREATE TABLE tags (id int PRIMARY KEY, name text); INSERT INTO tags SELECT g, 'name' || g FROM generate_series(1, 2000) g;
+            CREATE INDEX ON tags USING gin (lower(name) gin_trgm_ops); CREATE INDEX ON tags USING gist (lower(name) gist_trgm_ops); CREATE INDEX ON tags USING hash (lower(name));
+            CREATE INDEX ON tags USING spgist (lower(name)); CREATE INDEX ON tags USING brin (lower(name)); ANALYZE tags").await;
+        let workspace = workspace(&db);
+        let document = run(&workspace, "integrity");
+        assert_eq!(document["runs"][0]["status"], "succeeded", "{document:#}");
+    }
+}
+
+for_each_version! {
+    /// maint's own statements are not the application's.
+    async fn what_maint_asks_is_not_called_slow(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION pg_stat_statements; CREATE TABLE t (id int PRIMARY KEY CHECK (id > 0)); INSERT INTO t SELECT generate_series(1, 1000)").await;
+        let workspace = workspace(&db);
+        workspace.file("tasks/snapshot.yaml", "kind: snapshot\ntarget: app\noptions: { max_statement_mean: 0s, min_calls: 1 }\n");
+        workspace.file("tasks/integrity.yaml", "kind: integrity\ntarget: app\noptions: { recheck_after: 0s }\n");
+        for task in ["integrity", "snapshot", "integrity"] {
+            run(&workspace, task);
+        }
+        db.execute("SELECT count(*) AS of_the_application FROM t").await;
+        let document = run(&workspace, "snapshot");
+        let slow: Vec<String> = advice(&document, "statement.slow").into_iter().map(|(o, _)| o).collect();
+        assert!(slow.iter().any(|o| o.contains("of_the_application")), "{document:#}");
+        let kept = db.strings("SELECT query FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND query !~ '/[*] maint [*]/\\s*$'").await;
+        let ours = kept.iter().filter(|q| q.contains("pg_catalog.pg_class c JOIN") || q.contains("FROM ONLY public.t")).count();
+        assert_eq!(ours, 0, "{kept:#?}");
+    }
+}
