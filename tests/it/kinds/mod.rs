@@ -12,6 +12,7 @@ mod partitions;
 mod pooler;
 mod refresh;
 mod reindex;
+mod siblings;
 mod snapshot;
 mod sql;
 mod stopping;

@@ -1,6 +1,6 @@
 //! Periods of a calendar, and how a partition key writes their edges.
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveDateTime, NaiveTime, Utc};
+use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, Utc};
 use chrono_tz::Tz;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -103,6 +103,8 @@ pub(super) enum Key {
 }
 
 const MICROS: Point = 1_000_000;
+/// A day in microseconds.
+const DAY: Point = 86_400 * MICROS;
 
 impl Key {
     /// The key of a column of this type, or what is missing.
@@ -172,23 +174,25 @@ impl Key {
 
     /// The place as a literal of SQL, the same in every session.
     pub(super) fn literal(self, point: Point) -> String {
-        let utc = |micros: Point| {
-            let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-            let at = DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC);
-            at.format("%Y-%m-%d %H:%M:%S%.f").to_string()
-        };
         match (point, self) {
             (FIRST, _) => "MINVALUE".to_owned(),
             (LAST, _) => "MAXVALUE".to_owned(),
-            (_, Key::Date) => format!(
-                "'{}'",
-                utc(point * 86_400 * MICROS)
-                    .split(' ')
-                    .next()
-                    .unwrap_or_default()
-            ),
-            (_, Key::Timestamp) => format!("'{}'", utc(point)),
-            (_, Key::TimestampTz) => format!("'{}+00'", utc(point)),
+            (_, Key::Date) => {
+                let (date, era) = date_text(point);
+                format!("'{date}{era}'")
+            }
+            (_, Key::Timestamp | Key::TimestampTz) => {
+                let (date, era) = date_text(point.div_euclid(DAY));
+                let within = point.rem_euclid(DAY);
+                let (seconds, micros) = (within / MICROS, within % MICROS);
+                let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+                let fraction = match micros {
+                    0 => String::new(),
+                    _ => format!(".{micros:06}"),
+                };
+                let zone = if self == Key::TimestampTz { "+00" } else { "" };
+                format!("'{date} {hour:02}:{minute:02}:{second:02}{fraction}{zone}{era}'")
+            }
             (_, Key::Integer(_)) => format!("'{point}'"),
             (_, Key::Uuid) => format!("'{}'", Uuid::from_u128(u128::try_from(point).unwrap_or(0))),
         }
@@ -210,14 +214,50 @@ impl Key {
             _ => {}
         }
         match self {
-            Key::Date => Some(days(text.parse().ok()?)),
+            Key::Date => date_point(text),
             Key::Timestamp | Key::TimestampTz => {
+                let (text, era) = match text.strip_suffix(" BC") {
+                    Some(text) => (text, " BC"),
+                    None => (text, ""),
+                };
                 let text = text.strip_suffix("+00").unwrap_or(text);
-                let at = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
-                Some(Point::from(at.and_utc().timestamp_micros()))
+                let (date, time) = text.split_once(' ')?;
+                let time = NaiveTime::parse_from_str(time, "%H:%M:%S%.f").ok()?;
+                let within = time.signed_duration_since(NaiveTime::MIN);
+                let within = Point::from(within.num_microseconds()?);
+                Some(date_point(&format!("{date}{era}"))? * DAY + within)
             }
             Key::Integer(_) => text.parse().ok(),
             Key::Uuid => Point::try_from(text.parse::<Uuid>().ok()?.as_u128()).ok(),
+        }
+    }
+
+    /// SQL for the place of `column` on the axis, as text: what bounds are compared by.
+    pub(super) fn place(self, column: &str) -> String {
+        match self {
+            Key::Date => format!("({column} - DATE '1970-01-01')::text"),
+            Key::Timestamp | Key::TimestampTz => {
+                format!("(extract(epoch FROM {column}) * 1000000)::int8::text")
+            }
+            Key::Integer(_) => format!("{column}::text"),
+            Key::Uuid => format!("{column}::text"),
+        }
+    }
+
+    /// SQL for a value that is ordered as `column` is, and has a smallest and a largest.
+    pub(super) fn ordered(self, column: &str) -> String {
+        match self {
+            // There is no smallest UUID before 18.
+            Key::Uuid => format!("{column}::text COLLATE \"C\""),
+            _ => column.to_owned(),
+        }
+    }
+
+    /// Reads what [`Key::place`] answered.
+    pub(super) fn read_place(self, text: &str) -> Option<Point> {
+        match self {
+            Key::Uuid => Point::try_from(text.parse::<Uuid>().ok()?.as_u128()).ok(),
+            _ => text.parse().ok(),
         }
     }
 
@@ -247,17 +287,44 @@ impl Key {
             _ => format!("{column} IS NOT NULL"),
         }
     }
+}
 
-    /// Where a quarter of an hour begins.
-    pub(super) fn of_bucket(self, bucket: i64) -> Point {
-        let seconds = Point::from(bucket) * 900;
-        match self {
-            Key::Date => seconds.div_euclid(86_400),
-            Key::Timestamp | Key::TimestampTz => seconds * MICROS,
-            Key::Integer(Epoch::Seconds) => seconds,
-            Key::Integer(Epoch::Millis) => seconds * 1_000,
-            Key::Uuid => (seconds * 1_000) << 80,
-        }
+/// `2026-11-01`, `10000-01-01` or `0044-03-15 BC` as days since 1970. The
+/// server knows years that no library for dates does, so this is its own
+/// arithmetic: the proleptic Gregorian calendar, in eras of 400 years.
+fn date_point(text: &str) -> Option<Point> {
+    let (text, before) = match text.strip_suffix(" BC") {
+        Some(text) => (text, true),
+        None => (text, false),
+    };
+    let mut parts = text.split('-').map(|part| part.parse::<Point>().ok());
+    let (year, month, day) = (parts.next()??, parts.next()??, parts.next()??);
+    if parts.next().is_some() || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let year = if before { 1 - year } else { year };
+    // Years begin in March here, so that a leap day is the last of them.
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = of_era * 365 + of_era / 4 - of_era / 100 + of_year;
+    Some(era * 146_097 + day_of_era - 719_468)
+}
+
+/// The other way round: the date, and ` BC` where it is before our era.
+fn date_text(days: Point) -> (String, &'static str) {
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let shifted_month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = (shifted_month + 2) % 12 + 1;
+    let year = era * 400 + year + Point::from(u8::from(month <= 2));
+    if year > 0 {
+        (format!("{year:04}-{month:02}-{day:02}"), "")
+    } else {
+        (format!("{:04}-{month:02}-{day:02}", 1 - year), " BC")
     }
 }
 
@@ -341,6 +408,41 @@ mod tests {
             assert_eq!(Key::TimestampTz.point(literal), Some(point));
             assert_eq!(Key::TimestampTz.day(point, zone), Some(day(date)));
         }
+    }
+
+    #[test]
+    fn bounds_of_any_value_are_read() {
+        for (key, literal, point) in [
+            (Key::Date, "'1970-01-01'", 0),
+            (Key::Date, "'2000-02-29'", 11_016),
+            (Key::Date, "'0001-01-01'", -719_162),
+            (Key::Date, "'0001-12-31 BC'", -719_163),
+            (Key::Date, "'4713-01-01 BC'", -2_440_550),
+            (Key::Date, "'10000-01-01'", 2_932_897),
+            (Key::Date, "'5874897-12-31'", 2_145_031_948),
+            (Key::Timestamp, "'1969-12-31 23:59:59.5'", -500_000),
+            (
+                Key::TimestampTz,
+                "'0001-01-01 00:00:00+00 BC'",
+                -62_167_219_200_000_000,
+            ),
+            (
+                Key::TimestampTz,
+                "'294276-12-31 23:59:59.999999+00'",
+                9_224_318_015_999_999_999,
+            ),
+        ] {
+            assert_eq!(key.point(literal), Some(point), "{literal}");
+            if !literal.ends_with(".5'") {
+                assert_eq!(key.literal(point), literal);
+            }
+        }
+        assert_eq!(
+            Key::Timestamp.literal(-500_000),
+            "'1969-12-31 23:59:59.500000'"
+        );
+        assert_eq!(Key::Date.point("'2026-13-01'"), None);
+        assert_eq!(Key::Date.point("'someday'"), None);
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Partitions to come: which, how they are called, and what they are made of.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use chrono::NaiveDate;
+use chrono_tz::{TZ_VARIANTS, Tz};
 
-use super::calendar::Interval;
+use super::calendar::{FIRST, Interval, Key, LAST, Point};
 use super::coverage::{Stretch, missing};
-use super::facts::{Facts, Node};
-use super::make::{LONGEST_NAME, afterwards, cut, make, not_to_be_copied};
+use super::facts::{Facts, Node, Strays, bytes};
+use super::make::{
+    LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, owned,
+};
 use super::{Partitions, Subject};
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
@@ -21,6 +24,9 @@ struct Wanted {
     reason: String,
 }
 
+/// A gap that needs more partitions than this is no oversight.
+const MOST_IN_A_GAP: usize = 1_000;
+
 /// Plans the partitions of one table that are missing.
 pub(super) fn plan(
     task: &Partitions,
@@ -33,6 +39,20 @@ pub(super) fn plan(
     let wanted = wanted(task, subject, at, plan);
     strays_elsewhere(subject, &wanted, plan);
     if wanted.is_empty() {
+        return;
+    }
+    if let Some(zone) = another_zone(task, subject) {
+        plan.findings.push(finding(
+            "partitions.time_zone",
+            Severity::Critical,
+            subject,
+            format!(
+                "{} new partitions are needed, but the existing ones begin and end at midnight in {zone}, and those would in {}: say with `time_zone` which is meant; nothing is created until then",
+                wanted.len(),
+                subject.zone
+            ),
+            Some(format!("time_zone: {zone}")),
+        ));
         return;
     }
     let template = subject
@@ -52,7 +72,11 @@ pub(super) fn plan(
         return;
     }
     let largest = i64::try_from(task.max_default_size.get()).unwrap_or(i64::MAX);
-    if let Some(default) = subject.default.filter(|default| default.bytes > largest) {
+    let default_bytes = subject
+        .table
+        .default
+        .map_or(0, |oid| bytes(oid, &facts.nodes));
+    if let Some(default) = subject.default.filter(|_| default_bytes > largest) {
         plan.findings.push(finding(
             "partitions.default_large",
             Severity::Critical,
@@ -70,16 +94,17 @@ pub(super) fn plan(
         if rows > 0 && !may_move(task, subject, &wanted, rows, plan) {
             continue;
         }
-        let name = free_name(task, subject, &wanted, taken);
-        let step = step(subject, facts, template, &wanted, &name, rows);
+        let names = free_names(task, subject, template, facts, &wanted, taken);
+        let step = step(subject, facts, template, &wanted, &names, rows);
         plan.steps.push(step);
-        published_in_part(template, &name, plan);
+        not_had(template, &names, facts, plan);
     }
 }
 
 /// What the calendar asks for and no partition covers.
 fn wanted(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan: &mut Plan) -> Vec<Wanted> {
     let (key, zone) = (subject.key, subject.zone);
+    // What somebody is detaching takes no rows any more.
     let covered = subject.stretches();
     let today = at.now.with_timezone(&zone).date_naive();
     let current = task.interval.start(today);
@@ -119,7 +144,22 @@ fn wanted(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan: &mut Plan
         let Some(mut day) = key.day(gap.0, zone).map(|day| task.interval.start(day)) else {
             continue;
         };
+        let before = wanted.len();
         while key.at(day, zone) < gap.1 {
+            if wanted.len() - before >= MOST_IN_A_GAP {
+                wanted.truncate(before);
+                plan.findings.push(finding(
+                    "partitions.gap",
+                    Severity::Warning,
+                    subject,
+                    format!(
+                        "no partition covers the values {}: more than {MOST_IN_A_GAP} would be needed, so none is made",
+                        subject.shown(gap)
+                    ),
+                    None,
+                ));
+                break;
+            }
             let next = task.interval.next(day);
             let stretch = (key.at(day, zone).max(gap.0), key.at(next, zone).min(gap.1));
             if stretch.0 < stretch.1 {
@@ -137,16 +177,12 @@ fn wanted(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan: &mut Plan
     wanted
 }
 
-/// Rows of the default partition in this stretch.
+/// Rows of the default partition in this stretch. Where an edge of it runs
+/// through rows that are counted together, all of them.
 fn strays(subject: &Subject<'_>, (from, to): Stretch) -> i64 {
-    let within = |bucket: &i64| (from..to).contains(&subject.key.of_bucket(*bucket));
-    subject
-        .table
-        .strays
-        .iter()
-        .filter(|(b, _)| within(b))
-        .map(|(_, rows)| rows)
-        .sum()
+    let touches = |s: &&Strays| s.first < to && s.last >= from;
+    let strays = subject.table.strays.iter().filter(touches);
+    strays.map(|s| s.rows).sum()
 }
 
 /// Rows of the default partition that no new partition is for.
@@ -154,26 +190,18 @@ fn strays_elsewhere(subject: &Subject<'_>, wanted: &[Wanted], plan: &mut Plan) {
     let Some(default) = subject.default else {
         return;
     };
-    let elsewhere = |bucket: i64| {
-        let place = subject.key.of_bucket(bucket);
+    let elsewhere = |s: &&Strays| {
         !wanted
             .iter()
-            .any(|w| (w.stretch.0..w.stretch.1).contains(&place))
+            .any(|w| s.first < w.stretch.1 && s.last >= w.stretch.0)
     };
-    let strays = subject
-        .table
-        .strays
-        .iter()
-        .filter(|(bucket, _)| elsewhere(*bucket));
     let (mut rows, mut ends) = (0, None);
-    for (bucket, count) in strays {
-        rows += count;
-        let place = subject.key.of_bucket(*bucket);
-        let (first, _) = ends.unwrap_or((place, place));
-        ends = Some((first, place));
+    for strays in subject.table.strays.iter().filter(elsewhere) {
+        rows += strays.rows;
+        let (first, last) = ends.unwrap_or((strays.first, strays.last));
+        ends = Some((first.min(strays.first), last.max(strays.last)));
     }
     if let Some((first, last)) = ends {
-        // Literals of places that are a quarter of an hour wide.
         let about = match first == last {
             true => subject.key.literal(first),
             false => subject.shown((first, last)),
@@ -238,35 +266,87 @@ fn condition(subject: &Subject<'_>, (from, to): Stretch) -> String {
     )
 }
 
-/// A name by the pattern that nothing else bears. The table's part of it is
-/// cut, never the period's; what is still taken gets a number.
-fn free_name(
+/// The zone whose midnights the existing bounds are, where they are not those
+/// of the zone that is configured, and the task does not say which is meant.
+fn another_zone(task: &Partitions, subject: &Subject<'_>) -> Option<Tz> {
+    if task.time_zone.is_some() || matches!(subject.key, Key::Date | Key::Timestamp) {
+        return None;
+    }
+    let finite = |point: &Point| *point != FIRST && *point != LAST;
+    let newest = subject.partitions.iter().rev().take(24);
+    let edges: BTreeSet<Point> = newest
+        .flat_map(|((from, to), ..)| [*from, *to])
+        .filter(finite)
+        .collect();
+    let midnights = |zone: Tz| {
+        let begins = |edge: &&Point| {
+            subject.key.day(**edge, zone).is_some_and(|day| {
+                task.interval.start(day) == day && subject.key.at(day, zone) == **edge
+            })
+        };
+        edges.iter().filter(begins).count()
+    };
+    let ours = midnights(subject.zone);
+    // One bound may be anything; several at the same midnight are no accident.
+    if ours == edges.len() || edges.len() < 2 {
+        return None;
+    }
+    let others = std::iter::once(Tz::UTC).chain(TZ_VARIANTS);
+    let (best, zone) = others
+        .map(|zone| (midnights(zone), zone))
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+    (best > ours && best >= 2).then_some(zone)
+}
+
+/// The names of a new partition and of all below it, none of which anything
+/// else bears. The table's part of it is cut, never the period's or what tells
+/// those below apart; what is still taken gets a number.
+fn free_names(
     task: &Partitions,
     subject: &Subject<'_>,
+    template: Option<&Node>,
+    facts: &Facts,
     wanted: &Wanted,
     taken: &mut HashSet<(String, String)>,
-) -> RelationName {
+) -> Names {
     let table = &subject.table.name;
-    let schema = table.schema.raw().to_owned();
+    let schema = table.schema.raw();
     let default = format!("{{table}}{}", task.interval.suffix());
     let pattern = Interval::name(task.name.as_deref().unwrap_or(&default), wanted.day);
+    let ends = template.map_or_else(Vec::new, |node| ends_below(node, facts));
+    let longest = ends.iter().map(String::len).max().unwrap_or(0);
     // Names of tables are cut by hand: the server would cut the period away.
-    let fitting = |end: &str| {
-        let room = LONGEST_NAME.saturating_sub(pattern.replace("{table}", "").len() + end.len());
-        pattern.replace("{table}", cut(table.relation.raw(), room)) + end
+    let fitting = |number: &str| {
+        let rest = pattern.replace("{table}", "").len() + number.len() + longest;
+        let room = LONGEST_NAME.saturating_sub(rest);
+        pattern.replace("{table}", cut(table.relation.raw(), room)) + number
     };
-    let numbered = (1..).map(|n| {
-        if n == 1 {
-            String::new()
-        } else {
-            format!("_{n}")
+    let mut number = 1;
+    loop {
+        let own = match number {
+            1 => fitting(""),
+            n => fitting(&format!("_{n}")),
+        };
+        let names: Vec<String> = std::iter::once(own.clone())
+            .chain(ends.iter().map(|end| {
+                // An end as long as a name leaves nothing of what it belongs to.
+                format!("{}{end}", cut(&own, LONGEST_NAME.saturating_sub(end.len())))
+            }))
+            .collect();
+        let all: HashSet<&String> = names.iter().collect();
+        let free = all.len() == names.len()
+            && names
+                .iter()
+                .all(|name| !taken.contains(&(schema.to_owned(), name.clone())));
+        number += 1;
+        if free {
+            taken.extend(names.iter().map(|name| (schema.to_owned(), name.clone())));
+            return names
+                .into_iter()
+                .map(|name| RelationName::new(schema, name))
+                .collect();
         }
-    });
-    let free = numbered
-        .map(|end| fitting(&end))
-        .find(|name| taken.insert((schema.clone(), name.clone())))
-        .unwrap_or_default();
-    RelationName::new(schema, free)
+    }
 }
 
 fn step(
@@ -274,15 +354,23 @@ fn step(
     facts: &Facts,
     template: Option<&Node>,
     wanted: &Wanted,
-    name: &RelationName,
+    names: &Names,
     rows: i64,
 ) -> Step {
     let table = &subject.table.name;
-    let mut sql = Vec::new();
+    let mut names_below = names.clone();
+    let name = &names_below.pop_front().unwrap_or_else(|| table.clone());
+    // Siblings without a tablespace are in that of the database, whatever the role prefers.
+    let mut sql = vec!["SET LOCAL default_tablespace = ''".to_owned()];
+    // The first partition has what the table itself has, as far as it can have it.
+    let root = facts.nodes.get(&subject.table.oid);
     let like = format!(
         "(LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING STORAGE INCLUDING COMPRESSION INCLUDING COMMENTS)"
     );
-    make(name, &like, template, facts, &mut sql);
+    make(name, &like, template, facts, &mut names_below, &mut sql);
+    if let Some(root) = root.filter(|_| template.is_none()) {
+        owned(name, root, facts, &mut sql);
+    }
     if rows > 0
         && let Some(default) = subject.default
     {
@@ -308,15 +396,27 @@ fn step(
     if rows > 0 {
         sql.push(format!("ALTER TABLE {name} DROP CONSTRAINT maint_bounds"));
     }
-    afterwards(name, template, &mut sql);
+    afterwards(
+        name,
+        template.or(root.filter(|_| template.is_none())),
+        &mut sql,
+    );
     let free = Query::new(
         "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-                WHERE n.nspname = $2 AND c.relname = $3)
+                WHERE n.nspname = $2::text AND c.relname = ANY (pg_catalog.string_to_array($3::text, E'\\n')))
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+                WHERE n.nspname = $2::text AND t.typcategory <> 'A' AND t.typname = ANY (pg_catalog.string_to_array($3::text, E'\\n')))
             AND EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $1::pg_catalog.oid)",
         [
             Param::Oid(subject.table.oid),
             Param::Text(name.schema.raw().to_owned()),
-            Param::Text(name.relation.raw().to_owned()),
+            Param::Text(
+                names
+                    .iter()
+                    .map(|name| name.relation.raw())
+                    .collect::<Vec<_>>()
+                    .join("\n"),
+            ),
         ],
     );
     let mut step = Step::new(
@@ -335,6 +435,13 @@ fn step(
         "the table has vanished, or something else bears that name by now",
     )
     .together(sql.into_iter().map(Statement::brief).collect());
+    for (.., pending) in subject
+        .pending
+        .iter()
+        .filter(|((from, to), ..)| *from < wanted.stretch.1 && *to > wanted.stretch.0)
+    {
+        step = step.after("finish_detach", pending.name.to_string());
+    }
     if rows > 0 {
         step.details
             .push(format!("moves {rows} rows out of the default partition"));
@@ -342,18 +449,52 @@ fn step(
     step
 }
 
-/// A publication of some rows or columns is not copied: nobody knows what it meant.
-fn published_in_part(template: Option<&Node>, name: &RelationName, plan: &mut Plan) {
-    let all = template.iter().flat_map(|node| &node.publications);
-    for (publication, _) in all.filter(|(_, some)| *some) {
-        let publication = Identifier::new(publication);
+/// What its siblings have, and it cannot be given: told, for it must not keep
+/// rows from having a partition.
+fn not_had(template: Option<&Node>, names: &Names, facts: &Facts, plan: &mut Plan) {
+    let Some((name, template)) = names.front().zip(template) else {
+        return;
+    };
+    let mut told = |code: &str, message: String, suggestion: String| {
         plan.findings.push(Finding {
-            code: "partitions.publication".to_owned(),
+            code: code.to_owned(),
             severity: Severity::Warning,
             object: name.to_string(),
-            message: format!("publication {publication} has some rows or columns of its siblings; it was not given this partition"),
-            suggestion: Some(format!("ALTER PUBLICATION {publication} ADD TABLE {name}")),
+            message,
+            suggestion: Some(suggestion),
         });
+    };
+    for publication in &template.publications {
+        let why = match publication {
+            // Nobody knows what it meant.
+            p if p.some => "has some rows or columns of its siblings",
+            p if !p.may => "has its siblings, and belongs to another role",
+            _ => continue,
+        };
+        let publication = Identifier::new(&publication.name);
+        told(
+            "partitions.publication",
+            format!("publication {publication} {why}; it was not given this partition"),
+            format!("ALTER PUBLICATION {publication} ADD TABLE ONLY {name}"),
+        );
+    }
+    if let Some(tablespace) = template
+        .tablespace
+        .as_ref()
+        .filter(|_| !template.may_tablespace)
+    {
+        let tablespace = Identifier::new(tablespace);
+        told(
+            "partitions.tablespace",
+            format!(
+                "its siblings are in the tablespace {tablespace}, where {} may create nothing; it is in that of the database",
+                Identifier::new(&facts.role)
+            ),
+            format!(
+                "GRANT CREATE ON TABLESPACE {tablespace} TO {}",
+                Identifier::new(&facts.role)
+            ),
+        );
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::calendar::{Epoch, Key};
+use super::calendar::{Epoch, Key, Point};
 use crate::engines::EngineError;
+use crate::engines::postgres::catalog::size_of;
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::values::TableName;
 
@@ -28,7 +29,31 @@ pub(super) struct Table {
     /// Columns that are not computed, quoted.
     pub(super) columns: Vec<String>,
     /// Rows of the default partition by quarter of an hour of the axis.
-    pub(super) strays: Vec<(i64, i64)>,
+    pub(super) strays: Vec<Strays>,
+}
+
+/// Rows of the default partition that are close to each other.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Strays {
+    /// Places of the first and of the last of them.
+    pub(super) first: Point,
+    pub(super) last: Point,
+    pub(super) rows: i64,
+}
+
+/// What hangs on a table by name, in SQL that makes the same on another one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attached {
+    /// `UNIQUE ` or nothing, and what stands after the table's name: `USING btree (id)`.
+    pub(super) indexes: Vec<(bool, String)>,
+    /// `PRIMARY KEY (id)`.
+    pub(super) constraints: Vec<String>,
+    pub(super) row_security: bool,
+    pub(super) forced: bool,
+    /// Name, and what stands after the table's name.
+    pub(super) policies: Vec<(String, String)>,
+    /// (role, privilege, column, with grant option); no role for everybody.
+    pub(super) column_grants: Vec<(Option<String>, String, String, bool)>,
 }
 
 /// A partition, a partition of a partition, or the table itself.
@@ -52,14 +77,28 @@ pub(super) struct Node {
     pub(super) comment: Option<String>,
     /// `d`, `n`, `f` or `i`, as the catalog has it.
     pub(super) replica_identity: String,
-    /// The parent's index behind the one that identifies its rows.
-    pub(super) replica_index: Option<u32>,
+    /// The columns of the index that identifies its rows.
+    pub(super) replica_columns: Option<Vec<String>>,
+    /// The role may put tables there.
+    pub(super) may_tablespace: bool,
+    /// What its parent does not give it.
+    pub(super) attached: Attached,
     pub(super) bytes: i64,
     pub(super) children: Vec<u32>,
     /// (role, privilege, with grant option); no role for everybody.
     pub(super) grants: Vec<(Option<String>, String, bool)>,
-    /// Publications that name it, and whether only some rows or columns of it.
-    pub(super) publications: Vec<(String, bool)>,
+    /// Publications that name it.
+    pub(super) publications: Vec<Publication>,
+}
+
+/// A publication that names a partition.
+#[derive(Clone, Debug)]
+pub(super) struct Publication {
+    pub(super) name: String,
+    /// Only some rows or columns of it.
+    pub(super) some: bool,
+    /// The role may change it.
+    pub(super) may: bool,
 }
 
 /// A partition that was detached in order to be dropped later.
@@ -70,6 +109,7 @@ pub(super) struct Retired {
     /// The rest of its mark: the table it belonged to, and since when.
     pub(super) mark: String,
     pub(super) bytes: i64,
+    pub(super) foreign: bool,
 }
 
 /// What the decision is made from.
@@ -125,9 +165,12 @@ const NODES: &str = "WITH RECURSIVE tree AS (
         s.spcname::text, c.relpersistence = 'u',
         CASE WHEN am.amname <> pg_catalog.current_setting('default_table_access_method') THEN am.amname::text END,
         pg_catalog.obj_description(c.oid, 'pg_class'), c.relreplident::text,
-        (SELECT i.inhparent FROM pg_catalog.pg_index x JOIN pg_catalog.pg_inherits i ON i.inhrelid = x.indexrelid
-            WHERE x.indrelid = c.oid AND x.indisreplident),
-        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8
+        (SELECT pg_catalog.array_agg(a.attname::text ORDER BY u.place) FROM pg_catalog.pg_index x
+            CROSS JOIN LATERAL pg_catalog.unnest(x.indkey) WITH ORDINALITY u (att, place)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.att
+            WHERE x.indrelid = c.oid AND x.indisreplident AND u.place <= x.indnkeyatts),
+        {size}, c.relrowsecurity, c.relforcerowsecurity,
+        coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true)
     FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
@@ -142,21 +185,60 @@ const GRANTS: &str =
     FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
     WHERE c.oid = ANY ($1) AND a.grantee <> c.relowner ORDER BY 1, 2 NULLS FIRST, 3";
 
-const PUBLICATIONS: &str = "SELECT r.prrelid, p.pubname::text, {some}
+/// Privileges on single columns.
+const COLUMN_GRANTS: &str =
+    "SELECT t.attrelid, CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END,
+        a.privilege_type::text, t.attname::text, a.is_grantable
+    FROM pg_catalog.pg_attribute t JOIN pg_catalog.pg_class c ON c.oid = t.attrelid
+        CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) a
+    WHERE t.attrelid = ANY ($1) AND NOT t.attisdropped AND a.grantee <> c.relowner ORDER BY 1, 2 NULLS FIRST, 3, 4";
+
+// An expression names its table where it has to: in a subquery.
+const POLICIES: &str = "SELECT p.polrelid, p.polname::text, pg_catalog.concat_ws(' ',
+            'AS', CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+            'FOR', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+            'TO', (SELECT pg_catalog.string_agg(CASE WHEN r.oid = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(r.oid)) END, ', ')
+                FROM pg_catalog.unnest(p.polroles) r (oid)),
+            'USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')',
+            'WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')')
+    FROM pg_catalog.pg_policy p WHERE p.polrelid = ANY ($1) ORDER BY 1, 2";
+
+/// Constraints over several rows that a partition has of its own. Those over
+/// single rows are left out: they often say which rows are in that partition.
+const OWN_CONSTRAINTS: &str = "SELECT k.conrelid, pg_catalog.pg_get_constraintdef(k.oid)
+    FROM pg_catalog.pg_constraint k WHERE k.conrelid = ANY ($1) AND k.contype IN ('p', 'u', 'x') AND k.conparentid = 0 ORDER BY k.oid";
+
+/// Indexes that a partition has of its own: neither the parent's nor a constraint's.
+const OWN_INDEXES: &str = "SELECT x.indrelid, x.indisunique, pg_catalog.substr(d.text, pg_catalog.length(d.start) + 1)
+    FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+    JOIN pg_catalog.pg_class c ON c.oid = x.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_indexdef(i.oid) AS text, pg_catalog.format('CREATE %sINDEX %I ON %I.%I ',
+        CASE WHEN x.indisunique THEN 'UNIQUE ' ELSE '' END, i.relname, n.nspname, c.relname) AS start) d
+    WHERE x.indrelid = ANY ($1) AND x.indisvalid AND NOT i.relispartition AND i.relkind = 'i' AND c.relkind = 'r' AND c.relispartition
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x'))
+        AND pg_catalog.starts_with(d.text, d.start)
+    ORDER BY x.indexrelid";
+
+const PUBLICATIONS: &str =
+    "SELECT r.prrelid, p.pubname::text, {some}, pg_catalog.pg_has_role(p.pubowner, 'USAGE')
     FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
     WHERE r.prrelid = ANY ($1) ORDER BY 1, 2";
 
 const TAKEN: &str = "SELECT n.nspname::text, c.relname::text
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = ANY ($1)";
+    WHERE n.nspname = ANY ($1)
+    -- A table is a type, too. Types of arrays make way by themselves.
+    UNION SELECT n.nspname::text, t.typname::text
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+    WHERE n.nspname = ANY ($1) AND t.typcategory <> 'A'";
 
 const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
         pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1),
-        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, c.relkind = 'f'
     FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0
-        AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        AND c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
         AND pg_catalog.starts_with(d.description, $1::text)
         AND pg_catalog.pg_has_role(c.relowner, 'USAGE')";
 
@@ -168,6 +250,7 @@ pub(super) async fn read(
     db: &Session,
     names: &[TableName],
     epoch: Option<Epoch>,
+    max_default_bytes: i64,
 ) -> Result<Facts, EngineError> {
     let mut facts = Facts {
         major: db.server.major(),
@@ -218,16 +301,30 @@ pub(super) async fn read(
             name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
             mark: row.get(3),
             bytes: row.get(4),
+            foreign: row.get(5),
         });
     }
     for table in facts.tables.values_mut() {
-        strays(db, table, &facts.nodes, epoch).await?;
+        // What is too large to be read while others wait is not read here either.
+        let default = table.default.map_or(0, |oid| bytes(oid, &facts.nodes));
+        if default <= max_default_bytes {
+            strays(db, table, &facts.nodes, epoch).await?;
+        }
     }
     Ok(facts)
 }
 
+/// The size of a partition with all that are below it.
+pub(super) fn bytes(oid: u32, nodes: &HashMap<u32, Node>) -> i64 {
+    nodes.get(&oid).map_or(0, |node| {
+        let below = node.children.iter().map(|child| bytes(*child, nodes));
+        node.bytes + below.sum::<i64>()
+    })
+}
+
 async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), EngineError> {
-    for row in db.query("reading the partitions", NODES, &[&roots]).await? {
+    let sql = NODES.replace("{size}", &size_of("c"));
+    for row in db.query("reading the partitions", &sql, &[&roots]).await? {
         let node = Node {
             detach_pending: row.get(2),
             name: RelationName::new(row.get::<_, String>(3), row.get::<_, String>(4)),
@@ -241,8 +338,14 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
             access_method: row.get(12),
             comment: row.get(13),
             replica_identity: row.get(14),
-            replica_index: row.get(15),
+            replica_columns: row.get(15),
             bytes: row.get(16),
+            may_tablespace: row.get(19),
+            attached: Attached {
+                row_security: row.get(17),
+                forced: row.get(18),
+                ..Attached::default()
+            },
             children: Vec::new(),
             grants: Vec::new(),
             publications: Vec::new(),
@@ -275,7 +378,35 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
     let sql = PUBLICATIONS.replace("{some}", some);
     for row in db.query(doing, &sql, &[&all]).await? {
         if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
-            node.publications.push((row.get(1), row.get(2)));
+            node.publications.push(Publication {
+                name: row.get(1),
+                some: row.get(2),
+                may: row.get(3),
+            });
+        }
+    }
+    let doing = "reading what partitions have of their own";
+    for row in db.query(doing, COLUMN_GRANTS, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
+            let grant = (row.get(1), row.get(2), row.get(3), row.get(4));
+            node.attached.column_grants.push(grant);
+        }
+    }
+    for row in db.query(doing, POLICIES, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
+            node.attached.policies.push((row.get(1), row.get(2)));
+        }
+    }
+    for row in db.query(doing, OWN_CONSTRAINTS, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
+            node.attached
+                .constraints
+                .extend(row.get::<_, Option<String>>(1));
+        }
+    }
+    for row in db.query(doing, OWN_INDEXES, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
+            node.attached.indexes.push((row.get(1), row.get(2)));
         }
     }
     Ok(())
@@ -295,16 +426,33 @@ async fn strays(
     let Ok(key) = Key::of(&table.key_type, epoch) else {
         return Ok(());
     };
+    if default.kind == "f" {
+        // Its rows are somewhere else, and nobody moves them from here.
+        return Ok(());
+    }
     let column = column.to_string();
     let sql = format!(
-        "SELECT {}, count(*) FROM {} WHERE {} GROUP BY 1 ORDER BY 1 LIMIT {MOST_STRAYS}",
-        key.bucket(&column),
+        "SELECT {}, {}, s.rows FROM (SELECT min({ordered}) AS first, max({ordered}) AS last, count(*) AS rows
+            FROM {} WHERE {} GROUP BY {} ORDER BY 1 LIMIT {MOST_STRAYS}) s",
+        key.place("s.first"),
+        key.place("s.last"),
         default.name,
-        key.finite(&column)
+        key.finite(&column),
+        key.bucket(&column),
+        ordered = key.ordered(&column),
     );
     let doing = format!("counting the rows of {}", default.name);
     table.strays = match db.query(&doing, &sql, &[]).await {
-        Ok(rows) => rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
+        Ok(rows) => rows
+            .iter()
+            .filter_map(|row| {
+                Some(Strays {
+                    first: key.read_place(&row.get::<_, Option<String>>(0)?)?,
+                    last: key.read_place(&row.get::<_, Option<String>>(1)?)?,
+                    rows: row.get(2),
+                })
+            })
+            .collect(),
         // insufficient_privilege, or it vanished: then nobody can move its rows either.
         Err(error) if matches!(error.sqlstate(), Some("42501" | "42P01")) => Vec::new(),
         Err(error) => return Err(error),

@@ -164,7 +164,8 @@ impl Kind for Partitions {
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
-        facts::read(&site.primary, &self.tables, self.epoch).await
+        let largest = i64::try_from(self.max_default_size.get()).unwrap_or(i64::MAX);
+        facts::read(&site.primary, &self.tables, self.epoch, largest).await
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
@@ -174,6 +175,7 @@ impl Kind for Partitions {
             match self.subject(name, &facts, at) {
                 Ok(subject) => {
                     plan.considered += subject.partitions.len();
+                    prune::finish(&subject, &mut plan);
                     create::plan(self, &subject, &facts, at, &mut taken, &mut plan);
                     prune::plan(self, &subject, &facts, at, &mut plan);
                 }
@@ -201,6 +203,8 @@ struct Subject<'a> {
     zone: Tz,
     /// Its partitions in the order of the axis, but for the default one.
     partitions: Vec<(Stretch, u32, &'a Node)>,
+    /// Those that somebody began to detach: they take no rows any more.
+    pending: Vec<(Stretch, u32, &'a Node)>,
     default: Option<&'a Node>,
 }
 
@@ -252,12 +256,16 @@ impl Partitions {
             partitions.push((stretch, *oid, node));
         }
         partitions.sort_by_key(|(stretch, ..)| *stretch);
+        let (pending, partitions) = partitions
+            .into_iter()
+            .partition(|(.., node): &(Stretch, u32, &Node)| node.detach_pending);
         Ok(Subject {
             table,
             column,
             key,
             zone: self.time_zone.map_or(at.zone, TimeZone::get),
             partitions,
+            pending,
             default: table.default.and_then(|oid| facts.nodes.get(&oid)),
         })
     }

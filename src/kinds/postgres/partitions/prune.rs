@@ -14,6 +14,18 @@ const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
 const DETACHED: &str =
     "SELECT NOT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid";
 
+/// Plans the end of what somebody began to detach. It comes first: until then
+/// nothing else can take its place.
+pub(super) fn finish(subject: &Subject<'_>, plan: &mut Plan) {
+    for (_, oid, node) in &subject.pending {
+        plan.steps.push(
+            step("finish_detach", *oid, node, subject)
+                .because("somebody began to detach it concurrently, and did not finish")
+                .run(finalize(*oid, node, subject)),
+        );
+    }
+}
+
 /// Plans what is to be detached, and what is to be dropped.
 pub(super) fn plan(
     task: &Partitions,
@@ -23,26 +35,12 @@ pub(super) fn plan(
     plan: &mut Plan,
 ) {
     let root = &subject.table.name;
-    for (_, oid, node) in subject
-        .partitions
-        .iter()
-        .filter(|(_, _, n)| n.detach_pending)
-    {
-        plan.steps.push(
-            step("finish_detach", *oid, node, subject)
-                .because("somebody began to detach it concurrently, and did not finish")
-                .run(finalize(*oid, node, subject)),
-        );
-    }
     drop_retired(task, root, facts, at, plan);
     let Some(keep) = task.keep else {
         return;
     };
     let cut = subject.key.instant(keep.before(at.now), subject.zone);
-    let attached = subject
-        .partitions
-        .iter()
-        .filter(|(_, _, n)| !n.detach_pending);
+    let attached = subject.partitions.iter();
     let all = attached.clone().count();
     let mut expired: Vec<_> = attached.filter(|((_, to), ..)| *to <= cut).collect();
     if expired.len() == all && expired.pop().is_some() {
@@ -97,14 +95,19 @@ pub(super) fn plan(
 fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &Moment) -> Step {
     let (root, part) = (&subject.table.name, &node.name);
     let mark = format!("{MARK}{root} since {}", at.now.to_rfc3339());
-    let mark = Statement::brief(format!("COMMENT ON TABLE {part} IS {}", literal(&mark)));
+    let kind = kind(node.kind == "f");
+    let mark = Statement::brief(format!("COMMENT ON {kind} {part} IS {}", literal(&mark)));
     let detach = if subject.default.is_some() {
         // The server cannot do it concurrently beside a default partition.
         Statement::brief(format!("ALTER TABLE {root} DETACH PARTITION {part}"))
     } else {
         Statement::patient(
             format!("ALTER TABLE {root} DETACH PARTITION {part} CONCURRENTLY"),
-            format!("LOCK TABLE ONLY {root}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
+            // Foreign tables cannot be locked by name.
+            match node.kind.as_str() {
+                "f" => format!("LOCK TABLE ONLY {root} IN SHARE UPDATE EXCLUSIVE MODE"),
+                _ => format!("LOCK TABLE ONLY {root}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
+            },
         )
     };
     let step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
@@ -121,12 +124,12 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
             step.details
                 .push(format!("detached, and moved to schema {schema}"));
             step.run(Statement::brief(format!(
-                "ALTER TABLE {part} SET SCHEMA {schema}"
+                "ALTER {kind} {part} SET SCHEMA {schema}"
             )))
         }
         _ if task.grace.get().is_zero() => {
             step.details.push("detached, and dropped".to_owned());
-            step.run(drop_table(oid, part))
+            step.run(drop_table(oid, part, kind))
         }
         _ => {
             step.details
@@ -165,8 +168,14 @@ fn finalize(oid: u32, node: &Node, subject: &Subject<'_>) -> Statement {
     Statement::brief(sql).only_if(attached(oid, subject, 1))
 }
 
-fn drop_table(oid: u32, name: &RelationName) -> Statement {
-    Statement::brief(format!("DROP TABLE {name}")).only_if(Query::new(DETACHED, [Param::Oid(oid)]))
+/// What it is called in SQL. Dropping a foreign table drops what this server
+/// knows of it; its rows stay where they are.
+fn kind(foreign: bool) -> &'static str {
+    if foreign { "FOREIGN TABLE" } else { "TABLE" }
+}
+
+fn drop_table(oid: u32, name: &RelationName, kind: &str) -> Statement {
+    Statement::brief(format!("DROP {kind} {name}")).only_if(Query::new(DETACHED, [Param::Oid(oid)]))
 }
 
 /// Drops what was detached long enough ago.
@@ -200,7 +209,11 @@ fn drop_retired(
                     still_there(retired.oid, &retired.name),
                     "the table has vanished",
                 )
-                .run(drop_table(retired.oid, &retired.name))
+                .run(drop_table(
+                    retired.oid,
+                    &retired.name,
+                    kind(retired.foreign),
+                ))
                 .expecting(retired.bytes, Some(0)),
         );
     }

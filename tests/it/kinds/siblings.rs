@@ -1,0 +1,247 @@
+//! A new partition has what its siblings have, and what stands in the way of
+//! an extra stands in nobody else's.
+
+use serde_json::Value;
+
+use crate::support::servers::{TestDatabase, cluster, connect, fresh_database};
+use crate::support::workspace::Workspace;
+
+fn workspace(url: &str, options: &str) -> Workspace {
+    Workspace::for_target(url).task("partitions", &task(options))
+}
+
+fn task(options: &str) -> String {
+    format!("kind: partitions\ntarget: app\noptions: {{ {options} }}\n")
+}
+
+fn run(workspace: &Workspace) -> Value {
+    workspace
+        .run(["run", "partitions", "--now", "--output", "json"])
+        .expect(0)
+        .json()
+}
+
+fn codes(document: &Value) -> Vec<&str> {
+    let findings = document["runs"][0]["findings"].as_array().unwrap();
+    findings
+        .iter()
+        .map(|f| f["code"].as_str().unwrap())
+        .collect()
+}
+
+/// `action status` of all steps.
+fn steps(document: &Value) -> Vec<String> {
+    let steps = document["runs"][0]["steps"].as_array().unwrap();
+    let word = |v: &Value| v.as_str().unwrap().to_owned();
+    steps
+        .iter()
+        .map(|s| format!("{} {}", word(&s["action"]), word(&s["status"])))
+        .collect()
+}
+
+/// The first day of the current month and of later ones, as the server sees them.
+async fn month(db: &TestDatabase, ahead: i32) -> String {
+    db.strings(&format!("SELECT to_char((date_trunc('month', now() AT TIME ZONE 'UTC') + interval '{ahead} months')::date, 'YYYY-MM-DD')")).await.remove(0)
+}
+
+async fn sibling(db: &TestDatabase, table: &str, name: &str, from: &str, to: &str) {
+    db.execute(&format!(
+        "CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{from}') TO ('{to}')"
+    ))
+    .await;
+}
+
+for_each_version! {
+    /// Row security, policies, column grants, local keys and indexes, the
+    /// identity of rows, the owner: whoever saw half of the rows sees half of the new ones.
+    async fn who_saw_half_sees_half(major: u32) {
+        let db = fresh_database(major).await;
+        let (reader, owner) = (format!("reader_{}", db.name), format!("owner_{}", db.name));
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        db.execute(&format!("CREATE ROLE {reader} LOGIN PASSWORD 'x'; CREATE ROLE {owner}; GRANT CREATE, USAGE ON SCHEMA public TO {owner};
+            CREATE TABLE tenants (id int, mine bool); GRANT SELECT ON tenants TO {reader}; INSERT INTO tenants VALUES (1, true), (2, false);
+            CREATE TABLE ev (id int NOT NULL, tenant int, secret text, at timestamptz NOT NULL) PARTITION BY RANGE (at); ALTER TABLE ev OWNER TO {owner}")).await;
+        sibling(&db, "ev", "ev_first", &this, &next).await;
+        db.execute(&format!("ALTER TABLE ev_first OWNER TO {owner}; ALTER TABLE ev_first ENABLE ROW LEVEL SECURITY; ALTER TABLE ev_first FORCE ROW LEVEL SECURITY;
+            CREATE POLICY half ON ev_first FOR SELECT TO {reader} USING (EXISTS (SELECT 1 FROM tenants t WHERE t.id = ev_first.tenant AND t.mine));
+            CREATE POLICY \"odd; one\" ON ev_first AS RESTRICTIVE FOR ALL TO PUBLIC USING (id <> 13) WITH CHECK (id <> 13);
+            GRANT SELECT (id, tenant) ON ev_first TO {reader}; GRANT UPDATE (\"secret\") ON ev_first TO {reader} WITH GRANT OPTION;
+            ALTER TABLE ev_first ADD PRIMARY KEY (id); CREATE INDEX ON ev_first (lower(secret)) WHERE tenant > 0;
+            CREATE UNIQUE INDEX ON ev_first (tenant, id); ALTER TABLE ev_first ALTER tenant SET NOT NULL; ALTER TABLE ev ALTER tenant SET NOT NULL;
+            ALTER TABLE ev_first REPLICA IDENTITY USING INDEX ev_first_tenant_id_idx")).await;
+        let workspace = workspace(&db.url, "tables: [public.ev], interval: month, ahead: 2");
+        let document = run(&workspace);
+        assert_eq!(steps(&document), vec!["create_partition succeeded"; 2], "{document:#}");
+        assert_eq!(codes(&document), Vec::<&str>::new(), "{document:#}");
+        let new = document["runs"][0]["steps"][0]["object"].as_str().unwrap().to_owned();
+        db.execute(&format!("INSERT INTO ev SELECT g, 1 + g % 2, 's', '{next}' FROM generate_series(1, 20) g WHERE g <> 13")).await;
+        let guest = connect(&format!("postgres://{reader}:x@127.0.0.1:{}/{}?sslmode=disable", cluster(major).port(), db.name)).await;
+        let seen: i64 = guest.query_one(&format!("SELECT count(id) FROM {new}"), &[]).await.unwrap().get(0);
+        assert_eq!(seen, 10);
+        assert!(guest.query(&format!("SELECT secret FROM {new}"), &[]).await.is_err(), "a column that nobody granted");
+        // The same of both, but for names.
+        let same = format!("SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+            SELECT 'policy ' || polname || polcmd::text || polpermissive || polroles::text || replace(coalesce(pg_get_expr(polqual, polrelid), ''), c.relname, 'X') || coalesce(pg_get_expr(polwithcheck, polrelid), '') FROM pg_policy WHERE polrelid = c.oid
+            UNION ALL SELECT 'column ' || attname || attacl::text FROM pg_attribute WHERE attrelid = c.oid AND attacl IS NOT NULL
+            UNION ALL SELECT 'index ' || regexp_replace(pg_get_indexdef(indexrelid), '^.* USING ', '') || indisprimary || indisreplident FROM pg_index WHERE indrelid = c.oid
+            UNION ALL SELECT 'table ' || relowner::regrole || relrowsecurity || relforcerowsecurity || relreplident::text || coalesce(relacl::text, '')) lines(line), pg_class c");
+        let of = |table: &str| same.replace("FROM (", "FROM (SELECT * FROM pg_class WHERE oid = 'TABLE'::regclass) c, LATERAL (").replace(", pg_class c", "").replace("TABLE'", &format!("{table}'"));
+        assert_eq!(db.strings(&of(&new)).await, db.strings(&of("ev_first")).await);
+        // The owner can go on working with all of them.
+        db.execute(&format!("SET ROLE {owner}; ALTER TABLE ev ADD COLUMN more int")).await;
+        let again = run(&workspace);
+        assert_eq!(steps(&again), Vec::<String>::new(), "{again:#}");
+    }
+}
+
+for_each_version! {
+    /// A first partition belongs to who owns the table.
+    async fn a_first_partition_belongs_to_the_owner_of_the_table(major: u32) {
+        let db = fresh_database(major).await;
+        let owner = format!("owner_{}", db.name);
+        db.execute(&format!("CREATE ROLE {owner}; GRANT CREATE ON SCHEMA public TO {owner}; CREATE TABLE ev (id int, at date) PARTITION BY RANGE (at); ALTER TABLE ev REPLICA IDENTITY FULL; ALTER TABLE ev OWNER TO {owner}")).await;
+        let document = run(&workspace(&db.url, "tables: [public.ev], interval: month, ahead: 0"));
+        assert_eq!(steps(&document), ["create_partition succeeded"], "{document:#}");
+        assert_eq!(db.strings("SELECT relowner::regrole || ' ' || relreplident::text FROM pg_class WHERE relispartition").await, [format!("{owner} f")]);
+        db.execute(&format!("SET ROLE {owner}; ALTER TABLE ev ADD COLUMN more int")).await;
+    }
+}
+
+for_each_version! {
+    /// A publication of another role, a type that bears the name, names that
+    /// are cut, a tablespace that the role prefers: none keeps rows from having a partition.
+    async fn an_extra_that_cannot_be_had_stops_nothing(major: u32) {
+        let db = fresh_database(major).await;
+        let role = format!("keeper_{}", db.name);
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        let long = format!("measurements_{}", "x".repeat(34));
+        assert_eq!(long.len(), 47);
+        db.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'x'; CREATE SCHEMA app AUTHORIZATION {role};
+            SET ROLE {role}; CREATE TABLE app.ev (id int, at date) PARTITION BY RANGE (at);
+            CREATE TABLE app.{long} (region text, at date) PARTITION BY RANGE (at); RESET ROLE;
+            ALTER ROLE {role} SET default_tablespace = 'pg_default'")).await;
+        let (y, m) = (&next[..4], &next[5..7]);
+        db.execute(&format!("SET ROLE {role}; CREATE TABLE app.ev_first PARTITION OF app.ev FOR VALUES FROM ('{this}') TO ('{next}');
+            CREATE TYPE app.ev_y{y}m{m} AS ENUM ('a');
+            CREATE TABLE app.{long}_first PARTITION OF app.{long} FOR VALUES FROM ('{this}') TO ('{next}') PARTITION BY LIST (region);
+            CREATE TABLE app.{long}_first_eu PARTITION OF app.{long}_first FOR VALUES IN ('eu'); CREATE TABLE app.other PARTITION OF app.{long}_first DEFAULT; RESET ROLE;
+            CREATE PUBLICATION of_another FOR TABLE app.ev_first")).await;
+        let url = format!("postgres://{role}:x@127.0.0.1:{}/{}?sslmode=disable", cluster(major).port(), db.name);
+        let workspace = workspace(&url, &format!("tables: [app.ev, app.{long}], interval: month, ahead: 3"));
+        let document = run(&workspace);
+        assert_eq!(steps(&document), vec!["create_partition succeeded"; 6], "{document:#}");
+        assert_eq!(codes(&document), vec!["partitions.publication"; 3], "{document:#}");
+        assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relispartition AND relkind = 'r' AND reltablespace = 0").await, 12);
+        let statement = document["runs"][0]["findings"][0]["suggestion"].as_str().unwrap();
+        db.execute(statement).await;
+        let again = run(&workspace);
+        assert_eq!(steps(&again), Vec::<String>::new());
+        // All have their rows' place, names with the period whole.
+        db.execute(&format!("INSERT INTO app.ev SELECT g, d::date FROM generate_series(1, 5) g, generate_series('{this}'::date, '{next}'::date + interval '1 month', '1 day') d;
+            INSERT INTO app.{long} SELECT r, d::date FROM unnest(ARRAY['eu', 'us']) r, generate_series('{this}'::date, '{next}'::date + interval '1 month', '1 day') d")).await;
+        let names = db.strings(&format!("SELECT relname::text FROM pg_class WHERE relname ~ 'm{m}_eu$' AND relname ~ 'y{y}'")).await;
+        assert_eq!(names.len(), 1, "{names:?}");
+    }
+}
+
+for_each_version! {
+    /// A partition that somebody is detaching takes no rows: the period gets a
+    /// new one in the same run.
+    async fn a_pending_detach_covers_nothing(major: u32) {
+        let db = fresh_database(major).await;
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        db.execute("CREATE TABLE ev (id int, at timestamptz) PARTITION BY RANGE (at)").await;
+        sibling(&db, "ev", "ev_now", &format!("{this}+00"), &format!("{next}+00")).await;
+        let reader = db.connect().await;
+        reader.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM ev").await.unwrap();
+        let other = db.connect().await;
+        other.batch_execute("SET statement_timeout = '300ms'").await.unwrap();
+        assert!(other.batch_execute("ALTER TABLE ev DETACH PARTITION ev_now CONCURRENTLY").await.is_err());
+        reader.batch_execute("COMMIT").await.unwrap();
+        assert_eq!(db.number("SELECT count(*) FROM pg_inherits WHERE inhdetachpending").await, 1);
+        assert!(db.client.batch_execute("INSERT INTO ev VALUES (1, now())").await.is_err());
+        let document = run(&workspace(&db.url, "tables: [public.ev], interval: month, ahead: 0"));
+        assert_eq!(steps(&document), ["finish_detach succeeded", "create_partition succeeded"], "{document:#}");
+        db.execute("INSERT INTO ev VALUES (1, now())").await;
+    }
+}
+
+for_each_version! {
+    /// Bounds of any value are read; rows of the default partition that are in
+    /// the way are seen wherever an edge runs.
+    async fn bounds_of_any_value(major: u32) {
+        let db = fresh_database(major).await;
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        db.execute(&format!("CREATE TABLE old (at timestamptz) PARTITION BY RANGE (at); CREATE TABLE old_bc PARTITION OF old FOR VALUES FROM ('0100-01-01 00:00:00+00 BC') TO ('0001-01-01 00:00:00+00 BC');
+            CREATE TABLE old_far PARTITION OF old FOR VALUES FROM ('10000-01-01 00:00:00+00') TO ('infinity');
+            CREATE TABLE dates (at date) PARTITION BY RANGE (at); CREATE TABLE dates_bc PARTITION OF dates FOR VALUES FROM (MINVALUE) TO ('0044-03-15 BC'); CREATE TABLE dates_far PARTITION OF dates FOR VALUES FROM ('20000-01-01') TO (MAXVALUE);
+            CREATE TABLE odd (id int, at timestamptz) PARTITION BY RANGE (at); CREATE TABLE odd_default PARTITION OF odd DEFAULT;
+            CREATE TABLE odd_now PARTITION OF odd FOR VALUES FROM ('{this} 00:00+00') TO ('{next} 00:07:03+00'); INSERT INTO odd VALUES (1, '{next} 00:08+00'), (2, '{next} 00:07:03+00'), (3, '{next} 00:14:59+00')")).await;
+        let workspace = workspace(&db.url, "tables: [public.old, public.dates, public.odd], interval: month, ahead: 1, move_default_rows: true");
+        let document = run(&workspace);
+        assert_eq!(steps(&document), vec!["create_partition succeeded"; 5], "{document:#}");
+        assert_eq!(db.number("SELECT count(*) FROM odd_default").await, 0);
+        assert_eq!(db.number("SELECT count(*) FROM odd").await, 3);
+        assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+        db.execute("INSERT INTO old VALUES (now()); INSERT INTO dates VALUES (current_date)").await;
+    }
+}
+
+for_each_version! {
+    /// How large the default partition is, its files say: it is not read to
+    /// find out that it is too large to be read.
+    async fn a_large_default_is_measured_not_read(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION pg_stat_statements; CREATE TABLE ev (id int, region int, at timestamptz) PARTITION BY RANGE (at); CREATE TABLE ev_rest PARTITION OF ev DEFAULT PARTITION BY LIST (region);
+            CREATE TABLE ev_rest_1 PARTITION OF ev_rest DEFAULT; INSERT INTO ev SELECT g, g, '2001-01-01' FROM generate_series(1, 30000) g").await;
+        let workspace = workspace(&db.url, "tables: [public.ev], interval: month, ahead: 1, max_default_size: 1MB");
+        let document = workspace.run(["run", "partitions", "--now", "--output", "json"]).json();
+        assert_eq!(codes(&document), ["partitions.default_large"], "{document:#}");
+        assert_eq!(steps(&document), Vec::<String>::new());
+        let read = db.strings("SELECT query FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND query ~ 'FROM public.ev_rest'").await;
+        assert_eq!(read, Vec::<String>::new());
+    }
+}
+
+for_each_version! {
+    /// Midnights of existing bounds say in which zone they are; another one is asked for, not made.
+    async fn existing_bounds_tell_the_zone(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE ev (id int, at timestamptz) PARTITION BY RANGE (at)").await;
+        for n in -3..=0 {
+            let (from, to) = (month(&db, n).await, month(&db, n + 1).await);
+            sibling(&db, "ev", &format!("ev_{}", n + 3), &format!("{from} 00:00+00"), &format!("{to} 00:00+00")).await;
+        }
+        let workspace = workspace(&db.url, "tables: [public.ev], interval: month, ahead: 1");
+        let yaml = std::fs::read_to_string(workspace.path().join("schedules.yaml")).unwrap();
+        workspace.file("schedules.yaml", &format!("timezone: Europe/Berlin\n{yaml}"));
+        let document = workspace.run(["run", "partitions", "--now", "--output", "json"]).json();
+        assert_eq!(codes(&document), ["partitions.time_zone"], "{document:#}");
+        assert_eq!(document["runs"][0]["findings"][0]["suggestion"], "time_zone: UTC");
+        assert_eq!(steps(&document), Vec::<String>::new());
+        workspace.file("tasks/partitions.yaml", &task("tables: [public.ev], interval: month, ahead: 1, time_zone: UTC"));
+        assert_eq!(steps(&run(&workspace)), ["create_partition succeeded"]);
+        assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+    }
+}
+
+for_each_version! {
+    /// Partitions on another server: out of reach they stop nothing; when
+    /// their time is over, what this server knows of them goes.
+    async fn foreign_partitions_stop_nothing_and_expire(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION postgres_fdw; CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1', connect_timeout '1'); CREATE USER MAPPING FOR PUBLIC SERVER away;
+            CREATE TABLE ev (id int, at timestamptz) PARTITION BY RANGE (at);
+            CREATE FOREIGN TABLE ev_2001 PARTITION OF ev FOR VALUES FROM ('2001-01-01+00') TO ('2002-01-01+00') SERVER away;
+            CREATE FOREIGN TABLE ev_2002 PARTITION OF ev FOR VALUES FROM ('2002-01-01+00') TO ('2003-01-01+00') SERVER away;
+            CREATE TABLE d (id int, at timestamptz) PARTITION BY RANGE (at); CREATE FOREIGN TABLE d_rest PARTITION OF d DEFAULT SERVER away").await;
+        let workspace = workspace(&db.url, "tables: [public.ev, public.d], interval: month, ahead: 0, keep: 6mo, grace: 0s, time_zone: UTC");
+        let document = run(&workspace);
+        assert_eq!(steps(&document), ["create_partition succeeded", "retire_partition succeeded", "create_partition succeeded"].map(str::to_owned).into_iter().collect::<Vec<_>>(), "{document:#}");
+        // The last one stays until there is another: that is the next run's.
+        let document = run(&workspace);
+        assert_eq!(steps(&document), ["retire_partition succeeded"], "{document:#}");
+        assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relkind = 'f' AND relname LIKE 'ev%'").await, 0);
+        assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+    }
+}
