@@ -6,6 +6,7 @@ use tokio_postgres::Client;
 
 use super::Failure;
 use super::context::Context;
+use super::paste;
 use super::run::{Ran, run_all, signal_code};
 use super::signals::Signals;
 use crate::config::Config;
@@ -92,6 +93,12 @@ impl Demo {
         let ended = self.maintain(context, &url, &signals.stop).await;
         if self.keep {
             outln!("The server keeps running: psql '{url}'");
+            let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+            outln!(
+                "Plan against it: MAINT_DEMO_URL='{url}' {} --config {} plan",
+                paste::myself(),
+                paste::word(&folder.join("schedules.yaml"))
+            );
             outln!("Its folder: {}", cluster.detach().display());
         } else {
             cluster.stop()?;
@@ -140,14 +147,17 @@ impl Demo {
         out!("{won}");
         let report = self.folder.join("report.txt");
         write(&report, &report_text(&ran, &won, config.timezone))?;
-        outln!(
-            "\nlook at a run: maint --config {} show last",
-            path.display()
+        let maint = format!(
+            "{} --config {}",
+            paste::myself(),
+            paste::word(&folder.join("schedules.yaml"))
         );
-        outln!("every step:    {}", report.display());
+        outln!("\nlook at a run: {maint} show last");
+        outln!("what ran:      {maint} history");
+        outln!("every step:    {}", folder.join("report.txt").display());
         let page = self.folder.join("report.html");
         write(&page, &page_of(&config, began).await?)?;
-        outln!("the report:    {}", page.display());
+        outln!("the report:    {}", folder.join("report.html").display());
         Ok(ran.code)
     }
 }

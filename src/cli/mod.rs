@@ -14,6 +14,7 @@ mod export;
 mod history;
 mod next;
 mod notify;
+mod paste;
 mod pause;
 mod plan;
 mod report;

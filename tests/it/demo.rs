@@ -69,16 +69,22 @@ fn it_ends_with_its_report_and_leaves_no_server() {
         page.contains("this demo") && page.contains("<svg"),
         "{page}"
     );
-    assert!(
-        said.trim_end().ends_with("the report:    out/report.html"),
-        "{said}"
-    );
-    // The line it prints can be pasted.
-    maint()
-        .current_dir(folder.path())
-        .args(["--config", "out/schedules.yaml", "show", "last"])
-        .assert()
-        .success();
+    let last = said.trim_end().lines().last().unwrap();
+    let shown = last.strip_prefix("the report:    ").unwrap();
+    assert!(std::path::Path::new(shown).is_absolute(), "{said}");
+    assert_eq!(std::fs::read_to_string(shown).unwrap(), page);
+    // The lines it prints can be pasted, wherever one is.
+    for (what, expected) in [("look at a run: ", "snapshot"), ("what ran: ", "reindex")] {
+        let line = said.lines().find_map(|line| line.strip_prefix(what));
+        let pasted = std::process::Command::new("sh")
+            .args(["-c", line.unwrap()])
+            .current_dir("/")
+            .output()
+            .unwrap();
+        assert!(pasted.status.success(), "{pasted:?}");
+        let printed = String::from_utf8_lossy(&pasted.stdout);
+        assert!(printed.contains(expected), "{printed}");
+    }
     // A second demo replaces the first; a folder of somebody else is left alone.
     std::fs::create_dir(folder.path().join("mine")).unwrap();
     maint()
