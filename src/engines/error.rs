@@ -32,6 +32,22 @@ pub enum EngineError {
         /// Which server.
         server: String,
     },
+    /// A setting of the session would spoil the work, and only a superuser may change it.
+    #[error("sessions on {server} begin with {setting}, and the role may not change it: {why}")]
+    Setting {
+        /// Which server.
+        server: String,
+        /// The setting with its value.
+        setting: String,
+        /// What it would spoil.
+        why: &'static str,
+        /// The role, quoted.
+        role: String,
+        /// The database, quoted.
+        database: String,
+        /// The setting's name.
+        name: &'static str,
+    },
     /// The connection ended.
     #[error("the connection to {server} was lost while {doing}")]
     Lost {
@@ -141,6 +157,9 @@ impl EngineError {
             EngineError::Pooler { .. } => {
                 Some("point the target's `url` at PostgreSQL itself, or at a pool in session mode".to_owned())
             }
+            EngineError::Setting { role, database, name, .. } => Some(format!(
+                "as a superuser: ALTER ROLE {role} RESET {name}; ALTER DATABASE {database} RESET {name}; ALTER ROLE {role} IN DATABASE {database} RESET {name}"
+            )),
             EngineError::TooOld { .. } => Some("upgrade the server".to_owned()),
             EngineError::Lost { .. } => {
                 Some("look into the server's log for a crash, a restart or a terminated session; then run the task again".to_owned())

@@ -26,5 +26,6 @@ mod run;
 mod scheduler;
 mod serve;
 mod terminal;
+mod settings;
 mod schema;
 mod web;

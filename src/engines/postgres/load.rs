@@ -21,17 +21,18 @@ pub async fn sessions(db: &Session, ours: &str) -> Result<Sessions, EngineError>
             pg_catalog.count(*) FILTER (WHERE a.query = '<insufficient privilege>')
         FROM pg_catalog.pg_stat_activity a
         WHERE coalesce(a.backend_type, 'client backend') = 'client backend' AND a.application_name <> $1::text";
-    let rows = db.query("counting active sessions", sql, &[&ours]).await?;
-    Ok(rows.first().map_or(
-        Sessions {
+    let doing = "counting active sessions";
+    let rows = db.query(doing, sql, &[&ours]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(Sessions {
             active: 0,
             unseen: 0,
-        },
-        |row| Sessions {
-            active: row.get(0),
-            unseen: row.get(1),
-        },
-    ))
+        });
+    };
+    Ok(Sessions {
+        active: db.column(doing, row, 0)?,
+        unseen: db.column(doing, row, 1)?,
+    })
 }
 
 /// Bytes of log written since the cluster was made.
@@ -41,8 +42,9 @@ pub async fn sessions(db: &Session, ours: &str) -> Result<Sessions, EngineError>
 pub async fn log_bytes(db: &Session) -> Result<i64, EngineError> {
     let sql =
         "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::int8";
-    let rows = db.query("reading the log's end", sql, &[]).await?;
-    Ok(rows.first().map_or(0, |row| row.get(0)))
+    let doing = "reading the log's end";
+    let rows = db.query(doing, sql, &[]).await?;
+    rows.first().map_or(Ok(0), |row| db.column(doing, row, 0))
 }
 
 /// Seconds that the standby is behind which is furthest behind of those that
@@ -53,8 +55,9 @@ pub async fn log_bytes(db: &Session) -> Result<i64, EngineError> {
 pub async fn senders_lag(db: &Session) -> Result<f64, EngineError> {
     let sql = "SELECT coalesce(pg_catalog.max(extract(epoch FROM r.replay_lag)), 0)::float8
         FROM pg_catalog.pg_stat_replication r WHERE r.state = 'streaming'";
-    let rows = db.query("reading the lag of standbys", sql, &[]).await?;
-    Ok(rows.first().map_or(0.0, |row| row.get(0)))
+    let doing = "reading the lag of standbys";
+    let rows = db.query(doing, sql, &[]).await?;
+    rows.first().map_or(Ok(0.0), |row| db.column(doing, row, 0))
 }
 
 /// Seconds that this standby is behind the primary, which has written so many
@@ -67,8 +70,8 @@ pub async fn standby_lag(standby: &Session, log_bytes: i64) -> Result<f64, Engin
     let sql = "SELECT CASE WHEN pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_last_wal_replay_lsn(), '0/0') >= $1::int8 THEN 0
             ELSE coalesce(extract(epoch FROM pg_catalog.clock_timestamp()
                 - coalesce(pg_catalog.pg_last_xact_replay_timestamp(), pg_catalog.pg_postmaster_start_time())), 0) END::float8";
-    let rows = standby
-        .query("reading how far the standby is", sql, &[&log_bytes])
-        .await?;
-    Ok(rows.first().map_or(0.0, |row| row.get(0)))
+    let doing = "reading how far the standby is";
+    let rows = standby.query(doing, sql, &[&log_bytes]).await?;
+    let lag = rows.first().map(|row| standby.column(doing, row, 0));
+    lag.unwrap_or(Ok(0.0))
 }

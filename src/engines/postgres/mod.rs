@@ -7,6 +7,7 @@ pub mod claim;
 mod name;
 pub mod pooler;
 mod session;
+pub mod settings;
 pub mod watch;
 
 pub use name::{Identifier, RelationName, literal};

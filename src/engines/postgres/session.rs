@@ -9,24 +9,12 @@ use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement as Prepared};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Canceller, Dial, Notice};
+use super::{Identifier, settings};
 use crate::engines::EngineError;
 
-/// What every session is set to, whatever the role's or database's defaults
-/// are. `search_path` is pinned so that no name of ours can be captured;
-/// functions behind expression indexes then see the path that autovacuum
-/// gives them too. `client_connection_check_interval` makes the server end a
-/// statement whose client was killed, instead of building on for hours.
-const PIN_SETTINGS: &str = "SET search_path = pg_catalog, pg_temp;
-    SET TimeZone = 'UTC'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres';
-    SET default_transaction_isolation = 'read committed';
-    SET default_transaction_read_only = off;
-    SET statement_timeout = 0; SET lock_timeout = '10s';
-    SET idle_in_transaction_session_timeout = 0;
-    SET client_min_messages = warning;
-    SET client_connection_check_interval = '2s'";
-
+/// Asked when everything is pinned, so that names mean what they say here.
 const SERVER_FACTS: &str = "SELECT current_setting('server_version_num')::int4,
-    current_setting('server_version'), current_database()::text, current_user::text,
+    current_setting('server_version'), current_database()::text, current_user::text, session_user::text,
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
     pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()";
 
@@ -40,6 +28,9 @@ fn marked(sql: &str) -> String {
     format!("{sql}\n{OURS}")
 }
 
+const DEMANDED_NOW: &str = "SELECT s.name, s.setting FROM pg_catalog.pg_settings s
+    WHERE s.name = ANY ($1::text[])";
+
 /// The server at the other end, as seen when the session was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -51,6 +42,9 @@ pub struct Server {
     pub database: String,
     /// The role that statements run as.
     pub role: String,
+    /// The role that logged in, which `pg_stat_activity` shows; another one
+    /// where `ALTER ROLE … SET role` says so.
+    pub session_role: String,
     /// Whether that role is a superuser.
     pub superuser: bool,
     /// Whether the server is a standby.
@@ -112,39 +106,115 @@ impl Session {
             let link = dial.connect(application_name).await?;
             let described = dial.describe();
             let failed = |cause| blame(&described, "preparing the session", cause);
+            // Before anything else is said: `SET` looks up no function and no operator, and the
+            // owner of a database chooses where everything else would be looked for.
+            let reported = link.version.as_deref().and_then(settings::major_of);
+            let pins = settings::pins(reported.unwrap_or(14));
+            link.client.batch_execute(&pins).await.map_err(failed)?;
             let row = link
                 .client
                 .query_one(SERVER_FACTS, &[])
                 .await
                 .map_err(failed)?;
+            let column = |cause| blame(&described, "reading what the server says of itself", cause);
             let server = Server {
-                version_num: row.get(0),
-                version: row.get(1),
-                database: row.get(2),
-                role: row.get(3),
-                superuser: row.get::<_, Option<bool>>(4).unwrap_or(false),
-                in_recovery: row.get(5),
+                version_num: row.try_get(0).map_err(column)?,
+                version: row.try_get(1).map_err(column)?,
+                database: row.try_get(2).map_err(column)?,
+                role: row.try_get(3).map_err(column)?,
+                session_role: row.try_get(4).map_err(column)?,
+                superuser: row
+                    .try_get::<_, Option<bool>>(5)
+                    .map_err(column)?
+                    .unwrap_or(false),
+                in_recovery: row.try_get(6).map_err(column)?,
             };
+            let pid = row.try_get(7).map_err(column)?;
             if server.major() < 14 {
                 return Err(EngineError::TooOld {
                     server: described,
                     version: server.version,
                 });
             }
-            link.client
-                .batch_execute(PIN_SETTINGS)
-                .await
-                .map_err(failed)?;
-            Ok(Session {
+            let session = Session {
                 client: link.client,
                 canceller: link.canceller,
                 notices: Mutex::new(link.notices),
                 closed: link.closed,
                 described,
                 server,
-                pid: row.get(6),
-            })
+                pid,
+            };
+            if reported.is_none() {
+                session.pin().await?;
+            }
+            session.demand().await?;
+            Ok(session)
         })
+    }
+
+    /// Pins the settings, again after [`Session::unpin`].
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub async fn pin(&self) -> Result<(), EngineError> {
+        let pins = settings::pins(self.server.major());
+        self.execute("pinning the settings", &pins).await.map(drop)
+    }
+
+    /// Gives the session what role and database have set, for statements of
+    /// the user's own; the limits and `search_path` stay.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub async fn unpin(&self) -> Result<(), EngineError> {
+        let theirs = settings::theirs(self.server.major());
+        let doing = "giving back the settings of role and database";
+        self.execute(doing, &theirs).await.map(drop)
+    }
+
+    /// Has the settings that only a superuser may change as they have to be.
+    async fn demand(&self) -> Result<(), EngineError> {
+        let names: Vec<&str> = settings::DEMANDED.iter().map(|(name, ..)| *name).collect();
+        let doing = "reading settings";
+        for row in self.query(doing, DEMANDED_NOW, &[&names]).await? {
+            let name: String = self.column(doing, &row, 0)?;
+            let now: String = self.column(doing, &row, 1)?;
+            let wanted = settings::DEMANDED.iter().find(|(n, ..)| *n == name);
+            let Some((name, value, why)) = wanted.filter(|(_, value, _)| *value != now) else {
+                continue;
+            };
+            let set = format!("SET {name} = {value}");
+            match self.execute("setting it back", &set).await {
+                Ok(_) => {}
+                // insufficient_privilege
+                Err(error) if error.sqlstate() == Some("42501") => {
+                    return Err(EngineError::Setting {
+                        server: self.described.clone(),
+                        setting: format!("{name} = {now}"),
+                        why,
+                        role: Identifier::new(&self.server.session_role).to_string(),
+                        database: Identifier::new(&self.server.database).to_string(),
+                        name,
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// A column of a row; an error where it is not what was expected, such as a NULL.
+    ///
+    /// # Errors
+    /// When the value is of another type, or missing.
+    pub fn column<'r, T: FromSql<'r>>(
+        &self,
+        doing: &str,
+        row: &'r Row,
+        n: usize,
+    ) -> Result<T, EngineError> {
+        row.try_get(n).map_err(|cause| self.blame(doing, cause))
     }
 
     /// Asks a question. `doing` completes "while …" in errors.

@@ -36,7 +36,8 @@ pub struct Progress {
 }
 
 const BLOCKER: &str = "b.pid, coalesce(a.usename::text, ''),
-        coalesce(nullif(a.application_name, ''), a.backend_type, 'prepared transaction'), coalesce(a.state, ''),
+        coalesce(nullif(a.application_name, ''), a.backend_type,
+            CASE WHEN a.pid IS NULL THEN 'prepared transaction' ELSE 'unnamed application' END), coalesce(a.state, ''),
         coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) * 1000)::int8, 0),
         coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start) * 1000)::int8, 0)";
 
@@ -53,7 +54,7 @@ pub async fn blockers(db: &Session, pids: &[i32]) -> Result<Vec<Blocker>, Engine
     let rows = db
         .query("looking who is in the way", &sql, &[&pids])
         .await?;
-    Ok(rows.iter().map(blocker).collect())
+    rows.iter().map(|row| blocker(db, row)).collect()
 }
 
 /// Who holds a lock on this relation that maintenance cannot share. For
@@ -73,19 +74,20 @@ pub async fn lock_holders(
     );
     let doing = "looking who holds the table";
     let rows = db.query(doing, &sql, &[&relation, &waiter_pid]).await?;
-    Ok(rows.iter().map(blocker).collect())
+    rows.iter().map(|row| blocker(db, row)).collect()
 }
 
-fn blocker(row: &tokio_postgres::Row) -> Blocker {
-    Blocker {
-        waiter_pid: row.get(0),
-        pid: row.get(1),
-        user: row.get(2),
-        application: row.get(3),
-        state: row.get(4),
-        query_age_ms: row.get(5),
-        transaction_age_ms: row.get(6),
-    }
+fn blocker(db: &Session, row: &tokio_postgres::Row) -> Result<Blocker, EngineError> {
+    let doing = "reading who is in the way";
+    Ok(Blocker {
+        waiter_pid: db.column(doing, row, 0)?,
+        pid: db.column(doing, row, 1)?,
+        user: db.column(doing, row, 2)?,
+        application: db.column(doing, row, 3)?,
+        state: db.column(doing, row, 4)?,
+        query_age_ms: db.column(doing, row, 5)?,
+        transaction_age_ms: db.column(doing, row, 6)?,
+    })
 }
 
 const PROGRESS: &str =
@@ -99,18 +101,22 @@ const PROGRESS: &str =
 
 /// How far these sessions of ours have come.
 pub async fn progress(db: &Session, pids: &[i32]) -> Result<Vec<Progress>, EngineError> {
-    let rows = db
-        .query("asking for the progress", PROGRESS, &[&pids])
-        .await?;
-    Ok(rows
-        .iter()
-        .map(|row| Progress {
-            pid: row.get(0),
-            phase: row.get(1),
-            done: row.get::<_, Option<i64>>(2).unwrap_or(0),
-            total: row.get::<_, Option<i64>>(3).unwrap_or(0),
-        })
-        .collect())
+    let doing = "asking for the progress";
+    let mut all = Vec::new();
+    for row in db.query(doing, PROGRESS, &[&pids]).await? {
+        // Everything but the pid is null where the role may not see the session.
+        let Some(phase) = db.column::<Option<String>>(doing, &row, 1)? else {
+            continue;
+        };
+        let number = |n| db.column::<Option<i64>>(doing, &row, n);
+        all.push(Progress {
+            pid: db.column(doing, &row, 0)?,
+            phase,
+            done: number(2)?.unwrap_or(0),
+            total: number(3)?.unwrap_or(0),
+        });
+    }
+    Ok(all)
 }
 
 const WRAPAROUND_WAITERS: &str = "SELECT DISTINCT b.pid FROM pg_catalog.pg_stat_activity v
@@ -122,5 +128,5 @@ const WRAPAROUND_WAITERS: &str = "SELECT DISTINCT b.pid FROM pg_catalog.pg_stat_
 pub async fn holding_up_wraparound(db: &Session, pids: &[i32]) -> Result<Vec<i32>, EngineError> {
     let doing = "looking for vacuums that wait for us";
     let rows = db.query(doing, WRAPAROUND_WAITERS, &[&pids]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| db.column(doing, row, 0)).collect()
 }

@@ -106,9 +106,10 @@ impl execute::Door for Door {
         session.execute("taking a snapshot", begin).await?;
         for step in steps {
             if let Some(query) = &step.body.count {
-                let rows = ask(session, "counting rows", query).await?;
+                let doing = "counting rows";
+                let rows = ask(session, doing, query).await?;
                 if let Some(row) = rows.first() {
-                    counts.insert(step.seq, row.get(0));
+                    counts.insert(step.seq, session.column(doing, row, 0)?);
                 }
             }
         }
@@ -143,6 +144,10 @@ impl execute::Door for Door {
 
     async fn watch(&self, execution: &Execution) -> Result<Monitor, EngineError> {
         let session = Session::open(&self.dial, &self.name).await?;
+        // Where `ALTER ROLE … SET role` makes another role of the one that logged in, that
+        // other role sees nothing of our sessions.
+        let doing = "watching as the role that logged in";
+        session.execute(doing, "SET ROLE NONE").await?;
         Ok(Monitor::start(session, execution))
     }
 
@@ -175,7 +180,10 @@ impl execute::Door for Door {
         };
         let doing = "looking whether it is still needed";
         let answer = ask(session, doing, &condition.query).await?;
-        let still = answer.first().and_then(|row| row.get::<_, Option<bool>>(0));
+        let still: Option<bool> = match answer.first() {
+            Some(row) => session.column(doing, row, 0)?,
+            None => None,
+        };
         Ok((still != Some(true)).then(|| condition.otherwise.clone()))
     }
 
@@ -189,13 +197,14 @@ impl execute::Door for Door {
             return Ok(None);
         };
         gate::aside(session, execution).await?;
-        let rows = ask(session, "measuring it", query).await?;
-        Ok(rows.first().and_then(|row| {
-            Some(Size {
-                bytes: row.get::<_, Option<i64>>(0)?,
-                entries: row.get(1),
-            })
-        }))
+        let doing = "measuring it";
+        let rows = ask(session, doing, query).await?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let bytes: Option<i64> = session.column(doing, row, 0)?;
+        let entries = session.column(doing, row, 1)?;
+        Ok(bytes.map(|bytes| Size { bytes, entries }))
     }
 
     async fn carry_out(

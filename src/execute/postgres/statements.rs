@@ -38,7 +38,8 @@ pub(super) async fn each(
     record: &mut StepRecord,
 ) -> Result<(), EngineError> {
     let units: Vec<Unit<'_>> = statements.iter().map(Unit::One).collect();
-    attempts(&units, job, record, &mut Vec::new()).await
+    let theirs = statements.iter().any(|statement| statement.own_settings);
+    under(theirs, &units, job, record).await
 }
 
 /// Carries statements out in one transaction.
@@ -47,7 +48,29 @@ pub(super) async fn together(
     job: Job<'_>,
     record: &mut StepRecord,
 ) -> Result<(), EngineError> {
-    attempts(&[Unit::Together(statements)], job, record, &mut Vec::new()).await
+    let theirs = statements.iter().any(|statement| statement.own_settings);
+    under(theirs, &[Unit::Together(statements)], job, record).await
+}
+
+/// Statements of the user's own run under the settings of their role and
+/// database; whatever comes after them in the session, under ours.
+async fn under(
+    theirs: bool,
+    units: &[Unit<'_>],
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    if !theirs {
+        return attempts(units, job, record, &mut Vec::new()).await;
+    }
+    job.session.unpin().await?;
+    let done = attempts(units, job, record, &mut Vec::new()).await;
+    if done.as_ref().is_err_and(EngineError::is_unreachable) {
+        return done;
+    }
+    let pinned = job.session.pin().await;
+    done?;
+    pinned
 }
 
 /// Asks the questions of a check, and carries out its statements if they find nothing.
@@ -263,7 +286,9 @@ fn sweep<'a>(job: Job<'a>, record: &'a mut StepRecord) -> BoxFuture<'a, Result<(
         };
         gate::aside(session, job.execution).await?;
         for row in ask(session, "looking for what it left", &sweep.query).await? {
-            let (object, sql): (String, String) = (row.get(0), row.get(1));
+            let doing = "looking for what it left";
+            let object: String = session.column(doing, &row, 0)?;
+            let sql: String = session.column(doing, &row, 1)?;
             tracing::info!(
                 object,
                 statement = sql,
@@ -292,10 +317,12 @@ async fn needed(job: Job<'_>, unit: Unit<'_>) -> Result<bool, EngineError> {
     else {
         return Ok(true);
     };
-    let rows = ask(job.session, "looking whether it is needed", query).await?;
-    Ok(rows
-        .first()
-        .is_some_and(|row| row.get::<_, Option<bool>>(0) == Some(true)))
+    let doing = "looking whether it is needed";
+    let rows = ask(job.session, doing, query).await?;
+    match rows.first() {
+        Some(row) => Ok(job.session.column::<Option<bool>>(doing, row, 0)? == Some(true)),
+        None => Ok(false),
+    }
 }
 
 fn lock_wait(attempt: u32, (blocker, waited): &(Blocker, Duration)) -> LockWait {

@@ -41,8 +41,9 @@ pub(super) async fn carry_out(
     // A commit that waits, waits for all before it: what is recorded as gone
     // is gone for good.
     let durable = async {
-        let reset = "RESET synchronous_commit";
-        session.execute("ending batches", reset).await?;
+        // Not RESET: the role's own default may be `off`.
+        let wait = "SET synchronous_commit = on";
+        session.execute("ending batches", wait).await?;
         let commit = "SELECT pg_catalog.pg_current_xact_id()";
         session.execute("waiting for the disk", commit).await
     };
@@ -75,8 +76,14 @@ async fn all(walk: &Walk, job: Job<'_>, record: &mut StepRecord) -> Result<(), E
     };
     let finished = match &walk.path {
         Path::Blocks { extent } => {
-            let answer = ask(job.session, "asking how large the table is", extent).await?;
-            let all = answer.first().map_or(0, |row| row.get::<_, i64>(0));
+            let doing = "asking how large the table is";
+            let answer = ask(job.session, doing, extent).await?;
+            // A table that is gone has no size.
+            let all: Option<i64> = match answer.first() {
+                Some(row) => job.session.column(doing, row, 0)?,
+                None => None,
+            };
+            let all = all.unwrap_or(0);
             let start = walk.start.as_ref().and_then(block_of).unwrap_or(0);
             // What an earlier walk did not come to, then what came in behind its back.
             let start = start.clamp(0, all);
@@ -134,10 +141,16 @@ async fn keys(
         }
         let rest = Range::Keys(after, end.clone());
         let query = way.walk.bound(columns, &rest, pace.size);
-        let answer = ask(job.session, "looking where the next batch ends", &query).await?;
-        let last: Option<Vec<String>> = answer
-            .first()
-            .map(|row| (0..columns.len()).map(|n| row.get(n)).collect());
+        let doing = "looking where the next batch ends";
+        let answer = ask(job.session, doing, &query).await?;
+        let last: Option<Vec<String>> = match answer.first() {
+            Some(row) => Some(
+                (0..columns.len())
+                    .map(|n| job.session.column(doing, row, n))
+                    .collect::<Result<_, _>>()?,
+            ),
+            None => None,
+        };
         let Range::Keys(begin, _) = rest else {
             return Ok(false);
         };

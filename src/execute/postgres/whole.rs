@@ -80,8 +80,13 @@ pub(super) async fn carry_out(
     {
         record.status = StepStatus::Running;
         let mut pace = Pace::of(walk);
-        let answer = ask(job.session, "asking how large the table is", extent).await?;
-        let all = answer.first().map_or(0, |row| row.get::<_, i64>(0));
+        let doing = "asking how large the table is";
+        let answer = ask(job.session, doing, extent).await?;
+        let all: Option<i64> = match answer.first() {
+            Some(row) => job.session.column(doing, row, 0)?,
+            None => None,
+        };
+        let all = all.unwrap_or(0);
         loop {
             let from = retirer.place();
             if from >= all {

@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 use sqlx::migrate::Migrator;
 use sqlx::{Executor, PgConnection};
 
-use super::{PostgresStore, rows_of, statement};
+use super::{PostgresStore, pinned, rows_of, statement};
 use crate::history::HistoryError;
 use crate::history::standing::is_behind;
 
@@ -14,7 +14,7 @@ static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/postgres");
 /// Held by a migrating transaction until its end; `maint` in hexadecimal.
 const LOCK: i64 = 0x6d_6169_6e74;
 
-const BEGIN: &str = "BEGIN READ WRITE; SET LOCAL lock_timeout = '50s'";
+const BEGIN: &str = pinned!("BEGIN READ WRITE; SET LOCAL lock_timeout = '50s'");
 const TAKE_LOCK: &str = "SELECT pg_catalog.pg_advisory_xact_lock($1)";
 /// Read from the catalog itself: `to_regnamespace` may answer from a cache
 /// that does not know yet what somebody committed while we waited.

@@ -37,11 +37,32 @@ use super::{
 /// would wait for ever for a server that vanished without a word.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// What every transaction begins with: pinned before a name is looked up, since
+/// the owner of the database chooses where it would be looked for; and only for
+/// the transaction, since the session behind a pooler is somebody else's next.
+macro_rules! pinned {
+    ($begin:literal) => {
+        concat!(
+            $begin,
+            "; SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = off; \
+             SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO, YMD'; \
+             SET LOCAL IntervalStyle = 'postgres'; SET LOCAL extra_float_digits = 1; \
+             SET LOCAL bytea_output = 'hex'; SET LOCAL standard_conforming_strings = on; \
+             SET LOCAL transform_null_equals = off; SET LOCAL default_tablespace = ''; \
+             SET LOCAL default_table_access_method = heap; \
+             SET LOCAL idle_in_transaction_session_timeout = '60s'"
+        )
+    };
+}
+use pinned;
+
 /// Whatever the server is told to do must end before [`CALL_TIMEOUT`] does.
-const BEGIN_WRITE: &str = "BEGIN READ WRITE; SET LOCAL statement_timeout = '30s'; \
-     SET LOCAL lock_timeout = '20s'; SET LOCAL synchronous_commit = on";
-const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; \
-     SET LOCAL statement_timeout = '30s'";
+const BEGIN_WRITE: &str = pinned!(
+    "BEGIN READ WRITE; SET LOCAL statement_timeout = '30s'; \
+     SET LOCAL lock_timeout = '20s'; SET LOCAL synchronous_commit = on"
+);
+const BEGIN_READ: &str =
+    pinned!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '30s'");
 
 pub(super) struct PostgresStore {
     /// `host:port/database`, named in errors.

@@ -42,7 +42,8 @@ impl Value {
 pub(crate) struct Entry {
     /// What it is called in plans and records, such as `close abandoned carts`.
     name: String,
-    /// One SQL statement. The `search_path` is empty: write `schema.table`.
+    /// One SQL statement. The `search_path` holds only what is the server's own: write
+    /// `schema.table`. Time zone, date style and the like are the role's and database's.
     /// `$1`, `$2`, … stand for the values named under `with`.
     sql: String,
     /// Names of parameters, in the order of `$1`, `$2`, …
@@ -123,8 +124,10 @@ impl Kind for Sql {
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
-        // The server is the only one who can tell whether SQL is well-formed.
+        // The server is the only one who can tell whether SQL is well-formed, and it reads
+        // it as its settings say.
         let db = &site.primary;
+        db.unpin().await?;
         for entry in &self.statements {
             let doing = format!("reading the SQL of `{}`", entry.name);
             db.check_syntax(&doing, &entry.sql, entry.with.len())
@@ -134,6 +137,7 @@ impl Kind for Sql {
                 db.check_syntax(&doing, condition, entry.with.len()).await?;
             }
         }
+        db.pin().await?;
         Ok(Facts)
     }
 
@@ -177,7 +181,9 @@ impl Sql {
             let value = |name: &String| self.parameters.get(name).map(Value::bound);
             entry.with.iter().filter_map(value).collect()
         };
-        let statement = Statement::brief(entry.sql.trim()).with(values(entry));
+        let statement = Statement::brief(entry.sql.trim())
+            .with(values(entry))
+            .under_own_settings();
         match &entry.only_if {
             Some(condition) => statement.only_if(Query::new(condition.trim(), values(entry))),
             None => statement,

@@ -63,6 +63,10 @@ pub struct Statement {
     pub waiting: LockWaiting,
     /// Asked right before; answers `false` where the statement is not needed.
     pub only_if: Option<Query>,
+    /// Whether it is one of the user's own, which runs under the settings of
+    /// their role and database instead of the pinned ones.
+    #[serde(default)]
+    pub own_settings: bool,
 }
 
 impl Statement {
@@ -73,6 +77,7 @@ impl Statement {
             params: Vec::new(),
             waiting: LockWaiting::Brief,
             only_if: None,
+            own_settings: false,
         }
     }
 
@@ -85,12 +90,19 @@ impl Statement {
                 probe: probe.into(),
             },
             only_if: None,
+            own_settings: false,
         }
     }
 
     /// The same statement with values bound to its placeholders.
     pub fn with(mut self, params: impl Into<Vec<Param>>) -> Self {
         self.params = params.into();
+        self
+    }
+
+    /// The same statement, under the settings of role and database.
+    pub fn under_own_settings(mut self) -> Self {
+        self.own_settings = true;
         self
     }
 

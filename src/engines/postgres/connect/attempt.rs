@@ -340,8 +340,9 @@ impl Attempt<'_> {
 
     /// Asks where a pooler in between hides what the server reports.
     async fn ask_kind(&self, link: &Link) -> Result<Kind, ConnectError> {
+        // Nothing is pinned yet: not even an operator may be looked for in the search path.
         const QUERY: &str = "SELECT pg_catalog.pg_is_in_recovery(), \
-             pg_catalog.current_setting('transaction_read_only') = 'on'";
+             pg_catalog.current_setting('transaction_read_only'::pg_catalog.text)";
         let messages = link
             .client
             .simple_query(QUERY)
@@ -351,10 +352,10 @@ impl Attempt<'_> {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let is_true = |column| row.and_then(|row| row.get(column)) == Some("t");
+        let says = |column, word| row.and_then(|row| row.get(column)) == Some(word);
         Ok(Kind {
-            standby: is_true(0),
-            read_only: is_true(1),
+            standby: says(0, "t"),
+            read_only: says(1, "on"),
         })
     }
 }

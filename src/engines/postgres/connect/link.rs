@@ -28,6 +28,8 @@ pub struct Link {
     pub notices: UnboundedReceiver<Notice>,
     /// Cancelled when the connection ends, for whatever reason.
     pub closed: CancellationToken,
+    /// What the server said of its version, `17.10`, before it was asked anything.
+    pub version: Option<String>,
 }
 
 impl fmt::Debug for Link {
@@ -64,6 +66,7 @@ impl Link {
         // A guard, so that even a task that is torn down says so.
         let guard = closed.clone().drop_guard();
         let server = canceller.0.server.clone();
+        let version = connection.parameter("server_version").map(str::to_owned);
         tokio::spawn(async move {
             let _guard = guard;
             let mut messages = poll_fn(move |context| connection.poll_message(context));
@@ -90,6 +93,7 @@ impl Link {
             canceller,
             notices,
             closed,
+            version,
         }
     }
 }

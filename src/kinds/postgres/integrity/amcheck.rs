@@ -14,22 +14,26 @@ pub(super) struct Amcheck {
     version: String,
     /// The version that could be installed; none where there are no files of it.
     available: Option<String>,
-    /// Names of its functions, with the number of their parameters.
-    functions: Vec<(String, i16)>,
+    /// The extension's own functions in its own schema, with the types of their
+    /// parameters. Others may have put functions beside them; a call with
+    /// exactly these types can mean no other.
+    functions: Vec<String>,
     /// Signatures the role may not call.
     forbidden: Vec<String>,
     /// The role may not even name them.
     schema_closed: bool,
 }
 
+const VERIFY_HEAPAM: &str = "verify_heapam(regclass, boolean, boolean, text, bigint, bigint)";
+
 const AMCHECK: &str = "SELECT n.nspname::text, e.extversion, a.default_version,
-        ARRAY(SELECT pg_catalog.format('%s/%s', p.proname, p.pronargs) FROM pg_catalog.pg_depend d
-            JOIN pg_catalog.pg_proc p ON p.oid = d.objid
-            WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+        ARRAY(SELECT pg_catalog.format('%s(%s)', p.proname, pg_catalog.oidvectortypes(p.proargtypes)) FROM pg_catalog.pg_depend d
+            JOIN pg_catalog.pg_proc p ON p.oid = d.objid AND p.pronamespace = e.extnamespace
+            WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid AND d.deptype = 'e'
                 AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass ORDER BY 1),
         ARRAY(SELECT p.oid::pg_catalog.regprocedure::text FROM pg_catalog.pg_depend d
             JOIN pg_catalog.pg_proc p ON p.oid = d.objid
-            WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid
+            WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid AND d.deptype = 'e'
                 AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
                 AND p.proname IN ('bt_index_check', 'bt_index_parent_check', 'verify_heapam', 'gin_index_check')
                 AND NOT pg_catalog.has_function_privilege(p.oid, 'EXECUTE')
@@ -46,18 +50,11 @@ pub(super) async fn read(db: &Session) -> Result<Amcheck, EngineError> {
     let Some(row) = found.first() else {
         return Ok(Amcheck::default());
     };
-    let functions: Vec<String> = row.get(3);
     Ok(Amcheck {
         schema: row.get::<_, Option<String>>(0).map(Identifier::new),
         version: row.get::<_, Option<String>>(1).unwrap_or_default(),
         available: row.get(2),
-        functions: functions
-            .iter()
-            .filter_map(|f| {
-                let (name, parameters) = f.split_once('/')?;
-                Some((name.to_owned(), parameters.parse().ok()?))
-            })
-            .collect(),
+        functions: row.get(3),
         forbidden: row.get(4),
         schema_closed: row.get(5),
     })
@@ -92,7 +89,7 @@ impl Amcheck {
                 suggestion,
             ));
         }
-        if !self.has("verify_heapam", 6) {
+        if !self.has(VERIFY_HEAPAM) {
             return Some(finding(
                 "amcheck.outdated",
                 Severity::Info,
@@ -121,7 +118,7 @@ impl Amcheck {
 
     /// Whether pages can be looked at.
     pub(super) fn usable(&self) -> bool {
-        self.schema.is_some() && !self.schema_closed && self.has("verify_heapam", 6)
+        self.schema.is_some() && !self.schema_closed && self.has(VERIFY_HEAPAM)
     }
 
     /// Whether the role may call all functions of this name.
@@ -134,10 +131,8 @@ impl Amcheck {
         })
     }
 
-    fn has(&self, function: &str, parameters: i16) -> bool {
-        self.functions
-            .iter()
-            .any(|(name, n)| name == function && *n == parameters)
+    fn has(&self, signature: &str) -> bool {
+        self.functions.iter().any(|own| own == signature)
     }
 
     fn call(&self, function: &str, arguments: &str) -> String {
@@ -157,19 +152,28 @@ impl Amcheck {
         let full = level == Level::Full;
         let call = match index.method.as_str() {
             "btree" if parent && !self.may("bt_index_parent_check") => return None,
-            "btree" if parent => self.call(
-                "bt_index_parent_check",
-                &format!("$1::oid::pg_catalog.regclass, {full}, {full}"),
-            ),
-            "btree" if !self.may("bt_index_check") => return None,
-            "btree" if full && index.unique && self.has("bt_index_check", 3) => {
-                self.call("bt_index_check", "$1::oid::pg_catalog.regclass, true, true")
+            "btree" if parent && self.has("bt_index_parent_check(regclass, boolean, boolean)") => {
+                self.call(
+                    "bt_index_parent_check",
+                    &format!("$1::oid::pg_catalog.regclass, {full}::boolean, {full}::boolean"),
+                )
             }
-            "btree" => self.call(
+            "btree" if !self.may("bt_index_check") => return None,
+            "btree"
+                if full
+                    && index.unique
+                    && self.has("bt_index_check(regclass, boolean, boolean)") =>
+            {
+                self.call(
+                    "bt_index_check",
+                    "$1::oid::pg_catalog.regclass, true::boolean, true::boolean",
+                )
+            }
+            "btree" if self.has("bt_index_check(regclass, boolean)") => self.call(
                 "bt_index_check",
-                &format!("$1::oid::pg_catalog.regclass, {full}"),
+                &format!("$1::oid::pg_catalog.regclass, {full}::boolean"),
             ),
-            "gin" if self.has("gin_index_check", 1) && self.may("gin_index_check") => {
+            "gin" if self.has("gin_index_check(regclass)") && self.may("gin_index_check") => {
                 self.call("gin_index_check", "$1::oid::pg_catalog.regclass")
             }
             _ => return None,
@@ -201,7 +205,7 @@ impl Amcheck {
         let call = self.call(
             "verify_heapam",
             &format!(
-                "$1::oid::pg_catalog.regclass, false, {}, 'none', NULL, NULL",
+                "$1::oid::pg_catalog.regclass, false::boolean, {}::boolean, 'none'::text, NULL::bigint, NULL::bigint",
                 level == Level::Full
             ),
         );
@@ -223,7 +227,7 @@ impl Amcheck {
         let indexes = format!(
             "SELECT {} FROM pg_catalog.pg_class c JOIN pg_catalog.pg_am am ON am.oid = c.relam
              WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.relkind = 'i' AND am.amname = 'btree'",
-            self.call("bt_index_check", "c.oid::pg_catalog.regclass, false")
+            self.call("bt_index_check", "c.oid::pg_catalog.regclass, false::boolean")
         );
         let tables = format!(
             "SELECT 'corruption.table', 'critical', c.oid::pg_catalog.regclass::text, pg_catalog.format('%s is damaged on %s of its pages: block %s, %s',
@@ -231,7 +235,7 @@ impl Amcheck {
                 (pg_catalog.array_agg(v.msg ORDER BY v.blkno, v.offnum))[1]), NULL::text
              FROM pg_catalog.pg_class c CROSS JOIN LATERAL {} v
              WHERE c.relnamespace = 'pg_catalog'::pg_catalog.regnamespace AND c.relkind = 'r' GROUP BY c.oid",
-            self.call("verify_heapam", "c.oid::pg_catalog.regclass, false, false, 'none', NULL, NULL")
+            self.call("verify_heapam", "c.oid::pg_catalog.regclass, false::boolean, false::boolean, 'none'::text, NULL::bigint, NULL::bigint")
         );
         let mut checks = Vec::new();
         if self.may("bt_index_check") {

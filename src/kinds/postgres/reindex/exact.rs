@@ -4,8 +4,14 @@ use super::facts::IndexFacts;
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, Session};
 
+/// Its schema, where both functions there with exactly these parameters are the extension's own.
 const EXTENSION: &str = "SELECT n.nspname::text FROM pg_catalog.pg_extension e
-    JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pgstattuple'";
+    JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+    WHERE e.extname = 'pgstattuple' AND 2 = (SELECT pg_catalog.count(*) FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_proc p ON p.oid = d.objid AND p.pronamespace = e.extnamespace
+        WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+            AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.proname IN ('pgstatindex', 'pgstattuple')
+            AND pg_catalog.oidvectortypes(p.proargtypes) = 'regclass')";
 
 /// Leaf pages hold `avg_leaf_density` percent of what fits; a build fills
 /// them to the fill factor and leaves no dead pages.

@@ -58,8 +58,11 @@ struct Past {
 
 const EXTENSION: &str = "SELECT n.nspname::text, a.default_version IS NOT NULL,
         EXISTS (SELECT 1 FROM pg_catalog.pg_attribute c JOIN pg_catalog.pg_class v ON v.oid = c.attrelid
+                JOIN pg_catalog.pg_depend d ON d.objid = v.oid AND d.refobjid = e.oid AND d.deptype = 'e'
             WHERE v.relnamespace = n.oid AND v.relname = 'pg_stat_statements' AND c.attname = 'total_exec_time'),
-        EXISTS (SELECT 1 FROM pg_catalog.pg_class v WHERE v.relnamespace = n.oid AND v.relname = 'pg_stat_statements_info')
+        EXISTS (SELECT 1 FROM pg_catalog.pg_class v
+                JOIN pg_catalog.pg_depend d ON d.objid = v.oid AND d.refobjid = e.oid AND d.deptype = 'e'
+            WHERE v.relnamespace = n.oid AND v.relname = 'pg_stat_statements_info')
     FROM (SELECT) one
     LEFT JOIN pg_catalog.pg_extension e ON e.extname = 'pg_stat_statements'
     LEFT JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
