@@ -5,7 +5,7 @@ use chrono_tz::Tz;
 
 use super::{Args, Failure, Output};
 use crate::config::{self, Config, Target, Task};
-use crate::history::Store;
+use crate::history::{self, Recorder, Store};
 use crate::kinds;
 use crate::notify::Teller;
 use crate::plan::KindInfo;
@@ -150,8 +150,33 @@ impl<'a> Context<'a> {
 
     /// Opens the history for writing.
     pub(super) async fn history(&self, config: &Config) -> Result<Arc<dyn Store>, Failure> {
-        Ok(crate::history::open(config.history.expose()).await?)
+        let store = history::open(config.history.expose()).await?;
+        history::take_up(&spool_folder(config), store.as_ref()).await?;
+        Ok(store)
     }
+
+    /// Opens the history for runs. Where it does not answer, the work goes on,
+    /// and its records are kept beside it.
+    pub(super) async fn recorder(&self, config: &Config) -> Result<Arc<Recorder>, Failure> {
+        let spool = spool_folder(config);
+        let store = match self.history(config).await {
+            Ok(store) => store,
+            Err(Failure::History(error)) if error.is_away() => {
+                eprintln!(
+                    "note: going on without the history, its records are kept in {}: {error}",
+                    spool.display()
+                );
+                history::open_unseen(config.history.expose())?
+            }
+            Err(failure) => return Err(failure),
+        };
+        Ok(Arc::new(Recorder::start(store, spool)))
+    }
+}
+
+/// Where records are kept that the history does not take.
+pub(super) fn spool_folder(config: &Config) -> std::path::PathBuf {
+    history::spool_folder(config.history.expose(), config.folder())
 }
 
 /// A name that nothing has: what was probably meant, and what there is.

@@ -2,11 +2,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Failure;
-use super::context::Context;
+use super::context::{Context, spool_folder};
 use super::run::{exit_code, host, tell, worse};
 use super::signals::Signals;
 use crate::execute::Live;
-use crate::history::{Occurrence, OccurrenceStatus, RunRecord};
+use crate::history::{Occurrence, OccurrenceStatus, Recorder, RunRecord};
 use crate::report::text::run_summary;
 use crate::scheduler::{
     Happened, Options, PipelineWorker, Scheduler, SystemClock, Watcher, with_reports,
@@ -36,11 +36,13 @@ impl Watcher for Notes {
 pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
     let config = Arc::new(context.config()?);
     let store = context.history(&config).await?;
+    let spool = spool_folder(&config);
+    let recorder = Arc::new(Recorder::start(Arc::clone(&store), spool));
     let grace = config.tasks.values().map(|task| task.limits.grace.get());
     let signals = Signals::listen(grace.max().unwrap_or_default());
     let notes = Arc::new(Notes::default());
     let worker = Arc::new(PipelineWorker::new(
-        Arc::clone(&store),
+        Arc::clone(&recorder),
         Arc::clone(&notes) as _,
         host(),
         Live::default(),

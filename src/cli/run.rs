@@ -13,7 +13,7 @@ use super::signals::Signals;
 use crate::config::{Config, Schedule, Target, Task};
 use crate::engines::EngineError;
 use crate::execute::{Observer, Silent, Stop, StopReason};
-use crate::history::{RunRecord, RunStatus, Store, Trigger};
+use crate::history::{Recorder, RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Signal, Teller, schedule_of};
 use crate::pipeline::{self, Request, Surroundings};
 use crate::report::text::{Style, run_summary};
@@ -150,7 +150,8 @@ pub(super) async fn run_all(
     now: bool,
     stop: &Stop,
 ) -> Result<Ran, Failure> {
-    let store = context.history(config).await?;
+    let history = context.recorder(config).await?;
+    let store = Arc::clone(history.store());
     let teller = Arc::new(context.teller(config));
     let running = Running {
         context,
@@ -160,7 +161,7 @@ pub(super) async fn run_all(
         style: context.style(config.timezone),
         pings: Pings::new(&teller),
         bars: Bars::new(),
-        store: Arc::clone(&store),
+        history: Arc::clone(&history),
         teller: Arc::clone(&teller),
         refused: Mutex::default(),
     };
@@ -203,7 +204,14 @@ pub(super) async fn run_all(
         done.extend(records.into_iter().map(|(_, record)| record));
     }
     running.pings.finish().await;
-    tell(&teller, store.as_ref()).await;
+    if let Some(kept) = history.settle().await {
+        eprintln!(
+            "note: the history could not be written; the records are in {} and go in with the next run",
+            kept.display()
+        );
+    } else {
+        tell(&teller, store.as_ref()).await;
+    }
     store.close().await;
     if done.is_empty()
         && let Some(failure) = failures.pop()
@@ -238,7 +246,7 @@ struct Running<'a> {
     style: Style,
     pings: Pings<'a>,
     bars: Bars,
-    store: Arc<dyn Store>,
+    history: Arc<Recorder>,
     teller: Arc<Teller>,
     /// What did not become a run, and why, for the JSON document.
     refused: Mutex<Vec<serde_json::Value>>,
@@ -288,7 +296,7 @@ impl Running<'_> {
             patience: Duration::ZERO,
         };
         if !self.now {
-            match due(self.config, task, &target.name, self.store.as_ref()).await? {
+            match due(self.config, task, &target.name, &self.history).await? {
                 Due::Now {
                     scheduled_for,
                     closes_at,
@@ -323,7 +331,7 @@ impl Running<'_> {
             ))
         };
         let around = Surroundings {
-            store: Arc::clone(&self.store),
+            history: Arc::clone(&self.history),
             stop: self.stop.part(),
             observer,
             host: host(),
@@ -448,7 +456,7 @@ async fn due(
     config: &Config,
     task: &Task,
     target: &str,
-    store: &dyn crate::history::Store,
+    history: &Recorder,
 ) -> Result<Due, Failure> {
     let now = Utc::now();
     let schedules = config
@@ -470,7 +478,10 @@ async fn due(
         .unwrap_or(config.timezone);
     let scheduled_for = latest.as_ref().map(|(at, _)| *at);
     if let Some(at) = scheduled_for
-        && let Some(run) = store.occurrence(&task.name, target, at).await?
+        && let Some(run) = history
+            .ask(history.store().occurrence(&task.name, target, at))
+            .await
+            .flatten()
     {
         return Ok(Due::Done(format!(
             "the occurrence of {} ran already: {} ({})",

@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Failure;
-use super::context::Context;
+use super::context::{Context, spool_folder};
 use super::signals::Signals;
 use crate::config::Config;
 use crate::execute::Live;
-use crate::history::{Notice, Store};
+use crate::history::{Notice, Recorder, Store};
 use crate::scheduler::{Options, PipelineWorker, Scheduler, SystemClock, with_reports};
 use crate::values::Secret;
 use crate::web::pages::{self, Access, NoAccess, Pages};
@@ -77,6 +77,8 @@ impl Serve {
         let mut seen = files::Seen::new(context.config_path()?);
         let config = Arc::new(context.config()?);
         let store = context.history(&config).await?;
+        let spool = spool_folder(&config);
+        let recorder = Arc::new(Recorder::start(Arc::clone(&store), spool));
         let listener = TcpListener::bind(self.listen).await.map_err(|error| {
             Failure::Other(format!("{} cannot be listened on: {error}", self.listen))
         })?;
@@ -89,7 +91,7 @@ impl Serve {
         let host = super::run::host();
         let live = Live::default();
         let worker = Arc::new(PipelineWorker::new(
-            Arc::clone(&store),
+            Arc::clone(&recorder),
             Arc::clone(&metrics) as _,
             host.clone(),
             live.clone(),
@@ -118,6 +120,7 @@ impl Serve {
         };
         if let Some(access) = &access {
             app = app.merge(pages::router(Pages {
+                recorder: Arc::clone(&recorder),
                 store: Arc::clone(&store),
                 config: configured.clone(),
                 live,

@@ -28,7 +28,7 @@ pub use throttle::Throttler;
 use self::queue::{Next, Queue};
 use crate::config::{Limits, Target};
 use crate::engines::EngineError;
-use crate::history::{StepRecord, Store};
+use crate::history::{Recorder, StepRecord};
 use crate::plan::{Finding, Place, Step};
 
 /// Everything a step needs besides itself and its target.
@@ -46,7 +46,7 @@ pub struct Execution {
     /// How the run is stopped from outside.
     pub stop: Stop,
     /// Where steps are recorded.
-    pub store: Arc<dyn Store>,
+    pub history: Arc<Recorder>,
     /// The run they belong to.
     pub run: Uuid,
     /// Every target of the configuration, by name.

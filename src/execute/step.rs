@@ -54,7 +54,7 @@ pub(super) fn not_begun<D: Door>(
     Box::pin(async move {
         let mut record = blank(&step);
         end(&mut record, StepStatus::Skipped, why);
-        note(execution.store.close_step(execution.run, &record).await);
+        execution.history.step(execution.run, &record);
         execution.observer.on(Event::Finished(&record));
         Ended {
             step,
@@ -111,7 +111,7 @@ async fn recorded<D: Door>(
         end(&mut record, StepStatus::Deferred, "no time was left");
     } else {
         record.started_at = Some(Utc::now());
-        note(execution.store.open_step(execution.run, &record).await);
+        execution.history.step(execution.run, &record);
         execution
             .observer
             .on(Event::Started(&record, step.estimate.bytes));
@@ -125,11 +125,9 @@ async fn recorded<D: Door>(
         }
         record.duration_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
     }
-    note(execution.store.close_step(execution.run, &record).await);
+    execution.history.step(execution.run, &record);
     execution.observer.on(Event::Finished(&record));
-    if !findings.is_empty() {
-        note(execution.store.add_findings(execution.run, findings).await);
-    }
+    execution.history.add_findings(execution.run, findings);
     record
 }
 
@@ -165,12 +163,7 @@ async fn run<D: Door>(
     {
         let (target, kind) = (&execution.target, &execution.kind);
         let memory = std::slice::from_ref(memory);
-        note(
-            execution
-                .store
-                .remember(target, kind, Utc::now(), memory)
-                .await,
-        );
+        execution.history.remember(target, kind, Utc::now(), memory);
     }
     if let Some(Size { bytes, entries }) = door.measure(session, step, execution).await? {
         record.bytes_after = Some(bytes);
@@ -183,7 +176,7 @@ async fn run<D: Door>(
                 learned_at: Utc::now(),
                 rebuilt: true,
             };
-            note(execution.store.learn(&execution.target, &baseline).await);
+            execution.history.learn(&execution.target, baseline);
         }
     }
     Ok(())
@@ -207,11 +200,4 @@ fn with_causes(error: &EngineError) -> String {
         cause = next.source();
     }
     text
-}
-
-/// History never stops the work: what could not be written is logged.
-pub(super) fn note<E: std::fmt::Display>(written: Result<(), E>) {
-    if let Err(error) = written {
-        tracing::error!(%error, "the history could not be written");
-    }
 }

@@ -266,6 +266,16 @@ impl HistoryError {
         )
     }
 
+    /// Whether the history cannot be used just now although its place makes
+    /// sense: work that does not rest on it goes on without.
+    pub fn is_away(&self) -> bool {
+        self.is_retryable()
+            || matches!(
+                self,
+                HistoryError::ReadOnly { .. } | HistoryError::CannotOpen { .. }
+            )
+    }
+
     /// Sorts what SQLite said about `path` while we tried to `operation`.
     pub(super) fn from_sqlite(
         path: &Path,

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -33,6 +33,12 @@ const PROOF_PATIENCE: Duration = Duration::from_secs(20);
 /// Pause between two of its tries.
 const PROOF_PAUSE: Duration = Duration::from_millis(500);
 
+/// How long a run waits for an answer that it can do without.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a history that did not answer is not asked again.
+const AWAY_FOR: Duration = Duration::from_secs(30);
+
 type Done = oneshot::Sender<Result<(), HistoryError>>;
 
 enum Message {
@@ -48,6 +54,8 @@ enum Message {
 pub struct Recorder {
     store: Arc<dyn Store>,
     line: mpsc::UnboundedSender<Message>,
+    /// Until when the history is not asked, because it did not answer.
+    away_until: Mutex<Option<Instant>>,
 }
 
 impl Recorder {
@@ -58,14 +66,73 @@ impl Recorder {
             store: Arc::clone(&store),
             spool: Spool::new(folder),
             try_again_at: None,
+            written: HashMap::new(),
         };
         tokio::spawn(writer.work(inbox));
-        Recorder { store, line }
+        Recorder {
+            store,
+            line,
+            away_until: Mutex::new(None),
+        }
     }
 
     /// The history itself, for whoever reads, and for what is no record of a run.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
+    }
+
+    /// What the history answers; `None` where it does not, and the run has to
+    /// go on without. It is then left alone for a while.
+    pub async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, HistoryError>>,
+    ) -> Option<T> {
+        let away = *self.away();
+        if away.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        let why = match timeout(ANSWER_TIMEOUT, question).await {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) => error,
+            Err(_) => HistoryError::Stalled {
+                seconds: ANSWER_TIMEOUT.as_secs(),
+            },
+        };
+        tracing::warn!(error = %why, "the history does not answer; going on without");
+        *self.away() = Some(Instant::now() + AWAY_FOR);
+        None
+    }
+
+    /// What the history answers, asked again for a while where it does not:
+    /// for work that must not be done without.
+    ///
+    /// # Errors
+    /// When it has not answered in that time.
+    pub async fn insist<T, F>(&self, ask: impl Fn() -> F) -> Result<T, HistoryError>
+    where
+        F: Future<Output = Result<T, HistoryError>>,
+    {
+        let until = Instant::now() + PROOF_PATIENCE;
+        loop {
+            let why = match timeout(ANSWER_TIMEOUT, ask()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(_) => HistoryError::Stalled {
+                    seconds: ANSWER_TIMEOUT.as_secs(),
+                },
+            };
+            if !why.is_retryable() || Instant::now() >= until {
+                return Err(why);
+            }
+            tracing::warn!(error = %why, "the history does not answer; asking again");
+            tokio::time::sleep(PROOF_PAUSE).await;
+        }
+    }
+
+    fn away(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.away_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands an entry over; it is in the history, or in a file, soon.
@@ -204,6 +271,8 @@ struct Writer {
     spool: Spool,
     /// While entries are kept in a file: when the history is tried next.
     try_again_at: Option<Instant>,
+    /// Steps of runs that have not ended, as they stand in the history.
+    written: HashMap<Uuid, HashMap<u32, StepRecord>>,
 }
 
 impl Writer {
@@ -260,8 +329,38 @@ impl Writer {
             self.keep(&entries);
             return;
         }
-        if let Err(error) = self.commit(&entries).await {
-            self.put_aside(&entries, &error);
+        match self.commit(&self.news(&entries)).await {
+            Ok(()) => self.note_written(entries),
+            Err(error) => self.put_aside(&entries, &error),
+        }
+    }
+
+    /// The same entries; a run that has ended without the steps that stand in
+    /// the history as they are.
+    fn news(&self, entries: &[Entry]) -> Vec<Entry> {
+        let mut news = entries.to_vec();
+        for entry in &mut news {
+            if let Entry::Closed(run) = entry
+                && let Some(written) = self.written.get(&run.id)
+            {
+                run.steps
+                    .retain(|step| written.get(&step.seq) != Some(step));
+            }
+        }
+        news
+    }
+
+    fn note_written(&mut self, entries: Vec<Entry>) {
+        for entry in entries {
+            match entry {
+                Entry::Step { run, step } => {
+                    self.written.entry(run).or_default().insert(step.seq, *step);
+                }
+                Entry::Closed(run) => {
+                    self.written.remove(&run.id);
+                }
+                _ => {}
+            }
         }
     }
 

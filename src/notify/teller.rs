@@ -100,6 +100,30 @@ impl Teller {
         store.add_notices(&notices).await
     }
 
+    /// What a run is worth telling, decided without a history: whether it
+    /// failed before, or was told lately, is not known.
+    pub fn notices_alone(&self, run: &RunRecord) -> Vec<Notice> {
+        let Some(notify) = self.notify() else {
+            return Vec::new();
+        };
+        let schedule = schedule_of(&self.config, &run.task, run.scheduled_for);
+        let schedule = schedule.map(|schedule| schedule.name.as_str());
+        let mut notices = Vec::new();
+        if let Some(event) = event_of(run.status).filter(|event| notify.on.contains(event)) {
+            notices.push(notice(word(event), run, schedule, outcome(run)));
+        }
+        for (event, severity) in [
+            (Event::Critical, Severity::Critical),
+            (Event::Warning, Severity::Warning),
+        ] {
+            let found = of_severity(run, severity);
+            if notify.on.contains(&event) && !found.is_empty() {
+                notices.push(notice(word(event), run, schedule, noticed(&found)));
+            }
+        }
+        notices
+    }
+
     /// Notes an occurrence that did not run and is not made up for.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ impl Drop for Watching {
 /// Stops the run when somebody has asked for it with `maint cancel`: gently,
 /// and at once after the task's grace.
 pub(super) fn watch(around: &Surroundings, run: Uuid, grace: Duration) -> Watching {
-    let (store, stop) = (Arc::clone(&around.store), around.stop.clone());
+    let (store, stop) = (Arc::clone(around.history.store()), around.stop.clone());
     let task = tokio::spawn(async move {
         loop {
             tokio::time::sleep(EVERY).await;

@@ -14,20 +14,14 @@ pub(super) async fn take_over<D: Door>(
     session: &D::Session,
 ) -> Result<(), PipelineError> {
     let (task, target) = (&request.task.name, &request.target.name);
-    let mut dead = around
-        .store
-        .interrupt_running(task, target, Utc::now())
-        .await?;
+    let (history, store) = (&around.history, around.history.store());
+    let interrupted = store.interrupt_running(task, target, Utc::now());
+    let mut dead = history.ask(interrupted).await.unwrap_or_default();
     for run in &dead {
         note(around, run).await;
     }
-    dead.extend(
-        around
-            .store
-            .last_run(task, target)
-            .await?
-            .filter(|run| run.status == RunStatus::Interrupted),
-    );
+    let last = history.ask(store.last_run(task, target)).await.flatten();
+    dead.extend(last.filter(|run| run.status == RunStatus::Interrupted));
     for run in &dead {
         let orphans = door.end_orphans(session, &run_name(run.id)).await?;
         tracing::warn!(run = %run.id, orphans, "an earlier run was interrupted; its sessions were ended");

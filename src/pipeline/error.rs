@@ -13,6 +13,9 @@ pub enum PipelineError {
     /// The history could not be used.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// The kind rests on what the history remembers, and it did not answer.
+    #[error("the history did not answer: this kind works only with what it remembers as proof")]
+    NoProof(#[source] HistoryError),
     /// Nothing in this build works on such targets.
     #[error("kind `{kind}` for {engine} is not available in this version of maint")]
     NotAvailable {

@@ -40,28 +40,12 @@ impl Known {
     }
 }
 
-/// Keeps what the plan saw. History never stops the work: what cannot be
-/// kept is logged.
-pub(super) async fn learn<B>(
-    around: &Surroundings,
-    request: &Request<'_>,
-    at: &Moment,
-    plan: &Plan<B>,
-) {
+/// Keeps what the plan saw.
+pub(super) fn learn<B>(around: &Surroundings, request: &Request<'_>, at: &Moment, plan: &Plan<B>) {
     let (target, kind) = (&request.target.name, &request.task.kind);
-    let store = &around.store;
-    if !plan.measurements.is_empty()
-        && let Err(error) = store
-            .add_measurements(target, at.now, &plan.measurements)
-            .await
-    {
-        tracing::error!(%error, "measurements could not be kept");
-    }
-    if !plan.memories.is_empty()
-        && let Err(error) = store.remember(target, kind, at.now, &plan.memories).await
-    {
-        tracing::error!(%error, "what the kind wants to know next time could not be kept");
-    }
+    let history = &around.history;
+    history.add_measurements(target, at.now, &plan.measurements);
+    history.remember(target, kind, at.now, &plan.memories);
     for seen in &plan.observations {
         let baseline = Baseline {
             object: seen.object.clone(),
@@ -70,9 +54,6 @@ pub(super) async fn learn<B>(
             learned_at: Utc::now(),
             rebuilt: false,
         };
-        if let Err(error) = around.store.learn(target, &baseline).await {
-            tracing::error!(%error, "a baseline could not be kept");
-            return;
-        }
+        history.learn(target, baseline);
     }
 }

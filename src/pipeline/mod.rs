@@ -21,7 +21,7 @@ use serde_json::Value;
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::execute::{Observer, Stop, StopReason};
-use crate::history::{RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger};
+use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, Severity};
 
@@ -59,7 +59,7 @@ pub struct Request<'a> {
 #[derive(Clone)]
 pub struct Surroundings {
     /// Where it is recorded.
-    pub store: Arc<dyn Store>,
+    pub history: Arc<Recorder>,
     /// How it is stopped.
     pub stop: Stop,
     /// Who is told what happens.
@@ -146,11 +146,9 @@ async fn recorded(
         steps: Vec::new(),
         findings: Vec::new(),
     };
-    let dead = around
-        .store
-        .interrupt_dead(&around.host, &is_alive, Utc::now())
-        .await?;
-    for run in &dead {
+    let store = around.history.store();
+    let dead = store.interrupt_dead(&around.host, &is_alive, Utc::now());
+    for run in &around.history.ask(dead).await.unwrap_or_default() {
         note(around, run).await;
     }
     let mut unreachable = None;
@@ -174,21 +172,27 @@ async fn recorded(
     }
     record.finished_at = Some(Utc::now());
     record.duration_ms = millis(began.elapsed());
-    if let Err(error) = around.store.close_run(&record).await {
-        tracing::error!(%error, "the end of the run could not be recorded");
-    }
+    around.history.close_run(&record);
     note(around, &record).await;
     Ok((record, unreachable))
 }
 
-/// Notes what is worth telling. That it could not be noted is logged: a mail
-/// less is no reason to fail.
+/// Notes what is worth telling, once the record is in the history. Where it
+/// is only beside it, what is to be told is kept there too: without what the
+/// history knows of earlier failures.
 async fn note(around: &Surroundings, run: &RunRecord) {
-    if let Some(teller) = &around.teller
-        && let Err(error) = teller.note(around.store.as_ref(), run).await
-    {
-        tracing::error!(%error, "what is worth telling could not be noted");
+    let kept = around.history.settle().await;
+    let Some(teller) = &around.teller else {
+        return;
+    };
+    if kept.is_none() {
+        match teller.note(around.history.store().as_ref(), run).await {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%error, "what is worth telling is kept for later"),
+        }
     }
+    around.history.add_notices(teller.notices_alone(run));
+    around.history.settle().await;
 }
 
 fn sum_up(record: &mut RunRecord, stop: &Stop) {

@@ -17,7 +17,7 @@ use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::execute::{self, BodyOf, Door, Event, Execution, Stop, StopReason, Throttler};
 use crate::history::{RunRecord, RunStatus};
-use crate::plan::{AnyKind, Entry, Moment, Plan};
+use crate::plan::{AnyKind, Entry, Finding, Moment, Plan, Severity};
 
 /// How often the lock of the task is asked for, where that is waited for.
 const ASK_FOR_CLAIM: Duration = Duration::from_millis(500);
@@ -113,9 +113,15 @@ impl<D: Door> Way for Through<D> {
         dead::take_over(request, around, &door, &session).await?;
         if let Some(at) = request.scheduled_for.filter(|_| !request.again)
             && let Some(run) = around
-                .store
-                .occurrence(&record.task, &record.target, at)
-                .await?
+                .history
+                .ask(
+                    around
+                        .history
+                        .store()
+                        .occurrence(&record.task, &record.target, at),
+                )
+                .await
+                .flatten()
                 .filter(|run| run.status != RunStatus::Interrupted)
         {
             record.status = RunStatus::Skipped;
@@ -125,7 +131,9 @@ impl<D: Door> Way for Through<D> {
             ));
             return Ok(());
         }
-        around.store.open_run(record).await?;
+        // Whoever comes after a death before the first step must know of this run.
+        around.history.open_run(record);
+        around.history.settle().await;
         watch_claim(door.claim_lost(&session), &around.stop);
         let _watching = cancel::watch(around, record.id, request.task.limits.grace.get());
 
@@ -134,13 +142,20 @@ impl<D: Door> Way for Through<D> {
         let mut tried: HashSet<(String, String)> = HashSet::new();
         for round in 1..=2 {
             let looking = Instant::now();
-            let known = Known::of(
-                around.store.as_ref(),
-                request.task,
-                &record.target,
-                request.zone,
-            )
-            .await?;
+            let store = around.history.store().as_ref();
+            let ask = || Known::of(store, request.task, &record.target, request.zone);
+            let known = if self.kind.needs_history() {
+                let insisted = around.history.insist(ask).await;
+                insisted.map_err(PipelineError::NoProof)?
+            } else if let Some(known) = around.history.ask(ask()).await {
+                known
+            } else {
+                record.findings.push(without_history());
+                Known {
+                    zone: request.zone,
+                    ..Known::default()
+                }
+            };
             let at = Moment {
                 now: Utc::now(),
                 round,
@@ -159,10 +174,10 @@ impl<D: Door> Way for Through<D> {
             let plan = plan.numbered(first);
             around.observer.on(Event::Planned(plan.steps.len()));
             if round == 1 {
-                record.findings.clone_from(&plan.findings);
-                around.store.add_findings(record.id, &plan.findings).await?;
+                record.findings.extend(plan.findings.iter().cloned());
+                around.history.add_findings(record.id, &record.findings);
             }
-            learn(around, request, &at, &plan).await;
+            learn(around, request, &at, &plan);
             let look_again = !plan.pending.is_empty();
             let execution = Execution {
                 target: record.target.clone(),
@@ -171,7 +186,7 @@ impl<D: Door> Way for Through<D> {
                 throttle: Throttler::new(request.task.throttle.clone()),
                 deadline,
                 stop: around.stop.clone(),
-                store: Arc::clone(&around.store),
+                history: Arc::clone(&around.history),
                 run: record.id,
                 elsewhere: Arc::clone(&request.task.elsewhere),
                 observer: Arc::clone(&around.observer),
@@ -186,6 +201,17 @@ impl<D: Door> Way for Through<D> {
         door.end(&site.primary).await;
         sum_up(record, &around.stop);
         Ok(())
+    }
+}
+
+/// What is said of a run that goes on although the history does not answer.
+fn without_history() -> Finding {
+    Finding {
+        code: "history.unreachable".to_owned(),
+        severity: Severity::Warning,
+        object: String::new(),
+        message: "the history did not answer: this run decided without what earlier runs had learned, and its records were kept in a file beside the history until they could be written".to_owned(),
+        suggestion: None,
     }
 }
 

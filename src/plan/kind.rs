@@ -55,6 +55,9 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     const ENGINE: Engine;
     /// Whether it wants the replicas, too.
     const READS_REPLICAS: bool = false;
+    /// Whether its work rests on what the history remembers, as proof: it does
+    /// not run while the history is out of reach. Every other kind goes on.
+    const NEEDS_HISTORY: bool = false;
     /// How the engine is talked to.
     type Session: Speaks;
     /// What the decision is made from.
@@ -82,6 +85,9 @@ pub trait AnyKind<S: Speaks>: Send + Sync {
     /// Whether it wants the replicas, too.
     fn reads_replicas(&self) -> bool;
 
+    /// Whether it does not run while the history is out of reach.
+    fn needs_history(&self) -> bool;
+
     /// Reads the facts and decides.
     async fn propose(&self, site: &Site<S>, at: &Moment) -> Result<Plan<S::Body>, EngineError>;
 }
@@ -90,6 +96,10 @@ pub trait AnyKind<S: Speaks>: Send + Sync {
 impl<K: Kind> AnyKind<K::Session> for K {
     fn reads_replicas(&self) -> bool {
         K::READS_REPLICAS
+    }
+
+    fn needs_history(&self) -> bool {
+        K::NEEDS_HISTORY
     }
 
     async fn propose(

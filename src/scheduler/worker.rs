@@ -14,7 +14,7 @@ use super::job::{Happened, Job, Outcome, Watcher, Worker};
 use super::zone_of;
 use crate::config::{Schedule, Target, Task};
 use crate::execute::Live;
-use crate::history::{Ended, OccurrenceStatus, RunRecord, RunStatus, Store, Trigger};
+use crate::history::{Ended, OccurrenceStatus, Recorder, RunRecord, RunStatus, Trigger};
 use crate::notify::{Signal, Teller, post_report};
 use crate::pipeline::{self, Request, Surroundings};
 use crate::report::{Asked, Templates};
@@ -36,7 +36,7 @@ const STACK: usize = 16 << 20;
 
 /// Runs tasks the way `maint run` does.
 pub struct PipelineWorker {
-    store: Arc<dyn Store>,
+    history: Arc<Recorder>,
     watcher: Arc<dyn Watcher>,
     host: String,
     live: Live,
@@ -47,7 +47,7 @@ impl PipelineWorker {
     /// Records in `store`, counts with `watcher`, shows what is at work in
     /// `live`; `host` is the name of this machine.
     pub fn new(
-        store: Arc<dyn Store>,
+        history: Arc<Recorder>,
         watcher: Arc<dyn Watcher>,
         host: String,
         live: Live,
@@ -55,7 +55,7 @@ impl PipelineWorker {
         templates: Templates,
     ) -> PipelineWorker {
         PipelineWorker {
-            store,
+            history,
             watcher,
             host,
             live,
@@ -85,7 +85,7 @@ impl Worker for PipelineWorker {
     fn carry_out(&self, job: Job) -> BoxFuture<'static, Outcome> {
         let (teller, templates) = self.words();
         let at_work = AtWork {
-            store: Arc::clone(&self.store),
+            history: Arc::clone(&self.history),
             watcher: Arc::clone(&self.watcher),
             host: self.host.clone(),
             live: self.live.clone(),
@@ -124,7 +124,7 @@ impl Worker for PipelineWorker {
 }
 
 struct AtWork {
-    store: Arc<dyn Store>,
+    history: Arc<Recorder>,
     watcher: Arc<dyn Watcher>,
     host: String,
     live: Live,
@@ -166,7 +166,7 @@ impl AtWork {
         let posted = match config.reports.get(name) {
             None => Err(format!("there is no report `{name}`")),
             Some(report) => post_report(
-                self.store.as_ref(),
+                self.history.store().as_ref(),
                 config,
                 &self.templates,
                 (name, report),
@@ -296,7 +296,8 @@ impl AtWork {
             return Ok(None);
         }
         let run = self
-            .store
+            .history
+            .store()
             .occurrence(&task.name, &target.name, self.job.at)
             .await?;
         Ok(run.filter(|run| !matches!(run.status, RunStatus::Running | RunStatus::Interrupted)))
@@ -326,7 +327,7 @@ impl AtWork {
             },
         };
         let around = Surroundings {
-            store: Arc::clone(&self.store),
+            history: Arc::clone(&self.history),
             stop: self.job.stop.part(),
             observer: self.live.observer(&task.name, &target.name),
             host: self.host.clone(),

@@ -7,7 +7,6 @@
 //! kept, or removed, and no row is lost or doubled.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -455,7 +454,8 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
     for manifest in pending {
         let alive = job
             .execution
-            .store
+            .history
+            .store()
             .run(&manifest.run.to_string())
             .await
             .is_ok_and(|run| run.status == RunStatus::Running);
@@ -566,9 +566,9 @@ pub(super) async fn put(
         value,
     }];
     let (target, kind) = (&execution.target, &execution.kind);
-    let store = Arc::clone(&execution.store);
-    store
-        .remember(target, kind, Utc::now(), &memory)
+    execution
+        .history
+        .proof(target, kind, Utc::now(), &memory)
         .await
         .map_err(|error| {
             ExportError::Proof(format!(

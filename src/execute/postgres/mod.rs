@@ -16,7 +16,7 @@ mod whole;
 
 pub(crate) use door::{Door, dial};
 
-use super::step::{blank, end, note};
+use super::step::{blank, end};
 use super::{Event, Execution, Observer};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;

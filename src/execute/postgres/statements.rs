@@ -10,7 +10,7 @@ use super::gate::{self, Outcome, TimeLimit};
 use super::send::Sender;
 use super::whole::{Part, Retirer};
 use super::{Event, check};
-use super::{Job, ask, end, note};
+use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::engines::postgres::watch::Blocker;
 use crate::history::{LockWait, StepRecord, StepStatus};
@@ -220,7 +220,7 @@ fn attempts<'a>(
                     }
                     let text = format!("locked; next attempt in {} s", pause.as_secs());
                     execution.observer.on(Event::Waiting(record, &text));
-                    note(execution.store.open_step(execution.run, record).await);
+                    execution.history.step(execution.run, record);
                     tokio::select! {
                         () = tokio::time::sleep(pause) => {}
                         () = execution.stop.stopping() => {

@@ -10,7 +10,7 @@ use super::Event;
 use super::export::{ExportError, Exporter};
 use super::send::Sender;
 use super::statements;
-use super::{Job, ask, blank, end, note};
+use super::{Job, ask, blank, end};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, KeyColumn, Memory, Path, Range, Statement, Walk, block_of, key_of};
@@ -99,7 +99,7 @@ async fn all(walk: &Walk, job: Job<'_>, record: &mut StepRecord) -> Result<(), E
         }
     };
     if finished {
-        remember(walk, job, Value::Null).await;
+        remember(walk, job, Value::Null);
         record.status = StepStatus::Succeeded;
     }
     Ok(())
@@ -243,11 +243,11 @@ async fn batch(
     let rows = part.rows.unwrap_or(0);
     record.rows = Some(record.rows.unwrap_or(0).saturating_add(rows));
     if let Some(place) = range.behind() {
-        remember(walk, job, place).await;
+        remember(walk, job, place);
     }
     // A process that is killed here leaves the rows counted so far.
     let execution = job.execution;
-    note(execution.store.open_step(execution.run, record).await);
+    execution.history.step(execution.run, record);
     pace.adapt(began.elapsed(), part.attempts);
     Ok(Went::On)
 }
@@ -285,19 +285,16 @@ fn gone(record: &StepRecord) -> String {
     format!("{} rows had gone before", record.rows.unwrap_or(0))
 }
 
-async fn remember(walk: &Walk, job: Job<'_>, value: Value) {
+fn remember(walk: &Walk, job: Job<'_>, value: Value) {
     let execution = job.execution;
     let memory = [Memory {
         key: walk.progress.clone(),
         value,
     }];
     let (target, kind) = (&execution.target, &execution.kind);
-    note(
-        execution
-            .store
-            .remember(target, kind, Utc::now(), &memory)
-            .await,
-    );
+    execution
+        .history
+        .remember(target, kind, Utc::now(), &memory);
 }
 
 fn tell(job: Job<'_>, record: &StepRecord, done: i64, total: i64) {

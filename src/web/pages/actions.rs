@@ -138,7 +138,7 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
     let target = config.targets.get(target).filter(|_| known);
     let target = target.ok_or_else(missing)?.clone();
     let around = Surroundings {
-        store: Arc::clone(&pages.store),
+        history: Arc::clone(&pages.recorder),
         stop: pages.stop.part(),
         observer: pages.live.observer(&task.name, &target.name),
         host: pages.host.clone(),

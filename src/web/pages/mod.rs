@@ -28,7 +28,7 @@ pub use live::Watched;
 use self::guard::Visit;
 use crate::config::Config;
 use crate::execute::{Live, Stop};
-use crate::history::{HistoryError, Store};
+use crate::history::{HistoryError, Recorder, Store};
 use crate::notify::Teller;
 use crate::report::Templates;
 
@@ -40,6 +40,8 @@ const LONGEST_FORM: usize = 64 << 10;
 pub struct Pages {
     /// Where runs are recorded.
     pub store: Arc<dyn Store>,
+    /// Where runs that are started here are recorded.
+    pub recorder: Arc<Recorder>,
     /// The configuration in force.
     pub config: watch::Receiver<Arc<Config>>,
     /// What is at work in this process.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use maint::config::Config;
 use maint::execute::{Event, Observer, Silent, Stop, StopReason};
-use maint::history::{RunRecord, RunStatus, StepStatus, Store, Trigger, open};
+use maint::history::{Recorder, RunRecord, RunStatus, StepStatus, Store, Trigger, open};
 use maint::pipeline::{Known, Request, Surroundings, Through, Way, run_by};
 
 use shelf::{KINDS, Shelf, ShelfDoor, shelf};
@@ -68,7 +68,10 @@ impl World {
             patience: Duration::ZERO,
         };
         let around = Surroundings {
-            store: Arc::clone(&self.store),
+            history: Arc::new(Recorder::start(
+                Arc::clone(&self.store),
+                std::env::temp_dir().join("maint-no-spool"),
+            )),
             stop: self.stop.clone(),
             observer,
             host: "here".to_owned(),

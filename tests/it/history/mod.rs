@@ -1,5 +1,6 @@
 //! The history: what every implementation promises, and what a file adds.
 
+mod away;
 mod conformance;
 mod copy;
 mod occurrences;

@@ -18,7 +18,7 @@ use maint::notify::Teller;
 use maint::report::Templates;
 use maint::scheduler::{Clock, Options, PipelineWorker, Scheduler, Silence, definitions};
 
-use super::utc;
+use super::{recorder, utc};
 use crate::support::pooler::Pooler;
 use crate::support::servers::fresh_database;
 
@@ -57,7 +57,7 @@ async fn instance_until_killed() {
     let name = env("MAINT_TEST_INSTANCE_NAME");
     let teller = Teller::new(Arc::clone(&config), Templates::default(), name.clone());
     let worker = PipelineWorker::new(
-        Arc::clone(&store),
+        recorder(&store),
         Arc::new(Silence),
         name.clone(),
         Live::default(),

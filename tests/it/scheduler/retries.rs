@@ -10,7 +10,7 @@ use maint::notify::Teller;
 use maint::report::Templates;
 use maint::scheduler::{Job, Outcome, PipelineWorker, Silence, Worker};
 
-use super::utc;
+use super::{recorder, utc};
 use crate::support::servers::{TestDatabase, fresh_database};
 
 /// A task that fails `times` times: a sequence counts also what is rolled back.
@@ -35,7 +35,7 @@ async fn carried_out(config: Config, store: &Arc<dyn Store>) -> Outcome {
     let config = Arc::new(config);
     let teller = Teller::new(Arc::clone(&config), Templates::default(), "host".into());
     let worker = PipelineWorker::new(
-        Arc::clone(store),
+        recorder(store),
         Arc::new(Silence),
         "host".into(),
         Live::default(),

@@ -12,4 +12,5 @@ mod selftest;
 pub(crate) mod pooler;
 pub(crate) mod servers;
 pub(crate) mod standby;
+pub(crate) mod wire;
 pub(crate) mod workspace;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use maint::execute::{Live, Stop};
-use maint::history::{RunRecord, RunStatus, Store, Trigger, open};
+use maint::history::{Recorder, RunRecord, RunStatus, Store, Trigger, open};
 use maint::report::Templates;
 use maint::values::Secret;
 use maint::web::pages::{Access, Pages, router};
@@ -52,6 +52,10 @@ impl Site {
         let address: SocketAddr = address.parse().unwrap();
         let access = Access::new(token.map(Secret::new), address, false).unwrap();
         let pages = Pages {
+            recorder: Arc::new(Recorder::start(
+                Arc::clone(&store),
+                workspace.path().join("spool"),
+            )),
             store: Arc::clone(&store),
             config,
             live: Live::default(),

@@ -116,6 +116,7 @@ impl Kind for Archive {
     const SUMMARY: &'static str =
         "moves old rows into another table, or into files, and proves it before they go";
     const ENGINE: Engine = Engine::Postgres;
+    const NEEDS_HISTORY: bool = true;
     type Session = Session;
     type Facts = Facts;
 

@@ -1,0 +1,162 @@
+//! The history goes away, before a run or in the middle of one: the work goes
+//! on, and its record is written once, later.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::wire::{Mode, Wire};
+use crate::support::workspace::Workspace;
+
+/// A target, and a history in another database that is reached through a wire.
+async fn workspace() -> (TestDatabase, Wire, Workspace) {
+    let (target, kept) = (fresh_database(17).await, fresh_database(17).await);
+    target
+        .execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 1000)")
+        .await;
+    let mut url = url::Url::parse(&kept.url).unwrap();
+    let wire = Wire::to(url.port().unwrap()).await;
+    url.set_port(Some(wire.port)).unwrap();
+    let workspace = Workspace::new(&format!(
+        "history: \"{url}\"\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n\
+         notify: {{ on: [failed], file: told.jsonl }}\n",
+        target.url
+    ))
+    .task("analyze", "kind: analyze\ntarget: app\n")
+    .task(
+        "work",
+        "kind: sql\ntarget: app\nlimits: { lock_timeout: 1h }\noptions:\n  statements:\n    \
+         - name: wait\n      \
+           sql: INSERT INTO public.t SELECT 1 FROM pg_catalog.pg_advisory_xact_lock(42)\n    \
+         - name: later\n      sql: INSERT INTO public.t VALUES (2)\n",
+    )
+    .task(
+        "old",
+        "kind: archive\ntarget: app\noptions:\n  table: public.t\n  column: at\n  older_than: 1y\n  destination: { table: public.t_old }\n",
+    );
+    (target, wire, workspace)
+}
+
+fn spooled(workspace: &Workspace) -> usize {
+    std::fs::read_dir(workspace.path().join("maint-spool")).map_or(0, |folder| folder.count())
+}
+
+/// `work` in the background, until it waits for the lock that the test holds.
+async fn in_the_middle(target: &TestDatabase, workspace: &Workspace) -> std::process::Child {
+    target
+        .client
+        .batch_execute("SELECT pg_catalog.pg_advisory_lock(42)")
+        .await
+        .unwrap();
+    let running = workspace
+        .process(["run", "work", "--now", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap();
+    let waiting = "SELECT count(*) FROM pg_catalog.pg_stat_activity
+        WHERE datname = pg_catalog.current_database() AND wait_event = 'advisory'";
+    let began = Instant::now();
+    while target.number(waiting).await == 0 {
+        assert!(
+            began.elapsed() < Duration::from_secs(180),
+            "the run does not reach its statement"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    running
+}
+
+async fn let_go(target: &TestDatabase) {
+    target
+        .client
+        .batch_execute("SELECT pg_catalog.pg_advisory_unlock(42)")
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_goes_away_in_mid_run_stops_nothing() {
+    for mode in [Mode::Cut, Mode::Stall] {
+        let (target, wire, workspace) = workspace().await;
+        let running = in_the_middle(&target, &workspace).await;
+        wire.set(mode);
+        let_go(&target).await;
+        let ended = running.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(0), "{mode:?}: {ended:?}");
+        let said: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        assert_eq!(said["runs"][0]["status"], "succeeded", "{mode:?}: {said:#}");
+        assert_eq!(spooled(&workspace), 1, "{mode:?}: {ended:?}");
+
+        wire.set(Mode::Pass);
+        workspace.run(["run", "analyze", "--now"]).expect(0);
+        assert_eq!(spooled(&workspace), 0, "{mode:?}");
+        let shown = workspace.run(["history", "--output", "json"]).expect(0);
+        let runs = shown.json();
+        let mut statuses: Vec<(String, String)> = runs["runs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|run| {
+                let word = |key: &str| run[key].as_str().unwrap().to_owned();
+                (word("task"), word("status"))
+            })
+            .collect();
+        statuses.sort();
+        let expected = [("analyze", "succeeded"), ("work", "succeeded")];
+        assert_eq!(
+            statuses,
+            expected.map(|(task, status)| (task.to_owned(), status.to_owned())),
+            "{mode:?}: each once, and none taken for dead"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_begins_without_the_history_but_not_where_it_is_the_proof() {
+    let (target, wire, workspace) = workspace().await;
+    target
+        .execute("ALTER TABLE t ADD at timestamptz NOT NULL DEFAULT '2001-01-01', ADD PRIMARY KEY (id); CREATE TABLE t_old (LIKE t)")
+        .await;
+    workspace.run(["run", "analyze", "--now"]).expect(0);
+    wire.set(Mode::Cut);
+    target
+        .execute("INSERT INTO t SELECT generate_series(1001, 9000)")
+        .await;
+    let ran = workspace
+        .run(["run", "analyze", "--now", "--output", "json"])
+        .expect(0);
+    let run = &ran.json()["runs"][0];
+    assert_eq!(run["status"], "succeeded", "{ran:#?}");
+    assert_eq!(
+        run["findings"][0]["code"], "history.unreachable",
+        "{ran:#?}"
+    );
+    assert!(ran.stderr.contains("without the history"), "{ran:#?}");
+
+    let refused = workspace
+        .run(["run", "old", "--now", "--output", "json"])
+        .expect(1);
+    let run = &refused.json()["runs"][0];
+    assert_eq!(run["status"], "failed", "{refused:#?}");
+    assert!(
+        run["error"].as_str().unwrap().contains("history"),
+        "{refused:#?}"
+    );
+    assert_eq!(target.number("SELECT count(*) FROM t_old").await, 0);
+    assert_eq!(target.number("SELECT count(*) FROM t").await, 9000);
+    assert_eq!(spooled(&workspace), 2);
+
+    wire.set(Mode::Pass);
+    workspace.run(["run", "analyze", "--now"]).expect(0);
+    assert_eq!(spooled(&workspace), 0);
+    let shown = workspace.run(["history", "--output", "json"]).expect(0);
+    assert_eq!(
+        shown.json()["runs"].as_array().unwrap().len(),
+        4,
+        "{shown:#?}"
+    );
+    // The failure is told although the history did not know of it when it happened.
+    let told = std::fs::read_to_string(workspace.path().join("told.jsonl")).unwrap_or_default();
+    assert!(told.contains("old"), "{told}");
+}

@@ -1,0 +1,92 @@
+//! A TCP proxy that passes everything on, holds it back, or cuts it off.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What happens to whatever comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It is passed on.
+    Pass = 0,
+    /// Connections stay open, and nothing moves.
+    Stall = 1,
+    /// Connections are ended, and new ones too.
+    Cut = 2,
+}
+
+/// Stands between a client and a server of this machine.
+pub(crate) struct Wire {
+    pub(crate) port: u16,
+    mode: Arc<AtomicU8>,
+}
+
+impl Wire {
+    /// Leads to this port.
+    pub(crate) async fn to(port: u16) -> Wire {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let own = listener.local_addr().unwrap().port();
+        let mode = Arc::new(AtomicU8::new(Mode::Pass as u8));
+        let seen = Arc::clone(&mode);
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let mode = Arc::clone(&seen);
+                tokio::spawn(async move {
+                    if is(&mode, Mode::Cut) {
+                        return;
+                    }
+                    let Ok(server) = TcpStream::connect(("127.0.0.1", port)).await else {
+                        return;
+                    };
+                    let (client_read, client_write) = client.into_split();
+                    let (server_read, server_write) = server.into_split();
+                    tokio::select! {
+                        () = pass(client_read, server_write, &mode) => {}
+                        () = pass(server_read, client_write, &mode) => {}
+                    }
+                });
+            }
+        });
+        Wire { port: own, mode }
+    }
+
+    pub(crate) fn set(&self, mode: Mode) {
+        self.mode.store(mode as u8, SeqCst);
+    }
+}
+
+fn is(mode: &AtomicU8, wanted: Mode) -> bool {
+    mode.load(SeqCst) == wanted as u8
+}
+
+async fn pass(
+    mut from: impl AsyncReadExt + Unpin,
+    mut to: impl AsyncWriteExt + Unpin,
+    mode: &AtomicU8,
+) {
+    let mut piece = [0; 16 * 1024];
+    loop {
+        let read = tokio::select! {
+            read = from.read(&mut piece) => read,
+            () = until(mode, Mode::Cut) => return,
+        };
+        let Ok(bytes @ 1..) = read else {
+            return;
+        };
+        while is(mode, Mode::Stall) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        if is(mode, Mode::Cut) || to.write_all(&piece[..bytes]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn until(mode: &AtomicU8, wanted: Mode) {
+    while !is(mode, wanted) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
