@@ -321,7 +321,7 @@ pub struct Limits {
     pub parallel_targets: u32,
     /// Longest wait for a lock. Whoever waits for an exclusive lock holds up everybody behind.
     pub lock_timeout: TimeSpan,
-    /// How often a step is tried again after it did not get its lock.
+    /// How often a statement is tried again after it did not get its lock.
     pub lock_retries: u32,
     /// How long a concurrent rebuild may wait for older transactions; it blocks nobody meanwhile.
     pub transaction_wait: TimeSpan,

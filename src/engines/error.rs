@@ -68,6 +68,10 @@ pub enum EngineError {
         sqlstate: String,
         /// The server's message, with detail and hint where it gave them.
         message: String,
+        /// In which functions, innermost first, where it was in any.
+        context: Option<String>,
+        /// The source file of the server that raised it.
+        file: Option<String>,
     },
     /// A statement wants more or fewer values than it is given.
     #[error("{placeholders} placeholders ($1, …), but {values} values, while {doing}")]
@@ -124,6 +128,8 @@ impl EngineError {
             doing: doing.to_owned(),
             sqlstate: db.code().code().to_owned(),
             message,
+            context: db.where_().map(str::to_owned),
+            file: db.file().map(str::to_owned),
         }
     }
 
@@ -137,14 +143,20 @@ impl EngineError {
 
     /// Whether the server could not be reached, or was lost: exit code 3.
     pub fn is_unreachable(&self) -> bool {
-        !matches!(
-            self,
+        match self {
+            EngineError::Dial(_)
+            | EngineError::Connect(_)
+            | EngineError::TooOld { .. }
+            | EngineError::InRecovery { .. }
+            | EngineError::Pooler { .. }
+            | EngineError::Setting { .. }
+            | EngineError::Lost { .. } => true,
             EngineError::Statement { .. }
-                | EngineError::Placeholders { .. }
-                | EngineError::Driver { .. }
-                | EngineError::Files { .. }
-                | EngineError::NotVisible { .. }
-        )
+            | EngineError::Placeholders { .. }
+            | EngineError::Driver { .. }
+            | EngineError::Files { .. }
+            | EngineError::NotVisible { .. } => false,
+        }
     }
 
     /// What to do next, where there is something better to say than the error itself.

@@ -202,6 +202,17 @@ impl<D: Door> Way for Through<D> {
         sum_up(record, &around.stop);
         Ok(())
     }
+
+    async fn answers(&self, target: &Target, patience: Duration) -> bool {
+        let Ok(door) = D::to(target, "maint looks whether it answers") else {
+            return false;
+        };
+        match tokio::time::timeout(patience, door.open()).await {
+            Err(_) => false,
+            Ok(Err(EngineError::Connect(_) | EngineError::Lost { .. })) => false,
+            Ok(_) => true,
+        }
+    }
 }
 
 /// What is said of a run that goes on although the history does not answer.

@@ -58,6 +58,9 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// Whether its work rests on what the history remembers, as proof: it does
     /// not run while the history is out of reach. Every other kind goes on.
     const NEEDS_HISTORY: bool = false;
+    /// Whether the rows that its steps count are gone afterwards: reports and
+    /// metrics sum them up.
+    const REMOVES_ROWS: bool = false;
     /// How the engine is talked to.
     type Session: Speaks;
     /// What the decision is made from.
@@ -133,6 +136,7 @@ impl<S: Speaks> Entry<S> {
                 name: K::NAME,
                 engine: K::ENGINE,
                 summary: K::SUMMARY,
+                removes_rows: K::REMOVES_ROWS,
                 options_schema: || schema_for!(K),
                 check_options: |options| parse::<K>(options).map(drop),
             },

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod connect;
+mod fault;
 pub mod load;
 pub mod claim;
 mod name;
@@ -10,5 +11,6 @@ mod session;
 pub mod settings;
 pub mod watch;
 
+pub use fault::{Damage, Fault};
 pub use name::{Identifier, RelationName, literal};
 pub use session::{Server, Session};

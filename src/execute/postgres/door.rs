@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::load::{self, Seen};
 use super::monitor::Monitor;
-use super::{ask, export, gate, statements, walk, whole};
+use super::{ask, check, export, gate, statements, walk, whole};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
@@ -214,9 +214,9 @@ impl execute::Door for Door {
         findings: &mut Vec<Finding>,
     ) -> Result<(), EngineError> {
         match &job.step.body.work {
-            Work::Each(statements) => statements::each(statements, job, record).await,
+            Work::Each(statements) => statements::each(statements, job, record).await.map(drop),
             Work::Together(statements) => statements::together(statements, job, record).await,
-            Work::Check(check) => statements::check(check, job, record, findings).await,
+            Work::Check(check) => check::carry_out(check, job, record, findings).await,
             Work::Walk(way) => walk::carry_out(way, job, record).await,
             Work::Retire(retire) => whole::carry_out(retire, job, record).await,
             Work::Settle(pending) => export::carry_out(pending, job, record).await,

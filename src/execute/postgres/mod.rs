@@ -1,6 +1,7 @@
 //! How steps are carried out on PostgreSQL. The one gate for every statement
 //! that changes a target is `gate.rs`.
 
+mod attempts;
 mod check;
 mod door;
 pub(super) mod export;
@@ -16,7 +17,7 @@ mod whole;
 
 pub(crate) use door::{Door, dial};
 
-use super::step::{blank, end};
+use super::step::end;
 use super::{Event, Execution, Observer};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;

@@ -8,6 +8,7 @@ use crate::engines::parquet::{copy_line, rows};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
 use crate::plan::Manifest;
+use crate::values::with_causes;
 
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
@@ -110,9 +111,7 @@ async fn within(
 }
 
 fn files(error: &dyn std::error::Error) -> EngineError {
-    let mut message = error.to_string();
-    if let Some(cause) = error.source() {
-        message = format!("{message}: {cause}");
+    EngineError::Files {
+        message: with_causes(error),
     }
-    EngineError::Files { message }
 }

@@ -7,17 +7,18 @@
 //! where it was given back, the rows that the other transaction wrote are
 //! known by their `xmin`, and taken back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Job;
-use super::export::{ExportError, fate, put, remember};
-use super::gate::{self, Outcome};
+use super::attempts::Attempt;
+use super::export::{Batch, ExportError, fate, put, remember};
+use super::gate::{self, Did, Halt, Outcome};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
 use crate::engines::postgres::connect::Dial;
@@ -31,8 +32,6 @@ const PIECE: usize = 64 << 10;
 
 /// The way into another database, opened once for a walk.
 pub(super) struct Sender<'a> {
-    /// Set where the last batch was too large, and nothing came of it.
-    pub(super) too_many: AtomicBool,
     walk: &'a Walk,
     send: &'a Send,
     there: Session,
@@ -45,10 +44,28 @@ struct Load {
     checksum: Checksum,
 }
 
-enum Sent {
-    Rows(i64),
-    TooMany,
-    Not(Outcome),
+/// What came of a batch, or why the delete did not pass the gate.
+type Sent = Outcome<Batch>;
+
+/// One batch of a walk, to be sent.
+pub(super) struct Sending<'a> {
+    pub(super) sender: &'a Sender<'a>,
+    pub(super) range: &'a Range,
+}
+
+#[async_trait]
+impl Attempt for Sending<'_> {
+    type Done = Batch;
+
+    async fn once(
+        &mut self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<Batch> {
+        let sender = self.sender;
+        sender.pass(self.range, job, step_ends, give_way).await
+    }
 }
 
 impl<'a> Sender<'a> {
@@ -66,43 +83,23 @@ impl<'a> Sender<'a> {
             send.into
         );
         there.execute("making a table for batches", &stage).await?;
-        Ok(Sender {
-            too_many: AtomicBool::new(false),
-            walk,
-            send,
-            there,
-        })
+        Ok(Sender { walk, send, there })
     }
 
     /// Sends one batch.
-    pub(super) async fn pass(
+    async fn pass(
         &self,
         range: &Range,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
-    ) -> Outcome {
-        self.too_many.store(false, Ordering::Relaxed);
+    ) -> Outcome<Batch> {
         for session in [job.session, &self.there] {
-            if let Err(outcome) = gate::limit(session, job.execution, step_ends).await {
-                return outcome;
-            }
+            gate::limit(session, job.execution, step_ends).await?;
         }
-        let done = |rows| Outcome::Done {
-            warnings: Vec::new(),
-            rows,
-        };
         match self.batch(range, job, step_ends, give_way).await {
-            Ok(Sent::Rows(rows)) => done(u64::try_from(rows).unwrap_or(0)),
-            Ok(Sent::TooMany) => {
-                self.too_many.store(true, Ordering::Relaxed);
-                done(0)
-            }
-            Ok(Sent::Not(outcome)) => outcome,
-            Err(ExportError::Engine(error)) => {
-                gate::judge(error, job.execution, step_ends, give_way)
-            }
-            Err(other) => Outcome::Failed(other.into_engine()),
+            Ok(sent) => sent,
+            Err(error) => Err(error.judge(job, step_ends, give_way)),
         }
     }
 
@@ -120,7 +117,7 @@ impl<'a> Sender<'a> {
         let result = self
             .within(range, job, step_ends, give_way, &mut noted)
             .await;
-        if let Ok(Sent::Rows(rows)) = result {
+        if let Ok(Ok(Batch::Rows(rows))) = result {
             session.execute("committing", "COMMIT").await?;
             if let Some(manifest) = noted {
                 let settled = Manifest {
@@ -129,7 +126,7 @@ impl<'a> Sender<'a> {
                 };
                 remember(job, &settled).await?;
             }
-            return Ok(Sent::Rows(rows));
+            return Ok(Ok(Batch::Rows(rows)));
         }
         // Where the other server is out of reach, the next run takes back.
         let there = self.there.execute("rolling back there", "ROLLBACK").await;
@@ -158,10 +155,10 @@ impl<'a> Sender<'a> {
         noted: &mut Option<Manifest>,
     ) -> Result<Sent, ExportError> {
         let Some(load) = self.read(range, job).await? else {
-            return Ok(Sent::TooMany);
+            return Ok(Ok(Batch::TooLarge));
         };
         if load.rows == 0 {
-            return Ok(Sent::Rows(0));
+            return Ok(Ok(Batch::Rows(0)));
         }
         let (rows, there) = (load.rows, &self.there);
         there
@@ -195,17 +192,15 @@ impl<'a> Sender<'a> {
         *noted = Some(manifest);
         there.execute("committing there", "COMMIT").await?;
         if job.execution.stop.is_now() {
-            return Ok(Sent::Not(Outcome::Stopped));
+            return Ok(Err(Halt::Stopped));
         }
         let delete = self.walk.delete(range);
         match gate::pass(job.session, &delete, job.execution, step_ends, give_way).await {
-            Outcome::Done { rows: gone, .. } if i64::try_from(gone) == Ok(rows) => {
-                Ok(Sent::Rows(rows))
-            }
-            Outcome::Done { rows: gone, .. } => Err(ExportError::Proof(format!(
+            Ok(did) if i64::try_from(did.rows) == Ok(rows) => Ok(Ok(Batch::Rows(rows))),
+            Ok(Did { rows: gone, .. }) => Err(ExportError::Proof(format!(
                 "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
             ))),
-            other => Ok(Sent::Not(other)),
+            Err(halt) => Ok(Err(halt)),
         }
     }
 

@@ -7,6 +7,7 @@ mod integrity;
 mod archive;
 mod cleanup;
 mod many_tables;
+mod missing;
 mod numbers;
 mod partitions;
 mod pooler;

@@ -117,6 +117,7 @@ impl Kind for Archive {
         "moves old rows into another table, or into files, and proves it before they go";
     const ENGINE: Engine = Engine::Postgres;
     const NEEDS_HISTORY: bool = true;
+    const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
 

@@ -72,6 +72,7 @@ impl Kind for Cleanup {
     const SUMMARY: &'static str =
         "deletes rows that are too old or orphaned, in small batches, or by the partition";
     const ENGINE: Engine = Engine::Postgres;
+    const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
 
