@@ -68,10 +68,6 @@ pub enum EngineError {
         sqlstate: String,
         /// The server's message, with detail and hint where it gave them.
         message: String,
-        /// In which functions, innermost first, where it was in any.
-        context: Option<String>,
-        /// The source file of the server that raised it.
-        file: Option<String>,
     },
     /// A statement wants more or fewer values than it is given.
     #[error("{placeholders} placeholders ($1, …), but {values} values, while {doing}")]
@@ -87,6 +83,12 @@ pub enum EngineError {
     #[error("{what}")]
     NotVisible {
         /// What, and how to let it.
+        what: String,
+    },
+    /// Code of others would run with the rights of our role.
+    #[error("code that is not trusted would run with our rights: {what}; left alone")]
+    UntrustedCode {
+        /// Which, and whose.
         what: String,
     },
     /// Files could not be written, read or proved.
@@ -128,8 +130,6 @@ impl EngineError {
             doing: doing.to_owned(),
             sqlstate: db.code().code().to_owned(),
             message,
-            context: db.where_().map(str::to_owned),
-            file: db.file().map(str::to_owned),
         }
     }
 
@@ -143,20 +143,15 @@ impl EngineError {
 
     /// Whether the server could not be reached, or was lost: exit code 3.
     pub fn is_unreachable(&self) -> bool {
-        match self {
-            EngineError::Dial(_)
-            | EngineError::Connect(_)
-            | EngineError::TooOld { .. }
-            | EngineError::InRecovery { .. }
-            | EngineError::Pooler { .. }
-            | EngineError::Setting { .. }
-            | EngineError::Lost { .. } => true,
+        !matches!(
+            self,
             EngineError::Statement { .. }
-            | EngineError::Placeholders { .. }
-            | EngineError::Driver { .. }
-            | EngineError::Files { .. }
-            | EngineError::NotVisible { .. } => false,
-        }
+                | EngineError::Placeholders { .. }
+                | EngineError::Driver { .. }
+                | EngineError::Files { .. }
+                | EngineError::NotVisible { .. }
+                | EngineError::UntrustedCode { .. }
+        )
     }
 
     /// What to do next, where there is something better to say than the error itself.
@@ -172,6 +167,9 @@ impl EngineError {
             EngineError::Setting { role, database, name, .. } => Some(format!(
                 "as a superuser: ALTER ROLE {role} RESET {name}; ALTER DATABASE {database} RESET {name}; ALTER ROLE {role} IN DATABASE {database} RESET {name}"
             )),
+            EngineError::UntrustedCode { .. } => {
+                Some("name its owner under `trust_owners` of the target, or connect as the owner; see docs/security.md".to_owned())
+            }
             EngineError::TooOld { .. } => Some("upgrade the server".to_owned()),
             EngineError::Lost { .. } => {
                 Some("look into the server's log for a crash, a restart or a terminated session; then run the task again".to_owned())

@@ -4,7 +4,6 @@
 
 mod bytes;
 mod calendar_span;
-mod causes;
 mod closest;
 mod cron;
 mod dotted;
@@ -24,7 +23,6 @@ mod window;
 
 pub use bytes::Bytes;
 pub use calendar_span::CalendarSpan;
-pub use causes::with_causes;
 pub use closest::closest;
 pub use cron::Cron;
 pub use engine::Engine;

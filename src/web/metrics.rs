@@ -15,7 +15,6 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::config::Config;
 use crate::history::{HistoryError, RunRecord, Store};
-use crate::kinds;
 use crate::plan::Severity;
 use crate::scheduler::{Happened, Watcher, zone_of};
 
@@ -29,6 +28,9 @@ const DURATIONS: [f64; 10] = [
 
 /// From on time to a minute late, in seconds.
 const LATENESS: [f64; 8] = [0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0];
+
+/// Kinds whose rows are rows that went.
+const REMOVING: [&str; 2] = ["cleanup", "archive"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Of {
@@ -170,7 +172,7 @@ impl Metrics {
         self.reclaimed
             .get_or_create(&of)
             .inc_by(reclaimed.unwrap_or(0));
-        if kinds::removes_rows(&run.kind) {
+        if REMOVING.contains(&run.kind.as_str()) {
             self.removed
                 .get_or_create(&of)
                 .inc_by(u64::try_from(run.rows).unwrap_or(0));

@@ -25,7 +25,6 @@ mod report;
 mod run;
 mod scheduler;
 mod serve;
-mod silence;
 mod terminal;
 mod settings;
 mod schema;

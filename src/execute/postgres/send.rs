@@ -7,31 +7,35 @@
 //! where it was given back, the rows that the other transaction wrote are
 //! known by their `xmin`, and taken back.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Job;
-use super::attempts::Attempt;
-use super::export::{Batch, ExportError, fate, put, remember};
-use super::gate::{self, Did, Halt, Outcome};
+use super::export::{ExportError, fate, put, remember};
+use super::gate::{self, Outcome};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, Session};
 use crate::plan::{Manifest, Range, Received, Send, Walk};
 
 /// A batch is held in memory on its way.
 const MOST_BYTES: usize = 24 << 20;
+/// What happens to the table there: rows come in, and it may have to be made.
+const TAKES_ROWS: &[Use] = &[Use::Insert, Use::Command];
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
 
 /// The way into another database, opened once for a walk.
 pub(super) struct Sender<'a> {
+    /// Set where the last batch was too large, and nothing came of it.
+    pub(super) too_many: AtomicBool,
     walk: &'a Walk,
     send: &'a Send,
     there: Session,
@@ -44,28 +48,10 @@ struct Load {
     checksum: Checksum,
 }
 
-/// What came of a batch, or why the delete did not pass the gate.
-type Sent = Outcome<Batch>;
-
-/// One batch of a walk, to be sent.
-pub(super) struct Sending<'a> {
-    pub(super) sender: &'a Sender<'a>,
-    pub(super) range: &'a Range,
-}
-
-#[async_trait]
-impl Attempt for Sending<'_> {
-    type Done = Batch;
-
-    async fn once(
-        &mut self,
-        job: Job<'_>,
-        step_ends: Instant,
-        give_way: &CancellationToken,
-    ) -> Outcome<Batch> {
-        let sender = self.sender;
-        sender.pass(self.range, job, step_ends, give_way).await
-    }
+enum Sent {
+    Rows(i64),
+    TooMany,
+    Not(Outcome),
 }
 
 impl<'a> Sender<'a> {
@@ -76,6 +62,11 @@ impl<'a> Sender<'a> {
         job: Job<'_>,
     ) -> Result<Sender<'a>, ExportError> {
         let there = connect(&send.target, job).await?;
+        let trusted = trusted(&send.target, job);
+        there
+            .execute("opening a transaction there", "BEGIN")
+            .await?;
+        trust::admit(&there, &send.into, TAKES_ROWS, &trusted).await?;
         fits(&there, send).await?;
         let stage = format!(
             "CREATE TEMPORARY TABLE maint_batch ON COMMIT DELETE ROWS AS SELECT {} FROM {} WHERE false",
@@ -83,23 +74,44 @@ impl<'a> Sender<'a> {
             send.into
         );
         there.execute("making a table for batches", &stage).await?;
-        Ok(Sender { walk, send, there })
+        there.execute("committing there", "COMMIT").await?;
+        Ok(Sender {
+            too_many: AtomicBool::new(false),
+            walk,
+            send,
+            there,
+        })
     }
 
     /// Sends one batch.
-    async fn pass(
+    pub(super) async fn pass(
         &self,
         range: &Range,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
-    ) -> Outcome<Batch> {
+    ) -> Outcome {
+        self.too_many.store(false, Ordering::Relaxed);
         for session in [job.session, &self.there] {
-            gate::limit(session, job.execution, step_ends).await?;
+            if let Err(outcome) = gate::limit(session, job.execution, step_ends).await {
+                return outcome;
+            }
         }
+        let done = |rows| Outcome::Done {
+            warnings: Vec::new(),
+            rows,
+        };
         match self.batch(range, job, step_ends, give_way).await {
-            Ok(sent) => sent,
-            Err(error) => Err(error.judge(job, step_ends, give_way)),
+            Ok(Sent::Rows(rows)) => done(u64::try_from(rows).unwrap_or(0)),
+            Ok(Sent::TooMany) => {
+                self.too_many.store(true, Ordering::Relaxed);
+                done(0)
+            }
+            Ok(Sent::Not(outcome)) => outcome,
+            Err(ExportError::Engine(error)) => {
+                gate::judge(error, job.execution, step_ends, give_way)
+            }
+            Err(other) => Outcome::Failed(other.into_engine()),
         }
     }
 
@@ -113,11 +125,17 @@ impl<'a> Sender<'a> {
         let session = job.session;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
         session.execute("opening a transaction", begin).await?;
+        if let Some(guard) = &job.step.body.guard
+            && let Err(error) = guard.take(session).await
+        {
+            session.execute("rolling back", "ROLLBACK").await?;
+            return Err(error.into());
+        }
         let mut noted = None;
         let result = self
             .within(range, job, step_ends, give_way, &mut noted)
             .await;
-        if let Ok(Ok(Batch::Rows(rows))) = result {
+        if let Ok(Sent::Rows(rows)) = result {
             session.execute("committing", "COMMIT").await?;
             if let Some(manifest) = noted {
                 let settled = Manifest {
@@ -126,7 +144,7 @@ impl<'a> Sender<'a> {
                 };
                 remember(job, &settled).await?;
             }
-            return Ok(Ok(Batch::Rows(rows)));
+            return Ok(Sent::Rows(rows));
         }
         // Where the other server is out of reach, the next run takes back.
         let there = self.there.execute("rolling back there", "ROLLBACK").await;
@@ -155,15 +173,17 @@ impl<'a> Sender<'a> {
         noted: &mut Option<Manifest>,
     ) -> Result<Sent, ExportError> {
         let Some(load) = self.read(range, job).await? else {
-            return Ok(Ok(Batch::TooLarge));
+            return Ok(Sent::TooMany);
         };
         if load.rows == 0 {
-            return Ok(Ok(Batch::Rows(0)));
+            return Ok(Sent::Rows(0));
         }
         let (rows, there) = (load.rows, &self.there);
         there
             .execute("opening a transaction there", "BEGIN")
             .await?;
+        let trusted = trusted(&self.send.target, job);
+        trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
         self.store(load).await?;
         let manifest = Manifest {
             id: Uuid::now_v7(),
@@ -192,15 +212,17 @@ impl<'a> Sender<'a> {
         *noted = Some(manifest);
         there.execute("committing there", "COMMIT").await?;
         if job.execution.stop.is_now() {
-            return Ok(Err(Halt::Stopped));
+            return Ok(Sent::Not(Outcome::Stopped));
         }
         let delete = self.walk.delete(range);
         match gate::pass(job.session, &delete, job.execution, step_ends, give_way).await {
-            Ok(did) if i64::try_from(did.rows) == Ok(rows) => Ok(Ok(Batch::Rows(rows))),
-            Ok(Did { rows: gone, .. }) => Err(ExportError::Proof(format!(
+            Outcome::Done { rows: gone, .. } if i64::try_from(gone) == Ok(rows) => {
+                Ok(Sent::Rows(rows))
+            }
+            Outcome::Done { rows: gone, .. } => Err(ExportError::Proof(format!(
                 "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
             ))),
-            Err(halt) => Ok(Err(halt)),
+            other => Ok(Sent::Not(other)),
         }
     }
 
@@ -303,6 +325,11 @@ async fn take_back_by(
             there
                 .execute("opening a transaction there", "BEGIN")
                 .await?;
+            let (gives, trusted) = (&[Use::Delete], trusted(&received.target, job));
+            if let Err(error) = trust::admit(there, &received.table, gives, &trusted).await {
+                there.execute("rolling back there", "ROLLBACK").await?;
+                return Err(error.into());
+            }
             let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
             let gone = there
                 .execute_with("taking rows back", &sql, &params)
@@ -361,6 +388,12 @@ async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
         }
     }
     Ok(())
+}
+
+/// Roles whose code may run in the other database.
+fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
+    let target = job.execution.elsewhere.get(target);
+    target.map(|t| t.trust_owners.clone()).unwrap_or_default()
 }
 
 async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {

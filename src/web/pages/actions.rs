@@ -16,6 +16,9 @@ use super::{Pages, Sorry};
 use crate::history::{Pause, Trigger};
 use crate::pipeline::{self, Request, Surroundings};
 
+/// Room for the futures of a run; debug builds need most of it.
+const STACK: usize = 16 << 20;
+
 /// The fields of a form. A program may send none at all.
 #[derive(Default)]
 struct Sent {
@@ -143,7 +146,12 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
     };
     allowed.log(&format!("{} is started", sent.what));
     let zone = config.timezone;
-    tokio::spawn(async move {
+    let runtime = tokio::runtime::Handle::current();
+    // Runs hold sessions that cannot move between threads.
+    let thread = std::thread::Builder::new()
+        .name(format!("maint {}", task.name))
+        .stack_size(STACK);
+    let spawned = thread.spawn(move || {
         let request = Request {
             patience: Duration::ZERO,
             task: &task,
@@ -154,10 +162,13 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
             closes_at: None,
             zone,
         };
-        if let Err(error) = pipeline::run(&request, &around).await {
+        if let Err(error) = runtime.block_on(pipeline::run(&request, &around)) {
             tracing::error!(task = task.name, target = target.name, "{error}");
         }
     });
+    if let Err(error) = spawned {
+        return Err(Sorry::broken(&error));
+    }
     Ok(done("/"))
 }
 

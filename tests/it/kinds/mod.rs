@@ -7,7 +7,6 @@ mod integrity;
 mod archive;
 mod cleanup;
 mod many_tables;
-mod missing;
 mod numbers;
 mod partitions;
 mod pooler;
@@ -19,6 +18,7 @@ mod sql;
 mod stopping;
 mod ten_thousand;
 mod throttle;
+mod trust;
 mod wraparound;
 
 use std::collections::BTreeSet;
