@@ -6,7 +6,7 @@ use crate::execute;
 use crate::pipeline::{self, PipelineError};
 use crate::plan::Manifest;
 use crate::report::text::{Align, Cell, Columns, Cut, human_bytes, human_count, shown};
-use crate::values::{Engine, TableName};
+use crate::values::{Engine, TableName, with_causes};
 
 /// What was archived into files: lists it, proves it, brings it back.
 #[derive(Debug, clap::Args)]
@@ -100,7 +100,7 @@ async fn manifests(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>,
 /// What lies beside the files of a place, oldest first.
 async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
     let storage = Storage::open(url).map_err(|e| Failure::Usage(e.to_string()))?;
-    let failed = |error: StorageError| Failure::Other(with_cause(&error));
+    let failed = |error: StorageError| Failure::Other(with_causes(&error));
     let mut found = Vec::new();
     for path in storage.list("").await.map_err(failed)? {
         if !Manifest::is_at(&path) {
@@ -124,13 +124,6 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
     }
     found.sort_by_key(|(_, manifest)| manifest.id);
     Ok(found)
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
 }
 
 /// What the history knows.
@@ -318,7 +311,7 @@ async fn restore(
         .map_err(PipelineError::from)?;
     let manifests: Vec<Manifest> = found.into_iter().map(|(_, m)| m).collect();
     let table = RelationName::new(&*into.schema, &*into.table);
-    let rows = execute::restore(&session, &table, &manifests, &target.trust_owners)
+    let rows = execute::restore(&session, &table, &manifests)
         .await
         .map_err(PipelineError::from)?;
     if context.json() {

@@ -17,6 +17,7 @@ use crate::history::{Recorder, RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Signal, Teller, schedule_of};
 use crate::pipeline::{self, Request, Surroundings};
 use crate::report::text::{Style, run_summary};
+use crate::scheduler::{DueNow, due_now};
 
 /// Runs tasks: inside their window, and once per occurrence, unless `--now` is given.
 #[derive(Debug, clap::Args)]
@@ -296,20 +297,20 @@ impl Running<'_> {
             patience: Duration::ZERO,
         };
         if !self.now {
-            match due(self.config, task, &target.name, &self.history).await? {
-                Due::Now {
+            match due_now(self.config, task, &target.name, &self.history).await {
+                DueNow::Now {
                     scheduled_for,
                     closes_at,
                 } => {
                     request.scheduled_for = scheduled_for;
                     request.closes_at = closes_at;
                 }
-                Due::Done(text) => {
+                DueNow::Done(text) => {
                     let reason = format!("nothing to do: {text}");
                     self.refuse(task, target, &what, &reason, None);
                     return Ok((0, None));
                 }
-                Due::Outside(text) => {
+                DueNow::Outside(text) => {
                     let reason = format!("not started: {text}");
                     self.refuse(
                         task,
@@ -440,84 +441,6 @@ pub(super) fn longest_grace(work: &[(Arc<Task>, Target)]) -> Duration {
         .map(|(task, _)| task.limits.grace.get())
         .max()
         .unwrap_or_default()
-}
-
-enum Due {
-    Now {
-        scheduled_for: Option<chrono::DateTime<Utc>>,
-        closes_at: Option<chrono::DateTime<Utc>>,
-    },
-    Done(String),
-    Outside(String),
-}
-
-/// Without `--now`: only inside the window, and only once per occurrence.
-async fn due(
-    config: &Config,
-    task: &Task,
-    target: &str,
-    history: &Recorder,
-) -> Result<Due, Failure> {
-    let now = Utc::now();
-    let schedules = config
-        .schedules
-        .values()
-        .filter(|s| s.enabled && s.tasks.contains(&task.name));
-    let mut latest: Option<(chrono::DateTime<Utc>, &crate::config::Schedule)> = None;
-    for schedule in schedules {
-        let zone = schedule.timezone.unwrap_or(config.timezone);
-        if let Some(at) = schedule.cron.latest_at_or_before(now, zone)
-            && latest.as_ref().is_none_or(|(other, _)| at > *other)
-        {
-            latest = Some((at, schedule));
-        }
-    }
-    let zone = latest
-        .as_ref()
-        .and_then(|(_, schedule)| schedule.timezone)
-        .unwrap_or(config.timezone);
-    let scheduled_for = latest.as_ref().map(|(at, _)| *at);
-    if let Some(at) = scheduled_for
-        && let Some(run) = history
-            .ask(history.store().occurrence(&task.name, target, at))
-            .await
-            .flatten()
-    {
-        return Ok(Due::Done(format!(
-            "the occurrence of {} ran already: {} ({})",
-            at.with_timezone(&zone).format("%Y-%m-%d %H:%M"),
-            run.status,
-            run.id
-        )));
-    }
-    // The task's window and the schedule's: both must be open, and the first
-    // to close ends the run.
-    let windows = [
-        task.window.as_ref(),
-        latest.as_ref().and_then(|(_, s)| s.window.as_ref()),
-    ];
-    let mut closes_at: Option<chrono::DateTime<Utc>> = None;
-    for window in windows.into_iter().flatten() {
-        if !window.contains(now, zone) {
-            let next = window
-                .next_opening(now, zone)
-                .map_or_else(String::new, |at| {
-                    format!(
-                        ", which opens next at {}",
-                        at.with_timezone(&zone).format("%Y-%m-%d %H:%M %Z")
-                    )
-                });
-            return Ok(Due::Outside(format!("outside its window `{window}`{next}")));
-        }
-        closes_at = closes_at
-            .into_iter()
-            .chain(window.closes_at(now, zone))
-            .min();
-    }
-    Ok(Due::Now {
-        scheduled_for,
-        closes_at,
-    })
 }
 
 pub(super) fn exit_code(status: &RunStatus, unreachable: bool, stop: &Stop) -> u8 {

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::execute::Live;
 use crate::history::{Notice, Recorder, Store};
 use crate::scheduler::{Options, PipelineWorker, Scheduler, SystemClock, with_reports};
-use crate::values::Secret;
+use crate::values::{Secret, redact, with_causes};
 use crate::web::pages::{self, Access, NoAccess, Pages};
 use crate::web::{Health, Metrics, Site, limited, raise_limit, router, serve};
 
@@ -246,7 +246,7 @@ impl Serving<'_> {
         let trouble = match self.scheduler.tick().await {
             Ok(_) => None,
             Err(error) => {
-                tracing::error!("{}", chain(&error));
+                tracing::error!("{}", redact(&with_causes(&error)));
                 Some(error.to_string())
             }
         };
@@ -285,7 +285,7 @@ impl Serving<'_> {
         self.scheduler
             .reload(Arc::new(with_reports(&config)))
             .await
-            .map_err(|error| chain(&error))?;
+            .map_err(|error| redact(&with_causes(&error)))?;
         self.worker.reload(
             Arc::new(self.context.teller(&config)),
             self.context.templates(&config),
@@ -369,17 +369,6 @@ async fn forget_old(store: &dyn Store, kept: Duration) {
             }
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    crate::values::redact(&text)
 }
 
 /// Nobody listens where there is no systemd.

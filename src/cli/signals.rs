@@ -98,4 +98,7 @@ async fn obey(stop: Stop, grace: Duration, mut heard: Heard) {
         () = tokio::time::sleep(grace) => {}
     }
     stop.at_once(StopReason::Signal(number));
+    heard.next().await;
+    errln!("asked once more: leaving without clearing away; the next run does it");
+    std::process::exit(128 + number);
 }

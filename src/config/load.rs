@@ -254,7 +254,6 @@ fn task(
             throttle: typed.throttle,
             window: typed.window,
             retries: typed.retries,
-            trust_owners: typed.trust_owners,
             elsewhere: Arc::default(),
         })
     });
@@ -290,7 +289,6 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
                     .into_iter()
                     .filter(|url| !is_empty(url))
                     .collect(),
-                trust_owners: entry.trust_owners,
                 description: entry.description,
             };
             (name, target)

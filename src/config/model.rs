@@ -92,10 +92,6 @@ pub(super) struct TargetEntry {
     /// Standbys: their lag is watched, and heavy checks run there. Empty ones are left out.
     #[serde(default)]
     pub replicas: Vec<Secret>,
-    /// Roles whose code (triggers, expressions, policies, …) may run with the rights of the role
-    /// in `url`. Its own code, that of superusers, and of who has its rights anyway, may.
-    #[serde(default)]
-    pub trust_owners: Vec<String>,
     /// A note for people.
     #[serde(default)]
     pub description: Option<String>,
@@ -307,9 +303,6 @@ pub(super) struct TaskFile {
     /// What happens after a failure.
     #[serde(default)]
     pub retries: Retries,
-    /// Roles whose code this task may run, beside those that the target trusts.
-    #[serde(default)]
-    pub trust_owners: Vec<String>,
 }
 
 fn yes() -> bool {
@@ -328,7 +321,7 @@ pub struct Limits {
     pub parallel_targets: u32,
     /// Longest wait for a lock. Whoever waits for an exclusive lock holds up everybody behind.
     pub lock_timeout: TimeSpan,
-    /// How often a step is tried again after it did not get its lock.
+    /// How often a statement is tried again after it did not get its lock.
     pub lock_retries: u32,
     /// How long a concurrent rebuild may wait for older transactions; it blocks nobody meanwhile.
     pub transaction_wait: TimeSpan,

@@ -68,6 +68,10 @@ pub enum EngineError {
         sqlstate: String,
         /// The server's message, with detail and hint where it gave them.
         message: String,
+        /// In which functions, innermost first, where it was in any.
+        context: Option<String>,
+        /// The source file of the server that raised it.
+        file: Option<String>,
     },
     /// A statement wants more or fewer values than it is given.
     #[error("{placeholders} placeholders ($1, …), but {values} values, while {doing}")]
@@ -83,12 +87,6 @@ pub enum EngineError {
     #[error("{what}")]
     NotVisible {
         /// What, and how to let it.
-        what: String,
-    },
-    /// Code of others would run with the rights of our role.
-    #[error("code that is not trusted would run with our rights: {what}; left alone")]
-    UntrustedCode {
-        /// Which, and whose.
         what: String,
     },
     /// Files could not be written, read or proved.
@@ -130,6 +128,8 @@ impl EngineError {
             doing: doing.to_owned(),
             sqlstate: db.code().code().to_owned(),
             message,
+            context: db.where_().map(str::to_owned),
+            file: db.file().map(str::to_owned),
         }
     }
 
@@ -143,15 +143,20 @@ impl EngineError {
 
     /// Whether the server could not be reached, or was lost: exit code 3.
     pub fn is_unreachable(&self) -> bool {
-        !matches!(
-            self,
+        match self {
+            EngineError::Dial(_)
+            | EngineError::Connect(_)
+            | EngineError::TooOld { .. }
+            | EngineError::InRecovery { .. }
+            | EngineError::Pooler { .. }
+            | EngineError::Setting { .. }
+            | EngineError::Lost { .. } => true,
             EngineError::Statement { .. }
-                | EngineError::Placeholders { .. }
-                | EngineError::Driver { .. }
-                | EngineError::Files { .. }
-                | EngineError::NotVisible { .. }
-                | EngineError::UntrustedCode { .. }
-        )
+            | EngineError::Placeholders { .. }
+            | EngineError::Driver { .. }
+            | EngineError::Files { .. }
+            | EngineError::NotVisible { .. } => false,
+        }
     }
 
     /// What to do next, where there is something better to say than the error itself.
@@ -167,9 +172,6 @@ impl EngineError {
             EngineError::Setting { role, database, name, .. } => Some(format!(
                 "as a superuser: ALTER ROLE {role} RESET {name}; ALTER DATABASE {database} RESET {name}; ALTER ROLE {role} IN DATABASE {database} RESET {name}"
             )),
-            EngineError::UntrustedCode { .. } => {
-                Some("name its owner under `trust_owners` of the target, or connect as the owner; see docs/security.md".to_owned())
-            }
             EngineError::TooOld { .. } => Some("upgrade the server".to_owned()),
             EngineError::Lost { .. } => {
                 Some("look into the server's log for a crash, a restart or a terminated session; then run the task again".to_owned())

@@ -10,6 +10,7 @@ use super::{Door, Event, Execution, Job, Size};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Baseline, Body, Finding, Step};
+use crate::values::with_causes;
 
 /// A step that has ended.
 pub(super) struct Ended<D: Door> {
@@ -189,15 +190,4 @@ pub(super) fn end(record: &mut StepRecord, status: StepStatus, why: impl Into<St
         Some(before) => format!("{why}; {before}"),
         None => why,
     });
-}
-
-/// The error with what caused it.
-fn with_causes(error: &EngineError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

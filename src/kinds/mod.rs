@@ -8,3 +8,10 @@ use crate::plan::KindInfo;
 pub fn catalog() -> Vec<KindInfo> {
     postgres::KINDS.iter().map(|entry| entry.info).collect()
 }
+
+/// Whether the rows that runs of this kind count are gone afterwards.
+pub fn removes_rows(kind: &str) -> bool {
+    catalog()
+        .iter()
+        .any(|info| info.name == kind && info.removes_rows)
+}

@@ -1,4 +1,5 @@
 use super::webhook;
+use crate::values::with_causes;
 
 /// What a watchdog is told, in the manner of healthchecks.io and its kin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub async fn ping(url: &str, signal: Signal) -> Result<(), String> {
             Ok(answer) => format!("the watchdog answered {}", answer.status()),
             Err(why) => format!(
                 "the watchdog is out of reach: {}",
-                webhook::with_causes(&why.without_url())
+                with_causes(&why.without_url())
             ),
         };
     }

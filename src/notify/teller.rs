@@ -124,37 +124,6 @@ impl Teller {
         notices
     }
 
-    /// Notes an occurrence that did not run and is not made up for.
-    ///
-    /// # Errors
-    /// When the history cannot be used.
-    pub async fn note_missed(
-        &self,
-        store: &dyn Store,
-        task: &str,
-        target: &str,
-        schedule: &str,
-        scheduled_for: DateTime<Utc>,
-    ) -> Result<(), HistoryError> {
-        if !self
-            .notify()
-            .is_some_and(|one| one.on.contains(&Event::Missed))
-        {
-            return Ok(());
-        }
-        let notice = Notice {
-            id: Uuid::now_v7(),
-            at: Utc::now(),
-            event: word(Event::Missed).to_owned(),
-            task: task.to_owned(),
-            target: target.to_owned(),
-            schedule: Some(schedule.to_owned()),
-            run: None,
-            text: format!("It was due {} and did not run.", self.when(scheduled_for)),
-        };
-        store.add_notices(&[notice]).await
-    }
-
     /// Findings of a severity that have not been told lately.
     async fn news(
         &self,

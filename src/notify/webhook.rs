@@ -3,6 +3,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::Outcome;
+use crate::values::with_causes;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -43,14 +44,4 @@ pub(super) async fn post(url: &str, body: &Value) -> Outcome {
             with_causes(&why.without_url())
         )),
     }
-}
-
-pub(super) fn with_causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        text = format!("{text}: {next}");
-        cause = next.source();
-    }
-    text
 }

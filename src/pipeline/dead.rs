@@ -20,11 +20,14 @@ pub(super) async fn take_over<D: Door>(
     for run in &dead {
         note(around, run).await;
     }
-    let last = history.ask(store.last_run(task, target)).await.flatten();
-    dead.extend(last.filter(|run| run.status == RunStatus::Interrupted));
+    // However the last one ended: its connection may have been cut, and the
+    // server not have noticed yet that nobody waits for the statement.
+    dead.extend(history.ask(store.last_run(task, target)).await.flatten());
     for run in &dead {
         let orphans = door.end_orphans(session, &run_name(run.id)).await?;
-        tracing::warn!(run = %run.id, orphans, "an earlier run was interrupted; its sessions were ended");
+        if orphans > 0 || run.status == RunStatus::Interrupted {
+            tracing::warn!(run = %run.id, orphans, "sessions of an earlier run were ended");
+        }
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod error;
 mod known;
 mod postgres;
 mod run_id;
+mod silence;
 mod through;
 mod way;
 
@@ -20,11 +21,10 @@ use serde_json::Value;
 
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::engines::postgres::trust;
 use crate::execute::{Observer, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
-use crate::plan::{Finding, Plan, Severity};
+use crate::plan::Plan;
 
 pub use error::PipelineError;
 pub use known::Known;
@@ -154,22 +154,42 @@ async fn recorded(
     }
     let mut unreachable = None;
     // A kind or an address that cannot be used is a failed run like any other: recorded and told.
-    let worked = async {
-        way::configured(request.target)?;
-        way?.work(request, around, &mut record).await
+    let worked = match (way::configured(request.target), way) {
+        (Ok(()), Ok(way)) => {
+            let way = way.as_ref();
+            let worked = tokio::select! {
+                worked = way.work(request, around, &mut record) => Some(worked),
+                () = silence::of(way, request.target, &around.stop) => None,
+            };
+            if around.stop.reason() == Some(StopReason::ClaimLost)
+                && !way.answers(request.target, silence::PATIENCE).await
+            {
+                record.error = Some("the server went away while the run was at work".to_owned());
+            }
+            worked
+        }
+        (Err(error), _) | (_, Err(error)) => Some(Err(error)),
     };
-    if let Err(error) = worked.await {
-        match error {
-            PipelineError::Engine(error) => {
-                record.error = Some(match &error {
-                    EngineError::Dial(_) => format!("target `{}`: {error}", record.target),
-                    _ => error.to_string(),
-                });
+    match worked {
+        Some(Ok(())) => {}
+        Some(Err(error)) => {
+            record.error = Some(match &error {
+                PipelineError::Engine(error @ EngineError::Dial(_)) => {
+                    format!("target `{}`: {error}", record.target)
+                }
+                other => other.to_string(),
+            });
+            record.status = match around.stop.reason() {
+                Some(StopReason::Signal(_) | StopReason::Asked) if around.stop.is_now() => {
+                    RunStatus::Cancelled
+                }
+                _ => RunStatus::Failed,
+            };
+            if let PipelineError::Engine(error) = error {
                 unreachable = error.is_unreachable().then_some(error);
             }
-            other => record.error = Some(other.to_string()),
         }
-        record.status = RunStatus::Failed;
+        None => silence::abandon(&mut record, around).await,
     }
     record.finished_at = Some(Utc::now());
     record.duration_ms = millis(began.elapsed());
@@ -200,8 +220,6 @@ fn sum_up(record: &mut RunRecord, stop: &Stop) {
     let count = |status: StepStatus| record.steps.iter().filter(|s| s.status == status).count();
     let (failed, deferred) = (count(StepStatus::Failed), count(StepStatus::Deferred));
     let cancelled = count(StepStatus::Cancelled);
-    // Work that was not even planned was not done, either.
-    let refused = record.findings.iter().any(|f| f.code == trust::FINDING);
     record.status = match stop.reason() {
         Some(StopReason::Signal(_) | StopReason::Asked)
             if cancelled + deferred > 0 || record.steps.is_empty() =>
@@ -220,8 +238,6 @@ fn sum_up(record: &mut RunRecord, stop: &Stop) {
         }
         _ if failed > 0 && failed == record.steps.len() => RunStatus::Failed,
         _ if failed > 0 => RunStatus::Partial,
-        _ if refused && record.steps.is_empty() => RunStatus::Failed,
-        _ if refused => RunStatus::Partial,
         _ if deferred > 0 => RunStatus::Incomplete,
         _ => RunStatus::Succeeded,
     };
@@ -232,11 +248,6 @@ fn sum_up(record: &mut RunRecord, stop: &Stop) {
     };
     record.bytes_before = sum(|s| s.bytes_before);
     record.bytes_after = sum(|s| s.bytes_after);
-}
-
-/// The worst severity among findings.
-pub fn worst(findings: &[Finding]) -> Option<Severity> {
-    findings.iter().map(|finding| finding.severity).max()
 }
 
 fn deadline(request: &Request<'_>) -> Option<Instant> {

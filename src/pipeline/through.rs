@@ -56,8 +56,7 @@ impl<D: Door> Through<D> {
         way::configured(target)?;
         let door = D::to(target, &format!("maint plan {}", task.name))?;
         let session = door.open().await?;
-        let mut site = door.site(session, self.kind.reads_replicas()).await;
-        site.trust_owners = trusted(task, target);
+        let site = door.site(session, self.kind.reads_replicas()).await;
         let at = Moment {
             now: Utc::now(),
             round: 1,
@@ -138,8 +137,7 @@ impl<D: Door> Way for Through<D> {
         watch_claim(door.claim_lost(&session), &around.stop);
         let _watching = cancel::watch(around, record.id, request.task.limits.grace.get());
 
-        let mut site = door.site(session, self.kind.reads_replicas()).await;
-        site.trust_owners = trusted(request.task, request.target);
+        let site = door.site(session, self.kind.reads_replicas()).await;
         let deadline = deadline(request);
         let mut tried: HashSet<(String, String)> = HashSet::new();
         for round in 1..=2 {
@@ -204,6 +202,17 @@ impl<D: Door> Way for Through<D> {
         sum_up(record, &around.stop);
         Ok(())
     }
+
+    async fn answers(&self, target: &Target, patience: Duration) -> bool {
+        let Ok(door) = D::to(target, "maint looks whether it answers") else {
+            return false;
+        };
+        match tokio::time::timeout(patience, door.open()).await {
+            Err(_) => false,
+            Ok(Err(EngineError::Connect(_) | EngineError::Lost { .. })) => false,
+            Ok(_) => true,
+        }
+    }
 }
 
 /// What is said of a run that goes on although the history does not answer.
@@ -215,12 +224,6 @@ fn without_history() -> Finding {
         message: "the history did not answer: this run decided without what earlier runs had learned, and its records were kept in a file beside the history until they could be written".to_owned(),
         suggestion: None,
     }
-}
-
-/// Roles whose code the task may run on this target.
-fn trusted(task: &Task, target: &Target) -> Vec<String> {
-    let all = task.trust_owners.iter().chain(&target.trust_owners);
-    all.cloned().collect()
 }
 
 /// Takes the lock of the task; tells who has it when patience is over.

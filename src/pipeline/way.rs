@@ -1,6 +1,7 @@
 //! Which engine a task works on: the one place where that is asked.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -48,6 +49,9 @@ pub trait Way: Send + Sync {
         around: &Surroundings,
         record: &mut RunRecord,
     ) -> Result<(), PipelineError>;
+
+    /// Whether the server of the target takes a new connection within `patience`.
+    async fn answers(&self, target: &Target, patience: Duration) -> bool;
 }
 
 /// The way of this task.

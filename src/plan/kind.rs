@@ -43,8 +43,6 @@ pub struct Site<S> {
     pub replicas: Vec<(usize, S)>,
     /// What is to be told of replicas that could not be reached.
     pub findings: Vec<Finding>,
-    /// Roles whose code may run with our rights, as configured.
-    pub trust_owners: Vec<String>,
 }
 
 /// A kind of maintenance. The type itself holds the task's options.
@@ -60,6 +58,9 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// Whether its work rests on what the history remembers, as proof: it does
     /// not run while the history is out of reach. Every other kind goes on.
     const NEEDS_HISTORY: bool = false;
+    /// Whether the rows that its steps count are gone afterwards: reports and
+    /// metrics sum them up.
+    const REMOVES_ROWS: bool = false;
     /// How the engine is talked to.
     type Session: Speaks;
     /// What the decision is made from.
@@ -135,6 +136,7 @@ impl<S: Speaks> Entry<S> {
                 name: K::NAME,
                 engine: K::ENGINE,
                 summary: K::SUMMARY,
+                removes_rows: K::REMOVES_ROWS,
                 options_schema: || schema_for!(K),
                 check_options: |options| parse::<K>(options).map(drop),
             },

@@ -12,6 +12,8 @@ pub struct KindInfo {
     pub engine: Engine,
     /// One line for help texts.
     pub summary: &'static str,
+    /// Whether the rows that its runs count are gone afterwards.
+    pub removes_rows: bool,
     /// JSON Schema of the kind's `options:`.
     pub options_schema: fn() -> Schema,
     /// Whether the options build the kind; the message says what is wrong.

@@ -14,10 +14,9 @@ use crate::config::Config;
 use crate::history::{
     Day, FindingState, Period, RunStatus, Series, TaskTotals, TrackedFindings, Trouble,
 };
+use crate::kinds;
 use crate::plan::Severity;
 
-/// Kinds whose rows are gone afterwards; those of others were only looked at.
-const REMOVING: [&str; 3] = ["cleanup", "archive", "partitions"];
 /// A change below this share is noise.
 const NOTICEABLE: f64 = 0.02;
 /// How many coming occurrences are told.
@@ -84,7 +83,7 @@ fn numbers(days: &[Day]) -> Numbers {
         }
         sum.duration_ms += day.duration_ms;
         sum.bytes_reclaimed += day.bytes_reclaimed;
-        if REMOVING.contains(&day.name.as_str()) {
+        if kinds::removes_rows(&day.name) {
             sum.rows_removed += day.rows;
         }
     }

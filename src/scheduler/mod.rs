@@ -3,6 +3,7 @@
 
 mod clock;
 mod due;
+mod due_now;
 mod engine;
 mod job;
 mod missed;
@@ -10,10 +11,11 @@ mod worker;
 
 pub use clock::{Clock, SystemClock};
 pub use due::{Before, Decision, Due, Known, Running, due, jitter};
+pub use due_now::{DueNow, due_now};
 pub use engine::{Options, Scheduler, Ticked};
 pub use job::{Happened, Job, Outcome, Silence, Watcher, Worker};
 pub use missed::{Planned, outlook};
-pub use worker::{PipelineWorker, open_windows};
+pub use worker::PipelineWorker;
 
 use crate::config::{Config, Schedule};
 

@@ -7,7 +7,6 @@ use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::job::{Happened, Job, Outcome, Watcher, Worker};
@@ -30,9 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Longest pause between two tries.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
-
-/// Room for the futures of a run; debug builds need most of it.
-const STACK: usize = 16 << 20;
 
 /// Runs tasks the way `maint run` does.
 pub struct PipelineWorker {
@@ -94,30 +90,18 @@ impl Worker for PipelineWorker {
             job,
         };
         Box::pin(async move {
-            let runtime = tokio::runtime::Handle::current();
-            let (tell, told) = oneshot::channel();
-            // Runs hold sessions that cannot move between threads.
-            let thread = std::thread::Builder::new()
-                .name(format!("maint {}", at_work.job.schedule.name))
-                .stack_size(STACK);
-            let spawned = thread.spawn(move || {
-                let outcome = runtime.block_on(at_work.all());
-                // Nobody listens any more only where the process ends.
-                let _ = tell.send(outcome);
-            });
-            let failed = |reason: String| {
-                Outcome::Ended(Ended {
-                    status: OccurrenceStatus::Ran,
-                    succeeded: Some(false),
-                    reason: Some(reason),
-                    runs: Vec::new(),
-                })
-            };
-            match spawned {
-                Err(error) => failed(format!("no thread could be started: {error}")),
-                Ok(_) => told
-                    .await
-                    .unwrap_or_else(|_| failed("the run ended by a defect of maint".to_owned())),
+            // A task of its own: a defect in one run takes down no other.
+            match tokio::spawn(at_work.all()).await {
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    tracing::error!(%error, "a run ended by a defect of maint");
+                    Outcome::Ended(Ended {
+                        status: OccurrenceStatus::Ran,
+                        succeeded: Some(false),
+                        reason: Some("the run ended by a defect of maint".to_owned()),
+                        runs: Vec::new(),
+                    })
+                }
             }
         })
     }
@@ -203,14 +187,14 @@ impl AtWork {
             let Some(task) = config.tasks.get(name).filter(|task| task.enabled) else {
                 continue;
             };
-            let targets = task
-                .targets
-                .iter()
-                .filter_map(|name| config.targets.get(name))
-                .filter(|target| target.configured);
+            let mut targets: Vec<BoxFuture<'_, Tried>> = Vec::new();
+            for name in &task.targets {
+                if let Some(target) = config.targets.get(name).filter(|t| t.configured) {
+                    targets.push(Box::pin(self.one(task, target)));
+                }
+            }
             let at_once = usize::try_from(task.limits.parallel_targets.max(1)).unwrap_or(1);
-            let mut tries = stream::iter(targets.map(|target| self.one(task, target)))
-                .buffer_unordered(at_once);
+            let mut tries = stream::iter(targets).buffer_unordered(at_once);
             while let Some(tried) = tries.next().await {
                 runs.extend(tried.runs);
                 failed |= tried.failed;
@@ -359,7 +343,7 @@ fn went_well(status: RunStatus) -> bool {
 ///
 /// # Errors
 /// In words, which of them is closed, and when it opens.
-pub fn open_windows(
+pub(super) fn open_windows(
     schedule: Option<&Schedule>,
     task: &Task,
     zone: Tz,

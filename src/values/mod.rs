@@ -4,6 +4,7 @@
 
 mod bytes;
 mod calendar_span;
+mod causes;
 mod closest;
 mod cron;
 mod dotted;
@@ -23,6 +24,7 @@ mod window;
 
 pub use bytes::Bytes;
 pub use calendar_span::CalendarSpan;
+pub use causes::with_causes;
 pub use closest::closest;
 pub use cron::Cron;
 pub use engine::Engine;

@@ -15,6 +15,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::config::Config;
 use crate::history::{HistoryError, RunRecord, Store};
+use crate::kinds;
 use crate::plan::Severity;
 use crate::scheduler::{Happened, Watcher, zone_of};
 
@@ -28,9 +29,6 @@ const DURATIONS: [f64; 10] = [
 
 /// From on time to a minute late, in seconds.
 const LATENESS: [f64; 8] = [0.25, 0.5, 1.0, 2.0, 5.0, 15.0, 30.0, 60.0];
-
-/// Kinds whose rows are rows that went.
-const REMOVING: [&str; 2] = ["cleanup", "archive"];
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Of {
@@ -172,7 +170,7 @@ impl Metrics {
         self.reclaimed
             .get_or_create(&of)
             .inc_by(reclaimed.unwrap_or(0));
-        if REMOVING.contains(&run.kind.as_str()) {
+        if kinds::removes_rows(&run.kind) {
             self.removed
                 .get_or_create(&of)
                 .inc_by(u64::try_from(run.rows).unwrap_or(0));

@@ -577,11 +577,11 @@ async fn notices_arrive_and_the_end_is_announced() {
     let notice = link.notices.recv().await.unwrap();
     assert_eq!(
         (
-            notice.severity.as_str(),
+            notice.is_warning,
             notice.code.as_str(),
             notice.message.as_str()
         ),
-        ("WARNING", "01ABC", "mind the gap")
+        (true, "01ABC", "mind the gap")
     );
     assert!(!link.closed.is_cancelled());
 

@@ -25,6 +25,7 @@ mod report;
 mod run;
 mod scheduler;
 mod serve;
+mod silence;
 mod terminal;
 mod settings;
 mod schema;

@@ -2,14 +2,15 @@
 
 pub mod catalog;
 pub mod connect;
+mod fault;
 pub mod load;
 pub mod claim;
 mod name;
 pub mod pooler;
 mod session;
 pub mod settings;
-pub mod trust;
 pub mod watch;
 
+pub use fault::{Damage, Fault};
 pub use name::{Identifier, RelationName, literal};
 pub use session::{Server, Session};

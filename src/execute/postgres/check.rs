@@ -3,101 +3,117 @@
 
 use std::time::Instant;
 
+use async_trait::async_trait;
 use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
-use super::Job;
-use super::gate::{self, Outcome};
+use super::attempts::{Attempt, ends, until_done};
+use super::gate::{self, Halt, Outcome};
+use super::{Job, statements};
 use crate::engines::EngineError;
-use crate::engines::postgres::Identifier;
+use crate::engines::postgres::{Damage, Fault, Identifier};
+use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Answer, Check, Finding, Severity};
 
-/// Asks the questions of a check once, and adds what is found to `findings`.
-pub(super) async fn pass(
+/// Asks the questions of a check, and carries out its statements if they find nothing.
+pub(super) async fn carry_out(
     check: &Check,
     job: Job<'_>,
-    step_ends: Instant,
-    give_way: &CancellationToken,
+    record: &mut StepRecord,
     findings: &mut Vec<Finding>,
-) -> Outcome {
-    // What an earlier attempt found is asked for again.
-    findings.clear();
-    // Row security would hide rows, and so make orphans or hide them. Switched
-    // off, it makes the server refuse instead.
-    let begin = "BEGIN TRANSACTION READ ONLY; SET LOCAL row_security = off";
-    if let Err(error) = job.session.execute("opening a transaction", begin).await {
-        return Outcome::Failed(error);
+) -> Result<(), EngineError> {
+    let mut asking = Asking { check, findings };
+    let asked = until_done(&mut asking, ends(job), job, record).await?;
+    if asked.is_none() {
+        return Ok(());
     }
-    let mut outcome = Outcome::Done {
-        warnings: Vec::new(),
-        rows: 0,
-    };
-    let kept = match &job.step.body.guard {
-        Some(guard) => gate::keep(job.session, guard, job.execution, step_ends, give_way).await,
-        None => Ok(()),
-    };
-    let questions: &[_] = match kept {
-        Ok(()) => &check.questions,
-        Err(refused) => {
-            outcome = refused;
-            &[]
+    record.status = StepStatus::Succeeded;
+    if findings.is_empty() && !check.when_clean.is_empty() {
+        statements::each(&check.when_clean, job, record).await?;
+    }
+    Ok(())
+}
+
+/// The questions of a check. What is found is kept even where the role may not
+/// ask all of them.
+struct Asking<'a> {
+    check: &'a Check,
+    findings: &'a mut Vec<Finding>,
+}
+
+#[async_trait]
+impl Attempt for Asking<'_> {
+    type Done = ();
+
+    async fn once(
+        &mut self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<()> {
+        // What an earlier attempt found is asked for again.
+        self.findings.clear();
+        // Row security would hide rows, and so make orphans or hide them. Switched
+        // off, it makes the server refuse instead.
+        let begin = "BEGIN TRANSACTION READ ONLY; SET LOCAL row_security = off";
+        let begun = job.session.execute("opening a transaction", begin).await;
+        begun.map_err(Halt::Failed)?;
+        let outcome = self.ask(job, step_ends, give_way).await;
+        if let Err(Halt::Failed(error)) = &outcome
+            && error.is_unreachable()
+        {
+            return outcome;
         }
-    };
-    for question in questions {
-        let asked = gate::ask(
-            job.session,
-            &question.query,
-            job.execution,
-            step_ends,
-            give_way,
-        );
-        match asked.await {
-            Ok(rows) => match read(&question.answer, &rows) {
-                Ok(found) => findings.extend(found),
-                Err(cause) => {
-                    let doing = "reading the answer";
-                    outcome = Outcome::Failed(EngineError::statement(doing, cause));
-                    break;
+        let doing = "ending the transaction";
+        if let Err(error) = job.session.execute(doing, "ROLLBACK").await
+            && !matches!(outcome, Err(Halt::Failed(_)))
+        {
+            return Err(Halt::Failed(error));
+        }
+        for finding in self.findings.iter_mut() {
+            if !self.check.whereabouts.is_empty() {
+                let place = format!(" ({})", self.check.whereabouts);
+                finding.message.push_str(&place);
+            }
+        }
+        outcome
+    }
+}
+
+impl Asking<'_> {
+    async fn ask(
+        &mut self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<()> {
+        for question in &self.check.questions {
+            let query = &question.query;
+            let asked = gate::ask(job.session, query, job.execution, step_ends, give_way);
+            match asked.await {
+                Ok(rows) => {
+                    let found = read(&question.answer, &rows);
+                    self.findings.extend(found.map_err(|cause| {
+                        Halt::Failed(EngineError::statement("reading the answer", cause))
+                    })?);
                 }
-            },
-            Err(Outcome::Failed(error)) => {
-                match damage(&error, check, &job.step.object) {
-                    Some(finding) => findings.push(finding),
-                    None if error.sqlstate() == Some("42501") => {
-                        findings.push(forbidden(&error, job));
-                        outcome = Outcome::NotAllowed(error.to_string());
+                Err(Halt::Failed(error)) => match Fault::of(&error) {
+                    Fault::Damaged(what) => {
+                        self.findings
+                            .push(damage(what, &error, self.check, &job.step.object));
+                        return Ok(());
                     }
-                    None => outcome = Outcome::Failed(error),
-                }
-                break;
-            }
-            Err(other) => {
-                outcome = other;
-                break;
+                    Fault::Forbidden => {
+                        self.findings.push(forbidden(&error, job));
+                        return Err(Halt::NotAllowed(error.to_string()));
+                    }
+                    _ => return Err(Halt::Failed(error)),
+                },
+                Err(other) => return Err(other),
             }
         }
+        Ok(())
     }
-    if let Outcome::Failed(error) = &outcome
-        && error.is_unreachable()
-    {
-        return outcome;
-    }
-    if let Err(error) = job
-        .session
-        .execute("ending the transaction", "ROLLBACK")
-        .await
-        && !matches!(outcome, Outcome::Failed(_))
-    {
-        outcome = Outcome::Failed(error);
-    }
-    for finding in findings.iter_mut() {
-        if !check.whereabouts.is_empty() {
-            finding
-                .message
-                .push_str(&format!(" ({})", check.whereabouts));
-        }
-    }
-    outcome
 }
 
 fn read(answer: &Answer, rows: &[Row]) -> Result<Vec<Finding>, tokio_postgres::Error> {
@@ -136,28 +152,24 @@ fn read(answer: &Answer, rows: &[Row]) -> Result<Vec<Finding>, tokio_postgres::E
     Ok(found)
 }
 
-/// What the server's error says about damaged files, if it does.
-fn damage(error: &EngineError, check: &Check, object: &str) -> Option<Finding> {
-    let EngineError::Statement { message, .. } = error else {
-        return None;
+/// The server says that something is damaged: that is what the check is for.
+fn damage(what: Damage, error: &EngineError, check: &Check, object: &str) -> Finding {
+    let code = match what {
+        Damage::Data => "corruption.data",
+        Damage::Index => "corruption.index",
+        Damage::File => "corruption.file",
     };
-    let code = match error.sqlstate()? {
-        // data_corrupted
-        "XX001" => "corruption.data",
-        // index_corrupted
-        "XX002" => "corruption.index",
-        // undefined_file: a file of the table, or of the transaction log, is
-        // gone. A missing library of an extension is another matter.
-        "58P01" if !message.contains("$libdir") => "corruption.file",
-        _ => return None,
+    let message = match error {
+        EngineError::Statement { message, .. } => message.clone(),
+        other => other.to_string(),
     };
-    Some(Finding {
+    Finding {
         code: code.to_owned(),
         severity: Severity::Critical,
         object: object.to_owned(),
         message: format!("{object} is damaged: {message}"),
         suggestion: check.repair.clone(),
-    })
+    }
 }
 
 fn forbidden(error: &EngineError, job: Job<'_>) -> Finding {

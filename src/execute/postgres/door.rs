@@ -9,11 +9,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::load::{self, Seen};
 use super::monitor::Monitor;
-use super::{ask, ask_under, export, gate, statements, walk, whole};
+use super::{ask, check, export, gate, statements, walk, whole};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
-use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Session, claim, pooler};
 use crate::execute::{self, Busy, Execution, Size};
 use crate::history::StepRecord;
@@ -43,33 +42,6 @@ pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
     let env = |name: &str| std::env::var(name).ok();
     let url = target.url.as_ref().map(|url| url.expose());
     Ok(Dial::resolve(url, &env)?)
-}
-
-/// Takes the guards of all steps that are going to be counted; `false`, in a
-/// new transaction, where that cannot be.
-async fn hold_all(session: &Session, steps: &[Step]) -> Result<bool, EngineError> {
-    let counted = steps.iter().filter(|step| step.body.count.is_some());
-    let guards: Vec<&Guard> = counted
-        .filter_map(|step| step.body.guard.as_ref())
-        .collect();
-    let Some(all) = Guard::of_all(&guards) else {
-        return Ok(true);
-    };
-    let brief = "SET LOCAL lock_timeout = '2s'";
-    session
-        .execute("limiting the wait for locks", brief)
-        .await?;
-    match all.take(session).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_unreachable() => Err(error),
-        Err(error) => {
-            tracing::warn!(%error, "rows of some tables are not counted");
-            session.execute("leaving the snapshot", "ROLLBACK").await?;
-            let again = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
-            session.execute("taking a snapshot", again).await?;
-            Ok(false)
-        }
-    }
 }
 
 #[async_trait]
@@ -105,7 +77,6 @@ impl execute::Door for Door {
             primary,
             replicas: Vec::new(),
             findings: Vec::new(),
-            trust_owners: Vec::new(),
         };
         if !replicas {
             return site;
@@ -133,11 +104,8 @@ impl execute::Door for Door {
         let mut counts = BTreeMap::new();
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         session.execute("taking a snapshot", begin).await?;
-        let held = hold_all(session, steps).await?;
         for step in steps {
-            // What could not be kept from getting code of others is not counted.
-            let counted = step.body.count.as_ref();
-            if let Some(query) = counted.filter(|_| held || step.body.guard.is_none()) {
+            if let Some(query) = &step.body.count {
                 let doing = "counting rows";
                 let rows = ask(session, doing, query).await?;
                 if let Some(row) = rows.first() {
@@ -211,8 +179,7 @@ impl execute::Door for Door {
             return Ok(None);
         };
         let doing = "looking whether it is still needed";
-        let guard = step.body.guard.as_ref().filter(|_| condition.reads_rows);
-        let answer = ask_under(session, guard, doing, &condition.query).await?;
+        let answer = ask(session, doing, &condition.query).await?;
         let still: Option<bool> = match answer.first() {
             Some(row) => session.column(doing, row, 0)?,
             None => None,
@@ -247,9 +214,9 @@ impl execute::Door for Door {
         findings: &mut Vec<Finding>,
     ) -> Result<(), EngineError> {
         match &job.step.body.work {
-            Work::Each(statements) => statements::each(statements, job, record).await,
+            Work::Each(statements) => statements::each(statements, job, record).await.map(drop),
             Work::Together(statements) => statements::together(statements, job, record).await,
-            Work::Check(check) => statements::check(check, job, record, findings).await,
+            Work::Check(check) => check::carry_out(check, job, record, findings).await,
             Work::Walk(way) => walk::carry_out(way, job, record).await,
             Work::Retire(retire) => whole::carry_out(retire, job, record).await,
             Work::Settle(pending) => export::carry_out(pending, job, record).await,

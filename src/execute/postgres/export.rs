@@ -7,9 +7,9 @@
 //! kept, or removed, and no row is lost or doubled.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Datelike, Utc};
 use sha2::{Digest, Sha256};
@@ -17,7 +17,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Job;
-use super::gate::{self, Outcome};
+use super::attempts::Attempt;
+use super::gate::{self, Did, Halt, Outcome};
 use super::{send, whole};
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Checksum, Column, ParquetError, Writer};
@@ -25,6 +26,7 @@ use crate::engines::postgres::{Identifier, Session};
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
 use crate::plan::{ArchivedFile, Export, Manifest, Memory, MonthOf, Range, Walk};
+use crate::values::with_causes;
 
 /// All files of a batch together: they are held in memory until proved.
 const MOST_BYTES: usize = 24 << 20;
@@ -52,39 +54,64 @@ impl ExportError {
     pub(super) fn into_engine(self) -> EngineError {
         match self {
             ExportError::Engine(error) => error,
-            other => {
-                let mut message = other.to_string();
-                let mut cause = std::error::Error::source(&other);
-                while let Some(next) = cause {
-                    let text = next.to_string();
-                    if !message.contains(&text) {
-                        message = format!("{message}: {text}");
-                    }
-                    cause = next.source();
-                }
-                EngineError::Files { message }
-            }
+            other => EngineError::Files {
+                message: with_causes(&other),
+            },
+        }
+    }
+
+    /// As the end of an attempt.
+    pub(super) fn judge(
+        self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Halt {
+        match self {
+            ExportError::Engine(error) => gate::judge(error, job.execution, step_ends, give_way),
+            other => Halt::Failed(other.into_engine()),
         }
     }
 }
 
 /// What came of a batch.
-enum Archived {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Batch {
     /// So many rows are stored, and gone.
     Rows(i64),
-    /// Too many rows for one batch.
-    TooMany,
-    /// The delete did not pass the gate.
-    Not(Outcome),
+    /// It holds too many rows, and nothing came of it.
+    TooLarge,
 }
+
+/// What came of a batch, or why the delete did not pass the gate.
+type Archived = Outcome<Batch>;
 
 /// Where files go, opened once for a walk.
 pub(super) struct Exporter<'a> {
-    /// Set where the last batch was too large, and nothing came of it.
-    pub(super) too_many: AtomicBool,
     pub(super) walk: &'a Walk,
     pub(super) export: &'a Export,
     pub(super) storage: Storage,
+}
+
+/// One batch of a walk, to be archived.
+pub(super) struct Exporting<'a> {
+    pub(super) exporter: &'a Exporter<'a>,
+    pub(super) range: &'a Range,
+}
+
+#[async_trait]
+impl Attempt for Exporting<'_> {
+    type Done = Batch;
+
+    async fn once(
+        &mut self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<Batch> {
+        let exporter = self.exporter;
+        exporter.pass(self.range, job, step_ends, give_way).await
+    }
 }
 
 /// A file of the batch, not yet written.
@@ -96,7 +123,6 @@ pub(super) struct File {
 impl<'a> Exporter<'a> {
     pub(super) fn open(walk: &'a Walk, export: &'a Export) -> Result<Self, ExportError> {
         Ok(Exporter {
-            too_many: AtomicBool::new(false),
             walk,
             export,
             storage: Storage::open(&export.storage)?,
@@ -104,35 +130,17 @@ impl<'a> Exporter<'a> {
     }
 
     /// Archives one batch.
-    pub(super) async fn pass(
+    async fn pass(
         &self,
         range: &Range,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
-    ) -> Outcome {
-        self.too_many.store(false, Ordering::Relaxed);
-        let limit = gate::limit(job.session, job.execution, step_ends).await;
-        if let Err(outcome) = limit {
-            return outcome;
-        }
+    ) -> Outcome<Batch> {
+        gate::limit(job.session, job.execution, step_ends).await?;
         match self.batch(range, job, step_ends, give_way).await {
-            Ok(Archived::Rows(rows)) => Outcome::Done {
-                warnings: Vec::new(),
-                rows: u64::try_from(rows).unwrap_or(0),
-            },
-            Ok(Archived::TooMany) => {
-                self.too_many.store(true, Ordering::Relaxed);
-                Outcome::Done {
-                    warnings: Vec::new(),
-                    rows: 0,
-                }
-            }
-            Ok(Archived::Not(outcome)) => outcome,
-            Err(ExportError::Engine(error)) => {
-                gate::judge(error, job.execution, step_ends, give_way)
-            }
-            Err(other) => Outcome::Failed(other.into_engine()),
+            Ok(archived) => archived,
+            Err(error) => Err(error.judge(job, step_ends, give_way)),
         }
     }
 
@@ -146,18 +154,12 @@ impl<'a> Exporter<'a> {
         let session = job.session;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
         session.execute("opening a transaction", begin).await?;
-        if let Some(guard) = &job.step.body.guard
-            && let Err(error) = guard.take(session).await
-        {
-            session.execute("rolling back", "ROLLBACK").await?;
-            return Err(error.into());
-        }
         let mut manifest = None;
         let result = self
             .within(range, job, step_ends, give_way, &mut manifest)
             .await;
         match result {
-            Ok(Archived::Rows(rows)) => {
+            Ok(Ok(Batch::Rows(rows))) => {
                 // Whatever comes of this is asked of the server, not assumed.
                 session.execute("committing", "COMMIT").await?;
                 if let Some(manifest) = manifest
@@ -166,7 +168,7 @@ impl<'a> Exporter<'a> {
                     // The rows are stored and gone; the next run writes that down.
                     tracing::warn!(%error, "a batch was archived, and its manifest not finished");
                 }
-                Ok(Archived::Rows(rows))
+                Ok(Ok(Batch::Rows(rows)))
             }
             other => {
                 let rolled_back = session.execute("rolling back", "ROLLBACK").await;
@@ -202,11 +204,11 @@ impl<'a> Exporter<'a> {
         let session = job.session;
         let name = Uuid::now_v7().to_string();
         let Some(files) = self.read(range, job, &name).await? else {
-            return Ok(Archived::TooMany);
+            return Ok(Ok(Batch::TooLarge));
         };
         let rows: i64 = files.iter().map(|f| f.entry.rows).sum();
         if rows == 0 {
-            return Ok(Archived::Rows(0));
+            return Ok(Ok(Batch::Rows(0)));
         }
         let sql = "SELECT pg_catalog.pg_current_xact_id()::text";
         let answer = session.query("naming the transaction", sql, &[]).await?;
@@ -232,19 +234,17 @@ impl<'a> Exporter<'a> {
         remember(job, &manifest).await?;
         let manifest: &Manifest = noted.insert(manifest);
         if !self.store(files, job).await? {
-            return Ok(Archived::Not(Outcome::Stopped));
+            return Ok(Err(Halt::Stopped));
         }
         beside(&self.storage, manifest).await?;
 
         let delete = self.walk.delete(range);
         match gate::pass(session, &delete, job.execution, step_ends, give_way).await {
-            Outcome::Done { rows: gone, .. } if i64::try_from(gone) == Ok(rows) => {
-                Ok(Archived::Rows(rows))
-            }
-            Outcome::Done { rows: gone, .. } => Err(ExportError::Proof(format!(
+            Ok(did) if i64::try_from(did.rows) == Ok(rows) => Ok(Ok(Batch::Rows(rows))),
+            Ok(Did { rows: gone, .. }) => Err(ExportError::Proof(format!(
                 "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
             ))),
-            other => Ok(Archived::Not(other)),
+            Err(halt) => Ok(Err(halt)),
         }
     }
 

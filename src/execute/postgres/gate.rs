@@ -9,30 +9,44 @@ use tokio_util::sync::CancellationToken;
 
 use super::Execution;
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
-use crate::engines::postgres::trust::Guard;
+use crate::engines::postgres::{Fault, Session};
 use crate::plan::{LockWaiting, Param, Query, Statement};
 
-/// What came of a statement.
+/// What came of something that was tried: it is done, or why it is not.
+pub(super) type Outcome<T> = Result<T, Halt>;
+
+/// What statements did.
+#[derive(Debug, Default)]
+pub(super) struct Did {
+    /// Warnings the server raised.
+    pub(super) warnings: Vec<String>,
+    /// Rows changed or returned.
+    pub(super) rows: u64,
+}
+
+impl Did {
+    /// Adds what another did.
+    pub(super) fn add(&mut self, other: Did) {
+        self.warnings.extend(other.warnings);
+        self.rows = self.rows.saturating_add(other.rows);
+    }
+}
+
+/// Why something is not done.
 #[derive(Debug)]
-pub(super) enum Outcome {
-    /// Done.
-    Done {
-        /// Warnings the server raised.
-        warnings: Vec<String>,
-        /// Rows changed or returned.
-        rows: u64,
-    },
+pub(super) enum Halt {
     /// Somebody holds its locks; nothing has changed. `asked_to_skip` where
     /// the statement itself was told not to wait.
     Locked {
         asked_to_skip: bool,
         message: String,
     },
-    /// The object is gone.
-    Vanished(String),
+    /// A name leads nowhere.
+    Missing(EngineError),
     /// The role may not.
     NotAllowed(String),
+    /// The server says that it has left out what it was to do.
+    LeftOut(String),
     /// Cancelled because the run is being stopped.
     Stopped,
     /// Not begun, or cancelled, because no time was left.
@@ -72,11 +86,11 @@ fn first_limit(execution: &Execution, step_ends: Instant) -> (Instant, TimeLimit
 }
 
 /// How long a statement that begins now may take.
-fn time_left(execution: &Execution, step_ends: Instant) -> Result<Duration, Outcome> {
+fn time_left(execution: &Execution, step_ends: Instant) -> Outcome<Duration> {
     let (ends, limit) = first_limit(execution, step_ends);
     let left = ends.saturating_duration_since(Instant::now());
     if left < LEAST_LEFT {
-        return Err(Outcome::OutOfTime(limit));
+        return Err(Halt::OutOfTime(limit));
     }
     Ok(left)
 }
@@ -106,65 +120,36 @@ pub(super) async fn aside(session: &Session, execution: &Execution) -> Result<()
 pub(super) async fn pass_together(
     session: &Session,
     statements: &[Statement],
-    guard: Option<&Guard>,
     execution: &Execution,
     step_ends: Instant,
     give_way: &CancellationToken,
-) -> Outcome {
-    if let Err(error) = session.execute("opening a transaction", "BEGIN").await {
-        return Outcome::Failed(error);
-    }
-    let (mut all_warnings, mut all_rows) = (Vec::new(), 0);
-    let mut guard = guard;
+) -> Outcome<Did> {
+    let begun = session.execute("opening a transaction", "BEGIN").await;
+    begun.map_err(Halt::Failed)?;
+    let mut all = Did::default();
     for statement in statements {
-        // The isolation level can only be set before anything is asked.
-        if !statement.sql.starts_with("SET TRANSACTION")
-            && let Some(guard) = guard.take()
-            && let Err(outcome) = keep(session, guard, execution, step_ends, give_way).await
-        {
-            return roll_back(session, outcome).await;
-        }
         match pass(session, statement, execution, step_ends, give_way).await {
-            Outcome::Done { warnings, rows } => {
-                all_warnings.extend(warnings);
-                all_rows += rows;
-            }
-            other => return roll_back(session, other).await,
+            Ok(did) => all.add(did),
+            Err(halt) => return Err(roll_back(session, halt).await),
         }
     }
     if execution.stop.is_now() {
-        return roll_back(session, Outcome::Stopped).await;
+        return Err(roll_back(session, Halt::Stopped).await);
     }
     // Deferred constraints are checked here.
     match session.execute("committing", "COMMIT").await {
-        Ok(_) => Outcome::Done {
-            warnings: all_warnings,
-            rows: all_rows,
-        },
-        Err(error) => judge(error, execution, step_ends, give_way),
+        Ok(_) => Ok(all),
+        Err(error) => Err(judge(error, execution, step_ends, give_way)),
     }
 }
 
-/// Takes a guard in the transaction that is open.
-pub(in crate::execute) async fn keep(
-    session: &Session,
-    guard: &Guard,
-    execution: &Execution,
-    step_ends: Instant,
-    give_way: &CancellationToken,
-) -> Result<(), Outcome> {
-    limit(session, execution, step_ends).await?;
-    let taken = guard.take(session).await;
-    taken.map_err(|error| judge(error, execution, step_ends, give_way))
-}
-
-async fn roll_back(session: &Session, outcome: Outcome) -> Outcome {
+async fn roll_back(session: &Session, halt: Halt) -> Halt {
     match session.execute("rolling back", "ROLLBACK").await {
-        Ok(_) => outcome,
-        Err(error) => match outcome {
+        Ok(_) => halt,
+        Err(error) => match halt {
             // What went wrong first is what matters.
-            Outcome::Failed(first) => Outcome::Failed(first),
-            _ => Outcome::Failed(error),
+            Halt::Failed(first) | Halt::Missing(first) => Halt::Failed(first),
+            _ => Halt::Failed(error),
         },
     }
 }
@@ -174,11 +159,11 @@ pub(super) async fn limit(
     session: &Session,
     execution: &Execution,
     step_ends: Instant,
-) -> Result<(), Outcome> {
+) -> Outcome<()> {
     let left = time_left(execution, step_ends)?;
     let lock_timeout = execution.limits.lock_timeout.get();
     let set = set_limits(session, lock_timeout, left).await;
-    set.map_err(Outcome::Failed)
+    set.map_err(Halt::Failed)
 }
 
 /// Lets one statement pass.
@@ -188,11 +173,8 @@ pub(super) async fn pass(
     execution: &Execution,
     step_ends: Instant,
     give_way: &CancellationToken,
-) -> Outcome {
-    let left = match time_left(execution, step_ends) {
-        Ok(left) => left,
-        Err(outcome) => return outcome,
-    };
+) -> Outcome<Did> {
+    let left = time_left(execution, step_ends)?;
     let brief = execution.limits.lock_timeout.get();
     if let LockWaiting::Patient { probe } = &statement.waiting {
         // A simple query of several statements is one transaction: the lock
@@ -206,9 +188,9 @@ pub(super) async fn pass(
             if !error.is_unreachable()
                 && let Err(error) = session.execute("ending the try", "ROLLBACK").await
             {
-                return Outcome::Failed(error);
+                return Err(Halt::Failed(error));
             }
-            return judge(error, execution, step_ends, give_way);
+            return Err(judge(error, execution, step_ends, give_way));
         }
     }
     let lock_timeout = match statement.waiting {
@@ -216,7 +198,7 @@ pub(super) async fn pass(
         LockWaiting::Patient { .. } => execution.limits.transaction_wait.get(),
     };
     if let Err(error) = set_limits(session, lock_timeout, left).await {
-        return Outcome::Failed(error);
+        return Err(Halt::Failed(error));
     }
     tracing::debug!(statement = statement.sql, "running");
     let params = bound(&statement.params);
@@ -231,29 +213,31 @@ pub(super) async fn pass(
         () = execution.stop.now() => { cancel(session).await; work.await }
         () = give_way.cancelled() => { cancel(session).await; work.await }
     };
-    match result {
-        Ok(done) => {
-            let warnings: Vec<_> = done
-                .notices
-                .into_iter()
-                .filter(|notice| {
-                    notice.severity.eq_ignore_ascii_case("warning")
-                        || !notice.code.starts_with("00")
-                })
-                .collect();
-            match warnings.iter().find(|notice| notice.code == "55P03") {
-                Some(notice) => Outcome::Locked {
+    let done = result.map_err(|error| judge(error, execution, step_ends, give_way))?;
+    let mut warnings = Vec::new();
+    for notice in done.notices {
+        match Fault::of_notice(&notice) {
+            Some(Fault::Locked) => {
+                return Err(Halt::Locked {
                     asked_to_skip: true,
-                    message: notice.message.clone(),
-                },
-                None => Outcome::Done {
-                    warnings: warnings.into_iter().map(|n| n.message).collect(),
-                    rows: done.rows,
-                },
+                    message: notice.message,
+                });
             }
+            // Left out, whatever the command tag says.
+            Some(Fault::Missing) => {
+                return Err(Halt::LeftOut(format!("vanished: {}", notice.message)));
+            }
+            Some(Fault::Forbidden) => return Err(Halt::LeftOut(notice.message)),
+            _ if notice.is_warning || !notice.code.starts_with("00") => {
+                warnings.push(notice.message);
+            }
+            _ => {}
         }
-        Err(error) => judge(error, execution, step_ends, give_way),
     }
+    Ok(Did {
+        warnings,
+        rows: done.rows,
+    })
 }
 
 /// Lets one question pass, and gives its answer.
@@ -263,7 +247,7 @@ pub(super) async fn ask(
     execution: &Execution,
     step_ends: Instant,
     give_way: &CancellationToken,
-) -> Result<Vec<Row>, Outcome> {
+) -> Outcome<Vec<Row>> {
     limit(session, execution, step_ends).await?;
     tracing::debug!(question = query.sql, "asking");
     let params = bound(&query.params);
@@ -297,22 +281,21 @@ pub(super) fn judge(
     execution: &Execution,
     step_ends: Instant,
     give_way: &CancellationToken,
-) -> Outcome {
+) -> Halt {
     let (ends, limit) = first_limit(execution, step_ends);
-    match error.sqlstate() {
-        // lock_not_available, deadlock_detected, serialization_failure; the
-        // latter also on a standby, where what is read was removed on the primary
-        Some("55P03" | "40P01" | "40001") => Outcome::Locked {
+    match Fault::of(&error) {
+        Fault::Locked => Halt::Locked {
             asked_to_skip: false,
             message: error.to_string(),
         },
-        // undefined_table, undefined_object, invalid_schema_name
-        Some("42P01" | "42704" | "3F000") => Outcome::Vanished(error.to_string()),
-        // query_canceled: by whom?
-        Some("57014") if execution.stop.is_now() => Outcome::Stopped,
-        Some("57014") if give_way.is_cancelled() => Outcome::GaveWay,
-        Some("57014") if Instant::now() + CLOCKS_DIFFER >= ends => Outcome::OutOfTime(limit),
-        _ => Outcome::Failed(error),
+        Fault::Missing => Halt::Missing(error),
+        // By whom?
+        Fault::Cancelled if execution.stop.is_now() => Halt::Stopped,
+        Fault::Cancelled if give_way.is_cancelled() => Halt::GaveWay,
+        Fault::Cancelled if Instant::now() + CLOCKS_DIFFER >= ends => Halt::OutOfTime(limit),
+        Fault::Cancelled | Fault::Forbidden | Fault::Damaged(_) | Fault::Lost | Fault::Broken => {
+            Halt::Failed(error)
+        }
     }
 }
 

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use super::export::check;
 use crate::engines::EngineError;
 use crate::engines::parquet::{copy_line, rows};
-use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
 use crate::plan::Manifest;
+use crate::values::with_causes;
 
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
@@ -18,8 +18,7 @@ const TABLE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
     WHERE n.nspname::text = $1 AND c.relname::text = $2)";
 
 /// Copies the rows of these manifests into a table, in one transaction. A
-/// table that does not exist is made. Returns the number of rows. Code that
-/// hangs on the table runs only if its owner is trusted.
+/// table that does not exist is made. Returns the number of rows.
 ///
 /// # Errors
 /// When a file is missing or not what its manifest says, or the server
@@ -28,15 +27,9 @@ pub async fn restore(
     session: &Session,
     into: &RelationName,
     manifests: &[Manifest],
-    trust_owners: &[String],
 ) -> Result<i64, EngineError> {
     session.execute("opening a transaction", "BEGIN").await?;
-    let uses = [Use::Insert, Use::Command];
-    let admitted = trust::admit(session, &into.to_string(), &uses, trust_owners).await;
-    let restored = match admitted {
-        Ok(()) => within(session, into, manifests).await,
-        Err(error) => Err(error),
-    };
+    let restored = within(session, into, manifests).await;
     let (doing, sql) = match restored {
         Ok(_) => ("committing", "COMMIT"),
         Err(_) => ("rolling back", "ROLLBACK"),
@@ -118,9 +111,7 @@ async fn within(
 }
 
 fn files(error: &dyn std::error::Error) -> EngineError {
-    let mut message = error.to_string();
-    if let Some(cause) = error.source() {
-        message = format!("{message}: {cause}");
+    EngineError::Files {
+        message: with_causes(error),
     }
-    EngineError::Files { message }
 }

@@ -7,35 +7,31 @@
 //! where it was given back, the rows that the other transaction wrote are
 //! known by their `xmin`, and taken back.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Job;
-use super::export::{ExportError, fate, put, remember};
-use super::gate::{self, Outcome};
+use super::attempts::Attempt;
+use super::export::{Batch, ExportError, fate, put, remember};
+use super::gate::{self, Did, Halt, Outcome};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
 use crate::engines::postgres::connect::Dial;
-use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, Session};
 use crate::plan::{Manifest, Range, Received, Send, Walk};
 
 /// A batch is held in memory on its way.
 const MOST_BYTES: usize = 24 << 20;
-/// What happens to the table there: rows come in, and it may have to be made.
-const TAKES_ROWS: &[Use] = &[Use::Insert, Use::Command];
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
 
 /// The way into another database, opened once for a walk.
 pub(super) struct Sender<'a> {
-    /// Set where the last batch was too large, and nothing came of it.
-    pub(super) too_many: AtomicBool,
     walk: &'a Walk,
     send: &'a Send,
     there: Session,
@@ -48,10 +44,28 @@ struct Load {
     checksum: Checksum,
 }
 
-enum Sent {
-    Rows(i64),
-    TooMany,
-    Not(Outcome),
+/// What came of a batch, or why the delete did not pass the gate.
+type Sent = Outcome<Batch>;
+
+/// One batch of a walk, to be sent.
+pub(super) struct Sending<'a> {
+    pub(super) sender: &'a Sender<'a>,
+    pub(super) range: &'a Range,
+}
+
+#[async_trait]
+impl Attempt for Sending<'_> {
+    type Done = Batch;
+
+    async fn once(
+        &mut self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<Batch> {
+        let sender = self.sender;
+        sender.pass(self.range, job, step_ends, give_way).await
+    }
 }
 
 impl<'a> Sender<'a> {
@@ -62,11 +76,6 @@ impl<'a> Sender<'a> {
         job: Job<'_>,
     ) -> Result<Sender<'a>, ExportError> {
         let there = connect(&send.target, job).await?;
-        let trusted = trusted(&send.target, job);
-        there
-            .execute("opening a transaction there", "BEGIN")
-            .await?;
-        trust::admit(&there, &send.into, TAKES_ROWS, &trusted).await?;
         fits(&there, send).await?;
         let stage = format!(
             "CREATE TEMPORARY TABLE maint_batch ON COMMIT DELETE ROWS AS SELECT {} FROM {} WHERE false",
@@ -74,44 +83,23 @@ impl<'a> Sender<'a> {
             send.into
         );
         there.execute("making a table for batches", &stage).await?;
-        there.execute("committing there", "COMMIT").await?;
-        Ok(Sender {
-            too_many: AtomicBool::new(false),
-            walk,
-            send,
-            there,
-        })
+        Ok(Sender { walk, send, there })
     }
 
     /// Sends one batch.
-    pub(super) async fn pass(
+    async fn pass(
         &self,
         range: &Range,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
-    ) -> Outcome {
-        self.too_many.store(false, Ordering::Relaxed);
+    ) -> Outcome<Batch> {
         for session in [job.session, &self.there] {
-            if let Err(outcome) = gate::limit(session, job.execution, step_ends).await {
-                return outcome;
-            }
+            gate::limit(session, job.execution, step_ends).await?;
         }
-        let done = |rows| Outcome::Done {
-            warnings: Vec::new(),
-            rows,
-        };
         match self.batch(range, job, step_ends, give_way).await {
-            Ok(Sent::Rows(rows)) => done(u64::try_from(rows).unwrap_or(0)),
-            Ok(Sent::TooMany) => {
-                self.too_many.store(true, Ordering::Relaxed);
-                done(0)
-            }
-            Ok(Sent::Not(outcome)) => outcome,
-            Err(ExportError::Engine(error)) => {
-                gate::judge(error, job.execution, step_ends, give_way)
-            }
-            Err(other) => Outcome::Failed(other.into_engine()),
+            Ok(sent) => sent,
+            Err(error) => Err(error.judge(job, step_ends, give_way)),
         }
     }
 
@@ -125,17 +113,11 @@ impl<'a> Sender<'a> {
         let session = job.session;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
         session.execute("opening a transaction", begin).await?;
-        if let Some(guard) = &job.step.body.guard
-            && let Err(error) = guard.take(session).await
-        {
-            session.execute("rolling back", "ROLLBACK").await?;
-            return Err(error.into());
-        }
         let mut noted = None;
         let result = self
             .within(range, job, step_ends, give_way, &mut noted)
             .await;
-        if let Ok(Sent::Rows(rows)) = result {
+        if let Ok(Ok(Batch::Rows(rows))) = result {
             session.execute("committing", "COMMIT").await?;
             if let Some(manifest) = noted {
                 let settled = Manifest {
@@ -144,7 +126,7 @@ impl<'a> Sender<'a> {
                 };
                 remember(job, &settled).await?;
             }
-            return Ok(Sent::Rows(rows));
+            return Ok(Ok(Batch::Rows(rows)));
         }
         // Where the other server is out of reach, the next run takes back.
         let there = self.there.execute("rolling back there", "ROLLBACK").await;
@@ -173,17 +155,15 @@ impl<'a> Sender<'a> {
         noted: &mut Option<Manifest>,
     ) -> Result<Sent, ExportError> {
         let Some(load) = self.read(range, job).await? else {
-            return Ok(Sent::TooMany);
+            return Ok(Ok(Batch::TooLarge));
         };
         if load.rows == 0 {
-            return Ok(Sent::Rows(0));
+            return Ok(Ok(Batch::Rows(0)));
         }
         let (rows, there) = (load.rows, &self.there);
         there
             .execute("opening a transaction there", "BEGIN")
             .await?;
-        let trusted = trusted(&self.send.target, job);
-        trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
         self.store(load).await?;
         let manifest = Manifest {
             id: Uuid::now_v7(),
@@ -212,17 +192,15 @@ impl<'a> Sender<'a> {
         *noted = Some(manifest);
         there.execute("committing there", "COMMIT").await?;
         if job.execution.stop.is_now() {
-            return Ok(Sent::Not(Outcome::Stopped));
+            return Ok(Err(Halt::Stopped));
         }
         let delete = self.walk.delete(range);
         match gate::pass(job.session, &delete, job.execution, step_ends, give_way).await {
-            Outcome::Done { rows: gone, .. } if i64::try_from(gone) == Ok(rows) => {
-                Ok(Sent::Rows(rows))
-            }
-            Outcome::Done { rows: gone, .. } => Err(ExportError::Proof(format!(
+            Ok(did) if i64::try_from(did.rows) == Ok(rows) => Ok(Ok(Batch::Rows(rows))),
+            Ok(Did { rows: gone, .. }) => Err(ExportError::Proof(format!(
                 "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
             ))),
-            other => Ok(Sent::Not(other)),
+            Err(halt) => Ok(Err(halt)),
         }
     }
 
@@ -325,11 +303,6 @@ async fn take_back_by(
             there
                 .execute("opening a transaction there", "BEGIN")
                 .await?;
-            let (gives, trusted) = (&[Use::Delete], trusted(&received.target, job));
-            if let Err(error) = trust::admit(there, &received.table, gives, &trusted).await {
-                there.execute("rolling back there", "ROLLBACK").await?;
-                return Err(error.into());
-            }
             let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
             let gone = there
                 .execute_with("taking rows back", &sql, &params)
@@ -388,12 +361,6 @@ async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
         }
     }
     Ok(())
-}
-
-/// Roles whose code may run in the other database.
-fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
-    let target = job.execution.elsewhere.get(target);
-    target.map(|t| t.trust_owners.clone()).unwrap_or_default()
 }
 
 async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {

@@ -7,10 +7,11 @@ use chrono::Utc;
 use serde_json::Value;
 
 use super::Event;
-use super::export::{ExportError, Exporter};
-use super::send::Sender;
-use super::statements;
-use super::{Job, ask, blank, end, guarded};
+use super::attempts::{ends, until_done};
+use super::export::{Batch, ExportError, Exporter, Exporting};
+use super::send::{Sender, Sending};
+use super::statements::{One, Together};
+use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, KeyColumn, Memory, Path, Range, Statement, Walk, block_of, key_of};
@@ -142,7 +143,7 @@ async fn keys(
         let rest = Range::Keys(after, end.clone());
         let query = way.walk.bound(columns, &rest, pace.size);
         let doing = "looking where the next batch ends";
-        let answer = guarded(job, doing, &query).await?;
+        let answer = ask(job.session, doing, &query).await?;
         let last: Option<Vec<String>> = match answer.first() {
             Some(row) => Some(
                 (0..columns.len())
@@ -207,42 +208,20 @@ async fn batch(
     if !may_go_on(job, record, pace.began, &gone(record)) {
         return Ok(Went::NoFurther);
     }
-    let statement = walk.delete(range);
-    let mut part = blank(job.step);
-    let began = Instant::now();
-    let done = if let Some(exporter) = way.exporter {
-        statements::export(exporter, range, job, &mut part).await
-    } else if let Some(sender) = way.sender {
-        statements::send(sender, range, job, &mut part).await
-    } else if walk.snapshot {
-        let one_view = Statement::brief("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
-        statements::together(&[one_view, statement], job, &mut part).await
-    } else if job.step.body.guard.is_some() {
-        statements::together(&[statement], job, &mut part).await
-    } else {
-        statements::each(&[statement], job, &mut part).await
-    };
-    // Tries beyond the first of each batch are what a reader wants to know.
-    record.attempts = record.attempts.max(1) + part.attempts.saturating_sub(1);
-    record.lock_waits.append(&mut part.lock_waits);
-    done?;
-    if part.status != StepStatus::Succeeded {
-        let why = part.error.unwrap_or_default();
-        end(record, part.status, format!("{why}; {}", gone(record)));
+    let (began, tried) = (Instant::now(), record.attempts.max(1));
+    let Some(done) = one(way, range, job, record).await? else {
+        let why = record.error.take().unwrap_or_default();
+        record.error = Some(format!("{why}; {}", gone(record)));
         return Ok(Went::NoFurther);
-    }
-    let too_many = way.exporter.map(|e| &e.too_many);
-    if too_many
-        .or(way.sender.map(|s| &s.too_many))
-        .is_some_and(|too_many| too_many.load(std::sync::atomic::Ordering::Relaxed))
-    {
-        if pace.size == 1 {
-            return Err(too_large());
+    };
+    let rows = match done {
+        Batch::Rows(rows) => rows,
+        Batch::TooLarge if pace.size == 1 => return Err(too_large()),
+        Batch::TooLarge => {
+            pace.too_large();
+            return Ok(Went::Again);
         }
-        pace.too_large();
-        return Ok(Went::Again);
-    }
-    let rows = part.rows.unwrap_or(0);
+    };
     record.rows = Some(record.rows.unwrap_or(0).saturating_add(rows));
     if let Some(place) = range.behind() {
         remember(walk, job, place);
@@ -250,8 +229,34 @@ async fn batch(
     // A process that is killed here leaves the rows counted so far.
     let execution = job.execution;
     execution.history.step(execution.run, record);
-    pace.adapt(began.elapsed(), part.attempts);
+    pace.adapt(began.elapsed(), record.attempts - tried + 1);
     Ok(Went::On)
+}
+
+/// Tries one batch, in the way of the walk.
+async fn one(
+    way: Way<'_>,
+    range: &Range,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<Option<Batch>, EngineError> {
+    let ends = ends(job);
+    if let Some(exporter) = way.exporter {
+        return until_done(&mut Exporting { exporter, range }, ends, job, record).await;
+    }
+    if let Some(sender) = way.sender {
+        return until_done(&mut Sending { sender, range }, ends, job, record).await;
+    }
+    let statement = way.walk.delete(range);
+    let done = if way.walk.snapshot {
+        let one_view = Statement::brief("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
+        let both = [one_view, statement];
+        until_done(&mut Together(&both), ends, job, record).await?
+    } else {
+        let done = until_done(&mut One(&statement), ends, job, record).await?;
+        done.map(Option::unwrap_or_default)
+    };
+    Ok(done.map(|did| Batch::Rows(i64::try_from(did.rows).unwrap_or(i64::MAX))))
 }
 
 /// Looks between batches whether the run may go on.

@@ -8,20 +8,21 @@
 //! the transaction commits that drops it, and whether it did is asked of the
 //! server.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use async_trait::async_trait;
 use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Event;
-use super::export::{ExportError, Exporter, beside, discard, fate, gone, remember};
-use super::gate::{self, Outcome};
+use super::attempts::{Attempt, ends, until_done};
+use super::export::{Batch, ExportError, Exporter, beside, discard, fate, gone, remember};
+use super::gate::{self, Halt, Outcome};
 use super::statements;
 use super::walk::{Pace, may_go_on, too_large};
-use super::{Job, ask, blank, end};
+use super::{Job, ask};
 use crate::engines::EngineError;
 use crate::engines::parquet::Checksum;
 use crate::engines::storage::Storage;
@@ -45,8 +46,6 @@ pub(super) enum Part<'a> {
 pub(super) struct Retirer<'a> {
     retire: &'a Retire,
     exporter: Option<Exporter<'a>>,
-    /// Set where the last part was too large, and nothing came of it.
-    too_many: AtomicBool,
     manifest: Mutex<Manifest>,
 }
 
@@ -66,12 +65,10 @@ pub(super) async fn carry_out(
     let retirer = Retirer {
         retire,
         exporter,
-        too_many: AtomicBool::new(false),
         manifest: Mutex::new(manifest.map_err(ExportError::into_engine)?),
     };
     if !retire.detach.is_empty() {
-        statements::each(&retire.detach, job, record).await?;
-        if record.status != StepStatus::Succeeded {
+        if !statements::each(&retire.detach, job, record).await? {
             return Ok(());
         }
     }
@@ -98,16 +95,15 @@ pub(super) async fn carry_out(
                 return Ok(());
             }
             let range = Range::Blocks(from, from.saturating_add(pace.size).min(all));
-            let (began, attempts) = (Instant::now(), record.attempts);
-            if !part(&retirer, Part::Store(&range), job, record).await? {
-                return Ok(());
-            }
-            if retirer.too_many.load(Ordering::Relaxed) {
-                if pace.size == 1 {
-                    return Err(too_large());
+            let (began, attempts) = (Instant::now(), record.attempts.max(1));
+            match part(&retirer, Part::Store(&range), job, record).await? {
+                None => return Ok(()),
+                Some(Batch::TooLarge) if pace.size == 1 => return Err(too_large()),
+                Some(Batch::TooLarge) => {
+                    pace.too_large();
+                    continue;
                 }
-                pace.too_large();
-                continue;
+                Some(Batch::Rows(_)) => {}
             }
             pace.adapt(began.elapsed(), record.attempts - attempts + 1);
             job.execution.observer.on(Event::Progress {
@@ -118,33 +114,49 @@ pub(super) async fn carry_out(
             });
         }
     }
-    if part(&retirer, Part::Drop, job, record).await? {
+    if part(&retirer, Part::Drop, job, record).await?.is_some() {
         record.status = StepStatus::Succeeded;
         record.rows = Some(retirer.rows());
     }
     Ok(())
 }
 
-/// Carries out one part; `false` where that ended the step.
+/// Carries out one part; `None` where that ended the step.
 async fn part(
     retirer: &Retirer<'_>,
     part: Part<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
-) -> Result<bool, EngineError> {
-    let mut tried = blank(job.step);
-    let done = statements::part(retirer, part, job, &mut tried).await;
-    // Tries beyond the first of each part are what a reader wants to know.
-    record.attempts = record.attempts.max(1) + tried.attempts.saturating_sub(1);
-    record.lock_waits.append(&mut tried.lock_waits);
-    done?;
-    if tried.status == StepStatus::Succeeded {
-        return Ok(true);
+) -> Result<Option<Batch>, EngineError> {
+    let mut retiring = Retiring { retirer, part };
+    let done = until_done(&mut retiring, ends(job), job, record).await?;
+    if done.is_none() {
+        let why = record.error.take().unwrap_or_default();
+        let stored = format!("{why}; {} rows were stored before", retirer.rows());
+        record.error = Some(stored);
     }
-    let why = tried.error.unwrap_or_default();
-    let stored = format!("{why}; {} rows were stored before", retirer.rows());
-    end(record, tried.status, stored);
-    Ok(false)
+    Ok(done)
+}
+
+/// One part, to be tried.
+struct Retiring<'a> {
+    retirer: &'a Retirer<'a>,
+    part: Part<'a>,
+}
+
+#[async_trait]
+impl Attempt for Retiring<'_> {
+    type Done = Batch;
+
+    async fn once(
+        &mut self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<Batch> {
+        let retirer = self.retirer;
+        retirer.pass(self.part, job, step_ends, give_way).await
+    }
 }
 
 /// The manifest to go on with: the earlier run's, the one beside the files
@@ -297,60 +309,47 @@ impl Retirer<'_> {
         self.manifest().rows
     }
 
-    pub(super) async fn pass(
+    async fn pass(
         &self,
         part: Part<'_>,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
-    ) -> Outcome {
-        self.too_many.store(false, Ordering::Relaxed);
-        if let Err(outcome) = gate::limit(job.session, job.execution, step_ends).await {
-            return outcome;
-        }
+    ) -> Outcome<Batch> {
+        gate::limit(job.session, job.execution, step_ends).await?;
         let done = match part {
             Part::Store(range) => self.store(range, job).await,
             Part::Drop => self.drop_table(job, step_ends, give_way).await,
         };
         match done {
             Ok(outcome) => outcome,
-            Err(ExportError::Engine(error)) => {
-                gate::judge(error, job.execution, step_ends, give_way)
-            }
-            Err(other) => Outcome::Failed(other.into_engine()),
+            Err(error) => Err(error.judge(job, step_ends, give_way)),
         }
     }
 
-    async fn store(&self, range: &Range, job: Job<'_>) -> Result<Outcome, ExportError> {
+    async fn store(&self, range: &Range, job: Job<'_>) -> Result<Outcome<Batch>, ExportError> {
         let Some(exporter) = &self.exporter else {
-            return Ok(done());
+            return Ok(Ok(Batch::Rows(0)));
         };
         let mut next = self.manifest().clone();
         let name = format!("{}-{:05}", next.id, next.files.len());
         let session = job.session;
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {ALL_ROWS}");
         session.execute("opening a transaction", &begin).await?;
-        if let Some(guard) = &job.step.body.guard
-            && let Err(error) = guard.take(session).await
-        {
-            session.execute("rolling back", "ROLLBACK").await?;
-            return Err(error.into());
-        }
         let files = exporter.read(range, job, &name).await;
         // Nothing was written.
         let ended = session.execute("ending a transaction", "ROLLBACK").await;
         let Some(files) = files? else {
             ended?;
-            self.too_many.store(true, Ordering::Relaxed);
-            return Ok(done());
+            return Ok(Ok(Batch::TooLarge));
         };
         ended?;
         if job.execution.stop.is_now() {
-            return Ok(Outcome::Stopped);
+            return Ok(Err(Halt::Stopped));
         }
         let entries: Vec<_> = files.iter().map(|file| file.entry.clone()).collect();
         if !exporter.store(files, job).await? {
-            return Ok(Outcome::Stopped);
+            return Ok(Err(Halt::Stopped));
         }
         next.rows += entries.iter().map(|entry| entry.rows).sum::<i64>();
         next.files.extend(entries);
@@ -360,7 +359,7 @@ impl Retirer<'_> {
         remember(job, &next).await?;
         *self.manifest() = next.clone();
         beside(&exporter.storage, &next).await?;
-        Ok(done())
+        Ok(Ok(Batch::Rows(0)))
     }
 
     /// In one transaction: nobody writes any more, the table holds what was
@@ -370,24 +369,18 @@ impl Retirer<'_> {
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
-    ) -> Result<Outcome, ExportError> {
+    ) -> Result<Outcome<Batch>, ExportError> {
         let session = job.session;
         let begin = format!("BEGIN; {ALL_ROWS}");
         session.execute("opening a transaction", &begin).await?;
-        if let Some(guard) = &job.step.body.guard
-            && let Err(error) = guard.take(session).await
-        {
-            session.execute("rolling back", "ROLLBACK").await?;
-            return Err(error.into());
-        }
         let dropped = self.within(job, step_ends, give_way).await;
-        if let Ok(Outcome::Done { .. }) = dropped {
+        if let Ok(Ok(_)) = dropped {
             session.execute("committing", "COMMIT").await?;
             if let Some(exporter) = &self.exporter {
                 let manifest = self.manifest().clone();
                 settled(&exporter.storage, &manifest, job).await?;
             }
-            return Ok(done());
+            return Ok(Ok(Batch::Rows(0)));
         }
         let rolled_back = session.execute("rolling back", "ROLLBACK").await;
         if rolled_back.is_ok()
@@ -414,15 +407,15 @@ impl Retirer<'_> {
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
-    ) -> Result<Outcome, ExportError> {
+    ) -> Result<Outcome<Batch>, ExportError> {
         let (session, retire) = (job.session, self.retire);
         let run = async |sql: String| {
             let statement = Statement::brief(sql);
             gate::pass(session, &statement, job.execution, step_ends, give_way).await
         };
         match run(retire.lock()).await {
-            Outcome::Done { .. } => {}
-            other => return Ok(other),
+            Ok(_) => {}
+            Err(halt) => return Ok(Err(halt)),
         }
         let looking = "looking whether it is detached";
         let answer = ask(session, looking, &retire.detached).await?;
@@ -433,7 +426,7 @@ impl Retirer<'_> {
             )));
         }
         let Some((rows, checksum)) = self.sum(job).await? else {
-            return Ok(Outcome::Stopped);
+            return Ok(Err(Halt::Stopped));
         };
         let (stored, expected) = {
             let manifest = self.manifest();
@@ -458,7 +451,7 @@ impl Retirer<'_> {
             remember(job, &manifest).await?;
             *self.manifest() = manifest;
         }
-        Ok(run(retire.drop_table()).await)
+        Ok(run(retire.drop_table()).await.map(|_| Batch::Rows(0)))
     }
 
     /// What the table holds now; `None` where the run was stopped meanwhile.
@@ -484,12 +477,5 @@ impl Retirer<'_> {
             }
         }
         Ok(Some((rows, sum)))
-    }
-}
-
-fn done() -> Outcome {
-    Outcome::Done {
-        warnings: Vec::new(),
-        rows: 0,
     }
 }

@@ -11,7 +11,6 @@ mod refresh;
 mod reindex;
 mod snapshot;
 mod sql;
-mod trust;
 mod vacuum;
 
 use crate::engines::postgres::Session;

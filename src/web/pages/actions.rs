@@ -16,9 +16,6 @@ use super::{Pages, Sorry};
 use crate::history::{Pause, Trigger};
 use crate::pipeline::{self, Request, Surroundings};
 
-/// Room for the futures of a run; debug builds need most of it.
-const STACK: usize = 16 << 20;
-
 /// The fields of a form. A program may send none at all.
 #[derive(Default)]
 struct Sent {
@@ -146,12 +143,7 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
     };
     allowed.log(&format!("{} is started", sent.what));
     let zone = config.timezone;
-    let runtime = tokio::runtime::Handle::current();
-    // Runs hold sessions that cannot move between threads.
-    let thread = std::thread::Builder::new()
-        .name(format!("maint {}", task.name))
-        .stack_size(STACK);
-    let spawned = thread.spawn(move || {
+    tokio::spawn(async move {
         let request = Request {
             patience: Duration::ZERO,
             task: &task,
@@ -162,13 +154,10 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
             closes_at: None,
             zone,
         };
-        if let Err(error) = runtime.block_on(pipeline::run(&request, &around)) {
+        if let Err(error) = pipeline::run(&request, &around).await {
             tracing::error!(task = task.name, target = target.name, "{error}");
         }
     });
-    if let Err(error) = spawned {
-        return Err(Sorry::broken(&error));
-    }
     Ok(done("/"))
 }
 

@@ -7,6 +7,7 @@ mod integrity;
 mod archive;
 mod cleanup;
 mod many_tables;
+mod missing;
 mod numbers;
 mod partitions;
 mod pooler;
@@ -18,7 +19,6 @@ mod sql;
 mod stopping;
 mod ten_thousand;
 mod throttle;
-mod trust;
 mod wraparound;
 
 use std::collections::BTreeSet;

@@ -103,7 +103,8 @@ for_each_version! {
             assert_eq!(db.number(HALF_BUILT).await, 0);
             assert_eq!(db.number(INVALID).await, 0);
             // The claim is free again, and no session of ours is left.
-            assert_eq!(db.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").await, 0);
+            assert_eq!(db.number("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' \
+                AND database = (SELECT oid FROM pg_database WHERE datname = current_database())").await, 0);
         }
         holder.batch_execute("COMMIT").await.unwrap();
         let next = workspace.run(["run", "reindex", "--now", "--output", "json"]).expect(0).json();

@@ -57,11 +57,25 @@ pub(super) struct Keepalive {
     pub(super) user_timeout: Option<Duration>,
 }
 
+impl Keepalive {
+    /// Whether nobody has set anything.
+    fn is_ours(&self) -> bool {
+        self.on && self.idle.is_none() && self.interval.is_none() && self.count.is_none()
+    }
+}
+
 /// Silence after which the peer is probed, where nobody set another.
 ///
 /// Linux waits two hours, longer than most firewalls remember a silent
 /// connection; a long `REINDEX` is silent.
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(20);
+/// Between probes, and how many may stay without an answer. Linux takes more
+/// than ten minutes; whoever waits for a server that is gone holds the task's
+/// claim, and stands still.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const KEEPALIVE_COUNT: u32 = 4;
+/// The same for what was sent and not acknowledged.
+const USER_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// Opens the socket.
 pub(super) async fn open(endpoint: &Endpoint, keepalive: &Keepalive) -> io::Result<Wire> {
@@ -73,18 +87,19 @@ pub(super) async fn open(endpoint: &Endpoint, keepalive: &Keepalive) -> io::Resu
     stream.set_nodelay(true)?;
     let socket = SockRef::from(&stream);
     if keepalive.on {
-        let mut probes = TcpKeepalive::new().with_time(keepalive.idle.unwrap_or(KEEPALIVE_IDLE));
-        if let Some(interval) = keepalive.interval {
-            probes = probes.with_interval(interval);
-        }
-        if let Some(count) = keepalive.count {
-            probes = probes.with_retries(count);
-        }
+        let probes = TcpKeepalive::new()
+            .with_time(keepalive.idle.unwrap_or(KEEPALIVE_IDLE))
+            .with_interval(keepalive.interval.unwrap_or(KEEPALIVE_INTERVAL))
+            .with_retries(keepalive.count.unwrap_or(KEEPALIVE_COUNT));
         socket.set_tcp_keepalive(&probes)?;
     }
+    // Whoever says how probes go knows best how long that takes; the other
+    // setting would cut it short.
     #[cfg(target_os = "linux")]
     if let Some(timeout) = keepalive.user_timeout {
         socket.set_tcp_user_timeout(Some(timeout))?;
+    } else if keepalive.is_ours() {
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
     }
     Ok(Either::Left(stream))
 }

@@ -9,6 +9,7 @@ use futures_util::stream::poll_fn;
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
+use tokio_postgres::error::Severity;
 use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection};
 use tokio_util::sync::CancellationToken;
@@ -43,12 +44,16 @@ impl fmt::Debug for Link {
 /// A notice, warning or other message beside the results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
-    /// `NOTICE`, `WARNING`, …, in the language of the server.
-    pub severity: String,
+    /// Whether it is a warning, rather than a mere note.
+    pub is_warning: bool,
     /// The SQLSTATE.
     pub code: String,
-    /// The text.
+    /// The text, in the language of the server.
     pub message: String,
+    /// The source file of the server that raised it.
+    pub file: Option<String>,
+    /// The function in there.
+    pub routine: Option<String>,
 }
 
 impl Link {
@@ -75,9 +80,11 @@ impl Link {
                     Ok(AsyncMessage::Notice(notice)) => {
                         // Nobody has to listen.
                         let _ = sender.send(Notice {
-                            severity: notice.severity().to_owned(),
+                            is_warning: notice.parsed_severity() == Some(Severity::Warning),
                             code: notice.code().code().to_owned(),
                             message: notice.message().to_owned(),
+                            file: notice.file().map(str::to_owned),
+                            routine: notice.routine().map(str::to_owned),
                         });
                     }
                     Ok(_) => {}

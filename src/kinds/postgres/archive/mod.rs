@@ -16,10 +16,8 @@ use super::cleanup::estimate::{self, Look};
 use super::cleanup::facts::{self, Member, Table};
 use super::cleanup::rule::{Epoch, Rule, Way};
 use super::cleanup::{age_of, invalid, partition};
-use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::engines::postgres::trust::Standing;
 use crate::engines::storage::Storage;
 use crate::plan::{Kind, Manifest, Moment, Plan, Site, Step};
 use crate::values::{CalendarSpan, Engine, TableName, TimeSpan, TimeZone};
@@ -88,9 +86,6 @@ fn seconds() -> TimeSpan {
 #[derive(Debug)]
 pub(crate) struct Facts {
     role: String,
-    standing: Standing,
-    /// The destination, where that is a table of the same database.
-    into_oid: Option<u32>,
     tables: HashMap<TableName, Table>,
     look: Look,
     foreign_keys: Vec<ForeignKey>,
@@ -122,6 +117,7 @@ impl Kind for Archive {
         "moves old rows into another table, or into files, and proves it before they go";
     const ENGINE: Engine = Engine::Postgres;
     const NEEDS_HISTORY: bool = true;
+    const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
 
@@ -167,21 +163,10 @@ impl Kind for Archive {
                 table.members.push(member);
             }
         }
-        let mut into_oid = None;
-        if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
-            let found = facts::oids(db, &[destination]).await?;
-            into_oid = found.get(destination).copied();
-        }
-        let relations = tables.values().flat_map(Table::relations);
-        let standing = trust::read(site, relations.chain(into_oid)).await?;
         if let Some(table) = tables.get(&self.table)
             && let Ok(age) = age_of(&rule, table)
         {
-            let allowed = estimate::Allowed {
-                standing: &standing,
-                also: &[],
-            };
-            look = estimate::look(db, &rule, table, age, Utc::now(), allowed).await?;
+            look = estimate::look(db, &rule, table, age, Utc::now()).await?;
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             columns = columns::of(db, &self.table).await?;
         }
@@ -192,8 +177,6 @@ impl Kind for Archive {
         }
         Ok(Facts {
             role: db.server.role.clone(),
-            standing,
-            into_oid,
             tables,
             look,
             foreign_keys,
@@ -258,7 +241,6 @@ impl Kind for Archive {
                 step
             }
         }));
-        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }

@@ -8,7 +8,6 @@ use super::super::common::{rows, rows_finding, still_there};
 use super::columns::Found;
 use super::{Archive, Facts};
 use crate::engines::parquet::Column;
-use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{
     Export, Fate, Manifest, Moment, MonthOf, Param, Plan, Query, Retire, Send, Statement, Step,
@@ -108,9 +107,6 @@ pub(super) fn of(
             match way.step("archive", fate.clone(), why, at) {
                 Ok(mut step) => {
                     step.details.push(proof(&fate).to_owned());
-                    if let Some(into) = facts.into_oid {
-                        step = step.touching(into, Use::Insert);
-                    }
                     steps.push(step);
                 }
                 Err(why) => invalid(plan, rule, &format!("{} {why}", member.name)),
@@ -120,7 +116,7 @@ pub(super) fn of(
             let empty = EMPTY.replace("{}", &member.name.to_string());
             let step = retire(table, member, None, None)
                 .because("all its rows are archived, and it can get no others")
-                .only_if_rows(Query::new(empty, []), "it still has rows")
+                .only_if(Query::new(empty, []), "it still has rows")
                 .after("archive", member.name.to_string());
             steps.push(step);
         }
@@ -236,8 +232,6 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
         "the partition has vanished",
     )
     .expecting(member.bytes, Some(0))
-    .touching(member.oid, Use::Define)
-    .touching(table.oid, Use::Command)
     .retiring(Retire {
         table: member.name.to_string(),
         oid: member.oid,
@@ -374,7 +368,6 @@ fn create_table(into: &RelationName, table: &Table) -> Step {
     );
     Step::new("create_table", into.to_string(), format!("table {into}"))
         .because("it does not exist yet")
-        .touching(table.oid, Use::Command)
         .run(
             Statement::brief(format!("CREATE TABLE {into} (LIKE {})", table.name)).only_if(missing),
         )

@@ -11,7 +11,6 @@ use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::engines::postgres::trust::{Guard, Standing, Touch, Use};
 use crate::plan::Param;
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
@@ -28,45 +27,6 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) refused: Option<String>,
 }
 
-/// What may be asked: not what makes the planner run code that is not trusted.
-#[derive(Clone, Copy)]
-pub(in crate::kinds::postgres) struct Allowed<'a> {
-    pub(in crate::kinds::postgres) standing: &'a Standing,
-    /// What the condition reads besides the table itself.
-    pub(in crate::kinds::postgres) also: &'a [Touch],
-}
-
-impl Allowed<'_> {
-    fn touches(&self, members: &[&Member]) -> Vec<Touch> {
-        let members = members.iter().map(|m| Touch::new(m.oid, Use::Read));
-        members.chain(self.also.iter().copied()).collect()
-    }
-
-    fn may(&self, touch: Touch) -> bool {
-        self.standing.code(touch).is_empty()
-    }
-}
-
-/// Opens the transaction of a look; `false` where nothing may be asked now.
-async fn begin(db: &Session, guard: Option<&Guard>) -> Result<bool, EngineError> {
-    // Nobody may have to wait for us, nor we for them; what cannot be told stays unknown.
-    let begin =
-        "BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '20s';
-        SET LOCAL max_parallel_workers_per_gather = 0";
-    db.execute("beginning to look", begin).await?;
-    let Some(guard) = guard else {
-        return Ok(true);
-    };
-    match guard.take(db).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_unreachable() => Err(error),
-        Err(_) => {
-            db.execute("ending the look", "ROLLBACK").await?;
-            Ok(false)
-        }
-    }
-}
-
 /// Looks with the rule's condition as it would be now. The plan's own moment
 /// is a little earlier, so that it never means more rows than were looked for.
 pub(in crate::kinds::postgres) async fn look(
@@ -75,21 +35,19 @@ pub(in crate::kinds::postgres) async fn look(
     table: &Table,
     age: Option<AgeType>,
     now: DateTime<Utc>,
-    allowed: Allowed<'_>,
 ) -> Result<Look, EngineError> {
-    let members: Vec<&Member> = table
-        .members
-        .iter()
-        .filter(|m| m.kind == "r" && allowed.may(Touch::new(m.oid, Use::Delete)))
-        .collect();
+    let members: Vec<&Member> = table.members.iter().filter(|m| m.kind == "r").collect();
     let mut look = Look::default();
-    if members.is_empty() || !allowed.also.iter().all(|touch| allowed.may(*touch)) {
+    if members.is_empty() {
         return Ok(look);
     }
-    let guard = allowed.standing.guard(&allowed.touches(&members));
     let (condition, params) = rule.condition(age, now);
     let from = |m: &Member| format!("ONLY {} AS {} WHERE {condition}", m.name, rule.alias());
     let params = bound(&params);
+    // Nobody may have to wait for us, nor we for them; what cannot be told stays unknown.
+    let begin =
+        "BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '20s';
+        SET LOCAL max_parallel_workers_per_gather = 0";
     let arms: Vec<String> = members
         .iter()
         .map(|m| format!("SELECT 1 FROM {}", from(m)))
@@ -98,9 +56,7 @@ pub(in crate::kinds::postgres) async fn look(
         "EXPLAIN (VERBOSE, FORMAT JSON) {}",
         arms.join(" UNION ALL ")
     );
-    if !begin(db, guard.as_ref()).await? {
-        return Ok(look);
-    }
+    db.execute("beginning to look", begin).await?;
     let answer = db.query("estimating rows", &explain, &params).await;
     db.execute("ending the look", "ROLLBACK").await?;
     match answer {
@@ -138,9 +94,7 @@ pub(in crate::kinds::postgres) async fn look(
             )
         })
         .collect();
-    if !begin(db, guard.as_ref()).await? {
-        return Ok(look);
-    }
+    db.execute("beginning to look", begin).await?;
     let answer = db
         .query("looking for rows", &arms.join(" UNION ALL "), &params)
         .await;

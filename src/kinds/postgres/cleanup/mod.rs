@@ -21,10 +21,8 @@ use self::estimate::Look;
 use self::facts::Table;
 use self::partition::Leftover;
 use self::rule::{AgeType, Rule};
-use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
 use crate::values::{Bytes, Engine, TableName, TimeSpan};
 
@@ -61,9 +59,6 @@ fn one_megabyte() -> Bytes {
 #[derive(Debug)]
 pub(crate) struct Facts {
     role: String,
-    standing: Standing,
-    /// Parents of orphans, by name.
-    parents: HashMap<TableName, u32>,
     tables: HashMap<TableName, Table>,
     /// By the place of the rule.
     looks: HashMap<usize, Look>,
@@ -77,6 +72,7 @@ impl Kind for Cleanup {
     const SUMMARY: &'static str =
         "deletes rows that are too old or orphaned, in small batches, or by the partition";
     const ENGINE: Engine = Engine::Postgres;
+    const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
 
@@ -96,24 +92,12 @@ impl Kind for Cleanup {
         names.sort();
         names.dedup();
         let tables = facts::tables(db, &names).await?;
-        let parents = facts::parents(db, &self.rules).await?;
-        let relations = tables.values().flat_map(Table::relations);
-        let standing = trust::read(site, relations.chain(parents.values().copied())).await?;
         let mut looks = HashMap::new();
         for (n, rule) in self.rules.iter().enumerate() {
             if let Some(table) = tables.get(&rule.table)
                 && let Ok(age) = age_of(rule, table)
             {
-                let parent = rule.orphaned.as_ref().and_then(|o| parents.get(&o.parent));
-                let also: Vec<Touch> = parent
-                    .map(|p| Touch::new(*p, Use::Read))
-                    .into_iter()
-                    .collect();
-                let allowed = estimate::Allowed {
-                    standing: &standing,
-                    also: &also,
-                };
-                let look = estimate::look(db, rule, table, age, Utc::now(), allowed).await?;
+                let look = estimate::look(db, rule, table, age, Utc::now()).await?;
                 looks.insert(n, look);
             }
         }
@@ -124,8 +108,6 @@ impl Kind for Cleanup {
         let members: Vec<u32> = members.into_iter().collect();
         Ok(Facts {
             role: db.server.role.clone(),
-            standing,
-            parents,
             foreign_keys: effects::foreign_keys(db, tables.values()).await?,
             triggers: effects::triggers(db, &members).await?,
             leftovers: partition::leftovers(db, partition::MARK).await?,
@@ -181,7 +163,6 @@ impl Kind for Cleanup {
                 .filter(|leftover| roots.contains(&leftover.root))
                 .map(partition::drop_leftover),
         );
-        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }

@@ -6,7 +6,6 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
 use crate::engines::EngineError;
-use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, Session};
 use crate::plan::{Param, Query, Statement, Step};
 
@@ -30,12 +29,7 @@ const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0 AND c.relkind = 'r'
         AND NOT c.relispartition AND pg_catalog.starts_with(d.description, $1::text)
-        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
-        -- Anybody may write such a comment on a table of their own.
-        AND EXISTS (SELECT FROM pg_catalog.pg_class p JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
-            WHERE p.relowner = c.relowner AND p.relkind = 'p'
-                AND pg_catalog.format('%I.%I', pn.nspname, p.relname)
-                    = pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1))";
+        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')";
 
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
     WHERE inhrelid = $1::oid AND inhparent = $2::oid AND inhdetachpending = ($3::int8 = 1))";
@@ -191,7 +185,6 @@ pub(in crate::kinds::postgres) fn drop_leftover(leftover: &Leftover) -> Step {
         super::super::common::still_there(leftover.oid, &leftover.name),
         "the table has vanished",
     )
-    .touching(leftover.oid, Use::Command)
     .run(drop_table(leftover.oid, &leftover.name))
     .expecting(leftover.bytes, Some(0))
 }

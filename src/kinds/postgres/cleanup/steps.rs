@@ -7,7 +7,6 @@ use super::estimate::Look;
 use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
 use super::{Cleanup, Facts, effects, partition, size, way};
-use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::{rows, rows_finding, still_there};
 use crate::plan::{Fate, Finding, Moment, Path, Plan, Query, Severity, Step, Walk, Work};
 use crate::values::TimeSpan;
@@ -77,9 +76,7 @@ pub(super) fn of_rule(
                         "every row has expired: {}, and the partition ends before that",
                         rule.why(at.now)
                     ))
-                    .counted_by(count)
-                    .touching(member.oid, Use::Define)
-                    .touching(table.oid, Use::Command),
+                    .counted_by(count),
             );
             continue;
         }
@@ -184,7 +181,6 @@ impl Way<'_> {
         )
         .counted_by(count(rule, self.age, member, at))
         .expecting(member.bytes, None)
-        .touching(member.oid, Use::Delete)
         .walking(walk);
         step.details.push(format!("walks {chosen}"));
         Ok(step)
@@ -213,10 +209,6 @@ fn step(
     };
     let why = |expected: &str| format!("{expected}{of}: {}", subject.rule.why(at.now));
     let mut step = way.step(subject.action, Fate::Delete, why, at)?;
-    let parent = subject.rule.orphaned.as_ref().map(|o| &o.parent);
-    if let Some(parent) = parent.and_then(|name| facts.parents.get(name)) {
-        step = step.touching(*parent, Use::Read);
-    }
     let goal = options.batch_goal.get().as_millis();
     step.details.push(format!("commits about every {goal} ms"));
     if matches!(&step.body.work, Work::Walk(walk) if walk.start.is_some()) {

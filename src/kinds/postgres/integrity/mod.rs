@@ -19,9 +19,7 @@ use self::options::{Level, OwnQuery};
 use self::order::{Candidate, Class};
 use self::server::ChangedCollation;
 use super::common::{Selection, grant, still_there};
-use super::trust;
 use crate::engines::EngineError;
-use crate::engines::postgres::trust::{Standing, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
 use crate::values::Engine;
@@ -38,7 +36,6 @@ struct Scope {
 /// What the decision is made from.
 pub(crate) struct Facts {
     role: String,
-    standing: Standing,
     database: String,
     foreign_keys: Vec<ForeignKey>,
     constraints: Vec<Constraint>,
@@ -85,26 +82,13 @@ impl Kind for Integrity {
         }
         let replica_missing =
             replicas.is_empty() && !(site.replicas.is_empty() && site.findings.is_empty());
-        let foreign_keys = foreign_keys::read(db).await?;
-        let constraints = facts::constraints(db).await?;
-        let indexes = facts::indexes(db, self.amcheck == Level::Full).await?;
-        let ends = foreign_keys
-            .iter()
-            .flat_map(|k| [k.table.oid, k.referenced.oid]);
-        let checked = constraints.iter().map(|c| c.table.oid);
-        let unique = indexes
-            .iter()
-            .filter(|i| i.unique_keys.is_some())
-            .map(|i| i.table_oid);
-        let standing = trust::read(site, ends.chain(checked).chain(unique)).await?;
         Ok(Facts {
             role: db.server.role.clone(),
-            standing,
             database: db.server.database.clone(),
-            foreign_keys,
-            constraints,
+            foreign_keys: foreign_keys::read(db).await?,
+            constraints: facts::constraints(db).await?,
             tables: facts::tables(db).await?,
-            indexes,
+            indexes: facts::indexes(db, self.amcheck == Level::Full).await?,
             amcheck: amcheck::read(db).await?,
             sequences: counters::sequences(db).await?,
             keys: counters::keys(db, self.near_end.share()).await?,
@@ -157,7 +141,6 @@ impl Kind for Integrity {
             at,
             &mut plan,
         );
-        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }
@@ -204,8 +187,6 @@ impl Integrity {
                 key.object(),
                 format!("table {}", key.table.oid),
             )
-            .touching(key.table.oid, touched(validate))
-            .touching(key.referenced.oid, Use::Read)
             .only_if(
                 still_there(key.table.oid, &key.table.name),
                 "the table has vanished",
@@ -234,7 +215,6 @@ impl Integrity {
                 batch.object,
                 format!("table {}", table.oid),
             )
-            .touching(table.oid, touched(!batch.check.when_clean.is_empty()))
             .only_if(
                 still_there(table.oid, &table.name),
                 "the table has vanished",
@@ -326,11 +306,6 @@ impl Integrity {
                     still_there(index.oid, &index.name),
                     "the index has vanished",
                 );
-                // amcheck itself works as the owner; the keys are counted as we are.
-                let step = match index.unique_keys {
-                    Some(_) => step.touching(index.table_oid, Use::Read),
-                    None => step,
-                };
                 candidates.push(
                     Candidate::new(
                         Class::Index,
@@ -390,11 +365,6 @@ impl Integrity {
             _ => Place::Primary,
         }
     }
-}
-
-/// Validating changes the definition, and so sets off event triggers.
-fn touched(validate: bool) -> Use {
-    if validate { Use::Define } else { Use::Read }
 }
 
 /// The step with its check; what is found on a replica says so, because that

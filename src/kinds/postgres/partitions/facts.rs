@@ -5,10 +5,7 @@ use std::collections::{HashMap, HashSet};
 use super::calendar::{Epoch, Key, Point};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
-use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
-use crate::kinds::postgres::trust;
-use crate::plan::Site;
 use crate::values::TableName;
 
 /// A table that the task names.
@@ -116,9 +113,8 @@ pub(super) struct Retired {
 }
 
 /// What the decision is made from.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Facts {
-    pub(super) standing: Standing,
     pub(super) major: i32,
     pub(super) role: String,
     pub(super) tables: HashMap<TableName, Table>,
@@ -244,34 +240,22 @@ const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
     WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0
         AND c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
         AND pg_catalog.starts_with(d.description, $1::text)
-        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
-        -- Anybody may write such a comment on a table of their own.
-        AND EXISTS (SELECT FROM pg_catalog.pg_class p JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
-            WHERE p.relowner = c.relowner AND p.relkind = 'p'
-                AND pg_catalog.format('%I.%I', pn.nspname, p.relname) = pg_catalog.regexp_replace(
-                    pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1), ' since [^ ]*$', ''))";
+        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')";
 
 /// More quarters of an hour than this are not told apart; it is ten years of them.
 const MOST_STRAYS: i64 = 350_000;
 
 /// Reads everything about the tables with these names.
 pub(super) async fn read(
-    site: &Site<Session>,
+    db: &Session,
     names: &[TableName],
     epoch: Option<Epoch>,
     max_default_bytes: i64,
 ) -> Result<Facts, EngineError> {
-    let db = &site.primary;
     let mut facts = Facts {
-        standing: Standing::default(),
         major: db.server.major(),
         role: db.server.role.clone(),
-        tables: HashMap::new(),
-        nodes: HashMap::new(),
-        children: HashMap::new(),
-        taken: HashSet::new(),
-        schemas: HashSet::new(),
-        retired: Vec::new(),
+        ..Facts::default()
     };
     let schemas: Vec<&str> = names.iter().map(|name| name.schema.as_str()).collect();
     let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
@@ -320,16 +304,11 @@ pub(super) async fn read(
             foreign: row.get(5),
         });
     }
-    facts.standing = trust::read(site, roots).await?;
     for table in facts.tables.values_mut() {
         // What is too large to be read while others wait is not read here either.
         let default = table.default.map_or(0, |oid| bytes(oid, &facts.nodes));
-        let trusted = facts
-            .standing
-            .code(Touch::new(table.oid, Use::Define))
-            .is_empty();
-        if default <= max_default_bytes && trusted {
-            strays(db, table, &facts.nodes, epoch, &facts.standing).await?;
+        if default <= max_default_bytes {
+            strays(db, table, &facts.nodes, epoch).await?;
         }
     }
     Ok(facts)
@@ -439,7 +418,6 @@ async fn strays(
     table: &mut Table,
     nodes: &HashMap<u32, Node>,
     epoch: Option<Epoch>,
-    standing: &Standing,
 ) -> Result<(), EngineError> {
     let (Some(default), Some(column)) = (table.default.and_then(|d| nodes.get(&d)), &table.column)
     else {
@@ -464,17 +442,7 @@ async fn strays(
         ordered = key.ordered(&column),
     );
     let doing = format!("counting the rows of {}", default.name);
-    let guard = standing.guard(&[Touch::new(table.oid, Use::Read)]);
-    db.execute("beginning to count", "BEGIN READ ONLY").await?;
-    let counted = async {
-        if let Some(guard) = &guard {
-            guard.take(db).await?;
-        }
-        db.query(&doing, &sql, &[]).await
-    };
-    let counted = counted.await;
-    db.execute("ending the count", "ROLLBACK").await?;
-    table.strays = match counted {
+    table.strays = match db.query(&doing, &sql, &[]).await {
         Ok(rows) => rows
             .iter()
             .filter_map(|row| {

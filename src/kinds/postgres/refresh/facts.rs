@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_reindex};
-use crate::engines::postgres::trust::Standing;
 use crate::engines::postgres::{RelationName, Session};
 
 /// A plain or materialized view.
@@ -49,8 +48,6 @@ pub(crate) struct Facts {
     pub(super) children: HashMap<u32, Vec<u32>>,
     /// Everything that holds rows.
     pub(super) counters: HashMap<u32, Counters>,
-    /// Whose event triggers a refresh would set off.
-    pub(super) standing: Standing,
 }
 
 const VIEWS: &str =

@@ -12,9 +12,7 @@ use serde::{Deserialize, Serialize};
 use self::facts::{Facts, View};
 use self::graph::Sources;
 use super::common::{Selection, permission_finding, still_there};
-use super::trust;
 use crate::engines::EngineError;
-use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, Session};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Statement, Step};
 use crate::values::{Engine, NamePattern, TimeSpan};
@@ -71,9 +69,7 @@ impl Kind for Refresh {
     type Facts = Facts;
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
-        let mut facts = facts::read(&site.primary).await?;
-        facts.standing = trust::read(site, []).await?;
-        Ok(facts)
+        facts::read(&site.primary).await
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
@@ -128,8 +124,6 @@ impl Kind for Refresh {
             facts.major,
             &forbidden,
         ));
-        // The server itself refreshes as the owner; event triggers run as we are.
-        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }
@@ -236,7 +230,6 @@ fn step(
     let mut step = Step::new(ACTION, &name, format!("view {oid}"))
         .because(reason)
         .locking(oid)
-        .touching(oid, Use::Command)
         .only_if(still_there(oid, &view.name), "the view has vanished")
         .expecting(view.bytes, None)
         // Evidence read before the refresh: what changes meanwhile is seen next time.

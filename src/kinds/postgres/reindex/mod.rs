@@ -15,10 +15,8 @@ pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
 use super::common::{Selection, permission_finding, still_there};
-use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::engines::postgres::trust::{Standing, Use};
 use crate::plan::{
     Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
 };
@@ -80,8 +78,6 @@ pub(crate) struct Facts {
     freeze_max_age: i64,
     indexes: Vec<IndexFacts>,
     leftovers: Vec<Leftover>,
-    /// Whose event triggers a rebuild would set off.
-    standing: Standing,
     /// Why exact measuring was not possible.
     not_exact: Option<String>,
 }
@@ -146,7 +142,6 @@ impl Kind for Reindex {
             role: db.server.role.clone(),
             freeze_max_age: freeze.first().map_or(200_000_000, |row| row.get(0)),
             leftovers: leftovers::find(db).await?,
-            standing: trust::read(site, []).await?,
             indexes,
             not_exact,
         })
@@ -256,7 +251,6 @@ impl Kind for Reindex {
             facts.version_num / 10_000,
             &forbidden,
         ));
-        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }
@@ -326,7 +320,6 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
     };
     let mut step = Step::new("reindex", name, format!("table {}", index.table_oid))
         .locking(index.table_oid)
-        .touching(index.table_oid, Use::Command)
         .run(statement)
         .measured_by(Query::new(MEASURE, named.clone()))
         .expecting(index.bytes, Some(ideal_bytes));

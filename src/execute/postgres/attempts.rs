@@ -1,0 +1,237 @@
+//! The one loop of tries: what cannot have its locks is tried again, what
+//! ended otherwise is noted in the record. It knows no kind of work.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::{self, Halt, Outcome, TimeLimit};
+use super::{Event, Job, ask, end};
+use crate::engines::EngineError;
+use crate::engines::postgres::watch::Blocker;
+use crate::execute::Door;
+use crate::history::{LockWait, StepRecord, StepStatus};
+use crate::plan::Place;
+
+/// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What is tried, and tried again, as one: when it halts, nothing of it has
+/// changed the target.
+#[async_trait]
+pub(super) trait Attempt: Send {
+    /// What comes of it.
+    type Done: Send;
+
+    /// Tries once. Nothing goes on beyond `step_ends`.
+    async fn once(
+        &mut self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<Self::Done>;
+}
+
+/// When the time of a step that begins now is up.
+pub(super) fn ends(job: Job<'_>) -> Instant {
+    Instant::now() + job.execution.limits.step_timeout.get()
+}
+
+/// Tries until it is done; `None` where the step has ended otherwise, which is
+/// then in the record. `attempts` in the record are one, and one for every
+/// wait, however many statements or batches the step has.
+pub(super) async fn until_done<A: Attempt>(
+    attempt: &mut A,
+    step_ends: Instant,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<Option<A::Done>, EngineError> {
+    let (session, execution) = (job.session, job.execution);
+    let (mut pause, mut waits) = (FIRST_PAUSE, 0);
+    record.attempts = record.attempts.max(1);
+    loop {
+        // The monitor looks at the primary: there the pid of a session on a
+        // replica belongs to somebody else.
+        let watched = job.step.place == Place::Primary;
+        let give_way = if watched {
+            let yields = job.step.body.yields_to_wraparound_vacuum;
+            job.watch.enter(session.pid, job.step.seq, yields)
+        } else {
+            CancellationToken::new()
+        };
+        let outcome = attempt.once(job, step_ends, &give_way).await;
+        let mut seen = if watched {
+            job.watch.leave(session.pid)
+        } else {
+            Vec::new()
+        };
+        if let (Err(Halt::Locked { .. }), Some(relation), true) =
+            (&outcome, job.step.body.relation, watched && seen.is_empty())
+        {
+            seen = job.watch.holders(relation, session.pid).await;
+        }
+        let number = record.attempts;
+        record
+            .lock_waits
+            .extend(seen.iter().map(|seen| lock_wait(number, seen)));
+        let halt = match outcome {
+            Ok(done) => {
+                // What an earlier attempt left is no news once a later one succeeded.
+                record.error = None;
+                return Ok(Some(done));
+            }
+            Err(halt) => halt,
+        };
+        let Halt::Locked {
+            asked_to_skip,
+            message,
+        } = halt
+        else {
+            halted(halt, job, record).await?;
+            return Ok(None);
+        };
+        sweep(job, record).await?;
+        if waits >= execution.limits.lock_retries {
+            let status = if asked_to_skip {
+                StepStatus::Skipped
+            } else {
+                StepStatus::Failed
+            };
+            let who = seen.first().map_or_else(
+                || message.clone(),
+                |(b, _)| format!("{message}; in the way: {}", describe(b)),
+            );
+            let why = format!("given up after {} attempts: {who}", waits + 1);
+            end(record, status, why);
+            return Ok(None);
+        }
+        let text = format!("locked; next attempt in {} s", pause.as_secs());
+        execution.observer.on(Event::Waiting(record, &text));
+        execution.history.step(execution.run, record);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = execution.stop.stopping() => {
+                end(record, StepStatus::Cancelled, "the run was stopped while it waited for a lock");
+                return Ok(None);
+            }
+        }
+        waits += 1;
+        record.attempts += 1;
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Notes how the step ended, and clears away what it left.
+async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
+    let (status, why) = match halt {
+        Halt::Locked { message, .. } => (StepStatus::Failed, message),
+        Halt::Missing(error) => missing(error, job).await,
+        Halt::NotAllowed(why) => (StepStatus::Skipped, format!("not allowed: {why}")),
+        Halt::LeftOut(why) => (StepStatus::Skipped, why),
+        Halt::Stopped => (StepStatus::Cancelled, "the run was stopped".to_owned()),
+        Halt::OutOfTime(TimeLimit::Run) => {
+            (StepStatus::Deferred, "the run's time was up".to_owned())
+        }
+        Halt::OutOfTime(TimeLimit::Step) => {
+            let limit = job.execution.limits.step_timeout;
+            let why = format!(
+                "took longer than `limits.step_timeout` ({limit}) and was cancelled; the next run tries it again, and a larger `step_timeout` gives it more time"
+            );
+            (StepStatus::Failed, why)
+        }
+        Halt::GaveWay => {
+            let why = "gave way to a vacuum that prevents transaction id wraparound";
+            (StepStatus::Skipped, why.to_owned())
+        }
+        Halt::Failed(error) => {
+            if !error.is_unreachable() {
+                sweep(job, record).await?;
+            }
+            return Err(error);
+        }
+    };
+    end(record, status, why);
+    sweep(job, record).await
+}
+
+/// A name led nowhere. Only if the step's own object is gone is that no
+/// failure: it is asked for again, as before the step.
+async fn missing(error: EngineError, job: Job<'_>) -> (StepStatus, String) {
+    if job.step.body.only_if.is_none() {
+        // What the plan never saw cannot have vanished: it is misspelt.
+        return (StepStatus::Failed, error.to_string());
+    }
+    if let Ok(Some(_)) = job.door.unneeded(job.session, job.step).await {
+        return (StepStatus::Skipped, format!("vanished: {error}"));
+    }
+    let EngineError::Statement {
+        context: Some(context),
+        ..
+    } = &error
+    else {
+        let why = format!("{error}. {} itself is still there", job.step.object);
+        return (StepStatus::Failed, why);
+    };
+    let why = format!(
+        "{error}. {} itself is still there: something is missing for code that runs with it, such as a trigger, an event trigger, a check or an index expression: {context}. Sessions of maint search pg_catalog only; a function that relies on another path needs one of its own: ALTER FUNCTION … SET search_path = …",
+        job.step.object
+    );
+    (StepStatus::Failed, why)
+}
+
+/// Removes what the aborted attempt left. It goes on although the run is
+/// being stopped: that is what a clean stop means.
+async fn sweep(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
+    let session = job.session;
+    let Some(sweep) = &job.step.body.on_abort else {
+        return Ok(());
+    };
+    gate::aside(session, job.execution).await?;
+    let doing = "looking for what it left";
+    for row in ask(session, doing, &sweep.query).await? {
+        let object: String = session.column(doing, &row, 0)?;
+        let sql: String = session.column(doing, &row, 1)?;
+        tracing::info!(
+            object,
+            statement = sql,
+            "removing what an aborted attempt left"
+        );
+        if let Err(error) = session.execute("removing what it left", &sql).await {
+            // The next run finds it again, by name and definition.
+            tracing::warn!(object, %error, "could not remove it");
+            let text = format!("{object} was left behind: {error}; the next run removes it");
+            record.error = Some(match record.error.take() {
+                Some(before) if before.contains(&text) => before,
+                Some(before) => format!("{before}; {text}"),
+                None => text,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn lock_wait(attempt: u32, (blocker, waited): &(Blocker, Duration)) -> LockWait {
+    LockWait {
+        attempt,
+        blocker_pid: blocker.pid,
+        blocker_user: blocker.user.clone(),
+        blocker_application: blocker.application.clone(),
+        blocker_state: blocker.state.clone(),
+        blocker_query_age_ms: blocker.query_age_ms,
+        blocker_transaction_age_ms: blocker.transaction_age_ms,
+        waited_ms: i64::try_from(waited.as_millis()).unwrap_or(i64::MAX),
+    }
+}
+
+fn describe(blocker: &Blocker) -> String {
+    format!(
+        "pid {} ({}, {}, {}, query {} s old)",
+        blocker.pid,
+        blocker.user,
+        blocker.application,
+        blocker.state,
+        blocker.query_age_ms / 1000
+    )
+}

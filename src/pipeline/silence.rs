@@ -1,0 +1,54 @@
+//! A server that says nothing, and closes nothing, while a run is to end.
+
+use std::time::{Duration, Instant};
+
+use super::{Surroundings, Way, sum_up};
+use crate::config::Target;
+use crate::execute::Stop;
+use crate::history::{RunRecord, RunStatus, StepStatus};
+
+/// What is cancelled has usually ended by then.
+const FIRST: Duration = Duration::from_secs(1);
+/// A server that takes no new connection within this time does not answer.
+pub(super) const PATIENCE: Duration = Duration::from_secs(4);
+/// However well the server answers others, clearing away takes no longer.
+const LONGEST: Duration = Duration::from_secs(120);
+
+/// Ends when what runs has to be cancelled, and the server does not answer.
+pub(super) async fn of(way: &dyn Way, target: &Target, stop: &Stop) {
+    stop.now().await;
+    let until = Instant::now() + LONGEST;
+    loop {
+        tokio::time::sleep(FIRST).await;
+        if Instant::now() >= until || !way.answers(target, PATIENCE).await {
+            return;
+        }
+    }
+}
+
+/// Leaves without the server's answer: what was at work is recorded as cancelled.
+pub(super) async fn abandon(record: &mut RunRecord, around: &Surroundings) {
+    let why = "left without an answer of the server: it was asked to cancel, and said nothing. \
+        What was at work may go on there until the server notices; the next run ends it, and \
+        clears away what it left";
+    around.history.settle().await;
+    let id = record.id.to_string();
+    let history = &around.history;
+    if let Some(known) = history.ask(history.store().run(&id)).await {
+        record.steps = known.steps;
+    }
+    let mut at_work = 0;
+    for step in &mut record.steps {
+        if step.status == StepStatus::Running {
+            step.status = StepStatus::Cancelled;
+            step.error = Some("the run left without an answer of the server".to_owned());
+            at_work += 1;
+        }
+    }
+    tracing::warn!(run = %record.id, at_work, "{why}");
+    sum_up(record, &around.stop);
+    if matches!(record.status, RunStatus::Succeeded | RunStatus::Incomplete) {
+        record.status = RunStatus::Cancelled;
+    }
+    record.error = Some(why.to_owned());
+}
