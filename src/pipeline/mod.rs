@@ -24,7 +24,7 @@ use crate::engines::EngineError;
 use crate::execute::{Observer, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
-use crate::plan::Plan;
+use crate::plan::{Plan, Skip};
 
 pub use error::PipelineError;
 pub use known::Known;
@@ -216,7 +216,7 @@ async fn note(around: &Surroundings, run: &RunRecord) {
     around.history.settle().await;
 }
 
-fn sum_up(record: &mut RunRecord, stop: &Stop) {
+fn sum_up(record: &mut RunRecord, refused: &[Skip], stop: &Stop) {
     let count = |status: StepStatus| record.steps.iter().filter(|s| s.status == status).count();
     let (failed, deferred) = (count(StepStatus::Failed), count(StepStatus::Deferred));
     let cancelled = count(StepStatus::Cancelled);
@@ -237,6 +237,17 @@ fn sum_up(record: &mut RunRecord, stop: &Stop) {
             RunStatus::Failed
         }
         _ if failed > 0 && failed == record.steps.len() => RunStatus::Failed,
+        // Steps that did something, but not all that was asked for.
+        _ if !refused.is_empty() => {
+            record.error = refused
+                .first()
+                .map(|left| format!("{}: {}", left.object, left.reason));
+            if count(StepStatus::Succeeded) > 0 {
+                RunStatus::Partial
+            } else {
+                RunStatus::Failed
+            }
+        }
         _ if failed > 0 => RunStatus::Partial,
         _ if deferred > 0 => RunStatus::Incomplete,
         _ => RunStatus::Succeeded,

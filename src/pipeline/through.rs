@@ -140,6 +140,7 @@ impl<D: Door> Way for Through<D> {
         let site = door.site(session, self.kind.reads_replicas()).await;
         let deadline = deadline(request);
         let mut tried: HashSet<(String, String)> = HashSet::new();
+        let mut refused = Vec::new();
         for round in 1..=2 {
             let looking = Instant::now();
             let store = around.history.store().as_ref();
@@ -173,9 +174,21 @@ impl<D: Door> Way for Through<D> {
                 .saturating_add(1);
             let plan = plan.numbered(first);
             around.observer.on(Event::Planned(plan.steps.len()));
+            // The second look tells only what the first could not know.
+            let told = |new: &&Finding| {
+                let same = |old: &Finding| old.code == new.code && old.object == new.object;
+                !record.findings.iter().any(same)
+            };
+            let news: Vec<Finding> = plan.findings.iter().filter(told).cloned().collect();
+            let known = record.findings.len();
             if round == 1 {
                 record.findings.extend(plan.findings.iter().cloned());
+                refused.clone_from(&plan.refused);
                 around.history.add_findings(record.id, &record.findings);
+            } else {
+                record.findings.extend(news);
+                let news = record.findings.get(known..).unwrap_or_default();
+                around.history.add_findings(record.id, news);
             }
             learn(around, request, &at, &plan);
             let look_again = !plan.pending.is_empty();
@@ -199,7 +212,7 @@ impl<D: Door> Way for Through<D> {
             }
         }
         door.end(&site.primary).await;
-        sum_up(record, &around.stop);
+        sum_up(record, &refused, &around.stop);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 
 mod advice;
 mod damage;
+mod evidence;
 mod integrity;
 mod archive;
 mod cleanup;

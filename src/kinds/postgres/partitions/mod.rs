@@ -191,6 +191,15 @@ impl Kind for Partitions {
                 }
             }
         }
+        // What is critical here is work that is not done.
+        let undone = plan.findings.iter();
+        let undone: Vec<(String, String)> = undone
+            .filter(|f| f.severity == Severity::Critical)
+            .map(|f| (f.object.clone(), f.message.clone()))
+            .collect();
+        for (object, why) in undone {
+            plan.refuse(object, why);
+        }
         plan.numbered(1)
     }
 }
