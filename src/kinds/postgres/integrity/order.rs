@@ -100,15 +100,12 @@ pub(super) fn arrange(
         .filter(|(_, verified, _)| verified.is_none_or(|when| when <= fresh))
         .collect();
     if due.is_empty() && all > 0 {
-        plan.findings.push(Finding {
-            code: "integrity.fresh".to_owned(),
-            severity: Severity::Info,
-            object: "integrity".to_owned(),
-            message: format!(
+        plan.skip(
+            "integrity",
+            format!(
                 "nothing was looked at: all {all} objects were found in order less than {recheck_after} ago (`recheck_after`). `--set recheck_after=0s` looks again"
             ),
-            suggestion: None,
-        });
+        );
     }
     due.sort_by(|a, b| {
         (a.0 >= 2, a.1, a.2.class == Class::Query, a.2.bytes)

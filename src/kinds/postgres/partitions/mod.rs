@@ -181,6 +181,7 @@ impl Kind for Partitions {
                 }
                 Err(why) => {
                     plan.skip(name.to_string(), &why);
+                    plan.refuse(name.to_string(), &why);
                     plan.findings.push(Finding {
                         code: "partitions.unsuitable".to_owned(),
                         severity: Severity::Critical,
@@ -190,15 +191,6 @@ impl Kind for Partitions {
                     });
                 }
             }
-        }
-        // What is critical here is work that is not done.
-        let undone = plan.findings.iter();
-        let undone: Vec<(String, String)> = undone
-            .filter(|f| f.severity == Severity::Critical)
-            .map(|f| (f.object.clone(), f.message.clone()))
-            .collect();
-        for (object, why) in undone {
-            plan.refuse(object, why);
         }
         plan.numbered(1)
     }
