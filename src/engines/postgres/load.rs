@@ -106,11 +106,7 @@ pub async fn standby(standby: &Session, flushed: i64) -> Result<Option<Position>
     row.transpose()
 }
 
-fn position(
-    db: &Session,
-    doing: &str,
-    row: &tokio_postgres::Row,
-) -> Result<Position, EngineError> {
+fn position(db: &Session, doing: &str, row: &tokio_postgres::Row) -> Result<Position, EngineError> {
     Ok(Position {
         replayed: db.column::<Option<i64>>(doing, row, 0)?.unwrap_or(0),
         seconds: db.column::<Option<f64>>(doing, row, 1)?.unwrap_or(0.0),
