@@ -3,7 +3,6 @@
 
 mod advice;
 mod damage;
-mod evidence;
 mod integrity;
 mod archive;
 mod cleanup;
@@ -17,6 +16,7 @@ mod reindex;
 mod siblings;
 mod snapshot;
 mod sql;
+mod stepping_back;
 mod stopping;
 mod ten_thousand;
 mod throttle;
