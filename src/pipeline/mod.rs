@@ -24,7 +24,7 @@ use crate::engines::EngineError;
 use crate::execute::{Observer, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
-use crate::plan::{Plan, SavedPlan};
+use crate::plan::{Plan, Skip};
 
 pub use error::PipelineError;
 pub use known::Known;
@@ -51,8 +51,6 @@ pub struct Request<'a> {
     pub closes_at: Option<DateTime<Utc>>,
     /// Where its days and months begin.
     pub zone: Tz,
-    /// Exactly these steps, and no others.
-    pub approved: Option<&'a SavedPlan>,
     /// How long to wait for somebody who is at work with the task: zero, but
     /// where that is an owner believed to be dead.
     pub patience: Duration,
@@ -83,14 +81,6 @@ pub async fn plan(
     known: Known,
 ) -> Result<Plan<Value>, PipelineError> {
     way::of(task)?.plan(task, target, known).await
-}
-
-/// What the task would do now, as a document.
-///
-/// # Errors
-/// When the target cannot be reached or asked.
-pub async fn saved(task: &Task, target: &Target, known: Known) -> Result<SavedPlan, PipelineError> {
-    way::of(task)?.saved(task, target, known).await
 }
 
 /// What the task would do now, and exactly how many rows each step would
@@ -226,7 +216,7 @@ async fn note(around: &Surroundings, run: &RunRecord) {
     around.history.settle().await;
 }
 
-fn sum_up(record: &mut RunRecord, stop: &Stop) {
+fn sum_up(record: &mut RunRecord, refused: &[Skip], stop: &Stop) {
     let count = |status: StepStatus| record.steps.iter().filter(|s| s.status == status).count();
     let (failed, deferred) = (count(StepStatus::Failed), count(StepStatus::Deferred));
     let cancelled = count(StepStatus::Cancelled);
@@ -247,6 +237,17 @@ fn sum_up(record: &mut RunRecord, stop: &Stop) {
             RunStatus::Failed
         }
         _ if failed > 0 && failed == record.steps.len() => RunStatus::Failed,
+        // Steps that did something, but not all that was asked for.
+        _ if !refused.is_empty() => {
+            record.error = refused
+                .first()
+                .map(|left| format!("{}: {}", left.object, left.reason));
+            if count(StepStatus::Succeeded) > 0 {
+                RunStatus::Partial
+            } else {
+                RunStatus::Failed
+            }
+        }
         _ if failed > 0 => RunStatus::Partial,
         _ if deferred > 0 => RunStatus::Incomplete,
         _ => RunStatus::Succeeded,

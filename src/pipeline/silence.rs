@@ -46,7 +46,7 @@ pub(super) async fn abandon(record: &mut RunRecord, around: &Surroundings) {
         }
     }
     tracing::warn!(run = %record.id, at_work, "{why}");
-    sum_up(record, &around.stop);
+    sum_up(record, &[], &around.stop);
     if matches!(record.status, RunStatus::Succeeded | RunStatus::Incomplete) {
         record.status = RunStatus::Cancelled;
     }

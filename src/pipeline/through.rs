@@ -17,7 +17,7 @@ use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::execute::{self, BodyOf, Door, Event, Execution, Stop, StopReason, Throttler};
 use crate::history::{RunRecord, RunStatus};
-use crate::plan::{AnyKind, Body, Entry, Finding, Moment, Plan, SavedPlan, Severity, Step};
+use crate::plan::{AnyKind, Entry, Finding, Moment, Plan, Severity};
 
 /// How often the lock of the task is asked for, where that is waited for.
 const ASK_FOR_CLAIM: Duration = Duration::from_millis(500);
@@ -80,17 +80,6 @@ impl<D: Door> Way for Through<D> {
         Ok(self.proposed(task, target, known).await?.0.shown())
     }
 
-    async fn saved(
-        &self,
-        task: &Task,
-        target: &Target,
-        known: Known,
-    ) -> Result<SavedPlan, PipelineError> {
-        let (plan, door, session) = self.proposed(task, target, known).await?;
-        let system = door.identity(&session).await?;
-        Ok(document(task, &target.name, &system, &plan))
-    }
-
     async fn dry_run(
         &self,
         task: &Task,
@@ -151,6 +140,7 @@ impl<D: Door> Way for Through<D> {
         let site = door.site(session, self.kind.reads_replicas()).await;
         let deadline = deadline(request);
         let mut tried: HashSet<(String, String)> = HashSet::new();
+        let mut refused = Vec::new();
         for round in 1..=2 {
             let looking = Instant::now();
             let store = around.history.store().as_ref();
@@ -176,12 +166,6 @@ impl<D: Door> Way for Through<D> {
             };
             let mut plan = self.kind.propose(&site, &at).await?;
             record.inspect_ms += millis(looking.elapsed());
-            if let Some(approved) = request.approved {
-                let system = door.identity(&site.primary).await?;
-                let found = document(request.task, &record.target, &system, &plan);
-                only_approved(approved, &found, &mut plan)?;
-                plan.findings.push(applied(approved));
-            }
             // What was tried in the first round has had its chance.
             plan.steps
                 .retain(|step| tried.insert((step.action.clone(), step.object.clone())));
@@ -190,9 +174,21 @@ impl<D: Door> Way for Through<D> {
                 .saturating_add(1);
             let plan = plan.numbered(first);
             around.observer.on(Event::Planned(plan.steps.len()));
+            // The second look tells only what the first could not know.
+            let told = |new: &&Finding| {
+                let same = |old: &Finding| old.code == new.code && old.object == new.object;
+                !record.findings.iter().any(same)
+            };
+            let news: Vec<Finding> = plan.findings.iter().filter(told).cloned().collect();
+            let known = record.findings.len();
             if round == 1 {
                 record.findings.extend(plan.findings.iter().cloned());
+                refused.clone_from(&plan.refused);
                 around.history.add_findings(record.id, &record.findings);
+            } else {
+                record.findings.extend(news);
+                let news = record.findings.get(known..).unwrap_or_default();
+                around.history.add_findings(record.id, news);
             }
             learn(around, request, &at, &plan);
             let look_again = !plan.pending.is_empty();
@@ -216,7 +212,7 @@ impl<D: Door> Way for Through<D> {
             }
         }
         door.end(&site.primary).await;
-        sum_up(record, &around.stop);
+        sum_up(record, &refused, &around.stop);
         Ok(())
     }
 
@@ -229,40 +225,6 @@ impl<D: Door> Way for Through<D> {
             Ok(Err(EngineError::Connect(_) | EngineError::Lost { .. })) => false,
             Ok(_) => true,
         }
-    }
-}
-
-fn document<B: Body>(task: &Task, target: &str, system: &str, plan: &Plan<B>) -> SavedPlan {
-    let names = (task.name.as_str(), task.kind.as_str(), target);
-    SavedPlan::of(names, system, &task.options, &plan.clone().shown())
-}
-
-/// Leaves of the plan what was approved, in that order, and nothing for a
-/// second round.
-fn only_approved<B: Body>(
-    approved: &SavedPlan,
-    found: &SavedPlan,
-    plan: &mut Plan<B>,
-) -> Result<(), PipelineError> {
-    let drift = approved.drift(found);
-    if !drift.is_empty() {
-        return Err(PipelineError::Drifted { drift });
-    }
-    let place = |step: &Step<B>| approved.place(&step.action, &step.object);
-    plan.steps.retain(|step| place(step).is_some());
-    plan.steps.sort_by_key(place);
-    plan.pending.clear();
-    Ok(())
-}
-
-/// Which document a run has carried out.
-fn applied(approved: &SavedPlan) -> Finding {
-    Finding {
-        code: "plan.applied".to_owned(),
-        severity: Severity::Info,
-        object: String::new(),
-        message: format!("carried out a saved plan, {}", approved.document),
-        suggestion: None,
     }
 }
 

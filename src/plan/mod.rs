@@ -9,7 +9,6 @@ mod kind_info;
 )]
 mod plan;
 pub mod postgres;
-mod saved;
 mod step;
 
 pub use finding::{Finding, Severity};
@@ -21,5 +20,4 @@ pub use postgres::{
     MonthOf, Param, Path, Query, Question, Range, Received, Retire, Send, Statement, Sweep, Walk,
     Whole, Work, block_of, folder, key_of,
 };
-pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};
 pub use step::{Body, Estimate, Memory, Need, Place, Step};

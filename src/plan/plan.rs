@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Body, Finding, Memory, Step, postgres};
+use super::{Finding, Memory, Step, postgres};
 
 /// An object that would have been worked on, and why it is not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +50,11 @@ pub struct Plan<B = postgres::Body> {
     pub pending: Vec<Skip>,
     /// Objects left alone although they asked for work.
     pub skipped: Vec<Skip>,
+    /// What the task asks for, and cannot be done: a table that does not
+    /// exist, a rule that makes no sense there, no privilege for anything. A
+    /// run that leaves such work undone has not succeeded.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refused: Vec<Skip>,
     /// What was noticed.
     pub findings: Vec<Finding>,
     /// Sizes worth remembering.
@@ -67,6 +72,7 @@ impl<B> Default for Plan<B> {
             steps: Vec::new(),
             pending: Vec::new(),
             skipped: Vec::new(),
+            refused: Vec::new(),
             findings: Vec::new(),
             observations: Vec::new(),
             measurements: Vec::new(),
@@ -92,16 +98,25 @@ impl<B> Plan<B> {
         });
     }
 
+    /// Notes that what the task asks for cannot be done.
+    pub fn refuse(&mut self, object: impl Into<String>, reason: impl Into<String>) {
+        self.refused.push(Skip {
+            object: object.into(),
+            reason: reason.into(),
+        });
+    }
+
     /// The plan as it is printed, whatever the engine.
     pub fn shown(self) -> Plan<Value>
     where
-        B: Body,
+        B: Serialize,
     {
         Plan {
             considered: self.considered,
             steps: self.steps.into_iter().map(Step::shown).collect(),
             pending: self.pending,
             skipped: self.skipped,
+            refused: self.refused,
             findings: self.findings,
             observations: self.observations,
             measurements: self.measurements,

@@ -28,6 +28,5 @@ mod serve;
 mod silence;
 mod terminal;
 mod settings;
-mod saved_plan;
 mod schema;
 mod web;

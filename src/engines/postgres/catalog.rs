@@ -10,7 +10,7 @@ pub const NOT_SYSTEM_SCHEMA: &str = "n.nspname NOT IN ('pg_catalog', 'informatio
 /// or from 17 on has MAINTAIN on it, `pg_maintain` included.
 pub fn may_vacuum(server: &Server) -> String {
     format!(
-        "({} OR (NOT c.relisshared AND pg_catalog.pg_has_role((SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()), 'USAGE')))",
+        "({} OR (NOT c.relisshared AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE') AND pg_catalog.pg_has_role((SELECT datdba FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()), 'USAGE')))",
         may_reindex(server)
     )
 }
@@ -23,7 +23,10 @@ pub fn may_reindex(server: &Server) -> String {
     } else {
         ""
     };
-    format!("(pg_catalog.pg_has_role(c.relowner, 'USAGE'){maintain})")
+    // Who may not use the schema cannot name the table.
+    format!(
+        "((pg_catalog.pg_has_role(c.relowner, 'USAGE'){maintain}) AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'))"
+    )
 }
 
 /// SQL for the size in bytes of the relation `alias` (`pg_class`).
@@ -57,3 +60,10 @@ pub const END_SESSION: &str = "CASE WHEN a.backend_start IS NOT NULL AND a.xact_
 /// SQL for the statement that drops the replication slot `s`
 /// (`pg_replication_slots`), if nobody uses it by then.
 pub const DROP_IDLE_SLOT: &str = "pg_catalog.format('SELECT pg_catalog.pg_drop_replication_slot(s.slot_name) FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %L AND NOT s.active', s.slot_name)";
+
+/// SQL for the moment from which on the server has been counting what happens
+/// in this database. Counters begin anew when they are reset, after a crash,
+/// on a server that was a standby, and after an upgrade; only some of that is
+/// noted for the database itself.
+pub const COUNTING_SINCE: &str = "(SELECT greatest((SELECT d.stats_reset FROM pg_catalog.pg_stat_database d WHERE d.datname = pg_catalog.current_database()),
+            (SELECT b.stats_reset FROM pg_catalog.pg_stat_bgwriter b), (SELECT a.stats_reset FROM pg_catalog.pg_stat_archiver a)))";

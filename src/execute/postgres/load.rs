@@ -6,7 +6,8 @@ use super::Door;
 use crate::config::Throttle;
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
-use crate::engines::postgres::{Identifier, Session, load};
+use crate::engines::postgres::load::{self, Marks, Position};
+use crate::engines::postgres::{Identifier, Session};
 use crate::execute::Busy;
 use crate::values::Bytes;
 
@@ -20,6 +21,8 @@ pub(super) struct Seen {
     standbys: Vec<(usize, Session)>,
     /// When, and how many bytes of log there were.
     log: Option<(Instant, i64)>,
+    /// When the log reached how far.
+    marks: Marks,
 }
 
 /// Compares the limits with what the server says.
@@ -81,17 +84,32 @@ pub(super) async fn busy(
         }
     }
     if let Some(most) = limits.max_replica_lag {
-        let mut worst = load::senders_lag(primary).await?;
+        let now = Instant::now();
+        let flushed = load::flushed_bytes(primary).await?;
+        seen.marks.note(now, flushed);
+        let mut positions = load::senders(primary, flushed).await?;
         for (n, dial) in door.replicas.iter().enumerate() {
-            match lag_of(n, dial, &mut seen.standbys, door, log_bytes).await {
-                Ok(lag) => worst = worst.max(lag),
+            match position(n, dial, &mut seen.standbys, door, flushed).await {
+                Ok(Some(position)) => positions.push(position),
+                // It has nothing to replay, so it is never late: after a failover one of
+                // `replicas` is the primary.
+                Ok(None) => tracing::warn!(
+                    "replica {} is no standby; `throttle.max_replica_lag` does not count it",
+                    n + 1
+                ),
                 Err(error) => {
-                    // Nobody reads from it now, so it keeps nobody waiting.
                     seen.standbys.retain(|(known, _)| *known != n);
-                    tracing::warn!(%error, "a replica does not say how far it is behind");
+                    return Err(EngineError::NotVisible {
+                        what: format!(
+                            "`throttle.max_replica_lag` cannot be heeded: replica {} does not say how far it is: {error}",
+                            n + 1
+                        ),
+                    });
                 }
             }
         }
+        let lags = positions.into_iter().map(|p| seen.marks.lag(p, now));
+        let worst = lags.fold(0.0, f64::max);
         if worst > most.get().as_secs_f64() {
             return Ok(Some(Busy {
                 setting: "max_replica_lag",
@@ -102,21 +120,21 @@ pub(super) async fn busy(
     Ok(None)
 }
 
-async fn lag_of(
+async fn position(
     n: usize,
     dial: &Dial,
     standbys: &mut Vec<(usize, Session)>,
     door: &Door,
-    log_bytes: i64,
-) -> Result<f64, EngineError> {
+    flushed: i64,
+) -> Result<Option<Position>, EngineError> {
     if !standbys.iter().any(|(known, _)| *known == n) {
         let session = Session::open(dial, &door.name).await?;
         session.execute("setting timeouts", PATIENCE).await?;
         standbys.push((n, session));
     }
     match standbys.iter().find(|(known, _)| *known == n) {
-        Some((_, session)) => load::standby_lag(session, log_bytes).await,
-        None => Ok(0.0),
+        Some((_, session)) => load::standby(session, flushed).await,
+        None => Ok(None),
     }
 }
 

@@ -1,12 +1,13 @@
 //! Refreshes planner statistics where enough has changed.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
-use super::common::{Selection, permission_finding, rows, still_there};
+use super::common::{Forbidden, Selection, forbid, rows, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{RelationName, Session};
@@ -74,9 +75,12 @@ pub(crate) struct TableFacts {
     changed: i64,
     last_analyze: Option<DateTime<Utc>>,
     has_statistics: bool,
-    /// Names of extended statistics that were never built.
-    unbuilt: Vec<String>,
+    /// Statistics that are missing: key, and what they are of.
+    missing: Vec<(String, String)>,
+    /// Not partitioned, and others inherit from it.
+    has_children: bool,
     may: bool,
+    owner: String,
 }
 
 /// What the decision is made from.
@@ -85,6 +89,8 @@ pub(crate) struct Facts {
     major: i32,
     role: String,
     tables: Vec<TableFacts>,
+    /// Partitions and inheriting tables, by what they belong to.
+    children: HashMap<u32, Vec<u32>>,
 }
 
 const TABLES: &str =
@@ -95,7 +101,7 @@ const TABLES: &str =
         coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
         greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid),
                  pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid)),
-        {may}
+        {may}, c.relkind = 'r' AND c.relhassubclass, pg_catalog.pg_get_userbyid(c.relowner)::text
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND {not_system}";
 
@@ -104,11 +110,58 @@ const STATISTICS: &str = "SELECT s.schemaname::text, s.tablename::text
     FROM pg_catalog.pg_stats s JOIN pg_catalog.pg_namespace n ON n.nspname = s.schemaname
     WHERE {not_system} GROUP BY 1, 2";
 
-/// Extended statistics without data. Only ndistinct objects tell: the other
-/// kinds may be built and still empty.
-const UNBUILT: &str = "SELECT s.schemaname::text, s.tablename::text, s.statistics_name::text
-    FROM pg_catalog.pg_stats_ext s
-    WHERE 'd' = ANY (s.kinds) GROUP BY 1, 2, 3 HAVING count(s.n_distinct) = 0";
+/// Statistics that are missing although ANALYZE could gather them: of a
+/// column that came later, of rows in inheriting tables, extended ones, and
+/// those of an index over expressions. Each with a key that tells it from
+/// another one of the same name. Where the role may not see what there is,
+/// nothing is missing; nor where somebody said that nothing is to be gathered
+/// (`SET STATISTICS 0`), or a partial index holds no row.
+const MISSING: &str = "SELECT c.oid, 'c' || a.attnum AS key, 'the column ' || pg_catalog.quote_ident(a.attname) AS what
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't' AND {not_system} AND {visible}
+        AND coalesce(a.attstattarget, -1) <> 0 AND a.attgenerated <> 'v'
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname
+            AND s.attname = a.attname AND s.inherited = (c.relkind = 'p'))
+    UNION ALL SELECT c.oid, 'h', 'the rows of the tables that inherit from it'
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'r' AND c.relhassubclass AND {not_system} AND {visible}
+        AND EXISTS (SELECT 1 FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.inherited)
+    UNION ALL SELECT c.oid, 's' || x.oid, pg_catalog.format('the extended statistics %I.%I', xn.nspname, x.stxname)
+    FROM pg_catalog.pg_statistic_ext x JOIN pg_catalog.pg_namespace xn ON xn.oid = x.stxnamespace
+        JOIN pg_catalog.pg_class c ON c.oid = x.stxrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE {not_system} AND {visible} AND coalesce(x.stxstattarget, -1) <> 0
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(x.stxkeys) k (att) JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.att
+            WHERE a.attstattarget = 0)
+        AND {unbuilt}
+    UNION ALL SELECT c.oid, 'i' || x.oid, pg_catalog.format('the expressions of the index %I.%I', xn.nspname, x.relname)
+    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid JOIN pg_catalog.pg_namespace xn ON xn.oid = x.relnamespace
+        JOIN pg_catalog.pg_class c ON c.oid = i.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE i.indexprs IS NOT NULL AND i.indisvalid AND x.relkind = 'i' AND {not_system} AND {visible} AND pg_catalog.pg_has_role(x.relowner, 'USAGE')
+        AND NOT (i.indpred IS NOT NULL AND x.reltuples < 1)
+        AND EXISTS (SELECT 1 FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.oid AND a.attnum BETWEEN 1 AND i.indnkeyatts
+            AND i.indkey[a.attnum - 1] = 0 AND coalesce(a.attstattarget, -1) <> 0)
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stats s WHERE s.schemaname = xn.nspname AND s.tablename = x.relname)
+    ORDER BY 1, 2";
+
+/// The role sees all statistics of `c`.
+const VISIBLE: &str = "(pg_catalog.has_table_privilege(c.oid, 'SELECT') AND NOT pg_catalog.row_security_active(c.oid))";
+
+/// From 15 on there is a row once something was gathered.
+const UNBUILT: &str =
+    "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stats_ext e WHERE e.statistics_schemaname = xn.nspname
+            AND e.statistics_name = x.stxname AND e.inherited = (c.relkind = 'p'))";
+
+/// Before, the row is always there. What was gathered may be nothing, so this
+/// finds some that were built; they are asked for once.
+const UNBUILT_14: &str = "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stats_ext e WHERE e.statistics_schemaname = xn.nspname AND e.statistics_name = x.stxname
+            AND (e.n_distinct IS NOT NULL OR e.dependencies IS NOT NULL OR e.most_common_vals IS NOT NULL))
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stats_ext_exprs e WHERE e.statistics_schemaname = xn.nspname
+            AND e.statistics_name = x.stxname AND e.null_frac IS NOT NULL)";
+
+const CHILDREN: &str = "SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+    WHERE c.relkind IN ('r', 'm', 'p') ORDER BY 1, 2";
 
 impl Kind for Analyze {
     const NAME: &'static str = "analyze";
@@ -128,19 +181,31 @@ impl Kind for Analyze {
         let tables = db.query(doing, &fill(TABLES), &[]).await?;
         let doing = "reading which tables have statistics";
         let statistics = db.query(doing, &fill(STATISTICS), &[]).await?;
-        let doing = "reading extended statistics";
-        let unbuilt = db.query(doing, UNBUILT, &[]).await?;
+        let unbuilt = if db.server.major() >= 15 {
+            UNBUILT
+        } else {
+            UNBUILT_14
+        };
+        let sql = MISSING
+            .replace("{visible}", VISIBLE)
+            .replace("{unbuilt}", unbuilt);
+        let doing = "reading which statistics are missing";
+        let absent = db.query(doing, &fill(&sql), &[]).await?;
+        let doing = "reading partitions";
+        let below = db.query(doing, CHILDREN, &[]).await?;
 
         let known: HashSet<(String, String)> = statistics
             .iter()
             .map(|row| (row.get(0), row.get(1)))
             .collect();
-        let mut missing: HashMap<(String, String), Vec<String>> = HashMap::new();
-        for row in &unbuilt {
-            missing
-                .entry((row.get(0), row.get(1)))
-                .or_default()
-                .push(row.get(2));
+        let mut missing: HashMap<u32, Vec<(String, String)>> = HashMap::new();
+        for row in &absent {
+            let entry = missing.entry(row.get(0)).or_default();
+            entry.push((row.get(1), row.get(2)));
+        }
+        let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+        for row in &below {
+            children.entry(row.get(0)).or_default().push(row.get(1));
         }
         let tables = tables
             .iter()
@@ -149,7 +214,7 @@ impl Kind for Analyze {
                 TableFacts {
                     oid: row.get(0),
                     has_statistics: known.contains(&key),
-                    unbuilt: missing.remove(&key).unwrap_or_default(),
+                    missing: missing.remove(&row.get::<_, u32>(0)).unwrap_or_default(),
                     name: RelationName::new(key.0, key.1),
                     partitioned: row.get(3),
                     root: row.get(4),
@@ -158,6 +223,8 @@ impl Kind for Analyze {
                     changed: row.get(7),
                     last_analyze: row.get(8),
                     may: row.get(9),
+                    has_children: row.get(10),
+                    owner: row.get(11),
                 }
             })
             .collect();
@@ -165,6 +232,7 @@ impl Kind for Analyze {
             major: db.server.major(),
             role: db.server.role.clone(),
             tables,
+            children,
         })
     }
 
@@ -182,27 +250,41 @@ impl Kind for Analyze {
 
         // Before 18, ANALYZE of a partitioned table also analyzes every partition.
         let covers_partitions = facts.major < 18;
+        let by_oid: HashMap<u32, &TableFacts> = facts.tables.iter().map(|t| (t.oid, t)).collect();
         let mut wanted: Vec<(&TableFacts, String, i64)> = Vec::new();
         let mut covered: HashSet<u32> = HashSet::new();
-        for parent in tables.iter().filter(|t| t.partitioned && t.root == t.oid) {
-            let partitions: Vec<&TableFacts> = facts
-                .tables
+        // Whoever is asked for first covers what is below.
+        let mut parents: Vec<(usize, &TableFacts)> = tables
+            .iter()
+            .filter(|t| t.partitioned || t.has_children)
+            .map(|t| (below(t.oid, &facts.children).len(), *t))
+            .collect();
+        parents.sort_by_key(|(size, t)| (std::cmp::Reverse(*size), t.oid));
+        for (_, parent) in parents {
+            if covered.contains(&parent.oid) {
+                continue;
+            }
+            let below = below(parent.oid, &facts.children);
+            let leaves: Vec<&TableFacts> = below
                 .iter()
-                .filter(|t| t.root == parent.oid && !t.partitioned)
+                .filter_map(|oid| by_oid.get(oid).copied())
+                .filter(|t| !t.partitioned)
                 .collect();
-            if let Some(reason) = self.why_parent(parent, &partitions, at.now) {
-                let bytes = partitions.iter().map(|t| t.bytes).sum();
+            if let Some(reason) = self.why_parent(parent, &leaves, at) {
+                let bytes = leaves.iter().map(|t| t.bytes).sum::<i64>() + parent.bytes;
                 wanted.push((parent, reason, bytes));
-                if covers_partitions && parent.may {
-                    covered.insert(parent.oid);
+                covered.insert(parent.oid);
+                if covers_partitions && parent.partitioned && parent.may {
+                    let may = |oid: &&u32| by_oid.get(*oid).is_none_or(|t| t.may);
+                    covered.extend(below.iter().filter(may));
                 }
             }
         }
         for table in tables.iter().filter(|t| !t.partitioned) {
-            if table.root != table.oid && covered.contains(&table.root) {
+            if covered.contains(&table.oid) {
                 continue;
             }
-            if let Some(reason) = self.why(table) {
+            if let Some(reason) = self.why(table, at) {
                 wanted.push((table, reason, table.bytes));
             }
         }
@@ -213,7 +295,7 @@ impl Kind for Analyze {
         let mut forbidden = Vec::new();
         for (table, reason, bytes) in wanted {
             if !table.may {
-                forbidden.push(table.name.to_string());
+                forbidden.push(Forbidden::table(&table.name, &table.owner));
                 continue;
             }
             let only = if facts.major >= 18 { "ONLY " } else { "" };
@@ -230,28 +312,27 @@ impl Kind for Analyze {
                     still_there(table.oid, &table.name),
                     "the table has vanished",
                 )
+                .remembering(
+                    table.name.to_string(),
+                    json!(table.missing.iter().map(|(key, _)| key).collect::<Vec<_>>()),
+                )
                 .expecting(bytes, None),
             );
         }
-        plan.findings.extend(permission_finding(
-            "analyze",
-            &facts.role,
-            facts.major,
-            &forbidden,
-        ));
+        forbid(&mut plan, "analyze", &facts.role, facts.major, &forbidden);
         plan.numbered(1)
     }
 }
 
 impl Analyze {
-    fn why(&self, table: &TableFacts) -> Option<String> {
+    fn why(&self, table: &TableFacts, at: &Moment) -> Option<String> {
         if table.bytes == 0 {
             // Nothing to sample: ANALYZE would leave no statistics behind,
             // and the table would be asked for again every night.
             return None;
         }
-        if table.last_analyze.is_none() && !table.has_statistics {
-            return Some("never analyzed".to_owned());
+        if let Some(reason) = never(table) {
+            return Some(reason);
         }
         let threshold = self.threshold(table.rows);
         if table.changed as f64 >= threshold {
@@ -262,53 +343,71 @@ impl Analyze {
                 rows(threshold)
             ));
         }
-        unbuilt_reason(&table.unbuilt)
+        missing_reason(table, table.rows, at)
     }
 
     fn why_parent(
         &self,
         parent: &TableFacts,
-        partitions: &[&TableFacts],
-        now: DateTime<Utc>,
+        leaves: &[&TableFacts],
+        at: &Moment,
     ) -> Option<String> {
-        if partitions.iter().all(|t| t.bytes == 0) {
+        if leaves.iter().all(|t| t.bytes == 0) && parent.bytes == 0 {
             return None;
         }
+        if let Some(reason) = self.why(parent, at) {
+            return Some(reason);
+        }
+        let counted: f64 = leaves.iter().map(|t| t.rows.max(0.0)).sum();
         let Some(last) = parent.last_analyze else {
-            return (!parent.has_statistics).then(|| {
+            if !parent.partitioned {
+                return missing_reason(parent, counted, at);
+            }
+            return Some(
                 "the partitioned table as a whole was never analyzed, and autovacuum never does it"
-                    .to_owned()
-            });
+                    .to_owned(),
+            );
         };
-        let changed: i64 = partitions.iter().map(|t| t.changed).sum();
-        let counted: f64 = partitions.iter().map(|t| t.rows.max(0.0)).sum();
+        let (age, limit) = (at.now - last, self.parent_max_age.get());
+        let limit = TimeDelta::from_std(limit).unwrap_or(TimeDelta::MAX);
+        let changed: i64 = leaves.iter().map(|t| t.changed).sum();
         let threshold = self.threshold(counted);
         // Rows that partitions gained or lost count too: autovacuum resets
-        // the partitions' counters, and never looks at the parent.
-        let drift = (counted - parent.rows.max(0.0)).abs();
-        if (changed as f64).max(drift) >= threshold {
+        // the partitions' counters, and never looks at the parent. Of a table
+        // that others inherit from only its own rows are known.
+        let drift = if parent.partitioned {
+            (counted - parent.rows.max(0.0)).abs()
+        } else {
+            0.0
+        };
+        // Analyzing it does not set back what its children count.
+        let due = parent.partitioned || age > TimeDelta::hours(20);
+        if due && (changed as f64).max(drift) >= threshold {
             return Some(format!(
-                "{} of {} rows in its partitions changed since the last ANALYZE of the whole",
+                "{} of {} rows {} changed since the last ANALYZE of the whole",
                 rows((changed as f64).max(drift)),
-                rows(counted)
+                rows(counted),
+                if parent.partitioned {
+                    "in its partitions"
+                } else {
+                    "of tables that inherit from it"
+                }
             ));
         }
-        let age = now - last;
-        let newer = partitions
+        let newer = leaves
             .iter()
             .filter(|t| {
                 t.last_analyze
                     .is_some_and(|t| t - last > TimeDelta::minutes(1))
             })
             .count();
-        let limit = TimeDelta::from_std(self.parent_max_age.get()).unwrap_or(TimeDelta::MAX);
         if newer > 0 && age > limit {
             return Some(format!(
-                "{newer} partitions were analyzed since, the whole not for {} days",
+                "{newer} of the tables below it were analyzed since, the whole not for {} days",
                 age.num_days()
             ));
         }
-        unbuilt_reason(&parent.unbuilt)
+        missing_reason(parent, counted, at)
     }
 
     fn threshold(&self, rows: f64) -> f64 {
@@ -322,7 +421,48 @@ impl Analyze {
     }
 }
 
-fn unbuilt_reason(unbuilt: &[String]) -> Option<String> {
-    (!unbuilt.is_empty())
-        .then(|| format!("extended statistics never built: {}", unbuilt.join(", ")))
+/// Why a table is due whatever changed.
+fn never(table: &TableFacts) -> Option<String> {
+    if table.last_analyze.is_some() || table.bytes == 0 {
+        return None;
+    }
+    Some(if table.has_statistics {
+        "the server counts changes anew since its statistics were gathered (a crash, another server, or a reset), so nobody knows how many there were".to_owned()
+    } else {
+        "never analyzed".to_owned()
+    })
+}
+
+/// Statistics that are missing, and that no ANALYZE of ours has tried to gather.
+fn missing_reason(table: &TableFacts, rows: f64, at: &Moment) -> Option<String> {
+    // Of no rows there is nothing to be known.
+    if rows < 1.0 {
+        return None;
+    }
+    let tried: Vec<String> = at
+        .memories
+        .get(&table.name.to_string())
+        .and_then(|value| serde_json::from_value(value.clone()).ok())
+        .unwrap_or_default();
+    let new = table.missing.iter().filter(|(key, _)| !tried.contains(key));
+    let what: Vec<&str> = new.map(|(_, what)| what.as_str()).collect();
+    let first = what.first()?;
+    Some(match what.len() {
+        1 => format!("there are no statistics of {first}"),
+        n => format!("there are no statistics of {first} and {} more", n - 1),
+    })
+}
+
+/// Everything below a table, each once.
+fn below(oid: u32, children: &HashMap<u32, Vec<u32>>) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    let mut todo = vec![oid];
+    while let Some(next) = todo.pop() {
+        for child in children.get(&next).into_iter().flatten() {
+            if found.insert(*child) {
+                todo.push(*child);
+            }
+        }
+    }
+    found
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::engines::postgres::catalog::STILL_THERE;
 use crate::engines::postgres::{Identifier, RelationName};
-use crate::plan::{Finding, Param, Query, Severity};
+use crate::plan::{Finding, Param, Plan, Query, Severity};
 use crate::values::NamePattern;
 
 /// `include` and `exclude` of a task.
@@ -77,40 +77,80 @@ pub(super) fn grant(
     )
 }
 
-/// One finding for all objects that ask for work but are not the role's to
-/// work on; none where there are no such objects.
-pub(super) fn permission_finding(
-    action: &str,
-    role: &str,
-    major: i32,
-    objects: &[String],
-) -> Option<Finding> {
-    let first = objects.first()?;
+/// Something that asks for work, and is not the role's to work on.
+#[derive(Clone, Debug)]
+pub(super) struct Forbidden {
+    /// What would be worked on.
+    object: String,
+    /// The table that it belongs to, or is.
+    table: RelationName,
+    /// Whose that is.
+    owner: String,
+}
+
+impl Forbidden {
+    /// A table or a view.
+    pub(super) fn table(name: &RelationName, owner: &str) -> Self {
+        Forbidden::part(name.to_string(), name, owner)
+    }
+
+    /// Part of a table.
+    pub(super) fn part(object: String, table: &RelationName, owner: &str) -> Self {
+        Forbidden {
+            object,
+            table: table.clone(),
+            owner: owner.to_owned(),
+        }
+    }
+}
+
+/// Notes what asks for work but is not the role's to work on: one finding for
+/// all. Where that is everything, the task has not done its work.
+pub(super) fn forbid(plan: &mut Plan, action: &str, role: &str, major: i32, objects: &[Forbidden]) {
+    let Some(first) = objects.first() else {
+        return;
+    };
     let others = match objects.len() - 1 {
         0 => String::new(),
         n => format!(" and {n} more"),
     };
-    let role = crate::engines::postgres::Identifier::new(role);
+    let role = Identifier::new(role);
+    let tables: BTreeSet<&RelationName> = objects.iter().map(|o| &o.table).collect();
+    let tables: Vec<&RelationName> = tables.into_iter().collect();
     let (needs, suggestion) = if major >= 17 {
         (
-            "owns neither the table nor MAINTAIN on it",
-            format!("GRANT pg_maintain TO {role}"),
+            "owns neither the table nor MAINTAIN on it, or may not use its schema",
+            grant("MAINTAIN", "", &tables, &role),
         )
     } else {
+        let owners: BTreeSet<Identifier> =
+            objects.iter().map(|o| Identifier::new(&*o.owner)).collect();
+        let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
+        let schemas: BTreeSet<&Identifier> = tables.iter().map(|t| &t.schema).collect();
+        let schemas: Vec<String> = schemas.iter().map(ToString::to_string).collect();
         (
-            "is not a member of the owner's role",
-            format!("GRANT <owner of {first}> TO {role}"),
+            "is not a member of the owner's role, or may not use its schema",
+            format!(
+                "GRANT USAGE ON SCHEMA {} TO {role}; GRANT {} TO {role}",
+                schemas.join(", "),
+                owners.join(", ")
+            ),
         )
     };
-    Some(Finding {
+    let message = format!(
+        "{}{others} should be worked on ({action}), but {role} {needs}; left alone",
+        first.object
+    );
+    if plan.steps.is_empty() {
+        plan.refuse(first.object.clone(), message.clone());
+    }
+    plan.findings.push(Finding {
         code: "privilege.missing".to_owned(),
         severity: Severity::Warning,
-        object: first.clone(),
-        message: format!(
-            "{first}{others} should be worked on ({action}), but {role} {needs}; left alone"
-        ),
+        object: first.object.clone(),
+        message,
         suggestion: Some(suggestion),
-    })
+    });
 }
 
 /// One finding for all tables whose rows the role may not read and delete;

@@ -25,6 +25,9 @@ pub(super) struct Holder {
     pub(super) since: Option<DateTime<Utc>>,
     /// The statement that ends it; none where that cannot be said.
     pub(super) end: Option<String>,
+    /// In another database, or of the whole server: it matters only to who
+    /// takes a view of the data while it lasts, which may be anybody.
+    pub(super) elsewhere: bool,
 }
 
 impl fmt::Display for Holder {
@@ -42,18 +45,20 @@ impl fmt::Display for Holder {
 
 const HOLDERS: &str = "SELECT 'session', a.pid::text,
         pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
-        greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age, a.xact_start, {end_session}
+        greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age, a.xact_start, {end_session},
+        a.datname IS DISTINCT FROM pg_catalog.current_database()
     FROM pg_catalog.pg_stat_activity a
-    WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.datname = pg_catalog.current_database()
+    WHERE a.pid <> pg_catalog.pg_backend_pid()
         AND a.backend_type IN ('client backend', 'background worker')
-        AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL)
+        AND CASE WHEN a.datname = pg_catalog.current_database() THEN a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL
+            ELSE a.backend_xid IS NOT NULL END
     UNION ALL SELECT 'prepared transaction', p.gid, p.owner::text,
-        pg_catalog.age(p.transaction)::int8, p.prepared, pg_catalog.format('ROLLBACK PREPARED %L', p.gid)
-    FROM pg_catalog.pg_prepared_xacts p WHERE p.database = pg_catalog.current_database()
-    UNION ALL SELECT 'replication slot', s.slot_name::text, '', pg_catalog.age(s.xmin)::int8, NULL, {drop_slot}
+        pg_catalog.age(p.transaction)::int8, p.prepared, pg_catalog.format('ROLLBACK PREPARED %L', p.gid), p.database <> pg_catalog.current_database()
+    FROM pg_catalog.pg_prepared_xacts p
+    UNION ALL SELECT 'replication slot', s.slot_name::text, '', pg_catalog.age(s.xmin)::int8, NULL, {drop_slot}, false
     FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
     UNION ALL SELECT 'standby', r.pid::text, pg_catalog.concat_ws(', ', r.usename, r.application_name),
-        pg_catalog.age(r.backend_xmin)::int8, NULL, 'ALTER SYSTEM SET hot_standby_feedback = off -- on the standby'
+        pg_catalog.age(r.backend_xmin)::int8, NULL, 'ALTER SYSTEM SET hot_standby_feedback = off -- on the standby', false
     FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL
     ORDER BY age DESC";
 
@@ -73,21 +78,23 @@ pub(super) async fn holders(db: &Session) -> Result<Vec<Holder>, EngineError> {
             age: row.get(3),
             since: row.get(4),
             end: row.get(5),
+            elsewhere: row.get(6),
         })
         .collect())
 }
 
 /// Who makes a vacuum of this table useless: a view of the data taken before
 /// the last vacuum. That vacuum removed all that could be; whatever died
-/// since can still be seen by the holder.
+/// since can still be seen by the holder. Somebody `elsewhere` counts only
+/// where a vacuum has shown that it had no effect.
 pub(super) fn blocks_removal(
     holders: &[Holder],
     last_vacuum: Option<DateTime<Utc>>,
+    elsewhere: bool,
 ) -> Option<&Holder> {
     let last_vacuum = last_vacuum?;
-    holders
-        .iter()
-        .find(|h| h.since.is_some_and(|since| since < last_vacuum))
+    let mut candidates = holders.iter().filter(|h| elsewhere || !h.elsewhere);
+    candidates.find(|h| h.since.is_some_and(|since| since < last_vacuum))
 }
 
 /// Who makes freezing useless: freezing cannot get past the holder's age, and
@@ -95,6 +102,7 @@ pub(super) fn blocks_removal(
 pub(super) fn blocks_freezing(holders: &[Holder], table_age: i64) -> Option<&Holder> {
     holders
         .iter()
+        .filter(|h| !h.elsewhere)
         .max_by_key(|h| h.age)
         .filter(|h| h.age > table_age - table_age / 10)
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Selection, permission_finding, rows, still_there};
+use super::common::{Forbidden, Selection, forbid, rows, still_there};
 use super::horizon::{self, Holder};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
@@ -94,6 +94,9 @@ pub(crate) struct TableFacts {
     has_children: bool,
     system: bool,
     may: bool,
+    owner: String,
+    /// The server has counted nothing of it since it began to count.
+    uncounted: bool,
 }
 
 /// What the decision is made from.
@@ -123,7 +126,9 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
         pg_catalog.age(t.relfrozenxid)::int8, pg_catalog.mxid_age(t.relminmxid)::int8,
         greatest(pg_catalog.pg_stat_get_last_vacuum_time(t.oid),
                  pg_catalog.pg_stat_get_last_autovacuum_time(t.oid)),
-        c.relhassubclass, NOT ({not_system}), {may}
+        c.relhassubclass, NOT ({not_system}), {may}, pg_catalog.pg_get_userbyid(c.relowner)::text,
+        coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0), pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL
+            AND pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid) IS NULL
     FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
@@ -180,6 +185,8 @@ impl Kind for Vacuum {
                 has_children: row.get(18),
                 system: row.get(19),
                 may: row.get(20),
+                owner: row.get(21),
+                uncounted: row.get::<_, i64>(22) == 0 && row.get(23),
             })
             .collect();
         let age = |column: usize| database.first().map_or(0, |row| row.get::<_, i64>(column));
@@ -196,7 +203,7 @@ impl Kind for Vacuum {
         })
     }
 
-    fn plan(&self, facts: Facts, _at: &Moment) -> Plan {
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
         let selection = Selection::new(&self.include, &self.exclude);
         let mut plan = Plan::default();
         let mut wanted: Vec<Want<'_>> = Vec::new();
@@ -204,13 +211,15 @@ impl Kind for Vacuum {
         let mut held_back: Vec<(&RelationName, &Holder)> = Vec::new();
         for table in facts.tables.iter().filter(|t| selection.covers(&t.name)) {
             plan.considered += 1;
-            match self.decide(table, &facts) {
+            match self.decide(table, &facts, at.round) {
                 Decision::Leave => {}
                 Decision::HeldBack(holder, reason) => {
                     plan.skip(table.name.to_string(), reason);
                     held_back.push((&table.name, holder));
                 }
-                Decision::Work(_) if !table.may => forbidden.push(table.name.to_string()),
+                Decision::Work(_) if !table.may => {
+                    forbidden.push(Forbidden::table(&table.name, &table.owner));
+                }
                 Decision::Work(want) => wanted.push(want),
             }
         }
@@ -223,16 +232,22 @@ impl Kind for Vacuum {
         });
         plan.steps = wanted
             .iter()
-            .map(|want| self.step(want, facts.major))
+            .map(|want| self.step(want, facts.major, at.round))
             .collect();
+        // Whether dead rows are gone is known only afterwards: somebody who was not
+        // there when the vacuum was decided on, or is in another database, may have
+        // wanted to see them. A second look tells, and tries once more.
+        if at.round == 1
+            && let Some(first) = wanted.iter().find(|want| want.dead)
+        {
+            plan.pending.push(crate::plan::Skip {
+                object: first.table.name.to_string(),
+                reason: "whether its dead rows, and those of the others, are gone".to_owned(),
+            });
+        }
         plan.findings.extend(age_finding(&facts));
         plan.findings.extend(horizon::finding(&held_back));
-        plan.findings.extend(permission_finding(
-            "vacuum",
-            &facts.role,
-            facts.major,
-            &forbidden,
-        ));
+        forbid(&mut plan, "vacuum", &facts.role, facts.major, &forbidden);
         plan.numbered(1)
     }
 }
@@ -243,6 +258,8 @@ struct Want<'a> {
     /// The age that asks for freezing; 0 where none does.
     freeze_age: i64,
     main: bool,
+    /// For its dead rows.
+    dead: bool,
 }
 
 enum Decision<'a> {
@@ -252,12 +269,13 @@ enum Decision<'a> {
 }
 
 impl Vacuum {
-    fn decide<'a>(&self, table: &'a TableFacts, facts: &'a Facts) -> Decision<'a> {
+    fn decide<'a>(&self, table: &'a TableFacts, facts: &'a Facts, round: u32) -> Decision<'a> {
         let mut want = Want {
             table,
             reasons: Vec::new(),
             freeze_age: 0,
             main: false,
+            dead: false,
         };
         let mut in_vain: Option<(&Holder, String)> = None;
         let heaps = [("", Some(&table.heap)), ("TOAST: ", table.toast.as_ref())];
@@ -276,10 +294,27 @@ impl Vacuum {
             // Catalogs are autovacuum's business until their age endangers everybody.
             if !table.system {
                 if let Some(reason) = self.why_dead(heap) {
-                    match horizon::blocks_removal(&facts.holders, heap.last_vacuum) {
+                    let last = heap.last_vacuum;
+                    match horizon::blocks_removal(&facts.holders, last, round > 1) {
                         Some(holder) => in_vain = Some((holder, format!("{prefix}{reason}"))),
-                        None => want.reasons.push(format!("{prefix}{reason}")),
+                        None => {
+                            want.dead = true;
+                            want.reasons.push(format!("{prefix}{reason}"));
+                        }
                     }
+                }
+                // Also after a crash, when dead rows are there and counted by nobody.
+                if prefix.is_empty()
+                    && round == 1
+                    && table.uncounted
+                    && heap.last_vacuum.is_none()
+                    && heap.bytes > 0
+                    && heap.live != 0.0
+                    && (heap.dead, heap.inserted) == (0, 0)
+                {
+                    want.reasons.push(
+                        "the server counts anew (a crash, another server, or a reset of statistics), so nobody knows its dead rows".to_owned(),
+                    );
                 }
                 if prefix.is_empty() {
                     want.reasons.extend(self.why_inserted(heap));
@@ -337,7 +372,7 @@ impl Vacuum {
         })
     }
 
-    fn step(&self, want: &Want<'_>, major: i32) -> Step {
+    fn step(&self, want: &Want<'_>, major: i32, round: u32) -> Step {
         let table = want.table;
         // SKIP_LOCKED: a vacuum that queued for longer than a second would
         // make the server cancel an autovacuum at work on the same table.
@@ -371,7 +406,8 @@ impl Vacuum {
         };
         let sql = format!("VACUUM ({}) {only}{}", options.join(", "), table.name);
         let oid = table.heap.oid;
-        Step::new("vacuum", table.name.to_string(), format!("table {oid}"))
+        let action = if round > 1 { "vacuum_again" } else { "vacuum" };
+        Step::new(action, table.name.to_string(), format!("table {oid}"))
             .because(want.reasons.join("; "))
             .locking(oid)
             .run(Statement::brief(sql))

@@ -3,6 +3,7 @@
 
 mod advice;
 mod damage;
+mod evidence;
 mod integrity;
 mod archive;
 mod cleanup;
@@ -16,7 +17,6 @@ mod reindex;
 mod siblings;
 mod snapshot;
 mod sql;
-mod stepping_back;
 mod stopping;
 mod ten_thousand;
 mod throttle;

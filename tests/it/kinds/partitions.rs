@@ -381,7 +381,8 @@ for_each_version! {
             ("words", "its key is of type text; expected a date, a timestamp, a UUIDv7 or an integer"),
             ("numbers", "say with `epoch` whether it counts seconds or millis since 1970"),
         ] {
-            let document = run(&workspace(&db.url, &format!("tables: [{table}], interval: month")));
+            let output = workspace(&db.url, &format!("tables: [{table}], interval: month")).run(["run", "partitions", "--now", "--output", "json"]);
+            let document = output.expect(1).json();
             let message = finding(&document, "partitions.unsuitable")["message"].as_str().unwrap();
             assert!(message.contains(said), "{message}");
             assert_eq!(steps(&document), 0);

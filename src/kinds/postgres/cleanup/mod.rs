@@ -201,6 +201,7 @@ pub(super) fn age_of(rule: &Rule, table: &Table) -> Result<Option<AgeType>, Stri
 /// A rule that cannot be followed is not passed over in silence.
 pub(super) fn invalid(plan: &mut Plan, rule: &Rule, why: &str) {
     plan.skip(rule.table.to_string(), why);
+    plan.refuse(rule.table.to_string(), why);
     plan.findings.push(Finding {
         code: "cleanup.rule".to_owned(),
         severity: Severity::Critical,

@@ -192,13 +192,29 @@ impl Sequence {
     /// Makes it as long as its column allows. A wider type alone leaves a
     /// limit where it is that somebody has set.
     fn lengthened(&self, kind: &str) -> String {
-        let limit = if self.up { "MAXVALUE" } else { "MINVALUE" };
+        let limit = if self.up {
+            " NO MAXVALUE"
+        } else {
+            " NO MINVALUE"
+        };
+        // The limit of its type goes with the type.
+        let natural = match self.kind.as_str() {
+            "smallint" => i64::from(i16::MAX),
+            "integer" => i64::from(i32::MAX),
+            _ => i64::MAX,
+        };
+        let by_type = self.own_end == natural || self.own_end == -natural - 1;
+        let limit = if by_type && self.kind != kind {
+            ""
+        } else {
+            limit
+        };
         let kind = if self.kind == kind {
             String::new()
         } else {
             format!(" AS {kind}")
         };
-        format!("ALTER SEQUENCE {}{kind} NO {limit}", self.name)
+        format!("ALTER SEQUENCE {}{kind}{limit}", self.name)
     }
 
     /// The statements after which there are more numbers, and nothing less

@@ -93,11 +93,20 @@ pub(super) fn arrange(
     let (fresh, covered) = (ago(recheck_after), ago(cover_within));
     coverage(&candidates, covered, cover_within, at, plan);
 
+    let all = candidates.len();
     let mut due: Vec<(u64, Option<DateTime<Utc>>, Candidate)> = candidates
         .into_iter()
         .map(|c| (in_vain(&c, at), c.verified(at), c))
         .filter(|(_, verified, _)| verified.is_none_or(|when| when <= fresh))
         .collect();
+    if due.is_empty() && all > 0 {
+        plan.skip(
+            "integrity",
+            format!(
+                "nothing was looked at: all {all} objects were found in order less than {recheck_after} ago (`recheck_after`). `--set recheck_after=0s` looks again"
+            ),
+        );
+    }
     due.sort_by(|a, b| {
         (a.0 >= 2, a.1, a.2.class == Class::Query, a.2.bytes)
             .cmp(&(b.0 >= 2, b.1, b.2.class == Class::Query, b.2.bytes))

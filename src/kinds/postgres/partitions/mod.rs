@@ -181,6 +181,7 @@ impl Kind for Partitions {
                 }
                 Err(why) => {
                     plan.skip(name.to_string(), &why);
+                    plan.refuse(name.to_string(), &why);
                     plan.findings.push(Finding {
                         code: "partitions.unsuitable".to_owned(),
                         severity: Severity::Critical,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_reindex};
+use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, may_reindex};
 use crate::engines::postgres::{RelationName, Session};
 
 /// A plain or materialized view.
@@ -19,6 +19,7 @@ pub(super) struct View {
     pub(super) unique_column: Option<String>,
     pub(super) bytes: i64,
     pub(super) may: bool,
+    pub(super) owner: String,
     /// What in its definition may answer differently although no table
     /// changed: functions such as `now`, and system catalogs.
     pub(super) moods: Vec<String>,
@@ -27,8 +28,8 @@ pub(super) struct View {
 /// A relation that holds rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Counters {
-    /// A foreign table, whose changes nobody counts here.
-    pub(super) foreign: bool,
+    /// What it is, if nobody counts its changes here.
+    pub(super) uncounted: Option<&'static str>,
     /// Changes with TRUNCATE and the like, which no counter shows.
     pub(super) filenode: u32,
     /// Rows inserted, updated and deleted since statistics were reset.
@@ -46,6 +47,8 @@ pub(crate) struct Facts {
     pub(super) reads: HashMap<u32, Vec<u32>>,
     /// Children (partitions, inheriting tables) by parent.
     pub(super) children: HashMap<u32, Vec<u32>>,
+    /// Since when the server has been counting.
+    pub(super) epoch: String,
     /// Everything that holds rows.
     pub(super) counters: HashMap<u32, Counters>,
 }
@@ -57,7 +60,7 @@ const VIEWS: &str =
             JOIN pg_catalog.pg_am a ON a.oid = x.relam AND a.amname = 'btree'
             WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
                 AND i.indpred IS NULL AND 0 <> ALL (i.indkey::int2[])),
-        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, {may}
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, {may}, pg_catalog.pg_get_userbyid(c.relowner)::text
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('m', 'v') AND {not_system}";
 
@@ -79,8 +82,10 @@ const READS: &str = "SELECT DISTINCT r.ev_class, d.refobjid
 
 /// Objects of the server itself are not in pg_depend, so the rule is read.
 /// Volatile functions count; stable ones where they belong to a user, whose
-/// function may read any table, or are known to read the clock. The stable
-/// functions of the server that only read the time zone do not.
+/// function may read any table, or are known to read the clock, the session or
+/// the catalogs. The stable functions of the server that only read the time
+/// zone do not. A user's immutable function counts where its text reads
+/// something all the same, and a sample of a table is another one each time.
 const MOODS: &str = "SELECT r.ev_class, f.what
     FROM pg_catalog.pg_rewrite r
         JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind IN ('m', 'v')
@@ -90,9 +95,15 @@ const MOODS: &str = "SELECT r.ev_class, f.what
             FROM pg_catalog.regexp_matches(r.ev_action::text,
                     ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') m
                 JOIN pg_catalog.pg_proc p ON p.oid = m[1]::pg_catalog.oid
+                JOIN pg_catalog.pg_language l ON l.oid = p.prolang
             WHERE p.provolatile = 'v' OR (p.provolatile = 's' AND (p.oid >= 16384
-                OR p.proname IN ('now', 'transaction_timestamp', 'statement_timestamp', 'current_setting')
+                OR (p.proname ~ '^(now$|transaction_timestamp|statement_timestamp|current_|session_user|version$|txid_|pg_|has_|row_security_|inet_|to_reg|(table|schema|database)_to_xml|obj_description|col_description|shobj_description|format_type)'
+                    AND p.proname NOT IN ('pg_typeof', 'pg_column_size', 'pg_client_encoding'))
                 OR (p.proname = 'age' AND p.pronargs = 1)))
+                OR (p.provolatile = 'i' AND p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
+                    AND (p.prosrc ~* '\\m(from|execute|perform)\\M' OR p.prosqlbody::text ~ ':relid [1-9]'))
+            UNION SELECT 'a sample of a table'
+                WHERE pg_catalog.strpos(r.ev_action::text, '{TABLESAMPLECLAUSE') > 0
             UNION SELECT 'current_date or the like'
                 WHERE pg_catalog.strpos(r.ev_action::text, '{SQLVALUEFUNCTION') > 0
             UNION SELECT s.relname::text
@@ -103,12 +114,14 @@ const MOODS: &str = "SELECT r.ev_class, f.what
 
 const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits ORDER BY 1, 2";
 
-const COUNTERS: &str = "SELECT c.oid, c.relkind = 'f', c.relfilenode,
+const COUNTERS: &str = "SELECT c.oid, c.relkind::text, c.relfilenode,
         coalesce(pg_catalog.pg_stat_get_tuples_inserted(c.oid), 0)
             + coalesce(pg_catalog.pg_stat_get_tuples_updated(c.oid), 0)
             + coalesce(pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'm', 'f') AND {not_system}";
+    WHERE c.relkind IN ('r', 'm', 'f', 'S') AND {not_system}";
+
+const EPOCH: &str = "SELECT coalesce({counting_since}::text, ''), pg_catalog.current_setting('track_counts') = 'on'";
 
 /// Reads everything with one query each.
 pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
@@ -133,6 +146,7 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
             unique_column: None,
             bytes: row.get(6),
             may: row.get(7),
+            owner: row.get(8),
             moods: Vec::new(),
         };
         facts.views.insert(row.get(0), view);
@@ -167,10 +181,22 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
             .or_default()
             .push(row.get(1));
     }
+    let doing = "asking since when changes are counted";
+    let sql = EPOCH.replace("{counting_since}", COUNTING_SINCE);
+    let mut counts = true;
+    if let Some(row) = db.query(doing, &sql, &[]).await?.first() {
+        facts.epoch = row.get(0);
+        counts = row.get(1);
+    }
     let doing = "reading how much changed";
     for row in db.query(doing, &fill(COUNTERS), &[]).await? {
         let counters = Counters {
-            foreign: row.get(1),
+            uncounted: match row.get::<_, String>(1).as_str() {
+                "f" => Some("a foreign table"),
+                "S" => Some("a sequence"),
+                _ if !counts => Some("a table whose changes are not counted (track_counts is off)"),
+                _ => None,
+            },
             filenode: row.get(2),
             changes: row.get(3),
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sha2::{Digest, Sha256};
 
-use super::facts::{Facts, View};
+use super::facts::{Counters, Facts, View};
 
 /// What a materialized view is made from, seen through plain views.
 #[derive(Debug, Default)]
@@ -61,8 +61,11 @@ pub(super) fn in_order(facts: &Facts, refreshed: impl Fn(&View) -> bool) -> Vec<
                 None => {
                     todo.extend(facts.children.get(&source).into_iter().flatten());
                     match facts.counters.get(&source) {
-                        Some(counters) if counters.foreign => {
-                            sources.moods.insert("a foreign table".to_owned());
+                        Some(Counters {
+                            uncounted: Some(what),
+                            ..
+                        }) => {
+                            sources.moods.insert((*what).to_owned());
                         }
                         Some(_) => drop(sources.tables.insert(source)),
                         // A partitioned table has no rows of its own.

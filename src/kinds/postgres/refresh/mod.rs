@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use self::facts::{Facts, View};
 use self::graph::Sources;
-use super::common::{Selection, permission_finding, still_there};
+use super::common::{Forbidden, Selection, forbid, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, Session};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Statement, Step};
@@ -30,8 +30,8 @@ pub(crate) struct Refresh {
     allow_blocking: bool,
     /// A view whose last refresh is older, while its sources changed, is reported.
     fresh_within: Option<TimeSpan>,
-    /// Views whose sources nobody counts (`now()`, foreign tables, functions
-    /// of one's own, system catalogs) are refreshed when their last refresh is
+    /// Views whose sources nobody counts (`now()`, foreign tables, sequences,
+    /// functions of one's own, samples, system catalogs) are refreshed when their last refresh is
     /// older than this.
     uncounted_max_age: TimeSpan,
     /// Refresh all views, changed sources or not.
@@ -56,6 +56,9 @@ impl Default for Refresh {
 #[derive(Debug, Serialize, Deserialize)]
 struct Remembered {
     evidence: String,
+    /// Since when changes were counted then; evidence of another time tells nothing.
+    #[serde(default)]
+    epoch: Option<String>,
     refreshed_at: DateTime<Utc>,
 }
 
@@ -91,8 +94,8 @@ impl Kind for Refresh {
                 .get(&name)
                 .and_then(|value| serde_json::from_value(value.clone()).ok());
             let evidence = sources.evidence(oid, &facts);
-            let reason = match self.why(view, &sources, &evidence, last.as_ref(), &planned, at.now)
-            {
+            let now = (evidence.as_str(), facts.epoch.as_str());
+            let reason = match self.why(view, &sources, now, last.as_ref(), &planned, at.now) {
                 Ok(reason) => reason,
                 Err(unchanged) => {
                     plan.skip(name, unchanged);
@@ -103,7 +106,7 @@ impl Kind for Refresh {
             plan.findings
                 .extend(self.stale(view, last.as_ref(), refreshing, at.now));
             if !view.may {
-                forbidden.push(name);
+                forbidden.push(Forbidden::table(&view.name, &view.owner));
                 continue;
             }
             if !refreshing {
@@ -118,12 +121,7 @@ impl Kind for Refresh {
             plan.steps
                 .push(step(oid, view, &sources, &facts, reason, evidence, at.now));
         }
-        plan.findings.extend(permission_finding(
-            ACTION,
-            &facts.role,
-            facts.major,
-            &forbidden,
-        ));
+        forbid(&mut plan, ACTION, &facts.role, facts.major, &forbidden);
         plan.numbered(1)
     }
 }
@@ -140,7 +138,7 @@ impl Refresh {
         &self,
         view: &View,
         sources: &Sources,
-        evidence: &str,
+        (evidence, epoch): (&str, &str),
         last: Option<&Remembered>,
         planned: &HashSet<u32>,
         now: DateTime<Utc>,
@@ -158,6 +156,11 @@ impl Refresh {
         let ago = format!("its last refresh {} ago", human(age));
         if sources.views.iter().any(|view| planned.contains(view)) {
             return Ok("it reads a view that is refreshed now".to_owned());
+        }
+        if last.epoch.as_deref() != Some(epoch) {
+            return Ok(format!(
+                "the server counts changes anew since {ago} (a crash, another server, or a reset of statistics), so nobody knows what changed"
+            ));
         }
         if last.evidence != evidence {
             return Ok(format!("its sources changed since {ago}"));
@@ -225,6 +228,7 @@ fn step(
     let name = view.name.to_string();
     let remembered = Remembered {
         evidence,
+        epoch: Some(facts.epoch.clone()),
         refreshed_at: now,
     };
     let mut step = Step::new(ACTION, &name, format!("view {oid}"))

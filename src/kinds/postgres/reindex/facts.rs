@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{may_reindex, size_of};
 use crate::engines::postgres::{RelationName, Session};
+use crate::kinds::postgres::common::Forbidden;
 
 /// One index with storage of its own.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +28,11 @@ pub(crate) struct IndexFacts {
     pub(super) partial: bool,
     pub(super) has_expressions: bool,
     pub(super) toast: bool,
+    /// Of a materialized view.
+    pub(super) materialized: bool,
+    /// Changes have been counted since the table's rows were. After a crash
+    /// or a reset nobody knows how many there were meanwhile.
+    pub(super) counted: bool,
     pub(super) system: bool,
     /// In percent; the access method's default where none is set.
     pub(super) fillfactor: f64,
@@ -34,6 +40,7 @@ pub(crate) struct IndexFacts {
     pub(super) deduplicates: bool,
     pub(super) table_age: i64,
     pub(super) may: bool,
+    pub(super) owner: String,
     pub(super) columns: Vec<ColumnFacts>,
     /// The size a rebuild would give it, in bytes, as measured by pgstattuple.
     pub(super) measured_ideal_bytes: Option<f64>,
@@ -46,6 +53,12 @@ impl IndexFacts {
             .as_ref()
             .map(ToString::to_string)
             .unwrap_or_default()
+    }
+
+    /// What is to be said where the role may not work on it.
+    pub(super) fn forbidden(&self) -> Option<Forbidden> {
+        let table = self.table.as_ref()?;
+        Some(Forbidden::part(self.name(), table, &self.owner))
     }
 
     /// Name of the table for people and SQL.
@@ -90,12 +103,21 @@ pub(crate) struct Leftover {
     /// Who might still be at work on it.
     pub(super) busy: Option<String>,
     pub(super) may: bool,
+    pub(super) owner: String,
 }
+
+/// SQL for what an index holds, in one unit whenever it is asked. Where a
+/// build counts entries, or ranges of pages, and VACUUM and ANALYZE count rows,
+/// that is the rows of the table; of a partial index nobody then knows, and its
+/// size alone is compared.
+pub(super) const ENTRIES: &str =
+    "CASE WHEN am.amname IN ('btree', 'hash', 'gist', 'spgist', 'bloom') THEN x.reltuples
+            WHEN i.indpred IS NULL OR c.reltuples < 0 THEN c.reltuples ELSE 1000 END::float8";
 
 const INDEXES: &str =
     "SELECT i.indexrelid, i.indrelid, n.nspname::text, x.relname::text, tn.nspname::text,
         c.relname::text, am.amname::text, {size},
-        x.reltuples::float8, c.reltuples::float8,
+        {entries}, c.reltuples::float8,
         coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
         i.indisunique, i.indisexclusion, i.indisvalid AND i.indisready AND i.indislive,
         i.indpred IS NOT NULL, i.indexprs IS NOT NULL, c.relkind = 't',
@@ -113,7 +135,11 @@ const INDEXES: &str =
                             AND p.amprocrighttype = oc.opcintype AND p.amprocnum = 4))
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_collation l
                     WHERE l.oid = ANY (i.indcollation::oid[]) AND NOT l.collisdeterministic),
-        pg_catalog.age(c.relfrozenxid)::int8, {may}
+        pg_catalog.age(c.relfrozenxid)::int8, {may}, c.relkind = 'm',
+        greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid), pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid),
+            pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) IS NOT NULL
+            OR coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) >= c.reltuples,
+        pg_catalog.pg_get_userbyid(c.relowner)::text
     FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
@@ -158,7 +184,7 @@ pub(super) const LEFTOVERS: &str = "SELECT x.oid, i.indrelid, n.nspname::text AS
             WHERE l.locktype = 'relation' AND l.relation IN (c.oid, x.oid)
                 AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
                 AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
-            LIMIT 1) AS busy, {may} AS may
+            LIMIT 1) AS busy, {may} AS may, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner
     FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
@@ -190,6 +216,7 @@ pub(super) struct Scope {
 pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFacts>, EngineError> {
     let sql = INDEXES
         .replace("{size}", &size_of("x"))
+        .replace("{entries}", ENTRIES)
         .replace("{may}", &may_reindex(&db.server));
     let doing = "reading which indexes there are";
     let rows = db
@@ -223,6 +250,9 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
             deduplicates: row.get(19),
             table_age: row.get(20),
             may: row.get(21),
+            materialized: row.get(22),
+            counted: row.get(23),
+            owner: row.get(24),
             columns: Vec::new(),
             measured_ideal_bytes: None,
         })
@@ -278,6 +308,7 @@ pub(super) async fn leftovers(db: &Session) -> Result<Vec<Leftover>, EngineError
             bytes: row.get(7),
             busy: row.get(8),
             may: row.get(9),
+            owner: row.get(10),
         })
         .collect())
 }

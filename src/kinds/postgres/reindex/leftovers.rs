@@ -4,7 +4,7 @@
 use super::facts::{self, IndexFacts, Leftover};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::kinds::postgres::common::Selection;
+use crate::kinds::postgres::common::{Forbidden, Selection};
 use crate::plan::{Param, Plan, Query, Statement, Step};
 
 /// Whether it is still invalid, and nobody holds a lock under which it could
@@ -50,7 +50,7 @@ pub(super) fn plan(
     leftovers: &[Leftover],
     selection: &Selection<'_>,
     plan: &mut Plan,
-    forbidden: &mut Vec<String>,
+    forbidden: &mut Vec<Forbidden>,
 ) {
     for leftover in leftovers {
         // Who leaves a table or an index to others leaves them its remains, too.
@@ -69,7 +69,7 @@ pub(super) fn plan(
                 ),
             );
         } else if !leftover.may {
-            forbidden.push(name);
+            forbidden.push(Forbidden::part(name, &leftover.table, &leftover.owner));
         } else {
             plan.steps.push(
                 Step::new("drop_leftover", name.clone(), format!("table {}", leftover.table_oid))

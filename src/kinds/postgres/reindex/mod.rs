@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
-use super::common::{Selection, permission_finding, still_there};
+use super::common::{Selection, forbid, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::plan::{
@@ -84,9 +84,11 @@ pub(crate) struct Facts {
 
 /// Size and entries of the index that bears the name now: a rebuilt one has
 /// a new id.
-const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid), c.reltuples::float8
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = $1::text AND c.relname = $2::text";
+const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(x.oid), {entries}
+    FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+        JOIN pg_catalog.pg_index i ON i.indexrelid = x.oid JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
+        JOIN pg_catalog.pg_am am ON am.oid = x.relam
+    WHERE n.nspname = $1::text AND x.relname = $2::text";
 
 /// Whether an expression index has lost its statistics, or never had any.
 const LACKS_STATISTICS: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_stats s
@@ -195,7 +197,8 @@ impl Kind for Reindex {
                 continue;
             }
             let baseline = at.baselines.get(&index.name());
-            if index.tuples >= 0.0 {
+            // Of an index whose entries are only guessed nothing is learned.
+            if index.tuples >= 0.0 && index.counted {
                 plan.observations.push(Observation {
                     object: index.name(),
                     bytes: index.bytes,
@@ -208,6 +211,12 @@ impl Kind for Reindex {
                 Verdict::Fine => {}
                 Verdict::Unknown(reason) => plan.skip(index.name(), reason),
                 Verdict::Undecided(reason) => {
+                    if !index.may {
+                        // Nobody of ours may gather them, nor rebuild it then.
+                        plan.skip(index.name(), reason);
+                        forbidden.extend(index.forbidden());
+                        continue;
+                    }
                     plan.pending.push(crate::plan::Skip {
                         object: index.name(),
                         reason,
@@ -225,7 +234,7 @@ impl Kind for Reindex {
                     if let Some(obstacle) = obstacle(index, &facts) {
                         plan.skip(index.name(), format!("{reason}, but {obstacle}"));
                     } else if !index.may {
-                        forbidden.push(index.name());
+                        forbidden.extend(index.forbidden());
                     } else {
                         candidates.push((index, ideal_bytes, reason));
                     }
@@ -245,12 +254,8 @@ impl Kind for Reindex {
                 .into_iter()
                 .map(|(index, ideal, reason)| rebuild(index, ideal).because(reason)),
         );
-        plan.findings.extend(permission_finding(
-            "reindex",
-            &facts.role,
-            facts.version_num / 10_000,
-            &forbidden,
-        ));
+        let major = facts.version_num / 10_000;
+        forbid(&mut plan, "reindex", &facts.role, major, &forbidden);
         plan.numbered(1)
     }
 }
@@ -314,6 +319,10 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
     let rebuild = format!("REINDEX INDEX CONCURRENTLY {name}");
     let statement = if index.toast {
         Statement::brief(rebuild)
+    } else if index.materialized {
+        // It cannot be locked by name either; who waits for the lock of a rebuild there
+        // holds up other maintenance at most, never a reader.
+        Statement::patient(rebuild, "SELECT 1")
     } else {
         let probe = format!("LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE");
         Statement::patient(rebuild, probe)
@@ -321,7 +330,10 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
     let mut step = Step::new("reindex", name, format!("table {}", index.table_oid))
         .locking(index.table_oid)
         .run(statement)
-        .measured_by(Query::new(MEASURE, named.clone()))
+        .measured_by(Query::new(
+            MEASURE.replace("{entries}", facts::ENTRIES),
+            named.clone(),
+        ))
         .expecting(index.bytes, Some(ideal_bytes));
     if let Some(name) = &index.index {
         step = step.only_if(still_there(index.oid, name), "the index has vanished");

@@ -45,7 +45,9 @@ impl IndexFacts {
 
     fn stale(&self) -> bool {
         let changed = self.changed as f64;
-        self.tuples < 0.0 || changed > (self.table_rows.max(0.0) * STALE_SHARE).max(STALE_ROWS)
+        self.tuples < 0.0
+            || !self.counted
+            || changed > (self.table_rows.max(0.0) * STALE_SHARE).max(STALE_ROWS)
     }
 }
 
@@ -76,6 +78,12 @@ pub(super) fn judge(
     if index.tuples < 0.0 {
         return Verdict::Unknown(
             "its entries were never counted: it needs a VACUUM or ANALYZE first".to_owned(),
+        );
+    }
+    if !index.counted {
+        return Verdict::Unknown(
+            "the server counts changes anew (a crash, another server, or a reset of statistics), and its table was neither analyzed nor vacuumed since"
+                .to_owned(),
         );
     }
     match expected(index, baseline, index.tuples) {

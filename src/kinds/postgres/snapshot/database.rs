@@ -7,7 +7,7 @@ use super::trend::{recall, remember};
 use super::{Snapshot, seconds};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::engines::postgres::catalog::END_SESSION;
+use crate::engines::postgres::catalog::{COUNTING_SINCE, END_SESSION};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
 
 /// A hit ratio over fewer blocks than this says nothing.
@@ -53,7 +53,7 @@ struct Long {
 }
 
 const DATABASE: &str =
-    "SELECT pg_catalog.pg_database_size(d.oid), s.stats_reset, s.blks_hit, s.blks_read,
+    "SELECT pg_catalog.pg_database_size(d.oid), {counting_since}, s.blks_hit, s.blks_read,
         s.xact_commit, s.deadlocks, s.temp_bytes,
         pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
     FROM pg_catalog.pg_database d JOIN pg_catalog.pg_stat_database s ON s.datid = d.oid
@@ -80,7 +80,11 @@ const LONG: &str = "SELECT 'session', a.pid::text, pg_catalog.concat_ws(', ', a.
 
 pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Database, EngineError> {
     let database = db
-        .query("reading the size of the database", DATABASE, &[])
+        .query(
+            "reading the size of the database",
+            &DATABASE.replace("{counting_since}", COUNTING_SINCE),
+            &[],
+        )
         .await?;
     let connections = db.query("counting connections", CONNECTIONS, &[]).await?;
     let limit = options.max_transaction.get().as_secs_f64();

@@ -10,7 +10,7 @@ use super::Snapshot;
 use super::tables::FEWEST_BYTES;
 use super::trend::{bytes, recall, remember};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
+use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, size_of};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity, Site};
 
@@ -92,8 +92,6 @@ const IDLE: &str = "WITH leaves AS (
 
 const USED: &str = "SELECT o.oid FROM pg_catalog.unnest($1::oid[]) o(oid)
     WHERE coalesce(pg_catalog.pg_stat_get_numscans(o.oid), 0) > 0 AND {recently}";
-
-const COUNTING: &str = "SELECT d.stats_reset FROM pg_catalog.pg_stat_database d WHERE d.datname = pg_catalog.current_database()";
 
 /// The same columns in the same order, or their beginning: what an index
 /// with more columns can answer as well. Nothing but its space may be lost
@@ -217,7 +215,11 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
     });
     for session in std::iter::once(db).chain(site.replicas.iter().map(|(_, session)| session)) {
         let rows = session
-            .query("asking since when indexes are counted", COUNTING, &[])
+            .query(
+                "asking since when indexes are counted",
+                &format!("SELECT {COUNTING_SINCE}"),
+                &[],
+            )
             .await?;
         let reset: Option<DateTime<Utc>> = rows.first().and_then(|row| row.get(0));
         if let Some(counting) = &mut counting {

@@ -1,9 +1,12 @@
 //! Replicas that are behind, and slots that hold back the log.
 
+use std::time::{Duration, Instant};
+
 use super::{Snapshot, seconds, trend::bytes};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::catalog::DROP_IDLE_SLOT;
+use crate::engines::postgres::load::{self, Position};
 use crate::plan::{Finding, Measurement, Plan, Severity, Site};
 
 /// One standby, as itself or as the primary sees it.
@@ -32,21 +35,21 @@ pub(super) struct Slot {
 pub(super) struct Replication {
     standbys: Vec<Standby>,
     slots: Vec<Slot>,
+    /// Those of `replicas` that are no standbys.
+    strangers: Vec<String>,
 }
 
-const PRIMARY: &str = "SELECT pg_catalog.pg_current_wal_lsn()::text";
+// Whether its replay is paused.
+const PAUSED: &str =
+    "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END";
 
-// Time alone would call an idle primary's standby late, and a standby that no
-// longer receives anything punctual. One that has replayed nothing yet is at
-// least as late as it is old.
-const STANDBY: &str = "SELECT pg_catalog.pg_wal_lsn_diff($1::text::pg_catalog.pg_lsn, pg_catalog.pg_last_wal_replay_lsn())::int8,
-        extract(epoch FROM pg_catalog.now()
-            - coalesce(pg_catalog.pg_last_xact_replay_timestamp(), pg_catalog.pg_postmaster_start_time()))::float8,
-        CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_is_wal_replay_paused() END";
+/// How often, and how long in all, a standby is asked again that seems late.
+const AGAIN: Duration = Duration::from_millis(100);
+const AT_MOST: Duration = Duration::from_secs(2);
 
 const SENDERS: &str = "SELECT coalesce(nullif(r.application_name, ''), r.client_addr::text, r.pid::text),
-        coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), r.replay_lsn), 0)::int8,
-        coalesce(extract(epoch FROM r.replay_lag), 0)::float8
+        greatest(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_flush_lsn(), r.replay_lsn), 0)::int8,
+        CASE WHEN r.replay_lsn < pg_catalog.pg_current_wal_flush_lsn() THEN coalesce(extract(epoch FROM r.replay_lag), 0) ELSE 0 END::float8
     FROM pg_catalog.pg_stat_replication r WHERE r.state = 'streaming' AND r.replay_lsn IS NOT NULL ORDER BY 1";
 
 const SLOTS: &str = "SELECT s.slot_name::text, s.active,
@@ -55,7 +58,7 @@ const SLOTS: &str = "SELECT s.slot_name::text, s.active,
 
 pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineError> {
     let db = &site.primary;
-    let mut standbys = Vec::new();
+    let (mut standbys, mut strangers) = (Vec::new(), Vec::new());
     let senders = db
         .query("reading who receives the log", SENDERS, &[])
         .await?;
@@ -71,33 +74,30 @@ pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineErro
             });
         }
     } else {
-        let rows = db.query("reading the end of the log", PRIMARY, &[]).await?;
-        let end: String = rows.first().map(|row| row.get(0)).unwrap_or_default();
+        let flushed = load::flushed_bytes(db).await?;
         for (n, session) in &site.replicas {
-            let rows = session
-                .query("asking how far the replica is", STANDBY, &[&end])
-                .await?;
-            let Some(row) = rows.first() else { continue };
-            // A server that is no standby has no position, and is somebody else's to judge.
-            let (Some(behind), Some(paused)) =
-                (row.get::<_, Option<i64>>(0), row.get::<_, Option<bool>>(2))
-            else {
+            let name = format!("replica {}", n + 1);
+            let Some(position) = settled(session, flushed).await? else {
+                strangers.push(name);
                 continue;
             };
+            let rows = session
+                .query("asking whether its replay is paused", PAUSED, &[])
+                .await?;
             standbys.push(Standby {
-                name: format!("replica {}", n + 1),
-                behind_bytes: behind.max(0),
-                behind_seconds: if behind > 0 {
-                    row.get::<_, Option<f64>>(1).unwrap_or(0.0)
-                } else {
-                    0.0
-                },
-                paused,
+                name,
+                behind_bytes: (flushed - position.replayed).max(0),
+                behind_seconds: position.seconds,
+                paused: rows
+                    .first()
+                    .and_then(|row| row.get::<_, Option<bool>>(0))
+                    .unwrap_or(false),
             });
         }
     }
     Ok(Replication {
         standbys,
+        strangers,
         slots: slots
             .iter()
             .map(|row| Slot {
@@ -111,8 +111,41 @@ pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineErro
     })
 }
 
+/// How far the standby is. One that was only on its way gets there at once,
+/// however long ago the last commit was that it has replayed.
+async fn settled(session: &Session, flushed: i64) -> Result<Option<Position>, EngineError> {
+    let asked = Instant::now();
+    loop {
+        let Some(position) = load::standby(session, flushed).await? else {
+            return Ok(None);
+        };
+        if position.replayed >= flushed || position.seconds == 0.0 {
+            // What it took us to see that is no lag of its own.
+            return Ok(Some(Position {
+                seconds: 0.0,
+                ..position
+            }));
+        }
+        if asked.elapsed() > AT_MOST {
+            return Ok(Some(position));
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
 impl Replication {
     pub(super) fn judge(&self, options: &Snapshot, plan: &mut Plan) {
+        for name in &self.strangers {
+            plan.findings.push(Finding {
+                code: "replica.not_a_standby".to_owned(),
+                severity: Severity::Warning,
+                object: name.clone(),
+                message: format!(
+                    "{name} is no standby: after a failover, `replicas` of the target has to be put right; until then nobody knows how far the others are"
+                ),
+                suggestion: None,
+            });
+        }
         for standby in &self.standbys {
             let mut note = |metric: &str, value: f64| {
                 plan.measurements.push(Measurement {
@@ -123,7 +156,8 @@ impl Replication {
             };
             note("replication.lag_ms", standby.behind_seconds * 1000.0);
             note("replication.lag_bytes", standby.behind_bytes as f64);
-            if standby.behind_seconds <= options.max_replication_lag.get().as_secs_f64() {
+            let limit = options.max_replication_lag.get().as_secs_f64();
+            if standby.behind_seconds <= limit {
                 continue;
             }
             let (why, suggestion) = if standby.paused {
@@ -139,7 +173,12 @@ impl Replication {
             };
             plan.findings.push(Finding {
                 code: "replication.lag".to_owned(),
-                severity: Severity::Warning,
+                // Ten times as late as it may be is no delay any more.
+                severity: if standby.behind_seconds > 10.0 * limit.max(1.0) {
+                    Severity::Critical
+                } else {
+                    Severity::Warning
+                },
                 object: standby.name.clone(),
                 message: format!(
                     "{} is {} and {} of log behind{why}; it answers with old data",

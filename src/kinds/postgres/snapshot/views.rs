@@ -9,7 +9,7 @@ use super::super::common::Selection;
 use super::Snapshot;
 use super::trend::{recall, remember};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
+use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA};
 use crate::engines::postgres::{RelationName, Session};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
 
@@ -23,6 +23,8 @@ pub(super) struct View {
     /// Changes with every change of a source.
     sources: String,
     concurrently: bool,
+    /// Since when changes are counted.
+    epoch: String,
 }
 
 /// What was seen before.
@@ -31,6 +33,8 @@ pub(super) struct View {
 struct Past {
     refreshed: String,
     sources: String,
+    /// Since when changes were counted then; of another time they tell nothing.
+    epoch: Option<String>,
     /// When the sources were first seen to have changed since the refresh.
     changed: Option<DateTime<Utc>>,
 }
@@ -53,12 +57,15 @@ const VIEWS: &str = "WITH RECURSIVE reads (view, rel) AS (
                 + coalesce(pg_catalog.pg_stat_get_tuples_deleted(c.oid), 0) END), 0)::text
             FROM sources s JOIN pg_catalog.pg_class c ON c.oid = s.rel AND c.relkind IN ('r', 'm') WHERE s.view = m.oid),
         EXISTS (SELECT 1 FROM pg_catalog.pg_index x WHERE x.indrelid = m.oid AND x.indisunique AND x.indisvalid
-            AND x.indpred IS NULL AND x.indexprs IS NULL)
+            AND x.indpred IS NULL AND x.indexprs IS NULL),
+        coalesce({counting_since}::text, '')
     FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace n ON n.oid = m.relnamespace
     WHERE m.relkind = 'm' AND {not_system} ORDER BY 1, 2";
 
 pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
-    let sql = VIEWS.replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let sql = VIEWS
+        .replace("{not_system}", NOT_SYSTEM_SCHEMA)
+        .replace("{counting_since}", COUNTING_SINCE);
     let found = db.query("reading materialized views", &sql, &[]).await?;
     Ok(found
         .iter()
@@ -68,6 +75,7 @@ pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
             refreshed: row.get(3),
             sources: row.get(4),
             concurrently: row.get(5),
+            epoch: row.get(6),
         })
         .collect())
 }
@@ -85,8 +93,13 @@ pub(super) fn judge(views: &[View], options: &Snapshot, at: &Moment, plan: &mut 
             past = Past {
                 refreshed: view.refreshed.clone(),
                 sources: view.sources.clone(),
+                epoch: Some(view.epoch.clone()),
                 changed: None,
             };
+        } else if past.epoch.as_ref() != Some(&view.epoch) {
+            // What was known stays known; whether more changed meanwhile is not.
+            past.sources.clone_from(&view.sources);
+            past.epoch = Some(view.epoch.clone());
         } else if past.sources != view.sources {
             past.changed = past.changed.or(Some(at.now));
         }
