@@ -20,6 +20,12 @@ const OWNERSHIP: &str =
     WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
 
+/// Tables whose statistics the role may not see.
+const BLIND: &str = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
+        AND (NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid))";
+
 impl Doctor {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config()?;
@@ -101,6 +107,13 @@ async fn examine(
     if (140_000..140_004).contains(&server.version_num) {
         say("problem", "concurrent index builds of 14.0 to 14.3 corrupt indexes: reindex refuses; upgrade to 14.4 or newer".to_owned());
     }
+    match server.clock_differs() {
+        Some(why) => say("problem", why),
+        None => say(
+            "ok",
+            "the clocks of this machine and the server agree".to_owned(),
+        ),
+    }
     let owned = session.query("counting tables", OWNERSHIP, &[]).await?;
     if let Some(row) = owned.first() {
         let (mine, all): (i64, i64) = (row.get(0), row.get(1));
@@ -111,6 +124,19 @@ async fn examine(
                 "the role owns {mine} of {all} tables; the others need a grant (17 and newer: pg_maintain)"
             ),
         );
+    }
+    let blind = session.query("counting tables", BLIND, &[]).await?;
+    if let Some(row) = blind.first() {
+        let unseen: i64 = session.column("counting tables", row, 0)?;
+        if unseen > 0 {
+            say(
+                "problem",
+                format!(
+                    "the role sees no statistics of {unseen} tables: bloat of their indexes is not known; GRANT SELECT on them, or GRANT pg_read_all_data TO {} (pg_maintain does not include that)",
+                    crate::engines::postgres::Identifier::new(&*server.role)
+                ),
+            );
+        }
     }
     for row in session
         .query("looking for extensions", EXTENSIONS, &[])

@@ -172,6 +172,11 @@ impl EngineError {
             EngineError::Setting { role, database, name, .. } => Some(format!(
                 "as a superuser: ALTER ROLE {role} RESET {name}; ALTER DATABASE {database} RESET {name}; ALTER ROLE {role} IN DATABASE {database} RESET {name}"
             )),
+            // character_not_in_repertoire, untranslatable_character
+            EngineError::Statement { sqlstate, .. } if matches!(sqlstate.as_str(), "22021" | "22P05") => Some(
+                "a name or a text there is not valid in UTF-8, which a database with the encoding SQL_ASCII lets in; \
+                 find the name with: SET client_encoding = 'SQL_ASCII'; SELECT oid, relname FROM pg_catalog.pg_class WHERE relname ~ '[^ -~]'; and rename it".to_owned(),
+            ),
             EngineError::TooOld { .. } => Some("upgrade the server".to_owned()),
             EngineError::Lost { .. } => {
                 Some("look into the server's log for a crash, a restart or a terminated session; then run the task again".to_owned())

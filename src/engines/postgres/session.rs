@@ -1,5 +1,6 @@
 use std::sync::Mutex;
 
+use chrono::Utc;
 use futures_util::future::BoxFuture;
 use futures_util::pin_mut;
 use futures_util::{SinkExt, StreamExt};
@@ -11,12 +12,14 @@ use tokio_util::sync::CancellationToken;
 use super::connect::{Canceller, Dial, Notice};
 use super::{Identifier, settings};
 use crate::engines::EngineError;
+use crate::values::TimeSpan;
 
 /// Asked when everything is pinned, so that names mean what they say here.
 const SERVER_FACTS: &str = "SELECT current_setting('server_version_num')::int4,
     current_setting('server_version'), current_database()::text, current_user::text, session_user::text,
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
-    pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid()";
+    pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(),
+    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::int8";
 
 /// Ends the text of every statement of ours, so that whoever looks into
 /// `pg_stat_statements` can tell them from the application's.
@@ -49,12 +52,32 @@ pub struct Server {
     pub superuser: bool,
     /// Whether the server is a standby.
     pub in_recovery: bool,
+    /// By how many milliseconds this machine's clock is ahead of the server's,
+    /// at least; negative where it is behind, 0 where both may be the same.
+    pub clock_ahead_ms: i64,
 }
+
+/// Two clocks may differ by this much, in milliseconds, before what is older
+/// than some time is not the same for both.
+const CLOCKS_DIFFER_MS: i64 = 5_000;
 
 impl Server {
     /// The major version: 14 to 18.
     pub fn major(&self) -> i32 {
         self.version_num / 10_000
+    }
+
+    /// What is wrong where the two clocks are more than a few seconds apart:
+    /// then nobody can tell how old a row is.
+    pub fn clock_differs(&self) -> Option<String> {
+        let ahead = self.clock_ahead_ms;
+        (ahead.abs() > CLOCKS_DIFFER_MS).then(|| {
+            format!(
+                "the clock of this machine is {} {} that of the server: nobody can tell which rows are old, and nothing is deleted, archived or dropped by age; set the clocks (NTP)",
+                TimeSpan::from_secs(ahead.unsigned_abs() / 1000),
+                if ahead > 0 { "ahead of" } else { "behind" }
+            )
+        })
     }
 }
 
@@ -111,11 +134,13 @@ impl Session {
             let reported = link.version.as_deref().and_then(settings::major_of);
             let pins = settings::pins(reported.unwrap_or(14));
             link.client.batch_execute(&pins).await.map_err(failed)?;
+            let asked_at = Utc::now();
             let row = link
                 .client
                 .query_one(SERVER_FACTS, &[])
                 .await
                 .map_err(failed)?;
+            let answered_at = Utc::now();
             let column = |cause| blame(&described, "reading what the server says of itself", cause);
             let server = Server {
                 version_num: row.try_get(0).map_err(column)?,
@@ -128,6 +153,11 @@ impl Session {
                     .map_err(column)?
                     .unwrap_or(false),
                 in_recovery: row.try_get(6).map_err(column)?,
+                clock_ahead_ms: clock_ahead(
+                    row.try_get(8).map_err(column)?,
+                    asked_at.timestamp_millis(),
+                    answered_at.timestamp_millis(),
+                ),
             };
             let pid = row.try_get(7).map_err(column)?;
             if server.major() < 14 {
@@ -463,5 +493,34 @@ fn blame(server: &str, doing: &str, cause: tokio_postgres::Error) -> EngineError
             server: server.to_owned(),
         },
         _ => EngineError::statement(doing, cause),
+    }
+}
+
+/// How far our clock is ahead of the server's, which said `there` at some
+/// moment between our `asked` and `answered`; all in milliseconds since 1970.
+fn clock_ahead(there: i64, asked: i64, answered: i64) -> i64 {
+    if there < asked {
+        asked - there
+    } else if there > answered {
+        answered - there
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clock_ahead;
+
+    #[test]
+    fn a_slow_answer_is_no_difference_of_clocks() {
+        for (there, asked, answered, ahead) in [
+            (1_000, 1_000, 1_000, 0),
+            (5_000, 1_000, 9_000, 0),
+            (1_000, 7_000, 8_000, 6_000),
+            (9_000, 1_000, 2_000, -7_000),
+        ] {
+            assert_eq!(clock_ahead(there, asked, answered), ahead);
+        }
     }
 }

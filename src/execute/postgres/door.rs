@@ -106,6 +106,9 @@ impl execute::Door for Door {
         session.execute("taking a snapshot", begin).await?;
         for step in steps {
             if let Some(query) = &step.body.count {
+                let doing = "saying how conditions are read";
+                let settings = step.body.under.settings("SET LOCAL");
+                session.execute(doing, &settings).await?;
                 let doing = "counting rows";
                 let rows = ask(session, doing, query).await?;
                 if let Some(row) = rows.first() {
@@ -213,19 +216,39 @@ impl execute::Door for Door {
         record: &mut StepRecord,
         findings: &mut Vec<Finding>,
     ) -> Result<(), EngineError> {
-        match &job.step.body.work {
-            Work::Each(statements) => statements::each(statements, job, record).await.map(drop),
-            Work::Together(statements) => statements::together(statements, job, record).await,
-            Work::Check(check) => check::carry_out(check, job, record, findings).await,
-            Work::Walk(way) => walk::carry_out(way, job, record).await,
-            Work::Retire(retire) => whole::carry_out(retire, job, record).await,
-            Work::Settle(pending) => export::carry_out(pending, job, record).await,
+        let under = &job.step.body.under;
+        if under.is_usual() {
+            return work(job, record, findings).await;
         }
+        let doing = "saying how conditions are read";
+        job.session.execute(doing, &under.settings("SET")).await?;
+        let done = work(job, record, findings).await;
+        if done.as_ref().is_err_and(EngineError::is_unreachable) {
+            return done;
+        }
+        let pinned = job.session.pin().await;
+        done?;
+        pinned
     }
 
     async fn end(&self, session: &Session) {
         if session.server.major() < 15 {
             tokio::time::sleep(STATISTICS_ARRIVE).await;
         }
+    }
+}
+
+async fn work(
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    match &job.step.body.work {
+        Work::Each(statements) => statements::each(statements, job, record).await.map(drop),
+        Work::Together(statements) => statements::together(statements, job, record).await,
+        Work::Check(check) => check::carry_out(check, job, record, findings).await,
+        Work::Walk(way) => walk::carry_out(way, job, record).await,
+        Work::Retire(retire) => whole::carry_out(retire, job, record).await,
+        Work::Settle(pending) => export::carry_out(pending, job, record).await,
     }
 }

@@ -7,8 +7,9 @@ use crate::config::Throttle;
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::load::{self, Marks, Position};
-use crate::engines::postgres::{Identifier, Session};
+use crate::engines::postgres::{Identifier, Session, meaning};
 use crate::execute::Busy;
+use crate::plan::postgres::Under;
 use crate::values::Bytes;
 
 /// What one question may take before the answer is that it took too long.
@@ -141,7 +142,18 @@ async fn position(
 /// Asks in a transaction that may not write.
 async fn asked(session: &Session, query: &str) -> Result<bool, EngineError> {
     let doing = "asking `throttle.query`";
-    session.execute(doing, "BEGIN READ ONLY").await?;
+    let meaning = meaning::of(session, &[query], &[]).await?;
+    if let Some(why) = meaning.refused {
+        return Err(EngineError::NotVisible {
+            what: format!("`throttle.query` cannot be heeded: {why}"),
+        });
+    }
+    let under = Under {
+        schemas: meaning.schemas,
+        all_rows: true,
+    };
+    let begin = format!("BEGIN READ ONLY; {}", under.settings("SET LOCAL"));
+    session.execute(doing, &begin).await?;
     let answer = session.query(doing, query, &[]).await;
     let ended = session.execute(doing, "ROLLBACK").await;
     let answer = answer?;

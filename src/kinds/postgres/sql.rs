@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
+use crate::engines::postgres::{Session, meaning};
+use crate::plan::postgres::Under;
 use crate::plan::{Kind, Moment, Param, Plan, Query, Site, Statement, Step};
 use crate::values::Engine;
 
@@ -71,9 +72,13 @@ pub(crate) struct Sql {
     parameters: BTreeMap<String, Value>,
 }
 
-/// What the decision is made from: nothing that the options do not say.
+/// What the decision is made from, besides what the options say.
 #[derive(Debug)]
-pub(crate) struct Facts;
+pub(crate) struct Facts {
+    /// How the statements are read, all in one, and each by itself.
+    all: Under,
+    each: Vec<Under>,
+}
 
 /// First words that would end or open transactions behind the gate's back.
 const TRANSACTION_CONTROL: [&str; 9] = [
@@ -138,10 +143,28 @@ impl Kind for Sql {
             }
         }
         db.pin().await?;
-        Ok(Facts)
+        let mut each = Vec::new();
+        let mut all = Under::default();
+        for entry in &self.statements {
+            let condition = entry.only_if.as_deref().unwrap_or_default();
+            let meaning = meaning::of(db, &[&entry.sql, condition], &[]).await?;
+            if let Some(why) = meaning.refused {
+                return Err(EngineError::NotVisible {
+                    what: format!("`{}` was not run: {why}", entry.name),
+                });
+            }
+            let new = meaning.schemas.iter().filter(|s| !all.schemas.contains(s));
+            let new: Vec<String> = new.cloned().collect();
+            all.schemas.extend(new);
+            each.push(Under {
+                schemas: meaning.schemas,
+                all_rows: false,
+            });
+        }
+        Ok(Facts { all, each })
     }
 
-    fn plan(&self, _: Facts, _: &Moment) -> Plan {
+    fn plan(&self, facts: Facts, _: &Moment) -> Plan {
         let mut plan = Plan {
             considered: self.statements.len(),
             ..Plan::default()
@@ -151,14 +174,16 @@ impl Kind for Sql {
             let names: Vec<&str> = self.statements.iter().map(|e| e.name.as_str()).collect();
             let mut step = Step::new("sql", ALL, ALL)
                 .because(format!("in one transaction: {}", names.join(", ")))
+                .reading(facts.all)
                 .together(statements.collect());
             step.details = self.statements.iter().map(|e| one_line(&e.sql)).collect();
             plan.steps.push(step);
             return plan.numbered(1);
         }
         let mut before: Option<&str> = None;
-        for (entry, statement) in self.statements.iter().zip(statements) {
+        for ((entry, statement), under) in self.statements.iter().zip(statements).zip(facts.each) {
             let mut step = Step::new("sql", &entry.name, ALL)
+                .reading(under)
                 .because(match before {
                     Some(before) => format!("follows `{before}`"),
                     None => "comes first".to_owned(),

@@ -28,6 +28,39 @@ pub struct Body {
     /// Answers with one row, one bigint: exactly how many rows the step would
     /// change now. Asked by a dry run only.
     pub count: Option<Query>,
+    /// How the conditions of the step are to be read.
+    #[serde(default)]
+    pub under: Under,
+}
+
+/// How conditions of the user's are to be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Under {
+    /// Schemas whose operators mean what the types of columns mean, quoted;
+    /// they follow the server's own.
+    pub schemas: Vec<String>,
+    /// Whether the server is to refuse rather than to hide rows: absence is
+    /// never proved through a filter.
+    pub all_rows: bool,
+}
+
+impl Under {
+    /// Whether the settings of a session are right as they are.
+    pub fn is_usual(&self) -> bool {
+        *self == Under::default()
+    }
+
+    /// `SET`, or `SET LOCAL`, and what has to follow it.
+    pub fn settings(&self, set: &str) -> String {
+        let mut path = vec!["pg_catalog"];
+        path.extend(self.schemas.iter().map(String::as_str));
+        path.push("pg_temp");
+        format!(
+            "{set} search_path = {}; {set} row_security = {}",
+            path.join(", "),
+            if self.all_rows { "off" } else { "on" }
+        )
+    }
 }
 
 impl Default for Body {
@@ -40,6 +73,7 @@ impl Default for Body {
             on_abort: None,
             yields_to_wraparound_vacuum: false,
             count: None,
+            under: Under::default(),
         }
     }
 }
@@ -109,6 +143,12 @@ impl Step {
     /// Counts the rows it would change, for a dry run.
     pub fn counted_by(mut self, query: Query) -> Self {
         self.body.count = Some(query);
+        self
+    }
+
+    /// How its conditions are to be read.
+    pub fn reading(mut self, under: Under) -> Self {
+        self.body.under = under;
         self
     }
 

@@ -13,7 +13,7 @@ use super::Finding;
 pub use archive::{
     ArchivedFile, Export, Fate, Manifest, MonthOf, Received, Retire, Send, Whole, folder,
 };
-pub use body::Body;
+pub use body::{Body, Under};
 pub use check::{Answer, Check, Question};
 pub use statement::{Condition, LockWaiting, Param, Query, Statement, Sweep};
 pub use walk::{KeyColumn, Path, Range, Walk, block_of, key_of};

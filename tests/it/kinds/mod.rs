@@ -6,6 +6,7 @@ mod damage;
 mod evidence;
 mod integrity;
 mod archive;
+mod blind;
 mod cleanup;
 mod many_tables;
 mod missing;

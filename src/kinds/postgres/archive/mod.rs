@@ -15,12 +15,12 @@ use super::cleanup::effects::{self, ForeignKey};
 use super::cleanup::estimate::{self, Look};
 use super::cleanup::facts::{self, Member, Table};
 use super::cleanup::rule::{Epoch, Rule, Way};
-use super::cleanup::{age_of, invalid, partition};
+use super::cleanup::{age_of, clock_differs, invalid, partition, proof};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::storage::Storage;
 use crate::plan::{Kind, Manifest, Moment, Plan, Site, Step};
-use crate::values::{CalendarSpan, Engine, TableName, TimeSpan, TimeZone};
+use crate::values::{CalendarSpan, Engine, Percent, TableName, TimeSpan, TimeZone};
 
 /// Options of `kind: archive`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -56,6 +56,12 @@ pub(crate) struct Archive {
     /// How long one transaction should take; the number of rows in it follows.
     #[serde(default = "seconds")]
     batch_goal: TimeSpan,
+    /// Where more rows than this would go, none does.
+    #[serde(default)]
+    max_rows: Option<u64>,
+    /// Where a larger share of the rows would go, none does.
+    #[serde(default)]
+    max_share: Option<Percent>,
 }
 
 /// Where rows are kept: one of these.
@@ -86,6 +92,8 @@ fn seconds() -> TimeSpan {
 #[derive(Debug)]
 pub(crate) struct Facts {
     role: String,
+    /// What is wrong with the clocks.
+    clock: Option<String>,
     tables: HashMap<TableName, Table>,
     look: Look,
     foreign_keys: Vec<ForeignKey>,
@@ -107,6 +115,8 @@ impl Archive {
             orphaned: None,
             keep: self.keep.clone(),
             walk: self.walk,
+            max_rows: self.max_rows,
+            max_share: self.max_share,
         }
     }
 }
@@ -149,7 +159,7 @@ impl Kind for Archive {
         let db = &site.primary;
         let names = std::slice::from_ref(&self.table);
         let mut tables = facts::tables(db, names).await?;
-        let rule = self.rule();
+        let mut rule = self.rule();
         let mut look = Look::default();
         let mut foreign_keys = Vec::new();
         let mut columns = Vec::new();
@@ -166,7 +176,8 @@ impl Kind for Archive {
         if let Some(table) = tables.get(&self.table)
             && let Ok(age) = age_of(&rule, table)
         {
-            look = estimate::look(db, &rule, table, age, Utc::now()).await?;
+            let reading = proof::read(db, &mut rule, table).await?;
+            look = estimate::look(db, &rule, table, age, reading, Utc::now()).await?;
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             columns = columns::of(db, &self.table).await?;
         }
@@ -177,6 +188,7 @@ impl Kind for Archive {
         }
         Ok(Facts {
             role: db.server.role.clone(),
+            clock: db.server.clock_differs(),
             tables,
             look,
             foreign_keys,
@@ -194,6 +206,10 @@ impl Kind for Archive {
             return plan;
         };
         plan.considered = table.members.len();
+        if let (Some(why), Some(_)) = (&facts.clock, rule.older_than) {
+            clock_differs(&mut plan, &rule, why);
+            return plan;
+        }
         if let Some(url) = &self.destination.files
             && let Err(error) = Storage::open(url)
         {

@@ -2,7 +2,7 @@
 
 use super::super::cleanup::facts::{Member, Table};
 use super::super::cleanup::rule::{AgeType, Epoch, Rule};
-use super::super::cleanup::steps::Way;
+use super::super::cleanup::steps::{Way, too_many};
 use super::super::cleanup::{invalid, partition, way};
 use super::super::common::{rows, rows_finding, still_there};
 use super::columns::Found;
@@ -40,11 +40,12 @@ pub(super) fn of(
     plan: &mut Plan,
 ) -> Vec<Step> {
     if let Some(refused) = &facts.look.refused {
-        invalid(
-            plan,
-            rule,
-            &format!("the server refuses its condition: {refused}"),
-        );
+        invalid(plan, rule, refused);
+        return Vec::new();
+    }
+    if let Some(why) = &facts.look.too_many {
+        plan.skip(table.name.to_string(), why);
+        plan.findings.push(too_many(&table.name.to_string(), why));
         return Vec::new();
     }
     let loses = facts
@@ -101,6 +102,7 @@ pub(super) fn of(
                 member,
                 victims: facts.look.rows.get(&member.oid).copied(),
                 goal: options.batch_goal,
+                under: facts.look.under.clone(),
             };
             let why =
                 |expected: &str| format!("{expected} to {}: {}", to(options), rule.why(at.now));

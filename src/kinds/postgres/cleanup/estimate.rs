@@ -8,13 +8,18 @@ use serde_json::Value;
 use tokio_postgres::types::ToSql;
 
 use super::facts::{Member, Table};
+use super::proof::{self, Reading};
 use super::rule::{AgeType, Rule};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::plan::Param;
+use crate::plan::postgres::Under;
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
 const SMALL: i64 = 64 << 20;
+
+/// Seconds that counting for a bound may take; the walk itself reads as much.
+const COUNTING_S: u32 = 900;
 
 /// What a look at the rows of one rule told.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +28,12 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) rows: HashMap<u32, f64>,
     /// Whether there is such a row, by table; missing where nobody looked.
     pub(in crate::kinds::postgres) any: HashMap<u32, bool>,
-    /// What the server says is wrong with the condition.
+    /// Why the rule is not followed.
     pub(in crate::kinds::postgres) refused: Option<String>,
+    /// How the condition is read.
+    pub(in crate::kinds::postgres) under: Under,
+    /// Why more rows would go than the rule may take.
+    pub(in crate::kinds::postgres) too_many: Option<String>,
 }
 
 /// Looks with the rule's condition as it would be now. The plan's own moment
@@ -34,20 +43,29 @@ pub(in crate::kinds::postgres) async fn look(
     rule: &Rule,
     table: &Table,
     age: Option<AgeType>,
+    reading: Reading,
     now: DateTime<Utc>,
 ) -> Result<Look, EngineError> {
     let members: Vec<&Member> = table.members.iter().filter(|m| m.kind == "r").collect();
-    let mut look = Look::default();
-    if members.is_empty() {
+    let parent_is_empty = reading.parent_is_empty;
+    let mut look = Look {
+        refused: reading.refused,
+        under: reading.under,
+        ..Look::default()
+    };
+    if members.is_empty() || look.refused.is_some() {
         return Ok(look);
     }
     let (condition, params) = rule.condition(age, now);
     let from = |m: &Member| format!("ONLY {} AS {} WHERE {condition}", m.name, rule.alias());
     let params = bound(&params);
     // Nobody may have to wait for us, nor we for them; what cannot be told stays unknown.
-    let begin =
+    let begin = format!(
         "BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '20s';
-        SET LOCAL max_parallel_workers_per_gather = 0";
+        SET LOCAL max_parallel_workers_per_gather = 0; {}",
+        look.under.settings("SET LOCAL")
+    );
+    let begin = begin.as_str();
     let arms: Vec<String> = members
         .iter()
         .map(|m| format!("SELECT 1 FROM {}", from(m)))
@@ -71,12 +89,18 @@ pub(in crate::kinds::postgres) async fn look(
         }
         Err(error) => {
             if !too_late(&error) {
-                look.refused = Some(error.to_string());
+                look.refused = Some(format!("the server refuses its condition: {error}"));
             }
             return Ok(look);
         }
     }
 
+    if rule.is_bounded() {
+        look.too_many = bounded(db, rule, parent_is_empty, &members, from, begin, &params).await?;
+        if look.too_many.is_some() {
+            return Ok(look);
+        }
+    }
     let cheap: Vec<&Member> = members
         .into_iter()
         .filter(|m| m.bytes <= SMALL || (rule.by_age_alone() && led_by(m, rule)))
@@ -106,11 +130,60 @@ pub(in crate::kinds::postgres) async fn look(
         }
         Err(error) => {
             if !too_late(&error) {
-                look.refused = Some(error.to_string());
+                look.refused = Some(format!("the server refuses its condition: {error}"));
             }
         }
     }
     Ok(look)
+}
+
+/// Counts the rows that would go, and all there are: none may go that a bound
+/// of the rule would have kept, so an estimate will not do.
+async fn bounded(
+    db: &Session,
+    rule: &Rule,
+    parent_is_empty: bool,
+    members: &[&Member],
+    from: impl Fn(&Member) -> String,
+    begin: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Option<String>, EngineError> {
+    let doing = "counting the rows that would go";
+    let sum = |arms: Vec<String>| {
+        format!(
+            "SELECT coalesce(pg_catalog.sum(s.n), 0)::int8 FROM ({}) s",
+            arms.join(" UNION ALL ")
+        )
+    };
+    let going = sum(members
+        .iter()
+        .map(|m| format!("SELECT pg_catalog.count(*) AS n FROM {}", from(m)))
+        .collect());
+    let all = sum(members
+        .iter()
+        .map(|m| format!("SELECT pg_catalog.count(*) AS n FROM ONLY {}", m.name))
+        .collect());
+    let patient = format!("{begin}; SET LOCAL statement_timeout = '{COUNTING_S}s'");
+    db.execute(doing, &patient).await?;
+    let counted = async {
+        let mut counts = [0_i64; 2];
+        for (count, sql, params) in [(0, &going, params), (1, &all, &[])] {
+            let rows = db.query(doing, sql, params).await?;
+            if let Some(row) = rows.first() {
+                counts[count] = db.column(doing, row, 0)?;
+            }
+        }
+        Ok::<_, EngineError>(counts)
+    };
+    let counted = counted.await;
+    db.execute(doing, "ROLLBACK").await?;
+    match counted {
+        Ok([going, all]) => Ok(proof::too_many(rule, parent_is_empty, going, all)),
+        Err(error) if error.sqlstate().is_some() => Ok(Some(format!(
+            "how many rows would go could not be counted, so nobody can say that they are not too many: {error}"
+        ))),
+        Err(error) => Err(error),
+    }
 }
 
 /// Whether an index begins with the column that tells the age.

@@ -4,8 +4,10 @@
 pub(super) mod effects;
 pub(super) mod estimate;
 pub(super) mod facts;
+mod keys;
 mod order;
 pub(super) mod partition;
+pub(super) mod proof;
 pub(super) mod rule;
 pub(super) mod steps;
 pub(super) mod way;
@@ -59,6 +61,10 @@ fn one_megabyte() -> Bytes {
 #[derive(Debug)]
 pub(crate) struct Facts {
     role: String,
+    /// What is wrong with the clocks.
+    clock: Option<String>,
+    /// As in the options, with how their orphans are told.
+    rules: Vec<Rule>,
     tables: HashMap<TableName, Table>,
     /// By the place of the rule.
     looks: HashMap<usize, Look>,
@@ -93,11 +99,13 @@ impl Kind for Cleanup {
         names.dedup();
         let tables = facts::tables(db, &names).await?;
         let mut looks = HashMap::new();
-        for (n, rule) in self.rules.iter().enumerate() {
+        let mut rules = self.rules.clone();
+        for (n, rule) in rules.iter_mut().enumerate() {
             if let Some(table) = tables.get(&rule.table)
                 && let Ok(age) = age_of(rule, table)
             {
-                let look = estimate::look(db, rule, table, age, Utc::now()).await?;
+                let reading = proof::read(db, rule, table).await?;
+                let look = estimate::look(db, rule, table, age, reading, Utc::now()).await?;
                 looks.insert(n, look);
             }
         }
@@ -108,6 +116,8 @@ impl Kind for Cleanup {
         let members: Vec<u32> = members.into_iter().collect();
         Ok(Facts {
             role: db.server.role.clone(),
+            clock: db.server.clock_differs(),
+            rules,
             foreign_keys: effects::foreign_keys(db, tables.values()).await?,
             triggers: effects::triggers(db, &members).await?,
             leftovers: partition::leftovers(db, partition::MARK).await?,
@@ -120,7 +130,7 @@ impl Kind for Cleanup {
         let mut plan = Plan::default();
         let mut planned = Vec::new();
         let mut met: HashMap<&TableName, u32> = HashMap::new();
-        for (n, rule) in self.rules.iter().enumerate() {
+        for (n, rule) in facts.rules.iter().enumerate() {
             let nth = met.entry(&rule.table).or_default();
             *nth += 1;
             let action = match *nth {
@@ -132,6 +142,10 @@ impl Kind for Cleanup {
                 continue;
             };
             plan.considered += table.members.len();
+            if let (Some(why), Some(_)) = (&facts.clock, rule.older_than) {
+                clock_differs(&mut plan, rule, why);
+                continue;
+            }
             let age = match age_of(rule, table) {
                 Ok(age) => age,
                 Err(why) => {
@@ -196,6 +210,20 @@ pub(super) fn age_of(rule: &Rule, table: &Table) -> Result<Option<AgeType>, Stri
         ));
     }
     Ok(Some(age))
+}
+
+/// With two clocks that disagree nobody can tell what is old.
+pub(super) fn clock_differs(plan: &mut Plan, rule: &Rule, why: &str) {
+    plan.skip(rule.table.to_string(), why);
+    if plan.findings.iter().all(|f| f.code != "clock.differs") {
+        plan.findings.push(Finding {
+            code: "clock.differs".to_owned(),
+            severity: Severity::Critical,
+            object: rule.table.to_string(),
+            message: why.to_owned(),
+            suggestion: None,
+        });
+    }
 }
 
 /// A rule that cannot be followed is not passed over in silence.

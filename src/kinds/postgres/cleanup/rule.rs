@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::Param;
-use crate::values::{CalendarSpan, TableName, TimeZone};
+use crate::values::{CalendarSpan, Percent, TableName, TimeZone};
 
 /// Rows of one table that are to go.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -40,6 +40,13 @@ pub(crate) struct Rule {
     /// How to go through the table; by default what the statistics recommend.
     #[serde(default)]
     pub(in crate::kinds::postgres) walk: Way,
+    /// Where more rows than this would go, none does.
+    #[serde(default)]
+    pub(in crate::kinds::postgres) max_rows: Option<u64>,
+    /// Where a larger share of the rows would go, none does. Orphans may be half of the rows, and
+    /// none where the parent is empty, unless this says otherwise.
+    #[serde(default)]
+    pub(in crate::kinds::postgres) max_share: Option<Percent>,
 }
 
 /// What an integer counts.
@@ -78,6 +85,11 @@ pub(crate) struct Orphaned {
     /// The columns pointed at, in the same order.
     #[serde(default = "id")]
     pub(in crate::kinds::postgres) parent_columns: Vec<String>,
+    /// How each pair of columns is compared, with `{parent}` and `{child}` for
+    /// the tables: what the server says of their types.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(in crate::kinds::postgres) equal: Vec<String>,
 }
 
 fn id() -> Vec<String> {
@@ -138,6 +150,23 @@ impl Rule {
             && self.keep.is_empty()
     }
 
+    /// The conditions as the user wrote them.
+    pub(in crate::kinds::postgres) fn texts(&self) -> impl Iterator<Item = &str> {
+        self.only.iter().chain(&self.keep).map(String::as_str)
+    }
+
+    /// Whether nothing but the row itself decides: no other table, and no
+    /// function, which may look at one.
+    pub(in crate::kinds::postgres) fn looks_at_its_rows_only(&self) -> bool {
+        let calls = |text: &str| text.contains('(') || text.to_lowercase().contains("select");
+        self.orphaned.is_none() && !self.texts().any(calls)
+    }
+
+    /// Whether the rows that would go have to be counted before.
+    pub(in crate::kinds::postgres) fn is_bounded(&self) -> bool {
+        self.max_rows.is_some() || self.max_share.is_some() || self.orphaned.is_some()
+    }
+
     /// Whether the condition may look at other tables.
     pub(in crate::kinds::postgres) fn looks_elsewhere(&self) -> bool {
         self.orphaned.is_some() || self.only.is_some() || !self.keep.is_empty()
@@ -194,16 +223,16 @@ impl Rule {
             .iter()
             .map(|column| format!("{own}.{} IS NOT NULL", Identifier::new(column.as_str())))
             .collect();
+        let own_name = own.to_string();
         let same: Vec<String> = orphaned
-            .columns
+            .equal
             .iter()
-            .zip(&orphaned.parent_columns)
-            .map(|(column, of)| {
-                format!(
-                    "{alias}.{} = {own}.{}",
-                    Identifier::new(of.as_str()),
-                    Identifier::new(column.as_str())
-                )
+            .map(|equal| {
+                // Once and for all, since names may hold what looks like a placeholder.
+                let parts = equal
+                    .split("{parent}")
+                    .map(|part| part.replace("{child}", &own_name));
+                parts.collect::<Vec<_>>().join(alias)
             })
             .collect();
         format!(

@@ -8,6 +8,7 @@ use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
 use super::{Cleanup, Facts, effects, partition, size, way};
 use crate::kinds::postgres::common::{rows, rows_finding, still_there};
+use crate::plan::postgres::Under;
 use crate::plan::{Fate, Finding, Moment, Path, Plan, Query, Severity, Step, Walk, Work};
 use crate::values::TimeSpan;
 
@@ -32,11 +33,12 @@ pub(super) fn of_rule(
         rule, table, look, ..
     } = *subject;
     if let Some(refused) = look.and_then(|look| look.refused.as_ref()) {
-        super::invalid(
-            plan,
-            rule,
-            &format!("the server refuses its condition: {refused}"),
-        );
+        super::invalid(plan, rule, refused);
+        return Vec::new();
+    }
+    if let Some(why) = look.and_then(|look| look.too_many.as_ref()) {
+        plan.skip(table.name.to_string(), why);
+        plan.findings.push(too_many(&table.name.to_string(), why));
         return Vec::new();
     }
     if table.filtered {
@@ -70,13 +72,15 @@ pub(super) fn of_rule(
             && foreign_keys.is_empty();
         if whole {
             let count = count(rule, subject.age, member, at);
+            let under = look.map(|look| look.under.clone()).unwrap_or_default();
             steps.push(
                 partition::drop_whole(member, table)
                     .because(format!(
                         "every row has expired: {}, and the partition ends before that",
                         rule.why(at.now)
                     ))
-                    .counted_by(count),
+                    .counted_by(count)
+                    .reading(under),
             );
             continue;
         }
@@ -119,6 +123,17 @@ pub(super) fn of_rule(
     steps
 }
 
+/// Nothing went, because too much would have gone.
+pub(in crate::kinds::postgres) fn too_many(object: &str, why: &str) -> Finding {
+    Finding {
+        code: "rows.too_many".to_owned(),
+        severity: Severity::Critical,
+        object: object.to_owned(),
+        message: format!("nothing of {object} was touched: {why}"),
+        suggestion: None,
+    }
+}
+
 /// How the rows of one member are gone through, whatever becomes of them.
 pub(in crate::kinds::postgres) struct Way<'a> {
     pub(in crate::kinds::postgres) rule: &'a Rule,
@@ -127,6 +142,8 @@ pub(in crate::kinds::postgres) struct Way<'a> {
     /// How many rows are expected to go, if anything tells.
     pub(in crate::kinds::postgres) victims: Option<f64>,
     pub(in crate::kinds::postgres) goal: TimeSpan,
+    /// How the condition is read.
+    pub(in crate::kinds::postgres) under: Under,
 }
 
 impl Way<'_> {
@@ -180,6 +197,7 @@ impl Way<'_> {
             "the table has vanished",
         )
         .counted_by(count(rule, self.age, member, at))
+        .reading(self.under.clone())
         .expecting(member.bytes, None)
         .walking(walk);
         step.details.push(format!("walks {chosen}"));
@@ -206,6 +224,10 @@ fn step(
         member,
         victims,
         goal: options.batch_goal,
+        under: subject
+            .look
+            .map(|look| look.under.clone())
+            .unwrap_or_default(),
     };
     let why = |expected: &str| format!("{expected}{of}: {}", subject.rule.why(at.now));
     let mut step = way.step(subject.action, Fate::Delete, why, at)?;

@@ -20,7 +20,9 @@ use self::order::{Candidate, Class};
 use self::server::ChangedCollation;
 use super::common::{Selection, grant, still_there};
 use crate::engines::EngineError;
+use crate::engines::postgres::meaning::{self, Meaning};
 use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::plan::postgres::Under;
 use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
 use crate::values::Engine;
 
@@ -36,6 +38,8 @@ struct Scope {
 /// What the decision is made from.
 pub(crate) struct Facts {
     role: String,
+    /// How each of `queries` is read.
+    meanings: Vec<Meaning>,
     database: String,
     foreign_keys: Vec<ForeignKey>,
     constraints: Vec<Constraint>,
@@ -82,8 +86,13 @@ impl Kind for Integrity {
         }
         let replica_missing =
             replicas.is_empty() && !(site.replicas.is_empty() && site.findings.is_empty());
+        let mut meanings = Vec::new();
+        for query in &self.queries {
+            meanings.push(meaning::of(db, &[&query.sql], &[]).await?);
+        }
         Ok(Facts {
             role: db.server.role.clone(),
+            meanings,
             database: db.server.database.clone(),
             foreign_keys: foreign_keys::read(db).await?,
             constraints: facts::constraints(db).await?,
@@ -121,9 +130,25 @@ impl Kind for Integrity {
         let changed = facts.collations.iter();
         plan.findings
             .extend(changed.map(|c| c.finding(&facts.database)));
-        for query in &self.queries {
+        for (query, meaning) in self.queries.iter().zip(&facts.meanings) {
             let name = format!("query {}", query.name);
-            let step = Step::new("check_query", &query.name, &name).checking(own(query));
+            if let Some(why) = &meaning.refused {
+                plan.skip(&query.name, why);
+                plan.findings.push(Finding {
+                    code: "query.refused".to_owned(),
+                    severity: Severity::Warning,
+                    object: query.name.clone(),
+                    message: format!("`{}` was not asked: {why}", query.name),
+                    suggestion: None,
+                });
+                continue;
+            }
+            let step = Step::new("check_query", &query.name, &name)
+                .reading(Under {
+                    schemas: meaning.schemas.clone(),
+                    all_rows: true,
+                })
+                .checking(own(query));
             candidates.push(Candidate::new(
                 Class::Query,
                 step,

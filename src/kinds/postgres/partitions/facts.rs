@@ -117,6 +117,8 @@ pub(super) struct Retired {
 pub(crate) struct Facts {
     pub(super) major: i32,
     pub(super) role: String,
+    /// What is wrong with the clocks.
+    pub(super) clock: Option<String>,
     pub(super) tables: HashMap<TableName, Table>,
     pub(super) nodes: HashMap<u32, Node>,
     /// Only while the partitions are read.
@@ -253,6 +255,7 @@ pub(super) async fn read(
     max_default_bytes: i64,
 ) -> Result<Facts, EngineError> {
     let mut facts = Facts {
+        clock: db.server.clock_differs(),
         major: db.server.major(),
         role: db.server.role.clone(),
         ..Facts::default()

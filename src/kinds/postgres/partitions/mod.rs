@@ -177,7 +177,19 @@ impl Kind for Partitions {
                     plan.considered += subject.partitions.len();
                     prune::finish(&subject, &mut plan);
                     create::plan(self, &subject, &facts, at, &mut taken, &mut plan);
-                    prune::plan(self, &subject, &facts, at, &mut plan);
+                    match &facts.clock {
+                        Some(why) => {
+                            plan.skip(name.to_string(), why);
+                            plan.findings.push(Finding {
+                                code: "clock.differs".to_owned(),
+                                severity: Severity::Critical,
+                                object: name.to_string(),
+                                message: why.clone(),
+                                suggestion: None,
+                            });
+                        }
+                        None => prune::plan(self, &subject, &facts, at, &mut plan),
+                    }
                 }
                 Err(why) => {
                     plan.skip(name.to_string(), &why);

@@ -6,7 +6,7 @@ mod facts;
 mod leftovers;
 mod verdict;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
-use super::common::{Selection, forbid, still_there};
+use super::common::{Selection, forbid, grant, still_there};
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
+use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{
     Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
 };
@@ -170,6 +170,7 @@ impl Kind for Reindex {
             });
         }
         let mut forbidden = Vec::new();
+        let mut unseen: BTreeSet<&RelationName> = BTreeSet::new();
         let selection = Selection::new(&self.include, &self.exclude);
         leftovers::plan(&facts.leftovers, &selection, &mut plan, &mut forbidden);
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
@@ -184,6 +185,7 @@ impl Kind for Reindex {
             if index.has_expressions
                 && index.table_rows >= 1.0
                 && index.may
+                && !index.blind
                 && !index.system
                 && index.lacks_statistics()
             {
@@ -204,6 +206,20 @@ impl Kind for Reindex {
                     bytes: index.bytes,
                     tuples: index.tuples,
                 });
+            }
+            let rebuilt = baseline.is_some_and(|b| b.rebuilt);
+            if index.is_blind()
+                && !rebuilt
+                && !index.system
+                && index.measured_ideal_bytes.is_none()
+                && self.min_bloat.share() > 0.0
+            {
+                plan.skip(
+                    index.name(),
+                    "whether it is bloated is not known: the role sees no statistics of its table",
+                );
+                unseen.extend(index.table.as_ref());
+                continue;
             }
             // Nothing is analyzed for the sake of an index that is not rebuilt anyway.
             let round = if index.system { 2 } else { at.round };
@@ -254,6 +270,7 @@ impl Kind for Reindex {
                 .into_iter()
                 .map(|(index, ideal, reason)| rebuild(index, ideal).because(reason)),
         );
+        plan.findings.extend(unseen_finding(&facts.role, &unseen));
         let major = facts.version_num / 10_000;
         forbid(&mut plan, "reindex", &facts.role, major, &forbidden);
         plan.numbered(1)
@@ -271,6 +288,24 @@ impl Reindex {
         let names: Vec<_> = index.index.iter().chain(&index.table).collect();
         wanted_method && selection.covers_any(&names)
     }
+}
+
+/// One finding for all tables whose statistics the role may not see.
+fn unseen_finding(role: &str, tables: &BTreeSet<&RelationName>) -> Option<Finding> {
+    let tables: Vec<&RelationName> = tables.iter().copied().collect();
+    let first = tables.first()?;
+    let role = Identifier::new(role);
+    let all: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    Some(Finding {
+        code: "privilege.missing".to_owned(),
+        severity: Severity::Warning,
+        object: first.to_string(),
+        message: format!(
+            "whether indexes of {} are bloated is not known: {role} may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)",
+            all.join(", ")
+        ),
+        suggestion: Some(grant("SELECT", "", &tables, &role)),
+    })
 }
 
 /// The largest indexes of tables, with what is needed to estimate their bloat.

@@ -32,6 +32,11 @@ impl IndexFacts {
         !self.columns.is_empty() && self.columns.iter().all(|c| c.statistics.is_none())
     }
 
+    /// Whether its size cannot be judged because the role sees no statistics.
+    pub(super) fn is_blind(&self) -> bool {
+        self.blind && !self.toast && self.access_method == "btree"
+    }
+
     /// Share of the index that a rebuild would save, from 0 to 1, without
     /// reading its pages. `None` where statistics are missing or out of date,
     /// or the size of such an index cannot be foreseen.
@@ -123,6 +128,8 @@ fn expected(
         (Some((seen, false)), Some(formula)) if formula <= seen => {
             Some((formula, "estimated from statistics"))
         }
+        // Nothing tells it from a healthy one: what was seen may have been as bloated.
+        (Some((_, false)), None) if index.is_blind() => None,
         (Some((seen, false)), _) => Some((seen, "by the best size seen")),
         (None, Some(formula)) => Some((formula, "estimated from statistics")),
         (None, None) => None,

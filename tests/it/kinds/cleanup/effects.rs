@@ -27,7 +27,7 @@ for_each_version! {
             let rules = if key.is_empty() {
                 // Written the wrong way round on purpose.
                 json!([
-                    { "table": "child", "orphaned": { "columns": ["parent_id"], "parent": "parent" } },
+                    { "table": "child", "orphaned": { "columns": ["parent_id"], "parent": "parent" }, "max_share": "100%" },
                     { "table": "parent", "column": "at", "older_than": "90d" },
                 ])
             } else {

@@ -1,5 +1,6 @@
 //! What goes, and that nothing else does.
 
+mod belief;
 mod effects;
 mod partitions;
 mod stopping;

@@ -1,0 +1,173 @@
+//! How a child's columns are compared with its parent's: as the foreign key
+//! between them does, or else as the parent's type says what equal means.
+//! Which operator `=` would find depends on a search path, and on a cast from
+//! citext to text that makes two names out of one.
+
+use super::facts::Table;
+use super::rule::Orphaned;
+use crate::engines::EngineError;
+use crate::engines::postgres::{Identifier, Session};
+
+/// What is known of the parent that a rule names.
+#[derive(Clone, Debug, Default)]
+pub(in crate::kinds::postgres) struct Parent {
+    /// None where there is no such table.
+    pub(in crate::kinds::postgres) oid: Option<u32>,
+    /// One comparison for each column, with `{parent}` and `{child}` for the
+    /// tables; or why there is none.
+    pub(in crate::kinds::postgres) equal: Vec<Result<String, String>>,
+    /// Whether it has a row at all; unknown where nobody could look.
+    pub(in crate::kinds::postgres) any: Option<bool>,
+}
+
+/// For each pair of columns, in order: the types, and the best operator there
+/// is, with what either side is cast to, where it is. A foreign key over the very same
+/// columns comes first; then an operator for the two types as they are, out
+/// of the family that the parent's type, or the child's, calls its default;
+/// then one of those for which the other side is cast, as the server itself
+/// would do for a foreign key, or where both are the same bytes.
+const EQUAL: &str = "WITH RECURSIVE wanted AS (
+        SELECT w.place, p.oid AS parent, a.attname AS parent_column, a.atttypid AS parent_type, a.attcollation,
+            f.attname AS child_column, f.atttypid AS child_type, a.attnum AS parent_num, f.attnum AS child_num, $1::oid AS child
+        FROM pg_catalog.pg_namespace pn JOIN pg_catalog.pg_class p ON p.relnamespace = pn.oid
+            CROSS JOIN ROWS FROM (pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[])) WITH ORDINALITY AS w(child_name, parent_name, place)
+            LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = p.oid AND a.attname::text = w.parent_name AND a.attnum > 0 AND NOT a.attisdropped
+            LEFT JOIN pg_catalog.pg_attribute f ON f.attrelid = $1::oid AND f.attname::text = w.child_name AND f.attnum > 0 AND NOT f.attisdropped
+        WHERE pn.nspname::text = $2::text AND p.relname::text = $3::text AND p.relkind IN ('r', 'p', 'm', 'v', 'f')
+    ), base(place, side, oid, below) AS (
+        SELECT w.place, s.side, t.oid, t.typbasetype FROM wanted w
+            CROSS JOIN LATERAL (VALUES ('p', w.parent_type), ('c', w.child_type)) AS s(side, type)
+            JOIN pg_catalog.pg_type t ON t.oid = s.type
+        UNION ALL SELECT b.place, b.side, t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below
+    ), typed AS (
+        -- varchar, enums, arrays and ranges have the operators of what they pass for.
+        SELECT w.*, p.oid AS p, c.oid AS c, p.passes AS p_passes, c.passes AS c_passes FROM wanted w
+            LEFT JOIN passing p ON p.place = w.place AND p.side = 'p'
+            LEFT JOIN passing c ON c.place = w.place AND c.side = 'c'
+    ), passing AS (
+        SELECT b.place, b.side, b.oid, CASE
+                WHEN b.oid = 'varchar'::pg_catalog.regtype THEN 'text'::pg_catalog.regtype
+                WHEN ty.typtype = 'e' THEN 'anyenum'::pg_catalog.regtype
+                WHEN ty.typtype = 'r' THEN 'anyrange'::pg_catalog.regtype
+                WHEN ty.typtype = 'm' THEN 'anymultirange'::pg_catalog.regtype
+                WHEN ty.typtype = 'c' THEN 'record'::pg_catalog.regtype
+                WHEN ty.typcategory = 'A' AND ty.typelem <> 0 THEN 'anyarray'::pg_catalog.regtype
+                ELSE b.oid END AS passes
+        FROM base b JOIN pg_catalog.pg_type ty ON ty.oid = b.oid WHERE b.below = 0
+    ), family AS (
+        SELECT t.place, s.side, oc.opcfamily, am.amname
+        FROM typed t CROSS JOIN LATERAL (VALUES (0, t.p_passes), (1, t.c_passes)) AS s(side, type)
+            JOIN pg_catalog.pg_opclass oc ON oc.opcdefault AND oc.opcintype = s.type
+            JOIN pg_catalog.pg_am am ON am.oid = oc.opcmethod AND am.amname IN ('btree', 'hash')
+    ), candidate AS (
+        SELECT t.place, e.op, 0 AS worth, NULL::oid AS p_as, NULL::oid AS c_as
+        FROM typed t JOIN pg_catalog.pg_constraint k ON k.contype = 'f' AND k.conrelid = t.child AND k.confrelid = t.parent
+            CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conpfeqop)) AS e(child_num, parent_num, op)
+        WHERE e.child_num = t.child_num AND e.parent_num = t.parent_num
+            AND pg_catalog.cardinality(k.conkey) = (SELECT pg_catalog.count(*) FROM wanted)
+        UNION ALL
+        SELECT t.place, o.amopopr, 1 + f.side + CASE f.amname WHEN 'btree' THEN 0 ELSE 2 END + CASE WHEN fits.p AND fits.c THEN 0 ELSE 4 END,
+            CASE WHEN NOT fits.p THEN o.amoplefttype END, CASE WHEN NOT fits.c THEN o.amoprighttype END
+        FROM typed t JOIN family f ON f.place = t.place
+            JOIN pg_catalog.pg_amop o ON o.amopfamily = f.opcfamily AND o.amoppurpose = 's'
+                AND o.amopstrategy = CASE f.amname WHEN 'btree' THEN 3 ELSE 1 END
+            CROSS JOIN LATERAL (SELECT o.amoplefttype = t.p_passes AS p, o.amoprighttype = t.c_passes AS c) fits
+        WHERE (fits.p OR fits.c)
+            -- An enum, an array or a range equals only its like.
+            AND (t.p = t.c OR (t.p_passes IN (t.p, 'text'::pg_catalog.regtype) AND t.c_passes IN (t.c, 'text'::pg_catalog.regtype)))
+            AND (fits.p AND fits.c OR (o.amoplefttype = o.amoprighttype AND EXISTS (SELECT FROM pg_catalog.pg_cast x
+                WHERE (x.castcontext = 'i' OR x.castmethod = 'b') AND x.casttarget = o.amoplefttype
+                    AND x.castsource = CASE WHEN fits.p THEN t.c ELSE t.p END)))
+    )
+    SELECT t.parent, t.parent_column::text, t.child_column::text,
+        pg_catalog.format_type(t.parent_type, NULL), pg_catalog.format_type(t.child_type, NULL),
+        b.operator, b.p_as, b.c_as,
+        (SELECT pg_catalog.format('%I.%I', cn.nspname, co.collname) FROM pg_catalog.pg_collation co
+            JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.attcollation)
+    FROM typed t LEFT JOIN LATERAL (
+        -- By its name in the catalog: as people write it, `character` is one character long.
+        SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator,
+            (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname) FROM pg_catalog.pg_type x
+                JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = c.p_as) AS p_as,
+            (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname) FROM pg_catalog.pg_type x
+                JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = c.c_as) AS c_as
+        FROM candidate c JOIN pg_catalog.pg_operator o ON o.oid = c.op JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+        WHERE c.place = t.place ORDER BY c.worth, o.oid LIMIT 1) b ON true
+    ORDER BY t.place";
+
+/// Reads how the parent of a rule is compared with.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub(in crate::kinds::postgres) async fn read(
+    db: &Session,
+    table: &Table,
+    orphaned: &Orphaned,
+) -> Result<Parent, EngineError> {
+    let doing = "reading how orphans are told";
+    let (schema, name) = (&orphaned.parent.schema, &orphaned.parent.table);
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [
+        &table.oid,
+        schema,
+        name,
+        &orphaned.columns,
+        &orphaned.parent_columns,
+    ];
+    let mut parent = Parent::default();
+    for (n, row) in db.query(doing, EQUAL, &params).await?.iter().enumerate() {
+        parent.oid = Some(db.column(doing, row, 0)?);
+        let text = |n| db.column::<Option<String>>(doing, row, n);
+        let of = &orphaned.parent;
+        let (Some(parent_column), Some(child_column)) = (text(1)?, text(2)?) else {
+            let missing = orphaned.parent_columns.get(n);
+            let missing = missing.map(String::as_str).unwrap_or_default();
+            parent
+                .equal
+                .push(Err(format!("{of} has no column `{missing}`")));
+            continue;
+        };
+        let (parent_type, child_type) =
+            (text(3)?.unwrap_or_default(), text(4)?.unwrap_or_default());
+        let Some(operator) = text(5)? else {
+            parent.equal.push(Err(format!(
+                "nothing says when `{child_column}` ({child_type}) equals `{parent_column}` of {of} ({parent_type})"
+            )));
+            continue;
+        };
+        let cast = |to: Option<String>| to.map(|to| format!("::{to}")).unwrap_or_default();
+        // As the key of the parent tells its rows apart.
+        let collation = text(8)?
+            .map(|collation| format!(" COLLATE {collation}"))
+            .unwrap_or_default();
+        parent.equal.push(Ok(format!(
+            "{{parent}}.{}{} {operator} {{child}}.{}{}{collation}",
+            Identifier::new(parent_column),
+            cast(text(6)?),
+            Identifier::new(child_column),
+            cast(text(7)?),
+        )));
+    }
+    if parent.oid.is_some() {
+        let from = crate::engines::postgres::RelationName::new(&**schema, &**name);
+        parent.any = any(db, &from.to_string()).await?;
+    }
+    Ok(parent)
+}
+
+/// Whether a table has a row; none where nobody may look, or somebody holds it.
+async fn any(db: &Session, table: &str) -> Result<Option<bool>, EngineError> {
+    let begin = "BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '20s'; SET LOCAL row_security = off";
+    let doing = "looking whether the parent has rows";
+    db.execute(doing, begin).await?;
+    let sql = format!("SELECT EXISTS (SELECT FROM {table})");
+    let answer = db.query(doing, &sql, &[]).await;
+    db.execute(doing, "ROLLBACK").await?;
+    match answer {
+        Ok(rows) => match rows.first() {
+            Some(row) => Ok(Some(db.column(doing, row, 0)?)),
+            None => Ok(None),
+        },
+        Err(error) if error.sqlstate().is_some() => Ok(None),
+        Err(error) => Err(error),
+    }
+}

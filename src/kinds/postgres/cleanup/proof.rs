@@ -1,0 +1,253 @@
+//! What has to be true before rows go: conditions mean what they say, absence
+//! is not the work of a filter, and no more rows go than the rule may take.
+
+use super::facts::Table;
+use super::keys::{self, Parent};
+use super::rule::Rule;
+use crate::engines::EngineError;
+use crate::engines::postgres::{Identifier, RelationName, Session, meaning};
+use crate::plan::postgres::Under;
+use crate::values::Percent;
+
+/// A share of all rows that orphans seldom are, and that they are at once where
+/// somebody emptied the parent.
+pub(in crate::kinds::postgres) const ORPHANS: Percent = Percent::new(50.0);
+
+/// How a rule is read.
+#[derive(Clone, Debug, Default)]
+pub(in crate::kinds::postgres) struct Reading {
+    pub(in crate::kinds::postgres) under: Under,
+    /// Why it is not followed.
+    pub(in crate::kinds::postgres) refused: Option<String>,
+    /// Whether the parent of orphans has no row.
+    pub(in crate::kinds::postgres) parent_is_empty: bool,
+}
+
+/// Tables whose rows row-level security hides from the role: those asked for by
+/// id or by name, with their policies.
+const FILTERED: &str = "SELECT n.nspname::text, c.relname::text,
+        ARRAY(SELECT p.polname::text FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid ORDER BY 1),
+        pg_catalog.pg_has_role(c.relowner, 'USAGE')
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY ($1::oid[]) AND pg_catalog.row_security_active(c.oid)
+    ORDER BY 1, 2";
+
+/// Finds out how a rule is read, and fills in how its orphans are told.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub(in crate::kinds::postgres) async fn read(
+    db: &Session,
+    rule: &mut Rule,
+    table: &Table,
+) -> Result<Reading, EngineError> {
+    let mut reading = Reading::default();
+    let mut named = vec![table.oid];
+    if let Some(orphaned) = &mut rule.orphaned {
+        let parent: Parent = keys::read(db, table, orphaned).await?;
+        let Some(oid) = parent.oid else {
+            reading.refused = Some(format!("there is no table {}", orphaned.parent));
+            return Ok(reading);
+        };
+        named.push(oid);
+        reading.parent_is_empty = parent.any == Some(false);
+        let equal: Result<Vec<String>, String> = parent.equal.into_iter().collect();
+        match equal {
+            Ok(equal) => orphaned.equal = equal,
+            Err(why) => {
+                reading.refused = Some(why);
+                return Ok(reading);
+            }
+        }
+    }
+    let texts: Vec<&str> = rule.texts().collect();
+    let mut oids = vec![table.oid];
+    oids.extend(table.members.iter().map(|member| member.oid));
+    let meaning = meaning::of(db, &texts, &oids).await?;
+    reading.under.schemas = meaning.schemas;
+    reading.refused = meaning.refused;
+    // A policy that only leaves rows out of an ordinary table leaves them in peace. Everything
+    // else is judged by what is not there, or goes to tables under a table whose policies count.
+    let alone = table.members.iter().all(|member| member.oid == table.oid);
+    reading.under.all_rows = !(table.filtered && alone && rule.looks_at_its_rows_only());
+    if reading.under.all_rows {
+        named.extend(oids);
+        if let Some(why) = filtered(db, &named).await? {
+            reading.refused = Some(why);
+        }
+    }
+    Ok(reading)
+}
+
+/// Which of these tables hide rows from the role, and what helps; none where none does.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub(in crate::kinds::postgres) async fn filtered(
+    db: &Session,
+    tables: &[u32],
+) -> Result<Option<String>, EngineError> {
+    let doing = "looking for row-level security";
+    let mut hidden = Vec::new();
+    let mut own = false;
+    for row in db.query(doing, FILTERED, &[&tables]).await? {
+        let schema: String = db.column(doing, &row, 0)?;
+        let name: String = db.column(doing, &row, 1)?;
+        let policies: Vec<String> = db.column(doing, &row, 2)?;
+        own |= db.column::<bool>(doing, &row, 3)?;
+        let policies = match policies.len() {
+            0 => "no policy lets it see any".to_owned(),
+            1 => format!("policy {}", Identifier::new(&*policies[0])),
+            _ => {
+                let all: Vec<String> = policies
+                    .iter()
+                    .map(|policy| Identifier::new(&**policy).to_string())
+                    .collect();
+                format!("policies {}", all.join(", "))
+            }
+        };
+        hidden.push(format!("{} ({policies})", RelationName::new(schema, name)));
+    }
+    if hidden.is_empty() {
+        return Ok(None);
+    }
+    let role = Identifier::new(&*db.server.role);
+    let owner = if own {
+        "; it owns the table, so ALTER TABLE … NO FORCE ROW LEVEL SECURITY helps, too"
+    } else {
+        ", or work as the owner of the table"
+    };
+    Ok(Some(format!(
+        "row-level security hides rows of {} from role {role}, and what is only hidden must not count as gone: ALTER ROLE {role} BYPASSRLS{owner}",
+        hidden.join(", ")
+    )))
+}
+
+/// Why so many rows are more than the rule may take; none where they are not.
+/// `going` of `all` rows would go.
+pub(in crate::kinds::postgres) fn too_many(
+    rule: &Rule,
+    parent_is_empty: bool,
+    going: i64,
+    all: i64,
+) -> Option<String> {
+    if going == 0 {
+        return None;
+    }
+    if let Some(most) = rule.max_rows
+        && u64::try_from(going).unwrap_or(0) > most
+    {
+        return Some(format!(
+            "{going} of {all} rows would go, and `max_rows` allows {most}"
+        ));
+    }
+    let (share, word) = match (rule.max_share, &rule.orphaned) {
+        (Some(share), _) => (share, format!("`max_share` allows {share}")),
+        (None, Some(orphaned)) if parent_is_empty => {
+            return Some(format!(
+                "{going} of {all} rows would go because {} is empty; if that is right, say `max_share: 100%`",
+                orphaned.parent
+            ));
+        }
+        (None, Some(_)) => (
+            ORPHANS,
+            format!("orphans may be {ORPHANS} unless the rule says `max_share`"),
+        ),
+        (None, None) => return None,
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a share, not a count")]
+    let taken = going as f64 / all.max(1) as f64;
+    (taken > share.share()).then(|| {
+        format!(
+            "{going} of {all} rows would go ({:.0} %), and {word}",
+            taken * 100.0
+        )
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    fn rule(more: serde_json::Value) -> Rule {
+        let mut yaml = serde_json::json!({ "table": "t", "where": "true" });
+        let both = yaml.as_object_mut().unwrap();
+        both.extend(more.as_object().unwrap().clone());
+        serde_json::from_value(yaml).unwrap()
+    }
+
+    #[test]
+    fn a_rule_takes_no_more_than_it_may() {
+        let orphaned = serde_json::json!({ "columns": ["a"], "parent": "p" });
+        for (more, empty, going, all, refused) in [
+            (serde_json::json!({}), false, 100, 100, false),
+            (
+                serde_json::json!({ "max_rows": 99 }),
+                false,
+                100,
+                1000,
+                true,
+            ),
+            (
+                serde_json::json!({ "max_rows": 100 }),
+                false,
+                100,
+                1000,
+                false,
+            ),
+            (
+                serde_json::json!({ "max_share": "5%" }),
+                false,
+                51,
+                1000,
+                true,
+            ),
+            (
+                serde_json::json!({ "max_share": "5%" }),
+                false,
+                50,
+                1000,
+                false,
+            ),
+            (
+                serde_json::json!({ "orphaned": orphaned }),
+                true,
+                1,
+                1000,
+                true,
+            ),
+            (
+                serde_json::json!({ "orphaned": orphaned }),
+                true,
+                0,
+                1000,
+                false,
+            ),
+            (
+                serde_json::json!({ "orphaned": orphaned }),
+                false,
+                501,
+                1000,
+                true,
+            ),
+            (
+                serde_json::json!({ "orphaned": orphaned }),
+                false,
+                500,
+                1000,
+                false,
+            ),
+            (
+                serde_json::json!({ "orphaned": orphaned, "max_share": "100%" }),
+                true,
+                9,
+                9,
+                false,
+            ),
+        ] {
+            let why = too_many(&rule(more.clone()), empty, going, all);
+            assert_eq!(why.is_some(), refused, "{more} {going} of {all}: {why:?}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What a rule believes: that equal is what the types say, that nothing is
+//! hidden, that the clocks agree, and that so many rows can be meant.
+
+use serde_json::{Value, json};
+
+use super::workspace;
+use crate::settings::role;
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+/// One run, which may refuse.
+fn run(workspace: &Workspace) -> Value {
+    let output = workspace.run(["run", "cleanup", "--now", "--output", "json"]);
+    output.json()["runs"][0].clone()
+}
+
+fn says(run: &Value, code: &str, words: &[&str]) {
+    let findings = run["findings"].as_array().unwrap();
+    let found = findings.iter().find(|f| f["code"] == code);
+    let message = found.unwrap_or_else(|| panic!("no {code} in {run:#}"))["message"].to_string();
+    for word in words {
+        assert!(message.contains(word), "{word} is not in {message}");
+    }
+}
+
+async fn left(db: &TestDatabase, sql: &str) -> String {
+    db.strings(&format!(
+        "SELECT coalesce(string_agg(x::text, ' ' ORDER BY x::text), '') FROM ({sql}) AS y(x)"
+    ))
+    .await
+    .remove(0)
+}
+
+for_each_version! {
+    /// citext, a domain over it, an enum and ltree in schemas of their own:
+    /// conditions and orphans compare as the types do.
+    async fn equal_is_what_the_type_says(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE SCHEMA ext; CREATE SCHEMA kinds; CREATE EXTENSION citext SCHEMA ext; CREATE EXTENSION ltree SCHEMA ext;
+            CREATE DOMAIN kinds.mail AS ext.citext; CREATE TYPE kinds.color AS ENUM ('red', 'green');
+            CREATE TABLE members (name ext.citext PRIMARY KEY, mail kinds.mail, color kinds.color, path ext.ltree, seen timestamptz);
+            INSERT INTO members VALUES ('Root', 'Root@X.org', 'red', 'a.b', now() - interval '2 years'), ('guest', 'Guest@x.org', 'green', 'c', now() - interval '2 years'),
+                ('Third', 'third@x.org', 'green', 'a', now() - interval '2 years')").await;
+        for (keep, stays) in [
+            ("name = 'root'", "Root"),
+            ("name IN ('ROOT', 'GUEST')", "Root guest"),
+            ("mail = 'root@x.org'", "Root"),
+            ("color = 'red'", "Root"),
+            ("path OPERATOR(ext.<@) 'a'::ext.ltree", "Root Third"),
+            ("path <@ 'a'", "Root Third"),
+            ("EXISTS (SELECT FROM public.holds h WHERE h.who = members.name::text)", "Root"),
+        ] {
+            db.execute("DROP TABLE IF EXISTS holds, copy; CREATE TABLE holds (who ext.citext); INSERT INTO holds VALUES ('rOOT');
+                CREATE TABLE copy AS SELECT * FROM members").await;
+            let keep = keep.replace("members.", "copy.");
+            let rules = json!([{ "table": "copy", "column": "seen", "older_than": "1y", "keep": [keep] }]);
+            run(&workspace(&db, &rules));
+            assert_eq!(left(&db, "SELECT name FROM copy").await, stays, "{keep}");
+        }
+        // With and without a foreign key, and with the types mixed.
+        for (child, key) in [("ext.citext", true), ("ext.citext", false), ("kinds.mail", false), ("text", false), ("varchar(20)", false)] {
+            db.execute(&format!("DROP TABLE IF EXISTS logins, users; CREATE TABLE users (email ext.citext PRIMARY KEY);
+                INSERT INTO users VALUES ('Ann@x.org'), ('Bob@x.org');
+                CREATE TABLE logins (email {child} {});
+                INSERT INTO logins VALUES ('ann@x.org'), ('BOB@X.ORG'), ('bob@x.org')", if key { "REFERENCES users" } else { "" })).await;
+            if !key {
+                db.execute("INSERT INTO logins VALUES ('nobody@x.org')").await;
+            }
+            let rules = json!([{ "table": "logins", "orphaned": { "columns": ["email"], "parent": "users", "parent_columns": ["email"] } }]);
+            run(&workspace(&db, &rules));
+            assert_eq!(left(&db, "SELECT email FROM logins").await.to_lowercase(), "ann@x.org bob@x.org bob@x.org", "{child} {key}");
+        }
+    }
+}
+
+for_each_version! {
+    /// Keys of other types: padded, of two widths, numeric, enums, arrays, a
+    /// collation that ignores case; and two that nothing compares.
+    async fn keys_of_every_type_are_compared_as_a_foreign_key_would(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TYPE color AS ENUM ('red', 'green'); CREATE DOMAIN number AS bigint;
+            CREATE COLLATION lower (provider = icu, locale = 'und-u-ks-level2', deterministic = false)").await;
+        for (parent, child, values, orphan) in [
+            ("char(8)", "char(8)", "'a'", "'z'"), ("char(8)", "text", "'a'", "'z'"), ("text", "char(8)", "'a'", "'z'"),
+            ("bigint", "int", "1", "2"), ("int", "smallint", "1", "2"), ("numeric", "int", "1", "2"), ("int", "numeric", "1", "2"),
+            ("number", "int", "1", "2"), ("uuid", "uuid", "'00000000-0000-0000-0000-000000000001'", "'00000000-0000-0000-0000-000000000002'"),
+            ("color", "color", "'red'", "'green'"), ("int[]", "int[]", "'{1}'", "'{2}'"), ("int4range", "int4range", "'[1,2)'", "'[2,3)'"),
+            ("timestamptz", "timestamptz", "'2026-01-01 00:00+00'", "'2026-01-02 00:00+00'"), ("date", "timestamptz", "'2026-01-01 00:00+00'", "'2026-01-02 00:00+00'"),
+            ("inet", "cidr", "'10.0.0.0/8'", "'11.0.0.0/8'"), ("name", "text", "'a'", "'z'"), ("xid8", "xid8", "'1'", "'2'"),
+            ("text COLLATE lower", "text", "'a'", "'z'"), ("text COLLATE lower", "text COLLATE \"C\"", "'A'", "'z'"),
+        ] {
+            db.execute(&format!("DROP TABLE IF EXISTS c, p; CREATE TABLE p (k {parent}); CREATE TABLE c (id int, k {child});
+                INSERT INTO p VALUES ({}); INSERT INTO c VALUES (1, {values}), (2, {orphan}), (3, NULL)",
+                values.to_lowercase())).await;
+            let rules = json!([{ "table": "c", "orphaned": { "columns": ["k"], "parent": "p", "parent_columns": ["k"] } }]);
+            let done = run(&workspace(&db, &rules));
+            assert_eq!(left(&db, "SELECT id FROM c").await, "1 3", "{parent} {child} {done:#}");
+        }
+        db.execute("DROP TABLE c, p; CREATE TABLE p (k int); CREATE TABLE c (k color); INSERT INTO c VALUES ('red')").await;
+        let rules = json!([{ "table": "c", "orphaned": { "columns": ["k"], "parent": "p", "parent_columns": ["k"] }, "max_share": "100%" }]);
+        says(&run(&workspace(&db, &rules)), "cleanup.rule", &["nothing says when", "integer"]);
+        assert_eq!(db.number("SELECT count(*) FROM c").await, 1);
+    }
+}
+
+for_each_version! {
+    /// Operators in a schema where anybody may make some are not trusted.
+    async fn operators_that_anybody_may_make_are_refused(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE SCHEMA open; GRANT ALL ON SCHEMA open TO PUBLIC; CREATE EXTENSION citext SCHEMA open;
+            CREATE TABLE m (name open.citext, plain text, at timestamptz);
+            INSERT INTO m VALUES ('Root', 'x', now() - interval '2 years'), ('guest', 'y', now() - interval '2 years')").await;
+        let rules = json!([{ "table": "m", "column": "at", "older_than": "1y", "keep": ["name = 'root'"] }]);
+        let refused = run(&workspace(&db, &rules));
+        says(&refused, "cleanup.rule", &["open", "PUBLIC", "citext"]);
+        assert_eq!(db.number("SELECT count(*) FROM m").await, 2);
+        db.execute("REVOKE ALL ON SCHEMA open FROM PUBLIC").await;
+        run(&workspace(&db, &rules));
+        assert_eq!(left(&db, "SELECT name FROM m").await, "Root");
+    }
+}
+
+for_each_version! {
+    /// A policy that hides parents, or what is to be kept, makes no orphans.
+    async fn what_is_hidden_is_not_gone(major: u32) {
+        let db = fresh_database(major).await;
+        let (janitor, url) = role(&db, "").await;
+        db.execute(&format!("CREATE TABLE tenants (id int PRIMARY KEY, mine bool); INSERT INTO tenants SELECT n, n % 2 = 0 FROM generate_series(1, 10) n;
+            ALTER TABLE tenants ENABLE ROW LEVEL SECURITY; CREATE POLICY half ON tenants USING (mine);
+            CREATE TABLE notes (id int, tenant_id int, at timestamptz DEFAULT now() - interval '2 years');
+            INSERT INTO notes SELECT n, n FROM generate_series(1, 12) n;
+            CREATE FUNCTION public.known(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT EXISTS (SELECT FROM public.tenants WHERE id = $1)';
+            GRANT SELECT, DELETE ON tenants, notes TO {janitor}")).await;
+        for (rule, code) in [
+            (json!({ "table": "notes", "orphaned": { "columns": ["tenant_id"], "parent": "tenants" } }), "cleanup.rule"),
+            (json!({ "table": "notes", "column": "at", "older_than": "1y", "keep": ["EXISTS (SELECT FROM public.tenants t WHERE t.id = tenant_id)"] }), "cleanup.rule"),
+            (json!({ "table": "notes", "column": "at", "older_than": "1y", "keep": ["public.known(tenant_id)"] }), ""),
+        ] {
+            let workspace = Workspace::for_target(&url).task("cleanup", &format!("kind: cleanup\ntarget: app\noptions: {}\n", json!({ "rules": [rule] })));
+            let refused = run(&workspace);
+            assert_eq!(db.number("SELECT count(*) FROM notes").await, 12, "{refused:#}");
+            if !code.is_empty() {
+                says(&refused, code, &["tenants"]);
+            }
+        }
+        let orphans = json!({ "rules": [{ "table": "notes", "orphaned": { "columns": ["tenant_id"], "parent": "tenants" } }] });
+        let workspace = Workspace::for_target(&url).task("cleanup", &format!("kind: cleanup\ntarget: app\noptions: {orphans}\n"));
+        says(&run(&workspace), "cleanup.rule", &["half", "BYPASSRLS", "tenants"]);
+        db.execute(&format!("ALTER ROLE {janitor} BYPASSRLS")).await;
+        run(&workspace);
+        assert_eq!(left(&db, "SELECT id FROM notes WHERE id > 9").await, "10");
+    }
+}
+
+for_each_version! {
+    /// FORCE on a partitioned table is not got round by naming its partitions;
+    /// a policy on an ordinary table applies as the application expects.
+    async fn policies_of_the_named_table_count(major: u32) {
+        let db = fresh_database(major).await;
+        let (owner, url) = role(&db, "").await;
+        db.execute(&format!("CREATE TABLE ev (id int, at timestamptz NOT NULL, held bool) PARTITION BY RANGE (at);
+            CREATE TABLE ev_2020 PARTITION OF ev FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+            CREATE TABLE ev_rest PARTITION OF ev DEFAULT;
+            INSERT INTO ev SELECT n, '2020-05-01', n % 2 = 0 FROM generate_series(1, 10) n;
+            INSERT INTO ev SELECT n, '2021-05-01', n % 2 = 0 FROM generate_series(11, 20) n;
+            CREATE TABLE one (id int, at timestamptz, held bool); INSERT INTO one SELECT * FROM (SELECT id, at, held FROM ev) x;
+            ALTER TABLE ev ENABLE ROW LEVEL SECURITY; ALTER TABLE ev FORCE ROW LEVEL SECURITY; CREATE POLICY free ON ev USING (NOT held);
+            ALTER TABLE one ENABLE ROW LEVEL SECURITY; ALTER TABLE one FORCE ROW LEVEL SECURITY; CREATE POLICY free ON one USING (NOT held);
+            GRANT ALL ON SCHEMA public TO {owner};
+            ALTER TABLE ev OWNER TO {owner}; ALTER TABLE ev_2020 OWNER TO {owner}; ALTER TABLE ev_rest OWNER TO {owner}; ALTER TABLE one OWNER TO {owner}")).await;
+        let rules = json!({ "rules": [{ "table": "ev", "column": "at", "older_than": "1y" }, { "table": "one", "column": "at", "older_than": "1y" }] });
+        let workspace = Workspace::for_target(&url).task("cleanup", &format!("kind: cleanup\ntarget: app\noptions: {rules}\n"));
+        let done = run(&workspace);
+        says(&done, "cleanup.rule", &["public.ev", "free", "FORCE"]);
+        assert_eq!(db.number("SELECT count(*) FROM ev").await, 20, "{done:#}");
+        assert_eq!(db.number("SELECT count(*) FROM one WHERE held").await, 10, "{done:#}");
+        assert_eq!(db.number("SELECT count(*) FROM one").await, 10, "{done:#}");
+        let archive = json!({ "table": "ev", "column": "at", "older_than": "1y", "destination": { "table": "kept" } });
+        let workspace = workspace.task("archive", &format!("kind: archive\ntarget: app\noptions: {archive}\n"));
+        workspace.run(["run", "archive", "--now"]);
+        assert_eq!(db.number("SELECT count(*) FROM ev").await, 20);
+    }
+}
+
+for_each_version! {
+    /// A clock that is days ahead makes nothing older.
+    async fn clocks_that_differ_delete_nothing(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, at timestamptz); INSERT INTO t SELECT n, now() - n * interval '1 day' FROM generate_series(0, 9) n;
+            CREATE TABLE a (LIKE t); INSERT INTO a SELECT * FROM t;
+            CREATE TABLE p (at timestamptz NOT NULL) PARTITION BY RANGE (at); CREATE TABLE p_2020 PARTITION OF p FOR VALUES FROM ('2020-01-01') TO ('2021-01-01')").await;
+        let rules = json!([{ "table": "t", "column": "at", "older_than": "7d" }]);
+        let workspace = workspace(&db, &rules)
+            .task("archive", "kind: archive\ntarget: app\noptions: { table: a, column: at, older_than: 7d, destination: { table: kept } }\n")
+            .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [p], interval: year, keep: 1y }\n");
+        for shift in ["+5 days", "-5 days", "+20s"] {
+            for (verb, task) in [("plan", "cleanup"), ("run", "cleanup"), ("run", "archive"), ("run", "partitions")] {
+                let inner = workspace.process([verb, task, "--output", "json"]);
+                let mut faked = std::process::Command::new("/usr/bin/faketime");
+                faked.arg(shift).arg(inner.get_program()).args(inner.get_args());
+                if verb == "run" {
+                    faked.arg("--now");
+                }
+                faked.current_dir(workspace.path()).env_clear();
+                for (name, value) in inner.get_envs() {
+                    if let Some(value) = value {
+                        faked.env(name, value);
+                    }
+                }
+                let output = faked.output().unwrap();
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                assert!(said.contains("clock.differs"), "{shift} {verb} {task}: {said} {}", String::from_utf8_lossy(&output.stderr));
+            }
+            assert_eq!(db.number("SELECT count(*) FROM t").await, 10, "{shift}");
+            assert_eq!(db.number("SELECT count(*) FROM a").await, 10, "{shift}");
+            assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'p_2020'").await, 1, "{shift}");
+        }
+        let done = run(&workspace);
+        assert_eq!(done["rows"], 3, "{done:#}");
+        assert!(workspace.run(["doctor"]).expect(0).stdout.contains("clocks of this machine and the server agree"));
+    }
+}
+
+for_each_version! {
+    /// No rule takes more than it may; orphans of an emptied parent stay.
+    async fn no_rule_takes_more_than_it_may(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int, p_id int, at timestamptz);
+            INSERT INTO c SELECT n, n, now() - n * interval '1 day' FROM generate_series(1, 100) n").await;
+        let orphans = json!({ "table": "c", "orphaned": { "columns": ["p_id"], "parent": "p" } });
+        let refuse = async |rule: Value, words: &[&str]| {
+            let done = run(&workspace(&db, &json!([rule])));
+            says(&done, "rows.too_many", words);
+            assert_eq!(db.number("SELECT count(*) FROM c").await, 100, "{done:#}");
+        };
+        refuse(orphans.clone(), &["100 of 100", "public.p is empty"]).await;
+        db.execute("INSERT INTO p SELECT generate_series(1, 40)").await;
+        refuse(orphans.clone(), &["60 of 100", "50%"]).await;
+        refuse(json!({ "table": "c", "column": "at", "older_than": "50d", "max_rows": 50 }), &["51 of 100", "50"]).await;
+        refuse(json!({ "table": "c", "column": "at", "older_than": "50d", "max_share": "10%" }), &["51 of 100", "10%"]).await;
+        let archive = "kind: archive\ntarget: app\noptions: { table: c, column: at, older_than: 50d, max_rows: 50, destination: { table: kept } }\n";
+        let archived = workspace(&db, &json!([])).task("archive", archive).run(["run", "archive", "--now", "--output", "json"]);
+        says(&archived.json()["runs"][0], "rows.too_many", &["51 of 100"]);
+        assert_eq!(db.number("SELECT count(*) FROM c").await, 100);
+        // 60 orphans, of which the rule may take them all.
+        let mut all = orphans;
+        all["max_share"] = json!("60%");
+        let done = run(&workspace(&db, &json!([all])));
+        assert_eq!(done["rows"], 60, "{done:#}");
+    }
+}
