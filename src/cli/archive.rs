@@ -1,10 +1,11 @@
 use super::Failure;
 use super::context::Context;
+use crate::engines::EngineError;
 use crate::engines::postgres::{RelationName, Session};
 use crate::engines::storage::{Storage, StorageError};
 use crate::execute;
 use crate::pipeline::{self, PipelineError};
-use crate::plan::Manifest;
+use crate::plan::{Manifest, Memory, Restored};
 use crate::report::text::{Align, Cell, Columns, Cut, human_bytes, human_count, shown};
 use crate::values::{Engine, TableName, with_causes};
 
@@ -31,6 +32,15 @@ enum Verb {
         /// The table to fill; made where it does not exist
         #[arg(long, value_name = "TABLE")]
         into: TableName,
+        /// Tells what would come back, and changes nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Keeps the table's own triggers from touching the rows; for its owner
+        #[arg(long)]
+        disable_triggers: bool,
+        /// Also what was brought back before
+        #[arg(long)]
+        again: bool,
         /// Also what may still be in its table, too: no manifest beside the
         /// files says that it has left
         #[arg(long, requires = "files")]
@@ -49,6 +59,9 @@ struct Chosen {
     /// Only of this target; with `--files`, the target to restore into
     #[arg(long)]
     target: Option<String>,
+    /// With `--files`: only what came from this target
+    #[arg(long, value_name = "TARGET", requires = "files")]
+    of: Option<String>,
     /// Reads the manifests beside the files of this place, `file:///folder` or
     /// `s3://bucket/prefix`, instead of the history
     #[arg(long, value_name = "URL")]
@@ -63,13 +76,32 @@ impl Archive {
             Verb::Restore {
                 chosen,
                 into,
+                dry_run,
+                disable_triggers,
+                again,
                 unsettled,
-            } => restore(context, chosen, into, *unsettled).await,
+            } => {
+                let how = How {
+                    dry_run: *dry_run,
+                    disable_triggers: *disable_triggers,
+                    again: *again,
+                    unsettled: *unsettled,
+                };
+                restore(context, chosen, into, how).await
+            }
         }
     }
 }
 
-/// A manifest, and the target it is of; files do not tell which.
+#[derive(Clone, Copy)]
+struct How {
+    dry_run: bool,
+    disable_triggers: bool,
+    again: bool,
+    unsettled: bool,
+}
+
+/// A manifest, and the target it is of, where that is known.
 type Known = (Option<String>, Manifest);
 
 /// The manifests asked for.
@@ -78,6 +110,9 @@ async fn manifests(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>,
         Some(url) => beside(url).await?,
         None => remembered(context, chosen).await?,
     };
+    if let Some(of) = &chosen.of {
+        found.retain(|(target, _)| target.as_ref() == Some(of));
+    }
     let from = chosen
         .from
         .as_ref()
@@ -106,16 +141,24 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
         if !Manifest::is_at(&path) {
             continue;
         }
-        let content = storage.get(&path).await.map_err(failed)?;
+        let bad = |why: String| Failure::Usage(format!("{}: {why}", storage.full(&path)));
+        let content = storage.get(&path, Manifest::SIZE).await;
+        let content = content.map_err(|error| Failure::Usage(with_causes(&error)))?;
         let mut manifest: Manifest = serde_json::from_slice(&content).map_err(|error| {
-            Failure::Other(format!(
-                "{} is no manifest that this version can read: {error}",
-                storage.full(&path)
+            bad(format!(
+                "is no manifest that this version can read: {error}"
             ))
         })?;
+        manifest.examine().map_err(|flaw| bad(flaw.to_string()))?;
+        if !path.ends_with(&format!("_{}.manifest.json", manifest.id)) {
+            return Err(bad(format!(
+                "`id` is {}, and its name says another",
+                manifest.id
+            )));
+        }
         // They may have been moved since.
         manifest.storage = url.to_owned();
-        found.push((None, manifest));
+        found.push((manifest.target.clone(), manifest));
     }
     if found.is_empty() {
         return Err(Failure::Usage(format!(
@@ -123,6 +166,7 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
         )));
     }
     found.sort_by_key(|(_, manifest)| manifest.id);
+    found.dedup_by_key(|(_, manifest)| manifest.id);
     Ok(found)
 }
 
@@ -145,8 +189,16 @@ async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>
             continue;
         }
         let memories = store.memories(name, "archive").await?;
-        let manifests = Manifest::among(memories.iter()).into_iter();
-        found.extend(manifests.map(|manifest| (Some(name.clone()), manifest)));
+        let manifests = Manifest::among(memories.iter());
+        for manifest in &manifests {
+            manifest.examine().map_err(|flaw| {
+                Failure::Usage(format!("what the history says of {}: {flaw}", manifest.id))
+            })?;
+        }
+        found.extend(manifests.into_iter().map(|mut manifest| {
+            manifest.target.get_or_insert_with(|| name.clone());
+            (Some(name.clone()), manifest)
+        }));
     }
     Ok(found)
 }
@@ -180,7 +232,7 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         let place = match &manifest.whole {
             _ if manifest.settled => storage,
             Some(_) => format!("{storage} (the partition is on its way out)"),
-            None if target.is_none() => format!("{storage} (perhaps still in its table)"),
+            None if chosen.files.is_some() => format!("{storage} (perhaps still in its table)"),
             None => format!("{storage} (not settled: the next run finds out)"),
         };
         table.row([
@@ -234,7 +286,7 @@ async fn problem(manifest: &Manifest) -> Option<String> {
         Err(error) => return Some(error.to_string()),
     };
     for file in &manifest.files {
-        match storage.get(&file.path).await {
+        match storage.get(&file.path, file.size()).await {
             Ok(content) => {
                 if let Err(why) = execute::check_file(content, file, &manifest.columns) {
                     return Some(format!("{}: {why}", storage.full(&file.path)));
@@ -250,7 +302,7 @@ async fn restore(
     context: &Context<'_>,
     chosen: &Chosen,
     into: &TableName,
-    unsettled: bool,
+    how: How,
 ) -> Result<u8, Failure> {
     let mut found = manifests(context, chosen).await?;
     found.retain(|(_, manifest)| manifest.received.is_none());
@@ -268,14 +320,19 @@ async fn restore(
                 .map_or(String::new(), |n| format!(" of {n}"))
         };
         return Err(Failure::Usage(format!(
-            "these rows came from several tables: {}{} and {}{}\n  hint: choose with `--from` and `--target`",
+            "these rows came from several tables: {}{} and {}{}\n  hint: choose with `--from` and {}",
             first.source,
             of(name),
             manifest.source,
-            of(other)
+            of(other),
+            if chosen.files.is_some() {
+                "`--of`"
+            } else {
+                "`--target`"
+            }
         )));
     }
-    if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled && !unsettled) {
+    if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled && !how.unsettled) {
         let hint = match &chosen.files {
             None => "run the archive task once more, or choose ids",
             Some(_) => {
@@ -288,7 +345,10 @@ async fn restore(
         )));
     }
     let config = context.config()?;
-    let name = name.as_ref().or(chosen.target.as_ref());
+    let name = match &chosen.files {
+        Some(_) => chosen.target.as_ref(),
+        None => name.as_ref(),
+    };
     let mut all = config
         .targets
         .iter()
@@ -309,18 +369,179 @@ async fn restore(
     let session = Session::open(&dial, "maint archive restore")
         .await
         .map_err(PipelineError::from)?;
-    let manifests: Vec<Manifest> = found.into_iter().map(|(_, m)| m).collect();
     let table = RelationName::new(&*into.schema, &*into.table);
-    let rows = execute::restore(&session, &table, &manifests)
+    let store = crate::history::open(config.history.expose()).await.ok();
+    let known = match &store {
+        Some(store) => store.memories(&target.name, "archive").await?,
+        None => std::collections::HashMap::new(),
+    };
+    for (_, manifest) in &mut found {
+        let marks = known.get(&marks_of(manifest)).cloned();
+        let marks: Option<Vec<Restored>> = marks.and_then(|v| serde_json::from_value(v).ok());
+        manifest.restored.extend(marks.unwrap_or_default());
+    }
+    let (manifests, before) = not_back(&session, &table, found, how.again).await?;
+    if manifests.is_empty() {
+        return Err(Failure::Usage(format!(
+            "{} is back already\n  hint: `--again` brings it back once more",
+            if before.len() == 1 { "it" } else { "all of it" }
+        )));
+    }
+    if how.dry_run {
+        return would(context, &session, &table, &manifests, &before).await;
+    }
+    let note = async |mark: Restored| {
+        let store = store.as_deref().map(|store| (store, target.name.as_str()));
+        mark_all(store, &manifests, &mark).await
+    };
+    let how = execute::Restore {
+        into: &table,
+        disable_triggers: how.disable_triggers,
+    };
+    let rows = execute::restore(&session, how, &manifests, note)
         .await
         .map_err(PipelineError::from)?;
     if context.json() {
         outln!(
             "{}",
-            serde_json::json!({ "into": table.to_string(), "rows": rows })
+            serde_json::json!({ "into": table.to_string(), "rows": rows, "skipped": ids(&before) })
         );
     } else {
+        for (id, mark) in &before {
+            outln!(
+                "{id} was left out: it went back into {} on {}",
+                mark.into,
+                mark.at.format("%Y-%m-%d")
+            );
+        }
         outln!("{} rows are back in {table}", human_count(rows));
     }
+    Ok(0)
+}
+
+/// What was brought back before, and where to.
+type Before = Vec<(uuid::Uuid, Restored)>;
+
+fn ids(before: &Before) -> Vec<String> {
+    before.iter().map(|(id, _)| id.to_string()).collect()
+}
+
+/// Leaves out what is back already: nothing may come twice.
+async fn not_back(
+    session: &Session,
+    into: &RelationName,
+    found: Vec<Known>,
+    again: bool,
+) -> Result<(Vec<Manifest>, Before), Failure> {
+    let (mut manifests, mut before) = (Vec::new(), Vec::new());
+    for (_, manifest) in found {
+        let back = execute::is_back(session, &manifest, into).await;
+        match back.map_err(PipelineError::from)? {
+            Some(mark) if !again => before.push((manifest.id, mark)),
+            _ => manifests.push(manifest),
+        }
+    }
+    Ok((manifests, before))
+}
+
+/// Under which key the history keeps where a manifest was restored to.
+fn marks_of(manifest: &Manifest) -> String {
+    format!("restored {}", manifest.id)
+}
+
+/// Writes down that rows come back: in the history, or where there is none,
+/// beside the files. One of the two has to take it.
+async fn mark_all(
+    store: Option<(&dyn crate::history::Store, &str)>,
+    manifests: &[Manifest],
+    mark: &Restored,
+) -> Result<(), EngineError> {
+    for manifest in manifests {
+        let mut marked = manifest.clone();
+        marked.restored.push(mark.clone());
+        if let Some((store, target)) = store {
+            let memory = [Memory {
+                key: marks_of(manifest),
+                value: serde_json::to_value(&marked.restored).unwrap_or_default(),
+            }];
+            let at = chrono::Utc::now();
+            let noted = store.remember(target, "archive", at, &memory).await;
+            if noted.is_ok() {
+                continue;
+            }
+        }
+        execute::put_beside(&marked)
+            .await
+            .map_err(|error| EngineError::Files {
+                message: format!(
+                    "nothing was restored: that {} comes back could not be written down, and it could come twice: {}",
+                    manifest.id,
+                    with_causes(&error)
+                ),
+            })?;
+    }
+    Ok(())
+}
+
+/// Tells what would come back.
+async fn would(
+    context: &Context<'_>,
+    session: &Session,
+    into: &RelationName,
+    manifests: &[Manifest],
+    before: &Before,
+) -> Result<u8, Failure> {
+    let site = execute::look_at(session, into, manifests)
+        .await
+        .map_err(PipelineError::from)?;
+    let rows: i64 = manifests.iter().map(|m| m.rows).sum();
+    if context.json() {
+        let each: Vec<_> = manifests
+            .iter()
+            .map(|m| serde_json::json!({ "id": m.id, "table": m.table, "rows": m.rows }))
+            .collect();
+        outln!(
+            "{}",
+            serde_json::json!({ "into": into.to_string(), "made": site.oid.is_none(), "rows": rows,
+                "manifests": each, "skipped": ids(before), "changing": site.changing, "computed": site.computed })
+        );
+        return Ok(0);
+    }
+    for manifest in manifests {
+        outln!(
+            "{} {} rows of {}",
+            manifest.id,
+            human_count(manifest.rows),
+            shown(&manifest.table)
+        );
+    }
+    for (id, mark) in before {
+        outln!(
+            "{id} would be left out: it went back into {} on {}",
+            mark.into,
+            mark.at.format("%Y-%m-%d")
+        );
+    }
+    if site.oid.is_none() {
+        let columns: Vec<String> = site
+            .columns
+            .iter()
+            .map(|(n, t)| format!("{n} {t}"))
+            .collect();
+        outln!("{into} would be made: {}", shown(&columns.join(", ")));
+    }
+    if !site.computed.is_empty() {
+        outln!(
+            "{into} computes by itself: {}",
+            shown(&site.computed.join(", "))
+        );
+    }
+    if !site.changing.is_empty() {
+        outln!(
+            "nothing would be restored without `--disable-triggers`: {} may change rows",
+            shown(&site.changing.join(", "))
+        );
+    }
+    outln!("{} rows would come back into {into}", human_count(rows));
     Ok(0)
 }

@@ -1,7 +1,7 @@
 //! Files on local disk or in an S3-compatible store: whole files only,
 //! complete and durable once written.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -35,6 +35,14 @@ pub enum StorageError {
         #[source]
         source: std::io::Error,
     },
+    /// What lies there is not what is to be read.
+    #[error("{path} cannot be read: {why}")]
+    Odd {
+        /// Which file.
+        path: String,
+        /// What it is instead.
+        why: String,
+    },
     /// The store refused, or could not be reached.
     #[error("{path} cannot be {doing}: {source}")]
     Store {
@@ -46,6 +54,29 @@ pub enum StorageError {
         #[source]
         source: object_store::Error,
     },
+}
+
+/// How large a file may be that is read, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub enum Size {
+    /// As it was written.
+    Exactly(u64),
+    /// Not larger than anything written.
+    UpTo(u64),
+}
+
+impl Size {
+    fn fits(self, found: u64) -> Result<(), String> {
+        match self {
+            Size::Exactly(size) if found != size => Err(format!(
+                "it has {found} bytes, not {size} as written, and so another SHA-256"
+            )),
+            Size::UpTo(most) if found > most => Err(format!(
+                "it has {found} bytes, more than the {most} that are read"
+            )),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What the name of a file ends with until it is complete.
@@ -128,22 +159,46 @@ impl Storage {
         }
     }
 
-    /// Reads a file.
+    /// Reads a file that is as large as said. Nothing is read of one that is
+    /// not, that is no plain file, or that lies outside of the folder.
     ///
     /// # Errors
     /// When it could not be read.
-    pub async fn get(&self, path: &str) -> Result<Bytes, StorageError> {
+    pub async fn get(&self, path: &str, size: Size) -> Result<Bytes, StorageError> {
+        let odd = |why: String| StorageError::Odd {
+            path: self.full(path),
+            why,
+        };
         match &self.place {
             Place::Folder(folder) => {
-                let file = folder.join(path);
-                on_disk(self.full(path), "read", move || {
-                    std::fs::read(file).map(Bytes::from)
-                })
-                .await
+                let (folder, file) = (folder.clone(), folder.join(path));
+                let read = move || {
+                    let (folder, real) = (folder.canonicalize()?, file.canonicalize()?);
+                    if !real.starts_with(&folder) {
+                        return Ok(Err("it lies outside of the folder".to_owned()));
+                    }
+                    // Opening a pipe would wait for somebody to write to it.
+                    if !real.metadata()?.is_file() {
+                        return Ok(Err("it is no plain file".to_owned()));
+                    }
+                    let open = std::fs::File::open(&real)?;
+                    let now = open.metadata()?;
+                    if !now.is_file() {
+                        return Ok(Err("it is no plain file".to_owned()));
+                    }
+                    if let Err(why) = size.fits(now.len()) {
+                        return Ok(Err(why));
+                    }
+                    let mut content = Vec::with_capacity(usize::try_from(now.len()).unwrap_or(0));
+                    open.take(now.len()).read_to_end(&mut content)?;
+                    Ok(Ok(Bytes::from(content)))
+                };
+                on_disk(self.full(path), "read", read).await?.map_err(odd)
             }
             Place::Bucket(store, prefix) => {
                 let answer = store.get(&key(prefix, path)).await;
                 let answer = answer.map_err(self.refused(path, "read"))?;
+                size.fits(answer.meta.size).map_err(odd)?;
                 answer.bytes().await.map_err(self.refused(path, "read"))
             }
         }
@@ -214,6 +269,22 @@ impl Storage {
         found.sort();
         found.dedup();
         Ok(found)
+    }
+
+    /// Whether there is any file below a folder.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn any(&self, folder: &str) -> Result<bool, StorageError> {
+        match &self.place {
+            Place::Folder(_) => Ok(!self.list(folder).await?.is_empty()),
+            Place::Bucket(store, prefix) => {
+                let root = key(prefix, folder.trim_end_matches('/'));
+                let root = Some(&root).filter(|root| !root.as_ref().is_empty());
+                let first = store.list(root).try_next().await;
+                Ok(first.map_err(self.refused(folder, "read"))?.is_some())
+            }
+        }
     }
 
     /// The address of a file.

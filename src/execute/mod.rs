@@ -20,8 +20,8 @@ use uuid::Uuid;
 pub use door::{BodyOf, Busy, Door, Job, Size};
 pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
-pub use postgres::export::check as check_file;
-pub use postgres::restore::restore;
+pub use postgres::export::{check as check_file, put_beside};
+pub use postgres::restore::{Restore, is_back, look as look_at, restore};
 pub use stop::{Stop, StopReason};
 pub use throttle::Throttler;
 

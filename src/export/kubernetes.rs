@@ -53,7 +53,7 @@ pub struct Kubernetes {
 /// be lost or become known on the way.
 pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, ExportError> {
     refuse_passwords(config, options)?;
-    let claims_volume = claims_volume(config)?;
+    let claims_volume = claims_volume(config)? | claims_files(config)?;
     if options.mode == Mode::Serve && options.replicas > 1 && claims_volume {
         return Err(ExportError::Replicas {
             replicas: options.replicas,
@@ -152,6 +152,32 @@ fn claims_volume(config: &Config) -> Result<bool, ExportError> {
         history: config.history.expose().to_owned(),
         folder: HISTORY_FOLDER,
     })
+}
+
+/// Whether a task keeps files on the disk of the pod, for which a volume is needed.
+fn claims_files(config: &Config) -> Result<bool, ExportError> {
+    let mut claims = false;
+    for task in config.tasks.values() {
+        let files = task.options.pointer("/destination/files");
+        let Some(folder) = files
+            .and_then(Value::as_str)
+            .and_then(|url| url.strip_prefix("file://"))
+        else {
+            continue;
+        };
+        let below = Path::new(folder);
+        let outside = !below.starts_with(HISTORY_FOLDER)
+            || below.components().any(|part| part.as_os_str() == "..");
+        if outside {
+            return Err(ExportError::Files {
+                task: task.name.clone(),
+                folder: folder.to_owned(),
+                volume: HISTORY_FOLDER,
+            });
+        }
+        claims = true;
+    }
+    Ok(claims)
 }
 
 struct Cluster<'a> {

@@ -45,6 +45,18 @@ pub enum ExportError {
         /// The part in question, and what can be done.
         why: String,
     },
+    /// Files that a task writes would be lost with each pod.
+    #[error(
+        "what task `{task}` writes to {folder} would be lost with each pod\n  hint: use `s3://…`, or a folder below `file://{volume}`, for which a volume is claimed"
+    )]
+    Files {
+        /// Which task.
+        task: String,
+        /// Where it writes.
+        folder: String,
+        /// Where a volume is mounted.
+        volume: &'static str,
+    },
     /// The history would be lost with each pod.
     #[error(
         "the history `{history}` would be lost with each pod\n  hint: use `postgres://…`, or `sqlite:{folder}/maint.db`, for which a volume is claimed"

@@ -16,8 +16,9 @@ pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site, Speaks};
 pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
 pub use postgres::{
-    Answer, ArchivedFile, Check, Condition, Export, Fate, KeyColumn, LockWaiting, Manifest,
-    MonthOf, Param, Path, Query, Question, Range, Received, Retire, Send, Statement, Sweep, Walk,
-    Whole, Work, block_of, folder, key_of,
+    Answer, ArchivedFile, Check, Condition, Export, Fate, Flaw, KeyColumn, LockWaiting, Manifest,
+    MonthOf, Param, Path, Query, Question, Range, Received, Reference, Restored, Retire, SUMS,
+    Send, Statement, Sweep, Walk, Whole, Without, Work, block_of, folder, folder_key, key_of,
+    row_of, storing,
 };
 pub use step::{Body, Estimate, Memory, Need, Place, Step};

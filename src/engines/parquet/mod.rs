@@ -4,6 +4,7 @@ mod checksum;
 mod copy_text;
 mod decimal;
 mod list;
+mod pages;
 mod read;
 mod types;
 mod write;

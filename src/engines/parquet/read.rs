@@ -12,6 +12,10 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::types::{Column, Form};
 use super::{DAYS, MICROS, ParquetError, decimal};
 
+/// Rows that are unpacked at once, and about how many bytes of them.
+const AT_ONCE: usize = 1_024;
+const AT_ONCE_BYTES: usize = 4 << 20;
+
 /// The fields of a row, as the server sent them.
 pub type Row = Vec<Option<Vec<u8>>>;
 
@@ -23,7 +27,16 @@ pub fn rows(
     file: Bytes,
     columns: &[Column],
 ) -> Result<impl Iterator<Item = Result<Row, ParquetError>> + use<>, ParquetError> {
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(1_024);
+    let metadata = super::pages::sound(&file)?;
+    let rows = usize::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
+    let bytes: i64 = metadata
+        .row_groups()
+        .iter()
+        .map(|group| group.total_byte_size().max(0))
+        .sum();
+    let each = usize::try_from(bytes).unwrap_or(usize::MAX) / rows.max(1);
+    let at_once = (AT_ONCE_BYTES / each.max(1)).clamp(1, AT_ONCE);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(at_once);
     let expected = super::schema_of(columns);
     if builder.schema().fields() != expected.fields() {
         return Err(ParquetError::Value {
@@ -32,11 +45,32 @@ pub fn rows(
         });
     }
     let columns = columns.to_vec();
-    Ok(builder.build()?.flat_map(move |batch| match batch {
-        Ok(batch) => (0..batch.num_rows())
-            .map(|n| row(&batch, &columns, n))
-            .collect::<Vec<_>>(),
-        Err(error) => vec![Err(error.into())],
+    let mut batches = builder.build()?;
+    let mut broken = false;
+    let next = move || {
+        if broken {
+            return None;
+        }
+        // The library is not proof against every file that somebody may make.
+        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| batches.next()));
+        read.unwrap_or_else(|_| {
+            broken = true;
+            Some(Err(arrow_schema::ArrowError::ParquetError(
+                "the file is damaged".to_owned(),
+            )))
+        })
+    };
+    Ok(std::iter::from_fn(next).flat_map(move |batch| {
+        let columns = columns.clone();
+        let (batch, error) = match batch {
+            Ok(batch) => (Some(batch), None),
+            Err(error) => (None, Some(Err(error.into()))),
+        };
+        let rows = batch.into_iter().flat_map(move |batch| {
+            let columns = columns.clone();
+            (0..batch.num_rows()).map(move |n| row(&batch, &columns, n))
+        });
+        rows.chain(error)
     }))
 }
 

@@ -25,6 +25,12 @@ pub(super) trait Attempt: Send {
     /// What comes of it.
     type Done: Send;
 
+    /// Whether whoever tries can try less of it where others changed the same
+    /// rows meanwhile, instead of the same again.
+    fn shrinks(&self) -> bool {
+        false
+    }
+
     /// Tries once. Nothing goes on beyond `step_ends`.
     async fn once(
         &mut self,
@@ -82,6 +88,11 @@ pub(super) async fn until_done<A: Attempt>(
                 record.error = None;
                 return Ok(Some(done));
             }
+            Err(Halt::Conflict(error)) if attempt.shrinks() => return Err(error),
+            Err(Halt::Conflict(error)) => Halt::Locked {
+                asked_to_skip: false,
+                message: error.to_string(),
+            },
             Err(halt) => halt,
         };
         let Halt::Locked {
@@ -128,6 +139,7 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
     let (status, why) = match halt {
         Halt::Locked { message, .. } => (StepStatus::Failed, message),
         Halt::Missing(error) => missing(error, job).await,
+        Halt::Conflict(error) => (StepStatus::Failed, error.to_string()),
         Halt::NotAllowed(why) => (StepStatus::Skipped, format!("not allowed: {why}")),
         Halt::LeftOut(why) => (StepStatus::Skipped, why),
         Halt::Stopped => (StepStatus::Cancelled, "the run was stopped".to_owned()),

@@ -247,7 +247,7 @@ async fn work(
         Work::Each(statements) => statements::each(statements, job, record).await.map(drop),
         Work::Together(statements) => statements::together(statements, job, record).await,
         Work::Check(check) => check::carry_out(check, job, record, findings).await,
-        Work::Walk(way) => walk::carry_out(way, job, record).await,
+        Work::Walk(way) => walk::carry_out(way, job, record, findings).await,
         Work::Retire(retire) => whole::carry_out(retire, job, record).await,
         Work::Settle(pending) => export::carry_out(pending, job, record).await,
     }

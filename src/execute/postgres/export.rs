@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::Job;
 use super::attempts::Attempt;
+use super::batch::SETTLE;
 use super::gate::{self, Did, Halt, Outcome};
 use super::{send, whole};
 use crate::engines::EngineError;
@@ -25,11 +26,17 @@ use crate::engines::parquet::{self, Checksum, Column, ParquetError, Writer};
 use crate::engines::postgres::{Identifier, Session};
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
-use crate::plan::{ArchivedFile, Export, Manifest, Memory, MonthOf, Range, Walk};
+use crate::plan::{
+    ArchivedFile, Export, Manifest, Memory, MonthOf, Range, Statement, Walk, Without, folder_key,
+};
 use crate::values::with_causes;
 
 /// All files of a batch together: they are held in memory until proved.
 const MOST_BYTES: usize = 24 << 20;
+/// After so many bytes of values it is looked how large they have become.
+const LOOK_BYTES: usize = 1 << 20;
+/// What readers take for no value.
+const NOWHERE: &str = "__HIVE_DEFAULT_PARTITION__";
 /// Seconds from 1970 to 2000.
 const TO_2000: i64 = 946_684_800;
 
@@ -97,11 +104,16 @@ pub(super) struct Exporter<'a> {
 pub(super) struct Exporting<'a> {
     pub(super) exporter: &'a Exporter<'a>,
     pub(super) range: &'a Range,
+    pub(super) without: &'a Without,
 }
 
 #[async_trait]
 impl Attempt for Exporting<'_> {
     type Done = Batch;
+
+    fn shrinks(&self) -> bool {
+        true
+    }
 
     async fn once(
         &mut self,
@@ -110,7 +122,9 @@ impl Attempt for Exporting<'_> {
         give_way: &CancellationToken,
     ) -> Outcome<Batch> {
         let exporter = self.exporter;
-        exporter.pass(self.range, job, step_ends, give_way).await
+        exporter
+            .pass(self.range, self.without, job, step_ends, give_way)
+            .await
     }
 }
 
@@ -133,12 +147,13 @@ impl<'a> Exporter<'a> {
     async fn pass(
         &self,
         range: &Range,
+        without: &Without,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
     ) -> Outcome<Batch> {
         gate::limit(job.session, job.execution, step_ends).await?;
-        match self.batch(range, job, step_ends, give_way).await {
+        match self.batch(range, without, job, step_ends, give_way).await {
             Ok(archived) => archived,
             Err(error) => Err(error.judge(job, step_ends, give_way)),
         }
@@ -147,6 +162,7 @@ impl<'a> Exporter<'a> {
     async fn batch(
         &self,
         range: &Range,
+        without: &Without,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
@@ -156,12 +172,20 @@ impl<'a> Exporter<'a> {
         session.execute("opening a transaction", begin).await?;
         let mut manifest = None;
         let result = self
-            .within(range, job, step_ends, give_way, &mut manifest)
+            .within(range, without, job, step_ends, give_way, &mut manifest)
             .await;
+        let result = match result {
+            Ok(Ok(Batch::Rows(rows))) => match session.execute("committing", "COMMIT").await {
+                Ok(_) => Ok(Ok(Batch::Rows(rows))),
+                // The server's word that nothing has gone.
+                Err(error) if !error.is_unreachable() => Err(error.into()),
+                // Whatever came of it is asked of the server, not assumed.
+                Err(error) => return Err(error.into()),
+            },
+            other => other,
+        };
         match result {
             Ok(Ok(Batch::Rows(rows))) => {
-                // Whatever comes of this is asked of the server, not assumed.
-                session.execute("committing", "COMMIT").await?;
                 if let Some(manifest) = manifest
                     && let Err(error) = gone(&self.storage, &manifest, job).await
                 {
@@ -196,6 +220,7 @@ impl<'a> Exporter<'a> {
     async fn within(
         &self,
         range: &Range,
+        without: &Without,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
@@ -203,7 +228,7 @@ impl<'a> Exporter<'a> {
     ) -> Result<Archived, ExportError> {
         let session = job.session;
         let name = Uuid::now_v7().to_string();
-        let Some(files) = self.read(range, job, &name).await? else {
+        let Some(files) = self.read(range, without, job, &name).await? else {
             return Ok(Ok(Batch::TooLarge));
         };
         let rows: i64 = files.iter().map(|f| f.entry.rows).sum();
@@ -227,6 +252,9 @@ impl<'a> Exporter<'a> {
             storage: self.export.storage.clone(),
             received: None,
             whole: None,
+            target: Some(job.execution.target.clone()),
+            database: Some(job.session.server.database.clone()),
+            restored: Vec::new(),
             files: files.iter().map(|f| f.entry.clone()).collect(),
         };
         // From here on the next run knows what to look for. Unlike the rest
@@ -238,9 +266,15 @@ impl<'a> Exporter<'a> {
         }
         beside(&self.storage, manifest).await?;
 
-        let delete = self.walk.delete(range);
+        let delete = self.walk.delete(range, without);
         match gate::pass(session, &delete, job.execution, step_ends, give_way).await {
-            Ok(did) if i64::try_from(did.rows) == Ok(rows) => Ok(Ok(Batch::Rows(rows))),
+            Ok(did) if i64::try_from(did.rows) == Ok(rows) => {
+                let settle = Statement::brief(SETTLE);
+                match gate::pass(session, &settle, job.execution, step_ends, give_way).await {
+                    Ok(_) => Ok(Ok(Batch::Rows(rows))),
+                    Err(halt) => Ok(Err(halt)),
+                }
+            }
             Ok(Did { rows: gone, .. }) => Err(ExportError::Proof(format!(
                 "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
             ))),
@@ -272,15 +306,16 @@ impl<'a> Exporter<'a> {
     pub(super) async fn read(
         &self,
         range: &Range,
+        without: &Without,
         job: Job<'_>,
         name: &str,
     ) -> Result<Option<Vec<File>>, ExportError> {
         let columns = &self.export.columns;
-        let query = self.walk.select(&self.selected(), range);
+        let query = self.walk.select(&self.selected(), range, without);
         let mut parts: BTreeMap<Option<(i32, u32)>, Part> = BTreeMap::new();
         let mut failed = None;
         let mut too_many = false;
-        let mut seen = 0_u32;
+        let mut seen = 0;
         let params = gate::bound(&query.params);
         let reading = job
             .session
@@ -292,8 +327,9 @@ impl<'a> Exporter<'a> {
                         return false;
                     }
                 }
-                seen += 1;
-                if seen.is_multiple_of(256) {
+                seen += 64 + fields.iter().flatten().map(|f| f.len()).sum::<usize>();
+                if seen >= LOOK_BYTES {
+                    seen = 0;
                     let size: usize = parts.values().map(|p| p.writer.size()).sum();
                     too_many = size > MOST_BYTES;
                 }
@@ -313,12 +349,13 @@ impl<'a> Exporter<'a> {
             return Ok(None);
         }
         let mut files = Vec::new();
+        let (year, month_key) = (folder_key("year", columns), folder_key("month", columns));
         for (month, part) in parts {
             let (content, rows, checksum) = part.writer.finish()?;
             let when = match month {
-                Some((year, month)) => format!("year={year:04}/month={month:02}/"),
+                Some((y, m)) => format!("{year}={y:04}/{month_key}={m:02}/"),
                 None if self.export.month.is_some() => {
-                    "year=__HIVE_DEFAULT_PARTITION__/month=__HIVE_DEFAULT_PARTITION__/".to_owned()
+                    format!("{year}={NOWHERE}/{month_key}={NOWHERE}/")
                 }
                 None => String::new(),
             };
@@ -327,7 +364,7 @@ impl<'a> Exporter<'a> {
                 entry: ArchivedFile {
                     path: format!(
                         "{}{when}{name}.parquet",
-                        Manifest::folder_of(&self.export.source)
+                        Manifest::folder_of(&self.export.source, columns)
                     ),
                     rows,
                     bytes: i64::try_from(content.len()).unwrap_or(i64::MAX),
@@ -407,7 +444,7 @@ async fn prove(
     file: &ArchivedFile,
     columns: &[Column],
 ) -> Result<(), ExportError> {
-    let content = storage.get(&file.path).await?;
+    let content = storage.get(&file.path, file.size()).await?;
     check(content, file, columns)
         .map_err(|why| ExportError::Proof(format!("{}: {why}", storage.full(&file.path))))
 }
@@ -581,4 +618,14 @@ pub(super) async fn put(
                 "nothing was deleted, because the manifest could not be recorded: {error}"
             ))
         })
+}
+
+/// Puts a manifest beside its files, in place of what is there.
+///
+/// # Errors
+/// When it cannot be written.
+pub async fn put_beside(manifest: &Manifest) -> Result<(), StorageError> {
+    let storage = Storage::open(&manifest.storage)?;
+    let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    storage.put(&manifest.path(), text.into()).await
 }

@@ -43,6 +43,8 @@ pub(super) enum Halt {
     },
     /// A name leads nowhere.
     Missing(EngineError),
+    /// Somebody changed the same rows meanwhile; nothing has changed.
+    Conflict(EngineError),
     /// The role may not.
     NotAllowed(String),
     /// The server says that it has left out what it was to do.
@@ -202,6 +204,17 @@ pub(super) async fn pass(
     }
     tracing::debug!(statement = statement.sql, "running");
     let params = bound(&statement.params);
+    if statement.counts {
+        let query = Query::new(statement.sql.clone(), statement.params.clone());
+        let rows = match ask(session, &query, execution, step_ends, give_way).await {
+            Ok(answer) => answer.first().and_then(|row| row.try_get::<_, i64>(0).ok()),
+            Err(halt) => return Err(halt),
+        };
+        return Ok(Did {
+            warnings: Vec::new(),
+            rows: rows.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0),
+        });
+    }
     let work = if params.is_empty() {
         session.execute("running it", &statement.sql)
     } else {
@@ -283,6 +296,11 @@ pub(super) fn judge(
     give_way: &CancellationToken,
 ) -> Halt {
     let (ends, limit) = first_limit(execution, step_ends);
+    if error.sqlstate() == Some("40001") {
+        // serialization_failure; also on a standby, where what is read was
+        // removed on the primary
+        return Halt::Conflict(error);
+    }
     match Fault::of(&error) {
         Fault::Locked => Halt::Locked {
             asked_to_skip: false,

@@ -2,6 +2,7 @@
 //! that changes a target is `gate.rs`.
 
 mod attempts;
+mod batch;
 mod check;
 mod door;
 pub(super) mod export;
@@ -11,8 +12,11 @@ mod monitor;
 mod param;
 pub(super) mod restore;
 mod send;
+mod kept;
+mod stored;
 mod statements;
 mod walk;
+mod weight;
 mod whole;
 
 pub(crate) use door::{Door, dial};

@@ -1,116 +1,361 @@
 //! Brings archived rows back: all of what is asked for, or nothing.
 
 use bytes::Bytes;
+use chrono::Utc;
 
 use super::export::check;
 use crate::engines::EngineError;
-use crate::engines::parquet::{copy_line, rows};
+use crate::engines::parquet::{Column, copy_line, rows};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
-use crate::plan::Manifest;
+use crate::plan::{Manifest, Restored};
 use crate::values::with_causes;
 
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
 
-const TABLE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c
+/// How rows are to come back.
+#[derive(Clone, Copy, Debug)]
+pub struct Restore<'a> {
+    /// The table to fill.
+    pub into: &'a RelationName,
+    /// Keeps the table's own triggers from touching the rows.
+    pub disable_triggers: bool,
+}
+
+/// What stands there before rows come back.
+#[derive(Debug, Default)]
+pub struct Site {
+    /// The table's id; none where it has to be made.
+    pub oid: Option<u32>,
+    /// Whether the schema has to be made.
+    pub no_schema: bool,
+    /// The columns to be made, with their types.
+    pub columns: Vec<(String, String)>,
+    /// Columns that the table computes itself.
+    pub computed: Vec<String>,
+    /// Triggers that see each row before it is stored, and rules.
+    pub changing: Vec<String>,
+    /// Tables and their triggers, quoted, with the word that enables each again.
+    triggers: Vec<(String, String, &'static str)>,
+}
+
+const TABLE: &str = "SELECT c.oid, c.relkind::text FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname::text = $1 AND c.relname::text = $2)";
+    WHERE n.nspname::text = $1 AND c.relname::text = $2";
+
+const SCHEMA: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
+
+const COLUMNS: &str = "SELECT a.attname::text, a.attgenerated <> '' FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
+
+const TRIGGERS: &str = "SELECT c.oid::pg_catalog.regclass::text, pg_catalog.quote_ident(t.tgname), t.tgenabled::text,
+        t.tgtype & 3 = 3 FROM (SELECT $1::oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1)) AS tree (oid)
+        JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid
+    WHERE NOT t.tgisinternal AND t.tgtype & 4 <> 0 AND t.tgenabled <> 'D' ORDER BY 1, 2";
+
+const RULES: &str = "SELECT r.rulename::text FROM pg_catalog.pg_rewrite r
+    WHERE r.ev_class = $1 AND r.ev_type = '3' AND r.ev_enabled <> 'D' ORDER BY 1";
+
+/// Looks at where the rows are to go, and whether they fit.
+///
+/// # Errors
+/// When they do not.
+pub async fn look(
+    session: &Session,
+    into: &RelationName,
+    manifests: &[Manifest],
+) -> Result<Site, EngineError> {
+    let doing = "looking at the table";
+    let wrong = |cause| EngineError::statement(doing, cause);
+    let mut site = Site {
+        columns: union(manifests),
+        ..Site::default()
+    };
+    let (schema, table) = (into.schema.raw(), into.relation.raw());
+    let found = session.query(doing, TABLE, &[&schema, &table]).await?;
+    let Some(row) = found.first() else {
+        let answer = session.query(doing, SCHEMA, &[&schema]).await?;
+        site.no_schema = !matches!(answer.first().map(|row| row.try_get(0)), Some(Ok(true)));
+        for (name, pg_type) in &site.columns {
+            is_type(session, name, pg_type).await?;
+        }
+        return Ok(site);
+    };
+    let kind: String = row.try_get(1).map_err(wrong)?;
+    if !matches!(kind.as_str(), "r" | "p") {
+        return Err(files(format!("{into} is no table")));
+    }
+    let oid: u32 = row.try_get(0).map_err(wrong)?;
+    site.oid = Some(oid);
+    let mut there = Vec::new();
+    for row in session.query(doing, COLUMNS, &[&oid]).await? {
+        let name: String = row.try_get(0).map_err(wrong)?;
+        if row.try_get(1).map_err(wrong)? {
+            site.computed.push(name.clone());
+        }
+        there.push(name);
+    }
+    if let Some((name, pg_type)) = site.columns.iter().find(|(name, _)| !there.contains(name)) {
+        return Err(files(format!(
+            "{into} has no column {name}, which the archived rows have; ALTER TABLE {into} ADD COLUMN {} {pg_type}, or restore into a new table",
+            Identifier::new(&**name)
+        )));
+    }
+    for row in session.query(doing, TRIGGERS, &[&oid]).await? {
+        let (table, name): (String, String) = (
+            row.try_get(0).map_err(wrong)?,
+            row.try_get(1).map_err(wrong)?,
+        );
+        let enabled: String = row.try_get(2).map_err(wrong)?;
+        if row.try_get(3).map_err(wrong)? && enabled != "R" {
+            site.changing.push(format!("trigger {name} of {table}"));
+        }
+        let again = match enabled.as_str() {
+            "A" => "ENABLE ALWAYS",
+            "R" => "ENABLE REPLICA",
+            _ => "ENABLE",
+        };
+        site.triggers.push((table, name, again));
+    }
+    for row in session.query(doing, RULES, &[&oid]).await? {
+        let name: String = row.try_get(0).map_err(wrong)?;
+        site.changing.push(format!("rule {name} of {into}"));
+    }
+    Ok(site)
+}
+
+/// All columns that any of the manifests has; of several types, the latest.
+fn union(manifests: &[Manifest]) -> Vec<(String, String)> {
+    let mut all: Vec<(String, String)> = Vec::new();
+    for column in manifests.iter().flat_map(|m| &m.columns) {
+        match all.iter_mut().find(|(name, _)| *name == column.name) {
+            Some((_, pg_type)) => pg_type.clone_from(&column.pg_type),
+            None => all.push((column.name.clone(), column.pg_type.clone())),
+        }
+    }
+    all
+}
+
+/// Whether the server reads a text as the name of a type, and nothing else.
+async fn is_type(session: &Session, column: &str, pg_type: &str) -> Result<(), EngineError> {
+    let sql = "SELECT pg_catalog.to_regtype($1) IS NOT NULL";
+    let answer = session.query("looking for a type", sql, &[&pg_type]).await;
+    match answer {
+        Ok(rows) if matches!(rows.first().map(|r| r.try_get(0)), Some(Ok(true))) => Ok(()),
+        Err(error) if error.sqlstate().is_none() => Err(error),
+        _ => Err(files(format!(
+            "column {column} is of type `{pg_type}`, which this server does not know; make the type first, or the table with another"
+        ))),
+    }
+}
 
 /// Copies the rows of these manifests into a table, in one transaction. A
-/// table that does not exist is made. Returns the number of rows.
+/// table that does not exist is made. `note` writes down, before it commits,
+/// that these manifests come back. Returns the number of rows.
 ///
 /// # Errors
 /// When a file is missing or not what its manifest says, or the server
 /// refuses; nothing has been restored then.
 pub async fn restore(
     session: &Session,
-    into: &RelationName,
+    how: Restore<'_>,
     manifests: &[Manifest],
+    note: impl AsyncFnOnce(Restored) -> Result<(), EngineError>,
 ) -> Result<i64, EngineError> {
     session.execute("opening a transaction", "BEGIN").await?;
-    let restored = within(session, into, manifests).await;
+    let mut restored = within(session, how, manifests).await;
+    if let Ok((_, mark)) = &mut restored {
+        let settled = session
+            .execute("settling", super::batch::SETTLE)
+            .await
+            .map(drop);
+        let noted = match settled {
+            Ok(()) => note(mark.clone()).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = noted {
+            restored = Err(error);
+        }
+    }
     let (doing, sql) = match restored {
         Ok(_) => ("committing", "COMMIT"),
         Err(_) => ("rolling back", "ROLLBACK"),
     };
     let ended = session.execute(doing, sql).await;
-    let rows = restored?;
+    let (rows, _) = restored?;
     ended?;
     Ok(rows)
 }
 
 async fn within(
     session: &Session,
-    into: &RelationName,
+    how: Restore<'_>,
     manifests: &[Manifest],
-) -> Result<i64, EngineError> {
-    if let Some(first) = manifests.first() {
-        let (schema, table) = (into.schema.raw(), into.relation.raw());
-        let there = session
-            .query("looking for the table", TABLE, &[&schema, &table])
-            .await?;
-        if !there.first().is_some_and(|row| row.get(0)) {
-            let columns: Vec<String> = first
-                .columns
-                .iter()
-                .map(|c| format!("{} {}", Identifier::new(&*c.name), c.pg_type))
-                .collect();
-            let sql = format!("CREATE TABLE {into} ({})", columns.join(", "));
-            session.execute("making the table", &sql).await?;
+) -> Result<(i64, Restored), EngineError> {
+    let into = how.into;
+    let site = look(session, into, manifests).await?;
+    if site.oid.is_none() {
+        if site.no_schema {
+            let sql = format!("CREATE SCHEMA {}", into.schema);
+            session.execute_with("making the schema", &sql, &[]).await?;
         }
+        let columns: Vec<String> = site
+            .columns
+            .iter()
+            .map(|(name, pg_type)| format!("{} {pg_type}", Identifier::new(&**name)))
+            .collect();
+        let sql = format!("CREATE TABLE {into} ({})", columns.join(", "));
+        // One statement, whatever it says: the extended protocol takes no more.
+        session.execute_with("making the table", &sql, &[]).await?;
+    }
+    if how.disable_triggers {
+        for (table, trigger, _) in &site.triggers {
+            let sql = format!("ALTER TABLE ONLY {table} DISABLE TRIGGER {trigger}");
+            session.execute("disabling a trigger", &sql).await?;
+        }
+    } else if !site.changing.is_empty() {
+        return Err(files(format!(
+            "nothing was restored: {} may change rows or keep them out; `--disable-triggers` leaves triggers out",
+            site.changing.join(", ")
+        )));
     }
     let mut total = 0;
     for manifest in manifests {
-        let storage = Storage::open(&manifest.storage).map_err(|e| files(&e))?;
-        let names: Vec<String> = manifest
-            .columns
-            .iter()
-            .map(|c| Identifier::new(&*c.name).to_string())
-            .collect();
-        let sql = format!("COPY {into} ({}) FROM STDIN", names.join(", "));
-        for file in &manifest.files {
-            let content = storage.get(&file.path).await.map_err(|e| files(&e))?;
-            check(content.clone(), file, &manifest.columns).map_err(|why| EngineError::Files {
-                message: format!("{}: {why}", storage.full(&file.path)),
-            })?;
-            let mut lines = rows(content, &manifest.columns).map_err(|e| files(&e))?;
-            let mut wrong = None;
-            let next = || {
-                let mut piece = String::new();
-                while piece.len() < PIECE {
-                    let line = match lines.next() {
-                        Some(Ok(row)) => copy_line(&manifest.columns, &row, &mut piece),
-                        Some(Err(error)) => Err(error),
-                        None => break,
-                    };
-                    if let Err(error) = line {
-                        wrong = Some(error);
-                        return None;
-                    }
-                }
-                (!piece.is_empty()).then(|| Bytes::from(piece))
-            };
-            let copied = session.copy_in("restoring rows", &sql, next).await?;
-            if let Some(error) = wrong {
-                return Err(files(&error));
-            }
-            if i64::try_from(copied) != Ok(file.rows) {
-                return Err(EngineError::Files {
-                    message: format!(
-                        "{}: {copied} of {} rows arrived in {into}; a trigger or rule keeps some out",
-                        storage.full(&file.path),
-                        file.rows
-                    ),
-                });
-            }
-            total += file.rows;
+        total += one(session, into, manifest, &site.computed).await?;
+    }
+    if how.disable_triggers {
+        for (table, trigger, again) in &site.triggers {
+            let sql = format!("ALTER TABLE ONLY {table} {again} TRIGGER {trigger}");
+            session.execute("enabling a trigger", &sql).await?;
         }
+    }
+    let (schema, table) = (into.schema.raw(), into.relation.raw());
+    let doing = "naming the transaction";
+    let wrong = |cause| EngineError::statement(doing, cause);
+    let oid = session.query(doing, TABLE, &[&schema, &table]).await?;
+    let name = "SELECT pg_catalog.pg_current_xact_id()::text, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())::text";
+    let name = session.query(doing, name, &[]).await?;
+    let (Some(oid), Some(name)) = (oid.first(), name.first()) else {
+        return Err(files(format!("{into} has vanished")));
+    };
+    let mark = Restored {
+        at: Utc::now(),
+        into: into.to_string(),
+        oid: oid.try_get(0).map_err(wrong)?,
+        database: format!(
+            "{} {}",
+            session.server.database,
+            name.try_get::<_, String>(1).map_err(wrong)?
+        ),
+        transaction: name.try_get(0).map_err(wrong)?,
+    };
+    Ok((total, mark))
+}
+
+/// Copies the rows of one manifest.
+async fn one(
+    session: &Session,
+    into: &RelationName,
+    manifest: &Manifest,
+    computed: &[String],
+) -> Result<i64, EngineError> {
+    let storage = Storage::open(&manifest.storage).map_err(|e| caused(&e))?;
+    // What the table computes from the others is not given.
+    let given: Vec<usize> = (0..manifest.columns.len())
+        .filter(|n| !computed.contains(&manifest.columns[*n].name))
+        .collect();
+    let columns: Vec<Column> = given.iter().map(|n| manifest.columns[*n].clone()).collect();
+    let names: Vec<String> = columns
+        .iter()
+        .map(|c| Identifier::new(&*c.name).to_string())
+        .collect();
+    let sql = format!("COPY {into} ({}) FROM STDIN", names.join(", "));
+    let mut total = 0;
+    for file in &manifest.files {
+        let read = storage.get(&file.path, file.size()).await;
+        let content = read.map_err(|e| caused(&e))?;
+        check(content.clone(), file, &manifest.columns)
+            .map_err(|why| files(format!("{}: {why}", storage.full(&file.path))))?;
+        let mut lines = rows(content, &manifest.columns).map_err(|e| caused(&e))?;
+        let mut wrong = None;
+        let next = || {
+            let mut piece = String::new();
+            while piece.len() < PIECE {
+                let line = match lines.next() {
+                    Some(Ok(mut row)) => {
+                        let row = given
+                            .iter()
+                            .map(|n| row.get_mut(*n).and_then(Option::take))
+                            .collect();
+                        copy_line(&columns, &row, &mut piece)
+                    }
+                    Some(Err(error)) => Err(error),
+                    None => break,
+                };
+                if let Err(error) = line {
+                    wrong = Some(error);
+                    return None;
+                }
+            }
+            (!piece.is_empty()).then(|| Bytes::from(piece))
+        };
+        let copied = session.copy_in("restoring rows", &sql, next).await?;
+        if let Some(error) = wrong {
+            return Err(caused(&error));
+        }
+        if i64::try_from(copied) != Ok(file.rows) {
+            return Err(files(format!(
+                "{}: {copied} of {} rows arrived in {into}; a trigger or rule keeps some out",
+                storage.full(&file.path),
+                file.rows
+            )));
+        }
+        total += file.rows;
     }
     Ok(total)
 }
 
-fn files(error: &dyn std::error::Error) -> EngineError {
+/// Whether rows of a manifest are back in this very table, or were put back
+/// into the table that they came from.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn is_back(
+    session: &Session,
+    manifest: &Manifest,
+    into: &RelationName,
+) -> Result<Option<Restored>, EngineError> {
+    for mark in &manifest.restored {
+        let here = mark.into == into.to_string();
+        // The same id may be another's in another database.
+        if mark.database.rsplit_once(' ').map(|(name, _)| name)
+            != Some(session.server.database.as_str())
+        {
+            continue;
+        }
+        if !here && mark.into != manifest.source {
+            continue;
+        }
+        let doing = "asking what became of an earlier restore";
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $1 AND c.oid::pg_catalog.regclass::text = $2::text)";
+        let rows = session.query(doing, sql, &[&mark.oid, &mark.into]).await?;
+        if !matches!(rows.first().map(|row| row.try_get(0)), Some(Ok(true))) {
+            continue;
+        }
+        let fate = super::export::fate(session, &mark.transaction).await;
+        if !matches!(fate.as_ref().map(Option::as_deref), Ok(Some("aborted"))) {
+            return Ok(Some(mark.clone()));
+        }
+    }
+    Ok(None)
+}
+
+fn files(message: String) -> EngineError {
+    EngineError::Files { message }
+}
+
+fn caused(error: &dyn std::error::Error) -> EngineError {
     EngineError::Files {
         message: with_causes(error),
     }

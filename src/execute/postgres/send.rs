@@ -17,16 +17,18 @@ use uuid::Uuid;
 
 use super::Job;
 use super::attempts::Attempt;
+use super::batch::SETTLE;
 use super::export::{Batch, ExportError, fate, put, remember};
 use super::gate::{self, Did, Halt, Outcome};
+use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::{Identifier, Session};
-use crate::plan::{Manifest, Range, Received, Send, Walk};
+use crate::plan::{Manifest, Range, Received, Send, Statement, Walk, Without, storing};
 
-/// A batch is held in memory on its way.
-const MOST_BYTES: usize = 24 << 20;
+/// A batch is held in memory on its way, as text: bytes take two digits each.
+const MOST_BYTES: usize = 40 << 20;
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
 
@@ -51,11 +53,16 @@ type Sent = Outcome<Batch>;
 pub(super) struct Sending<'a> {
     pub(super) sender: &'a Sender<'a>,
     pub(super) range: &'a Range,
+    pub(super) without: &'a Without,
 }
 
 #[async_trait]
 impl Attempt for Sending<'_> {
     type Done = Batch;
+
+    fn shrinks(&self) -> bool {
+        true
+    }
 
     async fn once(
         &mut self,
@@ -64,7 +71,9 @@ impl Attempt for Sending<'_> {
         give_way: &CancellationToken,
     ) -> Outcome<Batch> {
         let sender = self.sender;
-        sender.pass(self.range, job, step_ends, give_way).await
+        sender
+            .pass(self.range, self.without, job, step_ends, give_way)
+            .await
     }
 }
 
@@ -76,6 +85,7 @@ impl<'a> Sender<'a> {
         job: Job<'_>,
     ) -> Result<Sender<'a>, ExportError> {
         let there = connect(&send.target, job).await?;
+        is_another(job.session, &there, walk, send).await?;
         fits(&there, send).await?;
         let stage = format!(
             "CREATE TEMPORARY TABLE maint_batch ON COMMIT DELETE ROWS AS SELECT {} FROM {} WHERE false",
@@ -90,6 +100,7 @@ impl<'a> Sender<'a> {
     async fn pass(
         &self,
         range: &Range,
+        without: &Without,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
@@ -97,7 +108,7 @@ impl<'a> Sender<'a> {
         for session in [job.session, &self.there] {
             gate::limit(session, job.execution, step_ends).await?;
         }
-        match self.batch(range, job, step_ends, give_way).await {
+        match self.batch(range, without, job, step_ends, give_way).await {
             Ok(sent) => sent,
             Err(error) => Err(error.judge(job, step_ends, give_way)),
         }
@@ -106,6 +117,7 @@ impl<'a> Sender<'a> {
     async fn batch(
         &self,
         range: &Range,
+        without: &Without,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
@@ -115,10 +127,19 @@ impl<'a> Sender<'a> {
         session.execute("opening a transaction", begin).await?;
         let mut noted = None;
         let result = self
-            .within(range, job, step_ends, give_way, &mut noted)
+            .within(range, without, job, step_ends, give_way, &mut noted)
             .await;
+        let result = match result {
+            Ok(Ok(Batch::Rows(rows))) => match session.execute("committing", "COMMIT").await {
+                Ok(_) => Ok(Ok(Batch::Rows(rows))),
+                // The server's word that nothing has gone from here.
+                Err(error) if !error.is_unreachable() => Err(error.into()),
+                // The next run asks what came of it.
+                Err(error) => return Err(error.into()),
+            },
+            other => other,
+        };
         if let Ok(Ok(Batch::Rows(rows))) = result {
-            session.execute("committing", "COMMIT").await?;
             if let Some(manifest) = noted {
                 let settled = Manifest {
                     settled: true,
@@ -149,12 +170,13 @@ impl<'a> Sender<'a> {
     async fn within(
         &self,
         range: &Range,
+        without: &Without,
         job: Job<'_>,
         step_ends: Instant,
         give_way: &CancellationToken,
         noted: &mut Option<Manifest>,
     ) -> Result<Sent, ExportError> {
-        let Some(load) = self.read(range, job).await? else {
+        let Some(load) = self.read(range, without, job).await? else {
             return Ok(Ok(Batch::TooLarge));
         };
         if load.rows == 0 {
@@ -165,6 +187,24 @@ impl<'a> Sender<'a> {
             .execute("opening a transaction there", "BEGIN")
             .await?;
         self.store(load).await?;
+        // What cannot go from here is known before anything is kept there.
+        for statement in [self.walk.delete(range, without), Statement::brief(SETTLE)] {
+            let outcome =
+                gate::pass(job.session, &statement, job.execution, step_ends, give_way).await;
+            match outcome {
+                Ok(_) if statement.sql == SETTLE => {}
+                Ok(did) if i64::try_from(did.rows) == Ok(rows) => {}
+                Ok(Did { rows: gone, .. }) => {
+                    return Err(ExportError::Proof(format!(
+                        "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
+                    )));
+                }
+                Err(halt) => return Ok(Err(halt)),
+            }
+        }
+        if job.execution.stop.is_now() {
+            return Ok(Err(Halt::Stopped));
+        }
         let manifest = Manifest {
             id: Uuid::now_v7(),
             run: job.execution.run,
@@ -184,6 +224,9 @@ impl<'a> Sender<'a> {
                 transaction: name(there).await?,
             }),
             whole: None,
+            target: Some(job.execution.target.clone()),
+            database: Some(job.session.server.database.clone()),
+            restored: Vec::new(),
             files: Vec::new(),
         };
         // From here on the next run knows what to look for. Unlike the rest
@@ -191,22 +234,17 @@ impl<'a> Sender<'a> {
         remember(job, &manifest).await?;
         *noted = Some(manifest);
         there.execute("committing there", "COMMIT").await?;
-        if job.execution.stop.is_now() {
-            return Ok(Err(Halt::Stopped));
-        }
-        let delete = self.walk.delete(range);
-        match gate::pass(job.session, &delete, job.execution, step_ends, give_way).await {
-            Ok(did) if i64::try_from(did.rows) == Ok(rows) => Ok(Ok(Batch::Rows(rows))),
-            Ok(Did { rows: gone, .. }) => Err(ExportError::Proof(format!(
-                "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
-            ))),
-            Err(halt) => Ok(Err(halt)),
-        }
+        Ok(Ok(Batch::Rows(rows)))
     }
 
-    async fn read(&self, range: &Range, job: Job<'_>) -> Result<Option<Load>, ExportError> {
+    async fn read(
+        &self,
+        range: &Range,
+        without: &Without,
+        job: Job<'_>,
+    ) -> Result<Option<Load>, ExportError> {
         let columns = &self.send.columns;
-        let query = self.walk.select(&selected(columns), range);
+        let query = self.walk.select(&selected(columns), range, without);
         let params = gate::bound(&query.params);
         let mut load = Load {
             pieces: Vec::new(),
@@ -253,19 +291,30 @@ impl<'a> Sender<'a> {
         self.there
             .copy_in("writing rows there", copy, || pieces.next())
             .await?;
+        let names = names(columns);
         let insert = format!(
-            "INSERT INTO {into} ({0}) SELECT {0} FROM pg_temp.maint_batch RETURNING {1}",
-            names(columns),
-            selected(columns)
+            "WITH stored AS ({} RETURNING tableoid AS leaf, ctid AS place)
+            SELECT leaf::regclass::text, min(place)::text, max(place)::text FROM stored GROUP BY leaf",
+            storing(into, &names, "pg_temp.maint_batch")
         );
+        let places = self.there.query("storing rows there", &insert, &[]).await?;
+        self.there.execute("settling there", SETTLE).await?;
         let (mut rows, mut checksum) = (0, Checksum::default());
-        self.there
-            .stream("storing rows there", &insert, &[], |fields| {
-                checksum.add(columns, fields.iter().copied());
-                rows += 1;
-                true
-            })
-            .await?;
+        if !places.is_empty() {
+            let stored = Places::of(&places)?.select(&selected(columns));
+            self.there
+                .stream(
+                    "reading back what was stored there",
+                    &stored,
+                    &[],
+                    |fields| {
+                        checksum.add(columns, fields.iter().copied());
+                        rows += 1;
+                        true
+                    },
+                )
+                .await?;
+        }
         if (rows, checksum) != (load.rows, load.checksum) {
             return Err(ExportError::Proof(format!(
                 "nothing was deleted: {into} stored {rows} rows with checksum {checksum}, not {} with {}; a trigger or rule changes them",
@@ -334,11 +383,67 @@ const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid
     FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
 
+const RELATED: &str = "WITH RECURSIVE below (oid, of) AS (
+        SELECT r.oid, r.oid FROM (VALUES (pg_catalog.to_regclass($1)::oid), (pg_catalog.to_regclass($2)::oid)) AS r (oid)
+        UNION SELECT i.inhrelid, b.of FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid)
+    SELECT EXISTS (SELECT FROM below b WHERE (b.of = pg_catalog.to_regclass($1)::oid AND b.oid = pg_catalog.to_regclass($2)::oid)
+        OR (b.of = pg_catalog.to_regclass($2)::oid AND b.oid = pg_catalog.to_regclass($1)::oid))";
+
+/// Another target may be the same database by another name: then the table
+/// must not be one that the rows are in already. Both sessions are in one
+/// database if one cannot have the lock that the other has.
+async fn is_another(
+    here: &Session,
+    there: &Session,
+    walk: &Walk,
+    send: &Send,
+) -> Result<(), ExportError> {
+    let doing = "looking whether the other target is another database";
+    let key = i64::from_be_bytes(Uuid::now_v7().as_u64_pair().1.to_be_bytes());
+    here.query(doing, "SELECT pg_advisory_lock($1)", &[&key])
+        .await?;
+    let lock = "SELECT NOT pg_try_advisory_lock($1)";
+    let tried = there.query(doing, lock, &[&key]).await;
+    if tried.as_ref().is_ok_and(|tried| !is_true(tried)) {
+        there
+            .query(doing, "SELECT pg_advisory_unlock($1)", &[&key])
+            .await?;
+    }
+    here.query(doing, "SELECT pg_advisory_unlock($1)", &[&key])
+        .await?;
+    if !is_true(&tried?) {
+        return Ok(());
+    }
+    for table in [&send.source, &walk.table] {
+        let answer = here.query(doing, RELATED, &[table, &send.into]).await?;
+        if is_true(&answer) {
+            return Err(ExportError::Proof(format!(
+                "nothing was deleted: {} on target {} is the same table as {table}, or one of the two inherits from the other",
+                send.into, send.target
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn is_true(rows: &[tokio_postgres::Row]) -> bool {
+    rows.first()
+        .is_some_and(|row| matches!(row.try_get::<_, Option<bool>>(0), Ok(Some(true))))
+}
+
 /// Makes the table where it does not exist, and looks whether its columns are the same.
 async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
     let doing = "reading the columns there";
     let mut rows = there.query(doing, COLUMNS, &[&send.into]).await?;
     if rows.is_empty() {
+        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
+        let answer = there
+            .query("looking for the schema", sql, &[&send.schema])
+            .await?;
+        if !is_true(&answer) {
+            let sql = format!("CREATE SCHEMA {}", Identifier::new(&*send.schema));
+            there.execute("making the schema there", &sql).await?;
+        }
         let columns: Vec<String> = send
             .columns
             .iter()

@@ -1,20 +1,27 @@
 //! Work that is a walk: cut out a batch, delete it, remember the place, and
 //! let the time the batch took decide the size of the next.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
+use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::Event;
 use super::attempts::{ends, until_done};
+use super::batch::Portion;
 use super::export::{Batch, ExportError, Exporter, Exporting};
+use super::kept::{Kept, is_about_a_row, is_reference};
 use super::send::{Sender, Sending};
-use super::statements::{One, Together};
+use super::statements::One;
+use super::weight;
 use super::{Job, ask, end};
 use crate::engines::EngineError;
+use crate::engines::parquet::Column;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Fate, KeyColumn, Memory, Path, Range, Statement, Walk, block_of, key_of};
+use crate::plan::{Fate, Finding, KeyColumn, Memory, Path, Range, Walk, Without, block_of, key_of};
 
 /// Blocks of the first batch: half a megabyte, which no server takes long for.
 const FIRST_BLOCKS: i64 = 64;
@@ -23,22 +30,27 @@ const FIRST_ROWS: i64 = 500;
 /// However quick a server is, a batch holds its row locks until it commits.
 const MOST_BLOCKS: i64 = 131_072;
 const MOST_ROWS: i64 = 50_000;
+/// So often a walk goes on to an end that has moved.
+const MOST_ROUNDS: u32 = 100;
+/// So many batches do not grow after others changed rows of one.
+const CALM: u32 = 8;
 
 /// Carries the walk out; `record.rows` counts what has gone and is committed.
 pub(super) async fn carry_out(
     walk: &Walk,
     job: Job<'_>,
     record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     if walk.fate != Fate::Delete {
-        return all(walk, job, record).await;
+        return all(walk, job, record, findings).await;
     }
     // A batch that a crash of the server undoes is simply deleted again, so
     // none has to wait for the disk, and hold its row locks meanwhile.
     let session = job.session;
     let faster = "SET synchronous_commit = off";
     session.execute("setting up batches", faster).await?;
-    let done = all(walk, job, record).await;
+    let done = all(walk, job, record, findings).await;
     // A commit that waits, waits for all before it: what is recorded as gone
     // is gone for good.
     let durable = async {
@@ -54,7 +66,12 @@ pub(super) async fn carry_out(
     }
 }
 
-async fn all(walk: &Walk, job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
+async fn all(
+    walk: &Walk,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
     record.rows = Some(0);
     let mut pace = Pace::of(walk);
     let exporter = match &walk.fate {
@@ -70,12 +87,18 @@ async fn all(walk: &Walk, job: Job<'_>, record: &mut StepRecord) -> Result<(), E
         }
         _ => None,
     };
+    let (referenced, kept) = (AtomicBool::new(walk.guarded), Mutex::default());
+    let weighed = exporter.is_some() || sender.is_some();
+    let weighed = weighed && weight::can_be_heavy(walk, job).await?;
     let way = Way {
         walk,
         exporter: exporter.as_ref(),
         sender: sender.as_ref(),
+        weighed,
+        referenced: &referenced,
+        kept: &kept,
     };
-    let finished = match &walk.path {
+    let mut finished = match &walk.path {
         Path::Blocks { extent } => {
             let doing = "asking how large the table is";
             let answer = ask(job.session, doing, extent).await?;
@@ -88,8 +111,20 @@ async fn all(walk: &Walk, job: Job<'_>, record: &mut StepRecord) -> Result<(), E
             let start = walk.start.as_ref().and_then(block_of).unwrap_or(0);
             // What an earlier walk did not come to, then what came in behind its back.
             let start = start.clamp(0, all);
-            blocks(way, job, record, &mut pace, (start, all), all).await?
-                && blocks(way, job, record, &mut pace, (0, start), all).await?
+            let mut done = blocks(way, job, record, &mut pace, (start, all), all).await?
+                && blocks(way, job, record, &mut pace, (0, start), all).await?;
+            // Rows that somebody changed meanwhile have moved behind the end.
+            let mut to = all;
+            for _ in 0..MOST_ROUNDS {
+                let answer = ask(job.session, "asking how large the table is", extent).await?;
+                let now = answer.first().map_or(0, |row| row.get::<_, i64>(0));
+                if !done || now <= to {
+                    break;
+                }
+                done = blocks(way, job, record, &mut pace, (to, now), now).await?;
+                to = now;
+            }
+            done
         }
         Path::Key(columns) => {
             let start = walk.start.as_ref().and_then(|p| key_of(p, columns.len()));
@@ -99,11 +134,52 @@ async fn all(walk: &Walk, job: Job<'_>, record: &mut StepRecord) -> Result<(), E
                     || keys(way, columns, job, record, &mut pace, None, start).await?)
         }
     };
+    // Rows of the table that pointed at others have gone by now.
+    let own = walk.references.iter().any(|reference| reference.own);
+    let mut backward = true;
+    while finished && own && way.kept().referenced() > 0 {
+        let before = record.rows;
+        *way.kept() = Kept::default();
+        finished = once_more(way, job, record, &mut pace, backward).await?;
+        backward = !backward;
+        // Neither from the one end nor from the other.
+        if record.rows == before && backward {
+            break;
+        }
+    }
     if finished {
         remember(walk, job, Value::Null);
         record.status = StepStatus::Succeeded;
+        way.kept().tell(walk, record, findings);
     }
     Ok(())
+}
+
+/// Goes through all blocks again, from the one end or from the other.
+async fn once_more(
+    way: Way<'_>,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    pace: &mut Pace,
+    backward: bool,
+) -> Result<bool, EngineError> {
+    let extent = Walk::extent(way.walk.oid);
+    let answer = ask(job.session, "asking how large the table is", &extent).await?;
+    let all = answer.first().map_or(0, |row| row.get::<_, i64>(0));
+    if !backward {
+        return blocks(way, job, record, pace, (0, all), all).await;
+    }
+    let mut to = all;
+    while to > 0 {
+        let from = to.saturating_sub(pace.size).max(0);
+        match batch(way, job, record, pace, &Range::Blocks(from, to)).await? {
+            Went::On => to = from,
+            Went::Again => {}
+            Went::NoFurther => return Ok(false),
+        }
+        tell(job, record, all - to, all);
+    }
+    Ok(true)
 }
 
 async fn blocks(
@@ -183,6 +259,29 @@ struct Way<'a> {
     walk: &'a Walk,
     exporter: Option<&'a Exporter<'a>>,
     sender: Option<&'a Sender<'a>>,
+    /// Whether rows are weighed before they are fetched.
+    weighed: bool,
+    /// Set once a row was met that others point at.
+    referenced: &'a AtomicBool,
+    kept: &'a Mutex<Kept>,
+}
+
+impl<'a> Way<'a> {
+    /// What is fetched of each row.
+    fn columns(&self) -> &'a [Column] {
+        match &self.walk.fate {
+            Fate::Export(export) => &export.columns,
+            Fate::Send(send) => &send.columns,
+            Fate::Delete | Fate::Move { .. } => &[],
+        }
+    }
+
+    /// Nobody panics while he has it; what was counted stays counted.
+    fn kept(&self) -> std::sync::MutexGuard<'a, Kept> {
+        self.kept
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
 }
 
 /// What came of a batch.
@@ -208,8 +307,61 @@ async fn batch(
     if !may_go_on(job, record, pace.began, &gone(record)) {
         return Ok(Went::NoFurther);
     }
-    let (began, tried) = (Instant::now(), record.attempts.max(1));
-    let Some(done) = one(way, range, job, record).await? else {
+    let mut heavy = Vec::new();
+    if way.weighed && !matches!(range, Range::Rows(_)) {
+        let weight = weight::of(walk, way.columns(), range, job).await?;
+        if weight.bytes > weight::BATCH_BYTES {
+            if pace.size > 1 {
+                pace.shrink();
+                return Ok(Went::Again);
+            }
+            way.kept().heavy(&weight.heavy);
+            return by_pieces(way, job, record, pace, range).await;
+        }
+        way.kept().heavy(&weight.heavy);
+        heavy = weight.heavy.into_iter().map(|(place, _)| place).collect();
+    }
+    let mut without = Without {
+        referenced: way.referenced.load(Ordering::Relaxed),
+        rows: heavy.clone(),
+    };
+    let mut conflicts = 0;
+    let (done, began, tried) = loop {
+        let (began, tried) = (Instant::now(), record.attempts.max(1));
+        let error = match one(way, range, &without, job, record).await {
+            Ok(done) => break (done, began, tried),
+            Err(error) => error,
+        };
+        if is_reference(&error) && !without.referenced && !walk.references.is_empty() {
+            way.referenced.store(true, Ordering::Relaxed);
+            without.referenced = true;
+        } else if error.sqlstate() == Some("40001") {
+            conflicts += 1;
+            if conflicts > job.execution.limits.lock_retries {
+                return Err(error);
+            }
+            if pace.size > 1 {
+                pace.conflict();
+                return Ok(Went::Again);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        } else if is_about_a_row(&error) && without.rows.len() == heavy.len() {
+            if pace.size > 1 {
+                pace.shrink();
+                return Ok(Went::Again);
+            }
+            let mut kept = std::mem::take(&mut *way.kept());
+            let found = kept.probe(walk, range, &without, job).await;
+            *way.kept() = kept;
+            without.rows.extend(found?);
+            if without.rows.len() == heavy.len() {
+                return Err(error);
+            }
+        } else {
+            return Err(error);
+        }
+    };
+    let Some(done) = done else {
         let why = record.error.take().unwrap_or_default();
         record.error = Some(format!("{why}; {}", gone(record)));
         return Ok(Went::NoFurther);
@@ -222,6 +374,12 @@ async fn batch(
             return Ok(Went::Again);
         }
     };
+    if without.referenced && !walk.references.is_empty() {
+        let mut kept = std::mem::take(&mut *way.kept());
+        let counted = kept.count(walk, range, job).await;
+        *way.kept() = kept;
+        counted?;
+    }
     record.rows = Some(record.rows.unwrap_or(0).saturating_add(rows));
     if let Some(place) = range.behind() {
         remember(walk, job, place);
@@ -233,30 +391,75 @@ async fn batch(
     Ok(Went::On)
 }
 
+/// Deals with the rows of a range that cannot be made smaller, some at a time.
+fn by_pieces<'a>(
+    way: Way<'a>,
+    job: Job<'a>,
+    record: &'a mut StepRecord,
+    pace: &'a mut Pace,
+    range: &'a Range,
+) -> BoxFuture<'a, Result<Went, EngineError>> {
+    Box::pin(async move {
+        for piece in weight::pieces(way.walk, way.columns(), range, job).await? {
+            loop {
+                pace.size = 1;
+                match batch(way, job, record, pace, &piece).await? {
+                    Went::On => break,
+                    Went::Again => {}
+                    Went::NoFurther => return Ok(Went::NoFurther),
+                }
+            }
+        }
+        pace.size = 1;
+        if let Some(place) = range.behind() {
+            remember(way.walk, job, place);
+        }
+        Ok(Went::On)
+    })
+}
+
 /// Tries one batch, in the way of the walk.
 async fn one(
     way: Way<'_>,
     range: &Range,
+    without: &Without,
     job: Job<'_>,
     record: &mut StepRecord,
 ) -> Result<Option<Batch>, EngineError> {
-    let ends = ends(job);
+    let (walk, ends) = (way.walk, ends(job));
     if let Some(exporter) = way.exporter {
-        return until_done(&mut Exporting { exporter, range }, ends, job, record).await;
+        let mut exporting = Exporting {
+            exporter,
+            range,
+            without,
+        };
+        return until_done(&mut exporting, ends, job, record).await;
     }
     if let Some(sender) = way.sender {
-        return until_done(&mut Sending { sender, range }, ends, job, record).await;
+        let mut sending = Sending {
+            sender,
+            range,
+            without,
+        };
+        return until_done(&mut sending, ends, job, record).await;
     }
-    let statement = way.walk.delete(range);
-    let done = if way.walk.snapshot {
-        let one_view = Statement::brief("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ");
-        let both = [one_view, statement];
-        until_done(&mut Together(&both), ends, job, record).await?
-    } else {
+    let alone = walk.fate == Fate::Delete && !walk.snapshot && walk.obstructed.is_empty();
+    if alone && *without == Without::default() {
+        // Nothing can come of it but what the server answers.
+        let statement = walk.delete(range, without);
         let done = until_done(&mut One(&statement), ends, job, record).await?;
-        done.map(Option::unwrap_or_default)
+        let done = done.map(Option::unwrap_or_default);
+        return Ok(done.map(|did| Batch::Rows(i64::try_from(did.rows).unwrap_or(i64::MAX))));
+    }
+    let mut portion = Portion {
+        walk,
+        range,
+        without,
+        kept: 0,
     };
-    Ok(done.map(|did| Batch::Rows(i64::try_from(did.rows).unwrap_or(i64::MAX))))
+    let done = until_done(&mut portion, ends, job, record).await;
+    way.kept().silent(portion.kept);
+    done
 }
 
 /// Looks between batches whether the run may go on.
@@ -328,6 +531,8 @@ pub(super) struct Pace {
     least: i64,
     most: i64,
     goal: Duration,
+    /// For so many batches the size does not grow.
+    calm: u32,
     pub(super) began: Instant,
 }
 
@@ -348,12 +553,24 @@ impl Pace {
             least,
             most,
             goal: Duration::from_millis(walk.goal_ms.max(1)),
+            calm: 0,
             began: Instant::now(),
         }
     }
 
     fn halve(&mut self) {
         self.size = (self.size / 2).max(self.least);
+    }
+
+    /// Fewer rows meet fewer others; for a while, no more are tried.
+    fn conflict(&mut self) {
+        self.shrink();
+        self.calm = CALM;
+    }
+
+    /// Half as much, whatever is worth while.
+    fn shrink(&mut self) {
+        self.size = (self.size / 2).max(1);
     }
 
     /// A size that did not fit is not tried again.
@@ -379,7 +596,10 @@ impl Pace {
             reason = "sizes are far below 2^52"
         )]
         let size = (self.size as f64 * factor) as i64;
-        self.size = size.clamp(self.least, self.most);
+        let least = if self.calm > 0 { 1 } else { self.least };
+        let most = if self.calm > 0 { self.size } else { self.most };
+        self.calm = self.calm.saturating_sub(1);
+        self.size = size.clamp(least, most.max(least));
     }
 }
 
@@ -394,6 +614,7 @@ mod tests {
             least: 1,
             most: 1_000,
             goal: Duration::from_millis(250),
+            calm: 0,
             began: Instant::now(),
         };
         pace.adapt(Duration::from_millis(1), 1);

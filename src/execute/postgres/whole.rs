@@ -8,6 +8,7 @@
 //! the transaction commits that drops it, and whether it did is asked of the
 //! server.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
@@ -22,12 +23,13 @@ use super::export::{Batch, ExportError, Exporter, beside, discard, fate, gone, r
 use super::gate::{self, Halt, Outcome};
 use super::statements;
 use super::walk::{Pace, may_go_on, too_large};
-use super::{Job, ask};
+use super::weight;
+use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::engines::parquet::Checksum;
 use crate::engines::storage::Storage;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Fate, Manifest, Path, Range, Retire, Statement, Whole};
+use crate::plan::{Fate, Manifest, Path, Range, Retire, Statement, Whole, Without};
 
 /// Rows that the role may not see must not be dropped with the table: the
 /// server then refuses to answer.
@@ -46,7 +48,16 @@ pub(super) enum Part<'a> {
 pub(super) struct Retirer<'a> {
     retire: &'a Retire,
     exporter: Option<Exporter<'a>>,
+    /// Whether rows are weighed before they are fetched.
+    weighed: AtomicBool,
     manifest: Mutex<Manifest>,
+}
+
+/// What came of storing a range.
+enum Stored {
+    All,
+    TooMany,
+    Stopped,
 }
 
 /// Carries it out; `record.rows` are the rows that have gone with the table.
@@ -65,8 +76,27 @@ pub(super) async fn carry_out(
     let retirer = Retirer {
         retire,
         exporter,
+        weighed: AtomicBool::new(false),
         manifest: Mutex::new(manifest.map_err(ExportError::into_engine)?),
     };
+    if let Some(exporter) = &retirer.exporter
+        && weight::can_be_heavy(exporter.walk, job).await?
+    {
+        retirer.weighed.store(true, Ordering::Relaxed);
+        let all = Range::Blocks(0, i64::from(u32::MAX));
+        let weight = weight::of(exporter.walk, &exporter.export.columns, &all, job).await?;
+        if let Some((place, bytes)) = weight.heavy.first() {
+            let why = format!(
+                "nothing was detached or deleted: {} rows of {} are larger than the {} MB that are kept in memory: ctid {place} with {} MB",
+                weight.heavy.len(),
+                retire.table,
+                weight::MOST_ROW_BYTES >> 20,
+                bytes >> 20
+            );
+            end(record, StepStatus::Failed, why);
+            return Ok(());
+        }
+    }
     if !retire.detach.is_empty() {
         if !statements::each(&retire.detach, job, record).await? {
             return Ok(());
@@ -199,6 +229,9 @@ async fn begin(
         transaction: String::new(),
         storage: export.map(|e| e.storage.clone()).unwrap_or_default(),
         received: None,
+        target: Some(job.execution.target.clone()),
+        database: Some(job.session.server.database.clone()),
+        restored: Vec::new(),
         whole: Some(Whole {
             oid: retire.oid,
             bounds: retire.bounds.clone(),
@@ -214,11 +247,17 @@ async fn begin(
 
 /// The manifest of this partition beside the files.
 async fn find(storage: &Storage, retire: &Retire) -> Result<Option<Manifest>, ExportError> {
-    for path in storage.list(&Manifest::folder_of(&retire.source)).await? {
+    let columns = match retire.walk.as_ref().map(|walk| &walk.fate) {
+        Some(Fate::Export(export)) => export.columns.as_slice(),
+        _ => &[],
+    };
+    let folder = Manifest::folder_of(&retire.source, columns);
+    for path in storage.list(&folder).await? {
         if !Manifest::is_at(&path) {
             continue;
         }
-        let found: Option<Manifest> = serde_json::from_slice(&storage.get(&path).await?).ok();
+        let found: Option<Manifest> =
+            serde_json::from_slice(&storage.get(&path, Manifest::SIZE).await?).ok();
         let same = |m: &Manifest| {
             !m.settled
                 && m.table == retire.table
@@ -234,7 +273,8 @@ async fn find(storage: &Storage, retire: &Retire) -> Result<Option<Manifest>, Ex
 /// Removes files that were written for this manifest and are not part of it.
 async fn clear(storage: &Storage, manifest: &Manifest) -> Result<(), ExportError> {
     let mine = format!("{}-", manifest.id);
-    for path in storage.list(&Manifest::folder_of(&manifest.source)).await? {
+    let folder = Manifest::folder_of(&manifest.source, &manifest.columns);
+    for path in storage.list(&folder).await? {
         let name = path.rsplit('/').next().unwrap_or_default();
         if name.starts_with(&mine) && !manifest.files.iter().any(|f| f.path == path) {
             storage.remove(&path).await?;
@@ -332,27 +372,20 @@ impl Retirer<'_> {
             return Ok(Ok(Batch::Rows(0)));
         };
         let mut next = self.manifest().clone();
-        let name = format!("{}-{:05}", next.id, next.files.len());
         let session = job.session;
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {ALL_ROWS}");
         session.execute("opening a transaction", &begin).await?;
-        let files = exporter.read(range, job, &name).await;
+        let stored = self.in_pieces(exporter, range, job, &mut next).await;
         // Nothing was written.
         let ended = session.execute("ending a transaction", "ROLLBACK").await;
-        let Some(files) = files? else {
-            ended?;
-            return Ok(Ok(Batch::TooLarge));
+        match stored? {
+            Stored::All => ended?,
+            Stored::TooMany => {
+                ended?;
+                return Ok(Ok(Batch::TooLarge));
+            }
+            Stored::Stopped => return Ok(Err(Halt::Stopped)),
         };
-        ended?;
-        if job.execution.stop.is_now() {
-            return Ok(Err(Halt::Stopped));
-        }
-        let entries: Vec<_> = files.iter().map(|file| file.entry.clone()).collect();
-        if !exporter.store(files, job).await? {
-            return Ok(Err(Halt::Stopped));
-        }
-        next.rows += entries.iter().map(|entry| entry.rows).sum::<i64>();
-        next.files.extend(entries);
         if let (Some(whole), Range::Blocks(_, to)) = (&mut next.whole, range) {
             whole.place = *to;
         }
@@ -360,6 +393,48 @@ impl Retirer<'_> {
         *self.manifest() = next.clone();
         beside(&exporter.storage, &next).await?;
         Ok(Ok(Batch::Rows(0)))
+    }
+
+    /// Stores the rows of a range: at once, or where a single block holds
+    /// too much, some at a time.
+    async fn in_pieces(
+        &self,
+        exporter: &Exporter<'_>,
+        range: &Range,
+        job: Job<'_>,
+        next: &mut Manifest,
+    ) -> Result<Stored, ExportError> {
+        let (walk, columns) = (exporter.walk, &exporter.export.columns);
+        let single = matches!(range, Range::Blocks(from, to) if to - from <= 1);
+        let mut pieces = vec![range.clone()];
+        if self.weighed.load(Ordering::Relaxed) {
+            let weight = weight::of(walk, columns, range, job).await?;
+            if weight.bytes > weight::BATCH_BYTES {
+                if !single {
+                    return Ok(Stored::TooMany);
+                }
+                pieces = weight::pieces(walk, columns, range, job).await?;
+            }
+        }
+        for piece in &pieces {
+            let name = format!("{}-{:05}", next.id, next.files.len());
+            let files = exporter
+                .read(piece, &Without::default(), job, &name)
+                .await?;
+            let Some(files) = files else {
+                return Ok(Stored::TooMany);
+            };
+            if job.execution.stop.is_now() {
+                return Ok(Stored::Stopped);
+            }
+            let entries: Vec<_> = files.iter().map(|file| file.entry.clone()).collect();
+            if !exporter.store(files, job).await? {
+                return Ok(Stored::Stopped);
+            }
+            next.rows += entries.iter().map(|entry| entry.rows).sum::<i64>();
+            next.files.extend(entries);
+        }
+        Ok(Stored::All)
     }
 
     /// In one transaction: nobody writes any more, the table holds what was

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
+use crate::engines::storage::Size;
 
 /// What becomes of the rows of a [`Walk`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +36,8 @@ pub struct Send {
     pub target: String,
     /// The table there, quoted and qualified.
     pub into: String,
+    /// Its schema, unquoted.
+    pub schema: String,
     /// Name of the table here, as manifests have it.
     pub source: String,
     /// What is kept.
@@ -174,8 +177,32 @@ pub struct Manifest {
     /// Where they are, or were, a partition that leaves as a whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<Whole>,
+    /// The target that the rows came from; older manifests do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
+    /// The database that they came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Where they have been brought back to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restored: Vec<Restored>,
     /// The files, with their paths below `storage`.
     pub files: Vec<ArchivedFile>,
+}
+
+/// Rows of a [`Manifest`] that were brought back, once the transaction commits.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Restored {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Into which table, quoted and qualified.
+    pub into: String,
+    /// Its id.
+    pub oid: u32,
+    /// The database's name and id.
+    pub database: String,
+    /// The server's id of the transaction.
+    pub transaction: String,
 }
 
 /// One file of a [`Manifest`].
@@ -195,7 +222,17 @@ pub struct ArchivedFile {
     pub span: Option<(String, String)>,
 }
 
+impl ArchivedFile {
+    /// How large it was written.
+    pub fn size(&self) -> Size {
+        Size::Exactly(u64::try_from(self.bytes).unwrap_or(0))
+    }
+}
+
 impl Manifest {
+    /// How large a manifest may be: a table of many months has many files.
+    pub const SIZE: Size = Size::UpTo(64 << 20);
+
     /// Under which key it is remembered.
     pub fn key(&self) -> String {
         format!("archive {}", self.id)
@@ -217,7 +254,7 @@ impl Manifest {
     pub fn path(&self) -> String {
         format!(
             "{}_{}.manifest.json",
-            Self::folder_of(&self.source),
+            Self::folder_of(&self.source, &self.columns),
             self.id
         )
     }
@@ -227,10 +264,20 @@ impl Manifest {
         path.ends_with(".manifest.json")
     }
 
-    /// The folder of the files of a table.
-    pub fn folder_of(source: &str) -> String {
-        format!("table={}/", folder(source))
+    /// The folder of the files of a table with these columns.
+    pub fn folder_of(source: &str, columns: &[Column]) -> String {
+        format!("{}={}/", folder_key("table", columns), folder(source))
     }
+}
+
+/// What a folder says `=` of: readers take it for a column, and prefer it to
+/// one of that name in the file.
+pub fn folder_key(name: &str, columns: &[Column]) -> String {
+    let mut key = name.to_owned();
+    while columns.iter().any(|c| c.name.eq_ignore_ascii_case(&key)) {
+        key.push('_');
+    }
+    key
 }
 
 /// A name as part of a path that every store accepts.

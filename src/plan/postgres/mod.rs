@@ -4,6 +4,8 @@
 mod archive;
 mod body;
 mod check;
+mod examine;
+mod going;
 mod statement;
 mod walk;
 mod work;
@@ -11,10 +13,13 @@ mod work;
 use super::Finding;
 
 pub use archive::{
-    ArchivedFile, Export, Fate, Manifest, MonthOf, Received, Retire, Send, Whole, folder,
+    ArchivedFile, Export, Fate, Manifest, MonthOf, Received, Restored, Retire, Send, Whole, folder,
+    folder_key,
 };
 pub use body::{Body, Under};
 pub use check::{Answer, Check, Question};
+pub use examine::Flaw;
+pub use going::{Reference, Without};
 pub use statement::{Condition, LockWaiting, Param, Query, Statement, Sweep};
-pub use walk::{KeyColumn, Path, Range, Walk, block_of, key_of};
+pub use walk::{KeyColumn, Path, Range, SUMS, Walk, block_of, key_of, row_of, storing};
 pub use work::Work;

@@ -67,6 +67,10 @@ pub struct Statement {
     /// their role and database instead of the pinned ones.
     #[serde(default)]
     pub own_settings: bool,
+    /// Whether it changes nothing, and answers with how many rows the next
+    /// one takes with it.
+    #[serde(default)]
+    pub counts: bool,
 }
 
 impl Statement {
@@ -78,6 +82,7 @@ impl Statement {
             waiting: LockWaiting::Brief,
             only_if: None,
             own_settings: false,
+            counts: false,
         }
     }
 
@@ -91,6 +96,7 @@ impl Statement {
             },
             only_if: None,
             own_settings: false,
+            counts: false,
         }
     }
 

@@ -4,7 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::going::{Reference, Without, staying};
 use super::{Fate, Param, Query, Statement};
+
+const EXTENT: &str = "SELECT (pg_catalog.pg_relation_size($1::oid)
+    / pg_catalog.current_setting('block_size')::int8)::int8";
 
 /// Deals with the rows of one table that meet a condition, batch by batch,
 /// each committed by itself. A walk only ever goes forward: no batch reads again
@@ -18,6 +22,11 @@ pub struct Walk {
     /// The table, quoted and qualified. Tables that inherit from it, and its
     /// partitions, are not touched.
     pub table: String,
+    /// Its id.
+    pub oid: u32,
+    /// The table through which its rows are reached, quoted and qualified,
+    /// where that table's policies or triggers decide what becomes of them.
+    pub through: Option<String>,
     /// What the table is called in the condition, quoted.
     pub alias: String,
     /// Which rows go: SQL with `$1`, `$2`, … for [`Walk::params`].
@@ -40,6 +49,13 @@ pub struct Walk {
     pub progress: String,
     /// Where an interrupted walk stopped, as remembered.
     pub start: Option<Value>,
+    /// Foreign keys that keep rows which others point at.
+    pub references: Vec<Reference>,
+    /// Whether rows that others point at stay from the first batch on: those
+    /// others would go with them, or be changed.
+    pub guarded: bool,
+    /// What may keep rows without an error: triggers, rules, policies, by name.
+    pub obstructed: Vec<String>,
 }
 
 /// How batches are cut out of a table.
@@ -70,6 +86,8 @@ pub struct KeyColumn {
 pub enum Range {
     /// From this block up to, and without, that one.
     Blocks(i64, i64),
+    /// These rows, by their places.
+    Rows(Vec<String>),
     /// Behind this key, up to and with that one; all to the left or right
     /// where there is none.
     Keys(Option<Vec<String>>, Option<Vec<String>>),
@@ -77,37 +95,104 @@ pub enum Range {
 
 impl Walk {
     /// The statement of one batch.
-    pub fn delete(&self, range: &Range) -> Statement {
-        let (within, params) = self.within(range);
-        Statement::brief(self.sql(&within)).with(params)
+    pub fn delete(&self, range: &Range, without: &Without) -> Statement {
+        let (which, params) = self.which(range, without);
+        Statement::brief(self.sql(&which)).with(params)
     }
 
     /// Selects what [`Walk::delete`] with the same range deletes.
-    pub fn select(&self, what: &str, range: &Range) -> Query {
-        let (within, params) = self.within(range);
+    pub fn select(&self, what: &str, range: &Range, without: &Without) -> Query {
+        let (which, params) = self.which(range, without);
+        Query::new(format!("SELECT {what} FROM {which}"), params)
+    }
+
+    /// Asks how many blocks a table has.
+    pub fn extent(oid: u32) -> Query {
+        Query::new(EXTENT, [Param::Oid(oid)])
+    }
+
+    /// Deletes one row, by its place `(block,item)`.
+    pub fn only(&self, place: &str) -> Query {
+        let mut params = self.params.clone();
+        params.push(Param::Text(place.to_owned()));
         Query::new(
             format!(
-                "SELECT {what} FROM ONLY {} AS {} WHERE {within}({})",
-                self.table, self.alias, self.condition
+                "DELETE FROM {}ctid = ${}::tid AND ({})",
+                self.from(),
+                params.len(),
+                self.condition
             ),
             params,
         )
     }
 
-    fn sql(&self, within: &str) -> String {
-        let delete = format!(
-            "DELETE FROM ONLY {} AS {} WHERE {within}({})",
-            self.table, self.alias, self.condition
-        );
+    /// Moves a batch, and answers with what went and where it is now: first
+    /// the number of rows and their checksums, then the places by table.
+    pub fn moving(&self, range: &Range, without: &Without) -> Query {
+        let (which, params) = self.which(range, without);
+        let Fate::Move { into, columns } = &self.fate else {
+            return self.select("count(*)", range, without);
+        };
+        let names = columns.join(", ");
+        Query::new(
+            format!(
+                "WITH moved AS ({}), stored AS ({} RETURNING tableoid AS leaf, ctid AS place)
+                SELECT NULL::text, NULL::text, NULL::text, {} FROM (SELECT {} FROM moved) AS r
+                UNION ALL SELECT leaf::regclass::text, min(place)::text, max(place)::text, count(*), NULL, NULL FROM stored GROUP BY leaf",
+                self.deleting(&which, columns),
+                storing(into, &names, "moved"),
+                SUMS,
+                row_of(columns),
+            ),
+            params,
+        )
+    }
+
+    fn deleting(&self, which: &str, columns: &[String]) -> String {
+        let returned: Vec<String> = columns
+            .iter()
+            .map(|column| format!("{}.{column}", self.alias))
+            .collect();
+        format!("DELETE FROM {which} RETURNING {}", returned.join(", "))
+    }
+
+    fn sql(&self, which: &str) -> String {
         match &self.fate {
-            Fate::Delete | Fate::Export(_) | Fate::Send(_) => delete,
+            Fate::Delete | Fate::Export(_) | Fate::Send(_) => format!("DELETE FROM {which}"),
             Fate::Move { into, columns } => {
-                let columns = columns.join(", ");
+                let names = columns.join(", ");
                 format!(
-                    "WITH moved AS ({delete} RETURNING {}.*) INSERT INTO {into} ({columns}) SELECT {columns} FROM moved",
-                    self.alias
+                    "WITH moved AS ({}) {}",
+                    self.deleting(which, columns),
+                    storing(into, &names, "moved")
                 )
             }
+        }
+    }
+
+    /// The table, and all its rows that belong to a range.
+    fn which(&self, range: &Range, without: &Without) -> (String, Vec<Param>) {
+        let (within, mut params) = self.within(range);
+        let batch = format!("{}{within}({})", self.from(), self.condition);
+        let mut which = batch.clone();
+        if without.referenced && !self.references.is_empty() {
+            let stays = staying(&self.references, &self.alias, self.oid, &batch);
+            which.push_str(&format!(" AND ctid NOT IN ({stays})"));
+        }
+        if !without.rows.is_empty() {
+            params.push(Param::Text(array(&without.rows)));
+            which.push_str(&format!(" AND ctid <> ALL (${}::tid[])", params.len()));
+        }
+        (which, params)
+    }
+
+    fn from(&self) -> String {
+        match &self.through {
+            None => format!("ONLY {} AS {} WHERE ", self.table, self.alias),
+            Some(root) => format!(
+                "{root} AS {0} WHERE {0}.tableoid = {1}::oid AND ",
+                self.alias, self.oid
+            ),
         }
     }
 
@@ -121,10 +206,9 @@ impl Walk {
         params.push(Param::Int(rows.max(1) - 1));
         Query::new(
             format!(
-                "SELECT {} FROM ONLY {} AS {} WHERE {within}({}) ORDER BY {} OFFSET ${} LIMIT 1",
+                "SELECT {} FROM {}{within}({}) ORDER BY {} OFFSET ${} LIMIT 1",
                 of(|c| format!("{}::text", c.name)),
-                self.table,
-                self.alias,
+                self.from(),
                 self.condition,
                 of(|c| c.name.clone()),
                 params.len()
@@ -143,7 +227,7 @@ impl Walk {
                 format!("({names}) > … AND ({names}) <= … AND ")
             }
         };
-        self.sql(&within)
+        self.sql(&format!("{}{within}({})", self.from(), self.condition))
     }
 
     fn within(&self, range: &Range) -> (String, Vec<Param>) {
@@ -158,6 +242,9 @@ impl Walk {
                 bind(format!("({from},0)")),
                 bind(format!("({to},0)"))
             ),
+            (Range::Rows(places), _) => {
+                format!("ctid = ANY ({}::tid[]) AND ", bind(array(places)))
+            }
             (Range::Keys(after, until), Path::Key(columns)) => {
                 let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
                 let mut sql = String::new();
@@ -183,14 +270,34 @@ impl Walk {
     }
 }
 
+/// Number and checksums of the rows `r`, each of which is one text.
+pub const SUMS: &str = "count(*), coalesce(sum(hashtextextended(r.whole, 0)::numeric), 0)::text, coalesce(sum(hashtextextended(r.whole, 1)::numeric), 0)::text";
+
+/// A row of these columns as one text, which is the same only for the same values.
+pub fn row_of(columns: &[String]) -> String {
+    format!("ROW({})::text COLLATE \"C\" AS whole", columns.join(", "))
+}
+
+/// Stores rows with the values they have, also where the server would make its own.
+pub fn storing(into: &str, columns: &str, from: &str) -> String {
+    format!("INSERT INTO {into} ({columns}) OVERRIDING SYSTEM VALUE SELECT {columns} FROM {from}")
+}
+
 impl Range {
     /// The place behind this range, to be remembered; `None` at the end.
     pub fn behind(&self) -> Option<Value> {
         match self {
             Range::Blocks(_, to) => Some(json!({ "block": to })),
+            Range::Rows(_) => None,
             Range::Keys(_, until) => until.as_ref().map(|key| json!({ "key": key })),
         }
     }
+}
+
+/// Places as the server reads an array of them.
+fn array(places: &[String]) -> String {
+    let quoted: Vec<String> = places.iter().map(|p| format!("\"{p}\"")).collect();
+    format!("{{{}}}", quoted.join(","))
 }
 
 /// The block that a remembered place names.
@@ -217,6 +324,8 @@ mod tests {
     fn walk(path: Path) -> Walk {
         Walk {
             table: "public.t".to_owned(),
+            oid: 7,
+            through: None,
             alias: "t".to_owned(),
             condition: "at < $1::date".to_owned(),
             params: vec![Param::Text("2026-01-01".to_owned())],
@@ -227,6 +336,9 @@ mod tests {
             snapshot: false,
             progress: "here".to_owned(),
             start: None,
+            references: Vec::new(),
+            guarded: false,
+            obstructed: Vec::new(),
         }
     }
 
@@ -235,7 +347,7 @@ mod tests {
         let blocks = walk(Path::Blocks {
             extent: Query::new("SELECT 1", []),
         });
-        let statement = blocks.delete(&Range::Blocks(64, 128));
+        let statement = blocks.delete(&Range::Blocks(64, 128), &Without::default());
         assert_eq!(
             statement.sql,
             "DELETE FROM ONLY public.t AS t WHERE ctid >= $2::tid AND ctid < $3::tid AND (at < $1::date)"
@@ -251,7 +363,7 @@ mod tests {
         let key = |at: &str, id: &str| Some(vec![at.to_owned(), id.to_owned()]);
         let range = Range::Keys(key("a", "1"), key("b", "2"));
         assert_eq!(
-            keys.delete(&range).sql,
+            keys.delete(&range, &Without::default()).sql,
             "DELETE FROM ONLY public.t AS t WHERE (at, id) > ($2::date, $3::uuid) \
              AND (at, id) <= ($4::date, $5::uuid) AND (at < $1::date)"
         );

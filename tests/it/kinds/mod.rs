@@ -15,6 +15,7 @@ mod partitions;
 mod pooler;
 mod refresh;
 mod reindex;
+mod rows;
 mod siblings;
 mod snapshot;
 mod sql;

@@ -1,5 +1,8 @@
 //! The columns of a table, and how each can be kept.
 
+use std::collections::HashMap;
+
+use super::super::cleanup::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, Form, Kept, kept_as};
 use crate::engines::postgres::Session;
@@ -85,5 +88,55 @@ const OBSTRUCTED: &str = "SELECT EXISTS (
 pub(super) async fn obstructed(db: &Session, table: &TableName) -> Result<bool, EngineError> {
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&table.schema, &table.table];
     let rows = db.query("reading triggers", OBSTRUCTED, &params).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+const OWN: &str = "SELECT m.oid, a.attname::text FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = m.oid AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute r WHERE r.attrelid = $2 AND r.attname = a.attname
+        AND r.attnum > 0 AND NOT r.attisdropped)
+    ORDER BY m.oid, a.attnum";
+
+/// Columns that only a member has: whoever names the table does not see them.
+pub(super) async fn own(
+    db: &Session,
+    table: &Table,
+) -> Result<HashMap<u32, Vec<String>>, EngineError> {
+    let members: Vec<u32> = table.members.iter().map(|m| m.oid).collect();
+    let mut own: HashMap<u32, Vec<String>> = HashMap::new();
+    let doing = "reading columns of members";
+    for row in db.query(doing, OWN, &[&members, &table.oid]).await? {
+        own.entry(row.get(0)).or_default().push(row.get(1));
+    }
+    Ok(own)
+}
+
+/// Whether one table is above the other, or both are the same: rows that
+/// move there would be rows of the table still, or again.
+const RELATED: &str = "WITH RECURSIVE oids AS (
+        SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name FROM pg_catalog.pg_class c
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace),
+    below (oid, of) AS (
+        SELECT o.oid, o.oid FROM oids o WHERE (o.schema, o.name) IN (($1::text, $2::text), ($3::text, $4::text))
+        UNION SELECT i.inhrelid, b.of FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid)
+    SELECT EXISTS (SELECT FROM below b JOIN oids s ON (s.schema, s.name) = ($1::text, $2::text)
+        JOIN oids d ON (d.schema, d.name) = ($3::text, $4::text)
+        WHERE (b.of = s.oid AND b.oid = d.oid) OR (b.of = d.oid AND b.oid = s.oid))";
+
+pub(super) async fn related(
+    db: &Session,
+    table: &TableName,
+    into: &TableName,
+) -> Result<bool, EngineError> {
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+        [&table.schema, &table.table, &into.schema, &into.table];
+    let rows = db.query("reading inheritance", RELATED, &params).await?;
+    Ok(rows.first().is_some_and(|row| row.get(0)))
+}
+
+/// Whether the schema of a table is there.
+pub(super) async fn has_schema(db: &Session, table: &TableName) -> Result<bool, EngineError> {
+    let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
+    let rows = db.query("reading schemas", sql, &[&table.schema]).await?;
     Ok(rows.first().is_some_and(|row| row.get(0)))
 }

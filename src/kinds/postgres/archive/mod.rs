@@ -15,11 +15,13 @@ use super::cleanup::effects::{self, ForeignKey};
 use super::cleanup::estimate::{self, Look};
 use super::cleanup::facts::{self, Member, Table};
 use super::cleanup::rule::{Epoch, Rule, Way};
+use super::cleanup::ties::Ties;
 use super::cleanup::{age_of, clock_differs, invalid, partition, proof};
 use crate::engines::EngineError;
+use crate::engines::parquet::Column;
 use crate::engines::postgres::Session;
 use crate::engines::storage::Storage;
-use crate::plan::{Kind, Manifest, Moment, Plan, Site, Step};
+use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step};
 use crate::values::{CalendarSpan, Engine, Percent, TableName, TimeSpan, TimeZone};
 
 /// Options of `kind: archive`.
@@ -53,6 +55,15 @@ pub(crate) struct Archive {
     walk: Way,
     /// Where the rows are kept.
     destination: Destination,
+    /// Whether an expired partition leaves as a whole: `true` also where deleting its rows would
+    /// fire triggers, obey policies or be published; `false` never. By default, only where
+    /// nothing but its rows would be lost.
+    #[serde(default)]
+    drop_partitions: Option<bool>,
+    /// Archive although a foreign key without an index points here from a table of more than 1 MB,
+    /// so that the server reads all of it for each row.
+    #[serde(default)]
+    allow_unindexed_cascade: bool,
     /// How long one transaction should take; the number of rows in it follows.
     #[serde(default = "seconds")]
     batch_goal: TimeSpan,
@@ -101,6 +112,16 @@ pub(crate) struct Facts {
     into: Vec<Found>,
     /// Whether something between an insert and the table may drop rows.
     into_obstructed: bool,
+    /// Members that are the destination, or that its rows would come back to.
+    into_itself: bool,
+    into_schema: bool,
+    /// Whether there are files of this table; why not known, if nobody could look.
+    has_files: Option<Result<bool, String>>,
+    /// Whether rows meet the rule that no other row points at.
+    some_are_free: bool,
+    ties: Ties,
+    /// Columns that only a member has, by member.
+    own_columns: HashMap<u32, Vec<String>>,
 }
 
 impl Archive {
@@ -164,9 +185,8 @@ impl Kind for Archive {
         let mut foreign_keys = Vec::new();
         let mut columns = Vec::new();
         if let Some(table) = tables.get_mut(&self.table) {
-            let name = table.name.to_string();
             let waiting = partition::leftovers(db, steps::MARK).await?;
-            let waiting = waiting.iter().filter(|w| w.root == name).map(|w| w.oid);
+            let waiting = waiting.iter().filter(|w| w.is_of(table)).map(|w| w.oid);
             let waiting: Vec<u32> = waiting.collect();
             for (_, mut member) in facts::read_members(db, &waiting).await? {
                 member.detached = true;
@@ -181,10 +201,32 @@ impl Kind for Archive {
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             columns = columns::of(db, &self.table).await?;
         }
+        let ties = Ties::read(db, tables.values()).await?;
+        let mut has_files = None;
+        if let (Some(url), Some(table)) = (&self.destination.files, tables.get(&self.table))
+            && let Ok(storage) = Storage::open(url)
+        {
+            let kept: Vec<Column> = columns.iter().filter_map(Found::kept).collect();
+            let folder = Manifest::folder_of(&table.name.to_string(), &kept);
+            has_files = Some(storage.any(&folder).await.map_err(|e| e.to_string()));
+        }
+        let mut some_are_free = false;
+        if let Some(table) = tables.get(&self.table)
+            && let Ok(age) = age_of(&rule, table)
+        {
+            some_are_free = estimate::any_free(db, &rule, table, age, &ties, &look.under).await?;
+        }
+        let own_columns = match tables.get(&self.table) {
+            Some(table) => columns::own(db, table).await?,
+            None => HashMap::new(),
+        };
         let (mut into, mut into_obstructed) = (Vec::new(), false);
+        let (mut into_itself, mut into_schema) = (false, true);
         if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
             into = columns::of(db, destination).await?;
             into_obstructed = columns::obstructed(db, destination).await?;
+            into_itself = columns::related(db, &self.table, destination).await?;
+            into_schema = columns::has_schema(db, destination).await?;
         }
         Ok(Facts {
             role: db.server.role.clone(),
@@ -195,6 +237,12 @@ impl Kind for Archive {
             columns,
             into,
             into_obstructed,
+            into_itself,
+            into_schema,
+            has_files,
+            some_are_free,
+            ties,
+            own_columns,
         })
     }
 
@@ -216,6 +264,8 @@ impl Kind for Archive {
             invalid(&mut plan, &rule, &error.to_string());
             return plan;
         }
+        plan.findings
+            .extend(lost(&facts, table, at, self.destination.files.as_deref()));
         let age = age_of(&rule, table);
         let pending = Manifest::among(at.memories.iter())
             .into_iter()
@@ -257,6 +307,38 @@ impl Kind for Archive {
                 step
             }
         }));
+        partition::unmark(steps::MARK, facts.tables.values(), &mut plan);
         plan.numbered(1)
     }
+}
+
+/// What was archived to a place where there is nothing now: the disk of
+/// another machine, or a folder that was cleared.
+fn lost(facts: &Facts, table: &Table, at: &Moment, url: Option<&str>) -> Option<Finding> {
+    let source = table.name.to_string();
+    let known: Vec<i64> = Manifest::among(at.memories.iter())
+        .into_iter()
+        .filter(|m| m.settled && m.source == source && Some(m.storage.as_str()) == url)
+        .map(|m| m.rows)
+        .collect();
+    let why = match facts.has_files.as_ref()? {
+        Ok(true) => return None,
+        Ok(false) => "there is nothing there".to_owned(),
+        Err(error) => format!("it cannot be read: {error}"),
+    };
+    if known.is_empty() {
+        return None;
+    }
+    let url = url.unwrap_or_default();
+    Some(Finding {
+        code: "archive.files_missing".to_owned(),
+        severity: Severity::Critical,
+        object: source,
+        message: format!(
+            "{} rows were archived to {url} in {} parts, and {why}. Bring the files back before they are needed; what is archived from now on may be lost the same way",
+            known.iter().sum::<i64>(),
+            known.len()
+        ),
+        suggestion: None,
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::super::cleanup::facts::{Member, Table};
 use super::super::cleanup::rule::{AgeType, Epoch, Rule};
-use super::super::cleanup::steps::{Way, too_many};
+use super::super::cleanup::steps::{Way, passes_by, too_many};
 use super::super::cleanup::{invalid, partition, way};
 use super::super::common::{rows, rows_finding, still_there};
 use super::columns::Found;
@@ -17,6 +17,9 @@ use crate::plan::{
 const TABLE_IS_THERE: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname::text = $1::text AND c.relname::text = $2::text)";
+
+/// A referencing table up to this size may be read for each row that goes.
+const MOST_UNINDEXED_BYTES: i64 = 1 << 20;
 
 const EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM ONLY {})";
 
@@ -52,7 +55,7 @@ pub(super) fn of(
         .foreign_keys
         .iter()
         .find(|fk| matches!(fk.action.as_str(), "c" | "n" | "d"));
-    if let Some(fk) = loses {
+    if let (Some(fk), false) = (loses, facts.some_are_free) {
         invalid(
             plan,
             rule,
@@ -77,19 +80,31 @@ pub(super) fn of(
             plan.skip(member.name.to_string(), "it is a foreign table");
             continue;
         }
+        if let Some(own) = facts.own_columns.get(&member.oid) {
+            let why = format!(
+                "{} has columns that {} does not have, and they would be lost: {}; give it an archive task of its own",
+                member.name,
+                table.name,
+                own.join(", ")
+            );
+            invalid(plan, rule, &why);
+            continue;
+        }
         if leaves_whole(options, rule, table, member, age, facts, at) {
             let goal_ms = u64::try_from(options.batch_goal.get().as_millis());
-            steps.push(whole(
+            let mut step = whole(
                 table,
                 member,
                 &fate,
                 goal_ms.unwrap_or(u64::MAX),
                 begun,
                 &rule.why(at.now),
-            ));
+            );
+            step.details.extend(passes_by(&facts.ties, table, member));
+            steps.push(step);
             continue;
         }
-        let goes = member.detached || expired(rule, table, member, age, facts, at);
+        let goes = goes(options, rule, table, member, age, facts, at);
         let some = facts.look.any.get(&member.oid) != Some(&false) && member.bytes > 0;
         if some && !member.may {
             forbidden.push(member.name.to_string());
@@ -98,6 +113,8 @@ pub(super) fn of(
         if some {
             let way = Way {
                 rule,
+                table,
+                ties: &facts.ties,
                 age,
                 member,
                 victims: facts.look.rows.get(&member.oid).copied(),
@@ -109,6 +126,9 @@ pub(super) fn of(
             match way.step("archive", fate.clone(), why, at) {
                 Ok(mut step) => {
                     step.details.push(proof(&fate).to_owned());
+                    let by_rows = facts.ties.by_rows(table, member, options.drop_partitions);
+                    let whole = expired(rule, table, member, age, facts, at);
+                    step.details.extend(by_rows.filter(|_| whole));
                     steps.push(step);
                 }
                 Err(why) => invalid(plan, rule, &format!("{} {why}", member.name)),
@@ -124,6 +144,20 @@ pub(super) fn of(
         }
     }
     plan.findings.extend(rows_finding(&facts.role, &forbidden));
+    if !steps.is_empty() {
+        let unindexed = facts.foreign_keys.iter().filter(|fk| !fk.indexed);
+        plan.findings
+            .extend(unindexed.clone().map(|fk| fk.finding()));
+        let mut large = unindexed.filter(|fk| fk.child_bytes > MOST_UNINDEXED_BYTES);
+        if let (Some(fk), false) = (large.next(), options.allow_unindexed_cascade) {
+            let why = format!(
+                "the foreign key {} of {} has no index: each row that goes would read all of it; create the index, or set `allow_unindexed_cascade: true`",
+                fk.name, fk.child
+            );
+            invalid(plan, rule, &why);
+            return Vec::new();
+        }
+    }
     if let (Some(into), None, false, true) = (
         &options.destination.table,
         &options.destination.database,
@@ -131,7 +165,7 @@ pub(super) fn of(
         facts.into.is_empty(),
     ) {
         let into = RelationName::new(&*into.schema, &*into.table);
-        let create = create_table(&into, table);
+        let create = create_table(&into, table, facts.into_schema);
         let steps = steps
             .into_iter()
             .map(|step| step.after("create_table", into.to_string()));
@@ -153,6 +187,20 @@ fn expired(
         && facts.foreign_keys.is_empty()
 }
 
+/// Whether a member goes with its rows.
+fn goes(
+    options: &Archive,
+    rule: &Rule,
+    table: &Table,
+    member: &Member,
+    age: Option<AgeType>,
+    facts: &Facts,
+    at: &Moment,
+) -> bool {
+    let by_rows = || facts.ties.by_rows(table, member, options.drop_partitions);
+    member.detached || (expired(rule, table, member, age, facts, at) && by_rows().is_none())
+}
+
 /// Whether a member is exported as it is and dropped, instead of row by row.
 pub(super) fn leaves_whole(
     options: &Archive,
@@ -163,7 +211,7 @@ pub(super) fn leaves_whole(
     facts: &Facts,
     at: &Moment,
 ) -> bool {
-    let goes = member.detached || expired(rule, table, member, age, facts, at);
+    let goes = goes(options, rule, table, member, age, facts, at);
     goes && options.destination.files.is_some() && member.heap && member.may
 }
 
@@ -181,6 +229,11 @@ fn whole(
         .find(|m| m.whole.as_ref().is_some_and(|w| w.oid == member.oid));
     let walk = Walk {
         table: member.name.to_string(),
+        oid: member.oid,
+        through: None,
+        references: Vec::new(),
+        guarded: false,
+        obstructed: Vec::new(),
         alias: table.name.relation.to_string(),
         condition: "true".to_owned(),
         params: Vec::new(),
@@ -223,7 +276,7 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
     } else {
         partition::detach(member, table, MARK)
     };
-    Step::new(
+    let mut step = Step::new(
         "archive_partition",
         member.name.to_string(),
         format!("table {}", table.oid),
@@ -243,7 +296,11 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
         walk,
         detached: partition::detached(member.oid),
         begun,
-    })
+    });
+    if !member.detached {
+        step.body.on_abort = partition::unmarking(member, table, MARK);
+    }
+    step
 }
 
 fn to(options: &Archive) -> String {
@@ -297,6 +354,7 @@ fn fate(
             return Ok(Fate::Send(Send {
                 target: target.clone(),
                 into: RelationName::new(&*into.schema, &*into.table).to_string(),
+                schema: into.schema.clone(),
                 source: table.name.to_string(),
                 columns: given.filter_map(Found::sent).collect(),
             }));
@@ -311,6 +369,12 @@ fn fate(
     }
     let into = options.destination.table.as_ref().ok_or("no destination")?;
     let name = RelationName::new(&*into.schema, &*into.table);
+    if facts.into_itself {
+        return Err(format!(
+            "{name} and {} inherit from each other: what is moved there would be there still",
+            table.name
+        ));
+    }
     if facts.into_obstructed {
         return Err(format!(
             "{name} has rules or triggers that may keep rows out of it"
@@ -360,7 +424,7 @@ fn month(rule: &Rule, age: Option<AgeType>, columns: &[Column]) -> Option<(usize
 
 /// The same columns, without what belongs to a table in use: defaults,
 /// generated values, constraints.
-fn create_table(into: &RelationName, table: &Table) -> Step {
+fn create_table(into: &RelationName, table: &Table, has_schema: bool) -> Step {
     let missing = Query::new(
         TABLE_IS_THERE,
         [
@@ -368,9 +432,13 @@ fn create_table(into: &RelationName, table: &Table) -> Step {
             Param::Text(into.relation.raw().to_owned()),
         ],
     );
-    Step::new("create_table", into.to_string(), format!("table {into}"))
-        .because("it does not exist yet")
-        .run(
-            Statement::brief(format!("CREATE TABLE {into} (LIKE {})", table.name)).only_if(missing),
-        )
+    let mut step = Step::new("create_table", into.to_string(), format!("table {into}"))
+        .because("it does not exist yet");
+    if !has_schema {
+        let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", into.schema);
+        step = step.run(Statement::brief(sql));
+    }
+    step.run(
+        Statement::brief(format!("CREATE TABLE {into} (LIKE {})", table.name)).only_if(missing),
+    )
 }

@@ -1,6 +1,6 @@
 //! What is known of the tables that rules name, and of their partitions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
@@ -15,6 +15,8 @@ pub(in crate::kinds::postgres) struct Table {
     /// `r`, `p`, `v`, … as the catalog has it.
     pub(in crate::kinds::postgres) kind: String,
     pub(in crate::kinds::postgres) owned: bool,
+    /// Who owns it.
+    pub(in crate::kinds::postgres) owner: u32,
     /// Whether row-level security may hide rows from the role.
     pub(in crate::kinds::postgres) filtered: bool,
     pub(in crate::kinds::postgres) columns: HashMap<String, Column>,
@@ -51,6 +53,8 @@ pub(in crate::kinds::postgres) struct Member {
     pub(in crate::kinds::postgres) pages: f64,
     /// Bounds of a direct partition of the table, as the server writes them.
     pub(in crate::kinds::postgres) bounds: Option<String>,
+    /// The comment on it.
+    pub(in crate::kinds::postgres) comment: Option<String>,
     /// Whether it was a partition of the table, and has been detached.
     pub(in crate::kinds::postgres) detached: bool,
     pub(in crate::kinds::postgres) indexes: Vec<Index>,
@@ -89,7 +93,8 @@ const TABLES: &str = "SELECT w.n::int8, c.oid, c.relkind::text,
         (SELECT a.attname::text FROM pg_catalog.pg_partitioned_table p
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
             WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partnatts = 1),
-        EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partdefid <> 0)
+        EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partdefid <> 0),
+        c.relowner
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS w(schema, name, n)
         JOIN pg_catalog.pg_namespace n ON n.nspname::text = w.schema
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = w.name
@@ -112,7 +117,8 @@ const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent) AS (
     SELECT m.root, c.oid, n.nspname::text, c.relname::text, c.relkind::text,
         coalesce(am.amname = 'heap', false), {size}, c.reltuples::float8, c.relpages::float8,
         CASE WHEN m.parent = m.root AND c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, c.oid) END,
-        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE')
+        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE'),
+        pg_catalog.obj_description(c.oid, 'pg_class')
     FROM member m JOIN pg_catalog.pg_class c ON c.oid = m.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
@@ -162,6 +168,7 @@ pub(in crate::kinds::postgres) async fn tables(
                 members: Vec::new(),
                 partitioned_by: row.get(5),
                 has_default: row.get(6),
+                owner: row.get(7),
             },
         );
     }
@@ -207,12 +214,16 @@ pub(in crate::kinds::postgres) async fn read_members(
                 bounds: row.get(9),
                 detached: false,
                 may: row.get(10),
+                comment: row.get(11),
                 indexes: Vec::new(),
                 statistics: HashMap::new(),
             };
             (row.get(0), member)
         })
         .collect();
+    // Who inherits by two ways holds its rows once.
+    let mut met = HashSet::new();
+    members.retain(|(root, member)| met.insert((*root, member.oid)));
     let oids: Vec<u32> = members.iter().map(|(_, m)| m.oid).collect();
     let mut indexes = read_indexes(db, &oids).await?;
     let doing = "reading statistics";

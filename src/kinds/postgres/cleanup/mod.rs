@@ -10,6 +10,7 @@ pub(super) mod partition;
 pub(super) mod proof;
 pub(super) mod rule;
 pub(super) mod steps;
+pub(super) mod ties;
 pub(super) mod way;
 
 use std::collections::{HashMap, HashSet};
@@ -23,6 +24,7 @@ use self::estimate::Look;
 use self::facts::Table;
 use self::partition::Leftover;
 use self::rule::{AgeType, Rule};
+use self::ties::Ties;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
@@ -42,6 +44,11 @@ pub(crate) struct Cleanup {
     /// whole referencing table for each row.
     #[serde(default)]
     allow_unindexed_cascade: bool,
+    /// Whether an expired partition is dropped as a whole: `true` also where deleting its rows
+    /// would fire triggers, obey policies or be published; `false` never. By default, only where
+    /// nothing but its rows would be lost.
+    #[serde(default)]
+    drop_partitions: Option<bool>,
     /// A referencing table up to this size may be read for each row.
     #[serde(default = "one_megabyte")]
     max_unindexed: Bytes,
@@ -71,6 +78,7 @@ pub(crate) struct Facts {
     foreign_keys: Vec<ForeignKey>,
     triggers: Vec<Trigger>,
     leftovers: Vec<Leftover>,
+    ties: Ties,
 }
 
 impl Kind for Cleanup {
@@ -121,6 +129,7 @@ impl Kind for Cleanup {
             foreign_keys: effects::foreign_keys(db, tables.values()).await?,
             triggers: effects::triggers(db, &members).await?,
             leftovers: partition::leftovers(db, partition::MARK).await?,
+            ties: Ties::read(db, tables.values()).await?,
             tables,
             looks,
         })
@@ -169,14 +178,10 @@ impl Kind for Cleanup {
             planned.push((rule, steps));
         }
         plan.steps = order::children_first(planned, &facts);
-        let roots: HashSet<String> = facts.tables.values().map(|t| t.name.to_string()).collect();
-        plan.steps.extend(
-            facts
-                .leftovers
-                .iter()
-                .filter(|leftover| roots.contains(&leftover.root))
-                .map(partition::drop_leftover),
-        );
+        partition::unmark(partition::MARK, facts.tables.values(), &mut plan);
+        for leftover in &facts.leftovers {
+            partition::leftover(leftover, &self.rules, &facts.tables, at, &mut plan);
+        }
         plan.numbered(1)
     }
 }

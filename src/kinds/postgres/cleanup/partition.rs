@@ -1,16 +1,21 @@
 //! Whole partitions whose every row has expired: detached and dropped, which
 //! costs nothing, instead of deleted.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
 use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
 use crate::engines::EngineError;
-use crate::engines::postgres::{RelationName, Session};
-use crate::plan::{Param, Query, Statement, Step};
+use crate::engines::postgres::{RelationName, Session, literal};
+use crate::kinds::postgres::common::still_there;
+use crate::plan::{Moment, Param, Plan, Query, Statement, Step, Sweep};
+use crate::values::TableName;
 
 /// A comment marks what was detached in order to be dropped, so that a run
-/// that dies in between leaves nothing that nobody knows of.
+/// that dies in between leaves nothing that nobody knows of. Its second line
+/// names the table itself; what follows is the comment that was there before.
 pub(in crate::kinds::postgres) const MARK: &str = "maint: expired partition of ";
 
 /// A table that was detached in order to be dropped, and is still there.
@@ -21,21 +26,44 @@ pub(in crate::kinds::postgres) struct Leftover {
     /// The table it was a partition of.
     pub(in crate::kinds::postgres) root: String,
     pub(in crate::kinds::postgres) bytes: i64,
+    owner: u32,
 }
 
-const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
-        pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1), c.relpages::int8 * 8192
+impl Leftover {
+    /// Whether it can have been a partition of this table. Anybody can write
+    /// a comment: who does not belong to the owner of the table was none.
+    pub(in crate::kinds::postgres) fn is_of(&self, table: &Table) -> bool {
+        self.root == table.name.to_string() && self.owner == table.owner
+    }
+}
+
+const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, d.description, c.relpages::int8 * 8192, c.relowner
     FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class r ON r.relowner = c.relowner AND r.relkind = 'p'
+            AND pg_catalog.starts_with(d.description || E'\n', $1::text || r.oid::pg_catalog.regclass::text || E'\n')
     WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0 AND c.relkind = 'r'
         AND NOT c.relispartition AND pg_catalog.starts_with(d.description, $1::text)
-        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')";
+        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+        -- Rows that are hidden would not be judged.
+        AND NOT pg_catalog.row_security_active(c.oid)";
 
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
     WHERE inhrelid = $1::oid AND inhparent = $2::oid AND inhdetachpending = ($3::int8 = 1))";
 
 const DETACHED: &str =
     "SELECT NOT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
+
+/// What an aborted detachment left: a mark on what is a partition still.
+const MARKED: &str = "SELECT $2::text, $3::text FROM pg_catalog.pg_class c
+    WHERE c.oid = $1::oid AND c.relispartition
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending)
+        AND pg_catalog.obj_description(c.oid, 'pg_class') = $4::text";
+
+/// So many bytes are counted row by row before they are dropped.
+const COUNTED: &str = "SELECT CASE WHEN pg_catalog.pg_relation_size({oid}::oid) <= 1073741824
+    THEN (SELECT pg_catalog.count(*) FROM ONLY {name})
+    ELSE (SELECT greatest(reltuples, 0)::int8 FROM pg_catalog.pg_class WHERE oid = {oid}::oid) END";
 
 /// Tables with this mark.
 pub(in crate::kinds::postgres) async fn leftovers(
@@ -46,13 +74,146 @@ pub(in crate::kinds::postgres) async fn leftovers(
     let rows = db.query(doing, LEFTOVERS, &[&mark]).await?;
     Ok(rows
         .iter()
-        .map(|row| Leftover {
-            oid: row.get(0),
-            name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
-            root: row.get(3),
-            bytes: row.get(4),
+        .filter_map(|row| {
+            let name = RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2));
+            let comment: String = row.get(3);
+            let (root, itself, _) = read_mark(mark, &comment)?;
+            // Renamed, or moved: somebody has something else in mind with it.
+            let same = itself.is_none_or(|itself| itself == name.to_string());
+            same.then(|| Leftover {
+                oid: row.get(0),
+                root: root.to_owned(),
+                name,
+                bytes: row.get(4),
+                owner: row.get(5),
+            })
         })
         .collect())
+}
+
+/// The mark of a member on its way out.
+fn marked(mark: &str, member: &Member, table: &Table) -> String {
+    let before = before(mark, member).unwrap_or_default();
+    let end = if before.is_empty() { "" } else { "\n" };
+    format!("{mark}{}\nas {}{end}{before}", table.name, member.name)
+}
+
+/// The comment of a member without the mark.
+fn before<'a>(mark: &str, member: &'a Member) -> Option<&'a str> {
+    let comment = member.comment.as_deref()?;
+    match read_mark(mark, comment) {
+        Some((_, _, before)) => before,
+        None => Some(comment),
+    }
+}
+
+/// Of a mark: the table, the partition where it says so, and the comment
+/// that was there before.
+fn read_mark<'a>(
+    mark: &str,
+    comment: &'a str,
+) -> Option<(&'a str, Option<&'a str>, Option<&'a str>)> {
+    let mut lines = comment.strip_prefix(mark)?.splitn(2, '\n');
+    let root = lines.next()?;
+    let Some(rest) = lines.next() else {
+        return Some((root, None, None));
+    };
+    let mut lines = rest.splitn(2, '\n');
+    match lines.next().and_then(|line| line.strip_prefix("as ")) {
+        Some(itself) => Some((root, Some(itself), lines.next())),
+        None => Some((root, None, Some(rest))),
+    }
+}
+
+fn comment(name: &RelationName, text: Option<&str>) -> String {
+    let text = text.map_or("NULL".to_owned(), literal);
+    format!("COMMENT ON TABLE {name} IS {text}")
+}
+
+/// Takes the mark from members that are partitions again, or still: what
+/// somebody detaches later is theirs.
+pub(in crate::kinds::postgres) fn unmark<'a>(
+    mark: &str,
+    tables: impl Iterator<Item = &'a Table>,
+    plan: &mut Plan,
+) {
+    for table in tables {
+        for member in table.members.iter().filter(|m| !m.detached) {
+            let is_marked = member
+                .comment
+                .as_deref()
+                .is_some_and(|c| c.starts_with(mark));
+            let leaves = plan
+                .steps
+                .iter()
+                .any(|s| s.object == member.name.to_string() && leaves(&s.action));
+            if !is_marked || leaves || !table.owned || member.bounds.is_none() {
+                continue;
+            }
+            let restored = comment(&member.name, before(mark, member));
+            plan.steps.push(
+                Step::new(
+                    "unmark_partition",
+                    member.name.to_string(),
+                    format!("table {}", table.oid),
+                )
+                .because("it was marked as on its way out, and is a partition")
+                .locking(member.oid)
+                .only_if(
+                    still_there(member.oid, &member.name),
+                    "the partition has vanished",
+                )
+                .run(Statement::brief(restored)),
+            );
+        }
+    }
+}
+
+fn leaves(action: &str) -> bool {
+    matches!(action, "drop_partition" | "archive_partition")
+}
+
+/// Plans what becomes of a table that an earlier run detached: it is dropped
+/// only if today's rules mean all its rows.
+pub(in crate::kinds::postgres) fn leftover(
+    leftover: &Leftover,
+    rules: &[Rule],
+    tables: &HashMap<TableName, Table>,
+    at: &Moment,
+    plan: &mut Plan,
+) {
+    let Some((name, table)) = tables.iter().find(|(_, table)| leftover.is_of(table)) else {
+        return;
+    };
+    let rule = rules
+        .iter()
+        .filter(|rule| rule.table == *name && rule.by_age_alone())
+        .filter_map(|rule| Some((rule, rule.cut_off(at.now)?)))
+        .max_by_key(|(_, cut)| *cut);
+    let age = rule.and_then(|(rule, _)| super::age_of(rule, table).ok());
+    let (Some((rule, _)), Some(age)) = (rule, age) else {
+        plan.skip(
+            leftover.name.to_string(),
+            "an earlier run detached it, and no rule goes by age alone any more",
+        );
+        return;
+    };
+    let (condition, params) = rule.condition(age, at.now);
+    let all = format!(
+        "SELECT NOT EXISTS (SELECT FROM ONLY {} AS {} WHERE ({condition}) IS NOT TRUE)",
+        leftover.name,
+        rule.alias()
+    );
+    plan.steps.push(
+        drop_leftover(leftover)
+            .only_if(
+                Query::new(all, params),
+                format!(
+                    "it has rows that today's rule keeps: an earlier run detached it from {}; attach it again, or drop it by hand",
+                    leftover.root
+                ),
+            ),
+    );
 }
 
 /// Whether every row that the partition can hold is older than the cut-off.
@@ -117,14 +278,13 @@ pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table) -> 
         format!("table {}", table.oid),
     )
     .locking(table.oid)
-    .only_if(
-        super::super::common::still_there(member.oid, part),
-        "the partition has vanished",
-    );
+    .only_if(still_there(member.oid, part), "the partition has vanished");
     for statement in detach(member, table, MARK) {
         step = step.run(statement);
     }
-    step.run(drop_table(member.oid, part))
+    step.body.on_abort = unmarking(member, table, MARK);
+    step.run(counting(member.oid, part))
+        .run(drop_table(member.oid, part))
         .expecting(member.bytes, Some(0))
 }
 
@@ -146,25 +306,43 @@ pub(in crate::kinds::postgres) fn detach(
             ],
         )
     };
-    let detach = if table.has_default {
-        // The server cannot do it concurrently beside a default partition.
-        Statement::brief(format!("ALTER TABLE {whole} DETACH PARTITION {part}"))
-    } else {
-        Statement::patient(
-            format!("ALTER TABLE {whole} DETACH PARTITION {part} CONCURRENTLY"),
-            format!("LOCK TABLE ONLY {whole}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
-        )
-    };
+    let mark = comment(part, Some(&marked(mark, member, table)));
     let finalize = format!("ALTER TABLE {whole} DETACH PARTITION {part} FINALIZE");
-    let mark = format!(
-        "COMMENT ON TABLE {part} IS '{mark}{}'",
-        whole.to_string().replace('\'', "''")
+    let finalize = Statement::brief(finalize).only_if(attached(1));
+    if table.has_default {
+        // The server cannot do it concurrently beside a default partition.
+        // Sent as one, the two are one transaction.
+        let detach = format!("ALTER TABLE {whole} DETACH PARTITION {part}; {mark}");
+        return vec![Statement::brief(detach).only_if(attached(0)), finalize];
+    }
+    let detach = Statement::patient(
+        format!("ALTER TABLE {whole} DETACH PARTITION {part} CONCURRENTLY"),
+        format!("LOCK TABLE ONLY {whole}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
     );
     vec![
         Statement::brief(mark),
         detach.only_if(attached(0)),
-        Statement::brief(finalize).only_if(attached(1)),
+        finalize,
     ]
+}
+
+/// Puts the comment back where a detachment came to nothing.
+pub(in crate::kinds::postgres) fn unmarking(
+    member: &Member,
+    table: &Table,
+    mark: &str,
+) -> Option<Sweep> {
+    Some(Sweep {
+        query: Query::new(
+            MARKED,
+            [
+                Param::Oid(member.oid),
+                Param::Text(member.name.to_string()),
+                Param::Text(comment(&member.name, before(mark, member))),
+                Param::Text(marked(mark, member, table)),
+            ],
+        ),
+    })
 }
 
 /// Answers whether a table is no partition, or not any more.
@@ -181,12 +359,19 @@ pub(in crate::kinds::postgres) fn drop_leftover(leftover: &Leftover) -> Step {
     )
     .because("an earlier run detached it because all its rows had expired, and ended before it dropped it")
     .locking(leftover.oid)
-    .only_if(
-        super::super::common::still_there(leftover.oid, &leftover.name),
-        "the table has vanished",
-    )
+    .run(counting(leftover.oid, &leftover.name))
     .run(drop_table(leftover.oid, &leftover.name))
     .expecting(leftover.bytes, Some(0))
+}
+
+/// How many rows go with a table.
+fn counting(oid: u32, name: &RelationName) -> Statement {
+    let sql = COUNTED
+        .replace("{oid}", &oid.to_string())
+        .replace("{name}", &name.to_string());
+    let mut counting = Statement::brief(sql).only_if(detached(oid));
+    counting.counts = true;
+    counting
 }
 
 fn drop_table(oid: u32, name: &RelationName) -> Statement {

@@ -6,6 +6,7 @@ use super::effects::ForeignKey;
 use super::estimate::Look;
 use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
+use super::ties::Ties;
 use super::{Cleanup, Facts, effects, partition, size, way};
 use crate::kinds::postgres::common::{rows, rows_finding, still_there};
 use crate::plan::postgres::Under;
@@ -70,18 +71,18 @@ pub(super) fn of_rule(
         let whole = partition::expired(member, table, rule, subject.age, at.now)
             && table.owned
             && foreign_keys.is_empty();
-        if whole {
-            let count = count(rule, subject.age, member, at);
-            let under = look.map(|look| look.under.clone()).unwrap_or_default();
-            steps.push(
-                partition::drop_whole(member, table)
-                    .because(format!(
-                        "every row has expired: {}, and the partition ends before that",
-                        rule.why(at.now)
-                    ))
-                    .counted_by(count)
-                    .reading(under),
-            );
+        let by_rows = facts.ties.by_rows(table, member, options.drop_partitions);
+        if whole && by_rows.is_none() {
+            let count = count(rule, subject.age, member, None, at);
+            let mut step = partition::drop_whole(member, table)
+                .because(format!(
+                    "every row has expired: {}, and the partition ends before that",
+                    rule.why(at.now)
+                ))
+                .counted_by(count)
+                .reading(look.map(|look| look.under.clone()).unwrap_or_default());
+            step.details.extend(passes_by(&facts.ties, table, member));
+            steps.push(step);
             continue;
         }
         if any == Some(false) || member.bytes == 0 {
@@ -92,7 +93,10 @@ pub(super) fn of_rule(
             continue;
         }
         match step(options, subject, member, victims, facts, at) {
-            Ok(step) => steps.push(step),
+            Ok(mut step) => {
+                step.details.extend(by_rows.filter(|_| whole));
+                steps.push(step);
+            }
             Err(why) => super::invalid(plan, rule, &format!("{} {why}", member.name)),
         }
     }
@@ -134,9 +138,26 @@ pub(in crate::kinds::postgres) fn too_many(object: &str, why: &str) -> Finding {
     }
 }
 
+/// What dropping a partition passes by, for the plan.
+pub(in crate::kinds::postgres) fn passes_by(
+    ties: &Ties,
+    table: &Table,
+    member: &Member,
+) -> Option<String> {
+    let bypassed = ties.bypassed(table, member);
+    (!bypassed.is_empty()).then(|| {
+        format!(
+            "dropped because of `drop_partitions: true`: that passes by {}",
+            bypassed.join(", ")
+        )
+    })
+}
+
 /// How the rows of one member are gone through, whatever becomes of them.
 pub(in crate::kinds::postgres) struct Way<'a> {
     pub(in crate::kinds::postgres) rule: &'a Rule,
+    pub(in crate::kinds::postgres) table: &'a Table,
+    pub(in crate::kinds::postgres) ties: &'a Ties,
     pub(in crate::kinds::postgres) age: Option<AgeType>,
     pub(in crate::kinds::postgres) member: &'a Member,
     /// How many rows are expected to go, if anything tells.
@@ -167,8 +188,14 @@ impl Way<'_> {
             reason = "row counts are far below 2^63"
         )]
         let victims = self.victims.map(|n| n as i64);
+        // What is archived takes nothing along that nobody archives.
+        let references = self.ties.references(member.oid, fate != Fate::Delete);
+        let through = self.ties.through(self.table, member);
+        let through = through.then(|| self.table.name.to_string());
         let walk = Walk {
             table: member.name.to_string(),
+            oid: member.oid,
+            through: through.clone(),
             alias: rule.alias().to_string(),
             condition,
             params,
@@ -176,9 +203,12 @@ impl Way<'_> {
             path,
             goal_ms: u64::try_from(self.goal.get().as_millis()).unwrap_or(u64::MAX),
             rows: victims,
-            snapshot: rule.looks_elsewhere(),
+            snapshot: rule.looks_elsewhere() || references.iter().any(|r| r.takes),
             start: at.memories.get(&progress).filter(|v| !v.is_null()).cloned(),
             progress,
+            guarded: references.iter().any(|r| r.takes),
+            references,
+            obstructed: self.ties.obstructed(self.table, member),
         };
         let expected = self
             .victims
@@ -196,7 +226,7 @@ impl Way<'_> {
             still_there(member.oid, &member.name),
             "the table has vanished",
         )
-        .counted_by(count(rule, self.age, member, at))
+        .counted_by(count(rule, self.age, member, through.as_deref(), at))
         .reading(self.under.clone())
         .expecting(member.bytes, None)
         .walking(walk);
@@ -220,6 +250,8 @@ fn step(
     };
     let way = Way {
         rule: subject.rule,
+        table: subject.table,
+        ties: &facts.ties,
         age: subject.age,
         member,
         victims,
@@ -251,14 +283,24 @@ fn step(
     Ok(step)
 }
 
-fn count(rule: &Rule, age: Option<AgeType>, member: &Member, at: &Moment) -> Query {
+fn count(
+    rule: &Rule,
+    age: Option<AgeType>,
+    member: &Member,
+    through: Option<&str>,
+    at: &Moment,
+) -> Query {
     let (condition, params) = rule.condition(age, at.now);
-    Query::new(
-        format!(
-            "SELECT pg_catalog.count(*) FROM ONLY {} AS {} WHERE {condition}",
-            member.name,
-            rule.alias()
+    let alias = rule.alias();
+    let from = match through {
+        None => format!("ONLY {} AS {alias} WHERE", member.name),
+        Some(root) => format!(
+            "{root} AS {alias} WHERE {alias}.tableoid = {}::oid AND",
+            member.oid
         ),
+    };
+    Query::new(
+        format!("SELECT pg_catalog.count(*) FROM {from} ({condition})"),
         params,
     )
 }

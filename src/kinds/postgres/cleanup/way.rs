@@ -3,15 +3,12 @@
 use super::facts::{Index, Member};
 use super::rule::{Rule, Way};
 use crate::engines::postgres::Identifier;
-use crate::plan::{KeyColumn, Param, Path, Query};
+use crate::plan::{KeyColumn, Path, Walk};
 
 /// A page read out of order costs as much as so many in order; the server's default.
 const RANDOM: f64 = 4.0;
 /// Bytes of a page; the few servers built with another size only estimate worse.
 const PAGE: f64 = 8192.0;
-
-const EXTENT: &str = "SELECT (pg_catalog.pg_relation_size($1::oid)
-    / pg_catalog.current_setting('block_size')::int8)::int8";
 
 /// Chooses the path, and tells why.
 ///
@@ -111,7 +108,7 @@ pub(in crate::kinds::postgres) fn choose(
 /// By ranges of blocks.
 pub(in crate::kinds::postgres) fn blocks(member: &Member) -> Path {
     Path::Blocks {
-        extent: Query::new(EXTENT, [Param::Oid(member.oid)]),
+        extent: Walk::extent(member.oid),
     }
 }
 

@@ -70,7 +70,7 @@ async fn a_lost_history_loses_no_archive() {
     std::fs::write(&file, "{}").unwrap();
     let broken = fresh
         .run(["archive", "list", "--files", &moved])
-        .expect(1)
+        .expect(2)
         .stderr;
     assert!(
         broken.contains("is no manifest that this version can read"),

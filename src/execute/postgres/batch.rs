@@ -1,0 +1,166 @@
+//! A batch in a transaction of its own, which commits only when what was to
+//! happen has happened: rows that move are where they moved to, as they were.
+
+use std::time::Instant;
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::Job;
+use super::attempts::Attempt;
+use super::export::{Batch, ExportError};
+use super::gate::{self, Halt, Outcome};
+use super::stored::Places;
+use crate::engines::EngineError;
+use crate::plan::{Fate, Query, Range, SUMS, Statement, Walk, Without, row_of};
+
+/// Deferred constraints and triggers have their say before it is looked what
+/// came of it, and not only when the transaction ends.
+pub(super) const SETTLE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
+
+/// One batch of rows that are deleted or move within the database.
+pub(super) struct Portion<'a> {
+    pub(super) walk: &'a Walk,
+    pub(super) range: &'a Range,
+    pub(super) without: &'a Without,
+    /// Rows that were told to go, and have not gone.
+    pub(super) kept: i64,
+}
+
+#[async_trait]
+impl Attempt for Portion<'_> {
+    type Done = Batch;
+
+    fn shrinks(&self) -> bool {
+        true
+    }
+
+    async fn once(
+        &mut self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<Batch> {
+        self.kept = 0;
+        let session = job.session;
+        let counted = !self.walk.obstructed.is_empty();
+        let begin = if self.walk.snapshot || counted {
+            "BEGIN ISOLATION LEVEL REPEATABLE READ"
+        } else {
+            "BEGIN"
+        };
+        let begun = session.execute("opening a transaction", begin).await;
+        begun.map_err(Halt::Failed)?;
+        let passed = self.within(job, counted, step_ends, give_way).await;
+        let halt = match passed {
+            Ok(_) if job.execution.stop.is_now() => Halt::Stopped,
+            Ok((gone, kept)) => match session.execute("committing", "COMMIT").await {
+                Ok(_) => {
+                    self.kept = kept;
+                    return Ok(Batch::Rows(gone));
+                }
+                Err(error) => gate::judge(error, job.execution, step_ends, give_way),
+            },
+            Err(halt) => halt,
+        };
+        match (session.execute("rolling back", "ROLLBACK").await, halt) {
+            // What went wrong first is what matters.
+            (Err(_), Halt::Failed(first)) => Err(Halt::Failed(first)),
+            (Err(error), _) => Err(Halt::Failed(error)),
+            (Ok(_), halt) => Err(halt),
+        }
+    }
+}
+
+impl Portion<'_> {
+    /// How many rows have gone, and how many have not although they were told to.
+    async fn within(
+        &self,
+        job: Job<'_>,
+        counted: bool,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<(i64, i64)> {
+        let (session, execution, walk) = (job.session, job.execution, self.walk);
+        let ask =
+            async |query: Query| gate::ask(session, &query, execution, step_ends, give_way).await;
+        let meant = if counted {
+            let all = walk.select("count(*)", self.range, self.without);
+            Some(number(&ask(all).await?, 0)?)
+        } else {
+            None
+        };
+        let settle = async || {
+            let settle = Statement::brief(SETTLE);
+            let passed = gate::pass(session, &settle, execution, step_ends, give_way);
+            passed.await.map(drop)
+        };
+        let gone = if let Fate::Move { into, columns } = &walk.fate {
+            let answer = ask(walk.moving(self.range, self.without)).await?;
+            let (went, stored): (Vec<_>, Vec<_>) = answer
+                .into_iter()
+                .partition(|row| matches!(row.try_get::<_, Option<&str>>(0), Ok(None)));
+            let gone = number(&went, 3)?;
+            settle().await?;
+            let places = Places::of(&stored).map_err(Halt::Failed)?;
+            let there = if stored.is_empty() {
+                Sums::default()
+            } else {
+                let rows = places.select(&row_of(columns));
+                let sums = Query::new(format!("SELECT {SUMS} FROM ({rows}) AS r"), []);
+                sums_of(&ask(sums).await?, 0)?
+            };
+            if gone > 0 && there != sums_of(&went, 3)? {
+                return Err(Halt::Failed(changed(into, gone, there.0)));
+            }
+            gone
+        } else {
+            let delete = walk.delete(self.range, self.without);
+            let passed = gate::pass(session, &delete, execution, step_ends, give_way);
+            let rows = passed.await?.rows;
+            settle().await?;
+            i64::try_from(rows).unwrap_or(i64::MAX)
+        };
+        let kept = meant.map_or(0, |meant| (meant - gone).max(0));
+        Ok((gone, kept))
+    }
+}
+
+fn changed(into: &str, gone: i64, there: i64) -> EngineError {
+    let held = if there == gone {
+        "holds them with other values".to_owned()
+    } else {
+        format!("holds {there} of them")
+    };
+    ExportError::Proof(format!(
+        "nothing was moved: of {gone} rows, {into} {held}; a trigger, rule or policy there keeps rows out or changes them"
+    ))
+    .into_engine()
+}
+
+type Sums = (i64, String, String);
+
+fn sums_of(rows: &[tokio_postgres::Row], column: usize) -> Outcome<Sums> {
+    let read = |row: &tokio_postgres::Row| {
+        Ok((
+            row.try_get(column)?,
+            row.try_get(column + 1)?,
+            row.try_get(column + 2)?,
+        ))
+    };
+    first(rows, read)
+}
+
+fn number(rows: &[tokio_postgres::Row], column: usize) -> Outcome<i64> {
+    first(rows, |row| row.try_get(column))
+}
+
+fn first<T: Default>(
+    rows: &[tokio_postgres::Row],
+    read: impl FnOnce(&tokio_postgres::Row) -> Result<T, tokio_postgres::Error>,
+) -> Outcome<T> {
+    let found = rows.first().map(read).transpose();
+    found
+        .map(Option::unwrap_or_default)
+        .map_err(|cause| Halt::Failed(EngineError::statement("counting rows", cause)))
+}

@@ -1,0 +1,247 @@
+//! Rows that meet the condition of a walk and do not go: which, and why.
+
+use super::{Job, ask, end};
+use crate::engines::EngineError;
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::{Finding, Query, Range, Severity, Walk, Without};
+
+/// More rows than this are not tried one by one.
+const MOST_REFUSED: usize = 1_000;
+
+/// What has stayed.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// Rows that others point at, which stay.
+    referenced: i64,
+    /// The same by foreign key, in the order of the plan.
+    by_key: Vec<i64>,
+    /// Rows that the server refused to delete, one by one.
+    refused: i64,
+    /// What it said of the first of them.
+    said: Option<String>,
+    /// Rows that were told to go and stayed, without an error.
+    silent: i64,
+    /// Rows that are too large, and how large.
+    heavy: Vec<(String, i64)>,
+}
+
+/// Whether an error is about a row, not about the table or the session: then
+/// other rows may go.
+pub(super) fn is_about_a_row(error: &EngineError) -> bool {
+    error.sqlstate().is_some_and(|code| {
+        // triggered_action_exception, data exceptions, integrity constraints,
+        // triggered_data_change_violation, with_check_option, raised by functions
+        ["09", "22", "23", "27", "44", "P0"].contains(&code.get(..2).unwrap_or_default())
+    })
+}
+
+/// Whether a foreign key is in the way.
+pub(super) fn is_reference(error: &EngineError) -> bool {
+    // foreign_key_violation, restrict_violation
+    matches!(error.sqlstate(), Some("23503" | "23001"))
+}
+
+impl Kept {
+    pub(super) fn referenced(&self) -> i64 {
+        self.referenced
+    }
+
+    pub(super) fn silent(&mut self, rows: i64) {
+        self.silent = self.silent.saturating_add(rows);
+    }
+
+    /// Rows that are too large to be kept in memory.
+    pub(super) fn heavy(&mut self, rows: &[(String, i64)]) {
+        self.heavy.extend_from_slice(rows);
+    }
+
+    /// Counts what has stayed of a range, by who points at it.
+    pub(super) async fn count(
+        &mut self,
+        walk: &Walk,
+        range: &Range,
+        job: Job<'_>,
+    ) -> Result<(), EngineError> {
+        let points: Vec<String> = walk
+            .references
+            .iter()
+            .map(|r| r.points_at(&walk.alias))
+            .collect();
+        let each: Vec<String> = points
+            .iter()
+            .map(|p| format!("count(*) FILTER (WHERE {p})"))
+            .collect();
+        let what = format!(
+            "count(*) FILTER (WHERE {}), {}",
+            points.join(" OR "),
+            each.join(", ")
+        );
+        let query = walk.select(&what, range, &Without::default());
+        let answer = ask(job.session, "counting rows that stay", &query).await?;
+        let Some(row) = answer.first() else {
+            return Ok(());
+        };
+        let number = |n: usize| row.try_get::<_, i64>(n).unwrap_or(0);
+        self.referenced = self.referenced.saturating_add(number(0));
+        self.by_key.resize(walk.references.len(), 0);
+        for (n, count) in self.by_key.iter_mut().enumerate() {
+            *count = count.saturating_add(number(n + 1));
+        }
+        Ok(())
+    }
+
+    /// Tries the rows of a range one by one, and gives all of them back:
+    /// which of them may not go?
+    pub(super) async fn probe(
+        &mut self,
+        walk: &Walk,
+        range: &Range,
+        without: &Without,
+        job: Job<'_>,
+    ) -> Result<Vec<String>, EngineError> {
+        let session = job.session;
+        session.execute("opening a transaction", "BEGIN").await?;
+        let found = self.try_each(walk, range, without, job).await;
+        session.execute("rolling back", "ROLLBACK").await?;
+        found
+    }
+
+    async fn try_each(
+        &mut self,
+        walk: &Walk,
+        range: &Range,
+        without: &Without,
+        job: Job<'_>,
+    ) -> Result<Vec<String>, EngineError> {
+        let session = job.session;
+        let places = walk.select("ctid::text", range, without);
+        let mut refused = Vec::new();
+        for row in ask(session, "looking which rows are left", &places).await? {
+            if job.execution.stop.is_stopping() {
+                break;
+            }
+            let Ok(place) = row.try_get::<_, String>(0) else {
+                continue;
+            };
+            let alone = walk.only(&place);
+            session.execute("trying a row", "SAVEPOINT one").await?;
+            let tried = alone_goes(&alone, job).await;
+            let back = "ROLLBACK TO SAVEPOINT one";
+            session.execute("giving a row back", back).await?;
+            match tried {
+                Ok(()) => {}
+                Err(error) if is_about_a_row(&error) => {
+                    self.said.get_or_insert_with(|| error.to_string());
+                    self.refused += 1;
+                    refused.push(place);
+                    if self.refused > i64::try_from(MOST_REFUSED).unwrap_or(i64::MAX) {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(refused)
+    }
+
+    /// Says what has stayed: a foreign key that keeps rows is as it should be
+    /// and is told, a row that refused to go is a failure.
+    pub(super) fn tell(&self, walk: &Walk, record: &mut StepRecord, findings: &mut Vec<Finding>) {
+        if self.referenced > 0 {
+            let keys: Vec<String> = walk
+                .references
+                .iter()
+                .zip(&self.by_key)
+                .filter(|(_, rows)| **rows > 0)
+                .map(|(r, rows)| format!("{rows} by {} of {}", r.constraint, r.child))
+                .collect();
+            findings.push(Finding {
+                code: "rows.referenced".to_owned(),
+                severity: Severity::Warning,
+                object: walk.table.clone(),
+                message: format!(
+                    "{} rows of {} meet the rule and stay, because rows that stay point at them: {}",
+                    self.referenced,
+                    walk.table,
+                    keys.join(", ")
+                ),
+                suggestion: None,
+            });
+        }
+        if !self.heavy.is_empty() {
+            self.tell_heavy(walk, record, findings);
+        }
+        let refused = self.refused + self.silent;
+        if refused == 0 {
+            return;
+        }
+        let why = match (&self.said, walk.obstructed.is_empty()) {
+            (Some(said), true) => said.clone(),
+            (Some(said), false) => format!("{said}; {}", walk.obstructed.join(", ")),
+            (None, _) => format!("kept by {}", walk.obstructed.join(", ")),
+        };
+        findings.push(Finding {
+            code: "rows.refused".to_owned(),
+            severity: Severity::Critical,
+            object: walk.table.clone(),
+            message: format!(
+                "{refused} rows of {} meet the rule and refused to go: {why}. Where they are to stay, say so with `keep`",
+                walk.table
+            ),
+            suggestion: None,
+        });
+        end(
+            record,
+            StepStatus::Failed,
+            format!(
+                "{refused} rows refused to go ({why}); {} went",
+                record.rows.unwrap_or(0)
+            ),
+        );
+    }
+}
+
+impl Kept {
+    fn tell_heavy(&self, walk: &Walk, record: &mut StepRecord, findings: &mut Vec<Finding>) {
+        let shown: Vec<String> = self
+            .heavy
+            .iter()
+            .take(5)
+            .map(|(place, bytes)| format!("ctid {place} with {} MB", bytes >> 20))
+            .collect();
+        let more = if self.heavy.len() > shown.len() {
+            ", …"
+        } else {
+            ""
+        };
+        let why = format!(
+            "{} rows of {} are larger than the {} MB that are kept in memory, and stay: {}{more}",
+            self.heavy.len(),
+            walk.table,
+            super::weight::MOST_ROW_BYTES >> 20,
+            shown.join(", ")
+        );
+        findings.push(Finding {
+            code: "rows.too_large".to_owned(),
+            severity: Severity::Critical,
+            object: walk.table.clone(),
+            message: format!(
+                "{why}. A table of the same database as destination takes rows of any size"
+            ),
+            suggestion: None,
+        });
+        end(record, StepStatus::Failed, why);
+    }
+}
+
+async fn alone_goes(alone: &Query, job: Job<'_>) -> Result<(), EngineError> {
+    let params = super::gate::bound(&alone.params);
+    let session = job.session;
+    session
+        .execute_with("trying a row", &alone.sql, &params)
+        .await?;
+    session
+        .execute("trying a row", super::batch::SETTLE)
+        .await
+        .map(drop)
+}

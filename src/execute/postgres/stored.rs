@@ -1,0 +1,38 @@
+//! Rows that this transaction has stored in a table, found again where they
+//! are: whatever triggers made of them since is seen.
+
+use tokio_postgres::Row;
+
+use crate::engines::EngineError;
+
+/// Tables, and the first and last place in each.
+#[derive(Debug, Default)]
+pub(super) struct Places(Vec<(String, String, String)>);
+
+impl Places {
+    /// Reads places from rows whose columns are table, first and last place,
+    /// all as text.
+    pub(super) fn of(rows: &[Row]) -> Result<Places, EngineError> {
+        let text = |row: &Row, n: usize| row.try_get::<_, String>(n);
+        rows.iter()
+            .map(|row| Ok((text(row, 0)?, text(row, 1)?, text(row, 2)?)))
+            .collect::<Result<Vec<_>, tokio_postgres::Error>>()
+            .map(Places)
+            .map_err(|cause| EngineError::statement("reading where rows were stored", cause))
+    }
+
+    /// Selects `what` of those rows. None of it is a value from outside: the
+    /// server wrote the names, quoted, and the places.
+    pub(super) fn select(&self, what: &str) -> String {
+        let parts: Vec<String> = self
+            .0
+            .iter()
+            .map(|(table, first, last)| {
+                format!(
+                    "SELECT {what} FROM ONLY {table} WHERE ctid >= '{first}'::tid AND ctid <= '{last}'::tid AND xmin = pg_current_xact_id()::xid"
+                )
+            })
+            .collect();
+        parts.join(" UNION ALL ")
+    }
+}

@@ -1,0 +1,227 @@
+//! What hangs on a table so that deleting its rows is more than that: foreign
+//! keys that keep rows, triggers, rules, policies, publications, views.
+
+use std::collections::HashMap;
+
+use super::facts::{Member, Table};
+use crate::engines::EngineError;
+use crate::engines::postgres::{RelationName, Session};
+use crate::plan::Reference;
+
+/// What hangs on one table.
+#[derive(Clone, Debug, Default)]
+pub(in crate::kinds::postgres) struct Tie {
+    /// Triggers that see each row before it goes.
+    before: Vec<String>,
+    /// Other triggers that deletes fire.
+    triggers: Vec<String>,
+    /// Of all triggers, those that fire once for a statement.
+    statement: Vec<String>,
+    rules: Vec<String>,
+    /// Whether policies decide what the role sees and deletes.
+    policies: bool,
+    /// Publications that tell of deleted rows.
+    publications: Vec<String>,
+    /// What a `DROP TABLE` would be refused for.
+    dependents: Vec<String>,
+}
+
+/// What hangs on tables and their members, by oid.
+#[derive(Clone, Debug, Default)]
+pub(in crate::kinds::postgres) struct Ties {
+    hanging: HashMap<u32, Tie>,
+    references: HashMap<u32, Vec<Reference>>,
+}
+
+const HANGING: &str = "WITH published AS MATERIALIZED (
+        SELECT DISTINCT t.schemaname, t.tablename, p.pubname FROM pg_catalog.pg_publication p
+            JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname WHERE p.pubdelete)
+    SELECT c.oid,
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+            AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 = 3 ORDER BY 1),
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+            AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 <> 3 ORDER BY 1),
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+            AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 1 = 0 ORDER BY 1),
+        ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
+            AND r.ev_enabled IN ('O', 'A') ORDER BY 1),
+        pg_catalog.row_security_active(c.oid),
+        ARRAY(SELECT p.pubname::text FROM published p WHERE p.schemaname = n.nspname AND p.tablename = c.relname ORDER BY 1),
+        ARRAY(SELECT DISTINCT CASE d.classid WHEN 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+                THEN 'view ' || v.ev_class::pg_catalog.regclass::text
+                ELSE pg_catalog.pg_describe_object(d.classid, d.objid, 0) END
+            FROM pg_catalog.pg_depend d
+                LEFT JOIN pg_catalog.pg_rewrite v ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND v.oid = d.objid
+                LEFT JOIN pg_catalog.pg_policy l ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND l.oid = d.objid
+            WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid AND d.deptype = 'n'
+                AND (v.ev_class <> c.oid OR l.polrelid <> c.oid OR d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass) ORDER BY 1)
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = ANY ($1)";
+
+const REFERENCES: &str = "WITH own AS (
+        SELECT m.oid AS member, m.oid AS relation FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
+        UNION SELECT m.oid, a.relid FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid),
+            pg_catalog.pg_partition_ancestors(m.oid) AS a (relid))
+    SELECT own.member, con.conname::text, n.nspname::text, c.relname::text, c.relkind = 'p',
+        EXISTS (SELECT FROM own o WHERE o.member = own.member AND o.relation = con.conrelid),
+        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.unnest(con.conkey) WITH ORDINALITY AS k (n, ord)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.conrelid AND a.attnum = k.n ORDER BY k.ord),
+        ARRAY(SELECT pg_catalog.format('OPERATOR(%I.%s)', s.nspname, o.oprname)
+            FROM pg_catalog.unnest(con.conpfeqop) WITH ORDINALITY AS k (op, ord)
+            JOIN pg_catalog.pg_operator o ON o.oid = k.op JOIN pg_catalog.pg_namespace s ON s.oid = o.oprnamespace ORDER BY k.ord),
+        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.unnest(con.confkey) WITH ORDINALITY AS k (n, ord)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = con.confrelid AND a.attnum = k.n ORDER BY k.ord),
+        con.confdeltype NOT IN ('a', 'r')
+    FROM own JOIN pg_catalog.pg_constraint con ON con.confrelid = own.relation
+        JOIN pg_catalog.pg_class c ON c.oid = con.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE con.contype = 'f' AND con.conparentid = 0
+    ORDER BY own.member, n.nspname, c.relname, con.conname";
+
+impl Ties {
+    /// Reads what hangs on these tables and their members.
+    pub(in crate::kinds::postgres) async fn read(
+        db: &Session,
+        tables: impl Iterator<Item = &Table>,
+    ) -> Result<Ties, EngineError> {
+        let mut oids: Vec<u32> = tables
+            .flat_map(|t| std::iter::once(t.oid).chain(t.members.iter().map(|m| m.oid)))
+            .collect();
+        oids.sort_unstable();
+        oids.dedup();
+        let mut ties = Ties::default();
+        let doing = "reading what hangs on the tables";
+        let wrong = |cause| EngineError::statement(doing, cause);
+        for row in db.query(doing, HANGING, &[&oids]).await? {
+            let tie = Tie {
+                before: row.try_get(1).map_err(wrong)?,
+                triggers: row.try_get(2).map_err(wrong)?,
+                statement: row.try_get(3).map_err(wrong)?,
+                rules: row.try_get(4).map_err(wrong)?,
+                policies: row.try_get(5).map_err(wrong)?,
+                publications: row.try_get(6).map_err(wrong)?,
+                dependents: row.try_get(7).map_err(wrong)?,
+            };
+            ties.hanging.insert(row.try_get(0).map_err(wrong)?, tie);
+        }
+        let doing = "reading which rows others point at";
+        let wrong = |cause| EngineError::statement(doing, cause);
+        for row in db.query(doing, REFERENCES, &[&oids]).await? {
+            let text = |n: usize| row.try_get::<_, String>(n).map_err(wrong);
+            let texts = |n: usize| row.try_get::<_, Vec<String>>(n).map_err(wrong);
+            let columns = texts(6)?.into_iter().zip(texts(7)?).zip(texts(8)?);
+            let reference = Reference {
+                constraint: text(1)?,
+                child: RelationName::new(text(2)?, text(3)?).to_string(),
+                partitioned: row.try_get(4).map_err(wrong)?,
+                own: row.try_get(5).map_err(wrong)?,
+                takes: row.try_get(9).map_err(wrong)?,
+                columns: columns.map(|((c, o), p)| (c, o, p)).collect(),
+            };
+            let member = row.try_get(0).map_err(wrong)?;
+            ties.references.entry(member).or_default().push(reference);
+        }
+        Ok(ties)
+    }
+
+    /// Foreign keys that keep rows of a member; with `all`, also those that
+    /// would rather take along, or change, the rows that point at it.
+    pub(in crate::kinds::postgres) fn references(&self, member: u32, all: bool) -> Vec<Reference> {
+        let found = self.references.get(&member).into_iter().flatten();
+        found.filter(|r| all || !r.takes).cloned().collect()
+    }
+
+    /// Whether rows of a member are reached through the table that the rule
+    /// names: its policies are meant, and its triggers expected.
+    pub(in crate::kinds::postgres) fn through(&self, table: &Table, member: &Member) -> bool {
+        let root = self.hanging.get(&table.oid);
+        member.oid != table.oid
+            && !member.detached
+            && root.is_some_and(|root| root.policies || !root.statement.is_empty())
+    }
+
+    /// What may keep rows of a member from going, without an error.
+    pub(in crate::kinds::postgres) fn obstructed(
+        &self,
+        table: &Table,
+        member: &Member,
+    ) -> Vec<String> {
+        let mut all = Vec::new();
+        let through = self.through(table, member);
+        if let Some(tie) = self.hanging.get(&member.oid) {
+            all.extend(tie.before.iter().map(|name| format!("trigger {name}")));
+            all.extend(tie.rules.iter().map(|name| format!("rule {name}")));
+            if tie.policies && !through {
+                all.push(format!("row-level security of {}", member.name));
+            }
+        }
+        if let (true, Some(tie)) = (through, self.hanging.get(&table.oid)) {
+            all.extend(tie.rules.iter().map(|name| format!("rule {name}")));
+            if tie.policies {
+                all.push(format!("row-level security of {}", table.name));
+            }
+        }
+        all
+    }
+
+    /// What happens when rows of a member are deleted, and would not happen
+    /// if it were dropped.
+    pub(in crate::kinds::postgres) fn bypassed(
+        &self,
+        table: &Table,
+        member: &Member,
+    ) -> Vec<String> {
+        let mut all = Vec::new();
+        for (oid, name) in [(table.oid, &table.name), (member.oid, &member.name)] {
+            let Some(tie) = self.hanging.get(&oid) else {
+                continue;
+            };
+            let triggers = tie.before.iter().chain(&tie.triggers);
+            all.extend(triggers.map(|t| format!("trigger {t} of {name}")));
+            all.extend(tie.rules.iter().map(|r| format!("rule {r} of {name}")));
+            if tie.policies {
+                all.push(format!("row-level security of {name}"));
+            }
+            let published = tie.publications.iter();
+            all.extend(published.map(|p| format!("publication {p}")));
+            if oid == table.oid && table.oid == member.oid {
+                break;
+            }
+        }
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// What keeps a member from being dropped.
+    pub(in crate::kinds::postgres) fn dependents(&self, member: u32) -> &[String] {
+        self.hanging
+            .get(&member)
+            .map_or(&[], |tie| tie.dependents.as_slice())
+    }
+
+    /// Why an expired partition is not dropped as a whole; none where it is.
+    pub(in crate::kinds::postgres) fn by_rows(
+        &self,
+        table: &Table,
+        member: &Member,
+        drop_partitions: Option<bool>,
+    ) -> Option<String> {
+        let dependents = self.dependents(member.oid);
+        if !dependents.is_empty() {
+            return Some(format!(
+                "it is not dropped: {} depends on it",
+                dependents.join(", ")
+            ));
+        }
+        let bypassed = self.bypassed(table, member);
+        match drop_partitions {
+            Some(true) => None,
+            Some(false) => Some("it is not dropped: `drop_partitions: false`".to_owned()),
+            None if bypassed.is_empty() => None,
+            None => Some(format!(
+                "it is not dropped, because that would pass by {}; `drop_partitions: true` drops it all the same",
+                bypassed.join(", ")
+            )),
+        }
+    }
+}
