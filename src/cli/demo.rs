@@ -138,7 +138,7 @@ impl Demo {
 
         let began = Utc::now();
         let before = index_sizes(&client).await?;
-        let ran = run_all(context, &config, work, true, stop).await?;
+        let ran = run_all(context, &config, work, super::run::How::at(true), stop).await?;
         let after = index_sizes(&client).await?;
         if context.json() {
             return Ok(ran.code);

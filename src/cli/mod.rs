@@ -19,6 +19,7 @@ mod pause;
 mod plan;
 mod report;
 mod run;
+mod saved;
 mod schema;
 mod screen;
 mod serve;
@@ -190,6 +191,7 @@ impl Failure {
             Failure::Pipeline(
                 PipelineError::NotAvailable { .. }
                 | PipelineError::Options { .. }
+                | PipelineError::Drifted { .. }
                 | PipelineError::NotConfigured { .. },
             ) => 2,
             Failure::Pipeline(_) | Failure::Demo(_) | Failure::Other(_) => 1,

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use super::Failure;
 use super::context::Context;
@@ -15,6 +16,12 @@ pub(super) struct Plan {
     /// Tasks to plan; all that are enabled where none is given
     #[arg(value_name = "TASK")]
     tasks: Vec<String>,
+    /// Write the plan into a file, for review and for `maint run --plan`
+    #[arg(long, value_name = "FILE")]
+    save: Option<PathBuf>,
+    /// Compare a saved plan with what would be done now; exit code 5 where that is something else
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["save", "tasks", "target"])]
+    check: Option<PathBuf>,
     /// Only on this target
     #[arg(long)]
     target: Option<String>,
@@ -26,6 +33,16 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let target = self.target.as_deref();
+        if self.save.is_some() || self.check.is_some() {
+            let config = context.config()?;
+            if let Some(file) = &self.check {
+                return super::saved::check(context, &config, file, &self.settings).await;
+            }
+            let work = context.tasks(&config, &self.tasks, target, &self.settings)?;
+            if let Some(file) = &self.save {
+                return super::saved::save(context, &config, work, file).await;
+            }
+        }
         show_plans(context, &self.tasks, target, &self.settings, false).await
     }
 }

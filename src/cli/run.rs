@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::execute::{Observer, Silent, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Signal, Teller, schedule_of};
 use crate::pipeline::{self, Request, Surroundings};
+use crate::plan::{Saved, SavedPlan};
 use crate::report::text::{Style, run_summary};
 use crate::scheduler::{DueNow, due_now};
 
@@ -37,6 +39,10 @@ pub(super) struct Run {
     /// Everything that is due by the schedules, and what was missed
     #[arg(long, conflicts_with_all = ["now", "tasks", "target", "settings", "dry_run"])]
     due: bool,
+    /// Carry out exactly the steps of a plan that `maint plan --save` wrote, at once; refused where
+    /// the database has changed in a way that matters
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["tasks", "all", "due", "dry_run", "target", "now"])]
+    plan: Option<PathBuf>,
     /// Print the plan and exactly how many rows would change, and stop
     #[arg(long)]
     dry_run: bool,
@@ -59,6 +65,17 @@ impl Run {
             return super::due::run(context).await;
         }
         let config = context.config()?;
+        if let Some(file) = &self.plan {
+            let (saved, work) =
+                super::saved::approved(context, &config, file, &self.settings).await?;
+            let signals = Signals::listen(longest_grace(&work));
+            let how = How {
+                now: true,
+                approved: Some(&saved),
+            };
+            let ran = run_all(context, &config, work, how, &signals.stop).await?;
+            return Ok(ran.code);
+        }
         if self.tasks.is_empty() && !self.all {
             return Err(which(&config));
         }
@@ -83,7 +100,7 @@ impl Run {
             return Err(nothing_to_run(&config, code));
         }
         let signals = Signals::listen(longest_grace(&work));
-        let ran = run_all(context, &config, work, self.now, &signals.stop).await?;
+        let ran = run_all(context, &config, work, How::at(self.now), &signals.stop).await?;
         Ok(worse(code, ran.code))
     }
 }
@@ -142,13 +159,32 @@ pub(super) struct Ran {
     pub(super) records: Vec<RunRecord>,
 }
 
+/// How tasks are run by hand.
+#[derive(Clone, Copy)]
+pub(super) struct How<'a> {
+    /// Whatever window and schedule say.
+    now: bool,
+    /// Exactly these steps.
+    approved: Option<&'a Saved>,
+}
+
+impl How<'_> {
+    /// With plans made from what is there.
+    pub(super) fn at(now: bool) -> Self {
+        How {
+            now,
+            approved: None,
+        }
+    }
+}
+
 /// Runs the tasks one after another, each on several of its targets at once,
 /// and prints what came of each.
 pub(super) async fn run_all(
     context: &Context<'_>,
     config: &Config,
     work: Vec<(Arc<Task>, Target)>,
-    now: bool,
+    how: How<'_>,
     stop: &Stop,
 ) -> Result<Ran, Failure> {
     let history = context.recorder(config).await?;
@@ -157,7 +193,7 @@ pub(super) async fn run_all(
     let running = Running {
         context,
         config,
-        now,
+        how,
         stop,
         style: context.style(config.timezone),
         pings: Pings::new(&teller),
@@ -242,7 +278,7 @@ pub(super) async fn run_all(
 struct Running<'a> {
     context: &'a Context<'a>,
     config: &'a Config,
-    now: bool,
+    how: How<'a>,
     stop: &'a Stop,
     style: Style,
     pings: Pings<'a>,
@@ -291,12 +327,16 @@ impl Running<'_> {
             target,
             trigger: Trigger::Manual,
             scheduled_for: None,
-            again: self.now,
+            again: self.how.now,
             closes_at: None,
             zone: self.config.timezone,
+            approved: self.how.approved.and_then(|saved| {
+                let of = |plan: &&SavedPlan| plan.task == task.name && plan.target == target.name;
+                saved.plans.iter().find(of)
+            }),
             patience: Duration::ZERO,
         };
-        if !self.now {
+        if !self.how.now {
             match due_now(self.config, task, &target.name, &self.history).await {
                 DueNow::Now {
                     scheduled_for,

@@ -323,6 +323,9 @@ pub struct Limits {
     pub lock_timeout: TimeSpan,
     /// How often a statement is tried again after it did not get its lock.
     pub lock_retries: u32,
+    /// How long somebody else's session may wait for a step before that steps back, to be tried
+    /// again later: our statement is cancelled, never theirs.
+    pub max_block: TimeSpan,
     /// How long a concurrent rebuild may wait for older transactions; it blocks nobody meanwhile.
     pub transaction_wait: TimeSpan,
     /// Longest time for one step.
@@ -340,6 +343,7 @@ impl Default for Limits {
             parallel_targets: 4,
             lock_timeout: TimeSpan::from_secs(3),
             lock_retries: 5,
+            max_block: TimeSpan::from_secs(1),
             transaction_wait: TimeSpan::from_mins(30),
             step_timeout: TimeSpan::from_mins(120),
             budget: None,

@@ -41,6 +41,12 @@ pub trait Door: Send + Sync + Sized + 'static {
     /// replicas if the kind reads them. One out of reach becomes a finding.
     async fn site(&self, primary: Self::Session, replicas: bool) -> Site<Self::Session>;
 
+    /// Which database this is, whatever address it was reached by.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn identity(&self, session: &Self::Session) -> Result<String, EngineError>;
+
     /// Exactly how many rows each step would change now, by its `seq`, all in
     /// one snapshot. Steps that cannot be counted are left out.
     ///

@@ -174,8 +174,16 @@ pub struct LockWait {
     pub blocker_query_age_ms: i64,
     /// Age of its transaction when it was seen, in milliseconds.
     pub blocker_transaction_age_ms: i64,
-    /// How long the step waited for it, in milliseconds.
+    /// How long the step waited for it, in milliseconds; or it for the step,
+    /// where `stepped_back`.
     pub waited_ms: i64,
+    /// Whether it was the other way round: that session waited for the step,
+    /// which stepped back for it.
+    #[serde(default)]
+    pub stepped_back: bool,
+    /// What was waited for, where that is a table or an index.
+    #[serde(default)]
+    pub relation: Option<String>,
 }
 
 /// A step left the server to others for a while.

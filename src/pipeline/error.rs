@@ -16,6 +16,12 @@ pub enum PipelineError {
     /// The kind rests on what the history remembers, and it did not answer.
     #[error("the history did not answer: this kind works only with what it remembers as proof")]
     NoProof(#[source] HistoryError),
+    /// A saved plan does not fit the database any more.
+    #[error("the saved plan does not fit any more, and nothing was touched:\n  {}", .drift.join("\n  "))]
+    Drifted {
+        /// What has changed, a line each.
+        drift: Vec<String>,
+    },
     /// Nothing in this build works on such targets.
     #[error("kind `{kind}` for {engine} is not available in this version of maint")]
     NotAvailable {

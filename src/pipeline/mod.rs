@@ -24,7 +24,7 @@ use crate::engines::EngineError;
 use crate::execute::{Observer, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
-use crate::plan::{Plan, Skip};
+use crate::plan::{Plan, SavedPlan, Skip};
 
 pub use error::PipelineError;
 pub use known::Known;
@@ -51,6 +51,8 @@ pub struct Request<'a> {
     pub closes_at: Option<DateTime<Utc>>,
     /// Where its days and months begin.
     pub zone: Tz,
+    /// Exactly these steps, and no others.
+    pub approved: Option<&'a SavedPlan>,
     /// How long to wait for somebody who is at work with the task: zero, but
     /// where that is an owner believed to be dead.
     pub patience: Duration,
@@ -81,6 +83,14 @@ pub async fn plan(
     known: Known,
 ) -> Result<Plan<Value>, PipelineError> {
     way::of(task)?.plan(task, target, known).await
+}
+
+/// What the task would do now, as a document.
+///
+/// # Errors
+/// When the target cannot be reached or asked.
+pub async fn saved(task: &Task, target: &Target, known: Known) -> Result<SavedPlan, PipelineError> {
+    way::of(task)?.saved(task, target, known).await
 }
 
 /// What the task would do now, and exactly how many rows each step would

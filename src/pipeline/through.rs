@@ -17,7 +17,7 @@ use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::execute::{self, BodyOf, Door, Event, Execution, Stop, StopReason, Throttler};
 use crate::history::{RunRecord, RunStatus};
-use crate::plan::{AnyKind, Entry, Finding, Moment, Plan, Severity};
+use crate::plan::{AnyKind, Body, Entry, Finding, Moment, Plan, SavedPlan, Severity, Step};
 
 /// How often the lock of the task is asked for, where that is waited for.
 const ASK_FOR_CLAIM: Duration = Duration::from_millis(500);
@@ -78,6 +78,17 @@ impl<D: Door> Way for Through<D> {
         known: Known,
     ) -> Result<Plan<Value>, PipelineError> {
         Ok(self.proposed(task, target, known).await?.0.shown())
+    }
+
+    async fn saved(
+        &self,
+        task: &Task,
+        target: &Target,
+        known: Known,
+    ) -> Result<SavedPlan, PipelineError> {
+        let (plan, door, session) = self.proposed(task, target, known).await?;
+        let system = door.identity(&session).await?;
+        Ok(document(task, &target.name, &system, &plan))
     }
 
     async fn dry_run(
@@ -166,6 +177,12 @@ impl<D: Door> Way for Through<D> {
             };
             let mut plan = self.kind.propose(&site, &at).await?;
             record.inspect_ms += millis(looking.elapsed());
+            if let Some(approved) = request.approved {
+                let system = door.identity(&site.primary).await?;
+                let found = document(request.task, &record.target, &system, &plan);
+                only_approved(approved, &found, &mut plan)?;
+                plan.findings.push(applied(approved));
+            }
             // What was tried in the first round has had its chance.
             plan.steps
                 .retain(|step| tried.insert((step.action.clone(), step.object.clone())));
@@ -225,6 +242,40 @@ impl<D: Door> Way for Through<D> {
             Ok(Err(EngineError::Connect(_) | EngineError::Lost { .. })) => false,
             Ok(_) => true,
         }
+    }
+}
+
+fn document<B: Body>(task: &Task, target: &str, system: &str, plan: &Plan<B>) -> SavedPlan {
+    let names = (task.name.as_str(), task.kind.as_str(), target);
+    SavedPlan::of(names, system, &task.options, &plan.clone().shown())
+}
+
+/// Leaves of the plan what was approved, in that order, and nothing for a
+/// second round.
+fn only_approved<B: Body>(
+    approved: &SavedPlan,
+    found: &SavedPlan,
+    plan: &mut Plan<B>,
+) -> Result<(), PipelineError> {
+    let drift = approved.drift(found);
+    if !drift.is_empty() {
+        return Err(PipelineError::Drifted { drift });
+    }
+    let place = |step: &Step<B>| approved.place(&step.action, &step.object);
+    plan.steps.retain(|step| place(step).is_some());
+    plan.steps.sort_by_key(place);
+    plan.pending.clear();
+    Ok(())
+}
+
+/// Which document a run has carried out.
+fn applied(approved: &SavedPlan) -> Finding {
+    Finding {
+        code: "plan.applied".to_owned(),
+        severity: Severity::Info,
+        object: String::new(),
+        message: format!("carried out a saved plan, {}", approved.document),
+        suggestion: None,
     }
 }
 

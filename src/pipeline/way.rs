@@ -11,7 +11,7 @@ use crate::config::{Target, Task};
 use crate::execute::postgres;
 use crate::history::RunRecord;
 use crate::kinds;
-use crate::plan::Plan;
+use crate::plan::{Plan, SavedPlan};
 use crate::values::Engine;
 
 /// How a task is planned and carried out, whatever its engine.
@@ -27,6 +27,17 @@ pub trait Way: Send + Sync {
         target: &Target,
         known: Known,
     ) -> Result<Plan<Value>, PipelineError>;
+
+    /// The same as a document to be reviewed, and carried out later.
+    ///
+    /// # Errors
+    /// When the target cannot be reached or asked.
+    async fn saved(
+        &self,
+        task: &Task,
+        target: &Target,
+        known: Known,
+    ) -> Result<SavedPlan, PipelineError>;
 
     /// The same, and how many rows each step would change.
     ///

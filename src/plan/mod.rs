@@ -9,6 +9,7 @@ mod kind_info;
 )]
 mod plan;
 pub mod postgres;
+mod saved;
 mod step;
 
 pub use finding::{Finding, Severity};
@@ -21,4 +22,5 @@ pub use postgres::{
     Send, Statement, Sweep, Walk, Whole, Without, Work, block_of, folder, folder_key, key_of,
     row_of, storing,
 };
+pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};
 pub use step::{Body, Estimate, Memory, Need, Place, Step};

@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Finding, Memory, Step, postgres};
+use super::{Body, Finding, Memory, Step, postgres};
 
 /// An object that would have been worked on, and why it is not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -109,7 +109,7 @@ impl<B> Plan<B> {
     /// The plan as it is printed, whatever the engine.
     pub fn shown(self) -> Plan<Value>
     where
-        B: Serialize,
+        B: Body,
     {
         Plan {
             considered: self.considered,

@@ -150,8 +150,14 @@ impl<B: Body> Step<B> {
     }
 }
 
-impl<B: Serialize> Step<B> {
+impl<B: Body> Step<B> {
+    /// As it is printed, whatever the engine: with what it runs as text.
     pub(super) fn shown(self) -> Step<serde_json::Value> {
+        let statement = self.body.text();
+        let mut body = serde_json::to_value(self.body).unwrap_or_default();
+        if let Some(body) = body.as_object_mut() {
+            body.insert("statement".to_owned(), statement.into());
+        }
         Step {
             seq: self.seq,
             object: self.object,
@@ -164,7 +170,7 @@ impl<B: Serialize> Step<B> {
             estimate: self.estimate,
             details: self.details,
             remember: self.remember,
-            body: serde_json::to_value(self.body).unwrap_or_default(),
+            body,
         }
     }
 }

@@ -231,6 +231,8 @@ fn trouble() -> TroubleLine {
                 blocker_query_age_ms: 720_000,
                 blocker_transaction_age_ms: 3_600_000,
                 waited_ms: 3_000,
+                stepped_back: false,
+                relation: None,
             }),
         },
         advice: "role reporting (application nightly-export) held its lock without working: see \

@@ -305,6 +305,7 @@ impl AtWork {
             again,
             closes_at,
             zone: self.job.config.timezone,
+            approved: None,
             patience: match self.job.claims {
                 0 | 1 => Duration::ZERO,
                 _ => PATIENCE,

@@ -179,6 +179,7 @@ impl Metrics {
             .steps
             .iter()
             .flat_map(|step| &step.lock_waits)
+            .filter(|wait| !wait.stepped_back)
             .map(|wait| wait.waited_ms.max(0))
             .sum();
         self.lock_waits.get_or_create(&of).inc_by(seconds(waited));

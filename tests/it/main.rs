@@ -28,5 +28,6 @@ mod serve;
 mod silence;
 mod terminal;
 mod settings;
+mod saved_plan;
 mod schema;
 mod web;

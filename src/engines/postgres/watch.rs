@@ -57,6 +57,72 @@ pub async fn blockers(db: &Session, pids: &[i32]) -> Result<Vec<Blocker>, Engine
     rows.iter().map(|row| blocker(db, row)).collect()
 }
 
+/// A session of somebody else that waits for one of ours.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiter {
+    /// Our session.
+    pub our_pid: i32,
+    /// The session that waits.
+    pub pid: i32,
+    /// Its role.
+    pub user: String,
+    /// Its `application_name`.
+    pub application: String,
+    /// Its state.
+    pub state: String,
+    /// Age of its query, in milliseconds.
+    pub query_age_ms: i64,
+    /// Age of its transaction, in milliseconds.
+    pub transaction_age_ms: i64,
+    /// How long it has waited, in milliseconds.
+    pub waited_ms: i64,
+    /// What it waits for, where that is a relation of this database.
+    pub relation: Option<String>,
+}
+
+/// `pg_blocking_pids` stops the lock manager for an instant, so it is asked
+/// only about those that have waited long enough. Whoever queues behind a lock
+/// that we wait for is blocked by us as well. Autovacuum steps back by itself.
+const WAITERS: &str = "WITH late AS MATERIALIZED (
+        SELECT l.pid, l.relation, l.database, l.waitstart FROM pg_catalog.pg_locks l
+        WHERE NOT l.granted AND l.pid <> ALL ($1)
+            AND l.waitstart < pg_catalog.clock_timestamp() - $2::int8 * interval '1 millisecond')
+    SELECT b.pid, a.pid, coalesce(a.usename::text, ''),
+        coalesce(nullif(a.application_name, ''), 'unnamed application'), coalesce(a.state, ''),
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) * 1000)::int8, 0),
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start) * 1000)::int8, 0),
+        (extract(epoch FROM pg_catalog.clock_timestamp() - late.waitstart) * 1000)::int8,
+        CASE WHEN late.database = (SELECT oid FROM pg_catalog.pg_database
+            WHERE datname = pg_catalog.current_database()) THEN late.relation::regclass::text END
+    FROM late JOIN pg_catalog.pg_stat_activity a ON a.pid = late.pid AND a.backend_type = 'client backend'
+        CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(late.pid)) AS b(pid)
+    WHERE b.pid = ANY ($1)";
+
+/// Sessions that have waited for one of ours for `longer_than_ms` milliseconds.
+pub async fn waiters(
+    db: &Session,
+    pids: &[i32],
+    longer_than_ms: i64,
+) -> Result<Vec<Waiter>, EngineError> {
+    let doing = "looking who waits for us";
+    let rows = db.query(doing, WAITERS, &[&pids, &longer_than_ms]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Waiter {
+                our_pid: db.column(doing, row, 0)?,
+                pid: db.column(doing, row, 1)?,
+                user: db.column(doing, row, 2)?,
+                application: db.column(doing, row, 3)?,
+                state: db.column(doing, row, 4)?,
+                query_age_ms: db.column(doing, row, 5)?,
+                transaction_age_ms: db.column(doing, row, 6)?,
+                waited_ms: db.column(doing, row, 7)?,
+                relation: db.column(doing, row, 8)?,
+            })
+        })
+        .collect()
+}
+
 /// Who holds a lock on this relation that maintenance cannot share. For
 /// statements that give up at once, and so are never seen waiting.
 pub async fn lock_holders(

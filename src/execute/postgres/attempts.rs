@@ -7,9 +7,10 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{self, Halt, Outcome, TimeLimit};
+use super::monitor::{Seen, describe};
 use super::{Event, Job, ask, end};
 use crate::engines::EngineError;
-use crate::engines::postgres::watch::Blocker;
+use crate::engines::postgres::watch::{Blocker, Waiter};
 use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
 use crate::plan::Place;
@@ -71,17 +72,18 @@ pub(super) async fn until_done<A: Attempt>(
         let mut seen = if watched {
             job.watch.leave(session.pid)
         } else {
-            Vec::new()
+            Seen::default()
         };
-        if let (Err(Halt::Locked { .. }), Some(relation), true) =
-            (&outcome, job.step.body.relation, watched && seen.is_empty())
-        {
-            seen = job.watch.holders(relation, session.pid).await;
+        if let (Err(Halt::Locked { .. }), Some(relation), true) = (
+            &outcome,
+            job.step.body.relation,
+            watched && seen.blockers.is_empty(),
+        ) {
+            seen.blockers = job.watch.holders(relation, session.pid).await;
         }
         let number = record.attempts;
-        record
-            .lock_waits
-            .extend(seen.iter().map(|seen| lock_wait(number, seen)));
+        let blockers = seen.blockers.iter().map(|seen| lock_wait(number, seen));
+        record.lock_waits.extend(blockers);
         let halt = match outcome {
             Ok(done) => {
                 // What an earlier attempt left is no news once a later one succeeded.
@@ -95,34 +97,54 @@ pub(super) async fn until_done<A: Attempt>(
             },
             Err(halt) => halt,
         };
-        let Halt::Locked {
-            asked_to_skip,
-            message,
-        } = halt
-        else {
-            halted(halt, job, record).await?;
-            return Ok(None);
+        let (status, why, so) = match halt {
+            // Not because of a vacuum: somebody else has waited long enough.
+            Halt::GaveWay if !seen.waiters.is_empty() => {
+                let waiters = seen.waiters.iter();
+                record
+                    .lock_waits
+                    .extend(waiters.map(|waiter| stepped_back(number, waiter)));
+                let who = seen.waiters.first().map(waiting).unwrap_or_default();
+                let limit = execution.limits.max_block;
+                let why = format!("others waited longer than `limits.max_block` ({limit}): {who}");
+                (StepStatus::Deferred, why, format!("stepped back for {who}"))
+            }
+            Halt::Locked {
+                asked_to_skip,
+                message,
+            } => {
+                let status = match asked_to_skip {
+                    true => StepStatus::Skipped,
+                    false => StepStatus::Failed,
+                };
+                match seen.blockers.first() {
+                    Some((blocker, _)) => {
+                        let who = describe(blocker);
+                        let so = format!("locked by {who}");
+                        (status, format!("{message}; in the way: {who}"), so)
+                    }
+                    None => (status, message, "locked".to_owned()),
+                }
+            }
+            halt => {
+                halted(halt, job, record).await?;
+                return Ok(None);
+            }
         };
         sweep(job, record).await?;
         if waits >= execution.limits.lock_retries {
-            let status = if asked_to_skip {
-                StepStatus::Skipped
-            } else {
-                StepStatus::Failed
-            };
-            let who = seen.first().map_or_else(
-                || message.clone(),
-                |(b, _)| format!("{message}; in the way: {}", describe(b)),
-            );
-            let why = format!("given up after {} attempts: {who}", waits + 1);
+            let why = format!("given up after {} attempts: {why}", waits + 1);
             end(record, status, why);
             return Ok(None);
         }
-        let text = format!("locked; next attempt in {} s", pause.as_secs());
+        // Two that step back for each other must not meet again.
+        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        let jittered = Duration::from_millis(pause_ms / 2 + jitter(pause_ms / 2));
+        let text = format!("{so}; next attempt in {:.1} s", jittered.as_secs_f64());
         execution.observer.on(Event::Waiting(record, &text));
         execution.history.step(execution.run, record);
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(jittered) => {}
             () = execution.stop.stopping() => {
                 end(record, StepStatus::Cancelled, "the run was stopped while it waited for a lock");
                 return Ok(None);
@@ -234,16 +256,40 @@ fn lock_wait(attempt: u32, (blocker, waited): &(Blocker, Duration)) -> LockWait 
         blocker_query_age_ms: blocker.query_age_ms,
         blocker_transaction_age_ms: blocker.transaction_age_ms,
         waited_ms: i64::try_from(waited.as_millis()).unwrap_or(i64::MAX),
+        stepped_back: false,
+        relation: None,
     }
 }
 
-fn describe(blocker: &Blocker) -> String {
+fn stepped_back(attempt: u32, waiter: &Waiter) -> LockWait {
+    LockWait {
+        attempt,
+        blocker_pid: waiter.pid,
+        blocker_user: waiter.user.clone(),
+        blocker_application: waiter.application.clone(),
+        blocker_state: waiter.state.clone(),
+        blocker_query_age_ms: waiter.query_age_ms,
+        blocker_transaction_age_ms: waiter.transaction_age_ms,
+        waited_ms: waiter.waited_ms,
+        stepped_back: true,
+        relation: waiter.relation.clone(),
+    }
+}
+
+fn waiting(waiter: &Waiter) -> String {
+    let on = waiter.relation.as_deref();
     format!(
-        "pid {} ({}, {}, {}, query {} s old)",
-        blocker.pid,
-        blocker.user,
-        blocker.application,
-        blocker.state,
-        blocker.query_age_ms / 1000
+        "pid {} ({}, {}), which had waited {:.1} s{}",
+        waiter.pid,
+        waiter.user,
+        waiter.application,
+        f64::from(i32::try_from(waiter.waited_ms).unwrap_or(i32::MAX)) / 1000.0,
+        on.map(|on| format!(" for {on}")).unwrap_or_default()
     )
+}
+
+/// A number below `most`, another each time.
+fn jitter(most: u64) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(Instant::now()) % most.max(1)
 }

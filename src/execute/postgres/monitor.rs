@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Event, Execution, Observer};
 use crate::engines::postgres::Session;
-use crate::engines::postgres::watch::{self, Blocker};
+use crate::engines::postgres::watch::{self, Blocker, Waiter};
 
 /// What is known of one session of ours while it runs a statement.
 #[derive(Default)]
@@ -19,8 +19,19 @@ struct Watched {
     seq: u32,
     /// Blockers by pid, with the samples they were seen in.
     blockers: HashMap<i32, (Blocker, u32)>,
+    /// Who waited for it, by pid, when it was told to give way.
+    waiters: HashMap<i32, Waiter>,
     yields: bool,
     give_way: CancellationToken,
+}
+
+/// What was seen while a session of ours was watched.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// Who was in the way, and for how long it was seen there.
+    pub(super) blockers: Vec<(Blocker, Duration)>,
+    /// For whom it was told to step back.
+    pub(super) waiters: Vec<Waiter>,
 }
 
 type Table = Arc<Mutex<HashMap<i32, Watched>>>;
@@ -37,7 +48,9 @@ pub(crate) struct Monitor {
 impl Monitor {
     /// Starts watching. A lock timeout must not pass between two looks.
     pub(super) fn start(session: Session, execution: &Execution) -> Monitor {
+        let max_block = execution.limits.max_block.get();
         let every = (execution.limits.lock_timeout.get() / 3)
+            .min(max_block / 2)
             .clamp(Duration::from_millis(50), Duration::from_millis(500));
         let table: Table = Table::default();
         let session = Arc::new(session);
@@ -46,6 +59,7 @@ impl Monitor {
             Arc::clone(&session),
             Arc::clone(&table),
             every,
+            i64::try_from(max_block.as_millis()).unwrap_or(i64::MAX),
             end.clone(),
             Arc::clone(&execution.observer),
         ));
@@ -77,16 +91,18 @@ impl Monitor {
         give_way
     }
 
-    /// Ends watching; tells who was in the way, and for how long it was seen there.
-    pub(super) fn leave(&self, pid: i32) -> Vec<(Blocker, Duration)> {
+    /// Ends watching; tells what was seen meanwhile.
+    pub(super) fn leave(&self, pid: i32) -> Seen {
         let watched = lock(&self.table).remove(&pid).unwrap_or_default();
-        let mut seen: Vec<_> = watched
+        let mut blockers: Vec<_> = watched
             .blockers
             .into_values()
             .map(|(blocker, samples)| (blocker, self.every * samples))
             .collect();
-        seen.sort_by_key(|(blocker, _)| blocker.pid);
-        seen
+        blockers.sort_by_key(|(blocker, _)| blocker.pid);
+        let mut waiters: Vec<_> = watched.waiters.into_values().collect();
+        waiters.sort_by_key(|waiter| waiter.pid);
+        Seen { blockers, waiters }
     }
 
     /// Who holds this relation now; empty where that cannot be told.
@@ -107,6 +123,18 @@ impl Monitor {
     }
 }
 
+/// Somebody in the way, for people.
+pub(super) fn describe(blocker: &Blocker) -> String {
+    format!(
+        "pid {} ({}, {}, {}, query {} s old)",
+        blocker.pid,
+        blocker.user,
+        blocker.application,
+        blocker.state,
+        blocker.query_age_ms / 1000
+    )
+}
+
 fn lock(table: &Table) -> MutexGuard<'_, HashMap<i32, Watched>> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -115,6 +143,7 @@ async fn watch(
     session: Arc<Session>,
     table: Table,
     every: Duration,
+    max_block_ms: i64,
     end: CancellationToken,
     observer: Arc<dyn Observer>,
 ) {
@@ -129,7 +158,7 @@ async fn watch(
         if pids.is_empty() {
             continue;
         }
-        if let Err(error) = look(&session, &table, &pids, observer.as_ref()).await {
+        if let Err(error) = look(&session, &table, &pids, max_block_ms, observer.as_ref()).await {
             // The work goes on without: only blockers and progress stay unknown.
             tracing::warn!(%error, "watching the run failed");
             if error.is_unreachable() {
@@ -143,13 +172,35 @@ async fn look(
     session: &Session,
     table: &Table,
     pids: &[i32],
+    max_block_ms: i64,
     observer: &dyn Observer,
 ) -> Result<(), crate::engines::EngineError> {
+    // First, because somebody waits.
+    for waiter in watch::waiters(session, pids, max_block_ms).await? {
+        if let Some(watched) = lock(table).get_mut(&waiter.our_pid) {
+            watched.give_way.cancel();
+            watched.waiters.insert(waiter.pid, waiter);
+        }
+    }
     for blocker in watch::blockers(session, pids).await? {
+        let mut news = None;
         if let Some(watched) = lock(table).get_mut(&blocker.waiter_pid) {
             let pid = blocker.pid;
             let samples = watched.blockers.get(&pid).map_or(0, |(_, n)| *n);
+            if samples == 0 {
+                news = Some((watched.seq, format!("waits for {}", describe(&blocker))));
+            }
             watched.blockers.insert(pid, (blocker, samples + 1));
+        }
+        if let Some((seq, phase)) = news {
+            let (done, total) = (0, 0);
+            let phase = &phase;
+            observer.on(Event::Progress {
+                seq,
+                phase,
+                done,
+                total,
+            });
         }
     }
     for progress in watch::progress(session, pids).await? {

@@ -1,6 +1,6 @@
 use super::parts::{
     Page, blocker, findings, heading, moment, next_step, saved_bytes, sizes, step_ink, step_mark,
-    totals,
+    totals, waiter,
 };
 use super::words::counted;
 use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
@@ -69,11 +69,11 @@ fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
         page.field(4, "rows", &human_count(rows));
     }
     for wait in &step.lock_waits {
-        page.field(
-            4,
-            "blocker",
-            &format!("attempt {}: {}", wait.attempt, blocker(wait)),
-        );
+        let (name, who) = match wait.stepped_back {
+            true => ("stepped back", waiter(wait)),
+            false => ("blocker", blocker(wait)),
+        };
+        page.field(4, name, &format!("attempt {}: {who}", wait.attempt));
     }
     for pause in &step.throttled {
         page.field(

@@ -205,10 +205,28 @@ pub(super) fn blocker(wait: &LockWait) -> String {
     )
 }
 
+/// Who was in the way last.
+pub(super) fn in_the_way(step: &StepRecord) -> Option<&LockWait> {
+    step.lock_waits.iter().rev().find(|wait| !wait.stepped_back)
+}
+
+/// For whom a step was given up for a while.
+pub(super) fn waiter(wait: &LockWait) -> String {
+    let on = wait.relation.as_deref().map(shown);
+    format!(
+        "for pid {}, role {}, {}, which waited {}{}",
+        wait.blocker_pid,
+        shown(&wait.blocker_user),
+        shown(&wait.blocker_application),
+        human_duration_ms(wait.waited_ms),
+        on.map(|on| format!(" for {on}")).unwrap_or_default(),
+    )
+}
+
 /// What to do about a step that failed, and the command to try it again on
 /// a line of its own, so that it can be copied.
 pub(super) fn next_step(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
-    let advice = match step.lock_waits.last() {
+    let advice = match in_the_way(step) {
         Some(wait) if wait.blocker_state.starts_with("idle in transaction") => format!(
             "have pid {} commit or roll back: it keeps its lock without working",
             wait.blocker_pid

@@ -1,6 +1,6 @@
 use super::parts::{
-    Page, blocker, findings, heading, next_step, saved_bytes, short_id, sizes, step_ink, step_mark,
-    totals,
+    Page, blocker, findings, heading, in_the_way, next_step, saved_bytes, short_id, sizes,
+    step_ink, step_mark, totals,
 };
 use super::words::counted;
 use super::{
@@ -114,7 +114,7 @@ fn failures(page: &mut Page<'_>, run: &RunRecord) {
             shown(&step.object)
         ));
         page.field(4, "cause", step.error.as_deref().unwrap_or("not recorded"));
-        if let Some(wait) = step.lock_waits.last() {
+        if let Some(wait) = in_the_way(step) {
             page.field(4, "blocker", &blocker(wait));
         }
         if step.attempts > 1 {

@@ -98,6 +98,8 @@ fn blocked(seq: u32, object: &str) -> StepRecord {
         blocker_query_age_ms: 722_000,
         blocker_transaction_age_ms: 4_000_000,
         waited_ms: 3_000,
+        stepped_back: false,
+        relation: None,
     };
     StepRecord {
         bytes_after: None,

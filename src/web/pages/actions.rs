@@ -145,6 +145,7 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
     let zone = config.timezone;
     tokio::spawn(async move {
         let request = Request {
+            approved: None,
             patience: Duration::ZERO,
             task: &task,
             target: &target,

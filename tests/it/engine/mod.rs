@@ -65,6 +65,7 @@ impl World {
             again: false,
             closes_at: None,
             zone: self.config.timezone,
+            approved: None,
             patience: Duration::ZERO,
         };
         let around = Surroundings {

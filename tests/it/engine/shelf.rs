@@ -137,6 +137,10 @@ impl Door for ShelfDoor {
         }
     }
 
+    async fn identity(&self, _: &Self::Session) -> Result<String, EngineError> {
+        Ok("shelf".to_owned())
+    }
+
     async fn count(
         &self,
         hand: &Hand,

@@ -73,6 +73,8 @@ fn step(seq: u32, status: StepStatus) -> StepRecord {
             blocker_query_age_ms: 720_000,
             blocker_transaction_age_ms: 760_000,
             waited_ms: 3_000,
+            stepped_back: false,
+            relation: None,
         }],
         throttled: vec![Throttled {
             setting: "max_active_sessions".into(),

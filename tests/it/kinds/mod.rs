@@ -19,6 +19,7 @@ mod rows;
 mod siblings;
 mod snapshot;
 mod sql;
+mod stepping_back;
 mod stopping;
 mod ten_thousand;
 mod throttle;

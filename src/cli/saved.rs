@@ -1,0 +1,144 @@
+//! Plans as documents: written for review, compared, carried out.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::Utc;
+
+use super::Failure;
+use super::context::Context;
+use crate::config::{Config, Target, Task};
+use crate::pipeline::{self, Known};
+use crate::plan::{Saved, SavedPlan};
+
+/// What `plan --check` ends with where the plan is another one now.
+pub(super) const DIFFERS: u8 = 5;
+
+type Work = Vec<(Arc<Task>, Target)>;
+
+/// Writes what the tasks would do now into a new file.
+pub(super) async fn save(
+    context: &Context<'_>,
+    config: &Config,
+    work: Work,
+    file: &Path,
+) -> Result<u8, Failure> {
+    let mut plans = Vec::new();
+    for (task, target) in &work {
+        plans.push(now(config, task, target).await?);
+    }
+    let saved = Saved::new(plans, Utc::now()).map_err(|error| Failure::Other(error.to_string()))?;
+    let mut text =
+        serde_json::to_string_pretty(&saved).map_err(|error| Failure::Other(error.to_string()))?;
+    text.push('\n');
+    std::fs::write(file, text).map_err(|error| {
+        Failure::Usage(format!("{} cannot be written: {error}", file.display()))
+    })?;
+    let steps: usize = saved.plans.iter().map(|plan| plan.steps.len()).sum();
+    if context.json() {
+        outln!(
+            "{}",
+            serde_json::json!({ "file": file, "hash": saved.hash, "steps": steps })
+        );
+    } else {
+        outln!(
+            "{}: {steps} steps of {} plans, {}\ncarry it out with: maint run --plan {}",
+            file.display(),
+            saved.plans.len(),
+            saved.hash,
+            file.display()
+        );
+    }
+    Ok(0)
+}
+
+/// Tells what is different now; changes nothing.
+pub(super) async fn check(
+    context: &Context<'_>,
+    config: &Config,
+    file: &Path,
+    settings: &[String],
+) -> Result<u8, Failure> {
+    let (saved, work) = read(context, config, file, settings)?;
+    let mut differences = Vec::new();
+    for (plan, (task, target)) in saved.plans.iter().zip(&work) {
+        let lines = plan.differences(&now(config, task, target).await?);
+        differences.extend(lines.into_iter().map(|line| of(plan, &line)));
+    }
+    if context.json() {
+        outln!(
+            "{}",
+            serde_json::json!({ "same": differences.is_empty(), "differences": differences })
+        );
+    } else if differences.is_empty() {
+        outln!("{}: the same would be done now", file.display());
+    } else {
+        outln!("{}: something else would be done now", file.display());
+        for line in &differences {
+            outln!("  {line}");
+        }
+    }
+    Ok(if differences.is_empty() { 0 } else { DIFFERS })
+}
+
+/// Reads a saved plan, and finds its tasks and targets in the configuration.
+/// Refuses it where it does not fit the databases any more.
+pub(super) async fn approved(
+    context: &Context<'_>,
+    config: &Config,
+    file: &Path,
+    settings: &[String],
+) -> Result<(Saved, Work), Failure> {
+    let (saved, work) = read(context, config, file, settings)?;
+    let mut drift = Vec::new();
+    for (plan, (task, target)) in saved.plans.iter().zip(&work) {
+        let lines = plan.drift(&now(config, task, target).await?);
+        drift.extend(lines.into_iter().map(|line| of(plan, &line)));
+    }
+    if drift.is_empty() {
+        return Ok((saved, work));
+    }
+    Err(Failure::Usage(format!(
+        "{} does not fit any more, and nothing was touched:\n  {}\n  hint: look at it again with `maint plan --check {}`, or write a new one with `maint plan --save`",
+        file.display(),
+        drift.join("\n  "),
+        file.display()
+    )))
+}
+
+fn of(plan: &SavedPlan, line: &str) -> String {
+    format!("{} on {}: {line}", plan.task, plan.target)
+}
+
+fn read(
+    context: &Context<'_>,
+    config: &Config,
+    file: &Path,
+    settings: &[String],
+) -> Result<(Saved, Work), Failure> {
+    let refused = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| refused(format!("cannot be read: {error}")))?;
+    let saved = Saved::read(&text).map_err(|why| refused(format!("it {why}")))?;
+    let mut work = Vec::new();
+    for plan in &saved.plans {
+        let names = std::slice::from_ref(&plan.task);
+        let found = context.tasks(config, names, Some(&plan.target), settings)?;
+        work.extend(found);
+    }
+    if work.len() != saved.plans.len() {
+        return Err(refused("it names a task twice on one target".to_owned()));
+    }
+    Ok((saved, work))
+}
+
+async fn now(config: &Config, task: &Task, target: &Target) -> Result<SavedPlan, Failure> {
+    let known = match crate::history::open_existing(config.history.expose()).await {
+        Ok(store) => Known::of(store.as_ref(), task, &target.name, config.timezone).await?,
+        Err(_) => Known {
+            zone: config.timezone,
+            ..Known::default()
+        },
+    };
+    Ok(pipeline::saved(task, target, known).await?)
+}

@@ -1,0 +1,324 @@
+//! A plan as a document of its own: reviewed by people, carried out later.
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::Plan;
+
+/// The version of the document that this program writes and reads.
+pub const SAVED_VERSION: u32 = 1;
+
+/// What `maint plan --save` writes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Saved {
+    /// Version of this document.
+    pub version: u32,
+    /// Version of maint that wrote it.
+    pub maint: String,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// `sha256:` and the digest of `plans`, so that an edited document is
+    /// told from a reviewed one.
+    pub hash: String,
+    /// One for each task and target.
+    pub plans: Vec<SavedPlan>,
+}
+
+/// What one task would do on one target.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SavedPlan {
+    /// The task.
+    pub task: String,
+    /// Its kind.
+    pub kind: String,
+    /// The target.
+    pub target: String,
+    /// Which database it was made for, whatever its address: for PostgreSQL
+    /// the system identifier and the name of the database.
+    pub system: String,
+    /// The kind's options.
+    pub options: Value,
+    /// The steps, in order.
+    pub steps: Vec<SavedStep>,
+    /// The hash of the document it was read from; not part of it.
+    #[serde(skip)]
+    pub document: String,
+}
+
+/// One step, with the facts it rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SavedStep {
+    /// What is done.
+    pub action: String,
+    /// What is worked on.
+    pub object: String,
+    /// Why, with the numbers of that moment.
+    pub reason: String,
+    /// What runs.
+    pub statement: String,
+    /// What else tells the object from another of its name, such as its id.
+    pub identity: Value,
+    /// Size of the object then, in bytes.
+    pub bytes: Option<i64>,
+    /// Expected size afterwards, in bytes.
+    pub bytes_after: Option<i64>,
+    /// Further lines: how it walks, what it sets off.
+    pub details: Vec<String>,
+}
+
+impl SavedPlan {
+    /// The plan of this task on this target, as it is now.
+    pub fn of(
+        (task, kind, target): (&str, &str, &str),
+        system: &str,
+        options: &Value,
+        plan: &Plan<Value>,
+    ) -> SavedPlan {
+        let steps = plan.steps.iter().map(|step| SavedStep {
+            action: step.action.clone(),
+            object: step.object.clone(),
+            reason: step.reason.clone(),
+            statement: text(&step.body, "statement"),
+            identity: step.body.get("relation").cloned().unwrap_or_default(),
+            bytes: step.estimate.bytes,
+            bytes_after: step.estimate.bytes_after,
+            details: step.details.clone(),
+        });
+        SavedPlan {
+            task: task.to_owned(),
+            kind: kind.to_owned(),
+            target: target.to_owned(),
+            system: system.to_owned(),
+            options: options.clone(),
+            steps: steps.collect(),
+            document: String::new(),
+        }
+    }
+
+    /// What keeps this plan from being carried out, given what the same task
+    /// would do `now`; one line each, empty where it can be. Steps that have
+    /// come up since are no reason: they are not carried out.
+    pub fn drift(&self, now: &SavedPlan) -> Vec<String> {
+        let mut lines = self.strangeness(now);
+        for step in &self.steps {
+            let what = format!("{} {}", step.action, step.object);
+            match now.steps.iter().find(|other| other.is_same_work(step)) {
+                None => lines.push(format!(
+                    "{what}: would not be done any more (it was to be done because of: {})",
+                    step.reason
+                )),
+                Some(other) => lines.extend(step.differences(other)),
+            }
+        }
+        lines
+    }
+
+    /// Every difference to what the same task would do `now`, new steps included.
+    pub fn differences(&self, now: &SavedPlan) -> Vec<String> {
+        let mut lines = self.drift(now);
+        for step in &now.steps {
+            if !self.steps.iter().any(|other| other.is_same_work(step)) {
+                lines.push(format!(
+                    "{} {}: new, because of: {}",
+                    step.action, step.object, step.reason
+                ));
+            }
+        }
+        lines
+    }
+
+    fn strangeness(&self, now: &SavedPlan) -> Vec<String> {
+        let mut lines = Vec::new();
+        if self.system != now.system {
+            lines.push(format!(
+                "target `{}` is another database: the plan was made for {}, this is {}",
+                self.target, self.system, now.system
+            ));
+        }
+        if self.kind != now.kind || self.options != now.options {
+            lines.push(format!(
+                "the options of task `{}` have changed: {} was {}",
+                self.task, now.options, self.options
+            ));
+        }
+        lines
+    }
+
+    /// The place of a step with this action and object in this plan.
+    pub fn place(&self, action: &str, object: &str) -> Option<usize> {
+        self.steps
+            .iter()
+            .position(|step| step.action == action && step.object == object)
+    }
+}
+
+impl SavedStep {
+    fn is_same_work(&self, other: &SavedStep) -> bool {
+        self.action == other.action && self.object == other.object
+    }
+
+    fn differences(&self, now: &SavedStep) -> Vec<String> {
+        let what = format!("{} {}", self.action, self.object);
+        let mut lines = Vec::new();
+        if self.identity != now.identity {
+            lines.push(format!(
+                "{what}: another object has taken the name (id {} was {})",
+                now.identity, self.identity
+            ));
+        }
+        if self.statement != now.statement {
+            lines.push(format!(
+                "{what}: would run `{}` instead of `{}`",
+                now.statement, self.statement
+            ));
+        }
+        lines
+    }
+}
+
+impl Saved {
+    /// The document of these plans.
+    ///
+    /// # Errors
+    /// When they cannot be written as JSON.
+    pub fn new(plans: Vec<SavedPlan>, at: DateTime<Utc>) -> Result<Saved, serde_json::Error> {
+        Ok(Saved {
+            version: SAVED_VERSION,
+            maint: env!("CARGO_PKG_VERSION").to_owned(),
+            created_at: at,
+            hash: hash(&plans)?,
+            plans,
+        })
+    }
+
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// When it is none, one of another version, or was changed after it was made.
+    pub fn read(text: &str) -> Result<Saved, String> {
+        let document: Value =
+            serde_json::from_str(text).map_err(|error| format!("is no saved plan: {error}"))?;
+        let version = document.get("version").and_then(Value::as_u64);
+        if version != Some(u64::from(SAVED_VERSION)) {
+            return Err(format!(
+                "is no saved plan of version {SAVED_VERSION}: write a new one with `maint plan --save`"
+            ));
+        }
+        let mut saved: Saved = serde_json::from_value(document)
+            .map_err(|error| format!("is no saved plan: {error}"))?;
+        let found = hash(&saved.plans).map_err(|error| error.to_string())?;
+        if found != saved.hash {
+            return Err(format!(
+                "was changed after it was made: its hash is {found}, it says {}",
+                saved.hash
+            ));
+        }
+        for plan in &mut saved.plans {
+            plan.document.clone_from(&saved.hash);
+        }
+        Ok(saved)
+    }
+}
+
+fn text(body: &Value, key: &str) -> String {
+    body.get(key)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn hash(plans: &[SavedPlan]) -> Result<String, serde_json::Error> {
+    let digest = Sha256::digest(serde_json::to_vec(plans)?);
+    let digits: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("sha256:{digits}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::plan::Step;
+
+    fn plan(steps: &[(&str, &str, u32)]) -> SavedPlan {
+        let mut plan = Plan::<Value>::default();
+        for (object, statement, id) in steps {
+            let mut step = Step::<crate::plan::postgres::Body>::new("reindex", *object, "lane")
+                .because("60% bloat")
+                .shown();
+            step.body = json!({ "statement": statement, "relation": id });
+            plan.steps.push(step);
+        }
+        SavedPlan::of(
+            ("weekly", "reindex", "app"),
+            "7/app",
+            &json!({ "min_size": "10MB" }),
+            &plan,
+        )
+    }
+
+    #[test]
+    fn what_matters_is_told_and_nothing_else() {
+        let saved = plan(&[("a", "REINDEX a", 1), ("b", "REINDEX b", 2)]);
+        assert!(saved.differences(&saved).is_empty());
+        let grown = plan(&[
+            ("a", "REINDEX a", 1),
+            ("b", "REINDEX b", 2),
+            ("c", "REINDEX c", 3),
+        ]);
+        assert!(saved.drift(&grown).is_empty());
+        assert_eq!(
+            saved.differences(&grown),
+            ["reindex c: new, because of: 60% bloat"]
+        );
+        let other = plan(&[("a", "REINDEX TABLE a", 9)]);
+        assert_eq!(
+            saved.drift(&other),
+            [
+                "reindex a: another object has taken the name (id 9 was 1)",
+                "reindex a: would run `REINDEX TABLE a` instead of `REINDEX a`",
+                "reindex b: would not be done any more (it was to be done because of: 60% bloat)",
+            ]
+        );
+        let elsewhere = SavedPlan {
+            system: "8/app".to_owned(),
+            ..saved.clone()
+        };
+        assert_eq!(
+            saved.drift(&elsewhere),
+            ["target `app` is another database: the plan was made for 7/app, this is 8/app"]
+        );
+        let options = SavedPlan {
+            options: json!({}),
+            ..saved.clone()
+        };
+        assert_eq!(saved.drift(&options).len(), 1);
+    }
+
+    #[test]
+    fn an_edited_document_is_refused() {
+        let saved = Saved::new(vec![plan(&[("a", "REINDEX a", 1)])], Utc::now()).unwrap();
+        let text = serde_json::to_string_pretty(&saved).unwrap();
+        let read = Saved::read(&text).unwrap();
+        assert_eq!(
+            (&read.hash, &read.plans[0].steps),
+            (&saved.hash, &saved.plans[0].steps)
+        );
+        assert_eq!(read.plans[0].document, saved.hash);
+        let edited = text.replace("REINDEX a", "DROP TABLE a");
+        assert!(Saved::read(&edited).unwrap_err().contains("changed after"));
+        assert!(Saved::read("{}").unwrap_err().contains("version 1"));
+        assert!(
+            Saved::read("nonsense")
+                .unwrap_err()
+                .contains("no saved plan")
+        );
+    }
+}
