@@ -41,12 +41,8 @@ pub enum EngineError {
         setting: String,
         /// What it would spoil.
         why: &'static str,
-        /// The role, quoted.
-        role: String,
-        /// The database, quoted.
-        database: String,
-        /// The setting's name.
-        name: &'static str,
+        /// The statements that would help.
+        mend: String,
     },
     /// The connection ended.
     #[error("the connection to {server} was lost while {doing}")]
@@ -68,10 +64,8 @@ pub enum EngineError {
         sqlstate: String,
         /// The server's message, with detail and hint where it gave them.
         message: String,
-        /// In which functions, innermost first, where it was in any.
-        context: Option<String>,
-        /// The source file of the server that raised it.
-        file: Option<String>,
+        /// Where it was raised.
+        origin: Box<Origin>,
     },
     /// A statement wants more or fewer values than it is given.
     #[error("{placeholders} placeholders ($1, …), but {values} values, while {doing}")]
@@ -106,6 +100,15 @@ pub enum EngineError {
     },
 }
 
+/// Where in the server an error was raised.
+#[derive(Clone, Debug, Default)]
+pub struct Origin {
+    /// In which functions, innermost first, where it was in any.
+    pub context: Option<String>,
+    /// The source file.
+    pub file: Option<String>,
+}
+
 impl EngineError {
     /// Dresses up a driver error; `doing` completes "while …".
     pub fn statement(doing: &str, cause: tokio_postgres::Error) -> Self {
@@ -128,8 +131,10 @@ impl EngineError {
             doing: doing.to_owned(),
             sqlstate: db.code().code().to_owned(),
             message,
-            context: db.where_().map(str::to_owned),
-            file: db.file().map(str::to_owned),
+            origin: Box::new(Origin {
+                context: db.where_().map(str::to_owned),
+                file: db.file().map(str::to_owned),
+            }),
         }
     }
 
@@ -169,9 +174,7 @@ impl EngineError {
             EngineError::Pooler { .. } => {
                 Some("point the target's `url` at PostgreSQL itself, or at a pool in session mode".to_owned())
             }
-            EngineError::Setting { role, database, name, .. } => Some(format!(
-                "as a superuser: ALTER ROLE {role} RESET {name}; ALTER DATABASE {database} RESET {name}; ALTER ROLE {role} IN DATABASE {database} RESET {name}"
-            )),
+            EngineError::Setting { mend, .. } => Some(format!("as a superuser: {mend}")),
             // character_not_in_repertoire, untranslatable_character
             EngineError::Statement { sqlstate, .. } if matches!(sqlstate.as_str(), "22021" | "22P05") => Some(
                 "a name or a text there is not valid in UTF-8, which a database with the encoding SQL_ASCII lets in; \

@@ -5,4 +5,4 @@ pub mod parquet;
 pub mod postgres;
 pub mod storage;
 
-pub use error::EngineError;
+pub use error::{EngineError, Origin};

@@ -12,7 +12,7 @@ const FIRST: Duration = Duration::from_secs(1);
 /// A server that takes no new connection within this time does not answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
 /// However well the server answers others, clearing away takes no longer.
-const LONGEST: Duration = Duration::from_secs(120);
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Ends when what runs has to be cancelled, and the server does not answer.
 pub(super) async fn of(way: &dyn Way, target: &Target, stop: &Stop) {

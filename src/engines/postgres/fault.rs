@@ -56,7 +56,10 @@ impl Fault {
         if error.is_unreachable() {
             return Fault::Lost;
         }
-        let EngineError::Statement { sqlstate, file, .. } = error else {
+        let EngineError::Statement {
+            sqlstate, origin, ..
+        } = error
+        else {
             return Fault::Broken;
         };
         match sqlstate.as_str() {
@@ -76,7 +79,7 @@ impl Fault {
             "XX002" => Fault::Damaged(Damage::Index),
             // undefined_file: of the table, or of the transaction log. A
             // missing library of an extension is another matter.
-            "58P01" if file.as_deref() != Some(LOADER) => Fault::Damaged(Damage::File),
+            "58P01" if origin.file.as_deref() != Some(LOADER) => Fault::Damaged(Damage::File),
             _ => Fault::Broken,
         }
     }
@@ -100,6 +103,7 @@ impl Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engines::Origin;
 
     #[test]
     fn judged_by_code_and_place_not_by_words() {
@@ -107,8 +111,10 @@ mod tests {
             doing: "running it".to_owned(),
             sqlstate: sqlstate.to_owned(),
             message: "Zugriff verweigert: skipping $libdir".to_owned(),
-            context: None,
-            file: Some(file.to_owned()),
+            origin: Box::new(Origin {
+                context: None,
+                file: Some(file.to_owned()),
+            }),
         };
         let fault = |sqlstate, file| Fault::of(&error(sqlstate, file));
         assert_eq!(fault("40P01", "deadlock.c"), Fault::Locked);

@@ -219,13 +219,15 @@ impl Session {
                 Ok(_) => {}
                 // insufficient_privilege
                 Err(error) if error.sqlstate() == Some("42501") => {
+                    let role = Identifier::new(&self.server.session_role);
+                    let database = Identifier::new(&self.server.database);
                     return Err(EngineError::Setting {
                         server: self.described.clone(),
                         setting: format!("{name} = {now}"),
                         why,
-                        role: Identifier::new(&self.server.session_role).to_string(),
-                        database: Identifier::new(&self.server.database).to_string(),
-                        name,
+                        mend: format!(
+                            "ALTER ROLE {role} RESET {name}; ALTER DATABASE {database} RESET {name}; ALTER ROLE {role} IN DATABASE {database} RESET {name}"
+                        ),
                     });
                 }
                 Err(error) => return Err(error),

@@ -200,11 +200,11 @@ async fn missing(error: EngineError, job: Job<'_>) -> (StepStatus, String) {
     if let Ok(Some(_)) = job.door.unneeded(job.session, job.step).await {
         return (StepStatus::Skipped, format!("vanished: {error}"));
     }
-    let EngineError::Statement {
-        context: Some(context),
-        ..
-    } = &error
-    else {
+    let context = match &error {
+        EngineError::Statement { origin, .. } => origin.context.as_deref(),
+        _ => None,
+    };
+    let Some(context) = context else {
         let why = format!("{error}. {} itself is still there", job.step.object);
         return (StepStatus::Failed, why);
     };
