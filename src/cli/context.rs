@@ -162,7 +162,7 @@ impl<'a> Context<'a> {
         let store = match self.history(config).await {
             Ok(store) => store,
             Err(Failure::History(error)) if error.is_away() => {
-                eprintln!(
+                errln!(
                     "note: going on without the history, its records are kept in {}: {error}",
                     spool.display()
                 );

@@ -242,7 +242,7 @@ pub(super) async fn run_all(
     }
     running.pings.finish().await;
     if let Some(kept) = history.settle().await {
-        eprintln!(
+        errln!(
             "note: the history could not be written; the records are in {} and go in with the next run",
             kept.display()
         );

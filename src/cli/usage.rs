@@ -25,7 +25,7 @@ pub(super) fn parse() -> Result<Args, u8> {
     })
 }
 
-fn text<'e>(error: &'e clap::Error, kind: ContextKind) -> Option<&'e str> {
+fn text(error: &clap::Error, kind: ContextKind) -> Option<&str> {
     match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text),
         _ => None,

@@ -97,10 +97,8 @@ pub(super) async fn carry_out(
             return Ok(());
         }
     }
-    if !retire.detach.is_empty() {
-        if !statements::each(&retire.detach, job, record).await? {
-            return Ok(());
-        }
+    if !retire.detach.is_empty() && !statements::each(&retire.detach, job, record).await? {
+        return Ok(());
     }
     if let Some(walk) = &retire.walk
         && let Path::Blocks { extent } = &walk.path
