@@ -1,10 +1,18 @@
 # syntax=docker/dockerfile:1
-# A small image that needs nothing but its configuration:
+# A small image that needs nothing but its configuration: the program, the C library, certificates.
 #
 #   docker build -t maint .
 #   docker run --read-only --tmpfs /tmp -v ./config:/etc/maint:ro -e DATABASE_URL maint run analyze --now
+#
+# There is no shell in it: commands of a task's own need an image that begins with this one.
+#
+# The base by digest, so that a build can be repeated:
+#   docker buildx imagetools inspect rust:1.95-slim-bookworm --format '{{.Manifest.Digest}}'
+#   docker build --build-arg RUST=rust:1.95-slim-bookworm@sha256:… -t maint .
+ARG RUST=rust:1.95-slim-bookworm
 
-FROM rust:1.95-slim-bookworm AS build
+FROM ${RUST} AS build
+# hadolint ignore=DL3008 # the versions are those of the base image's release
 RUN apt-get update \
  && apt-get install -y --no-install-recommends build-essential ca-certificates \
  && rm -rf /var/lib/apt/lists/*
@@ -12,6 +20,7 @@ WORKDIR /build
 # `demo` builds in a third of the time, for trying things out.
 ARG PROFILE=release
 
+SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # The dependencies change seldom: a layer of their own, made with an empty program.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir -p src tests/it \
@@ -24,18 +33,27 @@ COPY . .
 # The empty program is newer than the real one: without a touch cargo would keep it.
 RUN touch src/main.rs src/lib.rs \
  && cargo build --locked --profile "$PROFILE" \
- && install -D "target/$PROFILE/maint" /out/usr/local/bin/maint \
- && install -d -m 0755 /out/etc/maint/tasks \
- && install -d -m 0750 -o 65532 -g 65532 /out/var/lib/maint
+ && ./scripts/rootfs "target/$PROFILE/maint" /out
 
-FROM debian:bookworm-slim
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+FROM scratch
 COPY --from=build /out /
+ARG VERSION=0.2.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="maint" \
+      org.opencontainers.image.description="Looks after PostgreSQL and MongoDB databases" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="https://github.com/maint-db/maint" \
+      org.opencontainers.image.documentation="https://github.com/maint-db/maint/blob/main/docs/SUMMARY.md" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
-ENV MAINT_CONFIG=/etc/maint/schedules.yaml
+ENV MAINT_CONFIG=/etc/maint/schedules.yaml \
+    SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt \
+    HOME=/var/lib/maint
 # A history in a file belongs here: `history: sqlite:/var/lib/maint/maint.db`.
 VOLUME /var/lib/maint
 WORKDIR /var/lib/maint
+EXPOSE 8288
 ENTRYPOINT ["/usr/local/bin/maint"]
 CMD ["--help"]

@@ -229,3 +229,53 @@ fn a_crontab_says_the_zone_and_the_last_day() {
         "{notes}"
     );
 }
+
+/// The base for kustomize is what this version writes for the configuration of the package.
+#[test]
+fn the_base_for_kustomize_is_this_export() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let out = tempfile::tempdir().unwrap();
+    let exported = crate::support::workspace::maint()
+        .current_dir(root)
+        .args([
+            "--config",
+            "deploy/debian/schedules.yaml",
+            "export",
+            "kubernetes",
+        ])
+        .args(["--mode", "serve", "--out", out.path().to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(exported.status.success(), "{exported:?}");
+    let mut files: Vec<(String, String)> = std::fs::read_dir(out.path())
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            (name, std::fs::read_to_string(entry.path()).unwrap())
+        })
+        .collect();
+    files.sort();
+    let resources: String = files
+        .iter()
+        .map(|(name, _)| format!("- {name}\n"))
+        .collect();
+    files.push((
+        "kustomization.yaml".to_owned(),
+        format!(
+            "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n{resources}"
+        ),
+    ));
+    let base = root.join("deploy/kubernetes");
+    for (name, text) in files {
+        let path = base.join(&name);
+        if std::env::var_os("MAINT_UPDATE_EXPECTED").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        assert!(
+            std::fs::read_to_string(&path).unwrap_or_default() == text,
+            "{} is out of date: write it anew with MAINT_UPDATE_EXPECTED=1",
+            path.display()
+        );
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::support::workspace::maint;
 
 #[test]
@@ -19,5 +21,136 @@ fn the_published_schemas_are_current() {
             "{} is out of date: write it anew with MAINT_UPDATE_EXPECTED=1",
             path.display()
         );
+    }
+}
+
+/// The tables of options are made from the schema, so that neither can say what the other does not.
+#[test]
+fn the_tables_of_options_are_current() {
+    let output = maint().args(["schema", "task"]).output().unwrap();
+    let schema: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let mut page = String::from(
+        "# Every option of every kind\n\n\
+         Made from the [schema](schema/task.json) that `maint check` uses. What every task may have \
+         besides comes last.\n",
+    );
+    let mut kinds: Vec<(&str, &Value)> = schema["allOf"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| {
+            let kind = rule["if"]["properties"]["kind"]["const"].as_str().unwrap();
+            (kind, &rule["then"]["properties"]["options"])
+        })
+        .collect();
+    kinds.sort_by_key(|(kind, _)| *kind);
+    for (kind, options) in &kinds {
+        page.push_str(&format!("\n## {kind}\n\n"));
+        page.push_str(&table(options, &schema));
+    }
+    page.push_str("\n## Of every task\n");
+    for (title, name) in [
+        ("limits", "Limits"),
+        ("throttle", "Throttle"),
+        ("retries", "Retries"),
+    ] {
+        page.push_str(&format!("\n### {title}\n\n"));
+        page.push_str(&table(&schema["$defs"][name], &schema));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/options.md");
+    if std::env::var_os("MAINT_UPDATE_EXPECTED").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    assert!(
+        kinds.len() >= 10 && page.contains("| `min_bloat` |"),
+        "{page}"
+    );
+    assert!(
+        std::fs::read_to_string(&path).unwrap_or_default() == page,
+        "{} is out of date: write it anew with MAINT_UPDATE_EXPECTED=1",
+        path.display()
+    );
+}
+
+fn table(object: &Value, schema: &Value) -> String {
+    let mut lines = String::from("| key | value | default | meaning |\n|---|---|---|---|\n");
+    let required: Vec<&str> = object["required"]
+        .as_array()
+        .map(|names| names.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    for (key, option) in object["properties"].as_object().unwrap() {
+        let default = match &option["default"] {
+            Value::Null if required.contains(&key.as_str()) => "must be given".to_owned(),
+            Value::Null => String::new(),
+            Value::Array(all) if all.is_empty() => "none".to_owned(),
+            Value::String(text) => format!("`{text}`"),
+            value => format!("`{value}`"),
+        };
+        let meaning = option["description"].as_str().unwrap_or_default();
+        let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+        lines.push_str(&format!(
+            "| `{key}` | {} | {} | {} |\n",
+            cell(&value(option, schema)),
+            cell(&default),
+            cell(meaning)
+        ));
+    }
+    lines
+}
+
+/// What may be written there, in words.
+fn value(option: &Value, schema: &Value) -> String {
+    if let Some(name) = option["$ref"].as_str() {
+        return value(
+            &schema["$defs"][name.trim_start_matches("#/$defs/")],
+            schema,
+        );
+    }
+    let choices = option["anyOf"].as_array().or(option["oneOf"].as_array());
+    if let Some(choices) = choices {
+        let all: Vec<String> = choices
+            .iter()
+            .filter(|choice| choice["type"] != "null")
+            .map(|choice| value(choice, schema))
+            .collect();
+        return all.join(", ");
+    }
+    if let Some(word) = option["const"].as_str() {
+        return format!("`{word}`");
+    }
+    if let Some(words) = option["enum"].as_array() {
+        let words: Vec<String> = words
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|word| format!("`{word}`"))
+            .collect();
+        return words.join(", ");
+    }
+    let named = match &option["type"] {
+        Value::Array(types) => types
+            .iter()
+            .filter_map(Value::as_str)
+            .find(|name| *name != "null")
+            .unwrap_or("anything"),
+        name => name.as_str().unwrap_or("anything"),
+    };
+    match named {
+        "array" => format!("list: {}", value(&option["items"], schema)),
+        "boolean" => "`true`, `false`".to_owned(),
+        "integer" | "number" => "number".to_owned(),
+        "object" => {
+            let keys: Vec<String> = option["properties"]
+                .as_object()
+                .map(|all| all.keys().map(|key| format!("`{key}`")).collect())
+                .unwrap_or_default();
+            match keys.is_empty() {
+                true => "keys and values".to_owned(),
+                false => format!("{{ {} }}", keys.join(", ")),
+            }
+        }
+        _ => match option["examples"][0].as_str() {
+            Some(example) => format!("such as `{example}`"),
+            None => "text".to_owned(),
+        },
     }
 }
