@@ -80,11 +80,11 @@ for_each_version! {
         assert_eq!(seen, 10);
         assert!(guest.query(&format!("SELECT secret FROM {new}"), &[]).await.is_err(), "a column that nobody granted");
         // The same of both, but for names.
-        let same = format!("SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
+        let same = "SELECT string_agg(line, E'\\n' ORDER BY line) FROM (
             SELECT 'policy ' || polname || polcmd::text || polpermissive || polroles::text || replace(coalesce(pg_get_expr(polqual, polrelid), ''), c.relname, 'X') || coalesce(pg_get_expr(polwithcheck, polrelid), '') FROM pg_policy WHERE polrelid = c.oid
             UNION ALL SELECT 'column ' || attname || attacl::text FROM pg_attribute WHERE attrelid = c.oid AND attacl IS NOT NULL
             UNION ALL SELECT 'index ' || regexp_replace(pg_get_indexdef(indexrelid), '^.* USING ', '') || indisprimary || indisreplident FROM pg_index WHERE indrelid = c.oid
-            UNION ALL SELECT 'table ' || relowner::regrole || relrowsecurity || relforcerowsecurity || relreplident::text || coalesce(relacl::text, '')) lines(line), pg_class c");
+            UNION ALL SELECT 'table ' || relowner::regrole || relrowsecurity || relforcerowsecurity || relreplident::text || coalesce(relacl::text, '')) lines(line), pg_class c";
         let of = |table: &str| same.replace("FROM (", "FROM (SELECT * FROM pg_class WHERE oid = 'TABLE'::regclass) c, LATERAL (").replace(", pg_class c", "").replace("TABLE'", &format!("{table}'"));
         assert_eq!(db.strings(&of(&new)).await, db.strings(&of("ev_first")).await);
         // The owner can go on working with all of them.
