@@ -242,7 +242,10 @@ const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
     WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0
         AND c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
         AND pg_catalog.starts_with(d.description, $1::text)
-        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')";
+        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+        -- Anybody can write a comment: a table of another owner was no partition.
+        AND EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relkind = 'p' AND r.relowner = c.relowner
+            AND pg_catalog.starts_with(d.description, $1::text || r.oid::pg_catalog.regclass::text || ' since '))";
 
 /// More quarters of an hour than this are not told apart; it is ten years of them.
 const MOST_STRAYS: i64 = 350_000;

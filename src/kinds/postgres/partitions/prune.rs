@@ -6,10 +6,16 @@ use super::facts::{Facts, MARK, Node, Retired};
 use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::{Identifier, RelationName, literal};
 use crate::kinds::postgres::common::still_there;
-use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
+use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
 
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
     WHERE inhrelid = $1::pg_catalog.oid AND inhparent = $2::pg_catalog.oid AND inhdetachpending = ($3 = '1'))";
+
+/// What an aborted detachment left: a mark on what is a partition still.
+const MARKED: &str = "SELECT $2::text, $3::text FROM pg_catalog.pg_class c
+    WHERE c.oid = $1::pg_catalog.oid AND c.relispartition
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending)
+        AND pg_catalog.obj_description(c.oid, 'pg_class') = $4::text";
 
 const DETACHED: &str =
     "SELECT NOT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid";
@@ -34,8 +40,14 @@ pub(super) fn plan(
     at: &Moment,
     plan: &mut Plan,
 ) {
+    drop_retired(task, subject, facts, at, plan);
+    expire(task, subject, facts, at, plan);
+    unmark(subject, plan);
+}
+
+/// Plans what is to be detached.
+fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, plan: &mut Plan) {
     let root = &subject.table.name;
-    drop_retired(task, root, facts, at, plan);
     let Some(keep) = task.keep else {
         return;
     };
@@ -94,9 +106,9 @@ pub(super) fn plan(
 /// Detaches one partition, and drops it or moves it away.
 fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &Moment) -> Step {
     let (root, part) = (&subject.table.name, &node.name);
-    let mark = format!("{MARK}{root} since {}", at.now.to_rfc3339());
     let kind = kind(node.kind == "f");
-    let mark = Statement::brief(format!("COMMENT ON {kind} {part} IS {}", literal(&mark)));
+    let marked = marked(root, node, at);
+    let mark = Statement::brief(comment(kind, part, Some(&marked)));
     let detach = if subject.default.is_some() {
         // The server cannot do it concurrently beside a default partition.
         Statement::brief(format!("ALTER TABLE {root} DETACH PARTITION {part}"))
@@ -111,10 +123,22 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
         )
     };
     let step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
-    let step = match task.expired {
+    let mut step = match task.expired {
         Expired::Drop => step.run(mark),
         _ => step,
     };
+    // A detachment that comes to nothing leaves the comment that was there.
+    step.body.on_abort = Some(Sweep {
+        query: Query::new(
+            MARKED,
+            [
+                Param::Oid(oid),
+                Param::Text(part.to_string()),
+                Param::Text(comment(kind, part, before(node))),
+                Param::Text(marked),
+            ],
+        ),
+    });
     let mut step = step
         .run(detach.only_if(attached(oid, subject, 0)))
         .run(finalize(oid, node, subject));
@@ -178,14 +202,66 @@ fn drop_table(oid: u32, name: &RelationName, kind: &str) -> Statement {
     Statement::brief(format!("DROP {kind} {name}")).only_if(Query::new(DETACHED, [Param::Oid(oid)]))
 }
 
+/// The mark of a partition on its way out. Its second line names the
+/// partition itself; what follows is the comment that was there before.
+fn marked(root: &RelationName, node: &Node, at: &Moment) -> String {
+    let since = at.now.to_rfc3339();
+    let mark = format!("{MARK}{root} since {since}\nas {}", node.name);
+    match before(node) {
+        Some(before) => format!("{mark}\n{before}"),
+        None => mark,
+    }
+}
+
+/// The comment of a partition without the mark.
+fn before(node: &Node) -> Option<&str> {
+    let comment = node.comment.as_deref()?;
+    if !comment.starts_with(MARK) {
+        return Some(comment);
+    }
+    let rest = comment.split_once('\n')?.1;
+    match rest.split_once('\n') {
+        _ if !rest.starts_with("as ") => Some(rest),
+        Some((_, before)) => Some(before),
+        None => None,
+    }
+}
+
+fn comment(kind: &str, name: &RelationName, text: Option<&str>) -> String {
+    let text = text.map_or("NULL".to_owned(), literal);
+    format!("COMMENT ON {kind} {name} IS {text}")
+}
+
+/// Takes the mark from what is a partition again, or still: what somebody
+/// detaches later is theirs.
+fn unmark(subject: &Subject<'_>, plan: &mut Plan) {
+    for (_, oid, node) in &subject.partitions {
+        let is_marked = node.comment.as_deref().is_some_and(|c| c.starts_with(MARK));
+        let leaves = plan
+            .steps
+            .iter()
+            .any(|s| s.object == node.name.to_string() && s.action == "retire_partition");
+        if !is_marked || leaves {
+            continue;
+        }
+        let restored = comment(kind(node.kind == "f"), &node.name, before(node));
+        plan.steps.push(
+            step("unmark_partition", *oid, node, subject)
+                .because("it was marked as on its way out, and is a partition")
+                .run(Statement::brief(restored)),
+        );
+    }
+}
+
 /// Drops what was detached long enough ago.
 fn drop_retired(
     task: &Partitions,
-    root: &RelationName,
+    subject: &Subject<'_>,
     facts: &Facts,
     at: &Moment,
     plan: &mut Plan,
 ) {
+    let root = &subject.table.name;
     let grace = TimeDelta::from_std(task.grace.get()).unwrap_or(TimeDelta::MAX);
     for retired in &facts.retired {
         let Some((_, since)) = since(retired).filter(|(of, _)| *of == root.to_string()) else {
@@ -201,13 +277,32 @@ fn drop_retired(
             );
             continue;
         }
+        let Some(keep) = task.keep else {
+            plan.skip(
+                name,
+                format!("detached on {day}, and nothing is retired by age any more"),
+            );
+            continue;
+        };
+        let cut = subject.key.instant(keep.before(at.now), subject.zone);
+        let judged = if retired.foreign {
+            still_there(retired.oid, &retired.name)
+        } else {
+            let all = format!(
+                "SELECT NOT EXISTS (SELECT FROM {} WHERE ({} >= {}) IS NOT FALSE)",
+                retired.name,
+                subject.column,
+                subject.key.literal(cut)
+            );
+            Query::new(all, [])
+        };
         plan.steps.push(
             Step::new("drop_partition", name, format!("table {}", retired.oid))
                 .because(format!("detached on {day}, more than {} ago", task.grace))
                 .locking(retired.oid)
                 .only_if(
-                    still_there(retired.oid, &retired.name),
-                    "the table has vanished",
+                    judged,
+                    format!("it has rows that are younger than {keep}: attach it again, or drop it by hand"),
                 )
                 .run(drop_table(
                     retired.oid,
@@ -221,6 +316,10 @@ fn drop_retired(
 
 /// Of which table it was a partition, and when it was detached.
 fn since(retired: &Retired) -> Option<(&str, DateTime<Utc>)> {
-    let (of, since) = retired.mark.rsplit_once(" since ")?;
-    Some((of, since.parse().ok()?))
+    let mut lines = retired.mark.splitn(3, '\n');
+    let (of, since) = lines.next()?.rsplit_once(" since ")?;
+    // Renamed, or moved: somebody has something else in mind with it.
+    let itself = lines.next().and_then(|line| line.strip_prefix("as "));
+    let same = itself.is_none_or(|itself| itself == retired.name.to_string());
+    Some((of, since.parse().ok()?)).filter(|_| same)
 }

@@ -270,3 +270,56 @@ async fn changed_rows_make_batches_smaller() {
     run(&workspace, "archive", 0);
     assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
 }
+
+/// A partition that was retired is dropped only if today's task means it; its
+/// mark goes when it is attached again, and leaves the comment that was there.
+#[tokio::test]
+async fn a_retired_partition_is_judged_again() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE pt (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+        DO $$ BEGIN FOR n IN 0..14 LOOP EXECUTE format('CREATE TABLE pt_%s PARTITION OF pt FOR VALUES FROM (%L) TO (%L)', n,
+            date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - (n || ' months')::interval,
+            date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - ((n - 1) || ' months')::interval); END LOOP; END $$;
+        COMMENT ON TABLE pt_14 IS 'ours';
+        INSERT INTO pt SELECT n, now() - n * interval '1 month' FROM generate_series(0, 13) n").await;
+    let task = |keep: &str| {
+        let options = json!({ "tables": ["pt"], "interval": "month", "ahead": 1, "keep": keep, "grace": "0s", "time_zone": "UTC" });
+        super::workspace(&db, &db, "partitions", &options)
+    };
+    let bounds = db
+        .strings("SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname = 'pt_13'")
+        .await
+        .remove(0);
+    // As a run leaves it that ended between the detachment and the drop.
+    db.execute("ALTER TABLE pt DETACH PARTITION pt_13; COMMENT ON TABLE pt_13 IS E'maint: retired partition of public.pt since 2020-01-01T00:00:00+00:00\\nas public.pt_13\\nold words'").await;
+    let kept = run(&task("10y"), "partitions", 0);
+    assert!(
+        kept["steps"].to_string().contains("younger than 10y"),
+        "{kept:#}"
+    );
+    assert_eq!(
+        db.number("SELECT count(*) FROM pg_class WHERE relname = 'pt_13'")
+            .await,
+        1
+    );
+    db.execute(&format!("ALTER TABLE pt ATTACH PARTITION pt_13 {bounds}"))
+        .await;
+    run(&task("10y"), "partitions", 0);
+    assert_eq!(
+        db.strings("SELECT obj_description('pt_13'::regclass, 'pg_class')")
+            .await,
+        ["old words"]
+    );
+    db.execute("ALTER TABLE pt DETACH PARTITION pt_13").await;
+    run(&task("6mo"), "partitions", 0);
+    assert_eq!(
+        db.number("SELECT count(*) FROM pg_class WHERE relname = 'pt_13'")
+            .await,
+        1
+    );
+    assert_eq!(
+        db.number("SELECT count(*) FROM pg_class WHERE relname = 'pt_14'")
+            .await,
+        0
+    );
+}
