@@ -208,7 +208,7 @@ impl Kind for Reindex {
                 });
             }
             let rebuilt = baseline.is_some_and(|b| b.rebuilt);
-            if index.is_blind()
+            if index.cannot_be_judged()
                 && !rebuilt
                 && !index.system
                 && index.measured_ideal_bytes.is_none()

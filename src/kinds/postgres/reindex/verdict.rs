@@ -37,6 +37,12 @@ impl IndexFacts {
         self.blind && !self.toast && self.access_method == "btree"
     }
 
+    /// Whether that leaves no formula for its size either; keys of a fixed
+    /// length need no statistics.
+    pub(super) fn cannot_be_judged(&self) -> bool {
+        self.is_blind() && fresh_bytes(self, self.tuples.max(0.0)).is_none()
+    }
+
     /// Share of the index that a rebuild would save, from 0 to 1, without
     /// reading its pages. `None` where statistics are missing or out of date,
     /// or the size of such an index cannot be foreseen.
