@@ -397,6 +397,7 @@ async fn restore(
     let how = execute::Restore {
         into: &table,
         disable_triggers: how.disable_triggers,
+        trust_owners: &target.trust_owners,
     };
     let rows = execute::restore(&session, how, &manifests, note)
         .await

@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
+
 use super::Failure;
 use super::context::Context;
 use crate::engines::EngineError;
-use crate::engines::postgres::{Session, pooler};
+use crate::engines::postgres::{Session, pooler, trust};
 use crate::pipeline;
 use crate::values::Engine;
 
@@ -13,6 +15,10 @@ const EXTENSIONS: &str = "SELECT x.name, e.extversion IS NOT NULL, a.name IS NOT
     FROM (VALUES ('pgstattuple'), ('amcheck'), ('pg_stat_statements')) AS x(name)
         LEFT JOIN pg_catalog.pg_extension e ON e.extname = x.name
         LEFT JOIN pg_catalog.pg_available_extensions a ON a.name = x.name";
+
+const TABLES: &str = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
 
 const OWNERSHIP: &str =
     "SELECT count(*) FILTER (WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')), count(*)
@@ -48,7 +54,7 @@ impl Doctor {
             let dial = pipeline::dial(target)?;
             match Session::open(&dial, "maint doctor").await {
                 Ok(session) => match pooler::refuse(&session, &dial).await {
-                    Ok(()) => examine(&name, &session, &mut lines)
+                    Ok(()) => examine(&name, &session, &target.trust_owners, &mut lines)
                         .await
                         .map_err(pipeline::PipelineError::from)?,
                     Err(error) => {
@@ -84,9 +90,47 @@ fn with_hint(error: &EngineError) -> String {
     }
 }
 
+/// Whose rights are lent to whose code.
+async fn trust(
+    session: &Session,
+    trust_owners: &[String],
+    say: &mut impl FnMut(&'static str, String),
+) -> Result<(), EngineError> {
+    if session.server.superuser {
+        say(
+            "problem",
+            format!(
+                "{} is a superuser: whatever hangs on a table would run as one, so that tables of others with code are left alone; docs/security.md says what to grant instead",
+                session.server.role
+            ),
+        );
+    }
+    let rows = session.query("listing tables", TABLES, &[]).await?;
+    let tables: Vec<u32> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    let standing = trust::read(session, &tables, trust_owners).await?;
+    let codes = standing.all_code();
+    if let Some(first) = codes.first() {
+        let mut tables: Vec<String> = codes.iter().map(|c| c.table.to_string()).collect();
+        tables.dedup();
+        let owners: BTreeSet<&str> = codes.iter().map(|c| c.owner.as_str()).collect();
+        let owners: Vec<&str> = owners.into_iter().collect();
+        say(
+            "note",
+            format!(
+                "{} tables have code that would run with our rights and is not trusted, of {}; first: {}; they are left alone by what would run it, unless `trust_owners` names its owners",
+                tables.len(),
+                owners.join(", "),
+                first.text()
+            ),
+        );
+    }
+    Ok(())
+}
+
 async fn examine(
     target: &str,
     session: &Session,
+    trust_owners: &[String],
     lines: &mut Vec<(String, &'static str, String)>,
 ) -> Result<(), EngineError> {
     let server = &session.server;
@@ -114,6 +158,7 @@ async fn examine(
             "the clocks of this machine and the server agree".to_owned(),
         ),
     }
+    trust(session, trust_owners, &mut say).await?;
     let owned = session.query("counting tables", OWNERSHIP, &[]).await?;
     if let Some(row) = owned.first() {
         let (mine, all): (i64, i64) = (row.get(0), row.get(1));

@@ -254,6 +254,7 @@ fn task(
             throttle: typed.throttle,
             window: typed.window,
             retries: typed.retries,
+            trust_owners: typed.trust_owners,
             elsewhere: Arc::default(),
         })
     });
@@ -289,6 +290,7 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
                     .into_iter()
                     .filter(|url| !is_empty(url))
                     .collect(),
+                trust_owners: entry.trust_owners,
                 description: entry.description,
             };
             (name, target)

@@ -92,6 +92,10 @@ pub(super) struct TargetEntry {
     /// Standbys: their lag is watched, and heavy checks run there. Empty ones are left out.
     #[serde(default)]
     pub replicas: Vec<Secret>,
+    /// Roles whose code (triggers, expressions, policies, …) may run with the rights of the role
+    /// in `url`. Its own code, that of superusers, and of who has its rights anyway, may.
+    #[serde(default)]
+    pub trust_owners: Vec<String>,
     /// A note for people.
     #[serde(default)]
     pub description: Option<String>,
@@ -303,6 +307,9 @@ pub(super) struct TaskFile {
     /// What happens after a failure.
     #[serde(default)]
     pub retries: Retries,
+    /// Roles whose code this task may run, beside those that the target trusts.
+    #[serde(default)]
+    pub trust_owners: Vec<String>,
 }
 
 fn yes() -> bool {

@@ -68,6 +68,8 @@ pub struct Target {
     pub configured: bool,
     /// Standbys.
     pub replicas: Vec<Secret>,
+    /// Roles whose code may run with the rights of the role that connects.
+    pub trust_owners: Vec<String>,
     /// A note for people.
     pub description: Option<String>,
 }
@@ -125,6 +127,8 @@ pub struct Task {
     pub window: Option<Window>,
     /// What happens after a failure.
     pub retries: Retries,
+    /// Roles whose code it may run, beside those that its target trusts.
+    pub trust_owners: Vec<String>,
     /// Every target of the configuration: a task may keep rows in another one.
     pub elsewhere: Arc<BTreeMap<String, Target>>,
 }

@@ -83,6 +83,12 @@ pub enum EngineError {
         /// What, and how to let it.
         what: String,
     },
+    /// Code of others would run with the rights of our role.
+    #[error("code that is not trusted would run with our rights: {what}; left alone")]
+    UntrustedCode {
+        /// Which, and whose.
+        what: String,
+    },
     /// Files could not be written, read or proved.
     #[error("{message}")]
     Files {
@@ -160,7 +166,8 @@ impl EngineError {
             | EngineError::Placeholders { .. }
             | EngineError::Driver { .. }
             | EngineError::Files { .. }
-            | EngineError::NotVisible { .. } => false,
+            | EngineError::NotVisible { .. }
+            | EngineError::UntrustedCode { .. } => false,
         }
     }
 
@@ -180,6 +187,9 @@ impl EngineError {
                 "a name or a text there is not valid in UTF-8, which a database with the encoding SQL_ASCII lets in; \
                  find the name with: SET client_encoding = 'SQL_ASCII'; SELECT oid, relname FROM pg_catalog.pg_class WHERE relname ~ '[^ -~]'; and rename it".to_owned(),
             ),
+            EngineError::UntrustedCode { .. } => {
+                Some("name its owner under `trust_owners` of the target, or connect as the owner; see docs/security.md".to_owned())
+            }
             EngineError::TooOld { .. } => Some("upgrade the server".to_owned()),
             EngineError::Lost { .. } => {
                 Some("look into the server's log for a crash, a restart or a terminated session; then run the task again".to_owned())

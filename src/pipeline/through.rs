@@ -56,7 +56,8 @@ impl<D: Door> Through<D> {
         way::configured(target)?;
         let door = D::to(target, &format!("maint plan {}", task.name))?;
         let session = door.open().await?;
-        let site = door.site(session, self.kind.reads_replicas()).await;
+        let mut site = door.site(session, self.kind.reads_replicas()).await;
+        site.trust_owners = trusted(task, target);
         let at = Moment {
             now: Utc::now(),
             round: 1,
@@ -148,7 +149,8 @@ impl<D: Door> Way for Through<D> {
         watch_claim(door.claim_lost(&session), &around.stop);
         let _watching = cancel::watch(around, record.id, request.task.limits.grace.get());
 
-        let site = door.site(session, self.kind.reads_replicas()).await;
+        let mut site = door.site(session, self.kind.reads_replicas()).await;
+        site.trust_owners = trusted(request.task, request.target);
         let deadline = deadline(request);
         let mut tried: HashSet<(String, String)> = HashSet::new();
         let mut refused = Vec::new();
@@ -288,6 +290,12 @@ fn without_history() -> Finding {
         message: "the history did not answer: this run decided without what earlier runs had learned, and its records were kept in a file beside the history until they could be written".to_owned(),
         suggestion: None,
     }
+}
+
+/// Roles whose code the task may run on this target.
+fn trusted(task: &Task, target: &Target) -> Vec<String> {
+    let all = task.trust_owners.iter().chain(&target.trust_owners);
+    all.cloned().collect()
 }
 
 /// Takes the lock of the task; tells who has it when patience is over.

@@ -43,6 +43,8 @@ pub struct Site<S> {
     pub replicas: Vec<(usize, S)>,
     /// What is to be told of replicas that could not be reached.
     pub findings: Vec<Finding>,
+    /// Roles whose code may run with our rights, as configured.
+    pub trust_owners: Vec<String>,
 }
 
 /// A kind of maintenance. The type itself holds the task's options.

@@ -10,6 +10,7 @@ mod name;
 pub mod pooler;
 mod session;
 pub mod settings;
+pub mod trust;
 pub mod watch;
 
 pub use fault::{Damage, Fault};

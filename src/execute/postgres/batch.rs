@@ -84,6 +84,9 @@ impl Portion<'_> {
         let (session, execution, walk) = (job.session, job.execution, self.walk);
         let ask =
             async |query: Query| gate::ask(session, &query, execution, step_ends, give_way).await;
+        if let Some(guard) = &job.step.body.guard {
+            gate::keep(session, guard, execution, step_ends, give_way).await?;
+        }
         let meant = if counted {
             let all = walk.select("count(*)", self.range, self.without);
             Some(number(&ask(all).await?, 0)?)

@@ -29,7 +29,12 @@ pub(super) async fn carry_out(
     }
     record.status = StepStatus::Succeeded;
     if findings.is_empty() && !check.when_clean.is_empty() {
-        statements::each(&check.when_clean, job, record).await?;
+        match &job.step.body.guard {
+            Some(_) => statements::together(&check.when_clean, job, record).await?,
+            None => {
+                statements::each(&check.when_clean, job, record).await?;
+            }
+        }
     }
     Ok(())
 }
@@ -87,6 +92,9 @@ impl Asking<'_> {
         step_ends: Instant,
         give_way: &CancellationToken,
     ) -> Outcome<()> {
+        if let Some(guard) = &job.step.body.guard {
+            gate::keep(job.session, guard, job.execution, step_ends, give_way).await?;
+        }
         for question in &self.check.questions {
             let query = &question.query;
             let asked = gate::ask(job.session, query, job.execution, step_ends, give_way);

@@ -9,10 +9,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::load::{self, Seen};
 use super::monitor::Monitor;
-use super::{ask, check, export, gate, statements, walk, whole};
+use super::{ask, ask_under, check, export, gate, statements, walk, whole};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Session, claim, pooler};
 use crate::execute::{self, Busy, Execution, Size};
 use crate::history::StepRecord;
@@ -42,6 +43,33 @@ pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
     let env = |name: &str| std::env::var(name).ok();
     let url = target.url.as_ref().map(|url| url.expose());
     Ok(Dial::resolve(url, &env)?)
+}
+
+/// Takes the guards of all steps that are going to be counted; `false`, in a
+/// new transaction, where that cannot be.
+async fn hold_all(session: &Session, steps: &[Step]) -> Result<bool, EngineError> {
+    let counted = steps.iter().filter(|step| step.body.count.is_some());
+    let guards: Vec<&Guard> = counted
+        .filter_map(|step| step.body.guard.as_ref())
+        .collect();
+    let Some(all) = Guard::of_all(&guards) else {
+        return Ok(true);
+    };
+    let brief = "SET LOCAL lock_timeout = '2s'";
+    session
+        .execute("limiting the wait for locks", brief)
+        .await?;
+    match all.take(session).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_unreachable() => Err(error),
+        Err(error) => {
+            tracing::warn!(%error, "rows of some tables are not counted");
+            session.execute("leaving the snapshot", "ROLLBACK").await?;
+            let again = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+            session.execute("taking a snapshot", again).await?;
+            Ok(false)
+        }
+    }
 }
 
 #[async_trait]
@@ -77,6 +105,7 @@ impl execute::Door for Door {
             primary,
             replicas: Vec::new(),
             findings: Vec::new(),
+            trust_owners: Vec::new(),
         };
         if !replicas {
             return site;
@@ -120,8 +149,11 @@ impl execute::Door for Door {
         let mut counts = BTreeMap::new();
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         session.execute("taking a snapshot", begin).await?;
+        let held = hold_all(session, steps).await?;
         for step in steps {
-            if let Some(query) = &step.body.count {
+            // What could not be kept from getting code of others is not counted.
+            let counted = step.body.count.as_ref();
+            if let Some(query) = counted.filter(|_| held || step.body.guard.is_none()) {
                 let doing = "saying how conditions are read";
                 let settings = step.body.under.settings("SET LOCAL");
                 session.execute(doing, &settings).await?;
@@ -198,7 +230,8 @@ impl execute::Door for Door {
             return Ok(None);
         };
         let doing = "looking whether it is still needed";
-        let answer = ask(session, doing, &condition.query).await?;
+        let guard = step.body.guard.as_ref().filter(|_| condition.reads_rows);
+        let answer = ask_under(session, guard, doing, &condition.query).await?;
         let still: Option<bool> = match answer.first() {
             Some(row) => session.column(doing, row, 0)?,
             None => None,

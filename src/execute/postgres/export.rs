@@ -170,6 +170,12 @@ impl<'a> Exporter<'a> {
         let session = job.session;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
         session.execute("opening a transaction", begin).await?;
+        if let Some(guard) = &job.step.body.guard
+            && let Err(error) = guard.take(session).await
+        {
+            session.execute("rolling back", "ROLLBACK").await?;
+            return Err(error.into());
+        }
         let mut manifest = None;
         let result = self
             .within(range, without, job, step_ends, give_way, &mut manifest)

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Execution;
 use crate::engines::EngineError;
+use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Fault, Session};
 use crate::plan::{LockWaiting, Param, Query, Statement};
 
@@ -122,6 +123,7 @@ pub(super) async fn aside(session: &Session, execution: &Execution) -> Result<()
 pub(super) async fn pass_together(
     session: &Session,
     statements: &[Statement],
+    guard: Option<&Guard>,
     execution: &Execution,
     step_ends: Instant,
     give_way: &CancellationToken,
@@ -129,7 +131,15 @@ pub(super) async fn pass_together(
     let begun = session.execute("opening a transaction", "BEGIN").await;
     begun.map_err(Halt::Failed)?;
     let mut all = Did::default();
+    let mut guard = guard;
     for statement in statements {
+        // The isolation level can only be set before anything is asked.
+        if !statement.sql.starts_with("SET TRANSACTION")
+            && let Some(guard) = guard.take()
+            && let Err(halt) = keep(session, guard, execution, step_ends, give_way).await
+        {
+            return Err(roll_back(session, halt).await);
+        }
         match pass(session, statement, execution, step_ends, give_way).await {
             Ok(did) => all.add(did),
             Err(halt) => return Err(roll_back(session, halt).await),
@@ -143,6 +153,19 @@ pub(super) async fn pass_together(
         Ok(_) => Ok(all),
         Err(error) => Err(judge(error, execution, step_ends, give_way)),
     }
+}
+
+/// Takes a guard in the transaction that is open.
+pub(super) async fn keep(
+    session: &Session,
+    guard: &Guard,
+    execution: &Execution,
+    step_ends: Instant,
+    give_way: &CancellationToken,
+) -> Outcome<()> {
+    limit(session, execution, step_ends).await?;
+    let taken = guard.take(session).await;
+    taken.map_err(|error| judge(error, execution, step_ends, give_way))
 }
 
 async fn roll_back(session: &Session, halt: Halt) -> Halt {

@@ -101,7 +101,14 @@ impl Kept {
     ) -> Result<Vec<String>, EngineError> {
         let session = job.session;
         session.execute("opening a transaction", "BEGIN").await?;
-        let found = self.try_each(walk, range, without, job).await;
+        let kept = match &job.step.body.guard {
+            Some(guard) => guard.take(session).await,
+            None => Ok(()),
+        };
+        let found = match kept {
+            Ok(()) => self.try_each(walk, range, without, job).await,
+            Err(error) => Err(error),
+        };
         session.execute("rolling back", "ROLLBACK").await?;
         found
     }

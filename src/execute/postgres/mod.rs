@@ -25,6 +25,7 @@ use super::step::end;
 use super::{Event, Execution, Observer};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::trust::Guard;
 use crate::plan::Query;
 use door::Job;
 
@@ -36,4 +37,34 @@ async fn ask(
 ) -> Result<Vec<tokio_postgres::Row>, EngineError> {
     let params = gate::bound(&query.params);
     session.query(doing, &query.sql, &params).await
+}
+
+/// The same, under a guard where there is one.
+async fn ask_under(
+    session: &Session,
+    guard: Option<&Guard>,
+    doing: &str,
+    query: &Query,
+) -> Result<Vec<tokio_postgres::Row>, EngineError> {
+    let Some(guard) = guard else {
+        return ask(session, doing, query).await;
+    };
+    session.execute("opening a transaction", "BEGIN").await?;
+    let answer = match guard.take(session).await {
+        Ok(()) => ask(session, doing, query).await,
+        Err(error) => Err(error),
+    };
+    let ended = session.execute("ending the transaction", "ROLLBACK").await;
+    let answer = answer?;
+    ended?;
+    Ok(answer)
+}
+
+/// Asks a question of the step at work, under its guard if it has one.
+async fn guarded(
+    job: Job<'_>,
+    doing: &str,
+    query: &Query,
+) -> Result<Vec<tokio_postgres::Row>, EngineError> {
+    ask_under(job.session, job.step.body.guard.as_ref(), doing, query).await
 }

@@ -6,6 +6,7 @@ use chrono::Utc;
 use super::export::check;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, copy_line, rows};
+use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
 use crate::plan::{Manifest, Restored};
@@ -21,6 +22,8 @@ pub struct Restore<'a> {
     pub into: &'a RelationName,
     /// Keeps the table's own triggers from touching the rows.
     pub disable_triggers: bool,
+    /// Roles whose code may run.
+    pub trust_owners: &'a [String],
 }
 
 /// What stands there before rows come back.
@@ -164,7 +167,12 @@ pub async fn restore(
     note: impl AsyncFnOnce(Restored) -> Result<(), EngineError>,
 ) -> Result<i64, EngineError> {
     session.execute("opening a transaction", "BEGIN").await?;
-    let mut restored = within(session, how, manifests).await;
+    let uses = [Use::Insert, Use::Define];
+    let into = how.into.to_string();
+    let mut restored = match trust::admit(session, &into, &uses, how.trust_owners).await {
+        Ok(()) => within(session, how, manifests).await,
+        Err(error) => Err(error),
+    };
     if let Ok((_, mark)) = &mut restored {
         let settled = session
             .execute("settling", super::batch::SETTLE)

@@ -24,11 +24,14 @@ use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, Session};
 use crate::plan::{Manifest, Range, Received, Send, Statement, Walk, Without, storing};
 
 /// A batch is held in memory on its way, as text: bytes take two digits each.
 const MOST_BYTES: usize = 40 << 20;
+/// What happens to the table there: rows come in, and it may have to be made.
+const TAKES_ROWS: &[Use] = &[Use::Insert, Use::Command];
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
 
@@ -86,6 +89,11 @@ impl<'a> Sender<'a> {
     ) -> Result<Sender<'a>, ExportError> {
         let there = connect(&send.target, job).await?;
         is_another(job.session, &there, walk, send).await?;
+        let trusted = trusted(&send.target, job);
+        there
+            .execute("opening a transaction there", "BEGIN")
+            .await?;
+        trust::admit(&there, &send.into, TAKES_ROWS, &trusted).await?;
         fits(&there, send).await?;
         let stage = format!(
             "CREATE TEMPORARY TABLE maint_batch ON COMMIT DELETE ROWS AS SELECT {} FROM {} WHERE false",
@@ -93,6 +101,7 @@ impl<'a> Sender<'a> {
             send.into
         );
         there.execute("making a table for batches", &stage).await?;
+        there.execute("committing there", "COMMIT").await?;
         Ok(Sender { walk, send, there })
     }
 
@@ -125,6 +134,12 @@ impl<'a> Sender<'a> {
         let session = job.session;
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
         session.execute("opening a transaction", begin).await?;
+        if let Some(guard) = &job.step.body.guard
+            && let Err(error) = guard.take(session).await
+        {
+            session.execute("rolling back", "ROLLBACK").await?;
+            return Err(error.into());
+        }
         let mut noted = None;
         let result = self
             .within(range, without, job, step_ends, give_way, &mut noted)
@@ -186,6 +201,8 @@ impl<'a> Sender<'a> {
         there
             .execute("opening a transaction there", "BEGIN")
             .await?;
+        let trusted = trusted(&self.send.target, job);
+        trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
         self.store(load).await?;
         // What cannot go from here is known before anything is kept there.
         for statement in [self.walk.delete(range, without), Statement::brief(SETTLE)] {
@@ -352,6 +369,11 @@ async fn take_back_by(
             there
                 .execute("opening a transaction there", "BEGIN")
                 .await?;
+            let (gives, trusted) = (&[Use::Delete], trusted(&received.target, job));
+            if let Err(error) = trust::admit(there, &received.table, gives, &trusted).await {
+                there.execute("rolling back there", "ROLLBACK").await?;
+                return Err(error.into());
+            }
             let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
             let gone = there
                 .execute_with("taking rows back", &sql, &params)
@@ -466,6 +488,12 @@ async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
         }
     }
     Ok(())
+}
+
+/// Roles whose code may run in the other database.
+fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
+    let target = job.execution.elsewhere.get(target);
+    target.map(|t| t.trust_owners.clone()).unwrap_or_default()
 }
 
 async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {

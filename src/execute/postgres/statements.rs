@@ -28,7 +28,14 @@ impl Attempt for One<'_> {
         if !needed(job, self.0).await.map_err(Halt::Failed)? {
             return Ok(None);
         }
-        let passed = gate::pass(job.session, self.0, job.execution, step_ends, give_way);
+        let (session, execution) = (job.session, job.execution);
+        if let Some(guard) = job.step.body.guard.as_ref().filter(|_| self.0.counts) {
+            let one = std::slice::from_ref(self.0);
+            let guard = Some(guard);
+            let passed = gate::pass_together(session, one, guard, execution, step_ends, give_way);
+            return passed.await.map(Some);
+        }
+        let passed = gate::pass(session, self.0, execution, step_ends, give_way);
         passed.await.map(Some)
     }
 }
@@ -46,7 +53,9 @@ impl Attempt for Together<'_> {
         step_ends: Instant,
         give_way: &CancellationToken,
     ) -> Outcome<Did> {
-        gate::pass_together(job.session, self.0, job.execution, step_ends, give_way).await
+        let guard = job.step.body.guard.as_ref();
+        let (session, execution) = (job.session, job.execution);
+        gate::pass_together(session, self.0, guard, execution, step_ends, give_way).await
     }
 }
 

@@ -17,7 +17,7 @@ use super::kept::{Kept, is_about_a_row, is_reference};
 use super::send::{Sender, Sending};
 use super::statements::One;
 use super::weight;
-use super::{Job, ask, end};
+use super::{Job, ask, end, guarded};
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::history::{StepRecord, StepStatus};
@@ -219,7 +219,7 @@ async fn keys(
         let rest = Range::Keys(after, end.clone());
         let query = way.walk.bound(columns, &rest, pace.size);
         let doing = "looking where the next batch ends";
-        let answer = ask(job.session, doing, &query).await?;
+        let answer = guarded(job, doing, &query).await?;
         let last: Option<Vec<String>> = match answer.first() {
             Some(row) => Some(
                 (0..columns.len())
@@ -443,7 +443,10 @@ async fn one(
         };
         return until_done(&mut sending, ends, job, record).await;
     }
-    let alone = walk.fate == Fate::Delete && !walk.snapshot && walk.obstructed.is_empty();
+    let alone = walk.fate == Fate::Delete
+        && !walk.snapshot
+        && walk.obstructed.is_empty()
+        && job.step.body.guard.is_none();
     if alone && *without == Without::default() {
         // Nothing can come of it but what the server answers.
         let statement = walk.delete(range, without);

@@ -373,6 +373,12 @@ impl Retirer<'_> {
         let session = job.session;
         let begin = format!("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {ALL_ROWS}");
         session.execute("opening a transaction", &begin).await?;
+        if let Some(guard) = &job.step.body.guard
+            && let Err(error) = guard.take(session).await
+        {
+            session.execute("rolling back", "ROLLBACK").await?;
+            return Err(error.into());
+        }
         let stored = self.in_pieces(exporter, range, job, &mut next).await;
         // Nothing was written.
         let ended = session.execute("ending a transaction", "ROLLBACK").await;
@@ -446,6 +452,12 @@ impl Retirer<'_> {
         let session = job.session;
         let begin = format!("BEGIN; {ALL_ROWS}");
         session.execute("opening a transaction", &begin).await?;
+        if let Some(guard) = &job.step.body.guard
+            && let Err(error) = guard.take(session).await
+        {
+            session.execute("rolling back", "ROLLBACK").await?;
+            return Err(error.into());
+        }
         let dropped = self.within(job, step_ends, give_way).await;
         if let Ok(Ok(_)) = dropped {
             session.execute("committing", "COMMIT").await?;

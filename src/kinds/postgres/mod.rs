@@ -11,6 +11,7 @@ mod refresh;
 mod reindex;
 mod snapshot;
 mod sql;
+mod trust;
 mod vacuum;
 
 use crate::engines::postgres::Session;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, Condition, Query, Retire, Statement, Sweep, Walk, Work};
 use crate::engines::postgres::Session;
+use crate::engines::postgres::trust::{Guard, Touch, Use};
 use crate::plan::{Speaks, Step};
 
 /// What is done, and what is asked around it.
@@ -31,6 +32,13 @@ pub struct Body {
     /// How the conditions of the step are to be read.
     #[serde(default)]
     pub under: Under,
+    /// Which relations it touches, and how: what decides whose code could run.
+    #[serde(skip)]
+    pub touches: Vec<Touch>,
+    /// Taken first in each of its transactions, where tables belong to owners
+    /// who are not trusted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<Guard>,
 }
 
 /// How conditions of the user's are to be read.
@@ -74,6 +82,8 @@ impl Default for Body {
             yields_to_wraparound_vacuum: false,
             count: None,
             under: Under::default(),
+            touches: Vec::new(),
+            guard: None,
         }
     }
 }
@@ -89,6 +99,12 @@ impl Speaks for Session {
 }
 
 impl Step {
+    /// Says that the step touches a relation, and how.
+    pub fn touching(mut self, relation: u32, how: Use) -> Self {
+        self.body.touches.push(Touch::new(relation, how));
+        self
+    }
+
     /// The relation whose locks the step needs.
     pub fn locking(mut self, relation: u32) -> Self {
         self.body.relation = Some(relation);
@@ -136,8 +152,18 @@ impl Step {
         self.body.only_if = Some(Condition {
             query,
             otherwise: otherwise.into(),
+            reads_rows: false,
         });
         self
+    }
+
+    /// The same, where `query` reads rows of the table.
+    pub fn only_if_rows(self, query: Query, otherwise: impl Into<String>) -> Self {
+        let mut step = self.only_if(query, otherwise);
+        if let Some(condition) = &mut step.body.only_if {
+            condition.reads_rows = true;
+        }
+        step
     }
 
     /// Counts the rows it would change, for a dry run.

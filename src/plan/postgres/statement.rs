@@ -126,6 +126,9 @@ pub struct Condition {
     pub query: Query,
     /// What to record as the reason of the skip where it is `false`.
     pub otherwise: String,
+    /// Whether it reads the table, and so may run what hangs on it.
+    #[serde(default)]
+    pub reads_rows: bool,
 }
 
 /// How to clear away what an aborted step left behind. The names of

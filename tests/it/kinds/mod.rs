@@ -23,6 +23,7 @@ mod stepping_back;
 mod stopping;
 mod ten_thousand;
 mod throttle;
+mod trust;
 mod wraparound;
 
 use std::collections::BTreeSet;

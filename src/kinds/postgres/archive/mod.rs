@@ -17,9 +17,11 @@ use super::cleanup::facts::{self, Member, Table};
 use super::cleanup::rule::{Epoch, Rule, Way};
 use super::cleanup::ties::Ties;
 use super::cleanup::{age_of, clock_differs, invalid, partition, proof};
+use super::trust;
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::trust::Standing;
 use crate::engines::storage::Storage;
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step};
 use crate::values::{CalendarSpan, Engine, Percent, TableName, TimeSpan, TimeZone};
@@ -105,6 +107,9 @@ pub(crate) struct Facts {
     role: String,
     /// What is wrong with the clocks.
     clock: Option<String>,
+    standing: Standing,
+    /// The destination, where that is a table of the same database.
+    into_oid: Option<u32>,
     tables: HashMap<TableName, Table>,
     look: Look,
     foreign_keys: Vec<ForeignKey>,
@@ -193,11 +198,23 @@ impl Kind for Archive {
                 table.members.push(member);
             }
         }
+        let mut into_oid = None;
+        if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
+            let found = facts::oids(db, &[destination]).await?;
+            into_oid = found.get(destination).copied();
+        }
+        let relations = tables.values().flat_map(Table::relations);
+        let standing = trust::read(site, relations.chain(into_oid)).await?;
         if let Some(table) = tables.get(&self.table)
             && let Ok(age) = age_of(&rule, table)
         {
-            let reading = proof::read(db, &mut rule, table).await?;
-            look = estimate::look(db, &rule, table, age, reading, Utc::now()).await?;
+            let allowed = estimate::Allowed {
+                standing: &standing,
+                also: &[],
+            };
+            let reading = proof::read(db, &mut rule, table, None).await?;
+            let now = Utc::now();
+            look = estimate::look(db, &rule, table, age, reading, now, allowed).await?;
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             columns = columns::of(db, &self.table).await?;
         }
@@ -231,6 +248,8 @@ impl Kind for Archive {
         Ok(Facts {
             role: db.server.role.clone(),
             clock: db.server.clock_differs(),
+            standing,
+            into_oid,
             tables,
             look,
             foreign_keys,
@@ -308,6 +327,7 @@ impl Kind for Archive {
             }
         }));
         partition::unmark(steps::MARK, facts.tables.values(), &mut plan);
+        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }

@@ -8,6 +8,7 @@ use super::super::common::{rows, rows_finding, still_there};
 use super::columns::Found;
 use super::{Archive, Facts};
 use crate::engines::parquet::Column;
+use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{
     Export, Fate, Manifest, Moment, MonthOf, Param, Plan, Query, Retire, Send, Statement, Step,
@@ -129,6 +130,9 @@ pub(super) fn of(
                     let by_rows = facts.ties.by_rows(table, member, options.drop_partitions);
                     let whole = expired(rule, table, member, age, facts, at);
                     step.details.extend(by_rows.filter(|_| whole));
+                    if let Some(into) = facts.into_oid {
+                        step = step.touching(into, Use::Insert);
+                    }
                     steps.push(step);
                 }
                 Err(why) => invalid(plan, rule, &format!("{} {why}", member.name)),
@@ -138,7 +142,7 @@ pub(super) fn of(
             let empty = EMPTY.replace("{}", &member.name.to_string());
             let step = retire(table, member, None, None)
                 .because("all its rows are archived, and it can get no others")
-                .only_if(Query::new(empty, []), "it still has rows")
+                .only_if_rows(Query::new(empty, []), "it still has rows")
                 .after("archive", member.name.to_string());
             steps.push(step);
         }
@@ -287,6 +291,8 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
         "the partition has vanished",
     )
     .expecting(member.bytes, Some(0))
+    .touching(member.oid, Use::Define)
+    .touching(table.oid, Use::Command)
     .retiring(Retire {
         table: member.name.to_string(),
         oid: member.oid,
@@ -433,7 +439,8 @@ fn create_table(into: &RelationName, table: &Table, has_schema: bool) -> Step {
         ],
     );
     let mut step = Step::new("create_table", into.to_string(), format!("table {into}"))
-        .because("it does not exist yet");
+        .because("it does not exist yet")
+        .touching(table.oid, Use::Command);
     if !has_schema {
         let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", into.schema);
         step = step.run(Statement::brief(sql));

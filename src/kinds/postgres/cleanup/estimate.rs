@@ -13,6 +13,7 @@ use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::trust::{Guard, Standing, Touch, Use};
 use crate::plan::Param;
 use crate::plan::postgres::Under;
 
@@ -37,6 +38,46 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) too_many: Option<String>,
 }
 
+/// What may be asked: not what makes the planner run code that is not trusted.
+#[derive(Clone, Copy)]
+pub(in crate::kinds::postgres) struct Allowed<'a> {
+    pub(in crate::kinds::postgres) standing: &'a Standing,
+    /// What the condition reads besides the table itself.
+    pub(in crate::kinds::postgres) also: &'a [Touch],
+}
+
+impl Allowed<'_> {
+    fn touches(&self, members: &[&Member]) -> Vec<Touch> {
+        let members = members.iter().map(|m| Touch::new(m.oid, Use::Read));
+        members.chain(self.also.iter().copied()).collect()
+    }
+
+    fn may(&self, touch: Touch) -> bool {
+        self.standing.code(touch).is_empty()
+    }
+}
+
+/// Opens the transaction of a look; `false` where nothing may be asked now.
+async fn begin(db: &Session, guard: Option<&Guard>, settings: &str) -> Result<bool, EngineError> {
+    // Nobody may have to wait for us, nor we for them; what cannot be told stays unknown.
+    let begin = format!(
+        "BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '20s';
+        SET LOCAL max_parallel_workers_per_gather = 0; {settings}"
+    );
+    db.execute("beginning to look", &begin).await?;
+    let Some(guard) = guard else {
+        return Ok(true);
+    };
+    match guard.take(db).await {
+        Ok(()) => Ok(true),
+        Err(error) if error.is_unreachable() => Err(error),
+        Err(_) => {
+            db.execute("ending the look", "ROLLBACK").await?;
+            Ok(false)
+        }
+    }
+}
+
 /// Looks with the rule's condition as it would be now. The plan's own moment
 /// is a little earlier, so that it never means more rows than were looked for.
 pub(in crate::kinds::postgres) async fn look(
@@ -46,27 +87,28 @@ pub(in crate::kinds::postgres) async fn look(
     age: Option<AgeType>,
     reading: Reading,
     now: DateTime<Utc>,
+    allowed: Allowed<'_>,
 ) -> Result<Look, EngineError> {
-    let members: Vec<&Member> = table.members.iter().filter(|m| m.kind == "r").collect();
+    let members: Vec<&Member> = table
+        .members
+        .iter()
+        .filter(|m| m.kind == "r" && allowed.may(Touch::new(m.oid, Use::Delete)))
+        .collect();
     let parent_is_empty = reading.parent_is_empty;
     let mut look = Look {
         refused: reading.refused,
         under: reading.under,
         ..Look::default()
     };
-    if members.is_empty() || look.refused.is_some() {
+    let may = allowed.also.iter().all(|touch| allowed.may(*touch));
+    if members.is_empty() || look.refused.is_some() || !may {
         return Ok(look);
     }
+    let guard = allowed.standing.guard(&allowed.touches(&members));
     let (condition, params) = rule.condition(age, now);
     let from = |m: &Member| format!("ONLY {} AS {} WHERE {condition}", m.name, rule.alias());
     let params = bound(&params);
-    // Nobody may have to wait for us, nor we for them; what cannot be told stays unknown.
-    let begin = format!(
-        "BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '20s';
-        SET LOCAL max_parallel_workers_per_gather = 0; {}",
-        look.under.settings("SET LOCAL")
-    );
-    let begin = begin.as_str();
+    let settings = look.under.settings("SET LOCAL");
     let arms: Vec<String> = members
         .iter()
         .map(|m| format!("SELECT 1 FROM {}", from(m)))
@@ -75,7 +117,9 @@ pub(in crate::kinds::postgres) async fn look(
         "EXPLAIN (VERBOSE, FORMAT JSON) {}",
         arms.join(" UNION ALL ")
     );
-    db.execute("beginning to look", begin).await?;
+    if !begin(db, guard.as_ref(), &settings).await? {
+        return Ok(look);
+    }
     let answer = db.query("estimating rows", &explain, &params).await;
     db.execute("ending the look", "ROLLBACK").await?;
     match answer {
@@ -97,7 +141,16 @@ pub(in crate::kinds::postgres) async fn look(
     }
 
     if rule.is_bounded() {
-        look.too_many = bounded(db, rule, parent_is_empty, &members, from, begin, &params).await?;
+        look.too_many = bounded(
+            db,
+            rule,
+            parent_is_empty,
+            &members,
+            from,
+            (guard.as_ref(), &settings),
+            &params,
+        )
+        .await?;
         if look.too_many.is_some() {
             return Ok(look);
         }
@@ -119,7 +172,9 @@ pub(in crate::kinds::postgres) async fn look(
             )
         })
         .collect();
-    db.execute("beginning to look", begin).await?;
+    if !begin(db, guard.as_ref(), &settings).await? {
+        return Ok(look);
+    }
     let answer = db
         .query("looking for rows", &arms.join(" UNION ALL "), &params)
         .await;
@@ -146,7 +201,7 @@ async fn bounded(
     parent_is_empty: bool,
     members: &[&Member],
     from: impl Fn(&Member) -> String,
-    begin: &str,
+    (guard, settings): (Option<&Guard>, &str),
     params: &[&(dyn ToSql + Sync)],
 ) -> Result<Option<String>, EngineError> {
     let doing = "counting the rows that would go";
@@ -164,7 +219,12 @@ async fn bounded(
         .iter()
         .map(|m| format!("SELECT pg_catalog.count(*) AS n FROM ONLY {}", m.name))
         .collect());
-    let patient = format!("{begin}; SET LOCAL statement_timeout = '{COUNTING_S}s'");
+    if !begin(db, guard, settings).await? {
+        return Ok(Some(
+            "how many rows would go could not be counted: the table could not be locked".to_owned(),
+        ));
+    }
+    let patient = format!("SET LOCAL statement_timeout = '{COUNTING_S}s'");
     db.execute(doing, &patient).await?;
     let counted = async {
         let mut counts = [0_i64; 2];

@@ -28,6 +28,50 @@ pub(in crate::kinds::postgres) struct Table {
     pub(in crate::kinds::postgres) has_default: bool,
 }
 
+impl Table {
+    /// The table and all that hold its rows.
+    pub(in crate::kinds::postgres) fn relations(&self) -> Vec<u32> {
+        let members = self.members.iter().map(|m| m.oid);
+        std::iter::once(self.oid).chain(members).collect()
+    }
+}
+
+const OIDS: &str = "SELECT want.place, c.oid
+    FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY
+            AS want (schema, relation, place)
+        JOIN pg_catalog.pg_namespace n ON n.nspname::text = want.schema
+        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = want.relation";
+
+/// The parents that rules for orphans name, by name; only those that are there.
+pub(super) async fn parents(
+    db: &Session,
+    rules: &[super::rule::Rule],
+) -> Result<HashMap<TableName, u32>, EngineError> {
+    let parents = rules.iter().filter_map(|rule| rule.orphaned.as_ref());
+    let names: Vec<&TableName> = parents.map(|o| &o.parent).collect();
+    oids(db, &names).await
+}
+
+/// The ids of relations, by name; only of those that are there.
+pub(in crate::kinds::postgres) async fn oids(
+    db: &Session,
+    names: &[&TableName],
+) -> Result<HashMap<TableName, u32>, EngineError> {
+    if names.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let schemas: Vec<&str> = names.iter().map(|n| n.schema.as_str()).collect();
+    let tables: Vec<&str> = names.iter().map(|n| n.table.as_str()).collect();
+    let doing = "looking for other tables";
+    let rows = db.query(doing, OIDS, &[&schemas, &tables]).await?;
+    let found = rows.iter().filter_map(|row| {
+        let place: i64 = row.get(0);
+        let name = names.get(usize::try_from(place - 1).ok()?)?;
+        Some(((*name).clone(), row.get(1)))
+    });
+    Ok(found.collect())
+}
+
 /// A column of a table.
 #[derive(Clone, Debug)]
 pub(in crate::kinds::postgres) struct Column {

@@ -25,8 +25,10 @@ use self::facts::Table;
 use self::partition::Leftover;
 use self::rule::{AgeType, Rule};
 use self::ties::Ties;
+use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
 use crate::values::{Bytes, Engine, TableName, TimeSpan};
 
@@ -72,6 +74,9 @@ pub(crate) struct Facts {
     clock: Option<String>,
     /// As in the options, with how their orphans are told.
     rules: Vec<Rule>,
+    standing: Standing,
+    /// Parents of orphans, by name.
+    parents: HashMap<TableName, u32>,
     tables: HashMap<TableName, Table>,
     /// By the place of the rule.
     looks: HashMap<usize, Look>,
@@ -106,14 +111,34 @@ impl Kind for Cleanup {
         names.sort();
         names.dedup();
         let tables = facts::tables(db, &names).await?;
+        let parents = facts::parents(db, &self.rules).await?;
+        let relations = tables.values().flat_map(Table::relations);
+        let leftovers = partition::leftovers(db, partition::MARK).await?;
+        let relations = relations.chain(parents.values().copied());
+        let standing = trust::read(site, relations.chain(leftovers.iter().map(|l| l.oid))).await?;
         let mut looks = HashMap::new();
         let mut rules = self.rules.clone();
         for (n, rule) in rules.iter_mut().enumerate() {
             if let Some(table) = tables.get(&rule.table)
                 && let Ok(age) = age_of(rule, table)
             {
-                let reading = proof::read(db, rule, table).await?;
-                let look = estimate::look(db, rule, table, age, reading, Utc::now()).await?;
+                let parent = rule.orphaned.as_ref().and_then(|o| parents.get(&o.parent));
+                let also: Vec<Touch> = parent
+                    .map(|p| Touch::new(*p, Use::Read))
+                    .into_iter()
+                    .collect();
+                let allowed = estimate::Allowed {
+                    standing: &standing,
+                    also: &also,
+                };
+                if !also.iter().all(|touch| standing.code(*touch).is_empty()) {
+                    looks.insert(n, Look::default());
+                    continue;
+                }
+                let guard = standing.guard(&also);
+                let reading = proof::read(db, rule, table, guard.as_ref()).await?;
+                let now = Utc::now();
+                let look = estimate::look(db, rule, table, age, reading, now, allowed).await?;
                 looks.insert(n, look);
             }
         }
@@ -126,9 +151,11 @@ impl Kind for Cleanup {
             role: db.server.role.clone(),
             clock: db.server.clock_differs(),
             rules,
+            standing,
+            parents,
             foreign_keys: effects::foreign_keys(db, tables.values()).await?,
             triggers: effects::triggers(db, &members).await?,
-            leftovers: partition::leftovers(db, partition::MARK).await?,
+            leftovers,
             ties: Ties::read(db, tables.values()).await?,
             tables,
             looks,
@@ -182,6 +209,7 @@ impl Kind for Cleanup {
         for leftover in &facts.leftovers {
             partition::leftover(leftover, &self.rules, &facts.tables, at, &mut plan);
         }
+        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }

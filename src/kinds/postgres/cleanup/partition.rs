@@ -8,6 +8,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
 use crate::engines::EngineError;
+use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, Session, literal};
 use crate::kinds::postgres::common::still_there;
 use crate::plan::{Moment, Param, Plan, Query, Statement, Step, Sweep};
@@ -163,6 +164,7 @@ pub(in crate::kinds::postgres) fn unmark<'a>(
                     still_there(member.oid, &member.name),
                     "the partition has vanished",
                 )
+                .touching(member.oid, Use::Command)
                 .run(Statement::brief(restored)),
             );
         }
@@ -359,6 +361,7 @@ pub(in crate::kinds::postgres) fn drop_leftover(leftover: &Leftover) -> Step {
     )
     .because("an earlier run detached it because all its rows had expired, and ended before it dropped it")
     .locking(leftover.oid)
+    .touching(leftover.oid, Use::Define)
     .run(counting(leftover.oid, &leftover.name))
     .run(drop_table(leftover.oid, &leftover.name))
     .expecting(leftover.bytes, Some(0))

@@ -5,6 +5,7 @@ use super::facts::Table;
 use super::keys::{self, Parent};
 use super::rule::Rule;
 use crate::engines::EngineError;
+use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Identifier, RelationName, Session, meaning};
 use crate::plan::postgres::Under;
 use crate::values::Percent;
@@ -40,11 +41,12 @@ pub(in crate::kinds::postgres) async fn read(
     db: &Session,
     rule: &mut Rule,
     table: &Table,
+    guard: Option<&Guard>,
 ) -> Result<Reading, EngineError> {
     let mut reading = Reading::default();
     let mut named = vec![table.oid];
     if let Some(orphaned) = &mut rule.orphaned {
-        let parent: Parent = keys::read(db, table, orphaned).await?;
+        let parent: Parent = keys::read(db, table, orphaned, guard).await?;
         let Some(oid) = parent.oid else {
             reading.refused = Some(format!("there is no table {}", orphaned.parent));
             return Ok(reading);

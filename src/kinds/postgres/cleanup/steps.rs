@@ -8,6 +8,7 @@ use super::facts::{Member, Table};
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use super::{Cleanup, Facts, effects, partition, size, way};
+use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::{rows, rows_finding, still_there};
 use crate::plan::postgres::Under;
 use crate::plan::{Fate, Finding, Moment, Path, Plan, Query, Severity, Step, Walk, Work};
@@ -80,7 +81,9 @@ pub(super) fn of_rule(
                     rule.why(at.now)
                 ))
                 .counted_by(count)
-                .reading(look.map(|look| look.under.clone()).unwrap_or_default());
+                .reading(look.map(|look| look.under.clone()).unwrap_or_default())
+                .touching(member.oid, Use::Define)
+                .touching(table.oid, Use::Command);
             step.details.extend(passes_by(&facts.ties, table, member));
             steps.push(step);
             continue;
@@ -229,6 +232,7 @@ impl Way<'_> {
         .counted_by(count(rule, self.age, member, through.as_deref(), at))
         .reading(self.under.clone())
         .expecting(member.bytes, None)
+        .touching(member.oid, Use::Delete)
         .walking(walk);
         step.details.push(format!("walks {chosen}"));
         Ok(step)
@@ -263,6 +267,10 @@ fn step(
     };
     let why = |expected: &str| format!("{expected}{of}: {}", subject.rule.why(at.now));
     let mut step = way.step(subject.action, Fate::Delete, why, at)?;
+    let parent = subject.rule.orphaned.as_ref().map(|o| &o.parent);
+    if let Some(parent) = parent.and_then(|name| facts.parents.get(name)) {
+        step = step.touching(*parent, Use::Read);
+    }
     let goal = options.batch_goal.get().as_millis();
     step.details.push(format!("commits about every {goal} ms"));
     if matches!(&step.body.work, Work::Walk(walk) if walk.start.is_some()) {

@@ -19,8 +19,10 @@ use self::options::{Level, OwnQuery};
 use self::order::{Candidate, Class};
 use self::server::ChangedCollation;
 use super::common::{Selection, grant, still_there};
+use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::meaning::{self, Meaning};
+use crate::engines::postgres::trust::{Standing, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::postgres::Under;
 use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
@@ -40,6 +42,7 @@ pub(crate) struct Facts {
     role: String,
     /// How each of `queries` is read.
     meanings: Vec<Meaning>,
+    standing: Standing,
     database: String,
     foreign_keys: Vec<ForeignKey>,
     constraints: Vec<Constraint>,
@@ -90,14 +93,27 @@ impl Kind for Integrity {
         for query in &self.queries {
             meanings.push(meaning::of(db, &[&query.sql], &[]).await?);
         }
+        let foreign_keys = foreign_keys::read(db).await?;
+        let constraints = facts::constraints(db).await?;
+        let indexes = facts::indexes(db, self.amcheck == Level::Full).await?;
+        let ends = foreign_keys
+            .iter()
+            .flat_map(|k| [k.table.oid, k.referenced.oid]);
+        let checked = constraints.iter().map(|c| c.table.oid);
+        let unique = indexes
+            .iter()
+            .filter(|i| i.unique_keys.is_some())
+            .map(|i| i.table_oid);
+        let standing = trust::read(site, ends.chain(checked).chain(unique)).await?;
         Ok(Facts {
             role: db.server.role.clone(),
+            standing,
             meanings,
             database: db.server.database.clone(),
-            foreign_keys: foreign_keys::read(db).await?,
-            constraints: facts::constraints(db).await?,
+            foreign_keys,
+            constraints,
             tables: facts::tables(db).await?,
-            indexes: facts::indexes(db, self.amcheck == Level::Full).await?,
+            indexes,
             amcheck: amcheck::read(db).await?,
             sequences: counters::sequences(db).await?,
             keys: counters::keys(db, self.near_end.share()).await?,
@@ -166,6 +182,7 @@ impl Kind for Integrity {
             at,
             &mut plan,
         );
+        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }
@@ -212,6 +229,8 @@ impl Integrity {
                 key.object(),
                 format!("table {}", key.table.oid),
             )
+            .touching(key.table.oid, touched(validate))
+            .touching(key.referenced.oid, Use::Read)
             .only_if(
                 still_there(key.table.oid, &key.table.name),
                 "the table has vanished",
@@ -240,6 +259,7 @@ impl Integrity {
                 batch.object,
                 format!("table {}", table.oid),
             )
+            .touching(table.oid, touched(!batch.check.when_clean.is_empty()))
             .only_if(
                 still_there(table.oid, &table.name),
                 "the table has vanished",
@@ -331,6 +351,11 @@ impl Integrity {
                     still_there(index.oid, &index.name),
                     "the index has vanished",
                 );
+                // amcheck itself works as the owner; the keys are counted as we are.
+                let step = match index.unique_keys {
+                    Some(_) => step.touching(index.table_oid, Use::Read),
+                    None => step,
+                };
                 candidates.push(
                     Candidate::new(
                         Class::Index,
@@ -390,6 +415,11 @@ impl Integrity {
             _ => Place::Primary,
         }
     }
+}
+
+/// Validating changes the definition, and so sets off event triggers.
+fn touched(validate: bool) -> Use {
+    if validate { Use::Define } else { Use::Read }
 }
 
 /// The step with its check; what is found on a replica says so, because that

@@ -12,6 +12,7 @@ use super::make::{
     LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, owned,
 };
 use super::{Partitions, Subject};
+use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
 
@@ -430,6 +431,7 @@ fn step(
         subject.shown(wanted.stretch)
     ))
     .locking(subject.table.oid)
+    .touching(subject.table.oid, Use::Define)
     .only_if(
         free,
         "the table has vanished, or something else bears that name by now",

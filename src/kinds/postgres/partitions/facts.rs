@@ -5,7 +5,10 @@ use std::collections::{HashMap, HashSet};
 use super::calendar::{Epoch, Key, Point};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
+use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::kinds::postgres::trust;
+use crate::plan::Site;
 use crate::values::TableName;
 
 /// A table that the task names.
@@ -113,8 +116,9 @@ pub(super) struct Retired {
 }
 
 /// What the decision is made from.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Facts {
+    pub(super) standing: Standing,
     pub(super) major: i32,
     pub(super) role: String,
     /// What is wrong with the clocks.
@@ -252,16 +256,23 @@ const MOST_STRAYS: i64 = 350_000;
 
 /// Reads everything about the tables with these names.
 pub(super) async fn read(
-    db: &Session,
+    site: &Site<Session>,
     names: &[TableName],
     epoch: Option<Epoch>,
     max_default_bytes: i64,
 ) -> Result<Facts, EngineError> {
+    let db = &site.primary;
     let mut facts = Facts {
         clock: db.server.clock_differs(),
+        standing: Standing::default(),
         major: db.server.major(),
         role: db.server.role.clone(),
-        ..Facts::default()
+        tables: HashMap::new(),
+        nodes: HashMap::new(),
+        children: HashMap::new(),
+        taken: HashSet::new(),
+        schemas: HashSet::new(),
+        retired: Vec::new(),
     };
     let schemas: Vec<&str> = names.iter().map(|name| name.schema.as_str()).collect();
     let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
@@ -310,11 +321,16 @@ pub(super) async fn read(
             foreign: row.get(5),
         });
     }
+    facts.standing = trust::read(site, roots).await?;
     for table in facts.tables.values_mut() {
         // What is too large to be read while others wait is not read here either.
         let default = table.default.map_or(0, |oid| bytes(oid, &facts.nodes));
-        if default <= max_default_bytes {
-            strays(db, table, &facts.nodes, epoch).await?;
+        let trusted = facts
+            .standing
+            .code(Touch::new(table.oid, Use::Define))
+            .is_empty();
+        if default <= max_default_bytes && trusted {
+            strays(db, table, &facts.nodes, epoch, &facts.standing).await?;
         }
     }
     Ok(facts)
@@ -424,6 +440,7 @@ async fn strays(
     table: &mut Table,
     nodes: &HashMap<u32, Node>,
     epoch: Option<Epoch>,
+    standing: &Standing,
 ) -> Result<(), EngineError> {
     let (Some(default), Some(column)) = (table.default.and_then(|d| nodes.get(&d)), &table.column)
     else {
@@ -448,7 +465,17 @@ async fn strays(
         ordered = key.ordered(&column),
     );
     let doing = format!("counting the rows of {}", default.name);
-    table.strays = match db.query(&doing, &sql, &[]).await {
+    let guard = standing.guard(&[Touch::new(table.oid, Use::Read)]);
+    db.execute("beginning to count", "BEGIN READ ONLY").await?;
+    let counted = async {
+        if let Some(guard) = &guard {
+            guard.take(db).await?;
+        }
+        db.query(&doing, &sql, &[]).await
+    };
+    let counted = counted.await;
+    db.execute("ending the count", "ROLLBACK").await?;
+    table.strays = match counted {
         Ok(rows) => rows
             .iter()
             .filter_map(|row| {

@@ -16,7 +16,9 @@ use serde::{Deserialize, Serialize};
 use self::calendar::{Epoch, FIRST, Interval, Key, LAST, Point};
 use self::coverage::{Stretch, missing};
 use self::facts::{Facts, Node, Table};
+use super::trust;
 use crate::engines::EngineError;
+use crate::engines::postgres::trust::{Touch, Use};
 use crate::engines::postgres::{Identifier, Session};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
 use crate::values::{Bytes, CalendarSpan, Engine, TableName, TimeSpan, TimeZone};
@@ -165,13 +167,19 @@ impl Kind for Partitions {
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let largest = i64::try_from(self.max_default_size.get()).unwrap_or(i64::MAX);
-        facts::read(&site.primary, &self.tables, self.epoch, largest).await
+        facts::read(site, &self.tables, self.epoch, largest).await
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
         let mut plan = Plan::default();
         let mut taken = facts.taken.clone();
         for name in &self.tables {
+            if let Some(table) = facts.tables.get(name)
+                && let touch = Touch::new(table.oid, Use::Define)
+                && trust::refuses(&mut plan, &facts.standing, touch, &table.name.to_string())
+            {
+                continue;
+            }
             match self.subject(name, &facts, at) {
                 Ok(subject) => {
                     plan.considered += subject.partitions.len();
@@ -204,6 +212,7 @@ impl Kind for Partitions {
                 }
             }
         }
+        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }

@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::facts::{Facts, MARK, Node, Retired};
 use super::{Expired, Partitions, Subject};
+use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, literal};
 use crate::kinds::postgres::common::still_there;
 use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
@@ -170,6 +171,7 @@ fn step(action: &str, oid: u32, node: &Node, subject: &Subject<'_>) -> Step {
         format!("table {}", subject.table.oid),
     )
     .locking(subject.table.oid)
+    .touching(subject.table.oid, Use::Command)
     .only_if(still_there(oid, &node.name), "the partition has vanished")
 }
 
@@ -300,6 +302,7 @@ fn drop_retired(
             Step::new("drop_partition", name, format!("table {}", retired.oid))
                 .because(format!("detached on {day}, more than {} ago", task.grace))
                 .locking(retired.oid)
+                .touching(retired.oid, Use::Command)
                 .only_if(
                     judged,
                     format!("it has rows that are younger than {keep}: attach it again, or drop it by hand"),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, may_reindex};
+use crate::engines::postgres::trust::Standing;
 use crate::engines::postgres::{RelationName, Session};
 
 /// A plain or materialized view.
@@ -51,6 +52,8 @@ pub(crate) struct Facts {
     pub(super) epoch: String,
     /// Everything that holds rows.
     pub(super) counters: HashMap<u32, Counters>,
+    /// Whose event triggers a refresh would set off.
+    pub(super) standing: Standing,
 }
 
 const VIEWS: &str =

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 use self::facts::{Facts, View};
 use self::graph::Sources;
 use super::common::{Forbidden, Selection, forbid, still_there};
+use super::trust;
 use crate::engines::EngineError;
+use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, Session};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Statement, Step};
 use crate::values::{Engine, NamePattern, TimeSpan};
@@ -72,7 +74,9 @@ impl Kind for Refresh {
     type Facts = Facts;
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
-        facts::read(&site.primary).await
+        let mut facts = facts::read(&site.primary).await?;
+        facts.standing = trust::read(site, []).await?;
+        Ok(facts)
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
@@ -122,6 +126,8 @@ impl Kind for Refresh {
                 .push(step(oid, view, &sources, &facts, reason, evidence, at.now));
         }
         forbid(&mut plan, ACTION, &facts.role, facts.major, &forbidden);
+        // The server itself refreshes as the owner; event triggers run as we are.
+        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }
@@ -234,6 +240,7 @@ fn step(
     let mut step = Step::new(ACTION, &name, format!("view {oid}"))
         .because(reason)
         .locking(oid)
+        .touching(oid, Use::Command)
         .only_if(still_there(oid, &view.name), "the view has vanished")
         .expecting(view.bytes, None)
         // Evidence read before the refresh: what changes meanwhile is seen next time.

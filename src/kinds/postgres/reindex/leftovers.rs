@@ -4,6 +4,7 @@
 use super::facts::{self, IndexFacts, Leftover};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::{Forbidden, Selection};
 use crate::plan::{Param, Plan, Query, Statement, Step};
 
@@ -78,6 +79,7 @@ pub(super) fn plan(
                         leftover.base
                     ))
                     .locking(leftover.table_oid)
+                    .touching(leftover.table_oid, Use::Command)
                     .run(Statement::brief(format!("DROP INDEX CONCURRENTLY {name}")))
                     .only_if(
                         still_abandoned(leftover.oid),

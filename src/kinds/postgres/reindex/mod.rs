@@ -15,7 +15,9 @@ pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
 use super::common::{Selection, forbid, grant, still_there};
+use super::trust;
 use crate::engines::EngineError;
+use crate::engines::postgres::trust::{Standing, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{
     Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
@@ -78,6 +80,8 @@ pub(crate) struct Facts {
     freeze_max_age: i64,
     indexes: Vec<IndexFacts>,
     leftovers: Vec<Leftover>,
+    /// Whose event triggers a rebuild would set off.
+    standing: Standing,
     /// Why exact measuring was not possible.
     not_exact: Option<String>,
 }
@@ -144,6 +148,7 @@ impl Kind for Reindex {
             role: db.server.role.clone(),
             freeze_max_age: freeze.first().map_or(200_000_000, |row| row.get(0)),
             leftovers: leftovers::find(db).await?,
+            standing: trust::read(site, []).await?,
             indexes,
             not_exact,
         })
@@ -273,6 +278,7 @@ impl Kind for Reindex {
         plan.findings.extend(unseen_finding(&facts.role, &unseen));
         let major = facts.version_num / 10_000;
         forbid(&mut plan, "reindex", &facts.role, major, &forbidden);
+        trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }
 }
@@ -364,6 +370,7 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
     };
     let mut step = Step::new("reindex", name, format!("table {}", index.table_oid))
         .locking(index.table_oid)
+        .touching(index.table_oid, Use::Command)
         .run(statement)
         .measured_by(Query::new(
             MEASURE.replace("{entries}", facts::ENTRIES),

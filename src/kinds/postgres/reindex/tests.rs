@@ -29,6 +29,7 @@ fn versions_that_corrupt_indexes_are_refused() {
             freeze_max_age: 200_000_000,
             indexes: vec![bloated],
             leftovers: Vec::new(),
+            standing: crate::engines::postgres::trust::Standing::default(),
             not_exact: None,
         };
         Reindex::default().plan(facts, &at)

@@ -1,0 +1,248 @@
+-- $1: the relations that would be touched; $2: roles whose code may run.
+-- Reads catalogs only: nothing here evaluates what it looks at.
+WITH RECURSIVE
+-- Whose rights are at stake. `plain`: whatever the role can do, its memberships give it.
+me AS MATERIALIZED (
+    SELECT r.oid,
+        NOT (r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_shdepend d
+            WHERE d.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass AND d.refobjid = r.oid
+                AND NOT (d.classid = 'pg_catalog.pg_database'::pg_catalog.regclass AND d.deptype = 'a'))
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_auth_members m WHERE m.member = r.oid AND m.admin_option)
+            AS plain
+    FROM pg_catalog.pg_roles r WHERE r.rolname IN (current_user, session_user)
+),
+held AS MATERIALIZED (
+    SELECT me.oid AS me, r.oid FROM me CROSS JOIN pg_catalog.pg_roles r
+    WHERE me.plain AND r.oid <> me.oid AND pg_catalog.pg_has_role(me.oid, r.oid, 'MEMBER')
+),
+edge AS MATERIALIZED (
+    SELECT inhparent AS above, inhrelid AS below, 'child' AS way FROM pg_catalog.pg_inherits
+    UNION ALL
+    SELECT confrelid, conrelid, 'cascade' FROM pg_catalog.pg_constraint
+    WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd')
+    UNION ALL
+    SELECT i.inhrelid, i.inhparent, 'parent'
+    FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
+),
+reach(root, relid, via) AS (
+    SELECT r, r, 'self' FROM pg_catalog.unnest($1::oid[]) AS r
+    UNION
+    SELECT reach.root, edge.below, CASE
+            WHEN edge.way = 'parent' THEN 'above'
+            WHEN edge.way = 'child' AND reach.via = 'self' THEN 'self'
+            ELSE 'cascade' END
+    FROM reach JOIN edge ON edge.above = reach.relid
+    WHERE CASE edge.way WHEN 'parent' THEN reach.via IN ('self', 'above') ELSE reach.via <> 'above' END
+),
+owner AS MATERIALIZED (
+    SELECT o.oid, o.rolname::text AS name,
+        o.rolsuper OR o.rolname::text = ANY ($2::text[])
+        OR NOT EXISTS (SELECT FROM me
+            WHERE NOT pg_catalog.pg_has_role(o.oid, me.oid, 'USAGE')
+                AND NOT (me.plain AND NOT EXISTS (SELECT FROM held
+                    WHERE held.me = me.oid AND NOT pg_catalog.pg_has_role(o.oid, held.oid, 'USAGE'))))
+            AS trusted
+    FROM pg_catalog.pg_roles o
+    WHERE o.oid IN (SELECT c.relowner FROM reach JOIN pg_catalog.pg_class c ON c.oid = reach.relid)
+        OR o.oid IN (SELECT DISTINCT proowner FROM pg_catalog.pg_proc)
+        OR o.oid IN (SELECT typowner FROM pg_catalog.pg_type WHERE typtype = 'd')
+        OR o.oid IN (SELECT evtowner FROM pg_catalog.pg_event_trigger)
+),
+tab AS MATERIALIZED (
+    SELECT DISTINCT c.oid, c.relkind, n.nspname::text AS schema, c.relname::text AS name,
+        coalesce(o.name, c.relowner::text) AS owner, coalesce(o.trusted, false) AS trusted
+    FROM reach JOIN pg_catalog.pg_class c ON c.oid = reach.relid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN owner o ON o.oid = c.relowner
+),
+-- What is evaluated, and where the catalog says what it uses.
+expr(root, relid, via, hook, object, classid, objid, tree) AS MATERIALIZED (
+    SELECT r.root, r.relid, r.via, 'index', c.relname::text, 'pg_catalog.pg_class'::pg_catalog.regclass::oid,
+        i.indexrelid, pg_catalog.concat(i.indexprs::text, i.indpred::text)
+    FROM reach r JOIN pg_catalog.pg_index i ON i.indrelid = r.relid
+        JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+    WHERE r.via <> 'above' AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+    UNION ALL
+    SELECT r.root, r.relid, r.via, 'statistics', s.stxname::text,
+        'pg_catalog.pg_statistic_ext'::pg_catalog.regclass::oid, s.oid, s.stxexprs::text
+    FROM reach r JOIN pg_catalog.pg_statistic_ext s ON s.stxrelid = r.relid
+    WHERE r.via <> 'above' AND s.stxexprs IS NOT NULL
+    UNION ALL
+    SELECT r.root, r.relid, r.via, 'check', k.conname::text,
+        'pg_catalog.pg_constraint'::pg_catalog.regclass::oid, k.oid, k.conbin::text
+    FROM reach r JOIN pg_catalog.pg_constraint k ON k.conrelid = r.relid
+    WHERE r.via <> 'above' AND k.contype = 'c'
+    UNION ALL
+    SELECT r.root, r.relid, r.via, CASE a.attgenerated WHEN '' THEN 'default' ELSE 'generated' END,
+        a.attname::text, 'pg_catalog.pg_attrdef'::pg_catalog.regclass::oid, d.oid, d.adbin::text
+    FROM reach r JOIN pg_catalog.pg_attrdef d ON d.adrelid = r.relid
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+    WHERE r.via <> 'above'
+    UNION ALL
+    SELECT r.root, r.relid, r.via, 'partition_key', c.relname::text,
+        'pg_catalog.pg_class'::pg_catalog.regclass::oid, p.partrelid, p.partexprs::text
+    FROM reach r JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = r.relid
+        JOIN pg_catalog.pg_class c ON c.oid = p.partrelid
+    WHERE p.partexprs IS NOT NULL
+    UNION ALL
+    SELECT r.root, r.relid, r.via, 'policy', p.polname::text,
+        'pg_catalog.pg_policy'::pg_catalog.regclass::oid, p.oid,
+        pg_catalog.concat(p.polqual::text, p.polwithcheck::text)
+    FROM reach r JOIN pg_catalog.pg_policy p ON p.polrelid = r.relid
+    WHERE r.via <> 'above' AND pg_catalog.row_security_active(r.relid)
+    UNION ALL
+    SELECT r.root, r.relid, r.via, 'rule', w.rulename::text,
+        'pg_catalog.pg_rewrite'::pg_catalog.regclass::oid, w.oid,
+        pg_catalog.concat(w.ev_qual::text, w.ev_action::text)
+    FROM reach r JOIN pg_catalog.pg_rewrite w ON w.ev_class = r.relid
+    WHERE r.via <> 'above' AND w.ev_type <> '1' AND w.ev_enabled <> 'D'
+    UNION ALL
+    SELECT r.root, r.relid, r.via, CASE WHEN t.tgdeferrable THEN 'deferrable_trigger' ELSE 'trigger' END,
+        t.tgname::text, 'pg_catalog.pg_trigger'::pg_catalog.regclass::oid, t.oid, t.tgqual::text
+    FROM reach r JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.relid
+    WHERE r.via <> 'above' AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+),
+type_edge AS MATERIALIZED (
+    SELECT t.oid AS above, t.typbasetype AS below FROM pg_catalog.pg_type t WHERE t.typbasetype >= 16384
+    UNION ALL
+    SELECT t.oid, t.typelem FROM pg_catalog.pg_type t WHERE t.typelem >= 16384
+    UNION ALL
+    SELECT t.oid, a.atttypid FROM pg_catalog.pg_type t JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid
+    WHERE t.typrelid <> 0 AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384
+    UNION ALL
+    SELECT g.rngtypid, g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngsubtype >= 16384
+    UNION ALL
+    SELECT g.rngmultitypid, g.rngtypid FROM pg_catalog.pg_range g WHERE g.rngmultitypid >= 16384
+),
+typ(root, relid, via, hook, object, oid) AS (
+    SELECT r.root, r.relid, r.via, 'domain', a.attname::text, a.atttypid
+    FROM reach r JOIN pg_catalog.pg_attribute a ON a.attrelid = r.relid
+    WHERE r.via <> 'above' AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384
+    UNION
+    SELECT e.root, e.relid, e.via, e.hook, e.object, d.refobjid
+    FROM expr e JOIN pg_catalog.pg_depend d ON d.classid = e.classid AND d.objid = e.objid
+    WHERE d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+    UNION
+    SELECT t.root, t.relid, t.via, t.hook, t.object, e.below FROM typ t JOIN type_edge e ON e.above = t.oid
+),
+evaluated AS MATERIALIZED (
+    SELECT root, relid, via, hook, object, classid, objid, tree FROM expr
+    UNION ALL
+    SELECT t.root, t.relid, t.via, t.hook, t.object,
+        'pg_catalog.pg_constraint'::pg_catalog.regclass::oid, k.oid, k.conbin::text
+    FROM typ t JOIN pg_catalog.pg_constraint k ON k.contypid = t.oid
+    WHERE k.conbin IS NOT NULL
+    UNION ALL
+    SELECT t.root, t.relid, t.via, t.hook, t.object,
+        'pg_catalog.pg_type'::pg_catalog.regclass::oid, p.oid, p.typdefaultbin::text
+    FROM typ t JOIN pg_catalog.pg_type p ON p.oid = t.oid
+    WHERE p.typtype = 'd' AND p.typdefaultbin IS NOT NULL
+),
+-- Functions, by how they come to be called. `by`: 'table' where it is the table's owner who hung
+-- it there, 'type' where only the owner of the function matters.
+used(root, relid, via, hook, object, by, fn) AS MATERIALIZED (
+    SELECT e.root, e.relid, e.via, e.hook, e.object, 'table', m.found[1]::oid
+    FROM evaluated e CROSS JOIN LATERAL pg_catalog.regexp_matches(e.tree,
+        ':(?:funcid|opfuncid|aggfnoid|winfnoid|hashfuncid|negfuncid|equalfuncid) (\d+)', 'g') AS m(found)
+    UNION
+    SELECT e.root, e.relid, e.via, e.hook, e.object, 'table', o.oprcode::oid
+    FROM evaluated e CROSS JOIN LATERAL pg_catalog.regexp_matches(e.tree,
+        ':(?:opno|opnos) (?:\(o )?([\d ]+)', 'g') AS m(found)
+        CROSS JOIN LATERAL pg_catalog.string_to_table(pg_catalog.btrim(m.found[1]), ' ') AS n(number)
+        JOIN pg_catalog.pg_operator o ON o.oid = nullif(n.number, '')::oid
+    UNION
+    SELECT e.root, e.relid, e.via, e.hook, e.object, 'table',
+        CASE d.refclassid WHEN 'pg_catalog.pg_proc'::pg_catalog.regclass THEN d.refobjid ELSE o.oprcode::oid END
+    FROM evaluated e JOIN pg_catalog.pg_depend d ON d.classid = e.classid AND d.objid = e.objid
+        LEFT JOIN pg_catalog.pg_operator o
+            ON d.refclassid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND o.oid = d.refobjid
+    WHERE e.hook NOT IN ('trigger', 'deferrable_trigger')
+        AND d.refclassid IN ('pg_catalog.pg_proc'::pg_catalog.regclass, 'pg_catalog.pg_operator'::pg_catalog.regclass)
+    UNION
+    SELECT e.root, e.relid, e.via, e.hook, e.object, 'trigger', t.tgfoid
+    FROM expr e JOIN pg_catalog.pg_trigger t ON t.oid = e.objid
+    WHERE e.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass
+    UNION
+    SELECT t.root, t.relid, t.via, 'type', t.object, 'type', f.fn
+    FROM typ t JOIN pg_catalog.pg_type p ON p.oid = t.oid
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.unnest(ARRAY[p.typinput::oid, p.typoutput::oid, p.typreceive::oid, p.typsend::oid,
+                p.typmodin::oid, p.typmodout::oid, p.typsubscript::oid]) AS fn
+            UNION ALL SELECT pg_catalog.unnest(ARRAY[g.rngcanonical::oid, g.rngsubdiff::oid])
+                FROM pg_catalog.pg_range g WHERE g.rngtypid = p.oid
+            UNION ALL SELECT k.castfunc FROM pg_catalog.pg_cast k WHERE k.castsource = p.oid OR k.casttarget = p.oid
+        ) f
+    UNION
+    SELECT r.root, r.relid, r.via, 'operator_class', c.opcname::text, 'type', f.fn
+    FROM reach r JOIN pg_catalog.pg_index i ON i.indrelid = r.relid
+        CROSS JOIN LATERAL pg_catalog.unnest(i.indclass::oid[]) AS u(opclass)
+        JOIN pg_catalog.pg_opclass c ON c.oid = u.opclass
+        CROSS JOIN LATERAL (
+            SELECT p.amproc::oid AS fn FROM pg_catalog.pg_amproc p WHERE p.amprocfamily = c.opcfamily
+            UNION ALL SELECT o.oprcode::oid FROM pg_catalog.pg_amop a
+                JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr WHERE a.amopfamily = c.opcfamily
+        ) f
+    WHERE r.via <> 'above' AND c.oid >= 16384
+    UNION
+    SELECT r.root, r.relid, r.via, 'partition_key', c.opcname::text, 'type', f.fn
+    FROM reach r JOIN pg_catalog.pg_partitioned_table t ON t.partrelid = r.relid
+        CROSS JOIN LATERAL pg_catalog.unnest(t.partclass::oid[]) AS u(opclass)
+        JOIN pg_catalog.pg_opclass c ON c.oid = u.opclass
+        CROSS JOIN LATERAL (
+            SELECT p.amproc::oid AS fn FROM pg_catalog.pg_amproc p WHERE p.amprocfamily = c.opcfamily
+            UNION ALL SELECT o.oprcode::oid FROM pg_catalog.pg_amop a
+                JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr WHERE a.amopfamily = c.opcfamily
+        ) f
+    WHERE c.oid >= 16384
+),
+event AS (
+    SELECT e.evtname::text AS name, e.evtevent::text AS event, e.evtfoid AS fn,
+        coalesce(o.trusted, false) AS trusted, coalesce(o.name, e.evtowner::text) AS owner
+    FROM pg_catalog.pg_event_trigger e LEFT JOIN owner o ON o.oid = e.evtowner
+    WHERE e.evtenabled <> 'D'
+),
+fn AS MATERIALIZED (
+    SELECT p.oid, pg_catalog.format('%I.%I', n.nspname, p.proname) AS name,
+        coalesce(o.trusted, false) AS trusted, coalesce(o.name, p.proowner::text) AS owner,
+        -- What may be called by anybody with anybody's arguments: it runs no SQL, and changes nothing
+        -- beyond a sequence.
+        p.oid < 16384 AND n.nspname = 'pg_catalog' AND (p.provolatile = 'i'
+            OR (p.provolatile = 's' AND p.proname::text !~ '_to_xml')
+            OR p.proname IN ('nextval', 'currval', 'lastval', 'random', 'gen_random_uuid', 'uuidv4', 'uuidv7',
+                'clock_timestamp', 'timeofday', 'random_normal', 'suppress_redundant_updates_trigger',
+                'tsvector_update_trigger', 'tsvector_update_trigger_column'))
+        OR (x.extname IS NOT NULL AND (p.provolatile = 'i' OR x.extname IN ('uuid-ossp', 'pgcrypto', 'unaccent',
+                'citext', 'pg_trgm', 'hstore', 'ltree', 'intarray', 'btree_gin', 'btree_gist', 'isn', 'cube', 'seg',
+                'fuzzystrmatch', 'moddatetime', 'pg_uuidv7', 'postgis', 'vector'))) AS harmless
+    FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        LEFT JOIN owner o ON o.oid = p.proowner
+        LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+            AND d.objid = p.oid AND d.deptype = 'e'
+        LEFT JOIN (pg_catalog.pg_extension x JOIN pg_catalog.pg_roles xo ON xo.oid = x.extowner AND xo.rolsuper)
+            ON x.oid = d.refobjid
+    WHERE p.oid IN (SELECT fn FROM used UNION SELECT fn FROM event)
+)
+SELECT DISTINCT u.root, u.relid, tab.schema, tab.name, u.via, u.hook, u.object, fn.name,
+    CASE WHEN fn.trusted THEN tab.owner ELSE fn.owner END
+FROM used u JOIN fn ON fn.oid = u.fn JOIN tab ON tab.oid = u.relid
+WHERE NOT fn.trusted OR (u.by <> 'type' AND NOT tab.trusted AND NOT fn.harmless)
+UNION ALL
+-- A rule is code whatever it calls.
+SELECT DISTINCT e.root, e.relid, tab.schema, tab.name, e.via, e.hook, e.object, NULL::text, tab.owner
+FROM expr e JOIN tab ON tab.oid = e.relid WHERE e.hook = 'rule' AND NOT tab.trusted
+UNION ALL
+-- The owner of a domain may change its CHECK without a lock on any table.
+SELECT DISTINCT t.root, t.relid, tab.schema, tab.name, t.via, t.hook, t.object, NULL::text,
+    coalesce(o.name, d.typowner::text)
+FROM typ t JOIN pg_catalog.pg_type d ON d.oid = t.oid AND d.typtype = 'd' JOIN tab ON tab.oid = t.relid
+    LEFT JOIN owner o ON o.oid = d.typowner
+WHERE NOT coalesce(o.trusted, false)
+UNION ALL
+SELECT 0::oid, 0::oid, '', '', 'self', 'event_trigger', event.name, fn.name,
+    CASE WHEN fn.trusted THEN event.owner ELSE fn.owner END
+FROM event JOIN fn ON fn.oid = event.fn WHERE NOT (event.trusted AND fn.trusted)
+UNION ALL
+SELECT DISTINCT r.root, r.relid, tab.schema, tab.name, r.via, 'owner', tab.relkind::text, NULL::text, tab.owner
+FROM reach r JOIN tab ON tab.oid = r.relid WHERE NOT tab.trusted
+ORDER BY 1, 3, 4, 6, 7, 8

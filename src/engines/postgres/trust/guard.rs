@@ -1,0 +1,149 @@
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Code, Standing, Touch, Use, read};
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+
+/// Keeps an owner who is not trusted from adding code between the look and the
+/// statement: taken first in each transaction that touches the tables.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Guard {
+    /// What the transaction touches.
+    pub touches: Vec<Touch>,
+    /// The tables whose definition must not change meanwhile.
+    pub locks: Vec<Locked>,
+    /// Roles whose code may run.
+    pub trust_owners: Vec<String>,
+}
+
+/// A table that is locked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Locked {
+    /// Its id.
+    pub relation: u32,
+    /// Its name, quoted and qualified.
+    pub name: String,
+}
+
+impl Guard {
+    /// One guard for what all of these are for; `None` where there are none.
+    pub fn of_all(guards: &[&Guard]) -> Option<Guard> {
+        let (first, others) = guards.split_first()?;
+        let mut all = Guard::clone(first);
+        for guard in others {
+            all.touches.extend(&guard.touches);
+            let new = guard.locks.iter().filter(|lock| !all.locks.contains(lock));
+            let new: Vec<Locked> = new.cloned().collect();
+            all.locks.extend(new);
+        }
+        all.locks.sort_by_key(|lock| lock.relation);
+        Some(all)
+    }
+
+    /// Takes the locks: such that nobody adds an index, statistics, a trigger,
+    /// a constraint or a partition, while rows are read and written as ever.
+    pub fn lock(&self) -> String {
+        let names: Vec<String> = self
+            .locks
+            .iter()
+            .map(|l| format!("ONLY {}", l.name))
+            .collect();
+        format!(
+            "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE",
+            names.join(", ")
+        )
+    }
+
+    /// Takes the locks in the transaction that is open, and looks again.
+    ///
+    /// # Errors
+    /// When the locks cannot be had, or code is there that is not trusted.
+    pub async fn take(&self, session: &Session) -> Result<(), EngineError> {
+        let doing = "keeping the tables' definitions as they are";
+        if let Err(error) = session.execute(doing, &self.lock()).await {
+            return Err(match error.sqlstate() {
+                Some("42501") => self.not_ours_to_lock(session),
+                _ => error,
+            });
+        }
+        let mut relations: Vec<u32> = self.touches.iter().map(|t| t.relation).collect();
+        relations.sort_unstable();
+        relations.dedup();
+        let standing = read(session, &relations, &self.trust_owners).await?;
+        objections(&standing, &self.touches)?;
+        let now = standing.guard(&self.touches);
+        let now = now.map(|guard| guard.locks).unwrap_or_default();
+        match now.iter().find(|lock| !self.locks.contains(lock)) {
+            Some(lock) => Err(EngineError::UntrustedCode {
+                what: format!(
+                    "{} came in, or was renamed, after the plan was made",
+                    lock.name
+                ),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Guard {
+    fn not_ours_to_lock(&self, session: &Session) -> EngineError {
+        let names: Vec<&str> = self.locks.iter().map(|l| l.name.as_str()).collect();
+        let names = names.join(", ");
+        let server = &session.server;
+        let privilege = if server.major() >= 17 {
+            "MAINTAIN"
+        } else {
+            "UPDATE"
+        };
+        EngineError::NotVisible {
+            what: format!(
+                "{names} may get code of an owner who is not trusted at any moment, and {role} may not lock it to keep that from happening; GRANT {privilege} ON {names} TO {role}, or name the owner under `trust_owners`",
+                role = crate::engines::postgres::Identifier::new(&server.role)
+            ),
+        }
+    }
+}
+
+/// Looks at one table, in the transaction that is open and is going to touch
+/// it: whose code would run, and keeps it so to the end of the transaction.
+/// `name` is quoted and qualified; a table that does not exist is no objection.
+///
+/// # Errors
+/// When the locks cannot be had, or code is there that is not trusted.
+pub async fn admit(
+    session: &Session,
+    name: &str,
+    uses: &[Use],
+    trust_owners: &[String],
+) -> Result<(), EngineError> {
+    let sql =
+        "SELECT coalesce(pg_catalog.to_regclass($1::text)::pg_catalog.oid, 0::pg_catalog.oid)";
+    let doing = "looking for the table";
+    let rows = session.query(doing, sql, &[&name]).await?;
+    let relation = match rows.first().map(|row| row.try_get(0)) {
+        Some(Ok(relation)) => relation,
+        Some(Err(cause)) => return Err(EngineError::statement(doing, cause)),
+        None => 0,
+    };
+    let touches: Vec<Touch> = uses.iter().map(|how| Touch::new(relation, *how)).collect();
+    let standing = read(session, &[relation], trust_owners).await?;
+    objections(&standing, &touches)?;
+    match standing.guard(&touches) {
+        Some(guard) => guard.take(session).await,
+        None => Ok(()),
+    }
+}
+
+fn objections(standing: &Standing, touches: &[Touch]) -> Result<(), EngineError> {
+    let codes = touches.iter().flat_map(|touch| standing.code(*touch));
+    let mut found: Vec<String> = codes.map(Code::text).collect();
+    found.sort();
+    found.dedup();
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(EngineError::UntrustedCode {
+        what: found.join("; "),
+    })
+}

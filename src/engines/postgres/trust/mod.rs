@@ -1,0 +1,393 @@
+//! Whose code a statement of ours would run. Triggers, expressions of indexes
+//! and statistics, constraints, defaults, policies, rules and domains run with
+//! the rights of whoever touches the table, even when that only asks for an
+//! estimate. So the catalog is asked before.
+
+mod guard;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio_postgres::Row;
+
+use super::{RelationName, Session};
+use crate::engines::EngineError;
+
+pub use guard::{Guard, Locked, admit};
+
+/// Asks for code and owners; see there what is asked.
+const CODE: &str = include_str!("code.sql");
+
+/// The code of the finding for what is left alone because of such code.
+pub const FINDING: &str = "role.untrusted_code";
+
+/// How a relation is touched; decides which code could run.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Use {
+    /// Its rows are read, or the planner is asked about that.
+    Read,
+    /// Rows are deleted, with all that foreign keys make of it.
+    Delete,
+    /// Rows are written.
+    Insert,
+    /// Its definition changes, and rows may be read and moved on the way.
+    Define,
+    /// Objects are made, changed or dropped, and no row is touched.
+    Command,
+}
+
+/// A relation and how it is touched.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub struct Touch {
+    /// Its id; 0 for no relation in particular.
+    pub relation: u32,
+    /// How.
+    pub how: Use,
+}
+
+impl Touch {
+    /// `relation` is touched in the way `how`.
+    pub fn new(relation: u32, how: Use) -> Self {
+        Touch { relation, how }
+    }
+}
+
+/// Code that would run with our rights, and is not trusted with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// What was asked about; 0 for the whole database.
+    pub root: u32,
+    /// Where it hangs.
+    pub table: RelationName,
+    /// How one gets from `root` to `table`: `self`, `cascade`, `above`.
+    pub via: String,
+    /// As what it hangs there: `trigger`, `index`, …
+    pub hook: String,
+    /// Name of the trigger, index, column, …
+    pub object: String,
+    /// The function that is called; quoted and qualified.
+    pub function: Option<String>,
+    /// Whose code it is.
+    pub owner: String,
+}
+
+/// A relation of an owner who is not trusted, whatever hangs on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// What was asked about.
+    pub root: u32,
+    /// Its id.
+    pub relation: u32,
+    /// Its name.
+    pub table: RelationName,
+    /// As of [`Code::via`].
+    pub via: String,
+    /// `pg_class.relkind`.
+    pub kind: String,
+    /// Its owner.
+    pub owner: String,
+}
+
+/// What the catalog says of code and owners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    codes: Vec<Code>,
+    strangers: Vec<Stranger>,
+    trust_owners: Vec<String>,
+    /// Whose rights are at stake.
+    pub role: String,
+    /// Whether those are a superuser's.
+    pub superuser: bool,
+}
+
+/// Asks one question about all relations: whose they are, what inherits from
+/// them and what foreign keys reach, and which code hangs there. Evaluates
+/// nothing of it.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn read(
+    db: &Session,
+    relations: &[u32],
+    trust_owners: &[String],
+) -> Result<Standing, EngineError> {
+    let doing = "reading whose code hangs on the tables";
+    let rows = db.query(doing, CODE, &[&relations, &trust_owners]).await?;
+    let failed = |cause| EngineError::statement(doing, cause);
+    let mut standing = Standing {
+        trust_owners: trust_owners.to_vec(),
+        role: db.server.role.clone(),
+        superuser: db.server.superuser,
+        ..Standing::default()
+    };
+    for row in &rows {
+        standing.add(row).map_err(failed)?;
+    }
+    Ok(standing)
+}
+
+impl Standing {
+    fn add(&mut self, row: &Row) -> Result<(), tokio_postgres::Error> {
+        let table = RelationName::new(row.try_get::<_, String>(2)?, row.try_get::<_, String>(3)?);
+        let hook: String = row.try_get(5)?;
+        if hook == "owner" {
+            self.strangers.push(Stranger {
+                root: row.try_get(0)?,
+                relation: row.try_get(1)?,
+                table,
+                via: row.try_get(4)?,
+                kind: row.try_get(6)?,
+                owner: row.try_get(8)?,
+            });
+        } else {
+            self.codes.push(Code {
+                root: row.try_get(0)?,
+                table,
+                via: row.try_get(4)?,
+                hook,
+                object: row.try_get(6)?,
+                function: row.try_get(7)?,
+                owner: row.try_get(8)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// What is known to hang somewhere, for tests of decisions.
+    #[cfg(test)]
+    pub(crate) fn with(codes: Vec<Code>) -> Standing {
+        Standing {
+            codes,
+            role: "postgres".to_owned(),
+            superuser: true,
+            ..Standing::default()
+        }
+    }
+
+    /// The code that would run; none where all of it is trusted.
+    pub fn code(&self, touch: Touch) -> Vec<&Code> {
+        let mut met: BTreeMap<(String, &str, &str), &Code> = BTreeMap::new();
+        for code in &self.codes {
+            let asked = code.root == touch.relation || code.hook == "event_trigger";
+            if asked && code.runs(touch.how) {
+                let key = (code.table.to_string(), &*code.hook, &*code.object);
+                // With its function it says more.
+                let known = met.entry(key).or_insert(code);
+                if known.function.is_none() {
+                    *known = code;
+                }
+            }
+        }
+        met.into_values().collect()
+    }
+
+    /// All code that is not trusted, by table, whatever would run it.
+    pub fn all_code(&self) -> Vec<&Code> {
+        let mut codes: Vec<&Code> = self.codes.iter().collect();
+        codes.sort_by_key(|code| code.table.to_string());
+        codes
+    }
+
+    /// What has to be held so that no such code comes in between; `None` where
+    /// nobody could put it there who is not trusted.
+    pub fn guard(&self, touches: &[Touch]) -> Option<Guard> {
+        let mut locks: BTreeMap<u32, String> = BTreeMap::new();
+        for touch in touches.iter().filter(|t| t.how != Use::Command) {
+            for stranger in self.strangers_of(*touch) {
+                if matches!(stranger.kind.as_str(), "r" | "p") {
+                    locks.insert(stranger.relation, stranger.table.to_string());
+                }
+            }
+        }
+        let locks = locks
+            .into_iter()
+            .map(|(relation, name)| Locked { relation, name });
+        let locks: Vec<Locked> = locks.collect();
+        (!locks.is_empty()).then(|| Guard {
+            touches: touches.to_vec(),
+            locks,
+            trust_owners: self.trust_owners.clone(),
+        })
+    }
+
+    fn strangers_of(&self, touch: Touch) -> impl Iterator<Item = &Stranger> {
+        self.strangers.iter().filter(move |s| {
+            s.root == touch.relation
+                && match s.via.as_str() {
+                    "self" => true,
+                    "cascade" => matches!(touch.how, Use::Delete | Use::Define),
+                    _ => false,
+                }
+        })
+    }
+
+    /// The owner of a relation, if it is not trusted.
+    pub fn stranger(&self, relation: u32) -> Option<&str> {
+        let owner = self.strangers.iter().find(|s| s.relation == relation);
+        owner.map(|s| s.owner.as_str())
+    }
+}
+
+impl Code {
+    /// Whether it runs where its table is touched like that.
+    fn runs(&self, how: Use) -> bool {
+        let hook = self.hook.as_str();
+        if hook == "event_trigger" {
+            return matches!(how, Use::Define | Use::Command);
+        }
+        if self.via == "cascade" {
+            return matches!(how, Use::Delete | Use::Define);
+        }
+        // The planner evaluates what it can of these beforehand, for whoever asks.
+        let planned = matches!(
+            hook,
+            "index"
+                | "statistics"
+                | "check"
+                | "partition_key"
+                | "policy"
+                | "operator_class"
+                | "type"
+        );
+        let deleted = matches!(hook, "trigger" | "deferrable_trigger" | "rule");
+        match how {
+            Use::Read => planned,
+            Use::Delete => planned || deleted,
+            Use::Insert | Use::Define => true,
+            Use::Command => false,
+        }
+    }
+
+    /// What it is, where it hangs, what it calls, and whose it is.
+    pub fn text(&self) -> String {
+        let (object, table) = (&self.object, &self.table);
+        let what = match self.hook.as_str() {
+            "trigger" => format!("trigger {object} of {table}"),
+            "deferrable_trigger" => format!("deferrable trigger {object} of {table}"),
+            "event_trigger" => format!("event trigger {object}"),
+            "index" => format!("an expression of index {object} of {table}"),
+            "statistics" => format!("an expression of statistics {object} of {table}"),
+            "check" => format!("check constraint {object} of {table}"),
+            "default" => format!("the default of column {object} of {table}"),
+            "generated" => format!("generated column {object} of {table}"),
+            "domain" => format!("the domain of column {object} of {table}"),
+            "type" => format!("the type of column {object} of {table}"),
+            "operator_class" => format!("operator class {object} of an index of {table}"),
+            "partition_key" => format!("the partition key of {table}"),
+            "policy" => format!("policy {object} of {table}"),
+            "rule" => format!("rule {object} of {table}"),
+            other => format!("{other} {object} of {table}"),
+        };
+        match &self.function {
+            Some(function) => format!("{what} calls {function} (code of {})", self.owner),
+            None => format!("{what} (code of {})", self.owner),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(via: &str, hook: &str) -> Code {
+        Code {
+            root: 1,
+            table: RelationName::new("app", "t"),
+            via: via.to_owned(),
+            hook: hook.to_owned(),
+            object: "x".to_owned(),
+            function: Some("app.f".to_owned()),
+            owner: "mallory".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_runs_when() {
+        let all = [
+            Use::Read,
+            Use::Delete,
+            Use::Insert,
+            Use::Define,
+            Use::Command,
+        ];
+        for (via, hook, runs) in [
+            ("self", "index", [true, true, true, true, false]),
+            ("self", "statistics", [true, true, true, true, false]),
+            ("self", "check", [true, true, true, true, false]),
+            ("self", "policy", [true, true, true, true, false]),
+            ("self", "trigger", [false, true, true, true, false]),
+            (
+                "self",
+                "deferrable_trigger",
+                [false, true, true, true, false],
+            ),
+            ("self", "rule", [false, true, true, true, false]),
+            ("self", "default", [false, false, true, true, false]),
+            ("self", "generated", [false, false, true, true, false]),
+            ("self", "domain", [false, false, true, true, false]),
+            ("cascade", "default", [false, true, false, true, false]),
+            ("cascade", "index", [false, true, false, true, false]),
+            ("above", "partition_key", [true, true, true, true, false]),
+            ("self", "event_trigger", [false, false, false, true, true]),
+        ] {
+            assert_eq!(
+                all.map(|how| code(via, hook).runs(how)),
+                runs,
+                "{via} {hook}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_is_told_once_with_its_function() {
+        let mut nameless = code("self", "rule");
+        nameless.function = None;
+        let standing = Standing {
+            codes: vec![nameless.clone(), code("self", "rule"), nameless],
+            ..Standing::default()
+        };
+        let told = standing.code(Touch::new(1, Use::Delete));
+        let told: Vec<String> = told.into_iter().map(Code::text).collect();
+        assert_eq!(told, ["rule x of app.t calls app.f (code of mallory)"]);
+        assert!(standing.code(Touch::new(2, Use::Delete)).is_empty());
+    }
+
+    #[test]
+    fn only_tables_of_strangers_are_guarded() {
+        let stranger = |relation, via: &str, kind: &str| Stranger {
+            root: 1,
+            relation,
+            table: RelationName::new("app", format!("t{relation}")),
+            via: via.to_owned(),
+            kind: kind.to_owned(),
+            owner: "mallory".to_owned(),
+        };
+        let standing = Standing {
+            strangers: vec![
+                stranger(7, "cascade", "r"),
+                stranger(1, "self", "p"),
+                stranger(8, "self", "f"),
+                stranger(9, "above", "p"),
+            ],
+            ..Standing::default()
+        };
+        let locked = |how| -> Vec<u32> {
+            let guard = standing.guard(&[Touch::new(1, how)]);
+            guard
+                .iter()
+                .flat_map(|g| &g.locks)
+                .map(|l| l.relation)
+                .collect()
+        };
+        assert_eq!(locked(Use::Read), [1]);
+        assert_eq!(locked(Use::Delete), [1, 7]);
+        assert!(locked(Use::Command).is_empty());
+        assert!(standing.guard(&[Touch::new(2, Use::Delete)]).is_none());
+    }
+}
