@@ -134,6 +134,7 @@ impl Door for ShelfDoor {
             primary,
             replicas: Vec::new(),
             findings: Vec::new(),
+            trust_owners: Vec::new(),
         }
     }
 
