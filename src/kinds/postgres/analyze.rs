@@ -361,7 +361,7 @@ impl Analyze {
         let counted: f64 = leaves.iter().map(|t| t.rows.max(0.0)).sum();
         let Some(last) = parent.last_analyze else {
             if !parent.partitioned {
-                return missing_reason(parent, counted, at);
+                return missing_reason(parent, counted.max(1.0), at);
             }
             return Some(
                 "the partitioned table as a whole was never analyzed, and autovacuum never does it"
@@ -407,7 +407,7 @@ impl Analyze {
                 age.num_days()
             ));
         }
-        missing_reason(parent, counted, at)
+        missing_reason(parent, counted.max(1.0), at)
     }
 
     fn threshold(&self, rows: f64) -> f64 {

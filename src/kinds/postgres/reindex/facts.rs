@@ -122,7 +122,12 @@ const INDEXES: &str =
         {entries}, c.reltuples::float8,
         coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
         i.indisunique, i.indisexclusion, i.indisvalid AND i.indisready AND i.indislive,
-        i.indpred IS NOT NULL, i.indexprs IS NOT NULL, c.relkind = 't',
+        i.indpred IS NOT NULL,
+        -- Those of which statistics can be gathered: of no rows, or with SET STATISTICS 0, there are none.
+        i.indexprs IS NOT NULL AND NOT (i.indpred IS NOT NULL AND x.reltuples < 1)
+            AND EXISTS (SELECT FROM pg_catalog.pg_attribute e WHERE e.attrelid = x.oid AND e.attnum BETWEEN 1 AND i.indnkeyatts
+                AND i.indkey[e.attnum - 1] = 0 AND coalesce(e.attstattarget, -1) <> 0),
+        c.relkind = 't',
         tn.nspname IN ('pg_catalog', 'information_schema') OR c.relisshared OR c.oid < 16384,
         coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(x.reloptions) o
                   WHERE o.option_name = 'fillfactor'),
