@@ -30,6 +30,7 @@ fn full() -> Value {
         "lock_waits": [{
             "attempt": 1, "blocker_pid": 99, "blocker_user": "app", "blocker_application": "",
             "blocker_state": "active", "blocker_query_age_ms": 1, "waited_ms": 3_000,
+            "stepped_back": false, "relation": null,
         }],
         "throttled": [{ "setting": "pause_file", "reason": "/run/maint/pause exists", "waited_ms": 60_000 }],
     });
