@@ -49,6 +49,7 @@ pub(super) fn of(
     }
     if let Some(why) = &facts.look.too_many {
         plan.skip(table.name.to_string(), why);
+        plan.refuse(table.name.to_string(), why);
         plan.findings.push(too_many(&table.name.to_string(), why));
         return Vec::new();
     }

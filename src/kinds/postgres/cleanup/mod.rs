@@ -248,6 +248,7 @@ pub(super) fn age_of(rule: &Rule, table: &Table) -> Result<Option<AgeType>, Stri
 /// With two clocks that disagree nobody can tell what is old.
 pub(super) fn clock_differs(plan: &mut Plan, rule: &Rule, why: &str) {
     plan.skip(rule.table.to_string(), why);
+    plan.refuse(rule.table.to_string(), why);
     if plan.findings.iter().all(|f| f.code != "clock.differs") {
         plan.findings.push(Finding {
             code: "clock.differs".to_owned(),

@@ -40,6 +40,7 @@ pub(super) fn of_rule(
     }
     if let Some(why) = look.and_then(|look| look.too_many.as_ref()) {
         plan.skip(table.name.to_string(), why);
+        plan.refuse(table.name.to_string(), why);
         plan.findings.push(too_many(&table.name.to_string(), why));
         return Vec::new();
     }

@@ -188,6 +188,7 @@ impl Kind for Partitions {
                     match &facts.clock {
                         Some(why) => {
                             plan.skip(name.to_string(), why);
+                            plan.refuse(name.to_string(), why);
                             plan.findings.push(Finding {
                                 code: "clock.differs".to_owned(),
                                 severity: Severity::Critical,
