@@ -27,6 +27,11 @@ impl<'a> Context<'a> {
         }
     }
 
+    /// Whether the answer is for a monitoring system of that family.
+    pub(super) fn nagios(&self) -> bool {
+        self.args.output == Output::Nagios
+    }
+
     pub(super) fn json(&self) -> bool {
         self.args.output == Output::Json
     }

@@ -1,10 +1,15 @@
 use std::collections::BTreeSet;
 
+use chrono::Utc;
+
 use super::Failure;
 use super::context::Context;
+use super::run::worse;
+use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Session, pooler, trust};
-use crate::pipeline;
+use crate::pipeline::{self, Known, PipelineError};
+use crate::report::text::{Ink, counted, human_duration_ms, shown, wrapped};
 use crate::values::Engine;
 
 /// Versions, privileges, extensions; and what each missing thing costs.
@@ -32,56 +37,228 @@ const BLIND: &str = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
         AND (NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid))";
 
+/// How the line begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Level {
+    Ok,
+    Note,
+    Problem,
+}
+
+impl Level {
+    fn word(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Note => "note",
+            Level::Problem => "problem",
+        }
+    }
+}
+
+/// What was found: the target, how good it is, and a sentence.
+type Line = (String, Level, String);
+
+/// Clocks that differ by more than this make cut-offs wrong.
+const CLOCKS_DIFFER: f64 = 2.0;
+
+const CLOCK: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8";
+
+/// Transactions that are older than five minutes.
+const LONG: &str = "SELECT a.pid, coalesce(a.usename, '')::text, coalesce(a.application_name, ''),
+        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::int8,
+        coalesce(a.state, '')
+    FROM pg_catalog.pg_stat_activity a
+    WHERE a.xact_start < pg_catalog.clock_timestamp() - interval '5 minutes'
+        AND a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
+    ORDER BY a.xact_start LIMIT 5";
+
 impl Doctor {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config()?;
-        let mut lines: Vec<(String, &str, String)> = Vec::new();
+        let mut lines: Vec<Line> = Vec::new();
         let mut code = 0;
         for target in config.targets.values() {
             let name = target.name.clone();
             if !target.configured {
-                lines.push((name, "note", "not configured: its url is empty".to_owned()));
+                let text = "not configured: its url is empty".to_owned();
+                lines.push((name, Level::Note, text));
                 continue;
             }
             if target.engine != Engine::Postgres {
-                lines.push((
-                    name,
-                    "note",
-                    "this version of maint cannot look at MongoDB yet".to_owned(),
-                ));
+                let text = "not looked at: only PostgreSQL can be asked here so far".to_owned();
+                lines.push((name, Level::Note, text));
                 continue;
             }
-            let dial = pipeline::dial(target)?;
-            match Session::open(&dial, "maint doctor").await {
-                Ok(session) => match pooler::refuse(&session, &dial).await {
-                    Ok(()) => examine(&name, &session, &target.trust_owners, &mut lines)
-                        .await
-                        .map_err(pipeline::PipelineError::from)?,
-                    Err(error) => {
-                        code = 3;
-                        lines.push((name, "problem", with_hint(&error)));
-                    }
-                },
-                Err(error) => {
-                    code = 3;
-                    lines.push((name, "problem", with_hint(&error)));
+            let seen = look(target, &mut lines).await;
+            if let Err(error) = seen {
+                let bad_url = matches!(error, EngineError::Dial(_));
+                code = worse(code, if bad_url { 2 } else { 3 });
+                lines.push((name, Level::Problem, with_hint(&error)));
+                continue;
+            }
+            for task in config.tasks.values().filter(|task| task.enabled) {
+                if task.targets.contains(&target.name) {
+                    rehearse(&config, task, target, &mut lines).await;
                 }
             }
+        }
+        if code == 0 && lines.iter().any(|(_, level, _)| *level == Level::Problem) {
+            code = 1;
         }
         if context.json() {
             let list: Vec<_> = lines
                 .iter()
-                .map(|(target, level, text)| serde_json::json!({"target": target, "level": level, "text": text}))
+                .map(|(target, level, text)| {
+                    serde_json::json!({"target": target, "level": level.word(), "text": text})
+                })
                 .collect();
             outln!("{}", serde_json::json!({ "checks": list }));
-        } else {
-            for (target, level, text) in &lines {
-                outln!("{level:>8}  {target}: {}", crate::report::text::shown(text));
+            return Ok(code);
+        }
+        let style = context.style(config.timezone);
+        for (target, level, text) in &lines {
+            let begin = format!("{:>8}  ", level.word());
+            let room = style.width.map(|width| width.saturating_sub(begin.len()));
+            let text = format!("{target}: {}", shown(text));
+            for (n, line) in wrapped(&text, room).iter().enumerate() {
+                let ink = match level {
+                    Level::Ok => Ink::Good,
+                    Level::Note => Ink::Plain,
+                    Level::Problem => Ink::Bad,
+                };
+                match n {
+                    0 => outln!("{}{line}", style.paint(ink, &begin)),
+                    _ => outln!("{:begin$}{line}", "", begin = begin.len()),
+                }
             }
+        }
+        let problems = lines
+            .iter()
+            .filter(|(_, level, _)| *level == Level::Problem);
+        match problems.count() {
+            0 => outln!("all is well"),
+            n => outln!("{}", counted(n, "problem")),
         }
         Ok(code)
     }
 }
+
+/// The server, the role, the way there.
+async fn look(target: &Target, lines: &mut Vec<Line>) -> Result<(), EngineError> {
+    let name = &target.name;
+    let dial = match pipeline::dial(target) {
+        Ok(dial) => dial,
+        Err(PipelineError::Engine(error)) => return Err(error),
+        Err(other) => {
+            lines.push((name.clone(), Level::Problem, other.to_string()));
+            return Ok(());
+        }
+    };
+    let session = Session::open(&dial, "maint doctor").await?;
+    pooler::refuse(&session, &dial).await?;
+    examine(name, &session, &target.trust_owners, lines).await?;
+    let before = Utc::now();
+    let clock = session.query("reading its clock", CLOCK, &[]).await?;
+    let after = Utc::now();
+    if let Some(theirs) = clock.first().and_then(|row| row.try_get::<_, f64>(0).ok()) {
+        let seconds = |at: chrono::DateTime<Utc>| at.timestamp_micros() as f64 / 1e6;
+        // The answer was made somewhere in between.
+        let off = match (theirs - seconds(after), seconds(before) - theirs) {
+            (ahead, _) if ahead > 0.0 => ahead,
+            (_, behind) if behind > 0.0 => -behind,
+            _ => 0.0,
+        };
+        if off.abs() > CLOCKS_DIFFER {
+            let way = if off > 0.0 { "ahead of" } else { "behind" };
+            lines.push((name.clone(), Level::Problem, format!(
+                "its clock is {:.0} s {way} this machine's: rows would be taken for older or younger than they are; set both by NTP",
+                off.abs()
+            )));
+        }
+    }
+    for row in session
+        .query("looking for old transactions", LONG, &[])
+        .await?
+    {
+        let text = |n: usize| row.try_get::<_, String>(n).unwrap_or_default();
+        let pid: i32 = row.try_get(0).unwrap_or_default();
+        let age_s: i64 = row.try_get(3).unwrap_or_default();
+        let (who, application, state) = (text(1), text(2), text(4));
+        lines.push((name.clone(), Level::Note, format!(
+            "a transaction is open for {} (pid {pid}, role {who}, {}{state}): it holds back VACUUM and concurrent builds",
+            human_duration_ms(age_s.saturating_mul(1000)),
+            if application.is_empty() { String::new() } else { format!("{application}, ") },
+        )));
+    }
+    Ok(())
+}
+
+/// What the task would do now, and what keeps it from more.
+async fn rehearse(config: &Config, task: &Task, target: &Target, lines: &mut Vec<Line>) {
+    let mut say = |level, text: String| {
+        lines.push((target.name.clone(), level, format!("{}: {text}", task.name)));
+    };
+    let known = Known {
+        zone: config.timezone,
+        ..Known::default()
+    };
+    let plan = match pipeline::plan(task, target, known).await {
+        Ok(plan) => plan,
+        Err(PipelineError::Engine(error)) => {
+            return say(Level::Problem, format!("would fail: {}", with_hint(&error)));
+        }
+        Err(other) => return say(Level::Problem, format!("would fail: {other}")),
+    };
+    let hindered: Vec<_> = plan
+        .findings
+        .iter()
+        .filter(|one| HINDERS.contains(&one.code.as_str()))
+        .collect();
+    for one in hindered.iter().take(MOST_TOLD) {
+        let object = match one.object.as_str() {
+            "" => String::new(),
+            object => format!("{object}: "),
+        };
+        let todo = one
+            .suggestion
+            .as_ref()
+            .map_or_else(String::new, |todo| format!("; {todo}"));
+        let level = match one.code.as_str() {
+            "extension.missing" | "amcheck.missing" | "statements.missing" => Level::Note,
+            _ => Level::Problem,
+        };
+        say(level, format!("{object}{}{todo}", one.message));
+    }
+    if let Some(more @ 1..) = hindered.len().checked_sub(MOST_TOLD) {
+        say(
+            Level::Problem,
+            format!("… and {more} more like that: maint plan {}", task.name),
+        );
+    }
+    if hindered.is_empty() {
+        say(
+            Level::Ok,
+            format!("works: {} to do now", counted(plan.steps.len(), "step")),
+        );
+    }
+}
+
+/// Findings that say that the task cannot do all of its work.
+const HINDERS: [&str; 10] = [
+    "privilege.missing",
+    "extension.missing",
+    "amcheck.missing",
+    "statements.missing",
+    "role.untrusted_code",
+    "cleanup.rule",
+    "cleanup.row_security",
+    "partitions.unsuitable",
+    "server.reindex_corrupts",
+    "replica.unreachable",
+];
+
+/// Of one task on one target so many things are told one by one.
+const MOST_TOLD: usize = 5;
 
 fn with_hint(error: &EngineError) -> String {
     match error.hint() {
@@ -94,11 +271,11 @@ fn with_hint(error: &EngineError) -> String {
 async fn trust(
     session: &Session,
     trust_owners: &[String],
-    say: &mut impl FnMut(&'static str, String),
+    say: &mut impl FnMut(Level, String),
 ) -> Result<(), EngineError> {
     if session.server.superuser {
         say(
-            "problem",
+            Level::Problem,
             format!(
                 "{} is a superuser: whatever hangs on a table would run as one, so that tables of others with code are left alone; docs/security.md says what to grant instead",
                 session.server.role
@@ -115,7 +292,7 @@ async fn trust(
         let owners: BTreeSet<&str> = codes.iter().map(|c| c.owner.as_str()).collect();
         let owners: Vec<&str> = owners.into_iter().collect();
         say(
-            "note",
+            Level::Note,
             format!(
                 "{} tables have code that would run with our rights and is not trusted, of {}; first: {}; they are left alone by what would run it, unless `trust_owners` names its owners",
                 tables.len(),
@@ -131,12 +308,12 @@ async fn examine(
     target: &str,
     session: &Session,
     trust_owners: &[String],
-    lines: &mut Vec<(String, &'static str, String)>,
+    lines: &mut Vec<Line>,
 ) -> Result<(), EngineError> {
     let server = &session.server;
     let mut say = |level, text: String| lines.push((target.to_owned(), level, text));
     say(
-        "ok",
+        Level::Ok,
         format!(
             "PostgreSQL {}, database {}, role {}",
             server.version, server.database, server.role
@@ -144,29 +321,35 @@ async fn examine(
     );
     if server.in_recovery {
         say(
-            "problem",
+            Level::Problem,
             "a standby: nothing can be maintained here; point the url at the primary".to_owned(),
         );
     }
     if (140_000..140_004).contains(&server.version_num) {
-        say("problem", "concurrent index builds of 14.0 to 14.3 corrupt indexes: reindex refuses; upgrade to 14.4 or newer".to_owned());
+        say(Level::Problem, "concurrent index builds of 14.0 to 14.3 corrupt indexes: reindex refuses; upgrade to 14.4 or newer".to_owned());
     }
     match server.clock_differs() {
-        Some(why) => say("problem", why),
+        Some(why) => say(Level::Problem, why),
         None => say(
-            "ok",
+            Level::Ok,
             "the clocks of this machine and the server agree".to_owned(),
         ),
     }
     trust(session, trust_owners, &mut say).await?;
     let owned = session.query("counting tables", OWNERSHIP, &[]).await?;
     if let Some(row) = owned.first() {
-        let (mine, all): (i64, i64) = (row.get(0), row.get(1));
-        let level = if mine < all { "note" } else { "ok" };
+        let number = |n: usize| row.try_get::<_, i64>(n).unwrap_or_default();
+        let (mine, all) = (number(0), number(1));
+        let level = if mine < all { Level::Note } else { Level::Ok };
         say(
             level,
             format!(
-                "the role owns {mine} of {all} tables; the others need a grant (17 and newer: pg_maintain)"
+                "the role owns {mine} of {all} tables{}",
+                if mine < all {
+                    "; the others need a grant (17 and newer: pg_maintain)"
+                } else {
+                    ""
+                }
             ),
         );
     }
@@ -175,7 +358,7 @@ async fn examine(
         let unseen: i64 = session.column("counting tables", row, 0)?;
         if unseen > 0 {
             say(
-                "problem",
+                Level::Problem,
                 format!(
                     "the role sees no statistics of {unseen} tables: bloat of their indexes is not known; GRANT SELECT on them, or GRANT pg_read_all_data TO {} (pg_maintain does not include that)",
                     crate::engines::postgres::Identifier::new(&*server.role)
@@ -195,13 +378,13 @@ async fn examine(
             _ => "slow statements cannot be told",
         };
         match (installed, available) {
-            (true, _) => say("ok", format!("{name} is installed")),
+            (true, _) => say(Level::Ok, format!("{name} is installed")),
             (false, true) => say(
-                "note",
+                Level::Note,
                 format!("{name} is not installed: {costs}; CREATE EXTENSION {name}"),
             ),
             (false, false) => say(
-                "note",
+                Level::Note,
                 format!("{name} is not available on this server: {costs}"),
             ),
         }

@@ -1,19 +1,49 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::{TimeDelta, Utc};
+
 use super::Failure;
 use super::context::{Context, spool_folder};
 use super::run::{exit_code, host, tell, worse};
 use super::signals::Signals;
+use crate::config::Config;
 use crate::execute::Live;
-use crate::history::{Occurrence, OccurrenceStatus, Recorder, RunRecord};
+use crate::history::{Occurrence, OccurrenceStatus, Recorder, RunRecord, Store};
 use crate::report::text::run_summary;
 use crate::scheduler::{
-    Happened, Options, PipelineWorker, Scheduler, SystemClock, Watcher, with_reports,
+    Happened, Options, PipelineWorker, Scheduler, SystemClock, Watcher, definitions, with_reports,
+    zone_of,
 };
 
 /// Longer than a schedule takes to see that the one before has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(2_500);
+
+/// How long after its time an occurrence is still taken for the reason of the call: pods are
+/// placed and images are pulled meanwhile.
+const CALLED_WITHIN: TimeDelta = TimeDelta::minutes(10);
+
+/// Makes a schedule that nobody has heard of before known from just before the occurrence that it
+/// is called for.
+async fn just_due(config: &Config, name: &str, store: &dyn Store) -> Result<(), Failure> {
+    let Some(schedule) = config.schedules.get(name) else {
+        return Ok(());
+    };
+    let now = Utc::now();
+    let latest = schedule
+        .cron
+        .latest_at_or_before(now, zone_of(config, schedule));
+    if let Some(at) = latest.filter(|at| now - *at <= CALLED_WITHIN) {
+        let known: Vec<_> = definitions(config)
+            .into_iter()
+            .filter(|(one, _)| one == name)
+            .collect();
+        store
+            .know_schedules(&known, at - TimeDelta::seconds(1))
+            .await?;
+    }
+    Ok(())
+}
 
 /// What came of it, for the summary.
 #[derive(Default)]
@@ -33,8 +63,22 @@ impl Watcher for Notes {
 
 /// Carries out everything that is due, once, and whatever falls due by that.
 /// One CronJob that calls this every few minutes does the whole calendar.
-pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
+///
+/// `only`: nothing but this schedule, for a scheduler that has an entry for each. It was called
+/// because the schedule is due, so an occurrence of a moment ago is on time, whether or not
+/// anybody knew of the schedule before.
+pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8, Failure> {
     let config = Arc::new(context.config()?);
+    let scheduled = Arc::new(with_reports(&config));
+    if let Some(name) = only
+        && !scheduled.schedules.contains_key(name)
+    {
+        return Err(super::context::unknown(
+            "schedule",
+            name,
+            scheduled.schedules.keys(),
+        ));
+    }
     let store = context.history(&config).await?;
     let spool = spool_folder(&config);
     let recorder = Arc::new(Recorder::start(Arc::clone(&store), spool));
@@ -49,8 +93,11 @@ pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
         Arc::new(context.teller(&config)),
         context.templates(&config),
     ));
+    if let Some(name) = only {
+        just_due(&scheduled, name, store.as_ref()).await?;
+    }
     let mut scheduler = Scheduler::new(
-        Arc::new(with_reports(&config)),
+        Arc::clone(&scheduled),
         Arc::clone(&store),
         Arc::new(SystemClock),
         Arc::clone(&worker) as _,
@@ -59,15 +106,17 @@ pub(super) async fn run(context: &Context<'_>) -> Result<u8, Failure> {
         signals.stop.clone(),
     )
     .await?;
+    if let Some(name) = only {
+        scheduler.only(name, CALLED_WITHIN);
+    }
     loop {
-        let ticked = scheduler.tick().await?;
+        scheduler.tick().await?;
         let worked = scheduler.at_work() > 0;
         scheduler.idle().await;
-        if signals.stop.is_stopping() || (!worked && ticked.looked_at == 0) {
-            break;
-        }
-        if !worked {
-            // What waits for its window or its jitter is left to the next call.
+        // What waits for its window or its jitter is left to the next call, unless that comes
+        // only when the next occurrence is due.
+        let waits = only.is_some() && scheduler.waits_for().is_some();
+        if signals.stop.is_stopping() || (!worked && !waits) {
             break;
         }
         tokio::time::sleep(LOOK_AGAIN).await;

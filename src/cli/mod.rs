@@ -4,14 +4,17 @@
 #[macro_use]
 mod say;
 
+mod advise;
 mod archive;
 mod check;
 mod context;
 mod demo;
 mod doctor;
 mod due;
+mod explain;
 mod export;
 mod history;
+mod man;
 mod next;
 mod notify;
 mod paste;
@@ -24,7 +27,9 @@ mod schema;
 mod screen;
 mod serve;
 mod signals;
+mod status;
 mod usage;
+mod welcome;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,6 +53,7 @@ use crate::values::Problems;
   maint plan reindex               what would happen, and why?
   maint run reindex --now          do it, whatever the schedule says
   maint show last                  what came of it?
+  maint status                     is all well, and since when not?
 
 Exit codes: 0 succeeded or nothing to do, 1 failed or partly failed,
 2 usage or configuration, 3 a target or the history is out of reach,
@@ -56,25 +62,33 @@ Exit codes: 0 succeeded or nothing to do, 1 failed or partly failed,
 )]
 struct Args {
     /// Path of schedules.yaml, or of its folder
-    #[arg(long, global = true, value_name = "FILE", env = "MAINT_CONFIG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MAINT_CONFIG",
+        help_heading = "Global options"
+    )]
     config: Option<PathBuf>,
     /// Text for people, or one JSON document on stdout
-    #[arg(long, global = true, value_enum, default_value_t = Output::Human)]
+    #[arg(long, global = true, value_enum, default_value_t = Output::Human, help_heading = "Global options")]
     output: Output,
     /// When to use colour; NO_COLOR is respected
-    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, help_heading = "Global options")]
     color: Color,
     /// How log lines look; they go to stderr. RUST_LOG sets the level
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, help_heading = "Global options")]
     log_format: LogFormat,
     #[command(subcommand)]
-    verb: Verb,
+    verb: Option<Verb>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Output {
     Human,
     Json,
+    /// Only for `maint status`
+    Nagios,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -129,16 +143,24 @@ enum Verb {
     Report(report::Report),
     /// Sends a test by every way that is configured
     Notify(notify::Notify),
+    /// Is all well, and since when not: one line, and an exit code
+    Status(status::Status),
     /// Upcoming occurrences
     Next(next::Next),
     /// Versions, privileges, extensions; and what each missing thing costs
     Doctor(doctor::Doctor),
+    /// What a finding's code or a status means, and what to do
+    Explain(explain::Explain),
+    /// All open advice as one SQL file, to be read before it is run
+    Advise(advise::Advise),
     /// A throwaway PostgreSQL with an aged learning platform, maintained before your eyes
     Demo(demo::Demo),
     /// Manifests for Kubernetes, systemd or cron from the schedules
     Export(export::Export),
     /// JSON Schema of the configuration files
     Schema(schema::Schema),
+    /// Manual pages
+    Man(man::Man),
     /// Completions for a shell
     Completions {
         /// Which shell
@@ -215,6 +237,8 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(code) => return ExitCode::from(code),
     };
+    // What we write is for who runs us: reports, archives, what was told.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     start_logging(&args);
     let code = run(&args);
     match say::ended() {
@@ -245,7 +269,15 @@ fn run(args: &Args) -> u8 {
 
 async fn call(args: &Args) -> Result<u8, Failure> {
     let context = context::Context::new(args);
-    match &args.verb {
+    let Some(verb) = &args.verb else {
+        return welcome::call(&context);
+    };
+    if context.nagios() && !matches!(verb, Verb::Status(_)) {
+        return Err(Failure::Usage(
+            "`--output nagios` is for `maint status`".to_owned(),
+        ));
+    }
+    match verb {
         Verb::Check(verb) => verb.call(&context).await,
         Verb::Plan(verb) => verb.call(&context).await,
         Verb::Run(verb) => verb.call(&context).await,
@@ -258,6 +290,10 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::Show(verb) => verb.call(&context).await,
         Verb::Report(verb) => verb.call(&context).await,
         Verb::Notify(verb) => verb.call(&context).await,
+        Verb::Status(verb) => verb.call(&context).await,
+        Verb::Explain(verb) => verb.call(&context),
+        Verb::Advise(verb) => verb.call(&context).await,
+        Verb::Man(verb) => verb.call(),
         Verb::Next(verb) => verb.call(&context).await,
         Verb::Doctor(verb) => verb.call(&context).await,
         Verb::Demo(verb) => verb.call(&context).await,

@@ -132,7 +132,7 @@ const MOST_OVERDUE: usize = 5;
 
 /// What has fallen due since the newest recorded occurrence of schedules that
 /// somebody looked after once.
-async fn overdue(
+pub(super) async fn overdue(
     config: &Config,
     store: &dyn Store,
     now: DateTime<Utc>,

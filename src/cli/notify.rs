@@ -43,6 +43,7 @@ async fn test(context: &Context<'_>) -> Result<u8, Failure> {
             Outcome::Sent => ("sent", None),
             Outcome::Later(why) => ("not sent, though it may work later", Some(why)),
             Outcome::Refused(why) => ("refused", Some(why)),
+            Outcome::Partly { why, .. } => ("sent, but not to everybody", Some(why)),
         };
         if !context.json() {
             let why = why.as_ref().map(|why| format!(": {why}"));

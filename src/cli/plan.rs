@@ -5,7 +5,9 @@ use super::Failure;
 use super::context::Context;
 use crate::pipeline::Known;
 use crate::plan::Plan as Planned;
-use crate::report::text::{Align, Cell, Columns, Cut, Ink, Style, human_bytes, human_count};
+use crate::report::text::{
+    Align, Cell, Columns, Cut, Ink, Style, counted, human_bytes, human_count,
+};
 
 /// Looks at the targets and prints what would happen and why.
 #[derive(Debug, clap::Args)]
@@ -28,6 +30,9 @@ pub(super) struct Plan {
     /// Changes an option or limit for this once: `min_size=1MB`, `limits.jobs=4`
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
+    /// Every step, and every object with the reason against it, however many there are
+    #[arg(long)]
+    all: bool,
 }
 
 impl Plan {
@@ -43,7 +48,15 @@ impl Plan {
                 return super::saved::save(context, &config, work, file).await;
             }
         }
-        show_plans(context, &self.tasks, target, &self.settings, false).await
+        show_plans(
+            context,
+            &self.tasks,
+            target,
+            &self.settings,
+            false,
+            self.all,
+        )
+        .await
     }
 }
 
@@ -55,6 +68,7 @@ pub(super) async fn show_plans(
     target: Option<&str>,
     settings: &[String],
     counting: bool,
+    all: bool,
 ) -> Result<u8, Failure> {
     let config = context.config()?;
     let style = context.style(config.timezone);
@@ -93,7 +107,15 @@ pub(super) async fn show_plans(
         } else {
             out!(
                 "{}",
-                text(&task.name, &task.kind, &target.name, &plan, &counts, &style)
+                text(
+                    &task.name,
+                    &task.kind,
+                    &target.name,
+                    &plan,
+                    &counts,
+                    all,
+                    &style
+                )
             );
         }
     }
@@ -103,24 +125,51 @@ pub(super) async fn show_plans(
     Ok(0)
 }
 
+/// Of a long plan so many steps are shown: the most urgent ones.
+const MOST_STEPS: usize = 40;
+
+/// How large what is worked on is, and how large it is expected to be.
+fn sizes_of(plan: &Planned<serde_json::Value>) -> String {
+    let (mut before, mut won) = (0_i64, 0_i64);
+    for step in &plan.steps {
+        let bytes = step.estimate.bytes.unwrap_or(0);
+        before = before.saturating_add(bytes);
+        if let Some(after) = step.estimate.bytes_after {
+            won = won.saturating_add(bytes.saturating_sub(after));
+        }
+    }
+    match (before, won) {
+        (0, _) => String::new(),
+        (before, won) if won > 0 => {
+            format!(
+                " on {}, about {} of it to win back",
+                human_bytes(before),
+                human_bytes(won)
+            )
+        }
+        (before, _) => format!(" on {}", human_bytes(before)),
+    }
+}
+
 fn text(
     task: &str,
     kind: &str,
     target: &str,
     plan: &Planned<serde_json::Value>,
     counts: &BTreeMap<u32, i64>,
+    all: bool,
     style: &Style,
 ) -> String {
     let steps = match plan.steps.len() {
         0 => "nothing to do".to_owned(),
-        1 => "1 step".to_owned(),
-        n => format!("{n} steps"),
+        n => format!("{}{}", counted(n, "step"), sizes_of(plan)),
     };
     let mut out = format!(
-        "{}  {kind} on {target}: {steps} ({} objects looked at)\n",
+        "{}  {kind} on {target}: {steps} ({} looked at)\n",
         style.paint(Ink::Strong, task),
-        plan.considered
+        counted(plan.considered, "object")
     );
+    let most = if all { usize::MAX } else { MOST_STEPS };
     if !plan.steps.is_empty() {
         let mut table = Columns::new()
             .column("#", Align::Right, Cut::Never)
@@ -129,7 +178,7 @@ fn text(
             .column("size", Align::Right, Cut::Never)
             .column("expected", Align::Right, Cut::Never)
             .column("why", Align::Left, Cut::End);
-        for step in &plan.steps {
+        for step in plan.steps.iter().take(most) {
             let size = |bytes: Option<i64>| bytes.map(human_bytes).unwrap_or_default();
             table.row([
                 Cell::new(Ink::Faint, step.seq.to_string()),
@@ -141,7 +190,13 @@ fn text(
             ]);
         }
         out.push_str(&table.render(2, style));
-        for step in &plan.steps {
+        if let Some(more @ 1..) = plan.steps.len().checked_sub(most) {
+            out.push_str(&format!(
+                "  … and {}: `--all` shows them\n",
+                counted(more, "more step")
+            ));
+        }
+        for step in plan.steps.iter().take(most) {
             let rows = counts.get(&step.seq);
             if step.details.is_empty() && rows.is_none() {
                 continue;
@@ -165,11 +220,17 @@ fn text(
     ] {
         if !list.is_empty() {
             out.push_str(&format!("  {title}:\n"));
-            for skip in list {
+            for skip in list.iter().take(most) {
                 out.push_str(&format!(
                     "    {}: {}\n",
                     crate::report::text::shown(&skip.object),
                     crate::report::text::shown(&skip.reason)
+                ));
+            }
+            if let Some(more @ 1..) = list.len().checked_sub(most) {
+                out.push_str(&format!(
+                    "    … and {}: `--all` shows them\n",
+                    counted(more, "more object")
                 ));
             }
         }

@@ -43,6 +43,10 @@ pub(super) struct Run {
     /// the database has changed in a way that matters
     #[arg(long, value_name = "FILE", conflicts_with_all = ["tasks", "all", "due", "dry_run", "target", "now"])]
     plan: Option<PathBuf>,
+    /// With `--due`: only of this schedule, or of `report:NAME`. For an entry of another
+    /// scheduler; waits for its window and its jitter
+    #[arg(long, requires = "due", value_name = "SCHEDULE")]
+    schedule: Option<String>,
     /// Print the plan and exactly how many rows would change, and stop
     #[arg(long)]
     dry_run: bool,
@@ -58,11 +62,18 @@ impl Run {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let target = self.target.as_deref();
         if self.dry_run {
-            return super::plan::show_plans(context, &self.tasks, target, &self.settings, true)
-                .await;
+            return super::plan::show_plans(
+                context,
+                &self.tasks,
+                target,
+                &self.settings,
+                true,
+                self.all,
+            )
+            .await;
         }
         if self.due {
-            return super::due::run(context).await;
+            return super::due::run(context, self.schedule.as_deref()).await;
         }
         let config = context.config()?;
         if let Some(file) = &self.plan {

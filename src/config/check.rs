@@ -1,6 +1,6 @@
 //! What no schema can say about `schedules.yaml`: names that refer to something, URLs that fit.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::files::File;
 use super::model::SchedulesFile;
@@ -12,6 +12,11 @@ use crate::values::{Engine, Secret};
 /// Names in `schedules`: tasks, and other schedules in `after`.
 pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) {
     let schedules = root.get("schedules").map(Node::entries).unwrap_or_default();
+    let by_name: HashMap<&str, &Node> = schedules
+        .iter()
+        .map(|one| (one.key.as_str(), &one.value))
+        .collect();
+    let looping = looping(&by_name);
     for schedule in schedules {
         let name = &schedule.key;
         for node in schedule
@@ -21,6 +26,10 @@ pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) 
             .unwrap_or_default()
         {
             if node.text().is_some_and(|task| !tasks.contains(task)) {
+                if file.is_full() {
+                    file.report(file.problem(node.span, "unknown"));
+                    continue;
+                }
                 let message = format!("unknown task `{}` in schedule `{name}`", shown(node));
                 let problem = file.problem(node.span, message);
                 let problem = guess(problem, node, tasks.iter().map(String::as_str).collect());
@@ -37,12 +46,19 @@ pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) 
             .unwrap_or_default()
         {
             let Some(other) = node.text() else { continue };
-            if !schedules.iter().any(|s| s.key == other) {
+            if !by_name.contains_key(other) {
+                if file.is_full() {
+                    file.report(file.problem(node.span, "unknown"));
+                    continue;
+                }
                 let message = format!("unknown schedule `{}` in schedule `{name}`", shown(node));
                 let problem = file.problem(node.span, message);
                 let known = schedules.iter().map(|s| s.key.as_str()).collect();
                 file.report(guess(problem, node, known));
-            } else if waits_for(root, other, name, &mut BTreeSet::new()) {
+            } else if looping
+                .get(name.as_str())
+                .is_some_and(|ring| looping.get(other) == Some(ring))
+            {
                 let message = format!("schedule `{name}` would wait for itself");
                 file.report(file.problem(node.span, message));
             }
@@ -50,22 +66,70 @@ pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) 
     }
 }
 
-/// Whether the schedule `from` comes after `to`, directly or through others.
-fn waits_for<'a>(root: &'a Node, from: &'a str, to: &str, seen: &mut BTreeSet<&'a str>) -> bool {
-    if from == to {
-        return true;
-    }
-    let after = root
-        .get("schedules")
-        .and_then(|schedules| schedules.get(from))
-        .and_then(|schedule| schedule.get("after"))
-        .map(Node::items)
-        .unwrap_or_default();
-    seen.insert(from)
-        && after
-            .iter()
+/// The schedules that wait for themselves, each with the number of its ring: those that can be
+/// reached from each other by `after`. Every schedule and every `after` is looked at once.
+fn looping<'a>(schedules: &HashMap<&'a str, &'a Node>) -> HashMap<&'a str, usize> {
+    let after = |name: &str| -> Vec<&'a str> {
+        let node = schedules.get(name).and_then(|node| node.get("after"));
+        let named = node.map(Node::items).unwrap_or_default().iter();
+        named
             .filter_map(Node::text)
-            .any(|next| waits_for(root, next, to, seen))
+            .filter(|other| schedules.contains_key(other))
+            .collect()
+    };
+    let mut rings = HashMap::new();
+    // Tarjan's strongly connected components, with a stack of its own: a chain may be long.
+    let (mut index, mut low) = (HashMap::new(), HashMap::new());
+    let (mut stack, mut on_stack) = (Vec::new(), HashSet::new());
+    let mut names: Vec<&'a str> = schedules.keys().copied().collect();
+    names.sort_unstable();
+    for root in names {
+        if index.contains_key(root) {
+            continue;
+        }
+        let mut path: Vec<(&'a str, Vec<&'a str>)> = Vec::new();
+        let mut next = Some(root);
+        loop {
+            if let Some(name) = next.take() {
+                let number = index.len();
+                index.insert(name, number);
+                low.insert(name, number);
+                stack.push(name);
+                on_stack.insert(name);
+                path.push((name, after(name)));
+            }
+            let Some((name, todo)) = path.last_mut() else {
+                break;
+            };
+            let name = *name;
+            if let Some(other) = todo.pop() {
+                if !index.contains_key(other) {
+                    next = Some(other);
+                } else if on_stack.contains(other) {
+                    let least = low[name].min(index[other]);
+                    low.insert(name, least);
+                }
+                continue;
+            }
+            path.pop();
+            if let Some((before, _)) = path.last() {
+                let least = low[before].min(low[name]);
+                low.insert(before, least);
+            }
+            if low[name] == index[name] {
+                let from = stack.iter().rposition(|one| *one == name).unwrap_or(0);
+                let ring = stack.split_off(from);
+                let alone = ring.len() == 1 && !after(name).contains(&name);
+                for one in &ring {
+                    on_stack.remove(one);
+                    if !alone {
+                        rings.insert(*one, index[name]);
+                    }
+                }
+            }
+        }
+    }
+    rings
 }
 
 /// URLs by their scheme, and mail without a server. No message shows a URL.

@@ -1,5 +1,7 @@
 //! The files read so far, and what is wrong with them.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::node::{Content, Node, Span};
@@ -14,6 +16,8 @@ pub(super) struct File {
     pub text: String,
     secrets: Vec<Span>,
     problems: Vec<Problem>,
+    /// Problems beyond those that are kept.
+    more: usize,
     /// Whether the text could be taken apart; otherwise nobody knows where its secrets are.
     pub parsed: bool,
 }
@@ -29,8 +33,7 @@ impl File {
 
     /// Reads a file as text. The problem says why it cannot be read.
     pub(super) fn read(path: &Path) -> Result<Self, Box<Problem>> {
-        let bytes = std::fs::read(path)
-            .map_err(|why| Problem::new(path, format!("cannot be read: {}", describe(&why))))?;
+        let bytes = read_regular(path, LARGEST).map_err(|why| Problem::new(path, why))?;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(
                 path,
@@ -56,7 +59,16 @@ impl File {
     }
 
     pub(super) fn report(&mut self, problem: Problem) {
-        self.problems.push(problem);
+        match self.is_full() {
+            true => self.more += 1,
+            false => self.problems.push(problem),
+        }
+    }
+
+    /// Whether enough is wrong: who gets so many problems reads the first ones. Further ones are
+    /// only counted, so that what is said about one need not be worked out.
+    pub(super) fn is_full(&self) -> bool {
+        self.problems.len() >= MOST_PROBLEMS
     }
 
     pub(super) fn has_problems(&self) -> bool {
@@ -96,7 +108,10 @@ impl File {
     /// Takes over what was found out about a part of this file in a trial.
     pub(super) fn absorb(&mut self, mut trial: File) {
         self.absorb_secrets(&mut trial);
-        self.problems.append(&mut trial.problems);
+        self.more += trial.more;
+        for problem in trial.problems {
+            self.report(problem);
+        }
     }
 
     /// Takes over only what must not be shown.
@@ -106,17 +121,28 @@ impl File {
 
     /// The problems with the lines they are on.
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
-        std::mem::take(&mut self.problems)
+        let problems = std::mem::take(&mut self.problems);
+        let wanted: BTreeSet<usize> = problems.iter().map(|problem| problem.line).collect();
+        let lines: BTreeMap<usize, &str> = (1..)
+            .zip(self.text.lines())
+            .filter(|(n, _)| wanted.contains(n))
+            .collect();
+        let mut all: Vec<Problem> = problems
             .into_iter()
-            .map(|problem| self.with_line(problem))
-            .collect()
+            .map(|problem| self.with_line(problem, &lines))
+            .collect();
+        if self.more > 0 {
+            let message = format!("{} more problems, which are not told one by one", self.more);
+            all.push(Problem::new(&self.path, message).at(usize::MAX, 0, 0));
+        }
+        all
     }
 
-    fn with_line(&self, mut problem: Problem) -> Problem {
-        let Some(line) = problem
-            .line
-            .checked_sub(1)
-            .and_then(|n| self.text.lines().nth(n))
+    fn with_line(&self, mut problem: Problem, lines: &BTreeMap<usize, &str>) -> Problem {
+        // A line that long shows nobody anything.
+        let Some(line) = lines
+            .get(&problem.line)
+            .filter(|line| line.len() <= LONGEST_LINE)
         else {
             return problem;
         };
@@ -154,6 +180,53 @@ impl File {
             chars.splice(from..to.clamp(from, chars.len()), "***".chars());
         }
         chars.into_iter().collect()
+    }
+}
+
+/// The largest file of a configuration, in bytes: hundreds of times what people write.
+const LARGEST: u64 = 1 << 20;
+/// Of one file so many problems are told.
+const MOST_PROBLEMS: usize = 100;
+/// Bytes of a line that is still shown with its problem.
+const LONGEST_LINE: usize = 2000;
+
+/// The bytes of a file that is one: devices and pipes never end, and something of the wrong name
+/// may be huge. The error says what is wrong as the end of a sentence.
+pub(super) fn read_regular(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
+    let cannot = |why: std::io::Error| format!("cannot be read: {}", describe(&why));
+    // Asked before it is opened: opening a pipe waits for somebody to write.
+    let found = std::fs::metadata(path).map_err(cannot)?;
+    if !found.is_file() {
+        let what = if found.is_dir() {
+            "a folder"
+        } else {
+            "not a regular file"
+        };
+        return Err(format!("cannot be read: it is {what}"));
+    }
+    let size = |bytes: u64| match bytes >> 20 {
+        0 => format!("{} kB", bytes >> 10),
+        megabytes => format!("{megabytes} MB"),
+    };
+    if found.len() > most_bytes {
+        return Err(format!(
+            "is {} large; at most {} are read",
+            size(found.len()),
+            size(most_bytes)
+        ));
+    }
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).map_err(cannot)?;
+    // It may grow meanwhile.
+    file.take(most_bytes + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    match bytes.len() as u64 > most_bytes {
+        true => Err(format!(
+            "is larger than the {} that are read",
+            size(most_bytes)
+        )),
+        false => Ok(bytes),
     }
 }
 

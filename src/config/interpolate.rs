@@ -17,7 +17,7 @@ pub(super) fn interpolate(node: &mut Node, file: &mut File, env: &dyn Fn(&str) -
             }
         }
         Content::Map(entries) => {
-            for entry in entries {
+            for entry in entries.iter_mut() {
                 interpolate(&mut entry.value, file, env);
             }
         }
@@ -30,6 +30,10 @@ pub(super) fn interpolate(node: &mut Node, file: &mut File, env: &dyn Fn(&str) -
             }
             Err(wrong) => {
                 for (at, message, hint) in wrong {
+                    if file.is_full() {
+                        file.report(file.problem(node.span, message));
+                        continue;
+                    }
                     let span = place(file, node.span, at);
                     let problem = file.problem(span, message);
                     file.report(match hint {

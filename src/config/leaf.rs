@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Number, Value};
 
-use super::files::describe;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use super::files::read_regular;
 use super::formats;
 use super::node::{Content, Meaning, Node, Scalar, Span, meaning};
 use super::walk::Walk;
@@ -134,19 +137,40 @@ impl Walk<'_> {
             return Some(Value::String(scalar.text.clone()));
         };
         let path = path.strip_prefix("//").unwrap_or(path);
-        match std::fs::read_to_string(self.folder.join(path)) {
+        match secret_file(&self.folder.join(path)) {
             Ok(text) => Some(Value::String(
                 text.trim_end_matches(['\r', '\n']).to_owned(),
             )),
-            Err(why) => {
-                let message = format!(
-                    "the secret `{}` cannot be read: {}",
-                    scalar.shown(),
-                    describe(&why)
-                );
-                self.report(span, message);
+            Err((why, hint)) => {
+                let message = format!("the secret `{}` {why}", scalar.shown());
+                self.report_with(span, message, hint.map(str::to_owned));
                 None
             }
         }
     }
+}
+
+/// The largest secret, in bytes: certificates and tokens are smaller.
+const LARGEST_SECRET: u64 = 64 << 10;
+
+/// The text of a file that holds a secret, which nobody else may read: the rule of `.pgpass`, and of
+/// libpq for keys that belong to root, which a group may read. The error is the end of a sentence,
+/// and what to do.
+fn secret_file(path: &Path) -> Result<String, (String, Option<&'static str>)> {
+    let bytes = read_regular(path, LARGEST_SECRET).map_err(|why| (why, None))?;
+    if let Ok(found) = std::fs::metadata(path) {
+        let forbidden = if found.uid() == 0 { 0o037 } else { 0o077 };
+        if found.mode() & forbidden != 0 {
+            return Err((
+                format!(
+                    "can be read by others: its mode is {:04o}",
+                    found.mode() & 0o7777
+                ),
+                Some(
+                    "set its permissions to 0600; for a mounted Secret `defaultMode: 0440` and `fsGroup`",
+                ),
+            ));
+        }
+    }
+    String::from_utf8(bytes).map_err(|_| ("is not UTF-8 text".to_owned(), None))
 }

@@ -135,7 +135,7 @@ fn tree(file: &mut File, env: &dyn Fn(&str) -> Option<String>, care: Care) -> Op
     let perhaps = |name: &str| Some(env(name).unwrap_or_default());
     match &mut tree.content {
         Content::Map(entries) if care == Care::Look => {
-            for entry in entries {
+            for entry in entries.iter_mut() {
                 let connects = ["targets", "smtp", "notify"].contains(&entry.key.as_str());
                 let env: &dyn Fn(&str) -> Option<String> = if connects { &perhaps } else { env };
                 interpolate::interpolate(&mut entry.value, file, env);

@@ -32,7 +32,7 @@ pub fn locate(
         .find(|path| path.is_file())
         .ok_or_else(|| {
             Problem::new(NAME, format!("not found here, nor is there {SYSTEM}"))
-                .hint("name it with --config or MAINT_CONFIG; `maint init` writes one")
+                .hint("name it with --config or MAINT_CONFIG; `maint` alone says how to begin")
                 .into()
         })
 }

@@ -21,6 +21,7 @@ mod set;
 mod shape;
 mod types;
 mod walk;
+mod written;
 mod yaml;
 
 pub use load::{load, load_for_check, load_for_looking};
@@ -30,3 +31,4 @@ pub use types::{
     Config, Email, Event, Hook, Limits, Notify, Report, Retries, Schedule, Smtp, Target, Task,
     Throttle, Web, Webhook, WebhookFormat,
 };
+pub use written::written_secrets;

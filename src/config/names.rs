@@ -1,6 +1,6 @@
 //! Which targets and groups there are, and what a name stands for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::files::File;
 use super::node::{Node, Span};
@@ -42,6 +42,10 @@ impl Names {
             file.report(file.problem(span, "no targets: there is nothing to maintain"));
         }
         let groups = root.get("groups").map(Node::entries).unwrap_or_default();
+        let by_name: HashMap<&str, &Node> = groups
+            .iter()
+            .map(|group| (group.key.as_str(), &group.value))
+            .collect();
         for entry in groups {
             if names.targets.contains_key(&entry.key) {
                 let message = format!("`{}` names both a target and a group", entry.key);
@@ -49,7 +53,11 @@ impl Names {
             }
             for member in entry.value.items() {
                 let Some(text) = member.text() else { continue };
-                if names.targets.contains_key(text) || groups.iter().any(|g| g.key == text) {
+                if names.targets.contains_key(text) || by_name.contains_key(text) {
+                    continue;
+                }
+                if file.is_full() {
+                    file.report(file.problem(member.span, "unknown"));
                     continue;
                 }
                 let known = names.targets.keys().chain(groups.iter().map(|g| &g.key));
@@ -62,11 +70,15 @@ impl Names {
                 file.report(guess(problem, member, known.map(String::as_str).collect()));
             }
         }
+        let mut members = 0;
         for entry in groups {
             let mut expansion = Expansion {
-                groups,
+                groups: &by_name,
                 targets: &names.targets,
                 found: Vec::new(),
+                seen: HashSet::new(),
+                done: HashSet::new(),
+                too_deep: false,
             };
             if let Err(trail) = expansion.add(&entry.key, &mut Vec::new()) {
                 // A loop is reported once, at the first of its groups.
@@ -78,6 +90,16 @@ impl Names {
                     );
                     file.report(file.problem(entry.key_span, message));
                 }
+            }
+            if expansion.too_deep {
+                let message = format!("groups stand within groups more than {DEEPEST} deep");
+                file.report(file.problem(entry.key_span, message));
+            }
+            members += expansion.found.len();
+            if members > MOST_MEMBERS {
+                let message = format!("the groups have more than {MOST_MEMBERS} members in all");
+                file.report(file.problem(entry.key_span, message));
+                break;
             }
             names.groups.insert(entry.key.clone(), expansion.found);
         }
@@ -154,11 +176,22 @@ impl Names {
     }
 }
 
+/// Groups within groups, from the outermost.
+const DEEPEST: usize = 50;
+
+/// Members of all groups together, groups within groups counted with all of theirs.
+const MOST_MEMBERS: usize = 200_000;
+
 /// One group being followed to its targets.
 struct Expansion<'a> {
-    groups: &'a [super::node::Entry],
+    groups: &'a HashMap<&'a str, &'a Node>,
     targets: &'a BTreeMap<String, Option<Engine>>,
     found: Vec<String>,
+    seen: HashSet<String>,
+    /// Groups whose members are all in: following them again would take a time that doubles with
+    /// every level.
+    done: HashSet<String>,
+    too_deep: bool,
 }
 
 impl Expansion<'_> {
@@ -170,23 +203,33 @@ impl Expansion<'_> {
             return Err(way);
         }
         if self.targets.contains_key(name) {
-            if !self.found.iter().any(|found| found == name) {
+            if self.seen.insert(name.to_owned()) {
                 self.found.push(name.to_owned());
             }
             return Ok(());
         }
-        let groups = self.groups;
-        let Some(group) = groups.iter().find(|group| group.key == name) else {
+        if self.done.contains(name) {
+            return Ok(());
+        }
+        if trail.len() >= DEEPEST {
+            self.too_deep = true;
+            return Ok(());
+        }
+        let Some(group) = self.groups.get(name).copied() else {
             return Ok(());
         };
         trail.push(name.to_owned());
-        for member in group.value.items().iter().filter_map(Node::text) {
+        for member in group.items().iter().filter_map(Node::text) {
             self.add(member, trail)?;
         }
         trail.pop();
+        self.done.insert(name.to_owned());
         Ok(())
     }
 }
+
+/// Names among which the nearest is looked for.
+const MOST_GUESSED: usize = 500;
 
 fn engine(text: &str) -> Option<Engine> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
@@ -201,6 +244,10 @@ pub(super) fn shown(node: &Node) -> &str {
 
 /// The same problem with the alternatives, and the nearest of them as a hint.
 pub(super) fn guess(problem: Problem, node: &Node, mut known: Vec<&str>) -> Problem {
+    // Of thousands nobody wants to be shown the nearest.
+    if known.len() > MOST_GUESSED {
+        return problem;
+    }
     known.sort_unstable();
     let meant = node
         .scalar()

@@ -1,5 +1,7 @@
 //! A YAML document with the place of every key and value.
 
+use std::collections::HashMap;
+
 /// Where something stands in a file; lines and columns from 1, in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Span {
@@ -22,9 +24,50 @@ pub(super) struct Node {
 pub(super) enum Content {
     Scalar(Scalar),
     List(Vec<Node>),
-    Map(Vec<Entry>),
+    Map(Entries),
     /// Already reported; says nothing further.
     Broken,
+}
+
+/// The entries of a mapping, in order, found by their keys.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Entries {
+    list: Vec<Entry>,
+    places: HashMap<String, usize>,
+}
+
+impl Entries {
+    /// The entries with where each key is.
+    pub(super) fn new(list: Vec<Entry>, places: HashMap<String, usize>) -> Entries {
+        Entries { list, places }
+    }
+
+    pub(super) fn find(&self, key: &str) -> Option<&Entry> {
+        self.places.get(key).and_then(|place| self.list.get(*place))
+    }
+}
+
+impl From<Vec<Entry>> for Entries {
+    fn from(list: Vec<Entry>) -> Entries {
+        let places = list.iter().enumerate();
+        let places = places.map(|(place, entry)| (entry.key.clone(), place));
+        let places = places.collect();
+        Entries { list, places }
+    }
+}
+
+impl std::ops::Deref for Entries {
+    type Target = [Entry];
+
+    fn deref(&self) -> &[Entry] {
+        &self.list
+    }
+}
+
+impl std::ops::DerefMut for Entries {
+    fn deref_mut(&mut self) -> &mut [Entry] {
+        &mut self.list
+    }
 }
 
 /// A key of a mapping with its value.
@@ -109,7 +152,10 @@ impl Node {
     }
 
     pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
-        self.entries().iter().find(|entry| entry.key == key)
+        match &self.content {
+            Content::Map(entries) => entries.find(key),
+            _ => None,
+        }
     }
 
     pub(super) fn scalar(&self) -> Option<&Scalar> {

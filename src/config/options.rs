@@ -65,7 +65,7 @@ pub(super) fn options(
     let span = place.map(|entry| entry.key_span).unwrap_or(root.span);
     let nothing = Node {
         span,
-        content: Content::Map(Vec::new()),
+        content: Content::Map(Vec::new().into()),
     };
     let node = root
         .get("options")

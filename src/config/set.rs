@@ -121,7 +121,7 @@ impl Setting {
             None => entry(name, node),
             // One entry of an option that is a map: `parameters.days`.
             Some((option, inner)) => {
-                let content = Content::Map(vec![entry(inner, node)]);
+                let content = Content::Map(vec![entry(inner, node)].into());
                 let span = key_span;
                 entry(option, Node { span, content })
             }
@@ -185,7 +185,7 @@ impl Setting {
         }
         let node = Node {
             span: self.entry.key_span,
-            content: Content::Map(vec![self.entry.clone()]),
+            content: Content::Map(vec![self.entry.clone()].into()),
         };
         let file = &mut self.file;
         let mut walk = Walk {
@@ -222,7 +222,7 @@ fn move_right(node: &mut Node, by: usize) {
     match &mut node.content {
         Content::List(items) => items.iter_mut().for_each(|item| move_right(item, by)),
         Content::Map(entries) => {
-            for entry in entries {
+            for entry in entries.iter_mut() {
                 entry.key_span.column += by;
                 move_right(&mut entry.value, by);
             }

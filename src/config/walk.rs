@@ -67,7 +67,18 @@ impl Walk<'_> {
                 (Content::Scalar(scalar), "string" | "integer" | "number" | "boolean") => {
                     self.scalar(node.span, scalar, type_name, fields, path)
                 }
-                _ => self.wrong_type(node, type_name, path),
+                _ => {
+                    // `webhook: https://…` in place of a mapping is as secret as its `url` is.
+                    if holds_secrets(fields, self.root) {
+                        self.file.hide_all(node);
+                        let message = format!("`{path}` must be {}", noun(type_name));
+                        let hint = fields.get("properties").and_then(|p| p.get("url"));
+                        let hint = hint.map(|_| "write `{ url: … }`".to_owned());
+                        self.report_with(node.span, message, hint);
+                        return None;
+                    }
+                    self.wrong_type(node, type_name, path)
+                }
             },
         }
     }
@@ -76,7 +87,12 @@ impl Walk<'_> {
         self.report_with(span, message, None);
     }
 
-    fn report_with(&mut self, span: Span, message: impl AsRef<str>, hint: Option<String>) {
+    pub(super) fn report_with(
+        &mut self,
+        span: Span,
+        message: impl AsRef<str>,
+        hint: Option<String>,
+    ) {
         let problem = self.file.problem(span, message);
         self.file.report(match hint {
             Some(hint) => problem.hint(hint),
@@ -114,6 +130,9 @@ impl Walk<'_> {
                 "no" | "off" | "n" | "0" => Some("write `false`".to_owned()),
                 _ => None,
             },
+            ("object", Some(scalar)) if path == "retries" => {
+                Some(format!("write `{{ max: {} }}`", scalar.shown()))
+            }
             ("string", Some(scalar)) => Some(format!("put it in quotes: `\"{}\"`", scalar.shown())),
             _ => None,
         };
@@ -230,6 +249,12 @@ impl Walk<'_> {
             path: top,
         } = self.wording;
         let name = &entry.key;
+        if self.file.is_full() {
+            self.file.hide_all(&entry.value);
+            self.file
+                .report(self.file.problem(entry.key_span, "unknown"));
+            return;
+        }
         let message = if path == top {
             format!("unknown {noun} `{name}`{whose}")
         } else {
@@ -248,7 +273,9 @@ impl Walk<'_> {
             .file
             .problem(entry.key_span, message)
             .known(known.iter().copied());
-        if let Some(meant) = meant {
+        if let Some(hint) = elsewhere(name, properties) {
+            problem = problem.hint(hint);
+        } else if let Some(meant) = meant {
             problem = problem.hint(format!("did you mean `{meant}`?"));
         }
         self.file.report(problem);
@@ -305,6 +332,40 @@ impl Walk<'_> {
         }
         None
     }
+}
+
+/// Where a key belongs that is well known, only not here.
+fn elsewhere(name: &str, properties: &Map<String, Value>) -> Option<String> {
+    let of_task = properties.contains_key("kind") && properties.contains_key("limits");
+    match name {
+        "cron" | "schedule" | "schedules" if of_task => Some(
+            "when a task runs is said in schedules.yaml: `schedules: { nightly: { cron: \"0 2 * * *\", tasks: [this-task] } }`"
+                .to_owned(),
+        ),
+        "lock_timeout" | "step_timeout" | "jobs" | "budget" | "lock_retries" | "grace"
+        | "parallel_targets" | "max_block"
+            if !properties.contains_key(name) =>
+        {
+            Some(format!("it is one of the limits: `limits: {{ {name}: … }}`, or `--set limits.{name}=…`"))
+        }
+        "max_replica_lag" | "max_active_sessions" | "pause_file" if !properties.contains_key(name) => {
+            Some(format!("it belongs to the throttle: `throttle: {{ {name}: … }}`"))
+        }
+        _ => None,
+    }
+}
+
+/// Whether what belongs here may hold a secret: directly below, or as an item.
+fn holds_secrets(fields: &Map<String, Value>, root: &Value) -> bool {
+    let own = fields.get("format").and_then(Value::as_str);
+    if own == Some(super::formats::SECRET) {
+        return true;
+    }
+    let properties = fields.get("properties").and_then(Value::as_object);
+    let below = properties.into_iter().flat_map(|all| all.values());
+    below
+        .chain(fields.get("items"))
+        .any(|schema| is_secret(schema, root))
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -1,9 +1,11 @@
 //! Text to a tree with places, through the events of `granit-parser`.
 
+use std::collections::HashMap;
+
 use granit_parser::{Event, Parser, ScalarStyle, ScanError, Span as Region};
 
 use super::files::File;
-use super::node::{Content, Entry, Node, Scalar, Span};
+use super::node::{Content, Entries, Entry, Node, Scalar, Span};
 
 /// The tree of the file's one document, or `None` where its syntax is broken.
 ///
@@ -74,7 +76,7 @@ impl<'a, I: Iterator<Item = Item<'a>>> Reader<'_, I> {
                 width: 0,
                 end_line: 1,
             },
-            content: Content::Map(Vec::new()),
+            content: Content::Map(Entries::default()),
         };
         Ok(root
             .filter(|root| !root.is_nothing())
@@ -135,8 +137,9 @@ impl<'a, I: Iterator<Item = Item<'a>>> Reader<'_, I> {
         Ok(items)
     }
 
-    fn entries(&mut self) -> Result<Vec<Entry>, ScanError> {
+    fn entries(&mut self) -> Result<Entries, ScanError> {
         let mut entries: Vec<Entry> = Vec::new();
+        let mut places: HashMap<String, usize> = HashMap::new();
         while let Some((event, region)) = self.next()? {
             if event == Event::MappingEnd {
                 break;
@@ -158,7 +161,7 @@ impl<'a, I: Iterator<Item = Item<'a>>> Reader<'_, I> {
                 self.file.hide_by_key(&name, &value);
                 continue;
             }
-            if let Some(first) = entries.iter().find(|entry| entry.key == name) {
+            if let Some(first) = places.get(&name).and_then(|place| entries.get(*place)) {
                 let message = format!(
                     "`{name}` is given twice; the first is on line {}",
                     first.key_span.line
@@ -168,13 +171,14 @@ impl<'a, I: Iterator<Item = Item<'a>>> Reader<'_, I> {
                 self.file.hide_by_key(&name, &value);
                 continue;
             }
+            places.insert(name.clone(), entries.len());
             entries.push(Entry {
                 key: name,
                 key_span: key.span,
                 value,
             });
         }
-        Ok(entries)
+        Ok(Entries::new(entries, places))
     }
 }
 

@@ -1,5 +1,5 @@
 use super::fields::{Field, Fields};
-use super::{ExportError, Exported, File, enabled, notes};
+use super::{ExportError, Exported, File, enabled, notes, reports};
 use crate::config::Config;
 
 /// Lines for `crontab`.
@@ -12,7 +12,8 @@ pub fn crontab(config: &Config, program: &str) -> Result<Exported, ExportError> 
          # its window is open, is decided by maint, so that a line that fires twice does no harm.\n\
          # CRON_TZ is understood by cronie; for other crons set the clock of the machine to it.\n",
     );
-    for schedule in enabled(config) {
+    let of_reports = reports(config);
+    for schedule in enabled(config).chain(&of_reports) {
         let zone = schedule.timezone.unwrap_or(config.timezone);
         let fields = Fields::of(&schedule.cron.to_string()).map_err(|part| ExportError::Cron {
             schedule: schedule.name.clone(),
@@ -21,14 +22,9 @@ pub fn crontab(config: &Config, program: &str) -> Result<Exported, ExportError> 
             why: format!("{part} is not known there; use `maint serve` or systemd timers"),
         })?;
         let command = format!(
-            "{program} --config {} --color never run {}",
+            "{program} --config {} --color never run --due --schedule {}",
             quoted(&config.path.display().to_string()),
-            schedule
-                .tasks
-                .iter()
-                .map(|task| quoted(task))
-                .collect::<Vec<_>>()
-                .join(" ")
+            quoted(&schedule.name)
         );
         text.push_str(&format!("\n# {}\nCRON_TZ={zone}\n", schedule.name));
         let line = |days: &str, weekdays: &str, command: &str| {

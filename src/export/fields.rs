@@ -81,15 +81,28 @@ impl Fields {
                     let mut days: Vec<u32> = numbers.into_iter().map(|n| n % 7).collect();
                     days.sort_unstable();
                     days.dedup();
-                    if days.len() == 7 {
-                        Field::Any
-                    } else {
-                        Field::List(days)
-                    }
+                    // All seven are not `*`: beside a restricted day of the month they are
+                    // a restriction that every day meets.
+                    Field::List(days)
                 }
             },
             last_day,
         })
+    }
+}
+
+impl Fields {
+    /// The five fields with nothing but numbers in them, and `*`.
+    pub(super) fn five(&self) -> String {
+        [
+            &self.minutes,
+            &self.hours,
+            &self.days,
+            &self.months,
+            &self.weekdays,
+        ]
+        .map(Field::cron)
+        .join(" ")
     }
 }
 
@@ -117,6 +130,8 @@ fn field(text: &str, least: u32, most: u32, names: &[&str], first: u32) -> Resul
         };
         let (from, to) = match range.split_once('-') {
             _ if range == "*" => (least, most),
+            // Only at the end of a range is Sunday the seventh day.
+            Some((from, "sun")) if names == WEEKDAYS => (number(from)?, 7),
             Some((from, to)) => (number(from)?, number(to)?),
             // `5/15` goes on to the end; `5` alone does not.
             None if item.contains('/') => (number(range)?, most),
@@ -136,6 +151,8 @@ fn field(text: &str, least: u32, most: u32, names: &[&str], first: u32) -> Resul
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+    use crate::values::Cron;
+    use chrono::{Datelike as _, Days, NaiveDate};
 
     #[test]
     fn fields_become_lists() {
@@ -146,11 +163,124 @@ mod tests {
         assert_eq!(f.months.cron(), "1,2,3");
         assert_eq!(f.weekdays.cron(), "0,5,6");
         assert_eq!(Fields::of("@daily").unwrap().hours.cron(), "0");
-        assert!(Fields::of("0 0 * * 0-6").unwrap().weekdays.is_any());
+        for all in ["0-6", "0-7", "1-7", "mon-7", "MON-sun"] {
+            let f = Fields::of(&format!("0 0 * * {all}")).unwrap();
+            assert_eq!(f.weekdays.cron(), "0,1,2,3,4,5,6", "{all}");
+        }
         assert_eq!(
             Fields::of("5/25 * * * *").unwrap().minutes.cron(),
             "5,30,55"
         );
+    }
+
+    /// Five fields as every cron with the rules of Vixie's reads them: an independent reading of
+    /// plain lists, day by day.
+    fn by_the_rules_of_vixie(text: &str, from: NaiveDate, days: u64) -> Vec<String> {
+        let parts: Vec<&str> = text.split(' ').collect();
+        let has = |part: &str, n: u32| {
+            part == "*"
+                || part.split(',').any(|item| {
+                    let (range, step) = item.split_once('/').unwrap_or((item, "1"));
+                    let step: u32 = step.parse().unwrap();
+                    let (a, b) = match range.split_once('-') {
+                        _ if range == "*" => (0, 59),
+                        Some((a, b)) => (a.parse().unwrap(), b.parse().unwrap()),
+                        None if item.contains('/') => (range.parse().unwrap(), 59),
+                        None => (range.parse().unwrap(), range.parse().unwrap()),
+                    };
+                    (a..=b).step_by(step as usize).any(|m| m == n)
+                })
+        };
+        let mut found = Vec::new();
+        for date in (0..days).map(|n| from + Days::new(n)) {
+            let day = has(parts[2], date.day());
+            let weekday = has(parts[4], date.weekday().num_days_from_sunday());
+            let either = parts[2] != "*" && parts[4] != "*";
+            let fits = if either {
+                day || weekday
+            } else {
+                day && weekday
+            };
+            if !fits || !has(parts[3], date.month()) {
+                continue;
+            }
+            for hour in (0..24).filter(|h| has(parts[1], *h)) {
+                for minute in (0..60).filter(|m| has(parts[0], *m)) {
+                    found.push(format!("{date} {hour:02}:{minute:02}"));
+                }
+            }
+        }
+        found
+    }
+
+    /// What is exported fires exactly when `maint next` says, for a year.
+    #[test]
+    fn what_is_exported_fires_when_maint_would() {
+        let year = NaiveDate::from_ymd_opt(2027, 1, 1).unwrap();
+        for text in [
+            "0 0 * * 1-7",
+            "0 0 * * 0-7",
+            "0 0 * * MON-7",
+            "0 1 1 * 0-7",
+            "0 1 1 * *",
+            "0 1 1 * ?",
+            "0 1 ? * 5",
+            "0 1 1-31 * 1",
+            "0 1 */1 * 1",
+            "0 1 */2 * 1",
+            "0 1 */2 * *",
+            "0 1 5/7 * *",
+            "30 1 * * */2",
+            "30 1 3 * */2",
+            "0 0 * * 7",
+            "0 0 * * 5-7",
+            "0 0 * * SAT,SUN",
+            "0 0 * * sun-tue",
+            "*/20 1-3,22 15 jan-MAR fri-7",
+            "5/25 4 * * *",
+            "0 2 * JAN,JUL mon",
+            "@weekly",
+            "@monthly",
+            "@yearly",
+            "@daily",
+            "0 12 31 * *",
+            "0 0 29 2 *",
+            "0 0 13 * 5",
+            "0 0 1,15 */3 *",
+            "0 0 * 2-12/5 *",
+            "0 0 * * 1/2",
+            "0 0 * * 0/3",
+            "15 3 L * *",
+            "0 0 * * 5#2",
+            "0 0 15W * *",
+            "0 0 * * 5L",
+        ] {
+            let Ok(cron) = text.parse::<Cron>() else {
+                continue;
+            };
+            let mut ours = Vec::new();
+            let midnight = year.and_hms_opt(0, 0, 0).unwrap().and_utc();
+            let mut at = midnight - chrono::TimeDelta::minutes(1);
+            while let Some(next) = cron.next_after(at, chrono_tz::Tz::UTC) {
+                if next >= midnight + chrono::TimeDelta::days(365) {
+                    break;
+                }
+                ours.push(next.format("%Y-%m-%d %H:%M").to_string());
+                at = next;
+            }
+            match Fields::of(text) {
+                Ok(fields) if !fields.last_day => {
+                    let five = fields.five();
+                    assert_eq!(
+                        by_the_rules_of_vixie(&five, year, 365),
+                        ours,
+                        "{text}: {five}"
+                    );
+                }
+                // `L`, `#` and `W` have no list: they are refused, or said with more words.
+                _ => assert!(text.to_lowercase().contains(['l', '#', 'w']), "{text}"),
+            }
+        }
     }
 
     #[test]

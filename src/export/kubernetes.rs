@@ -3,9 +3,9 @@ use std::path::Path;
 use chrono::Utc;
 use serde_json::{Value, json};
 
-use super::fields::{Field, Fields};
-use super::{ExportError, Exported, File, enabled, notes, plain_name};
-use crate::config::{Config, Schedule};
+use super::fields::Fields;
+use super::{ExportError, Exported, File, enabled, notes, plain_name, ports, reports, variables};
+use crate::config::{Config, Schedule, written_secrets};
 
 /// Where the configuration is mounted.
 const CONFIG_FOLDER: &str = "/etc/maint";
@@ -52,7 +52,7 @@ pub struct Kubernetes {
 /// Where a schedule cannot be said in the cluster's words, or something would
 /// be lost or become known on the way.
 pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, ExportError> {
-    refuse_passwords(config, options)?;
+    refuse_passwords(options)?;
     let claims_volume = claims_volume(config)? | claims_files(config)?;
     if options.mode == Mode::Serve && options.replicas > 1 && claims_volume {
         return Err(ExportError::Replicas {
@@ -64,7 +64,7 @@ pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, Exp
         options,
         claims_volume,
     };
-    let mut documents = vec![cluster.config_map()];
+    let mut documents = vec![cluster.config_map(), cluster.network_policy()];
     if claims_volume {
         documents.push(cluster.volume_claim());
     }
@@ -75,7 +75,8 @@ pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, Exp
     match options.mode {
         Mode::CronJobs => {
             let mut taken = Vec::new();
-            for schedule in enabled(config) {
+            let of_reports = reports(config);
+            for schedule in enabled(config).chain(&of_reports) {
                 documents.push(cluster.cron_job_of(schedule, &mut taken)?);
             }
         }
@@ -92,10 +93,23 @@ pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, Exp
             documents.push(cluster.service());
         }
     }
+    let (needed, optional) = variables(options.files.iter().map(|(_, text)| text.as_str()));
+    let literals: Vec<String> = needed
+        .iter()
+        .map(|name| format!(" --from-literal={name}=…"))
+        .collect();
     notes.push(format!(
-        "the Secret `{}` is yours to make; its entries become the environment: kubectl create secret generic {} --from-literal=DATABASE_URL=…",
-        options.secret, options.secret
+        "the Secret `{}` is yours to make; its entries become the environment: kubectl create secret generic {}{}",
+        options.secret,
+        options.secret,
+        literals.concat()
     ));
+    if !optional.is_empty() {
+        notes.push(format!(
+            "it may also hold what has a default in the files: {}",
+            optional.join(", ")
+        ));
+    }
     let files = documents
         .iter()
         .map(|document| File {
@@ -115,23 +129,14 @@ fn yaml(document: &Value) -> String {
     serde_saphyr::to_string(document).unwrap_or_default()
 }
 
-fn refuse_passwords(config: &Config, options: &Kubernetes) -> Result<(), ExportError> {
-    let urls = config
-        .targets
-        .values()
-        .flat_map(|target| target.url.iter().chain(&target.replicas))
-        .chain([&config.history])
-        .chain(config.smtp.iter().map(|smtp| &smtp.url))
-        .map(crate::values::Secret::expose);
-    for url in urls {
-        let has_password = crate::values::redact(url) != url;
-        if let Some((file, _)) = options
-            .files
-            .iter()
-            .find(|(_, text)| has_password && text.contains(url))
-        {
+/// A ConfigMap is read by everybody: no secret may be written out in the files, nor be the
+/// default of a variable.
+fn refuse_passwords(options: &Kubernetes) -> Result<(), ExportError> {
+    for (file, text) in &options.files {
+        if let Some(key) = written_secrets(text).into_iter().next() {
             return Err(ExportError::Password {
                 file: file.clone(),
+                key,
                 secret: options.secret.clone(),
             });
         }
@@ -219,6 +224,32 @@ impl Cluster<'_> {
         json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": self.metadata("maint"), "data": data })
     }
 
+    /// Nobody talks to the pods but for probes, metrics and the page; they talk to what the
+    /// configuration names, by port, and ask for names.
+    fn network_policy(&self) -> Value {
+        let port = |protocol: &str, port: u16| json!({ "protocol": protocol, "port": port });
+        let mut out = vec![port("UDP", 53), port("TCP", 53)];
+        out.extend(
+            ports(self.config)
+                .into_iter()
+                .map(|number| port("TCP", number)),
+        );
+        let ingress = match self.options.mode {
+            Mode::Serve => json!([{ "ports": [port("TCP", PORT)] }]),
+            Mode::CronJobs | Mode::Due => json!([]),
+        };
+        json!({
+            "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+            "metadata": self.metadata("maint"),
+            "spec": {
+                "podSelector": { "matchLabels": { "app.kubernetes.io/name": "maint" } },
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": ingress,
+                "egress": [{ "ports": out }],
+            },
+        })
+    }
+
     fn volume_claim(&self) -> Value {
         json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",
@@ -237,15 +268,16 @@ impl Cluster<'_> {
     ) -> Result<Value, ExportError> {
         let zone = schedule.timezone.unwrap_or(self.config.timezone);
         let name = plain_name(&schedule.name, LONGEST_NAME - "maint-".len(), taken);
-        let mut args = vec![json!("run")];
-        args.extend(schedule.tasks.iter().map(|task| json!(task)));
+        // As an instance of `maint serve` would: the occurrence is claimed and recorded, what was
+        // missed meanwhile is made up for, or recorded, and told.
+        let args = json!(["run", "--due", "--schedule", schedule.name]);
         let tasks: Vec<&str> = schedule.tasks.iter().map(String::as_str).collect();
         Ok(self.cron_job(
             &format!("maint-{name}"),
             &cron(schedule)?,
             &zone.to_string(),
             starting_deadline(schedule, zone),
-            Value::Array(args),
+            args,
             &tasks,
         ))
     }
@@ -397,14 +429,24 @@ fn cron(schedule: &Schedule) -> Result<String, ExportError> {
     if fields.last_day {
         return Err(refused("`L`".to_owned()));
     }
-    let weekday = text.split_whitespace().nth(4).unwrap_or_default();
-    if weekday.contains('7') && fields.weekdays != Field::Any {
-        let mut parts: Vec<&str> = text.split_whitespace().collect();
-        let weekdays = fields.weekdays.cron();
-        parts[4] = &weekdays;
-        return Ok(parts.join(" "));
-    }
-    Ok(text)
+    // Minutes and hours stay as they are written where they mean the same to everybody; what days
+    // a `7`, a name, `?` or a step before the star stand for, each cron knows for itself.
+    let five = fields.five();
+    let numbers: Vec<&str> = five.split(' ').collect();
+    let written: Vec<&str> = text.split_whitespace().collect();
+    let plain = |field: &str| {
+        field
+            .chars()
+            .all(|c| c.is_ascii_digit() || "*,-/".contains(c))
+    };
+    let said = numbers
+        .iter()
+        .enumerate()
+        .map(|(n, number)| match written.get(n) {
+            Some(field) if written.len() == 5 && n < 2 && plain(field) => *field,
+            _ => *number,
+        });
+    Ok(said.collect::<Vec<_>>().join(" "))
 }
 
 /// How late a Job may still start: as long as the schedule is made up for,

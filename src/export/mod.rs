@@ -10,6 +10,8 @@ pub use crontab::crontab;
 pub use kubernetes::{Kubernetes, Mode, kubernetes};
 pub use systemd::systemd;
 
+use std::collections::BTreeSet;
+
 use crate::config::{Config, Schedule};
 
 /// What came of an export.
@@ -77,11 +79,13 @@ pub enum ExportError {
     },
     /// A file of the configuration holds a password.
     #[error(
-        "{file} holds a password, and a ConfigMap is no place for one\n  hint: write `${{NAME}}` in its place; the Secret `{secret}` becomes the environment"
+        "{file} holds a password or a secret address in `{key}`, and a ConfigMap is no place for one\n  hint: write `${{NAME}}` in its place; the Secret `{secret}` becomes the environment"
     )]
     Password {
         /// Which file.
         file: String,
+        /// Which key of it.
+        key: String,
         /// Name of the Secret.
         secret: String,
     },
@@ -110,10 +114,111 @@ fn notes(config: &Config, jitter_is_lost: bool) -> Vec<String> {
             ));
         }
     }
-    if config.reports.values().any(|report| report.enabled) {
-        notes.push("reports are sent by `maint serve`, or by `maint report --email` from an entry of your own".to_owned());
-    }
     notes
+}
+
+/// The reports that are mailed, as schedules of their own.
+fn reports(config: &Config) -> Vec<Schedule> {
+    let of_report = |(name, report): (&String, &crate::config::Report)| {
+        (report.enabled && report.email.is_some()).then(|| Schedule {
+            name: format!("{REPORT}{name}"),
+            cron: report.cron.clone(),
+            tasks: Vec::new(),
+            window: None,
+            timezone: None,
+            catch_up: None,
+            jitter: None,
+            after: Vec::new(),
+            ping: None,
+            enabled: true,
+        })
+    };
+    config.reports.iter().filter_map(of_report).collect()
+}
+
+/// How the scheduler calls the schedule of a report.
+const REPORT: &str = "report:";
+
+/// The variables that the files name: those that must be set, and those with a default.
+fn variables<'a>(texts: impl Iterator<Item = &'a str>) -> (Vec<String>, Vec<String>) {
+    let (mut needed, mut optional) = (BTreeSet::new(), BTreeSet::new());
+    for line in texts.flat_map(str::lines) {
+        if line.trim_start().starts_with('#') {
+            continue;
+        }
+        let mut rest = line;
+        while let Some(at) = rest.find("${") {
+            let escaped = rest[..at].ends_with('$');
+            let inside = &rest[at + 2..];
+            let end = inside.find('}').unwrap_or(inside.len());
+            let (name, default) = match inside[..end].split_once(":-") {
+                Some((name, _)) => (name, true),
+                None => (&inside[..end], false),
+            };
+            if !escaped && !name.is_empty() {
+                let set = if default { &mut optional } else { &mut needed };
+                set.insert(name.to_owned());
+            }
+            rest = &inside[end..];
+        }
+    }
+    optional.retain(|name| !needed.contains(name));
+    (needed.into_iter().collect(), optional.into_iter().collect())
+}
+
+/// The TCP ports at the other end of everything that is connected to.
+fn ports(config: &Config) -> BTreeSet<u16> {
+    let mut ports = BTreeSet::new();
+    let mut add = |url: &str, usual: u16| {
+        let authority = url.split("://").nth(1).unwrap_or_default();
+        let authority = authority.split(['/', '?']).next().unwrap_or_default();
+        let hosts = authority.rsplit('@').next().unwrap_or_default();
+        for host in hosts.split(',') {
+            let port = host.rsplit(':').next().and_then(|port| port.parse().ok());
+            ports.insert(port.unwrap_or(usual));
+        }
+    };
+    for target in config.targets.values() {
+        let usual = match target.engine {
+            crate::values::Engine::Postgres => 5432,
+            crate::values::Engine::Mongodb => 27017,
+        };
+        for url in target.url.iter().chain(&target.replicas) {
+            add(url.expose(), usual);
+        }
+        if target.url.is_none() {
+            add("", usual);
+        }
+    }
+    if config.history.expose().starts_with("postgres") {
+        add(config.history.expose(), 5432);
+    }
+    if let Some(smtp) = &config.smtp {
+        let implicit = smtp.url.expose().starts_with("smtps:");
+        add(smtp.url.expose(), if implicit { 465 } else { 587 });
+    }
+    // Webhooks, watchdogs and object storage.
+    let notify = config.notify.as_ref();
+    let hooks = notify.into_iter().flat_map(|notify| {
+        let webhook = notify.webhook.iter().map(|hook| &hook.url);
+        webhook.chain(notify.ping.iter().map(|hook| &hook.url))
+    });
+    let pings = config
+        .schedules
+        .values()
+        .filter_map(|one| one.ping.as_ref());
+    for url in hooks.chain(pings.map(|hook| &hook.url)) {
+        add(
+            url.expose(),
+            if url.expose().starts_with("http:") {
+                80
+            } else {
+                443
+            },
+        );
+    }
+    ports.insert(443);
+    ports
 }
 
 /// A name made of a-z, 0-9 and `-`, at most `longest` characters, different

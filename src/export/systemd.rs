@@ -1,6 +1,40 @@
+use std::path::Path;
+
 use super::fields::{Field, Fields};
-use super::{ExportError, Exported, File, enabled, notes, plain_name};
+use super::{ExportError, Exported, File, enabled, notes, plain_name, reports};
 use crate::config::Config;
+
+/// What the process may not do; `systemd-analyze security` counts it.
+const HARDENING: &str = "UMask=0077
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateUsers=yes
+DevicePolicy=closed
+CapabilityBoundingSet=
+AmbientCapabilities=
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+RemoveIPC=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+ProtectHostname=yes
+ProtectKernelTunables=yes
+ProtectKernelModules=yes
+ProtectKernelLogs=yes
+ProtectControlGroups=yes
+ProtectClock=yes
+ProtectProc=invisible
+ProcSubset=pid
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+SystemCallFilter=~@privileged @resources
+SystemCallErrorNumber=EPERM
+";
 
 const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
@@ -11,7 +45,8 @@ const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 pub fn systemd(config: &Config, program: &str) -> Result<Exported, ExportError> {
     let mut files = Vec::new();
     let mut taken = Vec::new();
-    for schedule in enabled(config) {
+    let of_reports = reports(config);
+    for schedule in enabled(config).chain(&of_reports) {
         let name = format!("maint-{}", plain_name(&schedule.name, 100, &mut taken));
         let zone = schedule.timezone.unwrap_or(config.timezone);
         let fields = Fields::of(&schedule.cron.to_string()).map_err(|part| ExportError::Cron {
@@ -41,19 +76,31 @@ pub fn systemd(config: &Config, program: &str) -> Result<Exported, ExportError> 
             .map(|task| task.limits.grace.get().as_secs())
             .max()
             .unwrap_or(5);
-        let tasks: Vec<String> = schedule.tasks.iter().map(|task| argument(task)).collect();
+        // A history in a file beside the configuration has to be written, too.
+        let beside = match config.history.expose().strip_prefix("sqlite:") {
+            Some(file) => match Path::new(file.strip_prefix("//").unwrap_or(file)).parent() {
+                Some(folder) if folder.is_absolute() && !folder.starts_with("/var/lib/maint") => {
+                    format!(
+                        "ReadWritePaths={}\n",
+                        argument(&folder.display().to_string())
+                    )
+                }
+                _ => String::new(),
+            },
+            None => String::new(),
+        };
         files.push(File {
             name: format!("{name}.service"),
             text: format!(
                 "[Unit]\nDescription=maint: the schedule {}\nWants=network-online.target\nAfter=network-online.target\n\n\
                  [Service]\nType=oneshot\nUser=maint\n# DATABASE_URL and other secrets, readable by root only.\nEnvironmentFile=-/etc/maint/environment\n\
-                 ExecStart={program} --config {} --color never run {}\nWorkingDirectory=/var/lib/maint\nStateDirectory=maint\n\
+                 ExecStart={program} --config {} --color never run --due --schedule {}\nWorkingDirectory=/var/lib/maint\nStateDirectory=maint\n{beside}\
                  # Time to cancel what is running and to clear away what it left.\nTimeoutStopSec={}\n\
                  # Not started: already at work elsewhere, or outside its window.\nSuccessExitStatus=4\n\
-                 NoNewPrivileges=true\nProtectSystem=strict\nProtectHome=true\nPrivateTmp=true\nCapabilityBoundingSet=\n",
+                 {HARDENING}",
                 escaped(&schedule.name),
                 argument(&config.path.display().to_string()),
-                tasks.join(" "),
+                argument(&schedule.name),
                 grace + 30,
             ),
         });

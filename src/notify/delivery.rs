@@ -53,6 +53,15 @@ pub async fn deliver(
                 store.letter_sent(letter.id, Utc::now()).await?;
                 done.sent += 1;
             }
+            Outcome::Partly { left, why } => {
+                // First the one for the rest: twice is better than never.
+                if let Some(rest) = for_the_rest(&letter, &left) {
+                    store.post(&[], &[rest]).await?;
+                }
+                store.letter_sent(letter.id, Utc::now()).await?;
+                done.sent += 1;
+                done.problems.push(why);
+            }
             Outcome::Later(why) if now - letter.created_at < GIVE_UP_AFTER => {
                 let next = now + pause(letter.attempts);
                 store.letter_later(letter.id, next, &why).await?;
@@ -78,6 +87,21 @@ pub async fn deliver(
         }
     }
     Ok(done)
+}
+
+/// The same letter for those who have not got it, to be tried again in a while.
+fn for_the_rest(letter: &Letter, left: &[String]) -> Option<Letter> {
+    let mut mail: Mail = serde_json::from_value(letter.body.clone()).ok()?;
+    let is_left = |one: &MailAddress| left.iter().any(|address| address == one.address());
+    mail.to.retain(is_left);
+    mail.cc.retain(is_left);
+    if mail.to.is_empty() {
+        mail.to = std::mem::take(&mut mail.cc);
+    }
+    let body = serde_json::to_value(mail).ok()?;
+    let mut rest = super::teller::letter("email", body, letter.created_at);
+    rest.next_attempt_at = Utc::now() + TimeDelta::minutes(30);
+    Some(rest)
 }
 
 /// One minute after the first attempt, then twice as long each time.

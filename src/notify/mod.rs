@@ -29,4 +29,11 @@ pub enum Outcome {
     Later(String),
     /// It did not, and never will as things are configured.
     Refused(String),
+    /// It arrived, but not at these addresses.
+    Partly {
+        /// Who has not got it.
+        left: Vec<String>,
+        /// Why not.
+        why: String,
+    },
 }

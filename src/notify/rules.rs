@@ -7,7 +7,7 @@ use uuid::Uuid;
 use crate::config::{Config, Event, Schedule};
 use crate::history::{Alert, Notice, RunRecord, RunStatus, StepStatus};
 use crate::plan::{Finding, Severity};
-use crate::report::{Message, error_text};
+use crate::report::{Message, error_text, finding_text};
 
 /// Steps of a failed run told one by one.
 const MOST_STEPS: usize = 3;
@@ -121,8 +121,8 @@ pub(super) fn noticed(findings: &[&Finding]) -> String {
         .iter()
         .take(MOST_FINDINGS)
         .map(|one| match one.object.as_str() {
-            "" => one.message.clone(),
-            object => format!("{object}: {}", one.message),
+            "" => finding_text(&one.message),
+            object => format!("{object}: {}", finding_text(&one.message)),
         })
         .collect();
     let more = findings.len().saturating_sub(MOST_FINDINGS);

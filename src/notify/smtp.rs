@@ -1,5 +1,6 @@
 use std::path::PathBuf;
 
+use lettre::address::Envelope;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
@@ -169,23 +170,67 @@ impl Smtp {
         }
     }
 
-    /// Hands one mail over.
+    /// Hands one mail over: to all of its recipients at once, and where the server refuses, to
+    /// each of them alone, so that an address which is gone stops nobody else's mail.
     pub async fn send(&self, message: Message) -> Outcome {
-        let sent = tokio::time::timeout(self.send_within.get(), self.transport.send(message)).await;
+        let whole = self
+            .send_once(message.envelope(), &message.formatted())
+            .await;
+        let envelope = message.envelope();
+        let answered = !matches!(whole, (Outcome::Sent, _)) && whole.1;
+        if !answered || envelope.to().len() < 2 {
+            return whole.0;
+        }
+        let (mut left, mut why, mut arrived) = (Vec::new(), Vec::new(), false);
+        let mut later = false;
+        for recipient in envelope.to() {
+            let from = envelope.from().cloned();
+            let outcome = match Envelope::new(from, vec![recipient.clone()]) {
+                Ok(envelope) => self.send_once(&envelope, &message.formatted()).await.0,
+                Err(error) => Outcome::Refused(error.to_string()),
+            };
+            match outcome {
+                Outcome::Sent => arrived = true,
+                Outcome::Later(text)
+                | Outcome::Refused(text)
+                | Outcome::Partly { why: text, .. } => {
+                    later |= !text.contains("for good");
+                    left.push(recipient.to_string());
+                    why.push(format!("{recipient}: {text}"));
+                }
+            }
+        }
+        let why = why.join("; ");
+        match (arrived, left.is_empty()) {
+            (_, true) => Outcome::Sent,
+            (true, false) => Outcome::Partly { left, why },
+            (false, false) if later => Outcome::Later(why),
+            (false, false) => Outcome::Refused(why),
+        }
+    }
+
+    /// One attempt, and whether the server itself answered: then nobody has got the mail.
+    async fn send_once(&self, envelope: &Envelope, mail: &[u8]) -> (Outcome, bool) {
+        let sent = tokio::time::timeout(
+            self.send_within.get(),
+            self.transport.send_raw(envelope, mail),
+        )
+        .await;
         let error = match sent {
-            Ok(Ok(_)) => return Outcome::Sent,
+            Ok(Ok(_)) => return (Outcome::Sent, true),
             Ok(Err(error)) => error,
             Err(_) => {
-                return Outcome::Later(format!(
+                let why = format!(
                     "the mail server {} did not take the mail within {}",
                     self.server, self.send_within
-                ));
+                );
+                return (Outcome::Later(why), false);
             }
         };
         let server = &self.server;
         let code = error.status().map(u16::from);
         let said = with_causes(&error);
-        match code {
+        let outcome = match code {
             Some(530 | 534 | 535 | 538) if self.has_credentials => Outcome::Refused(format!(
                 "the mail server {server} does not accept user and password of `smtp: url` ({said})"
             )),
@@ -208,7 +253,10 @@ impl Smtp {
                 "the mail server {server} cannot do what is asked of it ({said})"
             )),
             None => Outcome::Later(format!("the mail server {server} is out of reach ({said})")),
-        }
+        };
+        // Who is not let in at all need not knock once for each recipient.
+        let at_the_door = matches!(code, Some(530 | 534 | 535 | 538));
+        (outcome, code.is_some() && !at_the_door)
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) async fn post(url: &str, body: &Value) -> Outcome {
         Ok(answer) => {
             let status = answer.status();
             let said = answer.text().await.unwrap_or_default();
+            // Masked before it is cut: half a secret is one, too.
+            let said = without(&said, url);
             let said: String = said.chars().filter(|c| !c.is_control()).take(200).collect();
             let text = format!("the webhook answered {status}: {said}");
             match status.as_u16() {
@@ -44,4 +46,16 @@ pub(super) async fn post(url: &str, body: &Value) -> Outcome {
             with_causes(&why.without_url())
         )),
     }
+}
+
+/// What a server says, unless it repeats the address it was asked at, or a piece of it: a path
+/// that is a secret.
+fn without(said: &str, url: &str) -> String {
+    let behind = url.split_once("://").map_or(url, |(_, behind)| behind);
+    let pieces = behind.split(['/', '?', '&', '=', '@', ':']).skip(1);
+    let mut said = crate::values::redact(said);
+    for piece in pieces.filter(|piece| piece.len() > 3) {
+        said = said.replace(piece, "***");
+    }
+    said
 }

@@ -1,5 +1,6 @@
 //! What a task would do now: pure data, and the trait by which a kind says so.
 
+pub mod codes;
 mod finding;
 mod kind;
 mod kind_info;

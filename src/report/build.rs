@@ -8,7 +8,7 @@ use super::model::{
     DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
     Trend, TroubleLine, Verdict,
 };
-use super::telling::error_text;
+use super::telling::{error_text, finding_text};
 use super::text::{counted, shell_word, shown};
 use crate::config::Config;
 use crate::history::{
@@ -180,7 +180,14 @@ fn findings(tracked: TrackedFindings) -> Findings {
     Findings {
         more: all - i64::try_from(tracked.listed.len()).unwrap_or(all),
         counts,
-        listed: tracked.listed,
+        listed: tracked
+            .listed
+            .into_iter()
+            .map(|mut finding| {
+                finding.message = finding_text(&finding.message);
+                finding
+            })
+            .collect(),
     }
 }
 

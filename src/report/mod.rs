@@ -21,5 +21,5 @@ pub use compose::{Composed, Pictures, compose, compose_page};
 pub use digest::{Digest, Group, Line};
 pub use gather::{Scope, gather, gather_trends};
 pub use period::Asked;
-pub use telling::error_text;
+pub use telling::{error_text, finding_text};
 pub use templates::{Message, Rendered, Shape, Templates, built_in_files};

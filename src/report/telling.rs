@@ -1,22 +1,104 @@
 //! What may leave the machine: never what rows contain.
 
-/// An error as it may be told to others. A server repeats values of rows in
-/// the messages of some classes; the record has them, a mail does not.
+/// Between the server's words and its code, as `EngineError` writes them.
+const CODE: &str = " (SQLSTATE ";
+
+/// An error as it may be told to others. A server repeats values of rows in its messages, details
+/// and hints, and a function of the application may raise any text under any code. So none of its
+/// words are told, unless they are exactly the server's own that hold nothing of anybody; the
+/// record on this machine has them all.
 pub fn error_text(error: &str) -> String {
-    let line = error.lines().next().unwrap_or_default();
-    let Some((message, rest)) = line.rsplit_once(" (SQLSTATE ") else {
-        return line.to_owned();
+    told(error, "")
+}
+
+/// A finding's message as it may be told to others. What stands before the first `: ` is ours.
+pub fn finding_text(message: &str) -> String {
+    if !message.contains(CODE) {
+        return message.to_owned();
+    }
+    let ours = message.split_once(": ").map(|(ours, _)| ours);
+    let ours = ours.filter(|ours| !ours.contains(CODE) && !ours.contains(char::is_control));
+    told(
+        message,
+        &ours.map_or_else(String::new, |ours| format!("{ours}: ")),
+    )
+}
+
+fn told(text: &str, ours: &str) -> String {
+    let Some((message, rest)) = text.rsplit_once(CODE) else {
+        return text.lines().next().unwrap_or_default().to_owned();
     };
-    let told = match rest.get(..2) {
-        // Data exceptions quote the value after the colon.
-        Some("22") => message.split(['"', '\'', ':']).next().unwrap_or_default(),
-        // Integrity: the message names a constraint, the detail has the row.
-        Some("23") => message.split(". ").next().unwrap_or_default(),
-        // Whatever a function of the application wanted to say.
-        Some("P0") => "a function raised an error",
-        _ => message,
+    let (code, doing) = rest.split_at_checked(5).unwrap_or((rest, ""));
+    let message = message.strip_prefix(ours).unwrap_or(message);
+    let words = match SAFE.contains(&message) {
+        true => message,
+        false => words(code),
     };
-    format!("{} (SQLSTATE {rest}", told.trim_end())
+    let doing = doing.split(')').next().unwrap_or_default();
+    format!("{ours}{words} (SQLSTATE {code}{doing})")
+}
+
+/// Messages of the server's own in which nothing is filled in.
+const SAFE: [&str; 14] = [
+    "canceling statement due to lock timeout",
+    "canceling statement due to statement timeout",
+    "canceling statement due to user request",
+    "canceling statement due to conflict with recovery",
+    "terminating connection due to administrator command",
+    "terminating connection due to idle-session timeout",
+    "terminating connection due to idle-in-transaction timeout",
+    "the database system is shutting down",
+    "the database system is starting up",
+    "deadlock detected",
+    "could not serialize access due to concurrent update",
+    "could not serialize access due to concurrent delete",
+    "cannot execute in a read-only transaction",
+    "out of shared memory",
+];
+
+/// What a code means, in our words: of the code, else of its class.
+fn words(code: &str) -> &'static str {
+    match code {
+        "23502" => "a NOT NULL constraint is violated",
+        "23503" => "a foreign key is violated",
+        "23505" => "a unique constraint is violated",
+        "23514" => "a check constraint is violated",
+        "25006" => "the transaction is read-only",
+        "40001" => "a concurrent change came in between",
+        "40P01" => "a deadlock",
+        "42501" => "the role may not do it",
+        "42P01" => "a table or view does not exist",
+        "42703" => "a column does not exist",
+        "42704" => "an object does not exist",
+        "42883" => "a function or operator does not exist",
+        "3F000" => "a schema does not exist",
+        "53100" => "the disk is full",
+        "53200" => "out of memory",
+        "53300" => "too many connections",
+        "55006" => "the object is in use",
+        "55P03" => "a lock could not be had in time",
+        "57014" => "the statement was cancelled",
+        "57P01" | "57P02" | "57P03" => "the server is going down or coming up",
+        "P0001" => "a function raised an error",
+        "XX001" | "XX002" => "data is corrupted",
+        _ => match code.get(..2) {
+            Some("08") => "the connection failed",
+            Some("0A") => "the server cannot do that",
+            Some("22") => "a value does not fit",
+            Some("23") => "a constraint is violated",
+            Some("25") => "the state of the transaction does not allow it",
+            Some("28") => "the server does not let the role in",
+            Some("42") => "the statement does not fit the database",
+            Some("53") => "the server is out of resources",
+            Some("54") => "a limit of the server is reached",
+            Some("55") => "the object is not in a state that allows it",
+            Some("57") => "an operator intervened",
+            Some("58") => "the server's system failed",
+            Some("P0") => "a function failed",
+            Some("XX") => "the server reports an internal error",
+            _ => "the server reports an error",
+        },
+    }
 }
 
 #[cfg(test)]
@@ -28,15 +110,32 @@ mod tests {
         for (error, told) in [
             (
                 "duplicate key value violates unique constraint \"u\". Key (email)=(a@b.c) already exists. (SQLSTATE 23505, while copying)",
-                "duplicate key value violates unique constraint \"u\" (SQLSTATE 23505, while copying)",
+                "a unique constraint is violated (SQLSTATE 23505, while copying)",
+            ),
+            (
+                "new row for relation \"t\" violates check constraint \"c\". Failing row contains (1, geheim). (SQLSTATE 23514, while moving)",
+                "a check constraint is violated (SQLSTATE 23514, while moving)",
             ),
             (
                 "invalid input syntax for type integer: \"geheim\" (SQLSTATE 22P02, while deleting)",
-                "invalid input syntax for type integer (SQLSTATE 22P02, while deleting)",
+                "a value does not fit (SQLSTATE 22P02, while deleting)",
             ),
             (
                 "user a@b.c must not go (SQLSTATE P0001, while deleting)",
                 "a function raised an error (SQLSTATE P0001, while deleting)",
+            ),
+            // Raised by a function under a code of the server's, over several lines.
+            (
+                "geheim\nand more. Hint: geheim (SQLSTATE 55P03, while deleting)",
+                "a lock could not be had in time (SQLSTATE 55P03, while deleting)",
+            ),
+            (
+                "canceling statement due to lock timeout: geheim (SQLSTATE 55P03, while deleting)",
+                "a lock could not be had in time (SQLSTATE 55P03, while deleting)",
+            ),
+            (
+                "geheim (SQLSTATE 00000, while x) (SQLSTATE ZZ123, while deleting)",
+                "the server reports an error (SQLSTATE ZZ123, while deleting)",
             ),
             (
                 "canceling statement due to lock timeout (SQLSTATE 55P03, while reindexing)",
@@ -46,5 +145,15 @@ mod tests {
         ] {
             assert_eq!(error_text(error), told);
         }
+        assert_eq!(
+            finding_text(
+                "the server refuses its condition: geheim: 1 (SQLSTATE 42501, while counting)"
+            ),
+            "the server refuses its condition: the role may not do it (SQLSTATE 42501, while counting)"
+        );
+        assert_eq!(
+            finding_text("85 % bloat: rebuild it"),
+            "85 % bloat: rebuild it"
+        );
     }
 }

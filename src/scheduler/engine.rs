@@ -95,6 +95,8 @@ pub struct Scheduler {
     last_tick: Option<DateTime<Utc>>,
     last_orphans: Option<DateTime<Utc>>,
     tracker: TaskTracker,
+    /// Nothing but this schedule is looked after here.
+    only: Option<String>,
 }
 
 impl Scheduler {
@@ -125,6 +127,7 @@ impl Scheduler {
             last_tick: None,
             last_orphans: None,
             tracker: TaskTracker::new(),
+            only: None,
         };
         scheduler.reload(config).await?;
         Ok(scheduler)
@@ -150,6 +153,28 @@ impl Scheduler {
             .collect();
         self.look_at_everything(now);
         Ok(())
+    }
+
+    /// Looks after one schedule only; others of this history are looked after elsewhere. An
+    /// occurrence that is at most `within` old is on time: it is what this instance was started for.
+    pub fn only(&mut self, name: &str, within: TimeDelta) {
+        let now = self.clock.now();
+        self.only = Some(name.to_owned());
+        if let (Some(schedule), Some(state)) =
+            (self.config.schedules.get(name), self.states.get_mut(name))
+        {
+            let latest = schedule
+                .cron
+                .latest_at_or_before(now, zone_of(&self.config, schedule));
+            state.attended = latest.filter(|at| now - *at <= within);
+        }
+        self.look_at_everything(now);
+    }
+
+    /// The occurrence that the only schedule waits with.
+    pub fn waits_for(&self) -> Option<DateTime<Utc>> {
+        let name = self.only.as_ref()?;
+        self.states.get(name)?.attended
     }
 
     /// The configuration that is in force.
@@ -194,7 +219,8 @@ impl Scheduler {
     }
 
     fn look_at_everything(&mut self, now: DateTime<Utc>) {
-        let names = self.states.keys().cloned().collect();
+        let looked_after = |name: &&String| self.only.as_ref().is_none_or(|only| only == *name);
+        let names = self.states.keys().filter(looked_after).cloned().collect();
         self.wakes = BTreeMap::from([(now, names)]);
     }
 

@@ -6,6 +6,9 @@ use serde::Serialize;
 
 use super::{Invalid, redact};
 
+/// Of a long list of alternatives so many are shown.
+const MOST_KNOWN: usize = 40;
+
 /// Something wrong in a file, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Problem {
@@ -110,7 +113,10 @@ impl fmt::Display for Problem {
                 write!(f, "\n  {:1$} | {before}{carets}", "", number.len())?;
             }
         }
-        if !self.known.is_empty() {
+        if let Some(more @ 1..) = self.known.len().checked_sub(MOST_KNOWN) {
+            let shown = self.known[..MOST_KNOWN].join(", ");
+            write!(f, "\n  known: {shown}, … and {more} more")?;
+        } else if !self.known.is_empty() {
             write!(f, "\n  known: {}", self.known.join(", "))?;
         }
         if let Some(hint) = &self.hint {
@@ -134,6 +140,12 @@ impl Problems {
             (&a.file, a.line, a.column, &a.message).cmp(&(&b.file, b.line, b.column, &b.message))
         });
         problems.dedup();
+        for problem in &mut problems {
+            // Only to come last in its file.
+            if problem.line == usize::MAX {
+                problem.line = 0;
+            }
+        }
         Self(problems)
     }
 

@@ -104,7 +104,7 @@ fn redact_urls(text: &str) -> String {
             .unwrap_or(after.len());
         let url = &after[..end];
         match (url.find(':'), url.rfind('@')) {
-            (Some(colon), Some(at)) if colon < at => {
+            (Some(colon), Some(at)) if colon + 1 < at => {
                 shown.push_str(&url[..=colon]);
                 shown.push_str(MASK);
                 shown.push_str(&url[at..]);

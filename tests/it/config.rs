@@ -238,6 +238,19 @@ fn a_secret_can_be_in_a_file() {
         ),
         ("url", "postgres://u:hunter2@h/d\n"),
     ]);
+    // As everybody may read it, it is refused.
+    let problems = config.unwrap_err().to_string();
+    assert!(
+        problems.contains("the secret `file:url` can be read by others: its mode is 0644"),
+        "{problems}"
+    );
+    assert!(!problems.contains("hunter2"), "{problems}");
+    let mode = |mode| {
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(folder.path().join("url"), permissions).unwrap();
+    };
+    mode(0o600);
+    let config = load(&folder.path().join("schedules.yaml"), KINDS, &env);
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
     let url = config.targets["app"].url.as_ref().unwrap();
     assert_eq!(url.expose(), "postgres://u:hunter2@h/d");

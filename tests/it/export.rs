@@ -86,6 +86,7 @@ fn cron_jobs_carry_zone_cadence_and_care() {
         [
             "maint-configmap.yaml",
             "maint-history-persistentvolumeclaim.yaml",
+            "maint-networkpolicy.yaml",
             "maint-nightly-work-cronjob.yaml",
             "maint-quarter-cronjob.yaml",
             "maint-weekend-cronjob.yaml",
@@ -105,7 +106,8 @@ fn cron_jobs_carry_zone_cadence_and_care() {
         "- ALL",
         // The longest grace, and time to clear up.
         "terminationGracePeriodSeconds: 70",
-        "- rows-2",
+        "- --due",
+        "- nightly_work",
     ] {
         assert!(nightly.contains(line), "{line} is not in\n{nightly}");
     }
@@ -145,7 +147,34 @@ fn what_would_be_lost_or_known_is_refused() {
         workspace(&SCHEDULES.replace("${DATABASE_URL}", "postgres://app:geheim@db.example/app"));
     let text = refused(&open, &["export", "kubernetes"]);
     assert!(text.contains("schedules.yaml holds a password"), "{text}");
+    assert!(text.contains("`targets.app.url`"), "{text}");
     assert!(!text.contains("geheim"), "{text}");
+    // The same for the default of a variable, also of one that is set, and for addresses.
+    for (url, more, key) in [
+        (
+            "${DATABASE_URL:-postgres://app:geheim@db/app}",
+            "",
+            "targets.app.url",
+        ),
+        (
+            "${DATABASE_URL}",
+            "notify: { on: [failed], webhook: { url: \"https://hooks.example/T0/geheim\" } }\n",
+            "notify.webhook.url",
+        ),
+        (
+            "${DATABASE_URL}",
+            "notify: { on: [failed], ping: { url: \"${PING:-https://hc.example/geheim}\" } }\n",
+            "notify.ping.url",
+        ),
+    ] {
+        let open = workspace(&format!(
+            "{}{more}",
+            SCHEDULES.replace("${DATABASE_URL}", url)
+        ));
+        let text = refused(&open, &["export", "kubernetes"]);
+        assert!(text.contains(&format!("`{key}`")), "{text}");
+        assert!(!text.contains("geheim"), "{text}");
+    }
 
     let last_day = workspace(&SCHEDULES.replace("15 4 1,15 jan,apr * ", "0 3 L * *"));
     let text = refused(&last_day, &["export", "kubernetes"]);
@@ -204,7 +233,10 @@ fn timers_fire_when_maint_would() {
         assert!(elapse.contains(&ours[..16]), "{schedule}: {told} {ours}");
     }
     let service = std::fs::read_to_string(out.join("maint-nightly-work.service")).unwrap();
-    assert!(service.contains(" run statistics rows-2\n"), "{service}");
+    assert!(
+        service.contains(" run --due --schedule nightly_work\n"),
+        "{service}"
+    );
 }
 
 #[test]
@@ -216,7 +248,10 @@ fn a_crontab_says_the_zone_and_the_last_day() {
         text.contains("CRON_TZ=America/New_York\n0,30 1,2,3 * * 0,6 /usr/local/bin/maint"),
         "{text}"
     );
-    assert!(text.contains(" run statistics rows-2\n"), "{text}");
+    assert!(
+        text.contains(" run --due --schedule nightly_work\n"),
+        "{text}"
+    );
     assert!(
         text.contains(
             "0 3 28-31 * * [ \"$(date -d tomorrow +\\%d)\" = 01 ] && /usr/local/bin/maint"
@@ -277,5 +312,183 @@ fn the_base_for_kustomize_is_this_export() {
             "{} is out of date: write it anew with MAINT_UPDATE_EXPECTED=1",
             path.display()
         );
+    }
+}
+
+/// Every schedule and report of the files, as a machine of the cluster would call it: the manifest's
+/// own command, in the folders and with the variables that the manifest names, leaves what
+/// `maint serve` would leave.
+#[tokio::test]
+async fn a_cron_job_leaves_the_trail_of_a_daemon() {
+    let db = crate::support::servers::fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 5000)")
+        .await;
+    let cluster = Workspace::new(
+        "timezone: UTC\nhistory: \"${HISTORY_URL}\"\ntargets:\n  app: { engine: postgres, url: \"${DATABASE_URL}\" }\n\
+         schedules:\n  often: { cron: \"* * * * *\", tasks: [statistics] }\n  rare: { cron: \"0 0 1 1 *\", tasks: [statistics] }\n\
+         smtp: { url: \"${SMTP_URL}\", from: maint@example.com }\n\
+         reports:\n  weekly: { cron: \"* * * * *\", period: 7d, email: { to: [dba@example.com] } }\n",
+    )
+    .task("statistics", "kind: analyze\ntarget: app\n")
+    .env("DATABASE_URL", &db.url)
+    .env("HISTORY_URL", &db.url)
+    // Nobody listens there: the letter stays, and that is told.
+    .env("SMTP_URL", "smtp://127.0.0.1:1?tls=none&timeout=2s");
+    let out = cluster.path().join("manifests");
+    let exported = cluster
+        .run(["export", "kubernetes", "--out", out.to_str().unwrap()])
+        .expect(0);
+    for name in ["DATABASE_URL", "HISTORY_URL", "SMTP_URL"] {
+        assert!(
+            exported.stderr.contains(&format!("--from-literal={name}=")),
+            "{exported:#?}"
+        );
+    }
+    let args = |file: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(out.join(file)).unwrap();
+        let from = text
+            .split("args:\n")
+            .nth(1)
+            .unwrap_or_else(|| panic!("{text}"));
+        from.lines()
+            .map(str::trim)
+            .map_while(|line| line.strip_prefix("- "))
+            .map(|word| word.trim_matches(['\'', '"']).to_owned())
+            .collect()
+    };
+    let often = args("maint-often-cronjob.yaml");
+    assert_eq!(often, ["run", "--due", "--schedule", "often"]);
+    // The first call is no less than the others: it is what the schedule is due for.
+    cluster.run(&often).expect(0);
+    let runs = cluster
+        .run(["history", "--output", "json"])
+        .expect(0)
+        .json();
+    // Two where the next minute began meanwhile.
+    assert!(
+        (1..3).contains(&runs["runs"].as_array().unwrap().len()),
+        "{runs:#}"
+    );
+    assert_eq!(runs["runs"][0]["trigger"], "schedule");
+    assert_eq!(runs["runs"][0]["status"], "succeeded");
+    assert!(runs["runs"][0]["scheduled_for"].is_string(), "{runs:#}");
+    // A pod of another schedule, called out of its time, touches nothing of this one.
+    let count = "SELECT count(*) FROM maint.occurrences";
+    let before = db.number(count).await;
+    cluster.run(args("maint-rare-cronjob.yaml")).expect(0);
+    assert_eq!(db.number(count).await, before);
+    // An hour without the cluster: what was missed is recorded, the newest one runs.
+    db.execute("UPDATE maint.schedules SET known_since = now() - interval '1 hour' WHERE name = 'often'; DELETE FROM maint.occurrences")
+        .await;
+    // Its run is in the history already, where the minute is the same.
+    let again = cluster.run(&often);
+    assert!([0, 4].contains(&again.code), "{again:#?}");
+    let next = cluster
+        .run(["next", "--output", "json", "--missed", "100"])
+        .expect(0)
+        .json();
+    assert!(next["missed"].as_array().unwrap().len() > 50, "{next:#}");
+    // The weekly mail is a job of its own.
+    let report = args("maint-report-weekly-cronjob.yaml");
+    assert_eq!(report, ["run", "--due", "--schedule", "report:weekly"]);
+    let mailed = cluster.run(&report);
+    assert!(mailed.stderr.contains("127.0.0.1:1"), "{mailed:#?}");
+    assert_eq!(
+        db.number("SELECT count(*) FROM maint.letters WHERE channel = 'email'")
+            .await,
+        1
+    );
+    // The other exports say the same.
+    let crontab = cluster.run(["export", "crontab"]).expect(0).stdout;
+    assert!(
+        crontab.contains("run --due --schedule often\n"),
+        "{crontab}"
+    );
+    assert!(
+        crontab.contains("run --due --schedule report:weekly\n"),
+        "{crontab}"
+    );
+    cluster
+        .run(["run", "--due", "--schedule", "nope"])
+        .expect(2);
+    cluster.run(["run", "--schedule", "often"]).expect(2);
+}
+
+/// What the process may do is little: systemd's own tool counts it.
+#[test]
+fn exported_units_are_locked_up() {
+    let workspace = workspace(&SCHEDULES.replace("15 4 1,15 jan,apr * ", "0 3 L * *"));
+    let out = workspace.path().join("units");
+    let args = ["export", "systemd", "--out", out.to_str().unwrap()];
+    workspace.command(args).assert().success();
+    let told = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--threshold=15", "--no-pager"])
+        .arg(out.join("maint-nightly-work.service"))
+        .output()
+        .expect("systemd-analyze is there: ./scripts/test installs it");
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(
+        told.status.success(),
+        "{text}{}",
+        String::from_utf8_lossy(&told.stderr)
+    );
+}
+
+/// Every occurrence of a year, as systemd's own tool sees it.
+#[test]
+fn timers_mean_what_maint_means_for_every_expression() {
+    for cron in [
+        "0 0 * * 0-7",
+        "0 1 1 * 0-7",
+        "0 0 * * MON-7",
+        "30 1 3 * */2",
+        "0 1 */2 * 1",
+        "0 3 L * *",
+        "0 1 ? 2 5-7",
+    ] {
+        let schedules = format!(
+            "timezone: UTC\nhistory: sqlite:/var/lib/maint/maint.db\ntargets:\n  app: {{ engine: postgres, url: \"${{DATABASE_URL}}\" }}\n\
+             schedules:\n  s: {{ cron: \"{cron}\", tasks: [statistics] }}\n"
+        );
+        let workspace = workspace(&schedules);
+        let next = workspace
+            .run(["next", "--count", "60", "--output", "json"])
+            .expect(0)
+            .json();
+        let ours: Vec<String> = next["next"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["at"].as_str().unwrap()[..16].replace('T', " "))
+            .collect();
+        let out = workspace.path().join("units");
+        workspace
+            .run(["export", "systemd", "--out", out.to_str().unwrap()])
+            .expect(0);
+        let timer = std::fs::read_to_string(out.join("maint-s.timer")).unwrap();
+        let mut theirs = std::collections::BTreeSet::new();
+        for calendar in timer
+            .lines()
+            .filter_map(|line| line.strip_prefix("OnCalendar="))
+        {
+            let told = Command::new("systemd-analyze")
+                .args(["calendar", "--iterations=60", calendar])
+                .env("TZ", "UTC")
+                .output()
+                .expect("systemd-analyze is there: ./scripts/test installs it");
+            for line in String::from_utf8(told.stdout).unwrap().lines() {
+                // `Iteration #2: Sun 2026-11-29 00:00:00 UTC`
+                let Some(at) = line.find("-").filter(|_| line.contains(" UTC")) else {
+                    continue;
+                };
+                let Some(date) = at.checked_sub(4).and_then(|from| line.get(from..from + 16))
+                else {
+                    continue;
+                };
+                theirs.insert(date.to_owned());
+            }
+        }
+        let theirs: Vec<String> = theirs.into_iter().take(ours.len()).collect();
+        assert_eq!(theirs, ours, "{cron}\n{timer}");
     }
 }

@@ -285,7 +285,7 @@ async fn read_only(path: PathBuf, first: HistoryError) -> Result<SqliteStore, Hi
 }
 
 fn opening_failed(path: &Path, error: sqlx::Error) -> HistoryError {
-    HistoryError::from_sqlite(path, "open", error)
+    HistoryError::from_sqlite(path, "open the file", error)
 }
 
 #[cfg(test)]

@@ -185,7 +185,7 @@ fn fitting(chars: impl Iterator<Item = char>, mut room: usize) -> impl Iterator<
 
 /// The text in lines of at most so many columns, broken at spaces; a longer
 /// word keeps a line of its own, so that names stay whole.
-pub(in crate::report) fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
+pub fn wrapped(text: &str, width: Option<usize>) -> Vec<String> {
     let limit = width.unwrap_or(usize::MAX);
     let mut lines = vec![String::new()];
     let mut used = 0;

@@ -9,6 +9,8 @@ pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> 
     if runs.is_empty() {
         return "No runs.\n".to_owned();
     }
+    // What others say elsewhere is left out where it would not fit.
+    let narrow = style.width.is_some_and(|width| width < 110);
     let mut table = Columns::new()
         .column("run", Align::Left, Cut::Never)
         .column(format!("started ({})", style.zone), Align::Left, Cut::Never)
@@ -18,7 +20,7 @@ pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> 
         .column("trigger", Align::Left, Cut::Never)
         .column("status", Align::Left, Cut::Never)
         .column("time", Align::Right, Cut::Never)
-        .column("steps ok", Align::Right, Cut::Never)
+        .column("steps", Align::Right, Cut::Never)
         .column("failed", Align::Right, Cut::Never)
         .column("reclaimed", Align::Right, Cut::Never)
         .column("findings", Align::Left, Cut::End);
@@ -34,13 +36,23 @@ pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> 
             Cell::from(
                 run.started_at
                     .with_timezone(&style.zone)
-                    .format("%Y-%m-%d %H:%M")
+                    .format(if narrow {
+                        "%m-%d %H:%M"
+                    } else {
+                        "%Y-%m-%d %H:%M"
+                    })
                     .to_string(),
             ),
-            Cell::new(Ink::Faint, age(run.started_at, now)),
+            match narrow {
+                true => Cell::default(),
+                false => Cell::new(Ink::Faint, age(run.started_at, now)),
+            },
             Cell::from(&run.task),
             Cell::from(&run.target),
-            Cell::from(run.trigger.as_str()),
+            match narrow {
+                true => Cell::default(),
+                false => Cell::from(run.trigger.as_str()),
+            },
             Cell::new(run_ink(run.status), run.status.as_str()),
             Cell::from(human_duration_ms(duration_ms)),
             Cell::from(if steps {
@@ -52,6 +64,8 @@ pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> 
                 Ink::Bad,
                 if failed {
                     run.failed.to_string()
+                } else if narrow {
+                    String::new()
                 } else {
                     String::new()
                 },

@@ -14,7 +14,7 @@ mod summary;
 mod tests;
 mod words;
 
-pub(super) use columns::wrapped;
+pub use columns::wrapped;
 pub use columns::{Align, Cell, Columns, Cut};
 pub use details::run_details;
 pub use history::history_table;

@@ -79,7 +79,9 @@ impl Scheduler {
             return Ok(0);
         }
         let mut taken = 0;
-        for orphan in self.store.orphaned_occurrences().await? {
+        let orphans = self.store.orphaned_occurrences().await?;
+        let ours = |one: &Occurrence| self.only.as_ref().is_none_or(|only| *only == one.schedule);
+        for orphan in orphans.into_iter().filter(ours) {
             let known = self.config.schedules.get(&orphan.schedule);
             if let Some(schedule) = known.filter(|schedule| schedule.enabled).cloned() {
                 let begun = self

@@ -27,6 +27,8 @@ class Handler(Mailbox):
         if options["fault"] == "greylist" and address not in refused:
             refused.add(address)
             return "451 4.7.1 Greylisted, try again later"
+        if options["fault"] == "gone" and address.startswith("gone@"):
+            return "550 5.1.1 No such user here"
         envelope.rcpt_tos.append(address)
         return "250 OK"
 

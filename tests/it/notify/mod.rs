@@ -2,5 +2,6 @@
 
 pub(crate) mod hook;
 mod outbox;
+mod recipients;
 mod server;
 mod telling;

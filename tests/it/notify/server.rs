@@ -14,6 +14,8 @@ pub(crate) enum Fault {
     None,
     /// Each recipient is refused for now, the first time.
     Greylist,
+    /// Nobody is called `gone` there.
+    Gone,
     /// It takes the mail and never says so.
     Hang,
 }
@@ -48,7 +50,7 @@ impl MailServer {
         let options = json!({
             "folder": folder.path().join("mail"), "certificate": certificate, "key": key,
             "user": USER, "password": PASSWORD,
-            "fault": match fault { Fault::None => "none", Fault::Greylist => "greylist", Fault::Hang => "hang" },
+            "fault": match fault { Fault::None => "none", Fault::Greylist => "greylist", Fault::Hang => "hang", Fault::Gone => "gone" },
         });
         let mut process = Command::new(format!("{tools}/bin/python"))
             .arg(concat!(

@@ -374,7 +374,7 @@ async fn a_watchdog_hears_of_the_start_and_of_the_end() {
             hook.url
         ))
         .task("analyze", "kind: analyze\ntarget: app\n");
-        let ran = tokio::task::spawn_blocking(move || workspace.run(["run"]))
+        let ran = tokio::task::spawn_blocking(move || workspace.run(["run", "--all"]))
             .await
             .unwrap();
         assert_eq!(hook.paths(), ["/geheimer/weg/start", last], "{ran:#?}");

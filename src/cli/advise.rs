@@ -1,0 +1,187 @@
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, Utc};
+
+use super::Failure;
+use super::context::Context;
+use crate::history::{FindingState, HistoryError, Period, TrackedFinding};
+use crate::plan::Severity;
+use crate::report::text::shown;
+
+/// All open advice as one SQL file, to be read before it is run.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint advise > advice.sql\n  maint advise --target app | less"
+)]
+pub(super) struct Advise {
+    /// Only of this target
+    #[arg(long)]
+    target: Option<String>,
+}
+
+/// More than anybody reads.
+const MOST: u32 = 5_000;
+
+impl Advise {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        let config = context.config_for_looking()?;
+        if let Some(target) = &self.target
+            && !config.targets.contains_key(target)
+        {
+            return Err(super::context::unknown(
+                "target",
+                target,
+                config.targets.keys(),
+            ));
+        }
+        let store = match crate::history::open_existing(config.history.expose()).await {
+            Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),
+            opened => opened?,
+        };
+        let now = Utc::now();
+        let period = Period {
+            since: DateTime::UNIX_EPOCH,
+            until: now + chrono::TimeDelta::seconds(1),
+        };
+        let tasks: Vec<String> = config.tasks.keys().cloned().collect();
+        let tracked = store
+            .summaries()
+            .tracked_findings(&period, &tasks, MOST)
+            .await?;
+        store.close().await;
+        let open = tracked.listed.into_iter().filter(|one| {
+            one.state != FindingState::Gone
+                && one.suggestion.is_some()
+                && self
+                    .target
+                    .as_ref()
+                    .is_none_or(|target| *target == one.target)
+        });
+        let mut of_targets: BTreeMap<String, Vec<TrackedFinding>> = BTreeMap::new();
+        for one in open {
+            of_targets.entry(one.target.clone()).or_default().push(one);
+        }
+        if context.json() {
+            let all: Vec<&TrackedFinding> = of_targets.values().flatten().collect();
+            outln!("{}", serde_json::json!({ "advice": all }));
+            return Ok(0);
+        }
+        let count: usize = of_targets.values().map(Vec::len).sum();
+        outln!(
+            "-- Advice of maint, as of {}: {count} in all.\n\
+             -- Read each before it runs: what drops or ends something is commented out.\n\
+             -- Run with psql, without --single-transaction: CONCURRENTLY needs none.",
+            now.with_timezone(&config.timezone)
+                .format("%Y-%m-%d %H:%M %Z")
+        );
+        for (target, list) in &of_targets {
+            outln!("\n-- ===== target {} =====", shown(target));
+            for one in list {
+                out!("{}", entry(one));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// The evidence as a comment, then the statement.
+fn entry(one: &TrackedFinding) -> String {
+    let severity = match one.severity {
+        Severity::Critical => "critical",
+        Severity::Warning => "warning",
+        Severity::Info => "info",
+    };
+    let mut text = format!(
+        "\n-- {severity} {} {}\n--   {}\n--   seen by run {}\n",
+        one.code,
+        shown(&one.object),
+        shown(&one.message),
+        one.run
+    );
+    let suggestion = one.suggestion.as_deref().unwrap_or_default().trim();
+    let safe = is_sql(suggestion) && !destroys(suggestion);
+    for line in suggestion.lines() {
+        // A control character within a name cannot be shown as it is: then it is not SQL any more.
+        let line = shown(line);
+        match safe {
+            true => text.push_str(&line),
+            false => text.push_str(&format!("-- {line}")),
+        }
+        text.push('\n');
+    }
+    if safe && !suggestion.ends_with(';') {
+        text.pop();
+        text.push_str(";\n");
+    }
+    text
+}
+
+fn first_word(text: &str) -> String {
+    text.split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn is_sql(text: &str) -> bool {
+    const WORDS: [&str; 13] = [
+        "ALTER", "ANALYZE", "CLUSTER", "COMMENT", "CREATE", "DROP", "GRANT", "REFRESH", "REINDEX",
+        "REVOKE", "SELECT", "SET", "VACUUM",
+    ];
+    // Advice in words may begin like a statement, though not in capitals.
+    WORDS.contains(&first_word(text).as_str())
+        && !text.contains('`')
+        && !text.contains(|c: char| c.is_control() && c != '\n')
+}
+
+/// Whether somebody would miss what it takes away.
+fn destroys(text: &str) -> bool {
+    let upper = text.to_ascii_uppercase();
+    [
+        "DROP ",
+        "DELETE ",
+        "TRUNCATE ",
+        "PG_TERMINATE_BACKEND",
+        "PG_CANCEL_BACKEND",
+        "ROLLBACK PREPARED",
+        "REVOKE ",
+        "VACUUM FULL",
+        "VACUUM (FULL",
+    ]
+    .iter()
+    .any(|word| upper.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_destroys_or_is_no_sql_is_a_comment() {
+        let told = |suggestion: &str| {
+            let text = entry(&TrackedFinding {
+                state: FindingState::Open,
+                code: "index.unused".to_owned(),
+                severity: Severity::Info,
+                target: "app".to_owned(),
+                object: "public.a\n; DROP TABLE x".to_owned(),
+                message: "never used".to_owned(),
+                suggestion: Some(suggestion.to_owned()),
+                run: uuid::Uuid::nil(),
+            });
+            text.lines()
+                .filter(|line| !line.is_empty() && !line.starts_with("--"))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            told("CREATE INDEX CONCURRENTLY ON a (b)"),
+            ["CREATE INDEX CONCURRENTLY ON a (b);"]
+        );
+        assert_eq!(told("DROP INDEX CONCURRENTLY a"), [""; 0]);
+        assert_eq!(told("SELECT pg_terminate_backend(1)"), [""; 0]);
+        assert_eq!(told("set `replicas`"), [""; 0]);
+        assert_eq!(told("SET `replicas`"), [""; 0]);
+        assert_eq!(told("look at the disk"), [""; 0]);
+    }
+}

@@ -1,0 +1,274 @@
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::Failure;
+use super::context::Context;
+use crate::config::Config;
+use crate::history::{
+    FindingState, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus,
+    Store, TaskTotals,
+};
+use crate::plan::Severity;
+use crate::report::text::{Ink, age, counted, shown};
+use crate::scheduler::zone_of;
+
+/// Is all well, and since when not: one line, and an exit code.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint status\n  maint status --output nagios    OK, WARNING or CRITICAL, with exit code 0, 1 or 2\n\nExit codes: 0 all is well, 1 it is not, 3 the history is out of reach"
+)]
+pub(super) struct Status {}
+
+/// Something that is not as it should be.
+#[derive(serde::Serialize)]
+struct Reason {
+    severity: Severity,
+    since: Option<DateTime<Utc>>,
+    text: String,
+    hint: Option<String>,
+}
+
+/// What was missed is news for so long.
+const MISSED_IS_NEWS: TimeDelta = TimeDelta::days(1);
+/// Findings of earlier runs count for so long.
+const LOOK_BACK: TimeDelta = TimeDelta::days(90);
+
+impl Status {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        let config = context.config_for_looking()?;
+        let now = Utc::now();
+        let store = match crate::history::open_existing(config.history.expose()).await {
+            Ok(store) => Some(store),
+            Err(HistoryError::Missing { .. }) => None,
+            Err(error) => {
+                if context.nagios() {
+                    outln!("MAINT UNKNOWN - {error}");
+                    return Ok(3);
+                }
+                return Err(error.into());
+            }
+        };
+        let mut reasons = Vec::new();
+        let mut last = None;
+        match &store {
+            Some(store) => {
+                last = newest(store.as_ref()).await?;
+                reasons = look(&config, store.as_ref(), now).await?;
+            }
+            None => reasons.push(Reason {
+                severity: Severity::Warning,
+                since: None,
+                text: "nothing has run yet".to_owned(),
+                hint: Some(
+                    "`maint next` says what is planned, `maint run TASK --now` runs one".to_owned(),
+                ),
+            }),
+        }
+        // The worst first, and of those what lasts longest.
+        reasons.sort_by_key(|one| (std::cmp::Reverse(one.severity), one.since));
+        let since = reasons.iter().filter_map(|one| one.since).min();
+        let well = reasons.is_empty();
+        let ran = last.map_or_else(
+            || "nothing has run yet".to_owned(),
+            |(task, target, at)| format!("last run {}: {task} on {target}", age(at, now)),
+        );
+        let tasks = config.tasks.values().filter(|task| task.enabled).count();
+        let size = format!(
+            "{} on {}",
+            counted(tasks, "task"),
+            counted(
+                config.targets.values().filter(|one| one.configured).count(),
+                "target"
+            )
+        );
+        if context.json() {
+            outln!(
+                "{}",
+                serde_json::json!({ "well": well, "since": since, "reasons": reasons })
+            );
+            return Ok(u8::from(!well));
+        }
+        if context.nagios() {
+            let (word, code) = match reasons.first().map(|one| one.severity) {
+                None | Some(Severity::Info) => ("OK", 0),
+                Some(Severity::Warning) => ("WARNING", 1),
+                Some(Severity::Critical) => ("CRITICAL", 2),
+            };
+            let text = match reasons.first() {
+                None => format!("all is well; {ran}"),
+                Some(first) => format!("{}{}", first.text, and_more(reasons.len())),
+            };
+            // `|` begins numbers there.
+            outln!(
+                "MAINT {word} - {} | reasons={}",
+                shown(&text).replace('|', "/"),
+                reasons.len()
+            );
+            return Ok(code);
+        }
+        let style = context.style(config.timezone);
+        let Some(first) = reasons.first() else {
+            outln!("{}: {size}; {ran}", style.paint(Ink::Good, "all is well"));
+            return Ok(0);
+        };
+        let since = since.map_or_else(String::new, |at| {
+            let at = at.with_timezone(&config.timezone);
+            format!(" since {}", at.format("%a %Y-%m-%d %H:%M %Z"))
+        });
+        let ink = match first.severity {
+            Severity::Critical => Ink::Bad,
+            _ => Ink::Warning,
+        };
+        outln!(
+            "{}: {size}; {ran}",
+            style.paint(ink, &format!("not well{since}"))
+        );
+        for one in &reasons {
+            outln!("  {}", shown(&one.text));
+            if let Some(hint) = &one.hint {
+                outln!("    {}", style.paint(Ink::Faint, hint));
+            }
+        }
+        Ok(1)
+    }
+}
+
+fn and_more(reasons: usize) -> String {
+    match reasons {
+        0 | 1 => String::new(),
+        n => format!(" (and {} more)", n - 1),
+    }
+}
+
+async fn newest(
+    store: &dyn Store,
+) -> Result<Option<(String, String, DateTime<Utc>)>, HistoryError> {
+    let filter = RunFilter {
+        limit: Some(1),
+        ..RunFilter::default()
+    };
+    let runs = store.runs(&filter).await?;
+    Ok(runs
+        .into_iter()
+        .next()
+        .map(|run| (run.task, run.target, run.started_at)))
+}
+
+async fn look(
+    config: &Config,
+    store: &dyn Store,
+    now: DateTime<Utc>,
+) -> Result<Vec<Reason>, HistoryError> {
+    let mut reasons = Vec::new();
+    let alerts = store.alerts().await?;
+    let ever = Period {
+        since: DateTime::UNIX_EPOCH,
+        until: now + TimeDelta::seconds(1),
+    };
+    let totals = store.summaries().task_totals(&ever, 0).await?;
+    for one in &totals {
+        let failed = matches!(
+            one.last_status,
+            RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted
+        );
+        let alert = alerts
+            .iter()
+            .find(|alert| alert.task == one.task && alert.target == one.target);
+        // A task that is gone or off cannot succeed again.
+        let enabled = config.tasks.get(&one.task).is_some_and(|task| task.enabled);
+        if enabled && (failed || alert.is_some()) {
+            reasons.push(Reason {
+                severity: Severity::Critical,
+                since: Some(alert.map_or(one.last_started_at, |alert| alert.since)),
+                text: format!(
+                    "{} on {} has not succeeded since it failed",
+                    one.task, one.target
+                ),
+                hint: Some(format!("maint history --task {}", one.task)),
+            });
+        }
+    }
+    let period = Period {
+        since: now - LOOK_BACK,
+        until: now,
+    };
+    let tasks: Vec<String> = config.tasks.keys().cloned().collect();
+    let summaries = store.summaries();
+    if !tasks.is_empty() {
+        let findings = summaries.tracked_findings(&period, &tasks, 50).await?;
+        for one in findings.listed {
+            if one.severity == Severity::Critical && one.state != FindingState::Gone {
+                let object = if one.object.is_empty() {
+                    &one.target
+                } else {
+                    &one.object
+                };
+                reasons.push(Reason {
+                    severity: Severity::Critical,
+                    since: None,
+                    text: format!("{object}: {} [{}]", one.message, one.code),
+                    hint: Some(format!("maint explain {}", one.code)),
+                });
+            }
+        }
+    }
+    for (at, schedule) in super::next::overdue(config, store, now).await? {
+        reasons.push(Reason {
+            severity: Severity::Critical,
+            since: Some(at),
+            text: format!("schedule {schedule} was due and nobody has looked"),
+            hint: Some("is `maint serve` running, or the CronJob of the schedule?".to_owned()),
+        });
+    }
+    let missed = OccurrenceFilter {
+        statuses: vec![OccurrenceStatus::Missed],
+        since: Some(now - MISSED_IS_NEWS),
+        limit: Some(20),
+        ..OccurrenceFilter::default()
+    };
+    for one in store.occurrences(&missed).await? {
+        reasons.push(Reason {
+            severity: Severity::Warning,
+            since: Some(one.scheduled_for),
+            text: format!(
+                "schedule {} was missed: {}",
+                one.schedule,
+                one.reason.as_deref().unwrap_or("nobody was there")
+            ),
+            hint: None,
+        });
+    }
+    reasons.extend(never_ran(config, &totals, now));
+    Ok(reasons)
+}
+
+/// Enabled tasks that a schedule has, whose time has come since anything ran here, and that never
+/// ran on one of their targets.
+fn never_ran(config: &Config, totals: &[TaskTotals], now: DateTime<Utc>) -> Vec<Reason> {
+    let first = totals.iter().map(|one| one.last_started_at).min();
+    let mut reasons = Vec::new();
+    for task in config.tasks.values().filter(|task| task.enabled) {
+        let due = config
+            .schedules
+            .values()
+            .filter(|one| one.enabled && one.tasks.contains(&task.name))
+            .filter_map(|one| one.cron.latest_at_or_before(now, zone_of(config, one)))
+            .max();
+        let Some(due) = due else { continue };
+        for target in &task.targets {
+            let configured = config.targets.get(target).is_some_and(|one| one.configured);
+            let ran = totals
+                .iter()
+                .any(|one| one.task == task.name && one.target == *target);
+            if ran || !configured || first.is_none_or(|first| due < first) {
+                continue;
+            }
+            reasons.push(Reason {
+                severity: Severity::Warning,
+                since: None,
+                text: format!("{} on {target} has never run", task.name),
+                hint: Some(format!("maint run {} --target {target} --now", task.name)),
+            });
+        }
+    }
+    reasons
+}

@@ -1,0 +1,40 @@
+use super::Failure;
+use super::context::Context;
+use crate::report::text::counted;
+
+/// `maint` alone: what to do next.
+///
+/// # Errors
+/// Where there is a configuration with problems in it.
+pub(super) fn call(context: &Context<'_>) -> Result<u8, Failure> {
+    let path = match context.config_path() {
+        Ok(path) => path,
+        Err(_) => {
+            outln!(
+                "maint looks after databases. There is no configuration here yet.\n\n\
+                 Next:\n\
+                 \x20 maint demo            see it at work on a throwaway PostgreSQL\n\
+                 \x20 maint schema --help   what schedules.yaml and tasks/*.yaml may hold\n\
+                 \x20 maint --help          everything it can do\n\n\
+                 A configuration is schedules.yaml here, in /etc/maint, or where --config or\n\
+                 MAINT_CONFIG says, with a folder tasks/ beside it."
+            );
+            return Ok(2);
+        }
+    };
+    let config = context.config_for_looking()?;
+    outln!(
+        "{}: {}, {}, {}\n\n\
+         Next:\n\
+         \x20 maint status          is all well?\n\
+         \x20 maint next            what is planned\n\
+         \x20 maint plan TASK       what a task would do now, and why\n\
+         \x20 maint run TASK --now  do it\n\
+         \x20 maint --help          everything it can do",
+        path.display(),
+        counted(config.tasks.len(), "task"),
+        counted(config.targets.len(), "target"),
+        counted(config.schedules.len(), "schedule")
+    );
+    Ok(0)
+}

@@ -1,0 +1,103 @@
+//! Secrets that are written out in a file, where a variable or another file should be named.
+
+use super::files::File;
+use super::node::{Content, Node};
+use super::yaml;
+use crate::values::redact;
+
+/// The keys of a configuration file whose values give a secret away: passwords in URLs, and
+/// addresses that are secrets as a whole. Values and defaults of variables count, variables
+/// themselves and `file:` do not. A file that cannot be taken apart has none: it is refused
+/// elsewhere.
+pub fn written_secrets(text: &str) -> Vec<String> {
+    let mut file = File::new("", text);
+    let mut found = Vec::new();
+    if let Some(root) = yaml::parse(&mut file) {
+        look(&root, "", &mut found);
+    }
+    found
+}
+
+fn look(node: &Node, path: &str, found: &mut Vec<String>) {
+    match &node.content {
+        Content::Map(entries) => {
+            for entry in entries.iter() {
+                let below = match path {
+                    "" => entry.key.clone(),
+                    path => format!("{path}.{}", entry.key),
+                };
+                look(&entry.value, &below, found);
+            }
+        }
+        Content::List(items) => items.iter().for_each(|item| look(item, path, found)),
+        Content::Scalar(scalar) => {
+            let literal = without_variables(&scalar.text);
+            let address = ["webhook", "webhook.url", "ping", "ping.url"]
+                .iter()
+                .any(|key| path == *key || path.ends_with(&format!(".{key}")));
+            let told = literal.contains("://") && address;
+            if !literal.starts_with("file:") && (told || redact(&literal) != literal) {
+                found.push(path.to_owned());
+            }
+        }
+        Content::Broken => {}
+    }
+}
+
+/// What is left where every variable is empty: the words around them, and their defaults.
+fn without_variables(text: &str) -> String {
+    let mut left = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("${") {
+        left.push_str(&rest[..at]);
+        let inside = &rest[at + 2..];
+        let end = inside.find('}').unwrap_or(inside.len());
+        if let Some((_, default)) = inside[..end].split_once(":-") {
+            left.push_str(default);
+        }
+        rest = inside.get(end + 1..).unwrap_or_default();
+    }
+    left.push_str(rest);
+    left
+}
+
+#[cfg(test)]
+mod tests {
+    use super::written_secrets;
+
+    #[test]
+    fn what_gives_a_secret_away_is_found_by_its_key() {
+        for (text, key) in [
+            ("a: { url: \"postgres://u:pw@h/d\" }", Some("a.url")),
+            ("a: { url: \"${X:-postgres://u:pw@h/d}\" }", Some("a.url")),
+            ("a: [\"${X:-}\", \"host=h password=pw\"]", Some("a")),
+            ("a: { url: \"postgres//u:pw@h/d\" }", Some("a.url")),
+            (
+                "notify: { webhook: { url: \"https://h/T0/B0\" } }",
+                Some("notify.webhook.url"),
+            ),
+            (
+                "notify: { webhook: \"https://h/T0/B0\" }",
+                Some("notify.webhook"),
+            ),
+            (
+                "s: { ping: { url: \"${P:-https://hc/uuid}\" } }",
+                Some("s.ping.url"),
+            ),
+            (
+                "smtp: { url: \"smtp://${USER}:geheim@h\" }",
+                Some("smtp.url"),
+            ),
+            ("a: { url: \"${X}\" }", None),
+            ("a: { url: \"postgres://u@h/d\" }", None),
+            ("a: { url: \"postgres://u:${PW}@h/d\" }", None),
+            ("history: \"${H:-sqlite:/var/lib/maint/maint.db}\"", None),
+            ("webhook: { url: \"${HOOK}\" }", None),
+            ("webhook: { url: \"file:/run/secrets/hook\" }", None),
+            ("# url: postgres://u:pw@h/d\na: 1", None),
+        ] {
+            let found = written_secrets(text);
+            assert_eq!(found.first().map(String::as_str), key, "{text}");
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! What every finding code and every status means: one list, from which `maint explain` and
+//! `docs/codes.md` are made.
+
+/// A word that reports, pages and JSON use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Code {
+    /// As it is written.
+    pub code: &'static str,
+    /// What it says.
+    pub meaning: &'static str,
+    /// Why that matters.
+    pub matters: &'static str,
+    /// What to do.
+    pub todo: &'static str,
+}
+
+const fn code(
+    code: &'static str,
+    meaning: &'static str,
+    matters: &'static str,
+    todo: &'static str,
+) -> Code {
+    Code {
+        code,
+        meaning,
+        matters,
+        todo,
+    }
+}
+
+/// The statuses of runs and steps.
+pub const STATUSES: &[Code] = &[
+    code(
+        "running",
+        "The run is at work, or its process died and nobody has looked since.",
+        "Only one run of a task is at work on a target.",
+        "`maint cancel RUN` asks it to stop. Where its process is dead the next run records it as interrupted.",
+    ),
+    code(
+        "succeeded",
+        "Every step was done, or there was nothing to do.",
+        "Nothing is left of this run.",
+        "Nothing.",
+    ),
+    code(
+        "incomplete",
+        "The window or the budget ended before the work did.",
+        "What was left comes first next time; where that happens every night, it never gets done.",
+        "Look at `maint show RUN`: widen the window or `limits.budget`, or run it once with `--now`.",
+    ),
+    code(
+        "partial",
+        "Some steps failed, the others were done.",
+        "The objects of the failed steps are as they were.",
+        "`maint show RUN` says why and what to do for each; the next run tries again.",
+    ),
+    code(
+        "failed",
+        "Nothing could be done, or every step failed.",
+        "The work was not done.",
+        "`maint show RUN` says why. `maint doctor` looks at rights, extensions and the connection.",
+    ),
+    code(
+        "skipped",
+        "It was not started or not needed: somebody else was at work, the window was closed, or the object was gone.",
+        "Where nobody else did the work, it was not done.",
+        "See who held it (`maint show RUN`); a lock that never ends is somebody's session to look at.",
+    ),
+    code(
+        "cancelled",
+        "Stopped by a signal or by `maint cancel`, and cleaned up.",
+        "What was not done comes next time.",
+        "Nothing, or `maint run TASK --now`.",
+    ),
+    code(
+        "interrupted",
+        "The process died in the middle: killed, out of memory, or the machine went down.",
+        "The next run of the task clears away what it left.",
+        "Look at the system's log for why; run the task again.",
+    ),
+    code(
+        "deferred",
+        "No time was left for this step.",
+        "It comes first next time.",
+        "See `incomplete`.",
+    ),
+    code(
+        "missed",
+        "A planned occurrence did not run and was not made up for.",
+        "The work of that night was not done.",
+        "See whether `maint serve` or the cluster's CronJobs run; `catch_up` makes up for short absences; `maint run TASK --now` does it now.",
+    ),
+];
+
+/// The codes of findings.
+pub const FINDINGS: &[Code] = &[
+    code(
+        "amcheck.missing",
+        "The extension amcheck is not installed in this database.",
+        "Damaged tables and indexes cannot be found before a query fails on them.",
+        "CREATE EXTENSION amcheck; and GRANT EXECUTE on its functions to the role.",
+    ),
+    code(
+        "amcheck.outdated",
+        "amcheck is older than the server.",
+        "Newer checks are not made.",
+        "ALTER EXTENSION amcheck UPDATE.",
+    ),
+    code(
+        "cache.hit_ratio",
+        "Fewer reads than usual are answered from shared memory.",
+        "Queries wait for the disk.",
+        "Look for new large scans in the slow statements; then at shared_buffers.",
+    ),
+    code(
+        "checksum.failures",
+        "The server has read pages whose checksum is wrong.",
+        "The storage damages data.",
+        "Look at disk and controller now; fail over, or restore the files named in the server's log.",
+    ),
+    code(
+        "cleanup.row_security",
+        "Row security hides rows from the role, or guards the table.",
+        "Rows that nobody may see are not deleted, and what is hidden cannot be proved absent.",
+        "Use the owner of the table, or a role with BYPASSRLS, where that is intended.",
+    ),
+    code(
+        "cleanup.rule",
+        "A rule of a cleanup or archive task cannot be carried out as it is written.",
+        "Its rows stay.",
+        "The message names the table or column; mend the task's file.",
+    ),
+    code(
+        "collation.version",
+        "The operating system sorts text differently from when indexes were built.",
+        "Indexes over text may miss rows and let duplicates in.",
+        "REINDEX the indexes named, then ALTER COLLATION … REFRESH VERSION.",
+    ),
+    code(
+        "connections.idle_in_transaction",
+        "Sessions sit in open transactions without working.",
+        "They hold locks and keep dead rows from being removed.",
+        "Find the application; set idle_in_transaction_session_timeout.",
+    ),
+    code(
+        "connections.many",
+        "The connections are close to the server's limit.",
+        "The next client is refused.",
+        "Use a pooler, close idle sessions, or raise max_connections.",
+    ),
+    code(
+        "constraint.not_valid",
+        "A constraint was added NOT VALID and never validated.",
+        "Old rows may break it, and the planner does not use it.",
+        "ALTER TABLE … VALIDATE CONSTRAINT …",
+    ),
+    code(
+        "constraint.violated",
+        "Rows break a constraint.",
+        "Data is not what the application was promised.",
+        "Look at the rows with the query in the message; correct them, then validate.",
+    ),
+    code(
+        "corruption.data",
+        "amcheck or the server found damage in a table.",
+        "Rows may be unreadable or wrong.",
+        "Stop writing to it; take a copy of the files; restore from a backup or a replica.",
+    ),
+    code(
+        "corruption.file",
+        "A file of a relation cannot be read.",
+        "Everything that needs it fails.",
+        "Look at the storage; restore the file from a backup or fail over.",
+    ),
+    code(
+        "corruption.index",
+        "An index does not agree with its table, or is damaged.",
+        "Queries through it may miss rows.",
+        "REINDEX INDEX CONCURRENTLY, after finding out why: storage, collation, a server bug.",
+    ),
+    code(
+        "disk.growth",
+        "The database grows faster than before.",
+        "The disk will be full earlier than planned.",
+        "See which tables grow (`maint report`); set a retention for them.",
+    ),
+    code(
+        "extension.missing",
+        "An extension that the task needs is not installed.",
+        "What it is for is not done.",
+        "The suggestion is the CREATE EXTENSION.",
+    ),
+    code(
+        "foreign_key.orphans",
+        "Rows refer to parents that do not exist.",
+        "A foreign key does not hold: it was switched off, or is damaged.",
+        "Look at the rows; delete or mend them; then see how they came in.",
+    ),
+    code(
+        "foreign_key.unindexed",
+        "No index helps to find the rows that refer to a parent.",
+        "Each deleted parent reads the whole table.",
+        "The suggestion is the CREATE INDEX CONCURRENTLY.",
+    ),
+    code(
+        "freeze.age",
+        "Transaction ids have not been frozen for long.",
+        "At two thousand million the server stops taking writes.",
+        "VACUUM (FREEZE) the table; see what holds the horizon: old transactions, slots, prepared transactions.",
+    ),
+    code(
+        "index.bloat",
+        "Much of an index is empty space.",
+        "It takes disk and memory, and scans read more.",
+        "`maint run reindex --now`, or REINDEX INDEX CONCURRENTLY.",
+    ),
+    code(
+        "index.duplicate",
+        "Two indexes are the same.",
+        "Both are kept up to date with each write, and one would do.",
+        "Drop the one named, when you have seen that nothing refers to it by name.",
+    ),
+    code(
+        "index.duplicate_keys",
+        "A unique index holds a key twice.",
+        "The index is damaged, usually by a changed collation.",
+        "Remove one of the rows, then REINDEX; see `collation.version`.",
+    ),
+    code(
+        "index.invalid",
+        "An index was not built to its end.",
+        "It costs writes and serves no query.",
+        "`maint run reindex --now` removes leftovers it can prove; else DROP INDEX CONCURRENTLY.",
+    ),
+    code(
+        "index.missing_foreign_key",
+        "A foreign key has no index.",
+        "Deleting a parent reads the whole table.",
+        "The suggestion is the CREATE INDEX CONCURRENTLY.",
+    ),
+    code(
+        "index.overlapping",
+        "An index begins with the same columns as another.",
+        "It may not be needed.",
+        "Compare their use; drop the shorter one where it serves nothing else.",
+    ),
+    code(
+        "index.unused",
+        "Nothing has used the index since statistics began.",
+        "Each write keeps it up to date.",
+        "See whether replicas use it; then drop it.",
+    ),
+    code(
+        "integrity.coverage",
+        "Not everything could be looked at within the time.",
+        "Damage in the rest is not found.",
+        "Give the task more time: a longer window or budget.",
+    ),
+    code(
+        "integrity.no_replica",
+        "Heavy checks were meant for a replica, and there is none.",
+        "They ran on the primary, or not at all.",
+        "Set `replicas` of the target.",
+    ),
+    code(
+        "partitions.default_in_the_way",
+        "Rows in the default partition belong into one that is to be made.",
+        "The partition cannot be made.",
+        "`move_default: true`, or move them by hand.",
+    ),
+    code(
+        "partitions.default_large",
+        "The default partition is too large to move rows out of without being noticed.",
+        "New partitions cannot be attached quickly.",
+        "Move its rows in a quiet hour.",
+    ),
+    code(
+        "partitions.default_rows",
+        "Rows are in the default partition.",
+        "They are in no month, and are never pruned.",
+        "Find out why; move them.",
+    ),
+    code(
+        "partitions.gap",
+        "Between two partitions there is a range without one.",
+        "Rows of that range fail or go into the default partition.",
+        "`maint run partitions --now` makes it where it can.",
+    ),
+    code(
+        "partitions.no_schema",
+        "The schema for new partitions does not exist.",
+        "None are made.",
+        "CREATE SCHEMA, or mend the task.",
+    ),
+    code(
+        "partitions.publication",
+        "A new partition could not be added to a publication.",
+        "Its rows are not replicated.",
+        "The suggestion, as the owner of the publication.",
+    ),
+    code(
+        "partitions.referenced",
+        "A foreign key points at the table.",
+        "A partition cannot be detached without checking all who refer to it.",
+        "Drop the key, or keep the partitions.",
+    ),
+    code(
+        "partitions.unsuitable",
+        "The table is not partitioned in a way that this kind understands.",
+        "Nothing is made or pruned.",
+        "The message says what is understood.",
+    ),
+    code(
+        "privilege.missing",
+        "The role may not do or see something that the task needs.",
+        "What it cannot see is not judged, and is not fine.",
+        "The suggestion is the GRANT; `maint doctor` lists all of them.",
+    ),
+    code(
+        "query.rows",
+        "A query of yours returned rows.",
+        "It was written to return none where all is well.",
+        "Look at the rows.",
+    ),
+    code(
+        "replica.not_a_standby",
+        "What is configured as a replica is none.",
+        "Its lag means nothing, and checks meant for it load a primary.",
+        "Mend `replicas` of the target.",
+    ),
+    code(
+        "replica.unreachable",
+        "A replica could not be looked at.",
+        "Its lag is not known.",
+        "See whether it runs; its URL is in `replicas`.",
+    ),
+    code(
+        "replication.lag",
+        "A replica is behind.",
+        "It answers with old data, and a failover loses the rest.",
+        "Look at its load, its disk and the network.",
+    ),
+    code(
+        "replication.slot",
+        "A slot holds back write-ahead log, or is inactive.",
+        "The disk of the primary fills up.",
+        "Start its consumer again, or drop the slot.",
+    ),
+    code(
+        "role.untrusted_code",
+        "Code of somebody whom nobody has declared trusted would run with our rights.",
+        "Its owner could become whoever we are.",
+        "List the owner in `trust_owners`, or use a role with fewer rights; see docs/security.md.",
+    ),
+    code(
+        "sequence.near_end",
+        "A sequence or an integer key is close to its last value.",
+        "Inserts will fail.",
+        "Change column and sequence to bigint in time.",
+    ),
+    code(
+        "server.reindex_corrupts",
+        "Concurrent builds of this minor version damage indexes.",
+        "Rebuilding would do harm, so nothing is rebuilt.",
+        "Upgrade to 14.4 or newer.",
+    ),
+    code(
+        "statement.slow",
+        "A statement takes long.",
+        "Somebody waits.",
+        "EXPLAIN (ANALYZE, BUFFERS) it.",
+    ),
+    code(
+        "statement.slower",
+        "A statement takes much longer than before.",
+        "A plan has changed, or the data has.",
+        "Compare plans; see whether statistics are fresh.",
+    ),
+    code(
+        "statements.missing",
+        "pg_stat_statements is not there.",
+        "Slow statements cannot be told.",
+        "Add it to shared_preload_libraries, restart, CREATE EXTENSION pg_stat_statements.",
+    ),
+    code(
+        "table.bloat",
+        "Much of a table is empty space.",
+        "Scans read more, and the disk holds it.",
+        "`repack`, or VACUUM FULL in a maintenance window.",
+    ),
+    code(
+        "table.dead_rows",
+        "Many dead rows wait for VACUUM.",
+        "Scans read them, and indexes keep them.",
+        "`maint run vacuum --now`; see what holds the horizon.",
+    ),
+    code(
+        "transaction.long",
+        "A transaction is open for long.",
+        "Dead rows cannot be removed, concurrent builds wait.",
+        "Find its session; end it if nobody needs it.",
+    ),
+    code(
+        "vacuum.held_back",
+        "Dead rows cannot be removed because something still may see them.",
+        "VACUUM works and frees nothing.",
+        "End the old transaction, drop the slot, or roll back the prepared transaction named.",
+    ),
+    code(
+        "view.no_unique_index",
+        "A materialized view has no unique index that CONCURRENTLY needs.",
+        "Readers wait while it is refreshed.",
+        "CREATE UNIQUE INDEX on columns that identify its rows.",
+    ),
+    code(
+        "view.stale",
+        "A materialized view is older than it may be.",
+        "Readers see old numbers.",
+        "`maint run refresh --now`; see why it was not refreshed.",
+    ),
+];
+
+/// The one of this name.
+pub fn explained(name: &str) -> Option<&'static Code> {
+    all().find(|one| one.code == name)
+}
+
+/// All of them: statuses, then findings, each by name.
+pub fn all() -> impl Iterator<Item = &'static Code> {
+    STATUSES.iter().chain(FINDINGS)
+}

@@ -1,0 +1,260 @@
+//! `maint status`, `explain`, `advise`, `man`, `doctor`, and `maint` alone.
+
+use std::path::Path;
+
+use crate::support::servers::fresh_database;
+use crate::support::workspace::{Workspace, maint};
+
+const NOWHERE: &str = "postgres://app@127.0.0.1:1/app?sslmode=disable";
+
+fn schedules(url: &str, more: &str) -> String {
+    format!(
+        "timezone: UTC\nhistory: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n\
+         schedules:\n  yearly: {{ cron: \"0 0 1 1 *\", tasks: [analyze] }}\n{more}"
+    )
+}
+
+#[tokio::test]
+async fn one_line_says_whether_all_is_well() {
+    let db = fresh_database(17).await;
+    let workspace =
+        Workspace::new(&schedules(&db.url, "")).task("analyze", "kind: analyze\ntarget: app\n");
+    let nagios = |code: i32, begin: &str| {
+        let said = workspace.run(["status", "--output", "nagios"]).expect(code);
+        assert!(said.stdout.starts_with(begin), "{said:#?}");
+        assert_eq!(said.stdout.lines().count(), 1, "{said:#?}");
+    };
+    let said = workspace.run(["status"]).expect(1);
+    assert!(said.stdout.contains("nothing has run yet"), "{said:#?}");
+    nagios(1, "MAINT WARNING - nothing has run yet");
+    workspace.run(["run", "analyze", "--now"]).expect(0);
+    let said = workspace.run(["status"]).expect(0);
+    assert!(
+        said.stdout
+            .starts_with("all is well: 1 task on 1 target; last run just now: analyze on app"),
+        "{said:#?}"
+    );
+    nagios(0, "MAINT OK - all is well");
+
+    // It fails: not well since then, until it succeeds again.
+    workspace.file("schedules.yaml", &schedules(NOWHERE, ""));
+    workspace.run(["run", "analyze", "--now"]).expect(3);
+    let said = workspace
+        .run(["status", "--output", "json"])
+        .expect(1)
+        .json();
+    assert_eq!(said["well"], false);
+    assert!(said["since"].is_string(), "{said}");
+    assert_eq!(said["reasons"][0]["severity"], "critical");
+    nagios(
+        2,
+        "MAINT CRITICAL - analyze on app has not succeeded since it failed",
+    );
+    workspace.file("schedules.yaml", &schedules(&db.url, ""));
+    workspace.run(["run", "analyze", "--now"]).expect(0);
+    workspace.run(["status"]).expect(0);
+
+    // A task that a schedule has had every minute, and that never ran.
+    workspace.file(
+        "schedules.yaml",
+        &schedules(
+            &db.url,
+            "  often: { cron: \"* * * * *\", tasks: [vacuum] }\n",
+        ),
+    );
+    workspace.file("tasks/vacuum.yaml", "kind: vacuum\ntarget: app\n");
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(75);
+    loop {
+        let said = workspace.run(["status"]);
+        if said.stdout.contains("vacuum on app has never run") {
+            assert_eq!(said.code, 1);
+            break;
+        }
+        assert!(
+            std::time::Instant::now() < until,
+            "nobody missed it: {said:#?}"
+        );
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    workspace.run(["history", "--output", "nagios"]).expect(2);
+}
+
+#[test]
+fn every_code_of_the_source_is_explained() {
+    fn read(folder: &Path, texts: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => read(&path, texts),
+                false => texts.push(std::fs::read_to_string(path).unwrap()),
+            }
+        }
+    }
+    let mut texts = Vec::new();
+    read(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut texts,
+    );
+    let known = maint()
+        .args(["explain", "--output", "json"])
+        .output()
+        .unwrap();
+    let known: serde_json::Value = serde_json::from_slice(&known.stdout).unwrap();
+    let known: Vec<&str> = known["codes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["code"].as_str().unwrap())
+        .collect();
+    let mut found = 0;
+    for text in &texts {
+        for piece in text.split("code: \"").skip(1) {
+            let code = piece.split('"').next().unwrap();
+            if code.contains('.') && !code.contains(' ') {
+                found += 1;
+                assert!(
+                    known.contains(&code),
+                    "`{code}` is not in src/plan/codes.rs"
+                );
+            }
+        }
+    }
+    assert!(found > 30, "only {found} codes were found in the source");
+    for status in maint::history::RunStatus::ALL {
+        assert!(known.contains(&status.as_str()), "{status}");
+    }
+    for status in maint::history::StepStatus::ALL {
+        assert!(known.contains(&status.as_str()), "{status}");
+    }
+    let text = maint().args(["explain", "index.unused"]).output().unwrap();
+    let text = String::from_utf8(text.stdout).unwrap();
+    assert!(
+        text.contains("Why it matters: ") && text.contains("What to do: "),
+        "{text}"
+    );
+    let wrong = maint().args(["explain", "index.unsed"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("did you mean `index.unused`?"));
+}
+
+#[test]
+fn the_published_codes_are_current() {
+    let made = maint().args(["explain", "--markdown"]).output().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/codes.md");
+    if std::env::var_os("MAINT_UPDATE_EXPECTED").is_some() {
+        std::fs::write(&path, &made.stdout).unwrap();
+    }
+    assert!(
+        std::fs::read(&path).unwrap_or_default() == made.stdout,
+        "docs/codes.md is out of date: write it anew with MAINT_UPDATE_EXPECTED=1"
+    );
+}
+
+#[test]
+fn every_command_has_a_page_that_man_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = maint()
+        .args(["man", "--out"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let run = std::fs::read_to_string(folder.path().join("maint-run.1")).unwrap();
+    for part in [
+        ".TH MAINT",
+        ".SH SYNOPSIS",
+        ".SH OPTIONS",
+        "\\-\\-now",
+        ".SH EXAMPLES",
+    ] {
+        assert!(run.contains(part), "{part}: {run}");
+    }
+    assert!(folder.path().join("maint.1").exists());
+}
+
+#[test]
+fn alone_it_says_what_to_do_next() {
+    let empty = tempfile::tempdir().unwrap();
+    let said = maint().current_dir(empty.path()).output().unwrap();
+    assert_eq!(said.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&said.stdout).contains("maint demo"));
+    let workspace = Workspace::for_target(NOWHERE);
+    let said = workspace.run([""; 0]).expect(0);
+    assert!(said.stdout.contains("maint status"), "{said:#?}");
+}
+
+/// What a role may not do is said with the statement that helps, and the exit code says whether
+/// all is well.
+#[tokio::test]
+async fn the_doctor_rehearses_every_task() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz)")
+        .await;
+    let workspace = Workspace::for_target(&db.url).task("analyze", "kind: analyze\ntarget: app\n");
+    let well = workspace.run(["doctor"]).expect(1);
+    assert!(well.stdout.contains("app: analyze: works:"), "{well:#?}");
+    assert!(well.stdout.contains("is a superuser"), "{well:#?}");
+    assert!(well.stdout.ends_with("1 problem\n"), "{well:#?}");
+    // A rule for a table that is not there.
+    let workspace = Workspace::for_target(&db.url).task(
+        "cleanup",
+        "kind: cleanup\ntarget: app\noptions: { rules: [{ table: nope, older_than: 90d, column: at }] }\n",
+    );
+    let ill = workspace.run(["doctor"]).expect(1);
+    assert!(
+        ill.stdout.contains("problem") && ill.stdout.contains("nope"),
+        "{ill:#?}"
+    );
+    let out = Workspace::for_target(NOWHERE).task("analyze", "kind: analyze\ntarget: app\n");
+    out.run(["doctor"]).expect(3);
+}
+
+#[tokio::test]
+async fn advice_is_one_file_that_psql_takes() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY, p int REFERENCES p); INSERT INTO p SELECT generate_series(1, 1000); INSERT INTO c SELECT g, g FROM generate_series(1, 1000) g; ANALYZE")
+        .await;
+    let workspace = Workspace::for_target(&db.url)
+        .task("snapshot", "kind: snapshot\ntarget: app\n")
+        .task("integrity", "kind: integrity\ntarget: app\n");
+    workspace.run(["advise"]).expect(2);
+    workspace.run(["run", "--all", "--now"]);
+    let said = workspace.run(["advise"]).expect(0).stdout;
+    assert!(said.starts_with("-- Advice of maint"), "{said}");
+    for line in said
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("--"))
+    {
+        assert!(line.ends_with(';') && !line.contains("DROP"), "{line}");
+    }
+}
+
+#[test]
+fn slips_in_a_task_get_the_hint_that_fits() {
+    for (task, hint) in [
+        (
+            "kind: analyze\ntarget: app\nretries: 3\n",
+            "write `{ max: 3 }`",
+        ),
+        (
+            "kind: analyze\ntarget: app\ncron: \"0 2 * * *\"\n",
+            "said in schedules.yaml",
+        ),
+        (
+            "kind: analyze\ntarget: app\nschedule: nightly\n",
+            "said in schedules.yaml",
+        ),
+        (
+            "kind: reindex\ntarget: app\noptions: { lock_timeout: 3s }\n",
+            "limits: { lock_timeout",
+        ),
+        (
+            "kind: analyze\ntarget: app\nlock_timeout: 3s\n",
+            "limits: { lock_timeout",
+        ),
+    ] {
+        let workspace = Workspace::for_target(NOWHERE).task("t", task);
+        let said = workspace.run(["check"]).expect(2);
+        assert!(said.stderr.contains(hint), "{task}: {said:#?}");
+    }
+}
