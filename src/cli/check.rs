@@ -2,6 +2,7 @@ use super::Failure;
 use super::context::Context;
 use crate::config::{Config, Target};
 use crate::engines::EngineError;
+use crate::engines::mongodb::MongoError;
 use crate::engines::postgres::{Session, pooler};
 use crate::history::{HistoryError, RunFilter};
 use crate::notify::Smtp;
@@ -111,17 +112,13 @@ async fn look(config: &Config) -> Vec<Found> {
     let mut found = Vec::new();
     for target in config.targets.values().filter(|target| target.configured) {
         let place = format!("target `{}`", target.name);
-        if target.engine != Engine::Postgres {
-            let text = "not looked at: only PostgreSQL can be asked here so far".to_owned();
-            found.push(Found::good(place, text));
-            continue;
-        }
         found.push(match look_at(target).await {
             Ok(text) => Found::good(place, text),
             Err(error) => Found {
                 place,
                 code: match error {
-                    EngineError::Dial(_) => 2,
+                    EngineError::Dial(_)
+                    | EngineError::Mongo(MongoError::Url(_) | MongoError::NoDatabase) => 2,
                     _ => 3,
                 },
                 text: error.to_string(),
@@ -151,6 +148,9 @@ async fn look(config: &Config) -> Vec<Found> {
 
 /// Who and what is there.
 async fn look_at(target: &Target) -> Result<String, EngineError> {
+    if target.engine == Engine::Mongodb {
+        return look_at_mongodb(target).await;
+    }
     let dial = match pipeline::dial(target) {
         Ok(dial) => dial,
         Err(pipeline::PipelineError::Engine(error)) => return Err(error),
@@ -170,6 +170,28 @@ async fn look_at(target: &Target) -> Result<String, EngineError> {
     }
     if server.in_recovery {
         text.push_str(", a standby: only what reads can run here");
+    }
+    Ok(text)
+}
+
+async fn look_at_mongodb(target: &Target) -> Result<String, EngineError> {
+    let session = match pipeline::mongodb::session(target, "maint check").await {
+        Ok(session) => session,
+        Err(pipeline::PipelineError::Engine(error)) => return Err(error),
+        Err(other) => return Ok(other.to_string()),
+    };
+    let server = &session.server;
+    let mut text = format!(
+        "MongoDB {} at {}, database {}",
+        server.version,
+        session.describe(),
+        session.database()
+    );
+    if let Some(set) = &server.set {
+        text.push_str(&format!(", replica set {set}"));
+    }
+    if !server.writable {
+        text.push_str(", not the primary: nothing can be maintained here");
     }
     Ok(text)
 }

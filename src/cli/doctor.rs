@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 
 use chrono::Utc;
 
-use super::Failure;
 use super::context::Context;
 use super::run::worse;
+use super::{Failure, doctor_mongodb};
 use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Session, pooler, trust};
@@ -84,11 +84,6 @@ impl Doctor {
                 lines.push((name, Level::Note, text));
                 continue;
             }
-            if target.engine != Engine::Postgres {
-                let text = "not looked at: only PostgreSQL can be asked here so far".to_owned();
-                lines.push((name, Level::Note, text));
-                continue;
-            }
             let seen = look(target, &mut lines).await;
             if let Err(error) = seen {
                 let bad_url = matches!(error, EngineError::Dial(_));
@@ -145,6 +140,9 @@ impl Doctor {
 
 /// The server, the role, the way there.
 async fn look(target: &Target, lines: &mut Vec<Line>) -> Result<(), EngineError> {
+    if target.engine == Engine::Mongodb {
+        return look_at_mongodb(target, lines).await;
+    }
     let name = &target.name;
     let dial = match pipeline::dial(target) {
         Ok(dial) => dial,
@@ -189,6 +187,27 @@ async fn look(target: &Target, lines: &mut Vec<Line>) -> Result<(), EngineError>
             human_duration_ms(age_s.saturating_mul(1000)),
             if application.is_empty() { String::new() } else { format!("{application}, ") },
         )));
+    }
+    Ok(())
+}
+
+async fn look_at_mongodb(target: &Target, lines: &mut Vec<Line>) -> Result<(), EngineError> {
+    let name = &target.name;
+    let session = match pipeline::mongodb::session(target, "maint doctor").await {
+        Ok(session) => session,
+        Err(PipelineError::Engine(error)) => return Err(error),
+        Err(other) => {
+            lines.push((name.clone(), Level::Problem, other.to_string()));
+            return Ok(());
+        }
+    };
+    for (level, text) in doctor_mongodb::examine(&session).await? {
+        let level = match level {
+            "ok" => Level::Ok,
+            "note" => Level::Note,
+            _ => Level::Problem,
+        };
+        lines.push((name.clone(), level, text));
     }
     Ok(())
 }

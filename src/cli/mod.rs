@@ -10,6 +10,7 @@ mod check;
 mod context;
 mod demo;
 mod doctor;
+mod doctor_mongodb;
 mod due;
 mod explain;
 mod export;

@@ -1,3 +1,4 @@
+use super::mongodb::MongoError;
 use super::postgres::connect::{ConnectError, DialError};
 
 /// What can go wrong between maint and a server. Texts name the operation
@@ -95,6 +96,9 @@ pub enum EngineError {
         /// What happened, and what it means for the rows.
         message: String,
     },
+    /// Anything with MongoDB.
+    #[error(transparent)]
+    Mongo(#[from] MongoError),
     /// The driver could not make sense of an exchange.
     #[error("an unexpected answer while {doing}: {source}")]
     Driver {
@@ -162,6 +166,7 @@ impl EngineError {
             | EngineError::Pooler { .. }
             | EngineError::Setting { .. }
             | EngineError::Lost { .. } => true,
+            EngineError::Mongo(error) => error.is_unreachable(),
             EngineError::Statement { .. }
             | EngineError::Placeholders { .. }
             | EngineError::Driver { .. }
@@ -175,6 +180,7 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             EngineError::Connect(error) => Some(error.hint()),
+            EngineError::Mongo(error) => error.hint(),
             EngineError::InRecovery { .. } => {
                 Some("point the target's `url` at the primary, or list both hosts and add target_session_attrs=read-write".to_owned())
             }

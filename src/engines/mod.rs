@@ -1,6 +1,7 @@
 //! How to talk to a server; knows no kind.
 
 mod error;
+pub mod mongodb;
 pub mod parquet;
 pub mod postgres;
 pub mod storage;

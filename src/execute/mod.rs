@@ -2,6 +2,7 @@
 
 mod door;
 mod live;
+pub(crate) mod mongodb;
 mod observer;
 pub(crate) mod postgres;
 mod queue;

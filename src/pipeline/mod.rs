@@ -5,6 +5,7 @@ mod cancel;
 mod dead;
 mod error;
 mod known;
+pub mod mongodb;
 mod postgres;
 mod run_id;
 mod silence;

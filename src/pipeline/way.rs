@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Known, PipelineError, Request, Surroundings, Through};
 use crate::config::{Target, Task};
-use crate::execute::postgres;
+use crate::execute::{mongodb, postgres};
 use crate::history::RunRecord;
 use crate::kinds;
 use crate::plan::{Plan, SavedPlan};
@@ -72,10 +72,10 @@ pub(super) fn of(task: &Task) -> Result<Box<dyn Way>, PipelineError> {
             task,
             kinds::postgres::KINDS,
         )?)),
-        Engine::Mongodb => Err(PipelineError::NotAvailable {
-            kind: task.kind.clone(),
-            engine: task.engine,
-        }),
+        Engine::Mongodb => Ok(Box::new(Through::<mongodb::Door>::of(
+            task,
+            kinds::mongodb::KINDS,
+        )?)),
     }
 }
 

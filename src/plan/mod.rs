@@ -4,6 +4,7 @@ pub mod codes;
 mod finding;
 mod kind;
 mod kind_info;
+pub mod mongodb;
 #[expect(
     clippy::module_inception,
     reason = "the plan is what this room is about"

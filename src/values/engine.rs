@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub enum Engine {
     /// PostgreSQL 14 to 18.
     Postgres,
-    /// MongoDB 6 to 8.
+    /// MongoDB 4.4 to 8.
     Mongodb,
 }
 

@@ -22,6 +22,7 @@ mod history;
 mod kinds;
 mod large;
 mod layers;
+mod mongodb;
 mod notify;
 mod packages;
 mod report;

@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod versions;
+pub(crate) mod mongo;
 pub(crate) mod s3;
 mod selftest;
 pub(crate) mod pooler;

@@ -1,0 +1,214 @@
+//! What `maint doctor` says of MongoDB.
+
+use std::collections::BTreeSet;
+
+use mongodb::bson::{Bson, Document, doc};
+
+use crate::engines::mongodb::{Limit, Members, MongoError, Session, number, role_for};
+
+type Line = (&'static str, String);
+
+/// What maint asks of a server for each kind, and the actions it takes.
+const NEEDS: [(&str, &str, &[&str], bool); 7] = [
+    (
+        "cleanup, refresh and every claim",
+        "delete",
+        &["find", "insert", "update", "remove"],
+        false,
+    ),
+    (
+        "ttl of cleanup",
+        "collMod",
+        &["createIndex", "collMod"],
+        false,
+    ),
+    ("compact", "compact", &["compact"], false),
+    ("integrity", "validate", &["validate"], false),
+    (
+        "sizes in every kind",
+        "collStats",
+        &["collStats", "listIndexes"],
+        false,
+    ),
+    (
+        "index use in snapshot",
+        "$indexStats",
+        &["indexStats"],
+        false,
+    ),
+    (
+        "members, lag and load",
+        "replSetGetStatus",
+        &[
+            "replSetGetStatus",
+            "replSetGetConfig",
+            "serverStatus",
+            "inprog",
+        ],
+        true,
+    ),
+];
+
+/// Looks at a server: members, features, and what the role may not.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> {
+    let server = &session.server;
+    let mut lines: Vec<Line> = Vec::new();
+    let compatibility = match &server.compatibility {
+        Some(version) => format!(", feature compatibility {version}"),
+        None => String::new(),
+    };
+    let place = match &server.set {
+        Some(set) => format!("replica set {set}"),
+        None => "stands alone: nothing is replicated".to_owned(),
+    };
+    lines.push((
+        "ok",
+        format!(
+            "MongoDB {}{compatibility}, database {}, {place}",
+            server.version,
+            session.database()
+        ),
+    ));
+    if let Some(version) = &server.compatibility
+        && !server.version.starts_with(&format!("{version}."))
+    {
+        lines.push(("note", format!("features newer than {version} are switched off: db.adminCommand({{setFeatureCompatibilityVersion: \"{}.{}\"}})", server.release.0, server.release.1)));
+    }
+    if !server.writable {
+        lines.push((
+            "problem",
+            "not the primary: nothing can be maintained here; list all members in the url"
+                .to_owned(),
+        ));
+    }
+    match Members::of(session).await {
+        Ok(members) => {
+            for member in &members.0 {
+                let lag = member
+                    .lag
+                    .map(|lag| format!(", {lag:.1} s behind"))
+                    .unwrap_or_default();
+                let level = if member.healthy { "ok" } else { "problem" };
+                lines.push((
+                    level,
+                    format!("member {}: {}{lag}", member.name, member.state),
+                ));
+            }
+        }
+        Err(error) => lines.push(("note", told("members and lag are not known", &error))),
+    }
+    let monitor = doc! { "getParameter": 1, "ttlMonitorEnabled": 1 };
+    match session.command("asking for the TTL monitor", "admin", monitor, Limit::ASIDE).await {
+        Ok(answer) if answer.get_bool("ttlMonitorEnabled").unwrap_or(true) => {
+            lines.push(("ok", "the TTL monitor is on".to_owned()));
+        }
+        Ok(_) => lines.push(("problem", "the TTL monitor is off: nothing expires; db.adminCommand({setParameter: 1, ttlMonitorEnabled: true})".to_owned())),
+        Err(error) => lines.push(("note", told("whether the TTL monitor is on is not known", &error))),
+    }
+    let profile = doc! { "profile": -1 };
+    if let Ok(answer) = session
+        .command(
+            "asking for the profiler",
+            session.database(),
+            profile,
+            Limit::ASIDE,
+        )
+        .await
+    {
+        let slow = number(answer.get("slowms")).unwrap_or(0);
+        let text = match number(answer.get("was")) {
+            Some(0) => format!(
+                "the profiler is off; operations slower than {slow} ms are in the server's log only"
+            ),
+            Some(1) => format!("the profiler keeps operations slower than {slow} ms"),
+            _ => "the profiler keeps every operation, which costs every one of them".to_owned(),
+        };
+        lines.push(("ok", text));
+    }
+    lines.extend(roles(session).await?);
+    Ok(lines)
+}
+
+fn told(what: &str, error: &MongoError) -> String {
+    match error.hint() {
+        Some(hint) => format!("{what}: {error} ({hint})"),
+        None => format!("{what}: {error}"),
+    }
+}
+
+async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
+    let ask = doc! { "connectionStatus": 1, "showPrivileges": true };
+    let answer = session
+        .command("asking for privileges", "admin", ask, Limit::ASIDE)
+        .await?;
+    let info = answer.get_document("authInfo").cloned().unwrap_or_default();
+    if info
+        .get_array("authenticatedUsers")
+        .is_ok_and(Vec::is_empty)
+    {
+        return Ok(vec![(
+            "note",
+            "nobody logs in: whoever reaches the server may do everything".to_owned(),
+        )]);
+    }
+    let privileges = info
+        .get_array("authenticatedUserPrivileges")
+        .cloned()
+        .unwrap_or_default();
+    let of = |cluster: bool| -> BTreeSet<String> {
+        privileges
+            .iter()
+            .filter_map(Bson::as_document)
+            .filter(|privilege| {
+                let resource = privilege
+                    .get_document("resource")
+                    .cloned()
+                    .unwrap_or_default();
+                covers(&resource, session.database(), cluster)
+            })
+            .filter_map(|privilege| privilege.get_array("actions").ok())
+            .flatten()
+            .filter_map(|action| action.as_str().map(str::to_owned))
+            .collect()
+    };
+    let (on_database, on_cluster) = (of(false), of(true));
+    let mut lines = Vec::new();
+    for (what, command, actions, cluster) in NEEDS {
+        let allowed = if cluster { &on_cluster } else { &on_database };
+        let missing: Vec<&str> = actions
+            .iter()
+            .copied()
+            .filter(|action| !allowed.contains(*action))
+            .collect();
+        if !missing.is_empty() {
+            let (role, on) = role_for(command, session.database());
+            lines.push((
+                "note",
+                format!(
+                    "{what}: the user lacks {}; role {role} on {on} has it",
+                    missing.join(", ")
+                ),
+            ));
+        }
+    }
+    if lines.is_empty() {
+        lines.push(("ok", "the user may do what every kind needs".to_owned()));
+    }
+    Ok(lines)
+}
+
+/// Whether a privilege is about this database, or about the cluster.
+fn covers(resource: &Document, database: &str, cluster: bool) -> bool {
+    if resource.get_bool("anyResource").unwrap_or(false) {
+        return true;
+    }
+    if resource.get_bool("cluster").unwrap_or(false) {
+        return cluster;
+    }
+    let on = resource.get_str("db").ok();
+    let all = resource.get_str("collection").is_ok_and(str::is_empty);
+    !cluster && all && on.is_some_and(|on| on.is_empty() || on == database)
+}

@@ -1,0 +1,260 @@
+//! One run per task and target, also where two histories know nothing of each
+//! other: a document in the target, renewed while the run lasts. The server's
+//! own clock decides when it has run out.
+
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{Limit, MongoError, Session};
+
+/// Where claims are kept, in the target's own database: whoever may work there may claim.
+const COLLECTION: &str = "maint.claims";
+/// How long a claim holds without a sign of life.
+const LEASE: Duration = Duration::from_secs(30);
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(8);
+const PATIENCE: Limit = Limit(Duration::from_secs(10));
+
+/// A claim that is being renewed until this is dropped.
+pub struct Claim {
+    session: Session,
+    task: String,
+    owner: String,
+    end: CancellationToken,
+}
+
+impl Session {
+    /// Takes the task, unless somebody has it: then tells who, since when.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn claim(&self, task: &str) -> Result<Option<String>, MongoError> {
+        let owner = self.name().to_owned();
+        let any = doc! { "_id": task };
+        let holder = match self.take(task, any.clone(), &owner, true).await {
+            // Two that came at once: one of them made the document.
+            Err(error) if error.code() == Some(11000) => self.take(task, any, &owner, true).await?,
+            taken => taken?,
+        };
+        let Some(holder) = holder else {
+            return Ok(Some("its claim was just given back".to_owned()));
+        };
+        if holder.get_str("owner").ok() != Some(owner.as_str()) {
+            if !has_died(&holder) {
+                return Ok(Some(told(&holder)));
+            }
+            let previous = holder.get_str("owner").unwrap_or_default();
+            let same = doc! { "_id": task, "owner": previous };
+            if self.take(task, same, &owner, false).await?.is_none() {
+                return Ok(Some(told(&holder)));
+            }
+        }
+        let claim = Claim {
+            session: self.alone(),
+            task: task.to_owned(),
+            owner,
+            end: CancellationToken::new(),
+        };
+        claim.renew(self.lost.clone());
+        *self.claimed.lock().await = Some(claim);
+        Ok(None)
+    }
+
+    /// Cancelled when the claim is lost.
+    pub fn claim_lost(&self) -> CancellationToken {
+        self.lost.clone()
+    }
+
+    /// Gives the claim back.
+    pub async fn release(&self) {
+        if let Some(claim) = self.claimed.lock().await.take() {
+            claim.end.cancel();
+            claim.remove().await;
+        }
+    }
+
+    /// Writes a claim where `query` finds none that holds, or, without
+    /// `if_expired`, whatever it finds; gives what is there afterwards.
+    async fn take(
+        &self,
+        task: &str,
+        query: Document,
+        owner: &str,
+        if_expired: bool,
+    ) -> Result<Option<Document>, MongoError> {
+        let claim = literal(doc! {
+            "_id": task,
+            "owner": owner,
+            "host": host(),
+            "process": process(std::process::id()),
+            "since": "$$NOW",
+            "expires": { "$add": ["$$NOW", millis(LEASE)] },
+        });
+        let replacement = if if_expired {
+            // What is not there yet has run out, too.
+            let expired = doc! { "$lt": ["$expires", "$$NOW"] };
+            doc! { "$cond": [expired, claim, "$$ROOT"] }
+        } else {
+            claim
+        };
+        let command = doc! {
+            "findAndModify": COLLECTION,
+            "query": query,
+            "update": [{ "$replaceWith": replacement }],
+            "upsert": if_expired,
+            "new": true,
+            "writeConcern": { "w": "majority", "wtimeout": millis(PATIENCE.0) },
+        };
+        let doing = "claiming the task";
+        let answer = self
+            .command(doing, self.database(), command, PATIENCE)
+            .await?;
+        Ok(answer.get_document("value").ok().cloned())
+    }
+}
+
+/// Text stays text, whatever it begins with; only our own expressions are expressions.
+fn literal(claim: Document) -> Document {
+    claim
+        .into_iter()
+        .map(|(key, value)| match &value {
+            mongodb::bson::Bson::String(text) if text != "$$NOW" => {
+                (key, doc! { "$literal": value }.into())
+            }
+            _ => (key, value),
+        })
+        .collect()
+}
+
+impl Claim {
+    /// Renews in the background, until the end or until it is lost.
+    fn renew(&self, lost: CancellationToken) {
+        let (session, end) = (self.session.clone(), self.end.clone());
+        let query = doc! { "_id": &self.task, "owner": &self.owner };
+        tokio::spawn(async move {
+            let mut renewed = Instant::now();
+            loop {
+                tokio::select! {
+                    () = end.cancelled() => return,
+                    () = tokio::time::sleep(RENEW) => {}
+                }
+                let command = doc! {
+                    "findAndModify": COLLECTION,
+                    "query": query.clone(),
+                    "update": [{ "$set": { "expires": { "$add": ["$$NOW", millis(LEASE)] } } }],
+                    "writeConcern": { "w": "majority", "wtimeout": millis(PATIENCE.0) },
+                };
+                let asked = Instant::now();
+                let answer = session
+                    .command("renewing the claim", session.database(), command, PATIENCE)
+                    .await;
+                if end.is_cancelled() {
+                    return;
+                }
+                match answer {
+                    Ok(answer) if answer.get_document("value").is_ok() => renewed = asked,
+                    Ok(_) => {
+                        lost.cancel();
+                        return;
+                    }
+                    Err(error) => tracing::warn!(%error, "the claim could not be renewed"),
+                }
+                if renewed.elapsed() + RENEW >= LEASE {
+                    lost.cancel();
+                    return;
+                }
+            }
+        });
+    }
+
+    async fn remove(&self) {
+        let command = doc! {
+            "delete": COLLECTION,
+            "deletes": [{ "q": { "_id": &self.task, "owner": &self.owner }, "limit": 1 }],
+        };
+        let session = &self.session;
+        if let Err(error) = session
+            .command(
+                "giving the claim back",
+                session.database(),
+                command,
+                PATIENCE,
+            )
+            .await
+        {
+            tracing::warn!(%error, "the claim could not be given back; it runs out by itself");
+        }
+    }
+}
+
+impl Drop for Claim {
+    /// A run that ended early has not given it back.
+    fn drop(&mut self) {
+        if self.end.is_cancelled() {
+            return;
+        }
+        self.end.cancel();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let claim = Claim {
+                session: self.session.clone(),
+                task: self.task.clone(),
+                owner: self.owner.clone(),
+                end: self.end.clone(),
+            };
+            runtime.spawn(async move { claim.remove().await });
+        }
+    }
+}
+
+fn told(holder: &Document) -> String {
+    let since = holder
+        .get_datetime("since")
+        .ok()
+        .and_then(|at| chrono::DateTime::from_timestamp_millis(at.timestamp_millis()))
+        .map(|at| at.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+        .unwrap_or_default();
+    format!(
+        "{} on {}, since {since}",
+        holder.get_str("owner").unwrap_or("another run"),
+        holder.get_str("host").unwrap_or("another machine"),
+    )
+}
+
+/// Whether the process that holds a claim ran on this machine and is no more.
+fn has_died(holder: &Document) -> bool {
+    if holder.get_str("host").ok() != Some(host().as_str()) {
+        return false;
+    }
+    let Ok(theirs) = holder.get_str("process") else {
+        return false;
+    };
+    let Some(pid) = theirs
+        .rsplit(' ')
+        .next()
+        .and_then(|pid| pid.parse::<u32>().ok())
+    else {
+        return false;
+    };
+    // Only where process ids mean the same to both.
+    theirs == process(pid) && {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
+        nix::sys::signal::kill(pid, None) == Err(nix::errno::Errno::ESRCH)
+    }
+}
+
+fn host() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
+}
+
+/// A process id together with the space in which it means something.
+fn process(pid: u32) -> String {
+    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    format!("{} {pid}", space.display())
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

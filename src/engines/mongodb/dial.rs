@@ -1,0 +1,198 @@
+use std::time::Duration;
+
+use mongodb::options::{
+    ClientOptions, Compressor, ConnectionString, ServerAddress, Tls, TlsOptions,
+};
+
+use super::MongoError;
+use crate::values::Secret;
+
+/// How long one attempt to connect may take, unless the URL says otherwise.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a member to talk to is looked for, unless the URL says otherwise.
+const SELECTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest name that a client may give itself.
+const APP_NAME_BYTES: usize = 128;
+
+/// How to reach a target: its URL, looked at, and not yet connected to.
+#[derive(Clone)]
+pub struct Dial {
+    url: Secret,
+    database: String,
+    shown: String,
+}
+
+impl Dial {
+    /// Takes the URL apart.
+    ///
+    /// # Errors
+    /// When it makes no sense, or names no database.
+    pub fn resolve(url: &Secret) -> Result<Dial, MongoError> {
+        let parsed = ConnectionString::parse(url.expose())
+            .map_err(|error| MongoError::Url(without_url(&error, url)))?;
+        let database = parsed
+            .default_database
+            .clone()
+            .filter(|database| !database.is_empty())
+            .ok_or(MongoError::NoDatabase)?;
+        // The part behind the credentials, without options: fit to be shown.
+        let text = url.expose();
+        let (scheme, rest) = text.split_once("://").unwrap_or(("mongodb", text));
+        let host = rest.split(['/', '?']).next().unwrap_or_default();
+        let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+        let shown = match scheme {
+            "mongodb+srv" => format!("{host} (srv)"),
+            _ => host.to_owned(),
+        };
+        Ok(Dial {
+            url: url.clone(),
+            database,
+            shown,
+        })
+    }
+
+    /// The database to look after.
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// The servers, for people; no secrets.
+    pub fn describe(&self) -> &str {
+        &self.shown
+    }
+
+    /// The driver's options, our defaults filled in; and whether TLS is asked
+    /// for by default only. `name` is what the client calls itself.
+    ///
+    /// # Errors
+    /// When the names of a `mongodb+srv` URL cannot be looked up.
+    pub(super) async fn options(&self, name: &str) -> Result<(ClientOptions, bool), MongoError> {
+        let mut options = ClientOptions::parse(self.url.expose())
+            .await
+            .map_err(|error| MongoError::Url(without_url(&error, &self.url)))?;
+        let mut end = name.len().min(APP_NAME_BYTES);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        options.app_name = Some(name[..end].to_owned());
+        options.connect_timeout.get_or_insert(CONNECT_TIMEOUT);
+        options
+            .server_selection_timeout
+            .get_or_insert(SELECTION_TIMEOUT);
+        // Whatever a task does, it does one after the other.
+        options.max_pool_size.get_or_insert(8);
+        if options.compressors.is_none() && !options.hosts.iter().all(is_local) {
+            options.compressors = Some(vec![Compressor::Zstd { level: None }]);
+        }
+        let by_default = options.tls.is_none() && !options.hosts.iter().all(is_local);
+        if by_default {
+            options.tls = Some(Tls::Enabled(TlsOptions::default()));
+        }
+        Ok((options, by_default))
+    }
+}
+
+impl std::fmt::Debug for Dial {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dial")
+            .field("shown", &self.shown)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether the way to a server does not leave this machine.
+fn is_local(address: &ServerAddress) -> bool {
+    match address {
+        ServerAddress::Tcp { host, .. } => {
+            let host = host.trim_matches(['[', ']']);
+            host.eq_ignore_ascii_case("localhost")
+                || host
+                    .parse::<std::net::IpAddr>()
+                    .is_ok_and(|address| address.is_loopback())
+        }
+        _ => true,
+    }
+}
+
+/// What the driver says of a URL, without any part of the URL that could be a secret.
+fn without_url(error: &mongodb::error::Error, url: &Secret) -> String {
+    let text = match error.kind.as_ref() {
+        mongodb::error::ErrorKind::InvalidArgument { message, .. } => message.clone(),
+        mongodb::error::ErrorKind::DnsResolve { message, .. } => {
+            format!("its names could not be looked up: {message}")
+        }
+        _ => error.to_string(),
+    };
+    let userinfo = url
+        .expose()
+        .split_once("://")
+        .and_then(|(_, rest)| rest.rsplit_once('@'))
+        .map(|(userinfo, _)| userinfo);
+    let mut parts: Vec<&str> = userinfo
+        .into_iter()
+        .chain(userinfo.iter().flat_map(|u| u.split(':')))
+        .collect();
+    parts.retain(|part| !part.is_empty());
+    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
+    parts
+        .into_iter()
+        .fold(text.replace(url.expose(), "…"), |text, part| {
+            text.replace(part, "…")
+        })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    fn dial(url: &str) -> Result<Dial, MongoError> {
+        Dial::resolve(&Secret::new(url))
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_credentials() {
+        let dial = dial("mongodb://u:p%40ss@a:1,b:2/shop?authSource=admin").unwrap();
+        assert_eq!((dial.describe(), dial.database()), ("a:1,b:2", "shop"));
+        assert!(!format!("{dial:?}").contains("ss"));
+    }
+
+    #[test]
+    fn a_url_without_a_database_is_refused_with_what_to_write() {
+        let error = dial("mongodb://a/").unwrap_err();
+        assert!(matches!(error, MongoError::NoDatabase));
+        assert!(error.hint().unwrap().contains("/DATABASE"));
+    }
+
+    #[test]
+    fn no_error_shows_a_secret() {
+        for url in [
+            "mongodb://us@er:q9zsecretz9q@a/shop",
+            "mongodb://user:q9z@secretz9q@a/shop",
+            "mongodb://user:q9zsecretz9q%@a/shop",
+            "mongodb://user:q9zsecretz9q@a:port/shop",
+            "mongodb://user:q9zsecretz9q@a/shop?nonsense",
+            "mongodb://user:q9zsecretz9q@/shop",
+        ] {
+            if let Err(error) = dial(url) {
+                assert!(!format!("{error} {error:?}").contains("q9z"), "{error}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn tls_is_the_default_beyond_this_machine() {
+        for (url, tls, by_default) in [
+            ("mongodb://127.0.0.1/d", false, false),
+            ("mongodb://localhost,[::1]:2/d", false, false),
+            ("mongodb://db.example/d", true, true),
+            ("mongodb://localhost,db.example/d", true, true),
+            ("mongodb://db.example/d?tls=false", false, false),
+            ("mongodb://127.0.0.1/d?tls=true", true, false),
+        ] {
+            let (options, assumed) = dial(url).unwrap().options("maint").await.unwrap();
+            let enabled = matches!(options.tls, Some(Tls::Enabled(_)));
+            assert_eq!((enabled, assumed), (tls, by_default), "{url}");
+        }
+    }
+}

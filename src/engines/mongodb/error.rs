@@ -1,0 +1,339 @@
+use mongodb::error::{Error, ErrorKind, WriteFailure};
+
+/// Why a server did not let us in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The name of a host means nothing.
+    UnknownHost,
+    /// Nothing listens there.
+    Refused,
+    /// No answer within the time that connecting may take.
+    NoAnswer,
+    /// The server speaks no TLS, and TLS was asked for, or is the default.
+    NoTls {
+        /// Whether the URL does not say `tls`, so that the default applied.
+        by_default: bool,
+    },
+    /// The server speaks nothing but TLS, and the URL says `tls=false`.
+    WantsTls,
+    /// The certificate is not trusted; with what is wrong about it.
+    Certificate(String),
+    /// User or password is wrong.
+    Credentials,
+    /// The replica set has another name; this one.
+    SetName(String),
+    /// The members answer, and none of them is primary.
+    NoPrimary,
+    /// The server is no member of a replica set, and the URL names one.
+    NoSet,
+    /// Something else; as the driver says it.
+    Other(String),
+}
+
+/// What can go wrong between maint and MongoDB. No text holds a password, a
+/// URL, or the contents of documents.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum MongoError {
+    /// The URL makes no sense.
+    #[error("the `url` of this target is not one that MongoDB understands: {0}")]
+    Url(String),
+    /// The URL does not say which database.
+    #[error("the `url` of this target does not say which database to look after")]
+    NoDatabase,
+    /// The server could not be reached, or did not let us in.
+    #[error("{}", refusal_text(.server, .refusal))]
+    Connect {
+        /// Which server.
+        server: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// The server is older than maint knows.
+    #[error("{server} runs MongoDB {version}; maint needs 4.4 or newer")]
+    TooOld {
+        /// Which server.
+        server: String,
+        /// What it runs.
+        version: String,
+    },
+    /// The connection ended, or no member could take the command.
+    #[error("{server} could not be asked while {doing}: {message}")]
+    Lost {
+        /// What was being done.
+        doing: String,
+        /// Which server.
+        server: String,
+        /// What the driver saw.
+        message: String,
+    },
+    /// The role may not run a command.
+    #[error("not authorised for `{command}` on {namespace} (while {doing})")]
+    Unauthorized {
+        /// What was being done.
+        doing: String,
+        /// The name of the command.
+        command: String,
+        /// The database, with the collection where one was named.
+        namespace: String,
+    },
+    /// The server reported an error.
+    #[error("{message} ({name}, code {code}, while {doing})")]
+    Command {
+        /// What was being done.
+        doing: String,
+        /// The server's code.
+        code: i32,
+        /// Its name.
+        name: String,
+        /// The server's message.
+        message: String,
+    },
+    /// The driver could not make sense of something.
+    #[error("unexpected while {doing}: {message}")]
+    Driver {
+        /// What was being done.
+        doing: String,
+        /// What the driver saw.
+        message: String,
+    },
+}
+
+fn refusal_text(server: &str, refusal: &Refusal) -> String {
+    match refusal {
+        Refusal::UnknownHost => format!("{server}: there is no host of that name"),
+        Refusal::Refused => format!("{server}: connection refused; nothing listens there"),
+        Refusal::NoAnswer => format!("{server}: no answer"),
+        Refusal::NoTls { .. } => format!("{server}: the server does not offer TLS"),
+        Refusal::WantsTls => format!("{server}: the server accepts nothing but TLS"),
+        Refusal::Certificate(why) => {
+            format!("{server}: the server's certificate is not trusted: {why}")
+        }
+        Refusal::Credentials => {
+            format!("{server}: authentication failed; user or password is wrong")
+        }
+        Refusal::SetName(name) => format!(
+            "{server}: the URL names another replica set than `{name}`, which the server belongs to"
+        ),
+        Refusal::NoPrimary => {
+            format!("{server}: the replica set has no primary; nothing can be written to it now")
+        }
+        Refusal::NoSet => {
+            format!("{server}: the URL names a replica set, and the server belongs to none")
+        }
+        Refusal::Other(why) => format!("{server}: {why}"),
+    }
+}
+
+/// Codes of a server that is not, or no longer, one to write to, that shuts
+/// down, or whose network fails: the same command may succeed in a moment.
+const PASSING: [i32; 14] = [
+    6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 134,
+];
+
+impl MongoError {
+    /// Dresses up a driver error; `doing` completes "while …".
+    pub(super) fn of(
+        doing: &str,
+        command: &str,
+        namespace: &str,
+        server: &str,
+        error: &Error,
+    ) -> Self {
+        let doing = doing.to_owned();
+        let told = match error.kind.as_ref() {
+            ErrorKind::Command(e) => Some((e.code, e.code_name.clone(), e.message.clone())),
+            ErrorKind::Write(WriteFailure::WriteError(e)) => {
+                let name = e.code_name.clone().unwrap_or_default();
+                Some((e.code, name, e.message.clone()))
+            }
+            ErrorKind::Write(WriteFailure::WriteConcernError(e)) => {
+                Some((e.code, e.code_name.clone(), e.message.clone()))
+            }
+            _ => None,
+        };
+        match (told, error.kind.as_ref()) {
+            (Some((13, ..)), _) => MongoError::Unauthorized {
+                doing,
+                command: command.to_owned(),
+                namespace: namespace.to_owned(),
+            },
+            (Some((code, name, message)), _) => MongoError::Command {
+                doing,
+                code,
+                name,
+                message,
+            },
+            (None, ErrorKind::Authentication { .. }) => MongoError::Connect {
+                server: server.to_owned(),
+                refusal: Refusal::Credentials,
+            },
+            (
+                None,
+                ErrorKind::Io(_)
+                | ErrorKind::ConnectionPoolCleared { .. }
+                | ErrorKind::ServerSelection { .. }
+                | ErrorKind::DnsResolve { .. }
+                | ErrorKind::Shutdown,
+            ) => MongoError::Lost {
+                doing,
+                server: server.to_owned(),
+                message: first_sentence(&error.to_string()),
+            },
+            (None, _) => MongoError::Driver {
+                doing,
+                message: error.to_string(),
+            },
+        }
+    }
+
+    /// The same, where only its class matters.
+    pub(crate) fn of_driver(error: &Error) -> Self {
+        MongoError::of("", "", "", "", error)
+    }
+
+    /// The server's code, where the server reported the error.
+    pub fn code(&self) -> Option<i32> {
+        match self {
+            MongoError::Command { code, .. } => Some(*code),
+            MongoError::Unauthorized { .. } => Some(13),
+            _ => None,
+        }
+    }
+
+    /// Whether the same may succeed in a moment: a step-down, a failover, a
+    /// lost connection.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            MongoError::Lost { .. } => true,
+            MongoError::Command { code, .. } => PASSING.contains(code),
+            _ => false,
+        }
+    }
+
+    /// Whether the server could not be reached, or was lost: exit code 3.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            MongoError::Url(_)
+                | MongoError::NoDatabase
+                | MongoError::Connect { .. }
+                | MongoError::TooOld { .. }
+                | MongoError::Lost { .. }
+        )
+    }
+
+    /// Whether there is no such database, collection or index.
+    pub fn is_vanished(&self) -> bool {
+        // NamespaceNotFound, IndexNotFound, CollectionUUIDMismatch
+        matches!(self.code(), Some(26 | 27 | 361))
+    }
+
+    /// Whether the time that the command was given has passed.
+    pub fn is_out_of_time(&self) -> bool {
+        // MaxTimeMSExpired
+        self.code() == Some(50)
+    }
+
+    /// Whether somebody ended the operation.
+    pub fn is_killed(&self) -> bool {
+        // Interrupted, CursorKilled
+        matches!(self.code(), Some(11601 | 237))
+    }
+
+    /// What to do next, where there is something better to say than the error itself.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            MongoError::NoDatabase => {
+                "write it behind the host: mongodb://host/DATABASE?authSource=admin".to_owned()
+            }
+            MongoError::TooOld { .. } => "upgrade the server".to_owned(),
+            MongoError::Unauthorized {
+                command, namespace, ..
+            } => {
+                let database = namespace.split('.').next().unwrap_or(namespace);
+                let (role, on) = role_for(command, database);
+                format!(
+                    "let the user: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{{ role: \"{role}\", db: \"{on}\" }}])"
+                )
+            }
+            MongoError::Lost { .. } => {
+                "look whether the members are up and one of them is primary; then run the task again".to_owned()
+            }
+            MongoError::Connect { refusal, .. } => match refusal {
+                Refusal::UnknownHost => "look at the spelling of the host in the target's `url`".to_owned(),
+                Refusal::Refused => "look whether mongod runs there, on that port, and listens on that address (`net.bindIp`)".to_owned(),
+                Refusal::NoAnswer => "look at firewalls between here and there; `connectTimeoutMS` in the URL changes how long maint waits".to_owned(),
+                Refusal::NoTls { by_default: true } => "beyond this machine TLS is the default: turn it on in the server (`net.tls.mode`), or accept that everybody on the way can read along, with tls=false in the URL".to_owned(),
+                Refusal::NoTls { by_default: false } => "turn TLS on in the server (`net.tls.mode`), or say tls=false in the URL".to_owned(),
+                Refusal::WantsTls => "say tls=true in the URL, and tlsCAFile=FILE where its authority is one of your own".to_owned(),
+                Refusal::Certificate(_) => "say with tlsCAFile=FILE in the URL which authority signed it; the host in the URL must be one that the certificate names".to_owned(),
+                Refusal::Credentials => "look at user, password and `authSource` (the database the user was made in, often admin)".to_owned(),
+                Refusal::SetName(name) => format!("say replicaSet={name} in the URL"),
+                Refusal::NoPrimary => "look at rs.status() on a member: a majority of the members must be up and see each other".to_owned(),
+                Refusal::NoSet => "leave replicaSet out of the URL".to_owned(),
+                Refusal::Other(_) => return None,
+            },
+            _ => return None,
+        };
+        Some(text)
+    }
+}
+
+/// The narrowest built-in role that allows a command, and the database it is granted on.
+pub fn role_for(command: &str, database: &str) -> (&'static str, String) {
+    let own = database.to_owned();
+    let admin = "admin".to_owned();
+    match command {
+        "replSetGetStatus" | "replSetGetConfig" | "serverStatus" | "getParameter" | "currentOp"
+        | "$indexStats" | "top" | "getCmdLineOpts" => ("clusterMonitor", admin),
+        "replSetStepDown" => ("clusterManager", admin),
+        "killOp" => ("hostManager", admin),
+        "validate" | "compact" | "collMod" | "profile" => ("dbAdmin", own),
+        "find" | "aggregate" | "count" | "collStats" | "dbStats" | "listIndexes"
+        | "listCollections" => ("read", own),
+        _ => ("readWrite", own),
+    }
+}
+
+/// What the driver says of a topology goes on for lines; the reason is in front.
+fn first_sentence(text: &str) -> String {
+    let text = text.split(". Topology:").next().unwrap_or(text);
+    text.chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_allowed_names_the_role_that_would() {
+        let error = MongoError::Unauthorized {
+            doing: "checking it".to_owned(),
+            command: "validate".to_owned(),
+            namespace: "shop.orders".to_owned(),
+        };
+        assert_eq!(
+            error.hint().as_deref(),
+            Some(
+                "let the user: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{ role: \"dbAdmin\", db: \"shop\" }])"
+            )
+        );
+        assert!(!error.is_unreachable() && !error.is_passing());
+    }
+
+    #[test]
+    fn a_step_down_passes_and_a_duplicate_key_does_not() {
+        let of = |code| MongoError::Command {
+            doing: String::new(),
+            code,
+            name: String::new(),
+            message: String::new(),
+        };
+        for code in [189, 10107, 11602, 91] {
+            assert!(of(code).is_passing(), "{code}");
+        }
+        for code in [11000, 50, 11601, 13] {
+            assert!(!of(code).is_passing(), "{code}");
+        }
+    }
+}

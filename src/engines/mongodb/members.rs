@@ -1,0 +1,169 @@
+use chrono::{DateTime, Utc};
+use mongodb::bson::{Bson, Document, doc};
+
+use super::session::number;
+use super::{Limit, MongoError, Session};
+
+/// A member of a replica set, as the primary sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Member {
+    /// `host:port`.
+    pub name: String,
+    /// `PRIMARY`, `SECONDARY`, `ARBITER`, `(not reachable/healthy)`, …
+    pub state: String,
+    /// Whether it answers.
+    pub healthy: bool,
+    /// How far its data is behind the primary's, in seconds, a delay that it
+    /// is configured to have taken off; only of secondaries that answer.
+    pub lag: Option<f64>,
+}
+
+impl Member {
+    /// Whether it holds data that may be read.
+    pub fn reads(&self) -> bool {
+        matches!(self.state.as_str(), "PRIMARY" | "SECONDARY")
+    }
+}
+
+/// The members of a replica set; empty for a server that stands alone.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Members(pub Vec<Member>);
+
+impl Members {
+    /// Asks the primary.
+    ///
+    /// # Errors
+    /// When the role may not, or the server cannot be asked.
+    pub async fn of(session: &Session) -> Result<Members, MongoError> {
+        if session.server.set.is_none() {
+            return Ok(Members::default());
+        }
+        let doing = "looking at the members";
+        let status = session
+            .command(doing, "admin", doc! { "replSetGetStatus": 1 }, Limit::ASIDE)
+            .await?;
+        let config = session
+            .command(doing, "admin", doc! { "replSetGetConfig": 1 }, Limit::ASIDE)
+            .await?;
+        Ok(read(&status, &config))
+    }
+
+    /// How far the worst of them is behind, in seconds.
+    pub fn worst_lag(&self) -> Option<(&Member, f64)> {
+        self.0
+            .iter()
+            .filter_map(|member| Some((member, member.lag?)))
+            .max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+
+    /// Those that hold data and are not primary.
+    pub fn secondaries(&self) -> impl Iterator<Item = &Member> {
+        self.0
+            .iter()
+            .filter(|member| member.state == "SECONDARY" && member.healthy)
+    }
+
+    /// The primary.
+    pub fn primary(&self) -> Option<&Member> {
+        self.0.iter().find(|member| member.state == "PRIMARY")
+    }
+}
+
+fn read(status: &Document, config: &Document) -> Members {
+    let delays = delays(config);
+    let list = status
+        .get_array("members")
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let list: Vec<&Document> = list.iter().filter_map(Bson::as_document).collect();
+    let applied = |member: &Document| {
+        member
+            .get_datetime("optimeDate")
+            .ok()
+            .map(|at| millis(at.timestamp_millis()))
+    };
+    let newest = list
+        .iter()
+        .filter(|member| member.get_str("stateStr").ok() == Some("PRIMARY"))
+        .find_map(|member| applied(member));
+    Members(
+        list.iter()
+            .map(|member| {
+                let name = member.get_str("name").unwrap_or_default().to_owned();
+                let state = member.get_str("stateStr").unwrap_or_default().to_owned();
+                let healthy = number(member.get("health")).unwrap_or(0) == 1;
+                let lag = newest
+                    .zip(applied(member))
+                    .filter(|_| healthy && state == "SECONDARY")
+                    .map(|(newest, own)| {
+                        let behind = (newest - own).num_milliseconds() as f64 / 1000.0;
+                        let wanted = delays
+                            .iter()
+                            .find(|(host, _)| *host == name)
+                            .map_or(0.0, |(_, delay)| *delay);
+                        (behind - wanted).max(0.0)
+                    });
+                Member {
+                    name,
+                    state,
+                    healthy,
+                    lag,
+                }
+            })
+            .collect(),
+    )
+}
+
+fn delays(config: &Document) -> Vec<(String, f64)> {
+    let members = config
+        .get_document("config")
+        .and_then(|config| config.get_array("members"));
+    members
+        .map(Vec::as_slice)
+        .unwrap_or_default()
+        .iter()
+        .filter_map(Bson::as_document)
+        .map(|member| {
+            // The name changed with 5.0.
+            let delay = member
+                .get("secondaryDelaySecs")
+                .or(member.get("slaveDelay"));
+            (
+                member.get_str("host").unwrap_or_default().to_owned(),
+                number(delay).unwrap_or(0) as f64,
+            )
+        })
+        .collect()
+}
+
+fn millis(millis: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(millis).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mongodb::bson::DateTime as BsonDate;
+
+    #[test]
+    fn a_configured_delay_is_no_lag_and_who_is_away_has_none() {
+        let at = |seconds: i64| BsonDate::from_millis(1_000_000 + seconds * 1000);
+        let status = doc! { "members": [
+            { "name": "a:1", "stateStr": "PRIMARY", "health": 1.0, "optimeDate": at(100) },
+            { "name": "b:1", "stateStr": "SECONDARY", "health": 1.0, "optimeDate": at(93) },
+            { "name": "c:1", "stateStr": "SECONDARY", "health": 1.0, "optimeDate": at(30) },
+            { "name": "d:1", "stateStr": "(not reachable/healthy)", "health": 0.0, "optimeDate": at(-1000) },
+        ]};
+        let config = doc! { "config": { "members": [
+            { "host": "c:1", "secondaryDelaySecs": 60_i64 },
+        ]}};
+        let members = read(&status, &config);
+        let lags: Vec<Option<f64>> = members.0.iter().map(|m| m.lag).collect();
+        assert_eq!(lags, [None, Some(7.0), Some(10.0), None]);
+        assert_eq!(
+            members.worst_lag().map(|(m, _)| m.name.as_str()),
+            Some("c:1")
+        );
+        assert!(!members.0[3].healthy);
+    }
+}

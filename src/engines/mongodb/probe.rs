@@ -1,0 +1,176 @@
+//! Why a server could not be reached: looked at once more, host by host,
+//! without credentials, when the driver has given up.
+
+use std::time::Duration;
+
+use mongodb::bson::{Document, doc};
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::{ClientOptions, ServerAddress, Tls, TlsOptions};
+use mongodb::{Client, error};
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use super::{MongoError, Refusal};
+
+const PATIENCE: Duration = Duration::from_secs(3);
+const DEFAULT_PORT: u16 = 27017;
+
+/// What kept the driver from getting in.
+pub(super) async fn diagnose(
+    options: &ClientOptions,
+    by_default: bool,
+    shown: &str,
+    seen: &Error,
+) -> MongoError {
+    let of = |server: String, refusal| MongoError::Connect { server, refusal };
+    if matches!(seen.kind.as_ref(), ErrorKind::Authentication { .. }) || code(seen) == Some(18) {
+        return of(shown.to_owned(), Refusal::Credentials);
+    }
+    let mut worst = None;
+    for address in &options.hosts {
+        match look(options, address, by_default).await {
+            // A member that answers tells more than those that are away.
+            Looked::Answers(hello) => {
+                let name = hello.get_str("setName").ok();
+                let refusal = match (&options.repl_set_name, name) {
+                    (Some(_), None) => Refusal::NoSet,
+                    (Some(wanted), Some(name)) if wanted != name => {
+                        Refusal::SetName(name.to_owned())
+                    }
+                    (_, Some(_)) => Refusal::NoPrimary,
+                    (None, None) => Refusal::Other(short(seen)),
+                };
+                return of(address.to_string(), refusal);
+            }
+            Looked::Refuses(refusal) => {
+                worst.get_or_insert_with(|| of(address.to_string(), refusal));
+            }
+        }
+    }
+    worst.unwrap_or_else(|| of(shown.to_owned(), Refusal::Other(short(seen))))
+}
+
+enum Looked {
+    Answers(Document),
+    Refuses(Refusal),
+}
+
+async fn look(options: &ClientOptions, address: &ServerAddress, by_default: bool) -> Looked {
+    let ServerAddress::Tcp { host, port } = address else {
+        return match hello(options, address, options.tls.clone()).await {
+            Ok(hello) => Looked::Answers(hello),
+            Err(error) => Looked::Refuses(Refusal::Other(short(&error))),
+        };
+    };
+    let bare = host.trim_matches(['[', ']']);
+    let Ok(Ok(addresses)) =
+        timeout(PATIENCE, lookup_host((bare, port.unwrap_or(DEFAULT_PORT)))).await
+    else {
+        return Looked::Refuses(Refusal::UnknownHost);
+    };
+    let mut refusal = Refusal::NoAnswer;
+    let mut open = false;
+    for address in addresses {
+        match timeout(PATIENCE, TcpStream::connect(address)).await {
+            Ok(Ok(_)) => {
+                open = true;
+                break;
+            }
+            Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                refusal = Refusal::Refused;
+            }
+            Ok(Err(_)) | Err(_) => {}
+        }
+    }
+    if !open {
+        return Looked::Refuses(refusal);
+    }
+    let asked = match hello(options, address, options.tls.clone()).await {
+        Ok(hello) => return Looked::Answers(hello),
+        Err(error) => error,
+    };
+    if matches!(options.tls, Some(Tls::Enabled(_))) {
+        if hello(options, address, Some(Tls::Disabled)).await.is_ok() {
+            return Looked::Refuses(Refusal::NoTls { by_default });
+        }
+        let mut trusting = TlsOptions::default();
+        trusting.allow_invalid_certificates = Some(true);
+        let text = asked.to_string();
+        if hello(options, address, Some(Tls::Enabled(trusting)))
+            .await
+            .is_ok()
+            || text.contains("certificate")
+        {
+            return Looked::Refuses(Refusal::Certificate(certificate(&text)));
+        }
+        return Looked::Refuses(Refusal::Other(short(&asked)));
+    }
+    let mut trusting = TlsOptions::default();
+    trusting.allow_invalid_certificates = Some(true);
+    if let Some(Tls::Enabled(own)) = &options.tls {
+        trusting
+            .cert_key_file_path
+            .clone_from(&own.cert_key_file_path);
+    }
+    match hello(options, address, Some(Tls::Enabled(trusting))).await {
+        Ok(_) => Looked::Refuses(Refusal::WantsTls),
+        // A server that wants a certificate of ours ends the handshake in its own words.
+        Err(error) if error.to_string().contains("CertificateRequired") => {
+            Looked::Refuses(Refusal::WantsTls)
+        }
+        Err(_) => Looked::Refuses(Refusal::Other(short(&asked))),
+    }
+}
+
+/// Asks one server who it is. Credentials stay here.
+async fn hello(
+    options: &ClientOptions,
+    address: &ServerAddress,
+    tls: Option<Tls>,
+) -> error::Result<Document> {
+    let mut plain = ClientOptions::default();
+    plain.hosts = vec![address.clone()];
+    plain.direct_connection = Some(true);
+    plain.tls = tls;
+    plain.app_name.clone_from(&options.app_name);
+    plain.connect_timeout = Some(PATIENCE);
+    plain.server_selection_timeout = Some(PATIENCE);
+    let client = Client::with_options(plain)?;
+    let answer = client
+        .database("admin")
+        .run_command(doc! { "hello": 1 })
+        .await;
+    client.shutdown().immediate(true).await;
+    answer
+}
+
+/// What rustls, which is our own, says of a certificate.
+fn certificate(text: &str) -> String {
+    for (word, meaning) in [
+        ("UnknownIssuer", "it is signed by an unknown authority"),
+        (
+            "CaUsedAsEndEntity",
+            "it is the certificate of an authority, not of a server",
+        ),
+        ("NotValidForName", "it was made for another host"),
+        ("Expired", "it has expired"),
+        ("NotValidYet", "it is not valid yet"),
+        ("Revoked", "it has been revoked"),
+    ] {
+        if text.contains(word) {
+            return meaning.to_owned();
+        }
+    }
+    "it could not be verified".to_owned()
+}
+
+fn code(error: &Error) -> Option<i32> {
+    match error.kind.as_ref() {
+        ErrorKind::Command(error) => Some(error.code),
+        _ => None,
+    }
+}
+
+fn short(error: &Error) -> String {
+    error.to_string().chars().take(400).collect()
+}

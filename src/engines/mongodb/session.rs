@@ -1,0 +1,449 @@
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use mongodb::Client;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::{ClientOptions, ServerAddress};
+use tokio_util::sync::CancellationToken;
+
+use super::{Claim, Dial, MongoError, Refusal, probe};
+
+/// How long a question that reads only what the server knows of itself may take.
+const ASIDE: Duration = Duration::from_secs(30);
+/// How long the server may take to end an operation.
+const KILLING: Duration = Duration::from_secs(10);
+
+/// How long a command may take on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit(pub Duration);
+
+impl Limit {
+    /// For questions that read only what the server knows of itself.
+    pub const ASIDE: Limit = Limit(ASIDE);
+
+    fn millis(self) -> i64 {
+        i64::try_from(self.0.as_millis())
+            .unwrap_or(i64::from(i32::MAX))
+            .clamp(1, i64::from(i32::MAX))
+    }
+}
+
+/// Whom we talk to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Server {
+    /// As the server writes it: `6.0.5`.
+    pub version: String,
+    /// Major and minor: `(6, 0)`.
+    pub release: (u32, u32),
+    /// Feature compatibility, where the role may ask for it: `6.0`.
+    pub compatibility: Option<String>,
+    /// The replica set, if it is one.
+    pub set: Option<String>,
+    /// Whether it may be written to: the primary, or a server that stands alone.
+    pub writable: bool,
+}
+
+/// A client of one target: several connections that the driver looks after,
+/// to the primary of a replica set wherever it moves to. Cheap to clone.
+#[derive(Clone)]
+pub struct Session {
+    client: Client,
+    options: Arc<ClientOptions>,
+    dial: Dial,
+    name: Arc<str>,
+    commands: Arc<AtomicU64>,
+    /// Whom we talk to.
+    pub server: Arc<Server>,
+    pub(super) claimed: Arc<tokio::sync::Mutex<Option<Claim>>>,
+    /// Cancelled when the claim is lost.
+    pub(super) lost: CancellationToken,
+}
+
+/// `database.collection`, as the server writes it.
+pub fn namespace(database: &str, collection: &str) -> String {
+    format!("{database}.{collection}")
+}
+
+impl Session {
+    /// Connects; `name` is what the client calls itself on the server.
+    ///
+    /// # Errors
+    /// When that fails, with the reason.
+    pub async fn open(dial: &Dial, name: &str) -> Result<Session, MongoError> {
+        let (options, by_default) = dial.options(name).await?;
+        Session::with(options, by_default, dial, name).await
+    }
+
+    /// A session on one member of the set, whatever its state.
+    ///
+    /// # Errors
+    /// When it cannot be reached.
+    pub async fn member(&self, address: &str) -> Result<Session, MongoError> {
+        let mut options = (*self.options).clone();
+        let address =
+            ServerAddress::parse(address).map_err(|error| MongoError::Url(error.to_string()))?;
+        options.hosts = vec![address];
+        options.repl_set_name = None;
+        options.direct_connection = Some(true);
+        options.srv_max_hosts = None;
+        Session::with(options, false, &self.dial, &self.name).await
+    }
+
+    async fn with(
+        options: ClientOptions,
+        by_default: bool,
+        dial: &Dial,
+        name: &str,
+    ) -> Result<Session, MongoError> {
+        let shown = match options.direct_connection {
+            Some(true) => options
+                .hosts
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(","),
+            _ => dial.describe().to_owned(),
+        };
+        let client = Client::with_options(options.clone())
+            .map_err(|error| MongoError::Url(error.to_string()))?;
+        let admin = client.database("admin");
+        let hello = match admin.run_command(doc! { "hello": 1 }).await {
+            Ok(hello) => hello,
+            Err(seen) => return Err(probe::diagnose(&options, by_default, &shown, &seen).await),
+        };
+        if hello.get_str("msg").ok() == Some("isdbgrid") {
+            return Err(MongoError::Connect {
+                server: shown,
+                refusal: Refusal::Other(
+                    "this is a router of a sharded cluster (mongos), which maint does not look after: name a shard's replica set instead".to_owned(),
+                ),
+            });
+        }
+        // Needs no role, and is the first thing that needs us to be let in.
+        let built = match admin.run_command(doc! { "buildInfo": 1 }).await {
+            Ok(built) => built,
+            Err(seen) => return Err(probe::diagnose(&options, by_default, &shown, &seen).await),
+        };
+        let version = built.get_str("version").unwrap_or_default().to_owned();
+        let release = release(&version);
+        if release < (4, 4) {
+            return Err(MongoError::TooOld {
+                server: shown,
+                version,
+            });
+        }
+        let compatibility = admin
+            .run_command(doc! { "getParameter": 1, "featureCompatibilityVersion": 1 })
+            .await
+            .ok()
+            .and_then(|answer| {
+                let value = answer.get_document("featureCompatibilityVersion").ok()?;
+                value.get_str("version").ok().map(str::to_owned)
+            });
+        Ok(Session {
+            client,
+            options: Arc::new(options),
+            dial: dial.clone(),
+            name: name.into(),
+            commands: Arc::default(),
+            server: Arc::new(Server {
+                version,
+                release,
+                compatibility,
+                set: hello.get_str("setName").ok().map(str::to_owned),
+                writable: hello.get_bool("isWritablePrimary").unwrap_or(false),
+            }),
+            claimed: Arc::default(),
+            lost: CancellationToken::new(),
+        })
+    }
+
+    /// The same session, holding no claim.
+    pub(super) fn alone(&self) -> Session {
+        Session {
+            claimed: Arc::default(),
+            ..self.clone()
+        }
+    }
+
+    /// The database to look after.
+    pub fn database(&self) -> &str {
+        self.dial.database()
+    }
+
+    /// What the client calls itself on the server.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The servers, for people.
+    pub fn describe(&self) -> &str {
+        self.dial.describe()
+    }
+
+    /// The driver's collection, for documents that have to stay as they are, to the byte.
+    pub(crate) fn raw(
+        &self,
+        database: &str,
+        collection: &str,
+    ) -> mongodb::Collection<mongodb::bson::RawDocumentBuf> {
+        self.client.database(database).collection(collection)
+    }
+
+    /// The driver's client, for transactions.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Dresses up an error of the driver.
+    pub(crate) fn error(
+        &self,
+        doing: &str,
+        command: &str,
+        namespace: &str,
+        error: &mongodb::error::Error,
+    ) -> MongoError {
+        MongoError::of(doing, command, namespace, self.describe(), error)
+    }
+
+    /// Runs one command within a limit; `doing` completes "while …". Errors that
+    /// a write reports beside success are errors here.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub async fn command(
+        &self,
+        doing: &str,
+        database: &str,
+        command: Document,
+        limit: Limit,
+    ) -> Result<Document, MongoError> {
+        let (command, of, on, _) = self.dressed(database, command, limit);
+        let answer = self
+            .client
+            .database(database)
+            .run_command(command)
+            .await
+            .map_err(|error| self.error(doing, &of, &on, &error))?;
+        refused(doing, &of, &on, &answer)?;
+        Ok(answer)
+    }
+
+    /// The same, ended on the server as soon as `stop` is: the answer then
+    /// tells that it was killed, unless it had come to its end before.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub async fn command_until(
+        &self,
+        doing: &str,
+        database: &str,
+        command: Document,
+        limit: Limit,
+        stop: impl Future<Output = ()> + Send,
+    ) -> Result<Document, MongoError> {
+        let (command, of, on, comment) = self.dressed(database, command, limit);
+        let database = self.client.database(database);
+        let work = async {
+            database
+                .run_command(command)
+                .await
+                .map_err(|error| self.error(doing, &of, &on, &error))
+        };
+        tokio::pin!(work);
+        let answer = tokio::select! {
+            answer = &mut work => answer,
+            () = stop => {
+                let ours = doc! { "command.comment": comment };
+                if let Err(error) = kill_operations(self, ours).await {
+                    tracing::warn!(%error, "could not end an operation");
+                }
+                work.await
+            }
+        }?;
+        refused(doing, &of, &on, &answer)?;
+        Ok(answer)
+    }
+
+    /// All that a command with a cursor answers; for what is small.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub async fn all(
+        &self,
+        doing: &str,
+        database: &str,
+        command: Document,
+        limit: Limit,
+    ) -> Result<Vec<Document>, MongoError> {
+        let (command, of, on, _) = self.dressed(database, command, limit);
+        let error = |error| self.error(doing, &of, &on, &error);
+        let cursor = self
+            .client
+            .database(database)
+            .run_cursor_command(command)
+            .await
+            .map_err(error)?;
+        cursor.try_collect().await.map_err(error)
+    }
+
+    /// An aggregation's whole answer; for what is small.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub async fn aggregate(
+        &self,
+        doing: &str,
+        database: &str,
+        collection: &str,
+        pipeline: Vec<Document>,
+        limit: Limit,
+    ) -> Result<Vec<Document>, MongoError> {
+        let command = doc! { "aggregate": collection, "pipeline": pipeline, "cursor": {}, "allowDiskUse": true };
+        self.all(doing, database, command, limit).await
+    }
+
+    /// With limit and comment; the command's name, its namespace and its comment beside it.
+    fn dressed(
+        &self,
+        database: &str,
+        mut command: Document,
+        limit: Limit,
+    ) -> (Document, String, String, String) {
+        let first = command.iter().next();
+        let (of, on) = match first {
+            Some((name, Bson::String(collection))) => {
+                (name.clone(), namespace(database, collection))
+            }
+            Some((name, _)) => (name.clone(), database.to_owned()),
+            None => (String::new(), database.to_owned()),
+        };
+        let comment = format!(
+            "{} {}",
+            self.name,
+            self.commands.fetch_add(1, Ordering::Relaxed)
+        );
+        command.insert("maxTimeMS", limit.millis());
+        command.insert("comment", comment.as_str());
+        (command, of, on, comment)
+    }
+}
+
+/// What a command that answers "ok" may still report.
+fn refused(
+    doing: &str,
+    command: &str,
+    namespace: &str,
+    answer: &Document,
+) -> Result<(), MongoError> {
+    let first = answer
+        .get_array("writeErrors")
+        .ok()
+        .and_then(|errors| errors.first().and_then(Bson::as_document));
+    let Some(error) = first.or_else(|| answer.get_document("writeConcernError").ok()) else {
+        return Ok(());
+    };
+    let code = number(error.get("code")).unwrap_or(0) as i32;
+    if code == 13 {
+        return Err(MongoError::Unauthorized {
+            doing: doing.to_owned(),
+            command: command.to_owned(),
+            namespace: namespace.to_owned(),
+        });
+    }
+    Err(MongoError::Command {
+        doing: doing.to_owned(),
+        code,
+        name: error
+            .get_str("codeName")
+            .unwrap_or("write error")
+            .to_owned(),
+        message: error.get_str("errmsg").unwrap_or_default().to_owned(),
+    })
+}
+
+/// Ends operations of our own user that match, and says how many.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn kill_operations(session: &Session, filter: Document) -> Result<usize, MongoError> {
+    let doing = "looking for operations of ours";
+    // Without `allUsers` nobody else's are seen, and no further role is needed.
+    let pipeline = vec![
+        doc! { "$currentOp": { "allUsers": false, "idleConnections": false } },
+        doc! { "$match": filter },
+    ];
+    let command = doc! { "aggregate": 1, "pipeline": pipeline, "cursor": {} };
+    let found = session.all(doing, "admin", command, Limit(KILLING)).await?;
+    let mut killed = 0;
+    for operation in found {
+        // The question itself is among the answers.
+        let asks = operation.get_document("command").is_ok_and(|c| {
+            c.get_array("pipeline").is_ok_and(|p| {
+                p.first()
+                    .and_then(Bson::as_document)
+                    .is_some_and(|stage| stage.contains_key("$currentOp"))
+            })
+        });
+        let Some(id) = operation.get("opid").filter(|_| !asks) else {
+            continue;
+        };
+        let command = doc! { "killOp": 1, "op": id.clone() };
+        session
+            .command(
+                "ending an operation of ours",
+                "admin",
+                command,
+                Limit(KILLING),
+            )
+            .await?;
+        killed += 1;
+    }
+    Ok(killed)
+}
+
+/// A number whatever its type.
+pub fn number(value: Option<&Bson>) -> Option<i64> {
+    match value? {
+        Bson::Int32(n) => Some(i64::from(*n)),
+        Bson::Int64(n) => Some(*n),
+        Bson::Double(n) if n.is_finite() => Some(*n as i64),
+        Bson::Boolean(yes) => Some(i64::from(*yes)),
+        _ => None,
+    }
+}
+
+/// Major and minor of a version such as `6.0.5` or `7.1.0-rc2`.
+fn release(version: &str) -> (u32, u32) {
+    let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_as_far_as_they_matter() {
+        assert_eq!(release("4.4.2"), (4, 4));
+        assert_eq!(release("8.0.0-rc1"), (8, 0));
+        assert_eq!(release(""), (0, 0));
+    }
+
+    #[test]
+    fn what_a_write_reports_beside_success_is_an_error() {
+        let fine = doc! { "ok": 1, "n": 3 };
+        assert!(refused("x", "delete", "a.b", &fine).is_ok());
+        let late = doc! { "ok": 1, "writeConcernError": { "code": 64, "codeName": "WriteConcernFailed", "errmsg": "waiting for replication timed out" } };
+        let error = refused("x", "delete", "a.b", &late).err();
+        assert_eq!(error.and_then(|e| e.code()), Some(64));
+        let denied = doc! { "ok": 1, "writeErrors": [{ "index": 0, "code": 13, "errmsg": "no" }] };
+        assert!(matches!(
+            refused("x", "delete", "a.b", &denied),
+            Err(MongoError::Unauthorized { .. })
+        ));
+    }
+}

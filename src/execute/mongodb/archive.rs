@@ -1,0 +1,437 @@
+//! Work that moves documents elsewhere: copied, read back, compared byte by
+//! byte, and only then deleted, in a transaction that looks once more whether
+//! they are still the ones that were copied.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, RawBson, RawDocumentBuf, doc};
+use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR};
+use mongodb::options::{Hint, ReadConcern, WriteConcern};
+use mongodb::{Client, Collection};
+
+use super::gate::{Ends, may_go_on};
+use super::{Event, Job, note};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Json, MongoError, Session, namespace};
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::mongodb::{Destination, Path, Walk};
+use crate::plan::{Finding, Memory, Severity};
+
+/// Documents of one batch, at most.
+const MOST: i64 = 1000;
+/// Bytes of one batch; a single document may have as many.
+const MOST_BYTES: usize = 16 << 20;
+/// How long a step-down may keep a batch from its end.
+const FAILOVER: Duration = Duration::from_secs(60);
+
+pub(super) async fn carry_out(
+    walk: &Walk,
+    into: &Destination,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    record.rows = Some(0);
+    let elsewhere = match &into.target {
+        None => None,
+        Some(name) => {
+            let target =
+                job.execution
+                    .elsewhere
+                    .get(name)
+                    .ok_or_else(|| EngineError::NotVisible {
+                        what: format!("there is no target `{name}` to archive to"),
+                    })?;
+            Some(Session::open(&super::dial(target)?, job.session.name()).await?)
+        }
+    };
+    let there = elsewhere.as_ref().unwrap_or(job.session);
+    let mover = Mover {
+        job,
+        walk,
+        into,
+        client: job.session.client(),
+        source: job.session.raw(&walk.database, &walk.collection),
+        copy: there.raw(&into.database, &into.collection),
+    };
+    let ends = Ends::of(job.execution);
+    let mut after: Option<Bson> = None;
+    // Documents left where they are that have the value the walk stands at.
+    let mut left: Vec<Bson> = Vec::new();
+    let mut differing = Vec::new();
+    loop {
+        job.hold(record).await?;
+        let so_far = format!(
+            "{} documents had been archived before, and the next run goes on from there",
+            record.rows.unwrap_or(0)
+        );
+        if !may_go_on(job, ends, record, &so_far) {
+            return Ok(());
+        }
+        let began = Instant::now();
+        let batch = loop {
+            let tried = mover.batch(ends, after.as_ref(), &left).await;
+            match tried {
+                Ok(batch) => break batch,
+                Err(error)
+                    if passes(&error)
+                        && began.elapsed() < FAILOVER
+                        && !job.execution.stop.is_now() =>
+                {
+                    tracing::warn!(%error, "trying again");
+                    record.attempts = record.attempts.max(1) + 1;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                Err(error) => {
+                    let on = namespace(&walk.database, &walk.collection);
+                    let error = job
+                        .session
+                        .error("archiving a batch", "insert", &on, &error);
+                    return super::gate::over(error, job.execution, ends, record);
+                }
+            }
+        };
+        record.rows = Some(record.rows.unwrap_or(0) + batch.gone);
+        let rows = record.rows.unwrap_or(0);
+        job.execution.observer.on(Event::Progress {
+            seq: job.step.seq,
+            phase: &format!("{rows} documents archived"),
+            done: rows,
+            total: walk.documents.unwrap_or(0),
+        });
+        differing.extend(batch.differing);
+        let Some(last) = batch.last else { break };
+        if after.as_ref() != Some(&last) {
+            left.clear();
+        }
+        left.extend(batch.left);
+        if let (Path::Ids, value) = (&walk.path, Json::of_value(&last).0) {
+            let memory = [Memory {
+                key: walk.progress.clone(),
+                value,
+            }];
+            let (target, kind) = (&job.execution.target, &job.execution.kind);
+            note(
+                job.execution
+                    .store
+                    .remember(target, kind, Utc::now(), &memory)
+                    .await,
+            );
+        }
+        note(
+            job.execution
+                .store
+                .open_step(job.execution.run, record)
+                .await,
+        );
+        after = Some(last);
+    }
+    record.status = StepStatus::Succeeded;
+    if let Some(first) = differing.first() {
+        findings.push(Finding {
+            code: "archive.differs".to_owned(),
+            severity: Severity::Warning,
+            object: namespace(&walk.database, &walk.collection),
+            message: format!(
+                "{} documents stay: {} holds other documents with the same _id, the first is {first}",
+                differing.len(),
+                namespace(&into.database, &into.collection)
+            ),
+            suggestion: None,
+        });
+    }
+    Ok(())
+}
+
+struct Mover<'a> {
+    job: Job<'a>,
+    walk: &'a Walk,
+    into: &'a Destination,
+    client: &'a Client,
+    source: Collection<RawDocumentBuf>,
+    copy: Collection<RawDocumentBuf>,
+}
+
+/// What came of a batch.
+#[derive(Default)]
+struct Batch {
+    gone: i64,
+    /// The place that it came to; none at the end.
+    last: Option<Bson>,
+    /// Ids at that place that were left where they are.
+    left: Vec<Bson>,
+    /// Ids of which the destination holds another document.
+    differing: Vec<String>,
+}
+
+impl Mover<'_> {
+    async fn batch(&self, ends: Ends, after: Option<&Bson>, left: &[Bson]) -> Result<Batch, Error> {
+        let (documents, more) = self.read(ends, after, left).await?;
+        if documents.is_empty() {
+            return Ok(Batch::default());
+        }
+        let along = match &self.walk.path {
+            Path::Range { field, .. } => field.as_str(),
+            Path::Ids => "_id",
+        };
+        let place = |document: &RawDocumentBuf| value_at(document, along);
+        let last = documents.last().and_then(place).filter(|_| more);
+        let mine = self.insert(&documents).await?;
+        let ids: Vec<Bson> = documents
+            .iter()
+            .filter_map(|d| value_at(d, "_id"))
+            .collect();
+        // Read back as a majority has it: what is not there word for word does not go here.
+        let found = self
+            .copy
+            .find(doc! { "_id": { "$in": ids } })
+            .read_concern(ReadConcern::majority())
+            .comment(self.comment())
+            .await?;
+        let found: Vec<RawDocumentBuf> = found.try_collect().await?;
+        let copies: HashMap<String, RawDocumentBuf> = found
+            .into_iter()
+            .filter_map(|d| Some((id_of(&d)?, d)))
+            .collect();
+        let mut proved = HashMap::new();
+        let mut batch = Batch {
+            last,
+            ..Batch::default()
+        };
+        for document in &documents {
+            let Some(id) = id_of(document) else { continue };
+            match copies.get(&id) {
+                Some(copy) if copy.as_bytes() == document.as_bytes() => {
+                    proved.insert(id, document);
+                }
+                _ => {
+                    batch.differing.push(id);
+                    if place(document) == batch.last {
+                        batch.left.extend(value_at(document, "_id"));
+                    }
+                }
+            }
+        }
+        let changed = self.delete(&proved, &mut batch).await?;
+        for id in changed {
+            let Some(document) = proved.get(&id) else {
+                continue;
+            };
+            if place(document) == batch.last {
+                batch.left.extend(value_at(document, "_id"));
+            }
+            // It was changed after it was copied: the copy is of no use.
+            if mine.contains(&id)
+                && let Some(id) = value_at(document, "_id")
+            {
+                self.copy
+                    .delete_one(doc! { "_id": id })
+                    .write_concern(majority())
+                    .await?;
+            }
+        }
+        Ok(batch)
+    }
+
+    async fn read(
+        &self,
+        ends: Ends,
+        after: Option<&Bson>,
+        left: &[Bson],
+    ) -> Result<(Vec<RawDocumentBuf>, bool), Error> {
+        let walk = self.walk;
+        let mut filter = walk.filter.document().map_err(Error::custom)?;
+        let mut find = match &walk.path {
+            Path::Range { field, index } => {
+                if let Some(after) = after {
+                    let mut parts =
+                        vec![filter, doc! { field.as_str(): { "$gte": after.clone() } }];
+                    if !left.is_empty() {
+                        parts.push(doc! { "_id": { "$nin": left.to_vec() } });
+                    }
+                    filter = doc! { "$and": parts };
+                }
+                self.source
+                    .find(filter)
+                    .sort(doc! { field.as_str(): 1 })
+                    .hint(Hint::Name(index.clone()))
+            }
+            Path::Ids => {
+                let find = self
+                    .source
+                    .find(filter)
+                    .sort(doc! { "_id": 1 })
+                    .hint(Hint::Keys(doc! { "_id": 1 }));
+                match after {
+                    Some(after) => find.min(doc! { "_id": after.clone() }),
+                    None => find,
+                }
+            }
+        };
+        if let Some(limit) = ends.left() {
+            find = find.max_time(limit.0);
+        }
+        let mut cursor = find
+            .limit(MOST + 1)
+            .read_concern(ReadConcern::majority())
+            .comment(self.comment())
+            .await?;
+        let (mut documents, mut bytes, mut more) = (Vec::new(), 0, false);
+        while let Some(document) = cursor.try_next().await? {
+            // The lower bound is part of what it bounds.
+            if matches!(walk.path, Path::Ids)
+                && after.is_some()
+                && value_at(&document, "_id").as_ref() == after
+            {
+                continue;
+            }
+            bytes += document.as_bytes().len();
+            if documents.len() as i64 >= MOST || (bytes > MOST_BYTES && !documents.is_empty()) {
+                more = true;
+                break;
+            }
+            documents.push(document);
+        }
+        Ok((documents, more))
+    }
+
+    /// Copies what is not there yet, and tells the ids of what it copied.
+    async fn insert(&self, documents: &[RawDocumentBuf]) -> Result<HashSet<String>, Error> {
+        let all = documents.iter().filter_map(id_of).collect::<Vec<_>>();
+        let inserted = self
+            .copy
+            .insert_many(documents)
+            .ordered(false)
+            .write_concern(majority())
+            .comment(self.comment())
+            .await;
+        let Err(error) = inserted else {
+            return Ok(all.into_iter().collect());
+        };
+        let ErrorKind::InsertMany(report) = error.kind.as_ref() else {
+            return Err(error);
+        };
+        let errors = report.write_errors.as_deref().unwrap_or_default();
+        // Somebody was here before: an interrupted batch, or somebody else's document.
+        if report.write_concern_error.is_some()
+            || errors.is_empty()
+            || errors.iter().any(|e| e.code != 11000)
+        {
+            return Err(error);
+        }
+        let there: HashSet<usize> = errors.iter().map(|e| e.index).collect();
+        Ok(all
+            .into_iter()
+            .enumerate()
+            .filter(|(n, _)| !there.contains(n))
+            .map(|(_, id)| id)
+            .collect())
+    }
+
+    /// Deletes what is still as it was copied, and tells what is not.
+    async fn delete(
+        &self,
+        proved: &HashMap<String, &RawDocumentBuf>,
+        batch: &mut Batch,
+    ) -> Result<Vec<String>, Error> {
+        if proved.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Bson> = proved.values().filter_map(|d| value_at(d, "_id")).collect();
+        let began = Instant::now();
+        let changed = loop {
+            match self.transaction(&ids, proved).await {
+                Ok(changed) => break changed,
+                Err(error)
+                    if (passes(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR))
+                        && began.elapsed() < FAILOVER
+                        && !self.job.execution.stop.is_now() =>
+                {
+                    tracing::warn!(%error, "trying again");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        batch.gone = i64::try_from(proved.len() - changed.len()).unwrap_or(0);
+        Ok(changed)
+    }
+
+    async fn transaction(
+        &self,
+        ids: &[Bson],
+        proved: &HashMap<String, &RawDocumentBuf>,
+    ) -> Result<Vec<String>, Error> {
+        let mut session = self.client.start_session().await?;
+        session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(majority())
+            .await?;
+        let mut cursor = self
+            .source
+            .find(doc! { "_id": { "$in": ids.to_vec() } })
+            .session(&mut session)
+            .await?;
+        let (mut same, mut changed) = (Vec::new(), Vec::new());
+        while let Some(document) = cursor.next(&mut session).await.transpose()? {
+            let Some(id) = id_of(&document) else { continue };
+            match proved.get(&id) {
+                Some(copied) if copied.as_bytes() == document.as_bytes() => {
+                    same.extend(value_at(&document, "_id"))
+                }
+                _ => changed.push(id),
+            }
+        }
+        if !same.is_empty() {
+            self.source
+                .delete_many(doc! { "_id": { "$in": same } })
+                .session(&mut session)
+                .await?;
+        }
+        session.commit_transaction().await?;
+        Ok(changed)
+    }
+
+    fn comment(&self) -> Bson {
+        Bson::String(format!(
+            "{} to {}",
+            self.job.session.name(),
+            self.into.collection
+        ))
+    }
+}
+
+fn majority() -> WriteConcern {
+    let mut concern = WriteConcern::majority();
+    concern.w_timeout = Some(FAILOVER);
+    concern
+}
+
+/// Whether the same may succeed in a moment.
+fn passes(error: &Error) -> bool {
+    MongoError::of_driver(error).is_passing()
+}
+
+/// The value at a dotted path. What cannot be read is not there.
+fn value_at(document: &RawDocumentBuf, path: &str) -> Option<Bson> {
+    let mut parts = path.split('.');
+    let first = document.get(parts.next()?).ok()??;
+    let mut value = Bson::try_from(first).ok()?;
+    for part in parts {
+        value = match value {
+            Bson::Document(inner) => inner.get(part)?.clone(),
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+/// An id, told apart from every other.
+fn id_of(document: &RawDocumentBuf) -> Option<String> {
+    let id = document.get("_id").ok()??;
+    Some(format!("{:?}", RawBson::from(id)))
+}

@@ -1,0 +1,142 @@
+//! Compaction, on one member at a time.
+
+use std::time::Duration;
+
+use mongodb::bson::doc;
+
+use super::gate::{Ends, may_go_on, pass};
+use super::{Event, Job, end};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Limit, Members, Session, number};
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::mongodb::Compact;
+
+/// How often it is looked whether a member has caught up.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long a primary that stepped down stays out of the next election, in seconds.
+const STAYS_DOWN: i32 = 60;
+
+pub(super) async fn carry_out(
+    of: &Compact,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    let ends = Ends::of(job.execution);
+    // The set has to be whole before one of its members is kept busy, and again
+    // before the next one is.
+    if !caught_up(of, job, ends, record).await? {
+        return Ok(());
+    }
+    let Some(address) = &of.member else {
+        return compact(of, job, job.session, ends, record).await;
+    };
+    let session = job.session.member(address).await?;
+    if of.step_down {
+        let command = doc! { "replSetStepDown": STAYS_DOWN, "secondaryCatchUpPeriodSecs": 10 };
+        let limit = Limit(Duration::from_secs(30));
+        match session
+            .command("letting the primary step down", "admin", command, limit)
+            .await
+        {
+            Ok(_) => {}
+            // Older servers close the connection instead of answering.
+            Err(error) if error.is_passing() => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !caught_up(of, job, ends, record).await? {
+            return Ok(());
+        }
+    }
+    compact(of, job, &session, ends, record).await
+}
+
+async fn compact(
+    of: &Compact,
+    job: Job<'_>,
+    session: &Session,
+    ends: Ends,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    record.bytes_before = size(session, of).await;
+    let command = doc! { "compact": &of.collection };
+    let at = ("compacting it", of.database.as_str());
+    if pass(job, session, ends, record, at, &command, &mut 0)
+        .await?
+        .is_some()
+    {
+        record.status = StepStatus::Succeeded;
+        record.bytes_after = size(session, of).await;
+    }
+    Ok(())
+}
+
+/// Waits until every member answers and none is further behind than allowed.
+async fn caught_up(
+    of: &Compact,
+    job: Job<'_>,
+    ends: Ends,
+    record: &mut StepRecord,
+) -> Result<bool, EngineError> {
+    if of.member.is_none() {
+        return Ok(true);
+    }
+    let mut told = false;
+    loop {
+        let why = match Members::of(job.session).await {
+            Ok(members) => match not_ready(&members, of.caught_up_seconds) {
+                None => return Ok(true),
+                Some(why) => why,
+            },
+            Err(error) if error.is_passing() => error.to_string(),
+            Err(error) => return Err(error.into()),
+        };
+        if ends.left().is_none() {
+            end(
+                record,
+                StepStatus::Deferred,
+                format!("the set was not ready: {why}"),
+            );
+            return Ok(false);
+        }
+        if !may_go_on(job, ends, record, "nothing was compacted") {
+            return Ok(false);
+        }
+        if !told {
+            told = true;
+            job.execution.observer.on(Event::Waiting(record, &why));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn not_ready(members: &Members, most: f64) -> Option<String> {
+    if members.primary().is_none() {
+        return Some("there is no primary".to_owned());
+    }
+    for member in &members.0 {
+        if !member.healthy || !matches!(member.state.as_str(), "PRIMARY" | "SECONDARY" | "ARBITER")
+        {
+            return Some(format!("{} is {}", member.name, member.state));
+        }
+        if let Some(lag) = member.lag.filter(|lag| *lag > most) {
+            return Some(format!("{} is {lag:.1} s behind", member.name));
+        }
+    }
+    None
+}
+
+async fn size(session: &Session, of: &Compact) -> Option<i64> {
+    let pipeline = vec![doc! { "$collStats": { "storageStats": {} } }];
+    let found = session
+        .aggregate(
+            "measuring it",
+            &of.database,
+            &of.collection,
+            pipeline,
+            Limit::ASIDE,
+        )
+        .await
+        .ok()?;
+    let stats = found.first()?.get_document("storageStats").ok()?;
+    Some(number(stats.get("storageSize"))? + number(stats.get("totalIndexSize"))?)
+}

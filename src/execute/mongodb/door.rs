@@ -1,0 +1,408 @@
+//! MongoDB behind the executor's door.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use mongodb::bson::{Bson, Document, doc};
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
+use super::gate::{Ends, pass};
+use super::{archive, compact, look, walk};
+use crate::config::{Target, Throttle};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{
+    Dial, Limit, Members, MongoError, Refusal, Session, kill_operations, number,
+};
+use crate::execute::{self, Busy, Execution, Size};
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::mongodb::{Aggregate, Body, Command, Walk, Work};
+use crate::plan::{Finding, Place, Severity, Site, Step};
+use crate::values::Secret;
+
+/// What a dry run may take to count the documents of one step.
+const COUNTING: Limit = Limit(Duration::from_secs(600));
+
+/// What carrying out a step on MongoDB needs besides its record.
+pub(super) type Job<'a> = execute::Job<'a, Door>;
+
+/// One MongoDB database.
+pub(crate) struct Door {
+    dial: Dial,
+    /// What our clients are called on the server.
+    name: String,
+    /// A client is a pool: one is enough.
+    session: OnceCell<Session>,
+}
+
+/// Takes the URL of a target apart.
+pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
+    let none = Secret::new(String::new());
+    Ok(Dial::resolve(target.url.as_ref().unwrap_or(&none))?)
+}
+
+#[async_trait]
+impl execute::Door for Door {
+    type Session = Session;
+    type Watch = ();
+
+    fn to(target: &Target, name: &str) -> Result<Self, EngineError> {
+        Ok(Door {
+            dial: dial(target)?,
+            name: name.to_owned(),
+            session: OnceCell::new(),
+        })
+    }
+
+    async fn open(&self) -> Result<Session, EngineError> {
+        let session = self
+            .session
+            .get_or_try_init(|| Session::open(&self.dial, &self.name))
+            .await?;
+        if !session.server.writable {
+            return Err(MongoError::Connect {
+                server: self.dial.describe().to_owned(),
+                refusal: Refusal::NoPrimary,
+            }
+            .into());
+        }
+        Ok(session.clone())
+    }
+
+    async fn site(&self, primary: Session, _replicas: bool) -> Site<Session> {
+        let findings = match Members::of(&primary).await {
+            Ok(members) => away(&members),
+            Err(error) => vec![Finding {
+                code: "privilege.missing".to_owned(),
+                severity: Severity::Info,
+                object: primary.database().to_owned(),
+                message: format!(
+                    "whether all members are up, and how far they are behind, is not known: {error}"
+                ),
+                suggestion: error.hint(),
+            }],
+        };
+        Site {
+            primary,
+            replicas: Vec::new(),
+            findings,
+        }
+    }
+
+    async fn count(
+        &self,
+        session: &Session,
+        steps: &[Step<Body>],
+    ) -> Result<BTreeMap<u32, i64>, EngineError> {
+        let mut counts = BTreeMap::new();
+        for step in steps {
+            if let Work::Walk(walk) = &step.body.work {
+                counts.insert(step.seq, count(session, walk).await?);
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn fit_for_claim(&self, _session: &Session) -> Result<(), EngineError> {
+        // The claim is a document, not a session.
+        Ok(())
+    }
+
+    async fn claim(&self, session: &Session, task: &str) -> Result<Option<String>, EngineError> {
+        Ok(session.claim(task).await?)
+    }
+
+    fn claim_lost(&self, session: &Session) -> CancellationToken {
+        session.claim_lost()
+    }
+
+    async fn end_orphans(&self, session: &Session, name: &str) -> Result<usize, EngineError> {
+        Ok(kill_operations(session, doc! { "appName": name }).await?)
+    }
+
+    async fn session(&self, _place: Place) -> Result<Session, EngineError> {
+        self.open().await
+    }
+
+    async fn watch(&self, _execution: &Execution) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    async fn watched(&self, (): ()) {}
+
+    async fn busy(
+        &self,
+        limits: &Throttle,
+        _execution: &Execution,
+    ) -> Result<Option<Busy>, EngineError> {
+        let session = self.open().await?;
+        for (setting, given) in [
+            ("max_wal_rate", limits.max_wal_rate.is_some()),
+            ("query", limits.query.is_some()),
+        ] {
+            if given {
+                return Err(EngineError::NotVisible {
+                    what: format!(
+                        "`throttle.{setting}` cannot be heeded: MongoDB knows no such thing; use max_replica_lag, max_active_sessions or pause_file"
+                    ),
+                });
+            }
+        }
+        if let Some(most) = limits.max_active_sessions {
+            let doing = "counting busy connections";
+            let status = session
+                .command(doing, "admin", doc! { "serverStatus": 1 }, Limit::ASIDE)
+                .await;
+            let status = match status {
+                Ok(status) => status,
+                // It will be asked again in a second; meanwhile nobody is let down.
+                Err(error) if error.is_passing() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let active = status
+                .get_document("globalLock")
+                .and_then(|lock| lock.get_document("activeClients"))
+                .ok()
+                .and_then(|clients| number(clients.get("total")))
+                .unwrap_or(0);
+            if active > i64::from(most) {
+                return Ok(Some(Busy {
+                    setting: "max_active_sessions",
+                    text: format!("{active} operations are active, more than {most}"),
+                }));
+            }
+        }
+        if let Some(most) = limits.max_replica_lag {
+            match Members::of(&session).await {
+                Ok(members) => {
+                    if let Some((member, lag)) = members.worst_lag()
+                        && lag > most.get().as_secs_f64()
+                    {
+                        return Ok(Some(Busy {
+                            setting: "max_replica_lag",
+                            text: format!("{} is {lag:.1} s behind, more than {most}", member.name),
+                        }));
+                    }
+                }
+                Err(error) if error.is_passing() => {
+                    return Ok(Some(Busy {
+                        setting: "max_replica_lag",
+                        text: "the set has no primary just now".to_owned(),
+                    }));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(None)
+    }
+
+    async fn unneeded(
+        &self,
+        _session: &Session,
+        _step: &Step<Body>,
+    ) -> Result<Option<String>, EngineError> {
+        Ok(None)
+    }
+
+    async fn measure(
+        &self,
+        session: &Session,
+        step: &Step<Body>,
+        _execution: &Execution,
+    ) -> Result<Option<Size>, EngineError> {
+        let Some(of) = &step.body.measure else {
+            return Ok(None);
+        };
+        let pipeline = vec![doc! { "$collStats": { "storageStats": {} } }];
+        let found = session
+            .aggregate(
+                "measuring it",
+                &of.database,
+                &of.collection,
+                pipeline,
+                Limit::ASIDE,
+            )
+            .await;
+        // What is gone, or may not be measured, can still be worked on.
+        let Ok(found) = found else {
+            return Ok(None);
+        };
+        let stats = found
+            .first()
+            .and_then(|d| d.get_document("storageStats").ok());
+        Ok(stats.and_then(|stats| {
+            Some(Size {
+                bytes: number(stats.get("storageSize"))? + number(stats.get("totalIndexSize"))?,
+                entries: number(stats.get("count")).map(|n| n as f64),
+            })
+        }))
+    }
+
+    async fn carry_out(
+        &self,
+        job: Job<'_>,
+        record: &mut StepRecord,
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), EngineError> {
+        match &job.step.body.work {
+            Work::Commands(commands) => given(commands, job, record).await,
+            Work::Walk(way) => match &way.into {
+                Some(into) => archive::carry_out(way, into, job, record, findings).await,
+                None => walk::carry_out(way, job, record).await,
+            },
+            Work::Aggregate(work) => aggregate(work, job, record).await,
+            Work::Look(question) => look::carry_out(question, job, record, findings).await,
+            Work::Compact(of) => compact::carry_out(of, job, record).await,
+        }
+    }
+
+    async fn end(&self, session: &Session) {
+        session.release().await;
+    }
+}
+
+fn away(members: &Members) -> Vec<Finding> {
+    members
+        .0
+        .iter()
+        .filter(|member| !member.healthy || matches!(member.state.as_str(), "DOWN" | "UNKNOWN" | "ROLLBACK" | "REMOVED" | "RECOVERING"))
+        .map(|member| Finding {
+            code: "member.down".to_owned(),
+            severity: Severity::Critical,
+            object: member.name.clone(),
+            message: format!(
+                "the member is {}: what it does not hold, only the others do, and one more of them may be too many",
+                member.state
+            ),
+            suggestion: Some("rs.status()".to_owned()),
+        })
+        .collect()
+}
+
+async fn given(
+    commands: &[Command],
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    let ends = Ends::of(job.execution);
+    for command in commands {
+        let document = command.command.document().map_err(bad)?;
+        let at = ("running it", command.database.as_str());
+        let mut lost = 0;
+        if pass(job, job.session, ends, record, at, &document, &mut lost)
+            .await?
+            .is_none()
+        {
+            return Ok(());
+        }
+    }
+    record.status = StepStatus::Succeeded;
+    Ok(())
+}
+
+async fn aggregate(
+    work: &Aggregate,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    let ends = Ends::of(job.execution);
+    let stages: Result<Vec<Document>, String> =
+        work.pipeline.iter().map(|stage| stage.document()).collect();
+    let command = doc! {
+        "aggregate": &work.collection, "pipeline": stages.map_err(bad)?, "cursor": {},
+        "allowDiskUse": work.allow_disk_use, "writeConcern": { "w": "majority", "wtimeout": 60_000 },
+    };
+    let at = ("refreshing it", work.database.as_str());
+    if work.repeatable {
+        if pass(job, job.session, ends, record, at, &command, &mut 0)
+            .await?
+            .is_some()
+        {
+            record.status = StepStatus::Succeeded;
+        }
+        return Ok(());
+    }
+    let Some(limit) = ends.left() else {
+        execute::step::end(record, StepStatus::Deferred, "no time was left");
+        return Ok(());
+    };
+    record.attempts = 1;
+    let stop = job.execution.stop.now();
+    match job
+        .session
+        .command_until(at.0, at.1, command, limit, stop)
+        .await
+    {
+        Ok(_) => {
+            record.status = StepStatus::Succeeded;
+            Ok(())
+        }
+        Err(error) => super::gate::over(error, job.execution, ends, record),
+    }
+}
+
+/// Exactly how many documents would go.
+async fn count(session: &Session, walk: &Walk) -> Result<i64, EngineError> {
+    let filter = walk.filter.document().map_err(bad)?;
+    let Some(orphans) = &walk.orphans else {
+        let command = doc! { "count": &walk.collection, "query": filter };
+        let answer = session
+            .command("counting documents", &walk.database, command, COUNTING)
+            .await?;
+        return Ok(number(answer.get("n")).unwrap_or(0));
+    };
+    if orphans.parent_database != walk.database {
+        return Err(EngineError::NotVisible {
+            what: format!(
+                "orphans of a parent in another database ({}) are not counted beforehand",
+                orphans.parent_database
+            ),
+        });
+    }
+    let found = session
+        .aggregate(
+            "counting orphans",
+            &walk.database,
+            &walk.collection,
+            orphans_pipeline(
+                filter,
+                &orphans.field,
+                &orphans.parent,
+                &orphans.parent_field,
+                "count",
+            ),
+            COUNTING,
+        )
+        .await?;
+    Ok(found.first().and_then(|d| number(d.get("n"))).unwrap_or(0))
+}
+
+/// Those whose parent is gone; with `last` as the stage that ends it.
+fn orphans_pipeline(
+    filter: Document,
+    field: &str,
+    parent: &str,
+    parent_field: &str,
+    last: &str,
+) -> Vec<Document> {
+    let present =
+        doc! { field: { "$exists": true, "$ne": Bson::Null, "$not": { "$type": "array" } } };
+    let mut stages = vec![
+        doc! { "$match": { "$and": [filter, present] } },
+        doc! { "$lookup": { "from": parent, "localField": field, "foreignField": parent_field, "as": "maint_parent" } },
+        doc! { "$match": { "maint_parent": { "$size": 0 } } },
+    ];
+    if last == "count" {
+        stages.push(doc! { "$count": "n" });
+    }
+    stages
+}
+
+fn bad(message: String) -> EngineError {
+    MongoError::Driver {
+        doing: "reading the plan".to_owned(),
+        message,
+    }
+    .into()
+}

@@ -1,0 +1,137 @@
+//! Time limits, stops, and what passes by itself: a step-down, a lost connection.
+
+use std::time::{Duration, Instant};
+
+use mongodb::bson::Document;
+
+use super::{Execution, Job, end};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Limit, MongoError, Session};
+use crate::history::{StepRecord, StepStatus};
+
+/// How long a set may be without a primary before a step gives up.
+const FAILOVER: Duration = Duration::from_secs(60);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+/// A command with less time than this is not begun.
+const LEAST_LEFT: Duration = Duration::from_millis(5);
+
+/// Until when a step may go on, and what sets that limit.
+#[derive(Clone, Copy)]
+pub(super) struct Ends {
+    at: Instant,
+    by_run: bool,
+}
+
+impl Ends {
+    pub(super) fn of(execution: &Execution) -> Ends {
+        let step = Instant::now() + execution.limits.step_timeout.get();
+        match execution.deadline {
+            Some(deadline) if deadline <= step => Ends {
+                at: deadline,
+                by_run: true,
+            },
+            _ => Ends {
+                at: step,
+                by_run: false,
+            },
+        }
+    }
+
+    pub(super) fn left(self) -> Option<Limit> {
+        let left = self.at.saturating_duration_since(Instant::now());
+        (left >= LEAST_LEFT).then_some(Limit(left))
+    }
+
+    fn why(self, execution: &Execution) -> String {
+        match self.by_run {
+            true => "the run's time was up".to_owned(),
+            false => format!(
+                "`limits.step_timeout` ({}) was reached",
+                execution.limits.step_timeout
+            ),
+        }
+    }
+}
+
+/// Gives a command, again where it may have been lost in a step-down, which
+/// must not matter to it. `lost` counts how often that was. `None`: the step
+/// is over, and the record says why.
+pub(super) async fn pass(
+    job: Job<'_>,
+    session: &Session,
+    ends: Ends,
+    record: &mut StepRecord,
+    (doing, database): (&str, &str),
+    command: &Document,
+    lost: &mut u32,
+) -> Result<Option<Document>, EngineError> {
+    let execution = job.execution;
+    let mut first_failure = None;
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let Some(limit) = ends.left() else {
+            end(record, StepStatus::Deferred, ends.why(execution));
+            return Ok(None);
+        };
+        if execution.stop.is_now() {
+            end(record, StepStatus::Cancelled, "the run was stopped");
+            return Ok(None);
+        }
+        record.attempts = record.attempts.max(1);
+        let stop = execution.stop.now();
+        let answer = session
+            .command_until(doing, database, command.clone(), limit, stop)
+            .await;
+        let error = match answer {
+            Ok(answer) => return Ok(Some(answer)),
+            Err(error) => error,
+        };
+        let since = *first_failure.get_or_insert_with(Instant::now);
+        if error.is_passing() && since.elapsed() < FAILOVER && !execution.stop.is_now() {
+            tracing::warn!(%error, "trying again");
+            *lost += 1;
+            record.attempts += 1;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = execution.stop.now() => {}
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            continue;
+        }
+        return over(error, execution, ends, record).map(|()| None);
+    }
+}
+
+/// How a step ends with this error: in the record, or as a failure.
+pub(super) fn over(
+    error: MongoError,
+    execution: &Execution,
+    ends: Ends,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    if execution.stop.is_now() {
+        end(record, StepStatus::Cancelled, "the run was stopped");
+    } else if error.is_out_of_time() {
+        end(record, StepStatus::Deferred, ends.why(execution));
+    } else if error.is_vanished() {
+        end(record, StepStatus::Skipped, error.to_string());
+    } else {
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Looks between batches whether the step may go on.
+pub(super) fn may_go_on(job: Job<'_>, ends: Ends, record: &mut StepRecord, so_far: &str) -> bool {
+    let execution = job.execution;
+    let (status, why) = if execution.stop.is_stopping() {
+        (StepStatus::Cancelled, "the run was stopped".to_owned())
+    } else if ends.left().is_none() {
+        (StepStatus::Deferred, ends.why(execution))
+    } else {
+        return true;
+    };
+    end(record, status, format!("{why}; {so_far}"));
+    false
+}

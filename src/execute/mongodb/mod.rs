@@ -1,0 +1,15 @@
+//! How steps are carried out on MongoDB. Every command that changes a target
+//! passes `gate.rs`.
+
+mod archive;
+mod compact;
+mod door;
+mod gate;
+mod look;
+mod walk;
+
+pub(crate) use door::{Door, dial};
+
+use super::step::{end, note};
+use super::{Event, Execution};
+use door::Job;

@@ -1,0 +1,516 @@
+//! Work that is a walk: cut out a batch, delete it, remember the place, and
+//! let the time the batch took decide the size of the next.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use mongodb::bson::{Bson, Document, doc};
+use serde_json::Value;
+
+use super::gate::{Ends, may_go_on, over, pass};
+use super::{Event, Job, end, note};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Json, MongoError};
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::Memory;
+use crate::plan::mongodb::{Orphans, Path, Walk};
+
+/// Documents of the first batch.
+const FIRST: i64 = 500;
+/// What a batch costs beside its documents, such as a majority's answer, does
+/// not become less with fewer of them.
+const LEAST: i64 = 100;
+/// However quick a server is, its members have to follow.
+const MOST: i64 = 50_000;
+/// How long a majority may take to confirm a batch, in milliseconds.
+const CONFIRMED: i64 = 60_000;
+
+/// Carries the walk out; `record.rows` counts what has gone, confirmed by a majority.
+pub(super) async fn carry_out(
+    walk: &Walk,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    record.rows = Some(0);
+    let mut going = Going {
+        walk,
+        job,
+        ends: Ends::of(job.execution),
+        size: FIRST,
+    };
+    let start = walk.start.as_ref().and_then(|place| place.value().ok());
+    let done = going.on(record, start.clone(), None).await?
+        // What an interrupted walk had dealt with, and what came in behind its back.
+        && (start.is_none() || going.on(record, None, start).await?);
+    if done {
+        going.remember(Value::Null).await;
+        record.status = StepStatus::Succeeded;
+    }
+    Ok(())
+}
+
+struct Going<'a> {
+    walk: &'a Walk,
+    job: Job<'a>,
+    ends: Ends,
+    size: i64,
+}
+
+impl Going<'_> {
+    /// Goes from behind `after` up to, and with, `end`; `false`: the step is
+    /// over, and the record says why.
+    async fn on(
+        &mut self,
+        record: &mut StepRecord,
+        mut after: Option<Bson>,
+        until: Option<Bson>,
+    ) -> Result<bool, EngineError> {
+        loop {
+            self.job.hold(record).await?;
+            let so_far = format!(
+                "{} documents had gone before, and the next run goes on from there",
+                record.rows.unwrap_or(0)
+            );
+            if !may_go_on(self.job, self.ends, record, &so_far) {
+                return Ok(false);
+            }
+            let began = Instant::now();
+            let batch = match &self.walk.path {
+                Path::Range { field, index } => {
+                    self.range(record, (field, index), after.as_ref(), until.as_ref())
+                        .await?
+                }
+                Path::Ids => self.ids(record, after.as_ref(), until.as_ref()).await?,
+            };
+            let Some(batch) = batch else {
+                return Ok(false);
+            };
+            record.rows = Some(record.rows.unwrap_or(0).saturating_add(batch.gone));
+            let execution = self.job.execution;
+            let rows = record.rows.unwrap_or(0);
+            execution.observer.on(Event::Progress {
+                seq: self.job.step.seq,
+                phase: &format!("{rows} documents gone"),
+                done: rows,
+                total: self.walk.documents.unwrap_or(0),
+            });
+            let Some(last) = batch.last else {
+                return Ok(true);
+            };
+            if let Some(most) = self.walk.most
+                && rows >= most
+            {
+                end(
+                    record,
+                    StepStatus::Deferred,
+                    format!(
+                        "{rows} documents have gone, and `max_rows` or `max_share` allows no more"
+                    ),
+                );
+                return Ok(false);
+            }
+            self.remember(Json::of_value(&last).0).await;
+            // A process that is killed here leaves what was counted so far.
+            note(execution.store.open_step(execution.run, record).await);
+            self.adapt(began.elapsed(), batch.lost);
+            after = Some(last);
+        }
+    }
+
+    async fn range(
+        &self,
+        record: &mut StepRecord,
+        (field, index): (&str, &str),
+        after: Option<&Bson>,
+        until: Option<&Bson>,
+    ) -> Result<Option<Batch>, EngineError> {
+        let walk = self.walk;
+        let rest = walk.within(after, until).map_err(bad)?;
+        let size = self.size();
+        let find = doc! {
+            "find": &walk.collection, "filter": rest.clone(), "sort": { field: 1 }, "hint": index,
+            "skip": size - 1, "limit": 1, "singleBatch": true, "projection": { "_id": 0, field: 1 },
+        };
+        let doing = "looking where the next batch ends";
+        let Some(found) = self.ask(record, doing, &walk.database, &find).await? else {
+            return Ok(None);
+        };
+        let last = found.first().and_then(|document| at(document, field));
+        let filter = match &last {
+            Some(last) => walk.within(after, Some(last)).map_err(bad)?,
+            None => rest,
+        };
+        let expected = match last {
+            Some(_) => size,
+            None => {
+                // The last batch is as large as it is: counted, in case its answer is lost.
+                let count =
+                    doc! { "count": &walk.collection, "query": filter.clone(), "hint": index };
+                match self
+                    .give(record, "counting the last batch", &count, &mut 0)
+                    .await?
+                {
+                    Some(answer) => count_of(&answer),
+                    None => return Ok(None),
+                }
+            }
+        };
+        if expected == 0 {
+            return Ok(Some(Batch {
+                gone: 0,
+                last: None,
+                lost: 0,
+            }));
+        }
+        self.delete(record, filter, Some(index), expected, last)
+            .await
+    }
+
+    async fn ids(
+        &self,
+        record: &mut StepRecord,
+        after: Option<&Bson>,
+        until: Option<&Bson>,
+    ) -> Result<Option<Batch>, EngineError> {
+        let walk = self.walk;
+        let size = self.size();
+        let condition = walk.filter.document().map_err(bad)?;
+        let mut projection = doc! { "_id": 1 };
+        if let Some(orphans) = &walk.orphans {
+            projection.insert(orphans.field.as_str(), 1);
+        }
+        let mut find = doc! {
+            "find": &walk.collection, "filter": condition.clone(), "sort": { "_id": 1 }, "hint": { "_id": 1 },
+            "limit": size + 1, "singleBatch": true, "projection": projection,
+        };
+        // Unlike a comparison, these go through all types of ids in their order.
+        if let Some(after) = after {
+            find.insert("min", doc! { "_id": after.clone() });
+        }
+        let doing = "looking for the next batch";
+        let Some(mut page) = self.ask(record, doing, &walk.database, &find).await? else {
+            return Ok(None);
+        };
+        // The lower bound is part of what it bounds.
+        if let (Some(first), Some(after)) = (page.first().and_then(|d| d.get("_id")), after)
+            && same(first, after)
+        {
+            page.remove(0);
+        }
+        let mut more = page.len() as i64 >= size;
+        if let Some(until) = until
+            && let Some(place) = page
+                .iter()
+                .position(|d| d.get("_id").is_some_and(|id| same(id, until)))
+        {
+            page.truncate(place + 1);
+            more = false;
+        }
+        let last = page
+            .last()
+            .and_then(|d| d.get("_id"))
+            .cloned()
+            .filter(|_| more);
+        let (ids, values) = match &walk.orphans {
+            None => (
+                page.iter().filter_map(|d| d.get("_id").cloned()).collect(),
+                None,
+            ),
+            Some(orphans) => match self.orphaned(record, orphans, &page).await? {
+                Some((ids, values)) => (ids, Some((orphans.field.as_str(), values))),
+                None => return Ok(None),
+            },
+        };
+        let ids: Vec<Bson> = ids;
+        if ids.is_empty() {
+            return Ok(Some(Batch {
+                gone: 0,
+                last,
+                lost: 0,
+            }));
+        }
+        let expected = ids.len() as i64;
+        let mut parts = vec![condition, doc! { "_id": { "$in": ids } }];
+        if let Some((field, values)) = values {
+            // A document that was given another parent meanwhile stays.
+            parts.push(doc! { field: { "$in": values } });
+        }
+        self.delete(record, doc! { "$and": parts }, None, expected, last)
+            .await
+    }
+
+    /// Those of a page whose parent is gone: their ids, and what they point at.
+    async fn orphaned(
+        &self,
+        record: &mut StepRecord,
+        orphans: &Orphans,
+        page: &[Document],
+    ) -> Result<Option<(Vec<Bson>, Vec<Bson>)>, EngineError> {
+        let pointing: Vec<(&Bson, Bson)> = page
+            .iter()
+            .filter_map(|d| Some((d.get("_id")?, at(d, &orphans.field)?)))
+            .filter(|(_, value)| !matches!(value, Bson::Null | Bson::Undefined | Bson::Array(_)))
+            .collect();
+        let mut wanted: Vec<Bson> = Vec::new();
+        let mut seen = HashSet::new();
+        for (_, value) in &pointing {
+            if seen.insert(key(value)) {
+                wanted.push(value.clone());
+            }
+        }
+        let field = orphans.parent_field.as_str();
+        let mut found = HashSet::new();
+        for wanted in wanted.chunks(1000) {
+            let find = doc! {
+                "find": &orphans.parent, "filter": { field: { "$in": wanted.to_vec() } },
+                "projection": { "_id": 0, field: 1 },
+            };
+            let doing = "looking for parents";
+            let Some(parents) = self
+                .ask(record, doing, &orphans.parent_database, &find)
+                .await?
+            else {
+                return Ok(None);
+            };
+            for parent in parents {
+                match at(&parent, field) {
+                    Some(Bson::Array(values)) => found.extend(values.iter().map(key)),
+                    Some(value) => {
+                        found.insert(key(&value));
+                    }
+                    None => {}
+                }
+            }
+        }
+        let mut values = Vec::new();
+        let mut ids = Vec::new();
+        for (id, value) in pointing {
+            if !found.contains(&key(&value)) {
+                ids.push(id.clone());
+                values.push(value);
+            }
+        }
+        Ok(Some((ids, values)))
+    }
+
+    async fn delete(
+        &self,
+        record: &mut StepRecord,
+        filter: Document,
+        index: Option<&str>,
+        expected: i64,
+        last: Option<Bson>,
+    ) -> Result<Option<Batch>, EngineError> {
+        let walk = self.walk;
+        let mut delete = doc! { "q": filter, "limit": 0 };
+        if let Some(index) = index {
+            delete.insert("hint", index);
+        }
+        let command = doc! {
+            "delete": &walk.collection, "deletes": [delete],
+            "writeConcern": { "w": "majority", "wtimeout": CONFIRMED },
+        };
+        let mut lost = 0;
+        let Some(answer) = self
+            .give(record, "deleting a batch", &command, &mut lost)
+            .await?
+        else {
+            return Ok(None);
+        };
+        let deleted = count_of(&answer);
+        // What an attempt deleted whose answer was lost, the next one did not find any more.
+        let gone = if lost > 0 {
+            deleted.max(expected)
+        } else {
+            deleted
+        };
+        Ok(Some(Batch { gone, last, lost }))
+    }
+
+    async fn give(
+        &self,
+        record: &mut StepRecord,
+        doing: &str,
+        command: &Document,
+        lost: &mut u32,
+    ) -> Result<Option<Document>, EngineError> {
+        let at = (doing, self.walk.database.as_str());
+        pass(
+            self.job,
+            self.job.session,
+            self.ends,
+            record,
+            at,
+            command,
+            lost,
+        )
+        .await
+    }
+
+    /// A question with a cursor, asked again where its answer was lost.
+    async fn ask(
+        &self,
+        record: &mut StepRecord,
+        doing: &str,
+        database: &str,
+        command: &Document,
+    ) -> Result<Option<Vec<Document>>, EngineError> {
+        let began = Instant::now();
+        loop {
+            let Some(limit) = self.ends.left() else {
+                may_go_on(
+                    self.job,
+                    self.ends,
+                    record,
+                    "nothing of this batch has gone",
+                );
+                return Ok(None);
+            };
+            match self
+                .job
+                .session
+                .all(doing, database, command.clone(), limit)
+                .await
+            {
+                Ok(found) => return Ok(Some(found)),
+                Err(error)
+                    if error.is_passing()
+                        && began.elapsed() < Duration::from_secs(60)
+                        && !self.job.execution.stop.is_now() =>
+                {
+                    tracing::warn!(%error, "trying again");
+                    record.attempts = record.attempts.max(1) + 1;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                Err(error) => {
+                    return over(error, self.job.execution, self.ends, record).map(|()| None);
+                }
+            }
+        }
+    }
+
+    async fn remember(&self, value: Value) {
+        let execution = self.job.execution;
+        let memory = [Memory {
+            key: self.walk.progress.clone(),
+            value,
+        }];
+        let (target, kind) = (&execution.target, &execution.kind);
+        note(
+            execution
+                .store
+                .remember(target, kind, Utc::now(), &memory)
+                .await,
+        );
+    }
+
+    fn size(&self) -> i64 {
+        self.size.max(1)
+    }
+
+    fn adapt(&mut self, took: Duration, lost: u32) {
+        self.size = next_size(
+            self.size,
+            Duration::from_millis(self.walk.goal_ms.max(1)),
+            took,
+            lost,
+        );
+    }
+}
+
+/// What came of a batch.
+struct Batch {
+    gone: i64,
+    /// The place behind it; none at the end.
+    last: Option<Bson>,
+    /// Attempts whose answer was lost.
+    lost: u32,
+}
+
+/// Aims at four fifths of the goal; at most twice the size of the last.
+fn next_size(size: i64, goal: Duration, took: Duration, lost: u32) -> i64 {
+    if lost > 0 {
+        return (size / 2).max(LEAST);
+    }
+    let factor = (goal.as_secs_f64() * 0.8 / took.as_secs_f64().max(0.000_1)).clamp(0.1, 2.0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "sizes are far below 2^52"
+    )]
+    let next = (size as f64 * factor) as i64;
+    next.clamp(LEAST, MOST)
+}
+
+/// The value at a dotted path.
+fn at(document: &Document, path: &str) -> Option<Bson> {
+    let mut parts = path.split('.');
+    let mut value = document.get(parts.next()?)?;
+    for part in parts {
+        value = value.as_document()?.get(part)?;
+    }
+    Some(value.clone())
+}
+
+/// Equal for values that MongoDB holds to be equal.
+fn key(value: &Bson) -> String {
+    match value {
+        Bson::Int32(n) => format!("n{}", f64::from(*n)),
+        #[expect(clippy::cast_precision_loss, reason = "checked: exact ones only")]
+        Bson::Int64(n) if (*n as f64) as i64 == *n => format!("n{}", *n as f64),
+        Bson::Double(n) => format!("n{n}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn same(a: &Bson, b: &Bson) -> bool {
+    a == b || key(a) == key(b)
+}
+
+fn count_of(answer: &Document) -> i64 {
+    crate::engines::mongodb::number(answer.get("n")).unwrap_or(0)
+}
+
+fn bad(message: String) -> EngineError {
+    MongoError::Driver {
+        doing: "reading the condition of the plan".to_owned(),
+        message,
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_size_follows_the_time_and_shrinks_where_answers_were_lost() {
+        let goal = Duration::from_millis(250);
+        assert_eq!(next_size(100, goal, Duration::from_millis(1), 0), 200);
+        assert_eq!(next_size(200, goal, Duration::from_secs(60), 0), LEAST);
+        assert_eq!(next_size(200, goal, Duration::from_millis(200), 0), 200);
+        assert_eq!(next_size(200, goal, Duration::from_millis(400), 0), 100);
+        assert_eq!(next_size(400, goal, Duration::from_millis(1), 1), 200);
+        assert_eq!(next_size(40_000, goal, Duration::ZERO, 0), MOST);
+    }
+
+    #[test]
+    fn numbers_are_the_same_whatever_their_type() {
+        assert!(same(&Bson::Int32(5), &Bson::Int64(5)));
+        assert!(same(&Bson::Double(5.0), &Bson::Int64(5)));
+        assert!(!same(
+            &Bson::Int64(9_007_199_254_740_993),
+            &Bson::Int64(9_007_199_254_740_992)
+        ));
+        assert!(!same(&Bson::String("5".to_owned()), &Bson::Int64(5)));
+        assert!(same(&Bson::Double(f64::NAN), &Bson::Double(f64::NAN)));
+    }
+
+    #[test]
+    fn a_path_leads_into_documents() {
+        let document = doc! { "a": { "b": 7 }, "c": [1] };
+        assert_eq!(at(&document, "a.b"), Some(Bson::Int32(7)));
+        assert_eq!(at(&document, "c.0"), None);
+    }
+}

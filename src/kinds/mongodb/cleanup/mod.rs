@@ -1,0 +1,638 @@
+//! Deletes documents that are too old or whose parent is gone, in batches that
+//! only ever go forward; and sees to it that those expire which the server
+//! itself is to remove.
+
+pub(super) mod rule;
+#[cfg(test)]
+mod tests;
+mod ttl;
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use mongodb::bson::{Bson, Document, doc};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use self::rule::Rule;
+use self::ttl::Ttl;
+use super::common::{Collection, Shape, collections, fill};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Json, Limit, MongoError, Session, namespace, number};
+use crate::plan::mongodb::{Body, Path, Walk, Work, shell_name};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
+use crate::values::{Bytes, Engine, TimeSpan};
+
+/// How long a look at one collection may take.
+const LOOKING: Limit = Limit(Duration::from_secs(60));
+/// How many documents are looked at for the types of their fields.
+const SAMPLE: i32 = 200;
+
+/// Options of `kind: cleanup` on MongoDB.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Cleanup {
+    /// Which documents go.
+    #[serde(default)]
+    rules: Vec<Rule>,
+    /// Which documents the server removes by itself: TTL indexes that have to be there, and at work.
+    #[serde(default)]
+    ttl: Vec<Ttl>,
+    /// How long one batch should take; the number of documents in it follows.
+    #[serde(default = "quarter_second")]
+    batch_goal: TimeSpan,
+    /// A larger collection is not read from one end to the other: an index is needed.
+    #[serde(default = "one_gigabyte")]
+    max_scan: Bytes,
+}
+
+/// Members have to follow, and nobody notices a quarter of a second.
+fn quarter_second() -> TimeSpan {
+    TimeSpan::from_millis(250)
+}
+
+fn one_gigabyte() -> Bytes {
+    Bytes(1 << 30)
+}
+
+/// What the decision is made from.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    database: String,
+    release: (u32, u32),
+    /// By database and name.
+    collections: BTreeMap<(String, String), Collection>,
+    /// By the place of the rule.
+    looks: HashMap<usize, Look>,
+    ttl_looks: HashMap<usize, ttl::Look>,
+    at: DateTime<Utc>,
+}
+
+/// What was seen of one rule.
+#[derive(Clone, Debug, Default)]
+struct Look {
+    types: Vec<(String, i64)>,
+    /// Whether anything is to go; unknown where that is too dear to ask.
+    any: Option<bool>,
+    /// How many, where a limit wants to know.
+    count: Option<i64>,
+    /// Whether the index has several entries for one document.
+    multikey: bool,
+}
+
+impl Kind for Cleanup {
+    const NAME: &'static str = "cleanup";
+    const SUMMARY: &'static str = "deletes documents that are too old or orphaned, in small batches, and keeps TTL indexes at work";
+    const ENGINE: Engine = Engine::Mongodb;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        if self.rules.is_empty() && self.ttl.is_empty() {
+            return Err("there is nothing to do: give it `rules` or `ttl`".to_owned());
+        }
+        if self.batch_goal.get() < Duration::from_millis(10) {
+            return Err(format!(
+                "batch_goal is {}; expected at least 10ms",
+                self.batch_goal
+            ));
+        }
+        self.rules.iter().try_for_each(Rule::check)?;
+        self.ttl.iter().try_for_each(Ttl::check)
+    }
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
+        let mut facts = Facts {
+            database: db.database().to_owned(),
+            release: db.server.release,
+            at: Utc::now(),
+            ..Facts::default()
+        };
+        let named = self.named(&facts.database);
+        for database in named.keys() {
+            let all = collections(db, database).await?;
+            for (name, mut collection) in all {
+                if named[database].contains(&name) {
+                    fill(db, database, &name, &mut collection).await?;
+                    facts
+                        .collections
+                        .insert((database.clone(), name), collection);
+                }
+            }
+        }
+        for (n, rule) in self.rules.iter().enumerate() {
+            let at = self.place(rule.database.as_ref(), &rule.collection, &facts.database);
+            if let Some(collection) = facts.collections.get(&at)
+                && collection.shape.undeletable().is_none()
+            {
+                let look = self.look(db, rule, &at.0, collection, facts.at).await?;
+                facts.looks.insert(n, look);
+            }
+        }
+        let monitor = monitor(db).await;
+        for (n, ttl) in self.ttl.iter().enumerate() {
+            let at = self.place(ttl.database.as_ref(), &ttl.collection, &facts.database);
+            if facts
+                .collections
+                .get(&at)
+                .is_some_and(|c| c.shape.undeletable().is_none())
+            {
+                let mut look = ttl_look(db, ttl, &at.0, facts.at).await?;
+                look.monitor = monitor;
+                facts.ttl_looks.insert(n, look);
+            }
+        }
+        Ok(facts)
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
+        let mut plan = Plan {
+            considered: facts.collections.len(),
+            ..Plan::default()
+        };
+        for (n, ttl) in self.ttl.iter().enumerate() {
+            let key = self.place(ttl.database.as_ref(), &ttl.collection, &facts.database);
+            let missing = Collection::default();
+            // A collection that is not there yet gets its index all the same.
+            let collection = facts.collections.get(&key).unwrap_or(&missing);
+            let look = facts.ttl_looks.get(&n).cloned().unwrap_or_default();
+            ttl.plan(&key.0, collection, &look, facts.release, &mut plan);
+        }
+        let mut met: HashMap<(String, String), u32> = HashMap::new();
+        for (n, rule) in self.rules.iter().enumerate() {
+            let key = self.place(rule.database.as_ref(), &rule.collection, &facts.database);
+            let nth = met.entry(key.clone()).or_default();
+            *nth += 1;
+            let action = match *nth {
+                1 => "delete".to_owned(),
+                n => format!("delete_{n}"),
+            };
+            match self.step(rule, &key, &action, facts.looks.get(&n), &facts, at) {
+                Ok(Some(step)) => plan.steps.push(step),
+                Ok(None) => {}
+                Err(refused) => {
+                    plan.skip(namespace(&key.0, &key.1), refused.message.clone());
+                    plan.findings.push(refused);
+                }
+            }
+            if let Some(look) = facts.looks.get(&n) {
+                types_told(rule, &key, look, &mut plan);
+            }
+        }
+        plan
+    }
+}
+
+impl Cleanup {
+    /// The same choice of documents for another kind.
+    pub(super) fn of_rules(rules: Vec<Rule>, max_scan: Bytes) -> Cleanup {
+        Cleanup {
+            rules,
+            ttl: Vec::new(),
+            batch_goal: quarter_second(),
+            max_scan,
+        }
+    }
+
+    fn place(&self, database: Option<&String>, collection: &str, own: &str) -> (String, String) {
+        (
+            database.map_or(own, String::as_str).to_owned(),
+            collection.to_owned(),
+        )
+    }
+
+    /// Every collection that is looked at, parents included, by database.
+    fn named(&self, own: &str) -> BTreeMap<String, Vec<String>> {
+        let mut named: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut note = |(database, collection): (String, String)| {
+            named.entry(database).or_default().push(collection)
+        };
+        for rule in &self.rules {
+            let (database, collection) = self.place(rule.database.as_ref(), &rule.collection, own);
+            if let Some(orphans) = rule.orphans(&database) {
+                note((orphans.parent_database, orphans.parent));
+            }
+            note((database, collection));
+        }
+        for ttl in &self.ttl {
+            note(self.place(ttl.database.as_ref(), &ttl.collection, own));
+        }
+        named
+    }
+
+    async fn look(
+        &self,
+        db: &Session,
+        rule: &Rule,
+        database: &str,
+        collection: &Collection,
+        now: DateTime<Utc>,
+    ) -> Result<Look, EngineError> {
+        let mut look = Look::default();
+        if let Some(field) = &rule.field {
+            look.types = types(db, database, &rule.collection, field).await?;
+        }
+        let (Ok(age), Ok(path)) = (rule.age(&look.types), rule.path(collection, self.max_scan))
+        else {
+            return Ok(look);
+        };
+        let filter = rule.filter(age, now).map_err(bad)?;
+        let hint = match &path {
+            Path::Range { index, .. } => Some(index.as_str()),
+            Path::Ids => None,
+        };
+        if let Some(hint) = hint {
+            let explain = doc! {
+                "explain": { "find": &rule.collection, "filter": filter.clone(), "hint": hint },
+                "verbosity": "queryPlanner",
+            };
+            let explained = db
+                .command("asking how the index is used", database, explain, LOOKING)
+                .await?;
+            look.multikey = is_multikey(&Bson::Document(explained));
+        }
+        let limited = rule.max_rows.is_some() || rule.max_share.is_some();
+        if let Some(orphans) = rule.orphans(database) {
+            if orphans.parent_database == database {
+                let stages = orphan_stages(
+                    filter,
+                    &orphans.field,
+                    &orphans.parent,
+                    &orphans.parent_field,
+                    limited,
+                );
+                let found = db
+                    .aggregate(
+                        "looking for orphans",
+                        database,
+                        &rule.collection,
+                        stages,
+                        LOOKING,
+                    )
+                    .await;
+                match found {
+                    Ok(found) if limited => {
+                        let n = found.first().and_then(|d| number(d.get("n"))).unwrap_or(0);
+                        look.count = Some(n);
+                        look.any = Some(n > 0);
+                    }
+                    Ok(found) => look.any = Some(!found.is_empty()),
+                    // The walk itself is not bound to a minute.
+                    Err(error) if error.is_out_of_time() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(look);
+        }
+        if limited {
+            let mut count = doc! { "count": &rule.collection, "query": filter };
+            if let Some(hint) = hint {
+                count.insert("hint", hint);
+            }
+            match db
+                .command("counting documents", database, count, LOOKING)
+                .await
+            {
+                Ok(answer) => {
+                    let n = number(answer.get("n")).unwrap_or(0);
+                    look.count = Some(n);
+                    look.any = Some(n > 0);
+                }
+                Err(error) if error.is_out_of_time() => {}
+                Err(error) => return Err(error.into()),
+            }
+            return Ok(look);
+        }
+        let mut find = doc! { "find": &rule.collection, "filter": filter, "limit": 1, "singleBatch": true, "projection": { "_id": 1 } };
+        if let Some(hint) = hint {
+            find.insert("hint", hint);
+        }
+        match db
+            .all("looking for documents to delete", database, find, LOOKING)
+            .await
+        {
+            Ok(found) => look.any = Some(!found.is_empty()),
+            Err(error) if error.is_out_of_time() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(look)
+    }
+
+    fn step(
+        &self,
+        rule: &Rule,
+        (database, name): &(String, String),
+        action: &str,
+        look: Option<&Look>,
+        facts: &Facts,
+        at: &Moment,
+    ) -> Result<Option<Step<Body>>, Finding> {
+        let object = namespace(database, name);
+        let refuse = |code: &str, message: String, suggestion: Option<String>| Finding {
+            code: code.to_owned(),
+            severity: Severity::Critical,
+            object: object.clone(),
+            message: format!("the rule for {object} cannot be followed: {message}"),
+            suggestion,
+        };
+        let invalid = |why: String| refuse("cleanup.rule", why, None);
+        let Some(collection) = facts.collections.get(&(database.clone(), name.clone())) else {
+            return Err(invalid("there is no such collection".to_owned()));
+        };
+        if let Some(why) = collection.shape.undeletable() {
+            return Err(invalid(why.to_owned()));
+        }
+        let look = look.cloned().unwrap_or_default();
+        let age = rule.age(&look.types).map_err(&invalid)?;
+        let orphans = rule.orphans(database);
+        if let Some(orphans) = &orphans {
+            let parent = facts
+                .collections
+                .get(&(orphans.parent_database.clone(), orphans.parent.clone()));
+            let whole = namespace(&orphans.parent_database, &orphans.parent);
+            match parent {
+                // Without it, every child would be an orphan.
+                None => return Err(invalid(format!("its parent {whole} does not exist"))),
+                Some(parent) if parent.options.contains_key("collation") => {
+                    return Err(invalid(format!(
+                        "its parent {whole} compares texts by a collation, and equal is then not the same for both sides"
+                    )));
+                }
+                Some(parent) if parent.shape == Shape::View => {
+                    return Err(invalid(format!("its parent {whole} is a view")));
+                }
+                Some(parent)
+                    if parent.documents > 10_000
+                        && !parent
+                            .indexes
+                            .iter()
+                            .any(|i| i.orders(&orphans.parent_field)) =>
+                {
+                    return Err(refuse(
+                        "cleanup.index",
+                        format!(
+                            "every parent would be read for every child: {whole} has no index that begins with `{}`",
+                            orphans.parent_field
+                        ),
+                        Some(format!(
+                            "{}.createIndex({{{:?}: 1}})",
+                            shell_name(&orphans.parent_database, &orphans.parent),
+                            orphans.parent_field
+                        )),
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        let path = rule.path(collection, self.max_scan).map_err(|why| {
+            let field = rule.field.as_ref().filter(|_| orphans.is_none());
+            refuse(
+                "cleanup.index",
+                why,
+                field.map(|field| {
+                    format!(
+                        "{}.createIndex({{{field:?}: 1}})",
+                        shell_name(database, name)
+                    )
+                }),
+            )
+        })?;
+        if look.multikey {
+            return Err(invalid(format!(
+                "`{}` is an array in some documents, or in one around it, and has no single age",
+                rule.field.as_deref().unwrap_or_default()
+            )));
+        }
+        if look.any == Some(false) {
+            return Ok(None);
+        }
+        let limited = rule.max_rows.is_some() || rule.max_share.is_some();
+        if limited && look.count.is_none() {
+            return Err(refuse(
+                "cleanup.too_many",
+                "how many documents would go could not be counted within a minute, and `max_rows` or `max_share` limits that".to_owned(),
+                None,
+            ));
+        }
+        if let Some(count) = look.count
+            && let Some(why) = too_many(rule, count, collection.documents)
+        {
+            return Err(refuse("cleanup.too_many", why, None));
+        }
+        let filter = rule.filter(age, at.now).map_err(&invalid)?;
+        let along = match &path {
+            Path::Range { field, index } => format!("goes along `{index}`, by `{field}`"),
+            Path::Ids => "reads every document, in the order of `_id`".to_owned(),
+        };
+        let progress = format!("{action} {object} {along}");
+        let start = at
+            .memories
+            .get(&progress)
+            .filter(|place| !place.is_null())
+            .cloned();
+        let mut reason = Vec::new();
+        if let (Some(field), Some(span)) = (&rule.field, rule.older_than) {
+            reason.push(format!("`{field}` is older than {span}"));
+        }
+        if rule.only.is_some() {
+            reason.push("matches `where`".to_owned());
+        }
+        if let Some(orphans) = &orphans {
+            reason.push(format!(
+                "`{}` points at no document of {}",
+                orphans.field,
+                namespace(&orphans.parent_database, &orphans.parent)
+            ));
+        }
+        let mut because = reason.join(", ");
+        if let Some(count) = look.count {
+            because = format!("{count} documents: {because}");
+        }
+        let walk = Walk {
+            database: database.clone(),
+            collection: name.clone(),
+            filter: Json::of(&filter),
+            path,
+            orphans,
+            goal_ms: u64::try_from(self.batch_goal.get().as_millis()).unwrap_or(250),
+            documents: look.count,
+            most: rule.max_rows.and_then(|n| i64::try_from(n).ok()),
+            progress,
+            start: start.map(Json),
+            into: None,
+        };
+        let mut step = Step::new(action, &object, &object)
+            .because(because)
+            .doing(Work::Walk(Box::new(walk)))
+            .measuring(database, name);
+        step.details.push(along);
+        Ok(Some(step))
+    }
+}
+
+fn too_many(rule: &Rule, count: i64, all: i64) -> Option<String> {
+    if let Some(most) = rule.max_rows
+        && u64::try_from(count).unwrap_or(0) > most
+    {
+        return Some(format!(
+            "{count} documents would go, more than `max_rows` ({most})"
+        ));
+    }
+    if let Some(most) = rule.max_share
+        && all > 0
+    {
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let share = count as f64 / all.max(count) as f64;
+        if share > most.share() {
+            return Some(format!(
+                "{count} of {all} documents would go ({:.1} %), more than `max_share` ({most})",
+                share * 100.0
+            ));
+        }
+    }
+    None
+}
+
+/// Documents whose age cannot be told never go: that should be known.
+fn types_told(
+    rule: &Rule,
+    (database, name): &(String, String),
+    look: &Look,
+    plan: &mut Plan<Body>,
+) {
+    let Ok(Some(age)) = rule.age(&look.types) else {
+        return;
+    };
+    let fits = |kind: &str| match age {
+        rule::Age::Date => kind == "date",
+        rule::Age::ObjectId => kind == "objectId",
+        rule::Age::Number(_) => matches!(kind, "int" | "long" | "double" | "decimal"),
+    };
+    let all: i64 = look.types.iter().map(|(_, n)| n).sum();
+    let wrong: Vec<String> = look
+        .types
+        .iter()
+        .filter(|(kind, _)| !fits(kind))
+        .map(|(kind, n)| format!("{n} {kind}"))
+        .collect();
+    if !wrong.is_empty() {
+        let field = rule.field.as_deref().unwrap_or_default();
+        plan.findings.push(Finding {
+            code: "cleanup.types".to_owned(),
+            severity: Severity::Info,
+            object: namespace(database, name),
+            message: format!(
+                "of {all} documents looked at, some tell no age in `{field}` ({}): those stay for ever",
+                wrong.join(", ")
+            ),
+            suggestion: None,
+        });
+    }
+}
+
+/// The types in a field, of a sample.
+async fn types(
+    db: &Session,
+    database: &str,
+    collection: &str,
+    field: &str,
+) -> Result<Vec<(String, i64)>, EngineError> {
+    let stages = vec![
+        doc! { "$sample": { "size": SAMPLE } },
+        doc! { "$group": { "_id": { "$type": format!("${field}") }, "n": { "$sum": 1 } } },
+        doc! { "$sort": { "n": -1, "_id": 1 } },
+    ];
+    let found = db
+        .aggregate("looking at types", database, collection, stages, LOOKING)
+        .await?;
+    Ok(found
+        .iter()
+        .filter_map(|d| Some((d.get_str("_id").ok()?.to_owned(), number(d.get("n"))?)))
+        .collect())
+}
+
+fn orphan_stages(
+    filter: Document,
+    field: &str,
+    parent: &str,
+    parent_field: &str,
+    count: bool,
+) -> Vec<Document> {
+    vec![
+        doc! { "$match": filter },
+        doc! { "$match": { field: { "$not": { "$type": "array" } } } },
+        doc! { "$project": { "maint_points_at": format!("${field}") } },
+        doc! { "$lookup": { "from": parent, "localField": "maint_points_at", "foreignField": parent_field, "as": "maint_parent" } },
+        doc! { "$match": { "maint_parent": { "$size": 0 } } },
+        if count {
+            doc! { "$count": "n" }
+        } else {
+            doc! { "$limit": 1 }
+        },
+    ]
+}
+
+async fn ttl_look(
+    db: &Session,
+    ttl: &Ttl,
+    database: &str,
+    now: DateTime<Utc>,
+) -> Result<ttl::Look, EngineError> {
+    let overdue = chrono::TimeDelta::from_std(ttl.max_overdue.get()).unwrap_or_default();
+    let count =
+        doc! { "count": &ttl.collection, "query": ttl.expired_at(now - overdue), "limit": 1000 };
+    let counted = db
+        .command("looking for overdue documents", database, count, LOOKING)
+        .await;
+    let overdue = match counted {
+        Ok(answer) => number(answer.get("n")).unwrap_or(0),
+        // Without an index, which then is what is missing.
+        Err(error) if error.is_out_of_time() => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let mut expired = None;
+    if ttl.max_rows.is_some() {
+        let count = doc! { "count": &ttl.collection, "query": ttl.expired_at(now) };
+        let answer = db
+            .command("counting expired documents", database, count, LOOKING)
+            .await?;
+        expired = number(answer.get("n"));
+    }
+    Ok(ttl::Look {
+        overdue,
+        expired,
+        types: types(db, database, &ttl.collection, &ttl.field).await?,
+        monitor: None,
+    })
+}
+
+/// Whether the TTL monitor is on, where that may be asked.
+async fn monitor(db: &Session) -> Option<bool> {
+    let ask = doc! { "getParameter": 1, "ttlMonitorEnabled": 1 };
+    let answer = db
+        .command("asking for the TTL monitor", "admin", ask, Limit::ASIDE)
+        .await
+        .ok()?;
+    answer.get_bool("ttlMonitorEnabled").ok()
+}
+
+/// Whether an explanation says that one document has several entries in the index.
+fn is_multikey(value: &Bson) -> bool {
+    match value {
+        Bson::Document(document) => document.iter().any(|(key, value)| {
+            (key == "isMultiKey" && value == &Bson::Boolean(true)) || is_multikey(value)
+        }),
+        Bson::Array(values) => values.iter().any(is_multikey),
+        _ => false,
+    }
+}
+
+fn bad(message: String) -> EngineError {
+    MongoError::Driver {
+        doing: "reading the rule".to_owned(),
+        message,
+    }
+    .into()
+}

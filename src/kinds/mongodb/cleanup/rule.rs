@@ -1,0 +1,284 @@
+//! Which documents a rule means, as a filter.
+
+use chrono::{DateTime, Utc};
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, DateTime as BsonDate, Document, doc};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::common::Collection;
+use crate::engines::mongodb::Json;
+use crate::plan::mongodb::{Orphans, Path};
+use crate::values::{Bytes, CalendarSpan, Percent};
+
+/// Documents of one collection that are to go.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    /// The collection.
+    pub(in crate::kinds::mongodb) collection: String,
+    /// Its database, where it is not the one in the target's `url`.
+    #[serde(default)]
+    pub(super) database: Option<String>,
+    /// The field that tells how old a document is: a date, an ObjectId (`_id`), or a number with
+    /// `epoch`. Fields of embedded documents are written with dots. A document without a value of
+    /// that type there stays.
+    #[serde(default)]
+    pub(super) field: Option<String>,
+    /// Documents older than this go. `0d` for fields that say when a document expires.
+    #[serde(default)]
+    pub(super) older_than: Option<CalendarSpan>,
+    /// What a number in `field` counts since 1970.
+    #[serde(default)]
+    pub(super) epoch: Option<Epoch>,
+    /// Only documents that match this filter.
+    #[serde(default, rename = "where")]
+    pub(super) only: Option<Json>,
+    /// Only documents whose parent is gone.
+    #[serde(default)]
+    pub(in crate::kinds::mongodb) orphaned: Option<Orphaned>,
+    /// No documents that match one of these filters.
+    #[serde(default)]
+    pub(super) keep: Vec<Json>,
+    /// Nothing goes where more documents than this would.
+    #[serde(default)]
+    pub(super) max_rows: Option<u64>,
+    /// Nothing goes where a larger share of the collection than this would.
+    #[serde(default)]
+    pub(super) max_share: Option<Percent>,
+}
+
+/// What a number counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Epoch {
+    /// Seconds.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+    /// Microseconds.
+    Micros,
+}
+
+/// Children whose parent is gone.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Orphaned {
+    /// The field that points at the parent. A document without a value there has none.
+    pub(super) field: String,
+    /// The parent collection.
+    pub(super) parent: String,
+    /// Its database, where it is not the child's.
+    #[serde(default)]
+    pub(super) parent_database: Option<String>,
+    /// The field pointed at.
+    #[serde(default = "id")]
+    pub(super) parent_field: String,
+}
+
+fn id() -> String {
+    "_id".to_owned()
+}
+
+/// How the age of a document is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Age {
+    Date,
+    ObjectId,
+    Number(Epoch),
+}
+
+impl Rule {
+    /// Whether the rule makes sense by itself.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let name = &self.collection;
+        if name.is_empty() || name.contains('\0') {
+            return Err("a rule without a `collection`".to_owned());
+        }
+        if self.field.is_none() && self.only.is_none() && self.orphaned.is_none() {
+            return Err(format!(
+                "the rule for `{name}` has neither an age nor a condition and would empty the collection; give it `field` and `older_than`, `where`, or `orphaned`"
+            ));
+        }
+        match (&self.field, self.older_than) {
+            (Some(_), None) => {
+                return Err(format!(
+                    "the rule for `{name}` names a `field` but no `older_than`"
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(format!(
+                    "the rule for `{name}` says `older_than` but not which `field` tells the age"
+                ));
+            }
+            _ => {}
+        }
+        let orphan = self
+            .orphaned
+            .iter()
+            .flat_map(|o| [&o.field, &o.parent_field]);
+        for field in self.field.iter().chain(orphan) {
+            if field.is_empty()
+                || field
+                    .split('.')
+                    .any(|part| part.is_empty() || part.starts_with('$'))
+            {
+                return Err(format!(
+                    "`{field}` in the rule for `{name}` is no field: expected a name, or names with dots between them"
+                ));
+            }
+        }
+        let filters = self
+            .only
+            .iter()
+            .map(|f| ("where", f))
+            .chain(self.keep.iter().map(|f| ("keep", f)));
+        for (key, filter) in filters {
+            let document = filter
+                .document()
+                .map_err(|why| format!("`{key}` in the rule for `{name}` is no filter: {why}"))?;
+            if document.is_empty() {
+                return Err(match key {
+                    "where" => format!(
+                        "`where` in the rule for `{name}` is empty, and would match every document"
+                    ),
+                    _ => format!(
+                        "`keep` in the rule for `{name}` is empty, and would keep every document"
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// How the age is written, by the types seen in the field.
+    pub(super) fn age(&self, types: &[(String, i64)]) -> Result<Option<Age>, String> {
+        let Some(field) = &self.field else {
+            return Ok(None);
+        };
+        if let Some(epoch) = self.epoch {
+            return Ok(Some(Age::Number(epoch)));
+        }
+        let seen = |name: &str| types.iter().any(|(kind, n)| kind == name && *n > 0);
+        if seen("date") {
+            return Ok(Some(Age::Date));
+        }
+        if seen("objectId") {
+            return Ok(Some(Age::ObjectId));
+        }
+        for number in ["int", "long", "double", "decimal"] {
+            if seen(number) {
+                return Err(format!(
+                    "`{field}` of {} holds numbers; say with `epoch` whether they count seconds, millis or micros since 1970",
+                    self.collection
+                ));
+            }
+        }
+        let others: Vec<&str> = types
+            .iter()
+            .map(|(kind, _)| kind.as_str())
+            .filter(|kind| !matches!(*kind, "missing" | "null"))
+            .collect();
+        if let Some(kind) = others.first() {
+            return Err(format!(
+                "`{field}` of {} is of type {kind}; expected a date, an ObjectId, or a number with `epoch`",
+                self.collection
+            ));
+        }
+        // Nothing there yet.
+        Ok(Some(Age::Date))
+    }
+
+    /// The documents that go now.
+    pub(super) fn filter(&self, age: Option<Age>, now: DateTime<Utc>) -> Result<Document, String> {
+        let mut parts: Vec<Document> = Vec::new();
+        if let (Some(field), Some(span), Some(age)) = (&self.field, self.older_than, age) {
+            parts.push(doc! { field.as_str(): older(age, span.before(now)) });
+        }
+        if let Some(only) = &self.only {
+            parts.push(only.document()?);
+        }
+        let keep: Result<Vec<Document>, String> = self.keep.iter().map(Json::document).collect();
+        let keep = keep?;
+        if !keep.is_empty() {
+            parts.push(doc! { "$nor": keep });
+        }
+        if let Some(orphaned) = &self.orphaned {
+            let field = orphaned.field.as_str();
+            parts.push(doc! { field: { "$exists": true, "$ne": Bson::Null } });
+        }
+        Ok(match parts.len() {
+            1 => parts.remove(0),
+            _ => doc! { "$and": parts },
+        })
+    }
+
+    /// How the collection is gone through.
+    ///
+    /// # Errors
+    /// When only by reading all of it, and it is too large for that: what would help.
+    pub(super) fn path(&self, collection: &Collection, most: Bytes) -> Result<Path, String> {
+        if let Some(field) = &self.field
+            && self.orphaned.is_none()
+            && let Some(index) = collection.indexes.iter().find(|index| index.orders(field))
+        {
+            return Ok(Path::Range {
+                field: field.clone(),
+                index: index.name.clone(),
+            });
+        }
+        let size = u64::try_from(collection.bytes).unwrap_or(0);
+        if size > most.get() {
+            return Err(match &self.field {
+                Some(field) if self.orphaned.is_none() => format!(
+                    "there is no index that begins with `{field}`, and reading all {} for it is more than `max_scan` ({most})",
+                    Bytes(size)
+                ),
+                _ => format!(
+                    "every document has to be read, and {} is more than `max_scan` ({most})",
+                    Bytes(size)
+                ),
+            });
+        }
+        Ok(Path::Ids)
+    }
+
+    /// Whose parents are looked for.
+    pub(super) fn orphans(&self, database: &str) -> Option<Orphans> {
+        let of = self.orphaned.as_ref()?;
+        Some(Orphans {
+            field: of.field.clone(),
+            parent_database: of
+                .parent_database
+                .clone()
+                .unwrap_or_else(|| database.to_owned()),
+            parent: of.parent.clone(),
+            parent_field: of.parent_field.clone(),
+        })
+    }
+}
+
+/// Values of one type only: a comparison never matches others.
+pub(super) fn older(age: Age, cutoff: DateTime<Utc>) -> Document {
+    match age {
+        Age::Date => doc! { "$lt": BsonDate::from_millis(cutoff.timestamp_millis()) },
+        Age::ObjectId => doc! { "$lt": object_id(cutoff) },
+        Age::Number(epoch) => {
+            let limit = match epoch {
+                Epoch::Seconds => cutoff.timestamp(),
+                Epoch::Millis => cutoff.timestamp_millis(),
+                Epoch::Micros => cutoff.timestamp_micros(),
+            };
+            // Neither NaN nor minus infinity is an age.
+            doc! { "$gte": -9.0e18, "$lt": limit }
+        }
+    }
+}
+
+/// The smallest ObjectId of that second; they know no time before 1970.
+fn object_id(at: DateTime<Utc>) -> ObjectId {
+    let seconds = u32::try_from(at.timestamp().max(0)).unwrap_or(u32::MAX);
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
+    ObjectId::from_bytes(bytes)
+}

@@ -1,0 +1,254 @@
+#![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+
+use mongodb::bson::Bson;
+use serde_json::{Value, json};
+
+use super::super::common::Index;
+use super::*;
+
+fn kind(options: Value) -> Cleanup {
+    let kind: Cleanup = serde_json::from_value(options).unwrap();
+    kind.check().unwrap();
+    kind
+}
+
+fn moment() -> Moment {
+    Moment {
+        now: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+        round: 1,
+        baselines: HashMap::new(),
+        memories: HashMap::new(),
+        zone: chrono_tz::UTC,
+    }
+}
+
+fn index(field: &str, expires: Option<f64>) -> Index {
+    Index {
+        name: format!("{field}_1"),
+        keys: vec![(field.to_owned(), Bson::Int32(1))],
+        expires,
+        ..Index::default()
+    }
+}
+
+fn facts(collection: Collection, types: &[(&str, i64)]) -> Facts {
+    let types: Vec<(String, i64)> = types
+        .iter()
+        .map(|(kind, n)| ((*kind).to_owned(), *n))
+        .collect();
+    let look = Look {
+        types: types.clone(),
+        any: Some(true),
+        ..Look::default()
+    };
+    Facts {
+        database: "app".to_owned(),
+        release: (6, 0),
+        collections: BTreeMap::from([(("app".to_owned(), "events".to_owned()), collection)]),
+        looks: HashMap::from([(0, look)]),
+        ttl_looks: HashMap::from([(
+            0,
+            ttl::Look {
+                types,
+                ..ttl::Look::default()
+            },
+        )]),
+        at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+    }
+}
+
+fn aged() -> Cleanup {
+    kind(
+        json!({ "rules": [{ "collection": "events", "field": "at", "older_than": "90d", "keep": [{ "pinned": true }] }] }),
+    )
+}
+
+#[test]
+fn old_documents_go_along_the_index() {
+    let collection = Collection {
+        indexes: vec![index("at", None)],
+        bytes: 1 << 40,
+        ..Collection::default()
+    };
+    let plan = aged().plan(facts(collection, &[("date", 200)]), &moment());
+    assert!(plan.findings.is_empty(), "{:?}", plan.findings);
+    insta::assert_snapshot!(plan.steps[0].statement_text(), @r#"db.getSiblingDB("app").getCollection("events").deleteMany({$and: [{"$and":[{"at":{"$lt":{"$date":{"$numberLong":"1792224000000"}}}},{"$nor":[{"pinned":true}]}]}, {"at": {$gt: …, $lte: …}}]}, {writeConcern: {w: "majority"}})"#);
+    insta::assert_snapshot!(plan.steps[0].reason, @"`at` is older than 90d");
+}
+
+#[test]
+fn a_large_collection_is_not_read_whole_and_the_index_is_named() {
+    let collection = Collection {
+        bytes: 2 << 30,
+        ..Collection::default()
+    };
+    let plan = aged().plan(facts(collection, &[("date", 200)]), &moment());
+    assert!(plan.steps.is_empty());
+    let finding = &plan.findings[0];
+    assert_eq!(finding.code, "cleanup.index");
+    assert_eq!(
+        finding.suggestion.as_deref(),
+        Some(r#"db.getSiblingDB("app").getCollection("events").createIndex({"at": 1})"#)
+    );
+}
+
+#[test]
+fn numbers_need_an_epoch_and_texts_have_no_age() {
+    for (kind, words) in [
+        ("long", "say with `epoch`"),
+        ("string", "is of type string"),
+    ] {
+        let plan = aged().plan(facts(Collection::default(), &[(kind, 200)]), &moment());
+        assert!(plan.steps.is_empty());
+        assert!(
+            plan.findings[0].message.contains(words),
+            "{:?}",
+            plan.findings
+        );
+    }
+    let plan = aged().plan(
+        facts(Collection::default(), &[("date", 190), ("string", 10)]),
+        &moment(),
+    );
+    assert_eq!(plan.steps.len(), 1);
+    assert_eq!(plan.findings[0].code, "cleanup.types");
+}
+
+#[test]
+fn what_is_no_plain_collection_is_refused_by_name() {
+    for (shape, word) in [
+        (Shape::Capped, "capped"),
+        (Shape::View, "view"),
+        (Shape::TimeSeries, "time-series"),
+    ] {
+        let collection = Collection {
+            shape,
+            ..Collection::default()
+        };
+        let plan = aged().plan(facts(collection, &[("date", 1)]), &moment());
+        assert!(plan.steps.is_empty());
+        assert!(
+            plan.findings[0].message.contains(word),
+            "{:?}",
+            plan.findings
+        );
+    }
+}
+
+#[test]
+fn more_than_allowed_is_refused() {
+    let options = json!({ "rules": [{ "collection": "events", "field": "at", "older_than": "90d", "max_rows": 10, "max_share": "50%" }] });
+    let of = |count, all| {
+        let collection = Collection {
+            documents: all,
+            ..Collection::default()
+        };
+        let mut facts = facts(collection, &[("date", 1)]);
+        facts.looks.get_mut(&0).unwrap().count = count;
+        kind(options.clone()).plan(facts, &moment())
+    };
+    assert_eq!(of(Some(10), 100).steps.len(), 1);
+    for (count, all) in [(Some(11), 100), (Some(8), 10), (None, 100)] {
+        let plan = of(count, all);
+        assert!(plan.steps.is_empty());
+        assert_eq!(plan.findings[0].code, "cleanup.too_many");
+    }
+}
+
+#[test]
+fn orphans_need_a_parent_that_exists() {
+    let options = json!({ "rules": [{ "collection": "events", "orphaned": { "field": "user", "parent": "users" } }] });
+    let plan = kind(options.clone()).plan(facts(Collection::default(), &[]), &moment());
+    assert!(plan.steps.is_empty());
+    assert!(
+        plan.findings[0]
+            .message
+            .contains("its parent app.users does not exist")
+    );
+    let mut known = facts(Collection::default(), &[]);
+    known.collections.insert(
+        ("app".to_owned(), "users".to_owned()),
+        Collection::default(),
+    );
+    assert_eq!(kind(options).plan(known, &moment()).steps.len(), 1);
+}
+
+#[test]
+fn ttl_is_made_changed_or_explained() {
+    let options =
+        json!({ "ttl": [{ "collection": "events", "field": "expires_at", "expire_after": "0s" }] });
+    let of = |indexes: Vec<Index>, release| {
+        let collection = Collection {
+            indexes,
+            ..Collection::default()
+        };
+        let mut facts = facts(collection, &[("date", 5)]);
+        facts.release = release;
+        kind(options.clone()).plan(facts, &moment())
+    };
+    let made = of(vec![], (4, 4));
+    assert_eq!(made.steps[0].action, "create_ttl");
+    for wrong in [Some(3600.0), Some(f64::NAN)] {
+        let changed = of(vec![index("expires_at", wrong)], (4, 4));
+        assert_eq!(changed.steps[0].action, "alter_ttl");
+    }
+    assert!(
+        of(vec![index("expires_at", Some(0.0))], (4, 4))
+            .steps
+            .is_empty()
+    );
+    // Before 5.1 an index that does not expire anything cannot be changed; 7.0 and 8.0 can.
+    let stuck = of(vec![index("expires_at", None)], (5, 0));
+    assert!(stuck.steps.is_empty());
+    assert_eq!(stuck.findings[0].code, "ttl.conflict");
+    for release in [(5, 1), (6, 0), (7, 0), (8, 0)] {
+        assert_eq!(
+            of(vec![index("expires_at", None)], release).steps[0].action,
+            "alter_ttl"
+        );
+    }
+}
+
+#[test]
+fn ttl_that_does_not_happen_is_told() {
+    let options =
+        json!({ "ttl": [{ "collection": "events", "field": "expires_at", "expire_after": "0s" }] });
+    let collection = Collection {
+        indexes: vec![index("expires_at", Some(0.0))],
+        ..Collection::default()
+    };
+    let mut facts = facts(collection, &[("date", 5), ("string", 2)]);
+    let look = facts.ttl_looks.get_mut(&0).unwrap();
+    look.overdue = 7;
+    look.monitor = Some(false);
+    let plan = kind(options).plan(facts, &moment());
+    let codes: Vec<&str> = plan.findings.iter().map(|f| f.code.as_str()).collect();
+    assert_eq!(codes, ["ttl.monitor_off", "ttl.stalled", "ttl.wrong_type"]);
+}
+
+#[test]
+fn rules_that_would_empty_a_collection_are_refused() {
+    for (rule, word) in [
+        (json!({ "collection": "x" }), "would empty"),
+        (
+            json!({ "collection": "x", "where": {} }),
+            "match every document",
+        ),
+        (
+            json!({ "collection": "x", "field": "at" }),
+            "no `older_than`",
+        ),
+        (
+            json!({ "collection": "x", "field": "$at", "older_than": "1d" }),
+            "no field",
+        ),
+        (
+            json!({ "collection": "x", "where": { "a": { "$oid": "1" } } }),
+            "no filter",
+        ),
+    ] {
+        let kind: Cleanup = serde_json::from_value(json!({ "rules": [rule] })).unwrap();
+        let why = kind.check().unwrap_err();
+        assert!(why.contains(word), "{why}");
+    }
+}

@@ -1,0 +1,308 @@
+//! TTL indexes: there, as wanted, and at work.
+
+use chrono::{DateTime, TimeDelta, Utc};
+use mongodb::bson::{DateTime as BsonDate, Document, doc};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::common::{Collection, Index, Shape};
+use crate::engines::mongodb::{Json, namespace};
+use crate::plan::mongodb::{Body, Command, Work, shell_name};
+use crate::plan::{Finding, Plan, Severity, Step};
+use crate::values::TimeSpan;
+
+/// Documents that the server itself removes when their time has come.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Ttl {
+    /// The collection.
+    pub(super) collection: String,
+    /// Its database, where it is not the one in the target's `url`.
+    #[serde(default)]
+    pub(super) database: Option<String>,
+    /// The field with a date.
+    pub(super) field: String,
+    /// How long after that date a document goes; `0s` where the field says when it expires.
+    pub(super) expire_after: TimeSpan,
+    /// How long after that an expired document may still be there before it is a finding.
+    #[serde(default = "an_hour")]
+    pub(super) max_overdue: TimeSpan,
+    /// No index is made, and none changed, where more documents than this would go at once.
+    #[serde(default)]
+    pub(super) max_rows: Option<u64>,
+}
+
+fn an_hour() -> TimeSpan {
+    TimeSpan::from_mins(60)
+}
+
+/// What was seen of one entry.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look {
+    /// Documents whose time came longer ago than `max_overdue`; up to a thousand.
+    pub(super) overdue: i64,
+    /// Documents that would go at once, where that matters.
+    pub(super) expired: Option<i64>,
+    /// Types in the field, of a sample.
+    pub(super) types: Vec<(String, i64)>,
+    /// Whether the server's TTL monitor is on, where that may be asked.
+    pub(super) monitor: Option<bool>,
+}
+
+impl Ttl {
+    pub(super) fn check(&self) -> Result<(), String> {
+        if self.field.is_empty()
+            || self
+                .field
+                .split('.')
+                .any(|part| part.is_empty() || part.starts_with('$'))
+        {
+            return Err(format!(
+                "`{}` in `ttl` for `{}` is no field",
+                self.field, self.collection
+            ));
+        }
+        if self.field == "_id" {
+            return Err(format!(
+                "`ttl` for `{}` names `_id`, which never expires",
+                self.collection
+            ));
+        }
+        if self.seconds() > i64::from(i32::MAX) {
+            return Err(format!(
+                "`expire_after` in `ttl` for `{}` is more than the 68 years that MongoDB can wait",
+                self.collection
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn seconds(&self) -> i64 {
+        i64::try_from(self.expire_after.get().as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// Documents whose time came before `at`.
+    pub(super) fn expired_at(&self, at: DateTime<Utc>) -> Document {
+        let limit = at - TimeDelta::seconds(self.seconds().min(i64::from(i32::MAX)));
+        doc! { &self.field: { "$lt": BsonDate::from_millis(limit.timestamp_millis()) } }
+    }
+
+    /// The index for this field alone.
+    fn index<'a>(&self, collection: &'a Collection) -> Option<&'a Index> {
+        collection.indexes.iter().find(|index| {
+            index.keys.len() == 1
+                && index
+                    .keys
+                    .first()
+                    .is_some_and(|(name, _)| *name == self.field)
+        })
+    }
+
+    /// What has to be done, and what is wrong.
+    pub(super) fn plan(
+        &self,
+        database: &str,
+        collection: &Collection,
+        look: &Look,
+        release: (u32, u32),
+        plan: &mut Plan<Body>,
+    ) {
+        let object = namespace(database, &self.collection);
+        if let Some(why) = collection.shape.undeletable() {
+            if collection.shape == Shape::TimeSeries {
+                plan.skip(&object, "it is a time-series collection, which expires as a whole: collMod with expireAfterSeconds");
+            } else {
+                plan.skip(&object, why);
+            }
+            return;
+        }
+        let wanted = self.seconds();
+        let shown = format!("`{}` after {}", self.field, self.expire_after);
+        let work = match self.index(collection) {
+            None => Some((
+                "create_ttl",
+                format!("no index lets documents expire by {shown}"),
+                Work::Commands(vec![Command {
+                    database: database.to_owned(),
+                    command: Json::of(&doc! {
+                        "createIndexes": &self.collection,
+                        "indexes": [{ "key": { &self.field: 1 }, "name": format!("{}_1", self.field), "expireAfterSeconds": wanted }],
+                        "writeConcern": { "w": "majority" },
+                    }),
+                }]),
+            )),
+            Some(index) => self.adjust(database, index, wanted, release, &object, plan),
+        };
+        if let Some((action, reason, work)) = work {
+            if let (Some(most), Some(expired)) = (self.max_rows, look.expired)
+                && u64::try_from(expired).unwrap_or(0) > most
+            {
+                plan.skip(
+                    &object,
+                    format!("{expired} documents would go at once, more than `max_rows` ({most})"),
+                );
+                plan.findings.push(Finding {
+                    code: "cleanup.too_many".to_owned(),
+                    severity: Severity::Critical,
+                    object,
+                    message: format!("with the TTL index {expired} documents would go at once, more than `max_rows` ({most}); nothing was done"),
+                    suggestion: Some(format!("{}.countDocuments({})", shell_name(database, &self.collection), Json::of(&self.expired_at(Utc::now())))),
+                });
+                return;
+            }
+            let step = Step::new(action, &object, &object)
+                .because(reason)
+                .doing(work);
+            plan.steps.push(step);
+            return;
+        }
+        self.findings(database, &object, look, plan);
+    }
+
+    fn adjust(
+        &self,
+        database: &str,
+        index: &Index,
+        wanted: i64,
+        release: (u32, u32),
+        object: &str,
+        plan: &mut Plan<Body>,
+    ) -> Option<(&'static str, String, Work)> {
+        let shell = shell_name(database, &self.collection);
+        let ordered = index.keys.first().is_some_and(|(_, way)| {
+            matches!(crate::engines::mongodb::number(Some(way)), Some(1 | -1))
+        });
+        if !ordered || (index.expires.is_none() && release < (5, 1)) {
+            let why = match ordered {
+                false => "is of a type that cannot expire anything",
+                true => {
+                    "does not expire anything, and before MongoDB 5.1 an index cannot be told to"
+                }
+            };
+            plan.skip(
+                object,
+                format!("the index `{}` on `{}` {why}", index.name, self.field),
+            );
+            plan.findings.push(Finding {
+                code: "ttl.conflict".to_owned(),
+                severity: Severity::Critical,
+                object: object.to_owned(),
+                message: format!(
+                    "documents of {object} do not expire: the index `{}` on `{}` {why}. It has to be dropped and made anew; queries that use it are slow meanwhile",
+                    index.name, self.field
+                ),
+                suggestion: Some(format!(
+                    "{shell}.dropIndex({:?}); {shell}.createIndex({{{:?}: 1}}, {{expireAfterSeconds: {wanted}}})",
+                    index.name, self.field
+                )),
+            });
+            return None;
+        }
+        if index.partial || index.hidden {
+            let why = if index.hidden {
+                "is hidden"
+            } else {
+                "covers only a part of the documents"
+            };
+            plan.findings.push(Finding {
+                code: "ttl.partial".to_owned(),
+                severity: Severity::Info,
+                object: object.to_owned(),
+                message: format!("the TTL index `{}` {why}", index.name),
+                suggestion: None,
+            });
+        }
+        #[expect(clippy::cast_precision_loss, reason = "seconds")]
+        let as_wanted = index.expires == Some(wanted as f64);
+        if as_wanted {
+            return None;
+        }
+        let reason = match index.expires {
+            None => format!("the index `{}` does not expire anything yet", index.name),
+            Some(seconds) if seconds.is_nan() => format!(
+                "the index `{}` has expireAfterSeconds: NaN, with which some versions delete nothing and others everything",
+                index.name
+            ),
+            Some(seconds) => format!(
+                "the index `{}` expires after {seconds} s instead of {wanted} s",
+                index.name
+            ),
+        };
+        let command = Json::of(&doc! {
+            "collMod": &self.collection,
+            "index": { "name": &index.name, "expireAfterSeconds": wanted },
+            "writeConcern": { "w": "majority" },
+        });
+        Some((
+            "alter_ttl",
+            reason,
+            Work::Commands(vec![Command {
+                database: database.to_owned(),
+                command,
+            }]),
+        ))
+    }
+
+    fn findings(&self, database: &str, object: &str, look: &Look, plan: &mut Plan<Body>) {
+        let mut say = |code: &str, severity, message: String, suggestion: Option<String>| {
+            plan.findings.push(Finding {
+                code: code.to_owned(),
+                severity,
+                object: object.to_owned(),
+                message,
+                suggestion,
+            });
+        };
+        if look.monitor == Some(false) {
+            say(
+                "ttl.monitor_off",
+                Severity::Critical,
+                "the server's TTL monitor is off: nothing expires in any collection".to_owned(),
+                Some("db.adminCommand({setParameter: 1, ttlMonitorEnabled: true})".to_owned()),
+            );
+        }
+        if look.overdue > 0 {
+            let many = if look.overdue >= 1000 {
+                "at least 1000".to_owned()
+            } else {
+                look.overdue.to_string()
+            };
+            say(
+                "ttl.stalled",
+                Severity::Critical,
+                format!(
+                    "{many} documents should have expired more than {} ago and are still there: the TTL monitor is off, held up by a long index build or by load, or every member that could be primary is not",
+                    self.max_overdue
+                ),
+                Some("db.serverStatus().metrics.ttl".to_owned()),
+            );
+        }
+        let all: i64 = look.types.iter().map(|(_, n)| n).sum();
+        let wrong: Vec<&(String, i64)> = look
+            .types
+            .iter()
+            .filter(|(kind, _)| !matches!(kind.as_str(), "date" | "array"))
+            .collect();
+        let n: i64 = wrong.iter().map(|(_, n)| n).sum();
+        if n > 0 {
+            let kinds: Vec<String> = wrong
+                .iter()
+                .map(|(kind, n)| format!("{n} {kind}"))
+                .collect();
+            say(
+                "ttl.wrong_type",
+                Severity::Warning,
+                format!(
+                    "of {all} documents looked at, {n} have no date in `{}` ({}): those never expire",
+                    self.field,
+                    kinds.join(", ")
+                ),
+                Some(format!(
+                    "{}.find({{{:?}: {{$not: {{$type: \"date\"}}}}}})",
+                    shell_name(database, &self.collection),
+                    self.field
+                )),
+            );
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! What several kinds want to know of collections.
+
+use std::collections::BTreeMap;
+
+use mongodb::bson::{Bson, Document, doc};
+
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Limit, MongoError, Session, number};
+use crate::plan::{Finding, Severity};
+
+/// What a collection is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// Nothing special.
+    #[default]
+    Plain,
+    /// Stored in the order of its `_id`, without an index for it.
+    Clustered,
+    /// Of limited size: the server removes the oldest documents itself.
+    Capped,
+    /// Measurements in buckets.
+    TimeSeries,
+    /// A query by another name.
+    View,
+}
+
+impl Shape {
+    /// Why single documents are not deleted from it; `None` where they may be.
+    pub(super) fn undeletable(self) -> Option<&'static str> {
+        match self {
+            Shape::Plain | Shape::Clustered => None,
+            Shape::Capped => Some("it is capped: the server itself removes the oldest documents"),
+            Shape::TimeSeries => Some(
+                "it is a time-series collection; let it expire: collMod with expireAfterSeconds",
+            ),
+            Shape::View => Some("it is a view; name the collection that it reads"),
+        }
+    }
+}
+
+/// A collection and its indexes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Collection {
+    pub(super) shape: Shape,
+    pub(super) options: Document,
+    pub(super) indexes: Vec<Index>,
+    /// Files without indexes, and how much of them is free.
+    pub(super) bytes: i64,
+    pub(super) free: i64,
+    pub(super) index_bytes: i64,
+    pub(super) documents: i64,
+    /// What the server counts of it since it started, where it says so.
+    pub(super) writes: Option<i64>,
+    /// Identity of the collection itself.
+    pub(super) uuid: String,
+}
+
+/// An index.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Index {
+    pub(super) name: String,
+    pub(super) keys: Vec<(String, Bson)>,
+    pub(super) unique: bool,
+    pub(super) sparse: bool,
+    pub(super) partial: bool,
+    pub(super) hidden: bool,
+    pub(super) collated: bool,
+    /// `expireAfterSeconds`: as it is written, NaN included.
+    pub(super) expires: Option<f64>,
+    pub(super) bytes: i64,
+}
+
+impl Index {
+    fn read(document: &Document) -> Index {
+        let expires = document.get("expireAfterSeconds").map(|value| match value {
+            Bson::Double(n) => *n,
+            #[expect(clippy::cast_precision_loss, reason = "seconds")]
+            other => number(Some(other)).unwrap_or(0) as f64,
+        });
+        let keys = document.get_document("key").cloned().unwrap_or_default();
+        Index {
+            name: document.get_str("name").unwrap_or_default().to_owned(),
+            keys: keys.into_iter().collect(),
+            unique: document.get_bool("unique").unwrap_or(false),
+            sparse: document.get_bool("sparse").unwrap_or(false),
+            partial: document.contains_key("partialFilterExpression"),
+            hidden: document.get_bool("hidden").unwrap_or(false),
+            collated: document.contains_key("collation"),
+            expires,
+            bytes: 0,
+        }
+    }
+
+    /// Whether every document with a value in `field` is found along it, in the field's order.
+    pub(super) fn orders(&self, field: &str) -> bool {
+        let first = self.keys.first();
+        first.is_some_and(|(name, way)| name == field && matches!(number(Some(way)), Some(1 | -1)))
+            && !self.partial
+            && !self.hidden
+            && !self.collated
+    }
+}
+
+/// The collections of a database by name, without what only [`fill`] tells.
+pub(super) async fn collections(
+    session: &Session,
+    database: &str,
+) -> Result<BTreeMap<String, Collection>, EngineError> {
+    let command = doc! { "listCollections": 1, "authorizedCollections": false };
+    let found = session
+        .all("looking at collections", database, command, Limit::ASIDE)
+        .await?;
+    Ok(found
+        .iter()
+        .filter_map(|document| {
+            let name = document.get_str("name").ok()?.to_owned();
+            let options = document
+                .get_document("options")
+                .cloned()
+                .unwrap_or_default();
+            let shape = match document.get_str("type").ok() {
+                Some("view") => Shape::View,
+                Some("timeseries") => Shape::TimeSeries,
+                _ if options.get_bool("capped").unwrap_or(false) => Shape::Capped,
+                _ if options.contains_key("clusteredIndex") => Shape::Clustered,
+                _ => Shape::Plain,
+            };
+            let uuid = document
+                .get_document("info")
+                .ok()
+                .and_then(|info| info.get("uuid"))
+                .map(|uuid| format!("{uuid:?}"))
+                .unwrap_or_default();
+            Some((
+                name,
+                Collection {
+                    shape,
+                    options,
+                    uuid,
+                    ..Collection::default()
+                },
+            ))
+        })
+        .collect())
+}
+
+/// Sizes and indexes of one collection. One that vanishes meanwhile stays empty.
+pub(super) async fn fill(
+    session: &Session,
+    database: &str,
+    name: &str,
+    collection: &mut Collection,
+) -> Result<(), EngineError> {
+    if collection.shape == Shape::View {
+        return Ok(());
+    }
+    let doing = "looking at indexes";
+    let listed = session
+        .all(doing, database, doc! { "listIndexes": name }, Limit::ASIDE)
+        .await;
+    let listed = match listed {
+        Err(error) if error.is_vanished() => return Ok(()),
+        listed => listed?,
+    };
+    collection.indexes = listed.iter().map(Index::read).collect();
+    let pipeline = vec![doc! { "$collStats": { "storageStats": {} } }];
+    let stats = session
+        .aggregate(
+            "measuring collections",
+            database,
+            name,
+            pipeline,
+            Limit::ASIDE,
+        )
+        .await;
+    let stats = match stats {
+        Err(error) if error.is_vanished() => return Ok(()),
+        stats => stats?,
+    };
+    let Some(stats) = stats
+        .first()
+        .and_then(|d| d.get_document("storageStats").ok())
+    else {
+        return Ok(());
+    };
+    let of = |key: &str| number(stats.get(key)).unwrap_or(0);
+    collection.bytes = of("storageSize");
+    collection.index_bytes = of("totalIndexSize");
+    collection.documents = of("count");
+    let tiger = stats.get_document("wiredTiger").ok();
+    let free = tiger
+        .and_then(|tiger| tiger.get_document("block-manager").ok())
+        .and_then(|blocks| number(blocks.get("file bytes available for reuse")));
+    collection.free = stats
+        .get("freeStorageSize")
+        .and_then(|n| number(Some(n)))
+        .or(free)
+        .unwrap_or(0);
+    let cursor = tiger.and_then(|tiger| tiger.get_document("cursor").ok());
+    collection.writes = cursor.map(|cursor| {
+        [
+            "insert calls",
+            "update calls",
+            "remove calls",
+            "modify calls",
+            "truncate calls",
+        ]
+        .iter()
+        .filter_map(|key| number(cursor.get(key)))
+        .sum()
+    });
+    if let Ok(sizes) = stats.get_document("indexSizes") {
+        for index in &mut collection.indexes {
+            index.bytes = number(sizes.get(&index.name)).unwrap_or(0);
+        }
+    }
+    Ok(())
+}
+
+/// What a role may not, or a server does not, tell is a finding, not the end of the run.
+pub(super) fn not_allowed(error: &MongoError, what: &str, object: &str) -> Finding {
+    Finding {
+        code: "privilege.missing".to_owned(),
+        severity: Severity::Info,
+        object: object.to_owned(),
+        message: format!("{what} could not be told: {error}"),
+        suggestion: error.hint(),
+    }
+}
+
+/// Whether a name is one of the server's, or of maint's, own.
+pub(super) fn is_internal(name: &str) -> bool {
+    name.starts_with("system.") || name.starts_with("maint.")
+}

@@ -1,0 +1,419 @@
+//! Whether data is whole: validate, orphaned references, duplicate keys,
+//! documents against their schema, indexes that differ between members.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use mongodb::bson::{Bson, doc};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::common::{Collection, Index, Shape, collections, fill, is_internal, not_allowed};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Json, Members, Session, namespace};
+use crate::plan::mongodb::{Body, Look, Validate, Work, shell_name};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
+use crate::values::{Engine, NamePattern};
+
+/// Options of `kind: integrity` on MongoDB.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Integrity {
+    /// Only collections that match one of these patterns.
+    include: Vec<NamePattern>,
+    /// No collections that match one of these patterns.
+    exclude: Vec<NamePattern>,
+    /// How thoroughly the server validates collections.
+    validate: Depth,
+    /// References between collections.
+    references: Vec<Reference>,
+    /// Fields whose values, taken together, occur in one document only.
+    unique: Vec<Unique>,
+    /// Look for documents that do not meet the schema of their collection.
+    schema: bool,
+}
+
+impl Default for Integrity {
+    fn default() -> Self {
+        Integrity {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            validate: Depth::Background,
+            references: Vec::new(),
+            unique: Vec::new(),
+            schema: true,
+        }
+    }
+}
+
+/// How thoroughly collections are validated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Depth {
+    /// Not at all.
+    Off,
+    /// From the last checkpoint, beside the work of others. Needs MongoDB 4.4.
+    Background,
+    /// Every page and document, on a secondary: nobody else gets at the collection meanwhile.
+    Full,
+}
+
+/// A field that points at another collection.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Reference {
+    /// The collection that points.
+    collection: String,
+    /// The field that points.
+    field: String,
+    /// The collection pointed at.
+    parent: String,
+    /// The field pointed at.
+    #[serde(default = "id")]
+    parent_field: String,
+}
+
+fn id() -> String {
+    "_id".to_owned()
+}
+
+/// Fields that tell documents apart.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Unique {
+    /// The collection.
+    collection: String,
+    /// The fields.
+    #[schemars(length(min = 1))]
+    fields: Vec<String>,
+}
+
+/// What the decision is made from.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    database: String,
+    collections: BTreeMap<String, Collection>,
+    /// Names and keys of indexes, by collection and member.
+    indexes: BTreeMap<String, BTreeMap<String, Vec<Index>>>,
+    /// A secondary that answers.
+    secondary: Option<String>,
+    findings: Vec<Finding>,
+}
+
+impl Kind for Integrity {
+    const NAME: &'static str = "integrity";
+    const SUMMARY: &'static str = "validates collections, and looks for orphaned references, duplicates, schema violations and indexes that differ between members";
+    const ENGINE: Engine = Engine::Mongodb;
+    type Session = Session;
+    type Facts = Facts;
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
+        let mut facts = Facts {
+            database: db.database().to_owned(),
+            ..Facts::default()
+        };
+        for (name, mut collection) in collections(db, &facts.database).await? {
+            if is_internal(&name) || collection.shape == Shape::View {
+                continue;
+            }
+            fill(db, &facts.database, &name, &mut collection).await?;
+            facts.collections.insert(name, collection);
+        }
+        match Members::of(db).await {
+            Ok(members) => {
+                facts.secondary = members
+                    .secondaries()
+                    .next()
+                    .map(|member| member.name.clone());
+                for member in members.0.iter().filter(|m| m.healthy && m.reads()) {
+                    let session = match db.member(&member.name).await {
+                        Ok(session) => session,
+                        Err(error) => {
+                            facts.findings.push(not_allowed(
+                                &error,
+                                "the indexes of this member",
+                                &member.name,
+                            ));
+                            continue;
+                        }
+                    };
+                    for name in facts.collections.keys() {
+                        let mut here = Collection::default();
+                        fill(&session, &facts.database, name, &mut here).await?;
+                        facts
+                            .indexes
+                            .entry(name.clone())
+                            .or_default()
+                            .insert(member.name.clone(), here.indexes);
+                    }
+                }
+            }
+            Err(error) => facts.findings.push(not_allowed(
+                &error,
+                "whether indexes differ between members",
+                &facts.database,
+            )),
+        }
+        Ok(facts)
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
+        let mut plan = Plan {
+            considered: facts.collections.len(),
+            findings: facts.findings.clone(),
+            ..Plan::default()
+        };
+        for (name, members) in &facts.indexes {
+            differing(&facts.database, name, members, &mut plan);
+        }
+        for reference in &self.references {
+            let text = format!(
+                "every `{}` points at a document of {}",
+                reference.field, reference.parent
+            );
+            let known = [&reference.collection, &reference.parent]
+                .into_iter()
+                .find(|name| !facts.collections.contains_key(*name));
+            if let Some(missing) = known {
+                unknown(&facts.database, missing, &mut plan);
+                continue;
+            }
+            let field = reference.field.as_str();
+            let pipeline = vec![
+                doc! { "$match": { field: { "$exists": true, "$ne": Bson::Null } } },
+                doc! { "$project": { "maint_points_at": format!("${field}") } },
+                doc! { "$unwind": "$maint_points_at" },
+                doc! { "$lookup": { "from": &reference.parent, "localField": "maint_points_at", "foreignField": &reference.parent_field, "as": "maint_parent" } },
+                doc! { "$match": { "maint_parent": { "$size": 0 } } },
+                doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 }, "first": { "$first": "$_id" } } },
+            ];
+            let finding = Finding {
+                code: "reference.orphaned".to_owned(),
+                severity: Severity::Warning,
+                object: namespace(&facts.database, &reference.collection),
+                message: format!(
+                    "{{n}} references in `{field}` point at no document of {}, the first in {{first}}",
+                    reference.parent
+                ),
+                suggestion: None,
+            };
+            self.look(
+                "check_reference",
+                &facts.database,
+                &reference.collection,
+                (text, field),
+                pipeline,
+                finding,
+                &mut plan,
+            );
+        }
+        for unique in &self.unique {
+            if !facts.collections.contains_key(&unique.collection) {
+                unknown(&facts.database, &unique.collection, &mut plan);
+                continue;
+            }
+            let fields = unique.fields.join(", ");
+            let key: mongodb::bson::Document = unique
+                .fields
+                .iter()
+                .enumerate()
+                .map(|(n, field)| (format!("f{n}"), Bson::String(format!("${field}"))))
+                .collect();
+            let pipeline = vec![
+                doc! { "$group": { "_id": key, "n": { "$sum": 1 }, "first": { "$first": "$_id" } } },
+                doc! { "$match": { "n": { "$gt": 1 } } },
+                doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 }, "first": { "$first": "$first" } } },
+            ];
+            let finding = Finding {
+                code: "collection.duplicates".to_owned(),
+                severity: Severity::Warning,
+                object: namespace(&facts.database, &unique.collection),
+                message: format!(
+                    "{{n}} values of ({fields}) occur in more than one document, one of them in {{first}}"
+                ),
+                suggestion: None,
+            };
+            let text = format!("({fields}) occurs in one document only");
+            self.look(
+                "check_unique",
+                &facts.database,
+                &unique.collection,
+                (text, &fields),
+                pipeline,
+                finding,
+                &mut plan,
+            );
+        }
+        for (name, collection) in facts
+            .collections
+            .iter()
+            .filter(|(name, _)| self.wants(&facts.database, name))
+        {
+            let schema = collection
+                .options
+                .get_document("validator")
+                .ok()
+                .filter(|v| !v.is_empty());
+            if let Some(schema) = schema.filter(|_| self.schema) {
+                let pipeline = vec![
+                    doc! { "$match": { "$nor": [schema.clone()] } },
+                    doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 }, "first": { "$first": "$_id" } } },
+                ];
+                let finding = Finding {
+                    code: "collection.schema".to_owned(),
+                    severity: Severity::Warning,
+                    object: namespace(&facts.database, name),
+                    message: "{n} documents do not meet the schema of the collection, the first is {first}".to_owned(),
+                    suggestion: Some(format!("{}.find({{$nor: [{}]}})", shell_name(&facts.database, name), Json::of(schema))),
+                };
+                let text = "documents meet the collection's schema".to_owned();
+                self.look(
+                    "check_schema",
+                    &facts.database,
+                    name,
+                    (text, ""),
+                    pipeline,
+                    finding,
+                    &mut plan,
+                );
+            }
+        }
+        self.validations(&facts, at, &mut plan);
+        plan
+    }
+}
+
+impl Integrity {
+    fn wants(&self, database: &str, name: &str) -> bool {
+        let matches = |patterns: &[NamePattern]| patterns.iter().any(|p| p.matches(database, name));
+        (self.include.is_empty() || matches(&self.include)) && !matches(&self.exclude)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one question")]
+    fn look(
+        &self,
+        action: &str,
+        database: &str,
+        collection: &str,
+        (reason, about): (String, &str),
+        pipeline: Vec<mongodb::bson::Document>,
+        finding: Finding,
+        plan: &mut Plan<Body>,
+    ) {
+        let object = match about {
+            "" => namespace(database, collection),
+            about => format!("{} ({about})", namespace(database, collection)),
+        };
+        plan.steps.push(
+            Step::new(action, &object, &object)
+                .because(format!("whether {reason}"))
+                .doing(Work::Look(Look::Any {
+                    database: database.to_owned(),
+                    collection: collection.to_owned(),
+                    pipeline: pipeline.iter().map(Json::of).collect(),
+                    finding: Box::new(finding),
+                })),
+        );
+    }
+
+    /// Those not validated for the longest time first.
+    fn validations(&self, facts: &Facts, at: &Moment, plan: &mut Plan<Body>) {
+        if self.validate == Depth::Off {
+            return;
+        }
+        let full = self.validate == Depth::Full;
+        let member = facts.secondary.clone().filter(|_| full);
+        if full && member.is_none() && !facts.indexes.is_empty() {
+            plan.findings.push(Finding {
+                code: "integrity.no_secondary".to_owned(),
+                severity: Severity::Warning,
+                object: facts.database.clone(),
+                message: "a full validation locks a collection, and there is no secondary to do it on: collections are validated in the background".to_owned(),
+                suggestion: None,
+            });
+        }
+        let full = full && (member.is_some() || facts.indexes.is_empty());
+        let mut due: Vec<(i64, &String)> = facts
+            .collections
+            .iter()
+            .filter(|(name, collection)| {
+                self.wants(&facts.database, name) && collection.shape != Shape::TimeSeries
+            })
+            .map(|(name, _)| {
+                let last = at
+                    .memories
+                    .get(&format!("validated {}", namespace(&facts.database, name)));
+                (
+                    last.and_then(|v| v.get("at"))
+                        .and_then(serde_json::Value::as_i64)
+                        .unwrap_or(0),
+                    name,
+                )
+            })
+            .collect();
+        due.sort();
+        for (last, name) in due {
+            let object = namespace(&facts.database, name);
+            let reason = match chrono::DateTime::from_timestamp(last, 0).filter(|_| last > 0) {
+                Some(when) => format!("last validated on {}", when.format("%Y-%m-%d")),
+                None => "never validated".to_owned(),
+            };
+            plan.steps.push(
+                Step::new("validate", &object, &object)
+                    .because(reason)
+                    .doing(Work::Look(Look::Validate(Validate {
+                        database: facts.database.clone(),
+                        collection: name.clone(),
+                        full,
+                        background: !full,
+                        member: member.clone(),
+                    })))
+                    .remembering(
+                        format!("validated {object}"),
+                        json!({ "at": at.now.timestamp() }),
+                    ),
+            );
+        }
+    }
+}
+
+fn unknown(database: &str, collection: &str, plan: &mut Plan<Body>) {
+    let object = namespace(database, collection);
+    plan.skip(&object, "there is no such collection");
+    plan.findings.push(Finding {
+        code: "integrity.rule".to_owned(),
+        severity: Severity::Critical,
+        object: object.clone(),
+        message: format!("a check names {object}, and there is no such collection"),
+        suggestion: None,
+    });
+}
+
+/// Indexes that some members have and others do not.
+fn differing(
+    database: &str,
+    name: &str,
+    members: &BTreeMap<String, Vec<Index>>,
+    plan: &mut Plan<Body>,
+) {
+    let written = |index: &Index| format!("{} {:?}", index.name, index.keys);
+    let all: BTreeSet<String> = members.values().flatten().map(written).collect();
+    for index in all {
+        let without: Vec<&str> = members
+            .iter()
+            .filter(|(_, indexes)| !indexes.iter().any(|other| written(other) == index))
+            .map(|(member, _)| member.as_str())
+            .collect();
+        if !without.is_empty() {
+            let index_name = index.split(' ').next().unwrap_or(&index);
+            plan.findings.push(Finding {
+                code: "index.differs".to_owned(),
+                severity: Severity::Warning,
+                object: namespace(database, name),
+                message: format!("the index `{index_name}` is missing, or another one, on {}: after a failover the same queries behave differently", without.join(", ")),
+                suggestion: None,
+            });
+        }
+    }
+}

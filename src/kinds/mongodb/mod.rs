@@ -1,0 +1,22 @@
+//! Kinds for MongoDB. A new kind is one file here and one line in the table.
+
+mod archive;
+mod cleanup;
+mod common;
+mod compact;
+mod integrity;
+mod refresh;
+mod snapshot;
+
+use crate::engines::mongodb::Session;
+use crate::plan::Entry;
+
+/// Every kind that works on MongoDB.
+pub const KINDS: &[Entry<Session>] = &[
+    Entry::of::<archive::Archive>(),
+    Entry::of::<cleanup::Cleanup>(),
+    Entry::of::<compact::CompactKind>(),
+    Entry::of::<integrity::Integrity>(),
+    Entry::of::<refresh::Refresh>(),
+    Entry::of::<snapshot::Snapshot>(),
+];

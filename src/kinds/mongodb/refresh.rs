@@ -1,0 +1,490 @@
+//! Results of aggregations kept in collections: made anew where the documents
+//! that they are made from have changed.
+
+use std::collections::BTreeMap;
+
+use mongodb::bson::{Bson, Document, doc};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::common::{Collection, Shape, collections, fill, not_allowed};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Json, Limit, Session, namespace};
+use crate::plan::mongodb::{Aggregate, Body, Work};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
+use crate::values::{Engine, TimeSpan};
+
+/// Options of `kind: refresh` on MongoDB.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refresh {
+    /// What is made, and from what.
+    #[schemars(length(min = 1))]
+    aggregations: Vec<Aggregation>,
+}
+
+/// An aggregation whose result is kept.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Aggregation {
+    /// The collection it begins with.
+    collection: String,
+    /// Its database, where it is not the one in the target's `url`.
+    #[serde(default)]
+    database: Option<String>,
+    /// The stages; the last one is `$merge` or `$out`.
+    #[schemars(length(min = 1))]
+    pipeline: Vec<Json>,
+    /// How old the result may be once its sources have changed.
+    #[serde(default)]
+    fresh_within: Option<TimeSpan>,
+    /// Whether the server may use files for what does not fit into memory.
+    #[serde(default = "yes")]
+    allow_disk_use: bool,
+    /// Make it anew even where no source has changed.
+    #[serde(default)]
+    always: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What the decision is made from.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    database: String,
+    /// By database and name.
+    collections: BTreeMap<(String, String), Collection>,
+    /// Which server counts, and since when; unknown where it may not be asked.
+    counts_since: Option<String>,
+    findings: Vec<Finding>,
+}
+
+impl Aggregation {
+    fn database<'a>(&'a self, own: &'a str) -> &'a str {
+        self.database.as_deref().unwrap_or(own)
+    }
+
+    /// Where the result goes.
+    fn result(&self, own: &str) -> Option<(String, String)> {
+        let last = self.pipeline.last()?.document().ok()?;
+        let (stage, value) = last.into_iter().next()?;
+        let database = self.database(own);
+        let value = match (stage.as_str(), value) {
+            ("$out", value) => value,
+            ("$merge", Bson::Document(options)) => options.get("into").cloned()?,
+            ("$merge", value) => value,
+            _ => return None,
+        };
+        match value {
+            Bson::String(name) => Some((database.to_owned(), name)),
+            Bson::Document(at) => Some((
+                at.get_str("db").unwrap_or(database).to_owned(),
+                at.get_str("coll").ok()?.to_owned(),
+            )),
+            _ => None,
+        }
+    }
+
+    /// Every collection that it reads.
+    fn sources(&self, own: &str) -> Vec<(String, String)> {
+        let database = self.database(own);
+        let mut names = vec![self.collection.clone()];
+        for stage in &self.pipeline {
+            if let Ok(stage) = stage.document() {
+                read_by(&stage, &mut names);
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+            .into_iter()
+            .map(|name| (database.to_owned(), name))
+            .collect()
+    }
+
+    /// Whether the result depends on something besides the documents.
+    fn depends_on_time(&self) -> bool {
+        let text: String = self.pipeline.iter().map(Json::to_string).collect();
+        [
+            "$$NOW",
+            "$$CLUSTER_TIME",
+            "$rand",
+            "$sample",
+            "$function",
+            "$accumulator",
+            "$where",
+        ]
+        .iter()
+        .any(|word| text.contains(word))
+    }
+
+    /// Whether a second time gives what the first gave.
+    fn repeatable(&self) -> bool {
+        let Some(Ok(last)) = self.pipeline.last().map(Json::document) else {
+            return false;
+        };
+        match last.get_document("$merge") {
+            // A pipeline may add to what is there, and add twice.
+            Ok(merge) => {
+                !matches!(merge.get("whenMatched"), Some(Bson::Array(_)))
+                    && merge.get_str("whenNotMatched").unwrap_or("insert") != "fail"
+                    && merge.get_str("whenMatched").unwrap_or("merge") != "fail"
+            }
+            Err(_) => true,
+        }
+    }
+}
+
+/// Collections that a stage, or one within it, reads.
+fn read_by(document: &Document, names: &mut Vec<String>) {
+    for (key, value) in document {
+        match (key.as_str(), value) {
+            ("$lookup" | "$graphLookup", Bson::Document(lookup)) => {
+                if let Ok(from) = lookup.get_str("from") {
+                    names.push(from.to_owned());
+                }
+                read_by(lookup, names);
+            }
+            ("$unionWith", Bson::String(name)) => names.push(name.clone()),
+            ("$unionWith", Bson::Document(union)) => {
+                if let Ok(name) = union.get_str("coll") {
+                    names.push(name.to_owned());
+                }
+                read_by(union, names);
+            }
+            (_, Bson::Document(inner)) => read_by(inner, names),
+            (_, Bson::Array(values)) => values
+                .iter()
+                .filter_map(Bson::as_document)
+                .for_each(|d| read_by(d, names)),
+            _ => {}
+        }
+    }
+}
+
+impl Kind for Refresh {
+    const NAME: &'static str = "refresh";
+    const SUMMARY: &'static str =
+        "makes the results of aggregations anew ($merge, $out), where their sources have changed";
+    const ENGINE: Engine = Engine::Mongodb;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        for aggregation in &self.aggregations {
+            for (n, stage) in aggregation.pipeline.iter().enumerate() {
+                let document = stage.document().map_err(|why| {
+                    format!(
+                        "stage {} of the pipeline from `{}` is no document: {why}",
+                        n + 1,
+                        aggregation.collection
+                    )
+                })?;
+                if document.len() != 1 || !document.keys().all(|key| key.starts_with('$')) {
+                    return Err(format!(
+                        "stage {} of the pipeline from `{}` is no stage: expected one key that begins with `$`",
+                        n + 1,
+                        aggregation.collection
+                    ));
+                }
+            }
+            if aggregation.result("own").is_none() {
+                return Err(format!(
+                    "the pipeline from `{}` keeps its result nowhere: end it with `$merge` or `$out`",
+                    aggregation.collection
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
+        let mut facts = Facts {
+            database: db.database().to_owned(),
+            ..Facts::default()
+        };
+        let mut named: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for aggregation in &self.aggregations {
+            let places = aggregation
+                .sources(&facts.database)
+                .into_iter()
+                .chain(aggregation.result(&facts.database));
+            for (database, name) in places {
+                named.entry(database).or_default().push(name);
+            }
+        }
+        for (database, names) in named {
+            for (name, mut collection) in collections(db, &database).await? {
+                if names.contains(&name) {
+                    fill(db, &database, &name, &mut collection).await?;
+                    facts
+                        .collections
+                        .insert((database.clone(), name), collection);
+                }
+            }
+        }
+        // The counts begin anew whenever a server starts, and every member has its own.
+        let ask = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
+        match db
+            .command(
+                "asking since when the server runs",
+                "admin",
+                ask,
+                Limit::ASIDE,
+            )
+            .await
+        {
+            Ok(status) => {
+                let now = status
+                    .get_datetime("localTime")
+                    .map(|t| t.timestamp_millis())
+                    .unwrap_or(0);
+                let up = crate::engines::mongodb::number(status.get("uptimeMillis")).unwrap_or(0);
+                let host = status.get_str("host").unwrap_or_default();
+                // The two clocks differ by some milliseconds from one question to the next.
+                facts.counts_since = Some(format!(
+                    "{host} {} {}",
+                    crate::engines::mongodb::number(status.get("pid")).unwrap_or(0),
+                    (now - up) / 60_000
+                ));
+            }
+            Err(error) => facts.findings.push(not_allowed(
+                &error,
+                "whether sources have changed",
+                &facts.database,
+            )),
+        }
+        Ok(facts)
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
+        let mut plan = Plan {
+            considered: self.aggregations.len(),
+            findings: facts.findings.clone(),
+            ..Plan::default()
+        };
+        let mut made: Vec<((String, String), String)> = Vec::new();
+        for aggregation in &self.aggregations {
+            let Some(into) = aggregation.result(&facts.database) else {
+                continue;
+            };
+            let object = namespace(&into.0, &into.1);
+            let sources = aggregation.sources(&facts.database);
+            if let Some(missing) = sources.iter().find(|source| {
+                !facts.collections.contains_key(*source) && !made.iter().any(|(m, _)| m == *source)
+            }) {
+                let missing = namespace(&missing.0, &missing.1);
+                plan.skip(&object, format!("its source {missing} does not exist"));
+                plan.findings.push(Finding {
+                    code: "refresh.source".to_owned(),
+                    severity: Severity::Critical,
+                    object: object.clone(),
+                    message: format!(
+                        "{object} cannot be made: its source {missing} does not exist"
+                    ),
+                    suggestion: None,
+                });
+                continue;
+            }
+            let key = format!("made {object} from {}", aggregation.collection);
+            let before = at.memories.get(&key);
+            let state = state(aggregation, &sources, &facts);
+            // One that is made from another of this plan changes with it.
+            let chained: Vec<&String> = made
+                .iter()
+                .filter(|(m, _)| sources.contains(m))
+                .map(|(_, object)| object)
+                .collect();
+            let reason = if !facts.collections.contains_key(&into) {
+                "it does not exist yet".to_owned()
+            } else if aggregation.always {
+                "it is made every time (`always`)".to_owned()
+            } else if let Some(first) = chained.first() {
+                format!("its source {first} is made anew")
+            } else {
+                match (before.and_then(|b| b.get("state")), &state) {
+                    (None, _) => "it was not made by maint yet".to_owned(),
+                    (_, None) => "whether its sources have changed cannot be known".to_owned(),
+                    (Some(then), Some(now)) if then != now => "its sources have changed".to_owned(),
+                    _ => {
+                        plan.skip(&object, "no source has changed since it was made");
+                        continue;
+                    }
+                }
+            };
+            if let (Some(within), Some(made_at)) = (
+                aggregation.fresh_within,
+                before.and_then(|b| b.get("at")).and_then(Value::as_i64),
+            ) {
+                let age = at.now.timestamp() - made_at;
+                if age > i64::try_from(within.get().as_secs()).unwrap_or(i64::MAX) {
+                    plan.findings.push(Finding {
+                        code: "view.stale".to_owned(),
+                        severity: Severity::Warning,
+                        object: object.clone(),
+                        message: format!("{object} was made {} h ago, and should be no older than {within} once its sources have changed", age / 3600),
+                        suggestion: None,
+                    });
+                }
+            }
+            let mut step = Step::new("refresh", &object, &object)
+                .because(reason)
+                .doing(Work::Aggregate(Aggregate {
+                    database: aggregation.database(&facts.database).to_owned(),
+                    collection: aggregation.collection.clone(),
+                    pipeline: aggregation.pipeline.clone(),
+                    allow_disk_use: aggregation.allow_disk_use,
+                    repeatable: aggregation.repeatable(),
+                }))
+                .measuring(&into.0, &into.1)
+                .remembering(key, json!({ "state": state, "at": at.now.timestamp() }));
+            for object in chained {
+                step = step.after("refresh", object.clone());
+            }
+            if !aggregation.repeatable() {
+                step.details.push(
+                    "is not tried again where its answer is lost: a second time could add twice"
+                        .to_owned(),
+                );
+            }
+            made.push((into, object));
+            plan.steps.push(step);
+        }
+        plan
+    }
+}
+
+/// What stays the same as long as no source changes; `None` where that cannot be known.
+fn state(aggregation: &Aggregation, sources: &[(String, String)], facts: &Facts) -> Option<Value> {
+    if aggregation.depends_on_time() {
+        return None;
+    }
+    let mut counts = Vec::new();
+    for source in sources {
+        let collection = facts.collections.get(source)?;
+        if collection.shape == Shape::View || collection.shape == Shape::TimeSeries {
+            return None;
+        }
+        counts.push(json!([
+            source.1,
+            collection.uuid,
+            collection.writes?,
+            collection.documents
+        ]));
+    }
+    let pipeline: Vec<&Value> = aggregation.pipeline.iter().map(|stage| &stage.0).collect();
+    Some(json!({ "since": facts.counts_since.clone()?, "counts": counts, "pipeline": pipeline }))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn refresh(pipeline: Value) -> Refresh {
+        let options = json!({ "aggregations": [{ "collection": "events", "pipeline": pipeline, "fresh_within": "1d" }] });
+        let kind: Refresh = serde_json::from_value(options).unwrap();
+        kind
+    }
+
+    fn facts(writes: i64, with_result: bool) -> Facts {
+        let collection = |writes| Collection {
+            writes: Some(writes),
+            ..Collection::default()
+        };
+        let mut collections =
+            BTreeMap::from([(("app".to_owned(), "events".to_owned()), collection(writes))]);
+        if with_result {
+            collections.insert(("app".to_owned(), "metrics".to_owned()), collection(0));
+        }
+        Facts {
+            database: "app".to_owned(),
+            collections,
+            counts_since: Some("host 1 2".to_owned()),
+            findings: Vec::new(),
+        }
+    }
+
+    fn moment(memories: HashMap<String, Value>) -> Moment {
+        Moment {
+            now: chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+            round: 1,
+            baselines: HashMap::new(),
+            memories,
+            zone: chrono_tz::UTC,
+        }
+    }
+
+    #[test]
+    fn made_once_and_then_only_after_a_change() {
+        let kind =
+            refresh(json!([{ "$group": { "_id": "$day" } }, { "$merge": { "into": "metrics" } }]));
+        kind.check().unwrap();
+        let first = kind.plan(facts(7, false), &moment(HashMap::new()));
+        assert_eq!(first.steps[0].reason, "it does not exist yet");
+        let memory = first.steps[0].remember.clone().unwrap();
+        let known = HashMap::from([(memory.key, memory.value)]);
+        let second = kind.plan(facts(7, true), &moment(known.clone()));
+        assert!(second.steps.is_empty());
+        assert_eq!(
+            second.skipped[0].reason,
+            "no source has changed since it was made"
+        );
+        let third = kind.plan(facts(8, true), &moment(known.clone()));
+        assert_eq!(third.steps[0].reason, "its sources have changed");
+        let mut restarted = facts(7, true);
+        restarted.counts_since = Some("host 2 3".to_owned());
+        assert_eq!(kind.plan(restarted, &moment(known)).steps.len(), 1);
+    }
+
+    #[test]
+    fn what_depends_on_the_time_is_always_made() {
+        let kind = refresh(
+            json!([{ "$match": { "$expr": { "$lt": ["$at", "$$NOW"] } } }, { "$out": "metrics" }]),
+        );
+        let first = kind.plan(facts(7, true), &moment(HashMap::new()));
+        let memory = first.steps[0].remember.clone().unwrap();
+        let known = HashMap::from([(memory.key, memory.value)]);
+        let second = kind.plan(facts(7, true), &moment(known));
+        assert_eq!(
+            second.steps[0].reason,
+            "whether its sources have changed cannot be known"
+        );
+    }
+
+    #[test]
+    fn what_adds_to_what_is_there_is_not_done_twice() {
+        let adds = refresh(
+            json!([{ "$merge": { "into": "m", "whenMatched": [{ "$set": { "n": { "$add": ["$n", 1] } } }] } }]),
+        );
+        assert!(!adds.aggregations[0].repeatable());
+        let replaces = refresh(json!([{ "$merge": { "into": "m", "whenMatched": "replace" } }]));
+        assert!(replaces.aggregations[0].repeatable());
+    }
+
+    #[test]
+    fn sources_are_found_wherever_they_are_named() {
+        let kind = refresh(json!([
+            { "$lookup": { "from": "users", "let": {}, "pipeline": [{ "$unionWith": "guests" }], "as": "u" } },
+            { "$facet": { "a": [{ "$graphLookup": { "from": "tree", "as": "x" } }] } },
+            { "$out": { "db": "other", "coll": "m" } },
+        ]));
+        let names: Vec<String> = kind.aggregations[0]
+            .sources("app")
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect();
+        assert_eq!(names, ["events", "guests", "tree", "users"]);
+        assert_eq!(
+            kind.aggregations[0].result("app"),
+            Some(("other".to_owned(), "m".to_owned()))
+        );
+        assert!(refresh(json!([{ "$match": {} }])).check().is_err());
+    }
+}

@@ -1,0 +1,663 @@
+//! How a database is: sizes, use of indexes on every member, lag, the oplog,
+//! connections, the cache; numbers for the time series, thresholds to findings.
+
+use std::collections::BTreeMap;
+
+use mongodb::bson::{Bson, Document, doc};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::common::{Collection, Index, Shape, collections, fill, is_internal, not_allowed};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Limit, Members, Session, namespace, number};
+use crate::plan::mongodb::{Body, shell_name};
+use crate::plan::{Finding, Kind, Measurement, Moment, Plan, Severity, Site};
+use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan};
+
+/// Options of `kind: snapshot` on MongoDB.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Snapshot {
+    /// Findings only about collections that match one of these patterns.
+    include: Vec<NamePattern>,
+    /// No findings about collections that match one of these patterns.
+    exclude: Vec<NamePattern>,
+    /// How many of the largest collections go into the time series; up to 500.
+    top: u32,
+    /// How far a member may be behind.
+    max_replication_lag: TimeSpan,
+    /// How far back the oplog should reach: a member that is away longer has to copy everything.
+    min_oplog: TimeSpan,
+    /// Share of the connections that may be in use.
+    max_connections: Percent,
+    /// Share of the server's cache that may be changed and not yet written.
+    max_dirty: Percent,
+    /// How long an operation may run.
+    max_operation: TimeSpan,
+    /// An index that nobody used for this long, on no member, is unused.
+    unused_after: TimeSpan,
+    /// Indexes smaller than this are not worth a finding.
+    min_size: Bytes,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Snapshot {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            top: 50,
+            max_replication_lag: TimeSpan::from_secs(30),
+            min_oplog: TimeSpan::from_mins(24 * 60),
+            max_connections: Percent::new(80.0),
+            max_dirty: Percent::new(20.0),
+            max_operation: TimeSpan::from_mins(10),
+            unused_after: TimeSpan::from_mins(30 * 24 * 60),
+            min_size: Bytes(1 << 20),
+        }
+    }
+}
+
+/// How often an index was used on one member, and since when that is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Use {
+    times: i64,
+    since: i64,
+}
+
+/// What was seen.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    database: String,
+    collections: BTreeMap<String, Collection>,
+    /// By collection and index: what each member says.
+    uses: BTreeMap<(String, String), Vec<Use>>,
+    /// Members whose counts could not be had.
+    unasked: usize,
+    members: Members,
+    status: Option<Document>,
+    /// How far the oplog reaches back, in seconds.
+    oplog: Option<i64>,
+    /// Operations that run for long: what, where, for how many seconds.
+    long: Vec<(String, String, i64)>,
+    findings: Vec<Finding>,
+}
+
+impl Kind for Snapshot {
+    const NAME: &'static str = "snapshot";
+    const SUMMARY: &'static str = "records sizes, index use on all members, lag, oplog and load; findings where a threshold is passed";
+    const ENGINE: Engine = Engine::Mongodb;
+    type Session = Session;
+    type Facts = Facts;
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
+        let mut facts = Facts {
+            database: db.database().to_owned(),
+            ..Facts::default()
+        };
+        for (name, mut collection) in collections(db, &facts.database).await? {
+            if collection.shape == Shape::View || is_internal(&name) {
+                continue;
+            }
+            fill(db, &facts.database, &name, &mut collection).await?;
+            facts.collections.insert(name, collection);
+        }
+        match Members::of(db).await {
+            Ok(members) => facts.members = members,
+            // The door tells of it.
+            Err(error) => tracing::debug!(%error, "the members are not known"),
+        }
+        self.uses(db, &mut facts).await?;
+        let status = db
+            .command(
+                "looking at the server",
+                "admin",
+                doc! { "serverStatus": 1 },
+                Limit::ASIDE,
+            )
+            .await;
+        match status {
+            Ok(status) => facts.status = Some(status),
+            Err(error) => facts.findings.push(not_allowed(
+                &error,
+                "connections, cache and load",
+                &facts.database,
+            )),
+        }
+        if db.server.set.is_some() {
+            match oplog(db).await {
+                Ok(seconds) => facts.oplog = seconds,
+                Err(error) => facts.findings.push(not_allowed(
+                    &error,
+                    "how far the oplog reaches back",
+                    "local.oplog.rs",
+                )),
+            }
+        }
+        let seconds = i64::try_from(self.max_operation.get().as_secs()).unwrap_or(i64::MAX);
+        let pipeline = vec![
+            doc! { "$currentOp": { "allUsers": true } },
+            doc! { "$match": { "active": true, "secs_running": { "$gte": seconds }, "ns": { "$regex": format!("^{}\\.", escaped(&facts.database)) } } },
+            doc! { "$project": { "op": 1, "ns": 1, "secs_running": 1 } },
+            doc! { "$limit": 50 },
+        ];
+        let ask = doc! { "aggregate": 1, "pipeline": pipeline, "cursor": {} };
+        match db
+            .all("looking at operations", "admin", ask, Limit::ASIDE)
+            .await
+        {
+            Ok(found) => {
+                facts.long = found
+                    .iter()
+                    .map(|d| {
+                        let text = |key: &str| d.get_str(key).unwrap_or_default().to_owned();
+                        (
+                            text("op"),
+                            text("ns"),
+                            number(d.get("secs_running")).unwrap_or(0),
+                        )
+                    })
+                    .collect();
+            }
+            Err(error) => facts.findings.push(not_allowed(
+                &error,
+                "which operations run for long",
+                &facts.database,
+            )),
+        }
+        Ok(facts)
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
+        let mut plan = Plan {
+            considered: facts.collections.len(),
+            findings: facts.findings.clone(),
+            ..Plan::default()
+        };
+        self.sizes(&facts, &mut plan);
+        self.load(&facts, &mut plan);
+        self.replication(&facts, &mut plan);
+        for (name, collection) in &facts.collections {
+            if self.wants(&facts.database, name) {
+                self.indexes(&facts, name, collection, at, &mut plan);
+            }
+        }
+        plan
+    }
+}
+
+impl Snapshot {
+    fn wants(&self, database: &str, name: &str) -> bool {
+        let matches = |patterns: &[NamePattern]| patterns.iter().any(|p| p.matches(database, name));
+        (self.include.is_empty() || matches(&self.include)) && !matches(&self.exclude)
+    }
+
+    /// `$indexStats` of every member that answers.
+    async fn uses(&self, db: &Session, facts: &mut Facts) -> Result<(), EngineError> {
+        let mut places = Vec::new();
+        for member in facts
+            .members
+            .0
+            .iter()
+            .filter(|member| member.reads() || !member.healthy)
+        {
+            if !member.healthy {
+                facts.unasked += 1;
+                continue;
+            }
+            match db.member(&member.name).await {
+                Ok(session) => places.push(session),
+                Err(error) => {
+                    facts.unasked += 1;
+                    facts.findings.push(not_allowed(
+                        &error,
+                        "which indexes this member uses",
+                        &member.name,
+                    ));
+                }
+            }
+        }
+        if places.is_empty() {
+            places.push(db.clone());
+        }
+        for session in places {
+            for name in facts.collections.keys() {
+                let pipeline = vec![doc! { "$indexStats": {} }];
+                let found = session
+                    .aggregate(
+                        "looking at index use",
+                        &facts.database,
+                        name,
+                        pipeline,
+                        Limit::ASIDE,
+                    )
+                    .await;
+                match found {
+                    Ok(found) => {
+                        for index in &found {
+                            let (Ok(index_name), Ok(accesses)) =
+                                (index.get_str("name"), index.get_document("accesses"))
+                            else {
+                                continue;
+                            };
+                            let since = accesses
+                                .get_datetime("since")
+                                .map(|at| at.timestamp_millis() / 1000)
+                                .unwrap_or(0);
+                            let seen = Use {
+                                times: number(accesses.get("ops")).unwrap_or(0),
+                                since,
+                            };
+                            facts
+                                .uses
+                                .entry((name.clone(), index_name.to_owned()))
+                                .or_default()
+                                .push(seen);
+                        }
+                    }
+                    Err(error) if error.is_vanished() => {}
+                    Err(error) if error.code() == Some(13) => {
+                        facts.unasked += 1;
+                        facts.findings.push(not_allowed(
+                            &error,
+                            "which indexes are used",
+                            &facts.database,
+                        ));
+                        return Ok(());
+                    }
+                    // Time-series collections have none.
+                    Err(error) => tracing::debug!(%error, "index use is not known"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn sizes(&self, facts: &Facts, plan: &mut Plan<Body>) {
+        let total: i64 = facts
+            .collections
+            .values()
+            .map(|c| c.bytes + c.index_bytes)
+            .sum();
+        let free: i64 = facts.collections.values().map(|c| c.free).sum();
+        note(plan, "database.bytes", "", total);
+        note(plan, "database.free_bytes", "", free);
+        let mut largest: Vec<(&String, &Collection)> = facts.collections.iter().collect();
+        largest
+            .sort_by_key(|(name, c)| (std::cmp::Reverse(c.bytes + c.index_bytes), (*name).clone()));
+        for (name, collection) in largest.into_iter().take(self.top.min(500) as usize) {
+            let object = namespace(&facts.database, name);
+            note(
+                plan,
+                "collection.bytes",
+                &object,
+                collection.bytes + collection.index_bytes,
+            );
+            note(
+                plan,
+                "collection.index_bytes",
+                &object,
+                collection.index_bytes,
+            );
+            note(plan, "collection.documents", &object, collection.documents);
+            note(plan, "collection.free_bytes", &object, collection.free);
+        }
+    }
+
+    fn load(&self, facts: &Facts, plan: &mut Plan<Body>) {
+        if let Some(status) = &facts.status {
+            let connections = status.get_document("connections").ok();
+            let of = |key: &str| connections.and_then(|c| number(c.get(key)));
+            if let (Some(used), Some(available)) = (of("current"), of("available")) {
+                let limit = used + available;
+                note(plan, "connections.used", "", used);
+                note(plan, "connections.limit", "", limit);
+                if share(used, limit) > self.max_connections.share() {
+                    say(
+                        plan,
+                        ("connections.many", Severity::Warning),
+                        &facts.database,
+                        format!(
+                            "{used} of {limit} connections are in use, more than {}",
+                            self.max_connections
+                        ),
+                        Some("db.serverStatus().connections".to_owned()),
+                    );
+                }
+            }
+            let cache = status
+                .get_document("wiredTiger")
+                .and_then(|w| w.get_document("cache"))
+                .ok();
+            let of = |key: &str| cache.and_then(|c| number(c.get(key)));
+            if let (Some(dirty), Some(most)) = (
+                of("tracked dirty bytes in the cache"),
+                of("maximum bytes configured"),
+            ) {
+                note(plan, "cache.dirty_bytes", "", dirty);
+                note(
+                    plan,
+                    "cache.bytes",
+                    "",
+                    of("bytes currently in the cache").unwrap_or(0),
+                );
+                if share(dirty, most) > self.max_dirty.share() {
+                    say(
+                        plan,
+                        ("cache.dirty", Severity::Warning),
+                        &facts.database,
+                        format!(
+                            "{:.0} % of the cache are changed and not yet written, more than {}: the disk does not keep up, and operations begin to wait",
+                            share(dirty, most) * 100.0,
+                            self.max_dirty
+                        ),
+                        Some("db.serverStatus().wiredTiger.cache".to_owned()),
+                    );
+                }
+            }
+        }
+        for (operation, on, seconds) in &facts.long {
+            say(
+                plan,
+                ("operation.long", Severity::Warning),
+                on,
+                format!("an operation ({operation}) runs for {} min, longer than {}", seconds / 60, self.max_operation),
+                Some("db.getSiblingDB(\"admin\").aggregate([{$currentOp: {allUsers: true}}, {$match: {secs_running: {$gt: 60}}}])".to_owned()),
+            );
+        }
+    }
+
+    fn replication(&self, facts: &Facts, plan: &mut Plan<Body>) {
+        for member in &facts.members.0 {
+            let Some(lag) = member.lag else { continue };
+            plan.measurements.push(Measurement {
+                metric: "replication.lag_ms".to_owned(),
+                object: member.name.clone(),
+                value: lag * 1000.0,
+            });
+            if lag > self.max_replication_lag.get().as_secs_f64() {
+                say(
+                    plan,
+                    ("replication.lag", Severity::Warning),
+                    &member.name,
+                    format!(
+                        "the member is {lag:.0} s behind, more than {}",
+                        self.max_replication_lag
+                    ),
+                    Some("rs.printSecondaryReplicationInfo()".to_owned()),
+                );
+            }
+        }
+        if let Some(seconds) = facts.oplog {
+            note(plan, "oplog.seconds", "", seconds);
+            let least = i64::try_from(self.min_oplog.get().as_secs()).unwrap_or(i64::MAX);
+            let size = facts
+                .status
+                .as_ref()
+                .and_then(|s| number(s.get("uptime")))
+                .unwrap_or(i64::MAX);
+            // A young set has written nothing for longer.
+            if seconds < least && size > least {
+                say(
+                    plan,
+                    ("oplog.short", Severity::Warning),
+                    "local.oplog.rs",
+                    format!(
+                        "the oplog reaches back {:.1} h, less than {}: a member that is away for longer has to copy everything anew",
+                        seconds as f64 / 3600.0,
+                        self.min_oplog
+                    ),
+                    Some("db.adminCommand({replSetResizeOplog: 1, size: MEGABYTES})".to_owned()),
+                );
+            }
+        }
+    }
+
+    fn indexes(
+        &self,
+        facts: &Facts,
+        name: &str,
+        collection: &Collection,
+        at: &Moment,
+        plan: &mut Plan<Body>,
+    ) {
+        let object = namespace(&facts.database, name);
+        let shell = shell_name(&facts.database, name);
+        for index in &collection.indexes {
+            if index.name == "_id_" || u64::try_from(index.bytes).unwrap_or(0) < self.min_size.get()
+            {
+                continue;
+            }
+            let shown = format!("{object}.{}", index.name);
+            if let Some(other) = collection.indexes.iter().find(|other| covers(other, index)) {
+                let same = other.keys == index.keys;
+                let (code, words) = match same {
+                    true => ("index.duplicate", "has the same keys"),
+                    false => ("index.overlapping", "begins with the same keys"),
+                };
+                say(
+                    plan,
+                    (code, Severity::Info),
+                    &shown,
+                    format!(
+                        "`{}` {words}: this one ({}) costs every write and helps no query",
+                        other.name,
+                        Bytes(u64::try_from(index.bytes).unwrap_or(0))
+                    ),
+                    Some(format!(
+                        "{shell}.hideIndex({:?})  // drop it when nobody misses it",
+                        index.name
+                    )),
+                );
+                continue;
+            }
+            let Some(uses) = facts.uses.get(&(name.to_owned(), index.name.clone())) else {
+                continue;
+            };
+            let times: i64 = uses.iter().map(|u| u.times).sum();
+            let youngest = uses.iter().map(|u| u.since).max().unwrap_or(0);
+            let days = (at.now.timestamp() - youngest) / 86_400;
+            let long_enough = at.now.timestamp() - youngest
+                >= i64::try_from(self.unused_after.get().as_secs()).unwrap_or(i64::MAX);
+            // What holds a promise is not judged by its use.
+            if times == 0
+                && long_enough
+                && facts.unasked == 0
+                && !index.unique
+                && index.expires.is_none()
+                && !index.hidden
+            {
+                say(
+                    plan,
+                    ("index.unused", Severity::Info),
+                    &shown,
+                    format!(
+                        "no member has used the index for {days} days; it takes {} and costs every write",
+                        Bytes(u64::try_from(index.bytes).unwrap_or(0))
+                    ),
+                    Some(format!(
+                        "{shell}.hideIndex({:?})  // drop it when nobody misses it",
+                        index.name
+                    )),
+                );
+            }
+        }
+    }
+}
+
+/// Whether `other` answers everything that `index` does.
+fn covers(other: &Index, index: &Index) -> bool {
+    let special =
+        |i: &Index| i.sparse || i.partial || i.collated || i.hidden || i.expires.is_some();
+    if other.name == index.name || index.unique || special(index) || special(other) {
+        return false;
+    }
+    let begins = other.keys.len() >= index.keys.len()
+        && other.keys.iter().zip(&index.keys).all(|(a, b)| a == b);
+    // Of two that are the same, the one that sorts later is the duplicate.
+    begins && (other.keys.len() > index.keys.len() || other.unique || other.name < index.name)
+}
+
+fn note(plan: &mut Plan<Body>, metric: &str, object: &str, value: i64) {
+    plan.measurements.push(Measurement {
+        metric: metric.to_owned(),
+        object: object.to_owned(),
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        value: value as f64,
+    });
+}
+
+fn say(
+    plan: &mut Plan<Body>,
+    (code, severity): (&str, Severity),
+    object: &str,
+    message: String,
+    suggestion: Option<String>,
+) {
+    plan.findings.push(Finding {
+        code: code.to_owned(),
+        severity,
+        object: object.to_owned(),
+        message,
+        suggestion,
+    });
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn share(part: i64, of: i64) -> f64 {
+    part as f64 / of.max(1) as f64
+}
+
+/// How far the oplog reaches back, in seconds.
+async fn oplog(db: &Session) -> Result<Option<i64>, crate::engines::mongodb::MongoError> {
+    let mut ends = Vec::new();
+    for way in [1, -1] {
+        let find = doc! { "find": "oplog.rs", "sort": { "$natural": way }, "limit": 1, "singleBatch": true, "projection": { "ts": 1 } };
+        let found = db
+            .all("looking at the oplog", "local", find, Limit::ASIDE)
+            .await?;
+        ends.push(found.first().and_then(|d| match d.get("ts") {
+            Some(Bson::Timestamp(at)) => Some(i64::from(at.time)),
+            _ => None,
+        }));
+    }
+    Ok(match ends.as_slice() {
+        [Some(first), Some(last)] => Some(last - first),
+        _ => None,
+    })
+}
+
+/// A name as part of a regular expression.
+fn escaped(name: &str) -> String {
+    name.chars()
+        .flat_map(|c| {
+            if c.is_alphanumeric() || c == '_' {
+                vec![c]
+            } else {
+                vec!['\\', c]
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn index(name: &str, keys: &[&str]) -> Index {
+        Index {
+            name: name.to_owned(),
+            keys: keys
+                .iter()
+                .map(|k| ((*k).to_owned(), Bson::Int32(1)))
+                .collect(),
+            bytes: 10 << 20,
+            ..Index::default()
+        }
+    }
+
+    fn findings(
+        indexes: Vec<Index>,
+        uses: &[(&str, i64, i64)],
+        unasked: usize,
+    ) -> Vec<(String, String)> {
+        let now = 1_800_000_000;
+        let mut all: BTreeMap<(String, String), Vec<Use>> = BTreeMap::new();
+        for (name, times, days) in uses {
+            let seen = Use {
+                times: *times,
+                since: now - days * 86_400,
+            };
+            all.entry(("c".to_owned(), (*name).to_owned()))
+                .or_default()
+                .push(seen);
+        }
+        let facts = Facts {
+            database: "app".to_owned(),
+            collections: BTreeMap::from([(
+                "c".to_owned(),
+                Collection {
+                    indexes,
+                    ..Collection::default()
+                },
+            )]),
+            uses: all,
+            unasked,
+            ..Facts::default()
+        };
+        let moment = Moment {
+            now: chrono::DateTime::from_timestamp(now, 0).unwrap(),
+            round: 1,
+            baselines: HashMap::new(),
+            memories: HashMap::new(),
+            zone: chrono_tz::UTC,
+        };
+        let plan = Snapshot::default().plan(facts, &moment);
+        plan.findings
+            .into_iter()
+            .map(|f| (f.code, f.object))
+            .collect()
+    }
+
+    #[test]
+    fn unused_means_on_every_member_and_for_long() {
+        let one = || vec![index("a_1", &["a"])];
+        let unused = [("index.unused".to_owned(), "app.c.a_1".to_owned())];
+        assert_eq!(
+            findings(one(), &[("a_1", 0, 40), ("a_1", 0, 50)], 0),
+            unused
+        );
+        assert!(findings(one(), &[("a_1", 0, 40), ("a_1", 3, 50)], 0).is_empty());
+        assert!(findings(one(), &[("a_1", 0, 40), ("a_1", 0, 2)], 0).is_empty());
+        assert!(
+            findings(one(), &[("a_1", 0, 40)], 1).is_empty(),
+            "one member was not asked"
+        );
+        let mut unique = index("a_1", &["a"]);
+        unique.unique = true;
+        assert!(findings(vec![unique], &[("a_1", 0, 40)], 0).is_empty());
+    }
+
+    #[test]
+    fn prefixes_and_duplicates_are_told_apart() {
+        let told = findings(
+            vec![
+                index("a_1", &["a"]),
+                index("a_1_b_1", &["a", "b"]),
+                index("z", &["a", "b"]),
+            ],
+            &[],
+            0,
+        );
+        assert_eq!(
+            told,
+            [
+                ("index.overlapping".to_owned(), "app.c.a_1".to_owned()),
+                ("index.duplicate".to_owned(), "app.c.z".to_owned()),
+            ]
+        );
+    }
+}

@@ -1,0 +1,163 @@
+//! What only plans for MongoDB hold.
+
+mod look;
+mod walk;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use look::{Look, Validate};
+pub use walk::{Destination, Orphans, Path, Walk};
+
+use super::{Need, Speaks, Step};
+use crate::engines::mongodb::{Json, Session};
+
+/// What a step does, and what is asked around it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Body {
+    /// What is done.
+    pub work: Work,
+    /// The collection whose size is measured before and after.
+    pub measure: Option<Measure>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Commands in order; the first failure ends the step. Each may be given again.
+    Commands(Vec<Command>),
+    /// Deletes, or moves, many documents batch by batch.
+    Walk(Box<Walk>),
+    /// Runs an aggregation that writes its result to a collection.
+    Aggregate(Aggregate),
+    /// Questions whose answers become findings.
+    Look(Look),
+    /// Gives the free space of a collection's files back, member by member.
+    Compact(Compact),
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Work::Commands(Vec::new())
+    }
+}
+
+/// A command and the database it is given in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Command {
+    /// The database.
+    pub database: String,
+    /// The command, as the shell's `runCommand` takes it.
+    pub command: Json,
+}
+
+/// A collection whose size is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Measure {
+    /// The database.
+    pub database: String,
+    /// The collection.
+    pub collection: String,
+}
+
+/// An aggregation that ends in `$merge` or `$out`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Aggregate {
+    /// The database of the source.
+    pub database: String,
+    /// The source.
+    pub collection: String,
+    /// The stages.
+    pub pipeline: Vec<Json>,
+    /// Whether the server may use files for what does not fit into memory.
+    pub allow_disk_use: bool,
+    /// Whether a second try after a lost answer gives the same result.
+    pub repeatable: bool,
+}
+
+/// Compaction of one collection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Compact {
+    /// The database.
+    pub database: String,
+    /// The collection.
+    pub collection: String,
+    /// On which member, `host:port`; the server itself where it stands alone.
+    pub member: Option<String>,
+    /// Whether the member steps down first, because it is primary.
+    pub step_down: bool,
+    /// How far a member may be behind before the next one is begun, in seconds.
+    pub caught_up_seconds: f64,
+}
+
+impl super::Body for Body {
+    fn text(&self) -> String {
+        match &self.work {
+            Work::Commands(commands) => {
+                let texts: Vec<String> = commands
+                    .iter()
+                    .map(|c| {
+                        format!(
+                            "db.getSiblingDB({:?}).runCommand({})",
+                            c.database, c.command
+                        )
+                    })
+                    .collect();
+                texts.join("; ")
+            }
+            Work::Walk(walk) => walk.text(),
+            Work::Aggregate(work) => {
+                let stages: Vec<String> = work.pipeline.iter().map(Json::to_string).collect();
+                format!(
+                    "{}.aggregate([{}])",
+                    shell_name(&work.database, &work.collection),
+                    stages.join(", ")
+                )
+            }
+            Work::Look(look) => look.text(),
+            Work::Compact(compact) => format!(
+                "{}db.getSiblingDB({:?}).runCommand({{compact: {:?}}})",
+                if compact.step_down {
+                    "rs.stepDown(); "
+                } else {
+                    ""
+                },
+                compact.database,
+                compact.collection
+            ),
+        }
+    }
+}
+
+impl Speaks for Session {
+    type Body = Body;
+}
+
+/// A collection as the shell writes it, whatever its name.
+pub fn shell_name(database: &str, collection: &str) -> String {
+    format!("db.getSiblingDB({database:?}).getCollection({collection:?})")
+}
+
+impl Step<Body> {
+    /// Does this.
+    pub fn doing(mut self, work: Work) -> Self {
+        self.body.work = work;
+        self
+    }
+
+    /// Measures this collection before and after.
+    pub fn measuring(mut self, database: &str, collection: &str) -> Self {
+        self.body.measure = Some(Measure {
+            database: database.to_owned(),
+            collection: collection.to_owned(),
+        });
+        self
+    }
+
+    /// Waits for a step of this plan, and is skipped unless it succeeds.
+    pub fn needing(mut self, need: Need) -> Self {
+        self.needs.push(need);
+        self
+    }
+}

@@ -1,0 +1,160 @@
+use mongodb::bson::{Bson, Document, doc};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::shell_name;
+use crate::engines::mongodb::Json;
+
+/// Deals with the documents of one collection that meet a condition, batch by
+/// batch, always forward, so that no batch looks again at what an earlier one
+/// has dealt with. One that begins in the middle, because an earlier walk was
+/// interrupted there, makes up for the part before at its end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Walk {
+    /// The database.
+    pub database: String,
+    /// The collection.
+    pub collection: String,
+    /// Which documents go.
+    pub filter: Json,
+    /// How a batch is cut out.
+    pub path: Path,
+    /// Of those, only the ones whose parent is gone.
+    pub orphans: Option<Orphans>,
+    /// How long a batch should take, in milliseconds; its size follows.
+    pub goal_ms: u64,
+    /// Documents expected to go, where they were counted.
+    pub documents: Option<i64>,
+    /// The walk ends before more than this have gone.
+    pub most: Option<i64>,
+    /// Under which key the place is remembered that the walk has come to.
+    pub progress: String,
+    /// Where an interrupted walk stopped, as remembered.
+    pub start: Option<Json>,
+    /// Where the documents are kept before they go, if anywhere.
+    pub into: Option<Destination>,
+}
+
+/// Another collection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Destination {
+    /// The target; otherwise the same.
+    pub target: Option<String>,
+    /// The database.
+    pub database: String,
+    /// The collection.
+    pub collection: String,
+}
+
+/// How batches are cut out of a collection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Path {
+    /// Ranges of a field, along its index. The condition has to pin the
+    /// field's type: values of other types are not in the ranges.
+    Range {
+        /// The field.
+        field: String,
+        /// The name of the index.
+        index: String,
+    },
+    /// Every document, in the order of `_id`.
+    Ids,
+}
+
+/// Documents whose parent is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Orphans {
+    /// The field that points at the parent; without a value there, there is no parent to miss.
+    pub field: String,
+    /// The parent's database.
+    pub parent_database: String,
+    /// The parent's collection.
+    pub parent: String,
+    /// The field pointed at.
+    pub parent_field: String,
+}
+
+impl Walk {
+    /// The condition, within a range of the field that is walked along:
+    /// behind `after`, up to and with `until`.
+    ///
+    /// # Errors
+    /// When the condition in the plan is not a document.
+    pub fn within(&self, after: Option<&Bson>, until: Option<&Bson>) -> Result<Document, String> {
+        let mut parts = vec![Bson::Document(self.filter.document()?)];
+        if let Path::Range { field, .. } = &self.path {
+            if let Some(after) = after {
+                parts.push(Bson::Document(
+                    doc! { field.as_str(): { "$gt": after.clone() } },
+                ));
+            }
+            if let Some(until) = until {
+                parts.push(Bson::Document(
+                    doc! { field.as_str(): { "$lte": until.clone() } },
+                ));
+            }
+        }
+        Ok(match parts.len() {
+            1 => self.filter.document()?,
+            _ => doc! { "$and": parts },
+        })
+    }
+
+    /// One batch, as shown to people.
+    pub fn text(&self) -> String {
+        let within = match &self.path {
+            Path::Range { field, .. } => format!("{{{field:?}: {{$gt: …, $lte: …}}}}"),
+            Path::Ids => "{_id: {$in: […]}}".to_owned(),
+        };
+        let condition = match self.filter.is_empty() {
+            true => within,
+            false => format!("{{$and: [{}, {within}]}}", self.filter),
+        };
+        if let Some(into) = &self.into {
+            return format!(
+                "{}.insertMany({}.find({condition})); deleteMany of what was compared, in a transaction",
+                shell_name(&into.database, &into.collection),
+                shell_name(&self.database, &self.collection)
+            );
+        }
+        format!(
+            "{}.deleteMany({condition}, {{writeConcern: {{w: \"majority\"}}}})",
+            shell_name(&self.database, &self.collection)
+        )
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_batch_is_the_condition_within_a_range() {
+        let walk = Walk {
+            database: "shop".to_owned(),
+            collection: "events".to_owned(),
+            filter: Json(json!({ "kind": "x" })),
+            path: Path::Range {
+                field: "at".to_owned(),
+                index: "at_1".to_owned(),
+            },
+            orphans: None,
+            goal_ms: 250,
+            documents: None,
+            most: None,
+            progress: "p".to_owned(),
+            start: None,
+            into: None,
+        };
+        assert_eq!(walk.within(None, None).unwrap(), doc! { "kind": "x" });
+        let (from, to) = (Bson::Int64(5), Bson::Int64(9));
+        assert_eq!(
+            walk.within(Some(&from), Some(&to)).unwrap(),
+            doc! { "$and": [{ "kind": "x" }, { "at": { "$gt": 5_i64 } }, { "at": { "$lte": 9_i64 } }] }
+        );
+        insta::assert_snapshot!(walk.text(), @r#"db.getSiblingDB("shop").getCollection("events").deleteMany({$and: [{"kind":"x"}, {"at": {$gt: …, $lte: …}}]}, {writeConcern: {w: "majority"}})"#);
+    }
+}

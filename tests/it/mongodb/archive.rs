@@ -1,0 +1,193 @@
+//! Archived documents are the same to the byte, and none is lost or doubled.
+
+use std::process::Stdio;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{
+    Binary, Bson, DateTime, Decimal128, Document, RawDocumentBuf, Regex, Timestamp, cstr, doc,
+};
+
+use super::{codes, for_base, run, workspace};
+use crate::support::mongo::{Servers, TestBase};
+
+async fn raw(db: &mongodb::Database, collection: &str) -> Vec<RawDocumentBuf> {
+    let found = db
+        .collection::<RawDocumentBuf>(collection)
+        .find(doc! {})
+        .sort(doc! { "_id": 1 })
+        .await
+        .unwrap();
+    found.try_collect().await.unwrap()
+}
+
+fn hostile() -> Vec<RawDocumentBuf> {
+    let mut documents: Vec<RawDocumentBuf> = [
+        doc! { "_id": 1, "d": Decimal128::from_str("1.10").unwrap(), "e": Decimal128::from_str("-0E-6176").unwrap(), "n": Decimal128::from_str("NaN").unwrap() },
+        doc! { "_id": 2_i64, "old": DateTime::from_millis(-62_135_596_800_000), "future": DateTime::MAX },
+        doc! { "_id": 3.5, "nan": f64::NAN, "zero": -0.0, "inf": f64::INFINITY },
+        doc! { "_id": "b", "bin": Binary { subtype: BinarySubtype::UserDefined(0x80), bytes: vec![0, 255] }, "uuid": Binary { subtype: BinarySubtype::Uuid, bytes: vec![7; 16] } },
+        doc! { "_id": ObjectId::from_bytes([1; 12]), "ref": { "$ref": "users", "$id": ObjectId::from_bytes([2; 12]), "$db": "x" } },
+        doc! { "_id": { "k": [1] }, "$dollar": 1, "a.b": { "c.d": "ü" }, "": "empty", "日本語": "🦀\0" },
+        doc! { "_id": true, "r": Regex { pattern: cstr!("^a/.*").to_owned(), options: cstr!("imx").to_owned() }, "t": Timestamp { time: 5, increment: 6 }, "js": Bson::JavaScriptCode("1".to_owned()), "min": Bson::MinKey, "s": Bson::Symbol("s".to_owned()), "u": Bson::Undefined },
+        doc! { "_id": 9, "big": "x".repeat(15 << 20) },
+    ]
+    .into_iter()
+    .map(|mut document| {
+        document.insert("old_enough", true);
+        RawDocumentBuf::try_from(&document).unwrap()
+    })
+    .collect();
+    let mut twice = RawDocumentBuf::new();
+    twice.append(cstr!("_id"), 77);
+    twice.append(cstr!("old_enough"), true);
+    twice.append(cstr!("x"), 1);
+    twice.append(cstr!("x"), "again");
+    documents.push(twice);
+    documents
+}
+
+async fn kept_to_the_byte(version: u32) {
+    let base = TestBase::new(version).await;
+    let name = format!("{}-{}", "ev nts.ünï", "x".repeat(40));
+    let events = base.db.collection::<RawDocumentBuf>(&name);
+    for document in hostile() {
+        events.insert_one(document).await.unwrap();
+    }
+    base.collection(&name)
+        .insert_one(doc! { "_id": "stays" })
+        .await
+        .unwrap();
+    let mut before = raw(&base.db, &name).await;
+    before.retain(|d| d.get_bool("old_enough").is_ok());
+    assert_eq!(before.len(), 9);
+    let workspace = for_base(&base).task(
+        "archive",
+        &format!("kind: archive\ntarget: app\noptions:\n  rules: [{{ collection: \"{name}\", where: {{ old_enough: true }} }}]\n  destination: {{ collection: \"kept.ü\" }}\n"),
+    );
+    let done = run(&workspace, "archive", 0);
+    assert_eq!(
+        (&done["status"], &done["rows"]),
+        (&"succeeded".into(), &9.into()),
+        "{done:#}"
+    );
+    assert_eq!(base.ids(&name).await, ["\"stays\""]);
+    let after = raw(&base.db, "kept.ü").await;
+    let bytes = |list: &[RawDocumentBuf]| {
+        list.iter()
+            .map(|d| d.as_bytes().to_vec())
+            .collect::<Vec<_>>()
+    };
+    assert!(bytes(&before) == bytes(&after), "something is not the same");
+    assert!(
+        run(&workspace, "archive", 0)["steps"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+
+    // Somebody else's document of the same _id is neither overwritten nor taken for a copy.
+    base.collection(&name)
+        .insert_many([
+            doc! { "_id": 1, "old_enough": true },
+            doc! { "_id": 5000, "old_enough": true },
+        ])
+        .await
+        .unwrap();
+    let third = run(&workspace, "archive", 0);
+    assert_eq!(third["rows"], 1, "{third:#}");
+    assert_eq!(codes(&third), ["archive.differs"], "{third:#}");
+    assert_eq!(base.count(&name, doc! { "_id": 1 }).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archived_documents_are_equal_to_the_byte_4_4() {
+    kept_to_the_byte(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archived_documents_are_equal_to_the_byte_5_0() {
+    kept_to_the_byte(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn archived_documents_are_equal_to_the_byte_6_0() {
+    kept_to_the_byte(60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_down_and_kills_lose_and_double_nothing() {
+    let set = Servers::set(60).await;
+    let db = set.root().await.database("app");
+    let events = db.collection::<Document>("events");
+    for from in (0..20_000).step_by(5000) {
+        events.insert_many((from..from + 5000).map(|n| doc! { "_id": n, "at": DateTime::from_millis(i64::from(n / 1700)), "pad": "x".repeat(100) })).await.unwrap();
+    }
+    events
+        .create_index(
+            mongodb::IndexModel::builder()
+                .keys(doc! { "at": 1 })
+                .build(),
+        )
+        .await
+        .unwrap();
+    let before: Vec<Vec<u8>> = raw(&db, "events")
+        .await
+        .iter()
+        .map(|d| d.as_bytes().to_vec())
+        .collect();
+    let task = "kind: archive\ntarget: app\noptions:\n  rules: [{ collection: events, field: at, older_than: 90d }]\n  destination: { database: old }\n";
+    let workspace = workspace(&set.maint_url("app")).task("archive", task);
+    let kept = set.root().await.database("old");
+    for round in 0..3 {
+        let goal = 3000 * (round + 1);
+        let mut process = workspace.process(["run", "archive", "--now", "--output", "json"]);
+        let mut child = process
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let began = Instant::now();
+        while kept
+            .collection::<Document>("events")
+            .estimated_document_count()
+            .await
+            .unwrap()
+            < goal
+        {
+            assert!(
+                began.elapsed() < Duration::from_secs(60),
+                "waited in vain for {goal} archived documents"
+            );
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "it ended before it was disturbed"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if round == 2 {
+            set.step_down().await;
+            assert_eq!(child.wait().unwrap().code(), Some(0));
+        } else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+    }
+    let done = run(&workspace, "archive", 0);
+    assert_eq!(done["status"], "succeeded", "{done:#}");
+    assert_eq!(events.count_documents(doc! {}).await.unwrap(), 0);
+    let after: Vec<Vec<u8>> = raw(&kept, "events")
+        .await
+        .iter()
+        .map(|d| d.as_bytes().to_vec())
+        .collect();
+    assert!(
+        before == after,
+        "{} before, {} after",
+        before.len(),
+        after.len()
+    );
+}

@@ -1,0 +1,333 @@
+//! Exactly the documents that are meant, and nothing the second time.
+
+use mongodb::IndexModel;
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, DateTime, Document, doc};
+
+use super::{codes, for_base, run, steps};
+use crate::support::mongo::TestBase;
+
+const DAY: i64 = 86_400_000;
+
+fn days_ago(days: i64) -> DateTime {
+    DateTime::from_millis(DateTime::now().timestamp_millis() - days * DAY)
+}
+
+fn id_of(days: i64, n: u8) -> ObjectId {
+    let seconds = u32::try_from(days_ago(days).timestamp_millis() / 1000).unwrap();
+    let mut bytes = [n; 12];
+    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
+    ObjectId::from_bytes(bytes)
+}
+
+async fn old_documents_go_and_nothing_else(version: u32) {
+    let base = TestBase::new(version).await;
+    let events = base.collection("events");
+    let mut documents: Vec<Document> = (0..3000)
+        .map(|n| doc! { "_id": n, "at": days_ago(100), "n": n })
+        .collect();
+    documents.extend((3000..4000).map(|n| doc! { "_id": n, "at": days_ago(1) }));
+    documents.push(doc! { "_id": 5000, "at": days_ago(100), "pinned": true });
+    documents.push(doc! { "_id": 5001, "at": "long ago" });
+    documents.push(doc! { "_id": 5002 });
+    documents.push(doc! { "_id": 5003, "at": Bson::Null });
+    documents.push(doc! { "_id": 5004, "at": DateTime::from_millis(-DAY) });
+    events.insert_many(documents).await.unwrap();
+    events
+        .create_index(IndexModel::builder().keys(doc! { "at": -1 }).build())
+        .await
+        .unwrap();
+    let workspace = for_base(&base).task(
+        "cleanup",
+        "kind: cleanup\ntarget: app\noptions:\n  rules: [{ collection: events, field: at, older_than: 90d, keep: [{ pinned: true }] }]\n",
+    );
+    let counted = workspace
+        .run(["run", "cleanup", "--dry-run", "--output", "json"])
+        .expect(0);
+    assert!(counted.stdout.contains("3001"), "{counted:#?}");
+    assert_eq!(base.count("events", doc! {}).await, 4005);
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(
+        (&done["status"], &done["rows"]),
+        (&"succeeded".into(), &3001.into()),
+        "{done:#}"
+    );
+    assert_eq!(base.count("events", doc! {}).await, 1004);
+    assert_eq!(
+        base.count(
+            "events",
+            doc! { "_id": { "$in": [5000, 5001, 5002, 5003] } }
+        )
+        .await,
+        4
+    );
+    assert_eq!(
+        base.count("events", doc! { "_id": { "$gte": 3000, "$lt": 4000 } })
+            .await,
+        1000
+    );
+    let again = run(&workspace, "cleanup", 0);
+    assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_documents_go_4_4() {
+    old_documents_go_and_nothing_else(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_documents_go_5_0() {
+    old_documents_go_and_nothing_else(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_documents_go_6_0() {
+    old_documents_go_and_nothing_else(60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ages_in_ids_numbers_and_embedded_documents() {
+    let base = TestBase::new(60).await;
+    let seconds = |days: i64| days_ago(days).timestamp_millis() / 1000;
+    base.collection("ids")
+        .insert_many((0..20_u8).map(|n| doc! { "_id": id_of(if n < 10 { 50 } else { 1 }, n) }))
+        .await
+        .unwrap();
+    base.collection("ids")
+        .insert_one(doc! { "_id": "text" })
+        .await
+        .unwrap();
+    let numbers = base.collection("numbers");
+    numbers
+        .insert_many([
+            doc! { "_id": 1, "m": { "at": seconds(50) } },
+            doc! { "_id": 2, "m": { "at": seconds(50) as f64 } },
+            doc! { "_id": 3, "m": { "at": seconds(1) } },
+            doc! { "_id": 4, "m": { "at": f64::NAN } },
+            doc! { "_id": 5, "m": { "at": f64::NEG_INFINITY } },
+            doc! { "_id": 6, "m": { "at": days_ago(50) } },
+            doc! { "_id": 7, "m": { "at": -5 } },
+        ])
+        .await
+        .unwrap();
+    numbers
+        .create_index(IndexModel::builder().keys(doc! { "m.at": 1 }).build())
+        .await
+        .unwrap();
+    let lists = base.collection("lists");
+    lists
+        .insert_one(doc! { "_id": 1, "at": [days_ago(50), days_ago(1)] })
+        .await
+        .unwrap();
+    lists
+        .insert_one(doc! { "_id": 2, "at": days_ago(50) })
+        .await
+        .unwrap();
+    lists
+        .create_index(IndexModel::builder().keys(doc! { "at": 1 }).build())
+        .await
+        .unwrap();
+    let workspace = for_base(&base).task("cleanup", "kind: cleanup\ntarget: app\noptions:\n  rules:\n    - { collection: ids, field: _id, older_than: 30d }\n    - { collection: numbers, field: m.at, older_than: 30d, epoch: seconds }\n    - { collection: lists, field: at, older_than: 30d }\n");
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(done["rows"], 13, "{done:#}");
+    assert_eq!(base.ids("ids").await.len(), 11);
+    assert_eq!(base.ids("numbers").await, ["3", "4", "5", "6"]);
+    assert_eq!(
+        base.ids("lists").await,
+        ["1", "2"],
+        "an array has no single age"
+    );
+    assert!(
+        codes(&done).contains(&"cleanup.rule".to_owned()),
+        "{done:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_go_whatever_the_types_of_ids() {
+    let base = TestBase::new(60).await;
+    base.collection("users")
+        .insert_many([
+            doc! { "_id": 1 },
+            doc! { "_id": 2_i64 },
+            doc! { "_id": "x" },
+        ])
+        .await
+        .unwrap();
+    base.collection("posts")
+        .insert_many([
+            doc! { "_id": 1, "user": 1_i64 },
+            doc! { "_id": 2.5, "user": 2.0 },
+            doc! { "_id": "a", "user": "x" },
+            doc! { "_id": "b", "user": "gone" },
+            doc! { "_id": { "k": 1 }, "user": 9 },
+            doc! { "_id": 7, "user": Bson::Null },
+            doc! { "_id": 8 },
+            doc! { "_id": 9, "user": [9, 10] },
+            doc! { "_id": true, "user": 77, "keep": "me" },
+        ])
+        .await
+        .unwrap();
+    let workspace = for_base(&base).task("cleanup", "kind: cleanup\ntarget: app\noptions:\n  rules: [{ collection: posts, orphaned: { field: user, parent: users }, keep: [{ keep: me }] }]\n");
+    let counted = workspace
+        .run(["run", "cleanup", "--dry-run", "--output", "json"])
+        .expect(0);
+    assert_eq!(counted.code, 0);
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(done["rows"], 2, "{done:#}");
+    assert_eq!(base.count("posts", doc! {}).await, 7);
+    assert_eq!(
+        base.count("posts", doc! { "_id": { "$in": ["b", { "k": 1 }] } })
+            .await,
+        0
+    );
+    assert!(
+        run(&workspace, "cleanup", 0)["steps"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_or_must_not_be_deleted_is_refused_by_name() {
+    let base = TestBase::new(60).await;
+    base.db
+        .create_collection("capped")
+        .capped(true)
+        .size(4096)
+        .await
+        .unwrap();
+    base.db
+        .run_command(doc! { "create": "series", "timeseries": { "timeField": "at" } })
+        .await
+        .unwrap();
+    base.db
+        .run_command(doc! { "create": "seen", "viewOn": "events", "pipeline": [] })
+        .await
+        .unwrap();
+    base.collection("events")
+        .insert_many((0..10).map(|n| doc! { "_id": n, "x": 1 }))
+        .await
+        .unwrap();
+    let workspace = for_base(&base)
+        .task("cleanup", "kind: cleanup\ntarget: app\noptions:\n  rules:\n    - { collection: capped, where: { x: 1 } }\n    - { collection: series, where: { x: 1 } }\n    - { collection: seen, where: { x: 1 } }\n    - { collection: missing, where: { x: 1 } }\n    - { collection: events, where: { x: 1 }, max_rows: 9 }\n    - { collection: events, where: { x: 1 }, max_share: 50% }\n    - { collection: events, orphaned: { field: x, parent: nowhere } }\n");
+    let done = workspace
+        .run(["run", "cleanup", "--now", "--output", "json"])
+        .json()["runs"][0]
+        .clone();
+    let text = done["findings"].to_string();
+    for word in [
+        "is capped",
+        "time-series",
+        "is a view",
+        "no such collection",
+        "max_rows",
+        "max_share",
+        "nowhere does not exist",
+    ] {
+        assert!(text.contains(word), "{word}: {done:#}");
+    }
+    assert_eq!(base.count("events", doc! {}).await, 10);
+}
+
+async fn ttl(version: u32) {
+    let base = TestBase::new(version).await;
+    let sessions = base.collection("sessions");
+    sessions
+        .insert_many([
+            doc! { "_id": "expired", "expires_at": days_ago(1) },
+            doc! { "_id": "alive", "expires_at": days_ago(-1) },
+        ])
+        .await
+        .unwrap();
+    let task = |after: &str| {
+        format!(
+            "kind: cleanup\ntarget: app\noptions:\n  ttl: [{{ collection: sessions, field: expires_at, expire_after: {after} }}]\n"
+        )
+    };
+    let workspace = for_base(&base).task("cleanup", &task("0s"));
+    let done = run(&workspace, "cleanup", 0);
+    let object = format!("create_ttl {}.sessions", base.name);
+    assert_eq!(steps(&done, "succeeded"), [object], "{done:#}");
+    let began = std::time::Instant::now();
+    while base.count("sessions", doc! {}).await > 1 {
+        assert!(
+            began.elapsed().as_secs() < 30,
+            "waited in vain for the TTL monitor"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    }
+    let again = run(&workspace, "cleanup", 0);
+    assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+    assert!(
+        again["findings"].as_array().unwrap().is_empty(),
+        "{again:#}"
+    );
+    let workspace = workspace.task("cleanup", &task("1h"));
+    let changed = run(&workspace, "cleanup", 0);
+    assert_eq!(
+        steps(&changed, "succeeded"),
+        [format!("alter_ttl {}.sessions", base.name)],
+        "{changed:#}"
+    );
+    use futures_util::TryStreamExt;
+    let indexes: Vec<IndexModel> = sessions
+        .list_indexes()
+        .await
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    let after = indexes
+        .iter()
+        .find_map(|i| i.options.as_ref()?.expire_after);
+    assert_eq!(after, Some(std::time::Duration::from_secs(3600)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ttl_is_made_and_changed_4_4() {
+    ttl(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ttl_is_made_and_changed_5_0() {
+    ttl(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ttl_is_made_and_changed_6_0() {
+    ttl(60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ttl_in_the_way_of_another_index_is_explained() {
+    for (version, action) in [(50, None), (60, Some("alter_ttl"))] {
+        let base = TestBase::new(version).await;
+        let sessions = base.collection("sessions");
+        sessions
+            .insert_one(doc! { "_id": 1, "expires_at": "tomorrow" })
+            .await
+            .unwrap();
+        sessions
+            .create_index(IndexModel::builder().keys(doc! { "expires_at": 1 }).build())
+            .await
+            .unwrap();
+        let workspace = for_base(&base).task("cleanup", "kind: cleanup\ntarget: app\noptions:\n  ttl: [{ collection: sessions, field: expires_at, expire_after: 0s }]\n");
+        let done = workspace
+            .run(["run", "cleanup", "--now", "--output", "json"])
+            .json()["runs"][0]
+            .clone();
+        match action {
+            None => assert_eq!(codes(&done), ["ttl.conflict", "ttl.wrong_type"], "{done:#}"),
+            Some(action) => {
+                assert_eq!(
+                    steps(&done, "succeeded"),
+                    [format!("{action} {}.sessions", base.name)],
+                    "{done:#}"
+                );
+                assert_eq!(codes(&run(&workspace, "cleanup", 0)), ["ttl.wrong_type"]);
+            }
+        }
+    }
+}
