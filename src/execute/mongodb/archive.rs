@@ -13,7 +13,7 @@ use mongodb::options::{Hint, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection};
 
 use super::gate::{Ends, may_go_on};
-use super::{Event, Job, note};
+use super::{Event, Job};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, MongoError, Session, namespace};
 use crate::history::{StepRecord, StepStatus};
@@ -114,19 +114,10 @@ pub(super) async fn carry_out(
                 value,
             }];
             let (target, kind) = (&job.execution.target, &job.execution.kind);
-            note(
-                job.execution
-                    .store
-                    .remember(target, kind, Utc::now(), &memory)
-                    .await,
-            );
+            let history = &job.execution.history;
+            history.remember(target, kind, Utc::now(), &memory);
         }
-        note(
-            job.execution
-                .store
-                .open_step(job.execution.run, record)
-                .await,
-        );
+        job.execution.history.step(job.execution.run, record);
         after = Some(last);
     }
     record.status = StepStatus::Succeeded;

@@ -10,6 +10,6 @@ mod walk;
 
 pub(crate) use door::{Door, dial};
 
-use super::step::{end, note};
+use super::step::end;
 use super::{Event, Execution};
 use door::Job;

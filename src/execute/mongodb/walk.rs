@@ -9,7 +9,7 @@ use mongodb::bson::{Bson, Document, doc};
 use serde_json::Value;
 
 use super::gate::{Ends, may_go_on, over, pass};
-use super::{Event, Job, end, note};
+use super::{Event, Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, MongoError};
 use crate::history::{StepRecord, StepStatus};
@@ -44,7 +44,7 @@ pub(super) async fn carry_out(
         // What an interrupted walk had dealt with, and what came in behind its back.
         && (start.is_none() || going.on(record, None, start).await?);
     if done {
-        going.remember(Value::Null).await;
+        going.remember(Value::Null);
         record.status = StepStatus::Succeeded;
     }
     Ok(())
@@ -110,9 +110,9 @@ impl Going<'_> {
                 );
                 return Ok(false);
             }
-            self.remember(Json::of_value(&last).0).await;
+            self.remember(Json::of_value(&last).0);
             // A process that is killed here leaves what was counted so far.
-            note(execution.store.open_step(execution.run, record).await);
+            execution.history.step(execution.run, record);
             self.adapt(began.elapsed(), batch.lost);
             after = Some(last);
         }
@@ -390,19 +390,15 @@ impl Going<'_> {
         }
     }
 
-    async fn remember(&self, value: Value) {
+    fn remember(&self, value: Value) {
         let execution = self.job.execution;
         let memory = [Memory {
             key: self.walk.progress.clone(),
             value,
         }];
         let (target, kind) = (&execution.target, &execution.kind);
-        note(
-            execution
-                .store
-                .remember(target, kind, Utc::now(), &memory)
-                .await,
-        );
+        let history = &execution.history;
+        history.remember(target, kind, Utc::now(), &memory);
     }
 
     fn size(&self) -> i64 {

@@ -82,6 +82,7 @@ impl Kind for Archive {
     const NAME: &'static str = "archive";
     const SUMMARY: &'static str = "moves old documents to another collection, database or target: copied, compared to the byte, then deleted";
     const ENGINE: Engine = Engine::Mongodb;
+    const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
 
@@ -179,7 +180,7 @@ impl Kind for Archive {
         plan.steps
             .retain(|step| !refused.iter().any(|(object, _)| *object == step.object));
         for (object, why) in refused {
-            plan.skip(&object, &why);
+            plan.refuse(&object, &why);
             plan.findings.push(Finding {
                 code: "archive.rule".to_owned(),
                 severity: Severity::Critical,

@@ -380,7 +380,7 @@ impl Integrity {
 
 fn unknown(database: &str, collection: &str, plan: &mut Plan<Body>) {
     let object = namespace(database, collection);
-    plan.skip(&object, "there is no such collection");
+    plan.refuse(&object, "there is no such collection");
     plan.findings.push(Finding {
         code: "integrity.rule".to_owned(),
         severity: Severity::Critical,

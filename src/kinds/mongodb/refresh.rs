@@ -278,7 +278,7 @@ impl Kind for Refresh {
                 !facts.collections.contains_key(*source) && !made.iter().any(|(m, _)| m == *source)
             }) {
                 let missing = namespace(&missing.0, &missing.1);
-                plan.skip(&object, format!("its source {missing} does not exist"));
+                plan.refuse(&object, format!("its source {missing} does not exist"));
                 plan.findings.push(Finding {
                     code: "refresh.source".to_owned(),
                     severity: Severity::Critical,

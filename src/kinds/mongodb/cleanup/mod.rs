@@ -85,6 +85,7 @@ impl Kind for Cleanup {
     const NAME: &'static str = "cleanup";
     const SUMMARY: &'static str = "deletes documents that are too old or orphaned, in small batches, and keeps TTL indexes at work";
     const ENGINE: Engine = Engine::Mongodb;
+    const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
 
@@ -173,7 +174,7 @@ impl Kind for Cleanup {
                 Ok(Some(step)) => plan.steps.push(step),
                 Ok(None) => {}
                 Err(refused) => {
-                    plan.skip(namespace(&key.0, &key.1), refused.message.clone());
+                    plan.refuse(namespace(&key.0, &key.1), refused.message.clone());
                     plan.findings.push(refused);
                 }
             }

@@ -110,9 +110,9 @@ impl Ttl {
         let object = namespace(database, &self.collection);
         if let Some(why) = collection.shape.undeletable() {
             if collection.shape == Shape::TimeSeries {
-                plan.skip(&object, "it is a time-series collection, which expires as a whole: collMod with expireAfterSeconds");
+                plan.refuse(&object, "it is a time-series collection, which expires as a whole: collMod with expireAfterSeconds");
             } else {
-                plan.skip(&object, why);
+                plan.refuse(&object, why);
             }
             return;
         }
@@ -137,7 +137,7 @@ impl Ttl {
             if let (Some(most), Some(expired)) = (self.max_rows, look.expired)
                 && u64::try_from(expired).unwrap_or(0) > most
             {
-                plan.skip(
+                plan.refuse(
                     &object,
                     format!("{expired} documents would go at once, more than `max_rows` ({most})"),
                 );
@@ -179,7 +179,7 @@ impl Ttl {
                     "does not expire anything, and before MongoDB 5.1 an index cannot be told to"
                 }
             };
-            plan.skip(
+            plan.refuse(
                 object,
                 format!("the index `{}` on `{}` {why}", index.name, self.field),
             );
