@@ -104,6 +104,27 @@ impl execute::Door for Door {
         Ok(counts)
     }
 
+    async fn identity(&self, session: &Session) -> Result<String, EngineError> {
+        let doing = "asking which replica set this is";
+        let ask = doc! { "replSetGetConfig": 1 };
+        let known = match &session.server.set {
+            None => None,
+            Some(_) => session
+                .command(doing, "admin", ask, Limit::ASIDE)
+                .await
+                .ok(),
+        };
+        let id = known.as_ref().and_then(|answer| {
+            let config = answer.get_document("config").ok()?;
+            let id = config.get_document("settings").ok()?.get("replicaSetId")?;
+            Some(id.to_string())
+        });
+        let server = id
+            .or_else(|| session.server.set.clone())
+            .unwrap_or_else(|| session.describe().to_owned());
+        Ok(format!("{server} {}", session.database()))
+    }
+
     async fn fit_for_claim(&self, _session: &Session) -> Result<(), EngineError> {
         // The claim is a document, not a session.
         Ok(())
