@@ -87,6 +87,7 @@ impl execute::Door for Door {
             primary,
             replicas: Vec::new(),
             findings,
+            trust_owners: Vec::new(),
         }
     }
 
