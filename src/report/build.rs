@@ -26,7 +26,10 @@ const MOST_REASONS: usize = 8;
 
 pub(super) fn report(material: Material<'_>) -> Report {
     let Material { config, scope, .. } = material;
-    let tasks = task_lines(config, material.tasks);
+    let mut tasks = task_lines(config, material.tasks);
+    for line in tasks.iter_mut().filter(|line| line.enabled) {
+        line.next_at = next_run(config, &line.task, scope.now);
+    }
     let findings = findings(material.findings);
     let troubles: Vec<TroubleLine> = material.troubles.into_iter().map(trouble_line).collect();
     let summary = Numbers {
@@ -49,6 +52,8 @@ pub(super) fn report(material: Material<'_>) -> Report {
         verdict,
         headline,
         reasons,
+        tasks_total: i64::try_from(config.tasks.len()).unwrap_or(i64::MAX),
+        page_url: config.web.url.clone(),
         tasks_enabled: i64::try_from(config.tasks.values().filter(|task| task.enabled).count())
             .unwrap_or(i64::MAX),
         before: Numbers {
@@ -108,6 +113,7 @@ fn task_lines(config: &Config, totals: Vec<TaskTotals>) -> Vec<TaskLine> {
                 incomplete: 0,
                 last: None,
                 last_success_at: None,
+                next_at: None,
                 rows: 0,
                 bytes_reclaimed: 0,
                 recent_ms: Vec::new(),
@@ -140,6 +146,7 @@ fn task_lines(config: &Config, totals: Vec<TaskTotals>) -> Vec<TaskLine> {
                 duration_ms: sum.last_duration_ms,
             }),
             last_success_at: sum.last_success_at,
+            next_at: None,
             rows: sum.rows,
             bytes_reclaimed: sum.bytes_reclaimed,
             recent_ms: sum.recent_ms,
@@ -369,7 +376,8 @@ fn days(days: &[Day]) -> Vec<DayLine> {
             RunStatus::Succeeded => line.succeeded += day.runs,
             RunStatus::Failed | RunStatus::Interrupted => line.failed += day.runs,
             RunStatus::Skipped | RunStatus::Running => {}
-            _ => line.partly += day.runs,
+            RunStatus::Partial => line.partly += day.runs,
+            RunStatus::Incomplete | RunStatus::Cancelled => line.early += day.runs,
         }
     }
     lines.into_values().collect()
@@ -403,6 +411,23 @@ fn worse(metric: &Metric, first: f64, last: f64) -> Option<bool> {
     let direction = metric.worse?;
     let noticeable = change.abs() > first.abs() * NOTICEABLE;
     noticeable.then(|| (change > 0.0) == (direction == Direction::Up))
+}
+
+/// When the first of its schedules runs a task next.
+fn next_run(
+    config: &Config,
+    task: &str,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Option<chrono::DateTime<chrono::Utc>> {
+    config
+        .schedules
+        .values()
+        .filter(|schedule| schedule.enabled && schedule.tasks.iter().any(|one| one == task))
+        .filter_map(|schedule| {
+            let zone = schedule.timezone.unwrap_or(config.timezone);
+            schedule.cron.next_after(now, zone)
+        })
+        .min()
 }
 
 fn planned(config: &Config, now: chrono::DateTime<chrono::Utc>) -> Vec<Planned> {

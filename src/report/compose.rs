@@ -94,7 +94,7 @@ fn place(chart: Chart, pictures: Pictures, attached: &mut Vec<(String, Vec<u8>)>
         Pictures::Attached => match chart::png(&chart.svg) {
             Some(png) => {
                 attached.push((chart.id.clone(), png));
-                format!(r#"<img src="cid:{}" alt="{alt}" width="640">"#, chart.id)
+                format!(r#"<img src="cid:{}" alt="{alt}" width="440">"#, chart.id)
             }
             None => alt,
         },

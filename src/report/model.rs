@@ -81,6 +81,8 @@ pub struct TaskLine {
     pub last: Option<LastRun>,
     /// When it last succeeded, if it ever did.
     pub last_success_at: Option<DateTime<Utc>>,
+    /// When a schedule runs it next, if one does.
+    pub next_at: Option<DateTime<Utc>>,
     /// Rows it touched in the period.
     pub rows: i64,
     /// Bytes before minus bytes afterwards, in the period.
@@ -211,7 +213,9 @@ pub struct DayLine {
     pub day: String,
     /// Runs that succeeded.
     pub succeeded: i64,
-    /// Runs that ended early, or failed in part.
+    /// Runs that ran out of time, or were cancelled.
+    pub early: i64,
+    /// Runs of which some steps failed.
     pub partly: i64,
     /// Runs that failed or were interrupted.
     pub failed: i64,
@@ -245,8 +249,12 @@ pub struct Report {
     pub headline: String,
     /// Why, worst first.
     pub reasons: Vec<Reason>,
+    /// How many tasks there are.
+    pub tasks_total: i64,
     /// How many tasks are switched on.
     pub tasks_enabled: i64,
+    /// Where people reach the status page, without a slash at the end, if that is known.
+    pub page_url: Option<String>,
     /// The period in numbers.
     pub summary: Numbers,
     /// The period before, of the same length, in numbers.

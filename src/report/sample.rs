@@ -76,6 +76,8 @@ pub fn report() -> Report {
                 text: "vacuum on app ran out of time; the rest comes first next time".to_owned(),
             },
         ],
+        tasks_total: 5,
+        page_url: Some("https://maint.example.com".to_owned()),
         tasks_enabled: 4,
         summary: Numbers {
             runs: 22,
@@ -100,6 +102,7 @@ pub fn report() -> Report {
             .map(|n| DayLine {
                 day: (period.since + TimeDelta::days(n)).date_naive().to_string(),
                 succeeded: 3,
+                early: i64::from(n == 2),
                 partly: i64::from(n == 4),
                 failed: 0,
             })
@@ -190,6 +193,7 @@ fn task(name: &str, target: &str, engine: Engine, status: RunStatus, usual: f64)
             duration_ms: 95_000,
         }),
         last_success_at: Some(at(54)),
+        next_at: None,
         rows: 0,
         bytes_reclaimed: 0,
         recent_ms: vec![80_000, 90_000, 95_000],

@@ -78,6 +78,18 @@ fn full() -> Value {
         "task": "reindex", "target": "app", "status": "partial",
         "targets": ["app"], "statuses": ["partial"],
         "trends": trends,
+        "verdict": {
+            "verdict": "attention", "headline": "Needs attention", "period": "the last 7 days",
+            "reasons": [{ "verdict": "attention", "text": "reindex failed" }],
+        },
+        "plan": {
+            "considered": 9, "pending": [{ "object": "public.j", "reason": "no statistics" }],
+            "steps": [{ "action": "reindex", "object": "public.i", "reason": "bloat 43%" }],
+            "skipped": [{ "object": "public.k", "reason": "exclusion constraint" }],
+            "findings": [finding],
+        },
+        "most": 50, "wait": 6,
+        "error": { "title": "There is no such page", "text": "look elsewhere", "status": 404 },
         "nonce": "sample", "path": "/", "form_token": "sample", "may_act": true,
         "has_token": true, "instance": "db-tools", "now": AT,
     });
@@ -109,6 +121,12 @@ fn bare() -> Value {
         "findings": [], "all": 0, "ahead": { "next": [], "missed": [], "pauses": [] },
         "next": null, "paged": false, "wrong": false, "task": "", "target": "", "status": "",
         "tasks": [], "targets": [], "statuses": [], "trends": [], "nonce": "sample",
+        "verdict": {
+            "verdict": "well", "headline": "All well", "period": "the last 7 days", "reasons": [],
+        },
+        "plan": { "considered": 0, "pending": [], "steps": [], "skipped": [], "findings": [] },
+        "most": 50, "wait": null,
+        "error": { "title": "There is no such page", "text": "", "status": 404 },
         "path": "/", "form_token": null, "may_act": false, "has_token": false,
         "instance": "db-tools", "now": AT,
     })))

@@ -62,7 +62,7 @@ fn numbers(report: &Report) -> Columns {
         human_count,
     );
     row(
-        "reclaimed",
+        "space reclaimed",
         now.bytes_reclaimed,
         before.bytes_reclaimed,
         human_bytes,
@@ -140,7 +140,7 @@ fn findings(report: &Report) -> Columns {
         .column("", Align::Left, Cut::Never)
         .column("new", Align::Right, Cut::Never)
         .column("still open", Align::Right, Cut::Never)
-        .column("gone", Align::Right, Cut::Never);
+        .column("resolved", Align::Right, Cut::Never);
     for line in &report.findings.counts {
         table.row([
             Cell::from(line.severity.as_str()),

@@ -58,6 +58,8 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "page/trends.html.j2",
     "page/next.html.j2",
     "page/login.html.j2",
+    "page/plan.html.j2",
+    "page/error.html.j2",
 ];
 
 /// What pages are made with, and are no pages.

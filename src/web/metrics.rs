@@ -13,6 +13,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::measured;
 use crate::config::Config;
 use crate::history::{HistoryError, RunRecord, Store};
 use crate::kinds;
@@ -218,8 +219,13 @@ impl Metrics {
         for ((task, target), period) in periods_of(config, Utc::now()) {
             periods.get_or_create(&Of { task, target }).set(period);
         }
+        let mut all = self.registry(successes, periods);
+        if let Err(error) = measured::register(&mut all, config, store).await {
+            tracing::warn!(%error, "the numbers of the last snapshots are not known");
+            self.history_errors.inc();
+        }
         let mut page = String::new();
-        encode(&mut page, &self.registry(successes, periods))?;
+        encode(&mut page, &all)?;
         Ok(plain(&page))
     }
 

@@ -3,6 +3,7 @@
 mod files;
 mod health;
 mod listen;
+mod measured;
 mod metrics;
 pub mod pages;
 mod shared;

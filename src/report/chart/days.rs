@@ -1,7 +1,7 @@
 use chrono::{Days, NaiveDate};
 
 use super::Chart;
-use super::svg::{Anchor, BAD, Drawing, GOOD, PARTLY, WIDTH};
+use super::svg::{Anchor, BAD, Drawing, EARLY, GOOD, PARTLY, WIDTH};
 use crate::report::model::{DayLine, Report};
 
 const TOP: f64 = 26.0;
@@ -11,10 +11,7 @@ const MOST_BARS: usize = 62;
 
 pub(super) fn chart(report: &Report) -> Option<Chart> {
     let bars = bars(report)?;
-    let most = bars
-        .iter()
-        .map(|bar| bar.succeeded + bar.partly + bar.failed)
-        .max()?;
+    let most = bars.iter().map(all_of).max()?;
     if most == 0 {
         return None;
     }
@@ -26,6 +23,7 @@ pub(super) fn chart(report: &Report) -> Option<Chart> {
         let mut y = TOP + PLOT;
         for (count, color) in [
             (bar.succeeded, GOOD),
+            (bar.early, EARLY),
             (bar.partly, PARTLY),
             (bar.failed, BAD),
         ] {
@@ -38,8 +36,8 @@ pub(super) fn chart(report: &Report) -> Option<Chart> {
             y -= height;
             drawing.bar(x, y.max(0.0), width, height, color);
         }
-        let all = bar.succeeded + bar.partly + bar.failed;
-        if bars.len() <= 14 && all > 0 {
+        let all = all_of(bar);
+        if bars.len() <= 10 && all > 0 {
             drawing.text(
                 x + width / 2.0,
                 (y - 6.0).max(12.0),
@@ -47,7 +45,7 @@ pub(super) fn chart(report: &Report) -> Option<Chart> {
                 &all.to_string(),
             );
         }
-        let every = bars.len().div_ceil(7);
+        let every = bars.len().div_ceil(6);
         if n % every == 0 {
             drawing.text(
                 x + width / 2.0,
@@ -60,8 +58,9 @@ pub(super) fn chart(report: &Report) -> Option<Chart> {
     drawing.rule(TOP + PLOT);
     let sum = |of: fn(&DayLine) -> i64| bars.iter().map(of).sum::<i64>();
     let alt = format!(
-        "Runs by day: {} succeeded, {} ended early or failed in part, {} failed",
+        "Runs by day (UTC): {} succeeded, {} ended early, {} failed in part, {} failed",
         sum(|bar| bar.succeeded),
+        sum(|bar| bar.early),
         sum(|bar| bar.partly),
         sum(|bar| bar.failed)
     );
@@ -70,6 +69,10 @@ pub(super) fn chart(report: &Report) -> Option<Chart> {
         svg: drawing.finish(&alt),
         alt,
     })
+}
+
+fn all_of(bar: &DayLine) -> i64 {
+    bar.succeeded + bar.early + bar.partly + bar.failed
 }
 
 /// A bar per day, also for days without a run; several days in one where
@@ -95,6 +98,7 @@ fn bars(report: &Report) -> Option<Vec<DayLine>> {
         let place = usize::try_from((day - first).num_days()).unwrap_or(0) / each;
         if let Some(bar) = bars.get_mut(place) {
             bar.succeeded += line.succeeded;
+            bar.early += line.early;
             bar.partly += line.partly;
             bar.failed += line.failed;
         }

@@ -6,7 +6,7 @@ use crate::report::text::human_bytes;
 const ROW: f64 = 46.0;
 const MOST: usize = 6;
 /// Room for the name of an object beside its sizes.
-const NAME_CHARS: usize = 40;
+const NAME_CHARS: usize = 30;
 
 pub(super) fn chart(gains: &[Gain]) -> Option<Chart> {
     let most = gains.iter().map(|gain| gain.bytes_before).max()?.max(1);

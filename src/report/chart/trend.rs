@@ -9,10 +9,10 @@ const PLOT: f64 = 84.0;
 pub(super) fn chart(trend: &Trend) -> Chart {
     let mut drawing = Drawing::new(TOP + PLOT + 22.0);
     let values = trend.points.iter().map(|point| point.value);
-    let (low, high) = values.fold((f64::MAX, f64::MIN), |(low, high), value| {
+    // From nothing on: a change of four in a hundred looks like one.
+    let (low, high) = values.fold((0.0_f64, 0.0_f64), |(low, high), value| {
         (low.min(value), high.max(value))
     });
-    // A flat line is drawn in the middle.
     let room = if high > low { high - low } else { 1.0 };
     let begin = trend.points.first().map(|point| point.at);
     let length = begin
@@ -24,14 +24,10 @@ pub(super) fn chart(trend: &Trend) -> Chart {
         .iter()
         .map(|point| {
             let elapsed = begin.map_or(0, |begin| (point.at - begin).num_seconds());
-            let share = if high > low {
-                (point.value - low) / room
-            } else {
-                0.5
-            };
+            let share = (point.value - low) / room;
             (
                 8.0 + elapsed as f64 / length * (WIDTH - 16.0),
-                TOP + PLOT * 0.08 + PLOT * 0.84 * (1.0 - share),
+                TOP + PLOT * 0.06 + PLOT * 0.94 * (1.0 - share),
             )
         })
         .collect();

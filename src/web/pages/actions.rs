@@ -1,20 +1,31 @@
 //! What can be done from a page: only with the token.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::extract::{self, FromRequest, Path, State};
+use axum::extract::{self, FromRequest, Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::{Extension, Json};
 use chrono::Utc;
-use minijinja::context;
+use minijinja::value::Serde;
+use minijinja::{Value, context};
+use serde::Deserialize;
+use uuid::Uuid;
 
 use super::access::Refused;
 use super::guard::{Origin, Visit, refuse};
 use super::{Pages, Sorry};
+use crate::config::{Target, Task};
 use crate::history::{Pause, Trigger};
-use crate::pipeline::{self, Request, Surroundings};
+use crate::pipeline::{self, Known, Request, Surroundings};
+
+/// A run that has begun is shown; where it takes longer to begin, the first page is.
+const UNTIL_IT_RUNS: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// More than anybody reads before a run; `maint plan` has all.
+const MOST_OF_A_PLAN: usize = 100;
 
 /// The fields of a form. A program may send none at all.
 #[derive(Default)]
@@ -99,6 +110,7 @@ pub(super) async fn login(
             Refused::TooMany(wait) => Some(wait.as_secs() + 1),
         };
         let page = pages.show(&visit, "login", context! { wrong => true, wait })?;
+        answer.extensions_mut().remove::<Sorry>();
         *answer.body_mut() = page.into_body();
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         answer.headers_mut().insert(header::CONTENT_TYPE, html);
@@ -124,16 +136,26 @@ pub(super) async fn logout(
     ([(header::SET_COOKIE, cookie)], Redirect::to("/"))
 }
 
-/// Starts a task at once, as `maint run --now` does.
-pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Result<Response, Sorry> {
-    let sent = &allowed.0;
+/// A task on a target, as `TASK@TARGET` names them.
+fn named(pages: &Pages, what: &str) -> Result<(Task, Target), Sorry> {
     let config = pages.config();
     let missing = || not_found("there is no such task on such a target");
-    let (task, target) = sent.what.split_once('@').ok_or_else(missing)?;
-    let task = config.tasks.get(task).ok_or_else(missing)?.clone();
+    let (task, target) = what.split_once('@').ok_or_else(missing)?;
+    let task = config.tasks.get(task).ok_or_else(missing)?;
     let known = task.targets.iter().any(|one| one == target);
     let target = config.targets.get(target).filter(|_| known);
-    let target = target.ok_or_else(missing)?.clone();
+    Ok((task.clone(), target.ok_or_else(missing)?.clone()))
+}
+
+async fn newest(pages: &Pages, task: &str, target: &str) -> Option<Uuid> {
+    let run = pages.store.last_run(task, target).await;
+    run.ok().flatten().map(|run| run.id)
+}
+
+/// Starts a task at once, as `maint run --now` does, and shows its run.
+pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Result<Response, Sorry> {
+    let what = allowed.0.what.clone();
+    let (task, target) = named(&pages, &what)?;
     let around = Surroundings {
         history: Arc::clone(&pages.recorder),
         stop: pages.stop.part(),
@@ -141,9 +163,11 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
         host: pages.host.clone(),
         teller: pages.teller.clone(),
     };
-    allowed.log(&format!("{} is started", sent.what));
-    let zone = config.timezone;
-    tokio::spawn(async move {
+    allowed.log(&format!("{what} is started"));
+    let zone = pages.config().timezone;
+    let (task_name, target_name) = (task.name.clone(), target.name.clone());
+    let before = newest(&pages, &task_name, &target_name).await;
+    let ended = tokio::spawn(async move {
         let request = Request {
             approved: None,
             patience: Duration::ZERO,
@@ -155,11 +179,61 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
             closes_at: None,
             zone,
         };
-        if let Err(error) = pipeline::run(&request, &around).await {
-            tracing::error!(task = task.name, target = target.name, "{error}");
+        match pipeline::run(&request, &around).await {
+            Ok((record, _)) => Some(record.id),
+            Err(error) => {
+                tracing::error!(task = task.name, target = target.name, "{error}");
+                None
+            }
         }
     });
+    // Its page shows how it goes, or why it was not started.
+    let deadline = Instant::now() + UNTIL_IT_RUNS;
+    while Instant::now() < deadline {
+        if ended.is_finished() {
+            let id = ended.await.ok().flatten();
+            return Ok(done(&id.map_or("/".to_owned(), |id| format!("/runs/{id}"))));
+        }
+        let now = newest(&pages, &task_name, &target_name).await;
+        if let Some(id) = now.filter(|id| Some(*id) != before) {
+            return Ok(done(&format!("/runs/{id}")));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     Ok(done("/"))
+}
+
+/// Which plan is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct PlanAsked {
+    /// `TASK@TARGET`, as the form has it.
+    what: String,
+}
+
+/// What a task would do now; only for who could start it, because it asks the target.
+pub(super) async fn plan(
+    State(pages): State<Pages>,
+    Extension(visit): Extension<Visit>,
+    Query(asked): Query<PlanAsked>,
+) -> Result<Response, Sorry> {
+    visit.must_act(visit.form_token())?;
+    let (task, target) = named(&pages, &asked.what)?;
+    let zone = pages.config().timezone;
+    let known = Known::of(pages.store.as_ref(), &task, &target.name, zone).await?;
+    let plan = pipeline::plan(&task, &target, known)
+        .await
+        .map_err(|error| {
+            tracing::warn!(task = task.name, target = target.name, "{error}");
+            Sorry::new(StatusCode::BAD_GATEWAY, error.to_string())
+        })?;
+    let own = context! {
+        task => task.name.as_str(),
+        target => target.name.as_str(),
+        plan => Value::from(Serde(&plan)),
+        most => MOST_OF_A_PLAN,
+    };
+    pages.show(&visit, "plan", own)
 }
 
 /// Asks a run to stop, wherever it is at work.

@@ -145,6 +145,12 @@ pub(super) async fn guard(
         path: request.uri().path().to_owned(),
     };
     let nonce = visit.nonce.clone();
+    let reads_pages = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|accepted| accepted.contains("text/html"));
+    let seen = visit.clone();
     let outside = pages.access.guards_reading(public) && visit.viewer == Viewer::Reader;
     let mut answer = if outside && visit.path != "/login" {
         // For a program, to be sent elsewhere after an action means that it was done.
@@ -159,8 +165,28 @@ pub(super) async fn guard(
         request.extensions_mut().insert(visit);
         next.run(request).await
     };
+    if reads_pages && let Some(sorry) = answer.extensions_mut().remove::<Sorry>() {
+        answer = as_page(&pages, &seen, &sorry, answer);
+    }
     protect(answer.headers_mut(), &nonce);
     answer
+}
+
+/// The same answer as a page, where one can be written.
+fn as_page(pages: &Pages, visit: &Visit, sorry: &Sorry, answer: Response) -> Response {
+    let error = context! {
+        title => sorry.title(),
+        text => sorry.text.as_str(),
+        status => sorry.status.as_u16(),
+    };
+    let Ok(page) = pages.show(visit, "error", context! { error }) else {
+        return answer;
+    };
+    let (mut head, _) = answer.into_parts();
+    let (page_head, body) = page.into_parts();
+    head.headers.remove(header::CONTENT_LENGTH);
+    head.headers.extend(page_head.headers);
+    Response::from_parts(head, body)
 }
 
 fn protect(headers: &mut HeaderMap, nonce: &str) {

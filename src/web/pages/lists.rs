@@ -217,7 +217,10 @@ fn a_week() -> String {
     "7d".to_owned()
 }
 
-async fn report_of(pages: &Pages, period: &str) -> Result<crate::report::model::Report, Sorry> {
+pub(super) async fn report_of(
+    pages: &Pages,
+    period: &str,
+) -> Result<crate::report::model::Report, Sorry> {
     let asked: Asked = period
         .parse()
         .map_err(|why: String| Sorry::new(StatusCode::BAD_REQUEST, why))?;

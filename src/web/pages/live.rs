@@ -12,6 +12,7 @@ use chrono::Utc;
 use futures_util::{Stream, stream};
 use minijinja::value::Serde;
 use minijinja::{Value, context};
+use uuid::Uuid;
 
 use super::guard::Visit;
 use super::{Pages, Sorry};
@@ -27,8 +28,8 @@ const FORM_TOKEN: &str = "word-of-the-session";
 /// More than anybody reads.
 const MOST_RUNNING: u32 = 50;
 
-/// The runs at work, with what this process knows of them.
-pub(super) async fn at_work(pages: &Pages) -> Result<Value, Sorry> {
+/// The runs at work, or the one, with what this process knows of them.
+pub(super) async fn at_work(pages: &Pages, only: Option<Uuid>) -> Result<Value, Sorry> {
     let filter = RunFilter {
         statuses: vec![RunStatus::Running],
         limit: Some(MOST_RUNNING),
@@ -39,6 +40,7 @@ pub(super) async fn at_work(pages: &Pages) -> Result<Value, Sorry> {
     let now = Utc::now();
     let runs: Vec<Value> = runs
         .iter()
+        .filter(|run| only.is_none_or(|only| run.id == only))
         .map(|run| {
             let here = live
                 .iter()
@@ -105,7 +107,7 @@ async fn fragment(pages: &Pages, visit: &Visit) -> Result<String, Sorry> {
 
 async fn render(pages: &Pages, form_token: Option<&str>) -> Result<Arc<str>, Sorry> {
     let zone = pages.config().timezone;
-    let context = context! { running => at_work(pages).await?, form_token };
+    let context = context! { running => at_work(pages, None).await?, form_token };
     let html = pages
         .templates
         .render("page/running.html.j2", &context, zone)

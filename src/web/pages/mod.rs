@@ -77,9 +77,15 @@ pub fn router(pages: Pages) -> Router {
         .route("/schedules/{name}/resume", post(actions::resume))
         .route("/login", get(actions::login_page).post(actions::login))
         .route("/logout", post(actions::logout))
+        .route("/plan", get(actions::plan))
+        .fallback(unknown)
         .layer(middleware::from_fn_with_state(pages.clone(), guard::guard))
         .layer(DefaultBodyLimit::max(LONGEST_FORM))
         .with_state(pages)
+}
+
+async fn unknown() -> Sorry {
+    Sorry::new(StatusCode::NOT_FOUND, "the address leads nowhere")
 }
 
 impl Pages {
@@ -100,6 +106,7 @@ impl Pages {
 }
 
 /// Why there is no such page.
+#[derive(Clone, Debug)]
 pub(in crate::web) struct Sorry {
     status: StatusCode,
     text: String,
@@ -140,8 +147,26 @@ impl From<HistoryError> for Sorry {
 }
 
 impl IntoResponse for Sorry {
-    /// Plain text, so that nothing in it can be markup.
+    /// Plain text, so that nothing in it can be markup; `guard` makes a page of it for who
+    /// reads pages.
     fn into_response(self) -> Response {
-        (self.status, format!("{}\n", self.text)).into_response()
+        let mut answer = (self.status, format!("{}\n", self.text)).into_response();
+        answer.extensions_mut().insert(self);
+        answer
+    }
+}
+
+impl Sorry {
+    fn title(&self) -> &'static str {
+        match self.status {
+            StatusCode::NOT_FOUND => "There is no such page",
+            StatusCode::FORBIDDEN => "That is not allowed",
+            StatusCode::BAD_REQUEST => "That cannot be asked for",
+            StatusCode::CONFLICT => "It is over already",
+            StatusCode::TOO_MANY_REQUESTS => "Too many wrong tokens",
+            StatusCode::BAD_GATEWAY => "The target did not answer as it should",
+            StatusCode::SERVICE_UNAVAILABLE => "The history is out of reach",
+            _ => "This did not work",
+        }
     }
 }

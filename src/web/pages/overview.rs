@@ -6,13 +6,15 @@ use minijinja::value::Serde;
 use minijinja::{Value, context};
 
 use super::guard::Visit;
-use super::lists::calendar_ahead;
+use super::lists::{calendar_ahead, report_of};
 use super::live::at_work;
 use super::{Pages, Sorry, heat};
 use crate::history::{By, Period, RunFilter};
 
 const LATEST: u32 = 12;
 const WEEKS: u32 = 26;
+/// Reasons told for the verdict.
+const MOST_REASONS: usize = 5;
 /// Findings told on the first page.
 const MOST_FINDINGS: u32 = 8;
 
@@ -46,8 +48,15 @@ pub(super) async fn page(
         .filter(|one| one.state != crate::history::FindingState::Gone)
         .map(|one| Value::from(Serde(one)))
         .collect();
+    let report = report_of(&pages, "7d").await?;
     let own = context! {
-        running => at_work(&pages).await?,
+        verdict => context! {
+            verdict => Value::from(Serde(&report.verdict)),
+            headline => report.headline.as_str(),
+            period => report.period_text.as_str(),
+            reasons => Value::from(Serde(&report.reasons.iter().take(MOST_REASONS).collect::<Vec<_>>())),
+        },
+        running => at_work(&pages, None).await?,
         latest => Value::from(Serde(&latest)),
         heat => context! { svg => Value::from_safe_string(svg), told },
         findings,

@@ -42,7 +42,7 @@ pub(super) async fn page(
         is_running,
         asked,
         running => match is_running {
-            true => at_work(&pages).await?,
+            true => at_work(&pages, Some(run.id)).await?,
             false => Value::from(Vec::<Value>::new()),
         },
         for_ms => (Utc::now() - run.started_at).num_milliseconds(),

@@ -1,5 +1,6 @@
 // Uses the status page as a person does; the address and the token are given. Writes what it saw as JSON.
 const { chromium } = require("playwright-core");
+const axe = require("axe-core");
 
 // Milliseconds for whatever is waited for: a busy machine may take its time.
 const PATIENCE = 180000;
@@ -22,7 +23,7 @@ const PATIENCE = 180000;
   tab.on("console", (message) => message.type() === "error" && seen.errors.push(message.text()));
   tab.on("pageerror", (error) => seen.errors.push(String(error)));
   await tab.goto(url + "/");
-  seen.before = { title: await tab.title(), buttons: await tab.getByRole("button", { name: "Run now" }).count() };
+  seen.before = { title: await tab.title(), buttons: await tab.getByRole("button", { name: "Show the plan" }).count() };
   const refused = await tab.evaluate(async () => (await fetch("/runs", { method: "POST", body: "what=analyze@app" })).status);
   seen.refused = refused;
   // The browser itself says so in the console: expected.
@@ -37,7 +38,13 @@ const PATIENCE = 180000;
   await tab.keyboard.press("Enter");
 
   await tab.getByLabel("task and target").selectOption("analyze@app");
+  await tab.getByRole("button", { name: "Show the plan" }).click();
+  seen.plan = (await tab.locator("main").innerText()).replace(/\s+/g, " ");
   await tab.getByRole("button", { name: "Run now" }).click();
+  // The run's own page comes, and says what it is about; the first page is what moves by itself.
+  await tab.getByRole("heading", { name: "At work" }).waitFor();
+  seen.begun = tab.url();
+  await tab.goto(url + "/");
   // Nobody loads the page again: the server tells what is at work.
   const running = tab.locator("#running");
   await running.getByText("waiting:").waitFor();
@@ -72,6 +79,30 @@ const PATIENCE = 180000;
     const wide = await tab.evaluate(() => document.documentElement.scrollWidth);
     if (wide > 360) seen.errors.push(`${path} is ${wide} wide`);
   }
+  // Whether everybody can read it: WCAG 2.2, levels A and AA, at three widths, in both schemes.
+  seen.unreadable = [];
+  seen.judged = 0;
+  const state = await tab.context().storageState();
+  for (const colorScheme of ["light", "dark"]) {
+    const judge = await (await context({ colorScheme, storageState: state })).newPage();
+    for (const path of ["/", "/runs", new URL(seen.run).pathname, "/tasks", "/findings", "/trends", "/report", "/next", "/login", "/nowhere", "/plan?what=analyze@app"]) {
+      await judge.goto(url + path);
+      // What every page is tried with is run by the browser's own hand, not by the page.
+      await judge.evaluate(axe.source);
+      for (const width of [360, 768, 1280]) {
+        await judge.setViewportSize({ width, height: 800 });
+        const found = await judge.evaluate(() => window.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+        seen.judged += found.passes.length ? 1 : 0;
+        for (const one of found.violations) {
+          seen.unreadable.push(`${path} ${colorScheme} ${width}: ${one.id}: ${one.nodes.map((node) => node.target.join(" ")).slice(0, 3).join("; ")}`);
+        }
+      }
+    }
+  }
+  const lost = await tab.goto(url + "/nowhere");
+  seen.lost = { status: lost.status(), heading: await tab.locator("h1").textContent() };
+  // The browser itself says so in the console: expected.
+  seen.errors = seen.errors.filter((text) => !text.includes("404"));
   await browser.close();
   console.log(JSON.stringify(seen));
 })().catch((error) => {

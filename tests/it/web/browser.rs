@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use chrono::{TimeDelta, Utc};
 use maint::history::RunStatus;
+use maint::plan::{Finding, Severity};
 
-use super::site::{Site, TOKEN};
+use super::site::{Site, TOKEN, run};
 use crate::support::servers::fresh_database;
 
 #[tokio::test]
@@ -13,6 +15,20 @@ async fn a_person_starts_a_run_watches_it_and_cancels_it() {
     db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 5000)")
         .await;
     let site = Site::start(&db.url, Some(TOKEN)).await;
+    // Something to see on every page.
+    let mut earlier = run(RunStatus::Partial, Utc::now() - TimeDelta::hours(1));
+    earlier.task = "vacuum".into();
+    earlier.kind = "vacuum".into();
+    for severity in [Severity::Info, Severity::Warning, Severity::Critical] {
+        earlier.findings.push(Finding {
+            code: "index.unused".into(),
+            severity,
+            object: format!("public.i_{severity:?}"),
+            message: "The index has not been used for 90 days.".into(),
+            suggestion: Some("DROP INDEX CONCURRENTLY public.i;".into()),
+        });
+    }
+    site.store.close_run(&earlier).await.unwrap();
     // Somebody is in the way, so that there is something to watch.
     let blocker = db.connect().await;
     blocker
@@ -41,6 +57,15 @@ async fn a_person_starts_a_run_watches_it_and_cancels_it() {
     assert_eq!(seen["before"]["buttons"], 0, "{seen:#}");
     assert_eq!(seen["refused"], 403, "{seen:#}");
     assert_eq!(seen["wrong"], "That is not the token.", "{seen:#}");
+    let plan = seen["plan"].as_str().unwrap();
+    assert!(
+        plan.contains("would do now")
+            && plan.contains("analyze public.t")
+            && plan.contains("changed"),
+        "{seen:#}"
+    );
+    let begun = seen["begun"].as_str().unwrap();
+    assert!(begun.contains("/runs/") && seen["run"] == begun, "{seen:#}");
     let progress = seen["progress"].as_str().unwrap();
     assert!(progress.contains("analyze on app"), "{seen:#}");
     assert!(progress.contains("waiting:"), "{seen:#}");
@@ -49,6 +74,10 @@ async fn a_person_starts_a_run_watches_it_and_cancels_it() {
     assert_eq!(seen["first_stop"], "to the content", "{seen:#}");
     let headings = seen["plain"].as_array().unwrap();
     assert!(headings.contains(&"Running now".into()), "{seen:#}");
+    assert_eq!(seen["unreadable"], serde_json::json!([]), "{seen:#}");
+    assert_eq!(seen["judged"], 66, "{seen:#}");
+    assert_eq!(seen["lost"]["status"], 404, "{seen:#}");
+    assert_eq!(seen["lost"]["heading"], "There is no such page", "{seen:#}");
     let run = site.ended("analyze").await;
     assert_eq!(run.status, RunStatus::Cancelled);
     assert!(seen["run"].as_str().unwrap().ends_with(&run.id.to_string()));

@@ -1,0 +1,146 @@
+//! What the last snapshots said of the databases, for Prometheus.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicU64;
+
+use chrono::{TimeDelta, Utc};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::config::Config;
+use crate::history::{HistoryError, Period, Store};
+use crate::report::gather_trends;
+
+/// What was measured longer ago says nothing of now.
+const FRESH_HOURS: i64 = 72;
+
+/// One number of the history as Prometheus has it.
+struct Measured {
+    /// In the history.
+    metric: &'static str,
+    name: &'static str,
+    help: &'static str,
+    /// From the history's unit to Prometheus'.
+    factor: f64,
+}
+
+const fn measured(
+    metric: &'static str,
+    name: &'static str,
+    help: &'static str,
+    factor: f64,
+) -> Measured {
+    Measured {
+        metric,
+        name,
+        help,
+        factor,
+    }
+}
+
+/// Statements are left out: their texts are no labels.
+const ALL: [Measured; 10] = [
+    measured(
+        "database.bytes",
+        "database_size_bytes",
+        "Size of the database at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "table.bytes",
+        "table_size_bytes",
+        "Size of its largest tables at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "table.bloat",
+        "table_bloat_ratio",
+        "Bloat of its most bloated tables at the last snapshot, from 0 to 1",
+        1.0,
+    ),
+    measured(
+        "index.bloat",
+        "index_bloat_ratio",
+        "Bloat of its most bloated indexes at the last snapshot, from 0 to 1",
+        1.0,
+    ),
+    measured(
+        "cache.hit_ratio",
+        "cache_hit_ratio",
+        "Share of pages found in memory up to the last snapshot, from 0 to 1",
+        1.0,
+    ),
+    measured(
+        "connections.used",
+        "connections_used",
+        "Connections at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "freeze.age",
+        "freeze_age_transactions",
+        "Age of the oldest transaction id at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "replication.lag_ms",
+        "replication_lag_seconds",
+        "How far standbys were behind at the last snapshot",
+        0.001,
+    ),
+    measured(
+        "slot.retained_bytes",
+        "slot_retained_bytes",
+        "Log held back by replication slots at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "view.stale_ms",
+        "view_stale_seconds",
+        "Age of the oldest materialized views at the last snapshot",
+        0.001,
+    ),
+];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Object {
+    target: String,
+    /// Empty for the whole target.
+    object: String,
+}
+
+/// Adds the numbers of the last snapshot of every target.
+pub(super) async fn register(
+    registry: &mut Registry,
+    config: &Config,
+    store: &dyn Store,
+) -> Result<(), HistoryError> {
+    let targets: Vec<String> = config.targets.keys().cloned().collect();
+    let now = Utc::now();
+    let lately = Period {
+        since: now - TimeDelta::hours(FRESH_HOURS),
+        until: now,
+    };
+    let mut families: BTreeMap<&str, Family<Object, Gauge<f64, AtomicU64>>> = BTreeMap::new();
+    for trend in gather_trends(store, config, &targets, &lately).await? {
+        let Some(one) = ALL.iter().find(|one| one.metric == trend.metric) else {
+            continue;
+        };
+        families
+            .entry(one.metric)
+            .or_default()
+            .get_or_create(&Object {
+                target: trend.target,
+                object: trend.object,
+            })
+            .set(trend.last * one.factor);
+    }
+    for one in &ALL {
+        if let Some(family) = families.remove(one.metric) {
+            registry.register(one.name, one.help, family);
+        }
+    }
+    Ok(())
+}
