@@ -55,6 +55,10 @@ async fn kept_to_the_byte(version: u32) {
     let name = format!("{}-{}", "ev nts.ünï", "x".repeat(40));
     let events = base.db.collection::<RawDocumentBuf>(&name);
     for document in hostile() {
+        // Only from 5.0 on may a name begin with a dollar, or have a dot.
+        if version == 44 && document.get("$dollar").unwrap().is_some() {
+            continue;
+        }
         events.insert_one(document).await.unwrap();
     }
     base.collection(&name)
@@ -63,7 +67,8 @@ async fn kept_to_the_byte(version: u32) {
         .unwrap();
     let mut before = raw(&base.db, &name).await;
     before.retain(|d| d.get_bool("old_enough").is_ok());
-    assert_eq!(before.len(), 9);
+    let all = if version == 44 { 8 } else { 9 };
+    assert_eq!(before.len(), all);
     let workspace = for_base(&base).task(
         "archive",
         &format!("kind: archive\ntarget: app\noptions:\n  rules: [{{ collection: \"{name}\", where: {{ old_enough: true }} }}]\n  destination: {{ collection: \"kept.ü\" }}\n"),
@@ -71,7 +76,7 @@ async fn kept_to_the_byte(version: u32) {
     let done = run(&workspace, "archive", 0);
     assert_eq!(
         (&done["status"], &done["rows"]),
-        (&"succeeded".into(), &9.into()),
+        (&"succeeded".into(), &all.into()),
         "{done:#}"
     );
     assert_eq!(base.ids(&name).await, ["\"stays\""]);

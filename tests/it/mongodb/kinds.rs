@@ -148,8 +148,11 @@ async fn integrity(version: u32) {
     let workspace = for_base(&base).task("integrity", "kind: integrity\ntarget: app\noptions:\n  references: [{ collection: posts, field: user, parent: users }]\n  unique: [{ collection: users, fields: [name] }]\n");
     let done = run(&workspace, "integrity", 0);
     assert_eq!(done["status"], "succeeded", "{done:#}");
+    // 5.0 warns of documents that do not meet the schema in words of its own, too.
+    let mut found = codes(&done);
+    found.retain(|code| version != 50 || code != "collection.validate_warning");
     assert_eq!(
-        codes(&done),
+        found,
         [
             "collection.duplicates",
             "collection.schema",
