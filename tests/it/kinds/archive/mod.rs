@@ -42,6 +42,15 @@ fn archive(workspace: &Workspace) -> Value {
     output.expect(0).json()["runs"][0].clone()
 }
 
+/// One run that must not do what was asked for, and so has not succeeded.
+fn refused(workspace: &Workspace) -> Value {
+    let output = workspace.run(["run", "archive", "--now", "--output", "json"]);
+    let run = output.expect(1).json()["runs"][0].clone();
+    assert_eq!(run["steps"], json!([]), "{run:#}");
+    assert_eq!(run["status"], "failed", "{run:#}");
+    run
+}
+
 fn nothing_is_left(workspace: &Workspace) {
     let again = archive(workspace);
     assert_eq!(again["steps"], json!([]), "{again:#}");
@@ -164,8 +173,7 @@ for_each_version! {
             ("parts", vec!["of_part_id_at_fkey", "public.of_part"]),
         ] {
             let (workspace, folder) = into_files(&db, &json!({ "table": table, "column": "at", "older_than": "1d" }));
-            let run = archive(&workspace);
-            assert_eq!(run["steps"], json!([]));
+            let run = refused(&workspace);
             let finding = &run["findings"][0];
             assert_eq!(finding["severity"], "critical");
             for part in parts {
@@ -222,8 +230,7 @@ for_each_version! {
             db.execute("DROP TABLE IF EXISTS archive.bad").await;
             db.execute(make).await;
             let workspace = workspace(&db, &json!({ "table": source, "column": "At", "older_than": "1d", "destination": { "table": "archive.bad" } }));
-            let run = archive(&workspace);
-            assert_eq!(run["steps"], json!([]));
+            let run = refused(&workspace);
             assert!(run["findings"][0]["message"].as_str().unwrap().contains(why), "{run:#}");
         }
     }

@@ -68,7 +68,7 @@ for_each_version! {
             }
             let rules = json!([{ "table": "logins", "orphaned": { "columns": ["email"], "parent": "users", "parent_columns": ["email"] } }]);
             run(&workspace(&db, &rules));
-            assert_eq!(left(&db, "SELECT email FROM logins").await.to_lowercase(), "ann@x.org bob@x.org bob@x.org", "{child} {key}");
+            assert_eq!(left(&db, "SELECT lower(email::text) FROM logins").await, "ann@x.org bob@x.org bob@x.org", "{child} {key}");
         }
     }
 }
@@ -217,7 +217,8 @@ for_each_version! {
         }
         let done = run(&workspace);
         assert_eq!(done["rows"], 3, "{done:#}");
-        assert!(workspace.run(["doctor"]).expect(0).stdout.contains("clocks of this machine and the server agree"));
+        // That the role is a superuser is a problem of its own, and no matter here.
+        assert!(workspace.run(["doctor"]).stdout.contains("ok  app: the clocks of this machine and the server agree"));
     }
 }
 
