@@ -42,8 +42,6 @@ ARG REVISION=unknown
 LABEL org.opencontainers.image.title="maint" \
       org.opencontainers.image.description="Looks after PostgreSQL and MongoDB databases" \
       org.opencontainers.image.licenses="Apache-2.0" \
-      org.opencontainers.image.source="https://github.com/maint-db/maint" \
-      org.opencontainers.image.documentation="https://github.com/maint-db/maint/blob/main/docs/SUMMARY.md" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 # A number, so that Kubernetes can see that it is not root.
