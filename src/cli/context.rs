@@ -12,6 +12,7 @@ use crate::plan::KindInfo;
 use crate::report::Templates;
 use crate::report::text::Style;
 use crate::values::closest;
+use crate::values::with_causes;
 
 /// What every verb needs of the command line and the files.
 pub(super) struct Context<'a> {
@@ -167,9 +168,12 @@ impl<'a> Context<'a> {
         let store = match self.history(config).await {
             Ok(store) => store,
             Err(Failure::History(error)) if error.is_away() => {
+                let hint = error.hint().map(|hint| format!("\n  hint: {hint}"));
                 errln!(
-                    "note: going on without the history, its records are kept in {}: {error}",
-                    spool.display()
+                    "note: going on without the history, its records are kept in {}: {}{}",
+                    spool.display(),
+                    with_causes(&error),
+                    hint.unwrap_or_default()
                 );
                 history::open_unseen(config.history.expose())?
             }
