@@ -107,6 +107,30 @@ pub const FINDINGS: &[Code] = &[
         "ALTER EXTENSION amcheck UPDATE.",
     ),
     code(
+        "archive.differs",
+        "Documents to be archived are in the destination already, with another content.",
+        "They stay where they are: neither of the two may be overwritten unseen.",
+        "Compare the two by their `_id`, keep the right one, and run the task again.",
+    ),
+    code(
+        "archive.files_missing",
+        "Files that rows were archived to are not where they were written, or cannot be reached.",
+        "Those rows are nowhere else; what is archived from now on may be lost the same way.",
+        "Bring the files back, or give the role of maint access to their place, before the next run.",
+    ),
+    code(
+        "archive.rule",
+        "A rule to archive by cannot be followed on this collection.",
+        "Nothing of it was archived.",
+        "The finding says why; correct the rule in the task file.",
+    ),
+    code(
+        "cache.dirty",
+        "Much of the cache is changed and not yet written.",
+        "The disk does not keep up: operations begin to wait for it.",
+        "Look for the load that writes so much, or give the server a faster disk; `max_dirty` sets the limit.",
+    ),
+    code(
         "cache.hit_ratio",
         "Fewer reads than usual are answered from shared memory.",
         "Queries wait for the disk.",
@@ -117,6 +141,12 @@ pub const FINDINGS: &[Code] = &[
         "The server has read pages whose checksum is wrong.",
         "The storage damages data.",
         "Look at disk and controller now; fail over, or restore the files named in the server's log.",
+    ),
+    code(
+        "cleanup.index",
+        "No index begins with the field that a rule looks for documents by.",
+        "Every document would be read, and for orphans once for every child; nothing was done.",
+        "Create the index that the finding names.",
     ),
     code(
         "cleanup.row_security",
@@ -131,10 +161,52 @@ pub const FINDINGS: &[Code] = &[
         "The message names the table or column; mend the task's file.",
     ),
     code(
+        "cleanup.too_many",
+        "More documents would go at once than `max_rows` allows.",
+        "Nothing was done: so many at once are more often a mistake in the rule than a wish.",
+        "Count them with the query of the finding; if they are to go, raise `max_rows`.",
+    ),
+    code(
+        "cleanup.types",
+        "Some documents tell no age in the field that a rule goes by.",
+        "They never become old, and so stay for ever.",
+        "Correct the values, or add a rule of its own for them.",
+    ),
+    code(
+        "clock.differs",
+        "The clock of the server and that of the machine of maint disagree.",
+        "Nobody can tell what is old enough to go; rules that go by age do nothing meanwhile.",
+        "Set both clocks by NTP, then run the task again.",
+    ),
+    code(
         "collation.version",
         "The operating system sorts text differently from when indexes were built.",
         "Indexes over text may miss rows and let duplicates in.",
         "REINDEX the indexes named, then ALTER COLLATION … REFRESH VERSION.",
+    ),
+    code(
+        "collection.damaged",
+        "MongoDB's `validate` found damage in a collection or its index.",
+        "Documents may be lost or not found, and reads may fail.",
+        "Make a copy first, then resync the member from a healthy one, or restore from a backup.",
+    ),
+    code(
+        "collection.duplicates",
+        "Values that should occur once occur in more than one document.",
+        "A unique index on them cannot be built, and code that expects one document finds any of them.",
+        "Look at the documents, merge or remove the wrong ones, and create a unique index.",
+    ),
+    code(
+        "collection.schema",
+        "Documents do not meet the schema of their collection.",
+        "They were written before the schema, or past it; updates of them may be refused.",
+        "Find them with the query of the finding and correct them.",
+    ),
+    code(
+        "collection.validate_warning",
+        "MongoDB's `validate` has a warning about a collection.",
+        "It is no damage yet; the finding has the server's words.",
+        "Read the warning; `validate` on another member tells whether it is this one's alone.",
     ),
     code(
         "connections.idle_in_transaction",
@@ -209,10 +281,22 @@ pub const FINDINGS: &[Code] = &[
         "VACUUM (FREEZE) the table; see what holds the horizon: old transactions, slots, prepared transactions.",
     ),
     code(
+        "history.unreachable",
+        "The history did not answer when the run began.",
+        "The run decided without what earlier runs had learned; its records are kept in a file until they can be written.",
+        "Find out why the history is away; the records go in with the next run that reaches it.",
+    ),
+    code(
         "index.bloat",
         "Much of an index is empty space.",
         "It takes disk and memory, and scans read more.",
         "`maint run reindex --now`, or REINDEX INDEX CONCURRENTLY.",
+    ),
+    code(
+        "index.differs",
+        "An index is missing, or another one, on some members of the replica set.",
+        "After a failover the same queries behave differently.",
+        "Build the index anew on the members that the finding names.",
     ),
     code(
         "index.duplicate",
@@ -263,6 +347,36 @@ pub const FINDINGS: &[Code] = &[
         "Set `replicas` of the target.",
     ),
     code(
+        "integrity.no_secondary",
+        "There is no secondary to validate a collection on.",
+        "A full validation locks a collection, so only the milder one in the background is made.",
+        "Add a secondary, or accept the milder check.",
+    ),
+    code(
+        "integrity.rule",
+        "A check names a collection that does not exist.",
+        "That check was not made.",
+        "Correct the name in the task file, or remove the check.",
+    ),
+    code(
+        "member.down",
+        "A member of the replica set is down, or does not follow.",
+        "What it does not hold, only the others do; one more of them away may be too many to have a primary.",
+        "Look at `rs.status()` and the log of that member.",
+    ),
+    code(
+        "operation.long",
+        "An operation runs for longer than `max_operation`.",
+        "It holds resources, and may keep others waiting.",
+        "Look at it with the command of the finding; `db.killOp` ends it.",
+    ),
+    code(
+        "oplog.short",
+        "The oplog reaches back for less time than `min_oplog`.",
+        "A member that is away for longer has to copy everything anew.",
+        "Enlarge it with `replSetResizeOplog`.",
+    ),
+    code(
         "partitions.default_in_the_way",
         "Rows in the default partition belong into one that is to be made.",
         "The partition cannot be made.",
@@ -305,10 +419,28 @@ pub const FINDINGS: &[Code] = &[
         "Drop the key, or keep the partitions.",
     ),
     code(
+        "partitions.tablespace",
+        "New partitions are not in the tablespace of their siblings.",
+        "The role of maint may create nothing there; the disk meant for other data fills up.",
+        "Run the GRANT of the finding; move the new partitions with ALTER TABLE ... SET TABLESPACE.",
+    ),
+    code(
+        "partitions.time_zone",
+        "The existing partitions begin at midnight in another time zone than the task's.",
+        "New ones would overlap or leave gaps, so nothing is created.",
+        "Say with `time_zone` which is meant.",
+    ),
+    code(
         "partitions.unsuitable",
         "The table is not partitioned in a way that this kind understands.",
         "Nothing is made or pruned.",
         "The message says what is understood.",
+    ),
+    code(
+        "plan.applied",
+        "The run carried out a plan that was saved and reviewed.",
+        "It did what was approved, and nothing besides.",
+        "Nothing.",
     ),
     code(
         "privilege.missing",
@@ -317,10 +449,28 @@ pub const FINDINGS: &[Code] = &[
         "The suggestion is the GRANT; `maint doctor` lists all of them.",
     ),
     code(
+        "query.refused",
+        "A query of yours was not asked.",
+        "What it was to find out is not known.",
+        "The finding says why; correct the query, or grant what it needs.",
+    ),
+    code(
         "query.rows",
         "A query of yours returned rows.",
         "It was written to return none where all is well.",
         "Look at the rows.",
+    ),
+    code(
+        "reference.orphaned",
+        "References of documents point at documents that do not exist.",
+        "Code that follows them finds nothing.",
+        "Remove or correct the documents; a rule `orphaned` of the kind cleanup removes them regularly.",
+    ),
+    code(
+        "refresh.source",
+        "The collection that another one is made from does not exist.",
+        "What is made from it cannot be renewed, and shows old data.",
+        "Correct the name in the task file, or bring the source back.",
     ),
     code(
         "replica.not_a_standby",
@@ -351,6 +501,30 @@ pub const FINDINGS: &[Code] = &[
         "Code of somebody whom nobody has declared trusted would run with our rights.",
         "Its owner could become whoever we are.",
         "List the owner in `trust_owners`, or use a role with fewer rights; see docs/security.md.",
+    ),
+    code(
+        "rows.referenced",
+        "Rows meet the rule and stay, because rows that stay point at them.",
+        "They are looked at again in every run and never go.",
+        "Archive or delete the rows that point at them first, with a rule of their own.",
+    ),
+    code(
+        "rows.refused",
+        "Rows meet the rule and refused to go.",
+        "A trigger or a constraint keeps them; they are tried again in every run.",
+        "Find out why; where they are to stay, say so with `keep`.",
+    ),
+    code(
+        "rows.too_large",
+        "A row is too large for the files of an archive.",
+        "It stays in its table, and the step failed.",
+        "Archive into a table of the same database, which takes rows of any size.",
+    ),
+    code(
+        "rows.too_many",
+        "More rows meet the rule than `max_rows` or `max_share` allows.",
+        "Nothing of the table was touched: so many are more often a mistake in the rule than a wish.",
+        "Look at the rows; if they are to go, raise the limit that the finding names.",
     ),
     code(
         "sequence.near_end",
@@ -399,6 +573,36 @@ pub const FINDINGS: &[Code] = &[
         "A transaction is open for long.",
         "Dead rows cannot be removed, concurrent builds wait.",
         "Find its session; end it if nobody needs it.",
+    ),
+    code(
+        "ttl.conflict",
+        "An index is in the way of the TTL index that the task wants.",
+        "Documents do not expire.",
+        "Drop the index and make it anew with the commands of the finding, when queries can do without it.",
+    ),
+    code(
+        "ttl.monitor_off",
+        "The TTL monitor of the server is off.",
+        "Nothing expires, in any collection.",
+        "db.adminCommand({setParameter: 1, ttlMonitorEnabled: true})",
+    ),
+    code(
+        "ttl.partial",
+        "The TTL index is hidden, or covers only a part of the documents.",
+        "The documents outside of it never expire.",
+        "Nothing, if that is meant; otherwise make an index over all of them.",
+    ),
+    code(
+        "ttl.stalled",
+        "Documents that should have expired long ago are still there.",
+        "The collection grows, and holds what should be gone.",
+        "Look at `db.serverStatus().metrics.ttl`, at long index builds and at the load.",
+    ),
+    code(
+        "ttl.wrong_type",
+        "Documents have no date in the field of the TTL index.",
+        "They never expire.",
+        "Find them with the query of the finding and write dates.",
     ),
     code(
         "vacuum.held_back",
