@@ -41,9 +41,10 @@ const HOOKS: &[(&str, &str, bool)] = &[
     ("expression", "CREATE INDEX ON {t} ((id + app.q()))", true),
     (
         "predicate",
-        "CREATE INDEX ON {t} (id) WHERE app.q() = 0",
+        "CREATE INDEX ON {t} (id) WHERE id > app.q()",
         true,
     ),
+    ("always", "CREATE INDEX ON {t} (id) WHERE app.q() = 0", true),
     (
         "operator",
         "CREATE INDEX ON {t} ((1 OPERATOR(app.@@@) 1))",
@@ -328,7 +329,9 @@ for_each_version! {
             let mut tasks: Vec<String> = ["integrity", "partitions", "refresh", "reindex", "analyze", "vacuum", "snapshot", "into"]
                 .map(str::to_owned)
                 .to_vec();
-            for (name, ..) in HOOKS.iter().filter(|(.., runs)| *runs) {
+            // Rebuilt concurrently, an index whose predicate is always true has none:
+            // with the predicate the code is gone, and the rows may go too.
+            for (name, ..) in HOOKS.iter().filter(|(name, _, runs)| *runs && *name != "always") {
                 workspace = workspace.task(&format!("file-{name}"), &archive(name, &files));
                 tasks.push(format!("file-{name}"));
             }

@@ -41,67 +41,90 @@ impl Guard {
         Some(all)
     }
 
-    /// Takes the locks: such that nobody adds an index, statistics, a trigger,
-    /// a constraint or a partition, while rows are read and written as ever.
-    pub fn lock(&self) -> String {
-        let names: Vec<String> = self
-            .locks
-            .iter()
-            .map(|l| format!("ONLY {}", l.name))
-            .collect();
-        format!(
-            "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE",
-            names.join(", ")
-        )
-    }
-
-    /// Takes the locks in the transaction that is open, and looks again.
+    /// Takes the locks in the transaction that is open, and looks again. What
+    /// came in since the plan was made, such as the partition that the step
+    /// before this one made, is locked and looked at like the others.
     ///
     /// # Errors
     /// When the locks cannot be had, or code is there that is not trusted.
     pub async fn take(&self, session: &Session) -> Result<(), EngineError> {
-        let doing = "keeping the tables' definitions as they are";
-        if let Err(error) = session.execute(doing, &self.lock()).await {
-            return Err(match error.sqlstate() {
-                Some("42501") => self.not_ours_to_lock(session),
-                _ => error,
-            });
-        }
         let mut relations: Vec<u32> = self.touches.iter().map(|t| t.relation).collect();
         relations.sort_unstable();
         relations.dedup();
-        let standing = read(session, &relations, &self.trust_owners).await?;
-        objections(&standing, &self.touches)?;
-        let now = standing.guard(&self.touches);
-        let now = now.map(|guard| guard.locks).unwrap_or_default();
-        match now.iter().find(|lock| !self.locks.contains(lock)) {
-            Some(lock) => Err(EngineError::UntrustedCode {
-                what: format!(
-                    "{} came in, or was renamed, after the plan was made",
-                    lock.name
-                ),
-            }),
-            None => Ok(()),
+        let mut held = self.locks.clone();
+        lock(session, &held).await?;
+        for round in 0..MOST_ROUNDS {
+            let standing = read(session, &relations, &self.trust_owners).await?;
+            objections(&standing, &self.touches)?;
+            let now = standing.guard(&self.touches);
+            let mut new = now.map(|guard| guard.locks).unwrap_or_default();
+            new.retain(|lock| !held.contains(lock));
+            let Some(first) = new.first() else {
+                return Ok(());
+            };
+            if round + 1 == MOST_ROUNDS || !sees_what_is_new(session).await? {
+                return Err(EngineError::UntrustedCode {
+                    what: format!(
+                        "{} came in, or was renamed, after the plan was made",
+                        first.name
+                    ),
+                });
+            }
+            lock(session, &new).await?;
+            held.extend(new);
         }
+        Ok(())
     }
 }
 
-impl Guard {
-    fn not_ours_to_lock(&self, session: &Session) -> EngineError {
-        let names: Vec<&str> = self.locks.iter().map(|l| l.name.as_str()).collect();
-        let names = names.join(", ");
-        let server = &session.server;
-        let privilege = if server.major() >= 17 {
-            "MAINTAIN"
-        } else {
-            "UPDATE"
-        };
-        EngineError::NotVisible {
-            what: format!(
-                "{names} may get code of an owner who is not trusted at any moment, and {role} may not lock it to keep that from happening; GRANT {privilege} ON {names} TO {role}, or name the owner under `trust_owners`",
-                role = crate::engines::postgres::Identifier::new(&server.role)
-            ),
-        }
+/// So often what came in is locked and looked at. The locks of the first round
+/// keep more from coming.
+const MOST_ROUNDS: usize = 3;
+
+/// Whether a second look in the transaction that is open sees what was
+/// committed after the first: a snapshot that is kept would show the tables as
+/// they were before they were locked.
+async fn sees_what_is_new(session: &Session) -> Result<bool, EngineError> {
+    let doing = "asking for the isolation level";
+    let sql = "SELECT pg_catalog.current_setting('transaction_isolation') LIKE 'read %'";
+    let rows = session.query(doing, sql, &[]).await?;
+    match rows.first().map(|row| row.try_get(0)) {
+        Some(Ok(sees)) => Ok(sees),
+        Some(Err(cause)) => Err(EngineError::statement(doing, cause)),
+        None => Ok(false),
+    }
+}
+
+/// Takes the locks: such that nobody adds an index, statistics, a trigger,
+/// a constraint or a partition, while rows are read and written as ever.
+async fn lock(session: &Session, locks: &[Locked]) -> Result<(), EngineError> {
+    let names: Vec<String> = locks.iter().map(|l| format!("ONLY {}", l.name)).collect();
+    let sql = format!(
+        "LOCK TABLE {} IN SHARE UPDATE EXCLUSIVE MODE",
+        names.join(", ")
+    );
+    let doing = "keeping the tables' definitions as they are";
+    match session.execute(doing, &sql).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.sqlstate() == Some("42501") => Err(not_ours_to_lock(session, locks)),
+        Err(error) => Err(error),
+    }
+}
+
+fn not_ours_to_lock(session: &Session, locks: &[Locked]) -> EngineError {
+    let names: Vec<&str> = locks.iter().map(|l| l.name.as_str()).collect();
+    let names = names.join(", ");
+    let server = &session.server;
+    let privilege = if server.major() >= 17 {
+        "MAINTAIN"
+    } else {
+        "UPDATE"
+    };
+    EngineError::NotVisible {
+        what: format!(
+            "{names} may get code of an owner who is not trusted at any moment, and {role} may not lock it to keep that from happening; GRANT {privilege} ON {names} TO {role}, or name the owner under `trust_owners`",
+            role = crate::engines::postgres::Identifier::new(&server.role)
+        ),
     }
 }
 

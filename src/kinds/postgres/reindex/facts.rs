@@ -80,6 +80,8 @@ pub(crate) struct ColumnFacts {
     /// `c`, `s`, `i` or `d`: 1, 2, 4 or 8 bytes.
     pub(super) alignment: char,
     pub(super) statistics: Option<ColumnStatistics>,
+    /// An ANALYZE would gather none: `SET STATISTICS 0`, or no rows.
+    pub(super) never_gathered: bool,
 }
 
 /// What ANALYZE found out about one column.
@@ -163,7 +165,10 @@ const INDEXES: &str =
 // below it, and no catalog of their own tells them apart.
 /// The heap column behind each key column, or the index's own where it is an expression.
 const COLUMNS: &str = "SELECT a.attrelid, a.attlen, a.attalign::text, s.null_frac::float8,
-        s.avg_width::float8, s.n_distinct::float8, s.most_common_freqs
+        s.avg_width::float8, s.n_distinct::float8, s.most_common_freqs,
+        -- Of these ANALYZE gathers nothing: told not to, or of no row.
+        coalesce(CASE WHEN h.attnum IS NULL THEN a.attstattarget ELSE h.attstattarget END, -1) = 0
+            OR h.attnum IS NULL AND i.indpred IS NOT NULL AND x.reltuples BETWEEN 0 AND 0.5
     FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indexrelid
@@ -290,6 +295,7 @@ pub(super) async fn add_columns(
             length: row.get(1),
             alignment: row.get::<_, String>(2).chars().next().unwrap_or('i'),
             statistics,
+            never_gathered: row.get(7),
         });
     }
     for index in indexes {

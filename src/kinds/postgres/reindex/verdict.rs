@@ -27,9 +27,10 @@ pub(super) enum Verdict {
 }
 
 impl IndexFacts {
-    /// Whether a key column's statistics are missing where they should be.
+    /// Whether key columns have no statistics, and an ANALYZE would gather some.
     pub(super) fn lacks_statistics(&self) -> bool {
-        !self.columns.is_empty() && self.columns.iter().all(|c| c.statistics.is_none())
+        self.columns.iter().all(|c| c.statistics.is_none())
+            && self.columns.iter().any(|c| !c.never_gathered)
     }
 
     /// Whether its size cannot be judged because the role sees no statistics.
@@ -108,6 +109,9 @@ pub(super) fn judge(
 
 fn unknown(index: &IndexFacts) -> Verdict {
     Verdict::Unknown(match index.access_method.as_str() {
+        "btree" if index.columns.iter().any(|c| c.never_gathered) => {
+            "nobody gathers statistics for its columns (SET STATISTICS 0, or no rows)".to_owned()
+        }
         "btree" => "the role sees no statistics for its columns".to_owned(),
         method => format!(
             "there is no formula for the size of a {method} index, and maint has not seen it smaller yet; \

@@ -165,6 +165,13 @@ pub(super) async fn read(db: &Session, top: u32) -> Result<Statements, EngineErr
     })
 }
 
+/// Whether counters that stood at `before` went on to `now`. Those that went
+/// back began anew: the entry was thrown out meanwhile. Milliseconds that were
+/// kept as text may differ in their last digit from what was counted.
+fn went_on(before: Sum, now: Sum) -> bool {
+    before.0 <= now.0 && before.1 <= now.1 * (1.0 + 1e-9)
+}
+
 /// What is to be said about statements.
 pub(super) fn judge(statements: &Statements, options: &Snapshot, at: &Moment, plan: &mut Plan) {
     let (view, reset, statements) = match statements {
@@ -197,12 +204,8 @@ pub(super) fn judge(statements: &Statements, options: &Snapshot, at: &Moment, pl
     for statement in statements {
         let key = statement.id.to_string();
         let total = (statement.calls, statement.total_ms);
-        // Counters that went back began anew: the entry was thrown out meanwhile.
-        let before = past
-            .seen
-            .get(&key)
-            .copied()
-            .filter(|(calls, ms)| *calls <= total.0 && *ms <= total.1);
+        let before = past.seen.get(&key).copied();
+        let before = before.filter(|before| went_on(*before, total));
         let new = before.map_or(total, |(calls, ms)| (total.0 - calls, total.1 - ms));
         seen.insert(key.clone(), total);
         if new.0 == 0 {
@@ -356,6 +359,16 @@ mod tests {
 
     fn on(at: &mut Moment, month: u32, day: u32) {
         at.now = Utc.with_ymd_and_hms(2026, month, day, 2, 0, 0).unwrap();
+    }
+
+    #[test]
+    fn the_last_digit_of_a_kept_number_begins_nothing_anew() {
+        let kept = 128.123_456_789_f64;
+        let counted = f64::from_bits(kept.to_bits() - 1);
+        assert!(went_on((12, kept), (12, counted)));
+        assert!(went_on((12, kept), (13, kept + 5.0)));
+        assert!(!went_on((12, kept), (11, kept)));
+        assert!(!went_on((12, kept), (12, kept - 0.001)));
     }
 
     #[test]
