@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -54,6 +54,17 @@ for_each_version! {
             while db.number(waits).await == 0 {
                 assert!(process.try_wait().unwrap().is_none(), "it ended");
                 tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            // What has gone is written down while the work goes on, not before: it comes soon.
+            let gone = 3000 - db.number(&old).await;
+            let asked = Instant::now();
+            let written = || {
+                let shown = workspace.run(["show", "last", "--output", "json"]).json();
+                shown["runs"][0]["steps"][0]["rows"].as_i64()
+            };
+            while written() != Some(gone) {
+                assert!(asked.elapsed() < Duration::from_secs(60), "{gone} rows have gone, and {:?} are written down", written());
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
             process.kill().unwrap();
             process.wait().unwrap();

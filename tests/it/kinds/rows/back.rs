@@ -268,7 +268,9 @@ async fn a_manifest_is_not_trusted() {
     }
     std::fs::write(&path, good.to_string()).unwrap();
     workspace
-        .run(["archive", "restore", "--files", &files, "--into", "back"])
+        .run([
+            "archive", "restore", "--files", &files, "--target", "app", "--into", "back",
+        ])
         .expect(0);
 }
 
