@@ -16,6 +16,9 @@ const ASIDE: Duration = Duration::from_secs(30);
 /// How long the server may take to end an operation.
 const KILLING: Duration = Duration::from_secs(10);
 
+/// How long until it is tried again to end one that goes on.
+const KILL_AGAIN: Duration = Duration::from_millis(500);
+
 /// How long a command may take on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit(pub Duration);
@@ -256,13 +259,17 @@ impl Session {
         tokio::pin!(work);
         let answer = tokio::select! {
             answer = &mut work => answer,
-            () = stop => {
-                let ours = doc! { "command.comment": comment };
+            () = stop => loop {
+                let ours = doc! { "command.comment": &comment };
                 if let Err(error) = kill_operations(self, ours).await {
                     tracing::warn!(%error, "could not end an operation");
                 }
-                work.await
-            }
+                // It may have been on its way to the server still.
+                tokio::select! {
+                    answer = &mut work => break answer,
+                    () = tokio::time::sleep(KILL_AGAIN) => {}
+                }
+            },
         }?;
         refused(doing, &of, &on, &answer)?;
         Ok(answer)

@@ -13,7 +13,7 @@ use mongodb::options::{Hint, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection};
 
 use super::gate::{Ends, may_go_on};
-use super::{Event, Job};
+use super::{Event, Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, MongoError, Session, namespace};
 use crate::history::{StepRecord, StepStatus};
@@ -72,8 +72,12 @@ pub(super) async fn carry_out(
             return Ok(());
         }
         let began = Instant::now();
+        let so_far = record.rows.unwrap_or(0);
+        let allowed = walk
+            .most
+            .map_or(MOST, |most| (most - so_far).clamp(0, MOST));
         let batch = loop {
-            let tried = mover.batch(ends, after.as_ref(), &left).await;
+            let tried = mover.batch(ends, after.as_ref(), &left, allowed).await;
             match tried {
                 Ok(batch) => break batch,
                 Err(error)
@@ -94,6 +98,17 @@ pub(super) async fn carry_out(
                 }
             }
         };
+        if batch.too_many {
+            // More has come in than the plan had counted.
+            end(
+                record,
+                StepStatus::Deferred,
+                format!(
+                    "{so_far} documents have been archived, more are there than were counted, and `max_rows` or `max_share` allows no more"
+                ),
+            );
+            return Ok(());
+        }
         record.rows = Some(record.rows.unwrap_or(0) + batch.gone);
         let rows = record.rows.unwrap_or(0);
         job.execution.observer.on(Event::Progress {
@@ -150,6 +165,8 @@ struct Mover<'a> {
 #[derive(Default)]
 struct Batch {
     gone: i64,
+    /// There are documents left, and none of them may go.
+    too_many: bool,
     /// The place that it came to; none at the end.
     last: Option<Bson>,
     /// Ids at that place that were left where they are.
@@ -159,10 +176,22 @@ struct Batch {
 }
 
 impl Mover<'_> {
-    async fn batch(&self, ends: Ends, after: Option<&Bson>, left: &[Bson]) -> Result<Batch, Error> {
-        let (documents, more) = self.read(ends, after, left).await?;
+    async fn batch(
+        &self,
+        ends: Ends,
+        after: Option<&Bson>,
+        left: &[Bson],
+        allowed: i64,
+    ) -> Result<Batch, Error> {
+        let (documents, more) = self.read(ends, after, left, allowed.max(1)).await?;
         if documents.is_empty() {
             return Ok(Batch::default());
+        }
+        if allowed == 0 {
+            return Ok(Batch {
+                too_many: true,
+                ..Batch::default()
+            });
         }
         let along = match &self.walk.path {
             Path::Range { field, .. } => field.as_str(),
@@ -232,6 +261,7 @@ impl Mover<'_> {
         ends: Ends,
         after: Option<&Bson>,
         left: &[Bson],
+        most: i64,
     ) -> Result<(Vec<RawDocumentBuf>, bool), Error> {
         let walk = self.walk;
         let mut filter = walk.filter.document().map_err(Error::custom)?;
@@ -266,7 +296,7 @@ impl Mover<'_> {
             find = find.max_time(limit.0);
         }
         let mut cursor = find
-            .limit(MOST + 1)
+            .limit(most + 2)
             .read_concern(ReadConcern::majority())
             .comment(self.comment())
             .await?;
@@ -280,7 +310,7 @@ impl Mover<'_> {
                 continue;
             }
             bytes += document.as_bytes().len();
-            if documents.len() as i64 >= MOST || (bytes > MOST_BYTES && !documents.is_empty()) {
+            if documents.len() as i64 >= most || (bytes > MOST_BYTES && !documents.is_empty()) {
                 more = true;
                 break;
             }

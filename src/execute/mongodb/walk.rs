@@ -98,18 +98,6 @@ impl Going<'_> {
             let Some(last) = batch.last else {
                 return Ok(true);
             };
-            if let Some(most) = self.walk.most
-                && rows >= most
-            {
-                end(
-                    record,
-                    StepStatus::Deferred,
-                    format!(
-                        "{rows} documents have gone, and `max_rows` or `max_share` allows no more"
-                    ),
-                );
-                return Ok(false);
-            }
             self.remember(Json::of_value(&last).0);
             // A process that is killed here leaves what was counted so far.
             execution.history.step(execution.run, record);
@@ -127,7 +115,8 @@ impl Going<'_> {
     ) -> Result<Option<Batch>, EngineError> {
         let walk = self.walk;
         let rest = walk.within(after, until).map_err(bad)?;
-        let size = self.size();
+        let allowed = self.allowed(record);
+        let size = self.size.min(allowed.unwrap_or(i64::MAX)).max(1);
         let find = doc! {
             "find": &walk.collection, "filter": rest.clone(), "sort": { field: 1 }, "hint": index,
             "skip": size - 1, "limit": 1, "singleBatch": true, "projection": { "_id": 0, field: 1 },
@@ -142,13 +131,17 @@ impl Going<'_> {
             None => rest,
         };
         let expected = match last {
-            Some(_) => size,
-            None => {
-                // The last batch is as large as it is: counted, in case its answer is lost.
-                let count =
+            Some(_) if allowed.is_none() => size,
+            _ => {
+                // The last batch is as large as it is, in case its answer is lost; and
+                // where no more may go than allowed, many may have the value it ends at.
+                let mut count =
                     doc! { "count": &walk.collection, "query": filter.clone(), "hint": index };
+                if let Some(allowed) = allowed {
+                    count.insert("limit", allowed.saturating_add(1));
+                }
                 match self
-                    .give(record, "counting the last batch", &count, &mut 0)
+                    .give(record, "counting the batch", &count, &mut 0)
                     .await?
                 {
                     Some(answer) => count_of(&answer),
@@ -163,6 +156,9 @@ impl Going<'_> {
                 lost: 0,
             }));
         }
+        if allowed.is_some_and(|allowed| expected > allowed) {
+            return Ok(self.no_more(record));
+        }
         self.delete(record, filter, Some(index), expected, last)
             .await
     }
@@ -174,7 +170,7 @@ impl Going<'_> {
         until: Option<&Bson>,
     ) -> Result<Option<Batch>, EngineError> {
         let walk = self.walk;
-        let size = self.size();
+        let size = self.size.max(1);
         let condition = walk.filter.document().map_err(bad)?;
         let mut projection = doc! { "_id": 1 };
         if let Some(orphans) = &walk.orphans {
@@ -207,7 +203,7 @@ impl Going<'_> {
             page.truncate(place + 1);
             more = false;
         }
-        let last = page
+        let mut last = page
             .last()
             .and_then(|d| d.get("_id"))
             .cloned()
@@ -222,7 +218,16 @@ impl Going<'_> {
                 None => return Ok(None),
             },
         };
-        let ids: Vec<Bson> = ids;
+        let mut ids: Vec<Bson> = ids;
+        if let Some(allowed) = self.allowed(record)
+            && ids.len() as i64 > allowed
+        {
+            ids.truncate(usize::try_from(allowed).unwrap_or(0));
+            last = ids.last().cloned();
+            if ids.is_empty() {
+                return Ok(self.no_more(record));
+            }
+        }
         if ids.is_empty() {
             return Ok(Some(Batch {
                 gone: 0,
@@ -283,15 +288,58 @@ impl Going<'_> {
                 }
             }
         }
+        wanted.retain(|value| !found.contains(&key(value)));
+        let Some(gone) = self.without_parent(record, orphans, wanted).await? else {
+            return Ok(None);
+        };
+        let gone: HashSet<String> = gone.iter().map(key).collect();
         let mut values = Vec::new();
         let mut ids = Vec::new();
         for (id, value) in pointing {
-            if !found.contains(&key(&value)) {
+            if gone.contains(&key(&value)) {
                 ids.push(id.clone());
                 values.push(value);
             }
         }
         Ok(Some((ids, values)))
+    }
+
+    /// Those of which the server itself finds no parent. What is equal is for the
+    /// server to say: 5 as a decimal, 0 and -0, numbers within a document. Mostly
+    /// that is one question that nothing answers; else it is asked by halves.
+    async fn without_parent(
+        &self,
+        record: &mut StepRecord,
+        orphans: &Orphans,
+        values: Vec<Bson>,
+    ) -> Result<Option<Vec<Bson>>, EngineError> {
+        let field = orphans.parent_field.as_str();
+        let mut gone = Vec::new();
+        let mut open = vec![values];
+        while let Some(values) = open.pop() {
+            if values.is_empty() {
+                continue;
+            }
+            let find = doc! {
+                "find": &orphans.parent, "filter": { field: { "$in": values.clone() } },
+                "limit": 1, "singleBatch": true, "projection": { "_id": 1 },
+            };
+            let doing = "making sure that there is no parent";
+            let Some(parents) = self
+                .ask(record, doing, &orphans.parent_database, &find)
+                .await?
+            else {
+                return Ok(None);
+            };
+            if parents.is_empty() {
+                gone.extend(values);
+            } else if values.len() > 1 {
+                let (one, other) = values.split_at(values.len() / 2);
+                open.push(one.to_vec());
+                open.push(other.to_vec());
+            }
+        }
+        Ok(Some(gone))
     }
 
     async fn delete(
@@ -401,8 +449,23 @@ impl Going<'_> {
         history.remember(target, kind, Utc::now(), &memory);
     }
 
-    fn size(&self) -> i64 {
-        self.size.max(1)
+    /// How many more may go, where that is limited.
+    fn allowed(&self, record: &StepRecord) -> Option<i64> {
+        let most = self.walk.most?;
+        Some((most - record.rows.unwrap_or(0)).max(0))
+    }
+
+    /// More has come in than the plan had counted.
+    fn no_more(&self, record: &mut StepRecord) -> Option<Batch> {
+        let rows = record.rows.unwrap_or(0);
+        end(
+            record,
+            StepStatus::Deferred,
+            format!(
+                "{rows} documents have gone, more are there than were counted, and `max_rows` or `max_share` allows no more"
+            ),
+        );
+        None
     }
 
     fn adapt(&mut self, took: Duration, lost: u32) {
@@ -454,7 +517,7 @@ fn key(value: &Bson) -> String {
     match value {
         Bson::Int32(n) => format!("n{}", f64::from(*n)),
         #[expect(clippy::cast_precision_loss, reason = "checked: exact ones only")]
-        Bson::Int64(n) if (*n as f64) as i64 == *n => format!("n{}", *n as f64),
+        Bson::Int64(n) if n.unsigned_abs() <= 1 << 53 => format!("n{}", *n as f64),
         Bson::Double(n) => format!("n{n}"),
         other => format!("{other:?}"),
     }

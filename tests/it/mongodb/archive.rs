@@ -11,7 +11,7 @@ use mongodb::bson::{
     Binary, Bson, DateTime, Decimal128, Document, RawDocumentBuf, Regex, Timestamp, cstr, doc,
 };
 
-use super::{codes, for_base, run, workspace};
+use super::{codes, for_base, run, run_with, workspace};
 use crate::support::mongo::{Servers, TestBase};
 
 async fn raw(db: &mongodb::Database, collection: &str) -> Vec<RawDocumentBuf> {
@@ -121,6 +121,36 @@ async fn archived_documents_are_equal_to_the_byte_5_0() {
 #[tokio::test(flavor = "multi_thread")]
 async fn archived_documents_are_equal_to_the_byte_6_0() {
     kept_to_the_byte(60).await;
+}
+
+/// What was counted when the plan was made need not be what is there when it is carried out.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_are_archived_than_max_rows_whatever_came_in_since_the_count() {
+    let base = TestBase::new(60).await;
+    for (name, rule) in [
+        ("indexed", "field: n, older_than: 30d, epoch: seconds"),
+        ("read", "where: { old: true }"),
+    ] {
+        let documents = |from: i64, to: i64| {
+            (from..to)
+                .map(|n| doc! { "_id": n, "n": n, "old": true })
+                .collect::<Vec<_>>()
+        };
+        let collection = base.collection(name);
+        collection.insert_many(documents(0, 10)).await.unwrap();
+        let index = mongodb::IndexModel::builder().keys(doc! { "n": 1 }).build();
+        collection.create_index(index).await.unwrap();
+        let workspace = for_base(&base).task("archive", &format!("kind: archive\ntarget: app\noptions:\n  rules: [{{ collection: {name}, {rule}, max_rows: 10 }}]\n  destination: {{ collection: \"kept {name}\" }}\nthrottle: {{ pause_file: held }}\n"));
+        let done = run_with(&workspace, "archive", async {
+            collection.insert_many(documents(10, 15)).await.unwrap();
+        })
+        .await;
+        assert_eq!(done["steps"][0]["status"], "deferred", "{name}: {done:#}");
+        assert_eq!(done["rows"], 10, "{name}: {done:#}");
+        assert_eq!(base.count(name, doc! {}).await, 5, "{name}");
+        let kept = base.count(&format!("kept {name}"), doc! {}).await;
+        assert_eq!(kept, 10, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use mongodb::IndexModel;
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
-use super::{codes, for_base, run, steps};
+use super::{codes, for_base, run, run_with, steps};
 use crate::support::mongo::TestBase;
 
 const DAY: i64 = 86_400_000;
@@ -187,6 +187,89 @@ async fn orphans_go_whatever_the_types_of_ids() {
             .unwrap()
             .is_empty()
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parent_that_the_server_holds_to_be_equal_is_a_parent() {
+    let base = TestBase::new(60).await;
+    let decimal = |text: &str| Bson::Decimal128(text.parse().unwrap());
+    base.collection("users")
+        .insert_many([
+            doc! { "_id": decimal("5.0") },
+            doc! { "_id": 0 },
+            doc! { "_id": { "shop": 1_i64, "no": 7 } },
+            doc! { "_id": "several", "lines": [{ "no": 70 }, { "no": 71 }] },
+        ])
+        .await
+        .unwrap();
+    base.collection("posts")
+        .insert_many([
+            doc! { "_id": "decimal", "user": 5 },
+            doc! { "_id": "minus", "user": -0.0 },
+            doc! { "_id": "within", "user": { "shop": 1, "no": 7.0 } },
+            doc! { "_id": "gone", "user": { "shop": 2, "no": 7 } },
+            doc! { "_id": "gone too", "user": 6 },
+        ])
+        .await
+        .unwrap();
+    base.collection("notes")
+        .insert_many([
+            doc! { "_id": "listed", "line": 71 },
+            doc! { "_id": "gone", "line": 72 },
+        ])
+        .await
+        .unwrap();
+    let workspace = for_base(&base).task("cleanup", "kind: cleanup\ntarget: app\noptions:\n  rules:\n    - { collection: posts, orphaned: { field: user, parent: users } }\n    - { collection: notes, orphaned: { field: line, parent: users, parent_field: lines.no } }\n");
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(
+        base.ids("posts").await,
+        ["\"decimal\"", "\"minus\"", "\"within\""],
+        "{done:#}"
+    );
+    assert_eq!(base.ids("notes").await, ["\"listed\""], "{done:#}");
+    assert_eq!(done["rows"], 3, "{done:#}");
+    let again = run(&workspace, "cleanup", 0);
+    assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+}
+
+/// What was counted when the plan was made need not be what is there when it is carried out.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_go_than_max_rows_whatever_came_in_since_the_count() {
+    let base = TestBase::new(60).await;
+    for name in ["indexed", "tied", "read"] {
+        let same = days_ago(100);
+        let at = |n: i64| match name {
+            "tied" => same,
+            _ => days_ago(100 + n),
+        };
+        let documents = |from: i64, to: i64| {
+            (from..to)
+                .map(|n| doc! { "_id": n, "at": at(n) })
+                .collect::<Vec<_>>()
+        };
+        let collection = base.collection(name);
+        collection.insert_many(documents(0, 10)).await.unwrap();
+        if name != "read" {
+            let index = IndexModel::builder().keys(doc! { "at": 1 }).build();
+            collection.create_index(index).await.unwrap();
+        }
+        let workspace = for_base(&base).task("cleanup", &format!("kind: cleanup\ntarget: app\noptions:\n  rules: [{{ collection: {name}, field: at, older_than: 30d, max_rows: 10 }}]\nthrottle: {{ pause_file: held }}\n"));
+        let done = run_with(&workspace, "cleanup", async {
+            collection.insert_many(documents(10, 15)).await.unwrap();
+        })
+        .await;
+        let step = &done["steps"][0];
+        assert_eq!(step["status"], "deferred", "{name}: {done:#}");
+        assert!(
+            step["error"].to_string().contains("max_rows"),
+            "{name}: {done:#}"
+        );
+        // Of those that are of one age, none goes rather than another.
+        let left = base.count(name, doc! {}).await;
+        let expected = if name == "tied" { 15 } else { 5 };
+        assert_eq!(left, expected, "{name}: {done:#}");
+        assert_eq!(done["rows"], 15 - left, "{name}: {done:#}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -62,21 +62,25 @@ fn ended(child: std::process::Child) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_down_in_the_middle_loses_and_doubles_nothing() {
     let set = Servers::set(60).await;
-    let db = filled(&set, 40_000).await;
+    let db = filled(&set, 20_000).await;
     let workspace = workspace(&set.maint_url("app")).task("cleanup", CLEANUP);
     let mut process = workspace.process(["run", "cleanup", "--now", "--output", "json"]);
-    let child = process
+    let mut child = process
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_below(&db, 39_000).await;
+    wait_below(&db, 19_500).await;
     set.step_down().await;
+    assert!(
+        child.try_wait().unwrap().is_none(),
+        "it ended before the primary stepped down"
+    );
     let done = ended(child);
     assert_eq!(done["status"], "succeeded", "{done:#}");
     let events = db.collection::<Document>("events");
     assert_eq!(events.count_documents(doc! {}).await.unwrap(), 100);
-    assert_eq!(done["rows"], 40_000, "{done:#}");
+    assert_eq!(done["rows"], 20_000, "{done:#}");
     let again = run(&workspace, "cleanup", 0);
     assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
 }
@@ -140,7 +144,7 @@ async fn a_paused_secondary_throttles_and_a_dead_one_is_a_finding() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_histories_do_not_collide_and_a_dead_run_is_taken_over() {
     let set = Servers::set(60).await;
-    let db = filled(&set, 40_000).await;
+    let db = filled(&set, 20_000).await;
     let url = set.maint_url("app");
     let (one, other) = (
         workspace(&url).task("cleanup", CLEANUP),
@@ -152,7 +156,7 @@ async fn two_histories_do_not_collide_and_a_dead_run_is_taken_over() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    wait_below(&db, 39_500).await;
+    wait_below(&db, 19_500).await;
     let second = other
         .run(["run", "cleanup", "--now", "--output", "json"])
         .expect(4)

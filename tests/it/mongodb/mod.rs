@@ -6,6 +6,11 @@ mod connecting;
 mod failover;
 mod kinds;
 
+use std::future::Future;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::support::mongo::TestBase;
@@ -57,4 +62,40 @@ fn codes(run: &Value) -> Vec<String> {
         .collect();
     codes.sort();
     codes
+}
+
+/// Runs a task, lets `meanwhile` happen once its plan is made and before anything
+/// is done, and gives its run. The task has to be held up by `held`, a file in the workspace.
+async fn run_with(workspace: &Workspace, task: &str, meanwhile: impl Future<Output = ()>) -> Value {
+    workspace.file("held", "");
+    let mut process = workspace.process(["run", task, "--now"]);
+    let mut child = process
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let (told, waits) = std::sync::mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let mut seen = String::new();
+        for line in lines.map_while(Result::ok) {
+            if line.contains("paused: ") {
+                let _ = told.send(());
+            }
+            seen.push_str(&line);
+            seen.push('\n');
+        }
+        seen
+    });
+    let held = waits.recv_timeout(Duration::from_secs(60));
+    meanwhile.await;
+    std::fs::remove_file(workspace.path().join("held")).unwrap();
+    child.wait().unwrap();
+    let seen = reader.join().unwrap();
+    held.unwrap_or_else(|_| panic!("waited in vain until it is held up: {seen}"));
+    workspace
+        .run(["show", "last", "--output", "json"])
+        .expect(0)
+        .json()["runs"][0]
+        .clone()
 }

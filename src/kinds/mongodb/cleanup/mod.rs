@@ -459,7 +459,7 @@ impl Cleanup {
             orphans,
             goal_ms: u64::try_from(self.batch_goal.get().as_millis()).unwrap_or(250),
             documents: look.count,
-            most: rule.max_rows.and_then(|n| i64::try_from(n).ok()),
+            most: most(rule, collection.documents.max(look.count.unwrap_or(0))),
             progress,
             start: start.map(Json),
             into: None,
@@ -471,6 +471,21 @@ impl Cleanup {
         step.details.push(along);
         Ok(Some(step))
     }
+}
+
+/// How many may go at the most, where the rule limits that.
+fn most(rule: &Rule, all: i64) -> Option<i64> {
+    let rows = rule.max_rows.and_then(|n| i64::try_from(n).ok());
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "a share of what fits; rounded down"
+    )]
+    let share = rule
+        .max_share
+        .as_ref()
+        .map(|share| (share.share() * all as f64 + 1e-6) as i64);
+    [rows, share].into_iter().flatten().min()
 }
 
 fn too_many(rule: &Rule, count: i64, all: i64) -> Option<String> {
