@@ -154,7 +154,7 @@ fn a_secret_in_the_wrong_shape_is_not_shown() {
         }
     }
     let workspace = Workspace::new(
-        &format!("{HEAD}").replace("app: {", "app: { replicas: \"https://h/geheim\","),
+        &HEAD.replace("app: {", "app: { replicas: \"https://h/geheim\","),
     );
     let said = workspace.run(["check"]).expect(2);
     assert!(!format!("{said:?}").contains("geheim"), "{said:#?}");

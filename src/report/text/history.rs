@@ -64,8 +64,6 @@ pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> 
                 Ink::Bad,
                 if failed {
                     run.failed.to_string()
-                } else if narrow {
-                    String::new()
                 } else {
                     String::new()
                 },
