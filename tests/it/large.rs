@@ -153,9 +153,8 @@ fn a_secret_in_the_wrong_shape_is_not_shown() {
             assert!(!format!("{said:?}").contains("geheim"), "{text}: {said:#?}");
         }
     }
-    let workspace = Workspace::new(
-        &HEAD.replace("app: {", "app: { replicas: \"https://h/geheim\","),
-    );
+    let workspace =
+        Workspace::new(&HEAD.replace("app: {", "app: { replicas: \"https://h/geheim\","));
     let said = workspace.run(["check"]).expect(2);
     assert!(!format!("{said:?}").contains("geheim"), "{said:#?}");
 }
