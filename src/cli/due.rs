@@ -102,13 +102,14 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
         Arc::new(SystemClock),
         Arc::clone(&worker) as _,
         Arc::clone(&notes) as _,
-        Options::for_host(&host()),
+        Options {
+            only: only.map(str::to_owned),
+            ..Options::for_host(&host())
+        },
         signals.stop.clone(),
     )
     .await?;
-    if let Some(name) = only {
-        scheduler.only(name, CALLED_WITHIN);
-    }
+    scheduler.called_for(CALLED_WITHIN);
     loop {
         scheduler.tick().await?;
         let worked = scheduler.at_work() > 0;

@@ -29,6 +29,8 @@ pub struct Options {
     pub seed: String,
     /// After so long without a sign of life our claims may be taken over.
     pub lease: Duration,
+    /// Nothing but this schedule is looked after here.
+    pub only: Option<String>,
 }
 
 impl Options {
@@ -38,6 +40,7 @@ impl Options {
             owner: format!("{host}/{}", Uuid::now_v7()),
             seed: host.to_owned(),
             lease: Duration::from_secs(60),
+            only: None,
         }
     }
 }
@@ -95,8 +98,6 @@ pub struct Scheduler {
     last_tick: Option<DateTime<Utc>>,
     last_orphans: Option<DateTime<Utc>>,
     tracker: TaskTracker,
-    /// Nothing but this schedule is looked after here.
-    only: Option<String>,
 }
 
 impl Scheduler {
@@ -127,7 +128,6 @@ impl Scheduler {
             last_tick: None,
             last_orphans: None,
             tracker: TaskTracker::new(),
-            only: None,
         };
         scheduler.reload(config).await?;
         Ok(scheduler)
@@ -139,10 +139,16 @@ impl Scheduler {
     /// When the history cannot be used; then the old one stays.
     pub async fn reload(&mut self, config: Arc<Config>) -> Result<(), HistoryError> {
         let now = self.clock.now();
-        let known = self
-            .store
-            .know_schedules(&definitions(&config), now)
-            .await?;
+        let mut listed = definitions(&config);
+        if let Some(only) = &self.options.only {
+            // Others become known when they are called for themselves: known from now on, what
+            // they are due for at this minute would be nobody's concern.
+            let after = config.schedules.get(only).map(|one| &one.after);
+            listed.retain(|(name, _)| {
+                name == only || after.is_some_and(|after| after.contains(name))
+            });
+        }
+        let known = self.store.know_schedules(&listed, now).await?;
         self.config = config;
         self.states = known
             .into_iter()
@@ -155,13 +161,13 @@ impl Scheduler {
         Ok(())
     }
 
-    /// Looks after one schedule only; others of this history are looked after elsewhere. An
-    /// occurrence that is at most `within` old is on time: it is what this instance was started for.
-    pub fn only(&mut self, name: &str, within: TimeDelta) {
+    /// Takes an occurrence of the only schedule that is at most `within` old for one that is on
+    /// time: it is what this instance was started for.
+    pub fn called_for(&mut self, within: TimeDelta) {
         let now = self.clock.now();
-        self.only = Some(name.to_owned());
-        if let (Some(schedule), Some(state)) =
-            (self.config.schedules.get(name), self.states.get_mut(name))
+        if let Some(name) = &self.options.only
+            && let Some(schedule) = self.config.schedules.get(name)
+            && let Some(state) = self.states.get_mut(name)
         {
             let latest = schedule
                 .cron
@@ -173,7 +179,7 @@ impl Scheduler {
 
     /// The occurrence that the only schedule waits with.
     pub fn waits_for(&self) -> Option<DateTime<Utc>> {
-        let name = self.only.as_ref()?;
+        let name = self.options.only.as_ref()?;
         self.states.get(name)?.attended
     }
 
@@ -219,7 +225,8 @@ impl Scheduler {
     }
 
     fn look_at_everything(&mut self, now: DateTime<Utc>) {
-        let looked_after = |name: &&String| self.only.as_ref().is_none_or(|only| only == *name);
+        let only = self.options.only.as_ref();
+        let looked_after = |name: &&String| only.is_none_or(|only| only == *name);
         let names = self.states.keys().filter(looked_after).cloned().collect();
         self.wakes = BTreeMap::from([(now, names)]);
     }

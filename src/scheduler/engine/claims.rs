@@ -80,7 +80,8 @@ impl Scheduler {
         }
         let mut taken = 0;
         let orphans = self.store.orphaned_occurrences().await?;
-        let ours = |one: &Occurrence| self.only.as_ref().is_none_or(|only| *only == one.schedule);
+        let only = self.options.only.clone();
+        let ours = |one: &Occurrence| only.as_ref().is_none_or(|only| *only == one.schedule);
         for orphan in orphans.into_iter().filter(ours) {
             let known = self.config.schedules.get(&orphan.schedule);
             if let Some(schedule) = known.filter(|schedule| schedule.enabled).cloned() {

@@ -40,6 +40,7 @@ impl World {
                 owner: uuid::Uuid::now_v7().to_string(),
                 seed: "host".into(),
                 lease: Duration::from_secs(3600),
+                only: None,
             },
             self.stop.clone(),
         )

@@ -68,6 +68,7 @@ async fn instance_until_killed() {
         owner: format!("{name}/{}", std::process::id()),
         seed: name,
         lease: LEASE,
+        only: None,
     };
     let mut scheduler = Scheduler::new(
         config,

@@ -92,6 +92,7 @@ async fn live(down: &[(DateTime<Utc>, DateTime<Utc>)]) -> (Vec<Occurrence>, Tall
                 seed: "simulation".into(),
                 // The history goes by the real clock: nothing runs out here.
                 lease: std::time::Duration::from_secs(7 * 86_400),
+                only: None,
             },
             Stop::default(),
         )

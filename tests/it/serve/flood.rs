@@ -96,7 +96,8 @@ async fn half_open_connections_keep_nothing_from_going_on() {
 
 #[test]
 fn who_has_no_files_left_says_so() {
-    let workspace = Workspace::for_target("postgres://127.0.0.1:1/none").task("analyze", TASK);
+    let workspace =
+        Workspace::for_target("postgres://somebody@127.0.0.1:1/none").task("analyze", TASK);
     // With the first number that suffices for all but the connection.
     let said = (9..40).find_map(|files| {
         let process = workspace.process(["run", "analyze", "--now"]);
@@ -105,6 +106,14 @@ fn who_has_no_files_left_says_so() {
         said.contains("cannot connect to").then_some(said)
     });
     let said = said.unwrap();
+    // Nor is the user of this process taken for one that does not exist.
+    let nameless = Workspace::for_target("postgres://127.0.0.1:1/none").task("analyze", TASK);
+    for files in 9..16 {
+        let process = nameless.process(["run", "analyze", "--now"]);
+        let output = with_files(files)(process).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(!said.contains("has no name for user id"), "{said}");
+    }
     assert!(
         said.contains("this process has used up its open files") && said.contains("ulimit -n"),
         "{said}"

@@ -89,6 +89,14 @@ pub enum DialError {
         /// The user id of the process.
         uid: u32,
     },
+    /// No role, and the users of the operating system cannot be read.
+    #[error("no role is given, and the name of user id {uid} cannot be looked up")]
+    UserNotRead {
+        /// The user id of the process.
+        uid: u32,
+        /// Why not.
+        source: io::Error,
+    },
 }
 
 impl DialError {
@@ -123,7 +131,7 @@ impl DialError {
             DialError::UnreadableFile { .. } => {
                 "check the permissions of the file and of its folders".to_owned()
             }
-            DialError::NoRole { .. } => {
+            DialError::NoRole { .. } | DialError::UserNotRead { .. } => {
                 "name the role in the URL (`postgres://role@host/database`) or in PGUSER".to_owned()
             }
         }

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::dial_error::DialError;
+
 /// Where distributions put the server's socket, in the order tried.
 const SOCKET_DIRECTORIES: &[&str] = &["/var/run/postgresql", "/tmp"];
 
@@ -35,11 +37,16 @@ impl<'a> Environment<'a> {
 }
 
 /// The name of the operating system user, libpq's default role.
-pub(super) fn operating_system_user() -> Result<String, u32> {
-    let uid = nix::unistd::geteuid();
-    match nix::unistd::User::from_uid(uid) {
+pub(super) fn operating_system_user() -> Result<String, DialError> {
+    let id = nix::unistd::geteuid();
+    let uid = id.as_raw();
+    match nix::unistd::User::from_uid(id) {
         Ok(Some(user)) => Ok(user.name),
-        Ok(None) | Err(_) => Err(uid.as_raw()),
+        Ok(None) => Err(DialError::NoRole { uid }),
+        Err(errno) => Err(DialError::UserNotRead {
+            uid,
+            source: errno.into(),
+        }),
     }
 }
 

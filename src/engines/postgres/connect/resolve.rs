@@ -64,7 +64,7 @@ impl Dial {
 fn build(settings: &Settings, environment: &Environment<'_>) -> Result<Dial, DialError> {
     let role = match settings.value("user") {
         Some(role) => role.to_owned(),
-        None => operating_system_user().map_err(|uid| DialError::NoRole { uid })?,
+        None => operating_system_user()?,
     };
     let database = settings.value("dbname").unwrap_or(&role).to_owned();
     if settings.value("gssencmode") == Some("require") {
