@@ -139,7 +139,8 @@ for_each_version! {
         let holder = db.connect().await;
         holder.batch_execute("SET application_name = 'support desk'; BEGIN; SELECT * FROM t WHERE id = 6000 FOR UPDATE").await.unwrap();
         let workspace = workspace(&db, &json!([{ "table": "t", "column": "at", "older_than": "90d", "walk": "blocks" }]));
-        let short = ["--set", "limits.lock_timeout=300ms", "--set", "limits.lock_retries=1"];
+        // Long enough for a busy machine to see who is in the way.
+        let short = ["--set", "limits.lock_timeout=3s", "--set", "limits.lock_retries=1"];
         let output = workspace.run(["run", "cleanup", "--now", "--output", "json"].into_iter().chain(short)).expect(1).json();
         let step = &output["runs"][0]["steps"][0];
         assert_eq!(step["status"], "failed");
