@@ -221,6 +221,13 @@ async fn history(config: &Config) -> Found {
             store.close().await;
             Found::good(place, text)
         }
+        Err(HistoryError::Missing { path }) if !url.starts_with("sqlite:") => Found::good(
+            place,
+            format!(
+                "there is none at {} yet; the first run makes its schema `maint`, for which the role needs CREATE on the database",
+                path.display()
+            ),
+        ),
         Err(HistoryError::Missing { path }) if writable(&path) => Found::good(
             place,
             format!(
