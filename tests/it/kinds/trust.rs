@@ -314,6 +314,7 @@ for_each_version! {
         let archive = |table: &str, to: &str| format!(
             "kind: archive\ntarget: app\noptions: {{ table: app.{table}, column: at, older_than: 1y, destination: {to} }}\n"
         );
+        let mut wrong = Vec::new();
         for powerful in ["member", "superuser"] {
             let workspace = Workspace::for_target(&scene.url(powerful));
             let files = format!("{{ files: \"file://{}/files\" }}", workspace.path().display());
@@ -348,20 +349,28 @@ for_each_version! {
                 let document = output.json();
                 for run in document["runs"].as_array().unwrap() {
                     let (task, said) = (run["task"].as_str().unwrap(), told(run));
-                    if let Some(name) = task.strip_prefix("file-") {
-                        assert!(said.contains("left alone"), "{task} as {powerful}: {run:#}");
-                        assert_ne!(run["status"], "succeeded", "{task}");
-                        assert_eq!(scene.rows(name).await, 10, "{task}");
+                    let mut expect = |holds: bool, what: &str| {
+                        if !holds {
+                            wrong.push(format!("{task} as {powerful}: {what}: {run:#}"));
+                        }
+                    };
+                    if task == "file-cascade" {
+                        // Refused before anybody asks whose code it is: rows would go that nobody archives.
+                        expect(run["error"].as_str().is_some_and(|e| e.contains("cascade_child_id_fkey")), "refused");
+                    } else if task.starts_with("file-") || matches!(task, "partitions" | "into" | "integrity") {
+                        expect(said.contains("left alone"), "left alone");
                     }
-                    if matches!(task, "partitions" | "into" | "integrity") {
-                        assert!(said.contains("left alone"), "{task} as {powerful}: {run:#}");
+                    if let Some(name) = task.strip_prefix("file-") {
+                        expect(run["status"] != "succeeded", "not called done");
+                        expect(scene.rows(name).await == 10, "all rows are there");
                     }
                     if task == "into" {
-                        assert!(said.contains("trigger x of app.dest"), "{said}");
+                        expect(said.contains("trigger x of app.dest"), "names the trigger");
                     }
                 }
             }
         }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert_eq!(scene.rows("plain").await, 10);
     }
 }
