@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use crate::support::patience::Patience;
 use crate::support::workspace::maint;
 
 fn demo(folder: &TempDir, scale: &str, more: &[&str]) -> Child {
@@ -146,7 +147,8 @@ async fn kept_it_can_be_looked_at() {
     let pid = std::fs::read_to_string(format!("{cluster}/data/postmaster.pid")).unwrap();
     let pid: i32 = pid.lines().next().unwrap().parse().unwrap();
     kill(Pid::from_raw(pid), Signal::SIGQUIT).unwrap();
+    let patience = Patience::until("the server to end");
     while kill(Pid::from_raw(pid), None).is_ok() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        patience.pause().await;
     }
 }

@@ -2,6 +2,7 @@
 
 use chrono::{TimeDelta, Timelike, Utc};
 
+use crate::support::patience::Patience;
 use crate::support::servers::fresh_database;
 use crate::support::workspace::{Workspace, maint};
 
@@ -113,9 +114,10 @@ async fn a_second_instance_is_told_who_is_at_work() {
         .spawn()
         .unwrap();
     let claims = "FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND a.datname = current_database()";
+    let patience = Patience::until("the first run to take its claim");
     while db.number(&format!("SELECT count(*) {claims}")).await == 0 {
         assert!(first.try_wait().unwrap().is_none(), "it has ended");
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        patience.pause().await;
     }
     let holder = db
         .strings(&format!(

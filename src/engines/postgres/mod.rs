@@ -15,4 +15,4 @@ pub mod watch;
 
 pub use fault::{Damage, Fault};
 pub use name::{Identifier, RelationName, literal};
-pub use session::{Server, Session};
+pub use session::{Done, Server, Session};

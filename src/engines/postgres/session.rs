@@ -1,4 +1,5 @@
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use chrono::Utc;
 use futures_util::future::BoxFuture;
@@ -30,6 +31,9 @@ const OURS: &str = "/* maint */";
 fn marked(sql: &str) -> String {
     format!("{sql}\n{OURS}")
 }
+
+/// So many questions are kept prepared in a session.
+const MOST_PREPARED: usize = 100;
 
 const DEMANDED_NOW: &str = "SELECT s.name, s.setting FROM pg_catalog.pg_settings s
     WHERE s.name = ANY ($1::text[])";
@@ -110,6 +114,8 @@ pub struct Session {
     notices: Mutex<UnboundedReceiver<Notice>>,
     closed: CancellationToken,
     described: String,
+    /// Questions that were asked before, by their text.
+    prepared: Mutex<HashMap<String, Prepared>>,
     /// The server, and what the role may there.
     pub server: Server,
     /// Process id of the backend.
@@ -172,6 +178,7 @@ impl Session {
                 notices: Mutex::new(link.notices),
                 closed: link.closed,
                 described,
+                prepared: Mutex::default(),
                 server,
                 pid,
             };
@@ -262,11 +269,40 @@ impl Session {
         // Boxed, because the compiler cannot prove for callers that are
         // spawned that a future over borrowed `dyn` values is `Send`.
         Box::pin(async move {
-            self.client
-                .query(&marked(sql), params)
-                .await
-                .map_err(|cause| self.blame(doing, cause))
+            let known = self.prepared().get(sql).cloned();
+            let asked = match &known {
+                Some(prepared) => self.client.query(prepared, params).await,
+                None => {
+                    let prepared = self.prepare(doing, sql, params.len()).await?;
+                    let asked = self.client.query(&prepared, params).await;
+                    self.keep(sql, prepared);
+                    asked
+                }
+            };
+            match asked {
+                Err(cause) if known.is_some() && is_outdated(&cause) => {
+                    self.prepared().remove(sql);
+                    let again = self.client.query(&marked(sql), params).await;
+                    again.map_err(|_| self.blame(doing, cause))
+                }
+                asked => asked.map_err(|cause| self.blame(doing, cause)),
+            }
         })
+    }
+
+    /// Keeps what was prepared for the next time: thousands of steps ask the
+    /// same questions, and preparing is a round trip of its own.
+    fn keep(&self, sql: &str, prepared: Prepared) {
+        let mut kept = self.prepared();
+        // Texts that differ from object to object must not gather on the server.
+        if kept.len() >= MOST_PREPARED {
+            kept.clear();
+        }
+        kept.insert(sql.to_owned(), prepared);
+    }
+
+    fn prepared(&self) -> MutexGuard<'_, HashMap<String, Prepared>> {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks a question and hands each row to `each` as it comes: the fields as
@@ -496,6 +532,12 @@ fn blame(server: &str, doing: &str, cause: tokio_postgres::Error) -> EngineError
         },
         _ => EngineError::statement(doing, cause),
     }
+}
+
+/// Whether a prepared statement is of no use any more: what it reads has
+/// changed, and its result would be of another type (`feature_not_supported`).
+fn is_outdated(cause: &tokio_postgres::Error) -> bool {
+    cause.code().is_some_and(|code| code.code() == "0A000")
 }
 
 /// How far our clock is ahead of the server's, which said `there` at some

@@ -103,6 +103,11 @@ pub const PINNED: &[Pin] = &[
         "reading would wait for writers",
     ),
     pin(
+        "plan_cache_mode",
+        "force_custom_plan",
+        "questions are prepared once and asked with other values; a plan for any value is a bad one for most",
+    ),
+    pin(
         "row_security",
         "on",
         "what must see all rows switches it off, so that the server refuses instead of hiding some",
@@ -237,7 +242,7 @@ pub const LEFT: &[(&str, &str)] = &[
          enable_self_join_elimination enable_seqscan enable_sort enable_tidscan from_collapse_limit geqo geqo_effort \
          geqo_generations geqo_pool_size geqo_seed geqo_selection_bias geqo_threshold jit_above_cost \
          jit_inline_above_cost jit_optimize_above_cost join_collapse_limit min_parallel_index_scan_size \
-         min_parallel_table_scan_size parallel_setup_cost parallel_tuple_cost plan_cache_mode random_page_cost \
+         min_parallel_table_scan_size parallel_setup_cost parallel_tuple_cost random_page_cost \
          recursive_worktable_factor seq_page_cost synchronize_seqscans \
          jit_expressions jit_tuple_deforming",
         "they change how quickly an answer comes, never which",

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::Execution;
 use crate::engines::EngineError;
+use crate::engines::postgres::connect::Notice;
 use crate::engines::postgres::trust::Guard;
-use crate::engines::postgres::{Fault, Session};
+use crate::engines::postgres::{Done, Fault, Session};
 use crate::plan::{LockWaiting, Param, Query, Statement};
 
 /// What came of something that was tried: it is done, or why it is not.
@@ -77,6 +78,9 @@ const LEAST_LEFT: Duration = Duration::from_millis(100);
 /// time is up.
 const CLOCKS_DIFFER: Duration = Duration::from_millis(50);
 
+/// A statement that goes on for this long after it was cancelled is cancelled again.
+const CANCEL_AGAIN: Duration = Duration::from_secs(1);
+
 /// What is asked besides the work, such as sizes, gets this long.
 const ASIDE: Duration = Duration::from_secs(300);
 
@@ -98,25 +102,54 @@ fn time_left(execution: &Execution, step_ends: Instant) -> Outcome<Duration> {
     Ok(left)
 }
 
-async fn set_limits(
-    session: &Session,
-    lock_timeout: Duration,
-    statement_timeout: Duration,
-) -> Result<(), EngineError> {
-    let settings = format!(
+fn limits(lock_timeout: Duration, statement_timeout: Duration) -> String {
+    format!(
         "SET lock_timeout = {}; SET statement_timeout = {}",
         millis(lock_timeout),
         millis(statement_timeout)
-    );
-    session
-        .execute("setting timeouts", &settings)
-        .await
-        .map(drop)
+    )
+}
+
+async fn set_limits(session: &Session, limits: &str) -> Result<Done, EngineError> {
+    session.execute("setting timeouts", limits).await
+}
+
+/// Sends the limits and the work that they are for at once, without waiting
+/// for the answer in between: the server takes them in this order. The notices
+/// of both are in the first answer, whoever they came with.
+async fn under_limits<T>(
+    session: &Session,
+    limits: &str,
+    work: impl Future<Output = Result<T, EngineError>>,
+    execution: &Execution,
+    give_way: &CancellationToken,
+) -> Result<(Vec<Notice>, T), EngineError> {
+    let both = futures_util::future::join(set_limits(session, limits), work);
+    tokio::pin!(both);
+    let (set, done) = tokio::select! {
+        both = &mut both => both,
+        () = execution.stop.now() => cancelled(session, &mut both).await,
+        () = give_way.cancelled() => cancelled(session, &mut both).await,
+    };
+    // Without the limits it should not have run; what came of it is then of no use.
+    let notices = set?.notices;
+    Ok((notices, done?))
+}
+
+/// Has the server give up, again where it was between two statements when it was told.
+async fn cancelled<F: Future + Unpin>(session: &Session, mut work: F) -> F::Output {
+    loop {
+        cancel(session).await;
+        if let Ok(ended) = tokio::time::timeout(CANCEL_AGAIN, &mut work).await {
+            return ended;
+        }
+    }
 }
 
 /// Lifts the limits of the work for what follows it: measuring, clearing away.
 pub(super) async fn aside(session: &Session, execution: &Execution) -> Result<(), EngineError> {
-    set_limits(session, execution.limits.lock_timeout.get(), ASIDE).await
+    let limits = limits(execution.limits.lock_timeout.get(), ASIDE);
+    set_limits(session, &limits).await.map(drop)
 }
 
 /// Lets statements pass in one transaction: all or nothing.
@@ -187,8 +220,8 @@ pub(super) async fn limit(
 ) -> Outcome<()> {
     let left = time_left(execution, step_ends)?;
     let lock_timeout = execution.limits.lock_timeout.get();
-    let set = set_limits(session, lock_timeout, left).await;
-    set.map_err(Halt::Failed)
+    let set = set_limits(session, &limits(lock_timeout, left)).await;
+    set.map(drop).map_err(Halt::Failed)
 }
 
 /// Lets one statement pass.
@@ -222,11 +255,7 @@ pub(super) async fn pass(
         LockWaiting::Brief => brief,
         LockWaiting::Patient { .. } => execution.limits.transaction_wait.get(),
     };
-    if let Err(error) = set_limits(session, lock_timeout, left).await {
-        return Err(Halt::Failed(error));
-    }
     tracing::debug!(statement = statement.sql, "running");
-    let params = bound(&statement.params);
     if statement.counts {
         let query = Query::new(statement.sql.clone(), statement.params.clone());
         let rows = match ask(session, &query, execution, step_ends, give_way).await {
@@ -238,20 +267,19 @@ pub(super) async fn pass(
             rows: rows.and_then(|rows| u64::try_from(rows).ok()).unwrap_or(0),
         });
     }
+    let params = bound(&statement.params);
     let work = if params.is_empty() {
         session.execute("running it", &statement.sql)
     } else {
         session.execute_with("running it", &statement.sql, &params)
     };
-    tokio::pin!(work);
-    let result = tokio::select! {
-        result = &mut work => result,
-        () = execution.stop.now() => { cancel(session).await; work.await }
-        () = give_way.cancelled() => { cancel(session).await; work.await }
-    };
-    let done = result.map_err(|error| judge(error, execution, step_ends, give_way))?;
+    let limits = limits(lock_timeout, left);
+    let result = under_limits(session, &limits, work, execution, give_way).await;
+    let (mut notices, done) =
+        result.map_err(|error| judge(error, execution, step_ends, give_way))?;
+    notices.extend(done.notices);
     let mut warnings = Vec::new();
-    for notice in done.notices {
+    for notice in notices {
         match Fault::of_notice(&notice) {
             Some(Fault::Locked) => {
                 return Err(Halt::Locked {
@@ -284,17 +312,15 @@ pub(super) async fn ask(
     step_ends: Instant,
     give_way: &CancellationToken,
 ) -> Outcome<Vec<Row>> {
-    limit(session, execution, step_ends).await?;
+    let left = time_left(execution, step_ends)?;
     tracing::debug!(question = query.sql, "asking");
     let params = bound(&query.params);
+    let limits = limits(execution.limits.lock_timeout.get(), left);
     let work = session.query("checking it", &query.sql, &params);
-    tokio::pin!(work);
-    let result = tokio::select! {
-        result = &mut work => result,
-        () = execution.stop.now() => { cancel(session).await; work.await }
-        () = give_way.cancelled() => { cancel(session).await; work.await }
-    };
-    result.map_err(|error| judge(error, execution, step_ends, give_way))
+    let result = under_limits(session, &limits, work, execution, give_way).await;
+    result
+        .map(|(_, rows)| rows)
+        .map_err(|error| judge(error, execution, step_ends, give_way))
 }
 
 /// The values in the shape that the driver takes.

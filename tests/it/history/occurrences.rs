@@ -9,6 +9,7 @@ use maint::history::{
 use maint::plan::Measurement;
 
 use super::{at, id, run, step};
+use crate::support::patience::Patience;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -105,12 +106,13 @@ pub(super) async fn a_dead_owner_is_followed(store: &dyn Store) {
     let dead = claim("nightly", 0, "dead", Duration::from_millis(1));
     let first = store.claim_occurrence(&dead).await.unwrap().unwrap();
     let heir = claim("nightly", 0, "heir", HOUR);
+    let patience = Patience::until("the lease to run out");
     let taken = loop {
         // Until the lease has run out, however slow or fast the clock is.
         if let Some(taken) = store.claim_occurrence(&heir).await.unwrap() {
             break taken;
         }
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        patience.pause().await;
     };
     assert_eq!(
         (taken.claims, taken.claimed_by.as_deref(), taken.recorded_at),

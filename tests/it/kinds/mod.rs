@@ -28,10 +28,10 @@ mod wraparound;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -217,8 +217,9 @@ for_each_version! {
 
         let workspace = workspace(&db);
         let mut process = workspace.process(["run", "reindex", "--now"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let patience = Patience::until("the half-built index");
         while db.number("SELECT count(*) FROM pg_class WHERE relname = 'big_id_ccnew'").await == 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            patience.pause().await;
         }
         let second = workspace.run(["run", "reindex", "--now"]);
         assert_eq!(second.code, 4, "{second:#?}");
@@ -228,8 +229,9 @@ for_each_version! {
         assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'big_id_ccnew'").await, 1);
         writer.batch_execute("ROLLBACK").await.unwrap();
         // The server notices by and by that nobody is there any more.
+        let patience = Patience::until("the sessions of the killed run to end");
         while db.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'maint %'").await > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            patience.pause().await;
         }
 
         let next = workspace.run(["run", "reindex", "--now", "--output", "json"]);

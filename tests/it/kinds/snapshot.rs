@@ -7,6 +7,7 @@ use maint::plan::Memory;
 use serde_json::{Value, json};
 
 use super::integrity::found;
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, cluster, connect, fresh_database, private_cluster};
 use crate::support::standby::standby;
 use crate::support::workspace::Workspace;
@@ -341,8 +342,9 @@ for_each_version! {
         copy.batch_execute(&suggestion(&document, "replication.lag")).await.unwrap();
         client.batch_execute(&suggestion(&document, "replication.slot")).await.unwrap();
         let end: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
+        let patience = Patience::until("the replica to catch up");
         while !copy.query_one(&format!("SELECT pg_last_wal_replay_lsn() >= '{end}'::pg_lsn"), &[]).await.unwrap().get::<_, bool>(0) {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            patience.pause().await;
         }
         let document = run(&workspace);
         assert!(!found(&document).iter().any(|l| l.starts_with("replication.slot")), "{document:#}");

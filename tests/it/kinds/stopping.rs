@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio_postgres::Client;
 
 use super::objects;
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -55,11 +55,12 @@ async fn rebuilding(db: &TestDatabase, workspace: &Workspace) -> Child {
         .unwrap();
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'maint %'
         AND query LIKE 'REINDEX%' AND wait_event_type = 'Lock'";
+    let patience = Patience::until("the rebuild to wait for the writer");
     while db.number(HALF_BUILT).await == 0 || db.number(waits).await == 0 {
         if process.try_wait().unwrap().is_some() {
             panic!("it ended: {:?}", process.wait_with_output());
         }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience.pause().await;
     }
     process
 }
@@ -154,8 +155,9 @@ for_each_version! {
         process.wait().unwrap();
         // What the server does by itself a little later, when it looks for its client.
         db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'maint %'").await;
+        let patience = Patience::until("the sessions of the run to end");
         while db.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'maint %'").await > 0 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            patience.pause().await;
         }
         assert_eq!(db.number(HALF_BUILT).await, 1);
         holder.batch_execute("COMMIT").await.unwrap();

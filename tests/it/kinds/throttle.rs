@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::objects;
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, connect, fresh_database, private_cluster};
 use crate::support::standby::standby;
 use crate::support::workspace::Workspace;
@@ -196,8 +197,9 @@ throttle: { query: 'SELECT EXISTS (SELECT FROM public.hold) AND (SELECT count(*)
         let asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state = 'idle' AND query LIKE 'ROLLBACK%' AND query_start > ";
         for _ in 0..3 {
             let now = db.strings("SELECT clock_timestamp()::text").await.remove(0);
+            let patience = Patience::until("the throttle to ask again");
             while db.number(&format!("{asked} '{now}'")).await == 0 {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                patience.pause().await;
             }
             assert_eq!(db.number("SELECT count(*) FROM t").await, left);
         }
@@ -222,8 +224,9 @@ for_each_version! {
         let cancel = worker.cancel_token();
         let sleeping = tokio::spawn(async move { worker.batch_execute("SELECT pg_sleep(3600)").await });
         let active = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)' AND state = 'active'";
+        let patience = Patience::until("the sleeping session");
         while client.query_one(active, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            patience.pause().await;
         }
         // Who may not see is told so, and does nothing.
         let blind = format!("postgres://small:x@{}", url.split_once('@').unwrap().1);
@@ -249,8 +252,9 @@ for_each_version! {
         )).task("analyze", "kind: analyze\ntarget: app\nthrottle: { max_replica_lag: 1ms }\n");
         // As soon as its count of rows has arrived there is something to do.
         client.batch_execute("SELECT 1").await.unwrap();
+        let patience = Patience::until("the count of rows to arrive");
         while client.query_one("SELECT pg_stat_get_mod_since_analyze('t'::regclass)", &[]).await.unwrap().get::<_, i64>(0) < 50000 {
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            patience.pause().await;
         }
         let mut running = Running::begin(&workspace, "analyze");
         let line = running.until("paused: ");

@@ -1,8 +1,8 @@
 //! A rebuild never stands in the way of the vacuum that keeps the server alive.
 
 use std::process::Stdio;
-use std::time::Duration;
 
+use crate::support::patience::Patience;
 use crate::support::servers::private_cluster;
 use crate::support::workspace::Workspace;
 
@@ -31,8 +31,9 @@ for_each_version! {
             .task("reindex", "kind: reindex\ntarget: app\noptions: { min_size: 100kB }\n");
         let process = workspace.process(["run", "reindex", "--now", "--output", "json"])
             .stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let patience = Patience::until("the half-built index");
         while client.query("SELECT 1 FROM pg_class WHERE relname = 't_id_ccnew'", &[]).await.unwrap().is_empty() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            patience.pause().await;
         }
         // Time passes: the table becomes too old while the rebuild still waits.
         client.batch_execute("CALL burn()").await.unwrap();
@@ -43,8 +44,9 @@ for_each_version! {
         assert!(step["error"].as_str().unwrap().contains("gave way to a vacuum that prevents transaction id wraparound"), "{step:#}");
         writer.batch_execute("ROLLBACK").await.unwrap();
         // The vacuum gets through, and the next run does the work and removes the leftover.
+        let patience = Patience::until("the vacuum to get through");
         while client.query_one("SELECT age(relfrozenxid) >= 100000 FROM pg_class WHERE relname = 't'", &[]).await.unwrap().get(0) {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            patience.pause().await;
         }
         workspace.run(["run", "reindex", "--now"]).expect(0);
         let row = client.query_one("SELECT count(*), bool_and(i.indisvalid) FROM pg_index i WHERE i.indrelid = 't'::regclass", &[]).await.unwrap();

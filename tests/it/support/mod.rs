@@ -8,6 +8,7 @@
 #[macro_use]
 mod versions;
 pub(crate) mod mongo;
+pub(crate) mod patience;
 pub(crate) mod s3;
 mod selftest;
 pub(crate) mod pooler;

@@ -3,6 +3,7 @@ use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::patience::Patience;
 use maint::demo::{Binaries, Cluster, ClusterOptions};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -84,8 +85,9 @@ impl TestDatabase {
         }
         drop(client);
         let alive = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+        let patience = Patience::until("the session to end");
         while self.number(&alive).await > 0 {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            patience.pause().await;
         }
         if self.collected {
             statistics_changed(&self.url);

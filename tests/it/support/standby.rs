@@ -4,13 +4,13 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use maint::demo::Cluster;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
+use super::patience::Patience;
 use super::servers::connect;
 
 /// Stops the server when its standard input closes, which the system does
@@ -61,11 +61,12 @@ impl Server {
                 .nth(7)
                 .is_some_and(|status| status.trim() == "ready")
         };
+        let patience = Patience::until("the server to be ready");
         while !ready() {
             assert!(data.exists(), "{} is gone", data.display());
             let log = server.log();
             assert!(!log.contains("FATAL") && !log.contains("PANIC"), "{log}");
-            std::thread::sleep(Duration::from_millis(20));
+            patience.wait();
         }
         server
     }
@@ -103,8 +104,9 @@ fn program(major: u32) -> PathBuf {
 /// starts another server on them. The cluster must outlive that.
 pub(crate) fn restarted(major: u32, cluster: &Cluster, change: impl FnOnce(&Path)) -> Server {
     kill(Pid::from_raw(cluster.pid().cast_signed()), Signal::SIGINT).unwrap();
+    let patience = Patience::until("the server to stop");
     while cluster.data_dir().join("postmaster.pid").exists() {
-        std::thread::sleep(Duration::from_millis(10));
+        patience.wait();
     }
     change(cluster.data_dir());
     Server::start(major, cluster.data_dir(), cluster.password(), None)
@@ -172,8 +174,9 @@ pub(crate) async fn standby(major: u32, cluster: &Cluster, change: impl FnOnce(&
         .get(0);
     let copy = connect(&server.url("postgres")).await;
     let there = format!("SELECT coalesce(pg_last_wal_replay_lsn() >= '{position}'::pg_lsn, false)");
+    let patience = Patience::until("the standby to catch up");
     while !copy.query_one(&there, &[]).await.unwrap().get::<_, bool>(0) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        patience.pause().await;
     }
     server
 }

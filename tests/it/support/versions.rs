@@ -19,16 +19,23 @@ macro_rules! for_each_version {
 
             async fn body($major: u32) $body
 
+            /// A session that waits for a lock for ever must not keep the others from their turn.
+            async fn in_time(major: u32) {
+                let longest = std::time::Duration::from_secs(600);
+                let over = tokio::time::timeout(longest, body(major)).await;
+                assert!(over.is_ok(), "not over after {longest:?}");
+            }
+
             #[tokio::test]
-            async fn pg14() { body(14).await }
+            async fn pg14() { in_time(14).await }
             #[tokio::test]
-            async fn pg15() { body(15).await }
+            async fn pg15() { in_time(15).await }
             #[tokio::test]
-            async fn pg16() { body(16).await }
+            async fn pg16() { in_time(16).await }
             #[tokio::test]
-            async fn pg17() { body(17).await }
+            async fn pg17() { in_time(17).await }
             #[tokio::test]
-            async fn pg18() { body(18).await }
+            async fn pg18() { in_time(18).await }
         }
     };
 }

@@ -1,10 +1,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use assert_cmd::Command;
 use tempfile::TempDir;
 
 use super::servers::wait_for_statistics;
+
+/// A run that has not ended by then is killed, and the test fails.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// The built `maint`, with nothing of the developer's environment in it.
 pub(crate) fn maint() -> Command {
@@ -77,6 +81,7 @@ impl Workspace {
         }
         let mut command = maint();
         command.current_dir(self.path()).env("HOME", self.path());
+        command.timeout(LONGEST);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         for argument in args {
             command.arg(argument.as_ref());

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::{archive, checksum, parquet_files, workspace as task};
+use crate::support::patience::Patience;
 use crate::support::s3::{BUCKET, S3};
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
@@ -164,8 +165,9 @@ for_each_version! {
             "destination": { "files": format!("file://{}", folder.path().display()) } }));
         let process = workspace.process(["run", "archive", "--now", "--output", "json"])
             .stdout(Stdio::piped()).spawn().unwrap();
+        let patience = Patience::until("the DELETE of a batch");
         while db.number("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'DELETE FROM ONLY%' AND state = 'active'").await == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            patience.pause().await;
         }
         let output = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap()).await.unwrap();
         assert_ne!(output.status.code(), Some(0), "{output:?}");
@@ -196,8 +198,9 @@ for_each_version! {
         writer.batch_execute("BEGIN; UPDATE t SET v = 'changed' WHERE id = 10; UPDATE t SET at = now() WHERE id = 11").await.unwrap();
         let process = workspace.process(["run", "archive", "--now", "--output", "json"])
             .stdout(Stdio::piped()).spawn().unwrap();
+        let patience = Patience::until("the DELETE that waits for a row");
         while db.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'DELETE FROM ONLY%' AND wait_event_type = 'Lock'").await == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            patience.pause().await;
         }
         writer.batch_execute("COMMIT").await.unwrap();
         let output = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap()).await.unwrap();

@@ -2,7 +2,6 @@
 //! lock, dropped.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -10,6 +9,7 @@ use super::stopping::{archived, kill_often, nothing_else};
 use super::{
     archive, checksum, into_files, nothing_is_left, parquet_files, waiting, workspace as task,
 };
+use crate::support::patience::Patience;
 use crate::support::s3::{BUCKET, S3};
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
@@ -153,8 +153,9 @@ for_each_version! {
         writer.batch_execute("BEGIN; UPDATE \"E 1\" SET tags = '{changed}' WHERE id = 7").await.unwrap();
         let process = workspace.process(["run", "archive", "--now", "--output", "json"])
             .stdout(Stdio::piped()).spawn().unwrap();
+        let patience = Patience::until("LOCK TABLE that waits for a writer");
         while db.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LOCK TABLE%' AND wait_event_type = 'Lock'").await == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            patience.pause().await;
         }
         writer.batch_execute("COMMIT").await.unwrap();
         let output = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap()).await.unwrap();

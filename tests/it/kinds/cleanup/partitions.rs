@@ -1,11 +1,11 @@
 //! Partitioned tables, leaf by leaf or partition by partition.
 
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::{checksum, clean, nothing_is_left, workspace};
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
 
 /// Six monthly partitions, the oldest three expired as a whole after 92 days
@@ -115,9 +115,10 @@ for_each_version! {
         reader.batch_execute("BEGIN; SELECT count(*) FROM events").await.unwrap();
         let mut process = workspace.process(["run", "cleanup", "--now"])
             .stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let patience = Patience::until("the detachment to be pending");
         while db.number("SELECT count(*) FROM pg_inherits WHERE inhdetachpending").await == 0 {
             assert!(process.try_wait().unwrap().is_none(), "it ended");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            patience.pause().await;
         }
         process.kill().unwrap();
         process.wait().unwrap();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{checksum, clean, nothing_is_left, workspace};
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -70,8 +71,9 @@ for_each_version! {
             process.wait().unwrap();
             // The server would notice later; and nothing may go meanwhile.
             let orphans = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'maint%'";
+            let patience = Patience::until("the sessions of the killed run to end");
             while db.number(orphans).await > 0 {
-                tokio::time::sleep(Duration::from_millis(20)).await;
+                patience.pause().await;
             }
             holder.batch_execute("ROLLBACK").await.unwrap();
             let plan = workspace.run(["plan", "cleanup", "--output", "json"]).expect(0).json();
@@ -105,8 +107,9 @@ for_each_version! {
         let process = workspace.process(["run", "cleanup", "--now", "--output", "json"])
             .stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let old = format!("SELECT count(*) FROM t WHERE {OLD}");
+        let patience = Patience::until("the first rows to go");
         while db.number(&old).await > 2500 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            patience.pause().await;
         }
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(process.id() as i32), nix::sys::signal::Signal::SIGTERM).unwrap();
         let output = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap()).await.unwrap();
