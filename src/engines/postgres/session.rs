@@ -290,6 +290,45 @@ impl Session {
         })
     }
 
+    /// Asks a question in a transaction of its own, which `begin` opens and which
+    /// is rolled back: sent at once, so that it takes one round trip.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub fn query_alone<'a>(
+        &'a self,
+        doing: &'a str,
+        begin: &'a str,
+        sql: &'a str,
+        params: &'a [&'a (dyn ToSql + Sync)],
+    ) -> BoxFuture<'a, Result<Vec<Row>, EngineError>> {
+        Box::pin(async move {
+            let known = self.prepared().get(sql).cloned();
+            // Prepared beforehand: the end must not be sent before the question.
+            let prepared = match known {
+                Some(prepared) => prepared,
+                None => {
+                    let prepared = self.prepare(doing, sql, params.len()).await?;
+                    self.keep(sql, prepared.clone());
+                    prepared
+                }
+            };
+            let (begun, asked, ended) = futures_util::future::join3(
+                self.execute("opening a transaction", begin),
+                self.client.query(&prepared, params),
+                self.execute("ending the transaction", "ROLLBACK"),
+            )
+            .await;
+            if asked.as_ref().is_err_and(is_outdated) {
+                self.prepared().remove(sql);
+            }
+            begun?;
+            let rows = asked.map_err(|cause| self.blame(doing, cause))?;
+            ended?;
+            Ok(rows)
+        })
+    }
+
     /// Keeps what was prepared for the next time: thousands of steps ask the
     /// same questions, and preparing is a round trip of its own.
     fn keep(&self, sql: &str, prepared: Prepared) {

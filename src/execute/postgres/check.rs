@@ -13,7 +13,7 @@ use super::{Job, statements};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Damage, Fault, Identifier};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Answer, Check, Finding, Severity};
+use crate::plan::{Answer, Check, Finding, Question, Severity};
 
 /// Asks the questions of a check, and carries out its statements if they find nothing.
 pub(super) async fn carry_out(
@@ -61,20 +61,32 @@ impl Attempt for Asking<'_> {
         // Row security would hide rows, and so make orphans or hide them. Switched
         // off, it makes the server refuse instead.
         let begin = "BEGIN TRANSACTION READ ONLY; SET LOCAL row_security = off";
-        let begun = job.session.execute("opening a transaction", begin).await;
-        begun.map_err(Halt::Failed)?;
-        let outcome = self.ask(job, step_ends, give_way).await;
-        if let Err(Halt::Failed(error)) = &outcome
-            && error.is_unreachable()
-        {
-            return outcome;
-        }
-        let doing = "ending the transaction";
-        if let Err(error) = job.session.execute(doing, "ROLLBACK").await
-            && !matches!(outcome, Err(Halt::Failed(_)))
-        {
-            return Err(Halt::Failed(error));
-        }
+        let outcome = match self.check.questions.as_slice() {
+            // Thousands of small objects are asked one question each.
+            [question] if job.step.body.guard.is_none() => {
+                let (session, query) = (job.session, &question.query);
+                let (execution, ends) = (job.execution, step_ends);
+                let asked = gate::ask_alone(session, begin, query, execution, ends, give_way);
+                self.judge(question, asked.await, job).map(drop)
+            }
+            _ => {
+                let begun = job.session.execute("opening a transaction", begin).await;
+                begun.map_err(Halt::Failed)?;
+                let outcome = self.ask(job, step_ends, give_way).await;
+                if let Err(Halt::Failed(error)) = &outcome
+                    && error.is_unreachable()
+                {
+                    return outcome;
+                }
+                let doing = "ending the transaction";
+                if let Err(error) = job.session.execute(doing, "ROLLBACK").await
+                    && !matches!(outcome, Err(Halt::Failed(_)))
+                {
+                    return Err(Halt::Failed(error));
+                }
+                outcome
+            }
+        };
         for finding in self.findings.iter_mut() {
             if !self.check.whereabouts.is_empty() {
                 let place = format!(" ({})", self.check.whereabouts);
@@ -98,30 +110,51 @@ impl Asking<'_> {
         for question in &self.check.questions {
             let query = &question.query;
             let asked = gate::ask(job.session, query, job.execution, step_ends, give_way);
-            match asked.await {
-                Ok(rows) => {
-                    let found = read(&question.answer, &rows);
-                    self.findings.extend(found.map_err(|cause| {
-                        Halt::Failed(EngineError::statement("reading the answer", cause))
-                    })?);
-                }
-                Err(Halt::Failed(error)) => match Fault::of(&error) {
-                    Fault::Damaged(what) => {
-                        self.findings
-                            .push(damage(what, &error, self.check, &job.step.object));
-                        return Ok(());
-                    }
-                    Fault::Forbidden => {
-                        self.findings.push(forbidden(&error, job));
-                        return Err(Halt::NotAllowed(error.to_string()));
-                    }
-                    _ => return Err(Halt::Failed(error)),
-                },
-                Err(other) => return Err(other),
+            if self.judge(question, asked.await, job)? == Verdict::Damaged {
+                return Ok(());
             }
         }
         Ok(())
     }
+
+    /// Keeps what an answer says.
+    fn judge(
+        &mut self,
+        question: &Question,
+        asked: Outcome<Vec<Row>>,
+        job: Job<'_>,
+    ) -> Outcome<Verdict> {
+        match asked {
+            Ok(rows) => {
+                let found = read(&question.answer, &rows);
+                self.findings.extend(found.map_err(|cause| {
+                    Halt::Failed(EngineError::statement("reading the answer", cause))
+                })?);
+                Ok(Verdict::Answered)
+            }
+            Err(Halt::Failed(error)) => match Fault::of(&error) {
+                Fault::Damaged(what) => {
+                    self.findings
+                        .push(damage(what, &error, self.check, &job.step.object));
+                    Ok(Verdict::Damaged)
+                }
+                Fault::Forbidden => {
+                    self.findings.push(forbidden(&error, job));
+                    Err(Halt::NotAllowed(error.to_string()))
+                }
+                _ => Err(Halt::Failed(error)),
+            },
+            Err(other) => Err(other),
+        }
+    }
+}
+
+/// Whether the questions after this one make sense.
+#[derive(PartialEq, Eq)]
+enum Verdict {
+    Answered,
+    /// What was asked about cannot be read.
+    Damaged,
 }
 
 fn read(answer: &Answer, rows: &[Row]) -> Result<Vec<Finding>, tokio_postgres::Error> {

@@ -248,9 +248,8 @@ impl execute::Door for Door {
         let Some(query) = &step.body.measure else {
             return Ok(None);
         };
-        gate::aside(session, execution).await?;
         let doing = "measuring it";
-        let rows = ask(session, doing, query).await?;
+        let rows = gate::ask_aside(session, execution, doing, query).await?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };

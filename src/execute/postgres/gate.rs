@@ -152,6 +152,46 @@ pub(super) async fn aside(session: &Session, execution: &Execution) -> Result<()
     set_limits(session, &limits).await.map(drop)
 }
 
+/// Asks a question beside the work, under limits of its own.
+pub(super) async fn ask_aside(
+    session: &Session,
+    execution: &Execution,
+    doing: &str,
+    query: &Query,
+) -> Result<Vec<Row>, EngineError> {
+    let limits = limits(execution.limits.lock_timeout.get(), ASIDE);
+    let params = bound(&query.params);
+    let asked = session.query(doing, &query.sql, &params);
+    let (set, rows) = futures_util::future::join(set_limits(session, &limits), asked).await;
+    set?;
+    rows
+}
+
+/// Lets one question pass in a transaction of its own that `begin` opens; it
+/// is rolled back afterwards, whatever the answer.
+pub(super) async fn ask_alone(
+    session: &Session,
+    begin: &str,
+    query: &Query,
+    execution: &Execution,
+    step_ends: Instant,
+    give_way: &CancellationToken,
+) -> Outcome<Vec<Row>> {
+    let left = time_left(execution, step_ends)?;
+    tracing::debug!(question = query.sql, "asking");
+    let lock_timeout = execution.limits.lock_timeout.get();
+    let begin = format!("{begin}; {}", limits(lock_timeout, left));
+    let params = bound(&query.params);
+    let asked = session.query_alone("checking it", &begin, &query.sql, &params);
+    tokio::pin!(asked);
+    let result = tokio::select! {
+        result = &mut asked => result,
+        () = execution.stop.now() => cancelled(session, &mut asked).await,
+        () = give_way.cancelled() => cancelled(session, &mut asked).await,
+    };
+    result.map_err(|error| judge(error, execution, step_ends, give_way))
+}
+
 /// Lets statements pass in one transaction: all or nothing.
 pub(super) async fn pass_together(
     session: &Session,

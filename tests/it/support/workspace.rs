@@ -1,5 +1,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use assert_cmd::Command;
@@ -9,6 +10,9 @@ use super::servers::wait_for_statistics;
 
 /// A run that has not ended by then is killed, and the test fails.
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// The same for processes that a test looks after itself.
+const NEVER: Duration = Duration::from_secs(400);
 
 /// The built `maint`, with nothing of the developer's environment in it.
 pub(crate) fn maint() -> Command {
@@ -94,6 +98,8 @@ impl Workspace {
         &self,
         args: impl IntoIterator<Item = S>,
     ) -> std::process::Command {
+        static WATCHED: Once = Once::new();
+        WATCHED.call_once(|| drop(std::thread::spawn(end_what_never_ends)));
         let command = self.command(args);
         let mut process = std::process::Command::new(command.get_program());
         process
@@ -116,6 +122,35 @@ impl Workspace {
             code: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// Kills every `maint` of ours that has been there for longer than any test
+/// takes: whoever waits for its end goes on, and fails with what it said.
+fn end_what_never_ends() {
+    let ours = format!(" {} ", std::process::id());
+    loop {
+        std::thread::sleep(Duration::from_secs(5));
+        for entry in fs::read_dir("/proc").unwrap().flatten() {
+            let folder = entry.path();
+            // `pid (name) state parent …`, see proc(5).
+            let Ok(stat) = fs::read_to_string(folder.join("stat")) else {
+                continue;
+            };
+            let Some((_, rest)) = stat.split_once(" (maint) ") else {
+                continue;
+            };
+            let began = fs::metadata(&folder).and_then(|about| about.modified());
+            let age = began.map(|at| at.elapsed().unwrap_or_default());
+            if rest[1..].starts_with(&ours) && age.is_ok_and(|age| age > NEVER) {
+                let pid = entry.file_name().to_string_lossy().parse().unwrap();
+                eprintln!("maint {pid} was still there after {NEVER:?}, and was killed");
+                let _ = nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                );
+            }
         }
     }
 }
