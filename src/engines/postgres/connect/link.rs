@@ -1,13 +1,15 @@
 //! An open session: its notices, its end, and how to cancel what it does.
 
-use std::fmt;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
+use std::{fmt, io};
 
 use futures_util::StreamExt;
 use futures_util::stream::poll_fn;
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_postgres::error::Severity;
 use tokio_postgres::tls::NoTls;
@@ -143,7 +145,7 @@ impl Canceller {
     /// Goes to the address the session goes to, and over TLS with the same
     /// checks if the session uses TLS: the key that cancels is a secret. The
     /// server does not answer; the statement ends with an error, or it had
-    /// ended already.
+    /// ended already. When this returns, the session has been told.
     pub async fn cancel(&self) -> Result<(), ConnectError> {
         let work = self.0.cancel();
         let Some(after) = self.0.timeout else {
@@ -174,23 +176,76 @@ impl Inner {
         let mut wire = open(&self.endpoint, &self.keepalive)
             .await
             .map_err(network)?;
-        let Some((config, host, direct)) = &self.tls else {
-            return self
-                .token
-                .cancel_query_raw(wire, NoTls)
-                .await
-                .map_err(failed);
-        };
-        if !direct && request_tls(&mut wire).await.map_err(network)? != b'S' {
+        if let Some((_, _, direct)) = &self.tls
+            && !direct
+            && request_tls(&mut wire).await.map_err(network)? != b'S'
+        {
             return Err(ConnectError::TlsNotOffered {
                 server: self.server.clone(),
                 mode: "require",
                 mode_was_given: true,
             });
         }
-        self.token
-            .cancel_query_raw(wire, connector(config.clone(), host))
-            .await
-            .map_err(failed)
+        let wire = SharedWire(Arc::new(Mutex::new(wire)));
+        let asked = match &self.tls {
+            None => self.token.cancel_query_raw(wire.clone(), NoTls).await,
+            Some((config, host, _)) => {
+                let tls = connector(config.clone(), host);
+                self.token.cancel_query_raw(wire.clone(), tls).await
+            }
+        };
+        asked.map_err(failed)?;
+        // The server hangs up when it has told the session. A request still under way would
+        // hit whatever the session does next, such as clearing away.
+        let _ = tokio::time::timeout(TOLD, wire.closed()).await;
+        Ok(())
+    }
+}
+
+/// A server that does not hang up after a request to cancel has this long.
+const TOLD: Duration = Duration::from_secs(5);
+
+/// A wire that can still be looked at after it was given away.
+#[derive(Clone)]
+struct SharedWire(Arc<Mutex<Wire>>);
+
+impl SharedWire {
+    fn with<T>(&self, work: impl FnOnce(Pin<&mut Wire>) -> T) -> T {
+        let mut wire = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        work(Pin::new(&mut *wire))
+    }
+
+    /// Waits until the other end has hung up.
+    async fn closed(mut self) {
+        let mut ignored = [0; 64];
+        while matches!(self.read(&mut ignored).await, Ok(1..)) {}
+    }
+}
+
+impl AsyncRead for SharedWire {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.with(|wire| wire.poll_read(context, buffer))
+    }
+}
+
+impl AsyncWrite for SharedWire {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.with(|wire| wire.poll_write(context, bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|wire| wire.poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.with(|wire| wire.poll_shutdown(context))
     }
 }
