@@ -150,8 +150,8 @@ pub trait Door: Send + Sync + Sized + 'static {
         findings: &mut Vec<Finding>,
     ) -> Result<(), EngineError>;
 
-    /// The last thing of a run: whatever has to pass before the next one sees
-    /// what this one did.
+    /// The last thing after steps were carried out: whatever has to pass before
+    /// the next look, of this run or another, sees what they did.
     async fn end(&self, session: &Self::Session);
 }
 

@@ -224,13 +224,15 @@ impl<D: Door> Way for Through<D> {
                 observer: Arc::clone(&around.observer),
             };
             let carried_out = execute::carry_out(plan.steps, &door, &execution).await?;
+            if !carried_out.records.is_empty() {
+                door.end(&site.primary).await;
+            }
             record.steps.extend(carried_out.records);
             record.findings.extend(carried_out.findings);
             if !look_again || around.stop.is_stopping() {
                 break;
             }
         }
-        door.end(&site.primary).await;
         sum_up(record, &refused, &around.stop);
         Ok(())
     }
