@@ -50,6 +50,7 @@ const TASKS: &[(&str, &str)] = &[
         include_str!("../../tasks/archive-analytics.yaml"),
     ),
     ("analyze", include_str!("../../tasks/analyze.yaml")),
+    ("repack", include_str!("../../tasks/repack.yaml")),
     ("reindex", include_str!("../../tasks/reindex.yaml")),
     (
         "rebuild-fulltext",

@@ -6,7 +6,7 @@ use std::process::Command;
 use super::DemoError;
 
 const OLDEST: u32 = 14;
-const NEWEST: u32 = 18;
+const NEWEST: u32 = 19;
 
 /// The server programs of one PostgreSQL installation.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -560,7 +560,7 @@ pub const FINDINGS: &[Code] = &[
         "table.bloat",
         "Much of a table is empty space.",
         "Scans read more, and the disk holds it.",
-        "`repack`, or VACUUM FULL in a maintenance window.",
+        "A task of `kind: repack`; where the finding names TOAST, REPACK (CONCURRENTLY) of PostgreSQL 19, or VACUUM FULL in a maintenance window.",
     ),
     code(
         "table.dead_rows",

@@ -20,9 +20,9 @@ pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
 pub use postgres::{
     Answer, ArchivedFile, Check, Condition, Export, Fate, Flaw, KeyColumn, LockWaiting, Manifest,
-    MonthOf, Param, Path, Query, Question, Range, Received, Reference, Restored, Retire, SUMS,
-    Send, Statement, Sweep, Walk, Whole, Without, Work, block_of, folder, folder_key, key_of,
-    row_of, storing,
+    MonthOf, Param, Path, QUIET, Query, Question, Range, Received, Reference, Restored, Retire,
+    SUMS, Send, Shrink, Statement, Sweep, Walk, Whole, Without, Work, block_of, block_of_place,
+    folder, folder_key, key_of, row_of, storing,
 };
 pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};
 pub use step::{Body, Estimate, Memory, Need, Place, Step};

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Engine {
-    /// PostgreSQL 14 to 18.
+    /// PostgreSQL 14 to 19.
     Postgres,
     /// MongoDB 4.4 to 8.
     Mongodb,

@@ -1,6 +1,6 @@
 use std::fmt;
 
-/// Key words that must be quoted to be names, over PostgreSQL 14 to 18: all
+/// Key words that must be quoted to be names, over PostgreSQL 14 to 19: all
 /// of `pg_get_keywords()` but the unreserved ones, as `quote_ident` does.
 const KEY_WORDS: &str = " all analyse analyze and any array as asc asymmetric authorization between \
 bigint binary bit boolean both case cast char character check coalesce collate collation column \

@@ -66,7 +66,7 @@ pub struct Server {
 const CLOCKS_DIFFER_MS: i64 = 5_000;
 
 impl Server {
-    /// The major version: 14 to 18.
+    /// The major version: 14 to 19.
     pub fn major(&self) -> i32 {
         self.version_num / 10_000
     }

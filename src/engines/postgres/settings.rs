@@ -244,7 +244,7 @@ pub const LEFT: &[(&str, &str)] = &[
          jit_inline_above_cost jit_optimize_above_cost join_collapse_limit min_parallel_index_scan_size \
          min_parallel_table_scan_size parallel_setup_cost parallel_tuple_cost random_page_cost \
          recursive_worktable_factor seq_page_cost synchronize_seqscans \
-         jit_expressions jit_tuple_deforming",
+         jit_expressions jit_tuple_deforming enable_eager_aggregate min_eager_agg_group_size",
         "they change how quickly an answer comes, never which",
     ),
     (
@@ -254,6 +254,7 @@ pub const LEFT: &[(&str, &str)] = &[
          max_stack_depth parallel_leader_participation temp_buffers temp_file_limit vacuum_buffer_usage_limit \
          vacuum_cost_delay vacuum_cost_limit vacuum_cost_page_dirty vacuum_cost_page_hit vacuum_cost_page_miss \
          wal_compression wal_init_zero wal_recycle wal_sender_timeout wal_skip_threshold work_mem \
+         wal_receiver_timeout wal_sender_shutdown_timeout \
          tcp_keepalives_count tcp_keepalives_idle tcp_keepalives_interval tcp_user_timeout",
         "how much memory, how many workers and how much of the disk maintenance may take is for the administrator \
          to say, and this is where they say it",
@@ -272,7 +273,7 @@ pub const LEFT: &[(&str, &str)] = &[
          log_planner_stats log_replication_commands log_statement log_statement_sample_rate log_statement_stats \
          log_temp_files log_transaction_sample_rate stats_fetch_consistency track_activities track_cost_delay_timing \
          track_counts track_functions track_io_timing track_wal_io_timing update_process_title backtrace_functions \
-         trace_notify trace_sort trace_locks trace_userlocks trace_lwlocks",
+         timing_clock_source trace_notify trace_sort trace_locks trace_userlocks trace_lwlocks",
         "what the server writes into its log and counts about us",
     ),
     (
@@ -286,7 +287,7 @@ pub const LEFT: &[(&str, &str)] = &[
     (
         "check_function_bodies createrole_self_grant dynamic_library_path escape_string_warning extension_control_path \
          lo_compat_privileges local_preload_libraries md5_password_warnings password_encryption scram_iterations \
-         session_preload_libraries session_authorization role event_triggers",
+         output_plugin_libraries session_preload_libraries session_authorization role event_triggers",
         "they concern making functions, roles and extensions, which maint does not, or who we are, which the role says",
     ),
     (

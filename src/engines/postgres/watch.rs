@@ -165,11 +165,20 @@ const PROGRESS: &str =
     UNION ALL SELECT pid, phase, sample_blks_scanned::int8, sample_blks_total::int8
     FROM pg_catalog.pg_stat_progress_analyze WHERE pid = ANY ($1)";
 
+/// The same of what the server has since 19.
+const PROGRESS_OF_REPACK: &str =
+    " UNION ALL SELECT pid, phase, heap_blks_scanned::int8, heap_blks_total::int8
+    FROM pg_catalog.pg_stat_progress_repack WHERE pid = ANY ($1)";
+
 /// How far these sessions of ours have come.
 pub async fn progress(db: &Session, pids: &[i32]) -> Result<Vec<Progress>, EngineError> {
     let doing = "asking for the progress";
     let mut all = Vec::new();
-    for row in db.query(doing, PROGRESS, &[&pids]).await? {
+    let mut sql = PROGRESS.to_owned();
+    if db.server.major() >= 19 {
+        sql.push_str(PROGRESS_OF_REPACK);
+    }
+    for row in db.query(doing, &sql, &[&pids]).await? {
         // Everything but the pid is null where the role may not see the session.
         let Some(phase) = db.column::<Option<String>>(doing, &row, 1)? else {
             continue;

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::load::{self, Seen};
 use super::monitor::Monitor;
-use super::{ask, ask_under, check, export, gate, statements, walk, whole};
+use super::{ask, ask_under, check, export, gate, shrink, statements, walk, whole};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
@@ -329,6 +329,7 @@ async fn work(
         Work::Together(statements) => statements::together(statements, job, record).await,
         Work::Check(check) => check::carry_out(check, job, record, findings).await,
         Work::Walk(way) => walk::carry_out(way, job, record, findings).await,
+        Work::Shrink(way) => shrink::carry_out(way, job, record, findings).await,
         Work::Retire(retire) => whole::carry_out(retire, job, record).await,
         Work::Settle(pending) => export::carry_out(pending, job, record).await,
     }

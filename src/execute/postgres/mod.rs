@@ -12,6 +12,7 @@ mod monitor;
 mod param;
 pub(super) mod restore;
 mod send;
+mod shrink;
 mod kept;
 mod stored;
 mod statements;

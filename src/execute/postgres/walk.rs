@@ -561,6 +561,18 @@ impl Pace {
         }
     }
 
+    /// The pace of a walk along blocks, each batch of which takes so long.
+    pub(super) fn of_blocks(goal_ms: u64) -> Pace {
+        Pace {
+            size: FIRST_BLOCKS,
+            least: 1,
+            most: MOST_BLOCKS,
+            goal: Duration::from_millis(goal_ms.max(1)),
+            calm: 0,
+            began: Instant::now(),
+        }
+    }
+
     fn halve(&mut self) {
         self.size = (self.size / 2).max(self.least);
     }

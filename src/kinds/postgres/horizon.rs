@@ -62,6 +62,30 @@ const HOLDERS: &str = "SELECT 'session', a.pid::text,
     FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL
     ORDER BY age DESC";
 
+/// Who may still see what died before the transaction `$1::xid`, worst first:
+/// who it is, the statement that ends it, whether it is in another database. A
+/// vacuum shows an old view of the data, and holds nobody back with it.
+pub(super) const OLDER_THAN: &str = "SELECT h.who, h.ending, h.elsewhere FROM (
+        SELECT pg_catalog.concat('session ', a.pid, ' (', pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state), '), since ', pg_catalog.to_char(a.xact_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS'), ' UTC') AS who,
+            greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age,
+            CASE WHEN a.xact_start IS NOT NULL THEN pg_catalog.format('SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a WHERE a.pid = %s AND a.backend_start = %L AND a.xact_start = %L', a.pid, a.backend_start, a.xact_start) END AS ending,
+            a.datname IS DISTINCT FROM pg_catalog.current_database() AS elsewhere
+        FROM pg_catalog.pg_stat_activity a
+        WHERE a.pid <> pg_catalog.pg_backend_pid() AND a.backend_type IN ('client backend', 'background worker')
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = a.pid)
+            AND CASE WHEN a.datname = pg_catalog.current_database() THEN a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL
+                ELSE a.backend_xid IS NOT NULL END
+        UNION ALL SELECT pg_catalog.concat('prepared transaction ', p.gid, ' (', p.owner, ')'), pg_catalog.age(p.transaction)::int8,
+            pg_catalog.format('ROLLBACK PREPARED %L', p.gid), p.database <> pg_catalog.current_database()
+        FROM pg_catalog.pg_prepared_xacts p
+        UNION ALL SELECT pg_catalog.concat('replication slot ', s.slot_name), pg_catalog.age(s.xmin)::int8,
+            pg_catalog.format('SELECT pg_catalog.pg_drop_replication_slot(s.slot_name) FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %L AND NOT s.active', s.slot_name), false
+        FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
+        UNION ALL SELECT pg_catalog.concat('standby ', r.pid, ' (', r.application_name, ')'), pg_catalog.age(r.backend_xmin)::int8,
+            'ALTER SYSTEM SET hot_standby_feedback = off -- on the standby', false
+        FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL) h
+    WHERE h.age >= pg_catalog.age($1::xid)::int8 ORDER BY h.age DESC LIMIT 100";
+
 /// Everybody who holds back the horizon of this database, worst first.
 pub(super) async fn holders(db: &Session) -> Result<Vec<Holder>, EngineError> {
     let doing = "reading who holds back the removal of dead rows";

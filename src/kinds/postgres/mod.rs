@@ -9,6 +9,7 @@ mod integrity;
 mod partitions;
 mod refresh;
 mod reindex;
+mod repack;
 mod snapshot;
 mod sql;
 mod trust;
@@ -26,6 +27,7 @@ pub const KINDS: &[Entry<Session>] = &[
     Entry::of::<partitions::Partitions>(),
     Entry::of::<refresh::Refresh>(),
     Entry::of::<reindex::Reindex>(),
+    Entry::of::<repack::Repack>(),
     Entry::of::<snapshot::Snapshot>(),
     Entry::of::<sql::Sql>(),
     Entry::of::<vacuum::Vacuum>(),

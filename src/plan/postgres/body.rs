@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Condition, Query, Retire, Statement, Sweep, Walk, Work};
+use super::{Check, Condition, Query, Retire, Shrink, Statement, Sweep, Walk, Work};
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{Guard, Touch, Use};
 use crate::plan::{Speaks, Step};
@@ -116,7 +116,7 @@ impl Step {
         match &mut self.body.work {
             Work::Each(statements) | Work::Together(statements) => statements.push(statement),
             Work::Check(check) => check.when_clean.push(statement),
-            Work::Walk(_) | Work::Settle(_) | Work::Retire(_) => {
+            Work::Walk(_) | Work::Settle(_) | Work::Retire(_) | Work::Shrink(_) => {
                 self.body.work = Work::Each(vec![statement])
             }
         }
@@ -138,6 +138,12 @@ impl Step {
     /// Deletes rows batch by batch.
     pub fn walking(mut self, walk: Walk) -> Self {
         self.body.work = Work::Walk(Box::new(walk));
+        self
+    }
+
+    /// Moves rows from the end of a table to its front.
+    pub fn shrinking(mut self, shrink: Shrink) -> Self {
+        self.body.work = Work::Shrink(Box::new(shrink));
         self
     }
 

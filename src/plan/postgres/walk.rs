@@ -295,7 +295,7 @@ impl Range {
 }
 
 /// Places as the server reads an array of them.
-fn array(places: &[String]) -> String {
+pub(super) fn array(places: &[String]) -> String {
     let quoted: Vec<String> = places.iter().map(|p| format!("\"{p}\"")).collect();
     format!("{{{}}}", quoted.join(","))
 }

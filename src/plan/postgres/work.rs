@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Manifest, Retire, Statement, Walk};
+use super::{Check, Manifest, Retire, Shrink, Statement, Walk};
 
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -25,6 +25,8 @@ pub enum Work {
     Settle(Vec<Manifest>),
     /// Detaches a partition, exports it, and drops it.
     Retire(Box<Retire>),
+    /// Moves rows from the end of a table to its front, and gives the end back.
+    Shrink(Box<Shrink>),
 }
 
 impl Work {
@@ -36,6 +38,7 @@ impl Work {
             Work::Check(check) => check.text(),
             Work::Walk(walk) => walk.text(),
             Work::Retire(retire) => retire.text(),
+            Work::Shrink(shrink) => shrink.text(),
             Work::Settle(_) => "SELECT pg_catalog.pg_xact_status(…)".to_owned(),
         }
     }

@@ -1,0 +1,329 @@
+//! What is read about tables, with a number of queries that does not depend on
+//! how many there are.
+
+use std::collections::HashMap;
+
+use super::super::common::Forbidden;
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_reindex, may_vacuum, size_of};
+use crate::engines::postgres::{Identifier, RelationName, Session};
+
+/// One table with storage of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct TableFacts {
+    pub(super) oid: u32,
+    pub(super) name: RelationName,
+    pub(super) heap_bytes: i64,
+    /// Of its TOAST table; 0 where it has none.
+    pub(super) toast_bytes: i64,
+    /// Chunks in the TOAST table; -1 where they were never counted.
+    pub(super) toast_chunks: f64,
+    pub(super) index_bytes: i64,
+    /// -1 where they were never counted.
+    pub(super) rows: f64,
+    /// Rows changed since they were counted.
+    pub(super) changed: i64,
+    /// Changes have been counted since the rows were.
+    pub(super) counted: bool,
+    /// In percent.
+    pub(super) fillfactor: f64,
+    pub(super) age: i64,
+    /// Whether the role may vacuum it, and repack it.
+    pub(super) may: bool,
+    pub(super) may_repack: bool,
+    /// Whether the role may write its rows.
+    pub(super) may_write: bool,
+    pub(super) owner: String,
+    /// Whether the role may not see statistics of its columns.
+    pub(super) blind: bool,
+    pub(super) has_children: bool,
+    pub(super) unlogged: bool,
+    /// Whether a primary key or a replica identity index tells rows apart.
+    pub(super) identity: bool,
+    /// Whether policies apply to the role.
+    pub(super) policies: bool,
+    /// Triggers and rules that an UPDATE sets off, with `pg_trigger.tgenabled`.
+    pub(super) hooks: Vec<(String, char)>,
+    /// Constraints that hold only for new rows.
+    pub(super) unproved: Vec<String>,
+    /// Logical slots that would decode every moved row.
+    pub(super) slots: Vec<String>,
+    /// It is published, and nothing tells its rows apart: the server refuses
+    /// to change any.
+    pub(super) unidentified: bool,
+    pub(super) columns: Vec<ColumnFacts>,
+    /// What its rows would take without gaps, as measured by pgstattuple.
+    pub(super) measured_bytes: Option<f64>,
+}
+
+impl TableFacts {
+    /// What the role is told where it may not work on it.
+    pub(super) fn forbidden(&self) -> Forbidden {
+        Forbidden::table(&self.name, &self.owner)
+    }
+
+    /// Table and TOAST table.
+    pub(super) fn bytes(&self) -> i64 {
+        self.heap_bytes.saturating_add(self.toast_bytes)
+    }
+}
+
+/// One column, dropped ones included.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ColumnFacts {
+    /// Quoted.
+    pub(super) name: String,
+    /// Bytes, or -1 for values of varying length.
+    pub(super) length: i16,
+    /// `c`, `s`, `i` or `d`: 1, 2, 4 or 8 bytes.
+    pub(super) alignment: char,
+    pub(super) dropped: bool,
+    /// Share of nulls and average width, where ANALYZE gathered them.
+    pub(super) statistics: Option<(f64, f64)>,
+    /// ANALYZE is told to gather nothing.
+    pub(super) never_gathered: bool,
+    /// Generated, or always an identity: nobody writes it.
+    pub(super) made: bool,
+    /// A generated column or a check is made from it.
+    pub(super) computed_from: bool,
+    /// Indexes, keys, views, policies or sequences use it.
+    pub(super) used: bool,
+}
+
+// What died is told by pg_stat; where an UPDATE would be decoded, by slots of this database.
+const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {toast_size}, coalesce(t.reltuples, 0)::float8,
+        coalesce((SELECT sum(pg_catalog.pg_relation_size(i.indexrelid)) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
+            AND NOT c.oid = ANY (ARRAY(SELECT l.relation FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'))), 0)::int8,
+        c.reltuples::float8, coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
+        greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid), pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid),
+            pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) IS NOT NULL
+            OR coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) >= c.reltuples,
+        coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(c.reloptions) o WHERE o.option_name = 'fillfactor'), '100')::float8,
+        pg_catalog.age(c.relfrozenxid)::int8, {may_vacuum}, {may_repack},
+        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
+            AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'),
+        pg_catalog.pg_get_userbyid(c.relowner)::text,
+        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid),
+        c.relhassubclass, c.relpersistence = 'u',
+        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid
+            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident WHEN 'f' THEN i.indisprimary ELSE false END),
+        pg_catalog.row_security_active(c.oid),
+        ARRAY(SELECT 'trigger ' || g.tgname::text || '/' || g.tgenabled::text FROM pg_catalog.pg_trigger g
+            WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 16 <> 0
+            UNION ALL SELECT 'rule ' || r.rulename::text || '/A' FROM pg_catalog.pg_rewrite r
+            WHERE r.ev_class = c.oid AND r.ev_type = '2' AND r.ev_enabled <> 'D' ORDER BY 1),
+        ARRAY(SELECT k.conname::text FROM pg_catalog.pg_constraint k
+            WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated ORDER BY 1),
+        ARRAY(SELECT s.slot_name::text FROM pg_catalog.pg_replication_slots s
+            WHERE s.slot_type = 'logical' AND s.database = pg_catalog.current_database()
+                AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1),
+        p.published AND c.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
+            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END)
+    FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+        CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_publication b WHERE b.pubupdate AND (b.puballtables
+            OR EXISTS (SELECT FROM pg_catalog.pg_publication_tables pt
+                WHERE pt.pubname = b.pubname AND pt.schemaname = n.nspname AND pt.tablename = c.relname)
+            OR EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) AS a(relid)
+                JOIN pg_catalog.pg_publication_rel pr ON pr.prrelid = a.relid WHERE pr.prpubid = b.oid))) AS published) p
+    WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {not_system} AND {size} + coalesce({toast_size}, 0) >= $1::int8
+    ORDER BY 4 DESC, 1";
+
+const COLUMNS: &str = "SELECT a.attrelid, a.attname::text, a.attlen, a.attalign::text, a.attisdropped,
+        s.null_frac::float8, s.avg_width::float8, coalesce(a.attstattarget, -1) = 0,
+        a.attgenerated <> '' OR a.attidentity = 'a',
+        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum
+            AND (d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND NOT EXISTS (SELECT FROM pg_catalog.pg_attrdef e
+                    WHERE e.oid = d.objid AND e.adrelid = a.attrelid AND e.adnum = a.attnum)
+                OR d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = a.attrelid
+                OR d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND EXISTS (SELECT FROM pg_catalog.pg_constraint k
+                    WHERE k.oid = d.objid AND k.contype = 'c'))),
+        EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+            AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum AND d.classid <> 'pg_catalog.pg_attrdef'::pg_catalog.regclass)
+    FROM pg_catalog.pg_attribute a
+        JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname
+            AND s.attname = a.attname AND NOT s.inherited
+    WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0
+    ORDER BY a.attrelid, a.attnum";
+
+/// Reads the tables that take at least so many bytes, the largest first.
+pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFacts>, EngineError> {
+    let sql = TABLES
+        .replace("{may_vacuum}", &may_vacuum(&db.server))
+        .replace("{may_repack}", &may_reindex(&db.server))
+        .replace("{not_system}", NOT_SYSTEM_SCHEMA)
+        .replace("{toast_size}", &size_of("t"))
+        .replace("{size}", &size_of("c"));
+    let doing = "reading which tables there are";
+    let rows = db.query(doing, &sql, &[&min_bytes]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| TableFacts {
+            oid: row.get(0),
+            name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
+            heap_bytes: row.get(3),
+            toast_bytes: row.get::<_, Option<i64>>(4).unwrap_or(0),
+            toast_chunks: row.get(5),
+            index_bytes: row.get(6),
+            rows: row.get(7),
+            changed: row.get(8),
+            counted: row.get(9),
+            fillfactor: row.get(10),
+            age: row.get(11),
+            may: row.get(12),
+            may_repack: row.get(13),
+            may_write: row.get(14),
+            owner: row.get(15),
+            blind: row.get::<_, Option<bool>>(16).unwrap_or(true),
+            has_children: row.get(17),
+            unlogged: row.get(18),
+            identity: row.get(19),
+            policies: row.get(20),
+            hooks: row
+                .get::<_, Vec<String>>(21)
+                .iter()
+                .map(|h| hook(h))
+                .collect(),
+            unproved: row.get(22),
+            slots: row.get(23),
+            unidentified: row.get(24),
+            columns: Vec::new(),
+            measured_bytes: None,
+        })
+        .collect())
+}
+
+/// `trigger audit/O`: what it is, and when it fires.
+fn hook(text: &str) -> (String, char) {
+    match text.rsplit_once('/') {
+        Some((what, when)) => (what.to_owned(), when.chars().next().unwrap_or('A')),
+        None => (text.to_owned(), 'A'),
+    }
+}
+
+/// Reads the columns of these tables.
+pub(super) async fn add_columns(
+    db: &Session,
+    tables: &mut [TableFacts],
+) -> Result<(), EngineError> {
+    let oids: Vec<u32> = tables.iter().map(|t| t.oid).collect();
+    let doing = "reading the statistics of columns";
+    let rows = db.query(doing, COLUMNS, &[&oids]).await?;
+    let mut columns: HashMap<u32, Vec<ColumnFacts>> = HashMap::new();
+    for row in &rows {
+        let nulls: Option<f64> = row.get(5);
+        columns.entry(row.get(0)).or_default().push(ColumnFacts {
+            name: Identifier::new(row.get::<_, String>(1)).to_string(),
+            length: row.get(2),
+            alignment: row.get::<_, String>(3).chars().next().unwrap_or('i'),
+            dropped: row.get(4),
+            statistics: nulls.map(|n| (n, row.get::<_, Option<f64>>(6).unwrap_or(0.0))),
+            never_gathered: row.get(7),
+            made: row.get(8),
+            computed_from: row.get(9),
+            used: row.get(10),
+        });
+    }
+    for table in tables {
+        table.columns = columns.remove(&table.oid).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// What holds for all tables.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct ServerFacts {
+    /// Whether the role may keep triggers from firing.
+    pub(super) may_quiet: bool,
+    /// Why the server's own REPACK cannot be used; it has none before 19.
+    pub(super) no_repack: Option<String>,
+    pub(super) freeze_max_age: i64,
+}
+
+/// Reads what holds for all tables.
+pub(super) async fn server(db: &Session) -> Result<ServerFacts, EngineError> {
+    let quiet = if db.server.major() >= 15 {
+        "pg_catalog.has_parameter_privilege('session_replication_role', 'SET')"
+    } else {
+        "(SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.rolname = current_user)"
+    };
+    let sql = format!(
+        "SELECT {quiet}, pg_catalog.current_setting('autovacuum_freeze_max_age')::int8,
+            pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('max_repack_replication_slots', true)"
+    );
+    let doing = "reading what the server and the role can do";
+    let rows = db.query(doing, &sql, &[]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(ServerFacts::default());
+    };
+    let (wal_level, slots): (String, Option<String>) = (row.get(2), row.get(3));
+    let no_repack = match slots.as_deref() {
+        _ if db.server.major() < 19 => {
+            Some("the server has no REPACK (CONCURRENTLY); 19 and newer have".to_owned())
+        }
+        Some("0") => Some("max_repack_replication_slots is 0".to_owned()),
+        _ if wal_level == "minimal" => Some("wal_level is minimal".to_owned()),
+        _ => None,
+    };
+    Ok(ServerFacts {
+        may_quiet: row.get(0),
+        freeze_max_age: row.get(1),
+        no_repack,
+    })
+}
+
+/// Its schema, where the function there is the extension's own.
+const EXTENSION: &str = "SELECT n.nspname::text FROM pg_catalog.pg_extension e
+    JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+    WHERE e.extname = 'pgstattuple' AND EXISTS (SELECT FROM pg_catalog.pg_depend d
+        JOIN pg_catalog.pg_proc p ON p.oid = d.objid AND p.pronamespace = e.extnamespace
+        WHERE d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+            AND d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND p.proname = 'pgstattuple_approx'
+            AND pg_catalog.oidvectortypes(p.proargtypes) = 'regclass')";
+
+/// What is free or dead is lost; of full pages only as much as the fill factor asks for is.
+const MEASURE: &str =
+    "SELECT ((s.table_len - s.approx_free_space - s.dead_tuple_len) * 100 / $2::float8)::float8
+    FROM {schema}.pgstattuple_approx($1::oid::regclass) s";
+
+/// Measures these tables page by page, all but those pages of which the
+/// visibility map says that nothing on them is dead. Why it cannot, otherwise.
+pub(super) async fn measure(
+    db: &Session,
+    tables: &mut [TableFacts],
+) -> Result<Option<String>, EngineError> {
+    let found = db.query("looking for pgstattuple", EXTENSION, &[]).await?;
+    let Some(schema) = found
+        .first()
+        .map(|row| Identifier::new(row.get::<_, String>(0)))
+    else {
+        return Ok(Some(
+            "the extension pgstattuple is not installed in this database".to_owned(),
+        ));
+    };
+    let sql = MEASURE.replace("{schema}", &schema.to_string());
+    for table in tables {
+        let doing = format!("measuring {}", table.name);
+        match db
+            .query(&doing, &sql, &[&table.oid, &table.fillfactor])
+            .await
+        {
+            Ok(rows) => table.measured_bytes = rows.first().and_then(|row| row.get(0)),
+            Err(error) if error.sqlstate() == Some("42501") => {
+                return Ok(Some(
+                    "the role may not call pgstattuple's functions".to_owned(),
+                ));
+            }
+            // Vanished, or being dropped: the executor would find out too.
+            Err(error) if error.sqlstate().is_some() => {
+                tracing::debug!(table = %table.name, %error, "could not be measured");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}

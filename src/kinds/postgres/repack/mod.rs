@@ -1,0 +1,298 @@
+//! Gives the space that tables lost to dead rows back, without blocking anyone.
+
+mod estimate;
+mod facts;
+mod verdict;
+mod way;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::facts::{ServerFacts, TableFacts};
+use self::verdict::{Verdict, Waste};
+use self::way::Road;
+use super::common::{Selection, forbid, still_there};
+use super::horizon::{self, Holder};
+use super::trust;
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::engines::postgres::trust::Standing;
+use crate::plan::{
+    Baseline, Finding, Kind, Moment, Observation, Plan, Severity, Site, Skip, Statement, Step,
+};
+use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan, Window};
+
+/// How bloat is found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Method {
+    /// From the planner's statistics and from what earlier repacks showed.
+    #[default]
+    Auto,
+    /// By reading pages with pgstattuple, where it is installed.
+    Exact,
+}
+
+/// How space is given back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Way {
+    /// The best that the server and the table allow.
+    #[default]
+    Auto,
+    /// `REPACK (CONCURRENTLY)` of PostgreSQL 19.
+    Repack,
+    /// Rows of the last blocks move to the front, in small transactions; a vacuum gives the
+    /// empty end back.
+    Move,
+}
+
+/// Options of `kind: repack`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Repack {
+    /// Only tables that match one of these patterns, such as `public.*`.
+    include: Vec<NamePattern>,
+    /// No tables that match one of these patterns.
+    exclude: Vec<NamePattern>,
+    /// Smaller tables are left alone, their TOAST tables included.
+    min_size: Bytes,
+    /// Share of a table that could be given back, from which on it is.
+    /// `0%` whatever the bloat, unless it has not grown since its last repack.
+    min_bloat: Percent,
+    /// How bloat is found.
+    method: Method,
+    /// How space is given back.
+    way: Way,
+    /// Whether rows of tables may move that logical replication follows: every
+    /// moved row is sent to every subscriber.
+    allow_replicated: bool,
+    /// Whether `VACUUM (FULL)` may be used where nothing else can: nobody reads or writes the
+    /// table meanwhile. Only within `blocking_window`.
+    allow_blocking: bool,
+    /// When tables may be blocked, such as `Sun 03:00-04:00`.
+    blocking_window: Option<Window>,
+    /// A table that has lost as much space again so soon after its last repack is left alone:
+    /// it needs that space to work.
+    refills_within: TimeSpan,
+}
+
+impl Default for Repack {
+    fn default() -> Self {
+        Repack {
+            include: Vec::new(),
+            exclude: Vec::new(),
+            min_size: Bytes(10 * 1024 * 1024),
+            min_bloat: Percent::new(30.0),
+            method: Method::Auto,
+            way: Way::Auto,
+            allow_replicated: false,
+            allow_blocking: false,
+            blocking_window: None,
+            refills_within: TimeSpan::from_mins(7 * 24 * 60),
+        }
+    }
+}
+
+/// What the decision is made from.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    major: i32,
+    role: String,
+    server: ServerFacts,
+    tables: Vec<TableFacts>,
+    holders: Vec<Holder>,
+    /// Whose code rewriting rows would run.
+    standing: Standing,
+    /// Why exact measuring was not possible.
+    not_exact: Option<String>,
+}
+
+/// Who has seen the world since before this many minutes is not waited for.
+const PATIENCE_MINUTES: i64 = 60;
+
+impl Kind for Repack {
+    const NAME: &'static str = "repack";
+    const SUMMARY: &'static str = "gives space of bloated tables back, without blocking anyone";
+    const ENGINE: Engine = Engine::Postgres;
+    type Session = Session;
+    type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        if self.allow_blocking && self.blocking_window.is_none() {
+            return Err(
+                "`allow_blocking` needs a `blocking_window`, such as `Sun 03:00-04:00`: when may tables be blocked?"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+
+    async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
+        let db = &site.primary;
+        let selection = Selection::new(&self.include, &self.exclude);
+        let min_bytes = i64::try_from(self.min_size.get()).unwrap_or(i64::MAX);
+        let mut tables = facts::tables(db, min_bytes).await?;
+        tables.retain(|t| selection.covers(&t.name));
+        facts::add_columns(db, &mut tables).await?;
+        let not_exact = match self.method {
+            Method::Auto => None,
+            Method::Exact => facts::measure(db, &mut tables).await?,
+        };
+        let standing = trust::read(site, tables.iter().map(|t| t.oid)).await?;
+        Ok(Facts {
+            major: db.server.major(),
+            role: db.server.role.clone(),
+            server: facts::server(db).await?,
+            holders: horizon::holders(db).await?,
+            standing,
+            tables,
+            not_exact,
+        })
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
+        let mut plan = Plan {
+            considered: facts.tables.len(),
+            ..Plan::default()
+        };
+        if let Some(reason) = &facts.not_exact {
+            plan.findings.push(Finding {
+                code: "extension.missing".to_owned(),
+                severity: Severity::Info,
+                object: "pgstattuple".to_owned(),
+                message: format!(
+                    "bloat could not be measured exactly, so it was estimated: {reason}"
+                ),
+                suggestion: Some("CREATE EXTENSION pgstattuple".to_owned()),
+            });
+        }
+        let mut forbidden = Vec::new();
+        let mut candidates: Vec<(&TableFacts, Waste)> = Vec::new();
+        for table in &facts.tables {
+            let name = table.name.to_string();
+            let baseline = at.baselines.get(&name);
+            if table.is_counted() {
+                plan.observations.push(Observation {
+                    object: name.clone(),
+                    bytes: table.bytes(),
+                    tuples: table.rows,
+                });
+            }
+            match verdict::judge(table, baseline, self.min_bloat.share(), at.round) {
+                Verdict::Fine => {}
+                Verdict::Unknown(reason) => plan.skip(name, reason),
+                Verdict::Undecided(_) | Verdict::Bloated(_) if !table.may => {
+                    forbidden.push(table.forbidden());
+                }
+                Verdict::Undecided(reason) => {
+                    plan.steps.push(analyze(table, &reason));
+                    plan.pending.push(Skip {
+                        object: name,
+                        reason,
+                    });
+                }
+                Verdict::Bloated(waste) => match self.refills(table, baseline, at) {
+                    Some(why) => plan.skip(name, format!("{}, but {why}", waste.reason)),
+                    None => candidates.push((table, waste)),
+                },
+            }
+        }
+        // Worst first: when time runs out, the most has been won.
+        candidates.sort_by(|a, b| {
+            let won = |(table, waste): &(&TableFacts, Waste)| table.bytes() - waste.after();
+            won(b).cmp(&won(a)).then_with(|| a.0.name.cmp(&b.0.name))
+        });
+        let mut held_back = Vec::new();
+        for (table, waste) in candidates {
+            let name = table.name.to_string();
+            if table.age >= facts.server.freeze_max_age {
+                plan.skip(
+                    name,
+                    format!(
+                        "{}, but it first needs the vacuum that prevents transaction id wraparound (age {}, limit {})",
+                        waste.reason, table.age, facts.server.freeze_max_age
+                    ),
+                );
+                continue;
+            }
+            let road = self.road(table, &waste, &facts, at);
+            if let Some(finding) = way::only_in_toast(table, &waste, &road) {
+                plan.findings.push(finding);
+            }
+            match road {
+                Road::None(why) => plan.refuse(name, format!("{}, but {why}", waste.reason)),
+                Road::Not(why) => plan.skip(name, format!("{}, but {why}", waste.reason)),
+                road => match oldest(&facts.holders, at) {
+                    Some(holder) => {
+                        plan.skip(
+                            name,
+                            format!(
+                                "{}, but {holder} may still read its dead rows",
+                                waste.reason
+                            ),
+                        );
+                        held_back.push((&table.name, holder));
+                    }
+                    None => plan.steps.push(way::step(table, &waste, road, &facts)),
+                },
+            }
+        }
+        plan.findings.extend(horizon::finding(&held_back));
+        forbid(&mut plan, "repack", &facts.role, facts.major, &forbidden);
+        trust::heed(&mut plan, &facts.standing);
+        plan.numbered(1)
+    }
+}
+
+impl Repack {
+    /// Why a table is left its free space: it fills it again.
+    fn refills(
+        &self,
+        table: &TableFacts,
+        baseline: Option<&Baseline>,
+        at: &Moment,
+    ) -> Option<String> {
+        let last = baseline.filter(|b| b.rebuilt && self.min_bloat.share() > 0.0)?;
+        let since = (at.now - last.learned_at).to_std().unwrap_or_default();
+        // What got empty since is another matter than what is written over and over.
+        let grew = table.bytes() as f64 > last.bytes as f64 * 1.1;
+        let as_many = table.rows <= last.tuples * 1.1;
+        (since < self.refills_within.get() && grew && as_many).then(|| {
+            format!(
+                "it was {} after its last repack on {} and holds no more rows: it needs the space to work (refills_within)",
+                verdict::bytes(last.bytes),
+                last.learned_at.format("%Y-%m-%d")
+            )
+        })
+    }
+}
+
+/// Who will not go in time: here, and for long already.
+fn oldest<'a>(holders: &'a [Holder], at: &Moment) -> Option<&'a Holder> {
+    let long = chrono::TimeDelta::minutes(PATIENCE_MINUTES);
+    holders
+        .iter()
+        .find(|h| !h.elsewhere && h.since.is_some_and(|since| at.now - since > long))
+}
+
+fn analyze(table: &TableFacts, reason: &str) -> Step {
+    Step::new(
+        "analyze",
+        table.name.to_string(),
+        format!("table {}", table.oid),
+    )
+    .because(format!(
+        "{reason}, so it cannot be told whether it is bloated"
+    ))
+    .locking(table.oid)
+    .run(Statement::brief(format!("ANALYZE {}", table.name)))
+    .only_if(
+        still_there(table.oid, &table.name),
+        "the table has vanished",
+    )
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+mod tests;

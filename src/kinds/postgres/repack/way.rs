@@ -1,0 +1,277 @@
+//! By which way a table can be made smaller, and if by none, why.
+
+use super::facts::{ColumnFacts, ServerFacts, TableFacts};
+use super::verdict::{Waste, bytes, share};
+use super::{Facts, Repack, Way};
+use crate::engines::postgres::trust::Use;
+use crate::kinds::postgres::common::still_there;
+use crate::kinds::postgres::horizon;
+use crate::plan::{Finding, Moment, Param, Query, Severity, Shrink, Statement, Step};
+
+/// How long a batch of moved rows should take: so long they are locked.
+const BATCH_MS: u64 = 250;
+
+/// Table and TOAST table. Indexes are another kind's business.
+const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid)
+            + coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0),
+        c.reltuples::float8
+    FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
+
+/// How a table is made smaller.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Road {
+    /// The server's own.
+    Repack,
+    /// Rows move to the front; this column is written, quoted, and this is why
+    /// it is not the server's own way.
+    Move(String, String),
+    /// `VACUUM (FULL)`, and why nothing else.
+    Blocking(String),
+    /// Not now, or not worth it.
+    Not(String),
+    /// Not as the task is written.
+    None(String),
+}
+
+impl Repack {
+    pub(super) fn road(
+        &self,
+        table: &TableFacts,
+        waste: &Waste,
+        facts: &Facts,
+        at: &Moment,
+    ) -> Road {
+        let repack = match self.way {
+            Way::Move => Err("the task says `way: move`".to_owned()),
+            Way::Auto | Way::Repack => can_repack(table, &facts.server),
+        };
+        let no_repack = match repack {
+            Ok(()) => return Road::Repack,
+            Err(why) => why,
+        };
+        let no_move = match self.way {
+            Way::Repack => None,
+            Way::Auto | Way::Move => {
+                if share(table.heap_bytes, waste.heap_after) < self.min_bloat.share() {
+                    Some("the space is lost in TOAST, where no row can be moved".to_owned())
+                } else {
+                    match self.can_move(table, &facts.server) {
+                        Ok(column) => return Road::Move(column, no_repack),
+                        Err(why) => Some(why),
+                    }
+                }
+            }
+        };
+        let why = match no_move {
+            Some(no_move) => format!("{no_move}; {no_repack}"),
+            None => no_repack,
+        };
+        match &self.blocking_window {
+            Some(window) if self.allow_blocking => {
+                if window.contains(at.now, at.zone) {
+                    Road::Blocking(why)
+                } else {
+                    Road::Not(format!(
+                        "only VACUUM (FULL) can do that, and only within `blocking_window` ({window}): {why}"
+                    ))
+                }
+            }
+            _ => Road::None(why),
+        }
+    }
+
+    /// The column to write, or why no row can be moved.
+    fn can_move(&self, table: &TableFacts, server: &ServerFacts) -> Result<String, String> {
+        if !table.may_write {
+            return Err("rows cannot be moved: the role has no SELECT and UPDATE on it".to_owned());
+        }
+        if table.policies {
+            return Err(
+                "rows cannot be moved: row security hides rows from the role (BYPASSRLS, or the owner without FORCE)"
+                    .to_owned(),
+            );
+        }
+        let fires = |when: &char| {
+            if server.may_quiet {
+                matches!(when, 'A' | 'R')
+            } else {
+                matches!(when, 'A' | 'O')
+            }
+        };
+        if let Some((what, _)) = table.hooks.iter().find(|(_, when)| fires(when)) {
+            let help = if server.may_quiet {
+                "it fires whatever `session_replication_role` says"
+            } else {
+                "GRANT SET ON PARAMETER session_replication_role (15 and newer) keeps it from firing"
+            };
+            return Err(format!("rows cannot be moved: {what} would fire; {help}"));
+        }
+        if let Some(name) = table.unproved.first() {
+            return Err(format!(
+                "rows cannot be moved: constraint {name} is NOT VALID, and rows that break it cannot be written again; VALIDATE it"
+            ));
+        }
+        if table.unidentified {
+            return Err(
+                "rows cannot be moved: it is published, and no replica identity tells its rows apart, so the server refuses every UPDATE"
+                    .to_owned(),
+            );
+        }
+        if let Some(slot) = table.slots.first().filter(|_| !self.allow_replicated) {
+            return Err(format!(
+                "rows cannot be moved: logical slot {slot} would decode every one (allow_replicated: true)"
+            ));
+        }
+        column(&table.columns)
+            .map(|c| c.name.clone())
+            .ok_or_else(|| "rows cannot be moved: it has no column that can be written".to_owned())
+    }
+}
+
+/// A column that costs nothing to write: nothing is made from it, few look at
+/// it, and it is small.
+fn column(columns: &[ColumnFacts]) -> Option<&ColumnFacts> {
+    columns
+        .iter()
+        .filter(|c| !c.dropped && !c.made)
+        .min_by_key(|c| (c.computed_from, c.used, c.length <= 0, c.length))
+}
+
+fn can_repack(table: &TableFacts, server: &ServerFacts) -> Result<(), String> {
+    if let Some(why) = &server.no_repack {
+        return Err(why.clone());
+    }
+    if !table.may_repack {
+        return Err("REPACK is for the owner, or who has MAINTAIN on it".to_owned());
+    }
+    if table.unlogged {
+        return Err(
+            "REPACK (CONCURRENTLY) follows changes in the log, and it is unlogged".to_owned(),
+        );
+    }
+    if !table.identity {
+        return Err(
+            "REPACK (CONCURRENTLY) needs a primary key or a replica identity index".to_owned(),
+        );
+    }
+    Ok(())
+}
+
+/// What is said of waste that stays, because it is where no row can be moved.
+pub(super) fn only_in_toast(table: &TableFacts, waste: &Waste, road: &Road) -> Option<Finding> {
+    if matches!(road, Road::Repack | Road::Blocking(_)) {
+        return None;
+    }
+    let lost = table.toast_bytes - waste.toast_after;
+    if lost * 2 < table.toast_bytes || lost <= table.heap_bytes - waste.heap_after {
+        return None;
+    }
+    Some(Finding {
+        code: "table.bloat".to_owned(),
+        severity: Severity::Warning,
+        object: table.name.to_string(),
+        message: format!(
+            "{} of {} lost by {} are in its TOAST table, where large values are kept; moving rows cannot give that back, REPACK (CONCURRENTLY) of PostgreSQL 19 and VACUUM (FULL) can",
+            bytes(lost),
+            bytes(table.bytes() - waste.after()),
+            table.name
+        ),
+        suggestion: Some(format!(
+            "VACUUM (FULL, ANALYZE) {} -- blocks everybody",
+            table.name
+        )),
+    })
+}
+
+/// The step that goes this road.
+pub(super) fn step(table: &TableFacts, waste: &Waste, road: Road, facts: &Facts) -> Step {
+    let name = table.name.to_string();
+    let (oid, major) = (table.oid, facts.major);
+    let lane = format!("table {oid}");
+    let copy = bytes(waste.after().saturating_add(table.index_bytes));
+    let (step, why, after) = match road {
+        Road::Repack => {
+            let probe = format!("LOCK TABLE ONLY {name} IN SHARE UPDATE EXCLUSIVE MODE");
+            let sql = format!("REPACK (CONCURRENTLY) {name}");
+            // The server has one slot of replication for each, and builds one table at a time.
+            let step = Step::new("repack", name, "repack")
+                .touching(oid, Use::Command)
+                .run(Statement::patient(sql, probe));
+            let mut step = step;
+            step.details = vec![
+                "locks: SHARE UPDATE EXCLUSIVE; ACCESS EXCLUSIVE for a moment at the end"
+                    .to_owned(),
+                format!(
+                    "disk: {copy} for the copy with its indexes, and the log written meanwhile, which is kept until the end"
+                ),
+            ];
+            (step, "by REPACK (CONCURRENTLY)".to_owned(), waste.after())
+        }
+        Road::Move(column, why) => {
+            let blocks = waste.heap_after / 8192;
+            let share = share(table.heap_bytes, waste.heap_after);
+            let shrink = Shrink {
+                table: name.clone(),
+                oid,
+                column,
+                quiet: facts.server.may_quiet,
+                vacuum: vacuum_options(major),
+                vacuumed: if major >= 18 && table.has_children {
+                    format!("ONLY {name}")
+                } else {
+                    name.clone()
+                },
+                goal_blocks: blocks,
+                goal_ms: BATCH_MS,
+                holders: Query::new(horizon::OLDER_THAN, []),
+            };
+            let mut step = Step::new("move_rows", name, lane)
+                .touching(oid, Use::Insert)
+                .shrinking(shrink);
+            step.body.under.all_rows = true;
+            step.details = vec![
+                "locks: rows of a batch for a moment; ACCESS EXCLUSIVE only while nobody waits, when the vacuum gives the end back".to_owned(),
+                format!(
+                    "disk: no copy; every moved row gets new entries in all indexes, which may grow by up to {}: `reindex` gives that back",
+                    bytes((table.index_bytes as f64 * share.min(0.5)) as i64)
+                ),
+            ];
+            let after = waste.heap_after.saturating_add(table.toast_bytes);
+            (step, format!("by moving rows, since {why}"), after)
+        }
+        Road::Blocking(why) | Road::Not(why) | Road::None(why) => {
+            let sql = format!("VACUUM (FULL, ANALYZE) {name}");
+            let mut step = Step::new("vacuum_full", name, lane)
+                .touching(oid, Use::Command)
+                .run(Statement::brief(sql));
+            step.details = vec![
+                "locks: ACCESS EXCLUSIVE all the time: nobody reads or writes".to_owned(),
+                format!("disk: {copy} for the copy with its indexes"),
+            ];
+            (
+                step,
+                format!("by VACUUM (FULL), since {why}"),
+                waste.after(),
+            )
+        }
+    };
+    let mut step = step
+        .because(format!("{}; {why}", waste.reason))
+        .locking(oid)
+        .only_if(still_there(oid, &table.name), "the table has vanished")
+        .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
+        .expecting(table.bytes(), Some(after));
+    step.learn = true;
+    step.body.yields_to_wraparound_vacuum = true;
+    step
+}
+
+/// Dead entries of indexes have to go, or the end is not empty. Nobody queues
+/// for a table that somebody else holds.
+fn vacuum_options(major: i32) -> Vec<String> {
+    let mut options = vec!["SKIP_LOCKED", "INDEX_CLEANUP ON", "TRUNCATE ON"];
+    if major >= 16 {
+        options.push("SKIP_DATABASE_STATS");
+    }
+    options.into_iter().map(str::to_owned).collect()
+}

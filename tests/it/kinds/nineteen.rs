@@ -1,0 +1,178 @@
+//! PostgreSQL 19: every kind plans, runs, and finds nothing to do the second
+//! time; what is new there is used. Left out where the server cannot be had.
+
+use std::collections::BTreeSet;
+
+use maint::engines::postgres::settings::{DEMANDED, LEFT, PINNED};
+use serde_json::{Value, json};
+
+use super::{finding, objects};
+use crate::support::servers::{fresh_database, has_19};
+use crate::support::workspace::Workspace;
+
+fn run(workspace: &Workspace, task: &str) -> Value {
+    workspace
+        .run(["run", task, "--now", "--output", "json"])
+        .expect(0)
+        .json()
+}
+
+fn workspace(url: &str) -> Workspace {
+    let archive = tempfile::tempdir().unwrap().keep();
+    let archive = archive.display();
+    Workspace::for_target(url)
+        .task("analyze", "kind: analyze\ntarget: app\n")
+        .task("vacuum", "kind: vacuum\ntarget: app\n")
+        .task("reindex", "kind: reindex\ntarget: app\noptions: { min_size: 100kB }\n")
+        .task("repack", "kind: repack\ntarget: app\noptions: { min_size: 100kB }\n")
+        .task("refresh", "kind: refresh\ntarget: app\n")
+        .task("snapshot", "kind: snapshot\ntarget: app\n")
+        .task("integrity", "kind: integrity\ntarget: app\n")
+        .task("sql", "kind: sql\ntarget: app\noptions: { statements: [{ name: one, sql: \"DELETE FROM public.logs WHERE id < 0\" }] }\n")
+        .task("cleanup", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: logs, column: at, older_than: 30d }] }\n")
+        .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [events], interval: month, ahead: 3 }\n")
+        .task("archive", &format!("kind: archive\ntarget: app\noptions: {{ table: old, column: at, older_than: 30d, destination: {{ files: \"file://{archive}\" }} }}\n"))
+}
+
+#[tokio::test]
+async fn every_kind_works_there() {
+    if !has_19() {
+        return;
+    }
+    let db = fresh_database(19).await;
+    db.execute(
+        "CREATE EXTENSION amcheck;
+         CREATE TABLE logs (id bigint PRIMARY KEY, at timestamptz NOT NULL, note text);
+         INSERT INTO logs SELECT g, now() - g * interval '5 minutes', md5(g::text) FROM generate_series(1, 20000) g;
+         CREATE INDEX logs_note ON logs (note);
+         CREATE TABLE old (LIKE logs INCLUDING ALL); INSERT INTO old SELECT * FROM logs;
+         CREATE TABLE bare (id bigint, note text); INSERT INTO bare SELECT g, md5(g::text) FROM generate_series(1, 20000) g;
+         CREATE TABLE events (id bigint, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+         CREATE MATERIALIZED VIEW sums AS SELECT count(*) AS n FROM logs; CREATE UNIQUE INDEX ON sums (n)",
+    )
+    .await;
+    let workspace = workspace(&db.url);
+    for (task, action) in [
+        ("cleanup", "delete"),
+        ("archive", "archive"),
+        ("partitions", "create_partition"),
+    ] {
+        let first = run(&workspace, task);
+        let steps = first["runs"][0]["steps"].as_array().unwrap();
+        assert!(!steps.is_empty(), "{task} ({action}): {first:#}");
+        let again = run(&workspace, task);
+        let rows: i64 = again["runs"][0]["rows"].as_i64().unwrap_or(0);
+        assert_eq!(rows, 0, "{task}: {again:#}");
+    }
+    assert_eq!(
+        db.number("SELECT count(*) FROM logs WHERE at < now() - interval '31 days'")
+            .await,
+        0
+    );
+    assert_eq!(
+        db.number("SELECT count(*) FROM old WHERE at < now() - interval '31 days'")
+            .await,
+        0
+    );
+    db.execute("DELETE FROM bare WHERE id % 10 > 1").await;
+    for task in ["vacuum", "analyze", "repack", "reindex", "refresh"] {
+        let first = run(&workspace, task);
+        assert!(
+            !first["runs"][0]["steps"].as_array().unwrap().is_empty(),
+            "{task}: {first:#}"
+        );
+        let again = run(&workspace, task);
+        assert_eq!(again["runs"][0]["steps"], json!([]), "{task}: {again:#}");
+    }
+    for task in ["snapshot", "integrity", "sql"] {
+        run(&workspace, task);
+    }
+}
+
+/// The server's own way where it is possible, ours where it is not.
+#[tokio::test]
+async fn repack_is_used_where_it_can_be() {
+    if !has_19() {
+        return;
+    }
+    let db = fresh_database(19).await;
+    for (table, key) in [("keyed", "PRIMARY KEY"), ("bare", "")] {
+        db.execute(&format!(
+            "CREATE TABLE {table} (id bigint {key}, note text); INSERT INTO {table} SELECT g, md5(g::text) FROM generate_series(1, 30000) g;
+             CREATE INDEX ON {table} (note); DELETE FROM {table} WHERE id % 10 > 1"
+        )).await;
+    }
+    db.execute("VACUUM ANALYZE").await;
+    let sums = "SELECT sum(hashtextextended(ROW(id, note)::text, 0)::numeric)::text FROM (SELECT * FROM keyed UNION ALL SELECT * FROM bare) r";
+    let before = db.strings(sums).await;
+    let sizes = "SELECT pg_relation_size('keyed') + pg_relation_size('bare')";
+    let size = db.number(sizes).await;
+    let workspace = workspace(&db.url);
+    let done = run(&workspace, "repack");
+    assert_eq!(
+        objects(&done, "repack", "succeeded"),
+        ["public.keyed".to_owned()].into(),
+        "{done:#}"
+    );
+    assert_eq!(
+        objects(&done, "move_rows", "succeeded"),
+        ["public.bare".to_owned()].into(),
+        "{done:#}"
+    );
+    assert_eq!(db.strings(sums).await, before);
+    let after = db.number(sizes).await;
+    assert!(after * 3 < size, "{size} -> {after}");
+    assert_eq!(run(&workspace, "repack")["runs"][0]["steps"], json!([]));
+}
+
+/// Code of others is seen there as everywhere.
+#[tokio::test]
+async fn code_of_others_is_seen() {
+    if !has_19() {
+        return;
+    }
+    let db = fresh_database(19).await;
+    let role = format!("{}_mallory", db.name);
+    db.execute(&format!("CREATE ROLE \"{role}\"; CREATE TABLE logs (id bigint PRIMARY KEY, at timestamptz NOT NULL);
+        INSERT INTO logs VALUES (1, now() - interval '90 days');
+        CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'; ALTER FUNCTION f OWNER TO \"{role}\";
+        CREATE TRIGGER t BEFORE DELETE ON logs FOR EACH ROW EXECUTE FUNCTION f(); ALTER TABLE logs OWNER TO \"{role}\"")).await;
+    let workspace = workspace(&db.url);
+    let done = workspace
+        .run(["run", "cleanup", "--now", "--output", "json"])
+        .expect(1)
+        .json();
+    assert_eq!(
+        finding(&done, "role.untrusted_code")["object"],
+        "public.logs"
+    );
+    assert_eq!(db.number("SELECT count(*) FROM logs").await, 1);
+    db.execute(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\""))
+        .await;
+}
+
+/// Nobody has added a setting to it that nobody here has thought about.
+#[tokio::test]
+async fn every_setting_is_classified() {
+    if !has_19() {
+        return;
+    }
+    let db = fresh_database(19).await;
+    let known: BTreeSet<&str> = PINNED
+        .iter()
+        .map(|pin| pin.name)
+        .chain(DEMANDED.iter().map(|(name, ..)| *name))
+        .chain(LEFT.iter().flat_map(|(names, _)| names.split_whitespace()))
+        .collect();
+    let server = db
+        .strings("SELECT name FROM pg_settings WHERE context IN ('user', 'superuser', 'superuser-backend') AND name NOT LIKE '%.%' ORDER BY 1")
+        .await;
+    let unknown: Vec<&String> = server
+        .iter()
+        .filter(|name| !known.contains(name.as_str()))
+        .collect();
+    assert!(
+        unknown.is_empty(),
+        "say in settings.rs what becomes of {unknown:?}"
+    );
+}
