@@ -315,6 +315,125 @@ fn the_base_for_kustomize_is_this_export() {
     }
 }
 
+/// What Helm makes of the chart, as JSON documents by kind.
+fn rendered(values: &str) -> Result<std::collections::BTreeMap<String, serde_json::Value>, String> {
+    let tools = std::env::var("MAINT_TEST_TOOLS").expect(
+        "MAINT_TEST_TOOLS names the folder of the Python tools: run ./scripts/test, or export MAINT_TEST_TOOLS=$(./scripts/tools)",
+    );
+    let helm = std::path::Path::new(&tools).with_file_name("helm");
+    let made = Command::new(helm.join("bin/python"))
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .args(["tests/it/helm.py", values])
+        .output()
+        .unwrap();
+    if !made.status.success() {
+        return Err(String::from_utf8(made.stderr).unwrap());
+    }
+    Ok(by_kind(&tools, &String::from_utf8(made.stdout).unwrap()))
+}
+
+/// Documents of YAML by their kind; every one is of another.
+fn by_kind(tools: &str, yaml: &str) -> std::collections::BTreeMap<String, serde_json::Value> {
+    const READ: &str = "import json, sys, yaml
+print(json.dumps([d for d in yaml.safe_load_all(open(sys.argv[1])) if d]))";
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), yaml).unwrap();
+    let read = Command::new(format!("{tools}/bin/python"))
+        .args(["-c", READ])
+        .arg(file.path())
+        .output()
+        .unwrap();
+    assert!(read.status.success(), "{read:?}\n{yaml}");
+    let documents: Vec<serde_json::Value> = serde_json::from_slice(&read.stdout).unwrap();
+    documents
+        .into_iter()
+        .map(|document| (document["kind"].as_str().unwrap().to_owned(), document))
+        .collect()
+}
+
+/// The chart, as Helm itself renders it, is what the export writes; each of its values does what it says.
+#[test]
+fn the_chart_renders_to_this_export() {
+    let tools = std::env::var("MAINT_TEST_TOOLS").unwrap();
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let base = root.join("deploy/kubernetes");
+    let mut written = String::new();
+    for entry in std::fs::read_dir(&base).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.starts_with("maint-") {
+            written += &format!("---\n{}", std::fs::read_to_string(&path).unwrap());
+        }
+    }
+    let plain = rendered("{}").unwrap();
+    assert_eq!(plain, by_kind(&tools, &written));
+    let monitor = std::fs::read_to_string(base.join("servicemonitor.yaml")).unwrap();
+    let other = rendered(
+        r#"{"serviceMonitor": {"enabled": true}, "networkPolicy": {"egressPorts": [27017]}, "image": "r/maint:1", "secret": "maint",
+            "files": {"tasks/reindex.yaml": null, "tasks/Own.yaml": "kind: analyze\ntarget: app\n"}, "persistence": {"size": "5Gi"}}"#,
+    )
+    .unwrap();
+    assert_eq!(
+        other["ServiceMonitor"],
+        by_kind(&tools, &monitor)["ServiceMonitor"]
+    );
+    assert_eq!(
+        other["NetworkPolicy"]["spec"]["egress"][0]["ports"][2]["port"],
+        27017
+    );
+    assert_eq!(
+        other["PersistentVolumeClaim"]["spec"]["resources"]["requests"]["storage"],
+        "5Gi"
+    );
+    let pod = &other["Deployment"]["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["image"], "r/maint:1");
+    let data = other["ConfigMap"]["data"].as_object().unwrap();
+    assert!(!data.contains_key("tasks-reindex-yaml") && data.contains_key("tasks-own-yaml"));
+    let items = pod["volumes"][0]["configMap"]["items"].as_array().unwrap();
+    assert!(
+        items
+            .iter()
+            .any(|item| item["path"] == "tasks/Own.yaml" && item["key"] == "tasks-own-yaml")
+    );
+    let many = rendered(r#"{"replicas": 2, "persistence": {"enabled": false}, "networkPolicy": {"enabled": false}, "secret": "s", "terminationGracePeriodSeconds": 70}"#).unwrap();
+    assert!(!many.contains_key("NetworkPolicy") && !many.contains_key("PersistentVolumeClaim"));
+    let deployment = &many["Deployment"]["spec"];
+    assert_eq!(deployment["replicas"], 2);
+    assert_eq!(deployment["strategy"]["type"], "RollingUpdate");
+    let pod = &deployment["template"]["spec"];
+    assert_eq!(pod["terminationGracePeriodSeconds"], 70);
+    assert_eq!(pod["containers"][0]["envFrom"][0]["secretRef"]["name"], "s");
+    let refused = rendered(r#"{"replicas": 2}"#).unwrap_err();
+    assert!(
+        refused.contains("more than one replica needs a history in PostgreSQL"),
+        "{refused}"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    for (n, documents) in [plain, many].iter().enumerate() {
+        for (kind, document) in documents {
+            let file = folder.path().join(format!("{n}-{kind}.yaml"));
+            std::fs::write(&file, document.to_string()).unwrap();
+        }
+    }
+    for version in KUBERNETES {
+        let files = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let verdict = Command::new(format!("{tools}/bin/kubernetes-validate"))
+            .args(["--strict", "-k", version])
+            .args(files)
+            .output()
+            .unwrap();
+        assert!(verdict.status.success(), "{version}: {verdict:?}");
+    }
+    let chart = std::fs::read_to_string(root.join("deploy/helm/Chart.yaml")).unwrap();
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(
+        chart.contains(&format!("version: {version}\nappVersion: {version}\n")),
+        "{chart}"
+    );
+}
+
 /// Every schedule and report of the files, as a machine of the cluster would call it: the manifest's
 /// own command, in the folders and with the variables that the manifest names, leaves what
 /// `maint serve` would leave.
