@@ -145,7 +145,7 @@ impl<'a> Context<'a> {
         for problem in problems {
             tracing::warn!("{problem}");
         }
-        templates
+        templates.of(config.environment.as_deref())
     }
 
     /// Who tells people what happened.

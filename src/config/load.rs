@@ -340,6 +340,10 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
     Config {
         path: path.to_owned(),
         timezone: typed.timezone.get(),
+        environment: typed
+            .environment
+            .map(|name| name.trim().to_owned())
+            .filter(|name| !name.is_empty()),
         history: history(&typed.history, path.parent().unwrap_or(Path::new(""))),
         history_retention: typed.history_retention,
         targets,

@@ -21,6 +21,10 @@ pub(super) struct SchedulesFile {
     /// Time zone of all schedules and windows that do not name their own.
     #[serde(default = "utc")]
     pub timezone: TimeZone,
+    /// What these databases are together, such as `production`: subjects of mails and messages
+    /// begin with it, in brackets.
+    #[serde(default)]
+    pub environment: Option<String>,
     /// Where runs are recorded: `sqlite:FILE`, relative to this file, or `postgres://…`, which
     /// more than one instance needs.
     #[serde(default = "default_history")]

@@ -20,6 +20,8 @@ pub struct Config {
     pub path: PathBuf,
     /// Time zone of all schedules and windows that do not name their own.
     pub timezone: Tz,
+    /// What the databases are together, such as `production`: subjects begin with it.
+    pub environment: Option<String>,
     /// Where runs are recorded: `sqlite:FILE`, with the folder of `path` in front where the
     /// file was relative, or `postgres://…`.
     pub history: Secret,

@@ -16,6 +16,7 @@ use crate::history::{
 };
 use crate::kinds;
 use crate::plan::Severity;
+use crate::values::natural;
 
 /// A change below this share is noise.
 const NOTICEABLE: f64 = 0.02;
@@ -31,7 +32,7 @@ pub(super) fn report(material: Material<'_>) -> Report {
         line.next_at = next_run(config, &line.task, scope.now);
     }
     let findings = findings(material.findings);
-    let troubles: Vec<TroubleLine> = material.troubles.into_iter().map(trouble_line).collect();
+    let troubles = trouble_lines(material.troubles);
     let summary = Numbers {
         missed: material.missed,
         ..numbers(&material.days)
@@ -155,7 +156,9 @@ fn task_lines(config: &Config, totals: Vec<TaskTotals>) -> Vec<TaskLine> {
         lines.insert(key, line);
     }
     let shown = |line: &TaskLine| line.enabled || line.runs > 0;
-    lines.into_values().filter(shown).collect()
+    let mut lines: Vec<TaskLine> = lines.into_values().filter(shown).collect();
+    lines.sort_by(|a, b| natural(&a.task, &b.task).then_with(|| natural(&a.target, &b.target)));
+    lines
 }
 
 fn against_usual(recent_ms: &[i64]) -> Option<f64> {
@@ -198,6 +201,32 @@ fn findings(tracked: TrackedFindings) -> Findings {
     }
 }
 
+/// What happened on several targets in the same way is told once.
+fn trouble_lines(troubles: Vec<Trouble>) -> Vec<TroubleLine> {
+    let mut lines: Vec<TroubleLine> = Vec::new();
+    for line in troubles.into_iter().map(trouble_line) {
+        let same = lines.iter_mut().find(|known| {
+            let (a, b) = (&known.trouble, &line.trouble);
+            // Without a cause nobody knows whether it is the same.
+            a.error.is_some()
+                && (&a.task, &a.action, &a.object, &a.error, a.failed)
+                    == (&b.task, &b.action, &b.object, &b.error, b.failed)
+                && a.blocker.is_none()
+                && b.blocker.is_none()
+                && a.target != b.target
+        });
+        match same {
+            Some(known) => known.also_on.push(line.trouble.target),
+            None => lines.push(line),
+        }
+    }
+    for line in &mut lines {
+        line.also_on.sort_by(|a, b| natural(a, b));
+        line.also_on.dedup();
+    }
+    lines
+}
+
 fn trouble_line(mut trouble: Trouble) -> TroubleLine {
     let advice = advice(&trouble);
     trouble.error = trouble.error.as_deref().map(error_text);
@@ -208,6 +237,7 @@ fn trouble_line(mut trouble: Trouble) -> TroubleLine {
     );
     TroubleLine {
         trouble,
+        also_on: Vec::new(),
         advice,
         command,
     }
@@ -255,55 +285,103 @@ fn reasons(
     troubles: &[TroubleLine],
     summary: &Numbers,
 ) -> Vec<Reason> {
-    let mut reasons = Vec::new();
-    let mut add = |verdict, text| reasons.push(Reason { verdict, text });
+    let mut told = Vec::new();
+    // What is said before the target, the target, and what is said behind it.
+    let mut add = |verdict, before: &str, target: &str, behind: String| {
+        told.push((verdict, before.to_owned(), target.to_owned(), behind));
+    };
     for line in tasks.iter().filter(|line| line.enabled) {
         let Some(last) = &line.last else { continue };
-        let name = format!("{} on {}", line.task, shown(&line.target));
+        let (task, target) = (&line.task, &line.target);
         let cause = troubles
             .iter()
-            .find(|one| one.trouble.run == last.id && one.trouble.failed)
+            .find(|one| {
+                let there = one.trouble.run == last.id || one.also_on.contains(target);
+                there && one.trouble.task == *task && one.trouble.failed
+            })
             .and_then(|one| one.trouble.error.as_deref())
             .map_or_else(String::new, |error| format!(": {}", shown(error)));
         match last.status {
-            RunStatus::Failed => add(Verdict::Attention, format!("{name} failed{cause}")),
+            RunStatus::Failed => add(Verdict::Attention, task, target, format!(" failed{cause}")),
             RunStatus::Interrupted => add(
                 Verdict::Attention,
-                format!("{name} was interrupted: its process died"),
+                task,
+                target,
+                " was interrupted: its process died".to_owned(),
             ),
-            RunStatus::Partial => add(Verdict::Attention, format!("{name} failed in part{cause}")),
+            RunStatus::Partial => add(
+                Verdict::Attention,
+                task,
+                target,
+                format!(" failed in part{cause}"),
+            ),
             RunStatus::Incomplete => add(
                 Verdict::Watch,
-                format!("{name} ran out of time; the rest comes first next time"),
+                task,
+                target,
+                " ran out of time; the rest comes first next time".to_owned(),
             ),
             _ => {}
         }
     }
     if summary.missed > 0 {
         let missed = counted(usize::try_from(summary.missed).unwrap_or(0), "occurrence");
-        add(Verdict::Attention, format!("{missed} did not run"));
+        add(Verdict::Attention, "", "", format!("{missed} did not run"));
     }
     let standing = |one: &&crate::history::TrackedFinding| one.state != FindingState::Gone;
     for finding in findings.listed.iter().filter(standing) {
-        let about = if finding.object.is_empty() {
-            shown(&finding.target).into_owned()
-        } else {
-            format!("{} on {}", shown(&finding.object), shown(&finding.target))
-        };
+        let (object, target) = (shown(&finding.object), &finding.target);
+        let behind = format!(": {}", shown(&finding.message));
         match finding.severity {
-            Severity::Critical => add(
-                Verdict::Attention,
-                format!("{about}: {}", shown(&finding.message)),
-            ),
-            Severity::Warning if finding.state == FindingState::New => add(
-                Verdict::Watch,
-                format!("{about}: {}", shown(&finding.message)),
-            ),
+            Severity::Critical => add(Verdict::Attention, &object, target, behind),
+            Severity::Warning if finding.state == FindingState::New => {
+                add(Verdict::Watch, &object, target, behind);
+            }
             _ => {}
         }
     }
+    let mut reasons = together(told);
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict));
     reasons
+}
+
+/// The same of several targets is one reason.
+fn together(told: Vec<(Verdict, String, String, String)>) -> Vec<Reason> {
+    let mut groups: Vec<(Verdict, String, Vec<String>, String)> = Vec::new();
+    for (verdict, before, target, behind) in told {
+        let same = groups.iter_mut().find(|(known, what, targets, rest)| {
+            (*known, what, rest) == (verdict, &before, &behind) && !targets.contains(&target)
+        });
+        match same {
+            Some((_, _, targets, _)) => targets.push(target),
+            None => groups.push((verdict, before, vec![target], behind)),
+        }
+    }
+    groups
+        .into_iter()
+        .map(|(verdict, before, mut targets, behind)| {
+            targets.sort_by(|a, b| natural(a, b));
+            let where_ = match targets.as_slice() {
+                [one] => shown(one).into_owned(),
+                [one, two] => format!("{} and {}", shown(one), shown(two)),
+                [first, .., last] => {
+                    format!(
+                        "{} targets ({} … {})",
+                        targets.len(),
+                        shown(first),
+                        shown(last)
+                    )
+                }
+                [] => String::new(),
+            };
+            let text = match (before.is_empty(), where_.is_empty()) {
+                (true, _) => format!("{where_}{behind}"),
+                (false, true) => format!("{before}{behind}"),
+                (false, false) => format!("{before} on {where_}{behind}"),
+            };
+            Reason { verdict, text }
+        })
+        .collect()
 }
 
 /// Beyond a few, reasons are only counted: the lists below have them.

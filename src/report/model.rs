@@ -113,6 +113,8 @@ pub struct TroubleLine {
     /// What happened.
     #[serde(flatten)]
     pub trouble: Trouble,
+    /// Other targets on which the same happened.
+    pub also_on: Vec<String>,
     /// What a person can do.
     pub advice: String,
     /// The command that tries again.

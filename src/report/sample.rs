@@ -216,6 +216,7 @@ fn gain(object: &str, bytes_before: i64, bytes_after: i64) -> Gain {
 
 fn trouble() -> TroubleLine {
     TroubleLine {
+        also_on: Vec::new(),
         trouble: Trouble {
             run: id(),
             task: "reindex".to_owned(),

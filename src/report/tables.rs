@@ -6,6 +6,7 @@ use minijinja::{Value, context};
 use super::filters::{TEXT_WIDTH, percent, value};
 use super::model::{Report, TaskLine};
 use super::text::{Align, Cell, Columns, Cut, Style, human_bytes, human_count, human_duration_ms};
+use crate::history::RunStatus;
 
 pub(super) fn all(report: &Report, zone: Tz) -> Value {
     let style = Style {
@@ -84,7 +85,7 @@ fn tasks(report: &Report, zone: Tz) -> Columns {
         .column("× usual", Align::Right, Cut::Never)
         .column("runs", Align::Right, Cut::Never)
         .column("failed", Align::Right, Cut::Never);
-    for line in &report.tasks {
+    for line in &folded(&report.tasks) {
         let TaskLine { last, .. } = line;
         table.row([
             Cell::from(&line.task),
@@ -114,6 +115,48 @@ fn tasks(report: &Report, zone: Tz) -> Columns {
         ]);
     }
     table
+}
+
+/// From so many targets of a task on those that are well are one line.
+const FOLDED_FROM: usize = 4;
+
+/// The lines of tasks, with the targets on which all is well as one line each: a fleet of shards is
+/// not a list to be read every week.
+pub(super) fn folded(lines: &[TaskLine]) -> Vec<TaskLine> {
+    let well = |line: &TaskLine| {
+        let succeeded = |last: &super::model::LastRun| last.status == RunStatus::Succeeded;
+        line.enabled
+            && line.failed + line.incomplete == 0
+            && line.last.as_ref().is_some_and(succeeded)
+    };
+    let mut out: Vec<TaskLine> = Vec::new();
+    for task in lines.chunk_by(|a, b| a.task == b.task) {
+        let fleet: Vec<&TaskLine> = task.iter().filter(|line| well(line)).collect();
+        let Some(first) = fleet.first().filter(|_| fleet.len() >= FOLDED_FROM) else {
+            out.extend_from_slice(task);
+            continue;
+        };
+        let newest = fleet.iter().filter_map(|line| line.last.as_ref());
+        let newest = newest.max_by_key(|last| last.started_at).cloned();
+        let longest = fleet
+            .iter()
+            .filter_map(|line| Some(line.last.as_ref()?.duration_ms))
+            .max();
+        out.extend(task.iter().filter(|line| !well(line)).cloned());
+        out.push(TaskLine {
+            target: format!("{} targets", fleet.len()),
+            runs: fleet.iter().map(|line| line.runs).sum(),
+            rows: fleet.iter().map(|line| line.rows).sum(),
+            bytes_reclaimed: fleet.iter().map(|line| line.bytes_reclaimed).sum(),
+            last: newest.map(|newest| super::model::LastRun {
+                duration_ms: longest.unwrap_or(newest.duration_ms),
+                ..newest
+            }),
+            against_usual: None,
+            ..(*first).clone()
+        });
+    }
+    out
 }
 
 fn gains(report: &Report) -> Columns {

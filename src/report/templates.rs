@@ -150,6 +150,8 @@ impl Shape {
 pub struct Templates {
     folder: PathBuf,
     overrides: BTreeMap<&'static str, String>,
+    /// What subjects begin with, in brackets.
+    environment: Option<String>,
 }
 
 impl Templates {
@@ -164,6 +166,7 @@ impl Templates {
         let mut templates = Templates {
             folder: folder.to_owned(),
             overrides: BTreeMap::new(),
+            environment: None,
         };
         let mut problems = Vec::new();
         let mut files = Vec::new();
@@ -197,6 +200,22 @@ impl Templates {
         (templates, problems)
     }
 
+    /// With the name of the environment, which subjects begin with.
+    #[must_use]
+    pub fn of(mut self, environment: Option<&str>) -> Templates {
+        self.environment = environment.map(str::to_owned);
+        self
+    }
+
+    /// A subject as one line, with the environment before it.
+    fn subject(&self, rendered: &str) -> String {
+        let subject = rendered.split_whitespace().collect::<Vec<_>>().join(" ");
+        match &self.environment {
+            Some(environment) => format!("[{environment}] {subject}"),
+            None => subject,
+        }
+    }
+
     /// The template alone, for what is no message.
     ///
     /// # Errors
@@ -226,7 +245,7 @@ impl Templates {
         let part = |file: &str| self.render(&format!("{folder}/{file}"), context, zone);
         let subject = part("subject.txt.j2")?;
         Ok(Rendered {
-            subject: subject.split_whitespace().collect::<Vec<_>>().join(" "),
+            subject: self.subject(&subject),
             text: tidy(&part("text.txt.j2")?),
             html: inline(&part("html.html.j2")?),
         })
@@ -258,7 +277,7 @@ impl Templates {
         )?;
         let context = context! {
             message => message.folder(),
-            subject => subject.split_whitespace().collect::<Vec<_>>().join(" "),
+            subject => self.subject(&subject),
             ..digest.context()
         };
         let name = shape.template();

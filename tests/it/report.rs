@@ -156,6 +156,86 @@ async fn the_json_says_what_matters() {
     assert!(!report.to_string().contains("geheim"));
 }
 
+/// A fleet of shards: what is well is one line, what went wrong in the same way is told once, and
+/// names come in the order that people count in.
+#[tokio::test]
+async fn a_fleet_is_told_in_few_lines() {
+    let mut schedules = "environment: production\nhistory: sqlite:maint.db\ntargets:\n".to_owned();
+    let shards: Vec<String> = (1..=12).map(|n| format!("shard_{n}")).collect();
+    for shard in &shards {
+        schedules += &format!(
+            "  {shard}: {{ engine: postgres, url: \"postgres://127.0.0.1:1/{shard}\" }}\n"
+        );
+    }
+    schedules += &format!("groups: {{ all: [{}] }}\n", shards.join(", "));
+    let workspace = Workspace::new(&schedules)
+        .task("analyze", "kind: analyze\ntarget: all\n")
+        .task("vacuum", "kind: vacuum\ntarget: all\n");
+    let store = history(&workspace).await;
+    for shard in &shards {
+        for task in ["analyze", "vacuum"] {
+            let well = task == "analyze" || shard == "shard_2";
+            let mut one = run(
+                if well {
+                    RunStatus::Succeeded
+                } else {
+                    RunStatus::Failed
+                },
+                0,
+            );
+            one.target.clone_from(shard);
+            one.task = task.to_owned();
+            one.kind = task.to_owned();
+            one.error = (!well).then(|| "the disk is full".to_owned());
+            store.close_run(&one).await.unwrap();
+        }
+    }
+    store.close().await;
+    let text = workspace.run(["report"]).expect(0).stdout;
+    assert_eq!(text.matches("the disk is full").count(), 2, "{text}");
+    assert!(
+        text.contains("vacuum on 11 targets (shard_1 … shard_12) failed: the disk is full"),
+        "{text}"
+    );
+    assert!(text.contains("12 targets"), "{text}");
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.trim_start().starts_with("vacuum  "))
+        .collect();
+    let place = |shard: &str| {
+        lines
+            .iter()
+            .position(|line| line.contains(&format!("{shard} ")))
+            .unwrap()
+    };
+    assert!(place("shard_3") < place("shard_10"), "{text}");
+    let file = workspace.path().join("r.html");
+    let subject = workspace
+        .run(["report", "--html", file.to_str().unwrap()])
+        .expect(0)
+        .stdout;
+    assert!(
+        subject.starts_with("[production] Needs attention"),
+        "{subject}"
+    );
+    let html = std::fs::read_to_string(&file).unwrap();
+    assert!(html.contains("12 targets"), "{html}");
+    let json = workspace
+        .run(["report", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(
+        json["tasks"].as_array().unwrap().len(),
+        24,
+        "the document has all of them"
+    );
+    assert_eq!(
+        json["troubles"][0]["also_on"].as_array().unwrap().len(),
+        10,
+        "{json:#}"
+    );
+}
+
 #[tokio::test]
 async fn hostile_names_are_text_everywhere() {
     let workspace = workspace();
