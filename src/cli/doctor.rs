@@ -263,7 +263,7 @@ async fn rehearse(config: &Config, task: &Task, target: &Target, lines: &mut Vec
 }
 
 /// Findings that say that the task cannot do all of its work.
-const HINDERS: [&str; 10] = [
+pub(super) const HINDERS: [&str; 10] = [
     "privilege.missing",
     "extension.missing",
     "amcheck.missing",
@@ -313,8 +313,8 @@ async fn trust(
         say(
             Level::Note,
             format!(
-                "{} tables have code that would run with our rights and is not trusted, of {}; first: {}; they are left alone by what would run it, unless `trust_owners` names its owners",
-                tables.len(),
+                "{} with code that would run with our rights and is not trusted, of {}; first: {}; left alone by what would run it, unless `trust_owners` names its owners",
+                counted(tables.len(), "table"),
                 owners.join(", "),
                 first.text()
             ),
@@ -379,7 +379,8 @@ async fn examine(
             say(
                 Level::Problem,
                 format!(
-                    "the role sees no statistics of {unseen} tables: bloat of their indexes is not known; GRANT SELECT on them, or GRANT pg_read_all_data TO {} (pg_maintain does not include that)",
+                    "the role sees no statistics of {}: bloat of their indexes is not known; GRANT SELECT on them, or GRANT pg_read_all_data TO {} (pg_maintain does not include that)",
+                    counted(usize::try_from(unseen).unwrap_or(0), "table"),
                     crate::engines::postgres::Identifier::new(&*server.role)
                 ),
             );

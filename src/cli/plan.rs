@@ -5,9 +5,7 @@ use super::Failure;
 use super::context::Context;
 use crate::pipeline::Known;
 use crate::plan::Plan as Planned;
-use crate::report::text::{
-    Align, Cell, Columns, Cut, Ink, Style, counted, human_bytes, human_count,
-};
+use crate::report::text::{Align, Cell, Columns, Cut, Ink, Style, counted, human_bytes, wrapped};
 
 /// Looks at the targets and prints what would happen and why.
 #[derive(Debug, clap::Args)]
@@ -33,6 +31,20 @@ pub(super) struct Plan {
     /// Every step, and every object with the reason against it, however many there are
     #[arg(long)]
     all: bool,
+    /// With `--output json`: also what only maint needs of a plan (queries, lanes, memories)
+    #[arg(long)]
+    full: bool,
+}
+
+/// How much of a plan is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Extent {
+    /// Count rows, which may take as long as reading them.
+    pub(super) counting: bool,
+    /// However long it is.
+    pub(super) all: bool,
+    /// In JSON also what people do not need.
+    pub(super) full: bool,
 }
 
 impl Plan {
@@ -48,28 +60,28 @@ impl Plan {
                 return super::saved::save(context, &config, work, file).await;
             }
         }
-        show_plans(
-            context,
-            &self.tasks,
-            target,
-            &self.settings,
-            false,
-            self.all,
-        )
-        .await
+        let extent = Extent {
+            counting: false,
+            all: self.all,
+            full: self.full,
+        };
+        show_plans(context, &self.tasks, target, &self.settings, extent).await
     }
 }
 
-/// What `plan` and `run --dry-run` print; only the latter counts rows, which
-/// may take as long as reading them.
+/// What `plan` and `run --dry-run` print; only the latter counts rows.
 pub(super) async fn show_plans(
     context: &Context<'_>,
     tasks: &[String],
     target: Option<&str>,
     settings: &[String],
-    counting: bool,
-    all: bool,
+    extent: Extent,
 ) -> Result<u8, Failure> {
+    let Extent {
+        counting,
+        all,
+        full,
+    } = extent;
     let config = context.config()?;
     let style = context.style(config.timezone);
     let mut documents = Vec::new();
@@ -94,7 +106,8 @@ pub(super) async fn show_plans(
         };
         if context.json() {
             let mut document = serde_json::json!({
-                "task": task.name, "kind": task.kind, "target": target.name, "plan": plan,
+                "task": task.name, "kind": task.kind, "target": target.name,
+                "plan": if full { serde_json::json!(plan) } else { for_people(&plan) },
             });
             if counting {
                 document["rows"] = counts.values().sum::<i64>().into();
@@ -125,11 +138,39 @@ pub(super) async fn show_plans(
     Ok(0)
 }
 
+/// A plan with what people and their scripts need of it.
+fn for_people(plan: &Planned<serde_json::Value>) -> serde_json::Value {
+    let steps: Vec<_> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            serde_json::json!({
+                "seq": step.seq,
+                "object": step.object,
+                "action": step.action,
+                "reason": step.reason,
+                "statement": step.body.get("statement"),
+                "estimate": step.estimate,
+                "details": step.details,
+                "needs": step.needs,
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "considered": plan.considered,
+        "steps": steps,
+        "pending": plan.pending,
+        "skipped": plan.skipped,
+        "refused": plan.refused,
+        "findings": plan.findings,
+    })
+}
+
 /// Of a long plan so many steps are shown: the most urgent ones.
 const MOST_STEPS: usize = 40;
 
 /// How large what is worked on is, and how large it is expected to be.
-fn sizes_of(plan: &Planned<serde_json::Value>) -> String {
+pub(super) fn sizes_of(plan: &Planned<serde_json::Value>) -> String {
     let (mut before, mut won) = (0_i64, 0_i64);
     for step in &plan.steps {
         let bytes = step.estimate.bytes.unwrap_or(0);
@@ -207,7 +248,10 @@ fn text(
                 crate::report::text::shown(&step.object)
             ));
             if let Some(rows) = rows {
-                out.push_str(&format!("    exactly {} rows now\n", human_count(*rows)));
+                out.push_str(&format!(
+                    "    exactly {} now\n",
+                    counted(usize::try_from(*rows).unwrap_or(0), "row")
+                ));
             }
             for line in &step.details {
                 out.push_str(&format!("    {}\n", crate::report::text::shown(line)));
@@ -236,12 +280,16 @@ fn text(
         }
     }
     for finding in &plan.findings {
-        out.push_str(&format!(
-            "  {}: {} [{}]\n",
-            format!("{:?}", finding.severity).to_lowercase(),
+        let told = format!(
+            "{}: {} [{}]",
+            finding.severity.as_str(),
             crate::report::text::shown(&finding.message),
             finding.code
-        ));
+        );
+        let room = style.width.map(|width| width.saturating_sub(4).max(20));
+        for (n, line) in wrapped(&told, room).iter().enumerate() {
+            out.push_str(&format!("{}{line}\n", if n == 0 { "  " } else { "    " }));
+        }
         if let Some(suggestion) = &finding.suggestion {
             out.push_str(&format!(
                 "    try: {}\n",

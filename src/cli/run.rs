@@ -62,15 +62,13 @@ impl Run {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let target = self.target.as_deref();
         if self.dry_run {
-            return super::plan::show_plans(
-                context,
-                &self.tasks,
-                target,
-                &self.settings,
-                true,
-                self.all,
-            )
-            .await;
+            let extent = super::plan::Extent {
+                counting: true,
+                all: self.all,
+                full: false,
+            };
+            return super::plan::show_plans(context, &self.tasks, target, &self.settings, extent)
+                .await;
         }
         if self.due {
             return super::due::run(context, self.schedule.as_deref()).await;

@@ -10,6 +10,7 @@ use super::context::Context;
 use crate::config::{Config, Target, Task};
 use crate::pipeline::{self, Known};
 use crate::plan::{Saved, SavedPlan};
+use crate::report::text::counted;
 
 /// What `plan --check` ends with where the plan is another one now.
 pub(super) const DIFFERS: u8 = 5;
@@ -42,9 +43,10 @@ pub(super) async fn save(
         );
     } else {
         outln!(
-            "{}: {steps} steps of {} plans, {}\ncarry it out with: maint run --plan {}",
+            "{}: {} of {}, {}\ncarry it out with: maint run --plan {}",
             file.display(),
-            saved.plans.len(),
+            counted(steps, "step"),
+            counted(saved.plans.len(), "plan"),
             saved.hash,
             file.display()
         );

@@ -9,7 +9,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 
 use crate::execute::{Event, Observer};
 use crate::history::StepStatus;
-use crate::report::text::{human_bytes, human_count, human_duration_ms, shown};
+use crate::report::text::{counted, human_bytes, human_duration_ms, shown};
 
 /// The bars of everything that runs at once; there are none elsewhere than on
 /// a terminal.
@@ -69,7 +69,12 @@ impl Observer for Screen {
                     shown(&step.object)
                 );
                 if let Some(bars) = &self.bars {
-                    let bar = bars.add(ProgressBar::new_spinner());
+                    let bar = bars.add(
+                        ProgressBar::new_spinner().with_style(
+                            ProgressStyle::with_template("{spinner} {wide_msg}")
+                                .unwrap_or_else(|_| ProgressStyle::default_spinner()),
+                        ),
+                    );
                     bar.set_message(label.clone());
                     bar.enable_steady_tick(std::time::Duration::from_millis(200));
                     running.insert(step.seq, (bar, label));
@@ -88,12 +93,14 @@ impl Observer for Screen {
                         && total > 0
                     {
                         if bar.length() != Some(total) {
+                            // The label gives way, so that a line stays a line: a spinner, a bar
+                            // and what is left take the rest.
                             bar.set_style(
                                 ProgressStyle::with_template(
-                                    "{spinner} {msg} {bar:20} {percent:>3}% {rate}, {eta} left",
+                                    "{spinner} {wide_msg} {bar:20} {percent:>3}%{left}",
                                 )
                                 .unwrap_or_else(|_| ProgressStyle::default_bar())
-                                .with_key("rate", rate),
+                                .with_key("left", left),
                             );
                             bar.set_length(total);
                         }
@@ -119,14 +126,19 @@ impl Observer for Screen {
                     _ => step.status.as_str(),
                 };
                 let sizes = match (step.bytes_before, step.bytes_after) {
-                    (Some(before), Some(after)) => {
+                    // What has stayed as it is would read as a failure.
+                    (Some(before), Some(after)) if before != after => {
                         format!(", {} → {}", human_bytes(before), human_bytes(after))
                     }
                     _ => String::new(),
                 };
+                let what = match step.action.starts_with("vacuum") {
+                    true => "dead row",
+                    false => "row",
+                };
                 let rows = step
                     .rows
-                    .map(|rows| format!(", {} rows", human_count(rows)))
+                    .map(|rows| format!(", {}", counted(usize::try_from(rows).unwrap_or(0), what)))
                     .unwrap_or_default();
                 let why = step
                     .error
@@ -144,8 +156,12 @@ impl Observer for Screen {
     }
 }
 
-/// What is counted, blocks or rows, depends on the phase, so the rate has no unit.
-fn rate(state: &ProgressState, to: &mut dyn std::fmt::Write) {
-    // A closed line is no reason to stop the work that it is about.
-    let _ = write!(to, "{:.0}/s", state.per_sec());
+/// How long it still takes; nothing before there is a pace to tell it from.
+fn left(state: &ProgressState, to: &mut dyn std::fmt::Write) {
+    let paced = state.pos() > 0 && state.elapsed().as_secs() >= 1;
+    if paced && state.per_sec() > 0.0 {
+        let ms = i64::try_from(state.eta().as_millis()).unwrap_or(i64::MAX);
+        // A closed line is no reason to stop the work that it is about.
+        let _ = write!(to, " {} left", human_duration_ms(ms));
+    }
 }

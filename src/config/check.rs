@@ -132,6 +132,18 @@ fn looping<'a>(schedules: &HashMap<&'a str, &'a Node>) -> HashMap<&'a str, usize
     rings
 }
 
+/// What a URL of a driver has too much: `jdbc:postgresql://…`, `postgres+asyncpg://…`. Nothing of
+/// what follows the scheme.
+fn prefixed(url: &str) -> Option<(&str, &str)> {
+    let (scheme, _) = url.split_once("://")?;
+    let known = |scheme: &str| matches!(scheme, "postgres" | "postgresql" | "mongodb");
+    if let Some(rest) = scheme.strip_prefix("jdbc:") {
+        return known(rest).then_some(("jdbc:", rest));
+    }
+    let (rest, _) = scheme.split_once('+')?;
+    known(rest).then(|| (&scheme[rest.len()..], rest))
+}
+
 /// URLs by their scheme, and mail without a server. No message shows a URL.
 pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
     let mut check = |path: &[&str], url: &Secret, fits: fn(&str) -> bool, expected: &str| {
@@ -140,7 +152,13 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
                 "`{}` is not a URL that fits; expected {expected}",
                 path.join(".")
             );
-            file.report(file.problem(span(root, path), message));
+            let problem = file.problem(span(root, path), message);
+            file.report(match prefixed(url.expose()) {
+                Some((prefix, rest)) => {
+                    problem.hint(format!("drop `{prefix}`: it begins with `{rest}://`"))
+                }
+                None => problem,
+            });
         }
     };
     for (name, target) in &typed.targets {

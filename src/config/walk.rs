@@ -77,7 +77,13 @@ impl Walk<'_> {
                         self.report_with(node.span, message, hint);
                         return None;
                     }
-                    self.wrong_type(node, type_name, path)
+                    match (self.entry(fields, type_name), node.scalar()) {
+                        // A text in place of a mapping, or of a list of them: their keys at once.
+                        (Some(entry), Some(_)) => {
+                            self.wrong_type_but(node, type_name, path, &entry)
+                        }
+                        _ => self.wrong_type(node, type_name, path),
+                    }
                 }
             },
         }
@@ -98,6 +104,38 @@ impl Walk<'_> {
             Some(hint) => problem.hint(hint),
             None => problem,
         });
+    }
+
+    /// `{ name: …, sql: … }`, for a mapping with keys that must be there, or a list of such.
+    fn entry(&self, fields: &Map<String, Value>, type_name: &str) -> Option<String> {
+        let keys = |fields: &Map<String, Value>| {
+            let required = fields.get("required")?.as_array()?;
+            let keys: Vec<String> = required
+                .iter()
+                .filter_map(|key| Some(format!("{}: …", key.as_str()?)))
+                .collect();
+            (!keys.is_empty()).then(|| format!("{{ {} }}", keys.join(", ")))
+        };
+        match type_name {
+            "object" => keys(fields),
+            "array" => match shape(fields.get("items")?, self.root) {
+                Shape::Typed("object", fields) => Some(format!("[{}]", keys(fields)?)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    fn wrong_type_but(
+        &mut self,
+        node: &Node,
+        type_name: &str,
+        path: &str,
+        entry: &str,
+    ) -> Option<Value> {
+        let message = format!("`{path}` must be {}, not text", noun(type_name));
+        self.report_with(node.span, message, Some(format!("write `{entry}`")));
+        None
     }
 
     pub(super) fn wrong_type(&mut self, node: &Node, type_name: &str, path: &str) -> Option<Value> {

@@ -168,6 +168,12 @@ async fn run<D: Door>(
     }
     if let Some(Size { bytes, entries }) = door.measure(session, step, execution).await? {
         record.bytes_after = Some(bytes);
+        let shed = before.and_then(|size| size.entries).zip(entries);
+        if let Some((before, after)) = shed.filter(|_| step.sheds) {
+            #[expect(clippy::cast_possible_truncation, reason = "counts of rows")]
+            let gone = (before - after).max(0.0) as i64;
+            record.rows = Some(gone);
+        }
         let learned = entries.filter(|_| step.learn && record.status == StepStatus::Succeeded);
         if let Some(tuples) = learned {
             let baseline = Baseline {

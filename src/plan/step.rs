@@ -71,6 +71,9 @@ pub struct Step<B = postgres::Body> {
     /// Whether the size afterwards is the smallest this object can have, and
     /// so becomes its baseline.
     pub learn: bool,
+    /// Whether its rows are the entries that the measure counts less of afterwards.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sheds: bool,
     /// What it is expected to cost and win.
     pub estimate: Estimate,
     /// Further lines for who reads the plan: how it will walk, what it sets off.
@@ -98,6 +101,7 @@ impl<B: Body> Step<B> {
             needs: Vec::new(),
             place: Place::Primary,
             learn: false,
+            sheds: false,
             estimate: Estimate::default(),
             details: Vec::new(),
             remember: None,
@@ -123,6 +127,12 @@ impl<B: Body> Step<B> {
             action: action.into(),
             object: object.into(),
         });
+        self
+    }
+
+    /// Its rows are the entries that the measure counts less of afterwards.
+    pub fn shedding(mut self) -> Self {
+        self.sheds = true;
         self
     }
 
@@ -167,6 +177,7 @@ impl<B: Body> Step<B> {
             needs: self.needs,
             place: self.place,
             learn: self.learn,
+            sheds: self.sheds,
             estimate: self.estimate,
             details: self.details,
             remember: self.remember,

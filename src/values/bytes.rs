@@ -58,7 +58,14 @@ impl FromStr for Bytes {
             return Err(wrong().hint(format!("add the unit, as in `{number}MB` or `{number}kB`")));
         }
         let Some(power) = power_of(unit) else {
-            return Err(wrong().hint("the units are B, kB, MB, GB and TB"));
+            return Err(match unit.to_ascii_uppercase().as_str() {
+                // As `ls -h` and many programs write it.
+                letter @ ("K" | "M" | "G" | "T") => {
+                    let unit = if letter == "K" { "k" } else { letter };
+                    wrong().hint(format!("did you mean `{number}{unit}B`?"))
+                }
+                _ => wrong().hint("the units are B, kB, MB, GB and TB"),
+            });
         };
         let scale = 1024_u64.pow(power);
         let size = if let Ok(whole) = number.parse::<u64>() {
@@ -151,6 +158,10 @@ mod tests {
             "`10` is not a size; expected a number and a unit, such as `10MB` \
              (hint: add the unit, as in `10MB` or `10kB`)"
         );
+        for (text, meant) in [("10M", "10MB"), ("1.5g", "1.5GB"), ("512K", "512kB")] {
+            let hint = text.parse::<Bytes>().unwrap_err().hint.unwrap();
+            assert_eq!(hint, format!("did you mean `{meant}`?"));
+        }
         for text in [
             "",
             "MB",

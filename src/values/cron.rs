@@ -127,7 +127,13 @@ impl FromStr for Cron {
             });
         }
         let pattern = parse(fields).ok_or_else(|| match misfit(fields) {
-            Some((field, name)) => wrong(&format!(": `{field}` does not fit the {name}")),
+            Some((field, name)) => {
+                let wrong = wrong(&format!(": `{field}` does not fit the {name}"));
+                match short_names(field) {
+                    Some(short) => wrong.hint(format!("did you mean `{short}`?")),
+                    None => wrong,
+                }
+            }
             None => wrong(""),
         })?;
         if !fires_ever(&pattern) {
@@ -185,6 +191,62 @@ fn misfit(fields: &str) -> Option<(&str, &'static str)> {
             alone[place] = field;
             parse(&alone.join(" ")).is_none().then_some((field, name))
         })
+}
+
+/// The field with names of days and months in the three letters that a cron knows; `None` where
+/// there is none that is longer.
+fn short_names(field: &str) -> Option<String> {
+    const LONG: [&str; 19] = [
+        "monday",
+        "tuesday",
+        "wednesday",
+        "thursday",
+        "friday",
+        "saturday",
+        "sunday",
+        "january",
+        "february",
+        "march",
+        "april",
+        "may",
+        "june",
+        "july",
+        "august",
+        "september",
+        "october",
+        "november",
+        "december",
+    ];
+    let short = |word: &str| {
+        let lower = word.to_ascii_lowercase();
+        // `tues`, `thurs`, `sept`, too.
+        let known = LONG
+            .iter()
+            .find(|long| lower.len() > 3 && long.starts_with(&lower))?;
+        Some(known[..3].to_ascii_uppercase())
+    };
+    let letters = |c: char| c.is_ascii_alphabetic();
+    let (mut out, mut rest, mut found) = (String::new(), field, false);
+    while let Some(c) = rest.chars().next() {
+        let end = match letters(c) {
+            true => rest.find(|c| !letters(c)),
+            false => rest.find(letters),
+        };
+        let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+        match short(word) {
+            Some(short) => {
+                found = true;
+                out.push_str(&short);
+            }
+            None => out.push_str(word),
+        }
+        rest = after;
+    }
+    (found
+        && parse(&format!("0 0 * * {out}"))
+            .or(parse(&format!("0 0 * {out} *")))
+            .is_some())
+    .then_some(out)
 }
 
 /// As it was written.

@@ -364,6 +364,26 @@ fn names_and_connections_are_checked() {
             "`notify.email` needs a mail server",
         ),
         (
+            "history: 'jdbc:postgresql://u:hunter2@h/d'",
+            "",
+            "drop `jdbc:`: it begins with `postgresql://`",
+        ),
+        (
+            "history: 'postgres+asyncpg://u:hunter2@h/d'",
+            "",
+            "drop `+asyncpg`: it begins with `postgres://`",
+        ),
+        (
+            "schedules: { a: { cron: '0 1 * * SUNDAY', tasks: [t] } }",
+            "",
+            "did you mean `SUN`?",
+        ),
+        (
+            "schedules: { a: { cron: '0 1 1 january,Sept *', tasks: [t] } }",
+            "",
+            "did you mean `JAN,SEP`?",
+        ),
+        (
             "history: mysql://u:hunter2@h",
             "",
             "`history` is not a URL that fits",

@@ -214,6 +214,74 @@ fn wrong_arguments_exit_2_and_say_what_there_is() {
     assert!(problem.stderr.ends_with('\n'), "{problem:#?}");
 }
 
+/// Dead rows are what a vacuum is for: a table that stays as large as it was reads as a failure.
+#[tokio::test]
+async fn a_vacuum_says_how_many_dead_rows_it_removed() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 20000)")
+        .await;
+    db.execute("DELETE FROM t WHERE id % 2 = 0").await;
+    let workspace = Workspace::for_target(&db.url).task("vacuum", "kind: vacuum\ntarget: app\n");
+    let ran = workspace.run(["run", "vacuum", "--now"]).expect(0);
+    assert!(ran.stderr.contains(", 10 000 dead rows"), "{ran:#?}");
+    assert!(ran.stdout.contains("10 000 dead"), "{ran:#?}");
+    let sizes = ran.stdout.lines().filter(|line| line.contains("public.t "));
+    assert!(
+        sizes.clone().count() == 1 && sizes.clone().all(|line| !line.contains('→')),
+        "{ran:#?}"
+    );
+    let shown = workspace
+        .run(["show", "last", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(shown["runs"][0]["steps"][0]["rows"], 10_000);
+}
+
+/// Checks that passed are a number, not a list.
+#[tokio::test]
+async fn checks_that_passed_are_counted() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (a int REFERENCES a); CREATE EXTENSION amcheck")
+        .await;
+    let workspace =
+        Workspace::for_target(&db.url).task("integrity", "kind: integrity\ntarget: app\n");
+    let ran = workspace.run(["run", "integrity", "--now"]).expect(0);
+    let first = ran.stdout.lines().next().unwrap();
+    assert!(first.contains(" checks, all passed in "), "{ran:#?}");
+    assert!(!ran.stdout.contains("public.b"), "{ran:#?}");
+}
+
+/// What people write at first is answered with what to write instead.
+#[test]
+fn slips_in_files_are_answered_with_what_to_write() {
+    for (task, expected) in [
+        (
+            "kind: sql\ntarget: app\noptions: { statements: update x }\n",
+            "write `[{ name: …, sql: … }]`",
+        ),
+        (
+            "kind: sql\ntarget: app\noptions: { statements: [update x] }\n",
+            "write `{ name: …, sql: … }`",
+        ),
+        (
+            "kind: reindex\ntarget: app\noptions: { min_size: 10M }\n",
+            "did you mean `10MB`?",
+        ),
+        (
+            "kind: reindex\ntarget: app\nretries: 3\n",
+            "write `{ max: 3 }`",
+        ),
+        (
+            "kind: reindex\ntarget: app\ncron: x\n",
+            "said in schedules.yaml",
+        ),
+    ] {
+        let workspace = Workspace::for_target(NOWHERE).task("t", task);
+        let said = workspace.run(["check"]).expect(2);
+        assert!(said.stderr.contains(expected), "{task}: {said:#?}");
+    }
+}
+
 /// The history and the calendar need no database.
 #[test]
 fn what_only_targets_need_may_be_unset_for_who_only_looks() {

@@ -144,7 +144,8 @@ const DATABASE: &str =
 /// vacuum may only just create.
 const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid)
             + coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0),
-        c.reltuples::float8
+        CASE WHEN pg_catalog.current_setting('server_version_num')::int4 >= 150000
+            THEN pg_catalog.pg_stat_get_dead_tuples(c.oid)::float8 END
     FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
 
 impl Kind for Vacuum {
@@ -413,6 +414,7 @@ impl Vacuum {
             .run(Statement::brief(sql))
             .only_if(still_there(oid, &table.name), "the table has vanished")
             .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
+            .shedding()
             .expecting(table.heap.bytes, None)
     }
 }

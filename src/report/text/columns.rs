@@ -53,10 +53,20 @@ struct Column {
 
 /// Rows aligned in columns, as wide as their contents and no wider than the
 /// terminal. A column without any content is left out.
-#[derive(Default)]
 pub struct Columns {
     columns: Vec<Column>,
     rows: Vec<Vec<Cell>>,
+    narrowest: usize,
+}
+
+impl Default for Columns {
+    fn default() -> Columns {
+        Columns {
+            columns: Vec::new(),
+            rows: Vec::new(),
+            narrowest: NARROWEST_CUT,
+        }
+    }
 }
 
 /// Spaces between columns.
@@ -70,6 +80,12 @@ impl Columns {
     /// No columns yet.
     pub fn new() -> Columns {
         Columns::default()
+    }
+
+    /// No column is cut below this many characters, instead of 14.
+    pub fn narrowest(mut self, narrowest: usize) -> Columns {
+        self.narrowest = narrowest;
+        self
     }
 
     /// Adds a column.
@@ -131,7 +147,7 @@ impl Columns {
                 return widths;
             }
             let widest = (0..widths.len())
-                .filter(|n| self.columns[*n].cut != Cut::Never && widths[*n] > NARROWEST_CUT)
+                .filter(|n| self.columns[*n].cut != Cut::Never && widths[*n] > self.narrowest)
                 .max_by_key(|n| widths[*n]);
             let Some(widest) = widest else { return widths };
             widths[widest] -= 1;

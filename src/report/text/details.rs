@@ -1,9 +1,9 @@
 use super::parts::{
-    Page, blocker, findings, heading, moment, next_step, saved_bytes, sizes, step_ink, step_mark,
-    totals, waiter,
+    Page, blocker, findings, heading, moment, next_step, rows_of, saved_bytes, sizes, step_ink,
+    step_mark, totals, waiter,
 };
 use super::words::counted;
-use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
+use super::{Ink, Style, human_bytes, human_duration_ms, shown};
 use crate::history::{RunRecord, StepRecord, StepStatus};
 
 /// Everything recorded of a run: each step with its reason, statement,
@@ -65,8 +65,8 @@ fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
     if !size.is_empty() {
         page.field(4, "size", &size);
     }
-    if let Some(rows) = step.rows {
-        page.field(4, "rows", &human_count(rows));
+    if let Some(rows) = rows_of(step) {
+        page.field(4, "rows", &rows);
     }
     for wait in &step.lock_waits {
         let (name, who) = match wait.stepped_back {

@@ -11,9 +11,17 @@ pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> 
     }
     // What others say elsewhere is left out where it would not fit.
     let narrow = style.width.is_some_and(|width| width < 110);
+    // What `maint show` says better, and the target where there is only one.
+    let tight = style.width.is_some_and(|width| width < 90);
+    let one_target = tight && runs.iter().all(|run| run.target == runs[0].target);
+    let started = match narrow {
+        true => "started".to_owned(),
+        false => format!("started ({})", style.zone),
+    };
     let mut table = Columns::new()
+        .narrowest(if tight { 8 } else { 14 })
         .column("run", Align::Left, Cut::Never)
-        .column(format!("started ({})", style.zone), Align::Left, Cut::Never)
+        .column(started, Align::Left, Cut::Never)
         .column("", Align::Left, Cut::Never)
         .column("task", Align::Left, Cut::Middle)
         .column("target", Align::Left, Cut::Middle)
@@ -23,14 +31,18 @@ pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> 
         .column("steps", Align::Right, Cut::Never)
         .column("failed", Align::Right, Cut::Never)
         .column("reclaimed", Align::Right, Cut::Never)
-        .column("findings", Align::Left, Cut::End);
+        .column(
+            if tight { "found" } else { "findings" },
+            Align::Left,
+            Cut::End,
+        );
     for run in runs {
         let duration_ms = match run.status {
             RunStatus::Running => (now - run.started_at).num_milliseconds(),
             _ => run.duration_ms,
         };
-        let (steps, failed) = (run.steps > 0, run.failed > 0);
-        let sized = run.bytes_before != 0 || run.bytes_after != 0;
+        let (steps, failed) = (run.steps > 0 && !tight, run.failed > 0 && !tight);
+        let sized = (run.bytes_before != 0 || run.bytes_after != 0) && !tight;
         table.row([
             Cell::new(Ink::Strong, &run.short_id),
             Cell::from(
@@ -48,7 +60,10 @@ pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> 
                 false => Cell::new(Ink::Faint, age(run.started_at, now)),
             },
             Cell::from(&run.task),
-            Cell::from(&run.target),
+            match one_target {
+                true => Cell::default(),
+                false => Cell::from(&run.target),
+            },
             match narrow {
                 true => Cell::default(),
                 false => Cell::from(run.trigger.as_str()),
@@ -73,13 +88,14 @@ pub fn history_table(runs: &[RunSummary], now: DateTime<Utc>, style: &Style) -> 
             } else {
                 String::new()
             }),
-            findings_cell(run.findings),
+            findings_cell(run.findings, tight),
         ]);
     }
     table.render(0, style)
 }
 
-fn findings_cell(counts: FindingCounts) -> Cell {
+/// All of them by severity; where there is no room only the worst.
+fn findings_cell(counts: FindingCounts, tight: bool) -> Cell {
     let told: Vec<String> = [
         (counts.critical, "critical"),
         (counts.warning, "warning"),
@@ -87,7 +103,11 @@ fn findings_cell(counts: FindingCounts) -> Cell {
     ]
     .into_iter()
     .filter(|(count, _)| *count > 0)
-    .map(|(count, word)| format!("{count} {word}"))
+    .map(|(count, word)| match tight {
+        true => format!("{count} {}", &word[..4]),
+        false => format!("{count} {word}"),
+    })
+    .take(if tight { 1 } else { 3 })
     .collect();
     let ink = match counts {
         FindingCounts { critical: 1.., .. } => Ink::Bad,

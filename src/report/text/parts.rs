@@ -96,6 +96,9 @@ pub(super) fn step_mark(status: StepStatus) -> &'static str {
     }
 }
 
+/// The kind whose steps only look: what they found says more than that they were done.
+pub(super) const CHECKS: &str = "integrity";
+
 /// The two lines everything about a run begins with, and its error.
 pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
     let took = human_duration_ms(run.duration_ms);
@@ -115,6 +118,14 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
         RunStatus::Succeeded if run.steps.is_empty() => format!(
             "nothing to do: no object needs it now (looked for {})",
             human_duration_ms(run.inspect_ms)
+        ),
+        RunStatus::Succeeded if run.kind == CHECKS => format!(
+            "{}, {} in {took}",
+            counted(count(StepStatus::Succeeded), "check"),
+            match run.findings.len() {
+                0 => "all passed".to_owned(),
+                n => counted(n, "finding"),
+            }
         ),
         RunStatus::Succeeded => format!("succeeded in {took}"),
         RunStatus::Incomplete => format!(
@@ -171,12 +182,25 @@ pub(super) fn short_id(run: &RunRecord) -> String {
     run.id.to_string().chars().take(13).collect()
 }
 
+/// What a step gave back; `None` where nothing was measured, or has changed.
 pub(super) fn saved_bytes(step: &StepRecord) -> Option<i64> {
-    Some(step.bytes_before?.saturating_sub(step.bytes_after?))
+    let saved = step.bytes_before?.saturating_sub(step.bytes_after?);
+    (saved != 0).then_some(saved)
+}
+
+/// What `rows` counts.
+pub(super) fn rows_of(step: &StepRecord) -> Option<String> {
+    let count = step.rows.map(human_count)?;
+    Some(match step.action.starts_with("vacuum") {
+        true => format!("{count} dead"),
+        false => count,
+    })
 }
 
 pub(super) fn sizes(step: &StepRecord) -> String {
     match (step.bytes_before, step.bytes_after) {
+        // What has stayed as it is would read as a failure.
+        (Some(before), Some(after)) if before == after => human_bytes(before),
         (Some(before), Some(after)) => format!("{} → {}", human_bytes(before), human_bytes(after)),
         (Some(before), None) => human_bytes(before),
         (None, Some(after)) => format!("→ {}", human_bytes(after)),
@@ -326,7 +350,12 @@ pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord) {
                 )
             })
             .filter(|(_, count)| *count > 0)
-            .map(|(status, count)| format!("{count} {status}"))
+            .map(|(status, count)| {
+                format!(
+                    "{} {status}",
+                    human_count(i64::try_from(count).unwrap_or(i64::MAX))
+                )
+            })
             .collect();
         parts.push(format!(
             "{} ({})",
@@ -343,10 +372,13 @@ pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord) {
     }
     if run.bytes_before != 0 || run.bytes_after != 0 {
         let (before, after) = (human_bytes(run.bytes_before), human_bytes(run.bytes_after));
-        parts.push(format!(
-            "{before} → {after}, {}",
-            reclaimed(run.bytes_before, run.bytes_after)
-        ));
+        parts.push(match run.bytes_before == run.bytes_after {
+            true => before,
+            false => format!(
+                "{before} → {after}, {}",
+                reclaimed(run.bytes_before, run.bytes_after)
+            ),
+        });
     }
     if !parts.is_empty() {
         page.line("");
@@ -360,7 +392,6 @@ pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord) {
 
 fn reclaimed(before: i64, after: i64) -> String {
     match before.saturating_sub(after) {
-        0 => "nothing reclaimed".to_owned(),
         grown if grown < 0 => format!("grew by {}", human_bytes(grown.saturating_neg())),
         less => format!("reclaimed {}", human_bytes(less)),
     }

@@ -1,11 +1,9 @@
 use super::parts::{
-    Page, blocker, findings, heading, in_the_way, next_step, saved_bytes, short_id, sizes,
-    step_ink, step_mark, totals,
+    CHECKS, Page, blocker, findings, heading, in_the_way, next_step, rows_of, saved_bytes,
+    short_id, sizes, step_ink, step_mark, totals,
 };
 use super::words::counted;
-use super::{
-    Align, Cell, Columns, Cut, Ink, Style, human_bytes, human_count, human_duration_ms, shown,
-};
+use super::{Align, Cell, Columns, Cut, Ink, Style, human_bytes, human_duration_ms, shown};
 use crate::history::{RunRecord, StepRecord, StepStatus};
 
 /// Findings and failures told in full before pointing to `maint show`: more
@@ -20,9 +18,17 @@ pub fn run_summary(run: &RunRecord, style: &Style) -> String {
         style,
     };
     heading(&mut page, run);
-    if !run.steps.is_empty() {
+    let (steps, more) = worth_a_line(run);
+    if !steps.is_empty() {
         page.line("");
-        page.text.push_str(&steps_table(run, style));
+        page.text.push_str(&steps_table(&steps, style));
+    }
+    if more > 0 && !steps.is_empty() {
+        page.line(&format!(
+            "  … and {}: maint show {}",
+            counted(more, "more step"),
+            short_id(run)
+        ));
     }
     failures(&mut page, run);
     findings(&mut page, run, MOST_TOLD);
@@ -36,7 +42,26 @@ pub fn run_summary(run: &RunRecord, style: &Style) -> String {
     page.text
 }
 
-fn steps_table(run: &RunRecord, style: &Style) -> String {
+/// So many steps have a line of their own.
+const MOST_STEPS: usize = 40;
+
+/// The steps to be listed, and how many are not: those that ended otherwise than well, then the first
+/// of the others. Checks that passed are a number.
+fn worth_a_line(run: &RunRecord) -> (Vec<&StepRecord>, usize) {
+    let well = |step: &&StepRecord| step.status == StepStatus::Succeeded;
+    let mut steps: Vec<&StepRecord> = run.steps.iter().filter(|step| !well(step)).collect();
+    let room = match run.kind == CHECKS {
+        true => 0,
+        false => MOST_STEPS.saturating_sub(steps.len()),
+    };
+    steps.extend(run.steps.iter().filter(well).take(room));
+    steps.truncate(MOST_STEPS);
+    steps.sort_by_key(|step| step.seq);
+    let more = run.steps.len() - steps.len();
+    (steps, more)
+}
+
+fn steps_table(steps: &[&StepRecord], style: &Style) -> String {
     let mut table = Columns::new()
         .column("#", Align::Right, Cut::Never)
         .column("", Align::Left, Cut::Never)
@@ -47,7 +72,7 @@ fn steps_table(run: &RunRecord, style: &Style) -> String {
         .column("rows", Align::Right, Cut::Never)
         .column("time", Align::Right, Cut::Never)
         .column("note", Align::Left, Cut::End);
-    for step in &run.steps {
+    for step in steps {
         let ink = step_ink(step.status);
         let time = if step.attempts > 0 {
             human_duration_ms(step.duration_ms)
@@ -66,9 +91,7 @@ fn steps_table(run: &RunRecord, style: &Style) -> String {
                     human_bytes(saved),
                 )
             }),
-            step.rows
-                .map(human_count)
-                .map_or_else(Cell::default, Cell::from),
+            rows_of(step).map_or_else(Cell::default, Cell::from),
             Cell::from(time),
             Cell::new(ink, note(step)),
         ]);

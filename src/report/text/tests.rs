@@ -308,6 +308,35 @@ fn tables_fit_the_terminal() {
     );
 }
 
+/// Of thousands of steps those that did not end well, and some of the others.
+#[test]
+fn many_steps_are_folded() {
+    let mut run = partial();
+    let like = run.steps[0].clone();
+    for seq in 100..2_100 {
+        let mut step = like.clone();
+        step.seq = seq;
+        step.status = StepStatus::Succeeded;
+        step.error = None;
+        run.steps.push(step);
+    }
+    let text = run_summary(&run, &Style::PLAIN);
+    let failed = run
+        .steps
+        .iter()
+        .filter(|step| step.status == StepStatus::Failed)
+        .count();
+    assert!(failed > 0 && text.lines().count() < 120, "{text}");
+    let more = run.steps.len() - 40;
+    assert!(
+        text.contains(&format!(
+            "… and {} more steps: maint show",
+            human_count(more as i64)
+        )),
+        "{text}"
+    );
+}
+
 #[test]
 fn a_list_of_runs() {
     let now = three_at_night() + TimeDelta::hours(30);
@@ -358,6 +387,25 @@ fn a_list_of_runs() {
             }
         )
     );
+    // On the terminal that everybody has, with names that are longer than most.
+    for several in [false, true] {
+        let mut runs = runs.clone();
+        for (n, run) in runs.iter_mut().enumerate() {
+            run.task = format!("{}-of-everything", run.task);
+            run.target = match several {
+                true => format!("production-shard-{n}"),
+                false => "app".to_owned(),
+            };
+        }
+        let style = Style {
+            width: Some(80),
+            ..NARROW
+        };
+        for line in history_table(&runs, now, &style).lines() {
+            use unicode_width::UnicodeWidthStr;
+            assert!(line.width() <= 80, "{line}");
+        }
+    }
     assert_snapshot!(history_table(&[], now, &NARROW), @"No runs.");
 }
 

@@ -150,7 +150,11 @@ for_each_version! {
         // By the primary key, because the rule names no age.
         let rules = json!([{ "table": "t", "where": "at < pg_catalog.now() - interval '1 day' -- old", "keep": ["tenant LIKE 'C%'"], "walk": "key" }]);
         let workspace = workspace(&db, &rules);
-        let plan = workspace.run(["plan", "cleanup", "--output", "json"]).expect(0).json();
+        let people = workspace.run(["plan", "cleanup", "--output", "json"]).expect(0).json();
+        let step = &people["plans"][0]["plan"]["steps"][0];
+        let keys: Vec<&String> = step.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["seq", "object", "action", "reason", "statement", "estimate", "details", "needs"]);
+        let plan = workspace.run(["plan", "cleanup", "--output", "json", "--full"]).expect(0).json();
         let walk = &plan["plans"][0]["plan"]["steps"][0]["work"]["walk"];
         assert_eq!(walk["path"]["key"].as_array().unwrap().len(), 4, "{plan:#}");
         let run = clean(&workspace);

@@ -76,7 +76,7 @@ for_each_version! {
                 patience.pause().await;
             }
             holder.batch_execute("ROLLBACK").await.unwrap();
-            let plan = workspace.run(["plan", "cleanup", "--output", "json"]).expect(0).json();
+            let plan = workspace.run(["plan", "cleanup", "--output", "json", "--full"]).expect(0).json();
             let step = &plan["plans"][0]["plan"]["steps"][0];
             assert!(step["work"]["walk"]["start"].is_object(), "{step:#}");
             assert!(step["details"].to_string().contains("goes on where an earlier run stopped"), "{step:#}");
