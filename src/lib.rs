@@ -22,5 +22,6 @@ pub mod notify;
 pub mod pipeline;
 pub mod scheduler;
 pub mod web;
+pub mod init;
 pub mod demo;
 pub mod cli;

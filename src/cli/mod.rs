@@ -15,6 +15,7 @@ mod due;
 mod explain;
 mod export;
 mod history;
+mod init;
 mod man;
 mod next;
 mod notify;
@@ -50,6 +51,7 @@ use crate::values::Problems;
     name = "maint",
     version,
     after_help = "Examples:
+  maint init                       a configuration that fits a database
   maint check                      is the configuration right?
   maint plan reindex               what would happen, and why?
   maint run reindex --now          do it, whatever the schedule says
@@ -120,6 +122,8 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Looks at a database and writes a configuration that fits it
+    Init(init::Init),
     /// Validates all files: every problem at once
     Check(check::Check),
     /// Looks at the targets and prints what would happen and why; changes nothing
@@ -279,6 +283,7 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         ));
     }
     match verb {
+        Verb::Init(verb) => verb.call(&context).await,
         Verb::Check(verb) => verb.call(&context).await,
         Verb::Plan(verb) => verb.call(&context).await,
         Verb::Run(verb) => verb.call(&context).await,

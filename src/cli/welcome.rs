@@ -13,6 +13,9 @@ pub(super) fn call(context: &Context<'_>) -> Result<u8, Failure> {
             outln!(
                 "maint looks after databases. There is no configuration here yet.\n\n\
                  Next:\n\
+                 \x20 maint init URL        look at a database (it only reads), and write one that fits it\n\
+                 \x20 maint init --from crontab FILE\n\
+                 \x20                       translate what cron runs today; pg_cron and pg_partman, too\n\
                  \x20 maint demo            see it at work on a throwaway PostgreSQL\n\
                  \x20 maint schema --help   what schedules.yaml and tasks/*.yaml may hold\n\
                  \x20 maint --help          everything it can do\n\n\

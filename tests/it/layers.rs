@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms in their order, as `src/lib.rs` lists them.
-const ROOMS: [&str; 15] = [
+const ROOMS: [&str; 16] = [
     "values",
     "engines",
     "plan",
@@ -18,6 +18,7 @@ const ROOMS: [&str; 15] = [
     "pipeline",
     "scheduler",
     "web",
+    "init",
     "demo",
     "cli",
 ];

@@ -19,6 +19,7 @@ mod engine;
 mod export;
 mod fleet;
 mod history;
+mod init;
 mod kinds;
 mod large;
 mod layers;

@@ -1,0 +1,186 @@
+//! Commands and their times, one by one, into a draft.
+
+use super::command::Place;
+use super::statement::Work;
+use crate::init::{Draft, DraftSchedule, DraftTarget, DraftTask, Left};
+use crate::report::text::shown;
+use crate::values::{Cron, Engine, redact};
+
+/// A command with its times.
+pub(super) struct Line<'a> {
+    /// `line 4`, `job 12`.
+    pub(super) place: String,
+    pub(super) cron: &'a str,
+    pub(super) zone: Option<String>,
+    /// As it was written.
+    pub(super) text: &'a str,
+    pub(super) active: bool,
+}
+
+/// What has been translated so far.
+#[derive(Default)]
+pub(super) struct Collected {
+    draft: Draft,
+    /// The database of each task.
+    places: Vec<Place>,
+    /// The times of each task.
+    times: Vec<(String, Option<String>)>,
+}
+
+/// What of a command is shown, without secrets.
+pub(super) fn told(text: &str) -> String {
+    let text = redact(text.trim());
+    let short: String = text.chars().take(120).collect();
+    match short.len() < text.len() {
+        true => format!("{short}…"),
+        false => short,
+    }
+}
+
+impl Collected {
+    pub(super) fn leave(&mut self, place: &str, text: &str, reason: impl Into<String>) {
+        self.draft.left.push(Left {
+            place: place.to_owned(),
+            text: told(text),
+            reason: reason.into(),
+        });
+    }
+
+    /// Adds what a command does, unless its times cannot be kept.
+    pub(super) fn add(&mut self, line: &Line<'_>, place: &Place, works: Vec<Work>) {
+        if let Err(wrong) = line.cron.parse::<Cron>() {
+            return self.leave(&line.place, line.text, wrong.to_string());
+        }
+        for work in works {
+            let mut task = DraftTask::new(
+                self.draft.free_name(&work.name),
+                work.kind,
+                format!("From {}: {}", line.place, told(line.text)),
+            )
+            .within(&work.limits);
+            task.why.push(work.differs);
+            task.options = work.options;
+            task.enabled = work.enabled && line.active;
+            if !line.active {
+                task.why
+                    .push("Not enabled: it was not active there.".to_owned());
+            }
+            self.draft.tasks.push(task);
+            self.places.push(place.clone());
+            self.times.push((line.cron.to_owned(), line.zone.clone()));
+        }
+    }
+
+    /// The draft: a target for each database, a schedule for each time. `variable` is for the URL
+    /// of the only database, if that is the one `here`.
+    pub(super) fn draft(
+        mut self,
+        about: String,
+        zone: (String, String),
+        variable: &str,
+        here: Option<&str>,
+    ) -> Draft {
+        let mut draft = std::mem::take(&mut self.draft);
+        draft.about.push(about);
+        let mut places = self.places.clone();
+        places.sort();
+        places.dedup();
+        let alone =
+            |place: &Place| places.len() == 1 && here.is_none_or(|here| here == place.name());
+        for place in &places {
+            let wanted = Draft::default().free_name(match place.name() {
+                "" => "app",
+                name => name,
+            });
+            let taken = draft
+                .targets
+                .iter()
+                .filter(|t| t.name.starts_with(&wanted))
+                .count();
+            let name = match taken {
+                0 => wanted,
+                n => format!("{wanted}-{}", n + 1),
+            };
+            let variable = match alone(place) {
+                true => variable.to_owned(),
+                false => format!("{}_URL", name.to_uppercase().replace('-', "_")),
+            };
+            // A variable begins with a letter.
+            let variable = match variable.starts_with(|c: char| c.is_ascii_digit()) {
+                true => format!("DB_{variable}"),
+                false => variable,
+            };
+            let whole = match place.host.as_str() {
+                "" => told(&place.database),
+                host => format!("{} on {host}", told(&place.database)),
+            };
+            draft.targets.push(DraftTarget {
+                name: name.clone(),
+                engine: Engine::Postgres,
+                variable,
+                about: match whole.is_empty() {
+                    true => "The database that the commands leave to the environment.".to_owned(),
+                    false => format!("In the commands: {whole}."),
+                },
+            });
+            for (task, own) in draft.tasks.iter_mut().zip(&self.places) {
+                if own == place {
+                    task.target.clone_from(&name);
+                }
+            }
+        }
+        for (task, (cron, own)) in draft.tasks.iter().zip(&self.times) {
+            let own = own.clone().filter(|own| *own != zone.0);
+            let known = draft
+                .schedules
+                .iter_mut()
+                .find(|schedule| schedule.cron == *cron && schedule.zone == own);
+            match known {
+                Some(schedule) => schedule.tasks.push(task.name.clone()),
+                None => {
+                    let word = cadence(cron);
+                    let same = |schedule: &&DraftSchedule| {
+                        schedule.name == word || schedule.name.starts_with(&format!("{word}-"))
+                    };
+                    let name = match draft.schedules.iter().filter(same).count() {
+                        0 => word.to_owned(),
+                        n => format!("{word}-{}", n + 1),
+                    };
+                    draft.schedules.push(DraftSchedule {
+                        name,
+                        cron: cron.clone(),
+                        tasks: vec![task.name.clone()],
+                        window: None,
+                        zone: own,
+                        why:
+                            "The times are as they were; a `window:` would end what takes too long."
+                                .to_owned(),
+                    });
+                }
+            }
+        }
+        draft.zone = zone;
+        draft
+    }
+}
+
+/// A word for how often something comes.
+fn cadence(cron: &str) -> &'static str {
+    let cron = shown(cron);
+    let fields: Vec<&str> = cron.split_whitespace().collect();
+    match fields.as_slice() {
+        [word] => match *word {
+            "@hourly" => "hourly",
+            "@weekly" => "weekly",
+            "@monthly" => "monthly",
+            "@yearly" | "@annually" => "yearly",
+            _ => "daily",
+        },
+        [_, "*", ..] => "hourly",
+        [_, hour, ..] if hour.contains('/') => "hourly",
+        [_, _, "*", "*", "*"] => "daily",
+        [_, _, "*", "*", _] => "weekly",
+        [_, _, _, "*", _] => "monthly",
+        _ => "yearly",
+    }
+}

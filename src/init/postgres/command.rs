@@ -1,0 +1,335 @@
+//! What a command line of `psql`, `vacuumdb` or `reindexdb` is as tasks.
+
+use super::statement::{FULL, Work, analyze, reindex_of, translate, vacuum_of};
+
+/// The database that a command is for, as far as it says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) host: String,
+    pub(super) port: String,
+    /// A name, a URL or a connection string.
+    pub(super) database: String,
+}
+
+impl Place {
+    /// The name of the database, without the rest of a URL.
+    pub(super) fn name(&self) -> &str {
+        let text = &self.database;
+        if let Some((_, rest)) = text.split_once("://") {
+            let path = rest.split_once('/').map_or("", |(_, path)| path);
+            return path.split(['?', '/']).next().unwrap_or_default();
+        }
+        if text.contains('=') {
+            let words = text.split_whitespace();
+            return words
+                .filter_map(|word| word.strip_prefix("dbname="))
+                .next()
+                .unwrap_or_default();
+        }
+        text
+    }
+}
+
+/// How it is said that a program is none of those.
+pub(super) const UNKNOWN: &str = "is not known here";
+
+/// What a command does, and where.
+///
+/// # Errors
+/// Why it is not translated.
+pub(super) fn translated(words: &[String]) -> Result<(Place, Vec<Work>), String> {
+    let words = without_wrappers(words);
+    let Some((program, arguments)) = words.split_first() else {
+        return Err("there is no command in it".to_owned());
+    };
+    let program = program.rsplit('/').next().unwrap_or_default();
+    match program {
+        "psql" => psql(arguments),
+        "vacuumdb" => vacuumdb(arguments),
+        "reindexdb" => reindexdb(arguments),
+        "clusterdb" => Err("CLUSTER keeps everybody out of the table while it runs".to_owned()),
+        "pg_dump" | "pg_dumpall" | "pg_basebackup" | "pgbackrest" | "barman" | "wal-g"
+        | "mongodump" => Err("a backup: maint makes none, leave it as it is".to_owned()),
+        "mongo" | "mongosh" => {
+            Err("scripts for MongoDB are not translated; docs/mongodb.md has the kinds".to_owned())
+        }
+        _ => Err(format!("`{program}` {UNKNOWN}")),
+    }
+}
+
+/// The command without what only says how it is run.
+fn without_wrappers(mut words: &[String]) -> &[String] {
+    loop {
+        let Some((first, rest)) = words.split_first() else {
+            return words;
+        };
+        // Options of these that take a value of their own.
+        let valued: &[&str] = match first.rsplit('/').next().unwrap_or_default() {
+            "nice" => &["-n"],
+            "ionice" => &["-c", "-n"],
+            "sudo" => &["-u", "-g"],
+            "timeout" => &["-s", "-k"],
+            "flock" => &["-w", "-E"],
+            "env" | "chronic" | "exec" | "setsid" | "nohup" => &[],
+            name if name.contains('=') && !name.starts_with('-') => &[],
+            _ => return words,
+        };
+        let program = first.rsplit('/').next().unwrap_or_default();
+        let mut next = rest;
+        while let Some((option, rest)) = next.split_first().filter(|(o, _)| o.starts_with('-')) {
+            next = match valued.contains(&option.as_str()) {
+                true => rest.get(1..).unwrap_or_default(),
+                false => rest,
+            };
+        }
+        if ["timeout", "flock"].contains(&program) {
+            next = next.get(1..).unwrap_or_default();
+        }
+        words = next;
+    }
+}
+
+/// Options with their values in order, and what is no option.
+struct Options {
+    given: Vec<(String, String)>,
+    rest: Vec<String>,
+}
+
+impl Options {
+    /// `valued`: letters of options that take a value; `long`: their long names, and the letter
+    /// that each stands for.
+    fn read(arguments: &[String], valued: &str, long: &[(&str, char)]) -> Options {
+        let mut options = Options {
+            given: Vec::new(),
+            rest: Vec::new(),
+        };
+        let mut words = arguments.iter();
+        while let Some(word) = words.next() {
+            if let Some(name) = word.strip_prefix("--") {
+                let (name, value) = name
+                    .split_once('=')
+                    .map_or((name, None), |(name, value)| (name, Some(value.to_owned())));
+                let known = long.iter().find(|(known, _)| *known == name);
+                let key = known.map_or_else(|| name.to_owned(), |(_, letter)| letter.to_string());
+                let takes = known.is_some_and(|(_, letter)| valued.contains(*letter));
+                let value = match (value, takes) {
+                    (Some(value), _) => value,
+                    (None, true) => words.next().cloned().unwrap_or_default(),
+                    (None, false) => String::new(),
+                };
+                options.given.push((key, value));
+            } else if let Some(letters) = word.strip_prefix('-').filter(|l| !l.is_empty()) {
+                for (at, letter) in letters.char_indices() {
+                    if !valued.contains(letter) {
+                        options.given.push((letter.to_string(), String::new()));
+                        continue;
+                    }
+                    let attached = &letters[at + letter.len_utf8()..];
+                    let value = match attached {
+                        "" => words.next().cloned().unwrap_or_default(),
+                        attached => attached.to_owned(),
+                    };
+                    options.given.push((letter.to_string(), value));
+                    break;
+                }
+            } else {
+                options.rest.push(word.clone());
+            }
+        }
+        options
+    }
+
+    fn all(&self, key: &str) -> Vec<String> {
+        let given = self.given.iter().filter(|(name, _)| name == key);
+        given.map(|(_, value)| value.clone()).collect()
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.given.iter().any(|(name, _)| name == key)
+    }
+
+    fn place(&self) -> Place {
+        let last = |key: &str| self.all(key).pop();
+        Place {
+            host: last("h").unwrap_or_default(),
+            port: last("p").unwrap_or_default(),
+            database: last("d")
+                .or_else(|| self.rest.first().cloned())
+                .unwrap_or_default(),
+        }
+    }
+}
+
+const COMMON: [(&str, char); 4] = [
+    ("dbname", 'd'),
+    ("host", 'h'),
+    ("port", 'p'),
+    ("username", 'U'),
+];
+
+fn psql(arguments: &[String]) -> Result<(Place, Vec<Work>), String> {
+    let mut long = COMMON.to_vec();
+    long.extend([
+        ("command", 'c'),
+        ("file", 'f'),
+        ("set", 'v'),
+        ("variable", 'v'),
+        ("pset", 'P'),
+        ("output", 'o'),
+        ("log-file", 'L'),
+        ("field-separator", 'F'),
+        ("record-separator", 'R'),
+    ]);
+    let options = Options::read(arguments, "cdfhpUvPFRTLo", &long);
+    if options.has("f") {
+        return Err(
+            "the statements are in a file: translate them one by one, or name them in `kind: sql`"
+                .to_owned(),
+        );
+    }
+    let commands = options.all("c");
+    if commands.is_empty() {
+        return Err("it has no statement: only what `-c` names is translated".to_owned());
+    }
+    let mut works = Vec::new();
+    for command in commands {
+        works.extend(translate(&command)?);
+    }
+    Ok((options.place(), works))
+}
+
+/// The name of a table before its columns, in parentheses.
+fn table(text: &str) -> String {
+    text.split('(').next().unwrap_or(text).trim().to_owned()
+}
+
+fn vacuumdb(arguments: &[String]) -> Result<(Place, Vec<Work>), String> {
+    let mut long = COMMON.to_vec();
+    long.extend([
+        ("all", 'a'),
+        ("full", 'f'),
+        ("freeze", 'F'),
+        ("jobs", 'j'),
+        ("table", 't'),
+        ("schema", 'n'),
+        ("exclude-schema", 'N'),
+        ("analyze", 'z'),
+        ("analyze-only", 'Z'),
+        ("parallel", 'P'),
+    ]);
+    let options = Options::read(arguments, "dhpUjtnNP", &long);
+    if options.has("f") {
+        return Err(FULL.to_owned());
+    }
+    let mut names: Vec<String> = options.all("t").iter().map(|t| table(t)).collect();
+    names.extend(options.all("n").iter().map(|schema| format!("{schema}.*")));
+    let only_analyze = options.has("Z") || options.has("analyze-in-stages");
+    let mut works = Vec::new();
+    if !only_analyze {
+        works.push(vacuum_of(&names));
+    }
+    if only_analyze || options.has("z") {
+        works.push(analyze(&names));
+    }
+    finish(&options, &mut works);
+    Ok((options.place(), works))
+}
+
+fn reindexdb(arguments: &[String]) -> Result<(Place, Vec<Work>), String> {
+    let mut long = COMMON.to_vec();
+    long.extend([
+        ("all", 'a'),
+        ("index", 'i'),
+        ("jobs", 'j'),
+        ("system", 's'),
+        ("schema", 'S'),
+        ("table", 't'),
+    ]);
+    let options = Options::read(arguments, "dhpUijSt", &long);
+    if options.has("s") {
+        return Err(
+            "indexes of the system catalogs cannot be rebuilt without blocking everybody"
+                .to_owned(),
+        );
+    }
+    let mut names = options.all("t");
+    names.extend(options.all("i"));
+    names.extend(options.all("S").iter().map(|schema| format!("{schema}.*")));
+    let mut works = vec![reindex_of(&names)];
+    finish(&options, &mut works);
+    Ok((options.place(), works))
+}
+
+/// What both have in common.
+fn finish(options: &Options, works: &mut [Work]) {
+    let jobs = options.all("j").pop().and_then(|n| n.parse::<u32>().ok());
+    let excluded = options.all("N");
+    for work in works {
+        if let Some(jobs) = jobs.filter(|jobs| *jobs > 0) {
+            work.limits = format!("jobs: {jobs}");
+        }
+        if !excluded.is_empty() {
+            let list: Vec<String> = excluded
+                .iter()
+                .map(|schema| crate::init::yaml::quoted(&format!("{schema}.*")))
+                .collect();
+            work.options.push(format!("exclude: [{}]", list.join(", ")));
+        }
+        if options.has("a") {
+            work.differs.push_str(
+                " `--all` meant every database: this is one, and each other one is a target of its own in `groups`.",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn command_lines_become_tasks() {
+        for (line, expected) in [
+            ("psql|-c|VACUUM|shop", "shop: vacuum []"),
+            (
+                "/usr/bin/psql|-XAtqc|ANALYZE a|-d|shop",
+                "shop: analyze [include: [\"a\"]]",
+            ),
+            (
+                "nice|-n|19|psql|--command=VACUUM ANALYZE|-h|db1|postgres://u:p@h/shop?x=1",
+                "shop: vacuum [] analyze []",
+            ),
+            (
+                "sudo|-u|postgres|vacuumdb|-az|-j|4",
+                ": vacuum [] analyze []",
+            ),
+            (
+                "PGPASSWORD=x|vacuumdb|--analyze-only|-t|app.t(a,b)|dbname=shop host=h",
+                "shop: analyze [include: [\"app.t\"]]",
+            ),
+            (
+                "flock|-n|/tmp/l|reindexdb|--concurrently|-S|app|-d|shop",
+                "shop: reindex [include: [\"app.*\"] min_bloat: 30%]",
+            ),
+            ("vacuumdb|--full|shop", "no: VACUUM FULL"),
+            ("psql|-f|x.sql", "no: the statements are in a file"),
+            ("psql|shop", "no: it has no statement"),
+            ("pg_dump|shop", "no: a backup"),
+            ("/opt/x.sh", "no: `x.sh` is not known"),
+        ] {
+            let words: Vec<String> = line.split('|').map(str::to_owned).collect();
+            let told = match translated(&words) {
+                Err(why) => format!("no: {why}"),
+                Ok((place, works)) => {
+                    let works: Vec<String> = works
+                        .iter()
+                        .map(|work| format!("{} [{}]", work.kind, work.options.join(" ")))
+                        .collect();
+                    format!("{}: {}", place.name(), works.join(" "))
+                }
+            };
+            assert!(told.starts_with(expected), "{line}\n{told}");
+        }
+    }
+}

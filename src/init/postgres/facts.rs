@@ -1,0 +1,236 @@
+//! What catalogs and statistics say of a database. Nothing that others wrote is evaluated:
+//! expressions are compared as the catalog keeps them, and no row of a table is read.
+
+use chrono::{DateTime, Utc};
+
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, size_of};
+use crate::engines::postgres::{RelationName, Session};
+use crate::values::TableName;
+
+/// The database as a whole.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Overview {
+    pub(super) tables: i64,
+    pub(super) indexes: i64,
+    pub(super) index_bytes: i64,
+    pub(super) bytes: i64,
+    pub(super) foreign_keys: i64,
+    /// Tables whose statistics the role may not see.
+    pub(super) unseen: i64,
+    /// Tables that autovacuum leaves alone.
+    pub(super) no_autovacuum: i64,
+    /// The time zone that sessions get.
+    pub(super) zone: String,
+    pub(super) counting_since: Option<DateTime<Utc>>,
+    /// Installed extensions that matter here.
+    pub(super) extensions: Vec<String>,
+}
+
+/// A column of a table that holds times.
+#[derive(Clone, Debug)]
+pub(super) struct TimeColumn {
+    pub(super) name: String,
+    /// `timestamptz`, `timestamp` or `date`.
+    pub(super) kind: String,
+    pub(super) not_null: bool,
+    /// Its default is the moment of the insert.
+    pub(super) now: bool,
+    /// An index begins with it.
+    pub(super) indexed: bool,
+    /// Times that cut the rows into parts of about the same size, oldest first, as text.
+    pub(super) bounds: Vec<String>,
+}
+
+/// A table with such columns, without partitions.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) name: TableName,
+    pub(super) bytes: i64,
+    pub(super) rows: f64,
+    pub(super) inserted: i64,
+    pub(super) updated: i64,
+    /// Tables whose foreign keys point at it.
+    pub(super) referenced_by: Vec<String>,
+    pub(super) columns: Vec<TimeColumn>,
+}
+
+/// A table with partitions.
+#[derive(Clone, Debug)]
+pub(super) struct Partitioned {
+    pub(super) name: TableName,
+    /// `r`, `l` or `h`.
+    pub(super) strategy: String,
+    pub(super) key_columns: i32,
+    /// The type of the first column of its key.
+    pub(super) key_type: String,
+    /// Bounds of its newest partitions, as the server writes them in UTC.
+    pub(super) bounds: Vec<String>,
+    pub(super) count: i64,
+}
+
+/// A materialized view.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    pub(super) name: RelationName,
+    /// Whether it can be refreshed without blocking its readers.
+    pub(super) concurrently: bool,
+}
+
+const DOING: &str = "looking at the database";
+
+pub(super) async fn overview(session: &Session) -> Result<Overview, EngineError> {
+    let size = size_of("c");
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition)::int8,
+            count(*) FILTER (WHERE c.relkind = 'i')::int8,
+            coalesce(sum({size}) FILTER (WHERE c.relkind = 'i'), 0)::int8,
+            coalesce(sum({size}), 0)::int8,
+            (SELECT count(*) FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0)::int8,
+            count(*) FILTER (WHERE c.relkind IN ('r', 'm') AND (NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid)))::int8,
+            count(*) FILTER (WHERE c.relkind = 'r' AND c.reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off']::text[])::int8,
+            (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone'),
+            {COUNTING_SINCE},
+            ARRAY(SELECT e.extname::text FROM pg_catalog.pg_extension e ORDER BY 1)
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p', 'i', 'm', 't') AND c.relpersistence <> 't'
+            AND ({NOT_SYSTEM_SCHEMA} OR c.relkind = 't')"
+    );
+    let rows = session.query(DOING, &sql, &[]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(Overview::default());
+    };
+    let number = |n| session.column::<i64>(DOING, row, n);
+    Ok(Overview {
+        tables: number(0)?,
+        indexes: number(1)?,
+        index_bytes: number(2)?,
+        bytes: number(3)?,
+        foreign_keys: number(4)?,
+        unseen: number(5)?,
+        no_autovacuum: number(6)?,
+        zone: session
+            .column::<Option<String>>(DOING, row, 7)?
+            .unwrap_or_default(),
+        counting_since: session.column(DOING, row, 8)?,
+        extensions: session.column(DOING, row, 9)?,
+    })
+}
+
+/// So many tables are looked at closely, the largest first.
+const MOST_TABLES: i64 = 500;
+
+/// Tables with a column of time, the largest first.
+pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError> {
+    // The functions by number: now(), transaction_timestamp(), statement_timestamp(),
+    // clock_timestamp(). A default is compared as the catalog keeps it, and never run.
+    let sql = format!(
+        "WITH c AS (SELECT c.oid, c.relname, n.nspname, c.reltuples, {size} AS bytes
+            FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            WHERE c.relkind = 'r' AND NOT c.relispartition AND c.relpersistence = 'p' AND {NOT_SYSTEM_SCHEMA}
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend x WHERE x.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                    AND x.objid = c.oid AND x.deptype = 'e')
+            ORDER BY 5 DESC, n.nspname, c.relname LIMIT $1::int8)
+        SELECT c.nspname::text, c.relname::text, c.bytes::int8, c.reltuples::float8,
+            coalesce(s.n_tup_ins, 0)::int8, coalesce(s.n_tup_upd, 0)::int8,
+            ARRAY(SELECT DISTINCT pg_catalog.format('%I.%I', fn.nspname, f.relname) FROM pg_catalog.pg_constraint k
+                JOIN pg_catalog.pg_class f ON f.oid = k.conrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
+                WHERE k.contype = 'f' AND k.confrelid = c.oid AND k.conrelid <> c.oid AND k.conparentid = 0 ORDER BY 1),
+            a.attname::text, t.typname::text, a.attnotnull,
+            coalesce(d.adbin::text ~ '(SQLVALUEFUNCTION|:funcid (1299|2647|2648|2649) )', false),
+            EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
+                AND i.indkey[0] = a.attnum),
+            coalesce(st.histogram_bounds::text::text[], ARRAY[]::text[])
+        FROM c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+                AND a.attgenerated = ''
+            JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+                AND t.oid IN ('pg_catalog.timestamptz'::pg_catalog.regtype, 'pg_catalog.timestamp'::pg_catalog.regtype, 'pg_catalog.date'::pg_catalog.regtype)
+            LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+            LEFT JOIN pg_catalog.pg_stat_user_tables s ON s.relid = c.oid
+            LEFT JOIN pg_catalog.pg_stats st ON st.schemaname = c.nspname AND st.tablename = c.relname
+                AND st.attname = a.attname AND NOT st.inherited
+        ORDER BY c.bytes DESC, 1, 2, a.attnum",
+        size = size_of("c")
+    );
+    let mut tables: Vec<Table> = Vec::new();
+    for row in session.query(DOING, &sql, &[&MOST_TABLES]).await? {
+        let name = TableName {
+            schema: session.column(DOING, &row, 0)?,
+            table: session.column(DOING, &row, 1)?,
+        };
+        let column = TimeColumn {
+            name: session.column(DOING, &row, 7)?,
+            kind: session.column(DOING, &row, 8)?,
+            not_null: session.column(DOING, &row, 9)?,
+            now: session.column(DOING, &row, 10)?,
+            indexed: session.column(DOING, &row, 11)?,
+            bounds: session.column(DOING, &row, 12)?,
+        };
+        match tables.last_mut().filter(|table| table.name == name) {
+            Some(table) => table.columns.push(column),
+            None => tables.push(Table {
+                name,
+                bytes: session.column(DOING, &row, 2)?,
+                rows: session.column(DOING, &row, 3)?,
+                inserted: session.column(DOING, &row, 4)?,
+                updated: session.column(DOING, &row, 5)?,
+                referenced_by: session.column(DOING, &row, 6)?,
+                columns: vec![column],
+            }),
+        }
+    }
+    Ok(tables)
+}
+
+/// Partitioned tables that are no partitions themselves.
+pub(super) async fn partitioned(session: &Session) -> Result<Vec<Partitioned>, EngineError> {
+    let sql = format!(
+        "SELECT n.nspname::text, c.relname::text, p.partstrat::text, p.partnatts::int4, coalesce(t.typname::text, ''),
+            ARRAY(SELECT pg_catalog.pg_get_expr(b.relpartbound, b.oid) FROM pg_catalog.pg_inherits i
+                JOIN pg_catalog.pg_class b ON b.oid = i.inhrelid
+                WHERE i.inhparent = c.oid AND b.relpartbound IS NOT NULL ORDER BY b.oid DESC LIMIT 100),
+            (SELECT count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)::int8
+        FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_class c ON c.oid = p.partrelid
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND a.attnum > 0
+            LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+        WHERE NOT c.relispartition AND c.relpersistence <> 't' AND {NOT_SYSTEM_SCHEMA}
+        ORDER BY 1, 2"
+    );
+    let mut found = Vec::new();
+    for row in session.query(DOING, &sql, &[]).await? {
+        found.push(Partitioned {
+            name: TableName {
+                schema: session.column(DOING, &row, 0)?,
+                table: session.column(DOING, &row, 1)?,
+            },
+            strategy: session.column(DOING, &row, 2)?,
+            key_columns: session.column(DOING, &row, 3)?,
+            key_type: session.column(DOING, &row, 4)?,
+            bounds: session.column(DOING, &row, 5)?,
+            count: session.column(DOING, &row, 6)?,
+        });
+    }
+    Ok(found)
+}
+
+pub(super) async fn views(session: &Session) -> Result<Vec<View>, EngineError> {
+    let sql = format!(
+        "SELECT n.nspname::text, c.relname::text,
+            c.relispopulated AND EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisunique
+                AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL)
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'm' AND {NOT_SYSTEM_SCHEMA} ORDER BY 1, 2"
+    );
+    let mut found = Vec::new();
+    for row in session.query(DOING, &sql, &[]).await? {
+        found.push(View {
+            name: RelationName::new(
+                session.column::<String>(DOING, &row, 0)?,
+                session.column::<String>(DOING, &row, 1)?,
+            ),
+            concurrently: session.column(DOING, &row, 2)?,
+        });
+    }
+    Ok(found)
+}

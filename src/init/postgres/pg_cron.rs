@@ -1,0 +1,125 @@
+//! The jobs of pg_cron as a draft.
+
+use super::collect::{Collected, Line};
+use super::command::Place;
+use super::statement::translate;
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::init::Draft;
+
+/// The table of jobs, where it is the extension's own: anything else of that name is somebody's,
+/// and would run what they wrote.
+const OWN: &str = "SELECT c.relrowsecurity AND NOT r.rolsuper, c.relrowsecurity AND pg_catalog.row_security_active(c.oid),
+        (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'cron.timezone'),
+        pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE')
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_roles r ON r.oid = c.relowner
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = c.oid AND d.deptype = 'e'
+        JOIN pg_catalog.pg_extension e ON d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND e.oid = d.refobjid
+    WHERE n.nspname = 'cron' AND c.relname = 'job' AND c.relkind = 'r' AND e.extname = 'pg_cron'";
+
+const JOBS: &str =
+    "SELECT j.jobid::int8, j.schedule::text, j.command::text, j.database::text, j.username::text,
+        j.active::bool, coalesce(j.jobname::text, '')
+    FROM cron.job j ORDER BY 1";
+
+/// Translates the jobs of the database's pg_cron. `Ok(Err(_))` says why that is not possible.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn draft(
+    session: &Session,
+    variable: &str,
+) -> Result<Result<Draft, String>, EngineError> {
+    let doing = "looking for pg_cron";
+    let own = session.query(doing, OWN, &[]).await?;
+    let Some(row) = own.first() else {
+        return Ok(Err(
+            "there is no pg_cron in this database: its jobs are in the one that `cron.database_name` names".to_owned(),
+        ));
+    };
+    if session.column(doing, row, 0)? {
+        return Ok(Err(
+            "cron.job belongs to a role that is no superuser and has row security: its policies are not run".to_owned(),
+        ));
+    }
+    let role = crate::engines::postgres::Identifier::new(&*session.server.role);
+    if !session.column::<bool>(doing, row, 3)? {
+        return Ok(Err(format!(
+            "the role may not read cron.job: GRANT USAGE ON SCHEMA cron TO {role}; GRANT SELECT ON cron.job TO {role}"
+        )));
+    }
+    let some: bool = session.column(doing, row, 1)?;
+    let zone: Option<String> = session.column(doing, row, 2)?;
+    let zone = zone.unwrap_or_else(|| "GMT".to_owned());
+    let zone = match zone.parse::<crate::values::TimeZone>() {
+        // Everybody calls it so today.
+        Ok(zone) if zone.to_string() != "GMT" => {
+            (zone.to_string(), "What `cron.timezone` says.".to_owned())
+        }
+        _ => (
+            "UTC".to_owned(),
+            "What `cron.timezone` says: GMT. With a zone of your own every time here moves."
+                .to_owned(),
+        ),
+    };
+    let doing = "reading the jobs of pg_cron";
+    let mut collected = Collected::default();
+    let mut jobs = 0;
+    for row in session.query(doing, JOBS, &[]).await? {
+        jobs += 1;
+        let text = |n| session.column::<String>(doing, &row, n);
+        let (id, schedule, command) = (session.column::<i64>(doing, &row, 0)?, text(1)?, text(2)?);
+        let (database, user, name) = (text(3)?, text(4)?, text(6)?);
+        let mut place = format!("job {id}");
+        if !name.is_empty() {
+            place.push_str(&format!(" ({name})"));
+        }
+        if schedule.contains("second") {
+            collected.leave(
+                &place,
+                &command,
+                format!("every {schedule}: nothing comes more often than once a minute"),
+            );
+            continue;
+        }
+        // pg_cron writes the last day of a month as `$`.
+        let cron = schedule.replace('$', "L");
+        let database = Place {
+            database,
+            ..Place::default()
+        };
+        match translate(&command) {
+            Ok(mut works) => {
+                if user != session.server.role {
+                    for work in &mut works {
+                        work.differs.push_str(&format!(
+                            " It ran as {}: the role of the target needs the same rights.",
+                            crate::engines::postgres::Identifier::new(&*user)
+                        ));
+                    }
+                }
+                let line = Line {
+                    place,
+                    cron: &cron,
+                    zone: None,
+                    text: &command,
+                    active: session.column(doing, &row, 5)?,
+                };
+                collected.add(&line, &database, works);
+            }
+            Err(reason) => collected.leave(&place, &command, reason),
+        }
+    }
+    let about = format!(
+        "Written by `maint init --from pg_cron` from {jobs} jobs in the database {}. Once you have seen these at work: SELECT cron.unschedule(jobid).",
+        session.server.database
+    );
+    let mut draft = collected.draft(about, zone, variable, Some(&session.server.database));
+    if some {
+        draft.notes.push(format!(
+            "Only the jobs of {role} are seen: row security hides those of others from all but a superuser."
+        ));
+    }
+    Ok(Ok(draft))
+}

@@ -1,0 +1,216 @@
+use super::{Folder, without_comments};
+use crate::support::servers::{connect, private_cluster};
+
+const CRONTAB: &str = r#"MAILTO=dba@example.com
+CRON_TZ=Europe/Berlin
+30 3 * * * psql -d shop -c "DELETE FROM public.sessions WHERE created_at < now() - interval '90 days'" >/dev/null 2>&1
+0 4 * * SUN vacuumdb --analyze shop
+0 5 1 * * psql postgres://app:geheim@db/shop -c 'REFRESH MATERIALIZED VIEW CONCURRENTLY public.mv'
+0 6 * * * pg_dump shop > /backup/shop.sql
+*/10 * * * * /opt/job.sh --password=geheim
+"#;
+
+/// Each line is a task that does the same, or is told with its reason.
+#[test]
+fn a_crontab_becomes_tasks() {
+    let folder = Folder::new();
+    let written = folder
+        .run_with(&["init", "--from", "crontab", "-"], CRONTAB)
+        .expect(0);
+    let files = folder.files();
+    assert!(!format!("{written:?} {files:?}").contains("geheim"));
+    let schedules = &files["schedules.yaml"];
+    assert!(schedules.contains("timezone: Europe/Berlin"), "{schedules}");
+    // Two ways to get there are two targets: nobody knows that they are the same.
+    assert!(
+        schedules.contains("\"${SHOP_URL}\"") && schedules.contains("\"${SHOP_2_URL}\""),
+        "{schedules}"
+    );
+    assert!(
+        schedules.contains("cron: \"30 3 * * *\"\n    tasks: [cleanup-sessions]"),
+        "{schedules}"
+    );
+    assert!(
+        schedules.contains("cron: \"0 4 * * SUN\"\n    tasks: [vacuum, analyze]"),
+        "{schedules}"
+    );
+    let cleanup = without_comments(&files["tasks/cleanup-sessions.yaml"]);
+    assert!(
+        cleanup.contains("{ table: public.sessions, column: created_at, older_than: 90d }"),
+        "{cleanup}"
+    );
+    assert!(!cleanup.contains("enabled"), "{cleanup}");
+    for (line, why) in [
+        ("line 6", "a backup"),
+        ("line 7", "`job.sh` is not known here"),
+    ] {
+        let told = written.stdout.lines().find(|told| told.contains(line));
+        assert!(
+            told.is_some_and(|told| told.contains(why)),
+            "{}",
+            written.stdout
+        );
+    }
+    let folder = folder
+        .env("SHOP_URL", "postgres://localhost/shop")
+        .env("SHOP_2_URL", "postgres://localhost/shop");
+    folder.run(&["check"]).expect(0);
+
+    let nothing = Folder::new();
+    let said = nothing
+        .run_with(&["init", "--from", "crontab", "-"], "0 1 * * * /bin/true\n")
+        .expect(2);
+    assert!(
+        said.stdout.contains("line 1") && said.stderr.contains("nothing was written"),
+        "{said:#?}"
+    );
+    assert!(nothing.files().is_empty());
+}
+
+const PG_CRON: &str = r#"CREATE SCHEMA cron;
+CREATE TABLE cron.job (jobid bigserial PRIMARY KEY, schedule text NOT NULL, command text NOT NULL, nodename text DEFAULT 'localhost',
+    nodeport int DEFAULT 5432, database text NOT NULL, username text NOT NULL, active bool NOT NULL DEFAULT true, jobname name);
+"#;
+
+const PG_PARTMAN: &str = r#"CREATE SCHEMA "part man";
+CREATE TABLE "part man".part_config (parent_table text PRIMARY KEY, control text NOT NULL, partition_interval text NOT NULL,
+    partition_type text NOT NULL DEFAULT 'range', premake int NOT NULL DEFAULT 4, automatic_maintenance text NOT NULL DEFAULT 'on',
+    retention text, retention_schema text, retention_keep_table bool NOT NULL DEFAULT true, epoch text NOT NULL DEFAULT 'none');
+CREATE TABLE "part man".part_config_sub (sub_parent text PRIMARY KEY);
+"#;
+
+/// A server with extensions of these names: only the tables of real ones are read.
+async fn with_extensions() -> (maint::demo::Cluster, tempfile::TempDir, String) {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let extensions = folder.path().join("extension");
+    std::fs::create_dir(&extensions).unwrap();
+    std::fs::set_permissions(&extensions, std::fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, sql) in [("pg_cron", PG_CRON), ("pg_partman", PG_PARTMAN)] {
+        for (file, text) in [
+            (format!("{name}.control"), "default_version = '1.0'\n"),
+            (format!("{name}--1.0.sql"), sql),
+        ] {
+            let path = extensions.join(file);
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+    let path = format!("{}:$system", folder.path().display());
+    let cluster = private_cluster(18, &[("extension_control_path", &path)]);
+    let url = cluster.url("postgres");
+    let client = connect(&url).await;
+    client
+        .batch_execute("CREATE EXTENSION pg_cron; CREATE EXTENSION pg_partman")
+        .await
+        .unwrap();
+    (cluster, folder, url)
+}
+
+#[tokio::test]
+async fn pg_cron_and_pg_partman_become_tasks() {
+    let (_cluster, _extensions, url) = with_extensions().await;
+    let client = connect(&url).await;
+    client
+        .batch_execute(
+            r#"INSERT INTO cron.job (schedule, command, database, username, active, jobname) VALUES
+            ('0 3 $ * *', $$DELETE FROM app.log WHERE at < now() - interval '6 months'$$, 'postgres', 'postgres', true, 'old log'),
+            ('30 seconds', 'SELECT 1', 'postgres', 'postgres', true, NULL),
+            ('0 4 * * *', 'VACUUM app.log', 'postgres', 'postgres', false, NULL),
+            ('0 5 * * *', 'CALL "part man".run_maintenance_proc()', 'postgres', 'postgres', true, NULL),
+            ('0 6 * * *', 'UPDATE app.t SET a = ''x;y'' WHERE b', 'postgres', 'postgres', true, NULL);
+            CREATE TABLE events (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+            CREATE TABLE events_1 PARTITION OF events FOR VALUES FROM ('2026-01-01 00:00:00+00') TO ('2026-02-01 00:00:00+00');
+            INSERT INTO "part man".part_config (parent_table, control, partition_interval, premake, retention, retention_keep_table) VALUES
+            ('public.events', 'at', '1 mon', 5, '1 year', false), ('public.ids', 'id', '10000', 4, NULL, true)"#,
+        )
+        .await
+        .unwrap();
+    let folder = Folder::new().env("DATABASE_URL", &url);
+    let cron = folder
+        .run(&["init", "--from", "pg_cron", "--dir", "c"])
+        .expect(0);
+    let schedules = folder.text("c/schedules.yaml");
+    assert!(
+        schedules.contains("timezone: UTC") && schedules.contains("cron: \"0 3 L * *\""),
+        "{schedules}"
+    );
+    assert!(schedules.contains("\"${DATABASE_URL}\""), "{schedules}");
+    let cleanup = folder.text("c/tasks/cleanup-log.yaml");
+    assert!(
+        cleanup.contains("{ table: app.log, column: at, older_than: 6mo }"),
+        "{cleanup}"
+    );
+    assert!(cleanup.contains("job 1 (old log)"), "{cleanup}");
+    assert!(
+        folder
+            .text("c/tasks/vacuum-app-log.yaml")
+            .contains("enabled: false")
+    );
+    let own = folder.text("c/tasks/sql-update.yaml");
+    assert!(
+        own.contains(r#"sql: "UPDATE app.t SET a = 'x;y' WHERE b""#)
+            && own.contains("enabled: false"),
+        "{own}"
+    );
+    for (job, why) in [
+        ("job 2", "once a minute"),
+        ("job 4", "pg_partman's maintenance"),
+    ] {
+        let told = cron.stdout.lines().find(|told| told.contains(job));
+        assert!(
+            told.is_some_and(|told| told.contains(why)),
+            "{}",
+            cron.stdout
+        );
+    }
+    folder.run(&["check", "--config", "c"]).expect(0);
+
+    let partman = folder
+        .run(&["init", "--from", "pg_partman", "--dir", "p"])
+        .expect(0);
+    let events = without_comments(&folder.text("p/tasks/partitions-events.yaml"));
+    assert!(
+        events.contains("tables: [\"public.events\"]\n  interval: month\n  ahead: 5\n  keep: 1y"),
+        "{events}"
+    );
+    assert!(
+        partman.stdout.contains("public.ids: every 10000"),
+        "{}",
+        partman.stdout
+    );
+    folder.run(&["check", "--config", "p"]).expect(0);
+    folder.run(&["plan", "--config", "p"]).expect(0);
+    // Together with what is there today.
+    let both = folder.run(&["init", "--dir", "both"]).expect(0);
+    assert!(
+        both.stdout.contains("maint init --from pg_cron"),
+        "{}",
+        both.stdout
+    );
+    assert!(
+        folder
+            .text("both/tasks/partitions.yaml")
+            .contains("enabled: false")
+    );
+
+    // Whoever may not read them is told what would help.
+    client
+        .batch_execute("CREATE ROLE poor LOGIN PASSWORD 'x'")
+        .await
+        .unwrap();
+    let place = url.split_once('@').unwrap().1;
+    let poor = Folder::new().env("DATABASE_URL", &format!("postgres://poor:x@{place}"));
+    let said = poor.run(&["init", "--from", "pg_cron"]).expect(2);
+    assert!(
+        said.stderr.contains("GRANT SELECT ON cron.job TO poor"),
+        "{said:#?}"
+    );
+    let said = poor.run(&["init", "--from", "pg_partman"]).expect(2);
+    assert!(
+        said.stderr
+            .contains(r#"GRANT USAGE ON SCHEMA "part man" TO poor"#),
+        "{said:#?}"
+    );
+}
