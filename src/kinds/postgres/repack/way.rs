@@ -52,7 +52,8 @@ impl Repack {
         let no_move = match self.way {
             Way::Repack => None,
             Way::Auto | Way::Move => {
-                if share(table.heap_bytes, waste.heap_after) < self.min_bloat.share() {
+                let after = waste.heap_after.saturating_add(table.toast_bytes);
+                if share(table.bytes(), after) < self.min_bloat.share() {
                     Some("the space is lost in TOAST, where no row can be moved".to_owned())
                 } else {
                     match self.can_move(table, &facts.server) {
