@@ -341,7 +341,7 @@ async fn examine(
     if server.in_recovery {
         say(
             Level::Problem,
-            "a standby: nothing can be maintained here; point the url at the primary".to_owned(),
+            "a standby: only tasks of the kinds integrity and snapshot can run here; for all others point the url at the primary".to_owned(),
         );
     }
     if (140_000..140_004).contains(&server.version_num) {

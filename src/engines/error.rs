@@ -20,7 +20,9 @@ pub enum EngineError {
         version: String,
     },
     /// The server is a standby.
-    #[error("{server} is a standby (in recovery); maintenance runs on the primary")]
+    #[error(
+        "{server} is a standby (in recovery), where nothing can be changed; of the kinds only integrity and snapshot run there"
+    )]
     InRecovery {
         /// Which server.
         server: String,

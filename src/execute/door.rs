@@ -31,11 +31,11 @@ pub trait Door: Send + Sync + Sized + 'static {
     fn to(target: &Target, name: &str) -> Result<Self, EngineError>;
 
     /// A session on the target itself, where work may be done: a standby is
-    /// refused.
+    /// refused, except to a kind that `only_reads`.
     ///
     /// # Errors
     /// When the server cannot be reached, or is not one to work on.
-    async fn open(&self) -> Result<Self::Session, EngineError>;
+    async fn open(&self, only_reads: bool) -> Result<Self::Session, EngineError>;
 
     /// The sessions of a plan: `primary`, and what can be reached of the
     /// replicas if the kind reads them. One out of reach becomes a finding.

@@ -55,7 +55,7 @@ impl<D: Door> Through<D> {
     ) -> Result<(Plan<BodyOf<D>>, D, D::Session), PipelineError> {
         way::configured(target)?;
         let door = D::to(target, &format!("maint plan {}", task.name))?;
-        let session = door.open().await?;
+        let session = door.open(self.kind.only_reads()).await?;
         let mut site = door.site(session, self.kind.reads_replicas()).await;
         site.trust_owners = trusted(task, target);
         let at = Moment {
@@ -110,7 +110,7 @@ impl<D: Door> Way for Through<D> {
         record: &mut RunRecord,
     ) -> Result<(), PipelineError> {
         let door = D::to(request.target, &execute::run_name(record.id))?;
-        let session = door.open().await?;
+        let session = door.open(self.kind.only_reads()).await?;
         // A claim in a session that others share would be no claim.
         door.fit_for_claim(&session).await?;
         if let Some(holder) = claim_patiently(request, around, &door, &session).await? {
@@ -241,7 +241,7 @@ impl<D: Door> Way for Through<D> {
         let Ok(door) = D::to(target, "maint looks whether it answers") else {
             return false;
         };
-        match tokio::time::timeout(patience, door.open()).await {
+        match tokio::time::timeout(patience, door.open(true)).await {
             Err(_) => false,
             Ok(Err(EngineError::Connect(_) | EngineError::Lost { .. })) => false,
             Ok(_) => true,

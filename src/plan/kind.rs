@@ -57,6 +57,8 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     const ENGINE: Engine;
     /// Whether it wants the replicas, too.
     const READS_REPLICAS: bool = false;
+    /// Whether it never changes a target, and so works on a standby, too.
+    const ONLY_READS: bool = false;
     /// Whether its work rests on what the history remembers, as proof: it does
     /// not run while the history is out of reach. Every other kind goes on.
     const NEEDS_HISTORY: bool = false;
@@ -90,6 +92,9 @@ pub trait AnyKind<S: Speaks>: Send + Sync {
     /// Whether it wants the replicas, too.
     fn reads_replicas(&self) -> bool;
 
+    /// Whether it works on a standby, too.
+    fn only_reads(&self) -> bool;
+
     /// Whether it does not run while the history is out of reach.
     fn needs_history(&self) -> bool;
 
@@ -101,6 +106,10 @@ pub trait AnyKind<S: Speaks>: Send + Sync {
 impl<K: Kind> AnyKind<K::Session> for K {
     fn reads_replicas(&self) -> bool {
         K::READS_REPLICAS
+    }
+
+    fn only_reads(&self) -> bool {
+        K::ONLY_READS
     }
 
     fn needs_history(&self) -> bool {

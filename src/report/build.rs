@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::gather::{Material, part_middle};
-use super::metrics::{Direction, METRICS, Metric};
+use super::metrics::{DETAILS, Direction, METRICS, Metric};
 use super::model::{
     DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
     Trend, TroubleLine, Verdict,
@@ -38,6 +38,8 @@ pub(super) fn report(material: Material<'_>) -> Report {
         ..numbers(&material.days)
     };
     let mut reasons = reasons(&tasks, &findings, &troubles, &summary);
+    reasons.splice(0..0, never_ran(config, &tasks, scope.now));
+    reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict));
     let verdict = reasons
         .iter()
         .map(|reason| reason.verdict)
@@ -384,6 +386,39 @@ fn together(told: Vec<(Verdict, String, String, String)>) -> Vec<Reason> {
         .collect()
 }
 
+/// Enabled tasks whose time by a schedule has come since anything ran here,
+/// and that never ran on one of their targets.
+fn never_ran(
+    config: &Config,
+    tasks: &[TaskLine],
+    now: chrono::DateTime<chrono::Utc>,
+) -> Vec<Reason> {
+    let began = tasks.iter().filter_map(|line| line.last.as_ref());
+    let Some(began) = began.map(|last| last.started_at).min() else {
+        return Vec::new();
+    };
+    let due = |line: &&TaskLine| {
+        let schedules = config.schedules.values();
+        let mut times = schedules
+            .filter(|one| one.enabled && one.tasks.contains(&line.task))
+            .filter_map(|one| {
+                let zone = one.timezone.unwrap_or(config.timezone);
+                one.cron.latest_at_or_before(now, zone)
+            });
+        times.any(|at| at >= began)
+    };
+    let never = tasks
+        .iter()
+        .filter(|line| line.enabled && line.last.is_none());
+    never
+        .filter(due)
+        .map(|line| Reason {
+            verdict: Verdict::Attention,
+            text: format!("{} on {} has never run", line.task, shown(&line.target)),
+        })
+        .collect()
+}
+
 /// Beyond a few, reasons are only counted: the lists below have them.
 fn shorten(reasons: &mut Vec<Reason>) {
     let more = reasons.len().saturating_sub(MOST_REASONS);
@@ -463,7 +498,10 @@ fn days(days: &[Day]) -> Vec<DayLine> {
 
 pub(super) fn trends(config: &Config, period: &Period, series: Vec<Series>) -> Vec<Trend> {
     let trend = |one: Series| {
-        let metric = METRICS.iter().find(|metric| metric.name == one.metric)?;
+        let metric = METRICS
+            .iter()
+            .chain(DETAILS)
+            .find(|metric| metric.name == one.metric)?;
         let points = one.points.iter().map(|(part, value)| Point {
             at: part_middle(period, *part),
             value: *value,

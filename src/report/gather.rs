@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use super::build;
-use super::metrics::METRICS;
+use super::metrics::{DETAILS, METRICS, Metric};
 use super::model::{Report, Trend};
 use crate::config::Config;
 use crate::history::{
@@ -72,7 +72,7 @@ pub async fn gather(
         sums.tracked_findings(period, &known, MOST_FINDINGS),
         missed(store, period),
         missed(store, earlier),
-        series(sums, &targets, period),
+        series(sums, &targets, period, &[METRICS]),
     )?;
     Ok(build::report(Material {
         config,
@@ -99,7 +99,8 @@ pub async fn gather_trends(
     targets: &[String],
     period: &Period,
 ) -> Result<Vec<Trend>, HistoryError> {
-    let series = series(store.summaries(), targets, period).await?;
+    let all = [METRICS, DETAILS];
+    let series = series(store.summaries(), targets, period, &all).await?;
     Ok(build::trends(config, period, series))
 }
 
@@ -120,8 +121,10 @@ async fn series(
     sums: &dyn Summaries,
     targets: &[String],
     period: &Period,
+    metrics: &[&[Metric]],
 ) -> Result<Vec<Series>, HistoryError> {
-    let metrics: Vec<_> = METRICS.iter().map(|one| (one.name, one.most)).collect();
+    let metrics = metrics.iter().copied().flatten();
+    let metrics: Vec<_> = metrics.map(|one| (one.name, one.most)).collect();
     sums.series(targets, &metrics, period, PARTS).await
 }
 

@@ -39,6 +39,83 @@ const fn metric(
 
 use Direction::{Down, Up};
 
+/// What pages and Prometheus have besides; a report would be too long with it.
+pub(super) const DETAILS: &[Metric] = &[
+    metric("table.rows", "rows", Unit::Count, 5, None),
+    metric(
+        "table.hit_ratio",
+        "table found in memory",
+        Unit::Share,
+        5,
+        Some(Down),
+    ),
+    metric("index.scans", "index scans", Unit::Count, 5, None),
+    metric("index.tuples", "index entries read", Unit::Count, 5, None),
+    metric(
+        "indexes.never_used",
+        "indexes never used",
+        Unit::Count,
+        1,
+        None,
+    ),
+    metric(
+        "connections.by_state",
+        "connections by state",
+        Unit::Count,
+        6,
+        None,
+    ),
+    metric(
+        "connections.longest_ms",
+        "longest in its state",
+        Unit::Ms,
+        6,
+        None,
+    ),
+    metric(
+        "connections.waiting",
+        "waiting for locks",
+        Unit::Count,
+        1,
+        Some(Up),
+    ),
+    metric(
+        "statement.calls",
+        "calls of statements",
+        Unit::Count,
+        5,
+        None,
+    ),
+    metric(
+        "statement.total_ms",
+        "time of statements",
+        Unit::Ms,
+        5,
+        None,
+    ),
+    metric(
+        "statement.deviation_ms",
+        "deviation of statements",
+        Unit::Ms,
+        5,
+        None,
+    ),
+    metric(
+        "statement.rows_per_call",
+        "rows per call",
+        Unit::Count,
+        5,
+        None,
+    ),
+    metric(
+        "statement.hit_ratio",
+        "statement found in memory",
+        Unit::Share,
+        5,
+        Some(Down),
+    ),
+];
+
 /// In the order of the report.
 pub(super) const METRICS: &[Metric] = &[
     metric("database.bytes", "database size", Unit::Bytes, 1, None),

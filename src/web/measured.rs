@@ -41,7 +41,7 @@ const fn measured(
 }
 
 /// Statements are left out: their texts are no labels.
-const ALL: [Measured; 10] = [
+const ALL: [Measured; 18] = [
     measured(
         "database.bytes",
         "database_size_bytes",
@@ -76,6 +76,54 @@ const ALL: [Measured; 10] = [
         "connections.used",
         "connections_used",
         "Connections at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "connections.by_state",
+        "connections_in_state",
+        "Connections of clients at the last snapshot, by their state",
+        1.0,
+    ),
+    measured(
+        "connections.longest_ms",
+        "connections_longest_seconds",
+        "How long the first of them had been in its state at the last snapshot",
+        0.001,
+    ),
+    measured(
+        "connections.waiting",
+        "connections_waiting",
+        "Clients that waited for a lock at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "table.rows",
+        "table_rows",
+        "Rows of its largest tables at the last snapshot, as the server estimates them",
+        1.0,
+    ),
+    measured(
+        "table.hit_ratio",
+        "table_hit_ratio",
+        "Share of pages of its largest tables found in memory, from 0 to 1",
+        1.0,
+    ),
+    measured(
+        "index.scans",
+        "index_scans",
+        "Scans of its largest indexes since the server counts",
+        1.0,
+    ),
+    measured(
+        "index.tuples",
+        "index_entries_read",
+        "Entries read from its largest indexes since the server counts",
+        1.0,
+    ),
+    measured(
+        "indexes.never_used",
+        "indexes_never_used",
+        "Indexes that were not scanned since the server counts",
         1.0,
     ),
     measured(

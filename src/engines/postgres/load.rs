@@ -43,22 +43,25 @@ pub async fn sessions(db: &Session, ours: &str) -> Result<Sessions, EngineError>
 /// # Errors
 /// When the server reports one, or the connection is gone.
 pub async fn log_bytes(db: &Session) -> Result<i64, EngineError> {
-    let sql =
-        "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::int8";
+    let sql = "SELECT pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+        ELSE pg_catalog.pg_current_wal_insert_lsn() END, '0/0')::int8";
     let doing = "reading the log's end";
     let rows = db.query(doing, sql, &[]).await?;
     rows.first().map_or(Ok(0), |row| db.column(doing, row, 0))
 }
+
+/// SQL for the end of the log that others can have from here; a standby hands
+/// on what it has replayed.
+pub const LOG_END: &str = "CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_flush_lsn() END";
 
 /// Bytes of log that are safely on the disk here: what a standby can have.
 ///
 /// # Errors
 /// When the server reports one, or the connection is gone.
 pub async fn flushed_bytes(db: &Session) -> Result<i64, EngineError> {
-    let sql =
-        "SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_flush_lsn(), '0/0')::int8";
+    let sql = format!("SELECT pg_catalog.pg_wal_lsn_diff({LOG_END}, '0/0')::int8");
     let doing = "reading the log's end";
-    let rows = db.query(doing, sql, &[]).await?;
+    let rows = db.query(doing, &sql, &[]).await?;
     rows.first().map_or(Ok(0), |row| db.column(doing, row, 0))
 }
 

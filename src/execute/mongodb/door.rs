@@ -55,7 +55,7 @@ impl execute::Door for Door {
         })
     }
 
-    async fn open(&self) -> Result<Session, EngineError> {
+    async fn open(&self, _only_reads: bool) -> Result<Session, EngineError> {
         let session = self
             .session
             .get_or_try_init(|| Session::open(&self.dial, &self.name))
@@ -144,7 +144,7 @@ impl execute::Door for Door {
     }
 
     async fn session(&self, _place: Place) -> Result<Session, EngineError> {
-        self.open().await
+        self.open(false).await
     }
 
     async fn watch(&self, _execution: &Execution) -> Result<(), EngineError> {
@@ -158,7 +158,7 @@ impl execute::Door for Door {
         limits: &Throttle,
         _execution: &Execution,
     ) -> Result<Option<Busy>, EngineError> {
-        let session = self.open().await?;
+        let session = self.open(false).await?;
         for (setting, given) in [
             ("max_wal_rate", limits.max_wal_rate.is_some()),
             ("query", limits.query.is_some()),

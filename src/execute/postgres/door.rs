@@ -121,9 +121,9 @@ impl execute::Door for Door {
         })
     }
 
-    async fn open(&self) -> Result<Session, EngineError> {
+    async fn open(&self, only_reads: bool) -> Result<Session, EngineError> {
         let session = Session::open(&self.dial, &self.name).await?;
-        if session.server.in_recovery {
+        if session.server.in_recovery && !only_reads {
             return Err(EngineError::InRecovery {
                 server: self.dial.describe(),
             });

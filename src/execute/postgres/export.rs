@@ -20,6 +20,7 @@ use super::Job;
 use super::attempts::Attempt;
 use super::batch::SETTLE;
 use super::gate::{self, Did, Halt, Outcome};
+use super::naming::Naming;
 use super::{send, whole};
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Checksum, Column, ParquetError, Writer};
@@ -98,6 +99,7 @@ pub(super) struct Exporter<'a> {
     pub(super) walk: &'a Walk,
     pub(super) export: &'a Export,
     pub(super) storage: Storage,
+    pub(super) naming: Naming,
 }
 
 /// One batch of a walk, to be archived.
@@ -135,8 +137,13 @@ pub(super) struct File {
 }
 
 impl<'a> Exporter<'a> {
-    pub(super) fn open(walk: &'a Walk, export: &'a Export) -> Result<Self, ExportError> {
+    pub(super) async fn open(
+        walk: &'a Walk,
+        export: &'a Export,
+        job: Job<'_>,
+    ) -> Result<Self, ExportError> {
         Ok(Exporter {
+            naming: Naming::open(&job.door.dial, &job.door.name).await?,
             walk,
             export,
             storage: Storage::open(&export.storage)?,
@@ -241,8 +248,6 @@ impl<'a> Exporter<'a> {
         if rows == 0 {
             return Ok(Ok(Batch::Rows(0)));
         }
-        let sql = "SELECT pg_catalog.pg_current_xact_id()::text";
-        let answer = session.query("naming the transaction", sql, &[]).await?;
         let manifest = Manifest {
             id: Uuid::now_v7(),
             run: job.execution.run,
@@ -254,7 +259,7 @@ impl<'a> Exporter<'a> {
             condition: self.walk.condition.clone(),
             columns: self.export.columns.clone(),
             rows,
-            transaction: answer.first().map(|row| row.get(0)).unwrap_or_default(),
+            transaction: self.naming.name(session).await?,
             storage: self.export.storage.clone(),
             received: None,
             whole: None,

@@ -14,6 +14,7 @@ pub(super) mod restore;
 mod send;
 mod shrink;
 mod kept;
+mod naming;
 mod stored;
 mod statements;
 mod walk;

@@ -20,6 +20,7 @@ use super::attempts::Attempt;
 use super::batch::SETTLE;
 use super::export::{Batch, ExportError, fate, put, remember};
 use super::gate::{self, Did, Halt, Outcome};
+use super::naming::Naming;
 use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
@@ -40,6 +41,8 @@ pub(super) struct Sender<'a> {
     walk: &'a Walk,
     send: &'a Send,
     there: Session,
+    /// Of transactions here, and there.
+    names: (Naming, Naming),
 }
 
 /// Rows on their way, in the text format of COPY.
@@ -102,7 +105,16 @@ impl<'a> Sender<'a> {
         );
         there.execute("making a table for batches", &stage).await?;
         there.execute("committing there", "COMMIT").await?;
-        Ok(Sender { walk, send, there })
+        let names = (
+            Naming::open(&job.door.dial, &job.door.name).await?,
+            Naming::open(&dial(&send.target, job)?, &job.door.name).await?,
+        );
+        Ok(Sender {
+            walk,
+            send,
+            there,
+            names,
+        })
     }
 
     /// Sends one batch.
@@ -233,12 +245,12 @@ impl<'a> Sender<'a> {
             condition: self.walk.condition.clone(),
             columns: self.send.columns.clone(),
             rows,
-            transaction: name(job.session).await?,
+            transaction: self.names.0.name(job.session).await?,
             storage: String::new(),
             received: Some(Received {
                 target: self.send.target.clone(),
                 table: self.send.into.clone(),
-                transaction: name(there).await?,
+                transaction: self.names.1.name(there).await?,
             }),
             whole: None,
             target: Some(job.execution.target.clone()),
@@ -497,6 +509,10 @@ fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
 }
 
 async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {
+    Ok(Session::open(&dial(target, job)?, &job.door.name).await?)
+}
+
+fn dial(target: &str, job: Job<'_>) -> Result<Dial, ExportError> {
     let known = &job.execution.elsewhere;
     let found = known.get(target).filter(|t| t.configured);
     let Some(found) = found else {
@@ -508,14 +524,7 @@ async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {
     };
     let env = |name: &str| std::env::var(name).ok();
     let url = found.url.as_ref().map(|url| url.expose());
-    let dial = Dial::resolve(url, &env).map_err(EngineError::from)?;
-    Ok(Session::open(&dial, &job.door.name).await?)
-}
-
-async fn name(session: &Session) -> Result<String, EngineError> {
-    let sql = "SELECT pg_catalog.pg_current_xact_id()::text";
-    let rows = session.query("naming the transaction", sql, &[]).await?;
-    Ok(rows.first().map(|row| row.get(0)).unwrap_or_default())
+    Ok(Dial::resolve(url, &env).map_err(EngineError::from)?)
 }
 
 fn names(columns: &[Column]) -> String {

@@ -17,7 +17,7 @@ use super::kept::{Kept, is_about_a_row, is_reference};
 use super::send::{Sender, Sending};
 use super::statements::One;
 use super::weight;
-use super::{Job, ask, end, guarded};
+use super::{Job, ask, end, guarded, naming};
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::history::{StepRecord, StepStatus};
@@ -57,8 +57,7 @@ pub(super) async fn carry_out(
         // Not RESET: the role's own default may be `off`.
         let wait = "SET synchronous_commit = on";
         session.execute("ending batches", wait).await?;
-        let commit = "SELECT pg_catalog.pg_current_xact_id()";
-        session.execute("waiting for the disk", commit).await
+        naming::flush(session).await
     };
     match (done, durable.await) {
         (Ok(()), Err(error)) => Err(error),
@@ -75,9 +74,11 @@ async fn all(
     record.rows = Some(0);
     let mut pace = Pace::of(walk);
     let exporter = match &walk.fate {
-        Fate::Export(export) => {
-            Some(Exporter::open(walk, export).map_err(ExportError::into_engine)?)
-        }
+        Fate::Export(export) => Some(
+            Exporter::open(walk, export, job)
+                .await
+                .map_err(ExportError::into_engine)?,
+        ),
         _ => None,
     };
     let sender = match &walk.fate {

@@ -67,9 +67,11 @@ pub(super) async fn carry_out(
     record: &mut StepRecord,
 ) -> Result<(), EngineError> {
     let exporter = match retire.walk.as_ref().map(|walk| (walk, &walk.fate)) {
-        Some((walk, Fate::Export(export))) => {
-            Some(Exporter::open(walk, export).map_err(ExportError::into_engine)?)
-        }
+        Some((walk, Fate::Export(export))) => Some(
+            Exporter::open(walk, export, job)
+                .await
+                .map_err(ExportError::into_engine)?,
+        ),
         _ => None,
     };
     let manifest = begin(retire, exporter.as_ref(), job).await;
@@ -527,11 +529,9 @@ impl Retirer<'_> {
                 retire.table
             )));
         }
-        let sql = "SELECT pg_catalog.pg_current_xact_id()::text";
-        let answer = session.query("naming the transaction", sql, &[]).await?;
-        if self.exporter.is_some() {
+        if let Some(exporter) = &self.exporter {
             let mut manifest = self.manifest().clone();
-            manifest.transaction = answer.first().map(|row| row.get(0)).unwrap_or_default();
+            manifest.transaction = exporter.naming.name(session).await?;
             // From here on the next run knows what to ask.
             remember(job, &manifest).await?;
             *self.manifest() = manifest;

@@ -119,7 +119,7 @@ impl Door for ShelfDoor {
         Ok(ShelfDoor(shelf(url)))
     }
 
-    async fn open(&self) -> Result<Hand, EngineError> {
+    async fn open(&self, _only_reads: bool) -> Result<Hand, EngineError> {
         self.0.opened.fetch_add(1, Ordering::SeqCst);
         self.0.open.fetch_add(1, Ordering::SeqCst);
         Ok(Hand {
@@ -177,7 +177,7 @@ impl Door for ShelfDoor {
     }
 
     async fn session(&self, _place: Place) -> Result<Hand, EngineError> {
-        self.open().await
+        self.open(false).await
     }
 
     async fn watch(&self, _execution: &Execution) -> Result<(), EngineError> {

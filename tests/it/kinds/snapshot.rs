@@ -302,6 +302,11 @@ for_each_version! {
         let document = run(&workspace);
         assert_eq!(unused(&document), Vec::<String>::new(), "counted since the cluster was made, today");
         workspace.file("tasks/snapshot.yaml", &task("{ unused_after: 1s }"));
+        // The replica counts since it was started, which may be a moment ago.
+        for server in [cluster.url("postgres"), replica.url("postgres")] {
+            settled(&connect(&server).await, "SELECT coalesce(max(stats_reset) < clock_timestamp() - interval '1500 ms', true)
+                FROM (SELECT stats_reset FROM pg_stat_bgwriter UNION ALL SELECT stats_reset FROM pg_stat_archiver UNION ALL SELECT stats_reset FROM pg_stat_database) counting").await;
+        }
         let document = run(&workspace);
         assert_eq!(unused(&document), ["index.unused public.\"on Nobody\"", "index.unused public.p_k"], "{document:#}");
         assert!(document.to_string().contains("not been used on any of 2 servers"));

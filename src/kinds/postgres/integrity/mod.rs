@@ -56,6 +56,8 @@ pub(crate) struct Facts {
     replicas: Vec<usize>,
     /// The one whose turn it is; the plan says which.
     replica: Option<usize>,
+    /// The target is a standby itself.
+    in_recovery: bool,
     /// There should be a replica, and it could not be reached.
     replica_missing: bool,
     findings: Vec<Finding>,
@@ -66,6 +68,7 @@ impl Kind for Integrity {
     const SUMMARY: &'static str = "looks for orphans, violated constraints and damaged files";
     const ENGINE: Engine = Engine::Postgres;
     const READS_REPLICAS: bool = true;
+    const ONLY_READS: bool = true;
     type Session = Session;
     type Facts = Facts;
 
@@ -120,6 +123,7 @@ impl Kind for Integrity {
             collations: server::changed_collations(db).await?,
             replicas,
             replica: None,
+            in_recovery: db.server.in_recovery,
             replica_missing,
             findings,
         })
@@ -141,6 +145,9 @@ impl Kind for Integrity {
             self.pages(&facts, &mut candidates, &mut plan);
         }
         self.invalid(&facts, &mut plan);
+        if facts.in_recovery {
+            self.not_on_a_standby(&facts, &mut plan);
+        }
         let near_end = counters::near_end(self, &facts.sequences, &facts.keys, &facts.role);
         plan.findings.extend(near_end);
         let changed = facts.collations.iter();
@@ -216,11 +223,12 @@ impl Integrity {
                     unreadable.push(relation.name.clone());
                 }
             }
-            if !scope.readable {
+            // A standby has nothing of unlogged tables.
+            if !scope.readable || (scope.unlogged && facts.in_recovery) {
                 continue;
             }
             let mut check = key.check();
-            let validate = self.validate && !key.validated && key.table.owned;
+            let validate = self.validate && !facts.in_recovery && !key.validated && key.table.owned;
             if validate {
                 check = check.then(constraints::validation(&key.table, &key.name));
             }
@@ -248,10 +256,12 @@ impl Integrity {
                 what.to_owned(),
             ));
         }
-        let (readable, not): (Vec<_>, Vec<_>) =
-            constraints.into_iter().partition(|c| c.table.readable);
+        let (readable, not): (Vec<_>, Vec<_>) = constraints
+            .into_iter()
+            .filter(|c| !(c.table.unlogged && facts.in_recovery))
+            .partition(|c| c.table.readable);
         unreadable.extend(not.into_iter().map(|c| c.table.name.clone()));
-        for batch in constraints::batches(&readable, self.validate) {
+        for batch in constraints::batches(&readable, self.validate && !facts.in_recovery) {
             let table = batch.table;
             let place = self.place(facts, table.unlogged || !batch.check.when_clean.is_empty());
             let step = Step::new(
@@ -297,7 +307,10 @@ impl Integrity {
             _ => level,
         };
         let tables = facts.tables.iter().filter(|t| {
-            selection.covers(&t.name) && t.filled && facts.amcheck.may("verify_heapam")
+            selection.covers(&t.name)
+                && t.filled
+                && !(t.unlogged && facts.in_recovery)
+                && facts.amcheck.may("verify_heapam")
         });
         for table in tables {
             let place = self.place(facts, table.unlogged);
@@ -324,11 +337,15 @@ impl Integrity {
         }
         for index in &facts.indexes {
             // A view that was never filled has nothing to look at.
-            if !index.filled || !selection.covers_any(&[&index.name, &index.table]) {
+            if !index.filled
+                || (index.unlogged && facts.in_recovery)
+                || !selection.covers_any(&[&index.name, &index.table])
+            {
                 continue;
             }
             let mut parts = vec![(false, self.place(facts, index.unlogged))];
-            if self.parent_check && index.method == "btree" {
+            // That takes a lock that only a primary can give.
+            if self.parent_check && !facts.in_recovery && index.method == "btree" {
                 parts.push((true, Place::Primary));
             }
             for (parent, place) in parts {
@@ -377,6 +394,28 @@ impl Integrity {
                     0,
                     "damaged pages".to_owned(),
                 ));
+            }
+        }
+    }
+
+    /// What is asked for, and only a primary can do.
+    fn not_on_a_standby(&self, facts: &Facts, plan: &mut Plan) {
+        let selection = Selection::new(&self.include, &self.exclude);
+        if self.validate {
+            plan.skip("validate", "the target is a standby, which changes nothing");
+        }
+        if self.parent_check {
+            plan.skip(
+                "parent_check",
+                "it takes a lock that a standby cannot give; the levels of indexes are compared on the primary only",
+            );
+        }
+        for table in &facts.tables {
+            if table.unlogged && selection.covers(&table.name) {
+                plan.skip(
+                    table.name.to_string(),
+                    "it is unlogged, so a standby has nothing of it",
+                );
             }
         }
     }

@@ -107,6 +107,15 @@ pub(super) fn arrange(
             ),
         );
     }
+    let left = all - due.len();
+    if !due.is_empty() && left > 0 {
+        plan.skip(
+            "integrity",
+            format!(
+                "{left} of {all} objects were found in order less than {recheck_after} ago (`recheck_after`) and are not looked at now. `--set recheck_after=0s` looks at all"
+            ),
+        );
+    }
     due.sort_by(|a, b| {
         (a.0 >= 2, a.1, a.2.class == Class::Query, a.2.bytes)
             .cmp(&(b.0 >= 2, b.1, b.2.class == Class::Query, b.2.bytes))

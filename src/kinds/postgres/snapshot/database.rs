@@ -40,6 +40,19 @@ pub(super) struct Database {
     /// The role sees what other sessions do.
     sees_all: bool,
     long: Vec<Long>,
+    states: Vec<State>,
+}
+
+/// Connections of clients in one state.
+#[derive(Clone, Debug)]
+struct State {
+    /// `active`, `idle`, `idle in transaction`, …
+    name: String,
+    count: i64,
+    /// Those that wait for a lock.
+    waiting: i64,
+    /// Since when the first of them is in it.
+    longest_seconds: f64,
 }
 
 #[derive(Clone, Debug)]
@@ -67,6 +80,12 @@ const CONNECTIONS: &str = "SELECT count(*) FILTER (WHERE a.backend_type = 'clien
             - coalesce(pg_catalog.current_setting('reserved_connections', true)::int8, 0)
     FROM pg_catalog.pg_stat_activity a";
 
+const STATES: &str = "SELECT coalesce(a.state, 'unknown'), count(*), count(*) FILTER (WHERE a.wait_event_type = 'Lock'),
+        coalesce(max(extract(epoch FROM pg_catalog.clock_timestamp() - a.state_change)), 0)::float8
+    FROM pg_catalog.pg_stat_activity a
+    WHERE coalesce(a.backend_type, 'client backend') = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
+    GROUP BY 1 ORDER BY 1";
+
 const LONG: &str = "SELECT 'session', a.pid::text, pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
         extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::float8 AS seconds, {end_session}
     FROM pg_catalog.pg_stat_activity a
@@ -87,6 +106,9 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Database, E
         )
         .await?;
     let connections = db.query("counting connections", CONNECTIONS, &[]).await?;
+    let states = db
+        .query("counting connections by state", STATES, &[])
+        .await?;
     let limit = options.max_transaction.get().as_secs_f64();
     let long = db
         .query(
@@ -113,6 +135,15 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Database, E
         active: c.get(1),
         idle_in_transaction: c.get(2),
         connection_limit: c.get(3),
+        states: states
+            .iter()
+            .map(|row| State {
+                name: row.get(0),
+                count: row.get(1),
+                waiting: row.get(2),
+                longest_seconds: row.get(3),
+            })
+            .collect(),
         long: long
             .iter()
             .map(|row| Long {
@@ -143,6 +174,22 @@ impl Database {
             self.idle_in_transaction as f64,
         );
         note("connections.limit", self.connection_limit as f64);
+        let waiting: i64 = self.states.iter().map(|state| state.waiting).sum();
+        note("connections.waiting", waiting as f64);
+        for state in &self.states {
+            let mut note = |metric: &str, value: f64| {
+                plan.measurements.push(Measurement {
+                    metric: metric.to_owned(),
+                    object: state.name.clone(),
+                    value,
+                });
+            };
+            note("connections.by_state", state.count as f64);
+            note(
+                "connections.longest_ms",
+                state.longest_seconds.max(0.0) * 1000.0,
+            );
+        }
         if !self.sees_all {
             let role = crate::engines::postgres::Identifier::new(role);
             plan.findings.push(Finding {

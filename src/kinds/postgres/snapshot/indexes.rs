@@ -26,6 +26,17 @@ pub(super) struct Indexes {
     counting: Option<Counting>,
     doubles: Vec<Double>,
     missing: Vec<Missing>,
+    used: Vec<Used>,
+    /// How many were never scanned since the server counts.
+    never: i64,
+}
+
+/// How often one of the largest indexes is used.
+#[derive(Clone, Debug)]
+struct Used {
+    name: RelationName,
+    scans: i64,
+    tuples: i64,
 }
 
 #[derive(Clone, Debug)]
@@ -89,6 +100,14 @@ const IDLE: &str = "WITH leaves AS (
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = x.indrelid AND {serves}
             AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
     ORDER BY l.bytes DESC, 1, 2";
+
+const USAGE: &str = "SELECT n.nspname::text, i.relname::text, u.scans, coalesce(pg_catalog.pg_stat_get_tuples_returned(i.oid), 0),
+        count(*) FILTER (WHERE u.scans = 0) OVER ()
+    FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
+    CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_stat_get_numscans(i.oid), 0) AS scans OFFSET 0) u
+    WHERE i.relkind = 'i' AND i.relpersistence <> 't' AND {not_system}
+    ORDER BY i.relpages DESC, i.oid LIMIT $1";
 
 const USED: &str = "SELECT o.oid FROM pg_catalog.unnest($1::oid[]) o(oid)
     WHERE coalesce(pg_catalog.pg_stat_get_numscans(o.oid), 0) > 0 AND {recently}";
@@ -260,6 +279,13 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
             &[&least],
         )
         .await?;
+    let usage = db
+        .query(
+            "reading how often indexes are used",
+            &fill(USAGE, "i"),
+            &[&i64::from(options.top)],
+        )
+        .await?;
     let name = |row: &tokio_postgres::Row, n: usize| {
         RelationName::new(row.get::<_, String>(n), row.get::<_, String>(n + 1))
     };
@@ -279,6 +305,15 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
             })
             .collect(),
         counting,
+        never: usage.first().map_or(0, |row| row.get(4)),
+        used: usage
+            .iter()
+            .map(|row| Used {
+                name: name(row, 0),
+                scans: row.get(2),
+                tuples: row.get(3),
+            })
+            .collect(),
         doubles: doubles
             .iter()
             .map(|row| Double {
@@ -327,6 +362,18 @@ fn drop_index(name: &RelationName, partitioned: bool) -> Option<String> {
 
 impl Indexes {
     pub(super) fn judge(&self, options: &Snapshot, at: &Moment, plan: &mut Plan) {
+        let mut note = |metric: &str, object: String, value: i64| {
+            plan.measurements.push(Measurement {
+                metric: metric.to_owned(),
+                object,
+                value: value as f64,
+            });
+        };
+        note("indexes.never_used", String::new(), self.never);
+        for index in &self.used {
+            note("index.scans", index.name.to_string(), index.scans);
+            note("index.tuples", index.name.to_string(), index.tuples);
+        }
         let selection = Selection::new(&options.include, &options.exclude);
         let mut doubles: Vec<&Double> = self
             .doubles

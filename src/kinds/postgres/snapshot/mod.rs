@@ -37,6 +37,7 @@ impl Kind for Snapshot {
     const SUMMARY: &'static str = "takes the numbers that tell how a database is doing";
     const ENGINE: Engine = Engine::Postgres;
     const READS_REPLICAS: bool = true;
+    const ONLY_READS: bool = true;
     type Session = Session;
     type Facts = Facts;
 

@@ -48,22 +48,45 @@ const AGAIN: Duration = Duration::from_millis(100);
 const AT_MOST: Duration = Duration::from_secs(2);
 
 const SENDERS: &str = "SELECT coalesce(nullif(r.application_name, ''), r.client_addr::text, r.pid::text),
-        greatest(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_flush_lsn(), r.replay_lsn), 0)::int8,
-        CASE WHEN r.replay_lsn < pg_catalog.pg_current_wal_flush_lsn() THEN coalesce(extract(epoch FROM r.replay_lag), 0) ELSE 0 END::float8
+        greatest(pg_catalog.pg_wal_lsn_diff({log_end}, r.replay_lsn), 0)::int8,
+        CASE WHEN r.replay_lsn < {log_end} THEN coalesce(extract(epoch FROM r.replay_lag), 0) ELSE 0 END::float8
     FROM pg_catalog.pg_stat_replication r WHERE r.state = 'streaming' AND r.replay_lsn IS NOT NULL ORDER BY 1";
 
 const SLOTS: &str = "SELECT s.slot_name::text, s.active,
-        coalesce(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn), 0)::int8, s.wal_status, {drop_slot}
+        coalesce(pg_catalog.pg_wal_lsn_diff({log_end}, s.restart_lsn), 0)::int8, s.wal_status, {drop_slot}
     FROM pg_catalog.pg_replication_slots s ORDER BY 1";
 
 pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineError> {
     let db = &site.primary;
     let (mut standbys, mut strangers) = (Vec::new(), Vec::new());
     let senders = db
-        .query("reading who receives the log", SENDERS, &[])
+        .query(
+            "reading who receives the log",
+            &SENDERS.replace("{log_end}", load::LOG_END),
+            &[],
+        )
         .await?;
-    let sql = SLOTS.replace("{drop_slot}", DROP_IDLE_SLOT);
+    let sql = SLOTS
+        .replace("{drop_slot}", DROP_IDLE_SLOT)
+        .replace("{log_end}", load::LOG_END);
     let slots = db.query("reading replication slots", &sql, &[]).await?;
+    // A target that is a standby itself is behind, too, as far as it can tell.
+    if db.server.in_recovery
+        && let Some(position) = load::standby(db, i64::MAX).await?
+    {
+        let rows = db
+            .query("asking whether its replay is paused", PAUSED, &[])
+            .await?;
+        standbys.push(Standby {
+            name: "this server".to_owned(),
+            behind_bytes: 0,
+            behind_seconds: position.seconds,
+            paused: rows
+                .first()
+                .and_then(|row| row.get::<_, Option<bool>>(0))
+                .unwrap_or(false),
+        });
+    }
     if site.replicas.is_empty() {
         for row in &senders {
             standbys.push(Standby {

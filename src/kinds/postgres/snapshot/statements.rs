@@ -40,6 +40,12 @@ pub(super) struct Statement {
     text: String,
     calls: i64,
     total_ms: f64,
+    /// How far single calls are from the mean, in milliseconds.
+    deviation_ms: f64,
+    /// Rows that all calls returned or changed.
+    rows: i64,
+    /// Share of the blocks that were in the server's cache; none where it read none.
+    hit_ratio: Option<f64>,
 }
 
 /// Calls, and the milliseconds they took together.
@@ -70,7 +76,9 @@ const EXTENSION: &str = "SELECT n.nspname::text, a.default_version IS NOT NULL,
 
 // Only what reads and changes rows: maintenance takes its time by nature, and
 // commands such as ALTER ROLE are kept with the values they were given.
-const STATEMENTS: &str = "SELECT s.queryid, min(s.query), sum(s.calls)::int8, sum(s.total_exec_time)::float8, {reset}
+const STATEMENTS: &str = "SELECT s.queryid, min(s.query), sum(s.calls)::int8, sum(s.total_exec_time)::float8, {reset},
+        max(s.stddev_exec_time)::float8, sum(s.rows)::int8,
+        (sum(s.shared_blks_hit) / nullif(sum(s.shared_blks_hit + s.shared_blks_read), 0))::float8
     FROM {view} s
     WHERE s.dbid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
         AND s.queryid IS NOT NULL AND s.calls > 0
@@ -160,6 +168,9 @@ pub(super) async fn read(db: &Session, top: u32) -> Result<Statements, EngineErr
                 text: row.get(1),
                 calls: row.get(2),
                 total_ms: row.get(3),
+                deviation_ms: row.get(5),
+                rows: row.get(6),
+                hit_ratio: row.get(7),
             })
             .collect(),
     })
@@ -222,11 +233,22 @@ pub(super) fn judge(statements: &Statements, options: &Snapshot, at: &Moment, pl
         let month = *month;
         let mean = new.1 / new.0 as f64;
         let object = statement.object();
-        plan.measurements.push(Measurement {
-            metric: "statement.mean_ms".to_owned(),
-            object: object.clone(),
-            value: mean,
-        });
+        let mut note = |metric: &str, value: f64| {
+            plan.measurements.push(Measurement {
+                metric: metric.to_owned(),
+                object: object.clone(),
+                value,
+            });
+        };
+        note("statement.mean_ms", mean);
+        note("statement.calls", new.0 as f64);
+        note("statement.total_ms", new.1);
+        note("statement.deviation_ms", statement.deviation_ms);
+        let rows = statement.rows as f64 / statement.calls.max(1) as f64;
+        note("statement.rows_per_call", rows);
+        if let Some(ratio) = statement.hit_ratio {
+            note("statement.hit_ratio", ratio);
+        }
         let look = Some(format!(
             "SELECT query, calls, mean_exec_time, rows FROM {view} WHERE queryid = {}",
             statement.id
@@ -239,14 +261,20 @@ pub(super) fn judge(statements: &Statements, options: &Snapshot, at: &Moment, pl
                     code: "statement.slow".to_owned(),
                     severity: Severity::Warning,
                     message: format!(
-                        "takes {} on average, over {} calls {}: {object}",
+                        "takes {} on average ({} more or less), {} over {} calls {}; {rows:.0} rows each{}: {object}",
                         millis(mean),
+                        millis(statement.deviation_ms),
+                        millis(new.1),
                         new.0,
                         if before.is_some() {
                             "since the last snapshot"
                         } else {
                             "since it was first counted"
-                        }
+                        },
+                        statement.hit_ratio.map_or_else(String::new, |ratio| format!(
+                            ", {:.0} % of the blocks from the cache",
+                            (ratio * 100.0).floor()
+                        ))
                     ),
                     object: object.clone(),
                     suggestion: look.clone(),
@@ -346,6 +374,9 @@ mod tests {
                     text: format!("SELECT *\n  FROM t{id} WHERE id = $1"),
                     calls: *calls,
                     total_ms: *total_ms,
+                    deviation_ms: 1.0,
+                    rows: *calls,
+                    hit_ratio: Some(0.5),
                 })
                 .collect(),
         };

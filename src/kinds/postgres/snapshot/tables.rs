@@ -32,6 +32,11 @@ pub(super) struct Size {
     /// What the rows would take if they stood side by side; none where
     /// nothing is known about them.
     pub(super) ideal: Option<f64>,
+    /// As far as the server knows; none where it was never counted.
+    pub(super) rows: Option<f64>,
+    /// Blocks that were asked for, and those found in the server's cache.
+    pub(super) fetched: i64,
+    pub(super) hit: i64,
 }
 
 impl Default for Size {
@@ -42,6 +47,9 @@ impl Default for Size {
             toast: 0,
             indexes: 0,
             ideal: None,
+            rows: None,
+            fetched: 0,
+            hit: 0,
         }
     }
 }
@@ -77,7 +85,9 @@ const SIZES: &str = "WITH main AS (
         SELECT t.*, sum(t.total) OVER () AS everything FROM tables t ORDER BY t.total DESC, t.main LIMIT $1)
     SELECT m.nspname::text, m.relname::text, l.heap::int8, l.toast::int8, l.indexes::int8, l.everything::int8,
         CASE WHEN m.reltuples >= 0 AND w.width IS NOT NULL
-            THEN m.reltuples::float8 * (28 + w.width) / m.fill * 8192 / 8168 END
+            THEN m.reltuples::float8 * (28 + w.width) / m.fill * 8192 / 8168 END,
+        CASE WHEN m.reltuples >= 0 THEN m.reltuples::float8 ELSE nullif(pg_catalog.pg_stat_get_live_tuples(m.oid), 0)::float8 END,
+        coalesce(pg_catalog.pg_stat_get_blocks_fetched(m.oid), 0), coalesce(pg_catalog.pg_stat_get_blocks_hit(m.oid), 0)
     FROM largest l JOIN main m ON m.oid = l.main
     LEFT JOIN LATERAL (SELECT (ceil(sum((1 - s.null_frac) * s.avg_width) / 8) * 8)::float8 AS width
         FROM pg_catalog.pg_stats s WHERE s.schemaname = m.nspname AND s.tablename = m.relname AND NOT s.inherited) w ON true
@@ -101,6 +111,9 @@ pub(super) async fn sizes(db: &Session, top: u32) -> Result<Sizes, EngineError> 
                 toast: row.get(3),
                 indexes: row.get(4),
                 ideal: row.get(6),
+                rows: row.get(7),
+                fetched: row.get(8),
+                hit: row.get(9),
             })
             .collect(),
     })
@@ -120,6 +133,14 @@ pub(super) fn measure(sizes: &Sizes, plan: &mut Plan) {
         let object = size.name.to_string();
         note("table.bytes", object.clone(), size.bytes() as f64);
         note("table.index_bytes", object.clone(), size.indexes as f64);
+        if let Some(rows) = size.rows {
+            note("table.rows", object.clone(), rows);
+        }
+        // Of a table that was hardly read a share says nothing.
+        if size.fetched >= 1_000 {
+            let ratio = size.hit as f64 / size.fetched as f64;
+            note("table.hit_ratio", object.clone(), ratio);
+        }
         if let Some(ideal) = size.ideal.filter(|_| size.heap > FEWEST_BYTES) {
             note(
                 "table.bloat",

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use super::{archive, checksum, parquet_files, workspace as task};
 use crate::support::patience::Patience;
 use crate::support::s3::{BUCKET, S3};
-use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::servers::{TestDatabase, connect, fresh_database, private_cluster};
 use crate::support::workspace::Workspace;
 
 const ROWS: i64 = 12_000;
@@ -212,5 +212,54 @@ for_each_version! {
         assert_eq!(db.number("SELECT count(*) FROM back WHERE id = 10 AND v = 'changed'").await, 1);
         let known: usize = archived(&workspace).iter().map(|a| a["manifest"]["files"].as_array().unwrap().len()).sum();
         assert_eq!(parquet_files(folder.path()).len(), known);
+    }
+}
+
+for_each_version! {
+    /// The server crashes in the middle of a batch, and afterwards gives the
+    /// transactions of others the ids that nobody had used before the crash:
+    /// what became of the batch is not mistaken for what became of them.
+    async fn a_crash_gives_ids_of_transactions_away(major: u32) {
+        let cluster = private_cluster(major, &[("autovacuum", "off"), ("restart_after_crash", "on"), ("checkpoint_timeout", "1h")]);
+        let url = cluster.url("postgres");
+        let client = connect(&url).await;
+        client.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 100) n;
+            CREATE TABLE gate (open bool); CREATE TABLE other (id int);
+            CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN WHILE EXISTS (SELECT FROM pg_stat_activity WHERE application_name = ''holds the gate'') LOOP PERFORM pg_sleep(0.05); PERFORM pg_stat_clear_snapshot(); END LOOP; RETURN old; END';
+            CREATE TRIGGER slow BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION wait()").await.unwrap();
+        let holder = connect(&url).await;
+        holder.batch_execute("SET application_name = 'holds the gate'").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = Workspace::for_target(&url).task("archive", &format!("kind: archive\ntarget: app\noptions: {}\n",
+            json!({ "table": "t", "column": "at", "older_than": "30d", "walk": "key", "destination": { "files": format!("file://{}", folder.path().display()) } })));
+        let mut process = workspace.process(["run", "archive", "--now"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let began = Instant::now();
+        let pid: i32 = loop {
+            assert!(began.elapsed() < Duration::from_secs(120), "no delete was seen");
+            let rows = client.query("SELECT pid FROM pg_stat_activity WHERE query LIKE 'DELETE FROM ONLY%' AND state = 'active'", &[]).await.unwrap();
+            if let Some(row) = rows.first() { break row.get(0); }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        };
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let unsettled = archived(&workspace);
+        let name: i64 = unsettled[0]["manifest"]["transaction"].as_str().unwrap().parse().unwrap();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        while !client.is_closed() {
+            assert!(began.elapsed() < Duration::from_secs(120), "the server did not notice the crash");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let client = crate::kinds::ledger::reconnect(&url).await;
+        // Others come past the id.
+        loop {
+            client.batch_execute("INSERT INTO other VALUES (1)").await.unwrap();
+            let now: i64 = client.query_one("SELECT pg_current_xact_id()::text::int8", &[]).await.unwrap().get(0);
+            if now > name { break; }
+        }
+        archive(&workspace);
+        workspace.run(["archive", "verify"]).expect(0);
+        workspace.run(["archive", "restore", "--into", "back"]).expect(0);
+        let counted: i64 = client.query_one("SELECT (SELECT count(*) FROM t) + (SELECT count(*) FROM back)", &[]).await.unwrap().get(0);
+        assert_eq!(counted, 100);
     }
 }

@@ -1,0 +1,49 @@
+//! Names of transactions that hold whatever becomes of the server.
+//!
+//! The server takes the id of a transaction from memory, and its log knows of
+//! it only from the first record that the transaction writes. After a crash
+//! that comes before that record is on the disk, another transaction gets the
+//! same id, and whoever asks what became of the first is told of the second.
+
+use crate::engines::EngineError;
+use crate::engines::postgres::Session;
+use crate::engines::postgres::connect::Dial;
+
+/// Writes a record of the log that belongs to the transaction, and nothing else.
+const RECORD: &str = "pg_catalog.pg_logical_emit_message(true, 'maint'::text, ''::text)";
+
+/// Names the transactions of other sessions on one server.
+pub(super) struct Naming {
+    /// What it commits waits for the disk, and with it all that was written
+    /// into the log before.
+    beside: Session,
+}
+
+impl Naming {
+    /// Opens a session beside those that work, under the same name.
+    pub(super) async fn open(dial: &Dial, name: &str) -> Result<Naming, EngineError> {
+        Ok(Naming {
+            beside: Session::open(dial, name).await?,
+        })
+    }
+
+    /// The id of the session's open transaction, which no other will ever have.
+    pub(super) async fn name(&self, session: &Session) -> Result<String, EngineError> {
+        let doing = "naming the transaction";
+        let sql = format!("SELECT pg_catalog.pg_current_xact_id()::text, {RECORD}::text");
+        let rows = session.query(doing, &sql, &[]).await?;
+        flush(&self.beside).await?;
+        match rows.first() {
+            Some(row) => session.column(doing, row, 0),
+            None => Ok(String::new()),
+        }
+    }
+}
+
+/// Waits until all that was written into the log before is on the disk. A
+/// transaction that only takes an id would not wait.
+pub(super) async fn flush(session: &Session) -> Result<(), EngineError> {
+    let sql = format!("SELECT {RECORD}");
+    session.execute("waiting for the disk", &sql).await?;
+    Ok(())
+}
