@@ -98,6 +98,12 @@ pub enum EngineError {
         /// What happened, and what it means for the rows.
         message: String,
     },
+    /// Rows of a batch that was stored elsewhere did not go, without an error.
+    #[error("{message}")]
+    Stayed {
+        /// How many, and what it means for the batch.
+        message: String,
+    },
     /// Anything with MongoDB.
     #[error(transparent)]
     Mongo(#[from] MongoError),
@@ -173,6 +179,7 @@ impl EngineError {
             | EngineError::Placeholders { .. }
             | EngineError::Driver { .. }
             | EngineError::Files { .. }
+            | EngineError::Stayed { .. }
             | EngineError::NotVisible { .. }
             | EngineError::UntrustedCode { .. } => false,
         }

@@ -55,6 +55,11 @@ pub(super) enum ExportError {
     /// The rows are not those that were stored.
     #[error("{0}")]
     Changed(String),
+    /// Of the rows that were stored some did not go.
+    #[error(
+        "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
+    )]
+    Stayed { rows: i64, gone: u64 },
 }
 
 impl ExportError {
@@ -62,6 +67,9 @@ impl ExportError {
     pub(super) fn into_engine(self) -> EngineError {
         match self {
             ExportError::Engine(error) => error,
+            stayed @ ExportError::Stayed { .. } => EngineError::Stayed {
+                message: stayed.to_string(),
+            },
             other => EngineError::Files {
                 message: with_causes(&other),
             },
@@ -286,9 +294,7 @@ impl<'a> Exporter<'a> {
                     Err(halt) => Ok(Err(halt)),
                 }
             }
-            Ok(Did { rows: gone, .. }) => Err(ExportError::Proof(format!(
-                "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
-            ))),
+            Ok(Did { rows: gone, .. }) => Err(ExportError::Stayed { rows, gone }),
             Err(halt) => Ok(Err(halt)),
         }
     }

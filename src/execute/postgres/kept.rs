@@ -1,5 +1,7 @@
 //! Rows that meet the condition of a walk and do not go: which, and why.
 
+use std::collections::BTreeSet;
+
 use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
@@ -33,6 +35,38 @@ pub(super) fn is_about_a_row(error: &EngineError) -> bool {
         // triggered_data_change_violation, with_check_option, raised by functions
         ["09", "22", "23", "27", "44", "P0"].contains(&code.get(..2).unwrap_or_default())
     })
+}
+
+/// The places of rows that are told to go and stay, without an error; what
+/// goes is given back.
+pub(super) async fn stayed(
+    walk: &Walk,
+    range: &Range,
+    without: &Without,
+    job: Job<'_>,
+) -> Result<Vec<String>, EngineError> {
+    let session = job.session;
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+    session.execute("opening a transaction", begin).await?;
+    let compared = async {
+        if let Some(guard) = &job.step.body.guard {
+            guard.take(session).await?;
+        }
+        let doing = "looking which rows stay";
+        let all = ask(session, doing, &walk.select("ctid::text", range, without)).await?;
+        let going = ask(session, doing, &walk.going(range, without)).await?;
+        let mut places = BTreeSet::new();
+        for row in &all {
+            places.insert(session.column::<String>(doing, row, 0)?);
+        }
+        for row in &going {
+            places.remove(&session.column::<String>(doing, row, 0)?);
+        }
+        Ok(places.into_iter().collect())
+    }
+    .await;
+    session.execute("rolling back", "ROLLBACK").await?;
+    compared
 }
 
 /// Whether a foreign key is in the way.
@@ -185,7 +219,8 @@ impl Kept {
         let why = match (&self.said, walk.obstructed.is_empty()) {
             (Some(said), true) => said.clone(),
             (Some(said), false) => format!("{said}; {}", walk.obstructed.join(", ")),
-            (None, _) => format!("kept by {}", walk.obstructed.join(", ")),
+            (None, true) => "kept by a trigger or rule".to_owned(),
+            (None, false) => format!("kept by {}", walk.obstructed.join(", ")),
         };
         findings.push(Finding {
             code: "rows.refused".to_owned(),

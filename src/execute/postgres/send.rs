@@ -224,9 +224,7 @@ impl<'a> Sender<'a> {
                 Ok(_) if statement.sql == SETTLE => {}
                 Ok(did) if i64::try_from(did.rows) == Ok(rows) => {}
                 Ok(Did { rows: gone, .. }) => {
-                    return Err(ExportError::Proof(format!(
-                        "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
-                    )));
+                    return Err(ExportError::Stayed { rows, gone });
                 }
                 Err(halt) => return Ok(Err(halt)),
             }

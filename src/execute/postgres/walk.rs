@@ -13,7 +13,7 @@ use super::Event;
 use super::attempts::{ends, until_done};
 use super::batch::Portion;
 use super::export::{Batch, ExportError, Exporter, Exporting};
-use super::kept::{Kept, is_about_a_row, is_reference};
+use super::kept::{self, Kept, is_about_a_row, is_reference};
 use super::send::{Sender, Sending};
 use super::statements::One;
 use super::weight;
@@ -326,7 +326,7 @@ async fn batch(
         referenced: way.referenced.load(Ordering::Relaxed),
         rows: heavy.clone(),
     };
-    let mut conflicts = 0;
+    let (mut conflicts, mut stayed) = (0, None);
     let (done, began, tried) = loop {
         let (began, tried) = (Instant::now(), record.attempts.max(1));
         let error = match one(way, range, &without, job, record).await {
@@ -346,6 +346,13 @@ async fn batch(
                 return Ok(Went::Again);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
+        } else if matches!(error, EngineError::Stayed { .. }) && stayed.is_none() {
+            let found = kept::stayed(walk, range, &without, job).await?;
+            if found.is_empty() {
+                return Err(error);
+            }
+            stayed = i64::try_from(found.len()).ok();
+            without.rows.extend(found);
         } else if is_about_a_row(&error) && without.rows.len() == heavy.len() {
             if pace.size > 1 {
                 pace.shrink();
@@ -375,6 +382,7 @@ async fn batch(
             return Ok(Went::Again);
         }
     };
+    way.kept().silent(stayed.unwrap_or(0));
     if without.referenced && !walk.references.is_empty() {
         let mut kept = std::mem::take(&mut *way.kept());
         let counted = kept.count(walk, range, job).await;

@@ -106,6 +106,12 @@ impl Walk {
         Query::new(format!("SELECT {what} FROM {which}"), params)
     }
 
+    /// The same delete, answering with the places of the rows that go.
+    pub fn going(&self, range: &Range, without: &Without) -> Query {
+        let (which, params) = self.which(range, without);
+        Query::new(self.deleting(&which, &["ctid::text".to_owned()]), params)
+    }
+
     /// Asks how many blocks a table has.
     pub fn extent(oid: u32) -> Query {
         Query::new(EXTENT, [Param::Oid(oid)])

@@ -335,3 +335,57 @@ async fn a_retired_partition_is_judged_again() {
         0
     );
 }
+
+/// A trigger that keeps some rows from going: the others are archived, those
+/// stay and are told with their number and the trigger, and nothing of them is
+/// in the archive.
+#[tokio::test]
+async fn rows_that_a_trigger_keeps_are_left_out_of_the_archive() {
+    for place in ["files", "database"] {
+        for walk in ["key", "blocks"] {
+            let (db, there) = (fresh_database(17).await, fresh_database(17).await);
+            db.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL, held bool); INSERT INTO t SELECT g, '2020-01-01', g % 100 = 0 FROM generate_series(1, 3000) g;
+                CREATE FUNCTION guards() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF old.held THEN RETURN NULL; END IF; RETURN old; END';
+                CREATE TRIGGER guard BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION guards()").await;
+            let folder = tempfile::tempdir().unwrap();
+            let destination = match place {
+                "files" => json!({ "files": format!("file://{}", folder.path().display()) }),
+                _ => json!({ "database": "there", "table": "kept" }),
+            };
+            let workspace = super::workspace(
+                &db,
+                &there,
+                "archive",
+                &json!({ "table": "t", "column": "at", "older_than": "1y", "walk": walk, "destination": destination }),
+            );
+            for times in 0..2 {
+                let run = super::run(&workspace, "archive", 1);
+                assert_eq!(
+                    run["rows"],
+                    if times == 0 { 2970 } else { 0 },
+                    "{place} {walk} {run:#}"
+                );
+                let told = super::finding(&run, "rows.refused");
+                assert!(told.contains("30 rows") && told.contains("guard"), "{told}");
+            }
+            assert_eq!(
+                db.number("SELECT count(*) FILTER (WHERE held) * 1000 + count(*) FROM t")
+                    .await,
+                30_030
+            );
+            let archived = if place == "files" {
+                workspace.run(["archive", "verify"]).expect(0);
+                workspace
+                    .run(["archive", "restore", "--into", "back"])
+                    .expect(0);
+                db.number("SELECT count(DISTINCT id) * 10000 + count(*) FROM back WHERE NOT held")
+                    .await
+            } else {
+                there
+                    .number("SELECT count(DISTINCT id) * 10000 + count(*) FROM kept WHERE NOT held")
+                    .await
+            };
+            assert_eq!(archived, 29_702_970, "{place} {walk}");
+        }
+    }
+}
