@@ -1,5 +1,5 @@
-use super::Failure;
 use super::context::Context;
+use super::{Failure, rehearse};
 use crate::config::{Config, Target};
 use crate::engines::EngineError;
 use crate::engines::mongodb::MongoError;
@@ -20,6 +20,12 @@ pub(super) struct Check {
     /// Also connect to every target, the history and the mail server, and say what is there
     #[arg(long)]
     connect: bool,
+}
+
+/// What a task will leave alone, or why that is not known.
+struct Note {
+    place: String,
+    text: String,
 }
 
 /// What was found at one place.
@@ -49,9 +55,9 @@ impl Check {
         if !broken.is_empty() {
             return Err(Problems::new(broken).into());
         }
-        let found = match self.connect {
+        let (found, notes) = match self.connect {
             true => look(&config).await,
-            false => Vec::new(),
+            false => Default::default(),
         };
         let bad: Vec<&Found> = found.iter().filter(|one| one.code != 0).collect();
         if context.json() {
@@ -67,11 +73,16 @@ impl Check {
                     })
                 })
                 .collect();
+            let notes: Vec<_> = notes
+                .iter()
+                .map(|one| serde_json::json!({ "place": one.place, "text": one.text }))
+                .collect();
             let document = serde_json::json!({
                 "problems": [],
                 "warnings": config.warnings,
                 "unreachable": unreachable,
                 "found": list,
+                "notes": notes,
             });
             outln!("{document}");
         } else {
@@ -95,6 +106,9 @@ impl Check {
             for warning in &config.warnings {
                 outln!("note: {warning}");
             }
+            for one in &notes {
+                outln!("note: {}: {}", one.place, shown(&one.text));
+            }
             for one in &bad {
                 errln!("error: {}: {}", one.place, shown(&one.text));
                 if let Some(hint) = &one.hint {
@@ -108,12 +122,23 @@ impl Check {
     }
 }
 
-async fn look(config: &Config) -> Vec<Found> {
-    let mut found = Vec::new();
+async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
+    let (mut found, mut notes) = (Vec::new(), Vec::new());
     for target in config.targets.values().filter(|target| target.configured) {
         let place = format!("target `{}`", target.name);
         found.push(match look_at(target).await {
-            Ok(text) => Found::good(place, text),
+            Ok(text) => {
+                let tasks = config.tasks.values().filter(|task| task.enabled);
+                for task in tasks.filter(|task| task.targets.contains(&target.name)) {
+                    let told = rehearse::code_of_others(config, task, target).await;
+                    let place = format!("task `{}` on target `{}`", task.name, target.name);
+                    notes.extend(told.into_iter().map(|text| Note {
+                        place: place.clone(),
+                        text,
+                    }));
+                }
+                Found::good(place, text)
+            }
             Err(error) => Found {
                 place,
                 code: match error {
@@ -143,7 +168,7 @@ async fn look(config: &Config) -> Vec<Found> {
             },
         });
     }
-    found
+    (found, notes)
 }
 
 /// Who and what is there.

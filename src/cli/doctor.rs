@@ -1,14 +1,13 @@
 use std::collections::BTreeSet;
 
-use chrono::Utc;
-
 use super::context::Context;
+use super::rehearse::{self, Level, with_hint};
 use super::run::worse;
 use super::{Failure, doctor_mongodb};
-use crate::config::{Config, Target, Task};
+use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Session, pooler, trust};
-use crate::pipeline::{self, Known, PipelineError};
+use crate::engines::postgres::{Session, claim, pooler, trust};
+use crate::pipeline::{self, PipelineError};
 use crate::report::text::{Ink, counted, human_duration_ms, shown, wrapped};
 use crate::values::Engine;
 
@@ -37,31 +36,8 @@ const BLIND: &str = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
         AND (NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid))";
 
-/// How the line begins.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Level {
-    Ok,
-    Note,
-    Problem,
-}
-
-impl Level {
-    fn word(self) -> &'static str {
-        match self {
-            Level::Ok => "ok",
-            Level::Note => "note",
-            Level::Problem => "problem",
-        }
-    }
-}
-
 /// What was found: the target, how good it is, and a sentence.
 type Line = (String, Level, String);
-
-/// Clocks that differ by more than this make cut-offs wrong.
-const CLOCKS_DIFFER: f64 = 2.0;
-
-const CLOCK: &str = "SELECT extract(epoch FROM pg_catalog.clock_timestamp())::float8";
 
 /// Transactions that are older than five minutes.
 const LONG: &str = "SELECT a.pid, coalesce(a.usename, '')::text, coalesce(a.application_name, ''),
@@ -84,17 +60,21 @@ impl Doctor {
                 lines.push((name, Level::Note, text));
                 continue;
             }
-            let seen = look(target, &mut lines).await;
+            let tasks = config.tasks.values().filter(|task| task.enabled);
+            let tasks: Vec<&Task> = tasks
+                .filter(|task| task.targets.contains(&target.name))
+                .collect();
+            let seen = look(target, &tasks, &mut lines).await;
             if let Err(error) = seen {
                 let bad_url = matches!(error, EngineError::Dial(_));
                 code = worse(code, if bad_url { 2 } else { 3 });
                 lines.push((name, Level::Problem, with_hint(&error)));
                 continue;
             }
-            for task in config.tasks.values().filter(|task| task.enabled) {
-                if task.targets.contains(&target.name) {
-                    rehearse(&config, task, target, &mut lines).await;
-                }
+            for task in tasks {
+                let told = rehearse::all_of(&config, task, target).await;
+                let of = |(level, text)| (name.clone(), level, format!("{}: {text}", task.name));
+                lines.extend(told.into_iter().map(of));
             }
         }
         if code == 0 && lines.iter().any(|(_, level, _)| *level == Level::Problem) {
@@ -139,7 +119,7 @@ impl Doctor {
 }
 
 /// The server, the role, the way there.
-async fn look(target: &Target, lines: &mut Vec<Line>) -> Result<(), EngineError> {
+async fn look(target: &Target, tasks: &[&Task], lines: &mut Vec<Line>) -> Result<(), EngineError> {
     if target.engine == Engine::Mongodb {
         return look_at_mongodb(target, lines).await;
     }
@@ -155,33 +135,35 @@ async fn look(target: &Target, lines: &mut Vec<Line>) -> Result<(), EngineError>
     let session = Session::open(&dial, "maint doctor").await?;
     pooler::refuse(&session, &dial).await?;
     examine(name, &session, &target.trust_owners, lines).await?;
-    let before = Utc::now();
-    let clock = session.query("reading its clock", CLOCK, &[]).await?;
-    let after = Utc::now();
-    if let Some(theirs) = clock.first().and_then(|row| row.try_get::<_, f64>(0).ok()) {
-        let seconds = |at: chrono::DateTime<Utc>| at.timestamp_micros() as f64 / 1e6;
-        // The answer was made somewhere in between.
-        let off = match (theirs - seconds(after), seconds(before) - theirs) {
-            (ahead, _) if ahead > 0.0 => ahead,
-            (_, behind) if behind > 0.0 => -behind,
-            _ => 0.0,
+    for task in tasks {
+        let Some(holder) = claim::holder(&session, &task.name).await? else {
+            continue;
         };
-        if off.abs() > CLOCKS_DIFFER {
-            let way = if off > 0.0 { "ahead of" } else { "behind" };
-            lines.push((name.clone(), Level::Problem, format!(
-                "its clock is {:.0} s {way} this machine's: rows would be taken for older or younger than they are; set both by NTP",
-                off.abs()
-            )));
-        }
+        lines.push(match holder.stranger {
+            None => (
+                name.clone(),
+                Level::Note,
+                format!("{}: at work just now: {}", task.name, holder.who),
+            ),
+            Some(stranger) => (
+                name.clone(),
+                Level::Problem,
+                format!(
+                    "{}: its lock is held by {}, which is no run of maint's as far as can be told: {}; the task does not run until that ends; {}",
+                    task.name, holder.who, stranger.why, stranger.end
+                ),
+            ),
+        });
     }
     for row in session
         .query("looking for old transactions", LONG, &[])
         .await?
     {
-        let text = |n: usize| row.try_get::<_, String>(n).unwrap_or_default();
-        let pid: i32 = row.try_get(0).unwrap_or_default();
-        let age_s: i64 = row.try_get(3).unwrap_or_default();
-        let (who, application, state) = (text(1), text(2), text(4));
+        let doing = "looking for old transactions";
+        let text = |n: usize| session.column::<String>(doing, &row, n);
+        let pid: i32 = session.column(doing, &row, 0)?;
+        let age_s: i64 = session.column(doing, &row, 3)?;
+        let (who, application, state) = (text(1)?, text(2)?, text(4)?);
         lines.push((name.clone(), Level::Note, format!(
             "a transaction is open for {} (pid {pid}, role {who}, {}{state}): it holds back VACUUM and concurrent builds",
             human_duration_ms(age_s.saturating_mul(1000)),
@@ -212,80 +194,6 @@ async fn look_at_mongodb(target: &Target, lines: &mut Vec<Line>) -> Result<(), E
     Ok(())
 }
 
-/// What the task would do now, and what keeps it from more.
-async fn rehearse(config: &Config, task: &Task, target: &Target, lines: &mut Vec<Line>) {
-    let mut say = |level, text: String| {
-        lines.push((target.name.clone(), level, format!("{}: {text}", task.name)));
-    };
-    let known = Known {
-        zone: config.timezone,
-        ..Known::default()
-    };
-    let plan = match pipeline::plan(task, target, known).await {
-        Ok(plan) => plan,
-        Err(PipelineError::Engine(error)) => {
-            return say(Level::Problem, format!("would fail: {}", with_hint(&error)));
-        }
-        Err(other) => return say(Level::Problem, format!("would fail: {other}")),
-    };
-    let hindered: Vec<_> = plan
-        .findings
-        .iter()
-        .filter(|one| HINDERS.contains(&one.code.as_str()))
-        .collect();
-    for one in hindered.iter().take(MOST_TOLD) {
-        let object = match one.object.as_str() {
-            "" => String::new(),
-            object => format!("{object}: "),
-        };
-        let todo = one
-            .suggestion
-            .as_ref()
-            .map_or_else(String::new, |todo| format!("; {todo}"));
-        let level = match one.code.as_str() {
-            "extension.missing" | "amcheck.missing" | "statements.missing" => Level::Note,
-            _ => Level::Problem,
-        };
-        say(level, format!("{object}{}{todo}", one.message));
-    }
-    if let Some(more @ 1..) = hindered.len().checked_sub(MOST_TOLD) {
-        say(
-            Level::Problem,
-            format!("… and {more} more like that: maint plan {}", task.name),
-        );
-    }
-    if hindered.is_empty() {
-        say(
-            Level::Ok,
-            format!("works: {} to do now", counted(plan.steps.len(), "step")),
-        );
-    }
-}
-
-/// Findings that say that the task cannot do all of its work.
-pub(super) const HINDERS: [&str; 10] = [
-    "privilege.missing",
-    "extension.missing",
-    "amcheck.missing",
-    "statements.missing",
-    "role.untrusted_code",
-    "cleanup.rule",
-    "cleanup.row_security",
-    "partitions.unsuitable",
-    "server.reindex_corrupts",
-    "replica.unreachable",
-];
-
-/// Of one task on one target so many things are told one by one.
-const MOST_TOLD: usize = 5;
-
-fn with_hint(error: &EngineError) -> String {
-    match error.hint() {
-        Some(hint) => format!("{error} ({hint})"),
-        None => error.to_string(),
-    }
-}
-
 /// Whose rights are lent to whose code.
 async fn trust(
     session: &Session,
@@ -302,7 +210,10 @@ async fn trust(
         );
     }
     let rows = session.query("listing tables", TABLES, &[]).await?;
-    let tables: Vec<u32> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
+    let tables = rows
+        .iter()
+        .map(|row| session.column("listing tables", row, 0));
+    let tables = tables.collect::<Result<Vec<u32>, _>>()?;
     let standing = trust::read(session, &tables, trust_owners).await?;
     let codes = standing.all_code();
     if let Some(first) = codes.first() {
@@ -357,8 +268,8 @@ async fn examine(
     trust(session, trust_owners, &mut say).await?;
     let owned = session.query("counting tables", OWNERSHIP, &[]).await?;
     if let Some(row) = owned.first() {
-        let number = |n: usize| row.try_get::<_, i64>(n).unwrap_or_default();
-        let (mine, all) = (number(0), number(1));
+        let number = |n: usize| session.column::<i64>("counting tables", row, n);
+        let (mine, all) = (number(0)?, number(1)?);
         let level = if mine < all { Level::Note } else { Level::Ok };
         say(
             level,
@@ -390,8 +301,10 @@ async fn examine(
         .query("looking for extensions", EXTENSIONS, &[])
         .await?
     {
-        let (name, installed, available): (String, bool, bool) =
-            (row.get(0), row.get(1), row.get(2));
+        let doing = "looking for extensions";
+        let name: String = session.column(doing, &row, 0)?;
+        let installed: bool = session.column(doing, &row, 1)?;
+        let available: bool = session.column(doing, &row, 2)?;
         let costs = match name.as_str() {
             "pgstattuple" => "`method: exact` of reindex falls back to estimates",
             "amcheck" => "corruption of tables and indexes cannot be looked for",

@@ -22,6 +22,7 @@ mod notify;
 mod paste;
 mod pause;
 mod plan;
+mod rehearse;
 mod report;
 mod run;
 mod saved;

@@ -74,7 +74,7 @@ pub trait Door: Send + Sync + Sized + 'static {
         &self,
         session: &Self::Session,
         task: &str,
-    ) -> Result<Option<String>, EngineError>;
+    ) -> Result<Option<Holder>, EngineError>;
 
     /// Cancelled when the claim of this session is lost.
     fn claim_lost(&self, session: &Self::Session) -> CancellationToken;
@@ -153,6 +153,26 @@ pub trait Door: Send + Sync + Sized + 'static {
     /// The last thing after steps were carried out: whatever has to pass before
     /// the next look, of this run or another, sees what they did.
     async fn end(&self, session: &Self::Session);
+}
+
+/// Who has a task that was to be claimed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Who, since when.
+    pub who: String,
+    /// What is to be told where that is no run of maint's: such a holder may
+    /// stay for ever, and a run that was not started would be no news.
+    pub finding: Option<Finding>,
+}
+
+impl Holder {
+    /// A run of maint's, which will end.
+    pub fn run(who: impl Into<String>) -> Self {
+        Holder {
+            who: who.into(),
+            finding: None,
+        }
+    }
 }
 
 /// The size of an object.

@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
-pub use door::{BodyOf, Busy, Door, Job, Size};
+pub use door::{BodyOf, Busy, Door, Holder, Job, Size};
 pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
 pub use postgres::export::{check as check_file, put_beside};

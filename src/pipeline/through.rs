@@ -15,7 +15,7 @@ use super::{
 };
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::execute::{self, BodyOf, Door, Event, Execution, Stop, StopReason, Throttler};
+use crate::execute::{self, BodyOf, Door, Event, Execution, Holder, Stop, StopReason, Throttler};
 use crate::history::{RunRecord, RunStatus};
 use crate::plan::{AnyKind, Body, Entry, Finding, Moment, Plan, SavedPlan, Severity, Step};
 
@@ -114,11 +114,19 @@ impl<D: Door> Way for Through<D> {
         // A claim in a session that others share would be no claim.
         door.fit_for_claim(&session).await?;
         if let Some(holder) = claim_patiently(request, around, &door, &session).await? {
-            record.status = RunStatus::Skipped;
-            record.error = Some(format!(
-                "`{}` is already at work on this target: {holder}",
-                record.task
-            ));
+            let task = &record.task;
+            let (status, error) = match &holder.finding {
+                None => (
+                    RunStatus::Skipped,
+                    format!("`{task}` is already at work on this target: {}", holder.who),
+                ),
+                Some(_) => (
+                    RunStatus::Failed,
+                    format!("`{task}` is kept from running by {}", holder.who),
+                ),
+            };
+            (record.status, record.error) = (status, Some(error));
+            record.findings.extend(holder.finding);
             return Ok(());
         }
         // Only who holds the claim knows that runs still open are dead.
@@ -306,7 +314,7 @@ async fn claim_patiently<D: Door>(
     around: &Surroundings,
     door: &D,
     session: &D::Session,
-) -> Result<Option<String>, EngineError> {
+) -> Result<Option<Holder>, EngineError> {
     let until = Instant::now() + request.patience;
     loop {
         let holder = door.claim(session, &request.task.name).await?;

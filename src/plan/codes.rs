@@ -143,6 +143,12 @@ pub const FINDINGS: &[Code] = &[
         "Look at disk and controller now; fail over, or restore the files named in the server's log.",
     ),
     code(
+        "claim.stranger",
+        "The lock by which runs of a task exclude each other is held by a session that is no run of maint's, as far as can be told.",
+        "The task does not run until that session ends, which may be never; anybody in the database may take such a lock.",
+        "Find out who it is: the finding names process, role and application, and has the statement that ends exactly that session. `maint doctor` says whether it is still there.",
+    ),
+    code(
         "cleanup.index",
         "No index begins with the field that a rule looks for documents by.",
         "Every document would be read, and for orphans once for every child; nothing was done.",

@@ -53,6 +53,18 @@ impl TimeSpan {
     pub const fn get(self) -> Duration {
         self.0
     }
+
+    /// The same as one tells it: to the nearest day where it is two or more,
+    /// else to the nearest hour, minute or second.
+    pub fn about(self) -> Self {
+        let ms = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        let unit = [86_400_000, 3_600_000, 60_000, 1_000]
+            .into_iter()
+            .find(|unit| ms >= 2 * unit)
+            .unwrap_or(1_000);
+        let whole = ms / unit + u64::from(ms % unit >= unit / 2);
+        Self::from_millis(whole.saturating_mul(unit))
+    }
 }
 
 impl From<Duration> for TimeSpan {
@@ -155,6 +167,21 @@ mod tests {
             let span: TimeSpan = text.parse().unwrap();
             assert_eq!(span.get(), Duration::from_millis(ms), "{text}");
             assert_eq!(span.to_string(), written);
+        }
+    }
+
+    #[test]
+    fn is_told_in_units_that_fit() {
+        for (seconds, told) in [
+            (431_999, "5d"),
+            (172_799, "2d"),
+            (100_000, "28h"),
+            (7_199, "2h"),
+            (3_700, "62min"),
+            (90, "90s"),
+            (0, "0s"),
+        ] {
+            assert_eq!(TimeSpan::from_secs(seconds).about().to_string(), told);
         }
     }
 

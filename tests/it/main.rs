@@ -32,6 +32,7 @@ mod scheduler;
 mod serve;
 mod silence;
 mod standing;
+mod strangers;
 mod terminal;
 mod settings;
 mod saved_plan;

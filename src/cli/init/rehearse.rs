@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::Place;
-use crate::cli::doctor::HINDERS;
 use crate::cli::plan::sizes_of;
+use crate::cli::rehearse::HINDERS;
 use crate::config::Config;
 use crate::init::{Draft, DraftTask};
 use crate::pipeline::{self, Known};

@@ -14,6 +14,9 @@ use super::{Limit, MongoError, Session};
 const COLLECTION: &str = "maint.claims";
 /// How long a claim holds without a sign of life.
 const LEASE: Duration = Duration::from_secs(30);
+/// A claim that ends later than this is none; more than [`LEASE`], as the
+/// clocks of members may differ.
+const FARTHEST: Duration = Duration::from_secs(600);
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(8);
 const PATIENCE: Limit = Limit(Duration::from_secs(10));
@@ -94,9 +97,11 @@ impl Session {
             "expires": { "$add": ["$$NOW", millis(LEASE)] },
         });
         let replacement = if if_expired {
-            // What is not there yet has run out, too.
-            let expired = doc! { "$lt": ["$expires", "$$NOW"] };
-            doc! { "$cond": [expired, claim, "$$ROOT"] }
+            // What is not there yet has run out, too, and nobody of ours says that a claim
+            // holds for longer: else whoever writes one would keep the task for ever.
+            let latest = doc! { "$add": ["$$NOW", millis(FARTHEST)] };
+            let holds = doc! { "$and": [{ "$gte": ["$expires", "$$NOW"] }, { "$lte": ["$expires", latest] }] };
+            doc! { "$cond": [holds, "$$ROOT", claim] }
         } else {
             claim
         };

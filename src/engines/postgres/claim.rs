@@ -7,8 +7,26 @@ use crate::engines::EngineError;
 /// First half of the lock's key: `mnt1` in ASCII.
 const LOCK_CLASS: i32 = 0x6d6e_7431;
 
+/// Who holds the lock of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Process, role, application, and since when.
+    pub who: String,
+    /// What is known of one that is no run of maint's.
+    pub stranger: Option<Stranger>,
+}
+
+/// Why a holder is taken for a stranger, and what would end it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Why.
+    pub why: String,
+    /// The statement that ends it, and nobody else.
+    pub end: String,
+}
+
 /// Takes the lock of a task, unless somebody holds it: then tells who, since when.
-pub async fn claim(db: &Session, task: &str) -> Result<Option<String>, EngineError> {
+pub async fn claim(db: &Session, task: &str) -> Result<Option<Holder>, EngineError> {
     let sql = "SELECT pg_catalog.pg_try_advisory_lock($1, pg_catalog.hashtext($2))";
     let doing = "claiming the task";
     let rows = db.query(doing, sql, &[&LOCK_CLASS, &task]).await?;
@@ -17,19 +35,88 @@ pub async fn claim(db: &Session, task: &str) -> Result<Option<String>, EngineErr
     {
         return Ok(None);
     }
-    let sql = "SELECT pg_catalog.format('pid %s, role %s, %s%s', a.pid, a.usename,
-            coalesce(nullif(a.application_name, ''), 'unnamed application'),
-            coalesce(', since ' || pg_catalog.to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS') || ' UTC', ''))
-        FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-        WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid AND l.objsubid = 2 AND l.granted
-            AND l.objid::int8 = (pg_catalog.hashtext($2)::int8 & 4294967295)
-            AND a.datname = pg_catalog.current_database()";
+    let just_gone = Holder {
+        who: "a session that has just ended".to_owned(),
+        stranger: None,
+    };
+    Ok(Some(holder(db, task).await?.unwrap_or(just_gone)))
+}
+
+/// Everybody in the database may take the lock. So who holds it is judged by
+/// what cannot be chosen, the role that logged in, and only then by the name
+/// that runs of maint give themselves. A transaction that was prepared holds
+/// its locks without a session. Whose `backend_start` is hidden from the role
+/// is known by the lock itself, which the statement looks for again.
+const HOLDERS: &str = "SELECT l.pid, a.usename::text, coalesce(a.application_name, ''),
+        pg_catalog.to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS'),
+        coalesce(pg_catalog.pg_has_role(a.usesysid, session_user, 'MEMBER'), false),
+        coalesce(a.application_name, '') ~ '^maint [0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$',
+        p.gid, p.owner::text, pg_catalog.to_char(p.prepared, 'YYYY-MM-DD HH24:MI:SS'),
+        CASE WHEN p.gid IS NOT NULL THEN pg_catalog.format('ROLLBACK PREPARED %L', p.gid)
+            WHEN l.pid IS NOT NULL THEN pg_catalog.format('SELECT pg_catalog.pg_terminate_backend(a.pid) FROM pg_catalog.pg_stat_activity a JOIN pg_catalog.pg_locks l ON l.pid = a.pid WHERE a.pid = %s%s AND l.locktype = ''advisory'' AND l.classid = %s AND l.objid = %s AND l.objsubid = 2 AND l.granted',
+                l.pid, CASE WHEN a.backend_start IS NULL THEN '' ELSE pg_catalog.format(' AND a.backend_start = %L', a.backend_start) END, l.classid, l.objid) END
+    FROM pg_catalog.pg_locks l
+        LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+        LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.pid IS NULL AND x.locktype = 'transactionid'
+            AND x.virtualtransaction = l.virtualtransaction
+        LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
+    WHERE l.locktype = 'advisory' AND l.classid = $1::int4::oid AND l.objsubid = 2 AND l.granted
+        AND l.objid::int8 = (pg_catalog.hashtext($2)::int8 & 4294967295)
+        AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())
+    ORDER BY a.backend_start, l.pid";
+
+/// Who holds the lock of a task, if anybody does: a stranger before a run.
+pub async fn holder(db: &Session, task: &str) -> Result<Option<Holder>, EngineError> {
     let doing = "asking who holds the task";
-    let rows = db.query(doing, sql, &[&LOCK_CLASS, &task]).await?;
-    match rows.first() {
-        Some(row) => db.column(doing, row, 0).map(Some),
-        None => Ok(Some("a session that has just ended".to_owned())),
+    let mut first = None;
+    for row in db.query(doing, HOLDERS, &[&LOCK_CLASS, &task]).await? {
+        let text = |n| db.column::<Option<String>>(doing, &row, n);
+        let (member, named) = (db.column(doing, &row, 4)?, db.column(doing, &row, 5)?);
+        let pid: Option<i32> = db.column(doing, &row, 0)?;
+        let role = text(1)?.unwrap_or_else(|| "of nobody".to_owned());
+        let who = match (pid, text(6)?) {
+            (Some(pid), _) => {
+                let application = text(2)?.filter(|name| !name.is_empty());
+                format!(
+                    "pid {pid}, role {role}, {}{}",
+                    application.as_deref().unwrap_or("unnamed application"),
+                    text(3)?.map_or_else(
+                        || ", since when this role may not see".to_owned(),
+                        |since| format!(", since {since} UTC")
+                    ),
+                )
+            }
+            (None, Some(prepared)) => format!(
+                "prepared transaction {prepared}, role {}, since {} UTC",
+                text(7)?.unwrap_or_default(),
+                text(8)?.unwrap_or_default()
+            ),
+            (None, None) => "a prepared transaction that is not listed".to_owned(),
+        };
+        let why = match (pid.is_some(), member, named) {
+            (true, true, true) => None,
+            (true, _, false) => {
+                Some("it does not call itself a run of maint's, as every run does".to_owned())
+            }
+            (true, false, true) => Some(format!(
+                "it calls itself a run of maint's, as anybody may, but {role} is not the role that maint connects as here, nor a member of it; where that is a maint of yours, give the two tasks different names"
+            )),
+            (false, ..) => Some("a run of maint's prepares no transaction".to_owned()),
+        };
+        let stranger = match (why, text(9)?) {
+            (None, _) => None,
+            (Some(why), end) => Some(Stranger {
+                why,
+                end: end.unwrap_or_default(),
+            }),
+        };
+        let found = Holder { who, stranger };
+        if found.stranger.is_some() {
+            return Ok(Some(found));
+        }
+        first.get_or_insert(found);
     }
+    Ok(first)
 }
 
 /// Ends sessions that a killed process left at work. They are known by their

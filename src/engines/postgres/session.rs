@@ -77,8 +77,8 @@ impl Server {
         let ahead = self.clock_ahead_ms;
         (ahead.abs() > CLOCKS_DIFFER_MS).then(|| {
             format!(
-                "the clock of this machine is {} {} that of the server: nobody can tell which rows are old, and nothing is deleted, archived or dropped by age; set the clocks (NTP)",
-                TimeSpan::from_secs(ahead.unsigned_abs() / 1000),
+                "the clock of this machine is about {} {} that of the server: nobody can tell which rows are old, and nothing is deleted, archived or dropped by age; set the clocks (NTP)",
+                TimeSpan::from_millis(ahead.unsigned_abs()).about(),
                 if ahead > 0 { "ahead of" } else { "behind" }
             )
         })

@@ -15,7 +15,7 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{
     Dial, Limit, Members, MongoError, Refusal, Session, kill_operations, number,
 };
-use crate::execute::{self, Busy, Execution, Size};
+use crate::execute::{self, Busy, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Aggregate, Body, Command, Walk, Work};
 use crate::plan::{Finding, Place, Severity, Site, Step};
@@ -131,8 +131,8 @@ impl execute::Door for Door {
         Ok(())
     }
 
-    async fn claim(&self, session: &Session, task: &str) -> Result<Option<String>, EngineError> {
-        Ok(session.claim(task).await?)
+    async fn claim(&self, session: &Session, task: &str) -> Result<Option<Holder>, EngineError> {
+        Ok(session.claim(task).await?.map(Holder::run))
     }
 
     fn claim_lost(&self, session: &Session) -> CancellationToken {

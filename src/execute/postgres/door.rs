@@ -15,7 +15,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Session, claim, pooler};
-use crate::execute::{self, Busy, Execution, Size};
+use crate::execute::{self, Busy, Execution, Holder, Size};
 use crate::history::StepRecord;
 use crate::plan::{Finding, Place, Severity, Site, Step, Work};
 
@@ -203,8 +203,21 @@ impl execute::Door for Door {
         pooler::refuse(session, &self.dial).await
     }
 
-    async fn claim(&self, session: &Session, task: &str) -> Result<Option<String>, EngineError> {
-        claim::claim(session, task).await
+    async fn claim(&self, session: &Session, task: &str) -> Result<Option<Holder>, EngineError> {
+        let held = claim::claim(session, task).await?;
+        Ok(held.map(|held| Holder {
+            finding: held.stranger.map(|stranger| Finding {
+                code: "claim.stranger".to_owned(),
+                severity: Severity::Critical,
+                object: String::new(),
+                message: format!(
+                    "the lock by which runs of `{task}` exclude each other is held by {}, which is no run of maint's as far as can be told: {}; the task does not run until that ends. Anybody in the database may take such a lock: find out who it is, then end it",
+                    held.who, stranger.why
+                ),
+                suggestion: Some(stranger.end).filter(|end| !end.is_empty()),
+            }),
+            who: held.who,
+        }))
     }
 
     fn claim_lost(&self, session: &Session) -> CancellationToken {

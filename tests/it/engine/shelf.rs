@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use async_trait::async_trait;
 use maint::config::{Target, Throttle};
 use maint::engines::EngineError;
-use maint::execute::{Busy, Door, Execution, Job, Size};
+use maint::execute::{Busy, Door, Execution, Holder, Job, Size};
 use maint::history::{StepRecord, StepStatus};
 use maint::plan::{self, Entry, Finding, Kind, Moment, Place, Plan, Severity, Site, Speaks, Step};
 use maint::values::Engine;
@@ -158,10 +158,10 @@ impl Door for ShelfDoor {
         Ok(())
     }
 
-    async fn claim(&self, hand: &Hand, task: &str) -> Result<Option<String>, EngineError> {
+    async fn claim(&self, hand: &Hand, task: &str) -> Result<Option<Holder>, EngineError> {
         let mut claims = hand.shelf.claims.lock().unwrap();
         if let Some(other) = claims.get(task) {
-            return Ok(Some(other.clone()));
+            return Ok(Some(Holder::run(other.clone())));
         }
         claims.insert(task.to_owned(), "maint".to_owned());
         *hand.has.lock().unwrap() = Some(task.to_owned());

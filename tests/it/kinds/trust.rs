@@ -251,8 +251,25 @@ for_each_version! {
         let all = rules(HOOKS.iter().map(|(n, ..)| (*n).to_owned()));
         for powerful in ["member", "superuser"] {
             let workspace = Workspace::for_target(&scene.url(powerful)).task("cleanup", &all);
-            workspace.run(["plan", "cleanup"]).expect(0);
+            let planned = workspace.run(["plan", "cleanup", "--output", "json"]).expect(0).json();
             scene.nothing_stolen(&format!("plan as {powerful}")).await;
+            // Said beforehand, in the words of the plan.
+            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let messages: Vec<String> = planned["plans"][0]["plan"]["findings"].as_array().unwrap().iter()
+                .filter(|f| f["code"] == "role.untrusted_code")
+                .map(|f| words(f["message"].as_str().unwrap())).collect();
+            assert!(!messages.is_empty(), "{planned:#}");
+            let checked = words(&workspace.run(["check", "--connect"]).expect(0).stdout);
+            let noted = workspace.run(["check", "--connect", "--output", "json"]).expect(0).json();
+            let doctor = words(&workspace.run(["doctor"]).expect(1).stdout);
+            scene.nothing_stolen(&format!("check and doctor as {powerful}")).await;
+            for message in &messages {
+                assert!(checked.contains(&format!("note: task `cleanup` on target `app`: {message}")), "{checked}");
+                assert!(noted["notes"].to_string().contains(&message.replace('"', "\\\"")), "{noted:#}");
+            }
+            for message in messages.iter().take(5) {
+                assert!(doctor.contains(message), "{message} in {doctor}");
+            }
             workspace.run(["run", "cleanup", "--dry-run"]).expect(0);
             scene.nothing_stolen(&format!("dry run as {powerful}")).await;
             let run = workspace.run(["run", "cleanup", "--now", "--output", "json"]).expect(1).json();

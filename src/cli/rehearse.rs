@@ -1,0 +1,116 @@
+//! What a task would do now on one of its targets, and what keeps it from more.
+
+use serde_json::Value;
+
+use crate::config::{Config, Target, Task};
+use crate::engines::EngineError;
+use crate::engines::postgres::trust;
+use crate::pipeline::{self, Known, PipelineError};
+use crate::plan::Plan;
+use crate::report::text::counted;
+
+/// How a line begins.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Level {
+    Ok,
+    Note,
+    Problem,
+}
+
+impl Level {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Level::Ok => "ok",
+            Level::Note => "note",
+            Level::Problem => "problem",
+        }
+    }
+}
+
+/// Findings that say that the task cannot do all of its work.
+pub(super) const HINDERS: [&str; 11] = [
+    "privilege.missing",
+    "extension.missing",
+    "amcheck.missing",
+    "statements.missing",
+    trust::FINDING,
+    "cleanup.rule",
+    "cleanup.row_security",
+    "name.unreadable",
+    "partitions.unsuitable",
+    "server.reindex_corrupts",
+    "replica.unreachable",
+];
+
+/// Of one task on one target so many things are told one by one.
+const MOST_TOLD: usize = 5;
+
+async fn planned(config: &Config, task: &Task, target: &Target) -> Result<Plan<Value>, String> {
+    let known = Known {
+        zone: config.timezone,
+        ..Known::default()
+    };
+    match pipeline::plan(task, target, known).await {
+        Ok(plan) => Ok(plan),
+        Err(PipelineError::Engine(error)) => Err(with_hint(&error)),
+        Err(other) => Err(other.to_string()),
+    }
+}
+
+/// Everything that is to be said of a task on a target.
+pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec<(Level, String)> {
+    let plan = match planned(config, task, target).await {
+        Ok(plan) => plan,
+        Err(why) => return vec![(Level::Problem, format!("would fail: {why}"))],
+    };
+    let mut lines = Vec::new();
+    let hindered: Vec<_> = plan
+        .findings
+        .iter()
+        .filter(|one| HINDERS.contains(&one.code.as_str()))
+        .collect();
+    for one in hindered.iter().take(MOST_TOLD) {
+        let object = match one.object.as_str() {
+            "" => String::new(),
+            object => format!("{object}: "),
+        };
+        let todo = one
+            .suggestion
+            .as_ref()
+            .map_or_else(String::new, |todo| format!("; {todo}"));
+        let level = match one.code.as_str() {
+            "extension.missing" | "amcheck.missing" | "statements.missing" => Level::Note,
+            _ => Level::Problem,
+        };
+        lines.push((level, format!("{object}{}{todo}", one.message)));
+    }
+    if let Some(more @ 1..) = hindered.len().checked_sub(MOST_TOLD) {
+        let text = format!("… and {more} more like that: maint plan {}", task.name);
+        lines.push((Level::Problem, text));
+    }
+    if hindered.is_empty() {
+        let text = format!("works: {} to do now", counted(plan.steps.len(), "step"));
+        lines.push((Level::Ok, text));
+    }
+    lines
+}
+
+/// Only which code of others it would leave tables alone for, as its plan says
+/// it; or why that cannot be known.
+pub(super) async fn code_of_others(config: &Config, task: &Task, target: &Target) -> Vec<String> {
+    match planned(config, task, target).await {
+        Ok(plan) => {
+            let found = plan.findings.into_iter();
+            let found = found.filter(|one| one.code == trust::FINDING);
+            found.map(|one| one.message).collect()
+        }
+        Err(why) => vec![format!("cannot be planned: {why}")],
+    }
+}
+
+pub(super) fn with_hint(error: &EngineError) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error.to_string(),
+    }
+}

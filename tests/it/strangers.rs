@@ -1,0 +1,154 @@
+//! What anybody in the database may do to keep maint from its work, and what
+//! it says of that.
+
+use std::time::{Duration, Instant};
+
+use crate::support::servers::{TestDatabase, connect, fresh_database};
+use crate::support::workspace::Workspace;
+
+const TIDY: &str =
+    "kind: sql\ntarget: app\noptions: { statements: [{ name: all, sql: DELETE FROM public.t }] }\n";
+
+fn workspace(db: &TestDatabase) -> Workspace {
+    Workspace::for_target(&db.url).task("tidy", TIDY)
+}
+
+/// As the claim of `tidy` is taken.
+const LOCK: &str = "pg_advisory_lock(1835955249, hashtext('tidy'))";
+
+/// A role without any privilege, and its URL.
+async fn nobody(db: &TestDatabase) -> (String, String) {
+    let role = format!("mallory_{}", &db.name[20..]);
+    db.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'x'"))
+        .await;
+    let (_, server) = db.url.split_once('@').unwrap();
+    let url = format!("postgres://{role}:x@{server}");
+    (role, url)
+}
+
+/// The lock of a task in the hands of somebody else is no run that is "already
+/// at work": it is told, with the statement that ends exactly that session.
+#[tokio::test]
+async fn who_holds_a_task_and_is_no_run_is_told() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+        .await;
+    let (mallory, url) = nobody(&db).await;
+    let impostor = "maint 0190a4c0-0000-7000-8000-000000000000";
+    for (url, role, name, why) in [
+        (
+            &url,
+            mallory.as_str(),
+            "psql",
+            "does not call itself a run of maint's",
+        ),
+        (
+            &db.url,
+            "postgres",
+            "nightly job",
+            "does not call itself a run of maint's",
+        ),
+        (
+            &url,
+            mallory.as_str(),
+            impostor,
+            "not the role that maint connects as",
+        ),
+    ] {
+        let stranger = connect(url).await;
+        let take = format!("SET application_name = '{name}'; SELECT {LOCK}");
+        stranger.batch_execute(&take).await.unwrap();
+        let row = stranger.query_one("SELECT pg_backend_pid()", &[]).await;
+        let pid: i32 = row.unwrap().get(0);
+
+        let workspace = workspace(&db);
+        let run = workspace.run(["run", "tidy", "--now", "--output", "json"]);
+        let run = run.expect(1).json();
+        let run = &run["runs"][0];
+        assert_eq!(run["status"], "failed");
+        let finding = &run["findings"][0];
+        assert_eq!(finding["code"], "claim.stranger");
+        assert_eq!(finding["severity"], "critical");
+        let message = finding["message"].as_str().unwrap();
+        let who = format!("pid {pid}, role {role}, {name}, since ");
+        assert!(message.contains(&who) && message.contains(why), "{message}");
+        assert!(run["error"].as_str().unwrap().contains(&who), "{run:#}");
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 1);
+        let doctor = workspace.run(["doctor"]).expect(1).stdout;
+        let doctor = doctor.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(doctor.contains(&who) && doctor.contains(why), "{doctor}");
+        let shown = workspace.run(["show", "last"]).stdout;
+        assert!(shown.contains(&pid.to_string()), "{shown}");
+
+        // The statement ends this session, and no other: not one that has
+        // taken over the process id, as a later `backend_start` shows.
+        let end = finding["suggestion"].as_str().unwrap();
+        let other = end.replace("a.backend_start = '2", "a.backend_start = '1");
+        assert_ne!(other, end);
+        assert!(db.client.query(&other, &[]).await.unwrap().is_empty());
+        assert_eq!(db.client.query(end, &[]).await.unwrap().len(), 1);
+        let until = Instant::now() + Duration::from_secs(60);
+        let alive = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+        while db.number(&alive).await > 0 {
+            assert!(Instant::now() < until, "the session did not end");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        workspace.run(["run", "tidy", "--now"]).expect(0);
+        db.execute("INSERT INTO t VALUES (1)").await;
+    }
+}
+
+/// A prepared transaction holds locks without a session, over restarts.
+#[tokio::test]
+async fn a_prepared_transaction_that_holds_a_task_is_told() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int)").await;
+    let lock = LOCK.replace("pg_advisory_lock", "pg_advisory_xact_lock");
+    let held = format!("held '{}", db.name);
+    db.execute(&format!(
+        "BEGIN; SELECT {lock}; PREPARE TRANSACTION '{}'",
+        held.replace('\'', "''")
+    ))
+    .await;
+    let workspace = workspace(&db);
+    let run = workspace.run(["run", "tidy", "--now", "--output", "json"]);
+    let run = run.expect(1).json();
+    let finding = &run["runs"][0]["findings"][0];
+    let message = finding["message"].as_str().unwrap();
+    let who = format!("prepared transaction {held}, role postgres, since ");
+    assert!(message.contains(&who), "{message}");
+    db.execute(finding["suggestion"].as_str().unwrap()).await;
+    workspace.run(["run", "tidy", "--now"]).expect(0);
+}
+
+/// Who may not see since when somebody is there still gets a statement that
+/// ends only who holds the lock.
+#[tokio::test]
+async fn a_stranger_is_told_to_a_role_that_sees_little() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int)").await;
+    let (mallory, url) = nobody(&db).await;
+    db.execute(&format!("GRANT DELETE ON t TO {mallory}")).await;
+    db.client
+        .batch_execute(&format!("SET application_name = 'other'; SELECT {LOCK}"))
+        .await
+        .unwrap();
+    let workspace = Workspace::for_target(&url).task("tidy", TIDY);
+    let run = workspace.run(["run", "tidy", "--now", "--output", "json"]);
+    let run = run.expect(1).json();
+    let finding = &run["runs"][0]["findings"][0];
+    let message = finding["message"].as_str().unwrap();
+    assert!(
+        message.contains("role postgres, other, since when this role may not see"),
+        "{message}"
+    );
+    let end = finding["suggestion"].as_str().unwrap();
+    assert!(end.contains("l.objid = ") && !end.contains("backend_start"));
+    let unlock = LOCK.replace("pg_advisory_lock", "pg_advisory_unlock");
+    let given_back = format!("SELECT {unlock}");
+    db.client.batch_execute(&given_back).await.unwrap();
+    // Nobody holds it any more: the statement finds nobody.
+    let admin = db.connect().await;
+    assert!(admin.query(end, &[]).await.unwrap().is_empty());
+    workspace.run(["run", "tidy", "--now"]).expect(0);
+}
