@@ -3,8 +3,11 @@ use chrono::Utc;
 use super::Failure;
 use super::context::Context;
 use crate::config::Config;
-use crate::history::{HistoryError, RunFilter, RunSummary, Store};
-use crate::report::text::{Align, Cell, Columns, Cut, history_table, run_details};
+use crate::history::{HistoryError, RunFilter, RunRecord, RunSummary, Store};
+use crate::plan::Finding;
+use crate::report::text::{
+    Align, Cell, Columns, Cut, counted, history_table, run_details, step_details,
+};
 
 /// What ran, newest first.
 #[derive(Debug, clap::Args)]
@@ -138,10 +141,14 @@ async fn copy(context: &Context<'_>, from: Option<&str>, to: Option<&str>) -> Re
 
 /// One run with its steps and findings.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  maint show last\n  maint show 0197c1")]
+#[command(
+    after_help = "Examples:\n  maint show last\n  maint show 0197c1\n  maint show last 3    # why, with what, and how it went: one step"
+)]
 pub(super) struct Show {
     /// The beginning of a run's id, or `last`
     run: String,
+    /// The number of a step: all that is known of it
+    step: Option<u32>,
 }
 
 impl Show {
@@ -152,6 +159,9 @@ impl Show {
             opened => opened?,
         };
         let run = store.run(&self.run).await?;
+        if let Some(seq) = self.step {
+            return show_step(context, &config, &run, seq);
+        }
         if context.json() {
             outln!("{}", serde_json::json!({ "runs": [run] }));
         } else {
@@ -159,4 +169,40 @@ impl Show {
         }
         Ok(0)
     }
+}
+
+/// Everything that is known of one step.
+fn show_step(
+    context: &Context<'_>,
+    config: &Config,
+    run: &RunRecord,
+    seq: u32,
+) -> Result<u8, Failure> {
+    let Some(step) = run.steps.iter().find(|step| step.seq == seq) else {
+        return Err(Failure::Usage(format!(
+            "run {} has no step {seq}: {}",
+            run.id,
+            match run.steps.len() {
+                0 => "it has none".to_owned(),
+                n => format!("it has {}", counted(n, "step")),
+            }
+        )));
+    };
+    let engine = config.targets.get(&run.target).map(|target| target.engine);
+    let locks = engine.map(|engine| crate::pipeline::locks(engine, &step.statement));
+    if context.json() {
+        let of_step = |finding: &&Finding| finding.object == step.object;
+        let findings: Vec<&Finding> = run.findings.iter().filter(of_step).collect();
+        outln!(
+            "{}",
+            serde_json::json!({
+                "run": { "id": run.id, "task": run.task, "kind": run.kind, "target": run.target },
+                "step": step, "locks": locks, "findings": findings,
+            })
+        );
+    } else {
+        let style = context.style(config.timezone);
+        out!("{}", step_details(run, step, locks.as_deref(), &style));
+    }
+    Ok(0)
 }

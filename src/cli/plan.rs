@@ -1,11 +1,17 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::Failure;
 use super::context::Context;
+use crate::config::{Config, Task};
 use crate::pipeline::Known;
-use crate::plan::Plan as Planned;
-use crate::report::text::{Align, Cell, Columns, Cut, Ink, Style, counted, human_bytes, wrapped};
+use crate::plan::{Basis, Plan as Planned, Step};
+use crate::report::text::{
+    Align, Cell, Columns, Cut, Ink, Style, counted, human_bytes, human_count, human_duration_ms,
+    wrapped,
+};
+use crate::values::Window;
 
 /// Looks at the targets and prints what would happen and why.
 #[derive(Debug, clap::Args)]
@@ -91,13 +97,14 @@ pub(super) async fn show_plans(
     }
     for (task, target) in work {
         // A history that does not exist yet has nothing to tell, and a plan creates nothing.
-        let known = match crate::history::open_existing(config.history.expose()).await {
+        let mut known = match crate::history::open_existing(config.history.expose()).await {
             Ok(store) => Known::of(store.as_ref(), &task, &target.name, config.timezone).await?,
             Err(_) => Known {
                 zone: config.timezone,
                 ..Known::default()
             },
         };
+        known.whole = time_of(&config, &task);
         let (plan, counts) = if counting {
             crate::pipeline::dry_run(&task, &target, known).await?
         } else {
@@ -192,6 +199,77 @@ pub(super) fn sizes_of(plan: &Planned<serde_json::Value>) -> String {
     }
 }
 
+/// How long a step is predicted to take; guesses are marked.
+fn takes(step: &Step<serde_json::Value>) -> String {
+    let time = step.predicted_ms.map(human_duration_ms);
+    match (time, step.predicted_from) {
+        (Some(time), Some(Basis::Nothing)) => format!("{time}?"),
+        (time, _) => time.unwrap_or_default(),
+    }
+}
+
+/// How long all takes, and what will not fit.
+fn forecast(plan: &Planned<serde_json::Value>, most: usize) -> String {
+    let Some(forecast) = &plan.forecast else {
+        return String::new();
+    };
+    let time = |ms: i64| human_duration_ms(ms);
+    let mut out = format!("  predicted to take {}", time(forecast.predicted_ms));
+    if let Some(available) = forecast.available_ms {
+        out.push_str(&format!(" of the {} that a run has", time(available)));
+    }
+    if plan
+        .steps
+        .iter()
+        .any(|s| s.predicted_from == Some(Basis::Nothing))
+    {
+        out.push_str("; `?`: nothing is known yet of such steps");
+    }
+    if let Some(error) = forecast.error {
+        out.push_str(&format!(
+            "; earlier predictions were off by {:.0} % (median of {})",
+            error.median * 100.0,
+            error.predictions
+        ));
+    }
+    out.push('\n');
+    if !forecast.will_not_fit.is_empty() {
+        out.push_str("  will not fit, and is left for another run:\n");
+        for skip in forecast.will_not_fit.iter().take(most) {
+            out.push_str(&format!(
+                "    {}: {}\n",
+                crate::report::text::shown(&skip.object),
+                crate::report::text::shown(&skip.reason)
+            ));
+        }
+        if let Some(more @ 1..) = forecast.will_not_fit.len().checked_sub(most) {
+            out.push_str(&format!(
+                "    … and {}: `--all` shows them\n",
+                counted(more, "more step")
+            ));
+        }
+    }
+    out
+}
+
+/// How much time a whole run of the task has: its budget, its window, that of
+/// a schedule; the longest of its schedules counts.
+fn time_of(config: &Config, task: &Task) -> Option<Duration> {
+    let budget = task.limits.budget.as_ref().map(|budget| budget.get());
+    let window = task.window.as_ref().map(Window::length);
+    let schedules = config.schedules.values();
+    let of_schedules: Vec<Option<Duration>> = schedules
+        .filter(|schedule| schedule.tasks.contains(&task.name))
+        .map(|schedule| schedule.window.as_ref().map(Window::length))
+        .collect();
+    // A schedule without a window has all the time there is.
+    let longest = match of_schedules.iter().any(Option::is_none) {
+        true => None,
+        false => of_schedules.into_iter().flatten().max(),
+    };
+    budget.into_iter().chain(window).chain(longest).min()
+}
+
 fn text(
     task: &str,
     kind: &str,
@@ -218,6 +296,7 @@ fn text(
             .column("object", Align::Left, Cut::Middle)
             .column("size", Align::Right, Cut::Never)
             .column("expected", Align::Right, Cut::Never)
+            .column("takes", Align::Right, Cut::Never)
             .column("why", Align::Left, Cut::End);
         for step in plan.steps.iter().take(most) {
             let size = |bytes: Option<i64>| bytes.map(human_bytes).unwrap_or_default();
@@ -227,10 +306,12 @@ fn text(
                 Cell::from(&step.object),
                 Cell::from(&size(step.estimate.bytes)),
                 Cell::from(&size(step.estimate.bytes_after)),
+                Cell::from(&takes(step)),
                 Cell::from(&step.reason),
             ]);
         }
         out.push_str(&table.render(2, style));
+        out.push_str(&forecast(plan, most));
         if let Some(more @ 1..) = plan.steps.len().checked_sub(most) {
             out.push_str(&format!(
                 "  … and {}: `--all` shows them\n",

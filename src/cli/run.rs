@@ -484,10 +484,10 @@ impl<'a> Pings<'a> {
     }
 }
 
-/// The longest grace of any task: how long a first signal is patient.
+/// How long a first signal is patient, by the longest grace of any task.
 pub(super) fn longest_grace(work: &[(Arc<Task>, Target)]) -> Duration {
     work.iter()
-        .map(|(task, _)| task.limits.grace.get())
+        .map(|(task, _)| task.limits.patience())
         .max()
         .unwrap_or_default()
 }

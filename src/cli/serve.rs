@@ -345,10 +345,10 @@ fn every(period: Duration) -> tokio::time::Interval {
     interval
 }
 
-/// The longest grace of any task, within what a supervisor waits for.
+/// How long steps may go on, by the longest grace of any task, within what a supervisor waits for.
 fn grace(config: &Config) -> Duration {
-    let longest = config.tasks.values().map(|task| task.limits.grace.get());
-    longest.max().unwrap_or_default().min(LONGEST_GRACE)
+    let longest = config.tasks.values().map(|task| task.limits.patience());
+    longest.max().unwrap_or_default().min(LONGEST_GRACE / 5)
 }
 
 async fn forget_old(store: &dyn Store, kept: Duration) {

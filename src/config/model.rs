@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -339,12 +340,23 @@ pub struct Limits {
     pub max_block: TimeSpan,
     /// How long a concurrent rebuild may wait for older transactions; it blocks nobody meanwhile.
     pub transaction_wait: TimeSpan,
+    /// A concurrent rebuild, or a concurrent detach, is not begun while a transaction is older
+    /// than this that it would have to wait for: that may be for ever.
+    pub max_transaction_age: TimeSpan,
     /// Longest time for one step.
     pub step_timeout: TimeSpan,
     /// Longest time for a run; what does not fit comes first next time.
     pub budget: Option<TimeSpan>,
-    /// How long a step may go on after a signal before it is cancelled.
+    /// How long the process may take to end after a signal. A step at work goes on for a fifth
+    /// of it, then it is cancelled, and what it left is cleared away.
     pub grace: TimeSpan,
+}
+
+impl Limits {
+    /// How long a step may go on after a signal before it is cancelled.
+    pub fn patience(&self) -> Duration {
+        self.grace.get() / 5
+    }
 }
 
 impl Default for Limits {
@@ -356,9 +368,10 @@ impl Default for Limits {
             lock_retries: 5,
             max_block: TimeSpan::from_secs(1),
             transaction_wait: TimeSpan::from_mins(30),
+            max_transaction_age: TimeSpan::from_mins(60),
             step_timeout: TimeSpan::from_mins(120),
             budget: None,
-            grace: TimeSpan::from_secs(5),
+            grace: TimeSpan::from_secs(25),
         }
     }
 }

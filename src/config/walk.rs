@@ -381,7 +381,7 @@ fn elsewhere(name: &str, properties: &Map<String, Value>) -> Option<String> {
                 .to_owned(),
         ),
         "lock_timeout" | "step_timeout" | "jobs" | "budget" | "lock_retries" | "grace"
-        | "parallel_targets" | "max_block"
+        | "parallel_targets" | "max_block" | "max_transaction_age"
             if !properties.contains_key(name) =>
         {
             Some(format!("it is one of the limits: `limits: {{ {name}: … }}`, or `--set limits.{name}=…`"))

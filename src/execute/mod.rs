@@ -4,6 +4,7 @@ mod door;
 mod live;
 pub(crate) mod mongodb;
 mod observer;
+mod pace;
 pub(crate) mod postgres;
 mod queue;
 mod step;
@@ -21,15 +22,16 @@ use uuid::Uuid;
 pub use door::{BodyOf, Busy, Door, Holder, Job, Size};
 pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
+pub use pace::Pace;
 pub use postgres::export::{check as check_file, put_beside};
 pub use postgres::restore::{Restore, is_back, look as look_at, restore};
 pub use stop::{Stop, StopReason};
 pub use throttle::Throttler;
 
-use self::queue::{Next, Queue};
+use self::queue::{Next, Queue, Room};
 use crate::config::{Limits, Target};
 use crate::engines::EngineError;
-use crate::history::{Recorder, StepRecord};
+use crate::history::{Recorder, StepRecord, StepStatus};
 use crate::plan::{Finding, Place, Step};
 
 /// Everything a step needs besides itself and its target.
@@ -44,6 +46,8 @@ pub struct Execution {
     pub throttle: Throttler,
     /// No statement runs beyond this.
     pub deadline: Option<Instant>,
+    /// Which steps still fit before it.
+    pub pace: Arc<Pace>,
     /// How the run is stopped from outside.
     pub stop: Stop,
     /// Where steps are recorded.
@@ -90,16 +94,28 @@ pub async fn carry_out<D: Door>(
     let mut idle: HashMap<Place, Vec<D::Session>> = HashMap::new();
     let mut running = FuturesUnordered::new();
     let jobs = usize::try_from(execution.limits.jobs.max(1)).unwrap_or(1);
+    let room = |step: &Step<BodyOf<D>>| match execution.stop.is_stopping() {
+        true => Room::Enough,
+        false => execution.pace.room(step),
+    };
     loop {
         while running.len() < jobs {
-            match queue.next() {
+            match queue.next(&room) {
                 Next::Ready(step) => {
                     let session = idle.get_mut(&step.place).and_then(Vec::pop);
                     running.push(step::carry_out(step, session, door, &watch, execution));
                 }
                 // Recorded beside the running steps: whoever waits here for the history
                 // would keep a step that is using it from ever letting go.
-                Next::InVain(step, why) => running.push(step::not_begun(step, why, execution)),
+                Next::InVain(step, why) => {
+                    let ended = (StepStatus::Skipped, why, None);
+                    running.push(step::not_begun(step, ended, execution));
+                }
+                Next::NoTime(step) => {
+                    let (why, finding) = execution.pace.why_not(&step);
+                    let ended = (StepStatus::Deferred, why, finding);
+                    running.push(step::not_begun(step, ended, execution));
+                }
                 Next::Later => break,
             }
         }

@@ -11,6 +11,8 @@ pub(super) struct Queue<B> {
     busy: HashSet<String>,
     /// Steps of the plan that somebody may need, and how they ended.
     known: HashMap<Need, Option<StepStatus>>,
+    /// Nothing that is left has enough time.
+    over: bool,
 }
 
 /// What may happen next.
@@ -19,8 +21,19 @@ pub(super) enum Next<B> {
     Ready(Step<B>),
     /// This step cannot begin any more; the text says why.
     InVain(Step<B>, String),
+    /// The time that is left does not suffice for this step, nor for any other.
+    NoTime(Step<B>),
     /// Nothing before a running step ends.
     Later,
+}
+
+/// Whether there is time for a step.
+pub(super) enum Room {
+    /// There is.
+    Enough,
+    /// There is not; where that is no more than a guess, and somebody has to
+    /// be the first, it may be tried.
+    None { guess_ms: Option<i64> },
 }
 
 impl<B> Queue<B> {
@@ -30,10 +43,15 @@ impl<B> Queue<B> {
             waiting: steps.into(),
             busy: HashSet::new(),
             known,
+            over: false,
         }
     }
 
-    pub(super) fn next(&mut self) -> Next<B> {
+    /// The first step that may begin, and for which there is time. Where there
+    /// is for none, and one has to be tried, it is the one of the shortest guess.
+    pub(super) fn next(&mut self, room: &dyn Fn(&Step<B>) -> Room) -> Next<B> {
+        let mut without = None;
+        let mut guessed: Option<(i64, usize)> = None;
         for n in 0..self.waiting.len() {
             let step = &self.waiting[n];
             let missed = step
@@ -52,16 +70,49 @@ impl<B> Queue<B> {
             }
             let met = |need: &Need| !matches!(self.known.get(need), Some(None));
             if !self.busy.contains(&step.lane) && step.needs.iter().all(met) {
-                self.busy.insert(step.lane.clone());
-                return self.take(n).map_or(Next::Later, Next::Ready);
+                if self.over {
+                    return self.no_time(n).unwrap_or(Next::Later);
+                }
+                match room(step) {
+                    Room::Enough => return self.begin(n),
+                    Room::None { guess_ms } => {
+                        without.get_or_insert(n);
+                        let shorter = |ms: &i64| guessed.is_none_or(|(least, _)| *ms < least);
+                        if let Some(ms) = guess_ms.filter(shorter) {
+                            guessed = Some((ms, n));
+                        }
+                    }
+                }
             }
         }
         if self.busy.is_empty() {
+            if let Some((_, n)) = guessed {
+                return self.begin(n);
+            }
+            if let Some(n) = without {
+                self.over = true;
+                return self.no_time(n).unwrap_or(Next::Later);
+            }
             // Nothing runs and nothing may begin: the steps wait for each other.
             let why = "needs a step that in turn needs it".to_owned();
             return self.in_vain(0, why).unwrap_or(Next::Later);
         }
         Next::Later
+    }
+
+    fn begin(&mut self, n: usize) -> Next<B> {
+        let Some(step) = self.take(n) else {
+            return Next::Later;
+        };
+        self.busy.insert(step.lane.clone());
+        Next::Ready(step)
+    }
+
+    fn no_time(&mut self, n: usize) -> Option<Next<B>> {
+        let step = self.take(n)?;
+        self.known
+            .insert(identity(&step), Some(StepStatus::Deferred));
+        Some(Next::NoTime(step))
     }
 
     fn in_vain(&mut self, n: usize, why: String) -> Option<Next<B>> {
@@ -99,11 +150,16 @@ mod tests {
         Step::new("refresh", object, lane)
     }
 
+    fn enough(_: &Step) -> Room {
+        Room::Enough
+    }
+
     fn ready(queue: &mut Queue<Body>) -> Option<Step> {
-        match queue.next() {
+        match queue.next(&enough) {
             Next::Ready(step) => Some(step),
             Next::Later => None,
             Next::InVain(step, why) => panic!("{}: {why}", step.object),
+            Next::NoTime(step) => panic!("no time for {}", step.object),
         }
     }
 
@@ -139,7 +195,7 @@ mod tests {
             ("b", "a, which ended as failed"),
             ("c", "b, which ended as skipped"),
         ] {
-            let Next::InVain(step, why) = queue.next() else {
+            let Next::InVain(step, why) = queue.next(&enough) else {
                 panic!("{object} should not begin");
             };
             assert_eq!(step.object, object);
@@ -155,10 +211,65 @@ mod tests {
             step("b", "2").after("refresh", "a"),
         ]);
         for _ in 0..2 {
-            let Next::InVain(..) = queue.next() else {
+            let Next::InVain(..) = queue.next(&enough) else {
                 panic!("neither may begin");
             };
         }
-        assert!(matches!(queue.next(), Next::Later));
+        assert!(matches!(queue.next(&enough), Next::Later));
+    }
+
+    /// So many milliseconds are left; `b*` took long before, the others are guessed.
+    fn room(left: i64, begun: bool) -> impl Fn(&Step) -> Room {
+        move |step| {
+            let ms = step.predicted_ms.unwrap_or(0);
+            match ms <= left {
+                true => Room::Enough,
+                false if begun || step.object.starts_with('b') => Room::None { guess_ms: None },
+                false => Room::None { guess_ms: Some(ms) },
+            }
+        }
+    }
+
+    fn named(next: Next<Body>) -> String {
+        match next {
+            Next::Ready(step) => format!("{} begins", step.object),
+            Next::InVain(step, why) => format!("{} {why}", step.object),
+            Next::NoTime(step) => format!("{} has no time", step.object),
+            Next::Later => "later".to_owned(),
+        }
+    }
+
+    fn long(object: &str, ms: i64) -> Step {
+        let mut step = step(object, object);
+        step.predicted_ms = Some(ms);
+        step
+    }
+
+    #[test]
+    fn what_fits_goes_before_what_does_not() {
+        let steps = vec![
+            long("big", 900),
+            long("a", 50),
+            long("c", 60).after("refresh", "big"),
+        ];
+        let mut queue = Queue::new(steps);
+        assert_eq!(named(queue.next(&room(100, false))), "a begins");
+        assert_eq!(named(queue.next(&room(100, true))), "later");
+        queue.ended(&long("a", 50), StepStatus::Succeeded);
+        assert_eq!(named(queue.next(&room(50, true))), "big has no time");
+        assert_eq!(
+            named(queue.next(&room(50, true))),
+            "c needs refresh of big, which ended as deferred"
+        );
+        assert_eq!(named(queue.next(&room(50, true))), "later");
+    }
+
+    #[test]
+    fn where_nothing_is_known_the_shortest_guess_is_tried() {
+        let mut queue = Queue::new(vec![long("big", 300), long("a", 900), long("c", 500)]);
+        assert_eq!(named(queue.next(&room(100, false))), "c begins");
+        queue.ended(&long("c", 500), StepStatus::Deferred);
+        assert_eq!(named(queue.next(&room(0, true))), "big has no time");
+        assert_eq!(named(queue.next(&room(0, true))), "a has no time");
     }
 }

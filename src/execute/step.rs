@@ -9,7 +9,7 @@ use super::door::BodyOf;
 use super::{Door, Event, Execution, Job, Size};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Baseline, Body, Finding, Step};
+use crate::plan::{Baseline, Basis, Body, Finding, Step};
 use crate::values::with_causes;
 
 /// A step that has ended.
@@ -49,18 +49,20 @@ pub(super) fn carry_out<'a, D: Door>(
 /// Records a step that cannot begin any more.
 pub(super) fn not_begun<D: Door>(
     step: Step<BodyOf<D>>,
-    why: String,
+    (status, why, finding): (StepStatus, String, Option<Finding>),
     execution: &Execution,
 ) -> BoxFuture<'_, Ended<D>> {
     Box::pin(async move {
         let mut record = blank(&step);
-        end(&mut record, StepStatus::Skipped, why);
+        end(&mut record, status, why);
+        let findings: Vec<Finding> = finding.into_iter().collect();
         execution.history.step(execution.run, &record);
         execution.observer.on(Event::Finished(&record));
+        execution.history.add_findings(execution.run, &findings);
         Ended {
             step,
             record,
-            findings: Vec::new(),
+            findings,
             session: None,
             begun: false,
         }
@@ -84,6 +86,11 @@ pub(super) fn blank<B: Body>(step: &Step<B>) -> StepRecord {
         error: None,
         lock_waits: Vec::new(),
         throttled: Vec::new(),
+        predicted_ms: step
+            .predicted_ms
+            .filter(|_| step.predicted_from != Some(Basis::Nothing)),
+        planned_bytes: step.estimate.bytes,
+        cut_off: false,
     }
 }
 
@@ -112,6 +119,7 @@ async fn recorded<D: Door>(
         end(&mut record, StepStatus::Deferred, "no time was left");
     } else {
         record.started_at = Some(Utc::now());
+        execution.pace.begins();
         execution.history.step(execution.run, &record);
         execution
             .observer
@@ -125,6 +133,7 @@ async fn recorded<D: Door>(
             end(&mut record, StepStatus::Failed, with_causes(&error));
         }
         record.duration_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        execution.pace.ended(&record);
     }
     execution.history.step(execution.run, &record);
     execution.observer.on(Event::Finished(&record));

@@ -368,7 +368,7 @@ impl Cluster<'_> {
             .filter_map(|task| self.config.tasks.get(*task))
             .map(|task| task.limits.grace.get().as_secs())
             .max()
-            .unwrap_or(5);
+            .unwrap_or(25);
         let mut mounts = vec![
             json!({ "name": "config", "mountPath": CONFIG_FOLDER, "readOnly": true }),
             json!({ "name": "tmp", "mountPath": "/tmp" }),
@@ -394,7 +394,7 @@ impl Cluster<'_> {
                 "seccompProfile": { "type": "RuntimeDefault" },
             },
             // Time to cancel what is running and to clear away what it left.
-            "terminationGracePeriodSeconds": grace + 30,
+            "terminationGracePeriodSeconds": grace + 10,
             "containers": [{
                 "name": "maint",
                 "image": self.options.image,

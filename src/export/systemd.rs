@@ -75,7 +75,7 @@ pub fn systemd(config: &Config, program: &str) -> Result<Exported, ExportError> 
             .filter_map(|task| config.tasks.get(task))
             .map(|task| task.limits.grace.get().as_secs())
             .max()
-            .unwrap_or(5);
+            .unwrap_or(25);
         // A history in a file beside the configuration has to be written, too.
         let beside = match config.history.expose().strip_prefix("sqlite:") {
             Some(file) => match Path::new(file.strip_prefix("//").unwrap_or(file)).parent() {
@@ -101,7 +101,7 @@ pub fn systemd(config: &Config, program: &str) -> Result<Exported, ExportError> 
                 escaped(&schedule.name),
                 argument(&config.path.display().to_string()),
                 argument(&schedule.name),
-                grace + 30,
+                grace + 10,
             ),
         });
     }

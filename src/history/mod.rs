@@ -58,6 +58,11 @@ pub async fn open(location: &str) -> Result<Arc<dyn Store>, HistoryError> {
     open_as(location, Opening::CreateIfMissing).await
 }
 
+/// From so many runs of a kind is learned how long its steps take.
+pub const LATEST_RUNS: u32 = 200;
+/// From so many of their steps at most.
+pub const LATEST_STEPS: u32 = 20_000;
+
 /// Opens a history that must be there already, for commands that only look.
 ///
 /// Where the file or its folder cannot be written, it is opened read-only.

@@ -231,6 +231,16 @@ pub struct StepRecord {
     /// When it left the server to others.
     #[serde(default)]
     pub throttled: Vec<Throttled>,
+    /// How long it was predicted to take, in milliseconds; absent where that
+    /// rested on nothing.
+    #[serde(default)]
+    pub predicted_ms: Option<i64>,
+    /// Size of the object as the plan knew it, in bytes.
+    #[serde(default)]
+    pub planned_bytes: Option<i64>,
+    /// Whether its time was up before it was done.
+    #[serde(default)]
+    pub cut_off: bool,
 }
 
 /// One plan carried out and recorded. Its JSON is a contract.

@@ -484,6 +484,9 @@ mod tests {
             error: None,
             lock_waits: Vec::new(),
             throttled: Vec::new(),
+            predicted_ms: None,
+            planned_bytes: None,
+            cut_off: false,
         }
     }
 

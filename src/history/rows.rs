@@ -12,7 +12,7 @@ use super::{
     Alert, Baseline, FindingCounts, Letter, LockWait, Measured, Notice, Occurrence,
     OccurrenceStatus, Pause, RunRecord, RunStatus, RunSummary, StepRecord, StepStatus, Trigger,
 };
-use crate::plan::{Finding, Measurement, Severity};
+use crate::plan::{Finding, Measurement, Past, PastEnd, Severity};
 
 /// A type that every database has.
 pub(super) trait Plain:
@@ -119,6 +119,31 @@ impl<R: Cells> FromRow<'_, R> for StepRecord {
             error: row.cell("error")?,
             lock_waits: row.json("lock_waits")?,
             throttled: row.json("throttled")?,
+            predicted_ms: row.cell("predicted_ms")?,
+            planned_bytes: row.cell("planned_bytes")?,
+            cut_off: row.cell("cut_off")?,
+        })
+    }
+}
+
+impl<R: Cells> FromRow<'_, R> for Past {
+    fn from_row(row: &R) -> Result<Past, Error> {
+        let cut_off: bool = row.cell("cut_off")?;
+        let end = match row.word("status", StepStatus::from_word)? {
+            StepStatus::Succeeded => PastEnd::Done,
+            _ if cut_off => PastEnd::CutOff,
+            StepStatus::Deferred => PastEnd::Left,
+            _ => PastEnd::Otherwise,
+        };
+        Ok(Past {
+            task: row.cell("task")?,
+            action: row.cell("action")?,
+            object: row.cell("object")?,
+            end,
+            duration_ms: row.cell("duration_ms")?,
+            bytes: row.cell("bytes")?,
+            rows: row.cell("rows")?,
+            predicted_ms: row.cell("predicted_ms")?,
         })
     }
 }

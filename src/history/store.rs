@@ -9,7 +9,7 @@ use super::{
     Alert, Baseline, Claim, Ended, Entry, HistoryError, Letter, Notice, Occurrence,
     OccurrenceFilter, Pause, RunRecord, RunStatus, StepRecord, Summaries, Trigger,
 };
-use crate::plan::{Finding, Measurement, Memory};
+use crate::plan::{Finding, Measurement, Memory, Past};
 
 /// Where runs are recorded. One conformance suite holds for every
 /// implementation.
@@ -143,6 +143,11 @@ pub trait Store: Send + Sync {
         }])
         .await
     }
+
+    /// The steps of the latest runs of this kind on this target, newest
+    /// first: of no more than [`LATEST_RUNS`](super::LATEST_RUNS) runs, and
+    /// no more than [`LATEST_STEPS`](super::LATEST_STEPS).
+    async fn past_steps(&self, target: &str, kind: &str) -> Result<Vec<Past>, HistoryError>;
 
     /// What a kind asked to remember about a target, by key.
     async fn memories(

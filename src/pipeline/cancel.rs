@@ -20,7 +20,7 @@ impl Drop for Watching {
 }
 
 /// Stops the run when somebody has asked for it with `maint cancel`: gently,
-/// and at once after the task's grace.
+/// and at once after `grace`.
 pub(super) fn watch(around: &Surroundings, run: Uuid, grace: Duration) -> Watching {
     let (store, stop) = (Arc::clone(around.history.store()), around.stop.clone());
     let task = tokio::spawn(async move {

@@ -1,6 +1,7 @@
 //! What one run learns and the next one knows.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::Utc;
 use chrono_tz::Tz;
@@ -8,7 +9,7 @@ use chrono_tz::Tz;
 use super::{Request, Surroundings};
 use crate::config::Task;
 use crate::history::{HistoryError, Store};
-use crate::plan::{Baseline, Moment, Plan};
+use crate::plan::{Baseline, Moment, Past, Plan};
 
 /// What is known of a target and task before looking at it.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,10 @@ pub struct Known {
     pub baselines: HashMap<String, Baseline>,
     /// What the kind asked to remember.
     pub memories: HashMap<String, serde_json::Value>,
+    /// The steps of the latest runs of the kind, newest first.
+    pub past: Vec<Past>,
+    /// How much time a whole run has, where that is limited.
+    pub whole: Option<Duration>,
     /// The time zone of the configuration.
     pub zone: Tz,
 }
@@ -35,6 +40,8 @@ impl Known {
         Ok(Known {
             baselines: store.baselines(target).await?,
             memories: store.memories(target, &task.kind).await?,
+            past: store.past_steps(target, &task.kind).await?,
+            whole: None,
             zone,
         })
     }

@@ -25,13 +25,14 @@ use crate::engines::EngineError;
 use crate::execute::{Observer, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
-use crate::plan::{Plan, SavedPlan, Skip};
+use crate::plan::{Finding, Plan, SavedPlan, Severity, Skip, predict};
+use crate::values::Window;
 
 pub use error::PipelineError;
 pub use known::Known;
 pub use postgres::dial;
 pub use through::Through;
-pub use way::Way;
+pub use way::{Way, locks};
 
 use dead::is_alive;
 
@@ -170,7 +171,7 @@ async fn recorded(
             let way = way.as_ref();
             let worked = tokio::select! {
                 worked = way.work(request, around, &mut record) => Some(worked),
-                () = silence::of(way, request.target, &around.stop) => None,
+                () = silence::of(way, request.target, &request.task.limits, &around.stop) => None,
             };
             if around.stop.reason() == Some(StopReason::ClaimLost)
                 && !way.answers(request.target, silence::PATIENCE).await
@@ -287,6 +288,54 @@ fn deadline(request: &Request<'_>) -> Option<Instant> {
         .chain(window)
         .min()
         .map(|left| Instant::now() + left)
+}
+
+/// How much time a run has that begins when it should: the budget, or the
+/// window from the occurrence on. Nothing is said of a window that somebody
+/// has begun to use late.
+fn whole(request: &Request<'_>, began: DateTime<Utc>) -> Option<Duration> {
+    let task = request.task;
+    let budget = task.limits.budget.as_ref().map(|budget| budget.get());
+    let window = task.window.as_ref().filter(|_| request.closes_at.is_some());
+    let since_occurrence = request
+        .closes_at
+        .zip(request.scheduled_for)
+        .and_then(|(closes, at)| (closes - at.min(began)).to_std().ok());
+    let spans = budget.into_iter().chain(window.map(Window::length));
+    spans.chain(since_occurrence).min()
+}
+
+/// So many steps are named.
+const MOST_NAMED: usize = 5;
+
+/// What an incomplete run has left for the next one.
+fn left_over(steps: &[StepRecord]) -> Option<Finding> {
+    let left = |step: &&StepRecord| step.status == StepStatus::Deferred;
+    let left: Vec<&StepRecord> = steps.iter().filter(left).collect();
+    let named: Vec<String> = left
+        .iter()
+        .take(MOST_NAMED)
+        .map(|step| format!("{} {}", step.action, step.object))
+        .collect();
+    let more = match left.len().checked_sub(named.len()) {
+        Some(more @ 1..) => format!(" and {more} more"),
+        _ => String::new(),
+    };
+    let takes: i64 = left.iter().filter_map(|step| step.predicted_ms).sum();
+    let takes = match takes {
+        0 => String::new(),
+        ms => format!("; predicted to take about {}", predict::human(ms)),
+    };
+    (!left.is_empty()).then(|| Finding {
+        code: "time.left_over".to_owned(),
+        severity: Severity::Info,
+        object: String::new(),
+        message: format!(
+            "left for the next run, which begins with it: {}{more}{takes}",
+            named.join(", ")
+        ),
+        suggestion: None,
+    })
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Surroundings, Way, sum_up};
-use crate::config::Target;
+use crate::config::{Limits, Target};
 use crate::execute::Stop;
 use crate::history::{RunRecord, RunStatus, StepStatus};
 
@@ -11,13 +11,15 @@ use crate::history::{RunRecord, RunStatus, StepStatus};
 const FIRST: Duration = Duration::from_secs(1);
 /// A server that takes no new connection within this time does not answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
-/// However well the server answers others, clearing away takes no longer.
-const LONGEST: Duration = Duration::from_secs(30);
+/// However short the grace is: clearing away has so much time where the server answers.
+const LEAST: Duration = Duration::from_secs(10);
 
-/// Ends when what runs has to be cancelled, and the server does not answer.
-pub(super) async fn of(way: &dyn Way, target: &Target, stop: &Stop) {
+/// Ends when what runs has to be cancelled, and the server does not answer, or
+/// the grace is over.
+pub(super) async fn of(way: &dyn Way, target: &Target, limits: &Limits, stop: &Stop) {
     stop.now().await;
-    let until = Instant::now() + LONGEST;
+    let clearing = limits.grace.get().saturating_sub(limits.patience());
+    let until = Instant::now() + clearing.max(LEAST);
     loop {
         tokio::time::sleep(FIRST).await;
         if Instant::now() >= until || !way.answers(target, PATIENCE).await {

@@ -11,13 +11,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::known::learn;
 use super::{
-    Known, PipelineError, Request, Surroundings, Way, cancel, dead, deadline, millis, sum_up, way,
+    Known, PipelineError, Request, Surroundings, Way, cancel, dead, deadline, left_over, millis,
+    sum_up, way, whole,
 };
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::execute::{self, BodyOf, Door, Event, Execution, Holder, Stop, StopReason, Throttler};
+use crate::execute::{
+    self, BodyOf, Door, Event, Execution, Holder, Pace, Stop, StopReason, Throttler,
+};
 use crate::history::{RunRecord, RunStatus};
-use crate::plan::{AnyKind, Body, Entry, Finding, Moment, Plan, SavedPlan, Severity, Step};
+use crate::plan::{
+    AnyKind, Body, Entry, Finding, Moment, Plan, Predictor, SavedPlan, Severity, Step,
+};
 
 /// How often the lock of the task is asked for, where that is waited for.
 const ASK_FOR_CLAIM: Duration = Duration::from_millis(500);
@@ -65,7 +70,10 @@ impl<D: Door> Through<D> {
             memories: known.memories,
             zone: known.zone,
         };
-        let plan = self.kind.propose(&site, &at).await?.numbered(1);
+        let by = Predictor::of(&known.past, &task.name);
+        let plan = self.kind.propose(&site, &at).await?;
+        let mut plan = plan.arranged(&by).numbered(1);
+        plan.forecast = Some(plan.forecast(&by, known.whole, task.limits.jobs));
         Ok((plan, door, site.primary))
     }
 }
@@ -155,11 +163,12 @@ impl<D: Door> Way for Through<D> {
         around.history.open_run(record);
         around.history.settle().await;
         watch_claim(door.claim_lost(&session), &around.stop);
-        let _watching = cancel::watch(around, record.id, request.task.limits.grace.get());
+        let _watching = cancel::watch(around, record.id, request.task.limits.patience());
 
         let mut site = door.site(session, self.kind.reads_replicas()).await;
         site.trust_owners = trusted(request.task, request.target);
         let deadline = deadline(request);
+        let mut pace: Option<Arc<Pace>> = None;
         let mut tried: HashSet<(String, String)> = HashSet::new();
         let mut refused = Vec::new();
         for round in 1..=2 {
@@ -178,6 +187,7 @@ impl<D: Door> Way for Through<D> {
                     ..Known::default()
                 }
             };
+            let by = Predictor::of(&known.past, &record.task);
             let at = Moment {
                 now: Utc::now(),
                 round,
@@ -185,7 +195,7 @@ impl<D: Door> Way for Through<D> {
                 memories: known.memories,
                 zone: known.zone,
             };
-            let mut plan = self.kind.propose(&site, &at).await?;
+            let mut plan = self.kind.propose(&site, &at).await?.arranged(&by);
             record.inspect_ms += millis(looking.elapsed());
             if let Some(approved) = request.approved {
                 let system = door.identity(&site.primary).await?;
@@ -218,6 +228,9 @@ impl<D: Door> Way for Through<D> {
                 around.history.add_findings(record.id, news);
             }
             learn(around, request, &at, &plan);
+            let pace = pace.get_or_insert_with(|| {
+                Arc::new(Pace::new(by, deadline, whole(request, record.started_at)))
+            });
             let look_again = !plan.pending.is_empty();
             let execution = Execution {
                 target: record.target.clone(),
@@ -225,6 +238,7 @@ impl<D: Door> Way for Through<D> {
                 limits: request.task.limits.clone(),
                 throttle: Throttler::new(request.task.throttle.clone()),
                 deadline,
+                pace: Arc::clone(pace),
                 stop: around.stop.clone(),
                 history: Arc::clone(&around.history),
                 run: record.id,
@@ -242,6 +256,9 @@ impl<D: Door> Way for Through<D> {
             }
         }
         sum_up(record, &refused, &around.stop);
+        if record.status == RunStatus::Incomplete {
+            record.findings.extend(left_over(&record.steps));
+        }
         Ok(())
     }
 

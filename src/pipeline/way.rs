@@ -11,7 +11,7 @@ use crate::config::{Target, Task};
 use crate::execute::{mongodb, postgres};
 use crate::history::RunRecord;
 use crate::kinds;
-use crate::plan::{Plan, SavedPlan};
+use crate::plan::{self, Plan, SavedPlan};
 use crate::values::Engine;
 
 /// How a task is planned and carried out, whatever its engine.
@@ -76,6 +76,14 @@ pub(super) fn of(task: &Task) -> Result<Box<dyn Way>, PipelineError> {
             task,
             kinds::mongodb::KINDS,
         )?)),
+    }
+}
+
+/// The locks that a recorded statement takes, and whom they keep waiting, in words.
+pub fn locks(engine: Engine, statement: &str) -> Vec<String> {
+    match engine {
+        Engine::Postgres => plan::postgres::locks(statement),
+        Engine::Mongodb => plan::mongodb::locks(statement),
     }
 }
 

@@ -575,6 +575,18 @@ pub const FINDINGS: &[Code] = &[
         "`maint run vacuum --now`; see what holds the horizon.",
     ),
     code(
+        "time.left_over",
+        "The run's time was up before everything was done; the message names what is left.",
+        "It comes first next time; where that happens every night, some of it never gets done.",
+        "A wider window or a larger `limits.budget`; `maint plan TASK` says how long each step takes.",
+    ),
+    code(
+        "time.never_fits",
+        "A step takes longer than a whole run has, judged by how long it took before or was at work until its time was up.",
+        "It is not tried any more, so that the others have their time.",
+        "A wider window or a larger `limits.budget`, or once by hand: `maint run TASK --now --set limits.budget=…`.",
+    ),
+    code(
         "transaction.long",
         "A transaction is open for long.",
         "Dead rows cannot be removed, concurrent builds wait.",

@@ -11,6 +11,7 @@ pub mod mongodb;
 )]
 mod plan;
 pub mod postgres;
+pub mod predict;
 mod saved;
 mod step;
 
@@ -24,5 +25,6 @@ pub use postgres::{
     SUMS, Send, Shrink, Statement, Sweep, Walk, Whole, Without, Work, block_of, block_of_place,
     folder, folder_key, key_of, row_of, storing,
 };
+pub use predict::{Basis, Fit, Forecast, Past, PastEnd, PastError, Prediction, Predictor, Time};
 pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};
 pub use step::{Body, Estimate, Memory, Need, Place, Step};

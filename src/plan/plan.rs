@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Body, Finding, Memory, Step, postgres};
+use super::{Body, Finding, Forecast, Memory, Step, postgres};
 
 /// An object that would have been worked on, and why it is not.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +45,13 @@ pub struct Plan<B = postgres::Body> {
     pub considered: usize,
     /// The work, most urgent first.
     pub steps: Vec<Step<B>>,
+    /// Whether the order of the steps is part of the work, so that what an
+    /// earlier run has left does not come first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fixed_order: bool,
+    /// What the steps are predicted to take, and which will not fit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast: Option<Forecast>,
     /// Objects whose turn is decided only after the steps have run, because
     /// the steps produce the evidence. The facts are then read once more.
     pub pending: Vec<Skip>,
@@ -70,6 +77,8 @@ impl<B> Default for Plan<B> {
         Plan {
             considered: 0,
             steps: Vec::new(),
+            fixed_order: false,
+            forecast: None,
             pending: Vec::new(),
             skipped: Vec::new(),
             refused: Vec::new(),
@@ -114,6 +123,8 @@ impl<B> Plan<B> {
         Plan {
             considered: self.considered,
             steps: self.steps.into_iter().map(Step::shown).collect(),
+            fixed_order: self.fixed_order,
+            forecast: self.forecast,
             pending: self.pending,
             skipped: self.skipped,
             refused: self.refused,

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::postgres;
+use super::{Basis, postgres};
 
 /// A step that must have succeeded before, if it is in the plan at all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +40,9 @@ pub struct Estimate {
     pub bytes: Option<i64>,
     /// Expected size afterwards, in bytes.
     pub bytes_after: Option<i64>,
+    /// Rows that are expected to be touched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
 }
 
 /// What a step of one engine is made of: what is done, and what is asked
@@ -47,6 +50,12 @@ pub struct Estimate {
 pub trait Body: Clone + std::fmt::Debug + Default + Serialize + Send + Sync + 'static {
     /// What is done, as one text: shown to people, and recorded.
     fn text(&self) -> String;
+
+    /// Whether what it did is kept when it is cut off, and gone on from: then
+    /// it may begin however little time is left.
+    fn keeps_what_it_did(&self) -> bool {
+        false
+    }
 }
 
 /// One unit of work on one object. What every engine's steps have is here,
@@ -76,6 +85,15 @@ pub struct Step<B = postgres::Body> {
     pub sheds: bool,
     /// What it is expected to cost and win.
     pub estimate: Estimate,
+    /// How long it is predicted to take, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_ms: Option<i64>,
+    /// What that rests on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub predicted_from: Option<Basis>,
+    /// Comes before what earlier runs have left.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub urgent: bool,
     /// Further lines for who reads the plan: how it will walk, what it sets off.
     pub details: Vec<String>,
     /// Kept in the history when the step has succeeded, and found nothing.
@@ -103,6 +121,9 @@ impl<B: Body> Step<B> {
             learn: false,
             sheds: false,
             estimate: Estimate::default(),
+            predicted_ms: None,
+            predicted_from: None,
+            urgent: false,
             details: Vec::new(),
             remember: None,
             body: B::default(),
@@ -147,10 +168,20 @@ impl<B: Body> Step<B> {
 
     /// What the step is expected to cost and win, in bytes.
     pub fn expecting(mut self, bytes: i64, bytes_after: Option<i64>) -> Self {
-        self.estimate = Estimate {
-            bytes: Some(bytes),
-            bytes_after,
-        };
+        self.estimate.bytes = Some(bytes);
+        self.estimate.bytes_after = bytes_after;
+        self
+    }
+
+    /// How many rows it is expected to touch.
+    pub fn expecting_rows(mut self, rows: Option<i64>) -> Self {
+        self.estimate.rows = rows;
+        self
+    }
+
+    /// Comes before what earlier runs have left.
+    pub fn urgently(mut self, urgent: bool) -> Self {
+        self.urgent = urgent;
         self
     }
 
@@ -179,6 +210,9 @@ impl<B: Body> Step<B> {
             learn: self.learn,
             sheds: self.sheds,
             estimate: self.estimate,
+            predicted_ms: self.predicted_ms,
+            predicted_from: self.predicted_from,
+            urgent: self.urgent,
             details: self.details,
             remember: self.remember,
             body,

@@ -57,6 +57,11 @@ impl Window {
             .any(|(open, close)| *open <= now && now < *close)
     }
 
+    /// How long it is open each time, by the clocks on the wall.
+    pub fn length(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(60 * u64::from(self.end.saturating_sub(self.start)))
+    }
+
     /// When the window that is open now closes.
     ///
     /// `None` where it is closed now, and where it never closes (`00:00-24:00`): ask

@@ -105,7 +105,7 @@ fn cron_jobs_carry_zone_cadence_and_care() {
         "readOnlyRootFilesystem: true",
         "- ALL",
         // The longest grace, and time to clear up.
-        "terminationGracePeriodSeconds: 70",
+        "terminationGracePeriodSeconds: 50",
         "- --due",
         "- nightly_work",
     ] {

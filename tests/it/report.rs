@@ -42,6 +42,9 @@ fn step(seq: u32, object: &str, status: StepStatus) -> StepRecord {
         error: (status == StepStatus::Failed).then(|| TEMPLATE.to_owned()),
         lock_waits: Vec::new(),
         throttled: Vec::new(),
+        predicted_ms: None,
+        planned_bytes: None,
+        cut_off: false,
     }
 }
 

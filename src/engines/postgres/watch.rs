@@ -143,6 +143,36 @@ pub async fn lock_holders(
     rows.iter().map(|row| blocker(db, row)).collect()
 }
 
+/// The oldest transaction that a concurrent build would wait for, where it is
+/// older than `longer_than_ms` milliseconds: one with a snapshot in this
+/// database, or with a lock on `relation`. Vacuums and other concurrent builds
+/// are not waited for. Of sessions that the role may not see, nothing is known.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn old_transaction(
+    db: &Session,
+    relation: u32,
+    longer_than_ms: i64,
+) -> Result<Option<Blocker>, EngineError> {
+    let sql = format!(
+        "SELECT pg_catalog.pg_backend_pid(), {BLOCKER}
+        FROM (SELECT t.pid FROM pg_catalog.pg_stat_activity t
+                WHERE t.datname = pg_catalog.current_database() AND t.pid <> pg_catalog.pg_backend_pid()
+                    AND t.xact_start < pg_catalog.clock_timestamp() - $2::int8 * interval '1 millisecond'
+                    AND (t.backend_xmin IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_locks l
+                        WHERE l.pid = t.pid AND l.locktype = 'relation' AND l.relation = $1::oid AND l.granted))
+                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = t.pid)
+                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index c
+                        WHERE c.pid = t.pid AND c.command LIKE '%CONCURRENTLY')
+                ORDER BY t.xact_start LIMIT 1) AS b(pid)
+            LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid"
+    );
+    let doing = "looking for old transactions";
+    let rows = db.query(doing, &sql, &[&relation, &longer_than_ms]).await?;
+    rows.first().map(|row| blocker(db, row)).transpose()
+}
+
 fn blocker(db: &Session, row: &tokio_postgres::Row) -> Result<Blocker, EngineError> {
     let doing = "reading who is in the way";
     Ok(Blocker {

@@ -71,6 +71,7 @@ pub(super) async fn pass(
     let mut pause = FIRST_PAUSE;
     loop {
         let Some(limit) = ends.left() else {
+            record.cut_off = true;
             end(record, StepStatus::Deferred, ends.why(execution));
             return Ok(None);
         };
@@ -113,6 +114,7 @@ pub(super) fn over(
     if execution.stop.is_now() {
         end(record, StepStatus::Cancelled, "the run was stopped");
     } else if error.is_out_of_time() {
+        record.cut_off = true;
         end(record, StepStatus::Deferred, ends.why(execution));
     } else if error.is_vanished() {
         end(record, StepStatus::Skipped, error.to_string());
@@ -132,6 +134,7 @@ pub(super) fn may_go_on(job: Job<'_>, ends: Ends, record: &mut StepRecord, so_fa
     } else {
         return true;
     };
+    record.cut_off = status == StepStatus::Deferred;
     end(record, status, format!("{why}; {so_far}"));
     false
 }

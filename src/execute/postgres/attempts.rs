@@ -14,6 +14,7 @@ use crate::engines::postgres::watch::{Blocker, Waiter};
 use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
 use crate::plan::Place;
+use crate::plan::predict::human;
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -123,7 +124,14 @@ pub(super) async fn until_done<A: Attempt>(
                         let so = format!("locked by {who}");
                         (status, format!("{message}; in the way: {who}"), so)
                     }
-                    None => (status, message, "locked".to_owned()),
+                    // It was seen earlier, if not this time: most likely it is the same.
+                    None => match before(&record.lock_waits) {
+                        Some(who) => {
+                            let so = format!("locked, before by {who}");
+                            (status, format!("{message}; in the way before: {who}"), so)
+                        }
+                        None => (status, message, "locked".to_owned()),
+                    },
                 }
             }
             halt => {
@@ -158,6 +166,7 @@ pub(super) async fn until_done<A: Attempt>(
 
 /// Notes how the step ended, and clears away what it left.
 async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
+    record.cut_off = matches!(halt, Halt::OutOfTime(_));
     let (status, why) = match halt {
         Halt::Locked { message, .. } => (StepStatus::Failed, message),
         Halt::Missing(error) => missing(error, job).await,
@@ -174,6 +183,19 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
                 "took longer than `limits.step_timeout` ({limit}) and was cancelled; the next run tries it again, and a larger `step_timeout` gives it more time"
             );
             (StepStatus::Failed, why)
+        }
+        Halt::Waits(blocker) => {
+            record.lock_waits.push(lock_wait(
+                record.attempts,
+                &(blocker.clone(), Duration::ZERO),
+            ));
+            let limit = job.execution.limits.max_transaction_age;
+            let why = format!(
+                "not begun, since it would wait for a transaction that is older than `limits.max_transaction_age` ({limit}): {}, open for {}",
+                describe(&blocker),
+                human(blocker.transaction_age_ms)
+            );
+            (StepStatus::Deferred, why)
         }
         Halt::GaveWay => {
             let why = "gave way to a vacuum that prevents transaction id wraparound";
@@ -246,6 +268,19 @@ async fn sweep(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError>
     Ok(())
 }
 
+/// Who was last seen in the way, in an earlier attempt.
+fn before(waits: &[LockWait]) -> Option<String> {
+    let last = waits.iter().rev().find(|wait| !wait.stepped_back)?;
+    Some(format!(
+        "pid {} ({}, {}, {}), in attempt {}",
+        last.blocker_pid,
+        last.blocker_user,
+        last.blocker_application,
+        last.blocker_state,
+        last.attempt
+    ))
+}
+
 fn lock_wait(attempt: u32, (blocker, waited): &(Blocker, Duration)) -> LockWait {
     LockWait {
         attempt,
@@ -292,4 +327,32 @@ fn waiting(waiter: &Waiter) -> String {
 fn jitter(most: u64) -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(Instant::now()) % most.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_seen_last_is_named() {
+        let wait = |attempt: u32, pid: i32, stepped_back: bool| LockWait {
+            attempt,
+            blocker_pid: pid,
+            blocker_user: "ann".to_owned(),
+            blocker_application: "psql".to_owned(),
+            blocker_state: "idle in transaction".to_owned(),
+            blocker_query_age_ms: 0,
+            blocker_transaction_age_ms: 0,
+            waited_ms: 0,
+            stepped_back,
+            relation: None,
+        };
+        assert_eq!(before(&[]), None);
+        assert_eq!(before(&[wait(1, 7, true)]), None);
+        let waits = [wait(1, 7, false), wait(2, 8, false), wait(3, 9, true)];
+        assert_eq!(
+            before(&waits).as_deref(),
+            Some("pid 8 (ann, psql, idle in transaction), in attempt 2")
+        );
+    }
 }

@@ -11,6 +11,7 @@ use super::Execution;
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Notice;
 use crate::engines::postgres::trust::Guard;
+use crate::engines::postgres::watch::{self, Blocker};
 use crate::engines::postgres::{Done, Fault, Session};
 use crate::plan::{LockWaiting, Param, Query, Statement};
 
@@ -55,6 +56,8 @@ pub(super) enum Halt {
     Stopped,
     /// Not begun, or cancelled, because no time was left.
     OutOfTime(TimeLimit),
+    /// Not begun: it would wait for this transaction, perhaps for ever.
+    Waits(Blocker),
     /// Cancelled because it held up a vacuum that prevents wraparound.
     GaveWay,
     /// The server said no.
@@ -262,6 +265,22 @@ pub(super) async fn limit(
     let lock_timeout = execution.limits.lock_timeout.get();
     let set = set_limits(session, &limits(lock_timeout, left)).await;
     set.map(drop).map_err(Halt::Failed)
+}
+
+/// Refuses a build that would wait for an old transaction: for its snapshot, or
+/// for its lock on `relation`.
+pub(super) async fn unless_it_waits(
+    session: &Session,
+    relation: Option<u32>,
+    execution: &Execution,
+) -> Outcome<()> {
+    let limit = millis(execution.limits.max_transaction_age.get());
+    let relation = relation.unwrap_or(0);
+    match watch::old_transaction(session, relation, limit).await {
+        Ok(None) => Ok(()),
+        Ok(Some(blocker)) => Err(Halt::Waits(blocker)),
+        Err(error) => Err(Halt::Failed(error)),
+    }
 }
 
 /// Lets one statement pass.

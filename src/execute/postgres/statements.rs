@@ -10,7 +10,7 @@ use super::gate::{self, Did, Halt, Outcome};
 use super::{Job, ask};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::Statement;
+use crate::plan::{LockWaiting, Statement};
 
 /// One statement; nothing comes of it where it is not needed.
 pub(super) struct One<'a>(pub(super) &'a Statement);
@@ -29,6 +29,9 @@ impl Attempt for One<'_> {
             return Ok(None);
         }
         let (session, execution) = (job.session, job.execution);
+        if matches!(self.0.waiting, LockWaiting::Patient { .. }) {
+            gate::unless_it_waits(session, job.step.body.relation, execution).await?;
+        }
         if let Some(guard) = job.step.body.guard.as_ref().filter(|_| self.0.counts) {
             let one = std::slice::from_ref(self.0);
             let guard = Some(guard);

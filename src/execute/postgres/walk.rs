@@ -495,6 +495,7 @@ pub(super) fn may_go_on(
     } else {
         return true;
     };
+    record.cut_off = status == StepStatus::Deferred;
     end(
         record,
         status,

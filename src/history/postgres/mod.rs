@@ -32,6 +32,7 @@ use super::{
     Alert, Baseline, Claim, Ended, Entry, HistoryError, Letter, Measured, Notice, Occurrence,
     OccurrenceFilter, Pause, RunFilter, RunRecord, RunSummary, Store, Summaries,
 };
+use crate::plan::Past;
 
 /// Longest time for one call, with everything that it waits for. The driver
 /// would wait for ever for a server that vanished without a word.
@@ -225,6 +226,10 @@ impl Store for PostgresStore {
 
     async fn baselines(&self, target: &str) -> Result<HashMap<String, Baseline>, HistoryError> {
         bounded(self, self.read_baselines(target)).await
+    }
+
+    async fn past_steps(&self, target: &str, kind: &str) -> Result<Vec<Past>, HistoryError> {
+        self.read_past_steps(target, kind).await
     }
 
     async fn memories(

@@ -8,14 +8,16 @@ use super::PostgresStore;
 use super::rows::time;
 use super::{rows_of, scalar};
 use crate::history::words::{candidate, id_range};
-use crate::history::{Baseline, HistoryError, RunFilter, RunRecord, RunSummary};
-use crate::plan::Finding;
+use crate::history::{
+    Baseline, HistoryError, LATEST_RUNS, LATEST_STEPS, RunFilter, RunRecord, RunSummary,
+};
+use crate::plan::{Finding, Past};
 
 const RUN: &str = "SELECT * FROM maint.runs WHERE id = $1";
 const STEPS: &str =
     "SELECT run_id, seq, object, action, status, reason, statement, rows, bytes_before,
     bytes_after, started_at, duration_ms, attempts, error, lock_waits::text AS lock_waits,
-    throttled::text AS throttled
+    throttled::text AS throttled, predicted_ms, cut_off, planned_bytes
     FROM maint.steps WHERE run_id = $1 ORDER BY seq";
 const FINDINGS: &str = "SELECT * FROM maint.findings WHERE run_id = $1 ORDER BY seq";
 
@@ -52,6 +54,15 @@ const SUMMARIES: (&str, &str) = (
            (SELECT count(*) FROM maint.findings WHERE run_id = page.id AND severity = 'critical') AS criticals
       FROM page ORDER BY started_at DESC, id DESC",
 );
+
+const PAST_STEPS: &str = "
+    SELECT r.task, s.action, s.object, s.status, s.cut_off, s.duration_ms,
+           coalesce(s.planned_bytes, s.bytes_before) AS bytes, s.rows,
+           s.predicted_ms
+      FROM (SELECT id, task, started_at FROM maint.runs WHERE target = $1 AND kind = $2
+             ORDER BY started_at DESC LIMIT $3) r
+      JOIN maint.steps s ON s.run_id = r.id
+     ORDER BY r.started_at DESC, s.seq LIMIT $4";
 
 const BASELINES: &str = "SELECT * FROM maint.baselines WHERE target = $1";
 
@@ -162,6 +173,19 @@ impl PostgresStore {
             .into_iter()
             .map(|one| (one.object.clone(), one))
             .collect())
+    }
+
+    pub(super) async fn read_past_steps(
+        &self,
+        target: &str,
+        kind: &str,
+    ) -> Result<Vec<Past>, HistoryError> {
+        let query = rows_of::<Past>(PAST_STEPS)
+            .bind(target)
+            .bind(kind)
+            .bind(i64::from(LATEST_RUNS))
+            .bind(i64::from(LATEST_STEPS));
+        self.fetch("read how long steps took", query).await
     }
 
     /// One run with steps and findings, within the caller's transaction.

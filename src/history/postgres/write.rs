@@ -26,8 +26,9 @@ const UPDATE_RUN: &str = "
 
 const PUT_STEP: &str = "
     INSERT INTO maint.steps (run_id, seq, object, action, status, reason, statement, rows, bytes_before,
-                       bytes_after, started_at, duration_ms, attempts, error, lock_waits, throttled)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::json, $16::text::json
+                       bytes_after, started_at, duration_ms, attempts, error, lock_waits, throttled,
+                       predicted_ms, cut_off, planned_bytes)
+    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15::text::json, $16::text::json, $17, $18, $19
       FROM maint.runs WHERE id = $1
     ON CONFLICT (run_id, seq) DO UPDATE
        SET object = excluded.object, action = excluded.action, status = excluded.status,
@@ -35,7 +36,8 @@ const PUT_STEP: &str = "
            bytes_before = excluded.bytes_before, bytes_after = excluded.bytes_after,
            started_at = excluded.started_at, duration_ms = excluded.duration_ms,
            attempts = excluded.attempts, error = excluded.error, lock_waits = excluded.lock_waits,
-           throttled = excluded.throttled";
+           throttled = excluded.throttled, predicted_ms = excluded.predicted_ms,
+           cut_off = excluded.cut_off, planned_bytes = excluded.planned_bytes";
 
 /// Locks the run, so that two writers do not number their findings alike.
 const LOCK_RUN: &str = "SELECT true FROM maint.runs WHERE id = $1 FOR UPDATE";
@@ -193,6 +195,9 @@ async fn put_step(
         .bind(step.error.as_deref().map(clean))
         .bind(lock_waits)
         .bind(throttled)
+        .bind(step.predicted_ms)
+        .bind(step.cut_off)
+        .bind(step.planned_bytes)
         .execute(connection)
         .await?;
     Ok(done.rows_affected())

@@ -25,6 +25,7 @@ use super::{
     Alert, Baseline, Claim, Ended, Entry, HistoryError, Letter, Measured, Notice, Occurrence,
     OccurrenceFilter, Pause, RunFilter, RunRecord, RunSummary, Store, Summaries,
 };
+use crate::plan::Past;
 
 pub(super) struct SqliteStore {
     /// Named in errors; `:memory:` where there is no file.
@@ -115,6 +116,10 @@ impl Store for SqliteStore {
 
     async fn baselines(&self, target: &str) -> Result<HashMap<String, Baseline>, HistoryError> {
         self.read_baselines(target).await
+    }
+
+    async fn past_steps(&self, target: &str, kind: &str) -> Result<Vec<Past>, HistoryError> {
+        self.read_past_steps(target, kind).await
     }
 
     async fn memories(

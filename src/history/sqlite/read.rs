@@ -6,8 +6,10 @@ use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use super::SqliteStore;
 use super::rows::time;
 use crate::history::words::{as_spelled, candidate};
-use crate::history::{Baseline, HistoryError, RunFilter, RunRecord, RunSummary};
-use crate::plan::Finding;
+use crate::history::{
+    Baseline, HistoryError, LATEST_RUNS, LATEST_STEPS, RunFilter, RunRecord, RunSummary,
+};
+use crate::plan::{Finding, Past};
 
 const RUN: &str = "SELECT * FROM runs WHERE id = ?1";
 const STEPS: &str = "SELECT * FROM steps WHERE run_id = ?1 ORDER BY seq";
@@ -31,6 +33,15 @@ const LAST_RUN: &str = "
     SELECT id FROM runs
      WHERE task = ?1 AND target = ?2 AND status <> 'skipped'
      ORDER BY started_at DESC, id DESC LIMIT 1";
+
+const PAST_STEPS: &str = "
+    SELECT r.task, s.action, s.object, s.status, s.cut_off, s.duration_ms,
+           coalesce(s.planned_bytes, s.bytes_before) AS bytes, s.rows,
+           s.predicted_ms
+      FROM (SELECT id, task, started_at FROM runs WHERE target = ?1 AND kind = ?2
+             ORDER BY started_at DESC LIMIT ?3) r
+     CROSS JOIN steps s ON s.run_id = r.id
+     ORDER BY r.started_at DESC, s.seq LIMIT ?4";
 
 /// Counts are made for the runs of the page only.
 const SUMMARIES: (&str, &str) = (
@@ -164,6 +175,21 @@ impl SqliteStore {
             .collect())
     }
 
+    pub(super) async fn read_past_steps(
+        &self,
+        target: &str,
+        kind: &str,
+    ) -> Result<Vec<Past>, HistoryError> {
+        sqlx::query_as(PAST_STEPS)
+            .bind(target)
+            .bind(kind)
+            .bind(LATEST_RUNS)
+            .bind(LATEST_STEPS)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(self.failed("read how long steps took"))
+    }
+
     /// One run with steps and findings, within the caller's transaction.
     pub(super) async fn load(
         &self,
@@ -233,7 +259,9 @@ mod tests {
 
     #[tokio::test]
     async fn looking_something_up_does_not_read_the_whole_history() {
-        for sql in [RUN, STEPS, FINDINGS, BY_PREFIX, OCCURRENCE, LAST_RUN] {
+        for sql in [
+            RUN, STEPS, FINDINGS, BY_PREFIX, OCCURRENCE, LAST_RUN, PAST_STEPS,
+        ] {
             assert_eq!(scans(sql).await, [""; 0], "{sql}");
         }
         let of_task = RunFilter {

@@ -25,8 +25,9 @@ const UPDATE_RUN: &str = "
 
 const PUT_STEP: &str = "
     INSERT INTO steps (run_id, seq, object, action, status, reason, statement, rows, bytes_before,
-                       bytes_after, started_at, duration_ms, attempts, error, lock_waits, throttled)
-    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16
+                       bytes_after, started_at, duration_ms, attempts, error, lock_waits, throttled,
+                       predicted_ms, cut_off, planned_bytes)
+    SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19
       FROM runs WHERE id = ?1
     ON CONFLICT (run_id, seq) DO UPDATE
        SET object = excluded.object, action = excluded.action, status = excluded.status,
@@ -34,7 +35,8 @@ const PUT_STEP: &str = "
            bytes_before = excluded.bytes_before, bytes_after = excluded.bytes_after,
            started_at = excluded.started_at, duration_ms = excluded.duration_ms,
            attempts = excluded.attempts, error = excluded.error, lock_waits = excluded.lock_waits,
-           throttled = excluded.throttled";
+           throttled = excluded.throttled, predicted_ms = excluded.predicted_ms,
+           cut_off = excluded.cut_off, planned_bytes = excluded.planned_bytes";
 
 const RUN_EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM runs WHERE id = ?1)";
 
@@ -190,6 +192,9 @@ async fn put_step(
         .bind(step.error.as_deref().map(clean))
         .bind(lock_waits)
         .bind(throttled)
+        .bind(step.predicted_ms)
+        .bind(step.cut_off)
+        .bind(step.planned_bytes)
         .execute(connection)
         .await?;
     Ok(done.rows_affected())

@@ -116,6 +116,7 @@ impl Kind for CompactKind {
         let mut plan = Plan {
             considered: facts.collections.len(),
             findings: facts.findings,
+            fixed_order: true,
             ..Plan::default()
         };
         let mut found: Vec<(&(String, String), &Collection)> = facts.collections.iter().collect();

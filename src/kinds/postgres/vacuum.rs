@@ -416,6 +416,7 @@ impl Vacuum {
             .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
             .shedding()
             .expecting(table.heap.bytes, None)
+            .urgently(want.freeze_age > 0)
     }
 }
 

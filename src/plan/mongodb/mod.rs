@@ -91,7 +91,25 @@ pub struct Compact {
     pub caught_up_seconds: f64,
 }
 
+/// What a recorded command keeps waiting, in words.
+pub fn locks(statement: &str) -> Vec<String> {
+    let lock = if statement.contains("compact:") || statement.contains("\"compact\"") {
+        "the collection is read and written meanwhile, but not dropped, and its indexes are not changed"
+    } else if statement.contains("validate") {
+        "in the background nobody waits; with `full` nobody else reads or writes the collection meanwhile"
+    } else if statement.contains("delete") || statement.contains("aggregate") {
+        "intent locks, given back again and again: nobody waits who does not change the same documents"
+    } else {
+        "intent locks: nobody waits for long"
+    };
+    vec![lock.to_owned()]
+}
+
 impl super::Body for Body {
+    fn keeps_what_it_did(&self) -> bool {
+        matches!(self.work, Work::Walk(_))
+    }
+
     fn text(&self) -> String {
         match &self.work {
             Work::Commands(commands) => {

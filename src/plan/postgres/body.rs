@@ -92,6 +92,10 @@ impl crate::plan::Body for Body {
     fn text(&self) -> String {
         self.work.text()
     }
+
+    fn keeps_what_it_did(&self) -> bool {
+        matches!(self.work, Work::Walk(_))
+    }
 }
 
 impl Speaks for Session {

@@ -30,6 +30,50 @@ pub fn run_details(run: &RunRecord, style: &Style) -> String {
     page.text
 }
 
+/// Everything recorded of one step, the locks that its statement takes, and
+/// what was noticed of its object.
+pub fn step_details(
+    run: &RunRecord,
+    step: &StepRecord,
+    locks: Option<&[String]>,
+    style: &Style,
+) -> String {
+    let mut page = Page {
+        text: String::new(),
+        style,
+    };
+    page.field(
+        0,
+        "run",
+        &format!("{} ({} on {})", run.id, run.task, run.target),
+    );
+    tell(&mut page, run, step);
+    let unknown = ["not known: the target is not in the configuration any more".to_owned()];
+    for lock in locks.unwrap_or(&unknown) {
+        page.field(4, "locks", lock);
+    }
+    if let (Some(predicted), true) = (step.predicted_ms, step.started_at.is_some()) {
+        let off = step.duration_ms.saturating_sub(predicted);
+        let off = match off {
+            0 => "exactly as predicted".to_owned(),
+            1.. => format!("{} longer than predicted", human_duration_ms(off)),
+            _ => format!(
+                "{} less than predicted",
+                human_duration_ms(off.saturating_neg())
+            ),
+        };
+        page.field(4, "time", &off);
+    }
+    for finding in run.findings.iter().filter(|one| one.object == step.object) {
+        page.field(
+            4,
+            "noticed",
+            &format!("{} [{}]", finding.message, finding.code),
+        );
+    }
+    page.text
+}
+
 fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
     let style = page.style;
     let ink = step_ink(step.status);
@@ -42,6 +86,9 @@ fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
         style.paint(ink, step.status.as_str())
     ));
     page.field(4, "reason", &step.reason);
+    if let Some(predicted) = step.predicted_ms {
+        page.field(4, "predicted", &human_duration_ms(predicted));
+    }
     if let Some(started) = step.started_at {
         let took = human_duration_ms(step.duration_ms);
         let attempts = counted(step.attempts as usize, "attempt");

@@ -74,6 +74,9 @@ fn step(seq: u32, object: &str, status: StepStatus) -> StepRecord {
         error: None,
         lock_waits: Vec::new(),
         throttled: Vec::new(),
+        predicted_ms: None,
+        planned_bytes: None,
+        cut_off: false,
     }
 }
 
@@ -108,6 +111,9 @@ fn blocked(seq: u32, object: &str) -> StepRecord {
         error: Some("canceling statement due to lock timeout\nCONTEXT: while waiting".into()),
         lock_waits: vec![wait(1), wait(3)],
         throttled: Vec::new(),
+        predicted_ms: None,
+        planned_bytes: None,
+        cut_off: false,
         ..step(seq, object, StepStatus::Failed)
     }
 }

@@ -8,7 +8,7 @@ use maint::history::{
     Alert, Baseline, HistoryError, Letter, Notice, RunFilter, RunRecord, RunStatus, StepRecord,
     StepStatus, Store, open,
 };
-use maint::plan::{Measurement, Memory, Severity};
+use maint::plan::{Measurement, Memory, PastEnd, Severity};
 use serde_json::json;
 
 use super::summaries::{
@@ -71,6 +71,7 @@ enum Check {
     Occurrences,
     Last,
     Baselines,
+    Past,
     Memories,
     Measurements,
     Outbox,
@@ -100,6 +101,7 @@ const CHECKS: &[Check] = &[
     Check::Occurrences,
     Check::Last,
     Check::Baselines,
+    Check::Past,
     Check::Memories,
     Check::Measurements,
     Check::Outbox,
@@ -133,6 +135,7 @@ impl Check {
             Check::Occurrences => an_occurrence_ran_only_if_it_got_to_work(store).await,
             Check::Last => the_last_run_is_no_skipped_one(store).await,
             Check::Baselines => baselines_only_improve(store).await,
+            Check::Past => steps_of_the_latest_runs_tell_how_long_they_took(store).await,
             Check::Memories => memories_are_replaced_by_key(store).await,
             Check::Measurements => measurements_are_read_by_object_and_time(store).await,
             Check::Outbox => letters_go_once_and_notices_are_told_once(store).await,
@@ -590,6 +593,51 @@ async fn the_last_run_is_no_skipped_one(store: &dyn Store) {
     assert_eq!(
         store.last_run("reindex", "app").await.unwrap(),
         Some(expected)
+    );
+}
+
+async fn steps_of_the_latest_runs_tell_how_long_they_took(store: &dyn Store) {
+    for (n, kind, target) in [
+        (1, "reindex", "app"),
+        (2, "vacuum", "app"),
+        (3, "reindex", "other"),
+        (4, "reindex", "app"),
+    ] {
+        let mut of = run("nightly", n * 1_000);
+        (of.kind, of.target) = (kind.into(), target.into());
+        of.steps = vec![
+            step(1, StepStatus::Succeeded),
+            step(2, StepStatus::Deferred),
+            StepRecord {
+                cut_off: false,
+                planned_bytes: None,
+                ..step(3, StepStatus::Deferred)
+            },
+            step(4, StepStatus::Failed),
+        ];
+        of.steps[0].duration_ms = n;
+        put(store, of).await;
+    }
+    let past = store.past_steps("app", "reindex").await.unwrap();
+    let ends: Vec<PastEnd> = past.iter().map(|one| one.end).collect();
+    let one = [
+        PastEnd::Done,
+        PastEnd::CutOff,
+        PastEnd::Left,
+        PastEnd::CutOff,
+    ];
+    assert_eq!(ends, [one, one].concat());
+    assert_eq!(
+        (past[0].duration_ms, past[4].duration_ms),
+        (4, 1),
+        "newest first"
+    );
+    assert_eq!(past[0].predicted_ms, Some(4_000));
+    assert_eq!((past[0].bytes, past[2].bytes), (Some(1_001), Some(1_000)));
+    assert_eq!(past[0].rows, Some(1));
+    assert_eq!(
+        (past[0].task.as_str(), past[0].action.as_str()),
+        ("nightly", "reindex")
     );
 }
 

@@ -81,6 +81,9 @@ fn step(seq: u32, status: StepStatus) -> StepRecord {
             reason: "52 sessions are active, more than 40".into(),
             waited_ms: 12_000,
         }],
+        predicted_ms: Some(4_000),
+        planned_bytes: Some(1_001),
+        cut_off: true,
     }
 }
 

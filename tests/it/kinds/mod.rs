@@ -7,6 +7,7 @@ mod evidence;
 mod integrity;
 mod archive;
 mod blind;
+mod budget;
 mod cleanup;
 pub(crate) mod ledger;
 mod many_tables;

@@ -258,6 +258,9 @@ async fn rows_and_secrets_stay_at_home() {
         error: Some("duplicate key value violates unique constraint \"u\". Key (email)=(zoe@example.com) already exists. (SQLSTATE 23505, while deleting)".into()),
         lock_waits: Vec::new(),
         throttled: Vec::new(),
+        predicted_ms: None,
+        planned_bytes: None,
+        cut_off: false,
     }];
     run.findings = vec![Finding {
         code: "freeze.age".into(),
@@ -457,6 +460,9 @@ async fn the_report_arrives_whole() {
             error: None,
             lock_waits: Vec::new(),
             throttled: Vec::new(),
+            predicted_ms: None,
+            planned_bytes: None,
+            cut_off: false,
         }];
         store.close_run(&run).await.unwrap();
     }

@@ -135,6 +135,9 @@ async fn hostile_names_are_text_on_every_page() {
         error: Some(evil.into()),
         lock_waits: Vec::new(),
         throttled: Vec::new(),
+        predicted_ms: None,
+        planned_bytes: None,
+        cut_off: false,
     }];
     run.findings = vec![Finding {
         code: "x".into(),

@@ -233,6 +233,7 @@ impl Way<'_> {
         .counted_by(count(rule, self.age, member, through.as_deref(), at))
         .reading(self.under.clone())
         .expecting(member.bytes, None)
+        .expecting_rows(self.victims.map(|n| n as i64))
         .touching(member.oid, Use::Delete)
         .walking(walk);
         step.details.push(format!("walks {chosen}"));

@@ -131,6 +131,8 @@ impl Kind for Integrity {
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
         let mut plan = Plan {
+            // What was not looked at for longest comes first, by its own rule.
+            fixed_order: true,
             findings: facts.findings.clone(),
             ..Plan::default()
         };

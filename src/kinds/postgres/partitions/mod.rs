@@ -171,7 +171,10 @@ impl Kind for Partitions {
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
-        let mut plan = Plan::default();
+        let mut plan = Plan {
+            fixed_order: true,
+            ..Plan::default()
+        };
         let mut taken = facts.taken.clone();
         for name in &self.tables {
             if let Some(table) = facts.tables.get(name)

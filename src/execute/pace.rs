@@ -1,0 +1,110 @@
+//! Whether a step fits into what is left of the run's time.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::queue::Room;
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::predict::{fit, human, too_long};
+use crate::plan::{Body, Finding, Fit, Prediction, Predictor, Severity, Step, Time};
+
+/// The time of a run, and what is known of the time that its steps take.
+/// There is one for all rounds of a run.
+pub struct Pace {
+    predictor: Mutex<Predictor>,
+    deadline: Option<Instant>,
+    whole: Option<Duration>,
+    begun: AtomicBool,
+}
+
+impl Pace {
+    /// For a run that ends at `deadline`; `whole` is the time of one that
+    /// begins when it should.
+    pub fn new(predictor: Predictor, deadline: Option<Instant>, whole: Option<Duration>) -> Pace {
+        Pace {
+            predictor: Mutex::new(predictor),
+            deadline,
+            whole,
+            begun: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether the step may begin.
+    pub(super) fn room<B: Body>(&self, step: &Step<B>) -> Room {
+        let Some((fit, prediction, left)) = self.look(step) else {
+            return Room::Enough;
+        };
+        match fit {
+            Fit::Yes | Fit::OnTrial => Room::Enough,
+            Fit::Never => Room::None { guess_ms: None },
+            Fit::NotNow => {
+                let may_try = prediction.basis != crate::plan::Basis::Itself
+                    && !left.is_zero()
+                    && !self.begun.load(Ordering::Relaxed);
+                Room::None {
+                    guess_ms: may_try.then_some(prediction.ms),
+                }
+            }
+        }
+    }
+
+    fn look<B: Body>(&self, step: &Step<B>) -> Option<(Fit, Prediction, Duration)> {
+        let left = self.deadline?.saturating_duration_since(Instant::now());
+        let predictor = self.predictor.lock();
+        let predictor = predictor.unwrap_or_else(PoisonError::into_inner);
+        let prediction = predictor.predict(step);
+        let time = Time {
+            left,
+            whole: self.whole,
+            begun: self.begun.load(Ordering::Relaxed),
+        };
+        let waited = predictor.waited(step);
+        let fit = fit(prediction, waited, step.body.keeps_what_it_did(), time);
+        Some((fit, prediction, left))
+    }
+
+    /// Why the step is left for another run, and what is to be told of it.
+    pub(super) fn why_not<B: Body>(&self, step: &Step<B>) -> (String, Option<Finding>) {
+        match (self.look(step), self.whole) {
+            (Some((Fit::Never, prediction, _)), Some(whole)) => {
+                let why = too_long(prediction, Fit::Never, whole);
+                let finding = Finding {
+                    code: "time.never_fits".to_owned(),
+                    severity: Severity::Warning,
+                    object: step.object.clone(),
+                    message: format!("{} of {} {why}: it is not tried", step.action, step.object),
+                    suggestion: Some(format!(
+                        "a window, or `limits.budget`, of more than {}; or once by hand: maint run TASK --now --set limits.budget={}min",
+                        human(prediction.ms),
+                        prediction.ms.saturating_mul(2) / 60_000 + 1
+                    )),
+                };
+                (why, Some(finding))
+            }
+            (Some((_, prediction, left)), _) if !left.is_zero() => {
+                (too_long(prediction, Fit::NotNow, left), None)
+            }
+            _ => ("no time was left".to_owned(), None),
+        }
+    }
+
+    /// A step begins.
+    pub(super) fn begins(&self) {
+        self.begun.store(true, Ordering::Relaxed);
+    }
+
+    /// A step has ended: the rest is judged by it, too.
+    pub(super) fn ended(&self, record: &StepRecord) {
+        if record.status == StepStatus::Succeeded {
+            let sample = (
+                record.duration_ms,
+                record.planned_bytes.or(record.bytes_before),
+                record.rows,
+            );
+            let predictor = self.predictor.lock();
+            let mut predictor = predictor.unwrap_or_else(PoisonError::into_inner);
+            predictor.done(&record.action, sample);
+        }
+    }
+}

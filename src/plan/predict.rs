@@ -1,0 +1,472 @@
+//! How long steps will take, judged by how long they took: pure, like every decision.
+//!
+//! What is known of the object itself counts most: the slowest of its last
+//! three times, in proportion to rows or bytes. An object that was cut off
+//! since takes a quarter longer than it had. Of one that was never worked on,
+//! the slowest of the five objects nearest in size, worked on in the same way,
+//! is taken; where there is none, a second and ten megabytes a second, or a
+//! minute where not even its size is known.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Body, Estimate, Plan, Skip, Step};
+
+/// How a step ended in an earlier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PastEnd {
+    /// It was done.
+    Done,
+    /// Its time was up before it was done.
+    CutOff,
+    /// It was left for the next run.
+    Left,
+    /// It failed, was skipped or cancelled.
+    Otherwise,
+}
+
+/// A step of an earlier run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Past {
+    /// The task of that run.
+    pub task: String,
+    /// What was done.
+    pub action: String,
+    /// What was worked on.
+    pub object: String,
+    /// How it ended.
+    pub end: PastEnd,
+    /// How long it took, in milliseconds.
+    pub duration_ms: i64,
+    /// Size of the object before, in bytes.
+    pub bytes: Option<i64>,
+    /// Rows touched.
+    pub rows: Option<i64>,
+    /// How long it had been predicted to take.
+    pub predicted_ms: Option<i64>,
+}
+
+/// What a prediction rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// How long the same took on the same object.
+    Itself,
+    /// How long the same took on other objects of the target.
+    Others,
+    /// Nothing: the pessimistic rule for what is not known.
+    Nothing,
+}
+
+/// How long a step will take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prediction {
+    /// In milliseconds.
+    pub ms: i64,
+    /// What that rests on.
+    pub basis: Basis,
+}
+
+/// How far earlier predictions were off.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PastError {
+    /// How many predictions that rested on something are compared.
+    pub predictions: u32,
+    /// The median of their errors, as a share of the time it took.
+    pub median: f64,
+}
+
+/// What the steps of a plan are predicted to take.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Forecast {
+    /// All of them, as many at once as the task allows, in milliseconds.
+    pub predicted_ms: i64,
+    /// How much time a whole run has: the budget or the window, whichever is
+    /// shorter. Absent where nothing limits it.
+    pub available_ms: Option<i64>,
+    /// Steps that will be left for another run, and why.
+    pub will_not_fit: Vec<Skip>,
+    /// How far earlier predictions were off, once there are some.
+    pub error: Option<PastError>,
+}
+
+/// Whether a step fits into what is left of a run's time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It fits.
+    Yes,
+    /// Nothing is known of it that says it cannot be done, and the run has all
+    /// its time before it: it is tried, or nothing would ever be known.
+    OnTrial,
+    /// It does not fit now; another run has more time.
+    NotNow,
+    /// It does not fit into a whole run.
+    Never,
+}
+
+/// The time of a run when a step is to begin.
+#[derive(Clone, Copy, Debug)]
+pub struct Time {
+    /// What is left.
+    pub left: Duration,
+    /// What a whole run has, where that is known.
+    pub whole: Option<Duration>,
+    /// Whether something was begun in it.
+    pub begun: bool,
+}
+
+const NEAREST: usize = 5;
+const LATEST: usize = 3;
+/// Objects that are so many times further away in size are not as near.
+const SIMILAR: f64 = 4.0;
+/// So many objects of an action are kept to judge others by.
+const MOST_OTHERS: usize = 50;
+/// What was cut off takes at least so much longer.
+const LONGER: f64 = 1.25;
+const UNKNOWN_SIZE_MS: i64 = 60_000;
+const UNKNOWN_BYTES_PER_MS: i64 = 10_000;
+
+#[derive(Clone, Debug)]
+struct Sample {
+    ms: i64,
+    bytes: Option<i64>,
+    rows: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Object {
+    /// Newest first.
+    done: Vec<Sample>,
+    /// Since it was done last.
+    cut_off: Vec<Sample>,
+    /// In how many runs in a row the task has left it.
+    waited: u32,
+    /// Whether that row has ended.
+    counted: bool,
+}
+
+/// What earlier runs tell about the time of steps.
+#[derive(Clone, Debug, Default)]
+pub struct Predictor {
+    objects: HashMap<String, HashMap<String, Object>>,
+    others: HashMap<String, Vec<Sample>>,
+    error: Option<PastError>,
+}
+
+impl Predictor {
+    /// From steps of earlier runs on one target, newest first; `task` is whose
+    /// left work comes first.
+    pub fn of(past: &[Past], task: &str) -> Predictor {
+        let mut predictor = Predictor::default();
+        let mut errors = Vec::new();
+        for one in past {
+            predictor.add(one, task);
+            if let (PastEnd::Done, Some(predicted)) = (one.end, one.predicted_ms)
+                && one.duration_ms > 0
+            {
+                errors.push(share((predicted - one.duration_ms).abs(), one.duration_ms));
+            }
+        }
+        errors.sort_by(f64::total_cmp);
+        predictor.error = errors.get(errors.len() / 2).map(|median| PastError {
+            predictions: u32::try_from(errors.len()).unwrap_or(u32::MAX),
+            median: *median,
+        });
+        predictor
+    }
+
+    fn add(&mut self, past: &Past, task: &str) {
+        let sample = Sample {
+            ms: past.duration_ms.max(1),
+            bytes: past.bytes,
+            rows: past.rows,
+        };
+        let objects = self.objects.entry(past.action.clone()).or_default();
+        let object = objects.entry(past.object.clone()).or_default();
+        if past.task == task && !object.counted {
+            match past.end {
+                PastEnd::CutOff | PastEnd::Left => object.waited += 1,
+                PastEnd::Done | PastEnd::Otherwise => object.counted = true,
+            }
+        }
+        match past.end {
+            PastEnd::Done if object.done.len() < LATEST => {
+                if object.done.is_empty() {
+                    let others = self.others.entry(past.action.clone()).or_default();
+                    if others.len() < MOST_OTHERS {
+                        others.push(sample.clone());
+                    }
+                }
+                object.done.push(sample);
+            }
+            PastEnd::CutOff if object.done.is_empty() => object.cut_off.push(sample),
+            _ => {}
+        }
+    }
+
+    /// Takes in a step that has just been done, so that the rest of the run is
+    /// judged by it.
+    pub fn done(&mut self, action: &str, sample: (i64, Option<i64>, Option<i64>)) {
+        let (ms, bytes, rows) = sample;
+        let others = self.others.entry(action.to_owned()).or_default();
+        others.insert(
+            0,
+            Sample {
+                ms: ms.max(1),
+                bytes,
+                rows,
+            },
+        );
+        others.truncate(MOST_OTHERS);
+    }
+
+    /// How far earlier predictions were off.
+    pub fn error(&self) -> Option<PastError> {
+        self.error
+    }
+
+    /// In how many runs in a row this step was left for another one.
+    pub fn waited<B>(&self, step: &Step<B>) -> u32 {
+        self.object(step).map_or(0, |object| object.waited)
+    }
+
+    fn object<B>(&self, step: &Step<B>) -> Option<&Object> {
+        self.objects.get(&step.action)?.get(&step.object)
+    }
+
+    /// How long the step will take.
+    pub fn predict<B: Body>(&self, step: &Step<B>) -> Prediction {
+        let now = step.estimate;
+        if let Some(object) = self.object(step) {
+            // What keeps its place when it is cut off goes on from there.
+            let cut_off = object
+                .cut_off
+                .iter()
+                .filter(|_| !step.body.keeps_what_it_did());
+            let at_least = cut_off.map(|one| times(one.ms, LONGER * grown(one, now)));
+            let took = object.done.iter().map(|one| times(one.ms, grown(one, now)));
+            if let Some(ms) = at_least.chain(took).max() {
+                let basis = Basis::Itself;
+                return Prediction { ms, basis };
+            }
+        }
+        match self.by_others(&step.action, now) {
+            Some(ms) => Prediction {
+                ms,
+                basis: Basis::Others,
+            },
+            None => Prediction {
+                ms: now.bytes.map_or(UNKNOWN_SIZE_MS, |bytes| {
+                    1_000 + bytes.max(0) / UNKNOWN_BYTES_PER_MS
+                }),
+                basis: Basis::Nothing,
+            },
+        }
+    }
+
+    fn by_others(&self, action: &str, now: Estimate) -> Option<i64> {
+        let mut near: Vec<(f64, i64)> = self
+            .others
+            .get(action)?
+            .iter()
+            .map(|one| {
+                let ratio = ratio(one, now);
+                // A smaller object has the same overhead.
+                let ms = times(one.ms, ratio.unwrap_or(1.0).max(1.0));
+                (ratio.map_or(f64::INFINITY, |ratio| ratio.ln().abs()), ms)
+            })
+            .collect();
+        near.sort_by(|a, b| a.0.total_cmp(&b.0));
+        // What is much smaller than others that are known says nothing of this one.
+        let near_enough = near.first()?.0 + SIMILAR.ln();
+        let near = near.iter().take_while(|(far, _)| *far <= near_enough);
+        near.take(NEAREST).map(|(_, ms)| *ms).max()
+    }
+}
+
+/// How many times as large it is now.
+fn ratio(then: &Sample, now: Estimate) -> Option<f64> {
+    let of = |now: Option<i64>, then: Option<i64>| match (now, then) {
+        (Some(now), Some(then)) if now > 0 && then > 0 => Some(share(now, then)),
+        _ => None,
+    };
+    of(now.rows, then.rows).or_else(|| of(now.bytes, then.bytes))
+}
+
+fn grown(then: &Sample, now: Estimate) -> f64 {
+    ratio(then, now).unwrap_or(1.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn share(of: i64, all: i64) -> f64 {
+    of as f64 / all.max(1) as f64
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "milliseconds; a cast of a float stops at the ends"
+)]
+fn times(ms: i64, factor: f64) -> i64 {
+    (ms as f64 * factor).ceil().max(1.0) as i64
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Whether a step that takes so long fits into the time of a run. `waited`:
+/// in how many runs it was left; `kept`: what it did is kept when it is cut off.
+pub fn fit(prediction: Prediction, waited: u32, kept: bool, time: Time) -> Fit {
+    let left = millis(time.left);
+    if prediction.ms <= left || (kept && left > 0) {
+        return Fit::Yes;
+    }
+    let known = prediction.basis == Basis::Itself;
+    match time.whole.map(millis) {
+        Some(whole) if known && prediction.ms > whole => Fit::Never,
+        _ if !known && waited > 0 && !time.begun => Fit::OnTrial,
+        _ => Fit::NotNow,
+    }
+}
+
+impl<B: Body> Plan<B> {
+    /// Writes into each step how long it will take, and puts first what earlier
+    /// runs have left, longest left first. What is urgent stays before it, and
+    /// steps of one lane stay in their order.
+    pub fn arranged(mut self, by: &Predictor) -> Self {
+        for step in &mut self.steps {
+            let prediction = by.predict(step);
+            step.predicted_ms = Some(prediction.ms);
+            step.predicted_from = Some(prediction.basis);
+        }
+        if self.fixed_order {
+            return self;
+        }
+        let mut order: Vec<usize> = (0..self.steps.len()).collect();
+        let key = |n: &usize| {
+            let step = self.steps.get(*n);
+            let urgent = step.is_some_and(|step| step.urgent);
+            let waited = step.map_or(0, |step| by.waited(step));
+            (!urgent, std::cmp::Reverse(if urgent { 0 } else { waited }))
+        };
+        order.sort_by_key(key);
+        // Which places a lane has is new; who comes first in it is not.
+        let mut lanes: HashMap<&str, Vec<usize>> = HashMap::new();
+        for (n, step) in self.steps.iter().enumerate().rev() {
+            lanes.entry(&step.lane).or_default().push(n);
+        }
+        let order: Vec<usize> = order
+            .iter()
+            .filter_map(|n| lanes.get_mut(self.steps.get(*n)?.lane.as_str())?.pop())
+            .collect();
+        let mut steps: Vec<Option<Step<B>>> = self.steps.into_iter().map(Some).collect();
+        self.steps = order
+            .into_iter()
+            .filter_map(|n| steps.get_mut(n)?.take())
+            .collect();
+        self
+    }
+
+    /// What a run with so much time would get done, `jobs` steps at once.
+    pub fn forecast(&self, by: &Predictor, whole: Option<Duration>, jobs: u32) -> Forecast {
+        let mut ends = vec![0_i64; usize::try_from(jobs.max(1)).unwrap_or(1)];
+        let mut will_not_fit = Vec::new();
+        let mut guess: Option<(i64, usize)> = None;
+        for step in &self.steps {
+            let prediction = by.predict(step);
+            let begun = ends.iter().any(|end| *end > 0);
+            let Some(next) = ends.iter_mut().min() else {
+                continue;
+            };
+            let fit = match whole {
+                None => Fit::Yes,
+                Some(whole) => {
+                    let passed = Duration::from_millis(u64::try_from(*next).unwrap_or(0));
+                    let time = Time {
+                        left: whole.saturating_sub(passed),
+                        whole: Some(whole),
+                        begun,
+                    };
+                    fit(
+                        prediction,
+                        by.waited(step),
+                        step.body.keeps_what_it_did(),
+                        time,
+                    )
+                }
+            };
+            match whole {
+                Some(whole) if matches!(fit, Fit::NotNow | Fit::Never) => {
+                    let left = match fit {
+                        Fit::Never => whole,
+                        _ => whole.saturating_sub(Duration::from_millis(
+                            u64::try_from(*next).unwrap_or(0),
+                        )),
+                    };
+                    if prediction.basis != Basis::Itself
+                        && guess.is_none_or(|(least, _)| prediction.ms < least)
+                    {
+                        guess = Some((prediction.ms, will_not_fit.len()));
+                    }
+                    will_not_fit.push(Skip {
+                        object: step.object.clone(),
+                        reason: too_long(prediction, fit, left),
+                    });
+                }
+                _ => *next = next.saturating_add(prediction.ms),
+            }
+        }
+        // Where nothing fits, the shortest guess is tried.
+        if let (Some((_, n)), true) = (guess, ends.iter().all(|end| *end == 0)) {
+            will_not_fit.remove(n);
+        }
+        let all: i64 = self
+            .steps
+            .iter()
+            .filter_map(|step| step.predicted_ms)
+            .fold(0, i64::saturating_add);
+        Forecast {
+            predicted_ms: all / i64::from(jobs.max(1)),
+            available_ms: whole.map(millis),
+            will_not_fit,
+            error: by.error(),
+        }
+    }
+}
+
+/// Why a step is not begun, for people.
+pub fn too_long(prediction: Prediction, fit: Fit, time: Duration) -> String {
+    let about = human(prediction.ms);
+    let time = human(millis(time));
+    let rests = match prediction.basis {
+        Basis::Itself => "as long as it took before",
+        Basis::Others => "judged by others of its size",
+        Basis::Nothing => "nothing is known of it yet",
+    };
+    match fit {
+        Fit::Never => {
+            format!("takes about {about} ({rests}), more than the {time} that a whole run has")
+        }
+        _ => format!("takes about {about} ({rests}), more than the {time} that are left"),
+    }
+}
+
+/// A time in words, in the two largest units.
+pub fn human(ms: i64) -> String {
+    let seconds = ms / 1_000;
+    match seconds {
+        0 => format!("{ms} ms"),
+        1..10 => format!("{}.{} s", seconds, ms % 1_000 / 100),
+        10..60 => format!("{seconds} s"),
+        60..3_600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
+#[cfg(test)]
+#[path = "predict_tests.rs"]
+mod tests;
