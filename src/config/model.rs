@@ -382,6 +382,11 @@ impl Default for Limits {
 pub struct Throttle {
     /// Pause while a replica is further behind.
     pub max_replica_lag: Option<TimeSpan>,
+    /// Pause while a replica has not replayed so many bytes of the log.
+    pub max_replica_lag_bytes: Option<Bytes>,
+    /// What to do while one of `replicas` does not say how far it is; the step fails where
+    /// nothing is said.
+    pub replica_gone: Option<ReplicaGone>,
     /// Pause while more sessions are active.
     pub max_active_sessions: Option<u32>,
     /// Pause while more WAL is written per second.
@@ -390,6 +395,59 @@ pub struct Throttle {
     pub query: Option<String>,
     /// Pause while this file exists.
     pub pause_file: Option<PathBuf>,
+    /// Pause while a GET of this address is not answered by 2xx within five seconds; redirects
+    /// are not followed.
+    pub http: Option<String>,
+    /// End the run, and cancel what is at work, when a replica is further behind.
+    pub abort_replica_lag: Option<TimeSpan>,
+    /// End the run when a replica has not replayed so many bytes of the log.
+    pub abort_replica_lag_bytes: Option<Bytes>,
+    /// End the run when more sessions are active.
+    pub abort_active_sessions: Option<u32>,
+    /// End the run when more WAL is written per second.
+    pub abort_wal_rate: Option<Bytes>,
+    /// End the run when this query returns `true`.
+    pub abort_query: Option<String>,
+}
+
+impl Throttle {
+    /// What ends the run, as what would pause it; `None` where nothing does.
+    pub fn aborting(&self) -> Option<Throttle> {
+        let aborting = Throttle {
+            max_replica_lag: self.abort_replica_lag,
+            max_replica_lag_bytes: self.abort_replica_lag_bytes,
+            max_active_sessions: self.abort_active_sessions,
+            max_wal_rate: self.abort_wal_rate,
+            query: self.abort_query.clone(),
+            ..Throttle::default()
+        };
+        let any = aborting != Throttle::default();
+        any.then_some(Throttle {
+            replica_gone: self.replica_gone,
+            ..aborting
+        })
+    }
+
+    /// Whether the server has to be asked for what pauses a run.
+    pub fn asks_the_server(&self) -> bool {
+        self.max_replica_lag.is_some()
+            || self.max_replica_lag_bytes.is_some()
+            || self.max_active_sessions.is_some()
+            || self.max_wal_rate.is_some()
+            || self.query.is_some()
+    }
+}
+
+/// What to do while a replica does not say how far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplicaGone {
+    /// Go on without it.
+    Ignore,
+    /// Pause until it is back.
+    Pause,
+    /// End the run.
+    Abort,
 }
 
 /// What happens after a failure.

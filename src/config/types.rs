@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use serde_json::Value;
 
 pub use super::model::{
-    Email, Event, Hook, Limits, Notify, Report, Retries, Smtp, Throttle, Web, Webhook,
+    Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries, Smtp, Throttle, Web, Webhook,
     WebhookFormat,
 };
 use crate::values::{Cron, Engine, Secret, TimeSpan, Window};

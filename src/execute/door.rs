@@ -191,6 +191,8 @@ pub struct Busy {
     pub setting: &'static str,
     /// What was seen, with its numbers.
     pub text: String,
+    /// Whether the run is to end instead of waiting.
+    pub abort: bool,
 }
 
 /// What carrying a step out needs besides its record.

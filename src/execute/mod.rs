@@ -94,6 +94,8 @@ pub async fn carry_out<D: Door>(
     let mut idle: HashMap<Place, Vec<D::Session>> = HashMap::new();
     let mut running = FuturesUnordered::new();
     let jobs = usize::try_from(execution.limits.jobs.max(1)).unwrap_or(1);
+    let too_much = execution.throttle.end_when_too_much(door, execution);
+    tokio::pin!(too_much);
     let room = |step: &Step<BodyOf<D>>| match execution.stop.is_stopping() {
         true => Room::Enough,
         false => execution.pace.room(step),
@@ -119,7 +121,12 @@ pub async fn carry_out<D: Door>(
                 Next::Later => break,
             }
         }
-        match running.next().await {
+        let ended = tokio::select! {
+            ended = running.next() => ended,
+            // Never ends by itself: it only stops the run.
+            () = &mut too_much => None,
+        };
+        match ended {
             None => break,
             Some(ended) => {
                 if ended.begun {

@@ -12,6 +12,8 @@ pub enum StopReason {
     /// The connection that holds the task's lock has ended, so somebody else
     /// may start the same task.
     ClaimLost,
+    /// One of the limits that end a run was passed.
+    TooMuch,
     /// Another instance has taken the occurrence over, and goes on with it.
     TakenOver,
 }

@@ -1,22 +1,30 @@
 //! Leaves the server to others while it has enough to do.
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
 
-use super::{Busy, Door, Event, Execution};
+use super::{Busy, Door, Event, Execution, StopReason};
 use crate::config::Throttle;
 use crate::engines::EngineError;
 use crate::history::{StepRecord, Throttled};
+use crate::values::with_causes;
 
 /// How often the server is asked; between two questions the last answer holds.
 const EVERY: Duration = Duration::from_secs(1);
+/// So often in a row it may be unknown whether a run has to end.
+const UNSEEN: u32 = 5;
+/// How long an address may take to answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The conditions under which a run pauses, and what was last seen of them.
 /// Shared by all steps of a run.
 pub struct Throttler {
     settings: Throttle,
     seen: Mutex<Seen>,
+    client: Result<reqwest::Client, String>,
+    aborted: OnceLock<String>,
 }
 
 #[derive(Default)]
@@ -28,9 +36,15 @@ struct Seen {
 impl Throttler {
     /// A throttler for a task with these settings.
     pub fn new(settings: Throttle) -> Throttler {
+        let client = match &settings.http {
+            Some(_) => client(),
+            None => Err(String::new()),
+        };
         Throttler {
             settings,
             seen: Mutex::default(),
+            client,
+            aborted: OnceLock::new(),
         }
     }
 
@@ -58,6 +72,10 @@ impl Throttler {
             let Some(reason) = self.reason(door, execution).await? else {
                 return Ok(());
             };
+            if reason.abort {
+                self.abort(&reason, execution);
+                return Ok(());
+            }
             let began = Instant::now();
             if told != Some(reason.setting) {
                 told = Some(reason.setting);
@@ -72,6 +90,74 @@ impl Throttler {
         }
     }
 
+    /// Ends the run once there is a reason to; never ends itself. Carried on
+    /// beside the steps, so that what is at work is cancelled, too.
+    pub(super) async fn end_when_too_much<D: Door>(&self, door: &D, execution: &Execution) {
+        let Some(limits) = self.settings.aborting() else {
+            return std::future::pending().await;
+        };
+        let mut unseen = 0;
+        while !execution.stop.is_stopping() {
+            match door.busy(&limits, execution).await {
+                Ok(Some(mut reason)) => {
+                    reason.setting = aborting_name(reason.setting);
+                    self.abort(&reason, execution);
+                }
+                Ok(None) => unseen = 0,
+                Err(error) => {
+                    unseen += 1;
+                    tracing::warn!(%error, unseen, "cannot see whether the run has to end");
+                    if unseen >= UNSEEN {
+                        let reason = Busy {
+                            abort: true,
+                            setting: "abort_*",
+                            text: format!(
+                                "it could not be seen whether the run has to end: {error}"
+                            ),
+                        };
+                        self.abort(&reason, execution);
+                    }
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                () = execution.stop.stopping() => {}
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn abort(&self, reason: &Busy, execution: &Execution) {
+        let text = format!("{} (`throttle.{}`)", reason.text, reason.setting);
+        // The first reason is the one that counts.
+        let _ = self.aborted.set(text);
+        execution.stop.at_once(StopReason::TooMuch);
+    }
+
+    /// Why the run was ended.
+    pub fn aborted(&self) -> Option<&str> {
+        self.aborted.get().map(String::as_str)
+    }
+
+    /// Why the address does not say that the work may go on.
+    async fn not_answered(&self, url: &str) -> Option<String> {
+        // Whatever follows the host may be a secret.
+        let shown = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
+        let shown = shown.unwrap_or_else(|_| "an address that makes no sense".to_owned());
+        let client = match &self.client {
+            Ok(client) => client,
+            Err(why) => return Some(why.clone()),
+        };
+        match client.get(url).send().await {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("{shown} answered {}", answer.status())),
+            Err(error) => Some(format!(
+                "{shown} did not answer: {}",
+                with_causes(&error.without_url())
+            )),
+        }
+    }
+
     async fn reason<D: Door>(
         &self,
         door: &D,
@@ -81,15 +167,21 @@ impl Throttler {
             && file.exists()
         {
             return Ok(Some(Busy {
+                abort: false,
                 setting: "pause_file",
                 text: format!("{} exists", file.display()),
             }));
         }
-        let only_file = Throttle {
-            pause_file: self.settings.pause_file.clone(),
-            ..Throttle::default()
-        };
-        if self.settings == only_file {
+        if let Some(url) = &self.settings.http
+            && let Some(text) = self.not_answered(url).await
+        {
+            return Ok(Some(Busy {
+                abort: false,
+                setting: "http",
+                text,
+            }));
+        }
+        if !self.settings.asks_the_server() {
             return Ok(None);
         }
         // Steps that wait here for each other would ask the same.
@@ -101,6 +193,30 @@ impl Throttler {
         seen.at = Some(Instant::now());
         seen.reason.clone_from(&reason);
         Ok(reason)
+    }
+}
+
+/// Trusts what the system trusts, and follows no redirects.
+fn client() -> Result<reqwest::Client, String> {
+    // Decided once for the process; a second time says that it was decided.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+        .timeout(ANSWER_WITHIN)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("maint/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| format!("no HTTP client could be made: {error}"))
+}
+
+/// The setting that ends a run, by the one that would pause it.
+fn aborting_name(setting: &'static str) -> &'static str {
+    match setting {
+        "max_replica_lag" => "abort_replica_lag",
+        "max_replica_lag_bytes" => "abort_replica_lag_bytes",
+        "max_active_sessions" => "abort_active_sessions",
+        "max_wal_rate" => "abort_wal_rate",
+        "query" => "abort_query",
+        other => other,
     }
 }
 

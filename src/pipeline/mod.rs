@@ -244,6 +244,8 @@ fn sum_up(record: &mut RunRecord, refused: &[Skip], stop: &Stop) {
             );
             RunStatus::Interrupted
         }
+        // What was cancelled is tried again like what was left.
+        Some(StopReason::TooMuch) if cancelled + deferred > 0 => RunStatus::Incomplete,
         Some(StopReason::ClaimLost) => {
             record.error = Some("the connection that held the task's lock was lost".to_owned());
             RunStatus::Failed
@@ -310,7 +312,8 @@ const MOST_NAMED: usize = 5;
 
 /// What an incomplete run has left for the next one.
 fn left_over(steps: &[StepRecord]) -> Option<Finding> {
-    let left = |step: &&StepRecord| step.status == StepStatus::Deferred;
+    let left =
+        |step: &&StepRecord| matches!(step.status, StepStatus::Deferred | StepStatus::Cancelled);
     let left: Vec<&StepRecord> = steps.iter().filter(left).collect();
     let named: Vec<String> = left
         .iter()

@@ -251,6 +251,10 @@ impl<D: Door> Way for Through<D> {
             }
             record.steps.extend(carried_out.records);
             record.findings.extend(carried_out.findings);
+            if let Some(why) = execution.throttle.aborted() {
+                record.error = Some(format!("the run was ended: {why}"));
+                record.findings.push(aborted(why));
+            }
             if !look_again || around.stop.is_stopping() {
                 break;
             }
@@ -304,6 +308,17 @@ fn applied(approved: &SavedPlan) -> Finding {
         severity: Severity::Info,
         object: String::new(),
         message: format!("carried out a saved plan, {}", approved.document),
+        suggestion: None,
+    }
+}
+
+/// That a limit which ends runs was passed.
+fn aborted(why: &str) -> Finding {
+    Finding {
+        code: "throttle.aborted".to_owned(),
+        severity: Severity::Warning,
+        object: String::new(),
+        message: format!("the run was ended, and what was at work was cancelled: {why}"),
         suggestion: None,
     }
 }

@@ -575,6 +575,12 @@ pub const FINDINGS: &[Code] = &[
         "`maint run vacuum --now`; see what holds the horizon.",
     ),
     code(
+        "throttle.aborted",
+        "A limit that ends a run (`throttle.abort_…`, or `replica_gone: abort`) was passed.",
+        "What was at work was cancelled; it comes again with the next run.",
+        "See what the server had to do at that time; another window, or another limit.",
+    ),
+    code(
         "time.left_over",
         "The run's time was up before everything was done; the message names what is left.",
         "It comes first next time; where that happens every night, some of it never gets done.",

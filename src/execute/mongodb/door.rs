@@ -162,6 +162,10 @@ impl execute::Door for Door {
         for (setting, given) in [
             ("max_wal_rate", limits.max_wal_rate.is_some()),
             ("query", limits.query.is_some()),
+            (
+                "max_replica_lag_bytes",
+                limits.max_replica_lag_bytes.is_some(),
+            ),
         ] {
             if given {
                 return Err(EngineError::NotVisible {
@@ -190,6 +194,7 @@ impl execute::Door for Door {
                 .unwrap_or(0);
             if active > i64::from(most) {
                 return Ok(Some(Busy {
+                    abort: false,
                     setting: "max_active_sessions",
                     text: format!("{active} operations are active, more than {most}"),
                 }));
@@ -202,6 +207,7 @@ impl execute::Door for Door {
                         && lag > most.get().as_secs_f64()
                     {
                         return Ok(Some(Busy {
+                            abort: false,
                             setting: "max_replica_lag",
                             text: format!("{} is {lag:.1} s behind, more than {most}", member.name),
                         }));
@@ -209,6 +215,7 @@ impl execute::Door for Door {
                 }
                 Err(error) if error.is_passing() => {
                     return Ok(Some(Busy {
+                        abort: false,
                         setting: "max_replica_lag",
                         text: "the set has no primary just now".to_owned(),
                     }));

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::Door;
-use crate::config::Throttle;
+use crate::config::{ReplicaGone, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::load::{self, Marks, Position};
@@ -53,6 +53,7 @@ pub(super) async fn busy(
         }
         if now.active > i64::from(most) {
             return Ok(Some(Busy {
+                abort: false,
                 setting: "max_active_sessions",
                 text: format!("{} sessions are active, more than {most}", now.active),
             }));
@@ -62,6 +63,7 @@ pub(super) async fn busy(
         && asked(primary, query).await?
     {
         return Ok(Some(Busy {
+            abort: false,
             setting: "query",
             text: format!("the query answers true: {query}"),
         }));
@@ -75,6 +77,7 @@ pub(super) async fn busy(
             let rate = (log_bytes - bytes) as f64 / seconds;
             if rate > most.get() as f64 {
                 return Ok(Some(Busy {
+                    abort: false,
                     setting: "max_wal_rate",
                     text: format!(
                         "{} of WAL are written per second, more than {most}",
@@ -84,7 +87,7 @@ pub(super) async fn busy(
             }
         }
     }
-    if let Some(most) = limits.max_replica_lag {
+    if limits.max_replica_lag.is_some() || limits.max_replica_lag_bytes.is_some() {
         let now = Instant::now();
         let flushed = load::flushed_bytes(primary).await?;
         seen.marks.note(now, flushed);
@@ -100,21 +103,49 @@ pub(super) async fn busy(
                 ),
                 Err(error) => {
                     seen.standbys.retain(|(known, _)| *known != n);
-                    return Err(EngineError::NotVisible {
-                        what: format!(
-                            "`throttle.max_replica_lag` cannot be heeded: replica {} does not say how far it is: {error}",
-                            n + 1
-                        ),
-                    });
+                    let text = format!("replica {} does not say how far it is: {error}", n + 1);
+                    match limits.replica_gone {
+                        None => {
+                            return Err(EngineError::NotVisible {
+                                what: format!(
+                                    "`throttle.max_replica_lag` cannot be heeded: {text}"
+                                ),
+                            });
+                        }
+                        Some(ReplicaGone::Ignore) => tracing::warn!("{text}; going on without it"),
+                        Some(policy) => {
+                            return Ok(Some(Busy {
+                                abort: policy == ReplicaGone::Abort,
+                                setting: "replica_gone",
+                                text,
+                            }));
+                        }
+                    }
                 }
             }
         }
+        let most_bytes = positions
+            .iter()
+            .map(|p| flushed.saturating_sub(p.replayed))
+            .max();
         let lags = positions.into_iter().map(|p| seen.marks.lag(p, now));
         let worst = lags.fold(0.0, f64::max);
-        if worst > most.get().as_secs_f64() {
+        if let Some(most) = limits.max_replica_lag
+            && worst > most.get().as_secs_f64()
+        {
             return Ok(Some(Busy {
+                abort: false,
                 setting: "max_replica_lag",
                 text: format!("a replica is {worst:.1} s behind, more than {most}"),
+            }));
+        }
+        if let (Some(most), Some(missing)) = (limits.max_replica_lag_bytes, most_bytes)
+            && u64::try_from(missing).unwrap_or(0) > most.get()
+        {
+            return Ok(Some(Busy {
+                abort: false,
+                setting: "max_replica_lag_bytes",
+                text: format!("a replica has not replayed {missing} bytes, more than {most}"),
             }));
         }
     }

@@ -197,6 +197,7 @@ impl Door for ShelfDoor {
             .busy
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer);
         Ok(busy.ok().map(|_| Busy {
+            abort: false,
             setting: "max_active_sessions",
             text: "somebody is at the shelf".to_owned(),
         }))

@@ -256,6 +256,12 @@ for_each_version! {
         while client.query_one("SELECT pg_stat_get_mod_since_analyze('t'::regclass)", &[]).await.unwrap().get::<_, i64>(0) < 50000 {
             patience.pause().await;
         }
+        let workspace = workspace.task("bytes", "kind: analyze\ntarget: app\nthrottle: { max_replica_lag_bytes: 1kB }\n");
+        let mut running = Running::begin(&workspace, "bytes");
+        let line = running.until("paused: ");
+        assert!(line.contains("has not replayed") && line.contains("more than 1 kB"), "{line}");
+        kill(Pid::from_raw(running.process.id() as i32), Signal::SIGTERM).unwrap();
+        running.end(143);
         let mut running = Running::begin(&workspace, "analyze");
         let line = running.until("paused: ");
         assert!(line.contains("behind, more than 1ms"), "{line}");
@@ -264,4 +270,117 @@ for_each_version! {
         assert_eq!(throttled(&document), ["max_replica_lag"]);
         assert_eq!(objects(&document, "analyze", "succeeded").len(), 1, "{document:#}");
     }
+}
+
+/// What would pause a run may also end it, in the midst of a rebuild.
+#[tokio::test]
+async fn a_rebuild_is_cancelled_when_it_gets_too_much() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 20000); CREATE INDEX t_id ON t (id);
+         CREATE TABLE alarm (id int); ANALYZE",
+    )
+    .await;
+    let workspace = Workspace::for_target(&db.url).task(
+        "reindex",
+        "kind: reindex\ntarget: app\noptions: { min_size: 0MB, min_bloat: 0% }\nthrottle: { abort_query: 'SELECT EXISTS (SELECT FROM public.alarm)' }\n",
+    );
+    // A concurrent rebuild waits for it at the end.
+    let snapshot = db.connect().await;
+    snapshot
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        .await
+        .unwrap();
+    let running = Running::begin(&workspace, "reindex");
+    let half_built = "SELECT count(*) FROM pg_class WHERE relname LIKE 't\\_id\\_cc%'";
+    let began = std::time::Instant::now();
+    while db.number(half_built).await == 0 {
+        assert!(began.elapsed().as_secs() < 120, "the rebuild never begins");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    db.execute("INSERT INTO alarm VALUES (1)").await;
+    let document = running.end(0);
+    let run = &document["runs"][0];
+    assert_eq!(run["status"], "incomplete", "{document:#}");
+    assert_eq!(run["steps"][0]["status"], "cancelled", "{document:#}");
+    let error = run["error"].as_str().unwrap();
+    assert!(error.contains("throttle.abort_query"), "{error}");
+    super::finding(&document, "throttle.aborted");
+    assert_eq!(db.number(half_built).await, 0, "a half-built index stays");
+    snapshot.batch_execute("COMMIT").await.unwrap();
+}
+
+/// Whoever answers anything but 2xx pauses the work; its address is no news.
+#[tokio::test]
+async fn an_address_says_whether_work_may_go_on() {
+    use std::io::Write;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    let db = unanalyzed().await;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    static ANSWERS: AtomicU32 = AtomicU32::new(302);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            while lines
+                .next()
+                .is_some_and(|line| line.is_ok_and(|line| !line.is_empty()))
+            {}
+            let code = ANSWERS.load(Ordering::SeqCst);
+            let _ = write!(
+                stream,
+                "HTTP/1.1 {code} X\r\nLocation: /ok\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            );
+        }
+    });
+    let workspace = analyzing(
+        &db.url,
+        &format!("{{ http: 'http://127.0.0.1:{port}/t0ken' }}"),
+    );
+    let mut running = Running::begin(&workspace, "analyze");
+    let line = running.until("paused: ");
+    assert!(
+        line.contains("answered 302") && line.contains("throttle.http"),
+        "{line}"
+    );
+    assert!(!line.contains("t0ken"), "{line}");
+    assert_eq!(db.number(ANALYZED).await, 0);
+    ANSWERS.store(204, Ordering::SeqCst);
+    assert_eq!(throttled(&running.end(0)), ["http"]);
+    assert_eq!(db.number(ANALYZED).await, 1);
+}
+
+/// A replica that is gone is a matter of policy.
+#[tokio::test]
+async fn a_replica_that_is_gone_is_a_policy() {
+    let nobody = "postgres://nobody:x@127.0.0.1:1/postgres?connect_timeout=1";
+    let of = |db: &TestDatabase, throttle: &str| {
+        Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\", replicas: [\"{nobody}\"] }}\n",
+            db.url
+        ))
+        .task("analyze", &format!("kind: analyze\ntarget: app\nthrottle: {{ {throttle} }}\nlimits: {{ budget: 20s }}\n"))
+    };
+    let db = unanalyzed().await;
+    let go = |throttle: &str, code: i32| Running::begin(&of(&db, throttle), "analyze").end(code);
+    let failed = go("max_replica_lag_bytes: 1MB", 1);
+    assert_eq!(objects(&failed, "analyze", "failed").len(), 1, "{failed:#}");
+    let aborted = go("max_replica_lag: 1s, replica_gone: abort", 0);
+    assert_eq!(aborted["runs"][0]["status"], "incomplete", "{aborted:#}");
+    super::finding(&aborted, "throttle.aborted");
+    assert_eq!(db.number(ANALYZED).await, 0);
+    let paused = of(&db, "max_replica_lag: 1s, replica_gone: pause");
+    let mut running = Running::begin(&paused, "analyze");
+    let line = running.until("paused: ");
+    assert!(line.contains("throttle.replica_gone"), "{line}");
+    kill(Pid::from_raw(running.process.id() as i32), Signal::SIGTERM).unwrap();
+    running.end(143);
+    assert_eq!(db.number(ANALYZED).await, 0);
+    let gone_on = go("max_replica_lag: 1s, replica_gone: ignore", 0);
+    assert_eq!(
+        objects(&gone_on, "analyze", "succeeded").len(),
+        1,
+        "{gone_on:#}"
+    );
 }
