@@ -124,22 +124,27 @@ pub async fn waiters(
 }
 
 /// Who holds a lock on this relation that maintenance cannot share. For
-/// statements that give up at once, and so are never seen waiting.
+/// statements that give up at once, and so are never seen waiting. Who only
+/// writes rows is in the way of concurrent builds alone: `writers`.
 pub async fn lock_holders(
     db: &Session,
     relation: u32,
     waiter_pid: i32,
+    writers: bool,
 ) -> Result<Vec<Blocker>, EngineError> {
     let sql = format!(
         "SELECT $2::int4, {BLOCKER}
         FROM (SELECT DISTINCT coalesce(l.pid, 0) FROM pg_catalog.pg_locks l
               WHERE l.locktype = 'relation' AND l.relation = $1::oid AND l.granted
-                AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')) AS b(pid)
+                AND (l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+                    OR $3::bool AND l.mode = 'RowExclusiveLock')) AS b(pid)
             LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
         WHERE b.pid <> $2::int4"
     );
     let doing = "looking who holds the table";
-    let rows = db.query(doing, &sql, &[&relation, &waiter_pid]).await?;
+    let rows = db
+        .query(doing, &sql, &[&relation, &waiter_pid, &writers])
+        .await?;
     rows.iter().map(|row| blocker(db, row)).collect()
 }
 

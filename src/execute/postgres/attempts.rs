@@ -33,6 +33,11 @@ pub(super) trait Attempt: Send {
         false
     }
 
+    /// Whether it waits for whoever has written to the table, as concurrent builds do.
+    fn waits_for_writers(&self) -> bool {
+        false
+    }
+
     /// Tries once. Nothing goes on beyond `step_ends`.
     async fn once(
         &mut self,
@@ -80,7 +85,10 @@ pub(super) async fn until_done<A: Attempt>(
             job.step.body.relation,
             watched && seen.blockers.is_empty(),
         ) {
-            seen.blockers = job.watch.holders(relation, session.pid).await;
+            seen.blockers = job
+                .watch
+                .holders(relation, session.pid, attempt.waits_for_writers())
+                .await;
         }
         let number = record.attempts;
         let blockers = seen.blockers.iter().map(|seen| lock_wait(number, seen));

@@ -112,7 +112,7 @@ impl execute::Door for Door {
         let env = |name: &str| std::env::var(name).ok();
         let replicas = target.replicas.iter();
         Ok(Door {
-            dial: dial(target)?,
+            dial: dial(target)?.following_the_primary(),
             replicas: replicas
                 .map(|url| Dial::resolve(Some(url.expose()), &env))
                 .collect::<Result<_, _>>()?,

@@ -110,9 +110,10 @@ impl Monitor {
         &self,
         relation: u32,
         pid: i32,
+        writers: bool,
     ) -> BoxFuture<'_, Vec<(Blocker, Duration)>> {
         Box::pin(async move {
-            match watch::lock_holders(&self.session, relation, pid).await {
+            match watch::lock_holders(&self.session, relation, pid, writers).await {
                 Ok(holders) => holders.into_iter().map(|b| (b, Duration::ZERO)).collect(),
                 Err(error) => {
                     tracing::warn!(%error, "could not see who holds the table");

@@ -19,6 +19,10 @@ pub(super) struct One<'a>(pub(super) &'a Statement);
 impl Attempt for One<'_> {
     type Done = Option<Did>;
 
+    fn waits_for_writers(&self) -> bool {
+        matches!(self.0.waiting, LockWaiting::Patient { .. })
+    }
+
     async fn once(
         &mut self,
         job: Job<'_>,

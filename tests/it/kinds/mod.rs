@@ -4,6 +4,7 @@
 mod advice;
 mod damage;
 mod evidence;
+mod failover;
 mod integrity;
 mod archive;
 mod blind;

@@ -106,6 +106,15 @@ impl Dial {
         format!("{}/{} as {}", hosts.join(","), self.database, self.role)
     }
 
+    /// Of several hosts the primary, whichever that is when a session is
+    /// opened, unless the address asks for something else.
+    pub fn following_the_primary(mut self) -> Dial {
+        if self.hosts.len() > 1 && self.session == SessionKind::Any {
+            self.session = SessionKind::Primary;
+        }
+        self
+    }
+
     /// The database to connect to.
     pub fn database(&self) -> &str {
         &self.database
