@@ -8,8 +8,7 @@ use crate::config::{Config, Task};
 use crate::pipeline::Known;
 use crate::plan::{Basis, Plan as Planned, Step};
 use crate::report::text::{
-    Align, Cell, Columns, Cut, Ink, Style, counted, human_bytes, human_count, human_duration_ms,
-    wrapped,
+    Align, Cell, Columns, Cut, Ink, Style, counted, human_bytes, human_duration_ms, wrapped,
 };
 use crate::values::Window;
 
