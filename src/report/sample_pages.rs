@@ -33,6 +33,7 @@ fn full() -> Value {
             "stepped_back": false, "relation": null,
         }],
         "throttled": [{ "setting": "pause_file", "reason": "/run/maint/pause exists", "waited_ms": 60_000 }],
+        "predicted_ms": 40_000,
     });
     let run = |status: &str| {
         json!({
