@@ -157,6 +157,8 @@ fn for_people(plan: &Planned<serde_json::Value>) -> serde_json::Value {
                 "reason": step.reason,
                 "statement": step.body.get("statement"),
                 "estimate": step.estimate,
+                "predicted_ms": step.predicted_ms,
+                "predicted_from": step.predicted_from,
                 "details": step.details,
                 "needs": step.needs,
             })
@@ -168,6 +170,7 @@ fn for_people(plan: &Planned<serde_json::Value>) -> serde_json::Value {
         "pending": plan.pending,
         "skipped": plan.skipped,
         "refused": plan.refused,
+        "forecast": plan.forecast,
         "findings": plan.findings,
     })
 }
