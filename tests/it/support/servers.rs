@@ -61,6 +61,8 @@ pub(crate) fn cluster(major: u32) -> &'static Cluster {
                 ("max_connections", "300"),
                 ("max_prepared_transactions", "10"),
                 ("shared_preload_libraries", "pg_stat_statements"),
+                // What one test asks must not be forgotten because of what others ask.
+                ("pg_stat_statements.max", "100000"),
             ],
         )
     })
