@@ -1,5 +1,5 @@
 """Two or more ways to do the same work, in turns, and what each took."""
-import json, os, statistics, subprocess, time
+import glob, json, os, statistics, subprocess, time
 
 
 def timed(work):
@@ -43,11 +43,18 @@ class Maint:
         with open(f"{self.folder}/tasks/{name}.yaml", "w") as file:
             file.write(text)
 
+    def forget(self):
+        """As if nothing had ever run: no sizes are known, nothing counts as done."""
+        for name in glob.glob(f"{self.folder}/maint.db*"):
+            os.remove(name)
+
     def run(self, task, steps=None):
         """Runs a task; with `steps`, so many must have succeeded."""
         out = subprocess.run([self.program, "--config", f"{self.folder}/schedules.yaml", "run", task, "--now",
                               "--output", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        run = json.loads(out.stdout)["runs"][0]
+        document = json.loads(out.stdout)
+        assert "runs" in document, document
+        run = document["runs"][0]
         assert run["status"] == "succeeded", (run["status"], run["error"], out.stderr[-2000:])
         done = sum(step["status"] == "succeeded" for step in run["steps"])
         assert steps is None or done == steps, f"{done} steps instead of {steps}"
