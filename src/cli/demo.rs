@@ -213,7 +213,10 @@ fn from_server(error: tokio_postgres::Error) -> Failure {
 
 async fn index_sizes(client: &Client) -> Result<Vec<(String, i64)>, Failure> {
     let rows = client.query(INDEX_SIZES, &[]).await.map_err(from_server)?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let sizes = rows
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+    sizes.collect::<Result<_, _>>().map_err(from_server)
 }
 
 /// What the server itself says of the indexes before and after.

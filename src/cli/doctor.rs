@@ -159,10 +159,9 @@ async fn look(target: &Target, tasks: &[&Task], lines: &mut Vec<Line>) -> Result
         .query("looking for old transactions", LONG, &[])
         .await?
     {
-        let doing = "looking for old transactions";
-        let text = |n: usize| session.column::<String>(doing, &row, n);
-        let pid: i32 = session.column(doing, &row, 0)?;
-        let age_s: i64 = session.column(doing, &row, 3)?;
+        let text = |n: usize| row.get::<String>(n);
+        let pid: i32 = row.get(0)?;
+        let age_s: i64 = row.get(3)?;
         let (who, application, state) = (text(1)?, text(2)?, text(4)?);
         lines.push((name.clone(), Level::Note, format!(
             "a transaction is open for {} (pid {pid}, role {who}, {}{state}): it holds back VACUUM and concurrent builds",
@@ -210,9 +209,7 @@ async fn trust(
         );
     }
     let rows = session.query("listing tables", TABLES, &[]).await?;
-    let tables = rows
-        .iter()
-        .map(|row| session.column("listing tables", row, 0));
+    let tables = rows.iter().map(|row| row.get(0));
     let tables = tables.collect::<Result<Vec<u32>, _>>()?;
     let standing = trust::read(session, &tables, trust_owners).await?;
     let codes = standing.all_code();
@@ -268,7 +265,7 @@ async fn examine(
     trust(session, trust_owners, &mut say).await?;
     let owned = session.query("counting tables", OWNERSHIP, &[]).await?;
     if let Some(row) = owned.first() {
-        let number = |n: usize| session.column::<i64>("counting tables", row, n);
+        let number = |n: usize| row.get::<i64>(n);
         let (mine, all) = (number(0)?, number(1)?);
         let level = if mine < all { Level::Note } else { Level::Ok };
         say(
@@ -285,7 +282,7 @@ async fn examine(
     }
     let blind = session.query("counting tables", BLIND, &[]).await?;
     if let Some(row) = blind.first() {
-        let unseen: i64 = session.column("counting tables", row, 0)?;
+        let unseen: i64 = row.get(0)?;
         if unseen > 0 {
             say(
                 Level::Problem,
@@ -301,10 +298,9 @@ async fn examine(
         .query("looking for extensions", EXTENSIONS, &[])
         .await?
     {
-        let doing = "looking for extensions";
-        let name: String = session.column(doing, &row, 0)?;
-        let installed: bool = session.column(doing, &row, 1)?;
-        let available: bool = session.column(doing, &row, 2)?;
+        let name: String = row.get(0)?;
+        let installed: bool = row.get(1)?;
+        let available: bool = row.get(2)?;
         let costs = match name.as_str() {
             "pgstattuple" => "`method: exact` of reindex falls back to estimates",
             "amcheck" => "corruption of tables and indexes cannot be looked for",

@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::RunStatus;
+use crate::engines::postgres::Identifier;
 use crate::engines::postgres::connect::DialError;
 
 /// Why the history could not be opened, read or written.
@@ -50,6 +51,20 @@ pub enum HistoryError {
         place: String,
         /// What the server said.
         source: Cause,
+    },
+    /// The schema or a table is somebody else's, or has code of somebody else.
+    #[error(
+        "the history at {place} is not ours: {what} belongs to {owner}, who could have code run with the rights of {role}, and say what ran"
+    )]
+    NotOurs {
+        /// `host:port/database`.
+        place: String,
+        /// Which object.
+        what: String,
+        /// Whose it is.
+        owner: String,
+        /// The role that maint connects as.
+        role: String,
     },
     /// A copy between places that do not fit.
     #[error("a history is copied from a SQLite file to PostgreSQL")]
@@ -219,6 +234,10 @@ impl HistoryError {
             }
             HistoryError::NotAllowed { .. } => {
                 "`CREATE SCHEMA maint AUTHORIZATION` that role, or grant it CREATE on the database once".to_owned()
+            }
+            HistoryError::NotOurs { owner, role, .. } => {
+                let (owner, role) = (Identifier::new(&**owner), Identifier::new(&**role));
+                format!("look at what it is; then ALTER … OWNER TO {role}, or connect as {owner}, or add options=-crole={owner} to the URL if {owner} is what maint is to be there; or DROP it, or name another database")
             }
             HistoryError::Missing { .. } => {
                 "nothing has run here yet, or `history:` names another file than the one `maint run` wrote".to_owned()

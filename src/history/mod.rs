@@ -36,7 +36,7 @@ pub use summary::{
 };
 
 use crate::engines::postgres::connect::Dial;
-use crate::values::redact;
+use crate::values::{redact, unreadable};
 use location::Location;
 use postgres::PostgresStore;
 use sqlite::SqliteStore;
@@ -150,5 +150,5 @@ async fn open_postgres(url: &str, opening: Opening) -> Result<PostgresStore, His
 /// Secrets are kept out long before; should one slip through in a server's
 /// message or a statement, it is masked here.
 fn clean(text: &str) -> String {
-    redact(text)
+    redact(&unreadable::escaped(text))
 }

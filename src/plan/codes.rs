@@ -371,6 +371,12 @@ pub const FINDINGS: &[Code] = &[
         "Look at `rs.status()` and the log of that member.",
     ),
     code(
+        "name.unreadable",
+        "A name has bytes that are not valid UTF-8, as a database with the encoding SQL_ASCII lets in.",
+        "No statement of maint's can name it, so it is left alone; everything else is done.",
+        "Rename it: in psql with `\\encoding SQL_ASCII` and a terminal that speaks the encoding of the name, ALTER … RENAME TO ….",
+    ),
+    code(
         "operation.long",
         "An operation runs for longer than `max_operation`.",
         "It holds resources, and may keep others waiting.",
@@ -435,6 +441,12 @@ pub const FINDINGS: &[Code] = &[
         "The existing partitions begin at midnight in another time zone than the task's.",
         "New ones would overlap or leave gaps, so nothing is created.",
         "Say with `time_zone` which is meant.",
+    ),
+    code(
+        "partitions.unknown_mark",
+        "The comment of a table says that maint detached it, and the history does not know of that.",
+        "It is neither dropped nor archived: whoever owns a table can write such a comment.",
+        "Attach it again, drop it by hand, or take the comment away. After a change of the history, or of a version that did not remember yet, this is how you find what was still to go.",
     ),
     code(
         "partitions.unsuitable",

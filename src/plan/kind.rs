@@ -8,7 +8,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Baseline, Body, Finding, KindInfo, Plan};
+use super::{Baseline, Body, Finding, KindInfo, Plan, unnamed};
 use crate::engines::EngineError;
 use crate::values::Engine;
 
@@ -124,6 +124,7 @@ impl<K: Kind> AnyKind<K::Session> for K {
         let facts = self.inspect(site).await?;
         let mut plan = self.plan(facts, at);
         plan.findings.extend(site.findings.iter().cloned());
+        unnamed::leave(&mut plan);
         Ok(plan)
     }
 }

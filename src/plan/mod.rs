@@ -14,6 +14,7 @@ pub mod postgres;
 pub mod predict;
 mod saved;
 mod step;
+mod unnamed;
 
 pub use finding::{Finding, Severity};
 pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site, Speaks};
@@ -21,10 +22,11 @@ pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
 pub use postgres::{
     Answer, ArchivedFile, Check, Condition, Export, Fate, Flaw, KeyColumn, LockWaiting, Manifest,
-    MonthOf, Param, Path, QUIET, Query, Question, Range, Received, Reference, Restored, Retire,
-    SUMS, Send, Shrink, Statement, Sweep, Walk, Whole, Without, Work, block_of, block_of_place,
-    folder, folder_key, key_of, row_of, storing,
+    MonthOf, Most, Param, Path, QUIET, Query, Question, Range, Received, Reference, Restored,
+    Retire, SUMS, Send, Shrink, Statement, Sweep, Walk, Whole, Without, Work, block_of,
+    block_of_place, folder, folder_key, key_of, row_of, storing,
 };
 pub use predict::{Basis, Fit, Forecast, Past, PastEnd, PastError, Prediction, Predictor, Time};
 pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};
 pub use step::{Body, Estimate, Memory, Need, Place, Step};
+pub(crate) use unnamed::escape_finding;

@@ -21,6 +21,7 @@ mod table_name;
 mod text;
 mod time_span;
 mod time_zone;
+pub mod unreadable;
 mod window;
 
 pub use bytes::Bytes;

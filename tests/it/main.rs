@@ -4,12 +4,15 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::disallowed_methods,
     reason = "a failing test is meant to stop at once, with the place and the reason"
 )]
 
 #[macro_use]
 mod support;
 
+mod answers;
+mod bytes;
 mod cancel;
 mod config;
 mod connect;

@@ -31,7 +31,7 @@ pub async fn claim(db: &Session, task: &str) -> Result<Option<Holder>, EngineErr
     let doing = "claiming the task";
     let rows = db.query(doing, sql, &[&LOCK_CLASS, &task]).await?;
     if let Some(row) = rows.first()
-        && db.column::<bool>(doing, row, 0)?
+        && row.get::<bool>(0)?
     {
         return Ok(None);
     }
@@ -70,9 +70,9 @@ pub async fn holder(db: &Session, task: &str) -> Result<Option<Holder>, EngineEr
     let doing = "asking who holds the task";
     let mut first = None;
     for row in db.query(doing, HOLDERS, &[&LOCK_CLASS, &task]).await? {
-        let text = |n| db.column::<Option<String>>(doing, &row, n);
-        let (member, named) = (db.column(doing, &row, 4)?, db.column(doing, &row, 5)?);
-        let pid: Option<i32> = db.column(doing, &row, 0)?;
+        let text = |n| row.get::<Option<String>>(n);
+        let (member, named) = (row.get(4)?, row.get(5)?);
+        let pid: Option<i32> = row.get(0)?;
         let role = text(1)?.unwrap_or_else(|| "of nobody".to_owned());
         let who = match (pid, text(6)?) {
             (Some(pid), _) => {
@@ -153,7 +153,7 @@ async fn as_who_logged_in(
             db.execute(doing, anew).await?;
             let rows = db.query(doing, gone, &[&application_name]).await?;
             if let Some(row) = rows.first()
-                && db.column::<i64>(doing, row, 0)? == 0
+                && row.get::<i64>(0)? == 0
             {
                 break;
             }

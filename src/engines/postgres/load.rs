@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::Session;
+use super::{Row, Session, each};
 use crate::engines::EngineError;
 
 /// Sessions of clients that are at work.
@@ -33,8 +33,8 @@ pub async fn sessions(db: &Session, ours: &str) -> Result<Sessions, EngineError>
         });
     };
     Ok(Sessions {
-        active: db.column(doing, row, 0)?,
-        unseen: db.column(doing, row, 1)?,
+        active: row.get(0)?,
+        unseen: row.get(1)?,
     })
 }
 
@@ -47,7 +47,7 @@ pub async fn log_bytes(db: &Session) -> Result<i64, EngineError> {
         ELSE pg_catalog.pg_current_wal_insert_lsn() END, '0/0')::int8";
     let doing = "reading the log's end";
     let rows = db.query(doing, sql, &[]).await?;
-    rows.first().map_or(Ok(0), |row| db.column(doing, row, 0))
+    rows.first().map_or(Ok(0), |row| row.get(0))
 }
 
 /// SQL for the end of the log that others can have from here; a standby hands
@@ -62,7 +62,7 @@ pub async fn flushed_bytes(db: &Session) -> Result<i64, EngineError> {
     let sql = format!("SELECT pg_catalog.pg_wal_lsn_diff({LOG_END}, '0/0')::int8");
     let doing = "reading the log's end";
     let rows = db.query(doing, &sql, &[]).await?;
-    rows.first().map_or(Ok(0), |row| db.column(doing, row, 0))
+    rows.first().map_or(Ok(0), |row| row.get(0))
 }
 
 /// How far a standby is.
@@ -86,7 +86,7 @@ pub async fn senders(db: &Session, flushed: i64) -> Result<Vec<Position>, Engine
         WHERE r.state = 'streaming' AND r.replay_lsn IS NOT NULL";
     let doing = "reading the lag of standbys";
     let rows = db.query(doing, sql, &[&flushed]).await?;
-    rows.iter().map(|row| position(db, doing, row)).collect()
+    each(&rows, position)
 }
 
 /// How far this standby is, of `flushed` bytes; `None` for a server that is no
@@ -105,14 +105,14 @@ pub async fn standby(standby: &Session, flushed: i64) -> Result<Option<Position>
         WHERE pg_catalog.pg_is_in_recovery()";
     let doing = "reading how far the standby is";
     let rows = standby.query(doing, sql, &[&flushed]).await?;
-    let row = rows.first().map(|row| position(standby, doing, row));
+    let row = rows.first().map(position);
     row.transpose()
 }
 
-fn position(db: &Session, doing: &str, row: &tokio_postgres::Row) -> Result<Position, EngineError> {
+fn position(row: &Row) -> Result<Position, EngineError> {
     Ok(Position {
-        replayed: db.column::<Option<i64>>(doing, row, 0)?.unwrap_or(0),
-        seconds: db.column::<Option<f64>>(doing, row, 1)?.unwrap_or(0.0),
+        replayed: row.get::<Option<i64>>(0)?.unwrap_or(0),
+        seconds: row.get::<Option<f64>>(1)?.unwrap_or(0.0),
     })
 }
 

@@ -94,11 +94,11 @@ pub async fn of(db: &Session, texts: &[&str], tables: &[u32]) -> Result<Meaning,
         .replace("{grantee_trusted}", &grantee);
     let doing = "looking what the operators of a condition mean";
     for row in db.query(doing, &sql, &[&words, &tables]).await? {
-        let schema: String = db.column(doing, &row, 0)?;
-        let types: String = db.column(doing, &row, 1)?;
-        let owner: String = db.column(doing, &row, 2)?;
-        let owner_trusted: Option<bool> = db.column(doing, &row, 3)?;
-        let others: Option<String> = db.column(doing, &row, 4)?;
+        let schema: String = row.get(0)?;
+        let types: String = row.get(1)?;
+        let owner: String = row.get(2)?;
+        let owner_trusted: Option<bool> = row.get(3)?;
+        let others: Option<String> = row.get(4)?;
         let schema = Identifier::new(schema);
         let who = match (owner_trusted, others) {
             (Some(true), None) => {

@@ -8,6 +8,7 @@ pub mod claim;
 pub mod meaning;
 mod name;
 pub mod pooler;
+mod row;
 mod session;
 pub mod settings;
 pub mod trust;
@@ -15,4 +16,5 @@ pub mod watch;
 
 pub use fault::{Damage, Fault};
 pub use name::{Identifier, RelationName, literal};
+pub use row::{Answer, Row, each, first};
 pub use session::{Done, Server, Session};

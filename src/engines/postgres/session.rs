@@ -7,11 +7,11 @@ use futures_util::pin_mut;
 use futures_util::{SinkExt, StreamExt};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_postgres::types::{FromSql, ToSql, Type};
-use tokio_postgres::{Client, Row, SimpleQueryMessage, Statement as Prepared};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement as Prepared};
 use tokio_util::sync::CancellationToken;
 
 use super::connect::{Canceller, Dial, Notice};
-use super::{Identifier, settings};
+use super::{Identifier, Row, settings};
 use crate::engines::EngineError;
 use crate::values::TimeSpan;
 
@@ -34,6 +34,9 @@ fn marked(sql: &str) -> String {
 
 /// So many questions are kept prepared in a session.
 const MOST_PREPARED: usize = 100;
+
+/// No encoding: bytes come as they are.
+const BYTES: &str = "SQL_ASCII";
 
 const DEMANDED_NOW: &str = "SELECT s.name, s.setting FROM pg_catalog.pg_settings s
     WHERE s.name = ANY ($1::text[])";
@@ -114,6 +117,8 @@ pub struct Session {
     notices: Mutex<UnboundedReceiver<Notice>>,
     closed: CancellationToken,
     described: String,
+    /// Of a database that knows no encoding.
+    bytes: bool,
     /// Questions that were asked before, by their text.
     prepared: Mutex<HashMap<String, Prepared>>,
     /// The server, and what the role may there.
@@ -140,32 +145,35 @@ impl Session {
             let reported = link.version.as_deref().and_then(settings::major_of);
             let pins = settings::pins(reported.unwrap_or(14));
             link.client.batch_execute(&pins).await.map_err(failed)?;
+            if link.bytes {
+                let set = format!("SET client_encoding = {BYTES}");
+                link.client.batch_execute(&set).await.map_err(failed)?;
+            }
             let asked_at = Utc::now();
-            let row = link
-                .client
-                .query_one(SERVER_FACTS, &[])
-                .await
-                .map_err(failed)?;
+            let facts = link.client.query(SERVER_FACTS, &[]).await;
             let answered_at = Utc::now();
-            let column = |cause| blame(&described, "reading what the server says of itself", cause);
+            let doing = "reading what the server says of itself";
+            let facts = Row::all(doing, facts.map_err(failed)?);
+            let Some(row) = facts.first() else {
+                return Err(EngineError::NotVisible {
+                    what: format!("{described} answered nothing to the question what it is"),
+                });
+            };
             let server = Server {
-                version_num: row.try_get(0).map_err(column)?,
-                version: row.try_get(1).map_err(column)?,
-                database: row.try_get(2).map_err(column)?,
-                role: row.try_get(3).map_err(column)?,
-                session_role: row.try_get(4).map_err(column)?,
-                superuser: row
-                    .try_get::<_, Option<bool>>(5)
-                    .map_err(column)?
-                    .unwrap_or(false),
-                in_recovery: row.try_get(6).map_err(column)?,
+                version_num: row.get(0)?,
+                version: row.get(1)?,
+                database: row.get(2)?,
+                role: row.get(3)?,
+                session_role: row.get(4)?,
+                superuser: row.get::<Option<bool>>(5)?.unwrap_or(false),
+                in_recovery: row.get(6)?,
                 clock_ahead_ms: clock_ahead(
-                    row.try_get(8).map_err(column)?,
+                    row.get(8)?,
                     asked_at.timestamp_millis(),
                     answered_at.timestamp_millis(),
                 ),
             };
-            let pid = row.try_get(7).map_err(column)?;
+            let pid = row.get(7)?;
             if server.major() < 14 {
                 return Err(EngineError::TooOld {
                     server: described,
@@ -178,6 +186,7 @@ impl Session {
                 notices: Mutex::new(link.notices),
                 closed: link.closed,
                 described,
+                bytes: link.bytes,
                 prepared: Mutex::default(),
                 server,
                 pid,
@@ -210,13 +219,29 @@ impl Session {
         self.execute(doing, &theirs).await.map(drop)
     }
 
+    /// What a database without an encoding hands out: names as they are, or
+    /// only what is valid UTF-8, else an error. The values of rows go to other
+    /// places, and have to be what they say.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub async fn take_any_bytes(&self, any: bool) -> Result<(), EngineError> {
+        if !self.bytes {
+            return Ok(());
+        }
+        let set = format!("SET client_encoding = {}", if any { BYTES } else { "UTF8" });
+        self.execute("saying in which encoding to answer", &set)
+            .await
+            .map(drop)
+    }
+
     /// Has the settings that only a superuser may change as they have to be.
     async fn demand(&self) -> Result<(), EngineError> {
         let names: Vec<&str> = settings::DEMANDED.iter().map(|(name, ..)| *name).collect();
         let doing = "reading settings";
         for row in self.query(doing, DEMANDED_NOW, &[&names]).await? {
-            let name: String = self.column(doing, &row, 0)?;
-            let now: String = self.column(doing, &row, 1)?;
+            let name: String = row.get(0)?;
+            let now: String = row.get(1)?;
             let wanted = settings::DEMANDED.iter().find(|(n, ..)| *n == name);
             let Some((name, value, why)) = wanted.filter(|(_, value, _)| *value != now) else {
                 continue;
@@ -243,19 +268,6 @@ impl Session {
         Ok(())
     }
 
-    /// A column of a row; an error where it is not what was expected, such as a NULL.
-    ///
-    /// # Errors
-    /// When the value is of another type, or missing.
-    pub fn column<'r, T: FromSql<'r>>(
-        &self,
-        doing: &str,
-        row: &'r Row,
-        n: usize,
-    ) -> Result<T, EngineError> {
-        row.try_get(n).map_err(|cause| self.blame(doing, cause))
-    }
-
     /// Asks a question. `doing` completes "while …" in errors.
     ///
     /// # Errors
@@ -279,14 +291,15 @@ impl Session {
                     asked
                 }
             };
-            match asked {
+            let rows = match asked {
                 Err(cause) if known.is_some() && is_outdated(&cause) => {
                     self.prepared().remove(sql);
                     let again = self.client.query(&marked(sql), params).await;
                     again.map_err(|_| self.blame(doing, cause))
                 }
                 asked => asked.map_err(|cause| self.blame(doing, cause)),
-            }
+            };
+            Ok(Row::all(doing, rows?))
         })
     }
 
@@ -325,7 +338,7 @@ impl Session {
             begun?;
             let rows = asked.map_err(|cause| self.blame(doing, cause))?;
             ended?;
-            Ok(rows)
+            Ok(Row::all(doing, rows))
         })
     }
 
@@ -463,7 +476,7 @@ impl Session {
                 .await
                 .map_err(|cause| self.blame(doing, cause))?;
             Ok(messages.iter().find_map(|message| match message {
-                SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+                SimpleQueryMessage::Row(row) => row.try_get(0).ok().flatten().map(str::to_owned),
                 _ => None,
             }))
         })

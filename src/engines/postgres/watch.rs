@@ -1,7 +1,8 @@
 //! What our own sessions are waiting for and how far they have come.
 
-use super::Session;
+use super::{Row, Session, each};
 use crate::engines::EngineError;
+use crate::values::unreadable;
 
 /// Somebody in the way of one of our sessions.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,7 +55,7 @@ pub async fn blockers(db: &Session, pids: &[i32]) -> Result<Vec<Blocker>, Engine
     let rows = db
         .query("looking who is in the way", &sql, &[&pids])
         .await?;
-    rows.iter().map(|row| blocker(db, row)).collect()
+    each(&rows, blocker)
 }
 
 /// A session of somebody else that waits for one of ours.
@@ -109,15 +110,17 @@ pub async fn waiters(
     rows.iter()
         .map(|row| {
             Ok(Waiter {
-                our_pid: db.column(doing, row, 0)?,
-                pid: db.column(doing, row, 1)?,
-                user: db.column(doing, row, 2)?,
-                application: db.column(doing, row, 3)?,
-                state: db.column(doing, row, 4)?,
-                query_age_ms: db.column(doing, row, 5)?,
-                transaction_age_ms: db.column(doing, row, 6)?,
-                waited_ms: db.column(doing, row, 7)?,
-                relation: db.column(doing, row, 8)?,
+                our_pid: row.get(0)?,
+                pid: row.get(1)?,
+                user: shown(row, 2)?,
+                application: shown(row, 3)?,
+                state: row.get(4)?,
+                query_age_ms: row.get(5)?,
+                transaction_age_ms: row.get(6)?,
+                waited_ms: row.get(7)?,
+                relation: row
+                    .get::<Option<String>>(8)?
+                    .map(|name| unreadable::escaped(&name).into_owned()),
             })
         })
         .collect()
@@ -145,7 +148,7 @@ pub async fn lock_holders(
     let rows = db
         .query(doing, &sql, &[&relation, &waiter_pid, &writers])
         .await?;
-    rows.iter().map(|row| blocker(db, row)).collect()
+    each(&rows, blocker)
 }
 
 /// The oldest transaction that a concurrent build would wait for, where it is
@@ -175,19 +178,24 @@ pub async fn old_transaction(
     );
     let doing = "looking for old transactions";
     let rows = db.query(doing, &sql, &[&relation, &longer_than_ms]).await?;
-    rows.first().map(|row| blocker(db, row)).transpose()
+    rows.first().map(blocker).transpose()
 }
 
-fn blocker(db: &Session, row: &tokio_postgres::Row) -> Result<Blocker, EngineError> {
-    let doing = "reading who is in the way";
+/// A role is shared by all databases, whatever their encoding.
+fn shown(row: &Row, n: usize) -> Result<String, EngineError> {
+    let text: String = row.get(n)?;
+    Ok(unreadable::escaped(&text).into_owned())
+}
+
+fn blocker(row: &Row) -> Result<Blocker, EngineError> {
     Ok(Blocker {
-        waiter_pid: db.column(doing, row, 0)?,
-        pid: db.column(doing, row, 1)?,
-        user: db.column(doing, row, 2)?,
-        application: db.column(doing, row, 3)?,
-        state: db.column(doing, row, 4)?,
-        query_age_ms: db.column(doing, row, 5)?,
-        transaction_age_ms: db.column(doing, row, 6)?,
+        waiter_pid: row.get(0)?,
+        pid: row.get(1)?,
+        user: shown(row, 2)?,
+        application: shown(row, 3)?,
+        state: row.get(4)?,
+        query_age_ms: row.get(5)?,
+        transaction_age_ms: row.get(6)?,
     })
 }
 
@@ -215,12 +223,12 @@ pub async fn progress(db: &Session, pids: &[i32]) -> Result<Vec<Progress>, Engin
     }
     for row in db.query(doing, &sql, &[&pids]).await? {
         // Everything but the pid is null where the role may not see the session.
-        let Some(phase) = db.column::<Option<String>>(doing, &row, 1)? else {
+        let Some(phase) = row.get::<Option<String>>(1)? else {
             continue;
         };
-        let number = |n| db.column::<Option<i64>>(doing, &row, n);
+        let number = |n| row.get::<Option<i64>>(n);
         all.push(Progress {
-            pid: db.column(doing, &row, 0)?,
+            pid: row.get(0)?,
             phase,
             done: number(2)?.unwrap_or(0),
             total: number(3)?.unwrap_or(0),
@@ -238,5 +246,5 @@ const WRAPAROUND_WAITERS: &str = "SELECT DISTINCT b.pid FROM pg_catalog.pg_stat_
 pub async fn holding_up_wraparound(db: &Session, pids: &[i32]) -> Result<Vec<i32>, EngineError> {
     let doing = "looking for vacuums that wait for us";
     let rows = db.query(doing, WRAPAROUND_WAITERS, &[&pids]).await?;
-    rows.iter().map(|row| db.column(doing, row, 0)).collect()
+    rows.iter().map(|row| row.get(0)).collect()
 }

@@ -255,8 +255,8 @@ async fn sweep(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError>
     gate::aside(session, job.execution).await?;
     let doing = "looking for what it left";
     for row in ask(session, doing, &sweep.query).await? {
-        let object: String = session.column(doing, &row, 0)?;
-        let sql: String = session.column(doing, &row, 1)?;
+        let object: String = row.get(0)?;
+        let sql: String = row.get(1)?;
         tracing::info!(
             object,
             statement = sql,

@@ -12,6 +12,7 @@ use super::export::{Batch, ExportError};
 use super::gate::{self, Halt, Outcome};
 use super::stored::Places;
 use crate::engines::EngineError;
+use crate::engines::postgres::Row;
 use crate::plan::{Fate, Query, Range, SUMS, Statement, Walk, Without, row_of};
 
 /// Deferred constraints and triggers have their say before it is looked what
@@ -102,7 +103,7 @@ impl Portion<'_> {
             let answer = ask(walk.moving(self.range, self.without)).await?;
             let (went, stored): (Vec<_>, Vec<_>) = answer
                 .into_iter()
-                .partition(|row| matches!(row.try_get::<_, Option<&str>>(0), Ok(None)));
+                .partition(|row| matches!(row.get::<Option<String>>(0), Ok(None)));
             let gone = number(&went, 3)?;
             settle().await?;
             let places = Places::of(&stored).map_err(Halt::Failed)?;
@@ -143,27 +144,19 @@ fn changed(into: &str, gone: i64, there: i64) -> EngineError {
 
 type Sums = (i64, String, String);
 
-fn sums_of(rows: &[tokio_postgres::Row], column: usize) -> Outcome<Sums> {
-    let read = |row: &tokio_postgres::Row| {
-        Ok((
-            row.try_get(column)?,
-            row.try_get(column + 1)?,
-            row.try_get(column + 2)?,
-        ))
-    };
+fn sums_of(rows: &[Row], column: usize) -> Outcome<Sums> {
+    let read = |row: &Row| Ok((row.get(column)?, row.get(column + 1)?, row.get(column + 2)?));
     first(rows, read)
 }
 
-fn number(rows: &[tokio_postgres::Row], column: usize) -> Outcome<i64> {
-    first(rows, |row| row.try_get(column))
+fn number(rows: &[Row], column: usize) -> Outcome<i64> {
+    first(rows, |row| row.get(column))
 }
 
 fn first<T: Default>(
-    rows: &[tokio_postgres::Row],
-    read: impl FnOnce(&tokio_postgres::Row) -> Result<T, tokio_postgres::Error>,
+    rows: &[Row],
+    read: impl FnOnce(&Row) -> Result<T, EngineError>,
 ) -> Outcome<T> {
     let found = rows.first().map(read).transpose();
-    found
-        .map(Option::unwrap_or_default)
-        .map_err(|cause| Halt::Failed(EngineError::statement("counting rows", cause)))
+    found.map(Option::unwrap_or_default).map_err(Halt::Failed)
 }

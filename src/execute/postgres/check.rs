@@ -4,16 +4,15 @@
 use std::time::Instant;
 
 use async_trait::async_trait;
-use tokio_postgres::Row;
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, ends, until_done};
 use super::gate::{self, Halt, Outcome};
 use super::{Job, statements};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Damage, Fault, Identifier};
+use crate::engines::postgres::{Damage, Fault, Identifier, Row};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Answer, Check, Finding, Question, Severity};
+use crate::plan::{Answer, Check, Finding, Question, Severity, escape_finding};
 
 /// Asks the questions of a check, and carries out its statements if they find nothing.
 pub(super) async fn carry_out(
@@ -127,9 +126,9 @@ impl Asking<'_> {
         match asked {
             Ok(rows) => {
                 let found = read(&question.answer, &rows);
-                self.findings.extend(found.map_err(|cause| {
-                    Halt::Failed(EngineError::statement("reading the answer", cause))
-                })?);
+                let mut found = found.map_err(Halt::Failed)?;
+                found.iter_mut().for_each(escape_finding);
+                self.findings.extend(found);
                 Ok(Verdict::Answered)
             }
             Err(Halt::Failed(error)) => match Fault::of(&error) {
@@ -157,7 +156,7 @@ enum Verdict {
     Damaged,
 }
 
-fn read(answer: &Answer, rows: &[Row]) -> Result<Vec<Finding>, tokio_postgres::Error> {
+fn read(answer: &Answer, rows: &[Row]) -> Result<Vec<Finding>, EngineError> {
     let mut found = Vec::new();
     match answer {
         Answer::Counts(findings) => {
@@ -165,7 +164,7 @@ fn read(answer: &Answer, rows: &[Row]) -> Result<Vec<Finding>, tokio_postgres::E
                 return Ok(found);
             };
             for (n, finding) in findings.iter().enumerate() {
-                let number: Option<i64> = row.try_get(n)?;
+                let number: Option<i64> = row.get(n)?;
                 if let Some(number) = number.filter(|number| *number != 0) {
                     let mut finding = finding.clone();
                     finding.message = finding.message.replace("{n}", &number.to_string());
@@ -175,17 +174,17 @@ fn read(answer: &Answer, rows: &[Row]) -> Result<Vec<Finding>, tokio_postgres::E
         }
         Answer::Findings => {
             for row in rows {
-                let severity: String = row.try_get(1)?;
+                let severity: String = row.get(1)?;
                 found.push(Finding {
-                    code: row.try_get(0)?,
+                    code: row.get(0)?,
                     severity: match severity.as_str() {
                         "info" => Severity::Info,
                         "warning" => Severity::Warning,
                         _ => Severity::Critical,
                     },
-                    object: row.try_get(2)?,
-                    message: row.try_get(3)?,
-                    suggestion: row.try_get(4)?,
+                    object: row.get(2)?,
+                    message: row.get(3)?,
+                    suggestion: row.get(4)?,
                 });
             }
         }

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::bounds::Bounds;
 use super::load::{self, Seen};
 use super::monitor::Monitor;
 use super::{ask, ask_under, check, export, gate, shrink, statements, walk, whole};
@@ -37,7 +38,7 @@ async fn statistics_arrive(session: &Session) -> Result<(), EngineError> {
     let Some(row) = rows.first() else {
         return Ok(());
     };
-    let ended: chrono::DateTime<chrono::Utc> = session.column(doing, row, 0)?;
+    let ended: chrono::DateTime<chrono::Utc> = row.get(0)?;
     let waiting = std::time::Instant::now();
     while waiting.elapsed() < LONGEST {
         tokio::time::sleep(ASK_AGAIN).await;
@@ -47,7 +48,7 @@ async fn statistics_arrive(session: &Session) -> Result<(), EngineError> {
         let Some(row) = rows.first() else {
             return Ok(());
         };
-        if session.column::<Option<bool>>(doing, row, 0)? == Some(true) {
+        if row.get::<Option<bool>>(0)? == Some(true) {
             return Ok(());
         }
     }
@@ -67,6 +68,8 @@ pub(crate) struct Door {
     pub(super) name: String,
     /// For the limits under `throttle:`.
     seen: Mutex<Seen>,
+    /// Rows that have gone in this run, by the bound that they count for.
+    pub(super) gone: Bounds,
 }
 
 /// Resolves how to reach a target.
@@ -118,6 +121,7 @@ impl execute::Door for Door {
                 .collect::<Result<_, _>>()?,
             name: name.to_owned(),
             seen: Mutex::default(),
+            gone: Bounds::default(),
         })
     }
 
@@ -162,7 +166,7 @@ impl execute::Door for Door {
         // A server of a provider may keep that to itself: then the name has to do.
         let system = match session.query(doing, sql, &[]).await {
             Ok(rows) => match rows.first() {
-                Some(row) => session.column::<Option<String>>(doing, row, 0)?,
+                Some(row) => row.get::<Option<String>>(0)?,
                 None => None,
             },
             Err(error) if error.sqlstate() == Some("42501") => None,
@@ -191,7 +195,7 @@ impl execute::Door for Door {
                 let doing = "counting rows";
                 let rows = ask(session, doing, query).await?;
                 if let Some(row) = rows.first() {
-                    counts.insert(step.seq, session.column(doing, row, 0)?);
+                    counts.insert(step.seq, row.get(0)?);
                 }
             }
         }
@@ -277,7 +281,7 @@ impl execute::Door for Door {
         let guard = step.body.guard.as_ref().filter(|_| condition.reads_rows);
         let answer = ask_under(session, guard, doing, &condition.query).await?;
         let still: Option<bool> = match answer.first() {
-            Some(row) => session.column(doing, row, 0)?,
+            Some(row) => row.get(0)?,
             None => None,
         };
         Ok((still != Some(true)).then(|| condition.otherwise.clone()))
@@ -297,8 +301,8 @@ impl execute::Door for Door {
         let Some(row) = rows.first() else {
             return Ok(None);
         };
-        let bytes: Option<i64> = session.column(doing, row, 0)?;
-        let entries = session.column(doing, row, 1)?;
+        let bytes: Option<i64> = row.get(0)?;
+        let entries = row.get(1)?;
         Ok(bytes.map(|bytes| Size { bytes, entries }))
     }
 
@@ -337,6 +341,11 @@ async fn work(
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
+    let rows_go = matches!(
+        job.step.body.work,
+        Work::Walk(_) | Work::Retire(_) | Work::Settle(_)
+    );
+    job.session.take_any_bytes(!rows_go).await?;
     match &job.step.body.work {
         Work::Each(statements) => statements::each(statements, job, record).await.map(drop),
         Work::Together(statements) => statements::together(statements, job, record).await,

@@ -24,7 +24,7 @@ use super::naming::Naming;
 use super::{send, whole};
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Checksum, Column, ParquetError, Writer};
-use crate::engines::postgres::{Identifier, Session};
+use crate::engines::postgres::{Identifier, Session, first};
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
 use crate::plan::{
@@ -566,7 +566,7 @@ pub(super) async fn fate(
     let mut status = None;
     for _ in 0..50 {
         let rows = session.query(doing, sql, &[&transaction]).await?;
-        status = rows.first().and_then(|row| row.get(0));
+        status = first(&rows, 0)?.flatten();
         if status.as_deref() != Some("in progress") {
             break;
         }

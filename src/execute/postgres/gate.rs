@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
@@ -12,7 +11,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::connect::Notice;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::watch::{self, Blocker};
-use crate::engines::postgres::{Done, Fault, Session};
+use crate::engines::postgres::{Done, Fault, Row, Session};
 use crate::plan::{LockWaiting, Param, Query, Statement};
 
 /// What came of something that was tried: it is done, or why it is not.
@@ -318,7 +317,7 @@ pub(super) async fn pass(
     if statement.counts {
         let query = Query::new(statement.sql.clone(), statement.params.clone());
         let rows = match ask(session, &query, execution, step_ends, give_way).await {
-            Ok(answer) => answer.first().and_then(|row| row.try_get::<_, i64>(0).ok()),
+            Ok(answer) => answer.first().and_then(|row| row.get::<i64>(0).ok()),
             Err(halt) => return Err(halt),
         };
         return Ok(Did {

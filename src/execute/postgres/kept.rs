@@ -25,6 +25,8 @@ pub(super) struct Kept {
     silent: i64,
     /// Rows that are too large, and how large.
     heavy: Vec<(String, i64)>,
+    /// Why no more may go.
+    beyond: Option<Finding>,
 }
 
 /// Whether an error is about a row, not about the table or the session: then
@@ -57,10 +59,10 @@ pub(super) async fn stayed(
         let going = ask(session, doing, &walk.going(range, without)).await?;
         let mut places = BTreeSet::new();
         for row in &all {
-            places.insert(session.column::<String>(doing, row, 0)?);
+            places.insert(row.get::<String>(0)?);
         }
         for row in &going {
-            places.remove(&session.column::<String>(doing, row, 0)?);
+            places.remove(&row.get::<String>(0)?);
         }
         Ok(places.into_iter().collect())
     }
@@ -82,6 +84,14 @@ impl Kept {
 
     pub(super) fn silent(&mut self, rows: i64) {
         self.silent = self.silent.saturating_add(rows);
+    }
+
+    pub(super) fn beyond(&mut self, finding: Finding) {
+        self.beyond = Some(finding);
+    }
+
+    pub(super) fn take_beyond(&mut self) -> Option<Finding> {
+        self.beyond.take()
     }
 
     /// Rows that are too large to be kept in memory.
@@ -115,11 +125,11 @@ impl Kept {
         let Some(row) = answer.first() else {
             return Ok(());
         };
-        let number = |n: usize| row.try_get::<_, i64>(n).unwrap_or(0);
-        self.referenced = self.referenced.saturating_add(number(0));
+        let number = |n: usize| row.get::<i64>(n);
+        self.referenced = self.referenced.saturating_add(number(0)?);
         self.by_key.resize(walk.references.len(), 0);
         for (n, count) in self.by_key.iter_mut().enumerate() {
-            *count = count.saturating_add(number(n + 1));
+            *count = count.saturating_add(number(n + 1)?);
         }
         Ok(())
     }
@@ -161,9 +171,7 @@ impl Kept {
             if job.execution.stop.is_stopping() {
                 break;
             }
-            let Ok(place) = row.try_get::<_, String>(0) else {
-                continue;
-            };
+            let place: String = row.get(0)?;
             let alone = walk.only(&place);
             session.execute("trying a row", "SAVEPOINT one").await?;
             let tried = alone_goes(&alone, job).await;

@@ -7,7 +7,7 @@ use crate::config::{ReplicaGone, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::load::{self, Marks, Position};
-use crate::engines::postgres::{Identifier, Session, meaning};
+use crate::engines::postgres::{Identifier, Session, first, meaning};
 use crate::execute::Busy;
 use crate::plan::postgres::Under;
 use crate::values::Bytes;
@@ -189,12 +189,7 @@ async fn asked(session: &Session, query: &str) -> Result<bool, EngineError> {
     let ended = session.execute(doing, "ROLLBACK").await;
     let answer = answer?;
     ended?;
-    let value = answer.first().map(|row| row.try_get::<_, Option<bool>>(0));
-    match value {
-        None | Some(Ok(None)) => Ok(false),
-        Some(Ok(Some(yes))) => Ok(yes),
-        Some(Err(error)) => Err(EngineError::statement(doing, error)),
-    }
+    Ok(first::<Option<bool>>(&answer, 0)? == Some(Some(true)))
 }
 
 /// To whole megabytes, or kilobytes where there are only few.

@@ -3,6 +3,7 @@
 
 mod attempts;
 mod batch;
+mod bounds;
 mod check;
 mod door;
 pub(super) mod export;
@@ -26,17 +27,13 @@ pub(crate) use door::{Door, dial};
 use super::step::end;
 use super::{Event, Execution, Observer};
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::Guard;
+use crate::engines::postgres::{Row, Session};
 use crate::plan::Query;
 use door::Job;
 
 /// Asks a question of a plan; `doing` completes "while …" in errors.
-async fn ask(
-    session: &Session,
-    doing: &str,
-    query: &Query,
-) -> Result<Vec<tokio_postgres::Row>, EngineError> {
+async fn ask(session: &Session, doing: &str, query: &Query) -> Result<Vec<Row>, EngineError> {
     let params = gate::bound(&query.params);
     session.query(doing, &query.sql, &params).await
 }
@@ -47,7 +44,7 @@ async fn ask_under(
     guard: Option<&Guard>,
     doing: &str,
     query: &Query,
-) -> Result<Vec<tokio_postgres::Row>, EngineError> {
+) -> Result<Vec<Row>, EngineError> {
     let Some(guard) = guard else {
         return ask(session, doing, query).await;
     };
@@ -63,10 +60,6 @@ async fn ask_under(
 }
 
 /// Asks a question of the step at work, under its guard if it has one.
-async fn guarded(
-    job: Job<'_>,
-    doing: &str,
-    query: &Query,
-) -> Result<Vec<tokio_postgres::Row>, EngineError> {
+async fn guarded(job: Job<'_>, doing: &str, query: &Query) -> Result<Vec<Row>, EngineError> {
     ask_under(job.session, job.step.body.guard.as_ref(), doing, query).await
 }

@@ -34,7 +34,7 @@ impl Naming {
         let rows = session.query(doing, &sql, &[]).await?;
         flush(&self.beside).await?;
         match rows.first() {
-            Some(row) => session.column(doing, row, 0),
+            Some(row) => row.get(0),
             None => Ok(String::new()),
         }
     }

@@ -70,7 +70,6 @@ pub async fn look(
     manifests: &[Manifest],
 ) -> Result<Site, EngineError> {
     let doing = "looking at the table";
-    let wrong = |cause| EngineError::statement(doing, cause);
     let mut site = Site {
         columns: union(manifests),
         ..Site::default()
@@ -79,22 +78,22 @@ pub async fn look(
     let found = session.query(doing, TABLE, &[&schema, &table]).await?;
     let Some(row) = found.first() else {
         let answer = session.query(doing, SCHEMA, &[&schema]).await?;
-        site.no_schema = !matches!(answer.first().map(|row| row.try_get(0)), Some(Ok(true)));
+        site.no_schema = !matches!(answer.first().map(|row| row.get(0)), Some(Ok(true)));
         for (name, pg_type) in &site.columns {
             is_type(session, name, pg_type).await?;
         }
         return Ok(site);
     };
-    let kind: String = row.try_get(1).map_err(wrong)?;
+    let kind: String = row.get(1)?;
     if !matches!(kind.as_str(), "r" | "p") {
         return Err(files(format!("{into} is no table")));
     }
-    let oid: u32 = row.try_get(0).map_err(wrong)?;
+    let oid: u32 = row.get(0)?;
     site.oid = Some(oid);
     let mut there = Vec::new();
     for row in session.query(doing, COLUMNS, &[&oid]).await? {
-        let name: String = row.try_get(0).map_err(wrong)?;
-        if row.try_get(1).map_err(wrong)? {
+        let name: String = row.get(0)?;
+        if row.get(1)? {
             site.computed.push(name.clone());
         }
         there.push(name);
@@ -106,12 +105,9 @@ pub async fn look(
         )));
     }
     for row in session.query(doing, TRIGGERS, &[&oid]).await? {
-        let (table, name): (String, String) = (
-            row.try_get(0).map_err(wrong)?,
-            row.try_get(1).map_err(wrong)?,
-        );
-        let enabled: String = row.try_get(2).map_err(wrong)?;
-        if row.try_get(3).map_err(wrong)? && enabled != "R" {
+        let (table, name): (String, String) = (row.get(0)?, row.get(1)?);
+        let enabled: String = row.get(2)?;
+        if row.get(3)? && enabled != "R" {
             site.changing.push(format!("trigger {name} of {table}"));
         }
         let again = match enabled.as_str() {
@@ -122,7 +118,7 @@ pub async fn look(
         site.triggers.push((table, name, again));
     }
     for row in session.query(doing, RULES, &[&oid]).await? {
-        let name: String = row.try_get(0).map_err(wrong)?;
+        let name: String = row.get(0)?;
         site.changing.push(format!("rule {name} of {into}"));
     }
     Ok(site)
@@ -145,7 +141,7 @@ async fn is_type(session: &Session, column: &str, pg_type: &str) -> Result<(), E
     let sql = "SELECT pg_catalog.to_regtype($1) IS NOT NULL";
     let answer = session.query("looking for a type", sql, &[&pg_type]).await;
     match answer {
-        Ok(rows) if matches!(rows.first().map(|r| r.try_get(0)), Some(Ok(true))) => Ok(()),
+        Ok(rows) if matches!(rows.first().map(|r| r.get(0)), Some(Ok(true))) => Ok(()),
         Err(error) if error.sqlstate().is_none() => Err(error),
         _ => Err(files(format!(
             "column {column} is of type `{pg_type}`, which this server does not know; make the type first, or the table with another"
@@ -240,7 +236,6 @@ async fn within(
     }
     let (schema, table) = (into.schema.raw(), into.relation.raw());
     let doing = "naming the transaction";
-    let wrong = |cause| EngineError::statement(doing, cause);
     let oid = session.query(doing, TABLE, &[&schema, &table]).await?;
     let name = "SELECT pg_catalog.pg_current_xact_id()::text, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())::text";
     let name = session.query(doing, name, &[]).await?;
@@ -250,13 +245,9 @@ async fn within(
     let mark = Restored {
         at: Utc::now(),
         into: into.to_string(),
-        oid: oid.try_get(0).map_err(wrong)?,
-        database: format!(
-            "{} {}",
-            session.server.database,
-            name.try_get::<_, String>(1).map_err(wrong)?
-        ),
-        transaction: name.try_get(0).map_err(wrong)?,
+        oid: oid.get(0)?,
+        database: format!("{} {}", session.server.database, name.get::<String>(1)?),
+        transaction: name.get(0)?,
     };
     Ok((total, mark))
 }
@@ -348,7 +339,7 @@ pub async fn is_back(
         let doing = "asking what became of an earlier restore";
         let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $1 AND c.oid::pg_catalog.regclass::text = $2::text)";
         let rows = session.query(doing, sql, &[&mark.oid, &mark.into]).await?;
-        if !matches!(rows.first().map(|row| row.try_get(0)), Some(Ok(true))) {
+        if !matches!(rows.first().map(|row| row.get(0)), Some(Ok(true))) {
             continue;
         }
         let fate = super::export::fate(session, &mark.transaction).await;

@@ -26,7 +26,7 @@ use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::trust::{self, Use};
-use crate::engines::postgres::{Identifier, Session};
+use crate::engines::postgres::{Identifier, Row, Session, each};
 use crate::plan::{Manifest, Range, Received, Send, Statement, Walk, Without, storing};
 
 /// A batch is held in memory on its way, as text: bytes take two digits each.
@@ -458,9 +458,9 @@ async fn is_another(
     Ok(())
 }
 
-fn is_true(rows: &[tokio_postgres::Row]) -> bool {
+fn is_true(rows: &[Row]) -> bool {
     rows.first()
-        .is_some_and(|row| matches!(row.try_get::<_, Option<bool>>(0), Ok(Some(true))))
+        .is_some_and(|row| matches!(row.get::<Option<bool>>(0), Ok(Some(true))))
 }
 
 /// Makes the table where it does not exist, and looks whether its columns are the same.
@@ -485,12 +485,11 @@ async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
         there.execute("making the table there", &sql).await?;
         rows = there.query(doing, COLUMNS, &[&send.into]).await?;
     }
+    let known: Vec<(String, String)> = each(&rows, |row| Ok((row.get(0)?, row.get(1)?)))?;
     for column in &send.columns {
-        let found = rows
-            .iter()
-            .find(|row| row.get::<_, &str>(0) == column.name)
-            .map(|row| row.get::<_, String>(1));
-        if found.as_deref() != Some(column.pg_type.as_str()) {
+        let found = known.iter().find(|(name, _)| *name == column.name);
+        let found = found.map(|(_, pg_type)| pg_type);
+        if found != Some(&column.pg_type) {
             return Err(ExportError::Proof(format!(
                 "{} on target {} has no column {} of type {}",
                 send.into, send.target, column.name, column.pg_type
@@ -507,7 +506,9 @@ fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
 }
 
 async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {
-    Ok(Session::open(&dial(target, job)?, &job.door.name).await?)
+    let there = Session::open(&dial(target, job)?, &job.door.name).await?;
+    there.take_any_bytes(false).await?;
+    Ok(there)
 }
 
 fn dial(target: &str, job: Job<'_>) -> Result<Dial, ExportError> {

@@ -13,6 +13,7 @@ use super::statements::One;
 use super::walk::{Pace, may_go_on};
 use super::{Event, Job, ask, end, guarded};
 use crate::engines::EngineError;
+use crate::engines::postgres::each;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, QUIET, Query, Severity, Shrink, Walk, block_of_place};
 
@@ -131,7 +132,7 @@ async fn mark(job: Job<'_>) -> Result<String, EngineError> {
     let sql = "SELECT pg_catalog.pg_current_xact_id()::xid::text";
     let rows = ask(job.session, doing, &Query::new(sql, [])).await?;
     match rows.first() {
-        Some(row) => job.session.column(doing, row, 0),
+        Some(row) => row.get(0),
         None => Ok(String::new()),
     }
 }
@@ -150,7 +151,7 @@ impl State<'_> {
         let doing = "asking how large the table is";
         let rows = ask(self.job.session, doing, &Walk::extent(self.shrink.oid)).await?;
         let blocks: Option<i64> = match rows.first() {
-            Some(row) => self.job.session.column(doing, row, 0)?,
+            Some(row) => row.get(0)?,
             None => None,
         };
         Ok(blocks.unwrap_or(0))
@@ -161,7 +162,7 @@ impl State<'_> {
         let doing = "looking whether the end is empty";
         let rows = guarded(self.job, doing, &self.shrink.occupied(from)).await?;
         match rows.first() {
-            Some(row) => self.job.session.column(doing, row, 0),
+            Some(row) => row.get(0),
             None => Ok(false),
         }
     }
@@ -183,11 +184,8 @@ impl State<'_> {
         let mut worst = None;
         let mut here = false;
         for row in &rows {
-            let who: (String, Option<String>) = (
-                session.column(doing, row, 0)?,
-                session.column(doing, row, 1)?,
-            );
-            here |= !session.column::<bool>(doing, row, 2)?;
+            let who: (String, Option<String>) = (row.get(0)?, row.get(1)?);
+            here |= !row.get::<bool>(2)?;
             worst.get_or_insert(who);
         }
         // Somebody in another database only matters through those in this one.
@@ -388,10 +386,7 @@ impl Portion<'_> {
         let (session, execution) = (job.session, job.execution);
         let places = async |query: Query| -> Outcome<Vec<String>> {
             let rows = gate::ask(session, &query, execution, step_ends, give_way).await?;
-            let places = rows.iter().map(|row| row.try_get(0));
-            let places: Result<Vec<String>, _> = places.collect();
-            let failed = |cause| EngineError::statement("reading places of rows", cause);
-            places.map_err(failed).map_err(Halt::Failed)
+            each(&rows, |row| row.get(0)).map_err(Halt::Failed)
         };
         if self.shrink.quiet {
             let quiet = session.execute("keeping triggers quiet", QUIET).await;

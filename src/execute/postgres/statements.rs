@@ -158,7 +158,7 @@ async fn needed(job: Job<'_>, statement: &Statement) -> Result<bool, EngineError
     let doing = "looking whether it is needed";
     let rows = ask(job.session, doing, query).await?;
     match rows.first() {
-        Some(row) => Ok(job.session.column::<Option<bool>>(doing, row, 0)? == Some(true)),
+        Some(row) => Ok(row.get::<Option<bool>>(0)? == Some(true)),
         None => Ok(false),
     }
 }

@@ -1,9 +1,8 @@
 //! Rows that this transaction has stored in a table, found again where they
 //! are: whatever triggers made of them since is seen.
 
-use tokio_postgres::Row;
-
 use crate::engines::EngineError;
+use crate::engines::postgres::{Row, each};
 
 /// Tables, and the first and last place in each.
 #[derive(Debug, Default)]
@@ -13,12 +12,11 @@ impl Places {
     /// Reads places from rows whose columns are table, first and last place,
     /// all as text.
     pub(super) fn of(rows: &[Row]) -> Result<Places, EngineError> {
-        let text = |row: &Row, n: usize| row.try_get::<_, String>(n);
-        rows.iter()
-            .map(|row| Ok((text(row, 0)?, text(row, 1)?, text(row, 2)?)))
-            .collect::<Result<Vec<_>, tokio_postgres::Error>>()
-            .map(Places)
-            .map_err(|cause| EngineError::statement("reading where rows were stored", cause))
+        let text = |row: &Row, n: usize| row.get::<String>(n);
+        let all = each(rows, |row| {
+            Ok((text(row, 0)?, text(row, 1)?, text(row, 2)?))
+        });
+        all.map(Places)
     }
 
     /// Selects `what` of those rows. None of it is a value from outside: the

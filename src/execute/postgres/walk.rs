@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Event;
 use super::attempts::{ends, until_done};
 use super::batch::Portion;
+use super::bounds;
 use super::export::{Batch, ExportError, Exporter, Exporting};
 use super::kept::{self, Kept, is_about_a_row, is_reference};
 use super::send::{Sender, Sending};
@@ -20,6 +21,7 @@ use super::weight;
 use super::{Job, ask, end, guarded, naming};
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
+use crate::engines::postgres::first;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Finding, KeyColumn, Memory, Path, Range, Walk, Without, block_of, key_of};
 
@@ -105,7 +107,7 @@ async fn all(
             let answer = ask(job.session, doing, extent).await?;
             // A table that is gone has no size.
             let all: Option<i64> = match answer.first() {
-                Some(row) => job.session.column(doing, row, 0)?,
+                Some(row) => row.get(0)?,
                 None => None,
             };
             let all = all.unwrap_or(0);
@@ -118,7 +120,7 @@ async fn all(
             let mut to = all;
             for _ in 0..MOST_ROUNDS {
                 let answer = ask(job.session, "asking how large the table is", extent).await?;
-                let now = answer.first().map_or(0, |row| row.get::<_, i64>(0));
+                let now = first::<i64>(&answer, 0)?.unwrap_or(0);
                 if !done || now <= to {
                     break;
                 }
@@ -148,6 +150,7 @@ async fn all(
             break;
         }
     }
+    findings.extend(way.kept().take_beyond());
     if finished {
         remember(walk, job, Value::Null);
         record.status = StepStatus::Succeeded;
@@ -166,7 +169,7 @@ async fn once_more(
 ) -> Result<bool, EngineError> {
     let extent = Walk::extent(way.walk.oid);
     let answer = ask(job.session, "asking how large the table is", &extent).await?;
-    let all = answer.first().map_or(0, |row| row.get::<_, i64>(0));
+    let all = first::<i64>(&answer, 0)?.unwrap_or(0);
     if !backward {
         return blocks(way, job, record, pace, (0, all), all).await;
     }
@@ -224,7 +227,7 @@ async fn keys(
         let last: Option<Vec<String>> = match answer.first() {
             Some(row) => Some(
                 (0..columns.len())
-                    .map(|n| job.session.column(doing, row, n))
+                    .map(|n| row.get(n))
                     .collect::<Result<_, _>>()?,
             ),
             None => None,
@@ -295,7 +298,7 @@ enum Went {
     NoFurther,
 }
 
-/// Deals with one batch and remembers the place behind it.
+/// Deals with one batch and remembers the place behind it, if so many rows may go.
 async fn batch(
     way: Way<'_>,
     job: Job<'_>,
@@ -303,8 +306,36 @@ async fn batch(
     pace: &mut Pace,
     range: &Range,
 ) -> Result<Went, EngineError> {
-    let walk = way.walk;
     job.hold(record).await?;
+    if !may_go_on(job, record, pace.began, &gone(record)) {
+        return Ok(Went::NoFurther);
+    }
+    let taken = match bounds::allow(way.walk, range, job).await? {
+        Ok(taken) => taken,
+        Err(finding) => {
+            end(record, StepStatus::Failed, finding.message.clone());
+            way.kept().beyond(finding);
+            return Ok(Went::NoFurther);
+        }
+    };
+    let before = record.rows.unwrap_or(0);
+    let went = counted(way, job, record, pace, range).await;
+    if let (Some(most), Some(taken)) = (&way.walk.most, taken) {
+        let rows = record.rows.unwrap_or(0) - before;
+        job.door.gone.settle(most, taken, rows);
+    }
+    went
+}
+
+/// Deals with one batch, once it may go.
+async fn counted(
+    way: Way<'_>,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    pace: &mut Pace,
+    range: &Range,
+) -> Result<Went, EngineError> {
+    let walk = way.walk;
     if !may_go_on(job, record, pace.began, &gone(record)) {
         return Ok(Went::NoFurther);
     }
@@ -412,7 +443,8 @@ fn by_pieces<'a>(
         for piece in weight::pieces(way.walk, way.columns(), range, job).await? {
             loop {
                 pace.size = 1;
-                match batch(way, job, record, pace, &piece).await? {
+                job.hold(record).await?;
+                match counted(way, job, record, pace, &piece).await? {
                     Went::On => break,
                     Went::Again => {}
                     Went::NoFurther => return Ok(Went::NoFurther),

@@ -28,7 +28,7 @@ pub(super) async fn can_be_heavy(walk: &Walk, job: Job<'_>) -> Result<bool, Engi
     let query = Query::new(sql, [Param::Oid(walk.oid)]);
     let answer = ask(job.session, "looking for large values", &query).await?;
     Ok(matches!(
-        answer.first().map(|row| row.try_get(0)),
+        answer.first().map(|row| row.get(0)),
         Some(Ok(true))
     ))
 }
@@ -81,7 +81,6 @@ pub(super) async fn of(
         rows.params,
     );
     let doing = "weighing rows";
-    let wrong = |cause| EngineError::statement(doing, cause);
     let answer = ask(job.session, doing, &all).await?;
     let Some(row) = answer.first() else {
         return Ok(Weight {
@@ -89,10 +88,10 @@ pub(super) async fn of(
             heavy: Vec::new(),
         });
     };
-    let places: Vec<String> = row.try_get(1).map_err(wrong)?;
-    let bytes: Vec<i64> = row.try_get(2).map_err(wrong)?;
+    let places: Vec<String> = row.get(1)?;
+    let bytes: Vec<i64> = row.get(2)?;
     Ok(Weight {
-        bytes: row.try_get(0).map_err(wrong)?,
+        bytes: row.get(0)?,
         heavy: places.into_iter().zip(bytes).collect(),
     })
 }
@@ -107,13 +106,9 @@ pub(super) async fn pieces(
     let what = format!("ctid::text, {}", of_row(columns));
     let rows = walk.select(&what, range, &Without::default());
     let doing = "weighing rows one by one";
-    let wrong = |cause| EngineError::statement(doing, cause);
     let (mut pieces, mut piece, mut held) = (Vec::new(), Vec::new(), 0);
     for row in ask(job.session, doing, &rows).await? {
-        let (place, bytes): (String, i64) = (
-            row.try_get(0).map_err(wrong)?,
-            row.try_get(1).map_err(wrong)?,
-        );
+        let (place, bytes): (String, i64) = (row.get(0)?, row.get(1)?);
         if bytes > MOST_ROW_BYTES {
             continue;
         }

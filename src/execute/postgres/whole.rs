@@ -27,6 +27,7 @@ use super::weight;
 use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::engines::parquet::Checksum;
+use crate::engines::postgres::first;
 use crate::engines::storage::Storage;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Manifest, Path, Range, Retire, Statement, Whole, Without};
@@ -110,7 +111,7 @@ pub(super) async fn carry_out(
         let doing = "asking how large the table is";
         let answer = ask(job.session, doing, extent).await?;
         let all: Option<i64> = match answer.first() {
-            Some(row) => job.session.column(doing, row, 0)?,
+            Some(row) => row.get(0)?,
             None => None,
         };
         let all = all.unwrap_or(0);
@@ -312,7 +313,7 @@ pub(super) async fn settle(manifest: &Manifest, job: Job<'_>) -> Result<(), Expo
     if !dropped {
         let looking = "looking for the partition";
         let rows = job.session.query(looking, THERE, &[&whole.oid]).await?;
-        if rows.first().is_some_and(|row| row.get(0)) {
+        if first(&rows, 0)? == Some(true) {
             // It has all its rows: they were only copied.
             clear(&storage, manifest).await?;
             return discard(&storage, job, manifest).await;
@@ -506,7 +507,7 @@ impl Retirer<'_> {
         }
         let looking = "looking whether it is detached";
         let answer = ask(session, looking, &retire.detached).await?;
-        if answer.first().and_then(|row| row.get(0)) != Some(true) {
+        if first(&answer, 0)? != Some(Some(true)) {
             return Err(ExportError::Proof(format!(
                 "nothing was deleted: {} is a partition again",
                 retire.table

@@ -4,6 +4,7 @@ use futures_util::future::BoxFuture;
 use sqlx::migrate::Migrator;
 use sqlx::{Executor, PgConnection};
 
+use super::owners::{For, refuse_strangers};
 use super::{PostgresStore, pinned, rows_of, statement};
 use crate::history::HistoryError;
 use crate::history::standing::is_behind;
@@ -82,6 +83,8 @@ impl PostgresStore {
             .execute(&mut *writing)
             .await
             .map_err(self.failed(OPERATION))?;
+        // Once more, under the lock, and with what commands would set off.
+        refuse_strangers(&mut writing, &self.place, OPERATION, For::Migrating).await?;
         let (schema, table) = found(&mut writing).await.map_err(self.failed(OPERATION))?;
         if !schema {
             run(&mut writing, CREATE_SCHEMA)

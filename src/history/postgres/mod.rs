@@ -11,6 +11,7 @@ mod migrate;
 mod occurrences;
 mod open;
 mod outbox;
+mod owners;
 mod read;
 mod retention;
 mod rows;
@@ -27,6 +28,8 @@ use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
 use sqlx::{FromRow, PgPool, Postgres, Transaction};
 use uuid::Uuid;
+
+use owners::For;
 
 use super::{
     Alert, Baseline, Claim, Ended, Entry, HistoryError, Letter, Measured, Notice, Occurrence,
@@ -69,6 +72,7 @@ pub(super) struct PostgresStore {
     /// `host:port/database`, named in errors.
     place: String,
     pool: PgPool,
+    known: owners::Known,
 }
 
 /// A statement that is never prepared by name: the session behind a pooler
@@ -107,10 +111,22 @@ impl PostgresStore {
         &self,
         operation: &'static str,
     ) -> Result<Transaction<'static, Postgres>, HistoryError> {
-        self.pool
-            .begin_with(BEGIN_WRITE)
-            .await
-            .map_err(self.failed(operation))
+        self.begin(operation, BEGIN_WRITE, For::Writing).await
+    }
+
+    /// A transaction in a history that is known to be ours.
+    async fn begin(
+        &self,
+        operation: &'static str,
+        begin: &'static str,
+        what_for: For,
+    ) -> Result<Transaction<'static, Postgres>, HistoryError> {
+        let begun = self.pool.begin_with(begin).await;
+        let mut begun = begun.map_err(self.failed(operation))?;
+        self.known
+            .refuse_strangers(&mut begun, &self.place, operation, what_for)
+            .await?;
+        Ok(begun)
     }
 
     /// A transaction that sees one moment, whatever others write meanwhile.
@@ -118,10 +134,7 @@ impl PostgresStore {
         &self,
         operation: &'static str,
     ) -> Result<Transaction<'static, Postgres>, HistoryError> {
-        self.pool
-            .begin_with(BEGIN_READ)
-            .await
-            .map_err(self.failed(operation))
+        self.begin(operation, BEGIN_READ, For::Reading).await
     }
 
     /// One statement in a transaction of its own.

@@ -7,6 +7,7 @@ use sqlx::{ConnectOptions, PgPool};
 
 use super::PostgresStore;
 use super::migrate::Standing;
+use super::owners::Known;
 use crate::engines::postgres::connect::{ConnectError, Dial, Plain};
 use crate::history::{HistoryError, Opening};
 
@@ -48,6 +49,7 @@ impl PostgresStore {
         let store = PostgresStore {
             place,
             pool: pool(&plain, ACQUIRE_TIMEOUT),
+            known: Known::default(),
         };
         match (store.standing().await?, opening) {
             (Standing::Current, _) => {}
@@ -75,6 +77,7 @@ impl PostgresStore {
         Ok(PostgresStore {
             place: dial.place(),
             pool: pool(&plain, UNSEEN_ACQUIRE_TIMEOUT),
+            known: Known::default(),
         })
     }
 }

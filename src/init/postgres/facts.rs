@@ -100,7 +100,7 @@ pub(super) async fn overview(session: &Session) -> Result<Overview, EngineError>
     let Some(row) = rows.first() else {
         return Ok(Overview::default());
     };
-    let number = |n| session.column::<i64>(DOING, row, n);
+    let number = |n| row.get::<i64>(n);
     Ok(Overview {
         tables: number(0)?,
         indexes: number(1)?,
@@ -109,11 +109,9 @@ pub(super) async fn overview(session: &Session) -> Result<Overview, EngineError>
         foreign_keys: number(4)?,
         unseen: number(5)?,
         no_autovacuum: number(6)?,
-        zone: session
-            .column::<Option<String>>(DOING, row, 7)?
-            .unwrap_or_default(),
-        counting_since: session.column(DOING, row, 8)?,
-        extensions: session.column(DOING, row, 9)?,
+        zone: row.get::<Option<String>>(7)?.unwrap_or_default(),
+        counting_since: row.get(8)?,
+        extensions: row.get(9)?,
     })
 }
 
@@ -155,26 +153,26 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError>
     let mut tables: Vec<Table> = Vec::new();
     for row in session.query(DOING, &sql, &[&MOST_TABLES]).await? {
         let name = TableName {
-            schema: session.column(DOING, &row, 0)?,
-            table: session.column(DOING, &row, 1)?,
+            schema: row.get(0)?,
+            table: row.get(1)?,
         };
         let column = TimeColumn {
-            name: session.column(DOING, &row, 7)?,
-            kind: session.column(DOING, &row, 8)?,
-            not_null: session.column(DOING, &row, 9)?,
-            now: session.column(DOING, &row, 10)?,
-            indexed: session.column(DOING, &row, 11)?,
-            bounds: session.column(DOING, &row, 12)?,
+            name: row.get(7)?,
+            kind: row.get(8)?,
+            not_null: row.get(9)?,
+            now: row.get(10)?,
+            indexed: row.get(11)?,
+            bounds: row.get(12)?,
         };
         match tables.last_mut().filter(|table| table.name == name) {
             Some(table) => table.columns.push(column),
             None => tables.push(Table {
                 name,
-                bytes: session.column(DOING, &row, 2)?,
-                rows: session.column(DOING, &row, 3)?,
-                inserted: session.column(DOING, &row, 4)?,
-                updated: session.column(DOING, &row, 5)?,
-                referenced_by: session.column(DOING, &row, 6)?,
+                bytes: row.get(2)?,
+                rows: row.get(3)?,
+                inserted: row.get(4)?,
+                updated: row.get(5)?,
+                referenced_by: row.get(6)?,
                 columns: vec![column],
             }),
         }
@@ -201,14 +199,14 @@ pub(super) async fn partitioned(session: &Session) -> Result<Vec<Partitioned>, E
     for row in session.query(DOING, &sql, &[]).await? {
         found.push(Partitioned {
             name: TableName {
-                schema: session.column(DOING, &row, 0)?,
-                table: session.column(DOING, &row, 1)?,
+                schema: row.get(0)?,
+                table: row.get(1)?,
             },
-            strategy: session.column(DOING, &row, 2)?,
-            key_columns: session.column(DOING, &row, 3)?,
-            key_type: session.column(DOING, &row, 4)?,
-            bounds: session.column(DOING, &row, 5)?,
-            count: session.column(DOING, &row, 6)?,
+            strategy: row.get(2)?,
+            key_columns: row.get(3)?,
+            key_type: row.get(4)?,
+            bounds: row.get(5)?,
+            count: row.get(6)?,
         });
     }
     Ok(found)
@@ -225,11 +223,8 @@ pub(super) async fn views(session: &Session) -> Result<Vec<View>, EngineError> {
     let mut found = Vec::new();
     for row in session.query(DOING, &sql, &[]).await? {
         found.push(View {
-            name: RelationName::new(
-                session.column::<String>(DOING, &row, 0)?,
-                session.column::<String>(DOING, &row, 1)?,
-            ),
-            concurrently: session.column(DOING, &row, 2)?,
+            name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
+            concurrently: row.get(2)?,
         });
     }
     Ok(found)

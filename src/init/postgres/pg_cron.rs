@@ -38,19 +38,19 @@ pub async fn draft(
             "there is no pg_cron in this database: its jobs are in the one that `cron.database_name` names".to_owned(),
         ));
     };
-    if session.column(doing, row, 0)? {
+    if row.get(0)? {
         return Ok(Err(
             "cron.job belongs to a role that is no superuser and has row security: its policies are not run".to_owned(),
         ));
     }
     let role = crate::engines::postgres::Identifier::new(&*session.server.role);
-    if !session.column::<bool>(doing, row, 3)? {
+    if !row.get::<bool>(3)? {
         return Ok(Err(format!(
             "the role may not read cron.job: GRANT USAGE ON SCHEMA cron TO {role}; GRANT SELECT ON cron.job TO {role}"
         )));
     }
-    let some: bool = session.column(doing, row, 1)?;
-    let zone: Option<String> = session.column(doing, row, 2)?;
+    let some: bool = row.get(1)?;
+    let zone: Option<String> = row.get(2)?;
     let zone = zone.unwrap_or_else(|| "GMT".to_owned());
     let zone = match zone.parse::<crate::values::TimeZone>() {
         // Everybody calls it so today.
@@ -68,8 +68,8 @@ pub async fn draft(
     let mut jobs = 0;
     for row in session.query(doing, JOBS, &[]).await? {
         jobs += 1;
-        let text = |n| session.column::<String>(doing, &row, n);
-        let (id, schedule, command) = (session.column::<i64>(doing, &row, 0)?, text(1)?, text(2)?);
+        let text = |n| row.get::<String>(n);
+        let (id, schedule, command) = (row.get::<i64>(0)?, text(1)?, text(2)?);
         let (database, user, name) = (text(3)?, text(4)?, text(6)?);
         let mut place = format!("job {id}");
         if !name.is_empty() {
@@ -104,7 +104,7 @@ pub async fn draft(
                     cron: &cron,
                     zone: None,
                     text: &command,
-                    active: session.column(doing, &row, 5)?,
+                    active: row.get(5)?,
                 };
                 collected.add(&line, &database, works);
             }

@@ -46,19 +46,19 @@ pub async fn draft(
     let Some(row) = own.first() else {
         return Ok(Err("there is no pg_partman in this database".to_owned()));
     };
-    let schema = Identifier::new(session.column::<String>(doing, row, 0)?);
-    if session.column(doing, row, 1)? {
+    let schema = Identifier::new(row.get::<String>(0)?);
+    if row.get(1)? {
         return Ok(Err(format!(
             "{schema}.part_config belongs to a role that is no superuser and has row security: its policies are not run"
         )));
     }
     let role = Identifier::new(&*session.server.role);
-    if !session.column::<bool>(doing, row, 2)? {
+    if !row.get::<bool>(2)? {
         return Ok(Err(format!(
             "the role may not read pg_partman's tables: GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"
         )));
     }
-    let zone: Option<String> = session.column(doing, row, 3)?;
+    let zone: Option<String> = row.get(3)?;
     let zone = zone.and_then(|zone| zone.parse::<crate::values::TimeZone>().ok());
     let mut draft = Draft {
         about: vec![format!(
@@ -93,17 +93,17 @@ pub async fn draft(
     let doing = "reading what pg_partman looks after";
     for row in session.query(doing, &sql, &[]).await? {
         let managed = Managed {
-            parent: session.column(doing, &row, 0)?,
-            control: session.column(doing, &row, 1)?,
-            interval: session.column(doing, &row, 2)?,
-            way: session.column(doing, &row, 3)?,
-            premake: session.column(doing, &row, 4)?,
-            retention: session.column(doing, &row, 5)?,
-            schema: session.column(doing, &row, 6)?,
-            keeps: session.column(doing, &row, 7)?,
-            epoch: session.column(doing, &row, 8)?,
-            automatic: session.column(doing, &row, 9)?,
-            inner: session.column(doing, &row, 10)?,
+            parent: row.get(0)?,
+            control: row.get(1)?,
+            interval: row.get(2)?,
+            way: row.get(3)?,
+            premake: row.get(4)?,
+            retention: row.get(5)?,
+            schema: row.get(6)?,
+            keeps: row.get(7)?,
+            epoch: row.get(8)?,
+            automatic: row.get(9)?,
+            inner: row.get(10)?,
         };
         match task(&managed, &draft) {
             Ok(task) => draft.tasks.push(task),

@@ -10,7 +10,7 @@ use serde_json::json;
 use super::common::{Forbidden, Selection, forbid, rows, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
-use crate::engines::postgres::{RelationName, Session};
+use crate::engines::postgres::{RelationName, Session, each};
 use crate::plan::{Kind, Moment, Plan, Site, Statement, Step};
 use crate::values::{Engine, NamePattern, Percent, TimeSpan};
 
@@ -194,40 +194,35 @@ impl Kind for Analyze {
         let doing = "reading partitions";
         let below = db.query(doing, CHILDREN, &[]).await?;
 
-        let known: HashSet<(String, String)> = statistics
-            .iter()
-            .map(|row| (row.get(0), row.get(1)))
-            .collect();
+        let known = each(&statistics, |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let known: HashSet<(String, String)> = known.into_iter().collect();
         let mut missing: HashMap<u32, Vec<(String, String)>> = HashMap::new();
         for row in &absent {
-            let entry = missing.entry(row.get(0)).or_default();
-            entry.push((row.get(1), row.get(2)));
+            let entry = missing.entry(row.get(0)?).or_default();
+            entry.push((row.get(1)?, row.get(2)?));
         }
         let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
         for row in &below {
-            children.entry(row.get(0)).or_default().push(row.get(1));
+            children.entry(row.get(0)?).or_default().push(row.get(1)?);
         }
-        let tables = tables
-            .iter()
-            .map(|row| {
-                let key: (String, String) = (row.get(1), row.get(2));
-                TableFacts {
-                    oid: row.get(0),
-                    has_statistics: known.contains(&key),
-                    missing: missing.remove(&row.get::<_, u32>(0)).unwrap_or_default(),
-                    name: RelationName::new(key.0, key.1),
-                    partitioned: row.get(3),
-                    root: row.get(4),
-                    rows: row.get(5),
-                    bytes: row.get(6),
-                    changed: row.get(7),
-                    last_analyze: row.get(8),
-                    may: row.get(9),
-                    has_children: row.get(10),
-                    owner: row.get(11),
-                }
+        let tables = each(&tables, |row| {
+            let key: (String, String) = (row.get(1)?, row.get(2)?);
+            Ok(TableFacts {
+                oid: row.get(0)?,
+                has_statistics: known.contains(&key),
+                missing: missing.remove(&row.get::<u32>(0)?).unwrap_or_default(),
+                name: RelationName::new(key.0, key.1),
+                partitioned: row.get(3)?,
+                root: row.get(4)?,
+                rows: row.get(5)?,
+                bytes: row.get(6)?,
+                changed: row.get(7)?,
+                last_analyze: row.get(8)?,
+                may: row.get(9)?,
+                has_children: row.get(10)?,
+                owner: row.get(11)?,
             })
-            .collect();
+        })?;
         Ok(Facts {
             major: db.server.major(),
             role: db.server.role.clone(),

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{DROP_IDLE_SLOT, END_SESSION};
-use crate::engines::postgres::{RelationName, Session};
+use crate::engines::postgres::{RelationName, Session, each};
 use crate::plan::{Finding, Severity};
 
 /// Somebody who holds back the horizon up to which rows can be removed.
@@ -93,18 +93,17 @@ pub(super) async fn holders(db: &Session) -> Result<Vec<Holder>, EngineError> {
         .replace("{end_session}", END_SESSION)
         .replace("{drop_slot}", DROP_IDLE_SLOT);
     let rows = db.query(doing, &sql, &[]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Holder {
-            what: row.get(0),
-            id: row.get(1),
-            who: row.get(2),
-            age: row.get(3),
-            since: row.get(4),
-            end: row.get(5),
-            elsewhere: row.get(6),
+    each(&rows, |row| {
+        Ok(Holder {
+            what: row.get(0)?,
+            id: row.get(1)?,
+            who: row.get(2)?,
+            age: row.get(3)?,
+            since: row.get(4)?,
+            end: row.get(5)?,
+            elsewhere: row.get(6)?,
         })
-        .collect())
+    })
 }
 
 /// Who makes a vacuum of this table useless: a view of the data taken before

@@ -8,7 +8,7 @@ use super::common::{Forbidden, Selection, forbid, rows, still_there};
 use super::horizon::{self, Holder};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
 use crate::plan::{Finding, Kind, Moment, Param, Plan, Query, Severity, Site, Statement, Step};
 use crate::values::{Bytes, Engine, NamePattern, Percent};
 
@@ -167,38 +167,42 @@ impl Kind for Vacuum {
             .await?;
         let doing = "reading the age of the database";
         let database = db.query(doing, DATABASE, &[]).await?;
-        let heap = |row: &tokio_postgres::Row, first: usize, oid: u32| Heap {
-            oid,
-            bytes: row.get(first),
-            live: row.get(first + 1),
-            dead: row.get(first + 2),
-            inserted: row.get(first + 3),
-            xid_age: row.get(first + 4),
-            multixact_age: row.get(first + 5),
-            last_vacuum: row.get(first + 6),
-        };
-        let tables = tables
-            .iter()
-            .map(|row| TableFacts {
-                name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
-                heap: heap(row, 3, row.get(0)),
-                toast: row.get::<_, Option<u32>>(10).map(|oid| heap(row, 11, oid)),
-                has_children: row.get(18),
-                system: row.get(19),
-                may: row.get(20),
-                owner: row.get(21),
-                uncounted: row.get::<_, i64>(22) == 0 && row.get(23),
+        let heap = |row: &Row, first: usize, oid: u32| {
+            Ok::<_, EngineError>(Heap {
+                oid,
+                bytes: row.get(first)?,
+                live: row.get(first + 1)?,
+                dead: row.get(first + 2)?,
+                inserted: row.get(first + 3)?,
+                xid_age: row.get(first + 4)?,
+                multixact_age: row.get(first + 5)?,
+                last_vacuum: row.get(first + 6)?,
             })
-            .collect();
-        let age = |column: usize| database.first().map_or(0, |row| row.get::<_, i64>(column));
+        };
+        let tables = each(&tables, |row| {
+            Ok(TableFacts {
+                name: RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?),
+                heap: heap(row, 3, row.get(0)?)?,
+                toast: match row.get(10)? {
+                    Some(oid) => Some(heap(row, 11, oid)?),
+                    None => None,
+                },
+                has_children: row.get(18)?,
+                system: row.get(19)?,
+                may: row.get(20)?,
+                owner: row.get(21)?,
+                uncounted: row.get::<i64>(22)? == 0 && row.get(23)?,
+            })
+        })?;
+        let age = |column: usize| Ok::<i64, EngineError>(first(&database, column)?.unwrap_or(0));
         Ok(Facts {
             major: db.server.major(),
             role: db.server.role.clone(),
             database: db.server.database.clone(),
-            database_age: age(0),
-            database_multixact_age: age(1),
-            freeze_max_age: age(2),
-            freeze_max_multixact_age: age(3),
+            database_age: age(0)?,
+            database_multixact_age: age(1)?,
+            freeze_max_age: age(2)?,
+            freeze_max_multixact_age: age(3)?,
             holders: horizon::holders(db).await?,
             tables,
         })

@@ -56,6 +56,18 @@ pub struct Walk {
     pub guarded: bool,
     /// What may keep rows without an error: triggers, rules, policies, by name.
     pub obstructed: Vec<String>,
+    /// How many rows may go, whatever came in since the plan was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most: Option<Most>,
+}
+
+/// A bound of a rule, shared by all walks that follow it in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Most {
+    /// By what the rule is known among others.
+    pub rule: String,
+    /// Rows that may go.
+    pub rows: i64,
 }
 
 /// How batches are cut out of a table.
@@ -345,6 +357,7 @@ mod tests {
             references: Vec::new(),
             guarded: false,
             obstructed: Vec::new(),
+            most: None,
         }
     }
 

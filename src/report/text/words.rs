@@ -3,6 +3,8 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 
+use crate::values::unreadable;
+
 /// A size as PostgreSQL writes it, 1024 based: `90 bytes`, `512 kB`,
 /// `1.4 GB`. One decimal below ten, none from there on. A negative size
 /// keeps its sign.
@@ -75,6 +77,10 @@ pub fn age(then: DateTime<Utc>, now: DateTime<Utc>) -> String {
 ///
 /// A table may be called anything, and what it is called reaches a terminal.
 pub fn shown(text: &str) -> Cow<'_, str> {
+    if unreadable::is_in(text) {
+        let escaped = unreadable::escaped(text);
+        return Cow::Owned(shown(&escaped).into_owned());
+    }
     if !text.chars().any(is_unsafe) {
         return Cow::Borrowed(text);
     }

@@ -125,6 +125,77 @@ async fn least_privileges() {
     );
 }
 
+/// Whose the schema, a table, or the code on a table is, is asked before
+/// anything is written; nobody's code runs with our rights meanwhile.
+#[tokio::test]
+async fn a_history_of_others_is_refused() {
+    for (theirs, names) in [
+        ("ALTER SCHEMA maint OWNER TO {r}", "the schema maint"),
+        (
+            "DROP SCHEMA maint CASCADE; CREATE SCHEMA maint AUTHORIZATION {r}",
+            "the schema maint",
+        ),
+        (
+            "ALTER TABLE maint.runs OWNER TO {r}",
+            "the table maint.runs",
+        ),
+        (
+            "CREATE TRIGGER x BEFORE INSERT ON maint.runs FOR EACH ROW EXECUTE FUNCTION evil.hook()",
+            "code in the trigger x of maint.runs",
+        ),
+        (
+            "ALTER TABLE maint.steps ALTER object SET DEFAULT evil.word()",
+            "code in the default object of maint.steps",
+        ),
+        (
+            "CREATE POLICY x ON maint.runs USING (evil.word() = ''); ALTER TABLE maint.runs ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
+            "",
+        ),
+        (
+            "CREATE RULE x AS ON INSERT TO maint.runs DO ALSO SELECT evil.word()",
+            "code in the rule x of maint.runs",
+        ),
+        (
+            "ALTER TABLE maint.runs RENAME TO runs_too; CREATE VIEW maint.runs AS SELECT * FROM maint.runs_too; ALTER VIEW maint.runs OWNER TO {r}",
+            "the table maint.runs",
+        ),
+    ] {
+        let db = fresh_database(17).await;
+        let role = format!("{}_s", db.name);
+        db.execute(&format!(
+            "CREATE ROLE {role}; CREATE SCHEMA evil; GRANT ALL ON SCHEMA evil TO {role}; SET ROLE {role};
+             CREATE SEQUENCE evil.called;
+             CREATE FUNCTION evil.word() RETURNS text LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('evil.called'); RETURN ''; END $$;
+             CREATE FUNCTION evil.hook() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('evil.called'); RETURN NEW; END $$"
+        ))
+        .await;
+        let store = open(&db.url).await.unwrap();
+        store.open_run(&run("reindex", 0)).await.unwrap();
+        store.close().await;
+        db.execute(&theirs.replace("{r}", &role)).await;
+        let opened = match open(&db.url).await {
+            Ok(store) => store.open_run(&run("vacuum", 1)).await,
+            Err(error) => Err(error),
+        };
+        let called = "SELECT count(*) FROM pg_sequences WHERE schemaname = 'evil' AND last_value IS NOT NULL";
+        assert_eq!(db.number(called).await, 0, "{theirs}: code ran");
+        if names.is_empty() {
+            continue;
+        }
+        let error = opened.expect_err(theirs);
+        assert!(
+            matches!(error, HistoryError::NotOurs { .. }),
+            "{theirs}: {error:?}"
+        );
+        let text = error.to_string();
+        assert!(
+            text.contains(&format!("{names} belongs to {role}")),
+            "{theirs}: {text}"
+        );
+        assert!(error.hint().unwrap().contains("OWNER TO postgres"));
+    }
+}
+
 /// Hostile objects in the way of an unqualified name change nothing.
 #[tokio::test]
 async fn a_search_path_leads_nowhere() {

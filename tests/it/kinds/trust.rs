@@ -525,10 +525,21 @@ for_each_version! {
             .task("cleanup", &rules(["pay".to_owned()].into_iter()))
             .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [app.pay], interval: month, keep: 1y }\n")
             .task("archive", &format!("kind: archive\ntarget: app\noptions: {{ table: app.pay, column: at, older_than: 1y, destination: {{ files: \"{files}\" }} }}\n"));
-        workspace.run(["run", "cleanup", "partitions", "archive", "--now"]).expect(0);
+        let ran = workspace.run(["run", "cleanup", "partitions", "archive", "--now", "--output", "json"]).expect(0).json();
         let left = "SELECT relname::text FROM pg_class WHERE relname LIKE 'fake%' ORDER BY 1";
         let left = scene.db.strings(left).await;
-        let expected: Vec<String> = (0..3).map(|n| format!("fake{n}_{mallory}")).collect();
-        assert_eq!(left, expected, "only what bob marked himself goes");
+        let mut expected: Vec<String> = (0..3).flat_map(|n| [mallory, bob].map(|who| format!("fake{n}_{who}"))).collect();
+        expected.sort();
+        assert_eq!(left, expected, "nothing goes that the history does not know");
+        // Of the owner's own it is said what they are and what to do.
+        let told: Vec<&str> = ran["runs"].as_array().unwrap().iter()
+            .flat_map(|run| run["findings"].as_array().unwrap())
+            .filter(|finding| finding["code"] == "partitions.unknown_mark")
+            .map(|finding| finding["object"].as_str().unwrap()).collect();
+        let mut expected: Vec<String> = (0..3).map(|n| format!("app.fake{n}_{bob}")).collect();
+        expected.sort();
+        let mut sorted = told.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, expected, "{ran:#}");
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use assert_cmd::Command;
 use tempfile::TempDir;
 
-use super::servers::wait_for_statistics;
+use super::servers::{TestDatabase, wait_for_statistics};
 
 /// A run that has not ended by then is killed, and the test fails.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -72,6 +72,25 @@ impl Workspace {
 
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Has the history know that a run of this kind was about to mark a table,
+    /// as it does before the run marks one.
+    pub(crate) async fn knows_mark(&self, kind: &str, db: &TestDatabase, table: &str) {
+        let oid = db
+            .number(&format!("SELECT '{table}'::regclass::oid::int8"))
+            .await;
+        let location = format!("sqlite:{}", self.history().display());
+        let store = maint::history::open(&location).await.unwrap();
+        let memory = maint::plan::Memory {
+            key: format!("marked {oid}"),
+            value: table.into(),
+        };
+        store
+            .remember("app", kind, chrono::Utc::now(), &[memory])
+            .await
+            .unwrap();
+        store.close().await;
     }
 
     pub(crate) fn history(&self) -> PathBuf {

@@ -367,7 +367,8 @@ impl Attempt<'_> {
             SimpleQueryMessage::Row(row) => Some(row),
             _ => None,
         });
-        let says = |column, word| row.and_then(|row| row.get(column)) == Some(word);
+        let says =
+            |column, word| row.and_then(|row| row.try_get(column).ok().flatten()) == Some(word);
         Ok(Kind {
             standby: says(0, "t"),
             read_only: says(1, "on"),

@@ -33,6 +33,9 @@ pub struct Link {
     pub closed: CancellationToken,
     /// What the server said of its version, `17.10`, before it was asked anything.
     pub version: Option<String>,
+    /// Whether the database holds bytes without saying in which encoding, and
+    /// so hands them out only to who does not ask for one.
+    pub bytes: bool,
 }
 
 impl fmt::Debug for Link {
@@ -74,6 +77,7 @@ impl Link {
         let guard = closed.clone().drop_guard();
         let server = canceller.0.server.clone();
         let version = connection.parameter("server_version").map(str::to_owned);
+        let bytes = connection.parameter("server_encoding") == Some("SQL_ASCII");
         tokio::spawn(async move {
             let _guard = guard;
             let mut messages = poll_fn(move |context| connection.poll_message(context));
@@ -103,6 +107,7 @@ impl Link {
             notices,
             closed,
             version,
+            bytes,
         }
     }
 }

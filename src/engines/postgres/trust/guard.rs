@@ -1,6 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::super::first;
 use super::{Code, Standing, Touch, Use, read};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
@@ -88,11 +89,7 @@ async fn sees_what_is_new(session: &Session) -> Result<bool, EngineError> {
     let doing = "asking for the isolation level";
     let sql = "SELECT pg_catalog.current_setting('transaction_isolation') LIKE 'read %'";
     let rows = session.query(doing, sql, &[]).await?;
-    match rows.first().map(|row| row.try_get(0)) {
-        Some(Ok(sees)) => Ok(sees),
-        Some(Err(cause)) => Err(EngineError::statement(doing, cause)),
-        None => Ok(false),
-    }
+    Ok(first(&rows, 0)?.unwrap_or(false))
 }
 
 /// Takes the locks: such that nobody adds an index, statistics, a trigger,
@@ -144,11 +141,7 @@ pub async fn admit(
         "SELECT coalesce(pg_catalog.to_regclass($1::text)::pg_catalog.oid, 0::pg_catalog.oid)";
     let doing = "looking for the table";
     let rows = session.query(doing, sql, &[&name]).await?;
-    let relation = match rows.first().map(|row| row.try_get(0)) {
-        Some(Ok(relation)) => relation,
-        Some(Err(cause)) => return Err(EngineError::statement(doing, cause)),
-        None => 0,
-    };
+    let relation = first(&rows, 0)?.unwrap_or(0);
     let touches: Vec<Touch> = uses.iter().map(|how| Touch::new(relation, *how)).collect();
     let standing = read(session, &[relation], trust_owners).await?;
     objections(&standing, &touches)?;

@@ -9,15 +9,14 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::Row;
 
-use super::{RelationName, Session};
+use super::{RelationName, Row, Session};
 use crate::engines::EngineError;
 
 pub use guard::{Guard, Locked, admit};
 
 /// Asks for code and owners; see there what is asked.
-const CODE: &str = include_str!("code.sql");
+pub(crate) const CODE: &str = include_str!("code.sql");
 
 /// The code of the finding for what is left alone because of such code.
 pub const FINDING: &str = "role.untrusted_code";
@@ -119,7 +118,6 @@ pub async fn read(
 ) -> Result<Standing, EngineError> {
     let doing = "reading whose code hangs on the tables";
     let rows = db.query(doing, CODE, &[&relations, &trust_owners]).await?;
-    let failed = |cause| EngineError::statement(doing, cause);
     let mut standing = Standing {
         trust_owners: trust_owners.to_vec(),
         role: db.server.role.clone(),
@@ -127,33 +125,33 @@ pub async fn read(
         ..Standing::default()
     };
     for row in &rows {
-        standing.add(row).map_err(failed)?;
+        standing.add(row)?;
     }
     Ok(standing)
 }
 
 impl Standing {
-    fn add(&mut self, row: &Row) -> Result<(), tokio_postgres::Error> {
-        let table = RelationName::new(row.try_get::<_, String>(2)?, row.try_get::<_, String>(3)?);
-        let hook: String = row.try_get(5)?;
+    fn add(&mut self, row: &Row) -> Result<(), EngineError> {
+        let table = RelationName::new(row.get::<String>(2)?, row.get::<String>(3)?);
+        let hook: String = row.get(5)?;
         if hook == "owner" {
             self.strangers.push(Stranger {
-                root: row.try_get(0)?,
-                relation: row.try_get(1)?,
+                root: row.get(0)?,
+                relation: row.get(1)?,
                 table,
-                via: row.try_get(4)?,
-                kind: row.try_get(6)?,
-                owner: row.try_get(8)?,
+                via: row.get(4)?,
+                kind: row.get(6)?,
+                owner: row.get(8)?,
             });
         } else {
             self.codes.push(Code {
-                root: row.try_get(0)?,
+                root: row.get(0)?,
                 table,
-                via: row.try_get(4)?,
+                via: row.get(4)?,
                 hook,
-                object: row.try_get(6)?,
-                function: row.try_get(7)?,
-                owner: row.try_get(8)?,
+                object: row.get(6)?,
+                function: row.get(7)?,
+                owner: row.get(8)?,
             });
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::cleanup::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, Form, Kept, kept_as};
-use crate::engines::postgres::Session;
+use crate::engines::postgres::{Session, each, first};
 use crate::values::TableName;
 
 /// A column, and how it can be kept in a file.
@@ -61,20 +61,17 @@ const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid
 pub(super) async fn of(db: &Session, table: &TableName) -> Result<Vec<Found>, EngineError> {
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&table.schema, &table.table];
     let rows = db.query("reading columns", COLUMNS, &params).await?;
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let (base, class): (String, String) = (row.get(3), row.get(4));
-            let (element, of): (Option<String>, Option<String>) = (row.get(6), row.get(7));
-            let element = element.as_deref().zip(of.as_deref());
-            Found {
-                name: row.get(0),
-                pg_type: row.get(1),
-                generated: row.get(2),
-                kept: kept_as(&base, &class, element, row.get(5)),
-            }
+    each(&rows, |row| {
+        let (base, class): (String, String) = (row.get(3)?, row.get(4)?);
+        let (element, of): (Option<String>, Option<String>) = (row.get(6)?, row.get(7)?);
+        let element = element.as_deref().zip(of.as_deref());
+        Ok(Found {
+            name: row.get(0)?,
+            pg_type: row.get(1)?,
+            generated: row.get(2)?,
+            kept: kept_as(&base, &class, element, row.get(5)?),
         })
-        .collect())
+    })
 }
 
 const OBSTRUCTED: &str = "SELECT EXISTS (
@@ -88,7 +85,7 @@ const OBSTRUCTED: &str = "SELECT EXISTS (
 pub(super) async fn obstructed(db: &Session, table: &TableName) -> Result<bool, EngineError> {
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&table.schema, &table.table];
     let rows = db.query("reading triggers", OBSTRUCTED, &params).await?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+    Ok(first(&rows, 0)?.unwrap_or(false))
 }
 
 const OWN: &str = "SELECT m.oid, a.attname::text FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)
@@ -106,7 +103,7 @@ pub(super) async fn own(
     let mut own: HashMap<u32, Vec<String>> = HashMap::new();
     let doing = "reading columns of members";
     for row in db.query(doing, OWN, &[&members, &table.oid]).await? {
-        own.entry(row.get(0)).or_default().push(row.get(1));
+        own.entry(row.get(0)?).or_default().push(row.get(1)?);
     }
     Ok(own)
 }
@@ -131,12 +128,12 @@ pub(super) async fn related(
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
         [&table.schema, &table.table, &into.schema, &into.table];
     let rows = db.query("reading inheritance", RELATED, &params).await?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+    Ok(first(&rows, 0)?.unwrap_or(false))
 }
 
 /// Whether the schema of a table is there.
 pub(super) async fn has_schema(db: &Session, table: &TableName) -> Result<bool, EngineError> {
     let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
     let rows = db.query("reading schemas", sql, &[&table.schema]).await?;
-    Ok(rows.first().is_some_and(|row| row.get(0)))
+    Ok(first(&rows, 0)?.unwrap_or(false))
 }

@@ -265,9 +265,19 @@ impl Kind for Archive {
         })
     }
 
-    fn plan(&self, facts: Facts, at: &Moment) -> Plan {
+    fn plan(&self, mut facts: Facts, at: &Moment) -> Plan {
         let mut plan = Plan::default();
         let rule = self.rule();
+        if let Some(table) = facts.tables.get_mut(&self.table) {
+            let root = table.name.to_string();
+            table.members.retain(|member| {
+                let ours = !member.detached || partition::is_known(member.oid, &member.name, at);
+                if !ours {
+                    partition::unknown(&member.name, &root, &mut plan);
+                }
+                ours
+            });
+        }
         let Some(table) = facts.tables.get(&self.table) else {
             invalid(&mut plan, &rule, "there is no such table");
             return plan;
@@ -328,6 +338,7 @@ impl Kind for Archive {
         }));
         partition::unmark(steps::MARK, facts.tables.values(), &mut plan);
         trust::heed(&mut plan, &facts.standing);
+        partition::remember(facts.tables.values(), &mut plan);
         plan.numbered(1)
     }
 }

@@ -122,6 +122,7 @@ pub(super) fn of(
                 victims: facts.look.rows.get(&member.oid).copied(),
                 goal: options.batch_goal,
                 under: facts.look.under.clone(),
+                most: facts.look.most,
             };
             let why =
                 |expected: &str| format!("{expected} to {}: {}", to(options), rule.why(at.now));
@@ -239,6 +240,7 @@ fn whole(
         references: Vec::new(),
         guarded: false,
         obstructed: Vec::new(),
+        most: None,
         alias: table.name.relation.to_string(),
         condition: "true".to_owned(),
         params: Vec::new(),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::plan::{Finding, Severity};
 
 /// A foreign key that a delete has to look at.
@@ -96,23 +96,22 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
             &format!("{}::int8", over_leaves("c", &size_of("l"))),
         );
     let rows = db.query("reading foreign keys", &sql, &[&oids]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| ForeignKey {
-            root: root_of.get(&row.get(0)).copied().unwrap_or(row.get(0)),
-            parent: row.get(1),
-            parent_rows: row.get(2),
-            child_oid: row.get(3),
-            child: RelationName::new(row.get::<_, String>(4), row.get::<_, String>(5)),
-            name: row.get(6),
-            action: row.get(7),
-            columns: row.get(8),
-            child_rows: row.get(9),
-            child_bytes: row.get(10),
-            indexed: row.get(11),
-            depth: row.get(12),
+    each(&rows, |row| {
+        Ok(ForeignKey {
+            root: root_of.get(&row.get(0)?).copied().unwrap_or(row.get(0)?),
+            parent: row.get(1)?,
+            parent_rows: row.get(2)?,
+            child_oid: row.get(3)?,
+            child: RelationName::new(row.get::<String>(4)?, row.get::<String>(5)?),
+            name: row.get(6)?,
+            action: row.get(7)?,
+            columns: row.get(8)?,
+            child_rows: row.get(9)?,
+            child_bytes: row.get(10)?,
+            indexed: row.get(11)?,
+            depth: row.get(12)?,
         })
-        .collect())
+    })
 }
 
 /// For the plan: what becomes of the children of `victims` rows of `root`,
@@ -150,14 +149,13 @@ pub(in crate::kinds::postgres) async fn triggers(
     tables: &[u32],
 ) -> Result<Vec<Trigger>, EngineError> {
     let rows = db.query("reading triggers", TRIGGERS, &[&tables]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Trigger {
-            table: row.get(0),
-            name: row.get(1),
-            function: row.get(2),
+    each(&rows, |row| {
+        Ok(Trigger {
+            table: row.get(0)?,
+            name: row.get(1)?,
+            function: row.get(2)?,
         })
-        .collect())
+    })
 }
 
 impl ForeignKey {

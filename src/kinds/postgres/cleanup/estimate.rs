@@ -12,8 +12,8 @@ use super::proof::{self, Reading};
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{Guard, Standing, Touch, Use};
+use crate::engines::postgres::{Session, first};
 use crate::plan::Param;
 use crate::plan::postgres::Under;
 
@@ -36,6 +36,8 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) under: Under,
     /// Why more rows would go than the rule may take.
     pub(in crate::kinds::postgres) too_many: Option<String>,
+    /// How many the rule may take, all tables below it together.
+    pub(in crate::kinds::postgres) most: Option<i64>,
 }
 
 /// What may be asked: not what makes the planner run code that is not trusted.
@@ -125,7 +127,7 @@ pub(in crate::kinds::postgres) async fn look(
     match answer {
         Ok(rows) => {
             if let Some(row) = rows.first() {
-                let plan: Value = row.get(0);
+                let plan: Value = row.get(0)?;
                 for member in &members {
                     let rows = rows_of(&plan[0]["Plan"], member, rule);
                     look.rows.insert(member.oid, rows.unwrap_or(0.0));
@@ -141,7 +143,7 @@ pub(in crate::kinds::postgres) async fn look(
     }
 
     if rule.is_bounded() {
-        look.too_many = bounded(
+        (look.too_many, look.most) = bounded(
             db,
             rule,
             parent_is_empty,
@@ -182,7 +184,9 @@ pub(in crate::kinds::postgres) async fn look(
     match answer {
         Ok(rows) => {
             look.any = cheap.iter().map(|m| (m.oid, false)).collect();
-            look.any.extend(rows.iter().map(|row| (row.get(0), true)));
+            for row in &rows {
+                look.any.insert(row.get(0)?, true);
+            }
         }
         Err(error) => {
             if !too_late(&error) {
@@ -203,7 +207,7 @@ async fn bounded(
     from: impl Fn(&Member) -> String,
     (guard, settings): (Option<&Guard>, &str),
     params: &[&(dyn ToSql + Sync)],
-) -> Result<Option<String>, EngineError> {
+) -> Result<(Option<String>, Option<i64>), EngineError> {
     let doing = "counting the rows that would go";
     let sum = |arms: Vec<String>| {
         format!(
@@ -220,9 +224,8 @@ async fn bounded(
         .map(|m| format!("SELECT pg_catalog.count(*) AS n FROM ONLY {}", m.name))
         .collect());
     if !begin(db, guard, settings).await? {
-        return Ok(Some(
-            "how many rows would go could not be counted: the table could not be locked".to_owned(),
-        ));
+        let why = "how many rows would go could not be counted: the table could not be locked";
+        return Ok((Some(why.to_owned()), None));
     }
     let patient = format!("SET LOCAL statement_timeout = '{COUNTING_S}s'");
     db.execute(doing, &patient).await?;
@@ -231,7 +234,7 @@ async fn bounded(
         for (count, sql, params) in [(0, &going, params), (1, &all, &[])] {
             let rows = db.query(doing, sql, params).await?;
             if let Some(row) = rows.first() {
-                counts[count] = db.column(doing, row, 0)?;
+                counts[count] = row.get(0)?;
             }
         }
         Ok::<_, EngineError>(counts)
@@ -239,10 +242,16 @@ async fn bounded(
     let counted = counted.await;
     db.execute(doing, "ROLLBACK").await?;
     match counted {
-        Ok([going, all]) => Ok(proof::too_many(rule, parent_is_empty, going, all)),
-        Err(error) if error.sqlstate().is_some() => Ok(Some(format!(
-            "how many rows would go could not be counted, so nobody can say that they are not too many: {error}"
-        ))),
+        Ok([going, all]) => Ok((
+            proof::too_many(rule, parent_is_empty, going, all),
+            proof::most(rule, all),
+        )),
+        Err(error) if error.sqlstate().is_some() => {
+            let why = format!(
+                "how many rows would go could not be counted, so nobody can say that they are not too many: {error}"
+            );
+            Ok((Some(why), None))
+        }
         Err(error) => Err(error),
     }
 }
@@ -286,7 +295,7 @@ pub(in crate::kinds::postgres) async fn any_free(
             .await;
         db.execute("ending the look", "ROLLBACK").await?;
         match answer {
-            Ok(rows) if rows.first().is_some_and(|row| row.get(0)) => return Ok(true),
+            Ok(rows) if first(&rows, 0)? == Some(true) => return Ok(true),
             Err(error) if too_late(&error) => return Ok(true),
             // What is wrong with the condition is told elsewhere.
             _ => {}

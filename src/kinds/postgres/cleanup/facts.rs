@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
-use crate::engines::postgres::{RelationName, Session};
+use crate::engines::postgres::{RelationName, Session, each};
 use crate::values::TableName;
 
 /// A table that a rule names.
@@ -64,12 +64,15 @@ pub(in crate::kinds::postgres) async fn oids(
     let tables: Vec<&str> = names.iter().map(|n| n.table.as_str()).collect();
     let doing = "looking for other tables";
     let rows = db.query(doing, OIDS, &[&schemas, &tables]).await?;
-    let found = rows.iter().filter_map(|row| {
-        let place: i64 = row.get(0);
-        let name = names.get(usize::try_from(place - 1).ok()?)?;
-        Some(((*name).clone(), row.get(1)))
-    });
-    Ok(found.collect())
+    let mut found = HashMap::new();
+    for row in &rows {
+        let place: i64 = row.get(0)?;
+        let place = usize::try_from(place - 1).ok();
+        if let Some(name) = place.and_then(|place| names.get(place)) {
+            found.insert((*name).clone(), row.get(1)?);
+        }
+    }
+    Ok(found)
 }
 
 /// A column of a table.
@@ -196,34 +199,34 @@ pub(in crate::kinds::postgres) async fn tables(
     let mut found: HashMap<TableName, Table> = HashMap::new();
     let mut roots: HashMap<u32, TableName> = HashMap::new();
     for row in db.query(doing, TABLES, &[&schemas, &relations]).await? {
-        let n = usize::try_from(row.get::<_, i64>(0) - 1).unwrap_or(usize::MAX);
+        let n = usize::try_from(row.get::<i64>(0)? - 1).unwrap_or(usize::MAX);
         let Some(name) = names.get(n) else { continue };
-        let oid: u32 = row.get(1);
+        let oid: u32 = row.get(1)?;
         roots.insert(oid, name.clone());
         found.insert(
             name.clone(),
             Table {
                 oid,
                 name: RelationName::new(&*name.schema, &*name.table),
-                kind: row.get(2),
-                owned: row.get(3),
-                filtered: row.get(4),
+                kind: row.get(2)?,
+                owned: row.get(3)?,
+                filtered: row.get(4)?,
                 columns: HashMap::new(),
                 members: Vec::new(),
-                partitioned_by: row.get(5),
-                has_default: row.get(6),
-                owner: row.get(7),
+                partitioned_by: row.get(5)?,
+                has_default: row.get(6)?,
+                owner: row.get(7)?,
             },
         );
     }
     let oids: Vec<u32> = roots.keys().copied().collect();
     for row in db.query("reading columns", COLUMNS, &[&oids]).await? {
-        if let Some(table) = roots.get(&row.get(0)).and_then(|name| found.get_mut(name)) {
+        if let Some(table) = roots.get(&row.get(0)?).and_then(|name| found.get_mut(name)) {
             table.columns.insert(
-                row.get(1),
+                row.get(1)?,
                 Column {
-                    base_type: row.get::<_, Option<String>>(2).unwrap_or_default(),
-                    shown_type: row.get(3),
+                    base_type: row.get::<Option<String>>(2)?.unwrap_or_default(),
+                    shown_type: row.get(3)?,
                 },
             );
         }
@@ -244,27 +247,24 @@ pub(in crate::kinds::postgres) async fn read_members(
 ) -> Result<Vec<(u32, Member)>, EngineError> {
     let sql = MEMBERS.replace("{size}", &size_of("c"));
     let rows = db.query("reading partitions", &sql, &[&roots]).await?;
-    let mut members: Vec<(u32, Member)> = rows
-        .iter()
-        .map(|row| {
-            let member = Member {
-                oid: row.get(1),
-                name: RelationName::new(row.get::<_, String>(2), row.get::<_, String>(3)),
-                kind: row.get(4),
-                heap: row.get(5),
-                bytes: row.get(6),
-                rows: row.get(7),
-                pages: row.get(8),
-                bounds: row.get(9),
-                detached: false,
-                may: row.get(10),
-                comment: row.get(11),
-                indexes: Vec::new(),
-                statistics: HashMap::new(),
-            };
-            (row.get(0), member)
-        })
-        .collect();
+    let mut members: Vec<(u32, Member)> = each(&rows, |row| {
+        let member = Member {
+            oid: row.get(1)?,
+            name: RelationName::new(row.get::<String>(2)?, row.get::<String>(3)?),
+            kind: row.get(4)?,
+            heap: row.get(5)?,
+            bytes: row.get(6)?,
+            rows: row.get(7)?,
+            pages: row.get(8)?,
+            bounds: row.get(9)?,
+            detached: false,
+            may: row.get(10)?,
+            comment: row.get(11)?,
+            indexes: Vec::new(),
+            statistics: HashMap::new(),
+        };
+        Ok((row.get(0)?, member))
+    })?;
     // Who inherits by two ways holds its rows once.
     let mut met = HashSet::new();
     members.retain(|(root, member)| met.insert((*root, member.oid)));
@@ -273,10 +273,10 @@ pub(in crate::kinds::postgres) async fn read_members(
     let doing = "reading statistics";
     let mut statistics: HashMap<u32, HashMap<String, Statistics>> = HashMap::new();
     for row in db.query(doing, STATISTICS, &[&oids]).await? {
-        statistics.entry(row.get(0)).or_default().insert(
-            row.get(1),
+        statistics.entry(row.get(0)?).or_default().insert(
+            row.get(1)?,
             Statistics {
-                correlation: row.get(2),
+                correlation: row.get(2)?,
             },
         );
     }
@@ -296,28 +296,26 @@ async fn read_indexes(
     let mut last: Option<(u32, String)> = None;
     let mut direction: Option<i32> = None;
     for row in db.query("reading indexes", INDEXES, &[&tables]).await? {
-        let (table, name): (u32, String) = (row.get(0), row.get(1));
+        let (table, name): (u32, String) = (row.get(0)?, row.get(1)?);
         let indexes = all.entry(table).or_default();
         let same = (table, name.clone());
         if last.as_ref() != Some(&same) {
             indexes.push(Index {
                 name,
-                primary: row.get(2),
+                primary: row.get(2)?,
                 columns: Vec::new(),
             });
-            direction = Some(row.get(7));
+            direction = Some(row.get(7)?);
             last = Some(same);
         }
-        let column: Option<String> = row.get(3);
-        let as_compared: bool = row.get(6);
+        let column: Option<String> = row.get(3)?;
+        let as_compared: bool = row.get(6)?;
         match (column, indexes.last_mut()) {
-            (Some(column), Some(index))
-                if as_compared && direction == Some(row.get::<_, i32>(7)) =>
-            {
+            (Some(column), Some(index)) if as_compared && direction == Some(row.get::<i32>(7)?) => {
                 index.columns.push(IndexColumn {
                     name: column,
-                    type_name: row.get(4),
-                    not_null: row.get(5),
+                    type_name: row.get(4)?,
+                    not_null: row.get(5)?,
                 });
             }
             _ => direction = None,

@@ -117,8 +117,8 @@ pub(in crate::kinds::postgres) async fn read(
     ];
     let mut parent = Parent::default();
     for (n, row) in db.query(doing, EQUAL, &params).await?.iter().enumerate() {
-        parent.oid = Some(db.column(doing, row, 0)?);
-        let text = |n| db.column::<Option<String>>(doing, row, n);
+        parent.oid = Some(row.get(0)?);
+        let text = |n| row.get::<Option<String>>(n);
         let of = &orphaned.parent;
         let (Some(parent_column), Some(child_column)) = (text(1)?, text(2)?) else {
             let missing = orphaned.parent_columns.get(n);
@@ -178,7 +178,7 @@ async fn any(
     db.execute(doing, "ROLLBACK").await?;
     match answer {
         Ok(rows) => match rows.first() {
-            Some(row) => Ok(Some(db.column(doing, row, 0)?)),
+            Some(row) => Ok(Some(row.get(0)?)),
             None => Ok(None),
         },
         Err(error) if error.sqlstate().is_some() => Ok(None),

@@ -210,6 +210,7 @@ impl Kind for Cleanup {
             partition::leftover(leftover, &self.rules, &facts.tables, at, &mut plan);
         }
         trust::heed(&mut plan, &facts.standing);
+        partition::remember(facts.tables.values(), &mut plan);
         plan.numbered(1)
     }
 }

@@ -11,7 +11,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, Session, literal};
 use crate::kinds::postgres::common::still_there;
-use crate::plan::{Moment, Param, Plan, Query, Statement, Step, Sweep};
+use crate::plan::{Finding, Memory, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
 use crate::values::TableName;
 
 /// A comment marks what was detached in order to be dropped, so that a run
@@ -73,23 +73,25 @@ pub(in crate::kinds::postgres) async fn leftovers(
 ) -> Result<Vec<Leftover>, EngineError> {
     let doing = "reading which partitions wait to be dropped";
     let rows = db.query(doing, LEFTOVERS, &[&mark]).await?;
-    Ok(rows
-        .iter()
-        .filter_map(|row| {
-            let name = RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2));
-            let comment: String = row.get(3);
-            let (root, itself, _) = read_mark(mark, &comment)?;
-            // Renamed, or moved: somebody has something else in mind with it.
-            let same = itself.is_none_or(|itself| itself == name.to_string());
-            same.then(|| Leftover {
-                oid: row.get(0),
+    let mut found = Vec::new();
+    for row in &rows {
+        let name = RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?);
+        let comment: String = row.get(3)?;
+        let Some((root, itself, _)) = read_mark(mark, &comment) else {
+            continue;
+        };
+        // Renamed, or moved: somebody has something else in mind with it.
+        if itself.is_none_or(|itself| itself == name.to_string()) {
+            found.push(Leftover {
+                oid: row.get(0)?,
                 root: root.to_owned(),
                 name,
-                bytes: row.get(4),
-                owner: row.get(5),
-            })
-        })
-        .collect())
+                bytes: row.get(4)?,
+                owner: row.get(5)?,
+            });
+        }
+    }
+    Ok(found)
 }
 
 /// The mark of a member on its way out.
@@ -171,8 +173,62 @@ pub(in crate::kinds::postgres) fn unmark<'a>(
     }
 }
 
+/// Has the history know which tables are going to be marked, before they are:
+/// a comment alone proves nothing, as whoever owns a table can write one.
+pub(in crate::kinds::postgres) fn remember<'a>(
+    tables: impl Iterator<Item = &'a Table>,
+    plan: &mut Plan,
+) {
+    for member in tables.flat_map(|table| &table.members) {
+        let name = member.name.to_string();
+        let mut steps = plan.steps.iter();
+        if !member.detached && steps.any(|s| s.object == name && leaves(&s.action)) {
+            plan.memories.push(memory(member.oid, &member.name));
+        }
+    }
+}
+
+/// What is remembered of a table that is going to be marked.
+pub(in crate::kinds::postgres) fn memory(oid: u32, name: &RelationName) -> Memory {
+    Memory {
+        key: key(oid),
+        value: name.to_string().into(),
+    }
+}
+
+/// Whether the history knows that maint was about to mark this table. One that
+/// a dump has brought back is another.
+pub(in crate::kinds::postgres) fn is_known(oid: u32, name: &RelationName, at: &Moment) -> bool {
+    let known = at.memories.get(&key(oid)).and_then(|name| name.as_str());
+    known == Some(name.to_string().as_str())
+}
+
+/// Leaves alone what only says of itself that maint detached it.
+pub(in crate::kinds::postgres) fn unknown(name: &RelationName, root: &str, plan: &mut Plan) {
+    plan.skip(
+        name.to_string(),
+        "by its comment maint detached it, and the history does not know of that",
+    );
+    plan.findings.push(Finding {
+        code: "partitions.unknown_mark".to_owned(),
+        severity: Severity::Warning,
+        object: name.to_string(),
+        message: format!(
+            "the comment of {name} says that maint detached it from {root} to have it leave, and the history knows nothing of that: somebody wrote the comment, an older version did, or the history is another one. Nothing is done with it: attach it again, drop it by hand if its rows are not wanted, or take the comment away"
+        ),
+        suggestion: None,
+    });
+}
+
+fn key(oid: u32) -> String {
+    format!("marked {oid}")
+}
+
 fn leaves(action: &str) -> bool {
-    matches!(action, "drop_partition" | "archive_partition")
+    matches!(
+        action,
+        "drop_partition" | "archive_partition" | "retire_partition"
+    )
 }
 
 /// Plans what becomes of a table that an earlier run detached: it is dropped
@@ -187,6 +243,9 @@ pub(in crate::kinds::postgres) fn leftover(
     let Some((name, table)) = tables.iter().find(|(_, table)| leftover.is_of(table)) else {
         return;
     };
+    if !is_known(leftover.oid, &leftover.name, at) {
+        return unknown(&leftover.name, &leftover.root, plan);
+    }
     let rule = rules
         .iter()
         .filter(|rule| rule.table == *name && rule.by_age_alone())

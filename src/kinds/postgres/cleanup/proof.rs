@@ -93,10 +93,10 @@ pub(in crate::kinds::postgres) async fn filtered(
     let mut hidden = Vec::new();
     let mut own = false;
     for row in db.query(doing, FILTERED, &[&tables]).await? {
-        let schema: String = db.column(doing, &row, 0)?;
-        let name: String = db.column(doing, &row, 1)?;
-        let policies: Vec<String> = db.column(doing, &row, 2)?;
-        own |= db.column::<bool>(doing, &row, 3)?;
+        let schema: String = row.get(0)?;
+        let name: String = row.get(1)?;
+        let policies: Vec<String> = row.get(2)?;
+        own |= row.get::<bool>(3)?;
         let policies = match policies.len() {
             0 => "no policy lets it see any".to_owned(),
             1 => format!("policy {}", Identifier::new(&*policies[0])),
@@ -165,6 +165,21 @@ pub(in crate::kinds::postgres) fn too_many(
             taken * 100.0
         )
     })
+}
+
+/// How many of `all` rows the rule may take at most; none where it says nothing.
+pub(in crate::kinds::postgres) fn most(rule: &Rule, all: i64) -> Option<i64> {
+    let share = rule.max_share.or(rule.orphaned.as_ref().map(|_| ORPHANS));
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "a share, not a count; row counts are far below 2^53"
+    )]
+    let of_all = share.map(|share| (share.share() * all as f64).floor() as i64);
+    let rows = rule
+        .max_rows
+        .map(|most| i64::try_from(most).unwrap_or(i64::MAX));
+    of_all.into_iter().chain(rows).min()
 }
 
 #[cfg(test)]

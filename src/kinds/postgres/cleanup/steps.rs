@@ -11,7 +11,7 @@ use super::{Cleanup, Facts, effects, partition, size, way};
 use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::{rows, rows_finding, still_there};
 use crate::plan::postgres::Under;
-use crate::plan::{Fate, Finding, Moment, Path, Plan, Query, Severity, Step, Walk, Work};
+use crate::plan::{Fate, Finding, Moment, Most, Path, Plan, Query, Severity, Step, Walk, Work};
 use crate::values::TimeSpan;
 
 /// A rule and what is known of its table.
@@ -169,6 +169,8 @@ pub(in crate::kinds::postgres) struct Way<'a> {
     pub(in crate::kinds::postgres) goal: TimeSpan,
     /// How the condition is read.
     pub(in crate::kinds::postgres) under: Under,
+    /// How many rows of the table the rule may take.
+    pub(in crate::kinds::postgres) most: Option<i64>,
 }
 
 impl Way<'_> {
@@ -213,6 +215,14 @@ impl Way<'_> {
             guarded: references.iter().any(|r| r.takes),
             references,
             obstructed: self.ties.obstructed(self.table, member),
+            most: self.most.map(|rows| Most {
+                rule: short(&format!(
+                    "{}\n{}",
+                    self.table.oid,
+                    rule.condition(self.age, at.now).0
+                )),
+                rows,
+            }),
         };
         let expected = self
             .victims
@@ -266,6 +276,7 @@ fn step(
             .look
             .map(|look| look.under.clone())
             .unwrap_or_default(),
+        most: subject.look.and_then(|look| look.most),
     };
     let why = |expected: &str| format!("{expected}{of}: {}", subject.rule.why(at.now));
     let mut step = way.step(subject.action, Fate::Delete, why, at)?;
@@ -322,7 +333,11 @@ fn progress(member: &Member, condition: &str, path: &Path) -> String {
         Path::Blocks { .. } => "blocks".to_owned(),
         Path::Key(columns) => columns.iter().map(|c| format!("{} ", c.name)).collect(),
     };
-    let digest = Sha256::digest(format!("{condition}\n{path}"));
-    let short: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+    let short = short(&format!("{condition}\n{path}"));
     format!("walk {} {short}", member.oid)
+}
+
+fn short(text: &str) -> String {
+    let digest = Sha256::digest(text);
+    digest.iter().take(6).map(|b| format!("{b:02x}")).collect()
 }

@@ -90,34 +90,32 @@ impl Ties {
         oids.dedup();
         let mut ties = Ties::default();
         let doing = "reading what hangs on the tables";
-        let wrong = |cause| EngineError::statement(doing, cause);
         for row in db.query(doing, HANGING, &[&oids]).await? {
             let tie = Tie {
-                before: row.try_get(1).map_err(wrong)?,
-                triggers: row.try_get(2).map_err(wrong)?,
-                statement: row.try_get(3).map_err(wrong)?,
-                rules: row.try_get(4).map_err(wrong)?,
-                policies: row.try_get(5).map_err(wrong)?,
-                publications: row.try_get(6).map_err(wrong)?,
-                dependents: row.try_get(7).map_err(wrong)?,
+                before: row.get(1)?,
+                triggers: row.get(2)?,
+                statement: row.get(3)?,
+                rules: row.get(4)?,
+                policies: row.get(5)?,
+                publications: row.get(6)?,
+                dependents: row.get(7)?,
             };
-            ties.hanging.insert(row.try_get(0).map_err(wrong)?, tie);
+            ties.hanging.insert(row.get(0)?, tie);
         }
         let doing = "reading which rows others point at";
-        let wrong = |cause| EngineError::statement(doing, cause);
         for row in db.query(doing, REFERENCES, &[&oids]).await? {
-            let text = |n: usize| row.try_get::<_, String>(n).map_err(wrong);
-            let texts = |n: usize| row.try_get::<_, Vec<String>>(n).map_err(wrong);
+            let text = |n: usize| row.get::<String>(n);
+            let texts = |n: usize| row.get::<Vec<String>>(n);
             let columns = texts(6)?.into_iter().zip(texts(7)?).zip(texts(8)?);
             let reference = Reference {
                 constraint: text(1)?,
                 child: RelationName::new(text(2)?, text(3)?).to_string(),
-                partitioned: row.try_get(4).map_err(wrong)?,
-                own: row.try_get(5).map_err(wrong)?,
-                takes: row.try_get(9).map_err(wrong)?,
+                partitioned: row.get(4)?,
+                own: row.get(5)?,
+                takes: row.get(9)?,
                 columns: columns.map(|((c, o), p)| (c, o, p)).collect(),
             };
-            let member = row.try_get(0).map_err(wrong)?;
+            let member = row.get(0)?;
             ties.references.entry(member).or_default().push(reference);
         }
         Ok(ties)

@@ -51,12 +51,12 @@ pub(super) async fn read(db: &Session) -> Result<Amcheck, EngineError> {
         return Ok(Amcheck::default());
     };
     Ok(Amcheck {
-        schema: row.get::<_, Option<String>>(0).map(Identifier::new),
-        version: row.get::<_, Option<String>>(1).unwrap_or_default(),
-        available: row.get(2),
-        functions: row.get(3),
-        forbidden: row.get(4),
-        schema_closed: row.get(5),
+        schema: row.get::<Option<String>>(0)?.map(Identifier::new),
+        version: row.get::<Option<String>>(1)?.unwrap_or_default(),
+        available: row.get(2)?,
+        functions: row.get(3)?,
+        forbidden: row.get(4)?,
+        schema_closed: row.get(5)?,
     })
 }
 

@@ -6,7 +6,7 @@ use super::super::common::{Selection, grant};
 use super::Integrity;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::plan::{Finding, Severity};
 
 /// A sequence, with one column that takes its numbers if there is one.
@@ -111,44 +111,44 @@ const KEYS: &str = "SELECT n.nspname::text, t.relname::text, a.attname::text, pg
 pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError> {
     let sql = SEQUENCES.replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let found = db.query("reading sequences", &sql, &[]).await?;
-    Ok(found
-        .iter()
-        .map(|row| {
-            let (readable, locked, up): (bool, bool, bool) = (row.get(3), row.get(4), row.get(5));
-            let (low, high, last): (i64, i64, i64) = (row.get(6), row.get(7), row.get(8));
-            let limit: Option<i64> = row.get(13);
-            let domain: bool = row.get(14);
-            let start = if up { low } else { high };
-            let own_end = if up { high } else { low };
-            let end = match limit {
-                Some(limit) if up => own_end.min(limit),
-                Some(limit) => own_end.max(-limit - 1),
-                None => own_end,
-            };
-            let span = |to: i64| (i128::from(to) - i128::from(start)).unsigned_abs() as f64;
-            Sequence {
-                name: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-                kind: row.get(2),
-                used: readable.then(|| span(last) / span(end).max(1.0)),
-                last,
-                end,
-                column: row.get::<_, Option<String>>(11).map(|name| Column {
+    each(&found, |row| {
+        let (readable, locked, up): (bool, bool, bool) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        let (low, high, last): (i64, i64, i64) = (row.get(6)?, row.get(7)?, row.get(8)?);
+        let limit: Option<i64> = row.get(13)?;
+        let domain: bool = row.get(14)?;
+        let start = if up { low } else { high };
+        let own_end = if up { high } else { low };
+        let end = match limit {
+            Some(limit) if up => own_end.min(limit),
+            Some(limit) => own_end.max(-limit - 1),
+            None => own_end,
+        };
+        let span = |to: i64| (i128::from(to) - i128::from(start)).unsigned_abs() as f64;
+        Ok(Sequence {
+            name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
+            kind: row.get(2)?,
+            used: readable.then(|| span(last) / span(end).max(1.0)),
+            last,
+            end,
+            column: match row.get::<Option<String>>(11)? {
+                Some(name) => Some(Column {
                     table: RelationName::new(
-                        row.get::<_, Option<String>>(9).unwrap_or_default(),
-                        row.get::<_, Option<String>>(10).unwrap_or_default(),
+                        row.get::<Option<String>>(9)?.unwrap_or_default(),
+                        row.get::<Option<String>>(10)?.unwrap_or_default(),
                     ),
                     name: Identifier::new(name),
-                    kind: row.get::<_, Option<String>>(12).unwrap_or_default(),
+                    kind: row.get::<Option<String>>(12)?.unwrap_or_default(),
                     domain,
                 }),
-                column_ends_first: end != own_end,
-                own_end,
-                column_end: limit.map(|limit| if up { limit } else { -limit - 1 }),
-                up,
-                locked,
-            }
+                None => None,
+            },
+            column_ends_first: end != own_end,
+            own_end,
+            column_end: limit.map(|limit| if up { limit } else { -limit - 1 }),
+            up,
+            locked,
         })
-        .collect())
+    })
 }
 
 /// Integer columns of keys that hold values beyond the share `from`.
@@ -157,18 +157,17 @@ pub(super) async fn keys(db: &Session, from: f64) -> Result<Vec<Key>, EngineErro
     let found = db
         .query("reading the statistics of integer keys", &sql, &[&from])
         .await?;
-    Ok(found
-        .iter()
-        .map(|row| Key {
+    each(&found, |row| {
+        Ok(Key {
             column: Column {
-                table: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-                name: Identifier::new(row.get::<_, String>(2)),
-                kind: row.get(3),
+                table: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
+                name: Identifier::new(row.get::<String>(2)?),
+                kind: row.get(3)?,
                 domain: false,
             },
-            used: row.get(4),
+            used: row.get(4)?,
         })
-        .collect())
+    })
 }
 
 impl Column {

@@ -1,10 +1,8 @@
 //! What the catalogs say about tables, constraints and indexes.
 
-use tokio_postgres::Row;
-
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Row, Session, each};
 
 /// SQL that tells whether the role can read all rows of `{c}` (`pg_class`).
 /// Row security that applies to it would hide some.
@@ -29,20 +27,17 @@ pub(super) struct Relation {
 
 impl Relation {
     /// From eight columns, the first of which is `first`.
-    pub(super) fn of(row: &Row, first: usize) -> Relation {
-        Relation {
-            oid: row.get(first),
-            name: RelationName::new(
-                row.get::<_, String>(first + 1),
-                row.get::<_, String>(first + 2),
-            ),
-            partitioned: row.get(first + 3),
-            unlogged: row.get(first + 4),
-            bytes: row.get(first + 5),
-            readable: row.get::<_, Option<bool>>(first + 6).unwrap_or(false),
-            owned: row.get(first + 7),
+    pub(super) fn of(row: &Row, first: usize) -> Result<Relation, EngineError> {
+        Ok(Relation {
+            oid: row.get(first)?,
+            name: RelationName::new(row.get::<String>(first + 1)?, row.get::<String>(first + 2)?),
+            partitioned: row.get(first + 3)?,
+            unlogged: row.get(first + 4)?,
+            bytes: row.get(first + 5)?,
+            readable: row.get::<Option<bool>>(first + 6)?.unwrap_or(false),
+            owned: row.get(first + 7)?,
             filled: true,
-        }
+        })
     }
 
     /// As it stands after FROM: the table itself without tables that inherit
@@ -92,19 +87,21 @@ pub(super) async fn constraints(db: &Session) -> Result<Vec<Constraint>, EngineE
         .replace("{readable}", &READABLE.replace("{c}", "c"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let rows = db.query("reading check constraints", &sql, &[]).await?;
-    Ok(rows
-        .iter()
-        .filter_map(|row| {
-            Some(Constraint {
-                name: Identifier::new(row.get::<_, String>(0)),
-                validated: row.get(1),
-                no_inherit: row.get(2),
-                // None where the table was dropped meanwhile.
-                expression: row.get::<_, Option<String>>(3)?,
-                table: Relation::of(row, 4),
-            })
-        })
-        .collect())
+    let mut found = Vec::new();
+    for row in &rows {
+        // None where the table was dropped meanwhile.
+        let Some(expression) = row.get(3)? else {
+            continue;
+        };
+        found.push(Constraint {
+            name: Identifier::new(row.get::<String>(0)?),
+            validated: row.get(1)?,
+            no_inherit: row.get(2)?,
+            expression,
+            table: Relation::of(row, 4)?,
+        });
+    }
+    Ok(found)
 }
 
 /// What an index of a partitioned table is made of: only when every
@@ -262,39 +259,40 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let rows = db.query("reading indexes", &sql, &[]).await?;
     let part = |row: &Row, n: usize| {
-        let name = |n: usize| row.get::<_, Option<String>>(n);
-        Some(RelationName::new(name(n)?, name(n + 1)?))
+        let (schema, name): (Option<String>, Option<String>) = (row.get(n)?, row.get(n + 1)?);
+        let both = schema.zip(name);
+        Ok::<_, EngineError>(both.map(|(schema, name)| RelationName::new(schema, name)))
     };
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let text = |n: usize| row.get::<_, String>(n);
-            Index {
-                oid: row.get(0),
-                name: RelationName::new(text(1), text(2)),
-                table: RelationName::new(text(3), text(4)),
-                table_oid: row.get(5),
-                method: row.get(6),
-                partitioned: row.get(7),
-                filled: row.get(22),
-                parts: row.get::<_, bool>(7).then(|| Parts {
-                    without: part(row, 16),
-                    invalid: part(row, 18),
-                    any: part(row, 20),
+    each(&rows, |row| {
+        let text = |n: usize| row.get::<String>(n);
+        Ok(Index {
+            oid: row.get(0)?,
+            name: RelationName::new(text(1)?, text(2)?),
+            table: RelationName::new(text(3)?, text(4)?),
+            table_oid: row.get(5)?,
+            method: row.get(6)?,
+            partitioned: row.get(7)?,
+            filled: row.get(22)?,
+            parts: match row.get::<bool>(7)? {
+                true => Some(Parts {
+                    without: part(row, 16)?,
+                    invalid: part(row, 18)?,
+                    any: part(row, 20)?,
                 }),
-                unlogged: row.get(8),
-                unique: row.get(9),
-                valid: row.get(10),
-                in_progress: row.get(11),
-                bytes: row.get(12),
-                readable: row.get::<_, Option<bool>>(13).unwrap_or(false),
-                unique_keys: row
-                    .get::<_, Option<String>>(14)
-                    .zip(row.get(15))
-                    .map(|(keys, filter)| UniqueKeys { keys, filter }),
-            }
+                false => None,
+            },
+            unlogged: row.get(8)?,
+            unique: row.get(9)?,
+            valid: row.get(10)?,
+            in_progress: row.get(11)?,
+            bytes: row.get(12)?,
+            readable: row.get::<Option<bool>>(13)?.unwrap_or(false),
+            unique_keys: row
+                .get::<Option<String>>(14)?
+                .zip(row.get(15)?)
+                .map(|(keys, filter)| UniqueKeys { keys, filter }),
         })
-        .collect())
+    })
 }
 
 const TABLES: &str =
@@ -313,11 +311,10 @@ pub(super) async fn tables(db: &Session) -> Result<Vec<Relation>, EngineError> {
         .replace("{readable}", &READABLE.replace("{c}", "c"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let rows = db.query("reading tables", &sql, &[]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Relation {
-            filled: row.get(8),
-            ..Relation::of(row, 0)
+    each(&rows, |row| {
+        Ok(Relation {
+            filled: row.get(8)?,
+            ..Relation::of(row, 0)?
         })
-        .collect())
+    })
 }

@@ -7,7 +7,7 @@ use super::Scope;
 use super::facts::{READABLE, Relation};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
-use crate::engines::postgres::{Identifier, Session};
+use crate::engines::postgres::{Identifier, Session, each};
 use crate::plan::{Check, Finding, Query, Severity};
 
 /// A foreign key, as declared on the topmost table where those are partitioned.
@@ -74,21 +74,20 @@ pub(super) async fn read(db: &Session) -> Result<Vec<ForeignKey>, EngineError> {
         );
     let rows = db.query("reading foreign keys", &sql, &[]).await?;
     let names = |raw: Vec<String>| raw.into_iter().map(Identifier::new).collect();
-    Ok(rows
-        .iter()
-        .map(|row| ForeignKey {
-            name: Identifier::new(row.get::<_, String>(0)),
-            validated: row.get(1),
-            match_full: row.get(2),
-            period: row.get(3),
-            table: Relation::of(row, 4),
-            referenced: Relation::of(row, 12),
-            columns: names(row.get(20)),
-            referenced_columns: names(row.get(21)),
-            operators: row.get(22),
-            collations: row.get(23),
+    each(&rows, |row| {
+        Ok(ForeignKey {
+            name: Identifier::new(row.get::<String>(0)?),
+            validated: row.get(1)?,
+            match_full: row.get(2)?,
+            period: row.get(3)?,
+            table: Relation::of(row, 4)?,
+            referenced: Relation::of(row, 12)?,
+            columns: names(row.get(20)?),
+            referenced_columns: names(row.get(21)?),
+            operators: row.get(22)?,
+            collations: row.get(23)?,
         })
-        .collect())
+    })
 }
 
 impl ForeignKey {

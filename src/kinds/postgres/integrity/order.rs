@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::Level;
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
+use crate::engines::postgres::{Session, first};
 use crate::plan::{Finding, Measurement, Memory, Moment, Plan, Severity, Step};
 use crate::values::TimeSpan;
 
@@ -232,11 +232,10 @@ pub(super) async fn not_a_copy(
 ) -> Result<Option<Finding>, EngineError> {
     let sql = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
     let doing = "asking who the server is";
-    let id = |rows: Vec<tokio_postgres::Row>| rows.first().map(|row| row.get::<_, i64>(0));
     let mut ids = Vec::new();
     for session in [primary, replica] {
         match session.query(doing, sql, &[]).await {
-            Ok(rows) => ids.push(id(rows)),
+            Ok(rows) => ids.push(first::<i64>(&rows, 0)?),
             // Not allowed everywhere; then the rest has to do.
             Err(error) if error.sqlstate() == Some("42501") => ids.push(None),
             Err(error) => return Err(error),

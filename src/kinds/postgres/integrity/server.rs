@@ -2,7 +2,7 @@
 //! that changed under the indexes that rely on them.
 
 use crate::engines::EngineError;
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::plan::{Finding, Severity};
 
 /// More statements than this are nothing to paste; then the whole database is
@@ -24,25 +24,22 @@ pub(super) async fn checksum_failures(
     let found = db
         .query("reading checksum failures", CHECKSUMS, &[])
         .await?;
-    Ok(found
-        .iter()
-        .map(|row| {
-            let (object, failures): (String, i64) = (row.get(0), row.get(1));
-            let last = row
-                .get::<_, Option<String>>(2)
-                .map(|at| format!(", the last on {at} UTC"))
-                .unwrap_or_default();
-            Finding {
-                code: "checksum.failures".to_owned(),
-                severity: Severity::Critical,
-                message: format!(
-                    "{object}: {failures} reads of a page with a wrong checksum{last}{whereabouts}. The storage gives back something else than was written; the server's log names the files. The count stays until the statistics are reset"
-                ),
-                object,
-                suggestion: None,
-            }
+    each(&found, |row| {
+        let (object, failures): (String, i64) = (row.get(0)?, row.get(1)?);
+        let last = row
+            .get::<Option<String>>(2)?
+            .map(|at| format!(", the last on {at} UTC"))
+            .unwrap_or_default();
+        Ok(Finding {
+            code: "checksum.failures".to_owned(),
+            severity: Severity::Critical,
+            message: format!(
+                "{object}: {failures} reads of a page with a wrong checksum{last}{whereabouts}. The storage gives back something else than was written; the server's log names the files. The count stays until the statistics are reset"
+            ),
+            object,
+            suggestion: None,
         })
-        .collect())
+    })
 }
 
 /// A sort order that the library defines otherwise than when it was recorded.
@@ -92,22 +89,19 @@ pub(super) async fn changed_collations(db: &Session) -> Result<Vec<ChangedCollat
     let found = db
         .query("reading versions of collations", &sql, &[])
         .await?;
-    Ok(found
-        .iter()
-        .map(|row| {
-            let (schema, name): (Option<String>, String) = (row.get(0), row.get(1));
-            ChangedCollation {
-                what: match schema {
-                    Some(schema) => format!("COLLATION {}", RelationName::new(schema, name)),
-                    None => format!("DATABASE {}", Identifier::new(name)),
-                },
-                recorded: row.get(2),
-                actual: row.get(3),
-                indexes: row.get(4),
-                largest: row.get(5),
-            }
+    each(&found, |row| {
+        let (schema, name): (Option<String>, String) = (row.get(0)?, row.get(1)?);
+        Ok(ChangedCollation {
+            what: match schema {
+                Some(schema) => format!("COLLATION {}", RelationName::new(schema, name)),
+                None => format!("DATABASE {}", Identifier::new(name)),
+            },
+            recorded: row.get(2)?,
+            actual: row.get(3)?,
+            indexes: row.get(4)?,
+            largest: row.get(5)?,
         })
-        .collect())
+    })
 }
 
 impl ChangedCollation {

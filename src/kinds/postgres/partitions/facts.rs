@@ -278,22 +278,22 @@ pub(super) async fn read(
     let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
     let doing = "reading the partitioned tables";
     for row in db.query(doing, TABLES, &[&schemas, &relations]).await? {
-        let (schema, table): (String, String) = (row.get(1), row.get(2));
+        let (schema, table): (String, String) = (row.get(1)?, row.get(2)?);
         let name = TableName {
             schema: schema.clone(),
             table: table.clone(),
         };
         let found = Table {
-            oid: row.get(0),
+            oid: row.get(0)?,
             name: RelationName::new(schema, table),
-            kind: row.get(3),
-            strategy: row.get(4),
-            column: row.get::<_, Option<String>>(5).map(Identifier::new),
-            key_type: row.get(6),
-            default: row.get(7),
-            may: row.get(8),
-            referenced_by: row.get(9),
-            columns: row.get(10),
+            kind: row.get(3)?,
+            strategy: row.get(4)?,
+            column: row.get::<Option<String>>(5)?.map(Identifier::new),
+            key_type: row.get(6)?,
+            default: row.get(7)?,
+            may: row.get(8)?,
+            referenced_by: row.get(9)?,
+            columns: row.get(10)?,
             strays: Vec::new(),
         };
         facts.tables.insert(name, found);
@@ -302,23 +302,23 @@ pub(super) async fn read(
     nodes(db, &roots, &mut facts).await?;
     let doing = "reading which names are taken";
     for row in db.query(doing, TAKEN, &[&schemas]).await? {
-        facts.taken.insert((row.get(0), row.get(1)));
+        facts.taken.insert((row.get(0)?, row.get(1)?));
     }
     let sql = "SELECT nspname::text FROM pg_catalog.pg_namespace";
     for row in db
         .query("reading which schemas there are", sql, &[])
         .await?
     {
-        facts.schemas.insert(row.get(0));
+        facts.schemas.insert(row.get(0)?);
     }
     let doing = "reading which partitions wait to be dropped";
     for row in db.query(doing, RETIRED, &[&MARK]).await? {
         facts.retired.push(Retired {
-            oid: row.get(0),
-            name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
-            mark: row.get(3),
-            bytes: row.get(4),
-            foreign: row.get(5),
+            oid: row.get(0)?,
+            name: RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?),
+            mark: row.get(3)?,
+            bytes: row.get(4)?,
+            foreign: row.get(5)?,
         });
     }
     facts.standing = trust::read(site, roots).await?;
@@ -348,31 +348,31 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
     let sql = NODES.replace("{size}", &size_of("c"));
     for row in db.query("reading the partitions", &sql, &[&roots]).await? {
         let node = Node {
-            detach_pending: row.get(2),
-            name: RelationName::new(row.get::<_, String>(3), row.get::<_, String>(4)),
-            kind: row.get(5),
-            bounds: row.get(6),
-            key: row.get(7),
-            owner: row.get(8),
-            options: row.get(9),
-            tablespace: row.get(10),
-            unlogged: row.get(11),
-            access_method: row.get(12),
-            comment: row.get(13),
-            replica_identity: row.get(14),
-            replica_columns: row.get(15),
-            bytes: row.get(16),
-            may_tablespace: row.get(19),
+            detach_pending: row.get(2)?,
+            name: RelationName::new(row.get::<String>(3)?, row.get::<String>(4)?),
+            kind: row.get(5)?,
+            bounds: row.get(6)?,
+            key: row.get(7)?,
+            owner: row.get(8)?,
+            options: row.get(9)?,
+            tablespace: row.get(10)?,
+            unlogged: row.get(11)?,
+            access_method: row.get(12)?,
+            comment: row.get(13)?,
+            replica_identity: row.get(14)?,
+            replica_columns: row.get(15)?,
+            bytes: row.get(16)?,
+            may_tablespace: row.get(19)?,
             attached: Attached {
-                row_security: row.get(17),
-                forced: row.get(18),
+                row_security: row.get(17)?,
+                forced: row.get(18)?,
                 ..Attached::default()
             },
             children: Vec::new(),
             grants: Vec::new(),
             publications: Vec::new(),
         };
-        let (oid, parent): (u32, Option<u32>) = (row.get(0), row.get(1));
+        let (oid, parent): (u32, Option<u32>) = (row.get(0)?, row.get(1)?);
         let children = facts.nodes.insert(oid, node).map(|n| n.children);
         debug_assert!(children.is_none(), "one row per relation");
         if let Some(parent) = parent {
@@ -387,8 +387,8 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
     let all: Vec<u32> = facts.nodes.keys().copied().collect();
     let doing = "reading what is granted on partitions";
     for row in db.query(doing, GRANTS, &[&all]).await? {
-        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
-            node.grants.push((row.get(1), row.get(2), row.get(3)));
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.grants.push((row.get(1)?, row.get(2)?, row.get(3)?));
         }
     }
     let some = if facts.major >= 15 {
@@ -399,36 +399,36 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
     let doing = "reading which partitions are published";
     let sql = PUBLICATIONS.replace("{some}", some);
     for row in db.query(doing, &sql, &[&all]).await? {
-        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
             node.publications.push(Publication {
-                name: row.get(1),
-                some: row.get(2),
-                may: row.get(3),
+                name: row.get(1)?,
+                some: row.get(2)?,
+                may: row.get(3)?,
             });
         }
     }
     let doing = "reading what partitions have of their own";
     for row in db.query(doing, COLUMN_GRANTS, &[&all]).await? {
-        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
-            let grant = (row.get(1), row.get(2), row.get(3), row.get(4));
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            let grant = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
             node.attached.column_grants.push(grant);
         }
     }
     for row in db.query(doing, POLICIES, &[&all]).await? {
-        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
-            node.attached.policies.push((row.get(1), row.get(2)));
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.attached.policies.push((row.get(1)?, row.get(2)?));
         }
     }
     for row in db.query(doing, OWN_CONSTRAINTS, &[&all]).await? {
-        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
             node.attached
                 .constraints
-                .extend(row.get::<_, Option<String>>(1));
+                .extend(row.get::<Option<String>>(1)?);
         }
     }
     for row in db.query(doing, OWN_INDEXES, &[&all]).await? {
-        if let Some(node) = facts.nodes.get_mut(&row.get::<_, u32>(0)) {
-            node.attached.indexes.push((row.get(1), row.get(2)));
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.attached.indexes.push((row.get(1)?, row.get(2)?));
         }
     }
     Ok(())
@@ -476,16 +476,20 @@ async fn strays(
     let counted = counted.await;
     db.execute("ending the count", "ROLLBACK").await?;
     table.strays = match counted {
-        Ok(rows) => rows
-            .iter()
-            .filter_map(|row| {
-                Some(Strays {
-                    first: key.read_place(&row.get::<_, Option<String>>(0)?)?,
-                    last: key.read_place(&row.get::<_, Option<String>>(1)?)?,
-                    rows: row.get(2),
-                })
-            })
-            .collect(),
+        Ok(rows) => {
+            let mut strays = Vec::new();
+            for row in &rows {
+                let place = |n| {
+                    let text: Option<String> = row.get(n)?;
+                    Ok::<_, EngineError>(text.and_then(|text| key.read_place(&text)))
+                };
+                if let (Some(first), Some(last)) = (place(0)?, place(1)?) {
+                    let rows = row.get(2)?;
+                    strays.push(Strays { first, last, rows });
+                }
+            }
+            strays
+        }
         // insufficient_privilege, or it vanished: then nobody can move its rows either.
         Err(error) if matches!(error.sqlstate(), Some("42501" | "42P01")) => Vec::new(),
         Err(error) => return Err(error),

@@ -6,6 +6,7 @@ use super::facts::{Facts, MARK, Node, Retired};
 use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, literal};
+use crate::kinds::postgres::cleanup::partition;
 use crate::kinds::postgres::common::still_there;
 use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
 
@@ -99,6 +100,7 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
             );
             continue;
         }
+        plan.memories.push(partition::memory(*oid, &node.name));
         plan.steps
             .push(retire(task, subject, *oid, node, at).because(why));
     }
@@ -270,6 +272,10 @@ fn drop_retired(
             continue;
         };
         plan.considered += 1;
+        if !partition::is_known(retired.oid, &retired.name, at) {
+            partition::unknown(&retired.name, &root.to_string(), plan);
+            continue;
+        }
         let name = retired.name.to_string();
         let day = since.format("%Y-%m-%d");
         if at.now - since < grace {

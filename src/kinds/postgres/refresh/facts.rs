@@ -142,68 +142,72 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
         .await?
     {
         let view = View {
-            name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
-            materialized: row.get(3),
-            populated: row.get(4),
-            unique_index: row.get(5),
+            name: RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?),
+            materialized: row.get(3)?,
+            populated: row.get(4)?,
+            unique_index: row.get(5)?,
             unique_column: None,
-            bytes: row.get(6),
-            may: row.get(7),
-            owner: row.get(8),
+            bytes: row.get(6)?,
+            may: row.get(7)?,
+            owner: row.get(8)?,
             moods: Vec::new(),
         };
-        facts.views.insert(row.get(0), view);
+        facts.views.insert(row.get(0)?, view);
     }
     if !facts.views.values().any(|view| view.materialized) {
         return Ok(facts);
     }
     let doing = "reading which columns of views are unique";
     for row in db.query(doing, UNIQUE_COLUMNS, &[]).await? {
-        if let Some(view) = facts.views.get_mut(&row.get::<_, u32>(0)) {
-            view.unique_column = row.get(1);
+        if let Some(view) = facts.views.get_mut(&row.get::<u32>(0)?) {
+            view.unique_column = row.get(1)?;
         }
     }
     for row in db
         .query("reading what views read", &fill(READS), &[])
         .await?
     {
-        facts.reads.entry(row.get(0)).or_default().push(row.get(1));
+        facts
+            .reads
+            .entry(row.get(0)?)
+            .or_default()
+            .push(row.get(1)?);
     }
     for row in db
         .query("reading what views call", &fill(MOODS), &[])
         .await?
     {
-        if let Some(view) = facts.views.get_mut(&row.get::<_, u32>(0)) {
-            view.moods.push(row.get(1));
+        if let Some(view) = facts.views.get_mut(&row.get::<u32>(0)?) {
+            view.moods.push(row.get(1)?);
         }
     }
     for row in db.query("reading partitions", CHILDREN, &[]).await? {
         facts
             .children
-            .entry(row.get(0))
+            .entry(row.get(0)?)
             .or_default()
-            .push(row.get(1));
+            .push(row.get(1)?);
     }
     let doing = "asking since when changes are counted";
     let sql = EPOCH.replace("{counting_since}", COUNTING_SINCE);
     let mut counts = true;
     if let Some(row) = db.query(doing, &sql, &[]).await?.first() {
-        facts.epoch = row.get(0);
-        counts = row.get(1);
+        facts.epoch = row.get(0)?;
+        counts = row.get(1)?;
     }
     let doing = "reading how much changed";
     for row in db.query(doing, &fill(COUNTERS), &[]).await? {
         let counters = Counters {
-            uncounted: match row.get::<_, String>(1).as_str() {
+            uncounted: match row.get::<String>(1)?.as_str() {
                 "f" => Some("a foreign table"),
                 "S" => Some("a sequence"),
                 _ if !counts => Some("a table whose changes are not counted (track_counts is off)"),
                 _ => None,
             },
-            filenode: row.get(2),
-            changes: row.get(3),
+            filenode: row.get(2)?,
+            changes: row.get(3)?,
         };
-        facts.counters.insert(row.get(0), counters);
+        facts.counters.insert(row.get(0)?, counters);
     }
     Ok(facts)
 }

@@ -2,7 +2,7 @@
 
 use super::facts::IndexFacts;
 use crate::engines::EngineError;
-use crate::engines::postgres::{Identifier, Session};
+use crate::engines::postgres::{Identifier, Session, first};
 
 /// Its schema, where both functions there with exactly these parameters are the extension's own.
 const EXTENSION: &str = "SELECT n.nspname::text FROM pg_catalog.pg_extension e
@@ -34,10 +34,7 @@ pub(super) async fn measure(
     indexes: &mut [&mut IndexFacts],
 ) -> Result<Option<String>, EngineError> {
     let found = db.query("looking for pgstattuple", EXTENSION, &[]).await?;
-    let Some(schema) = found
-        .first()
-        .map(|row| Identifier::new(row.get::<_, String>(0)))
-    else {
+    let Some(schema) = first::<String>(&found, 0)?.map(Identifier::new) else {
         return Ok(Some(
             "the extension pgstattuple is not installed in this database".to_owned(),
         ));
@@ -56,7 +53,7 @@ pub(super) async fn measure(
             .await
         {
             Ok(rows) => {
-                index.measured_ideal_bytes = rows.first().and_then(|row| row.get(0));
+                index.measured_ideal_bytes = first(&rows, 0)?.flatten();
             }
             Err(error) if error.sqlstate() == Some("42501") => {
                 return Ok(Some(

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{may_reindex, size_of};
-use crate::engines::postgres::{RelationName, Session};
+use crate::engines::postgres::{RelationName, Row, Session, each};
 use crate::kinds::postgres::common::Forbidden;
 
 /// One index with storage of its own.
@@ -235,42 +235,39 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
     let rows = db
         .query(doing, &sql, &[&scope.toast, &scope.system, &scope.largest])
         .await?;
-    let name = |row: &tokio_postgres::Row, first: usize| {
-        Some(RelationName::new(
-            row.get::<_, String>(first),
-            row.get::<_, String>(first + 1),
-        ))
+    let name = |row: &Row, first: usize| {
+        let (schema, name): (String, String) = (row.get(first)?, row.get(first + 1)?);
+        Ok::<_, EngineError>(Some(RelationName::new(schema, name)))
     };
-    Ok(rows
-        .iter()
-        .map(|row| IndexFacts {
-            oid: row.get(0),
-            table_oid: row.get(1),
-            index: name(row, 2),
-            table: name(row, 4),
-            access_method: row.get(6),
-            bytes: row.get(7),
-            tuples: row.get(8),
-            table_rows: row.get(9),
-            changed: row.get(10),
-            exclusion: row.get(12),
-            valid: row.get(13),
-            partial: row.get(14),
-            has_expressions: row.get(15),
-            toast: row.get(16),
-            system: row.get(17),
-            fillfactor: row.get(18),
-            deduplicates: row.get(19),
-            table_age: row.get(20),
-            may: row.get(21),
-            materialized: row.get(22),
-            counted: row.get(23),
-            owner: row.get(24),
-            blind: row.get::<_, Option<bool>>(25).unwrap_or(true),
+    each(&rows, |row| {
+        Ok(IndexFacts {
+            oid: row.get(0)?,
+            table_oid: row.get(1)?,
+            index: name(row, 2)?,
+            table: name(row, 4)?,
+            access_method: row.get(6)?,
+            bytes: row.get(7)?,
+            tuples: row.get(8)?,
+            table_rows: row.get(9)?,
+            changed: row.get(10)?,
+            exclusion: row.get(12)?,
+            valid: row.get(13)?,
+            partial: row.get(14)?,
+            has_expressions: row.get(15)?,
+            toast: row.get(16)?,
+            system: row.get(17)?,
+            fillfactor: row.get(18)?,
+            deduplicates: row.get(19)?,
+            table_age: row.get(20)?,
+            may: row.get(21)?,
+            materialized: row.get(22)?,
+            counted: row.get(23)?,
+            owner: row.get(24)?,
+            blind: row.get::<Option<bool>>(25)?.unwrap_or(true),
             columns: Vec::new(),
             measured_ideal_bytes: None,
         })
-        .collect())
+    })
 }
 
 /// Reads widths, distinct and common values of the key columns of these indexes.
@@ -283,19 +280,20 @@ pub(super) async fn add_columns(
     let rows = db.query(doing, COLUMNS, &[&oids]).await?;
     let mut columns: HashMap<u32, Vec<ColumnFacts>> = HashMap::new();
     for row in &rows {
-        let statistics = row
-            .get::<_, Option<f64>>(3)
-            .map(|null_share| ColumnStatistics {
+        let statistics = match row.get::<Option<f64>>(3)? {
+            Some(null_share) => Some(ColumnStatistics {
                 null_share,
-                average_width: row.get::<_, Option<f64>>(4).unwrap_or(0.0),
-                distinct: row.get::<_, Option<f64>>(5).unwrap_or(0.0),
-                common: row.get::<_, Option<Vec<f32>>>(6).unwrap_or_default(),
-            });
-        columns.entry(row.get(0)).or_default().push(ColumnFacts {
-            length: row.get(1),
-            alignment: row.get::<_, String>(2).chars().next().unwrap_or('i'),
+                average_width: row.get::<Option<f64>>(4)?.unwrap_or(0.0),
+                distinct: row.get::<Option<f64>>(5)?.unwrap_or(0.0),
+                common: row.get::<Option<Vec<f32>>>(6)?.unwrap_or_default(),
+            }),
+            None => None,
+        };
+        columns.entry(row.get(0)?).or_default().push(ColumnFacts {
+            length: row.get(1)?,
+            alignment: row.get::<String>(2)?.chars().next().unwrap_or('i'),
             statistics,
-            never_gathered: row.get(7),
+            never_gathered: row.get(7)?,
         });
     }
     for index in indexes {
@@ -309,21 +307,21 @@ pub(super) async fn leftovers(db: &Session) -> Result<Vec<Leftover>, EngineError
     let sql = LEFTOVERS.replace("{may}", &may_reindex(&db.server));
     let doing = "looking for leftovers of failed rebuilds";
     let rows = db.query(doing, &sql, &[]).await?;
-    let name = |row: &tokio_postgres::Row, schema: usize, relation: usize| {
-        RelationName::new(row.get::<_, String>(schema), row.get::<_, String>(relation))
+    let name = |row: &Row, schema: usize, relation: usize| {
+        let (schema, name): (String, String) = (row.get(schema)?, row.get(relation)?);
+        Ok::<_, EngineError>(RelationName::new(schema, name))
     };
-    Ok(rows
-        .iter()
-        .map(|row| Leftover {
-            oid: row.get(0),
-            table_oid: row.get(1),
-            index: name(row, 2, 3),
-            table: name(row, 4, 5),
-            base: name(row, 2, 6),
-            bytes: row.get(7),
-            busy: row.get(8),
-            may: row.get(9),
-            owner: row.get(10),
+    each(&rows, |row| {
+        Ok(Leftover {
+            oid: row.get(0)?,
+            table_oid: row.get(1)?,
+            index: name(row, 2, 3)?,
+            table: name(row, 4, 5)?,
+            base: name(row, 2, 6)?,
+            bytes: row.get(7)?,
+            busy: row.get(8)?,
+            may: row.get(9)?,
+            owner: row.get(10)?,
         })
-        .collect())
+    })
 }

@@ -18,7 +18,7 @@ use super::common::{Selection, forbid, grant, still_there};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Use};
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session, first};
 use crate::plan::{
     Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
 };
@@ -146,7 +146,7 @@ impl Kind for Reindex {
             version_num: db.server.version_num,
             version: db.server.version.clone(),
             role: db.server.role.clone(),
-            freeze_max_age: freeze.first().map_or(200_000_000, |row| row.get(0)),
+            freeze_max_age: first(&freeze, 0)?.unwrap_or(200_000_000),
             leftovers: leftovers::find(db).await?,
             standing: trust::read(site, []).await?,
             indexes,

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::super::common::Forbidden;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_reindex, may_vacuum, size_of};
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session, each, first};
 
 /// One table with storage of its own.
 #[derive(Clone, Debug, PartialEq)]
@@ -160,41 +160,40 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
         .replace("{size}", &size_of("c"));
     let doing = "reading which tables there are";
     let rows = db.query(doing, &sql, &[&min_bytes]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| TableFacts {
-            oid: row.get(0),
-            name: RelationName::new(row.get::<_, String>(1), row.get::<_, String>(2)),
-            heap_bytes: row.get(3),
-            toast_bytes: row.get::<_, Option<i64>>(4).unwrap_or(0),
-            toast_chunks: row.get(5),
-            index_bytes: row.get(6),
-            rows: row.get(7),
-            changed: row.get(8),
-            counted: row.get(9),
-            fillfactor: row.get(10),
-            age: row.get(11),
-            may: row.get(12),
-            may_repack: row.get(13),
-            may_write: row.get(14),
-            owner: row.get(15),
-            blind: row.get::<_, Option<bool>>(16).unwrap_or(true),
-            has_children: row.get(17),
-            unlogged: row.get(18),
-            identity: row.get(19),
-            policies: row.get(20),
+    each(&rows, |row| {
+        Ok(TableFacts {
+            oid: row.get(0)?,
+            name: RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?),
+            heap_bytes: row.get(3)?,
+            toast_bytes: row.get::<Option<i64>>(4)?.unwrap_or(0),
+            toast_chunks: row.get(5)?,
+            index_bytes: row.get(6)?,
+            rows: row.get(7)?,
+            changed: row.get(8)?,
+            counted: row.get(9)?,
+            fillfactor: row.get(10)?,
+            age: row.get(11)?,
+            may: row.get(12)?,
+            may_repack: row.get(13)?,
+            may_write: row.get(14)?,
+            owner: row.get(15)?,
+            blind: row.get::<Option<bool>>(16)?.unwrap_or(true),
+            has_children: row.get(17)?,
+            unlogged: row.get(18)?,
+            identity: row.get(19)?,
+            policies: row.get(20)?,
             hooks: row
-                .get::<_, Vec<String>>(21)
+                .get::<Vec<String>>(21)?
                 .iter()
                 .map(|h| hook(h))
                 .collect(),
-            unproved: row.get(22),
-            slots: row.get(23),
-            unidentified: row.get(24),
+            unproved: row.get(22)?,
+            slots: row.get(23)?,
+            unidentified: row.get(24)?,
             columns: Vec::new(),
             measured_bytes: None,
         })
-        .collect())
+    })
 }
 
 /// `trigger audit/O`: what it is, and when it fires.
@@ -215,17 +214,17 @@ pub(super) async fn add_columns(
     let rows = db.query(doing, COLUMNS, &[&oids]).await?;
     let mut columns: HashMap<u32, Vec<ColumnFacts>> = HashMap::new();
     for row in &rows {
-        let nulls: Option<f64> = row.get(5);
-        columns.entry(row.get(0)).or_default().push(ColumnFacts {
-            name: Identifier::new(row.get::<_, String>(1)).to_string(),
-            length: row.get(2),
-            alignment: row.get::<_, String>(3).chars().next().unwrap_or('i'),
-            dropped: row.get(4),
-            statistics: nulls.map(|n| (n, row.get::<_, Option<f64>>(6).unwrap_or(0.0))),
-            never_gathered: row.get(7),
-            made: row.get(8),
-            computed_from: row.get(9),
-            used: row.get(10),
+        let nulls: Option<f64> = row.get(5)?;
+        columns.entry(row.get(0)?).or_default().push(ColumnFacts {
+            name: Identifier::new(row.get::<String>(1)?).to_string(),
+            length: row.get(2)?,
+            alignment: row.get::<String>(3)?.chars().next().unwrap_or('i'),
+            dropped: row.get(4)?,
+            statistics: nulls.zip(Some(row.get::<Option<f64>>(6)?.unwrap_or(0.0))),
+            never_gathered: row.get(7)?,
+            made: row.get(8)?,
+            computed_from: row.get(9)?,
+            used: row.get(10)?,
         });
     }
     for table in tables {
@@ -260,7 +259,7 @@ pub(super) async fn server(db: &Session) -> Result<ServerFacts, EngineError> {
     let Some(row) = rows.first() else {
         return Ok(ServerFacts::default());
     };
-    let (wal_level, slots): (String, Option<String>) = (row.get(2), row.get(3));
+    let (wal_level, slots): (String, Option<String>) = (row.get(2)?, row.get(3)?);
     let no_repack = match slots.as_deref() {
         _ if db.server.major() < 19 => {
             Some("the server has no REPACK (CONCURRENTLY); 19 and newer have".to_owned())
@@ -270,8 +269,8 @@ pub(super) async fn server(db: &Session) -> Result<ServerFacts, EngineError> {
         _ => None,
     };
     Ok(ServerFacts {
-        may_quiet: row.get(0),
-        freeze_max_age: row.get(1),
+        may_quiet: row.get(0)?,
+        freeze_max_age: row.get(1)?,
         no_repack,
     })
 }
@@ -297,10 +296,7 @@ pub(super) async fn measure(
     tables: &mut [TableFacts],
 ) -> Result<Option<String>, EngineError> {
     let found = db.query("looking for pgstattuple", EXTENSION, &[]).await?;
-    let Some(schema) = found
-        .first()
-        .map(|row| Identifier::new(row.get::<_, String>(0)))
-    else {
+    let Some(schema) = first::<String>(&found, 0)?.map(Identifier::new) else {
         return Ok(Some(
             "the extension pgstattuple is not installed in this database".to_owned(),
         ));
@@ -312,7 +308,7 @@ pub(super) async fn measure(
             .query(&doing, &sql, &[&table.oid, &table.fillfactor])
             .await
         {
-            Ok(rows) => table.measured_bytes = rows.first().and_then(|row| row.get(0)),
+            Ok(rows) => table.measured_bytes = first(&rows, 0)?.flatten(),
             Err(error) if error.sqlstate() == Some("42501") => {
                 return Ok(Some(
                     "the role may not call pgstattuple's functions".to_owned(),

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::trend::{recall, remember};
 use super::{Snapshot, seconds};
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, END_SESSION};
+use crate::engines::postgres::{Session, each};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
 
 /// A hit ratio over fewer blocks than this says nothing.
@@ -121,39 +121,37 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Database, E
         return Ok(Database::default());
     };
     Ok(Database {
-        bytes: d.get(0),
+        bytes: d.get(0)?,
         counters: Counters {
-            reset: d.get(1),
-            hits: d.get(2),
-            reads: d.get(3),
-            commits: d.get(4),
-            deadlocks: d.get(5),
-            temporary_bytes: d.get(6),
+            reset: d.get(1)?,
+            hits: d.get(2)?,
+            reads: d.get(3)?,
+            commits: d.get(4)?,
+            deadlocks: d.get(5)?,
+            temporary_bytes: d.get(6)?,
         },
-        sees_all: d.get(7),
-        connections: c.get(0),
-        active: c.get(1),
-        idle_in_transaction: c.get(2),
-        connection_limit: c.get(3),
-        states: states
-            .iter()
-            .map(|row| State {
-                name: row.get(0),
-                count: row.get(1),
-                waiting: row.get(2),
-                longest_seconds: row.get(3),
+        sees_all: d.get(7)?,
+        connections: c.get(0)?,
+        active: c.get(1)?,
+        idle_in_transaction: c.get(2)?,
+        connection_limit: c.get(3)?,
+        states: each(&states, |row| {
+            Ok(State {
+                name: row.get(0)?,
+                count: row.get(1)?,
+                waiting: row.get(2)?,
+                longest_seconds: row.get(3)?,
             })
-            .collect(),
-        long: long
-            .iter()
-            .map(|row| Long {
-                what: row.get(0),
-                id: row.get(1),
-                who: row.get(2),
-                seconds: row.get(3),
-                end: row.get(4),
+        })?,
+        long: each(&long, |row| {
+            Ok(Long {
+                what: row.get(0)?,
+                id: row.get(1)?,
+                who: row.get(2)?,
+                seconds: row.get(3)?,
+                end: row.get(4)?,
             })
-            .collect(),
+        })?,
     })
 }
 

@@ -11,7 +11,7 @@ use super::tables::FEWEST_BYTES;
 use super::trend::{bytes, recall, remember};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, size_of};
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity, Site};
 
 /// How many indexes of one complaint are named.
@@ -222,10 +222,11 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
     let idle = db
         .query("reading which indexes are not used", &sql, &[&least])
         .await?;
-    let leaves: Vec<u32> = idle
-        .iter()
-        .flat_map(|row| row.get::<_, Vec<u32>>(6))
-        .collect();
+    let mut parts = Vec::new();
+    for row in &idle {
+        parts.push(row.get::<Vec<u32>>(6)?);
+    }
+    let leaves = parts.concat();
     let mut used: HashSet<u32> = HashSet::new();
     // Missing answers make no index unused.
     let mut counting = site.findings.is_empty().then_some(Counting {
@@ -240,7 +241,7 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
                 &[],
             )
             .await?;
-        let reset: Option<DateTime<Utc>> = rows.first().and_then(|row| row.get(0));
+        let reset: Option<DateTime<Utc>> = first(&rows, 0)?.flatten();
         if let Some(counting) = &mut counting {
             counting.since = counting.since.max(reset);
         }
@@ -250,7 +251,9 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
         let rows = session
             .query("asking which indexes the replica uses", &sql, &[&leaves])
             .await?;
-        used.extend(rows.iter().map(|row| row.get::<_, u32>(0)));
+        for row in &rows {
+            used.insert(row.get(0)?);
+        }
     }
     let nulls_not_distinct = |index: &str| {
         if db.server.major() >= 15 {
@@ -286,56 +289,52 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
             &[&i64::from(options.top)],
         )
         .await?;
-    let name = |row: &tokio_postgres::Row, n: usize| {
-        RelationName::new(row.get::<_, String>(n), row.get::<_, String>(n + 1))
+    let name = |row: &Row, n: usize| {
+        let (schema, name): (String, String) = (row.get(n)?, row.get(n + 1)?);
+        Ok::<_, EngineError>(RelationName::new(schema, name))
     };
+    let mut unused = Vec::new();
+    for (row, leaves) in idle.iter().zip(&parts) {
+        if !leaves.iter().any(|leaf| used.contains(leaf)) {
+            unused.push(Idle {
+                name: name(row, 0)?,
+                table: name(row, 2)?,
+                bytes: row.get(4)?,
+                partitioned: row.get(5)?,
+            });
+        }
+    }
     Ok(Indexes {
-        idle: idle
-            .iter()
-            .filter(|row| {
-                !row.get::<_, Vec<u32>>(6)
-                    .iter()
-                    .any(|leaf| used.contains(leaf))
-            })
-            .map(|row| Idle {
-                name: name(row, 0),
-                table: name(row, 2),
-                bytes: row.get(4),
-                partitioned: row.get(5),
-            })
-            .collect(),
+        idle: unused,
         counting,
-        never: usage.first().map_or(0, |row| row.get(4)),
-        used: usage
-            .iter()
-            .map(|row| Used {
-                name: name(row, 0),
-                scans: row.get(2),
-                tuples: row.get(3),
+        never: first(&usage, 4)?.unwrap_or(0),
+        used: each(&usage, |row| {
+            Ok(Used {
+                name: name(row, 0)?,
+                scans: row.get(2)?,
+                tuples: row.get(3)?,
             })
-            .collect(),
-        doubles: doubles
-            .iter()
-            .map(|row| Double {
-                name: name(row, 0),
-                table: name(row, 2),
-                other: name(row, 4),
-                bytes: row.get(6),
-                same: row.get(7),
-                partitioned: row.get(8),
+        })?,
+        doubles: each(&doubles, |row| {
+            Ok(Double {
+                name: name(row, 0)?,
+                table: name(row, 2)?,
+                other: name(row, 4)?,
+                bytes: row.get(6)?,
+                same: row.get(7)?,
+                partitioned: row.get(8)?,
             })
-            .collect(),
-        missing: missing
-            .iter()
-            .map(|row| Missing {
-                constraint: Identifier::new(row.get::<_, String>(0)),
-                table: name(row, 1),
-                referenced: name(row, 3),
-                columns: row.get(5),
-                bytes: row.get(6),
-                partitioned: row.get(7),
+        })?,
+        missing: each(&missing, |row| {
+            Ok(Missing {
+                constraint: Identifier::new(row.get::<String>(0)?),
+                table: name(row, 1)?,
+                referenced: name(row, 3)?,
+                columns: row.get(5)?,
+                bytes: row.get(6)?,
+                partitioned: row.get(7)?,
             })
-            .collect(),
+        })?,
     })
 }
 

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use super::{Snapshot, seconds, trend::bytes};
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
 use crate::engines::postgres::catalog::DROP_IDLE_SLOT;
 use crate::engines::postgres::load::{self, Position};
+use crate::engines::postgres::{Session, each, first};
 use crate::plan::{Finding, Measurement, Plan, Severity, Site};
 
 /// One standby, as itself or as the primary sees it.
@@ -81,18 +81,15 @@ pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineErro
             name: "this server".to_owned(),
             behind_bytes: 0,
             behind_seconds: position.seconds,
-            paused: rows
-                .first()
-                .and_then(|row| row.get::<_, Option<bool>>(0))
-                .unwrap_or(false),
+            paused: first::<Option<bool>>(&rows, 0)?.flatten().unwrap_or(false),
         });
     }
     if site.replicas.is_empty() {
         for row in &senders {
             standbys.push(Standby {
-                name: row.get(0),
-                behind_bytes: row.get(1),
-                behind_seconds: row.get(2),
+                name: row.get(0)?,
+                behind_bytes: row.get(1)?,
+                behind_seconds: row.get(2)?,
                 paused: false,
             });
         }
@@ -111,26 +108,22 @@ pub(super) async fn read(site: &Site<Session>) -> Result<Replication, EngineErro
                 name,
                 behind_bytes: (flushed - position.replayed).max(0),
                 behind_seconds: position.seconds,
-                paused: rows
-                    .first()
-                    .and_then(|row| row.get::<_, Option<bool>>(0))
-                    .unwrap_or(false),
+                paused: first::<Option<bool>>(&rows, 0)? == Some(Some(true)),
             });
         }
     }
     Ok(Replication {
         standbys,
         strangers,
-        slots: slots
-            .iter()
-            .map(|row| Slot {
-                name: row.get(0),
-                active: row.get(1),
-                retained: row.get(2),
-                state: row.get(3),
-                drop: row.get(4),
+        slots: each(&slots, |row| {
+            Ok(Slot {
+                name: row.get(0)?,
+                active: row.get(1)?,
+                retained: row.get(2)?,
+                state: row.get(3)?,
+                drop: row.get(4)?,
             })
-            .collect(),
+        })?,
     })
 }
 

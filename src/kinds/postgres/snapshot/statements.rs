@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Snapshot;
 use super::trend::{recall, remember};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Identifier, Session};
+use crate::engines::postgres::{Identifier, Session, each, first};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
 
 /// How many slow statements are named, and how many that got slower.
@@ -91,10 +91,11 @@ pub(super) async fn read(db: &Session, top: u32) -> Result<Statements, EngineErr
     let found = db
         .query("looking for pg_stat_statements", EXTENSION, &[])
         .await?;
-    let (schema, available, current, info): (Option<String>, bool, bool, bool) =
-        found.first().map_or((None, false, false, false), |row| {
-            (row.get(0), row.get(1), row.get(2), row.get(3))
-        });
+    let (schema, available, current, info): (Option<String>, bool, bool, bool) = match found.first()
+    {
+        Some(row) => (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?),
+        None => (None, false, false, false),
+    };
     let missing = |why: &str, suggestion: Option<&str>| {
         Statements::Missing(Finding {
             code: "statements.missing".to_owned(),
@@ -149,6 +150,13 @@ pub(super) async fn read(db: &Session, top: u32) -> Result<Statements, EngineErr
                 ),
             ));
         }
+        // character_not_in_repertoire: the statements of all databases are kept together.
+        Err(error) if error.sqlstate() == Some("22021") => {
+            return Ok(missing(
+                "has statements of a database with another encoding, which cannot be read here",
+                Some(&format!("SELECT {schema}.pg_stat_statements_reset()")),
+            ));
+        }
         Err(error) if error.sqlstate() == Some("42501") => {
             let role = Identifier::new(&db.server.role);
             return Ok(missing(
@@ -160,19 +168,18 @@ pub(super) async fn read(db: &Session, top: u32) -> Result<Statements, EngineErr
     };
     Ok(Statements::Seen {
         view,
-        reset: rows.first().and_then(|row| row.get(4)),
-        statements: rows
-            .iter()
-            .map(|row| Statement {
-                id: row.get(0),
-                text: row.get(1),
-                calls: row.get(2),
-                total_ms: row.get(3),
-                deviation_ms: row.get(5),
-                rows: row.get(6),
-                hit_ratio: row.get(7),
+        reset: first(&rows, 4)?.flatten(),
+        statements: each(&rows, |row| {
+            Ok(Statement {
+                id: row.get(0)?,
+                text: row.get(1)?,
+                calls: row.get(2)?,
+                total_ms: row.get(3)?,
+                deviation_ms: row.get(5)?,
+                rows: row.get(6)?,
+                hit_ratio: row.get(7)?,
             })
-            .collect(),
+        })?,
     })
 }
 

@@ -6,7 +6,7 @@ use super::super::common::{Selection, rows};
 use super::{Snapshot, count};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
-use crate::engines::postgres::{RelationName, Session};
+use crate::engines::postgres::{RelationName, Session, each, first};
 use crate::plan::{Finding, Measurement, Plan, Severity};
 
 /// How many tables of one complaint are named; more than that is one problem.
@@ -102,20 +102,19 @@ pub(super) async fn sizes(db: &Session, top: u32) -> Result<Sizes, EngineError> 
         .query("reading the sizes of tables", &sql, &[&i64::from(top)])
         .await?;
     Ok(Sizes {
-        total: found.first().map_or(0, |row| row.get(5)),
-        largest: found
-            .iter()
-            .map(|row| Size {
-                name: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-                heap: row.get(2),
-                toast: row.get(3),
-                indexes: row.get(4),
-                ideal: row.get(6),
-                rows: row.get(7),
-                fetched: row.get(8),
-                hit: row.get(9),
+        total: first(&found, 5)?.unwrap_or(0),
+        largest: each(&found, |row| {
+            Ok(Size {
+                name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
+                heap: row.get(2)?,
+                toast: row.get(3)?,
+                indexes: row.get(4)?,
+                ideal: row.get(6)?,
+                rows: row.get(7)?,
+                fetched: row.get(8)?,
+                hit: row.get(9)?,
             })
-            .collect(),
+        })?,
     })
 }
 
@@ -176,15 +175,14 @@ pub(super) async fn dead(db: &Session, options: &Snapshot) -> Result<Vec<Dead>, 
     let found = db
         .query("reading dead rows", &sql, &[&least, &share])
         .await?;
-    Ok(found
-        .iter()
-        .map(|row| Dead {
-            name: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-            dead: row.get(2),
-            live: row.get(3),
-            vacuumed: row.get(4),
+    each(&found, |row| {
+        Ok(Dead {
+            name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
+            dead: row.get(2)?,
+            live: row.get(3)?,
+            vacuumed: row.get(4)?,
         })
-        .collect())
+    })
 }
 
 /// What is to be said about dead rows.
@@ -238,10 +236,13 @@ pub(super) async fn oldest(db: &Session) -> Result<Option<Oldest>, EngineError> 
     let found = db
         .query("reading the age of the oldest rows", OLDEST, &[])
         .await?;
-    Ok(found.first().map(|row| Oldest {
-        table: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-        age: row.get(2),
-        multixact_age: row.get(3),
+    let Some(row) = found.first() else {
+        return Ok(None);
+    };
+    Ok(Some(Oldest {
+        table: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
+        age: row.get(2)?,
+        multixact_age: row.get(3)?,
     }))
 }
 

@@ -10,7 +10,7 @@ use super::Snapshot;
 use super::trend::{recall, remember};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA};
-use crate::engines::postgres::{RelationName, Session};
+use crate::engines::postgres::{RelationName, Session, each};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity};
 
 /// One materialized view.
@@ -67,17 +67,16 @@ pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
         .replace("{not_system}", NOT_SYSTEM_SCHEMA)
         .replace("{counting_since}", COUNTING_SINCE);
     let found = db.query("reading materialized views", &sql, &[]).await?;
-    Ok(found
-        .iter()
-        .map(|row| View {
-            name: RelationName::new(row.get::<_, String>(0), row.get::<_, String>(1)),
-            populated: row.get(2),
-            refreshed: row.get(3),
-            sources: row.get(4),
-            concurrently: row.get(5),
-            epoch: row.get(6),
+    each(&found, |row| {
+        Ok(View {
+            name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
+            populated: row.get(2)?,
+            refreshed: row.get(3)?,
+            sources: row.get(4)?,
+            concurrently: row.get(5)?,
+            epoch: row.get(6)?,
         })
-        .collect())
+    })
 }
 
 /// What is to be said about materialized views.

@@ -83,6 +83,7 @@ async fn stopped_before_the_drop(db: &TestDatabase) -> (Workspace, tempfile::Tem
         "ALTER TABLE e DETACH PARTITION \"E 1\"; COMMENT ON TABLE \"E 1\" IS '{MARK} public.e'"
     ))
     .await;
+    workspace.knows_mark("archive", db, "public.\"E 1\"").await;
     let reader = db.connect().await;
     reader
         .batch_execute("BEGIN; SELECT count(*) FROM \"E 1\"")
@@ -99,8 +100,9 @@ async fn stopped_before_the_drop(db: &TestDatabase) -> (Workspace, tempfile::Tem
 }
 
 for_each_version! {
-    /// A detached partition is found again without the history, by its mark,
-    /// and what was stored of it by the manifest beside the files.
+    /// A detached partition that the history knows nothing of is told and left
+    /// alone; one that it knows is gone on with, and what was stored of it is
+    /// found by the manifest beside the files.
     async fn found_again_without_history(major: u32) {
         let db = fresh_database(major).await;
         two_partitions(&db).await;
@@ -108,6 +110,10 @@ for_each_version! {
         let stored = parquet_files(folder.path());
         assert!(stored.iter().any(|f| f.contains("month=01")), "{stored:#?}");
         std::fs::remove_file(workspace.history()).unwrap();
+        let unknown = archive(&workspace);
+        assert_eq!(unknown["findings"][0]["code"], "partitions.unknown_mark", "{unknown:#}");
+        assert!(exists(&db, "E 1").await);
+        workspace.knows_mark("archive", &db, "public.\"E 1\"").await;
         let run = archive(&workspace);
         assert_eq!(run["steps"][0]["action"], "archive_partition", "{run:#}");
         assert!(!exists(&db, "E 1").await);
@@ -149,6 +155,7 @@ for_each_version! {
         let mut all = options();
         all["destination"] = json!({ "files": format!("file://{}", folder.path().display()) });
         let workspace = task(&db, &all);
+        workspace.knows_mark("archive", &db, "public.\"E 1\"").await;
         let writer = db.connect().await;
         writer.batch_execute("BEGIN; UPDATE \"E 1\" SET tags = '{changed}' WHERE id = 7").await.unwrap();
         let process = workspace.process(["run", "archive", "--now", "--output", "json"])
@@ -183,6 +190,7 @@ for_each_version! {
         let mut all = options();
         all["destination"] = json!({ "table": "old" });
         let workspace = task(&db, &all);
+        workspace.knows_mark("archive", &db, "public.\"E 1\"").await;
         archive(&workspace);
         assert!(!exists(&db, "E 1").await);
         assert_eq!(checksum(&db, "SELECT * FROM old").await, old);

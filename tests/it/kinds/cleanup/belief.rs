@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::workspace;
 use crate::settings::role;
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -249,4 +250,70 @@ for_each_version! {
         let done = run(&workspace(&db, &json!([all])));
         assert_eq!(done["rows"], 60, "{done:#}");
     }
+}
+
+/// What came in after the plan had counted is in no count: the walk holds to
+/// the bound as well, and stops with nothing more gone.
+#[tokio::test]
+async fn a_bound_holds_to_the_end_of_the_run() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE first (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO first VALUES (1, now() - interval '2 years');
+         CREATE TABLE bound (id int PRIMARY KEY, at timestamptz NOT NULL);
+         INSERT INTO bound SELECT n, now() - interval '2 years' FROM generate_series(1, 5) n;
+         INSERT INTO bound SELECT n, now() FROM generate_series(6, 100) n",
+    )
+    .await;
+    for (limit, allows) in [
+        (json!({ "max_rows": 10 }), 10),
+        (json!({ "max_share": "7%" }), 7),
+    ] {
+        let mut rule = json!({ "table": "bound", "column": "at", "older_than": "1y" });
+        rule.as_object_mut()
+            .unwrap()
+            .extend(limit.as_object().unwrap().clone());
+        let rules = json!([{ "table": "first", "column": "at", "older_than": "1y" }, rule]);
+        let task = format!(
+            "kind: cleanup\ntarget: app\nlimits: {{ jobs: 1, lock_timeout: 60s }}\noptions: {}\n",
+            json!({ "rules": rules })
+        );
+        let workspace = Workspace::for_target(&db.url).task("cleanup", &task);
+        // The plan may read the first table, the run waits before it.
+        let holder = db.connect().await;
+        holder
+            .batch_execute("BEGIN; LOCK TABLE first IN SHARE MODE")
+            .await
+            .unwrap();
+        let mut process = workspace.process(["run", "cleanup", "--now", "--output", "json"]);
+        let mut child = process
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+            WHERE NOT l.granted AND l.relation = 'first'::regclass AND a.datname = current_database()";
+        let patience = Patience::until("the run to wait for the first table");
+        while db.number(waiting).await == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "it ended");
+            patience.pause().await;
+        }
+        db.execute("UPDATE bound SET at = now() - interval '2 years' WHERE id <= 50")
+            .await;
+        holder.batch_execute("COMMIT").await.unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let run = &document["runs"][0];
+        assert_eq!(run["status"], "partial", "{run:#}");
+        says(
+            run,
+            "rows.too_many",
+            &["public.bound", "50 more", &format!("allows {allows}")],
+        );
+        assert_eq!(db.number("SELECT count(*) FROM bound").await, 100);
+        db.execute("UPDATE bound SET at = now() WHERE id BETWEEN 6 AND 50; INSERT INTO first VALUES (1, now() - interval '2 years')").await;
+    }
+    // What was counted still goes.
+    let rules = json!([{ "table": "bound", "column": "at", "older_than": "1y", "max_rows": 5 }]);
+    assert_eq!(run(&workspace(&db, &rules))["rows"], 5);
+    assert_eq!(db.number("SELECT count(*) FROM bound").await, 95);
 }

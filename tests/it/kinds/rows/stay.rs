@@ -215,6 +215,11 @@ async fn yesterdays_mark_drops_nothing() {
     );
     db.execute("COMMENT ON TABLE ev_2 IS 'ours'; ALTER TABLE ev DETACH PARTITION ev_1;
         COMMENT ON TABLE ev_1 IS E'maint: expired partition of public.ev\\nas public.ev_1\\nof the application'").await;
+    // The history knows nothing of it: the comment alone proves nothing.
+    let unknown = run(&strict, "cleanup", 0);
+    assert_eq!(actions(&unknown).len(), 0, "{unknown:#}");
+    assert_eq!(unknown["findings"][0]["code"], "partitions.unknown_mark");
+    strict.knows_mark("cleanup", &db, "public.ev_1").await;
     let kept = run(&strict, "cleanup", 0);
     assert_eq!(kept["steps"][0]["status"], "skipped", "{kept:#}");
     assert!(
@@ -304,7 +309,20 @@ async fn a_retired_partition_is_judged_again() {
         .remove(0);
     // As a run leaves it that ended between the detachment and the drop.
     db.execute("ALTER TABLE pt DETACH PARTITION pt_13; COMMENT ON TABLE pt_13 IS E'maint: retired partition of public.pt since 2020-01-01T00:00:00+00:00\\nas public.pt_13\\nold words'").await;
-    let kept = run(&task("10y"), "partitions", 0);
+    let long = task("10y");
+    let unknown = run(&long, "partitions", 0);
+    let told = unknown["findings"].as_array().unwrap();
+    assert!(
+        told.iter()
+            .any(|f| f["code"] == "partitions.unknown_mark" && f["object"] == "public.pt_13"),
+        "{unknown:#}"
+    );
+    assert!(
+        !unknown["steps"].to_string().contains("pt_13"),
+        "{unknown:#}"
+    );
+    long.knows_mark("partitions", &db, "public.pt_13").await;
+    let kept = run(&long, "partitions", 0);
     assert!(
         kept["steps"].to_string().contains("younger than 10y"),
         "{kept:#}"
