@@ -263,7 +263,11 @@ for_each_version! {
         let waiting = workspace.run(["run", "reindex", "--now", "--output", "json"]);
         assert!(!waiting.stderr.contains("panicked"), "{waiting:#?}");
         assert!(!waiting.stderr.contains("watching the run failed"), "{waiting:#?}");
-        let waits = &waiting.json()["runs"][0]["steps"][0]["lock_waits"];
+        let document = waiting.json();
+        let steps = document["runs"][0]["steps"].as_array().unwrap();
+        // On 14 the count of changes may have got lost on its way, and the table is analyzed first.
+        let rebuild = steps.iter().find(|step| step["action"] == "reindex").unwrap();
+        let waits = &rebuild["lock_waits"];
         assert_eq!(waits[0]["blocker_user"], "postgres", "{waiting:#?}");
 
         let mut process = workspace.process(["run", "reindex", "--now"])
