@@ -366,7 +366,7 @@ async fn restore(
         }
     };
     let dial = pipeline::dial(target)?;
-    let session = Session::open(&dial, "maint archive restore")
+    let session = Session::open(&dial, execute::RESTORING)
         .await
         .map_err(PipelineError::from)?;
     let table = RelationName::new(&*into.schema, &*into.table);
@@ -395,6 +395,7 @@ async fn restore(
         mark_all(store, &manifests, &mark).await
     };
     let how = execute::Restore {
+        dial: &dial,
         into: &table,
         disable_triggers: how.disable_triggers,
         trust_owners: &target.trust_owners,

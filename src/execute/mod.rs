@@ -24,7 +24,7 @@ pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
 pub use pace::Pace;
 pub use postgres::export::{check as check_file, put_beside};
-pub use postgres::restore::{Restore, is_back, look as look_at, restore};
+pub use postgres::restore::{NAME as RESTORING, Restore, is_back, look as look_at, restore};
 pub use stop::{Stop, StopReason};
 pub use throttle::Throttler;
 

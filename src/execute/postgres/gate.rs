@@ -127,19 +127,27 @@ async fn under_limits<T>(
     give_way: &CancellationToken,
 ) -> Result<(Vec<Notice>, T), EngineError> {
     let both = futures_util::future::join(set_limits(session, limits), work);
-    tokio::pin!(both);
-    let (set, done) = tokio::select! {
-        both = &mut both => both,
-        () = execution.stop.now() => cancelled(session, &mut both).await,
-        () = give_way.cancelled() => cancelled(session, &mut both).await,
-    };
+    let (set, done) = until_stopped(session, both, execution, give_way).await;
     // Without the limits it should not have run; what came of it is then of no use.
     let notices = set?.notices;
     Ok((notices, done?))
 }
 
-/// Has the server give up, again where it was between two statements when it was told.
-async fn cancelled<F: Future + Unpin>(session: &Session, mut work: F) -> F::Output {
+/// Waits for the end of what the session does, and has the server give it up
+/// where the run is stopped or it has to give way: again where it was between
+/// two statements when it was told.
+async fn until_stopped<F: Future>(
+    session: &Session,
+    work: F,
+    execution: &Execution,
+    give_way: &CancellationToken,
+) -> F::Output {
+    tokio::pin!(work);
+    tokio::select! {
+        ended = &mut work => return ended,
+        () = execution.stop.now() => {}
+        () = give_way.cancelled() => {}
+    }
     loop {
         cancel(session).await;
         if let Ok(ended) = tokio::time::timeout(CANCEL_AGAIN, &mut work).await {
@@ -185,12 +193,7 @@ pub(super) async fn ask_alone(
     let begin = format!("{begin}; {}", limits(lock_timeout, left));
     let params = bound(&query.params);
     let asked = session.query_alone("checking it", &begin, &query.sql, &params);
-    tokio::pin!(asked);
-    let result = tokio::select! {
-        result = &mut asked => result,
-        () = execution.stop.now() => cancelled(session, &mut asked).await,
-        () = give_way.cancelled() => cancelled(session, &mut asked).await,
-    };
+    let result = until_stopped(session, asked, execution, give_way).await;
     result.map_err(|error| judge(error, execution, step_ends, give_way))
 }
 

@@ -4,8 +4,10 @@ use bytes::Bytes;
 use chrono::Utc;
 
 use super::export::check;
+use super::naming::Naming;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, copy_line, rows};
+use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
@@ -15,9 +17,14 @@ use crate::values::with_causes;
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
 
+/// What sessions that bring rows back are called on the server.
+pub const NAME: &str = "maint archive restore";
+
 /// How rows are to come back.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Restore<'a> {
+    /// Where the session leads.
+    pub dial: &'a Dial,
     /// The table to fill.
     pub into: &'a RelationName,
     /// Keeps the table's own triggers from touching the rows.
@@ -237,17 +244,19 @@ async fn within(
     let (schema, table) = (into.schema.raw(), into.relation.raw());
     let doing = "naming the transaction";
     let oid = session.query(doing, TABLE, &[&schema, &table]).await?;
-    let name = "SELECT pg_catalog.pg_current_xact_id()::text, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())::text";
-    let name = session.query(doing, name, &[]).await?;
-    let (Some(oid), Some(name)) = (oid.first(), name.first()) else {
+    let database = "SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
+    let database = session.query(doing, database, &[]).await?;
+    let (Some(oid), Some(database)) = (oid.first(), database.first()) else {
         return Err(files(format!("{into} has vanished")));
     };
+    // What the mark says of the transaction decides whether rows come back once more.
+    let naming = Naming::open(how.dial, NAME).await?;
     let mark = Restored {
         at: Utc::now(),
         into: into.to_string(),
         oid: oid.get(0)?,
-        database: format!("{} {}", session.server.database, name.get::<String>(1)?),
-        transaction: name.get(0)?,
+        database: format!("{} {}", session.server.database, database.get::<String>(0)?),
+        transaction: naming.name(session).await?,
     };
     Ok((total, mark))
 }

@@ -263,3 +263,77 @@ for_each_version! {
         assert_eq!(counted, 100);
     }
 }
+
+/// The same of a transaction that brings rows back: undone by a crash after it
+/// was written down, it must not count as done once its id is another's.
+#[tokio::test]
+async fn a_crash_undoes_a_restore_that_was_written_down() {
+    let cluster = private_cluster(
+        17,
+        &[
+            ("autovacuum", "off"),
+            ("restart_after_crash", "on"),
+            ("checkpoint_timeout", "1h"),
+            ("wal_writer_delay", "10s"),
+        ],
+    );
+    let url = cluster.url("postgres");
+    let client = connect(&url).await;
+    client.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 100) n;
+        CREATE TABLE other (id int); CREATE TABLE back (LIKE t)").await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = Workspace::for_target(&url).task("archive", &format!("kind: archive\ntarget: app\noptions: {}\n",
+        json!({ "table": "t", "column": "at", "older_than": "30d", "destination": { "files": format!("file://{}", folder.path().display()) } })));
+    archive(&workspace);
+    // While somebody writes into the history, the mark waits, and the transaction with it.
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(workspace.history());
+    let mut writer = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE")
+        .execute(&mut writer)
+        .await
+        .unwrap();
+    let process = workspace
+        .process(["archive", "restore", "--into", "back"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let patience = Patience::until("the mark of the restore");
+    let pid: i32 = loop {
+        let rows = client.query("SELECT pid FROM pg_stat_activity WHERE query LIKE 'SET CONSTRAINTS%' AND state = 'idle in transaction'", &[]).await.unwrap();
+        if let Some(row) = rows.first() {
+            break row.get(0);
+        }
+        patience.pause().await;
+    };
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(pid),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    let patience = Patience::until("the crash of the server");
+    while !client.is_closed() {
+        patience.pause().await;
+    }
+    sqlx::query("ROLLBACK").execute(&mut writer).await.unwrap();
+    let ended = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    assert_ne!(ended.status.code(), Some(0));
+    let client = crate::kinds::ledger::reconnect(&url).await;
+    for _ in 0..20 {
+        client
+            .batch_execute("INSERT INTO other VALUES (1)")
+            .await
+            .unwrap();
+    }
+    workspace
+        .run(["archive", "restore", "--into", "back"])
+        .expect(0);
+    let back: i64 = client
+        .query_one("SELECT count(*) FROM back", &[])
+        .await
+        .unwrap()
+        .get(0);
+    assert_eq!(back, 100);
+}
