@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use chrono::Utc;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::known::learn;
 use super::{
@@ -162,10 +163,12 @@ impl<D: Door> Way for Through<D> {
         // Whoever comes after a death before the first step must know of this run.
         around.history.open_run(record);
         around.history.settle().await;
-        watch_claim(door.claim_lost(&session), &around.stop);
+        let lost = door.claim_lost(&session);
         let _watching = cancel::watch(around, record.id, request.task.limits.patience());
 
         let mut site = door.site(session, self.kind.reads_replicas()).await;
+        // After the site, and so dropped before it: with it the claim ends.
+        let _watching_claim = watch_claim(lost, &around.stop);
         site.trust_owners = trusted(request.task, request.target);
         let deadline = deadline(request);
         let mut pace: Option<Arc<Pace>> = None;
@@ -357,12 +360,12 @@ async fn claim_patiently<D: Door>(
     }
 }
 
-/// Stops the run when the connection that holds its claim ends.
-fn watch_claim(lost: CancellationToken, stop: &Stop) {
+/// Stops the run when the connection that holds its claim ends, for as long as
+/// the answer is kept: a run that is over lets go of its claim by itself.
+fn watch_claim(lost: CancellationToken, stop: &Stop) -> AbortOnDropHandle<()> {
     let stop = stop.clone();
-    tokio::spawn(async move {
+    AbortOnDropHandle::new(tokio::spawn(async move {
         lost.cancelled().await;
-        // Also reached after a regular end, when nothing is left to stop.
         stop.at_once(StopReason::ClaimLost);
-    });
+    }))
 }
