@@ -179,3 +179,14 @@ pub(super) fn rows(count: f64) -> String {
         c => format!("{:.1} G", c / 1e9),
     }
 }
+
+/// Bloat that was to be measured could only be estimated.
+pub(super) fn estimated(reason: &str) -> Finding {
+    Finding {
+        code: "extension.missing".to_owned(),
+        severity: Severity::Info,
+        object: "pgstattuple".to_owned(),
+        message: format!("bloat could not be measured exactly, so it was estimated: {reason}"),
+        suggestion: Some("CREATE EXTENSION pgstattuple".to_owned()),
+    }
+}

@@ -6,6 +6,7 @@ mod cleanup;
 mod common;
 mod horizon;
 mod integrity;
+mod layout;
 mod partitions;
 mod refresh;
 mod reindex;

@@ -2,12 +2,11 @@
 //! what ANALYZE knows, after the on-disk layout in PostgreSQL's
 //! `nbtsort.c`, `nbtdedup.c`, `hashpage.c` and `itup.h`.
 
+use super::super::layout::{LINE_POINTER, PAGE, Stored, align, stored};
 use super::facts::{ColumnFacts, IndexFacts};
 
-const PAGE: f64 = 8192.0;
 /// Header, and the special space at the end, of a B-tree page.
 const PAGE_OVERHEAD: f64 = 24.0 + 16.0;
-const LINE_POINTER: f64 = 4.0;
 const TUPLE_HEADER: f64 = 8.0;
 const TUPLE_HEADER_WITH_NULLS: f64 = 16.0;
 /// A row's address in a posting list.
@@ -27,10 +26,6 @@ pub(super) fn fresh_bytes(index: &IndexFacts, tuples: f64) -> Option<f64> {
         "gist" => gist(index, tuples),
         _ => None,
     }
-}
-
-fn align(bytes: f64, to: f64) -> f64 {
-    (bytes / to).ceil() * to
 }
 
 /// Data of one key: its bytes where no column is null, and whether all keys
@@ -53,23 +48,16 @@ fn key(columns: &[ColumnFacts]) -> Option<Key> {
     let mut without_nulls = 1.0;
     for column in columns {
         let statistics = column.statistics.as_ref();
-        let (width, alignment) = match column.length {
-            length if length > 0 => {
-                let alignment = match column.alignment {
-                    'c' => 1.0,
-                    's' => 2.0,
-                    'i' => 4.0,
-                    _ => 8.0,
-                };
-                (f64::from(length), alignment)
-            }
-            _ => {
-                key.fixed = false;
-                let width = statistics?.average_width;
-                // Up to 126 bytes a value carries a one-byte header and is not aligned.
-                (width, if width <= 126.0 { 1.0 } else { 4.0 })
-            }
-        };
+        let Stored {
+            width,
+            alignment,
+            fixed: same,
+        } = stored(
+            column.length,
+            column.alignment,
+            statistics.map(|s| s.average_width),
+        )?;
+        key.fixed &= same;
         let null_share = statistics.map_or(0.0, |s| s.null_share);
         without_nulls *= 1.0 - null_share;
         key.bytes = align(key.bytes, alignment) + width;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
-use super::common::{Selection, forbid, grant, still_there};
+use super::common::{Selection, estimated, forbid, grant, still_there};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Use};
@@ -163,17 +163,8 @@ impl Kind for Reindex {
             plan.findings.push(corrupting_version(&facts.version));
             return plan;
         }
-        if let Some(reason) = &facts.not_exact {
-            plan.findings.push(Finding {
-                code: "extension.missing".to_owned(),
-                severity: Severity::Info,
-                object: "pgstattuple".to_owned(),
-                message: format!(
-                    "bloat could not be measured exactly, so it was estimated: {reason}"
-                ),
-                suggestion: Some("CREATE EXTENSION pgstattuple".to_owned()),
-            });
-        }
+        let estimated = facts.not_exact.as_deref().map(estimated);
+        plan.findings.extend(estimated);
         let mut forbidden = Vec::new();
         let mut unseen: BTreeSet<&RelationName> = BTreeSet::new();
         let selection = Selection::new(&self.include, &self.exclude);

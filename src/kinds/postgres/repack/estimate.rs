@@ -1,11 +1,10 @@
 //! How large a table would be if its rows stood side by side. Pure arithmetic
 //! over what ANALYZE knows, after `htup_details.h` and `bufpage.h`.
 
+use super::super::layout::{LINE_POINTER, PAGE, Stored, align, stored};
 use super::facts::{ColumnFacts, TableFacts};
 
-pub(super) const PAGE: f64 = 8192.0;
 const PAGE_HEADER: f64 = 24.0;
-const LINE_POINTER: f64 = 4.0;
 const ROW_HEADER: f64 = 23.0;
 /// Chunks of TOAST are cut so that four fill a page.
 const CHUNKS_PER_PAGE: f64 = 4.0;
@@ -38,10 +37,6 @@ struct Row {
     fixed: bool,
 }
 
-fn align(bytes: f64, to: f64) -> f64 {
-    (bytes / to).ceil() * to
-}
-
 /// A row on average, its line pointer included.
 fn row(columns: &[ColumnFacts]) -> Option<Row> {
     let (mut full, mut with_nulls, mut fixed) = (0.0, 0.0, true);
@@ -52,23 +47,16 @@ fn row(columns: &[ColumnFacts]) -> Option<Row> {
             without_nulls = 0.0;
             continue;
         }
-        let (width, alignment) = match column.length {
-            length if length > 0 => {
-                let alignment = match column.alignment {
-                    'c' => 1.0,
-                    's' => 2.0,
-                    'i' => 4.0,
-                    _ => 8.0,
-                };
-                (f64::from(length), alignment)
-            }
-            _ => {
-                fixed = false;
-                let (_, width) = column.statistics?;
-                // Up to 126 bytes a value carries a one-byte header and is not aligned.
-                (width, if width <= 126.0 { 1.0 } else { 4.0 })
-            }
-        };
+        let Stored {
+            width,
+            alignment,
+            fixed: same,
+        } = stored(
+            column.length,
+            column.alignment,
+            column.statistics.map(|(_, width)| width),
+        )?;
+        fixed &= same;
         let nulls = column.statistics.map_or(0.0, |(nulls, _)| nulls);
         without_nulls *= 1.0 - nulls;
         full = align(full, alignment) + width;

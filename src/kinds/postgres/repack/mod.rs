@@ -11,15 +11,13 @@ use serde::{Deserialize, Serialize};
 use self::facts::{ServerFacts, TableFacts};
 use self::verdict::{Verdict, Waste};
 use self::way::Road;
-use super::common::{Selection, forbid, still_there};
+use super::common::{Selection, estimated, forbid, still_there};
 use super::horizon::{self, Holder};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::Standing;
-use crate::plan::{
-    Baseline, Finding, Kind, Moment, Observation, Plan, Severity, Site, Skip, Statement, Step,
-};
+use crate::plan::{Baseline, Kind, Moment, Observation, Plan, Site, Skip, Statement, Step};
 use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan, Window};
 
 /// How bloat is found.
@@ -156,17 +154,8 @@ impl Kind for Repack {
             considered: facts.tables.len(),
             ..Plan::default()
         };
-        if let Some(reason) = &facts.not_exact {
-            plan.findings.push(Finding {
-                code: "extension.missing".to_owned(),
-                severity: Severity::Info,
-                object: "pgstattuple".to_owned(),
-                message: format!(
-                    "bloat could not be measured exactly, so it was estimated: {reason}"
-                ),
-                suggestion: Some("CREATE EXTENSION pgstattuple".to_owned()),
-            });
-        }
+        let estimated = facts.not_exact.as_deref().map(estimated);
+        plan.findings.extend(estimated);
         let mut forbidden = Vec::new();
         let mut candidates: Vec<(&TableFacts, Waste)> = Vec::new();
         for table in &facts.tables {
