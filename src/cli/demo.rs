@@ -74,11 +74,19 @@ targets:
 /// Tells a folder of the demo from anybody else's.
 const MARKER: &str = ".maint-demo";
 
-/// All indexes of the platform, by name, with the size that the server says.
-const INDEX_SIZES: &str = "SELECT n.nspname || '.' || c.relname, pg_catalog.pg_relation_size(c.oid)
+/// All tables, views with rows and indexes of the platform, by name, with the
+/// size that the server says, and whether it is an index.
+const SIZES: &str = "SELECT n.nspname || '.' || c.relname, pg_catalog.pg_relation_size(c.oid), c.relkind = 'i'
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind = 'i' AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema')
+    WHERE c.relkind IN ('r', 'm', 'i') AND n.nspname NOT IN ('pg_catalog', 'pg_toast', 'information_schema')
     ORDER BY 1";
+
+/// What the server says of a table or an index.
+struct Sized {
+    name: String,
+    bytes: i64,
+    index: bool,
+}
 
 impl Demo {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
@@ -138,9 +146,9 @@ impl Demo {
         let work = context.tasks(&config, &names, None, &[])?;
 
         let began = Utc::now();
-        let before = index_sizes(&client).await?;
+        let before = sizes(&client).await?;
         let ran = run_all(context, &config, work, super::run::How::at(true), stop).await?;
-        let after = index_sizes(&client).await?;
+        let after = sizes(&client).await?;
         if context.json() {
             return Ok(ran.code);
         }
@@ -211,44 +219,56 @@ fn from_server(error: tokio_postgres::Error) -> Failure {
     Failure::Other(format!("the throwaway server: {said}"))
 }
 
-async fn index_sizes(client: &Client) -> Result<Vec<(String, i64)>, Failure> {
-    let rows = client.query(INDEX_SIZES, &[]).await.map_err(from_server)?;
-    let sizes = rows
-        .iter()
-        .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)));
+async fn sizes(client: &Client) -> Result<Vec<Sized>, Failure> {
+    let rows = client.query(SIZES, &[]).await.map_err(from_server)?;
+    let sizes = rows.iter().map(|row| {
+        Ok(Sized {
+            name: row.try_get(0)?,
+            bytes: row.try_get(1)?,
+            index: row.try_get(2)?,
+        })
+    });
     sizes.collect::<Result<_, _>>().map_err(from_server)
 }
 
-/// What the server itself says of the indexes before and after.
-fn won(before: &[(String, i64)], after: &[(String, i64)], style: &Style) -> String {
-    let mut changed: Vec<(&str, i64, i64)> = before
-        .iter()
-        .filter_map(|(name, was)| {
-            let is = after.iter().find(|(other, _)| other == name)?.1;
-            (is != *was).then_some((name.as_str(), *was, is))
-        })
-        .collect();
-    changed.sort_by_key(|(_, was, is)| is - was);
-    let mut table = Columns::new()
-        .column("index", Align::Left, Cut::Middle)
-        .column("before", Align::Right, Cut::Never)
-        .column("after", Align::Right, Cut::Never);
-    for (name, was, is) in changed {
-        table.row([
-            Cell::from(name),
-            Cell::from(&human_bytes(was)),
-            Cell::from(&human_bytes(is)),
-        ]);
+/// What the server itself says of tables and indexes before and after.
+fn won(before: &[Sized], after: &[Sized], style: &Style) -> String {
+    let mut text = "What SELECT pg_relation_size says of tables and indexes\n".to_owned();
+    for (index, one, all) in [(false, "table", "tables"), (true, "index", "indexes")] {
+        let mut changed: Vec<(&str, i64, i64)> = before
+            .iter()
+            .filter(|was| was.index == index)
+            .filter_map(|was| {
+                let is = after.iter().find(|other| other.name == was.name)?.bytes;
+                (is != was.bytes).then_some((was.name.as_str(), was.bytes, is))
+            })
+            .collect();
+        changed.sort_by_key(|(_, was, is)| is - was);
+        let mut table = Columns::new()
+            .column(one, Align::Left, Cut::Middle)
+            .column("before", Align::Right, Cut::Never)
+            .column("after", Align::Right, Cut::Never);
+        for (name, was, is) in changed {
+            table.row([
+                Cell::from(name),
+                Cell::from(&human_bytes(was)),
+                Cell::from(&human_bytes(is)),
+            ]);
+        }
+        let sum = |sizes: &[Sized]| -> i64 {
+            let these = sizes.iter().filter(|size| size.index == index);
+            these.map(|size| size.bytes).sum()
+        };
+        let (was, is) = (sum(before), sum(after));
+        text.push_str(&format!(
+            "{}  all {all}: {} before, {} after, {} came back\n",
+            table.render(2, style),
+            human_bytes(was),
+            human_bytes(is),
+            human_bytes(was - is)
+        ));
     }
-    let sum = |sizes: &[(String, i64)]| sizes.iter().map(|(_, bytes)| bytes).sum::<i64>();
-    let (was, is) = (sum(before), sum(after));
-    format!(
-        "What SELECT pg_relation_size says of the indexes\n{}  all indexes: {} before, {} after, {} came back\n",
-        table.render(2, style),
-        human_bytes(was),
-        human_bytes(is),
-        human_bytes(was - is)
-    )
+    text
 }
 
 fn report_text(ran: &Ran, won: &str, zone: chrono_tz::Tz) -> String {

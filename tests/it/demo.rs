@@ -55,7 +55,7 @@ fn it_ends_with_its_report_and_leaves_no_server() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(
-        said.contains("What SELECT pg_relation_size says of the indexes"),
+        said.contains("What SELECT pg_relation_size says of tables and indexes"),
         "{said}"
     );
     assert!(said.contains("came back"), "{said}");
