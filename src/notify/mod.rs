@@ -9,6 +9,7 @@ mod ping;
 mod reports;
 mod rules;
 mod smtp;
+mod smtp_door;
 mod teller;
 mod webhook;
 

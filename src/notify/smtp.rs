@@ -1,13 +1,12 @@
 use std::path::PathBuf;
 
+use lettre::Message;
 use lettre::address::Envelope;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
-use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use url::Url;
 
 use super::Outcome;
+use super::smtp_door::{Door, DoorError, Protection, certificates};
 use crate::values::{TimeSpan, redact, with_causes};
 
 /// How long handing one mail over may take in all. The library's own limit
@@ -39,18 +38,10 @@ pub enum SmtpError {
 
 /// A mail server.
 pub struct Smtp {
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    door: Door,
     server: String,
     has_credentials: bool,
     send_within: TimeSpan,
-}
-
-/// How the connection is protected.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Protection {
-    Implicit,
-    StartTls,
-    None,
 }
 
 impl Smtp {
@@ -110,43 +101,41 @@ impl Smtp {
                 }
             }
         }
-        let mut tls = TlsParameters::builder(host.clone());
-        if let Some(path) = &ca {
-            tls = tls.certificate_store(CertificateStore::None);
-            for certificate in certificates(path)? {
-                tls = tls.add_root_certificate(certificate);
-            }
-        }
-        let tls = tls.build().map_err(|why| wrong(&why.to_string()))?;
-        let (tls, port) = match protection {
-            Protection::Implicit => (Tls::Wrapper(tls), 465),
-            Protection::StartTls => (Tls::Required(tls), 587),
-            Protection::None => (Tls::None, 25),
+        let trusted = match &ca {
+            Some(path) => Some(certificates(path).map_err(|why| SmtpError::Certificates {
+                path: path.display().to_string(),
+                why,
+            })?),
+            None => None,
+        };
+        let port = match protection {
+            Protection::Implicit => 465,
+            Protection::StartTls => 587,
+            Protection::None => 25,
         };
         let port = parsed.port().unwrap_or(port);
-        let name = gethostname::gethostname().to_string_lossy().into_owned();
-        let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host.clone())
-            .port(port)
-            .tls(tls)
-            .hello_name(ClientId::Domain(name))
-            // For a single answer. Longer than all of it may take, so that it is
-            // always the whole that ends, whatever it was waiting for.
-            .timeout(Some(send_within.get() * 2));
         let decoded = |text: &str| {
             percent_decoded(text).ok_or_else(|| wrong("user or password is not encoded well"))
         };
         let user = decoded(parsed.username())?;
-        let has_credentials = !user.is_empty();
-        if has_credentials {
+        let mut log_in = None;
+        if !user.is_empty() {
             let password = decoded(parsed.password().unwrap_or_default())?;
-            builder = builder
-                .credentials(Credentials::new(user, password))
-                .authentication(mechanisms);
+            log_in = Some((Credentials::new(user, password), mechanisms));
         }
         Ok(Smtp {
-            transport: builder.build(),
             server: format!("{host}:{port}"),
-            has_credentials,
+            has_credentials: log_in.is_some(),
+            door: Door {
+                host,
+                port,
+                protection,
+                trusted,
+                log_in,
+                // Longer than all of it may take, so that it is always the whole that ends,
+                // whatever it was waiting for.
+                patience: send_within.get() * 2,
+            },
             send_within,
         })
     }
@@ -157,7 +146,12 @@ impl Smtp {
     /// As a text for people.
     pub async fn try_out(&self) -> Result<String, String> {
         let server = &self.server;
-        let tried = self.transport.test_connection();
+        let tried = async {
+            let mut connection = self.door.open().await?;
+            let answers = connection.test_connected().await;
+            connection.abort().await;
+            Ok::<_, DoorError>(answers)
+        };
         match tokio::time::timeout(self.send_within.get(), tried).await {
             Ok(Ok(true)) if self.has_credentials => Ok(format!("{server} answers and lets us in")),
             Ok(Ok(true)) => Ok(format!("{server} answers")),
@@ -211,13 +205,15 @@ impl Smtp {
 
     /// One attempt, and whether the server itself answered: then nobody has got the mail.
     async fn send_once(&self, envelope: &Envelope, mail: &[u8]) -> (Outcome, bool) {
-        let sent = tokio::time::timeout(
-            self.send_within.get(),
-            self.transport.send_raw(envelope, mail),
-        )
-        .await;
+        let sending = async {
+            let mut connection = self.door.open().await?;
+            connection.send(envelope, mail).await?;
+            connection.abort().await;
+            Ok::<_, DoorError>(())
+        };
+        let sent = tokio::time::timeout(self.send_within.get(), sending).await;
         let error = match sent {
-            Ok(Ok(_)) => return (Outcome::Sent, true),
+            Ok(Ok(())) => return (Outcome::Sent, true),
             Ok(Err(error)) => error,
             Err(_) => {
                 let why = format!(
@@ -228,7 +224,10 @@ impl Smtp {
             }
         };
         let server = &self.server;
-        let code = error.status().map(u16::from);
+        let (code, ours) = match &error {
+            DoorError::Mail(error) => (error.status().map(u16::from), error.is_client()),
+            DoorError::Certificate(_) => (None, false),
+        };
         let said = with_causes(&error);
         let outcome = match code {
             Some(530 | 534 | 535 | 538) if self.has_credentials => Outcome::Refused(format!(
@@ -249,7 +248,7 @@ impl Smtp {
                     "the certificate of the mail server {server} is not trusted ({said}); `?ca=FILE` names the certificates to trust"
                 ))
             }
-            None if error.is_client() => Outcome::Refused(format!(
+            None if ours => Outcome::Refused(format!(
                 "the mail server {server} cannot do what is asked of it ({said})"
             )),
             None => Outcome::Later(format!("the mail server {server} is out of reach ({said})")),
@@ -257,24 +256,6 @@ impl Smtp {
         // Who is not let in at all need not knock once for each recipient.
         let at_the_door = matches!(code, Some(530 | 534 | 535 | 538));
         (outcome, code.is_some() && !at_the_door)
-    }
-}
-
-fn certificates(path: &std::path::Path) -> Result<Vec<Certificate>, SmtpError> {
-    let wrong = |why: String| SmtpError::Certificates {
-        path: path.display().to_string(),
-        why,
-    };
-    let pem = std::fs::read_to_string(path).map_err(|why| wrong(why.to_string()))?;
-    const END: &str = "-----END CERTIFICATE-----";
-    let found: Result<Vec<Certificate>, SmtpError> = pem
-        .split_inclusive(END)
-        .filter(|part| part.contains(END))
-        .map(|part| Certificate::from_pem(part.as_bytes()).map_err(|why| wrong(why.to_string())))
-        .collect();
-    match found {
-        Ok(found) if found.is_empty() => Err(wrong("there is no certificate in it".to_owned())),
-        other => other,
     }
 }
 

@@ -5,6 +5,7 @@
 mod bytes;
 mod calendar_span;
 mod causes;
+mod certificate;
 mod closest;
 mod cron;
 mod dotted;
@@ -27,6 +28,7 @@ mod window;
 pub use bytes::Bytes;
 pub use calendar_span::CalendarSpan;
 pub use causes::with_causes;
+pub(crate) use certificate::ChainOrNamed;
 pub use closest::closest;
 pub use cron::Cron;
 pub use engine::Engine;

@@ -247,6 +247,41 @@ async fn what_keeps_a_mail_from_going_is_said_without_secrets() {
     assert_eq!(server.mails().len(), 3);
 }
 
+/// As `openssl req -x509` makes it. libpq and OpenSSL take such a one where it is named.
+#[tokio::test]
+async fn a_certificate_that_is_its_own_authority_is_taken_where_it_is_named() {
+    let good = MailServer::its_own_authority(&["localhost"], false);
+    let foreign = MailServer::its_own_authority(&["mail.example"], false);
+    let expired = MailServer::its_own_authority(&["localhost"], true);
+    let now = Utc::now();
+    let sent = async |url: &str| {
+        let store = store_with(&[mail("hello")], now).await;
+        deliver(&by(Smtp::new(url).unwrap()), store.as_ref(), now)
+            .await
+            .unwrap()
+    };
+    for scheme in ["smtp", "smtps"] {
+        let url = good.url(scheme, PASSWORD, "");
+        let done = sent(&url).await;
+        assert_eq!(done.sent, 1, "{:?}", done.problems);
+        let said = Smtp::new(&url).unwrap().try_out().await.unwrap();
+        assert!(said.ends_with("answers and lets us in"), "{said}");
+    }
+    assert_eq!(good.mails().len(), 2);
+    // Another one is not, nor is this one for another host, or after its time.
+    for (url, why) in [
+        (good.trusting(&foreign), "is not trusted"),
+        (foreign.url("smtp", PASSWORD, ""), "certificate"),
+        (expired.url("smtps", PASSWORD, ""), "is not trusted"),
+    ] {
+        let done = sent(&url).await;
+        assert_eq!(done.sent, 0, "{url}");
+        assert!(done.problems[0].contains(why), "{:?}", done.problems);
+    }
+    assert_eq!(good.mails().len(), 2);
+    assert!(foreign.mails().is_empty() && expired.mails().is_empty());
+}
+
 #[tokio::test]
 async fn a_server_that_hangs_holds_nobody_up_for_ever() {
     let server = MailServer::start(Fault::Hang);

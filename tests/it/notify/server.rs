@@ -6,7 +6,7 @@ use maint::notify::Smtp;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::connect::certificates::Authority;
+use crate::connect::certificates::{Authority, Identity};
 
 /// How a mail server misbehaves.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,16 +37,25 @@ const ENCODED: &str = "geheim%3A1%2F2";
 
 impl MailServer {
     pub(crate) fn start(fault: Fault) -> MailServer {
+        let authority = Authority::new("mail test");
+        let server = authority.server(&["localhost", "127.0.0.1"]);
+        MailServer::showing(fault, &server, &authority.certificate_pem)
+    }
+
+    /// With a certificate that is its own authority, and that one named by `?ca=`.
+    pub(crate) fn its_own_authority(names: &[&str], expired: bool) -> MailServer {
+        let own = Authority::of_its_own(names, expired);
+        MailServer::showing(Fault::None, &own, &own.certificate_pem)
+    }
+
+    fn showing(fault: Fault, server: &Identity, trusted: &str) -> MailServer {
         let tools = std::env::var("MAINT_TEST_TOOLS").expect(
             "MAINT_TEST_TOOLS names the folder of the Python tools: run ./scripts/test, or export MAINT_TEST_TOOLS=$(./scripts/tools)",
         );
         let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::new("mail test");
-        let (certificate, key) = authority
-            .server(&["localhost", "127.0.0.1"])
-            .write(folder.path(), "server");
+        let (certificate, key) = server.write(folder.path(), "server");
         let ca = folder.path().join("ca.pem");
-        std::fs::write(&ca, &authority.certificate_pem).unwrap();
+        std::fs::write(&ca, trusted).unwrap();
         let options = json!({
             "folder": folder.path().join("mail"), "certificate": certificate, "key": key,
             "user": USER, "password": PASSWORD,
@@ -104,6 +113,11 @@ impl MailServer {
             "smtp://maint%40example.com:{ENCODED}@localhost:{}",
             self.starttls
         )
+    }
+
+    /// The same, trusting what somebody else's file names.
+    pub(crate) fn trusting(&self, other: &MailServer) -> String {
+        format!("{}?ca={}", self.untrusting_url(), other.ca.display())
     }
 
     pub(crate) fn smtp(&self) -> Smtp {

@@ -5,16 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{WebPkiServerVerifier, verify_server_name};
+use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{
     CertificateDer, CertificateRevocationListDer, PrivateKeyDer, ServerName, UnixTime,
 };
-use rustls::server::ParsedCertificate;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
+
+use crate::values::ChainOrNamed;
 
 /// libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,7 +187,7 @@ fn chain_verifier(
             error,
         ))
     })?;
-    Ok(Arc::new(OrNamed { chain, named }))
+    Ok(Arc::new(ChainOrNamed { chain, named }))
 }
 
 fn roots_of(file: &Path) -> Result<RootCertStore, Box<TlsFileFault>> {
@@ -298,71 +299,6 @@ impl ServerCertVerifier for AnyCertificate {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
     }
-}
-
-/// A chain, or the very certificate that the root file names: `openssl req -x509` makes a server's
-/// certificate that is its own authority, and libpq takes it.
-#[derive(Debug)]
-struct OrNamed {
-    chain: Arc<WebPkiServerVerifier>,
-    named: Vec<CertificateDer<'static>>,
-}
-
-impl ServerCertVerifier for OrNamed {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let checked = self
-            .chain
-            .verify_server_cert(end_entity, intermediates, name, ocsp, now);
-        match checked {
-            // Dates are checked before this complaint, the name only after it. A test holds
-            // webpki to that.
-            Err(rustls::Error::InvalidCertificate(CertificateError::Other(why)))
-                if is_an_authority(&why) && self.named.contains(end_entity) =>
-            {
-                let certificate = ParsedCertificate::try_from(end_entity)?;
-                verify_server_name(&certificate, name)?;
-                Ok(ServerCertVerified::assertion())
-            }
-            other => other,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain
-            .verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.chain
-            .verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.chain.supported_verify_schemes()
-    }
-}
-
-/// Whether the complaint is that an authority's certificate is used as a server's. The type of
-/// the complaint belongs to a crate that is not ours to name; its name is part of its interface.
-fn is_an_authority(why: &rustls::OtherError) -> bool {
-    format!("{why:?}").contains("CaUsedAsEndEntity")
 }
 
 /// `sslmode=verify-ca`: the chain must hold, the name may be any.
