@@ -359,6 +359,12 @@ pub const FINDINGS: &[Code] = &[
         "Add a secondary, or accept the milder check.",
     ),
     code(
+        "integrity.not_again",
+        "Objects were found in order a short while ago, and are not looked at again.",
+        "Damage since then is not found by this run.",
+        "`--set recheck_after=0s` looks again.",
+    ),
+    code(
         "integrity.rule",
         "A check names a collection that does not exist.",
         "That check was not made.",

@@ -115,6 +115,13 @@ impl<B> Plan<B> {
         });
     }
 
+    /// Notes work that is due and cannot be done, and what a person should know about it: the
+    /// run has not succeeded.
+    pub fn undone(&mut self, finding: Finding) {
+        self.refuse(finding.object.clone(), finding.message.clone());
+        self.findings.push(finding);
+    }
+
     /// The plan as it is printed, whatever the engine.
     pub fn shown(self) -> Plan<Value>
     where

@@ -5,6 +5,7 @@ pub mod connect;
 mod fault;
 pub mod load;
 pub mod claim;
+pub mod grants;
 pub mod meaning;
 mod name;
 pub mod pooler;

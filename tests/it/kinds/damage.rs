@@ -146,7 +146,7 @@ for_each_version! {
         replica.stop();
         let alone = run(&workspace);
         assert_eq!(found(&alone).iter().map(|l| l.split_once(' ').unwrap().0).collect::<Vec<_>>(),
-            ["integrity.coverage", "integrity.no_replica", "replica.unreachable"], "{alone:#}");
+            ["integrity.coverage", "integrity.no_replica", "integrity.not_again", "replica.unreachable"], "{alone:#}");
         drop(replica);
         // Another server is no replica, whatever the configuration says.
         let stranger = private_cluster(major, &[]);

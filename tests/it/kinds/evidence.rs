@@ -236,6 +236,31 @@ for_each_version! {
 }
 
 for_each_version! {
+    /// An old transaction in another database, with tables vacuumed side by side: a vacuum that
+    /// says it succeeded has removed the dead rows, or it is told who keeps them.
+    async fn an_old_transaction_elsewhere_makes_no_vacuum_a_lie(major: u32) {
+        let (db, other) = (fresh_database(major).await, fresh_database(major).await);
+        let holder = other.connect().await;
+        holder.batch_execute("SET application_name = 'elsewhere'; BEGIN ISOLATION LEVEL REPEATABLE READ; CREATE TABLE with_an_id ()").await.unwrap();
+        for n in 0..6 {
+            change(&db, &format!("CREATE TABLE t{n} (id int); INSERT INTO t{n} SELECT generate_series(1, 20000); DELETE FROM t{n} WHERE id % 2 = 0")).await;
+        }
+        let workspace = Workspace::for_target(&db.url).task("vacuum", "kind: vacuum\ntarget: app\nlimits: { jobs: 3 }\n");
+        let document = run(&workspace, "vacuum");
+        let done = objects(&document, "vacuum", "succeeded");
+        assert_eq!(done.len(), 6, "{document:#}");
+        db.execute("CREATE EXTENSION pgstattuple").await;
+        let dead = db.number("SELECT sum(s.dead_tuple_count)::int8 FROM pg_class c, pgstattuple(c.oid) s WHERE c.relname ~ '^t[0-5]$'").await;
+        let told = codes(&document).contains(&"vacuum.held_back");
+        assert!(dead == 0 || told, "{dead} dead rows stayed without a word: {document:#}");
+        holder.batch_execute("ROLLBACK").await.unwrap();
+        run(&workspace, "vacuum");
+        assert_eq!(db.number("SELECT sum(s.dead_tuple_count)::int8 FROM pg_class c, pgstattuple(c.oid) s WHERE c.relname ~ '^t[0-5]$'").await, 0);
+        assert_eq!(steps(&run(&workspace, "vacuum")), Vec::<String>::new());
+    }
+}
+
+for_each_version! {
     /// A name that does not exist, a rule that is refused, no privilege for
     /// anything: the run has not succeeded.
     async fn what_could_not_be_done_has_not_succeeded(major: u32) {
@@ -252,6 +277,24 @@ for_each_version! {
             assert_eq!(document["runs"][0]["status"], "failed", "{document:#}");
             assert_ne!(document["runs"][0]["error"], Value::Null, "{document:#}");
         }
+        // A condition that reads what the role may not read is refused with all it needs, at once.
+        db.execute(&format!("CREATE SCHEMA hidden; CREATE TABLE hidden.\"Holds\" (id int); CREATE TABLE app.parent (id int PRIMARY KEY); CREATE FUNCTION app.held(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT false';
+            REVOKE ALL ON FUNCTION app.held(int) FROM PUBLIC; CREATE TABLE app.mine (id int PRIMARY KEY, at timestamptz, parent int); INSERT INTO app.mine SELECT g, '2001-01-01', g FROM generate_series(1, 9) g;
+            GRANT USAGE ON SCHEMA app TO {role}; GRANT SELECT, DELETE ON app.mine TO {role}")).await;
+        for (rule, grants) in [
+            ("column: at, older_than: 1d, keep: ['id IN (SELECT id FROM hidden.\"Holds\") OR app.held(id)']",
+             format!("GRANT EXECUTE ON FUNCTION app.held(integer) TO {role}; GRANT USAGE ON SCHEMA hidden TO {role}; GRANT SELECT ON hidden.\"Holds\" TO {role}")),
+            ("orphaned: { columns: [parent], parent: app.parent }", format!("GRANT SELECT ON app.parent TO {role}")),
+        ] {
+            workspace.file("tasks/cleanup.yaml", &format!("kind: cleanup\ntarget: app\ntrust_owners: [postgres]\noptions:\n  rules: [{{ table: app.mine, {rule} }}]\n"));
+            let document = workspace.run(["run", "cleanup", "--now", "--output", "json"]).expect(1).json();
+            let found = &document["runs"][0]["findings"][0];
+            assert_eq!((found["code"].as_str(), found["suggestion"].as_str()), (Some("cleanup.rule"), Some(grants.as_str())), "{document:#}");
+            assert_eq!(db.number("SELECT count(*) FROM app.mine").await, 9);
+            db.execute(&grants).await;
+            workspace.run(["plan", "cleanup"]).expect(0);
+        }
+        db.execute("DROP SCHEMA hidden CASCADE; DROP FUNCTION app.held; DROP TABLE app.mine, app.parent").await;
         // What is suggested is all that is missing.
         let document = run(&workspace, "analyze");
         let findings = document["runs"][0]["findings"].as_array().unwrap();

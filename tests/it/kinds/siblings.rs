@@ -195,7 +195,8 @@ for_each_version! {
         db.execute("CREATE EXTENSION pg_stat_statements; CREATE TABLE ev (id int, region int, at timestamptz) PARTITION BY RANGE (at); CREATE TABLE ev_rest PARTITION OF ev DEFAULT PARTITION BY LIST (region);
             CREATE TABLE ev_rest_1 PARTITION OF ev_rest DEFAULT; INSERT INTO ev SELECT g, g, '2001-01-01' FROM generate_series(1, 30000) g").await;
         let workspace = workspace(&db.url, "tables: [public.ev], interval: month, ahead: 1, max_default_size: 1MB");
-        let document = workspace.run(["run", "partitions", "--now", "--output", "json"]).json();
+        let document = workspace.run(["run", "partitions", "--now", "--output", "json"]).expect(1).json();
+        assert_eq!(document["runs"][0]["status"], "failed", "{document:#}");
         assert_eq!(codes(&document), ["partitions.default_large"], "{document:#}");
         assert_eq!(steps(&document), Vec::<String>::new());
         let read = db.strings("SELECT query FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND query ~ 'FROM public.ev_rest'").await;
@@ -215,7 +216,7 @@ for_each_version! {
         let workspace = workspace(&db.url, "tables: [public.ev], interval: month, ahead: 1");
         let yaml = std::fs::read_to_string(workspace.path().join("schedules.yaml")).unwrap();
         workspace.file("schedules.yaml", &format!("timezone: Europe/Berlin\n{yaml}"));
-        let document = workspace.run(["run", "partitions", "--now", "--output", "json"]).json();
+        let document = workspace.run(["run", "partitions", "--now", "--output", "json"]).expect(1).json();
         assert_eq!(codes(&document), ["partitions.time_zone"], "{document:#}");
         assert_eq!(document["runs"][0]["findings"][0]["suggestion"], "time_zone: UTC");
         assert_eq!(steps(&document), Vec::<String>::new());

@@ -3,7 +3,7 @@
 use super::super::cleanup::facts::{Member, Table};
 use super::super::cleanup::rule::{AgeType, Epoch, Rule};
 use super::super::cleanup::steps::{Way, passes_by, too_many};
-use super::super::cleanup::{invalid, partition, way};
+use super::super::cleanup::{invalid, partition, refused, way};
 use super::super::common::{rows, rows_finding, still_there};
 use super::columns::Found;
 use super::{Archive, Facts};
@@ -43,8 +43,8 @@ pub(super) fn of(
     at: &Moment,
     plan: &mut Plan,
 ) -> Vec<Step> {
-    if let Some(refused) = &facts.look.refused {
-        invalid(plan, rule, refused);
+    if let Some(why) = &facts.look.refused {
+        refused(plan, rule, why, facts.look.remedy.as_deref());
         return Vec::new();
     }
     if let Some(why) = &facts.look.too_many {

@@ -13,7 +13,7 @@ use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Guard, Standing, Touch, Use};
-use crate::engines::postgres::{Session, first};
+use crate::engines::postgres::{Fault, Session, first, grants};
 use crate::plan::Param;
 use crate::plan::postgres::Under;
 
@@ -32,6 +32,8 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) any: HashMap<u32, bool>,
     /// Why the rule is not followed.
     pub(in crate::kinds::postgres) refused: Option<String>,
+    /// The statements that would help against that.
+    pub(in crate::kinds::postgres) remedy: Option<String>,
     /// How the condition is read.
     pub(in crate::kinds::postgres) under: Under,
     /// Why more rows would go than the rule may take.
@@ -136,7 +138,7 @@ pub(in crate::kinds::postgres) async fn look(
         }
         Err(error) => {
             if !too_late(&error) {
-                look.refused = Some(format!("the server refuses its condition: {error}"));
+                look.refuse(db, rule, &error).await?;
             }
             return Ok(look);
         }
@@ -190,11 +192,29 @@ pub(in crate::kinds::postgres) async fn look(
         }
         Err(error) => {
             if !too_late(&error) {
-                look.refused = Some(format!("the server refuses its condition: {error}"));
+                look.refuse(db, rule, &error).await?;
             }
         }
     }
     Ok(look)
+}
+
+impl Look {
+    /// The server does not take the condition.
+    async fn refuse(
+        &mut self,
+        db: &Session,
+        rule: &Rule,
+        error: &EngineError,
+    ) -> Result<(), EngineError> {
+        self.refused = Some(format!("the server refuses its condition: {error}"));
+        if Fault::of(error) == Fault::Forbidden {
+            let parent = rule.orphaned.as_ref().map(|o| o.parent.to_string());
+            let texts: Vec<&str> = rule.texts().chain(parent.as_deref()).collect();
+            self.remedy = grants::missing(db, &texts).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Counts the rows that would go, and all there are: none may go that a bound

@@ -263,6 +263,11 @@ pub(super) fn clock_differs(plan: &mut Plan, rule: &Rule, why: &str) {
 
 /// A rule that cannot be followed is not passed over in silence.
 pub(super) fn invalid(plan: &mut Plan, rule: &Rule, why: &str) {
+    refused(plan, rule, why, None);
+}
+
+/// The same, with the statements that would help.
+pub(super) fn refused(plan: &mut Plan, rule: &Rule, why: &str, remedy: Option<&str>) {
     plan.skip(rule.table.to_string(), why);
     plan.refuse(rule.table.to_string(), why);
     plan.findings.push(Finding {
@@ -270,7 +275,7 @@ pub(super) fn invalid(plan: &mut Plan, rule: &Rule, why: &str) {
         severity: Severity::Critical,
         object: rule.table.to_string(),
         message: format!("the rule for {} cannot be followed: {why}", rule.table),
-        suggestion: None,
+        suggestion: remedy.map(str::to_owned),
     });
 }
 

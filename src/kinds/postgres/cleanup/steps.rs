@@ -34,8 +34,8 @@ pub(super) fn of_rule(
     let Subject {
         rule, table, look, ..
     } = *subject;
-    if let Some(refused) = look.and_then(|look| look.refused.as_ref()) {
-        super::invalid(plan, rule, refused);
+    if let Some((look, why)) = look.and_then(|look| Some((look, look.refused.as_ref()?))) {
+        super::refused(plan, rule, why, look.remedy.as_deref());
         return Vec::new();
     }
     if let Some(why) = look.and_then(|look| look.too_many.as_ref()) {

@@ -99,22 +99,26 @@ pub(super) fn arrange(
         .map(|c| (in_vain(&c, at), c.verified(at), c))
         .filter(|(_, verified, _)| verified.is_none_or(|when| when <= fresh))
         .collect();
-    if due.is_empty() && all > 0 {
-        plan.skip(
-            "integrity",
+    let left = all - due.len();
+    if left > 0 {
+        let message = if due.is_empty() {
             format!(
                 "nothing was looked at: all {all} objects were found in order less than {recheck_after} ago (`recheck_after`). `--set recheck_after=0s` looks again"
-            ),
-        );
-    }
-    let left = all - due.len();
-    if !due.is_empty() && left > 0 {
-        plan.skip(
-            "integrity",
+            )
+        } else {
             format!(
                 "{left} of {all} objects were found in order less than {recheck_after} ago (`recheck_after`) and are not looked at now. `--set recheck_after=0s` looks at all"
-            ),
-        );
+            )
+        };
+        plan.skip("integrity", &message);
+        // A run tells no reasons against objects, and "nothing to do" would sound like "in order".
+        plan.findings.push(Finding {
+            code: "integrity.not_again".to_owned(),
+            severity: Severity::Info,
+            object: "integrity".to_owned(),
+            message,
+            suggestion: None,
+        });
     }
     due.sort_by(|a, b| {
         (a.0 >= 2, a.1, a.2.class == Class::Query, a.2.bytes)

@@ -43,7 +43,7 @@ pub(super) fn plan(
         return;
     }
     if let Some(zone) = another_zone(task, subject) {
-        plan.findings.push(finding(
+        plan.undone(finding(
             "partitions.time_zone",
             Severity::Critical,
             subject,
@@ -63,7 +63,7 @@ pub(super) fn plan(
         .find(|(_, _, n)| n.kind != "f")
         .map(|(_, _, node)| *node);
     if let Some(why) = template.and_then(|node| not_to_be_copied(node, facts)) {
-        plan.findings.push(finding(
+        plan.undone(finding(
             "partitions.unsuitable",
             Severity::Critical,
             subject,
@@ -78,7 +78,7 @@ pub(super) fn plan(
         .default
         .map_or(0, |oid| bytes(oid, &facts.nodes));
     if let Some(default) = subject.default.filter(|_| default_bytes > largest) {
-        plan.findings.push(finding(
+        plan.undone(finding(
             "partitions.default_large",
             Severity::Critical,
             subject,
@@ -240,7 +240,7 @@ fn may_move(
     } else {
         return true;
     };
-    plan.findings.push(Finding {
+    plan.undone(Finding {
         code: "partitions.default_in_the_way".to_owned(),
         severity: Severity::Critical,
         object: default,

@@ -191,8 +191,7 @@ impl Kind for Partitions {
                     match &facts.clock {
                         Some(why) => {
                             plan.skip(name.to_string(), why);
-                            plan.refuse(name.to_string(), why);
-                            plan.findings.push(Finding {
+                            plan.undone(Finding {
                                 code: "clock.differs".to_owned(),
                                 severity: Severity::Critical,
                                 object: name.to_string(),
@@ -205,8 +204,7 @@ impl Kind for Partitions {
                 }
                 Err(why) => {
                     plan.skip(name.to_string(), &why);
-                    plan.refuse(name.to_string(), &why);
-                    plan.findings.push(Finding {
+                    plan.undone(Finding {
                         code: "partitions.unsuitable".to_owned(),
                         severity: Severity::Critical,
                         object: name.to_string(),

@@ -64,7 +64,7 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
         return;
     }
     if let Some(from) = subject.table.referenced_by.first() {
-        plan.findings.push(Finding {
+        plan.undone(Finding {
             code: "partitions.referenced".to_owned(),
             severity: Severity::Warning,
             object: root.to_string(),
@@ -79,7 +79,7 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
     if let (Expired::Keep, Some(schema)) = (task.expired, &task.keep_in)
         && !facts.schemas.contains(schema)
     {
-        plan.findings.push(Finding {
+        plan.undone(Finding {
             code: "partitions.no_schema".to_owned(),
             severity: Severity::Critical,
             object: root.to_string(),

@@ -97,7 +97,7 @@ const IDLE: &str = "WITH leaves AS (
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'
             AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.oid)
         -- Without it the next delete of a row that is referred to would read the whole table.
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = x.indrelid AND {serves}
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = x.indrelid AND {serves_k}
             AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
     ORDER BY l.bytes DESC, 1, 2";
 
@@ -172,24 +172,32 @@ const MISSING: &str = "SELECT k.conname::text, n.nspname::text, c.relname::text,
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_class p ON p.oid = k.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
     CROSS JOIN LATERAL (SELECT CASE WHEN c.relkind = 'p'
-        THEN (SELECT coalesce(sum(l.relpages), 0)::int8 * pg_catalog.current_setting('block_size')::int8
-              FROM pg_catalog.pg_partition_tree(c.oid) pt JOIN pg_catalog.pg_class l ON l.oid = pt.relid)
+        THEN (SELECT coalesce(sum({leaf_size}), 0)::int8 FROM pg_catalog.pg_partition_tree(c.oid) pt JOIN pg_catalog.pg_class l ON l.oid = pt.relid)
         ELSE {size} END AS bytes) s
     WHERE k.contype = 'f' AND k.conparentid = 0 AND {not_system} AND s.bytes >= $1::int8
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-            JOIN pg_catalog.pg_am am ON am.oid = i.relam
-            WHERE x.indrelid = k.conrelid AND x.indisvalid AND {serves}
-                AND (am.amname = 'btree' OR (am.amname = 'hash' AND pg_catalog.cardinality(k.conkey) = 1))
-                AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
+        -- The table, or a partition that has no such index either, of its own or its parent's.
+        -- A partition may have its columns in another order.
+        AND EXISTS (SELECT FROM (SELECT c.oid AS relid WHERE c.relkind <> 'p'
+                UNION ALL SELECT pt.relid::oid FROM pg_catalog.pg_partition_tree(c.oid) pt WHERE c.relkind = 'p' AND pt.isleaf) l
+            JOIN pg_catalog.pg_class leaf ON leaf.oid = l.relid AND leaf.relkind = 'r'
+            CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(own.attnum ORDER BY u.place) AS columns
+                FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(att, place)
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att
+                JOIN pg_catalog.pg_attribute own ON own.attrelid = l.relid AND own.attname = a.attname) key
+            WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+                JOIN pg_catalog.pg_am am ON am.oid = i.relam
+                WHERE x.indrelid = l.relid AND x.indisvalid AND {serves}
+                    AND (am.amname = 'btree' OR (am.amname = 'hash' AND pg_catalog.cardinality(k.conkey) = 1))
+                    AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> key.columns))
     ORDER BY s.bytes DESC, 2, 3, 1 LIMIT 100";
 
-/// Whether looking for given values of the columns of `k` may use the index
+/// Whether looking for given values of the columns of `key` may use the index
 /// `x`: all rows are in it, or all whose columns are given. The predicate is
 /// read as it is stored, because having the server write it down waits for
 /// whoever holds the table.
 const SERVES: &str = "(x.indpred IS NULL OR (x.indpred::text !~ ':nulltesttype 0|:boolop (or|not)'
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, '\\{([A-Z]+)', 'g') m WHERE m[1] NOT IN ('NULLTEST', 'VAR', 'BOOLEXPR'))
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, ':varattno (-?[0-9]+)', 'g') m WHERE m[1]::int2 <> ALL (k.conkey))))";
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, ':varattno (-?[0-9]+)', 'g') m WHERE m[1]::int2 <> ALL (key.columns))))";
 
 /// SQL for a stored expression without the places in the text it came from.
 fn stored(expression: &str) -> String {
@@ -205,6 +213,7 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
             .replace("{size}", &size_of(relation))
             .replace("{leaf_size}", &size_of("l"))
             .replace("{serves}", SERVES)
+            .replace("{serves_k}", &SERVES.replace("key.columns", "k.conkey"))
     };
     // From 16 on the server knows when an index was last used.
     let recently = |db: &Session, oid: &str| {
