@@ -25,14 +25,8 @@ const MOST: u32 = 5_000;
 impl Advise {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config_for_looking()?;
-        if let Some(target) = &self.target
-            && !config.targets.contains_key(target)
-        {
-            return Err(super::context::unknown(
-                "target",
-                target,
-                config.targets.keys(),
-            ));
+        if let Some(target) = &self.target {
+            super::context::known_target(&config, target)?;
         }
         let store = match crate::history::open_existing(config.history.expose()).await {
             Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),

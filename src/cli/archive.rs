@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use super::Failure;
 use super::context::Context;
 use crate::engines::EngineError;
@@ -173,18 +175,21 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
 /// What the history knows.
 async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {
     let config = context.config()?;
-    if let Some(target) = &chosen.target
-        && !config.targets.contains_key(target)
-    {
-        return Err(super::context::unknown(
-            "target",
-            target,
-            config.targets.keys(),
-        ));
+    if let Some(target) = &chosen.target {
+        super::context::known_target(&config, target)?;
     }
     let store = crate::history::open_existing(config.history.expose()).await?;
     let mut found = Vec::new();
-    for name in config.targets.keys() {
+    let mut names: Vec<String> = config.targets.keys().cloned().collect();
+    for server in config.targets.values().filter(|one| one.is_many()) {
+        // Of one that is gone the archive is all there is.
+        let seen = crate::history::databases_of(store.as_ref(), &server.name).await?;
+        names.extend(
+            seen.keys()
+                .map(|database| server.of_database(database).name),
+        );
+    }
+    for name in &names {
         if chosen.target.as_ref().is_some_and(|target| target != name) {
             continue;
         }
@@ -355,17 +360,22 @@ async fn restore(
         .filter(|(_, t)| t.engine == Engine::Postgres);
     let target = match (name, all.next(), all.next()) {
         (Some(name), ..) => config
-            .targets
-            .get(name)
+            .target(name)
             .ok_or_else(|| Failure::Usage(format!("there is no target `{name}`")))?,
-        (None, Some((_, only)), None) => only,
+        (None, Some((_, only)), None) if !only.is_many() => Cow::Borrowed(only),
         _ => {
             return Err(Failure::Usage(
                 "into which target?\n  hint: say with `--target`".to_owned(),
             ));
         }
     };
-    let dial = pipeline::dial(target)?;
+    if target.is_many() {
+        let name = &target.name;
+        return Err(Failure::Usage(format!(
+            "into which database of `{name}`?\n  hint: say with `--target {name}/DATABASE`"
+        )));
+    }
+    let dial = pipeline::dial(&target)?;
     let session = Session::open(&dial, execute::RESTORING)
         .await
         .map_err(PipelineError::from)?;

@@ -6,7 +6,8 @@ use crate::engines::mongodb::MongoError;
 use crate::engines::postgres::{Session, pooler};
 use crate::history::{HistoryError, RunFilter};
 use crate::notify::Smtp;
-use crate::pipeline;
+use crate::pipeline::{self, PipelineError};
+use crate::plan::Scope;
 use crate::report::Templates;
 use crate::report::text::{counted, shown};
 use crate::values::{Engine, Problems};
@@ -124,12 +125,30 @@ impl Check {
 
 async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
     let (mut found, mut notes) = (Vec::new(), Vec::new());
+    let mut targets = Vec::new();
     for target in config.targets.values().filter(|target| target.configured) {
+        match pipeline::look_up(target).await {
+            Ok(all) => targets.extend(all),
+            Err(error) => found.push(not_found(target, error)),
+        }
+    }
+    for target in &targets {
         let place = format!("target `{}`", target.name);
+        let of = |one: &&Target| one.database.is_some() && one.server() == target.name;
+        let databases = match target.scope {
+            Scope::Server => format!(
+                ", {}",
+                counted(targets.iter().filter(of).count(), "database")
+            ),
+            _ => String::new(),
+        };
         found.push(match look_at(target).await {
             Ok(text) => {
                 let tasks = config.tasks.values().filter(|task| task.enabled);
-                for task in tasks.filter(|task| task.targets.contains(&target.name)) {
+                let tasks = tasks
+                    .filter(|task| task.targets.iter().any(|one| one == target.server()))
+                    .filter(|task| target.scope != Scope::Server || task.looks_at_server);
+                for task in tasks {
                     let told = rehearse::code_of_others(config, task, target).await;
                     let place = format!("task `{}` on target `{}`", task.name, target.name);
                     notes.extend(told.into_iter().map(|text| Note {
@@ -137,18 +156,13 @@ async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
                         text,
                     }));
                 }
-                Found::good(place, text)
+                // Of a database that is as it should be its server has said enough.
+                if target.database.is_some() {
+                    continue;
+                }
+                Found::good(place, text + &databases)
             }
-            Err(error) => Found {
-                place,
-                code: match error {
-                    EngineError::Dial(_)
-                    | EngineError::Mongo(MongoError::Url(_) | MongoError::NoDatabase) => 2,
-                    _ => 3,
-                },
-                text: error.to_string(),
-                hint: error.hint(),
-            },
+            Err(error) => unusable(place, &error),
         });
     }
     found.push(history(config).await);
@@ -171,6 +185,33 @@ async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
     (found, notes)
 }
 
+fn unusable(place: String, error: &EngineError) -> Found {
+    Found {
+        place,
+        code: match error {
+            EngineError::Dial(_)
+            | EngineError::Mongo(MongoError::Url(_) | MongoError::NoDatabase) => 2,
+            _ => 3,
+        },
+        text: error.to_string(),
+        hint: error.hint(),
+    }
+}
+
+/// Why the databases of a target are not known.
+fn not_found(target: &Target, error: PipelineError) -> Found {
+    let place = format!("target `{}`", target.name);
+    match error {
+        PipelineError::Engine(error) => unusable(place, &error),
+        other => Found {
+            place,
+            code: 2,
+            text: other.to_string(),
+            hint: None,
+        },
+    }
+}
+
 /// Who and what is there.
 async fn look_at(target: &Target) -> Result<String, EngineError> {
     if target.engine == Engine::Mongodb {
@@ -178,7 +219,7 @@ async fn look_at(target: &Target) -> Result<String, EngineError> {
     }
     let dial = match pipeline::dial(target) {
         Ok(dial) => dial,
-        Err(pipeline::PipelineError::Engine(error)) => return Err(error),
+        Err(PipelineError::Engine(error)) => return Err(error),
         Err(other) => return Ok(other.to_string()),
     };
     let session = Session::open(&dial, "maint check").await?;

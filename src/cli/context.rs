@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
@@ -116,24 +117,35 @@ impl<'a> Context<'a> {
             }
             // Shared: it names all of its targets.
             let task = Arc::new(task);
-            let wanted = |name: &&String| target.is_none_or(|target| target == name.as_str());
-            for name in task.targets.iter().filter(wanted) {
-                if let Some(found) = config.targets.get(name) {
-                    if !found.configured && names.is_empty() {
-                        continue;
-                    }
-                    pairs.push((Arc::clone(&task), found.clone()));
+            let for_it =
+                |target: &&Cow<'_, Target>| task.targets.iter().any(|one| one == target.server());
+            let wanted: Vec<Cow<'_, Target>> = match target {
+                Some(name) => config
+                    .target(name)
+                    .filter(|t| for_it(&t))
+                    .into_iter()
+                    .collect(),
+                None => task
+                    .targets
+                    .iter()
+                    .filter_map(|name| config.target(name))
+                    .collect(),
+            };
+            for found in wanted {
+                if found.configured || !names.is_empty() {
+                    pairs.push((Arc::clone(&task), found.into_owned()));
                 }
             }
         }
         match target {
-            Some(target) if !config.targets.contains_key(target) => {
-                Err(unknown("target", target, config.targets.keys()))
-            }
-            Some(target) if pairs.is_empty() => Err(Failure::Usage(format!(
-                "none of these tasks is for the target `{target}`"
-            ))),
-            _ => Ok(pairs),
+            Some(target) => match known_target(config, target) {
+                Ok(()) if pairs.is_empty() => Err(Failure::Usage(format!(
+                    "none of these tasks is for the target `{target}`"
+                ))),
+                Ok(()) => Ok(pairs),
+                Err(failure) => Err(failure),
+            },
+            None => Ok(pairs),
         }
     }
 
@@ -186,6 +198,22 @@ impl<'a> Context<'a> {
 /// Where records are kept that the history does not take.
 pub(super) fn spool_folder(config: &Config) -> std::path::PathBuf {
     history::spool_folder(config.history.expose(), config.folder())
+}
+
+/// Refuses a name that is no target's, and no database's of one that stands for many.
+pub(super) fn known_target(config: &Config, name: &str) -> Result<(), Failure> {
+    if config.target(name).is_some() {
+        return Ok(());
+    }
+    let of = |server: &&Target| server.is_many() && name.starts_with(&format!("{}/", server.name));
+    Err(match config.targets.values().find(of) {
+        Some(server) => Failure::Usage(format!(
+            "`{}` is no database that `targets.{}.databases` means\n  hint: `maint plan` and `maint history` show what its databases are called",
+            crate::report::text::shown(name),
+            server.name
+        )),
+        None => unknown("target", name, config.targets.keys()),
+    })
 }
 
 /// A name that nothing has: what was probably meant, and what there is.

@@ -8,6 +8,7 @@ use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Session, claim, pooler, trust};
 use crate::pipeline::{self, PipelineError};
+use crate::plan::Scope;
 use crate::report::text::{Ink, counted, human_duration_ms, shown, wrapped};
 use crate::values::Engine;
 
@@ -53,7 +54,24 @@ impl Doctor {
         let config = context.config()?;
         let mut lines: Vec<Line> = Vec::new();
         let mut code = 0;
+        let mut targets = Vec::new();
         for target in config.targets.values() {
+            match pipeline::look_up(target).await {
+                Ok(found) => targets.extend(found),
+                Err(error) => {
+                    let (error_code, text) = match &error {
+                        PipelineError::Engine(error @ EngineError::Dial(_)) => {
+                            (2, with_hint(error))
+                        }
+                        PipelineError::Engine(error) => (3, with_hint(error)),
+                        other => (1, other.to_string()),
+                    };
+                    code = worse(code, error_code);
+                    lines.push((target.name.clone(), Level::Problem, text));
+                }
+            }
+        }
+        for target in &targets {
             let name = target.name.clone();
             if !target.configured {
                 let text = "not configured: its url is empty".to_owned();
@@ -62,7 +80,8 @@ impl Doctor {
             }
             let tasks = config.tasks.values().filter(|task| task.enabled);
             let tasks: Vec<&Task> = tasks
-                .filter(|task| task.targets.contains(&target.name))
+                .filter(|task| task.targets.iter().any(|one| one == target.server()))
+                .filter(|task| target.scope != Scope::Server || task.looks_at_server)
                 .collect();
             let seen = look(target, &tasks, &mut lines).await;
             if let Err(error) = seen {
@@ -134,7 +153,12 @@ async fn look(target: &Target, tasks: &[&Task], lines: &mut Vec<Line>) -> Result
     };
     let session = Session::open(&dial, "maint doctor").await?;
     pooler::refuse(&session, &dial).await?;
-    examine(name, &session, &target.trust_owners, lines).await?;
+    if target.scope.has_server() {
+        examine_server(name, &session, lines);
+    }
+    if target.scope.has_database() {
+        examine(name, &session, &target.trust_owners, lines).await?;
+    }
     for task in tasks {
         let Some(holder) = claim::holder(&session, &task.name).await? else {
             continue;
@@ -231,12 +255,8 @@ async fn trust(
     Ok(())
 }
 
-async fn examine(
-    target: &str,
-    session: &Session,
-    trust_owners: &[String],
-    lines: &mut Vec<Line>,
-) -> Result<(), EngineError> {
+/// What is the same in every database of the server.
+fn examine_server(target: &str, session: &Session, lines: &mut Vec<Line>) {
     let server = &session.server;
     let mut say = |level, text: String| lines.push((target.to_owned(), level, text));
     say(
@@ -262,6 +282,15 @@ async fn examine(
             "the clocks of this machine and the server agree".to_owned(),
         ),
     }
+}
+
+async fn examine(
+    target: &str,
+    session: &Session,
+    trust_owners: &[String],
+    lines: &mut Vec<Line>,
+) -> Result<(), EngineError> {
+    let mut say = |level, text: String| lines.push((target.to_owned(), level, text));
     trust(session, trust_owners, &mut say).await?;
     let owned = session.query("counting tables", OWNERSHIP, &[]).await?;
     if let Some(row) = owned.first() {
@@ -289,7 +318,7 @@ async fn examine(
                 format!(
                     "the role sees no statistics of {}: bloat of their indexes is not known; GRANT SELECT on them, or GRANT pg_read_all_data TO {} (pg_maintain does not include that)",
                     counted(usize::try_from(unseen).unwrap_or(0), "table"),
-                    crate::engines::postgres::Identifier::new(&*server.role)
+                    crate::engines::postgres::Identifier::new(&*session.server.role)
                 ),
             );
         }

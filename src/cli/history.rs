@@ -188,7 +188,7 @@ fn show_step(
             }
         )));
     };
-    let engine = config.targets.get(&run.target).map(|target| target.engine);
+    let engine = config.target(&run.target).map(|target| target.engine);
     let locks = engine.map(|engine| crate::pipeline::locks(engine, &step.statement));
     if context.json() {
         let of_step = |finding: &&Finding| finding.object == step.object;

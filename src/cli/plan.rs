@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Failure;
 use super::context::Context;
-use crate::config::{Config, Task};
+use super::run::worse;
+use crate::config::{Config, Target, Task};
 use crate::pipeline::Known;
 use crate::plan::{Basis, Plan as Planned, Step};
 use crate::report::text::{
-    Align, Cell, Columns, Cut, Ink, Style, counted, human_bytes, human_duration_ms, wrapped,
+    Align, Cell, Columns, Cut, Ink, Style, counted, folded, human_bytes, human_duration_ms, wrapped,
 };
 use crate::values::Window;
 
@@ -94,22 +96,63 @@ pub(super) async fn show_plans(
     if work.is_empty() {
         return Err(super::run::nothing_to_run(&config, 0));
     }
+    let mut spread = Vec::new();
+    let mut code = 0;
+    let several = work.len() > 1;
     for (task, target) in work {
-        // A history that does not exist yet has nothing to tell, and a plan creates nothing.
-        let mut known = match crate::history::open_existing(config.history.expose()).await {
-            Ok(store) => Known::of(store.as_ref(), &task, &target.name, config.timezone).await?,
-            Err(_) => Known {
+        match crate::pipeline::spread(&task, &target).await {
+            Ok(targets) => {
+                spread.extend(
+                    targets
+                        .into_iter()
+                        .map(|target| (Arc::clone(&task), target)),
+                );
+            }
+            Err(error) if several => code = worse(code, refused(&task, &target, error)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let several = several || spread.len() > 1;
+    // A history that does not exist yet has nothing to tell, and a plan creates nothing.
+    let store = crate::history::open_existing(config.history.expose())
+        .await
+        .ok();
+    let mut quiet: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
+    for (task, target) in spread {
+        let mut known = match &store {
+            Some(store) => Known::of(store.as_ref(), &task, &target.name, config.timezone).await?,
+            None => Known {
                 zone: config.timezone,
                 ..Known::default()
             },
         };
         known.whole = time_of(&config, &task);
-        let (plan, counts) = if counting {
-            crate::pipeline::dry_run(&task, &target, known).await?
-        } else {
-            let plan = crate::pipeline::plan(&task, &target, known).await?;
-            (plan, BTreeMap::new())
+        let planned = match counting {
+            true => crate::pipeline::dry_run(&task, &target, known).await,
+            false => {
+                let plan = crate::pipeline::plan(&task, &target, known).await;
+                plan.map(|plan| (plan, BTreeMap::new()))
+            }
         };
+        let (plan, counts) = match planned {
+            Ok(planned) => planned,
+            // What is wrong with one is no reason to say nothing of the others.
+            Err(error) if several => {
+                code = worse(code, refused(&task, &target, error));
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if target.database.is_some() && !context.json() {
+            let nothing = plan.steps.is_empty() && plan.findings.is_empty() && !all;
+            let of = (task.name.clone(), target.server().to_owned());
+            let (quiet, planned) = quiet.entry(of).or_default();
+            *planned += 1;
+            if nothing {
+                *quiet += 1;
+                continue;
+            }
+        }
         if context.json() {
             let mut document = serde_json::json!({
                 "task": task.name, "kind": task.kind, "target": target.name,
@@ -141,7 +184,24 @@ pub(super) async fn show_plans(
     if context.json() {
         outln!("{}", serde_json::json!({ "plans": documents }));
     }
-    Ok(0)
+    for ((task, server), (nothing, planned)) in quiet {
+        if nothing > 0 {
+            outln!(
+                "{}",
+                folded(&task, &server, nothing, planned, "nothing to do")
+            );
+        }
+    }
+    Ok(code)
+}
+
+/// Says why there is no plan; the exit code that goes with it.
+fn refused(task: &Task, target: &Target, error: crate::pipeline::PipelineError) -> u8 {
+    let failure = Failure::from(error);
+    let hint = failure.hint();
+    let hint = hint.map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
+    errln!("{} on {}: {failure}{hint}", task.name, target.name);
+    failure.code()
 }
 
 /// A plan with what people and their scripts need of it.

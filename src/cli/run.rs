@@ -16,8 +16,8 @@ use crate::engines::EngineError;
 use crate::execute::{Observer, Silent, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Signal, Teller, schedule_of};
-use crate::pipeline::{self, Request, Surroundings};
-use crate::plan::{Saved, SavedPlan};
+use crate::pipeline::{self, Lanes, Request, Surroundings};
+use crate::plan::{Finding, Saved, SavedPlan};
 use crate::report::text::{Style, run_summary};
 use crate::scheduler::{DueNow, due_now};
 
@@ -210,6 +210,7 @@ pub(super) async fn run_all(
         history: Arc::clone(&history),
         teller: Arc::clone(&teller),
         refused: Mutex::default(),
+        quiet: Mutex::default(),
     };
     let mut code = 0;
     let mut done = Vec::new();
@@ -218,13 +219,21 @@ pub(super) async fn run_all(
         let Some((task, _)) = of_one_task.first() else {
             continue;
         };
-        let at_once = usize::try_from(task.limits.parallel_targets.max(1)).unwrap_or(1);
+        let lanes = Lanes::of(&task.limits);
+        let spread = running.spread(of_one_task).await;
+        code = worse(code, spread.code);
+        let of_one_task = &spread.work;
         let named = of_one_task.len() > 1;
-        let tried = of_one_task.iter().enumerate().map(|(n, (task, target))| {
-            let running = &running;
-            async move { (n, running.one(task, target, named).await) }
+        let tried = of_one_task.iter().enumerate().map(|(n, work)| {
+            let (running, lanes) = (&running, &lanes);
+            async move {
+                let (task, target) = (&*work.task, &work.target);
+                let _leave = lanes.enter(target, &task.limits, running.stop).await;
+                (n, running.one(work, named).await)
+            }
         });
-        let mut tried = stream::iter(tried).buffer_unordered(at_once);
+        let mut tried = stream::iter(tried).buffer_unordered(of_one_task.len().max(1));
+        done.extend(spread.records);
         let mut records = Vec::new();
         while let Some((n, one)) = tried.next().await {
             match one {
@@ -234,7 +243,7 @@ pub(super) async fn run_all(
                 }
                 // What is wrong with one target is no reason to leave the others.
                 Err(failure) if named => {
-                    let target = &of_one_task[n].1;
+                    let target = &of_one_task[n].target;
                     let what = format!("{} on {}", task.name, target.name);
                     let hint = failure.hint();
                     running.refuse(task, target, &what, &failure.to_string(), hint.as_deref());
@@ -246,6 +255,7 @@ pub(super) async fn run_all(
                 }
             }
         }
+        running.say_folded(&task.name);
         records.sort_by_key(|(n, _)| *n);
         done.extend(records.into_iter().map(|(_, record)| record));
     }
@@ -296,6 +306,24 @@ struct Running<'a> {
     teller: Arc<Teller>,
     /// What did not become a run, and why, for the JSON document.
     refused: Mutex<Vec<serde_json::Value>>,
+    /// In how many databases of a server a task found nothing to do or to say, and in how many
+    /// it has run.
+    quiet: Mutex<BTreeMap<String, (usize, usize)>>,
+}
+
+/// One task on one target, which stands for nothing else any more.
+struct Work {
+    task: Arc<Task>,
+    target: Target,
+    news: Vec<Finding>,
+}
+
+/// What one task is to do, the databases of its targets found out.
+#[derive(Default)]
+struct Spread {
+    work: Vec<Work>,
+    code: u8,
+    records: Vec<RunRecord>,
 }
 
 impl Running<'_> {
@@ -309,14 +337,134 @@ impl Running<'_> {
         }));
     }
 
+    /// Puts the databases in place of the targets that stand for them. Where those of one cannot
+    /// be found out, that is a run that failed, and the others go on.
+    async fn spread(&self, of_one_task: &[(Arc<Task>, Target)]) -> Spread {
+        let mut spread = Spread::default();
+        for (task, target) in of_one_task {
+            let one = |target: Target, news: Vec<Finding>| Work {
+                task: Arc::clone(task),
+                target,
+                news,
+            };
+            if !target.is_many() || self.stop.is_stopping() {
+                spread.work.push(one(target.clone(), Vec::new()));
+                continue;
+            }
+            let mut request = self.request(task, target, &[]);
+            if !self.how.now {
+                match due_now(self.config, task, &target.name, &self.history).await {
+                    DueNow::Now { scheduled_for, .. } => request.scheduled_for = scheduled_for,
+                    // That of the server is over; a database may still have to be looked after.
+                    DueNow::Done(_) => {}
+                    DueNow::Outside(text) => {
+                        let what = format!("{} on {}", task.name, target.name);
+                        let reason = format!("not started: {text}");
+                        let hint = Some("`--now` runs it at once");
+                        self.refuse(task, target, &what, &reason, hint);
+                        spread.code = worse(spread.code, 4);
+                        continue;
+                    }
+                }
+            }
+            let around = self.around(Arc::new(Silent));
+            let seats = pipeline::seats(target, &task.limits, self.stop).await;
+            let found = pipeline::discover(&request, &around).await;
+            drop(seats);
+            if let Some(record) = found.run {
+                let unreachable = found.unreachable.is_some();
+                let code = exit_code(&record.status, unreachable, &around.stop);
+                spread.code = worse(spread.code, code);
+                self.say(&record, found.unreachable.as_ref());
+                spread.records.push(record);
+            }
+            let mut news = found.news;
+            for target in found.targets {
+                // The server's own run comes first, and tells them.
+                spread.work.push(one(target, std::mem::take(&mut news)));
+            }
+        }
+        spread
+    }
+
+    fn request<'r>(
+        &'r self,
+        task: &'r Task,
+        target: &'r Target,
+        news: &'r [Finding],
+    ) -> Request<'r> {
+        Request {
+            task,
+            target,
+            trigger: Trigger::Manual,
+            scheduled_for: None,
+            again: self.how.now,
+            closes_at: None,
+            zone: self.config.timezone,
+            approved: self.how.approved.and_then(|saved| {
+                let of = |plan: &&SavedPlan| plan.task == task.name && plan.target == target.name;
+                saved.plans.iter().find(of)
+            }),
+            patience: Duration::ZERO,
+            news,
+        }
+    }
+
+    fn around(&self, observer: Arc<dyn Observer>) -> Surroundings {
+        Surroundings {
+            history: Arc::clone(&self.history),
+            stop: self.stop.part(),
+            observer,
+            host: host(),
+            teller: Some(Arc::clone(&self.teller)),
+        }
+    }
+
+    /// Prints how a run has ended.
+    fn say(&self, record: &RunRecord, unreachable: Option<&EngineError>) {
+        if self.context.json() {
+            return;
+        }
+        let hint = unreachable
+            .and_then(EngineError::hint)
+            .map_or_else(String::new, |hint| format!("  hint: {hint}\n"));
+        // At once, so that what others say does not come in between.
+        outln!("{}{hint}", run_summary(record, &self.style));
+    }
+
+    /// Whether a run is one of many databases in which nothing was to do or to say: such are
+    /// told together.
+    fn folds(&self, target: &Target, record: &RunRecord) -> bool {
+        if target.database.is_none() {
+            return false;
+        }
+        let quiet = record.status == RunStatus::Succeeded
+            && record.steps.is_empty()
+            && record.findings.is_empty();
+        let mut all = self.quiet.lock().unwrap_or_else(PoisonError::into_inner);
+        let (nothing, ran) = all.entry(target.server().to_owned()).or_default();
+        *ran += 1;
+        *nothing += usize::from(quiet);
+        quiet
+    }
+
+    /// Tells them.
+    fn say_folded(&self, task: &str) {
+        let all = std::mem::take(&mut *self.quiet.lock().unwrap_or_else(PoisonError::into_inner));
+        for (server, (nothing, ran)) in all {
+            if nothing > 0 && !self.context.json() {
+                outln!(
+                    "{}",
+                    crate::report::text::folded(task, &server, nothing, ran, "nothing to do")
+                );
+            }
+        }
+    }
+
     /// One task on one target: its exit code, and its run where there was
     /// one. `named`: its lines say which target they are about.
-    async fn one(
-        &self,
-        task: &Task,
-        target: &Target,
-        named: bool,
-    ) -> Result<(u8, Option<RunRecord>), Failure> {
+    async fn one(&self, work: &Work, named: bool) -> Result<(u8, Option<RunRecord>), Failure> {
+        let (task, target) = (&*work.task, &work.target);
         let what = match named {
             true => format!("{} on {}", task.name, target.name),
             false => task.name.clone(),
@@ -331,20 +479,7 @@ impl Running<'_> {
             );
             return Ok((signal_code(self.stop), None));
         }
-        let mut request = Request {
-            task,
-            target,
-            trigger: Trigger::Manual,
-            scheduled_for: None,
-            again: self.how.now,
-            closes_at: None,
-            zone: self.config.timezone,
-            approved: self.how.approved.and_then(|saved| {
-                let of = |plan: &&SavedPlan| plan.task == task.name && plan.target == target.name;
-                saved.plans.iter().find(of)
-            }),
-            patience: Duration::ZERO,
-        };
+        let mut request = self.request(task, target, &work.news);
         if !self.how.now {
             match due_now(self.config, task, &target.name, &self.history).await {
                 DueNow::Now {
@@ -380,13 +515,7 @@ impl Running<'_> {
                 named.then_some(target.name.as_str()),
             ))
         };
-        let around = Surroundings {
-            history: Arc::clone(&self.history),
-            stop: self.stop.part(),
-            observer,
-            host: host(),
-            teller: Some(Arc::clone(&self.teller)),
-        };
+        let around = self.around(observer);
         let schedule = schedule_of(self.config, &task.name, request.scheduled_for);
         self.pings.start(schedule).await;
         let ran = pipeline::run(&request, &around).await;
@@ -398,12 +527,8 @@ impl Running<'_> {
             Some(EngineError::Dial(_)) => 2,
             other => exit_code(&record.status, other.is_some(), &around.stop),
         };
-        if !self.context.json() {
-            let hint = unreachable
-                .and_then(|error| error.hint())
-                .map_or_else(String::new, |hint| format!("  hint: {hint}\n"));
-            // At once, so that what others say does not come in between.
-            outln!("{}{hint}", run_summary(&record, &self.style));
+        if !self.folds(target, &record) {
+            self.say(&record, unreachable.as_ref());
         }
         Ok((code, Some(record)))
     }

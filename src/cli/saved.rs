@@ -1,5 +1,6 @@
 //! Plans as documents: written for review, compared, carried out.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use chrono::Utc;
 use super::Failure;
 use super::context::Context;
 use crate::config::{Config, Target, Task};
-use crate::pipeline::{self, Known};
+use crate::pipeline::{self, Known, PipelineError};
 use crate::plan::{Saved, SavedPlan};
 use crate::report::text::counted;
 
@@ -26,7 +27,9 @@ pub(super) async fn save(
 ) -> Result<u8, Failure> {
     let mut plans = Vec::new();
     for (task, target) in &work {
-        plans.push(now(config, task, target).await?);
+        for target in pipeline::spread(task, target).await? {
+            plans.push(now(config, task, &target).await?);
+        }
     }
     let saved = Saved::new(plans, Utc::now()).map_err(|error| Failure::Other(error.to_string()))?;
     let mut text =
@@ -63,7 +66,12 @@ pub(super) async fn check(
 ) -> Result<u8, Failure> {
     let (saved, work) = read(context, config, file, settings)?;
     let mut differences = Vec::new();
+    let mut servers = Servers::new();
     for (plan, (task, target)) in saved.plans.iter().zip(&work) {
+        if is_gone(config, target, &mut servers).await? {
+            differences.push(of(plan, GONE));
+            continue;
+        }
         let lines = plan.differences(&now(config, task, target).await?);
         differences.extend(lines.into_iter().map(|line| of(plan, &line)));
     }
@@ -93,7 +101,12 @@ pub(super) async fn approved(
 ) -> Result<(Saved, Work), Failure> {
     let (saved, work) = read(context, config, file, settings)?;
     let mut drift = Vec::new();
+    let mut servers = Servers::new();
     for (plan, (task, target)) in saved.plans.iter().zip(&work) {
+        if is_gone(config, target, &mut servers).await? {
+            drift.push(of(plan, GONE));
+            continue;
+        }
         let lines = plan.drift(&now(config, task, target).await?);
         drift.extend(lines.into_iter().map(|line| of(plan, &line)));
     }
@@ -106,6 +119,31 @@ pub(super) async fn approved(
         drift.join("\n  "),
         file.display()
     )))
+}
+
+/// What is said of a plan whose database was dropped.
+const GONE: &str = "the database is not there any more";
+
+/// What the databases of each server are called as targets.
+type Servers = BTreeMap<String, BTreeSet<String>>;
+
+/// Whether it is one of the databases of a server, and is not there any more.
+async fn is_gone(config: &Config, target: &Target, servers: &mut Servers) -> Result<bool, Failure> {
+    let server = target.database.as_ref().map(|one| &one.server);
+    let Some(server) = server.and_then(|name| config.targets.get(name)) else {
+        return Ok(false);
+    };
+    if !servers.contains_key(&server.name) {
+        let found = match pipeline::look_up(server).await {
+            Ok(found) => found,
+            Err(PipelineError::NoDatabase { .. }) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let names = found.into_iter().map(|one| one.name).collect();
+        servers.insert(server.name.clone(), names);
+    }
+    let there = servers.get(&server.name);
+    Ok(there.is_some_and(|there| !there.contains(&target.name)))
 }
 
 fn of(plan: &SavedPlan, line: &str) -> String {
@@ -126,7 +164,16 @@ fn read(
     for plan in &saved.plans {
         let names = std::slice::from_ref(&plan.task);
         let found = context.tasks(config, names, Some(&plan.target), settings)?;
-        work.extend(found);
+        // A plan names every database that it is for. Of their server it is for the server.
+        let exactly = |target: Target| match target.is_many() {
+            true => target.of_server(),
+            false => target,
+        };
+        work.extend(
+            found
+                .into_iter()
+                .map(|(task, target)| (task, exactly(target))),
+        );
     }
     if work.len() != saved.plans.len() {
         return Err(refused("it names a task twice on one target".to_owned()));

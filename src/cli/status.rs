@@ -5,7 +5,7 @@ use super::context::Context;
 use crate::config::Config;
 use crate::history::{
     FindingState, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus,
-    Store, TaskTotals,
+    Store, TaskTotals, with_known_databases,
 };
 use crate::plan::Severity;
 use crate::report::text::{Ink, age, counted, shown};
@@ -158,6 +158,7 @@ async fn look(
     store: &dyn Store,
     now: DateTime<Utc>,
 ) -> Result<Vec<Reason>, HistoryError> {
+    let config = &with_known_databases(config, store).await?;
     let mut reasons = Vec::new();
     let alerts = store.alerts().await?;
     let ever = Period {
@@ -173,8 +174,9 @@ async fn look(
         let alert = alerts
             .iter()
             .find(|alert| alert.task == one.task && alert.target == one.target);
-        // A task that is gone or off cannot succeed again.
-        let enabled = config.tasks.get(&one.task).is_some_and(|task| task.enabled);
+        // A task that is gone or off cannot succeed again, nor can one in a database that is gone.
+        let task = config.tasks.get(&one.task).filter(|task| task.enabled);
+        let enabled = task.is_some_and(|task| config.covers(task, &one.target));
         if enabled && (failed || alert.is_some()) {
             reasons.push(Reason {
                 severity: Severity::Critical,
@@ -196,7 +198,8 @@ async fn look(
     if !tasks.is_empty() {
         let findings = summaries.tracked_findings(&period, &tasks, 50).await?;
         for one in findings.listed {
-            if one.severity == Severity::Critical && one.state != FindingState::Gone {
+            let gone = is_gone(config, &one.target);
+            if one.severity == Severity::Critical && one.state != FindingState::Gone && !gone {
                 let object = if one.object.is_empty() {
                     &one.target
                 } else {
@@ -239,6 +242,14 @@ async fn look(
     }
     reasons.extend(never_ran(config, &totals, now));
     Ok(reasons)
+}
+
+/// Whether it is a database that is not there any more.
+fn is_gone(config: &Config, target: &str) -> bool {
+    !config.targets.contains_key(target)
+        && config
+            .target(target)
+            .is_some_and(|one| one.database.is_some())
 }
 
 /// Enabled tasks that a schedule has, whose time has come since anything ran here, and that never

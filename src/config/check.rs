@@ -7,7 +7,7 @@ use super::model::SchedulesFile;
 use super::names::{guess, shown};
 use super::node::{Node, Span};
 use crate::engines::postgres::connect::Dial;
-use crate::values::{Engine, Secret};
+use crate::values::{DatabasePattern, Engine, Secret};
 
 /// Names in `schedules`: tasks, and other schedules in `after`.
 pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) {
@@ -199,6 +199,7 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
             check(&["schedules", name, "ping", "url"], &hook.url, is_web, WEB);
         }
     }
+    databases(root, typed, file);
     for (name, target) in &typed.targets {
         if target.engine == Engine::Mongodb && target.url.is_none() {
             let message = format!("missing key `url` in `targets.{name}`");
@@ -233,6 +234,54 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
         );
         let problem = file.problem(span(root, path), message);
         file.report(problem.hint("add `smtp: { url: \"${SMTP_URL}\", from: maint@example.com }`"));
+    }
+}
+
+/// Targets that stand for many databases: their databases get names of their own, which must be
+/// nobody else's.
+fn databases(root: &Node, typed: &SchedulesFile, file: &mut File) {
+    for (name, target) in &typed.targets {
+        let Some(patterns) = &target.databases else {
+            if target.max_connections.is_some() {
+                let path = ["targets", name, "max_connections"];
+                let message = format!(
+                    "`targets.{name}.max_connections` is for targets with `databases`: what this one may have, `limits.jobs` of its tasks says"
+                );
+                file.report(file.problem(span(root, &path), message));
+            }
+            continue;
+        };
+        let place = span(root, &["targets", name, "databases"]);
+        if patterns.iter().all(DatabasePattern::excludes) {
+            let message = format!(
+                "`targets.{name}.databases` leaves databases out, and names none that are meant"
+            );
+            file.report(
+                file.problem(place, message)
+                    .hint("add \"*\" for all others"),
+            );
+        }
+        if name.contains('/') {
+            let message = format!(
+                "`{name}` has `databases`, which are called `{name}/…`: its own name must have no `/`"
+            );
+            file.report(file.problem(place, message));
+        }
+        let begin = format!("{name}/");
+        let groups = root.get("groups").map(Node::entries).unwrap_or_default();
+        let groups = groups.iter().map(|group| &group.key);
+        for other in typed.targets.keys().chain(groups) {
+            if other.starts_with(&begin) {
+                let message =
+                    format!("`{other}` could be a database of `{name}`, which has `databases`");
+                let at = ["targets", "groups"].map(|section| span(root, &[section, other]));
+                let at = at.into_iter().find(|at| *at != Span::default());
+                file.report(
+                    file.problem(at.unwrap_or(place), message)
+                        .hint("give it another name"),
+                );
+            }
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Which parser reads the text at a place: the `format` of its schema says so.
 
 use crate::values::{
-    Bytes, CalendarSpan, Cron, Invalid, MailAddress, NamePattern, Percent, TableName, TimeSpan,
-    TimeZone, Window,
+    Bytes, CalendarSpan, Cron, DatabasePattern, Invalid, MailAddress, NamePattern, Percent,
+    TableName, TimeSpan, TimeZone, Window,
 };
 
 /// Marks the places whose values must not be shown.
@@ -38,6 +38,9 @@ const FORMATS: &[Format] = &[
     }),
     of("maint-cron", "a cron expression", |t| {
         t.parse::<Cron>().map(drop)
+    }),
+    of("maint-database-pattern", "a pattern of databases", |t| {
+        t.parse::<DatabasePattern>().map(drop)
     }),
     of("maint-duration", "a duration", |t| {
         t.parse::<TimeSpan>().map(drop)

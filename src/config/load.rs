@@ -15,7 +15,7 @@ use super::node::{Content, Node};
 use super::types::{Config, Schedule, Target, Task, Web};
 use super::walk::{Walk, Wording};
 use super::{check, interpolate, options, yaml};
-use crate::plan::KindInfo;
+use crate::plan::{KindInfo, Scope};
 use crate::values::{Problem, Problems, Secret, TimeZone};
 
 /// Reads `schedules.yaml` and the folder `tasks/` beside it; never connects.
@@ -248,6 +248,7 @@ fn task(
             description: typed.description,
             enabled: typed.enabled,
             targets: names.expand(&typed.target),
+            looks_at_server: kind?.looks_at_server,
             target: typed.target,
             options: options?,
             limits: typed.limits,
@@ -285,6 +286,10 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
                 engine: entry.engine,
                 url: entry.url.filter(|url| !is_empty(url)),
                 configured: !empty,
+                databases: entry.databases,
+                database: None,
+                scope: Scope::Whole,
+                max_connections: entry.max_connections,
                 replicas: entry
                     .replicas
                     .into_iter()

@@ -6,6 +6,7 @@
 //! thing. Then comes what no schema can say (`names`, `check`, `options`).
 
 mod check;
+mod databases;
 mod files;
 mod formats;
 mod interpolate;
@@ -24,6 +25,7 @@ mod walk;
 mod written;
 mod yaml;
 
+pub use databases::Database;
 pub use load::{load, load_for_check, load_for_looking};
 pub use locate::locate;
 pub use schema::{schema_for_schedules, schema_for_task};

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::values::{
-    Bytes, CalendarSpan, Cron, Engine, MailAddress, Secret, TimeSpan, TimeZone, Window,
+    Bytes, CalendarSpan, Cron, DatabasePattern, Engine, MailAddress, Secret, TimeSpan, TimeZone,
+    Window,
 };
 
 /// Databases to look after, and when: the file `schedules.yaml`.
@@ -97,6 +98,17 @@ pub(super) struct TargetEntry {
     /// Standbys: their lag is watched, and heavy checks run there. Empty ones are left out.
     #[serde(default)]
     pub replicas: Vec<Secret>,
+    /// Which databases of the server are meant: `["*", "!tenant_test*"]`. They are looked up with
+    /// every run, and each has runs of its own, as `name/database`. Left out: the one that `url`
+    /// names.
+    #[serde(default)]
+    #[schemars(length(min = 1))]
+    pub databases: Option<Vec<DatabasePattern>>,
+    /// How many connections all runs on these `databases` may have to the server together. A run
+    /// waits until as many as it may need are free.
+    #[serde(default)]
+    #[schemars(range(min = 5))]
+    pub max_connections: Option<u32>,
     /// Roles whose code (triggers, expressions, policies, …) may run with the rights of the role
     /// in `url`. Its own code, that of superusers, and of who has its rights anyway, may.
     #[serde(default)]
@@ -328,9 +340,10 @@ pub struct Limits {
     /// How many steps run at once.
     #[schemars(range(min = 1))]
     pub jobs: u32,
-    /// How many targets of a group are worked on at once.
+    /// How many targets of the task are worked on at once. Left out: 4, but of the databases of
+    /// one server only one.
     #[schemars(range(min = 1))]
-    pub parallel_targets: u32,
+    pub parallel_targets: Option<u32>,
     /// Longest wait for a lock. Whoever waits for an exclusive lock holds up everybody behind.
     pub lock_timeout: TimeSpan,
     /// How often a statement is tried again after it did not get its lock.
@@ -353,6 +366,16 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// How many targets are worked on at once.
+    pub fn targets_at_once(&self) -> usize {
+        usize::try_from(self.parallel_targets.unwrap_or(4).max(1)).unwrap_or(1)
+    }
+
+    /// How many databases of one server are worked on at once.
+    pub fn databases_at_once(&self) -> usize {
+        usize::try_from(self.parallel_targets.unwrap_or(1).max(1)).unwrap_or(1)
+    }
+
     /// How long a step may go on after a signal before it is cancelled.
     pub fn patience(&self) -> Duration {
         self.grace.get() / 5
@@ -363,7 +386,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             jobs: 1,
-            parallel_targets: 4,
+            parallel_targets: None,
             lock_timeout: TimeSpan::from_secs(3),
             lock_retries: 5,
             max_block: TimeSpan::from_secs(1),

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 use serde_json::Value;
 
+use super::databases::Database;
 pub use super::model::{
     Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries, Smtp, Throttle, Web, Webhook,
     WebhookFormat,
 };
-use crate::values::{Cron, Engine, Secret, TimeSpan, Window};
+use crate::plan::Scope;
+use crate::values::{Cron, DatabasePattern, Engine, Secret, TimeSpan, Window};
 
 /// Everything the files say, checked.
 #[derive(Clone, Debug)]
@@ -68,6 +70,15 @@ pub struct Target {
     pub url: Option<Secret>,
     /// Whether there is anything to connect to. Tasks on a target without are skipped.
     pub configured: bool,
+    /// Which databases of a server it stands for. Such a target is not worked on itself: its
+    /// [databases](Target::of_database) are, and its [server](Target::of_server).
+    pub databases: Option<Vec<DatabasePattern>>,
+    /// Which of the databases of another target it is.
+    pub database: Option<Database>,
+    /// Whether it is the database, its server, or both.
+    pub scope: Scope,
+    /// How many connections all of its runs may have to the server together.
+    pub max_connections: Option<u32>,
     /// Standbys.
     pub replicas: Vec<Secret>,
     /// Roles whose code may run with the rights of the role that connects.
@@ -119,6 +130,8 @@ pub struct Task {
     pub target: String,
     /// The targets it stands for.
     pub targets: Vec<String>,
+    /// Whether part of what its kind looks at belongs to the whole server.
+    pub looks_at_server: bool,
     /// The kind's options: always an object that the kind has accepted.
     pub options: Value,
     /// How far it may go.

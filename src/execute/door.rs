@@ -41,6 +41,12 @@ pub trait Door: Send + Sync + Sized + 'static {
     /// replicas if the kind reads them. One out of reach becomes a finding.
     async fn site(&self, primary: Self::Session, replicas: bool) -> Site<Self::Session>;
 
+    /// Every database of the server that work may be done in, by name.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    async fn databases(&self, session: &Self::Session) -> Result<Vec<String>, EngineError>;
+
     /// Which database this is, whatever address it was reached by.
     ///
     /// # Errors

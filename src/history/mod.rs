@@ -1,6 +1,7 @@
 //! What ran, and what was learned from it.
 
 mod copy;
+mod databases;
 mod entry;
 mod error;
 mod location;
@@ -23,6 +24,7 @@ use futures_util::future::BoxFuture;
 
 pub use crate::plan::Baseline;
 pub use copy::{Copied, copy};
+pub use databases::{DATABASES, Seen, databases_of, with_known_databases};
 pub use entry::Entry;
 pub use error::{Candidate, Cause, HistoryError};
 pub use occurrence::{Claim, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause};

@@ -38,6 +38,18 @@ pub enum PipelineError {
         /// What is wrong.
         message: String,
     },
+    /// A target stands for databases, and its server has none of them.
+    #[error(
+        "none of the {databases} databases of `{target}` is meant by its `databases`: {patterns}"
+    )]
+    NoDatabase {
+        /// Which target.
+        target: String,
+        /// What it says of them.
+        patterns: String,
+        /// How many there are that may be connected to.
+        databases: usize,
+    },
     /// The target has no URL.
     #[error("target `{target}` is not configured: its `url` is empty")]
     NotConfigured {

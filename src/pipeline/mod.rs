@@ -4,7 +4,9 @@
 mod cancel;
 mod dead;
 mod error;
+mod fleet;
 mod known;
+mod lanes;
 pub mod mongodb;
 mod postgres;
 mod run_id;
@@ -29,7 +31,9 @@ use crate::plan::{Finding, Plan, SavedPlan, Severity, Skip, predict};
 use crate::values::Window;
 
 pub use error::PipelineError;
+pub use fleet::{Spread, discover, look_up, spread};
 pub use known::Known;
+pub use lanes::{Lanes, Leave, seats};
 pub use postgres::dial;
 pub use through::Through;
 pub use way::{Way, locks};
@@ -58,6 +62,8 @@ pub struct Request<'a> {
     /// How long to wait for somebody who is at work with the task: zero, but
     /// where that is an owner believed to be dead.
     pub patience: Duration,
+    /// What is to be told of the target besides what the run finds.
+    pub news: &'a [Finding],
 }
 
 /// What a run needs from its surroundings.
@@ -138,27 +144,7 @@ async fn recorded(
     around: &Surroundings,
 ) -> Result<(RunRecord, Option<EngineError>), PipelineError> {
     let began = Instant::now();
-    let mut record = RunRecord {
-        id: run_id::next(),
-        task: request.task.name.clone(),
-        kind: request.task.kind.clone(),
-        target: request.target.name.clone(),
-        trigger: request.trigger,
-        status: RunStatus::Running,
-        scheduled_for: request.scheduled_for,
-        started_at: Utc::now(),
-        finished_at: None,
-        duration_ms: 0,
-        inspect_ms: 0,
-        rows: 0,
-        bytes_before: 0,
-        bytes_after: 0,
-        error: None,
-        host: around.host.clone(),
-        pid: i64::from(std::process::id()),
-        steps: Vec::new(),
-        findings: Vec::new(),
-    };
+    let mut record = blank(request, around);
     let store = around.history.store();
     let dead = store.interrupt_dead(&around.host, &is_alive, Utc::now());
     for run in &around.history.ask(dead).await.unwrap_or_default() {
@@ -203,11 +189,41 @@ async fn recorded(
         }
         None => silence::abandon(&mut record, around).await,
     }
-    record.finished_at = Some(Utc::now());
     record.duration_ms = millis(began.elapsed());
+    Ok((closed(record, around).await, unreachable))
+}
+
+/// The record of a run that has just begun.
+fn blank(request: &Request<'_>, around: &Surroundings) -> RunRecord {
+    RunRecord {
+        id: run_id::next(),
+        task: request.task.name.clone(),
+        kind: request.task.kind.clone(),
+        target: request.target.name.clone(),
+        trigger: request.trigger,
+        status: RunStatus::Running,
+        scheduled_for: request.scheduled_for,
+        started_at: Utc::now(),
+        finished_at: None,
+        duration_ms: 0,
+        inspect_ms: 0,
+        rows: 0,
+        bytes_before: 0,
+        bytes_after: 0,
+        error: None,
+        host: around.host.clone(),
+        pid: i64::from(std::process::id()),
+        steps: Vec::new(),
+        findings: Vec::new(),
+    }
+}
+
+/// Writes down how a run has ended, and notes what is worth telling.
+async fn closed(mut record: RunRecord, around: &Surroundings) -> RunRecord {
+    record.finished_at = Some(Utc::now());
     around.history.close_run(&record);
     note(around, &record).await;
-    Ok((record, unreachable))
+    record
 }
 
 /// Notes what is worth telling, once the record is in the history. Where it

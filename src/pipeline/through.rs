@@ -12,10 +12,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::known::learn;
 use super::{
-    Known, PipelineError, Request, Surroundings, Way, cancel, dead, deadline, left_over, millis,
-    sum_up, way, whole,
+    Known, PipelineError, Request, Surroundings, Way, cancel, dead, deadline, lanes, left_over,
+    millis, sum_up, way, whole,
 };
-use crate::config::{Target, Task};
+use crate::config::{Limits, Target, Task};
 use crate::engines::EngineError;
 use crate::execute::{
     self, BodyOf, Door, Event, Execution, Holder, Pace, Stop, StopReason, Throttler,
@@ -64,6 +64,7 @@ impl<D: Door> Through<D> {
         let session = door.open(self.kind.only_reads()).await?;
         let mut site = door.site(session, self.kind.reads_replicas()).await;
         site.trust_owners = trusted(task, target);
+        site.scope = target.scope;
         let at = Moment {
             now: Utc::now(),
             round: 1,
@@ -170,6 +171,8 @@ impl<D: Door> Way for Through<D> {
         // After the site, and so dropped before it: with it the claim ends.
         let _watching_claim = watch_claim(lost, &around.stop);
         site.trust_owners = trusted(request.task, request.target);
+        site.scope = request.target.scope;
+        record.findings.extend(request.news.iter().cloned());
         let deadline = deadline(request);
         let mut pace: Option<Arc<Pace>> = None;
         let mut tried: HashSet<(String, String)> = HashSet::new();
@@ -238,7 +241,10 @@ impl<D: Door> Way for Through<D> {
             let execution = Execution {
                 target: record.target.clone(),
                 kind: record.kind.clone(),
-                limits: request.task.limits.clone(),
+                limits: Limits {
+                    jobs: lanes::jobs(request.target, &request.task.limits),
+                    ..request.task.limits.clone()
+                },
                 throttle: Throttler::new(request.task.throttle.clone()),
                 deadline,
                 pace: Arc::clone(pace),
@@ -279,6 +285,14 @@ impl<D: Door> Way for Through<D> {
             Ok(_) => true,
         }
     }
+}
+
+/// Every database of the target's server that work may be done in.
+pub(super) async fn databases<D: Door>(target: &Target) -> Result<Vec<String>, PipelineError> {
+    let door = D::to(target, "maint looks for databases")?;
+    // A standby knows them as well.
+    let session = door.open(true).await?;
+    Ok(door.databases(&session).await?)
 }
 
 fn document<B: Body>(task: &Task, target: &str, system: &str, plan: &Plan<B>) -> SavedPlan {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Known, PipelineError, Request, Surroundings, Through};
+use super::{Known, PipelineError, Request, Surroundings, Through, through};
 use crate::config::{Target, Task};
 use crate::execute::{mongodb, postgres};
 use crate::history::RunRecord;
@@ -76,6 +76,14 @@ pub(super) fn of(task: &Task) -> Result<Box<dyn Way>, PipelineError> {
             task,
             kinds::mongodb::KINDS,
         )?)),
+    }
+}
+
+/// Every database of the target's server that work may be done in.
+pub(super) async fn databases(target: &Target) -> Result<Vec<String>, PipelineError> {
+    match target.engine {
+        Engine::Postgres => through::databases::<postgres::Door>(target).await,
+        Engine::Mongodb => through::databases::<mongodb::Door>(target).await,
     }
 }
 

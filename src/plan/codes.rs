@@ -257,6 +257,18 @@ pub const FINDINGS: &[Code] = &[
         "REINDEX INDEX CONCURRENTLY, after finding out why: storage, collation, a server bug.",
     ),
     code(
+        "database.gone",
+        "A database that was looked after under a target with `databases` is not on the server any more.",
+        "Nothing runs in it from now on; what the history knows of it stays. Where nobody meant to drop it, this is how that is noticed.",
+        "Nothing, if that was meant. The message says when it was last worked on; `maint archive list --target NAME` says what was archived from it.",
+    ),
+    code(
+        "database.new",
+        "A target with `databases` stands for a database that was not known before, or for all of them when it is looked at first.",
+        "The tasks of the target run in it from now on.",
+        "Nothing, or leave it out: `databases: [\"*\", \"!NAME\"]`.",
+    ),
+    code(
         "disk.growth",
         "The database grows faster than before.",
         "The disk will be full earlier than planned.",
@@ -561,6 +573,12 @@ pub const FINDINGS: &[Code] = &[
         "Concurrent builds of this minor version damage indexes.",
         "Rebuilding would do harm, so nothing is rebuilt.",
         "Upgrade to 14.4 or newer.",
+    ),
+    code(
+        "setting.unsafe",
+        "A setting that guards the data, or the work on it, is switched off on the server.",
+        "It holds for every database of the server; the message says what may be lost.",
+        "Switch it on, unless the server holds nothing that matters: the finding has the statement.",
     ),
     code(
         "statement.slow",

@@ -34,6 +34,30 @@ pub trait Speaks: Send + Sync + 'static {
     type Body: Body;
 }
 
+/// What of a server a run is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// A database, and what belongs to its server.
+    #[default]
+    Whole,
+    /// One of many databases of a server that has a run of its own.
+    Database,
+    /// The server of many databases, as seen from one of them.
+    Server,
+}
+
+impl Scope {
+    /// Whether it is about what belongs to a database.
+    pub fn has_database(self) -> bool {
+        self != Scope::Server
+    }
+
+    /// Whether it is about what belongs to the server.
+    pub fn has_server(self) -> bool {
+        self != Scope::Database
+    }
+}
+
 /// The sessions of one target.
 pub struct Site<S> {
     /// The target itself.
@@ -45,6 +69,8 @@ pub struct Site<S> {
     pub findings: Vec<Finding>,
     /// Roles whose code may run with our rights, as configured.
     pub trust_owners: Vec<String>,
+    /// What of the server is to be looked at.
+    pub scope: Scope,
 }
 
 /// A kind of maintenance. The type itself holds the task's options.
@@ -65,6 +91,9 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// Whether the rows that its steps count are gone afterwards: reports and
     /// metrics sum them up.
     const REMOVES_ROWS: bool = false;
+    /// Whether part of what it looks at belongs to the whole server: of many databases of one
+    /// server it is then asked once for the [server](Scope::Server) alone.
+    const LOOKS_AT_SERVER: bool = false;
     /// How the engine is talked to.
     type Session: Speaks;
     /// What the decision is made from.
@@ -149,6 +178,7 @@ impl<S: Speaks> Entry<S> {
                 engine: K::ENGINE,
                 summary: K::SUMMARY,
                 removes_rows: K::REMOVES_ROWS,
+                looks_at_server: K::LOOKS_AT_SERVER,
                 options_schema: || schema_for!(K),
                 check_options: |options| parse::<K>(options).map(drop),
             },

@@ -17,7 +17,7 @@ mod step;
 mod unnamed;
 
 pub use finding::{Finding, Severity};
-pub use kind::{AnyKind, Build, Entry, Kind, Moment, Site, Speaks};
+pub use kind::{AnyKind, Build, Entry, Kind, Moment, Scope, Site, Speaks};
 pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
 pub use postgres::{

@@ -131,7 +131,7 @@ fn task_lines(config: &Config, totals: Vec<TaskTotals>) -> Vec<TaskLine> {
             continue;
         }
         let enabled = lines.get(&key).is_some_and(|line| line.enabled);
-        let engine = config.targets.get(&sum.target).map(|target| target.engine);
+        let engine = config.target(&sum.target).map(|target| target.engine);
         let against_usual = against_usual(&sum.recent_ms);
         let line = TaskLine {
             task: sum.task,
@@ -507,7 +507,7 @@ pub(super) fn trends(config: &Config, period: &Period, series: Vec<Series>) -> V
             value: *value,
         });
         Some(Trend {
-            engine: config.targets.get(&one.target).map(|target| target.engine),
+            engine: config.target(&one.target).map(|target| target.engine),
             title: metric.title.to_owned(),
             unit: metric.unit,
             worse: worse(metric, one.first, one.last),

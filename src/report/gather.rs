@@ -9,7 +9,7 @@ use super::model::{Report, Trend};
 use crate::config::Config;
 use crate::history::{
     By, Day, Gain, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, Series, Store,
-    Summaries, TaskTotals, TrackedFindings, Trouble,
+    Summaries, TaskTotals, TrackedFindings, Trouble, with_known_databases,
 };
 
 /// Durations per task that the usual one is made from.
@@ -58,6 +58,7 @@ pub async fn gather(
     config: &Config,
     scope: &Scope,
 ) -> Result<Report, HistoryError> {
+    let config = &with_known_databases(config, store).await?;
     let sums = store.summaries();
     let (period, earlier) = (&scope.period, &scope.period.before());
     let known: Vec<String> = config.tasks.keys().cloned().collect();

@@ -15,7 +15,8 @@ use crate::config::{Schedule, Target, Task};
 use crate::execute::Live;
 use crate::history::{Ended, OccurrenceStatus, Recorder, RunRecord, RunStatus, Trigger};
 use crate::notify::{Signal, Teller, post_report};
-use crate::pipeline::{self, Request, Surroundings};
+use crate::pipeline::{self, Lanes, Request, Surroundings};
+use crate::plan::Finding;
 use crate::report::{Asked, Templates};
 
 /// How the occurrences of a report are named, so that of several instances
@@ -187,14 +188,27 @@ impl AtWork {
             let Some(task) = config.tasks.get(name).filter(|task| task.enabled) else {
                 continue;
             };
-            let mut targets: Vec<BoxFuture<'_, Tried>> = Vec::new();
+            let mut all: Vec<(Target, Vec<Finding>)> = Vec::new();
             for name in &task.targets {
                 if let Some(target) = config.targets.get(name).filter(|t| t.configured) {
-                    targets.push(Box::pin(self.one(task, target)));
+                    let (targets, tried) = self.spread(task, target).await;
+                    all.extend(targets);
+                    runs.extend(tried.runs);
+                    failed |= tried.failed;
+                    untouched |= tried.untouched;
                 }
             }
-            let at_once = usize::try_from(task.limits.parallel_targets.max(1)).unwrap_or(1);
-            let mut tries = stream::iter(targets).buffer_unordered(at_once);
+            let lanes = Lanes::of(&task.limits);
+            let mut targets: Vec<BoxFuture<'_, Tried>> = Vec::new();
+            for (target, news) in &all {
+                let lanes = &lanes;
+                targets.push(Box::pin(async move {
+                    let _leave = lanes.enter(target, &task.limits, &self.job.stop).await;
+                    self.one(task, target, news).await
+                }));
+            }
+            let many = targets.len().max(1);
+            let mut tries = stream::iter(targets).buffer_unordered(many);
             while let Some(tried) = tries.next().await {
                 runs.extend(tried.runs);
                 failed |= tried.failed;
@@ -207,8 +221,67 @@ impl AtWork {
         Outcome::Ended(self.ended(!failed, None, runs))
     }
 
+    /// The targets in place of one that stands for many databases, each with what is to be told
+    /// of it, and what came of finding them out.
+    async fn spread(&self, task: &Task, target: &Target) -> (Vec<(Target, Vec<Finding>)>, Tried) {
+        let mut tried = Tried::default();
+        if !target.is_many() {
+            return (vec![(target.clone(), Vec::new())], tried);
+        }
+        let zone = zone_of(&self.job.config, &self.job.schedule);
+        for attempt in 0..=task.retries.max {
+            if self.job.stop.is_stopping() {
+                tried.untouched = attempt == 0;
+                tried.failed |= attempt > 0;
+                break;
+            }
+            if let Err(closed) = open_windows(Some(&self.job.schedule), task, zone, Utc::now()) {
+                tracing::warn!(task = task.name, target = target.name, "not run: {closed}");
+                tried.failed = true;
+                break;
+            }
+            let request = self.request(task, target, None, attempt > 0, &[]);
+            let around = self.around(task, target);
+            let seats = pipeline::seats(target, &task.limits, &self.job.stop).await;
+            let found = pipeline::discover(&request, &around).await;
+            drop(seats);
+            if let Some(run) = found.run {
+                self.watcher.on(Happened::Ran(&run));
+                tried.failed = !went_well(run.status);
+                tried.runs.push(run.id);
+            } else {
+                tried.failed = false;
+            }
+            if !found.targets.is_empty() {
+                let mut news = found.news;
+                let targets = found.targets.into_iter();
+                // The server's own run comes first, and tells them.
+                let targets = targets.map(|target| (target, std::mem::take(&mut news)));
+                return (targets.collect(), tried);
+            }
+            if attempt < task.retries.max {
+                self.pause(task, attempt).await;
+            }
+        }
+        (Vec::new(), tried)
+    }
+
+    /// Waits before the next try.
+    async fn pause(&self, task: &Task, attempt: u32) {
+        let pause = task
+            .retries
+            .backoff
+            .get()
+            .saturating_mul(2_u32.saturating_pow(attempt))
+            .min(LONGEST_BACKOFF);
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = self.job.stop.stopping() => {}
+        }
+    }
+
     /// One task on one target, with its retries. A failure here stops nobody else.
-    async fn one(&self, task: &Task, target: &Target) -> Tried {
+    async fn one(&self, task: &Task, target: &Target, news: &[Finding]) -> Tried {
         let mut tried = Tried::default();
         match self.before_us(task, target).await {
             Ok(Some(run)) => {
@@ -235,7 +308,7 @@ impl AtWork {
                     return tried;
                 }
             };
-            match self.run(task, target, closes_at, attempt > 0).await {
+            match self.run(task, target, closes_at, attempt > 0, news).await {
                 Some(run) => {
                     self.watcher.on(Happened::Ran(&run));
                     tried.failed = !went_well(run.status);
@@ -254,16 +327,7 @@ impl AtWork {
                 None => tried.failed = true,
             }
             if attempt < task.retries.max {
-                let pause = task
-                    .retries
-                    .backoff
-                    .get()
-                    .saturating_mul(2_u32.saturating_pow(attempt))
-                    .min(LONGEST_BACKOFF);
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = self.job.stop.stopping() => {}
-                }
+                self.pause(task, attempt).await;
             }
         }
         tried
@@ -287,14 +351,15 @@ impl AtWork {
         Ok(run.filter(|run| !matches!(run.status, RunStatus::Running | RunStatus::Interrupted)))
     }
 
-    async fn run(
+    fn request<'r>(
         &self,
-        task: &Task,
-        target: &Target,
+        task: &'r Task,
+        target: &'r Target,
         closes_at: Option<DateTime<Utc>>,
         again: bool,
-    ) -> Option<RunRecord> {
-        let request = Request {
+        news: &'r [Finding],
+    ) -> Request<'r> {
+        Request {
             task,
             target,
             trigger: match self.job.catch_up {
@@ -310,14 +375,30 @@ impl AtWork {
                 0 | 1 => Duration::ZERO,
                 _ => PATIENCE,
             },
-        };
-        let around = Surroundings {
+            news,
+        }
+    }
+
+    fn around(&self, task: &Task, target: &Target) -> Surroundings {
+        Surroundings {
             history: Arc::clone(&self.history),
             stop: self.job.stop.part(),
             observer: self.live.observer(&task.name, &target.name),
             host: self.host.clone(),
             teller: Some(Arc::clone(&self.teller)),
-        };
+        }
+    }
+
+    async fn run(
+        &self,
+        task: &Task,
+        target: &Target,
+        closes_at: Option<DateTime<Utc>>,
+        again: bool,
+        news: &[Finding],
+    ) -> Option<RunRecord> {
+        let request = self.request(task, target, closes_at, again, news);
+        let around = self.around(task, target);
         match pipeline::run(&request, &around).await {
             Ok((run, _)) => {
                 tracing::info!(

@@ -23,7 +23,7 @@ use self::pages::Access;
 use self::pages::access::Viewer;
 use self::pages::guard::{Origin, refuse};
 use crate::config::Config;
-use crate::history::Store;
+use crate::history::{Store, with_known_databases};
 
 pub use files::raise_limit;
 pub use health::Health;
@@ -104,6 +104,18 @@ async fn metrics_page(State(site): State<Site>, request: Request) -> Response {
             Ok(_) => {}
         }
     }
+    let known = match config.has_servers() {
+        true => with_known_databases(&config, site.store.as_ref())
+            .await
+            .map(Arc::new),
+        false => Ok(config),
+    };
+    let config = match known {
+        Ok(config) => config,
+        Err(why) => {
+            return (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response();
+        }
+    };
     match site.metrics.page(&config, site.store.as_ref()).await {
         Ok(page) => ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page).into_response(),
         Err(why) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{why}\n")).into_response(),

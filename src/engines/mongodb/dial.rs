@@ -28,13 +28,23 @@ impl Dial {
     /// # Errors
     /// When it makes no sense, or names no database.
     pub fn resolve(url: &Secret) -> Result<Dial, MongoError> {
-        let parsed = ConnectionString::parse(url.expose())
-            .map_err(|error| MongoError::Url(without_url(&error, url)))?;
-        let database = parsed
+        let database = parsed(url)?
             .default_database
-            .clone()
             .filter(|database| !database.is_empty())
             .ok_or(MongoError::NoDatabase)?;
+        Ok(Dial::of(url, database))
+    }
+
+    /// The same server, and this database instead of the one in the URL.
+    ///
+    /// # Errors
+    /// When the URL makes no sense.
+    pub fn to_database(url: &Secret, database: &str) -> Result<Dial, MongoError> {
+        parsed(url)?;
+        Ok(Dial::of(url, database.to_owned()))
+    }
+
+    fn of(url: &Secret, database: String) -> Dial {
         // The part behind the credentials, without options: fit to be shown.
         let text = url.expose();
         let (scheme, rest) = text.split_once("://").unwrap_or(("mongodb", text));
@@ -44,11 +54,11 @@ impl Dial {
             "mongodb+srv" => format!("{host} (srv)"),
             _ => host.to_owned(),
         };
-        Ok(Dial {
+        Dial {
             url: url.clone(),
             database,
             shown,
-        })
+        }
     }
 
     /// The database to look after.
@@ -90,6 +100,10 @@ impl Dial {
         }
         Ok((options, by_default))
     }
+}
+
+fn parsed(url: &Secret) -> Result<ConnectionString, MongoError> {
+    ConnectionString::parse(url.expose()).map_err(|error| MongoError::Url(without_url(&error, url)))
 }
 
 impl std::fmt::Debug for Dial {

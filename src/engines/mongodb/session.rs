@@ -275,6 +275,23 @@ impl Session {
         Ok(answer)
     }
 
+    /// Every database but the server's own.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub async fn databases(&self) -> Result<Vec<String>, MongoError> {
+        let command = doc! { "listDatabases": 1, "nameOnly": true };
+        let answer = self
+            .command("listing databases", "admin", command, Limit::ASIDE)
+            .await?;
+        let all = answer.get_array("databases").into_iter().flatten();
+        let names = all.filter_map(|one| one.as_document()?.get_str("name").ok());
+        Ok(names
+            .filter(|name| !matches!(*name, "admin" | "config" | "local"))
+            .map(str::to_owned)
+            .collect())
+    }
+
     /// All that a command with a cursor answers; for what is small.
     ///
     /// # Errors

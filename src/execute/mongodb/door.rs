@@ -18,7 +18,7 @@ use crate::engines::mongodb::{
 use crate::execute::{self, Busy, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Aggregate, Body, Command, Walk, Work};
-use crate::plan::{Finding, Place, Severity, Site, Step};
+use crate::plan::{Finding, Place, Scope, Severity, Site, Step};
 use crate::values::Secret;
 
 /// What a dry run may take to count the documents of one step.
@@ -39,7 +39,13 @@ pub(crate) struct Door {
 /// Takes the URL of a target apart.
 pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
     let none = Secret::new(String::new());
-    Ok(Dial::resolve(target.url.as_ref().unwrap_or(&none))?)
+    let url = target.url.as_ref().unwrap_or(&none);
+    Ok(match (&target.database, &target.databases) {
+        (Some(database), _) => Dial::to_database(url, &database.name)?,
+        // Whoever asks which databases there are needs none of them.
+        (None, Some(_)) => Dial::to_database(url, "admin")?,
+        (None, None) => Dial::resolve(url)?,
+    })
 }
 
 #[async_trait]
@@ -88,6 +94,7 @@ impl execute::Door for Door {
             replicas: Vec::new(),
             findings,
             trust_owners: Vec::new(),
+            scope: Scope::Whole,
         }
     }
 
@@ -103,6 +110,10 @@ impl execute::Door for Door {
             }
         }
         Ok(counts)
+    }
+
+    async fn databases(&self, session: &Session) -> Result<Vec<String>, EngineError> {
+        Ok(session.databases().await?)
     }
 
     async fn identity(&self, session: &Session) -> Result<String, EngineError> {

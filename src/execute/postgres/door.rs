@@ -15,10 +15,10 @@ use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::trust::Guard;
-use crate::engines::postgres::{Session, claim, pooler};
+use crate::engines::postgres::{Session, claim, each, pooler};
 use crate::execute::{self, Busy, Execution, Holder, Size};
 use crate::history::StepRecord;
-use crate::plan::{Finding, Place, Severity, Site, Step, Work};
+use crate::plan::{Finding, Place, Scope, Severity, Site, Step, Work};
 
 /// Before 15 statistics travel through a collector that writes those of a
 /// database when somebody asks and what it has written is half a second old.
@@ -47,8 +47,20 @@ pub(crate) struct Door {
 pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
     let env = |name: &str| std::env::var(name).ok();
     let url = target.url.as_ref().map(|url| url.expose());
-    Ok(Dial::resolve(url, &env)?)
+    Ok(of(target, Dial::resolve(url, &env)?))
 }
+
+/// The same server, and of many databases the one that is meant.
+fn of(target: &Target, dial: Dial) -> Dial {
+    match &target.database {
+        Some(database) => dial.to_database(&database.name),
+        None => dial,
+    }
+}
+
+/// Databases that may be connected to. Templates are no databases that anybody works in.
+const DATABASES: &str = "SELECT d.datname::text FROM pg_catalog.pg_database d
+    WHERE d.datallowconn AND NOT d.datistemplate ORDER BY 1";
 
 /// Takes the guards of all steps that are going to be counted; `false`, in a
 /// new transaction, where that cannot be.
@@ -88,8 +100,8 @@ impl execute::Door for Door {
         Ok(Door {
             dial: dial(target)?.following_the_primary(),
             replicas: replicas
-                .map(|url| Dial::resolve(Some(url.expose()), &env))
-                .collect::<Result<_, _>>()?,
+                .map(|url| Ok(of(target, Dial::resolve(Some(url.expose()), &env)?)))
+                .collect::<Result<_, EngineError>>()?,
             name: name.to_owned(),
             seen: Mutex::default(),
             gone: Bounds::default(),
@@ -112,6 +124,7 @@ impl execute::Door for Door {
             replicas: Vec::new(),
             findings: Vec::new(),
             trust_owners: Vec::new(),
+            scope: Scope::Whole,
         };
         if !replicas {
             return site;
@@ -129,6 +142,11 @@ impl execute::Door for Door {
             }
         }
         site
+    }
+
+    async fn databases(&self, session: &Session) -> Result<Vec<String>, EngineError> {
+        let rows = session.query("listing databases", DATABASES, &[]).await?;
+        each(&rows, |row| row.get(0))
     }
 
     async fn identity(&self, session: &Session) -> Result<String, EngineError> {

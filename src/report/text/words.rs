@@ -5,6 +5,17 @@ use chrono::{DateTime, Utc};
 
 use crate::values::unreadable;
 
+/// One line for the databases of a server of which there is nothing else to tell.
+pub fn folded(task: &str, server: &str, of: usize, all: usize, what: &str) -> String {
+    match of == all {
+        true => format!("{task} on {server}: {what} in {}", counted(all, "database")),
+        false => format!(
+            "{task} on {server}: {what} in {of} of {}",
+            counted(all, "database")
+        ),
+    }
+}
+
 /// A size as PostgreSQL writes it, 1024 based: `90 bytes`, `512 kB`,
 /// `1.4 GB`. One decimal below ten, none from there on. A negative size
 /// keeps its sign.

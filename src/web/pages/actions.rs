@@ -137,14 +137,27 @@ pub(super) async fn logout(
 }
 
 /// A task on a target, as `TASK@TARGET` names them.
-fn named(pages: &Pages, what: &str) -> Result<(Task, Target), Sorry> {
-    let config = pages.config();
+async fn named(pages: &Pages, what: &str) -> Result<(Task, Target), Sorry> {
+    let config = pages.config_with_databases().await?;
     let missing = || not_found("there is no such task on such a target");
     let (task, target) = what.split_once('@').ok_or_else(missing)?;
     let task = config.tasks.get(task).ok_or_else(missing)?;
     let known = task.targets.iter().any(|one| one == target);
     let target = config.targets.get(target).filter(|_| known);
-    Ok((task.clone(), target.ok_or_else(missing)?.clone()))
+    let target = target.ok_or_else(missing)?;
+    if !target.is_many() {
+        return Ok((task.clone(), target.clone()));
+    }
+    match task.looks_at_server {
+        true => Ok((task.clone(), target.of_server())),
+        false => Err(Sorry::new(
+            StatusCode::CONFLICT,
+            format!(
+                "the databases of {} are not known yet: the next run by a schedule, or `maint run`, looks them up",
+                target.name
+            ),
+        )),
+    }
 }
 
 async fn newest(pages: &Pages, task: &str, target: &str) -> Option<Uuid> {
@@ -155,7 +168,7 @@ async fn newest(pages: &Pages, task: &str, target: &str) -> Option<Uuid> {
 /// Starts a task at once, as `maint run --now` does, and shows its run.
 pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Result<Response, Sorry> {
     let what = allowed.0.what.clone();
-    let (task, target) = named(&pages, &what)?;
+    let (task, target) = named(&pages, &what).await?;
     let around = Surroundings {
         history: Arc::clone(&pages.recorder),
         stop: pages.stop.part(),
@@ -178,7 +191,9 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
             again: true,
             closes_at: None,
             zone,
+            news: &[],
         };
+        let _seats = pipeline::seats(&target, &task.limits, &around.stop).await;
         match pipeline::run(&request, &around).await {
             Ok((record, _)) => Some(record.id),
             Err(error) => {
@@ -218,7 +233,7 @@ pub(super) async fn plan(
     Query(asked): Query<PlanAsked>,
 ) -> Result<Response, Sorry> {
     visit.must_act(visit.form_token())?;
-    let (task, target) = named(&pages, &asked.what)?;
+    let (task, target) = named(&pages, &asked.what).await?;
     let zone = pages.config().timezone;
     let known = Known::of(pages.store.as_ref(), &task, &target.name, zone).await?;
     let plan = pipeline::plan(&task, &target, known)

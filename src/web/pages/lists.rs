@@ -63,7 +63,7 @@ pub(super) async fn runs(
         let start = last.started_at.timestamp_millis();
         format!("{start}.{}", last.id.simple())
     });
-    let config = pages.config();
+    let config = pages.config_with_databases().await?;
     let own = context! {
         runs => Value::from(Serde(&runs)),
         next,
@@ -105,7 +105,7 @@ pub(super) async fn tasks(
     State(pages): State<Pages>,
     Extension(visit): Extension<Visit>,
 ) -> Result<Response, Sorry> {
-    let config = pages.config();
+    let config = pages.config_with_databases().await?;
     let sums = pages.store.summaries();
     let (month, season) = (last_days(30), last_days(i64::from(WEEKS) * 7));
     let (totals, days) =
@@ -177,7 +177,7 @@ pub(super) async fn trends(
     Extension(visit): Extension<Visit>,
     Query(asked): Query<TrendsAsked>,
 ) -> Result<Response, Sorry> {
-    let config = pages.config();
+    let config = pages.config_with_databases().await?;
     let all: Vec<String> = config.targets.keys().cloned().collect();
     let (targets, most) = match asked.target.as_str() {
         "" => (all.clone(), MOST_TRENDS),

@@ -28,7 +28,7 @@ pub use live::Watched;
 use self::guard::Visit;
 use crate::config::Config;
 use crate::execute::{Live, Stop};
-use crate::history::{HistoryError, Recorder, Store};
+use crate::history::{HistoryError, Recorder, Store, with_known_databases};
 use crate::notify::Teller;
 use crate::report::Templates;
 
@@ -91,6 +91,17 @@ async fn unknown() -> Sorry {
 impl Pages {
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config.borrow())
+    }
+
+    /// The same, with the databases that are known in place of the targets that stand for them.
+    async fn config_with_databases(&self) -> Result<Arc<Config>, HistoryError> {
+        let config = self.config();
+        match config.has_servers() {
+            true => Ok(Arc::new(
+                with_known_databases(&config, self.store.as_ref()).await?,
+            )),
+            false => Ok(config),
+        }
     }
 
     /// A page by its template, with what every page needs.

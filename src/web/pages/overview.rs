@@ -23,7 +23,7 @@ pub(super) async fn page(
     State(pages): State<Pages>,
     Extension(visit): Extension<Visit>,
 ) -> Result<Response, Sorry> {
-    let config = pages.config();
+    let config = pages.config_with_databases().await?;
     let now = Utc::now();
     let sums = pages.store.summaries();
     let back = |weeks| Period {

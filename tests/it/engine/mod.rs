@@ -67,6 +67,7 @@ impl World {
             zone: self.config.timezone,
             approved: None,
             patience: Duration::ZERO,
+            news: &[],
         };
         let around = Surroundings {
             history: Arc::new(Recorder::start(

@@ -10,7 +10,9 @@ use maint::config::{Target, Throttle};
 use maint::engines::EngineError;
 use maint::execute::{Busy, Door, Execution, Holder, Job, Size};
 use maint::history::{StepRecord, StepStatus};
-use maint::plan::{self, Entry, Finding, Kind, Moment, Place, Plan, Severity, Site, Speaks, Step};
+use maint::plan::{
+    self, Entry, Finding, Kind, Moment, Place, Plan, Scope, Severity, Site, Speaks, Step,
+};
 use maint::values::Engine;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -135,7 +137,12 @@ impl Door for ShelfDoor {
             replicas: Vec::new(),
             findings: Vec::new(),
             trust_owners: Vec::new(),
+            scope: Scope::Whole,
         }
+    }
+
+    async fn databases(&self, _: &Hand) -> Result<Vec<String>, EngineError> {
+        Ok(vec!["shelf".to_owned()])
     }
 
     async fn identity(&self, _: &Self::Session) -> Result<String, EngineError> {

@@ -115,6 +115,13 @@ impl Dial {
         self
     }
 
+    /// The same server and role, and another database.
+    #[must_use]
+    pub fn to_database(mut self, name: &str) -> Dial {
+        name.clone_into(&mut self.database);
+        self
+    }
+
     /// The database to connect to.
     pub fn database(&self) -> &str {
         &self.database

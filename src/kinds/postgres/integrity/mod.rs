@@ -24,6 +24,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::meaning::{self, Meaning};
 use crate::engines::postgres::trust::{Standing, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::plan::Scope as Part;
 use crate::plan::postgres::Under;
 use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
 use crate::values::Engine;
@@ -38,6 +39,7 @@ struct Scope {
 }
 
 /// What the decision is made from.
+#[derive(Default)]
 pub(crate) struct Facts {
     role: String,
     /// How each of `queries` is read.
@@ -61,6 +63,8 @@ pub(crate) struct Facts {
     /// There should be a replica, and it could not be reached.
     replica_missing: bool,
     findings: Vec<Finding>,
+    /// What of the server is looked at.
+    part: Part,
 }
 
 impl Kind for Integrity {
@@ -69,6 +73,7 @@ impl Kind for Integrity {
     const ENGINE: Engine = Engine::Postgres;
     const READS_REPLICAS: bool = true;
     const ONLY_READS: bool = true;
+    const LOOKS_AT_SERVER: bool = true;
     type Session = Session;
     type Facts = Facts;
 
@@ -79,7 +84,7 @@ impl Kind for Integrity {
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let mut findings = Vec::new();
-        findings.extend(server::checksum_failures(db, "").await?);
+        findings.extend(server::checksum_failures(db, "", site.scope).await?);
         let mut replicas = Vec::new();
         for (n, session) in &site.replicas {
             if let Some(finding) = order::not_a_copy(db, session, *n).await? {
@@ -88,7 +93,14 @@ impl Kind for Integrity {
             }
             replicas.push(*n);
             let there = format!(" (seen on replica {})", n + 1);
-            findings.extend(server::checksum_failures(session, &there).await?);
+            findings.extend(server::checksum_failures(session, &there, site.scope).await?);
+        }
+        if site.scope == Part::Server {
+            return Ok(Facts {
+                findings,
+                part: site.scope,
+                ..Facts::default()
+            });
         }
         let replica_missing =
             replicas.is_empty() && !(site.replicas.is_empty() && site.findings.is_empty());
@@ -126,6 +138,7 @@ impl Kind for Integrity {
             in_recovery: db.server.in_recovery,
             replica_missing,
             findings,
+            part: site.scope,
         })
     }
 
@@ -136,6 +149,10 @@ impl Kind for Integrity {
             findings: facts.findings.clone(),
             ..Plan::default()
         };
+        if facts.part == Part::Server {
+            plan.considered = 1;
+            return plan;
+        }
         let replica = order::next_replica(&facts.replicas, at, &mut plan);
         let facts = Facts { replica, ..facts };
         let mut candidates = Vec::new();

@@ -3,7 +3,7 @@
 
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
-use crate::plan::{Finding, Severity};
+use crate::plan::{Finding, Scope, Severity};
 
 /// More statements than this are nothing to paste; then the whole database is
 /// named instead.
@@ -13,16 +13,22 @@ const CHECKSUMS: &str =
     "SELECT coalesce(d.datname::text, 'objects shared by all databases'), d.checksum_failures,
         pg_catalog.to_char(d.checksum_last_failure, 'YYYY-MM-DD HH24:MI:SS')
     FROM pg_catalog.pg_stat_database d
-    WHERE d.checksum_failures > 0 AND (d.datname = pg_catalog.current_database() OR d.datid = 0)
+    WHERE d.checksum_failures > 0 AND ($1::bool OR d.datname = pg_catalog.current_database() OR d.datid = 0)
     ORDER BY 1";
 
 /// Pages whose checksum was wrong when they were read, on one server.
 pub(super) async fn checksum_failures(
     db: &Session,
     whereabouts: &str,
+    scope: Scope,
 ) -> Result<Vec<Finding>, EngineError> {
+    // Those of many databases are told once, with their server.
+    if !scope.has_server() {
+        return Ok(Vec::new());
+    }
+    let all = scope == Scope::Server;
     let found = db
-        .query("reading checksum failures", CHECKSUMS, &[])
+        .query("reading checksum failures", CHECKSUMS, &[&all])
         .await?;
     each(&found, |row| {
         let (object, failures): (String, i64) = (row.get(0)?, row.get(1)?);

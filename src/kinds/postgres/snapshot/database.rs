@@ -156,7 +156,8 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Database, E
 }
 
 impl Database {
-    pub(super) fn judge(&self, role: &str, options: &Snapshot, at: &Moment, plan: &mut Plan) {
+    /// What is to be said of the server that the database is on.
+    pub(super) fn judge_server(&self, role: &str, options: &Snapshot, plan: &mut Plan) {
         let mut note = |metric: &str, value: f64| {
             plan.measurements.push(Measurement {
                 metric: metric.to_owned(),
@@ -164,7 +165,6 @@ impl Database {
                 value,
             });
         };
-        note("database.bytes", self.bytes as f64);
         note("connections.used", self.connections as f64);
         note("connections.active", self.active as f64);
         note(
@@ -198,8 +198,17 @@ impl Database {
                 suggestion: Some(format!("GRANT pg_monitor TO {role}")),
             });
         }
-        self.judge_cache(options, at, plan);
         self.judge_connections(options, plan);
+    }
+
+    /// What is to be said of the database itself.
+    pub(super) fn judge(&self, options: &Snapshot, at: &Moment, plan: &mut Plan) {
+        plan.measurements.push(Measurement {
+            metric: "database.bytes".to_owned(),
+            object: String::new(),
+            value: self.bytes as f64,
+        });
+        self.judge_cache(options, at, plan);
         for long in self.long.iter().take(MOST) {
             plan.findings.push(Finding {
                 code: "transaction.long".to_owned(),

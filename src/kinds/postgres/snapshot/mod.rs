@@ -5,6 +5,7 @@ mod database;
 mod indexes;
 mod options;
 mod replication;
+mod server;
 mod statements;
 mod tables;
 mod trend;
@@ -14,10 +15,11 @@ pub(crate) use self::options::Snapshot;
 use super::reindex::{self, IndexFacts};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::plan::{Kind, Moment, Plan, Site};
+use crate::plan::{Kind, Moment, Plan, Scope, Site};
 use crate::values::Engine;
 
 /// What the decision is made from.
+#[derive(Default)]
 pub(crate) struct Facts {
     role: String,
     database: database::Database,
@@ -30,6 +32,8 @@ pub(crate) struct Facts {
     largest: Vec<IndexFacts>,
     replication: replication::Replication,
     views: Vec<views::View>,
+    server: server::Server,
+    scope: Scope,
 }
 
 impl Kind for Snapshot {
@@ -38,6 +42,7 @@ impl Kind for Snapshot {
     const ENGINE: Engine = Engine::Postgres;
     const READS_REPLICAS: bool = true;
     const ONLY_READS: bool = true;
+    const LOOKS_AT_SERVER: bool = true;
     type Session = Session;
     type Facts = Facts;
 
@@ -47,8 +52,19 @@ impl Kind for Snapshot {
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
+        let role = db.server.role.clone();
+        if site.scope == Scope::Server {
+            return Ok(Facts {
+                role,
+                database: database::read(db, self).await?,
+                replication: replication::read(site).await?,
+                server: server::read(db).await?,
+                scope: site.scope,
+                ..Facts::default()
+            });
+        }
         Ok(Facts {
-            role: db.server.role.clone(),
+            role,
             database: database::read(db, self).await?,
             sizes: tables::sizes(db, self.top).await?,
             dead: tables::dead(db, self).await?,
@@ -56,8 +72,13 @@ impl Kind for Snapshot {
             statements: statements::read(db, self.top).await?,
             indexes: indexes::read(site, self).await?,
             largest: reindex::largest(db, self.top).await?,
-            replication: replication::read(site).await?,
+            replication: match site.scope.has_server() {
+                true => replication::read(site).await?,
+                false => replication::Replication::default(),
+            },
             views: views::read(db).await?,
+            server: server::Server::default(),
+            scope: site.scope,
         })
     }
 
@@ -66,11 +87,19 @@ impl Kind for Snapshot {
             considered: facts.sizes.largest.len(),
             ..Plan::default()
         };
-        facts.database.judge(&facts.role, self, at, &mut plan);
+        if facts.scope.has_server() {
+            facts.database.judge_server(&facts.role, self, &mut plan);
+            facts.replication.judge(self, &mut plan);
+            facts.server.judge(self, &mut plan);
+        }
+        if !facts.scope.has_database() {
+            plan.considered = facts.server.databases();
+            return plan;
+        }
+        facts.database.judge(self, at, &mut plan);
         if let Some(oldest) = &facts.oldest {
             tables::judge_oldest(oldest, self, &mut plan);
         }
-        facts.replication.judge(self, &mut plan);
         statements::judge(&facts.statements, self, at, &mut plan);
         tables::measure(&facts.sizes, &mut plan);
         indexes::measure_bloat(&facts.largest, at, &mut plan);

@@ -34,6 +34,17 @@ pub(super) enum Statements {
     },
 }
 
+/// Nothing was asked, and nothing is missing.
+impl Default for Statements {
+    fn default() -> Self {
+        Statements::Seen {
+            view: String::new(),
+            reset: None,
+            statements: Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Statement {
     id: i64,

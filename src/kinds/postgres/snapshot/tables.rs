@@ -247,7 +247,7 @@ pub(super) async fn oldest(db: &Session) -> Result<Option<Oldest>, EngineError> 
 }
 
 /// At 1.6 billion the server's own failsafe starts.
-const AGE_CRITICAL: i64 = 1_200_000_000;
+pub(super) const AGE_CRITICAL: i64 = 1_200_000_000;
 
 /// What is to be said about the age of the oldest rows.
 pub(super) fn judge_oldest(oldest: &Oldest, options: &Snapshot, plan: &mut Plan) {

@@ -1,5 +1,7 @@
 //! Groups of many targets: several at once, and one that fails stops no other.
 
+mod server;
+
 use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
