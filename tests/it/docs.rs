@@ -283,16 +283,47 @@ fn every_command_in_the_book_exists() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// Where mdBook is installed, it builds what the tests above have proved.
+/// The book has every page of the list, links that lead somewhere, and words to search for.
 #[test]
-fn mdbook_builds_it_where_it_is_installed() {
+fn the_book_is_built_with_every_page_and_a_search() {
     let out = tempfile::tempdir().unwrap();
-    let built = std::process::Command::new("mdbook")
+    let tools = std::env::var("MAINT_TEST_TOOLS").expect(
+        "MAINT_TEST_TOOLS names the folder of the Python tools: run ./scripts/test, or export MAINT_TEST_TOOLS=$(./scripts/tools)",
+    );
+    let built = std::process::Command::new(format!("{tools}/bin/mdbook"))
         .args(["build", "docs", "--dest-dir"])
         .arg(out.path())
         .current_dir(root())
-        .output();
-    let Ok(built) = built else { return };
-    assert!(built.status.success(), "{built:?}");
-    assert!(Path::new(&out.path().join("reindex.html")).exists());
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&built.stderr).into_owned();
+    assert!(built.status.success(), "{said}");
+    assert!(!said.contains("WARN") && !said.contains("ERROR"), "{said}");
+    let summary = std::fs::read_to_string(root().join("docs/SUMMARY.md")).unwrap();
+    let listed = summary
+        .split("](")
+        .skip(1)
+        .map(|rest| rest.split(".md").next().unwrap());
+    let mut pages = 0;
+    let mut broken = Vec::new();
+    for page in listed {
+        let page = if page == "README" { "index" } else { page };
+        let html = std::fs::read_to_string(out.path().join(format!("{page}.html"))).unwrap();
+        pages += 1;
+        for link in html.split("href=\"").skip(1) {
+            let link = link.split(['"', '#']).next().unwrap();
+            let away = link.is_empty() || link.contains("://") || link.starts_with("mailto:");
+            if !away && !out.path().join(link).exists() {
+                broken.push(format!("{page}.html: {link}"));
+            }
+        }
+    }
+    assert!(pages > 30, "only {pages} pages are listed");
+    assert!(broken.is_empty(), "{broken:#?}");
+    let index = std::fs::read_dir(out.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.to_string_lossy().contains("searchindex"))
+        .expect("a search index");
+    assert!(std::fs::read_to_string(index).unwrap().contains("bloat"));
 }

@@ -461,3 +461,7 @@ fn below(oid: u32, children: &HashMap<u32, Vec<u32>>) -> BTreeSet<u32> {
     }
     found
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+mod tests;

@@ -453,3 +453,7 @@ fn age_finding(facts: &Facts) -> Option<Finding> {
         suggestion: Some(format!("VACUUM (FREEZE, VERBOSE) {}", oldest.name)),
     })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
+mod tests;

@@ -310,6 +310,117 @@ async fn a_rebuild_is_cancelled_when_it_gets_too_much() {
     snapshot.batch_execute("COMMIT").await.unwrap();
 }
 
+/// Each condition that may end a run ends it in the midst of a rebuild, and names itself; what
+/// was begun is cleared away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_condition_that_aborts_ends_a_rebuild() {
+    let cluster = private_cluster(17, &[("wal_level", "replica"), ("autovacuum", "off")]);
+    let url = cluster.url("postgres");
+    let client = connect(&url).await;
+    client
+        .batch_execute(
+            "CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 20000); CREATE INDEX t_id ON t (id);
+             CREATE TABLE busy (id int); ANALYZE",
+        )
+        .await
+        .unwrap();
+    let replica = standby(17, &cluster, |_| {}).await;
+    let copy = connect(&replica.url("postgres")).await;
+    let snapshot = connect(&url).await;
+    let workers = [connect(&url).await, connect(&url).await].map(std::sync::Arc::new);
+    let half_built = "SELECT count(*) FROM pg_class WHERE relname LIKE 't\\_id\\_cc%'";
+    for (setting, limit) in [
+        ("abort_active_sessions", "1"),
+        ("abort_wal_rate", "1MB"),
+        ("abort_replica_lag", "500ms"),
+        ("abort_replica_lag_bytes", "100kB"),
+    ] {
+        let workspace = Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\", replicas: [\"{}\"] }}\n",
+            replica.url("postgres")
+        ))
+        .task("reindex", &format!("kind: reindex\ntarget: app\noptions: {{ min_size: 0MB, min_bloat: 0%, include: [public.t_id] }}\nthrottle: {{ {setting}: {limit} }}\n"));
+        // The rebuild waits for it at the end, until the run has ended.
+        snapshot
+            .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+            .await
+            .unwrap();
+        let running = Running::begin(&workspace, "reindex");
+        let patience = Patience::until(&format!("the rebuild under {setting}"));
+        while client
+            .query_one(half_built, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            == 0
+        {
+            patience.pause().await;
+        }
+        if setting.contains("lag") {
+            copy.batch_execute("SELECT pg_wal_replay_pause()")
+                .await
+                .unwrap();
+        }
+        let work = match setting {
+            "abort_active_sessions" => "SELECT pg_sleep(3600)",
+            _ => {
+                "DO $$ BEGIN FOR n IN 1..100000 LOOP INSERT INTO busy SELECT generate_series(1, 20000); COMMIT; END LOOP; END $$"
+            }
+        };
+        let busy = workers.clone().map(|worker| {
+            let stop = worker.cancel_token();
+            (
+                stop,
+                tokio::spawn(async move { worker.batch_execute(work).await }),
+            )
+        });
+        let document = tokio::task::block_in_place(|| running.end(0));
+        for (stop, work) in busy {
+            stop.cancel_query(tokio_postgres::NoTls).await.unwrap();
+            assert!(work.await.unwrap().is_err());
+        }
+        let run = &document["runs"][0];
+        assert_eq!(run["status"], "incomplete", "{setting}: {document:#}");
+        assert_eq!(
+            run["steps"][0]["status"], "cancelled",
+            "{setting}: {document:#}"
+        );
+        let error = run["error"].as_str().unwrap();
+        assert!(error.contains(&format!("throttle.{setting}")), "{error}");
+        super::finding(&document, "throttle.aborted");
+        let left = client.query_one(half_built, &[]).await.unwrap();
+        assert_eq!(
+            left.get::<_, i64>(0),
+            0,
+            "{setting}: a half-built index stays"
+        );
+        snapshot.batch_execute("COMMIT").await.unwrap();
+        copy.batch_execute("SELECT pg_wal_replay_resume()")
+            .await
+            .unwrap();
+        client.batch_execute("TRUNCATE busy").await.unwrap();
+        // Nothing of it is there any more: the same rebuild gets to its end.
+        let patience = Patience::until("the standby to catch up");
+        let behind =
+            "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn < pg_current_wal_lsn()";
+        while client
+            .query_one(behind, &[])
+            .await
+            .unwrap()
+            .get::<_, i64>(0)
+            > 0
+        {
+            patience.pause().await;
+        }
+        let document = tokio::task::block_in_place(|| Running::begin(&workspace, "reindex").end(0));
+        assert_eq!(
+            objects(&document, "reindex", "succeeded").len(),
+            1,
+            "{setting}: {document:#}"
+        );
+    }
+}
+
 /// Whoever answers anything but 2xx pauses the work; its address is no news.
 #[tokio::test]
 async fn an_address_says_whether_work_may_go_on() {
