@@ -2,7 +2,7 @@
 //! the check.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::support::workspace::Workspace;
 
