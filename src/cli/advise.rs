@@ -42,9 +42,11 @@ impl Advise {
             .summaries()
             .tracked_findings(&period, &tasks, MOST)
             .await?;
+        let known = crate::history::with_known_databases(&config, store.as_ref()).await?;
         store.close().await;
         let open = tracked.listed.into_iter().filter(|one| {
             one.state != FindingState::Gone
+                && !known.is_gone(&one.target)
                 && one.suggestion.is_some()
                 && self
                     .target

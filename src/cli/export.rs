@@ -82,7 +82,7 @@ impl Export {
                     namespace: namespace.clone(),
                     secret: secret.clone(),
                     replicas: *replicas,
-                    files: files(&config.path)?,
+                    files: files(&config.path, &config.inventories)?,
                 };
                 (export::kubernetes(&config, &options), "---\n")
             }
@@ -121,7 +121,7 @@ impl Export {
 }
 
 /// The files of the configuration, by their path below its folder.
-fn files(schedules: &Path) -> Result<Vec<(String, String)>, Failure> {
+fn files(schedules: &Path, inventories: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
     let read = |path: &Path| {
         std::fs::read_to_string(path)
             .map_err(|why| Failure::Other(format!("{} cannot be read: {why}", path.display())))
@@ -140,6 +140,17 @@ fn files(schedules: &Path) -> Result<Vec<(String, String)>, Failure> {
         if name.ends_with(".yaml") || name.ends_with(".yml") {
             files.push((format!("tasks/{name}"), read(&path)?));
         }
+    }
+    let folder = schedules.parent().unwrap_or(Path::new(""));
+    for path in inventories {
+        // Any other is not part of the folder here, and is nowhere in a pod.
+        let Some(name) = path.strip_prefix(folder).ok().and_then(Path::to_str) else {
+            return Err(Failure::Usage(format!(
+                "{} is not in the folder of schedules.yaml, and would not be found elsewhere\n  hint: put the file of `targets_from` beside schedules.yaml",
+                path.display()
+            )));
+        };
+        files.push((name.to_owned(), read(path)?));
     }
     Ok(files)
 }

@@ -76,6 +76,7 @@ impl Serve {
         // Before anything is read: a change from here on is seen.
         let mut seen = files::Seen::new(context.config_path()?);
         let config = Arc::new(context.config()?);
+        seen.with(&config.inventories);
         let store = context.history(&config).await?;
         let spool = spool_folder(&config);
         let recorder = Arc::new(Recorder::start(Arc::clone(&store), spool));
@@ -218,9 +219,11 @@ impl Serving<'_> {
                 _ = hangups.recv() => {
                     seen.take();
                     self.reload().await;
+                    seen.with(&self.configs.borrow().inventories);
                 }
                 _ = look.tick() => if seen.changed() {
                     self.reload().await;
+                    seen.with(&self.configs.borrow().inventories);
                 },
                 _ = tell.tick() => if telling.is_finished() {
                     let (teller, store) = (self.worker.teller(), Arc::clone(&self.store));

@@ -198,7 +198,7 @@ async fn look(
     if !tasks.is_empty() {
         let findings = summaries.tracked_findings(&period, &tasks, 50).await?;
         for one in findings.listed {
-            let gone = is_gone(config, &one.target);
+            let gone = config.is_gone(&one.target);
             if one.severity == Severity::Critical && one.state != FindingState::Gone && !gone {
                 let object = if one.object.is_empty() {
                     &one.target
@@ -242,14 +242,6 @@ async fn look(
     }
     reasons.extend(never_ran(config, &totals, now));
     Ok(reasons)
-}
-
-/// Whether it is a database that is not there any more.
-fn is_gone(config: &Config, target: &str) -> bool {
-    !config.targets.contains_key(target)
-        && config
-            .target(target)
-            .is_some_and(|one| one.database.is_some())
 }
 
 /// Enabled tasks that a schedule has, whose time has come since anything ran here, and that never

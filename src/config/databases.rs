@@ -126,6 +126,17 @@ impl Config {
             })
     }
 
+    /// Whether it is a database that is not there any more, as far as is known which there are:
+    /// of a configuration [with databases](Config::with_databases).
+    pub fn is_gone(&self, target: &str) -> bool {
+        let known = |server: &str| {
+            let of = |one: &String| read_name(one).is_some_and(|(other, _)| other == server);
+            self.targets.keys().any(of)
+        };
+        !self.targets.contains_key(target)
+            && self.target(target).is_some_and(|one| known(one.server()))
+    }
+
     /// Whether any target stands for many databases.
     pub fn has_servers(&self) -> bool {
         self.targets.values().any(|one| one.databases.is_some())

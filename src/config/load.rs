@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::files::{File, Files, describe};
+use super::inventory::{self, Reading};
 use super::model::{SchedulesFile, TaskFile};
 use super::names::Names;
 use super::node::{Content, Node};
@@ -94,9 +95,20 @@ fn read(
         let value = against::<SchedulesFile>(tree, folder, &mut schedules)?;
         typed::<SchedulesFile>(value, tree, &mut schedules)
     });
+    let perhaps = |name: &str| Some(env(name).unwrap_or_default());
+    let reading = Reading {
+        folder,
+        env: if care == Care::Look { &perhaps } else { env },
+        dials: care == Care::Check,
+    };
+    let inventories = match &tree {
+        Some(tree) => inventory::read(tree, &reading, &mut files),
+        None => Vec::new(),
+    };
+    let mut inventories = inventories;
     let names = tree
         .as_ref()
-        .map(|tree| Names::read(tree, &mut schedules))
+        .map(|tree| Names::read(tree, &mut inventories, &mut schedules))
         .unwrap_or_default();
 
     let mut tasks = BTreeMap::new();
@@ -122,11 +134,24 @@ fn read(
             }
         }
     }
+    let mut paths = Vec::new();
+    let mut further = Vec::new();
+    for inventory in inventories {
+        files.close(inventory.file);
+        paths.push(inventory.path);
+        further.extend(inventory.typed);
+    }
     files.close(schedules);
     files.finish()?;
     // Without a problem both are there: whatever keeps `typed` away has been reported.
-    let typed = typed.ok_or_else(|| Problem::new(path, "cannot be read"))?;
-    Ok(build(path, typed, names, tasks))
+    let mut typed = typed.ok_or_else(|| Problem::new(path, "cannot be read"))?;
+    typed
+        .targets
+        .extend(further.into_iter().flat_map(|one| one.targets));
+    Ok(Config {
+        inventories: paths,
+        ..build(path, typed, names, tasks)
+    })
 }
 
 /// The tree of a file with its variables filled in.
@@ -171,6 +196,12 @@ fn typed<T: DeserializeOwned>(value: Value, tree: &Node, file: &mut File) -> Opt
             None
         }
     }
+}
+
+/// Targets as a file that has nothing else.
+pub(super) fn typed_targets(root: &Node, folder: &Path, file: &mut File) -> Option<SchedulesFile> {
+    let value = against::<SchedulesFile>(root, folder, file)?;
+    typed::<SchedulesFile>(value, root, file)
 }
 
 /// The files in `tasks/`, in order. Files that only look like tasks are reported.
@@ -366,6 +397,7 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
             ..typed.web
         },
         tasks,
+        inventories: Vec::new(),
         warnings,
     }
 }

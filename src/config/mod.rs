@@ -9,6 +9,7 @@ mod check;
 mod databases;
 mod files;
 mod formats;
+mod inventory;
 mod interpolate;
 mod leaf;
 mod load;

@@ -37,7 +37,15 @@ pub(super) struct SchedulesFile {
     pub history_retention: TimeSpan,
     /// The databases, by name.
     pub targets: BTreeMap<String, TargetEntry>,
-    /// Names for several targets at once. A group may contain groups.
+    /// Further targets, from inventories that others keep.
+    #[serde(default)]
+    #[expect(
+        dead_code,
+        reason = "for the schema; `inventory` reads them from the tree"
+    )]
+    pub targets_from: Vec<TargetsFrom>,
+    /// Names for several targets at once. A group may contain groups, and patterns of targets
+    /// such as `shard_*`.
     #[serde(default)]
     #[expect(
         dead_code,
@@ -57,6 +65,21 @@ pub(super) struct SchedulesFile {
     /// The pages of `maint serve`.
     #[serde(default)]
     pub web: Web,
+}
+
+/// An inventory of targets.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(
+    dead_code,
+    reason = "for the schema; `inventory` reads it from the tree"
+)]
+pub(super) struct TargetsFrom {
+    /// A file in YAML or JSON, relative to this one: a mapping of names to targets, or a list of
+    /// targets with a `name` each. `${VARIABLE}` and `file:` mean there what they mean here.
+    pub file: PathBuf,
+    /// The database system of those that do not say.
+    pub engine: Option<Engine>,
 }
 
 /// The pages of `maint serve`.

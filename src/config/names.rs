@@ -2,9 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use wildmatch::WildMatch;
+
 use super::files::File;
+use super::inventory::Inventory;
 use super::node::{Node, Span};
-use crate::values::{Engine, Problem, closest};
+use crate::values::{Engine, Problem, closest, natural};
 
 /// The names of `schedules.yaml`, taken from the tree so that one broken entry does not make
 /// every name that refers to it look wrong.
@@ -19,8 +22,9 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads targets and groups, and reports what is wrong with the groups.
-    pub(super) fn read(root: &Node, file: &mut File) -> Self {
+    /// Reads targets and groups, and reports what is wrong with the groups, and names that are
+    /// in an inventory and somewhere else.
+    pub(super) fn read(root: &Node, inventories: &mut [Inventory], file: &mut File) -> Self {
         let mut names = Self {
             known: true,
             ..Self::default()
@@ -34,7 +38,15 @@ impl Names {
                 .and_then(engine);
             names.targets.insert(entry.key.clone(), engine);
         }
-        if targets.is_empty() && root.get("targets").is_some_and(|t| t.items().is_empty()) {
+        for inventory in inventories {
+            names.add(inventory);
+        }
+        let sources = root.get("targets_from").map(Node::items);
+        let inventories = sources.is_some_and(|sources| !sources.is_empty());
+        if targets.is_empty()
+            && !inventories
+            && root.get("targets").is_some_and(|t| t.items().is_empty())
+        {
             let span = root
                 .entry("targets")
                 .map(|entry| entry.key_span)
@@ -54,6 +66,17 @@ impl Names {
             for member in entry.value.items() {
                 let Some(text) = member.text() else { continue };
                 if names.targets.contains_key(text) || by_name.contains_key(text) {
+                    continue;
+                }
+                if is_pattern(text) {
+                    if matching(&names.targets, text).is_empty() && !file.is_full() {
+                        let message = format!(
+                            "`{}` in group `{}` matches no target",
+                            shown(member),
+                            entry.key
+                        );
+                        file.report(file.problem(member.span, message));
+                    }
                     continue;
                 }
                 if file.is_full() {
@@ -107,6 +130,26 @@ impl Names {
             names.check_engines(&entry.key, entry.key_span, file);
         }
         names
+    }
+
+    /// Takes the targets of an inventory up.
+    fn add(&mut self, inventory: &mut Inventory) {
+        let targets = inventory.root.get("targets").map(Node::entries);
+        for entry in targets.unwrap_or_default() {
+            let engine = entry
+                .value
+                .get("engine")
+                .and_then(Node::text)
+                .and_then(engine);
+            if self.targets.insert(entry.key.clone(), engine).is_some() {
+                let message = format!(
+                    "the target `{}` is there twice: here, and in schedules.yaml or another inventory",
+                    entry.key
+                );
+                let problem = inventory.file.problem(entry.key_span, message);
+                inventory.file.report(problem);
+            }
+        }
     }
 
     fn check_engines(&self, group: &str, span: Span, file: &mut File) {
@@ -176,6 +219,20 @@ impl Names {
     }
 }
 
+/// Whether a member of a group stands for all targets with such names.
+fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?'])
+}
+
+/// The targets that a pattern stands for, as people would sort them.
+fn matching<'t>(targets: &'t BTreeMap<String, Option<Engine>>, pattern: &str) -> Vec<&'t str> {
+    let pattern = WildMatch::new(pattern);
+    let names = targets.keys().map(String::as_str);
+    let mut found: Vec<&str> = names.filter(|name| pattern.matches(name)).collect();
+    found.sort_by(|a, b| natural(a, b));
+    found
+}
+
 /// Groups within groups, from the outermost.
 const DEEPEST: usize = 50;
 
@@ -205,6 +262,14 @@ impl Expansion<'_> {
         if self.targets.contains_key(name) {
             if self.seen.insert(name.to_owned()) {
                 self.found.push(name.to_owned());
+            }
+            return Ok(());
+        }
+        if !self.groups.contains_key(name) && is_pattern(name) {
+            for target in matching(self.targets, name) {
+                if self.seen.insert(target.to_owned()) {
+                    self.found.push(target.to_owned());
+                }
             }
             return Ok(());
         }

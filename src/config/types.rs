@@ -45,6 +45,8 @@ pub struct Config {
     pub web: Web,
     /// The tasks, by name.
     pub tasks: BTreeMap<String, Task>,
+    /// Files that targets were read from, besides.
+    pub inventories: Vec<PathBuf>,
     /// What is not wrong but should be known, in sentences.
     pub warnings: Vec<String>,
 }

@@ -16,8 +16,10 @@ const BESIDES: u32 = 3;
 const OF_A_STEP: u32 = 2;
 
 /// Seats at the servers whose connections are limited, shared by all runs of this process.
-static SEATS: LazyLock<Mutex<HashMap<(String, u32), Arc<Semaphore>>>> =
-    LazyLock::new(Mutex::default);
+static SEATS: LazyLock<Mutex<HashMap<Server, Arc<Semaphore>>>> = LazyLock::new(Mutex::default);
+
+/// A server by its target, and how many connections it bears: another number counts anew.
+type Server = (String, u32);
 
 /// Leave to work on a target, for as long as it is kept.
 #[derive(Debug, Default)]

@@ -75,6 +75,9 @@ pub async fn gather(
         missed(store, earlier),
         series(sums, &targets, period, &[METRICS]),
     )?;
+    let mut findings = findings;
+    // Of a database that is gone nobody can do anything about them.
+    findings.listed.retain(|one| !config.is_gone(&one.target));
     Ok(build::report(Material {
         config,
         scope,

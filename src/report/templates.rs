@@ -55,6 +55,7 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "page/run.html.j2",
     "page/tasks.html.j2",
     "page/findings.html.j2",
+    "page/fleet.html.j2",
     "page/trends.html.j2",
     "page/next.html.j2",
     "page/login.html.j2",

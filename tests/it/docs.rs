@@ -197,6 +197,11 @@ fn folder_with(block: &str) -> Workspace {
         }
         workspace
     };
+    if block.contains("inventory.json") {
+        let url = "postgres://maint@db.example.com/shard";
+        let text = format!("[{{ \"name\": \"shard_1\", \"url\": \"{url}\" }}]\n");
+        workspace.file("inventory.json", &text);
+    }
     for variable in block.split("${").skip(1) {
         let name: String = variable
             .chars()

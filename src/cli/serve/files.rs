@@ -12,6 +12,8 @@ type Sum = [u8; 32];
 /// a symbolic link, and not every file system tells anybody.
 pub(super) struct Seen {
     path: PathBuf,
+    /// Files that targets were read from, besides.
+    inventories: Vec<PathBuf>,
     taken: Sum,
     /// What was found last time, if it is not what was taken.
     waiting: Option<Sum>,
@@ -19,24 +21,34 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(path: PathBuf) -> Seen {
-        let taken = sum(&path);
+        let taken = sum(&path, &[]);
         Seen {
             path,
+            inventories: Vec::new(),
             taken,
             waiting: None,
         }
     }
 
+    /// Looks at these files, too, from what they hold now on. Those of a configuration that has
+    /// just been read.
+    pub(super) fn with(&mut self, inventories: &[PathBuf]) {
+        if self.inventories != inventories {
+            inventories.clone_into(&mut self.inventories);
+            self.taken = sum(&self.path, &self.inventories);
+        }
+    }
+
     /// The files are taken as they are now.
     pub(super) fn take(&mut self) {
-        self.taken = sum(&self.path);
+        self.taken = sum(&self.path, &self.inventories);
         self.waiting = None;
     }
 
     /// Whether they differ from what was taken, and have not changed since
     /// the last look. Then they count as taken.
     pub(super) fn changed(&mut self) -> bool {
-        let now = sum(&self.path);
+        let now = sum(&self.path, &self.inventories);
         if now == self.taken {
             self.waiting = None;
             return false;
@@ -51,10 +63,11 @@ impl Seen {
     }
 }
 
-/// The sum of `schedules.yaml`, `tasks/` and `templates/`, names and contents.
-fn sum(path: &Path) -> Sum {
+/// The sum of `schedules.yaml`, `tasks/`, `templates/` and inventories, names and contents.
+fn sum(path: &Path, inventories: &[PathBuf]) -> Sum {
     let mut hash = Sha256::new();
     add(&mut hash, path);
+    inventories.iter().for_each(|file| add(&mut hash, file));
     let folder = path.parent().unwrap_or(Path::new(""));
     for name in ["tasks", "templates"] {
         let entries = std::fs::read_dir(folder.join(name));
@@ -105,6 +118,12 @@ mod tests {
         std::fs::remove_file(&task).unwrap();
         assert!(!seen.changed(), "gone again");
         assert!(!seen.changed());
+        let inventory = folder.path().join("inventory.json");
+        std::fs::write(&inventory, "{}").unwrap();
+        seen.with(std::slice::from_ref(&inventory));
+        assert!(!seen.changed());
+        std::fs::write(&inventory, "{ }").unwrap();
+        assert!(!seen.changed() && seen.changed(), "an inventory");
         std::fs::remove_file(&path).unwrap();
         assert!(!seen.changed() && seen.changed(), "a file that is gone");
     }

@@ -3,6 +3,7 @@
 
 pub(super) mod access;
 mod actions;
+mod fleet;
 pub(super) mod guard;
 mod guesses;
 mod heat;
@@ -70,6 +71,7 @@ pub fn router(pages: Pages) -> Router {
         .route("/runs/{id}/cancel", post(actions::cancel))
         .route("/tasks", get(lists::tasks))
         .route("/findings", get(lists::findings))
+        .route("/fleet", get(fleet::page))
         .route("/trends", get(lists::trends))
         .route("/report", get(lists::report))
         .route("/next", get(lists::next))

@@ -45,7 +45,9 @@ pub(super) async fn page(
     let findings: Vec<Value> = findings
         .listed
         .iter()
-        .filter(|one| one.state != crate::history::FindingState::Gone)
+        .filter(|one| {
+            one.state != crate::history::FindingState::Gone && !config.is_gone(&one.target)
+        })
         .map(|one| Value::from(Serde(one)))
         .collect();
     let report = report_of(&pages, "7d").await?;

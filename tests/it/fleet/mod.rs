@@ -1,5 +1,6 @@
 //! Groups of many targets: several at once, and one that fails stops no other.
 
+mod inventory;
 mod server;
 
 use std::collections::BTreeSet;

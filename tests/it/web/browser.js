@@ -85,7 +85,7 @@ const PATIENCE = 180000;
   const state = await tab.context().storageState();
   for (const colorScheme of ["light", "dark"]) {
     const judge = await (await context({ colorScheme, storageState: state })).newPage();
-    for (const path of ["/", "/runs", new URL(seen.run).pathname, "/tasks", "/findings", "/trends", "/report", "/next", "/login", "/nowhere", "/plan?what=analyze@app"]) {
+    for (const path of ["/", "/runs", new URL(seen.run).pathname, "/tasks", "/findings", "/fleet", "/trends", "/report", "/next", "/login", "/nowhere", "/plan?what=analyze@app"]) {
       await judge.goto(url + path);
       // What every page is tried with is run by the browser's own hand, not by the page.
       await judge.evaluate(axe.source);

@@ -75,7 +75,7 @@ async fn a_person_starts_a_run_watches_it_and_cancels_it() {
     let headings = seen["plain"].as_array().unwrap();
     assert!(headings.contains(&"Running now".into()), "{seen:#}");
     assert_eq!(seen["unreadable"], serde_json::json!([]), "{seen:#}");
-    assert_eq!(seen["judged"], 66, "{seen:#}");
+    assert_eq!(seen["judged"], 72, "{seen:#}");
     assert_eq!(seen["lost"]["status"], 404, "{seen:#}");
     assert_eq!(seen["lost"]["heading"], "There is no such page", "{seen:#}");
     let run = site.ended("analyze").await;

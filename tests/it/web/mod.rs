@@ -1,6 +1,7 @@
 //! The status page: what it shows, to whom, and what may be done there.
 
 mod browser;
+mod fleet;
 mod site;
 
 use chrono::{TimeDelta, Utc};
@@ -11,11 +12,12 @@ use reqwest::StatusCode;
 use self::site::{Site, TOKEN, run};
 use crate::support::servers::fresh_database;
 
-const PAGES: [&str; 8] = [
+const PAGES: [&str; 9] = [
     "/",
     "/runs",
     "/tasks",
     "/findings",
+    "/fleet",
     "/trends",
     "/report",
     "/next",

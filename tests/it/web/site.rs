@@ -41,6 +41,11 @@ impl Site {
             "kind: analyze\ntarget: app\nlimits: { lock_retries: 1000 }\n",
         )
         .task("vacuum", "kind: vacuum\ntarget: app\n");
+        Self::of(workspace, address, token).await
+    }
+
+    /// Of what a folder says.
+    pub(super) async fn of(workspace: Workspace, address: &str, token: Option<&str>) -> Site {
         let config = maint::config::load(
             &workspace.path().join("schedules.yaml"),
             &maint::kinds::catalog(),

@@ -1,0 +1,164 @@
+//! Targets that are listed in files of others: each is read as if it stood under `targets`, and
+//! what is wrong with it is said at its place in its file.
+
+use std::path::{Path, PathBuf};
+
+use super::files::{File, Files};
+use super::model::SchedulesFile;
+use super::node::{Content, Entries, Entry, Node, Scalar, Span};
+use super::{check, interpolate, load, yaml};
+
+/// What an inventory brings.
+pub(super) struct Inventory {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its entries as a file that has nothing but `targets`.
+    pub root: Node,
+    /// The same, typed; none where something is wrong with one of them.
+    pub typed: Option<SchedulesFile>,
+    /// To say more about it.
+    pub file: File,
+}
+
+/// How an inventory is read.
+pub(super) struct Reading<'a> {
+    /// Where relative paths begin.
+    pub folder: &'a Path,
+    /// Variables of the environment, as far as they have to be set.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether URLs are taken apart.
+    pub dials: bool,
+}
+
+/// Every inventory that `targets_from` names. One that cannot be read is reported.
+pub(super) fn read(root: &Node, reading: &Reading<'_>, files: &mut Files) -> Vec<Inventory> {
+    let sources = root.get("targets_from").map(Node::items);
+    let sources = sources.unwrap_or_default().iter();
+    sources
+        .filter_map(|source| one(source, reading, files))
+        .collect()
+}
+
+fn one(source: &Node, reading: &Reading<'_>, files: &mut Files) -> Option<Inventory> {
+    let path = reading.folder.join(source.get("file")?.text()?);
+    let mut file = match File::read(&path) {
+        Ok(file) => file,
+        Err(problem) => {
+            let hint = "`targets_from` in schedules.yaml names it";
+            files.report((*problem).hint(hint));
+            return None;
+        }
+    };
+    let Some(mut tree) = yaml::parse(&mut file) else {
+        files.close(file);
+        return None;
+    };
+    interpolate::interpolate(&mut tree, &mut file, reading.env);
+    let engine = source.get("engine");
+    let entries = entries(tree, engine, &mut file);
+    let at = Span {
+        line: 1,
+        column: 1,
+        ..Span::default()
+    };
+    let targets = Entry {
+        key: "targets".to_owned(),
+        key_span: at,
+        value: Node {
+            span: at,
+            content: Content::Map(entries.into()),
+        },
+    };
+    let root = Node {
+        span: at,
+        content: Content::Map(Entries::from(vec![targets])),
+    };
+    let typed = load::typed_targets(&root, reading.folder, &mut file);
+    if let Some(typed) = &typed {
+        check::connections(&root, typed, &mut file);
+        if reading.dials {
+            check::dials(&root, typed, reading.env, &mut file);
+        }
+    }
+    Some(Inventory {
+        path,
+        root,
+        typed,
+        file,
+    })
+}
+
+/// The entries by their names, with the engine of the source where they have none.
+fn entries(tree: Node, engine: Option<&Node>, file: &mut File) -> Vec<Entry> {
+    let mut found: Vec<Entry> = Vec::new();
+    match tree.content {
+        Content::Map(entries) => {
+            found.extend(entries.iter().cloned());
+        }
+        Content::List(items) => {
+            for item in items {
+                let name = item.get("name").and_then(Node::text).map(str::to_owned);
+                let Some(name) = name.filter(|name| !name.is_empty()) else {
+                    file.hide_all(&item);
+                    let message = "a target without a name: expected `name: …` in each of the list";
+                    file.report(file.problem(item.span, message));
+                    continue;
+                };
+                let key_span = item.get("name").map(|name| name.span).unwrap_or(item.span);
+                if found.iter().any(|known| known.key == name) {
+                    let message = format!("the target `{name}` is there twice");
+                    file.report(file.problem(key_span, message));
+                    continue;
+                }
+                let content = match item.content {
+                    Content::Map(fields) => {
+                        let fields = fields.iter().filter(|field| field.key != "name");
+                        Content::Map(fields.cloned().collect::<Vec<_>>().into())
+                    }
+                    other => other,
+                };
+                let value = Node {
+                    span: item.span,
+                    content,
+                };
+                found.push(Entry {
+                    key: name,
+                    key_span,
+                    value,
+                });
+            }
+        }
+        Content::Scalar(_) if tree.span == Span::default() => {}
+        _ => {
+            file.hide_all(&tree);
+            let message = "expected a mapping of names to targets, or a list of targets";
+            file.report(file.problem(tree.span, message));
+        }
+    }
+    for entry in &mut found {
+        let Content::Map(fields) = &entry.value.content else {
+            continue;
+        };
+        let Some(engine) = engine
+            .and_then(Node::text)
+            .filter(|_| fields.find("engine").is_none())
+        else {
+            continue;
+        };
+        let mut fields: Vec<Entry> = fields.iter().cloned().collect();
+        fields.push(Entry {
+            key: "engine".to_owned(),
+            key_span: entry.key_span,
+            value: Node {
+                span: entry.key_span,
+                content: Content::Scalar(Scalar {
+                    text: engine.to_owned(),
+                    written: None,
+                    plain: true,
+                }),
+            },
+        });
+        entry.value.content = Content::Map(fields.into());
+    }
+    found
+}
