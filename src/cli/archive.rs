@@ -1,15 +1,21 @@
+//! What was archived into files.
+
+mod documents;
+
 use std::borrow::Cow;
 
 use super::Failure;
 use super::context::Context;
+use crate::config::Target;
 use crate::engines::EngineError;
 use crate::engines::postgres::{RelationName, Session};
 use crate::engines::storage::{Storage, StorageError};
 use crate::execute;
 use crate::pipeline::{self, PipelineError};
-use crate::plan::{Manifest, Memory, Restored};
+use crate::plan::{ArchivedFile, Manifest, Memory, Restored};
 use crate::report::text::{Align, Cell, Columns, Cut, human_bytes, human_count, shown};
 use crate::values::{Engine, TableName, with_causes};
+use serde::Deserialize;
 
 /// What was archived into files: lists it, proves it, brings it back.
 #[derive(Debug, clap::Args)]
@@ -27,13 +33,17 @@ enum Verb {
     List(Chosen),
     /// Reads every file and compares it with its manifest
     Verify(Chosen),
-    /// Copies archived rows into a table, all or nothing; the files stay
+    /// Copies archived rows into a table, all or nothing, or documents into a
+    /// collection; the files stay
     Restore {
         #[command(flatten)]
         chosen: Chosen,
-        /// The table to fill; made where it does not exist
+        /// The table or collection to fill; made where it does not exist
         #[arg(long, value_name = "TABLE")]
-        into: TableName,
+        into: String,
+        /// Of documents: the database of that collection; by default the target's own
+        #[arg(long, value_name = "NAME")]
+        database: Option<String>,
         /// Tells what would come back, and changes nothing
         #[arg(long)]
         dry_run: bool,
@@ -55,9 +65,9 @@ struct Chosen {
     /// Beginnings of manifest ids; all where none is given
     #[arg(value_name = "ID")]
     ids: Vec<String>,
-    /// Only what came from this table
+    /// Only what came from this table or collection
     #[arg(long, value_name = "TABLE")]
-    from: Option<TableName>,
+    from: Option<String>,
     /// Only of this target; with `--files`, the target to restore into
     #[arg(long)]
     target: Option<String>,
@@ -78,6 +88,7 @@ impl Archive {
             Verb::Restore {
                 chosen,
                 into,
+                database,
                 dry_run,
                 disable_triggers,
                 again,
@@ -88,6 +99,10 @@ impl Archive {
                     disable_triggers: *disable_triggers,
                     again: *again,
                     unsettled: *unsettled,
+                };
+                let into = Into {
+                    name: into,
+                    database: database.as_deref(),
                 };
                 restore(context, chosen, into, how).await
             }
@@ -103,8 +118,125 @@ struct How {
     unsettled: bool,
 }
 
-/// A manifest, and the target it is of, where that is known.
-type Known = (Option<String>, Manifest);
+/// Where it comes back to, as written.
+#[derive(Clone, Copy)]
+struct Into<'a> {
+    name: &'a str,
+    database: Option<&'a str>,
+}
+
+/// What was archived at once.
+enum Archived {
+    /// Of a table.
+    Rows(Box<Manifest>),
+    /// Of a collection.
+    Documents(Box<documents::Manifest>),
+}
+
+impl Archived {
+    fn id(&self) -> uuid::Uuid {
+        match self {
+            Archived::Rows(m) => m.id,
+            Archived::Documents(m) => m.id,
+        }
+    }
+
+    /// The table or collection, as manifests have it.
+    fn source(&self) -> String {
+        match self {
+            Archived::Rows(m) => m.source.clone(),
+            Archived::Documents(m) => m.source(),
+        }
+    }
+
+    /// The table or partition, or the collection.
+    fn table(&self) -> String {
+        match self {
+            Archived::Rows(m) => m.table.clone(),
+            Archived::Documents(m) => m.source(),
+        }
+    }
+
+    fn is_from(&self, name: &str) -> bool {
+        match self {
+            Archived::Rows(m) => name
+                .parse::<TableName>()
+                .is_ok_and(|t| RelationName::new(&*t.schema, &*t.table).to_string() == m.source),
+            Archived::Documents(m) => name == m.collection || name == m.source(),
+        }
+    }
+
+    fn rows(&self) -> i64 {
+        match self {
+            Archived::Rows(m) => m.rows,
+            Archived::Documents(m) => m.rows,
+        }
+    }
+
+    fn files(&self) -> &[ArchivedFile] {
+        match self {
+            Archived::Rows(m) => &m.files,
+            Archived::Documents(m) => &m.files,
+        }
+    }
+
+    fn settled(&self) -> bool {
+        match self {
+            Archived::Rows(m) => m.settled,
+            Archived::Documents(m) => m.settled,
+        }
+    }
+
+    /// Rows in another database have no files.
+    fn has_files(&self) -> bool {
+        match self {
+            Archived::Rows(m) => m.received.is_none(),
+            Archived::Documents(_) => true,
+        }
+    }
+
+    /// What its rows are called.
+    fn unit(&self) -> &'static str {
+        match self {
+            Archived::Rows(_) => "rows",
+            Archived::Documents(_) => "documents",
+        }
+    }
+
+    /// Reads what is one, and refuses what cannot be.
+    fn read(value: serde_json::Value) -> Result<Archived, String> {
+        let unreadable = |error: serde_json::Error| {
+            format!("is no manifest that this version can read: {error}")
+        };
+        let engine = value.get("engine").cloned();
+        let archived = match engine.as_ref().map(Engine::deserialize) {
+            None | Some(Ok(Engine::Postgres)) => {
+                Archived::Rows(Box::new(serde_json::from_value(value).map_err(unreadable)?))
+            }
+            Some(Ok(Engine::Mongodb)) => {
+                Archived::Documents(Box::new(serde_json::from_value(value).map_err(unreadable)?))
+            }
+            Some(Err(error)) => return Err(format!("`engine` is none that is known: {error}")),
+        };
+        let examined = match &archived {
+            Archived::Rows(m) => m.examine(),
+            Archived::Documents(m) => m.examine(),
+        };
+        examined.map_err(|flaw| flaw.to_string())?;
+        Ok(archived)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let value = match self {
+            Archived::Rows(m) => serde_json::to_value(m),
+            Archived::Documents(m) => serde_json::to_value(m),
+        };
+        value.unwrap_or_default()
+    }
+}
+
+/// What was archived, and the target it is of, where that is known.
+type Known = (Option<String>, Archived);
 
 /// The manifests asked for.
 async fn manifests(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {
@@ -115,12 +247,8 @@ async fn manifests(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>,
     if let Some(of) = &chosen.of {
         found.retain(|(target, _)| target.as_ref() == Some(of));
     }
-    let from = chosen
-        .from
-        .as_ref()
-        .map(|t| RelationName::new(&*t.schema, &*t.table).to_string());
-    found.retain(|(_, m)| from.as_ref().is_none_or(|from| *from == m.source));
-    let begins = |m: &Manifest, wanted: &String| m.id.to_string().starts_with(wanted.as_str());
+    found.retain(|(_, m)| chosen.from.as_ref().is_none_or(|from| m.is_from(from)));
+    let begins = |m: &Archived, wanted: &String| m.id().to_string().starts_with(wanted.as_str());
     for wanted in &chosen.ids {
         if !found.iter().any(|(_, m)| begins(m, wanted)) {
             return Err(Failure::Usage(format!(
@@ -146,29 +274,38 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
         let bad = |why: String| Failure::Usage(format!("{}: {why}", storage.full(&path)));
         let content = storage.get(&path, Manifest::SIZE).await;
         let content = content.map_err(|error| Failure::Usage(with_causes(&error)))?;
-        let mut manifest: Manifest = serde_json::from_slice(&content).map_err(|error| {
+        let value: serde_json::Value = serde_json::from_slice(&content).map_err(|error| {
             bad(format!(
                 "is no manifest that this version can read: {error}"
             ))
         })?;
-        manifest.examine().map_err(|flaw| bad(flaw.to_string()))?;
-        if !path.ends_with(&format!("_{}.manifest.json", manifest.id)) {
+        let mut archived = Archived::read(value).map_err(bad)?;
+        if !path.ends_with(&format!("_{}.manifest.json", archived.id())) {
             return Err(bad(format!(
                 "`id` is {}, and its name says another",
-                manifest.id
+                archived.id()
             )));
         }
         // They may have been moved since.
-        manifest.storage = url.to_owned();
-        found.push((manifest.target.clone(), manifest));
+        let target = match &mut archived {
+            Archived::Rows(m) => {
+                url.clone_into(&mut m.storage);
+                m.target.clone()
+            }
+            Archived::Documents(m) => {
+                url.clone_into(&mut m.storage);
+                Some(m.target.clone())
+            }
+        };
+        found.push((target, archived));
     }
     if found.is_empty() {
         return Err(Failure::Usage(format!(
-            "there are no manifests below {url}\n  hint: they lie in folders `table=…` as `_ID.manifest.json`"
+            "there are no manifests below {url}\n  hint: they lie in folders `table=…` and `collection=…` as `_ID.manifest.json`"
         )));
     }
-    found.sort_by_key(|(_, manifest)| manifest.id);
-    found.dedup_by_key(|(_, manifest)| manifest.id);
+    found.sort_by_key(|(_, archived)| archived.id());
+    found.dedup_by_key(|(_, archived)| archived.id());
     Ok(found)
 }
 
@@ -194,16 +331,21 @@ async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>
             continue;
         }
         let memories = store.memories(name, "archive").await?;
-        let manifests = Manifest::among(memories.iter());
-        for manifest in &manifests {
-            manifest.examine().map_err(|flaw| {
-                Failure::Usage(format!("what the history says of {}: {flaw}", manifest.id))
-            })?;
+        let manifests = memories
+            .into_iter()
+            .filter(|(key, value)| key.starts_with("archive ") && !value.is_null());
+        let mut here = Vec::new();
+        for (key, value) in manifests {
+            let id = key.trim_start_matches("archive ");
+            let mut archived = Archived::read(value)
+                .map_err(|why| Failure::Usage(format!("what the history says of {id}: {why}")))?;
+            if let Archived::Rows(manifest) = &mut archived {
+                manifest.target.get_or_insert_with(|| name.clone());
+            }
+            here.push((Some(name.clone()), archived));
         }
-        found.extend(manifests.into_iter().map(|mut manifest| {
-            manifest.target.get_or_insert_with(|| name.clone());
-            (Some(name.clone()), manifest)
-        }));
+        here.sort_by_key(|(_, archived)| archived.id());
+        found.extend(here);
     }
     Ok(found)
 }
@@ -213,7 +355,7 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     if context.json() {
         let all: Vec<_> = found
             .iter()
-            .map(|(target, manifest)| serde_json::json!({ "target": target, "manifest": manifest }))
+            .map(|(target, archived)| serde_json::json!({ "target": target, "manifest": archived.json() }))
             .collect();
         outln!("{}", serde_json::json!({ "archived": all }));
         return Ok(0);
@@ -227,24 +369,30 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         .column("oldest", Align::Left, Cut::Never)
         .column("newest", Align::Left, Cut::Never)
         .column("where", Align::Left, Cut::End);
-    for (target, manifest) in &found {
-        let spans = || manifest.files.iter().filter_map(|f| f.span.as_ref());
-        let bytes = manifest.files.iter().map(|f| f.bytes).sum();
-        let storage = match &manifest.received {
-            Some(received) => format!("{} on {}", received.table, received.target),
-            None => manifest.storage.clone(),
+    for (target, archived) in &found {
+        let spans = || archived.files().iter().filter_map(|f| f.span.as_ref());
+        let bytes = archived.files().iter().map(|f| f.bytes).sum();
+        let (storage, whole) = match archived {
+            Archived::Rows(m) => match &m.received {
+                Some(received) => (
+                    format!("{} on {}", received.table, received.target),
+                    m.whole.is_some(),
+                ),
+                None => (m.storage.clone(), m.whole.is_some()),
+            },
+            Archived::Documents(m) => (m.storage.clone(), false),
         };
-        let place = match &manifest.whole {
-            _ if manifest.settled => storage,
-            Some(_) => format!("{storage} (the partition is on its way out)"),
-            None if chosen.files.is_some() => format!("{storage} (perhaps still in its table)"),
-            None => format!("{storage} (not settled: the next run finds out)"),
+        let place = match whole {
+            _ if archived.settled() => storage,
+            true => format!("{storage} (the partition is on its way out)"),
+            false if chosen.files.is_some() => format!("{storage} (perhaps still in its table)"),
+            false => format!("{storage} (not settled: the next run finds out)"),
         };
         table.row([
-            Cell::from(&manifest.id.to_string()),
+            Cell::from(&archived.id().to_string()),
             Cell::from(target.as_deref().unwrap_or("?")),
-            Cell::from(&shown(&manifest.table).into_owned()),
-            Cell::from(&human_count(manifest.rows)),
+            Cell::from(&shown(&archived.table()).into_owned()),
+            Cell::from(&human_count(archived.rows())),
             Cell::from(&human_bytes(bytes)),
             Cell::from(&spans().map(|(a, _)| a.clone()).min().unwrap_or_default()),
             Cell::from(&spans().map(|(_, b)| b.clone()).max().unwrap_or_default()),
@@ -252,28 +400,31 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         ]);
     }
     out!("{}", table.render(0, &context.style(chrono_tz::Tz::UTC)));
-    let rows = found.iter().map(|(_, m)| m.rows).sum();
+    let rows = found.iter().map(|(_, m)| m.rows()).sum();
     outln!("{} archived, {} rows", found.len(), human_count(rows));
     Ok(0)
 }
 
 async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     let mut found = manifests(context, chosen).await?;
-    // Rows in another database have no files.
-    found.retain(|(_, manifest)| manifest.received.is_none());
+    found.retain(|(_, archived)| archived.has_files());
     let mut results = Vec::new();
     let mut broken = 0;
-    for (target, manifest) in &found {
-        let problem = problem(manifest).await;
+    for (target, archived) in &found {
+        let problem = match archived {
+            Archived::Rows(manifest) => problem(manifest).await,
+            Archived::Documents(manifest) => execute::mongodb::restore::problem(manifest).await,
+        };
+        let (id, unit) = (archived.id(), archived.unit());
         broken += usize::from(problem.is_some());
         if !context.json() {
             match &problem {
-                None => outln!("✓ {} {} rows", manifest.id, human_count(manifest.rows)),
-                Some(why) => outln!("✗ {} {}", manifest.id, shown(why)),
+                None => outln!("✓ {id} {} {unit}", human_count(archived.rows())),
+                Some(why) => outln!("✗ {id} {}", shown(why)),
             }
         }
         results.push(serde_json::json!({
-            "target": target, "id": manifest.id, "rows": manifest.rows, "problem": problem,
+            "target": target, "id": id, "rows": archived.rows(), "problem": problem,
         }));
     }
     if context.json() {
@@ -306,29 +457,34 @@ async fn problem(manifest: &Manifest) -> Option<String> {
 async fn restore(
     context: &Context<'_>,
     chosen: &Chosen,
-    into: &TableName,
+    into: Into<'_>,
     how: How,
 ) -> Result<u8, Failure> {
     let mut found = manifests(context, chosen).await?;
-    found.retain(|(_, manifest)| manifest.received.is_none());
+    found.retain(|(_, archived)| archived.has_files());
     let Some((name, first)) = found.first() else {
         return Err(Failure::Usage(
             "nothing is archived that fits\n  hint: `maint archive list` shows what is".to_owned(),
         ));
     };
-    if let Some((other, manifest)) = found
-        .iter()
-        .find(|(other, m)| other != name || m.source != first.source)
-    {
+    let engine = std::mem::discriminant(first);
+    if let Some((other, archived)) = found.iter().find(|(other, m)| {
+        other != name || m.source() != first.source() || std::mem::discriminant(m) != engine
+    }) {
         let of = |name: &Option<String>| {
             name.as_deref()
                 .map_or(String::new(), |n| format!(" of {n}"))
         };
         return Err(Failure::Usage(format!(
-            "these rows came from several tables: {}{} and {}{}\n  hint: choose with `--from` and {}",
-            first.source,
+            "these {} came from several {}: {}{} and {}{}\n  hint: choose with `--from` and {}",
+            first.unit(),
+            match first {
+                Archived::Rows(_) => "tables",
+                Archived::Documents(_) => "collections",
+            },
+            first.source(),
             of(name),
-            manifest.source,
+            archived.source(),
             of(other),
             if chosen.files.is_some() {
                 "`--of`"
@@ -337,7 +493,7 @@ async fn restore(
             }
         )));
     }
-    if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled && !how.unsettled) {
+    if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled() && !how.unsettled) {
         let hint = match &chosen.files {
             None => "run the archive task once more, or choose ids",
             Some(_) => {
@@ -345,8 +501,10 @@ async fn restore(
             }
         };
         return Err(Failure::Usage(format!(
-            "whether the rows of {} have left {} is not known\n  hint: {hint}",
-            open.id, open.table
+            "whether the {} of {} have left {} is not known\n  hint: {hint}",
+            open.unit(),
+            open.id(),
+            open.table()
         )));
     }
     let config = context.config()?;
@@ -354,10 +512,11 @@ async fn restore(
         Some(_) => chosen.target.as_ref(),
         None => name.as_ref(),
     };
-    let mut all = config
-        .targets
-        .iter()
-        .filter(|(_, t)| t.engine == Engine::Postgres);
+    let engine = match first {
+        Archived::Rows(_) => Engine::Postgres,
+        Archived::Documents(_) => Engine::Mongodb,
+    };
+    let mut all = config.targets.iter().filter(|(_, t)| t.engine == engine);
     let target = match (name, all.next(), all.next()) {
         (Some(name), ..) => config
             .target(name)
@@ -375,7 +534,46 @@ async fn restore(
             "into which database of `{name}`?\n  hint: say with `--target {name}/DATABASE`"
         )));
     }
-    let dial = pipeline::dial(&target)?;
+    if target.engine != engine {
+        return Err(Failure::Usage(format!(
+            "these are {} of {engine}, and the target `{}` is {}",
+            first.unit(),
+            target.name,
+            target.engine
+        )));
+    }
+    let (mut rows, mut documents) = (Vec::new(), Vec::new());
+    for (known, archived) in found {
+        match archived {
+            Archived::Rows(manifest) => rows.push((known, *manifest)),
+            Archived::Documents(manifest) => documents.push(*manifest),
+        }
+    }
+    if !documents.is_empty() {
+        return documents::restore(context, &target, into, documents, how).await;
+    }
+    if into.database.is_some() {
+        return Err(Failure::Usage(
+            "`--database` is for documents; rows come back into the target's own".to_owned(),
+        ));
+    }
+    let into: TableName = into
+        .name
+        .parse()
+        .map_err(|why| Failure::Usage(format!("`--into {}`: {why}", into.name)))?;
+    rows_back(context, &target, &into, rows, how).await
+}
+
+/// Brings rows back into a table.
+async fn rows_back(
+    context: &Context<'_>,
+    target: &Target,
+    into: &TableName,
+    mut found: Vec<(Option<String>, Manifest)>,
+    how: How,
+) -> Result<u8, Failure> {
+    let config = context.config()?;
+    let dial = pipeline::dial(target)?;
     let session = Session::open(&dial, execute::RESTORING)
         .await
         .map_err(PipelineError::from)?;
@@ -386,7 +584,7 @@ async fn restore(
         None => std::collections::HashMap::new(),
     };
     for (_, manifest) in &mut found {
-        let marks = known.get(&marks_of(manifest)).cloned();
+        let marks = known.get(&marks_of(manifest.id)).cloned();
         let marks: Option<Vec<Restored>> = marks.and_then(|v| serde_json::from_value(v).ok());
         manifest.restored.extend(marks.unwrap_or_default());
     }
@@ -442,7 +640,7 @@ fn ids(before: &Before) -> Vec<String> {
 async fn not_back(
     session: &Session,
     into: &RelationName,
-    found: Vec<Known>,
+    found: Vec<(Option<String>, Manifest)>,
     again: bool,
 ) -> Result<(Vec<Manifest>, Before), Failure> {
     let (mut manifests, mut before) = (Vec::new(), Vec::new());
@@ -457,8 +655,8 @@ async fn not_back(
 }
 
 /// Under which key the history keeps where a manifest was restored to.
-fn marks_of(manifest: &Manifest) -> String {
-    format!("restored {}", manifest.id)
+fn marks_of(id: uuid::Uuid) -> String {
+    format!("restored {id}")
 }
 
 /// Writes down that rows come back: in the history, or where there is none,
@@ -473,7 +671,7 @@ async fn mark_all(
         marked.restored.push(mark.clone());
         if let Some((store, target)) = store {
             let memory = [Memory {
-                key: marks_of(manifest),
+                key: marks_of(manifest.id),
                 value: serde_json::to_value(&marked.restored).unwrap_or_default(),
             }];
             let at = chrono::Utc::now();

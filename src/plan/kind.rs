@@ -99,6 +99,11 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     /// What the decision is made from.
     type Facts: Send;
 
+    /// The same of these very options.
+    fn rests_on_history(&self) -> bool {
+        Self::NEEDS_HISTORY
+    }
+
     /// Whether the options make sense together. Each alone has been checked.
     fn check(&self) -> Result<(), String> {
         Ok(())
@@ -142,7 +147,7 @@ impl<K: Kind> AnyKind<K::Session> for K {
     }
 
     fn needs_history(&self) -> bool {
-        K::NEEDS_HISTORY
+        self.rests_on_history()
     }
 
     async fn propose(

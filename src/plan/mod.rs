@@ -1,5 +1,6 @@
 //! What a task would do now: pure data, and the trait by which a kind says so.
 
+mod archived;
 pub mod codes;
 mod finding;
 mod kind;
@@ -16,15 +17,16 @@ mod saved;
 mod step;
 mod unnamed;
 
+pub use archived::{ArchivedFile, Flaw, folder};
 pub use finding::{Finding, Severity};
 pub use kind::{AnyKind, Build, Entry, Kind, Moment, Scope, Site, Speaks};
 pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
 pub use postgres::{
-    Answer, ArchivedFile, Check, Condition, Export, Fate, Flaw, KeyColumn, LockWaiting, Manifest,
-    MonthOf, Most, Param, Path, QUIET, Query, Question, Range, Received, Reference, Restored,
-    Retire, SUMS, Send, Shrink, Statement, Sweep, Walk, Whole, Without, Work, block_of,
-    block_of_place, folder, folder_key, key_of, row_of, storing,
+    Answer, Check, Condition, Export, Fate, KeyColumn, LockWaiting, Manifest, MonthOf, Most, Param,
+    Path, QUIET, Query, Question, Range, Received, Reference, Restored, Retire, SUMS, Send, Shrink,
+    Statement, Sweep, Walk, Whole, Without, Work, block_of, block_of_place, folder_key, key_of,
+    row_of, storing,
 };
 pub use predict::{Basis, Fit, Forecast, Past, PastEnd, PastError, Prediction, Predictor, Time};
 pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};

@@ -1,16 +1,23 @@
 //! How to talk to MongoDB: connecting, commands with limits, members, the claim.
 
 mod claim;
+mod columns;
 mod dial;
 mod error;
+mod extended;
 mod json;
+mod marks;
 mod members;
 mod probe;
 mod session;
 
 pub use claim::Claim;
+pub use columns::{Field, FieldType, columns, row};
 pub use dial::Dial;
 pub use error::{MongoError, Refusal, role_for};
+pub use extended::{MOST_DOCUMENT, MOST_LINE, read_line, write_line};
 pub use json::Json;
+pub use marks::MARKS;
+pub(crate) use marks::mark;
 pub use members::{Member, Members};
 pub use session::{Limit, Server, Session, kill_operations, namespace, number};

@@ -201,6 +201,11 @@ impl Column {
         }
     }
 
+    /// Whether its values are whole documents: large, and each another.
+    pub(super) fn large(&self) -> bool {
+        self.pg_type.is_empty() && self.form == Form::Bytes
+    }
+
     /// The column of the file.
     pub fn field(&self) -> Field {
         if self.list {

@@ -14,7 +14,8 @@ use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 
 use super::list::Array;
 use super::types::{Column, Form};
@@ -90,10 +91,17 @@ impl Writer {
     pub fn new(columns: &[Column]) -> Result<Writer, ParquetError> {
         let schema = schema_of(columns);
         let level = ZstdLevel::try_new(3)?;
-        let properties = WriterProperties::builder()
+        let mut properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(level))
-            .set_created_by(format!("maint {}", env!("CARGO_PKG_VERSION")))
-            .build();
+            .set_created_by(format!("maint {}", env!("CARGO_PKG_VERSION")));
+        // Each would keep large values in memory once or twice more.
+        for column in columns.iter().filter(|c| c.large()) {
+            let path = ColumnPath::from(column.name.as_str());
+            properties = properties
+                .set_column_dictionary_enabled(path.clone(), false)
+                .set_column_statistics_enabled(path, EnabledStatistics::None);
+        }
+        let properties = properties.build();
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), Some(properties))?;
         let builders = columns.iter().map(Builder::of_column).collect();
         Ok(Writer {

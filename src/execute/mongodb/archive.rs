@@ -7,26 +7,27 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, RawBson, RawDocumentBuf, doc};
+use mongodb::Collection;
+use mongodb::bson::{Bson, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR};
-use mongodb::options::{Hint, ReadConcern, WriteConcern};
-use mongodb::{Client, Collection};
+use mongodb::options::ReadConcern;
 
+use super::export::Exporter;
 use super::gate::{Ends, may_go_on};
+use super::source::{FAILOVER, Most, Source, id_of, majority, passes, value_at};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, MongoError, Session, namespace};
+use crate::engines::mongodb::{Json, Session, namespace};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::{Destination, Path, Walk};
+use crate::plan::mongodb::{Destination, Export, Path, Walk};
 use crate::plan::{Finding, Memory, Severity};
 
 /// Documents of one batch, at most.
 const MOST: i64 = 1000;
 /// Bytes of one batch; a single document may have as many.
 const MOST_BYTES: usize = 16 << 20;
-/// How long a step-down may keep a batch from its end.
-const FAILOVER: Duration = Duration::from_secs(60);
 
+/// Moves documents into another collection.
 pub(super) async fn carry_out(
     walk: &Walk,
     into: &Destination,
@@ -34,7 +35,6 @@ pub(super) async fn carry_out(
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
-    record.rows = Some(0);
     let elsewhere = match &into.target {
         None => None,
         Some(name) => {
@@ -50,13 +50,47 @@ pub(super) async fn carry_out(
     };
     let there = elsewhere.as_ref().unwrap_or(job.session);
     let mover = Mover {
-        job,
-        walk,
-        into,
-        client: job.session.client(),
-        source: job.session.raw(&walk.database, &walk.collection),
+        source: source(walk, &into.collection, job),
         copy: there.raw(&into.database, &into.collection),
     };
+    let keeper = Keeper::Collection(Box::new(mover));
+    let whole = namespace(&into.database, &into.collection);
+    go(walk, keeper, &whole, job, record, findings).await
+}
+
+/// Moves documents into files.
+pub(super) async fn into_files(
+    walk: &Walk,
+    export: &Export,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    let source = source(walk, &export.storage, job);
+    let exporter = Exporter::open(source, export).await?;
+    let keeper = Keeper::Files(Box::new(exporter));
+    go(walk, keeper, &export.storage, job, record, findings).await
+}
+
+fn source<'a>(walk: &'a Walk, to: &'a str, job: Job<'a>) -> Source<'a> {
+    Source {
+        job,
+        walk,
+        client: job.session.client(),
+        collection: job.session.raw(&walk.database, &walk.collection),
+        to,
+    }
+}
+
+async fn go(
+    walk: &Walk,
+    mut keeper: Keeper<'_>,
+    into: &str,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    record.rows = Some(0);
     let ends = Ends::of(job.execution);
     let mut after: Option<Bson> = None;
     // Documents left where they are that have the value the walk stands at.
@@ -73,14 +107,12 @@ pub(super) async fn carry_out(
         }
         let began = Instant::now();
         let so_far = record.rows.unwrap_or(0);
-        let allowed = walk
-            .most
-            .map_or(MOST, |most| (most - so_far).clamp(0, MOST));
+        let allowed = walk.most.map(|most| (most - so_far).max(0));
         let batch = loop {
-            let tried = mover.batch(ends, after.as_ref(), &left, allowed).await;
+            let tried = keeper.batch(ends, after.as_ref(), &left, allowed).await;
             match tried {
                 Ok(batch) => break batch,
-                Err(error)
+                Err(BatchError::Driver(error))
                     if passes(&error)
                         && began.elapsed() < FAILOVER
                         && !job.execution.stop.is_now() =>
@@ -89,7 +121,15 @@ pub(super) async fn carry_out(
                     record.attempts = record.attempts.max(1) + 1;
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }
-                Err(error) => {
+                Err(BatchError::Stopped) => {
+                    let why = format!(
+                        "the run was stopped; {so_far} documents had been archived before, and the next run goes on from there"
+                    );
+                    end(record, StepStatus::Cancelled, why);
+                    return Ok(());
+                }
+                Err(BatchError::Engine(error)) => return Err(error),
+                Err(BatchError::Driver(error)) => {
                     let on = namespace(&walk.database, &walk.collection);
                     let error = job
                         .session
@@ -142,9 +182,8 @@ pub(super) async fn carry_out(
             severity: Severity::Warning,
             object: namespace(&walk.database, &walk.collection),
             message: format!(
-                "{} documents stay: {} holds other documents with the same _id, the first is {first}",
+                "{} documents stay: {into} holds other documents with the same _id, the first is {first}",
                 differing.len(),
-                namespace(&into.database, &into.collection)
             ),
             suggestion: None,
         });
@@ -152,27 +191,69 @@ pub(super) async fn carry_out(
     Ok(())
 }
 
+/// Where documents are kept.
+enum Keeper<'a> {
+    Collection(Box<Mover<'a>>),
+    Files(Box<Exporter<'a>>),
+}
+
+impl Keeper<'_> {
+    async fn batch(
+        &mut self,
+        ends: Ends,
+        after: Option<&Bson>,
+        left: &[Bson],
+        allowed: Option<i64>,
+    ) -> Result<Batch, BatchError> {
+        match self {
+            Keeper::Collection(mover) => {
+                let most = allowed.unwrap_or(MOST).clamp(0, MOST);
+                Ok(mover.batch(ends, after, left, most).await?)
+            }
+            Keeper::Files(exporter) => exporter.batch(ends, after, left, allowed).await,
+        }
+    }
+}
+
+/// Why nothing came of a batch.
+pub(super) enum BatchError {
+    /// What the driver says; the same may succeed in a moment.
+    Driver(Error),
+    /// Something else.
+    Engine(EngineError),
+    /// The run was stopped.
+    Stopped,
+}
+
+impl From<Error> for BatchError {
+    fn from(error: Error) -> Self {
+        BatchError::Driver(error)
+    }
+}
+
+impl From<EngineError> for BatchError {
+    fn from(error: EngineError) -> Self {
+        BatchError::Engine(error)
+    }
+}
+
 struct Mover<'a> {
-    job: Job<'a>,
-    walk: &'a Walk,
-    into: &'a Destination,
-    client: &'a Client,
-    source: Collection<RawDocumentBuf>,
+    source: Source<'a>,
     copy: Collection<RawDocumentBuf>,
 }
 
 /// What came of a batch.
 #[derive(Default)]
-struct Batch {
-    gone: i64,
+pub(super) struct Batch {
+    pub(super) gone: i64,
     /// There are documents left, and none of them may go.
-    too_many: bool,
+    pub(super) too_many: bool,
     /// The place that it came to; none at the end.
-    last: Option<Bson>,
+    pub(super) last: Option<Bson>,
     /// Ids at that place that were left where they are.
-    left: Vec<Bson>,
+    pub(super) left: Vec<Bson>,
     /// Ids of which the destination holds another document.
-    differing: Vec<String>,
+    pub(super) differing: Vec<String>,
 }
 
 impl Mover<'_> {
@@ -183,7 +264,11 @@ impl Mover<'_> {
         left: &[Bson],
         allowed: i64,
     ) -> Result<Batch, Error> {
-        let (documents, more) = self.read(ends, after, left, allowed.max(1)).await?;
+        let most = Most {
+            documents: allowed.max(1),
+            bytes: MOST_BYTES,
+        };
+        let (documents, more) = self.source.read(ends, after, left, most).await?;
         if documents.is_empty() {
             return Ok(Batch::default());
         }
@@ -193,11 +278,7 @@ impl Mover<'_> {
                 ..Batch::default()
             });
         }
-        let along = match &self.walk.path {
-            Path::Range { field, .. } => field.as_str(),
-            Path::Ids => "_id",
-        };
-        let place = |document: &RawDocumentBuf| value_at(document, along);
+        let place = |document: &RawDocumentBuf| self.source.place(document);
         let last = documents.last().and_then(place).filter(|_| more);
         let mine = self.insert(&documents).await?;
         let ids: Vec<Bson> = documents
@@ -209,7 +290,7 @@ impl Mover<'_> {
             .copy
             .find(doc! { "_id": { "$in": ids } })
             .read_concern(ReadConcern::majority())
-            .comment(self.comment())
+            .comment(self.source.comment())
             .await?;
         let found: Vec<RawDocumentBuf> = found.try_collect().await?;
         let copies: HashMap<String, RawDocumentBuf> = found
@@ -256,69 +337,6 @@ impl Mover<'_> {
         Ok(batch)
     }
 
-    async fn read(
-        &self,
-        ends: Ends,
-        after: Option<&Bson>,
-        left: &[Bson],
-        most: i64,
-    ) -> Result<(Vec<RawDocumentBuf>, bool), Error> {
-        let walk = self.walk;
-        let mut filter = walk.filter.document().map_err(Error::custom)?;
-        let mut find = match &walk.path {
-            Path::Range { field, index } => {
-                if let Some(after) = after {
-                    let mut parts =
-                        vec![filter, doc! { field.as_str(): { "$gte": after.clone() } }];
-                    if !left.is_empty() {
-                        parts.push(doc! { "_id": { "$nin": left.to_vec() } });
-                    }
-                    filter = doc! { "$and": parts };
-                }
-                self.source
-                    .find(filter)
-                    .sort(doc! { field.as_str(): 1 })
-                    .hint(Hint::Name(index.clone()))
-            }
-            Path::Ids => {
-                let find = self
-                    .source
-                    .find(filter)
-                    .sort(doc! { "_id": 1 })
-                    .hint(Hint::Keys(doc! { "_id": 1 }));
-                match after {
-                    Some(after) => find.min(doc! { "_id": after.clone() }),
-                    None => find,
-                }
-            }
-        };
-        if let Some(limit) = ends.left() {
-            find = find.max_time(limit.0);
-        }
-        let mut cursor = find
-            .limit(most + 2)
-            .read_concern(ReadConcern::majority())
-            .comment(self.comment())
-            .await?;
-        let (mut documents, mut bytes, mut more) = (Vec::new(), 0, false);
-        while let Some(document) = cursor.try_next().await? {
-            // The lower bound is part of what it bounds.
-            if matches!(walk.path, Path::Ids)
-                && after.is_some()
-                && value_at(&document, "_id").as_ref() == after
-            {
-                continue;
-            }
-            bytes += document.as_bytes().len();
-            if documents.len() as i64 >= most || (bytes > MOST_BYTES && !documents.is_empty()) {
-                more = true;
-                break;
-            }
-            documents.push(document);
-        }
-        Ok((documents, more))
-    }
-
     /// Copies what is not there yet, and tells the ids of what it copied.
     async fn insert(&self, documents: &[RawDocumentBuf]) -> Result<HashSet<String>, Error> {
         let all = documents.iter().filter_map(id_of).collect::<Vec<_>>();
@@ -327,7 +345,7 @@ impl Mover<'_> {
             .insert_many(documents)
             .ordered(false)
             .write_concern(majority())
-            .comment(self.comment())
+            .comment(self.source.comment())
             .await;
         let Err(error) = inserted else {
             return Ok(all.into_iter().collect());
@@ -369,7 +387,7 @@ impl Mover<'_> {
                 Err(error)
                     if (passes(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR))
                         && began.elapsed() < FAILOVER
-                        && !self.job.execution.stop.is_now() =>
+                        && !self.source.job.execution.stop.is_now() =>
                 {
                     tracing::warn!(%error, "trying again");
                     tokio::time::sleep(Duration::from_millis(200)).await;
@@ -386,7 +404,7 @@ impl Mover<'_> {
         ids: &[Bson],
         proved: &HashMap<String, &RawDocumentBuf>,
     ) -> Result<Vec<String>, Error> {
-        let mut session = self.client.start_session().await?;
+        let mut session = self.source.client.start_session().await?;
         session
             .start_transaction()
             .read_concern(ReadConcern::snapshot())
@@ -394,6 +412,7 @@ impl Mover<'_> {
             .await?;
         let mut cursor = self
             .source
+            .collection
             .find(doc! { "_id": { "$in": ids.to_vec() } })
             .session(&mut session)
             .await?;
@@ -409,6 +428,7 @@ impl Mover<'_> {
         }
         if !same.is_empty() {
             self.source
+                .collection
                 .delete_many(doc! { "_id": { "$in": same } })
                 .session(&mut session)
                 .await?;
@@ -416,43 +436,4 @@ impl Mover<'_> {
         session.commit_transaction().await?;
         Ok(changed)
     }
-
-    fn comment(&self) -> Bson {
-        Bson::String(format!(
-            "{} to {}",
-            self.job.session.name(),
-            self.into.collection
-        ))
-    }
-}
-
-fn majority() -> WriteConcern {
-    let mut concern = WriteConcern::majority();
-    concern.w_timeout = Some(FAILOVER);
-    concern
-}
-
-/// Whether the same may succeed in a moment.
-fn passes(error: &Error) -> bool {
-    MongoError::of_driver(error).is_passing()
-}
-
-/// The value at a dotted path. What cannot be read is not there.
-fn value_at(document: &RawDocumentBuf, path: &str) -> Option<Bson> {
-    let mut parts = path.split('.');
-    let first = document.get(parts.next()?).ok()??;
-    let mut value = Bson::try_from(first).ok()?;
-    for part in parts {
-        value = match value {
-            Bson::Document(inner) => inner.get(part)?.clone(),
-            _ => return None,
-        };
-    }
-    Some(value)
-}
-
-/// An id, told apart from every other.
-fn id_of(document: &RawDocumentBuf) -> Option<String> {
-    let id = document.get("_id").ok()??;
-    Some(format!("{:?}", RawBson::from(id)))
 }

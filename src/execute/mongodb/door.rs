@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Ends, pass};
-use super::{archive, compact, look, walk};
+use super::{archive, compact, export, look, walk};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
@@ -287,10 +287,12 @@ impl execute::Door for Door {
     ) -> Result<(), EngineError> {
         match &job.step.body.work {
             Work::Commands(commands) => given(commands, job, record).await,
-            Work::Walk(way) => match &way.into {
-                Some(into) => archive::carry_out(way, into, job, record, findings).await,
-                None => walk::carry_out(way, job, record).await,
+            Work::Walk(way) => match (&way.into, &way.files) {
+                (Some(into), _) => archive::carry_out(way, into, job, record, findings).await,
+                (None, Some(files)) => archive::into_files(way, files, job, record, findings).await,
+                (None, None) => walk::carry_out(way, job, record).await,
             },
+            Work::Settle(pending) => export::settle(pending, job, record).await,
             Work::Aggregate(work) => aggregate(work, job, record).await,
             Work::Look(question) => look::carry_out(question, job, record, findings).await,
             Work::Compact(of) => compact::carry_out(of, job, record).await,

@@ -4,8 +4,12 @@
 mod archive;
 mod compact;
 mod door;
+mod export;
+mod files;
 mod gate;
 mod look;
+pub(crate) mod restore;
+mod source;
 mod walk;
 
 pub(crate) use door::{Door, dial};

@@ -1,4 +1,7 @@
-//! Keeps old documents in another collection, database or target before they go.
+//! Keeps old documents in another collection, database or target, or in files,
+//! before they go.
+
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -7,9 +10,10 @@ use super::cleanup::rule::Rule;
 use super::cleanup::{self, Cleanup};
 use super::common::{Shape, collections};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Session, namespace};
-use crate::plan::mongodb::{Body, Destination, Work};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
+use crate::engines::mongodb::{Field, FieldType, Session, namespace};
+use crate::engines::storage::Storage;
+use crate::plan::mongodb::{Body, Destination, Export, Format, Manifest, Work, fields};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
 use crate::values::{Bytes, Engine};
 
 /// Options of `kind: archive` on MongoDB.
@@ -26,7 +30,8 @@ pub(crate) struct Archive {
     max_scan: Bytes,
 }
 
-/// Where documents are kept. At least one of these has to differ from where they come from.
+/// Where documents are kept: in `files`, or in a collection, of which at least one of
+/// `collection`, `database` and `target` has to differ from where they come from.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Into {
@@ -40,6 +45,52 @@ struct Into {
     #[serde(default)]
     #[schemars(extend("format" = "maint-target"))]
     target: Option<String>,
+    /// Files below `file:///folder` or `s3://bucket/prefix`. Credentials for S3 come from the
+    /// environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`,
+    /// `AWS_ENDPOINT_URL`.
+    #[serde(default)]
+    files: Option<String>,
+    /// How files are written.
+    #[serde(default)]
+    format: Option<Format>,
+    /// Top-level fields that get a column of their own in Parquet files, and their types. A value
+    /// of another type is only in the whole document, which every row has.
+    #[serde(default)]
+    columns: BTreeMap<String, FieldType>,
+}
+
+impl Into {
+    fn columns(&self) -> Vec<Field> {
+        let field = |(name, kind): (&String, &FieldType)| Field {
+            name: name.clone(),
+            kind: *kind,
+        };
+        self.columns.iter().map(field).collect()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Some(url) = &self.files else {
+            if self.format.is_some() || !self.columns.is_empty() {
+                return Err("`format` and `columns` say how `files` are written, and the `destination` has none".to_owned());
+            }
+            return Ok(());
+        };
+        if self.collection.is_some() || self.database.is_some() || self.target.is_some() {
+            return Err(
+                "the `destination` names `files` and a collection; documents go to one of them"
+                    .to_owned(),
+            );
+        }
+        if !url.starts_with("file:///") && !url.starts_with("s3://") {
+            return Err(format!(
+                "`{url}` is no place for files; expected `file:///folder` or `s3://bucket/prefix`"
+            ));
+        }
+        if !self.columns.is_empty() && self.format != Some(Format::Parquet) {
+            return Err("`columns` are for `format: parquet`".to_owned());
+        }
+        fields(&self.columns()).map_err(|(_, why)| format!("a name in `columns` {why}"))
+    }
 }
 
 fn one_gigabyte() -> Bytes {
@@ -53,6 +104,8 @@ pub(crate) struct Facts {
     replicated: bool,
     /// Destinations, on the same server, that cannot hold documents as they are.
     unfit: Vec<(String, &'static str)>,
+    /// Whether there are files of a collection; why not known, if nobody could look.
+    has_files: BTreeMap<(String, String), Result<bool, String>>,
 }
 
 impl Archive {
@@ -80,18 +133,24 @@ impl Archive {
 
 impl Kind for Archive {
     const NAME: &'static str = "archive";
-    const SUMMARY: &'static str = "moves old documents to another collection, database or target: copied, compared to the byte, then deleted";
+    const SUMMARY: &'static str = "moves old documents to another collection, database or target, or into files: copied, compared to the byte, then deleted";
     const ENGINE: Engine = Engine::Mongodb;
     const REMOVES_ROWS: bool = true;
     type Session = Session;
     type Facts = Facts;
 
+    fn rests_on_history(&self) -> bool {
+        self.destination.files.is_some()
+    }
+
     fn check(&self) -> Result<(), String> {
-        if self.destination.collection.is_none()
+        self.destination.check()?;
+        if self.destination.files.is_none()
+            && self.destination.collection.is_none()
             && self.destination.database.is_none()
             && self.destination.target.is_none()
         {
-            return Err("the `destination` is where the documents are already: name a `collection`, a `database` or a `target`".to_owned());
+            return Err("the `destination` is where the documents are already: name a `collection`, a `database` or a `target`, or `files`".to_owned());
         }
         if let Some(rule) = self.rules.iter().find(|rule| rule.orphaned.is_some()) {
             return Err(format!(
@@ -114,7 +173,7 @@ impl Kind for Archive {
         let db = &site.primary;
         let own = db.database().to_owned();
         let mut unfit = Vec::new();
-        if self.destination.target.is_none() {
+        if self.destination.target.is_none() && self.destination.files.is_none() {
             for rule in &self.rules {
                 let into = self.into(&own, &rule.collection);
                 let known = collections(db, &into.database).await?;
@@ -131,7 +190,19 @@ impl Kind for Archive {
                 }
             }
         }
+        let mut has_files = BTreeMap::new();
+        if let Some(url) = &self.destination.files
+            && let Ok(storage) = Storage::open(url)
+        {
+            for rule in &self.rules {
+                let database = rule.database.clone().unwrap_or_else(|| own.clone());
+                let folder = Manifest::folder_of(&database, &rule.collection);
+                let any = storage.any(&folder).await.map_err(|e| e.to_string());
+                has_files.insert((database, rule.collection.clone()), any);
+            }
+        }
         Ok(Facts {
+            has_files,
             cleanup: self.cleanup().inspect(site).await?,
             replicated: db.server.set.is_some(),
             own,
@@ -141,6 +212,12 @@ impl Kind for Archive {
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
         let mut plan = self.cleanup().plan(facts.cleanup, at);
+        plan.findings.extend(
+            facts
+                .has_files
+                .iter()
+                .filter_map(|(of, any)| self.lost(of, any, at)),
+        );
         let mut refused = Vec::new();
         for step in &mut plan.steps {
             let Work::Walk(walk) = &mut step.body.work else {
@@ -148,8 +225,13 @@ impl Kind for Archive {
             };
             let into = self.into(&facts.own, &walk.collection);
             let whole = namespace(&into.database, &into.collection);
+            let opened = self.destination.files.as_deref().map(Storage::open);
             let why = if !facts.replicated {
                 Some("archiving needs transactions, which a server that stands alone does not have: make it a replica set of one".to_owned())
+            } else if let Some(Err(error)) = &opened {
+                Some(error.to_string())
+            } else if opened.is_some() {
+                None
             } else if into.target.is_none()
                 && (into.database == walk.database && into.collection == walk.collection)
             {
@@ -166,6 +248,23 @@ impl Kind for Archive {
                 continue;
             }
             step.action = step.action.replace("delete", "archive");
+            // What one walk has left behind is found again by its condition alone.
+            walk.start = None;
+            if let Some(url) = &self.destination.files {
+                step.details
+                    .push(format!("writes to {url}, reads back, and deletes"));
+                walk.files = Some(Export {
+                    storage: url.clone(),
+                    format: self.destination.format.unwrap_or_default(),
+                    columns: self.destination.columns(),
+                    age: self
+                        .rules
+                        .iter()
+                        .find(|rule| rule.collection == walk.collection)
+                        .and_then(|rule| rule.field.clone()),
+                });
+                continue;
+            }
             step.details.push(format!(
                 "copies to {whole}{}, compares, and deletes",
                 into.target
@@ -173,8 +272,6 @@ impl Kind for Archive {
                     .map(|target| format!(" of target {target}"))
                     .unwrap_or_default()
             ));
-            // What one walk has left behind is found again by its condition alone.
-            walk.start = None;
             walk.into = Some(into);
         }
         plan.steps
@@ -189,7 +286,62 @@ impl Kind for Archive {
                 suggestion: None,
             });
         }
+        settle_first(&mut plan, &facts.own, at);
         plan
+    }
+}
+
+/// What an earlier run has left open comes before anything else.
+fn settle_first(plan: &mut Plan<Body>, own: &str, at: &Moment) {
+    let mut pending = Manifest::among(at.memories.iter());
+    pending.retain(|manifest| !manifest.settled);
+    if pending.is_empty() {
+        return;
+    }
+    for step in &mut plan.steps {
+        *step = step.clone().after("settle", own);
+    }
+    let settle = Step::new("settle", own, own)
+        .because("an earlier run ended before it knew whether its last batch was deleted")
+        .doing(Work::Settle(pending));
+    plan.steps.insert(0, settle);
+}
+
+impl Archive {
+    /// What was archived to a place where there is nothing now: the disk of
+    /// another machine, or a folder that was cleared.
+    fn lost(
+        &self,
+        (database, collection): &(String, String),
+        any: &Result<bool, String>,
+        at: &Moment,
+    ) -> Option<Finding> {
+        let url = self.destination.files.as_deref()?;
+        let known: Vec<i64> = Manifest::among(at.memories.iter())
+            .into_iter()
+            .filter(|m| m.settled && m.storage == url)
+            .filter(|m| m.database == *database && m.collection == *collection)
+            .map(|m| m.rows)
+            .collect();
+        let why = match any {
+            Ok(true) => return None,
+            Ok(false) => "there is nothing there".to_owned(),
+            Err(error) => format!("it cannot be read: {error}"),
+        };
+        if known.is_empty() {
+            return None;
+        }
+        Some(Finding {
+            code: "archive.files_missing".to_owned(),
+            severity: Severity::Critical,
+            object: namespace(database, collection),
+            message: format!(
+                "{} documents were archived to {url} in {} parts, and {why}. Bring the files back before they are needed; what is archived from now on may be lost the same way",
+                known.iter().sum::<i64>(),
+                known.len()
+            ),
+            suggestion: None,
+        })
     }
 }
 
@@ -209,6 +361,22 @@ mod tests {
             (json!({ "database": "old" }), true),
             (json!({ "target": "other" }), false),
             (json!({ "target": "other", "database": "old" }), true),
+            (json!({ "files": "file:///srv/x" }), true),
+            (
+                json!({ "files": "s3://b/x", "format": "parquet", "columns": { "at": "date" } }),
+                true,
+            ),
+            (json!({ "files": "srv/x" }), false),
+            (json!({ "files": "file:///x", "collection": "old" }), false),
+            (
+                json!({ "files": "file:///x", "columns": { "at": "date" } }),
+                false,
+            ),
+            (
+                json!({ "files": "file:///x", "format": "parquet", "columns": { "_id": "long" } }),
+                false,
+            ),
+            (json!({ "collection": "old", "format": "jsonl" }), false),
         ] {
             let kind: Archive =
                 serde_json::from_value(json!({ "rules": [rule], "destination": destination }))

@@ -1,11 +1,13 @@
 //! What only plans for MongoDB hold.
 
+mod archive;
 mod look;
 mod walk;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use archive::{Export, Format, Manifest, Restored, fields};
 pub use look::{Look, Validate};
 pub use walk::{Destination, Orphans, Path, Walk};
 
@@ -29,6 +31,8 @@ pub enum Work {
     Commands(Vec<Command>),
     /// Deletes, or moves, many documents batch by batch.
     Walk(Box<Walk>),
+    /// Finds out what became of archived batches whose end nobody saw.
+    Settle(Vec<Manifest>),
     /// Runs an aggregation that writes its result to a collection.
     Aggregate(Aggregate),
     /// Questions whose answers become findings.
@@ -125,6 +129,13 @@ impl super::Body for Body {
                 texts.join("; ")
             }
             Work::Walk(walk) => walk.text(),
+            Work::Settle(pending) => {
+                let marks = pending.iter().map(|m| {
+                    let shell = shell_name(&m.marks, crate::engines::mongodb::MARKS);
+                    format!("{shell}.findOne({{_id: \"{}\"}})", m.id)
+                });
+                marks.collect::<Vec<_>>().join("; ")
+            }
             Work::Aggregate(work) => {
                 let stages: Vec<String> = work.pipeline.iter().map(Json::to_string).collect();
                 format!(

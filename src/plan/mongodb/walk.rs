@@ -2,7 +2,7 @@ use mongodb::bson::{Bson, Document, doc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shell_name;
+use super::{Export, shell_name};
 use crate::engines::mongodb::Json;
 
 /// Deals with the documents of one collection that meet a condition, batch by
@@ -31,8 +31,11 @@ pub struct Walk {
     pub progress: String,
     /// Where an interrupted walk stopped, as remembered.
     pub start: Option<Json>,
-    /// Where the documents are kept before they go, if anywhere.
+    /// Where the documents are kept before they go, if in a collection.
     pub into: Option<Destination>,
+    /// Where they are kept, if in files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Export>,
 }
 
 /// Another collection.
@@ -118,6 +121,13 @@ impl Walk {
                 shell_name(&self.database, &self.collection)
             );
         }
+        if let Some(files) = &self.files {
+            return format!(
+                "{}.find({condition}) into {}; deleteMany of what was read back, in a transaction",
+                shell_name(&self.database, &self.collection),
+                files.storage
+            );
+        }
         format!(
             "{}.deleteMany({condition}, {{writeConcern: {{w: \"majority\"}}}})",
             shell_name(&self.database, &self.collection)
@@ -148,6 +158,7 @@ mod tests {
             progress: "p".to_owned(),
             start: None,
             into: None,
+            files: None,
         };
         assert_eq!(walk.within(None, None).unwrap(), doc! { "kind": "x" });
         let (from, to) = (Bson::Int64(5), Bson::Int64(9));

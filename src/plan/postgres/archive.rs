@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
 use crate::engines::storage::Size;
+use crate::plan::archived::{ArchivedFile, folder};
 
 /// What becomes of the rows of a [`Walk`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -205,30 +206,6 @@ pub struct Restored {
     pub transaction: String,
 }
 
-/// One file of a [`Manifest`].
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct ArchivedFile {
-    /// Its path below the folder or bucket.
-    pub path: String,
-    /// Its rows.
-    pub rows: i64,
-    /// Its size.
-    pub bytes: i64,
-    /// SHA-256 of the file, in hexadecimal digits.
-    pub sha256: String,
-    /// Checksum of its rows as the server sent them, in any order.
-    pub checksum: String,
-    /// Its earliest and latest row by age, as text.
-    pub span: Option<(String, String)>,
-}
-
-impl ArchivedFile {
-    /// How large it was written.
-    pub fn size(&self) -> Size {
-        Size::Exactly(u64::try_from(self.bytes).unwrap_or(0))
-    }
-}
-
 impl Manifest {
     /// How large a manifest may be: a table of many months has many files.
     pub const SIZE: Size = Size::UpTo(64 << 20);
@@ -278,17 +255,4 @@ pub fn folder_key(name: &str, columns: &[Column]) -> String {
         key.push('_');
     }
     key
-}
-
-/// A name as part of a path that every store accepts.
-pub fn folder(name: &str) -> String {
-    let mut out = String::new();
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"_-.".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    out
 }

@@ -3,8 +3,9 @@
 
 use std::collections::HashSet;
 
-use super::{ArchivedFile, Manifest};
-use crate::engines::parquet::{Checksum, Column, Form};
+use super::Manifest;
+use crate::engines::parquet::{Column, Form};
+use crate::plan::archived::{self, Flaw, flaw};
 
 /// A name of PostgreSQL has at most so many bytes.
 const LONGEST_NAME: usize = 63;
@@ -12,26 +13,6 @@ const LONGEST_NAME: usize = 63;
 const MOST_COLUMNS: usize = 1_600;
 /// Far more than a type with a schema and a modifier needs.
 const LONGEST_TYPE: usize = 300;
-const LONGEST_PATH: usize = 1_024;
-/// The largest file that is read, in bytes: it is held in memory.
-const MOST_FILE_BYTES: u64 = 1 << 30;
-
-/// What is wrong with a manifest.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{field}` {why}")]
-pub struct Flaw {
-    /// Where: `files[3].path`.
-    pub field: String,
-    /// What is wrong there.
-    pub why: String,
-}
-
-fn flaw(field: impl Into<String>, why: impl Into<String>) -> Flaw {
-    Flaw {
-        field: field.into(),
-        why: why.into(),
-    }
-}
 
 impl Manifest {
     /// Looks at everything that is used of a manifest.
@@ -54,15 +35,7 @@ impl Manifest {
             &self.columns,
             self.received.is_some() || self.whole.is_some(),
         )?;
-        let mut rows = 0_i64;
-        let mut paths = HashSet::new();
-        for (n, file) in self.files.iter().enumerate() {
-            examine(file).map_err(|f| flaw(format!("files[{n}].{}", f.field), f.why))?;
-            if !paths.insert(file.path.as_str()) {
-                return Err(flaw(format!("files[{n}].path"), "is named twice"));
-            }
-            rows = rows.saturating_add(file.rows);
-        }
+        let rows = archived::examine(&self.files, ".parquet", "Parquet")?;
         if self.received.is_none() && rows != self.rows {
             let why = format!("is {}, and the files have {rows}", self.rows);
             return Err(flaw("rows", why));
@@ -115,53 +88,6 @@ fn type_name(text: &str) -> Result<(), String> {
             .any(|part| text.contains(part));
     if odd {
         return Err("is no name of a type".to_owned());
-    }
-    Ok(())
-}
-
-fn examine(file: &ArchivedFile) -> Result<(), Flaw> {
-    path(&file.path).map_err(|why| flaw("path", why))?;
-    if file.rows < 0 {
-        return Err(flaw("rows", "is negative"));
-    }
-    if u64::try_from(file.bytes).map_or(true, |bytes| bytes > MOST_FILE_BYTES) {
-        let why = format!("is {}; expected 0 to {MOST_FILE_BYTES}", file.bytes);
-        return Err(flaw("bytes", why));
-    }
-    let hexadecimal = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    if file.sha256.len() != 64 || !hexadecimal(&file.sha256) {
-        return Err(flaw("sha256", "is not 64 hexadecimal digits"));
-    }
-    let sum = file.checksum.parse::<Checksum>();
-    if sum.map_or(true, |sum| sum.to_string() != file.checksum) {
-        return Err(flaw("checksum", "is not 32 hexadecimal digits"));
-    }
-    let spans = file.span.iter().flat_map(|(a, b)| [a, b]);
-    if spans.into_iter().any(|text| text.len() > 64) {
-        return Err(flaw("span", "is no time"));
-    }
-    Ok(())
-}
-
-/// Whether a path is below the folder or bucket, whatever lies there.
-///
-/// # Errors
-/// What is wrong with it.
-fn path(path: &str) -> Result<(), String> {
-    if path.is_empty() || path.len() > LONGEST_PATH {
-        return Err("is empty, or longer than any path".to_owned());
-    }
-    if path.chars().any(|c| c.is_control() || c == '\\') {
-        return Err("has characters that no path of an archive has".to_owned());
-    }
-    if path.starts_with('/') {
-        return Err(format!("is `{path}`; expected a path below the archive"));
-    }
-    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err(format!("is `{path}`, which leads out of the archive"));
-    }
-    if !path.ends_with(".parquet") {
-        return Err(format!("is `{path}`, which is no Parquet file"));
     }
     Ok(())
 }

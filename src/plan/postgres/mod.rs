@@ -15,12 +15,10 @@ mod work;
 use super::Finding;
 
 pub use archive::{
-    ArchivedFile, Export, Fate, Manifest, MonthOf, Received, Restored, Retire, Send, Whole, folder,
-    folder_key,
+    Export, Fate, Manifest, MonthOf, Received, Restored, Retire, Send, Whole, folder_key,
 };
 pub use body::{Body, Under};
 pub use check::{Answer, Check, Question};
-pub use examine::Flaw;
 pub use going::{Reference, Without};
 pub use locks::locks;
 pub use shrink::{QUIET, Shrink, block_of_place};

@@ -14,7 +14,7 @@ use mongodb::bson::{
 use super::{codes, for_base, run, run_with, workspace};
 use crate::support::mongo::{Servers, TestBase};
 
-async fn raw(db: &mongodb::Database, collection: &str) -> Vec<RawDocumentBuf> {
+pub(super) async fn raw(db: &mongodb::Database, collection: &str) -> Vec<RawDocumentBuf> {
     let found = db
         .collection::<RawDocumentBuf>(collection)
         .find(doc! {})
@@ -24,7 +24,7 @@ async fn raw(db: &mongodb::Database, collection: &str) -> Vec<RawDocumentBuf> {
     found.try_collect().await.unwrap()
 }
 
-fn hostile() -> Vec<RawDocumentBuf> {
+pub(super) fn hostile() -> Vec<RawDocumentBuf> {
     let mut documents: Vec<RawDocumentBuf> = [
         doc! { "_id": 1, "d": Decimal128::from_str("1.10").unwrap(), "e": Decimal128::from_str("-0E-6176").unwrap(), "n": Decimal128::from_str("NaN").unwrap() },
         doc! { "_id": 2_i64, "old": DateTime::from_millis(-62_135_596_800_000), "future": DateTime::MAX },

@@ -4,6 +4,7 @@ mod archive;
 mod cleanup;
 mod connecting;
 mod failover;
+mod files;
 mod kinds;
 
 use std::future::Future;

@@ -7,6 +7,7 @@
 
 #[macro_use]
 mod versions;
+pub(crate) mod memory;
 pub(crate) mod mongo;
 pub(crate) mod patience;
 pub(crate) mod s3;

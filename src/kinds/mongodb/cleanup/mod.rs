@@ -463,6 +463,7 @@ impl Cleanup {
             progress,
             start: start.map(Json),
             into: None,
+            files: None,
         };
         let mut step = Step::new(action, &object, &object)
             .because(because)

@@ -19,12 +19,12 @@ pub(crate) struct Rule {
     pub(in crate::kinds::mongodb) collection: String,
     /// Its database, where it is not the one in the target's `url`.
     #[serde(default)]
-    pub(super) database: Option<String>,
+    pub(in crate::kinds::mongodb) database: Option<String>,
     /// The field that tells how old a document is: a date, an ObjectId (`_id`), or a number with
     /// `epoch`. Fields of embedded documents are written with dots. A document without a value of
     /// that type there stays.
     #[serde(default)]
-    pub(super) field: Option<String>,
+    pub(in crate::kinds::mongodb) field: Option<String>,
     /// Documents older than this go. `0d` for fields that say when a document expires.
     #[serde(default)]
     pub(super) older_than: Option<CalendarSpan>,

@@ -229,38 +229,6 @@ async fn rows_that_refuse_to_go_are_told() {
     }
 }
 
-/// The most memory that a child process has had, in bytes, and how it ended.
-/// The pages of the program itself do not count: a debug build has 60 MB of them.
-fn peak_of(workspace: &crate::support::workspace::Workspace, args: &[&str]) -> (i64, String) {
-    let mut child = workspace
-        .process(args)
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut out = child.stdout.take().unwrap();
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut out, &mut text).unwrap();
-        text
-    });
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let bytes = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-            let kb = line.split_whitespace().next()?;
-            Some(kb.parse::<i64>().unwrap() * 1024)
-        };
-        if let (Some(all), Some(program)) = (bytes("VmHWM:"), bytes("RssFile:")) {
-            peak = peak.max(all - program);
-        }
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
-    (peak, reader.join().unwrap())
-}
-
 /// However large rows are, memory stays bounded; what does not fit is named,
 /// and keeps nobody else.
 #[tokio::test]
@@ -282,7 +250,10 @@ async fn memory_is_bounded_by_bytes() {
         for walk in ["blocks", "key"] {
             let options = json!({ "table": "t", "column": "at", "older_than": "1y", "walk": walk, "destination": destination });
             let workspace = workspace(&db, &there, "archive", &options);
-            let (peak, out) = peak_of(&workspace, &["run", "archive", "--now", "--output", "json"]);
+            let (peak, out) = crate::support::memory::peak_of(
+                &workspace,
+                &["run", "archive", "--now", "--output", "json"],
+            );
             assert!(peak < 128 << 20, "{} MB, {walk}, {destination}", peak >> 20);
             let run: serde_json::Value = serde_json::from_str(&out).unwrap();
             let run = &run["runs"][0];
@@ -300,7 +271,7 @@ async fn memory_is_bounded_by_bytes() {
         db.execute("TRUNCATE t").await;
     }
     let restored = crate::support::workspace::Workspace::for_target(&db.url);
-    let (peak, _) = peak_of(
+    let (peak, _) = crate::support::memory::peak_of(
         &restored,
         &["archive", "restore", "--files", &files, "--into", "back"],
     );

@@ -1,0 +1,144 @@
+//! What became of a transaction: it writes a mark of its own, and so the mark
+//! is there if, and only if, it was committed. Whoever wants to know and finds
+//! none writes one that keeps it from being committed ever after.
+
+use std::time::{Duration, Instant};
+
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
+
+use super::{Limit, MongoError, Session, number};
+
+/// Where marks are kept, in the target's own database, beside the claims.
+pub const MARKS: &str = "maint.archives";
+/// Codes: there is such a collection; there is such a mark.
+const EXISTS: i32 = 48;
+const DUPLICATE: i32 = 11000;
+/// How long one look may take: somebody else's transaction may be in the way.
+const LOOK: Limit = Limit(Duration::from_secs(20));
+/// The server ends a transaction that nobody goes on with after 60 s, and
+/// looks for such every 30 s; a step-down may come in between.
+const PATIENCE: Duration = Duration::from_secs(180);
+const PAUSE: Duration = Duration::from_millis(200);
+/// A process that was away for longer than this has no transaction any more.
+const KEPT: Duration = Duration::from_secs(86_400);
+
+/// What a committed transaction writes.
+pub(crate) fn mark(id: &str, source: &str) -> Document {
+    doc! { "_id": id, "state": "committed", "source": source, "at": DateTime::now() }
+}
+
+impl Session {
+    /// Makes the place where marks are kept.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn make_marks(&self) -> Result<(), MongoError> {
+        let command = doc! { "create": MARKS, "writeConcern": concern() };
+        let made = self
+            .command("making room for marks", self.database(), command, LOOK)
+            .await;
+        match made {
+            Err(error) if error.code() != Some(EXISTS) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the transaction with this mark was committed. If not, it never will be.
+    ///
+    /// # Errors
+    /// When the server cannot be asked for long.
+    pub async fn was_committed(&self, database: &str, id: &str) -> Result<bool, MongoError> {
+        let began = Instant::now();
+        loop {
+            let error = match self.fate(database, id).await {
+                Ok(Some(committed)) => return Ok(committed),
+                Ok(None) => None,
+                Err(error) if error.is_passing() || error.is_out_of_time() => Some(error),
+                Err(error) => return Err(error),
+            };
+            if let Some(error) = error {
+                if began.elapsed() > PATIENCE {
+                    return Err(error);
+                }
+                tracing::warn!(%error, "asking again what became of a transaction");
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn fate(&self, database: &str, id: &str) -> Result<Option<bool>, MongoError> {
+        let doing = "asking what became of a transaction";
+        // Finds all but a committed one. Of that the insert is refused: its id is taken.
+        let other = doc! { "q": { "_id": id, "state": { "$ne": "committed" } },
+        "u": { "$set": { "state": "aborted", "at": DateTime::now() } }, "upsert": true };
+        let command = doc! { "update": MARKS, "updates": [other], "writeConcern": concern() };
+        match self.command(doing, database, command, LOOK).await {
+            Ok(_) => return Ok(Some(false)),
+            Err(error) if error.code() == Some(DUPLICATE) => {}
+            Err(error) => return Err(error),
+        }
+        // It counts once a majority has it.
+        let command = doc! { "find": MARKS, "filter": { "_id": id }, "singleBatch": true, "readConcern": { "level": "majority" } };
+        let found = self.all(doing, database, command, LOOK).await?;
+        let state = found.first().and_then(|mark| mark.get_str("state").ok());
+        Ok(state.filter(|state| *state == "committed").map(|_| true))
+    }
+
+    /// The ids of marks of committed transactions.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn committed(&self, source: &str) -> Result<Vec<String>, MongoError> {
+        let filter = doc! { "state": "committed", "source": source };
+        let command = doc! { "find": MARKS, "filter": filter, "limit": 1000, "singleBatch": true };
+        let doing = "looking for marks";
+        let found = self.all(doing, self.database(), command, LOOK).await?;
+        let ids = found.iter().filter_map(|mark| mark.get_str("_id").ok());
+        Ok(ids.map(str::to_owned).collect())
+    }
+
+    /// Removes marks whose transactions nobody asks for any more.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn forget(&self, database: &str, ids: &[String]) -> Result<i64, MongoError> {
+        let before = DateTime::now().timestamp_millis();
+        let before = before - i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
+        let deletes = vec![
+            doc! { "q": { "_id": { "$in": ids } }, "limit": 0 },
+            doc! { "q": { "state": "aborted", "at": { "$lt": DateTime::from_millis(before) } }, "limit": 0 },
+        ];
+        let command = doc! { "delete": MARKS, "deletes": deletes };
+        let answer = self
+            .command("removing marks", database, command, LOOK)
+            .await?;
+        Ok(number(answer.get("n")).unwrap_or(0))
+    }
+
+    /// Ends a session of our own user with all it has open. Who has none by
+    /// that id is not in the way.
+    pub async fn end_session(&self, id: &str) {
+        let bytes: Option<Vec<u8>> = (0..id.len() / 2)
+            .map(|n| u8::from_str_radix(id.get(2 * n..2 * n + 2)?, 16).ok())
+            .collect();
+        let Some(bytes) = bytes.filter(|bytes| bytes.len() == 16) else {
+            return;
+        };
+        let id = Bson::Binary(Binary {
+            subtype: BinarySubtype::Uuid,
+            bytes,
+        });
+        let command = doc! { "killSessions": [{ "id": id }] };
+        let ended = self
+            .command("ending a session of ours", "admin", command, Limit::ASIDE)
+            .await;
+        if let Err(error) = ended {
+            tracing::warn!(%error, "the server ends it by itself in a while");
+        }
+    }
+}
+
+fn concern() -> Document {
+    doc! { "w": "majority", "wtimeout": 15_000 }
+}

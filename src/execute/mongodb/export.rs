@@ -1,0 +1,534 @@
+//! Documents become files, and go only when the files are proved to hold them.
+//!
+//! One transaction deletes a batch, and writes a mark with the id of its
+//! manifest. The manifest is written down, with all there is to know about the
+//! file, before the file is. Whenever the process dies, the mark tells what
+//! became of that transaction: then the file is kept, or removed, and no
+//! document is lost or doubled.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use mongodb::ClientSession;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
+use mongodb::options::ReadConcern;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::Job;
+use super::archive::{Batch, BatchError};
+use super::files::{self, Sum};
+use super::gate::Ends;
+use super::source::{FAILOVER, Most, Source, majority, value_at};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{MARKS, mark};
+use crate::engines::storage::{Storage, StorageError};
+use crate::history::{RunStatus, StepRecord, StepStatus};
+use crate::plan::mongodb::{Export, Manifest};
+use crate::plan::{ArchivedFile, Memory};
+use crate::values::{Engine, with_causes};
+
+/// What a batch may hold. It is in memory several times over: as read, as
+/// packed, as read back, and as the server has it in the end.
+const MOST: Most = Most {
+    documents: 10_000,
+    bytes: 8 << 20,
+};
+const AGAIN: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Where files go, opened once for a walk.
+pub(super) struct Exporter<'a> {
+    source: Source<'a>,
+    export: &'a Export,
+    storage: Storage,
+    /// In which the transactions are, so that it can be ended when we are no more.
+    session: ClientSession,
+}
+
+/// What tells one `_id` from every other.
+type Key = [u8; 32];
+
+impl<'a> Exporter<'a> {
+    pub(super) async fn open(source: Source<'a>, export: &'a Export) -> Result<Self, EngineError> {
+        let job = source.job;
+        let storage = Storage::open(&export.storage).map_err(stored)?;
+        job.session.make_marks().await?;
+        tidy(&source).await;
+        let session = source.client.start_session().await;
+        let session = session.map_err(|error| {
+            let on = job.session.database();
+            job.session
+                .error("opening a session", "startSession", on, &error)
+        })?;
+        Ok(Exporter {
+            source,
+            export,
+            storage,
+            session,
+        })
+    }
+
+    /// Archives one batch. Documents that change meanwhile stay.
+    pub(super) async fn batch(
+        &mut self,
+        ends: Ends,
+        after: Option<&Bson>,
+        left: &[Bson],
+        allowed: Option<i64>,
+    ) -> Result<Batch, BatchError> {
+        let most = Most {
+            documents: allowed.unwrap_or(i64::MAX).clamp(1, MOST.documents),
+            ..MOST
+        };
+        let (mut documents, more) = self.source.read(ends, after, left, most).await?;
+        if documents.is_empty() {
+            return Ok(Batch::default());
+        }
+        if allowed == Some(0) {
+            return Ok(Batch {
+                too_many: true,
+                ..Batch::default()
+            });
+        }
+        let last = documents.last().and_then(|d| self.source.place(d));
+        let mut batch = Batch {
+            last: last.filter(|_| more),
+            ..Batch::default()
+        };
+        let mut stay = Vec::new();
+        for tried in 1.. {
+            if documents.is_empty() {
+                break;
+            }
+            let count = documents.len();
+            let (kept, changed) = self.once(documents).await?;
+            documents = kept;
+            if changed.is_empty() {
+                batch.gone = i64::try_from(count).unwrap_or(i64::MAX);
+                break;
+            }
+            let changed: HashSet<Key> = changed.into_iter().collect();
+            documents.retain(|document| {
+                let same = !changed.contains(&key_of(document));
+                if !same {
+                    stay.push((self.source.place(document), value_at(document, "_id")));
+                }
+                same
+            });
+            // Where others write all the time, less is tried at once; the rest is read again.
+            if tried > 1 && documents.len() > 1 {
+                documents.truncate(documents.len() / 2);
+                batch.last = documents.last().and_then(|d| self.source.place(d));
+            }
+        }
+        let here = stay.into_iter().filter(|(place, _)| *place == batch.last);
+        batch.left.extend(here.filter_map(|(_, id)| id));
+        Ok(batch)
+    }
+
+    /// Stores these documents and deletes them, or none of them: then tells
+    /// which are not any more what was stored.
+    async fn once(
+        &mut self,
+        documents: Vec<RawDocumentBuf>,
+    ) -> Result<(Vec<RawDocumentBuf>, Vec<Key>), BatchError> {
+        let job = self.source.job;
+        let (format, fields) = (self.export.format, self.export.columns.clone());
+        let packing = move || {
+            let content = files::pack(format, &fields, &documents);
+            (documents, content)
+        };
+        let (documents, content) = aside(packing).await?;
+        let content = content.map_err(failed)?;
+        let manifest = self.manifest(&documents, &content);
+        // From here on the next run knows what to look for. Unlike the rest
+        // of the history, the work depends on it.
+        remember(job, &manifest).await?;
+        let stored = self.store(&manifest, documents, content).await;
+        let documents = match stored {
+            Ok(documents) if !job.execution.stop.is_now() => documents,
+            other => {
+                self.discard(&manifest).await;
+                return Err(other.err().unwrap_or(BatchError::Stopped));
+            }
+        };
+        match self.delete(&documents, &manifest).await {
+            Ok(changed) if changed.is_empty() => {}
+            Ok(changed) => {
+                self.discard(&manifest).await;
+                return Ok((documents, changed));
+            }
+            // Whatever came of it is asked of the server, not assumed.
+            Err(error) => {
+                let id = manifest.id.to_string();
+                match job.session.was_committed(&manifest.marks, &id).await {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        self.discard(&manifest).await;
+                        return Err(error.into());
+                    }
+                    Err(error) => return Err(EngineError::from(error).into()),
+                }
+            }
+        }
+        if let Err(error) = gone(&self.storage, &manifest, job).await {
+            // They are stored and gone; the next run writes that down.
+            tracing::warn!(%error, "a batch was archived, and its manifest not finished");
+        }
+        Ok((documents, Vec::new()))
+    }
+
+    fn manifest(&self, documents: &[RawDocumentBuf], content: &Bytes) -> Manifest {
+        let (job, walk) = (self.source.job, self.source.walk);
+        let mut sum = Sum::default();
+        documents.iter().for_each(|document| sum.add(document));
+        let times = || {
+            let field = self.export.age.as_deref();
+            documents
+                .iter()
+                .filter_map(move |d| moment(&value_at(d, field?)?))
+        };
+        let shown = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%S").to_string();
+        let folder = Manifest::folder_of(&walk.database, &walk.collection);
+        let file = ArchivedFile {
+            path: format!("{folder}{}{}", Uuid::now_v7(), self.export.format.ending()),
+            rows: sum.documents,
+            bytes: i64::try_from(content.len()).unwrap_or(i64::MAX),
+            sha256: files::sha256(content),
+            checksum: sum.checksum(),
+            span: times()
+                .min()
+                .zip(times().max())
+                .map(|(a, b)| (shown(a), shown(b))),
+        };
+        Manifest {
+            id: Uuid::now_v7(),
+            run: job.execution.run,
+            maint: env!("CARGO_PKG_VERSION").to_owned(),
+            created_at: Utc::now(),
+            engine: Engine::Mongodb,
+            settled: false,
+            target: job.execution.target.clone(),
+            database: walk.database.clone(),
+            collection: walk.collection.clone(),
+            condition: walk.filter.clone(),
+            format: self.export.format,
+            columns: self.export.columns.clone(),
+            rows: sum.documents,
+            marks: job.session.database().to_owned(),
+            session: session_id(self.session.id()),
+            storage: self.export.storage.clone(),
+            restored: Vec::new(),
+            files: vec![file],
+        }
+    }
+
+    /// Writes the file and reads it back, document by document.
+    async fn store(
+        &self,
+        manifest: &Manifest,
+        documents: Vec<RawDocumentBuf>,
+        content: Bytes,
+    ) -> Result<Vec<RawDocumentBuf>, BatchError> {
+        let Some(file) = manifest.files.first().cloned() else {
+            return Ok(documents);
+        };
+        self.storage
+            .put(&file.path, content)
+            .await
+            .map_err(stored)?;
+        let content = self.storage.get(&file.path, file.size()).await;
+        let content = content.map_err(stored)?;
+        let full = self.storage.full(&file.path);
+        let (format, fields) = (manifest.format, manifest.columns.clone());
+        let proving = move || {
+            let same = files::compare(content, &file, format, &fields, Some(&documents));
+            (documents, same)
+        };
+        let (documents, same) = aside(proving).await?;
+        same.map_err(|why| failed(format!("{full}: {why}")))?;
+        beside(&self.storage, manifest).await.map_err(stored)?;
+        Ok(documents)
+    }
+
+    /// Deletes all of these documents, if all of them are still what was
+    /// stored. If not, none, and tells which are not.
+    async fn delete(
+        &mut self,
+        documents: &[RawDocumentBuf],
+        manifest: &Manifest,
+    ) -> Result<Vec<Key>, Error> {
+        let began = Instant::now();
+        loop {
+            let error = match self.transaction(documents, manifest).await {
+                Ok(changed) => return Ok(changed),
+                Err(error) => error,
+            };
+            let again = error.contains_label(TRANSIENT_TRANSACTION_ERROR)
+                && began.elapsed() < FAILOVER
+                && !self.source.job.execution.stop.is_now();
+            if !again {
+                return Err(error);
+            }
+            tracing::warn!(%error, "trying again");
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn transaction(
+        &mut self,
+        documents: &[RawDocumentBuf],
+        manifest: &Manifest,
+    ) -> Result<Vec<Key>, Error> {
+        let session = &mut self.session;
+        session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(majority())
+            .await?;
+        let done = within(&self.source, session, documents, manifest).await;
+        match done {
+            Ok(changed) if changed.is_empty() => {
+                session.commit_transaction().await?;
+                Ok(changed)
+            }
+            other => {
+                // The server ends by itself what it could not be told to end.
+                if let Err(error) = session.abort_transaction().await {
+                    tracing::debug!(%error, "a transaction could not be aborted");
+                }
+                other
+            }
+        }
+    }
+
+    /// Removes the file of a batch that was given back.
+    async fn discard(&self, manifest: &Manifest) {
+        if let Err(error) = discard(&self.storage, self.source.job, manifest).await {
+            // The manifest stays, and with it the next run finds the file.
+            tracing::warn!(%error, "files of a batch that was given back remain for now");
+        }
+    }
+}
+
+async fn within(
+    source: &Source<'_>,
+    session: &mut ClientSession,
+    documents: &[RawDocumentBuf],
+    manifest: &Manifest,
+) -> Result<Vec<Key>, Error> {
+    let ids: Vec<Bson> = documents
+        .iter()
+        .filter_map(|document| value_at(document, "_id"))
+        .collect();
+    let mut stored: HashMap<Key, &RawDocumentBuf> =
+        documents.iter().map(|d| (key_of(d), d)).collect();
+    let mut cursor = source
+        .collection
+        .find(doc! { "_id": { "$in": ids.clone() } })
+        .comment(source.comment())
+        .session(&mut *session)
+        .await?;
+    while let Some(document) = cursor.next(&mut *session).await.transpose()? {
+        let key = key_of(&document);
+        if stored
+            .get(&key)
+            .is_some_and(|d| d.as_bytes() == document.as_bytes())
+        {
+            stored.remove(&key);
+        }
+    }
+    if !stored.is_empty() {
+        return Ok(stored.into_keys().collect());
+    }
+    let count = ids.len();
+    let deleted = source
+        .collection
+        .delete_many(doc! { "_id": { "$in": ids } })
+        .comment(source.comment())
+        .session(&mut *session)
+        .await?;
+    if usize::try_from(deleted.deleted_count) != Ok(count) {
+        return Err(Error::custom(format!(
+            "{count} documents were to go, and {} would have gone",
+            deleted.deleted_count
+        )));
+    }
+    let marks = source
+        .client
+        .database(&manifest.marks)
+        .collection::<Document>(MARKS);
+    marks
+        .insert_one(mark(&manifest.id.to_string(), &manifest.source()))
+        .session(&mut *session)
+        .await?;
+    Ok(Vec::new())
+}
+
+/// By the bytes of its `_id`, which the server stores first; two that have
+/// none differ all the same.
+fn key_of(document: &RawDocumentBuf) -> Key {
+    let first = document.iter_elements().next().and_then(Result::ok);
+    let bytes = document.as_bytes();
+    let id = first
+        .filter(|element| element.key().as_str() == "_id")
+        // The length of the document, the type, the name.
+        .and_then(|element| bytes.get(4..4 + 1 + 4 + element.size()));
+    Sha256::digest(id.unwrap_or(bytes)).into()
+}
+
+/// The time that a value tells; none for what no calendar has.
+fn moment(value: &Bson) -> Option<DateTime<Utc>> {
+    let millis = match value {
+        Bson::DateTime(at) => at.timestamp_millis(),
+        Bson::ObjectId(id) => id.timestamp().timestamp_millis(),
+        _ => return None,
+    };
+    DateTime::from_timestamp_millis(millis)
+}
+
+fn session_id(id: &Document) -> Option<String> {
+    let Some(Bson::Binary(id)) = id.get("id") else {
+        return None;
+    };
+    Some(id.bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Work that takes a while, away from what has to go on meanwhile.
+async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, EngineError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| failed(error.to_string()))
+}
+
+fn failed(message: String) -> EngineError {
+    EngineError::Files { message }
+}
+
+fn stored(error: StorageError) -> EngineError {
+    failed(format!(
+        "nothing was deleted that is not safely stored: {}",
+        with_causes(&error)
+    ))
+}
+
+/// Carries out [`Work::Settle`](crate::plan::mongodb::Work::Settle).
+pub(super) async fn settle(
+    pending: &[Manifest],
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    record.attempts = 1;
+    for manifest in pending {
+        if job.execution.stop.is_stopping() {
+            super::end(record, StepStatus::Cancelled, "the run was stopped");
+            return Ok(());
+        }
+        let store = job.execution.history.store();
+        let run = store.run(&manifest.run.to_string()).await;
+        let alive = run.is_ok_and(|run| run.status == RunStatus::Running);
+        if alive && manifest.run != job.execution.run {
+            continue;
+        }
+        let storage = Storage::open(&manifest.storage).map_err(stored)?;
+        // Its transaction may be open still, and keep others waiting.
+        if let Some(session) = &manifest.session {
+            job.session.end_session(session).await;
+        }
+        let id = manifest.id.to_string();
+        match job.session.was_committed(&manifest.marks, &id).await? {
+            true => gone(&storage, manifest, job).await?,
+            false => discard(&storage, job, manifest).await?,
+        }
+    }
+    record.status = StepStatus::Succeeded;
+    Ok(())
+}
+
+/// Removes marks that nobody asks for any more: their manifests say it.
+async fn tidy(source: &Source<'_>) {
+    let job = source.job;
+    let name = crate::engines::mongodb::namespace(&source.walk.database, &source.walk.collection);
+    let execution = job.execution;
+    let known = execution.history.store();
+    let known = known.memories(&execution.target, &execution.kind).await;
+    let (Ok(known), Ok(marks)) = (known, job.session.committed(&name).await) else {
+        return;
+    };
+    let settled: Vec<String> = Manifest::among(known.iter())
+        .into_iter()
+        .filter(|manifest| manifest.settled)
+        .map(|manifest| manifest.id.to_string())
+        .filter(|id| marks.contains(id))
+        .collect();
+    if let Err(error) = job.session.forget(job.session.database(), &settled).await {
+        tracing::debug!(%error, "marks remain for now");
+    }
+}
+
+/// Puts the manifest beside the files.
+async fn beside(storage: &Storage, manifest: &Manifest) -> Result<(), StorageError> {
+    let text = serde_json::to_vec_pretty(manifest).unwrap_or_default();
+    storage.put(&manifest.path(), text.into()).await
+}
+
+/// Puts a manifest beside its files, in place of what is there.
+///
+/// # Errors
+/// When it cannot be written.
+pub(super) async fn put_beside(manifest: &Manifest) -> Result<(), StorageError> {
+    beside(&Storage::open(&manifest.storage)?, manifest).await
+}
+
+/// Writes down that documents have left their collection: beside the files
+/// first, so that what the history says of them is never ahead. Only then is
+/// the mark of no more use.
+async fn gone(storage: &Storage, manifest: &Manifest, job: Job<'_>) -> Result<(), EngineError> {
+    let manifest = Manifest {
+        settled: true,
+        ..manifest.clone()
+    };
+    beside(storage, &manifest).await.map_err(stored)?;
+    remember(job, &manifest).await?;
+    let id = manifest.id.to_string();
+    if let Err(error) = job.session.forget(&manifest.marks, &[id]).await {
+        tracing::debug!(%error, "a mark remains for now");
+    }
+    Ok(())
+}
+
+/// Removes the files of a manifest, and then what is known of it.
+async fn discard(storage: &Storage, job: Job<'_>, manifest: &Manifest) -> Result<(), EngineError> {
+    for file in &manifest.files {
+        storage.remove(&file.path).await.map_err(stored)?;
+    }
+    storage.remove(&manifest.path()).await.map_err(stored)?;
+    put(job, &manifest.key(), serde_json::Value::Null).await
+}
+
+async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), EngineError> {
+    let value = serde_json::to_value(manifest).unwrap_or_default();
+    put(job, &manifest.key(), value).await
+}
+
+async fn put(job: Job<'_>, key: &str, value: serde_json::Value) -> Result<(), EngineError> {
+    let execution = job.execution;
+    let memory = [Memory {
+        key: key.to_owned(),
+        value,
+    }];
+    let (target, kind) = (&execution.target, &execution.kind);
+    let noted = execution
+        .history
+        .proof(target, kind, Utc::now(), &memory)
+        .await;
+    noted.map_err(|error| {
+        failed(format!(
+            "nothing was deleted, because the manifest could not be recorded: {error}"
+        ))
+    })
+}

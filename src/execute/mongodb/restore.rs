@@ -1,0 +1,375 @@
+//! Brings archived documents back into a collection.
+
+use std::collections::HashMap;
+
+use chrono::Utc;
+use futures_util::TryStreamExt;
+use mongodb::Collection;
+use mongodb::bson::{Bson, Document, RawBsonRef, RawDocumentBuf, Timestamp, doc};
+use mongodb::error::ErrorKind;
+use mongodb::options::ReadConcern;
+
+use super::files::{compare, unpack};
+use super::source::{id_of, majority, value_at};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Limit, Session, namespace};
+use crate::engines::storage::{Storage, StorageError};
+use crate::plan::mongodb::{Manifest, Restored};
+use crate::values::with_causes;
+
+/// What the client calls itself on the server.
+pub(crate) const NAME: &str = "maint restore";
+/// What is brought back at once.
+const MOST: usize = 1_000;
+const MOST_BYTES: usize = 8 << 20;
+
+/// A collection that documents come back into.
+pub(crate) struct Place {
+    /// Its database.
+    pub(crate) database: String,
+    /// Its name.
+    pub(crate) collection: String,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&namespace(&self.database, &self.collection))
+    }
+}
+
+/// The identity of a collection; none where it does not exist.
+///
+/// # Errors
+/// When it cannot hold documents as they are, or the server cannot be asked.
+pub(crate) async fn look(session: &Session, into: &Place) -> Result<Option<String>, EngineError> {
+    let filter = doc! { "name": &into.collection };
+    let command = doc! { "listCollections": 1, "filter": filter };
+    let doing = "looking at the collection";
+    let found = session
+        .all(doing, &into.database, command, Limit::ASIDE)
+        .await?;
+    let Some(found) = found.first() else {
+        return Ok(None);
+    };
+    let options = found.get_document("options").cloned().unwrap_or_default();
+    let why = match found.get_str("type").ok() {
+        Some("view") => Some("is a view"),
+        Some("timeseries") => {
+            Some("is a time-series collection, which stores documents in another shape")
+        }
+        _ if options.get_bool("capped").unwrap_or(false) => {
+            Some("is capped: what comes back would be removed")
+        }
+        _ => None,
+    };
+    if let Some(why) = why {
+        return Err(files(format!("{into} {why}")));
+    }
+    Ok(found
+        .get_document("info")
+        .ok()
+        .and_then(|info| info.get("uuid"))
+        .map(ToString::to_string))
+}
+
+/// Whether documents of a manifest are back in this very collection, or were
+/// put back into the one that they came from.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub(crate) async fn is_back(
+    session: &Session,
+    manifest: &Manifest,
+    into: &Place,
+) -> Result<Option<Restored>, EngineError> {
+    for mark in &manifest.restored {
+        let marked = Place {
+            database: mark.database.clone(),
+            collection: mark.collection.clone(),
+        };
+        let here = marked.to_string() == into.to_string();
+        if !here && marked.to_string() != manifest.source() {
+            continue;
+        }
+        // One that was dropped and made anew is another.
+        if matches!(look(session, &marked).await, Ok(Some(uuid)) if uuid == mark.uuid) {
+            return Ok(Some(mark.clone()));
+        }
+    }
+    Ok(None)
+}
+
+/// Copies the documents of these manifests into a collection. Those that are
+/// there already as they are archived stay, so that a restore that was broken
+/// off can be given again; where others of the same `_id` are there, nothing
+/// is restored. `note` writes down, at the end, that they are back. Gives how
+/// many came back now.
+///
+/// # Errors
+/// When a file is missing or not what its manifest says, or the server refuses.
+pub(crate) async fn restore(
+    session: &Session,
+    into: &Place,
+    manifests: &[Manifest],
+    note: impl AsyncFnOnce(Restored) -> Result<(), EngineError>,
+) -> Result<i64, EngineError> {
+    look(session, into).await?;
+    let collection = session.raw(&into.database, &into.collection);
+    let bringing = Bringing {
+        session,
+        into,
+        collection,
+    };
+    // All files are looked at before the first document comes back.
+    let mut differing = Vec::new();
+    each(manifests, true, async |documents| {
+        let there = bringing.there(&documents).await?;
+        differing.extend(others(&documents, &there));
+        Ok(())
+    })
+    .await?;
+    if let Some(first) = differing.first() {
+        return Err(files(format!(
+            "nothing was restored: {into} holds other documents with the same _id as {} of those to come back, the first is {first}; restore into another collection",
+            differing.len()
+        )));
+    }
+    let mut back = 0;
+    each(manifests, false, async |documents| {
+        back += bringing.insert(&documents).await?;
+        Ok(())
+    })
+    .await?;
+    let Some(uuid) = look(session, into).await? else {
+        return Err(files(format!("{into} has vanished")));
+    };
+    let mark = Restored {
+        at: Utc::now(),
+        database: into.database.clone(),
+        collection: into.collection.clone(),
+        uuid,
+    };
+    note(mark).await?;
+    Ok(back)
+}
+
+/// Gives the documents of all files, a few at a time.
+async fn each(
+    manifests: &[Manifest],
+    examine: bool,
+    mut with: impl AsyncFnMut(Vec<RawDocumentBuf>) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    for manifest in manifests {
+        let storage = Storage::open(&manifest.storage).map_err(|e| caused(&e))?;
+        for file in &manifest.files {
+            let content = storage.get(&file.path, file.size()).await;
+            let content = content.map_err(|e| caused(&e))?;
+            let wrong = |why: String| files(format!("{}: {why}", storage.full(&file.path)));
+            let (format, fields) = (manifest.format, &manifest.columns);
+            if examine {
+                compare(content.clone(), file, format, fields, None).map_err(wrong)?;
+            } else if super::files::sha256(&content) != file.sha256 {
+                return Err(wrong("it was changed meanwhile".to_owned()));
+            }
+            let mut documents = unpack(content, format, fields).map_err(wrong)?;
+            let mut next = documents.next().transpose().map_err(wrong)?;
+            while next.is_some() {
+                let (mut some, mut bytes) = (Vec::new(), 0);
+                while let Some(document) = next.take() {
+                    bytes += document.as_bytes().len();
+                    let full = some.len() >= MOST || bytes > MOST_BYTES;
+                    if full && !some.is_empty() {
+                        next = Some(document);
+                        break;
+                    }
+                    some.push(document);
+                    next = documents.next().transpose().map_err(wrong)?;
+                }
+                with(some).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The ids of documents of which others are there.
+fn others(documents: &[RawDocumentBuf], there: &HashMap<String, RawDocumentBuf>) -> Vec<String> {
+    documents
+        .iter()
+        .filter_map(|document| {
+            let id = id_of(document)?;
+            let found = there.get(&id)?;
+            (found.as_bytes() != document.as_bytes()).then_some(id)
+        })
+        .collect()
+}
+
+struct Bringing<'a> {
+    session: &'a Session,
+    into: &'a Place,
+    collection: Collection<RawDocumentBuf>,
+}
+
+impl Bringing<'_> {
+    /// What is there of these documents, by id.
+    async fn there(
+        &self,
+        documents: &[RawDocumentBuf],
+    ) -> Result<HashMap<String, RawDocumentBuf>, EngineError> {
+        let ids: Vec<Bson> = documents
+            .iter()
+            .filter_map(|d| value_at(d, "_id"))
+            .collect();
+        let find = async {
+            let found = self
+                .collection
+                .find(doc! { "_id": { "$in": ids } })
+                .read_concern(ReadConcern::majority())
+                .comment(NAME)
+                .await?;
+            found.try_collect::<Vec<RawDocumentBuf>>().await
+        };
+        let found = find.await.map_err(|error| {
+            let on = self.into.to_string();
+            let doing = "looking for documents that are back";
+            EngineError::from(self.session.error(doing, "find", &on, &error))
+        })?;
+        Ok(found
+            .into_iter()
+            .filter_map(|document| Some((id_of(&document)?, document)))
+            .collect())
+    }
+
+    /// Inserts what is not there, and looks whether all is there as it was.
+    async fn insert(&self, documents: &[RawDocumentBuf]) -> Result<i64, EngineError> {
+        let inserted = self
+            .collection
+            .insert_many(documents)
+            .ordered(false)
+            .write_concern(majority())
+            .comment(Bson::String(NAME.to_owned()))
+            .await;
+        let mut refused = 0;
+        if let Err(error) = inserted {
+            let taken = match error.kind.as_ref() {
+                ErrorKind::InsertMany(report) if report.write_concern_error.is_none() => {
+                    report.write_errors.as_deref().unwrap_or_default()
+                }
+                _ => &[],
+            };
+            if taken.is_empty() || taken.iter().any(|e| e.code != 11000) {
+                return Err(self.refused(&error));
+            }
+            refused = taken.len();
+        }
+        self.stamp(documents).await?;
+        let there = self.there(documents).await?;
+        let missing = documents
+            .iter()
+            .filter(|document| id_of(document).is_none_or(|id| !there.contains_key(&id)))
+            .count();
+        if missing > 0 {
+            return Err(files(format!(
+                "{missing} documents do not come back into {}: a unique index keeps them out. Those before them are back; restore into another collection",
+                self.into
+            )));
+        }
+        if let Some(first) = others(documents, &there).first() {
+            return Err(files(format!(
+                "{} holds another document with the _id of one that was to come back, {first}: somebody has written it meanwhile, or the server keeps it in another form",
+                self.into
+            )));
+        }
+        Ok(i64::try_from(documents.len() - refused).unwrap_or(0))
+    }
+
+    fn refused(&self, error: &mongodb::error::Error) -> EngineError {
+        if let ErrorKind::InsertMany(report) = error.kind.as_ref()
+            && let Some(first) = report
+                .write_errors
+                .iter()
+                .flatten()
+                .find(|e| e.code != 11000)
+        {
+            // The server's own words may hold the document.
+            let why = match first.code {
+                121 => "the validation rules of the collection keep a document out".to_owned(),
+                code => format!(
+                    "the server refuses a document (code {code}), as versions do whose rules for names of fields differ"
+                ),
+            };
+            return files(format!(
+                "{}: {why}. Those before it are back; restore into another collection",
+                self.into
+            ));
+        }
+        let on = self.into.to_string();
+        let doing = "restoring documents";
+        self.session.error(doing, "insert", &on, error).into()
+    }
+
+    /// An empty timestamp at the top of a document is filled in by the server
+    /// when it is inserted; it is put back as it was.
+    async fn stamp(&self, documents: &[RawDocumentBuf]) -> Result<(), EngineError> {
+        let empty = Timestamp {
+            time: 0,
+            increment: 0,
+        };
+        for document in documents {
+            let fields: Document = document
+                .iter()
+                .filter_map(Result::ok)
+                .filter(|(_, value)| matches!(value, RawBsonRef::Timestamp(at) if *at == empty))
+                .map(|(name, _)| (name.as_str().to_owned(), Bson::Timestamp(empty)))
+                .filter(|(name, _)| name != "_id" && !name.contains(['.', '$']) && !name.is_empty())
+                .collect();
+            if fields.is_empty() {
+                continue;
+            }
+            let Some(id) = value_at(document, "_id") else {
+                continue;
+            };
+            let set = self
+                .collection
+                .update_one(doc! { "_id": id }, doc! { "$set": fields })
+                .write_concern(majority())
+                .await;
+            set.map_err(|error| self.refused(&error))?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with the files of a manifest, if anything.
+pub(crate) async fn problem(manifest: &Manifest) -> Option<String> {
+    let storage = match Storage::open(&manifest.storage) {
+        Ok(storage) => storage,
+        Err(error) => return Some(error.to_string()),
+    };
+    for file in &manifest.files {
+        let content = match storage.get(&file.path, file.size()).await {
+            Ok(content) => content,
+            Err(error) => return Some(error.to_string()),
+        };
+        if let Err(why) = compare(content, file, manifest.format, &manifest.columns, None) {
+            return Some(format!("{}: {why}", storage.full(&file.path)));
+        }
+    }
+    None
+}
+
+/// Puts a manifest beside its files, in place of what is there.
+///
+/// # Errors
+/// When it cannot be written.
+pub(crate) async fn put_beside(manifest: &Manifest) -> Result<(), StorageError> {
+    super::export::put_beside(manifest).await
+}
+
+fn files(message: String) -> EngineError {
+    EngineError::Files { message }
+}
+
+fn caused(error: &dyn std::error::Error) -> EngineError {
+    files(with_causes(error))
+}

@@ -1,0 +1,157 @@
+//! Documents of a walk: read batch by batch, and deleted where they are still
+//! what was read.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, RawBson, RawDocumentBuf, doc};
+use mongodb::error::Error;
+use mongodb::options::{Hint, ReadConcern, WriteConcern};
+use mongodb::{Client, Collection};
+
+use super::Job;
+use super::gate::Ends;
+use crate::engines::mongodb::MongoError;
+use crate::plan::mongodb::{Path, Walk};
+
+/// How long a step-down may keep a batch from its end.
+pub(super) const FAILOVER: Duration = Duration::from_secs(60);
+
+/// How much a batch may hold.
+#[derive(Clone, Copy)]
+pub(super) struct Most {
+    pub(super) documents: i64,
+    /// A single document may have more.
+    pub(super) bytes: usize,
+}
+
+/// What one walk goes through.
+pub(super) struct Source<'a> {
+    pub(super) job: Job<'a>,
+    pub(super) walk: &'a Walk,
+    pub(super) client: &'a Client,
+    pub(super) collection: Collection<RawDocumentBuf>,
+    /// Where documents go, for comments.
+    pub(super) to: &'a str,
+}
+
+impl Source<'_> {
+    /// The documents behind a place, except those left there; and whether there are more.
+    pub(super) async fn read(
+        &self,
+        ends: Ends,
+        after: Option<&Bson>,
+        left: &[Bson],
+        most: Most,
+    ) -> Result<(Vec<RawDocumentBuf>, bool), Error> {
+        let walk = self.walk;
+        let mut filter = walk.filter.document().map_err(Error::custom)?;
+        let mut find = match &walk.path {
+            Path::Range { field, index } => {
+                if let Some(after) = after {
+                    let mut parts =
+                        vec![filter, doc! { field.as_str(): { "$gte": after.clone() } }];
+                    if !left.is_empty() {
+                        parts.push(doc! { "_id": { "$nin": left.to_vec() } });
+                    }
+                    filter = doc! { "$and": parts };
+                }
+                self.collection
+                    .find(filter)
+                    .sort(doc! { field.as_str(): 1 })
+                    .hint(Hint::Name(index.clone()))
+            }
+            Path::Ids => {
+                let find = self
+                    .collection
+                    .find(filter)
+                    .sort(doc! { "_id": 1 })
+                    .hint(Hint::Keys(doc! { "_id": 1 }));
+                match after {
+                    Some(after) => find.min(doc! { "_id": after.clone() }),
+                    None => find,
+                }
+            }
+        };
+        if let Some(limit) = ends.left() {
+            find = find.max_time(limit.0);
+        }
+        let mut cursor = find
+            .limit(most.documents + 2)
+            .read_concern(ReadConcern::majority())
+            .comment(self.comment())
+            .await?;
+        let (mut documents, mut bytes, mut more) = (Vec::new(), 0, false);
+        while let Some(document) = cursor.try_next().await? {
+            // The lower bound is part of what it bounds.
+            if matches!(walk.path, Path::Ids)
+                && after.is_some()
+                && value_at(&document, "_id").as_ref() == after
+            {
+                continue;
+            }
+            bytes += document.as_bytes().len();
+            if documents.len() as i64 >= most.documents
+                || (bytes > most.bytes && !documents.is_empty())
+            {
+                more = true;
+                break;
+            }
+            documents.push(document);
+            // Nothing more is fetched than fits: whether there is more, the next look tells.
+            if bytes >= most.bytes {
+                more = true;
+                break;
+            }
+        }
+        Ok((documents, more))
+    }
+
+    /// The field that the walk goes along.
+    pub(super) fn along(&self) -> &str {
+        match &self.walk.path {
+            Path::Range { field, .. } => field.as_str(),
+            Path::Ids => "_id",
+        }
+    }
+
+    /// Where on its way the walk meets a document.
+    pub(super) fn place(&self, document: &RawDocumentBuf) -> Option<Bson> {
+        value_at(document, self.along())
+    }
+
+    pub(super) fn comment(&self) -> Bson {
+        Bson::String(format!("{} to {}", self.job.session.name(), self.to))
+    }
+}
+
+pub(super) fn majority() -> WriteConcern {
+    let mut concern = WriteConcern::majority();
+    concern.w_timeout = Some(FAILOVER);
+    concern
+}
+
+/// Whether the same may succeed in a moment.
+pub(super) fn passes(error: &Error) -> bool {
+    MongoError::of_driver(error).is_passing()
+}
+
+/// The value at a dotted path. What cannot be read is not there.
+pub(super) fn value_at(document: &RawDocumentBuf, path: &str) -> Option<Bson> {
+    let mut parts = path.split('.');
+    let first = document.get(parts.next()?).ok()??;
+    let mut value = Bson::try_from(first).ok()?;
+    for part in parts {
+        value = match value {
+            Bson::Document(inner) => inner.get(part)?.clone(),
+            _ => return None,
+        };
+    }
+    Some(value)
+}
+
+/// An id, told apart from every other.
+pub(super) fn id_of(document: &RawDocumentBuf) -> Option<String> {
+    let id = document.get("_id").ok()??;
+    Some(format!("{:?}", RawBson::from(id)))
+}

@@ -1,0 +1,135 @@
+//! What files of an archive have in common, whatever the engine: where they
+//! lie, what proves them, and a look at what a manifest says of them before
+//! anything is done for it.
+
+use std::collections::HashSet;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::engines::parquet::Checksum;
+use crate::engines::storage::Size;
+
+const LONGEST_PATH: usize = 1_024;
+/// The largest file that is read, in bytes: it is held in memory.
+const MOST_FILE_BYTES: u64 = 1 << 30;
+
+/// One file of a manifest.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ArchivedFile {
+    /// Its path below the folder or bucket.
+    pub path: String,
+    /// Its rows.
+    pub rows: i64,
+    /// Its size.
+    pub bytes: i64,
+    /// SHA-256 of the file, in hexadecimal digits.
+    pub sha256: String,
+    /// Checksum of its rows as the server sent them, in any order.
+    pub checksum: String,
+    /// Its earliest and latest row by age, as text.
+    pub span: Option<(String, String)>,
+}
+
+impl ArchivedFile {
+    /// How large it was written.
+    pub fn size(&self) -> Size {
+        Size::Exactly(u64::try_from(self.bytes).unwrap_or(0))
+    }
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` {why}")]
+pub struct Flaw {
+    /// Where: `files[3].path`.
+    pub field: String,
+    /// What is wrong there.
+    pub why: String,
+}
+
+pub(super) fn flaw(field: impl Into<String>, why: impl Into<String>) -> Flaw {
+    Flaw {
+        field: field.into(),
+        why: why.into(),
+    }
+}
+
+/// Looks at all files of a manifest, and gives the sum of their rows.
+/// `ending` is what their names end with: of files that are `kind`.
+///
+/// # Errors
+/// The first flaw found.
+pub(super) fn examine(files: &[ArchivedFile], ending: &str, kind: &str) -> Result<i64, Flaw> {
+    let mut rows = 0_i64;
+    let mut paths = HashSet::new();
+    for (n, file) in files.iter().enumerate() {
+        one(file, ending, kind).map_err(|f| flaw(format!("files[{n}].{}", f.field), f.why))?;
+        if !paths.insert(file.path.as_str()) {
+            return Err(flaw(format!("files[{n}].path"), "is named twice"));
+        }
+        rows = rows.saturating_add(file.rows);
+    }
+    Ok(rows)
+}
+
+fn one(file: &ArchivedFile, ending: &str, kind: &str) -> Result<(), Flaw> {
+    path(&file.path).map_err(|why| flaw("path", why))?;
+    if !file.path.ends_with(ending) {
+        let why = format!("is `{}`, which is no {kind} file", file.path);
+        return Err(flaw("path", why));
+    }
+    if file.rows < 0 {
+        return Err(flaw("rows", "is negative"));
+    }
+    if u64::try_from(file.bytes).map_or(true, |bytes| bytes > MOST_FILE_BYTES) {
+        let why = format!("is {}; expected 0 to {MOST_FILE_BYTES}", file.bytes);
+        return Err(flaw("bytes", why));
+    }
+    let hexadecimal = |text: &str| text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    if file.sha256.len() != 64 || !hexadecimal(&file.sha256) {
+        return Err(flaw("sha256", "is not 64 hexadecimal digits"));
+    }
+    let sum = file.checksum.parse::<Checksum>();
+    if sum.map_or(true, |sum| sum.to_string() != file.checksum) {
+        return Err(flaw("checksum", "is not 32 hexadecimal digits"));
+    }
+    let spans = file.span.iter().flat_map(|(a, b)| [a, b]);
+    if spans.into_iter().any(|text| text.len() > 64) {
+        return Err(flaw("span", "is no time"));
+    }
+    Ok(())
+}
+
+/// Whether a path is below the folder or bucket, whatever lies there.
+///
+/// # Errors
+/// What is wrong with it.
+fn path(path: &str) -> Result<(), String> {
+    if path.is_empty() || path.len() > LONGEST_PATH {
+        return Err("is empty, or longer than any path".to_owned());
+    }
+    if path.chars().any(|c| c.is_control() || c == '\\') {
+        return Err("has characters that no path of an archive has".to_owned());
+    }
+    if path.starts_with('/') {
+        return Err(format!("is `{path}`; expected a path below the archive"));
+    }
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err(format!("is `{path}`, which leads out of the archive"));
+    }
+    Ok(())
+}
+
+/// A name as part of a path that every store accepts.
+pub fn folder(name: &str) -> String {
+    let mut out = String::new();
+    for byte in name.bytes() {
+        if byte.is_ascii_alphanumeric() || b"_-.".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

@@ -1,0 +1,192 @@
+//! What comes back: once, from where it was moved to, and never over others'.
+
+use mongodb::bson::doc;
+use serde_json::json;
+
+use super::{address, archived, bytes, files_below, old_documents, raw, run, task};
+use crate::mongodb::for_base;
+use crate::support::mongo::TestBase;
+use crate::support::s3::{BUCKET, Fault, S3};
+
+/// Back in the collection that they came from, where the task takes them
+/// again: afterwards each comes back once.
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_that_went_twice_come_back_once() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, 100).await;
+    let before = raw(&base.db, "events").await;
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = task(
+        for_base(&base),
+        "events",
+        &json!({ "files": address(folder.path()) }),
+    );
+    run(&workspace, "archive", 0);
+    workspace
+        .run(["archive", "restore", "--into", "events"])
+        .expect(0);
+    assert!(bytes(&before) == bytes(&raw(&base.db, "events").await));
+    run(&workspace, "archive", 0);
+    assert_eq!(base.count("events", doc! {}).await, 0);
+    assert_eq!(archived(&workspace).len(), 2);
+    let back = workspace
+        .run(["archive", "restore", "--into", "again"])
+        .expect(0)
+        .stdout;
+    assert!(
+        back.contains("was left out") && back.contains("100 documents are back"),
+        "{back}"
+    );
+    assert!(bytes(&before) == bytes(&raw(&base.db, "again").await));
+    // A collection that was dropped is another.
+    base.collection("again").drop().await.unwrap();
+    workspace
+        .run(["archive", "restore", "--into", "again"])
+        .expect(0);
+    assert!(bytes(&before) == bytes(&raw(&base.db, "again").await));
+    // Into another database.
+    let other = format!("{}x", base.name);
+    workspace
+        .run(["archive", "restore", "--into", "c", "--database", &other])
+        .expect(0);
+    let there = base.servers.root().await.database(&other);
+    assert!(bytes(&before) == bytes(&raw(&there, "c").await));
+}
+
+/// Somebody else's document of the same _id is neither overwritten nor taken
+/// for one that is back, and nothing comes back beside it.
+#[tokio::test(flavor = "multi_thread")]
+async fn others_documents_are_not_overwritten() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, 50).await;
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = task(
+        for_base(&base),
+        "events",
+        &json!({ "files": address(folder.path()) }),
+    );
+    run(&workspace, "archive", 0);
+    base.collection("mine")
+        .insert_one(doc! { "_id": 30, "mine": true })
+        .await
+        .unwrap();
+    let restore = ["archive", "restore", "--into", "mine"];
+    let refused = workspace.run(restore).expect(1).stderr;
+    assert!(
+        refused.contains("other documents with the same _id as 1 of those"),
+        "{refused}"
+    );
+    assert_eq!(base.count("mine", doc! {}).await, 1);
+    base.collection("mine")
+        .delete_one(doc! { "_id": 30 })
+        .await
+        .unwrap();
+    let unique = mongodb::IndexModel::builder()
+        .keys(doc! { "v": 1 })
+        .options(
+            mongodb::options::IndexOptions::builder()
+                .unique(true)
+                .build(),
+        )
+        .build();
+    base.collection("unique")
+        .create_index(unique)
+        .await
+        .unwrap();
+    let kept_out = workspace
+        .run(["archive", "restore", "--into", "unique"])
+        .expect(1)
+        .stderr;
+    assert!(
+        kept_out.contains("a unique index keeps them out"),
+        "{kept_out}"
+    );
+    let capped = doc! { "create": "capped", "capped": true, "size": 4096 };
+    base.db.run_command(capped).await.unwrap();
+    for (into, said) in [
+        ("capped", "is capped"),
+        ("system.x", "belongs to the server"),
+        ("", "is no name"),
+    ] {
+        let output = workspace.run(["archive", "restore", "--into", into]);
+        assert!(output.stderr.contains(said), "{into}: {output:?}");
+    }
+    workspace.run(restore).expect(0);
+    assert_eq!(base.count("mine", doc! {}).await, 50);
+}
+
+/// Through a store that asks for credentials; the history lost, the files moved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_history_loses_no_archive() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, 300).await;
+    let before = raw(&base.db, "events").await;
+    let s3 = S3::start();
+    let destination = json!({ "files": format!("s3://{BUCKET}/a") });
+    let workspace = s3.known_to(task(for_base(&base), "events", &destination));
+    assert_eq!(run(&workspace, "archive", 0)["rows"], 300);
+    workspace.run(["archive", "verify"]).expect(0);
+    let said = format!("{:?}", workspace.run(["show", "last", "--output", "json"]));
+    assert!(
+        !said.contains("s3cret") && !said.contains("ecret:z9q"),
+        "{said}"
+    );
+    let bucket = s3.folder.path().join(BUCKET);
+    std::fs::rename(bucket.join("a"), bucket.join("b")).unwrap();
+    let moved = format!("s3://{BUCKET}/b");
+    let fresh = s3.known_to(task(for_base(&base), "events", &destination));
+    let all = fresh
+        .run(["archive", "list", "--files", &moved, "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(all["archived"][0]["manifest"]["settled"], true, "{all:#}");
+    fresh
+        .run(["archive", "verify", "--files", &moved])
+        .expect(0);
+    let restore = ["archive", "restore", "--files", &moved, "--into", "back"];
+    fresh
+        .run(restore.into_iter().chain(["--from", "nothing"]))
+        .expect(2);
+    fresh
+        .run(restore.into_iter().chain(["--from", "events"]))
+        .expect(0);
+    assert!(bytes(&before) == bytes(&raw(&base.db, "back").await));
+    fresh.run(restore).expect(2);
+}
+
+/// Whatever goes wrong with the store: nothing is deleted, and when all is
+/// well again the next run does the work and leaves no other file.
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_of_the_store_delete_nothing() {
+    let base = TestBase::new(60).await;
+    old_documents(&base.db, "events", 0, 200).await;
+    let s3 = S3::start();
+    let destination = json!({ "files": format!("s3://{BUCKET}/a") });
+    let workspace = s3.known_to(task(for_base(&base), "events", &destination));
+    for (fault, after) in [(Fault::Lies, 0), (Fault::Halves, 0), (Fault::Lies, 2)] {
+        s3.fail(fault, after);
+        let output = workspace.run(["run", "archive", "--now", "--output", "json"]);
+        // A lie about the manifest beside the file is no lie about documents.
+        if output.code == 0 {
+            assert_eq!((fault, after), (Fault::Lies, 2));
+            continue;
+        }
+        let said = output.expect(1).json()["runs"][0]["steps"].to_string();
+        assert!(
+            said.contains("nothing was deleted") || said.contains("as written"),
+            "{fault:?}: {said}"
+        );
+        assert_eq!(base.count("events", doc! {}).await, 200, "{fault:?}");
+    }
+    s3.fail(Fault::None, 0);
+    run(&workspace, "archive", 0);
+    assert_eq!(base.count("events", doc! {}).await, 0);
+    workspace.run(["archive", "verify"]).expect(0);
+    workspace
+        .run(["archive", "restore", "--into", "back"])
+        .expect(0);
+    assert_eq!(base.count("back", doc! {}).await, 200);
+    let data = files_below(&s3.folder.path().join(BUCKET));
+    let data = data.iter().filter(|f| f.ends_with(".jsonl.zst")).count();
+    assert_eq!(data, archived(&workspace).len());
+}
