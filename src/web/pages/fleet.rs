@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Extension;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 use minijinja::{Value, context};
+use serde::Deserialize;
 
 use super::guard::Visit;
 use super::{Pages, Sorry};
@@ -21,6 +22,8 @@ const DAYS: i64 = 30;
 const MOST_FINDINGS: u32 = 20_000;
 /// Into how many parts the trend is divided: only its ends are told.
 const PARTS: u32 = 2;
+/// More targets that are well than that are shown only to who asks for them.
+const MOST_WELL: usize = 100;
 /// The size of a target.
 const SIZE: &str = "database.bytes";
 
@@ -73,9 +76,18 @@ impl Row {
     }
 }
 
+/// How much is asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Asked {
+    /// Those that are well, too, however many they are.
+    all: bool,
+}
+
 pub(super) async fn page(
     State(pages): State<Pages>,
     Extension(visit): Extension<Visit>,
+    Query(asked): Query<Asked>,
 ) -> Result<Response, Sorry> {
     let config = pages.config_with_databases().await?;
     let now = Utc::now();
@@ -94,9 +106,12 @@ pub(super) async fn page(
     let rows = rows(&config, totals, findings.listed, sizes);
     let (urgent, well): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.urgency() > 0);
     let values = |rows: &[Row]| rows.iter().map(Row::value).collect::<Vec<_>>();
+    let shown = asked.all || well.len() <= MOST_WELL;
     let own = context! {
         urgent => values(&urgent),
-        well => values(&well),
+        well => well.len(),
+        well_rows => if shown { values(&well) } else { Vec::new() },
+        all => urgent.len() + well.len(),
         days => DAYS,
     };
     pages.show(&visit, "fleet", own)

@@ -5,6 +5,7 @@ mod cleanup;
 mod connecting;
 mod failover;
 mod files;
+mod fleet;
 mod kinds;
 
 use std::future::Future;
