@@ -144,7 +144,12 @@ fn files(schedules: &Path, inventories: &[PathBuf]) -> Result<Vec<(String, Strin
     let folder = schedules.parent().unwrap_or(Path::new(""));
     for path in inventories {
         // Any other is not part of the folder here, and is nowhere in a pod.
-        let Some(name) = path.strip_prefix(folder).ok().and_then(Path::to_str) else {
+        let below = match (std::path::absolute(path), std::path::absolute(folder)) {
+            (Ok(path), Ok(folder)) => path.strip_prefix(folder).map(Path::to_owned).ok(),
+            _ => None,
+        };
+        let name = below.as_ref().and_then(|below| below.to_str());
+        let Some(name) = name.filter(|name| !name.split('/').any(|part| part == "..")) else {
             return Err(Failure::Usage(format!(
                 "{} is not in the folder of schedules.yaml, and would not be found elsewhere\n  hint: put the file of `targets_from` beside schedules.yaml",
                 path.display()

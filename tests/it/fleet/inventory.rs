@@ -135,3 +135,59 @@ fn what_is_wrong_is_said_at_its_place_and_no_secret_is_shown() {
         said.stderr
     );
 }
+
+#[test]
+fn an_inventory_goes_where_the_configuration_goes() {
+    let schedules = |file: &str| {
+        format!(
+            "history: \"${{HISTORY}}\"\ntargets: {{}}\ntargets_from:\n  - {{ file: {file}, engine: postgres }}\n\
+             groups: {{ shards: [\"shard_*\"] }}\nschedules:\n  nightly: {{ cron: \"0 2 * * *\", tasks: [statistics] }}\n"
+        )
+    };
+    let workspace = Workspace::new(&schedules("lists/shards.yaml"))
+        .task("statistics", "kind: analyze\ntarget: shards\n")
+        .env("HISTORY", "postgres://db.example.com/history")
+        .env("SHARD_1", "postgres://db.example.com/one");
+    workspace.file("lists/shards.yaml", "shard_1: { url: \"${SHARD_1}\" }\n");
+    let exported = workspace.run(["export", "kubernetes"]).expect(0);
+    assert!(
+        exported.stdout.contains("shard_1: { url:"),
+        "{}",
+        exported.stdout
+    );
+    assert!(
+        exported.stdout.contains("lists/shards.yaml"),
+        "{}",
+        exported.stdout
+    );
+    assert!(
+        !exported.stdout.contains("db.example.com/one"),
+        "{}",
+        exported.stdout
+    );
+    // A ConfigMap is no place for a password.
+    let secret = format!("shard_1: {{ url: \"postgres://maint:{SECRET}@db.example.com/one\" }}\n");
+    workspace.file("lists/shards.yaml", &secret);
+    let refused = workspace.run(["export", "kubernetes"]).expect(2);
+    assert!(
+        refused
+            .stderr
+            .contains("lists/shards.yaml holds a password"),
+        "{}",
+        refused.stderr
+    );
+    assert!(!refused.stderr.contains(SECRET), "{}", refused.stderr);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let path = elsewhere.path().join("shards.yaml");
+    std::fs::write(&path, "shard_1: { url: \"${SHARD_1}\" }\n").unwrap();
+    workspace.file("schedules.yaml", &schedules(path.to_str().unwrap()));
+    workspace.run(["check"]).expect(0);
+    let refused = workspace.run(["export", "kubernetes"]).expect(2);
+    assert!(
+        refused
+            .stderr
+            .contains("is not in the folder of schedules.yaml"),
+        "{}",
+        refused.stderr
+    );
+}
