@@ -141,6 +141,11 @@ impl Storage {
         })
     }
 
+    /// Whether it is a folder of this machine.
+    pub fn is_on_disk(&self) -> bool {
+        matches!(self.place, Place::Folder(_))
+    }
+
     /// Writes a file. It is there as a whole, and on disk, or not at all.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ mod write;
 
 pub use checksum::Checksum;
 pub use copy_text::copy_line;
-pub use read::{Row, rows};
+pub use read::{Row, rows, sum};
 pub use types::{Column, Form, Kept, kept_as};
 pub use write::{Writer, schema_of};
 

@@ -23,7 +23,7 @@ use super::gate::{self, Did, Halt, Outcome};
 use super::naming::Naming;
 use super::{send, whole};
 use crate::engines::EngineError;
-use crate::engines::parquet::{self, Checksum, Column, ParquetError, Writer};
+use crate::engines::parquet::{self, Column, ParquetError, Writer};
 use crate::engines::postgres::{Identifier, Session, first};
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
@@ -249,13 +249,56 @@ impl<'a> Exporter<'a> {
     ) -> Result<Archived, ExportError> {
         let session = job.session;
         let name = Uuid::now_v7().to_string();
-        let Some(files) = self.read(range, without, job, &name).await? else {
+        let Some(parts) = self.fetch(range, without, job).await? else {
             return Ok(Ok(Batch::TooLarge));
         };
-        let rows: i64 = files.iter().map(|f| f.entry.rows).sum();
+        let rows: i64 = parts.0.values().map(|part| part.writer.rows()).sum();
         if rows == 0 {
             return Ok(Ok(Batch::Rows(0)));
         }
+        let transaction = self.naming.name(session).await?;
+        let delete = self.walk.delete(range, without);
+        let deleting = async {
+            let did = gate::pass(session, &delete, job.execution, step_ends, give_way).await?;
+            if i64::try_from(did.rows) == Ok(rows) {
+                let settle = Statement::brief(SETTLE);
+                gate::pass(session, &settle, job.execution, step_ends, give_way).await?;
+            }
+            Ok(did)
+        };
+        let keeping = self.keep(parts, &name, rows, transaction, job, noted);
+        // The proof has to be there before the transaction ends, and no sooner:
+        // on a disk the server deletes meanwhile. What a bucket takes its time
+        // for is not to hold the locks of rows.
+        let (kept, gone): (_, Outcome<Did>) = if self.storage.is_on_disk() {
+            let (kept, gone) = futures_util::future::join(keeping, deleting).await;
+            (kept?, gone)
+        } else {
+            if !keeping.await? {
+                return Ok(Err(Halt::Stopped));
+            }
+            (true, deleting.await)
+        };
+        match gone {
+            _ if !kept => Ok(Err(Halt::Stopped)),
+            Ok(did) if i64::try_from(did.rows) == Ok(rows) => Ok(Ok(Batch::Rows(rows))),
+            Ok(Did { rows: gone, .. }) => Err(ExportError::Stayed { rows, gone }),
+            Err(halt) => Ok(Err(halt)),
+        }
+    }
+
+    /// Writes down what there is to know of a batch, writes its files and
+    /// proves them; `false` where the run was stopped meanwhile.
+    async fn keep(
+        &self,
+        parts: Parts,
+        name: &str,
+        rows: i64,
+        transaction: String,
+        job: Job<'_>,
+        noted: &mut Option<Manifest>,
+    ) -> Result<bool, ExportError> {
+        let files = self.finish(parts, name).await?;
         let manifest = Manifest {
             id: Uuid::now_v7(),
             run: job.execution.run,
@@ -267,7 +310,7 @@ impl<'a> Exporter<'a> {
             condition: self.walk.condition.clone(),
             columns: self.export.columns.clone(),
             rows,
-            transaction: self.naming.name(session).await?,
+            transaction,
             storage: self.export.storage.clone(),
             received: None,
             whole: None,
@@ -281,22 +324,10 @@ impl<'a> Exporter<'a> {
         remember(job, &manifest).await?;
         let manifest: &Manifest = noted.insert(manifest);
         if !self.store(files, job).await? {
-            return Ok(Err(Halt::Stopped));
+            return Ok(false);
         }
         beside(&self.storage, manifest).await?;
-
-        let delete = self.walk.delete(range, without);
-        match gate::pass(session, &delete, job.execution, step_ends, give_way).await {
-            Ok(did) if i64::try_from(did.rows) == Ok(rows) => {
-                let settle = Statement::brief(SETTLE);
-                match gate::pass(session, &settle, job.execution, step_ends, give_way).await {
-                    Ok(_) => Ok(Ok(Batch::Rows(rows))),
-                    Err(halt) => Ok(Err(halt)),
-                }
-            }
-            Ok(Did { rows: gone, .. }) => Err(ExportError::Stayed { rows, gone }),
-            Err(halt) => Ok(Err(halt)),
-        }
+        Ok(true)
     }
 
     /// Writes files and reads them back; `false` where the run was stopped meanwhile.
@@ -327,6 +358,19 @@ impl<'a> Exporter<'a> {
         job: Job<'_>,
         name: &str,
     ) -> Result<Option<Vec<File>>, ExportError> {
+        match self.fetch(range, without, job).await? {
+            Some(parts) => self.finish(parts, name).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The rows of a range; `None` where they would be too large.
+    async fn fetch(
+        &self,
+        range: &Range,
+        without: &Without,
+        job: Job<'_>,
+    ) -> Result<Option<Parts>, ExportError> {
         let columns = &self.export.columns;
         let query = self.walk.select(&self.selected(), range, without);
         let mut parts: BTreeMap<Option<(i32, u32)>, Part> = BTreeMap::new();
@@ -362,13 +406,21 @@ impl<'a> Exporter<'a> {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        if too_many {
-            return Ok(None);
-        }
+        Ok((!too_many).then_some(Parts(parts)))
+    }
+
+    /// Rows as files of this name.
+    async fn finish(&self, parts: Parts, name: &str) -> Result<Vec<File>, ExportError> {
+        let columns = &self.export.columns;
         let mut files = Vec::new();
         let (year, month_key) = (folder_key("year", columns), folder_key("month", columns));
-        for (month, part) in parts {
-            let (content, rows, checksum) = part.writer.finish()?;
+        for (month, part) in parts.0 {
+            let finished = beside_it(move || {
+                let (content, rows, checksum) = part.writer.finish()?;
+                let digest = sha256(&content);
+                Ok::<_, ParquetError>((content, rows, checksum, digest))
+            });
+            let (content, rows, checksum, sha256) = finished.await??;
             let when = match month {
                 Some((y, m)) => format!("{year}={y:04}/{month_key}={m:02}/"),
                 None if self.export.month.is_some() => {
@@ -385,16 +437,19 @@ impl<'a> Exporter<'a> {
                     ),
                     rows,
                     bytes: i64::try_from(content.len()).unwrap_or(i64::MAX),
-                    sha256: sha256(&content),
+                    sha256,
                     checksum: checksum.to_string(),
                     span,
                 },
                 content: content.into(),
             });
         }
-        Ok(Some(files))
+        Ok(files)
     }
 }
+
+/// Rows by month, on their way into files.
+struct Parts(BTreeMap<Option<(i32, u32)>, Part>);
 
 struct Part {
     writer: Writer,
@@ -462,8 +517,18 @@ async fn prove(
     columns: &[Column],
 ) -> Result<(), ExportError> {
     let content = storage.get(&file.path, file.size()).await?;
-    check(content, file, columns)
-        .map_err(|why| ExportError::Proof(format!("{}: {why}", storage.full(&file.path))))
+    let (file, columns) = (file.clone(), columns.to_vec());
+    let full = storage.full(&file.path);
+    let checked = beside_it(move || check(content, &file, &columns)).await?;
+    checked.map_err(|why| ExportError::Proof(format!("{full}: {why}")))
+}
+
+/// Computes something in a thread of its own, so that the server is listened to meanwhile.
+async fn beside_it<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, ExportError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ExportError::Proof(format!("nothing was deleted: {error}")))
 }
 
 /// Compares a file with what its manifest says of it.
@@ -478,13 +543,7 @@ pub fn check(content: Bytes, file: &ArchivedFile, columns: &[Column]) -> Result<
             file.sha256
         ));
     }
-    let mut sum = Checksum::default();
-    let mut rows = 0_i64;
-    for row in parquet::rows(content, columns).map_err(|e| e.to_string())? {
-        let row = row.map_err(|e| e.to_string())?;
-        sum.add(columns, row.iter().map(|field| field.as_deref()));
-        rows += 1;
-    }
+    let (rows, sum) = parquet::sum(content, columns).map_err(|e| e.to_string())?;
     if rows != file.rows || sum.to_string() != file.checksum {
         return Err(format!(
             "it has {rows} rows with checksum {sum}, not {} with {}",

@@ -240,6 +240,11 @@ for_each_version! {
             if let Some(row) = rows.first() { break row.get(0); }
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
+        // Files are written, and proved, while the server deletes.
+        let patience = Patience::until("the batch to be written down");
+        while archived(&workspace).is_empty() {
+            patience.pause().await;
+        }
         process.kill().unwrap();
         process.wait().unwrap();
         let unsettled = archived(&workspace);
