@@ -23,10 +23,10 @@ pub use kind::{AnyKind, Build, Entry, Kind, Moment, Scope, Site, Speaks};
 pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
 pub use postgres::{
-    Answer, Check, Condition, Export, Fate, KeyColumn, LockWaiting, Manifest, MonthOf, Most, Param,
-    Path, QUIET, Query, Question, Range, Received, Reference, Restored, Retire, SUMS, Send, Shrink,
-    Statement, Sweep, Walk, Whole, Without, Work, block_of, block_of_place, folder_key, key_of,
-    row_of, storing,
+    Answer, Check, Condition, Export, Fate, Found, KeyColumn, LockWaiting, MOST_FOUND, Manifest,
+    MonthOf, Most, Param, Path, QUIET, Query, Question, Range, Received, Reference, Restored,
+    Retire, SUMS, Send, Shrink, Spot, Statement, Sweep, Walk, Whole, Without, Work, block_of,
+    block_of_place, folder_key, key_of, row_of, storing,
 };
 pub use predict::{Basis, Fit, Forecast, Past, PastEnd, PastError, Prediction, Predictor, Time};
 pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};

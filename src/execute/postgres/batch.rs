@@ -45,10 +45,14 @@ impl Attempt for Portion<'_> {
         self.kept = 0;
         let session = job.session;
         let counted = !self.walk.obstructed.is_empty();
-        let begin = if self.walk.snapshot || counted {
-            "BEGIN ISOLATION LEVEL REPEATABLE READ"
-        } else {
-            "BEGIN"
+        let begin = match (self.walk.snapshot || counted, self.walk.sought) {
+            // Judging each of these rows by itself costs the least, which a
+            // server that is told how many they are does not always believe.
+            (_, true) => {
+                "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL plan_cache_mode = force_generic_plan"
+            }
+            (true, false) => "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            (false, false) => "BEGIN",
         };
         let begun = session.execute("opening a transaction", begin).await;
         begun.map_err(Halt::Failed)?;

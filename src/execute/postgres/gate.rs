@@ -136,7 +136,7 @@ async fn under_limits<T>(
 /// Waits for the end of what the session does, and has the server give it up
 /// where the run is stopped or it has to give way: again where it was between
 /// two statements when it was told.
-async fn until_stopped<F: Future>(
+pub(super) async fn until_stopped<F: Future>(
     session: &Session,
     work: F,
     execution: &Execution,

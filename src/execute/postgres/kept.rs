@@ -82,6 +82,11 @@ impl Kept {
         self.referenced
     }
 
+    /// Rows that were met and stay.
+    pub(super) fn all(&self) -> i64 {
+        self.referenced + self.refused + self.silent
+    }
+
     pub(super) fn silent(&mut self, rows: i64) {
         self.silent = self.silent.saturating_add(rows);
     }

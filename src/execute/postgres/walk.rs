@@ -15,6 +15,7 @@ use super::batch::Portion;
 use super::bounds;
 use super::export::{Batch, ExportError, Exporter, Exporting};
 use super::kept::{self, Kept, is_about_a_row, is_reference};
+use super::seek;
 use super::send::{Sender, Sending};
 use super::statements::One;
 use super::weight;
@@ -33,7 +34,7 @@ const FIRST_ROWS: i64 = 500;
 const MOST_BLOCKS: i64 = 131_072;
 const MOST_ROWS: i64 = 50_000;
 /// So often a walk goes on to an end that has moved.
-const MOST_ROUNDS: u32 = 100;
+pub(super) const MOST_ROUNDS: u32 = 100;
 /// So many batches do not grow after others changed rows of one.
 const CALM: u32 = 8;
 
@@ -102,6 +103,7 @@ async fn all(
         kept: &kept,
     };
     let mut finished = match &walk.path {
+        _ if walk.sought => seek::carry_out(way, job, record, &mut pace).await?,
         Path::Blocks { extent } => {
             let doing = "asking how large the table is";
             let answer = ask(job.session, doing, extent).await?;
@@ -259,8 +261,8 @@ async fn keys(
 
 /// A walk, and where its rows are written first, if anywhere.
 #[derive(Clone, Copy)]
-struct Way<'a> {
-    walk: &'a Walk,
+pub(super) struct Way<'a> {
+    pub(super) walk: &'a Walk,
     exporter: Option<&'a Exporter<'a>>,
     sender: Option<&'a Sender<'a>>,
     /// Whether rows are weighed before they are fetched.
@@ -280,6 +282,16 @@ impl<'a> Way<'a> {
         }
     }
 
+    /// Rows that were met and stay.
+    pub(super) fn stayed(&self) -> i64 {
+        self.kept().all()
+    }
+
+    /// What stays is about to be met again.
+    pub(super) fn forget_kept(&self) {
+        *self.kept() = Kept::default();
+    }
+
     /// Nobody panics while he has it; what was counted stays counted.
     fn kept(&self) -> std::sync::MutexGuard<'a, Kept> {
         self.kept
@@ -289,7 +301,7 @@ impl<'a> Way<'a> {
 }
 
 /// What came of a batch.
-enum Went {
+pub(super) enum Went {
     /// It is done; on to the next.
     On,
     /// It was too large.
@@ -299,7 +311,7 @@ enum Went {
 }
 
 /// Deals with one batch and remembers the place behind it, if so many rows may go.
-async fn batch(
+pub(super) async fn batch(
     way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
@@ -536,7 +548,7 @@ pub(super) fn may_go_on(
     false
 }
 
-fn gone(record: &StepRecord) -> String {
+pub(super) fn gone(record: &StepRecord) -> String {
     format!("{} rows had gone before", record.rows.unwrap_or(0))
 }
 
@@ -552,7 +564,7 @@ fn remember(walk: &Walk, job: Job<'_>, value: Value) {
         .remember(target, kind, Utc::now(), &memory);
 }
 
-fn tell(job: Job<'_>, record: &StepRecord, done: i64, total: i64) {
+pub(super) fn tell(job: Job<'_>, record: &StepRecord, done: i64, total: i64) {
     let rows = record.rows.unwrap_or(0);
     job.execution.observer.on(Event::Progress {
         seq: job.step.seq,
@@ -584,6 +596,7 @@ pub(super) struct Pace {
 impl Pace {
     pub(super) fn of(walk: &Walk) -> Pace {
         let (size, mut most) = match walk.path {
+            _ if walk.sought => (FIRST_ROWS, MOST_ROWS),
             Path::Blocks { .. } => (FIRST_BLOCKS, MOST_BLOCKS),
             Path::Key(_) => (FIRST_ROWS, MOST_ROWS),
         };

@@ -5,6 +5,7 @@ mod archive;
 mod body;
 mod check;
 mod examine;
+mod found;
 mod going;
 mod locks;
 mod shrink;
@@ -19,6 +20,7 @@ pub use archive::{
 };
 pub use body::{Body, Under};
 pub use check::{Answer, Check, Question};
+pub use found::{Found, MOST_FOUND, Spot};
 pub use going::{Reference, Without};
 pub use locks::locks;
 pub use shrink::{QUIET, Shrink, block_of_place};

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::found::Found;
 use super::going::{Reference, Without, staying};
 use super::{Fate, Param, Query, Statement};
 
@@ -59,6 +60,14 @@ pub struct Walk {
     /// How many rows may go, whatever came in since the plan was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<Most>,
+    /// Whether the rows are found by one question for all of them, and then
+    /// deleted by their places, with the condition asked again: where telling
+    /// them costs the same for few rows as for all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sought: bool,
+    /// What was found while the plan was made.
+    #[serde(skip)]
+    pub found: Found,
 }
 
 /// A bound of a rule, shared by all walks that follow it in a run.
@@ -238,6 +247,7 @@ impl Walk {
     /// One batch, as shown to people.
     pub fn text(&self) -> String {
         let within = match &self.path {
+            _ if self.sought => "ctid = ANY (…) AND ".to_owned(),
             Path::Blocks { .. } => "ctid >= … AND ctid < … AND ".to_owned(),
             Path::Key(columns) => {
                 let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
@@ -358,6 +368,8 @@ mod tests {
             guarded: false,
             obstructed: Vec::new(),
             most: None,
+            sought: false,
+            found: Found::default(),
         }
     }
 

@@ -123,6 +123,7 @@ pub(super) fn of(
                 goal: options.batch_goal,
                 under: facts.look.under.clone(),
                 most: facts.look.most,
+                found: None,
             };
             let why =
                 |expected: &str| format!("{expected} to {}: {}", to(options), rule.why(at.now));
@@ -241,6 +242,8 @@ fn whole(
         guarded: false,
         obstructed: Vec::new(),
         most: None,
+        sought: false,
+        found: crate::plan::Found::default(),
         alias: table.name.relation.to_string(),
         condition: "true".to_owned(),
         params: Vec::new(),

@@ -2,6 +2,7 @@
 //! are any at all, where that can be told cheaply.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -14,8 +15,8 @@ use super::ties::Ties;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Guard, Standing, Touch, Use};
 use crate::engines::postgres::{Fault, Session, first, grants};
-use crate::plan::Param;
 use crate::plan::postgres::Under;
+use crate::plan::{Found, MOST_FOUND, Param, Spot};
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
 const SMALL: i64 = 64 << 20;
@@ -40,6 +41,8 @@ pub(in crate::kinds::postgres) struct Look {
     pub(in crate::kinds::postgres) too_many: Option<String>,
     /// How many the rule may take, all tables below it together.
     pub(in crate::kinds::postgres) most: Option<i64>,
+    /// Which rows would go, by table, where counting them found them.
+    pub(in crate::kinds::postgres) found: HashMap<u32, Found>,
 }
 
 /// What may be asked: not what makes the planner run code that is not trusted.
@@ -145,19 +148,26 @@ pub(in crate::kinds::postgres) async fn look(
     }
 
     if rule.is_bounded() {
-        (look.too_many, look.most) = bounded(
-            db,
-            rule,
-            parent_is_empty,
-            &members,
-            from,
-            (guard.as_ref(), &settings),
-            &params,
-        )
-        .await?;
-        if look.too_many.is_some() {
-            return Ok(look);
+        let held = (guard.as_ref(), &*settings);
+        let counted = bounded(db, rule, &members, from, held, &params).await?;
+        let counted = match counted {
+            Ok(counted) => counted,
+            Err(why) => {
+                look.too_many = Some(why);
+                return Ok(look);
+            }
+        };
+        let going = counted.going.values().sum();
+        look.most = proof::most(rule, counted.all);
+        look.too_many = proof::too_many(rule, parent_is_empty, going, counted.all);
+        // Counted is better than estimated, and there is nothing left to look for.
+        for (member, rows) in counted.going {
+            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+            look.rows.insert(member, rows as f64);
+            look.any.insert(member, rows > 0);
         }
+        look.found = counted.found;
+        return Ok(look);
     }
     let cheap: Vec<&Member> = members
         .into_iter()
@@ -217,63 +227,120 @@ impl Look {
     }
 }
 
+/// What was counted for a bound.
+struct Counted {
+    /// Rows that would go, by table.
+    going: HashMap<u32, i64>,
+    /// All there are.
+    all: i64,
+    /// Which would go, where they were found.
+    found: HashMap<u32, Found>,
+}
+
 /// Counts the rows that would go, and all there are: none may go that a bound
 /// of the rule would have kept, so an estimate will not do.
+///
+/// # Errors
+/// The inner one is why they could not be counted.
 async fn bounded(
     db: &Session,
     rule: &Rule,
-    parent_is_empty: bool,
     members: &[&Member],
     from: impl Fn(&Member) -> String,
     (guard, settings): (Option<&Guard>, &str),
     params: &[&(dyn ToSql + Sync)],
-) -> Result<(Option<String>, Option<i64>), EngineError> {
+) -> Result<Result<Counted, String>, EngineError> {
     let doing = "counting the rows that would go";
-    let sum = |arms: Vec<String>| {
-        format!(
-            "SELECT coalesce(pg_catalog.sum(s.n), 0)::int8 FROM ({}) s",
-            arms.join(" UNION ALL ")
-        )
-    };
-    let going = sum(members
-        .iter()
-        .map(|m| format!("SELECT pg_catalog.count(*) AS n FROM {}", from(m)))
-        .collect());
-    let all = sum(members
-        .iter()
-        .map(|m| format!("SELECT pg_catalog.count(*) AS n FROM ONLY {}", m.name))
-        .collect());
     if !begin(db, guard, settings).await? {
         let why = "how many rows would go could not be counted: the table could not be locked";
-        return Ok((Some(why.to_owned()), None));
+        return Ok(Err(why.to_owned()));
     }
     let patient = format!("SET LOCAL statement_timeout = '{COUNTING_S}s'");
     db.execute(doing, &patient).await?;
     let counted = async {
-        let mut counts = [0_i64; 2];
-        for (count, sql, params) in [(0, &going, params), (1, &all, &[])] {
-            let rows = db.query(doing, sql, params).await?;
-            if let Some(row) = rows.first() {
-                counts[count] = row.get(0)?;
+        let mut counted = Counted {
+            going: members.iter().map(|m| (m.oid, 0)).collect(),
+            all: 0,
+            found: HashMap::new(),
+        };
+        let found = match rule.orphaned.is_some() && members.iter().all(|m| m.heap) {
+            true => find(db, rule, members, &from, params).await?,
+            false => None,
+        };
+        if let Some(found) = found {
+            for (member, spots) in found {
+                let rows = i64::try_from(spots.1.len()).unwrap_or(i64::MAX);
+                counted.going.insert(member, rows);
+                counted.found.insert(member, Found::at(spots.0, spots.1));
+            }
+        } else {
+            let arms: Vec<String> = members
+                .iter()
+                .map(|m| {
+                    let (oid, from) = (m.oid, from(m));
+                    format!("SELECT {oid}::oid, pg_catalog.count(*) FROM {from}")
+                })
+                .collect();
+            for row in db.query(doing, &arms.join(" UNION ALL "), params).await? {
+                counted.going.insert(row.get(0)?, row.get(1)?);
             }
         }
-        Ok::<_, EngineError>(counts)
+        let arms: Vec<String> = members
+            .iter()
+            .map(|m| format!("SELECT pg_catalog.count(*) FROM ONLY {}", m.name))
+            .collect();
+        for row in db.query(doing, &arms.join(" UNION ALL "), &[]).await? {
+            counted.all += row.get::<i64>(0)?;
+        }
+        Ok::<_, EngineError>(counted)
     };
     let counted = counted.await;
     db.execute(doing, "ROLLBACK").await?;
     match counted {
-        Ok([going, all]) => Ok((
-            proof::too_many(rule, parent_is_empty, going, all),
-            proof::most(rule, all),
-        )),
-        Err(error) if error.sqlstate().is_some() => {
-            let why = format!(
-                "how many rows would go could not be counted, so nobody can say that they are not too many: {error}"
-            );
-            Ok((Some(why), None))
-        }
+        Ok(counted) => Ok(Ok(counted)),
+        Err(error) if error.sqlstate().is_some() => Ok(Err(format!(
+            "how many rows would go could not be counted, so nobody can say that they are not too many: {error}"
+        ))),
         Err(error) => Err(error),
     }
+}
+
+/// When rows were looked for, and which were found.
+type Spots = (Instant, Vec<Spot>);
+
+/// The places of all rows that would go, by table; none where they are too
+/// many to be kept. It costs what counting them costs.
+async fn find(
+    db: &Session,
+    rule: &Rule,
+    members: &[&Member],
+    from: impl Fn(&Member) -> String,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Option<HashMap<u32, Spots>>, EngineError> {
+    let when = Instant::now();
+    let mut found: HashMap<u32, Spots> = members
+        .iter()
+        .map(|m| (m.oid, (when, Vec::new())))
+        .collect();
+    let alias = rule.alias();
+    let arms: Vec<String> = members
+        .iter()
+        .map(|m| format!("SELECT {}::oid, {alias}.ctid FROM {}", m.oid, from(m)))
+        .collect();
+    let sql = format!("{} LIMIT {}", arms.join(" UNION ALL "), MOST_FOUND + 1);
+    let mut all = 0;
+    db.stream("counting the rows that would go", &sql, params, |fields| {
+        let field = |n: usize| fields.get(n).copied().flatten();
+        let member = field(0).and_then(|oid| Some(u32::from_be_bytes(oid.try_into().ok()?)));
+        let spots = member.and_then(|member| found.get_mut(&member));
+        if let (Some((_, spots)), Some(spot)) = (spots, field(1).and_then(Spot::of)) {
+            spots.push(spot);
+        }
+        all += 1;
+        true
+    })
+    .await?;
+    Ok((all <= MOST_FOUND).then_some(found))
 }
 
 /// Whether a row meets the rule that no other points at with a foreign key

@@ -2,7 +2,7 @@
 
 use super::Facts;
 use super::rule::Rule;
-use crate::plan::Step;
+use crate::plan::{Found, Step, Work};
 
 /// Puts the steps into order and lets them wait for each other.
 ///
@@ -47,6 +47,10 @@ pub(super) fn children_first(planned: Vec<(&Rule, Vec<Step>)>, facts: &Facts) ->
             .map(|s| (s.action.clone(), s.object.clone()))
             .collect();
         for mut step in own {
+            if let (Work::Walk(walk), false) = (&mut step.body.work, done.is_empty()) {
+                // What goes before may leave more orphans than were found.
+                walk.found = Found::default();
+            }
             for (earlier, of) in &done {
                 if before(earlier, rule) {
                     for (action, object) in of {

@@ -5,13 +5,15 @@ use sha2::{Digest, Sha256};
 use super::effects::ForeignKey;
 use super::estimate::Look;
 use super::facts::{Member, Table};
-use super::rule::{AgeType, Rule};
+use super::rule::{AgeType, Rule, Way as Walking};
 use super::ties::Ties;
 use super::{Cleanup, Facts, effects, partition, size, way};
 use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::{rows, rows_finding, still_there};
 use crate::plan::postgres::Under;
-use crate::plan::{Fate, Finding, Moment, Most, Path, Plan, Query, Severity, Step, Walk, Work};
+use crate::plan::{
+    Fate, Finding, Found, Moment, Most, Path, Plan, Query, Severity, Step, Walk, Work,
+};
 use crate::values::TimeSpan;
 
 /// A rule and what is known of its table.
@@ -171,6 +173,9 @@ pub(in crate::kinds::postgres) struct Way<'a> {
     pub(in crate::kinds::postgres) under: Under,
     /// How many rows of the table the rule may take.
     pub(in crate::kinds::postgres) most: Option<i64>,
+    /// Rows that were found while they were counted; none where they are not
+    /// to be found first.
+    pub(in crate::kinds::postgres) found: Option<Found>,
 }
 
 impl Way<'_> {
@@ -186,7 +191,7 @@ impl Way<'_> {
         at: &Moment,
     ) -> Result<Step, String> {
         let (rule, member) = (self.rule, self.member);
-        let (path, chosen) = way::choose(member, rule, self.victims)?;
+        let (path, mut chosen) = way::choose(member, rule, self.victims)?;
         let (condition, params) = rule.condition(self.age, at.now);
         let progress = progress(member, &condition, &path);
         #[expect(
@@ -198,6 +203,13 @@ impl Way<'_> {
         let references = self.ties.references(member.oid, fate != Fate::Delete);
         let through = self.ties.through(self.table, member);
         let through = through.then(|| self.table.name.to_string());
+        // Rows of a table that is its own parent are told anew in each batch:
+        // what goes makes orphans of others.
+        let sought = self.found.is_some() && !references.iter().any(|r| r.own);
+        if sought {
+            chosen = "by places: what goes is found by one question, and judged again as it goes"
+                .to_owned();
+        }
         let walk = Walk {
             table: member.name.to_string(),
             oid: member.oid,
@@ -210,7 +222,11 @@ impl Way<'_> {
             goal_ms: u64::try_from(self.goal.get().as_millis()).unwrap_or(u64::MAX),
             rows: victims,
             snapshot: rule.looks_elsewhere() || references.iter().any(|r| r.takes),
-            start: at.memories.get(&progress).filter(|v| !v.is_null()).cloned(),
+            start: at
+                .memories
+                .get(&progress)
+                .filter(|v| !v.is_null() && !sought)
+                .cloned(),
             progress,
             guarded: references.iter().any(|r| r.takes),
             references,
@@ -223,6 +239,8 @@ impl Way<'_> {
                 )),
                 rows,
             }),
+            sought,
+            found: self.found.clone().unwrap_or_default(),
         };
         let expected = self
             .victims
@@ -277,6 +295,10 @@ fn step(
             .map(|look| look.under.clone())
             .unwrap_or_default(),
         most: subject.look.and_then(|look| look.most),
+        found: sought(subject.rule, member).then(|| {
+            let found = subject.look.and_then(|look| look.found.get(&member.oid));
+            found.cloned().unwrap_or_default()
+        }),
     };
     let why = |expected: &str| format!("{expected}{of}: {}", subject.rule.why(at.now));
     let mut step = way.step(subject.action, Fate::Delete, why, at)?;
@@ -302,6 +324,14 @@ fn step(
         ));
     }
     Ok(step)
+}
+
+/// Whether rows are better found first: telling orphans means reading all
+/// parents, however few children are looked at.
+fn sought(rule: &Rule, member: &Member) -> bool {
+    let orphaned = rule.orphaned.as_ref();
+    let others = orphaned.is_some_and(|orphaned| orphaned.parent != rule.table);
+    others && member.heap && rule.walk == Walking::Auto
 }
 
 fn count(

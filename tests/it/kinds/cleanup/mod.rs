@@ -2,6 +2,7 @@
 
 mod belief;
 mod effects;
+mod orphans;
 mod partitions;
 mod stopping;
 
