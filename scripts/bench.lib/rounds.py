@@ -1,5 +1,5 @@
 """Two or more ways to do the same work, in turns, and what each took."""
-import glob, json, os, statistics, subprocess, time
+import glob, json, os, statistics, subprocess, sys, time
 
 
 def timed(work):
@@ -19,14 +19,46 @@ def in_turns(ways, prepare, rounds):
     return took
 
 
-def table(title, took, peer):
-    """Medians, and the ratio to the peer's."""
-    base = statistics.median(took[peer])
+def ratio(seconds, base):
+    """The median of the ratios of all rounds: what else the machine did in a round, it did to both."""
+    return statistics.median(mine / other for mine, other in zip(seconds, base))
+
+
+def table(title, took, peer, goal=None, note=None):
+    """Medians, and the ratio to the peer's; also into the file that MAINT_BENCH_RESULTS names."""
     print(title)
+    rows = []
     for name, seconds in took.items():
-        middle = statistics.median(seconds)
-        print(f"  {name:34} {middle:8.2f} s  ({min(seconds):.2f} to {max(seconds):.2f})  {middle / base:6.2f} x")
+        middle, times = statistics.median(seconds), ratio(seconds, took[peer])
+        rows.append({"name": name, "median": middle, "least": min(seconds), "most": max(seconds), "ratio": times})
+        print(f"  {name:34} {middle:8.2f} s  ({min(seconds):.2f} to {max(seconds):.2f})  {times:6.2f} x")
+    if goal:
+        print(f"  goal: {goal}")
+    if note:
+        print(f"  {note}")
     print(flush=True)
+    record({"title": title, "peer": peer, "rounds": len(took[peer]), "rows": rows, "goal": goal, "note": note})
+
+
+def lines(title, head, rows, goal=None, note=None):
+    """A table of anything but seconds; `head` names its columns."""
+    print(title)
+    wide = [max(len(str(row[n])) for row in [head, *rows]) for n in range(len(head))]
+    for row in [head, *rows]:
+        print("  " + "  ".join(str(cell).ljust(wide[n]) for n, cell in enumerate(row)).rstrip())
+    if goal:
+        print(f"  goal: {goal}")
+    if note:
+        print(f"  {note}")
+    print(flush=True)
+    record({"title": title, "head": head, "table": rows, "goal": goal, "note": note})
+
+
+def record(result):
+    path = os.environ.get("MAINT_BENCH_RESULTS")
+    if path:
+        with open(path, "a") as file:
+            file.write(json.dumps({"bench": os.path.basename(sys.argv[0]), **result}) + "\n")
 
 
 class Maint:
@@ -48,8 +80,8 @@ class Maint:
         for name in glob.glob(f"{self.folder}/maint.db*"):
             os.remove(name)
 
-    def run(self, task, steps=None):
-        """Runs a task; with `steps`, so many must have succeeded."""
+    def run(self, task, steps=None, rows=None):
+        """Runs a task; with `steps`, so many must have succeeded, with `rows`, so many have gone."""
         out = subprocess.run([self.program, "--config", f"{self.folder}/schedules.yaml", "run", task, "--now",
                               "--output", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         document = json.loads(out.stdout)
@@ -58,4 +90,5 @@ class Maint:
         assert run["status"] == "succeeded", (run["status"], run["error"], out.stderr[-2000:])
         done = sum(step["status"] == "succeeded" for step in run["steps"])
         assert steps is None or done == steps, f"{done} steps instead of {steps}"
+        assert rows is None or run["rows"] == rows, f"{run['rows']} rows instead of {rows}"
         return run

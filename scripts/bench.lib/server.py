@@ -44,7 +44,19 @@ class Server:
         subprocess.run([*self.who, f"{self.bin}/{program}", *arguments], check=True, stdout=subprocess.DEVNULL,
                        cwd="/")
 
-    def sql(self, text):
-        done = subprocess.run(["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", self.url], input=text, text=True, check=True,
-                              stdout=subprocess.PIPE)
+    def at(self, database):
+        """How to reach another database of the server."""
+        return self.url.replace("/postgres?", f"/{database}?")
+
+    def sql(self, text, database="postgres"):
+        done = subprocess.run(["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", self.at(database)], input=text, text=True,
+                              check=True, stdout=subprocess.PIPE)
         return done.stdout.strip()
+
+    def anew(self, database, template, *reads):
+        """A database as its template is, file by file; `reads` bring it into memory."""
+        self.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+        self.sql(f"CREATE DATABASE {database} TEMPLATE {template} STRATEGY file_copy")
+        for read in reads:
+            self.sql(f"SET max_parallel_workers_per_gather = 0; {read}", database)
+        self.sql("CHECKPOINT")
