@@ -143,6 +143,24 @@ pub const FINDINGS: &[Code] = &[
         "Look at disk and controller now; fail over, or restore the files named in the server's log.",
     ),
     code(
+        "autovacuum.behind",
+        "Many more rows are dead than autovacuum begins at.",
+        "It comes too late, or is too slow for what changes: the table grows, and scans read dead rows.",
+        "The suggestion: fewer pauses for this table, or more workers.",
+    ),
+    code(
+        "autovacuum.disabled",
+        "Autovacuum is switched off for a table.",
+        "Its dead rows stay, its statistics age, and freezing is left to the forced vacuum before wraparound.",
+        "Switch it on again, or see that a vacuum task covers the table.",
+    ),
+    code(
+        "autovacuum.rare",
+        "A tenth of a table or more is dead, and autovacuum waits for more.",
+        "Its default begins at a fifth of the rows: of a large table that is much, and the file never shrinks by itself.",
+        "Let it begin earlier for this table, as the suggestion says.",
+    ),
+    code(
         "claim.stranger",
         "The lock by which runs of a task exclude each other is held by a session that is no run of maint's, as far as can be told.",
         "The task does not run until that session ends, which may be never; anybody in the database may take such a lock.",

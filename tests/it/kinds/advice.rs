@@ -2,9 +2,11 @@
 //! lost with it is missed by nobody.
 
 use serde_json::Value;
+use tokio_postgres::Client;
 
 use super::integrity::found;
-use crate::support::servers::{TestDatabase, cluster, fresh_database};
+use crate::support::patience::Patience;
+use crate::support::servers::{TestDatabase, cluster, connect, fresh_database, private_cluster};
 use crate::support::workspace::Workspace;
 
 fn workspace(db: &TestDatabase) -> Workspace {
@@ -20,6 +22,16 @@ fn run(workspace: &Workspace, task: &str) -> Value {
     workspace
         .run(["run", task, "--now", "--output", "json"])
         .json()
+}
+
+/// Waits until the server has counted so of this many tables: what is counted late is added to
+/// what a vacuum has said.
+async fn counted(db: &Client, so: &str, tables: i64) {
+    let patience = Patience::until(&format!("{so} of {tables} tables"));
+    let sql = format!("SELECT count(*) FROM pg_stat_user_tables WHERE {so}");
+    while db.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0) < tables {
+        patience.pause().await;
+    }
 }
 
 /// Findings of this code, as `object -> suggestion`.
@@ -112,6 +124,62 @@ for_each_version! {
         let unused: Vec<String> = advice(&run(&workspace, "snapshot"), "index.unused").into_iter().map(|(o, _)| o).collect();
         assert!(unused.contains(&"public.really_idle".to_owned()), "{unused:?}");
         assert!(!unused.iter().any(|i| i.contains("good") || i.contains("k_")), "{unused:?}");
+    }
+}
+
+for_each_version! {
+    /// A table that autovacuum serves badly gets the setting that helps it, which the server
+    /// takes; one whose dead rows somebody still wants to see gets his name instead.
+    async fn autovacuum_is_set_from_what_is_seen(major: u32) {
+        // On, and not coming during the test.
+        let cluster = private_cluster(major, &[("autovacuum_naptime", "1d")]);
+        let db = connect(&cluster.url("postgres")).await;
+        let fill = "INSERT INTO {t} SELECT g FROM generate_series(1, 35000) g";
+        for table in ["off", "rare", "behind", "fine", "held"] {
+            db.batch_execute(&format!("CREATE TABLE {table} (id int); {}", fill.replace("{t}", table))).await.unwrap();
+        }
+        db.batch_execute("ALTER TABLE off SET (autovacuum_enabled = false); ALTER TABLE behind SET (autovacuum_vacuum_threshold = 100, autovacuum_vacuum_scale_factor = 0.01);
+            ALTER TABLE fine SET (autovacuum_vacuum_threshold = 4000, autovacuum_vacuum_scale_factor = 0)").await.unwrap();
+        counted(&db, "n_tup_ins = 35000", 5).await;
+        for table in ["off", "rare", "behind", "fine", "held"] {
+            db.batch_execute(&format!("VACUUM ANALYZE {table}")).await.unwrap();
+        }
+        counted(&db, "vacuum_count = 1 AND analyze_count = 1", 5).await;
+        let report = connect(&cluster.url("postgres")).await;
+        report.batch_execute("SET application_name = 'the old report'; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
+        for table in ["rare", "behind", "fine"] {
+            db.batch_execute(&format!("DELETE FROM {table} WHERE id <= 5000")).await.unwrap();
+        }
+        db.batch_execute("DELETE FROM held WHERE id <= 30000").await.unwrap();
+        counted(&db, "n_tup_del > 0", 4).await;
+        // In vain, and known to be.
+        db.batch_execute("VACUUM held").await.unwrap();
+        counted(&db, "vacuum_count = 2", 1).await;
+        let workspace = Workspace::for_target(&cluster.url("postgres")).task("snapshot", "kind: snapshot\ntarget: app\noptions: { min_dead_rows: 1000 }\n");
+        let document = run(&workspace, "snapshot");
+        let of = |code: &str| advice(&document, code);
+        assert_eq!(of("autovacuum.disabled"), [("public.off".to_owned(), "ALTER TABLE public.off RESET (autovacuum_enabled)".to_owned())], "{document:#}");
+        let rare = "ALTER TABLE public.rare SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000)";
+        assert_eq!(of("autovacuum.rare"), [("public.rare".to_owned(), rare.to_owned())], "{document:#}");
+        let behind = "ALTER TABLE public.behind SET (autovacuum_vacuum_cost_limit = 1000)";
+        assert_eq!(of("autovacuum.behind"), [("public.behind".to_owned(), behind.to_owned())], "{document:#}");
+        let held = of("table.dead_rows");
+        assert_eq!(held.len(), 1, "{document:#}");
+        assert!(held[0].0 == "public.held" && held[0].1.contains("pg_terminate_backend"), "{held:?}");
+        assert!(document.to_string().contains("can remove none of them while session") && document.to_string().contains("the old report"), "{document:#}");
+        // In one file, to be read; then nothing of it is left to be said.
+        let sql = workspace.run(["advise"]).expect(0).stdout;
+        for statement in ["ALTER TABLE public.off RESET (autovacuum_enabled);", &format!("{rare};"), &format!("{behind};")] {
+            assert!(sql.lines().any(|line| line == statement), "{sql}");
+            db.batch_execute(statement).await.unwrap();
+        }
+        report.batch_execute("COMMIT").await.unwrap();
+        for table in ["rare", "behind", "held"] {
+            db.batch_execute(&format!("VACUUM {table}")).await.unwrap();
+        }
+        counted(&db, "relname IN ('rare', 'behind', 'held') AND n_dead_tup = 0", 3).await;
+        let again = run(&workspace, "snapshot");
+        assert!(!found(&again).iter().any(|line| line.starts_with("autovacuum") || line.starts_with("table.dead")), "{again:#}");
     }
 }
 

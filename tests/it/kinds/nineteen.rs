@@ -7,7 +7,8 @@ use maint::engines::postgres::settings::{DEMANDED, LEFT, PINNED};
 use serde_json::{Value, json};
 
 use super::{finding, objects};
-use crate::support::servers::{fresh_database, has_19};
+use crate::support::patience::Patience;
+use crate::support::servers::{connect, fresh_database, has_19, private_cluster};
 use crate::support::workspace::Workspace;
 
 fn run(workspace: &Workspace, task: &str) -> Value {
@@ -174,5 +175,44 @@ async fn every_setting_is_classified() {
     assert!(
         unknown.is_empty(),
         "say in settings.rs what becomes of {unknown:?}"
+    );
+}
+
+/// What autovacuum itself thinks of a table is told beside what we do.
+#[tokio::test]
+async fn the_score_of_autovacuum_is_told() {
+    if !has_19() {
+        return;
+    }
+    let cluster = private_cluster(19, &[("autovacuum_naptime", "1d")]);
+    let db = connect(&cluster.url("postgres")).await;
+    // What is counted late would be added to what the vacuum has said.
+    for (statement, counted) in [
+        (
+            "CREATE TABLE rare (id int); INSERT INTO rare SELECT g FROM generate_series(1, 35000) g",
+            "n_tup_ins = 35000",
+        ),
+        ("VACUUM ANALYZE rare", "vacuum_count = 1"),
+        ("DELETE FROM rare WHERE id <= 5000", "n_dead_tup = 5000"),
+    ] {
+        db.batch_execute(statement).await.unwrap();
+        let patience = Patience::until(counted);
+        let sql = format!("SELECT count(*) FROM pg_stat_user_tables WHERE {counted}");
+        while db.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0) < 1 {
+            patience.pause().await;
+        }
+    }
+    let workspace = Workspace::for_target(&cluster.url("postgres")).task(
+        "snapshot",
+        "kind: snapshot\ntarget: app\noptions: { min_dead_rows: 1000 }\n",
+    );
+    let document = run(&workspace, "snapshot");
+    let message = finding(&document, "autovacuum.rare")["message"]
+        .as_str()
+        .unwrap();
+    // 5,000 of the 7,050 at which it would come.
+    assert!(
+        message.contains("its own score for a vacuum is 0.7, from 1 on it would come"),
+        "{message}"
     );
 }

@@ -1,6 +1,7 @@
 //! The numbers that tell how a database is doing, into the history, and a
 //! finding where one of them passes its threshold. Changes nothing.
 
+mod autovacuum;
 mod database;
 mod indexes;
 mod options;
@@ -25,6 +26,7 @@ pub(crate) struct Facts {
     database: database::Database,
     sizes: tables::Sizes,
     dead: Vec<tables::Dead>,
+    autovacuum: autovacuum::Autovacuum,
     oldest: Option<tables::Oldest>,
     statements: statements::Statements,
     indexes: indexes::Indexes,
@@ -68,6 +70,7 @@ impl Kind for Snapshot {
             database: database::read(db, self).await?,
             sizes: tables::sizes(db, self.top).await?,
             dead: tables::dead(db, self).await?,
+            autovacuum: autovacuum::read(db, self).await?,
             oldest: tables::oldest(db).await?,
             statements: statements::read(db, self.top).await?,
             indexes: indexes::read(site, self).await?,
@@ -104,7 +107,8 @@ impl Kind for Snapshot {
         tables::measure(&facts.sizes, &mut plan);
         indexes::measure_bloat(&facts.largest, at, &mut plan);
         trend::growth(facts.database.bytes, &facts.sizes, self, at, &mut plan);
-        tables::judge_dead(&facts.dead, self, &mut plan);
+        tables::judge_dead(&facts.dead, &facts.autovacuum, self, &mut plan);
+        facts.autovacuum.judge(self, &mut plan);
         views::judge(&facts.views, self, at, &mut plan);
         facts.indexes.judge(self, at, &mut plan);
         plan

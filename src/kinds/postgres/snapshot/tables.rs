@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::super::common::{Selection, rows};
+use super::autovacuum::Autovacuum;
 use super::{Snapshot, count};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
@@ -186,7 +187,12 @@ pub(super) async fn dead(db: &Session, options: &Snapshot) -> Result<Vec<Dead>, 
 }
 
 /// What is to be said about dead rows.
-pub(super) fn judge_dead(tables: &[Dead], options: &Snapshot, plan: &mut Plan) {
+pub(super) fn judge_dead(
+    tables: &[Dead],
+    autovacuum: &Autovacuum,
+    options: &Snapshot,
+    plan: &mut Plan,
+) {
     let selection = Selection::new(&options.include, &options.exclude);
     for table in tables
         .iter()
@@ -197,18 +203,25 @@ pub(super) fn judge_dead(tables: &[Dead], options: &Snapshot, plan: &mut Plan) {
             || "it was never vacuumed".to_owned(),
             |at| format!("the last vacuum was on {}", at.format("%Y-%m-%d %H:%M UTC")),
         );
+        let holder = autovacuum.holder(table.vacuumed);
+        let held_back = holder.map_or_else(String::new, |holder| {
+            format!("; a vacuum can remove none of them while {holder} is open")
+        });
         plan.findings.push(Finding {
             code: "table.dead_rows".to_owned(),
             severity: Severity::Warning,
             object: table.name.to_string(),
             message: format!(
-                "{} of {} rows of {} are dead ({:.0} %); {vacuumed}",
+                "{} of {} rows of {} are dead ({:.0} %); {vacuumed}{held_back}",
                 rows(table.dead as f64),
                 rows((table.dead + table.live) as f64),
                 table.name,
                 100.0 * table.dead as f64 / (table.dead + table.live).max(1) as f64
             ),
-            suggestion: Some(format!("VACUUM (ANALYZE) {}", table.name)),
+            suggestion: match holder {
+                Some(holder) => holder.end.clone(),
+                None => Some(format!("VACUUM (ANALYZE) {}", table.name)),
+            },
         });
     }
 }

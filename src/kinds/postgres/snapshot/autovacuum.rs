@@ -1,0 +1,381 @@
+//! What autovacuum does with each table, and which settings of a table would help it.
+//!
+//! It begins once `threshold + scale_factor × rows` rows are dead ([documentation]). Of a large
+//! table that is a large heap of dead rows; and where it begins in time, it may not keep up.
+//!
+//! [documentation]: https://www.postgresql.org/docs/current/routine-vacuuming.html#AUTOVACUUM
+
+use chrono::{DateTime, Utc};
+
+use super::super::common::{Selection, rows};
+use super::super::horizon::{self, Holder};
+use super::Snapshot;
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
+use crate::engines::postgres::{RelationName, Session, each};
+use crate::plan::{Finding, Plan, Severity};
+
+/// Share of dead rows at which autovacuum should have come: a scan of the table reads
+/// that much in vain, and its file stays that much larger.
+const ENOUGH: f64 = 0.10;
+
+/// The share that is proposed, and the one for [`MANY`] rows and more.
+const PROPOSED: (f64, f64) = (0.05, 0.01);
+
+/// So many rows that a hundredth of them is worth a vacuum.
+const MANY: f64 = 10_000_000.0;
+
+/// How many tables of one complaint are named; more than that is one problem.
+const MOST: usize = 5;
+
+/// What the server lets one round of vacuum cost at most before it pauses.
+const HIGHEST_COST: i64 = 10_000;
+
+/// One table with dead rows, or without autovacuum.
+#[derive(Clone, Debug)]
+pub(super) struct Care {
+    name: RelationName,
+    live: i64,
+    dead: i64,
+    /// At how many dead rows autovacuum begins.
+    threshold: f64,
+    enabled: bool,
+    /// What one round may cost before it pauses.
+    cost_limit: i64,
+    at_work: bool,
+    last: Option<DateTime<Utc>>,
+    vacuumed: Option<DateTime<Utc>>,
+    /// What autovacuum itself thinks, from 19 on: from 1 on it would come.
+    score: Option<f64>,
+}
+
+/// What is known of autovacuum.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Autovacuum {
+    tables: Vec<Care>,
+    /// Its workers that are at work, and how many there may be.
+    workers: (i64, i64),
+    /// Not for the whole server: that is told elsewhere, and no table's setting would help.
+    off: bool,
+    pub(super) holders: Vec<Holder>,
+}
+
+const TABLES: &str = "SELECT n.nspname::text, c.relname::text, s.live, s.dead,
+        CASE WHEN most.value >= 0 THEN least(due.value, most.value) ELSE due.value END,
+        coalesce(own.enabled, true), coalesce(nullif(own.cost_limit, -1), nullif(pg_catalog.current_setting('autovacuum_vacuum_cost_limit')::int8, -1),
+            pg_catalog.current_setting('vacuum_cost_limit')::int8),
+        EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.relid = c.oid AND v.datid = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())),
+        pg_catalog.pg_stat_get_last_autovacuum_time(c.oid),
+        greatest(pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)), {score}
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace {scores}
+    CROSS JOIN LATERAL (SELECT coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) AS live, coalesce(pg_catalog.pg_stat_get_dead_tuples(c.oid), 0) AS dead OFFSET 0) s
+    CROSS JOIN LATERAL (SELECT
+        pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_enabled')::bool AS enabled,
+        pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_vacuum_threshold')::float8 AS base,
+        pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_vacuum_max_threshold')::float8 AS most,
+        pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_vacuum_scale_factor')::float8 AS scale,
+        pg_catalog.max(o.option_value) FILTER (WHERE o.option_name = 'autovacuum_vacuum_cost_limit')::int8 AS cost_limit
+        FROM pg_catalog.pg_options_to_table(c.reloptions) o) own
+    CROSS JOIN LATERAL (SELECT coalesce(own.base, pg_catalog.current_setting('autovacuum_vacuum_threshold')::float8)
+        + coalesce(own.scale, pg_catalog.current_setting('autovacuum_vacuum_scale_factor')::float8) * greatest(c.reltuples, 0)::float8 AS value) due
+    CROSS JOIN LATERAL (SELECT coalesce(own.most, pg_catalog.current_setting('autovacuum_vacuum_max_threshold', true)::float8, -1) AS value) most
+    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't' AND {not_system}
+        AND ((s.dead >= $1::int8 AND s.dead > $2::float8 * s.live) OR (NOT coalesce(own.enabled, true) AND s.live + s.dead >= $1::int8))
+    ORDER BY s.dead DESC, c.oid LIMIT 100";
+
+const WORKERS: &str =
+    "SELECT pg_catalog.count(*) FILTER (WHERE a.backend_type = 'autovacuum worker'),
+        pg_catalog.current_setting('autovacuum_max_workers')::int8, NOT pg_catalog.current_setting('autovacuum')::bool
+    FROM pg_catalog.pg_stat_activity a";
+
+/// Reads which tables autovacuum serves badly, and who holds back every vacuum.
+pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Autovacuum, EngineError> {
+    let (score, scores) = if db.server.major() >= 19 {
+        (
+            "w.vacuum_score::float8",
+            "LEFT JOIN pg_catalog.pg_stat_autovacuum_scores w ON w.relid = c.oid",
+        )
+    } else {
+        ("NULL::float8", "")
+    };
+    let sql = TABLES
+        .replace("{not_system}", NOT_SYSTEM_SCHEMA)
+        .replace("{scores}", scores)
+        .replace("{score}", score);
+    let least = i64::try_from(options.min_dead_rows).unwrap_or(i64::MAX);
+    let doing = "reading what autovacuum does with tables";
+    let tables = db.query(doing, &sql, &[&least, &ENOUGH]).await?;
+    let tables = each(&tables, |row| {
+        Ok(Care {
+            name: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
+            live: row.get(2)?,
+            dead: row.get(3)?,
+            threshold: row.get(4)?,
+            enabled: row.get(5)?,
+            cost_limit: row.get(6)?,
+            at_work: row.get(7)?,
+            last: row.get(8)?,
+            vacuumed: row.get(9)?,
+            score: row.get(10)?,
+        })
+    })?;
+    let mut found = Autovacuum {
+        tables,
+        ..Autovacuum::default()
+    };
+    // Who is at work, and who holds it back, matters only where something is left undone.
+    if !found.tables.is_empty() {
+        let doing = "reading who is at work for autovacuum";
+        for row in db.query(doing, WORKERS, &[]).await? {
+            found.workers = (row.get(0)?, row.get(1)?);
+            found.off = row.get(2)?;
+        }
+        found.holders = horizon::holders(db).await?;
+    }
+    Ok(found)
+}
+
+impl Autovacuum {
+    /// Who keeps a vacuum that comes after `last` from removing anything.
+    pub(super) fn holder(&self, last: Option<DateTime<Utc>>) -> Option<&Holder> {
+        horizon::blocks_removal(&self.holders, last, false)
+    }
+
+    /// What is to be said.
+    pub(super) fn judge(&self, options: &Snapshot, plan: &mut Plan) {
+        let selection = Selection::new(&options.include, &options.exclude);
+        let mut told = [0_usize; 3];
+        if self.off {
+            return;
+        }
+        for table in self.tables.iter().filter(|t| selection.covers(&t.name)) {
+            let (nth, finding) = if !table.enabled {
+                (0, table.disabled())
+            } else if self.holder(table.vacuumed).is_some() || table.at_work {
+                // No setting helps against the one; the other is on its way.
+                continue;
+            } else if table.dead as f64 >= 2.0 * table.threshold {
+                (1, table.behind(self.workers))
+            } else if (table.dead as f64) < table.threshold {
+                (2, table.rare())
+            } else {
+                continue;
+            };
+            told[nth] += 1;
+            if told[nth] <= MOST {
+                plan.findings.push(finding);
+            }
+        }
+    }
+}
+
+impl Care {
+    fn share(&self) -> String {
+        format!(
+            "{} rows of {} are dead, beside {} live ones ({:.0} %)",
+            rows(self.dead as f64),
+            self.name,
+            rows(self.live as f64),
+            100.0 * self.dead as f64 / self.live.max(1) as f64
+        )
+    }
+
+    fn last(&self) -> String {
+        let score = self.score.map_or_else(String::new, |score| {
+            format!("; its own score for a vacuum is {score:.1}, from 1 on it would come")
+        });
+        match self.last {
+            Some(at) => format!("it last came on {}{score}", at.format("%Y-%m-%d %H:%M UTC")),
+            None => format!("it has not come since the server began to count{score}"),
+        }
+    }
+
+    fn disabled(&self) -> Finding {
+        self.finding(
+            "autovacuum.disabled",
+            Severity::Warning,
+            format!(
+                "autovacuum is switched off for {}, which has {} rows ({} dead): only a vacuum by hand removes its dead rows and keeps its statistics, until wraparound forces one",
+                self.name,
+                rows((self.live + self.dead) as f64),
+                rows(self.dead as f64)
+            ),
+            format!("ALTER TABLE {} RESET (autovacuum_enabled)", self.name),
+        )
+    }
+
+    fn rare(&self) -> Finding {
+        let total = (self.live + self.dead) as f64;
+        let scale = if total >= MANY {
+            PROPOSED.1
+        } else {
+            PROPOSED.0
+        };
+        self.finding(
+            "autovacuum.rare",
+            Severity::Info,
+            format!(
+                "{}, and autovacuum begins at {}: {}. With the setting below it would begin at {}",
+                self.share(),
+                rows(self.threshold),
+                self.last(),
+                rows(1_000.0 + scale * total)
+            ),
+            format!(
+                "ALTER TABLE {} SET (autovacuum_vacuum_scale_factor = {scale}, autovacuum_vacuum_threshold = 1000)",
+                self.name
+            ),
+        )
+    }
+
+    fn behind(&self, (busy, most): (i64, i64)) -> Finding {
+        let share = self.share();
+        let last = self.last();
+        let begins = rows(self.threshold);
+        if busy >= most {
+            return self.finding(
+                "autovacuum.behind",
+                Severity::Warning,
+                format!(
+                    "{share}; autovacuum should have begun at {begins}: {last}, and all of its {most} workers are busy"
+                ),
+                format!(
+                    "ALTER SYSTEM SET autovacuum_max_workers = {} -- and a restart before 18",
+                    most * 2
+                ),
+            );
+        }
+        let limit = (self.cost_limit * 5).min(HIGHEST_COST);
+        self.finding(
+            "autovacuum.behind",
+            Severity::Warning,
+            format!(
+                "{share}; autovacuum should have begun at {begins}: {last}. It does not keep up with what changes; with the setting below it pauses less often"
+            ),
+            format!(
+                "ALTER TABLE {} SET (autovacuum_vacuum_cost_limit = {limit})",
+                self.name
+            ),
+        )
+    }
+
+    fn finding(&self, code: &str, severity: Severity, message: String, help: String) -> Finding {
+        Finding {
+            code: code.to_owned(),
+            severity,
+            object: self.name.to_string(),
+            message,
+            suggestion: Some(help),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use chrono::TimeZone;
+
+    use super::*;
+
+    fn table(live: i64, dead: i64, threshold: f64) -> Care {
+        Care {
+            name: RelationName::new("app", "t"),
+            live,
+            dead,
+            threshold,
+            enabled: true,
+            cost_limit: 200,
+            at_work: false,
+            last: Some(Utc.with_ymd_and_hms(2026, 3, 1, 3, 30, 0).unwrap()),
+            vacuumed: Some(Utc.with_ymd_and_hms(2026, 3, 1, 3, 30, 0).unwrap()),
+            score: None,
+        }
+    }
+
+    fn told(tables: Vec<Care>, workers: (i64, i64), holders: Vec<Holder>) -> Vec<(String, String)> {
+        let mut plan = Plan::default();
+        let all = Autovacuum {
+            tables,
+            workers,
+            holders,
+            off: false,
+        };
+        all.judge(&Snapshot::default(), &mut plan);
+        let said = plan.findings.into_iter();
+        said.map(|f| (f.code, f.suggestion.unwrap())).collect()
+    }
+
+    #[test]
+    fn each_table_gets_the_setting_that_would_help_it() {
+        let one = |table: Care, workers| told(vec![table], workers, Vec::new());
+        let is = |code: &str, help: &str| vec![(code.to_owned(), help.to_owned())];
+        assert_eq!(
+            one(table(1_000_000, 150_000, 200_050.0), (0, 3)),
+            is(
+                "autovacuum.rare",
+                "ALTER TABLE app.t SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_threshold = 1000)"
+            )
+        );
+        assert_eq!(
+            one(table(90_000_000, 12_000_000, 18_000_050.0), (0, 3)),
+            is(
+                "autovacuum.rare",
+                "ALTER TABLE app.t SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000)"
+            )
+        );
+        assert_eq!(
+            one(table(1_000_000, 500_000, 200_050.0), (1, 3)),
+            is(
+                "autovacuum.behind",
+                "ALTER TABLE app.t SET (autovacuum_vacuum_cost_limit = 1000)"
+            )
+        );
+        assert_eq!(
+            one(table(1_000_000, 500_000, 200_050.0), (3, 3)),
+            is(
+                "autovacuum.behind",
+                "ALTER SYSTEM SET autovacuum_max_workers = 6 -- and a restart before 18"
+            )
+        );
+        let mut off = table(1_000_000, 0, 200_050.0);
+        off.enabled = false;
+        assert_eq!(
+            one(off, (0, 3)),
+            is(
+                "autovacuum.disabled",
+                "ALTER TABLE app.t RESET (autovacuum_enabled)"
+            )
+        );
+        // On its way, or just past its threshold: nothing is wrong.
+        assert!(one(table(1_000_000, 250_000, 200_050.0), (0, 3)).is_empty());
+        let mut at_work = table(1_000_000, 500_000, 200_050.0);
+        at_work.at_work = true;
+        assert!(one(at_work, (1, 3)).is_empty());
+    }
+
+    /// Nothing that is set would help against somebody who still wants to see the rows.
+    #[test]
+    fn a_table_that_somebody_holds_back_gets_no_setting() {
+        let holder = Holder {
+            what: "session".to_owned(),
+            id: "7".to_owned(),
+            who: "report".to_owned(),
+            age: 9_000,
+            since: Some(Utc.with_ymd_and_hms(2026, 3, 1, 1, 0, 0).unwrap()),
+            end: None,
+            elsewhere: false,
+        };
+        let behind = table(1_000_000, 500_000, 200_050.0);
+        assert_eq!(told(vec![behind.clone()], (0, 3), vec![holder.clone()]), []);
+        // One who came later holds nothing back.
+        let mut later = holder;
+        later.since = Some(Utc.with_ymd_and_hms(2026, 3, 1, 9, 0, 0).unwrap());
+        assert_eq!(told(vec![behind], (0, 3), vec![later]).len(), 1);
+    }
+
+    #[test]
+    fn a_few_are_named() {
+        let many = vec![table(1_000_000, 150_000, 200_050.0); 9];
+        assert_eq!(told(many, (0, 3), Vec::new()).len(), MOST);
+    }
+}
