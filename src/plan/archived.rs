@@ -6,6 +6,7 @@ use std::collections::HashSet;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::engines::parquet::Checksum;
 use crate::engines::storage::Size;
@@ -121,7 +122,11 @@ fn path(path: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A name as part of a path that every store accepts.
+/// File systems take names of 255 bytes; what stands before and behind is short.
+const LONGEST_FOLDER: usize = 220;
+
+/// A name as part of a path that every store accepts. Of a long one its beginning, and what
+/// tells it from others that begin so.
 pub fn folder(name: &str) -> String {
     let mut out = String::new();
     for byte in name.bytes() {
@@ -130,6 +135,16 @@ pub fn folder(name: &str) -> String {
         } else {
             out.push_str(&format!("%{byte:02X}"));
         }
+    }
+    if out.len() > LONGEST_FOLDER {
+        let digest = Sha256::digest(name.as_bytes());
+        let digits: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
+        out.truncate(LONGEST_FOLDER);
+        // No half of what stands for a byte.
+        if let Some(at) = out.rfind('%').filter(|at| at + 3 > out.len()) {
+            out.truncate(at);
+        }
+        out = format!("{out}~{digits}");
     }
     out
 }

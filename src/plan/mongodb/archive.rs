@@ -5,7 +5,6 @@ use std::collections::HashSet;
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::engines::mongodb::{Field, Json, namespace};
@@ -17,8 +16,6 @@ use crate::values::Engine;
 const LONGEST_NAME: usize = 255;
 /// No index or document of ours has more.
 const MOST_FIELDS: usize = 1_000;
-/// File systems take names of 255 bytes; what stands before and behind is short.
-const LONGEST_FOLDER: usize = 200;
 
 /// How documents become files.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -147,22 +144,9 @@ impl Manifest {
         )
     }
 
-    /// The folder of the files of a collection. Of a long name its beginning,
-    /// and what tells it from others that begin so.
+    /// The folder of the files of a collection.
     pub fn folder_of(database: &str, collection: &str) -> String {
-        let whole = namespace(database, collection);
-        let mut name = folder(&whole);
-        if name.len() > LONGEST_FOLDER {
-            let digest = Sha256::digest(whole.as_bytes());
-            let digits: String = digest.iter().take(8).map(|b| format!("{b:02x}")).collect();
-            name.truncate(LONGEST_FOLDER);
-            // No half of what stands for a byte.
-            if let Some(at) = name.rfind('%').filter(|at| at + 3 > name.len()) {
-                name.truncate(at);
-            }
-            name = format!("{name}~{digits}");
-        }
-        format!("collection={name}/")
+        format!("collection={}/", folder(&namespace(database, collection)))
     }
 
     /// Looks at everything that is used of a manifest.

@@ -154,6 +154,41 @@ for_each_version! {
     }
 }
 
+/// A folder takes 255 bytes: of names that need more its beginning, and what tells them apart.
+#[tokio::test]
+async fn the_longest_names_have_folders_of_their_own() {
+    let db = fresh_database(17).await;
+    let schema = "ü".repeat(31);
+    let tables = ["日".repeat(21), format!("{}月", "日".repeat(20))];
+    db.execute(&format!("CREATE SCHEMA \"{schema}\"")).await;
+    let folder = tempfile::tempdir().unwrap();
+    for (n, table) in tables.iter().enumerate() {
+        let name = format!("\"{schema}\".\"{table}\"");
+        db.execute(&format!("CREATE TABLE {name} (id int PRIMARY KEY, at timestamptz); INSERT INTO {name} SELECT g, '2001-01-01' FROM generate_series(1, {}) g", n + 3)).await;
+        let options = json!({ "table": name, "column": "at", "older_than": "1d", "destination": { "files": format!("file://{}", folder.path().display()) } });
+        let workspace = workspace(&db, &options);
+        assert_eq!(archive(&workspace)["rows"], n + 3);
+        assert_eq!(db.number(&format!("SELECT count(*) FROM {name}")).await, 0);
+        workspace.run(["archive", "verify"]).expect(0);
+        let back = format!("back_{n}");
+        workspace
+            .run(["archive", "restore", "--into", &back])
+            .expect(0);
+        assert_eq!(
+            db.number(&format!("SELECT count(*) FROM {back}")).await,
+            n as i64 + 3
+        );
+        nothing_is_left(&workspace);
+    }
+    assert_eq!(
+        std::fs::read_dir(folder.path())
+            .unwrap()
+            .filter(|entry| entry.as_ref().unwrap().path().is_dir())
+            .count(),
+        2
+    );
+}
+
 for_each_version! {
     /// What cannot be kept exactly is refused by name before anything starts.
     async fn what_cannot_be_kept_is_refused(major: u32) {
