@@ -89,6 +89,19 @@ fn full() -> Value {
             "skipped": [{ "object": "public.k", "reason": "exclusion constraint" }],
             "findings": [finding],
         },
+        "urgent": [{
+            "target": "app", "configured": true, "last_run": AT, "last_success": AT, "failed": ["reindex"],
+            "worst": {
+                "severity": "critical", "code": "index.unused", "object": "public.i",
+                "message": "The index has not been used for 90 days.", "run": ID,
+            },
+            "more": 2, "size": 2_000, "size_before": 1_000,
+        }],
+        "well": 1, "days": 30,
+        "well_rows": [{
+            "target": "archive", "configured": false, "last_run": null, "last_success": null, "failed": [],
+            "worst": null, "more": 0, "size": null, "size_before": null,
+        }],
         "most": 50, "wait": 6,
         "error": { "title": "There is no such page", "text": "look elsewhere", "status": 404 },
         "nonce": "sample", "path": "/", "form_token": "sample", "may_act": true,
@@ -126,6 +139,7 @@ fn bare() -> Value {
             "verdict": "well", "headline": "All well", "period": "the last 7 days", "reasons": [],
         },
         "plan": { "considered": 0, "pending": [], "steps": [], "skipped": [], "findings": [] },
+        "urgent": [], "well": 0, "well_rows": [], "days": 30,
         "most": 50, "wait": null,
         "error": { "title": "There is no such page", "text": "", "status": 404 },
         "path": "/", "form_token": null, "may_act": false, "has_token": false,
