@@ -1,5 +1,6 @@
+use super::check_formats::{self, Level};
 use super::context::Context;
-use super::{Failure, rehearse};
+use super::{Failure, Output, rehearse};
 use crate::config::{Config, Target};
 use crate::engines::EngineError;
 use crate::engines::mongodb::MongoError;
@@ -15,7 +16,7 @@ use crate::values::{Engine, Problems};
 /// Validates all files: every problem at once.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maint check\n  maint check --connect    also asks every target, the history and the mail server"
+    after_help = "Examples:\n  maint check\n  maint check --connect    also asks every target, the history and the mail server\n  maint check --output github    shows what is wrong beside the line of a pull request"
 )]
 pub(super) struct Check {
     /// Also connect to every target, the history and the mail server, and say what is there
@@ -50,7 +51,65 @@ impl Found {
 }
 
 impl Check {
+    /// The same as [`Check::call`] for programs that show it where it is wrong.
+    async fn call_for_ci(&self, context: &Context<'_>, format: Output) -> Result<u8, Failure> {
+        let loaded = context.config_for_check().and_then(|config| {
+            let (_, broken) = Templates::with_overrides(&config.folder().join("templates"));
+            match broken.is_empty() {
+                true => Ok(config),
+                false => Err(Problems::new(broken).into()),
+            }
+        });
+        let mut all = Vec::new();
+        let mut code = 0;
+        match loaded {
+            Err(Failure::Problems(problems)) => {
+                all.extend(problems.iter().map(check_formats::Found::from));
+                code = 2;
+            }
+            Err(other) => return Err(other),
+            Ok(config) => {
+                let (found, notes) = match self.connect {
+                    true => look(&config).await,
+                    false => Default::default(),
+                };
+                let at = |level, rule, message| check_formats::Found {
+                    level,
+                    rule,
+                    file: config.path.display().to_string(),
+                    line: 0,
+                    column: 0,
+                    width: 0,
+                    message,
+                };
+                let bad = || found.iter().filter(|one| one.code != 0);
+                code = bad().map(|one| one.code).min().unwrap_or(code);
+                for one in bad() {
+                    let hint = one.hint.as_ref();
+                    let hint = hint.map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+                    let message = format!("{}: {}{hint}", one.place, one.text);
+                    all.push(at(Level::Error, "connection", message));
+                }
+                for warning in &config.warnings {
+                    all.push(at(Level::Warning, "warning", warning.clone()));
+                }
+                for note in &notes {
+                    let message = format!("{}: {}", note.place, note.text);
+                    all.push(at(Level::Note, "untrusted-code", message));
+                }
+            }
+        }
+        let text = check_formats::written(format, &all);
+        if !text.is_empty() {
+            outln!("{text}");
+        }
+        Ok(code)
+    }
+
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        if let Some(format) = context.for_ci() {
+            return self.call_for_ci(context, format).await;
+        }
         let config = context.config_for_check()?;
         let (_, broken) = Templates::with_overrides(&config.folder().join("templates"));
         if !broken.is_empty() {

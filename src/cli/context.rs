@@ -34,6 +34,12 @@ impl<'a> Context<'a> {
         self.args.output == Output::Nagios
     }
 
+    /// The format that continuous integration asks for.
+    pub(super) fn for_ci(&self) -> Option<Output> {
+        let format = self.args.output;
+        matches!(format, Output::Github | Output::Junit | Output::Sarif).then_some(format)
+    }
+
     pub(super) fn json(&self) -> bool {
         self.args.output == Output::Json
     }

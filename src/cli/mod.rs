@@ -7,6 +7,7 @@ mod say;
 mod advise;
 mod archive;
 mod check;
+mod check_formats;
 mod context;
 mod demo;
 mod doctor;
@@ -93,6 +94,12 @@ enum Output {
     Json,
     /// Only for `maint status`
     Nagios,
+    /// Only for `maint check`: annotations of GitHub
+    Github,
+    /// Only for `maint check`: a test report, as GitLab and Jenkins read it
+    Junit,
+    /// Only for `maint check`: for code scanning
+    Sarif,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -281,6 +288,11 @@ async fn call(args: &Args) -> Result<u8, Failure> {
     if context.nagios() && !matches!(verb, Verb::Status(_)) {
         return Err(Failure::Usage(
             "`--output nagios` is for `maint status`".to_owned(),
+        ));
+    }
+    if context.for_ci().is_some() && !matches!(verb, Verb::Check(_)) {
+        return Err(Failure::Usage(
+            "`--output github`, `junit` and `sarif` are for `maint check`".to_owned(),
         ));
     }
     match verb {

@@ -287,6 +287,7 @@ fn task(
             window: typed.window,
             retries: typed.retries,
             trust_owners: typed.trust_owners,
+            commands: typed.commands,
             elsewhere: Arc::default(),
         })
     });

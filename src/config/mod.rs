@@ -31,7 +31,7 @@ pub use load::{load, load_for_check, load_for_looking};
 pub use locate::locate;
 pub use schema::{schema_for_schedules, schema_for_task};
 pub use types::{
-    Config, Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries, Schedule, Smtp,
-    Target, Task, Throttle, Web, Webhook, WebhookFormat,
+    Command, Commands, Config, Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries,
+    Schedule, Smtp, Target, Task, Throttle, Web, Webhook, WebhookFormat,
 };
 pub use written::written_secrets;

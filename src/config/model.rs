@@ -350,6 +350,9 @@ pub(super) struct TaskFile {
     /// Roles whose code this task may run, beside those that the target trusts.
     #[serde(default)]
     pub trust_owners: Vec<String>,
+    /// Programs that are run around each run.
+    #[serde(default)]
+    pub commands: Commands,
 }
 
 fn yes() -> bool {
@@ -494,6 +497,35 @@ pub enum ReplicaGone {
     Pause,
     /// End the run.
     Abort,
+}
+
+/// Programs that are run around each run of a task.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Commands {
+    /// Before anything is looked at. Where it fails, nothing is done, and the run has failed.
+    pub before: Option<Command>,
+    /// After the run, however it ended.
+    pub after: Option<Command>,
+    /// After a run that failed, or failed in part; before `after`.
+    pub on_error: Option<Command>,
+}
+
+/// A program. It knows of the run from `MAINT_RUN`, `MAINT_TASK`, `MAINT_KIND`, `MAINT_TARGET`,
+/// `MAINT_TRIGGER`, `MAINT_STATUS`, `MAINT_ROWS` and `MAINT_ERROR`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Command {
+    /// The program and its arguments; no shell reads them.
+    #[schemars(length(min = 1))]
+    pub run: Vec<String>,
+    /// How long it may take.
+    #[serde(default = "a_minute")]
+    pub timeout: TimeSpan,
+}
+
+fn a_minute() -> TimeSpan {
+    TimeSpan::from_mins(1)
 }
 
 /// What happens after a failure.

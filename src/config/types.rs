@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::databases::Database;
 pub use super::model::{
-    Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries, Smtp, Throttle, Web, Webhook,
-    WebhookFormat,
+    Command, Commands, Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries, Smtp,
+    Throttle, Web, Webhook, WebhookFormat,
 };
 use crate::plan::Scope;
 use crate::values::{Cron, DatabasePattern, Engine, Secret, TimeSpan, Window};
@@ -146,6 +146,8 @@ pub struct Task {
     pub retries: Retries,
     /// Roles whose code it may run, beside those that its target trusts.
     pub trust_owners: Vec<String>,
+    /// Programs that are run around it.
+    pub commands: Commands,
     /// Every target of the configuration: a task may keep rows in another one.
     pub elsewhere: Arc<BTreeMap<String, Target>>,
 }

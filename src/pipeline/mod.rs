@@ -2,6 +2,7 @@
 //! trigger takes this road.
 
 mod cancel;
+mod commands;
 mod dead;
 mod error;
 mod fleet;
@@ -189,6 +190,7 @@ async fn recorded(
         }
         None => silence::abandon(&mut record, around).await,
     }
+    commands::after(&request.task.commands, &mut record, &around.stop).await;
     record.duration_ms = millis(began.elapsed());
     Ok((closed(record, around).await, unreachable))
 }

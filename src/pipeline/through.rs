@@ -12,8 +12,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::known::learn;
 use super::{
-    Known, PipelineError, Request, Surroundings, Way, cancel, dead, deadline, lanes, left_over,
-    millis, sum_up, way, whole,
+    Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, deadline, lanes,
+    left_over, millis, sum_up, way, whole,
 };
 use crate::config::{Limits, Target, Task};
 use crate::engines::EngineError;
@@ -173,6 +173,11 @@ impl<D: Door> Way for Through<D> {
         site.trust_owners = trusted(request.task, request.target);
         site.scope = request.target.scope;
         record.findings.extend(request.news.iter().cloned());
+        let commands = &request.task.commands;
+        if let Err(why) = commands::before(commands, record, &around.stop).await {
+            (record.status, record.error) = (RunStatus::Failed, Some(why));
+            return Ok(());
+        }
         let deadline = deadline(request);
         let mut pace: Option<Arc<Pace>> = None;
         let mut tried: HashSet<(String, String)> = HashSet::new();

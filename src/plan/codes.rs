@@ -233,6 +233,18 @@ pub const FINDINGS: &[Code] = &[
         "Read the warning; `validate` on another member tells whether it is this one's alone.",
     ),
     code(
+        "command.failed",
+        "A program that `commands` of the task names failed, or did not end in time.",
+        "`before`: nothing was done. `after`, `on_error`: what they are for was not done; the run is partial.",
+        "The message has the end of what it said; run it by hand with the variables of docs/scheduler.md.",
+    ),
+    code(
+        "command.ran",
+        "A program that `commands` of the task names ended well.",
+        "Nothing; the end of what it said is recorded.",
+        "Nothing.",
+    ),
+    code(
         "connections.idle_in_transaction",
         "Sessions sit in open transactions without working.",
         "They hold locks and keep dead rows from being removed.",

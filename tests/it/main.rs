@@ -14,6 +14,7 @@ mod support;
 mod answers;
 mod bytes;
 mod cancel;
+mod commands;
 mod config;
 mod connect;
 mod demo;

@@ -266,3 +266,99 @@ fn slips_in_a_task_get_the_hint_that_fits() {
         assert!(said.stderr.contains(hint), "{task}: {said:#?}");
     }
 }
+
+/// What is wrong, as programs read it that show it beside the line.
+#[test]
+fn a_check_speaks_to_continuous_integration() {
+    let workspace = Workspace::new(&schedules(NOWHERE, "  odd: { corn: \"50% off, now\" }\n"))
+        .task(
+            "analyze",
+            "kind: analyze\ntarget: app\noptions: { min_chnged: 1%, x<y: 1 }\n",
+        );
+    let said = |format: &str, code: i32| {
+        let said = workspace.run(["check", "--output", format]).expect(code);
+        assert_eq!(said.stderr, "", "{said:#?}");
+        said.stdout
+    };
+    let github = said("github", 2);
+    let lines: Vec<&str> = github.lines().collect();
+    assert!(
+        lines.len() >= 3 && lines.iter().all(|line| line.starts_with("::error file=")),
+        "{github}"
+    );
+    let wrong = lines
+        .iter()
+        .find(|line| line.contains("min_chnged"))
+        .unwrap();
+    assert!(
+        wrong.contains("tasks/analyze.yaml,line=3,col=12,title=maint check::"),
+        "{wrong}"
+    );
+    assert!(
+        wrong.contains("%0A") && wrong.contains("min_changed"),
+        "{wrong}"
+    );
+
+    let sarif: serde_json::Value = serde_json::from_str(&said("sarif", 2)).unwrap();
+    assert_eq!(sarif["version"], "2.1.0");
+    let results = sarif["runs"][0]["results"].as_array().unwrap();
+    assert_eq!(results.len(), lines.len());
+    let rules = sarif["runs"][0]["tool"]["driver"]["rules"].to_string();
+    for result in results {
+        assert!(rules.contains(&result["ruleId"].to_string()), "{result}");
+    }
+    let of = |word: &str| {
+        let has =
+            |one: &&serde_json::Value| one["message"]["text"].as_str().unwrap().contains(word);
+        results.iter().find(has).unwrap()["locations"][0]["physicalLocation"].clone()
+    };
+    let place = of("min_chnged");
+    assert!(
+        place["artifactLocation"]["uri"]
+            .as_str()
+            .unwrap()
+            .ends_with("tasks/analyze.yaml")
+    );
+    assert_eq!(
+        place["region"],
+        serde_json::json!({ "startLine": 3, "startColumn": 12, "endColumn": 22 })
+    );
+
+    // Read by somebody else's parser.
+    let tools = std::env::var("MAINT_TEST_TOOLS").expect("MAINT_TEST_TOOLS: run ./scripts/test");
+    let counted = |xml: &str| {
+        let file = workspace.path().join("junit.xml");
+        std::fs::write(&file, xml).unwrap();
+        let script = "import sys, xml.etree.ElementTree as t; r = t.parse(sys.argv[1]).getroot(); \
+            print(r.get('tests'), r.get('failures'), len(r.findall('.//testcase')), len(r.findall('.//failure')), 'x<y' in ''.join(r.itertext()))";
+        let read = std::process::Command::new(format!("{tools}/bin/python"))
+            .args(["-c", script])
+            .arg(&file)
+            .output()
+            .unwrap();
+        assert!(read.status.success(), "{read:?}");
+        String::from_utf8(read.stdout).unwrap().trim().to_owned()
+    };
+    let n = lines.len();
+    assert_eq!(counted(&said("junit", 2)), format!("{n} {n} {n} {n} True"));
+
+    // All is well, and what is out of reach.
+    workspace.file("schedules.yaml", &schedules(NOWHERE, ""));
+    workspace.file("tasks/analyze.yaml", "kind: analyze\ntarget: app\n");
+    assert_eq!(said("github", 0), "");
+    assert_eq!(counted(&said("junit", 0)), "1 0 1 0 False");
+    let sarif: serde_json::Value = serde_json::from_str(&said("sarif", 0)).unwrap();
+    assert_eq!(sarif["runs"][0]["results"], serde_json::json!([]));
+    let away = workspace
+        .run(["check", "--connect", "--output", "github"])
+        .expect(3);
+    assert!(
+        away.stdout.starts_with("::error file=") && away.stdout.contains("target `app`"),
+        "{away:#?}"
+    );
+    let misused = workspace.run(["plan", "--output", "sarif"]).expect(2);
+    assert!(
+        misused.stderr.contains("are for `maint check`"),
+        "{misused:#?}"
+    );
+}

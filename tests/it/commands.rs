@@ -1,0 +1,220 @@
+//! Programs before and after a run.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::support::patience::Patience;
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+const ANALYZED: &str = "SELECT count(*) FROM pg_stats WHERE tablename = 't'";
+
+async fn unanalyzed() -> TestDatabase {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 5000)")
+        .await;
+    db
+}
+
+fn workspace(url: &str, commands: &Value) -> Workspace {
+    Workspace::for_target(url).task(
+        "analyze",
+        &format!("kind: analyze\ntarget: app\ncommands: {commands}\n"),
+    )
+}
+
+fn shell(script: &str) -> Value {
+    json!({ "run": ["sh", "-c", script] })
+}
+
+fn run(workspace: &Workspace, code: i32) -> Value {
+    let ran = workspace.run(["run", "analyze", "--now", "--output", "json"]);
+    ran.expect(code).json()["runs"][0].clone()
+}
+
+/// What was told of the programs, as `code object: message`.
+fn told(run: &Value) -> Vec<String> {
+    let findings = run["findings"].as_array().unwrap().iter();
+    findings
+        .filter(|one| one["code"].as_str().unwrap().starts_with("command."))
+        .map(|one| {
+            let text = |key: &str| one[key].as_str().unwrap().to_owned();
+            format!("{} {}: {}", text("code"), text("object"), text("message"))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn they_know_of_the_run_and_are_recorded() {
+    let db = unanalyzed().await;
+    let workspace = workspace(
+        &db.url,
+        &json!({
+            "before": shell("echo \"$MAINT_TASK of $MAINT_KIND on $MAINT_TARGET, $MAINT_TRIGGER: $MAINT_STATUS\" | tee before.txt"),
+            "after": shell("echo \"$MAINT_RUN $MAINT_STATUS\" >after.txt; echo done >&2"),
+            "on_error": shell("touch on_error.txt"),
+        }),
+    );
+    let file = |name: &str| std::fs::read_to_string(workspace.path().join(name)).ok();
+    // Who only looks runs nothing.
+    workspace.run(["plan", "analyze"]).expect(0);
+    workspace
+        .run(["run", "analyze", "--now", "--dry-run"])
+        .expect(0);
+    assert_eq!((file("before.txt"), file("after.txt")), (None, None));
+
+    let ran = run(&workspace, 0);
+    assert_eq!(ran["status"], "succeeded", "{ran:#}");
+    assert_eq!(
+        file("before.txt").unwrap(),
+        "analyze of analyze on app, manual: running\n"
+    );
+    assert_eq!(
+        file("after.txt").unwrap(),
+        format!("{} succeeded\n", ran["id"].as_str().unwrap())
+    );
+    assert_eq!(file("on_error.txt"), None);
+    let all = told(&ran);
+    assert_eq!(all.len(), 2, "{all:?}");
+    assert!(
+        all[0].starts_with("command.ran commands.before: `commands.before`: sh ended well after "),
+        "{all:?}"
+    );
+    assert!(
+        all[0].ends_with("; it said: analyze of analyze on app, manual: running"),
+        "{all:?}"
+    );
+    assert!(
+        all[1].starts_with("command.ran commands.after: ") && all[1].ends_with("it said: done"),
+        "{all:?}"
+    );
+    assert_eq!(db.number(ANALYZED).await, 1);
+    // In the history, too.
+    let shown = workspace.run(["show", "last", "--output", "json"]).json();
+    assert_eq!(told(&shown["runs"][0]), all);
+}
+
+#[tokio::test]
+async fn nothing_is_done_where_the_first_one_fails() {
+    let db = unanalyzed().await;
+    let after = json!({ "run": ["sh", "-c", "echo $MAINT_STATUS \"$MAINT_ERROR\" >>after.txt"] });
+    let on_error = json!({ "run": ["sh", "-c", "echo told >>after.txt"] });
+    for (before, why) in [
+        (
+            shell("echo not now; exit 7"),
+            "sh ended with the exit code 7",
+        ),
+        (shell("kill -9 $$"), "sh was ended by the signal 9"),
+        (
+            json!({ "run": ["/nowhere/drain", "geheim"] }),
+            "/nowhere/drain cannot be started: No such file",
+        ),
+        // What it started is ended with it.
+        (
+            json!({ "run": ["sh", "-c", "sleep 300 & echo $! >pid.txt; wait"], "timeout": "500ms" }),
+            "sh did not end within 500ms (`timeout`), and was ended",
+        ),
+    ] {
+        let workspace = workspace(
+            &db.url,
+            &json!({ "before": before, "after": after, "on_error": on_error }),
+        );
+        let ran = run(&workspace, 1);
+        assert_eq!(
+            (ran["status"].as_str(), &ran["steps"]),
+            (Some("failed"), &json!([])),
+            "{ran:#}"
+        );
+        let error = ran["error"].as_str().unwrap();
+        assert!(
+            error.starts_with("nothing was done: `commands.before`: ") && error.contains(why),
+            "{error}"
+        );
+        assert!(!ran.to_string().contains("geheim"), "{ran:#}");
+        assert_eq!(db.number(ANALYZED).await, 0);
+        let said = std::fs::read_to_string(workspace.path().join("after.txt")).unwrap();
+        assert!(
+            said.starts_with("told\nfailed nothing was done: "),
+            "{said}"
+        );
+        if let Ok(pid) = std::fs::read_to_string(workspace.path().join("pid.txt")) {
+            let pid = Pid::from_raw(pid.trim().parse().unwrap());
+            let patience = Patience::until("what the program had started to be gone");
+            while kill(pid, None).is_ok() {
+                patience.pause().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_last_one_fails_has_not_succeeded() {
+    let db = unanalyzed().await;
+    let workspace = workspace(
+        &db.url,
+        &json!({ "after": shell("echo the balancer does not answer; exit 1") }),
+    );
+    let ran = run(&workspace, 1);
+    assert_eq!(ran["status"], "partial", "{ran:#}");
+    assert!(
+        ran["error"]
+            .as_str()
+            .unwrap()
+            .contains("`commands.after`: sh ended with the exit code 1"),
+        "{ran:#}"
+    );
+    assert!(
+        told(&ran)[0].contains("it said: the balancer does not answer"),
+        "{ran:#}"
+    );
+    // The work itself is done.
+    assert_eq!(db.number(ANALYZED).await, 1);
+}
+
+/// A signal ends what is before the work, and no work is begun.
+#[tokio::test]
+async fn a_signal_does_not_wait_for_them() {
+    let db = unanalyzed().await;
+    let commands = json!({ "before": { "run": ["sh", "-c", "touch begun.txt; exec sleep 300"], "timeout": "10min" } });
+    let workspace = workspace(&db.url, &commands);
+    let mut process = workspace
+        .process(["run", "analyze", "--now"])
+        .spawn()
+        .unwrap();
+    let patience = Patience::until("the program to begin");
+    while !workspace.path().join("begun.txt").exists() {
+        patience.pause().await;
+    }
+    kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
+    let patience = Patience::until("the run to end");
+    let code = loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            break status.code();
+        }
+        patience.pause().await;
+    };
+    assert_eq!(code, Some(143));
+    assert_eq!(db.number(ANALYZED).await, 0);
+}
+
+#[test]
+fn what_cannot_be_run_is_refused() {
+    for (commands, said) in [
+        ("{ before: [drain] }", "`commands.before`"),
+        ("{ before: { run: [] } }", "run"),
+        ("{ befor: { run: [x] } }", "before"),
+        ("{ before: { run: drain } }", "run"),
+    ] {
+        let workspace = Workspace::for_target("postgres://app@127.0.0.1:1/app").task(
+            "analyze",
+            &format!("kind: analyze\ntarget: app\ncommands: {commands}\n"),
+        );
+        let refused = workspace.run(["check"]).expect(2);
+        assert!(
+            refused.stderr.contains("tasks/analyze.yaml:3:") && refused.stderr.contains(said),
+            "{commands}: {}",
+            refused.stderr
+        );
+    }
+}
