@@ -175,7 +175,11 @@ impl<D: Door> Way for Through<D> {
         record.findings.extend(request.news.iter().cloned());
         let commands = &request.task.commands;
         if let Err(why) = commands::before(commands, record, &around.stop).await {
-            (record.status, record.error) = (RunStatus::Failed, Some(why));
+            record.status = match around.stop.reason() {
+                Some(StopReason::Signal(_) | StopReason::Asked) => RunStatus::Cancelled,
+                _ => RunStatus::Failed,
+            };
+            record.error = Some(why);
             return Ok(());
         }
         let deadline = deadline(request);
