@@ -61,13 +61,14 @@ pub(super) fn draft(server: &Server, variable: &str, facts: &Facts) -> Draft {
     };
     let zone = zone.unwrap_or(Tz::UTC);
     let mut nightly = vec!["analyze", "snapshot"];
-    let mut weekly = vec!["reindex", "vacuum"];
+    let mut weekly = vec!["reindex"];
     always(&mut draft, overview);
     if !facts.views.is_empty() {
         refresh(&mut draft, &facts.views);
+        // A view that is refreshed beside its readers is left with dead rows.
         weekly.push("refresh-views");
     }
-    weekly.push("integrity");
+    weekly.extend(["vacuum", "integrity"]);
     if cleanup(&mut draft, facts, zone) {
         nightly.insert(0, "cleanup");
     }
