@@ -405,6 +405,29 @@ async fn the_server_says_no_and_we_say_why() {
                 ..
             }
         );
+        for statement in [
+            "CREATE ROLE \"un invited\" LOGIN",
+            "REVOKE CONNECT ON DATABASE trusting FROM PUBLIC",
+        ] {
+            setup.client.batch_execute(statement).await.unwrap();
+        }
+        let shut = refused(&format!(
+            "postgres://un%20invited@localhost:{port}/trusting"
+        ))
+        .await;
+        let grant = "GRANT CONNECT ON DATABASE trusting TO \"un invited\"";
+        assert_eq!(shut.hint(), grant);
+        expect!(shut, ConnectError::MayNotConnect { role, .. } if role == "un invited");
+        setup.client.batch_execute(grant).await.unwrap();
+        open(&format!(
+            "postgres://un%20invited@localhost:{port}/trusting"
+        ))
+        .await;
+        setup
+            .client
+            .batch_execute("GRANT CONNECT ON DATABASE trusting TO PUBLIC")
+            .await
+            .unwrap();
         let full = refused(&format!("postgres://limited@localhost:{port}/trusting")).await;
         assert!(full.is_transient());
         expect!(full, ConnectError::TooManyConnections { .. });

@@ -128,6 +128,14 @@ impl Attempt<'_> {
                 database: self.dial.database.clone(),
                 source,
             },
+            code if *code == SqlState::INSUFFICIENT_PRIVILEGE && routine == "CheckMyDatabase" => {
+                ConnectError::MayNotConnect {
+                    server,
+                    database: self.dial.database.clone(),
+                    role: self.dial.role.clone(),
+                    source,
+                }
+            }
             code if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => match routine {
                 "InitializeSessionUserId" if message.contains("does not exist") => {
                     ConnectError::NoSuchRole {

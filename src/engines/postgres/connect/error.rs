@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use crate::engines::postgres::Identifier;
 use crate::values::FilesUsedUp;
 
 /// The error underneath, for logs. Never holds a secret.
@@ -174,6 +175,14 @@ pub enum ConnectError {
     WrongKind {
         server: String,
         wanted: &'static str,
+    },
+    /// The role is known, and may not use that database.
+    #[error("{server} refused the session: {role} may not connect to the database {database}")]
+    MayNotConnect {
+        server: String,
+        database: String,
+        role: String,
+        source: Cause,
     },
     /// Any other refusal by the server.
     #[error("{server} refused the session: {message} (SQLSTATE {code})")]
@@ -356,6 +365,10 @@ impl ConnectError {
                  going down"
             }
             E::WrongKind { .. } => "name the other members of the cluster as hosts, too",
+            E::MayNotConnect { database, role, .. } => {
+                let (database, role) = (Identifier::new(&**database), Identifier::new(&**role));
+                return format!("GRANT CONNECT ON DATABASE {database} TO {role}");
+            }
             E::Server { .. } => "the server's log has the details",
             E::NoHost { failures, .. } => {
                 return failures.last().map(ConnectError::hint).unwrap_or_default();
