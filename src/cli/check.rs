@@ -51,18 +51,11 @@ impl Found {
 }
 
 impl Check {
-    /// The same as [`Check::call`] for programs that show it where it is wrong.
+    /// The same as `call` for programs that show it where it is wrong.
     async fn call_for_ci(&self, context: &Context<'_>, format: Output) -> Result<u8, Failure> {
-        let loaded = context.config_for_check().and_then(|config| {
-            let (_, broken) = Templates::with_overrides(&config.folder().join("templates"));
-            match broken.is_empty() {
-                true => Ok(config),
-                false => Err(Problems::new(broken).into()),
-            }
-        });
         let mut all = Vec::new();
         let mut code = 0;
-        match loaded {
+        match read(context) {
             Err(Failure::Problems(problems)) => {
                 all.extend(problems.iter().map(check_formats::Found::from));
                 code = 2;
@@ -110,11 +103,7 @@ impl Check {
         if let Some(format) = context.for_ci() {
             return self.call_for_ci(context, format).await;
         }
-        let config = context.config_for_check()?;
-        let (_, broken) = Templates::with_overrides(&config.folder().join("templates"));
-        if !broken.is_empty() {
-            return Err(Problems::new(broken).into());
-        }
+        let config = read(context)?;
         let (found, notes) = match self.connect {
             true => look(&config).await,
             false => Default::default(),
@@ -179,6 +168,16 @@ impl Check {
         // What is wrong here before what is out of reach.
         let codes = bad.iter().map(|one| one.code);
         Ok(codes.min().unwrap_or(0))
+    }
+}
+
+/// Reads all files, replaced templates among them, or reports every problem.
+fn read(context: &Context<'_>) -> Result<Config, Failure> {
+    let config = context.config_for_check()?;
+    let (_, broken) = Templates::with_overrides(&config.folder().join("templates"));
+    match broken.is_empty() {
+        true => Ok(config),
+        false => Err(Problems::new(broken).into()),
     }
 }
 

@@ -116,10 +116,7 @@ impl Door {
 pub(super) fn certificates(file: &Path) -> Result<ChainOrNamed, String> {
     let named = CertificateDer::pem_file_iter(file)
         .and_then(Iterator::collect::<Result<Vec<_>, pem::Error>>)
-        .map_err(|why| match why {
-            pem::Error::Io(why) => why.to_string(),
-            why => why.to_string(),
-        })?;
+        .map_err(|why| why.to_string())?;
     if named.is_empty() {
         return Err("there is no certificate in it".to_owned());
     }
