@@ -423,6 +423,14 @@ async fn the_server_says_no_and_we_say_why() {
             "postgres://un%20invited@localhost:{port}/trusting"
         ))
         .await;
+        let no_login = "ALTER ROLE \"un invited\" NOLOGIN";
+        setup.client.batch_execute(no_login).await.unwrap();
+        let shut = refused(&format!(
+            "postgres://un%20invited@localhost:{port}/trusting"
+        ))
+        .await;
+        assert!(!shut.hint().contains("pg_hba"), "{shut:?}");
+        expect!(shut, ConnectError::Server { code, .. } if code == "28000");
         setup
             .client
             .batch_execute("GRANT CONNECT ON DATABASE trusting TO PUBLIC")

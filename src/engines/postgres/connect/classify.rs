@@ -144,6 +144,13 @@ impl Attempt<'_> {
                         source,
                     }
                 }
+                // `NOLOGIN`: no line of pg_hba.conf would help.
+                "InitializeSessionUserId" => ConnectError::Server {
+                    server,
+                    code: refusal.code().code().to_owned(),
+                    message,
+                    source,
+                },
                 "ClientAuthentication" if encrypted && message.contains("client certificate") => {
                     ConnectError::ClientCertificateRequired { server, source }
                 }
