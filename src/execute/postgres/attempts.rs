@@ -179,7 +179,7 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
         Halt::Locked { message, .. } => (StepStatus::Failed, message),
         Halt::Missing(error) => missing(error, job).await,
         Halt::Conflict(error) => (StepStatus::Failed, error.to_string()),
-        Halt::NotAllowed(why) => (StepStatus::Skipped, format!("not allowed: {why}")),
+        Halt::NotAllowed(why) => (StepStatus::Failed, format!("not allowed: {why}")),
         Halt::LeftOut(why) => (StepStatus::Skipped, why),
         Halt::Stopped => (StepStatus::Cancelled, "the run was stopped".to_owned()),
         Halt::OutOfTime(TimeLimit::Run) => {

@@ -10,7 +10,7 @@ use super::attempts::{Attempt, ends, until_done};
 use super::gate::{self, Halt, Outcome};
 use super::{Job, statements};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Damage, Fault, Identifier, Row};
+use crate::engines::postgres::{Damage, Fault, Identifier, Row, grants};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Answer, Check, Finding, Question, Severity, escape_finding};
 
@@ -21,9 +21,17 @@ pub(super) async fn carry_out(
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
-    let mut asking = Asking { check, findings };
+    let mut asking = Asking {
+        check,
+        findings,
+        forbidden: None,
+    };
     let asked = until_done(&mut asking, ends(job), job, record).await?;
+    let refused = asking.forbidden.take();
     if asked.is_none() {
+        if let Some(refused) = refused {
+            findings.push(refused.told(job).await?);
+        }
         return Ok(());
     }
     record.status = StepStatus::Succeeded;
@@ -43,6 +51,16 @@ pub(super) async fn carry_out(
 struct Asking<'a> {
     check: &'a Check,
     findings: &'a mut Vec<Finding>,
+    /// What the role may not ask.
+    forbidden: Option<Forbidden>,
+}
+
+/// A question that the role may not ask.
+struct Forbidden {
+    /// What the server says.
+    why: String,
+    /// What was asked.
+    sql: String,
 }
 
 #[async_trait]
@@ -138,8 +156,12 @@ impl Asking<'_> {
                     Ok(Verdict::Damaged)
                 }
                 Fault::Forbidden => {
-                    self.findings.push(forbidden(&error, job));
-                    Err(Halt::NotAllowed(error.to_string()))
+                    let why = error.to_string();
+                    self.forbidden = Some(Forbidden {
+                        why: why.clone(),
+                        sql: question.query.sql.clone(),
+                    });
+                    Err(Halt::NotAllowed(why))
                 }
                 _ => Err(Halt::Failed(error)),
             },
@@ -212,14 +234,18 @@ fn damage(what: Damage, error: &EngineError, check: &Check, object: &str) -> Fin
     }
 }
 
-fn forbidden(error: &EngineError, job: Job<'_>) -> Finding {
-    let role = Identifier::new(&job.session.server.role);
-    let object = &job.step.object;
-    Finding {
-        code: "privilege.missing".to_owned(),
-        severity: Severity::Warning,
-        object: object.clone(),
-        message: format!("{object} could not be checked as {role}: {error}"),
-        suggestion: Some(format!("GRANT pg_read_all_data TO {role}")),
+impl Forbidden {
+    /// The finding, with what would let the role ask.
+    async fn told(self, job: Job<'_>) -> Result<Finding, EngineError> {
+        let role = Identifier::new(&job.session.server.role);
+        let object = &job.step.object;
+        let suggestion = grants::missing(job.session, &[&self.sql]).await?;
+        Ok(Finding {
+            code: "privilege.missing".to_owned(),
+            severity: Severity::Warning,
+            object: object.clone(),
+            message: format!("{object} could not be checked as {role}: {}", self.why),
+            suggestion,
+        })
     }
 }

@@ -280,11 +280,15 @@ for_each_version! {
         // A condition that reads what the role may not read is refused with all it needs, at once.
         db.execute(&format!("CREATE SCHEMA hidden; CREATE TABLE hidden.\"Holds\" (id int); CREATE TABLE app.parent (id int PRIMARY KEY); CREATE FUNCTION app.held(int) RETURNS bool LANGUAGE sql STABLE AS 'SELECT false';
             REVOKE ALL ON FUNCTION app.held(int) FROM PUBLIC; CREATE TABLE app.mine (id int PRIMARY KEY, at timestamptz, parent int); INSERT INTO app.mine SELECT g, '2001-01-01', g FROM generate_series(1, 9) g;
-            GRANT USAGE ON SCHEMA app TO {role}; GRANT SELECT, DELETE ON app.mine TO {role}")).await;
+            GRANT USAGE ON SCHEMA app TO {role}; GRANT SELECT, DELETE ON app.mine TO {role};
+            CREATE ROLE {role}_view; CREATE TABLE app.behind (id int); CREATE VIEW app.seen AS SELECT id FROM app.behind;
+            ALTER VIEW app.seen OWNER TO {role}_view; GRANT SELECT ON app.seen TO {role}")).await;
         for (rule, grants) in [
             ("column: at, older_than: 1d, keep: ['id IN (SELECT id FROM hidden.\"Holds\") OR app.held(id)']",
              format!("GRANT EXECUTE ON FUNCTION app.held(integer) TO {role}; GRANT USAGE ON SCHEMA hidden TO {role}; GRANT SELECT ON hidden.\"Holds\" TO {role}")),
             ("orphaned: { columns: [parent], parent: app.parent }", format!("GRANT SELECT ON app.parent TO {role}")),
+            // A view reads as its owner.
+            ("column: at, older_than: 1d, keep: ['id IN (SELECT id FROM app.seen)']", format!("GRANT SELECT ON app.behind TO {role}_view")),
         ] {
             workspace.file("tasks/cleanup.yaml", &format!("kind: cleanup\ntarget: app\ntrust_owners: [postgres]\noptions:\n  rules: [{{ table: app.mine, {rule} }}]\n"));
             let document = workspace.run(["run", "cleanup", "--now", "--output", "json"]).expect(1).json();
@@ -294,7 +298,7 @@ for_each_version! {
             db.execute(&grants).await;
             workspace.run(["plan", "cleanup"]).expect(0);
         }
-        db.execute("DROP SCHEMA hidden CASCADE; DROP FUNCTION app.held; DROP TABLE app.mine, app.parent").await;
+        db.execute("DROP SCHEMA hidden CASCADE; DROP FUNCTION app.held; DROP TABLE app.mine, app.parent; DROP VIEW app.seen; DROP TABLE app.behind").await;
         // What is suggested is all that is missing.
         let document = run(&workspace, "analyze");
         let findings = document["runs"][0]["findings"].as_array().unwrap();

@@ -171,10 +171,32 @@ for_each_version! {
         let url = format!("postgres://{role}:x@127.0.0.1:{}/{}?sslmode=disable", cluster(major).port(), db.name);
         let workspace = Workspace::for_target(&url).task("integrity", &format!(
             "{INTEGRITY}options: {{ validate: true, queries: [{{ name: mine, sql: 'SELECT 1 FROM public.notes' }}] }}\n"));
-        let document = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(0).json();
+        // A question of the user's that could not be asked: the run has not succeeded.
+        let document = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(1).json();
+        let mine = document["runs"][0]["findings"].as_array().unwrap().iter().find(|f| f["object"] == "mine").unwrap();
+        assert_eq!(mine["suggestion"], format!("GRANT SELECT ON public.notes TO {role}"));
         assert_eq!(found(&document), ["privilege.missing amcheck", "privilege.missing mine", "privilege.missing public.customers_id_seq", "privilege.missing public.events"], "{document:#}");
         let message = document["runs"][0]["findings"].as_array().unwrap().iter().find(|f| f["object"] == "public.events").unwrap()["message"].as_str().unwrap().to_owned();
         assert!(message.contains("public.events and 2 more"), "{message}");
+        // Nothing at all that may be looked at is no clean bill of health.
+        db.execute(&format!("REVOKE SELECT ON customers, orders FROM {role}")).await;
+        workspace.file("tasks/integrity.yaml", &format!("{INTEGRITY}options: {{ amcheck: off }}\n"));
+        let document = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(1).json();
+        assert_eq!(document["runs"][0]["status"], "failed", "{document:#}");
+    }
+}
+
+for_each_version! {
+    /// A question whose operators may be anybody's is not asked, and the run says so.
+    async fn a_query_that_is_refused_has_not_succeeded(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE SCHEMA open; GRANT ALL ON SCHEMA open TO PUBLIC; CREATE EXTENSION citext SCHEMA open; CREATE TABLE members (name open.citext)").await;
+        let workspace = workspace(&db, "{ amcheck: off, queries: [{ name: roots, sql: \"SELECT 1 FROM public.members WHERE name = 'root'\" }] }");
+        let document = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(1).json();
+        assert_eq!(found(&document), ["query.refused roots"], "{document:#}");
+        db.execute("REVOKE ALL ON SCHEMA open FROM PUBLIC").await;
+        let document = run(&workspace);
+        assert_eq!(found(&document), Vec::<String>::new(), "{document:#}");
     }
 }
 

@@ -137,23 +137,14 @@ impl Attempt<'_> {
                 }
             }
             code if *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION => match routine {
-                "InitializeSessionUserId" if message.contains("does not exist") => {
-                    ConnectError::NoSuchRole {
-                        server,
-                        role: self.dial.role.clone(),
-                        source,
-                    }
-                }
-                // `NOLOGIN`: no line of pg_hba.conf would help.
-                "InitializeSessionUserId" => ConnectError::Server {
+                // It does not exist, or is `NOLOGIN`: only the words of the server say
+                // which. No line of pg_hba.conf would help.
+                "InitializeSessionUserId" => ConnectError::NoLogin {
                     server,
-                    code: refusal.code().code().to_owned(),
+                    role: self.dial.role.clone(),
                     message,
                     source,
                 },
-                "ClientAuthentication" if encrypted && message.contains("client certificate") => {
-                    ConnectError::ClientCertificateRequired { server, source }
-                }
                 "ClientAuthentication" if !encrypted && self.over_tcp() => {
                     ConnectError::EncryptionDemanded {
                         server,
@@ -174,6 +165,7 @@ impl Attempt<'_> {
                 _ => ConnectError::NotAdmitted {
                     server,
                     encrypted,
+                    certificate_sent,
                     message,
                     source,
                 },

@@ -84,11 +84,12 @@ pub enum ConnectError {
         database: String,
         source: Cause,
     },
-    /// The role does not exist.
-    #[error("cannot connect to {server}: there is no role `{role}`")]
-    NoSuchRole {
+    /// The role does not exist, or may not log in.
+    #[error("cannot connect to {server} as `{role}`: {message}")]
+    NoLogin {
         server: String,
         role: String,
+        message: String,
         source: Cause,
     },
     /// `pg_hba.conf` does not let this role in from here.
@@ -99,6 +100,7 @@ pub enum ConnectError {
     NotAdmitted {
         server: String,
         encrypted: bool,
+        certificate_sent: bool,
         message: String,
         source: Cause,
     },
@@ -137,7 +139,8 @@ pub enum ConnectError {
         fault: Box<CertificateFault>,
         source: Cause,
     },
-    /// The server wants to see a client certificate and got none.
+    /// The handshake ended because a client certificate was wanted, as proxies do;
+    /// PostgreSQL says so after it.
     #[error("{server} asks for a client certificate, and none was sent")]
     ClientCertificateRequired { server: String, source: Cause },
     /// The server does not accept the client certificate it got.
@@ -308,8 +311,17 @@ impl ConnectError {
             E::NoSuchDatabase { database, .. } => {
                 return format!("check the name, or create it: `CREATE DATABASE \"{database}\"`");
             }
-            E::NoSuchRole { role, .. } => {
-                return format!("check the name, or create it: `CREATE ROLE \"{role}\" LOGIN`");
+            E::NoLogin { role, .. } => {
+                return format!(
+                    "check the name; if it is right, `CREATE ROLE \"{role}\" LOGIN`, or `ALTER ROLE \"{role}\" LOGIN` for one that is there"
+                );
+            }
+            E::NotAdmitted {
+                encrypted: true,
+                certificate_sent: false,
+                ..
+            } => {
+                "if the server asks for a client certificate, name one with `sslcert` and `sslkey`; otherwise add a line for this role, database and address to pg_hba.conf and reload the server"
             }
             E::NotAdmitted { .. } => {
                 "add a line for this role, database and address to pg_hba.conf and reload the server"

@@ -175,8 +175,7 @@ impl Kind for Integrity {
         for (query, meaning) in self.queries.iter().zip(&facts.meanings) {
             let name = format!("query {}", query.name);
             if let Some(why) = &meaning.refused {
-                plan.skip(&query.name, why);
-                plan.findings.push(Finding {
+                plan.undone(Finding {
                     code: "query.refused".to_owned(),
                     severity: Severity::Warning,
                     object: query.name.clone(),
@@ -199,8 +198,13 @@ impl Kind for Integrity {
             ));
         }
         plan.considered = candidates.len();
-        plan.findings
-            .extend(unreadable_finding(&facts.role, &unreadable));
+        if let Some(finding) = unreadable_finding(&facts.role, &unreadable) {
+            match candidates.is_empty() {
+                // A run that could look at nothing has not found all well.
+                true => plan.undone(finding),
+                false => plan.findings.push(finding),
+            }
+        }
         order::arrange(
             candidates,
             self.recheck_after,
