@@ -73,7 +73,7 @@ pub async fn copy(from: &str, to: &str) -> Result<Vec<Copied>, HistoryError> {
             .map_err(failed)?;
         copied.push(copy_table(&mut source, &path, &destination, table, &columns).await?);
     }
-    destination.close_pool().await;
+    destination.close().await;
     Ok(copied)
 }
 

@@ -78,17 +78,3 @@ impl Entry {
         }
     }
 }
-
-/// Why an entry was not written.
-pub(super) enum NotWritten {
-    /// Its run is unknown.
-    NotOpened(Uuid),
-    /// Whatever the driver said.
-    Sql(sqlx::Error),
-}
-
-impl From<sqlx::Error> for NotWritten {
-    fn from(error: sqlx::Error) -> Self {
-        NotWritten::Sql(error)
-    }
-}

@@ -4,14 +4,17 @@ mod copy;
 mod databases;
 mod entry;
 mod error;
+mod learned;
 mod location;
 mod occurrence;
 mod outbox;
 mod postgres;
 mod record;
 mod recorder;
-mod rows;
+mod records;
+mod runs;
 mod spool;
+mod sql;
 mod sqlite;
 mod standing;
 mod store;
@@ -27,11 +30,16 @@ pub use copy::{Copied, copy};
 pub use databases::{DATABASES, Seen, databases_of, with_known_databases};
 pub use entry::Entry;
 pub use error::{Candidate, Cause, HistoryError};
-pub use occurrence::{Claim, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause};
-pub use outbox::{Alert, Letter, Notice};
+pub use learned::{Learned, Measured};
+pub use occurrence::{
+    Calendar, Claim, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
+};
+pub use outbox::{Alert, Letter, Notice, Outbox};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
 pub use recorder::{Recorder, take_up};
-pub use store::{FindingCounts, Measured, RunFilter, RunSummary, Store};
+pub use records::Records;
+pub use runs::{DeadRuns, FindingCounts, RunFilter, RunSummary, Runs};
+pub use store::Store;
 pub use summary::{
     By, Day, FindingState, Gain, Period, Series, Summaries, TaskTotals, TrackedFinding,
     TrackedFindings, Trouble,
@@ -41,6 +49,7 @@ use crate::engines::postgres::connect::Dial;
 use crate::values::{redact, unreadable};
 use location::Location;
 use postgres::PostgresStore;
+use sql::SqlStore;
 use sqlite::SqliteStore;
 
 /// Opens the history at `location`, and creates it where there is none.
@@ -84,19 +93,20 @@ pub async fn open_existing(location: &str) -> Result<Arc<dyn Store>, HistoryErro
 ///
 /// When `location` names no place for a history.
 pub fn open_unseen(location: &str) -> Result<Arc<dyn Store>, HistoryError> {
-    Ok(match Location::parse(location)? {
+    let store = match Location::parse(location)? {
         Location::SqliteMemory => {
             return Err(HistoryError::Missing {
                 path: ":memory:".into(),
             });
         }
-        Location::SqliteFile(path) => Arc::new(SqliteStore::unseen(path)),
+        Location::SqliteFile(path) => SqlStore::Sqlite(SqliteStore::unseen(path)),
         Location::Postgres(url) => {
             let env = |name: &str| std::env::var(name).ok();
             let dial = Dial::resolve(Some(url.expose()), &env).map_err(HistoryError::BadUrl)?;
-            Arc::new(PostgresStore::unseen(&dial)?)
+            SqlStore::Postgres(PostgresStore::unseen(&dial)?)
         }
-    })
+    };
+    Ok(Arc::new(store))
 }
 
 /// The folder beside a history in which records are kept that it does not
@@ -125,19 +135,20 @@ enum Opening {
 }
 
 async fn open_as(location: &str, opening: Opening) -> Result<Arc<dyn Store>, HistoryError> {
-    match Location::parse(location)? {
+    let store = match Location::parse(location)? {
         // Boxed: through all these layers the compiler would not see that the
         // futures may go to another thread.
         Location::SqliteMemory => {
             let opened: BoxFuture<'_, _> = Box::pin(SqliteStore::memory());
-            Ok(Arc::new(opened.await?))
+            SqlStore::Sqlite(opened.await?)
         }
         Location::SqliteFile(path) => {
             let opened: BoxFuture<'_, _> = Box::pin(SqliteStore::file(path, opening));
-            Ok(Arc::new(opened.await?))
+            SqlStore::Sqlite(opened.await?)
         }
-        Location::Postgres(url) => Ok(Arc::new(open_postgres(url.expose(), opening).await?)),
-    }
+        Location::Postgres(url) => SqlStore::Postgres(open_postgres(url.expose(), opening).await?),
+    };
+    Ok(Arc::new(store))
 }
 
 async fn open_postgres(url: &str, opening: Opening) -> Result<PostgresStore, HistoryError> {

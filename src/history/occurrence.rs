@@ -1,10 +1,88 @@
 //! What became of every planned firing of a schedule.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+use super::HistoryError;
+
+/// Claims on planned firings, pauses, and requests to stop.
+#[async_trait]
+pub trait Calendar: Send + Sync {
+    /// Since when each of these schedules, given with its definition, is known.
+    /// One that is new, or whose definition has changed, is known from `now`.
+    async fn know_schedules(
+        &self,
+        schedules: &[(String, String)],
+        now: DateTime<Utc>,
+    ) -> Result<HashMap<String, DateTime<Utc>>, HistoryError>;
+
+    /// Claims an occurrence that nobody has, or whose owner has let its lease
+    /// run out, or that a clock which was ahead took for missed. `None` where it is somebody else's, or over.
+    ///
+    /// A history that several machines share goes by its own clock, not by
+    /// theirs.
+    async fn claim_occurrence(&self, claim: &Claim) -> Result<Option<Occurrence>, HistoryError>;
+
+    /// Extends the lease of a claim from now on; `false` where it is lost.
+    async fn renew_occurrence(&self, claim: &Claim) -> Result<bool, HistoryError>;
+
+    /// Records how a claimed occurrence ended; `false` where the claim is
+    /// lost, and somebody else will say.
+    async fn finish_occurrence(&self, claim: &Claim, ended: &Ended) -> Result<bool, HistoryError>;
+
+    /// Gives a claim back as if it had not been made; the next one may have
+    /// it at once.
+    async fn release_occurrence(&self, claim: &Claim) -> Result<(), HistoryError>;
+
+    /// Records occurrences that were skipped or missed. Returns those that
+    /// nobody had recorded before.
+    async fn record_occurrences(
+        &self,
+        occurrences: &[Occurrence],
+    ) -> Result<Vec<Occurrence>, HistoryError>;
+
+    /// The occurrences that pass the filter, newest first.
+    async fn occurrences(&self, filter: &OccurrenceFilter)
+    -> Result<Vec<Occurrence>, HistoryError>;
+
+    /// The newest occurrence of each of these schedules that is planned for
+    /// `until` at the latest. What was recorded after `now` was recorded by a
+    /// clock that was wrong, and does not count.
+    async fn newest_occurrences(
+        &self,
+        schedules: &[String],
+        until: DateTime<Utc>,
+        now: DateTime<Utc>,
+    ) -> Result<HashMap<String, Occurrence>, HistoryError>;
+
+    /// Occurrences whose owner has let its lease run out.
+    async fn orphaned_occurrences(&self) -> Result<Vec<Occurrence>, HistoryError>;
+
+    /// Stops a schedule for a while, or changes for how long.
+    async fn pause_schedule(&self, pause: &Pause) -> Result<(), HistoryError>;
+
+    /// Lets it go on; `false` where it was not paused.
+    async fn resume_schedule(&self, schedule: &str) -> Result<bool, HistoryError>;
+
+    /// The schedules that are paused, by name.
+    async fn pauses(&self) -> Result<Vec<Pause>, HistoryError>;
+
+    /// Asks a running run to stop; `false` where it does not run any more.
+    async fn ask_to_cancel(
+        &self,
+        run: Uuid,
+        by: &str,
+        at: DateTime<Utc>,
+    ) -> Result<bool, HistoryError>;
+
+    /// Who asked this run to stop, if somebody did.
+    async fn cancel_asked(&self, run: Uuid) -> Result<Option<String>, HistoryError>;
+}
 
 /// How an occurrence stands or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

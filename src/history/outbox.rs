@@ -1,9 +1,64 @@
 //! What is to be told to people, kept until it is told.
 
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
+
+use super::HistoryError;
+
+/// Keeps what is to be told until it is told.
+#[async_trait]
+pub trait Outbox: Send + Sync {
+    /// What nobody has been told yet, oldest first.
+    async fn pending_notices(&self) -> Result<Vec<Notice>, HistoryError>;
+
+    /// Posts letters in place of the notices they tell, all or nothing.
+    /// `false` where another process was faster with one of the notices:
+    /// then nothing is posted.
+    async fn post(&self, handled: &[Uuid], letters: &[Letter]) -> Result<bool, HistoryError>;
+
+    /// The letter that is due for longest, counted as tried, and left to the
+    /// caller alone until `until`.
+    async fn claim_letter(
+        &self,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+    ) -> Result<Option<Letter>, HistoryError>;
+
+    /// The letter has been handed over.
+    async fn letter_sent(&self, id: Uuid, at: DateTime<Utc>) -> Result<(), HistoryError>;
+
+    /// The letter could not be handed over; it is tried again.
+    async fn letter_later(
+        &self,
+        id: Uuid,
+        next: DateTime<Utc>,
+        why: &str,
+    ) -> Result<(), HistoryError>;
+
+    /// The letter cannot be handed over, and is not tried again.
+    async fn letter_given_up(
+        &self,
+        id: Uuid,
+        at: DateTime<Utc>,
+        why: &str,
+    ) -> Result<(), HistoryError>;
+
+    /// How many letters were posted on a channel since then.
+    async fn letters_since(&self, channel: &str, since: DateTime<Utc>)
+    -> Result<u32, HistoryError>;
+
+    /// What has failed and not succeeded since, longest first.
+    async fn alerts(&self) -> Result<Vec<Alert>, HistoryError>;
+
+    /// Opens an alert, or notes when it was escalated; `since` stays.
+    async fn put_alert(&self, alert: &Alert) -> Result<(), HistoryError>;
+
+    /// Closes an alert; `false` where there was none.
+    async fn clear_alert(&self, task: &str, target: &str) -> Result<bool, HistoryError>;
+}
 
 /// Something that happened and may be worth a message. Many notices make one
 /// letter: an outage of forty shards is told once.

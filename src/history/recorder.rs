@@ -440,7 +440,6 @@ fn latest(entries: Vec<Entry>) -> Vec<Entry> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
-    use crate::history::sqlite::SqliteStore;
     use crate::history::{RunFilter, RunStatus, StepStatus, Trigger, open};
 
     fn run(id: Uuid) -> RunRecord {
@@ -493,7 +492,7 @@ mod tests {
     #[tokio::test]
     async fn what_gathers_is_written_in_order_and_once() {
         let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::memory().await.unwrap());
+        let store = open("sqlite::memory:").await.unwrap();
         let recorder = Recorder::start(Arc::clone(&store), folder.path().join("spool"));
         let id = Uuid::now_v7();
         recorder.open_run(&run(id));

@@ -168,7 +168,7 @@ fn read(file: &mut File) -> io::Result<Vec<Entry>> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
-    use crate::history::{Baseline, sqlite::SqliteStore};
+    use crate::history::{Baseline, open};
 
     fn learned(object: &str) -> Entry {
         Entry::Baseline {
@@ -187,22 +187,22 @@ mod tests {
     async fn what_a_dead_process_kept_is_written_once() {
         let folder = tempfile::tempdir().unwrap();
         let spool_folder = folder.path().join("spool");
-        let store = SqliteStore::memory().await.unwrap();
+        let store = open("sqlite::memory:").await.unwrap();
         let mut spool = Spool::new(spool_folder.clone());
         spool.keep([learned("a"), learned("b")].iter()).unwrap();
         let path = spool.path().unwrap().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         // Its process is alive: nobody takes it away.
-        assert_eq!(take_up(&spool_folder, &store).await.unwrap(), 0);
+        assert_eq!(take_up(&spool_folder, store.as_ref()).await.unwrap(), 0);
         drop(spool);
         // It died while it wrote a third.
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"baseline\":{\"tar").unwrap();
         drop(file);
-        assert_eq!(take_up(&spool_folder, &store).await.unwrap(), 1);
+        assert_eq!(take_up(&spool_folder, store.as_ref()).await.unwrap(), 1);
         let known = store.baselines("app").await.unwrap();
         assert_eq!(known.len(), 2, "{known:?}");
         assert!(!path.exists());
-        assert_eq!(take_up(&spool_folder, &store).await.unwrap(), 0);
+        assert_eq!(take_up(&spool_folder, store.as_ref()).await.unwrap(), 0);
     }
 }

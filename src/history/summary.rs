@@ -278,25 +278,34 @@ pub trait Summaries: Send + Sync {
     ) -> Result<Vec<Series>, HistoryError>;
 }
 
-/// A point of a series as it is read: target, metric, object, first and last
-/// value, part, value.
-pub(super) type SeriesRow = (String, String, String, f64, f64, i64, f64);
+/// A point of a series as it is read.
+pub(super) struct SeriesPoint {
+    pub(super) target: String,
+    pub(super) metric: String,
+    pub(super) object: String,
+    pub(super) first: f64,
+    pub(super) last: f64,
+    /// The number of the part, from 0.
+    pub(super) part: i64,
+    pub(super) value: f64,
+}
 
 /// Puts the points of each series together; they come in order.
-pub(super) fn series_of(rows: Vec<SeriesRow>) -> Vec<Series> {
+pub(super) fn series_of(points: Vec<SeriesPoint>) -> Vec<Series> {
     let mut all: Vec<Series> = Vec::new();
-    for (target, metric, object, first, last, part, value) in rows {
-        match all.last_mut() {
-            Some(one) if (&one.target, &one.metric, &one.object) == (&target, &metric, &object) => {
-                one.points.push((part, value));
-            }
-            _ => all.push(Series {
-                target,
-                metric,
-                object,
-                first,
-                last,
-                points: vec![(part, value)],
+    for point in points {
+        let known = all.last_mut().filter(|one| {
+            (&one.target, &one.metric, &one.object) == (&point.target, &point.metric, &point.object)
+        });
+        match known {
+            Some(one) => one.points.push((point.part, point.value)),
+            None => all.push(Series {
+                target: point.target,
+                metric: point.metric,
+                object: point.object,
+                first: point.first,
+                last: point.last,
+                points: vec![(point.part, point.value)],
             }),
         }
     }

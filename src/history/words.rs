@@ -25,12 +25,12 @@ const SHORT_ID_CHARS: usize = 13;
 
 /// The beginning of the id that tells it from both neighbours in the order
 /// of ids, and so from every other run.
-pub(super) fn short_id<'a>(id: &Uuid, neighbours: impl Iterator<Item = &'a String>) -> String {
+pub(super) fn short_id(id: Uuid, neighbours: impl Iterator<Item = Uuid>) -> String {
     let id = id.to_string();
     let shared = neighbours
         .map(|other| {
             id.bytes()
-                .zip(other.bytes())
+                .zip(other.to_string().bytes())
                 .take_while(|(ours, theirs)| ours == theirs)
                 .count()
         })
@@ -41,7 +41,7 @@ pub(super) fn short_id<'a>(id: &Uuid, neighbours: impl Iterator<Item = &'a Strin
 
 /// The beginning of an id spelled as everywhere: lower case, with dashes.
 /// `None` where no id can begin like that.
-pub(super) fn as_spelled(given: &str) -> Option<String> {
+fn as_spelled(given: &str) -> Option<String> {
     let mut spelled = String::with_capacity(36);
     for digit in given.trim().chars().filter(|c| *c != '-') {
         if !digit.is_ascii_hexdigit() || spelled.len() == 36 {

@@ -2,8 +2,9 @@
 
 use sqlx::AssertSqlSafe;
 
-use super::{PostgresStore, rows_of};
+use super::{PostgresStore, scalar};
 use crate::history::HistoryError;
+use crate::history::sql::Access;
 
 const JSON_COLUMNS: &str = "SELECT attname::text FROM pg_catalog.pg_attribute
     JOIN pg_catalog.pg_class ON pg_class.oid = attrelid
@@ -17,9 +18,13 @@ impl PostgresStore {
         &self,
         table: &str,
     ) -> Result<Vec<String>, HistoryError> {
-        let query = rows_of::<(String,)>(JSON_COLUMNS).bind(table);
-        let found = self.fetch("read the schema", query).await?;
-        Ok(found.into_iter().map(|(name,)| name).collect())
+        const OPERATION: &str = "read the schema";
+        let mut reading = self.begin(OPERATION, Access::Read).await?;
+        scalar(JSON_COLUMNS)
+            .bind(table)
+            .fetch_all(&mut *reading)
+            .await
+            .map_err(|error| self.failed(OPERATION, error))
     }
 
     /// Adds rows, given as an array of JSON objects, to a table of ours; the
@@ -48,11 +53,16 @@ impl PostgresStore {
             names.join(", "),
             values.join(", ")
         );
-        let query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(rows);
-        self.execute("copy rows", query).await
-    }
-
-    pub(in crate::history) async fn close_pool(&self) {
-        self.pool.close().await;
+        const OPERATION: &str = "copy rows";
+        let failed = |error| self.failed(OPERATION, error);
+        let mut writing = self.begin(OPERATION, Access::Write).await?;
+        let done = sqlx::query(AssertSqlSafe(sql))
+            .persistent(false)
+            .bind(rows)
+            .execute(&mut *writing)
+            .await
+            .map_err(failed)?;
+        writing.commit().await.map_err(failed)?;
+        Ok(done.rows_affected())
     }
 }

@@ -7,6 +7,7 @@ use sqlx::{Executor, PgConnection};
 use super::owners::{For, refuse_strangers};
 use super::{PostgresStore, pinned, rows_of, statement};
 use crate::history::HistoryError;
+use crate::history::sql::Access;
 use crate::history::standing::is_behind;
 
 /// A new migration file is picked up when this file is compiled again.
@@ -45,12 +46,11 @@ pub(super) enum Standing {
 impl PostgresStore {
     pub(super) async fn standing(&self) -> Result<Standing, HistoryError> {
         const OPERATION: &str = "read the schema";
-        let mut reading = self.read(OPERATION).await?;
-        let (_, there) = found(&mut reading).await.map_err(self.failed(OPERATION))?;
+        let failed = |error| self.failed(OPERATION, error);
+        let mut reading = self.begin(OPERATION, Access::Read).await?;
+        let (_, there) = found(&mut reading).await.map_err(failed)?;
         let standing = if there {
-            let applied = applied(&mut reading)
-                .await
-                .map_err(self.failed(OPERATION))?;
+            let applied = applied(&mut reading).await.map_err(failed)?;
             match is_behind(&MIGRATIONS, &applied, &self.place)? {
                 true => Standing::Behind,
                 false => Standing::Current,
@@ -58,7 +58,7 @@ impl PostgresStore {
         } else {
             Standing::Absent
         };
-        reading.commit().await.map_err(self.failed(OPERATION))?;
+        reading.commit().await.map_err(failed)?;
         Ok(standing)
     }
 
@@ -73,32 +73,23 @@ impl PostgresStore {
 
     async fn apply(&self) -> Result<(), HistoryError> {
         const OPERATION: &str = "update the schema";
-        let mut writing = self
-            .pool
-            .begin_with(BEGIN)
-            .await
-            .map_err(self.failed(OPERATION))?;
+        let failed = |error| self.failed(OPERATION, error);
+        let mut writing = self.pool.begin_with(BEGIN).await.map_err(failed)?;
         statement(TAKE_LOCK)
             .bind(LOCK)
             .execute(&mut *writing)
             .await
-            .map_err(self.failed(OPERATION))?;
+            .map_err(failed)?;
         // Once more, under the lock, and with what commands would set off.
         refuse_strangers(&mut writing, &self.place, OPERATION, For::Migrating).await?;
-        let (schema, table) = found(&mut writing).await.map_err(self.failed(OPERATION))?;
+        let (schema, table) = found(&mut writing).await.map_err(failed)?;
         if !schema {
-            run(&mut writing, CREATE_SCHEMA)
-                .await
-                .map_err(self.failed(OPERATION))?;
+            run(&mut writing, CREATE_SCHEMA).await.map_err(failed)?;
         }
         if !table {
-            run(&mut writing, CREATE_MIGRATIONS)
-                .await
-                .map_err(self.failed(OPERATION))?;
+            run(&mut writing, CREATE_MIGRATIONS).await.map_err(failed)?;
         }
-        let applied = applied(&mut writing)
-            .await
-            .map_err(self.failed(OPERATION))?;
+        let applied = applied(&mut writing).await.map_err(failed)?;
         is_behind(&MIGRATIONS, &applied, &self.place)?;
         for migration in MIGRATIONS.iter() {
             if applied.contains(&migration.version) {
@@ -107,15 +98,15 @@ impl PostgresStore {
             writing
                 .execute(migration.sql.clone())
                 .await
-                .map_err(self.failed(OPERATION))?;
+                .map_err(failed)?;
             statement(RECORD)
                 .bind(migration.version)
                 .bind(migration.description.as_ref())
                 .execute(&mut *writing)
                 .await
-                .map_err(self.failed(OPERATION))?;
+                .map_err(failed)?;
         }
-        writing.commit().await.map_err(self.failed(OPERATION))
+        writing.commit().await.map_err(failed)
     }
 }
 

@@ -1,25 +1,32 @@
-use chrono::{DateTime, SubsecRound, Utc};
-use sqlx::postgres::PgRow;
-use sqlx::{Error, Row};
-use uuid::Uuid;
+//! What PostgreSQL keeps differently from SQLite.
 
-use crate::history::rows::{Cells, Plain};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgRow, PgTypeInfo};
+use sqlx::{Encode, Error, Postgres, Row, Type};
 
-/// A time as it is kept: whole milliseconds, never rounded up.
-pub(super) fn time(at: DateTime<Utc>) -> DateTime<Utc> {
-    at.trunc_subsecs(3)
+/// `json`, the same in every server.
+const JSON: Oid = Oid(114);
+
+/// A value of type `json`, which travels as it is written.
+pub(super) struct Json<'a>(pub(super) &'a str);
+
+impl Type<Postgres> for Json<'_> {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_oid(JSON)
+    }
 }
 
-impl Cells for PgRow {
-    fn cell<T: Plain>(&self, column: &str) -> Result<T, Error> {
-        self.try_get(column)
+impl Encode<'_, Postgres> for Json<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        buffer.extend_from_slice(self.0.as_bytes());
+        Ok(IsNull::No)
     }
+}
 
-    fn maybe_id(&self, column: &str) -> Result<Option<Uuid>, Error> {
-        self.try_get(column)
-    }
-
-    fn maybe_time(&self, column: &str) -> Result<Option<DateTime<Utc>>, Error> {
-        self.try_get(column)
-    }
+/// JSON as it was written. Unchecked, because the driver knows `json` as
+/// something else than a text.
+pub(in crate::history) fn document(row: &PgRow, column: &str) -> Result<String, Error> {
+    row.try_get_unchecked(column)
 }

@@ -292,7 +292,8 @@ fn opening_failed(path: &Path, error: sqlx::Error) -> HistoryError {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
-    use crate::history::{Baseline, RunFilter, Store};
+    use crate::history::sql::SqlStore;
+    use crate::history::{Baseline, Records, RunFilter, Runs};
 
     #[tokio::test]
     async fn a_history_that_cannot_be_written_can_be_read() {
@@ -307,7 +308,7 @@ mod tests {
             path: path.clone(),
             source: "any".into(),
         };
-        let store = read_only(path, reason).await.unwrap();
+        let store = SqlStore::Sqlite(read_only(path, reason).await.unwrap());
         assert_eq!(store.runs(&RunFilter::default()).await.unwrap(), []);
         let baseline = Baseline {
             object: "i".into(),

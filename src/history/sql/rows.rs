@@ -1,16 +1,21 @@
-//! Rows to records, the same for every database.
+//! Rows to records, by the names of the columns, the same for every database.
 
 use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 use sqlx::error::UnexpectedNullError;
-use sqlx::{Decode, Error, FromRow, Postgres, Row, Sqlite, Type};
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Decode, Error, Postgres, Row as _, Sqlite, Type};
 use uuid::Uuid;
 
-use super::summary::{Day, FindingState, Gain, TaskTotals, TrackedFinding, Trouble};
-use super::words::{severity_from_word, short_id};
-use super::{
+use crate::history::summary::{
+    Day, FindingState, Gain, SeriesPoint, TaskTotals, TrackedFinding, Trouble,
+};
+use crate::history::words::{severity_from_word, short_id};
+use crate::history::{
     Alert, Baseline, FindingCounts, Letter, LockWait, Measured, Notice, Occurrence,
     OccurrenceStatus, Pause, RunRecord, RunStatus, RunSummary, StepRecord, StepStatus, Trigger,
+    postgres, sqlite,
 };
 use crate::plan::{Finding, Measurement, Past, PastEnd, Severity};
 
@@ -25,46 +30,76 @@ impl<T> Plain for T where
 {
 }
 
-/// A row by the names of its columns. Only ids and times are spelled
-/// differently from database to database.
-pub(super) trait Cells: Row {
-    fn cell<T: Plain>(&self, column: &str) -> Result<T, Error>;
+/// A row of either database. Only ids, times and JSON are kept differently.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
 
-    fn maybe_id(&self, column: &str) -> Result<Option<Uuid>, Error>;
+impl Row {
+    pub(super) fn cell<T: Plain>(&self, column: &str) -> Result<T, Error> {
+        match self {
+            Row::Sqlite(row) => row.try_get(column),
+            Row::Postgres(row) => row.try_get(column),
+        }
+    }
 
-    fn maybe_time(&self, column: &str) -> Result<Option<DateTime<Utc>>, Error>;
+    pub(super) fn maybe_id(&self, column: &str) -> Result<Option<Uuid>, Error> {
+        match self {
+            Row::Sqlite(row) => sqlite::rows::id(row, column),
+            Row::Postgres(row) => row.try_get(column),
+        }
+    }
 
-    fn id(&self, column: &str) -> Result<Uuid, Error> {
+    pub(super) fn maybe_time(&self, column: &str) -> Result<Option<DateTime<Utc>>, Error> {
+        match self {
+            Row::Sqlite(row) => sqlite::rows::time(row, column),
+            Row::Postgres(row) => row.try_get(column),
+        }
+    }
+
+    /// JSON as it was written, whether it is kept as such or as a text.
+    pub(super) fn document(&self, column: &str) -> Result<String, Error> {
+        match self {
+            Row::Sqlite(row) => row.try_get(column),
+            Row::Postgres(row) => postgres::rows::document(row, column),
+        }
+    }
+
+    pub(super) fn id(&self, column: &str) -> Result<Uuid, Error> {
         self.maybe_id(column)?
             .ok_or_else(|| unreadable(column, UnexpectedNullError))
     }
 
-    fn time(&self, column: &str) -> Result<DateTime<Utc>, Error> {
+    pub(super) fn time(&self, column: &str) -> Result<DateTime<Utc>, Error> {
         self.maybe_time(column)?
             .ok_or_else(|| unreadable(column, UnexpectedNullError))
     }
 
     /// One of a few words.
-    fn word<T>(&self, column: &str, from_word: fn(&str) -> Option<T>) -> Result<T, Error> {
+    pub(super) fn word<T>(
+        &self,
+        column: &str,
+        from_word: fn(&str) -> Option<T>,
+    ) -> Result<T, Error> {
         let word: String = self.cell(column)?;
         from_word(&word)
             .ok_or_else(|| unreadable(column, format!("unknown word `{}`", word.escape_debug())))
     }
 
     /// A number that is never negative.
-    fn count(&self, column: &str) -> Result<u32, Error> {
+    pub(super) fn count(&self, column: &str) -> Result<u32, Error> {
         let number: i64 = self.cell(column)?;
         u32::try_from(number).map_err(|error| unreadable(column, error))
     }
 
-    /// JSON that is kept, or asked for, as text.
-    fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, Error> {
-        let text: String = self.cell(column)?;
-        serde_json::from_str(&text).map_err(|error| unreadable(column, error))
+    /// What JSON says.
+    pub(super) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, Error> {
+        serde_json::from_str(&self.document(column)?).map_err(|error| unreadable(column, error))
     }
 }
 
-pub(super) fn unreadable(
+pub(in crate::history) fn unreadable(
     column: &str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
@@ -74,9 +109,14 @@ pub(super) fn unreadable(
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for RunRecord {
+/// A record that is read from one row.
+pub(super) trait FromRow: Sized {
+    fn read(row: &Row) -> Result<Self, Error>;
+}
+
+impl FromRow for RunRecord {
     /// The run alone; steps and findings are read separately.
-    fn from_row(row: &R) -> Result<RunRecord, Error> {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(RunRecord {
             id: row.id("id")?,
             task: row.cell("task")?,
@@ -101,8 +141,8 @@ impl<R: Cells> FromRow<'_, R> for RunRecord {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for StepRecord {
-    fn from_row(row: &R) -> Result<StepRecord, Error> {
+impl FromRow for StepRecord {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(StepRecord {
             seq: row.count("seq")?,
             object: row.cell("object")?,
@@ -126,8 +166,8 @@ impl<R: Cells> FromRow<'_, R> for StepRecord {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Past {
-    fn from_row(row: &R) -> Result<Past, Error> {
+impl FromRow for Past {
+    fn read(row: &Row) -> Result<Self, Error> {
         let cut_off: bool = row.cell("cut_off")?;
         let end = match row.word("status", StepStatus::from_word)? {
             StepStatus::Succeeded => PastEnd::Done,
@@ -148,8 +188,8 @@ impl<R: Cells> FromRow<'_, R> for Past {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Finding {
-    fn from_row(row: &R) -> Result<Finding, Error> {
+impl FromRow for Finding {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Finding {
             code: row.cell("code")?,
             severity: row.word("severity", severity_from_word)?,
@@ -160,13 +200,13 @@ impl<R: Cells> FromRow<'_, R> for Finding {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for RunSummary {
-    fn from_row(row: &R) -> Result<RunSummary, Error> {
+impl FromRow for RunSummary {
+    fn read(row: &Row) -> Result<Self, Error> {
         let id = row.id("id")?;
-        let neighbours: [Option<String>; 2] = [row.cell("id_before")?, row.cell("id_after")?];
+        let neighbours = [row.maybe_id("id_before")?, row.maybe_id("id_after")?];
         Ok(RunSummary {
             id,
-            short_id: short_id(&id, neighbours.iter().flatten()),
+            short_id: short_id(id, neighbours.into_iter().flatten()),
             task: row.cell("task")?,
             kind: row.cell("kind")?,
             target: row.cell("target")?,
@@ -192,8 +232,8 @@ impl<R: Cells> FromRow<'_, R> for RunSummary {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Baseline {
-    fn from_row(row: &R) -> Result<Baseline, Error> {
+impl FromRow for Baseline {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Baseline {
             object: row.cell("object")?,
             bytes: row.cell("bytes")?,
@@ -204,8 +244,8 @@ impl<R: Cells> FromRow<'_, R> for Baseline {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Measured {
-    fn from_row(row: &R) -> Result<Measured, Error> {
+impl FromRow for Measured {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Measured {
             at: row.time("measured_at")?,
             measurement: Measurement {
@@ -217,8 +257,8 @@ impl<R: Cells> FromRow<'_, R> for Measured {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Notice {
-    fn from_row(row: &R) -> Result<Notice, Error> {
+impl FromRow for Notice {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Notice {
             id: row.id("id")?,
             at: row.time("at")?,
@@ -232,8 +272,8 @@ impl<R: Cells> FromRow<'_, R> for Notice {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Letter {
-    fn from_row(row: &R) -> Result<Letter, Error> {
+impl FromRow for Letter {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Letter {
             id: row.id("id")?,
             created_at: row.time("created_at")?,
@@ -246,8 +286,8 @@ impl<R: Cells> FromRow<'_, R> for Letter {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Alert {
-    fn from_row(row: &R) -> Result<Alert, Error> {
+impl FromRow for Alert {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Alert {
             task: row.cell("task")?,
             target: row.cell("target")?,
@@ -257,8 +297,8 @@ impl<R: Cells> FromRow<'_, R> for Alert {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Occurrence {
-    fn from_row(row: &R) -> Result<Occurrence, Error> {
+impl FromRow for Occurrence {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Occurrence {
             schedule: row.cell("schedule")?,
             scheduled_for: row.time("scheduled_for")?,
@@ -276,8 +316,8 @@ impl<R: Cells> FromRow<'_, R> for Occurrence {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Pause {
-    fn from_row(row: &R) -> Result<Pause, Error> {
+impl FromRow for Pause {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Pause {
             schedule: row.cell("schedule")?,
             since: row.time("since")?,
@@ -287,8 +327,8 @@ impl<R: Cells> FromRow<'_, R> for Pause {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Day {
-    fn from_row(row: &R) -> Result<Day, Error> {
+impl FromRow for Day {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Day {
             day: row.cell("day")?,
             name: row.cell("name")?,
@@ -301,8 +341,8 @@ impl<R: Cells> FromRow<'_, R> for Day {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for TaskTotals {
-    fn from_row(row: &R) -> Result<TaskTotals, Error> {
+impl FromRow for TaskTotals {
+    fn read(row: &Row) -> Result<Self, Error> {
         let mut recent_ms: Vec<i64> = row.json("recent")?;
         recent_ms.reverse();
         // A sum over no runs is NULL.
@@ -337,8 +377,8 @@ impl<R: Cells> FromRow<'_, R> for TaskTotals {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Gain {
-    fn from_row(row: &R) -> Result<Gain, Error> {
+impl FromRow for Gain {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(Gain {
             run: row.id("id")?,
             task: row.cell("task")?,
@@ -352,8 +392,8 @@ impl<R: Cells> FromRow<'_, R> for Gain {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for Trouble {
-    fn from_row(row: &R) -> Result<Trouble, Error> {
+impl FromRow for Trouble {
+    fn read(row: &Row) -> Result<Self, Error> {
         let waits: Vec<LockWait> = row.json("lock_waits")?;
         Ok(Trouble {
             run: row.id("id")?,
@@ -370,8 +410,8 @@ impl<R: Cells> FromRow<'_, R> for Trouble {
     }
 }
 
-impl<R: Cells> FromRow<'_, R> for TrackedFinding {
-    fn from_row(row: &R) -> Result<TrackedFinding, Error> {
+impl FromRow for TrackedFinding {
+    fn read(row: &Row) -> Result<Self, Error> {
         Ok(TrackedFinding {
             state: row.word("state", FindingState::from_word)?,
             code: row.cell("code")?,
@@ -385,8 +425,22 @@ impl<R: Cells> FromRow<'_, R> for TrackedFinding {
     }
 }
 
+impl FromRow for SeriesPoint {
+    fn read(row: &Row) -> Result<Self, Error> {
+        Ok(SeriesPoint {
+            target: row.cell("target")?,
+            metric: row.cell("metric")?,
+            object: row.cell("object")?,
+            first: row.cell("first")?,
+            last: row.cell("last")?,
+            part: row.cell("part")?,
+            value: row.cell("value")?,
+        })
+    }
+}
+
 /// How many findings there are of one state and severity.
-pub(super) fn finding_count<R: Cells>(row: &R) -> Result<(FindingState, Severity, i64), Error> {
+pub(super) fn finding_count(row: &Row) -> Result<(FindingState, Severity, i64), Error> {
     Ok((
         row.word("state", FindingState::from_word)?,
         row.word("severity", severity_from_word)?,
@@ -395,7 +449,7 @@ pub(super) fn finding_count<R: Cells>(row: &R) -> Result<(FindingState, Severity
 }
 
 /// Task, target, and when its last success ended.
-pub(super) fn success<R: Cells>(row: &R) -> Result<(String, String, DateTime<Utc>), Error> {
+pub(super) fn success(row: &Row) -> Result<(String, String, DateTime<Utc>), Error> {
     Ok((
         row.cell("task")?,
         row.cell("target")?,

@@ -1,0 +1,142 @@
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::{HistoryError, RunRecord, RunStatus, Trigger};
+
+/// Finds runs.
+#[async_trait]
+pub trait Runs: Send + Sync {
+    /// One run with steps and findings, by its id, the beginning of its id
+    /// (with or without dashes), or the word `last`.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError::UnknownRun`], [`HistoryError::AmbiguousRun`],
+    /// [`HistoryError::NoRuns`].
+    async fn run(&self, id_prefix: &str) -> Result<RunRecord, HistoryError>;
+
+    /// The runs that pass the filter, newest first.
+    async fn runs(&self, filter: &RunFilter) -> Result<Vec<RunSummary>, HistoryError>;
+
+    /// The newest run that stands for this occurrence, in whatever state.
+    /// Runs that never got to work do not count, so that the occurrence can
+    /// still be carried out: `skipped` ones, and failed ones without a step.
+    async fn occurrence(
+        &self,
+        task: &str,
+        target: &str,
+        scheduled_for: DateTime<Utc>,
+    ) -> Result<Option<RunRecord>, HistoryError>;
+
+    /// The newest run of this task on this target, in whatever state but
+    /// `skipped`: a skipped run has no steps to carry over.
+    async fn last_run(&self, task: &str, target: &str) -> Result<Option<RunRecord>, HistoryError>;
+
+    /// The end of the newest run of each task and target that succeeded, or
+    /// did what its time allowed.
+    async fn last_successes(&self) -> Result<Vec<(String, String, DateTime<Utc>)>, HistoryError>;
+}
+
+/// Records that processes died in the middle of their runs.
+#[async_trait]
+pub trait DeadRuns: Send + Sync {
+    /// Closes the running runs of this task and target as `interrupted`.
+    /// The caller holds their lock, so their process is dead.
+    ///
+    /// Their running steps become `cancelled`, `finished_at` is `at`, and the
+    /// duration ends at the last sign of life, because the moment of death is
+    /// not known. Sums are made from the steps. Returns the closed runs,
+    /// oldest first.
+    async fn interrupt_running(
+        &self,
+        task: &str,
+        target: &str,
+        at: DateTime<Utc>,
+    ) -> Result<Vec<RunRecord>, HistoryError>;
+
+    /// Closes the running runs of this host, of any task, whose process is
+    /// gone; otherwise like [`DeadRuns::interrupt_running`]. `alive` is asked
+    /// for the process id of each.
+    async fn interrupt_dead(
+        &self,
+        host: &str,
+        alive: &(dyn Fn(i64) -> bool + Sync),
+        at: DateTime<Utc>,
+    ) -> Result<Vec<RunRecord>, HistoryError>;
+}
+
+/// Which runs to list. The default is all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunFilter {
+    /// Only this task.
+    pub task: Option<String>,
+    /// Only this target.
+    pub target: Option<String>,
+    /// Only these statuses; empty means any.
+    pub statuses: Vec<RunStatus>,
+    /// Only runs that began then or later.
+    pub since: Option<DateTime<Utc>>,
+    /// Only runs that began before.
+    pub until: Option<DateTime<Utc>>,
+    /// Only runs that come after this one in the list, by start and id: the
+    /// last of the page before.
+    pub after: Option<(DateTime<Utc>, Uuid)>,
+    /// At most so many.
+    pub limit: Option<u32>,
+}
+
+/// How many findings of each severity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct FindingCounts {
+    /// Worth knowing.
+    pub info: u32,
+    /// Wants attention in the coming days.
+    pub warning: u32,
+    /// Wants attention now.
+    pub critical: u32,
+}
+
+/// A run as a line of a list: counts instead of steps and findings.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct RunSummary {
+    /// Its id.
+    pub id: Uuid,
+    /// The beginning of its id that no other recorded run shares; at least
+    /// 13 characters, which is its start to the millisecond.
+    pub short_id: String,
+    /// Name of the task.
+    pub task: String,
+    /// Kind of the task.
+    pub kind: String,
+    /// Name of the target.
+    pub target: String,
+    /// What set it off.
+    pub trigger: Trigger,
+    /// How it stands or ended.
+    pub status: RunStatus,
+    /// The occurrence it stands for.
+    pub scheduled_for: Option<DateTime<Utc>>,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// From start to end, in milliseconds; 0 while it runs.
+    pub duration_ms: i64,
+    /// Sum over the steps.
+    pub rows: i64,
+    /// Sum over the steps that measured both sizes.
+    pub bytes_before: i64,
+    /// Sum over the steps that measured both sizes.
+    pub bytes_after: i64,
+    /// Why the run as a whole could not do its work.
+    pub error: Option<String>,
+    /// How many steps are recorded, whatever their status.
+    pub steps: u32,
+    /// How many of them succeeded.
+    pub succeeded: u32,
+    /// How many of them failed.
+    pub failed: u32,
+    /// Its findings by severity.
+    pub findings: FindingCounts,
+}
