@@ -8,7 +8,7 @@ use super::context::Context;
 use super::run::worse;
 use crate::config::{Config, Target, Task};
 use crate::pipeline::Known;
-use crate::plan::{Basis, Plan as Planned, Step};
+use crate::plan::{Basis, Plan as Planned, Skip, Step};
 use crate::report::text::{
     Align, Cell, Columns, Cut, Ink, Style, counted, folded, human_bytes, human_duration_ms, wrapped,
 };
@@ -342,6 +342,7 @@ fn text(
     style: &Style,
 ) -> String {
     let steps = match plan.steps.len() {
+        0 if !plan.refused.is_empty() => "nothing can be done".to_owned(),
         0 => "nothing to do".to_owned(),
         n => format!("{}{}", counted(n, "step"), sizes_of(plan)),
     };
@@ -401,8 +402,15 @@ fn text(
             }
         }
     }
+    // What a finding or the list of what is left alone says is not said twice.
+    let said = |left: &Skip| {
+        plan.findings.iter().any(|f| f.message == left.reason)
+            || plan.skipped.iter().any(|s| s == left)
+    };
+    let refused: Vec<Skip> = plan.refused.iter().filter(|r| !said(r)).cloned().collect();
     for (title, list) in [
         ("decided after that", &plan.pending),
+        ("cannot be done", &refused),
         ("left alone", &plan.skipped),
     ] {
         if !list.is_empty() {

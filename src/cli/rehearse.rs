@@ -6,7 +6,7 @@ use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust;
 use crate::pipeline::{self, Known, PipelineError};
-use crate::plan::Plan;
+use crate::plan::{Finding, Plan};
 use crate::report::text::counted;
 
 /// How a line begins.
@@ -28,7 +28,7 @@ impl Level {
 }
 
 /// Findings that say that the task cannot do all of its work.
-pub(super) const HINDERS: [&str; 11] = [
+pub(super) const HINDERS: [&str; 13] = [
     "privilege.missing",
     "extension.missing",
     "amcheck.missing",
@@ -36,8 +36,10 @@ pub(super) const HINDERS: [&str; 11] = [
     trust::FINDING,
     "cleanup.rule",
     "cleanup.row_security",
+    "include.nothing",
     "name.unreadable",
     "partitions.unsuitable",
+    "query.refused",
     "server.reindex_corrupts",
     "replica.unreachable",
 ];
@@ -84,11 +86,19 @@ pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec
         };
         lines.push((level, format!("{object}{}{todo}", one.message)));
     }
+    // What is not done at all, and no finding says so.
+    let unsaid = plan.refused.iter().filter(|left| {
+        let said = |one: &&Finding| one.message == left.reason || one.object == left.object;
+        !hindered.iter().any(said)
+    });
+    for left in unsaid.clone().take(MOST_TOLD) {
+        lines.push((Level::Problem, format!("{}: {}", left.object, left.reason)));
+    }
     if let Some(more @ 1..) = hindered.len().checked_sub(MOST_TOLD) {
         let text = format!("… and {more} more like that: maint plan {}", task.name);
         lines.push((Level::Problem, text));
     }
-    if hindered.is_empty() {
+    if hindered.is_empty() && plan.refused.is_empty() {
         let text = format!("works: {} to do now", counted(plan.steps.len(), "step"));
         lines.push((Level::Ok, text));
     }

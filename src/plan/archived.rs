@@ -5,8 +5,11 @@
 use std::collections::HashSet;
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::engines::parquet::Checksum;
 use crate::engines::storage::Size;
@@ -14,6 +17,45 @@ use crate::engines::storage::Size;
 const LONGEST_PATH: usize = 1_024;
 /// The largest file that is read, in bytes: it is held in memory.
 const MOST_FILE_BYTES: u64 = 1 << 30;
+
+/// How large a manifest may be: a table of many months has many files.
+pub const MANIFEST: Size = Size::UpTo(64 << 20);
+
+/// What manifests of every engine say.
+pub trait Manifested {
+    /// Its own.
+    fn id(&self) -> Uuid;
+    /// The table or collection, as manifests have it.
+    fn source(&self) -> String;
+    /// Rows or documents in all files.
+    fn rows(&self) -> i64;
+    /// The files, with their paths below the folder or bucket.
+    fn files(&self) -> &[ArchivedFile];
+    /// Whether the rows are known to have left their table.
+    fn settled(&self) -> bool;
+}
+
+/// Whether there is a manifest at this path.
+pub fn is_at(path: &str) -> bool {
+    path.ends_with(".manifest.json")
+}
+
+/// Under which key a manifest is remembered.
+pub fn remembered_as(id: Uuid) -> String {
+    format!("archive {id}")
+}
+
+/// The manifests among what a kind remembers, oldest first.
+pub fn among<'a, M: Manifested + DeserializeOwned>(
+    memories: impl Iterator<Item = (&'a String, &'a Value)>,
+) -> Vec<M> {
+    let mut found: Vec<M> = memories
+        .filter(|(key, _)| key.starts_with("archive "))
+        .filter_map(|(_, value)| M::deserialize(value).ok())
+        .collect();
+    found.sort_by_key(M::id);
+    found
+}
 
 /// One file of a manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -347,6 +347,12 @@ pub const FINDINGS: &[Code] = &[
         "Build the index anew on the members that the finding names.",
     ),
     code(
+        "include.nothing",
+        "A pattern in `include` meets no object.",
+        "What was meant is not looked after; where no pattern meets anything, the run has failed.",
+        "Correct the spelling (upper and lower case count), or take the pattern out.",
+    ),
+    code(
         "index.duplicate",
         "Two indexes are the same.",
         "Both are kept up to date with each write, and one would do.",

@@ -8,9 +8,9 @@ use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Baseline, Body, Finding, KindInfo, Plan, unnamed};
+use super::{Baseline, Body, Finding, KindInfo, Plan, unmet, unnamed};
 use crate::engines::EngineError;
-use crate::values::Engine;
+use crate::values::{Engine, NamePattern};
 
 /// What a decision may depend on besides the facts of the target.
 #[derive(Clone, Debug)]
@@ -29,9 +29,19 @@ pub struct Moment {
 }
 
 /// A session of one engine, and what the steps of that engine are made of.
+#[async_trait]
 pub trait Speaks: Send + Sync + 'static {
     /// What is done in a step, and what is asked around it.
     type Body: Body;
+
+    /// Which of these patterns no object goes by, from 0. Only kinds that say which objects
+    /// they [include](Kind::includes) have it asked.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    async fn meeting_nothing(&self, _patterns: &[NamePattern]) -> Result<Vec<usize>, EngineError> {
+        Ok(Vec::new())
+    }
 }
 
 /// What of a server a run is about.
@@ -104,6 +114,12 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
         Self::NEEDS_HISTORY
     }
 
+    /// Which objects the options choose, all where it is none: a pattern that meets nothing is
+    /// told, because it may be misspelt.
+    fn includes(&self) -> &[NamePattern] {
+        &[]
+    }
+
     /// Whether the options make sense together. Each alone has been checked.
     fn check(&self) -> Result<(), String> {
         Ok(())
@@ -158,6 +174,11 @@ impl<K: Kind> AnyKind<K::Session> for K {
         let facts = self.inspect(site).await?;
         let mut plan = self.plan(facts, at);
         plan.findings.extend(site.findings.iter().cloned());
+        // Of many databases of a server not every one has everything.
+        if !self.includes().is_empty() && site.scope == Scope::Whole {
+            let misses = site.primary.meeting_nothing(self.includes()).await?;
+            unmet::tell(self.includes(), &misses, &mut plan);
+        }
         unnamed::leave(&mut plan);
         Ok(plan)
     }

@@ -1,6 +1,6 @@
 //! What a task would do now: pure data, and the trait by which a kind says so.
 
-mod archived;
+pub mod archived;
 pub mod codes;
 mod finding;
 mod kind;
@@ -15,6 +15,7 @@ pub mod postgres;
 pub mod predict;
 mod saved;
 mod step;
+mod unmet;
 mod unnamed;
 
 pub use archived::{ArchivedFile, Flaw, folder};

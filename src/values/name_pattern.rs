@@ -28,6 +28,23 @@ written_as_text!(
 );
 
 impl NamePattern {
+    /// The schema, if one is said, and the name as regular expressions of POSIX.
+    pub fn regexes(&self) -> (Option<String>, String) {
+        let regex = |pattern: &WildMatch| {
+            let mut out = String::from("^");
+            for c in pattern.to_string().chars() {
+                match c {
+                    '*' => out.push_str(".*"),
+                    '?' => out.push('.'),
+                    c if c.is_ascii_punctuation() => out.extend(['\\', c]),
+                    c => out.push(c),
+                }
+            }
+            out + "$"
+        };
+        (self.schema.as_ref().map(regex), regex(&self.name))
+    }
+
     /// Whether the object `name` in `schema`, both unquoted as in the catalogs, is meant.
     pub fn matches(&self, schema: &str, name: &str) -> bool {
         self.name.matches(name) && self.schema.as_ref().is_none_or(|s| s.matches(schema))

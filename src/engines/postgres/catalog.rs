@@ -43,6 +43,57 @@ pub fn size_of(alias: &str) -> String {
     )
 }
 
+/// SQL: whether the server holds writers to the constraint `alias` (`pg_constraint`):
+/// since 18 it may be NOT ENFORCED, and then nothing is looked up for it.
+pub fn enforced(server: &Server, alias: &str) -> String {
+    match server.major() >= 18 {
+        true => format!("{alias}.conenforced"),
+        false => "true".to_owned(),
+    }
+}
+
+/// SQL: whether looking for given values of `columns` (an array of column numbers) may
+/// use the index `x` (`pg_index`): all rows are in it, or all whose columns are given.
+/// The predicate is read as it is stored, because having the server write it down waits
+/// for whoever holds the table.
+pub fn serves(columns: &str) -> String {
+    format!(
+        "(x.indpred IS NULL OR (x.indpred::text !~ ':nulltesttype 0|:boolop (or|not)'
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, '\\{{([A-Z]+)', 'g') m WHERE m[1] NOT IN ('NULLTEST', 'VAR', 'BOOLEXPR'))
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, ':varattno (-?[0-9]+)', 'g') m WHERE m[1]::int2 <> ALL ({columns}))))"
+    )
+}
+
+/// SQL: whether rows that refer by the foreign key `k` (`conrelid`, `conkey`), of the
+/// table `c` (`pg_class`), have to be looked for without an index: in the table, or in a
+/// partition that has no such index either, of its own or its parent's. A partition may
+/// have its columns in another order, and any order in an index will do, as long as they
+/// are the first ones.
+pub fn without_index(k: &str) -> String {
+    let serves = serves("key.columns");
+    format!(
+        "EXISTS (SELECT FROM (SELECT c.oid AS relid WHERE c.relkind <> 'p'
+                UNION ALL SELECT pt.relid::oid FROM pg_catalog.pg_partition_tree(c.oid) pt WHERE c.relkind = 'p' AND pt.isleaf) l
+            JOIN pg_catalog.pg_class leaf ON leaf.oid = l.relid AND leaf.relkind = 'r'
+            CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(own.attnum ORDER BY u.place) AS columns
+                FROM pg_catalog.unnest({k}.conkey) WITH ORDINALITY u(att, place)
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = {k}.conrelid AND a.attnum = u.att
+                JOIN pg_catalog.pg_attribute own ON own.attrelid = l.relid AND own.attname = a.attname) key
+            WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+                JOIN pg_catalog.pg_am am ON am.oid = i.relam
+                WHERE x.indrelid = l.relid AND x.indisvalid AND {serves}
+                    AND (am.amname = 'btree' OR (am.amname = 'hash' AND pg_catalog.cardinality({k}.conkey) = 1))
+                    AND (x.indkey::int2[])[0:pg_catalog.cardinality({k}.conkey) - 1] @> key.columns))"
+    )
+}
+
+/// Answers `true` where a crash of the server would empty the table `$1` (quoted,
+/// qualified), or a partition of it: an archive is no place for rows then.
+pub const UNLOGGED: &str = "WITH RECURSIVE below (oid) AS (
+        SELECT pg_catalog.to_regclass($1::text)::oid
+        UNION SELECT i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid)
+    SELECT EXISTS (SELECT FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.oid WHERE c.relpersistence = 'u' AND c.relkind = 'r')";
+
 /// Answers `true` while the relation `$1` still has the schema `$2` and the
 /// name `$3`; no row, or `false`, means that it vanished or was renamed.
 pub const STILL_THERE: &str = "SELECT n.nspname = $2::text AND c.relname = $3::text

@@ -20,16 +20,27 @@ pub struct Meaning {
 
 /// Types with operators of their own that the texts may meet: in a column of a
 /// relation, or in the result of a function, whose name is in them, or by
-/// their own name. A name that is there by accident only makes the path longer.
-/// Operators of enums, arrays, ranges and domains are the server's own; those
-/// of what is below a domain, or in an array, count.
+/// their own name; also inside other types: below a domain, in an array, a
+/// range, a composite type or the row of a table. A name that is there by
+/// accident only makes the path longer. Without operators made for them, those
+/// of enums, arrays, ranges, rows and domains are the server's own. What users
+/// make has numbers from 16384 on.
 const TYPES: &str = "WITH RECURSIVE own AS (
         SELECT t.oid, t.typname FROM pg_catalog.pg_type t
-        WHERE t.typtype = 'b' AND t.typcategory <> 'A' AND t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace
-            AND EXISTS (SELECT FROM pg_catalog.pg_operator o WHERE t.oid IN (o.oprleft, o.oprright))
+        WHERE t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace
+            AND t.oid IN (SELECT o.oprleft FROM pg_catalog.pg_operator o WHERE o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace
+                UNION SELECT o.oprright FROM pg_catalog.pg_operator o WHERE o.oprnamespace <> 'pg_catalog'::pg_catalog.regnamespace)
+    ), around (inside, oid) AS (
+        SELECT t.typbasetype, t.oid FROM pg_catalog.pg_type t WHERE t.typbasetype >= 16384
+        UNION ALL SELECT t.typelem, t.oid FROM pg_catalog.pg_type t WHERE t.typelem >= 16384
+        UNION ALL SELECT r.rngsubtype, r.rngtypid FROM pg_catalog.pg_range r WHERE r.rngsubtype >= 16384
+        UNION ALL SELECT r.rngtypid, r.rngmultitypid FROM pg_catalog.pg_range r WHERE r.rngtypid >= 16384
+        UNION ALL SELECT a.atttypid, c.reltype FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+            WHERE a.atttypid >= 16384 AND a.attnum > 0 AND NOT a.attisdropped AND c.reltype <> 0
+                AND EXISTS (SELECT FROM own)
     ), over(oid, base, typname) AS (
         SELECT o.oid, o.oid, o.typname FROM own o
-        UNION SELECT t.oid, v.base, t.typname FROM over v JOIN pg_catalog.pg_type t ON t.typbasetype = v.oid OR t.typelem = v.oid
+        UNION SELECT t.oid, v.base, t.typname FROM over v JOIN around a ON a.inside = v.oid JOIN pg_catalog.pg_type t ON t.oid = a.oid
     ), met AS (
         SELECT v.base FROM over v WHERE pg_catalog.lower(v.typname::text) = ANY ($1::text[])
         UNION SELECT v.base FROM over v JOIN pg_catalog.pg_attribute a ON a.atttypid = v.oid AND NOT a.attisdropped AND a.attnum > 0

@@ -27,8 +27,9 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{MARKS, mark};
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
+use crate::plan::Memory;
+use crate::plan::archived::{self, ArchivedFile, Manifested};
 use crate::plan::mongodb::{Export, Manifest};
-use crate::plan::{ArchivedFile, Memory};
 use crate::values::{Engine, with_causes};
 
 /// What a batch may hold. It is in memory several times over: as read, as
@@ -459,7 +460,7 @@ async fn tidy(source: &Source<'_>) {
     let (Ok(known), Ok(marks)) = (known, job.session.committed(&name).await) else {
         return;
     };
-    let settled: Vec<String> = Manifest::among(known.iter())
+    let settled: Vec<String> = archived::among::<Manifest>(known.iter())
         .into_iter()
         .filter(|manifest| manifest.settled)
         .map(|manifest| manifest.id.to_string())

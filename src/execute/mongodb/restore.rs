@@ -14,6 +14,7 @@ use super::source::{id_of, majority, value_at};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Session, namespace};
 use crate::engines::storage::{Storage, StorageError};
+use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
 use crate::values::with_causes;
 

@@ -24,6 +24,7 @@ use super::naming::Naming;
 use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
+use crate::engines::postgres::catalog::UNLOGGED;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, Row, Session, each};
@@ -484,6 +485,14 @@ async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
         let sql = format!("CREATE TABLE {} ({})", send.into, columns.join(", "));
         there.execute("making the table there", &sql).await?;
         rows = there.query(doing, COLUMNS, &[&send.into]).await?;
+    }
+    let doing = "looking how lasting the table there is";
+    let answer = there.query(doing, UNLOGGED, &[&send.into]).await?;
+    if is_true(&answer) {
+        return Err(ExportError::Proof(format!(
+            "nothing was deleted: {} on target {}, or a partition of it, is UNLOGGED: a crash of the server would empty it; ALTER TABLE … SET LOGGED",
+            send.into, send.target
+        )));
     }
     let known: Vec<(String, String)> = each(&rows, |row| Ok((row.get(0)?, row.get(1)?)))?;
     for column in &send.columns {

@@ -30,7 +30,7 @@ use crate::engines::parquet::Checksum;
 use crate::engines::postgres::first;
 use crate::engines::storage::Storage;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Fate, Manifest, Path, Range, Retire, Statement, Whole, Without};
+use crate::plan::{Fate, Manifest, Path, Range, Retire, Statement, Whole, Without, archived};
 
 /// Rows that the role may not see must not be dropped with the table: the
 /// server then refuses to answer.
@@ -254,11 +254,11 @@ async fn find(storage: &Storage, retire: &Retire) -> Result<Option<Manifest>, Ex
     };
     let folder = Manifest::folder_of(&retire.source, columns);
     for path in storage.list(&folder).await? {
-        if !Manifest::is_at(&path) {
+        if !archived::is_at(&path) {
             continue;
         }
         let found: Option<Manifest> =
-            serde_json::from_slice(&storage.get(&path, Manifest::SIZE).await?).ok();
+            serde_json::from_slice(&storage.get(&path, archived::MANIFEST).await?).ok();
         let same = |m: &Manifest| {
             !m.settled
                 && m.table == retire.table

@@ -13,7 +13,7 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{Field, FieldType, Session, namespace};
 use crate::engines::storage::Storage;
 use crate::plan::mongodb::{Body, Destination, Export, Format, Manifest, Work, fields};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, archived};
 use crate::values::{Bytes, Engine};
 
 /// Options of `kind: archive` on MongoDB.
@@ -293,7 +293,7 @@ impl Kind for Archive {
 
 /// What an earlier run has left open comes before anything else.
 fn settle_first(plan: &mut Plan<Body>, own: &str, at: &Moment) {
-    let mut pending = Manifest::among(at.memories.iter());
+    let mut pending = archived::among::<Manifest>(at.memories.iter());
     pending.retain(|manifest| !manifest.settled);
     if pending.is_empty() {
         return;
@@ -317,7 +317,7 @@ impl Archive {
         at: &Moment,
     ) -> Option<Finding> {
         let url = self.destination.files.as_deref()?;
-        let known: Vec<i64> = Manifest::among(at.memories.iter())
+        let known: Vec<i64> = archived::among::<Manifest>(at.memories.iter())
             .into_iter()
             .filter(|m| m.settled && m.storage == url)
             .filter(|m| m.database == *database && m.collection == *collection)

@@ -170,6 +170,10 @@ impl Kind for Analyze {
     type Session = Session;
     type Facts = Facts;
 
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let fill = |sql: &str| {

@@ -153,6 +153,25 @@ pub(super) fn forbid(plan: &mut Plan, action: &str, role: &str, major: i32, obje
     });
 }
 
+/// One finding for all tables whose statistics the role may not see.
+/// `what` of them is judged.
+pub(super) fn unseen(what: &str, role: &str, tables: &BTreeSet<&RelationName>) -> Option<Finding> {
+    let tables: Vec<&RelationName> = tables.iter().copied().collect();
+    let first = tables.first()?;
+    let role = Identifier::new(role);
+    let all: Vec<String> = tables.iter().map(ToString::to_string).collect();
+    Some(Finding {
+        code: "privilege.missing".to_owned(),
+        severity: Severity::Warning,
+        object: first.to_string(),
+        message: format!(
+            "whether {what}{} are bloated is not known: {role} may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)",
+            all.join(", ")
+        ),
+        suggestion: Some(grant("SELECT", "", &tables, &role)),
+    })
+}
+
 /// One finding for all tables whose rows the role may not read and delete;
 /// none where there are no such tables.
 pub(super) fn rows_finding(role: &str, tables: &[String]) -> Option<Finding> {

@@ -155,6 +155,10 @@ impl Kind for Vacuum {
     type Session = Session;
     type Facts = Facts;
 
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let sql = TABLES

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::engines::mongodb::{Field, Json, namespace};
-use crate::engines::storage::Size;
-use crate::plan::archived::{self, ArchivedFile, Flaw, flaw, folder};
+use crate::plan::archived::{self, ArchivedFile, Flaw, Manifested, flaw, folder};
 use crate::values::Engine;
 
 /// No namespace of the server is longer, in bytes.
@@ -109,30 +108,32 @@ pub struct Restored {
     pub uuid: String,
 }
 
-impl Manifest {
-    /// How large a manifest may be.
-    pub const SIZE: Size = Size::UpTo(64 << 20);
-
-    /// Under which key it is remembered.
-    pub fn key(&self) -> String {
-        format!("archive {}", self.id)
+impl Manifested for Manifest {
+    fn id(&self) -> Uuid {
+        self.id
     }
 
-    /// The collection as the server writes it.
-    pub fn source(&self) -> String {
+    fn source(&self) -> String {
         namespace(&self.database, &self.collection)
     }
 
-    /// The manifests among what the kind remembers, oldest first.
-    pub fn among<'a>(
-        memories: impl Iterator<Item = (&'a String, &'a serde_json::Value)>,
-    ) -> Vec<Manifest> {
-        let mut found: Vec<Manifest> = memories
-            .filter(|(key, _)| key.starts_with("archive "))
-            .filter_map(|(_, value)| serde_json::from_value(value.clone()).ok())
-            .collect();
-        found.sort_by_key(|manifest| manifest.id);
-        found
+    fn rows(&self) -> i64 {
+        self.rows
+    }
+
+    fn files(&self) -> &[ArchivedFile] {
+        &self.files
+    }
+
+    fn settled(&self) -> bool {
+        self.settled
+    }
+}
+
+impl Manifest {
+    /// Under which key it is remembered.
+    pub fn key(&self) -> String {
+        archived::remembered_as(self.id)
     }
 
     /// Where its copy beside the files is.

@@ -7,8 +7,7 @@ use uuid::Uuid;
 
 use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
-use crate::engines::storage::Size;
-use crate::plan::archived::{ArchivedFile, folder};
+use crate::plan::archived::{self, ArchivedFile, Manifested, folder};
 
 /// What becomes of the rows of a [`Walk`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -206,25 +205,32 @@ pub struct Restored {
     pub transaction: String,
 }
 
-impl Manifest {
-    /// How large a manifest may be: a table of many months has many files.
-    pub const SIZE: Size = Size::UpTo(64 << 20);
-
-    /// Under which key it is remembered.
-    pub fn key(&self) -> String {
-        format!("archive {}", self.id)
+impl Manifested for Manifest {
+    fn id(&self) -> Uuid {
+        self.id
     }
 
-    /// The manifests among what the kind remembers, oldest first.
-    pub fn among<'a>(
-        memories: impl Iterator<Item = (&'a String, &'a serde_json::Value)>,
-    ) -> Vec<Manifest> {
-        let mut found: Vec<Manifest> = memories
-            .filter(|(key, _)| key.starts_with("archive "))
-            .filter_map(|(_, value)| serde_json::from_value(value.clone()).ok())
-            .collect();
-        found.sort_by_key(|manifest| manifest.id);
-        found
+    fn source(&self) -> String {
+        self.source.clone()
+    }
+
+    fn rows(&self) -> i64 {
+        self.rows
+    }
+
+    fn files(&self) -> &[ArchivedFile] {
+        &self.files
+    }
+
+    fn settled(&self) -> bool {
+        self.settled
+    }
+}
+
+impl Manifest {
+    /// Under which key it is remembered.
+    pub fn key(&self) -> String {
+        archived::remembered_as(self.id)
     }
 
     /// Where its copy beside the files is.
@@ -234,11 +240,6 @@ impl Manifest {
             Self::folder_of(&self.source, &self.columns),
             self.id
         )
-    }
-
-    /// Whether there is a manifest at this path.
-    pub fn is_at(path: &str) -> bool {
-        path.ends_with(".manifest.json")
     }
 
     /// The folder of the files of a table with these columns.

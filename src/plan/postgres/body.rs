@@ -1,12 +1,15 @@
 //! What a step on PostgreSQL is made of besides what every engine's steps have.
 
+use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Check, Condition, Query, Retire, Shrink, Statement, Sweep, Walk, Work};
-use crate::engines::postgres::Session;
+use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Guard, Touch, Use};
+use crate::engines::postgres::{Session, each};
 use crate::plan::{Speaks, Step};
+use crate::values::NamePattern;
 
 /// What is done, and what is asked around it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -98,8 +101,25 @@ impl crate::plan::Body for Body {
     }
 }
 
+/// Patterns, as regular expressions, that no relation goes by.
+const UNMET: &str = "SELECT p.place - 1 FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]))
+        WITH ORDINALITY p (schema, name, place)
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname::text ~ p.name AND (p.schema IS NULL OR n.nspname::text ~ p.schema))
+    ORDER BY p.place";
+
+#[async_trait]
 impl Speaks for Session {
     type Body = Body;
+
+    async fn meeting_nothing(&self, patterns: &[NamePattern]) -> Result<Vec<usize>, EngineError> {
+        let (schemas, names): (Vec<_>, Vec<_>) = patterns.iter().map(NamePattern::regexes).unzip();
+        let doing = "looking for what `include` names";
+        let rows = self.query(doing, UNMET, &[&schemas, &names]).await?;
+        each(&rows, |row| {
+            Ok(usize::try_from(row.get::<i64>(0)?).unwrap_or(usize::MAX))
+        })
+    }
 }
 
 impl Step {

@@ -64,6 +64,7 @@ for_each_version! {
             CREATE INDEX lower_one ON t (lower(c), id); CREATE INDEX lower_two ON t    (lower(  c ),  id);
             CREATE TABLE identity (id int NOT NULL, v text); INSERT INTO identity SELECT g, g::text FROM generate_series(1, 3000) g;
             CREATE UNIQUE INDEX one ON identity (id); CREATE UNIQUE INDEX two ON identity (id); ALTER TABLE identity REPLICA IDENTITY USING INDEX two;
+            CREATE TABLE packed (id int); INSERT INTO packed SELECT generate_series(1, 3000); CREATE INDEX loose ON packed (id) WITH (fillfactor = 50); CREATE INDEX usual ON packed (id);
             CREATE TABLE parent (id int PRIMARY KEY); CREATE UNIQUE INDEX referenced ON parent (id);
             CREATE TABLE p (id int, k int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p DEFAULT; INSERT INTO p SELECT g, g FROM generate_series(1, 3000) g;
             CREATE INDEX p_one ON p (k); CREATE INDEX p_two ON p (k)").await;
@@ -74,6 +75,7 @@ for_each_version! {
         let document = run(&workspace, "snapshot");
         assert_eq!(advice(&document, "index.duplicate"), [
             ("public.b_first", "DROP INDEX CONCURRENTLY public.b_first"),
+            ("public.loose", "DROP INDEX CONCURRENTLY public.loose"),
             ("public.lower_two", "DROP INDEX CONCURRENTLY public.lower_two"),
             ("public.one", "DROP INDEX CONCURRENTLY public.one"),
             ("public.p_two", "DROP INDEX public.p_two"),

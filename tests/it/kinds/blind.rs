@@ -1,5 +1,6 @@
 //! What the role may not see is not taken for healthy.
 
+use super::snapshot::series;
 use super::{finding, objects};
 use crate::settings::role;
 use crate::support::servers::fresh_database;
@@ -18,7 +19,30 @@ async fn unseen_statistics(major: u32) {
             "reindex",
             "kind: reindex\ntarget: app\noptions: { min_size: 1MB }\n",
         )
+        .task(
+            "repack",
+            "kind: repack\ntarget: app\noptions: { min_size: 1MB }\n",
+        )
         .task("snapshot", "kind: snapshot\ntarget: app\n");
+    let repack = workspace
+        .run(["run", "repack", "--now", "--output", "json"])
+        .json();
+    let missing = finding(&repack, "privilege.missing");
+    assert_eq!(
+        missing["suggestion"],
+        format!("GRANT USAGE ON SCHEMA public TO {keeper}; GRANT SELECT ON public.t TO {keeper}"),
+        "{repack:#}"
+    );
+    // Some of the columns tell nothing of how wide rows are.
+    db.execute(&format!("CREATE TABLE wide (id int, text text); INSERT INTO wide SELECT n, repeat(md5(n::text), 8) FROM generate_series(1, 20000) n; GRANT SELECT (id) ON wide TO {keeper}")).await;
+    db.execute("VACUUM ANALYZE wide").await;
+    workspace.run(["run", "snapshot", "--now"]).expect(0);
+    let bloat = series(&workspace, "table.bloat").await;
+    assert_eq!(bloat.get("public.wide"), None);
+    db.execute(&format!("GRANT SELECT ON wide TO {keeper}"))
+        .await;
+    workspace.run(["run", "snapshot", "--now"]).expect(0);
+    assert!(series(&workspace, "table.bloat").await["public.wide"] < 0.1);
     for _ in 0..2 {
         let blind = workspace
             .run(["run", "reindex", "--now", "--output", "json"])

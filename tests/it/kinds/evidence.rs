@@ -299,6 +299,17 @@ for_each_version! {
             workspace.run(["plan", "cleanup"]).expect(0);
         }
         db.execute("DROP SCHEMA hidden CASCADE; DROP FUNCTION app.held; DROP TABLE app.mine, app.parent; DROP VIEW app.seen; DROP TABLE app.behind").await;
+        // Names that nothing goes by; one that does makes the others a warning.
+        for kind in ["analyze", "vacuum", "reindex", "repack", "refresh", "snapshot", "integrity"] {
+            let of = |include: &str| format!("kind: {kind}\ntarget: app\noptions: {{ include: [{include}] }}\n");
+            workspace.file("tasks/named.yaml", &of("'nosuch.*', 'app.T', '\"app\".x?.*'").replace(", '\"app\".x?.*'", ""));
+            let document = workspace.run(["run", "named", "--now", "--output", "json"]).expect(1).json();
+            let nothing = |document: &Value| document["runs"][0]["findings"].as_array().unwrap().iter().filter(|f| f["code"] == "include.nothing").count();
+            assert_eq!((nothing(&document), &document["runs"][0]["status"]), (2, &Value::from("failed")), "{kind} {document:#}");
+            workspace.file("tasks/named.yaml", &of("'nosuch.*', 'app.*'"));
+            let document = workspace.run(["run", "named", "--now", "--output", "json"]).json();
+            assert_eq!(nothing(&document), 1, "{kind} {document:#}");
+        }
         // What is suggested is all that is missing.
         let document = run(&workspace, "analyze");
         let findings = document["runs"][0]["findings"].as_array().unwrap();

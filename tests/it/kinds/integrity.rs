@@ -178,6 +178,16 @@ for_each_version! {
         assert_eq!(found(&document), ["privilege.missing amcheck", "privilege.missing mine", "privilege.missing public.customers_id_seq", "privilege.missing public.events"], "{document:#}");
         let message = document["runs"][0]["findings"].as_array().unwrap().iter().find(|f| f["object"] == "public.events").unwrap()["message"].as_str().unwrap().to_owned();
         assert!(message.contains("public.events and 2 more"), "{message}");
+        // Who may read the table, but not all its rows, needs something else than a GRANT.
+        db.execute(&format!("GRANT SELECT ON notes, events TO {role}")).await;
+        workspace.file("tasks/integrity.yaml", &format!("{INTEGRITY}options: {{ amcheck: off, queries: [{{ name: mine, sql: 'SELECT 1 FROM public.orders WHERE id = 0' }}] }}\n"));
+        let document = workspace.run(["run", "integrity", "--now", "--output", "json"]).expect(1).json();
+        let bypass = format!("ALTER ROLE {role} BYPASSRLS");
+        for object in ["mine", "public.orders"] {
+            let finding = document["runs"][0]["findings"].as_array().unwrap().iter().find(|f| f["object"] == object).unwrap();
+            assert_eq!(finding["suggestion"], bypass, "{document:#}");
+        }
+        db.execute(&format!("REVOKE SELECT ON notes, events FROM {role}")).await;
         // Nothing at all that may be looked at is no clean bill of health.
         db.execute(&format!("REVOKE SELECT ON customers, orders FROM {role}")).await;
         workspace.file("tasks/integrity.yaml", &format!("{INTEGRITY}options: {{ amcheck: off }}\n"));
@@ -196,7 +206,7 @@ for_each_version! {
         assert_eq!(found(&document), ["query.refused roots"], "{document:#}");
         db.execute("REVOKE ALL ON SCHEMA open FROM PUBLIC").await;
         let document = run(&workspace);
-        assert_eq!(found(&document), Vec::<String>::new(), "{document:#}");
+        assert_eq!(document["runs"][0]["steps"][0]["status"], "succeeded", "{document:#}");
     }
 }
 

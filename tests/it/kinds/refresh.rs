@@ -189,6 +189,28 @@ for_each_version! {
 }
 
 for_each_version! {
+    /// A view below, or a function, that is replaced makes the view another.
+    async fn what_is_defined_anew_is_a_change(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE b AS SELECT generate_series(1, 20) AS id; CREATE FUNCTION twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2';
+            CREATE VIEW below AS SELECT id FROM b WHERE id < 5; CREATE MATERIALIZED VIEW few AS SELECT count(*) AS n FROM below;
+            CREATE MATERIALIZED VIEW above AS SELECT n FROM few; CREATE MATERIALIZED VIEW doubled AS SELECT sum(twice(id)) AS n FROM b;
+            CREATE MATERIALIZED VIEW other AS SELECT count(*) AS n FROM b").await;
+        change(&db, "SELECT 1").await;
+        let workspace = workspace(&db.url, "allow_blocking: true");
+        assert_eq!(names(&run(&workspace, 0)).len(), 4);
+        assert!(names(&run(&workspace, 0)).is_empty());
+        db.execute("CREATE OR REPLACE VIEW below AS SELECT id FROM b WHERE id < 9").await;
+        assert_eq!(names(&run(&workspace, 0)), ["public.above", "public.few"]);
+        assert_eq!(db.number("SELECT n FROM above").await, 8);
+        db.execute("CREATE OR REPLACE FUNCTION twice(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 3'").await;
+        assert_eq!(names(&run(&workspace, 0)), ["public.doubled"]);
+        assert_eq!(db.number("SELECT n FROM doubled").await, 630);
+        assert!(names(&run(&workspace, 0)).is_empty());
+    }
+}
+
+for_each_version! {
     /// Views whose sources nobody counts are not taken for fresh.
     async fn what_reads_the_clock_is_refreshed_by_age(major: u32) {
         let db = fresh_database(major).await;

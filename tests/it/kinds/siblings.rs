@@ -95,6 +95,71 @@ for_each_version! {
 }
 
 for_each_version! {
+    /// What the default privileges of whoever creates it say is nothing that a sibling has; and
+    /// what its owner has given up stays given up.
+    async fn default_privileges_are_not_for_new_partitions(major: u32) {
+        let db = fresh_database(major).await;
+        let (reader, owner) = (format!("reader_{}", db.name), format!("owner_{}", db.name));
+        let (keeper, url) = crate::settings::role(&db, "").await;
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        db.execute(&format!("CREATE ROLE {reader}; CREATE ROLE {owner}; GRANT {owner} TO {keeper}; GRANT ALL ON SCHEMA public TO {owner}, {keeper};
+            ALTER DEFAULT PRIVILEGES FOR ROLE {keeper} GRANT SELECT, INSERT ON TABLES TO {reader};
+            ALTER DEFAULT PRIVILEGES FOR ROLE {keeper} REVOKE TRUNCATE ON TABLES FROM {keeper};
+            ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT ON TABLES TO {reader};
+            SET ROLE {owner}; CREATE TABLE pay (id int, at date, card text) PARTITION BY RANGE (at);
+            CREATE TABLE pay_first PARTITION OF pay FOR VALUES FROM ('{this}') TO ('{next}');
+            REVOKE ALL ON pay, pay_first FROM {reader}; REVOKE UPDATE ON pay_first FROM {owner}; GRANT UPDATE (id) ON pay_first TO {reader};
+            CREATE TABLE bare (id int, at date) PARTITION BY RANGE (at); RESET ROLE")).await;
+        for url in [url.as_str(), db.url.as_str()] {
+            for table in db.strings("SELECT oid::regclass::text FROM pg_class WHERE relispartition AND relname <> 'pay_first'").await {
+                db.execute(&format!("DROP TABLE {table}")).await;
+            }
+            let document = run(&workspace(url, "tables: [public.pay, public.bare], interval: month, ahead: 1"));
+            assert_eq!(document["runs"][0]["status"], "succeeded", "{document:#}");
+        }
+        assert!(db.number("SELECT count(*) FROM pg_class WHERE relispartition").await >= 4);
+        let may = |table: &str, what: &str| format!("SELECT count(*) FROM pg_class WHERE relispartition AND relkind = 'r' AND relname ~ '^{table}' AND has_table_privilege('{reader}', oid, '{what}')");
+        for what in ["SELECT", "INSERT"] {
+            for table in ["pay", "bare"] {
+                assert_eq!(db.number(&may(table, what)).await, 0, "{table} {what}");
+            }
+        }
+        let unlike = format!("SELECT count(*) FROM pg_class WHERE relispartition AND relname ~ '^pay' AND NOT (has_table_privilege('{owner}', oid, 'TRUNCATE')
+            AND NOT has_table_privilege('{owner}', oid, 'UPDATE') AND has_any_column_privilege('{reader}', oid, 'UPDATE'))");
+        assert_eq!(db.number(&unlike).await, 0);
+    }
+}
+
+/// A publication of some rows and columns is suggested for the same of the new partition.
+#[tokio::test]
+async fn a_publication_of_some_is_suggested_as_it_is() {
+    let db = fresh_database(17).await;
+    let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+    db.execute(&format!("CREATE TABLE ev (id int, at date NOT NULL, secret text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+        CREATE TABLE ev_first PARTITION OF ev FOR VALUES FROM ('{this}') TO ('{next}');
+        CREATE PUBLICATION partly FOR TABLE ONLY ev_first (id, at) WHERE (id > 5)")).await;
+    let document = run(&workspace(
+        &db.url,
+        "tables: [public.ev], interval: month, ahead: 1",
+    ));
+    let suggestion = document["runs"][0]["findings"][0]["suggestion"]
+        .as_str()
+        .unwrap();
+    db.execute(suggestion).await;
+    assert_eq!(
+        db.strings("SELECT DISTINCT attnames::text || ' ' || rowfilter FROM pg_publication_tables")
+            .await,
+        ["{id,at} (id > 5)"],
+        "{suggestion}"
+    );
+    assert_eq!(
+        db.number("SELECT count(*) FROM pg_publication_tables")
+            .await,
+        2
+    );
+}
+
+for_each_version! {
     /// A first partition belongs to who owns the table.
     async fn a_first_partition_belongs_to_the_owner_of_the_table(major: u32) {
         let db = fresh_database(major).await;

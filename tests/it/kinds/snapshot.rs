@@ -55,7 +55,7 @@ async fn remember(workspace: &Workspace, key: &str, value: Value) {
     store.close().await;
 }
 
-async fn series(workspace: &Workspace, metric: &str) -> BTreeMap<String, f64> {
+pub(super) async fn series(workspace: &Workspace, metric: &str) -> BTreeMap<String, f64> {
     let store = maint::history::open_existing(&format!("sqlite:{}", workspace.history().display()))
         .await
         .unwrap();

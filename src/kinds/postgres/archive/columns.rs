@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use super::super::cleanup::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, Form, Kept, kept_as};
-use crate::engines::postgres::{Session, each, first};
+use crate::engines::postgres::catalog::UNLOGGED;
+use crate::engines::postgres::{RelationName, Session, each, first};
 use crate::values::TableName;
 
 /// A column, and how it can be kept in a file.
@@ -85,6 +86,14 @@ const OBSTRUCTED: &str = "SELECT EXISTS (
 pub(super) async fn obstructed(db: &Session, table: &TableName) -> Result<bool, EngineError> {
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&table.schema, &table.table];
     let rows = db.query("reading triggers", OBSTRUCTED, &params).await?;
+    Ok(first(&rows, 0)?.unwrap_or(false))
+}
+
+/// Whether a crash of the server would empty a table, or a partition of it.
+pub(super) async fn unlogged(db: &Session, table: &TableName) -> Result<bool, EngineError> {
+    let name = RelationName::new(&*table.schema, &*table.table).to_string();
+    let doing = "looking how lasting the destination is";
+    let rows = db.query(doing, UNLOGGED, &[&name]).await?;
     Ok(first(&rows, 0)?.unwrap_or(false))
 }
 

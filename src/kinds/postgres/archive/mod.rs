@@ -23,7 +23,7 @@ use crate::engines::parquet::Column;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::Standing;
 use crate::engines::storage::Storage;
-use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step};
+use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, archived};
 use crate::values::{CalendarSpan, Engine, Percent, TableName, TimeSpan, TimeZone};
 
 /// Options of `kind: archive`.
@@ -117,6 +117,8 @@ pub(crate) struct Facts {
     into: Vec<Found>,
     /// Whether something between an insert and the table may drop rows.
     into_obstructed: bool,
+    /// A crash of the server would empty the destination.
+    into_unlogged: bool,
     /// Members that are the destination, or that its rows would come back to.
     into_itself: bool,
     into_schema: bool,
@@ -238,10 +240,12 @@ impl Kind for Archive {
             None => HashMap::new(),
         };
         let (mut into, mut into_obstructed) = (Vec::new(), false);
+        let mut into_unlogged = false;
         let (mut into_itself, mut into_schema) = (false, true);
         if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
             into = columns::of(db, destination).await?;
             into_obstructed = columns::obstructed(db, destination).await?;
+            into_unlogged = columns::unlogged(db, destination).await?;
             into_itself = columns::related(db, &self.table, destination).await?;
             into_schema = columns::has_schema(db, destination).await?;
         }
@@ -256,6 +260,7 @@ impl Kind for Archive {
             columns,
             into,
             into_obstructed,
+            into_unlogged,
             into_itself,
             into_schema,
             has_files,
@@ -296,7 +301,7 @@ impl Kind for Archive {
         plan.findings
             .extend(lost(&facts, table, at, self.destination.files.as_deref()));
         let age = age_of(&rule, table);
-        let pending = Manifest::among(at.memories.iter())
+        let pending = archived::among::<Manifest>(at.memories.iter())
             .into_iter()
             .filter(|m| !m.settled && m.source == table.name.to_string());
         // A partition that is on its way out is gone on with, not settled.
@@ -347,7 +352,7 @@ impl Kind for Archive {
 /// another machine, or a folder that was cleared.
 fn lost(facts: &Facts, table: &Table, at: &Moment, url: Option<&str>) -> Option<Finding> {
     let source = table.name.to_string();
-    let known: Vec<i64> = Manifest::among(at.memories.iter())
+    let known: Vec<i64> = archived::among::<Manifest>(at.memories.iter())
         .into_iter()
         .filter(|m| m.settled && m.source == source && Some(m.storage.as_str()) == url)
         .map(|m| m.rows)

@@ -392,6 +392,11 @@ fn fate(
             "{name} has rules or triggers that may keep rows out of it"
         ));
     }
+    if facts.into_unlogged {
+        return Err(format!(
+            "{name}, or a partition of it, is UNLOGGED: a crash of the server would empty it; ALTER TABLE … SET LOGGED"
+        ));
+    }
     for column in &facts.columns {
         let there = facts.into.iter().find(|c| c.name == column.name);
         match there {

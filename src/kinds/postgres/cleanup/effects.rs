@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::facts::Table;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::size_of;
+use crate::engines::postgres::catalog::{enforced, size_of, without_index};
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::plan::{Finding, Severity};
 
@@ -24,7 +24,7 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     pub(in crate::kinds::postgres) columns: Vec<String>,
     pub(in crate::kinds::postgres) child_rows: f64,
     pub(in crate::kinds::postgres) child_bytes: i64,
-    /// Whether an index of the child begins with the columns.
+    /// Whether the children are found by an index.
     pub(in crate::kinds::postgres) indexed: bool,
     /// 1 where it points at the table of the rule itself.
     pub(in crate::kinds::postgres) depth: i32,
@@ -42,19 +42,17 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
         SELECT con.oid, con.conname, con.conrelid, con.confrelid, con.confdeltype, con.conkey,
             con.confrelid AS root, 1 AS depth
         FROM pg_catalog.pg_constraint con
-        WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid = ANY ($1)
+        WHERE con.contype = 'f' AND con.conparentid = 0 AND con.confrelid = ANY ($1) AND {enforced}
         UNION SELECT next.oid, next.conname, next.conrelid, next.confrelid, next.confdeltype, next.conkey,
             fk.root, fk.depth + 1
         FROM fk JOIN pg_catalog.pg_constraint next ON next.confrelid = fk.conrelid
-        WHERE next.contype = 'f' AND next.conparentid = 0 AND fk.confdeltype = 'c' AND fk.depth < 5
+        WHERE next.contype = 'f' AND next.conparentid = 0 AND {enforced_next} AND fk.confdeltype = 'c' AND fk.depth < 5
     )
     SELECT fk.root, fk.confrelid, {rows_p}, c.oid, n.nspname::text, c.relname::text, fk.conname::text, fk.confdeltype::text,
         ARRAY(SELECT a.attname::text FROM pg_catalog.unnest(fk.conkey) WITH ORDINALITY AS k(attnum, ord)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = fk.conrelid AND a.attnum = k.attnum ORDER BY k.ord),
         {rows_c}, {bytes_c},
-        EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = fk.conrelid AND i.indisvalid
-            AND (i.indpred IS NULL OR pg_catalog.pg_get_expr(i.indpred, i.indrelid) ~ '^\\([^()]* IS NOT NULL\\)$')
-            AND (i.indkey::int2[])[0:pg_catalog.cardinality(fk.conkey) - 1] @> fk.conkey),
+        NOT {without_index},
         fk.depth
     FROM fk JOIN pg_catalog.pg_class c ON c.oid = fk.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_class p ON p.oid = fk.confrelid
@@ -90,6 +88,9 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
     let rows = "greatest(CASE WHEN l.relkind = 'p' THEN 0 ELSE l.reltuples END, 0)::float8";
     let sql = FOREIGN_KEYS
         .replace("{rows_p}", &over_leaves("p", rows))
+        .replace("{enforced}", &enforced(&db.server, "con"))
+        .replace("{enforced_next}", &enforced(&db.server, "next"))
+        .replace("{without_index}", &without_index("fk"))
         .replace("{rows_c}", &over_leaves("c", rows))
         .replace(
             "{bytes_c}",

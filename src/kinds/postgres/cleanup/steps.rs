@@ -119,10 +119,10 @@ pub(super) fn of_rule(
     if let Some(fk) = too_large
         && !options.allow_unindexed_cascade
     {
-        plan.skip(
+        plan.refuse(
             table.name.to_string(),
             format!(
-                "the foreign key {} of {} ({}) has no index: each deleted row would read all of it; create the index, or set `allow_unindexed_cascade: true`",
+                "its rows were left: the foreign key {} of {} ({}) has no index: each deleted row would read all of it; create the index, or set `allow_unindexed_cascade: true`",
                 fk.name,
                 fk.child,
                 size(fk.child_bytes)

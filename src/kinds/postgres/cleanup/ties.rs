@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use super::facts::{Member, Table};
 use crate::engines::EngineError;
+use crate::engines::postgres::catalog::enforced;
 use crate::engines::postgres::{RelationName, Session};
 use crate::plan::Reference;
 
@@ -46,7 +47,9 @@ const HANGING: &str = "WITH published AS MATERIALIZED (
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
             AND r.ev_enabled IN ('O', 'A') ORDER BY 1),
         pg_catalog.row_security_active(c.oid),
-        ARRAY(SELECT p.pubname::text FROM published p WHERE p.schemaname = n.nspname AND p.tablename = c.relname ORDER BY 1),
+        ARRAY(SELECT p.pubname::text FROM published p WHERE (p.schemaname, p.tablename) IN (SELECT an.nspname, a.relname
+                FROM (SELECT c.oid AS relid UNION SELECT pa.relid FROM pg_catalog.pg_partition_ancestors(c.oid) pa) t
+                JOIN pg_catalog.pg_class a ON a.oid = t.relid JOIN pg_catalog.pg_namespace an ON an.oid = a.relnamespace) ORDER BY 1),
         ARRAY(SELECT DISTINCT CASE d.classid WHEN 'pg_catalog.pg_rewrite'::pg_catalog.regclass
                 THEN 'view ' || v.ev_class::pg_catalog.regclass::text
                 ELSE pg_catalog.pg_describe_object(d.classid, d.objid, 0) END
@@ -74,7 +77,7 @@ const REFERENCES: &str = "WITH own AS (
         con.confdeltype NOT IN ('a', 'r')
     FROM own JOIN pg_catalog.pg_constraint con ON con.confrelid = own.relation
         JOIN pg_catalog.pg_class c ON c.oid = con.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE con.contype = 'f' AND con.conparentid = 0
+    WHERE con.contype = 'f' AND con.conparentid = 0 AND {enforced}
     ORDER BY own.member, n.nspname, c.relname, con.conname";
 
 impl Ties {
@@ -103,7 +106,8 @@ impl Ties {
             ties.hanging.insert(row.get(0)?, tie);
         }
         let doing = "reading which rows others point at";
-        for row in db.query(doing, REFERENCES, &[&oids]).await? {
+        let references = REFERENCES.replace("{enforced}", &enforced(&db.server, "con"));
+        for row in db.query(doing, &references, &[&oids]).await? {
             let text = |n: usize| row.get::<String>(n);
             let texts = |n: usize| row.get::<Vec<String>>(n);
             let columns = texts(6)?.into_iter().zip(texts(7)?).zip(texts(8)?);

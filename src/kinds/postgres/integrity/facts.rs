@@ -1,13 +1,33 @@
 //! What the catalogs say about tables, constraints and indexes.
 
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, enforced, size_of};
 use crate::engines::postgres::{Identifier, RelationName, Row, Session, each};
 
-/// SQL that tells whether the role can read all rows of `{c}` (`pg_class`).
+/// SQL that tells why the role cannot read all rows of `{c}` (`pg_class`); NULL where it can.
 /// Row security that applies to it would hide some.
-pub(super) const READABLE: &str = "(pg_catalog.has_schema_privilege({c}.relnamespace, 'USAGE')
-        AND pg_catalog.has_table_privilege({c}.oid, 'SELECT') AND NOT pg_catalog.row_security_active({c}.oid))";
+pub(super) const HIDDEN: &str =
+    "CASE WHEN NOT (pg_catalog.has_schema_privilege({c}.relnamespace, 'USAGE')
+            AND pg_catalog.has_table_privilege({c}.oid, 'SELECT')) THEN 'closed'
+        WHEN pg_catalog.row_security_active({c}.oid) THEN 'policies' END";
+
+/// Why the role cannot read all rows of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Hidden {
+    /// It has no privilege, or the table is gone.
+    Closed,
+    /// Row security hides some.
+    ByPolicies,
+}
+
+impl Hidden {
+    fn of(word: Option<&str>) -> Option<Hidden> {
+        word.map(|word| match word {
+            "policies" => Hidden::ByPolicies,
+            _ => Hidden::Closed,
+        })
+    }
+}
 
 /// A table.
 #[derive(Clone, Debug)]
@@ -19,7 +39,8 @@ pub(super) struct Relation {
     pub(super) unlogged: bool,
     /// Without its partitions.
     pub(super) bytes: i64,
-    pub(super) readable: bool,
+    /// Why the role cannot read all its rows, where it cannot.
+    pub(super) hidden: Option<Hidden>,
     pub(super) owned: bool,
     /// Not a materialized view that was never filled.
     pub(super) filled: bool,
@@ -34,7 +55,7 @@ impl Relation {
             partitioned: row.get(first + 3)?,
             unlogged: row.get(first + 4)?,
             bytes: row.get(first + 5)?,
-            readable: row.get::<Option<bool>>(first + 6)?.unwrap_or(false),
+            hidden: Hidden::of(row.get::<Option<String>>(first + 6)?.as_deref()),
             owned: row.get(first + 7)?,
             filled: true,
         })
@@ -70,7 +91,7 @@ const CONSTRAINTS: &str =
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1])
             ELSE pg_catalog.pg_get_expr(k.conbin, k.conrelid) END,
         c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u',
-        {size}, {readable}, pg_catalog.pg_has_role(c.relowner, 'USAGE')
+        {size}, {hidden}, pg_catalog.pg_has_role(c.relowner, 'USAGE')
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -80,11 +101,10 @@ const CONSTRAINTS: &str =
 
 /// All constraints on single rows that the server enforces.
 pub(super) async fn constraints(db: &Session) -> Result<Vec<Constraint>, EngineError> {
-    let newer = db.server.major() >= 18;
     let sql = CONSTRAINTS
-        .replace("{enforced}", if newer { "k.conenforced" } else { "true" })
+        .replace("{enforced}", &enforced(&db.server, "k"))
         .replace("{size}", &size_of("c"))
-        .replace("{readable}", &READABLE.replace("{c}", "c"))
+        .replace("{hidden}", &HIDDEN.replace("{c}", "c"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let rows = db.query("reading check constraints", &sql, &[]).await?;
     let mut found = Vec::new();
@@ -212,7 +232,7 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
         am.amname::text, i.relkind = 'I', i.relpersistence = 'u', x.indisunique, x.indisvalid AND x.indisready,
         EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index g
             WHERE g.datname = pg_catalog.current_database() AND (g.relid IS NULL OR g.relid = t.oid)),
-        {size}, {readable},
+        {size}, {hidden},
         d.keys, d.filter, s.without_schema, s.without_name, s.invalid_schema, s.invalid_name, s.any_schema, s.any_name, t.relispopulated
     FROM pg_catalog.pg_index x
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
@@ -255,7 +275,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
         .replace("{nulls_distinct}", nulls)
         .replace("{wanted}", if wanted { "true" } else { "false" })
         .replace("{size}", &size_of("i"))
-        .replace("{readable}", &READABLE.replace("{c}", "t"))
+        .replace("{hidden}", &HIDDEN.replace("{c}", "t"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let rows = db.query("reading indexes", &sql, &[]).await?;
     let part = |row: &Row, n: usize| {
@@ -286,7 +306,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
             valid: row.get(10)?,
             in_progress: row.get(11)?,
             bytes: row.get(12)?,
-            readable: row.get::<Option<bool>>(13)?.unwrap_or(false),
+            readable: row.get::<Option<String>>(13)?.is_none(),
             unique_keys: row
                 .get::<Option<String>>(14)?
                 .zip(row.get(15)?)
@@ -297,7 +317,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
 
 const TABLES: &str =
     "SELECT c.oid, n.nspname::text, c.relname::text, false, c.relpersistence = 'u',
-        {size}, {readable}, pg_catalog.pg_has_role(c.relowner, 'USAGE'), c.relispopulated
+        {size}, {hidden}, pg_catalog.pg_has_role(c.relowner, 'USAGE'), c.relispopulated
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_am am ON am.oid = c.relam
@@ -308,7 +328,7 @@ const TABLES: &str =
 pub(super) async fn tables(db: &Session) -> Result<Vec<Relation>, EngineError> {
     let sql = TABLES
         .replace("{size}", &size_of("c"))
-        .replace("{readable}", &READABLE.replace("{c}", "c"))
+        .replace("{hidden}", &HIDDEN.replace("{c}", "c"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let rows = db.query("reading tables", &sql, &[]).await?;
     each(&rows, |row| {

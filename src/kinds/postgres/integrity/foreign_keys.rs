@@ -4,9 +4,9 @@
 
 use super::super::common::Selection;
 use super::Scope;
-use super::facts::{READABLE, Relation};
+use super::facts::{HIDDEN, Relation};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, size_of};
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, enforced, size_of};
 use crate::engines::postgres::{Identifier, Session, each};
 use crate::plan::{Check, Finding, Query, Severity};
 
@@ -30,9 +30,9 @@ pub(super) struct ForeignKey {
 
 const FOREIGN_KEYS: &str = "SELECT k.conname::text, k.convalidated, k.confmatchtype = 'f', {period},
         f.oid, fn.nspname::text, f.relname::text, f.relkind = 'p', f.relpersistence = 'u',
-        {size_f}, {readable_f}, pg_catalog.pg_has_role(f.relowner, 'USAGE'),
+        {size_f}, {hidden_f}, pg_catalog.pg_has_role(f.relowner, 'USAGE'),
         p.oid, pn.nspname::text, p.relname::text, p.relkind = 'p', p.relpersistence = 'u',
-        {size_p}, {readable_p}, pg_catalog.pg_has_role(p.relowner, 'USAGE'),
+        {size_p}, {hidden_p}, pg_catalog.pg_has_role(p.relowner, 'USAGE'),
         u.columns, u.referenced, u.operators, u.collations
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class f ON f.oid = k.conrelid
@@ -63,11 +63,11 @@ pub(super) async fn read(db: &Session) -> Result<Vec<ForeignKey>, EngineError> {
     let newer = db.server.major() >= 18;
     let sql = FOREIGN_KEYS
         .replace("{period}", if newer { "k.conperiod" } else { "false" })
-        .replace("{enforced}", if newer { "k.conenforced" } else { "true" })
+        .replace("{enforced}", &enforced(&db.server, "k"))
         .replace("{size_f}", &size_of("f"))
         .replace("{size_p}", &size_of("p"))
-        .replace("{readable_f}", &READABLE.replace("{c}", "f"))
-        .replace("{readable_p}", &READABLE.replace("{c}", "p"))
+        .replace("{hidden_f}", &HIDDEN.replace("{c}", "f"))
+        .replace("{hidden_p}", &HIDDEN.replace("{c}", "p"))
         .replace(
             "{not_system}",
             &NOT_SYSTEM_SCHEMA.replace("n.nspname", "fn.nspname"),
@@ -102,7 +102,7 @@ impl ForeignKey {
 
     pub(super) fn scope(&self) -> Scope {
         Scope {
-            readable: self.table.readable && self.referenced.readable,
+            readable: self.table.hidden.or(self.referenced.hidden).is_none(),
             unlogged: self.table.unlogged || self.referenced.unlogged,
         }
     }

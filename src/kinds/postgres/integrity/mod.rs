@@ -12,7 +12,7 @@ mod server;
 
 use self::amcheck::Amcheck;
 use self::counters::{Key, Sequence};
-use self::facts::{Constraint, Index, Relation};
+use self::facts::{Constraint, Hidden, Index, Relation};
 use self::foreign_keys::ForeignKey;
 pub(crate) use self::options::Integrity;
 use self::options::{Level, OwnQuery};
@@ -27,7 +27,7 @@ use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::Scope as Part;
 use crate::plan::postgres::Under;
 use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
-use crate::values::Engine;
+use crate::values::{Engine, NamePattern};
 
 /// What a look at an object needs.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,10 @@ impl Kind for Integrity {
 
     fn check(&self) -> Result<(), String> {
         self.sensible()
+    }
+
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
@@ -223,7 +227,7 @@ impl Integrity {
         &self,
         facts: &Facts,
         candidates: &mut Vec<Candidate>,
-        unreadable: &mut Vec<RelationName>,
+        unreadable: &mut Vec<(RelationName, Hidden)>,
         plan: &mut Plan,
     ) {
         let selection = Selection::new(&self.include, &self.exclude);
@@ -242,8 +246,8 @@ impl Integrity {
         for key in keys {
             let scope = key.scope();
             for relation in [&key.table, &key.referenced] {
-                if !relation.readable {
-                    unreadable.push(relation.name.clone());
+                if let Some(why) = relation.hidden {
+                    unreadable.push((relation.name.clone(), why));
                 }
             }
             // A standby has nothing of unlogged tables.
@@ -282,8 +286,9 @@ impl Integrity {
         let (readable, not): (Vec<_>, Vec<_>) = constraints
             .into_iter()
             .filter(|c| !(c.table.unlogged && facts.in_recovery))
-            .partition(|c| c.table.readable);
-        unreadable.extend(not.into_iter().map(|c| c.table.name.clone()));
+            .partition(|c| c.table.hidden.is_none());
+        let hidden = not.into_iter().map(|c| &c.table);
+        unreadable.extend(hidden.filter_map(|t| Some((t.name.clone(), t.hidden?))));
         for batch in constraints::batches(&readable, self.validate && !facts.in_recovery) {
             let table = batch.table;
             let place = self.place(facts, table.unlogged || !batch.check.when_clean.is_empty());
@@ -513,16 +518,28 @@ fn own(query: &OwnQuery) -> Check {
 }
 
 /// One finding for all tables that the role cannot read whole.
-fn unreadable_finding(role: &str, tables: &[RelationName]) -> Option<Finding> {
-    let mut tables: Vec<&RelationName> = tables.iter().collect();
+fn unreadable_finding(role: &str, tables: &[(RelationName, Hidden)]) -> Option<Finding> {
+    let mut tables: Vec<&(RelationName, Hidden)> = tables.iter().collect();
     tables.sort();
     tables.dedup();
-    let first = tables.first()?;
+    let (first, _) = tables.first()?;
     let others = match tables.len() - 1 {
         0 => String::new(),
         n => format!(" and {n} more"),
     };
     let role = Identifier::new(role);
+    let of = |why: Hidden| {
+        let these = tables.iter().filter(move |(_, hidden)| *hidden == why);
+        these.map(|(name, _)| name).collect::<Vec<_>>()
+    };
+    let (closed, by_policies) = (of(Hidden::Closed), of(Hidden::ByPolicies));
+    let mut help = Vec::new();
+    if !closed.is_empty() {
+        help.push(grant("SELECT", "", &closed, &role));
+    }
+    if !by_policies.is_empty() {
+        help.push(format!("ALTER ROLE {role} BYPASSRLS"));
+    }
     Some(Finding {
         code: "privilege.missing".to_owned(),
         severity: Severity::Warning,
@@ -530,6 +547,6 @@ fn unreadable_finding(role: &str, tables: &[RelationName]) -> Option<Finding> {
         message: format!(
             "{role} cannot read all rows of {first}{others}: the privilege is missing, or row security hides some. Constraints there were not checked"
         ),
-        suggestion: Some(grant("SELECT", "", &tables, &role)),
+        suggestion: Some(help.join("; ")),
     })
 }

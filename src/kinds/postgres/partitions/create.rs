@@ -9,7 +9,7 @@ use super::calendar::{FIRST, Interval, Key, LAST, Point};
 use super::coverage::{Stretch, missing};
 use super::facts::{Facts, Node, Strays, bytes};
 use super::make::{
-    LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, owned,
+    LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, own_default, owned,
 };
 use super::{Partitions, Subject};
 use crate::engines::postgres::trust::Use;
@@ -370,6 +370,10 @@ fn step(
     );
     make(name, &like, template, facts, &mut names_below, &mut sql);
     if let Some(root) = root.filter(|_| template.is_none()) {
+        // What the owner would give by default is the owner's to say, not ours.
+        if root.owner != facts.role {
+            own_default(name, root, facts, &mut sql);
+        }
         owned(name, root, facts, &mut sql);
     }
     if rows > 0
@@ -469,15 +473,19 @@ fn not_had(template: Option<&Node>, names: &Names, facts: &Facts, plan: &mut Pla
     for publication in &template.publications {
         let why = match publication {
             // Nobody knows what it meant.
-            p if p.some => "has some rows or columns of its siblings",
+            p if p.some.is_some() => "has some rows or columns of its siblings",
             p if !p.may => "has its siblings, and belongs to another role",
             _ => continue,
         };
+        let some = publication.some.as_deref().map(|some| format!(" {some}"));
         let publication = Identifier::new(&publication.name);
         told(
             "partitions.publication",
             format!("publication {publication} {why}; it was not given this partition"),
-            format!("ALTER PUBLICATION {publication} ADD TABLE ONLY {name}"),
+            format!(
+                "ALTER PUBLICATION {publication} ADD TABLE ONLY {name}{}",
+                some.unwrap_or_default()
+            ),
         );
     }
     if let Some(tablespace) = template

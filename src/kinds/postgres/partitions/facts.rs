@@ -2,11 +2,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use chrono::TimeDelta;
+
 use super::calendar::{Epoch, Key, Point};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::kinds::postgres::trust;
 use crate::plan::Site;
 use crate::values::TableName;
@@ -90,6 +92,8 @@ pub(super) struct Node {
     pub(super) children: Vec<u32>,
     /// (role, privilege, with grant option); no role for everybody.
     pub(super) grants: Vec<(Option<String>, String, bool)>,
+    /// Privileges that its owner has given up.
+    pub(super) given_up: Vec<String>,
     /// Publications that name it.
     pub(super) publications: Vec<Publication>,
 }
@@ -98,8 +102,8 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) struct Publication {
     pub(super) name: String,
-    /// Only some rows or columns of it.
-    pub(super) some: bool,
+    /// Which columns and rows of it, where it is not all: `(id, at) WHERE (id > 5)`.
+    pub(super) some: Option<String>,
     /// The role may change it.
     pub(super) may: bool,
 }
@@ -121,6 +125,11 @@ pub(crate) struct Facts {
     pub(super) standing: Standing,
     pub(super) major: i32,
     pub(super) role: String,
+    /// Whom `ALTER DEFAULT PRIVILEGES` gives rights on what our role creates;
+    /// no role for everybody.
+    pub(super) by_default: Vec<Option<String>>,
+    /// By how much this machine's clock is ahead of the server's.
+    pub(super) clock_ahead: TimeDelta,
     /// What is wrong with the clocks.
     pub(super) clock: Option<String>,
     pub(super) tables: HashMap<TableName, Table>,
@@ -190,6 +199,18 @@ const GRANTS: &str =
         a.privilege_type::text, a.is_grantable
     FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
     WHERE c.oid = ANY ($1) AND a.grantee <> c.relowner ORDER BY 1, 2 NULLS FIRST, 3";
+
+/// What owners have taken from themselves.
+const GIVEN_UP: &str = "SELECT c.oid, ARRAY(SELECT o.privilege_type::text FROM pg_catalog.aclexplode(pg_catalog.acldefault('r', c.relowner)) o
+        WHERE o.privilege_type NOT IN (SELECT a.privilege_type FROM pg_catalog.aclexplode(c.relacl) a WHERE a.grantee = c.relowner)
+        ORDER BY 1)
+    FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1) AND c.relacl IS NOT NULL";
+
+/// Whom default privileges give rights on new tables of the role, in any schema.
+const BY_DEFAULT: &str = "SELECT DISTINCT CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END
+    FROM pg_catalog.pg_default_acl d JOIN pg_catalog.pg_roles r ON r.oid = d.defaclrole AND r.rolname = current_user
+        CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) a
+    WHERE d.defaclobjtype = 'r' ORDER BY 1 NULLS FIRST";
 
 /// Privileges on single columns.
 const COLUMN_GRANTS: &str =
@@ -267,6 +288,8 @@ pub(super) async fn read(
         standing: Standing::default(),
         major: db.server.major(),
         role: db.server.role.clone(),
+        by_default: Vec::new(),
+        clock_ahead: TimeDelta::milliseconds(db.server.clock_ahead_ms),
         tables: HashMap::new(),
         nodes: HashMap::new(),
         children: HashMap::new(),
@@ -370,6 +393,7 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
             },
             children: Vec::new(),
             grants: Vec::new(),
+            given_up: Vec::new(),
             publications: Vec::new(),
         };
         let (oid, parent): (u32, Option<u32>) = (row.get(0)?, row.get(1)?);
@@ -391,10 +415,21 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
             node.grants.push((row.get(1)?, row.get(2)?, row.get(3)?));
         }
     }
+    for row in db.query(doing, GIVEN_UP, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.given_up = row.get(1)?;
+        }
+    }
+    let doing = "reading default privileges";
+    let by_default = db.query(doing, BY_DEFAULT, &[]).await?;
+    facts.by_default = each(&by_default, |row| row.get(0))?;
     let some = if facts.major >= 15 {
-        "r.prqual IS NOT NULL OR r.prattrs IS NOT NULL"
+        "nullif(pg_catalog.concat_ws(' ',
+            '(' || (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)
+                FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])) || ')',
+            'WHERE (' || pg_catalog.pg_get_expr(r.prqual, r.prrelid) || ')'), '')"
     } else {
-        "false"
+        "NULL::text"
     };
     let doing = "reading which partitions are published";
     let sql = PUBLICATIONS.replace("{some}", some);

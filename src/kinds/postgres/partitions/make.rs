@@ -114,7 +114,7 @@ pub(super) fn make(
         let unique = if *unique { "UNIQUE " } else { "" };
         sql.push(format!("CREATE {unique}INDEX ON {name} {what}"));
     }
-    secure(name, like, sql);
+    secure(name, like, facts, sql);
     if let Some(comment) = &like.comment {
         sql.push(format!("COMMENT ON TABLE {name} IS {}", literal(comment)));
     }
@@ -122,7 +122,7 @@ pub(super) fn make(
 }
 
 /// Who may see and do what: before any row is in it, or anybody can look.
-fn secure(name: &RelationName, like: &Node, sql: &mut Vec<String>) {
+fn secure(name: &RelationName, like: &Node, facts: &Facts, sql: &mut Vec<String>) {
     let own = &like.attached;
     if own.row_security {
         sql.push(format!("ALTER TABLE {name} ENABLE ROW LEVEL SECURITY"));
@@ -142,11 +142,8 @@ fn secure(name: &RelationName, like: &Node, sql: &mut Vec<String>) {
             renamed(what, &old, &new)
         ));
     }
-    let whom = |role: &Option<String>| {
-        role.as_ref()
-            .map_or_else(|| "PUBLIC".to_owned(), |r| Identifier::new(r).to_string())
-    };
     let option = |grantable: bool| if grantable { " WITH GRANT OPTION" } else { "" };
+    own_default(name, like, facts, sql);
     for (role, privilege, grantable) in &like.grants {
         sql.push(format!(
             "GRANT {privilege} ON TABLE {name} TO {}{}",
@@ -162,6 +159,35 @@ fn secure(name: &RelationName, like: &Node, sql: &mut Vec<String>) {
             option(*grantable)
         ));
     }
+}
+
+/// Takes back what our role's default privileges gave: it is not ours to give, and what they
+/// take from us the owner would lack.
+pub(super) fn own_default(name: &RelationName, like: &Node, facts: &Facts, sql: &mut Vec<String>) {
+    let me = Some(&facts.role);
+    for role in &facts.by_default {
+        match role.as_ref() == me {
+            true => sql.push(format!("GRANT ALL ON TABLE {name} TO {}", whom(role))),
+            false => sql.push(format!("REVOKE ALL ON TABLE {name} FROM {}", whom(role))),
+        }
+    }
+    if !facts.by_default.is_empty() && !facts.by_default.contains(&me.cloned()) {
+        sql.push(format!(
+            "GRANT ALL ON TABLE {name} TO {}",
+            whom(&me.cloned())
+        ));
+    }
+    for privilege in &like.given_up {
+        sql.push(format!(
+            "REVOKE {privilege} ON TABLE {name} FROM {}",
+            whom(&me.cloned())
+        ));
+    }
+}
+
+fn whom(role: &Option<String>) -> String {
+    role.as_ref()
+        .map_or_else(|| "PUBLIC".to_owned(), |r| Identifier::new(r).to_string())
 }
 
 /// `text` with `old` as `new` where it stands as a word of its own.
@@ -235,7 +261,11 @@ pub(super) fn afterwards(name: &RelationName, template: Option<&Node>, sql: &mut
     if like.bounds.is_none() {
         return;
     }
-    for publication in like.publications.iter().filter(|p| p.may && !p.some) {
+    for publication in like
+        .publications
+        .iter()
+        .filter(|p| p.may && p.some.is_none())
+    {
         let publication = Identifier::new(&publication.name);
         sql.push(format!(
             "ALTER PUBLICATION {publication} ADD TABLE ONLY {name}"

@@ -176,6 +176,11 @@ impl Kind for Partitions {
             ..Plan::default()
         };
         let mut taken = facts.taken.clone();
+        // Rows get their time on the server, whatever this machine's clock says.
+        let by_server = Moment {
+            now: at.now - facts.clock_ahead,
+            ..at.clone()
+        };
         for name in &self.tables {
             if let Some(table) = facts.tables.get(name)
                 && let touch = Touch::new(table.oid, Use::Define)
@@ -187,7 +192,7 @@ impl Kind for Partitions {
                 Ok(subject) => {
                     plan.considered += subject.partitions.len();
                     prune::finish(&subject, &mut plan);
-                    create::plan(self, &subject, &facts, at, &mut taken, &mut plan);
+                    create::plan(self, &subject, &facts, &by_server, &mut taken, &mut plan);
                     match &facts.clock {
                         Some(why) => {
                             plan.skip(name.to_string(), why);

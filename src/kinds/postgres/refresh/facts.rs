@@ -24,6 +24,8 @@ pub(super) struct View {
     /// What in its definition may answer differently although no table
     /// changed: functions such as `now`, and system catalogs.
     pub(super) moods: Vec<String>,
+    /// Changes with what it selects, and with the users' functions that it calls.
+    pub(super) definition: i64,
 }
 
 /// A relation that holds rows.
@@ -115,6 +117,16 @@ const MOODS: &str = "SELECT r.ev_class, f.what
         ) f
     WHERE {not_system} ORDER BY 1, 2";
 
+/// A view below may be replaced, and so may a function.
+const DEFINITIONS: &str = "SELECT r.ev_class, pg_catalog.hashtextextended(pg_catalog.concat(r.ev_action::text,
+            (SELECT pg_catalog.string_agg(pg_catalog.concat(p.oid, p.prosrc, p.probin, p.prosqlbody), ' ' ORDER BY p.oid)
+             FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 AND p.oid IN (SELECT m[1]::pg_catalog.oid
+                FROM pg_catalog.regexp_matches(r.ev_action::text, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') m))), 0)
+    FROM pg_catalog.pg_rewrite r
+        JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind IN ('m', 'v')
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE r.ev_type = '1' AND {not_system}";
+
 const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits ORDER BY 1, 2";
 
 const COUNTERS: &str = "SELECT c.oid, c.relkind::text, c.relfilenode,
@@ -151,6 +163,7 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
             may: row.get(7)?,
             owner: row.get(8)?,
             moods: Vec::new(),
+            definition: 0,
         };
         facts.views.insert(row.get(0)?, view);
     }
@@ -179,6 +192,12 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
     {
         if let Some(view) = facts.views.get_mut(&row.get::<u32>(0)?) {
             view.moods.push(row.get(1)?);
+        }
+    }
+    let doing = "reading how views are defined";
+    for row in db.query(doing, &fill(DEFINITIONS), &[]).await? {
+        if let Some(view) = facts.views.get_mut(&row.get::<u32>(0)?) {
+            view.definition = row.get(1)?;
         }
     }
     for row in db.query("reading partitions", CHILDREN, &[]).await? {

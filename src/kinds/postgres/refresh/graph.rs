@@ -14,6 +14,8 @@ pub(super) struct Sources {
     /// Tables that hold its rows, those of the views above included where
     /// they are refreshed along with it.
     pub(super) tables: BTreeSet<u32>,
+    /// How it, and the plain views below it, are defined, by their ids.
+    pub(super) definitions: BTreeMap<u32, i64>,
     /// Why counters alone cannot tell whether it is up to date.
     pub(super) moods: BTreeSet<String>,
 }
@@ -30,6 +32,10 @@ impl Sources {
                 hash.update(counters.changes.to_le_bytes());
             }
         }
+        for (view, definition) in &self.definitions {
+            hash.update(view.to_le_bytes());
+            hash.update(definition.to_le_bytes());
+        }
         hash.finalize()[..16]
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -44,6 +50,7 @@ pub(super) fn in_order(facts: &Facts, refreshed: impl Fn(&View) -> bool) -> Vec<
     for (&oid, view) in facts.views.iter().filter(|(_, view)| view.materialized) {
         let mut sources = Sources::default();
         sources.moods.extend(view.moods.iter().cloned());
+        sources.definitions.insert(oid, view.definition);
         let mut seen = BTreeSet::from([oid]);
         let mut todo = facts.reads.get(&oid).cloned().unwrap_or_default();
         while let Some(source) = todo.pop() {
@@ -56,6 +63,7 @@ pub(super) fn in_order(facts: &Facts, refreshed: impl Fn(&View) -> bool) -> Vec<
                 }
                 Some(plain) => {
                     sources.moods.extend(plain.moods.iter().cloned());
+                    sources.definitions.insert(source, plain.definition);
                     todo.extend(facts.reads.get(&source).into_iter().flatten());
                 }
                 None => {
@@ -100,6 +108,8 @@ pub(super) fn in_order(facts: &Facts, refreshed: impl Fn(&View) -> bool) -> Vec<
                 // its own counters, which that very refresh will move.
                 Some((_, theirs)) if kept_up => {
                     let (tables, moods) = (theirs.tables.clone(), theirs.moods.clone());
+                    let definitions = theirs.definitions.clone();
+                    sources.definitions.extend(definitions);
                     sources.tables.extend(tables);
                     sources.moods.extend(moods);
                 }

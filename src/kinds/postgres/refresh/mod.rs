@@ -73,6 +73,10 @@ impl Kind for Refresh {
     type Session = Session;
     type Facts = Facts;
 
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let mut facts = facts::read(&site.primary).await?;
         facts.standing = trust::read(site, []).await?;

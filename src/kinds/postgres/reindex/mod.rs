@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
-use super::common::{Selection, estimated, forbid, grant, still_there};
+use super::common::{Selection, estimated, forbid, still_there, unseen};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Use};
-use crate::engines::postgres::{Identifier, RelationName, Session, first};
+use crate::engines::postgres::{RelationName, Session, first};
 use crate::plan::{
     Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
 };
@@ -118,6 +118,10 @@ impl Kind for Reindex {
         }
     }
 
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let scope = Scope {
@@ -166,7 +170,7 @@ impl Kind for Reindex {
         let estimated = facts.not_exact.as_deref().map(estimated);
         plan.findings.extend(estimated);
         let mut forbidden = Vec::new();
-        let mut unseen: BTreeSet<&RelationName> = BTreeSet::new();
+        let mut unseen_tables: BTreeSet<&RelationName> = BTreeSet::new();
         let selection = Selection::new(&self.include, &self.exclude);
         leftovers::plan(&facts.leftovers, &selection, &mut plan, &mut forbidden);
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
@@ -214,7 +218,7 @@ impl Kind for Reindex {
                     index.name(),
                     "whether it is bloated is not known: the role sees no statistics of its table",
                 );
-                unseen.extend(index.table.as_ref());
+                unseen_tables.extend(index.table.as_ref());
                 continue;
             }
             // Nothing is analyzed for the sake of an index that is not rebuilt anyway.
@@ -266,7 +270,8 @@ impl Kind for Reindex {
                 .into_iter()
                 .map(|(index, ideal, reason)| rebuild(index, ideal).because(reason)),
         );
-        plan.findings.extend(unseen_finding(&facts.role, &unseen));
+        plan.findings
+            .extend(unseen("indexes of ", &facts.role, &unseen_tables));
         let major = facts.version_num / 10_000;
         forbid(&mut plan, "reindex", &facts.role, major, &forbidden);
         trust::heed(&mut plan, &facts.standing);
@@ -285,24 +290,6 @@ impl Reindex {
         let names: Vec<_> = index.index.iter().chain(&index.table).collect();
         wanted_method && selection.covers_any(&names)
     }
-}
-
-/// One finding for all tables whose statistics the role may not see.
-fn unseen_finding(role: &str, tables: &BTreeSet<&RelationName>) -> Option<Finding> {
-    let tables: Vec<&RelationName> = tables.iter().copied().collect();
-    let first = tables.first()?;
-    let role = Identifier::new(role);
-    let all: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    Some(Finding {
-        code: "privilege.missing".to_owned(),
-        severity: Severity::Warning,
-        object: first.to_string(),
-        message: format!(
-            "whether indexes of {} are bloated is not known: {role} may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)",
-            all.join(", ")
-        ),
-        suggestion: Some(grant("SELECT", "", &tables, &role)),
-    })
 }
 
 /// The largest indexes of tables, with what is needed to estimate their bloat.

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 
 use super::super::common::Forbidden;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_reindex, may_vacuum, size_of};
+use crate::engines::postgres::catalog::{
+    NOT_SYSTEM_SCHEMA, enforced, may_reindex, may_vacuum, size_of,
+};
 use crate::engines::postgres::{Identifier, RelationName, Session, each, first};
 
 /// One table with storage of its own.
@@ -113,7 +115,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {t
             UNION ALL SELECT 'rule ' || r.rulename::text || '/A' FROM pg_catalog.pg_rewrite r
             WHERE r.ev_class = c.oid AND r.ev_type = '2' AND r.ev_enabled <> 'D' ORDER BY 1),
         ARRAY(SELECT k.conname::text FROM pg_catalog.pg_constraint k
-            WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated ORDER BY 1),
+            WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated AND {enforced} ORDER BY 1),
         ARRAY(SELECT s.slot_name::text FROM pg_catalog.pg_replication_slots s
             WHERE s.slot_type = 'logical' AND s.database = pg_catalog.current_database()
                 AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1),
@@ -156,6 +158,7 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
         .replace("{may_vacuum}", &may_vacuum(&db.server))
         .replace("{may_repack}", &may_reindex(&db.server))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA)
+        .replace("{enforced}", &enforced(&db.server, "k"))
         .replace("{toast_size}", &size_of("t"))
         .replace("{size}", &size_of("c"));
     let doing = "reading which tables there are";

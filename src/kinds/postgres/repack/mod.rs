@@ -5,13 +5,15 @@ mod facts;
 mod verdict;
 mod way;
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::facts::{ServerFacts, TableFacts};
 use self::verdict::{Verdict, Waste};
 use self::way::Road;
-use super::common::{Selection, estimated, forbid, still_there};
+use super::common::{Selection, estimated, forbid, still_there, unseen};
 use super::horizon::{self, Holder};
 use super::trust;
 use crate::engines::EngineError;
@@ -126,6 +128,10 @@ impl Kind for Repack {
         Ok(())
     }
 
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let selection = Selection::new(&self.include, &self.exclude);
@@ -157,6 +163,7 @@ impl Kind for Repack {
         let estimated = facts.not_exact.as_deref().map(estimated);
         plan.findings.extend(estimated);
         let mut forbidden = Vec::new();
+        let mut unseen_tables = BTreeSet::new();
         let mut candidates: Vec<(&TableFacts, Waste)> = Vec::new();
         for table in &facts.tables {
             let name = table.name.to_string();
@@ -171,6 +178,13 @@ impl Kind for Repack {
             match verdict::judge(table, baseline, self.min_bloat.share(), at.round) {
                 Verdict::Fine => {}
                 Verdict::Unknown(reason) => plan.skip(name, reason),
+                Verdict::Unseen => {
+                    plan.skip(
+                        name,
+                        "whether it is bloated is not known: the role sees no statistics of its columns",
+                    );
+                    unseen_tables.insert(&table.name);
+                }
                 Verdict::Undecided(_) | Verdict::Bloated(_) if !table.may => {
                     forbidden.push(table.forbidden());
                 }
@@ -228,6 +242,8 @@ impl Kind for Repack {
             }
         }
         plan.findings.extend(horizon::finding(&held_back));
+        plan.findings
+            .extend(unseen("", &facts.role, &unseen_tables));
         forbid(&mut plan, "repack", &facts.role, facts.major, &forbidden);
         trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)

@@ -36,6 +36,8 @@ pub(super) enum Verdict {
     Undecided(String),
     /// Nothing is known to compare it with.
     Unknown(String),
+    /// The role sees no statistics of its columns.
+    Unseen,
 }
 
 impl TableFacts {
@@ -77,7 +79,7 @@ pub(super) fn judge(
         return compare(table, heap, toast_after, min_share, "measured page by page");
     }
     if table.blind && learned.is_none() && lengths_vary(table) {
-        return Verdict::Unknown("the role sees no statistics of its columns".to_owned());
+        return Verdict::Unseen;
     }
     if round == 1 && (table.stale() || table.lacks_statistics()) {
         // Even if every changed row were gone, would there be enough to win?

@@ -10,7 +10,9 @@ use super::Snapshot;
 use super::tables::FEWEST_BYTES;
 use super::trend::{bytes, recall, remember};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, size_of};
+use crate::engines::postgres::catalog::{
+    COUNTING_SINCE, NOT_SYSTEM_SCHEMA, enforced, serves, size_of, without_index,
+};
 use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity, Site};
 
@@ -97,7 +99,7 @@ const IDLE: &str = "WITH leaves AS (
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'
             AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.oid)
         -- Without it the next delete of a row that is referred to would read the whole table.
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = x.indrelid AND {serves_k}
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = x.indrelid AND {enforced} AND {serves_k}
             AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
     ORDER BY l.bytes DESC, 1, 2";
 
@@ -156,13 +158,12 @@ const DOUBLES: &str = "WITH pairs AS MATERIALIZED (
             WHERE ca.attrelid = i.oid AND (ca.attoptions IS DISTINCT FROM cb.attoptions
                 OR ca.attstattarget IS DISTINCT FROM cb.attstattarget))
         AND CASE WHEN p.same THEN (NOT p.indisunique OR (p.other_unique AND p.other_immediate AND p.nulls_alike))
-                -- Of two that are alike the younger one goes.
-                AND (p.other < p.indexrelid OR p.other_stays OR (p.other_unique AND NOT p.indisunique)
+                -- Of two that are alike the one goes that is stored in a way of its own, else the younger one.
+                AND ((o.reloptions IS NOT NULL, p.other) < (i.reloptions IS NOT NULL, p.indexrelid) OR p.other_stays OR (p.other_unique AND NOT p.indisunique)
                     OR EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = p.other))
             ELSE am.amname = 'btree' AND NOT p.includes AND NOT p.indisunique END
     ORDER BY p.indexrelid, p.same DESC, p.other LIMIT 500";
 
-// Any order of the columns will do, as long as they are the first ones.
 const MISSING: &str = "SELECT k.conname::text, n.nspname::text, c.relname::text, pn.nspname::text, p.relname::text,
         (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY u.place)
             FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(att, place)
@@ -175,29 +176,8 @@ const MISSING: &str = "SELECT k.conname::text, n.nspname::text, c.relname::text,
         THEN (SELECT coalesce(sum({leaf_size}), 0)::int8 FROM pg_catalog.pg_partition_tree(c.oid) pt JOIN pg_catalog.pg_class l ON l.oid = pt.relid)
         ELSE {size} END AS bytes) s
     WHERE k.contype = 'f' AND k.conparentid = 0 AND {not_system} AND s.bytes >= $1::int8
-        -- The table, or a partition that has no such index either, of its own or its parent's.
-        -- A partition may have its columns in another order.
-        AND EXISTS (SELECT FROM (SELECT c.oid AS relid WHERE c.relkind <> 'p'
-                UNION ALL SELECT pt.relid::oid FROM pg_catalog.pg_partition_tree(c.oid) pt WHERE c.relkind = 'p' AND pt.isleaf) l
-            JOIN pg_catalog.pg_class leaf ON leaf.oid = l.relid AND leaf.relkind = 'r'
-            CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(own.attnum ORDER BY u.place) AS columns
-                FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY u(att, place)
-                JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.att
-                JOIN pg_catalog.pg_attribute own ON own.attrelid = l.relid AND own.attname = a.attname) key
-            WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
-                JOIN pg_catalog.pg_am am ON am.oid = i.relam
-                WHERE x.indrelid = l.relid AND x.indisvalid AND {serves}
-                    AND (am.amname = 'btree' OR (am.amname = 'hash' AND pg_catalog.cardinality(k.conkey) = 1))
-                    AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> key.columns))
+        AND {enforced} AND {without_index}
     ORDER BY s.bytes DESC, 2, 3, 1 LIMIT 100";
-
-/// Whether looking for given values of the columns of `key` may use the index
-/// `x`: all rows are in it, or all whose columns are given. The predicate is
-/// read as it is stored, because having the server write it down waits for
-/// whoever holds the table.
-const SERVES: &str = "(x.indpred IS NULL OR (x.indpred::text !~ ':nulltesttype 0|:boolop (or|not)'
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, '\\{([A-Z]+)', 'g') m WHERE m[1] NOT IN ('NULLTEST', 'VAR', 'BOOLEXPR'))
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.regexp_matches(x.indpred::text, ':varattno (-?[0-9]+)', 'g') m WHERE m[1]::int2 <> ALL (key.columns))))";
 
 /// SQL for a stored expression without the places in the text it came from.
 fn stored(expression: &str) -> String {
@@ -212,8 +192,9 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
         sql.replace("{not_system}", NOT_SYSTEM_SCHEMA)
             .replace("{size}", &size_of(relation))
             .replace("{leaf_size}", &size_of("l"))
-            .replace("{serves}", SERVES)
-            .replace("{serves_k}", &SERVES.replace("key.columns", "k.conkey"))
+            .replace("{enforced}", &enforced(&db.server, "k"))
+            .replace("{without_index}", &without_index("k"))
+            .replace("{serves_k}", &serves("k.conkey"))
     };
     // From 16 on the server knows when an index was last used.
     let recently = |db: &Session, oid: &str| {

@@ -17,7 +17,7 @@ use super::reindex::{self, IndexFacts};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::plan::{Kind, Moment, Plan, Scope, Site};
-use crate::values::Engine;
+use crate::values::{Engine, NamePattern};
 
 /// What the decision is made from.
 #[derive(Default)]
@@ -50,6 +50,10 @@ impl Kind for Snapshot {
 
     fn check(&self) -> Result<(), String> {
         self.sensible()
+    }
+
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

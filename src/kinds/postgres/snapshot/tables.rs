@@ -91,7 +91,10 @@ const SIZES: &str = "WITH main AS (
         coalesce(pg_catalog.pg_stat_get_blocks_fetched(m.oid), 0), coalesce(pg_catalog.pg_stat_get_blocks_hit(m.oid), 0)
     FROM largest l JOIN main m ON m.oid = l.main
     LEFT JOIN LATERAL (SELECT (ceil(sum((1 - s.null_frac) * s.avg_width) / 8) * 8)::float8 AS width
-        FROM pg_catalog.pg_stats s WHERE s.schemaname = m.nspname AND s.tablename = m.relname AND NOT s.inherited) w ON true
+        FROM pg_catalog.pg_stats s WHERE s.schemaname = m.nspname AND s.tablename = m.relname AND NOT s.inherited
+        -- Columns that nobody gathers statistics of, or whose the role may not see, would be none.
+        HAVING count(*) >= (SELECT count(*) FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = m.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated <> 'v')) w ON true
     ORDER BY l.total DESC, l.main";
 
 /// Reads the sizes of all tables, and keeps the largest.

@@ -68,6 +68,29 @@ async fn what_does_not_fit_is_refused() {
     }
 }
 
+for_each_version! {
+    /// What a crash of the server would empty is no archive: not the table, not a partition of it.
+    async fn an_unlogged_table_is_no_archive(major: u32) {
+        let (db, there) = (fresh_database(major).await, fresh_database(major).await);
+        rows(&db).await;
+        let count = db.number("SELECT count(*) FROM t").await;
+        let make = [
+            "CREATE UNLOGGED TABLE kept (id bigint, at timestamptz, v text)",
+            "CREATE TABLE kept (id bigint, at timestamptz, v text) PARTITION BY RANGE (at); CREATE UNLOGGED TABLE kept_all PARTITION OF kept DEFAULT",
+        ];
+        for (make, destination) in make.iter().flat_map(|m| [(m, json!({ "table": "kept" })), (m, json!({ "database": "warehouse", "table": "kept" }))]) {
+            for place in [&db, &there] {
+                place.execute("DROP TABLE IF EXISTS kept").await;
+                place.execute(make).await;
+            }
+            let workspace = task(&db, &there, json!({ "table": "t", "column": "at", "older_than": "30d", "destination": destination }));
+            let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+            assert!(output.stdout.contains("is UNLOGGED"), "{output:#?}");
+            assert_eq!(db.number("SELECT count(*) FROM t").await, count);
+        }
+    }
+}
+
 /// Fifty kills on the way: every row is in exactly one of the two.
 #[tokio::test]
 async fn killed_fifty_times_on_the_way() {

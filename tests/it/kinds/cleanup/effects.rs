@@ -88,13 +88,22 @@ for_each_version! {
         db.execute("ALTER TABLE child ADD FOREIGN KEY (parent_id) REFERENCES parent ON DELETE SET NULL").await;
         let rules = json!([{ "table": "parent", "column": "at", "older_than": "90d" }]);
         let workspace = workspace(&db, &rules);
-        let run = clean(&workspace);
+        let refused = |workspace: &crate::support::workspace::Workspace| {
+            let output = workspace.run(["run", "cleanup", "--now", "--output", "json"]);
+            output.expect(1).json()["runs"][0].clone()
+        };
+        // An index that does not hold every child helps nobody who looks for some.
+        db.execute("CREATE INDEX partial ON child (parent_id) WHERE id IS NOT NULL").await;
+        assert_eq!(refused(&workspace)["status"], "failed");
+        db.execute("DROP INDEX partial").await;
+        let run = refused(&workspace);
         assert_eq!(run["steps"], json!([]));
+        assert!(run["error"].as_str().unwrap().contains("its rows were left"), "{run:#}");
         let finding = &run["findings"][0];
         assert_eq!(finding["code"], "foreign_key.unindexed");
         assert_eq!(finding["suggestion"], "CREATE INDEX CONCURRENTLY ON public.child (parent_id)");
         let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
-        assert!(plan.contains("left alone") && plan.contains("allow_unindexed_cascade"), "{plan}");
+        assert!(plan.contains("nothing can be done") && plan.contains("its rows were left") && plan.contains("allow_unindexed_cascade"), "{plan}");
 
         let allowed = with_options(&db, &json!({ "rules": rules, "allow_unindexed_cascade": true }));
         // A fifth of them, because each costs a look at all children.
@@ -107,6 +116,38 @@ for_each_version! {
         assert_eq!(run["rows"], 100);
         assert_eq!(run["findings"], json!([]));
     }
+}
+
+/// The server looks nothing up for a key that it does not enforce.
+#[tokio::test]
+async fn a_key_that_is_not_enforced_keeps_nothing() {
+    let db = fresh_database(18).await;
+    db.execute(FAMILY).await;
+    db.execute("ALTER TABLE child ADD FOREIGN KEY (parent_id) REFERENCES parent NOT ENFORCED")
+        .await;
+    let rules = json!([{ "table": "parent", "column": "at", "older_than": "90d" }]);
+    let workspace = workspace(&db, &rules);
+    let old = db
+        .number("SELECT count(*) FROM parent WHERE at < now() - interval '90 days'")
+        .await;
+    let run = clean(&workspace);
+    assert_eq!(
+        (run["rows"].as_i64(), &run["findings"]),
+        (Some(old), &json!([])),
+        "{run:#}"
+    );
+    let workspace = workspace.task(
+        "snapshot",
+        "kind: snapshot\ntarget: app\noptions: { min_size: 1kB }\n",
+    );
+    let document = workspace
+        .run(["run", "snapshot", "--now", "--output", "json"])
+        .expect(0)
+        .json();
+    assert!(
+        !document.to_string().contains("index.missing_foreign_key"),
+        "{document:#}"
+    );
 }
 
 for_each_version! {

@@ -139,3 +139,20 @@ for_each_version! {
         nothing_is_left(&workspace);
     }
 }
+
+for_each_version! {
+    /// A partition whose deletions a publication tells, by whichever table above it is named, is
+    /// not dropped: its rows are deleted.
+    async fn what_is_published_above_is_deleted_by_rows(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE top (id int, region text, at timestamptz NOT NULL, PRIMARY KEY (id, region, at)) PARTITION BY LIST (region);
+            CREATE TABLE mid PARTITION OF top FOR VALUES IN ('eu') PARTITION BY RANGE (at);
+            CREATE TABLE mid_2020 PARTITION OF mid FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+            INSERT INTO top SELECT n, 'eu', '2020-05-05' FROM generate_series(1, 9) n;
+            CREATE PUBLICATION told FOR TABLE top WITH (publish_via_partition_root = true)").await;
+        let workspace = workspace(&db, &json!([{ "table": "mid", "column": "at", "older_than": "1y" }]));
+        let run = clean(&workspace);
+        assert_eq!(actions(&run), [("delete", "public.mid_2020")], "{run:#}");
+        assert_eq!(run["rows"], 9);
+    }
+}

@@ -1,0 +1,264 @@
+//! The manifests that are chosen, of the history or beside the files.
+
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::Chosen;
+use crate::cli::Failure;
+use crate::cli::context::Context;
+use crate::engines::postgres::RelationName;
+use crate::engines::storage::{Storage, StorageError};
+use crate::plan::archived::{ArchivedFile, MANIFEST, Manifested, is_at};
+use crate::plan::{mongodb, postgres};
+use crate::values::{Engine, TableName, with_causes};
+
+/// What was archived at once.
+pub(super) enum Archived {
+    /// Of a table.
+    Rows(Box<postgres::Manifest>),
+    /// Of a collection.
+    Documents(Box<mongodb::Manifest>),
+}
+
+impl Archived {
+    /// What manifests of every engine say.
+    fn said(&self) -> &dyn Manifested {
+        match self {
+            Archived::Rows(m) => m.as_ref(),
+            Archived::Documents(m) => m.as_ref(),
+        }
+    }
+
+    pub(super) fn id(&self) -> Uuid {
+        self.said().id()
+    }
+
+    /// The table or collection, as manifests have it.
+    pub(super) fn source(&self) -> String {
+        self.said().source()
+    }
+
+    pub(super) fn rows(&self) -> i64 {
+        self.said().rows()
+    }
+
+    pub(super) fn files(&self) -> &[ArchivedFile] {
+        self.said().files()
+    }
+
+    pub(super) fn settled(&self) -> bool {
+        self.said().settled()
+    }
+
+    /// The table or partition, or the collection.
+    pub(super) fn table(&self) -> String {
+        match self {
+            Archived::Rows(m) => m.table.clone(),
+            Archived::Documents(m) => m.source(),
+        }
+    }
+
+    fn is_from(&self, name: &str) -> bool {
+        match self {
+            Archived::Rows(m) => name
+                .parse::<TableName>()
+                .is_ok_and(|t| RelationName::new(&*t.schema, &*t.table).to_string() == m.source),
+            Archived::Documents(m) => name == m.collection || name == m.source(),
+        }
+    }
+
+    /// Where it is, and whether that is a partition as a whole.
+    pub(super) fn place(&self) -> (String, bool) {
+        match self {
+            Archived::Rows(m) => match &m.received {
+                Some(received) => (
+                    format!("{} on {}", received.table, received.target),
+                    m.whole.is_some(),
+                ),
+                None => (m.storage.clone(), m.whole.is_some()),
+            },
+            Archived::Documents(m) => (m.storage.clone(), false),
+        }
+    }
+
+    /// The engine it is of.
+    pub(super) fn engine(&self) -> Engine {
+        match self {
+            Archived::Rows(_) => Engine::Postgres,
+            Archived::Documents(_) => Engine::Mongodb,
+        }
+    }
+
+    /// Rows in another database have no files.
+    pub(super) fn has_files(&self) -> bool {
+        match self {
+            Archived::Rows(m) => m.received.is_none(),
+            Archived::Documents(_) => true,
+        }
+    }
+
+    /// What its rows come from.
+    pub(super) fn containers(&self) -> &'static str {
+        match self {
+            Archived::Rows(_) => "tables",
+            Archived::Documents(_) => "collections",
+        }
+    }
+
+    /// What its rows are called.
+    pub(super) fn unit(&self) -> &'static str {
+        match self {
+            Archived::Rows(_) => "rows",
+            Archived::Documents(_) => "documents",
+        }
+    }
+
+    /// Reads what is one, and refuses what cannot be.
+    fn read(value: serde_json::Value) -> Result<Archived, String> {
+        let unreadable = |error: serde_json::Error| {
+            format!("is no manifest that this version can read: {error}")
+        };
+        let engine = value.get("engine").cloned();
+        let archived = match engine.as_ref().map(Engine::deserialize) {
+            None | Some(Ok(Engine::Postgres)) => {
+                Archived::Rows(Box::new(serde_json::from_value(value).map_err(unreadable)?))
+            }
+            Some(Ok(Engine::Mongodb)) => {
+                Archived::Documents(Box::new(serde_json::from_value(value).map_err(unreadable)?))
+            }
+            Some(Err(error)) => return Err(format!("`engine` is none that is known: {error}")),
+        };
+        let examined = match &archived {
+            Archived::Rows(m) => m.examine(),
+            Archived::Documents(m) => m.examine(),
+        };
+        examined.map_err(|flaw| flaw.to_string())?;
+        Ok(archived)
+    }
+
+    pub(super) fn json(&self) -> serde_json::Value {
+        let value = match self {
+            Archived::Rows(m) => serde_json::to_value(m),
+            Archived::Documents(m) => serde_json::to_value(m),
+        };
+        value.unwrap_or_default()
+    }
+}
+
+/// What was archived, and the target it is of, where that is known.
+pub(super) type Known = (Option<String>, Archived);
+
+/// The manifests asked for, oldest first.
+pub(super) async fn asked_for(
+    context: &Context<'_>,
+    chosen: &Chosen,
+) -> Result<Vec<Known>, Failure> {
+    let mut found = match &chosen.files {
+        Some(url) => beside(url).await?,
+        None => remembered(context, chosen).await?,
+    };
+    if let Some(of) = &chosen.of {
+        found.retain(|(target, _)| target.as_ref() == Some(of));
+    }
+    found.retain(|(_, m)| chosen.from.as_ref().is_none_or(|from| m.is_from(from)));
+    let begins = |m: &Archived, wanted: &String| m.id().to_string().starts_with(wanted.as_str());
+    for wanted in &chosen.ids {
+        if !found.iter().any(|(_, m)| begins(m, wanted)) {
+            return Err(Failure::Usage(format!(
+                "nothing archived has an id that begins with `{wanted}`\n  hint: `maint archive list` shows them"
+            )));
+        }
+    }
+    found.retain(|(_, m)| {
+        chosen.ids.is_empty() || chosen.ids.iter().any(|wanted| begins(m, wanted))
+    });
+    Ok(found)
+}
+
+/// What lies beside the files of a place, oldest first.
+async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
+    let storage = Storage::open(url).map_err(|e| Failure::Usage(e.to_string()))?;
+    let failed = |error: StorageError| Failure::Other(with_causes(&error));
+    let mut found = Vec::new();
+    for path in storage.list("").await.map_err(failed)? {
+        if !is_at(&path) {
+            continue;
+        }
+        let bad = |why: String| Failure::Usage(format!("{}: {why}", storage.full(&path)));
+        let content = storage.get(&path, MANIFEST).await;
+        let content = content.map_err(|error| Failure::Usage(with_causes(&error)))?;
+        let value: serde_json::Value = serde_json::from_slice(&content).map_err(|error| {
+            bad(format!(
+                "is no manifest that this version can read: {error}"
+            ))
+        })?;
+        let mut archived = Archived::read(value).map_err(bad)?;
+        if !path.ends_with(&format!("_{}.manifest.json", archived.id())) {
+            return Err(bad(format!(
+                "`id` is {}, and its name says another",
+                archived.id()
+            )));
+        }
+        // They may have been moved since.
+        let target = match &mut archived {
+            Archived::Rows(m) => {
+                url.clone_into(&mut m.storage);
+                m.target.clone()
+            }
+            Archived::Documents(m) => {
+                url.clone_into(&mut m.storage);
+                Some(m.target.clone())
+            }
+        };
+        found.push((target, archived));
+    }
+    if found.is_empty() {
+        return Err(Failure::Usage(format!(
+            "there are no manifests below {url}\n  hint: they lie in folders `table=…` and `collection=…` as `_ID.manifest.json`"
+        )));
+    }
+    found.sort_by_key(|(_, archived)| archived.id());
+    found.dedup_by_key(|(_, archived)| archived.id());
+    Ok(found)
+}
+
+/// What the history knows.
+async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {
+    let config = context.config()?;
+    if let Some(target) = &chosen.target {
+        crate::cli::context::known_target(&config, target)?;
+    }
+    let store = crate::history::open_existing(config.history.expose()).await?;
+    let mut found = Vec::new();
+    let mut names: Vec<String> = config.targets.keys().cloned().collect();
+    for server in config.targets.values().filter(|one| one.is_many()) {
+        // Of one that is gone the archive is all there is.
+        let seen = crate::history::databases_of(store.as_ref(), &server.name).await?;
+        names.extend(
+            seen.keys()
+                .map(|database| server.of_database(database).name),
+        );
+    }
+    for name in &names {
+        if chosen.target.as_ref().is_some_and(|target| target != name) {
+            continue;
+        }
+        let memories = store.memories(name, "archive").await?;
+        let manifests = memories
+            .into_iter()
+            .filter(|(key, value)| key.starts_with("archive ") && !value.is_null());
+        let mut here = Vec::new();
+        for (key, value) in manifests {
+            let id = key.trim_start_matches("archive ");
+            let mut archived = Archived::read(value)
+                .map_err(|why| Failure::Usage(format!("what the history says of {id}: {why}")))?;
+            if let Archived::Rows(manifest) = &mut archived {
+                manifest.target.get_or_insert_with(|| name.clone());
+            }
+            here.push((Some(name.clone()), archived));
+        }
+        here.sort_by_key(|(_, archived)| archived.id());
+        found.extend(here);
+    }
+    Ok(found)
+}

@@ -1,0 +1,181 @@
+//! What was archived into files: listed, proved, brought back.
+
+mod documents;
+mod manifests;
+mod restore;
+mod rows;
+
+use self::manifests::{Archived, asked_for};
+use self::restore::{How, Into, restore};
+use super::Failure;
+use super::context::Context;
+use crate::report::text::{Align, Cell, Columns, Cut, human_bytes, human_count, shown};
+
+/// What was archived into files: lists it, proves it, brings it back.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint archive list\n  maint archive verify\n  maint archive restore --from learning_analytics --into restored.learning_analytics\n  maint archive list --files s3://backups/learning"
+)]
+pub(super) struct Archive {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// What was archived, oldest first
+    List(Chosen),
+    /// Reads every file and compares it with its manifest
+    Verify(Chosen),
+    /// Copies archived rows into a table, all or nothing, or documents into a
+    /// collection; the files stay
+    Restore {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// The table or collection to fill; made where it does not exist
+        #[arg(long, value_name = "TABLE")]
+        into: String,
+        /// Of documents: the database of that collection; by default the target's own
+        #[arg(long, value_name = "NAME")]
+        database: Option<String>,
+        /// Tells what would come back, and changes nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Keeps the table's own triggers from touching the rows; for its owner
+        #[arg(long)]
+        disable_triggers: bool,
+        /// Also what was brought back before
+        #[arg(long)]
+        again: bool,
+        /// Also what may still be in its table, too: no manifest beside the
+        /// files says that it has left
+        #[arg(long, requires = "files")]
+        unsettled: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Chosen {
+    /// Beginnings of manifest ids; all where none is given
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Only what came from this table or collection
+    #[arg(long, value_name = "TABLE")]
+    from: Option<String>,
+    /// Only of this target; with `--files`, the target to restore into
+    #[arg(long)]
+    target: Option<String>,
+    /// With `--files`: only what came from this target
+    #[arg(long, value_name = "TARGET", requires = "files")]
+    of: Option<String>,
+    /// Reads the manifests beside the files of this place, `file:///folder` or
+    /// `s3://bucket/prefix`, instead of the history
+    #[arg(long, value_name = "URL")]
+    files: Option<String>,
+}
+
+impl Archive {
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        match &self.verb {
+            Verb::List(chosen) => list(context, chosen).await,
+            Verb::Verify(chosen) => verify(context, chosen).await,
+            Verb::Restore {
+                chosen,
+                into,
+                database,
+                dry_run,
+                disable_triggers,
+                again,
+                unsettled,
+            } => {
+                let how = How {
+                    dry_run: *dry_run,
+                    disable_triggers: *disable_triggers,
+                    again: *again,
+                    unsettled: *unsettled,
+                };
+                let into = Into {
+                    name: into,
+                    database: database.as_deref(),
+                };
+                restore(context, chosen, into, how).await
+            }
+        }
+    }
+}
+
+async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
+    let found = asked_for(context, chosen).await?;
+    if context.json() {
+        let all: Vec<_> = found
+            .iter()
+            .map(|(target, archived)| serde_json::json!({ "target": target, "manifest": archived.json() }))
+            .collect();
+        outln!("{}", serde_json::json!({ "archived": all }));
+        return Ok(0);
+    }
+    let mut table = Columns::new()
+        .column("id", Align::Left, Cut::Never)
+        .column("target", Align::Left, Cut::Never)
+        .column("table", Align::Left, Cut::Middle)
+        .column("rows", Align::Right, Cut::Never)
+        .column("size", Align::Right, Cut::Never)
+        .column("oldest", Align::Left, Cut::Never)
+        .column("newest", Align::Left, Cut::Never)
+        .column("where", Align::Left, Cut::End);
+    for (target, archived) in &found {
+        let spans = || archived.files().iter().filter_map(|f| f.span.as_ref());
+        let bytes = archived.files().iter().map(|f| f.bytes).sum();
+        let (storage, whole) = archived.place();
+        let place = match whole {
+            _ if archived.settled() => storage,
+            true => format!("{storage} (the partition is on its way out)"),
+            false if chosen.files.is_some() => format!("{storage} (perhaps still in its table)"),
+            false => format!("{storage} (not settled: the next run finds out)"),
+        };
+        table.row([
+            Cell::from(&archived.id().to_string()),
+            Cell::from(target.as_deref().unwrap_or("?")),
+            Cell::from(&shown(&archived.table()).into_owned()),
+            Cell::from(&human_count(archived.rows())),
+            Cell::from(&human_bytes(bytes)),
+            Cell::from(&spans().map(|(a, _)| a.clone()).min().unwrap_or_default()),
+            Cell::from(&spans().map(|(_, b)| b.clone()).max().unwrap_or_default()),
+            Cell::from(&place),
+        ]);
+    }
+    out!("{}", table.render(0, &context.style(chrono_tz::Tz::UTC)));
+    let rows = found.iter().map(|(_, m)| m.rows()).sum();
+    outln!("{} archived, {} rows", found.len(), human_count(rows));
+    Ok(0)
+}
+
+async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
+    let mut found = asked_for(context, chosen).await?;
+    found.retain(|(_, archived)| archived.has_files());
+    let mut results = Vec::new();
+    let mut broken = 0;
+    for (target, archived) in &found {
+        let problem = match archived {
+            Archived::Rows(manifest) => rows::problem(manifest).await,
+            Archived::Documents(manifest) => documents::problem(manifest).await,
+        };
+        let (id, unit) = (archived.id(), archived.unit());
+        broken += usize::from(problem.is_some());
+        if !context.json() {
+            match &problem {
+                None => outln!("✓ {id} {} {unit}", human_count(archived.rows())),
+                Some(why) => outln!("✗ {id} {}", shown(why)),
+            }
+        }
+        results.push(serde_json::json!({
+            "target": target, "id": id, "rows": archived.rows(), "problem": problem,
+        }));
+    }
+    if context.json() {
+        outln!("{}", serde_json::json!({ "verified": results }));
+    } else {
+        outln!("{} of {} are as written", found.len() - broken, found.len());
+    }
+    Ok(u8::from(broken > 0))
+}

@@ -1,0 +1,248 @@
+//! Bringing back: what fits together, into which target, and nothing twice.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use chrono::Utc;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::manifests::{Archived, asked_for};
+use super::{Chosen, documents, rows};
+use crate::cli::Failure;
+use crate::cli::context::Context;
+use crate::engines::EngineError;
+use crate::engines::storage::StorageError;
+use crate::history::{self, Store};
+use crate::pipeline::PipelineError;
+use crate::plan::Memory;
+use crate::plan::archived::Manifested;
+use crate::values::{Engine, with_causes};
+
+/// How it comes back.
+#[derive(Clone, Copy)]
+pub(super) struct How {
+    pub(super) dry_run: bool,
+    pub(super) disable_triggers: bool,
+    pub(super) again: bool,
+    pub(super) unsettled: bool,
+}
+
+/// Where it comes back to, as written.
+#[derive(Clone, Copy)]
+pub(super) struct Into<'a> {
+    pub(super) name: &'a str,
+    pub(super) database: Option<&'a str>,
+}
+
+/// Brings back what is chosen.
+pub(super) async fn restore(
+    context: &Context<'_>,
+    chosen: &Chosen,
+    into: Into<'_>,
+    how: How,
+) -> Result<u8, Failure> {
+    let mut found = asked_for(context, chosen).await?;
+    found.retain(|(_, archived)| archived.has_files());
+    let Some((name, first)) = found.first() else {
+        return Err(Failure::Usage(
+            "nothing is archived that fits\n  hint: `maint archive list` shows what is".to_owned(),
+        ));
+    };
+    let engine = first.engine();
+    if let Some((other, archived)) = found
+        .iter()
+        .find(|(other, m)| other != name || m.source() != first.source() || m.engine() != engine)
+    {
+        let of = |name: &Option<String>| {
+            name.as_deref()
+                .map_or(String::new(), |n| format!(" of {n}"))
+        };
+        return Err(Failure::Usage(format!(
+            "these {} came from several {}: {}{} and {}{}\n  hint: choose with `--from` and {}",
+            first.unit(),
+            first.containers(),
+            first.source(),
+            of(name),
+            archived.source(),
+            of(other),
+            if chosen.files.is_some() {
+                "`--of`"
+            } else {
+                "`--target`"
+            }
+        )));
+    }
+    if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled() && !how.unsettled) {
+        let hint = match &chosen.files {
+            None => "run the archive task once more, or choose ids",
+            Some(_) => {
+                "look into the table, and choose ids; or restore them all the same with `--unsettled`"
+            }
+        };
+        return Err(Failure::Usage(format!(
+            "whether the {} of {} have left {} is not known\n  hint: {hint}",
+            open.unit(),
+            open.id(),
+            open.table()
+        )));
+    }
+    let config = context.config()?;
+    let name = match &chosen.files {
+        Some(_) => chosen.target.as_ref(),
+        None => name.as_ref(),
+    };
+    let mut all = config.targets.iter().filter(|(_, t)| t.engine == engine);
+    let target = match (name, all.next(), all.next()) {
+        (Some(name), ..) => config
+            .target(name)
+            .ok_or_else(|| Failure::Usage(format!("there is no target `{name}`")))?,
+        (None, Some((_, only)), None) if !only.is_many() => Cow::Borrowed(only),
+        _ => {
+            return Err(Failure::Usage(
+                "into which target?\n  hint: say with `--target`".to_owned(),
+            ));
+        }
+    };
+    if target.is_many() {
+        let name = &target.name;
+        return Err(Failure::Usage(format!(
+            "into which database of `{name}`?\n  hint: say with `--target {name}/DATABASE`"
+        )));
+    }
+    if target.engine != engine {
+        return Err(Failure::Usage(format!(
+            "these are {} of {engine}, and the target `{}` is {}",
+            first.unit(),
+            target.name,
+            target.engine
+        )));
+    }
+    let (mut rows, mut documents) = (Vec::new(), Vec::new());
+    for (_, archived) in found {
+        match archived {
+            Archived::Rows(manifest) => rows.push(*manifest),
+            Archived::Documents(manifest) => documents.push(*manifest),
+        }
+    }
+    match engine {
+        Engine::Postgres => rows::restore(context, &target, into, rows, how).await,
+        Engine::Mongodb => documents::restore(context, &target, into, documents, how).await,
+    }
+}
+
+/// A manifest that notes where it was brought back to.
+pub(super) trait Returning: Manifested + Clone + Sync {
+    /// What is noted.
+    type Mark: Serialize + DeserializeOwned + Clone + Sync;
+
+    /// Where it was brought back to.
+    fn marks(&mut self) -> &mut Vec<Self::Mark>;
+
+    /// Keeps it beside its files.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    async fn put_beside(&self) -> Result<(), StorageError>;
+}
+
+/// What was brought back before, and where to.
+pub(super) type Before<M> = Vec<(Uuid, <M as Returning>::Mark)>;
+
+/// The ids of what was brought back before.
+pub(super) fn ids<M: Returning>(before: &Before<M>) -> Vec<String> {
+    before.iter().map(|(id, _)| id.to_string()).collect()
+}
+
+/// What a restore notes, and where.
+pub(super) struct Notes<'a> {
+    store: Option<Arc<dyn Store>>,
+    target: &'a str,
+}
+
+impl<'a> Notes<'a> {
+    /// Those of the target, in the history where that can be opened.
+    pub(super) async fn open(context: &Context<'_>, target: &'a str) -> Result<Self, Failure> {
+        let config = context.config()?;
+        let store = history::open(config.history.expose()).await.ok();
+        Ok(Notes { store, target })
+    }
+
+    /// Leaves out what is back already: nothing may come twice. What is left, and what was
+    /// left out.
+    ///
+    /// # Errors
+    /// Where the history cannot be read, the target not be asked, or nothing is left.
+    pub(super) async fn not_back<M: Returning>(
+        &self,
+        found: Vec<M>,
+        again: bool,
+        is_back: impl AsyncFn(&M) -> Result<Option<M::Mark>, EngineError>,
+    ) -> Result<(Vec<M>, Before<M>), Failure> {
+        let known = match &self.store {
+            Some(store) => store.memories(self.target, "archive").await?,
+            None => HashMap::new(),
+        };
+        let (mut manifests, mut before) = (Vec::new(), Vec::new());
+        for mut manifest in found {
+            let marks = known.get(&marks_of(manifest.id())).cloned();
+            let marks: Option<Vec<M::Mark>> = marks.and_then(|v| serde_json::from_value(v).ok());
+            manifest.marks().extend(marks.unwrap_or_default());
+            match is_back(&manifest).await.map_err(PipelineError::from)? {
+                Some(mark) if !again => before.push((manifest.id(), mark)),
+                _ => manifests.push(manifest),
+            }
+        }
+        if manifests.is_empty() {
+            return Err(Failure::Usage(format!(
+                "{} is back already\n  hint: `--again` brings it back once more",
+                if before.len() == 1 { "it" } else { "all of it" }
+            )));
+        }
+        Ok((manifests, before))
+    }
+
+    /// Writes down that these come back: in the history, or where there is none, beside
+    /// the files. One of the two has to take it.
+    ///
+    /// # Errors
+    /// Where neither does.
+    pub(super) async fn mark<M: Returning>(
+        &self,
+        manifests: &[M],
+        mark: &M::Mark,
+    ) -> Result<(), EngineError> {
+        for manifest in manifests {
+            let mut marked = manifest.clone();
+            marked.marks().push(mark.clone());
+            if let Some(store) = &self.store {
+                let memory = [Memory {
+                    key: marks_of(manifest.id()),
+                    value: serde_json::to_value(marked.marks()).unwrap_or_default(),
+                }];
+                let noted = store.remember(self.target, "archive", Utc::now(), &memory);
+                if noted.await.is_ok() {
+                    continue;
+                }
+            }
+            marked
+                .put_beside()
+                .await
+                .map_err(|error| EngineError::Files {
+                    message: format!(
+                        "that {} comes back could not be written down, and it could come twice: {}",
+                        manifest.id(),
+                        with_causes(&error)
+                    ),
+                })?;
+        }
+        Ok(())
+    }
+}
+
+/// Under which key the history keeps where a manifest was restored to.
+fn marks_of(id: Uuid) -> String {
+    format!("restored {id}")
+}

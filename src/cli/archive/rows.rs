@@ -1,0 +1,161 @@
+//! Rows that come back from files.
+
+use super::restore::{Before, How, Into, Notes, Returning, ids};
+use crate::cli::Failure;
+use crate::cli::context::Context;
+use crate::config::Target;
+use crate::engines::postgres::{RelationName, Session};
+use crate::engines::storage::{Storage, StorageError};
+use crate::execute;
+use crate::pipeline::{self, PipelineError};
+use crate::plan::{Manifest, Restored};
+use crate::report::text::{human_count, shown};
+use crate::values::TableName;
+
+impl Returning for Manifest {
+    type Mark = Restored;
+
+    fn marks(&mut self) -> &mut Vec<Restored> {
+        &mut self.restored
+    }
+
+    async fn put_beside(&self) -> Result<(), StorageError> {
+        execute::put_beside(self).await
+    }
+}
+
+/// What is wrong with the files of a manifest, if anything.
+pub(super) async fn problem(manifest: &Manifest) -> Option<String> {
+    let storage = match Storage::open(&manifest.storage) {
+        Ok(storage) => storage,
+        Err(error) => return Some(error.to_string()),
+    };
+    for file in &manifest.files {
+        match storage.get(&file.path, file.size()).await {
+            Ok(content) => {
+                if let Err(why) = execute::check_file(content, file, &manifest.columns) {
+                    return Some(format!("{}: {why}", storage.full(&file.path)));
+                }
+            }
+            Err(error) => return Some(error.to_string()),
+        }
+    }
+    None
+}
+
+/// Brings rows back into a table.
+pub(super) async fn restore(
+    context: &Context<'_>,
+    target: &Target,
+    into: Into<'_>,
+    found: Vec<Manifest>,
+    how: How,
+) -> Result<u8, Failure> {
+    if into.database.is_some() {
+        return Err(Failure::Usage(
+            "`--database` is for documents; rows come back into the target's own".to_owned(),
+        ));
+    }
+    let into: TableName = into
+        .name
+        .parse()
+        .map_err(|why| Failure::Usage(format!("`--into {}`: {why}", into.name)))?;
+    let dial = pipeline::dial(target)?;
+    let session = Session::open(&dial, execute::RESTORING)
+        .await
+        .map_err(PipelineError::from)?;
+    let table = RelationName::new(&*into.schema, &*into.table);
+    let notes = Notes::open(context, &target.name).await?;
+    let is_back = async |manifest: &Manifest| execute::is_back(&session, manifest, &table).await;
+    let (manifests, before) = notes.not_back(found, how.again, is_back).await?;
+    if how.dry_run {
+        return would(context, &session, &table, &manifests, &before).await;
+    }
+    let note = async |mark: Restored| notes.mark(&manifests, &mark).await;
+    let how = execute::Restore {
+        dial: &dial,
+        into: &table,
+        disable_triggers: how.disable_triggers,
+        trust_owners: &target.trust_owners,
+    };
+    let rows = execute::restore(&session, how, &manifests, note)
+        .await
+        .map_err(PipelineError::from)?;
+    if context.json() {
+        outln!(
+            "{}",
+            serde_json::json!({ "into": table.to_string(), "rows": rows, "skipped": ids::<Manifest>(&before) })
+        );
+    } else {
+        left_out(&before, "was left out");
+        outln!("{} rows are back in {table}", human_count(rows));
+    }
+    Ok(0)
+}
+
+/// Tells what would come back.
+async fn would(
+    context: &Context<'_>,
+    session: &Session,
+    into: &RelationName,
+    manifests: &[Manifest],
+    before: &Before<Manifest>,
+) -> Result<u8, Failure> {
+    let site = execute::look_at(session, into, manifests)
+        .await
+        .map_err(PipelineError::from)?;
+    let rows: i64 = manifests.iter().map(|m| m.rows).sum();
+    if context.json() {
+        let each: Vec<_> = manifests
+            .iter()
+            .map(|m| serde_json::json!({ "id": m.id, "table": m.table, "rows": m.rows }))
+            .collect();
+        outln!(
+            "{}",
+            serde_json::json!({ "into": into.to_string(), "made": site.oid.is_none(), "rows": rows,
+                "manifests": each, "skipped": ids::<Manifest>(before), "changing": site.changing, "computed": site.computed })
+        );
+        return Ok(0);
+    }
+    for manifest in manifests {
+        outln!(
+            "{} {} rows of {}",
+            manifest.id,
+            human_count(manifest.rows),
+            shown(&manifest.table)
+        );
+    }
+    left_out(before, "would be left out");
+    if site.oid.is_none() {
+        let columns: Vec<String> = site
+            .columns
+            .iter()
+            .map(|(n, t)| format!("{n} {t}"))
+            .collect();
+        outln!("{into} would be made: {}", shown(&columns.join(", ")));
+    }
+    if !site.computed.is_empty() {
+        outln!(
+            "{into} computes by itself: {}",
+            shown(&site.computed.join(", "))
+        );
+    }
+    if !site.changing.is_empty() {
+        outln!(
+            "nothing would be restored without `--disable-triggers`: {} may change rows",
+            shown(&site.changing.join(", "))
+        );
+    }
+    outln!("{} rows would come back into {into}", human_count(rows));
+    Ok(0)
+}
+
+fn left_out(before: &Before<Manifest>, how: &str) {
+    for (id, mark) in before {
+        outln!(
+            "{id} {how}: it went back into {} on {}",
+            mark.into,
+            mark.at.format("%Y-%m-%d")
+        );
+    }
+}
