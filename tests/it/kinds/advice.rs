@@ -50,6 +50,15 @@ fn advice(document: &Value, code: &str) -> Vec<(String, String)> {
     all
 }
 
+/// What the finding about this object says.
+fn finding(document: &Value, code: &str, object: &str) -> String {
+    let all = document["runs"][0]["findings"].as_array().unwrap();
+    let found = all
+        .iter()
+        .find(|f| f["code"] == code && f["object"] == object);
+    found.map_or_else(String::new, |f| f["message"].as_str().unwrap().to_owned())
+}
+
 for_each_version! {
     /// Of two indexes one is superfluous only where nothing but its space goes with it.
     async fn only_what_nobody_misses_is_called_a_duplicate(major: u32) {
@@ -224,17 +233,22 @@ for_each_version! {
             CREATE TABLE wide (id bigint, v int); CREATE SEQUENCE limited AS bigint MAXVALUE 100; ALTER SEQUENCE limited OWNED BY wide.id; ALTER TABLE wide ALTER id SET DEFAULT nextval('limited'); SELECT setval('limited', 100);
             CREATE SEQUENCE alone AS int MAXVALUE 1000; SELECT setval('alone', 999);
             CREATE SEQUENCE \"Down; wards\" AS int INCREMENT -1 MINVALUE -1000 MAXVALUE -1; SELECT setval('\"Down; wards\"', -999);
-            CREATE TABLE parted (id serial, k int) PARTITION BY LIST (k); CREATE TABLE parted_1 PARTITION OF parted DEFAULT; SELECT setval('parted_id_seq', 2147483646)").await;
+            CREATE TABLE parted (id serial, k int) PARTITION BY LIST (k); CREATE TABLE parted_1 PARTITION OF parted DEFAULT; SELECT setval('parted_id_seq', 2147483646);
+            CREATE TABLE shown (id serial PRIMARY KEY); CREATE TABLE refers (shown_id int REFERENCES shown); SELECT setval('shown_id_seq', 2147483646); CREATE VIEW above AS SELECT id FROM shown").await;
         let workspace = workspace(&db);
         let document = run(&workspace, "integrity");
         let all = advice(&document, "sequence.near_end");
         assert_eq!(all.iter().map(|(o, _)| o.as_str()).collect::<Vec<_>>(),
-            ["public.\"Down; wards\"", "public.alone", "public.identity.id", "public.parted.id", "public.plain.id", "public.small.id", "public.wide.id"], "{document:#}");
+            ["public.\"Down; wards\"", "public.alone", "public.identity.id", "public.parted.id", "public.plain.id", "public.shown.id", "public.small.id", "public.wide.id"], "{document:#}");
+        // What stands in the way is named, and what refers to the column goes along.
+        assert!(finding(&document, "sequence.near_end", "public.shown.id").contains("drop public.above before"), "{document:#}");
+        db.execute("DROP VIEW above").await;
         for (object, statements) in &all {
             assert!(!statements.is_empty(), "{object}: {document:#}");
             db.execute(statements).await;
         }
         assert_eq!(advice(&run(&workspace, "integrity"), "sequence.near_end"), []);
+        db.execute("INSERT INTO shown VALUES (2147483648); INSERT INTO refers VALUES (2147483648)").await;
         for _ in 0..3 {
             db.execute("INSERT INTO plain (v) VALUES (1); INSERT INTO small (v) VALUES (1); INSERT INTO identity (v) VALUES (1); INSERT INTO wide (v) VALUES (1);
                 INSERT INTO parted (k) VALUES (1); SELECT nextval('alone'), nextval('\"Down; wards\"')").await;

@@ -41,6 +41,10 @@ pub(super) struct Column {
     kind: String,
     /// Its type is somebody's own name for an integer type, with rules of its own.
     domain: bool,
+    /// Views that keep its type from being changed.
+    views: Vec<String>,
+    /// Statements that widen the columns that refer to it.
+    referring: Vec<String>,
 }
 
 /// An integer column of a key, with the share of its type that is used.
@@ -49,6 +53,18 @@ pub(super) struct Key {
     column: Column,
     used: f64,
 }
+
+/// SQL: views that use the column `{att}` of `{rel}`, and statements that widen the columns that
+/// refer to it.
+const AROUND: &str = "ARRAY(SELECT DISTINCT w.ev_class::pg_catalog.regclass::text FROM pg_catalog.pg_depend d
+            JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid
+            WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                AND d.refobjid = {rel} AND d.refobjsubid = {att} AND w.ev_class <> {rel} ORDER BY 1),
+        ARRAY(SELECT pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I TYPE bigint', r.conrelid::pg_catalog.regclass, ra.attname)
+            FROM pg_catalog.pg_constraint r
+            CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(r.conkey), pg_catalog.unnest(r.confkey)) e (own, theirs)
+            JOIN pg_catalog.pg_attribute ra ON ra.attrelid = r.conrelid AND ra.attnum = e.own AND ra.atttypid IN (21, 23)
+            WHERE r.contype = 'f' AND r.confrelid = {rel} AND e.theirs = {att} AND r.conparentid = 0 ORDER BY 1)";
 
 // Whoever alters a sequence holds it, and would hold up this look at all others.
 const SEQUENCES: &str = "WITH feeds AS (
@@ -72,7 +88,7 @@ const SEQUENCES: &str = "WITH feeds AS (
         s.seqmin, s.seqmax, coalesce(s.last, CASE WHEN s.up THEN s.seqmin ELSE s.seqmax END),
         tn.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
         CASE coalesce(nullif(ty.typbasetype, 0), ty.oid) WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 WHEN 20 THEN 9223372036854775807 END,
-        coalesce(ty.typtype = 'd', false)
+        coalesce(ty.typtype = 'd', false), {around}
     FROM last s
     -- A column that is inherited can only be changed where it is declared.
     LEFT JOIN feeds f ON f.seq = s.oid AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute h
@@ -90,7 +106,8 @@ const SEQUENCES: &str = "WITH feeds AS (
 // statistics and columns of its own, and a column's type there is that of what
 // the index stores: whole numbers for words. So values have to look like numbers too.
 const KEYS: &str = "SELECT n.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
-        max(v.value / CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END)::float8
+        max(v.value / CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END)::float8,
+        {around}
     FROM (SELECT DISTINCT k.conrelid, u.att FROM pg_catalog.pg_constraint k, pg_catalog.unnest(k.conkey) u(att)
           WHERE k.contype IN ('p', 'u', 'f')) k
     JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.att AND a.atttypid IN (20, 21, 23)
@@ -103,13 +120,16 @@ const KEYS: &str = "SELECT n.nspname::text, t.relname::text, a.attname::text, pg
             AND coalesce(s.histogram_bounds::text, '') || coalesce(s.most_common_vals::text, '') ~ '^[-0-9,{}]*$'
         THEN s.histogram_bounds::text::pg_catalog.numeric[] || s.most_common_vals::text::pg_catalog.numeric[] END) v(value)
     WHERE NOT t.relispartition AND {not_system}
-    GROUP BY 1, 2, 3, 4
+    GROUP BY 1, 2, 3, 4, a.attrelid, a.attnum
     HAVING max(v.value / CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END) >= $1::float8::numeric
     ORDER BY 1, 2, 3";
 
 /// All sequences that do not start again at their end.
 pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError> {
-    let sql = SEQUENCES.replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let around = AROUND.replace("{rel}", "f.rel").replace("{att}", "f.att");
+    let sql = SEQUENCES
+        .replace("{not_system}", NOT_SYSTEM_SCHEMA)
+        .replace("{around}", &around);
     let found = db.query("reading sequences", &sql, &[]).await?;
     each(&found, |row| {
         let (readable, locked, up): (bool, bool, bool) = (row.get(3)?, row.get(4)?, row.get(5)?);
@@ -139,6 +159,8 @@ pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError
                     name: Identifier::new(name),
                     kind: row.get::<Option<String>>(12)?.unwrap_or_default(),
                     domain,
+                    views: row.get(15)?,
+                    referring: row.get(16)?,
                 }),
                 None => None,
             },
@@ -153,7 +175,10 @@ pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError
 
 /// Integer columns of keys that hold values beyond the share `from`.
 pub(super) async fn keys(db: &Session, from: f64) -> Result<Vec<Key>, EngineError> {
-    let sql = KEYS.replace("{not_system}", NOT_SYSTEM_SCHEMA);
+    let around = AROUND.replace("{rel}", "a.attrelid");
+    let sql = KEYS
+        .replace("{not_system}", NOT_SYSTEM_SCHEMA)
+        .replace("{around}", &around.replace("{att}", "a.attnum"));
     let found = db
         .query("reading the statistics of integer keys", &sql, &[&from])
         .await?;
@@ -164,6 +189,8 @@ pub(super) async fn keys(db: &Session, from: f64) -> Result<Vec<Key>, EngineErro
                 name: Identifier::new(row.get::<String>(2)?),
                 kind: row.get(3)?,
                 domain: false,
+                views: row.get(5)?,
+                referring: row.get(6)?,
             },
             used: row.get(4)?,
         })
@@ -179,11 +206,26 @@ impl Column {
     /// throw away the rules of its type.
     fn widened(&self) -> Option<String> {
         (self.kind != "bigint" && !self.domain).then(|| {
-            format!(
+            let own = format!(
                 "ALTER TABLE {} ALTER COLUMN {} TYPE bigint",
                 self.table, self.name
-            )
+            );
+            let all: Vec<String> = std::iter::once(own)
+                .chain(self.referring.iter().cloned())
+                .collect();
+            all.join("; ")
         })
+    }
+
+    /// What has to go before its type can be changed.
+    fn in_the_way(&self) -> String {
+        match self.views.is_empty() || self.widened().is_none() {
+            true => String::new(),
+            false => format!(
+                ". The server changes its type only while no view uses it: drop {} before, and make them again after",
+                self.views.join(", ")
+            ),
+        }
     }
 }
 
@@ -304,11 +346,17 @@ pub(super) fn near_end(
             None => format!("it ends at {}", sequence.end),
         };
         let suggestion = sequence.remedy();
+        let in_the_way = match (&suggestion, column) {
+            (Some(remedy), Some(column)) if remedy.starts_with("ALTER TABLE") => {
+                column.in_the_way()
+            }
+            _ => String::new(),
+        };
         note(
             used,
             column.map_or_else(|| sequence.name.to_string(), Column::object),
             format!(
-                "the sequence {} has used {:.1} % of its numbers, the last one is {}: {ends}. After that every INSERT that needs one fails",
+                "the sequence {} has used {:.1} % of its numbers, the last one is {}: {ends}. After that every INSERT that needs one fails{in_the_way}",
                 sequence.name,
                 // Never rounded up to a hundred.
                 (used * 1000.0).floor() / 10.0,
@@ -325,10 +373,11 @@ pub(super) fn near_end(
             key.used,
             key.column.object(),
             format!(
-                "the key column {} is {} and has used {:.1} % of its range. After that every INSERT of a larger number fails",
+                "the key column {} is {} and has used {:.1} % of its range. After that every INSERT of a larger number fails{}",
                 key.column.object(),
                 key.column.kind,
-                (key.used * 1000.0).floor() / 10.0
+                (key.used * 1000.0).floor() / 10.0,
+                key.column.in_the_way()
             ),
             // The sequence that feeds it has to go on as far.
             sequences
