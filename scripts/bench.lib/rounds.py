@@ -1,5 +1,5 @@
 """Two or more ways to do the same work, in turns, and what each took."""
-import glob, json, os, statistics, subprocess, sys, time
+import glob, json, os, statistics, subprocess, sys, threading, time
 
 
 def timed(work):
@@ -61,15 +61,42 @@ def record(result):
             file.write(json.dumps({"bench": os.path.basename(sys.argv[0]), **result}) + "\n")
 
 
+class Peak:
+    """The most memory that a maint started meanwhile has had; pages of the program file do not count."""
+
+    def __init__(self):
+        self.megabytes = 0.0
+
+    def __enter__(self):
+        self.ended = threading.Event()
+        self.watching = threading.Thread(target=self.watch)
+        self.watching.start()
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.watching.join()
+
+    def watch(self):
+        while not self.ended.wait(0.02):
+            for children in glob.glob(f"/proc/{os.getpid()}/task/*/children"):
+                try:
+                    for child in open(children).read().split():
+                        text = open(f"/proc/{child}/status").read()
+                        if text.startswith("Name:\tmaint\n"):
+                            self.megabytes = max(self.megabytes, int(text.split("RssAnon:")[1].split()[0]) / 1024)
+                except (OSError, IndexError):
+                    pass
+
+
 class Maint:
     """The program with a configuration of its own."""
 
-    def __init__(self, program, folder, url, extra=""):
+    def __init__(self, program, folder, url, extra="", engine="postgres"):
         self.program, self.folder = program, folder
         os.makedirs(f"{folder}/tasks", exist_ok=True)
         with open(f"{folder}/schedules.yaml", "w") as file:
             file.write(f'history: "sqlite:{folder}/maint.db"\n'
-                       f'targets: {{ app: {{ engine: postgres, url: "{url}" }} }}\n{extra}')
+                       f'targets: {{ app: {{ engine: {engine}, url: "{url}" }} }}\n{extra}')
 
     def task(self, name, text):
         with open(f"{self.folder}/tasks/{name}.yaml", "w") as file:

@@ -25,6 +25,8 @@ const LEAST: i64 = 100;
 const MOST: i64 = 50_000;
 /// How long a majority may take to confirm a batch, in milliseconds.
 const CONFIRMED: i64 = 60_000;
+/// What is being done while a batch's end is looked for.
+const ENDS: &str = "looking where the next batch ends";
 
 /// Carries the walk out; `record.rows` counts what has gone, confirmed by a majority.
 pub(super) async fn carry_out(
@@ -38,6 +40,7 @@ pub(super) async fn carry_out(
         job,
         ends: Ends::of(job.execution),
         size: FIRST,
+        ahead: None,
     };
     let start = walk.start.as_ref().and_then(|place| place.value().ok());
     let done = going.on(record, start.clone(), None).await?
@@ -55,6 +58,16 @@ struct Going<'a> {
     job: Job<'a>,
     ends: Ends,
     size: i64,
+    ahead: Option<Ahead>,
+}
+
+/// Where the batch after the one that goes ends, looked for while that one goes.
+struct Ahead {
+    after: Bson,
+    until: Option<Bson>,
+    /// So many documents are in it.
+    size: i64,
+    last: Bson,
 }
 
 impl Going<'_> {
@@ -107,7 +120,7 @@ impl Going<'_> {
     }
 
     async fn range(
-        &self,
+        &mut self,
         record: &mut StepRecord,
         (field, index): (&str, &str),
         after: Option<&Bson>,
@@ -117,15 +130,20 @@ impl Going<'_> {
         let rest = walk.within(after, until).map_err(bad)?;
         let allowed = self.allowed(record);
         let size = self.size.min(allowed.unwrap_or(i64::MAX)).max(1);
-        let find = doc! {
-            "find": &walk.collection, "filter": rest.clone(), "sort": { field: 1 }, "hint": index,
-            "skip": size - 1, "limit": 1, "singleBatch": true, "projection": { "_id": 0, field: 1 },
+        let known = self.ahead.take().filter(|ahead| {
+            let fits = allowed.is_none() && size / 2 <= ahead.size && ahead.size <= size / 4 * 5;
+            fits && Some(&ahead.after) == after && ahead.until.as_ref() == until
+        });
+        let (size, last) = match known {
+            Some(ahead) => (ahead.size, Some(ahead.last)),
+            None => {
+                let find = end_of(walk, rest.clone(), (field, index), size);
+                let Some(found) = self.ask(record, ENDS, &walk.database, &find).await? else {
+                    return Ok(None);
+                };
+                (size, found.first().and_then(|document| at(document, field)))
+            }
         };
-        let doing = "looking where the next batch ends";
-        let Some(found) = self.ask(record, doing, &walk.database, &find).await? else {
-            return Ok(None);
-        };
-        let last = found.first().and_then(|document| at(document, field));
         let filter = match &last {
             Some(last) => walk.within(after, Some(last)).map_err(bad)?,
             None => rest,
@@ -159,8 +177,34 @@ impl Going<'_> {
         if allowed.is_some_and(|allowed| expected > allowed) {
             return Ok(self.no_more(record));
         }
-        self.delete(record, filter, Some(index), expected, last)
-            .await
+        let Some(from) = last.clone().filter(|_| allowed.is_none()) else {
+            return self
+                .delete(record, filter, Some(index), expected, last)
+                .await;
+        };
+        let next = walk.within(Some(&from), until).map_err(bad)?;
+        let find = end_of(walk, next, (field, index), size);
+        let (batch, found) = tokio::join!(
+            self.delete(record, filter, Some(index), expected, last),
+            self.look_ahead(find),
+        );
+        self.ahead = found.and_then(|found| {
+            Some(Ahead {
+                after: from,
+                until: until.cloned(),
+                size,
+                last: at(&found, field)?,
+            })
+        });
+        batch
+    }
+
+    /// Nothing depends on it: what fails here is asked again when it is its turn.
+    async fn look_ahead(&self, find: Document) -> Option<Document> {
+        let limit = self.ends.left()?;
+        let database = self.walk.database.as_str();
+        let found = self.job.session.all(ENDS, database, find, limit).await;
+        found.ok()?.into_iter().next()
     }
 
     async fn ids(
@@ -500,6 +544,14 @@ fn next_size(size: i64, goal: Duration, took: Duration, lost: u32) -> i64 {
     )]
     let next = (size as f64 * factor) as i64;
     next.clamp(LEAST, MOST)
+}
+
+/// Asks for the last of the next `size` documents.
+fn end_of(walk: &Walk, filter: Document, (field, index): (&str, &str), size: i64) -> Document {
+    doc! {
+        "find": &walk.collection, "filter": filter, "sort": { field: 1 }, "hint": index,
+        "skip": size - 1, "limit": 1, "singleBatch": true, "projection": { "_id": 0, field: 1 },
+    }
 }
 
 /// The value at a dotted path.
