@@ -82,7 +82,7 @@ class Peak:
                 try:
                     for child in open(children).read().split():
                         text = open(f"/proc/{child}/status").read()
-                        if text.startswith("Name:\tmaint\n"):
+                        if text.startswith("Name:\tmaint"):
                             self.megabytes = max(self.megabytes, int(text.split("RssAnon:")[1].split()[0]) / 1024)
                 except (OSError, IndexError):
                     pass

@@ -10,6 +10,7 @@ use super::paste;
 use super::run::{Ran, run_all, signal_code};
 use super::signals::Signals;
 use crate::config::Config;
+use crate::demo::mongodb::{self, Counted, Found, Mongod, Throwaway};
 use crate::demo::{self, Binaries, Cluster, ClusterOptions};
 use crate::execute::Stop;
 use crate::history::Period;
@@ -17,10 +18,10 @@ use crate::report::text::{Align, Cell, Columns, Cut, Style, human_bytes, run_det
 use crate::report::{Pictures, Scope, Templates, compose, gather};
 
 /// A throwaway PostgreSQL with the data of a learning platform, aged, and
-/// maintained by the shipped tasks.
+/// maintained by the shipped tasks; with MongoDB beside it where there is a `mongod`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maint demo\n  maint demo --scale 1          about 2.3 GB\n  maint demo --keep             look around afterwards"
+    after_help = "Examples:\n  maint demo\n  maint demo --scale 1          about 2.3 GB\n  maint demo --keep             look around afterwards\n\nMAINT_PG_BIN names the folder of a PostgreSQL server, MAINT_MONGOD a mongod, or `none`."
 )]
 pub(super) struct Demo {
     /// How much data; 1 is about 2.3 GB
@@ -66,6 +67,30 @@ const TASKS: &[(&str, &str)] = &[
     ("snapshot", include_str!("../../tasks/snapshot.yaml")),
 ];
 
+/// Those for MongoDB.
+const MONGODB_TASKS: &[(&str, &str)] = &[
+    (
+        "content-cleanup",
+        include_str!("../../tasks/content-cleanup.yaml"),
+    ),
+    // Before its events go: what it has made of them stays.
+    (
+        "dashboard-metrics",
+        include_str!("../../tasks/dashboard-metrics.yaml"),
+    ),
+    (
+        "archive-learning-events",
+        include_str!("../../tasks/archive-learning-events.yaml"),
+    ),
+    (
+        "content-snapshot",
+        include_str!("../../tasks/content-snapshot.yaml"),
+    ),
+];
+
+const MONGODB_TARGET: &str = "  content: { engine: mongodb, url: \"${MAINT_DEMO_MONGODB_URL:-}\" }
+";
+
 const SCHEDULES: &str =
     "# Written by `maint demo`. The server it was for is gone, unless --keep was given.
 targets:
@@ -98,25 +123,56 @@ impl Demo {
             settings: demo::settings(),
             ..ClusterOptions::default()
         };
+        let found = Mongod::find()?;
         let cluster = Cluster::start(&Binaries::find()?, options)?;
+        let content = match found {
+            Found::Program(mongod) => {
+                errln!("starting a throwaway MongoDB");
+                Some(Throwaway::start(&mongod).await?)
+            }
+            Found::None(why) => {
+                errln!(
+                    "without the platform's MongoDB part: {why} (MAINT_MONGOD may name a mongod, 4.4 or newer)"
+                );
+                None
+            }
+        };
         let url = cluster.url("postgres");
-        let ended = self.maintain(context, &url, &signals.stop).await;
+        let ended = self
+            .maintain(context, &url, content.as_ref(), &signals.stop)
+            .await;
+        let content_url = content.as_ref().map(|content| content.url("content"));
         if self.keep {
             outln!("The server keeps running: psql '{url}'");
             let folder = std::path::absolute(&self.folder).unwrap_or_else(|_| self.folder.clone());
+            if let (Some(content), Some(url)) = (content, &content_url) {
+                let (pid, folder) = content.detach();
+                outln!("MongoDB, too: mongosh '{url}'");
+                outln!("Its process: {pid}; its folder: {}", folder.display());
+            }
+            let content_url = content_url
+                .map(|url| format!(" MAINT_DEMO_MONGODB_URL='{url}'"))
+                .unwrap_or_default();
             outln!(
-                "Plan against it: MAINT_DEMO_URL='{url}' {} --config {} plan",
+                "Plan against it: MAINT_DEMO_URL='{url}'{content_url} {} --config {} plan",
                 paste::myself(),
                 paste::word(&folder.join("schedules.yaml"))
             );
             outln!("Its folder: {}", cluster.detach().display());
         } else {
+            content.map(Throwaway::stop).transpose()?;
             cluster.stop()?;
         }
         ended
     }
 
-    async fn maintain(&self, context: &Context<'_>, url: &str, stop: &Stop) -> Result<u8, Failure> {
+    async fn maintain(
+        &self,
+        context: &Context<'_>,
+        url: &str,
+        content: Option<&Throwaway>,
+        stop: &Stop,
+    ) -> Result<u8, Failure> {
         let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls)
             .await
             .map_err(from_server)?;
@@ -124,36 +180,51 @@ impl Demo {
         let say = |what: &str| errln!("  {what}");
         let prepare = async {
             demo::load(&client, self.scale, &say).await?;
-            demo::age(&client, self.scale, &say).await
+            demo::age(&client, self.scale, &say).await?;
+            match content {
+                Some(content) => mongodb::load(content.client(), self.scale, &say).await,
+                None => Ok(()),
+            }
         };
         tokio::select! {
             prepared = prepare => prepared?,
             () = stop.stopping() => return Ok(signal_code(stop)),
         }
-        write(&self.folder.join("schedules.yaml"), SCHEDULES)?;
-        for (name, text) in TASKS {
+        let (target, more) = match content {
+            Some(_) => (MONGODB_TARGET, MONGODB_TASKS),
+            None => ("", [].as_slice()),
+        };
+        let tasks: Vec<&(&str, &str)> = TASKS.iter().chain(more).collect();
+        let schedules = format!("{SCHEDULES}{target}");
+        write(&self.folder.join("schedules.yaml"), &schedules)?;
+        for (name, text) in &tasks {
             write(&self.folder.join(format!("tasks/{name}.yaml")), text)?;
         }
         let folder = std::path::absolute(&self.folder)
             .map_err(|why| Failure::Other(format!("{}: {why}", self.folder.display())))?;
         let env = |name: &str| match name {
             "MAINT_DEMO_URL" => Some(url.to_owned()),
+            "MAINT_DEMO_MONGODB_URL" => content.map(|content| content.url("content")),
             "ARCHIVE_URL" => Some(format!("file://{}/archive", folder.display())),
             _ => None,
         };
         let path = self.folder.join("schedules.yaml");
         let config = crate::config::load(&path, &context.kinds, &env)?;
-        let names: Vec<String> = TASKS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let names: Vec<String> = tasks.iter().map(|(name, _)| (*name).to_owned()).collect();
         let work = context.tasks(&config, &names, None, &[])?;
 
         let began = Utc::now();
         let before = sizes(&client).await?;
+        let documents_before = documents(content).await?;
         let ran = run_all(context, &config, work, super::run::How::at(true), stop).await?;
         let after = sizes(&client).await?;
         if context.json() {
             return Ok(ran.code);
         }
-        let won = won(&before, &after, &context.style(config.timezone));
+        let style = context.style(config.timezone);
+        let mut won = won(&before, &after, &style);
+        let documents_after = documents(content).await?;
+        won.push_str(&moved(&documents_before, &documents_after, &style));
         out!("{won}");
         let report = self.folder.join("report.txt");
         write(&report, &report_text(&ran, &won, config.timezone))?;
@@ -270,6 +341,36 @@ fn won(before: &[Sized], after: &[Sized], style: &Style) -> String {
         ));
     }
     text
+}
+
+/// How many documents MongoDB holds; none where there is no MongoDB.
+async fn documents(content: Option<&Throwaway>) -> Result<Vec<Counted>, Failure> {
+    match content {
+        Some(content) => Ok(mongodb::count(content.client()).await?),
+        None => Ok(Vec::new()),
+    }
+}
+
+/// What MongoDB itself says of its collections before and after.
+fn moved(before: &[Counted], after: &[Counted], style: &Style) -> String {
+    if after.is_empty() {
+        return String::new();
+    }
+    let mut table = Columns::new()
+        .column("collection", Align::Left, Cut::Middle)
+        .column("before", Align::Right, Cut::Never)
+        .column("after", Align::Right, Cut::Never);
+    for (was, is) in before.iter().zip(after) {
+        table.row([
+            Cell::from(&is.name),
+            Cell::from(&was.documents.to_string()),
+            Cell::from(&is.documents.to_string()),
+        ]);
+    }
+    format!(
+        "What countDocuments says of collections of MongoDB\n{}",
+        table.render(2, style)
+    )
 }
 
 fn report_text(ran: &Ran, won: &str, zone: chrono_tz::Tz) -> String {

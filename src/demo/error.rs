@@ -78,6 +78,30 @@ pub enum DemoError {
         /// What the server said.
         source: tokio_postgres::Error,
     },
+    /// `MAINT_MONGOD` does not name a usable server.
+    #[error("MAINT_MONGOD={} is no usable MongoDB server: {reason}. Name another one, or `none` to do without.", .program.display())]
+    BadMongod {
+        /// What it names.
+        program: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// MongoDB's server ended while starting, or did not answer in time.
+    #[error("The MongoDB server {what}. The last lines of its log:\n{log}")]
+    StartMongod {
+        /// What it did instead.
+        what: String,
+        /// The end of its log.
+        log: String,
+    },
+    /// MongoDB refused a command of the demo's own.
+    #[error("The demo's MongoDB could not be prepared; it failed at: {doing}.")]
+    Mongodb {
+        /// What was being done.
+        doing: String,
+        /// What the driver said.
+        source: Box<mongodb::error::Error>,
+    },
 }
 
 impl DemoError {

@@ -1,8 +1,10 @@
-//! A throwaway PostgreSQL with the learning platform's data, aged.
+//! Throwaway servers with the learning platform's data, aged: PostgreSQL, and
+//! MongoDB where it is to be had.
 
 mod binaries;
 mod cluster;
 mod error;
+pub mod mongodb;
 mod platform;
 mod setup;
 

@@ -437,6 +437,12 @@ pub const FINDINGS: &[Code] = &[
         "Look at it with the command of the finding; `db.killOp` ends it.",
     ),
     code(
+        "operation.slow",
+        "Operations of one shape take longer on average than `max_operation_mean`, says the profiler.",
+        "Somebody waits.",
+        "Look at the recorded ones with the command of the finding; `explain(\"executionStats\")` says which index would help.",
+    ),
+    code(
         "oplog.short",
         "The oplog reaches back for less time than `min_oplog`.",
         "A member that is away for longer has to copy everything anew.",

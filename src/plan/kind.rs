@@ -173,7 +173,10 @@ impl<K: Kind> AnyKind<K::Session> for K {
     ) -> Result<Plan<<K::Session as Speaks>::Body>, EngineError> {
         let facts = self.inspect(site).await?;
         let mut plan = self.plan(facts, at);
-        plan.findings.extend(site.findings.iter().cloned());
+        // The run on the server has told of its members already.
+        if !K::LOOKS_AT_SERVER || site.scope.has_server() {
+            plan.findings.extend(site.findings.iter().cloned());
+        }
         // Of many databases of a server not every one has everything.
         if !self.includes().is_empty() && site.scope == Scope::Whole {
             let misses = site.primary.meeting_nothing(self.includes()).await?;

@@ -11,6 +11,11 @@ use crate::support::patience::Patience;
 use crate::support::workspace::maint;
 
 fn demo(folder: &TempDir, scale: &str, more: &[&str]) -> Child {
+    demo_with(folder, scale, more, "none")
+}
+
+/// With this mongod beside PostgreSQL.
+fn demo_with(folder: &TempDir, scale: &str, more: &[&str], mongod: &str) -> Child {
     let command = maint();
     let mut process = std::process::Command::new(command.get_program());
     process
@@ -22,6 +27,7 @@ fn demo(folder: &TempDir, scale: &str, more: &[&str]) -> Child {
             "MAINT_PG_BIN",
             std::env::var("MAINT_TEST_PG_BIN_17").unwrap(),
         )
+        .env("MAINT_MONGOD", mongod)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     // The server's user has to find its way to its folder.
@@ -59,6 +65,17 @@ fn it_ends_with_its_report_and_leaves_no_server() {
         "{said}"
     );
     assert!(said.contains("came back"), "{said}");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.contains("without the platform's MongoDB part: MAINT_MONGOD is `none`"),
+        "{told}"
+    );
+    assert!(
+        !folder
+            .path()
+            .join("out/tasks/content-cleanup.yaml")
+            .exists()
+    );
     assert_eq!(clusters(&folder), 0);
     let report = std::fs::read_to_string(folder.path().join("out/report.txt")).unwrap();
     assert!(
@@ -93,6 +110,63 @@ fn it_ends_with_its_report_and_leaves_no_server() {
         .args(["demo", "--folder", "mine"])
         .assert()
         .code(2);
+}
+
+/// Documents of a collection before and after, from the line that tells them.
+fn documents(said: &str, name: &str) -> Vec<u64> {
+    let line = said
+        .lines()
+        .find(|line| line.trim_start().starts_with(&format!("{name} ")))
+        .unwrap_or_else(|| panic!("{name} is not told: {said}"));
+    let numbers = line.split_whitespace().skip(1);
+    numbers.map(|number| number.parse().unwrap()).collect()
+}
+
+#[test]
+fn mongodb_is_maintained_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let mongod = std::env::var("MAINT_TEST_MONGOD_60").unwrap();
+    let output = demo_with(&folder, "0.02", &[], &mongod)
+        .wait_with_output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let events = documents(&said, "content.learning_events");
+    let archived = documents(&said, "content_archive.learning_events");
+    assert_eq!((events[0], archived[0]), (5000, 0), "{said}");
+    assert!(events[1] > 2000 && events[1] < 3000, "{said}");
+    assert_eq!(events[1] + archived[1], 5000, "{said}");
+    let metrics = documents(&said, "content.dashboard_metrics");
+    assert!(metrics[0] == 0 && metrics[1] > 0, "{said}");
+    assert!(documents(&said, "content.sessions")[0] == 1000, "{said}");
+    let report = std::fs::read_to_string(folder.path().join("out/report.txt")).unwrap();
+    for task in [
+        "content-cleanup",
+        "dashboard-metrics",
+        "archive-learning-events",
+        "content-snapshot",
+    ] {
+        assert!(report.contains(task), "{task}: {report}");
+    }
+    assert!(report.contains("create_ttl"), "{report}");
+    // Neither server is left, nor its folder.
+    assert_eq!(clusters(&folder), 0);
+    assert!(!said.contains("mongodb://"), "{said}");
+}
+
+#[test]
+fn a_mongod_that_is_none_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = demo_with(&folder, "0.01", &[], "/bin/false")
+        .wait_with_output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_ne!(output.status.code(), Some(0), "{told}");
+    assert!(
+        told.contains("MAINT_MONGOD=/bin/false") && told.contains("`none`"),
+        "{told}"
+    );
+    assert_eq!(clusters(&folder), 0);
 }
 
 #[test]

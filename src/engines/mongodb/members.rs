@@ -16,6 +16,8 @@ pub struct Member {
     /// How far its data is behind the primary's, in seconds, a delay that it
     /// is configured to have taken off; only of secondaries that answer.
     pub lag: Option<f64>,
+    /// Whether it is configured to be behind.
+    pub delayed: bool,
 }
 
 impl Member {
@@ -63,6 +65,15 @@ impl Members {
             .filter(|member| member.state == "SECONDARY" && member.healthy)
     }
 
+    /// Secondaries that may read for others, the one least behind first. One that is
+    /// configured to be behind never has what was written just now.
+    pub fn readers(&self) -> impl Iterator<Item = &Member> {
+        let mut readers: Vec<&Member> = self.secondaries().filter(|m| !m.delayed).collect();
+        let lag = |member: &Member| member.lag.unwrap_or(f64::MAX);
+        readers.sort_by(|a, b| lag(a).total_cmp(&lag(b)));
+        readers.into_iter()
+    }
+
     /// The primary.
     pub fn primary(&self) -> Option<&Member> {
         self.0.iter().find(|member| member.state == "PRIMARY")
@@ -92,15 +103,15 @@ fn read(status: &Document, config: &Document) -> Members {
                 let name = member.get_str("name").unwrap_or_default().to_owned();
                 let state = member.get_str("stateStr").unwrap_or_default().to_owned();
                 let healthy = number(member.get("health")).unwrap_or(0) == 1;
+                let wanted = delays
+                    .iter()
+                    .find(|(host, _)| *host == name)
+                    .map_or(0.0, |(_, delay)| *delay);
                 let lag = newest
                     .zip(applied(member))
                     .filter(|_| healthy && state == "SECONDARY")
                     .map(|(newest, own)| {
                         let behind = (newest - own).num_milliseconds() as f64 / 1000.0;
-                        let wanted = delays
-                            .iter()
-                            .find(|(host, _)| *host == name)
-                            .map_or(0.0, |(_, delay)| *delay);
                         (behind - wanted).max(0.0)
                     });
                 Member {
@@ -108,6 +119,7 @@ fn read(status: &Document, config: &Document) -> Members {
                     state,
                     healthy,
                     lag,
+                    delayed: wanted > 0.0,
                 }
             })
             .collect(),
@@ -152,6 +164,7 @@ mod tests {
             { "name": "a:1", "stateStr": "PRIMARY", "health": 1.0, "optimeDate": at(100) },
             { "name": "b:1", "stateStr": "SECONDARY", "health": 1.0, "optimeDate": at(93) },
             { "name": "c:1", "stateStr": "SECONDARY", "health": 1.0, "optimeDate": at(30) },
+            { "name": "e:1", "stateStr": "SECONDARY", "health": 1.0, "optimeDate": at(99) },
             { "name": "d:1", "stateStr": "(not reachable/healthy)", "health": 0.0, "optimeDate": at(-1000) },
         ]};
         let config = doc! { "config": { "members": [
@@ -159,11 +172,13 @@ mod tests {
         ]}};
         let members = read(&status, &config);
         let lags: Vec<Option<f64>> = members.0.iter().map(|m| m.lag).collect();
-        assert_eq!(lags, [None, Some(7.0), Some(10.0), None]);
+        assert_eq!(lags, [None, Some(7.0), Some(10.0), Some(1.0), None]);
         assert_eq!(
             members.worst_lag().map(|(m, _)| m.name.as_str()),
             Some("c:1")
         );
-        assert!(!members.0[3].healthy);
+        assert!(!members.0[4].healthy);
+        let order: Vec<&str> = members.readers().map(|m| m.name.as_str()).collect();
+        assert_eq!(order, ["e:1", "b:1"], "the one least behind first");
     }
 }

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Ends, pass};
-use super::{archive, compact, export, look, walk};
+use super::{aggregate, archive, compact, export, look, walk};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
@@ -17,7 +17,7 @@ use crate::engines::mongodb::{
 };
 use crate::execute::{self, Busy, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::{Aggregate, Body, Command, Walk, Work};
+use crate::plan::mongodb::{Body, Command, Walk, Work};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step};
 use crate::values::Secret;
 
@@ -151,7 +151,16 @@ impl execute::Door for Door {
     }
 
     async fn end_orphans(&self, session: &Session, name: &str) -> Result<usize, EngineError> {
-        Ok(kill_operations(session, doc! { "appName": name }).await?)
+        let ours = doc! { "appName": name };
+        let mut ended = kill_operations(session, ours.clone()).await?;
+        // Secondaries read for a refresh.
+        for member in Members::of(session).await.unwrap_or_default().readers() {
+            let Ok(member) = session.member(&member.name).await else {
+                continue;
+            };
+            ended += kill_operations(&member, ours.clone()).await.unwrap_or(0);
+        }
+        Ok(ended)
     }
 
     async fn session(&self, _place: Place) -> Result<Session, EngineError> {
@@ -293,7 +302,7 @@ impl execute::Door for Door {
                 (None, None) => walk::carry_out(way, job, record).await,
             },
             Work::Settle(pending) => export::settle(pending, job, record).await,
-            Work::Aggregate(work) => aggregate(work, job, record).await,
+            Work::Aggregate(work) => aggregate::carry_out(work, job, record).await,
             Work::Look(question) => look::carry_out(question, job, record, findings).await,
             Work::Compact(of) => compact::carry_out(of, job, record).await,
         }
@@ -341,47 +350,6 @@ async fn given(
     }
     record.status = StepStatus::Succeeded;
     Ok(())
-}
-
-async fn aggregate(
-    work: &Aggregate,
-    job: Job<'_>,
-    record: &mut StepRecord,
-) -> Result<(), EngineError> {
-    let ends = Ends::of(job.execution);
-    let stages: Result<Vec<Document>, String> =
-        work.pipeline.iter().map(|stage| stage.document()).collect();
-    let command = doc! {
-        "aggregate": &work.collection, "pipeline": stages.map_err(bad)?, "cursor": {},
-        "allowDiskUse": work.allow_disk_use, "writeConcern": { "w": "majority", "wtimeout": 60_000 },
-    };
-    let at = ("refreshing it", work.database.as_str());
-    if work.repeatable {
-        if pass(job, job.session, ends, record, at, &command, &mut 0)
-            .await?
-            .is_some()
-        {
-            record.status = StepStatus::Succeeded;
-        }
-        return Ok(());
-    }
-    let Some(limit) = ends.left() else {
-        execute::step::end(record, StepStatus::Deferred, "no time was left");
-        return Ok(());
-    };
-    record.attempts = 1;
-    let stop = job.execution.stop.now();
-    match job
-        .session
-        .command_until(at.0, at.1, command, limit, stop)
-        .await
-    {
-        Ok(_) => {
-            record.status = StepStatus::Succeeded;
-            Ok(())
-        }
-        Err(error) => super::gate::over(error, job.execution, ends, record),
-    }
 }
 
 /// Exactly how many documents would go.

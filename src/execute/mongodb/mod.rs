@@ -1,6 +1,7 @@
 //! How steps are carried out on MongoDB. Every command that changes a target
 //! passes `gate.rs`.
 
+mod aggregate;
 mod archive;
 mod compact;
 mod door;

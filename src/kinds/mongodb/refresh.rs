@@ -45,6 +45,21 @@ struct Aggregation {
     /// Make it anew even where no source has changed.
     #[serde(default)]
     always: bool,
+    /// Which member reads the sources; the result is always written to the primary.
+    #[serde(default)]
+    read_from: ReadFrom,
+}
+
+/// Who reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum ReadFrom {
+    /// The primary.
+    #[default]
+    Primary,
+    /// The secondary that is least behind, once it has everything that the primary has when the
+    /// step begins; the primary where there is none.
+    Secondary,
 }
 
 fn yes() -> bool {
@@ -339,6 +354,7 @@ impl Kind for Refresh {
                     pipeline: aggregation.pipeline.clone(),
                     allow_disk_use: aggregation.allow_disk_use,
                     repeatable: aggregation.repeatable(),
+                    from_secondary: aggregation.read_from == ReadFrom::Secondary,
                 }))
                 .measuring(&into.0, &into.1)
                 .remembering(key, json!({ "state": state, "at": at.now.timestamp() }));

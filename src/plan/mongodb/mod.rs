@@ -78,6 +78,9 @@ pub struct Aggregate {
     pub allow_disk_use: bool,
     /// Whether a second try after a lost answer gives the same result.
     pub repeatable: bool,
+    /// Whether a secondary reads the sources, where there is one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_secondary: bool,
 }
 
 /// Compaction of one collection.
@@ -139,9 +142,13 @@ impl super::Body for Body {
             Work::Aggregate(work) => {
                 let stages: Vec<String> = work.pipeline.iter().map(Json::to_string).collect();
                 format!(
-                    "{}.aggregate([{}])",
+                    "{}.aggregate([{}]{})",
                     shell_name(&work.database, &work.collection),
-                    stages.join(", ")
+                    stages.join(", "),
+                    match work.from_secondary {
+                        true => ", {readPreference: \"secondaryPreferred\"}",
+                        false => "",
+                    }
                 )
             }
             Work::Look(look) => look.text(),

@@ -72,3 +72,60 @@ async fn every_database_that_is_meant_is_worked_on_and_no_other() {
         client.database(name).drop().await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_belongs_to_the_server_is_told_once() {
+    let base = TestBase::new(60).await;
+    let client = base.servers.root().await;
+    let own = base.name.clone();
+    let names = [format!("{own}_a"), format!("{own}_b")];
+    for name in &names {
+        let events = client.database(name).collection::<Document>("events");
+        events
+            .insert_many((0..2000).map(|n| doc! { "a": n, "b": n }))
+            .await
+            .unwrap();
+        for keys in [doc! { "a": 1 }, doc! { "a": 1, "b": 1 }] {
+            let index = mongodb::IndexModel::builder().keys(keys).build();
+            events.create_index(index).await.unwrap();
+        }
+    }
+    let options = "{ max_connections: 0%, min_size: 1kB }";
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  fleet: {{ engine: mongodb, url: \"{}\", databases: [\"{own}_*\"] }}\n",
+        base.url()
+    ))
+    .task(
+        "snapshot",
+        &format!("kind: snapshot\ntarget: fleet\noptions: {options}\n"),
+    );
+    let said = workspace
+        .run(["run", "snapshot", "--now", "--output", "json"])
+        .expect(0)
+        .json();
+    let told: Vec<(&str, Vec<&str>)> = said["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| {
+            let findings = run["findings"].as_array().unwrap().iter();
+            let codes = findings.map(|f| f["code"].as_str().unwrap());
+            // Which databases are there is news the first time.
+            let codes = codes.filter(|code| !code.starts_with("database"));
+            (run["target"].as_str().unwrap(), codes.collect())
+        })
+        .collect();
+    let (a, b) = (format!("fleet/{own}_a"), format!("fleet/{own}_b"));
+    assert_eq!(
+        told,
+        [
+            ("fleet", vec!["connections.many"]),
+            (a.as_str(), vec!["index.overlapping"]),
+            (b.as_str(), vec!["index.overlapping"])
+        ],
+        "{said:#}"
+    );
+    for name in &names {
+        client.database(name).drop().await.unwrap();
+    }
+}

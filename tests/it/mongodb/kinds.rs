@@ -3,8 +3,8 @@
 use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 
-use super::{codes, for_base, run, steps};
-use crate::support::mongo::TestBase;
+use super::{codes, for_base, run, run_with, steps, workspace};
+use crate::support::mongo::{Servers, TestBase};
 
 const REFRESH: &str = "kind: refresh
 target: app
@@ -71,6 +71,130 @@ async fn results_are_made_anew_after_a_change_6_0() {
     refreshed_after_a_change(60).await;
 }
 
+/// The refresh with a secondary that reads.
+fn from_a_secondary() -> String {
+    REFRESH.replace(
+        "    - collection: events\n",
+        "    - collection: events\n      read_from: secondary\n",
+    )
+}
+
+/// How often each member has made the aggregation, the primary first.
+async fn aggregated(servers: &Servers, database: &str) -> (u64, u64) {
+    let primary = servers.primary().await;
+    let (mut there, mut elsewhere) = (0, 0);
+    for n in 0..3 {
+        let profile = servers
+            .direct(n, Some("root"))
+            .await
+            .database(database)
+            .collection::<Document>("system.profile");
+        let ours = doc! { "command.aggregate": "events", "command.pipeline.0.$group": { "$exists": true } };
+        let count = profile.count_documents(ours).await.unwrap();
+        match n == primary {
+            true => there += count,
+            false => elsewhere += count,
+        }
+    }
+    (there, elsewhere)
+}
+
+async fn profile_everything(servers: &Servers, database: &str) {
+    for n in 0..3 {
+        let member = servers.direct(n, Some("root")).await.database(database);
+        member.run_command(doc! { "profile": 2 }).await.unwrap();
+    }
+}
+
+async fn a_secondary_reads(version: u32) {
+    let base = TestBase::new(version).await;
+    let everywhere = mongodb::options::WriteConcern::builder()
+        .w(mongodb::options::Acknowledgment::Nodes(3))
+        .build();
+    base.collection("events")
+        .insert_many([doc! { "day": 1 }, doc! { "day": 1 }])
+        .write_concern(everywhere)
+        .await
+        .unwrap();
+    profile_everything(base.servers, &base.name).await;
+    let workspace = for_base(&base)
+        .task("refresh", REFRESH)
+        .task("aside", &from_a_secondary());
+    let done = run(&workspace, "refresh", 0);
+    assert_eq!(aggregated(base.servers, &base.name).await, (1, 0));
+    base.collection("events")
+        .insert_one(doc! { "day": 1 })
+        .await
+        .unwrap();
+    let aside = run(&workspace, "aside", 0);
+    assert_eq!(
+        steps(&aside, "succeeded"),
+        [format!("refresh {}.dashboard_metrics", base.name)],
+        "{done:#} {aside:#}"
+    );
+    assert_eq!(aggregated(base.servers, &base.name).await, (1, 1));
+    let found = base.collection("dashboard_metrics");
+    let found = found.find_one(doc! { "_id": 1 }).await.unwrap().unwrap();
+    assert_eq!(found.get_i32("n").ok(), Some(3));
+    let again = run(&workspace, "aside", 0);
+    assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_reads_where_that_is_wanted_4_4() {
+    a_secondary_reads(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_reads_where_that_is_wanted_6_0() {
+    a_secondary_reads(60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_reads_nothing_that_is_behind() {
+    let set = Servers::set(60).await;
+    let db = set.root().await.database("app");
+    let events = db.collection::<Document>("events");
+    events.insert_one(doc! { "day": 1 }).await.unwrap();
+    set.whole().await;
+    profile_everything(&set, "app").await;
+    let task = format!("{}throttle: {{ pause_file: held }}\n", from_a_secondary());
+    let workspace = workspace(&set.maint_url("app")).task("refresh", &task);
+    let primary = set.primary().await;
+    let mut others = Vec::new();
+    for n in (0..3).filter(|n| *n != primary) {
+        others.push(set.direct(n, Some("root")).await.database("admin"));
+    }
+    let fail = |mode: &str| doc! { "configureFailPoint": "rsSyncApplyStop", "mode": mode };
+    let held = run_with(&workspace, "refresh", async {
+        for member in &others {
+            member.run_command(fail("alwaysOn")).await.unwrap();
+        }
+        let one = mongodb::options::WriteConcern::builder()
+            .w(mongodb::options::Acknowledgment::Nodes(1))
+            .build();
+        events
+            .insert_one(doc! { "day": 1 })
+            .write_concern(one)
+            .await
+            .unwrap();
+        let (others, off) = (others.clone(), fail("off"));
+        tokio::spawn(async move {
+            // Long enough for a read that does not wait; a slow machine only hides a fault.
+            tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+            for member in others {
+                member.run_command(off.clone()).await.unwrap();
+            }
+        });
+    })
+    .await;
+    assert_eq!(held["status"], "succeeded", "{held:#}");
+    let metrics = db.collection::<Document>("dashboard_metrics");
+    let found = metrics.find_one(doc! { "_id": 1 }).await.unwrap().unwrap();
+    assert_eq!(found.get_i32("n").ok(), Some(2), "{held:#}");
+    assert_eq!(aggregated(&set, "app").await, (0, 1), "{held:#}");
+}
+
 async fn snapshot(version: u32) {
     let base = TestBase::new(version).await;
     let events = base.collection("events");
@@ -123,6 +247,64 @@ async fn a_snapshot_tells_of_indexes_that_no_member_uses_5_0() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_tells_of_indexes_that_no_member_uses_6_0() {
     snapshot(60).await;
+}
+
+/// What the profilers have seen, by shape and without a value.
+async fn slow(version: u32) {
+    let base = TestBase::new(version).await;
+    let everywhere = mongodb::options::WriteConcern::builder()
+        .w(mongodb::options::Acknowledgment::Nodes(3))
+        .build();
+    base.collection("events")
+        .insert_one(doc! { "name": "secret-name", "n": 1 })
+        .write_concern(everywhere)
+        .await
+        .unwrap();
+    let workspace = for_base(&base)
+        .task(
+            "snapshot",
+            "kind: snapshot\ntarget: app\noptions: { max_operation_mean: 100ms }\n",
+        )
+        .task(
+            "elsewhere",
+            "kind: snapshot\ntarget: app\noptions: { max_operation_mean: 100ms, exclude: [\"*.events\"] }\n",
+        )
+        .task(
+            "patient",
+            "kind: snapshot\ntarget: app\noptions: { max_operation_mean: 1h }\n",
+        );
+    // No profiler has been on.
+    assert_eq!(codes(&run(&workspace, "snapshot", 0)), [""; 0]);
+    profile_everything(base.servers, &base.name).await;
+    for n in 0..3 {
+        let member = base.servers.direct(n, Some("root")).await;
+        let events = member.database(&base.name).collection::<Document>("events");
+        let slow =
+            doc! { "name": "secret-name", "$where": format!("sleep({}); return true", 200 + n) };
+        assert!(events.find_one(slow).await.unwrap().is_some());
+    }
+    let done = run(&workspace, "snapshot", 0);
+    assert_eq!(codes(&done), ["operation.slow"], "{done:#}");
+    let finding = &done["findings"][0];
+    assert_eq!(finding["object"], format!("{}.events", base.name));
+    let message = finding["message"].as_str().unwrap();
+    assert!(
+        message.contains("over 3 recorded") && message.ends_with(": find {name: ?, $where: ?}"),
+        "{message}"
+    );
+    assert!(!done.to_string().contains("secret-name"), "{done:#}");
+    assert_eq!(codes(&run(&workspace, "elsewhere", 0)), [""; 0]);
+    assert_eq!(codes(&run(&workspace, "patient", 0)), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_tells_of_slow_operations_by_their_shape_4_4() {
+    slow(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_tells_of_slow_operations_by_their_shape_6_0() {
+    slow(60).await;
 }
 
 async fn integrity(version: u32) {

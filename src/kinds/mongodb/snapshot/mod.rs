@@ -1,8 +1,11 @@
 //! How a database is: sizes, use of indexes on every member, lag, the oplog,
-//! connections, the cache; numbers for the time series, thresholds to findings.
+//! connections, the cache, slow operations; numbers for the time series, thresholds to findings.
+
+mod slow;
 
 use std::collections::BTreeMap;
 
+use chrono::Utc;
 use mongodb::bson::{Bson, Document, doc};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -11,7 +14,7 @@ use super::common::{Collection, Index, Shape, collections, fill, is_internal, no
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Members, Session, namespace, number};
 use crate::plan::mongodb::{Body, shell_name};
-use crate::plan::{Finding, Kind, Measurement, Moment, Plan, Severity, Site};
+use crate::plan::{Finding, Kind, Measurement, Moment, Plan, Scope, Severity, Site};
 use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan};
 
 /// Options of `kind: snapshot` on MongoDB.
@@ -34,6 +37,9 @@ pub(crate) struct Snapshot {
     max_dirty: Percent,
     /// How long an operation may run.
     max_operation: TimeSpan,
+    /// How long operations of one shape may take on average, of those that the profiler has
+    /// recorded in the last 24 hours.
+    max_operation_mean: TimeSpan,
     /// An index that nobody used for this long, on no member, is unused.
     unused_after: TimeSpan,
     /// Indexes smaller than this are not worth a finding.
@@ -51,11 +57,15 @@ impl Default for Snapshot {
             max_connections: Percent::new(80.0),
             max_dirty: Percent::new(20.0),
             max_operation: TimeSpan::from_mins(10),
+            max_operation_mean: TimeSpan::from_secs(1),
             unused_after: TimeSpan::from_mins(30 * 24 * 60),
             min_size: Bytes(1 << 20),
         }
     }
 }
+
+/// How many shapes of slow operations are named.
+const MOST_SLOW: usize = 10;
 
 /// How often an index was used on one member, and since when that is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +89,9 @@ pub(crate) struct Facts {
     oplog: Option<i64>,
     /// Operations that run for long: what, where, for how many seconds.
     long: Vec<(String, String, i64)>,
+    /// What the profilers of the members have recorded.
+    slow: slow::Shapes,
+    scope: Scope,
     findings: Vec<Finding>,
 }
 
@@ -86,6 +99,7 @@ impl Kind for Snapshot {
     const NAME: &'static str = "snapshot";
     const SUMMARY: &'static str = "records sizes, index use on all members, lag, oplog and load; findings where a threshold is passed";
     const ENGINE: Engine = Engine::Mongodb;
+    const LOOKS_AT_SERVER: bool = true;
     type Session = Session;
     type Facts = Facts;
 
@@ -93,8 +107,20 @@ impl Kind for Snapshot {
         let db = &site.primary;
         let mut facts = Facts {
             database: db.database().to_owned(),
+            scope: site.scope,
             ..Facts::default()
         };
+        match Members::of(db).await {
+            Ok(members) => facts.members = members,
+            // The door tells of it.
+            Err(error) => tracing::debug!(%error, "the members are not known"),
+        }
+        if site.scope.has_server() {
+            server(db, &mut facts).await;
+        }
+        if !site.scope.has_database() {
+            return Ok(facts);
+        }
         for (name, mut collection) in collections(db, &facts.database).await? {
             if collection.shape == Shape::View || is_internal(&name) {
                 continue;
@@ -102,38 +128,45 @@ impl Kind for Snapshot {
             fill(db, &facts.database, &name, &mut collection).await?;
             facts.collections.insert(name, collection);
         }
-        match Members::of(db).await {
-            Ok(members) => facts.members = members,
-            // The door tells of it.
-            Err(error) => tracing::debug!(%error, "the members are not known"),
+        let members = members(db, &mut facts).await;
+        uses(&members, &mut facts).await?;
+        slow_ones(&members, &mut facts).await;
+        self.long_ones(db, &mut facts).await;
+        Ok(facts)
+    }
+
+    fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
+        let mut plan = Plan {
+            considered: facts.collections.len(),
+            findings: facts.findings.clone(),
+            ..Plan::default()
+        };
+        if facts.scope.has_server() {
+            self.load(&facts, &mut plan);
+            self.replication(&facts, &mut plan);
         }
-        self.uses(db, &mut facts).await?;
-        let status = db
-            .command(
-                "looking at the server",
-                "admin",
-                doc! { "serverStatus": 1 },
-                Limit::ASIDE,
-            )
-            .await;
-        match status {
-            Ok(status) => facts.status = Some(status),
-            Err(error) => facts.findings.push(not_allowed(
-                &error,
-                "connections, cache and load",
-                &facts.database,
-            )),
+        if !facts.scope.has_database() {
+            return plan;
         }
-        if db.server.set.is_some() {
-            match oplog(db).await {
-                Ok(seconds) => facts.oplog = seconds,
-                Err(error) => facts.findings.push(not_allowed(
-                    &error,
-                    "how far the oplog reaches back",
-                    "local.oplog.rs",
-                )),
+        self.sizes(&facts, &mut plan);
+        self.operations(&facts, &mut plan);
+        for (name, collection) in &facts.collections {
+            if self.wants(&facts.database, name) {
+                self.indexes(&facts, name, collection, at, &mut plan);
             }
         }
+        plan
+    }
+}
+
+impl Snapshot {
+    fn wants(&self, database: &str, name: &str) -> bool {
+        let matches = |patterns: &[NamePattern]| patterns.iter().any(|p| p.matches(database, name));
+        (self.include.is_empty() || matches(&self.include)) && !matches(&self.exclude)
+    }
+
+    /// What runs for long in this database.
+    async fn long_ones(&self, db: &Session, facts: &mut Facts) {
         let seconds = i64::try_from(self.max_operation.get().as_secs()).unwrap_or(i64::MAX);
         let pipeline = vec![
             doc! { "$currentOp": { "allUsers": true } },
@@ -165,112 +198,6 @@ impl Kind for Snapshot {
                 &facts.database,
             )),
         }
-        Ok(facts)
-    }
-
-    fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
-        let mut plan = Plan {
-            considered: facts.collections.len(),
-            findings: facts.findings.clone(),
-            ..Plan::default()
-        };
-        self.sizes(&facts, &mut plan);
-        self.load(&facts, &mut plan);
-        self.replication(&facts, &mut plan);
-        for (name, collection) in &facts.collections {
-            if self.wants(&facts.database, name) {
-                self.indexes(&facts, name, collection, at, &mut plan);
-            }
-        }
-        plan
-    }
-}
-
-impl Snapshot {
-    fn wants(&self, database: &str, name: &str) -> bool {
-        let matches = |patterns: &[NamePattern]| patterns.iter().any(|p| p.matches(database, name));
-        (self.include.is_empty() || matches(&self.include)) && !matches(&self.exclude)
-    }
-
-    /// `$indexStats` of every member that answers.
-    async fn uses(&self, db: &Session, facts: &mut Facts) -> Result<(), EngineError> {
-        let mut places = Vec::new();
-        for member in facts
-            .members
-            .0
-            .iter()
-            .filter(|member| member.reads() || !member.healthy)
-        {
-            if !member.healthy {
-                facts.unasked += 1;
-                continue;
-            }
-            match db.member(&member.name).await {
-                Ok(session) => places.push(session),
-                Err(error) => {
-                    facts.unasked += 1;
-                    facts.findings.push(not_allowed(
-                        &error,
-                        "which indexes this member uses",
-                        &member.name,
-                    ));
-                }
-            }
-        }
-        if places.is_empty() {
-            places.push(db.clone());
-        }
-        for session in places {
-            for name in facts.collections.keys() {
-                let pipeline = vec![doc! { "$indexStats": {} }];
-                let found = session
-                    .aggregate(
-                        "looking at index use",
-                        &facts.database,
-                        name,
-                        pipeline,
-                        Limit::ASIDE,
-                    )
-                    .await;
-                match found {
-                    Ok(found) => {
-                        for index in &found {
-                            let (Ok(index_name), Ok(accesses)) =
-                                (index.get_str("name"), index.get_document("accesses"))
-                            else {
-                                continue;
-                            };
-                            let since = accesses
-                                .get_datetime("since")
-                                .map(|at| at.timestamp_millis() / 1000)
-                                .unwrap_or(0);
-                            let seen = Use {
-                                times: number(accesses.get("ops")).unwrap_or(0),
-                                since,
-                            };
-                            facts
-                                .uses
-                                .entry((name.clone(), index_name.to_owned()))
-                                .or_default()
-                                .push(seen);
-                        }
-                    }
-                    Err(error) if error.is_vanished() => {}
-                    Err(error) if error.code() == Some(13) => {
-                        facts.unasked += 1;
-                        facts.findings.push(not_allowed(
-                            &error,
-                            "which indexes are used",
-                            &facts.database,
-                        ));
-                        return Ok(());
-                    }
-                    // Time-series collections have none.
-                    Err(error) => tracing::debug!(%error, "index use is not known"),
-                }
-            }
-        }
-        Ok(())
     }
 
     fn sizes(&self, facts: &Facts, plan: &mut Plan<Body>) {
@@ -356,6 +283,9 @@ impl Snapshot {
                 }
             }
         }
+    }
+
+    fn operations(&self, facts: &Facts, plan: &mut Plan<Body>) {
         for (operation, on, seconds) in &facts.long {
             say(
                 plan,
@@ -363,6 +293,38 @@ impl Snapshot {
                 on,
                 format!("an operation ({operation}) runs for {} min, longer than {}", seconds / 60, self.max_operation),
                 Some("db.getSiblingDB(\"admin\").aggregate([{$currentOp: {allUsers: true}}, {$match: {secs_running: {$gt: 60}}}])".to_owned()),
+            );
+        }
+        let limit = self.max_operation_mean.get().as_secs_f64() * 1000.0;
+        let mut slow: Vec<_> = facts
+            .slow
+            .iter()
+            .filter(|((ns, _), slow)| {
+                let name = ns.split_once('.').map_or("", |(_, name)| name);
+                slow.mean_ms() > limit && self.wants(&facts.database, name)
+            })
+            .collect();
+        // What costs most time in all comes first.
+        slow.sort_by_key(|(key, slow)| (std::cmp::Reverse(slow.total_ms), *key));
+        for ((ns, shape), slow) in slow.into_iter().take(MOST_SLOW) {
+            say(
+                plan,
+                ("operation.slow", Severity::Warning),
+                ns,
+                format!(
+                    "takes {:.1} s on average, longer than {}: {:.1} s over {} recorded in the last {} h, {:.1} s at most, {} documents and index entries looked at each time: {shape}",
+                    slow.mean_ms() / 1000.0,
+                    self.max_operation_mean,
+                    slow.total_ms as f64 / 1000.0,
+                    slow.calls,
+                    slow::HOURS,
+                    slow.max_ms as f64 / 1000.0,
+                    slow.examined / slow.calls.max(1),
+                ),
+                Some(format!(
+                    "{}.find({{ns: {ns:?}}}).sort({{millis: -1}}).limit(5)",
+                    shell_name(&facts.database, slow::PROFILE)
+                )),
             );
         }
     }
@@ -480,6 +442,139 @@ impl Snapshot {
                         index.name
                     )),
                 );
+            }
+        }
+    }
+}
+
+/// Connections, cache and load, and how far the oplog reaches back.
+async fn server(db: &Session, facts: &mut Facts) {
+    let status = db
+        .command(
+            "looking at the server",
+            "admin",
+            doc! { "serverStatus": 1 },
+            Limit::ASIDE,
+        )
+        .await;
+    match status {
+        Ok(status) => facts.status = Some(status),
+        Err(error) => facts.findings.push(not_allowed(
+            &error,
+            "connections, cache and load",
+            &facts.database,
+        )),
+    }
+    if db.server.set.is_some() {
+        match oplog(db).await {
+            Ok(seconds) => facts.oplog = seconds,
+            Err(error) => facts.findings.push(not_allowed(
+                &error,
+                "how far the oplog reaches back",
+                "local.oplog.rs",
+            )),
+        }
+    }
+}
+
+/// Sessions on all members that can be asked; of a server that stands alone, on it.
+async fn members(db: &Session, facts: &mut Facts) -> Vec<Session> {
+    let mut sessions = Vec::new();
+    for member in &facts.members.0 {
+        if !member.healthy {
+            facts.unasked += 1;
+            continue;
+        }
+        if !member.reads() {
+            continue;
+        }
+        match db.member(&member.name).await {
+            Ok(session) => sessions.push(session),
+            Err(error) => {
+                facts.unasked += 1;
+                facts.findings.push(not_allowed(
+                    &error,
+                    "which indexes this member uses, and what was slow there,",
+                    &member.name,
+                ));
+            }
+        }
+    }
+    if sessions.is_empty() {
+        sessions.push(db.clone());
+    }
+    sessions
+}
+
+/// `$indexStats` of every member that answers.
+async fn uses(members: &[Session], facts: &mut Facts) -> Result<(), EngineError> {
+    for session in members {
+        for name in facts.collections.keys() {
+            let pipeline = vec![doc! { "$indexStats": {} }];
+            let found = session
+                .aggregate(
+                    "looking at index use",
+                    &facts.database,
+                    name,
+                    pipeline,
+                    Limit::ASIDE,
+                )
+                .await;
+            match found {
+                Ok(found) => {
+                    for index in &found {
+                        let (Ok(index_name), Ok(accesses)) =
+                            (index.get_str("name"), index.get_document("accesses"))
+                        else {
+                            continue;
+                        };
+                        let since = accesses
+                            .get_datetime("since")
+                            .map(|at| at.timestamp_millis() / 1000)
+                            .unwrap_or(0);
+                        let seen = Use {
+                            times: number(accesses.get("ops")).unwrap_or(0),
+                            since,
+                        };
+                        facts
+                            .uses
+                            .entry((name.clone(), index_name.to_owned()))
+                            .or_default()
+                            .push(seen);
+                    }
+                }
+                Err(error) if error.is_vanished() => {}
+                Err(error) if error.code() == Some(13) => {
+                    facts.unasked += 1;
+                    facts.findings.push(not_allowed(
+                        &error,
+                        "which indexes are used",
+                        &facts.database,
+                    ));
+                    return Ok(());
+                }
+                // Time-series collections have none.
+                Err(error) => tracing::debug!(%error, "index use is not known"),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What the profiler of each member has recorded; nothing where none has been on.
+async fn slow_ones(members: &[Session], facts: &mut Facts) {
+    for member in members {
+        let read = slow::read(member, &facts.database, Utc::now(), &mut facts.slow).await;
+        match read {
+            Ok(()) => {}
+            Err(error) if error.is_vanished() => {}
+            Err(error) => {
+                facts.findings.push(not_allowed(
+                    &error,
+                    "which operations are slow",
+                    &facts.database,
+                ));
+                return;
             }
         }
     }
