@@ -1,185 +1,47 @@
+//! Several tasks, one after another, each on several of its targets at once.
+
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::Utc;
 use futures_util::{StreamExt, stream};
 
-use super::Failure;
-use super::context::Context;
-use super::screen::{Bars, Screen};
-use super::signals::Signals;
-use crate::config::{Config, Schedule, Target, Task};
+use super::exit::{exit_code, signal_code, worse};
+use super::pings::Pings;
+use crate::cli::Failure;
+use crate::cli::context::Context;
+use crate::cli::screen::{Bars, Screen};
+use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
-use crate::execute::{Observer, Silent, Stop, StopReason};
+use crate::execute::{Observer, Silent, Stop};
 use crate::history::{Recorder, RunRecord, RunStatus, Store, Trigger};
-use crate::notify::{Signal, Teller, schedule_of};
+use crate::notify::{Teller, schedule_of};
 use crate::pipeline::{self, Lanes, Request, Surroundings};
 use crate::plan::{Finding, Saved, SavedPlan};
 use crate::report::text::{Style, run_summary};
 use crate::scheduler::{DueNow, due_now};
 
-/// Runs tasks: inside their window, and once per occurrence, unless `--now` is given.
-#[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  maint run reindex --now\n  maint run analyze vacuum --now --output json\n  maint run reindex --now --set min_bloat=20% --set limits.jobs=2"
-)]
-pub(super) struct Run {
-    /// Tasks to run
-    #[arg(value_name = "TASK")]
-    tasks: Vec<String>,
-    /// All tasks that are enabled; without `--now` those that a schedule has
-    #[arg(long, conflicts_with_all = ["tasks", "due"])]
-    all: bool,
-    /// At once, whatever window and schedule say
-    #[arg(long)]
-    now: bool,
-    /// Everything that is due by the schedules, and what was missed
-    #[arg(long, conflicts_with_all = ["now", "tasks", "target", "settings", "dry_run"])]
-    due: bool,
-    /// Carry out exactly the steps of a plan that `maint plan --save` wrote, at once; refused where
-    /// the database has changed in a way that matters
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["tasks", "all", "due", "dry_run", "target", "now"])]
-    plan: Option<PathBuf>,
-    /// With `--due`: only of this schedule, or of `report:NAME`. For an entry of another
-    /// scheduler; waits for its window and its jitter
-    #[arg(long, requires = "due", value_name = "SCHEDULE")]
-    schedule: Option<String>,
-    /// Print the plan and exactly how many rows would change, and stop
-    #[arg(long)]
-    dry_run: bool,
-    /// Only on this target
-    #[arg(long)]
-    target: Option<String>,
-    /// Changes an option or limit for this once: `min_size=1MB`, `limits.jobs=4`
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    settings: Vec<String>,
-}
-
-impl Run {
-    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let target = self.target.as_deref();
-        if self.dry_run {
-            let extent = super::plan::Extent {
-                counting: true,
-                all: self.all,
-                full: false,
-            };
-            return super::plan::show_plans(context, &self.tasks, target, &self.settings, extent)
-                .await;
-        }
-        if self.due {
-            return super::due::run(context, self.schedule.as_deref()).await;
-        }
-        let config = context.config()?;
-        if let Some(file) = &self.plan {
-            let (saved, work) =
-                super::saved::approved(context, &config, file, &self.settings).await?;
-            let signals = Signals::listen(longest_grace(&work));
-            let how = How {
-                now: true,
-                approved: Some(&saved),
-            };
-            let ran = run_all(context, &config, work, how, &signals.stop).await?;
-            return Ok(ran.code);
-        }
-        if self.tasks.is_empty() && !self.all {
-            return Err(which(&config));
-        }
-        let mut work = context.tasks(&config, &self.tasks, target, &self.settings)?;
-        let mut code = 0;
-        if self.all && !self.now {
-            work.retain(|(task, _)| {
-                let has =
-                    |schedule: &Schedule| schedule.enabled && schedule.tasks.contains(&task.name);
-                let scheduled = config.schedules.values().any(has);
-                if !scheduled {
-                    errln!(
-                        "{}: not started: no schedule has it\n  hint: `--now` runs it at once",
-                        task.name
-                    );
-                    code = 4;
-                }
-                scheduled
-            });
-        }
-        if work.is_empty() {
-            return Err(nothing_to_run(&config, code));
-        }
-        let signals = Signals::listen(longest_grace(&work));
-        let ran = run_all(context, &config, work, How::at(self.now), &signals.stop).await?;
-        Ok(worse(code, ran.code))
-    }
-}
-
-/// Nothing was named: what there is to name.
-fn which(config: &Config) -> Failure {
-    let mut lines: Vec<String> = Vec::new();
-    for task in config.tasks.values() {
-        let off = if task.enabled { "" } else { ", not enabled" };
-        let about = task.description.as_deref().unwrap_or_default();
-        lines.push(
-            format!("\n  {}  ({}{off})  {about}", task.name, task.kind)
-                .trim_end()
-                .to_owned(),
-        );
-    }
-    match lines.is_empty() {
-        true => Failure::Usage(no_tasks(config)),
-        false => Failure::Usage(format!(
-            "which task?{}\n  hint: `maint run TASK`, `maint run --all` for all that are enabled, \
-             `maint run --due` for what the schedules say",
-            lines.concat()
-        )),
-    }
-}
-
-/// What to do where there are no tasks at all.
-fn no_tasks(config: &Config) -> String {
-    let folder = config.folder().join("tasks");
-    format!(
-        "there are no tasks in {}\n  hint: a task is a file such as tasks/analyze.yaml with `kind: analyze` and \
-         `target: {}`; `maint schema` describes them",
-        folder.display(),
-        config.targets.keys().next().map_or("app", String::as_str)
-    )
-}
-
-/// Why there is nothing to run, though tasks were asked for.
-pub(super) fn nothing_to_run(config: &Config, code: u8) -> Failure {
-    if config.tasks.is_empty() {
-        return Failure::Usage(no_tasks(config));
-    }
-    match code {
-        0 => Failure::Usage(
-            "nothing to run: no task is enabled on a target whose `url` is set".to_owned(),
-        ),
-        _ => Failure::NotStarted("no schedule has any of the tasks".to_owned()),
-    }
-}
-
 /// What came of several tasks.
-pub(super) struct Ran {
+pub(in crate::cli) struct Ran {
     /// The exit code.
-    pub(super) code: u8,
+    pub(in crate::cli) code: u8,
     /// The runs, in order.
-    pub(super) records: Vec<RunRecord>,
+    pub(in crate::cli) records: Vec<RunRecord>,
 }
 
 /// How tasks are run by hand.
 #[derive(Clone, Copy)]
-pub(super) struct How<'a> {
+pub(in crate::cli) struct How<'a> {
     /// Whatever window and schedule say.
-    now: bool,
+    pub(super) now: bool,
     /// Exactly these steps.
-    approved: Option<&'a Saved>,
+    pub(super) approved: Option<&'a Saved>,
 }
 
 impl How<'_> {
     /// With plans made from what is there.
-    pub(super) fn at(now: bool) -> Self {
+    pub(in crate::cli) fn at(now: bool) -> Self {
         How {
             now,
             approved: None,
@@ -189,7 +51,7 @@ impl How<'_> {
 
 /// Runs the tasks one after another, each on several of its targets at once,
 /// and prints what came of each.
-pub(super) async fn run_all(
+pub(in crate::cli) async fn run_all(
     context: &Context<'_>,
     config: &Config,
     work: Vec<(Arc<Task>, Target)>,
@@ -535,7 +397,7 @@ impl Running<'_> {
 }
 
 /// Sends what is to be told. What could not be sent is kept, and said here.
-pub(super) async fn tell(teller: &Teller, store: &dyn Store) {
+pub(in crate::cli) async fn tell(teller: &Teller, store: &dyn Store) {
     match teller.tell(store, Utc::now(), false).await {
         Ok(done) => {
             for problem in done.problems {
@@ -547,100 +409,6 @@ pub(super) async fn tell(teller: &Teller, store: &dyn Store) {
 }
 
 /// What this machine calls itself.
-pub(super) fn host() -> String {
+pub(in crate::cli) fn host() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
-}
-
-/// Tells the watchdogs of schedules: once at the beginning of the first of
-/// its tasks, once at the end of all.
-struct Pings<'a> {
-    teller: &'a Teller,
-    schedules: Mutex<BTreeMap<String, bool>>,
-}
-
-impl<'a> Pings<'a> {
-    fn new(teller: &'a Teller) -> Pings<'a> {
-        Pings {
-            teller,
-            schedules: Mutex::default(),
-        }
-    }
-
-    fn schedules(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
-        self.schedules
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn start(&self, schedule: Option<&Schedule>) {
-        let Some(schedule) = schedule else {
-            return;
-        };
-        let first = match self.schedules().entry(schedule.name.clone()) {
-            Entry::Vacant(place) => {
-                place.insert(true);
-                true
-            }
-            Entry::Occupied(_) => false,
-        };
-        if first {
-            self.teller.ping(&schedule.name, Signal::Start).await;
-        }
-    }
-
-    fn ended(&self, schedule: Option<&Schedule>, status: Option<RunStatus>) {
-        let good = matches!(
-            status,
-            Some(RunStatus::Succeeded | RunStatus::Incomplete | RunStatus::Skipped)
-        );
-        if let Some(schedule) = schedule
-            && let Some(well) = self.schedules().get_mut(&schedule.name)
-        {
-            *well &= good;
-        }
-    }
-
-    async fn finish(&self) {
-        let schedules = self.schedules().clone();
-        for (schedule, well) in &schedules {
-            let signal = if *well { Signal::Success } else { Signal::Fail };
-            self.teller.ping(schedule, signal).await;
-        }
-    }
-}
-
-/// How long a first signal is patient, by the longest grace of any task.
-pub(super) fn longest_grace(work: &[(Arc<Task>, Target)]) -> Duration {
-    work.iter()
-        .map(|(task, _)| task.limits.patience())
-        .max()
-        .unwrap_or_default()
-}
-
-pub(super) fn exit_code(status: &RunStatus, unreachable: bool, stop: &Stop) -> u8 {
-    match (status, stop.reason()) {
-        (RunStatus::Cancelled, _) => signal_code(stop),
-        (RunStatus::Failed, _) if unreachable => 3,
-        (RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted, _) => 1,
-        (RunStatus::Skipped, _) => 4,
-        _ => 0,
-    }
-}
-
-/// 143 for SIGTERM, 130 for Ctrl-C.
-pub(super) fn signal_code(stop: &Stop) -> u8 {
-    match stop.reason() {
-        Some(StopReason::Signal(15)) => 143,
-        _ => 130,
-    }
-}
-
-/// The exit code of several runs: a signal before a failure before a
-/// configuration that is wrong before an unreachable target before one not started.
-pub(super) fn worse(a: u8, b: u8) -> u8 {
-    const ORDER: [u8; 7] = [143, 130, 1, 2, 3, 4, 0];
-    ORDER
-        .into_iter()
-        .find(|code| *code == a || *code == b)
-        .unwrap_or(a.max(b))
 }
