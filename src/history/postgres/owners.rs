@@ -116,12 +116,12 @@ pub(super) async fn refuse_strangers(
         // Who owns the table comes before what hangs on it.
         let mut worst = None;
         for row in &rows {
-            let text = |n: usize| row.try_get::<String, _>(n).map_err(failed);
-            let hook = text(5)?;
+            let text = |column| row.try_get::<String, &str>(column).map_err(failed);
+            let hook = text("hook")?;
             let counts = match (hook.as_str(), what_for) {
                 ("event_trigger", _) => what_for == For::Migrating,
                 // A view calls what its owner says with the rights of who reads it.
-                ("owner", For::Reading) => !matches!(text(6)?.as_str(), "r" | "p"),
+                ("owner", For::Reading) => !matches!(text("object")?.as_str(), "r" | "p"),
                 (hook, For::Reading) => PLANNED.contains(&hook),
                 _ => true,
             };
@@ -130,19 +130,21 @@ pub(super) async fn refuse_strangers(
             }
             let table = format!(
                 "{}.{}",
-                Identifier::new(text(2)?),
-                Identifier::new(text(3)?)
+                Identifier::new(text("schema")?),
+                Identifier::new(text("name")?)
             );
             let what = match hook.as_str() {
                 "owner" => format!("the table {table}"),
-                "event_trigger" => format!("the event trigger {}", Identifier::new(text(6)?)),
+                "event_trigger" => {
+                    format!("the event trigger {}", Identifier::new(text("object")?))
+                }
                 hook => format!(
                     "code in the {hook} {} of {table}",
-                    Identifier::new(text(6)?)
+                    Identifier::new(text("object")?)
                 ),
             };
             let place = u8::from(hook != "owner");
-            let one = (place, what, text(8)?);
+            let one = (place, what, text("owner")?);
             worst = Some(worst.map_or(one.clone(), |known| one.min(known)));
         }
         found = worst.map(|(_, what, owner)| (what, owner));

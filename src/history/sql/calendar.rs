@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::records::Known;
+use super::row::Found;
 use super::{Builder, Sql, SqlStore, Statement, Value, clean};
 use crate::history::{
     Calendar, Claim, Ended, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
@@ -145,10 +145,7 @@ impl Calendar for SqlStore {
             claim.catch_up.into(),
             claim.now.into(),
         ];
-        let mut writing = self.write("claim an occurrence").await?;
-        let claimed = writing.fetch_one(CLAIM.with(values)).await?;
-        writing.commit().await?;
-        Ok(claimed)
+        self.change("claim an occurrence", CLAIM.with(values)).await
     }
 
     async fn renew_occurrence(&self, claim: &Claim) -> Result<bool, HistoryError> {
@@ -251,7 +248,7 @@ impl Calendar for SqlStore {
         let mut writing = self.write("ask a run to stop").await?;
         let statement = CANCEL.with([run.into(), by.into(), at.into()]);
         writing.execute(statement).await?;
-        let running: Option<Known> = writing.fetch_one(RUNNING.with([run.into()])).await?;
+        let running: Option<Found> = writing.fetch_one(RUNNING.with([run.into()])).await?;
         writing.commit().await?;
         Ok(running.is_some())
     }

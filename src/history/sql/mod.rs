@@ -7,6 +7,7 @@ mod learned;
 mod outbox;
 mod records;
 mod retention;
+mod row;
 mod rows;
 mod runs;
 mod series;
@@ -14,16 +15,18 @@ mod statement;
 mod summaries;
 mod text;
 
+use sqlx::pool::PoolConnection;
+use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction};
 use tokio::time::{Instant, timeout_at};
 
 use super::postgres::{self, PostgresStore};
 use super::sqlite::{self, SqliteStore};
 use super::{HistoryError, clean};
-use rows::{FromRow, Row};
+use row::{FromRow, Row};
 use statement::Builder;
 use text::Sql;
 
-pub(super) use rows::unreadable;
+pub(super) use row::unreadable;
 pub(super) use statement::{Statement, Value, time_text};
 pub(super) use text::Dialect;
 
@@ -46,21 +49,42 @@ impl SqlStore {
         operation: &'static str,
         access: Access,
     ) -> Result<Call<'_>, HistoryError> {
-        let (transaction, until) = match self {
-            SqlStore::Sqlite(store) => (Begun::Sqlite(store.begin(operation, access).await?), None),
+        match self {
+            SqlStore::Sqlite(store) => {
+                let begun = Begun::Sqlite(store.begin(operation, access).await?);
+                Ok(self.call(operation, begun, None))
+            }
             SqlStore::Postgres(store) => {
                 let until = Instant::now() + postgres::CALL_TIMEOUT;
                 let begun = timeout_at(until, store.begin(operation, access));
                 let begun = begun.await.map_err(|elapsed| store.silent(elapsed))??;
-                (Begun::Postgres(begun), Some(until))
+                Ok(self.call(operation, Begun::Postgres(begun), Some(until)))
             }
-        };
-        Ok(Call {
+        }
+    }
+
+    /// A call of one statement, which is a transaction by itself in a file.
+    async fn alone(
+        &self,
+        operation: &'static str,
+        access: Access,
+    ) -> Result<Call<'_>, HistoryError> {
+        match self {
+            SqlStore::Sqlite(store) => {
+                let on = Begun::Alone(store.connection(operation, access).await?);
+                Ok(self.call(operation, on, None))
+            }
+            SqlStore::Postgres(_) => self.begin(operation, access).await,
+        }
+    }
+
+    fn call(&self, operation: &'static str, begun: Begun, until: Option<Instant>) -> Call<'_> {
+        Call {
             store: self,
             operation,
             until,
-            transaction,
-        })
+            begun,
+        }
     }
 
     /// A call that writes: all or nothing, on disk once it has been committed.
@@ -79,8 +103,20 @@ impl SqlStore {
         operation: &'static str,
         statement: Statement,
     ) -> Result<u64, HistoryError> {
-        let mut writing = self.write(operation).await?;
+        let mut writing = self.alone(operation, Access::Write).await?;
         let changed = writing.execute(statement).await?;
+        writing.commit().await?;
+        Ok(changed)
+    }
+
+    /// The same for a statement that answers with the row that it changed.
+    async fn change<T: FromRow + Send>(
+        &self,
+        operation: &'static str,
+        statement: Statement,
+    ) -> Result<Option<T>, HistoryError> {
+        let mut writing = self.alone(operation, Access::Write).await?;
+        let changed = writing.fetch_one(statement).await?;
         writing.commit().await?;
         Ok(changed)
     }
@@ -101,7 +137,7 @@ impl SqlStore {
         statement: Statement,
         read: fn(&Row) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<T>, HistoryError> {
-        let mut reading = self.read(operation).await?;
+        let mut reading = self.alone(operation, Access::Read).await?;
         let found = reading.fetch_by(statement, read).await?;
         reading.commit().await?;
         Ok(found)
@@ -122,25 +158,42 @@ struct Call<'s> {
     operation: &'static str,
     /// When it is given up.
     until: Option<Instant>,
-    transaction: Begun,
+    begun: Begun,
 }
 
 enum Begun {
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Sqlite(Transaction<'static, Sqlite>),
+    /// For the one statement that is to come.
+    Alone(PoolConnection<Sqlite>),
+    Postgres(Transaction<'static, Postgres>),
+}
+
+enum Connection<'c> {
+    Sqlite(&'c mut SqliteConnection),
+    Postgres(&'c mut PgConnection),
+}
+
+impl Begun {
+    fn connection(&mut self) -> Connection<'_> {
+        match self {
+            Begun::Sqlite(on) => Connection::Sqlite(on),
+            Begun::Alone(on) => Connection::Sqlite(on),
+            Begun::Postgres(on) => Connection::Postgres(on),
+        }
+    }
 }
 
 impl Call<'_> {
     /// Runs a statement. Returns how many rows it changed.
     async fn execute(&mut self, statement: Statement) -> Result<u64, HistoryError> {
         let work = async {
-            Ok(match &mut self.transaction {
-                Begun::Sqlite(on) => {
-                    let done = sqlite::query(&statement)?.execute(&mut **on).await?;
+            Ok(match self.begun.connection() {
+                Connection::Sqlite(on) => {
+                    let done = sqlite::query(&statement)?.execute(on).await?;
                     done.rows_affected()
                 }
-                Begun::Postgres(on) => {
-                    let done = postgres::query(&statement)?.execute(&mut **on).await?;
+                Connection::Postgres(on) => {
+                    let done = postgres::query(&statement)?.execute(on).await?;
                     done.rows_affected()
                 }
             })
@@ -171,14 +224,14 @@ impl Call<'_> {
         read: fn(&Row) -> Result<T, sqlx::Error>,
     ) -> Result<Vec<T>, HistoryError> {
         let work = async {
-            match &mut self.transaction {
-                Begun::Sqlite(on) => {
-                    let rows = sqlite::query(&statement)?.fetch_all(&mut **on).await?;
+            match self.begun.connection() {
+                Connection::Sqlite(on) => {
+                    let rows = sqlite::query(&statement)?.fetch_all(on).await?;
                     let rows = rows.into_iter().map(Row::Sqlite);
                     rows.map(|row| read(&row)).collect()
                 }
-                Begun::Postgres(on) => {
-                    let rows = postgres::query(&statement)?.fetch_all(&mut **on).await?;
+                Connection::Postgres(on) => {
+                    let rows = postgres::query(&statement)?.fetch_all(on).await?;
                     let rows = rows.into_iter().map(Row::Postgres);
                     rows.map(|row| read(&row)).collect()
                 }
@@ -189,8 +242,9 @@ impl Call<'_> {
 
     async fn commit(self) -> Result<(), HistoryError> {
         let work = async {
-            match self.transaction {
+            match self.begun {
                 Begun::Sqlite(on) => on.commit().await,
+                Begun::Alone(_) => Ok(()),
                 Begun::Postgres(on) => on.commit().await,
             }
         };

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::{Sql, SqlStore, Value, clean};
 use crate::history::{Alert, HistoryError, Letter, Notice, Outbox};
 
-/// Each the condition of the index of what is pending.
+/// In the words of the index of what is pending.
 static PENDING: Sql = Sql::new(
     "SELECT * FROM maint.notices WHERE {sqlite: handled = 0}{postgres: NOT handled} ORDER BY at, id",
 );
@@ -85,12 +85,8 @@ impl Outbox for SqlStore {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Result<Option<Letter>, HistoryError> {
-        let mut writing = self.write("claim a letter").await?;
-        let claimed = writing
-            .fetch_one(CLAIM.with([now.into(), until.into()]))
-            .await?;
-        writing.commit().await?;
-        Ok(claimed)
+        let claimed = CLAIM.with([now.into(), until.into()]);
+        self.change("claim a letter", claimed).await
     }
 
     async fn letter_sent(&self, id: Uuid, at: DateTime<Utc>) -> Result<(), HistoryError> {

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::rows::{FromRow, Row};
+use super::row::Found;
 use super::{Call, Sql, SqlStore, Value, clean};
 use crate::history::words::severity_word;
 use crate::history::{Baseline, Entry, HistoryError, Notice, Records, RunRecord, StepRecord};
@@ -106,7 +106,7 @@ impl Call<'_> {
                 _ => Ok(()),
             },
             Entry::Findings { run, findings } => {
-                let known: Option<Known> = self.fetch_one(LOCK_RUN.with([(*run).into()])).await?;
+                let known: Option<Found> = self.fetch_one(LOCK_RUN.with([(*run).into()])).await?;
                 if known.is_none() {
                     return Err(HistoryError::NotOpened { run: *run });
                 }
@@ -274,14 +274,5 @@ impl Call<'_> {
             self.execute(statement).await?;
         }
         Ok(())
-    }
-}
-
-/// That there is such a row.
-pub(super) struct Known;
-
-impl FromRow for Known {
-    fn read(_: &Row) -> Result<Known, sqlx::Error> {
-        Ok(Known)
     }
 }

@@ -6,6 +6,7 @@ pub(super) mod rows;
 
 use std::path::PathBuf;
 
+use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::SqliteArguments;
 use sqlx::{Arguments, Sqlite, SqlitePool, Transaction};
@@ -41,6 +42,20 @@ impl SqliteStore {
             Access::Read => self.readers.begin().await,
         };
         begun.map_err(|error| self.failed(operation, error))
+    }
+
+    /// A connection on which each statement is a transaction by itself.
+    pub(super) async fn connection(
+        &self,
+        operation: &'static str,
+        access: Access,
+    ) -> Result<PoolConnection<Sqlite>, HistoryError> {
+        let pool = match access {
+            Access::Write => &self.writer,
+            Access::Read => &self.readers,
+        };
+        let connection = pool.acquire().await;
+        connection.map_err(|error| self.failed(operation, error))
     }
 
     /// Lets go of the file, so that it is complete without its `-wal` companion.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use maint::history::{HistoryError, RunFilter, RunStatus, Store, open, open_existing};
+use maint::history::{
+    Baseline, HistoryError, Period, RunFilter, RunStatus, Store, open, open_existing,
+};
 
 use super::{at, id, run};
 use crate::support::pooler::Pooler;
@@ -214,6 +216,61 @@ async fn a_search_path_leads_nowhere() {
             .await,
         3
     );
+}
+
+/// Who may create in the schema of the history and owns nothing there: what
+/// would fit our questions better than the server's own is never called.
+#[tokio::test]
+async fn functions_and_operators_beside_the_tables_are_not_called() {
+    let db = fresh_database(17).await;
+    let role = format!("{}_s", db.name);
+    let store = open(&db.url).await.unwrap();
+    db.execute(&format!(
+        "CREATE ROLE {role}; CREATE SCHEMA evil AUTHORIZATION {role};
+         GRANT USAGE, CREATE ON SCHEMA maint TO {role}; SET ROLE {role};
+         CREATE SEQUENCE evil.called;
+         CREATE FUNCTION maint.ratio(bigint, double precision) RETURNS double precision LANGUAGE plpgsql
+             AS $$ BEGIN PERFORM nextval('evil.called'); RETURN 0; END $$;
+         CREATE OPERATOR maint./ (LEFTARG = bigint, RIGHTARG = double precision, FUNCTION = maint.ratio);
+         CREATE FUNCTION maint.json_build_array(bigint, bigint, bigint, bigint, numeric, numeric, numeric)
+             RETURNS json LANGUAGE plpgsql
+             AS $$ BEGIN PERFORM nextval('evil.called'); RETURN '[7, 7, 7, 7, 7, 7, 7]'; END $$;
+         RESET ROLE"
+    ))
+    .await;
+    let called = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM evil.called";
+    // They are what a search that leads there finds.
+    db.execute(
+        "BEGIN; SET LOCAL search_path = pg_catalog, maint, pg_temp;
+         SELECT 1::bigint / 2::double precision;
+         SELECT json_build_array(1::bigint, 2::bigint, 3::bigint, 4::bigint, 5::numeric, 6::numeric, 7::numeric);
+         COMMIT",
+    )
+    .await;
+    assert_eq!(db.number(called).await, 2);
+
+    store.open_run(&run("reindex", 0)).await.unwrap();
+    for bytes in [8192, 4096] {
+        let baseline = Baseline {
+            object: "public.i".into(),
+            bytes,
+            tuples: 10.0,
+            learned_at: at(bytes),
+            rebuilt: false,
+        };
+        store.learn("app", &baseline).await.unwrap();
+    }
+    assert_eq!(
+        store.baselines("app").await.unwrap()["public.i"].bytes,
+        4096
+    );
+    let day = Period {
+        since: at(0),
+        until: at(86_400_000),
+    };
+    let totals = store.summaries().task_totals(&day, 5).await.unwrap();
+    assert_eq!(totals.iter().map(|one| one.runs).collect::<Vec<_>>(), [1]);
+    assert_eq!(db.number(called).await, 2, "code of others was called");
 }
 
 #[tokio::test]

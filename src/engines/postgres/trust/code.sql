@@ -223,8 +223,8 @@ fn AS MATERIALIZED (
             ON x.oid = d.refobjid
     WHERE p.oid IN (SELECT fn FROM used UNION SELECT fn FROM event)
 )
-SELECT DISTINCT u.root, u.relid, tab.schema, tab.name, u.via, u.hook, u.object, fn.name,
-    CASE WHEN fn.trusted THEN tab.owner ELSE fn.owner END
+SELECT DISTINCT u.root, u.relid, tab.schema, tab.name, u.via, u.hook, u.object, fn.name AS function,
+    CASE WHEN fn.trusted THEN tab.owner ELSE fn.owner END AS owner
 FROM used u JOIN fn ON fn.oid = u.fn JOIN tab ON tab.oid = u.relid
 WHERE NOT fn.trusted OR (u.by <> 'type' AND NOT tab.trusted AND NOT fn.harmless)
 UNION ALL
