@@ -311,6 +311,12 @@ pub const FINDINGS: &[Code] = &[
         "The suggestion is the CREATE EXTENSION.",
     ),
     code(
+        "foreign.unreachable",
+        "Statistics of a table as a whole were not gathered, because a table on another server below it cannot be read.",
+        "The planner goes on with the old ones, or with none. Its other partitions are analyzed all the same.",
+        "See why that server, or that file, cannot be reached; or detach the foreign partition.",
+    ),
+    code(
         "foreign_key.orphans",
         "Rows refer to parents that do not exist.",
         "A foreign key does not hold: it was switched off, or is damaged.",
@@ -467,6 +473,12 @@ pub const FINDINGS: &[Code] = &[
         "Find out why; move them.",
     ),
     code(
+        "partitions.depended_on",
+        "Something depends on a partition that is to be dropped: a view, a foreign key, a function with its row type.",
+        "The server would refuse to drop it. It is not detached before that, so its rows stay in the table.",
+        "Drop what depends on it, or keep the partition: `maint show RUN` names them.",
+    ),
+    code(
         "partitions.gap",
         "Between two partitions there is a range without one.",
         "Rows of that range fail or go into the default partition.",
@@ -579,6 +591,12 @@ pub const FINDINGS: &[Code] = &[
         "Code of somebody whom nobody has declared trusted would run with our rights.",
         "Its owner could become whoever we are.",
         "List the owner in `trust_owners`, or use a role with fewer rights; see docs/security.md.",
+    ),
+    code(
+        "rows.locked",
+        "Rows meet the rule, and somebody has locked them for longer than `lock_timeout` and its retries.",
+        "The other rows went. A forgotten prepared transaction keeps its locks for ever, over restarts too.",
+        "End who holds them: the finding names them where they were seen. The next run takes the rows.",
     ),
     code(
         "rows.referenced",

@@ -62,6 +62,11 @@ impl Fault {
         else {
             return Fault::Broken;
         };
+        // Code that raises errors chooses their codes freely. That somebody is to
+        // try again later is the one thing it can mean as the server does.
+        if origin.is_raised() && !matches!(sqlstate.as_str(), "55P03" | "40P01" | "40001") {
+            return Fault::Broken;
+        }
         match sqlstate.as_str() {
             // lock_not_available, deadlock_detected, serialization_failure; the
             // latter also on a standby, where what is read was removed on the primary
@@ -114,6 +119,7 @@ mod tests {
             origin: Box::new(Origin {
                 context: None,
                 file: Some(file.to_owned()),
+                routine: (file == "pl_exec.c").then(|| "exec_stmt_raise".to_owned()),
             }),
         };
         let fault = |sqlstate, file| Fault::of(&error(sqlstate, file));
@@ -123,6 +129,10 @@ mod tests {
         assert_eq!(fault("58P01", "md.c"), Fault::Damaged(Damage::File));
         assert_eq!(fault("58P01", "dfmgr.c"), Fault::Broken);
         assert_eq!(fault("22012", "int.c"), Fault::Broken);
+        for code in ["42501", "42P01", "57014", "XX001", "58P01"] {
+            assert_eq!(fault(code, "pl_exec.c"), Fault::Broken, "{code}");
+        }
+        assert_eq!(fault("40001", "pl_exec.c"), Fault::Locked);
 
         let notice = |code: &str, file: &str, routine: &str| {
             Fault::of_notice(&Notice {

@@ -13,7 +13,8 @@ pub struct Blocker {
     pub pid: i32,
     /// Its role.
     pub user: String,
-    /// Its `application_name`, or what it is where it has none.
+    /// Its `application_name`, or what it is where it has none; of a prepared
+    /// transaction also its name, as a literal.
     pub application: String,
     /// Its state.
     pub state: String,
@@ -36,21 +37,48 @@ pub struct Progress {
     pub total: i64,
 }
 
-const BLOCKER: &str = "b.pid, coalesce(a.usename::text, ''),
-        coalesce(nullif(a.application_name, ''), a.backend_type,
-            CASE WHEN a.pid IS NULL THEN 'prepared transaction' ELSE 'unnamed application' END), coalesce(a.state, ''),
-        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.query_start) * 1000)::int8, 0),
-        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start) * 1000)::int8, 0)";
+const BLOCKER: &str = "b.pid, coalesce(a.usename::text, p.owner::text, ''),
+        coalesce(nullif(a.application_name, ''), a.backend_type, '{PREPARED} ' || pg_catalog.quote_literal(p.gid),
+            CASE WHEN a.pid IS NULL THEN '{PREPARED}' ELSE 'unnamed application' END), coalesce(a.state, ''),
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.query_start, p.prepared)) * 1000)::int8, 0),
+        coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::int8, 0)";
+
+/// What a prepared transaction is called in [`Blocker::application`].
+const PREPARED: &str = "prepared transaction";
+
+/// Its name as a literal, where `application` is that of a prepared transaction.
+pub fn prepared(application: &str) -> Option<&str> {
+    application.strip_prefix(PREPARED)?.strip_prefix(' ')
+}
+
+/// Who is asked for, joined with what is known of sessions and of the prepared
+/// transaction that holds one of these locks. Those have no session: which
+/// locks are one's is told by the lock on its own number that is among them.
+fn who(from: &str, held: &str) -> String {
+    format!(
+        "{from} LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
+            LEFT JOIN LATERAL (SELECT x.gid, x.owner, x.prepared FROM pg_catalog.pg_locks h
+                JOIN pg_catalog.pg_locks own ON own.virtualtransaction = h.virtualtransaction
+                    AND own.pid IS NULL AND own.granted AND own.locktype = 'transactionid'
+                JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = own.transactionid
+                WHERE b.pid = 0 AND h.pid IS NULL AND h.granted AND {held}
+                ORDER BY x.prepared LIMIT 1) p ON true"
+    )
+}
 
 /// Who blocks these sessions of ours. `pg_blocking_pids` stops the lock
 /// manager for an instant, so it is asked only about those that do wait.
 pub async fn blockers(db: &Session, pids: &[i32]) -> Result<Vec<Blocker>, EngineError> {
+    let blocker_of = BLOCKER.replace("{PREPARED}", PREPARED);
+    let from = who(
+        "pg_catalog.pg_stat_activity w
+            CROSS JOIN LATERAL (SELECT DISTINCT pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid))) AS b(pid)",
+        "EXISTS (SELECT FROM pg_catalog.pg_locks l WHERE l.pid = w.pid AND NOT l.granted AND l.locktype = h.locktype
+            AND (l.database, l.relation, l.page, l.tuple, l.transactionid) IS NOT DISTINCT FROM
+                (h.database, h.relation, h.page, h.tuple, h.transactionid))",
+    );
     let sql = format!(
-        "SELECT w.pid, {BLOCKER}
-        FROM pg_catalog.pg_stat_activity w
-            CROSS JOIN LATERAL (SELECT DISTINCT pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid))) AS b(pid)
-            LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
-        WHERE w.pid = ANY ($1) AND w.wait_event_type = 'Lock'"
+        "SELECT w.pid, {blocker_of} FROM {from} WHERE w.pid = ANY ($1) AND w.wait_event_type = 'Lock'"
     );
     let rows = db
         .query("looking who is in the way", &sql, &[&pids])
@@ -135,15 +163,22 @@ pub async fn lock_holders(
     waiter_pid: i32,
     writers: bool,
 ) -> Result<Vec<Blocker>, EngineError> {
-    let sql = format!(
-        "SELECT $2::int4, {BLOCKER}
-        FROM (SELECT DISTINCT coalesce(l.pid, 0) FROM pg_catalog.pg_locks l
-              WHERE l.locktype = 'relation' AND l.relation = $1::oid AND l.granted
-                AND (l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
-                    OR $3::bool AND l.mode = 'RowExclusiveLock')) AS b(pid)
-            LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
-        WHERE b.pid <> $2::int4"
+    let blocker_of = BLOCKER.replace("{PREPARED}", PREPARED);
+    let mode = |l: &str| {
+        format!(
+            "{l}.locktype = 'relation' AND {l}.relation = $1::oid AND {l}.granted
+                AND ({l}.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
+                    OR $3::bool AND {l}.mode = 'RowExclusiveLock')"
+        )
+    };
+    let from = who(
+        &format!(
+            "(SELECT DISTINCT coalesce(l.pid, 0) FROM pg_catalog.pg_locks l WHERE {}) AS b(pid)",
+            mode("l")
+        ),
+        &mode("h"),
     );
+    let sql = format!("SELECT $2::int4, {blocker_of} FROM {from} WHERE b.pid <> $2::int4");
     let doing = "looking who holds the table";
     let rows = db
         .query(doing, &sql, &[&relation, &waiter_pid, &writers])
@@ -163,9 +198,9 @@ pub async fn old_transaction(
     relation: u32,
     longer_than_ms: i64,
 ) -> Result<Option<Blocker>, EngineError> {
-    let sql = format!(
-        "SELECT pg_catalog.pg_backend_pid(), {BLOCKER}
-        FROM (SELECT t.pid FROM pg_catalog.pg_stat_activity t
+    let blocker_of = BLOCKER.replace("{PREPARED}", PREPARED);
+    let from = who(
+        "(SELECT t.pid FROM pg_catalog.pg_stat_activity t
                 WHERE t.datname = pg_catalog.current_database() AND t.pid <> pg_catalog.pg_backend_pid()
                     AND t.xact_start < pg_catalog.clock_timestamp() - $2::int8 * interval '1 millisecond'
                     AND (t.backend_xmin IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_locks l
@@ -173,9 +208,10 @@ pub async fn old_transaction(
                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = t.pid)
                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index c
                         WHERE c.pid = t.pid AND c.command LIKE '%CONCURRENTLY')
-                ORDER BY t.xact_start LIMIT 1) AS b(pid)
-            LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid"
+                ORDER BY t.xact_start LIMIT 1) AS b(pid)",
+        "false",
     );
+    let sql = format!("SELECT pg_catalog.pg_backend_pid(), {blocker_of} FROM {from}");
     let doing = "looking for old transactions";
     let rows = db.query(doing, &sql, &[&relation, &longer_than_ms]).await?;
     rows.first().map(blocker).transpose()

@@ -10,7 +10,7 @@ use super::gate::{self, Halt, Outcome, TimeLimit};
 use super::monitor::{Seen, describe};
 use super::{Event, Job, ask, end};
 use crate::engines::EngineError;
-use crate::engines::postgres::watch::{Blocker, Waiter};
+use crate::engines::postgres::watch::{Blocker, Waiter, prepared};
 use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
 use crate::plan::Place;
@@ -279,6 +279,12 @@ async fn sweep(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError>
 /// Who was last seen in the way, in an earlier attempt.
 fn before(waits: &[LockWait]) -> Option<String> {
     let last = waits.iter().rev().find(|wait| !wait.stepped_back)?;
+    if let Some(name) = prepared(&last.blocker_application) {
+        return Some(format!(
+            "the prepared transaction {name} of {}, in attempt {}",
+            last.blocker_user, last.attempt
+        ));
+    }
     Some(format!(
         "pid {} ({}, {}, {}), in attempt {}",
         last.blocker_pid,

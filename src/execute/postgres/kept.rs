@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use super::send::Sender;
 use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Finding, Query, Range, Severity, Walk, Without};
+use crate::plan::{Fate, Finding, Query, Range, Severity, Walk, Without};
 
 /// More rows than this are not tried one by one.
 const MOST_REFUSED: usize = 1_000;
+
+/// In so many batches locked rows are waited for; more of them are no
+/// accident, and each costs all the time that waiting is allowed to take.
+const MOST_WAITS: u32 = 10;
 
 /// What has stayed.
 #[derive(Debug, Default)]
@@ -21,6 +26,12 @@ pub(super) struct Kept {
     refused: i64,
     /// What it said of the first of them.
     said: Option<String>,
+    /// Rows that somebody has locked for longer than is waited.
+    locked: i64,
+    /// In so many batches.
+    waits: u32,
+    /// Who, as far as it was seen.
+    locker: Option<String>,
     /// Rows that were told to go and stayed, without an error.
     silent: i64,
     /// Rows that are too large, and how large.
@@ -30,13 +41,18 @@ pub(super) struct Kept {
 }
 
 /// Whether an error is about a row, not about the table or the session: then
-/// other rows may go.
+/// other rows may go. A trigger that raises one for a row may give it any code.
 pub(super) fn is_about_a_row(error: &EngineError) -> bool {
-    error.sqlstate().is_some_and(|code| {
-        // triggered_action_exception, data exceptions, integrity constraints,
-        // triggered_data_change_violation, with_check_option, raised by functions
-        ["09", "22", "23", "27", "44", "P0"].contains(&code.get(..2).unwrap_or_default())
-    })
+    let EngineError::Statement {
+        sqlstate, origin, ..
+    } = error
+    else {
+        return false;
+    };
+    // triggered_action_exception, data exceptions, integrity constraints,
+    // triggered_data_change_violation, with_check_option, raised by functions
+    let codes = ["09", "22", "23", "27", "44", "P0"];
+    origin.is_raised() || codes.contains(&sqlstate.get(..2).unwrap_or_default())
 }
 
 /// The places of rows that are told to go and stay, without an error; what
@@ -71,6 +87,43 @@ pub(super) async fn stayed(
     compared
 }
 
+/// The places of rows that somebody else has locked: a row lock that is held
+/// for long keeps its row, and not the others of the batch.
+///
+/// # Errors
+/// When it cannot be told, as where the table itself is locked.
+pub(super) async fn locked(
+    walk: &Walk,
+    range: &Range,
+    without: &Without,
+    job: Job<'_>,
+) -> Result<Vec<String>, EngineError> {
+    let session = job.session;
+    session.execute("opening a transaction", "BEGIN").await?;
+    let compared = async {
+        if let Some(guard) = &job.step.body.guard {
+            guard.take(session).await?;
+        }
+        let doing = "looking which rows are locked";
+        let all = walk.select("ctid::text", range, without);
+        let mut free = all.clone();
+        free.sql.push_str(" FOR UPDATE SKIP LOCKED");
+        let free = ask(session, doing, &free).await?;
+        let all = ask(session, doing, &all).await?;
+        let mut places = BTreeSet::new();
+        for row in &all {
+            places.insert(row.get::<String>(0)?);
+        }
+        for row in &free {
+            places.remove(&row.get::<String>(0)?);
+        }
+        Ok(places.into_iter().collect())
+    }
+    .await;
+    session.execute("rolling back", "ROLLBACK").await?;
+    compared
+}
+
 /// Whether a foreign key is in the way.
 pub(super) fn is_reference(error: &EngineError) -> bool {
     // foreign_key_violation, restrict_violation
@@ -84,11 +137,24 @@ impl Kept {
 
     /// Rows that were met and stay.
     pub(super) fn all(&self) -> i64 {
-        self.referenced + self.refused + self.silent
+        self.referenced + self.refused + self.silent + self.locked
     }
 
     pub(super) fn silent(&mut self, rows: i64) {
         self.silent = self.silent.saturating_add(rows);
+    }
+
+    /// Whether it may be worth while to wait for locked rows once more.
+    pub(super) fn may_wait_again(&self) -> bool {
+        self.waits < MOST_WAITS
+    }
+
+    /// Rows that are locked, and why they could not be had.
+    pub(super) fn locked(&mut self, rows: usize, why: String) {
+        let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+        self.locked = self.locked.saturating_add(rows);
+        self.waits += 1;
+        self.locker.get_or_insert(why);
     }
 
     pub(super) fn beyond(&mut self, finding: Finding) {
@@ -140,10 +206,11 @@ impl Kept {
     }
 
     /// Tries the rows of a range one by one, and gives all of them back:
-    /// which of them may not go?
+    /// which of them may not go, or may not come where they are to go?
     pub(super) async fn probe(
         &mut self,
         walk: &Walk,
+        sender: Option<&Sender<'_>>,
         range: &Range,
         without: &Without,
         job: Job<'_>,
@@ -155,7 +222,7 @@ impl Kept {
             None => Ok(()),
         };
         let found = match kept {
-            Ok(()) => self.try_each(walk, range, without, job).await,
+            Ok(()) => self.try_each(walk, sender, range, without, job).await,
             Err(error) => Err(error),
         };
         session.execute("rolling back", "ROLLBACK").await?;
@@ -165,6 +232,7 @@ impl Kept {
     async fn try_each(
         &mut self,
         walk: &Walk,
+        sender: Option<&Sender<'_>>,
         range: &Range,
         without: &Without,
         job: Job<'_>,
@@ -177,15 +245,28 @@ impl Kept {
                 break;
             }
             let place: String = row.get(0)?;
-            let alone = walk.only(&place);
+            let alone = match walk.fate {
+                Fate::Move { .. } => {
+                    walk.moving(&Range::Rows(vec![place.clone()]), &Without::default())
+                }
+                _ => walk.only(&place),
+            };
             session.execute("trying a row", "SAVEPOINT one").await?;
-            let tried = alone_goes(&alone, job).await;
+            let tried = match sender {
+                Some(sender) => sender.takes(&place, job).await,
+                None => Ok(()),
+            };
+            let tried = match tried {
+                Ok(()) => alone_goes(&alone, job).await,
+                Err(error) => Err(error),
+            };
             let back = "ROLLBACK TO SAVEPOINT one";
             session.execute("giving a row back", back).await?;
             match tried {
                 Ok(()) => {}
                 Err(error) if is_about_a_row(&error) => {
-                    self.said.get_or_insert_with(|| error.to_string());
+                    self.said
+                        .get_or_insert_with(|| format!("the one at ctid {place}: {error}"));
                     self.refused += 1;
                     refused.push(place);
                     if self.refused > i64::try_from(MOST_REFUSED).unwrap_or(i64::MAX) {
@@ -225,6 +306,9 @@ impl Kept {
         if !self.heavy.is_empty() {
             self.tell_heavy(walk, record, findings);
         }
+        if self.locked > 0 {
+            self.tell_locked(walk, record, findings);
+        }
         let refused = self.refused + self.silent;
         if refused == 0 {
             return;
@@ -257,6 +341,29 @@ impl Kept {
 }
 
 impl Kept {
+    fn tell_locked(&self, walk: &Walk, record: &mut StepRecord, findings: &mut Vec<Finding>) {
+        let why = self.locker.as_deref().unwrap_or("somebody holds them");
+        findings.push(Finding {
+            code: "rows.locked".to_owned(),
+            severity: Severity::Warning,
+            object: walk.table.clone(),
+            message: format!(
+                "{} rows of {} meet the rule and stay for now, because they are locked: {why}",
+                self.locked, walk.table
+            ),
+            suggestion: None,
+        });
+        end(
+            record,
+            StepStatus::Failed,
+            format!(
+                "{} rows are locked ({why}); {} went",
+                self.locked,
+                record.rows.unwrap_or(0)
+            ),
+        );
+    }
+
     fn tell_heavy(&self, walk: &Walk, record: &mut StepRecord, findings: &mut Vec<Finding>) {
         let shown: Vec<String> = self
             .heavy

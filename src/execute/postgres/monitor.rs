@@ -126,6 +126,13 @@ impl Monitor {
 
 /// Somebody in the way, for people.
 pub(super) fn describe(blocker: &Blocker) -> String {
+    if let Some(name) = watch::prepared(&blocker.application) {
+        return format!(
+            "the prepared transaction {name} of {}, {} s old, which somebody has to end with ROLLBACK PREPARED {name} or COMMIT PREPARED {name}",
+            blocker.user,
+            blocker.transaction_age_ms / 1000
+        );
+    }
     format!(
         "pid {} ({}, {}, {}, query {} s old)",
         blocker.pid,

@@ -265,6 +265,30 @@ impl<'a> Sender<'a> {
         Ok(Ok(Batch::Rows(rows)))
     }
 
+    /// Whether the table there takes one row as it is, by its place here. It
+    /// is not kept there.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub(super) async fn takes(&self, place: &str, job: Job<'_>) -> Result<(), EngineError> {
+        let range = Range::Rows(vec![place.to_owned()]);
+        let read = self.read(&range, &Without::default(), job).await;
+        let Some(load) = read.map_err(ExportError::into_engine)? else {
+            return Ok(());
+        };
+        let there = &self.there;
+        there
+            .execute("opening a transaction there", "BEGIN")
+            .await?;
+        let trusted = trusted(&self.send.target, job);
+        let stored = match trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await {
+            Ok(()) => self.store(load).await,
+            Err(error) => Err(error.into()),
+        };
+        there.execute("rolling back there", "ROLLBACK").await?;
+        stored.map_err(ExportError::into_engine)
+    }
+
     async fn read(
         &self,
         range: &Range,

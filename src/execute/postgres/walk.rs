@@ -369,10 +369,31 @@ async fn counted(
         referenced: way.referenced.load(Ordering::Relaxed),
         rows: heavy.clone(),
     };
-    let (mut conflicts, mut stayed) = (0, None);
+    let (mut conflicts, mut stayed, mut looked, mut probed) = (0, None, false, false);
     let (done, began, tried) = loop {
         let (began, tried) = (Instant::now(), record.attempts.max(1));
+        let before = record.status;
         let error = match one(way, range, &without, job, record).await {
+            // Waited for in vain, as often as is allowed: is it a few of the rows?
+            Ok(None)
+                if record.status == StepStatus::Failed
+                    && !record.cut_off
+                    && !looked
+                    && way.kept().may_wait_again() =>
+            {
+                looked = true;
+                // Where even that cannot be had, the whole table is held.
+                let places = kept::locked(walk, range, &without, job).await;
+                let places = places.unwrap_or_default();
+                if places.is_empty() {
+                    break (None, began, tried);
+                }
+                let why = record.error.take().unwrap_or_default();
+                record.status = before;
+                way.kept().locked(places.len(), why);
+                without.rows.extend(places);
+                continue;
+            }
             Ok(done) => break (done, began, tried),
             Err(error) => error,
         };
@@ -396,18 +417,20 @@ async fn counted(
             }
             stayed = i64::try_from(found.len()).ok();
             without.rows.extend(found);
-        } else if is_about_a_row(&error) && without.rows.len() == heavy.len() {
+        } else if is_about_a_row(&error) && !probed {
             if pace.size > 1 {
                 pace.shrink();
                 return Ok(Went::Again);
             }
             let mut kept = std::mem::take(&mut *way.kept());
-            let found = kept.probe(walk, range, &without, job).await;
+            let found = kept.probe(walk, way.sender, range, &without, job).await;
             *way.kept() = kept;
-            without.rows.extend(found?);
-            if without.rows.len() == heavy.len() {
+            let found = found?;
+            if found.is_empty() {
                 return Err(error);
             }
+            probed = true;
+            without.rows.extend(found);
         } else {
             return Err(error);
         }

@@ -210,6 +210,15 @@ pub(super) fn sizes(step: &StepRecord) -> String {
 
 /// Who was in the way: what a person needs to find that session.
 pub(super) fn blocker(wait: &LockWait) -> String {
+    if wait.blocker_pid == 0 {
+        return format!(
+            "{}, role {}, open for {}; waited {}",
+            wait.blocker_application,
+            wait.blocker_user,
+            human_duration_ms(wait.blocker_transaction_age_ms),
+            human_duration_ms(wait.waited_ms)
+        );
+    }
     let application = match wait.blocker_application.as_str() {
         "" => "no application name".to_owned(),
         name => format!("application {name}"),
@@ -251,6 +260,11 @@ pub(super) fn waiter(wait: &LockWait) -> String {
 /// a line of its own, so that it can be copied.
 pub(super) fn next_step(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
     let advice = match in_the_way(step) {
+        // It has no session that could come to an end.
+        Some(wait) if wait.blocker_pid == 0 => format!(
+            "have {} committed or rolled back by its name: it keeps its locks until somebody does, over restarts too",
+            shown(&wait.blocker_application)
+        ),
         Some(wait) if wait.blocker_state.starts_with("idle in transaction") => format!(
             "have pid {} commit or roll back: it keeps its lock without working",
             wait.blocker_pid
