@@ -12,6 +12,7 @@ mod load;
 mod monitor;
 mod param;
 pub(super) mod restore;
+mod returning;
 mod seek;
 mod send;
 mod shrink;

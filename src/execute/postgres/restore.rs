@@ -5,6 +5,7 @@ use chrono::Utc;
 
 use super::export::check;
 use super::naming::Naming;
+use super::returning::Returning;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, copy_line, rows};
 use crate::engines::postgres::connect::Dial;
@@ -48,6 +49,8 @@ pub struct Site {
     pub changing: Vec<String>,
     /// Tables and their triggers, quoted, with the word that enables each again.
     triggers: Vec<(String, String, &'static str)>,
+    /// Rules, quoted, with the same.
+    rules: Vec<(String, &'static str)>,
 }
 
 const TABLE: &str = "SELECT c.oid, c.relkind::text FROM pg_catalog.pg_class c
@@ -64,7 +67,7 @@ const TRIGGERS: &str = "SELECT c.oid::pg_catalog.regclass::text, pg_catalog.quot
         JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid
     WHERE NOT t.tgisinternal AND t.tgtype & 4 <> 0 AND t.tgenabled <> 'D' ORDER BY 1, 2";
 
-const RULES: &str = "SELECT r.rulename::text FROM pg_catalog.pg_rewrite r
+const RULES: &str = "SELECT r.rulename::text, pg_catalog.quote_ident(r.rulename), r.ev_enabled::text FROM pg_catalog.pg_rewrite r
     WHERE r.ev_class = $1 AND r.ev_type = '3' AND r.ev_enabled <> 'D' ORDER BY 1";
 
 /// Looks at where the rows are to go, and whether they fit.
@@ -117,18 +120,24 @@ pub async fn look(
         if row.get(3)? && enabled != "R" {
             site.changing.push(format!("trigger {name} of {table}"));
         }
-        let again = match enabled.as_str() {
-            "A" => "ENABLE ALWAYS",
-            "R" => "ENABLE REPLICA",
-            _ => "ENABLE",
-        };
-        site.triggers.push((table, name, again));
+        site.triggers.push((table, name, again(&enabled)));
     }
     for row in session.query(doing, RULES, &[&oid]).await? {
         let name: String = row.get(0)?;
         site.changing.push(format!("rule {name} of {into}"));
+        site.rules
+            .push((row.get(1)?, again(&row.get::<String>(2)?)));
     }
     Ok(site)
+}
+
+/// The words that give a trigger or rule the state back that it has.
+fn again(enabled: &str) -> &'static str {
+    match enabled {
+        "A" => "ENABLE ALWAYS",
+        "R" => "ENABLE REPLICA",
+        _ => "ENABLE",
+    }
 }
 
 /// All columns that any of the manifests has; of several types, the latest.
@@ -225,28 +234,46 @@ async fn within(
             let sql = format!("ALTER TABLE ONLY {table} DISABLE TRIGGER {trigger}");
             session.execute("disabling a trigger", &sql).await?;
         }
+        for (rule, _) in &site.rules {
+            let sql = format!("ALTER TABLE ONLY {into} DISABLE RULE {rule}");
+            session.execute("disabling a rule", &sql).await?;
+        }
     } else if !site.changing.is_empty() {
         return Err(files(format!(
             "nothing was restored: {} may change rows or keep them out; `--disable-triggers` leaves triggers out",
             site.changing.join(", ")
         )));
     }
+    let (schema, table) = (into.schema.raw(), into.relation.raw());
+    let doing = "looking for the table";
+    let found = session.query(doing, TABLE, &[&schema, &table]).await?;
+    let Some(found) = found.first() else {
+        return Err(files(format!("{into} has vanished")));
+    };
+    let oid: u32 = found.get(0)?;
+    let mut returning = Returning::open(session, into, oid).await?;
     let mut total = 0;
     for manifest in manifests {
-        total += one(session, into, manifest, &site.computed).await?;
+        total += one(&mut returning, into, manifest, &site.computed).await?;
     }
+    // What is deferred has its say before it is looked what is there; and a
+    // table on which something is still to happen cannot be altered.
+    session.execute("settling", super::batch::SETTLE).await?;
+    returning.prove().await?;
     if how.disable_triggers {
         for (table, trigger, again) in &site.triggers {
             let sql = format!("ALTER TABLE ONLY {table} {again} TRIGGER {trigger}");
             session.execute("enabling a trigger", &sql).await?;
         }
+        for (rule, again) in &site.rules {
+            let sql = format!("ALTER TABLE ONLY {into} {again} RULE {rule}");
+            session.execute("enabling a rule", &sql).await?;
+        }
     }
-    let (schema, table) = (into.schema.raw(), into.relation.raw());
     let doing = "naming the transaction";
-    let oid = session.query(doing, TABLE, &[&schema, &table]).await?;
     let database = "SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()";
     let database = session.query(doing, database, &[]).await?;
-    let (Some(oid), Some(database)) = (oid.first(), database.first()) else {
+    let Some(database) = database.first() else {
         return Err(files(format!("{into} has vanished")));
     };
     // What the mark says of the transaction decides whether rows come back once more.
@@ -254,7 +281,7 @@ async fn within(
     let mark = Restored {
         at: Utc::now(),
         into: into.to_string(),
-        oid: oid.get(0)?,
+        oid,
         database: format!("{} {}", session.server.database, database.get::<String>(0)?),
         transaction: naming.name(session).await?,
     };
@@ -263,7 +290,7 @@ async fn within(
 
 /// Copies the rows of one manifest.
 async fn one(
-    session: &Session,
+    returning: &mut Returning<'_>,
     into: &RelationName,
     manifest: &Manifest,
     computed: &[String],
@@ -274,11 +301,7 @@ async fn one(
         .filter(|n| !computed.contains(&manifest.columns[*n].name))
         .collect();
     let columns: Vec<Column> = given.iter().map(|n| manifest.columns[*n].clone()).collect();
-    let names: Vec<String> = columns
-        .iter()
-        .map(|c| Identifier::new(&*c.name).to_string())
-        .collect();
-    let sql = format!("COPY {into} ({}) FROM STDIN", names.join(", "));
+    returning.begin(&columns).await?;
     let mut total = 0;
     for file in &manifest.files {
         let read = storage.get(&file.path, file.size()).await;
@@ -308,18 +331,22 @@ async fn one(
             }
             (!piece.is_empty()).then(|| Bytes::from(piece))
         };
-        let copied = session.copy_in("restoring rows", &sql, next).await?;
+        let copied = returning.copy(next).await?;
         if let Some(error) = wrong {
             return Err(caused(&error));
         }
         if i64::try_from(copied) != Ok(file.rows) {
             return Err(files(format!(
-                "{}: {copied} of {} rows arrived in {into}; a trigger or rule keeps some out",
+                "{}: {copied} of {} rows arrived for {into}",
                 storage.full(&file.path),
                 file.rows
             )));
         }
         total += file.rows;
+    }
+    if total > 0 {
+        let from = storage.full(&manifest.path());
+        returning.store(&from).await?;
     }
     Ok(total)
 }
@@ -359,7 +386,7 @@ pub async fn is_back(
     Ok(None)
 }
 
-fn files(message: String) -> EngineError {
+pub(super) fn files(message: String) -> EngineError {
     EngineError::Files { message }
 }
 

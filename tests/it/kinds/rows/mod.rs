@@ -3,6 +3,7 @@
 mod alone;
 mod back;
 mod leave;
+mod proved;
 mod stay;
 
 use serde_json::{Value, json};

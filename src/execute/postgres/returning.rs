@@ -1,0 +1,295 @@
+//! Rows on their way back into a table. They wait beside it as text, are
+//! stored from there, and are compared with what is in the table once all of
+//! its triggers have run: what is called back is back.
+
+use bytes::Bytes;
+
+use super::restore::files;
+use crate::engines::EngineError;
+use crate::engines::parquet::Column;
+use crate::engines::postgres::{Identifier, RelationName, Session};
+
+/// Where rows wait, where they have come to, and what they add up to.
+const TABLES: [&str; 2] = [
+    "CREATE TEMPORARY TABLE maint_places (part pg_catalog.int4, leaf pg_catalog.oid, place pg_catalog.tid) ON COMMIT DROP",
+    "CREATE TEMPORARY TABLE maint_sums (part pg_catalog.int4, given pg_catalog.bool, rows pg_catalog.int8, one pg_catalog.numeric, two pg_catalog.numeric) ON COMMIT DROP",
+];
+
+const SUMS: &str = "pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextextended(r.whole, 0)::pg_catalog.numeric),
+    pg_catalog.sum(pg_catalog.hashtextextended(r.whole, 1)::pg_catalog.numeric)";
+
+/// Of each column: its type there, by its name in the catalog, since as people
+/// write it `character` is one character long; the same as it is shown; and the
+/// type that it was archived with, where the server itself gets from the one
+/// to the other. Then whatever the table rounds is seen on the way back.
+const WAYS: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, t.typname), pg_catalog.format_type(a.atttypid, a.atttypmod),
+        CASE WHEN x.oid = a.atttypid OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = a.atttypid
+                AND k.casttarget = x.oid AND k.castmethod <> 'i' AND k.oid < 16384::pg_catalog.oid)
+            THEN pg_catalog.format('%I.%I', xn.nspname, x.typname) END,
+        t.typtype = 'e'
+    FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) WITH ORDINALITY AS w (name, type, place)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::pg_catalog.oid AND a.attname::text = w.name AND a.attnum > 0 AND NOT a.attisdropped
+        JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+        LEFT JOIN pg_catalog.pg_type x ON x.oid = pg_catalog.to_regtype(w.type)::pg_catalog.oid
+        LEFT JOIN pg_catalog.pg_namespace xn ON xn.oid = x.typnamespace
+    ORDER BY w.place";
+
+const COMPARED: &str = "SELECT s.part, coalesce(pg_catalog.sum(s.rows) FILTER (WHERE s.given), 0)::pg_catalog.int8,
+        coalesce(pg_catalog.sum(s.rows) FILTER (WHERE NOT s.given), 0)::pg_catalog.int8,
+        pg_catalog.sum(s.one) FILTER (WHERE s.given) IS NOT DISTINCT FROM pg_catalog.sum(s.one) FILTER (WHERE NOT s.given)
+            AND pg_catalog.sum(s.two) FILTER (WHERE s.given) IS NOT DISTINCT FROM pg_catalog.sum(s.two) FILTER (WHERE NOT s.given)
+    FROM pg_temp.maint_sums s GROUP BY s.part ORDER BY s.part";
+
+/// Rows that come back into one table, in the transaction that is open.
+pub(super) struct Returning<'a> {
+    session: &'a Session,
+    into: &'a RelationName,
+    oid: u32,
+    /// Columns in the order in which they were met; of the last, rows may wait.
+    parts: Vec<Vec<Way>>,
+}
+
+/// How one column comes back.
+#[derive(Clone, Debug)]
+struct Way {
+    /// Quoted.
+    name: String,
+    /// Its type in the archive.
+    archived: String,
+    /// Its type there, for a cast.
+    stored: String,
+    /// The same, as people write it.
+    shown: String,
+    /// The type in which both sides are compared, where it is another one.
+    compared: Option<String>,
+    labels: bool,
+}
+
+impl<'a> Returning<'a> {
+    pub(super) async fn open(
+        session: &'a Session,
+        into: &'a RelationName,
+        oid: u32,
+    ) -> Result<Returning<'a>, EngineError> {
+        for sql in TABLES {
+            session.execute("making room for rows", sql).await?;
+        }
+        Ok(Returning {
+            session,
+            into,
+            oid,
+            parts: Vec::new(),
+        })
+    }
+
+    /// Makes room for rows of these columns.
+    pub(super) async fn begin(&mut self, columns: &[Column]) -> Result<(), EngineError> {
+        let ways = self.ways(columns).await?;
+        let same = |before: &Vec<Way>| {
+            let of = |way: &Way| (way.name.clone(), way.archived.clone());
+            before.iter().map(of).eq(ways.iter().map(of))
+        };
+        let doing = "making room for rows";
+        if self.parts.last().is_some_and(same) {
+            let empty = "TRUNCATE pg_temp.maint_back";
+            return self.session.execute(doing, empty).await.map(drop);
+        }
+        if !self.parts.is_empty() {
+            let away = "DROP TABLE pg_temp.maint_back";
+            self.session.execute(doing, away).await?;
+        }
+        let names: Vec<String> = ways
+            .iter()
+            .map(|way| format!("{} pg_catalog.text", way.name))
+            .collect();
+        let sql = format!(
+            "CREATE TEMPORARY TABLE maint_back ({}) ON COMMIT DROP",
+            names.join(", ")
+        );
+        self.session.execute(doing, &sql).await?;
+        self.parts.push(ways);
+        Ok(())
+    }
+
+    async fn ways(&self, columns: &[Column]) -> Result<Vec<Way>, EngineError> {
+        let names: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+        let types: Vec<&str> = columns.iter().map(|c| c.pg_type.as_str()).collect();
+        let doing = "looking how the columns are stored";
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&self.oid, &names, &types];
+        let rows = self.session.query(doing, WAYS, &params).await?;
+        let mut ways = Vec::new();
+        for (column, row) in columns.iter().zip(&rows) {
+            ways.push(Way {
+                name: Identifier::new(&*column.name).to_string(),
+                archived: column.pg_type.clone(),
+                stored: row.get(0)?,
+                shown: row.get(1)?,
+                compared: row.get(2)?,
+                labels: row.get(3)?,
+            });
+        }
+        if ways.len() != columns.len() {
+            let into = self.into;
+            return Err(files(format!("the columns of {into} have changed")));
+        }
+        Ok(ways)
+    }
+
+    /// Has rows wait that come as lines of COPY; how many came.
+    pub(super) async fn copy(
+        &self,
+        next: impl FnMut() -> Option<Bytes> + Send,
+    ) -> Result<u64, EngineError> {
+        let sql = "COPY pg_temp.maint_back FROM STDIN";
+        self.session.copy_in("restoring rows", sql, next).await
+    }
+
+    /// Stores the rows that wait; `from` is where they come from.
+    pub(super) async fn store(&self, from: &str) -> Result<(), EngineError> {
+        let (Some(ways), session) = (self.parts.last(), self.session) else {
+            return Ok(());
+        };
+        let part = self.parts.len();
+        let names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
+        let cast = |way: &Way| format!("s.{}::{}", way.name, way.stored);
+        let values: Vec<String> = ways.iter().map(cast).collect();
+        let sql = format!(
+            "WITH stored AS (INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.maint_back AS s RETURNING tableoid AS leaf, ctid AS place)
+            INSERT INTO pg_temp.maint_places SELECT {part}, leaf, place FROM stored",
+            self.into,
+            names.join(", "),
+            values.join(", ")
+        );
+        let doing = "restoring rows";
+        session.execute(doing, "SAVEPOINT store").await?;
+        if let Err(error) = session.execute_with(doing, &sql, &[]).await {
+            return Err(self.refused(error, ways, from).await);
+        }
+        session.execute(doing, "RELEASE SAVEPOINT store").await?;
+        let compared = |way: &Way| {
+            let to = way.compared.as_ref().unwrap_or(&way.stored);
+            format!("s.{}::{to}", way.name)
+        };
+        let values: Vec<String> = ways.iter().map(compared).collect();
+        let sql = format!(
+            "INSERT INTO pg_temp.maint_sums SELECT {part}, true, {SUMS}
+            FROM (SELECT ROW({})::pg_catalog.text COLLATE pg_catalog.\"C\" AS whole FROM pg_temp.maint_back AS s) AS r",
+            values.join(", ")
+        );
+        let adding = "adding up what came";
+        session.execute_with(adding, &sql, &[]).await?;
+        Ok(())
+    }
+
+    /// Why rows were not taken: a value that is none of its column's type is
+    /// looked for, since the server does not name the column.
+    async fn refused(&self, error: EngineError, ways: &[Way], from: &str) -> EngineError {
+        let session = self.session;
+        if !error.sqlstate().is_some_and(|code| code.starts_with("22")) {
+            return error;
+        }
+        for way in ways {
+            let back = "ROLLBACK TO SAVEPOINT store";
+            let doing = "looking for the column";
+            if session.execute(doing, back).await.is_err() {
+                return error;
+            }
+            let sql = format!(
+                "SELECT pg_catalog.count(s.{}::{}) FROM pg_temp.maint_back AS s",
+                way.name, way.stored
+            );
+            let Err(found) = session.query(doing, &sql, &[]).await else {
+                continue;
+            };
+            let said = match way.labels {
+                // A label is no value of a row's own.
+                true => found.to_string(),
+                false => format!("SQLSTATE {}", found.sqlstate().unwrap_or_default()),
+            };
+            let help = match way.labels {
+                true => format!(
+                    "The type has lost or renamed a label since: ALTER TYPE {} ADD VALUE that label, or restore into a table of yours where {} is of type text",
+                    way.shown, way.name
+                ),
+                false => format!(
+                    "Restore into a table of yours where {} is of a type that takes them, such as text",
+                    way.name
+                ),
+            };
+            return files(format!(
+                "nothing was restored: column {} of {} is of type {} and does not take all values of {from}, where it is {}: {said}. {help}",
+                way.name, self.into, way.shown, way.archived
+            ));
+        }
+        error
+    }
+
+    /// Compares what has come with what is there.
+    ///
+    /// # Errors
+    /// Where it is not the same.
+    pub(super) async fn prove(&self) -> Result<(), EngineError> {
+        let session = self.session;
+        let doing = "comparing what is there";
+        let places = "SELECT DISTINCT p.part, p.leaf, p.leaf::pg_catalog.regclass::text FROM pg_temp.maint_places p ORDER BY 1, 2";
+        for row in session.query(doing, places, &[]).await? {
+            let (part, leaf, table): (i32, u32, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let ways = usize::try_from(part - 1)
+                .ok()
+                .and_then(|n| self.parts.get(n));
+            let compared = |way: &Way| {
+                let to = way.compared.as_ref().unwrap_or(&way.stored);
+                format!("t.{}::{to}", way.name)
+            };
+            let values: Vec<String> = ways.into_iter().flatten().map(compared).collect();
+            let sql = format!(
+                "INSERT INTO pg_temp.maint_sums SELECT {part}, false, {SUMS}
+                FROM (SELECT ROW({})::pg_catalog.text COLLATE pg_catalog.\"C\" AS whole
+                    FROM ONLY {table} AS t JOIN pg_temp.maint_places p ON p.place = t.ctid
+                    WHERE p.part = {part} AND p.leaf = {leaf}::pg_catalog.oid) AS r",
+                values.join(", ")
+            );
+            session.execute_with(doing, &sql, &[]).await?;
+        }
+        for row in session.query(doing, COMPARED, &[]).await? {
+            let (part, given, there): (i32, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if given == there && row.get(3)? {
+                continue;
+            }
+            let ways = usize::try_from(part - 1)
+                .ok()
+                .and_then(|n| self.parts.get(n));
+            return Err(self.differs(given, there, ways.map_or(&[], Vec::as_slice)));
+        }
+        Ok(())
+    }
+
+    fn differs(&self, given: i64, there: i64, ways: &[Way]) -> EngineError {
+        let into = self.into;
+        if given != there {
+            return files(format!(
+                "nothing was restored: of {given} archived rows {there} are in {into} as they were stored, once its triggers have run; `--disable-triggers` leaves triggers out"
+            ));
+        }
+        let others: Vec<String> = ways
+            .iter()
+            .filter(|way| way.archived != way.shown)
+            .map(|way| {
+                format!(
+                    "{} is {} there and {} in the archive",
+                    way.name, way.shown, way.archived
+                )
+            })
+            .collect();
+        let why = match others.is_empty() {
+            true => "a trigger changes them; `--disable-triggers` leaves triggers out".to_owned(),
+            false => format!(
+                "{}; give the table the types of the archive, or restore into a new one",
+                others.join(", ")
+            ),
+        };
+        files(format!(
+            "nothing was restored: {into} would hold other values than the archive: {why}"
+        ))
+    }
+}
