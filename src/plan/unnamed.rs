@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Body, Finding, Plan, Severity, Skip};
 use crate::values::unreadable;
@@ -16,9 +17,12 @@ const MOST_TOLD: usize = 10;
 
 /// Takes out of a plan what has a name that is not valid UTF-8, such as a
 /// database with the encoding SQL_ASCII lets in: no statement could name it.
+/// Where the object itself can be named and something that belongs to it
+/// cannot, work is left undone that somebody expects.
 pub(super) fn leave<B: Body>(plan: &mut Plan<B>) {
     let mut names = BTreeSet::new();
     let mut gone = BTreeSet::new();
+    let mut undone = Vec::new();
     let mut steps = std::mem::take(&mut plan.steps);
     // What needs a step that is left out is left out, too.
     loop {
@@ -30,8 +34,10 @@ pub(super) fn leave<B: Body>(plan: &mut Plan<B>) {
             if !unreadable && !step.needs.iter().any(needs) {
                 return true;
             }
-            if unreadable {
+            if unreadable && unreadable::is_in(&step.object) {
                 names.insert(unreadable::escaped(&step.object).into_owned());
+            } else if unreadable {
+                undone.push(refusal(step));
             }
             gone.insert((step.action.clone(), step.object.clone()));
             false
@@ -46,6 +52,10 @@ pub(super) fn leave<B: Body>(plan: &mut Plan<B>) {
         step.details.iter_mut().for_each(escape);
     }
     plan.steps = steps;
+    for finding in undone {
+        plan.skip(finding.object.clone(), finding.message.clone());
+        plan.undone(finding);
+    }
     for skip in plan
         .pending
         .iter()
@@ -97,6 +107,46 @@ pub(super) fn leave<B: Body>(plan: &mut Plan<B>) {
         ),
         suggestion: None,
     });
+}
+
+/// Why a step cannot be carried out, with the names that are to blame.
+fn refusal<B: Body>(step: &super::Step<B>) -> Finding {
+    let mut culprits = BTreeSet::new();
+    let all = (&step.body, &step.needs, &step.remember);
+    if let Ok(all) = serde_json::to_value(all) {
+        blame(&all, &mut culprits);
+    }
+    let told: Vec<&str> = culprits
+        .iter()
+        .take(MOST_TOLD)
+        .map(String::as_str)
+        .collect();
+    Finding {
+        code: UNREADABLE.to_owned(),
+        severity: Severity::Warning,
+        object: step.object.clone(),
+        message: format!(
+            "{} of {} is not done, because a statement for it would have to name {}: its bytes are not valid UTF-8, shown as \\x..; rename it, with the encoding of the session set to that of the name",
+            step.action.replace('_', " "),
+            step.object,
+            told.join(", ")
+        ),
+        suggestion: None,
+    }
+}
+
+/// The words with what could not be read, in all texts of a value.
+fn blame(value: &Value, culprits: &mut BTreeSet<String>) {
+    match value {
+        Value::String(text) => {
+            let ends = |c: char| c.is_whitespace() || "\"'(),;".contains(c);
+            let words = text.split(ends).filter(|word| unreadable::is_in(word));
+            culprits.extend(words.map(|word| unreadable::escaped(word).into_owned()));
+        }
+        Value::Array(values) => values.iter().for_each(|value| blame(value, culprits)),
+        Value::Object(fields) => fields.values().for_each(|value| blame(value, culprits)),
+        _ => {}
+    }
 }
 
 /// Shows what could not be read; a statement with such a name would be wrong.
@@ -163,8 +213,16 @@ mod tests {
         leave(&mut plan);
         let left: Vec<&str> = plan.steps.iter().map(|s| s.object.as_str()).collect();
         assert_eq!(left, ["public.good"]);
-        assert_eq!(plan.findings.len(), 1);
-        assert!(plan.findings[0].message.contains("public.caf\\xE9"));
+        assert_eq!(plan.findings.len(), 2);
+        let (undone, left) = (&plan.findings[0], &plan.findings[1]);
+        assert_eq!(undone.object, "public.caf");
+        assert!(
+            undone.message.contains("name public.caf\\xE9:"),
+            "{}",
+            undone.message
+        );
+        assert_eq!(plan.refused.len(), 1);
+        assert_eq!(left.object, "public.caf\\xE9");
         assert_eq!(plan.skipped[0].object, "public.caf\\xE9");
     }
 

@@ -143,3 +143,113 @@ async fn names_that_are_no_utf8_stop_nothing() {
         run(&text, task);
     }
 }
+
+/// Latin-1 in comments, roles, keys and triggers beside what can be named.
+const BESIDE: &str = r#"
+    CREATE TABLE pt (id int, at date NOT NULL) PARTITION BY RANGE (at);
+    CREATE TABLE old (id int, at date NOT NULL) PARTITION BY RANGE (at);
+    CREATE TABLE s (id int PRIMARY KEY, at timestamptz NOT NULL); CREATE TABLE s2 (LIKE s INCLUDING ALL); CREATE TABLE s3 (LIKE s INCLUDING ALL);
+    INSERT INTO s SELECT n, '2020-01-01' FROM generate_series(1, 10) n; INSERT INTO s2 TABLE s; INSERT INTO s3 TABLE s;
+    CREATE FUNCTION nods() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN old; END';
+    DO $$ DECLARE e text := chr(233); y int := extract(year FROM now()); BEGIN
+        EXECUTE format('CREATE TABLE pt_%s PARTITION OF pt FOR VALUES FROM (%L) TO (%L)', y, y || '-01-01', y + 1 || '-01-01');
+        EXECUTE format('COMMENT ON TABLE pt_%s IS %L', y, 'B' || e || 'cher');
+        EXECUTE format('CREATE ROLE %I', 'r' || e);
+        EXECUTE format('GRANT SELECT ON pt_%s TO %I', y, 'r' || e);
+        EXECUTE format('GRANT INSERT ON pt_%s TO pg_monitor', y);
+        FOR n IN 2018..2019 LOOP
+            EXECUTE format('CREATE TABLE old_%s PARTITION OF old FOR VALUES FROM (%L) TO (%L)', n, n || '-01-01', n + 1 || '-01-01');
+            EXECUTE format('COMMENT ON TABLE old_%s IS %L', n, 'B' || e || 'cher');
+        END LOOP;
+        INSERT INTO old VALUES (1, '2018-05-05'), (2, '2019-05-05');
+        EXECUTE format('CREATE TABLE points (id int CONSTRAINT %I REFERENCES s)', 'fk' || e);
+        INSERT INTO points VALUES (3);
+        EXECUTE format('CREATE TRIGGER %I BEFORE DELETE ON s2 FOR EACH ROW EXECUTE FUNCTION nods()', 'tr' || e);
+        EXECUTE format('CREATE TABLE points_too (%I int REFERENCES s3)', 'col' || e);
+    END $$"#;
+
+/// What merely stands beside the work keeps nobody from it; what the work
+/// would have to name is named, and the run has not succeeded.
+#[tokio::test]
+async fn what_stands_beside_is_done_without() {
+    let cluster = private_cluster(17, &[("autovacuum", "off")]);
+    let admin = connect(&cluster.url("postgres")).await;
+    admin.batch_execute("CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'").await.unwrap();
+    let client = connect(&cluster.url("bytes")).await;
+    client.batch_execute(BESIDE).await.unwrap();
+    let count = async |sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    let cleanup = |table: &str, column: &str| {
+        format!(
+            "kind: cleanup\ntarget: app\noptions:\n  rules: [{{ table: {table}, column: {column}, older_than: 1y, time_zone: UTC }}]\n"
+        )
+    };
+    let workspace = Workspace::for_target(&cluster.url("bytes"))
+        .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [pt], interval: year, ahead: 1 }\n")
+        .task("prune", "kind: partitions\ntarget: app\noptions: { tables: [old], interval: year, ahead: 0, keep: 1y, grace: 0s }\n")
+        .task("key", &cleanup("s", "at"))
+        .task("trigger", &cleanup("s2", "at"))
+        .task("column", &cleanup("s3", "at"))
+        .task("dropped", &cleanup("old", "at"));
+
+    // Next year's partition is there, with the grant that can be named.
+    let made = run(&workspace, "partitions");
+    assert_eq!(made["steps"].as_array().unwrap().len(), 1, "{made:#}");
+    let grants = "SELECT count(*) FROM pg_class c, aclexplode(c.relacl) a WHERE c.relispartition AND c.relname LIKE 'pt_y%' AND a.grantee = 'pg_monitor'::regrole";
+    assert_eq!(count(grants).await, 1);
+    let finding = &made["findings"][0];
+    assert_eq!(finding["code"], "name.unreadable");
+    let message = finding["message"].as_str().unwrap();
+    assert!(
+        message.contains("B\\xE9cher")
+            && message.contains("r\\xE9")
+            && !message.contains("pg_monitor"),
+        "{message}"
+    );
+    assert_eq!(
+        run(&workspace, "partitions")["steps"],
+        serde_json::json!([])
+    );
+
+    // Partitions whose comment cannot be written go: by rule, and by age.
+    let dropped = run(&workspace, "dropped");
+    assert_eq!(dropped["rows"], 2, "{dropped:#}");
+    client.batch_execute("CREATE TABLE old_2018 PARTITION OF old FOR VALUES FROM ('2018-01-01') TO ('2019-01-01');
+        DO $$ BEGIN EXECUTE format('COMMENT ON TABLE old_2018 IS %L', 'B' || chr(233)); END $$; INSERT INTO old VALUES (1, '2018-05-05')").await.unwrap();
+    let pruned = run(&workspace, "prune");
+    assert!(
+        pruned["steps"].to_string().contains("old_2018"),
+        "{pruned:#}"
+    );
+    assert_eq!(
+        count("SELECT count(*) FROM pg_class WHERE relname = 'old_2018'").await,
+        0
+    );
+
+    // A key and a trigger are only ever told of.
+    let kept = run(&workspace, "key");
+    assert_eq!(kept["rows"], 9, "{kept:#}");
+    assert!(
+        kept["findings"].to_string().contains("fk\\\\xE9"),
+        "{kept:#}"
+    );
+    assert_eq!(count("SELECT sum(id)::int8 FROM s").await, 3);
+    assert_eq!(run(&workspace, "trigger")["rows"], 10);
+
+    // The column of the one that points at it has to be named: who is to
+    // blame is said, and the work is left undone.
+    let output = workspace.run(["run", "column", "--now", "--output", "json"]);
+    let undone = output.expect(1).json()["runs"][0].clone();
+    assert_ne!(undone["status"], "succeeded", "{undone:#}");
+    let told = undone["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|f| f["code"] == "name.unreadable")
+        .unwrap();
+    assert_eq!(told["object"], "public.s3");
+    assert!(
+        told["message"].as_str().unwrap().contains("name col\\xE9"),
+        "{told:#}"
+    );
+    assert_eq!(count("SELECT count(*) FROM s3").await, 10);
+}

@@ -4,6 +4,7 @@ mod analyze;
 mod archive;
 mod cleanup;
 mod common;
+mod dependents;
 mod horizon;
 mod integrity;
 mod layout;

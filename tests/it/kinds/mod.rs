@@ -3,8 +3,10 @@
 
 mod advice;
 mod damage;
+mod dependents;
 mod evidence;
 mod failover;
+mod foreign;
 mod integrity;
 mod archive;
 mod blind;
@@ -28,6 +30,7 @@ mod snapshot;
 mod sql;
 mod stepping_back;
 mod stopping;
+mod strays;
 mod ten_thousand;
 mod throttle;
 mod trust;

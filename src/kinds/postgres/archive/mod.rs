@@ -220,7 +220,7 @@ impl Kind for Archive {
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             columns = columns::of(db, &self.table).await?;
         }
-        let ties = Ties::read(db, tables.values()).await?;
+        let ties = Ties::read(db, tables.values(), &[]).await?;
         let mut has_files = None;
         if let (Some(url), Some(table)) = (&self.destination.files, tables.get(&self.table))
             && let Ok(storage) = Storage::open(url)

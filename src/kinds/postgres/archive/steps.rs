@@ -205,7 +205,9 @@ fn goes(
     at: &Moment,
 ) -> bool {
     let by_rows = || facts.ties.by_rows(table, member, options.drop_partitions);
-    member.detached || (expired(rule, table, member, age, facts, at) && by_rows().is_none())
+    // What was detached, and cannot be dropped, gives up its rows and stays.
+    (member.detached && facts.ties.dependents(member.oid).is_empty())
+        || (expired(rule, table, member, age, facts, at) && by_rows().is_none())
 }
 
 /// Whether a member is exported as it is and dropped, instead of row by row.

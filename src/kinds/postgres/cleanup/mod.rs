@@ -155,8 +155,8 @@ impl Kind for Cleanup {
             parents,
             foreign_keys: effects::foreign_keys(db, tables.values()).await?,
             triggers: effects::triggers(db, &members).await?,
+            ties: Ties::read(db, tables.values(), &leftovers).await?,
             leftovers,
-            ties: Ties::read(db, tables.values()).await?,
             tables,
             looks,
         })
@@ -207,7 +207,10 @@ impl Kind for Cleanup {
         plan.steps = order::children_first(planned, &facts);
         partition::unmark(partition::MARK, facts.tables.values(), &mut plan);
         for leftover in &facts.leftovers {
-            partition::leftover(leftover, &self.rules, &facts.tables, at, &mut plan);
+            let dependents = facts.ties.dependents(leftover.oid);
+            if partition::is_free(leftover, &facts.tables, dependents, at, &mut plan) {
+                partition::leftover(leftover, &self.rules, &facts.tables, at, &mut plan);
+            }
         }
         trust::heed(&mut plan, &facts.standing);
         partition::remember(facts.tables.values(), &mut plan);

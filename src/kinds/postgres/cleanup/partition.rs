@@ -12,7 +12,7 @@ use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, Session, literal};
 use crate::kinds::postgres::common::still_there;
 use crate::plan::{Finding, Memory, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
-use crate::values::TableName;
+use crate::values::{TableName, unreadable};
 
 /// A comment marks what was detached in order to be dropped, so that a run
 /// that dies in between leaves nothing that nobody knows of. Its second line
@@ -101,9 +101,13 @@ fn marked(mark: &str, member: &Member, table: &Table) -> String {
     format!("{mark}{}\nas {}{end}{before}", table.name, member.name)
 }
 
-/// The comment of a member without the mark.
+/// The comment of a member without the mark. One that cannot be written is no
+/// reason to keep the partition.
 fn before<'a>(mark: &str, member: &'a Member) -> Option<&'a str> {
-    let comment = member.comment.as_deref()?;
+    let comment = member
+        .comment
+        .as_deref()
+        .filter(|c| !unreadable::is_in(c))?;
     match read_mark(mark, comment) {
         Some((_, _, before)) => before,
         None => Some(comment),
@@ -229,6 +233,41 @@ fn leaves(action: &str) -> bool {
         action,
         "drop_partition" | "archive_partition" | "retire_partition"
     )
+}
+
+/// Whether a table that an earlier run detached can be dropped; otherwise it
+/// is told what is in the way.
+pub(in crate::kinds::postgres) fn is_free(
+    leftover: &Leftover,
+    tables: &HashMap<TableName, Table>,
+    dependents: &[String],
+    at: &Moment,
+    plan: &mut Plan,
+) -> bool {
+    let ours = tables.values().any(|table| leftover.is_of(table));
+    if dependents.is_empty() || !ours || !is_known(leftover.oid, &leftover.name, at) {
+        return true;
+    }
+    plan.undone(depended_on(&leftover.name, &leftover.root, dependents));
+    false
+}
+
+/// Tells what keeps from being dropped what was detached already.
+pub(in crate::kinds::postgres) fn depended_on(
+    name: &RelationName,
+    root: &str,
+    dependents: &[String],
+) -> Finding {
+    Finding {
+        code: "partitions.depended_on".to_owned(),
+        severity: Severity::Warning,
+        object: name.to_string(),
+        message: format!(
+            "{name} was detached from {root} and is to be dropped, and cannot be: {} depends on it; drop that, or attach it again",
+            dependents.join(", ")
+        ),
+        suggestion: None,
+    }
 }
 
 /// Plans what becomes of a table that an earlier run detached: it is dropped

@@ -4,10 +4,13 @@
 use std::collections::HashMap;
 
 use super::facts::{Member, Table};
+use super::partition::Leftover;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::enforced;
-use crate::engines::postgres::{RelationName, Session};
+use crate::engines::postgres::{RelationName, Row, Session};
+use crate::kinds::postgres::dependents;
 use crate::plan::Reference;
+use crate::values::unreadable;
 
 /// What hangs on one table.
 #[derive(Clone, Debug, Default)]
@@ -49,15 +52,7 @@ const HANGING: &str = "WITH published AS MATERIALIZED (
         pg_catalog.row_security_active(c.oid),
         ARRAY(SELECT p.pubname::text FROM published p WHERE (p.schemaname, p.tablename) IN (SELECT an.nspname, a.relname
                 FROM (SELECT c.oid AS relid UNION SELECT pa.relid FROM pg_catalog.pg_partition_ancestors(c.oid) pa) t
-                JOIN pg_catalog.pg_class a ON a.oid = t.relid JOIN pg_catalog.pg_namespace an ON an.oid = a.relnamespace) ORDER BY 1),
-        ARRAY(SELECT DISTINCT CASE d.classid WHEN 'pg_catalog.pg_rewrite'::pg_catalog.regclass
-                THEN 'view ' || v.ev_class::pg_catalog.regclass::text
-                ELSE pg_catalog.pg_describe_object(d.classid, d.objid, 0) END
-            FROM pg_catalog.pg_depend d
-                LEFT JOIN pg_catalog.pg_rewrite v ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND v.oid = d.objid
-                LEFT JOIN pg_catalog.pg_policy l ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND l.oid = d.objid
-            WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid AND d.deptype = 'n'
-                AND (v.ev_class <> c.oid OR l.polrelid <> c.oid OR d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass) ORDER BY 1)
+                JOIN pg_catalog.pg_class a ON a.oid = t.relid JOIN pg_catalog.pg_namespace an ON an.oid = a.relnamespace) ORDER BY 1)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.oid = ANY ($1)";
 
@@ -80,14 +75,27 @@ const REFERENCES: &str = "WITH own AS (
     WHERE con.contype = 'f' AND con.conparentid = 0 AND {enforced}
     ORDER BY own.member, n.nspname, c.relname, con.conname";
 
+/// Names that are only ever shown: one that cannot be read is no reason to
+/// leave a step out.
+fn names(row: &Row, n: usize) -> Result<Vec<String>, EngineError> {
+    let names: Vec<String> = row.get(n)?;
+    let shown = names
+        .iter()
+        .map(|name| unreadable::escaped(name).into_owned());
+    Ok(shown.collect())
+}
+
 impl Ties {
-    /// Reads what hangs on these tables and their members.
+    /// Reads what hangs on these tables and their members, and on what was
+    /// detached from them.
     pub(in crate::kinds::postgres) async fn read(
         db: &Session,
         tables: impl Iterator<Item = &Table>,
+        leftovers: &[Leftover],
     ) -> Result<Ties, EngineError> {
         let mut oids: Vec<u32> = tables
             .flat_map(|t| std::iter::once(t.oid).chain(t.members.iter().map(|m| m.oid)))
+            .chain(leftovers.iter().map(|l| l.oid))
             .collect();
         oids.sort_unstable();
         oids.dedup();
@@ -95,15 +103,18 @@ impl Ties {
         let doing = "reading what hangs on the tables";
         for row in db.query(doing, HANGING, &[&oids]).await? {
             let tie = Tie {
-                before: row.get(1)?,
-                triggers: row.get(2)?,
-                statement: row.get(3)?,
-                rules: row.get(4)?,
+                before: names(&row, 1)?,
+                triggers: names(&row, 2)?,
+                statement: names(&row, 3)?,
+                rules: names(&row, 4)?,
                 policies: row.get(5)?,
-                publications: row.get(6)?,
-                dependents: row.get(7)?,
+                publications: names(&row, 6)?,
+                dependents: Vec::new(),
             };
             ties.hanging.insert(row.get(0)?, tie);
+        }
+        for (oid, dependents) in dependents::read(db, &oids).await? {
+            ties.hanging.entry(oid).or_default().dependents = dependents;
         }
         let doing = "reading which rows others point at";
         let references = REFERENCES.replace("{enforced}", &enforced(&db.server, "con"));
@@ -112,7 +123,7 @@ impl Ties {
             let texts = |n: usize| row.get::<Vec<String>>(n);
             let columns = texts(6)?.into_iter().zip(texts(7)?).zip(texts(8)?);
             let reference = Reference {
-                constraint: text(1)?,
+                constraint: unreadable::escaped(&text(1)?).into_owned(),
                 child: RelationName::new(text(2)?, text(3)?).to_string(),
                 partitioned: row.get(4)?,
                 own: row.get(5)?,

@@ -13,8 +13,9 @@ use super::make::{
 };
 use super::{Partitions, Subject};
 use crate::engines::postgres::trust::Use;
-use crate::engines::postgres::{Identifier, RelationName};
+use crate::engines::postgres::{Identifier, RelationName, literal};
 use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
+use crate::values::unreadable;
 
 /// A partition that is to be.
 struct Wanted {
@@ -96,7 +97,10 @@ pub(super) fn plan(
             continue;
         }
         let names = free_names(task, subject, template, facts, &wanted, taken);
-        let step = step(subject, facts, template, &wanted, &names, rows);
+        let (step, unnamed) = step(subject, facts, template, &wanted, &names, rows);
+        if !unnamed.is_empty() {
+            plan.findings.push(without(&step.object, &unnamed));
+        }
         plan.steps.push(step);
         not_had(template, &names, facts, plan);
     }
@@ -237,6 +241,8 @@ fn may_move(
         format!("that is more than max_moved_rows ({})", task.max_moved_rows)
     } else if let Some(from) = subject.table.referenced_by.first() {
         format!("moving them would set off the foreign key of {from}")
+    } else if !subject.table.keeping.is_empty() {
+        format!("{} keeps them there", subject.table.keeping.join(", "))
     } else {
         return true;
     };
@@ -357,7 +363,7 @@ fn step(
     wanted: &Wanted,
     names: &Names,
     rows: i64,
-) -> Step {
+) -> (Step, Vec<String>) {
     let table = &subject.table.name;
     let mut names_below = names.clone();
     let name = &names_below.pop_front().unwrap_or_else(|| table.clone());
@@ -391,6 +397,20 @@ fn step(
             "WITH moved AS (DELETE FROM {} WHERE {} RETURNING {columns}) INSERT INTO {name} ({columns}) SELECT {columns} FROM moved",
             default.name, condition(subject, wanted.stretch)
         ));
+        // Otherwise the server would only say that some row is in the way.
+        if !subject.table.asked.is_empty() {
+            let body = format!(
+                "BEGIN IF EXISTS (SELECT FROM {} WHERE {}) THEN RAISE EXCEPTION USING ERRCODE = 'P0001', MESSAGE = {}; END IF; END",
+                default.name,
+                condition(subject, wanted.stretch),
+                literal(&format!(
+                    "rows do not leave {}: {} keeps them",
+                    default.name,
+                    subject.table.asked.join(", ")
+                ))
+            );
+            sql.push(format!("DO {}", literal(&body)));
+        }
     }
     let (from, to) = wanted.stretch;
     sql.push(format!(
@@ -406,6 +426,7 @@ fn step(
         template.or(root.filter(|_| template.is_none())),
         &mut sql,
     );
+    let unnamed = take_unnamed(&mut sql);
     let free = Query::new(
         "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                 WHERE n.nspname = $2::text AND c.relname = ANY (pg_catalog.string_to_array($3::text, E'\\n')))
@@ -452,7 +473,34 @@ fn step(
         step.details
             .push(format!("moves {rows} rows out of the default partition"));
     }
-    step
+    (step, unnamed)
+}
+
+/// Takes out the statements that a partition can do without, and that would
+/// have to name what cannot be written: rows need it more than its comment.
+fn take_unnamed(sql: &mut Vec<String>) -> Vec<String> {
+    const EXTRAS: [&str; 3] = ["COMMENT ON ", "GRANT ", "ALTER PUBLICATION "];
+    let extra = |sql: &String| EXTRAS.iter().any(|extra| sql.starts_with(extra));
+    let (unnamed, rest) = std::mem::take(sql)
+        .into_iter()
+        .partition(|sql: &String| unreadable::is_in(sql) && extra(sql));
+    *sql = rest;
+    unnamed
+}
+
+/// Tells what a partition is made without.
+fn without(partition: &str, unnamed: &[String]) -> Finding {
+    let shown: Vec<_> = unnamed.iter().map(|sql| unreadable::escaped(sql)).collect();
+    Finding {
+        code: "name.unreadable".to_owned(),
+        severity: Severity::Warning,
+        object: partition.to_owned(),
+        message: format!(
+            "{partition} is made without what its siblings have, because bytes there are not valid UTF-8, shown as \\x..; with the encoding of the session set to theirs: {}",
+            shown.join("; ")
+        ),
+        suggestion: None,
+    }
 }
 
 /// What its siblings have, and it cannot be given: told, for it must not keep

@@ -9,9 +9,9 @@ use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
-use crate::kinds::postgres::trust;
+use crate::kinds::postgres::{dependents, trust};
 use crate::plan::Site;
-use crate::values::TableName;
+use crate::values::{TableName, unreadable};
 
 /// A table that the task names.
 #[derive(Clone, Debug)]
@@ -35,6 +35,11 @@ pub(super) struct Table {
     pub(super) columns: Vec<String>,
     /// Rows of the default partition by quarter of an hour of the axis.
     pub(super) strays: Vec<Strays>,
+    /// What would keep rows from leaving the default partition: rules and
+    /// policies, for certain.
+    pub(super) keeping: Vec<String>,
+    /// Triggers that see each row before it leaves, and may keep it.
+    pub(super) asked: Vec<String>,
 }
 
 /// Rows of the default partition that are close to each other.
@@ -140,6 +145,8 @@ pub(crate) struct Facts {
     pub(super) taken: HashSet<(String, String)>,
     pub(super) schemas: HashSet<String>,
     pub(super) retired: Vec<Retired>,
+    /// What keeps partitions, and those that were, from being dropped.
+    pub(super) dependents: HashMap<u32, Vec<String>>,
 }
 
 /// Marks what was detached in order to be dropped after a grace period.
@@ -296,6 +303,7 @@ pub(super) async fn read(
         taken: HashSet::new(),
         schemas: HashSet::new(),
         retired: Vec::new(),
+        dependents: HashMap::new(),
     };
     let schemas: Vec<&str> = names.iter().map(|name| name.schema.as_str()).collect();
     let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
@@ -318,6 +326,8 @@ pub(super) async fn read(
             referenced_by: row.get(9)?,
             columns: row.get(10)?,
             strays: Vec::new(),
+            keeping: Vec::new(),
+            asked: Vec::new(),
         };
         facts.tables.insert(name, found);
     }
@@ -344,6 +354,12 @@ pub(super) async fn read(
             foreign: row.get(5)?,
         });
     }
+    let nodes = roots.iter().filter_map(|root| facts.nodes.get(root));
+    let droppable: Vec<u32> = nodes
+        .flat_map(|root| root.children.iter().copied())
+        .chain(facts.retired.iter().map(|retired| retired.oid))
+        .collect();
+    facts.dependents = dependents::read(db, &droppable).await?;
     facts.standing = trust::read(site, roots).await?;
     for table in facts.tables.values_mut() {
         // What is too large to be read while others wait is not read here either.
@@ -354,6 +370,7 @@ pub(super) async fn read(
             .is_empty();
         if default <= max_default_bytes && trusted {
             strays(db, table, &facts.nodes, epoch, &facts.standing).await?;
+            keeping(db, table).await?;
         }
     }
     Ok(facts)
@@ -465,6 +482,33 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
         if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
             node.attached.indexes.push((row.get(1)?, row.get(2)?));
         }
+    }
+    Ok(())
+}
+
+const KEEPING: &str = "SELECT ARRAY(SELECT 'rule ' || pg_catalog.quote_ident(r.rulename) || ' of ' || r.ev_class::pg_catalog.regclass::text
+            FROM pg_catalog.pg_rewrite r WHERE r.ev_class = $1::pg_catalog.oid AND r.ev_type = '4' AND r.ev_enabled IN ('O', 'A')
+        UNION ALL SELECT 'row-level security of ' || $1::pg_catalog.oid::pg_catalog.regclass::text
+            WHERE pg_catalog.row_security_active($1::pg_catalog.oid)),
+        ARRAY(SELECT 'trigger ' || pg_catalog.quote_ident(t.tgname) || ' of ' || t.tgrelid::pg_catalog.regclass::text
+            FROM pg_catalog.pg_trigger t WHERE t.tgrelid IN (SELECT $1::pg_catalog.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass))
+                AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 = 3 ORDER BY 1)";
+
+/// Looks what may keep rows from leaving the default partition.
+async fn keeping(db: &Session, table: &mut Table) -> Result<(), EngineError> {
+    let Some(default) = table.default.filter(|_| !table.strays.is_empty()) else {
+        return Ok(());
+    };
+    let doing = "reading what keeps rows in the default partition";
+    for row in db.query(doing, KEEPING, &[&default]).await? {
+        let names = |n| {
+            let names: Vec<String> = row.get(n)?;
+            let shown = names
+                .iter()
+                .map(|name| unreadable::escaped(name).into_owned());
+            Ok::<_, EngineError>(shown.collect())
+        };
+        (table.keeping, table.asked) = (names(0)?, names(1)?);
     }
     Ok(())
 }

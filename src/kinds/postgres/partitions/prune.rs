@@ -9,6 +9,7 @@ use crate::engines::postgres::{Identifier, RelationName, literal};
 use crate::kinds::postgres::cleanup::partition;
 use crate::kinds::postgres::common::still_there;
 use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
+use crate::values::unreadable;
 
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
     WHERE inhrelid = $1::pg_catalog.oid AND inhparent = $2::pg_catalog.oid AND inhdetachpending = ($3 = '1'))";
@@ -98,6 +99,20 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
                 node.name.to_string(),
                 format!("{why}; left to the archive task"),
             );
+            continue;
+        }
+        if let (Expired::Drop, Some(dependents)) = (task.expired, facts.dependents.get(oid)) {
+            // Detached and not dropped, its rows would be gone from the table.
+            plan.undone(Finding {
+                code: "partitions.depended_on".to_owned(),
+                severity: Severity::Warning,
+                object: node.name.to_string(),
+                message: format!(
+                    "{why}, and it is not detached, because it could not be dropped: {} depends on it; drop that first",
+                    dependents.join(", ")
+                ),
+                suggestion: None,
+            });
             continue;
         }
         plan.memories.push(partition::memory(*oid, &node.name));
@@ -217,9 +232,10 @@ fn marked(root: &RelationName, node: &Node, at: &Moment) -> String {
     }
 }
 
-/// The comment of a partition without the mark.
+/// The comment of a partition without the mark. One that cannot be written is
+/// no reason to keep the partition.
 fn before(node: &Node) -> Option<&str> {
-    let comment = node.comment.as_deref()?;
+    let comment = node.comment.as_deref().filter(|c| !unreadable::is_in(c))?;
     if !comment.starts_with(MARK) {
         return Some(comment);
     }
@@ -293,6 +309,11 @@ fn drop_retired(
             continue;
         };
         let cut = subject.key.instant(keep.before(at.now), subject.zone);
+        if let Some(dependents) = facts.dependents.get(&retired.oid) {
+            let root = root.to_string();
+            plan.undone(partition::depended_on(&retired.name, &root, dependents));
+            continue;
+        }
         let judged = if retired.foreign {
             still_there(retired.oid, &retired.name)
         } else {
