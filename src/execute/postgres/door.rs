@@ -15,9 +15,10 @@ use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::trust::Guard;
-use crate::engines::postgres::{Session, claim, each, pooler};
+use crate::engines::postgres::{Damage, Fault, Session, claim, each, pooler};
+use crate::execute::step::end;
 use crate::execute::{self, Busy, Execution, Holder, Size};
-use crate::history::StepRecord;
+use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step, Work};
 
 /// Before 15 statistics travel through a collector that writes those of a
@@ -323,6 +324,37 @@ impl execute::Door for Door {
     }
 }
 
+/// Whether an error may be another server's, for all that is known: it is
+/// none of those that mean that this one is damaged, or away, or was told to end.
+fn is_elsewhere(error: &EngineError) -> bool {
+    let EngineError::Statement { origin, .. } = error else {
+        return false;
+    };
+    match Fault::of(error) {
+        // Wrappers of files cannot do without a file either.
+        Fault::Damaged(Damage::File) => origin.file.as_deref() != Some("md.c"),
+        Fault::Broken | Fault::Forbidden => true,
+        Fault::Locked | Fault::Missing | Fault::Cancelled | Fault::Damaged(_) | Fault::Lost => {
+            false
+        }
+    }
+}
+
+fn out_of_reach(step: &Step, error: &EngineError) -> Finding {
+    let away = step.body.away.join(", ");
+    Finding {
+        code: "foreign.unreachable".to_owned(),
+        severity: Severity::Warning,
+        object: step.object.clone(),
+        message: format!(
+            "{} of {} came to nothing, as it reads tables on other servers as well ({away}): {error}. What this server has of it is dealt with all the same",
+            step.action.replace('_', " "),
+            step.object
+        ),
+        suggestion: None,
+    }
+}
+
 async fn work(
     job: Job<'_>,
     record: &mut StepRecord,
@@ -334,7 +366,17 @@ async fn work(
     );
     job.session.take_any_bytes(!rows_go).await?;
     match &job.step.body.work {
-        Work::Each(statements) => statements::each(statements, job, record).await.map(drop),
+        Work::Each(statements) => {
+            let done = statements::each(statements, job, record).await.map(drop);
+            match done {
+                Err(error) if !job.step.body.away.is_empty() && is_elsewhere(&error) => {
+                    findings.push(out_of_reach(job.step, &error));
+                    end(record, StepStatus::Skipped, error.to_string());
+                    Ok(())
+                }
+                done => done,
+            }
+        }
         Work::Together(statements) => statements::together(statements, job, record).await,
         Work::Check(check) => check::carry_out(check, job, record, findings).await,
         Work::Walk(way) => walk::carry_out(way, job, record, findings).await,

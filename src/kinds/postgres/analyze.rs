@@ -91,6 +91,8 @@ pub(crate) struct Facts {
     tables: Vec<TableFacts>,
     /// Partitions and inheriting tables, by what they belong to.
     children: HashMap<u32, Vec<u32>>,
+    /// The same of those on other servers, by name.
+    foreign: HashMap<u32, Vec<String>>,
 }
 
 const TABLES: &str =
@@ -163,6 +165,10 @@ const UNBUILT_14: &str = "NOT EXISTS (SELECT 1 FROM pg_catalog.pg_stats_ext e WH
 const CHILDREN: &str = "SELECT i.inhparent, i.inhrelid FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
     WHERE c.relkind IN ('r', 'm', 'p') ORDER BY 1, 2";
 
+const FOREIGN: &str = "SELECT i.inhparent, n.nspname::text, c.relname::text FROM pg_catalog.pg_inherits i
+    JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'f' ORDER BY 1, 2, 3";
+
 impl Kind for Analyze {
     const NAME: &'static str = "analyze";
     const SUMMARY: &'static str = "refreshes planner statistics where enough rows changed";
@@ -209,6 +215,14 @@ impl Kind for Analyze {
         for row in &below {
             children.entry(row.get(0)?).or_default().push(row.get(1)?);
         }
+        let mut foreign: HashMap<u32, Vec<String>> = HashMap::new();
+        for row in db.query(doing, FOREIGN, &[]).await? {
+            let name = RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?);
+            foreign
+                .entry(row.get(0)?)
+                .or_default()
+                .push(name.to_string());
+        }
         let tables = each(&tables, |row| {
             let key: (String, String) = (row.get(1)?, row.get(2)?);
             Ok(TableFacts {
@@ -232,6 +246,7 @@ impl Kind for Analyze {
             role: db.server.role.clone(),
             tables,
             children,
+            foreign,
         })
     }
 
@@ -273,7 +288,9 @@ impl Kind for Analyze {
                 let bytes = leaves.iter().map(|t| t.bytes).sum::<i64>() + parent.bytes;
                 wanted.push((parent, reason, bytes));
                 covered.insert(parent.oid);
-                if covers_partitions && parent.partitioned && parent.may {
+                // What may fail because of another server covers nothing.
+                let alone = away(parent.oid, &below, &facts.foreign).is_empty();
+                if covers_partitions && parent.partitioned && parent.may && alone {
                     let may = |oid: &&u32| by_oid.get(*oid).is_none_or(|t| t.may);
                     covered.extend(below.iter().filter(may));
                 }
@@ -298,25 +315,26 @@ impl Kind for Analyze {
                 continue;
             }
             let only = if facts.major >= 18 { "ONLY " } else { "" };
-            plan.steps.push(
-                Step::new(
-                    "analyze",
-                    table.name.to_string(),
-                    format!("table {}", table.root),
-                )
-                .because(reason)
-                .locking(table.oid)
-                .run(Statement::brief(format!("ANALYZE {only}{}", table.name)))
-                .only_if(
-                    still_there(table.oid, &table.name),
-                    "the table has vanished",
-                )
-                .remembering(
-                    table.name.to_string(),
-                    json!(table.missing.iter().map(|(key, _)| key).collect::<Vec<_>>()),
-                )
-                .expecting(bytes, None),
-            );
+            let below = below(table.oid, &facts.children);
+            let mut step = Step::new(
+                "analyze",
+                table.name.to_string(),
+                format!("table {}", table.root),
+            )
+            .because(reason)
+            .locking(table.oid)
+            .run(Statement::brief(format!("ANALYZE {only}{}", table.name)))
+            .only_if(
+                still_there(table.oid, &table.name),
+                "the table has vanished",
+            )
+            .remembering(
+                table.name.to_string(),
+                json!(table.missing.iter().map(|(key, _)| key).collect::<Vec<_>>()),
+            )
+            .expecting(bytes, None);
+            step.body.away = away(table.oid, &below, &facts.foreign);
+            plan.steps.push(step);
         }
         forbid(&mut plan, "analyze", &facts.role, facts.major, &forbidden);
         plan.numbered(1)
@@ -450,6 +468,15 @@ fn missing_reason(table: &TableFacts, rows: f64, at: &Moment) -> Option<String> 
         1 => format!("there are no statistics of {first}"),
         n => format!("there are no statistics of {first} and {} more", n - 1),
     })
+}
+
+/// Tables on other servers that are read for the statistics of one.
+fn away(oid: u32, below: &BTreeSet<u32>, foreign: &HashMap<u32, Vec<String>>) -> Vec<String> {
+    let all = std::iter::once(&oid).chain(below);
+    all.filter_map(|oid| foreign.get(oid))
+        .flatten()
+        .cloned()
+        .collect()
 }
 
 /// Everything below a table, each once.

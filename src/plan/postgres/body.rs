@@ -42,6 +42,10 @@ pub struct Body {
     /// who are not trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
+    /// Tables on other servers that it reads, quoted: where it comes to
+    /// nothing because of them, that is told, and no failure.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<String>,
 }
 
 /// How conditions of the user's are to be read.
@@ -87,6 +91,7 @@ impl Default for Body {
             under: Under::default(),
             touches: Vec::new(),
             guard: None,
+            away: Vec::new(),
         }
     }
 }

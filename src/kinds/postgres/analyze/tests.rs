@@ -52,6 +52,7 @@ fn decided(
         role: "maint".to_owned(),
         tables,
         children: below,
+        foreign: HashMap::new(),
     };
     let plan = options(yaml).plan(facts, &at());
     let line = |step: &Step| format!("{}: {}", step.object, step.reason);

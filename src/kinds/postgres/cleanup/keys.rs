@@ -9,12 +9,17 @@ use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Identifier, Session};
 
+/// Stands for the parent's table in a comparison. No name has such a character.
+pub(in crate::kinds::postgres) const PARENT: &str = "\0p";
+/// Stands for the child's.
+pub(in crate::kinds::postgres) const CHILD: &str = "\0c";
+
 /// What is known of the parent that a rule names.
 #[derive(Clone, Debug, Default)]
 pub(in crate::kinds::postgres) struct Parent {
     /// None where there is no such table.
     pub(in crate::kinds::postgres) oid: Option<u32>,
-    /// One comparison for each column, with `{parent}` and `{child}` for the
+    /// One comparison for each column, with [`PARENT`] and [`CHILD`] for the
     /// tables; or why there is none.
     pub(in crate::kinds::postgres) equal: Vec<Result<String, String>>,
     /// Whether it has a row at all; unknown where nobody could look.
@@ -82,7 +87,12 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
     )
     SELECT t.parent, t.parent_column::text, t.child_column::text,
         pg_catalog.format_type(t.parent_type, NULL), pg_catalog.format_type(t.child_type, NULL),
-        b.operator, b.p_as, b.c_as,
+        b.operator,
+        -- An operator for any enum takes no domain over one.
+        coalesce(b.p_as, CASE WHEN t.p_passes = 'anyenum'::pg_catalog.regtype AND t.parent_type <> t.p THEN (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname)
+            FROM pg_catalog.pg_type x JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = t.p) END),
+        coalesce(b.c_as, CASE WHEN t.c_passes = 'anyenum'::pg_catalog.regtype AND t.child_type <> t.c THEN (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname)
+            FROM pg_catalog.pg_type x JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = t.c) END),
         (SELECT pg_catalog.format('%I.%I', cn.nspname, co.collname) FROM pg_catalog.pg_collation co
             JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.attcollation)
     FROM typed t LEFT JOIN LATERAL (
@@ -142,7 +152,7 @@ pub(in crate::kinds::postgres) async fn read(
             .map(|collation| format!(" COLLATE {collation}"))
             .unwrap_or_default();
         parent.equal.push(Ok(format!(
-            "{{parent}}.{}{} {operator} {{child}}.{}{}{collation}",
+            "{PARENT}.{}{} {operator} {CHILD}.{}{}{collation}",
             Identifier::new(parent_column),
             cast(text(6)?),
             Identifier::new(child_column),

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::keys::{CHILD, PARENT};
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::Param;
 use crate::values::{CalendarSpan, Percent, TableName, TimeZone};
@@ -85,8 +86,8 @@ pub(crate) struct Orphaned {
     /// The columns pointed at, in the same order.
     #[serde(default = "id")]
     pub(in crate::kinds::postgres) parent_columns: Vec<String>,
-    /// How each pair of columns is compared, with `{parent}` and `{child}` for
-    /// the tables: what the server says of their types.
+    /// How each pair of columns is compared, with [`PARENT`] and [`CHILD`]
+    /// for the tables: what the server says of their types.
     #[serde(skip)]
     #[schemars(skip)]
     pub(in crate::kinds::postgres) equal: Vec<String>,
@@ -227,13 +228,7 @@ impl Rule {
         let same: Vec<String> = orphaned
             .equal
             .iter()
-            .map(|equal| {
-                // Once and for all, since names may hold what looks like a placeholder.
-                let parts = equal
-                    .split("{parent}")
-                    .map(|part| part.replace("{child}", &own_name));
-                parts.collect::<Vec<_>>().join(alias)
-            })
+            .map(|equal| equal.replace(PARENT, alias).replace(CHILD, &own_name))
             .collect();
         format!(
             "{} AND NOT EXISTS (SELECT FROM {parent} AS {alias} WHERE {})",

@@ -114,13 +114,13 @@ for_each_version! {
     /// collation that ignores case; and two that nothing compares.
     async fn keys_of_every_type_are_compared_as_a_foreign_key_would(major: u32) {
         let db = fresh_database(major).await;
-        db.execute("CREATE TYPE color AS ENUM ('red', 'green'); CREATE DOMAIN number AS bigint;
+        db.execute("CREATE TYPE color AS ENUM ('red', 'green'); CREATE DOMAIN number AS bigint; CREATE DOMAIN hue AS color;
             CREATE COLLATION lower (provider = icu, locale = 'und-u-ks-level2', deterministic = false)").await;
         for (parent, child, values, orphan) in [
             ("char(8)", "char(8)", "'a'", "'z'"), ("char(8)", "text", "'a'", "'z'"), ("text", "char(8)", "'a'", "'z'"),
             ("bigint", "int", "1", "2"), ("int", "smallint", "1", "2"), ("numeric", "int", "1", "2"), ("int", "numeric", "1", "2"),
             ("number", "int", "1", "2"), ("uuid", "uuid", "'00000000-0000-0000-0000-000000000001'", "'00000000-0000-0000-0000-000000000002'"),
-            ("color", "color", "'red'", "'green'"), ("int[]", "int[]", "'{1}'", "'{2}'"), ("int4range", "int4range", "'[1,2)'", "'[2,3)'"),
+            ("color", "color", "'red'", "'green'"), ("color", "hue", "'red'", "'green'"), ("hue", "color", "'red'", "'green'"), ("hue", "hue", "'red'", "'green'"), ("int[]", "int[]", "'{1}'", "'{2}'"), ("int4range", "int4range", "'[1,2)'", "'[2,3)'"),
             ("timestamptz", "timestamptz", "'2026-01-01 00:00+00'", "'2026-01-02 00:00+00'"), ("date", "timestamptz", "'2026-01-01 00:00+00'", "'2026-01-02 00:00+00'"),
             ("inet", "cidr", "'10.0.0.0/8'", "'11.0.0.0/8'"), ("name", "text", "'a'", "'z'"), ("xid8", "xid8", "'1'", "'2'"),
             ("text COLLATE lower", "text", "'a'", "'z'"), ("text COLLATE lower", "text COLLATE \"C\"", "'A'", "'z'"),
@@ -132,6 +132,12 @@ for_each_version! {
             let done = run(&workspace(&db, &rules));
             assert_eq!(left(&db, "SELECT id FROM c").await, "1 3", "{parent} {child} {done:#}");
         }
+        // Names that look like places to be filled in.
+        db.execute("DROP TABLE c, p; CREATE TABLE p (\"{child}\" int); CREATE TABLE c (id int, \"{parent}\" int);
+            INSERT INTO p VALUES (1); INSERT INTO c VALUES (1, 1), (2, 2)").await;
+        let rules = json!([{ "table": "c", "orphaned": { "columns": ["{parent}"], "parent": "p", "parent_columns": ["{child}"] }, "max_share": "100%" }]);
+        run(&workspace(&db, &rules));
+        assert_eq!(left(&db, "SELECT id FROM c").await, "1");
         db.execute("DROP TABLE c, p; CREATE TABLE p (k int); CREATE TABLE c (k color); INSERT INTO c VALUES ('red')").await;
         let rules = json!([{ "table": "c", "orphaned": { "columns": ["k"], "parent": "p", "parent_columns": ["k"] }, "max_share": "100%" }]);
         says(&run(&workspace(&db, &rules)), "cleanup.rule", &["nothing says when", "integer"]);
