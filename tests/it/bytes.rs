@@ -186,6 +186,7 @@ async fn what_stands_beside_is_done_without() {
     let workspace = Workspace::for_target(&cluster.url("bytes"))
         .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [pt], interval: year, ahead: 1 }\n")
         .task("prune", "kind: partitions\ntarget: app\noptions: { tables: [old], interval: year, ahead: 0, keep: 1y, grace: 0s }\n")
+        .task("key", &cleanup("s", "at"))
         .task("trigger", &cleanup("s2", "at"))
         .task("column", &cleanup("s3", "at"))
         .task("dropped", &cleanup("old", "at"));
@@ -226,7 +227,14 @@ async fn what_stands_beside_is_done_without() {
         0
     );
 
-    // A trigger is only ever told of.
+    // A key and a trigger are only ever told of.
+    let kept = run(&workspace, "key");
+    assert_eq!(kept["rows"], 9, "{kept:#}");
+    assert!(
+        kept["findings"].to_string().contains("fk\\\\xE9"),
+        "{kept:#}"
+    );
+    assert_eq!(count("SELECT sum(id)::int8 FROM s").await, 3);
     assert_eq!(run(&workspace, "trigger")["rows"], 10);
 
     // The column of the one that points at it has to be named: who is to

@@ -397,7 +397,9 @@ async fn counted(
             Ok(done) => break (done, began, tried),
             Err(error) => error,
         };
-        if is_reference(&error) && !without.referenced && !walk.references.is_empty() {
+        // What the server says of a foreign key may hold a name that cannot be read.
+        let unread = error.sqlstate() == Some("22021");
+        if (is_reference(&error) || unread) && !without.referenced && !walk.references.is_empty() {
             way.referenced.store(true, Ordering::Relaxed);
             without.referenced = true;
         } else if error.sqlstate() == Some("40001") {
