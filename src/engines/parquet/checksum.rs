@@ -8,6 +8,8 @@ use super::types::Column;
 
 /// Bytes of a row that are gathered at most.
 const GATHERED: usize = 16 << 10;
+/// Bytes in front of each field, that say how long it is.
+const LENGTH: usize = size_of::<u64>();
 
 /// The sum, over all rows, of the first half of each row's SHA-256. Equal for
 /// equal sets of rows, duplicates counted, in whatever order they come.
@@ -56,6 +58,23 @@ impl RowSum {
             self.put(elements);
         } else {
             self.put(bytes);
+        }
+    }
+
+    /// The next field, which is neither null nor a list, nor large: `write` appends it.
+    pub(super) fn small(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let length_at = self.gathered.len();
+        self.gathered.extend_from_slice(&[0; LENGTH]);
+        let begins = self.gathered.len();
+        write(&mut self.gathered);
+        let length = (self.gathered.len() - begins) as u64;
+        if let Some(place) = self.gathered.get_mut(length_at..begins) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+        if self.gathered.len() > GATHERED {
+            let digest = self.begun.get_or_insert_with(Sha256::new);
+            digest.update(&self.gathered);
+            self.gathered.clear();
         }
     }
 
@@ -152,6 +171,25 @@ mod tests {
             let columns = [column(false), column(false), column(false)];
             sum.add(&columns, [Some(bytes); 3].into_iter());
             assert_eq!(sum.0, u128::from_be_bytes(half), "{}", bytes.len());
+        }
+    }
+
+    #[test]
+    fn what_is_appended_is_the_same_as_what_is_given() {
+        let columns = [column(false), column(false)];
+        for (one, other) in [
+            (&b"ab"[..], &b""[..]),
+            (&[1; GATHERED - 20], &[2; 30]),
+            (&[1; GATHERED + 1], &[2; 1]),
+        ] {
+            let mut given = Checksum::default();
+            given.add(&columns, [Some(one), Some(other)].into_iter());
+            let (mut row, mut appended) = (RowSum::default(), Checksum::default());
+            for field in [one, other] {
+                row.small(|out| out.extend_from_slice(field));
+            }
+            appended.add_row(&mut row);
+            assert_eq!(given, appended, "{} and {} bytes", one.len(), other.len());
         }
     }
 

@@ -1,11 +1,12 @@
 //! From a Parquet file back to what the server sent.
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{
-    Date32Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type, Int16Type, Int32Type,
-    Int64Type, Time64MicrosecondType, TimestampMicrosecondType,
+use arrow_array::{
+    Array, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Decimal256Array,
+    FixedSizeBinaryArray, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
+    ListArray, RecordBatch, StringArray, Time64MicrosecondArray, TimestampMicrosecondArray,
 };
-use arrow_array::{Array, RecordBatch};
+use arrow_buffer::NullBuffer;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -50,24 +51,26 @@ pub fn rows(
 /// When the file is damaged, or has other columns.
 pub fn sum(file: Bytes, columns: &[Column]) -> Result<(i64, Checksum), ParquetError> {
     let (mut count, mut sum) = (0, Checksum::default());
-    let (mut whole, mut value) = (RowSum::default(), Vec::new());
+    let mut whole = RowSum::default();
     for batch in batches(file, columns)? {
         let batch = batch?;
+        let cells = Cells::all(&batch, columns);
         for n in 0..batch.num_rows() {
-            let mut arrays = batch.columns().iter();
-            for column in columns {
-                let Some(array) = arrays.next() else { break };
-                let shapes = if column.list { arrays.next() } else { None };
-                if array.is_null(n) {
+            for (column, cells) in columns.iter().zip(&cells) {
+                if cells.is_null(n) {
                     whole.field(column, None);
                     continue;
                 }
-                value.clear();
-                match shapes {
-                    Some(shapes) => value = list(column.form, array, shapes, n)?,
-                    None => field(column.form, array, n, &mut value),
+                match (&cells.values, cells.shapes) {
+                    (_, Some(_)) => {
+                        whole.field(column, Some(&cells.value(n)?));
+                    }
+                    (Values::Text(texts), _) => {
+                        whole.field(column, Some(texts.value(n).as_bytes()));
+                    }
+                    (Values::Bytes(bytes), _) => whole.field(column, Some(bytes.value(n))),
+                    (values, _) => whole.small(|out| values.append(n, out)),
                 }
-                whole.field(column, Some(&value));
             }
             sum.add_row(&mut whole);
             count += 1;
@@ -117,79 +120,150 @@ fn batches(
 }
 
 fn row(batch: &RecordBatch, columns: &[Column], n: usize) -> Result<Row, ParquetError> {
-    let mut arrays = batch.columns().iter();
-    let mut fields = Row::with_capacity(columns.len());
-    for column in columns {
-        // The schema was compared: there are as many as the columns need.
-        let Some(array) = arrays.next() else { break };
-        let shapes = if column.list { arrays.next() } else { None };
-        fields.push(match shapes {
-            _ if array.is_null(n) => None,
-            Some(shapes) => Some(list(column.form, array, shapes, n)?),
-            None => Some(plain(column.form, array, n)),
-        });
+    Cells::all(batch, columns)
+        .iter()
+        .map(|cells| match cells.is_null(n) {
+            true => Ok(None),
+            false => cells.value(n).map(Some),
+        })
+        .collect()
+}
+
+/// A column of some rows.
+struct Cells<'a> {
+    nulls: Option<&'a NullBuffer>,
+    values: Values<'a>,
+    /// Of lists: their form, and what a list alone does not tell.
+    shapes: Option<(Form, &'a StringArray)>,
+}
+
+impl<'a> Cells<'a> {
+    /// The schema was compared: there are as many arrays as the columns need.
+    fn all(batch: &'a RecordBatch, columns: &[Column]) -> Vec<Cells<'a>> {
+        let mut arrays = batch.columns().iter();
+        let mut all = Vec::with_capacity(columns.len());
+        for column in columns {
+            let Some(array) = arrays.next() else { break };
+            let shapes = if column.list { arrays.next() } else { None };
+            all.push(Cells {
+                nulls: array.nulls(),
+                values: match shapes {
+                    Some(_) => Values::Lists(array.as_list()),
+                    None => Values::of(column.form, array),
+                },
+                shapes: shapes.map(|shapes| (column.form, shapes.as_string())),
+            });
+        }
+        all
     }
-    Ok(fields)
+
+    fn is_null(&self, n: usize) -> bool {
+        self.nulls.is_some_and(|nulls| nulls.is_null(n))
+    }
+
+    /// A value that is not null, as the server sent it.
+    fn value(&self, n: usize) -> Result<Vec<u8>, ParquetError> {
+        match (&self.values, self.shapes) {
+            (Values::Lists(lists), Some((form, shapes))) => list(form, lists, shapes, n),
+            (values, _) => Ok(values.one(n)),
+        }
+    }
 }
 
 fn list(
     form: Form,
-    lists: &dyn Array,
-    shapes: &dyn Array,
+    lists: &ListArray,
+    shapes: &StringArray,
     n: usize,
 ) -> Result<Vec<u8>, ParquetError> {
-    let elements = lists.as_list::<i32>().value(n);
+    let elements = lists.value(n);
+    let values = Values::of(form, elements.as_ref());
     let elements: Vec<Option<Vec<u8>>> = (0..elements.len())
-        .map(|n| (!elements.is_null(n)).then(|| plain(form, elements.as_ref(), n)))
+        .map(|n| (!elements.is_null(n)).then(|| values.one(n)))
         .collect();
-    let shape = (!shapes.is_null(n)).then(|| shapes.as_string::<i32>().value(n));
+    let shape = (!shapes.is_null(n)).then(|| shapes.value(n));
     super::list::encode(shape, &elements)
 }
 
-/// A value that is not null, as the server sent it.
-fn plain(form: Form, array: &dyn Array, n: usize) -> Vec<u8> {
-    let mut value = Vec::new();
-    field(form, array, n, &mut value);
-    value
+/// Values by their type, which is looked at once for all of them.
+enum Values<'a> {
+    Bool(&'a BooleanArray),
+    Int2(&'a Int16Array),
+    Int4(&'a Int32Array),
+    Int8(&'a Int64Array),
+    Float4(&'a Float32Array),
+    Float8(&'a Float64Array),
+    Date(&'a Date32Array),
+    Moment(&'a TimestampMicrosecondArray),
+    Time(&'a Time64MicrosecondArray),
+    Uuid(&'a FixedSizeBinaryArray),
+    Bytes(&'a BinaryArray),
+    Decimal128(&'a Decimal128Array, i8),
+    Decimal256(&'a Decimal256Array, i8),
+    Text(&'a StringArray),
+    Lists(&'a ListArray),
 }
 
-/// The same, appended.
-fn field(form: Form, array: &dyn Array, n: usize, out: &mut Vec<u8>) {
-    match form {
-        Form::Bool => out.push(u8::from(array.as_boolean().value(n))),
-        Form::Int2 => out.extend(array.as_primitive::<Int16Type>().value(n).to_be_bytes()),
-        Form::Int4 => out.extend(array.as_primitive::<Int32Type>().value(n).to_be_bytes()),
-        Form::Int8 => out.extend(array.as_primitive::<Int64Type>().value(n).to_be_bytes()),
-        Form::Float4 => out.extend(array.as_primitive::<Float32Type>().value(n).to_be_bytes()),
-        Form::Float8 => out.extend(array.as_primitive::<Float64Type>().value(n).to_be_bytes()),
-        Form::Date => {
-            let days = match array.as_primitive::<Date32Type>().value(n) {
-                days @ (i32::MAX | i32::MIN) => days,
-                days => days.wrapping_sub(DAYS),
-            };
-            out.extend(days.to_be_bytes());
+impl<'a> Values<'a> {
+    fn of(form: Form, array: &'a dyn Array) -> Values<'a> {
+        match form {
+            Form::Bool => Values::Bool(array.as_boolean()),
+            Form::Int2 => Values::Int2(array.as_primitive()),
+            Form::Int4 => Values::Int4(array.as_primitive()),
+            Form::Int8 => Values::Int8(array.as_primitive()),
+            Form::Float4 => Values::Float4(array.as_primitive()),
+            Form::Float8 => Values::Float8(array.as_primitive()),
+            Form::Date => Values::Date(array.as_primitive()),
+            Form::Timestamp | Form::TimestampTz => Values::Moment(array.as_primitive()),
+            Form::Time => Values::Time(array.as_primitive()),
+            Form::Uuid => Values::Uuid(array.as_fixed_size_binary()),
+            Form::Bytes => Values::Bytes(array.as_binary()),
+            Form::Decimal128 { scale, .. } => Values::Decimal128(array.as_primitive(), scale),
+            Form::Decimal256 { scale, .. } => Values::Decimal256(array.as_primitive(), scale),
+            Form::Text => Values::Text(array.as_string()),
         }
-        Form::Timestamp | Form::TimestampTz => {
-            let at = match array.as_primitive::<TimestampMicrosecondType>().value(n) {
-                at @ (i64::MAX | i64::MIN) => at,
-                at => at.wrapping_sub(MICROS),
-            };
-            out.extend(at.to_be_bytes());
+    }
+
+    /// A value that is not null, as the server sent it.
+    fn one(&self, n: usize) -> Vec<u8> {
+        let mut value = Vec::new();
+        self.append(n, &mut value);
+        value
+    }
+
+    /// The same, appended. Lists are no single value.
+    fn append(&self, n: usize, out: &mut Vec<u8>) {
+        match self {
+            Values::Bool(a) => out.push(u8::from(a.value(n))),
+            Values::Int2(a) => out.extend_from_slice(&a.value(n).to_be_bytes()),
+            Values::Int4(a) => out.extend_from_slice(&a.value(n).to_be_bytes()),
+            Values::Int8(a) => out.extend_from_slice(&a.value(n).to_be_bytes()),
+            Values::Float4(a) => out.extend_from_slice(&a.value(n).to_be_bytes()),
+            Values::Float8(a) => out.extend_from_slice(&a.value(n).to_be_bytes()),
+            Values::Date(a) => {
+                let days = match a.value(n) {
+                    days @ (i32::MAX | i32::MIN) => days,
+                    days => days.wrapping_sub(DAYS),
+                };
+                out.extend_from_slice(&days.to_be_bytes());
+            }
+            Values::Moment(a) => {
+                let at = match a.value(n) {
+                    at @ (i64::MAX | i64::MIN) => at,
+                    at => at.wrapping_sub(MICROS),
+                };
+                out.extend_from_slice(&at.to_be_bytes());
+            }
+            Values::Time(a) => out.extend_from_slice(&a.value(n).to_be_bytes()),
+            Values::Uuid(a) => out.extend_from_slice(a.value(n)),
+            Values::Bytes(a) => out.extend_from_slice(a.value(n)),
+            Values::Decimal128(a, scale) => decimal::append(a.value(n), *scale, out),
+            Values::Decimal256(a, scale) => {
+                let number = a.value(n).to_string();
+                out.extend_from_slice(decimal::from_digits(&number, *scale).as_bytes());
+            }
+            Values::Text(a) => out.extend_from_slice(a.value(n).as_bytes()),
+            Values::Lists(_) => {}
         }
-        Form::Time => {
-            let at = array.as_primitive::<Time64MicrosecondType>().value(n);
-            out.extend(at.to_be_bytes());
-        }
-        Form::Uuid => out.extend(array.as_fixed_size_binary().value(n)),
-        Form::Bytes => out.extend(array.as_binary::<i32>().value(n)),
-        Form::Decimal128 { scale, .. } => {
-            let number = array.as_primitive::<Decimal128Type>().value(n);
-            out.extend(decimal::from_digits(&number.to_string(), scale).into_bytes());
-        }
-        Form::Decimal256 { scale, .. } => {
-            let number = array.as_primitive::<Decimal256Type>().value(n);
-            out.extend(decimal::from_digits(&number.to_string(), scale).into_bytes());
-        }
-        Form::Text => out.extend(array.as_string::<i32>().value(n).as_bytes()),
     }
 }
