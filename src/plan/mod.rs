@@ -25,7 +25,7 @@ pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
 pub use postgres::{
     Answer, Check, Condition, Export, Fate, Found, KeyColumn, LockWaiting, MOST_FOUND, Manifest,
-    MonthOf, Most, Param, Path, QUIET, Query, Question, Range, Received, Reference, Restored,
+    MonthOf, Most, ONCE, Param, Path, QUIET, Query, Question, Range, Received, Reference, Restored,
     Retire, SUMS, Send, Shrink, Spot, Statement, Sweep, Walk, Whole, Without, Work, block_of,
     block_of_place, folder_key, key_of, row_of, storing,
 };

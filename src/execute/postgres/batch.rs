@@ -13,7 +13,7 @@ use super::gate::{self, Halt, Outcome};
 use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::postgres::Row;
-use crate::plan::{Fate, Query, Range, SUMS, Statement, Walk, Without, row_of};
+use crate::plan::{Fate, ONCE, Query, Range, SUMS, Statement, Walk, Without, row_of};
 
 /// Deferred constraints and triggers have their say before it is looked what
 /// came of it, and not only when the transaction ends.
@@ -115,7 +115,7 @@ impl Portion<'_> {
                 Sums::default()
             } else {
                 let rows = places.select(&row_of(columns));
-                let sums = Query::new(format!("SELECT {SUMS} FROM ({rows}) AS r"), []);
+                let sums = Query::new(format!("SELECT {SUMS} FROM ({rows}{ONCE}) AS r"), []);
                 sums_of(&ask(sums).await?, 0)?
             };
             if gone > 0 && there != sums_of(&went, 3)? {

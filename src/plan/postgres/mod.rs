@@ -25,5 +25,5 @@ pub use going::{Reference, Without};
 pub use locks::locks;
 pub use shrink::{QUIET, Shrink, block_of_place};
 pub use statement::{Condition, LockWaiting, Param, Query, Statement, Sweep};
-pub use walk::{KeyColumn, Most, Path, Range, SUMS, Walk, block_of, key_of, row_of, storing};
+pub use walk::{KeyColumn, Most, ONCE, Path, Range, SUMS, Walk, block_of, key_of, row_of, storing};
 pub use work::Work;
