@@ -6,6 +6,7 @@ use super::files::File;
 use super::model::SchedulesFile;
 use super::names::{guess, shown};
 use super::node::{Node, Span};
+use crate::engines::mongodb;
 use crate::engines::postgres::connect::Dial;
 use crate::values::{DatabasePattern, Engine, Secret};
 
@@ -302,8 +303,13 @@ pub(super) fn dials(
             file.report(problem.hint(why.hint()));
         }
     };
+    let mut strange = Vec::new();
     for (name, target) in &typed.targets {
         if target.engine != Engine::Postgres {
+            let url = target.url.as_ref().filter(|url| is_mongodb(url.expose()));
+            if let Some(Err(why)) = url.map(mongodb::Dial::look_at) {
+                strange.push((name, why));
+            }
             continue;
         }
         let path = ["targets", name, "url"];
@@ -322,6 +328,14 @@ pub(super) fn dials(
     }
     if !typed.history.expose().starts_with("sqlite:") {
         check(&["history"], Some(&typed.history), span(root, &["history"]));
+    }
+    for (name, why) in strange {
+        let place = span(root, &["targets", name, "url"]);
+        let problem = file.problem(place, format!("`targets.{name}.url`: {why}"));
+        file.report(match why.hint() {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        });
     }
 }
 

@@ -23,6 +23,14 @@ pub struct Dial {
 }
 
 impl Dial {
+    /// Whether the driver can read the URL.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn look_at(url: &Secret) -> Result<(), MongoError> {
+        parsed(url).map(drop)
+    }
+
     /// Takes the URL apart.
     ///
     /// # Errors
@@ -137,22 +145,24 @@ fn without_url(error: &mongodb::error::Error, url: &Secret) -> String {
         }
         _ => error.to_string(),
     };
-    let userinfo = url
-        .expose()
-        .split_once("://")
-        .and_then(|(_, rest)| rest.rsplit_once('@'))
-        .map(|(userinfo, _)| userinfo);
-    let mut parts: Vec<&str> = userinfo
-        .into_iter()
-        .chain(userinfo.iter().flat_map(|u| u.split(':')))
-        .collect();
-    parts.retain(|part| !part.is_empty());
-    parts.sort_by_key(|part| std::cmp::Reverse(part.len()));
-    parts
-        .into_iter()
-        .fold(text.replace(url.expose(), "…"), |text, part| {
-            text.replace(part, "…")
-        })
+    // The driver cuts the URL where it believes its parts to be, so that any piece of a password
+    // may be in what it says: what repeats one is not repeated.
+    let url = url.expose();
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (secret, open) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let values = open.split_once('?').map_or("", |(_, options)| options);
+    let values = values.split(['&', ';']).filter_map(|o| o.split_once('='));
+    let quoted = std::iter::once(secret)
+        .chain(values.map(|(_, value)| value))
+        .flat_map(|text| text.split(|c: char| !c.is_alphanumeric()))
+        .any(|piece| piece.len() > 1 && text.contains(piece));
+    match quoted || (!secret.is_empty() && text.contains(url)) {
+        true => "it is not as the driver reads it, which repeats parts of it that may be secret: \
+             percent-encode every special character of the user's name and the password, and look \
+             at the options behind the question mark"
+            .to_owned(),
+        false => text,
+    }
 }
 
 #[cfg(test)]
@@ -187,6 +197,10 @@ mod tests {
             "mongodb://user:q9zsecretz9q@a:port/shop",
             "mongodb://user:q9zsecretz9q@a/shop?nonsense",
             "mongodb://user:q9zsecretz9q@/shop",
+            "mongodb://user:q9zsecretz9q?x@h/shop",
+            "mongodb+srv://user:q9zsecretz9q?x@h/shop",
+            "mongodb://user:q9zsecretz9q/x?y@h/shop",
+            "mongodb://h/shop?authMechanismProperties=AWS_SESSION_TOKEN=q9zsecretz9q",
         ] {
             if let Err(error) = dial(url) {
                 assert!(!format!("{error} {error:?}").contains("q9z"), "{error}");

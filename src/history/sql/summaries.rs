@@ -124,7 +124,8 @@ macro_rules! seen_by {
     };
 }
 
-/// The last run of a pair before a moment that got as far as looking.
+/// The last run of a pair before a moment that got as far as looking: a failed one that has
+/// steps, or has found something other than a stranger at the lock.
 macro_rules! looked_before {
     ($moment:literal) => {
         concat!(
@@ -132,7 +133,8 @@ macro_rules! looked_before {
                WHERE task = pairs.task AND target = pairs.target AND started_at < ",
             $moment,
             "    AND (status IN ('succeeded', 'incomplete', 'partial') OR status = 'failed'
-                      AND EXISTS (SELECT 1 FROM maint.steps WHERE run_id = runs.id))
+                      AND (EXISTS (SELECT 1 FROM maint.steps WHERE run_id = runs.id)
+                        OR EXISTS (SELECT 1 FROM maint.findings WHERE run_id = runs.id AND code <> 'claim.stranger')))
                ORDER BY started_at DESC, id DESC LIMIT 1)"
         )
     };

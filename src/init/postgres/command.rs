@@ -1,6 +1,29 @@
 //! What a command line of `psql`, `vacuumdb` or `reindexdb` is as tasks.
 
+use std::collections::BTreeMap;
+
 use super::statement::{FULL, Work, analyze, reindex_of, translate, vacuum_of};
+
+/// Variables by which a client finds its database, as they are set around a command.
+pub(super) type Variables = BTreeMap<String, String>;
+
+/// Whether it is one of those.
+pub(super) fn is_read(name: &str) -> bool {
+    name.starts_with("PG") && !["PGPASSWORD", "PGPASSFILE", "PGAPPNAME", "PGUSER"].contains(&name)
+}
+
+/// What has no place in a task, and changes what a command does.
+fn foreign(variables: &Variables) -> Option<String> {
+    let plain = ["PGDATABASE", "PGHOST", "PGHOSTADDR", "PGPORT"];
+    let other = variables.keys().find(|name| {
+        !plain.contains(&name.as_str())
+            && !name.starts_with("PGSSL")
+            && *name != "PGCONNECT_TIMEOUT"
+    })?;
+    Some(format!(
+        "`{other}` is set for it: what that changes is not translated"
+    ))
+}
 
 /// The database that a command is for, as far as it says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,6 +35,26 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// Where the command says nothing, its variables do.
+    fn filled(mut self, variables: &Variables) -> Place {
+        let of = |name: &str| variables.get(name).cloned().unwrap_or_default();
+        // A URL or connection string says the rest by itself, as far as it goes.
+        let alone = self.database.contains("://") || self.database.contains('=');
+        if self.database.is_empty() {
+            self.database = of("PGDATABASE");
+        }
+        if self.host.is_empty() && !alone {
+            self.host = match of("PGHOSTADDR") {
+                address if address.is_empty() => of("PGHOST"),
+                address => address,
+            };
+        }
+        if self.port.is_empty() && !alone {
+            self.port = of("PGPORT");
+        }
+        self
+    }
+
     /// The name of the database, without the rest of a URL.
     pub(super) fn name(&self) -> &str {
         let text = &self.database;
@@ -33,17 +76,21 @@ impl Place {
 /// How it is said that a program is none of those.
 pub(super) const UNKNOWN: &str = "is not known here";
 
-/// What a command does, and where.
+/// What a command does, and where; `around` is what the crontab sets for it.
 ///
 /// # Errors
 /// Why it is not translated.
-pub(super) fn translated(words: &[String]) -> Result<(Place, Vec<Work>), String> {
-    let words = without_wrappers(words);
+pub(super) fn translated(
+    words: &[String],
+    around: &Variables,
+) -> Result<(Place, Vec<Work>), String> {
+    let mut variables = around.clone();
+    let words = without_wrappers(words, &mut variables);
     let Some((program, arguments)) = words.split_first() else {
         return Err("there is no command in it".to_owned());
     };
     let program = program.rsplit('/').next().unwrap_or_default();
-    match program {
+    let done = match program {
         "psql" => psql(arguments),
         "vacuumdb" => vacuumdb(arguments),
         "reindexdb" => reindexdb(arguments),
@@ -54,11 +101,16 @@ pub(super) fn translated(words: &[String]) -> Result<(Place, Vec<Work>), String>
             Err("scripts for MongoDB are not translated; docs/mongodb.md has the kinds".to_owned())
         }
         _ => Err(format!("`{program}` {UNKNOWN}")),
+    };
+    let (place, works) = done?;
+    match foreign(&variables) {
+        Some(why) => Err(why),
+        None => Ok((place.filled(&variables), works)),
     }
 }
 
-/// The command without what only says how it is run.
-fn without_wrappers(mut words: &[String]) -> &[String] {
+/// The command without what only says how it is run; variables that it sets are noted.
+fn without_wrappers<'a>(mut words: &'a [String], variables: &mut Variables) -> &'a [String] {
     loop {
         let Some((first, rest)) = words.split_first() else {
             return words;
@@ -71,7 +123,13 @@ fn without_wrappers(mut words: &[String]) -> &[String] {
             "timeout" => &["-s", "-k"],
             "flock" => &["-w", "-E"],
             "env" | "chronic" | "exec" | "setsid" | "nohup" => &[],
-            name if name.contains('=') && !name.starts_with('-') => &[],
+            _ if !first.starts_with('-') && first.contains('=') => {
+                let (name, value) = first.split_once('=').unwrap_or((first, ""));
+                if is_read(name) {
+                    variables.insert(name.to_owned(), value.to_owned());
+                }
+                &[]
+            }
             _ => return words,
         };
         let program = first.rsplit('/').next().unwrap_or_default();
@@ -319,7 +377,7 @@ mod tests {
             ("/opt/x.sh", "no: `x.sh` is not known"),
         ] {
             let words: Vec<String> = line.split('|').map(str::to_owned).collect();
-            let told = match translated(&words) {
+            let told = match translated(&words, &Variables::new()) {
                 Err(why) => format!("no: {why}"),
                 Ok((place, works)) => {
                     let works: Vec<String> = works

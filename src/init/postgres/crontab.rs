@@ -1,7 +1,7 @@
 //! A crontab as a draft.
 
 use super::collect::{Collected, Line};
-use super::command::{UNKNOWN, translated};
+use super::command::{UNKNOWN, Variables, is_read, translated};
 use crate::init::Draft;
 use crate::values::TimeZone;
 
@@ -10,6 +10,8 @@ use crate::values::TimeZone;
 pub fn draft(text: &str, name: &str, zone: Option<&str>, variable: &str) -> Draft {
     let mut collected = Collected::default();
     let mut own_zone: Option<String> = None;
+    // Each holds for the lines below it.
+    let mut variables = Variables::new();
     let mut lines = 0;
     for (n, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -23,6 +25,8 @@ pub fn draft(text: &str, name: &str, zone: Option<&str>, variable: &str) -> Draf
                     Ok(zone) => own_zone = Some(zone.to_string()),
                     Err(wrong) => collected.leave(&place, line, wrong.to_string()),
                 }
+            } else if is_read(key) {
+                variables.insert(key.to_owned(), value.to_owned());
             }
             continue;
         }
@@ -34,7 +38,7 @@ pub fn draft(text: &str, name: &str, zone: Option<&str>, variable: &str) -> Draf
         }
         let result = words(command).and_then(|mut words| {
             // A crontab of the system names the user before the command.
-            let plain = translated(&words);
+            let plain = translated(&words, &variables);
             let unknown = |result: &Result<_, String>| {
                 result
                     .as_ref()
@@ -42,7 +46,7 @@ pub fn draft(text: &str, name: &str, zone: Option<&str>, variable: &str) -> Draf
             };
             if unknown(&plain) && words.len() > 1 && is_user(&words[0]) && is_program(&words[1]) {
                 words.remove(0);
-                let behind = translated(&words);
+                let behind = translated(&words, &variables);
                 return if unknown(&behind) { plain } else { behind };
             }
             plain

@@ -10,6 +10,56 @@ CRON_TZ=Europe/Berlin
 */10 * * * * /opt/job.sh --password=geheim
 "#;
 
+/// What is set around a command says which database it is for, or is told.
+#[test]
+fn variables_of_a_crontab_are_heeded() {
+    let folder = Folder::new();
+    let crontab = "PGHOST=db1\nPGDATABASE=shop\n\
+        0 3 * * * psql -c \"DELETE FROM ev WHERE at < now() - interval '90 days'\"\n\
+        5 3 * * * PGDATABASE=two psql -c \"DELETE FROM ev WHERE at < now() - interval '9 days'\"\n\
+        6 3 * * * env PGPORT=6000 vacuumdb two\n\
+        7 3 * * * PGOPTIONS='-c search_path=tenant7' psql -c \"DELETE FROM ev WHERE at < now() - interval '1 day'\"\n\
+        PGSERVICE=other\n\
+        8 3 * * * psql -c \"DELETE FROM ev WHERE at < now() - interval '2 days'\"\n";
+    let written = folder
+        .run_with(&["init", "--from", "crontab", "-"], crontab)
+        .expect(0);
+    let files = folder.files();
+    let mut targets: Vec<(String, String)> = Vec::new();
+    for (name, text) in files.iter().filter(|(name, _)| name.starts_with("tasks/")) {
+        let target = text.lines().find_map(|line| line.strip_prefix("target: "));
+        let older = text.split("older_than: ").nth(1);
+        let older = older.map_or(name.as_str(), |rest| {
+            rest.split([' ', '}', ',']).next().unwrap()
+        });
+        targets.push((older.to_owned(), target.unwrap().to_owned()));
+    }
+    targets.sort();
+    let of = |what: &str| {
+        &targets
+            .iter()
+            .find(|(older, _)| older.starts_with(what))
+            .unwrap()
+            .1
+    };
+    assert_eq!(targets.len(), 3, "{targets:?}");
+    assert!(
+        of("90d") != of("9d") && of("9d") != of("tasks/vacuum"),
+        "{targets:?}"
+    );
+    for (line, why) in [
+        ("line 6", "`PGOPTIONS` is set"),
+        ("line 8", "`PGSERVICE` is set"),
+    ] {
+        let told = written.stdout.lines().find(|told| told.contains(line));
+        assert!(
+            told.is_some_and(|told| told.contains(why)),
+            "{}",
+            written.stdout
+        );
+    }
+}
+
 /// Each line is a task that does the same, or is told with its reason.
 #[test]
 fn a_crontab_becomes_tasks() {

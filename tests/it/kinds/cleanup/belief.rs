@@ -261,7 +261,8 @@ for_each_version! {
         let made = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relname ~ '^p_y' AND relname !~ (SELECT string_agg(to_char(now() + n * interval '1 year', 'YYYY'), '|') FROM generate_series(0, 4) n)";
         let inner = workspace.process(["run", "partitions", "--now"]);
         let mut faked = std::process::Command::new("/usr/bin/faketime");
-        faked.arg("-2000 days").arg(inner.get_program()).args(inner.get_args()).current_dir(workspace.path()).env_clear();
+        let long_ago = "-2000 days";
+        faked.arg(long_ago).arg(inner.get_program()).args(inner.get_args()).current_dir(workspace.path()).env_clear();
         faked.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
         faked.output().unwrap();
         assert_eq!(left(&db, &format!("SELECT * FROM ({made}) m")).await, "");

@@ -102,6 +102,9 @@ for_each_version! {
         let finding = &run["findings"][0];
         assert_eq!(finding["code"], "foreign_key.unindexed");
         assert_eq!(finding["suggestion"], "CREATE INDEX CONCURRENTLY ON public.child (parent_id)");
+        // What would mend a run that has failed is open advice, too.
+        let advice = workspace.run(["advise"]).expect(0).stdout;
+        assert!(advice.contains("CREATE INDEX CONCURRENTLY ON public.child (parent_id)"), "{advice}");
         let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
         assert!(plan.contains("nothing can be done") && plan.contains("its rows were left") && plan.contains("allow_unindexed_cascade"), "{plan}");
 
