@@ -192,9 +192,9 @@ pub const FINDINGS: &[Code] = &[
     ),
     code(
         "cleanup.types",
-        "Some documents tell no age in the field that a rule goes by.",
-        "They never become old, and so stay for ever.",
-        "Correct the values, or add a rule of its own for them.",
+        "Some documents tell no age in the field that a rule goes by, or point at their parent with a type that no parent has.",
+        "They never become old, or never count as orphans, and so stay for ever.",
+        "Correct the values or the name of the field, or add a rule of its own for them.",
     ),
     code(
         "clock.differs",

@@ -91,7 +91,7 @@ impl Session {
     /// When the server cannot be asked.
     pub async fn committed(&self, source: &str) -> Result<Vec<String>, MongoError> {
         let filter = doc! { "state": "committed", "source": source };
-        let command = doc! { "find": MARKS, "filter": filter, "limit": 1000, "singleBatch": true };
+        let command = doc! { "find": MARKS, "filter": filter };
         let doing = "looking for marks";
         let found = self.all(doing, self.database(), command, LOOK).await?;
         let ids = found.iter().filter_map(|mark| mark.get_str("_id").ok());

@@ -17,7 +17,7 @@ use super::gate::{Ends, may_go_on};
 use super::source::{FAILOVER, Most, Source, id_of, majority, passes, value_at};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Session, namespace};
+use crate::engines::mongodb::{Json, MongoError, Session, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Destination, Export, Path, Walk};
 use crate::plan::{Finding, Memory, Severity};
@@ -52,7 +52,13 @@ pub(super) async fn carry_out(
     let mover = Mover {
         source: source(walk, &into.collection, job),
         copy: there.raw(&into.database, &into.collection),
+        there,
+        into,
     };
+    if let Some(why) = mover.misplaced().await? {
+        misplaced(walk, &why, record, findings);
+        return Ok(());
+    }
     let keeper = Keeper::Collection(Box::new(mover));
     let whole = namespace(&into.database, &into.collection);
     go(walk, keeper, &whole, job, record, findings).await
@@ -70,6 +76,21 @@ pub(super) async fn into_files(
     let exporter = Exporter::open(source, export).await?;
     let keeper = Keeper::Files(Box::new(exporter));
     go(walk, keeper, &export.storage, job, record, findings).await
+}
+
+/// Nothing goes, or goes on, and everybody is told why.
+fn misplaced(walk: &Walk, why: &str, record: &mut StepRecord, findings: &mut Vec<Finding>) {
+    end(record, StepStatus::Failed, why);
+    findings.push(Finding {
+        code: "archive.rule".to_owned(),
+        severity: Severity::Critical,
+        object: namespace(&walk.database, &walk.collection),
+        message: format!(
+            "{} documents were archived, and no more: {why}",
+            record.rows.unwrap_or(0)
+        ),
+        suggestion: None,
+    });
 }
 
 fn source<'a>(walk: &'a Walk, to: &'a str, job: Job<'a>) -> Source<'a> {
@@ -120,6 +141,22 @@ async fn go(
                     tracing::warn!(%error, "trying again");
                     record.attempts = record.attempts.max(1) + 1;
                     tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                Err(BatchError::Asking(error))
+                    if error.is_passing()
+                        && began.elapsed() < FAILOVER
+                        && !job.execution.stop.is_now() =>
+                {
+                    tracing::warn!(%error, "trying again");
+                    record.attempts = record.attempts.max(1) + 1;
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                }
+                Err(BatchError::Asking(error)) => {
+                    return super::gate::over(error, job.execution, ends, record);
+                }
+                Err(BatchError::Misplaced(why)) => {
+                    misplaced(walk, &why, record, findings);
+                    return Ok(());
                 }
                 Err(BatchError::Stopped) => {
                     let why = format!(
@@ -208,7 +245,7 @@ impl Keeper<'_> {
         match self {
             Keeper::Collection(mover) => {
                 let most = allowed.unwrap_or(MOST).clamp(0, MOST);
-                Ok(mover.batch(ends, after, left, most).await?)
+                mover.batch(ends, after, left, most).await
             }
             Keeper::Files(exporter) => exporter.batch(ends, after, left, allowed).await,
         }
@@ -219,6 +256,10 @@ impl Keeper<'_> {
 pub(super) enum BatchError {
     /// What the driver says; the same may succeed in a moment.
     Driver(Error),
+    /// A question that was not answered; it may be in a moment.
+    Asking(MongoError),
+    /// Documents do not stay, or are already, where they are to go.
+    Misplaced(String),
     /// Something else.
     Engine(EngineError),
     /// The run was stopped.
@@ -231,6 +272,12 @@ impl From<Error> for BatchError {
     }
 }
 
+impl From<MongoError> for BatchError {
+    fn from(error: MongoError) -> Self {
+        BatchError::Asking(error)
+    }
+}
+
 impl From<EngineError> for BatchError {
     fn from(error: EngineError) -> Self {
         BatchError::Engine(error)
@@ -240,6 +287,8 @@ impl From<EngineError> for BatchError {
 struct Mover<'a> {
     source: Source<'a>,
     copy: Collection<RawDocumentBuf>,
+    there: &'a Session,
+    into: &'a Destination,
 }
 
 /// What came of a batch.
@@ -257,13 +306,37 @@ pub(super) struct Batch {
 }
 
 impl Mover<'_> {
+    /// Why documents may not go there, if so. Names say nothing: one server can be reached by
+    /// many, and a collection that holds its own documents would pass for their copy.
+    async fn misplaced(&self) -> Result<Option<String>, MongoError> {
+        let (walk, into) = (self.source.walk, self.into);
+        let Some(held) = self.there.held(&into.database, &into.collection).await? else {
+            return Ok(None);
+        };
+        let whole = namespace(&into.database, &into.collection);
+        if let Some(why) = held.unfit {
+            return Ok(Some(format!("{whole} cannot keep them: {why}")));
+        }
+        let here = self.source.job.session;
+        let own = here.identity(&walk.database, &walk.collection).await?;
+        Ok((own.is_some() && own == held.uuid).then(|| {
+            format!(
+                "{whole}{} is where the documents are already: it is the same collection by another name; name another as the `destination`",
+                into.target
+                    .as_ref()
+                    .map(|target| format!(" of target {target}"))
+                    .unwrap_or_default()
+            )
+        }))
+    }
+
     async fn batch(
         &self,
         ends: Ends,
         after: Option<&Bson>,
         left: &[Bson],
         allowed: i64,
-    ) -> Result<Batch, Error> {
+    ) -> Result<Batch, BatchError> {
         let most = Most {
             documents: allowed.max(1),
             bytes: MOST_BYTES,
@@ -315,6 +388,10 @@ impl Mover<'_> {
                     }
                 }
             }
+        }
+        // Collections may have been renamed since the run began.
+        if let Some(why) = self.misplaced().await? {
+            return Err(BatchError::Misplaced(why));
         }
         let changed = self.delete(&proved, &mut batch).await?;
         for id in changed {

@@ -12,7 +12,7 @@ use mongodb::options::ReadConcern;
 use super::files::{compare, unpack};
 use super::source::{id_of, majority, value_at};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Limit, Session, namespace};
+use crate::engines::mongodb::{Session, namespace};
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
@@ -41,36 +41,17 @@ impl std::fmt::Display for Place {
 /// The identity of a collection; none where it does not exist.
 ///
 /// # Errors
-/// When it cannot hold documents as they are, or the server cannot be asked.
+/// When documents would not stay in it as they are, or the server cannot be asked.
 pub(crate) async fn look(session: &Session, into: &Place) -> Result<Option<String>, EngineError> {
-    let filter = doc! { "name": &into.collection };
-    let command = doc! { "listCollections": 1, "filter": filter };
-    let doing = "looking at the collection";
-    let found = session
-        .all(doing, &into.database, command, Limit::ASIDE)
-        .await?;
-    let Some(found) = found.first() else {
+    let Some(held) = session.held(&into.database, &into.collection).await? else {
         return Ok(None);
     };
-    let options = found.get_document("options").cloned().unwrap_or_default();
-    let why = match found.get_str("type").ok() {
-        Some("view") => Some("is a view"),
-        Some("timeseries") => {
-            Some("is a time-series collection, which stores documents in another shape")
-        }
-        _ if options.get_bool("capped").unwrap_or(false) => {
-            Some("is capped: what comes back would be removed")
-        }
-        _ => None,
-    };
-    if let Some(why) = why {
-        return Err(files(format!("{into} {why}")));
+    if let Some(why) = held.unfit {
+        return Err(files(format!(
+            "{into} cannot hold what comes back: {why}; restore into another collection"
+        )));
     }
-    Ok(found
-        .get_document("info")
-        .ok()
-        .and_then(|info| info.get("uuid"))
-        .map(ToString::to_string))
+    Ok(held.uuid)
 }
 
 /// Whether documents of a manifest are back in this very collection, or were
@@ -93,7 +74,8 @@ pub(crate) async fn is_back(
             continue;
         }
         // One that was dropped and made anew is another.
-        if matches!(look(session, &marked).await, Ok(Some(uuid)) if uuid == mark.uuid) {
+        let uuid = session.identity(&marked.database, &marked.collection);
+        if matches!(uuid.await, Ok(Some(uuid)) if uuid == mark.uuid) {
             return Ok(Some(mark.clone()));
         }
     }

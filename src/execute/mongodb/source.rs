@@ -12,7 +12,7 @@ use mongodb::{Client, Collection};
 use super::Job;
 use super::gate::Ends;
 use crate::engines::mongodb::MongoError;
-use crate::plan::mongodb::{Path, Walk};
+use crate::plan::mongodb::{Path, Walk, single};
 
 /// How long a step-down may keep a batch from its end.
 pub(super) const FAILOVER: Duration = Duration::from_secs(60);
@@ -48,14 +48,16 @@ impl Source<'_> {
         let mut filter = walk.filter.document().map_err(Error::custom)?;
         let mut find = match &walk.path {
             Path::Range { field, index } => {
+                // The index was in order when the plan was made; an array may have come in since.
+                let mut parts = vec![filter];
+                parts.extend(single(field));
                 if let Some(after) = after {
-                    let mut parts =
-                        vec![filter, doc! { field.as_str(): { "$gte": after.clone() } }];
+                    parts.push(doc! { field.as_str(): { "$gte": after.clone() } });
                     if !left.is_empty() {
                         parts.push(doc! { "_id": { "$nin": left.to_vec() } });
                     }
-                    filter = doc! { "$and": parts };
                 }
+                filter = doc! { "$and": parts };
                 self.collection
                     .find(filter)
                     .sort(doc! { field.as_str(): 1 })

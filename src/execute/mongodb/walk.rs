@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::gate::{Ends, may_go_on, over, pass};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, MongoError};
+use crate::engines::mongodb::{Json, MongoError, key};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::Memory;
-use crate::plan::mongodb::{Orphans, Path, Walk};
+use crate::plan::mongodb::{Orphans, Path, Walk, single};
 
 /// Documents of the first batch.
 const FIRST: i64 = 500;
@@ -222,7 +222,7 @@ impl Going<'_> {
         }
         let mut find = doc! {
             "find": &walk.collection, "filter": condition.clone(), "sort": { "_id": 1 }, "hint": { "_id": 1 },
-            "limit": size + 1, "singleBatch": true, "projection": projection,
+            "limit": size + 1, "batchSize": size + 1, "projection": projection,
         };
         // Unlike a comparison, these go through all types of ids in their order.
         if let Some(after) = after {
@@ -238,7 +238,8 @@ impl Going<'_> {
         {
             page.remove(0);
         }
-        let mut more = page.len() as i64 >= size;
+        // A page may be short for other reasons than that nothing comes after it.
+        let mut more = !page.is_empty();
         if let Some(until) = until
             && let Some(place) = page
                 .iter()
@@ -395,6 +396,13 @@ impl Going<'_> {
         last: Option<Bson>,
     ) -> Result<Option<Batch>, EngineError> {
         let walk = self.walk;
+        let mut filter = filter;
+        if let Path::Range { field, .. } = &walk.path {
+            // The index was in order when the plan was made; an array may have come in since.
+            let mut parts = vec![filter];
+            parts.extend(single(field));
+            filter = doc! { "$and": parts };
+        }
         let mut delete = doc! { "q": filter, "limit": 0 };
         if let Some(index) = index {
             delete.insert("hint", index);
@@ -562,17 +570,6 @@ fn at(document: &Document, path: &str) -> Option<Bson> {
         value = value.as_document()?.get(part)?;
     }
     Some(value.clone())
-}
-
-/// Equal for values that MongoDB holds to be equal.
-fn key(value: &Bson) -> String {
-    match value {
-        Bson::Int32(n) => format!("n{}", f64::from(*n)),
-        #[expect(clippy::cast_precision_loss, reason = "checked: exact ones only")]
-        Bson::Int64(n) if n.unsigned_abs() <= 1 << 53 => format!("n{}", *n as f64),
-        Bson::Double(n) => format!("n{n}"),
-        other => format!("{other:?}"),
-    }
 }
 
 fn same(a: &Bson, b: &Bson) -> bool {

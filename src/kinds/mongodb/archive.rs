@@ -8,7 +8,6 @@ use serde::Deserialize;
 
 use super::cleanup::rule::Rule;
 use super::cleanup::{self, Cleanup};
-use super::common::{Shape, collections};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Field, FieldType, Session, namespace};
 use crate::engines::storage::Storage;
@@ -103,7 +102,7 @@ pub(crate) struct Facts {
     own: String,
     replicated: bool,
     /// Destinations, on the same server, that cannot hold documents as they are.
-    unfit: Vec<(String, &'static str)>,
+    unfit: Vec<(String, String)>,
     /// Whether there are files of a collection; why not known, if nobody could look.
     has_files: BTreeMap<(String, String), Result<bool, String>>,
 }
@@ -176,16 +175,8 @@ impl Kind for Archive {
         if self.destination.target.is_none() && self.destination.files.is_none() {
             for rule in &self.rules {
                 let into = self.into(&own, &rule.collection);
-                let known = collections(db, &into.database).await?;
-                if let Some(there) = known.get(&into.collection) {
-                    let why = match there.shape {
-                        Shape::Capped => "it is capped: what is archived there would be removed",
-                        Shape::View => "it is a view",
-                        Shape::TimeSeries => {
-                            "it is a time-series collection, which stores documents in another shape"
-                        }
-                        Shape::Plain | Shape::Clustered => continue,
-                    };
+                let held = db.held(&into.database, &into.collection).await?;
+                if let Some(why) = held.and_then(|held| held.unfit) {
                     unfit.push((namespace(&into.database, &into.collection), why));
                 }
             }

@@ -184,6 +184,7 @@ impl Kind for Integrity {
                 doc! { "$match": { field: { "$exists": true, "$ne": Bson::Null } } },
                 doc! { "$project": { "maint_points_at": format!("${field}") } },
                 doc! { "$unwind": "$maint_points_at" },
+                doc! { "$addFields": { "maint_points_at": pointed_at() } },
                 doc! { "$lookup": { "from": &reference.parent, "localField": "maint_points_at", "foreignField": &reference.parent_field, "as": "maint_parent" } },
                 doc! { "$match": { "maint_parent": { "$size": 0 } } },
                 doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 }, "first": { "$first": "$_id" } } },
@@ -376,6 +377,22 @@ impl Integrity {
             );
         }
     }
+}
+
+/// The id within a reference (DBRef); every other value as it is.
+fn pointed_at() -> mongodb::bson::Document {
+    let value = "$maint_points_at";
+    // No path of an aggregation leads to a field whose name begins with a dollar.
+    let id = doc! { "$arrayElemAt": ["$$parts.v", { "$indexOfArray": ["$$parts.k", { "$literal": "$id" }] }] };
+    let is_reference = doc! { "$setIsSubset": [{ "$literal": ["$ref", "$id"] }, "$$parts.k"] };
+    doc! { "$cond": [
+        { "$eq": [{ "$type": value }, "object"] },
+        { "$let": {
+            "vars": { "parts": { "$objectToArray": value } },
+            "in": { "$cond": [is_reference, id, value] },
+        } },
+        value,
+    ] }
 }
 
 fn unknown(database: &str, collection: &str, plan: &mut Plan<Body>) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use archive::{Export, Format, Manifest, Restored, fields};
 pub use look::{Look, Validate};
-pub use walk::{Destination, Orphans, Path, Walk};
+pub use walk::{Destination, Orphans, Path, Walk, single};
 
 use super::{Need, Speaks, Step};
 use crate::engines::mongodb::{Json, Session};

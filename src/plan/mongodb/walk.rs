@@ -78,6 +78,18 @@ pub struct Orphans {
     pub parent_field: String,
 }
 
+/// Conditions under which a dotted path leads to one value: no part of it is an array. An
+/// array of dates matches a comparison where any of them does, and has no single age.
+pub fn single(field: &str) -> Vec<Document> {
+    let dots = field.match_indices('.').map(|(at, _)| at);
+    dots.chain([field.len()])
+        .filter_map(|end| field.get(..end))
+        // That never is one.
+        .filter(|part| *part != "_id")
+        .map(|part| doc! { part: { "$not": { "$type": "array" } } })
+        .collect()
+}
+
 impl Walk {
     /// The condition, within a range of the field that is walked along:
     /// behind `after`, up to and with `until`.
@@ -140,6 +152,15 @@ impl Walk {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn no_part_of_a_path_may_be_an_array() {
+        let not = |part: &str| doc! { part: { "$not": { "$type": "array" } } };
+        assert_eq!(single("_id"), []);
+        assert_eq!(single("at"), [not("at")]);
+        assert_eq!(single("a.b.c"), [not("a"), not("a.b"), not("a.b.c")]);
+        assert_eq!(single("_id.at"), [not("_id.at")]);
+    }
 
     #[test]
     fn a_batch_is_the_condition_within_a_range() {

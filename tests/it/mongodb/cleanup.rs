@@ -9,7 +9,7 @@ use crate::support::mongo::TestBase;
 
 const DAY: i64 = 86_400_000;
 
-fn days_ago(days: i64) -> DateTime {
+pub(super) fn days_ago(days: i64) -> DateTime {
     DateTime::from_millis(DateTime::now().timestamp_millis() - days * DAY)
 }
 

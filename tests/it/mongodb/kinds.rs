@@ -324,7 +324,12 @@ async fn integrity(version: u32) {
     let insert = doc! { "insert": "users", "documents": [{ "_id": 3, "name": 7 }], "bypassDocumentValidation": true };
     base.db.run_command(insert).await.unwrap();
     base.collection("posts")
-        .insert_many([doc! { "_id": 1, "user": 1 }, doc! { "_id": 2, "user": 99 }])
+        .insert_many([
+            doc! { "_id": 1, "user": 1 },
+            doc! { "_id": 2, "user": 99 },
+            doc! { "_id": 3, "user": { "$ref": "users", "$id": 1 } },
+            doc! { "_id": 4, "user": { "$ref": "users", "$id": 98 } },
+        ])
         .await
         .unwrap();
     let workspace = for_base(&base).task("integrity", "kind: integrity\ntarget: app\noptions:\n  references: [{ collection: posts, field: user, parent: users }]\n  unique: [{ collection: users, fields: [name] }]\n");
@@ -342,6 +347,8 @@ async fn integrity(version: u32) {
         ],
         "{done:#}"
     );
+    let orphans = done["findings"].to_string();
+    assert!(orphans.contains("2 references in `user`"), "{done:#}");
     let validated = steps(&done, "succeeded")
         .into_iter()
         .filter(|s| s.starts_with("validate"))

@@ -6,7 +6,10 @@ mod connecting;
 mod failover;
 mod files;
 mod fleet;
+mod destinations;
 mod kinds;
+mod orphans;
+mod whole_walks;
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};

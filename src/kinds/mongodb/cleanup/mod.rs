@@ -2,6 +2,7 @@
 //! only ever go forward; and sees to it that those expire which the server
 //! itself is to remove.
 
+mod parents;
 pub(super) mod rule;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ use mongodb::bson::{Bson, Document, doc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::parents::{ORPHANS, Pointing};
 use self::rule::Rule;
 use self::ttl::Ttl;
 use super::common::{Collection, Shape, collections, fill};
@@ -22,10 +24,12 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, Limit, MongoError, Session, namespace, number};
 use crate::plan::mongodb::{Body, Path, Walk, Work, shell_name};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
-use crate::values::{Bytes, Engine, TimeSpan};
+use crate::values::{Bytes, Engine, Percent, TimeSpan};
 
 /// How long a look at one collection may take.
 const LOOKING: Limit = Limit(Duration::from_secs(60));
+/// How long counting orphans may take: every child is read, and its parent looked for.
+const COUNTING: Limit = Limit(Duration::from_secs(600));
 /// How many documents are looked at for the types of their fields.
 const SAMPLE: i32 = 200;
 
@@ -77,8 +81,10 @@ struct Look {
     any: Option<bool>,
     /// How many, where a limit wants to know.
     count: Option<i64>,
-    /// Whether the index has several entries for one document.
+    /// Whether the field is an array in some documents, as its index tells.
     multikey: bool,
+    /// What children point at; none where nobody could look in time.
+    pointing: Option<Pointing>,
 }
 
 impl Kind for Cleanup {
@@ -239,7 +245,7 @@ impl Cleanup {
         else {
             return Ok(look);
         };
-        let filter = rule.filter(age, now).map_err(bad)?;
+        let mut filter = rule.filter(age, now, &path).map_err(bad)?;
         let hint = match &path {
             Path::Range { index, .. } => Some(index.as_str()),
             Path::Ids => None,
@@ -252,11 +258,30 @@ impl Cleanup {
             let explained = db
                 .command("asking how the index is used", database, explain, LOOKING)
                 .await?;
-            look.multikey = is_multikey(&Bson::Document(explained));
+            let field = rule.field.as_deref().unwrap_or_default();
+            look.multikey = is_multikey(&Bson::Document(explained), field);
         }
-        let limited = rule.max_rows.is_some() || rule.max_share.is_some();
+        let limited = is_limited(rule);
         if let Some(orphans) = rule.orphans(database) {
-            if orphans.parent_database == database {
+            let name = &rule.collection;
+            look.pointing = parents::look(db, name, database, &filter, &orphans).await?;
+            let Some(pointing) = &look.pointing else {
+                return Ok(look);
+            };
+            if pointing
+                .refused(rule, &orphans, is_collated(collection))
+                .is_some()
+            {
+                return Ok(look);
+            }
+            filter = pointing.within(filter, &orphans.field);
+            if orphans.parent_database != database {
+                if limited {
+                    look.count =
+                        parents::count_elsewhere(db, name, database, &filter, &orphans).await?;
+                    look.any = look.count.map(|n| n > 0);
+                }
+            } else {
                 let stages = orphan_stages(
                     filter,
                     &orphans.field,
@@ -270,7 +295,7 @@ impl Cleanup {
                         database,
                         &rule.collection,
                         stages,
-                        LOOKING,
+                        COUNTING,
                     )
                     .await;
                 match found {
@@ -280,7 +305,7 @@ impl Cleanup {
                         look.any = Some(n > 0);
                     }
                     Ok(found) => look.any = Some(!found.is_empty()),
-                    // The walk itself is not bound to a minute.
+                    // The walk itself is not bound to ten minutes.
                     Err(error) if error.is_out_of_time() => {}
                     Err(error) => return Err(error.into()),
                 }
@@ -406,23 +431,40 @@ impl Cleanup {
                 rule.field.as_deref().unwrap_or_default()
             )));
         }
+        if let Some(orphans) = &orphans {
+            let Some(pointing) = &look.pointing else {
+                return Err(invalid(
+                    "what its documents point at could not be looked at within ten minutes"
+                        .to_owned(),
+                ));
+            };
+            if let Some(why) = pointing.refused(rule, orphans, is_collated(collection)) {
+                return Err(invalid(why));
+            }
+        }
         if look.any == Some(false) {
             return Ok(None);
         }
-        let limited = rule.max_rows.is_some() || rule.max_share.is_some();
-        if limited && look.count.is_none() {
-            return Err(refuse(
-                "cleanup.too_many",
-                "how many documents would go could not be counted within a minute, and `max_rows` or `max_share` limits that".to_owned(),
-                None,
-            ));
+        if is_limited(rule) && look.count.is_none() {
+            let why = match &orphans {
+                None => {
+                    "how many documents would go could not be counted within a minute, and `max_rows` or `max_share` limits that"
+                }
+                Some(_) => {
+                    "how many orphans there are could not be counted within ten minutes, or they point at more than a million different values in another database; half of the documents may go unless the rule says `max_share`, and with `max_share: 100%` and without `max_rows` nothing is counted"
+                }
+            };
+            return Err(refuse("cleanup.too_many", why.to_owned(), None));
         }
         if let Some(count) = look.count
             && let Some(why) = too_many(rule, count, collection.documents)
         {
             return Err(refuse("cleanup.too_many", why, None));
         }
-        let filter = rule.filter(age, at.now).map_err(&invalid)?;
+        let mut filter = rule.filter(age, at.now, &path).map_err(&invalid)?;
+        if let (Some(orphans), Some(pointing)) = (&orphans, &look.pointing) {
+            filter = pointing.within(filter, &orphans.field);
+        }
         let along = match &path {
             Path::Range { field, index } => format!("goes along `{index}`, by `{field}`"),
             Path::Ids => "reads every document, in the order of `_id`".to_owned(),
@@ -474,6 +516,27 @@ impl Cleanup {
     }
 }
 
+/// The share that may go at the most; orphans have one even where the rule says nothing.
+fn share_of(rule: &Rule) -> Option<Percent> {
+    rule.max_share
+        .or_else(|| rule.orphaned.is_some().then_some(ORPHANS))
+}
+
+/// Whether it has to be known how many would go.
+fn is_limited(rule: &Rule) -> bool {
+    let all = |share: Percent| share.share() >= 1.0;
+    rule.max_rows.is_some()
+        || rule
+            .max_share
+            .is_some_and(|share| rule.orphaned.is_none() || !all(share))
+        || (rule.max_share.is_none() && rule.orphaned.is_some())
+}
+
+/// Whether a collection compares its texts otherwise than byte by byte.
+fn is_collated(collection: &Collection) -> bool {
+    collection.options.contains_key("collation")
+}
+
 /// How many may go at the most, where the rule limits that.
 fn most(rule: &Rule, all: i64) -> Option<i64> {
     let rows = rule.max_rows.and_then(|n| i64::try_from(n).ok());
@@ -482,9 +545,8 @@ fn most(rule: &Rule, all: i64) -> Option<i64> {
         clippy::cast_precision_loss,
         reason = "a share of what fits; rounded down"
     )]
-    let share = rule
-        .max_share
-        .as_ref()
+    let share = share_of(rule)
+        .filter(|_| is_limited(rule))
         .map(|share| (share.share() * all as f64 + 1e-6) as i64);
     [rows, share].into_iter().flatten().min()
 }
@@ -497,14 +559,16 @@ fn too_many(rule: &Rule, count: i64, all: i64) -> Option<String> {
             "{count} documents would go, more than `max_rows` ({most})"
         ));
     }
-    if let Some(most) = rule.max_share
-        && all > 0
-    {
+    if let Some(most) = share_of(rule) {
         #[expect(clippy::cast_precision_loss, reason = "a share")]
-        let share = count as f64 / all.max(count) as f64;
+        let share = count as f64 / all.max(count).max(1) as f64;
         if share > most.share() {
+            let limit = match rule.max_share {
+                Some(_) => format!("`max_share` ({most})"),
+                None => format!("orphans may be ({most}) unless the rule says `max_share`"),
+            };
             return Some(format!(
-                "{count} of {all} documents would go ({:.1} %), more than `max_share` ({most})",
+                "{count} of {all} documents would go ({:.1} %), more than {limit}",
                 share * 100.0
             ));
         }
@@ -519,6 +583,23 @@ fn types_told(
     look: &Look,
     plan: &mut Plan<Body>,
 ) {
+    if let (Some(pointing), Some(of)) = (&look.pointing, &rule.orphaned)
+        && !pointing.parent_is_empty
+        && !pointing.met.is_empty()
+    {
+        for (kind, n) in &pointing.strays {
+            plan.findings.push(Finding {
+                code: "cleanup.types".to_owned(),
+                severity: Severity::Warning,
+                object: namespace(database, name),
+                message: format!(
+                    "{n} documents have a {kind} in `{}`, and no document of {} has one in `{}`: whether their parent is gone cannot be told, and they stay",
+                    of.field, of.parent, of.parent_field
+                ),
+                suggestion: None,
+            });
+        }
+    }
     let Ok(Some(age)) = rule.age(&look.types) else {
         return;
     };
@@ -581,6 +662,8 @@ fn orphan_stages(
         doc! { "$match": filter },
         doc! { "$match": { field: { "$not": { "$type": "array" } } } },
         doc! { "$project": { "maint_points_at": format!("${field}") } },
+        // Of an array around it a path makes an array.
+        doc! { "$match": { "maint_points_at": { "$not": { "$type": "array" } } } },
         doc! { "$lookup": { "from": parent, "localField": "maint_points_at", "foreignField": parent_field, "as": "maint_parent" } },
         doc! { "$match": { "maint_parent": { "$size": 0 } } },
         if count {
@@ -635,13 +718,19 @@ async fn monitor(db: &Session) -> Option<bool> {
     answer.get_bool("ttlMonitorEnabled").ok()
 }
 
-/// Whether an explanation says that one document has several entries in the index.
-fn is_multikey(value: &Bson) -> bool {
+/// Whether an explanation says that a document has several entries for this field in the index:
+/// other fields of the index may be arrays.
+fn is_multikey(value: &Bson, field: &str) -> bool {
     match value {
-        Bson::Document(document) => document.iter().any(|(key, value)| {
-            (key == "isMultiKey" && value == &Bson::Boolean(true)) || is_multikey(value)
-        }),
-        Bson::Array(values) => values.iter().any(is_multikey),
+        Bson::Document(document) => {
+            let arrays = document.get_document("multiKeyPaths");
+            let here = document.get_bool("isMultiKey").unwrap_or(false)
+                && arrays
+                    .and_then(|paths| paths.get_array(field))
+                    .map_or(true, |of_field| !of_field.is_empty());
+            here || document.iter().any(|(_, value)| is_multikey(value, field))
+        }
+        Bson::Array(values) => values.iter().any(|value| is_multikey(value, field)),
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::super::common::Collection;
 use crate::engines::mongodb::Json;
-use crate::plan::mongodb::{Orphans, Path};
+use crate::plan::mongodb::{Orphans, Path, single};
 use crate::values::{Bytes, CalendarSpan, Percent};
 
 /// Documents of one collection that are to go.
@@ -43,7 +43,8 @@ pub(crate) struct Rule {
     /// Nothing goes where more documents than this would.
     #[serde(default)]
     pub(super) max_rows: Option<u64>,
-    /// Nothing goes where a larger share of the collection than this would.
+    /// Nothing goes where a larger share of the collection than this would. Orphans may be half of
+    /// it where nothing is said, and none where there is no parent at all.
     #[serde(default)]
     pub(super) max_share: Option<Percent>,
 }
@@ -189,11 +190,20 @@ impl Rule {
         Ok(Some(Age::Date))
     }
 
-    /// The documents that go now.
-    pub(super) fn filter(&self, age: Option<Age>, now: DateTime<Utc>) -> Result<Document, String> {
+    /// The documents that go now. Along an index each batch looks for arrays itself: the
+    /// question where it ends is then answered by the index alone.
+    pub(super) fn filter(
+        &self,
+        age: Option<Age>,
+        now: DateTime<Utc>,
+        path: &Path,
+    ) -> Result<Document, String> {
         let mut parts: Vec<Document> = Vec::new();
         if let (Some(field), Some(span), Some(age)) = (&self.field, self.older_than, age) {
             parts.push(doc! { field.as_str(): older(age, span.before(now)) });
+            if matches!(path, Path::Ids) {
+                parts.extend(single(field));
+            }
         }
         if let Some(only) = &self.only {
             parts.push(only.document()?);
@@ -220,7 +230,12 @@ impl Rule {
     pub(super) fn path(&self, collection: &Collection, most: Bytes) -> Result<Path, String> {
         if let Some(field) = &self.field
             && self.orphaned.is_none()
-            && let Some(index) = collection.indexes.iter().find(|index| index.orders(field))
+            && let Some(index) = collection
+                .indexes
+                .iter()
+                .filter(|index| index.orders(field))
+                // Fewer fields are fewer that could be arrays, and a smaller index.
+                .min_by_key(|index| index.keys.len())
         {
             return Ok(Path::Range {
                 field: field.clone(),

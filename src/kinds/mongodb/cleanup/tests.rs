@@ -170,7 +170,122 @@ fn orphans_need_a_parent_that_exists() {
         ("app".to_owned(), "users".to_owned()),
         Collection::default(),
     );
+    let look = known.looks.get_mut(&0).unwrap();
+    look.count = Some(1);
+    look.pointing = Some(parents::Pointing {
+        met: vec!["objectId".to_owned()],
+        ..parents::Pointing::default()
+    });
+    let events = ("app".to_owned(), "events".to_owned());
+    known.collections.get_mut(&events).unwrap().documents = 2;
     assert_eq!(kind(options).plan(known, &moment()).steps.len(), 1);
+}
+
+#[test]
+fn orphans_that_are_all_or_cannot_be_told_stay() {
+    let pointing = |met: &[&str], strays: &[&str]| parents::Pointing {
+        met: met.iter().map(|kind| (*kind).to_owned()).collect(),
+        strays: strays.iter().map(|kind| ((*kind).to_owned(), 1)).collect(),
+        ..parents::Pointing::default()
+    };
+    let empty = parents::Pointing {
+        parent_is_empty: true,
+        ..pointing(&[], &["objectId"])
+    };
+    let referring = parents::Pointing {
+        references: true,
+        ..pointing(&["objectId"], &[])
+    };
+    let collation = doc! { "collation": { "locale": "en", "strength": 2 } };
+    for (share, pointing, options, count, word) in [
+        (None, pointing(&["objectId"], &[]), doc! {}, 50, None),
+        (
+            None,
+            pointing(&["objectId"], &[]),
+            doc! {},
+            51,
+            Some("orphans may be"),
+        ),
+        (Some("60%"), pointing(&["objectId"], &[]), doc! {}, 60, None),
+        (
+            Some("60%"),
+            pointing(&["objectId"], &[]),
+            doc! {},
+            61,
+            Some("`max_share` (60%)"),
+        ),
+        (
+            Some("100%"),
+            pointing(&["objectId"], &[]),
+            doc! {},
+            100,
+            None,
+        ),
+        (
+            None,
+            pointing(&[], &["string"]),
+            doc! {},
+            1,
+            Some("values of type string"),
+        ),
+        (
+            Some("100%"),
+            pointing(&[], &["string"]),
+            doc! {},
+            1,
+            Some("values of type string"),
+        ),
+        (None, empty.clone(), doc! {}, 1, Some("app.users is empty")),
+        (Some("100%"), empty, doc! {}, 100, None),
+        (Some("100%"), referring, doc! {}, 1, Some("DBRef")),
+        (
+            None,
+            pointing(&["objectId"], &[]),
+            collation.clone(),
+            1,
+            None,
+        ),
+        (
+            None,
+            pointing(&["string"], &[]),
+            collation.clone(),
+            1,
+            Some("collation"),
+        ),
+        (
+            None,
+            pointing(&["objectId"], &["object"]),
+            collation,
+            1,
+            Some("collation"),
+        ),
+    ] {
+        let mut rule =
+            json!({ "collection": "events", "orphaned": { "field": "user", "parent": "users" } });
+        if let Some(share) = share {
+            rule["max_share"] = json!(share);
+        }
+        let children = Collection {
+            documents: 100,
+            options,
+            ..Collection::default()
+        };
+        let mut facts = facts(children, &[]);
+        let users = ("app".to_owned(), "users".to_owned());
+        facts.collections.insert(users, Collection::default());
+        let look = facts.looks.get_mut(&0).unwrap();
+        look.count = Some(count);
+        look.pointing = Some(pointing.clone());
+        let plan = kind(json!({ "rules": [rule] })).plan(facts, &moment());
+        let told = format!("{share:?} {pointing:?} {count}: {:?}", plan.findings);
+        match word {
+            None => assert_eq!(plan.steps.len(), 1, "{told}"),
+            Some(word) => {
+                assert!(plan.steps.is_empty(), "{told}");
+                assert!(plan.findings[0].message.contains(word), "{told}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,209 @@
+//! What only looks like an orphan stays.
+
+use mongodb::bson::oid::ObjectId;
+use mongodb::bson::{Bson, Document, doc};
+
+use super::{codes, for_base, run};
+use crate::support::mongo::TestBase;
+use crate::support::workspace::Workspace;
+
+fn rule(base: &TestBase, text: &str) -> Workspace {
+    for_base(base).task(
+        "cleanup",
+        &format!("kind: cleanup\ntarget: app\noptions:\n  rules: [{{ {text} }}]\n"),
+    )
+}
+
+async fn fill(base: &TestBase, name: &str, documents: impl IntoIterator<Item = Document>) {
+    let collection = base.collection(name);
+    collection.insert_many(documents).await.unwrap();
+}
+
+async fn all_children(version: u32) {
+    let base = TestBase::new(version).await;
+    let ids: Vec<ObjectId> = (0..200).map(|_| ObjectId::new()).collect();
+    let with = |value: &dyn Fn(&ObjectId) -> Bson| -> Vec<Document> {
+        ids.iter().map(|id| doc! { "p": value(id) }).collect()
+    };
+    fill(
+        &base,
+        "parents",
+        ids.iter().map(|id| doc! { "_id": *id, "name": "x" }),
+    )
+    .await;
+    let texts = with(&|id| Bson::String(id.to_hex()));
+    fill(&base, "texts", texts).await;
+    let references = with(&|id| Bson::Document(doc! { "$ref": "parents", "$id": *id }));
+    fill(&base, "references", references).await;
+    fill(&base, "children", with(&|id| Bson::ObjectId(*id))).await;
+    base.db.create_collection("empty").await.unwrap();
+    for (name, parent, word) in [
+        ("texts", "parent: parents", "values of type string"),
+        ("references", "parent: parents", "DBRef"),
+        (
+            "children",
+            "parent: parents, parent_field: uid",
+            "has one in `uid`",
+        ),
+        ("children", "parent: empty", "is empty"),
+    ] {
+        let before = base.ids(name).await;
+        let workspace = rule(
+            &base,
+            &format!("collection: {name}, orphaned: {{ field: p, {parent} }}"),
+        );
+        let done = run(&workspace, "cleanup", 1);
+        assert_eq!(codes(&done), ["cleanup.rule"], "{name}: {done:#}");
+        assert!(
+            done["findings"].to_string().contains(word),
+            "{name} {word}: {done:#}"
+        );
+        assert_eq!(base.ids(name).await, before, "{name}");
+    }
+    // Who says so means it.
+    let workspace = rule(
+        &base,
+        "collection: children, orphaned: { field: p, parent: empty }, max_share: 100%",
+    );
+    assert_eq!(run(&workspace, "cleanup", 0)["rows"], 200);
+    assert_eq!(base.count("children", doc! {}).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_makes_an_orphan_of_every_child_is_refused_4_4() {
+    all_children(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_makes_an_orphan_of_every_child_is_refused_6_0() {
+    all_children(60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn orphans_may_be_half_and_values_that_no_parent_has_stay() {
+    let base = TestBase::new(60).await;
+    fill(&base, "parents", (0..40).map(|n| doc! { "_id": n })).await;
+    fill(
+        &base,
+        "children",
+        (0..100).map(|n| doc! { "_id": n, "p": n }),
+    )
+    .await;
+    let plain = "collection: children, orphaned: { field: p, parent: parents }";
+    let done = run(&rule(&base, plain), "cleanup", 1);
+    assert_eq!(codes(&done), ["cleanup.too_many"], "{done:#}");
+    assert_eq!(base.count("children", doc! {}).await, 100);
+    fill(&base, "parents", (40..60).map(|n| doc! { "_id": n })).await;
+    fill(&base, "children", [doc! { "_id": "text", "p": "7" }]).await;
+    let done = run(&rule(&base, plain), "cleanup", 0);
+    assert_eq!(done["rows"], 40, "{done:#}");
+    assert_eq!(codes(&done), ["cleanup.types"], "{done:#}");
+    assert_eq!(
+        base.count("children", doc! { "p": { "$lt": 60 } }).await,
+        60
+    );
+    assert_eq!(base.count("children", doc! { "_id": "text" }).await, 1);
+    assert_eq!(base.count("children", doc! {}).await, 61);
+    let again = run(&rule(&base, plain), "cleanup", 0);
+    assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parents_of_another_database_are_counted_too() {
+    let base = TestBase::new(60).await;
+    let other = format!("{}o", base.name);
+    let root = base.servers.root().await;
+    let parents = root.database(&other).collection::<Document>("parents");
+    // Equal for the server, whatever the type.
+    let parent = |n: i32| match n % 3 {
+        0 => doc! { "_id": n },
+        1 => doc! { "_id": f64::from(n) },
+        _ => doc! { "_id": Bson::Decimal128(n.to_string().parse().unwrap()) },
+    };
+    parents.insert_many((0..1500).map(parent)).await.unwrap();
+    fill(
+        &base,
+        "children",
+        (0..2000).map(|n| doc! { "_id": n, "p": n }),
+    )
+    .await;
+    let orphaned = format!(
+        "collection: children, orphaned: {{ field: p, parent: parents, parent_database: {other} }}"
+    );
+    for (limit, code) in [
+        ("max_rows: 499", 1),
+        ("max_share: 24%", 1),
+        ("max_rows: 500, max_share: 25%", 0),
+    ] {
+        let workspace = rule(&base, &format!("{orphaned}, {limit}"));
+        let done = run(&workspace, "cleanup", code);
+        let left = base.count("children", doc! {}).await;
+        match code {
+            0 => assert_eq!(
+                (&done["rows"], left),
+                (&500.into(), 1500),
+                "{limit}: {done:#}"
+            ),
+            _ => {
+                assert_eq!(codes(&done), ["cleanup.too_many"], "{limit}: {done:#}");
+                assert!(
+                    done["findings"].to_string().contains("500"),
+                    "{limit}: {done:#}"
+                );
+                assert_eq!(left, 2000, "{limit}");
+            }
+        }
+    }
+    assert_eq!(
+        base.count("children", doc! { "p": { "$gte": 1500 } }).await,
+        0
+    );
+    root.database(&other).drop().await.unwrap();
+}
+
+/// "Ann" and "ann" are one for the child, and two for the parent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_child_that_compares_by_a_collation_is_refused_where_texts_are_compared() {
+    let base = TestBase::new(60).await;
+    let collation = doc! { "locale": "en", "strength": 2 };
+    for name in ["texts", "numbers"] {
+        let create = doc! { "create": name, "collation": collation.clone() };
+        base.db.run_command(create).await.unwrap();
+    }
+    fill(&base, "parents", [doc! { "_id": "Ann" }, doc! { "_id": 1 }]).await;
+    fill(
+        &base,
+        "texts",
+        (0..5).map(|n| doc! { "_id": n, "p": "ann" }),
+    )
+    .await;
+    fill(
+        &base,
+        "numbers",
+        (0..5).map(|n| doc! { "_id": n, "p": n / 3 + 1 }),
+    )
+    .await;
+    let done = run(
+        &rule(
+            &base,
+            "collection: texts, orphaned: { field: p, parent: parents }",
+        ),
+        "cleanup",
+        1,
+    );
+    assert!(
+        done["findings"].to_string().contains("collation"),
+        "{done:#}"
+    );
+    assert_eq!(base.count("texts", doc! {}).await, 5);
+    let done = run(
+        &rule(
+            &base,
+            "collection: numbers, orphaned: { field: p, parent: parents }",
+        ),
+        "cleanup",
+        0,
+    );
+    assert_eq!(done["rows"], 2, "{done:#}");
+    assert_eq!(base.count("numbers", doc! { "p": 1 }).await, 3);
+}
