@@ -317,6 +317,7 @@ async fn look_at_mongodb(target: &Target) -> Result<String, EngineError> {
     if !server.writable {
         text.push_str(", not the primary: nothing can be maintained here");
     }
+    session.close().await;
     Ok(text)
 }
 

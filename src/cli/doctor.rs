@@ -206,7 +206,9 @@ async fn look_at_mongodb(target: &Target, lines: &mut Vec<Line>) -> Result<(), E
             return Ok(());
         }
     };
-    for (level, text) in doctor_mongodb::examine(&session).await? {
+    let told = doctor_mongodb::examine(&session).await;
+    session.close().await;
+    for (level, text) in told? {
         let level = match level {
             "ok" => Level::Ok,
             "note" => Level::Note,

@@ -77,6 +77,18 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
     {
         lines.push(("note", format!("features newer than {version} are switched off: db.adminCommand({{setFeatureCompatibilityVersion: \"{}.{}\"}})", server.release.0, server.release.1)));
     }
+    let own = |name: &String| name.starts_with("maint.");
+    if let Some(names) = session.collection_names(session.database()).await?
+        && names.iter().all(own)
+    {
+        lines.push((
+            "problem",
+            format!(
+                "the database {} has no collection: look at its spelling in the url",
+                session.database()
+            ),
+        ));
+    }
     if !server.writable {
         lines.push((
             "problem",

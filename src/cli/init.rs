@@ -94,7 +94,9 @@ impl Init {
             }
             (Engine::Mongodb, None) => {
                 let session = pipeline::mongodb::session(&target, "maint init").await?;
-                init::mongodb::look(&session, &place.variable).await
+                let looked = init::mongodb::look(&session, &place.variable).await;
+                session.close().await;
+                looked
             }
             (Engine::Postgres, from) => {
                 let dial = pipeline::dial(&target)?;

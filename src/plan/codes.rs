@@ -287,6 +287,12 @@ pub const FINDINGS: &[Code] = &[
         "REINDEX INDEX CONCURRENTLY, after finding out why: storage, collation, a server bug.",
     ),
     code(
+        "database.empty",
+        "The database of the target has no collection.",
+        "MongoDB makes a database of every name it is asked for: nothing is looked after, and nobody would notice.",
+        "Look at the spelling of the database in the target's `url`; where it is only not filled yet, leave its tasks out until it is.",
+    ),
+    code(
         "database.gone",
         "A database that was looked after under a target with `databases` is not on the server any more.",
         "Nothing runs in it from now on; what the history knows of it stays. Where nobody meant to drop it, this is how that is noticed.",

@@ -53,14 +53,27 @@ pub(super) async fn restore(
     let session = session
         .map_err(EngineError::from)
         .map_err(PipelineError::from)?;
+    let ended = with(context, target, &session, &place, found, how).await;
+    session.close().await;
+    ended
+}
+
+async fn with(
+    context: &Context<'_>,
+    target: &Target,
+    session: &Session,
+    place: &Place,
+    found: Vec<Manifest>,
+    how: How,
+) -> Result<u8, Failure> {
     let notes = Notes::open(context, &target.name).await?;
-    let is_back = async |manifest: &Manifest| back::is_back(&session, manifest, &place).await;
+    let is_back = async |manifest: &Manifest| back::is_back(session, manifest, place).await;
     let (manifests, before) = notes.not_back(found, how.again, is_back).await?;
     if how.dry_run {
-        return would(context, &session, &place, &manifests, &before).await;
+        return would(context, session, place, &manifests, &before).await;
     }
     let note = async |mark: Restored| notes.mark(&manifests, &mark).await;
-    let restored = back::restore(&session, &place, &manifests, note).await;
+    let restored = back::restore(session, place, &manifests, note).await;
     let rows = restored.map_err(PipelineError::from)?;
     let whole: i64 = manifests.iter().map(|m| m.rows).sum();
     if context.json() {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Limit, MongoError, Session};
 
 /// Where claims are kept, in the target's own database: whoever may work there may claim.
-const COLLECTION: &str = "maint.claims";
+pub(super) const CLAIMS: &str = "maint.claims";
 /// How long a claim holds without a sign of life.
 const LEASE: Duration = Duration::from_secs(30);
 /// A claim that ends later than this is none; more than [`LEASE`], as the
@@ -106,7 +106,7 @@ impl Session {
             claim
         };
         let command = doc! {
-            "findAndModify": COLLECTION,
+            "findAndModify": CLAIMS,
             "query": query,
             "update": [{ "$replaceWith": replacement }],
             "upsert": if_expired,
@@ -147,7 +147,7 @@ impl Claim {
                     () = tokio::time::sleep(RENEW) => {}
                 }
                 let command = doc! {
-                    "findAndModify": COLLECTION,
+                    "findAndModify": CLAIMS,
                     "query": query.clone(),
                     "update": [{ "$set": { "expires": { "$add": ["$$NOW", millis(LEASE)] } } }],
                     "writeConcern": { "w": "majority", "wtimeout": millis(PATIENCE.0) },
@@ -177,7 +177,7 @@ impl Claim {
 
     async fn remove(&self) {
         let command = doc! {
-            "delete": COLLECTION,
+            "delete": CLAIMS,
             "deletes": [{ "q": { "_id": &self.task, "owner": &self.owner }, "limit": 1 }],
         };
         let session = &self.session;

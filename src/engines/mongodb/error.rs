@@ -1,5 +1,7 @@
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
+use super::claim::CLAIMS;
+
 /// Why a server did not let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -67,7 +69,7 @@ pub enum MongoError {
         message: String,
     },
     /// The role may not run a command.
-    #[error("not authorised for `{command}` on {namespace} (while {doing})")]
+    #[error("not authorised for `{command}` on {namespace} (while {doing}): {}", role_text(.command, .namespace))]
     Unauthorized {
         /// What was being done.
         doing: String,
@@ -96,6 +98,19 @@ pub enum MongoError {
         /// What the driver saw.
         message: String,
     },
+}
+
+/// Which role is missing: a run's record has errors without their hints.
+fn role_text(command: &str, namespace: &str) -> String {
+    let database = namespace.split('.').next().unwrap_or(namespace);
+    let (role, on) = role_for(command, database);
+    let narrower = match command {
+        "findAndModify" if namespace.ends_with(&format!(".{CLAIMS}")) => format!(
+            ", and so has a role of your own with find, insert, update and remove on {namespace}"
+        ),
+        _ => String::new(),
+    };
+    format!("the role {role} on {on} has that right{narrower}")
 }
 
 fn refusal_text(server: &str, refusal: &Refusal) -> String {
@@ -285,7 +300,7 @@ pub fn role_for(command: &str, database: &str) -> (&'static str, String) {
     let admin = "admin".to_owned();
     match command {
         "replSetGetStatus" | "replSetGetConfig" | "serverStatus" | "getParameter" | "currentOp"
-        | "$indexStats" | "top" | "getCmdLineOpts" => ("clusterMonitor", admin),
+        | "$indexStats" | "$currentOp" | "top" | "getCmdLineOpts" => ("clusterMonitor", admin),
         "replSetStepDown" => ("clusterManager", admin),
         "killOp" => ("hostManager", admin),
         "validate" | "compact" | "collMod" | "profile" => ("dbAdmin", own),

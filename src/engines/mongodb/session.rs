@@ -292,6 +292,66 @@ impl Session {
             .collect())
     }
 
+    /// Whether our user may do this to a collection of a database, or to all of them.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn may(&self, action: &str, database: &str) -> Result<bool, MongoError> {
+        let command = doc! { "connectionStatus": 1, "showPrivileges": true };
+        let doing = "asking for privileges";
+        let answer = self.command(doing, "admin", command, Limit::ASIDE).await?;
+        let info = answer.get_document("authInfo").cloned().unwrap_or_default();
+        // Nobody logs in, and everybody may do everything.
+        let nobody = info
+            .get_array("authenticatedUsers")
+            .map_or(true, Vec::is_empty);
+        let privileges = info
+            .get_array("authenticatedUserPrivileges")
+            .into_iter()
+            .flatten();
+        Ok(nobody
+            || privileges.filter_map(Bson::as_document).any(|privilege| {
+                let has = privilege
+                    .get_array("actions")
+                    .is_ok_and(|actions| actions.iter().any(|one| one.as_str() == Some(action)));
+                has && privilege.get_document("resource").is_ok_and(|on| {
+                    let here = on
+                        .get_str("db")
+                        .is_ok_and(|on| on.is_empty() || on == database);
+                    here || on.get_bool("anyResource").unwrap_or(false)
+                })
+            }))
+    }
+
+    /// Ends the connections, so that nothing is left to be done when the process ends.
+    pub async fn close(self) {
+        self.client.shutdown().immediate(true).await;
+    }
+
+    /// The names of the collections of a database, the server's own left out; none where
+    /// they may not be listed.
+    ///
+    /// # Errors
+    /// When the server reports one, or cannot be asked.
+    pub async fn collection_names(
+        &self,
+        database: &str,
+    ) -> Result<Option<Vec<String>>, MongoError> {
+        let command = doc! { "listCollections": 1, "nameOnly": true };
+        let doing = "listing collections";
+        let found = match self.all(doing, database, command, Limit::ASIDE).await {
+            Err(MongoError::Unauthorized { .. }) => return Ok(None),
+            found => found?,
+        };
+        let names = found.iter().filter_map(|one| one.get_str("name").ok());
+        Ok(Some(
+            names
+                .filter(|name| !name.starts_with("system."))
+                .map(str::to_owned)
+                .collect(),
+        ))
+    }
+
     /// All that a command with a cursor answers; for what is small.
     ///
     /// # Errors
@@ -345,6 +405,7 @@ impl Session {
             Some((name, _)) => (name.clone(), database.to_owned()),
             None => (String::new(), database.to_owned()),
         };
+        let of = asked(&command).unwrap_or(of);
         let comment = format!(
             "{} {}",
             self.name,
@@ -354,6 +415,13 @@ impl Session {
         command.insert("comment", comment.as_str());
         (command, of, on, comment)
     }
+}
+
+/// What an aggregation asks the server of itself, which takes other rights than reading does.
+fn asked(command: &Document) -> Option<String> {
+    let stages = command.get_array("pipeline").ok()?;
+    let (stage, _) = stages.first()?.as_document()?.iter().next()?;
+    matches!(stage.as_str(), "$indexStats" | "$currentOp").then(|| stage.clone())
 }
 
 /// What a command that answers "ok" may still report.
@@ -455,6 +523,15 @@ mod tests {
         assert_eq!(release("4.4.2"), (4, 4));
         assert_eq!(release("8.0.0-rc1"), (8, 0));
         assert_eq!(release(""), (0, 0));
+    }
+
+    #[test]
+    fn what_the_server_is_asked_of_itself_is_told_from_reading() {
+        let of = |stage: &str| asked(&doc! { "aggregate": 1, "pipeline": [{ stage: {} }] });
+        assert_eq!(of("$indexStats").as_deref(), Some("$indexStats"));
+        assert_eq!(of("$currentOp").as_deref(), Some("$currentOp"));
+        assert_eq!(of("$match"), None);
+        assert_eq!(asked(&doc! { "find": "x" }), None);
     }
 
     #[test]

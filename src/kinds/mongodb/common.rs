@@ -228,6 +228,24 @@ pub(super) fn not_allowed(error: &MongoError, what: &str, object: &str) -> Findi
     }
 }
 
+/// Whether a database has no collection but the server's and maint's own.
+pub(super) fn is_empty(collections: &BTreeMap<String, Collection>) -> bool {
+    collections.keys().all(|name| is_internal(name))
+}
+
+/// A server makes a database of every name that it is asked for, misspelt ones, too.
+pub(super) fn empty(database: &str) -> Finding {
+    Finding {
+        code: "database.empty".to_owned(),
+        severity: Severity::Warning,
+        object: database.to_owned(),
+        message: format!(
+            "the database {database} has no collection: there is nothing to look after. Look at the spelling of the database in the `url` of the target"
+        ),
+        suggestion: Some("db.adminCommand({listDatabases: 1, nameOnly: true})".to_owned()),
+    }
+}
+
 /// Whether a name is one of the server's, or of maint's, own.
 pub(super) fn is_internal(name: &str) -> bool {
     name.starts_with("system.") || name.starts_with("maint.")

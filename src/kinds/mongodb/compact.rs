@@ -7,7 +7,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::common::{Collection, Shape, collections, fill, is_internal, not_allowed};
+use super::common::{
+    Collection, Shape, collections, empty, fill, is_empty, is_internal, not_allowed,
+};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Members, Session, namespace};
 use crate::plan::mongodb::{Body, Compact, Work};
@@ -53,6 +55,8 @@ impl Default for CompactKind {
 pub(crate) struct Facts {
     database: String,
     alone: bool,
+    /// Whether there is no collection but maint's own.
+    empty: bool,
     /// By member, `host:port`, and name. Files differ from member to member.
     collections: BTreeMap<(String, String), Collection>,
     primary: Option<String>,
@@ -65,6 +69,10 @@ impl Kind for CompactKind {
     const ENGINE: Engine = Engine::Mongodb;
     type Session = Session;
     type Facts = Facts;
+
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
+    }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
@@ -94,6 +102,7 @@ impl Kind for CompactKind {
             }
         }
         let all = collections(db, &facts.database).await?;
+        facts.empty = is_empty(&all);
         for (place, session) in places {
             for (name, collection) in &all {
                 if collection.shape == Shape::View
@@ -119,6 +128,9 @@ impl Kind for CompactKind {
             fixed_order: true,
             ..Plan::default()
         };
+        if facts.empty {
+            plan.undone(empty(&facts.database));
+        }
         let mut found: Vec<(&(String, String), &Collection)> = facts.collections.iter().collect();
         // Secondaries first; the largest amount of free space first.
         found.sort_by_key(|((place, name), collection)| {
@@ -214,6 +226,7 @@ mod tests {
         };
         let at = |member: &str, name: &str| (member.to_owned(), name.to_owned());
         Facts {
+            empty: false,
             database: "app".to_owned(),
             alone: false,
             collections: BTreeMap::from([

@@ -8,9 +8,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::common::{Collection, Index, Shape, collections, fill, is_internal, not_allowed};
+use super::common::{
+    Collection, Index, Shape, collections, empty, fill, is_empty, is_internal, not_allowed,
+};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Members, Session, namespace};
+use crate::engines::mongodb::{Json, Members, Session, namespace, role_for};
 use crate::plan::mongodb::{Body, Look, Validate, Work, shell_name};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
 use crate::values::{Engine, NamePattern};
@@ -97,6 +99,10 @@ pub(crate) struct Facts {
     indexes: BTreeMap<String, BTreeMap<String, Vec<Index>>>,
     /// A secondary that answers.
     secondary: Option<String>,
+    /// Whether the user may validate nothing at all.
+    no_validate: bool,
+    /// Whether there is no collection but maint's own.
+    empty: bool,
     findings: Vec<Finding>,
 }
 
@@ -107,13 +113,21 @@ impl Kind for Integrity {
     type Session = Session;
     type Facts = Facts;
 
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let mut facts = Facts {
             database: db.database().to_owned(),
             ..Facts::default()
         };
-        for (name, mut collection) in collections(db, &facts.database).await? {
+        facts.no_validate =
+            self.validate != Depth::Off && !db.may("validate", &facts.database).await?;
+        let all = collections(db, &facts.database).await?;
+        facts.empty = is_empty(&all);
+        for (name, mut collection) in all {
             if is_internal(&name) || collection.shape == Shape::View {
                 continue;
             }
@@ -164,6 +178,9 @@ impl Kind for Integrity {
             findings: facts.findings.clone(),
             ..Plan::default()
         };
+        if facts.empty {
+            plan.undone(empty(&facts.database));
+        }
         for (name, members) in &facts.indexes {
             differing(&facts.database, name, members, &mut plan);
         }
@@ -354,6 +371,17 @@ impl Integrity {
             })
             .collect();
         due.sort();
+        if facts.no_validate && !due.is_empty() {
+            let (role, on) = role_for("validate", &facts.database);
+            plan.undone(Finding {
+                code: "privilege.missing".to_owned(),
+                severity: Severity::Critical,
+                object: facts.database.clone(),
+                message: format!("no collection was validated: the user may not, and the role {role} on {on} has that right"),
+                suggestion: Some(format!("db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{{ role: \"{role}\", db: \"{on}\" }}])")),
+            });
+            return;
+        }
         for (last, name) in due {
             let object = namespace(&facts.database, name);
             let reason = match chrono::DateTime::from_timestamp(last, 0).filter(|_| last > 0) {

@@ -4,6 +4,7 @@ mod archive;
 mod look;
 mod walk;
 
+use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,9 @@ pub use look::{Look, Validate};
 pub use walk::{Destination, Orphans, Path, Walk, single};
 
 use super::{Need, Speaks, Step};
+use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, Session};
+use crate::values::NamePattern;
 
 /// What a step does, and what is asked around it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -166,8 +169,24 @@ impl super::Body for Body {
     }
 }
 
+#[async_trait]
 impl Speaks for Session {
     type Body = Body;
+
+    async fn meeting_nothing(&self, patterns: &[NamePattern]) -> Result<Vec<usize>, EngineError> {
+        let database = self.database();
+        // Who may not list them cannot tell that one is missing.
+        let Some(names) = self.collection_names(database).await? else {
+            return Ok(Vec::new());
+        };
+        let meets =
+            |pattern: &NamePattern| names.iter().any(|name| pattern.matches(database, name));
+        let misses = patterns
+            .iter()
+            .enumerate()
+            .filter(|(_, pattern)| !meets(pattern));
+        Ok(misses.map(|(n, _)| n).collect())
+    }
 }
 
 /// A collection as the shell writes it, whatever its name.

@@ -8,6 +8,7 @@ mod files;
 mod fleet;
 mod destinations;
 mod kinds;
+mod misspelt;
 mod orphans;
 mod whole_walks;
 

@@ -77,6 +77,8 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug, Default)]
 struct Look {
     types: Vec<(String, i64)>,
+    /// Whether any document tells an age, where none of those looked at does.
+    told: Option<bool>,
     /// Whether anything is to go; unknown where that is too dear to ask.
     any: Option<bool>,
     /// How many, where a limit wants to know.
@@ -161,9 +163,17 @@ impl Kind for Cleanup {
         };
         for (n, ttl) in self.ttl.iter().enumerate() {
             let key = self.place(ttl.database.as_ref(), &ttl.collection, &facts.database);
-            let missing = Collection::default();
-            // A collection that is not there yet gets its index all the same.
-            let collection = facts.collections.get(&key).unwrap_or(&missing);
+            let Some(collection) = facts.collections.get(&key) else {
+                let object = namespace(&key.0, &key.1);
+                plan.undone(Finding {
+                    code: "cleanup.rule".to_owned(),
+                    severity: Severity::Critical,
+                    message: format!("`ttl` names {object}, and there is no such collection"),
+                    object,
+                    suggestion: None,
+                });
+                continue;
+            };
             let look = facts.ttl_looks.get(&n).cloned().unwrap_or_default();
             ttl.plan(&key.0, collection, &look, facts.release, &mut plan);
         }
@@ -185,7 +195,7 @@ impl Kind for Cleanup {
                 }
             }
             if let Some(look) = facts.looks.get(&n) {
-                types_told(rule, &key, look, &mut plan);
+                types_told(rule, &key, look, facts.collections.get(&key), &mut plan);
             }
         }
         plan
@@ -240,6 +250,19 @@ impl Cleanup {
         let mut look = Look::default();
         if let Some(field) = &rule.field {
             look.types = types(db, database, &rule.collection, field).await?;
+        }
+        if let (Some(field), Ok(Some(age))) = (&rule.field, rule.age(&look.types))
+            && !look.types.is_empty()
+            && !look.types.iter().any(|(kind, _)| age.fits(kind))
+        {
+            let filter = doc! { field.as_str(): { "$type": age.types().to_vec() } };
+            let find = doc! { "find": &rule.collection, "filter": filter, "limit": 1, "projection": { "_id": 1 } };
+            let doing = "looking for documents that tell an age";
+            look.told = match db.all(doing, database, find, LOOKING).await {
+                Ok(found) => Some(!found.is_empty()),
+                Err(error) if error.is_out_of_time() => None,
+                Err(error) => return Err(error.into()),
+            };
         }
         let (Ok(age), Ok(path)) = (rule.age(&look.types), rule.path(collection, self.max_scan))
         else {
@@ -581,6 +604,7 @@ fn types_told(
     rule: &Rule,
     (database, name): &(String, String),
     look: &Look,
+    collection: Option<&Collection>,
     plan: &mut Plan<Body>,
 ) {
     if let (Some(pointing), Some(of)) = (&look.pointing, &rule.orphaned)
@@ -603,11 +627,7 @@ fn types_told(
     let Ok(Some(age)) = rule.age(&look.types) else {
         return;
     };
-    let fits = |kind: &str| match age {
-        rule::Age::Date => kind == "date",
-        rule::Age::ObjectId => kind == "objectId",
-        rule::Age::Number(_) => matches!(kind, "int" | "long" | "double" | "decimal"),
-    };
+    let fits = |kind: &str| age.fits(kind);
     let all: i64 = look.types.iter().map(|(_, n)| n).sum();
     let wrong: Vec<String> = look
         .types
@@ -617,6 +637,27 @@ fn types_told(
         .collect();
     if !wrong.is_empty() {
         let field = rule.field.as_deref().unwrap_or_default();
+        // An index says that somebody knows the field, which may be in no document today.
+        let known = collection.is_some_and(|collection| {
+            let mut keys = collection.indexes.iter().flat_map(|index| &index.keys);
+            keys.any(|(name, _)| name == field)
+        });
+        let absent = |kind: &str| matches!(kind, "missing" | "null" | "undefined");
+        let other = look.types.iter().any(|(kind, _)| !absent(kind));
+        if look.told == Some(false) && (other || !known) {
+            let object = namespace(database, name);
+            plan.undone(Finding {
+                code: "cleanup.types".to_owned(),
+                severity: Severity::Critical,
+                message: format!(
+                    "nothing can become old enough: no document of {object} tells an age in `{field}` ({}). Look at the spelling of the field, and at `epoch`",
+                    wrong.join(", ")
+                ),
+                object,
+                suggestion: None,
+            });
+            return;
+        }
         plan.findings.push(Finding {
             code: "cleanup.types".to_owned(),
             severity: Severity::Info,

@@ -89,6 +89,22 @@ pub(super) enum Age {
     Number(Epoch),
 }
 
+impl Age {
+    /// The types that tell it, as the server names them.
+    pub(super) fn types(self) -> &'static [&'static str] {
+        match self {
+            Age::Date => &["date"],
+            Age::ObjectId => &["objectId"],
+            Age::Number(_) => &["int", "long", "double", "decimal"],
+        }
+    }
+
+    /// Whether a type tells it.
+    pub(super) fn fits(self, kind: &str) -> bool {
+        self.types().contains(&kind)
+    }
+}
+
 impl Rule {
     /// Whether the rule makes sense by itself.
     pub(super) fn check(&self) -> Result<(), String> {

@@ -49,6 +49,12 @@ pub(super) struct Look {
     pub(super) monitor: Option<bool>,
 }
 
+/// Whether an index can expire anything: a hashed one, for example, cannot.
+fn is_ordered(index: &Index) -> bool {
+    let way = index.keys.first().map(|(_, way)| way);
+    matches!(crate::engines::mongodb::number(way), Some(1 | -1))
+}
+
 impl Ttl {
     pub(super) fn check(&self) -> Result<(), String> {
         if self.field.is_empty()
@@ -87,15 +93,17 @@ impl Ttl {
         doc! { &self.field: { "$lt": BsonDate::from_millis(limit.timestamp_millis()) } }
     }
 
-    /// The index for this field alone.
+    /// The index for this field alone. Of several the one that expires documents counts, and
+    /// else one that could.
     fn index<'a>(&self, collection: &'a Collection) -> Option<&'a Index> {
-        collection.indexes.iter().find(|index| {
+        let of_field = collection.indexes.iter().filter(|index| {
             index.keys.len() == 1
                 && index
                     .keys
                     .first()
                     .is_some_and(|(name, _)| *name == self.field)
-        })
+        });
+        of_field.min_by_key(|index| (!is_ordered(index), index.expires.is_none()))
     }
 
     /// What has to be done, and what is wrong.
@@ -169,9 +177,7 @@ impl Ttl {
         plan: &mut Plan<Body>,
     ) -> Option<(&'static str, String, Work)> {
         let shell = shell_name(database, &self.collection);
-        let ordered = index.keys.first().is_some_and(|(_, way)| {
-            matches!(crate::engines::mongodb::number(Some(way)), Some(1 | -1))
-        });
+        let ordered = is_ordered(index);
         if !ordered || (index.expires.is_none() && release < (5, 1)) {
             let why = match ordered {
                 false => "is of a type that cannot expire anything",

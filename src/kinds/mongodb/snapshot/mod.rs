@@ -10,7 +10,9 @@ use mongodb::bson::{Bson, Document, doc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Collection, Index, Shape, collections, fill, is_internal, not_allowed};
+use super::common::{
+    Collection, Index, Shape, collections, empty, fill, is_empty, is_internal, not_allowed,
+};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Members, Session, namespace, number};
 use crate::plan::mongodb::{Body, shell_name};
@@ -78,6 +80,8 @@ struct Use {
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     database: String,
+    /// Whether there is no collection but maint's own.
+    empty: bool,
     collections: BTreeMap<String, Collection>,
     /// By collection and index: what each member says.
     uses: BTreeMap<(String, String), Vec<Use>>,
@@ -103,6 +107,10 @@ impl Kind for Snapshot {
     type Session = Session;
     type Facts = Facts;
 
+    fn includes(&self) -> &[NamePattern] {
+        &self.include
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let mut facts = Facts {
@@ -121,7 +129,9 @@ impl Kind for Snapshot {
         if !site.scope.has_database() {
             return Ok(facts);
         }
-        for (name, mut collection) in collections(db, &facts.database).await? {
+        let all = collections(db, &facts.database).await?;
+        facts.empty = is_empty(&all);
+        for (name, mut collection) in all {
             if collection.shape == Shape::View || is_internal(&name) {
                 continue;
             }
@@ -147,6 +157,9 @@ impl Kind for Snapshot {
         }
         if !facts.scope.has_database() {
             return plan;
+        }
+        if facts.empty {
+            plan.undone(empty(&facts.database));
         }
         self.sizes(&facts, &mut plan);
         self.operations(&facts, &mut plan);

@@ -1,0 +1,275 @@
+//! What is misspelt, or may not be done, is said and is no success.
+
+use mongodb::IndexModel;
+use mongodb::bson::{Document, doc};
+use mongodb::options::IndexOptions;
+use serde_json::Value;
+
+use super::cleanup::days_ago;
+use super::{codes, for_base, run, steps, workspace};
+use crate::support::mongo::{PASSWORD, TestBase};
+use crate::support::workspace::Workspace;
+
+fn cleanup(base: &TestBase, options: &str) -> Workspace {
+    for_base(base).task(
+        "cleanup",
+        &format!("kind: cleanup\ntarget: app\noptions:\n  {options}\n"),
+    )
+}
+
+fn finding<'a>(run: &'a Value, code: &str) -> &'a Value {
+    let all = run["findings"].as_array().unwrap();
+    let found = all.iter().find(|finding| finding["code"] == code);
+    found.unwrap_or_else(|| panic!("{code}: {run:#}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_tells_no_age_anywhere_is_no_success() {
+    let base = TestBase::new(60).await;
+    let events = base.collection("events");
+    let documents = (0..300).map(|n| doc! { "_id": n, "at": days_ago(100), "text": "x" });
+    events.insert_many(documents).await.unwrap();
+    for rule in [
+        "field: att, older_than: 30d",
+        "field: at, older_than: 30d, epoch: seconds",
+    ] {
+        let workspace = cleanup(&base, &format!("rules: [{{ collection: events, {rule} }}]"));
+        let done = run(&workspace, "cleanup", 1);
+        assert_eq!(done["status"], "failed", "{rule}: {done:#}");
+        assert_eq!(
+            finding(&done, "cleanup.types")["severity"],
+            "critical",
+            "{rule}"
+        );
+        assert_eq!(base.count("events", doc! {}).await, 300, "{rule}");
+    }
+    // Somebody who made an index for it knows it, though it is in no document today.
+    let index = IndexModel::builder().keys(doc! { "closed": 1 }).build();
+    events.create_index(index).await.unwrap();
+    let workspace = cleanup(
+        &base,
+        "rules: [{ collection: events, field: closed, older_than: 30d }]",
+    );
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(
+        finding(&done, "cleanup.types")["severity"],
+        "info",
+        "{done:#}"
+    );
+    // One document among many is enough, whether it was looked at or not.
+    let rare = doc! { "_id": "rare", "left": days_ago(100) };
+    let many = (1000..4000).map(|n| doc! { "_id": n });
+    events.insert_many(many).await.unwrap();
+    events.insert_one(rare).await.unwrap();
+    let workspace = cleanup(
+        &base,
+        "rules: [{ collection: events, field: left, older_than: 30d }]",
+    );
+    assert_eq!(run(&workspace, "cleanup", 0)["rows"], 1);
+    assert_eq!(base.count("events", doc! {}).await, 3300);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_for_no_collection_makes_none() {
+    let base = TestBase::new(60).await;
+    base.db.create_collection("sessions").await.unwrap();
+    let workspace = cleanup(
+        &base,
+        "ttl: [{ collection: sesions, field: at, expire_after: 1d }]",
+    );
+    let done = run(&workspace, "cleanup", 1);
+    assert_eq!(codes(&done), ["cleanup.rule"], "{done:#}");
+    let names = base.db.list_collection_names().await.unwrap();
+    assert!(!names.contains(&"sesions".to_owned()), "{names:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_indexes_the_one_that_expires_counts() {
+    for version in [50, 60] {
+        let base = TestBase::new(version).await;
+        let sessions = base.collection("sessions");
+        sessions
+            .insert_one(doc! { "_id": 1, "at": days_ago(1) })
+            .await
+            .unwrap();
+        let after = |seconds| {
+            let after = std::time::Duration::from_secs(seconds);
+            IndexOptions::builder().expire_after(after).build()
+        };
+        let hashed = IndexModel::builder().keys(doc! { "at": "hashed" }).build();
+        let plain = IndexModel::builder().keys(doc! { "at": 1 }).build();
+        let expiring = IndexModel::builder()
+            .keys(doc! { "at": -1 })
+            .options(after(864_000))
+            .build();
+        for index in [hashed, plain, expiring] {
+            sessions.create_index(index).await.unwrap();
+        }
+        let ttl = |days: u32| {
+            format!("ttl: [{{ collection: sessions, field: at, expire_after: {days}d }}]")
+        };
+        let done = run(&cleanup(&base, &ttl(10)), "cleanup", 0);
+        assert!(codes(&done).is_empty(), "{done:#}");
+        assert!(done["steps"].as_array().unwrap().is_empty(), "{done:#}");
+        let done = run(&cleanup(&base, &ttl(3650)), "cleanup", 0);
+        let object = format!("alter_ttl {}.sessions", base.name);
+        assert_eq!(steps(&done, "succeeded"), [object], "{done:#}");
+        let listed = base
+            .db
+            .run_command(doc! { "listIndexes": "sessions" })
+            .await
+            .unwrap();
+        let indexes = listed
+            .get_document("cursor")
+            .unwrap()
+            .get_array("firstBatch")
+            .unwrap();
+        let expire: Vec<String> = indexes
+            .iter()
+            .filter_map(|index| index.as_document()?.get("expireAfterSeconds"))
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(expire, ["315360000"], "{version}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_in_include_that_meet_nothing_are_told() {
+    let base = TestBase::new(60).await;
+    base.collection("events")
+        .insert_one(doc! { "_id": 1 })
+        .await
+        .unwrap();
+    for kind in ["compact", "integrity", "snapshot"] {
+        for (include, code) in [("[nosuch]", 1), ("[events, nosuch]", 0), ("[events]", 0)] {
+            let workspace = for_base(&base).task(
+                "t",
+                &format!("kind: {kind}\ntarget: app\noptions: {{ include: {include} }}\n"),
+            );
+            let done = run(&workspace, "t", code);
+            let told = codes(&done).contains(&"include.nothing".to_owned());
+            assert_eq!(
+                told,
+                include.contains("nosuch"),
+                "{kind} {include}: {done:#}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_collections_is_not_all_is_well() {
+    let base = TestBase::new(60).await;
+    for kind in ["compact", "integrity", "snapshot"] {
+        let workspace = for_base(&base).task("t", &format!("kind: {kind}\ntarget: app\n"));
+        // The second time there is what the first run has made itself.
+        for _ in 0..2 {
+            let done = run(&workspace, "t", 1);
+            assert_eq!(
+                finding(&done, "database.empty")["severity"],
+                "warning",
+                "{kind}"
+            );
+        }
+        let doctor = workspace.run(["doctor"]);
+        assert!(doctor.stdout.contains("has no collection"), "{doctor:?}");
+    }
+    base.collection("events")
+        .insert_one(doc! { "_id": 1 })
+        .await
+        .unwrap();
+    let workspace = for_base(&base).task("t", "kind: snapshot\ntarget: app\n");
+    assert!(!codes(&run(&workspace, "t", 0)).contains(&"database.empty".to_owned()));
+    assert!(
+        !workspace
+            .run(["doctor"])
+            .stdout
+            .contains("has no collection")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_user_that_lacks_a_role_is_told_which() {
+    let base = TestBase::new(60).await;
+    for name in ["a", "b", "c"] {
+        base.collection(name)
+            .insert_one(doc! { "_id": 1 })
+            .await
+            .unwrap();
+    }
+    let admin = base.servers.root().await.database("admin");
+    let mut users: Vec<(String, String)> = Vec::new();
+    for (what, roles) in [
+        ("reads", vec![doc! { "role": "read", "db": &base.name }]),
+        (
+            "writes",
+            vec![doc! { "role": "readWrite", "db": &base.name }],
+        ),
+        (
+            "validates",
+            vec![
+                doc! { "role": "readWrite", "db": &base.name },
+                doc! { "role": "dbAdmin", "db": &base.name },
+            ],
+        ),
+    ] {
+        let user = format!("{what}{}", base.name);
+        let create = doc! { "createUser": &user, "pwd": PASSWORD, "roles": roles, "writeConcern": { "w": 3 } };
+        admin.run_command(create).await.unwrap();
+        users.push((
+            what.to_owned(),
+            base.servers.url(Some(&user), &base.name, ""),
+        ));
+    }
+    for (what, url) in users {
+        let workspace = workspace(&url).task("t", "kind: integrity\ntarget: app\n");
+        let output = workspace.run(["run", "t", "--now", "--output", "json"]);
+        let shown = format!("{}{}", output.stdout, output.stderr);
+        match what.as_str() {
+            "reads" => {
+                assert_ne!(output.code, 0, "{shown}");
+                assert!(
+                    shown.contains("readWrite")
+                        && shown.contains(&format!("{}.maint.claims", base.name)),
+                    "{shown}"
+                );
+            }
+            "writes" => {
+                assert_eq!(output.code, 1, "{shown}");
+                let done = output.json()["runs"][0].clone();
+                assert!(
+                    done["steps"]
+                        .as_array()
+                        .unwrap()
+                        .iter()
+                        .all(|step| step["action"] != "validate"),
+                    "{done:#}"
+                );
+                let all = done["findings"].as_array().unwrap();
+                let lacking: Vec<&Value> = all
+                    .iter()
+                    .filter(|f| {
+                        f["message"]
+                            .to_string()
+                            .contains("no collection was validated")
+                    })
+                    .collect();
+                assert_eq!(lacking.len(), 1, "{done:#}");
+                assert!(lacking[0].to_string().contains("dbAdmin"), "{done:#}");
+            }
+            _ => {
+                assert_eq!(output.code, 0, "{shown}");
+                assert_eq!(
+                    steps(&output.json()["runs"][0], "succeeded")
+                        .iter()
+                        .filter(|s| s.starts_with("validate"))
+                        .count(),
+                    3,
+                    "{shown}"
+                );
+            }
+        }
+    }
+    let collection = base.db.collection::<Document>("a");
+    assert_eq!(collection.count_documents(doc! {}).await.unwrap(), 1);
+}
