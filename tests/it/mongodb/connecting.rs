@@ -153,6 +153,9 @@ async fn what_is_not_allowed_names_the_role() {
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_lists_the_members() {
     let set = shared_set(60);
+    let shop = set.root().await.database("shop");
+    let orders = shop.collection::<mongodb::bson::Document>("orders");
+    orders.insert_one(doc! { "x": 1 }).await.unwrap();
     let output = workspace(&set.maint_url("shop")).run(["doctor"]).expect(0);
     for n in 0..3 {
         assert!(output.stdout.contains(&set.address(n)), "{output:#?}");
