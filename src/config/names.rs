@@ -314,6 +314,8 @@ pub(super) fn guess(problem: Problem, node: &Node, mut known: Vec<&str>) -> Prob
         return problem;
     }
     known.sort_unstable();
+    // Two engines may have a kind of one name.
+    known.dedup();
     let meant = node
         .scalar()
         .filter(|scalar| scalar.written.is_none())

@@ -132,6 +132,9 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
             "incomplete after {took}, {} left for the next run",
             counted(count(StepStatus::Deferred), "step")
         ),
+        RunStatus::Partial if count(StepStatus::Failed) == 0 => {
+            format!("partial after {took}, what else was asked for could not be done")
+        }
         RunStatus::Partial => {
             format!(
                 "partial after {took}, {} failed",
