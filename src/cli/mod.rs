@@ -19,6 +19,7 @@ mod history;
 mod init;
 mod man;
 mod next;
+mod memory;
 mod notify;
 mod paste;
 mod pause;
@@ -246,6 +247,7 @@ impl Failure {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    memory::give_back();
     let args = match usage::parse() {
         Ok(args) => args,
         Err(code) => return ExitCode::from(code),

@@ -25,7 +25,9 @@ const SUMS: &str = "pg_catalog.count(*), pg_catalog.sum(pg_catalog.hashtextexten
 const WAYS: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, t.typname), pg_catalog.format_type(a.atttypid, a.atttypmod),
         CASE WHEN x.oid = a.atttypid OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = a.atttypid
                 AND k.casttarget = x.oid AND k.castmethod <> 'i' AND k.oid < 16384::pg_catalog.oid)
-            THEN pg_catalog.format('%I.%I', xn.nspname, x.typname) END,
+            -- With its lengths: `0` and `0.00` are the same number, and not the same text.
+            THEN pg_catalog.format('%I.%I', xn.nspname, x.typname) || CASE WHEN x.typname::text !~ 'interval'
+                THEN coalesce(pg_catalog.substring(w.type, '\\([0-9]+(?:,-?[0-9]+)?\\)'), '') ELSE '' END END,
         t.typtype = 'e'
     FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) WITH ORDINALITY AS w (name, type, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::pg_catalog.oid AND a.attname::text = w.name AND a.attnum > 0 AND NOT a.attisdropped

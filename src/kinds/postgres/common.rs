@@ -165,7 +165,7 @@ pub(super) fn unseen(what: &str, role: &str, tables: &BTreeSet<&RelationName>) -
         severity: Severity::Warning,
         object: first.to_string(),
         message: format!(
-            "whether {what}{} are bloated is not known: {role} may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)",
+            "whether there is bloat in {what}{} is not known: {role} may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)",
             all.join(", ")
         ),
         suggestion: Some(grant("SELECT", "", &tables, &role)),

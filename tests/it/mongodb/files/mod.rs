@@ -297,7 +297,7 @@ async fn memory_is_bounded_by_bytes() {
     for format in ["jsonl", "parquet"] {
         for n in 0..2 {
             let old = DateTime::from_millis(n);
-            let text = "\u{1}\"ü日".repeat(1_450_000);
+            let text = "\u{1}\"ü日".repeat(1_750_000);
             let mut shapes = vec![
                 RawDocumentBuf::try_from(
                     &doc! { "_id": format!("text {n}"), "at": old, "v": text },
@@ -307,14 +307,14 @@ async fn memory_is_bounded_by_bytes() {
             let mut wide = RawDocumentBuf::new();
             wide.append(mongodb::bson::cstr!("_id"), format!("wide {n}"));
             wide.append(mongodb::bson::cstr!("at"), old);
-            for value in 0..2_300_000_i32 {
+            for value in 0..3_000_000_i32 {
                 wide.append(mongodb::bson::cstr!("k"), value % 7 == 0);
-                if wide.as_bytes().len() > 10_000_000 {
+                if wide.as_bytes().len() > 12_000_000 {
                     break;
                 }
             }
             shapes.push(wide);
-            let random: Vec<u8> = (0..10_500_000_u32)
+            let random: Vec<u8> = (0..12_500_000_u32)
                 .map(|b| (b.wrapping_mul(2_654_435_761) >> 13) as u8)
                 .collect();
             let binary = mongodb::bson::Binary {
