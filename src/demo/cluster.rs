@@ -2,9 +2,8 @@
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -12,7 +11,7 @@ use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use super::setup::{Owner, configure, init, last_lines, random_password};
-use super::{Binaries, DemoError};
+use super::{Binaries, DemoError, watcher};
 
 /// How long a server may take until it answers. It needs a tenth of a
 /// second on an idle machine; this is for a laptop that is swapping.
@@ -217,20 +216,7 @@ fn launch(
         .try_clone()
         .map_err(DemoError::file("write", log))?;
     // The watcher comes first: there is no moment at which a server could be orphaned.
-    let shell = PathBuf::from("/bin/sh");
-    let mut watcher = Command::new(&shell)
-        .args(["-c", WATCHER, "maint-demo-watcher"])
-        .arg(folder)
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|source| DemoError::Spawn {
-            program: shell,
-            source,
-        })?;
+    let mut watcher = watcher::spawn(WATCHER, folder)?;
     let program = binaries.program("postgres");
     let started = owner
         .command(&program, folder)

@@ -7,6 +7,7 @@ mod error;
 pub mod mongodb;
 mod platform;
 mod setup;
+mod watcher;
 
 pub use binaries::Binaries;
 pub use cluster::{Cluster, ClusterOptions, Tls};

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::super::DemoError;
 use super::super::cluster::free_port;
 use super::super::setup::{last_lines, random_password};
+use super::super::watcher;
 
 /// How long a server may take until it answers, and until it is primary.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -238,20 +239,7 @@ fn url(port: u16, password: &str, database: &str) -> String {
 
 fn launch(mongod: &Mongod, folder: &Path, port: u16) -> Result<(Child, Child), DemoError> {
     // The watcher comes first: there is no moment at which a server could be orphaned.
-    let shell = PathBuf::from("/bin/sh");
-    let mut watcher = Command::new(&shell)
-        .args(["-c", WATCHER, "maint-demo-watcher"])
-        .arg(folder)
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .process_group(0)
-        .spawn()
-        .map_err(|source| DemoError::Spawn {
-            program: shell,
-            source,
-        })?;
+    let mut watcher = watcher::spawn(WATCHER, folder)?;
     let server = Command::new(&mongod.program)
         .args(["--replSet", "rs0", "--bind_ip", "127.0.0.1"])
         .args(["--port", &port.to_string(), "--nounixsocket"])

@@ -367,7 +367,7 @@ mod tests {
                 "shop: analyze [include: [\"app.t\"]]",
             ),
             (
-                "flock|-n|/tmp/l|reindexdb|--concurrently|-S|app|-d|shop",
+                "flock|-n|/run/lock/db|reindexdb|--concurrently|-S|app|-d|shop",
                 "shop: reindex [include: [\"app.*\"] min_bloat: 30%]",
             ),
             ("vacuumdb|--full|shop", "no: VACUUM FULL"),
