@@ -64,6 +64,19 @@ pub trait Door: Send + Sync + Sized + 'static {
         steps: &[Step<BodyOf<Self>>],
     ) -> Result<BTreeMap<u32, i64>, EngineError>;
 
+    /// The same for a plan that is saved, or compared with a saved one: only what is counted soon
+    /// enough to be asked for each time.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    async fn count_for_review(
+        &self,
+        _session: &Self::Session,
+        _steps: &[Step<BodyOf<Self>>],
+    ) -> Result<BTreeMap<u32, i64>, EngineError> {
+        Ok(BTreeMap::new())
+    }
+
     /// Refuses a session in which a claim would not hold, such as one that a
     /// pooler shares with others.
     ///

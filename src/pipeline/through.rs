@@ -98,8 +98,7 @@ impl<D: Door> Way for Through<D> {
         known: Known,
     ) -> Result<SavedPlan, PipelineError> {
         let (plan, door, session) = self.proposed(task, target, known).await?;
-        let system = door.identity(&session).await?;
-        Ok(document(task, &target.name, &system, &plan))
+        document(task, &target.name, (&door, &session), &plan).await
     }
 
     async fn dry_run(
@@ -213,8 +212,9 @@ impl<D: Door> Way for Through<D> {
             let mut plan = self.kind.propose(&site, &at).await?.arranged(&by);
             record.inspect_ms += millis(looking.elapsed());
             if let Some(approved) = request.approved {
-                let system = door.identity(&site.primary).await?;
-                let found = document(request.task, &record.target, &system, &plan);
+                plan = plan.numbered(1);
+                let through = (&door, &site.primary);
+                let found = document(request.task, &record.target, through, &plan).await?;
                 only_approved(approved, &found, &mut plan)?;
                 plan.findings.push(applied(approved));
             }
@@ -304,9 +304,17 @@ pub(super) async fn databases<D: Door>(target: &Target) -> Result<Vec<String>, P
     Ok(door.databases(&session).await?)
 }
 
-fn document<B: Body>(task: &Task, target: &str, system: &str, plan: &Plan<B>) -> SavedPlan {
+async fn document<D: Door>(
+    task: &Task,
+    target: &str,
+    (door, session): (&D, &D::Session),
+    plan: &Plan<BodyOf<D>>,
+) -> Result<SavedPlan, PipelineError> {
     let names = (task.name.as_str(), task.kind.as_str(), target);
-    SavedPlan::of(names, system, &task.options, &plan.clone().shown())
+    let system = door.identity(session).await?;
+    let rows = door.count_for_review(session, &plan.steps).await?;
+    let options = &task.options;
+    Ok(SavedPlan::of(names, &system, options, plan, &rows))
 }
 
 /// Leaves of the plan what was approved, in that order, and nothing for a

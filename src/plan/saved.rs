@@ -1,12 +1,18 @@
 //! A plan as a document of its own: reviewed by people, carried out later.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::Plan;
+use super::{Body, Plan, Skip};
+
+/// A step may change so many rows more than twice what was looked at: time goes on, and a few
+/// rows are soon twice as many.
+const A_FEW_ROWS: i64 = 100;
 
 /// The version of the document that this program writes and reads.
 pub const SAVED_VERSION: u32 = 1;
@@ -48,6 +54,9 @@ pub struct SavedPlan {
     /// The hash of the document it was read from; not part of it.
     #[serde(skip)]
     pub document: String,
+    /// What is left alone, and why; not part of the document.
+    #[serde(skip)]
+    pub left: Vec<Skip>,
 }
 
 /// One step, with the facts it rests on.
@@ -60,10 +69,14 @@ pub struct SavedStep {
     pub object: String,
     /// Why, with the numbers of that moment.
     pub reason: String,
-    /// What runs.
+    /// What runs. A limit that moves with the time is written as it is reckoned.
     pub statement: String,
-    /// What else tells the object from another of its name, such as its id.
+    /// What else tells the object from another of its name, such as its id, or
+    /// by name everything that the step relies on.
     pub identity: Value,
+    /// How many rows it would change, where that was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rows: Option<i64>,
     /// Size of the object then, in bytes.
     pub bytes: Option<i64>,
     /// Expected size afterwards, in bytes.
@@ -73,19 +86,22 @@ pub struct SavedStep {
 }
 
 impl SavedPlan {
-    /// The plan of this task on this target, as it is now.
-    pub fn of(
+    /// The plan of this task on this target, as it is now; with how many rows its steps would
+    /// change, by their `seq`, where that is known.
+    pub fn of<B: Body>(
         (task, kind, target): (&str, &str, &str),
         system: &str,
         options: &Value,
-        plan: &Plan<Value>,
+        plan: &Plan<B>,
+        rows: &BTreeMap<u32, i64>,
     ) -> SavedPlan {
         let steps = plan.steps.iter().map(|step| SavedStep {
             action: step.action.clone(),
             object: step.object.clone(),
             reason: step.reason.clone(),
-            statement: text(&step.body, "statement"),
-            identity: step.body.get("relation").cloned().unwrap_or_default(),
+            statement: step.body.at_any_time(),
+            identity: step.body.identity(),
+            rows: rows.get(&step.seq).copied(),
             bytes: step.estimate.bytes,
             bytes_after: step.estimate.bytes_after,
             details: step.details.clone(),
@@ -98,6 +114,7 @@ impl SavedPlan {
             options: options.clone(),
             steps: steps.collect(),
             document: String::new(),
+            left: plan.refused.iter().chain(&plan.skipped).cloned().collect(),
         }
     }
 
@@ -109,10 +126,15 @@ impl SavedPlan {
         for step in &self.steps {
             let what = format!("{} {}", step.action, step.object);
             match now.steps.iter().find(|other| other.is_same_work(step)) {
-                None => lines.push(format!(
-                    "{what}: would not be done any more (it was to be done because of: {})",
-                    step.reason
-                )),
+                None => {
+                    let left = now.left.iter().find(|left| left.object == step.object);
+                    let why = left.map(|left| format!(": {}", left.reason));
+                    lines.push(format!(
+                        "{what}: would not be done any more{} (it was to be done because of: {})",
+                        why.unwrap_or_default(),
+                        step.reason
+                    ));
+                }
                 Some(other) => lines.extend(step.differences(other)),
             }
         }
@@ -142,9 +164,18 @@ impl SavedPlan {
             ));
         }
         if self.kind != now.kind || self.options != now.options {
+            let mut changes = Vec::new();
+            changed("", &self.options, &now.options, &mut changes);
+            if self.kind != now.kind {
+                changes.insert(
+                    0,
+                    format!("the kind is {}, and was {}", now.kind, self.kind),
+                );
+            }
             lines.push(format!(
-                "the options of task `{}` have changed: {} was {}",
-                self.task, now.options, self.options
+                "the options of task `{}` have changed: {}",
+                self.task,
+                changes.join("; ")
             ));
         }
         lines
@@ -166,16 +197,39 @@ impl SavedStep {
     fn differences(&self, now: &SavedStep) -> Vec<String> {
         let what = format!("{} {}", self.action, self.object);
         let mut lines = Vec::new();
-        if self.identity != now.identity {
-            lines.push(format!(
-                "{what}: another object has taken the name (id {} was {})",
-                now.identity, self.identity
-            ));
+        match (&self.identity, &now.identity) {
+            (then, now) if then == now => {}
+            (Value::Object(then), Value::Object(now)) => {
+                let mut names: Vec<&String> = then.keys().chain(now.keys()).collect();
+                names.sort();
+                names.dedup();
+                let of = |of: Option<&Value>| of.map_or("none".to_owned(), plainly);
+                for name in names {
+                    let (then, now) = (then.get(name), now.get(name));
+                    if then != now {
+                        lines.push(format!(
+                            "{what}: {name} is {}, and was {}",
+                            of(now),
+                            of(then)
+                        ));
+                    }
+                }
+            }
+            (then, now) => lines.push(format!(
+                "{what}: another object has taken the name (id {now} was {then})"
+            )),
         }
         if self.statement != now.statement {
             lines.push(format!(
                 "{what}: would run `{}` instead of `{}`",
                 now.statement, self.statement
+            ));
+        }
+        if let (Some(then), Some(now)) = (self.rows, now.rows)
+            && now > then.saturating_mul(2).saturating_add(A_FEW_ROWS)
+        {
+            lines.push(format!(
+                "{what}: {now} would go, and {then} were to go when the plan was made: more than twice as many"
             ));
         }
         lines
@@ -226,11 +280,47 @@ impl Saved {
     }
 }
 
-fn text(body: &Value, key: &str) -> String {
-    body.get(key)
-        .and_then(Value::as_str)
-        .unwrap_or_default()
-        .to_owned()
+/// What is different between two values, by the place of it within them.
+fn changed(place: &str, then: &Value, now: &Value, changes: &mut Vec<String>) {
+    match (then, now) {
+        (then, now) if then == now => {}
+        (Value::Object(then), Value::Object(now)) => {
+            let mut keys: Vec<&String> = then.keys().chain(now.keys()).collect();
+            keys.sort();
+            keys.dedup();
+            for key in keys {
+                let dot = if place.is_empty() { "" } else { "." };
+                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned();
+                changed(
+                    &format!("{place}{dot}{key}"),
+                    &of(then).unwrap_or_default(),
+                    &of(now).unwrap_or_default(),
+                    changes,
+                );
+            }
+        }
+        (Value::Array(then), Value::Array(now)) => {
+            for n in 0..then.len().max(now.len()) {
+                let of = |values: &[Value]| values.get(n).cloned().unwrap_or_default();
+                changed(&format!("{place}[{n}]"), &of(then), &of(now), changes);
+            }
+        }
+        (then, now) => changes.push(format!(
+            "{} is {}, and was {}",
+            if place.is_empty() { "all of it" } else { place },
+            plainly(now),
+            plainly(then)
+        )),
+    }
+}
+
+/// A value as people write it in a task.
+fn plainly(value: &Value) -> String {
+    match value {
+        Value::Null => "not set".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 fn hash(plans: &[SavedPlan]) -> Result<String, serde_json::Error> {
@@ -247,21 +337,95 @@ mod tests {
     use super::*;
     use crate::plan::Step;
 
-    fn plan(steps: &[(&str, &str, u32)]) -> SavedPlan {
-        let mut plan = Plan::<Value>::default();
-        for (object, statement, id) in steps {
-            let mut step = Step::<crate::plan::postgres::Body>::new("reindex", *object, "lane")
-                .because("60% bloat")
-                .shown();
-            step.body = json!({ "statement": statement, "relation": id });
-            plan.steps.push(step);
+    /// What it runs, and what it relies on.
+    #[derive(Clone, Debug, Default, Serialize)]
+    struct Doing(String, Value);
+
+    impl Body for Doing {
+        fn text(&self) -> String {
+            self.0.clone()
         }
+
+        fn identity(&self) -> Value {
+            self.1.clone()
+        }
+    }
+
+    fn step(object: &str, statement: &str, identity: Value) -> Step<Doing> {
+        let mut step = Step::new("reindex", object, "lane").because("60% bloat");
+        step.body = Doing(statement.to_owned(), identity);
+        step
+    }
+
+    fn plan(steps: &[(&str, &str, u32)]) -> SavedPlan {
+        let steps = steps
+            .iter()
+            .map(|(object, statement, id)| step(object, statement, json!(id)));
+        of(steps.collect(), &[])
+    }
+
+    fn of(steps: Vec<Step<Doing>>, rows: &[i64]) -> SavedPlan {
+        let plan = Plan {
+            steps,
+            ..Plan::default()
+        };
         SavedPlan::of(
             ("weekly", "reindex", "app"),
             "7/app",
             &json!({ "min_size": "10MB" }),
-            &plan,
+            &plan.numbered(1),
+            &(1..).zip(rows.iter().copied()).collect(),
         )
+    }
+
+    #[test]
+    fn what_a_step_relies_on_is_told_by_name() {
+        let then = of(
+            vec![step(
+                "a",
+                "x",
+                json!({ "the index": "i", "the id of a": 1 }),
+            )],
+            &[10],
+        );
+        let now = of(vec![step("a", "x", json!({ "the id of a": 2 }))], &[120]);
+        assert_eq!(
+            then.drift(&now),
+            [
+                "reindex a: the id of a is 2, and was 1",
+                "reindex a: the index is none, and was i"
+            ]
+        );
+        let many = of(
+            vec![step(
+                "a",
+                "x",
+                json!({ "the index": "i", "the id of a": 1 }),
+            )],
+            &[121],
+        );
+        assert_eq!(
+            then.drift(&many),
+            [
+                "reindex a: 121 would go, and 10 were to go when the plan was made: more than twice as many"
+            ]
+        );
+    }
+
+    #[test]
+    fn changed_options_are_told_by_their_place() {
+        let then = json!({ "rules": [{ "field": "at", "older_than": "90d" }], "x": 1 });
+        let now = json!({ "rules": [{ "field": "at", "older_than": "30d" }, { "field": "b" }] });
+        let mut changes = Vec::new();
+        changed("", &then, &now, &mut changes);
+        assert_eq!(
+            changes,
+            [
+                "rules[0].older_than is 30d, and was 90d",
+                r#"rules[1] is {"field":"b"}, and was not set"#,
+                "x is not set, and was 1"
+            ]
+        );
     }
 
     #[test]

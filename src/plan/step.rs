@@ -51,6 +51,18 @@ pub trait Body: Clone + std::fmt::Debug + Default + Serialize + Send + Sync + 's
     /// What is done, as one text: shown to people, and recorded.
     fn text(&self) -> String;
 
+    /// The same as long as the same would be done, whenever that is: a limit that moves with the
+    /// time is written as it is reckoned, so that a plan that was saved can be compared.
+    fn at_any_time(&self) -> String {
+        self.text()
+    }
+
+    /// What else tells the objects that it works on, or relies on, from others of their names: an
+    /// id, or an object of ids by what they are of; null where nothing does.
+    fn identity(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
     /// Whether what it did is kept when it is cut off, and gone on from: then
     /// it may begin however little time is left.
     fn keeps_what_it_did(&self) -> bool {

@@ -39,6 +39,11 @@ impl Json {
         serde_json::from_value(self.0.clone()).map_err(|error| error.to_string())
     }
 
+    /// The value of a key; null where it is not there.
+    pub fn part(&self, key: &str) -> Json {
+        Json(self.0.get(key).cloned().unwrap_or_default())
+    }
+
     /// Whether nothing is asked for.
     pub fn is_empty(&self) -> bool {
         self.0.as_object().is_none_or(serde_json::Map::is_empty)

@@ -23,6 +23,8 @@ use crate::values::Secret;
 
 /// What a dry run may take to count the documents of one step.
 const COUNTING: Limit = Limit(Duration::from_secs(600));
+/// What it may take where a plan is saved, or compared with a saved one.
+const REVIEWING: Limit = Limit(Duration::from_secs(60));
 
 /// What carrying out a step on MongoDB needs besides its record.
 pub(super) type Job<'a> = execute::Job<'a, Door>;
@@ -106,7 +108,23 @@ impl execute::Door for Door {
         let mut counts = BTreeMap::new();
         for step in steps {
             if let Work::Walk(walk) = &step.body.work {
-                counts.insert(step.seq, count(session, walk).await?);
+                counts.insert(step.seq, count(session, walk, COUNTING).await?);
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn count_for_review(
+        &self,
+        session: &Session,
+        steps: &[Step<Body>],
+    ) -> Result<BTreeMap<u32, i64>, EngineError> {
+        let mut counts = BTreeMap::new();
+        for step in steps {
+            if let Work::Walk(walk) = &step.body.work
+                && let Some(n) = soon(count(session, walk, REVIEWING).await)?
+            {
+                counts.insert(step.seq, n);
             }
         }
         Ok(counts)
@@ -352,13 +370,26 @@ async fn given(
     Ok(())
 }
 
+/// What was counted; none where that was not to be had in time, or not at all.
+fn soon(counted: Result<i64, EngineError>) -> Result<Option<i64>, EngineError> {
+    match counted {
+        Ok(n) => Ok(Some(n)),
+        Err(EngineError::NotVisible { .. }) => Ok(None),
+        Err(EngineError::Mongo(error)) if error.is_out_of_time() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Exactly how many documents would go.
-async fn count(session: &Session, walk: &Walk) -> Result<i64, EngineError> {
+async fn count(session: &Session, walk: &Walk, most: Limit) -> Result<i64, EngineError> {
+    if let Some(known) = walk.documents {
+        return Ok(known);
+    }
     let filter = walk.filter.document().map_err(bad)?;
     let Some(orphans) = &walk.orphans else {
         let command = doc! { "count": &walk.collection, "query": filter };
         let answer = session
-            .command("counting documents", &walk.database, command, COUNTING)
+            .command("counting documents", &walk.database, command, most)
             .await?;
         return Ok(number(answer.get("n")).unwrap_or(0));
     };
@@ -382,7 +413,7 @@ async fn count(session: &Session, walk: &Walk) -> Result<i64, EngineError> {
                 &orphans.parent_field,
                 "count",
             ),
-            COUNTING,
+            most,
         )
         .await?;
     Ok(found.first().and_then(|d| number(d.get("n"))).unwrap_or(0))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Limit, MongoError, Session, number};
+use crate::engines::mongodb::{Json, Limit, MongoError, Session, number};
 use crate::plan::{Finding, Severity};
 
 /// What a collection is.
@@ -91,6 +91,22 @@ impl Index {
         }
     }
 
+    /// Its name and keys, and what else makes it another index, in words.
+    pub(super) fn described(&self) -> String {
+        let keys: Document = self.keys.iter().cloned().collect();
+        let also = [
+            (self.unique, " unique"),
+            (self.sparse, " sparse"),
+            (self.partial, " partial"),
+        ];
+        let also: String = also
+            .iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, word)| *word)
+            .collect();
+        format!("{} {}{also}", self.name, Json::of(&keys))
+    }
+
     /// Whether every document with a value in `field` is found along it, in the field's order.
     pub(super) fn orders(&self, field: &str) -> bool {
         let first = self.keys.first();
@@ -129,7 +145,13 @@ pub(super) async fn collections(
                 .get_document("info")
                 .ok()
                 .and_then(|info| info.get("uuid"))
-                .map(|uuid| format!("{uuid:?}"))
+                .map(|uuid| match uuid {
+                    Bson::Binary(binary) => match uuid::Uuid::from_slice(&binary.bytes) {
+                        Ok(uuid) => uuid.to_string(),
+                        Err(_) => format!("{binary:?}"),
+                    },
+                    other => other.to_string(),
+                })
                 .unwrap_or_default();
             Some((
                 name,

@@ -187,6 +187,7 @@ impl Kind for CompactKind {
                     collection.bytes + collection.index_bytes,
                     Some(collection.bytes + collection.index_bytes - collection.free),
                 )
+                .relying_on(&facts.database, name, &collection.uuid)
                 .remembering(key, json!({ "at": at.now.timestamp() }));
             if is_primary && let Some(need) = &before {
                 // Not while a secondary may still be busy, or has failed.

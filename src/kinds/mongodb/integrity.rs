@@ -298,7 +298,30 @@ impl Kind for Integrity {
             }
         }
         self.validations(&facts, at, &mut plan);
+        plan.steps = plan
+            .steps
+            .into_iter()
+            .map(|step| facts.relying(step))
+            .collect();
         plan
+    }
+}
+
+impl Facts {
+    /// Of another collection of the same name the same would be asked, but nobody has looked at
+    /// that.
+    fn relying(&self, step: Step<Body>) -> Step<Body> {
+        let Work::Look(look) = &step.body.work else {
+            return step;
+        };
+        let name = match look {
+            Look::Any { collection, .. } => collection.clone(),
+            Look::Validate(validate) => validate.collection.clone(),
+        };
+        match self.collections.get(&name) {
+            Some(collection) => step.relying_on(&self.database, &name, &collection.uuid),
+            None => step,
+        }
     }
 }
 

@@ -282,6 +282,11 @@ impl Kind for Refresh {
             findings: facts.findings.clone(),
             ..Plan::default()
         };
+        let results: Vec<(String, String)> = self
+            .aggregations
+            .iter()
+            .filter_map(|aggregation| aggregation.result(&facts.database))
+            .collect();
         let mut made: Vec<((String, String), String)> = Vec::new();
         for aggregation in &self.aggregations {
             let Some(into) = aggregation.result(&facts.database) else {
@@ -358,6 +363,12 @@ impl Kind for Refresh {
                 }))
                 .measuring(&into.0, &into.1)
                 .remembering(key, json!({ "state": state, "at": at.now.timestamp() }));
+            // What this task itself makes is another collection after each `$out`.
+            for source in sources.iter().filter(|source| !results.contains(source)) {
+                if let Some(collection) = facts.collections.get(source) {
+                    step = step.relying_on(&source.0, &source.1, &collection.uuid);
+                }
+            }
             for object in chained {
                 step = step.after("refresh", object.clone());
             }

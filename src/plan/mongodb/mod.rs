@@ -4,13 +4,15 @@ mod archive;
 mod look;
 mod walk;
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use archive::{Export, Format, Manifest, Restored, fields};
 pub use look::{Look, Validate};
-pub use walk::{Destination, Orphans, Path, Walk, single};
+pub use walk::{AgeLimit, Destination, Orphans, Path, Walk, single};
 
 use super::{Need, Speaks, Step};
 use crate::engines::EngineError;
@@ -24,6 +26,9 @@ pub struct Body {
     pub work: Work,
     /// The collection whose size is measured before and after.
     pub measure: Option<Measure>,
+    /// What it relies on, by what that is: collections by their UUIDs, an index by its keys.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub relies_on: BTreeMap<String, String>,
 }
 
 /// What a step does.
@@ -120,6 +125,20 @@ impl super::Body for Body {
         matches!(self.work, Work::Walk(_))
     }
 
+    fn at_any_time(&self) -> String {
+        match &self.work {
+            Work::Walk(walk) => walk.at_any_time(),
+            _ => self.text(),
+        }
+    }
+
+    fn identity(&self) -> serde_json::Value {
+        match self.relies_on.is_empty() {
+            true => serde_json::Value::Null,
+            false => serde_json::json!(self.relies_on),
+        }
+    }
+
     fn text(&self) -> String {
         match &self.work {
             Work::Commands(commands) => {
@@ -207,6 +226,17 @@ impl Step<Body> {
             database: database.to_owned(),
             collection: collection.to_owned(),
         });
+        self
+    }
+
+    /// Is another step without this collection: one that was dropped and made again has another
+    /// UUID.
+    pub fn relying_on(mut self, database: &str, collection: &str, uuid: &str) -> Self {
+        if !uuid.is_empty() {
+            let of = crate::engines::mongodb::namespace(database, collection);
+            let relies_on = &mut self.body.relies_on;
+            relies_on.insert(format!("the UUID of {of}"), uuid.to_owned());
+        }
         self
     }
 

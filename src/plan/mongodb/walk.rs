@@ -1,6 +1,7 @@
 use mongodb::bson::{Bson, Document, doc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Export, shell_name};
 use crate::engines::mongodb::Json;
@@ -17,6 +18,9 @@ pub struct Walk {
     pub collection: String,
     /// Which documents go.
     pub filter: Json,
+    /// The limit of the age in that condition, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<AgeLimit>,
     /// How a batch is cut out.
     pub path: Path,
     /// Of those, only the ones whose parent is gone.
@@ -36,6 +40,42 @@ pub struct Walk {
     /// Where they are kept, if in files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Export>,
+}
+
+/// The limit of an age.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AgeLimit {
+    /// The field that tells the age.
+    pub field: String,
+    /// The limit, as the condition has it.
+    pub limit: Json,
+    /// How it is reckoned, in words.
+    pub words: String,
+}
+
+impl AgeLimit {
+    /// The condition with the words in the place of the limit.
+    fn in_words(&self, condition: &Value) -> Value {
+        match condition {
+            Value::Object(map) => {
+                let part = |(key, value): (&String, &Value)| {
+                    let is_limit = *key == self.field && value.get("$lt") == Some(&self.limit.0);
+                    let mut value = if is_limit {
+                        value.clone()
+                    } else {
+                        self.in_words(value)
+                    };
+                    if is_limit && let Some(limit) = value.get_mut("$lt") {
+                        *limit = Value::String(self.words.clone());
+                    }
+                    (key.clone(), value)
+                };
+                Value::Object(map.iter().map(part).collect())
+            }
+            Value::Array(values) => values.iter().map(|value| self.in_words(value)).collect(),
+            other => other.clone(),
+        }
+    }
 }
 
 /// Another collection.
@@ -116,15 +156,28 @@ impl Walk {
         })
     }
 
+    /// One batch, the same at any time as long as the same documents are meant.
+    pub fn at_any_time(&self) -> String {
+        let filter = match &self.age {
+            Some(age) => Json(age.in_words(&self.filter.0)),
+            None => self.filter.clone(),
+        };
+        self.text_of(&filter)
+    }
+
     /// One batch, as shown to people.
     pub fn text(&self) -> String {
+        self.text_of(&self.filter)
+    }
+
+    fn text_of(&self, filter: &Json) -> String {
         let within = match &self.path {
             Path::Range { field, .. } => format!("{{{field:?}: {{$gt: …, $lte: …}}}}"),
             Path::Ids => "{_id: {$in: […]}}".to_owned(),
         };
-        let condition = match self.filter.is_empty() {
+        let condition = match filter.is_empty() {
             true => within,
-            false => format!("{{$and: [{}, {within}]}}", self.filter),
+            false => format!("{{$and: [{filter}, {within}]}}"),
         };
         if let Some(into) = &self.into {
             return format!(
@@ -168,6 +221,7 @@ mod tests {
             database: "shop".to_owned(),
             collection: "events".to_owned(),
             filter: Json(json!({ "kind": "x" })),
+            age: None,
             path: Path::Range {
                 field: "at".to_owned(),
                 index: "at_1".to_owned(),
@@ -188,5 +242,25 @@ mod tests {
             doc! { "$and": [{ "kind": "x" }, { "at": { "$gt": 5_i64 } }, { "at": { "$lte": 9_i64 } }] }
         );
         insta::assert_snapshot!(walk.text(), @r#"db.getSiblingDB("shop").getCollection("events").deleteMany({$and: [{"kind":"x"}, {"at": {$gt: …, $lte: …}}]}, {writeConcern: {w: "majority"}})"#);
+    }
+    #[test]
+    fn a_limit_that_moves_with_the_time_is_written_in_words() {
+        let limit = json!({ "$date": { "$numberLong": "5" } });
+        let filter = json!({ "$and": [
+            { "a.at": { "$lt": limit } },
+            { "b": { "$lt": limit } },
+            { "$nor": [{ "a.at": { "$gt": limit } }] },
+        ] });
+        let age = AgeLimit {
+            field: "a.at".to_owned(),
+            limit: Json(limit.clone()),
+            words: "90d before the run".to_owned(),
+        };
+        let words = json!({ "$and": [
+            { "a.at": { "$lt": "90d before the run" } },
+            { "b": { "$lt": limit } },
+            { "$nor": [{ "a.at": { "$gt": limit } }] },
+        ] });
+        assert_eq!(age.in_words(&filter), words);
     }
 }

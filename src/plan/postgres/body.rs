@@ -101,6 +101,10 @@ impl crate::plan::Body for Body {
         self.work.text()
     }
 
+    fn identity(&self) -> serde_json::Value {
+        self.relation.into()
+    }
+
     fn keeps_what_it_did(&self) -> bool {
         matches!(self.work, Work::Walk(_))
     }

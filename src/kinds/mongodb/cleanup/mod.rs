@@ -17,12 +17,12 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::parents::{ORPHANS, Pointing};
-use self::rule::Rule;
+use self::rule::{Rule, older};
 use self::ttl::Ttl;
-use super::common::{Collection, Shape, collections, fill};
+use super::common::{Collection, Index, Shape, collections, fill};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, Limit, MongoError, Session, namespace, number};
-use crate::plan::mongodb::{Body, Path, Walk, Work, shell_name};
+use crate::plan::mongodb::{AgeLimit, Body, Path, Walk, Work, shell_name};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
 use crate::values::{Bytes, Engine, Percent, TimeSpan};
 
@@ -516,12 +516,34 @@ impl Cleanup {
         if let Some(count) = look.count {
             because = format!("{count} documents: {because}");
         }
+        let age = match (&rule.field, rule.older_than, age) {
+            (Some(field), Some(span), Some(age)) => Some(AgeLimit {
+                field: field.clone(),
+                limit: Json::of(&older(age, span.before(at.now))).part("$lt"),
+                words: format!("{span} before the run"),
+            }),
+            _ => None,
+        };
+        let mut relies_on = Vec::new();
+        relies_on.push((database.as_str(), name.as_str(), &collection.uuid));
+        let parent = orphans.as_ref().map(|of| (&of.parent_database, &of.parent));
+        if let Some((database, name)) = parent
+            && let Some(parent) = facts.collections.get(&(database.clone(), name.clone()))
+        {
+            relies_on.push((database, name, &parent.uuid));
+        }
+        let index = match &path {
+            Path::Range { index, .. } => collection.indexes.iter().find(|i| i.name == *index),
+            Path::Ids => None,
+        };
+        let index = index.map(Index::described);
         let walk = Walk {
             database: database.clone(),
             collection: name.clone(),
             filter: Json::of(&filter),
+            age,
             path,
-            orphans,
+            orphans: orphans.clone(),
             goal_ms: u64::try_from(self.batch_goal.get().as_millis()).unwrap_or(250),
             documents: look.count,
             most: most(rule, collection.documents.max(look.count.unwrap_or(0))),
@@ -534,6 +556,13 @@ impl Cleanup {
             .because(because)
             .doing(Work::Walk(Box::new(walk)))
             .measuring(database, name);
+        for (database, name, uuid) in relies_on {
+            step = step.relying_on(database, name, uuid);
+        }
+        if let Some(index) = index {
+            let relies_on = &mut step.body.relies_on;
+            relies_on.insert("the index that it goes along".to_owned(), index);
+        }
         step.details.push(along);
         Ok(Some(step))
     }

@@ -158,9 +158,14 @@ impl Ttl {
                 });
                 return;
             }
-            let step = Step::new(action, &object, &object)
+            let mut step = Step::new(action, &object, &object)
                 .because(reason)
-                .doing(work);
+                .doing(work)
+                .relying_on(database, &self.collection, &collection.uuid);
+            if let Some(index) = self.index(collection) {
+                let relies_on = &mut step.body.relies_on;
+                relies_on.insert("the index that is changed".to_owned(), index.described());
+            }
             plan.steps.push(step);
             return;
         }
