@@ -563,10 +563,16 @@ pub const FINDINGS: &[Code] = &[
         "Remove or correct the documents; a rule `orphaned` of the kind cleanup removes them regularly.",
     ),
     code(
+        "refresh.nothing",
+        "An aggregation gave no document where its result had some, or where there is none at all.",
+        "Readers see nothing, or what was true before. It is made again each time until it gives something.",
+        "Run the suggested aggregation; look at its `$match`, and at the documents of its source.",
+    ),
+    code(
         "refresh.source",
-        "The collection that another one is made from does not exist.",
+        "The collection that another one is made from does not exist, or the result would get in its way.",
         "What is made from it cannot be renewed, and shows old data.",
-        "Correct the name in the task file, or bring the source back.",
+        "Correct the name in the task file, bring the source back, or let the result go elsewhere.",
     ),
     code(
         "replica.not_a_standby",

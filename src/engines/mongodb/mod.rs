@@ -12,6 +12,7 @@ mod marks;
 mod members;
 mod probe;
 mod session;
+mod writes;
 
 pub use claim::Claim;
 pub use columns::{Field, FieldType, columns, row};
@@ -25,3 +26,4 @@ pub use marks::MARKS;
 pub(crate) use marks::mark;
 pub use members::{Member, Members};
 pub use session::{Limit, Server, Session, kill_operations, namespace, number};
+pub use writes::writes;

@@ -1,25 +1,35 @@
-//! Aggregations whose result is kept in a collection.
+//! Aggregations whose result is kept in a collection, which is looked at afterwards.
+
+use std::time::Duration;
 
 use mongodb::bson::{Bson, Document, doc};
 
 use super::gate::{Ends, over, pass};
 use super::{Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Limit, Members, MongoError, Session};
+use crate::engines::mongodb::{
+    Json, Limit, Members, MongoError, Session, namespace, number, writes,
+};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::Aggregate;
+use crate::plan::mongodb::{Aggregate, Measure, shell_name};
+use crate::plan::{Finding, Severity};
+
+/// How long it may take to find out whether a pipeline gives anything at all.
+const LOOKING: Duration = Duration::from_secs(60);
 
 /// Carries it out, on a secondary where the plan says so and there is one.
 pub(super) async fn carry_out(
     work: &Aggregate,
     job: Job<'_>,
     record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     let ends = Ends::of(job.execution);
     let stages: Result<Vec<Document>, String> =
         work.pipeline.iter().map(|stage| stage.document()).collect();
+    let stages = stages.map_err(bad)?;
     let mut command = doc! {
-        "aggregate": &work.collection, "pipeline": stages.map_err(bad)?, "cursor": {},
+        "aggregate": &work.collection, "pipeline": stages.clone(), "cursor": {},
         "allowDiskUse": work.allow_disk_use, "writeConcern": { "w": "majority", "wtimeout": 60_000 },
     };
     let reader = match work.from_secondary {
@@ -35,31 +45,177 @@ pub(super) async fn carry_out(
         );
     }
     let session = reader.as_ref().map_or(job.session, |(session, _)| session);
+    let before = match &job.step.body.measure {
+        Some(result) => held(job.session, result).await,
+        None => None,
+    };
     let at = ("refreshing it", work.database.as_str());
     if work.repeatable {
-        if pass(job, session, ends, record, at, &command, &mut 0)
-            .await?
-            .is_some()
-        {
-            record.status = StepStatus::Succeeded;
+        let done = pass(job, session, ends, record, at, &command, &mut 0).await?;
+        if done.is_none() {
+            return Ok(());
         }
-        return Ok(());
+    } else {
+        let Some(limit) = ends.left() else {
+            end(record, StepStatus::Deferred, "no time was left");
+            return Ok(());
+        };
+        record.attempts = 1;
+        let stop = job.execution.stop.now();
+        let done = session.command_until(at.0, at.1, command, limit, stop);
+        if let Err(error) = done.await {
+            return over(error, job.execution, ends, record);
+        }
     }
-    let Some(limit) = ends.left() else {
-        end(record, StepStatus::Deferred, "no time was left");
-        return Ok(());
-    };
-    record.attempts = 1;
-    let stop = job.execution.stop.now();
-    match session
-        .command_until(at.0, at.1, command, limit, stop)
-        .await
+    record.status = StepStatus::Succeeded;
+    // What cannot be looked at was made all the same.
+    if let (Some(result), Some(before)) = (&job.step.body.measure, before)
+        && let Some(after) = held(job.session, result).await
     {
-        Ok(_) => {
-            record.status = StepStatus::Succeeded;
-            Ok(())
+        let made = Made {
+            result,
+            before,
+            after,
+            replaces: stages
+                .last()
+                .is_some_and(|stage| stage.contains_key("$out")),
+        };
+        record.reason = format!("{}; {}", record.reason, made.told());
+        record.rows = made.replaces.then_some(after.documents);
+        let nothing = made.is_untouched() && gives_nothing(session, work, &stages, ends).await;
+        findings.extend(made.finding(nothing, work));
+    }
+    Ok(())
+}
+
+/// What a result holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Holds {
+    exists: bool,
+    documents: i64,
+    /// What the server counts of it since it started.
+    writes: Option<i64>,
+}
+
+/// What a collection holds; none where that cannot be told.
+async fn held(session: &Session, of: &Measure) -> Option<Holds> {
+    let doing = "looking at the result";
+    let list = doc! {
+        "listCollections": 1, "filter": { "name": &of.collection }, "nameOnly": true, "authorizedCollections": true,
+    };
+    let found = session.all(doing, &of.database, list, Limit::ASIDE).await;
+    let count = doc! { "count": &of.collection };
+    let counted = session
+        .command(doing, &of.database, count, Limit::ASIDE)
+        .await;
+    let measure = vec![doc! { "$collStats": { "storageStats": {} } }];
+    let stats = session
+        .aggregate(doing, &of.database, &of.collection, measure, Limit::ASIDE)
+        .await;
+    let stats = stats.unwrap_or_default();
+    let stats = stats
+        .first()
+        .and_then(|stats| stats.get_document("storageStats").ok());
+    Some(Holds {
+        exists: !found.ok()?.is_empty(),
+        documents: number(counted.ok()?.get("n"))?,
+        writes: stats.and_then(writes),
+    })
+}
+
+/// Whether the pipeline gives no document; not if that is not known in time.
+async fn gives_nothing(
+    session: &Session,
+    work: &Aggregate,
+    stages: &[Document],
+    ends: Ends,
+) -> bool {
+    let Some(limit) = ends.left() else {
+        return false;
+    };
+    let mut stages: Vec<Document> = match stages.split_last() {
+        Some((_, before)) => before.to_vec(),
+        None => Vec::new(),
+    };
+    stages.push(doc! { "$limit": 1 });
+    let limit = Limit(limit.0.min(LOOKING));
+    let doing = "looking whether the pipeline gives anything";
+    let found = session.aggregate(doing, &work.database, &work.collection, stages, limit);
+    found.await.is_ok_and(|found| found.is_empty())
+}
+
+/// A result that was made.
+struct Made<'a> {
+    result: &'a Measure,
+    before: Holds,
+    after: Holds,
+    /// Whether it took the place of what was there.
+    replaces: bool,
+}
+
+impl Made<'_> {
+    fn told(&self) -> String {
+        match (self.before.exists, self.after.exists) {
+            (false, false) => "there is no result".to_owned(),
+            (false, true) => format!("it holds {} documents", self.after.documents),
+            _ => format!(
+                "it held {} documents, and holds {}",
+                self.before.documents, self.after.documents
+            ),
         }
-        Err(error) => over(error, job.execution, ends, record),
+    }
+
+    /// Whether nothing was written to a result that has documents: it is the same as before, or
+    /// the pipeline gives nothing.
+    fn is_untouched(&self) -> bool {
+        let same = self.before.writes == self.after.writes || self.after.writes.is_none();
+        !self.replaces && self.after.exists && self.after.documents > 0 && same
+    }
+
+    /// What should be known, where the pipeline gave nothing.
+    fn finding(&self, nothing: bool, work: &Aggregate) -> Option<Finding> {
+        let object = namespace(&self.result.database, &self.result.collection);
+        let (severity, message) = if !self.after.exists {
+            (
+                Severity::Info,
+                format!(
+                    "{object} does not exist after its pipeline has run: no document was to be kept"
+                ),
+            )
+        } else if self.replaces && self.after.documents == 0 && self.before.documents > 0 {
+            (
+                Severity::Warning,
+                format!(
+                    "the pipeline gave no document: {object} is empty now, and held {} before",
+                    self.before.documents
+                ),
+            )
+        } else if nothing {
+            (
+                Severity::Warning,
+                format!(
+                    "the pipeline gave no document: {object} still holds the {} of before",
+                    self.after.documents
+                ),
+            )
+        } else {
+            return None;
+        };
+        let stages = work.pipeline.iter();
+        let mut stages: Vec<String> = stages.map(Json::to_string).collect();
+        stages.pop();
+        stages.push("{$limit: 1}".to_owned());
+        Some(Finding {
+            code: "refresh.nothing".to_owned(),
+            severity,
+            object,
+            message,
+            suggestion: Some(format!(
+                "{}.aggregate([{}])",
+                shell_name(&work.database, &work.collection),
+                stages.join(", ")
+            )),
+        })
     }
 }
 

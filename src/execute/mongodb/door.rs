@@ -320,7 +320,7 @@ impl execute::Door for Door {
                 (None, None) => walk::carry_out(way, job, record).await,
             },
             Work::Settle(pending) => export::settle(pending, job, record).await,
-            Work::Aggregate(work) => aggregate::carry_out(work, job, record).await,
+            Work::Aggregate(work) => aggregate::carry_out(work, job, record, findings).await,
             Work::Look(question) => look::carry_out(question, job, record, findings).await,
             Work::Compact(of) => compact::carry_out(of, job, record).await,
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Limit, MongoError, Session, number};
+use crate::engines::mongodb::{Json, Limit, MongoError, Session, number, writes};
 use crate::plan::{Finding, Severity};
 
 /// What a collection is.
@@ -218,19 +218,7 @@ pub(super) async fn fill(
         .and_then(|n| number(Some(n)))
         .or(free)
         .unwrap_or(0);
-    let cursor = tiger.and_then(|tiger| tiger.get_document("cursor").ok());
-    collection.writes = cursor.map(|cursor| {
-        [
-            "insert calls",
-            "update calls",
-            "remove calls",
-            "modify calls",
-            "truncate calls",
-        ]
-        .iter()
-        .filter_map(|key| number(cursor.get(key)))
-        .sum()
-    });
+    collection.writes = writes(stats);
     if let Ok(sizes) = stats.get_document("indexSizes") {
         for index in &mut collection.indexes {
             index.bytes = number(sizes.get(&index.name)).unwrap_or(0);

@@ -44,7 +44,7 @@ async fn refreshed_after_a_change(version: u32) {
         .unwrap();
     let third = run(&workspace, "refresh", 0);
     assert_eq!(
-        third["steps"][0]["reason"], "its sources have changed",
+        third["steps"][0]["reason"], "its sources have changed; it held 2 documents, and holds 2",
         "{third:#}"
     );
     let found = base

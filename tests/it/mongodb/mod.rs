@@ -10,6 +10,7 @@ mod destinations;
 mod kinds;
 mod misspelt;
 mod orphans;
+mod results;
 mod saved_plan;
 mod whole_walks;
 

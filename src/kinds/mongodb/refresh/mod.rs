@@ -1,9 +1,11 @@
 //! Results of aggregations kept in collections: made anew where the documents
 //! that they are made from have changed.
 
+mod pipeline;
+
 use std::collections::BTreeMap;
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::doc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -74,110 +76,9 @@ pub(crate) struct Facts {
     collections: BTreeMap<(String, String), Collection>,
     /// Which server counts, and since when; unknown where it may not be asked.
     counts_since: Option<String>,
+    /// What each view of those databases reads, by database and name.
+    views: BTreeMap<(String, String), Vec<String>>,
     findings: Vec<Finding>,
-}
-
-impl Aggregation {
-    fn database<'a>(&'a self, own: &'a str) -> &'a str {
-        self.database.as_deref().unwrap_or(own)
-    }
-
-    /// Where the result goes.
-    fn result(&self, own: &str) -> Option<(String, String)> {
-        let last = self.pipeline.last()?.document().ok()?;
-        let (stage, value) = last.into_iter().next()?;
-        let database = self.database(own);
-        let value = match (stage.as_str(), value) {
-            ("$out", value) => value,
-            ("$merge", Bson::Document(options)) => options.get("into").cloned()?,
-            ("$merge", value) => value,
-            _ => return None,
-        };
-        match value {
-            Bson::String(name) => Some((database.to_owned(), name)),
-            Bson::Document(at) => Some((
-                at.get_str("db").unwrap_or(database).to_owned(),
-                at.get_str("coll").ok()?.to_owned(),
-            )),
-            _ => None,
-        }
-    }
-
-    /// Every collection that it reads.
-    fn sources(&self, own: &str) -> Vec<(String, String)> {
-        let database = self.database(own);
-        let mut names = vec![self.collection.clone()];
-        for stage in &self.pipeline {
-            if let Ok(stage) = stage.document() {
-                read_by(&stage, &mut names);
-            }
-        }
-        names.sort();
-        names.dedup();
-        names
-            .into_iter()
-            .map(|name| (database.to_owned(), name))
-            .collect()
-    }
-
-    /// Whether the result depends on something besides the documents.
-    fn depends_on_time(&self) -> bool {
-        let text: String = self.pipeline.iter().map(Json::to_string).collect();
-        [
-            "$$NOW",
-            "$$CLUSTER_TIME",
-            "$rand",
-            "$sample",
-            "$function",
-            "$accumulator",
-            "$where",
-        ]
-        .iter()
-        .any(|word| text.contains(word))
-    }
-
-    /// Whether a second time gives what the first gave.
-    fn repeatable(&self) -> bool {
-        let Some(Ok(last)) = self.pipeline.last().map(Json::document) else {
-            return false;
-        };
-        match last.get_document("$merge") {
-            // A pipeline may add to what is there, and add twice.
-            Ok(merge) => {
-                !matches!(merge.get("whenMatched"), Some(Bson::Array(_)))
-                    && merge.get_str("whenNotMatched").unwrap_or("insert") != "fail"
-                    && merge.get_str("whenMatched").unwrap_or("merge") != "fail"
-            }
-            Err(_) => true,
-        }
-    }
-}
-
-/// Collections that a stage, or one within it, reads.
-fn read_by(document: &Document, names: &mut Vec<String>) {
-    for (key, value) in document {
-        match (key.as_str(), value) {
-            ("$lookup" | "$graphLookup", Bson::Document(lookup)) => {
-                if let Ok(from) = lookup.get_str("from") {
-                    names.push(from.to_owned());
-                }
-                read_by(lookup, names);
-            }
-            ("$unionWith", Bson::String(name)) => names.push(name.clone()),
-            ("$unionWith", Bson::Document(union)) => {
-                if let Ok(name) = union.get_str("coll") {
-                    names.push(name.to_owned());
-                }
-                read_by(union, names);
-            }
-            (_, Bson::Document(inner)) => read_by(inner, names),
-            (_, Bson::Array(values)) => values
-                .iter()
-                .filter_map(Bson::as_document)
-                .for_each(|d| read_by(d, names)),
-            _ => {}
-        }
-    }
 }
 
 impl Kind for Refresh {
@@ -206,9 +107,16 @@ impl Kind for Refresh {
                     ));
                 }
             }
-            if aggregation.result("own").is_none() {
+            let Some(into) = aggregation.result("") else {
                 return Err(format!(
                     "the pipeline from `{}` keeps its result nowhere: end it with `$merge` or `$out`",
+                    aggregation.collection
+                ));
+            };
+            // What the views of the database read is only known there.
+            if let Some(why) = aggregation.overwrites("", &into, &BTreeMap::new()) {
+                return Err(format!(
+                    "the pipeline from `{}` {why}",
                     aggregation.collection
                 ));
             }
@@ -234,6 +142,10 @@ impl Kind for Refresh {
         }
         for (database, names) in named {
             for (name, mut collection) in collections(db, &database).await? {
+                if collection.shape == Shape::View {
+                    let reads = pipeline::read_by_view(&collection.options);
+                    facts.views.insert((database.clone(), name.clone()), reads);
+                }
                 if names.contains(&name) {
                     fill(db, &database, &name, &mut collection).await?;
                     facts
@@ -306,6 +218,19 @@ impl Kind for Refresh {
                     message: format!(
                         "{object} cannot be made: its source {missing} does not exist"
                     ),
+                    suggestion: None,
+                });
+                continue;
+            }
+            if let Some(why) = aggregation.overwrites(&facts.database, &into, &facts.views) {
+                plan.undone(Finding {
+                    code: "refresh.source".to_owned(),
+                    severity: Severity::Critical,
+                    message: format!(
+                        "{object} was not made: the pipeline from `{}` {why}",
+                        aggregation.collection
+                    ),
+                    object,
                     suggestion: None,
                 });
                 continue;
@@ -434,6 +359,7 @@ mod tests {
             database: "app".to_owned(),
             collections,
             counts_since: Some("host 1 2".to_owned()),
+            views: BTreeMap::new(),
             findings: Vec::new(),
         }
     }
@@ -483,35 +409,5 @@ mod tests {
             second.steps[0].reason,
             "whether its sources have changed cannot be known"
         );
-    }
-
-    #[test]
-    fn what_adds_to_what_is_there_is_not_done_twice() {
-        let adds = refresh(
-            json!([{ "$merge": { "into": "m", "whenMatched": [{ "$set": { "n": { "$add": ["$n", 1] } } }] } }]),
-        );
-        assert!(!adds.aggregations[0].repeatable());
-        let replaces = refresh(json!([{ "$merge": { "into": "m", "whenMatched": "replace" } }]));
-        assert!(replaces.aggregations[0].repeatable());
-    }
-
-    #[test]
-    fn sources_are_found_wherever_they_are_named() {
-        let kind = refresh(json!([
-            { "$lookup": { "from": "users", "let": {}, "pipeline": [{ "$unionWith": "guests" }], "as": "u" } },
-            { "$facet": { "a": [{ "$graphLookup": { "from": "tree", "as": "x" } }] } },
-            { "$out": { "db": "other", "coll": "m" } },
-        ]));
-        let names: Vec<String> = kind.aggregations[0]
-            .sources("app")
-            .into_iter()
-            .map(|(_, name)| name)
-            .collect();
-        assert_eq!(names, ["events", "guests", "tree", "users"]);
-        assert_eq!(
-            kind.aggregations[0].result("app"),
-            Some(("other".to_owned(), "m".to_owned()))
-        );
-        assert!(refresh(json!([{ "$match": {} }])).check().is_err());
     }
 }

@@ -1,0 +1,329 @@
+//! What a pipeline reads, and where its result goes.
+
+use std::collections::BTreeMap;
+
+use mongodb::bson::{Bson, Document};
+
+use super::Aggregation;
+use crate::engines::mongodb::Json;
+
+/// Stages that answer only when they have read everything.
+const WAITS_FOR_ALL: &[&str] = &[
+    "$group",
+    "$sort",
+    "$bucket",
+    "$bucketAuto",
+    "$sortByCount",
+    "$count",
+    "$facet",
+];
+
+impl Aggregation {
+    pub(super) fn database<'a>(&'a self, own: &'a str) -> &'a str {
+        self.database.as_deref().unwrap_or(own)
+    }
+
+    /// Where the result goes.
+    pub(super) fn result(&self, own: &str) -> Option<(String, String)> {
+        let last = self.pipeline.last()?.document().ok()?;
+        let (stage, value) = last.into_iter().next()?;
+        let database = self.database(own);
+        let value = match (stage.as_str(), value) {
+            ("$out", value) => value,
+            ("$merge", Bson::Document(options)) => options.get("into").cloned()?,
+            ("$merge", value) => value,
+            _ => return None,
+        };
+        match value {
+            Bson::String(name) => Some((database.to_owned(), name)),
+            Bson::Document(at) => Some((
+                at.get_str("db").unwrap_or(database).to_owned(),
+                at.get_str("coll").ok()?.to_owned(),
+            )),
+            _ => None,
+        }
+    }
+
+    /// Every collection that it reads.
+    pub(super) fn sources(&self, own: &str) -> Vec<(String, String)> {
+        let database = self.database(own);
+        let mut names = vec![self.collection.clone()];
+        for stage in &self.pipeline {
+            if let Ok(stage) = stage.document() {
+                read_by(&stage, &mut names);
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+            .into_iter()
+            .map(|name| (database.to_owned(), name))
+            .collect()
+    }
+
+    /// Whether the result depends on something besides the documents.
+    pub(super) fn depends_on_time(&self) -> bool {
+        let text: String = self.pipeline.iter().map(Json::to_string).collect();
+        [
+            "$$NOW",
+            "$$CLUSTER_TIME",
+            "$rand",
+            "$sample",
+            "$function",
+            "$accumulator",
+            "$where",
+        ]
+        .iter()
+        .any(|word| text.contains(word))
+    }
+
+    /// Why it must not run, where its result would get in the way of what it reads, also through
+    /// a view. `$out` replaces its source. `$merge` may write to a collection that it reads, and the
+    /// server then may read what it has just written, again and again: unless everything was read
+    /// before the first document is written, or it only changes the documents that it has read.
+    pub(super) fn overwrites(
+        &self,
+        own: &str,
+        into: &(String, String),
+        views: &BTreeMap<(String, String), Vec<String>>,
+    ) -> Option<String> {
+        let database = self.database(own);
+        if into.0 != database {
+            return None;
+        }
+        let reads = |names: Vec<String>| through_views(names, database, views).contains(&into.1);
+        let stages: Vec<Document> = self
+            .pipeline
+            .iter()
+            .filter_map(|stage| stage.document().ok())
+            .collect();
+        let (last, before) = stages.split_last()?;
+        let Some(merge) = last.get("$merge") else {
+            let sources = self.sources(own).into_iter().map(|(_, name)| name);
+            return reads(sources.collect()).then(|| {
+                format!(
+                    "ends in `$out` to `{}`, which it reads itself: what it reads would be lost. Let it write to another collection",
+                    into.1
+                )
+            });
+        };
+        // Whatever comes before such a stage has been read to its end when the stage answers.
+        let waits = before.iter().rposition(|stage| {
+            stage
+                .keys()
+                .any(|key| WAITS_FOR_ALL.contains(&key.as_str()))
+        });
+        let mut late = Vec::new();
+        if waits.is_none() {
+            late.push(self.collection.clone());
+        }
+        let rest = before
+            .get(waits.map_or(0, |at| at + 1)..)
+            .unwrap_or_default();
+        let mut looked_up = Vec::new();
+        rest.iter().for_each(|stage| read_by(stage, &mut looked_up));
+        let inserts = match merge {
+            Bson::Document(merge) => {
+                !matches!(merge.get_str("whenNotMatched"), Ok("discard" | "fail"))
+            }
+            _ => true,
+        };
+        let looks = reads(looked_up);
+        (looks || (inserts && reads(late))).then(|| {
+            let help = match looks {
+                true => "Look it up before a `$group` or a `$sort`, or let it write to another collection",
+                false => "Say `whenNotMatched: discard` if it only changes documents that are there, or let it write to another collection",
+            };
+            format!(
+                "ends in `$merge` into `{}`, which it still reads then: it could meet what it has just written, and never end. {help}",
+                into.1
+            )
+        })
+    }
+
+    /// Whether a second time gives what the first gave.
+    pub(super) fn repeatable(&self) -> bool {
+        let Some(Ok(last)) = self.pipeline.last().map(Json::document) else {
+            return false;
+        };
+        match last.get_document("$merge") {
+            // A pipeline may add to what is there, and add twice.
+            Ok(merge) => {
+                !matches!(merge.get("whenMatched"), Some(Bson::Array(_)))
+                    && merge.get_str("whenNotMatched").unwrap_or("insert") != "fail"
+                    && merge.get_str("whenMatched").unwrap_or("merge") != "fail"
+            }
+            Err(_) => true,
+        }
+    }
+}
+
+/// Collections that a stage, or one within it, reads.
+fn read_by(document: &Document, names: &mut Vec<String>) {
+    for (key, value) in document {
+        match (key.as_str(), value) {
+            ("$lookup" | "$graphLookup", Bson::Document(lookup)) => {
+                if let Ok(from) = lookup.get_str("from") {
+                    names.push(from.to_owned());
+                }
+                read_by(lookup, names);
+            }
+            ("$unionWith", Bson::String(name)) => names.push(name.clone()),
+            ("$unionWith", Bson::Document(union)) => {
+                if let Ok(name) = union.get_str("coll") {
+                    names.push(name.to_owned());
+                }
+                read_by(union, names);
+            }
+            (_, Bson::Document(inner)) => read_by(inner, names),
+            (_, Bson::Array(values)) => values
+                .iter()
+                .filter_map(Bson::as_document)
+                .for_each(|d| read_by(d, names)),
+            _ => {}
+        }
+    }
+}
+
+/// What a view reads, directly.
+pub(super) fn read_by_view(options: &Document) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Ok(on) = options.get_str("viewOn") {
+        names.push(on.to_owned());
+    }
+    if let Ok(stages) = options.get_array("pipeline") {
+        let stages = stages.iter().filter_map(Bson::as_document);
+        stages.for_each(|stage| read_by(stage, &mut names));
+    }
+    names
+}
+
+/// These, and all that is read where they are views.
+fn through_views(
+    mut names: Vec<String>,
+    database: &str,
+    views: &BTreeMap<(String, String), Vec<String>>,
+) -> Vec<String> {
+    let mut at = 0;
+    while let Some(name) = names.get(at) {
+        let more = views.get(&(database.to_owned(), name.clone()));
+        for name in more.into_iter().flatten() {
+            if !names.contains(name) {
+                names.push(name.clone());
+            }
+        }
+        at += 1;
+    }
+    names
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::Refresh;
+    use super::*;
+    use crate::plan::Kind;
+
+    fn refresh(pipeline: Value) -> Refresh {
+        let options = json!({ "aggregations": [{ "collection": "events", "pipeline": pipeline }] });
+        serde_json::from_value(options).unwrap()
+    }
+
+    #[test]
+    fn what_adds_to_what_is_there_is_not_done_twice() {
+        let adds = refresh(
+            json!([{ "$merge": { "into": "m", "whenMatched": [{ "$set": { "n": { "$add": ["$n", 1] } } }] } }]),
+        );
+        assert!(!adds.aggregations[0].repeatable());
+        let replaces = refresh(json!([{ "$merge": { "into": "m", "whenMatched": "replace" } }]));
+        assert!(replaces.aggregations[0].repeatable());
+    }
+
+    #[test]
+    fn sources_are_found_wherever_they_are_named() {
+        let kind = refresh(json!([
+            { "$lookup": { "from": "users", "let": {}, "pipeline": [{ "$unionWith": "guests" }], "as": "u" } },
+            { "$facet": { "a": [{ "$graphLookup": { "from": "tree", "as": "x" } }] } },
+            { "$out": { "db": "other", "coll": "m" } },
+        ]));
+        let names: Vec<String> = kind.aggregations[0]
+            .sources("app")
+            .into_iter()
+            .map(|(_, name)| name)
+            .collect();
+        assert_eq!(names, ["events", "guests", "tree", "users"]);
+        assert_eq!(
+            kind.aggregations[0].result("app"),
+            Some(("other".to_owned(), "m".to_owned()))
+        );
+        assert!(refresh(json!([{ "$match": {} }])).check().is_err());
+    }
+
+    #[test]
+    fn a_result_does_not_get_in_the_way_of_its_sources() {
+        let group = json!({ "$group": { "_id": "$day" } });
+        let lookup = json!({ "$lookup": { "from": "m", "localField": "a", "foreignField": "_id", "as": "x" } });
+        let set = json!({ "$set": { "x": 1 } });
+        let merge = |into: &str| json!({ "$merge": { "into": into } });
+        let known = |into: &str| json!({ "$merge": { "into": into, "whenNotMatched": "discard" } });
+        for (pipeline, said) in [
+            (
+                json!([group, { "$out": "events" }]),
+                "what it reads would be lost",
+            ),
+            (
+                json!([lookup, { "$out": "m" }]),
+                "what it reads would be lost",
+            ),
+            (
+                json!([{ "$out": { "db": "app", "coll": "events" } }]),
+                "what it reads would be lost",
+            ),
+            (json!([{ "$out": { "db": "other", "coll": "events" } }]), ""),
+            (json!([group, { "$out": "m" }]), ""),
+            (json!([set, merge("events")]), "whenNotMatched: discard"),
+            (
+                json!([set, { "$merge": "events" }]),
+                "whenNotMatched: discard",
+            ),
+            (json!([set, known("events")]), ""),
+            (json!([group, merge("events")]), ""),
+            (json!([group, lookup, merge("m")]), "Look it up before"),
+            (json!([lookup, known("m")]), "Look it up before"),
+            (json!([lookup, group, merge("m")]), ""),
+            // A view of the source is the source.
+            (
+                json!([{ "$unionWith": "young" }, { "$out": "people" }]),
+                "what it reads would be lost",
+            ),
+            (
+                json!([{ "$unionWith": "young" }, group, merge("people")]),
+                "",
+            ),
+        ] {
+            let views = BTreeMap::from([
+                (
+                    ("app".to_owned(), "young".to_owned()),
+                    vec!["adults".to_owned()],
+                ),
+                (
+                    ("app".to_owned(), "adults".to_owned()),
+                    vec!["people".to_owned(), "young".to_owned()],
+                ),
+            ]);
+            let kind = refresh(pipeline.clone());
+            let aggregation = &kind.aggregations[0];
+            let into = aggregation.result("app").unwrap();
+            let why = aggregation
+                .overwrites("app", &into, &views)
+                .unwrap_or_default();
+            assert_eq!(why.is_empty(), said.is_empty(), "{pipeline}: {why}");
+            assert!(why.contains(said), "{pipeline}: {why}");
+        }
+        // Where no database has to be asked for it, the file is wrong already.
+        let wrong = refresh(json!([{ "$out": "events" }])).check().unwrap_err();
+        assert!(wrong.contains("what it reads would be lost"), "{wrong}");
+    }
+}

@@ -1,0 +1,185 @@
+//! What an aggregation has left behind is looked at, and one that would write over what it reads
+//! is not begun.
+
+use mongodb::bson::{Document, doc};
+use serde_json::Value;
+
+use super::{codes, for_base, run, steps};
+use crate::support::mongo::TestBase;
+use crate::support::workspace::Workspace;
+
+fn with(workspace: Workspace, from: &str, pipeline: &str) -> Workspace {
+    workspace.task(
+        "refresh",
+        &format!("kind: refresh\ntarget: app\noptions: {{ aggregations: [{{ collection: {from}, pipeline: {pipeline} }}] }}\n"),
+    )
+}
+
+/// What is said of the one step, and of what it found.
+fn told(run: &Value) -> (String, String) {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    (
+        text(&run["steps"][0]["reason"]),
+        text(&run["findings"][0]["message"]),
+    )
+}
+
+async fn events(base: &TestBase, days: impl Iterator<Item = i32>) {
+    let documents = days.map(|day| doc! { "day": day, "n": 1 });
+    base.collection("events")
+        .insert_many(documents)
+        .await
+        .unwrap();
+}
+
+async fn looked_at(version: u32) {
+    let base = TestBase::new(version).await;
+    events(&base, [1, 1, 2, 3].into_iter()).await;
+    let out = "[{ $match: { n: 1 } }, { $group: { _id: $day, n: { $sum: 1 } } }, { $out: days }]";
+    let mut workspace = with(for_base(&base), "events", out);
+    let first = run(&workspace, "refresh", 0);
+    assert_eq!(first["rows"], 3, "{first:#}");
+    assert_eq!(
+        told(&first).0,
+        "it does not exist yet; it holds 3 documents"
+    );
+    assert!(codes(&first).is_empty(), "{first:#}");
+    let again = run(&workspace, "refresh", 0);
+    assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+    // Somebody has renamed the field that is asked for.
+    let rename = doc! { "$rename": { "n": "count" } };
+    base.collection("events")
+        .update_many(doc! {}, rename)
+        .await
+        .unwrap();
+    for turn in 0..2 {
+        let emptied = run(&workspace, "refresh", 0);
+        let held = if turn == 0 { 3 } else { 0 };
+        assert!(
+            told(&emptied)
+                .0
+                .ends_with(&format!("it held {held} documents, and holds 0")),
+            "{emptied:#}"
+        );
+        let expected: &[&str] = if turn == 0 { &["refresh.nothing"] } else { &[] };
+        assert_eq!(codes(&emptied), expected, "{emptied:#}");
+        if turn == 0 {
+            assert!(told(&emptied).1.contains("is empty now, and held 3 before"));
+        }
+        assert_eq!(base.count("days", doc! {}).await, 0);
+    }
+
+    // A `$merge` that gives nothing leaves what was there, which looks as if all were well.
+    let merge = "[{ $match: { n: 1 } }, { $group: { _id: $day, n: { $sum: 1 } } }, { $merge: { into: kept, whenMatched: replace } }]";
+    workspace = with(workspace, "events", merge);
+    let none = run(&workspace, "refresh", 0);
+    assert_eq!(codes(&none), ["refresh.nothing"], "{none:#}");
+    assert!(told(&none).1.contains("does not exist after"), "{none:#}");
+    let back = doc! { "$rename": { "count": "n" } };
+    base.collection("events")
+        .update_many(doc! {}, back)
+        .await
+        .unwrap();
+    let filled = run(&workspace, "refresh", 0);
+    assert!(codes(&filled).is_empty(), "{filled:#}");
+    assert_eq!(base.count("kept", doc! {}).await, 3);
+    // The same result once more is no reason to say anything.
+    let other = doc! { "other": true };
+    base.collection("events").insert_one(other).await.unwrap();
+    let same = run(&workspace, "refresh", 0);
+    assert_eq!(steps(&same, "succeeded").len(), 1, "{same:#}");
+    assert!(codes(&same).is_empty(), "{same:#}");
+    let rename = doc! { "$rename": { "n": "count" } };
+    base.collection("events")
+        .update_many(doc! {}, rename)
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let stale = run(&workspace, "refresh", 0);
+        assert_eq!(codes(&stale), ["refresh.nothing"], "{stale:#}");
+        assert!(told(&stale).1.contains("still holds the 3 of before"));
+        assert_eq!(base.count("kept", doc! {}).await, 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pipeline_leaves_is_looked_at_4_4() {
+    looked_at(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pipeline_leaves_is_looked_at_6_0() {
+    looked_at(60).await;
+}
+
+async fn own_source(version: u32) {
+    let base = TestBase::new(version).await;
+    events(&base, 0..50).await;
+    let view = doc! { "create": "young", "viewOn": "events", "pipeline": [{ "$match": { "day": { "$lt": 9 } } }] };
+    base.db.run_command(view).await.unwrap();
+    base.collection("users")
+        .insert_one(doc! { "_id": 1 })
+        .await
+        .unwrap();
+    let mut workspace = for_base(&base);
+    let whole = || async { base.count("events", doc! {}).await };
+    // The file alone tells that this is wrong.
+    for (pipeline, why) in [
+        (
+            "[{ $match: { day: 1 } }, { $out: events }]",
+            "what it reads would be lost",
+        ),
+        (
+            "[{ $set: { x: 1 } }, { $merge: events }]",
+            "whenNotMatched: discard",
+        ),
+    ] {
+        workspace = with(workspace, "events", pipeline);
+        let refused = workspace.run(["run", "refresh", "--now"]).expect(2);
+        assert!(refused.stderr.contains(why), "{refused:#?}");
+    }
+    // This has to be asked for: the database's name, and what a view reads.
+    let own = format!(
+        "[{{ $match: {{ day: 1 }} }}, {{ $out: {{ db: {}, coll: events }} }}]",
+        base.name
+    );
+    for (from, pipeline) in [
+        ("events", own.as_str()),
+        ("young", "[{ $match: { day: 1 } }, { $out: events }]"),
+        ("young", "[{ $set: { x: 1 } }, { $merge: events }]"),
+    ] {
+        workspace = with(workspace, from, pipeline);
+        let refused = run(&workspace, "refresh", 1);
+        assert_eq!(codes(&refused), ["refresh.source"], "{refused:#}");
+        assert!(
+            refused["steps"].as_array().unwrap().is_empty(),
+            "{refused:#}"
+        );
+        assert_eq!(whole().await, 50, "{pipeline}");
+        let touched = doc! { "x": { "$exists": true } };
+        assert_eq!(base.count("events", touched).await, 0);
+    }
+    // These are as the server allows them, and end.
+    let changes = "[{ $set: { x: 1 } }, { $merge: { into: events, whenNotMatched: discard } }]";
+    workspace = with(workspace, "events", changes);
+    let done = run(&workspace, "refresh", 0);
+    assert_eq!(steps(&done, "succeeded").len(), 1, "{done:#}");
+    assert_eq!(base.count("events", doc! { "x": 1 }).await, 50);
+    let adds = "[{ $group: { _id: { $concat: [day, { $toString: $day }] }, n: { $sum: 1 } } }, { $merge: { into: events } }]";
+    workspace = with(workspace, "events", adds);
+    let done = run(&workspace, "refresh", 0);
+    assert_eq!(steps(&done, "succeeded").len(), 1, "{done:#}");
+    assert_eq!(whole().await, 100);
+    let ids: Document = doc! { "_id": { "$type": "string" } };
+    assert_eq!(base.count("events", ids).await, 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_over_what_it_is_made_from_4_4() {
+    own_source(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_over_what_it_is_made_from_6_0() {
+    own_source(60).await;
+}
