@@ -265,8 +265,19 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// One thread for what waits for servers: an answer then wakes nobody else, which is most of what a
+/// small step costs us; what computes has threads of its own. Where people look on while several
+/// things run, nobody is to wait for anybody.
+fn runtime(args: &Args) -> std::io::Result<tokio::runtime::Runtime> {
+    let mut builder = match args.verb {
+        Some(Verb::Serve(_) | Verb::Demo(_)) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    builder.enable_all().build()
+}
+
 fn run(args: &Args) -> u8 {
-    let runtime = match tokio::runtime::Runtime::new() {
+    let runtime = match runtime(args) {
         Ok(runtime) => runtime,
         Err(error) => {
             errln!("error: the asynchronous runtime did not start: {error}");

@@ -1,7 +1,11 @@
+//! Signals ask a command to stop.
+
+use std::sync::mpsc;
 use std::time::Duration;
 
+use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::JoinHandle;
+use tokio::sync::oneshot;
 
 use crate::execute::{Stop, StopReason};
 
@@ -10,7 +14,8 @@ pub(super) struct Signals {
     /// Stopped by the first signal gently, and at once by the second or when
     /// the grace has passed.
     pub(super) stop: Stop,
-    task: JoinHandle<()>,
+    /// Nobody listens any longer once this is gone.
+    _listening: oneshot::Sender<()>,
 }
 
 impl Signals {
@@ -28,21 +33,51 @@ impl Signals {
 
     fn start(grace: Duration, hangup: bool) -> Signals {
         let stop = Stop::default();
-        let task = match heard(hangup) {
-            Ok(heard) => tokio::spawn(obey(stop.clone(), grace, heard)),
-            Err(error) => {
-                tracing::error!(%error, "signals cannot be received; Ctrl-C will not clean up");
-                tokio::spawn(async {})
-            }
-        };
-        Signals { stop, task }
+        let (listening, over) = oneshot::channel();
+        let (told, begun) = mpsc::channel();
+        let asked = stop.clone();
+        // On a thread of its own, so that whatever the work is busy with is told.
+        let thread = std::thread::Builder::new().name("signals".to_owned());
+        let started = thread.spawn(move || listen(asked, grace, hangup, over, &told));
+        if let Err(error) = started.and_then(|_| begun.recv().unwrap_or(Ok(()))) {
+            tracing::error!(%error, "signals cannot be received; Ctrl-C will not clean up");
+        }
+        Signals {
+            stop,
+            _listening: listening,
+        }
     }
 }
 
-impl Drop for Signals {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+/// Listens until nobody needs it any longer, and tells when it has begun to.
+fn listen(
+    stop: Stop,
+    grace: Duration,
+    hangup: bool,
+    over: oneshot::Receiver<()>,
+    told: &mpsc::Sender<std::io::Result<()>>,
+) {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let _ = told.send(Err(error));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        let (heard, begun) = match heard(hangup) {
+            Ok(heard) => (Some(heard), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        // Whoever asked waits for this.
+        let _ = told.send(begun);
+        if let Some(heard) = heard {
+            tokio::select! {
+                () = obey(stop, grace, heard) => {}
+                _ = over => {}
+            }
+        }
+    });
 }
 
 /// Whether whoever started us said that SIGHUP is to be ignored.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -23,6 +23,10 @@ const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause before the history is tried again with what is kept in a file.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// How long entries gather before they are committed, unless somebody waits:
+/// most steps on small objects have begun and ended by then, and are one row.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// Entries of one commit: more would hold the write lock for too long.
 const MOST_AT_ONCE: usize = 1_000;
@@ -54,6 +58,8 @@ enum Message {
 pub struct Recorder {
     store: Arc<dyn Store>,
     line: mpsc::UnboundedSender<Message>,
+    /// Told when somebody waits for what was handed over.
+    urgent: Arc<Notify>,
     /// Until when the history is not asked, because it did not answer.
     away_until: Mutex<Option<Instant>>,
 }
@@ -62,8 +68,10 @@ impl Recorder {
     /// Writes into `store`, or into a file in `folder` while that cannot be written.
     pub fn start(store: Arc<dyn Store>, folder: PathBuf) -> Recorder {
         let (line, inbox) = mpsc::unbounded_channel();
+        let urgent = Arc::new(Notify::new());
         let writer = Writer {
             store: Arc::clone(&store),
+            urgent: Arc::clone(&urgent),
             spool: Spool::new(folder),
             try_again_at: None,
             written: HashMap::new(),
@@ -72,6 +80,7 @@ impl Recorder {
         Recorder {
             store,
             line,
+            urgent,
             away_until: Mutex::new(None),
         }
     }
@@ -225,6 +234,7 @@ impl Recorder {
             if self.line.send(Message::Proof(entry, done)).is_err() {
                 return Err(HistoryError::Ended);
             }
+            self.urgent.notify_one();
             match answer.await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) if !error.is_retryable() || Instant::now() >= until => {
@@ -244,6 +254,7 @@ impl Recorder {
     pub async fn settle(&self) -> Option<PathBuf> {
         let (told, answer) = oneshot::channel();
         self.line.send(Message::Settle(told)).ok()?;
+        self.urgent.notify_one();
         answer.await.ok().flatten()
     }
 }
@@ -268,6 +279,7 @@ fn memories_of(target: &str, kind: &str, at: DateTime<Utc>, memories: &[Memory])
 /// The task that commits.
 struct Writer {
     store: Arc<dyn Store>,
+    urgent: Arc<Notify>,
     spool: Spool,
     /// While entries are kept in a file: when the history is tried next.
     try_again_at: Option<Instant>,
@@ -294,6 +306,15 @@ impl Writer {
             };
             if came == 0 {
                 return;
+            }
+            if gathered.iter().all(|one| matches!(one, Message::Write(_))) {
+                // Nobody waits; a word from earlier only ends this too early.
+                let _ = timeout(GATHER, self.urgent.notified()).await;
+                while gathered.len() < MOST_AT_ONCE
+                    && let Ok(more) = inbox.try_recv()
+                {
+                    gathered.push(more);
+                }
             }
             self.handle(&mut gathered).await;
         }

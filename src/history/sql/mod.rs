@@ -23,7 +23,7 @@ use super::postgres::{self, PostgresStore};
 use super::sqlite::{self, SqliteStore};
 use super::{HistoryError, clean};
 use row::{FromRow, Row};
-use statement::Builder;
+use statement::{Builder, Rows};
 use text::Sql;
 
 pub(super) use row::unreadable;
@@ -199,6 +199,18 @@ impl Call<'_> {
             })
         };
         in_time(self.store, self.operation, self.until, work).await
+    }
+
+    /// Writes several rows; no two of them may be the same to the database.
+    async fn write_rows<const N: usize>(
+        &mut self,
+        text: &Rows,
+        rows: Vec<[Value; N]>,
+    ) -> Result<(), HistoryError> {
+        for statement in text.all(rows) {
+            self.execute(statement).await?;
+        }
+        Ok(())
     }
 
     /// What a question is answered.

@@ -1,13 +1,15 @@
 //! What runs write.
 
+use std::collections::{BTreeMap, HashMap};
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::row::Found;
-use super::{Call, Sql, SqlStore, Value, clean};
+use super::{Call, Rows, Sql, SqlStore, Value, clean};
 use crate::history::words::severity_word;
 use crate::history::{Baseline, Entry, HistoryError, Notice, Records, RunRecord, StepRecord};
-use crate::plan::{Finding, Measurement, Memory};
+use crate::plan::{Finding, Memory};
 
 /// Leaves a known run alone: its record may be further on already.
 static INSERT_RUN: Sql = Sql::new(
@@ -24,12 +26,11 @@ static UPDATE_RUN: Sql = Sql::new(
      WHERE id = $1",
 );
 
-static PUT_STEP: Sql = Sql::new(
+static PUT_STEPS: Rows = Rows::new(
     "INSERT INTO maint.steps (run_id, seq, object, action, status, reason, statement, rows, bytes_before,
                        bytes_after, started_at, duration_ms, attempts, error, lock_waits, throttled,
                        predicted_ms, cut_off, planned_bytes)
-    SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19
-      FROM maint.runs WHERE id = $1
+    VALUES {rows}
     ON CONFLICT (run_id, seq) DO UPDATE
        SET object = excluded.object, action = excluded.action, status = excluded.status,
            reason = excluded.reason, statement = excluded.statement, rows = excluded.rows,
@@ -64,16 +65,16 @@ static PUT_BASELINE: Sql = Sql::new(
             < known.bytes / CASE WHEN known.tuples > 1.0 THEN known.tuples ELSE 1.0 END",
 );
 
-static REMEMBER: Sql = Sql::new(
+static REMEMBER: Rows = Rows::new(
     "INSERT INTO maint.memories (target, kind, key, value, remembered_at)
-    VALUES ($1, $2, $3, $4, $5)
+    VALUES {rows}
     ON CONFLICT (target, kind, key) DO UPDATE
        SET value = excluded.value, remembered_at = excluded.remembered_at",
 );
 
-static MEASURE: Sql = Sql::new(
+static MEASURE: Rows = Rows::new(
     "INSERT INTO maint.measurements (target, metric, object, measured_at, value)
-    VALUES ($1, $2, $3, $4, $5)
+    VALUES {rows}
     ON CONFLICT (target, metric, object, measured_at) DO UPDATE SET value = excluded.value",
 );
 
@@ -89,35 +90,56 @@ impl Records for SqlStore {
             return Ok(());
         };
         let mut writing = self.write(first.operation()).await?;
+        let mut steps = steps_of(entries);
         for entry in entries {
             writing.operation = entry.operation();
-            writing.put(entry).await?;
+            match entry {
+                // All of a run at once, where the first of them stands.
+                Entry::Step { run, .. } => {
+                    if let Some(steps) = steps.remove(run) {
+                        writing.known(*run).await?;
+                        writing.put_steps(*run, steps).await?;
+                    }
+                }
+                entry => writing.put(entry).await?,
+            }
         }
         writing.commit().await
     }
 }
 
+/// The steps of each run, as the last entry about each has them.
+fn steps_of(entries: &[Entry]) -> HashMap<Uuid, Steps<'_>> {
+    let mut steps: HashMap<Uuid, Steps<'_>> = HashMap::new();
+    for entry in entries {
+        if let Entry::Step { run, step } = entry {
+            steps.entry(*run).or_default().insert(step.seq, step);
+        }
+    }
+    steps
+}
+
+/// Steps of one run by number.
+type Steps<'a> = BTreeMap<u32, &'a StepRecord>;
+
 impl Call<'_> {
     async fn put(&mut self, entry: &Entry) -> Result<(), HistoryError> {
         match entry {
             Entry::Opened(run) => self.insert(run).await,
-            Entry::Step { run, step } => match self.put_step(*run, step).await? {
-                0 => Err(HistoryError::NotOpened { run: *run }),
-                _ => Ok(()),
-            },
+            Entry::Step { run, step } => {
+                self.known(*run).await?;
+                self.put_steps(*run, Steps::from([(step.seq, step.as_ref())]))
+                    .await
+            }
             Entry::Findings { run, findings } => {
-                let known: Option<Found> = self.fetch_one(LOCK_RUN.with([(*run).into()])).await?;
-                if known.is_none() {
-                    return Err(HistoryError::NotOpened { run: *run });
-                }
+                self.known(*run).await?;
                 self.add_findings(*run, findings).await
             }
             Entry::Closed(run) => {
                 self.insert(run).await?;
                 self.update(run).await?;
-                for step in &run.steps {
-                    self.put_step(run.id, step).await?;
-                }
+                let steps = run.steps.iter().map(|step| (step.seq, step)).collect();
+                self.put_steps(run.id, steps).await?;
                 self.add_findings(run.id, &run.findings).await
             }
             Entry::Baseline { target, baseline } => self.put_baseline(target, baseline).await,
@@ -127,34 +149,35 @@ impl Call<'_> {
                 at,
                 memories,
             } => {
-                for Memory { key, value } in memories {
+                let last: BTreeMap<&str, _> = memories
+                    .iter()
+                    .map(|Memory { key, value }| (key.as_str(), value))
+                    .collect();
+                let rows = last.into_iter().map(|(key, value)| {
                     let value = Value::Json(value.to_string());
-                    let values = [target.into(), kind.into(), key.into(), value, (*at).into()];
-                    self.execute(REMEMBER.with(values)).await?;
-                }
-                Ok(())
+                    [target.into(), kind.into(), key.into(), value, (*at).into()]
+                });
+                self.write_rows(&REMEMBER, rows.collect()).await
             }
             Entry::Measurements {
                 target,
                 at,
                 measurements,
             } => {
-                for Measurement {
-                    metric,
-                    object,
-                    value,
-                } in measurements.iter().filter(|one| one.value.is_finite())
-                {
-                    let values = [
+                let finite = measurements.iter().filter(|one| one.value.is_finite());
+                let last: BTreeMap<(&str, &str), f64> = finite
+                    .map(|one| ((one.metric.as_str(), one.object.as_str()), one.value))
+                    .collect();
+                let rows = last.into_iter().map(|((metric, object), value)| {
+                    [
                         target.into(),
                         metric.into(),
                         object.into(),
                         (*at).into(),
-                        (*value).into(),
-                    ];
-                    self.execute(MEASURE.with(values)).await?;
-                }
-                Ok(())
+                        value.into(),
+                    ]
+                });
+                self.write_rows(&MEASURE, rows.collect()).await
             }
             Entry::Notices(notices) => self.add_notices(notices).await,
         }
@@ -199,30 +222,37 @@ impl Call<'_> {
         self.execute(statement).await.map(drop)
     }
 
-    /// Returns how many steps were written: none where the run is unknown.
-    async fn put_step(&mut self, run: Uuid, step: &StepRecord) -> Result<u64, HistoryError> {
-        let statement = PUT_STEP.with([
-            run.into(),
-            step.seq.into(),
-            (&step.object).into(),
-            (&step.action).into(),
-            step.status.as_str().into(),
-            (&step.reason).into(),
-            clean(&step.statement).into(),
-            step.rows.into(),
-            step.bytes_before.into(),
-            step.bytes_after.into(),
-            step.started_at.into(),
-            step.duration_ms.into(),
-            step.attempts.into(),
-            step.error.as_deref().map(clean).into(),
-            Value::Json(serde_json::json!(step.lock_waits).to_string()),
-            Value::Json(serde_json::json!(step.throttled).to_string()),
-            step.predicted_ms.into(),
-            step.cut_off.into(),
-            step.planned_bytes.into(),
-        ]);
-        self.execute(statement).await
+    /// Refuses what belongs to a run that the history has not.
+    async fn known(&mut self, run: Uuid) -> Result<(), HistoryError> {
+        let known: Option<Found> = self.fetch_one(LOCK_RUN.with([run.into()])).await?;
+        known.map(drop).ok_or(HistoryError::NotOpened { run })
+    }
+
+    async fn put_steps(&mut self, run: Uuid, steps: Steps<'_>) -> Result<(), HistoryError> {
+        let rows = steps.into_values().map(|step| {
+            [
+                run.into(),
+                step.seq.into(),
+                (&step.object).into(),
+                (&step.action).into(),
+                step.status.as_str().into(),
+                (&step.reason).into(),
+                clean(&step.statement).into(),
+                step.rows.into(),
+                step.bytes_before.into(),
+                step.bytes_after.into(),
+                step.started_at.into(),
+                step.duration_ms.into(),
+                step.attempts.into(),
+                step.error.as_deref().map(clean).into(),
+                Value::Json(serde_json::json!(step.lock_waits).to_string()),
+                Value::Json(serde_json::json!(step.throttled).to_string()),
+                step.predicted_ms.into(),
+                step.cut_off.into(),
+                step.planned_bytes.into(),
+            ]
+        });
+        self.write_rows(&PUT_STEPS, rows.collect()).await
     }
 
     async fn add_findings(&mut self, run: Uuid, findings: &[Finding]) -> Result<(), HistoryError> {

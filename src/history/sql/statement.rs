@@ -88,6 +88,43 @@ impl Sql {
     }
 }
 
+/// A text that writes several rows at once: `{rows}` stands for their values.
+pub(super) struct Rows(&'static str);
+
+impl Rows {
+    pub(super) const fn new(text: &'static str) -> Rows {
+        Rows(text)
+    }
+
+    fn with<const N: usize>(&self, rows: impl ExactSizeIterator<Item = [Value; N]>) -> Statement {
+        let mut places = String::with_capacity(rows.len() * N * 5);
+        for row in 0..rows.len() {
+            places.push_str(if row == 0 { "(" } else { ", (" });
+            for value in 1..=N {
+                places.push_str(if value == 1 { "$" } else { ", $" });
+                places.push_str(&(row * N + value).to_string());
+            }
+            places.push(')');
+        }
+        Statement {
+            text: Text::Built(self.0.replace("{rows}", &places)),
+            values: rows.flatten().collect(),
+        }
+    }
+
+    /// As many statements as it takes, of few sizes: a database prepares each
+    /// text once.
+    pub(super) fn all<const N: usize>(&self, mut rows: Vec<[Value; N]>) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        for size in [32, 8, 1] {
+            while rows.len() >= size {
+                statements.push(self.with(rows.drain(..size)));
+            }
+        }
+        statements
+    }
+}
+
 /// A statement whose text depends on what is asked for.
 pub(super) struct Builder {
     text: String,
