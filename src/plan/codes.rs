@@ -125,6 +125,12 @@ pub const FINDINGS: &[Code] = &[
         "The finding says why; correct the rule in the task file.",
     ),
     code(
+        "archive.types",
+        "Some values have no place in the column of their field in the files of an archive.",
+        "Who reads only that column does not find them; nothing is lost.",
+        "Nothing; declare `columns` of the destination where another type is meant.",
+    ),
+    code(
         "cache.dirty",
         "Much of the cache is changed and not yet written.",
         "The disk does not keep up: operations begin to wait for it.",

@@ -52,6 +52,49 @@ pub(super) fn value_text(of: RawBsonRef<'_>, most: usize) -> Option<String> {
         .filter(|text| text.len() <= most)
 }
 
+/// Fields with their values, as one document of canonical extended JSON.
+pub(super) struct Members {
+    out: Vec<u8>,
+    most: usize,
+    /// Whether one has no counterpart, or they are longer than they may be.
+    unlike: bool,
+}
+
+impl Members {
+    /// None yet, and no longer than `most`.
+    pub(super) fn new(most: usize) -> Members {
+        Members {
+            out: Vec::new(),
+            most,
+            unlike: false,
+        }
+    }
+
+    pub(super) fn push(&mut self, name: &str, of: RawBsonRef<'_>) {
+        if self.unlike {
+            return;
+        }
+        self.out.push(if self.out.is_empty() { b'{' } else { b',' });
+        let told = text(name, &mut self.out).and_then(|()| {
+            self.out.push(b':');
+            value(of, &mut self.out, 1)
+        });
+        self.unlike = told.is_err() || self.out.len() >= self.most;
+        if self.unlike {
+            self.out = Vec::new();
+        }
+    }
+
+    /// The text; none where there are no fields, or they cannot be told.
+    pub(super) fn text(mut self) -> Option<String> {
+        if self.unlike || self.out.is_empty() {
+            return None;
+        }
+        self.out.push(b'}');
+        String::from_utf8(self.out).ok()
+    }
+}
+
 fn base64(bytes: &[u8], out: &mut Vec<u8>) {
     let mut encoder = base64::write::EncoderWriter::new(out, &STANDARD);
     // Writing into memory does not fail.

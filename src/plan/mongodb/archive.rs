@@ -7,12 +7,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::engines::mongodb::{Field, Json, namespace};
+use crate::engines::mongodb::{Field, FieldType, Json, namespace};
 use crate::plan::archived::{self, ArchivedFile, Flaw, Manifested, flaw, folder};
 use crate::values::Engine;
 
-/// No namespace of the server is longer, in bytes.
-const LONGEST_NAME: usize = 255;
+/// No namespace of the server, and no column of ours, has a longer name, in bytes.
+pub const LONGEST_NAME: usize = 255;
 /// No index or document of ours has more.
 const MOST_FIELDS: usize = 1_000;
 
@@ -204,6 +204,13 @@ pub fn fields(fields: &[Field]) -> Result<(), (usize, String)> {
             format!("is one too many; expected up to {MOST_FIELDS}"),
         ));
     }
+    let mut rest = fields
+        .iter()
+        .enumerate()
+        .filter(|(_, f)| f.kind == FieldType::Rest);
+    if let Some((n, _)) = rest.nth(1) {
+        return Err((n, "is the second for the `rest`".to_owned()));
+    }
     for (n, field) in fields.iter().enumerate() {
         let name = &field.name;
         if name.is_empty() || name.len() > LONGEST_NAME || name.contains('\0') {
@@ -275,6 +282,11 @@ mod tests {
             ("/collection", json!("x".repeat(256)), "collection"),
             ("/columns/0/name", json!("N"), "columns[1].name"),
             ("/columns/0/name", json!("_ID"), "columns[0].name"),
+            (
+                "/columns",
+                json!([{ "name": "a", "type": "rest" }, { "name": "b", "type": "rest" }]),
+                "columns[1].name",
+            ),
             ("/session", json!("x"), "session"),
             ("/rows", json!(4), "rows"),
         ] {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use archive::{Export, Format, Manifest, Restored, fields};
+pub use archive::{Export, Format, LONGEST_NAME, Manifest, Restored, fields};
 pub use look::{Look, Validate};
 pub use walk::{AgeLimit, Destination, Orphans, Path, Walk, single};
 

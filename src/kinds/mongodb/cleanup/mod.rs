@@ -213,6 +213,22 @@ impl Cleanup {
         }
     }
 
+    /// What each rule that can be followed asks for, by where.
+    pub(super) fn conditions(&self, facts: &Facts) -> Vec<((String, String), Document)> {
+        let condition = |(n, rule): (usize, &Rule)| {
+            let at = self.place(rule.database.as_ref(), &rule.collection, &facts.database);
+            let (look, collection) = (facts.looks.get(&n)?, facts.collections.get(&at)?);
+            if look.any == Some(false) {
+                return None;
+            }
+            let age = rule.age(&look.types).ok()?;
+            let path = rule.path(collection, self.max_scan).ok()?;
+            Some((at, rule.filter(age, facts.at, &path).ok()?))
+        };
+        let rules = self.rules.iter().enumerate();
+        rules.filter_map(condition).collect()
+    }
+
     fn place(&self, database: Option<&String>, collection: &str, own: &str) -> (String, String) {
         (
             database.map_or(own, String::as_str).to_owned(),

@@ -1,6 +1,7 @@
 //! Killed at any moment, and with a primary that steps down: what has left the
 //! collection is in the files, what is in the files has left the collection.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -11,6 +12,7 @@ use super::{address, archived, bytes, nothing_else, old_documents, raw, run, tas
 use crate::support::mongo::Servers;
 use crate::support::patience::Patience;
 use crate::support::s3::{BUCKET, S3};
+use crate::support::workspace::Workspace;
 
 const DOCUMENTS: i32 = 30_000;
 
@@ -117,6 +119,89 @@ async fn killed_on_the_way_to_disk_5_0() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_on_the_way_to_disk_4_4() {
     killed(44, true).await;
+}
+
+/// The same on the way to another server: a document is in one of the two at any moment, and in the
+/// end in the other alone.
+async fn killed_to_another_target(version: u32, other: u32) {
+    let (set, cold) = (Servers::set(version).await, Servers::set(other).await);
+    let db = set.root().await.database("app");
+    let kept = cold.root().await.database("kept");
+    old_documents(&db, "events", 0, DOCUMENTS).await;
+    db.collection("events")
+        .insert_one(doc! { "_id": "stays" })
+        .await
+        .unwrap();
+    let destination = json!({ "target": "cold", "database": "kept" });
+    let workspace = task(
+        Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: mongodb, url: \"{}\" }}\n  cold: {{ engine: mongodb, url: \"{}\" }}\n",
+            set.maint_url("app"),
+            cold.maint_url("kept")
+        )),
+        "events",
+        &destination,
+    );
+    let began = Instant::now();
+    workspace.run(["plan", "archive"]).expect(0);
+    let start = began.elapsed();
+    let mut original = raw(&db, "events").await;
+    original.pop();
+    let (mut killed, mut lot, mut n, mut halfway) = (0, 0, 0, 0);
+    while killed < times() {
+        let mut process = workspace
+            .process(["run", "archive", "--now"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        n += 1;
+        tokio::time::sleep(start * (60 + n * 137 % 250) / 100).await;
+        killed += u32::from(process.try_wait().unwrap().is_none());
+        process.kill().unwrap();
+        process.wait().unwrap();
+        let (here, there) = (raw(&db, "events").await, raw(&kept, "events").await);
+        let ids = |of: &[RawDocumentBuf]| -> BTreeSet<String> {
+            of.iter()
+                .map(|d| format!("{:?}", d.get("_id").unwrap()))
+                .collect()
+        };
+        let (here, there) = (ids(&here), ids(&there));
+        let both = here.intersection(&there).count();
+        assert_eq!(
+            here.len() - 1 + there.len() - both,
+            original.len(),
+            "after kill {n}"
+        );
+        halfway += u32::from(both > 0);
+        if here.len() < 10_000 {
+            lot += 1;
+            let from = lot * DOCUMENTS;
+            old_documents(&db, "events", from, from + DOCUMENTS).await;
+            let new = raw(&db, "events").await.into_iter();
+            original.extend(new.filter(|d| d.get_i32("_id").is_ok_and(|id| id >= from)));
+        }
+    }
+    eprintln!(
+        "{version} to {other}: {killed} of {n} runs were killed, {halfway} with documents in both, {} documents",
+        original.len()
+    );
+    let done = run(&workspace, "archive", 0);
+    assert_eq!(done["status"], "succeeded", "{done:#}");
+    assert_eq!(raw(&db, "events").await.len(), 1);
+    let there = raw(&kept, "events").await;
+    assert!(
+        bytes(&there) == bytes(&original),
+        "{} of {}",
+        there.len(),
+        original.len()
+    );
+    assert_eq!(run(&workspace, "archive", 0)["steps"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_on_the_way_to_another_target() {
+    killed_to_another_target(60, 50).await;
 }
 
 /// Killed right before its transaction is committed: the server keeps it open,

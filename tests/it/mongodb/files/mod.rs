@@ -4,6 +4,7 @@
 mod back;
 mod hostile;
 mod killed;
+mod sampled;
 
 use std::path::{Path, PathBuf};
 

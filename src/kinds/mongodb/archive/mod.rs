@@ -1,15 +1,19 @@
 //! Keeps old documents in another collection, database or target, or in files,
 //! before they go.
 
+mod sampled;
+
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::sampled::Seen;
 use super::cleanup::rule::Rule;
 use super::cleanup::{self, Cleanup};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Field, FieldType, Session, namespace};
+use crate::engines::mongodb::{Field, FieldType, Limit, Session, namespace};
 use crate::engines::storage::Storage;
 use crate::plan::mongodb::{Body, Destination, Export, Format, Manifest, Work, fields};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, archived};
@@ -56,9 +60,35 @@ struct Into {
     /// of another type is only in the whole document, which every row has.
     #[serde(default)]
     columns: BTreeMap<String, FieldType>,
+    /// Which columns Parquet files have: by default those declared under `columns`, and where none
+    /// are, those that a sample of the documents suggests.
+    #[serde(default)]
+    schema: Option<Columns>,
 }
 
+/// Where the columns of Parquet files come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Columns {
+    /// Those under `columns` and no others.
+    Declared,
+    /// Those under `columns`, and one for each other field that a sample of the documents has.
+    Sample,
+}
+
+/// How long it may take to look at fields and their types.
+const LOOKING: Limit = Limit(Duration::from_secs(60));
+
 impl Into {
+    /// Whether documents are looked at for columns.
+    fn samples(&self) -> bool {
+        let default = match self.columns.is_empty() {
+            true => Columns::Sample,
+            false => Columns::Declared,
+        };
+        self.format == Some(Format::Parquet) && self.schema.unwrap_or(default) == Columns::Sample
+    }
+
     fn columns(&self) -> Vec<Field> {
         let field = |(name, kind): (&String, &FieldType)| Field {
             name: name.clone(),
@@ -69,8 +99,8 @@ impl Into {
 
     fn check(&self) -> Result<(), String> {
         let Some(url) = &self.files else {
-            if self.format.is_some() || !self.columns.is_empty() {
-                return Err("`format` and `columns` say how `files` are written, and the `destination` has none".to_owned());
+            if self.format.is_some() || !self.columns.is_empty() || self.schema.is_some() {
+                return Err("`format`, `columns` and `schema` say how `files` are written, and the `destination` has none".to_owned());
             }
             return Ok(());
         };
@@ -85,8 +115,9 @@ impl Into {
                 "`{url}` is no place for files; expected `file:///folder` or `s3://bucket/prefix`"
             ));
         }
-        if !self.columns.is_empty() && self.format != Some(Format::Parquet) {
-            return Err("`columns` are for `format: parquet`".to_owned());
+        let columns = !self.columns.is_empty() || self.schema.is_some();
+        if columns && self.format != Some(Format::Parquet) {
+            return Err("`columns` and `schema` are for `format: parquet`".to_owned());
         }
         fields(&self.columns()).map_err(|(_, why)| format!("a name in `columns` {why}"))
     }
@@ -105,6 +136,8 @@ pub(crate) struct Facts {
     unfit: Vec<(String, String)>,
     /// Whether there are files of a collection; why not known, if nobody could look.
     has_files: BTreeMap<(String, String), Result<bool, String>>,
+    /// What was seen of the fields of a collection, where that says which columns there are.
+    seen: BTreeMap<(String, String), Seen>,
 }
 
 impl Archive {
@@ -192,9 +225,19 @@ impl Kind for Archive {
                 has_files.insert((database, rule.collection.clone()), any);
             }
         }
+        let cleanup = self.cleanup().inspect(site).await?;
+        let mut seen = BTreeMap::new();
+        if self.destination.samples() {
+            for (at, condition) in self.cleanup().conditions(&cleanup) {
+                // Who cannot be looked at in time has the one column of everything.
+                let found = sampled::look(db, &at, &condition, LOOKING).await?;
+                seen.insert(at, found.unwrap_or_default());
+            }
+        }
         Ok(Facts {
             has_files,
-            cleanup: self.cleanup().inspect(site).await?,
+            seen,
+            cleanup,
             replicated: db.server.set.is_some(),
             own,
             unfit,
@@ -209,6 +252,7 @@ impl Kind for Archive {
                 .iter()
                 .filter_map(|(of, any)| self.lost(of, any, at)),
         );
+        let manifests = archived::among::<Manifest>(at.memories.iter());
         let mut refused = Vec::new();
         for step in &mut plan.steps {
             let Work::Walk(walk) = &mut step.body.work else {
@@ -244,10 +288,23 @@ impl Kind for Archive {
             if let Some(url) = &self.destination.files {
                 step.details
                     .push(format!("writes to {url}, reads back, and deletes"));
+                let of = (walk.database.clone(), walk.collection.clone());
+                let mut columns = self.destination.columns();
+                if let Some(seen) = facts.seen.get(&of) {
+                    let known = sampled::known(&manifests, &of);
+                    columns.extend(known.into_iter().filter(|known| {
+                        let declared = &self.destination.columns;
+                        !declared.contains_key(&known.name)
+                    }));
+                    let schema = seen.schema(columns);
+                    step.details.push(schema.told());
+                    plan.findings.extend(schema.finding(&step.object));
+                    columns = schema.fields;
+                }
                 walk.files = Some(Export {
                     storage: url.clone(),
                     format: self.destination.format.unwrap_or_default(),
-                    columns: self.destination.columns(),
+                    columns,
                     age: self
                         .rules
                         .iter()
@@ -368,6 +425,16 @@ mod tests {
                 false,
             ),
             (json!({ "collection": "old", "format": "jsonl" }), false),
+            (
+                json!({ "files": "file:///x", "format": "parquet", "schema": "sample" }),
+                true,
+            ),
+            (json!({ "files": "file:///x", "schema": "sample" }), false),
+            (json!({ "collection": "old", "schema": "sample" }), false),
+            (
+                json!({ "files": "file:///x", "format": "parquet", "columns": { "a": "rest", "b": "rest" } }),
+                false,
+            ),
         ] {
             let kind: Archive =
                 serde_json::from_value(json!({ "rules": [rule], "destination": destination }))
