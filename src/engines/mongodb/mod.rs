@@ -12,7 +12,7 @@ mod marks;
 mod members;
 mod probe;
 mod session;
-mod writes;
+mod tiger;
 
 pub use claim::Claim;
 pub use columns::{Field, FieldType, columns, row};
@@ -26,4 +26,4 @@ pub use marks::MARKS;
 pub(crate) use marks::mark;
 pub use members::{Member, Members};
 pub use session::{Limit, Server, Session, kill_operations, namespace, number};
-pub use writes::writes;
+pub use tiger::{is_compacting, writes};

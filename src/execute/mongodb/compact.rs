@@ -1,13 +1,13 @@
 //! Compaction, on one member at a time.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mongodb::bson::doc;
 
-use super::gate::{Ends, may_go_on, pass};
+use super::gate::{Ends, may_go_on, over, pass};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Limit, Members, Session, number};
+use crate::engines::mongodb::{Limit, Members, Session, is_compacting, number};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::Compact;
 
@@ -15,6 +15,8 @@ use crate::plan::mongodb::Compact;
 const LOOK: Duration = Duration::from_millis(500);
 /// How long a primary that stepped down stays out of the next election, in seconds.
 const STAYS_DOWN: i32 = 60;
+/// How long it may take until a member that compacts by itself has begun.
+const BEGINS: Duration = Duration::from_secs(5);
 
 pub(super) async fn carry_out(
     of: &Compact,
@@ -57,8 +59,14 @@ async fn compact(
     ends: Ends,
     record: &mut StepRecord,
 ) -> Result<(), EngineError> {
+    if of.by_itself {
+        return by_itself(of, job, session, ends, record).await;
+    }
     record.bytes_before = size(session, of).await;
-    let command = doc! { "compact": &of.collection };
+    let mut command = doc! { "compact": &of.collection };
+    if let Some(target) = of.target_mb {
+        command.insert("freeSpaceTargetMB", target);
+    }
     let at = ("compacting it", of.database.as_str());
     if pass(job, session, ends, record, at, &command, &mut 0)
         .await?
@@ -68,6 +76,66 @@ async fn compact(
         record.bytes_after = size(session, of).await;
     }
     Ok(())
+}
+
+/// Lets a member compact all that it has, once, and waits until it has done so.
+async fn by_itself(
+    of: &Compact,
+    job: Job<'_>,
+    session: &Session,
+    ends: Ends,
+    record: &mut StepRecord,
+) -> Result<(), EngineError> {
+    record.attempts = 1;
+    record.bytes_before = files(session, of).await;
+    let mut command = doc! { "autoCompact": true, "runOnce": true };
+    if let Some(target) = of.target_mb {
+        command.insert("freeSpaceTargetMB", target);
+    }
+    let doing = "letting the member compact by itself";
+    if let Err(error) = session.command(doing, "admin", command, Limit::ASIDE).await {
+        return over(error, job.execution, ends, record);
+    }
+    let began = Instant::now();
+    let mut seen = false;
+    loop {
+        let ask = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0 };
+        let status = session
+            .command("looking how far it is", "admin", ask, Limit::ASIDE)
+            .await;
+        match status {
+            Ok(status) => {
+                let at_it = is_compacting(&status);
+                seen |= at_it;
+                if !at_it && (seen || began.elapsed() > BEGINS) {
+                    break;
+                }
+            }
+            // It goes on by itself; whether it does is asked again.
+            Err(error) if error.is_passing() => {}
+            Err(error) => return Err(error.into()),
+        }
+        if !may_go_on(job, ends, record, "what was compacted so far stays so") {
+            let end = doc! { "autoCompact": false };
+            let doing = "ending the compaction";
+            if let Err(error) = session.command(doing, "admin", end, Limit::ASIDE).await {
+                tracing::warn!(%error, "the member goes on to compact by itself");
+            }
+            return Ok(());
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    record.status = StepStatus::Succeeded;
+    record.bytes_after = files(session, of).await;
+    Ok(())
+}
+
+/// What the files of the database take.
+async fn files(session: &Session, of: &Compact) -> Option<i64> {
+    let ask = doc! { "dbStats": 1 };
+    let stats = session.command("measuring it", &of.database, ask, Limit::ASIDE);
+    let stats = stats.await.ok()?;
+    Some(number(stats.get("storageSize"))? + number(stats.get("indexSize"))?)
 }
 
 /// Waits until every member answers and none is further behind than allowed.

@@ -104,11 +104,42 @@ pub struct Compact {
     pub step_down: bool,
     /// How far a member may be behind before the next one is begun, in seconds.
     pub caught_up_seconds: f64,
+    /// What is worth it, in megabytes, where the server takes that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_mb: Option<i64>,
+    /// Whether the member is told to compact all that it has by itself, once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_itself: bool,
+}
+
+impl Compact {
+    /// As the shell writes it.
+    fn text(&self) -> String {
+        let down = if self.step_down {
+            "rs.stepDown(); "
+        } else {
+            ""
+        };
+        let target = self
+            .target_mb
+            .map(|mb| format!(", freeSpaceTargetMB: {mb}"));
+        let target = target.unwrap_or_default();
+        match self.by_itself {
+            true => format!("{down}db.adminCommand({{autoCompact: true, runOnce: true{target}}})"),
+            false => format!(
+                "{down}db.getSiblingDB({:?}).runCommand({{compact: {:?}{target}}})",
+                self.database, self.collection
+            ),
+        }
+    }
 }
 
 /// What a recorded command keeps waiting, in words.
 pub fn locks(statement: &str) -> Vec<String> {
-    let lock = if statement.contains("compact:") || statement.contains("\"compact\"") {
+    let lock = if statement.contains("compact:")
+        || statement.contains("\"compact\"")
+        || statement.contains("autoCompact:")
+    {
         "the collection is read and written meanwhile, but not dropped, and its indexes are not changed"
     } else if statement.contains("validate") {
         "in the background nobody waits; with `full` nobody else reads or writes the collection meanwhile"
@@ -174,16 +205,7 @@ impl super::Body for Body {
                 )
             }
             Work::Look(look) => look.text(),
-            Work::Compact(compact) => format!(
-                "{}db.getSiblingDB({:?}).runCommand({{compact: {:?}}})",
-                if compact.step_down {
-                    "rs.stepDown(); "
-                } else {
-                    ""
-                },
-                compact.database,
-                compact.collection
-            ),
+            Work::Compact(compact) => compact.text(),
         }
     }
 }

@@ -53,7 +53,7 @@ async fn killed(version: u32, on_disk: bool) {
             .unwrap();
         // From before it has connected to well into its batches.
         n += 1;
-        tokio::time::sleep(start * (60 + n * 137 % 250) / 100).await;
+        tokio::time::sleep(start * (60 + n * 137 % 600) / 100).await;
         killed += u32::from(process.try_wait().unwrap().is_none());
         process.kill().unwrap();
         process.wait().unwrap();
@@ -147,7 +147,7 @@ async fn killed_to_another_target(version: u32, other: u32) {
     let start = began.elapsed();
     let mut original = raw(&db, "events").await;
     original.pop();
-    let (mut killed, mut lot, mut n, mut halfway) = (0, 0, 0, 0);
+    let (mut killed, mut lot, mut n, mut halfway, mut moved) = (0, 0, 0, 0, 0);
     while killed < times() {
         let mut process = workspace
             .process(["run", "archive", "--now"])
@@ -156,7 +156,7 @@ async fn killed_to_another_target(version: u32, other: u32) {
             .spawn()
             .unwrap();
         n += 1;
-        tokio::time::sleep(start * (60 + n * 137 % 250) / 100).await;
+        tokio::time::sleep(start * (60 + n * 137 % 600) / 100).await;
         killed += u32::from(process.try_wait().unwrap().is_none());
         process.kill().unwrap();
         process.wait().unwrap();
@@ -174,6 +174,7 @@ async fn killed_to_another_target(version: u32, other: u32) {
             "after kill {n}"
         );
         halfway += u32::from(both > 0);
+        moved = there.len() - both;
         if here.len() < 10_000 {
             lot += 1;
             let from = lot * DOCUMENTS;
@@ -183,8 +184,12 @@ async fn killed_to_another_target(version: u32, other: u32) {
         }
     }
     eprintln!(
-        "{version} to {other}: {killed} of {n} runs were killed, {halfway} with documents in both, {} documents",
+        "{version} to {other}: {killed} of {n} runs were killed, {halfway} with documents in both, {moved} of {} documents had gone",
         original.len()
+    );
+    assert!(
+        moved > 0,
+        "every run was killed before its first batch had gone"
     );
     let done = run(&workspace, "archive", 0);
     assert_eq!(done["status"], "succeeded", "{done:#}");

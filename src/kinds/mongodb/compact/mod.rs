@@ -1,8 +1,12 @@
 //! Space in the files of collections that nothing uses, given back: one
 //! member at a time, secondaries first.
 
-use std::collections::BTreeMap;
+mod release;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mongodb::bson::doc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
@@ -11,7 +15,7 @@ use super::common::{
     Collection, Shape, collections, empty, fill, is_empty, is_internal, not_allowed,
 };
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Members, Session, namespace};
+use crate::engines::mongodb::{Limit, Members, Session, is_compacting, namespace};
 use crate::plan::mongodb::{Body, Compact, Work};
 use crate::plan::{Finding, Kind, Moment, Need, Plan, Site, Step};
 use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan};
@@ -34,7 +38,14 @@ pub(crate) struct CompactKind {
     caught_up_within: TimeSpan,
     /// A collection is not compacted again on the same member before this much time has passed.
     not_before: TimeSpan,
+    /// From MongoDB 8.0 on, each member that has a collection worth it is told to compact by itself
+    /// (`autoCompact`), once, whatever of all its databases has `min_free` to give back. Older
+    /// servers are compacted collection by collection.
+    auto: bool,
 }
+
+/// How long a server may take to estimate what compaction would give back.
+const ESTIMATING: Limit = Limit(Duration::from_secs(60));
 
 impl Default for CompactKind {
     fn default() -> Self {
@@ -46,6 +57,7 @@ impl Default for CompactKind {
             step_down: false,
             caught_up_within: TimeSpan::from_secs(5),
             not_before: TimeSpan::from_mins(24 * 60),
+            auto: false,
         }
     }
 }
@@ -60,6 +72,12 @@ pub(crate) struct Facts {
     /// By member, `host:port`, and name. Files differ from member to member.
     collections: BTreeMap<(String, String), Collection>,
     primary: Option<String>,
+    /// By member: files are compacted by the one that has them.
+    releases: BTreeMap<String, (u32, u32)>,
+    /// Members that compact by themselves just now.
+    at_it: BTreeSet<String>,
+    /// What the server estimates that compaction would give back, by member and name.
+    estimates: BTreeMap<(String, String), i64>,
     findings: Vec<Finding>,
 }
 
@@ -69,6 +87,13 @@ impl Kind for CompactKind {
     const ENGINE: Engine = Engine::Mongodb;
     type Session = Session;
     type Facts = Facts;
+
+    fn check(&self) -> Result<(), String> {
+        if self.auto && !(self.include.is_empty() && self.exclude.is_empty()) {
+            return Err("`auto` lets servers compact all that they have, and takes no `include` and no `exclude`".to_owned());
+        }
+        Ok(())
+    }
 
     fn includes(&self) -> &[NamePattern] {
         &self.include
@@ -104,6 +129,11 @@ impl Kind for CompactKind {
         let all = collections(db, &facts.database).await?;
         facts.empty = is_empty(&all);
         for (place, session) in places {
+            let known = session.server.release;
+            facts.releases.insert(place.clone(), known);
+            if release::compacts_by_itself(known) && is_at_it(&session).await {
+                facts.at_it.insert(place.clone());
+            }
             for (name, collection) in &all {
                 if collection.shape == Shape::View
                     || is_internal(name)
@@ -113,6 +143,13 @@ impl Kind for CompactKind {
                 }
                 let mut here = collection.clone();
                 fill(&session, &facts.database, name, &mut here).await?;
+                let at = (place.clone(), name.clone());
+                if release::estimates(known)
+                    && self.is_worth(here.free, &here)
+                    && let Some(bytes) = estimated(&session, &facts.database, name).await
+                {
+                    facts.estimates.insert(at, bytes);
+                }
                 facts
                     .collections
                     .insert((place.clone(), name.clone()), here);
@@ -142,23 +179,48 @@ impl Kind for CompactKind {
             )
         });
         let mut before: Option<Need> = None;
-        for ((place, name), collection) in found {
-            let object = match facts.alone {
-                true => namespace(&facts.database, name),
-                false => format!("{} on {place}", namespace(&facts.database, name)),
+        let mut told: BTreeSet<&String> = BTreeSet::new();
+        for (at_place, collection) in found {
+            let (place, name) = at_place;
+            let release = facts.releases.get(place).copied().unwrap_or_default();
+            let by_itself = self.auto && release::compacts_by_itself(release);
+            let of = namespace(&facts.database, name);
+            let object = match (facts.alone, by_itself) {
+                (_, true) => place.clone(),
+                (true, false) => of.clone(),
+                (false, false) => format!("{of} on {place}"),
             };
-            let free = u64::try_from(collection.free).unwrap_or(0);
-            #[expect(clippy::cast_precision_loss, reason = "a share")]
-            let share = collection.free as f64 / collection.bytes.max(1) as f64;
-            if free < self.min_free.get() || share < self.min_share.share() {
+            if !self.is_worth(collection.free, collection) {
                 continue;
             }
-            let shown = format!(
+            let mut shown = format!(
                 "{} of {} are free",
-                Bytes(free),
-                Bytes(u64::try_from(collection.bytes).unwrap_or(0))
+                bytes(collection.free),
+                bytes(collection.bytes)
             );
+            let estimate = facts.estimates.get(at_place).copied();
+            if let Some(estimate) = estimate {
+                shown = format!("{shown}, and {} could be given back", bytes(estimate));
+                if !self.is_worth(estimate, collection) {
+                    plan.skip(&object, shown);
+                    continue;
+                }
+            }
+            if by_itself {
+                shown = format!("{of}: {shown}");
+                // One step is for all that a member has.
+                if told.contains(place) {
+                    continue;
+                }
+            }
             let is_primary = Some(place) == facts.primary.as_ref();
+            if facts.at_it.contains(place) {
+                plan.skip(
+                    &object,
+                    format!("{shown}, and the member compacts by itself just now (autoCompact)"),
+                );
+                continue;
+            }
             if is_primary && !self.step_down {
                 plan.skip(&object, format!("{shown}, and the member is primary: with `step_down: true` it steps down first"));
                 continue;
@@ -174,6 +236,7 @@ impl Kind for CompactKind {
                 plan.skip(&object, format!("{shown}, and it was compacted less than {} ago: the server gives no more back", self.not_before));
                 continue;
             }
+            told.insert(place);
             let mut step = Step::new("compact", &object, "members one by one")
                 .because(shown)
                 .doing(Work::Compact(Compact {
@@ -182,13 +245,19 @@ impl Kind for CompactKind {
                     member: (!facts.alone).then(|| place.clone()),
                     step_down: is_primary,
                     caught_up_seconds: self.caught_up_within.get().as_secs_f64(),
+                    target_mb: release::target(release, self.min_free),
+                    by_itself,
                 }))
-                .expecting(
-                    collection.bytes + collection.index_bytes,
-                    Some(collection.bytes + collection.index_bytes - collection.free),
-                )
-                .relying_on(&facts.database, name, &collection.uuid)
                 .remembering(key, json!({ "at": at.now.timestamp() }));
+            if !by_itself {
+                let now = collection.bytes + collection.index_bytes;
+                let gives = estimate.unwrap_or(collection.free);
+                step = step.expecting(now, Some(now - gives)).relying_on(
+                    &facts.database,
+                    name,
+                    &collection.uuid,
+                );
+            }
             if is_primary && let Some(need) = &before {
                 // Not while a secondary may still be busy, or has failed.
                 step = step.needing(need.clone());
@@ -205,7 +274,38 @@ impl Kind for CompactKind {
     }
 }
 
+/// What the server estimates; none where it may not be asked.
+async fn estimated(session: &Session, database: &str, name: &str) -> Option<i64> {
+    let command = doc! { "compact": name, "dryRun": true };
+    let doing = "asking what compaction would give back";
+    match session.command(doing, database, command, ESTIMATING).await {
+        Ok(answer) => release::estimate(&answer),
+        Err(error) => {
+            tracing::debug!(%error, "what is free is taken for what would be given back");
+            None
+        }
+    }
+}
+
+async fn is_at_it(session: &Session) -> bool {
+    let doing = "asking whether the server compacts by itself";
+    let ask = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0 };
+    let status = session.command(doing, "admin", ask, Limit::ASIDE).await;
+    status.is_ok_and(|status| is_compacting(&status))
+}
+
+fn bytes(n: i64) -> Bytes {
+    Bytes(u64::try_from(n).unwrap_or(0))
+}
+
 impl CompactKind {
+    /// Whether so much is worth it.
+    fn is_worth(&self, gives: i64, of: &Collection) -> bool {
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let share = gives as f64 / of.bytes.max(1) as f64;
+        bytes(gives) >= self.min_free && share >= self.min_share.share()
+    }
+
     fn wants(&self, database: &str, name: &str) -> bool {
         let matches = |patterns: &[NamePattern]| patterns.iter().any(|p| p.matches(database, name));
         (self.include.is_empty() || matches(&self.include)) && !matches(&self.exclude)
@@ -237,8 +337,88 @@ mod tests {
                 (at("c:1", "small"), of(50)),
             ]),
             primary: Some("a:1".to_owned()),
+            releases: BTreeMap::from(["a:1", "b:1", "c:1"].map(|m| (m.to_owned(), (6, 0)))),
+            at_it: BTreeSet::new(),
+            estimates: BTreeMap::new(),
             findings: Vec::new(),
         }
+    }
+
+    /// The same on servers that know more.
+    fn newer() -> Facts {
+        let mut facts = facts();
+        facts
+            .releases
+            .values_mut()
+            .for_each(|release| *release = (8, 0));
+        facts
+    }
+
+    fn compact(step: &Step<Body>) -> &Compact {
+        match &step.body.work {
+            Work::Compact(compact) => compact,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_the_server_estimates_decides() {
+        let kind = CompactKind::default();
+        let mut facts = newer();
+        let at = |member: &str| (member.to_owned(), "events".to_owned());
+        facts.estimates.insert(at("c:1"), 20 << 20);
+        facts.estimates.insert(at("b:1"), 300 << 20);
+        let plan = kind.plan(facts, &moment());
+        let objects: Vec<&str> = plan.steps.iter().map(|s| s.object.as_str()).collect();
+        assert_eq!(objects, ["app.events on b:1"]);
+        assert_eq!(
+            plan.steps[0].estimate.bytes_after,
+            Some((1 << 30) - (300 << 20))
+        );
+        assert_eq!(compact(&plan.steps[0]).target_mb, Some(100));
+        let skipped = &plan.skipped[0];
+        assert_eq!(skipped.object, "app.events on c:1");
+        assert!(
+            skipped.reason.ends_with("and 20 MB could be given back"),
+            "{}",
+            skipped.reason
+        );
+        let plan = kind.plan(super::tests::facts(), &moment());
+        assert_eq!(compact(&plan.steps[0]).target_mb, None);
+    }
+
+    #[test]
+    fn a_member_compacts_by_itself_where_it_can() {
+        let kind = CompactKind {
+            auto: true,
+            min_free: Bytes(10 << 20),
+            min_share: Percent::new(1.0),
+            ..CompactKind::default()
+        };
+        let mut facts = newer();
+        facts.releases.insert("b:1".to_owned(), (7, 0));
+        let plan = kind.plan(facts, &moment());
+        let told: Vec<(&str, bool)> = plan
+            .steps
+            .iter()
+            .map(|step| (step.object.as_str(), compact(step).by_itself))
+            .collect();
+        assert_eq!(told, [("c:1", true), ("app.events on b:1", false)]);
+        insta::assert_snapshot!(plan.steps[0].statement_text(), @"db.adminCommand({autoCompact: true, runOnce: true, freeSpaceTargetMB: 10})");
+        let mut facts = newer();
+        facts.at_it.extend(["b:1".to_owned(), "c:1".to_owned()]);
+        let plan = kind.plan(facts, &moment());
+        assert!(plan.steps.is_empty());
+        assert!(
+            plan.skipped
+                .iter()
+                .any(|s| s.object == "c:1" && s.reason.contains("by itself just now"))
+        );
+        let filtered = CompactKind {
+            include: vec!["events".parse().unwrap()],
+            ..kind
+        };
+        assert!(filtered.check().is_err());
     }
 
     fn moment() -> Moment {
