@@ -24,7 +24,7 @@ const MOST: u32 = 5_000;
 
 impl Advise {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config_for_looking().await?;
         if let Some(target) = &self.target {
             super::context::known_target(&config, target)?;
         }

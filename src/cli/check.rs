@@ -55,12 +55,16 @@ impl Check {
     async fn call_for_ci(&self, context: &Context<'_>, format: Output) -> Result<u8, Failure> {
         let mut all = Vec::new();
         let mut code = 0;
-        match read(context) {
-            Err(Failure::Problems(problems)) => {
+        match read(context, self.connect).await {
+            Err(failure) => {
+                let problems = match &failure {
+                    Failure::Problems(problems) => problems,
+                    Failure::NotAnswered(failed) => &failed.problems,
+                    _ => return Err(failure),
+                };
                 all.extend(problems.iter().map(check_formats::Found::from));
-                code = 2;
+                code = failure.code();
             }
-            Err(other) => return Err(other),
             Ok(config) => {
                 let (found, notes) = match self.connect {
                     true => look(&config).await,
@@ -103,7 +107,7 @@ impl Check {
         if let Some(format) = context.for_ci() {
             return self.call_for_ci(context, format).await;
         }
-        let config = read(context)?;
+        let config = read(context, self.connect).await?;
         let (found, notes) = match self.connect {
             true => look(&config).await,
             false => Default::default(),
@@ -172,8 +176,8 @@ impl Check {
 }
 
 /// Reads all files, replaced templates among them, or reports every problem.
-fn read(context: &Context<'_>) -> Result<Config, Failure> {
-    let config = context.config_for_check()?;
+async fn read(context: &Context<'_>, connect: bool) -> Result<Config, Failure> {
+    let config = context.config_for_check(connect).await?;
     let (_, broken) = Templates::with_overrides(&config.folder().join("templates"));
     match broken.is_empty() {
         true => Ok(config),

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 
 use super::{Args, Failure, Output};
-use crate::config::{self, Config, Target, Task};
+use crate::config::{self, Answers, Care, Config, Target, Task};
 use crate::history::{self, Recorder, Store};
 use crate::kinds;
 use crate::notify::Teller;
+use crate::pipeline;
 use crate::plan::KindInfo;
 use crate::report::Templates;
 use crate::report::text::Style;
@@ -51,34 +52,50 @@ impl<'a> Context<'a> {
     }
 
     /// Reads the configuration, or reports every problem in it.
-    pub(super) fn config(&self) -> Result<Config, Failure> {
-        let env = |name: &str| std::env::var(name).ok();
-        let path = config::locate(self.args.config.as_deref(), &env)?;
-        let config = config::load(&path, &self.kinds, &env)?;
+    pub(super) async fn config(&self) -> Result<Config, Failure> {
+        let config = self.config_with(Care::Run).await?;
         for warning in &config.warnings {
             tracing::info!("{warning}");
         }
         Ok(config)
     }
 
-    /// The same for verbs that connect to no target: what only targets and mail need may be unset.
-    pub(super) fn config_for_looking(&self) -> Result<Config, Failure> {
-        let env = |name: &str| std::env::var(name).ok();
-        Ok(config::load_for_looking(
-            &self.config_path()?,
-            &self.kinds,
-            &env,
-        )?)
+    /// The same for verbs that connect to no target: what only targets and mail need may be unset,
+    /// and who does not say which targets there are keeps nobody from looking.
+    pub(super) async fn config_for_looking(&self) -> Result<Config, Failure> {
+        self.config_with(Care::Look).await
     }
 
-    /// The same for who checks it: URLs are taken apart, too.
-    pub(super) fn config_for_check(&self) -> Result<Config, Failure> {
+    /// The same for who checks it: URLs are taken apart, too. Commands and queries for targets are
+    /// asked only where others may be connected to.
+    pub(super) async fn config_for_check(&self, connect: bool) -> Result<Config, Failure> {
+        match connect {
+            true => self.config_with(Care::Check).await,
+            false => self.config_unasked(Care::Check),
+        }
+    }
+
+    /// The configuration as far as the files say it.
+    pub(super) fn config_unasked(&self, care: Care) -> Result<Config, Failure> {
         let env = |name: &str| std::env::var(name).ok();
-        Ok(config::load_for_check(
-            &self.config_path()?,
-            &self.kinds,
-            &env,
-        )?)
+        let (path, answers) = (self.config_path()?, Answers::default());
+        Ok(config::load_with(&path, &self.kinds, &env, care, &answers)?)
+    }
+
+    async fn config_with(&self, care: Care) -> Result<Config, Failure> {
+        let env = |name: &str| std::env::var(name).ok();
+        let path = self.config_path()?;
+        let sources = config::sources(&path, &env, care);
+        let (answers, failed) = pipeline::ask(&sources).await;
+        if let Some(failed) = failed {
+            if care != Care::Look {
+                return Err(Failure::NotAnswered(failed));
+            }
+            for problem in &failed.problems {
+                errln!("note: {}", problem.message);
+            }
+        }
+        Ok(config::load_with(&path, &self.kinds, &env, care, &answers)?)
     }
 
     /// How text is to look on stdout.
@@ -208,7 +225,8 @@ pub(super) fn spool_folder(config: &Config) -> std::path::PathBuf {
 
 /// Refuses a name that is no target's, and no database's of one that stands for many.
 pub(super) fn known_target(config: &Config, name: &str) -> Result<(), Failure> {
-    if config.target(name).is_some() {
+    // Where somebody did not say which there are, it may be one of those.
+    if config.target(name).is_some() || !config.outside.not_asked.is_empty() {
         return Ok(());
     }
     let of = |server: &&Target| server.is_many() && name.starts_with(&format!("{}/", server.name));

@@ -51,7 +51,7 @@ const LONG: &str = "SELECT a.pid, coalesce(a.usename, '')::text, coalesce(a.appl
 
 impl Doctor {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config()?;
+        let config = context.config().await?;
         let mut lines: Vec<Line> = Vec::new();
         let mut code = 0;
         let mut targets = Vec::new();

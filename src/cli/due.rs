@@ -68,7 +68,7 @@ impl Watcher for Notes {
 /// because the schedule is due, so an occurrence of a moment ago is on time, whether or not
 /// anybody knew of the schedule before.
 pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8, Failure> {
-    let config = Arc::new(context.config()?);
+    let config = Arc::new(context.config().await?);
     let scheduled = Arc::new(with_reports(&config));
     if let Some(name) = only
         && !scheduled.schedules.contains_key(name)

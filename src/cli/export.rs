@@ -61,8 +61,8 @@ enum ModeArg {
 }
 
 impl Export {
-    pub(super) fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let mut config = context.config()?;
+    pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
+        let mut config = context.config().await?;
         config.path = std::path::absolute(&config.path).unwrap_or(config.path);
         let (exported, separator) = match &self.format {
             Format::Kubernetes {

@@ -48,7 +48,7 @@ impl History {
         if let Some(Verb::Copy { from, to }) = &self.verb {
             return copy(context, from.as_deref(), to.as_deref()).await;
         }
-        let config = context.config_for_looking()?;
+        let config = context.config_for_looking().await?;
         let store = match crate::history::open_existing(config.history.expose()).await {
             Ok(store) => store,
             // That nothing has run yet is an answer, too.
@@ -116,7 +116,12 @@ impl History {
 async fn copy(context: &Context<'_>, from: Option<&str>, to: Option<&str>) -> Result<u8, Failure> {
     let configured = match (from, to) {
         (Some(_), Some(_)) => String::new(),
-        _ => context.config_for_looking()?.history.expose().to_owned(),
+        _ => context
+            .config_for_looking()
+            .await?
+            .history
+            .expose()
+            .to_owned(),
     };
     let copied =
         crate::history::copy(from.unwrap_or(&configured), to.unwrap_or(&configured)).await?;
@@ -153,7 +158,7 @@ pub(super) struct Show {
 
 impl Show {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config_for_looking().await?;
         let store = match crate::history::open_existing(config.history.expose()).await {
             Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),
             opened => opened?,

@@ -43,7 +43,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::engines::EngineError;
 use crate::history::HistoryError;
-use crate::pipeline::PipelineError;
+use crate::pipeline::{NotAnswered, PipelineError};
 use crate::values::Problems;
 
 /// Looks after databases: cleans up, refreshes statistics, rebuilds bloated
@@ -187,6 +187,8 @@ enum Verb {
 enum Failure {
     #[error(transparent)]
     Problems(#[from] Problems),
+    #[error("{}", .0.problems)]
+    NotAnswered(NotAnswered),
     #[error("{0}")]
     Usage(String),
     #[error(transparent)]
@@ -204,7 +206,8 @@ enum Failure {
 impl Failure {
     fn code(&self) -> u8 {
         match self {
-            Failure::Problems(_) | Failure::Usage(_) => 2,
+            Failure::NotAnswered(failed) if failed.unreachable => 3,
+            Failure::Problems(_) | Failure::NotAnswered(_) | Failure::Usage(_) => 2,
             Failure::NotStarted(_) => 4,
             Failure::Pipeline(PipelineError::Engine(EngineError::Dial(_))) => 2,
             Failure::Pipeline(PipelineError::Engine(error)) if error.is_unreachable() => 3,
@@ -329,7 +332,7 @@ async fn call(args: &Args) -> Result<u8, Failure> {
         Verb::Next(verb) => verb.call(&context).await,
         Verb::Doctor(verb) => verb.call(&context).await,
         Verb::Demo(verb) => verb.call(&context).await,
-        Verb::Export(verb) => verb.call(&context),
+        Verb::Export(verb) => verb.call(&context).await,
         Verb::Schema(verb) => verb.call(),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
@@ -343,7 +346,9 @@ async fn call(args: &Args) -> Result<u8, Failure> {
 fn tell(failure: &Failure, output: Output) {
     if output == Output::Json {
         let problems = match failure {
-            Failure::Problems(problems) => serde_json::to_value(problems).unwrap_or_default(),
+            Failure::Problems(problems) | Failure::NotAnswered(NotAnswered { problems, .. }) => {
+                serde_json::to_value(problems).unwrap_or_default()
+            }
             _ => serde_json::Value::Null,
         };
         let document = serde_json::json!({
@@ -357,7 +362,9 @@ fn tell(failure: &Failure, output: Output) {
     }
     match failure {
         // Problems say `error:` themselves, each with its place.
-        Failure::Problems(problems) => errln!("{problems}"),
+        Failure::Problems(problems) | Failure::NotAnswered(NotAnswered { problems, .. }) => {
+            errln!("{problems}");
+        }
         _ => {
             errln!("error: {failure}");
             for cause in causes(failure) {

@@ -20,7 +20,7 @@ pub(super) struct Next {
 
 impl Next {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config_for_looking().await?;
         let now = Utc::now();
         let opened = crate::history::open_existing(config.history.expose()).await;
         let (store, unknown) = match opened {

@@ -26,7 +26,7 @@ impl Notify {
 }
 
 async fn test(context: &Context<'_>) -> Result<u8, Failure> {
-    let config = context.config()?;
+    let config = context.config().await?;
     let delivery = notify::delivery(&config).map_err(|why| Failure::Usage(why.to_string()))?;
     let letters = context.teller(&config).test_letters(Utc::now());
     if letters.is_empty() {

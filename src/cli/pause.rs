@@ -33,7 +33,7 @@ pub(super) struct Cancel {
 
 impl Pause {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config_for_looking().await?;
         known(&config, &self.schedule)?;
         let store = context.history(&config).await?;
         let now = Utc::now();
@@ -70,7 +70,7 @@ impl Pause {
 
 impl Resume {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config_for_looking().await?;
         known(&config, &self.schedule)?;
         let store = context.history(&config).await?;
         let resumed = store.resume_schedule(&self.schedule).await?;
@@ -88,7 +88,7 @@ impl Resume {
 
 impl Cancel {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config_for_looking().await?;
         let store = crate::history::open_existing(config.history.expose()).await?;
         let run = store.run(&self.run).await?;
         let asked = store.ask_to_cancel(run.id, &somebody(), Utc::now()).await?;

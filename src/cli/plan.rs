@@ -58,7 +58,7 @@ impl Plan {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let target = self.target.as_deref();
         if self.save.is_some() || self.check.is_some() {
-            let config = context.config()?;
+            let config = context.config().await?;
             if let Some(file) = &self.check {
                 return super::saved::check(context, &config, file, &self.settings).await;
             }
@@ -89,7 +89,7 @@ pub(super) async fn show_plans(
         all,
         full,
     } = extent;
-    let config = context.config()?;
+    let config = context.config().await?;
     let style = context.style(config.timezone);
     let mut documents = Vec::new();
     let work = context.tasks(&config, tasks, target, settings)?;

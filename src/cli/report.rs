@@ -35,7 +35,7 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config()?;
+        let config = context.config().await?;
         let templates = context.templates(&config);
         if let Some(folder) = &self.preview {
             return preview(folder, &templates, &config);

@@ -1,10 +1,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use chrono::{TimeDelta, Utc};
+use futures_util::future::LocalBoxFuture;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -75,7 +76,7 @@ impl Serve {
         let token = token::read(self.token.is_some(), self.token_file.as_deref())?;
         // Before anything is read: a change from here on is seen.
         let mut seen = files::Seen::new(context.config_path()?);
-        let config = Arc::new(context.config()?);
+        let config = Arc::new(context.config().await?);
         seen.with(&config.inventories);
         let store = context.history(&config).await?;
         let spool = spool_folder(&config);
@@ -187,7 +188,50 @@ struct Serving<'a> {
     history: String,
 }
 
-impl Serving<'_> {
+/// Why the configuration is read again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// Files have changed, or somebody wants it.
+    Changed,
+    /// Commands and queries are asked once more which targets there are.
+    Asked,
+}
+
+/// The configuration being read: commands and queries are waited for, and nothing else has to.
+type Reading<'a> = LocalBoxFuture<'a, (Why, Result<Config, Failure>)>;
+
+/// What has been read, once it has.
+async fn ready(reading: &mut Option<Reading<'_>>) -> (Why, Result<Config, Failure>) {
+    match reading {
+        Some(reading) => reading.await,
+        None => std::future::pending().await,
+    }
+}
+
+impl<'a> Serving<'a> {
+    /// Begins to read the configuration.
+    fn read(&self, why: Why) -> Reading<'a> {
+        let context = self.context;
+        if why == Why::Changed {
+            match NotifyState::monotonic_usec_now() {
+                Ok(moment) => tell_systemd(&[NotifyState::Reloading, moment]),
+                Err(_) => tell_systemd(&[NotifyState::Reloading]),
+            }
+        }
+        Box::pin(async move { (why, context.config().await) })
+    }
+
+    /// Whether there are commands or queries that say which targets there are.
+    fn asks(&self) -> bool {
+        self.configs.borrow().outside.every.is_some()
+    }
+
+    /// When they are asked again.
+    fn next_asking(&self) -> Instant {
+        let every = self.configs.borrow().outside.every.unwrap_or_default();
+        Instant::now() + every.max(Duration::from_secs(1))
+    }
+
     async fn until_stopped(
         &mut self,
         signals: &Signals,
@@ -197,6 +241,8 @@ impl Serving<'_> {
         let mut hangups = signal(SignalKind::hangup())
             .map_err(|error| Failure::Other(format!("SIGHUP cannot be received: {error}")))?;
         let mut look = every(LOOK_AT_FILES);
+        let mut ask = self.next_asking();
+        let mut reading: Option<Reading<'_>> = None;
         let mut tell = every(TELL);
         let mut forget = every(FORGET);
         let mut telling = tokio::spawn(async {});
@@ -218,13 +264,20 @@ impl Serving<'_> {
                 }
                 _ = hangups.recv() => {
                     seen.take();
-                    self.reload().await;
-                    seen.with(&self.configs.borrow().inventories);
+                    reading = Some(self.read(Why::Changed));
                 }
                 _ = look.tick() => if seen.changed() {
-                    self.reload().await;
-                    seen.with(&self.configs.borrow().inventories);
+                    reading = Some(self.read(Why::Changed));
                 },
+                () = tokio::time::sleep_until(ask.into()), if reading.is_none() && self.asks() => {
+                    reading = Some(self.read(Why::Asked));
+                }
+                (why, read) = ready(&mut reading) => {
+                    reading = None;
+                    self.reload(why, read).await;
+                    ask = self.next_asking();
+                    seen.with(&self.configs.borrow().inventories);
+                }
                 _ = tell.tick() => if telling.is_finished() {
                     let (teller, store) = (self.worker.teller(), Arc::clone(&self.store));
                     telling = tokio::spawn(async move {
@@ -256,14 +309,19 @@ impl Serving<'_> {
         self.health.ticked(trouble);
     }
 
-    /// Takes the files as they are now. A broken configuration changes nothing.
-    async fn reload(&mut self) {
-        let began = NotifyState::monotonic_usec_now();
-        match began {
-            Ok(moment) => tell_systemd(&[NotifyState::Reloading, moment]),
-            Err(_) => tell_systemd(&[NotifyState::Reloading]),
+    /// Takes what was read. A broken configuration changes nothing.
+    async fn reload(&mut self, why: Why, read: Result<Config, Failure>) {
+        let answered = self.configs.borrow().outside.answered;
+        match (why, &read) {
+            (Why::Asked, Ok(config)) if config.outside.answered == answered => return,
+            // Asked again soon; nobody has changed anything.
+            (Why::Asked, Err(failure)) => {
+                tracing::warn!("the targets known so far are kept:\n{failure}");
+                return;
+            }
+            _ => {}
         }
-        let taken = match self.context.config() {
+        let taken = match read {
             Ok(config) => self.take(config).await,
             Err(failure) => Err(failure.to_string()),
         };

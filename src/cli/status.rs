@@ -34,7 +34,7 @@ const LOOK_BACK: TimeDelta = TimeDelta::days(90);
 
 impl Status {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
-        let config = context.config_for_looking()?;
+        let config = context.config_for_looking().await?;
         let now = Utc::now();
         let store = match crate::history::open_existing(config.history.expose()).await {
             Ok(store) => Some(store),

@@ -1,5 +1,6 @@
 use super::Failure;
 use super::context::Context;
+use crate::config::Care;
 use crate::report::text::counted;
 
 /// `maint` alone: what to do next.
@@ -25,7 +26,7 @@ pub(super) fn call(context: &Context<'_>) -> Result<u8, Failure> {
             return Ok(2);
         }
     };
-    let config = context.config_for_looking()?;
+    let config = context.config_unasked(Care::Look)?;
     outln!(
         "{}: {}, {}, {}\n\n\
          Next:\n\

@@ -1,17 +1,18 @@
-//! Targets that are listed in files of others: each is read as if it stood under `targets`, and
-//! what is wrong with it is said at its place in its file.
+//! Targets that are listed by others: each is read as if it stood under `targets`, and what is
+//! wrong with it is said at its place in its file, or in what a command or a query answered.
 
 use std::path::{Path, PathBuf};
 
 use super::files::{File, Files};
 use super::model::SchedulesFile;
 use super::node::{Content, Entries, Entry, Node, Scalar, Span};
+use super::sources::{Answer, Answers};
 use super::{check, interpolate, load, yaml};
 
 /// What an inventory brings.
 pub(super) struct Inventory {
-    /// Where it is.
-    pub path: PathBuf,
+    /// Where it is, if it is a file.
+    pub path: Option<PathBuf>,
     /// Its entries as a file that has nothing but `targets`.
     pub root: Node,
     /// The same, typed; none where something is wrong with one of them.
@@ -28,25 +29,36 @@ pub(super) struct Reading<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// Whether URLs are taken apart.
     pub dials: bool,
+    /// What commands and queries have answered.
+    pub answers: &'a Answers,
 }
 
-/// Every inventory that `targets_from` names. One that cannot be read is reported.
+/// Every inventory that `targets_from` names. One that cannot be read is reported; one that
+/// nobody has asked for is not there.
 pub(super) fn read(root: &Node, reading: &Reading<'_>, files: &mut Files) -> Vec<Inventory> {
     let sources = root.get("targets_from").map(Node::items);
-    let sources = sources.unwrap_or_default().iter();
+    let sources = sources.unwrap_or_default().iter().enumerate();
     sources
-        .filter_map(|source| one(source, reading, files))
+        .filter_map(|(n, source)| one(n, source, reading, files))
         .collect()
 }
 
-fn one(source: &Node, reading: &Reading<'_>, files: &mut Files) -> Option<Inventory> {
-    let path = reading.folder.join(source.get("file")?.text()?);
-    let mut file = match File::read(&path) {
-        Ok(file) => file,
-        Err(problem) => {
-            let hint = "`targets_from` in schedules.yaml names it";
-            files.report((*problem).hint(hint));
-            return None;
+fn one(n: usize, source: &Node, reading: &Reading<'_>, files: &mut Files) -> Option<Inventory> {
+    let (path, mut file) = match source.get("file").and_then(Node::text) {
+        Some(path) => {
+            let path = reading.folder.join(path);
+            match File::read(&path) {
+                Ok(file) => (Some(path), file),
+                Err(problem) => {
+                    let hint = "`targets_from` in schedules.yaml names it";
+                    files.report((*problem).hint(hint));
+                    return None;
+                }
+            }
+        }
+        None => {
+            let Answer { from, text } = reading.answers.get(n)?;
+            (None, File::new(from, text))
         }
     };
     let Some(mut tree) = yaml::parse(&mut file) else {

@@ -10,9 +10,10 @@ use serde_json::Value;
 
 use super::files::{File, Files, describe};
 use super::inventory::{self, Reading};
-use super::model::{SchedulesFile, TaskFile};
+use super::model::{SchedulesFile, TargetEntry, TaskFile};
 use super::names::Names;
 use super::node::{Content, Node};
+use super::sources::{self, Answers, Outside};
 use super::types::{Config, Schedule, Target, Task, Web};
 use super::walk::{Walk, Wording};
 use super::{check, interpolate, options, yaml};
@@ -32,7 +33,7 @@ pub fn load(
     kinds: &[KindInfo],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    read(path, kinds, env, Care::Run)
+    load_with(path, kinds, env, Care::Run, &Answers::default())
 }
 
 /// The same, and every connection URL is taken apart: an address that makes no sense is a failed
@@ -46,36 +47,33 @@ pub fn load_for_check(
     kinds: &[KindInfo],
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
-    read(path, kinds, env, Care::Check)
+    load_with(path, kinds, env, Care::Check, &Answers::default())
 }
 
-/// The same for who only looks at the history and the calendar: variables of targets, mail and
-/// notifications that are not set are taken for empty.
+/// What is wanted of the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Care {
+    /// Only to look at the history and the calendar: variables of targets, mail and notifications
+    /// that are not set are taken for empty.
+    Look,
+    /// To do what they say.
+    Run,
+    /// To find everything that is wrong.
+    Check,
+}
+
+/// The same, with the targets that commands and queries have answered. Without an answer any name
+/// may be that of a target of theirs.
 ///
 /// # Errors
 ///
 /// As [`load`].
-pub fn load_for_looking(
-    path: &Path,
-    kinds: &[KindInfo],
-    env: &dyn Fn(&str) -> Option<String>,
-) -> Result<Config, Problems> {
-    read(path, kinds, env, Care::Look)
-}
-
-/// What is wanted of the files.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Care {
-    Look,
-    Run,
-    Check,
-}
-
-fn read(
+pub fn load_with(
     path: &Path,
     kinds: &[KindInfo],
     env: &dyn Fn(&str) -> Option<String>,
     care: Care,
+    answers: &Answers,
 ) -> Result<Config, Problems> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut files = Files::default();
@@ -100,15 +98,22 @@ fn read(
         folder,
         env: if care == Care::Look { &perhaps } else { env },
         dials: care == Care::Check,
+        answers,
     };
+    if let Some(tree) = &tree {
+        sources::check(tree, &mut schedules);
+    }
     let inventories = match &tree {
         Some(tree) => inventory::read(tree, &reading, &mut files),
         None => Vec::new(),
     };
     let mut inventories = inventories;
+    let outside = tree.as_ref().map(|tree| sources::outside(tree, answers));
+    let outside = outside.unwrap_or_default();
+    let unseen: Vec<usize> = outside.not_asked.keys().copied().collect();
     let names = tree
         .as_ref()
-        .map(|tree| Names::read(tree, &mut inventories, &mut schedules))
+        .map(|tree| Names::read(tree, &mut inventories, &unseen, &mut schedules))
         .unwrap_or_default();
 
     let mut tasks = BTreeMap::new();
@@ -138,7 +143,7 @@ fn read(
     let mut further = Vec::new();
     for inventory in inventories {
         files.close(inventory.file);
-        paths.push(inventory.path);
+        paths.extend(inventory.path);
         further.extend(inventory.typed);
     }
     files.close(schedules);
@@ -148,14 +153,19 @@ fn read(
     typed
         .targets
         .extend(further.into_iter().flat_map(|one| one.targets));
-    Ok(Config {
-        inventories: paths,
-        ..build(path, typed, names, tasks)
-    })
+    let mut config = build(path, typed, names, tasks);
+    config.inventories = paths;
+    config.warnings.extend(outside.not_asked.values().cloned());
+    config.outside = outside;
+    Ok(config)
 }
 
 /// The tree of a file with its variables filled in.
-fn tree(file: &mut File, env: &dyn Fn(&str) -> Option<String>, care: Care) -> Option<Node> {
+pub(super) fn tree(
+    file: &mut File,
+    env: &dyn Fn(&str) -> Option<String>,
+    care: Care,
+) -> Option<Node> {
     let mut tree = yaml::parse(file)?;
     let perhaps = |name: &str| Some(env(name).unwrap_or_default());
     match &mut tree.content {
@@ -172,7 +182,7 @@ fn tree(file: &mut File, env: &dyn Fn(&str) -> Option<String>, care: Care) -> Op
 }
 
 /// The tree as JSON, where it fits the schema of `T`.
-fn against<T: JsonSchema>(tree: &Node, folder: &Path, file: &mut File) -> Option<Value> {
+pub(super) fn against<T: JsonSchema>(tree: &Node, folder: &Path, file: &mut File) -> Option<Value> {
     let schema = SchemaGenerator::default()
         .into_root_schema_for::<T>()
         .to_value();
@@ -313,23 +323,7 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
                     "target `{name}` is not configured (its `url` is empty): its tasks are skipped"
                 ));
             }
-            let target = Target {
-                name: name.clone(),
-                engine: entry.engine,
-                url: entry.url.filter(|url| !is_empty(url)),
-                configured: !empty,
-                databases: entry.databases,
-                database: None,
-                scope: Scope::Whole,
-                max_connections: entry.max_connections,
-                replicas: entry
-                    .replicas
-                    .into_iter()
-                    .filter(|url| !is_empty(url))
-                    .collect(),
-                trust_owners: entry.trust_owners,
-                description: entry.description,
-            };
+            let target = target(&name, entry);
             (name, target)
         })
         .collect();
@@ -399,7 +393,30 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
         },
         tasks,
         inventories: Vec::new(),
+        outside: Outside::default(),
         warnings,
+    }
+}
+
+/// A target as the rest of the program sees it.
+pub(super) fn target(name: &str, entry: TargetEntry) -> Target {
+    let empty = entry.url.as_ref().is_some_and(is_empty);
+    Target {
+        name: name.to_owned(),
+        engine: entry.engine,
+        url: entry.url.filter(|url| !is_empty(url)),
+        configured: !empty,
+        databases: entry.databases,
+        database: None,
+        scope: Scope::Whole,
+        max_connections: entry.max_connections,
+        replicas: entry
+            .replicas
+            .into_iter()
+            .filter(|url| !is_empty(url))
+            .collect(),
+        trust_owners: entry.trust_owners,
+        description: entry.description,
     }
 }
 

@@ -21,15 +21,17 @@ mod options;
 mod schema;
 mod set;
 mod shape;
+mod sources;
 mod types;
 mod walk;
 mod written;
 mod yaml;
 
 pub use databases::Database;
-pub use load::{load, load_for_check, load_for_looking};
+pub use load::{Care, load, load_for_check, load_with};
 pub use locate::locate;
 pub use schema::{schema_for_schedules, schema_for_task};
+pub use sources::{Answer, Answers, Ask, Outside, Source, sources};
 pub use types::{
     Command, Commands, Config, Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries,
     Schedule, Smtp, Target, Task, Throttle, Web, Webhook, WebhookFormat,

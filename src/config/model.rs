@@ -67,17 +67,32 @@ pub(super) struct SchedulesFile {
     pub web: Web,
 }
 
-/// An inventory of targets.
+/// An inventory of targets: a `file`, what a `command` writes, or what a `query` answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(
     dead_code,
-    reason = "for the schema; `inventory` reads it from the tree"
+    reason = "for the schema; `inventory` and `sources` read it from the tree"
 )]
 pub(super) struct TargetsFrom {
     /// A file in YAML or JSON, relative to this one: a mapping of names to targets, or a list of
     /// targets with a `name` each. `${VARIABLE}` and `file:` mean there what they mean here.
-    pub file: PathBuf,
+    pub file: Option<PathBuf>,
+    /// A program and its arguments; no shell reads them. What it writes is read as a `file` is. A
+    /// path to it is relative to this file.
+    #[schemars(length(min = 1))]
+    pub command: Option<Vec<String>>,
+    /// A query, asked of `target`: a row for each target, with columns that are called like the
+    /// keys of one, and `name`. Nulls are keys that are left out. Tables are named with their
+    /// schema.
+    pub query: Option<String>,
+    /// Where `query` is asked: a PostgreSQL database under `targets`.
+    pub target: Option<String>,
+    /// How long `command` or `query` may take; half a minute where it is left out.
+    pub time_limit: Option<TimeSpan>,
+    /// How often `maint serve` asks `command` or `query` again; every five minutes where it is
+    /// left out.
+    pub every: Option<TimeSpan>,
     /// The database system of those that do not say.
     pub engine: Option<Engine>,
 }

@@ -19,12 +19,22 @@ pub(super) struct Names {
     pub groups: BTreeMap<String, Vec<String>>,
     /// Whether the section `targets` could be read at all.
     pub known: bool,
+    /// Whether there are inventories that nobody has looked at: any name may be in one of them.
+    unseen: bool,
+    /// The engine of the targets in those, where they have one in common.
+    unseen_engine: Option<Engine>,
 }
 
 impl Names {
     /// Reads targets and groups, and reports what is wrong with the groups, and names that are
-    /// in an inventory and somewhere else.
-    pub(super) fn read(root: &Node, inventories: &mut [Inventory], file: &mut File) -> Self {
+    /// in an inventory and somewhere else. `unseen` are the places of those entries of
+    /// `targets_from` that nobody has looked at.
+    pub(super) fn read(
+        root: &Node,
+        inventories: &mut [Inventory],
+        unseen: &[usize],
+        file: &mut File,
+    ) -> Self {
         let mut names = Self {
             known: true,
             ..Self::default()
@@ -42,7 +52,16 @@ impl Names {
             names.add(inventory);
         }
         let sources = root.get("targets_from").map(Node::items);
-        let inventories = sources.is_some_and(|sources| !sources.is_empty());
+        let sources = sources.unwrap_or_default();
+        let inventories = !sources.is_empty();
+        let mut unseen = unseen.iter().filter_map(|n| sources.get(*n)).map(|source| {
+            let said = source.get("engine").and_then(Node::text);
+            said.and_then(engine)
+        });
+        if let Some(first) = unseen.next() {
+            names.unseen = true;
+            names.unseen_engine = first.filter(|first| unseen.all(|other| other == Some(*first)));
+        }
         if targets.is_empty()
             && !inventories
             && root.get("targets").is_some_and(|t| t.items().is_empty())
@@ -65,7 +84,7 @@ impl Names {
             }
             for member in entry.value.items() {
                 let Some(text) = member.text() else { continue };
-                if names.targets.contains_key(text) || by_name.contains_key(text) {
+                if names.unseen || names.targets.contains_key(text) || by_name.contains_key(text) {
                     continue;
                 }
                 if is_pattern(text) {
@@ -183,11 +202,12 @@ impl Names {
         self.expand(name)
             .iter()
             .find_map(|target| self.targets.get(target).copied().flatten())
+            .or(self.unseen_engine)
     }
 
     /// Reports a name that is neither target nor group.
     pub(super) fn check(&self, node: &Node, file: &mut File) {
-        let Some(name) = node.text().filter(|_| self.known) else {
+        let Some(name) = node.text().filter(|_| self.known && !self.unseen) else {
             return;
         };
         if !self.targets.contains_key(name) && !self.groups.contains_key(name) {
@@ -209,6 +229,7 @@ impl Names {
             None if self.groups.contains_key(name) => {
                 format!("`{}` is a group; expected one target", shown(node))
             }
+            None if self.unseen => return Some(()),
             None => format!("unknown target `{}`", shown(node)),
         };
         let fits = |found: &Option<Engine>| found.is_none_or(|found| found == engine);

@@ -12,6 +12,7 @@ pub use super::model::{
     Command, Commands, Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries, Smtp,
     Throttle, Web, Webhook, WebhookFormat,
 };
+use super::sources::Outside;
 use crate::plan::Scope;
 use crate::values::{Cron, DatabasePattern, Engine, Secret, TimeSpan, Window};
 
@@ -47,6 +48,8 @@ pub struct Config {
     pub tasks: BTreeMap<String, Task>,
     /// Files that targets were read from, besides.
     pub inventories: Vec<PathBuf>,
+    /// What commands and queries of `targets_from` have to do with it.
+    pub outside: Outside,
     /// What is not wrong but should be known, in sentences.
     pub warnings: Vec<String>,
 }

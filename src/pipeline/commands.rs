@@ -184,7 +184,7 @@ fn spawned(command: &Command, record: &RunRecord) -> std::io::Result<Child> {
 }
 
 /// What is wrong with how it ended.
-fn wrong(status: ExitStatus) -> Option<String> {
+pub(super) fn wrong(status: ExitStatus) -> Option<String> {
     use std::os::unix::process::ExitStatusExt;
     match (status.code(), status.signal()) {
         (Some(0), _) => None,
@@ -195,7 +195,7 @@ fn wrong(status: ExitStatus) -> Option<String> {
 }
 
 /// Ends it and what it started: it is asked first.
-async fn end(process: &mut Child) {
+pub(super) async fn end(process: &mut Child) {
     let group = process.id().and_then(|id| i32::try_from(id).ok());
     let Some(group) = group.map(Pid::from_raw) else {
         return;
@@ -227,7 +227,7 @@ fn read(
 }
 
 /// Its output on one line, without secrets and control characters.
-fn shown(output: &[u8]) -> String {
+pub(super) fn shown(output: &[u8]) -> String {
     let text = String::from_utf8_lossy(output);
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let line = lines.collect::<Vec<_>>().join("; ");

@@ -6,6 +6,7 @@ mod commands;
 mod dead;
 mod error;
 mod fleet;
+mod inventory;
 mod known;
 mod lanes;
 pub mod mongodb;
@@ -33,6 +34,7 @@ use crate::values::Window;
 
 pub use error::PipelineError;
 pub use fleet::{Spread, discover, look_up, spread};
+pub use inventory::{NotAnswered, ask};
 pub use known::Known;
 pub use lanes::{Lanes, Leave, seats};
 pub use postgres::dial;

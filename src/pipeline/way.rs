@@ -87,6 +87,15 @@ pub(super) async fn databases(target: &Target) -> Result<Vec<String>, PipelineEr
     }
 }
 
+/// What a query for targets answers there: a row as a JSON object each.
+pub(super) async fn targets(
+    target: &Target,
+    query: &str,
+    limit: Duration,
+) -> Result<Vec<String>, PipelineError> {
+    super::postgres::targets(target, query, limit).await
+}
+
 /// The locks that a recorded statement takes, and whom they keep waiting, in words.
 pub fn locks(engine: Engine, statement: &str) -> Vec<String> {
     match engine {

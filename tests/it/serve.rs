@@ -2,6 +2,7 @@
 
 mod flood;
 mod guarded;
+mod listed;
 mod measured;
 mod systemd;
 

@@ -224,7 +224,7 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
 
 /// What the history knows.
 async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {
-    let config = context.config()?;
+    let config = context.config().await?;
     if let Some(target) = &chosen.target {
         crate::cli::context::known_target(&config, target)?;
     }

@@ -89,7 +89,7 @@ pub(super) async fn restore(
             open.table()
         )));
     }
-    let config = context.config()?;
+    let config = context.config().await?;
     let name = match &chosen.files {
         Some(_) => chosen.target.as_ref(),
         None => name.as_ref(),
@@ -165,7 +165,7 @@ pub(super) struct Notes<'a> {
 impl<'a> Notes<'a> {
     /// Those of the target, in the history where that can be opened.
     pub(super) async fn open(context: &Context<'_>, target: &'a str) -> Result<Self, Failure> {
-        let config = context.config()?;
+        let config = context.config().await?;
         let store = history::open(config.history.expose()).await.ok();
         Ok(Notes { store, target })
     }

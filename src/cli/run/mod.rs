@@ -65,7 +65,7 @@ impl Run {
         if self.due {
             return super::due::run(context, self.schedule.as_deref()).await;
         }
-        let config = context.config()?;
+        let config = context.config().await?;
         if let Some(file) = &self.plan {
             let (saved, work) =
                 super::saved::approved(context, &config, file, &self.settings).await?;

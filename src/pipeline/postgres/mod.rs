@@ -1,10 +1,15 @@
 //! What only PostgreSQL's targets are asked for, outside of runs.
 
+use std::time::Duration;
+
 use super::PipelineError;
 use super::way::configured;
 use crate::config::Target;
+use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::{Session, meaning};
 use crate::execute::postgres;
+use crate::plan::postgres::Under;
 
 /// Resolves how to reach a target.
 ///
@@ -13,4 +18,42 @@ use crate::execute::postgres;
 pub fn dial(target: &Target) -> Result<Dial, PipelineError> {
     configured(target)?;
     Ok(postgres::dial(target)?)
+}
+
+/// So many targets are taken from one query: hundreds of times what its answer may be long.
+const MOST_ROWS: usize = 100_000;
+
+/// What a query for targets answers: a row as a JSON object each. It is asked in a read-only
+/// transaction that is rolled back.
+pub(super) async fn targets(
+    target: &Target,
+    query: &str,
+    limit: Duration,
+) -> Result<Vec<String>, PipelineError> {
+    let session = Session::open(&dial(target)?, "maint asks for targets").await?;
+    let meaning = meaning::of(&session, &[query], &[]).await?;
+    if let Some(why) = meaning.refused {
+        return Err(EngineError::NotVisible {
+            what: format!("the query cannot be asked: {why}"),
+        }
+        .into());
+    }
+    let under = Under {
+        schemas: meaning.schemas,
+        all_rows: true,
+    };
+    let begin = format!(
+        "BEGIN READ ONLY; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = '1s'; {}",
+        limit.as_millis().clamp(1, i32::MAX as u128),
+        under.settings("SET LOCAL")
+    );
+    // It may end in a comment, or as a statement does.
+    let query = query.trim_end().trim_end_matches(';');
+    let sql = format!(
+        "SELECT pg_catalog.jsonb_strip_nulls(pg_catalog.to_jsonb(q))::text FROM (\n{query}\n) q LIMIT {MOST_ROWS}"
+    );
+    let doing = "asking for targets";
+    session.execute(doing, &begin).await?;
+    let rows = session.query(doing, &sql, &[]).await?;
+    rows.iter().map(|row| Ok(row.get(0)?)).collect()
 }

@@ -2,6 +2,7 @@
 
 mod inventory;
 mod server;
+mod sources;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
