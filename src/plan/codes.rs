@@ -108,9 +108,9 @@ pub const FINDINGS: &[Code] = &[
     ),
     code(
         "archive.differs",
-        "Documents to be archived are in the destination already, with another content.",
+        "Documents to be archived are in the destination already, with another content, or it has a unique index that does not let them in.",
         "They stay where they are: neither of the two may be overwritten unseen.",
-        "Compare the two by their `_id`, keep the right one, and run the task again.",
+        "Compare the two by their `_id`, or the fields of the index, keep the right one, and run the task again.",
     ),
     code(
         "archive.files_missing",

@@ -164,8 +164,26 @@ impl MongoError {
             ErrorKind::Write(WriteFailure::WriteConcernError(e)) => {
                 Some((e.code, e.code_name.clone(), e.message.clone()))
             }
+            ErrorKind::InsertMany(e) => {
+                let first = e.write_errors.as_ref().and_then(|errors| errors.first());
+                let written = first.map(|e| {
+                    let name = e.code_name.clone().unwrap_or_default();
+                    (e.code, name, e.message.clone())
+                });
+                written.or_else(|| {
+                    let e = e.write_concern_error.as_ref()?;
+                    Some((e.code, e.code_name.clone(), e.message.clone()))
+                })
+            }
             _ => None,
         };
+        let told = told.map(|(code, name, message)| {
+            let name = match name.is_empty() {
+                true => "write error".to_owned(),
+                false => name,
+            };
+            (code, name, without_values(code, &message))
+        });
         match (told, error.kind.as_ref()) {
             (Some((13, ..)), _) => MongoError::Unauthorized {
                 doing,
@@ -196,7 +214,7 @@ impl MongoError {
             },
             (None, _) => MongoError::Driver {
                 doing,
-                message: error.to_string(),
+                message: first_sentence(&error.to_string()),
             },
         }
     }
@@ -310,6 +328,39 @@ pub fn role_for(command: &str, database: &str) -> (&'static str, String) {
     }
 }
 
+/// Longer than any message that helps, in characters.
+const LONGEST: usize = 500;
+
+/// A message of the server without what documents hold: it names the values of keys that are there
+/// twice, texts that are no numbers or dates, and whole documents that are no places.
+pub(super) fn without_values(code: i32, message: &str) -> String {
+    let cut = |at: &str| message.split(at).next().unwrap_or(message).trim_end();
+    let text = match code {
+        // ConversionFailure
+        241 => quoted_away(message),
+        16755 => cut(": {").to_owned(),
+        _ if message.contains(" dup key:") => cut(" dup key:").to_owned(),
+        _ => message.to_owned(),
+    };
+    match text.char_indices().nth(LONGEST) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
+        None => text,
+    }
+}
+
+/// Everything from the first quotation mark to the last is left out.
+fn quoted_away(message: &str) -> String {
+    let mark = |c: char| c == '\'' || c == '"';
+    match (message.find(mark), message.rfind(mark)) {
+        (Some(first), Some(last)) if first < last => format!(
+            "{}'…'{}",
+            message.get(..first).unwrap_or_default(),
+            message.get(last + 1..).unwrap_or_default()
+        ),
+        _ => message.to_owned(),
+    }
+}
+
 /// What the driver says of a topology goes on for lines; the reason is in front.
 fn first_sentence(text: &str) -> String {
     let text = text.split(". Topology:").next().unwrap_or(text);
@@ -334,6 +385,31 @@ mod tests {
             )
         );
         assert!(!error.is_unreachable() && !error.is_passing());
+    }
+
+    #[test]
+    fn no_message_holds_what_documents_hold() {
+        for (code, message, told) in [
+            (
+                11000,
+                "E11000 duplicate key error collection: shop.m index: n_1 dup key: { n: \"a secret\" }",
+                "E11000 duplicate key error collection: shop.m index: n_1",
+            ),
+            (
+                241,
+                "Failed to parse number 'a 'secret' word' in $convert with no onError value: Bad digit",
+                "Failed to parse number '…' in $convert with no onError value: Bad digit",
+            ),
+            (
+                16755,
+                "Can't extract geo keys: { _id: 1, at: \"a secret\" } can't project",
+                "Can't extract geo keys",
+            ),
+            (2, "unknown operator: $foo", "unknown operator: $foo"),
+        ] {
+            assert_eq!(without_values(code, message), told);
+        }
+        assert_eq!(without_values(2, &"ü".repeat(900)).chars().count(), 501);
     }
 
     #[test]

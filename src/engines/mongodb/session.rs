@@ -9,6 +9,7 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
 use tokio_util::sync::CancellationToken;
 
+use super::error::without_values;
 use super::{Claim, Dial, MongoError, Refusal, probe};
 
 /// How long a question that reads only what the server knows of itself may take.
@@ -453,7 +454,7 @@ fn refused(
             .get_str("codeName")
             .unwrap_or("write error")
             .to_owned(),
-        message: error.get_str("errmsg").unwrap_or_default().to_owned(),
+        message: without_values(code, error.get_str("errmsg").unwrap_or_default()),
     })
 }
 

@@ -116,7 +116,7 @@ async fn go(
     let mut after: Option<Bson> = None;
     // Documents left where they are that have the value the walk stands at.
     let mut left: Vec<Bson> = Vec::new();
-    let mut differing = Vec::new();
+    let (mut differing, mut rejected) = (Vec::new(), Vec::new());
     loop {
         job.hold(record).await?;
         let so_far = format!(
@@ -195,6 +195,7 @@ async fn go(
             total: walk.documents.unwrap_or(0),
         });
         differing.extend(batch.differing);
+        rejected.extend(batch.rejected);
         let Some(last) = batch.last else { break };
         if after.as_ref() != Some(&last) {
             left.clear();
@@ -213,14 +214,21 @@ async fn go(
         after = Some(last);
     }
     record.status = StepStatus::Succeeded;
-    if let Some(first) = differing.first() {
+    for (stay, why) in [
+        (&differing, "holds other documents with the same _id"),
+        (
+            &rejected,
+            "did not take them: a unique index has their values already",
+        ),
+    ] {
+        let Some(first) = stay.first() else { continue };
         findings.push(Finding {
             code: "archive.differs".to_owned(),
             severity: Severity::Warning,
             object: namespace(&walk.database, &walk.collection),
             message: format!(
-                "{} documents stay: {into} holds other documents with the same _id, the first is {first}",
-                differing.len(),
+                "{} documents stay: {into} {why}; the `_id` of the first is {first}",
+                stay.len(),
             ),
             suggestion: None,
         });
@@ -303,6 +311,8 @@ pub(super) struct Batch {
     pub(super) left: Vec<Bson>,
     /// Ids of which the destination holds another document.
     pub(super) differing: Vec<String>,
+    /// Those that the destination did not take.
+    pub(super) rejected: Vec<String>,
 }
 
 impl Mover<'_> {
@@ -381,8 +391,12 @@ impl Mover<'_> {
                 Some(copy) if copy.as_bytes() == document.as_bytes() => {
                     proved.insert(id, document);
                 }
-                _ => {
-                    batch.differing.push(id);
+                copy => {
+                    let shown = value_at(document, "_id").map_or(id, |id| id.to_string());
+                    match copy {
+                        Some(_) => batch.differing.push(shown),
+                        None => batch.rejected.push(shown),
+                    }
                     if place(document) == batch.last {
                         batch.left.extend(value_at(document, "_id"));
                     }

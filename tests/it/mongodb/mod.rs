@@ -1,5 +1,6 @@
 //! MongoDB: a real set of three members with TLS and passwords.
 
+mod apart;
 mod archive;
 mod cleanup;
 mod connecting;

@@ -70,7 +70,43 @@ pub(crate) struct Facts {
     /// By the place of the rule.
     looks: HashMap<usize, Look>,
     ttl_looks: HashMap<usize, ttl::Look>,
+    /// What could not be looked at, and why: the others are.
+    closed: HashMap<Thing, Closed>,
     at: DateTime<Utc>,
+}
+
+/// Something that is looked at by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Thing {
+    Database(String),
+    Collection(String, String),
+    Rule(usize),
+    Ttl(usize),
+}
+
+/// Why something could not be looked at.
+#[derive(Clone, Debug, PartialEq)]
+struct Closed {
+    code: &'static str,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Closed {
+    /// What concerns one thing alone; else the error of everything.
+    fn of(error: EngineError) -> Result<Closed, EngineError> {
+        match &error {
+            EngineError::Mongo(of) if !of.is_unreachable() && !of.is_passing() => Ok(Closed {
+                code: match of {
+                    MongoError::Unauthorized { .. } => "privilege.missing",
+                    _ => "cleanup.rule",
+                },
+                message: of.to_string(),
+                hint: of.hint(),
+            }),
+            _ => Err(error),
+        }
+    }
 }
 
 /// What was seen of one rule.
@@ -120,15 +156,26 @@ impl Kind for Cleanup {
             ..Facts::default()
         };
         let named = self.named(&facts.database);
-        for database in named.keys() {
-            let all = collections(db, database).await?;
-            for (name, mut collection) in all {
-                if named[database].contains(&name) {
-                    fill(db, database, &name, &mut collection).await?;
-                    facts
-                        .collections
-                        .insert((database.clone(), name), collection);
+        for (database, names) in &named {
+            let all = match collections(db, database).await {
+                Ok(all) => all,
+                Err(error) => {
+                    let thing = Thing::Database(database.clone());
+                    facts.closed.insert(thing, Closed::of(error)?);
+                    continue;
                 }
+            };
+            for (name, mut collection) in all {
+                if !names.contains(&name) {
+                    continue;
+                }
+                if let Err(error) = fill(db, database, &name, &mut collection).await {
+                    let thing = Thing::Collection(database.clone(), name);
+                    facts.closed.insert(thing, Closed::of(error)?);
+                    continue;
+                }
+                let at = (database.clone(), name);
+                facts.collections.insert(at, collection);
             }
         }
         for (n, rule) in self.rules.iter().enumerate() {
@@ -136,8 +183,14 @@ impl Kind for Cleanup {
             if let Some(collection) = facts.collections.get(&at)
                 && collection.shape.undeletable().is_none()
             {
-                let look = self.look(db, rule, &at.0, collection, facts.at).await?;
-                facts.looks.insert(n, look);
+                match self.look(db, rule, &at.0, collection, facts.at).await {
+                    Ok(look) => {
+                        facts.looks.insert(n, look);
+                    }
+                    Err(error) => {
+                        facts.closed.insert(Thing::Rule(n), Closed::of(error)?);
+                    }
+                }
             }
         }
         let monitor = monitor(db).await;
@@ -148,9 +201,15 @@ impl Kind for Cleanup {
                 .get(&at)
                 .is_some_and(|c| c.shape.undeletable().is_none())
             {
-                let mut look = ttl_look(db, ttl, &at.0, facts.at).await?;
-                look.monitor = monitor;
-                facts.ttl_looks.insert(n, look);
+                match ttl_look(db, ttl, &at.0, facts.at).await {
+                    Ok(mut look) => {
+                        look.monitor = monitor;
+                        facts.ttl_looks.insert(n, look);
+                    }
+                    Err(error) => {
+                        facts.closed.insert(Thing::Ttl(n), Closed::of(error)?);
+                    }
+                }
             }
         }
         Ok(facts)
@@ -163,6 +222,20 @@ impl Kind for Cleanup {
         };
         for (n, ttl) in self.ttl.iter().enumerate() {
             let key = self.place(ttl.database.as_ref(), &ttl.collection, &facts.database);
+            if let Some(closed) = facts.closed([&key], Thing::Ttl(n)) {
+                let object = namespace(&key.0, &key.1);
+                plan.undone(Finding {
+                    code: closed.code.to_owned(),
+                    severity: Severity::Critical,
+                    message: format!(
+                        "`ttl` for {object} could not be looked at: {}",
+                        closed.message
+                    ),
+                    object,
+                    suggestion: closed.hint.clone(),
+                });
+                continue;
+            }
             let Some(collection) = facts.collections.get(&key) else {
                 let object = namespace(&key.0, &key.1);
                 plan.undone(Finding {
@@ -186,6 +259,24 @@ impl Kind for Cleanup {
                 1 => "delete".to_owned(),
                 n => format!("delete_{n}"),
             };
+            let parent = rule
+                .orphans(&key.0)
+                .map(|of| (of.parent_database, of.parent));
+            let places = [Some(&key), parent.as_ref()].into_iter().flatten();
+            if let Some(closed) = facts.closed(places, Thing::Rule(n)) {
+                let object = namespace(&key.0, &key.1);
+                plan.undone(Finding {
+                    code: closed.code.to_owned(),
+                    severity: Severity::Critical,
+                    message: format!(
+                        "the rule for {object} cannot be followed: {}",
+                        closed.message
+                    ),
+                    object,
+                    suggestion: closed.hint.clone(),
+                });
+                continue;
+            }
             match self.step(rule, &key, &action, facts.looks.get(&n), &facts, at) {
                 Ok(Some(step)) => plan.steps.push(step),
                 Ok(None) => {}
@@ -199,6 +290,25 @@ impl Kind for Cleanup {
             }
         }
         plan
+    }
+}
+
+impl Facts {
+    /// Why a rule cannot be followed, where what it needs could not be looked at.
+    fn closed<'a>(
+        &self,
+        places: impl IntoIterator<Item = &'a (String, String)>,
+        thing: Thing,
+    ) -> Option<&Closed> {
+        let of = |(database, name): &(String, String)| {
+            let whole = self.closed.get(&Thing::Database(database.clone()));
+            whole.or_else(|| {
+                let thing = Thing::Collection(database.clone(), name.clone());
+                self.closed.get(&thing)
+            })
+        };
+        let mut found = places.into_iter().filter_map(of);
+        found.next().or_else(|| self.closed.get(&thing))
     }
 }
 

@@ -53,6 +53,7 @@ fn facts(collection: Collection, types: &[(&str, i64)]) -> Facts {
                 ..ttl::Look::default()
             },
         )]),
+        closed: HashMap::new(),
         at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
     }
 }

@@ -55,6 +55,9 @@ fn is_ordered(index: &Index) -> bool {
     matches!(crate::engines::mongodb::number(way), Some(1 | -1))
 }
 
+/// The index that is there cannot be made to expire anything.
+struct Conflict;
+
 impl Ttl {
     pub(super) fn check(&self) -> Result<(), String> {
         if self.field.is_empty()
@@ -139,7 +142,18 @@ impl Ttl {
                     }),
                 }]),
             )),
-            Some(index) => self.adjust(database, index, wanted, release, &object, plan),
+            Some(index) => match self.adjust(database, index, wanted, release, &object, plan) {
+                Ok(work) => work,
+                Err(Conflict) => {
+                    // Nothing expires by it: whatever is still there has that reason.
+                    let look = Look {
+                        overdue: 0,
+                        ..look.clone()
+                    };
+                    self.findings(database, &object, &look, plan);
+                    return;
+                }
+            },
         };
         if let Some((action, reason, work)) = work {
             if let (Some(most), Some(expired)) = (self.max_rows, look.expired)
@@ -180,7 +194,7 @@ impl Ttl {
         release: (u32, u32),
         object: &str,
         plan: &mut Plan<Body>,
-    ) -> Option<(&'static str, String, Work)> {
+    ) -> Result<Option<(&'static str, String, Work)>, Conflict> {
         let shell = shell_name(database, &self.collection);
         let ordered = is_ordered(index);
         if !ordered || (index.expires.is_none() && release < (5, 1)) {
@@ -207,7 +221,7 @@ impl Ttl {
                     index.name, self.field
                 )),
             });
-            return None;
+            return Err(Conflict);
         }
         if index.partial || index.hidden {
             let why = if index.hidden {
@@ -226,7 +240,7 @@ impl Ttl {
         #[expect(clippy::cast_precision_loss, reason = "seconds")]
         let as_wanted = index.expires == Some(wanted as f64);
         if as_wanted {
-            return None;
+            return Ok(None);
         }
         let reason = match index.expires {
             None => format!("the index `{}` does not expire anything yet", index.name),
@@ -244,14 +258,14 @@ impl Ttl {
             "index": { "name": &index.name, "expireAfterSeconds": wanted },
             "writeConcern": { "w": "majority" },
         });
-        Some((
+        Ok(Some((
             "alter_ttl",
             reason,
             Work::Commands(vec![Command {
                 database: database.to_owned(),
                 command,
             }]),
-        ))
+        )))
     }
 
     fn findings(&self, database: &str, object: &str, look: &Look, plan: &mut Plan<Body>) {
@@ -273,16 +287,16 @@ impl Ttl {
             );
         }
         if look.overdue > 0 {
-            let many = if look.overdue >= 1000 {
-                "at least 1000".to_owned()
-            } else {
-                look.overdue.to_string()
+            let (many, are) = match look.overdue {
+                1 => ("1 document".to_owned(), "is"),
+                n if n >= 1000 => ("at least 1000 documents".to_owned(), "are"),
+                n => (format!("{n} documents"), "are"),
             };
             say(
                 "ttl.stalled",
                 Severity::Critical,
                 format!(
-                    "{many} documents should have expired more than {} ago and are still there: the TTL monitor is off, held up by a long index build or by load, or every member that could be primary is not",
+                    "{many} should have expired more than {} ago and {are} still there: the TTL monitor is off, held up by a long index build or by load, or every member that could be primary is not",
                     self.max_overdue
                 ),
                 Some("db.serverStatus().metrics.ttl".to_owned()),
