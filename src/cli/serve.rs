@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_cron_scheduler::{Job, JobScheduler};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::Failure;
@@ -111,6 +112,7 @@ impl Serve {
         )
         .await?;
         let mut app = Router::new();
+        let started = TaskTracker::new();
         let access = match Access::new(token, self.listen, config.web.public) {
             Ok(access) => Some(Arc::new(access)),
             Err(error @ NoAccess::ShortToken(_)) => return Err(Failure::Usage(error.to_string())),
@@ -129,6 +131,7 @@ impl Serve {
                 access: Arc::clone(access),
                 templates: Arc::new(context.templates(&config)),
                 stop: signals.stop.clone(),
+                runs: started.clone(),
                 host,
                 teller: Some(worker.teller()),
                 watched: Arc::default(),
@@ -166,6 +169,8 @@ impl Serve {
         let served = serving.until_stopped(&signals, &mut seen).await;
         tell_systemd(&[NotifyState::Stopping]);
         serving.scheduler.idle().await;
+        started.close();
+        started.wait().await;
         over.cancel();
         // Nobody is kept waiting by a client that does not hang up.
         let _ = tokio::time::timeout(Duration::from_secs(2), web).await;

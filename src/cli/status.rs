@@ -4,8 +4,8 @@ use super::Failure;
 use super::context::Context;
 use crate::config::Config;
 use crate::history::{
-    FindingState, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus,
-    Store, TaskTotals, with_known_databases,
+    FindingState, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Period, RunFilter,
+    RunStatus, Store, TaskTotals, with_known_databases,
 };
 use crate::plan::Severity;
 use crate::report::text::{Ink, age, counted, shown};
@@ -27,8 +27,8 @@ struct Reason {
     hint: Option<String>,
 }
 
-/// What was missed is news for so long.
-const MISSED_IS_NEWS: TimeDelta = TimeDelta::days(1);
+/// A schedule that is paused for longer is told.
+const LONG_PAUSE: TimeDelta = TimeDelta::days(7);
 /// Findings of earlier runs count for so long.
 const LOOK_BACK: TimeDelta = TimeDelta::days(90);
 
@@ -54,14 +54,17 @@ impl Status {
                 last = newest(store.as_ref()).await?;
                 reasons = look(&config, store.as_ref(), now).await?;
             }
-            None => reasons.push(Reason {
+            None => {}
+        }
+        if last.is_none() {
+            reasons.push(Reason {
                 severity: Severity::Warning,
                 since: None,
                 text: "nothing has run yet".to_owned(),
                 hint: Some(
                     "`maint next` says what is planned, `maint run TASK --now` runs one".to_owned(),
                 ),
-            }),
+            });
         }
         // The worst first, and of those what lasts longest.
         reasons.sort_by_key(|one| (std::cmp::Reverse(one.severity), one.since));
@@ -222,26 +225,87 @@ async fn look(
             hint: Some("is `maint serve` running, or the CronJob of the schedule?".to_owned()),
         });
     }
-    let missed = OccurrenceFilter {
-        statuses: vec![OccurrenceStatus::Missed],
-        since: Some(now - MISSED_IS_NEWS),
-        limit: Some(20),
-        ..OccurrenceFilter::default()
-    };
-    for one in store.occurrences(&missed).await? {
-        reasons.push(Reason {
-            severity: Severity::Warning,
-            since: Some(one.scheduled_for),
-            text: format!(
-                "schedule {} was missed: {}",
-                one.schedule,
-                one.reason.as_deref().unwrap_or("nobody was there")
-            ),
-            hint: None,
-        });
+    for name in scheduled(config) {
+        if let Some(one) = missed(store, name, now).await? {
+            reasons.push(Reason {
+                severity: Severity::Warning,
+                since: Some(one.scheduled_for),
+                text: format!(
+                    "schedule {} was missed, and has not run since: {}",
+                    one.schedule,
+                    one.reason.as_deref().unwrap_or("nobody was there")
+                ),
+                hint: Some(format!("maint run --due --schedule {name}")),
+            });
+        }
     }
+    for pause in store.pauses().await? {
+        let ends_soon = pause.until.is_some_and(|until| until - now <= LONG_PAUSE);
+        let known = config.schedules.get(&pause.schedule);
+        if known.is_some_and(|one| one.enabled) && now - pause.since > LONG_PAUSE && !ends_soon {
+            reasons.push(Reason {
+                severity: Severity::Warning,
+                since: Some(pause.since),
+                text: format!("schedule {} is paused by {}", pause.schedule, pause.by),
+                hint: Some(format!("maint resume {}", pause.schedule)),
+            });
+        }
+    }
+    reasons.extend(unconfigured(config, &totals));
     reasons.extend(never_ran(config, &totals, now));
     Ok(reasons)
+}
+
+fn scheduled(config: &Config) -> impl Iterator<Item = &String> {
+    let enabled = config.schedules.iter().filter(|(_, one)| one.enabled);
+    enabled.map(|(name, _)| name)
+}
+
+/// The newest occurrence of a schedule, where nobody was there for it.
+async fn missed(
+    store: &dyn Store,
+    schedule: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Occurrence>, HistoryError> {
+    let over = OccurrenceFilter {
+        schedule: Some(schedule.to_owned()),
+        statuses: vec![
+            OccurrenceStatus::Missed,
+            OccurrenceStatus::Ran,
+            OccurrenceStatus::CaughtUp,
+        ],
+        since: Some(now - LOOK_BACK),
+        limit: Some(1),
+    };
+    let newest = store.occurrences(&over).await?.pop();
+    Ok(newest.filter(|one| one.status == OccurrenceStatus::Missed))
+}
+
+/// Targets on which enabled tasks have run, and that have no URL any more.
+fn unconfigured<'a>(
+    config: &'a Config,
+    totals: &'a [TaskTotals],
+) -> impl Iterator<Item = Reason> + 'a {
+    let silent = config.targets.values().filter(|one| !one.configured);
+    silent.filter_map(|target| {
+        let ran = |one: &&TaskTotals| {
+            one.target == target.name
+                && config
+                    .tasks
+                    .get(&one.task)
+                    .is_some_and(|task| task.enabled && task.targets.contains(&target.name))
+        };
+        let last = totals.iter().filter(ran).map(|one| one.last_started_at);
+        Some(Reason {
+            severity: Severity::Warning,
+            since: Some(last.max()?),
+            text: format!(
+                "target {} is not configured any more (its `url` is empty), and its tasks are skipped",
+                target.name
+            ),
+            hint: None,
+        })
+    })
 }
 
 /// Enabled tasks that a schedule has, whose time has come since anything ran here, and that never

@@ -8,42 +8,50 @@ use super::node::{Content, Node, Scalar, Span};
 /// Replaces `${VAR}` and `${VAR:-default}` in every value; `$${` stands for `${`.
 ///
 /// As in a shell the default also replaces a variable that is empty. A variable that is not
-/// set is reported, and the value is broken from then on.
-pub(super) fn interpolate(node: &mut Node, file: &mut File, env: &dyn Fn(&str) -> Option<String>) {
+/// set is reported, and so is one that leaves nothing of a value, unless its default says that
+/// this is meant; the value is broken from then on.
+pub(super) fn interpolate(
+    node: &mut Node,
+    file: &mut File,
+    env: &dyn Fn(&str) -> Option<String>,
+    may_be_empty: bool,
+) {
     match &mut node.content {
         Content::List(items) => {
             for item in items {
-                interpolate(item, file, env);
+                interpolate(item, file, env, may_be_empty);
             }
         }
         Content::Map(entries) => {
             for entry in entries.iter_mut() {
-                interpolate(&mut entry.value, file, env);
+                interpolate(&mut entry.value, file, env, may_be_empty);
             }
         }
-        Content::Scalar(scalar) if scalar.text.contains("${") => match replace(&scalar.text, env) {
-            Ok(text) => {
-                *scalar = Scalar {
-                    written: Some(std::mem::replace(&mut scalar.text, text)),
-                    ..scalar.clone()
-                }
-            }
-            Err(wrong) => {
-                for (at, message, hint) in wrong {
-                    if file.is_full() {
-                        file.report(file.problem(node.span, message));
-                        continue;
+        Content::Scalar(scalar) if scalar.text.contains("${") => {
+            match replace(&scalar.text, env, may_be_empty) {
+                Ok(text) => {
+                    *scalar = Scalar {
+                        written: Some(std::mem::replace(&mut scalar.text, text)),
+                        ..scalar.clone()
                     }
-                    let span = place(file, node.span, at);
-                    let problem = file.problem(span, message);
-                    file.report(match hint {
-                        Some(hint) => problem.hint(hint),
-                        None => problem,
-                    });
                 }
-                node.content = Content::Broken;
+                Err(wrong) => {
+                    for (at, message, hint) in wrong {
+                        if file.is_full() {
+                            file.report(file.problem(node.span, message));
+                            continue;
+                        }
+                        let span = place(file, node.span, at);
+                        let problem = file.problem(span, message);
+                        file.report(match hint {
+                            Some(hint) => problem.hint(hint),
+                            None => problem,
+                        });
+                    }
+                    node.content = Content::Broken;
+                }
             }
-        },
+        }
         Content::Scalar(_) | Content::Broken => {}
     }
 }
@@ -54,9 +62,11 @@ type Wrong<'a> = (&'a str, String, Option<String>);
 fn replace<'a>(
     text: &'a str,
     env: &dyn Fn(&str) -> Option<String>,
+    may_be_empty: bool,
 ) -> Result<String, Vec<Wrong<'a>>> {
     let mut replaced = String::new();
     let mut wrong = Vec::new();
+    let mut empty = None;
     let mut rest = text;
     while let Some(at) = rest.find("${") {
         if rest[..at].ends_with('$') {
@@ -86,7 +96,12 @@ fn replace<'a>(
             ));
         } else {
             match (env(name), default) {
-                (Some(value), None) => replaced.push_str(&value),
+                (Some(value), None) => {
+                    if value.is_empty() {
+                        empty.get_or_insert((whole, name));
+                    }
+                    replaced.push_str(&value);
+                }
                 (Some(value), Some(_)) if !value.is_empty() => replaced.push_str(&value),
                 (_, Some(default)) => replaced.push_str(default),
                 (None, None) => {
@@ -99,6 +114,12 @@ fn replace<'a>(
         rest = &rest[at + length + 1..];
     }
     replaced.push_str(rest);
+    let empty = empty.filter(|_| replaced.is_empty() && wrong.is_empty() && !may_be_empty);
+    if let Some((whole, name)) = empty {
+        let message = format!("the environment variable `{name}` is empty");
+        let hint = format!("set it, or write `${{{name}:-}}` where it may be empty");
+        wrong.push((whole, message, Some(hint)));
+    }
     if wrong.is_empty() {
         Ok(replaced)
     } else {
@@ -149,13 +170,13 @@ mod tests {
         for (text, value) in [
             ("${NAME}", "x: [1"),
             ("a-${NAME}-${MISSING:-d}", "a-x: [1-d"),
-            ("${EMPTY}", ""),
+            ("a${EMPTY}", "a"),
             ("${EMPTY:-d}", "d"),
             ("${MISSING:-}", ""),
             ("$${NAME} and $NAME", "${NAME} and $NAME"),
             ("100%", "100%"),
         ] {
-            assert_eq!(replace(text, &env).as_deref(), Ok(value), "{text}");
+            assert_eq!(replace(text, &env, false).as_deref(), Ok(value), "{text}");
         }
     }
 
@@ -163,10 +184,10 @@ mod tests {
     fn names_the_place_of_a_missing_variable_and_no_value() {
         let mut file = File::new(
             "x.yaml",
-            "a: \"${NAME} ${MISSING}\"\nb: \"${1}\"\nc: \"${NAME\"\n",
+            "a: \"${NAME} ${MISSING}\"\nb: \"${1}\"\nc: \"${NAME\"\nd: \"${EMPTY}\"\n",
         );
         let mut root = yaml::parse(&mut file).unwrap();
-        interpolate(&mut root, &mut file, &env);
+        interpolate(&mut root, &mut file, &env, false);
         let problems = file.into_problems();
         let shown: Vec<String> = problems
             .iter()
@@ -178,6 +199,7 @@ mod tests {
                 "1:13+10 the environment variable `MISSING` is not set",
                 "2:5+4 `${1}` does not name a variable",
                 "3:5+6 `${` is not closed by `}`",
+                "4:5+8 the environment variable `EMPTY` is empty",
             ]
         );
         assert!(problems.iter().all(|p| !p.to_string().contains("x: [1")));

@@ -27,6 +27,8 @@ pub(super) struct Reading<'a> {
     pub folder: &'a Path,
     /// Variables of the environment, as far as they have to be set.
     pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Whether a variable may leave nothing of a value.
+    pub may_be_empty: bool,
     /// Whether URLs are taken apart.
     pub dials: bool,
     /// What commands and queries have answered.
@@ -65,7 +67,7 @@ fn one(n: usize, source: &Node, reading: &Reading<'_>, files: &mut Files) -> Opt
         files.close(file);
         return None;
     };
-    interpolate::interpolate(&mut tree, &mut file, reading.env);
+    interpolate::interpolate(&mut tree, &mut file, reading.env, reading.may_be_empty);
     let engine = source.get("engine");
     let entries = entries(tree, engine, &mut file);
     let at = Span {

@@ -138,6 +138,11 @@ impl Walk<'_> {
         };
         let path = path.strip_prefix("//").unwrap_or(path);
         match secret_file(&self.folder.join(path)) {
+            Ok(text) if text.trim().is_empty() => {
+                let message = format!("the secret `{}` is empty", scalar.shown());
+                self.report_with(span, message, None);
+                None
+            }
             Ok(text) => Some(Value::String(
                 text.trim_end_matches(['\r', '\n']).to_owned(),
             )),

@@ -97,6 +97,7 @@ pub fn load_with(
     let reading = Reading {
         folder,
         env: if care == Care::Look { &perhaps } else { env },
+        may_be_empty: care == Care::Look,
         dials: care == Care::Check,
         answers,
     };
@@ -173,10 +174,10 @@ pub(super) fn tree(
             for entry in entries.iter_mut() {
                 let connects = ["targets", "smtp", "notify"].contains(&entry.key.as_str());
                 let env: &dyn Fn(&str) -> Option<String> = if connects { &perhaps } else { env };
-                interpolate::interpolate(&mut entry.value, file, env);
+                interpolate::interpolate(&mut entry.value, file, env, connects);
             }
         }
-        _ => interpolate::interpolate(&mut tree, file, env),
+        _ => interpolate::interpolate(&mut tree, file, env, false),
     }
     Some(tree)
 }

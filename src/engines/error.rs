@@ -104,6 +104,12 @@ pub enum EngineError {
         /// How many, and what it means for the batch.
         message: String,
     },
+    /// A value of a row cannot be kept in a file as it is.
+    #[error("{message}")]
+    NotKept {
+        /// Which column, why, and what keeps it.
+        message: String,
+    },
     /// Anything with MongoDB.
     #[error(transparent)]
     Mongo(#[from] MongoError),
@@ -195,6 +201,7 @@ impl EngineError {
             | EngineError::Driver { .. }
             | EngineError::Files { .. }
             | EngineError::Stayed { .. }
+            | EngineError::NotKept { .. }
             | EngineError::NotVisible { .. }
             | EngineError::UntrustedCode { .. } => false,
         }

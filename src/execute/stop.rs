@@ -24,8 +24,8 @@ pub struct Stop {
     no_new_steps: CancellationToken,
     at_once: CancellationToken,
     reason: Arc<OnceLock<StopReason>>,
-    /// Why everything is being stopped, of which this is a part.
-    outer: Option<Arc<OnceLock<StopReason>>>,
+    /// What this is a part of; that may be a part again.
+    outer: Option<Arc<Stop>>,
 }
 
 impl Stop {
@@ -35,7 +35,7 @@ impl Stop {
             no_new_steps: self.no_new_steps.child_token(),
             at_once: self.at_once.child_token(),
             reason: Arc::default(),
-            outer: Some(Arc::clone(&self.reason)),
+            outer: Some(Arc::new(self.clone())),
         }
     }
 
@@ -54,9 +54,9 @@ impl Stop {
 
     /// Why, once it is being stopped.
     pub fn reason(&self) -> Option<StopReason> {
-        let outer = self.outer.as_ref().and_then(|outer| outer.get());
+        let outer = self.outer.as_ref().and_then(|outer| outer.reason());
         // The whole comes first: a part also ends its claim when all is over.
-        outer.or(self.reason.get()).copied()
+        outer.or_else(|| self.reason.get().copied())
     }
 
     /// Whether no new step may start.
@@ -77,5 +77,31 @@ impl Stop {
     /// Whether what is running has to be cancelled.
     pub fn is_now(&self) -> bool {
         self.at_once.is_cancelled()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_a_part_knows_why_the_whole_is_stopped() {
+        let whole = Stop::default();
+        let part = whole.part();
+        let smallest = part.part();
+        assert_eq!(smallest.reason(), None);
+        whole.gently(StopReason::Signal(15));
+        part.gently(StopReason::ClaimLost);
+        assert!(smallest.is_stopping() && !smallest.is_now());
+        assert_eq!(smallest.reason(), Some(StopReason::Signal(15)));
+    }
+
+    #[test]
+    fn the_whole_is_not_stopped_with_a_part() {
+        let whole = Stop::default();
+        let part = whole.part();
+        part.part().at_once(StopReason::Asked);
+        assert!(!part.is_stopping() && !whole.is_stopping());
+        assert_eq!(part.reason(), None);
     }
 }

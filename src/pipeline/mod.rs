@@ -270,6 +270,8 @@ fn sum_up(record: &mut RunRecord, refused: &[Skip], stop: &Stop) {
             record.error = Some("the connection that held the task's lock was lost".to_owned());
             RunStatus::Failed
         }
+        // Whoever cancelled them, they have not done their work.
+        None if cancelled > 0 => RunStatus::Cancelled,
         _ if failed > 0 && failed == record.steps.len() => RunStatus::Failed,
         // Steps that did something, but not all that was asked for.
         _ if !refused.is_empty() => {

@@ -20,7 +20,7 @@ use crate::engines::EngineError;
 use crate::execute::{
     self, BodyOf, Door, Event, Execution, Holder, Pace, Stop, StopReason, Throttler,
 };
-use crate::history::{RunRecord, RunStatus};
+use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
     AnyKind, Body, Entry, Finding, Moment, Plan, Predictor, SavedPlan, Severity, Step,
 };
@@ -143,15 +143,14 @@ impl<D: Door> Way for Through<D> {
         if let Some(at) = request.scheduled_for.filter(|_| !request.again)
             && let Some(run) = around
                 .history
-                .ask(
-                    around
-                        .history
-                        .store()
-                        .occurrence(&record.task, &record.target, at),
-                )
+                .ask(carried_out(
+                    around.history.store().as_ref(),
+                    &record.task,
+                    &record.target,
+                    at,
+                ))
                 .await
                 .flatten()
-                .filter(|run| run.status != RunStatus::Interrupted)
         {
             record.status = RunStatus::Skipped;
             record.error = Some(format!(

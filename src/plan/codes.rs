@@ -467,6 +467,12 @@ pub const FINDINGS: &[Code] = &[
         "Enlarge it with `replSetResizeOplog`.",
     ),
     code(
+        "partitions.besides",
+        "The newest partition has triggers, rules, checks, foreign keys, defaults or statistics of its own that the table itself has not.",
+        "A new partition is made without them: its rows are not checked or written down as those of its siblings are.",
+        "Give them to the table itself, where they are meant for all; else run the statements of the suggestion for the new partition.",
+    ),
+    code(
         "partitions.default_in_the_way",
         "Rows in the default partition belong into one that is to be made.",
         "The partition cannot be made.",

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::worker::open_windows;
 use super::zone_of;
 use crate::config::{Config, Schedule, Task};
-use crate::history::{Recorder, RunStatus};
+use crate::history::{Recorder, carried_out};
 
 /// The answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,8 @@ pub enum DueNow {
 }
 
 /// Only inside the windows of the task and of its schedule, and only once for
-/// each occurrence. One whose process died does not count, and neither does
-/// what a history out of reach would know.
+/// each occurrence, as [`carried_out`] tells; what a history out of reach would
+/// know does not count.
 pub async fn due_now(config: &Config, task: &Task, target: &str, history: &Recorder) -> DueNow {
     let now = Utc::now();
     let schedules = config.schedules.values();
@@ -41,10 +41,14 @@ pub async fn due_now(config: &Config, task: &Task, target: &str, history: &Recor
     let zone = latest.map_or(config.timezone, |(_, schedule)| zone_of(config, schedule));
     if let Some((at, _)) = latest
         && let Some(run) = history
-            .ask(history.store().occurrence(&task.name, target, at))
+            .ask(carried_out(
+                history.store().as_ref(),
+                &task.name,
+                target,
+                at,
+            ))
             .await
             .flatten()
-        && run.status != RunStatus::Interrupted
     {
         return DueNow::Done(format!(
             "the occurrence of {} ran already: {} ({})",

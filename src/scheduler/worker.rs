@@ -12,8 +12,10 @@ use uuid::Uuid;
 use super::job::{Happened, Job, Outcome, Watcher, Worker};
 use super::zone_of;
 use crate::config::{Schedule, Target, Task};
-use crate::execute::Live;
-use crate::history::{Ended, OccurrenceStatus, Recorder, RunRecord, RunStatus, Trigger};
+use crate::execute::{Live, StopReason};
+use crate::history::{
+    Ended, OccurrenceStatus, Recorder, RunRecord, RunStatus, Trigger, carried_out,
+};
 use crate::notify::{Signal, Teller, post_report};
 use crate::pipeline::{self, Lanes, Request, Surroundings};
 use crate::plan::Finding;
@@ -123,7 +125,7 @@ struct AtWork {
 struct Tried {
     runs: Vec<Uuid>,
     failed: bool,
-    /// Stopped before its turn.
+    /// Stopped before its end, together with the process.
     untouched: bool,
 }
 
@@ -136,11 +138,15 @@ impl AtWork {
         self.teller.ping(schedule, Signal::Start).await;
         let outcome = self.tasks().await;
         if let Outcome::Ended(ended) = &outcome {
-            let signal = match ended.succeeded {
-                Some(true) => Signal::Success,
-                _ => Signal::Fail,
+            let signal = match (ended.status, ended.succeeded) {
+                // Whoever waits for a word of success is not to be told of one.
+                (OccurrenceStatus::Skipped, _) => None,
+                (_, Some(true)) => Some(Signal::Success),
+                _ => Some(Signal::Fail),
             };
-            self.teller.ping(schedule, signal).await;
+            if let Some(signal) = signal {
+                self.teller.ping(schedule, signal).await;
+            }
         }
         outcome
     }
@@ -217,6 +223,17 @@ impl AtWork {
         }
         if untouched {
             return Outcome::Unfinished;
+        }
+        if runs.is_empty() && !failed {
+            return Outcome::Ended(Ended {
+                status: OccurrenceStatus::Skipped,
+                succeeded: None,
+                reason: Some(
+                    "there was nothing to run: its tasks are switched off, or their targets are not configured"
+                        .to_owned(),
+                ),
+                runs,
+            });
         }
         Outcome::Ended(self.ended(!failed, None, runs))
     }
@@ -313,6 +330,9 @@ impl AtWork {
                     self.watcher.on(Happened::Ran(&run));
                     tried.failed = !went_well(run.status);
                     tried.runs.push(run.id);
+                    // Not by a person: the process ends, and the next one has it to do.
+                    tried.untouched = run.status == RunStatus::Cancelled
+                        && matches!(self.job.stop.reason(), Some(StopReason::Signal(_)));
                     if run.status == RunStatus::Skipped
                         && let Ok(Some(run)) = self.before_us(task, target).await
                     {
@@ -334,7 +354,7 @@ impl AtWork {
     }
 
     /// The run of an owner before us that stands for the occurrence, unless
-    /// it died with its owner.
+    /// ended with its owner; what a person has stopped stays stopped.
     async fn before_us(
         &self,
         task: &Task,
@@ -343,12 +363,9 @@ impl AtWork {
         if self.job.claims < 2 {
             return Ok(None);
         }
-        let run = self
-            .history
-            .store()
-            .occurrence(&task.name, &target.name, self.job.at)
-            .await?;
-        Ok(run.filter(|run| !matches!(run.status, RunStatus::Running | RunStatus::Interrupted)))
+        let store = self.history.store().as_ref();
+        let run = carried_out(store, &task.name, &target.name, self.job.at).await?;
+        Ok(run.filter(|run| run.status != RunStatus::Running))
     }
 
     fn request<'r>(

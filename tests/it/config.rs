@@ -412,9 +412,9 @@ fn names_and_connections_are_checked() {
             "`schedules.a.tasks` must not be empty",
         ),
         (
-            "schedules: { a: { cron: \"${EMPTY}\", tasks: [t] } }",
+            "schedules: { a: { cron: \"${EMPTY:-}\", tasks: [t] } }",
             "",
-            "`schedules.a.cron` is empty: `${EMPTY}` holds nothing",
+            "`schedules.a.cron` is empty: `${EMPTY:-}` holds nothing",
         ),
     ] {
         let schedules = format!("{head}{schedules}\n");

@@ -70,6 +70,9 @@ impl ExportError {
             stayed @ ExportError::Stayed { .. } => EngineError::Stayed {
                 message: stayed.to_string(),
             },
+            ExportError::Parquet(error @ ParquetError::Value { .. }) => EngineError::NotKept {
+                message: format!("{error}; a table as destination takes it as it is"),
+            },
             other => EngineError::Files {
                 message: with_causes(&other),
             },
@@ -340,6 +343,16 @@ impl<'a> Exporter<'a> {
             prove(&self.storage, &file.entry, &self.export.columns).await?;
         }
         Ok(true)
+    }
+
+    /// Whether a file takes a row as it is.
+    ///
+    /// # Errors
+    /// When it does not, or the row cannot be read.
+    pub(super) async fn takes(&self, place: &str, job: Job<'_>) -> Result<(), EngineError> {
+        let range = Range::Rows(vec![place.to_owned()]);
+        let fetched = self.fetch(&range, &Without::default(), job).await;
+        fetched.map(drop).map_err(ExportError::into_engine)
     }
 
     /// What is selected of each row.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::send::Sender;
+use super::walk::Way;
 use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
@@ -43,11 +43,12 @@ pub(super) struct Kept {
 /// Whether an error is about a row, not about the table or the session: then
 /// other rows may go. A trigger that raises one for a row may give it any code.
 pub(super) fn is_about_a_row(error: &EngineError) -> bool {
-    let EngineError::Statement {
-        sqlstate, origin, ..
-    } = error
-    else {
-        return false;
+    let (sqlstate, origin) = match error {
+        EngineError::Statement {
+            sqlstate, origin, ..
+        } => (sqlstate, origin),
+        EngineError::NotKept { .. } => return true,
+        _ => return false,
     };
     // triggered_action_exception, data exceptions, integrity constraints,
     // triggered_data_change_violation, with_check_option, raised by functions
@@ -209,8 +210,7 @@ impl Kept {
     /// which of them may not go, or may not come where they are to go?
     pub(super) async fn probe(
         &mut self,
-        walk: &Walk,
-        sender: Option<&Sender<'_>>,
+        way: Way<'_>,
         range: &Range,
         without: &Without,
         job: Job<'_>,
@@ -222,7 +222,7 @@ impl Kept {
             None => Ok(()),
         };
         let found = match kept {
-            Ok(()) => self.try_each(walk, sender, range, without, job).await,
+            Ok(()) => self.try_each(way, range, without, job).await,
             Err(error) => Err(error),
         };
         session.execute("rolling back", "ROLLBACK").await?;
@@ -231,13 +231,12 @@ impl Kept {
 
     async fn try_each(
         &mut self,
-        walk: &Walk,
-        sender: Option<&Sender<'_>>,
+        way: Way<'_>,
         range: &Range,
         without: &Without,
         job: Job<'_>,
     ) -> Result<Vec<String>, EngineError> {
-        let session = job.session;
+        let (session, walk) = (job.session, way.walk);
         let places = walk.select("ctid::text", range, without);
         let mut refused = Vec::new();
         for row in ask(session, "looking which rows are left", &places).await? {
@@ -252,9 +251,10 @@ impl Kept {
                 _ => walk.only(&place),
             };
             session.execute("trying a row", "SAVEPOINT one").await?;
-            let tried = match sender {
-                Some(sender) => sender.takes(&place, job).await,
-                None => Ok(()),
+            let tried = match (way.exporter, way.sender) {
+                (Some(exporter), _) => exporter.takes(&place, job).await,
+                (None, Some(sender)) => sender.takes(&place, job).await,
+                (None, None) => Ok(()),
             };
             let tried = match tried {
                 Ok(()) => alone_goes(&alone, job).await,

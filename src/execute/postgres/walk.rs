@@ -263,8 +263,8 @@ async fn keys(
 #[derive(Clone, Copy)]
 pub(super) struct Way<'a> {
     pub(super) walk: &'a Walk,
-    exporter: Option<&'a Exporter<'a>>,
-    sender: Option<&'a Sender<'a>>,
+    pub(super) exporter: Option<&'a Exporter<'a>>,
+    pub(super) sender: Option<&'a Sender<'a>>,
     /// Whether rows are weighed before they are fetched.
     weighed: bool,
     /// Set once a row was met that others point at.
@@ -425,7 +425,7 @@ async fn counted(
                 return Ok(Went::Again);
             }
             let mut kept = std::mem::take(&mut *way.kept());
-            let found = kept.probe(walk, way.sender, range, &without, job).await;
+            let found = kept.probe(way, range, &without, job).await;
             *way.kept() = kept;
             let found = found?;
             if found.is_empty() {

@@ -37,15 +37,19 @@ impl Reference {
         format!("{only}{}", self.child)
     }
 
-    /// Whether row `row` of the table is pointed at.
+    /// Whether row `row`, a name of the table in the question, is pointed at.
     pub fn points_at(&self, row: &str) -> String {
+        // The inner name would hide the outer one where they were the same.
+        let child_row = if row == "child" { "pointing" } else { "child" };
         let same: Vec<String> = self
             .columns
             .iter()
-            .map(|(child, operator, parent)| format!("{row}.{parent} {operator} c.{child}"))
+            .map(|(child, operator, parent)| {
+                format!("{row}.{parent} {operator} {child_row}.{child}")
+            })
             .collect();
         format!(
-            "EXISTS (SELECT FROM {} AS c WHERE {})",
+            "EXISTS (SELECT FROM {} AS {child_row} WHERE {})",
             self.from(),
             same.join(" AND ")
         )

@@ -226,18 +226,23 @@ impl Walk {
     /// Asks for the last key of a batch of `rows` rows; no answer where fewer are left.
     pub fn bound(&self, columns: &[KeyColumn], range: &Range, rows: i64) -> Query {
         let (within, mut params) = self.within(range);
-        let of = |write: fn(&KeyColumn) -> String| {
-            let all: Vec<String> = columns.iter().map(write).collect();
+        // Qualified: to ORDER BY, a bare name is the text that is selected under
+        // it, in whose order there is no index.
+        let of = |cast: &str| {
+            let all = columns.iter();
+            let all: Vec<String> = all
+                .map(|c| format!("{}.{}{cast}", self.alias, c.name))
+                .collect();
             all.join(", ")
         };
         params.push(Param::Int(rows.max(1) - 1));
         Query::new(
             format!(
                 "SELECT {} FROM {}{within}({}) ORDER BY {} OFFSET ${} LIMIT 1",
-                of(|c| format!("{}::text", c.name)),
+                of("::text"),
                 self.from(),
                 self.condition,
-                of(|c| c.name.clone()),
+                of(""),
                 params.len()
             ),
             params,
@@ -405,7 +410,7 @@ mod tests {
         let first = Range::Keys(None, None);
         assert_eq!(
             keys.bound(&columns, &first, 500).sql,
-            "SELECT at::text, id::text FROM ONLY public.t AS t WHERE (at < $1::date) ORDER BY at, id OFFSET $2 LIMIT 1"
+            "SELECT t.at::text, t.id::text FROM ONLY public.t AS t WHERE (at < $1::date) ORDER BY t.at, t.id OFFSET $2 LIMIT 1"
         );
         assert_eq!(first.behind(), None);
         let place = range.behind().unwrap();

@@ -180,7 +180,7 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
     let zone = pages.config().timezone;
     let (task_name, target_name) = (task.name.clone(), target.name.clone());
     let before = newest(&pages, &task_name, &target_name).await;
-    let ended = tokio::spawn(async move {
+    let ended = pages.runs.spawn(async move {
         let request = Request {
             approved: None,
             patience: Duration::ZERO,

@@ -22,6 +22,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use minijinja::{Value, context};
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 
 pub use access::{Access, NoAccess};
 pub use live::Watched;
@@ -53,6 +54,8 @@ pub struct Pages {
     pub templates: Arc<Templates>,
     /// How runs that are started here are stopped with the process.
     pub stop: Stop,
+    /// Those that have not ended: the process waits for them.
+    pub runs: TaskTracker,
     /// Name of this machine.
     pub host: String,
     /// Who notes what is worth telling.

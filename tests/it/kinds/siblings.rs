@@ -311,3 +311,39 @@ for_each_version! {
         assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
     }
 }
+
+for_each_version! {
+    /// Code and constraints that only the newest partition has are not repeated:
+    /// they are told, with statements that give them to the new one.
+    async fn what_only_the_sibling_has_is_told(major: u32) {
+        let db = fresh_database(major).await;
+        let (this, next) = (month(&db, 0).await, month(&db, 1).await);
+        db.execute("CREATE TABLE other (id int PRIMARY KEY);
+            CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
+            CREATE TABLE ev (id int, at date NOT NULL, note text DEFAULT 'x', ref int) PARTITION BY RANGE (at);
+            CREATE TRIGGER all_of_them BEFORE UPDATE ON ev FOR EACH ROW EXECUTE FUNCTION seen()").await;
+        sibling(&db, "ev", "\"ev Old\"", &this, &next).await;
+        db.execute(&format!("CREATE TRIGGER audit BEFORE INSERT ON \"ev Old\" FOR EACH ROW EXECUTE FUNCTION seen();
+            ALTER TABLE \"ev Old\" ADD CONSTRAINT positive CHECK (id > 0), ADD CONSTRAINT within CHECK (at >= '{this}'),
+                ADD CONSTRAINT there FOREIGN KEY (ref) REFERENCES other, ALTER id SET NOT NULL, ALTER note SET DEFAULT 'y';
+            CREATE STATISTICS both_of (dependencies) ON id, ref FROM \"ev Old\"")).await;
+        let workspace = workspace(&db.url, "tables: [ev], interval: month, ahead: 1");
+        let done = run(&workspace);
+        let findings = done["runs"][0]["findings"].as_array().unwrap();
+        let told = findings.iter().find(|f| f["code"] == "partitions.besides");
+        let told = told.unwrap_or_else(|| panic!("{done:#}"));
+        let message = told["message"].as_str().unwrap();
+        for what in ["the trigger audit", "the check positive", "the foreign key there", "NOT NULL of id", "the default of note", "the extended statistics both_of"] {
+            assert!(message.contains(what), "{what}: {message}");
+        }
+        assert!(!message.contains("all_of_them") && !message.contains("within"), "{message}");
+        // The statements do what they say, on the new partition.
+        let new = db.strings("SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'ev'::regclass AND inhrelid::regclass::text <> '\"ev Old\"'").await.remove(0);
+        db.execute(told["suggestion"].as_str().unwrap()).await;
+        assert_eq!(db.strings(&format!("SELECT tgname::text FROM pg_trigger WHERE tgrelid = '{new}'::regclass AND tgname = 'audit'")).await, ["audit"]);
+        assert_eq!(db.strings(&format!("SELECT conname::text FROM pg_constraint WHERE conrelid = '{new}'::regclass AND contype IN ('c', 'f') ORDER BY 1")).await, ["positive", "there"]);
+        assert_eq!(db.number("SELECT count(*) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE a.attname = 'note' AND pg_get_expr(d.adbin, d.adrelid) LIKE '%y%'").await, 2);
+        // What all have comes from the table, and is no news.
+        assert!(codes(&run(&workspace)).is_empty());
+    }
+}

@@ -57,6 +57,7 @@ impl Site {
         let address: SocketAddr = address.parse().unwrap();
         let access = Access::new(token.map(Secret::new), address, false).unwrap();
         let pages = Pages {
+            runs: tokio_util::task::TaskTracker::default(),
             recorder: Arc::new(Recorder::start(
                 Arc::clone(&store),
                 workspace.path().join("spool"),

@@ -99,7 +99,8 @@ pub(in crate::kinds::postgres) async fn look(
     let members: Vec<&Member> = table
         .members
         .iter()
-        .filter(|m| m.kind == "r" && allowed.may(Touch::new(m.oid, Use::Delete)))
+        // What the role may not touch is told of by itself, with what it lacks.
+        .filter(|m| m.kind == "r" && m.may && allowed.may(Touch::new(m.oid, Use::Delete)))
         .collect();
     let parent_is_empty = reading.parent_is_empty;
     let mut look = Look {

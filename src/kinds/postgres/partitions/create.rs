@@ -7,7 +7,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 
 use super::calendar::{FIRST, Interval, Key, LAST, Point};
 use super::coverage::{Stretch, missing};
-use super::facts::{Facts, Node, Strays, bytes};
+use super::facts::{Facts, ITSELF, Node, Strays, bytes};
 use super::make::{
     LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, own_default, owned,
 };
@@ -102,7 +102,7 @@ pub(super) fn plan(
             plan.findings.push(without(&step.object, &unnamed));
         }
         plan.steps.push(step);
-        not_had(template, &names, facts, plan);
+        not_had(subject, template, &names, facts, plan);
     }
 }
 
@@ -505,7 +505,13 @@ fn without(partition: &str, unnamed: &[String]) -> Finding {
 
 /// What its siblings have, and it cannot be given: told, for it must not keep
 /// rows from having a partition.
-fn not_had(template: Option<&Node>, names: &Names, facts: &Facts, plan: &mut Plan) {
+fn not_had(
+    subject: &Subject<'_>,
+    template: Option<&Node>,
+    names: &Names,
+    facts: &Facts,
+    plan: &mut Plan,
+) {
     let Some((name, template)) = names.front().zip(template) else {
         return;
     };
@@ -515,9 +521,28 @@ fn not_had(template: Option<&Node>, names: &Names, facts: &Facts, plan: &mut Pla
             severity: Severity::Warning,
             object: name.to_string(),
             message,
-            suggestion: Some(suggestion),
+            suggestion: Some(suggestion).filter(|suggestion| !suggestion.is_empty()),
         });
     };
+    let besides = &template.attached.besides;
+    if !besides.is_empty() {
+        let what: Vec<&str> = besides.iter().map(|(what, _)| what.as_str()).collect();
+        let sql: Vec<String> = besides
+            .iter()
+            .filter(|(_, sql)| !sql.is_empty())
+            .map(|(_, sql)| sql.replace(ITSELF, &name.to_string()))
+            .collect();
+        told(
+            "partitions.besides",
+            format!(
+                "{} has {} of its own, and {} has not; the new partition is made without",
+                unreadable::escaped(&template.name.to_string()),
+                unreadable::escaped(&what.join(", ")),
+                subject.table.name
+            ),
+            sql.join("; "),
+        );
+    }
     for publication in &template.publications {
         let why = match publication {
             // Nobody knows what it meant.

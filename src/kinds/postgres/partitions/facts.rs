@@ -64,7 +64,14 @@ pub(super) struct Attached {
     pub(super) policies: Vec<(String, String)>,
     /// (role, privilege, column, with grant option); no role for everybody.
     pub(super) column_grants: Vec<(Option<String>, String, String, bool)>,
+    /// What it has besides, which is not for us to repeat: what it is, and the
+    /// statement that makes it, with [`ITSELF`] for the table; empty where it
+    /// needs a name of its own.
+    pub(super) besides: Vec<(String, String)>,
 }
+
+/// Stands for the name of a table in the statements of [`Attached::besides`].
+pub(super) const ITSELF: &str = "{table}";
 
 /// A partition, a partition of a partition, or the table itself.
 #[derive(Clone, Debug)]
@@ -252,6 +259,46 @@ const OWN_INDEXES: &str = "SELECT x.indrelid, x.indisunique, pg_catalog.substr(d
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x'))
         AND pg_catalog.starts_with(d.text, d.start)
     ORDER BY x.indexrelid";
+
+/// What partitions have that their parents have not, and that means code or
+/// rows of others: triggers, rules, constraints on single rows (but those over
+/// the key, which mostly repeat the bounds), foreign keys, extended statistics,
+/// columns that may not be null or have other defaults.
+const BESIDES: &str = "WITH one AS (
+        SELECT c.oid, i.inhparent, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+        WHERE c.oid = ANY ($1) AND c.relispartition)
+    SELECT o.oid, h.what, h.sql FROM one o CROSS JOIN LATERAL (
+        SELECT 'the trigger ' || pg_catalog.quote_ident(t.tgname) AS what,
+            pg_catalog.replace(pg_catalog.pg_get_triggerdef(t.oid), ' ON ' || o.name || ' ', ' ON {table} ') AS sql
+        FROM pg_catalog.pg_trigger t WHERE t.tgrelid = o.oid AND NOT t.tgisinternal AND t.tgparentid = 0
+        UNION ALL SELECT 'the rule ' || pg_catalog.quote_ident(r.rulename),
+            pg_catalog.rtrim(pg_catalog.replace(pg_catalog.pg_get_ruledef(r.oid), ' TO ' || o.name || ' ', ' TO {table} '), ';')
+        FROM pg_catalog.pg_rewrite r WHERE r.ev_class = o.oid AND r.ev_type <> '1'
+        UNION ALL SELECT CASE k.contype WHEN 'f' THEN 'the foreign key ' ELSE 'the check ' END || pg_catalog.quote_ident(k.conname),
+            pg_catalog.format('ALTER TABLE {table} ADD CONSTRAINT %I %s', k.conname, pg_catalog.pg_get_constraintdef(k.oid))
+        FROM pg_catalog.pg_constraint k WHERE k.conrelid = o.oid AND k.contype IN ('c', 'f') AND k.conparentid = 0 AND k.coninhcount = 0
+            AND (k.contype = 'f' OR NOT EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p
+                JOIN pg_catalog.pg_attribute above ON above.attrelid = p.partrelid AND above.attnum = ANY (p.partattrs::int2[])
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid AND a.attname = above.attname
+                WHERE p.partrelid = o.inhparent AND a.attnum = ANY (k.conkey)))
+        UNION ALL SELECT 'NOT NULL of ' || pg_catalog.quote_ident(a.attname),
+            pg_catalog.format('ALTER TABLE {table} ALTER COLUMN %I SET NOT NULL', a.attname)
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute above ON above.attrelid = o.inhparent AND above.attname = a.attname
+        WHERE a.attrelid = o.oid AND a.attnum > 0 AND a.attnotnull AND NOT above.attnotnull
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = o.oid AND k.contype = 'p' AND a.attnum = ANY (k.conkey))
+        UNION ALL SELECT 'the default of ' || pg_catalog.quote_ident(a.attname),
+            pg_catalog.format('ALTER TABLE {table} ALTER COLUMN %I SET DEFAULT %s', a.attname, pg_catalog.pg_get_expr(d.adbin, d.adrelid))
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+            JOIN pg_catalog.pg_attribute above ON above.attrelid = o.inhparent AND above.attname = a.attname
+            LEFT JOIN pg_catalog.pg_attrdef their ON their.adrelid = above.attrelid AND their.adnum = above.attnum
+        WHERE a.attrelid = o.oid AND a.attgenerated = ''
+            AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) IS DISTINCT FROM pg_catalog.pg_get_expr(their.adbin, their.adrelid)
+        UNION ALL SELECT 'the extended statistics ' || pg_catalog.quote_ident(s.stxname),
+            ''
+        FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = o.oid) h
+    ORDER BY 1, 2";
 
 const PUBLICATIONS: &str =
     "SELECT r.prrelid, p.pubname::text, {some}, pg_catalog.pg_has_role(p.pubowner, 'USAGE')
@@ -469,6 +516,14 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
     for row in db.query(doing, POLICIES, &[&all]).await? {
         if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
             node.attached.policies.push((row.get(1)?, row.get(2)?));
+        }
+    }
+    for row in db.query(doing, BESIDES, &[&all]).await? {
+        if let (Some(node), Some(sql)) = (
+            facts.nodes.get_mut(&row.get::<u32>(0)?),
+            row.get::<Option<String>>(2)?,
+        ) {
+            node.attached.besides.push((row.get(1)?, sql));
         }
     }
     for row in db.query(doing, OWN_CONSTRAINTS, &[&all]).await? {

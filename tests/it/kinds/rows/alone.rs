@@ -142,3 +142,61 @@ async fn a_row_that_is_locked_keeps_nobody() {
     assert_eq!(run(&workspace, "cleanup", 0)["rows"], 1);
     assert_eq!(run(&workspace, "cleanup", 0)["steps"], json!([]));
 }
+
+/// A value that no file keeps, and one that cannot be read at all: its row
+/// stays and is named, the others go, to files and elsewhere.
+#[tokio::test]
+async fn a_row_that_no_file_keeps_stays_alone() {
+    let db = fresh_database(17).await;
+    for walk in ["blocks", "key"] {
+        db.execute("DROP TABLE IF EXISTS t; CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL, n numeric(6, 2));
+            INSERT INTO t SELECT g, now() - interval '2 years', CASE g WHEN 7 THEN 'NaN'::numeric ELSE g END FROM generate_series(1, 20) g").await;
+        let folder = tempfile::tempdir().unwrap();
+        let files = format!("file://{}", folder.path().display());
+        let options = json!({ "table": "t", "column": "at", "older_than": "1y", "walk": walk, "destination": { "files": files } });
+        let workspace = workspace(&db, &db, "archive", &options);
+        for rows in [19, 0] {
+            let done = run(&workspace, "archive", 1);
+            assert_eq!(done["rows"], rows, "{walk} {done:#}");
+            let told = finding(&done, "rows.refused");
+            assert!(
+                told.contains("1 rows") && told.contains("ctid (") && told.contains("column n"),
+                "{told}"
+            );
+            assert_eq!(db.number("SELECT sum(id) FROM t").await, 7);
+        }
+        workspace.run(["archive", "verify"]).expect(0);
+    }
+}
+
+/// The walk along a key finds its batches by the index, in the order of the
+/// key, and whatever the table is called.
+#[tokio::test]
+async fn batches_along_a_key_have_the_size_that_they_say() {
+    let db = fresh_database(17).await;
+    for table in ["s", "c", "child", "pointing", "batch", "stays", "moved"] {
+        db.execute(&format!("CREATE TABLE {table} (id bigint PRIMARY KEY, ts bigint NOT NULL);
+            CREATE TABLE kid (id bigint, pid bigint REFERENCES {table}); CREATE INDEX ON kid (pid);
+            INSERT INTO {table} SELECT g, g FROM generate_series(1, 30000) g; INSERT INTO kid VALUES (1, 77);
+            CREATE TABLE sizes (n bigint);
+            CREATE FUNCTION noted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO public.sizes SELECT count(*) FROM gone; RETURN NULL; END $$;
+            CREATE TRIGGER noted AFTER DELETE ON {table} REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION noted()")).await;
+        let rules =
+            json!([{ "table": table, "where": "ts <= 27000", "walk": "key", "max_share": "95%" }]);
+        let done = run(&cleanup(&db, &rules), "cleanup", 0);
+        assert_eq!(done["rows"], 26_999, "{table} {done:#}");
+        assert!(
+            finding(&done, "rows.referenced").contains("1 by"),
+            "{done:#}"
+        );
+        // The first batch is 500 rows; how large later ones are is for the time they take to say.
+        let first = db
+            .number("SELECT n FROM sizes WHERE n > 0 ORDER BY ctid LIMIT 1")
+            .await;
+        assert!(first <= 500, "{table}: {first}");
+        db.execute(&format!(
+            "DROP TABLE kid, {table}, sizes; DROP FUNCTION noted"
+        ))
+        .await;
+    }
+}
