@@ -131,16 +131,58 @@ async fn validate(
             }),
         });
     } else {
-        let warnings = words("warnings");
-        if !warnings.is_empty() {
-            findings.push(Finding {
-                code: "collection.validate_warning".to_owned(),
-                severity: Severity::Warning,
-                object,
-                message: format!("validate says{place}: {}", warnings.join("; ")),
-                suggestion: None,
-            });
-        }
+        findings.extend(warned(object, &place, &words("warnings")));
     }
     Ok(())
+}
+
+/// What is to be known of warnings. A file that somebody uses at that very moment is not looked at,
+/// which says nothing about it; without having found nothing, it is looked at again next time.
+fn warned(object: String, place: &str, warnings: &[String]) -> Option<Finding> {
+    let passing = |warning: &&String| warning.contains("transient issue");
+    let (severity, message) = match warnings.iter().find(|warning| !passing(warning)) {
+        _ if warnings.is_empty() => return None,
+        None => (
+            Severity::Info,
+            format!(
+                "validate could not look at all of {object}{place}, which was in use: it is looked at again next time"
+            ),
+        ),
+        Some(_) => (
+            Severity::Warning,
+            format!("validate says{place}: {}", warnings.join("; ")),
+        ),
+    };
+    Some(Finding {
+        code: "collection.validate_warning".to_owned(),
+        severity,
+        object,
+        message,
+        suggestion: None,
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_use_is_no_warning() {
+        let told = |warnings: &[&str]| {
+            let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+            warned("app.a".to_owned(), " on b:1", &warnings)
+        };
+        let busy = "Could not complete validation of table:index-8. This is a transient issue as the collection was actively in use by other operations.";
+        let found = told(&[busy, busy]).unwrap();
+        assert_eq!(found.severity, Severity::Info);
+        assert_eq!(
+            found.message,
+            "validate could not look at all of app.a on b:1, which was in use: it is looked at again next time"
+        );
+        let found = told(&[busy, "odd"]).unwrap();
+        assert_eq!(found.severity, Severity::Warning);
+        assert!(found.message.ends_with("; odd"));
+        assert_eq!(told(&[]), None);
+    }
 }
