@@ -205,7 +205,7 @@ impl<'a> Context<'a> {
             Err(Failure::History(error)) if error.is_away() => {
                 let hint = error.hint().map(|hint| format!("\n  hint: {hint}"));
                 errln!(
-                    "note: going on without the history, its records are kept in {}: {}{}",
+                    "note: going on without the history, its records go into {}: {}{}",
                     spool.display(),
                     with_causes(&error),
                     hint.unwrap_or_default()

@@ -333,7 +333,8 @@ impl HistoryError {
                 path,
                 source: error.into(),
             },
-            Some(CANTOPEN) => HistoryError::CannotOpen {
+            // A disk without a free byte fails in this way, too.
+            Some(CANTOPEN | IOERR) => HistoryError::CannotOpen {
                 path,
                 source: error.into(),
             },
@@ -422,6 +423,7 @@ const PERM: i32 = 3;
 const BUSY: i32 = 5;
 const LOCKED: i32 = 6;
 const READONLY: i32 = 8;
+const IOERR: i32 = 10;
 const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANTOPEN: i32 = 14;

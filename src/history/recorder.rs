@@ -50,7 +50,16 @@ enum Message {
     /// Written or refused, never kept aside: its sender decides by the answer.
     Proof(Box<Entry>, Done),
     /// Answered when all that came before is in the history or in a file.
-    Settle(oneshot::Sender<Option<PathBuf>>),
+    Settle(oneshot::Sender<Option<Kept>>),
+}
+
+/// Where records are that the history has not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// In this file, until the history takes them.
+    InFile(PathBuf),
+    /// In the log of this process only: the file could not be written either.
+    Nowhere,
 }
 
 /// Takes what runs write. Cheap to share; ends with its last owner, so
@@ -74,6 +83,7 @@ impl Recorder {
             urgent: Arc::clone(&urgent),
             spool: Spool::new(folder),
             try_again_at: None,
+            lost: false,
             written: HashMap::new(),
         };
         tokio::spawn(writer.work(inbox));
@@ -249,9 +259,9 @@ impl Recorder {
         }
     }
 
-    /// Waits until all that was handed over is in the history, or in a file:
-    /// then tells which.
-    pub async fn settle(&self) -> Option<PathBuf> {
+    /// Waits until all that was handed over is in the history; tells where it is
+    /// otherwise.
+    pub async fn settle(&self) -> Option<Kept> {
         let (told, answer) = oneshot::channel();
         self.line.send(Message::Settle(told)).ok()?;
         self.urgent.notify_one();
@@ -283,6 +293,8 @@ struct Writer {
     spool: Spool,
     /// While entries are kept in a file: when the history is tried next.
     try_again_at: Option<Instant>,
+    /// Records could be kept nowhere.
+    lost: bool,
     /// Steps of runs that have not ended, as they stand in the history.
     written: HashMap<Uuid, HashMap<u32, StepRecord>>,
 }
@@ -333,7 +345,7 @@ impl Writer {
                 Message::Settle(told) => {
                     self.write(std::mem::take(&mut entries)).await;
                     self.write_kept().await;
-                    let _ = told.send(self.spool.path().map(Path::to_owned));
+                    let _ = told.send(self.kept());
                 }
             }
         }
@@ -388,16 +400,27 @@ impl Writer {
     fn put_aside(&mut self, entries: &[Entry], error: &HistoryError) {
         self.keep(entries);
         self.try_again_at = Some(Instant::now() + TRY_AGAIN_AFTER);
-        let place = self.spool.path().map(|path| path.display().to_string());
+        let place = match self.kept() {
+            Some(Kept::InFile(path)) => path.display().to_string(),
+            _ => "the log only".to_owned(),
+        };
         tracing::error!(
             error = %error,
-            "the history cannot be written; the work goes on, and its records are kept in {}",
-            place.as_deref().unwrap_or("memory only"),
+            "the history cannot be written; the work goes on, and its records are kept in {place}",
         );
+    }
+
+    fn kept(&self) -> Option<Kept> {
+        if self.lost {
+            return Some(Kept::Nowhere);
+        }
+        let path = self.spool.path()?;
+        Some(Kept::InFile(path.to_owned()))
     }
 
     fn keep(&mut self, entries: &[Entry]) {
         if let Err(error) = self.spool.keep(entries.iter()) {
+            self.lost = true;
             for entry in entries {
                 let text = serde_json::to_string(entry).unwrap_or_default();
                 tracing::error!(%error, record = text, "a record could be kept nowhere but here");
@@ -552,7 +575,9 @@ mod tests {
         ended.status = RunStatus::Succeeded;
         ended.steps = vec![step(1, StepStatus::Succeeded)];
         recorder.close_run(&ended);
-        let kept = recorder.settle().await.unwrap();
+        let Some(Kept::InFile(kept)) = recorder.settle().await else {
+            panic!("it is not kept");
+        };
         assert!(kept.starts_with(&spool), "{}", kept.display());
         let refused = recorder.proof("app", "archive", Utc::now(), &[]).await;
         assert!(refused.is_err(), "a proof is never kept aside");

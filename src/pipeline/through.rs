@@ -362,7 +362,7 @@ fn without_history() -> Finding {
         code: "history.unreachable".to_owned(),
         severity: Severity::Warning,
         object: String::new(),
-        message: "the history did not answer: this run decided without what earlier runs had learned, and its records were kept in a file beside the history until they could be written".to_owned(),
+        message: "the history did not answer: this run decided without what earlier runs had learned, and its records wait in a file beside the history until it takes them".to_owned(),
         suggestion: None,
     }
 }

@@ -15,7 +15,7 @@ use crate::cli::screen::{Bars, Screen};
 use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
 use crate::execute::{Observer, Silent, Stop};
-use crate::history::{Recorder, RunRecord, RunStatus, Store, Trigger};
+use crate::history::{Kept, Recorder, RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Teller, schedule_of};
 use crate::pipeline::{self, Lanes, Request, Surroundings};
 use crate::plan::{Finding, Saved, SavedPlan};
@@ -122,13 +122,18 @@ pub(in crate::cli) async fn run_all(
         done.extend(records.into_iter().map(|(_, record)| record));
     }
     running.pings.finish().await;
-    if let Some(kept) = history.settle().await {
-        errln!(
+    match history.settle().await {
+        Some(Kept::InFile(kept)) => errln!(
             "note: the history could not be written; the records are in {} and go in with the next run",
             kept.display()
-        );
-    } else {
-        tell(&teller, store.as_ref()).await;
+        ),
+        Some(Kept::Nowhere) => {
+            errln!(
+                "error: neither the history nor a file beside it could be written; what was done is told here and in the log, and nowhere else"
+            );
+            code = worse(code, 3);
+        }
+        None => tell(&teller, store.as_ref()).await,
     }
     store.close().await;
     if done.is_empty()

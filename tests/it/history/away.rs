@@ -75,6 +75,26 @@ async fn let_go(target: &TestDatabase) {
         .unwrap();
 }
 
+/// Where the file beside it cannot be written either, that is said: the work is
+/// done, and nobody will find it in the history.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_can_be_kept_nowhere_are_told() {
+    let (target, wire, workspace) = workspace().await;
+    workspace.file("maint-spool", "in the way of the folder");
+    let running = in_the_middle(&target, &workspace).await;
+    wire.set(Mode::Cut);
+    let_go(&target).await;
+    let ended = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("neither the history nor a file beside it could be written"),
+        "{said}"
+    );
+    let document: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    assert_eq!(document["runs"][0]["status"], "succeeded", "{document:#}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_history_that_goes_away_in_mid_run_stops_nothing() {
     for mode in [Mode::Cut, Mode::Stall] {
