@@ -68,7 +68,7 @@ pub fn serves(columns: &str) -> String {
 /// table `c` (`pg_class`), have to be looked for without an index: in the table, or in a
 /// partition that has no such index either, of its own or its parent's. A partition may
 /// have its columns in another order, and any order in an index will do, as long as they
-/// are the first ones.
+/// are the first ones. A key over a PERIOD, which there is since 18, is looked up by GiST.
 pub fn without_index(k: &str) -> String {
     let serves = serves("key.columns");
     format!(
@@ -82,7 +82,8 @@ pub fn without_index(k: &str) -> String {
             WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
                 JOIN pg_catalog.pg_am am ON am.oid = i.relam
                 WHERE x.indrelid = l.relid AND x.indisvalid AND {serves}
-                    AND (am.amname = 'btree' OR (am.amname = 'hash' AND pg_catalog.cardinality({k}.conkey) = 1))
+                    AND (am.amname = 'btree' OR (am.amname = 'hash' AND pg_catalog.cardinality({k}.conkey) = 1)
+                        OR (am.amname = 'gist' AND pg_catalog.to_jsonb({k}) ->> 'conperiod' = 'true'))
                     AND (x.indkey::int2[])[0:pg_catalog.cardinality({k}.conkey) - 1] @> key.columns))"
     )
 }
