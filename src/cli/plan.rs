@@ -8,7 +8,7 @@ use super::context::Context;
 use super::run::worse;
 use crate::config::{Config, Target, Task};
 use crate::pipeline::Known;
-use crate::plan::{Basis, Plan as Planned, Skip, Step};
+use crate::plan::{Basis, Plan as Planned, Skip, Step, forecast_shared};
 use crate::report::text::{
     Align, Cell, Columns, Cut, Ink, Style, counted, folded, human_bytes, human_duration_ms, wrapped,
 };
@@ -118,67 +118,72 @@ pub(super) async fn show_plans(
         .await
         .ok();
     let mut quiet: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
-    for (task, target) in spread {
-        let mut known = match &store {
-            Some(store) => Known::of(store.as_ref(), &task, &target.name, config.timezone).await?,
-            None => Known {
-                zone: config.timezone,
-                ..Known::default()
-            },
-        };
-        known.whole = time_of(&config, &task);
-        let planned = match counting {
-            true => crate::pipeline::dry_run(&task, &target, known).await,
-            false => {
-                let plan = crate::pipeline::plan(&task, &target, known).await;
-                plan.map(|plan| (plan, BTreeMap::new()))
-            }
-        };
-        let (plan, counts) = match planned {
-            Ok(planned) => planned,
-            // What is wrong with one is no reason to say nothing of the others.
-            Err(error) if several => {
-                code = worse(code, refused(&task, &target, error));
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if target.database.is_some() && !context.json() {
-            let nothing = plan.steps.is_empty() && plan.findings.is_empty() && !all;
-            let of = (task.name.clone(), target.server().to_owned());
-            let (quiet, planned) = quiet.entry(of).or_default();
-            *planned += 1;
-            if nothing {
-                *quiet += 1;
-                continue;
+    for of_one_task in spread.chunk_by(|(a, _), (b, _)| a.name == b.name) {
+        let mut planned_here = Vec::new();
+        for (task, target) in of_one_task {
+            let mut known = match &store {
+                Some(store) => {
+                    Known::of(store.as_ref(), task, &target.name, config.timezone).await?
+                }
+                None => Known {
+                    zone: config.timezone,
+                    ..Known::default()
+                },
+            };
+            known.whole = time_of(&config, task);
+            let planned = match counting {
+                true => crate::pipeline::dry_run(task, target, known).await,
+                false => {
+                    let plan = crate::pipeline::plan(task, target, known).await;
+                    plan.map(|plan| (plan, BTreeMap::new()))
+                }
+            };
+            match planned {
+                Ok((plan, counts)) => planned_here.push((task, target, plan, counts)),
+                // What is wrong with one is no reason to say nothing of the others.
+                Err(error) if several => code = worse(code, refused(task, target, error)),
+                Err(error) => return Err(error.into()),
             }
         }
-        if context.json() {
-            let mut document = serde_json::json!({
-                "task": task.name, "kind": task.kind, "target": target.name,
-                "plan": if full { serde_json::json!(plan) } else { for_people(&plan) },
-            });
-            if counting {
-                document["rows"] = counts.values().sum::<i64>().into();
-                document["counts"] = counts
-                    .iter()
-                    .map(|(seq, rows)| serde_json::json!({ "seq": seq, "rows": rows }))
-                    .collect();
+        together(&config, &mut planned_here);
+        for (task, target, plan, counts) in planned_here {
+            if target.database.is_some() && !context.json() {
+                let nothing = plan.steps.is_empty() && plan.findings.is_empty() && !all;
+                let of = (task.name.clone(), target.server().to_owned());
+                let (quiet, planned) = quiet.entry(of).or_default();
+                *planned += 1;
+                if nothing {
+                    *quiet += 1;
+                    continue;
+                }
             }
-            documents.push(document);
-        } else {
-            out!(
-                "{}",
-                text(
-                    &task.name,
-                    &task.kind,
-                    &target.name,
-                    &plan,
-                    &counts,
-                    all,
-                    &style
-                )
-            );
+            if context.json() {
+                let mut document = serde_json::json!({
+                    "task": task.name, "kind": task.kind, "target": target.name,
+                    "plan": if full { serde_json::json!(plan) } else { for_people(&plan) },
+                });
+                if counting {
+                    document["rows"] = counts.values().sum::<i64>().into();
+                    document["counts"] = counts
+                        .iter()
+                        .map(|(seq, rows)| serde_json::json!({ "seq": seq, "rows": rows }))
+                        .collect();
+                }
+                documents.push(document);
+            } else {
+                out!(
+                    "{}",
+                    text(
+                        &task.name,
+                        &task.kind,
+                        &target.name,
+                        &plan,
+                        &counts,
+                        all,
+                        &style
+                    )
+                );
+            }
         }
     }
     if context.json() {
@@ -193,6 +198,31 @@ pub(super) async fn show_plans(
         }
     }
     Ok(code)
+}
+
+/// A task on a target, its plan, and how many rows its steps would change.
+type Shown<'a> = (
+    &'a Arc<Task>,
+    &'a Target,
+    Planned<serde_json::Value>,
+    BTreeMap<u32, i64>,
+);
+
+/// Where several databases have the time of the task together: what there is time for.
+fn together(config: &Config, plans: &mut [Shown<'_>]) {
+    let time = plans
+        .first()
+        .and_then(|(task, ..)| Some((*task, time_of(config, task)?)));
+    let Some((task, whole)) = time.filter(|_| plans.len() > 1) else {
+        return;
+    };
+    let pairs: Vec<_> = plans
+        .iter()
+        .map(|(_, target, plan, _)| (*target, plan))
+        .collect();
+    let shares = crate::pipeline::shares(task, &pairs, whole);
+    let mut plans: Vec<_> = plans.iter_mut().map(|(_, _, plan, _)| plan).collect();
+    forecast_shared(&mut plans, &shares);
 }
 
 /// Says why there is no plan; the exit code that goes with it.
@@ -278,7 +308,11 @@ fn forecast(plan: &Planned<serde_json::Value>, most: usize) -> String {
     let time = |ms: i64| human_duration_ms(ms);
     let mut out = format!("  predicted to take {}", time(forecast.predicted_ms));
     if let Some(available) = forecast.available_ms {
-        out.push_str(&format!(" of the {} that a run has", time(available)));
+        let whose = match forecast.shared_by {
+            None => "a run has".to_owned(),
+            Some(many) => format!("{} have together", counted(many, "database")),
+        };
+        out.push_str(&format!(" of the {} that {whose}", time(available)));
     }
     if plan
         .steps

@@ -27,8 +27,11 @@ pub(super) async fn save(
 ) -> Result<u8, Failure> {
     let mut plans = Vec::new();
     for (task, target) in &work {
-        for target in pipeline::spread(task, target).await? {
-            plans.push(now(config, task, &target).await?);
+        for one in pipeline::spread(task, target).await? {
+            plans.push(SavedPlan {
+                with_all: target.is_many(),
+                ..now(config, task, &one).await?
+            });
         }
     }
     let saved = Saved::new(plans, Utc::now()).map_err(|error| Failure::Other(error.to_string()))?;
@@ -75,13 +78,37 @@ pub(super) async fn check(
         let lines = plan.differences(&now(config, task, target).await?);
         differences.extend(lines.into_iter().map(|line| of(plan, &line)));
     }
+    let new = new_databases(config, &saved, &work).await?;
+    for one in &new {
+        let (task, target) = (&one.0, &one.1);
+        // Where nothing is to be done in it, the same would be done.
+        let steps = now(config, task, target).await?.steps.len();
+        if steps > 0 {
+            differences.push(format!(
+                "{} on {}: the database is new since the plan was saved, and is not in it: {} would be done there",
+                task.name,
+                target.name,
+                counted(steps, "step")
+            ));
+        }
+    }
+    let names: BTreeSet<&str> = new.iter().map(|(_, target)| target.name.as_str()).collect();
     if context.json() {
         outln!(
             "{}",
-            serde_json::json!({ "same": differences.is_empty(), "differences": differences })
+            serde_json::json!({
+                "same": differences.is_empty(), "differences": differences, "new_databases": names,
+            })
         );
     } else if differences.is_empty() {
         outln!("{}: the same would be done now", file.display());
+        if !names.is_empty() {
+            let names: Vec<&str> = names.into_iter().collect();
+            outln!(
+                "note: new since the plan was saved, with nothing to do: {}",
+                names.join(", ")
+            );
+        }
     } else {
         outln!("{}: something else would be done now", file.display());
         for line in &differences {
@@ -119,6 +146,34 @@ pub(super) async fn approved(
         drift.join("\n  "),
         file.display()
     )))
+}
+
+/// What a task is for now and was not when plans for all databases of a server were saved.
+async fn new_databases(config: &Config, saved: &Saved, work: &Work) -> Result<Work, Failure> {
+    let mut new = Work::new();
+    let mut looked: BTreeSet<(&str, &str)> = BTreeSet::new();
+    for (plan, (task, target)) in saved.plans.iter().zip(work) {
+        let server = target.server();
+        if !plan.with_all || !looked.insert((&task.name, server)) {
+            continue;
+        }
+        let Some(many) = config.targets.get(server).filter(|one| one.is_many()) else {
+            continue;
+        };
+        let there = match pipeline::spread(task, many).await {
+            Ok(there) => there,
+            // Those that are gone are told.
+            Err(PipelineError::NoDatabase { .. }) => Vec::new(),
+            Err(error) => return Err(error.into()),
+        };
+        let known = |one: &Target| {
+            let of = |plan: &SavedPlan| plan.task == task.name && plan.target == one.name;
+            saved.plans.iter().any(of)
+        };
+        let unknown = there.into_iter().filter(|one| !known(one));
+        new.extend(unknown.map(|one| (Arc::clone(task), one)));
+    }
+    Ok(new)
 }
 
 /// What is said of a plan whose database was dropped.

@@ -7,6 +7,7 @@ mod observer;
 mod pace;
 pub(crate) mod postgres;
 mod queue;
+mod shared;
 mod step;
 mod stop;
 mod throttle;
@@ -25,6 +26,7 @@ pub use observer::{Event, Observer, Silent};
 pub use pace::Pace;
 pub use postgres::export::{check as check_file, put_beside};
 pub use postgres::restore::{NAME as RESTORING, Restore, is_back, look as look_at, restore};
+pub use shared::{Part, Shared};
 pub use stop::{Stop, StopReason};
 pub use throttle::Throttler;
 
@@ -104,17 +106,20 @@ pub async fn carry_out<D: Door>(
         while running.len() < jobs {
             match queue.next(&room) {
                 Next::Ready(step) => {
+                    execution.pace.over(&step);
                     let session = idle.get_mut(&step.place).and_then(Vec::pop);
                     running.push(step::carry_out(step, session, door, &watch, execution));
                 }
                 // Recorded beside the running steps: whoever waits here for the history
                 // would keep a step that is using it from ever letting go.
                 Next::InVain(step, why) => {
+                    execution.pace.over(&step);
                     let ended = (StepStatus::Skipped, why, None);
                     running.push(step::not_begun(step, ended, execution));
                 }
                 Next::NoTime(step) => {
                     let (why, finding) = execution.pace.why_not(&step);
+                    execution.pace.over(&step);
                     let ended = (StepStatus::Deferred, why, finding);
                     running.push(step::not_begun(step, ended, execution));
                 }

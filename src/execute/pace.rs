@@ -1,13 +1,14 @@
 //! Whether a step fits into what is left of the run's time.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::queue::Room;
+use super::shared::Part;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::predict::{fit, human, too_long};
-use crate::plan::{Body, Finding, Fit, Prediction, Predictor, Severity, Step, Time};
+use crate::plan::{Body, Finding, Fit, GIVES_WAY, Prediction, Predictor, Severity, Step, Time};
 
 /// The time of a run, and what is known of the time that its steps take.
 /// There is one for all rounds of a run.
@@ -15,7 +16,9 @@ pub struct Pace {
     predictor: Mutex<Predictor>,
     deadline: Option<Instant>,
     whole: Option<Duration>,
-    begun: AtomicBool,
+    begun: Arc<AtomicBool>,
+    /// Of what the databases of the task have together.
+    part: Option<Part>,
 }
 
 impl Pace {
@@ -26,8 +29,31 @@ impl Pace {
             predictor: Mutex::new(predictor),
             deadline,
             whole,
-            begun: AtomicBool::new(false),
+            begun: Arc::default(),
+            part: None,
         }
+    }
+
+    /// The same with a part of the time that the databases of a task have together.
+    pub fn sharing(self, part: Option<Part>) -> Pace {
+        let begun = part.as_ref().map(Part::begun);
+        Pace {
+            begun: begun.unwrap_or_default(),
+            part,
+            ..self
+        }
+    }
+
+    /// A step begins, or never will: no time is kept for it any more.
+    pub(super) fn over<B>(&self, step: &Step<B>) {
+        if let Some(part) = &self.part {
+            part.over(step);
+        }
+    }
+
+    /// Whether the step gives way to work in other databases.
+    fn gives_way<B>(&self, step: &Step<B>) -> bool {
+        self.part.as_ref().is_some_and(|part| !part.is_chosen(step))
     }
 
     /// Whether the step may begin.
@@ -51,6 +77,10 @@ impl Pace {
 
     fn look<B: Body>(&self, step: &Step<B>) -> Option<(Fit, Prediction, Duration)> {
         let left = self.deadline?.saturating_duration_since(Instant::now());
+        let left = match &self.part {
+            Some(part) => part.left(step, left),
+            None => left,
+        };
         let predictor = self.predictor.lock();
         let predictor = predictor.unwrap_or_else(PoisonError::into_inner);
         let prediction = predictor.predict(step);
@@ -59,7 +89,7 @@ impl Pace {
             whole: self.whole,
             begun: self.begun.load(Ordering::Relaxed),
         };
-        let waited = predictor.waited(step);
+        let waited = predictor.waited(step).runs;
         let fit = fit(prediction, waited, step.body.keeps_what_it_did(), time);
         Some((fit, prediction, left))
     }
@@ -81,6 +111,9 @@ impl Pace {
                     )),
                 };
                 (why, Some(finding))
+            }
+            _ if self.gives_way(step) && self.deadline.is_some_and(|end| Instant::now() < end) => {
+                (GIVES_WAY.to_owned(), None)
             }
             (Some((_, prediction, left)), _) if !left.is_zero() => {
                 (too_long(prediction, Fit::NotNow, left), None)

@@ -12,6 +12,7 @@ mod lanes;
 pub mod mongodb;
 mod postgres;
 mod run_id;
+mod share;
 mod silence;
 mod through;
 mod way;
@@ -26,7 +27,7 @@ use serde_json::Value;
 
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::execute::{Observer, Stop, StopReason};
+use crate::execute::{Observer, Shared, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Severity, Skip, predict};
@@ -38,6 +39,7 @@ pub use inventory::{NotAnswered, ask};
 pub use known::Known;
 pub use lanes::{Lanes, Leave, seats};
 pub use postgres::dial;
+pub use share::{Among, share, shares};
 pub use through::Through;
 pub use way::{Way, locks};
 
@@ -67,6 +69,8 @@ pub struct Request<'a> {
     pub patience: Duration,
     /// What is to be told of the target besides what the run finds.
     pub news: &'a [Finding],
+    /// The time that all databases of the task have together; `None` where each has its own.
+    pub shared: Option<&'a Arc<Shared>>,
 }
 
 /// What a run needs from its surroundings.
@@ -298,26 +302,27 @@ fn sum_up(record: &mut RunRecord, refused: &[Skip], stop: &Stop) {
 }
 
 fn deadline(request: &Request<'_>) -> Option<Instant> {
-    let budget = request
-        .task
-        .limits
-        .budget
-        .as_ref()
-        .map(|budget| budget.get());
+    let budget = request.task.limits.budget.as_ref();
+    let budget = budget.filter(|_| request.shared.is_none());
+    let budget = budget.map(|budget| budget.get());
     let window = request
         .closes_at
         .map(|closes| (closes - Utc::now()).to_std().unwrap_or(Duration::ZERO));
     budget
         .into_iter()
         .chain(window)
-        .min()
         .map(|left| Instant::now() + left)
+        .chain(request.shared.map(|shared| shared.deadline()))
+        .min()
 }
 
 /// How much time a run has that begins when it should: the budget, or the
 /// window from the occurrence on. Nothing is said of a window that somebody
 /// has begun to use late.
 fn whole(request: &Request<'_>, began: DateTime<Utc>) -> Option<Duration> {
+    if let Some(shared) = request.shared {
+        return Some(shared.whole());
+    }
     let task = request.task;
     let budget = task.limits.budget.as_ref().map(|budget| budget.get());
     let window = task.window.as_ref().filter(|_| request.closes_at.is_some());

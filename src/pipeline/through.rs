@@ -172,7 +172,10 @@ impl<D: Door> Way for Through<D> {
         site.scope = request.target.scope;
         record.findings.extend(request.news.iter().cloned());
         let commands = &request.task.commands;
-        if let Err(why) = commands::before(commands, record, &around.stop).await {
+        let deadline = deadline(request);
+        // Where the time is over before its turn, a run only notes what it leaves.
+        let over = deadline.is_some_and(|at| at <= Instant::now());
+        if !over && let Err(why) = commands::before(commands, record, &around.stop).await {
             record.status = match around.stop.reason() {
                 Some(StopReason::Signal(_) | StopReason::Asked) => RunStatus::Cancelled,
                 _ => RunStatus::Failed,
@@ -180,7 +183,6 @@ impl<D: Door> Way for Through<D> {
             record.error = Some(why);
             return Ok(());
         }
-        let deadline = deadline(request);
         let mut pace: Option<Arc<Pace>> = None;
         let mut tried: HashSet<(String, String)> = HashSet::new();
         let mut refused = Vec::new();
@@ -243,7 +245,9 @@ impl<D: Door> Way for Through<D> {
             }
             learn(around, request, &at, &plan);
             let pace = pace.get_or_insert_with(|| {
-                Arc::new(Pace::new(by, deadline, whole(request, record.started_at)))
+                let part = request.shared.map(|shared| shared.part(&record.target));
+                let pace = Pace::new(by, deadline, whole(request, record.started_at));
+                Arc::new(pace.sharing(part))
             });
             let look_again = !plan.pending.is_empty();
             let execution = Execution {

@@ -14,6 +14,7 @@ mod plan;
 pub mod postgres;
 pub mod predict;
 mod saved;
+mod share;
 mod step;
 mod unmet;
 mod unnamed;
@@ -31,5 +32,6 @@ pub use postgres::{
 };
 pub use predict::{Basis, Fit, Forecast, Past, PastEnd, PastError, Prediction, Predictor, Time};
 pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};
+pub use share::{GIVES_WAY, Shares, Waited, forecast_shared, identity, share_out};
 pub use step::{Body, Estimate, Memory, Need, Place, Step};
 pub(crate) use unnamed::escape_finding;

@@ -13,7 +13,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Body, Estimate, Plan, Skip, Step};
+use super::share::Standing;
+use super::{Body, Estimate, Plan, Skip, Step, Waited};
 
 /// How a step ended in an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +88,9 @@ pub struct Forecast {
     /// How much time a whole run has: the budget or the window, whichever is
     /// shorter. Absent where nothing limits it.
     pub available_ms: Option<i64>,
+    /// How many databases of the task have that time together; absent where it is one's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shared_by: Option<usize>,
     /// Steps that will be left for another run, and why.
     pub will_not_fit: Vec<Skip>,
     /// How far earlier predictions were off, once there are some.
@@ -143,7 +147,7 @@ struct Object {
     /// Since it was done last.
     cut_off: Vec<Sample>,
     /// In how many runs in a row the task has left it.
-    waited: u32,
+    waited: Waited,
     /// Whether that row has ended.
     counted: bool,
 }
@@ -188,7 +192,12 @@ impl Predictor {
         let object = objects.entry(past.object.clone()).or_default();
         if past.task == task && !object.counted {
             match past.end {
-                PastEnd::CutOff | PastEnd::Left => object.waited += 1,
+                PastEnd::CutOff => object.waited.runs += 1,
+                PastEnd::Left => {
+                    let waited = &mut object.waited;
+                    waited.untouched += u32::from(waited.untouched == waited.runs);
+                    waited.runs += 1;
+                }
                 PastEnd::Done | PastEnd::Otherwise => object.counted = true,
             }
         }
@@ -229,8 +238,9 @@ impl Predictor {
     }
 
     /// In how many runs in a row this step was left for another one.
-    pub fn waited<B>(&self, step: &Step<B>) -> u32 {
-        self.object(step).map_or(0, |object| object.waited)
+    pub fn waited<B>(&self, step: &Step<B>) -> Waited {
+        self.object(step)
+            .map_or_else(Waited::default, |object| object.waited)
     }
 
     fn object<B>(&self, step: &Step<B>) -> Option<&Object> {
@@ -334,26 +344,40 @@ pub fn fit(prediction: Prediction, waited: u32, kept: bool, time: Time) -> Fit {
 }
 
 impl<B: Body> Plan<B> {
-    /// Writes into each step how long it will take, and puts first what earlier
-    /// runs have left, longest left first. What is urgent stays before it, and
-    /// steps of one lane stay in their order.
+    /// Writes into each step how long it will take and how long it has waited, and puts first what
+    /// earlier runs have left, longest left first. What is urgent stays before it. Then comes what
+    /// wins most for each second; where that is not known of a step it keeps its place. Steps of
+    /// one lane stay in their order.
     pub fn arranged(mut self, by: &Predictor) -> Self {
         for step in &mut self.steps {
             let prediction = by.predict(step);
             step.predicted_ms = Some(prediction.ms);
             step.predicted_from = Some(prediction.basis);
+            step.waited = by.waited(step);
+            step.keeps = step.body.keeps_what_it_did();
         }
         if self.fixed_order {
             return self;
         }
+        let standing: Vec<Standing> = self
+            .steps
+            .iter()
+            .map(|step| Standing::of(step).within_a_plan())
+            .collect();
         let mut order: Vec<usize> = (0..self.steps.len()).collect();
-        let key = |n: &usize| {
-            let step = self.steps.get(*n);
-            let urgent = step.is_some_and(|step| step.urgent);
-            let waited = step.map_or(0, |step| by.waited(step));
-            (!urgent, std::cmp::Reverse(if urgent { 0 } else { waited }))
-        };
-        order.sort_by_key(key);
+        order.sort_by(|a, b| {
+            standing[*a]
+                .without_rate()
+                .before(&standing[*b].without_rate())
+        });
+        let places: Vec<usize> = (0..order.len())
+            .filter(|place| standing[order[*place]].is_rated())
+            .collect();
+        let mut rated: Vec<usize> = places.iter().map(|place| order[*place]).collect();
+        rated.sort_by(|a, b| standing[*a].before(&standing[*b]));
+        for (place, step) in places.into_iter().zip(rated) {
+            order[place] = step;
+        }
         // Which places a lane has is new; who comes first in it is not.
         let mut lanes: HashMap<&str, Vec<usize>> = HashMap::new();
         for (n, step) in self.steps.iter().enumerate().rev() {
@@ -393,7 +417,7 @@ impl<B: Body> Plan<B> {
                     };
                     fit(
                         prediction,
-                        by.waited(step),
+                        by.waited(step).runs,
                         step.body.keeps_what_it_did(),
                         time,
                     )
@@ -432,6 +456,7 @@ impl<B: Body> Plan<B> {
         Forecast {
             predicted_ms: all / i64::from(jobs.max(1)),
             available_ms: whole.map(millis),
+            shared_by: None,
             will_not_fit,
             error: by.error(),
         }

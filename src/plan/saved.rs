@@ -49,6 +49,10 @@ pub struct SavedPlan {
     pub system: String,
     /// The kind's options.
     pub options: Value,
+    /// Whether it was made together with those for all other databases of its server that the
+    /// task is for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub with_all: bool,
     /// The steps, in order.
     pub steps: Vec<SavedStep>,
     /// The hash of the document it was read from; not part of it.
@@ -112,6 +116,7 @@ impl SavedPlan {
             target: target.to_owned(),
             system: system.to_owned(),
             options: options.clone(),
+            with_all: false,
             steps: steps.collect(),
             document: String::new(),
             left: plan.refused.iter().chain(&plan.skipped).cloned().collect(),

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Basis, postgres};
+use super::{Basis, Waited, postgres};
 
 /// A step that must have succeeded before, if it is in the plan at all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -106,6 +106,12 @@ pub struct Step<B = postgres::Body> {
     /// Comes before what earlier runs have left.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub urgent: bool,
+    /// How long it has waited for its turn.
+    #[serde(default, skip_serializing_if = "Waited::is_none")]
+    pub waited: Waited,
+    /// Whether what it did is kept when it is cut off, and gone on from.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub keeps: bool,
     /// Further lines for who reads the plan: how it will walk, what it sets off.
     pub details: Vec<String>,
     /// Kept in the history when the step has succeeded, and found nothing.
@@ -136,6 +142,8 @@ impl<B: Body> Step<B> {
             predicted_ms: None,
             predicted_from: None,
             urgent: false,
+            waited: Waited::default(),
+            keeps: false,
             details: Vec::new(),
             remember: None,
             body: B::default(),
@@ -225,6 +233,8 @@ impl<B: Body> Step<B> {
             predicted_ms: self.predicted_ms,
             predicted_from: self.predicted_from,
             urgent: self.urgent,
+            waited: self.waited,
+            keeps: self.keeps,
             details: self.details,
             remember: self.remember,
             body,

@@ -12,12 +12,12 @@ use uuid::Uuid;
 use super::job::{Happened, Job, Outcome, Watcher, Worker};
 use super::zone_of;
 use crate::config::{Schedule, Target, Task};
-use crate::execute::{Live, StopReason};
+use crate::execute::{Live, Shared, StopReason};
 use crate::history::{
     Ended, OccurrenceStatus, Recorder, RunRecord, RunStatus, Trigger, carried_out,
 };
 use crate::notify::{Signal, Teller, post_report};
-use crate::pipeline::{self, Lanes, Request, Surroundings};
+use crate::pipeline::{self, Among, Lanes, Request, Surroundings};
 use crate::plan::Finding;
 use crate::report::{Asked, Templates};
 
@@ -205,12 +205,18 @@ impl AtWork {
                 }
             }
             let lanes = Lanes::of(&task.limits);
+            let among = self.share(task, &all).await;
+            let shared = among.shared.as_ref();
             let mut targets: Vec<BoxFuture<'_, Tried>> = Vec::new();
-            for (target, news) in &all {
+            for (target, news) in among.order.iter().filter_map(|n| all.get(*n)) {
                 let lanes = &lanes;
                 targets.push(Box::pin(async move {
                     let _leave = lanes.enter(target, &task.limits, &self.job.stop).await;
-                    self.one(task, target, news).await
+                    let tried = self.one(task, target, news, shared).await;
+                    if let Some(shared) = shared {
+                        shared.release(&target.name);
+                    }
+                    tried
                 }));
             }
             let many = targets.len().max(1);
@@ -283,6 +289,19 @@ impl AtWork {
         (Vec::new(), tried)
     }
 
+    /// The order of the targets, and the time that they have together.
+    async fn share(&self, task: &Task, all: &[(Target, Vec<Finding>)]) -> Among {
+        let targets: Vec<&Target> = all.iter().map(|(target, _)| target).collect();
+        let (config, schedule) = (&self.job.config, &self.job.schedule);
+        let zone = zone_of(config, schedule);
+        let Ok(closes_at) = open_windows(Some(schedule), task, zone, Utc::now()) else {
+            // Each of them is told so.
+            return Among::in_order(all.len());
+        };
+        let with = (self.history.as_ref(), &self.job.stop);
+        pipeline::share(task, &targets, closes_at, config.timezone, with).await
+    }
+
     /// Waits before the next try.
     async fn pause(&self, task: &Task, attempt: u32) {
         let pause = task
@@ -298,7 +317,13 @@ impl AtWork {
     }
 
     /// One task on one target, with its retries. A failure here stops nobody else.
-    async fn one(&self, task: &Task, target: &Target, news: &[Finding]) -> Tried {
+    async fn one(
+        &self,
+        task: &Task,
+        target: &Target,
+        news: &[Finding],
+        shared: Option<&Arc<Shared>>,
+    ) -> Tried {
         let mut tried = Tried::default();
         match self.before_us(task, target).await {
             Ok(Some(run)) => {
@@ -319,13 +344,19 @@ impl AtWork {
             let now = Utc::now();
             let closes_at = match open_windows(Some(&self.job.schedule), task, zone, now) {
                 Ok(closes_at) => closes_at,
+                // Its time was over before its turn: what it leaves has to come first next time.
+                Err(_) if shared.is_some() && attempt == 0 => None,
                 Err(closed) => {
                     tracing::warn!(task = task.name, target = target.name, "not run: {closed}");
                     tried.failed = true;
                     return tried;
                 }
             };
-            match self.run(task, target, closes_at, attempt > 0, news).await {
+            let request = Request {
+                shared,
+                ..self.request(task, target, closes_at, attempt > 0, news)
+            };
+            match self.run(&request).await {
                 Some(run) => {
                     self.watcher.on(Happened::Ran(&run));
                     tried.failed = !went_well(run.status);
@@ -393,6 +424,7 @@ impl AtWork {
                 _ => PATIENCE,
             },
             news,
+            shared: None,
         }
     }
 
@@ -406,17 +438,10 @@ impl AtWork {
         }
     }
 
-    async fn run(
-        &self,
-        task: &Task,
-        target: &Target,
-        closes_at: Option<DateTime<Utc>>,
-        again: bool,
-        news: &[Finding],
-    ) -> Option<RunRecord> {
-        let request = self.request(task, target, closes_at, again, news);
+    async fn run(&self, request: &Request<'_>) -> Option<RunRecord> {
+        let (task, target) = (request.task, request.target);
         let around = self.around(task, target);
-        match pipeline::run(&request, &around).await {
+        match pipeline::run(request, &around).await {
             Ok((run, _)) => {
                 tracing::info!(
                     run = %run.id, task = run.task, target = run.target, status = %run.status,

@@ -14,10 +14,10 @@ use crate::cli::context::Context;
 use crate::cli::screen::{Bars, Screen};
 use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
-use crate::execute::{Observer, Silent, Stop};
+use crate::execute::{Observer, Shared, Silent, Stop};
 use crate::history::{Kept, Recorder, RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Teller, schedule_of};
-use crate::pipeline::{self, Lanes, Request, Surroundings};
+use crate::pipeline::{self, Among, Lanes, Request, Surroundings};
 use crate::plan::{Finding, Saved, SavedPlan};
 use crate::report::text::{Style, run_summary};
 use crate::scheduler::{DueNow, due_now};
@@ -86,12 +86,20 @@ pub(in crate::cli) async fn run_all(
         code = worse(code, spread.code);
         let of_one_task = &spread.work;
         let named = of_one_task.len() > 1;
-        let tried = of_one_task.iter().enumerate().map(|(n, work)| {
+        let among = running.share(task, of_one_task).await;
+        let shared = among.shared.as_ref();
+        let in_turn = among.order.iter();
+        let in_turn = in_turn.filter_map(|n| Some((*n, of_one_task.get(*n)?)));
+        let tried = in_turn.map(|(n, work)| {
             let (running, lanes) = (&running, &lanes);
             async move {
                 let (task, target) = (&*work.task, &work.target);
                 let _leave = lanes.enter(target, &task.limits, running.stop).await;
-                (n, running.one(work, named).await)
+                let one = running.one(work, named, shared).await;
+                if let Some(shared) = shared {
+                    shared.release(&target.name);
+                }
+                (n, one)
             }
         });
         let mut tried = stream::iter(tried).buffer_unordered(of_one_task.len().max(1));
@@ -254,6 +262,31 @@ impl Running<'_> {
         spread
     }
 
+    /// The order of the targets of a task, and the time that they have together. An approved plan
+    /// says itself what is done.
+    async fn share(&self, task: &Task, work: &[Work]) -> Among {
+        let targets: Vec<&Target> = work.iter().map(|one| &one.target).collect();
+        let in_order = Among::in_order(work.len());
+        if self.how.approved.is_some() || targets.len() < 2 {
+            return in_order;
+        }
+        let mut closes_at = None;
+        if !self.how.now {
+            for target in &targets {
+                match due_now(self.config, task, &target.name, &self.history).await {
+                    DueNow::Now { closes_at: at, .. } => closes_at = at,
+                    // Another one may still be due.
+                    DueNow::Done(_) => continue,
+                    // Each of them is told so.
+                    DueNow::Outside(_) => return in_order,
+                }
+                break;
+            }
+        }
+        let with = (self.history.as_ref(), self.stop);
+        pipeline::share(task, &targets, closes_at, self.config.timezone, with).await
+    }
+
     fn request<'r>(
         &'r self,
         task: &'r Task,
@@ -274,6 +307,7 @@ impl Running<'_> {
             }),
             patience: Duration::ZERO,
             news,
+            shared: None,
         }
     }
 
@@ -330,7 +364,12 @@ impl Running<'_> {
 
     /// One task on one target: its exit code, and its run where there was
     /// one. `named`: its lines say which target they are about.
-    async fn one(&self, work: &Work, named: bool) -> Result<(u8, Option<RunRecord>), Failure> {
+    async fn one(
+        &self,
+        work: &Work,
+        named: bool,
+        shared: Option<&Arc<Shared>>,
+    ) -> Result<(u8, Option<RunRecord>), Failure> {
         let (task, target) = (&*work.task, &work.target);
         let what = match named {
             true => format!("{} on {}", task.name, target.name),
@@ -347,6 +386,7 @@ impl Running<'_> {
             return Ok((signal_code(self.stop), None));
         }
         let mut request = self.request(task, target, &work.news);
+        request.shared = shared;
         if !self.how.now {
             match due_now(self.config, task, &target.name, &self.history).await {
                 DueNow::Now {
@@ -361,6 +401,8 @@ impl Running<'_> {
                     self.refuse(task, target, &what, &reason, None);
                     return Ok((0, None));
                 }
+                // Its time was over before its turn: what it leaves has to come first next time.
+                DueNow::Outside(_) if shared.is_some() => {}
                 DueNow::Outside(text) => {
                     let reason = format!("not started: {text}");
                     self.refuse(

@@ -192,6 +192,7 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
             closes_at: None,
             zone,
             news: &[],
+            shared: None,
         };
         let _seats = pipeline::seats(&target, &task.limits, &around.stop).await;
         match pipeline::run(&request, &around).await {

@@ -68,6 +68,7 @@ impl World {
             approved: None,
             patience: Duration::ZERO,
             news: &[],
+            shared: None,
         };
         let around = Surroundings {
             history: Arc::new(Recorder::start(

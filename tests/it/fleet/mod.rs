@@ -3,6 +3,7 @@
 mod inventory;
 mod server;
 mod sources;
+mod together;
 
 use std::collections::BTreeSet;
 use std::process::Stdio;

@@ -360,7 +360,35 @@ async fn a_saved_plan_is_for_the_databases_that_it_names() {
     workspace.run(["plan", "--check", "plan.json"]).expect(0);
     // A database that nobody has approved is not touched.
     fleet.create("tenant_new").await;
+    let said = workspace.run(["plan", "--check", "plan.json"]).expect(0);
+    assert!(
+        said.stdout
+            .contains("new since the plan was saved, with nothing to do: fleet/tenant_new"),
+        "{said:?}"
+    );
     fleet.disturb("tenant_new").await;
+    let said = workspace.run(["plan", "--check", "plan.json"]).expect(5);
+    assert!(
+        said.stdout.contains("statistics on fleet/tenant_new: the database is new since the plan was saved, and is not in it: 1 step would be done there"),
+        "{said:?}"
+    );
+    let said = workspace
+        .run(["plan", "--check", "plan.json", "--output", "json"])
+        .expect(5)
+        .json();
+    assert_eq!(said["new_databases"][0], "fleet/tenant_new", "{said:#}");
+    // A plan for one of them says nothing of the others.
+    workspace
+        .run([
+            "plan",
+            "statistics",
+            "--target",
+            "fleet/tenant_1",
+            "--save",
+            "one.json",
+        ])
+        .expect(0);
+    workspace.run(["plan", "--check", "one.json"]).expect(0);
     let said = workspace
         .run(["run", "--plan", "plan.json", "--output", "json"])
         .expect(0)

@@ -7,6 +7,7 @@ mod dependents;
 mod evidence;
 mod failover;
 mod foreign;
+mod grown_indexes;
 mod integrity;
 mod archive;
 mod blind;

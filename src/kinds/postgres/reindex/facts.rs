@@ -12,7 +12,7 @@ use crate::kinds::postgres::common::Forbidden;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct IndexFacts {
     pub(super) oid: u32,
-    pub(super) table_oid: u32,
+    pub(in crate::kinds::postgres) table_oid: u32,
     pub(super) index: Option<RelationName>,
     pub(super) table: Option<RelationName>,
     pub(super) access_method: String,

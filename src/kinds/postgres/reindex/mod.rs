@@ -163,7 +163,7 @@ impl Kind for Reindex {
             considered: facts.indexes.len(),
             ..Plan::default()
         };
-        if (140_000..140_004).contains(&facts.version_num) {
+        if corrupts(facts.version_num) {
             plan.findings.push(corrupting_version(&facts.version));
             return plan;
         }
@@ -302,6 +302,49 @@ pub(super) async fn largest(db: &Session, most: u32) -> Result<Vec<IndexFacts>, 
     let mut indexes = facts::indexes(db, &scope).await?;
     facts::add_columns(db, &mut indexes.iter_mut().collect::<Vec<_>>()).await?;
     Ok(indexes)
+}
+
+/// All indexes of tables, for who makes them grow.
+pub(super) async fn of_tables(db: &Session) -> Result<Vec<IndexFacts>, EngineError> {
+    let scope = Scope {
+        toast: false,
+        system: false,
+        largest: None,
+    };
+    facts::indexes(db, &scope).await
+}
+
+/// Asked right before the rebuild of an index that something else may have made grow.
+const HAS_GROWN: &str = "SELECT pg_catalog.pg_relation_size(c.oid) > $4::int8
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = $1::oid AND n.nspname = $2::text AND c.relname = $3::text";
+
+/// The rebuild of an index after a step of another kind, if that has made it grow by more than a
+/// tenth; none where it cannot be rebuilt, or where the server could lose rows of it.
+pub(super) fn rebuild_if_grown(index: &IndexFacts, version_num: i32) -> Option<Step> {
+    let name = index.index.as_ref()?;
+    let can = index.valid && index.may && !index.exclusion && !index.system && !index.toast;
+    if !can || corrupts(version_num) {
+        return None;
+    }
+    let grown = Query::new(
+        HAS_GROWN,
+        [
+            Param::Oid(index.oid),
+            Param::Text(name.schema.raw().to_owned()),
+            Param::Text(name.relation.raw().to_owned()),
+            Param::Int(index.bytes.saturating_add(index.bytes / 10)),
+        ],
+    );
+    let mut step = rebuild(index, index.bytes).only_if(grown, "it has not grown by a tenth");
+    // By how much it will have grown nobody knows yet.
+    step.estimate.bytes_after = None;
+    Some(step)
+}
+
+/// Whether concurrent builds of this version can leave rows out.
+fn corrupts(version_num: i32) -> bool {
+    (140_000..140_004).contains(&version_num)
 }
 
 /// Why an index that should be rebuilt cannot be, now or ever.

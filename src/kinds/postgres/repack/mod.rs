@@ -15,6 +15,7 @@ use self::verdict::{Verdict, Waste};
 use self::way::Road;
 use super::common::{Selection, estimated, forbid, still_there, unseen};
 use super::horizon::{self, Holder};
+use super::reindex::{self, IndexFacts};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
@@ -101,6 +102,9 @@ pub(crate) struct Facts {
     role: String,
     server: ServerFacts,
     tables: Vec<TableFacts>,
+    /// What grows where rows are moved, and the version that would rebuild it.
+    indexes: Vec<IndexFacts>,
+    version_num: i32,
     holders: Vec<Holder>,
     /// Whose code rewriting rows would run.
     standing: Standing,
@@ -148,6 +152,8 @@ impl Kind for Repack {
             major: db.server.major(),
             role: db.server.role.clone(),
             server: facts::server(db).await?,
+            indexes: reindex::of_tables(db).await?,
+            version_num: db.server.version_num,
             holders: horizon::holders(db).await?,
             standing,
             tables,
@@ -237,7 +243,13 @@ impl Kind for Repack {
                         );
                         held_back.push((&table.name, holder));
                     }
-                    None => plan.steps.push(way::step(table, &waste, road, &facts)),
+                    None => {
+                        let moves = matches!(road, Road::Move(..));
+                        plan.steps.push(way::step(table, &waste, road, &facts));
+                        if moves {
+                            plan.steps.extend(way::rebuilds(table, &facts));
+                        }
+                    }
                 },
             }
         }

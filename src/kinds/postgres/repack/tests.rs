@@ -72,6 +72,8 @@ fn facts(table: TableFacts) -> Facts {
             freeze_max_age: 200_000_000,
         },
         tables: vec![table],
+        indexes: Vec::new(),
+        version_num: 170_000,
         holders: Vec::new(),
         standing: Standing::default(),
         not_exact: None,

@@ -5,7 +5,7 @@ use super::verdict::{Waste, bytes, share};
 use super::{Facts, Repack, Way};
 use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::still_there;
-use crate::kinds::postgres::horizon;
+use crate::kinds::postgres::{horizon, reindex};
 use crate::plan::{Finding, Moment, Param, Query, Severity, Shrink, Statement, Step};
 
 /// How long a batch of moved rows should take: so long they are locked.
@@ -16,6 +16,9 @@ const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid)
             + coalesce(pg_catalog.pg_relation_size(nullif(c.reltoastrelid, 0)), 0),
         c.reltuples::float8
     FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
+
+/// What the step that moves rows is called.
+const MOVE: &str = "move_rows";
 
 /// How a table is made smaller.
 #[derive(Clone, Debug, PartialEq)]
@@ -226,14 +229,14 @@ pub(super) fn step(table: &TableFacts, waste: &Waste, road: Road, facts: &Facts)
                 goal_ms: BATCH_MS,
                 holders: Query::new(horizon::OLDER_THAN, []),
             };
-            let mut step = Step::new("move_rows", name, lane)
+            let mut step = Step::new(MOVE, name, lane)
                 .touching(oid, Use::Insert)
                 .shrinking(shrink);
             step.body.under.all_rows = true;
             step.details = vec![
                 "locks: rows of a batch for a moment; ACCESS EXCLUSIVE only while nobody waits, when the vacuum gives the end back".to_owned(),
                 format!(
-                    "disk: no copy; every moved row gets new entries in all indexes, which may grow by up to {}: `reindex` gives that back",
+                    "disk: no copy; every moved row gets new entries in all indexes, which may grow by up to {}: those that grow by more than a tenth are rebuilt afterwards",
                     bytes((table.index_bytes as f64 * share.min(0.5)) as i64)
                 ),
             ];
@@ -265,6 +268,19 @@ pub(super) fn step(table: &TableFacts, waste: &Waste, road: Road, facts: &Facts)
     step.learn = true;
     step.body.yields_to_wraparound_vacuum = true;
     step
+}
+
+/// The rebuilds of the indexes that moved rows have made grow.
+pub(super) fn rebuilds(table: &TableFacts, facts: &Facts) -> Vec<Step> {
+    let own = facts.indexes.iter().filter(|i| i.table_oid == table.oid);
+    own.filter_map(|index| reindex::rebuild_if_grown(index, facts.version_num))
+        .map(|step| {
+            step.because(
+                "moved rows get new entries in it; it is rebuilt if it has grown by more than a tenth by then",
+            )
+            .after(MOVE, table.name.to_string())
+        })
+        .collect()
 }
 
 /// Dead entries of indexes have to go, or the end is not empty. Nobody queues
