@@ -193,12 +193,25 @@ impl Column {
     /// `name` is the column, quoted.
     pub fn selected(&self, name: &str) -> String {
         match self.form {
+            // A cast is what somebody says that the text is; the type itself says what it is.
+            Form::Text if self.is_made() => {
+                let list = if self.list { "::pg_catalog.text[]" } else { "" };
+                format!(
+                    "CASE WHEN {name} IS NOT NULL THEN pg_catalog.format('%s', {name}){list} END"
+                )
+            }
             Form::Text | Form::Decimal128 { .. } | Form::Decimal256 { .. } => {
                 let list = if self.list { "[]" } else { "" };
                 format!("{name}::text{list}")
             }
             _ => name.to_owned(),
         }
+    }
+
+    /// Whether its type is one that somebody has made. Of those, the name says in
+    /// which schema; of the server's own, it does not.
+    pub fn is_made(&self) -> bool {
+        self.pg_type.contains('.')
     }
 
     /// Whether its values are whole documents: large, and each another.

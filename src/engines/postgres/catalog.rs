@@ -88,6 +88,24 @@ pub fn without_index(k: &str) -> String {
     )
 }
 
+/// SQL: whether the trigger `$t` (`pg_trigger`) is one that people made. Before 15 what a
+/// partition has of its table's row triggers passes for the server's own, as what makes
+/// foreign keys work does.
+macro_rules! by_people {
+    ($t:literal) => {
+        concat!(
+            "(NOT ",
+            $t,
+            ".tgisinternal OR (",
+            $t,
+            ".tgparentid <> 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint made WHERE made.oid = ",
+            $t,
+            ".tgconstraint AND made.contype = 'f')))"
+        )
+    };
+}
+pub(crate) use by_people;
+
 /// Answers `true` where a crash of the server would empty the table `$1` (quoted,
 /// qualified), or a partition of it: an archive is no place for rows then.
 pub const UNLOGGED: &str = "WITH RECURSIVE below (oid) AS (

@@ -8,6 +8,7 @@ use super::naming::Naming;
 use super::returning::Returning;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, copy_line, rows};
+use crate::engines::postgres::catalog::by_people;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
@@ -62,10 +63,14 @@ const SCHEMA: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE n
 const COLUMNS: &str = "SELECT a.attname::text, a.attgenerated <> '' FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
 
-const TRIGGERS: &str = "SELECT c.oid::pg_catalog.regclass::text, pg_catalog.quote_ident(t.tgname), t.tgenabled::text,
+const TRIGGERS: &str = concat!(
+    "SELECT c.oid::pg_catalog.regclass::text, pg_catalog.quote_ident(t.tgname), t.tgenabled::text,
         t.tgtype & 3 = 3 FROM (SELECT $1::oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1)) AS tree (oid)
         JOIN pg_catalog.pg_class c ON c.oid = tree.oid JOIN pg_catalog.pg_trigger t ON t.tgrelid = c.oid
-    WHERE NOT t.tgisinternal AND t.tgtype & 4 <> 0 AND t.tgenabled <> 'D' ORDER BY 1, 2";
+    WHERE ",
+    by_people!("t"),
+    " AND t.tgtype & 4 <> 0 AND t.tgenabled <> 'D' ORDER BY 1, 2"
+);
 
 const RULES: &str = "SELECT r.rulename::text, pg_catalog.quote_ident(r.rulename), r.ev_enabled::text FROM pg_catalog.pg_rewrite r
     WHERE r.ev_class = $1 AND r.ev_type = '3' AND r.ev_enabled <> 'D' ORDER BY 1";
@@ -228,6 +233,9 @@ async fn within(
         let sql = format!("CREATE TABLE {into} ({})", columns.join(", "));
         // One statement, whatever it says: the extended protocol takes no more.
         session.execute_with("making the table", &sql, &[]).await?;
+        // The types that the archive names are somebody's, and so is what they call.
+        let uses = [Use::Insert, Use::Define];
+        trust::admit(session, &into.to_string(), &uses, how.trust_owners).await?;
     }
     if how.disable_triggers {
         for (table, trigger, _) in &site.triggers {

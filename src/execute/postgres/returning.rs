@@ -28,10 +28,16 @@ const WAYS: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, t.typname), pg_
             -- With its lengths: `0` and `0.00` are the same number, and not the same text.
             THEN pg_catalog.format('%I.%I', xn.nspname, x.typname) || CASE WHEN x.typname::text !~ 'interval'
                 THEN coalesce(pg_catalog.substring(w.type, '\\([0-9]+(?:,-?[0-9]+)?\\)'), '') ELSE '' END END,
-        t.typtype = 'e'
+        t.typtype = 'e', b.oid >= 16384::pg_catalog.oid
     FROM ROWS FROM (pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[])) WITH ORDINALITY AS w (name, type, place)
         JOIN pg_catalog.pg_attribute a ON a.attrelid = $1::pg_catalog.oid AND a.attname::text = w.name AND a.attnum > 0 AND NOT a.attisdropped
         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+        -- What casts are made for: the type below all domains, and of an array its elements.
+        CROSS JOIN LATERAL (WITH RECURSIVE below(oid, next) AS (
+                SELECT t.oid, CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END
+                UNION ALL SELECT u.oid, CASE WHEN u.typtype = 'd' THEN u.typbasetype ELSE u.typelem END
+                FROM below JOIN pg_catalog.pg_type u ON u.oid = below.next
+            ) SELECT pg_catalog.max(below.oid) AS oid FROM below WHERE below.next = 0) AS b
         LEFT JOIN pg_catalog.pg_type x ON x.oid = pg_catalog.to_regtype(w.type)::pg_catalog.oid
         LEFT JOIN pg_catalog.pg_namespace xn ON xn.oid = x.typnamespace
     ORDER BY w.place";
@@ -54,6 +60,8 @@ pub(super) struct Returning<'a> {
 /// How one column comes back.
 #[derive(Clone, Debug)]
 struct Way {
+    /// As it is.
+    raw: String,
     /// Quoted.
     name: String,
     /// Its type in the archive.
@@ -65,6 +73,56 @@ struct Way {
     /// The type in which both sides are compared, where it is another one.
     compared: Option<String>,
     labels: bool,
+    /// Whether a cast to its type there could be somebody's own. Then the type's own
+    /// input function reads the text: JSON is turned into rows by nothing else.
+    own: bool,
+}
+
+impl Way {
+    /// The waiting value as one of this type, where it is that of the column or the server's own.
+    fn read(&self, to: &str) -> String {
+        match self.own && to == self.stored {
+            true => format!("r.{}", self.name),
+            false => format!("s.{}::{to}", self.name),
+        }
+    }
+
+    /// The rows that wait, `s`, with what of these columns the types themselves have read, `r`.
+    fn waiting(ways: &[&Way]) -> String {
+        let own: Vec<&&Way> = ways.iter().filter(|way| way.own).collect();
+        let waiting = "pg_temp.maint_back AS s".to_owned();
+        if own.is_empty() {
+            return waiting;
+        }
+        // Functions take a hundred arguments.
+        let objects: Vec<String> = own
+            .chunks(AT_ONCE)
+            .map(|ways| {
+                let pairs: Vec<String> = ways
+                    .iter()
+                    .map(|way| format!("{}, s.{}", literal(&way.raw), way.name))
+                    .collect();
+                format!("pg_catalog.jsonb_build_object({})", pairs.join(", "))
+            })
+            .collect();
+        let typed: Vec<String> = own
+            .iter()
+            .map(|way| format!("{} {}", way.name, way.stored))
+            .collect();
+        format!(
+            "{waiting} CROSS JOIN LATERAL pg_catalog.jsonb_to_record({}) AS r ({})",
+            objects.join(" OPERATOR(pg_catalog.||) "),
+            typed.join(", ")
+        )
+    }
+}
+
+/// So many columns are put into one JSON object.
+const AT_ONCE: usize = 40;
+
+/// A name as text of SQL.
+fn literal(name: &str) -> String {
+    format!("'{}'", name.replace('\'', "''"))
 }
 
 impl<'a> Returning<'a> {
@@ -122,12 +180,14 @@ impl<'a> Returning<'a> {
         let mut ways = Vec::new();
         for (column, row) in columns.iter().zip(&rows) {
             ways.push(Way {
+                raw: column.name.clone(),
                 name: Identifier::new(&*column.name).to_string(),
                 archived: column.pg_type.clone(),
                 stored: row.get(0)?,
                 shown: row.get(1)?,
                 compared: row.get(2)?,
                 labels: row.get(3)?,
+                own: row.get(4)?,
             });
         }
         if ways.len() != columns.len() {
@@ -153,10 +213,10 @@ impl<'a> Returning<'a> {
         };
         let part = self.parts.len();
         let names: Vec<&str> = ways.iter().map(|way| way.name.as_str()).collect();
-        let cast = |way: &Way| format!("s.{}::{}", way.name, way.stored);
-        let values: Vec<String> = ways.iter().map(cast).collect();
+        let values: Vec<String> = ways.iter().map(|way| way.read(&way.stored)).collect();
+        let waiting = Way::waiting(&ways.iter().collect::<Vec<_>>());
         let sql = format!(
-            "WITH stored AS (INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.maint_back AS s RETURNING tableoid AS leaf, ctid AS place)
+            "WITH stored AS (INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {waiting} RETURNING tableoid AS leaf, ctid AS place)
             INSERT INTO pg_temp.maint_places SELECT {part}, leaf, place FROM stored",
             self.into,
             names.join(", "),
@@ -170,12 +230,12 @@ impl<'a> Returning<'a> {
         session.execute(doing, "RELEASE SAVEPOINT store").await?;
         let compared = |way: &Way| {
             let to = way.compared.as_ref().unwrap_or(&way.stored);
-            format!("s.{}::{to}", way.name)
+            way.read(to)
         };
         let values: Vec<String> = ways.iter().map(compared).collect();
         let sql = format!(
             "INSERT INTO pg_temp.maint_sums SELECT {part}, true, {SUMS}
-            FROM (SELECT ROW({})::pg_catalog.text COLLATE pg_catalog.\"C\" AS whole FROM pg_temp.maint_back AS s) AS r",
+            FROM (SELECT ROW({})::pg_catalog.text COLLATE pg_catalog.\"C\" AS whole FROM {waiting}) AS r",
             values.join(", ")
         );
         let adding = "adding up what came";
@@ -197,8 +257,9 @@ impl<'a> Returning<'a> {
                 return error;
             }
             let sql = format!(
-                "SELECT pg_catalog.count(s.{}::{}) FROM pg_temp.maint_back AS s",
-                way.name, way.stored
+                "SELECT pg_catalog.count({}) FROM {}",
+                way.read(&way.stored),
+                Way::waiting(&[way])
             );
             let Err(found) = session.query(doing, &sql, &[]).await else {
                 continue;

@@ -44,8 +44,11 @@ fn of_row(columns: &[Column]) -> String {
                 || column.pg_type.starts_with("character varying");
             match column.form {
                 _ if known => format!("coalesce(octet_length({name}), 0)::int8"),
-                Form::Text | Form::Bytes | Form::Decimal256 { .. } => large(&name),
-                _ if column.list => large(&name),
+                _ if column.is_made() => large(&name, &format!("pg_catalog.format('%s', {name})")),
+                Form::Text | Form::Bytes | Form::Decimal256 { .. } => {
+                    large(&name, &format!("{name}::text"))
+                }
+                _ if column.list => large(&name, &format!("{name}::text")),
                 _ => "16::int8".to_owned(),
             }
         })
@@ -53,9 +56,9 @@ fn of_row(columns: &[Column]) -> String {
     format!("{} AS bytes", each.join(" + "))
 }
 
-fn large(name: &Identifier) -> String {
+fn large(name: &Identifier, text: &str) -> String {
     format!(
-        "CASE WHEN pg_column_size({name}) > 65536 THEN octet_length({name}::text) ELSE 4 * coalesce(pg_column_size({name}), 0) END::int8"
+        "CASE WHEN pg_column_size({name}) > 65536 THEN octet_length({text}) ELSE 4 * coalesce(pg_column_size({name}), 0) END::int8"
     )
 }
 

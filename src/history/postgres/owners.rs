@@ -73,7 +73,7 @@ impl Known {
 }
 
 /// Hooks that run where rows are only read.
-const PLANNED: [&str; 7] = [
+const PLANNED: [&str; 8] = [
     "index",
     "statistics",
     "check",
@@ -81,6 +81,7 @@ const PLANNED: [&str; 7] = [
     "policy",
     "operator_class",
     "type",
+    "view",
 ];
 
 /// The same, always.

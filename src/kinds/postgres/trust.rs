@@ -82,7 +82,7 @@ pub(super) fn refuses(plan: &mut Plan, standing: &Standing, touch: Touch, object
 }
 
 fn guard(step: &mut Step, standing: &Standing) {
-    step.body.guard = standing.guard(&step.body.touches);
+    step.body.guard = standing.guard_with(&step.body.touches, &step.body.named);
     if step.body.guard.is_some() && step.place != Place::Primary {
         // A standby cannot keep the primary from changing a definition.
         step.place = Place::Primary;

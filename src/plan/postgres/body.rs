@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Check, Condition, Query, Retire, Shrink, Statement, Sweep, Walk, Work};
 use crate::engines::EngineError;
-use crate::engines::postgres::trust::{Guard, Touch, Use};
+use crate::engines::postgres::trust::{Guard, Named, Touch, Use};
 use crate::engines::postgres::{Session, each};
 use crate::plan::{Speaks, Step};
 use crate::values::NamePattern;
@@ -38,6 +38,9 @@ pub struct Body {
     /// Which relations it touches, and how: what decides whose code could run.
     #[serde(skip)]
     pub touches: Vec<Touch>,
+    /// Which tables it writes to by their names, whatever has these by then.
+    #[serde(skip)]
+    pub named: Vec<Named>,
     /// Taken first in each of its transactions, where tables belong to owners
     /// who are not trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,6 +93,7 @@ impl Default for Body {
             count: None,
             under: Under::default(),
             touches: Vec::new(),
+            named: Vec::new(),
             guard: None,
             away: Vec::new(),
         }
@@ -135,6 +139,13 @@ impl Step {
     /// Says that the step touches a relation, and how.
     pub fn touching(mut self, relation: u32, how: Use) -> Self {
         self.body.touches.push(Touch::new(relation, how));
+        self
+    }
+
+    /// Says that the step writes to what has this name, quoted and qualified, and how.
+    pub fn naming(mut self, name: impl Into<String>, how: Use) -> Self {
+        let name = name.into();
+        self.body.named.push(Named { name, how });
         self
     }
 

@@ -23,6 +23,7 @@ mod on_standby;
 mod partitions;
 mod pooler;
 mod refresh;
+mod reached;
 mod reindex;
 mod repack;
 mod rows;

@@ -24,16 +24,28 @@ edge AS MATERIALIZED (
     UNION ALL
     SELECT i.inhrelid, i.inhparent, 'parent'
     FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
+    UNION
+    -- What a view reads. Tables in it are asked for with its owner's rights; functions run with ours.
+    SELECT w.ev_class, d.refobjid, 'query'
+    FROM pg_catalog.pg_rewrite w JOIN pg_catalog.pg_class c ON c.oid = w.ev_class AND c.relkind = 'v'
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = w.oid
+            AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> w.ev_class
+    WHERE w.oid >= 16384 AND w.ev_type = '1'
 ),
 reach(root, relid, via) AS (
     SELECT r, r, 'self' FROM pg_catalog.unnest($1::oid[]) AS r
     UNION
     SELECT reach.root, edge.below, CASE
             WHEN edge.way = 'parent' THEN 'above'
-            WHEN edge.way = 'child' AND reach.via = 'self' THEN 'self'
+            WHEN edge.way = 'query' THEN 'query'
+            WHEN edge.way = 'child' AND reach.via IN ('self', 'query') THEN reach.via
             ELSE 'cascade' END
     FROM reach JOIN edge ON edge.above = reach.relid
-    WHERE CASE edge.way WHEN 'parent' THEN reach.via IN ('self', 'above') ELSE reach.via <> 'above' END
+    WHERE CASE edge.way
+        WHEN 'parent' THEN reach.via IN ('self', 'above')
+        WHEN 'query' THEN reach.via IN ('self', 'query')
+        WHEN 'cascade' THEN reach.via IN ('self', 'cascade')
+        ELSE reach.via <> 'above' END
 ),
 owner AS MATERIALIZED (
     SELECT o.oid, o.rolname::text AS name,
@@ -46,7 +58,7 @@ owner AS MATERIALIZED (
     FROM pg_catalog.pg_roles o
     WHERE o.oid IN (SELECT c.relowner FROM reach JOIN pg_catalog.pg_class c ON c.oid = reach.relid)
         OR o.oid IN (SELECT DISTINCT proowner FROM pg_catalog.pg_proc)
-        OR o.oid IN (SELECT typowner FROM pg_catalog.pg_type WHERE typtype = 'd')
+        OR o.oid IN (SELECT DISTINCT typowner FROM pg_catalog.pg_type)
         OR o.oid IN (SELECT evtowner FROM pg_catalog.pg_event_trigger)
 ),
 tab AS MATERIALIZED (
@@ -90,7 +102,9 @@ expr(root, relid, via, hook, object, classid, objid, tree) AS MATERIALIZED (
         'pg_catalog.pg_policy'::pg_catalog.regclass::oid, p.oid,
         pg_catalog.concat(p.polqual::text, p.polwithcheck::text)
     FROM reach r JOIN pg_catalog.pg_policy p ON p.polrelid = r.relid
-    WHERE r.via <> 'above' AND pg_catalog.row_security_active(r.relid)
+    -- Policies of what a view reads are those for the view's owner.
+    WHERE r.via <> 'above' AND (pg_catalog.row_security_active(r.relid)
+        OR (r.via = 'query' AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = r.relid AND c.relrowsecurity)))
     UNION ALL
     SELECT r.root, r.relid, r.via, 'rule', w.rulename::text,
         'pg_catalog.pg_rewrite'::pg_catalog.regclass::oid, w.oid,
@@ -98,10 +112,19 @@ expr(root, relid, via, hook, object, classid, objid, tree) AS MATERIALIZED (
     FROM reach r JOIN pg_catalog.pg_rewrite w ON w.ev_class = r.relid
     WHERE r.via <> 'above' AND w.ev_type <> '1' AND w.ev_enabled <> 'D'
     UNION ALL
+    SELECT r.root, r.relid, r.via, 'view', w.rulename::text,
+        'pg_catalog.pg_rewrite'::pg_catalog.regclass::oid, w.oid, w.ev_action::text
+    FROM reach r JOIN pg_catalog.pg_class c ON c.oid = r.relid AND c.relkind = 'v'
+        JOIN pg_catalog.pg_rewrite w ON w.ev_class = r.relid
+    WHERE r.via <> 'above' AND w.ev_type = '1'
+    UNION ALL
     SELECT r.root, r.relid, r.via, CASE WHEN t.tgdeferrable THEN 'deferrable_trigger' ELSE 'trigger' END,
         t.tgname::text, 'pg_catalog.pg_trigger'::pg_catalog.regclass::oid, t.oid, t.tgqual::text
     FROM reach r JOIN pg_catalog.pg_trigger t ON t.tgrelid = r.relid
-    WHERE r.via <> 'above' AND NOT t.tgisinternal AND t.tgenabled <> 'D'
+    WHERE r.via <> 'above' AND t.tgenabled <> 'D'
+        -- Before 15 what a partition has of its table's row triggers passes for the server's own.
+        AND (NOT t.tgisinternal OR (t.tgparentid <> 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k
+            WHERE k.oid = t.tgconstraint AND k.contype = 'f')))
 ),
 type_edge AS MATERIALIZED (
     SELECT t.oid AS above, t.typbasetype AS below FROM pg_catalog.pg_type t WHERE t.typbasetype >= 16384
@@ -114,6 +137,11 @@ type_edge AS MATERIALIZED (
     SELECT g.rngtypid, g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngsubtype >= 16384
     UNION ALL
     SELECT g.rngmultitypid, g.rngtypid FROM pg_catalog.pg_range g WHERE g.rngmultitypid >= 16384
+    UNION ALL
+    SELECT k.contypid, d.refobjid FROM pg_catalog.pg_constraint k
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND d.objid = k.oid
+    WHERE k.contypid <> 0 AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+        AND d.refobjid >= 16384 AND d.refobjid <> k.contypid
 ),
 typ(root, relid, via, hook, object, oid) AS (
     SELECT r.root, r.relid, r.via, 'domain', a.attname::text, a.atttypid
@@ -123,6 +151,14 @@ typ(root, relid, via, hook, object, oid) AS (
     SELECT e.root, e.relid, e.via, e.hook, e.object, d.refobjid
     FROM expr e JOIN pg_catalog.pg_depend d ON d.classid = e.classid AND d.objid = e.objid
     WHERE d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+    UNION
+    -- Not every type that a value is made of is a dependency: what JSON_VALUE is to return is none.
+    SELECT e.root, e.relid, e.via, e.hook, e.object, n.number::oid
+    FROM expr e CROSS JOIN LATERAL pg_catalog.regexp_matches(e.tree,
+        ':(?:resulttype|typid|coltypes|funccoltypes|row_typeid|array_typeid|element_typeid|consttype|funcresulttype) (?:\(o )?([\d ]+)',
+        'g') AS m(found)
+        CROSS JOIN LATERAL pg_catalog.string_to_table(pg_catalog.btrim(m.found[1]), ' ') AS n(number)
+    WHERE n.number::int8 >= 16384
     UNION
     SELECT t.root, t.relid, t.via, t.hook, t.object, e.below FROM typ t JOIN type_edge e ON e.above = t.oid
 ),
@@ -202,35 +238,115 @@ event AS (
     FROM pg_catalog.pg_event_trigger e LEFT JOIN owner o ON o.oid = e.evtowner
     WHERE e.evtenabled <> 'D'
 ),
-fn AS MATERIALIZED (
+-- Types whose values call nothing but the server's own functions, and name nothing that does.
+plain AS MATERIALIZED (
+    SELECT t.oid, t.typname::text AS name FROM pg_catalog.pg_type t
+    WHERE t.typnamespace = 'pg_catalog'::pg_catalog.regnamespace AND t.oid < 16384 AND t.typtype IN ('b', 'r', 'm')
+        AND (t.typname::text IN ('regconfig', 'regdictionary') OR t.typname::text !~
+            '^_?(?:oid|oidvector|oid8|reg.*|refcursor|aclitem|gtsvector|pg_node_tree|pg_ndistinct|pg_dependencies|pg_mcv_list|pg_brin.*|pg_ddl.*)$')
+),
+known AS MATERIALIZED (
     SELECT p.oid, pg_catalog.format('%I.%I', n.nspname, p.proname) AS name,
         coalesce(o.trusted, false) AS trusted, coalesce(o.name, p.proowner::text) AS owner,
-        -- What may be called by anybody with anybody's arguments: it runs no SQL, and changes nothing
-        -- beyond a sequence.
-        p.oid < 16384 AND n.nspname = 'pg_catalog' AND (p.provolatile = 'i'
-            OR (p.provolatile = 's' AND p.proname::text !~ '_to_xml')
-            OR p.proname IN ('nextval', 'currval', 'lastval', 'random', 'gen_random_uuid', 'uuidv4', 'uuidv7',
-                'clock_timestamp', 'timeofday', 'random_normal', 'suppress_redundant_updates_trigger',
-                'tsvector_update_trigger', 'tsvector_update_trigger_column'))
-        OR (x.extname IS NOT NULL AND (p.provolatile = 'i' OR x.extname IN ('uuid-ossp', 'pgcrypto', 'unaccent',
-                'citext', 'pg_trgm', 'hstore', 'ltree', 'intarray', 'btree_gin', 'btree_gist', 'isn', 'cube', 'seg',
-                'fuzzystrmatch', 'moddatetime', 'pg_uuidv7', 'postgis', 'vector'))) AS harmless
+        p.proname::text AS called, p.provolatile AS volatile, l.lanname::text AS language, x.extname::text AS extension,
+        p.oid < 16384 AND n.nspname = 'pg_catalog' AS own, p.prorettype::pg_catalog.regtype::text AS gives,
+        -- Somebody's code may be called for a value of any type; for one of these it is not.
+        (p.prorettype = ANY (ARRAY(SELECT plain.oid FROM plain)) OR r.extension = d.refobjid)
+            AND NOT EXISTS (SELECT FROM pg_catalog.unnest(p.proargtypes::oid[]) AS g(oid)
+                WHERE g.oid <> ALL (ARRAY(SELECT plain.oid FROM plain))
+                    AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e WHERE e.classid = 'pg_catalog.pg_type'::pg_catalog.regclass
+                        AND e.objid IN (g.oid, (SELECT t.typelem FROM pg_catalog.pg_type t WHERE t.oid = g.oid))
+                        AND e.deptype = 'e' AND e.refobjid = d.refobjid)) AS plain,
+        EXISTS (SELECT FROM pg_catalog.unnest(p.proargtypes::oid[]) AS g(oid) JOIN plain ON plain.oid = g.oid
+            WHERE plain.name ~ '^_?(?:text|name|varchar|bpchar|xml)$') AS named,
+        EXISTS (SELECT FROM pg_catalog.unnest(p.proargtypes::oid[] || p.prorettype) AS g(oid)
+            WHERE g.oid IN ('cstring'::pg_catalog.regtype, 'internal'::pg_catalog.regtype)) AS raw
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        JOIN pg_catalog.pg_language l ON l.oid = p.prolang
         LEFT JOIN owner o ON o.oid = p.proowner
         LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
             AND d.objid = p.oid AND d.deptype = 'e'
         LEFT JOIN (pg_catalog.pg_extension x JOIN pg_catalog.pg_roles xo ON xo.oid = x.extowner AND xo.rolsuper)
             ON x.oid = d.refobjid
+        LEFT JOIN LATERAL (SELECT e.refobjid AS extension FROM pg_catalog.pg_depend e
+            WHERE e.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND e.objid = p.prorettype AND e.deptype = 'e') r ON true
     WHERE p.oid IN (SELECT fn FROM used UNION SELECT fn FROM event)
+),
+-- What may be called by anybody with anybody's arguments: it runs no SQL, calls no code of others, and
+-- changes nothing beyond a sequence. Of functions that take types, relations or functions by name or
+-- number, or a value of any type, only those that are known.
+fn AS MATERIALIZED (
+    SELECT k.oid, k.name, k.trusted, k.owner,
+        CASE WHEN k.own THEN NOT k.raw AND (
+                (k.plain AND (k.volatile = 'i' OR (k.volatile = 's' AND NOT k.named)))
+                OR k.called IN ('nextval', 'currval', 'lastval', 'random', 'gen_random_uuid', 'uuidv4', 'uuidv7',
+                    'clock_timestamp', 'timeofday', 'random_normal', 'suppress_redundant_updates_trigger',
+                    'tsvector_update_trigger', 'tsvector_update_trigger_column', 'regclass', 'to_char', 'to_date',
+                    'to_number', 'to_timestamp', 'date_part', 'date_trunc', 'date_add', 'date_subtract', 'extract',
+                    'timezone', 'make_timestamptz', 'generate_series', 'overlaps', 'convert', 'convert_from', 'convert_to',
+                    'length', 'current_setting', 'to_tsvector', 'to_tsquery', 'plainto_tsquery', 'phraseto_tsquery',
+                    'websearch_to_tsquery', 'ts_headline', 'ts_match_tq', 'ts_match_tt', 'xml', 'xml_is_well_formed',
+                    'pg_has_role', 'format', 'concat', 'concat_ws', 'num_nulls', 'num_nonnulls', 'pg_typeof',
+                    'pg_column_size', 'pg_collation_for', 'count', 'min', 'max', 'any_value', 'mode', 'percentile_disc',
+                    'rank', 'dense_rank', 'percent_rank', 'cume_dist', 'first_value', 'last_value', 'nth_value', 'lag',
+                    'lead', 'cardinality', 'unnest', 'generate_subscripts', 'trim_array', 'width_bucket', 'isempty',
+                    'lower', 'upper', 'lower_inc', 'upper_inc', 'lower_inf', 'upper_inf', 'error_on_null', 'int8')
+                OR k.called ~ '^has_[a-z_]+_privilege$'
+                OR k.called ~ '^(?:bt|hash)?oid(?:vector|8)?(?:eq|ne|lt|le|gt|ge|larger|smaller|cmp|extended)?$'
+                OR (k.called ~ '^(?:bt|hash_?)?(?:array|enum|range|multirange|record|arraycontain|arrayoverlap|elem_contained_by)[a-z_]*$'
+                    AND k.called !~ '_json'))
+            ELSE k.extension IS NOT NULL AND NOT k.raw
+                AND (k.plain OR (k.extension = 'moddatetime' AND k.gives = 'trigger'))
+                AND (k.language IN ('c', 'internal') OR k.extension = 'citext')
+                AND (k.volatile = 'i' OR k.extension IN ('uuid-ossp', 'pgcrypto', 'unaccent', 'citext', 'pg_trgm', 'hstore',
+                    'ltree', 'intarray', 'btree_gin', 'btree_gist', 'isn', 'cube', 'seg', 'fuzzystrmatch', 'moddatetime',
+                    'pg_uuidv7', 'vector'))
+        END AS harmless,
+        -- These look for a cast of the type that they get, which its owner may have made a moment ago.
+        k.own AND k.called IN ('to_json', 'to_jsonb', 'row_to_json', 'array_to_json', 'json_agg', 'json_agg_strict', 'jsonb_agg',
+            'jsonb_agg_strict', 'json_build_array', 'json_build_object', 'jsonb_build_array', 'jsonb_build_object',
+            'json_object_agg', 'json_object_agg_strict', 'json_object_agg_unique', 'json_object_agg_unique_strict',
+            'jsonb_object_agg', 'jsonb_object_agg_strict', 'jsonb_object_agg_unique', 'jsonb_object_agg_unique_strict',
+            'quote_literal', 'quote_nullable', 'textanycat', 'anytextcat') AS casts
+    FROM known k
+),
+-- Expressions with values of types whose owners are not trusted.
+strange AS MATERIALIZED (
+    SELECT DISTINCT e.root, e.relid, e.hook, e.object
+    FROM evaluated e CROSS JOIN LATERAL pg_catalog.regexp_matches(e.tree,
+        ':\w*[tT]yp(?:e|es|eid|eId|id)? (?:\(o )?([\d ]+)', 'g') AS m(found)
+        CROSS JOIN LATERAL pg_catalog.string_to_table(pg_catalog.btrim(m.found[1]), ' ') AS n(number)
+        JOIN pg_catalog.pg_type t ON t.oid = n.number::oid
+        LEFT JOIN owner o ON o.oid = t.typowner
+    WHERE n.number::int8 >= 16384 AND NOT coalesce(o.trusted, false)
+),
+-- What an expression is made of besides functions: of some of it, whose types decide; of some, nobody here knows.
+made AS (
+    SELECT DISTINCT e.root, e.relid, e.via, e.hook, e.object, m.found[1] AS node
+    FROM evaluated e JOIN tab ON tab.oid = e.relid AND NOT tab.trusted
+        CROSS JOIN LATERAL pg_catalog.regexp_matches(e.tree, '(?<!\\)\{([A-Z_]+)', 'g') AS m(found)
+    WHERE e.hook NOT IN ('rule', 'view') AND m.found[1] NOT IN ('VAR', 'CONST', 'PARAM', 'FUNCEXPR', 'NAMEDARGEXPR', 'OPEXPR',
+        'DISTINCTEXPR', 'NULLIFEXPR', 'SCALARARRAYOPEXPR', 'BOOLEXPR', 'FIELDSELECT', 'FIELDSTORE', 'RELABELTYPE',
+        'COERCEVIAIO', 'ARRAYCOERCEEXPR', 'CONVERTROWTYPEEXPR', 'COLLATE', 'COLLATEEXPR', 'CASE', 'CASEEXPR', 'WHEN', 'CASEWHEN',
+        'CASETESTEXPR', 'ARRAY', 'ARRAYEXPR', 'ROW', 'ROWEXPR', 'ROWCOMPARE', 'ROWCOMPAREEXPR', 'COALESCE', 'COALESCEEXPR',
+        'MINMAX', 'MINMAXEXPR', 'SQLVALUEFUNCTION', 'XMLEXPR', 'NULLTEST', 'BOOLEANTEST', 'COERCETODOMAIN', 'COERCETODOMAINVALUE',
+        'NEXTVALUEEXPR', 'SUBSCRIPTINGREF', 'JSONFORMAT', 'JSONRETURNING', 'JSONVALUEEXPR', 'JSONISPREDICATE', 'JSONBEHAVIOR')
 )
 SELECT DISTINCT u.root, u.relid, tab.schema, tab.name, u.via, u.hook, u.object, fn.name AS function,
     CASE WHEN fn.trusted THEN tab.owner ELSE fn.owner END AS owner
 FROM used u JOIN fn ON fn.oid = u.fn JOIN tab ON tab.oid = u.relid
-WHERE NOT fn.trusted OR (u.by <> 'type' AND NOT tab.trusted AND NOT fn.harmless)
+WHERE NOT fn.trusted OR (u.by <> 'type' AND NOT tab.trusted AND NOT fn.harmless
+    AND NOT (fn.casts AND NOT EXISTS (SELECT FROM strange s
+        WHERE (s.root, s.relid, s.hook, s.object) = (u.root, u.relid, u.hook, u.object))))
 UNION ALL
--- A rule is code whatever it calls.
 SELECT DISTINCT e.root, e.relid, tab.schema, tab.name, e.via, e.hook, e.object, NULL::text, tab.owner
-FROM expr e JOIN tab ON tab.oid = e.relid WHERE e.hook = 'rule' AND NOT tab.trusted
+FROM made e JOIN tab ON tab.oid = e.relid
+WHERE e.node NOT IN ('JSONEXPR', 'JSONCONSTRUCTOREXPR') OR EXISTS (SELECT FROM strange s
+    WHERE (s.root, s.relid, s.hook, s.object) = (e.root, e.relid, e.hook, e.object))
+UNION ALL
+-- A rule is code whatever it calls, and a view is another one whenever its owner likes.
+SELECT DISTINCT e.root, e.relid, tab.schema, tab.name, e.via, e.hook, e.object, NULL::text, tab.owner
+FROM expr e JOIN tab ON tab.oid = e.relid WHERE e.hook IN ('rule', 'view') AND NOT tab.trusted
 UNION ALL
 -- The owner of a domain may change its CHECK without a lock on any table.
 SELECT DISTINCT t.root, t.relid, tab.schema, tab.name, t.via, t.hook, t.object, NULL::text,

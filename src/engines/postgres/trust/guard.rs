@@ -14,6 +14,9 @@ pub struct Guard {
     pub touches: Vec<Touch>,
     /// The tables whose definition must not change meanwhile.
     pub locks: Vec<Locked>,
+    /// Tables that are written to by their names, whatever has these by then.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub named: Vec<Named>,
     /// Roles whose code may run.
     pub trust_owners: Vec<String>,
 }
@@ -27,8 +30,18 @@ pub struct Locked {
     pub name: String,
 }
 
+/// A table that goes by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Named {
+    /// Its name, quoted and qualified.
+    pub name: String,
+    /// How it is touched.
+    pub how: Use,
+}
+
 impl Guard {
-    /// One guard for what all of these are for; `None` where there are none.
+    /// One guard for what all of these are for; `None` where there are none. It is for
+    /// who only counts rows: what would be written to may not be there yet.
     pub fn of_all(guards: &[&Guard]) -> Option<Guard> {
         let (first, others) = guards.split_first()?;
         let mut all = Guard::clone(first);
@@ -39,6 +52,7 @@ impl Guard {
             all.locks.extend(new);
         }
         all.locks.sort_by_key(|lock| lock.relation);
+        all.named.clear();
         Some(all)
     }
 
@@ -49,15 +63,26 @@ impl Guard {
     /// # Errors
     /// When the locks cannot be had, or code is there that is not trusted.
     pub async fn take(&self, session: &Session) -> Result<(), EngineError> {
-        let mut relations: Vec<u32> = self.touches.iter().map(|t| t.relation).collect();
+        // All locks come before any question: in a snapshot that is kept, the answers are
+        // as old as the first of them.
+        hold(session, &self.named).await?;
+        if !self.locks.is_empty() {
+            lock(session, &self.locks).await?;
+            still_those(session, &self.locks).await?;
+        }
+        let mut touches = self.touches.clone();
+        for named in &self.named {
+            let rows = session.query(MEANT, NAMED, &[&named.name]).await?;
+            touches.push(Touch::new(first(&rows, 0)?.unwrap_or(0), named.how));
+        }
+        let mut relations: Vec<u32> = touches.iter().map(|t| t.relation).collect();
         relations.sort_unstable();
         relations.dedup();
         let mut held = self.locks.clone();
-        lock(session, &held).await?;
         for round in 0..MOST_ROUNDS {
             let standing = read(session, &relations, &self.trust_owners).await?;
-            objections(&standing, &self.touches)?;
-            let now = standing.guard(&self.touches);
+            objections(&standing, &touches)?;
+            let now = standing.guard(&touches);
             let mut new = now.map(|guard| guard.locks).unwrap_or_default();
             new.retain(|lock| !held.contains(lock));
             let Some(first) = new.first() else {
@@ -72,9 +97,46 @@ impl Guard {
                 });
             }
             lock(session, &new).await?;
+            still_those(session, &new).await?;
             held.extend(new);
         }
         Ok(())
+    }
+}
+
+/// Keeps what goes by a name from being dropped, renamed or replaced.
+async fn hold(session: &Session, named: &[Named]) -> Result<(), EngineError> {
+    if named.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = named.iter().map(|n| format!("ONLY {}", n.name)).collect();
+    // Enough for that, and whoever reads back what was stored may have it.
+    let sql = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+    session.execute(MEANT, &sql).await.map(drop)
+}
+
+const MEANT: &str = "keeping the table that its name means";
+
+/// The relation that a name means, and whether it can be locked; 0 where there is none.
+const NAMED: &str = "SELECT n.oid, EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = n.oid AND c.relkind IN ('r', 'p', 'v'))
+    FROM (SELECT coalesce(pg_catalog.to_regclass($1::text)::pg_catalog.oid, 0::pg_catalog.oid)) AS n (oid)";
+
+/// Names that mean another relation than the one that was looked at.
+const OTHERS: &str = "SELECT l.name FROM ROWS FROM (pg_catalog.unnest($1::pg_catalog.oid[]), pg_catalog.unnest($2::text[])) AS l (relation, name)
+    WHERE pg_catalog.to_regclass(l.name)::pg_catalog.oid IS DISTINCT FROM l.relation ORDER BY 1 LIMIT 1";
+
+/// Whether the tables that are locked are those that were looked at: by its
+/// name a lock takes whatever has the name.
+async fn still_those(session: &Session, locks: &[Locked]) -> Result<(), EngineError> {
+    let relations: Vec<u32> = locks.iter().map(|l| l.relation).collect();
+    let names: Vec<&str> = locks.iter().map(|l| l.name.as_str()).collect();
+    let doing = "looking whether the tables are the same";
+    let rows = session.query(doing, OTHERS, &[&relations, &names]).await?;
+    match first::<String>(&rows, 0)? {
+        None => Ok(()),
+        Some(name) => Err(EngineError::UntrustedCode {
+            what: format!("{name} is another table than when the plan was made"),
+        }),
     }
 }
 
@@ -137,18 +199,24 @@ pub async fn admit(
     uses: &[Use],
     trust_owners: &[String],
 ) -> Result<(), EngineError> {
-    let sql =
-        "SELECT coalesce(pg_catalog.to_regclass($1::text)::pg_catalog.oid, 0::pg_catalog.oid)";
-    let doing = "looking for the table";
-    let rows = session.query(doing, sql, &[&name]).await?;
+    let rows = session.query(MEANT, NAMED, &[&name]).await?;
     let relation = first(&rows, 0)?.unwrap_or(0);
-    let touches: Vec<Touch> = uses.iter().map(|how| Touch::new(relation, *how)).collect();
-    let standing = read(session, &[relation], trust_owners).await?;
-    objections(&standing, &touches)?;
-    match standing.guard(&touches) {
-        Some(guard) => guard.take(session).await,
-        None => Ok(()),
+    let touches = |relation| uses.iter().map(move |how| Touch::new(relation, *how));
+    if first(&rows, 1)?.unwrap_or(false) {
+        let named = uses.iter().map(|how| Named {
+            name: name.to_owned(),
+            how: *how,
+        });
+        let guard = Guard {
+            touches: Vec::new(),
+            locks: Vec::new(),
+            named: named.collect(),
+            trust_owners: trust_owners.to_vec(),
+        };
+        return guard.take(session).await;
     }
+    let standing = read(session, &[relation], trust_owners).await?;
+    objections(&standing, &touches(relation).collect::<Vec<_>>())
 }
 
 fn objections(standing: &Standing, touches: &[Touch]) -> Result<(), EngineError> {

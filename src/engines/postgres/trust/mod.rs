@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{RelationName, Row, Session};
 use crate::engines::EngineError;
 
-pub use guard::{Guard, Locked, admit};
+pub use guard::{Guard, Locked, Named, admit};
 
 /// Asks for code and owners; see there what is asked.
 pub(crate) const CODE: &str = include_str!("code.sql");
@@ -64,7 +64,7 @@ pub struct Code {
     pub root: u32,
     /// Where it hangs.
     pub table: RelationName,
-    /// How one gets from `root` to `table`: `self`, `cascade`, `above`.
+    /// How one gets from `root` to `table`: `self`, `cascade`, `above`, `query`.
     pub via: String,
     /// As what it hangs there: `trigger`, `index`, …
     pub hook: String,
@@ -192,6 +192,23 @@ impl Standing {
         codes
     }
 
+    /// The same, where tables are written to by their names besides: of these it is asked
+    /// anew in each transaction what they are, since others may put something in their place.
+    pub fn guard_with(&self, touches: &[Touch], named: &[Named]) -> Option<Guard> {
+        let guard = self.guard(touches);
+        if named.is_empty() {
+            return guard;
+        }
+        let mut guard = guard.unwrap_or_else(|| Guard {
+            touches: touches.to_vec(),
+            locks: Vec::new(),
+            named: Vec::new(),
+            trust_owners: self.trust_owners.clone(),
+        });
+        guard.named = named.to_vec();
+        Some(guard)
+    }
+
     /// What has to be held so that no such code comes in between; `None` where
     /// nobody could put it there who is not trusted.
     pub fn guard(&self, touches: &[Touch]) -> Option<Guard> {
@@ -210,6 +227,7 @@ impl Standing {
         (!locks.is_empty()).then(|| Guard {
             touches: touches.to_vec(),
             locks,
+            named: Vec::new(),
             trust_owners: self.trust_owners.clone(),
         })
     }
@@ -218,7 +236,7 @@ impl Standing {
         self.strangers.iter().filter(move |s| {
             s.root == touch.relation
                 && match s.via.as_str() {
-                    "self" => true,
+                    "self" | "query" => true,
                     "cascade" => matches!(touch.how, Use::Delete | Use::Define),
                     _ => false,
                 }
@@ -252,7 +270,12 @@ impl Code {
                 | "policy"
                 | "operator_class"
                 | "type"
+                | "view"
         );
+        // What a view reads is read, whatever happens to the view.
+        if self.via == "query" {
+            return planned && how != Use::Command;
+        }
         let deleted = matches!(hook, "trigger" | "deferrable_trigger" | "rule");
         match how {
             Use::Read => planned,
@@ -280,6 +303,7 @@ impl Code {
             "partition_key" => format!("the partition key of {table}"),
             "policy" => format!("policy {object} of {table}"),
             "rule" => format!("rule {object} of {table}"),
+            "view" => format!("the query of view {table}"),
             other => format!("{other} {object} of {table}"),
         };
         match &self.function {
@@ -332,6 +356,9 @@ mod tests {
             ("cascade", "default", [false, true, false, true, false]),
             ("cascade", "index", [false, true, false, true, false]),
             ("above", "partition_key", [true, true, true, true, false]),
+            ("self", "view", [true, true, true, true, false]),
+            ("query", "index", [true, true, true, true, false]),
+            ("query", "trigger", [false, false, false, false, false]),
             ("self", "event_trigger", [false, false, false, true, true]),
         ] {
             assert_eq!(

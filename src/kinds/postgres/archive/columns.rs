@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::cleanup::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, Form, Kept, kept_as};
-use crate::engines::postgres::catalog::UNLOGGED;
+use crate::engines::postgres::catalog::{UNLOGGED, by_people};
 use crate::engines::postgres::{RelationName, Session, each, first};
 use crate::values::TableName;
 
@@ -75,12 +75,16 @@ pub(super) async fn of(db: &Session, table: &TableName) -> Result<Vec<Found>, En
     })
 }
 
-const OBSTRUCTED: &str = "SELECT EXISTS (
+const OBSTRUCTED: &str = concat!(
+    "SELECT EXISTS (
         SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname::text = $1 AND c.relname::text = $2 AND (c.relkind NOT IN ('r', 'p')
             OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid)
-            OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
-                AND t.tgtype & 4 <> 0 AND t.tgtype & 66 <> 0)))";
+            OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND ",
+    by_people!("t"),
+    "
+                AND t.tgtype & 4 <> 0 AND t.tgtype & 66 <> 0)))"
+);
 
 /// Whether a rule, or a trigger before the insert, may keep rows out of a table.
 pub(super) async fn obstructed(db: &Session, table: &TableName) -> Result<bool, EngineError> {

@@ -136,6 +136,9 @@ pub(super) fn of(
                     if let Some(into) = facts.into_oid {
                         step = step.touching(into, Use::Insert);
                     }
+                    if let Fate::Move { into, .. } = &fate {
+                        step = step.naming(into.clone(), Use::Insert);
+                    }
                     steps.push(step);
                 }
                 Err(why) => invalid(plan, rule, &format!("{} {why}", member.name)),
@@ -453,12 +456,18 @@ fn create_table(into: &RelationName, table: &Table, has_schema: bool) -> Step {
     );
     let mut step = Step::new("create_table", into.to_string(), format!("table {into}"))
         .because("it does not exist yet")
+        // Whoever made it meanwhile may be anybody, and its columns anything.
+        .only_if(
+            missing,
+            "a table of that name was made after the plan; the next run looks at it before any row goes there",
+        )
         .touching(table.oid, Use::Command);
     if !has_schema {
         let sql = format!("CREATE SCHEMA IF NOT EXISTS {}", into.schema);
         step = step.run(Statement::brief(sql));
     }
-    step.run(
-        Statement::brief(format!("CREATE TABLE {into} (LIKE {})", table.name)).only_if(missing),
-    )
+    step.run(Statement::brief(format!(
+        "CREATE TABLE {into} (LIKE {})",
+        table.name
+    )))
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::facts::Table;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{enforced, size_of, without_index};
+use crate::engines::postgres::catalog::{by_people, enforced, size_of, without_index};
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::plan::{Finding, Severity};
 
@@ -58,10 +58,14 @@ const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
         JOIN pg_catalog.pg_class p ON p.oid = fk.confrelid
     ORDER BY fk.root, fk.depth, n.nspname, c.relname, fk.conname";
 
-const TRIGGERS: &str = "SELECT t.tgrelid, t.tgname::text, t.tgfoid::regproc::text
+const TRIGGERS: &str = concat!(
+    "SELECT t.tgrelid, t.tgname::text, t.tgfoid::regproc::text
     FROM pg_catalog.pg_trigger t
-    WHERE t.tgrelid = ANY ($1) AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A')
-        AND t.tgtype & 8 <> 0 ORDER BY 1, 2";
+    WHERE t.tgrelid = ANY ($1) AND ",
+    by_people!("t"),
+    " AND t.tgenabled IN ('O', 'A')
+        AND t.tgtype & 8 <> 0 ORDER BY 1, 2"
+);
 
 /// Reads the foreign keys that deletes in these tables, and in their
 /// partitions, have to look at.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::facts::{Member, Table};
 use super::partition::Leftover;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::enforced;
+use crate::engines::postgres::catalog::{by_people, enforced};
 use crate::engines::postgres::{RelationName, Row, Session};
 use crate::kinds::postgres::dependents;
 use crate::plan::Reference;
@@ -37,15 +37,22 @@ pub(in crate::kinds::postgres) struct Ties {
     references: HashMap<u32, Vec<Reference>>,
 }
 
-const HANGING: &str = "WITH published AS MATERIALIZED (
+const HANGING: &str = concat!(
+    "WITH published AS MATERIALIZED (
         SELECT DISTINCT t.schemaname, t.tablename, p.pubname FROM pg_catalog.pg_publication p
             JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname WHERE p.pubdelete)
     SELECT c.oid,
-        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND ",
+    by_people!("t"),
+    "
             AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 = 3 ORDER BY 1),
-        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND ",
+    by_people!("t"),
+    "
             AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 <> 3 ORDER BY 1),
-        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal
+        ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND ",
+    by_people!("t"),
+    "
             AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 1 = 0 ORDER BY 1),
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
             AND r.ev_enabled IN ('O', 'A') ORDER BY 1),
@@ -54,7 +61,8 @@ const HANGING: &str = "WITH published AS MATERIALIZED (
                 FROM (SELECT c.oid AS relid UNION SELECT pa.relid FROM pg_catalog.pg_partition_ancestors(c.oid) pa) t
                 JOIN pg_catalog.pg_class a ON a.oid = t.relid JOIN pg_catalog.pg_namespace an ON an.oid = a.relnamespace) ORDER BY 1)
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = ANY ($1)";
+    WHERE c.oid = ANY ($1)"
+);
 
 const REFERENCES: &str = "WITH own AS (
         SELECT m.oid AS member, m.oid AS relation FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS m (oid)

@@ -6,7 +6,7 @@ use chrono::TimeDelta;
 
 use super::calendar::{Epoch, Key, Point};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::size_of;
+use crate::engines::postgres::catalog::{by_people, size_of};
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::kinds::postgres::{dependents, trust};
@@ -541,13 +541,17 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
     Ok(())
 }
 
-const KEEPING: &str = "SELECT ARRAY(SELECT 'rule ' || pg_catalog.quote_ident(r.rulename) || ' of ' || r.ev_class::pg_catalog.regclass::text
+const KEEPING: &str = concat!(
+    "SELECT ARRAY(SELECT 'rule ' || pg_catalog.quote_ident(r.rulename) || ' of ' || r.ev_class::pg_catalog.regclass::text
             FROM pg_catalog.pg_rewrite r WHERE r.ev_class = $1::pg_catalog.oid AND r.ev_type = '4' AND r.ev_enabled IN ('O', 'A')
         UNION ALL SELECT 'row-level security of ' || $1::pg_catalog.oid::pg_catalog.regclass::text
             WHERE pg_catalog.row_security_active($1::pg_catalog.oid)),
         ARRAY(SELECT 'trigger ' || pg_catalog.quote_ident(t.tgname) || ' of ' || t.tgrelid::pg_catalog.regclass::text
             FROM pg_catalog.pg_trigger t WHERE t.tgrelid IN (SELECT $1::pg_catalog.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass))
-                AND NOT t.tgisinternal AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 = 3 ORDER BY 1)";
+                AND ",
+    by_people!("t"),
+    " AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 = 3 ORDER BY 1)"
+);
 
 /// Looks what may keep rows from leaving the default partition.
 async fn keeping(db: &Session, table: &mut Table) -> Result<(), EngineError> {

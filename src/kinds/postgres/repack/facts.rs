@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::super::common::Forbidden;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
-    NOT_SYSTEM_SCHEMA, enforced, may_reindex, may_vacuum, size_of,
+    NOT_SYSTEM_SCHEMA, by_people, enforced, may_reindex, may_vacuum, size_of,
 };
 use crate::engines::postgres::{Identifier, RelationName, Session, each, first};
 
@@ -111,7 +111,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {t
             AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident WHEN 'f' THEN i.indisprimary ELSE false END),
         pg_catalog.row_security_active(c.oid),
         ARRAY(SELECT 'trigger ' || g.tgname::text || '/' || g.tgenabled::text FROM pg_catalog.pg_trigger g
-            WHERE g.tgrelid = c.oid AND NOT g.tgisinternal AND g.tgenabled <> 'D' AND g.tgtype & 16 <> 0
+            WHERE g.tgrelid = c.oid AND {by_people} AND g.tgenabled <> 'D' AND g.tgtype & 16 <> 0
             UNION ALL SELECT 'rule ' || r.rulename::text || '/A' FROM pg_catalog.pg_rewrite r
             WHERE r.ev_class = c.oid AND r.ev_type = '2' AND r.ev_enabled <> 'D' ORDER BY 1),
         ARRAY(SELECT k.conname::text FROM pg_catalog.pg_constraint k
@@ -158,6 +158,7 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
         .replace("{may_vacuum}", &may_vacuum(&db.server))
         .replace("{may_repack}", &may_reindex(&db.server))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA)
+        .replace("{by_people}", by_people!("g"))
         .replace("{enforced}", &enforced(&db.server, "k"))
         .replace("{toast_size}", &size_of("t"))
         .replace("{size}", &size_of("c"));

@@ -2,6 +2,7 @@
 
 mod database;
 mod disk;
+mod meanwhile;
 mod readers;
 mod s3;
 mod stopping;
