@@ -224,6 +224,10 @@ impl EngineError {
                 "a name or a text there is not valid in UTF-8, which a database with the encoding SQL_ASCII lets in; \
                  find the name with: SET client_encoding = 'SQL_ASCII'; SELECT oid, relname FROM pg_catalog.pg_class WHERE relname ~ '[^ -~]'; and rename it".to_owned(),
             ),
+            // duplicate_table
+            EngineError::Statement { sqlstate, .. } if sqlstate == "42P07" => {
+                Some("somebody has made it since the plan was made; run the task again, and it looks at what there is now".to_owned())
+            }
             EngineError::UntrustedCode { .. } => {
                 Some("name its owner under `trust_owners` of the target, or connect as the owner; see docs/security.md".to_owned())
             }

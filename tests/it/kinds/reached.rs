@@ -20,11 +20,12 @@ const WAYS: &[(&str, u32, &str, &str)] = &[
         "json_populate_record(old, json_build_object('w', old.v::text)) IS NULL",
     ),
     (
-        "whole_row",
+        "to_json",
         14,
-        "CREATE FUNCTION m.cast_{n}({t}) RETURNS json LANGUAGE sql AS 'SELECT json_build_object(1, m.f($1.v))';
-         CREATE CAST ({t} AS json) WITH FUNCTION m.cast_{n}({t})",
-        "to_json(old) IS NULL",
+        "CREATE TYPE m.mood_{n} AS ENUM ('a'); ALTER TABLE {t} ADD w m.mood_{n} DEFAULT 'a';
+         CREATE FUNCTION m.cast_{n}(m.mood_{n}) RETURNS json LANGUAGE sql AS 'SELECT json_build_object(1, m.f(''{n}''))';
+         CREATE CAST (m.mood_{n} AS json) WITH FUNCTION m.cast_{n}(m.mood_{n})",
+        "to_json(old.w) IS NULL",
     ),
     (
         "quoted",
@@ -53,22 +54,23 @@ const WAYS: &[(&str, u32, &str, &str)] = &[
         "query_to_xml('SELECT m.f(''as_xml'')', true, true, '') IS NULL",
     ),
     ("is_valid", 16, "", "pg_input_is_valid(old.v, 'm.evil') IS NULL"),
-    ("error_info", 16, "", "pg_input_error_info(old.v, 'm.evil') IS NULL"),
+    ("error_info", 16, "", "pg_input_error_info(old.v, 'm.evil') IS NOT NULL"),
     (
         "in_array",
         16,
-        "CREATE FUNCTION m.cast_{n}({t}) RETURNS json LANGUAGE sql AS 'SELECT json_build_object(1, m.f($1.v))';
-         CREATE CAST ({t} AS json) WITH FUNCTION m.cast_{n}({t})",
-        "JSON_ARRAY(old) IS NULL",
+        "CREATE TYPE m.mood_{n} AS ENUM ('a'); ALTER TABLE {t} ADD w m.mood_{n} DEFAULT 'a';
+         CREATE FUNCTION m.cast_{n}(m.mood_{n}) RETURNS json LANGUAGE sql AS 'SELECT json_build_object(1, m.f(''{n}''))';
+         CREATE CAST (m.mood_{n} AS json) WITH FUNCTION m.cast_{n}(m.mood_{n})",
+        "JSON_ARRAY(old.w) IS NULL",
     ),
     (
-        "json_value",
+        "value_of",
         17,
         "",
         "JSON_VALUE(to_jsonb(old.v), '$' RETURNING m.evil) IS NULL",
     ),
     (
-        "json_query",
+        "query_of",
         17,
         "",
         "JSON_QUERY(to_jsonb(old.v), '$' RETURNING m.evil OMIT QUOTES) IS NULL",
@@ -200,11 +202,10 @@ const ORDINARY: &str = "
     CREATE INDEX ON m.plain (lower(v)); CREATE INDEX ON m.plain ((j ->> 'a')) WHERE v IS NOT NULL AND at > '2020-01-01';
     CREATE INDEX ON m.plain USING gin (to_tsvector('english', v)); CREATE INDEX ON m.plain USING gin (j jsonb_path_ops);
     CREATE INDEX ON m.plain (date_trunc('day', at AT TIME ZONE 'UTC')); CREATE STATISTICS m.sts ON lower(v), id FROM m.plain;
-    CREATE TRIGGER a BEFORE UPDATE ON m.plain FOR EACH ROW WHEN (old.* IS NOT DISTINCT FROM new.*) EXECUTE FUNCTION suppress_redundant_updates_trigger();
+    CREATE TRIGGER a BEFORE UPDATE ON m.plain FOR EACH ROW WHEN (old.v IS NOT DISTINCT FROM new.v) EXECUTE FUNCTION suppress_redundant_updates_trigger();
     CREATE TRIGGER b BEFORE INSERT OR UPDATE ON m.plain FOR EACH ROW EXECUTE FUNCTION tsvector_update_trigger('seen', 'pg_catalog.english', 'v');
-    CREATE TRIGGER c AFTER DELETE ON m.plain FOR EACH ROW WHEN (old.at > now() AND old.* IS NOT NULL AND current_setting('a.b', true) IS NULL)
-        EXECUTE FUNCTION m.trg();
-    DROP TRIGGER c ON m.plain;
+    CREATE TRIGGER c BEFORE DELETE ON m.plain FOR EACH ROW WHEN (old.at > now() AND old.* IS NOT NULL AND current_setting('a.b', true) IS NULL)
+        EXECUTE FUNCTION suppress_redundant_updates_trigger();
     INSERT INTO m.plain (at, v) SELECT now() - interval '2 years', 'r' || n FROM generate_series(1, 5) n;
     INSERT INTO m.plain (v) SELECT 'r' || n FROM generate_series(1, 3) n;
     CREATE TABLE m.parted (id int, at timestamptz) PARTITION BY RANGE (date_trunc('day', at AT TIME ZONE 'utc'));
@@ -228,12 +229,16 @@ for_each_version! {
             .task("cleanup", &cleanup(&["m.plain", "m.parted"]))
             .task("archive", "kind: archive\ntarget: app\noptions: { table: feed, column: at, older_than: 1y, destination: { table: m.plain } }\n");
         for (task, rows, left) in [("cleanup", 10, 3), ("archive", 4, 7)] {
+            if task == "archive" {
+                // Whatever it does, a trigger before the insert could keep rows out.
+                by(&db, &mallory, "DROP TRIGGER b ON m.plain").await;
+            }
             let run = workspace.run(["run", task, "--now", "--output", "json"]).expect(0).json();
             let run = &run["runs"][0];
             assert_eq!((left_alone(run), &run["rows"]), (Vec::new(), &json!(rows)), "{run:#}");
             assert_eq!(db.number("SELECT count(*) FROM m.plain").await, left);
         }
-        assert_eq!(db.number("SELECT count(*) FROM m.plain WHERE seen IS NOT NULL AND found IS NOT NULL").await, 7);
+        assert_eq!(db.number("SELECT count(*) FROM m.plain WHERE found IS NOT NULL AND doubled = 0 AND uid IS NOT NULL").await, 7);
         assert_eq!(db.number("SELECT (SELECT count(*) FROM m.parted) + (SELECT count(*) FROM feed)").await, 0);
     }
 }

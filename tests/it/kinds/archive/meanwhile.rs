@@ -6,6 +6,8 @@ use std::process::{Child, ChildStderr, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::kinds::finding;
+
 use super::{archive, checksum, into_files, nothing_is_left, workspace};
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
@@ -112,7 +114,7 @@ for_each_version! {
             assert_ne!(run["status"], "succeeded", "{run:#}");
             // The next run says whose it is.
             let again = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1).json();
-            assert_eq!(super::super::finding(&again, "role.untrusted_code")["object"], "public.t", "{again:#}");
+            assert_eq!(finding(&again, "role.untrusted_code")["object"], "public.t", "{again:#}");
             nothing_ran(&db, &mallory).await;
             // Nobody's but ours: it is made, or used, and the rows go.
             db.execute("DROP TABLE arc.t").await;
@@ -160,8 +162,8 @@ const CAST: &str = "
 const MOODS: &str = "
     CREATE DOMAIN feeling AS mood; CREATE DOMAIN feelings AS mood[];
     CREATE TABLE em (id int PRIMARY KEY, at timestamptz, v mood, \"a 'b\" mood[], f feeling, fs feelings);
-    INSERT INTO em SELECT n, '2020-01-01', m, ARRAY[m, NULL, 'good'], m, ARRAY[[m], ['bad']]
-        FROM ROWS FROM (enum_range(NULL::mood), generate_series(1, 4)) AS r (m, n);
+    INSERT INTO em SELECT n, '2020-01-01', m, ARRAY[m, NULL, 'good'], m, ARRAY[ARRAY[m], ARRAY['bad'::mood]]
+        FROM ROWS FROM (unnest(enum_range(NULL::mood)), generate_series(1, 4)) AS r (m, n);
     INSERT INTO em VALUES (5, '2020-01-01', NULL, '{}', NULL, '[2:3]={good,NULL}')";
 
 for_each_version! {
@@ -187,9 +189,9 @@ for_each_version! {
         db.execute("CREATE TABLE texts (id int, at timestamptz, v text, \"a 'b\" text[], f text, fs text)").await;
         files.run(["archive", "restore", "--from", "em", "--into", "texts"]).expect(0);
         assert_eq!(db.strings("SELECT v FROM texts WHERE v IS NOT NULL ORDER BY id").await, ["good", "bad", "NULL", "it's \"odd\" \\"]);
-        files.run(["archive", "restore", "--from", "em", "--into", "em"]).expect(0);
+        files.run(["archive", "restore", "--from", "em", "--into", "em", "--again"]).expect(0);
         assert_eq!(checksum(&db, all).await, old);
-        files.run(["archive", "restore", "--from", "em", "--into", "fresh"]).expect(0);
+        files.run(["archive", "restore", "--from", "em", "--into", "fresh", "--again"]).expect(0);
         assert_eq!(checksum(&db, "SELECT * FROM fresh").await, old);
 
         let mut options = rule.clone();
@@ -230,7 +232,7 @@ for_each_version! {
         assert_eq!(run["rows"], 40, "{run:#}");
         nothing_ran(&db, &mallory).await;
         by(&db, &mallory, "DROP CAST (hers.mood AS text)").await;
-        workspace.run(["archive", "restore", "--from", "em", "--into", "em"]).expect(0);
+        workspace.run(["archive", "restore", "--from", "em", "--into", "em", "--again"]).expect(0);
         assert_eq!(checksum(&db, "SELECT * FROM em").await, old);
     }
 }
