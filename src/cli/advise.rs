@@ -65,7 +65,7 @@ impl Advise {
         let count: usize = of_targets.values().map(Vec::len).sum();
         outln!(
             "-- Advice of maint, as of {}: {count} in all.\n\
-             -- Read each before it runs: what drops or ends something is commented out.\n\
+             -- Read each before it runs: what drops or ends something, or blocks everybody, is commented out.\n\
              -- Run with psql, without --single-transaction: CONCURRENTLY needs none.",
             now.with_timezone(&config.timezone)
                 .format("%Y-%m-%d %H:%M %Z")
@@ -95,7 +95,10 @@ fn entry(one: &TrackedFinding) -> String {
         one.run
     );
     let suggestion = one.suggestion.as_deref().unwrap_or_default().trim();
-    let safe = is_sql(suggestion) && !destroys(suggestion);
+    let safe = is_sql(suggestion) && !destroys(suggestion) && !blocks(suggestion);
+    if is_sql(suggestion) && blocks(suggestion) {
+        text.push_str("-- It blocks everybody who reads or writes the table while it runs:\n");
+    }
     for line in suggestion.lines() {
         // A control character within a name cannot be shown as it is: then it is not SQL any more.
         let line = shown(line);
@@ -130,7 +133,14 @@ fn is_sql(text: &str) -> bool {
         && !text.contains(|c: char| c.is_control() && c != '\n')
 }
 
-/// Whether somebody would miss what it takes away.
+/// Whether everybody has to wait for as long as it takes to write a table anew.
+fn blocks(text: &str) -> bool {
+    let upper = text.to_ascii_uppercase();
+    let changes_type = upper.contains("ALTER TABLE") && upper.contains(" TYPE ");
+    changes_type || upper.contains("VACUUM FULL") || upper.contains("VACUUM (FULL")
+}
+
+/// Whether somebody would miss what it takes away, or a role becomes mighty by it.
 fn destroys(text: &str) -> bool {
     let upper = text.to_ascii_uppercase();
     [
@@ -141,8 +151,8 @@ fn destroys(text: &str) -> bool {
         "PG_CANCEL_BACKEND",
         "ROLLBACK PREPARED",
         "REVOKE ",
-        "VACUUM FULL",
-        "VACUUM (FULL",
+        "BYPASSRLS",
+        "SUPERUSER",
     ]
     .iter()
     .any(|word| upper.contains(word))
@@ -175,6 +185,16 @@ mod tests {
             ["CREATE INDEX CONCURRENTLY ON a (b);"]
         );
         assert_eq!(told("DROP INDEX CONCURRENTLY a"), [""; 0]);
+        assert_eq!(told("ALTER ROLE a BYPASSRLS"), [""; 0]);
+        assert_eq!(told("VACUUM (FULL, ANALYZE) a"), [""; 0]);
+        assert_eq!(
+            told("ALTER TABLE a ALTER COLUMN b TYPE bigint; ALTER SEQUENCE c AS bigint"),
+            [""; 0]
+        );
+        assert_eq!(
+            told("ALTER SEQUENCE c AS bigint"),
+            ["ALTER SEQUENCE c AS bigint;"]
+        );
         assert_eq!(told("SELECT pg_terminate_backend(1)"), [""; 0]);
         assert_eq!(told("set `replicas`"), [""; 0]);
         assert_eq!(told("SET `replicas`"), [""; 0]);

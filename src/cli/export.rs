@@ -64,6 +64,18 @@ impl Export {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let mut config = context.config().await?;
         config.path = std::path::absolute(&config.path).unwrap_or(config.path);
+        let left_out = match &self.format {
+            Format::Systemd { .. } => Some("systemd"),
+            Format::Kubernetes {
+                mode: ModeArg::Cronjobs,
+                ..
+            } => Some("Kubernetes"),
+            // Those ask every few minutes, or keep the calendar; cron makes up for it.
+            Format::Kubernetes { .. } | Format::Crontab { .. } => None,
+        };
+        let left_out = left_out
+            .map(|scheduler| export::left_out(&config, chrono::Utc::now(), scheduler))
+            .unwrap_or_default();
         let (exported, separator) = match &self.format {
             Format::Kubernetes {
                 mode,
@@ -87,11 +99,14 @@ impl Export {
                 (export::kubernetes(&config, &options), "---\n")
             }
             Format::Systemd { program } => (export::systemd(&config, program), "\n"),
-            Format::Crontab { program } => (export::crontab(&config, program), ""),
+            Format::Crontab { program } => {
+                let files = files(&config.path, &config.inventories)?;
+                (export::crontab(&config, program, &files), "")
+            }
         };
         let exported = exported.map_err(|error| Failure::Usage(error.to_string()))?;
         self.hand_out(&exported, separator)?;
-        for note in &exported.notes {
+        for note in exported.notes.iter().chain(&left_out) {
             errln!("note: {note}");
         }
         Ok(0)

@@ -192,7 +192,7 @@ const LONGEST_LINE: usize = 2000;
 
 /// The bytes of a file that is one: devices and pipes never end, and something of the wrong name
 /// may be huge. The error says what is wrong as the end of a sentence.
-pub(super) fn read_regular(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
+pub(crate) fn read_regular(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
     let cannot = |why: std::io::Error| format!("cannot be read: {}", describe(&why));
     // Asked before it is opened: opening a pipe waits for somebody to write.
     let found = std::fs::metadata(path).map_err(cannot)?;

@@ -138,14 +138,12 @@ impl Walk<'_> {
         };
         let path = path.strip_prefix("//").unwrap_or(path);
         match secret_file(&self.folder.join(path)) {
-            Ok(text) if text.trim().is_empty() => {
+            Ok(text) if text.is_empty() => {
                 let message = format!("the secret `{}` is empty", scalar.shown());
                 self.report_with(span, message, None);
                 None
             }
-            Ok(text) => Some(Value::String(
-                text.trim_end_matches(['\r', '\n']).to_owned(),
-            )),
+            Ok(text) => Some(Value::String(text)),
             Err((why, hint)) => {
                 let message = format!("the secret `{}` {why}", scalar.shown());
                 self.report_with(span, message, hint.map(str::to_owned));
@@ -177,5 +175,14 @@ fn secret_file(path: &Path) -> Result<String, (String, Option<&'static str>)> {
             ));
         }
     }
-    String::from_utf8(bytes).map_err(|_| ("is not UTF-8 text".to_owned(), None))
+    let text = String::from_utf8(bytes).map_err(|_| ("is not UTF-8 text".to_owned(), None))?;
+    // Editors and shells leave these around it; nothing that is secret begins or ends so.
+    let text = text.trim_start_matches('\u{feff}').trim();
+    if text.contains('\n') && !text.starts_with("-----BEGIN") {
+        return Err((
+            format!("has {} lines, and is one value", text.lines().count()),
+            Some("leave only the secret in it, on one line"),
+        ));
+    }
+    Ok(text.to_owned())
 }

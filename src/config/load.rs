@@ -234,7 +234,12 @@ fn task_files(folder: &Path, files: &mut Files) -> Vec<PathBuf> {
         if name.starts_with('.') || path.is_dir() {
             return false;
         }
-        if let Some(stem) = name.strip_suffix(".yml") {
+        let stem = [".yml", ".yaml"].iter().find_map(|end| {
+            let at = name.len().checked_sub(end.len())?;
+            let (stem, written) = name.split_at_checked(at)?;
+            (written.eq_ignore_ascii_case(end) && written != ".yaml").then_some(stem)
+        });
+        if let Some(stem) = stem {
             let problem = Problem::new(path, "is not read: tasks end in `.yaml`");
             files.report(problem.hint(format!("rename it to `{stem}.yaml`")));
         }

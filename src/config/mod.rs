@@ -28,6 +28,7 @@ mod written;
 mod yaml;
 
 pub use databases::Database;
+pub(crate) use files::read_regular;
 pub use load::{Care, load, load_for_check, load_with};
 pub use locate::locate;
 pub use schema::{schema_for_schedules, schema_for_task};

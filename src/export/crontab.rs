@@ -1,17 +1,41 @@
 use super::fields::{Field, Fields};
-use super::{ExportError, Exported, File, enabled, notes, reports};
+use super::{ExportError, Exported, File, enabled, notes, reports, variables};
 use crate::config::Config;
 
-/// Lines for `crontab`.
+/// Lines for `crontab`; `files` are those of the configuration, by name.
 ///
 /// # Errors
 /// Where a cron expression says more than cron understands.
-pub fn crontab(config: &Config, program: &str) -> Result<Exported, ExportError> {
+pub fn crontab(
+    config: &Config,
+    program: &str,
+    files: &[(String, String)],
+) -> Result<Exported, ExportError> {
     let mut text = String::from(
         "# Written by `maint export crontab`. Whether an occurrence has run already, and whether\n\
          # its window is open, is decided by maint, so that a line that fires twice does no harm.\n\
          # CRON_TZ is understood by cronie; for other crons set the clock of the machine to it.\n",
     );
+    let mut notes = notes(config, true);
+    let (needed, optional) = variables(files.iter().map(|(_, text)| text.as_str()));
+    if !needed.is_empty() {
+        text.push_str(&format!(
+            "#\n# Cron knows none of the variables of your shell, and without them each line ends with an\n\
+             # error. Write NAME=value for each here, or begin the commands with\n\
+             # `set -a; . FILE; set +a;`, with a FILE that only its user may read. Needed:\n# {}\n",
+            needed.join(" ")
+        ));
+        notes.push(format!(
+            "cron knows no variables of yours: {} must be set in the crontab, or in a file that the commands read (the comment at its top says how)",
+            needed.join(", ")
+        ));
+    }
+    if !optional.is_empty() {
+        notes.push(format!(
+            "what has a default in the files may be set there, too: {}",
+            optional.join(", ")
+        ));
+    }
     let of_reports = reports(config);
     for schedule in enabled(config).chain(&of_reports) {
         let zone = schedule.timezone.unwrap_or(config.timezone);
@@ -65,7 +89,7 @@ pub fn crontab(config: &Config, program: &str) -> Result<Exported, ExportError> 
             name: "crontab".to_owned(),
             text,
         }],
-        notes: notes(config, true),
+        notes,
     })
 }
 

@@ -10,7 +10,10 @@ pub use crontab::crontab;
 pub use kubernetes::{Kubernetes, Mode, kubernetes};
 pub use systemd::systemd;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, DurationRound as _, NaiveDateTime, TimeDelta, Utc};
+use chrono_tz::Tz;
 
 use crate::config::{Config, Schedule};
 
@@ -115,6 +118,61 @@ fn notes(config: &Config, jitter_is_lost: bool) -> Vec<String> {
         }
     }
     notes
+}
+
+/// How far ahead changes of the clocks are looked for, in quarters of an hour.
+const QUARTERS_AHEAD: i64 = 400 * 24 * 4;
+
+/// Schedules whose time of the day does not exist in a night to come, in which `scheduler` leaves
+/// them out. Those that come again within the hour lose nothing.
+pub fn left_out(config: &Config, now: DateTime<Utc>, scheduler: &str) -> Vec<String> {
+    let mut gaps: BTreeMap<String, Option<Gap>> = BTreeMap::new();
+    let mut notes = Vec::new();
+    let of_reports = reports(config);
+    for schedule in enabled(config).chain(&of_reports) {
+        let zone = schedule.timezone.unwrap_or(config.timezone);
+        let gap = gaps
+            .entry(zone.to_string())
+            .or_insert_with(|| next_gap(now, zone));
+        let Some((begin, end)) = *gap else {
+            continue;
+        };
+        // On clocks that never change.
+        let next = |from: NaiveDateTime| {
+            let just_before = from.and_utc() - TimeDelta::seconds(1);
+            Some(schedule.cron.next_after(just_before, Tz::UTC)?.naive_utc())
+        };
+        let Some(skipped) = next(begin).filter(|at| *at < end) else {
+            continue;
+        };
+        if next(end).is_some_and(|at| at < end + TimeDelta::hours(1)) {
+            continue;
+        }
+        notes.push(format!(
+            "schedule `{}`: on {} the clocks of {zone} jump from {} to {}, and {scheduler} leaves out {}; `maint serve` has it at {}. A time outside of that hour is never left out",
+            schedule.name,
+            begin.format("%Y-%m-%d"),
+            begin.format("%H:%M"),
+            end.format("%H:%M"),
+            skipped.format("%H:%M"),
+            end.format("%H:%M"),
+        ));
+    }
+    notes
+}
+
+/// What the clocks jump over: the first time that they do not show, and the next that they do.
+type Gap = (NaiveDateTime, NaiveDateTime);
+
+fn next_gap(now: DateTime<Utc>, zone: Tz) -> Option<Gap> {
+    let quarter = TimeDelta::minutes(15);
+    let first = now.duration_trunc(quarter).ok()?;
+    let shown = |at: DateTime<Utc>| at.with_timezone(&zone).naive_local();
+    (1..=QUARTERS_AHEAD).find_map(|n| {
+        let at = first.checked_add_signed(quarter * i32::try_from(n).ok()?)?;
+        let (begin, end) = (shown(at - quarter) + quarter, shown(at));
+        (end > begin).then_some((begin, end))
+    })
 }
 
 /// The reports that are mailed, as schedules of their own.
@@ -248,8 +306,26 @@ fn plain_name(name: &str, longest: usize, taken: &mut Vec<String>) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
-    use super::plain_name;
+    use chrono::{DateTime, Utc};
+    use chrono_tz::Tz;
+
+    use super::{next_gap, plain_name};
+
+    #[test]
+    fn the_next_jump_of_the_clocks_is_found() {
+        let now: DateTime<Utc> = "2026-11-27T06:07:08Z".parse().unwrap();
+        let gap = |zone| {
+            let told = |(begin, end): super::Gap| format!("{begin} {end}");
+            next_gap(now, zone).map(told)
+        };
+        let berlin = Some("2027-03-28 02:00:00 2027-03-28 03:00:00".to_owned());
+        assert_eq!(gap(Tz::Europe__Berlin), berlin);
+        let lord_howe = Some("2027-10-03 02:00:00 2027-10-03 02:30:00".to_owned());
+        assert_eq!(gap(Tz::Australia__Lord_Howe), lord_howe);
+        assert_eq!(gap(Tz::UTC), None);
+    }
 
     #[test]
     fn names_are_plain_short_and_different() {

@@ -364,7 +364,7 @@ impl HistoryError {
             (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), _) => {
                 HistoryError::Unreadable {
                     path,
-                    source: error.into(),
+                    source: said(error),
                 }
             }
             (
@@ -377,45 +377,56 @@ impl HistoryError {
                 _,
             ) => HistoryError::OutOfReach {
                 place,
-                source: error.into(),
+                source: said(error),
             },
             // Shutdowns, no more connections, a database closed for a while.
             (_, "57P01" | "57P02" | "57P03" | "57P05" | "53300" | "55000" | "3D000") => {
                 HistoryError::OutOfReach {
                     place,
-                    source: error.into(),
+                    source: said(error),
                 }
             }
             (_, code) if code.starts_with("08") || code.starts_with("28") => {
                 HistoryError::OutOfReach {
                     place,
-                    source: error.into(),
+                    source: said(error),
                 }
             }
             (_, "25006") => HistoryError::ReadOnly {
                 path,
-                source: error.into(),
+                source: said(error),
             },
             (_, "42501") => HistoryError::NotAllowed {
                 operation,
                 place,
-                source: error.into(),
+                source: said(error),
             },
             (_, "53100") => HistoryError::DiskFull {
                 path,
-                source: error.into(),
+                source: said(error),
             },
             // Lock and statement timeouts, deadlocks, serialization.
             (_, "55P03" | "57014" | "40P01" | "40001") => HistoryError::Busy {
                 path,
-                source: error.into(),
+                source: said(error),
             },
             _ => HistoryError::Failed {
                 operation,
                 path,
-                source: error.into(),
+                source: said(error),
             },
         }
+    }
+}
+
+/// What the server says, without what its driver adds: the line of the server's own source.
+fn said(error: sqlx::Error) -> Cause {
+    match &error {
+        sqlx::Error::Database(inner) => match inner.code() {
+            Some(code) => format!("{} (SQLSTATE {code})", inner.message()).into(),
+            None => inner.message().into(),
+        },
+        _ => error.into(),
     }
 }
 

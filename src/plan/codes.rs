@@ -665,6 +665,18 @@ pub const FINDINGS: &[Code] = &[
         "Switch it on, unless the server holds nothing that matters: the finding has the statement.",
     ),
     code(
+        "statement.in_part",
+        "A statement that commits on its way (CALL, DO) did not come to its end.",
+        "A part of its work may be done; it is not begun again by the same run.",
+        "`maint show RUN` says what ended it. Look at what it has done before it runs again.",
+    ),
+    code(
+        "statement.left",
+        "A statement of `kind: sql` left an invalid index or a half-detached partition, or met one.",
+        "An invalid index costs writes and serves no query; IF NOT EXISTS passes it by.",
+        "The suggestion removes it, or finishes it.",
+    ),
+    code(
         "statement.slow",
         "A statement takes long.",
         "Somebody waits.",

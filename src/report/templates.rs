@@ -10,6 +10,7 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use super::digest::Digest;
 use super::filters;
+use crate::config::read_regular;
 use crate::values::{Problem, closest};
 
 macro_rules! built_in {
@@ -69,6 +70,13 @@ const SHARED_BY_PAGES: &[&str] = &[
     "page/layout.html.j2",
     "page/parts.html.j2",
 ];
+
+/// The largest template, in bytes.
+const LARGEST: u64 = 1 << 20;
+
+/// So many steps may a template of one's own take: hundreds of times what a page of a large fleet
+/// takes, and seconds. Loops in loops would go on for days.
+const MOST_STEPS: u64 = 50_000_000;
 
 /// What can be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,12 +192,16 @@ impl Templates {
                 problems.push(problem);
                 continue;
             };
-            let text = match std::fs::read_to_string(&path) {
-                Ok(text) => text,
+            let text = match read_regular(&path, LARGEST) {
+                Ok(bytes) => String::from_utf8(bytes),
                 Err(why) => {
-                    problems.push(Problem::new(&path, format!("cannot be read: {why}")));
+                    problems.push(Problem::new(&path, why));
                     continue;
                 }
+            };
+            let Ok(text) = text else {
+                problems.push(Problem::new(&path, "is not UTF-8 text"));
+                continue;
             };
             templates.overrides.insert(known, text);
             // Tried together with those that are good: they include each other.
@@ -299,6 +311,9 @@ impl Templates {
 
     fn environment(&self, zone: Tz, with_overrides: bool) -> Result<Environment<'_>, Error> {
         let mut environment = Environment::new();
+        if with_overrides && !self.overrides.is_empty() {
+            environment.set_fuel(Some(MOST_STEPS));
+        }
         filters::add_to(&mut environment, zone);
         for (name, built_in) in BUILT_IN {
             let own = self.overrides.get(name).filter(|_| with_overrides);
@@ -336,10 +351,15 @@ impl Templates {
     fn problem(&self, error: &Error, fallback: &str) -> Problem {
         let name = error.name().unwrap_or(fallback);
         let path = self.folder.join(name);
-        let said = error.detail().map_or_else(
-            || error.kind().to_string(),
-            |detail| format!("{}: {detail}", error.kind()),
-        );
+        let said = match error.kind() {
+            ErrorKind::OutOfFuel => {
+                format!("it goes on for too long ({MOST_STEPS} steps); look at its loops")
+            }
+            _ => error.detail().map_or_else(
+                || error.kind().to_string(),
+                |detail| format!("{}: {detail}", error.kind()),
+            ),
+        };
         let mut problem = Problem::new(&path, format!("this template cannot be used: {said}"));
         if let Some(line) = error.line() {
             let source = self.overrides.get(name).map(String::as_str);

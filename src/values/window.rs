@@ -1,7 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, Days, TimeDelta, Utc, Weekday};
+use chrono::{DateTime, Datelike, Days, NaiveDateTime, TimeDelta, Utc, Weekday};
 use chrono_tz::Tz;
 
 use super::local_time::first_instant;
@@ -23,8 +23,9 @@ const DAY: u16 = 24 * 60;
 /// A window that ends before it begins crosses midnight and belongs to the day it starts on.
 /// Where it names no time zone it is meant in that of `schedules.yaml`, which every method is
 /// given. When the clocks change, it opens and closes the first time they show its begin and
-/// its end, or the end of the gap where they skip one of them; a window that lies wholly in the
-/// gap does not open that day.
+/// its end. Where they skip its begin, it opens at the end of the gap, which is also when what was
+/// to happen in the gap happens; where they skip its end, it closes as much later as they jump, so
+/// that it is open then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Window {
     /// By days from Monday.
@@ -102,12 +103,12 @@ impl Window {
             if !self.days[date.weekday().num_days_from_monday() as usize] {
                 continue;
             }
-            let at = |minutes: u16| {
-                let local =
-                    date.and_time(chrono::NaiveTime::MIN) + TimeDelta::minutes(minutes.into());
-                first_instant(local, zone)
+            let local = |minutes: u16| {
+                date.and_time(chrono::NaiveTime::MIN) + TimeDelta::minutes(minutes.into())
             };
-            let (Some(open), Some(close)) = (at(self.start), at(self.end)) else {
+            let (open, close) = (local(self.start), local(self.end));
+            let (Some(open), Some(close)) = (first_instant(open, zone), closing(close, zone))
+            else {
                 continue;
             };
             match openings.last_mut() {
@@ -118,6 +119,16 @@ impl Window {
         }
         openings
     }
+}
+
+/// When a window closes that ends when the clocks show `local`. An end that they skip, and the end
+/// of the gap itself, are read on the clocks as they were before: what was moved to the end of the
+/// gap finds the window open.
+fn closing(local: NaiveDateTime, zone: Tz) -> Option<DateTime<Utc>> {
+    let at = first_instant(local, zone)?;
+    let minute = TimeDelta::minutes(1);
+    let unchanged = (at - minute).with_timezone(&zone).naive_local() + minute;
+    at.checked_add_signed((local - unchanged).max(TimeDelta::zero()))
 }
 
 impl FromStr for Window {

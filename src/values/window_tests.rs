@@ -105,8 +105,21 @@ fn follows_the_clocks_when_they_change() {
     );
     assert_eq!(
         at("01:00-02:30", "2026-03-29T00:30:00Z", BERLIN),
-        "2026-03-29T01:00:00+00:00"
+        "2026-03-29T01:30:00+00:00"
     );
+    // What was to happen in the gap happens at its end, and finds the window open.
+    for text in ["02:00-03:00", "02:15-02:45", "01:00-03:00", "00:00-02:30"] {
+        let moved: crate::values::Cron = "20 2 * * *".parse().unwrap();
+        let moved = moved.next_after(utc("2026-03-29T00:00:00Z"), BERLIN);
+        assert_eq!(moved, Some(utc("2026-03-29T01:00:00Z")));
+        assert!(window(text).contains(moved.unwrap(), BERLIN), "{text}");
+    }
+    assert_eq!(
+        at("02:00-03:00", "2026-03-29T01:00:00Z", BERLIN),
+        "2026-03-29T02:00:00+00:00"
+    );
+    // One that ends before the gap, or when it begins, is as ever.
+    assert!(!window("01:00-02:00").contains(utc("2026-03-29T01:00:00Z"), BERLIN));
     assert_eq!(
         at("01:00-05:00", "2026-10-25T00:30:00Z", BERLIN),
         "2026-10-25T04:00:00+00:00"
@@ -115,7 +128,6 @@ fn follows_the_clocks_when_they_change() {
         at("01:00-02:30", "2026-10-25T00:15:00Z", BERLIN),
         "2026-10-25T00:30:00+00:00"
     );
-    assert!(!window("02:15-02:45").contains(utc("2026-03-29T01:00:00Z"), BERLIN));
     // New York skips 02:00-03:00 on 8 March and repeats 01:00-02:00 on 1 November 2026.
     assert_eq!(
         at("02:30-05:00", "2026-03-08T07:00:00Z", NEW_YORK),

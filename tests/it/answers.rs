@@ -74,7 +74,7 @@ async fn no_answer_makes_it_panic() {
             let holders = watch::lock_holders(&session, relation, 0, writers).await;
             holders.unwrap();
         }
-        let old = watch::old_transaction(&session, relation, 0).await;
+        let old = watch::old_transaction(&session, relation, false, 0).await;
         old.unwrap();
     }
 }

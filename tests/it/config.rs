@@ -257,6 +257,21 @@ fn a_secret_can_be_in_a_file() {
     let config = config.unwrap_or_else(|problems| panic!("{problems}"));
     let url = config.targets["app"].url.as_ref().unwrap();
     assert_eq!(url.expose(), "postgres://u:hunter2@h/d");
+    // What editors and shells leave around it is no part of it.
+    let write = |text: &str| fs::write(folder.path().join("url"), text).unwrap();
+    write("\u{feff}  postgres://u:hunter2@h/e \r\n\n");
+    let config = load(&folder.path().join("schedules.yaml"), KINDS, &env);
+    let config = config.unwrap_or_else(|problems| panic!("{problems}"));
+    let url = config.targets["app"].url.as_ref().unwrap();
+    assert_eq!(url.expose(), "postgres://u:hunter2@h/e");
+    write("postgres://u:hunter2@h/d\nhunter2\n");
+    let problems = load(&folder.path().join("schedules.yaml"), KINDS, &env).unwrap_err();
+    let problems = problems.to_string();
+    assert!(
+        problems.contains("the secret `file:url` has 2 lines, and is one value")
+            && !problems.contains("hunter2"),
+        "{problems}"
+    );
     fs::remove_file(folder.path().join("url")).unwrap();
     let problems = load(&folder.path().join("schedules.yaml"), KINDS, &env).unwrap_err();
     assert!(

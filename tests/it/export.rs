@@ -263,6 +263,41 @@ fn a_crontab_says_the_zone_and_the_last_day() {
         notes.contains("schedule `quarter`: `jitter` is not known there"),
         "{notes}"
     );
+    // What the lines need, cron does not have.
+    assert!(
+        notes.contains("cron knows no variables of yours: DATABASE_URL must be set")
+            && notes.contains("what has a default in the files may be set there, too: HISTORY"),
+        "{notes}"
+    );
+    assert!(text.contains("# DATABASE_URL\n"), "{text}");
+}
+
+/// A time that the clocks jump over is told where the other scheduler leaves it out.
+#[test]
+fn a_night_that_has_no_such_time_is_told() {
+    let workspace = workspace(SCHEDULES);
+    let said = |args: &[&str]| {
+        let output = workspace.command(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let systemd = said(&["export", "systemd"]);
+    assert!(
+        systemd.contains("the clocks of Europe/Berlin jump from 02:00 to 03:00, and systemd leaves out 02:00; `maint serve` has it at 03:00"),
+        "{systemd}"
+    );
+    // This one comes again at once.
+    assert!(!systemd.contains("America/New_York"), "{systemd}");
+    assert!(
+        said(&["export", "kubernetes"]).contains("and Kubernetes leaves out 02:00"),
+        "{systemd}"
+    );
+    for args in [
+        ["export", "kubernetes", "--mode", "serve"].as_slice(),
+        &["export", "crontab"],
+    ] {
+        assert!(!said(args).contains("leaves out"), "{args:?}");
+    }
 }
 
 /// The base for kustomize is what this version writes for the configuration of the package.

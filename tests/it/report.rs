@@ -400,6 +400,27 @@ async fn a_broken_template_is_told_and_not_used() {
     assert!(text.starts_with("NEEDS ATTENTION"), "{text}");
 }
 
+/// Whatever lies there, checking it comes to an end.
+#[test]
+fn a_template_that_never_ends_is_told() {
+    let workspace = workspace();
+    workspace.file(
+        "templates/failed/text.txt.j2",
+        "{% for a in range(9999) %}{% for b in range(9999) %}{% for c in range(9999) %}{% endfor %}{% endfor %}{% endfor %}",
+    );
+    let pipe = workspace.path().join("templates/failed/html.html.j2");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let check = workspace.run(["check"]).expect(2);
+    for told in [
+        "templates/failed/text.txt.j2",
+        "it goes on for too long",
+        "templates/failed/html.html.j2: cannot be read: it is not a regular file",
+    ] {
+        assert!(check.stderr.contains(told), "{check:#?}");
+    }
+}
+
 /// Pages and what they share are written with made-up data: a mistake that
 /// only shows when the page is written is found as well, in every branch.
 #[test]

@@ -188,32 +188,45 @@ pub async fn lock_holders(
 
 /// The oldest transaction that a concurrent build would wait for, where it is
 /// older than `longer_than_ms` milliseconds: one with a snapshot in this
-/// database, or with a lock on `relation`. Vacuums and other concurrent builds
-/// are not waited for. Of sessions that the role may not see, nothing is known.
+/// database, or with a lock on `relation`, prepared ones included. With
+/// `everywhere` it is also one that has written anything in any database: who
+/// follows the log begins only when all of those have ended. Vacuums and other
+/// concurrent builds are not waited for. Of sessions that the role may not see,
+/// nothing is known.
 ///
 /// # Errors
 /// When the server reports one, or the connection is gone.
 pub async fn old_transaction(
     db: &Session,
     relation: u32,
+    everywhere: bool,
     longer_than_ms: i64,
 ) -> Result<Option<Blocker>, EngineError> {
     let blocker_of = BLOCKER.replace("{PREPARED}", PREPARED);
     let from = who(
-        "(SELECT t.pid FROM pg_catalog.pg_stat_activity t
-                WHERE t.datname = pg_catalog.current_database() AND t.pid <> pg_catalog.pg_backend_pid()
-                    AND t.xact_start < pg_catalog.clock_timestamp() - $2::int8 * interval '1 millisecond'
-                    AND (t.backend_xmin IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_locks l
-                        WHERE l.pid = t.pid AND l.locktype = 'relation' AND l.relation = $1::oid AND l.granted))
+        "(SELECT o.pid FROM (
+                SELECT t.pid, t.xact_start AS began FROM pg_catalog.pg_stat_activity t
+                WHERE t.pid <> pg_catalog.pg_backend_pid()
+                    AND (t.datname = pg_catalog.current_database() AND (t.backend_xmin IS NOT NULL OR EXISTS (SELECT FROM pg_catalog.pg_locks l
+                            WHERE l.pid = t.pid AND l.locktype = 'relation' AND l.relation = $1::oid AND l.granted))
+                        OR $3::bool AND t.backend_xid IS NOT NULL)
                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_vacuum v WHERE v.pid = t.pid)
                     AND NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index c
                         WHERE c.pid = t.pid AND c.command LIKE '%CONCURRENTLY')
-                ORDER BY t.xact_start LIMIT 1) AS b(pid)",
-        "false",
+                UNION ALL SELECT 0, x.prepared FROM pg_catalog.pg_prepared_xacts x
+                WHERE $3::bool OR x.database = pg_catalog.current_database() AND EXISTS (SELECT FROM pg_catalog.pg_locks i
+                        JOIN pg_catalog.pg_locks l ON l.virtualtransaction = i.virtualtransaction AND l.pid IS NULL
+                            AND l.locktype = 'relation' AND l.relation = $1::oid AND l.granted
+                    WHERE i.pid IS NULL AND i.locktype = 'transactionid' AND i.transactionid = x.transaction)) o
+            WHERE o.began < pg_catalog.clock_timestamp() - $2::int8 * interval '1 millisecond'
+            ORDER BY o.began LIMIT 1) AS b(pid)",
+        "($3::bool OR h.locktype = 'relation' AND h.relation = $1::oid)",
     );
     let sql = format!("SELECT pg_catalog.pg_backend_pid(), {blocker_of} FROM {from}");
     let doing = "looking for old transactions";
-    let rows = db.query(doing, &sql, &[&relation, &longer_than_ms]).await?;
+    let rows = db
+        .query(doing, &sql, &[&relation, &longer_than_ms, &everywhere])
+        .await?;
     rows.first().map(blocker).transpose()
 }
 

@@ -33,8 +33,20 @@ pub(super) trait Attempt: Send {
         false
     }
 
+    /// Whether the server may have done a part of it already, so that it must
+    /// not be begun again.
+    fn is_in_part(&self) -> bool {
+        false
+    }
+
     /// Whether it waits for whoever has written to the table, as concurrent builds do.
     fn waits_for_writers(&self) -> bool {
+        false
+    }
+
+    /// Whether it waits for whoever writes in any database, by a process of the
+    /// server's that is not watched.
+    fn waits_everywhere(&self) -> bool {
         false
     }
 
@@ -90,6 +102,12 @@ pub(super) async fn until_done<A: Attempt>(
                 .holders(relation, session.pid, attempt.waits_for_writers())
                 .await;
         }
+        if let (Err(Halt::Locked { .. }), true) = (
+            &outcome,
+            watched && seen.blockers.is_empty() && attempt.waits_everywhere(),
+        ) {
+            seen.blockers = job.watch.oldest_writer().await;
+        }
         let number = record.attempts;
         let blockers = seen.blockers.iter().map(|seen| lock_wait(number, seen));
         record.lock_waits.extend(blockers);
@@ -142,12 +160,28 @@ pub(super) async fn until_done<A: Attempt>(
                     },
                 }
             }
+            // The server has said why, and where in it: some of it went before.
+            Halt::Failed(error) | Halt::Missing(error)
+                if attempt.is_in_part() && inside(&error) =>
+            {
+                end(record, StepStatus::Failed, in_part(&error.to_string()));
+                return Ok(None);
+            }
             halt => {
                 halted(halt, job, record).await?;
+                if attempt.is_in_part()
+                    && matches!(record.status, StepStatus::Cancelled | StepStatus::Deferred)
+                {
+                    record.error = record.error.take().map(|why| in_part(&why));
+                }
                 return Ok(None);
             }
         };
         sweep(job, record).await?;
+        if attempt.is_in_part() {
+            end(record, StepStatus::Failed, in_part(&why));
+            return Ok(None);
+        }
         if waits >= execution.limits.lock_retries {
             let why = format!("given up after {} attempts: {why}", waits + 1);
             end(record, status, why);
@@ -170,6 +204,27 @@ pub(super) async fn until_done<A: Attempt>(
         record.attempts += 1;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Whether an error comes from code that was at work.
+fn inside(error: &EngineError) -> bool {
+    matches!(error, EngineError::Statement { origin, .. } if origin.context.is_some())
+}
+
+/// How an error begins of what may have been done in part.
+const IN_PART: &str = "it may have done part of its work";
+
+/// Whether the record says so.
+pub(super) fn is_told_in_part(record: &StepRecord) -> bool {
+    let error = record.error.as_deref();
+    error.is_some_and(|error| error.starts_with(IN_PART))
+}
+
+/// How it is said of what is not begun again.
+fn in_part(why: &str) -> String {
+    format!(
+        "{IN_PART}, and is not begun again by this run: {why}. Look at what it has done before the next run begins it once more"
+    )
 }
 
 /// Notes how the step ended, and clears away what it left.

@@ -367,7 +367,15 @@ async fn work(
     job.session.take_any_bytes(!rows_go).await?;
     match &job.step.body.work {
         Work::Each(statements) => {
-            let done = statements::each(statements, job, record).await.map(drop);
+            let done = statements::each_told(statements, job, record, findings)
+                .await
+                .map(drop);
+            if let Some(leaves) = &job.step.body.leaves
+                && !done.as_ref().is_err_and(EngineError::is_unreachable)
+            {
+                let looked = statements::left(leaves, job, record, findings).await;
+                return done.and(looked);
+            }
             match done {
                 Err(error) if !job.step.body.away.is_empty() && is_elsewhere(&error) => {
                     findings.push(out_of_reach(job.step, &error));

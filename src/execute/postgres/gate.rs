@@ -95,7 +95,7 @@ fn first_limit(execution: &Execution, step_ends: Instant) -> (Instant, TimeLimit
 }
 
 /// How long a statement that begins now may take.
-fn time_left(execution: &Execution, step_ends: Instant) -> Outcome<Duration> {
+pub(super) fn time_left(execution: &Execution, step_ends: Instant) -> Outcome<Duration> {
     let (ends, limit) = first_limit(execution, step_ends);
     let left = ends.saturating_duration_since(Instant::now());
     if left < LEAST_LEFT {
@@ -270,15 +270,16 @@ pub(super) async fn limit(
 }
 
 /// Refuses a build that would wait for an old transaction: for its snapshot, or
-/// for its lock on `relation`.
+/// for its lock on `relation`; or for what it writes in any database.
 pub(super) async fn unless_it_waits(
     session: &Session,
     relation: Option<u32>,
+    everywhere: bool,
     execution: &Execution,
 ) -> Outcome<()> {
     let limit = millis(execution.limits.max_transaction_age.get());
     let relation = relation.unwrap_or(0);
-    match watch::old_transaction(session, relation, limit).await {
+    match watch::old_transaction(session, relation, everywhere, limit).await {
         Ok(None) => Ok(()),
         Ok(Some(blocker)) => Err(Halt::Waits(blocker)),
         Err(error) => Err(Halt::Failed(error)),
@@ -295,7 +296,7 @@ pub(super) async fn pass(
 ) -> Outcome<Did> {
     let left = time_left(execution, step_ends)?;
     let brief = execution.limits.lock_timeout.get();
-    if let LockWaiting::Patient { probe } = &statement.waiting {
+    if let LockWaiting::Patient { probe, .. } = &statement.waiting {
         // A simple query of several statements is one transaction: the lock
         // is given back by the ROLLBACK, or by the failure itself.
         let sql = format!(
@@ -314,7 +315,9 @@ pub(super) async fn pass(
     }
     let lock_timeout = match statement.waiting {
         LockWaiting::Brief => brief,
-        LockWaiting::Patient { .. } => execution.limits.transaction_wait.get(),
+        LockWaiting::Patient { .. } | LockWaiting::Untried => {
+            execution.limits.transaction_wait.get()
+        }
     };
     tracing::debug!(statement = statement.sql, "running");
     if statement.counts {

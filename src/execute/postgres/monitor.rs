@@ -124,6 +124,21 @@ impl Monitor {
     }
 }
 
+impl Monitor {
+    /// Who has been writing for longest, in any database; nobody where that cannot be told.
+    pub(super) fn oldest_writer(&self) -> BoxFuture<'_, Vec<(Blocker, Duration)>> {
+        Box::pin(async move {
+            match watch::old_transaction(&self.session, 0, true, 0).await {
+                Ok(oldest) => oldest.into_iter().map(|b| (b, Duration::ZERO)).collect(),
+                Err(error) => {
+                    tracing::warn!(%error, "could not see who writes");
+                    Vec::new()
+                }
+            }
+        })
+    }
+}
+
 /// Somebody in the way, for people.
 pub(super) fn describe(blocker: &Blocker) -> String {
     if let Some(name) = watch::prepared(&blocker.application) {

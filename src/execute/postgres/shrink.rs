@@ -105,7 +105,7 @@ async fn all(
     }
     counted(job).await?;
     let statement = shrink.analyze();
-    let done = until_done(&mut One(&statement), ends(job), job, record).await?;
+    let done = until_done(&mut One::new(&statement), ends(job), job, record).await?;
     if done.is_some() {
         record.status = StepStatus::Succeeded;
     }
@@ -172,7 +172,7 @@ impl State<'_> {
         gate::aside(self.job.session, self.job.execution).await?;
         let statement = self.shrink.vacuum(all);
         let ends = ends(self.job);
-        let done = until_done(&mut One(&statement), ends, self.job, record).await?;
+        let done = until_done(&mut One::new(&statement), ends, self.job, record).await?;
         Ok(done.is_some())
     }
 

@@ -5,22 +5,49 @@ use std::time::Instant;
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use super::attempts::{Attempt, ends, until_done};
+use super::attempts::{Attempt, ends, is_told_in_part, until_done};
 use super::gate::{self, Did, Halt, Outcome};
-use super::{Job, ask};
+use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{LockWaiting, Statement};
+use crate::plan::{Finding, LockWaiting, Query, Severity, Statement};
 
 /// One statement; nothing comes of it where it is not needed.
-pub(super) struct One<'a>(pub(super) &'a Statement);
+pub(super) struct One<'a> {
+    statement: &'a Statement,
+    /// Whether the server has got it.
+    begun: bool,
+}
+
+impl<'a> One<'a> {
+    pub(super) fn new(statement: &'a Statement) -> Self {
+        One {
+            statement,
+            begun: false,
+        }
+    }
+}
 
 #[async_trait]
 impl Attempt for One<'_> {
     type Done = Option<Did>;
 
+    fn is_in_part(&self) -> bool {
+        self.begun && self.statement.once
+    }
+
     fn waits_for_writers(&self) -> bool {
-        matches!(self.0.waiting, LockWaiting::Patient { .. })
+        !matches!(self.statement.waiting, LockWaiting::Brief)
+    }
+
+    fn waits_everywhere(&self) -> bool {
+        matches!(
+            self.statement.waiting,
+            LockWaiting::Patient {
+                everywhere: true,
+                ..
+            }
+        )
     }
 
     async fn once(
@@ -29,20 +56,24 @@ impl Attempt for One<'_> {
         step_ends: Instant,
         give_way: &CancellationToken,
     ) -> Outcome<Option<Did>> {
-        if !needed(job, self.0).await.map_err(Halt::Failed)? {
+        let statement = self.statement;
+        if !needed(job, statement).await.map_err(Halt::Failed)? {
             return Ok(None);
         }
         let (session, execution) = (job.session, job.execution);
-        if matches!(self.0.waiting, LockWaiting::Patient { .. }) {
-            gate::unless_it_waits(session, job.step.body.relation, execution).await?;
+        if self.waits_for_writers() {
+            let everywhere = self.waits_everywhere();
+            gate::unless_it_waits(session, job.step.body.relation, everywhere, execution).await?;
         }
-        if let Some(guard) = job.step.body.guard.as_ref().filter(|_| self.0.counts) {
-            let one = std::slice::from_ref(self.0);
+        if let Some(guard) = job.step.body.guard.as_ref().filter(|_| statement.counts) {
+            let one = std::slice::from_ref(statement);
             let guard = Some(guard);
             let passed = gate::pass_together(session, one, guard, execution, step_ends, give_way);
             return passed.await.map(Some);
         }
-        let passed = gate::pass(session, self.0, execution, step_ends, give_way);
+        gate::time_left(execution, step_ends)?;
+        self.begun = true;
+        let passed = gate::pass(session, statement, execution, step_ends, give_way);
         passed.await.map(Some)
     }
 }
@@ -73,22 +104,74 @@ pub(super) async fn each(
     job: Job<'_>,
     record: &mut StepRecord,
 ) -> Result<bool, EngineError> {
+    each_told(statements, job, record, &mut Vec::new()).await
+}
+
+/// The same; what may have been done in part is told.
+pub(super) async fn each_told(
+    statements: &[Statement],
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<bool, EngineError> {
     let theirs = unpinned(statements, job).await?;
-    let done = one_by_one(statements, job, record).await;
+    let done = one_by_one(statements, job, record, findings).await;
     pinned(theirs, job, done).await
+}
+
+/// Looks for what the step must not leave, and tells it.
+pub(super) async fn left(
+    query: &Query,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    let doing = "looking for what it left";
+    let mut objects = Vec::new();
+    for row in gate::ask_aside(job.session, job.execution, doing, query).await? {
+        let (object, wrong): (String, String) = (row.get(0)?, row.get(1)?);
+        findings.push(Finding {
+            code: "statement.left".to_owned(),
+            severity: Severity::Warning,
+            object: object.clone(),
+            message: format!(
+                "{wrong}. `{}` has left it, or met it and passed it by",
+                job.step.object
+            ),
+            suggestion: row.get(2)?,
+        });
+        objects.push(object);
+    }
+    if !objects.is_empty() {
+        let why = format!(
+            "{} {} not as the statement wants it: see the findings",
+            objects.join(", "),
+            if objects.len() == 1 { "is" } else { "are" }
+        );
+        let status = match record.status {
+            StepStatus::Cancelled => StepStatus::Cancelled,
+            _ => StepStatus::Failed,
+        };
+        end(record, status, why);
+    }
+    Ok(())
 }
 
 async fn one_by_one(
     statements: &[Statement],
     job: Job<'_>,
     record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
 ) -> Result<bool, EngineError> {
     let ends = ends(job);
     let mut all = Did::default();
     for statement in statements {
-        match until_done(&mut One(statement), ends, job, record).await? {
+        match until_done(&mut One::new(statement), ends, job, record).await? {
             Some(done) => all.add(done.unwrap_or_default()),
             None => {
+                if is_told_in_part(record) && job.step.body.leaves.is_none() {
+                    findings.push(in_part(job, record));
+                }
                 tally(record, all.rows);
                 return Ok(false);
             }
@@ -96,6 +179,16 @@ async fn one_by_one(
     }
     succeeded(record, all);
     Ok(true)
+}
+
+fn in_part(job: Job<'_>, record: &StepRecord) -> Finding {
+    Finding {
+        code: "statement.in_part".to_owned(),
+        severity: Severity::Warning,
+        object: job.step.object.clone(),
+        message: record.error.clone().unwrap_or_default(),
+        suggestion: None,
+    }
 }
 
 /// Carries statements out in one transaction.

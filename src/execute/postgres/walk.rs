@@ -528,7 +528,7 @@ async fn one(
     if alone && *without == Without::default() {
         // Nothing can come of it but what the server answers.
         let statement = walk.delete(range, without);
-        let done = until_done(&mut One(&statement), ends, job, record).await?;
+        let done = until_done(&mut One::new(&statement), ends, job, record).await?;
         let done = done.map(Option::unwrap_or_default);
         return Ok(done.map(|did| Batch::Rows(i64::try_from(did.rows).unwrap_or(i64::MAX))));
     }

@@ -38,6 +38,11 @@ pub(super) fn told(text: &str) -> String {
 }
 
 impl Collected {
+    /// What a person should know.
+    pub(super) fn note(&mut self, text: String) {
+        self.draft.notes.push(text);
+    }
+
     pub(super) fn leave(&mut self, place: &str, text: &str, reason: impl Into<String>) {
         self.draft.left.push(Left {
             place: place.to_owned(),
@@ -48,7 +53,11 @@ impl Collected {
 
     /// Adds what a command does, unless its times cannot be kept.
     pub(super) fn add(&mut self, line: &Line<'_>, place: &Place, works: Vec<Work>) {
-        if let Err(wrong) = line.cron.parse::<Cron>() {
+        let cron = match both_days(line.cron) {
+            Ok(cron) => cron,
+            Err(why) => return self.leave(&line.place, line.text, why),
+        };
+        if let Err(wrong) = cron.parse::<Cron>() {
             return self.leave(&line.place, line.text, wrong.to_string());
         }
         for work in works {
@@ -67,7 +76,7 @@ impl Collected {
             }
             self.draft.tasks.push(task);
             self.places.push(place.clone());
-            self.times.push((line.cron.to_owned(), line.zone.clone()));
+            self.times.push((cron.clone(), line.zone.clone()));
         }
     }
 
@@ -162,6 +171,27 @@ impl Collected {
         draft.zone = zone;
         draft
     }
+}
+
+/// The times as they are meant there. To cron a day has to fit the day of the month *and* the
+/// weekday as soon as one of the two begins with `*`, steps included; here it has to fit either.
+fn both_days<'a>(cron: &'a str) -> Result<String, String> {
+    let fields: Vec<&'a str> = cron.split_whitespace().collect();
+    let [minute, hour, day, month, weekday] = fields.as_slice() else {
+        return Ok(cron.to_owned());
+    };
+    let every = |field: &str| field == "*" || field == "*/1";
+    if !day.starts_with('*') && !weekday.starts_with('*') {
+        return Ok(cron.to_owned());
+    }
+    if every(day) || every(weekday) {
+        let plain = |field: &'a str| if every(field) { "*" } else { field };
+        let fields = [*minute, *hour, plain(day), *month, plain(weekday)];
+        return Ok(fields.join(" "));
+    }
+    Err(format!(
+        "to cron, `{day}` and `{weekday}` have to fit the same day, since one of them begins with `*`; a schedule here fires when either does, so its times cannot be kept: give it days by numbers, or a weekday alone"
+    ))
 }
 
 /// A word for how often something comes.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::statement::{FULL, Work, analyze, reindex_of, translate, vacuum_of};
+use super::statement::{FULL, Work, analyze, in_order, reindex_of, translate, vacuum_of};
 
 /// Variables by which a client finds its database, as they are set around a command.
 pub(super) type Variables = BTreeMap<String, String>;
@@ -253,6 +253,7 @@ fn psql(arguments: &[String]) -> Result<(Place, Vec<Work>), String> {
     for command in commands {
         works.extend(translate(&command)?);
     }
+    in_order(&mut works);
     Ok((options.place(), works))
 }
 

@@ -1,6 +1,6 @@
 //! A crontab as a draft.
 
-use super::collect::{Collected, Line};
+use super::collect::{Collected, Line, told};
 use super::command::{UNKNOWN, Variables, is_read, translated};
 use crate::init::Draft;
 use crate::values::TimeZone;
@@ -12,7 +12,7 @@ pub fn draft(text: &str, name: &str, zone: Option<&str>, variable: &str) -> Draf
     let mut own_zone: Option<String> = None;
     // Each holds for the lines below it.
     let mut variables = Variables::new();
-    let mut lines = 0;
+    let (mut lines, mut above) = (0, false);
     for (n, line) in text.lines().enumerate() {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
@@ -20,11 +20,16 @@ pub fn draft(text: &str, name: &str, zone: Option<&str>, variable: &str) -> Draf
         }
         let place = format!("line {}", n + 1);
         if let Some((key, value)) = assignment(line) {
-            if ["CRON_TZ", "TZ"].contains(&key) {
+            if key == "CRON_TZ" {
                 match value.parse::<TimeZone>() {
                     Ok(zone) => own_zone = Some(zone.to_string()),
                     Err(wrong) => collected.leave(&place, line, wrong.to_string()),
                 }
+            } else if key == "TZ" {
+                collected.note(format!(
+                    "{place}: `{}` is the time zone of the commands. Cron goes by that of its machine, or by `CRON_TZ`, and so do the times here.",
+                    told(line)
+                ));
             } else if is_read(key) {
                 variables.insert(key.to_owned(), value.to_owned());
             }
@@ -53,10 +58,11 @@ pub fn draft(text: &str, name: &str, zone: Option<&str>, variable: &str) -> Draf
         });
         match result {
             Ok((database, works)) => {
+                above |= own_zone.is_none();
                 let line = Line {
                     place,
                     cron,
-                    zone: own_zone.clone(),
+                    zone: own_zone.clone().or_else(|| zone.map(str::to_owned)),
                     text: line,
                     active: true,
                 };
@@ -65,7 +71,8 @@ pub fn draft(text: &str, name: &str, zone: Option<&str>, variable: &str) -> Draf
             Err(reason) => collected.leave(&place, line, reason),
         }
     }
-    let zone = match (own_zone, zone) {
+    // What stands above `CRON_TZ` goes by the clock of the machine.
+    let zone = match (own_zone.filter(|_| !above), zone) {
         (Some(zone), _) => (zone, "The time zone that the crontab names.".to_owned()),
         (None, Some(zone)) => (
             zone.to_owned(),
@@ -211,6 +218,48 @@ fn words(command: &str) -> Result<Vec<String>, String> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_line_goes_by_the_zone_that_cron_goes_by() {
+        let line = |n| format!("{n} 1 * * * psql shop -c 'VACUUM t{n}'\n");
+        let zones = |crontab: &str, machine| {
+            let draft = draft(crontab, "c", machine, "DATABASE_URL");
+            let of = |s: &crate::init::DraftSchedule| s.zone.clone().unwrap_or_default();
+            let own: Vec<String> = draft.schedules.iter().map(of).collect();
+            (draft.zone.0, own.join(" "), draft.notes.len())
+        };
+        let berlin = Some("Europe/Berlin");
+        let text = |zone: &str, own: &str, notes| (zone.to_owned(), own.to_owned(), notes);
+        // `TZ` is for the commands.
+        let crontab = format!("TZ=America/New_York\n{}", line(1));
+        assert_eq!(zones(&crontab, berlin), text("Europe/Berlin", "", 1));
+        let crontab = format!("CRON_TZ=America/New_York\n{}", line(1));
+        assert_eq!(zones(&crontab, berlin), text("America/New_York", "", 0));
+        // What stands above it does not know of it.
+        let crontab = format!("{}CRON_TZ=America/New_York\n{}", line(1), line(2));
+        assert_eq!(
+            zones(&crontab, berlin),
+            text("Europe/Berlin", " America/New_York", 0)
+        );
+        assert_eq!(zones(&crontab, None), text("UTC", " America/New_York", 0));
+    }
+
+    #[test]
+    fn a_day_that_has_to_fit_both_ways_is_told() {
+        let draft = draft(
+            "10 1 */2 * 1 psql shop -c 'VACUUM a'\n11 1 1-7 * */2 psql shop -c 'VACUUM b'\n\
+             12 1 */1 * 1 psql shop -c 'VACUUM c'\n13 1 1 * 1 psql shop -c 'VACUUM d'\n\
+             14 1 */2 * * psql shop -c 'VACUUM e'\n",
+            "c",
+            Some("Europe/Berlin"),
+            "DATABASE_URL",
+        );
+        let left: Vec<&str> = draft.left.iter().map(|left| left.place.as_str()).collect();
+        assert_eq!(left, ["line 1", "line 2"]);
+        assert!(draft.left[0].reason.contains("have to fit the same day"));
+        let times: Vec<&str> = draft.schedules.iter().map(|s| s.cron.as_str()).collect();
+        assert_eq!(times, ["12 1 * * 1", "13 1 1 * 1", "14 1 */2 * *"]);
+    }
 
     #[test]
     fn every_line_becomes_a_task_or_is_told() {

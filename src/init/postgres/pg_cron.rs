@@ -2,7 +2,7 @@
 
 use super::collect::{Collected, Line};
 use super::command::Place;
-use super::statement::translate;
+use super::statement::{in_order, translate};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::init::Draft;
@@ -91,6 +91,7 @@ pub async fn draft(
         };
         match translate(&command) {
             Ok(mut works) => {
+                in_order(&mut works);
                 if user != session.server.role {
                     for work in &mut works {
                         work.differs.push_str(&format!(

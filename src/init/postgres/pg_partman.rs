@@ -183,12 +183,10 @@ fn task(managed: &Managed, draft: &Draft) -> Result<DraftTask, String> {
             (None, true) => task.why.push(format!(
                 "Nothing goes: pg_partman detached what was older than {keep} and left it beside the table. `keep: {keep}` would drop it after a grace period; with `expired: keep` and `keep_in: SCHEMA` it is moved there."
             )),
-            (None, false) => {
-                task.options.push(format!("keep: {keep}"));
-                task.why.push(format!(
-                    "What is older than {keep} is detached, and dropped a week later (`grace`)."
-                ));
-            }
+            // Making partitions is switched on, dropping them is not.
+            (None, false) => task.why.push(format!(
+                "Nothing goes: pg_partman dropped what was older than {keep}. Write `keep: {keep}` below `options:` once you have looked at what that means (`maint plan`): what is older is then detached, and dropped a week later (`grace`)."
+            )),
         }
     }
     if !managed.automatic {
@@ -265,8 +263,11 @@ mod tests {
         assert_eq!(options(&retention("90 days", None, true)), plain);
         assert_eq!(
             options(&retention("90 days", None, false)),
-            format!("{plain}|keep: 90d")
+            plain,
+            "what would drop is not switched on"
         );
+        let told = task(&retention("90 days", None, false), &Draft::default());
+        assert!(told.is_ok_and(|task| task.why.iter().any(|why| why.contains("`keep: 90d`"))));
         assert_eq!(
             options(&retention("1 year", Some("old"), true)),
             format!("{plain}|keep: 1y|expired: keep|keep_in: old")

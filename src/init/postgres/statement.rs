@@ -62,6 +62,19 @@ pub(super) fn translate(sql: &str) -> Result<Vec<Work>, String> {
     }
 }
 
+/// Tells those that delete that they came behind others: what has to be done first, and done well.
+pub(super) fn in_order(works: &mut [Work]) {
+    let kinds: Vec<&'static str> = works.iter().map(|work| work.kind).collect();
+    for (n, work) in works.iter_mut().enumerate().skip(1) {
+        if work.kind == "cleanup" {
+            work.differs.push_str(&format!(
+                " It came behind other statements ({}), and a task does not wait for another to succeed: where one of them keeps a copy of what this deletes, take `kind: archive`, which deletes nothing that it has not kept.",
+                kinds[..n].join(", ")
+            ));
+        }
+    }
+}
+
 /// A name as a pattern: without a schema, in any.
 fn pattern(schema: Option<&str>, name: &str) -> String {
     let part = |name: &str| match name.contains(['.', '"']) {
@@ -291,10 +304,11 @@ fn delete(tokens: &Tokens<'_>) -> Option<Work> {
         return None;
     }
     let parts = conjuncts(tokens, next + 1)?;
-    let (column, older_than, n) = parts
+    let (column, age, n) = parts
         .iter()
         .enumerate()
-        .find_map(|(n, part)| age(tokens, part.clone()).map(|(column, span)| (column, span, n)))?;
+        .find_map(|(n, part)| age(tokens, part.clone()).map(|(column, age)| (column, age, n)))?;
+    let older_than = age.older_than;
     let rest: Vec<&str> = parts
         .iter()
         .enumerate()
@@ -312,8 +326,14 @@ fn delete(tokens: &Tokens<'_>) -> Option<Work> {
     let mut work = Work::new(
         "cleanup",
         format!("cleanup-{table}"),
-        "In small batches, each committed by itself.",
+        "In small batches, each committed by itself. Not enabled: it deletes rows, and whether they may go is yours to say. Look at what `maint run --dry-run` says of it, then remove `enabled: false`.",
     );
+    work.enabled = false;
+    if let Some(days) = age.midnight {
+        work.differs.push_str(&format!(
+            " There it counted back from midnight, here it counts from the moment of the run: with {older_than} nothing goes earlier than there, and some up to a day later. For a column of type date, {days}d is the same as there."
+        ));
+    }
     work.options = vec![
         "rules:".to_owned(),
         format!(
@@ -349,8 +369,17 @@ fn conjuncts(tokens: &Tokens<'_>, from: usize) -> Option<Vec<Range<usize>>> {
     (depth == 0 && parts.iter().all(|part| !part.is_empty())).then_some(parts)
 }
 
+/// How old rows may become.
+struct Age {
+    /// As a rule says it, counted back from the moment of the run.
+    older_than: String,
+    /// Where it was counted back from a midnight: by so many days. The rule then waits a day longer,
+    /// so that nothing goes earlier.
+    midnight: Option<u32>,
+}
+
 /// The column and the span of a condition on the age of a row.
-fn age(tokens: &Tokens<'_>, part: Range<usize>) -> Option<(String, String)> {
+fn age(tokens: &Tokens<'_>, part: Range<usize>) -> Option<(String, Age)> {
     let of = |range: Range<usize>| {
         let all = tokens.all.get(range)?.to_vec();
         Some(Tokens {
@@ -376,8 +405,29 @@ fn age(tokens: &Tokens<'_>, part: Range<usize>) -> Option<(String, String)> {
 }
 
 /// `now() - interval '90 days'` as `90d`; `now()` as `0d`.
-fn before_now(tokens: &Tokens<'_>) -> Option<String> {
+fn before_now(tokens: &Tokens<'_>) -> Option<Age> {
+    let (span, day) = span_before_now(tokens)?;
+    if !day {
+        return Some(Age {
+            older_than: span,
+            midnight: None,
+        });
+    }
+    // How long a month before a midnight is, nobody can say in days.
+    let days = match span.strip_suffix('w') {
+        Some(weeks) => weeks.parse::<u32>().ok()?.checked_mul(7)?,
+        None => span.strip_suffix('d')?.parse::<u32>().ok()?,
+    };
+    Some(Age {
+        older_than: format!("{}d", days.checked_add(1)?),
+        midnight: Some(days),
+    })
+}
+
+/// The span, and whether it is counted back from a midnight.
+fn span_before_now(tokens: &Tokens<'_>) -> Option<(String, bool)> {
     let mut n = 1;
+    let mut day = tokens.word(0) == "current_date";
     match tokens.word(0) {
         "now" | "clock_timestamp" | "transaction_timestamp" | "statement_timestamp" => {
             (tokens.is(1, '(') && tokens.is(2, ')')).then_some(())?;
@@ -386,12 +436,16 @@ fn before_now(tokens: &Tokens<'_>) -> Option<String> {
         "current_timestamp" | "localtimestamp" | "current_date" => {}
         _ => return None,
     }
-    // `::date`, `::timestamp`
     if tokens.is(n, ':') && tokens.is(n + 1, ':') {
+        match tokens.word(n + 2) {
+            "date" => day = true,
+            "timestamp" | "timestamptz" => {}
+            _ => return None,
+        }
         n += 3;
     }
     if n == tokens.all.len() {
-        return Some("0d".to_owned());
+        return Some(("0d".to_owned(), day));
     }
     tokens.is(n, '-').then_some(())?;
     n += 1;
@@ -405,12 +459,13 @@ fn before_now(tokens: &Tokens<'_>) -> Option<String> {
         {
             text
         }
-        (days, _, None) if tokens.word(0) == "current_date" => {
-            return days.parse::<u32>().ok().map(|days| format!("{days}d"));
+        (days, _, None) if day => {
+            let days = days.parse::<u32>().ok()?;
+            return Some((format!("{days}d"), day));
         }
         _ => return None,
     };
-    span(text)
+    Some((span(text)?, day))
 }
 
 /// An interval as the configuration writes it: `90 days`, `1 year`, `36:00:00`.
@@ -469,7 +524,19 @@ mod tests {
             ),
             (
                 "DELETE FROM t WHERE day < current_date - 30",
-                "cleanup cleanup-t rules:|  - { table: public.t, column: day, older_than: 30d }",
+                "cleanup cleanup-t rules:|  - { table: public.t, column: day, older_than: 31d }",
+            ),
+            (
+                "DELETE FROM t WHERE at < now()::date - interval '2 weeks'",
+                "cleanup cleanup-t rules:|  - { table: public.t, column: at, older_than: 15d }",
+            ),
+            (
+                "DELETE FROM t WHERE at < current_date - interval '1 month'",
+                "sql",
+            ),
+            (
+                "DELETE FROM t WHERE at < now()::time - interval '1 hour'",
+                "sql",
             ),
             (
                 "DELETE FROM t WHERE at < now() - interval '1 day' OR gone",

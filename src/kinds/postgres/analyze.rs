@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::common::{Forbidden, Selection, forbid, rows, still_there};
+use super::common::{Forbidden, Rights, Selection, forbid, rows, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{RelationName, Session, each};
@@ -88,6 +88,8 @@ pub(crate) struct TableFacts {
 pub(crate) struct Facts {
     major: i32,
     role: String,
+    /// What may be advised where it may not.
+    rights: Rights,
     tables: Vec<TableFacts>,
     /// Partitions and inheriting tables, by what they belong to.
     children: HashMap<u32, Vec<u32>>,
@@ -244,6 +246,7 @@ impl Kind for Analyze {
         Ok(Facts {
             major: db.server.major(),
             role: db.server.role.clone(),
+            rights: Rights::read(db).await?,
             tables,
             children,
             foreign,
@@ -336,7 +339,13 @@ impl Kind for Analyze {
             step.body.away = away(table.oid, &below, &facts.foreign);
             plan.steps.push(step);
         }
-        forbid(&mut plan, "analyze", &facts.role, facts.major, &forbidden);
+        forbid(
+            &mut plan,
+            "analyze",
+            (&facts.role, facts.major),
+            &facts.rights,
+            &forbidden,
+        );
         plan.numbered(1)
     }
 }

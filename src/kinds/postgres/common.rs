@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::engines::EngineError;
 use crate::engines::postgres::catalog::STILL_THERE;
-use crate::engines::postgres::{Identifier, RelationName};
+use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{Finding, Param, Plan, Query, Severity};
 use crate::values::NamePattern;
 
@@ -59,6 +60,56 @@ pub(super) fn still_there(oid: u32, name: &RelationName) -> Query {
 /// More objects than this are nothing to paste.
 const MOST_GRANTED: usize = 50;
 
+/// What decides which rights may be advised.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Rights {
+    /// Owners whose members can do more than work on their tables: to be a
+    /// member of a superuser is to be one.
+    mighty: BTreeSet<String>,
+    /// Schemas that the role may use.
+    open: BTreeSet<String>,
+}
+
+/// A role that can become a mighty one is mighty, too. Only owners matter.
+const RIGHTS: &str = "SELECT 'mighty', r.rolname::text FROM pg_catalog.pg_roles r
+    WHERE r.oid IN (SELECT DISTINCT c.relowner FROM pg_catalog.pg_class c)
+        AND EXISTS (SELECT FROM pg_catalog.pg_roles m
+            WHERE (m.rolsuper OR m.rolcreaterole OR m.rolreplication OR m.rolbypassrls
+                    OR m.rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files'))
+                AND pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER'))
+    UNION ALL SELECT 'open', n.nspname::text FROM pg_catalog.pg_namespace n
+    WHERE pg_catalog.has_schema_privilege(n.oid, 'USAGE')";
+
+impl Rights {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub(super) async fn read(db: &Session) -> Result<Rights, EngineError> {
+        let mut rights = Rights::default();
+        let doing = "reading which rights may be granted";
+        for row in db.query(doing, RIGHTS, &[]).await? {
+            let set = match row.get::<String>(0)?.as_str() {
+                "mighty" => &mut rights.mighty,
+                _ => &mut rights.open,
+            };
+            set.insert(row.get(1)?);
+        }
+        Ok(rights)
+    }
+
+    /// What lets the role reach these by name; nothing where it does already.
+    fn usage(&self, objects: &[&RelationName], role: &Identifier) -> String {
+        let schemas: BTreeSet<&Identifier> = objects.iter().map(|name| &name.schema).collect();
+        let closed = schemas.iter().filter(|s| !self.open.contains(s.raw()));
+        let closed: Vec<String> = closed.map(ToString::to_string).collect();
+        match closed.is_empty() {
+            true => String::new(),
+            false => format!("GRANT USAGE ON SCHEMA {} TO {role}; ", closed.join(", ")),
+        }
+    }
+}
+
 /// The statements that let the role do `privilege` on these objects, and
 /// reach them by name. `what` is empty for tables.
 pub(super) fn grant(
@@ -106,7 +157,30 @@ impl Forbidden {
 
 /// Notes what asks for work but is not the role's to work on: one finding for
 /// all. Where that is everything, the task has not done its work.
-pub(super) fn forbid(plan: &mut Plan, action: &str, role: &str, major: i32, objects: &[Forbidden]) {
+pub(super) fn forbid(
+    plan: &mut Plan,
+    action: &str,
+    (role, major): (&str, i32),
+    rights: &Rights,
+    objects: &[Forbidden],
+) {
+    // From 17 on a right on the table is enough, whoever owns it.
+    let mighty = |object: &&Forbidden| major < 17 && rights.mighty.contains(&object.owner);
+    for of_mighty in [false, true] {
+        let these = objects.iter().filter(|o| mighty(o) == of_mighty);
+        let these: Vec<&Forbidden> = these.collect();
+        forbid_these(plan, action, (role, major), rights, &these, of_mighty);
+    }
+}
+
+fn forbid_these(
+    plan: &mut Plan,
+    action: &str,
+    (role, major): (&str, i32),
+    rights: &Rights,
+    objects: &[&Forbidden],
+    of_mighty: bool,
+) {
     let Some(first) = objects.first() else {
         return;
     };
@@ -117,24 +191,31 @@ pub(super) fn forbid(plan: &mut Plan, action: &str, role: &str, major: i32, obje
     let role = Identifier::new(role);
     let tables: BTreeSet<&RelationName> = objects.iter().map(|o| &o.table).collect();
     let tables: Vec<&RelationName> = tables.into_iter().collect();
+    let owners: BTreeSet<Identifier> = objects.iter().map(|o| Identifier::new(&*o.owner)).collect();
+    let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
+    let owners = owners.join(", ");
+    let usage = rights.usage(&tables, &role);
     let (needs, suggestion) = if major >= 17 {
+        let names = tables.iter().take(MOST_GRANTED).map(ToString::to_string);
+        let names: Vec<String> = names.collect();
         (
-            "owns neither the table nor MAINTAIN on it, or may not use its schema",
-            grant("MAINTAIN", "", &tables, &role),
+            "owns neither the table nor MAINTAIN on it, or may not use its schema".to_owned(),
+            format!("{usage}GRANT MAINTAIN ON {} TO {role}", names.join(", ")),
+        )
+    } else if of_mighty {
+        (
+            format!(
+                "is not a member of the owner's role, and should not become one: whoever is a member of {owners} can do far more than that"
+            ),
+            format!(
+                "leave it to {owners} (`exclude`), or give the table to a role without such rights of which {role} is a member: ALTER TABLE {} OWNER TO …",
+                first.table
+            ),
         )
     } else {
-        let owners: BTreeSet<Identifier> =
-            objects.iter().map(|o| Identifier::new(&*o.owner)).collect();
-        let owners: Vec<String> = owners.iter().map(ToString::to_string).collect();
-        let schemas: BTreeSet<&Identifier> = tables.iter().map(|t| &t.schema).collect();
-        let schemas: Vec<String> = schemas.iter().map(ToString::to_string).collect();
         (
-            "is not a member of the owner's role, or may not use its schema",
-            format!(
-                "GRANT USAGE ON SCHEMA {} TO {role}; GRANT {} TO {role}",
-                schemas.join(", "),
-                owners.join(", ")
-            ),
+            "is not a member of the owner's role, or may not use its schema".to_owned(),
+            format!("{usage}GRANT {owners} TO {role}"),
         )
     };
     let message = format!(
@@ -155,7 +236,12 @@ pub(super) fn forbid(plan: &mut Plan, action: &str, role: &str, major: i32, obje
 
 /// One finding for all tables whose statistics the role may not see.
 /// `what` of them is judged.
-pub(super) fn unseen(what: &str, role: &str, tables: &BTreeSet<&RelationName>) -> Option<Finding> {
+pub(super) fn unseen(
+    what: &str,
+    role: &str,
+    rights: &Rights,
+    tables: &BTreeSet<&RelationName>,
+) -> Option<Finding> {
     let tables: Vec<&RelationName> = tables.iter().copied().collect();
     let first = tables.first()?;
     let role = Identifier::new(role);
@@ -168,7 +254,12 @@ pub(super) fn unseen(what: &str, role: &str, tables: &BTreeSet<&RelationName>) -
             "whether there is bloat in {what}{} is not known: {role} may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)",
             all.join(", ")
         ),
-        suggestion: Some(grant("SELECT", "", &tables, &role)),
+        suggestion: Some({
+            let usage = rights.usage(&tables, &role);
+            let names = tables.iter().take(MOST_GRANTED).map(ToString::to_string);
+            let names: Vec<String> = names.collect();
+            format!("{usage}GRANT SELECT ON {} TO {role}", names.join(", "))
+        }),
     })
 }
 

@@ -1,5 +1,7 @@
 //! Statements of one's own, under the same gate as everything else.
 
+mod reading;
+
 use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
@@ -10,6 +12,7 @@ use crate::engines::postgres::{Session, meaning};
 use crate::plan::postgres::Under;
 use crate::plan::{Kind, Moment, Param, Plan, Query, Site, Statement, Step};
 use crate::values::Engine;
+use reading::{Nature, Pieces};
 
 /// A value for a placeholder. It travels as text, and the server reads it as
 /// the type that the statement wants.
@@ -112,6 +115,14 @@ impl Kind for Sql {
                 return Err(format!("two statements are called `{}`", entry.name));
             }
             entry.check(&self.parameters)?;
+            if self.transaction
+                && let Nature::Concurrent(_) = entry.nature()
+            {
+                return Err(format!(
+                    "`{}` works CONCURRENTLY, which the server refuses in a transaction: take it out of the statements with `transaction: true`",
+                    entry.name
+                ));
+            }
             if self.transaction && entry.only_if.is_some() {
                 return Err(format!(
                     "`{}` has an `only_if`, but with `transaction: true` it is all or nothing",
@@ -189,6 +200,9 @@ impl Kind for Sql {
                     None => "comes first".to_owned(),
                 })
                 .run(statement);
+            if let Nature::Concurrent(leaves) = entry.nature() {
+                step = step.leaving(leaves.query());
+            }
             step.details.push(one_line(&entry.sql));
             if let Some(before) = before {
                 step = step.after("sql", before);
@@ -206,9 +220,15 @@ impl Sql {
             let value = |name: &String| self.parameters.get(name).map(Value::bound);
             entry.with.iter().filter_map(value).collect()
         };
-        let statement = Statement::brief(entry.sql.trim())
-            .with(values(entry))
-            .under_own_settings();
+        let sql = entry.sql.trim();
+        let statement = match entry.nature() {
+            Nature::Whole => Statement::brief(sql),
+            // In one transaction it is all or nothing like everything else.
+            Nature::InParts if self.transaction => Statement::brief(sql),
+            Nature::InParts => Statement::brief(sql).begun_once(),
+            Nature::Concurrent(_) => Statement::untried(sql).begun_once(),
+        };
+        let statement = statement.with(values(entry)).under_own_settings();
         match &entry.only_if {
             Some(condition) => statement.only_if(Query::new(condition.trim(), values(entry))),
             None => statement,
@@ -217,16 +237,28 @@ impl Sql {
 }
 
 impl Entry {
+    fn nature(&self) -> Nature {
+        Pieces::of(&self.sql).nature()
+    }
+
     fn check(&self, parameters: &BTreeMap<String, Value>) -> Result<(), String> {
         let Entry { name, sql, .. } = self;
         if name.trim().is_empty() {
             return Err("a statement has an empty `name`".to_owned());
         }
-        let first = sql.split_whitespace().next().unwrap_or_default();
+        let pieces = Pieces::of(sql);
+        let first = pieces.first();
         if first.is_empty() {
-            return Err(format!("the `sql` of `{name}` is empty"));
+            return Err(match sql.trim().is_empty() {
+                true => format!("the `sql` of `{name}` is empty"),
+                false => format!("the `sql` of `{name}` has no statement, only a comment"),
+            });
         }
-        let first = first.trim_end_matches(';').to_uppercase();
+        if pieces.copies_through_client() {
+            return Err(format!(
+                "`{name}` copies through its client, which has no file here: use `psql` for it, `COPY … TO 'FILE'` on the server, or `kind: archive`"
+            ));
+        }
         if TRANSACTION_CONTROL.contains(&first.as_str()) {
             return Err(format!(
                 "`{name}` begins with {first}, but transactions are maint's business: use `transaction: true`"

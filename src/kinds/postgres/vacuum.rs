@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Forbidden, Selection, forbid, rows, still_there};
+use super::common::{Forbidden, Rights, Selection, forbid, rows, still_there};
 use super::horizon::{self, Holder};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
@@ -104,6 +104,8 @@ pub(crate) struct TableFacts {
 pub(crate) struct Facts {
     major: i32,
     role: String,
+    /// What may be advised where it may not.
+    rights: Rights,
     database: String,
     database_age: i64,
     database_multixact_age: i64,
@@ -202,6 +204,7 @@ impl Kind for Vacuum {
         Ok(Facts {
             major: db.server.major(),
             role: db.server.role.clone(),
+            rights: Rights::read(db).await?,
             database: db.server.database.clone(),
             database_age: age(0)?,
             database_multixact_age: age(1)?,
@@ -256,7 +259,13 @@ impl Kind for Vacuum {
         }
         plan.findings.extend(age_finding(&facts));
         plan.findings.extend(horizon::finding(&held_back));
-        forbid(&mut plan, "vacuum", &facts.role, facts.major, &forbidden);
+        forbid(
+            &mut plan,
+            "vacuum",
+            (&facts.role, facts.major),
+            &facts.rights,
+            &forbidden,
+        );
         plan.numbered(1)
     }
 }

@@ -26,6 +26,11 @@ pub struct Body {
     pub measure: Option<Query>,
     /// How to clear away what an aborted attempt left.
     pub on_abort: Option<Sweep>,
+    /// Answers with what the step must not leave, asked once it has ended,
+    /// however it ended: rows of (object, what is wrong with it, what would
+    /// help). The step has failed where there is any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaves: Option<Query>,
     /// Whether the step's own locks must yield to a vacuum that prevents
     /// transaction id wraparound on the same table.
     pub yields_to_wraparound_vacuum: bool,
@@ -89,6 +94,7 @@ impl Default for Body {
             only_if: None,
             measure: None,
             on_abort: None,
+            leaves: None,
             yields_to_wraparound_vacuum: false,
             count: None,
             under: Under::default(),
@@ -225,6 +231,12 @@ impl Step {
     /// How its conditions are to be read.
     pub fn reading(mut self, under: Under) -> Self {
         self.body.under = under;
+        self
+    }
+
+    /// Looks for what it must not leave once it has ended.
+    pub fn leaving(mut self, query: Query) -> Self {
+        self.body.leaves = Some(query);
         self
     }
 

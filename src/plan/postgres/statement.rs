@@ -49,7 +49,14 @@ pub enum LockWaiting {
     Patient {
         /// Takes, and at once gives back, the lock that the statement starts with.
         probe: String,
+        /// Whether it waits for whoever writes in any database, as REPACK
+        /// (CONCURRENTLY) does.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        everywhere: bool,
     },
+    /// Waits as long, and nothing is tried before: for concurrent changes that
+    /// users wrote themselves.
+    Untried,
 }
 
 /// One statement that changes the target.
@@ -71,38 +78,59 @@ pub struct Statement {
     /// one takes with it.
     #[serde(default)]
     pub counts: bool,
+    /// Whether the server may do a part of it and then fail, so that it must
+    /// not be begun a second time.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub once: bool,
 }
 
 impl Statement {
-    /// A statement that gives up early when somebody holds its locks.
-    pub fn brief(sql: impl Into<String>) -> Self {
+    fn new(sql: impl Into<String>, waiting: LockWaiting) -> Self {
         Statement {
             sql: sql.into(),
             params: Vec::new(),
-            waiting: LockWaiting::Brief,
+            waiting,
             only_if: None,
             own_settings: false,
             counts: false,
+            once: false,
         }
+    }
+
+    /// A statement that gives up early when somebody holds its locks.
+    pub fn brief(sql: impl Into<String>) -> Self {
+        Statement::new(sql, LockWaiting::Brief)
+    }
+
+    /// A concurrent change of the user's own; see [`LockWaiting::Untried`].
+    pub fn untried(sql: impl Into<String>) -> Self {
+        Statement::new(sql, LockWaiting::Untried)
     }
 
     /// A concurrent build; see [`LockWaiting::Patient`].
     pub fn patient(sql: impl Into<String>, probe: impl Into<String>) -> Self {
-        Statement {
-            sql: sql.into(),
-            params: Vec::new(),
-            waiting: LockWaiting::Patient {
-                probe: probe.into(),
-            },
-            only_if: None,
-            own_settings: false,
-            counts: false,
+        let probe = probe.into();
+        let everywhere = false;
+        Statement::new(sql, LockWaiting::Patient { probe, everywhere })
+    }
+
+    /// The same statement, which waits for whoever writes in any database.
+    pub fn waiting_everywhere(mut self) -> Self {
+        if let LockWaiting::Patient { everywhere, .. } = &mut self.waiting {
+            *everywhere = true;
         }
+        self
     }
 
     /// The same statement with values bound to its placeholders.
     pub fn with(mut self, params: impl Into<Vec<Param>>) -> Self {
         self.params = params.into();
+        self
+    }
+
+    /// The same statement, never begun a second time.
+    pub fn begun_once(mut self) -> Self {
+        self.once = true;
         self
     }
 

@@ -1,5 +1,5 @@
 use super::{Folder, without_comments};
-use crate::support::servers::{connect, private_cluster};
+use crate::support::servers::{connect, fresh_database, private_cluster};
 
 const CRONTAB: &str = r#"MAILTO=dba@example.com
 CRON_TZ=Europe/Berlin
@@ -89,7 +89,7 @@ fn a_crontab_becomes_tasks() {
         cleanup.contains("{ table: public.sessions, column: created_at, older_than: 90d }"),
         "{cleanup}"
     );
-    assert!(!cleanup.contains("enabled"), "{cleanup}");
+    assert!(cleanup.contains("enabled: false"), "{cleanup}");
     for (line, why) in [
         ("line 6", "a backup"),
         ("line 7", "`job.sh` is not known here"),
@@ -115,6 +115,55 @@ fn a_crontab_becomes_tasks() {
         "{said:#?}"
     );
     assert!(nothing.files().is_empty());
+}
+
+/// Nothing that deletes is switched on, whatever it came with: a copy that is made first is not
+/// made by who only deletes.
+#[tokio::test]
+async fn archive_then_delete_deletes_nothing() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE SCHEMA s; CREATE TABLE s.t (id int PRIMARY KEY, at timestamptz NOT NULL);
+         CREATE TABLE s.kept (id int PRIMARY KEY, at timestamptz NOT NULL);
+         INSERT INTO s.t SELECT n, now() - interval '1 year' FROM generate_series(1, 100) n",
+    )
+    .await;
+    let copy = "INSERT INTO s.kept SELECT * FROM s.t WHERE at < now() - interval '90 days'";
+    let delete = "DELETE FROM s.t WHERE at < now() - interval '90 days'";
+    for (crontab, behind) in [
+        (format!("0 1 * * * psql -c \"{copy}; {delete}\"\n"), true),
+        (
+            format!("0 1 * * * psql -c \"{copy}\" -c \"{delete}\"\n"),
+            true,
+        ),
+        (
+            format!("0 1 * * * psql -c \"{copy}\"\n5 1 * * * psql -c \"{delete}\"\n"),
+            false,
+        ),
+    ] {
+        let folder = Folder::new().env("DATABASE_URL", &db.url);
+        folder
+            .run_with(&["init", "--from", "crontab", "-"], &crontab)
+            .expect(0);
+        let cleanup = folder.text("tasks/cleanup-t.yaml");
+        assert!(
+            cleanup.contains("\nenabled: false\n") && cleanup.contains("# "),
+            "{cleanup}"
+        );
+        assert_eq!(cleanup.contains("`kind: archive`"), behind, "{cleanup}");
+        folder.run(&["check"]).expect(0);
+        folder.run(&["run", "--all", "--now"]);
+        assert_eq!(
+            db.number("SELECT count(*) FROM s.t").await,
+            100,
+            "{crontab}"
+        );
+        assert_eq!(
+            db.number("SELECT count(*) FROM s.kept").await,
+            0,
+            "{crontab}"
+        );
+    }
 }
 
 const PG_CRON: &str = r#"CREATE SCHEMA cron;
@@ -193,6 +242,7 @@ async fn pg_cron_and_pg_partman_become_tasks() {
         "{cleanup}"
     );
     assert!(cleanup.contains("job 1 (old log)"), "{cleanup}");
+    assert!(cleanup.contains("\nenabled: false"), "{cleanup}");
     assert!(
         folder
             .text("c/tasks/vacuum-app-log.yaml")
@@ -222,9 +272,13 @@ async fn pg_cron_and_pg_partman_become_tasks() {
         .expect(0);
     let events = without_comments(&folder.text("p/tasks/partitions-events.yaml"));
     assert!(
-        events.contains("tables: [\"public.events\"]\n  interval: month\n  ahead: 5\n  keep: 1y"),
+        events.contains("tables: [\"public.events\"]\n  interval: month\n  ahead: 5\n")
+            && !events.contains("keep:")
+            && !events.contains("enabled"),
         "{events}"
     );
+    let told = folder.text("p/tasks/partitions-events.yaml");
+    assert!(told.contains("`keep: 1y`"), "{told}");
     assert!(
         partman.stdout.contains("public.ids: every 10000"),
         "{}",

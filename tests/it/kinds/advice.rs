@@ -167,6 +167,16 @@ for_each_version! {
         db.batch_execute("VACUUM held").await.unwrap();
         counted(&db, "vacuum_count = 2", 1).await;
         let workspace = Workspace::for_target(&cluster.url("postgres")).task("snapshot", "kind: snapshot\ntarget: app\noptions: { min_dead_rows: 1000 }\n");
+        // That it does not keep up is not seen at one moment, since it may be about to come.
+        let first = run(&workspace, "snapshot");
+        assert_eq!(advice(&first, "autovacuum.behind"), [], "{first:#}");
+        let store = maint::history::open(&format!("sqlite:{}", workspace.history().display())).await.unwrap();
+        let long_ago = maint::plan::Memory {
+            key: "behind".to_owned(),
+            value: serde_json::json!({ "public.behind": chrono::Utc::now() - chrono::TimeDelta::days(2) }),
+        };
+        store.remember("app", "snapshot", chrono::Utc::now(), &[long_ago]).await.unwrap();
+        store.close().await;
         let document = run(&workspace, "snapshot");
         let of = |code: &str| advice(&document, code);
         assert_eq!(of("autovacuum.disabled"), [("public.off".to_owned(), "ALTER TABLE public.off RESET (autovacuum_enabled)".to_owned())], "{document:#}");
@@ -220,6 +230,33 @@ for_each_version! {
         let left = advice(&run(&workspace, "integrity"), "index.invalid");
         assert_eq!(left.iter().map(|(o, _)| o.as_str()).collect::<Vec<_>>(), ["public.partly_k"]);
         assert!(document.to_string().contains("public.partly_2 has no part of it"), "{document:#}");
+        // Nothing can be built concurrently on what has partitions itself; what is told instead works.
+        db.execute("CREATE TABLE nested (id int, k int) PARTITION BY RANGE (id); CREATE TABLE nested_1 PARTITION OF nested FOR VALUES FROM (0) TO (10) PARTITION BY RANGE (id);
+            CREATE TABLE nested_1a PARTITION OF nested_1 FOR VALUES FROM (0) TO (5); CREATE INDEX nested_k ON ONLY nested (k)").await;
+        let nested = run(&workspace, "integrity");
+        let told = finding(&nested, "index.invalid", "public.nested_k");
+        assert!(told.contains("nothing can be built CONCURRENTLY") && told.contains("CREATE INDEX … ON ONLY public.nested_1,"), "{told}");
+        for statement in ["CREATE INDEX CONCURRENTLY nested_1a_k ON nested_1a (k)", "CREATE INDEX nested_1_k ON ONLY nested_1 (k)",
+            "ALTER INDEX nested_1_k ATTACH PARTITION nested_1a_k", "ALTER INDEX nested_k ATTACH PARTITION nested_1_k"] {
+            db.execute(statement).await;
+        }
+        assert_eq!(finding(&run(&workspace, "integrity"), "index.invalid", "public.nested_k"), "");
+    }
+}
+
+for_each_version! {
+    /// What a failed rebuild left is dropped: rebuilt, it would be a second index for ever.
+    async fn the_remains_of_a_rebuild_are_dropped_not_rebuilt(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (a int); CREATE INDEX t_a ON t (a); CREATE INDEX t_a_ccnew ON t (a); CREATE INDEX t_a_ccold1 ON t (a); CREATE INDEX built ON t (a);
+            UPDATE pg_index SET indisvalid = false WHERE indexrelid IN ('t_a_ccnew'::regclass, 't_a_ccold1'::regclass, 'built'::regclass)").await;
+        let workspace = workspace(&db);
+        let all = advice(&run(&workspace, "integrity"), "index.invalid");
+        let of = |object: &str, help: &str| (object.to_owned(), help.to_owned());
+        assert_eq!(all, [of("public.built", "REINDEX INDEX CONCURRENTLY public.built"),
+            of("public.t_a_ccnew", "DROP INDEX CONCURRENTLY public.t_a_ccnew"), of("public.t_a_ccold1", "DROP INDEX CONCURRENTLY public.t_a_ccold1")]);
+        let sql = workspace.run(["advise"]).expect(0).stdout;
+        assert!(sql.contains("\n-- DROP INDEX CONCURRENTLY public.t_a_ccnew") && sql.contains("\nREINDEX INDEX CONCURRENTLY public.built;"), "{sql}");
     }
 }
 
@@ -242,6 +279,13 @@ for_each_version! {
             ["public.\"Down; wards\"", "public.alone", "public.identity.id", "public.parted.id", "public.plain.id", "public.shown.id", "public.small.id", "public.wide.id"], "{document:#}");
         // What stands in the way is named, and what refers to the column goes along.
         assert!(finding(&document, "sequence.near_end", "public.shown.id").contains("drop public.above before"), "{document:#}");
+        // What writes a table anew stands in the file of all advice, but is not run with it.
+        let sql = workspace.run(["advise"]).expect(0).stdout;
+        for statement in ["ALTER TABLE public.plain ALTER COLUMN id TYPE bigint", "ALTER TABLE public.shown ALTER COLUMN id TYPE bigint"] {
+            let mut lines = sql.lines().skip_while(|line| !line.contains("blocks everybody who reads"));
+            assert!(lines.any(|line| line.starts_with(&format!("-- {statement}"))), "{sql}");
+            assert!(!sql.lines().any(|line| line.starts_with(statement)), "{sql}");
+        }
         db.execute("DROP VIEW above").await;
         for (object, statements) in &all {
             assert!(!statements.is_empty(), "{object}: {document:#}");

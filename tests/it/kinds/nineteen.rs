@@ -126,6 +126,68 @@ async fn repack_is_used_where_it_can_be() {
     assert_eq!(run(&workspace, "repack")["runs"][0]["steps"], json!([]));
 }
 
+/// Who follows the log waits for writers of every database, which nobody sees from the table.
+#[tokio::test]
+async fn repack_names_the_writer_of_another_database() {
+    if !has_19() {
+        return;
+    }
+    let cluster = private_cluster(
+        19,
+        &[("max_prepared_transactions", "5"), ("wal_level", "logical")],
+    );
+    let db = connect(&cluster.url("postgres")).await;
+    db.batch_execute("CREATE TABLE t (id bigint PRIMARY KEY, note text); INSERT INTO t SELECT g, md5(g::text) FROM generate_series(1, 30000) g; DELETE FROM t WHERE id % 10 > 1")
+        .await
+        .unwrap();
+    db.batch_execute("VACUUM ANALYZE t").await.unwrap();
+    db.batch_execute("CREATE DATABASE other").await.unwrap();
+    let other = connect(&cluster.url("other")).await;
+    other
+        .batch_execute("CREATE TABLE o (id int); BEGIN; INSERT INTO o VALUES (1); PREPARE TRANSACTION 'left in other'")
+        .await
+        .unwrap();
+    let with = |limits: &str| {
+        Workspace::for_target(&cluster.url("postgres")).task(
+            "repack",
+            &format!("kind: repack\ntarget: app\noptions: {{ min_size: 1kB, min_reclaim: 1kB }}\nlimits: {{ {limits} }}\n"),
+        )
+    };
+    let step = |done: &Value| {
+        let step = &done["runs"][0]["steps"][0];
+        let text = |key: &str| step[key].as_str().unwrap_or_default().to_owned();
+        (text("status"), text("error"))
+    };
+    // Too old: not begun at all.
+    let workspace = with("max_transaction_age: 1ms, lock_retries: 0");
+    let (status, error) = step(
+        &workspace
+            .run(["run", "repack", "--now", "--output", "json"])
+            .json(),
+    );
+    assert_eq!(status, "deferred", "{error}");
+    assert!(error.contains("'left in other'"), "{error}");
+    // Young enough to wait for, and then named.
+    let waiting = with("transaction_wait: 1s, lock_retries: 0");
+    let (status, error) = step(
+        &waiting
+            .run(["run", "repack", "--now", "--output", "json"])
+            .json(),
+    );
+    assert_eq!(status, "failed", "{error}");
+    assert!(error.contains("'left in other'"), "{error}");
+    other
+        .batch_execute("ROLLBACK PREPARED 'left in other'")
+        .await
+        .unwrap();
+    let (status, error) = step(
+        &workspace
+            .run(["run", "repack", "--now", "--output", "json"])
+            .json(),
+    );
+    assert_eq!(status, "succeeded", "{error}");
+}
+
 /// Code of others is seen there as everywhere.
 #[tokio::test]
 async fn code_of_others_is_seen() {

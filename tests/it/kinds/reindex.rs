@@ -225,6 +225,25 @@ for_each_version! {
             db.execute(&format!("GRANT MAINTAIN ON t TO \"{role}\"")).await;
             let done = run(&workspace, 0);
             assert_eq!(objects(&done, "reindex", "succeeded"), names(&["public.t_id"]));
+        } else {
+            // Whoever is a member of a superuser is one.
+            let help = told["suggestion"].as_str().unwrap();
+            assert!(!help.contains("GRANT") && help.contains("ALTER TABLE public.t OWNER TO"), "{told:#}");
+            let advice = workspace.run(["advise"]).expect(0).stdout;
+            assert!(advice.lines().all(|line| line.is_empty() || line.starts_with("--")), "{advice}");
+            // Neither of one who can make himself, or others, mighty.
+            let owner = format!("{}_owner", db.name);
+            db.execute(&format!("CREATE ROLE \"{owner}\" CREATEROLE; GRANT CREATE ON SCHEMA public TO \"{owner}\"; ALTER TABLE t OWNER TO \"{owner}\"")).await;
+            let done = run(&workspace, 1);
+            assert!(!finding(&done, "privilege.missing")["suggestion"].as_str().unwrap().contains("GRANT"), "{done:#}");
+            db.execute(&format!("ALTER ROLE \"{owner}\" NOCREATEROLE")).await;
+            let done = run(&workspace, 1);
+            let help = finding(&done, "privilege.missing")["suggestion"].as_str().unwrap().to_owned();
+            assert_eq!(help, format!("GRANT {owner} TO {role}"), "{done:#}");
+            db.execute(&help).await;
+            let done = run(&workspace, 0);
+            assert_eq!(objects(&done, "reindex", "succeeded"), names(&["public.t_id"]));
+            db.execute(&format!("ALTER TABLE t OWNER TO current_user; DROP OWNED BY \"{owner}\"; DROP ROLE \"{owner}\"")).await;
         }
         db.execute(&format!("DROP OWNED BY \"{role}\"; DROP ROLE \"{role}\"")).await;
     }

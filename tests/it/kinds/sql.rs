@@ -1,8 +1,11 @@
 //! Statements of one's own: order, transactions, values, and what is refused.
 
+use std::process::Stdio;
+
 use serde_json::Value;
 
-use crate::support::servers::fresh_database;
+use crate::support::patience::Patience;
+use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
 const TABLES: &str = "CREATE SCHEMA \"select\";
@@ -139,6 +142,22 @@ fn options_that_make_no_sense_are_refused() {
             "transaction: true, statements: [{ name: a, sql: SELECT 1, only_if: SELECT true }]",
             "`a` has an `only_if`, but with `transaction: true` it is all or nothing",
         ),
+        (
+            "statements: [{ name: a, sql: '-- CALL s.p()' }]",
+            "the `sql` of `a` has no statement, only a comment",
+        ),
+        (
+            "statements: [{ name: a, sql: '/* x */ commit' }]",
+            "`a` begins with COMMIT",
+        ),
+        (
+            "statements: [{ name: a, sql: COPY s.t TO STDOUT }]",
+            "`a` copies through its client",
+        ),
+        (
+            "transaction: true, statements: [{ name: a, sql: REINDEX TABLE CONCURRENTLY s.t }]",
+            "`a` works CONCURRENTLY, which the server refuses in a transaction",
+        ),
     ] {
         let workspace = Workspace::for_target("postgres://localhost/x").task(
             "own",
@@ -146,5 +165,184 @@ fn options_that_make_no_sense_are_refused() {
         );
         let output = workspace.run(["check"]).expect(2);
         assert!(output.stderr.contains(said), "{output:#?}");
+    }
+}
+
+/// Procedures and blocks that commit what they did before they meet a lock, or work for long.
+const PROCEDURES: &str = "CREATE TABLE done (how text);
+    CREATE TABLE held (id int);
+    CREATE PROCEDURE locks() LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO public.done VALUES ('locks'); COMMIT; LOCK TABLE public.held; END $$;
+    CREATE PROCEDURE works() LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO public.done VALUES ('works'); COMMIT;
+        UPDATE public.held SET id = 1; PERFORM pg_catalog.pg_sleep(300); END $$;
+    CREATE PROCEDURE breaks() LANGUAGE plpgsql AS $$ BEGIN
+        INSERT INTO public.done VALUES ('breaks'); COMMIT; PERFORM 1 / 0; END $$;
+    INSERT INTO held VALUES (0)";
+
+fn own(statement: &str, more: &str) -> String {
+    format!(
+        "kind: sql\ntarget: app\nlimits: {{ lock_timeout: 200ms, lock_retries: 2, max_block: 500ms }}\n\
+         options:\n{more}  statements:\n    - name: own\n      sql: |\n        {statement}\n"
+    )
+}
+
+/// The only step of the run, its status, and its error.
+fn only_step(document: &Value) -> (String, String) {
+    let step = &document["runs"][0]["steps"][0];
+    let text = |key: &str| step[key].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("error"))
+}
+
+fn codes(document: &Value) -> Vec<String> {
+    let findings = document["runs"][0]["findings"].as_array().unwrap();
+    let code = |finding: &Value| finding["code"].as_str().unwrap().to_owned();
+    findings.iter().map(code).collect()
+}
+
+for_each_version! {
+    /// What a procedure has committed is not done a second time, whatever ends the first.
+    async fn what_may_be_done_in_part_is_begun_once(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(PROCEDURES).await;
+        let workspace = Workspace::for_target(&db.url)
+            .task("locks", &own("CALL public.locks()", ""))
+            .task("block", &own("DO $$ BEGIN INSERT INTO public.done VALUES ('block'); COMMIT; LOCK TABLE public.held; END $$", ""))
+            .task("breaks", &own("CALL public.breaks()", ""))
+            .task("missing", &own("CALL public.nowhere()", ""))
+            .task("whole", &own("DO $$ BEGIN INSERT INTO public.done VALUES ('whole'); LOCK TABLE public.held; END $$", "  transaction: true\n"));
+        let holder = db.connect().await;
+        holder.batch_execute("BEGIN; LOCK TABLE public.held IN ACCESS SHARE MODE").await.unwrap();
+        for task in ["locks", "block", "breaks"] {
+            let document = workspace.run(["run", task, "--now", "--output", "json"]).expect(1).json();
+            let (status, error) = only_step(&document);
+            assert_eq!(status, "failed", "{task}: {error}");
+            assert!(error.contains("may have done part of its work"), "{task}: {error}");
+            assert_eq!(codes(&document), ["statement.in_part"], "{task}");
+            assert_eq!(document["runs"][0]["steps"][0]["attempts"], 1, "{task}");
+            let done = format!("SELECT count(*) FROM public.done WHERE how = '{task}'");
+            assert_eq!(db.number(&done).await, 1, "{task} was begun again");
+        }
+        // What never began, or is one transaction, is told and tried as ever.
+        let document = workspace.run(["run", "missing", "--now", "--output", "json"]).expect(1).json();
+        assert!(!only_step(&document).1.contains("part of its work") && codes(&document).is_empty(), "{document:#}");
+        let document = workspace.run(["run", "whole", "--now", "--output", "json"]).expect(1).json();
+        assert_eq!(document["runs"][0]["steps"][0]["attempts"], 3, "{document:#}");
+        assert!(codes(&document).is_empty(), "{document:#}");
+        holder.batch_execute("COMMIT").await.unwrap();
+        workspace.run(["run", "whole", "--now"]).expect(0);
+        workspace.run(["run", "locks", "--now"]).expect(0);
+        assert_eq!(db.number("SELECT count(*) FROM public.done WHERE how = 'whole'").await, 1);
+    }
+}
+
+/// Who steps back for others does not begin again what may be done in part.
+#[tokio::test]
+async fn what_stepped_back_in_the_middle_is_begun_once() {
+    let db = fresh_database(17).await;
+    db.execute(PROCEDURES).await;
+    let workspace = Workspace::for_target(&db.url).task("works", &own("CALL public.works()", ""));
+    let running = workspace
+        .process(["run", "works", "--now", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let patience = Patience::until("the procedure to be at work");
+    while db
+        .number(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                AND application_name LIKE 'maint %' AND wait_event = 'PgSleep'",
+        )
+        .await
+        == 0
+    {
+        patience.pause().await;
+    }
+    db.execute("SET lock_timeout = '60s'; UPDATE public.held SET id = 2")
+        .await;
+    let ended = running.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{ended:?}");
+    let document: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let (status, error) = only_step(&document);
+    assert_eq!(status, "failed");
+    assert!(
+        error.contains("may have done part of its work") && error.contains("limits.max_block"),
+        "{error}"
+    );
+    assert_eq!(codes(&document), ["statement.in_part"]);
+    assert_eq!(db.number("SELECT count(*) FROM public.done").await, 1);
+}
+
+/// A task with one concurrent change that waits for others for a moment only.
+fn impatient(statement: &str) -> String {
+    format!(
+        "kind: sql\ntarget: app\nlimits: {{ lock_timeout: 200ms, transaction_wait: 500ms, lock_retries: 3 }}\n\
+         options:\n  statements:\n    - {{ name: own, sql: \"{statement}\" }}\n"
+    )
+}
+
+async fn invalid(db: &TestDatabase) -> Vec<String> {
+    db.strings("SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid ORDER BY 1")
+        .await
+}
+
+for_each_version! {
+    /// A half-built index is told, however the statement ended, and never counts as done.
+    async fn concurrent_builds_are_begun_once_and_looked_at(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE SCHEMA \"S x\"; CREATE TABLE \"S x\".t (a int); CREATE TABLE other (a int);
+            CREATE INDEX whole ON other (a)").await;
+        let workspace = Workspace::for_target(&db.url)
+            .task("named", &impatient("CREATE INDEX CONCURRENTLY IF NOT EXISTS t_a ON \\\"S x\\\".t (a)"))
+            .task("reindex", &impatient("REINDEX INDEX CONCURRENTLY public.whole"))
+            .task("dropped", &impatient("DROP INDEX CONCURRENTLY IF EXISTS \\\"S x\\\".t_a"));
+        // Whoever has written to the table is waited for.
+        let writer = db.connect().await;
+        writer.batch_execute("BEGIN; INSERT INTO \"S x\".t VALUES (1); INSERT INTO public.other VALUES (1)").await.unwrap();
+        for (task, left) in [("named", "\"S x\".t_a"), ("reindex", "public.whole_ccnew")] {
+            let document = workspace.run(["run", task, "--now", "--output", "json"]).expect(1).json();
+            let (status, error) = only_step(&document);
+            assert_eq!(status, "failed", "{error}");
+            assert!(error.contains(left) && error.contains("may have done part of its work"), "{error}");
+            assert_eq!(document["runs"][0]["steps"][0]["attempts"], 1);
+            assert_eq!(codes(&document), ["statement.left"]);
+            let finding = &document["runs"][0]["findings"][0];
+            assert_eq!(finding["object"], left);
+            assert_eq!(finding["suggestion"], format!("DROP INDEX CONCURRENTLY {left}"));
+        }
+        assert_eq!(invalid(&db).await, ["\"S x\".t_a", "whole_ccnew"]);
+        writer.batch_execute("COMMIT").await.unwrap();
+        // It exists, so the server has nothing to do; that is not what was wanted.
+        let document = workspace.run(["run", "named", "--now", "--output", "json"]).expect(1).json();
+        assert_eq!(only_step(&document).0, "failed", "{document:#}");
+        assert_eq!(codes(&document), ["statement.left"]);
+        workspace.run(["run", "dropped", "--now"]).expect(0);
+        workspace.run(["run", "named", "--now"]).expect(0);
+        workspace.run(["run", "named", "--now"]).expect(0);
+        assert_eq!(invalid(&db).await, ["whole_ccnew"]);
+    }
+}
+
+for_each_version! {
+    /// A partition that is half detached is told.
+    async fn a_partition_that_is_half_detached_is_told(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE p (a int) PARTITION BY RANGE (a);
+            CREATE TABLE q PARTITION OF p FOR VALUES FROM (0) TO (10);
+            CREATE TABLE r PARTITION OF p FOR VALUES FROM (10) TO (20)").await;
+        let workspace = Workspace::for_target(&db.url)
+            .task("own", &impatient("ALTER TABLE public.p DETACH PARTITION public.q CONCURRENTLY"));
+        // Whoever reads the table is waited for.
+        let reader = db.connect().await;
+        reader.batch_execute("BEGIN; SELECT * FROM public.p").await.unwrap();
+        let document = workspace.run(["run", "own", "--now", "--output", "json"]).expect(1).json();
+        let finding = &document["runs"][0]["findings"][0];
+        assert_eq!(finding["code"], "statement.left", "{document:#}");
+        let help = finding["suggestion"].as_str().unwrap();
+        assert_eq!(help, "ALTER TABLE public.p DETACH PARTITION public.q FINALIZE");
+        reader.batch_execute("COMMIT").await.unwrap();
+        db.execute(help).await;
+        assert_eq!(db.number("SELECT count(*) FROM pg_inherits").await, 1);
     }
 }

@@ -50,6 +50,7 @@ fn decided(
     let facts = Facts {
         major,
         role: "maint".to_owned(),
+        rights: Rights::default(),
         tables,
         children: below,
         foreign: HashMap::new(),

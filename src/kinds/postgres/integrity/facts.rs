@@ -130,6 +130,8 @@ pub(super) async fn constraints(db: &Session) -> Result<Vec<Constraint>, EngineE
 pub(super) struct Parts {
     /// A partition that has no part of it.
     without: Option<RelationName>,
+    /// Whether that has partitions itself, on which nothing can be built concurrently.
+    without_is_parted: bool,
     /// A part that is invalid.
     invalid: Option<RelationName>,
     /// Any part.
@@ -140,6 +142,16 @@ impl Parts {
     /// What is wrong with the index, and the statement that helps.
     pub(super) fn mended(&self, index: &RelationName) -> (String, Option<String>) {
         match self {
+            Parts {
+                without: Some(table),
+                without_is_parted: true,
+                ..
+            } => (
+                format!(
+                    "is invalid: {table} has no part of it, and has partitions itself, on which nothing can be built CONCURRENTLY. Build an index like it on each of those (there CREATE INDEX CONCURRENTLY blocks nobody), then one with CREATE INDEX … ON ONLY {table}, which builds nothing, and let each become part of the one above: ALTER INDEX … ATTACH PARTITION …, at the end ALTER INDEX {index} ATTACH PARTITION with the name of the one on {table}"
+                ),
+                None,
+            ),
             Parts {
                 without: Some(table),
                 ..
@@ -233,7 +245,8 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
         EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index g
             WHERE g.datname = pg_catalog.current_database() AND (g.relid IS NULL OR g.relid = t.oid)),
         {size}, {hidden},
-        d.keys, d.filter, s.without_schema, s.without_name, s.invalid_schema, s.invalid_name, s.any_schema, s.any_name, t.relispopulated
+        d.keys, d.filter, s.without_schema, s.without_name, s.invalid_schema, s.invalid_name, s.any_schema, s.any_name, t.relispopulated,
+        coalesce(s.without_kind = 'p', false)
     FROM pg_catalog.pg_index x
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
@@ -251,13 +264,13 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
             FROM pg_catalog.generate_series(1, x.indnkeyatts::int4) p) k
         HAVING pg_catalog.bool_and(k.usual)) d ON {wanted} AND x.indisunique AND x.indisvalid AND i.relkind = 'i'
     LEFT JOIN LATERAL (SELECT r.names[1] AS any_schema, r.names[2] AS any_name, r.invalid[1] AS invalid_schema, r.invalid[2] AS invalid_name,
-            w.names[1] AS without_schema, w.names[2] AS without_name
+            w.names[1] AS without_schema, w.names[2] AS without_name, w.names[3] AS without_kind
         FROM (SELECT min(ARRAY[cn.nspname::text, ci.relname::text]) AS names,
                 min(ARRAY[cn.nspname::text, ci.relname::text]) FILTER (WHERE NOT cx.indisvalid AND ci.relkind = 'i') AS invalid
             FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_index cx ON cx.indexrelid = h.inhrelid
             JOIN pg_catalog.pg_class ci ON ci.oid = h.inhrelid JOIN pg_catalog.pg_namespace cn ON cn.oid = ci.relnamespace
             WHERE h.inhparent = i.oid AND (cx.indisvalid OR ci.relkind = 'i')) r,
-            (SELECT min(ARRAY[pn.nspname::text, pc.relname::text]) AS names
+            (SELECT min(ARRAY[pn.nspname::text, pc.relname::text, pc.relkind::text]) AS names
             FROM pg_catalog.pg_inherits p JOIN pg_catalog.pg_class pc ON pc.oid = p.inhrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = pc.relnamespace
             WHERE p.inhparent = t.oid AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_index cx ON cx.indexrelid = h.inhrelid
                 WHERE h.inhparent = i.oid AND cx.indrelid = p.inhrelid)) w) s ON i.relkind = 'I' AND NOT x.indisvalid
@@ -296,6 +309,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
             parts: match row.get::<bool>(7)? {
                 true => Some(Parts {
                     without: part(row, 16)?,
+                    without_is_parted: row.get(23)?,
                     invalid: part(row, 18)?,
                     any: part(row, 20)?,
                 }),

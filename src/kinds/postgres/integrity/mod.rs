@@ -458,6 +458,12 @@ impl Integrity {
                 continue;
             }
             let (message, suggestion) = match &index.parts {
+                // Rebuilt, it would be a second index like the one it was to replace.
+                None if is_leftover(index.name.relation.raw()) => (
+                    "is invalid: a concurrent rebuild that failed left it. It costs every write and helps no query; `maint run reindex` removes it, too"
+                        .to_owned(),
+                    Some(format!("DROP INDEX CONCURRENTLY {}", index.name)),
+                ),
                 None => (
                     "is invalid: a build of it failed. It costs every write and helps no query"
                         .to_owned(),
@@ -482,6 +488,12 @@ impl Integrity {
             _ => Place::Primary,
         }
     }
+}
+
+/// Whether the server gives such a name to what a concurrent rebuild makes, or takes the place of.
+fn is_leftover(name: &str) -> bool {
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    name.ends_with("_ccnew") || name.ends_with("_ccold")
 }
 
 /// Validating changes the definition, and so sets off event triggers.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::super::common::Rights;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, may_reindex};
 use crate::engines::postgres::trust::Standing;
@@ -44,6 +45,8 @@ pub(super) struct Counters {
 pub(crate) struct Facts {
     pub(super) major: i32,
     pub(super) role: String,
+    /// What may be advised where it may not.
+    pub(super) rights: Rights,
     /// Views by object id.
     pub(super) views: BTreeMap<u32, View>,
     /// What a view reads, by its object id.
@@ -147,6 +150,7 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
     let mut facts = Facts {
         major: db.server.major(),
         role: db.server.role.clone(),
+        rights: Rights::read(db).await?,
         ..Facts::default()
     };
     for row in db

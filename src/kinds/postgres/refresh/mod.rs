@@ -129,7 +129,13 @@ impl Kind for Refresh {
             plan.steps
                 .push(step(oid, view, &sources, &facts, reason, evidence, at.now));
         }
-        forbid(&mut plan, ACTION, &facts.role, facts.major, &forbidden);
+        forbid(
+            &mut plan,
+            ACTION,
+            (&facts.role, facts.major),
+            &facts.rights,
+            &forbidden,
+        );
         // The server itself refreshes as the owner; event triggers run as we are.
         trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)

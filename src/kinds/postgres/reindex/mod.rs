@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
-use super::common::{Selection, estimated, forbid, still_there, unseen};
+use super::common::{Rights, Selection, estimated, forbid, still_there, unseen};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Use};
@@ -77,6 +77,8 @@ pub(crate) struct Facts {
     version_num: i32,
     version: String,
     role: String,
+    /// What may be advised where it may not.
+    rights: Rights,
     freeze_max_age: i64,
     indexes: Vec<IndexFacts>,
     leftovers: Vec<Leftover>,
@@ -150,6 +152,7 @@ impl Kind for Reindex {
             version_num: db.server.version_num,
             version: db.server.version.clone(),
             role: db.server.role.clone(),
+            rights: Rights::read(db).await?,
             freeze_max_age: first(&freeze, 0)?.unwrap_or(200_000_000),
             leftovers: leftovers::find(db).await?,
             standing: trust::read(site, []).await?,
@@ -270,10 +273,20 @@ impl Kind for Reindex {
                 .into_iter()
                 .map(|(index, ideal, reason)| rebuild(index, ideal).because(reason)),
         );
-        plan.findings
-            .extend(unseen("indexes of ", &facts.role, &unseen_tables));
+        plan.findings.extend(unseen(
+            "indexes of ",
+            &facts.role,
+            &facts.rights,
+            &unseen_tables,
+        ));
         let major = facts.version_num / 10_000;
-        forbid(&mut plan, "reindex", &facts.role, major, &forbidden);
+        forbid(
+            &mut plan,
+            "reindex",
+            (&facts.role, major),
+            &facts.rights,
+            &forbidden,
+        );
         trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }

@@ -26,6 +26,7 @@ fn versions_that_corrupt_indexes_are_refused() {
             version_num,
             version: "14".to_owned(),
             role: "postgres".to_owned(),
+            rights: Rights::default(),
             freeze_max_age: 200_000_000,
             indexes: vec![bloated],
             leftovers: Vec::new(),

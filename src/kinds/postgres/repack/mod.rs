@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use self::facts::{ServerFacts, TableFacts};
 use self::verdict::{Verdict, Waste};
 use self::way::Road;
-use super::common::{Selection, estimated, forbid, still_there, unseen};
+use super::common::{Rights, Selection, estimated, forbid, still_there, unseen};
 use super::horizon::{self, Holder};
 use super::reindex::{self, IndexFacts};
 use super::trust;
@@ -100,6 +100,8 @@ impl Default for Repack {
 pub(crate) struct Facts {
     major: i32,
     role: String,
+    /// What may be advised where it may not.
+    rights: Rights,
     server: ServerFacts,
     tables: Vec<TableFacts>,
     /// What grows where rows are moved, and the version that would rebuild it.
@@ -151,6 +153,7 @@ impl Kind for Repack {
         Ok(Facts {
             major: db.server.major(),
             role: db.server.role.clone(),
+            rights: Rights::read(db).await?,
             server: facts::server(db).await?,
             indexes: reindex::of_tables(db).await?,
             version_num: db.server.version_num,
@@ -255,8 +258,14 @@ impl Kind for Repack {
         }
         plan.findings.extend(horizon::finding(&held_back));
         plan.findings
-            .extend(unseen("", &facts.role, &unseen_tables));
-        forbid(&mut plan, "repack", &facts.role, facts.major, &forbidden);
+            .extend(unseen("", &facts.role, &facts.rights, &unseen_tables));
+        forbid(
+            &mut plan,
+            "repack",
+            (&facts.role, facts.major),
+            &facts.rights,
+            &forbidden,
+        );
         trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }

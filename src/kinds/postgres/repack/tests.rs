@@ -64,6 +64,7 @@ fn facts(table: TableFacts) -> Facts {
     Facts {
         major: 17,
         role: "maint".to_owned(),
+        rights: Rights::default(),
         server: ServerFacts {
             may_quiet: true,
             no_repack: Some(

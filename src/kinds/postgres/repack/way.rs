@@ -200,7 +200,7 @@ pub(super) fn step(table: &TableFacts, waste: &Waste, road: Road, facts: &Facts)
             // The server has one slot of replication for each, and builds one table at a time.
             let step = Step::new("repack", name, "repack")
                 .touching(oid, Use::Command)
-                .run(Statement::patient(sql, probe));
+                .run(Statement::patient(sql, probe).waiting_everywhere());
             let mut step = step;
             step.details = vec![
                 "locks: SHARE UPDATE EXCLUSIVE; ACCESS EXCLUSIVE for a moment at the end"

@@ -5,15 +5,18 @@
 //!
 //! [documentation]: https://www.postgresql.org/docs/current/routine-vacuuming.html#AUTOVACUUM
 
-use chrono::{DateTime, Utc};
+use std::collections::BTreeMap;
+
+use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::common::{Selection, rows};
 use super::super::horizon::{self, Holder};
 use super::Snapshot;
+use super::trend::{recall, remember};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
 use crate::engines::postgres::{RelationName, Session, each};
-use crate::plan::{Finding, Plan, Severity};
+use crate::plan::{Finding, Moment, Plan, Severity};
 
 /// Share of dead rows at which autovacuum should have come: a scan of the table reads
 /// that much in vain, and its file stays that much larger.
@@ -24,6 +27,9 @@ const PROPOSED: (f64, f64) = (0.05, 0.01);
 
 /// So many rows that a hundredth of them is worth a vacuum.
 const MANY: f64 = 10_000_000.0;
+
+/// What is remembered of tables for which autovacuum is late: since when it is.
+const BEHIND: &str = "behind";
 
 /// How many tables of one complaint are named; more than that is one problem.
 const MOST: usize = 5;
@@ -57,6 +63,8 @@ pub(super) struct Autovacuum {
     workers: (i64, i64),
     /// Not for the whole server: that is told elsewhere, and no table's setting would help.
     off: bool,
+    /// How long it rests between two looks at this database, in seconds.
+    naptime: i64,
     pub(super) holders: Vec<Holder>,
 }
 
@@ -85,7 +93,8 @@ const TABLES: &str = "SELECT n.nspname::text, c.relname::text, s.live, s.dead,
 
 const WORKERS: &str =
     "SELECT pg_catalog.count(*) FILTER (WHERE a.backend_type = 'autovacuum worker'),
-        pg_catalog.current_setting('autovacuum_max_workers')::int8, NOT pg_catalog.current_setting('autovacuum')::bool
+        pg_catalog.current_setting('autovacuum_max_workers')::int8, NOT pg_catalog.current_setting('autovacuum')::bool,
+        (SELECT t.setting::int8 FROM pg_catalog.pg_settings t WHERE t.name = 'autovacuum_naptime')
     FROM pg_catalog.pg_stat_activity a";
 
 /// Reads which tables autovacuum serves badly, and who holds back every vacuum.
@@ -129,6 +138,7 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Autovacuum,
         for row in db.query(doing, WORKERS, &[]).await? {
             found.workers = (row.get(0)?, row.get(1)?);
             found.off = row.get(2)?;
+            found.naptime = row.get(3)?;
         }
         found.holders = horizon::holders(db).await?;
     }
@@ -142,7 +152,25 @@ impl Autovacuum {
     }
 
     /// What is to be said.
-    pub(super) fn judge(&self, options: &Snapshot, plan: &mut Plan) {
+    ///
+    /// That autovacuum does not keep up cannot be seen at one moment: it looks at a table once in
+    /// its naptime. So a table has to have been behind in an earlier snapshot, too, at least that
+    /// long ago, with nobody who held it back since then.
+    pub(super) fn judge(&self, options: &Snapshot, at: &Moment, plan: &mut Plan) {
+        let before: BTreeMap<String, DateTime<Utc>> = recall(at, BEHIND);
+        let mut behind = BTreeMap::new();
+        self.judged(options, at.now, &before, &mut behind, plan);
+        remember(plan, BEHIND, &behind);
+    }
+
+    fn judged(
+        &self,
+        options: &Snapshot,
+        now: DateTime<Utc>,
+        before: &BTreeMap<String, DateTime<Utc>>,
+        behind: &mut BTreeMap<String, DateTime<Utc>>,
+        plan: &mut Plan,
+    ) {
         let selection = Selection::new(&options.include, &options.exclude);
         let mut told = [0_usize; 3];
         if self.off {
@@ -155,7 +183,19 @@ impl Autovacuum {
                 // No setting helps against the one; the other is on its way.
                 continue;
             } else if table.dead as f64 >= 2.0 * table.threshold {
-                (1, table.behind(self.workers))
+                let name = table.name.to_string();
+                let since = before.get(&name).copied().unwrap_or(now);
+                let held = |holder: &Holder| {
+                    !holder.elsewhere && holder.since.is_none_or(|began| began <= since)
+                };
+                if self.holders.iter().any(held) {
+                    continue;
+                }
+                behind.insert(name, since);
+                if now - since < TimeDelta::seconds(self.naptime.max(1)) {
+                    continue;
+                }
+                (1, table.behind(self.workers, since))
             } else if (table.dead as f64) < table.threshold {
                 (2, table.rare())
             } else {
@@ -228,10 +268,14 @@ impl Care {
         )
     }
 
-    fn behind(&self, (busy, most): (i64, i64)) -> Finding {
+    fn behind(&self, (busy, most): (i64, i64), since: DateTime<Utc>) -> Finding {
         let share = self.share();
         let last = self.last();
-        let begins = rows(self.threshold);
+        let begins = format!(
+            "{}, and was as late on {}",
+            rows(self.threshold),
+            since.format("%Y-%m-%d %H:%M UTC")
+        );
         if busy >= most {
             return self.finding(
                 "autovacuum.behind",
@@ -292,6 +336,11 @@ mod tests {
         }
     }
 
+    fn noon() -> DateTime<Utc> {
+        Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).unwrap()
+    }
+
+    /// What is said of tables that were late already at six o'clock.
     fn told(tables: Vec<Care>, workers: (i64, i64), holders: Vec<Holder>) -> Vec<(String, String)> {
         let mut plan = Plan::default();
         let all = Autovacuum {
@@ -299,8 +348,16 @@ mod tests {
             workers,
             holders,
             off: false,
+            naptime: 60,
         };
-        all.judge(&Snapshot::default(), &mut plan);
+        let before = BTreeMap::from([("app.t".to_owned(), noon() - TimeDelta::hours(6))]);
+        all.judged(
+            &Snapshot::default(),
+            noon(),
+            &before,
+            &mut BTreeMap::new(),
+            &mut plan,
+        );
         let said = plan.findings.into_iter();
         said.map(|f| (f.code, f.suggestion.unwrap())).collect()
     }
@@ -371,6 +428,27 @@ mod tests {
         let mut later = holder;
         later.since = Some(Utc.with_ymd_and_hms(2026, 3, 1, 9, 0, 0).unwrap());
         assert_eq!(told(vec![behind], (0, 3), vec![later]).len(), 1);
+    }
+
+    /// One moment does not show that autovacuum is late: it may be about to come.
+    #[test]
+    fn who_is_late_was_late_before() {
+        let late = Autovacuum {
+            tables: vec![table(1_000_000, 500_000, 200_050.0)],
+            workers: (0, 3),
+            naptime: 60,
+            ..Autovacuum::default()
+        };
+        let mut before = BTreeMap::new();
+        let mut look = |now: DateTime<Utc>| {
+            let (mut plan, mut behind) = (Plan::default(), BTreeMap::new());
+            late.judged(&Snapshot::default(), now, &before, &mut behind, &mut plan);
+            before = behind;
+            plan.findings.len()
+        };
+        assert_eq!(look(noon()), 0);
+        assert_eq!(look(noon() + TimeDelta::seconds(59)), 0);
+        assert_eq!(look(noon() + TimeDelta::seconds(60)), 1);
     }
 
     #[test]

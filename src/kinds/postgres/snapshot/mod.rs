@@ -112,7 +112,7 @@ impl Kind for Snapshot {
         indexes::measure_bloat(&facts.largest, at, &mut plan);
         trend::growth(facts.database.bytes, &facts.sizes, self, at, &mut plan);
         tables::judge_dead(&facts.dead, &facts.autovacuum, self, &mut plan);
-        facts.autovacuum.judge(self, &mut plan);
+        facts.autovacuum.judge(self, at, &mut plan);
         views::judge(&facts.views, self, at, &mut plan);
         facts.indexes.judge(self, at, &mut plan);
         plan

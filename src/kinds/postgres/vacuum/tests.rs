@@ -46,6 +46,7 @@ fn facts(major: i32, tables: Vec<TableFacts>) -> Facts {
     Facts {
         major,
         role: "maint".to_owned(),
+        rights: Rights::default(),
         database: "shop".to_owned(),
         database_age: 1_000,
         database_multixact_age: 1_000,
