@@ -150,11 +150,13 @@ async fn repack_names_the_writer_of_another_database() {
     let with = |limits: &str| {
         Workspace::for_target(&cluster.url("postgres")).task(
             "repack",
-            &format!("kind: repack\ntarget: app\noptions: {{ min_size: 1kB, min_reclaim: 1kB }}\nlimits: {{ {limits} }}\n"),
+            &format!("kind: repack\ntarget: app\noptions: {{ min_size: 100kB }}\nlimits: {{ {limits} }}\n"),
         )
     };
     let step = |done: &Value| {
-        let step = &done["runs"][0]["steps"][0];
+        let steps = done["runs"][0]["steps"].as_array().unwrap();
+        let step = steps.iter().find(|step| step["action"] == "repack");
+        let step = step.unwrap_or_else(|| panic!("{done:#}"));
         let text = |key: &str| step[key].as_str().unwrap_or_default().to_owned();
         (text("status"), text("error"))
     };
