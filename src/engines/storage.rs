@@ -79,6 +79,10 @@ impl Size {
     }
 }
 
+/// Which content a file has: where the stamp is another, it may be another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamp(String);
+
 /// What the name of a file ends with until it is complete.
 const PART: &str = ".part";
 
@@ -91,6 +95,43 @@ pub struct Storage {
 enum Place {
     Folder(PathBuf),
     Bucket(Arc<dyn ObjectStore>, String),
+}
+
+impl Stamp {
+    /// Whoever writes to a file changes one of these, whatever else they set.
+    fn of_disk(about: &std::fs::Metadata) -> Stamp {
+        use std::os::unix::fs::MetadataExt;
+        Stamp(format!(
+            "{} {}:{} {}.{} {}.{}",
+            about.size(),
+            about.dev(),
+            about.ino(),
+            about.mtime(),
+            about.mtime_nsec(),
+            about.ctime(),
+            about.ctime_nsec()
+        ))
+    }
+}
+
+impl StorageError {
+    /// Whether the place has answered, and the file is not there, or is not
+    /// what was written; otherwise nothing is known of it.
+    pub fn is_about_the_file(&self) -> bool {
+        match self {
+            StorageError::Odd { .. } => true,
+            StorageError::Disk { source, .. } => is_no_file(source),
+            StorageError::Store { source, .. } => {
+                matches!(source, object_store::Error::NotFound { .. })
+            }
+            StorageError::Address { .. } => false,
+        }
+    }
+}
+
+fn is_no_file(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory)
 }
 
 impl Storage {
@@ -206,6 +247,30 @@ impl Storage {
                 size.fits(answer.meta.size).map_err(odd)?;
                 answer.bytes().await.map_err(self.refused(path, "read"))
             }
+        }
+    }
+
+    /// The stamp of a file, without reading it; none where there is no file, or
+    /// where the store gives its files no tags.
+    ///
+    /// # Errors
+    /// When the place could not be asked.
+    pub async fn stamp(&self, path: &str) -> Result<Option<Stamp>, StorageError> {
+        match &self.place {
+            Place::Folder(folder) => {
+                let file = folder.join(path);
+                on_disk(self.full(path), "read", move || match file.metadata() {
+                    Ok(about) => Ok(Some(Stamp::of_disk(&about))),
+                    Err(e) if is_no_file(&e) => Ok(None),
+                    Err(e) => Err(e),
+                })
+                .await
+            }
+            Place::Bucket(store, prefix) => match store.head(&key(prefix, path)).await {
+                Ok(meta) => Ok(meta.e_tag.map(|tag| Stamp(format!("{} {tag}", meta.size)))),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(source) => Err(self.refused(path, "read")(source)),
+            },
         }
     }
 

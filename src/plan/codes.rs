@@ -617,6 +617,12 @@ pub const FINDINGS: &[Code] = &[
         "List the owner in `trust_owners`, or use a role with fewer rights; see docs/security.md.",
     ),
     code(
+        "rows.foreign",
+        "A part of the table is a foreign table, and may hold rows that meet the rule.",
+        "They stay: only what this server holds is deleted or archived.",
+        "Give the server that holds them a task of its own, or detach the foreign table.",
+    ),
+    code(
         "rows.locked",
         "Rows meet the rule, and somebody has locked them for longer than `lock_timeout` and its retries.",
         "The other rows went. A forgotten prepared transaction keeps its locks for ever, over restarts too.",

@@ -67,7 +67,10 @@ async fn with(
     how: How,
 ) -> Result<u8, Failure> {
     let notes = Notes::open(context, &target.name).await?;
-    let is_back = async |manifest: &Manifest| back::is_back(session, manifest, place).await;
+    let is_back = async |manifest: &Manifest| {
+        let mark = back::is_back(session, manifest, place).await?;
+        Ok(mark.into())
+    };
     let (manifests, before) = notes.not_back(found, how.again, is_back).await?;
     if how.dry_run {
         return would(context, session, place, &manifests, &before).await;

@@ -15,6 +15,7 @@ use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::engines::EngineError;
 use crate::engines::storage::StorageError;
+use crate::execute::Back;
 use crate::history::{self, Store};
 use crate::pipeline::PipelineError;
 use crate::plan::Memory;
@@ -179,7 +180,7 @@ impl<'a> Notes<'a> {
         &self,
         found: Vec<M>,
         again: bool,
-        is_back: impl AsyncFn(&M) -> Result<Option<M::Mark>, EngineError>,
+        is_back: impl AsyncFn(&M) -> Result<Back<M::Mark>, EngineError>,
     ) -> Result<(Vec<M>, Before<M>), Failure> {
         let known = match &self.store {
             Some(store) => store.memories(self.target, "archive").await?,
@@ -191,7 +192,13 @@ impl<'a> Notes<'a> {
             let marks: Option<Vec<M::Mark>> = marks.and_then(|v| serde_json::from_value(v).ok());
             manifest.marks().extend(marks.unwrap_or_default());
             match is_back(&manifest).await.map_err(PipelineError::from)? {
-                Some(mark) if !again => before.push((manifest.id(), mark)),
+                Back::Yes(mark) if !again => before.push((manifest.id(), mark)),
+                Back::Perhaps(why) if !again => {
+                    return Err(Failure::Usage(format!(
+                        "{} may be back already: {why}\n  hint: look into that table; `--again`, with ids, brings it all the same",
+                        manifest.id()
+                    )));
+                }
                 _ => manifests.push(manifest),
             }
         }
@@ -202,6 +209,30 @@ impl<'a> Notes<'a> {
             )));
         }
         Ok((manifests, before))
+    }
+
+    /// What is noted of a manifest now, in the history.
+    ///
+    /// # Errors
+    /// Where the history cannot be read.
+    pub(super) async fn marks_now<M: Returning>(
+        &self,
+        manifest: &M,
+    ) -> Result<Vec<M::Mark>, EngineError> {
+        let Some(store) = &self.store else {
+            return Ok(Vec::new());
+        };
+        let known = store.memories(self.target, "archive").await;
+        let known = known.map_err(|error| EngineError::Files {
+            message: format!(
+                "whether it is back already is not known: {}",
+                with_causes(&error)
+            ),
+        })?;
+        let marks = known.get(&marks_of(manifest.id())).cloned();
+        Ok(marks
+            .and_then(|v| serde_json::from_value(v).ok())
+            .unwrap_or_default())
     }
 
     /// Writes down that these come back: in the history, or where there is none, beside

@@ -4,11 +4,12 @@ use super::restore::{Before, How, Into, Notes, Returning, ids};
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::config::Target;
+use crate::engines::EngineError;
 use crate::engines::postgres::{RelationName, Session};
 use crate::engines::storage::{Storage, StorageError};
-use crate::execute;
+use crate::execute::{self, Back};
 use crate::pipeline::{self, PipelineError};
-use crate::plan::{Manifest, Restored};
+use crate::plan::{Manifest, Restored, archived};
 use crate::report::text::{human_count, shown};
 use crate::values::TableName;
 
@@ -71,14 +72,18 @@ pub(super) async fn restore(
     if how.dry_run {
         return would(context, &session, &table, &manifests, &before).await;
     }
+    let still = async || match how.again {
+        true => Ok(()),
+        false => not_meanwhile(&session, &notes, &manifests, &table).await,
+    };
     let note = async |mark: Restored| notes.mark(&manifests, &mark).await;
-    let how = execute::Restore {
+    let into = execute::Restore {
         dial: &dial,
         into: &table,
         disable_triggers: how.disable_triggers,
         trust_owners: &target.trust_owners,
     };
-    let rows = execute::restore(&session, how, &manifests, note)
+    let rows = execute::restore(&session, into, &manifests, still, note)
         .await
         .map_err(PipelineError::from)?;
     if context.json() {
@@ -91,6 +96,36 @@ pub(super) async fn restore(
         outln!("{} rows are back in {table}", human_count(rows));
     }
     Ok(0)
+}
+
+/// Fails where another restore has brought one of these back since it was
+/// looked whether they are.
+async fn not_meanwhile(
+    session: &Session,
+    notes: &Notes<'_>,
+    manifests: &[Manifest],
+    into: &RelationName,
+) -> Result<(), EngineError> {
+    for manifest in manifests {
+        let mut now = manifest.clone();
+        now.restored.extend(notes.marks_now(manifest).await?);
+        // Where there is no history, restores are noted beside the files.
+        if let Ok(storage) = Storage::open(&manifest.storage)
+            && let Ok(content) = storage.get(&manifest.path(), archived::MANIFEST).await
+            && let Ok(beside) = serde_json::from_slice::<Manifest>(&content)
+        {
+            now.restored.extend(beside.restored);
+        }
+        if !matches!(execute::is_back(session, &now, into).await?, Back::No) {
+            return Err(EngineError::Files {
+                message: format!(
+                    "nothing was restored: another restore has brought {} back meanwhile",
+                    manifest.id
+                ),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Tells what would come back.

@@ -7,7 +7,10 @@ use crate::engines::EngineError;
 /// First half of the lock's key: `mnt1` in ASCII.
 const LOCK_CLASS: i32 = 0x6d6e_7431;
 
-/// Who holds the lock of a task.
+/// The same for the lock of a partition that leaves its table: `mnt2`.
+const PARTITION_CLASS: i32 = 0x6d6e_7432;
+
+/// Who holds the lock of a task, or of a partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// Process, role, application, and since when.
@@ -27,9 +30,33 @@ pub struct Stranger {
 
 /// Takes the lock of a task, unless somebody holds it: then tells who, since when.
 pub async fn claim(db: &Session, task: &str) -> Result<Option<Holder>, EngineError> {
-    let sql = "SELECT pg_catalog.pg_try_advisory_lock($1, pg_catalog.hashtext($2))";
-    let doing = "claiming the task";
-    let rows = db.query(doing, sql, &[&LOCK_CLASS, &task]).await?;
+    take(db, "claiming the task", LOCK_CLASS, task).await
+}
+
+/// Takes the lock of a partition that leaves its table, for this session:
+/// whatever task or target they are of, one run at a time works on it.
+pub async fn claim_partition(db: &Session, oid: u32) -> Result<Option<Holder>, EngineError> {
+    let doing = "claiming the partition";
+    take(db, doing, PARTITION_CLASS, &oid.to_string()).await
+}
+
+/// Gives the lock of a partition back.
+pub async fn release_partition(db: &Session, oid: u32) -> Result<(), EngineError> {
+    let sql = "SELECT pg_catalog.pg_advisory_unlock($1::int4, pg_catalog.hashtext($2::text))";
+    let doing = "releasing the partition";
+    db.query(doing, sql, &[&PARTITION_CLASS, &oid.to_string()])
+        .await
+        .map(drop)
+}
+
+async fn take(
+    db: &Session,
+    doing: &str,
+    class: i32,
+    key: &str,
+) -> Result<Option<Holder>, EngineError> {
+    let sql = "SELECT pg_catalog.pg_try_advisory_lock($1::int4, pg_catalog.hashtext($2::text))";
+    let rows = db.query(doing, sql, &[&class, &key]).await?;
     if let Some(row) = rows.first()
         && row.get::<bool>(0)?
     {
@@ -39,7 +66,7 @@ pub async fn claim(db: &Session, task: &str) -> Result<Option<Holder>, EngineErr
         who: "a session that has just ended".to_owned(),
         stranger: None,
     };
-    Ok(Some(holder(db, task).await?.unwrap_or(just_gone)))
+    Ok(Some(held(db, class, key).await?.unwrap_or(just_gone)))
 }
 
 /// Everybody in the database may take the lock. So who holds it is judged by
@@ -67,9 +94,13 @@ const HOLDERS: &str = "SELECT l.pid, a.usename::text, coalesce(a.application_nam
 
 /// Who holds the lock of a task, if anybody does: a stranger before a run.
 pub async fn holder(db: &Session, task: &str) -> Result<Option<Holder>, EngineError> {
-    let doing = "asking who holds the task";
+    held(db, LOCK_CLASS, task).await
+}
+
+async fn held(db: &Session, class: i32, key: &str) -> Result<Option<Holder>, EngineError> {
+    let doing = "asking who holds the lock";
     let mut first = None;
-    for row in db.query(doing, HOLDERS, &[&LOCK_CLASS, &task]).await? {
+    for row in db.query(doing, HOLDERS, &[&class, &key]).await? {
         let text = |n| row.get::<Option<String>>(n);
         let (member, named) = (row.get(4)?, row.get(5)?);
         let pid: Option<i32> = row.get(0)?;

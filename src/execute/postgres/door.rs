@@ -390,6 +390,6 @@ async fn work(
         Work::Walk(way) => walk::carry_out(way, job, record, findings).await,
         Work::Shrink(way) => shrink::carry_out(way, job, record, findings).await,
         Work::Retire(retire) => whole::carry_out(retire, job, record).await,
-        Work::Settle(pending) => export::carry_out(pending, job, record).await,
+        Work::Settle(pending) => export::carry_out(pending, job, record, findings).await,
     }
 }

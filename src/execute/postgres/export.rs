@@ -21,14 +21,16 @@ use super::attempts::Attempt;
 use super::batch::SETTLE;
 use super::gate::{self, Did, Halt, Outcome};
 use super::naming::Naming;
-use super::{send, whole};
+use super::seen::Seen;
+use super::{begun, send};
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Column, ParquetError, Writer};
 use crate::engines::postgres::{Identifier, Session, first};
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
 use crate::plan::{
-    ArchivedFile, Export, Manifest, Memory, MonthOf, Range, Statement, Walk, Without, folder_key,
+    ArchivedFile, Export, Finding, Manifest, Memory, MonthOf, Range, Severity, Statement, Walk,
+    Without, folder_key,
 };
 use crate::values::with_causes;
 
@@ -269,7 +271,8 @@ impl<'a> Exporter<'a> {
             }
             Ok(did)
         };
-        let keeping = self.keep(parts, &name, rows, transaction, job, noted);
+        let seen = Seen::default();
+        let keeping = self.keep(parts, &name, rows, transaction, job, noted, &seen);
         // The proof has to be there before the transaction ends, and no sooner:
         // on a disk the server deletes meanwhile. What a bucket takes its time
         // for is not to hold the locks of rows.
@@ -284,7 +287,14 @@ impl<'a> Exporter<'a> {
         };
         match gone {
             _ if !kept => Ok(Err(Halt::Stopped)),
-            Ok(did) if i64::try_from(did.rows) == Ok(rows) => Ok(Ok(Batch::Rows(rows))),
+            Ok(did) if i64::try_from(did.rows) == Ok(rows) => {
+                // The delete may have taken its time.
+                let files = noted.as_ref().map(|m| &*m.files).unwrap_or_default();
+                match seen.wrong(&self.storage, files).await? {
+                    Some(why) => Err(ExportError::Proof(format!("nothing was deleted: {why}"))),
+                    None => Ok(Ok(Batch::Rows(rows))),
+                }
+            }
             Ok(Did { rows: gone, .. }) => Err(ExportError::Stayed { rows, gone }),
             Err(halt) => Ok(Err(halt)),
         }
@@ -292,6 +302,10 @@ impl<'a> Exporter<'a> {
 
     /// Writes down what there is to know of a batch, writes its files and
     /// proves them; `false` where the run was stopped meanwhile.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "all of it is what a manifest says, and where it is noted"
+    )]
     async fn keep(
         &self,
         parts: Parts,
@@ -300,6 +314,7 @@ impl<'a> Exporter<'a> {
         transaction: String,
         job: Job<'_>,
         noted: &mut Option<Manifest>,
+        seen: &Seen,
     ) -> Result<bool, ExportError> {
         let files = self.finish(parts, name).await?;
         let manifest = Manifest {
@@ -326,7 +341,7 @@ impl<'a> Exporter<'a> {
         // of the history, the work depends on it.
         remember(job, &manifest).await?;
         let manifest: &Manifest = noted.insert(manifest);
-        if !self.store(files, job).await? {
+        if !self.store(files, job, seen).await? {
             return Ok(false);
         }
         beside(&self.storage, manifest).await?;
@@ -334,13 +349,20 @@ impl<'a> Exporter<'a> {
     }
 
     /// Writes files and reads them back; `false` where the run was stopped meanwhile.
-    pub(super) async fn store(&self, files: Vec<File>, job: Job<'_>) -> Result<bool, ExportError> {
+    pub(super) async fn store(
+        &self,
+        files: Vec<File>,
+        job: Job<'_>,
+        seen: &Seen,
+    ) -> Result<bool, ExportError> {
         for file in files {
             if job.execution.stop.is_now() {
                 return Ok(false);
             }
             self.storage.put(&file.entry.path, file.content).await?;
+            let stamp = self.storage.stamp(&file.entry.path).await?;
             prove(&self.storage, &file.entry, &self.export.columns).await?;
+            seen.note(&file.entry.path, stamp);
         }
         Ok(true)
     }
@@ -515,7 +537,7 @@ fn shown(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S").to_string()
 }
 
-fn sha256(content: &[u8]) -> String {
+pub(super) fn sha256(content: &[u8]) -> String {
     let digest = Sha256::digest(content);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -537,7 +559,7 @@ async fn prove(
 }
 
 /// Computes something in a thread of its own, so that the server is listened to meanwhile.
-async fn beside_it<T: Send + 'static>(
+pub(super) async fn beside_it<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ExportError> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -571,9 +593,10 @@ pub(super) async fn carry_out(
     pending: &[Manifest],
     job: Job<'_>,
     record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     record.attempts = 1;
-    settle(pending, job)
+    settle(pending, job, findings)
         .await
         .map_err(ExportError::into_engine)?;
     record.status = StepStatus::Succeeded;
@@ -582,7 +605,11 @@ pub(super) async fn carry_out(
 
 /// Finds out what became of batches whose end nobody saw, and clears away
 /// the files of those that were not deleted.
-async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
+async fn settle(
+    pending: &[Manifest],
+    job: Job<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), ExportError> {
     for manifest in pending {
         let alive = job
             .execution
@@ -595,7 +622,7 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
             continue;
         }
         if manifest.whole.is_some() {
-            whole::settle(manifest, job).await?;
+            begun::settle(manifest, job, findings).await?;
             continue;
         }
         match fate(job.session, &manifest.transaction).await?.as_deref() {
@@ -607,7 +634,9 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
                 remember(job, &known).await?;
             }
             Some("committed") => {
-                gone(&Storage::open(&manifest.storage)?, manifest, job).await?;
+                let storage = Storage::open(&manifest.storage)?;
+                findings.extend(missing(&storage, manifest).await?);
+                gone(&storage, manifest, job).await?;
             }
             Some("aborted") if manifest.received.is_some() => {
                 send::take_back(manifest, job).await?;
@@ -627,6 +656,24 @@ async fn settle(pending: &[Manifest], job: Job<'_>) -> Result<(), ExportError> {
         }
     }
     Ok(())
+}
+
+/// Files that are all there is of rows, and are not as they were written.
+pub(super) async fn missing(
+    storage: &Storage,
+    manifest: &Manifest,
+) -> Result<Option<Finding>, ExportError> {
+    let wrong = Seen::default().wrong(storage, &manifest.files).await?;
+    Ok(wrong.map(|why| Finding {
+        code: "archive.files_missing".to_owned(),
+        severity: Severity::Critical,
+        object: manifest.table.clone(),
+        message: format!(
+            "{} rows of {} have gone, archived as {}, and their files are not as they were written: {why}. Bring the files back",
+            manifest.rows, manifest.table, manifest.id
+        ),
+        suggestion: None,
+    }))
 }
 
 pub(super) async fn fate(

@@ -7,12 +7,13 @@ use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
 use super::Execution;
+use super::statements::answer;
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Notice;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::watch::{self, Blocker};
 use crate::engines::postgres::{Done, Fault, Row, Session};
-use crate::plan::{LockWaiting, Param, Query, Statement};
+use crate::plan::{LockWaiting, Param, Query, Required, Statement};
 
 /// What came of something that was tried: it is done, or why it is not.
 pub(super) type Outcome<T> = Result<T, Halt>;
@@ -230,6 +231,56 @@ pub(super) async fn pass_together(
     match session.execute("committing", "COMMIT").await {
         Ok(_) => Ok(all),
         Err(error) => Err(judge(error, execution, step_ends, give_way)),
+    }
+}
+
+/// A lock, and what has to be so under it.
+#[derive(Clone, Copy)]
+pub(super) struct Under<'a> {
+    pub(super) lock: &'a str,
+    pub(super) required: &'a Required,
+}
+
+/// Lets one statement pass in one transaction with a lock, under which it is
+/// asked whether it may; `None` where it may not, and nothing has changed.
+pub(super) async fn pass_under(
+    session: &Session,
+    under: Under<'_>,
+    statement: &Statement,
+    guard: Option<&Guard>,
+    execution: &Execution,
+    step_ends: Instant,
+    give_way: &CancellationToken,
+) -> Outcome<Option<Did>> {
+    let begun = session.execute("opening a transaction", "BEGIN").await;
+    begun.map_err(Halt::Failed)?;
+    let passed = async {
+        if let Some(guard) = guard {
+            keep(session, guard, execution, step_ends, give_way).await?;
+        }
+        let lock = Statement::brief(under.lock);
+        pass(session, &lock, execution, step_ends, give_way).await?;
+        let query = &under.required.query;
+        let rows = ask(session, query, execution, step_ends, give_way).await?;
+        if !answer(&rows).map_err(Halt::Failed)? {
+            return Ok(None);
+        }
+        let did = pass(session, statement, execution, step_ends, give_way).await?;
+        match execution.stop.is_now() {
+            true => Err(Halt::Stopped),
+            false => Ok(Some(did)),
+        }
+    };
+    match passed.await {
+        Ok(Some(did)) => match session.execute("committing", "COMMIT").await {
+            Ok(_) => Ok(Some(did)),
+            Err(error) => Err(judge(error, execution, step_ends, give_way)),
+        },
+        Ok(None) => match session.execute("rolling back", "ROLLBACK").await {
+            Ok(_) => Ok(None),
+            Err(error) => Err(Halt::Failed(error)),
+        },
+        Err(halt) => Err(roll_back(session, halt).await),
     }
 }
 

@@ -2,7 +2,9 @@
 //! that changes a target is `gate.rs`.
 
 mod attempts;
+pub(super) mod back;
 mod batch;
+mod begun;
 mod bounds;
 mod check;
 mod door;
@@ -14,6 +16,7 @@ mod param;
 pub(super) mod restore;
 mod returning;
 mod seek;
+mod seen;
 mod send;
 mod shrink;
 mod kept;

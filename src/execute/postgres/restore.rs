@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use chrono::Utc;
 
+use super::back;
 use super::export::check;
 use super::naming::Naming;
 use super::returning::Returning;
@@ -172,7 +173,9 @@ async fn is_type(session: &Session, column: &str, pg_type: &str) -> Result<(), E
 
 /// Copies the rows of these manifests into a table, in one transaction. A
 /// table that does not exist is made. `note` writes down, before it commits,
-/// that these manifests come back. Returns the number of rows.
+/// that these manifests come back. Restores of one archive come one after the
+/// other: `still`, asked when it is this one's turn, says whether these are to
+/// come back still. Returns the number of rows.
 ///
 /// # Errors
 /// When a file is missing or not what its manifest says, or the server
@@ -181,9 +184,19 @@ pub async fn restore(
     session: &Session,
     how: Restore<'_>,
     manifests: &[Manifest],
+    still: impl AsyncFnOnce() -> Result<(), EngineError>,
     note: impl AsyncFnOnce(Restored) -> Result<(), EngineError>,
 ) -> Result<i64, EngineError> {
-    session.execute("opening a transaction", "BEGIN").await?;
+    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    session.execute("opening a transaction", begin).await?;
+    let turn = match back::wait_for_turn(session, manifests).await {
+        Ok(()) => still().await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = turn {
+        session.execute("rolling back", "ROLLBACK").await?;
+        return Err(error);
+    }
     let uses = [Use::Insert, Use::Define];
     let into = how.into.to_string();
     let mut restored = match trust::admit(session, &into, &uses, how.trust_owners).await {
@@ -357,41 +370,6 @@ async fn one(
         returning.store(&from).await?;
     }
     Ok(total)
-}
-
-/// Whether rows of a manifest are back in this very table, or were put back
-/// into the table that they came from.
-///
-/// # Errors
-/// When the server cannot be asked.
-pub async fn is_back(
-    session: &Session,
-    manifest: &Manifest,
-    into: &RelationName,
-) -> Result<Option<Restored>, EngineError> {
-    for mark in &manifest.restored {
-        let here = mark.into == into.to_string();
-        // The same id may be another's in another database.
-        if mark.database.rsplit_once(' ').map(|(name, _)| name)
-            != Some(session.server.database.as_str())
-        {
-            continue;
-        }
-        if !here && mark.into != manifest.source {
-            continue;
-        }
-        let doing = "asking what became of an earlier restore";
-        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $1 AND c.oid::pg_catalog.regclass::text = $2::text)";
-        let rows = session.query(doing, sql, &[&mark.oid, &mark.into]).await?;
-        if !matches!(rows.first().map(|row| row.get(0)), Some(Ok(true))) {
-            continue;
-        }
-        let fate = super::export::fate(session, &mark.transaction).await;
-        if !matches!(fate.as_ref().map(Option::as_deref), Ok(Some("aborted"))) {
-            return Ok(Some(mark.clone()));
-        }
-    }
-    Ok(None)
 }
 
 pub(super) fn files(message: String) -> EngineError {

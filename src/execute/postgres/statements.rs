@@ -9,8 +9,9 @@ use super::attempts::{Attempt, ends, is_told_in_part, until_done};
 use super::gate::{self, Did, Halt, Outcome};
 use super::{Job, ask, end};
 use crate::engines::EngineError;
+use crate::engines::postgres::Row;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Finding, LockWaiting, Query, Severity, Statement};
+use crate::plan::{Finding, LockWaiting, Query, Required, Severity, Statement, Sweep};
 
 /// One statement; nothing comes of it where it is not needed.
 pub(super) struct One<'a> {
@@ -60,6 +61,51 @@ impl Attempt for One<'_> {
         if !needed(job, statement).await.map_err(Halt::Failed)? {
             return Ok(None);
         }
+        let Some(required) = &statement.required else {
+            return self.pass(job, step_ends, give_way).await;
+        };
+        let passed = match &statement.lock {
+            Some(lock) => {
+                let guard = job.step.body.guard.as_ref();
+                let execution = job.execution;
+                let under = gate::Under { lock, required };
+                gate::pass_under(
+                    job.session,
+                    under,
+                    statement,
+                    guard,
+                    execution,
+                    step_ends,
+                    give_way,
+                )
+                .await
+            }
+            None if !is_so(job, required).await.map_err(Halt::Failed)? => Ok(None),
+            None => self.pass(job, step_ends, give_way).await,
+        };
+        match passed {
+            Ok(Some(did)) => Ok(Some(did)),
+            Ok(None) => Err(left_out(job, required).await),
+            // Whether it failed because somebody was quicker.
+            Err(Halt::Failed(error) | Halt::Missing(error)) if !error.is_unreachable() => {
+                match is_so(job, required).await {
+                    Ok(false) => Err(left_out(job, required).await),
+                    _ => Err(Halt::Failed(error)),
+                }
+            }
+            Err(halt) => Err(halt),
+        }
+    }
+}
+
+impl One<'_> {
+    async fn pass(
+        &mut self,
+        job: Job<'_>,
+        step_ends: Instant,
+        give_way: &CancellationToken,
+    ) -> Outcome<Option<Did>> {
+        let statement = self.statement;
         let (session, execution) = (job.session, job.execution);
         if self.waits_for_writers() {
             let everywhere = self.waits_everywhere();
@@ -164,9 +210,11 @@ async fn one_by_one(
     findings: &mut Vec<Finding>,
 ) -> Result<bool, EngineError> {
     let ends = ends(job);
-    let mut all = Did::default();
+    let (mut all, mut counted) = (Did::default(), Did::default());
     for statement in statements {
         match until_done(&mut One::new(statement), ends, job, record).await? {
+            // What was counted goes with a statement that is still to come.
+            Some(done) if statement.counts => counted.add(done.unwrap_or_default()),
             Some(done) => all.add(done.unwrap_or_default()),
             None => {
                 if is_told_in_part(record) && job.step.body.leaves.is_none() {
@@ -177,6 +225,7 @@ async fn one_by_one(
             }
         }
     }
+    all.add(counted);
     succeeded(record, all);
     Ok(true)
 }
@@ -244,14 +293,46 @@ fn tally(record: &mut StepRecord, rows: u64) {
     }
 }
 
+/// What the step ends with where something is not so.
+async fn left_out(job: Job<'_>, required: &Required) -> Halt {
+    if let Some(undo) = &required.undo {
+        match take_back(job, undo).await {
+            Ok(()) => {}
+            Err(error) if error.is_unreachable() => return Halt::Failed(error),
+            // Whose it is may have been faster with that, too.
+            Err(error) => tracing::warn!(%error, "what was begun could not be taken back"),
+        }
+    }
+    Halt::LeftOut(required.otherwise.clone())
+}
+
+async fn take_back(job: Job<'_>, undo: &Sweep) -> Result<(), EngineError> {
+    gate::aside(job.session, job.execution).await?;
+    let doing = "looking what is to be taken back";
+    for row in ask(job.session, doing, &undo.query).await? {
+        let sql: String = row.get(1)?;
+        job.session.execute("taking it back", &sql).await?;
+    }
+    Ok(())
+}
+
+async fn is_so(job: Job<'_>, required: &Required) -> Result<bool, EngineError> {
+    let doing = "looking whether it is as it was";
+    answer(&ask(job.session, doing, &required.query).await?)
+}
+
+/// Whether the answer is `true`.
+pub(super) fn answer(rows: &[Row]) -> Result<bool, EngineError> {
+    match rows.first() {
+        Some(row) => Ok(row.get::<Option<bool>>(0)? == Some(true)),
+        None => Ok(false),
+    }
+}
+
 async fn needed(job: Job<'_>, statement: &Statement) -> Result<bool, EngineError> {
     let Some(query) = &statement.only_if else {
         return Ok(true);
     };
     let doing = "looking whether it is needed";
-    let rows = ask(job.session, doing, query).await?;
-    match rows.first() {
-        Some(row) => Ok(row.get::<Option<bool>>(0)? == Some(true)),
-        None => Ok(false),
-    }
+    answer(&ask(job.session, doing, query).await?)
 }

@@ -6,31 +6,35 @@
 //! one came; files that it does not name are removed. Nothing is deleted
 //! before the end, so nothing can get lost: the rows are in the table until
 //! the transaction commits that drops it, and whether it did is asked of the
-//! server.
+//! server. Right before that every file is looked at once more.
+//!
+//! One run at a time works on a partition, from whatever task or target: a
+//! lock in the database says so. Who holds it may go on with what a dead run
+//! left, since a run that lives would hold it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use chrono::Utc;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::Event;
 use super::attempts::{Attempt, ends, until_done};
-use super::export::{Batch, ExportError, Exporter, beside, discard, fate, gone, remember};
+use super::begun::{begin, clear, settled};
+use super::export::{Batch, ExportError, Exporter, beside, discard, remember};
 use super::gate::{self, Halt, Outcome};
+use super::seen::Seen;
 use super::statements;
 use super::walk::{Pace, may_go_on, too_large};
 use super::weight;
 use super::{Job, ask, end};
 use crate::engines::EngineError;
 use crate::engines::parquet::Checksum;
-use crate::engines::postgres::first;
-use crate::engines::storage::Storage;
+use crate::engines::postgres::{claim, first};
+use crate::execute::Door;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Fate, Manifest, Path, Range, Retire, Statement, Whole, Without, archived};
+use crate::plan::{Fate, Manifest, Path, Range, Retire, Statement, Without};
 
 /// Rows that the role may not see must not be dropped with the table: the
 /// server then refuses to answer.
@@ -52,6 +56,8 @@ pub(super) struct Retirer<'a> {
     /// Whether rows are weighed before they are fetched.
     weighed: AtomicBool,
     manifest: Mutex<Manifest>,
+    /// Files of the manifest that were read, and were as they should be.
+    seen: Seen,
 }
 
 /// What came of storing a range.
@@ -67,6 +73,39 @@ pub(super) async fn carry_out(
     job: Job<'_>,
     record: &mut StepRecord,
 ) -> Result<(), EngineError> {
+    if let Some(holder) = claim::claim_partition(job.session, retire.oid).await? {
+        match holder.stranger {
+            None => {
+                let why = format!("another run is archiving it: {}", holder.who);
+                end(record, StepStatus::Skipped, why);
+            }
+            Some(stranger) => {
+                let why = format!(
+                    "the lock by which runs that archive {} exclude each other is held by {}: {}",
+                    retire.table, holder.who, stranger.why
+                );
+                end(record, StepStatus::Failed, why);
+            }
+        }
+        return Ok(());
+    }
+    let done = alone(retire, job, record).await;
+    if done.as_ref().is_err_and(EngineError::is_unreachable) {
+        // The lock has gone with the session.
+        return done;
+    }
+    let released = claim::release_partition(job.session, retire.oid).await;
+    done?;
+    released
+}
+
+/// The same, while nobody else works on the partition.
+async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
+    // Who had the lock before may have been at it.
+    if let Some(why) = job.door.unneeded(job.session, job.step).await? {
+        end(record, StepStatus::Skipped, why);
+        return Ok(());
+    }
     let exporter = match retire.walk.as_ref().map(|walk| (walk, &walk.fate)) {
         Some((walk, Fate::Export(export))) => Some(
             Exporter::open(walk, export, job)
@@ -75,12 +114,15 @@ pub(super) async fn carry_out(
         ),
         _ => None,
     };
-    let manifest = begin(retire, exporter.as_ref(), job).await;
+    let seen = Seen::default();
+    let begun = begin(retire, exporter.as_ref(), &seen, job).await;
+    let begun = begun.map_err(ExportError::into_engine)?;
     let retirer = Retirer {
         retire,
         exporter,
         weighed: AtomicBool::new(false),
-        manifest: Mutex::new(manifest.map_err(ExportError::into_engine)?),
+        manifest: Mutex::new(begun.manifest),
+        seen,
     };
     if let Some(exporter) = &retirer.exporter
         && weight::can_be_heavy(exporter.walk, job).await?
@@ -101,6 +143,10 @@ pub(super) async fn carry_out(
         }
     }
     if !retire.detach.is_empty() && !statements::each(&retire.detach, job, record).await? {
+        if retirer.manifest().files.is_empty() {
+            let gave_up = retirer.forget(job).await;
+            gave_up.map_err(ExportError::into_engine)?;
+        }
         return Ok(());
     }
     if let Some(walk) = &retire.walk
@@ -148,6 +194,7 @@ pub(super) async fn carry_out(
     if part(&retirer, Part::Drop, job, record).await?.is_some() {
         record.status = StepStatus::Succeeded;
         record.rows = Some(retirer.rows());
+        record.error = begun.anew.map(|why| format!("warning: {why}"));
     }
     Ok(())
 }
@@ -190,153 +237,6 @@ impl Attempt for Retiring<'_> {
     }
 }
 
-/// The manifest to go on with: the earlier run's, the one beside the files
-/// where the history has lost it, or a new one, written down.
-async fn begin(
-    retire: &Retire,
-    exporter: Option<&Exporter<'_>>,
-    job: Job<'_>,
-) -> Result<Manifest, ExportError> {
-    let mut known = retire.begun.clone();
-    if let (None, Some(exporter), true) = (&known, exporter, retire.detach.is_empty()) {
-        known = find(&exporter.storage, retire).await?;
-    }
-    if let Some(mut manifest) = known {
-        if !manifest.transaction.is_empty() {
-            let was = fate(job.session, &manifest.transaction).await?;
-            if was.as_deref() != Some("aborted") {
-                return Err(unknown(&manifest, was.as_deref()));
-            }
-            manifest.transaction.clear();
-        }
-        if let Some(exporter) = exporter {
-            remember(job, &manifest).await?;
-            clear(&exporter.storage, &manifest).await?;
-        }
-        return Ok(manifest);
-    }
-    let export = exporter.map(|exporter| exporter.export);
-    let manifest = Manifest {
-        id: Uuid::now_v7(),
-        run: job.execution.run,
-        maint: env!("CARGO_PKG_VERSION").to_owned(),
-        created_at: Utc::now(),
-        settled: false,
-        source: retire.source.clone(),
-        table: retire.table.clone(),
-        condition: "all rows of the partition".to_owned(),
-        columns: export.map(|e| e.columns.clone()).unwrap_or_default(),
-        rows: 0,
-        transaction: String::new(),
-        storage: export.map(|e| e.storage.clone()).unwrap_or_default(),
-        received: None,
-        target: Some(job.execution.target.clone()),
-        database: Some(job.session.server.database.clone()),
-        restored: Vec::new(),
-        whole: Some(Whole {
-            oid: retire.oid,
-            bounds: retire.bounds.clone(),
-            place: 0,
-        }),
-        files: Vec::new(),
-    };
-    if exporter.is_some() {
-        remember(job, &manifest).await?;
-    }
-    Ok(manifest)
-}
-
-/// The manifest of this partition beside the files.
-async fn find(storage: &Storage, retire: &Retire) -> Result<Option<Manifest>, ExportError> {
-    let columns = match retire.walk.as_ref().map(|walk| &walk.fate) {
-        Some(Fate::Export(export)) => export.columns.as_slice(),
-        _ => &[],
-    };
-    let folder = Manifest::folder_of(&retire.source, columns);
-    for path in storage.list(&folder).await? {
-        if !archived::is_at(&path) {
-            continue;
-        }
-        let found: Option<Manifest> =
-            serde_json::from_slice(&storage.get(&path, archived::MANIFEST).await?).ok();
-        let same = |m: &Manifest| {
-            !m.settled
-                && m.table == retire.table
-                && m.whole.as_ref().is_some_and(|w| w.oid == retire.oid)
-        };
-        if let Some(manifest) = found.filter(same) {
-            return Ok(Some(manifest));
-        }
-    }
-    Ok(None)
-}
-
-/// Removes files that were written for this manifest and are not part of it.
-async fn clear(storage: &Storage, manifest: &Manifest) -> Result<(), ExportError> {
-    let mine = format!("{}-", manifest.id);
-    let folder = Manifest::folder_of(&manifest.source, &manifest.columns);
-    for path in storage.list(&folder).await? {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        if name.starts_with(&mine) && !manifest.files.iter().any(|f| f.path == path) {
-            storage.remove(&path).await?;
-        }
-    }
-    Ok(())
-}
-
-fn unknown(manifest: &Manifest, was: Option<&str>) -> ExportError {
-    ExportError::Proof(format!(
-        "what became of transaction {}, which would have dropped {}, is not known ({})",
-        manifest.transaction,
-        manifest.table,
-        was.unwrap_or("too long ago")
-    ))
-}
-
-const THERE: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid = $1)";
-
-/// Finds out what became of a partition that no run will go on with.
-pub(super) async fn settle(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
-    let Some(whole) = &manifest.whole else {
-        return Ok(());
-    };
-    let storage = Storage::open(&manifest.storage)?;
-    let dropped = if manifest.transaction.is_empty() {
-        false
-    } else {
-        match fate(job.session, &manifest.transaction).await?.as_deref() {
-            Some("committed") => true,
-            Some("aborted") => false,
-            other => return Err(unknown(manifest, other)),
-        }
-    };
-    if !dropped {
-        let looking = "looking for the partition";
-        let rows = job.session.query(looking, THERE, &[&whole.oid]).await?;
-        if first(&rows, 0)? == Some(true) {
-            // It has all its rows: they were only copied.
-            clear(&storage, manifest).await?;
-            return discard(&storage, job, manifest).await;
-        }
-        // Somebody else dropped it. What was stored by then is all there is.
-        tracing::warn!(
-            table = manifest.table,
-            rows = manifest.rows,
-            "somebody dropped a partition before it was archived as a whole; what was stored of it is kept"
-        );
-        clear(&storage, manifest).await?;
-    }
-    settled(&storage, manifest, job).await
-}
-
-/// The table is gone, and what the manifest says is all there is of its rows.
-async fn settled(storage: &Storage, manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
-    if manifest.files.is_empty() {
-        return discard(storage, job, manifest).await;
-    }
-    gone(storage, manifest, job).await
-}
-
 impl Retirer<'_> {
     fn manifest(&self) -> MutexGuard<'_, Manifest> {
         self.manifest.lock().unwrap_or_else(PoisonError::into_inner)
@@ -348,6 +248,30 @@ impl Retirer<'_> {
 
     fn rows(&self) -> i64 {
         self.manifest().rows
+    }
+
+    /// Takes away what is known of a manifest that nothing was stored for.
+    async fn forget(&self, job: Job<'_>) -> Result<(), ExportError> {
+        let manifest = self.manifest().clone();
+        match &self.exporter {
+            Some(exporter) => discard(&exporter.storage, job, &manifest).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Fails where a file of the manifest is not as it was written.
+    async fn look(&self) -> Result<(), ExportError> {
+        let Some(exporter) = &self.exporter else {
+            return Ok(());
+        };
+        let files = self.manifest().files.clone();
+        match self.seen.wrong(&exporter.storage, &files).await? {
+            None => Ok(()),
+            Some(why) => Err(ExportError::Changed(format!(
+                "nothing was deleted: {why}. What was stored of {} is removed, and the next run begins again",
+                self.retire.table
+            ))),
+        }
     }
 
     async fn pass(
@@ -424,7 +348,8 @@ impl Retirer<'_> {
             }
         }
         for piece in &pieces {
-            let name = format!("{}-{:05}", next.id, next.files.len());
+            // Of this run alone: no other, dead or alive, writes to its files.
+            let name = format!("{}-{}-{:05}", next.id, job.execution.run, next.files.len());
             let files = exporter
                 .read(piece, &Without::default(), job, &name)
                 .await?;
@@ -435,7 +360,7 @@ impl Retirer<'_> {
                 return Ok(Stored::Stopped);
             }
             let entries: Vec<_> = files.iter().map(|file| file.entry.clone()).collect();
-            if !exporter.store(files, job).await? {
+            if !exporter.store(files, job, &self.seen).await? {
                 return Ok(Stored::Stopped);
             }
             next.rows += entries.iter().map(|entry| entry.rows).sum::<i64>();
@@ -453,6 +378,10 @@ impl Retirer<'_> {
         give_way: &CancellationToken,
     ) -> Result<Outcome<Batch>, ExportError> {
         let session = job.session;
+        // Reading files of earlier runs may take its time: nobody waits for it.
+        if let Err(error) = self.look().await {
+            return self.undo(Err(error), job).await;
+        }
         let begin = format!("BEGIN; {ALL_ROWS}");
         session.execute("opening a transaction", &begin).await?;
         if let Some(guard) = &job.step.body.guard
@@ -471,12 +400,24 @@ impl Retirer<'_> {
             return Ok(Ok(Batch::Rows(0)));
         }
         let rolled_back = session.execute("rolling back", "ROLLBACK").await;
-        if rolled_back.is_ok()
-            && let Some(exporter) = &self.exporter
-        {
+        match (dropped, rolled_back) {
+            // What went wrong first is what matters.
+            (Err(first), Err(_)) => Err(first),
+            (Ok(_), Err(error)) => Err(error.into()),
+            (dropped, Ok(_)) => self.undo(dropped, job).await,
+        }
+    }
+
+    /// The table is there, with all its rows: what was stored is kept for the
+    /// next try, or removed where it is not what there is.
+    async fn undo(
+        &self,
+        dropped: Result<Outcome<Batch>, ExportError>,
+        job: Job<'_>,
+    ) -> Result<Outcome<Batch>, ExportError> {
+        if let Some(exporter) = &self.exporter {
             let mut manifest = self.manifest().clone();
             if let Err(ExportError::Changed(_)) = &dropped {
-                // What was stored is not what there is: from the beginning.
                 clear(&exporter.storage, &manifest).await?;
                 discard(&exporter.storage, job, &manifest).await?;
             } else if !manifest.transaction.is_empty() {
@@ -485,9 +426,7 @@ impl Retirer<'_> {
                 *self.manifest() = manifest;
             }
         }
-        let outcome = dropped?;
-        rolled_back?;
-        Ok(outcome)
+        dropped
     }
 
     async fn within(
@@ -509,7 +448,7 @@ impl Retirer<'_> {
         let answer = ask(session, looking, &retire.detached).await?;
         if first(&answer, 0)? != Some(Some(true)) {
             return Err(ExportError::Proof(format!(
-                "nothing was deleted: {} is a partition again",
+                "nothing was deleted: {} is a partition again, or does not say any more that it is to be archived",
                 retire.table
             )));
         }
@@ -530,6 +469,8 @@ impl Retirer<'_> {
                 retire.table
             )));
         }
+        // Comparing took its time, too. What was seen before costs a glance.
+        self.look().await?;
         if let Some(exporter) = &self.exporter {
             let mut manifest = self.manifest().clone();
             manifest.transaction = exporter.naming.name(session).await?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::STILL_THERE;
 use crate::engines::postgres::{Identifier, RelationName, Session};
-use crate::plan::{Finding, Param, Plan, Query, Severity};
+use crate::plan::{Finding, Param, Plan, Query, Required, Severity, Sweep};
 use crate::values::NamePattern;
 
 /// `include` and `exclude` of a task.
@@ -55,6 +55,129 @@ pub(super) fn still_there(oid: u32, name: &RelationName) -> Query {
             Param::Text(name.relation.raw().to_owned()),
         ],
     )
+}
+
+/// Whether a table goes by this name, and its rows are rows of that table.
+const IS_BELOW: &str = "WITH RECURSIVE above (oid) AS (
+        SELECT i.inhparent FROM pg_catalog.pg_inherits i WHERE i.inhrelid = $1::oid AND NOT i.inhdetachpending
+        UNION SELECT i.inhparent FROM above a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.oid AND NOT i.inhdetachpending)
+    SELECT (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, $1::oid, 0)).identity
+        = pg_catalog.format('%I.%I', $2::text, $3::text) AND EXISTS (SELECT FROM above a WHERE a.oid = $4::oid)";
+
+/// Whether the relation still goes by the name that the statements use, and
+/// its rows are rows of that table.
+pub(super) fn still_below(oid: u32, name: &RelationName, of: u32) -> Query {
+    let mut query = still_there(oid, name);
+    IS_BELOW.clone_into(&mut query.sql);
+    query.params.push(Param::Oid(of));
+    query
+}
+
+/// Whether a table goes by this name and is a partition of that table: one
+/// that somebody begins to detach is theirs, unless a comment that begins with
+/// `mark` says that it is maint who does.
+const IS_PARTITION: &str = "SELECT (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, $1::oid, 0)).identity
+        = pg_catalog.format('%I.%I', $2::text, $3::text)
+    AND EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = $1::oid AND i.inhparent = $4::oid
+        AND (NOT i.inhdetachpending
+            OR pg_catalog.starts_with(pg_catalog.obj_description(i.inhrelid, 'pg_class'), $5::text)))";
+
+/// Whether a table is no partition, and its comment still begins with `mark`.
+const WAS_DETACHED: &str = "SELECT NOT c.relispartition
+        AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2::text)
+    FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
+
+/// Takes a mark from what maint has not detached.
+const UNMARKED: &str = "SELECT c.oid::pg_catalog.regclass::text,
+        pg_catalog.format('COMMENT ON %s %s IS %s', $3::text, c.oid::pg_catalog.regclass, $4::text)
+    FROM pg_catalog.pg_class c WHERE c.oid = $1::oid
+        AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2::text)";
+
+/// A partition that is to leave its table, and the mark that says so.
+pub(super) struct Leaving<'a> {
+    pub(super) oid: u32,
+    pub(super) name: &'a RelationName,
+    pub(super) of: u32,
+    pub(super) root: &'a RelationName,
+    /// What its comment begins with.
+    pub(super) mark: String,
+    /// `TABLE`, or `FOREIGN TABLE`.
+    pub(super) kind: &'a str,
+    /// The comment that was there before, as a literal, or `NULL`.
+    pub(super) before: String,
+}
+
+impl Leaving<'_> {
+    /// Whether it is still a partition of the table.
+    pub(super) fn attached(&self) -> Query {
+        Query::new(
+            IS_PARTITION,
+            [
+                Param::Oid(self.oid),
+                Param::Text(self.name.schema.raw().to_owned()),
+                Param::Text(self.name.relation.raw().to_owned()),
+                Param::Oid(self.of),
+                Param::Text(self.mark.clone()),
+            ],
+        )
+    }
+
+    /// Why it does not leave.
+    pub(super) fn otherwise(&self) -> String {
+        format!(
+            "it is no partition of {} any more: somebody dropped, renamed or detached it",
+            self.root
+        )
+    }
+
+    /// Where it is none any more, the mark goes, too: what somebody detaches
+    /// is theirs.
+    pub(super) fn still_attached(&self) -> Required {
+        let params = [
+            Param::Oid(self.oid),
+            Param::Text(self.mark.clone()),
+            Param::Text(self.kind.to_owned()),
+            Param::Text(self.before.clone()),
+        ];
+        Required {
+            query: self.attached(),
+            otherwise: self.otherwise(),
+            undo: Some(Sweep {
+                query: Query::new(UNMARKED, params),
+            }),
+        }
+    }
+
+    /// Whether it is what was detached.
+    pub(super) fn still_detached(&self) -> Required {
+        Required {
+            query: detached(self.oid, &self.mark),
+            otherwise: format!(
+                "somebody attached it to {} again, or changed its comment, after it was detached",
+                self.root
+            ),
+            undo: None,
+        }
+    }
+}
+
+/// Answers whether a table is no partition, and is marked as one that was.
+pub(super) fn detached(oid: u32, mark: &str) -> Query {
+    Query::new(
+        WAS_DETACHED,
+        [Param::Oid(oid), Param::Text(mark.to_owned())],
+    )
+}
+
+/// The line of a mark that names a table: a name may have line breaks.
+pub(super) fn one_line(name: &RelationName) -> String {
+    let name = name.to_string();
+    if !name.contains(['\n', '\r']) {
+        return name;
+    }
+    name.replace('\\', "\\\\")
+        .replace('\n', "\\n")
+        .replace('\r', "\\r")
 }
 
 /// More objects than this are nothing to paste.

@@ -82,6 +82,13 @@ pub struct Statement {
     /// not be begun a second time.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub once: bool,
+    /// What has to be so where it runs; where it is not, the step ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub required: Option<Required>,
+    /// Run first, in one transaction with it: a lock under which `required`
+    /// is asked, so that the answer holds until the statement has run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<String>,
 }
 
 impl Statement {
@@ -94,6 +101,8 @@ impl Statement {
             own_settings: false,
             counts: false,
             once: false,
+            required: None,
+            lock: None,
         }
     }
 
@@ -145,6 +154,31 @@ impl Statement {
         self.only_if = Some(query);
         self
     }
+
+    /// The same statement, with which the step ends where something is not so.
+    pub fn requiring(mut self, required: Required) -> Self {
+        self.required = Some(required);
+        self
+    }
+
+    /// The same statement, in one transaction with a lock that comes first.
+    pub fn locking(mut self, lock: impl Into<String>) -> Self {
+        self.lock = Some(lock.into());
+        self
+    }
+}
+
+/// What has to be so where a statement runs: what the plan saw may have been
+/// changed by somebody since, who has something else in mind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Required {
+    /// Answers with one row: `true`, or anything else where it is not so.
+    pub query: Query,
+    /// What to record as the reason why the step ends.
+    pub otherwise: String,
+    /// What has to be taken back then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Sweep>,
 }
 
 /// Asked right before a step starts: is it still needed, still possible?

@@ -4,6 +4,7 @@
 mod advice;
 mod damage;
 mod dependents;
+mod detached;
 mod evidence;
 mod failover;
 mod foreign;

@@ -129,6 +129,8 @@ pub(crate) struct Facts {
     ties: Ties,
     /// Columns that only a member has, by member.
     own_columns: HashMap<u32, Vec<String>>,
+    /// Columns of what was detached: since then the table may have got others.
+    detached_columns: HashMap<u32, Vec<Found>>,
 }
 
 impl Archive {
@@ -239,6 +241,15 @@ impl Kind for Archive {
             Some(table) => columns::own(db, table).await?,
             None => HashMap::new(),
         };
+        let mut detached_columns = HashMap::new();
+        let members = tables.get(&self.table).map(|t| t.members.as_slice());
+        for member in members.unwrap_or_default().iter().filter(|m| m.detached) {
+            let name = TableName {
+                schema: member.name.schema.raw().to_owned(),
+                table: member.name.relation.raw().to_owned(),
+            };
+            detached_columns.insert(member.oid, columns::of(db, &name).await?);
+        }
         let (mut into, mut into_obstructed) = (Vec::new(), false);
         let mut into_unlogged = false;
         let (mut into_itself, mut into_schema) = (false, true);
@@ -267,6 +278,7 @@ impl Kind for Archive {
             some_are_free,
             ties,
             own_columns,
+            detached_columns,
         })
     }
 

@@ -4,7 +4,7 @@ use super::super::cleanup::facts::{Member, Table};
 use super::super::cleanup::rule::{AgeType, Epoch, Rule};
 use super::super::cleanup::steps::{Way, passes_by, too_many};
 use super::super::cleanup::{invalid, partition, refused, way};
-use super::super::common::{rows, rows_finding, still_there};
+use super::super::common::{rows, rows_finding};
 use super::columns::Found;
 use super::{Archive, Facts};
 use crate::engines::parquet::Column;
@@ -64,7 +64,7 @@ pub(super) fn of(
         return Vec::new();
     }
     let mut steps = Vec::new();
-    let fate = match fate(options, rule, table, age, facts) {
+    let of_table = match fate(options, rule, table, age, facts, &facts.columns) {
         Ok(fate) => fate,
         Err(why) => {
             invalid(plan, rule, &why);
@@ -74,10 +74,24 @@ pub(super) fn of(
     let mut forbidden = Vec::new();
     for member in &table.members {
         if member.kind != "r" {
-            plan.skip(member.name.to_string(), "it is a foreign table");
+            partition::foreign(member, table, rule, age, at.now, plan);
             continue;
         }
-        if let Some(own) = facts.own_columns.get(&member.oid) {
+        let fate = match facts.detached_columns.get(&member.oid) {
+            None => of_table.clone(),
+            Some(columns) => match fate(options, rule, table, age, facts, columns) {
+                Ok(fate) => fate,
+                Err(why) => {
+                    invalid(plan, rule, &format!("{}: {why}", member.name));
+                    continue;
+                }
+            },
+        };
+        if let Some(own) = facts
+            .own_columns
+            .get(&member.oid)
+            .filter(|_| !member.detached)
+        {
             let why = format!(
                 "{} has columns that {} does not have, and they would be lost: {}; give it an archive task of its own",
                 member.name,
@@ -286,16 +300,14 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
     } else {
         partition::detach(member, table, MARK)
     };
+    let (query, otherwise) = partition::as_it_was(member, table, MARK);
     let mut step = Step::new(
         "archive_partition",
         member.name.to_string(),
         format!("table {}", table.oid),
     )
     .locking(table.oid)
-    .only_if(
-        still_there(member.oid, &member.name),
-        "the partition has vanished",
-    )
+    .only_if(query, otherwise)
     .expecting(member.bytes, Some(0))
     .touching(member.oid, Use::Define)
     .touching(table.oid, Use::Command)
@@ -306,7 +318,7 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
         bounds: member.bounds.clone(),
         detach,
         walk,
-        detached: partition::detached(member.oid),
+        detached: partition::was_detached(member.oid, table, MARK),
         begun,
     });
     if !member.detached {
@@ -344,11 +356,11 @@ fn fate(
     table: &Table,
     age: Option<AgeType>,
     facts: &Facts,
+    columns: &[Found],
 ) -> Result<Fate, String> {
     let destination = &options.destination;
     if destination.files.is_some() || destination.database.is_some() {
-        let unkept: Vec<String> = facts
-            .columns
+        let unkept: Vec<String> = columns
             .iter()
             .filter(|c| c.kept.is_none())
             .map(|c| format!("{} ({})", c.name, c.pg_type))
@@ -359,10 +371,10 @@ fn fate(
                 unkept.join(", ")
             ));
         }
-        let columns: Vec<Column> = facts.columns.iter().filter_map(|c| c.kept()).collect();
+        let kept: Vec<Column> = columns.iter().filter_map(|c| c.kept()).collect();
         if let (Some(target), Some(into)) = (&destination.database, &destination.table) {
             // What the server computes there by itself is not sent.
-            let given = facts.columns.iter().filter(|c| !c.generated);
+            let given = columns.iter().filter(|c| !c.generated);
             return Ok(Fate::Send(Send {
                 target: target.clone(),
                 into: RelationName::new(&*into.schema, &*into.table).to_string(),
@@ -375,8 +387,8 @@ fn fate(
         return Ok(Fate::Export(Export {
             storage: files,
             source: table.name.to_string(),
-            month: month(rule, age, &columns),
-            columns,
+            month: month(rule, age, &kept),
+            columns: kept,
         }));
     }
     let into = options.destination.table.as_ref().ok_or("no destination")?;
@@ -397,7 +409,7 @@ fn fate(
             "{name}, or a partition of it, is UNLOGGED: a crash of the server would empty it; ALTER TABLE … SET LOGGED"
         ));
     }
-    for column in &facts.columns {
+    for column in columns {
         let there = facts.into.iter().find(|c| c.name == column.name);
         match there {
             _ if facts.into.is_empty() => {}
@@ -416,8 +428,7 @@ fn fate(
     }
     Ok(Fate::Move {
         into: name.to_string(),
-        columns: facts
-            .columns
+        columns: columns
             .iter()
             .map(|c| Identifier::new(&*c.name).to_string())
             .collect(),

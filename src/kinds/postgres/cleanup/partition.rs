@@ -10,8 +10,10 @@ use super::rule::{AgeType, Rule};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, Session, literal};
-use crate::kinds::postgres::common::still_there;
-use crate::plan::{Finding, Memory, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
+use crate::kinds::postgres::common::{Leaving, detached, one_line, still_there};
+use crate::plan::{
+    Finding, Memory, Moment, Param, Plan, Query, Required, Severity, Statement, Step, Sweep,
+};
 use crate::values::{TableName, unreadable};
 
 /// A comment marks what was detached in order to be dropped, so that a run
@@ -34,7 +36,7 @@ impl Leftover {
     /// Whether it can have been a partition of this table. Anybody can write
     /// a comment: who does not belong to the owner of the table was none.
     pub(in crate::kinds::postgres) fn is_of(&self, table: &Table) -> bool {
-        self.root == table.name.to_string() && self.owner == table.owner
+        self.root == one_line(&table.name) && self.owner == table.owner
     }
 }
 
@@ -42,7 +44,9 @@ const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, d.descr
     FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_class r ON r.relowner = c.relowner AND r.relkind = 'p'
-            AND pg_catalog.starts_with(d.description || E'\n', $1::text || r.oid::pg_catalog.regclass::text || E'\n')
+            AND pg_catalog.starts_with(d.description || E'\n', $1::text || CASE WHEN r.oid::pg_catalog.regclass::text ~ E'[\\n\\r]'
+                THEN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(r.oid::pg_catalog.regclass::text, E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n'), E'\\r', E'\\\\r')
+                ELSE r.oid::pg_catalog.regclass::text END || E'\n')
     WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0 AND c.relkind = 'r'
         AND NOT c.relispartition AND pg_catalog.starts_with(d.description, $1::text)
         AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
@@ -52,8 +56,10 @@ const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, d.descr
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
     WHERE inhrelid = $1::oid AND inhparent = $2::oid AND inhdetachpending = ($3::int8 = 1))";
 
-const DETACHED: &str =
-    "SELECT NOT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
+/// Whether it is what was detached: a condition among others, whose values are numbered.
+const WAS_DETACHED: &str =
+    "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $oid::oid AND NOT c.relispartition
+        AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $mark::text))";
 
 /// What an aborted detachment left: a mark on what is a partition still.
 const MARKED: &str = "SELECT $2::text, $3::text FROM pg_catalog.pg_class c
@@ -81,7 +87,7 @@ pub(in crate::kinds::postgres) async fn leftovers(
             continue;
         };
         // Renamed, or moved: somebody has something else in mind with it.
-        if itself.is_none_or(|itself| itself == name.to_string()) {
+        if itself.is_none_or(|itself| itself == one_line(&name)) {
             found.push(Leftover {
                 oid: row.get(0)?,
                 root: root.to_owned(),
@@ -98,7 +104,25 @@ pub(in crate::kinds::postgres) async fn leftovers(
 fn marked(mark: &str, member: &Member, table: &Table) -> String {
     let before = before(mark, member).unwrap_or_default();
     let end = if before.is_empty() { "" } else { "\n" };
-    format!("{mark}{}\nas {}{end}{before}", table.name, member.name)
+    let itself = one_line(&member.name);
+    format!("{}\nas {itself}{end}{before}", begins(mark, table))
+}
+
+/// What the mark of a partition of this table begins with.
+fn begins(mark: &str, table: &Table) -> String {
+    format!("{mark}{}", one_line(&table.name))
+}
+
+fn leaving<'a>(mark: &str, member: &'a Member, table: &'a Table) -> Leaving<'a> {
+    Leaving {
+        oid: member.oid,
+        name: &member.name,
+        of: table.oid,
+        root: &table.name,
+        mark: begins(mark, table),
+        kind: "TABLE",
+        before: before(mark, member).map_or("NULL".to_owned(), literal),
+    }
 }
 
 /// The comment of a member without the mark. One that cannot be written is no
@@ -299,21 +323,26 @@ pub(in crate::kinds::postgres) fn leftover(
         return;
     };
     let (condition, params) = rule.condition(age, at.now);
+    let mut params: Vec<Param> = params;
+    let was_detached = WAS_DETACHED
+        .replace("$oid", &format!("${}", params.len() + 1))
+        .replace("$mark", &format!("${}", params.len() + 2));
+    params.push(Param::Oid(leftover.oid));
+    params.push(Param::Text(begins(MARK, table)));
     let all = format!(
-        "SELECT NOT EXISTS (SELECT FROM ONLY {} AS {} WHERE ({condition}) IS NOT TRUE)",
+        "SELECT {was_detached} AND NOT EXISTS (SELECT FROM ONLY {} AS {} WHERE ({condition}) IS NOT TRUE)",
         leftover.name,
         rule.alias()
     );
-    plan.steps.push(
-        drop_leftover(leftover)
-            .only_if(
-                Query::new(all, params),
-                format!(
-                    "it has rows that today's rule keeps: an earlier run detached it from {}; attach it again, or drop it by hand",
-                    leftover.root
-                ),
-            ),
-    );
+    let all = Required {
+        query: Query::new(all, params),
+        otherwise: format!(
+            "it has rows that today's rule keeps, or is not any more what an earlier run detached from {}; attach it again, or drop it by hand",
+            leftover.root
+        ),
+        undo: None,
+    };
+    plan.steps.push(drop_leftover(leftover, all));
 }
 
 /// Whether every row that the partition can hold is older than the cut-off.
@@ -349,6 +378,49 @@ pub(in crate::kinds::postgres) fn expired(
     }
 }
 
+/// Tells of a partition, or other part of the table, on another server: its
+/// rows stay. Nothing is told of one that holds only what is younger.
+pub(in crate::kinds::postgres) fn foreign(
+    member: &Member,
+    table: &Table,
+    rule: &Rule,
+    age: Option<AgeType>,
+    now: DateTime<Utc>,
+    plan: &mut Plan,
+) {
+    let why = "it is a foreign table";
+    let literal = member.bounds.as_deref().and_then(lower);
+    let by_age = table.partitioned_by.is_some() && table.partitioned_by == rule.column;
+    if let (Some(age), Some(lower), Some(cut), true) = (age, literal, rule.cut_off(now), by_age) {
+        let (cut, _) = age.bound(cut, rule.epoch, rule.time_zone.as_ref());
+        let younger = match (age, cut) {
+            (AgeType::TimestampTz | AgeType::Timestamp, Param::Text(cut)) => {
+                at_most(moment(&cut), moment(&lower))
+            }
+            (AgeType::Date, Param::Text(cut)) => {
+                at_most(cut.parse::<NaiveDate>().ok(), lower.parse().ok())
+            }
+            (AgeType::Integer, Param::Int(cut)) => at_most(Some(cut), lower.parse().ok()),
+            _ => false,
+        };
+        if younger {
+            plan.skip(member.name.to_string(), why);
+            return;
+        }
+    }
+    plan.skip(member.name.to_string(), why);
+    plan.undone(Finding {
+        code: "rows.foreign".to_owned(),
+        severity: Severity::Warning,
+        object: member.name.to_string(),
+        message: format!(
+            "{} is a foreign table: rows of it that meet the rule for {} stay. Give the server that holds them a task of its own, or detach it",
+            member.name, table.name
+        ),
+        suggestion: None,
+    });
+}
+
 fn at_most<T: PartialOrd>(upper: Option<T>, cut: Option<T>) -> bool {
     matches!((upper, cut), (Some(upper), Some(cut)) if upper <= cut)
 }
@@ -356,6 +428,17 @@ fn at_most<T: PartialOrd>(upper: Option<T>, cut: Option<T>) -> bool {
 /// The literal of `FOR VALUES FROM (…) TO ('…')` with one column.
 fn upper(bounds: &str) -> Option<String> {
     let literal = bounds.rsplit_once(" TO (")?.1.strip_suffix(')')?;
+    let literal = literal
+        .strip_prefix('\'')
+        .and_then(|l| l.strip_suffix('\''))
+        .unwrap_or(literal);
+    (!literal.contains(['\'', '(', ','])).then(|| literal.to_owned())
+}
+
+/// The literal of `FOR VALUES FROM ('…') TO (…)` with one column.
+fn lower(bounds: &str) -> Option<String> {
+    let from = bounds.strip_prefix("FOR VALUES FROM (")?;
+    let literal = from.split_once(") TO (")?.0;
     let literal = literal
         .strip_prefix('\'')
         .and_then(|l| l.strip_suffix('\''))
@@ -371,25 +454,39 @@ fn moment(text: &str) -> Option<NaiveDateTime> {
 
 /// Detaches and drops.
 pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table) -> Step {
-    let part = &member.name;
+    let (part, whole) = (&member.name, &table.name);
+    let leaving = leaving(MARK, member, table);
     let mut step = Step::new(
         "drop_partition",
         part.to_string(),
         format!("table {}", table.oid),
     )
     .locking(table.oid)
-    .only_if(still_there(member.oid, part), "the partition has vanished");
+    .only_if(leaving.attached(), leaving.otherwise())
+    .expecting(member.bytes, Some(0));
+    let counting = counting(member.oid, part);
+    if table.has_default {
+        // What is detached beside a default partition takes any row. So both
+        // are one transaction, which they are if sent as one.
+        let sql = format!("ALTER TABLE {whole} DETACH PARTITION {part}; DROP TABLE {part}");
+        return step
+            .run(counting.requiring(leaving.still_attached()))
+            .run(Statement::brief(sql).requiring(leaving.still_attached()));
+    }
     for statement in detach(member, table, MARK) {
         step = step.run(statement);
     }
     step.body.on_abort = unmarking(member, table, MARK);
-    step.run(counting(member.oid, part))
-        .run(drop_table(member.oid, part))
-        .expecting(member.bytes, Some(0))
+    let drop_table = Statement::brief(format!("DROP TABLE {part}"))
+        .locking(format!("LOCK TABLE ONLY {part} IN ACCESS EXCLUSIVE MODE"))
+        .requiring(leaving.still_detached());
+    step.run(counting.only_if(detached(member.oid, &leaving.mark)))
+        .run(drop_table)
 }
 
 /// Takes a partition out of its table, marked with a comment before, so that
 /// it is found again wherever this ends. What is done already is left out.
+/// Where somebody else has detached it meanwhile, the step ends.
 pub(in crate::kinds::postgres) fn detach(
     member: &Member,
     table: &Table,
@@ -406,6 +503,7 @@ pub(in crate::kinds::postgres) fn detach(
             ],
         )
     };
+    let leaving = leaving(mark, member, table);
     let mark = comment(part, Some(&marked(mark, member, table)));
     let finalize = format!("ALTER TABLE {whole} DETACH PARTITION {part} FINALIZE");
     let finalize = Statement::brief(finalize).only_if(attached(1));
@@ -413,15 +511,20 @@ pub(in crate::kinds::postgres) fn detach(
         // The server cannot do it concurrently beside a default partition.
         // Sent as one, the two are one transaction.
         let detach = format!("ALTER TABLE {whole} DETACH PARTITION {part}; {mark}");
-        return vec![Statement::brief(detach).only_if(attached(0)), finalize];
+        let detach = Statement::brief(detach).requiring(leaving.still_attached());
+        return vec![detach.only_if(attached(0)), finalize];
     }
     let detach = Statement::patient(
         format!("ALTER TABLE {whole} DETACH PARTITION {part} CONCURRENTLY"),
         format!("LOCK TABLE ONLY {whole}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
     );
+    let lock = format!("LOCK TABLE ONLY {part} IN SHARE UPDATE EXCLUSIVE MODE");
+    let mark = Statement::brief(mark).locking(lock);
     vec![
-        Statement::brief(mark),
-        detach.only_if(attached(0)),
+        mark.requiring(leaving.still_attached()),
+        detach
+            .requiring(leaving.still_attached())
+            .only_if(attached(0)),
         finalize,
     ]
 }
@@ -445,23 +548,44 @@ pub(in crate::kinds::postgres) fn unmarking(
     })
 }
 
-/// Answers whether a table is no partition, or not any more.
-pub(in crate::kinds::postgres) fn detached(oid: u32) -> Query {
-    Query::new(DETACHED, [Param::Oid(oid)])
+/// Asked before a partition is archived: whether it is one still, or is what
+/// was detached in order to be archived; and why not, otherwise.
+pub(in crate::kinds::postgres) fn as_it_was(
+    member: &Member,
+    table: &Table,
+    mark: &str,
+) -> (Query, String) {
+    let leaving = leaving(mark, member, table);
+    if member.detached {
+        let asked = leaving.still_detached();
+        return (asked.query, asked.otherwise);
+    }
+    (leaving.attached(), leaving.otherwise())
 }
 
-/// Drops what an earlier run detached.
-pub(in crate::kinds::postgres) fn drop_leftover(leftover: &Leftover) -> Step {
+/// Answers whether a table was detached, and is marked so.
+pub(in crate::kinds::postgres) fn was_detached(oid: u32, table: &Table, mark: &str) -> Query {
+    detached(oid, &begins(mark, table))
+}
+
+/// Drops what an earlier run detached, where all its rows meet the condition.
+fn drop_leftover(leftover: &Leftover, all: Required) -> Step {
+    let name = &leftover.name;
+    // Rows that are hidden, or come while it waits, would not be judged.
+    let lock =
+        format!("SET LOCAL row_security = off; LOCK TABLE ONLY {name} IN SHARE ROW EXCLUSIVE MODE");
+    let drop_table = Statement::brief(format!("DROP TABLE {name}"));
     Step::new(
         "drop_partition",
-        leftover.name.to_string(),
+        name.to_string(),
         format!("table {}", leftover.oid),
     )
     .because("an earlier run detached it because all its rows had expired, and ended before it dropped it")
     .locking(leftover.oid)
     .touching(leftover.oid, Use::Define)
-    .run(counting(leftover.oid, &leftover.name))
-    .run(drop_table(leftover.oid, &leftover.name))
+    .only_if(still_there(leftover.oid, name), "the table has vanished")
+    .run(counting(leftover.oid, name))
+    .run(drop_table.locking(lock).requiring(all))
     .expecting(leftover.bytes, Some(0))
 }
 
@@ -470,13 +594,9 @@ fn counting(oid: u32, name: &RelationName) -> Statement {
     let sql = COUNTED
         .replace("{oid}", &oid.to_string())
         .replace("{name}", &name.to_string());
-    let mut counting = Statement::brief(sql).only_if(detached(oid));
+    let mut counting = Statement::brief(sql);
     counting.counts = true;
     counting
-}
-
-fn drop_table(oid: u32, name: &RelationName) -> Statement {
-    Statement::brief(format!("DROP TABLE {name}")).only_if(detached(oid))
 }
 
 #[cfg(test)]

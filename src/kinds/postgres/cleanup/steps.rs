@@ -9,7 +9,7 @@ use super::rule::{AgeType, Rule, Way as Walking};
 use super::ties::Ties;
 use super::{Cleanup, Facts, effects, partition, size, way};
 use crate::engines::postgres::trust::Use;
-use crate::kinds::postgres::common::{rows, rows_finding, still_there};
+use crate::kinds::postgres::common::{rows, rows_finding, still_below, still_there};
 use crate::plan::postgres::Under;
 use crate::plan::{
     Fate, Finding, Found, Moment, Most, Path, Plan, Query, Severity, Step, Walk, Work,
@@ -67,7 +67,7 @@ pub(super) fn of_rule(
     let mut forbidden = Vec::new();
     for member in &table.members {
         if !matches!(member.kind.as_str(), "r") {
-            plan.skip(member.name.to_string(), "it is a foreign table");
+            partition::foreign(member, table, rule, subject.age, at.now, plan);
             continue;
         }
         let victims = look.and_then(|look| look.rows.get(&member.oid)).copied();
@@ -247,6 +247,20 @@ impl Way<'_> {
             .map_or("an unknown number of rows".to_owned(), |n| {
                 format!("about {} rows", rows(n))
             });
+        let (still, otherwise) = match member.oid == self.table.oid || member.detached {
+            true => (
+                still_there(member.oid, &member.name),
+                "the table has vanished".to_owned(),
+            ),
+            // What somebody has detached is not meant by a rule for the table.
+            false => (
+                still_below(member.oid, &member.name, self.table.oid),
+                format!(
+                    "it is no part of {} any more: somebody dropped, renamed or detached it",
+                    self.table.name
+                ),
+            ),
+        };
         let mut step = Step::new(
             action,
             member.name.to_string(),
@@ -254,10 +268,7 @@ impl Way<'_> {
         )
         .because(why(&expected))
         .locking(member.oid)
-        .only_if(
-            still_there(member.oid, &member.name),
-            "the table has vanished",
-        )
+        .only_if(still, otherwise)
         .counted_by(count(rule, self.age, member, through.as_deref(), at))
         .reading(self.under.clone())
         .expecting(member.bytes, None)

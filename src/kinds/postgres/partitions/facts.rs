@@ -324,7 +324,9 @@ const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
         AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
         -- Anybody can write a comment: a table of another owner was no partition.
         AND EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relkind = 'p' AND r.relowner = c.relowner
-            AND pg_catalog.starts_with(d.description, $1::text || r.oid::pg_catalog.regclass::text || ' since '))";
+            AND pg_catalog.starts_with(d.description, $1::text || CASE WHEN r.oid::pg_catalog.regclass::text ~ E'[\\n\\r]'
+                THEN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(r.oid::pg_catalog.regclass::text, E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n'), E'\\r', E'\\\\r')
+                ELSE r.oid::pg_catalog.regclass::text END || ' since '))";
 
 /// More quarters of an hour than this are not told apart; it is ten years of them.
 const MOST_STRAYS: i64 = 350_000;

@@ -7,8 +7,10 @@ use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, literal};
 use crate::kinds::postgres::cleanup::partition;
-use crate::kinds::postgres::common::still_there;
-use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
+use crate::kinds::postgres::common::{Leaving, one_line, still_there};
+use crate::plan::{
+    Finding, Moment, Param, Plan, Query, Required, Severity, Statement, Step, Sweep,
+};
 use crate::values::unreadable;
 
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
@@ -20,8 +22,9 @@ const MARKED: &str = "SELECT $2::text, $3::text FROM pg_catalog.pg_class c
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid AND i.inhdetachpending)
         AND pg_catalog.obj_description(c.oid, 'pg_class') = $4::text";
 
-const DETACHED: &str =
-    "SELECT NOT c.relispartition FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid";
+/// Whether it is what was detached.
+const WAS_DETACHED: &str = "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid AND NOT c.relispartition
+        AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2::text))";
 
 /// Plans the end of what somebody began to detach. It comes first: until then
 /// nothing else can take its place.
@@ -29,8 +32,9 @@ pub(super) fn finish(subject: &Subject<'_>, plan: &mut Plan) {
     for (_, oid, node) in &subject.pending {
         plan.steps.push(
             step("finish_detach", *oid, node, subject)
+                .only_if(still_there(*oid, &node.name), "the partition has vanished")
                 .because("somebody began to detach it concurrently, and did not finish")
-                .run(finalize(*oid, node, subject)),
+                .run(finalize(*oid, &node.name, subject)),
         );
     }
 }
@@ -121,30 +125,26 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
     }
 }
 
-/// Detaches one partition, and drops it or moves it away.
+/// Detaches one partition, and drops it or moves it away. Where somebody else
+/// has detached it meanwhile, it is left alone.
 fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &Moment) -> Step {
-    let (root, part) = (&subject.table.name, &node.name);
-    let kind = kind(node.kind == "f");
+    let (root, foreign) = (&subject.table.name, node.kind == "f");
+    let kind = kind(foreign);
+    let attic = match (task.expired, &task.keep_in) {
+        (Expired::Keep, Some(schema)) => Some(Identifier::new(schema)),
+        _ => None,
+    };
+    let moved;
+    let part = match &attic {
+        Some(schema) => {
+            moved = RelationName::new(schema.raw(), node.name.relation.raw());
+            &moved
+        }
+        None => &node.name,
+    };
+    let named = |name| leaving(oid, name, node, subject);
+    let mut step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
     let marked = marked(root, node, at);
-    let mark = Statement::brief(comment(kind, part, Some(&marked)));
-    let detach = if subject.default.is_some() {
-        // The server cannot do it concurrently beside a default partition.
-        Statement::brief(format!("ALTER TABLE {root} DETACH PARTITION {part}"))
-    } else {
-        Statement::patient(
-            format!("ALTER TABLE {root} DETACH PARTITION {part} CONCURRENTLY"),
-            // Foreign tables cannot be locked by name.
-            match node.kind.as_str() {
-                "f" => format!("LOCK TABLE ONLY {root} IN SHARE UPDATE EXCLUSIVE MODE"),
-                _ => format!("LOCK TABLE ONLY {root}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
-            },
-        )
-    };
-    let step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
-    let mut step = match task.expired {
-        Expired::Drop => step.run(mark),
-        _ => step,
-    };
     // A detachment that comes to nothing leaves the comment that was there.
     step.body.on_abort = Some(Sweep {
         query: Query::new(
@@ -153,32 +153,96 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
                 Param::Oid(oid),
                 Param::Text(part.to_string()),
                 Param::Text(comment(kind, part, before(node))),
-                Param::Text(marked),
+                Param::Text(marked.clone()),
             ],
         ),
     });
-    let mut step = step
-        .run(detach.only_if(attached(oid, subject, 0)))
-        .run(finalize(oid, node, subject));
-    match (task.expired, &task.keep_in) {
-        (Expired::Keep, Some(schema)) => {
-            let schema = Identifier::new(schema);
-            step.details
-                .push(format!("detached, and moved to schema {schema}"));
-            step.run(Statement::brief(format!(
-                "ALTER {kind} {part} SET SCHEMA {schema}"
-            )))
-        }
-        _ if task.grace.get().is_zero() => {
-            step.details.push("detached, and dropped".to_owned());
-            step.run(drop_table(oid, part, kind))
-        }
-        _ => {
-            step.details
-                .push(format!("detached; it can be dropped after {}", task.grace));
-            step
-        }
+    // First of all, as a partition: what could not be moved is still there for
+    // everybody who asks the table.
+    if let Some(schema) = attic.as_ref().filter(|_| *part != node.name) {
+        let sql = format!("ALTER {kind} {} SET SCHEMA {schema}", node.name);
+        step = step.run(under(
+            Statement::brief(sql),
+            named(&node.name).still_attached(),
+            (!foreign).then(|| format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", node.name)),
+        ));
     }
+    let still = named(part).still_attached();
+    let mark = comment(kind, part, Some(&marked));
+    let detach = format!("ALTER TABLE {root} DETACH PARTITION {part}");
+    let drops = attic.is_none() && task.grace.get().is_zero();
+    if subject.default.is_some() {
+        // The server cannot do it concurrently beside a default partition, and
+        // what is detached takes any row. Sent as one, the two are one transaction.
+        let sql = match (&attic, drops) {
+            (Some(_), _) => detach,
+            (None, true) => format!("{detach}; DROP {kind} {part}"),
+            (None, false) => format!("{detach}; {mark}"),
+        };
+        step = step.run(Statement::brief(sql).requiring(still));
+    } else {
+        if attic.is_none() {
+            let lock = format!("LOCK TABLE ONLY {part} IN SHARE UPDATE EXCLUSIVE MODE");
+            let lock = Some(lock).filter(|_| !foreign);
+            step = step.run(under(Statement::brief(mark), still.clone(), lock));
+        }
+        let detach = Statement::patient(
+            format!("{detach} CONCURRENTLY"),
+            // Foreign tables cannot be locked by name.
+            match foreign {
+                true => format!("LOCK TABLE ONLY {root} IN SHARE UPDATE EXCLUSIVE MODE"),
+                false => format!("LOCK TABLE ONLY {root}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
+            },
+        );
+        step = step
+            .run(detach.requiring(still).only_if(attached(oid, subject, 0)))
+            .run(finalize(oid, part, subject));
+    }
+    match attic {
+        Some(schema) => step
+            .details
+            .push(format!("detached, and moved to schema {schema}")),
+        None if drops => step.details.push("detached, and dropped".to_owned()),
+        None => step
+            .details
+            .push(format!("detached; it can be dropped after {}", task.grace)),
+    }
+    if drops && subject.default.is_none() {
+        let drop = Statement::brief(format!("DROP {kind} {part}"));
+        let lock = (!foreign).then(|| format!("LOCK TABLE {part} IN ACCESS EXCLUSIVE MODE"));
+        step = step.run(under(drop, named(part).still_detached(), lock));
+    }
+    step
+}
+
+fn under(statement: Statement, required: Required, lock: Option<String>) -> Statement {
+    let statement = statement.requiring(required);
+    match lock {
+        Some(lock) => statement.locking(lock),
+        None => statement,
+    }
+}
+
+fn leaving<'a>(
+    oid: u32,
+    name: &'a RelationName,
+    node: &Node,
+    subject: &'a Subject<'_>,
+) -> Leaving<'a> {
+    Leaving {
+        oid,
+        name,
+        of: subject.table.oid,
+        root: &subject.table.name,
+        mark: begins(&subject.table.name),
+        kind: kind(node.kind == "f"),
+        before: before(node).map_or("NULL".to_owned(), literal),
+    }
+}
+
+/// What the mark of a partition of this table begins with.
+fn begins(root: &RelationName) -> String {
+    format!("{MARK}{}", one_line(root))
 }
 
 fn step(action: &str, oid: u32, node: &Node, subject: &Subject<'_>) -> Step {
@@ -189,7 +253,10 @@ fn step(action: &str, oid: u32, node: &Node, subject: &Subject<'_>) -> Step {
     )
     .locking(subject.table.oid)
     .touching(subject.table.oid, Use::Command)
-    .only_if(still_there(oid, &node.name), "the partition has vanished")
+    .only_if(
+        leaving(oid, &node.name, node, subject).attached(),
+        leaving(oid, &node.name, node, subject).otherwise(),
+    )
 }
 
 fn attached(oid: u32, subject: &Subject<'_>, pending: i64) -> Query {
@@ -203,10 +270,10 @@ fn attached(oid: u32, subject: &Subject<'_>, pending: i64) -> Query {
     )
 }
 
-fn finalize(oid: u32, node: &Node, subject: &Subject<'_>) -> Statement {
+fn finalize(oid: u32, name: &RelationName, subject: &Subject<'_>) -> Statement {
     let sql = format!(
-        "ALTER TABLE {} DETACH PARTITION {} FINALIZE",
-        subject.table.name, node.name
+        "ALTER TABLE {} DETACH PARTITION {name} FINALIZE",
+        subject.table.name
     );
     Statement::brief(sql).only_if(attached(oid, subject, 1))
 }
@@ -217,15 +284,15 @@ fn kind(foreign: bool) -> &'static str {
     if foreign { "FOREIGN TABLE" } else { "TABLE" }
 }
 
-fn drop_table(oid: u32, name: &RelationName, kind: &str) -> Statement {
-    Statement::brief(format!("DROP {kind} {name}")).only_if(Query::new(DETACHED, [Param::Oid(oid)]))
-}
-
 /// The mark of a partition on its way out. Its second line names the
 /// partition itself; what follows is the comment that was there before.
 fn marked(root: &RelationName, node: &Node, at: &Moment) -> String {
     let since = at.now.to_rfc3339();
-    let mark = format!("{MARK}{root} since {since}\nas {}", node.name);
+    let mark = format!(
+        "{} since {since}\nas {}",
+        begins(root),
+        one_line(&node.name)
+    );
     match before(node) {
         Some(before) => format!("{mark}\n{before}"),
         None => mark,
@@ -284,7 +351,7 @@ fn drop_retired(
     let root = &subject.table.name;
     let grace = TimeDelta::from_std(task.grace.get()).unwrap_or(TimeDelta::MAX);
     for retired in &facts.retired {
-        let Some((_, since)) = since(retired).filter(|(of, _)| *of == root.to_string()) else {
+        let Some((_, since)) = since(retired).filter(|(of, _)| *of == one_line(root)) else {
             continue;
         };
         plan.considered += 1;
@@ -314,31 +381,41 @@ fn drop_retired(
             plan.undone(partition::depended_on(&retired.name, &root, dependents));
             continue;
         }
-        let judged = if retired.foreign {
-            still_there(retired.oid, &retired.name)
+        let params = [Param::Oid(retired.oid), Param::Text(begins(root))];
+        let (judged, lock) = if retired.foreign {
+            (Query::new(format!("SELECT {WAS_DETACHED}"), params), None)
         } else {
             let all = format!(
-                "SELECT NOT EXISTS (SELECT FROM {} WHERE ({} >= {}) IS NOT FALSE)",
+                "SELECT {WAS_DETACHED} AND NOT EXISTS (SELECT FROM {} WHERE ({} >= {}) IS NOT FALSE)",
                 retired.name,
                 subject.column,
                 subject.key.literal(cut)
             );
-            Query::new(all, [])
+            // Rows that are hidden, or come while it waits, would not be judged.
+            let lock = format!(
+                "SET LOCAL row_security = off; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+                retired.name
+            );
+            (Query::new(all, params), Some(lock))
         };
+        let required = Required {
+            query: judged,
+            otherwise: format!(
+                "it has rows that are younger than {keep}, or is not any more what was detached: attach it again, or drop it by hand"
+            ),
+            undo: None,
+        };
+        let drop = format!("DROP {} {}", kind(retired.foreign), retired.name);
         plan.steps.push(
             Step::new("drop_partition", name, format!("table {}", retired.oid))
                 .because(format!("detached on {day}, more than {} ago", task.grace))
                 .locking(retired.oid)
                 .touching(retired.oid, Use::Command)
                 .only_if(
-                    judged,
-                    format!("it has rows that are younger than {keep}: attach it again, or drop it by hand"),
+                    still_there(retired.oid, &retired.name),
+                    "the table has vanished",
                 )
-                .run(drop_table(
-                    retired.oid,
-                    &retired.name,
-                    kind(retired.foreign),
-                ))
+                .run(under(Statement::brief(drop), required, lock))
                 .expecting(retired.bytes, Some(0)),
         );
     }
@@ -350,6 +427,6 @@ fn since(retired: &Retired) -> Option<(&str, DateTime<Utc>)> {
     let (of, since) = lines.next()?.rsplit_once(" since ")?;
     // Renamed, or moved: somebody has something else in mind with it.
     let itself = lines.next().and_then(|line| line.strip_prefix("as "));
-    let same = itself.is_none_or(|itself| itself == retired.name.to_string());
+    let same = itself.is_none_or(|itself| itself == one_line(&retired.name));
     Some((of, since.parse().ok()?)).filter(|_| same)
 }

@@ -2,6 +2,7 @@
 
 mod database;
 mod disk;
+mod looked_at;
 mod meanwhile;
 mod readers;
 mod s3;

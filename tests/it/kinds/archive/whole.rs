@@ -14,10 +14,10 @@ use crate::support::s3::{BUCKET, S3};
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
-const MARK: &str = "maint: to be archived, once a partition of";
+pub(super) const MARK: &str = "maint: to be archived, once a partition of";
 
 /// Two partitions; the older one has expired, and of the other one some rows.
-async fn two_partitions(db: &TestDatabase) -> String {
+pub(super) async fn two_partitions(db: &TestDatabase) -> String {
     db.execute("CREATE TABLE e (id int, at timestamptz NOT NULL, tags text[]) PARTITION BY RANGE (at);
         CREATE TABLE \"E 1\" PARTITION OF e FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-02-01 00:00+00');
         CREATE TABLE e2 PARTITION OF e FOR VALUES FROM ('2020-02-01 00:00+00') TO ('2100-01-01 00:00+00');
@@ -26,16 +26,16 @@ async fn two_partitions(db: &TestDatabase) -> String {
     checksum(db, "SELECT * FROM e WHERE id < 1000").await
 }
 
-fn options() -> Value {
+pub(super) fn options() -> Value {
     json!({ "table": "e", "column": "at", "older_than": "1y" })
 }
 
-async fn exists(db: &TestDatabase, table: &str) -> bool {
+pub(super) async fn exists(db: &TestDatabase, table: &str) -> bool {
     let sql = format!("SELECT count(*) FROM pg_class WHERE relname = '{table}'");
     db.number(&sql).await == 1
 }
 
-async fn comes_back(db: &TestDatabase, workspace: &Workspace, old: &str) {
+pub(super) async fn comes_back(db: &TestDatabase, workspace: &Workspace, old: &str) {
     workspace.run(["archive", "verify"]).expect(0);
     let restore = ["archive", "restore", "--from", "e", "--into", "back"];
     workspace.run(restore).expect(0);
@@ -74,7 +74,7 @@ for_each_version! {
 
 /// The expired partition is detached and stored, and cannot be dropped,
 /// because somebody reads it in a transaction. The reader is gone afterwards.
-async fn stopped_before_the_drop(db: &TestDatabase) -> (Workspace, tempfile::TempDir) {
+pub(super) async fn stopped_before_the_drop(db: &TestDatabase) -> (Workspace, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let mut all = options();
     all["destination"] = json!({ "files": format!("file://{}", folder.path().display()) });

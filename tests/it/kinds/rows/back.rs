@@ -1,9 +1,12 @@
 //! What comes back is what went, once; what is read back is not trusted.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use super::{run, workspace};
-use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::patience::Patience;
+use crate::support::servers::{TestDatabase, cluster, connect, fresh_database};
 use crate::support::workspace::Workspace;
 
 async fn archived(db: &TestDatabase) -> (Workspace, tempfile::TempDir) {
@@ -357,4 +360,79 @@ async fn folders_are_not_called_as_columns_are() {
         ["a12"]
     );
     assert_eq!(run(&workspace, "archive", 0)["steps"], json!([]));
+}
+
+for_each_version! {
+    /// Two restores at once: one brings the rows back, the other waits, and
+    /// finds that they are back.
+    async fn two_at_once(major: u32) {
+        let db = fresh_database(major).await;
+        let (workspace, _folder) = archived(&db).await;
+        // Both have looked, and neither can store, while somebody holds the table.
+        let mut holder = db.connect().await;
+        let holder = holder.transaction().await.unwrap();
+        holder.batch_execute("LOCK TABLE t IN EXCLUSIVE MODE").await.unwrap();
+        let restore = || {
+            workspace.process(["archive", "restore", "--from", "t", "--into", "t"])
+                .stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let both = [restore(), restore()];
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'maint archive restore%' AND wait_event_type = 'Lock'";
+        let patience = Patience::until("both restores to wait for a lock");
+        while db.number(waiting).await < 2 {
+            patience.pause().await;
+        }
+        holder.commit().await.unwrap();
+        let mut codes = Vec::new();
+        for process in both {
+            let ended = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap()).await.unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            let code = ended.status.code().unwrap();
+            assert!(code == 0 || said.contains("another restore has brought"), "{said}");
+            codes.push(code);
+        }
+        codes.sort_unstable();
+        assert_eq!(codes, [0, 1]);
+        assert_eq!(db.strings("SELECT count(*) || ' ' || count(DISTINCT id) FROM t").await, ["10 10"]);
+    }
+}
+
+for_each_version! {
+    /// The table was swapped for a copy, and then the database got another
+    /// name: whether the rows are back is not known, and nothing is doubled.
+    async fn after_a_swap_and_another_name(major: u32) {
+        let db = fresh_database(major).await;
+        let (workspace, folder) = archived(&db).await;
+        let restore = ["archive", "restore", "--from", "t", "--into", "t"];
+        workspace.run(restore).expect(0);
+        db.execute("CREATE TABLE t_new AS TABLE t; DROP TABLE t; ALTER TABLE t_new RENAME TO t").await;
+        let files = format!("file://{}", folder.path().display());
+        let by_files = ["archive", "restore", "--files", &files, "--target", "app", "--into", "t"];
+        for ask in [&restore[..], &by_files[..]] {
+            let refused = workspace.run(ask).expect(2).stderr;
+            assert!(refused.contains("may be back already") && refused.contains("--again"), "{refused}");
+        }
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 10);
+        let TestDatabase { url, name, client, .. } = db;
+        drop(client);
+        let admin = connect(&cluster(major).url("postgres")).await;
+        admin.batch_execute(&format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")).await.unwrap();
+        let rename = format!("ALTER DATABASE {name} RENAME TO {name}_2");
+        let patience = Patience::until("the database to be free");
+        while admin.batch_execute(&rename).await.is_err() {
+            patience.pause().await;
+        }
+        let renamed = url.replace(&name, &format!("{name}_2"));
+        workspace.file("schedules.yaml", &format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{renamed}\" }}\n"
+        ));
+        let refused = workspace.run(restore).expect(2).stderr;
+        assert!(refused.contains("may be back already"), "{refused}");
+        let client = connect(&renamed).await;
+        let count = async || -> i64 { client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get(0) };
+        assert_eq!(count().await, 10);
+        // It is known to be right.
+        workspace.run(restore.into_iter().chain(["--again"])).expect(0);
+        assert_eq!(count().await, 20);
+    }
 }

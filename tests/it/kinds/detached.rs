@@ -1,0 +1,282 @@
+//! What somebody detaches by hand is theirs; what maint has detached is dropped
+//! only if nobody has changed it since.
+
+use serde_json::{Value, json};
+
+use super::throttle::Running;
+use crate::support::patience::Patience;
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+/// Partitions of 2020 and 2021 with old rows, and one for today.
+async fn years(db: &TestDatabase, default: bool) {
+    db.execute("CREATE TABLE ev (id int, at timestamptz NOT NULL, note text) PARTITION BY RANGE (at);
+        CREATE TABLE ev_2020 PARTITION OF ev FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2021-01-01 00:00+00');
+        CREATE TABLE ev_2021 PARTITION OF ev FOR VALUES FROM ('2021-01-01 00:00+00') TO ('2022-01-01 00:00+00');
+        CREATE TABLE ev_now PARTITION OF ev FOR VALUES FROM ('2022-01-01 00:00+00') TO ('2100-01-01 00:00+00');
+        INSERT INTO ev SELECT n, '2020-06-01 00:00+00', 'old' FROM generate_series(1, 100) n;
+        INSERT INTO ev SELECT n, '2021-06-01 00:00+00', 'old' FROM generate_series(101, 200) n;
+        INSERT INTO ev VALUES (1000, now(), 'new'); COMMENT ON TABLE ev_2021 IS 'of 2021'").await;
+    if default {
+        db.execute("CREATE TABLE ev_rest PARTITION OF ev DEFAULT")
+            .await;
+    }
+}
+
+/// One task of this kind, which pauses before its first step while `pause` exists.
+fn task(db: &TestDatabase, kind: &str, options: &str) -> Workspace {
+    let workspace = Workspace::for_target(&db.url);
+    let pause = workspace.path().join("pause");
+    let yaml = format!(
+        "kind: {kind}\ntarget: app\noptions: {options}\nlimits: {{ jobs: 1, lock_timeout: 1s, lock_retries: 20 }}\nthrottle: {{ pause_file: {} }}\n",
+        pause.display()
+    );
+    workspace.task(kind, &yaml)
+}
+
+fn run(workspace: &Workspace, kind: &str) -> Value {
+    let output = workspace.run(["run", kind, "--now", "--output", "json"]);
+    output.expect(0).json()["runs"][0].clone()
+}
+
+fn step<'a>(run: &'a Value, object: &str) -> &'a Value {
+    let steps = run["steps"].as_array().unwrap();
+    let mut found = steps.iter().filter(|s| s["object"] == object);
+    found.next().unwrap_or_else(|| panic!("{object}: {run:#}"))
+}
+
+async fn rows(db: &TestDatabase, table: &str) -> i64 {
+    db.number(&format!("SELECT count(*) FROM {table}")).await
+}
+
+async fn exists(db: &TestDatabase, table: &str) -> bool {
+    let sql = format!("SELECT count(*) FROM pg_class WHERE relname = '{table}'");
+    db.number(&sql).await == 1
+}
+
+async fn comment(db: &TestDatabase, table: &str) -> String {
+    let sql = format!("SELECT coalesce(obj_description('{table}'::regclass, 'pg_class'), 'none')");
+    db.strings(&sql).await.remove(0)
+}
+
+fn options(kind: &str, folder: &std::path::Path) -> String {
+    let rule = json!({ "table": "ev", "column": "at", "older_than": "1y" });
+    match kind {
+        "cleanup" => json!({ "rules": [rule] }).to_string(),
+        "archive" => {
+            let mut rule = rule;
+            rule["destination"] = json!({ "files": format!("file://{}", folder.display()) });
+            rule.to_string()
+        }
+        _ => {
+            json!({ "tables": ["ev"], "interval": "year", "ahead": 0, "keep": "3y", "grace": "0s" })
+                .to_string()
+        }
+    }
+}
+
+for_each_version! {
+    /// Detached by hand after the plan was made: the table, its rows and its
+    /// comment stay; the other one goes.
+    async fn by_hand_before_its_step(major: u32) {
+        for (kind, default) in [("cleanup", false), ("cleanup", true), ("archive", false), ("archive", true), ("partitions", false), ("partitions", true)] {
+            let db = fresh_database(major).await;
+            years(&db, default).await;
+            let folder = tempfile::tempdir().unwrap();
+            let workspace = task(&db, kind, &options(kind, folder.path()));
+            let pause = workspace.path().join("pause");
+            std::fs::write(&pause, "").unwrap();
+            let mut running = Running::begin(&workspace, kind);
+            running.until("paused: ");
+            db.execute("ALTER TABLE ev DETACH PARTITION ev_2020; COMMENT ON TABLE ev_2020 IS 'lawsuit: keep'").await;
+            std::fs::remove_file(&pause).unwrap();
+            let document = running.end(0);
+            let skipped = step(&document["runs"][0], "public.ev_2020");
+            assert_eq!(skipped["status"], "skipped", "{kind} {default}: {document:#}");
+            assert!(skipped["error"].as_str().unwrap().contains("no partition of public.ev any more"), "{document:#}");
+            assert_eq!(step(&document["runs"][0], "public.ev_2021")["status"], "succeeded", "{document:#}");
+            assert_eq!(rows(&db, "ev_2020").await, 100);
+            assert_eq!(comment(&db, "ev_2020").await, "lawsuit: keep");
+            assert!(!exists(&db, "ev_2021").await);
+            assert_eq!(rows(&db, "ev").await, 1);
+            let again = run(&workspace, kind);
+            assert_eq!(again["steps"], json!([]), "{kind} {default}: {again:#}");
+            assert_eq!(rows(&db, "ev_2020").await, 100);
+        }
+    }
+}
+
+for_each_version! {
+    /// Detached by hand between the mark and the detachment: the mark goes, and
+    /// the comment that was there before is back.
+    async fn by_hand_between_mark_and_detachment(major: u32) {
+        for kind in ["cleanup", "archive", "partitions"] {
+            let db = fresh_database(major).await;
+            years(&db, false).await;
+            db.execute("DROP TABLE ev_2020").await;
+            let folder = tempfile::tempdir().unwrap();
+            let workspace = task(&db, kind, &options(kind, folder.path()));
+            let mut dba = db.connect().await;
+            let dba = dba.transaction().await.unwrap();
+            dba.batch_execute("LOCK TABLE ev IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
+            let running = Running::begin(&workspace, kind);
+            let patience = Patience::until("the mark on ev_2021");
+            while !comment(&db, "ev_2021").await.starts_with("maint: ") {
+                patience.pause().await;
+            }
+            dba.batch_execute("ALTER TABLE ev DETACH PARTITION ev_2021").await.unwrap();
+            dba.commit().await.unwrap();
+            let document = running.end(0);
+            let skipped = step(&document["runs"][0], "public.ev_2021");
+            assert_eq!(skipped["status"], "skipped", "{kind}: {document:#}");
+            assert_eq!(rows(&db, "ev_2021").await, 100);
+            assert_eq!(comment(&db, "ev_2021").await, "of 2021");
+            let again = run(&workspace, kind);
+            assert_eq!(again["steps"], json!([]), "{kind}: {again:#}");
+            assert_eq!(rows(&db, "ev_2021").await, 100);
+        }
+    }
+}
+
+for_each_version! {
+    /// A row that is fresh comes into a table that was detached, while the drop
+    /// waits for the writer: the table stays, and the row.
+    async fn a_fresh_row_keeps_what_was_detached(major: u32) {
+        for (kind, mark) in [
+            ("partitions", "maint: retired partition of public.ev since 2020-01-01T00:00:00+00:00"),
+            ("cleanup", "maint: expired partition of public.ev"),
+        ] {
+            let db = fresh_database(major).await;
+            years(&db, true).await;
+            db.execute(&format!("DROP TABLE ev_2021; ALTER TABLE ev DETACH PARTITION ev_2020; COMMENT ON TABLE ev_2020 IS E'{mark}\\nas public.ev_2020'")).await;
+            let workspace = task(&db, kind, &options(kind, workspace_folder()));
+            workspace.knows_mark(kind, &db, "public.ev_2020").await;
+            let mut writer = db.connect().await;
+            let writer = writer.transaction().await.unwrap();
+            writer.batch_execute("INSERT INTO ev_2020 VALUES (77, now(), 'fresh')").await.unwrap();
+            let running = Running::begin(&workspace, kind);
+            let patience = Patience::until("the lock that waits for the writer");
+            while db.number("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ev_2020'::regclass").await == 0 {
+                patience.pause().await;
+            }
+            writer.commit().await.unwrap();
+            let document = running.end(0);
+            let skipped = step(&document["runs"][0], "public.ev_2020");
+            assert_eq!(skipped["status"], "skipped", "{kind}: {document:#}");
+            assert_eq!(skipped["rows"], Value::Null, "{kind}: {document:#}");
+            assert_eq!(rows(&db, "ev_2020").await, 101);
+            // Without it the table goes.
+            db.execute("DELETE FROM ev_2020 WHERE note = 'fresh'").await;
+            let gone = run(&workspace, kind);
+            assert_eq!(step(&gone, "public.ev_2020")["status"], "succeeded", "{gone:#}");
+            assert!(!exists(&db, "ev_2020").await);
+            assert_eq!(rows(&db, "ev").await, 1);
+            assert_eq!(run(&workspace, kind)["steps"], json!([]));
+        }
+    }
+}
+
+fn workspace_folder() -> &'static std::path::Path {
+    std::path::Path::new("/nowhere")
+}
+
+for_each_version! {
+    /// Where the schema to keep them in has a table of that name, nothing is
+    /// detached: the rows are still where everybody looks, and it is told again.
+    async fn kept_in_a_schema_where_the_name_is_taken(major: u32) {
+        for default in [false, true] {
+            let db = fresh_database(major).await;
+            years(&db, default).await;
+            db.execute("DROP TABLE ev_2021; CREATE SCHEMA attic; CREATE TABLE attic.ev_2020 (x int)").await;
+            let options = json!({ "tables": ["ev"], "interval": "year", "ahead": 0, "keep": "3y", "expired": "keep", "keep_in": "attic" });
+            let workspace = task(&db, "partitions", &options.to_string());
+            for _ in 0..2 {
+                let output = workspace.run(["run", "partitions", "--now", "--output", "json"]);
+                let failed = output.expect(1).json()["runs"][0].clone();
+                assert!(step(&failed, "public.ev_2020")["error"].as_str().unwrap().contains("already exists"), "{failed:#}");
+                assert_eq!(rows(&db, "ev").await, 101);
+            }
+            db.execute("DROP TABLE attic.ev_2020").await;
+            run(&workspace, "partitions");
+            assert_eq!(rows(&db, "attic.ev_2020").await, 100);
+            assert_eq!(rows(&db, "ev").await, 1);
+            assert_eq!(comment(&db, "attic.ev_2020").await, "none");
+            assert_eq!(run(&workspace, "partitions")["steps"], json!([]));
+        }
+    }
+}
+
+for_each_version! {
+    /// Names with line breaks, and with backslashes, of partition and table:
+    /// what was detached is found again, and dropped.
+    async fn names_with_line_breaks(major: u32) {
+        let db = fresh_database(major).await;
+        for root in ["ev", "e\nv", "e\\nv"] {
+            db.execute(&format!("CREATE TABLE \"{root}\" (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+                CREATE TABLE \"{root}\n2020\" PARTITION OF \"{root}\" FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2021-01-01 00:00+00');
+                CREATE TABLE \"{root}\\2021\" PARTITION OF \"{root}\" FOR VALUES FROM ('2021-01-01 00:00+00') TO ('2022-01-01 00:00+00');
+                CREATE TABLE \"{root} now\" PARTITION OF \"{root}\" FOR VALUES FROM ('2022-01-01 00:00+00') TO ('2100-01-01 00:00+00');
+                INSERT INTO \"{root}\" VALUES ('2020-06-01'), ('2021-06-01'), (now())")).await;
+            let name = format!("\"{root}\"");
+            let options = json!({ "tables": [name], "interval": "year", "ahead": 0, "keep": "3y", "grace": "1d" });
+            let workspace = task(&db, "partitions", &options.to_string());
+            assert_eq!(run(&workspace, "partitions")["steps"].as_array().unwrap().len(), 2, "{root:?}");
+            assert_eq!(rows(&db, &name).await, 1);
+            let dropped = workspace.run(["run", "partitions", "--now", "--set", "grace=0s", "--output", "json"]).expect(0).json();
+            let steps = dropped["runs"][0]["steps"].as_array().unwrap();
+            assert!(steps.len() == 2 && steps.iter().all(|s| s["action"] == "drop_partition"), "{root:?}: {dropped:#}");
+            assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace").await, 1);
+            assert_eq!(run(&workspace, "partitions")["steps"], json!([]));
+            db.execute(&format!("DROP TABLE {name}")).await;
+        }
+    }
+}
+
+/// Rows of a partition on another server stay, and that is told; one that holds
+/// only what is younger than the rule is nothing to tell.
+#[tokio::test]
+async fn foreign_partitions_are_told() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+        CREATE TABLE ev (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+        CREATE FOREIGN TABLE ev_2019 PARTITION OF ev FOR VALUES FROM ('2019-01-01 00:00+00') TO ('2020-01-01 00:00+00') SERVER files OPTIONS (filename '/dev/null');
+        CREATE FOREIGN TABLE ev_later PARTITION OF ev FOR VALUES FROM ('2090-01-01 00:00+00') TO ('2100-01-01 00:00+00') SERVER files OPTIONS (filename '/dev/null');
+        CREATE TABLE ev_now PARTITION OF ev FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2090-01-01 00:00+00');
+        INSERT INTO ev VALUES (1, '2020-06-01'), (2, now())").await;
+    for kind in ["cleanup", "archive"] {
+        let folder = tempfile::tempdir().unwrap();
+        let workspace = task(&db, kind, &options(kind, folder.path()));
+        let output = workspace.run(["run", kind, "--now", "--output", "json"]);
+        let run = output.expect(1).json()["runs"][0].clone();
+        let told: Vec<&Value> = run["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|f| f["code"] == "rows.foreign")
+            .collect();
+        assert_eq!(told.len(), 1, "{run:#}");
+        assert_eq!(told[0]["object"], "public.ev_2019", "{run:#}");
+        assert_eq!(db.number("SELECT count(*) FROM ev_now").await, 1);
+    }
+}
+
+for_each_version! {
+    /// A part of a table that somebody detaches before its rows are deleted
+    /// one by one keeps them.
+    async fn rows_of_what_was_detached_by_hand(major: u32) {
+        let db = fresh_database(major).await;
+        years(&db, false).await;
+        let rule = json!({ "table": "ev", "column": "at", "older_than": "1y", "where": "id > 0" });
+        let workspace = task(&db, "cleanup", &json!({ "rules": [rule] }).to_string());
+        let pause = workspace.path().join("pause");
+        std::fs::write(&pause, "").unwrap();
+        let mut running = Running::begin(&workspace, "cleanup");
+        running.until("paused: ");
+        db.execute("ALTER TABLE ev DETACH PARTITION ev_2020").await;
+        std::fs::remove_file(&pause).unwrap();
+        let document = running.end(0);
+        assert_eq!(step(&document["runs"][0], "public.ev_2020")["status"], "skipped", "{document:#}");
+        assert_eq!(rows(&db, "ev_2020").await, 100);
+        assert_eq!(rows(&db, "ev").await, 1);
+    }
+}
