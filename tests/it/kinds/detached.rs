@@ -118,7 +118,7 @@ for_each_version! {
             let workspace = task(&db, kind, &options(kind, folder.path()));
             let mut dba = db.connect().await;
             let dba = dba.transaction().await.unwrap();
-            dba.batch_execute("LOCK TABLE ev IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
+            dba.batch_execute("LOCK TABLE ONLY ev IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
             let running = Running::begin(&workspace, kind);
             let patience = Patience::until("the mark on ev_2021");
             while !comment(&db, "ev_2021").await.starts_with("maint: ") {
