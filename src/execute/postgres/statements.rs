@@ -86,14 +86,15 @@ impl Attempt for One<'_> {
         match passed {
             Ok(Some(did)) => Ok(Some(did)),
             Ok(None) => Err(left_out(job, required).await),
-            // Whether it failed because somebody was quicker.
-            Err(Halt::Failed(error) | Halt::Missing(error)) if !error.is_unreachable() => {
-                match is_so(job, required).await {
-                    Ok(false) => Err(left_out(job, required).await),
-                    _ => Err(Halt::Failed(error)),
+            Err(halt) => {
+                let failed = matches!(&halt, Halt::Failed(error) | Halt::Missing(error)
+                    if !error.is_unreachable());
+                // Somebody may have been quicker.
+                match failed && matches!(is_so(job, required).await, Ok(false)) {
+                    true => Err(left_out(job, required).await),
+                    false => Err(halt),
                 }
             }
-            Err(halt) => Err(halt),
         }
     }
 }
