@@ -58,6 +58,12 @@ impl Attempt for One<'_> {
         give_way: &CancellationToken,
     ) -> Outcome<Option<Did>> {
         let statement = self.statement;
+        // First of all: what somebody else has done is no reason to go on.
+        if let (Some(required), None) = (&statement.required, &statement.lock)
+            && !is_so(job, required).await.map_err(Halt::Failed)?
+        {
+            return Err(left_out(job, required).await);
+        }
         if !needed(job, statement).await.map_err(Halt::Failed)? {
             return Ok(None);
         }
@@ -80,7 +86,6 @@ impl Attempt for One<'_> {
                 )
                 .await
             }
-            None if !is_so(job, required).await.map_err(Halt::Failed)? => Ok(None),
             None => self.pass(job, step_ends, give_way).await,
         };
         match passed {
