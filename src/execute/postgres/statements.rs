@@ -58,13 +58,15 @@ impl Attempt for One<'_> {
         give_way: &CancellationToken,
     ) -> Outcome<Option<Did>> {
         let statement = self.statement;
-        // First of all: what somebody else has done is no reason to go on.
+        let needed = needed(job, statement).await.map_err(Halt::Failed)?;
+        // Asked afterwards: it may not be needed because somebody else has done
+        // it in this moment, and that is no reason to go on.
         if let (Some(required), None) = (&statement.required, &statement.lock)
             && !is_so(job, required).await.map_err(Halt::Failed)?
         {
             return Err(left_out(job, required).await);
         }
-        if !needed(job, statement).await.map_err(Halt::Failed)? {
+        if !needed {
             return Ok(None);
         }
         let Some(required) = &statement.required else {
