@@ -49,12 +49,9 @@ impl Status {
         };
         let mut reasons = Vec::new();
         let mut last = None;
-        match &store {
-            Some(store) => {
-                last = newest(store.as_ref()).await?;
-                reasons = look(&config, store.as_ref(), now).await?;
-            }
-            None => {}
+        if let Some(store) = &store {
+            last = newest(store.as_ref()).await?;
+            reasons = look(&config, store.as_ref(), now).await?;
         }
         if last.is_none() {
             reasons.push(Reason {

@@ -575,8 +575,9 @@ mod tests {
         ended.status = RunStatus::Succeeded;
         ended.steps = vec![step(1, StepStatus::Succeeded)];
         recorder.close_run(&ended);
-        let Some(Kept::InFile(kept)) = recorder.settle().await else {
-            panic!("it is not kept");
+        let kept = match recorder.settle().await {
+            Some(Kept::InFile(kept)) => kept,
+            other => unreachable!("{other:?}"),
         };
         assert!(kept.starts_with(&spool), "{}", kept.display());
         let refused = recorder.proof("app", "archive", Utc::now(), &[]).await;

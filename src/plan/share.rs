@@ -216,7 +216,7 @@ fn with_needs<'p, B>(
     let mut open = vec![plan.steps.get(step)?];
     while let Some(step) = open.pop() {
         let known = |one: &&Step<B>| identity(one) == identity(step);
-        if chosen.contains_key(&identity(step)) || wanted.iter().any(|one| known(one)) {
+        if chosen.contains_key(&identity(step)) || wanted.iter().any(known) {
             continue;
         }
         wanted.push(step);
