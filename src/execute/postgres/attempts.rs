@@ -8,13 +8,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::{self, Halt, Outcome, TimeLimit};
 use super::monitor::{Seen, describe};
+use super::statements::answer;
 use super::{Event, Job, ask, end};
 use crate::engines::EngineError;
 use crate::engines::postgres::watch::{Blocker, Waiter, prepared};
 use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
-use crate::plan::Place;
 use crate::plan::predict::human;
+use crate::plan::{Param, Place, Query, Work};
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -282,7 +283,9 @@ async fn missing(error: EngineError, job: Job<'_>) -> (StepStatus, String) {
         // What the plan never saw cannot have vanished: it is misspelt.
         return (StepStatus::Failed, error.to_string());
     }
-    if let Ok(Some(_)) = job.door.unneeded(job.session, job.step).await {
+    if let Ok(Some(_)) = job.door.unneeded(job.session, job.step).await
+        && !goes_on_detached(job).await
+    {
         return (StepStatus::Skipped, format!("vanished: {error}"));
     }
     let context = match &error {
@@ -298,6 +301,22 @@ async fn missing(error: EngineError, job: Job<'_>) -> (StepStatus, String) {
         job.step.object
     );
     (StepStatus::Failed, why)
+}
+
+/// Whether the step's partition is there, though none any more: the step itself
+/// has detached it.
+async fn goes_on_detached(job: Job<'_>) -> bool {
+    let required = |work: &Work| match work {
+        Work::Each(statements) => statements.iter().any(|one| one.required.is_some()),
+        _ => false,
+    };
+    if !required(&job.step.body.work) {
+        return false;
+    }
+    let sql = "SELECT pg_catalog.to_regclass($1::text) IS NOT NULL";
+    let query = Query::new(sql, [Param::Text(job.step.object.clone())]);
+    let there = ask(job.session, "looking whether it is there", &query).await;
+    there.is_ok_and(|rows| answer(&rows).is_ok_and(|there| there))
 }
 
 /// Removes what the aborted attempt left. It goes on although the run is

@@ -323,22 +323,23 @@ fn forbid_these(
         let names: Vec<String> = names.collect();
         (
             "owns neither the table nor MAINTAIN on it, or may not use its schema".to_owned(),
-            format!("{usage}GRANT MAINTAIN ON {} TO {role}", names.join(", ")),
+            Some(format!(
+                "{usage}GRANT MAINTAIN ON {} TO {role}",
+                names.join(", ")
+            )),
         )
     } else if of_mighty {
         (
             format!(
-                "is not a member of the owner's role, and should not become one: whoever is a member of {owners} can do far more than that"
-            ),
-            format!(
-                "leave it to {owners} (`exclude`), or give the table to a role without such rights of which {role} is a member: ALTER TABLE {} OWNER TO …",
+                "is not a member of the owner's role, and should not become one, as whoever is a member of {owners} can do far more than that: leave it to {owners} (`exclude`), or give the table to a role without such rights of which {role} is a member (ALTER TABLE {} OWNER TO …)",
                 first.table
             ),
+            None,
         )
     } else {
         (
             "is not a member of the owner's role, or may not use its schema".to_owned(),
-            format!("{usage}GRANT {owners} TO {role}"),
+            Some(format!("{usage}GRANT {owners} TO {role}")),
         )
     };
     let message = format!(
@@ -353,7 +354,7 @@ fn forbid_these(
         severity: Severity::Warning,
         object: first.object.clone(),
         message,
-        suggestion: Some(suggestion),
+        suggestion,
     });
 }
 
