@@ -166,7 +166,10 @@ async fn recorded(
                 worked = way.work(request, around, &mut record) => Some(worked),
                 () = silence::of(way, request.target, &request.task.limits, &around.stop) => None,
             };
-            if around.stop.reason() == Some(StopReason::ClaimLost)
+            // Steps may fail of it before anybody has noticed that the claim is lost.
+            let failed = |step: &StepRecord| step.status == StepStatus::Failed;
+            if (around.stop.reason() == Some(StopReason::ClaimLost)
+                || record.steps.iter().any(failed))
                 && !way.answers(request.target, silence::PATIENCE).await
             {
                 record.error = Some("the server went away while the run was at work".to_owned());
