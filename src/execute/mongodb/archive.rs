@@ -214,26 +214,47 @@ async fn go(
         after = Some(last);
     }
     record.status = StepStatus::Succeeded;
-    for (stay, why) in [
-        (&differing, "holds other documents with the same _id"),
+    let stay = [
+        (differing, "holds other documents with the same _id"),
         (
-            &rejected,
+            rejected,
             "did not take them: a unique index has their values already",
         ),
-    ] {
+    ];
+    tell_stayed(walk, into, &stay, record, findings);
+    Ok(())
+}
+
+/// Tells which documents should have left and stay: the step has not done its work.
+fn tell_stayed(
+    walk: &Walk,
+    into: &str,
+    stay: &[(Vec<String>, &str)],
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) {
+    let mut reasons = Vec::new();
+    for (stay, why) in stay {
         let Some(first) = stay.first() else { continue };
+        let why = format!("{} documents stay: {into} {why}", stay.len());
         findings.push(Finding {
             code: "archive.differs".to_owned(),
             severity: Severity::Warning,
             object: namespace(&walk.database, &walk.collection),
-            message: format!(
-                "{} documents stay: {into} {why}; the `_id` of the first is {first}",
-                stay.len(),
-            ),
+            message: format!("{why}; the `_id` of the first is {first}"),
             suggestion: None,
         });
+        reasons.push(why);
     }
-    Ok(())
+    if !reasons.is_empty() {
+        let archived = record.rows.unwrap_or(0);
+        let why = reasons.join("; ");
+        end(
+            record,
+            StepStatus::Failed,
+            format!("{why}; {archived} documents were archived"),
+        );
+    }
 }
 
 /// Where documents are kept.

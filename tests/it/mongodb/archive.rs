@@ -102,10 +102,42 @@ async fn kept_to_the_byte(version: u32) {
         ])
         .await
         .unwrap();
-    let third = run(&workspace, "archive", 0);
-    assert_eq!(third["rows"], 1, "{third:#}");
+    let kept = raw(&base.db, "kept.ü").await;
+    let third = run(&workspace, "archive", 1);
+    assert_eq!(
+        (&third["status"], &third["rows"]),
+        (&"failed".into(), &1.into()),
+        "{third:#}"
+    );
     assert_eq!(codes(&third), ["archive.differs"], "{third:#}");
+    let why = third["steps"][0]["error"].as_str().unwrap();
+    assert!(why.starts_with("1 documents stay: "), "{why}");
+    assert!(why.ends_with("; 1 documents were archived"), "{why}");
+    let now = raw(&base.db, "kept.ü").await;
+    assert_eq!(now.len(), kept.len() + 1);
+    // Now nothing but what cannot go is left: that is no success either, and changes nothing.
+    let fourth = run(&workspace, "archive", 1);
+    assert_eq!(
+        (&fourth["status"], &fourth["rows"]),
+        (&"failed".into(), &0.into()),
+        "{fourth:#}"
+    );
+    assert_eq!(codes(&fourth), ["archive.differs"], "{fourth:#}");
+    let after = raw(&base.db, "kept.ü").await;
+    assert!(bytes(&now) == bytes(&after), "the destination was changed");
     assert_eq!(base.count(&name, doc! { "_id": 1 }).await, 1);
+    // Once the other document is out of the way, it goes.
+    base.collection("kept.ü")
+        .delete_one(doc! { "_id": 1 })
+        .await
+        .unwrap();
+    let fifth = run(&workspace, "archive", 0);
+    assert_eq!(
+        (&fifth["status"], &fifth["rows"]),
+        (&"succeeded".into(), &1.into()),
+        "{fifth:#}"
+    );
+    assert_eq!(base.ids(&name).await, ["\"stays\""]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
