@@ -22,7 +22,7 @@ use crate::execute::{
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
-    AnyKind, Body, Entry, Finding, Moment, Plan, Predictor, SavedPlan, Severity, Step,
+    AnyKind, Body, Entry, Finding, Moment, Plan, Predictor, SavedPlan, Severity, Skip, Step,
 };
 
 /// How often the lock of the task is asked for, where that is waited for.
@@ -185,7 +185,7 @@ impl<D: Door> Way for Through<D> {
         }
         let mut pace: Option<Arc<Pace>> = None;
         let mut tried: HashSet<(String, String)> = HashSet::new();
-        let mut refused = Vec::new();
+        let mut refused: Vec<Skip> = Vec::new();
         for round in 1..=2 {
             let looking = Instant::now();
             let store = around.history.store().as_ref();
@@ -236,12 +236,17 @@ impl<D: Door> Way for Through<D> {
             let known = record.findings.len();
             if round == 1 {
                 record.findings.extend(plan.findings.iter().cloned());
-                refused.clone_from(&plan.refused);
                 around.history.add_findings(record.id, &record.findings);
             } else {
                 record.findings.extend(news);
                 let news = record.findings.get(known..).unwrap_or_default();
                 around.history.add_findings(record.id, news);
+            }
+            // So does what it refuses: an object of which only the second look knew enough.
+            for skip in &plan.refused {
+                if !refused.iter().any(|old| old.object == skip.object) {
+                    refused.push(skip.clone());
+                }
             }
             learn(around, request, &at, &plan);
             let pace = pace.get_or_insert_with(|| {

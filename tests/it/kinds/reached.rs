@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -296,17 +297,26 @@ for_each_version! {
             INSERT INTO ev SELECT n, '2026-06-01' FROM generate_series(1, 40000) n;
             CREATE TRIGGER touch BEFORE UPDATE ON ev FOR EACH ROW EXECUTE FUNCTION touch();
             DELETE FROM ev WHERE id % 3 > 0")).await;
-        db.execute("VACUUM ANALYZE ev_2026").await;
+        // Its statistics are old: only the second look knows what it is about.
+        db.execute("VACUUM ev_2026").await;
         let (_, server) = db.url.split_once('@').unwrap();
         let url = format!("postgres://{owner}:x@{server}");
         let workspace = Workspace::for_target(&url)
             .task("repack", "kind: repack\ntarget: app\noptions: { min_size: 100kB, min_bloat: 10% }\n");
-        let run = workspace.run(["run", "repack", "--now", "--output", "json"]);
-        let run = run.json()["runs"][0].clone();
-        let moved = run["steps"].as_array().unwrap().iter().filter(|s| s["action"] == "move_rows").count();
-        assert_eq!(moved, 0, "{run:#}");
-        assert_eq!(db.number("SELECT count(*) FROM ev WHERE touched IS NOT NULL").await, 0);
-        assert!(run.to_string().contains("touch"), "the trigger is named: {run:#}");
+        for (status, actions) in [("partial", vec!["analyze"]), ("failed", vec![])] {
+            let run = workspace.run(["run", "repack", "--now", "--output", "json"]).expect(1);
+            let run = run.json()["runs"][0].clone();
+            let steps = run["steps"].as_array().unwrap().iter();
+            assert_eq!(steps.map(|s| s["action"].as_str().unwrap()).collect::<Vec<_>>(), actions, "{run:#}");
+            assert_eq!(run["status"], status, "{run:#}");
+            assert!(run["error"].as_str().unwrap().contains("trigger touch would fire"), "{run:#}");
+            assert_eq!(db.number("SELECT count(*) FROM ev WHERE touched IS NOT NULL").await, 0);
+            // Before 15 what ANALYZE did is known to others a little later.
+            let counted = Patience::until("the statistics are counted");
+            while db.number("SELECT pg_stat_get_mod_since_analyze('ev_2026'::regclass)").await != 0 {
+                counted.pause().await;
+            }
+        }
     }
 }
 
