@@ -185,6 +185,11 @@ impl EngineError {
         }
     }
 
+    /// Whether the server is up, and has no connection free.
+    pub fn is_full(&self) -> bool {
+        matches!(self, EngineError::Connect(error) if error.is_full())
+    }
+
     /// Whether the server could not be reached, or was lost: exit code 3.
     pub fn is_unreachable(&self) -> bool {
         match self {

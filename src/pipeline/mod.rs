@@ -41,7 +41,7 @@ pub use lanes::{Lanes, Leave, seats};
 pub use postgres::dial;
 pub use share::{Among, share, shares};
 pub use through::Through;
-pub use way::{Way, locks};
+pub use way::{Answer, Way, locks};
 
 use dead::is_alive;
 
@@ -168,11 +168,16 @@ async fn recorded(
             };
             // Steps may fail of it before anybody has noticed that the claim is lost.
             let failed = |step: &StepRecord| step.status == StepStatus::Failed;
-            if (around.stop.reason() == Some(StopReason::ClaimLost)
-                || record.steps.iter().any(failed))
-                && !way.answers(request.target, silence::PATIENCE).await
-            {
-                record.error = Some("the server went away while the run was at work".to_owned());
+            let lost = around.stop.reason() == Some(StopReason::ClaimLost);
+            if lost || record.steps.iter().any(failed) {
+                match way.answers(request.target, silence::PATIENCE).await {
+                    Answer::Up => {}
+                    Answer::Full => record.error = Some(full(lost)),
+                    Answer::Silent => {
+                        let why = "the server went away while the run was at work";
+                        record.error = Some(why.to_owned());
+                    }
+                }
             }
             worked
         }
@@ -202,6 +207,18 @@ async fn recorded(
     commands::after(&request.task.commands, &mut record, &around.stop).await;
     record.duration_ms = millis(began.elapsed());
     Ok((closed(record, around).await, unreachable))
+}
+
+/// What is told where the server is up, and nobody gets in any more.
+fn full(lost: bool) -> String {
+    let before = if lost {
+        "the connection that held the task's lock was lost; "
+    } else {
+        ""
+    };
+    format!(
+        "{before}the server is up, and had no connection free for the role when the run looked after its steps"
+    )
 }
 
 /// The record of a run that has just begun.

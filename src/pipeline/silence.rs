@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Surroundings, Way, sum_up};
+use super::{Answer, Surroundings, Way, sum_up};
 use crate::config::{Limits, Target};
 use crate::execute::Stop;
 use crate::history::{RunRecord, RunStatus, StepStatus};
@@ -22,7 +22,8 @@ pub(super) async fn of(way: &dyn Way, target: &Target, limits: &Limits, stop: &S
     let until = Instant::now() + clearing.max(LEAST);
     loop {
         tokio::time::sleep(FIRST).await;
-        if Instant::now() >= until || !way.answers(target, PATIENCE).await {
+        // Who has no connection free still hears who has one.
+        if Instant::now() >= until || way.answers(target, PATIENCE).await == Answer::Silent {
             return;
         }
     }

@@ -12,8 +12,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::known::learn;
 use super::{
-    Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, deadline, lanes,
-    left_over, millis, sum_up, way, whole,
+    Answer, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, deadline,
+    lanes, left_over, millis, sum_up, way, whole,
 };
 use crate::config::{Limits, Target, Task};
 use crate::engines::EngineError;
@@ -292,14 +292,15 @@ impl<D: Door> Way for Through<D> {
         Ok(())
     }
 
-    async fn answers(&self, target: &Target, patience: Duration) -> bool {
+    async fn answers(&self, target: &Target, patience: Duration) -> Answer {
         let Ok(door) = D::to(target, "maint looks whether it answers") else {
-            return false;
+            return Answer::Silent;
         };
         match tokio::time::timeout(patience, door.open(true)).await {
-            Err(_) => false,
-            Ok(Err(EngineError::Connect(_) | EngineError::Lost { .. })) => false,
-            Ok(_) => true,
+            Err(_) => Answer::Silent,
+            Ok(Err(error)) if error.is_full() => Answer::Full,
+            Ok(Err(EngineError::Connect(_) | EngineError::Lost { .. })) => Answer::Silent,
+            Ok(_) => Answer::Up,
         }
     }
 }

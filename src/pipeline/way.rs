@@ -62,7 +62,18 @@ pub trait Way: Send + Sync {
     ) -> Result<(), PipelineError>;
 
     /// Whether the server of the target takes a new connection within `patience`.
-    async fn answers(&self, target: &Target, patience: Duration) -> bool;
+    async fn answers(&self, target: &Target, patience: Duration) -> Answer;
+}
+
+/// What a server does with a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It takes it, or says why it does not.
+    Up,
+    /// It is up, and has none free.
+    Full,
+    /// It says nothing, or is not there.
+    Silent,
 }
 
 /// The way of this task.

@@ -8,6 +8,7 @@ mod detached;
 mod evidence;
 mod failover;
 mod foreign;
+mod full;
 mod grown_indexes;
 mod integrity;
 mod archive;

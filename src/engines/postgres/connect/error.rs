@@ -272,6 +272,15 @@ fn join(failures: &[ConnectError]) -> String {
 }
 
 impl ConnectError {
+    /// Whether the server, or one of several, is up and has no connection free.
+    pub fn is_full(&self) -> bool {
+        match self {
+            ConnectError::TooManyConnections { .. } => true,
+            ConnectError::NoHost { failures, .. } => failures.iter().any(ConnectError::is_full),
+            _ => false,
+        }
+    }
+
     /// The next step.
     pub fn hint(&self) -> String {
         use ConnectError as E;
