@@ -69,7 +69,13 @@ pub async fn discover(request: &Request<'_>, around: &Surroundings) -> Spread {
         };
     }
     let mut record = blank(request, around);
-    let there = match there(target).await {
+    // Nothing is lost where a look ends early, so nobody waits for it.
+    let there = tokio::select! {
+        biased;
+        there = there(target) => there,
+        () = around.stop.stopping() => return stopped(record, around).await,
+    };
+    let there = match there {
         Ok(there) => there,
         Err(error) => return failed(record, error, around).await,
     };
@@ -116,6 +122,18 @@ pub async fn discover(request: &Request<'_>, around: &Surroundings) -> Spread {
     Spread {
         targets,
         run,
+        ..Spread::default()
+    }
+}
+
+async fn stopped(mut record: RunRecord, around: &Surroundings) -> Spread {
+    record.status = RunStatus::Cancelled;
+    record.error = Some(format!(
+        "stopped while the server of `{}` was asked for its databases: nothing was begun",
+        record.target
+    ));
+    Spread {
+        run: Some(closed(record, around).await),
         ..Spread::default()
     }
 }

@@ -1,11 +1,16 @@
 //! Targets that stand for many databases of one server.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::process::Stdio;
 
 use maint::demo::Cluster;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 use tokio_postgres::Client;
 
+use crate::support::patience::Patience;
 use crate::support::servers::{connect, private_cluster};
 use crate::support::workspace::Workspace;
 
@@ -657,4 +662,49 @@ fn what_makes_no_sense_is_said_with_its_place() {
             said.stderr
         );
     }
+}
+
+/// Who asks for databases hears a signal as whoever works does, also where the server says nothing.
+#[tokio::test]
+async fn a_signal_is_heard_while_databases_are_looked_for() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  fleet: {{ engine: postgres, \
+         url: \"postgres://anna@{}/postgres?connect_timeout=600\", databases: [\"*\"] }}\n",
+        silent.local_addr().unwrap()
+    ))
+    .task("statistics", "kind: analyze\ntarget: fleet\n");
+    let mut process = workspace
+        .process(["run", "statistics", "--now", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let patience = Patience::until("maint to ask for the databases");
+    let connection = loop {
+        match silent.accept() {
+            Ok((connection, _)) => break connection,
+            Err(_) => patience.pause().await,
+        }
+    };
+    kill(Pid::from_raw(process.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let patience = Patience::until("the process to end");
+    while process.try_wait().unwrap().is_none() {
+        patience.pause().await;
+    }
+    drop(connection);
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{output:?}");
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let run = &runs(&said)[0];
+    assert_eq!(run["status"], "cancelled", "{run:#}");
+    assert_eq!(run["steps"], Value::Array(Vec::new()));
+    let error = run["error"].as_str().unwrap();
+    assert!(error.contains("asked for its databases"), "{error}");
+    let history = workspace
+        .run(["history", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(history["runs"][0]["status"], "cancelled");
 }
