@@ -82,8 +82,9 @@ const IS_PARTITION: &str = "SELECT (pg_catalog.pg_identify_object('pg_catalog.pg
         AND (NOT i.inhdetachpending
             OR pg_catalog.starts_with(pg_catalog.obj_description(i.inhrelid, 'pg_class'), $5::text)))";
 
-/// Whether a table is no partition, and its comment still begins with `mark`.
+/// Whether a table is part of no other, and its comment still begins with `mark`.
 const WAS_DETACHED: &str = "SELECT NOT c.relispartition
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
         AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2::text)
     FROM pg_catalog.pg_class c WHERE c.oid = $1::oid";
 

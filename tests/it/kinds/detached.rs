@@ -280,3 +280,61 @@ for_each_version! {
         assert_eq!(rows(&db, "ev").await, 1);
     }
 }
+
+for_each_version! {
+    /// Made part of another table while it waits: it is that table's, its mark
+    /// goes, and it stays also when it leaves there again.
+    async fn part_of_another_table_by_now(major: u32) {
+        let others = [
+            ("CREATE TABLE other (LIKE ev) PARTITION BY RANGE (at);
+                ALTER TABLE other ATTACH PARTITION ev_2021 FOR VALUES FROM ('2021-01-01 00:00+00') TO ('2022-01-01 00:00+00')",
+            "ALTER TABLE other DETACH PARTITION ev_2021"),
+            ("CREATE TABLE other (LIKE ev); ALTER TABLE ev_2021 INHERIT other", "ALTER TABLE ev_2021 NO INHERIT other"),
+        ];
+        for (joins, leaves) in others {
+            let db = fresh_database(major).await;
+            years(&db, false).await;
+            let patient = json!({ "tables": ["ev"], "interval": "year", "ahead": 0, "keep": "3y", "grace": "1d" });
+            let workspace = task(&db, "partitions", &patient.to_string());
+            run(&workspace, "partitions");
+            db.execute(joins).await;
+            let hasty = ["run", "partitions", "--now", "--set", "grace=0s", "--output", "json"];
+            let run = workspace.run(hasty).expect(0).json()["runs"][0].clone();
+            assert_eq!(step(&run, "public.ev_2020")["action"], "drop_partition", "{run:#}");
+            assert_eq!(step(&run, "public.ev_2021")["action"], "unmark_partition", "{run:#}");
+            let reason = step(&run, "public.ev_2021")["reason"].as_str().unwrap();
+            assert!(reason.contains("part of public.other now"), "{reason}");
+            assert_eq!(rows(&db, "other").await, 100);
+            assert_eq!(comment(&db, "ev_2021").await, "of 2021");
+            db.execute(leaves).await;
+            let run = workspace.run(hasty).expect(0).json()["runs"][0].clone();
+            assert_eq!(run["steps"], json!([]), "{run:#}");
+            assert_eq!(rows(&db, "ev_2021").await, 100);
+        }
+    }
+}
+
+for_each_version! {
+    /// The same after the plan was made.
+    async fn part_of_another_table_before_its_step(major: u32) {
+        let db = fresh_database(major).await;
+        years(&db, false).await;
+        let workspace = task(&db, "partitions", &options("partitions", std::path::Path::new("")).replace("0s", "1s"));
+        run(&workspace, "partitions");
+        let grace = Patience::until("the grace to be over");
+        while db.number("SELECT count(*) FROM pg_class WHERE oid = 'ev_2021'::regclass
+            AND substring(obj_description(oid, 'pg_class') FROM ' since ([^\n]*)')::timestamptz < now() - interval '2 s'").await == 0 {
+            grace.pause().await;
+        }
+        let pause = workspace.path().join("pause");
+        std::fs::write(&pause, "").unwrap();
+        let mut running = Running::begin(&workspace, "partitions");
+        running.until("paused: ");
+        db.execute("CREATE TABLE other (LIKE ev); ALTER TABLE ev_2021 INHERIT other").await;
+        std::fs::remove_file(&pause).unwrap();
+        let document = running.end(0);
+        assert_eq!(step(&document["runs"][0], "public.ev_2020")["status"], "succeeded", "{document:#}");
+        assert_eq!(step(&document["runs"][0], "public.ev_2021")["status"], "skipped", "{document:#}");
+        assert_eq!(rows(&db, "other").await, 100);
+    }
+}

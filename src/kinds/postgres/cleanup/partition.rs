@@ -59,6 +59,7 @@ const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
 /// Whether it is what was detached: a condition among others, whose values are numbered.
 const WAS_DETACHED: &str =
     "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $oid::oid AND NOT c.relispartition
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
         AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $mark::text))";
 
 /// What an aborted detachment left: a mark on what is a partition still.

@@ -13,7 +13,7 @@ use super::make::{
 };
 use super::{Partitions, Subject};
 use crate::engines::postgres::trust::Use;
-use crate::engines::postgres::{Identifier, RelationName, literal};
+use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
 use crate::values::unreadable;
 
@@ -243,6 +243,16 @@ fn may_move(
         format!("moving them would set off the foreign key of {from}")
     } else if !subject.table.keeping.is_empty() {
         format!("{} keeps them there", subject.table.keeping.join(", "))
+    } else if !subject.table.fired.is_empty() {
+        format!(
+            "moving them would fire {}, as if they were deleted",
+            subject.table.fired.join(", ")
+        )
+    } else if !subject.table.published.is_empty() {
+        format!(
+            "moving them would have them deleted at the subscribers of {}, and not come back there",
+            subject.table.published.join(", ")
+        )
     } else {
         return true;
     };
@@ -397,20 +407,6 @@ fn step(
             "WITH moved AS (DELETE FROM {} WHERE {} RETURNING {columns}) INSERT INTO {name} ({columns}) SELECT {columns} FROM moved",
             default.name, condition(subject, wanted.stretch)
         ));
-        // Otherwise the server would only say that some row is in the way.
-        if !subject.table.asked.is_empty() {
-            let body = format!(
-                "BEGIN IF EXISTS (SELECT FROM {} WHERE {}) THEN RAISE EXCEPTION USING ERRCODE = 'P0001', MESSAGE = {}; END IF; END",
-                default.name,
-                condition(subject, wanted.stretch),
-                literal(&format!(
-                    "rows do not leave {}: {} keeps them",
-                    default.name,
-                    subject.table.asked.join(", ")
-                ))
-            );
-            sql.push(format!("DO {}", literal(&body)));
-        }
     }
     let (from, to) = wanted.stretch;
     sql.push(format!(

@@ -38,8 +38,11 @@ pub(super) struct Table {
     /// What would keep rows from leaving the default partition: rules and
     /// policies, for certain.
     pub(super) keeping: Vec<String>,
-    /// Triggers that see each row before it leaves, and may keep it.
-    pub(super) asked: Vec<String>,
+    /// Triggers that would take rows that leave the default partition for deleted.
+    pub(super) fired: Vec<String>,
+    /// Publications that would tell of the leaving: the rows come back into a
+    /// table that is in none of them yet.
+    pub(super) published: Vec<String>,
 }
 
 /// Rows of the default partition that are close to each other.
@@ -129,6 +132,8 @@ pub(super) struct Retired {
     pub(super) mark: String,
     pub(super) bytes: i64,
     pub(super) foreign: bool,
+    /// The table that it is part of by now, as somebody wanted it.
+    pub(super) part_of: Option<String>,
 }
 
 /// What the decision is made from.
@@ -315,11 +320,12 @@ const TAKEN: &str = "SELECT n.nspname::text, c.relname::text
 
 const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
         pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1),
-        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, c.relkind = 'f'
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, c.relkind = 'f',
+        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
     FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0
-        AND c.relkind IN ('r', 'p', 'f') AND NOT c.relispartition
+        AND c.relkind IN ('r', 'p', 'f')
         AND pg_catalog.starts_with(d.description, $1::text)
         AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
         -- Anybody can write a comment: a table of another owner was no partition.
@@ -376,7 +382,8 @@ pub(super) async fn read(
             columns: row.get(10)?,
             strays: Vec::new(),
             keeping: Vec::new(),
-            asked: Vec::new(),
+            fired: Vec::new(),
+            published: Vec::new(),
         };
         facts.tables.insert(name, found);
     }
@@ -401,6 +408,9 @@ pub(super) async fn read(
             mark: row.get(3)?,
             bytes: row.get(4)?,
             foreign: row.get(5)?,
+            part_of: row
+                .get::<Option<String>>(6)?
+                .map(|name| unreadable::escaped(&name).into_owned()),
         });
     }
     let nodes = roots.iter().filter_map(|root| facts.nodes.get(root));
@@ -552,10 +562,16 @@ const KEEPING: &str = concat!(
             FROM pg_catalog.pg_trigger t WHERE t.tgrelid IN (SELECT $1::pg_catalog.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass))
                 AND ",
     by_people!("t"),
-    " AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 AND t.tgtype & 3 = 3 ORDER BY 1)"
+    " AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 ORDER BY 1),
+        ARRAY(SELECT DISTINCT 'publication ' || pg_catalog.quote_ident(p.pubname)
+            FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables s ON s.pubname = p.pubname
+                JOIN pg_catalog.pg_namespace n ON n.nspname = s.schemaname
+                JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
+            WHERE p.pubdelete AND c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass)
+                UNION SELECT relid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass)) ORDER BY 1)"
 );
 
-/// Looks what may keep rows from leaving the default partition.
+/// Looks what may keep rows from leaving the default partition, and whom it would mislead.
 async fn keeping(db: &Session, table: &mut Table) -> Result<(), EngineError> {
     let Some(default) = table.default.filter(|_| !table.strays.is_empty()) else {
         return Ok(());
@@ -569,7 +585,7 @@ async fn keeping(db: &Session, table: &mut Table) -> Result<(), EngineError> {
                 .map(|name| unreadable::escaped(name).into_owned());
             Ok::<_, EngineError>(shown.collect())
         };
-        (table.keeping, table.asked) = (names(0)?, names(1)?);
+        (table.keeping, table.fired, table.published) = (names(0)?, names(1)?, names(2)?);
     }
     Ok(())
 }

@@ -24,6 +24,7 @@ const MARKED: &str = "SELECT $2::text, $3::text FROM pg_catalog.pg_class c
 
 /// Whether it is what was detached.
 const WAS_DETACHED: &str = "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid AND NOT c.relispartition
+        AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
         AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2::text))";
 
 /// Plans the end of what somebody began to detach. It comes first: until then
@@ -152,7 +153,7 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
             [
                 Param::Oid(oid),
                 Param::Text(part.to_string()),
-                Param::Text(comment(kind, part, before(node))),
+                Param::Text(comment(kind, part, before(node.comment.as_deref()))),
                 Param::Text(marked.clone()),
             ],
         ),
@@ -236,7 +237,7 @@ fn leaving<'a>(
         root: &subject.table.name,
         mark: begins(&subject.table.name),
         kind: kind(node.kind == "f"),
-        before: before(node).map_or("NULL".to_owned(), literal),
+        before: before(node.comment.as_deref()).map_or("NULL".to_owned(), literal),
     }
 }
 
@@ -293,7 +294,7 @@ fn marked(root: &RelationName, node: &Node, at: &Moment) -> String {
         begins(root),
         one_line(&node.name)
     );
-    match before(node) {
+    match before(node.comment.as_deref()) {
         Some(before) => format!("{mark}\n{before}"),
         None => mark,
     }
@@ -301,8 +302,8 @@ fn marked(root: &RelationName, node: &Node, at: &Moment) -> String {
 
 /// The comment of a partition without the mark. One that cannot be written is
 /// no reason to keep the partition.
-fn before(node: &Node) -> Option<&str> {
-    let comment = node.comment.as_deref().filter(|c| !unreadable::is_in(c))?;
+fn before(comment: Option<&str>) -> Option<&str> {
+    let comment = comment.filter(|c| !unreadable::is_in(c))?;
     if !comment.starts_with(MARK) {
         return Some(comment);
     }
@@ -331,7 +332,11 @@ fn unmark(subject: &Subject<'_>, plan: &mut Plan) {
         if !is_marked || leaves {
             continue;
         }
-        let restored = comment(kind(node.kind == "f"), &node.name, before(node));
+        let restored = comment(
+            kind(node.kind == "f"),
+            &node.name,
+            before(node.comment.as_deref()),
+        );
         plan.steps.push(
             step("unmark_partition", *oid, node, subject)
                 .because("it was marked as on its way out, and is a partition")
@@ -354,6 +359,16 @@ fn drop_retired(
         let Some((_, since)) = since(retired).filter(|(of, _)| *of == one_line(root)) else {
             continue;
         };
+        if let Some(owner) = &retired.part_of {
+            let ours = subject.partitions.iter().map(|(_, oid, _)| oid);
+            let mut ours = ours.chain(subject.pending.iter().map(|(_, oid, _)| oid));
+            if !ours.any(|oid| *oid == retired.oid)
+                && partition::is_known(retired.oid, &retired.name, at)
+            {
+                plan.steps.push(disown(retired, owner));
+            }
+            continue;
+        }
         plan.considered += 1;
         if !partition::is_known(retired.oid, &retired.name, at) {
             partition::unknown(&retired.name, &root.to_string(), plan);
@@ -419,6 +434,25 @@ fn drop_retired(
                 .expecting(retired.bytes, Some(0)),
         );
     }
+}
+
+/// Takes the mark from what is part of another table by now: what becomes of
+/// it, then and later, is the business of whoever made it that.
+fn disown(retired: &Retired, of: &str) -> Step {
+    let name = retired.name.to_string();
+    let marked = format!("{MARK}{}", retired.mark);
+    let restored = comment(kind(retired.foreign), &retired.name, before(Some(&marked)));
+    Step::new("unmark_partition", name, format!("table {}", retired.oid))
+        .because(format!(
+            "it was marked as on its way out, and is part of {of} now"
+        ))
+        .locking(retired.oid)
+        .touching(retired.oid, Use::Command)
+        .only_if(
+            still_there(retired.oid, &retired.name),
+            "the table has vanished",
+        )
+        .run(Statement::brief(restored))
 }
 
 /// Of which table it was a partition, and when it was detached.
