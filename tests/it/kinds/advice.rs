@@ -121,6 +121,9 @@ for_each_version! {
             CREATE TABLE local (id int, k int REFERENCES parent) PARTITION BY RANGE (id); CREATE TABLE local_1 PARTITION OF local FOR VALUES FROM (0) TO (2000);
             CREATE TABLE local_2 (k int, id int); ALTER TABLE local ATTACH PARTITION local_2 FOR VALUES FROM (2000) TO (4000); INSERT INTO local SELECT g, g FROM generate_series(1, 3000) g;
             CREATE INDEX good_local_1 ON local_1 (k); CREATE INDEX good_local_2 ON local_2 (k);
+            CREATE TABLE above (id int, k int) PARTITION BY RANGE (id); CREATE TABLE above_1 (k int, id int, FOREIGN KEY (k) REFERENCES parent);
+            ALTER TABLE above ATTACH PARTITION above_1 FOR VALUES FROM (0) TO (4000); INSERT INTO above SELECT g, g FROM generate_series(1, 3000) g;
+            CREATE INDEX good_above ON above (k); CREATE INDEX idle_above ON above (id);
             CREATE TABLE partly (id int, k int REFERENCES parent) PARTITION BY RANGE (id); CREATE TABLE partly_1 PARTITION OF partly FOR VALUES FROM (0) TO (2000);
             CREATE TABLE partly_2 (k int, id int); ALTER TABLE partly ATTACH PARTITION partly_2 FOR VALUES FROM (2000) TO (4000); INSERT INTO partly SELECT g, g FROM generate_series(1, 3000) g;
             CREATE INDEX ON partly_1 (k); CREATE INDEX ON partly_2 (id)").await;
@@ -134,6 +137,7 @@ for_each_version! {
         workspace.file("tasks/snapshot.yaml", "kind: snapshot\ntarget: app\noptions: { min_size: 1kB, unused_after: 0s }\n");
         let unused: Vec<String> = advice(&run(&workspace, "snapshot"), "index.unused").into_iter().map(|(o, _)| o).collect();
         assert!(unused.contains(&"public.really_idle".to_owned()), "{unused:?}");
+        assert!(unused.contains(&"public.idle_above".to_owned()), "{unused:?}");
         assert!(!unused.iter().any(|i| i.contains("good") || i.contains("k_")), "{unused:?}");
     }
 }

@@ -103,8 +103,23 @@ async fn repack_is_used_where_it_can_be() {
              CREATE INDEX ON {table} (note); DELETE FROM {table} WHERE id % 10 > 1"
         )).await;
     }
+    // What the server refuses to repack concurrently.
+    for (table, key, identity) in [
+        (
+            "late",
+            "PRIMARY KEY DEFERRABLE INITIALLY DEFERRED",
+            "DEFAULT",
+        ),
+        ("whole", "PRIMARY KEY", "FULL"),
+    ] {
+        db.execute(&format!(
+            "CREATE TABLE {table} (id bigint {key}, note text); ALTER TABLE {table} REPLICA IDENTITY {identity};
+             INSERT INTO {table} SELECT g, md5(g::text) FROM generate_series(1, 30000) g; DELETE FROM {table} WHERE id % 10 > 1"
+        )).await;
+    }
     db.execute("VACUUM ANALYZE").await;
-    let sums = "SELECT sum(hashtextextended(ROW(id, note)::text, 0)::numeric)::text FROM (SELECT * FROM keyed UNION ALL SELECT * FROM bare) r";
+    let sums = "SELECT sum(hashtextextended(ROW(id, note)::text, 0)::numeric)::text
+        FROM (SELECT * FROM keyed UNION ALL SELECT * FROM bare UNION ALL SELECT * FROM late UNION ALL SELECT * FROM whole) r";
     let before = db.strings(sums).await;
     let sizes = "SELECT pg_relation_size('keyed') + pg_relation_size('bare')";
     let size = db.number(sizes).await;
@@ -117,7 +132,9 @@ async fn repack_is_used_where_it_can_be() {
     );
     assert_eq!(
         objects(&done, "move_rows", "succeeded"),
-        ["public.bare".to_owned()].into(),
+        ["public.bare", "public.late", "public.whole"]
+            .map(str::to_owned)
+            .into(),
         "{done:#}"
     );
     assert_eq!(db.strings(sums).await, before);

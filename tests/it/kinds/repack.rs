@@ -382,7 +382,16 @@ async fn what_cannot_be_done_is_refused_by_name() {
     let role = format!("{}_maint", db.name);
     db.execute(&format!("CREATE ROLE \"{role}\" LOGIN PASSWORD 'p'; GRANT CREATE ON SCHEMA public TO \"{role}\";
         CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'; ALTER FUNCTION f OWNER TO \"{role}\"")).await;
-    for name in ["always", "unproved", "hidden", "ordinary", "published"] {
+    db.execute("CREATE SCHEMA sent; CREATE TABLE sent.above (id bigint, note text) PARTITION BY RANGE (id);
+        GRANT USAGE ON SCHEMA sent TO PUBLIC").await;
+    for name in [
+        "always",
+        "unproved",
+        "hidden",
+        "ordinary",
+        "published",
+        "below",
+    ] {
         db.execute(&format!(
             "CREATE TABLE {name} (id bigint, note text); INSERT INTO {name} SELECT g, md5(g::text) FROM generate_series(1, 10000) g;
              DELETE FROM {name} WHERE id % 10 > 1; ALTER TABLE {name} OWNER TO \"{role}\""
@@ -392,8 +401,9 @@ async fn what_cannot_be_done_is_refused_by_name() {
         ALTER TABLE unproved ADD CONSTRAINT small CHECK (id < 10) NOT VALID;
         ALTER TABLE hidden ENABLE ROW LEVEL SECURITY; ALTER TABLE hidden FORCE ROW LEVEL SECURITY; CREATE POLICY none ON hidden USING (id > 5);
         CREATE TRIGGER told BEFORE UPDATE ON ordinary FOR EACH ROW EXECUTE FUNCTION f()").await;
-    db.execute("CREATE PUBLICATION news FOR TABLE published")
-        .await;
+    // The second lists the table above the partition, and nothing else.
+    db.execute("CREATE PUBLICATION news FOR TABLE published; ALTER TABLE sent.above ATTACH PARTITION below DEFAULT;
+        CREATE PUBLICATION of_schema FOR TABLES IN SCHEMA sent WITH (publish_via_partition_root)").await;
     db.execute("VACUUM ANALYZE").await;
     let mut url = Url::parse(&db.url).unwrap();
     url.set_username(&role).unwrap();
@@ -425,10 +435,12 @@ async fn what_cannot_be_done_is_refused_by_name() {
         why("public.ordinary").contains("trigger told would fire; GRANT SET ON PARAMETER"),
         "{planned:#}"
     );
-    assert!(
-        why("public.published").contains("no replica identity"),
-        "{planned:#}"
-    );
+    for published in ["public.published", "public.below"] {
+        assert!(
+            why(published).contains("no replica identity"),
+            "{planned:#}"
+        );
+    }
     run(&workspace, 1);
     assert_eq!(db.number(sizes).await, before);
     // Given the parameter, the ordinary one is moved, and its trigger does not fire.

@@ -347,3 +347,16 @@ for_each_version! {
         assert!(codes(&run(&workspace)).is_empty());
     }
 }
+
+for_each_version! {
+    /// A key whose type is a domain over a domain is what is below both.
+    async fn a_key_of_a_domain_over_a_domain(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE DOMAIN inner_one AS timestamptz; CREATE DOMAIN outer_one AS inner_one;
+            CREATE TABLE ev (id int, at outer_one NOT NULL) PARTITION BY RANGE (at)").await;
+        let workspace = workspace(&db.url, "tables: [public.ev], interval: month, ahead: 1");
+        assert_eq!(steps(&run(&workspace)), vec!["create_partition succeeded"; 2]);
+        db.execute("INSERT INTO ev VALUES (1, now())").await;
+        assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+    }
+}

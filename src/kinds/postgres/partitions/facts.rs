@@ -168,10 +168,12 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind:
         coalesce(p.partstrat::text, ''),
         (SELECT a.attname::text FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND p.partnatts = 1 AND p.partattrs[0] > 0),
-        coalesce((SELECT CASE WHEN t.typtype = 'd' THEN b.typname ELSE t.typname END::text
-            FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-                LEFT JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype
-            WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]), ''),
+        -- Domains may be over domains.
+        coalesce((WITH RECURSIVE base (oid, below) AS (
+                SELECT t.oid, t.typbasetype FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+                    WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]
+                UNION ALL SELECT t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below)
+            SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0), ''),
         nullif(p.partdefid, 0),
         pg_catalog.pg_has_role(c.relowner, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE'),
         ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f

@@ -40,7 +40,9 @@ pub(crate) struct TableFacts {
     pub(super) blind: bool,
     pub(super) has_children: bool,
     pub(super) unlogged: bool,
-    /// Whether a primary key or a replica identity index tells rows apart.
+    /// Whether a primary key or a replica identity index tells rows apart, at
+    /// once: one that is checked at the end of the transaction does not do, nor
+    /// does a primary key where REPLICA IDENTITY FULL is set.
     pub(super) identity: bool,
     /// Whether policies apply to the role.
     pub(super) policies: bool,
@@ -108,7 +110,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {t
         NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid),
         c.relhassubclass, c.relpersistence = 'u',
         EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid
-            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident WHEN 'f' THEN i.indisprimary ELSE false END),
+            AND i.indimmediate AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
         pg_catalog.row_security_active(c.oid),
         ARRAY(SELECT 'trigger ' || g.tgname::text || '/' || g.tgenabled::text FROM pg_catalog.pg_trigger g
             WHERE g.tgrelid = c.oid AND {by_people} AND g.tgenabled <> 'D' AND g.tgtype & 16 <> 0
@@ -127,6 +129,11 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {t
         CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_publication b WHERE b.pubupdate AND (b.puballtables
             OR EXISTS (SELECT FROM pg_catalog.pg_publication_tables pt
                 WHERE pt.pubname = b.pubname AND pt.schemaname = n.nspname AND pt.tablename = c.relname)
+            -- A publication of a schema may list the table that the partition is part of, and it alone.
+            OR c.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_publication_tables pt
+                JOIN pg_catalog.pg_namespace an ON an.nspname = pt.schemaname
+                JOIN pg_catalog.pg_class a ON a.relnamespace = an.oid AND a.relname = pt.tablename
+                WHERE pt.pubname = b.pubname AND a.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))
             OR EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) AS a(relid)
                 JOIN pg_catalog.pg_publication_rel pr ON pr.prrelid = a.relid WHERE pr.prpubid = b.oid))) AS published) p
     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {not_system} AND {size} + coalesce({toast_size}, 0) >= $1::int8

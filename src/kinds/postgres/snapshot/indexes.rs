@@ -98,8 +98,10 @@ const IDLE: &str = "WITH leaves AS (
     WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid) AND NOT x.indisclustered
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_depend d WHERE d.deptype = 'e'
             AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = i.oid)
-        -- Without it the next delete of a row that is referred to would read the whole table.
-        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conrelid = x.indrelid AND {enforced} AND {serves_k}
+        -- Without it the next delete of a row that is referred to would read the whole table, or a
+        -- whole partition: that may have keys and an order of columns of its own.
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index x JOIN pg_catalog.pg_constraint k ON k.conrelid = x.indrelid
+            WHERE x.indexrelid = ANY (l.leaves) AND k.contype = 'f' AND {enforced} AND {serves_k}
             AND (x.indkey::int2[])[0:pg_catalog.cardinality(k.conkey) - 1] @> k.conkey)
     ORDER BY l.bytes DESC, 1, 2";
 
