@@ -360,3 +360,38 @@ for_each_version! {
         assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
     }
 }
+
+for_each_version! {
+    /// Numbers and UUIDs look alike, whatever they count: where the partitions that are there
+    /// cannot be what the task says, nothing is done with them.
+    async fn keys_that_count_something_else_are_named(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE secs (id bigint) PARTITION BY RANGE (id); CREATE TABLE millis (id bigint) PARTITION BY RANGE (id);
+            CREATE TABLE ids (id uuid) PARTITION BY RANGE (id)").await;
+        db.execute("DO $$ BEGIN FOR n IN -5..1 LOOP DECLARE
+                a bigint := extract(epoch FROM date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + n * interval '1 month')::bigint;
+                b bigint := extract(epoch FROM date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + (n + 1) * interval '1 month')::bigint; BEGIN
+            EXECUTE format('CREATE TABLE secs_%s PARTITION OF secs FOR VALUES FROM (%s) TO (%s)', n + 5, a, b);
+            EXECUTE format('CREATE TABLE millis_%s PARTITION OF millis FOR VALUES FROM (%s) TO (%s)', n + 5, a * 1000, b * 1000); END; END LOOP;
+            FOR n IN 0..100 LOOP EXECUTE format('CREATE TABLE ids_%s PARTITION OF ids FOR VALUES FROM (%L) TO (%L)', n,
+                lpad(to_hex(n), 2, '0') || '000000-0000-0000-0000-000000000000', lpad(to_hex(n + 1), 2, '0') || '000000-0000-0000-0000-000000000000'); END LOOP; END $$").await;
+        let children = "SELECT count(*) FROM pg_inherits";
+        let before = db.number(children).await;
+        for (options, words) in [
+            ("tables: [public.secs], epoch: millis", "`epoch: seconds`"),
+            ("tables: [public.millis], epoch: seconds", "`epoch: millis`"),
+            ("tables: [public.ids]", "not of version 7"),
+        ] {
+            let workspace = workspace(&db.url, &format!("{options}, interval: month, ahead: 1, keep: 1mo, grace: 0s"));
+            let document = workspace.run(["run", "partitions", "--now", "--output", "json"]).expect(1).json();
+            assert_eq!(codes(&document), ["partitions.unsuitable"], "{options}: {document:#}");
+            assert!(document.to_string().contains(words), "{options}: {document:#}");
+            assert_eq!(steps(&document), Vec::<String>::new());
+            assert_eq!(db.number(children).await, before);
+        }
+        for (table, epoch) in [("secs", "seconds"), ("millis", "millis")] {
+            let workspace = workspace(&db.url, &format!("tables: [public.{table}], epoch: {epoch}, interval: month, ahead: 1, time_zone: UTC"));
+            assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+        }
+    }
+}

@@ -99,3 +99,29 @@ for_each_version! {
         assert_eq!(run(&workspace(&db.url), 0)["runs"][0]["steps"], json!([]));
     }
 }
+
+for_each_version! {
+    /// A foreign key may point at the table, above it, or at the default partition itself:
+    /// the rows that move would take the rows that refer to them along.
+    async fn whoever_refers_to_them_is_named(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE above (id int, k int, at date, PRIMARY KEY (k, at, id)) PARTITION BY LIST (k);
+            CREATE TABLE e PARTITION OF above FOR VALUES IN (1) PARTITION BY RANGE (at); CREATE TABLE e_rest PARTITION OF e DEFAULT;
+            INSERT INTO above SELECT n, 1, current_date FROM generate_series(1, 30) n").await;
+        for (table, action) in [("above", "CASCADE"), ("e", "SET NULL"), ("e_rest", "CASCADE")] {
+            db.execute(&format!("CREATE TABLE kid (id int, k int, at date, FOREIGN KEY (k, at, id) REFERENCES {table} ON DELETE {action});
+                INSERT INTO kid SELECT id, k, at FROM above")).await;
+            let document = run(&workspace(&db.url), 1);
+            assert_eq!(document["runs"][0]["steps"], json!([]), "{table}: {document:#}");
+            let told = finding(&document, "partitions.default_in_the_way")["message"].as_str().unwrap();
+            assert!(told.contains("would set off the foreign key of ") && told.contains("kid"), "{told}");
+            assert_eq!(db.number("SELECT count(k) FROM kid").await, 30);
+            assert_eq!(db.number("SELECT count(*) FROM ONLY e_rest").await, 30);
+            db.execute("DROP TABLE kid").await;
+        }
+        run(&workspace(&db.url), 0);
+        assert_eq!(db.number("SELECT count(*) FROM ONLY e_rest").await, 0);
+        assert_eq!(db.number("SELECT count(*) FROM above").await, 30);
+        assert_eq!(run(&workspace(&db.url), 0)["runs"][0]["steps"], json!([]));
+    }
+}

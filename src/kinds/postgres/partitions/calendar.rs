@@ -88,6 +88,8 @@ pub(super) type Point = i128;
 
 /// Before everything: `MINVALUE`, `-infinity`.
 pub(super) const FIRST: Point = Point::MIN;
+/// 1990, in seconds: no partition that is the newest of its table begins before.
+const OLDEST: i64 = 631_152_000;
 /// After everything: `MAXVALUE`, `infinity`.
 pub(super) const LAST: Point = Point::MAX;
 
@@ -152,6 +154,31 @@ impl Key {
             Key::Integer(Epoch::Seconds) => Point::from(at.timestamp()),
             Key::Integer(Epoch::Millis) => Point::from(at.timestamp_millis()),
             Key::Uuid => Point::from(at.timestamp_millis()) << 80,
+        }
+    }
+
+    /// Why the beginnings of partitions cannot be times, as this key counts them: numbers and
+    /// UUIDs look alike, whatever they count. Nobody makes partitions a hundred years ahead, nor
+    /// has one for today where the newest begins before there were databases of that sort.
+    pub(super) fn implausible(self, newest: Point, now: DateTime<Utc>) -> Option<String> {
+        let century = Days::new(36_525);
+        let ahead = now
+            .checked_add_days(century)
+            .is_some_and(|far| newest > self.instant(far, Tz::UTC));
+        let behind = DateTime::from_timestamp(OLDEST, 0)
+            .is_some_and(|early| newest < self.instant(early, Tz::UTC));
+        match self {
+            Key::Uuid if ahead => Some(
+                "its partitions begin at UUIDs that are not of version 7, which begin with their time"
+                    .to_owned(),
+            ),
+            Key::Integer(Epoch::Seconds) if ahead || behind => Some(format!(
+                "its newest partition begins at {newest}, and that is no time of our days in seconds since 1970; is it `epoch: millis`?"
+            )),
+            Key::Integer(Epoch::Millis) if ahead || behind => Some(format!(
+                "its newest partition begins at {newest}, and that is no time of our days in milliseconds since 1970; is it `epoch: seconds`?"
+            )),
+            _ => None,
         }
     }
 

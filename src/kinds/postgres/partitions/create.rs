@@ -7,7 +7,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 
 use super::calendar::{FIRST, Interval, Key, LAST, Point};
 use super::coverage::{Stretch, missing};
-use super::facts::{Facts, ITSELF, Node, Strays, bytes};
+use super::facts::{Facts, ITSELF, Node, Strays, Table, bytes};
 use super::make::{
     LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, own_default, owned,
 };
@@ -224,6 +224,11 @@ fn strays_elsewhere(subject: &Subject<'_>, wanted: &[Wanted], plan: &mut Plan) {
     }
 }
 
+/// A table whose foreign key the moving would set off.
+fn referring(table: &Table) -> Option<&String> {
+    table.referenced_by.iter().chain(&table.referring).next()
+}
+
 /// Whether the rows in the way may be moved; otherwise it is told.
 fn may_move(
     task: &Partitions,
@@ -239,7 +244,7 @@ fn may_move(
         "`move_default_rows: true` moves them".to_owned()
     } else if rows > i64::from(task.max_moved_rows) {
         format!("that is more than max_moved_rows ({})", task.max_moved_rows)
-    } else if let Some(from) = subject.table.referenced_by.first() {
+    } else if let Some(from) = referring(subject.table) {
         format!("moving them would set off the foreign key of {from}")
     } else if !subject.table.keeping.is_empty() {
         format!("{} keeps them there", subject.table.keeping.join(", "))

@@ -29,7 +29,7 @@ pub(super) struct Table {
     pub(super) default: Option<u32>,
     /// Whether the role may create and attach partitions.
     pub(super) may: bool,
-    /// Tables with foreign keys that point at it.
+    /// Tables with foreign keys that point at it, or at a table above.
     pub(super) referenced_by: Vec<String>,
     /// Columns that are not computed, quoted.
     pub(super) columns: Vec<String>,
@@ -38,6 +38,9 @@ pub(super) struct Table {
     /// What would keep rows from leaving the default partition: rules and
     /// policies, for certain.
     pub(super) keeping: Vec<String>,
+    /// Tables with foreign keys that point at the default partition itself, or
+    /// at one below it.
+    pub(super) referring: Vec<String>,
     /// Triggers that would take rows that leave the default partition for deleted.
     pub(super) fired: Vec<String>,
     /// Publications that would tell of the leaving: the rows come back into a
@@ -177,7 +180,8 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind:
         nullif(p.partdefid, 0),
         pg_catalog.pg_has_role(c.relowner, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE'),
         ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
-            WHERE f.confrelid = c.oid AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1),
+            WHERE f.confrelid IN (SELECT c.oid UNION SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid))
+                AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1),
         ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
             ORDER BY a.attnum)
@@ -384,6 +388,7 @@ pub(super) async fn read(
             columns: row.get(10)?,
             strays: Vec::new(),
             keeping: Vec::new(),
+            referring: Vec::new(),
             fired: Vec::new(),
             published: Vec::new(),
         };
@@ -570,7 +575,10 @@ const KEEPING: &str = concat!(
                 JOIN pg_catalog.pg_namespace n ON n.nspname = s.schemaname
                 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
             WHERE p.pubdelete AND c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass)
-                UNION SELECT relid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass)) ORDER BY 1)"
+                UNION SELECT relid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass)) ORDER BY 1),
+        ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
+            WHERE f.confrelid IN (SELECT $1::pg_catalog.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass))
+                AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1)"
 );
 
 /// Looks what may keep rows from leaving the default partition, and whom it would mislead.
@@ -587,7 +595,8 @@ async fn keeping(db: &Session, table: &mut Table) -> Result<(), EngineError> {
                 .map(|name| unreadable::escaped(name).into_owned());
             Ok::<_, EngineError>(shown.collect())
         };
-        (table.keeping, table.fired, table.published) = (names(0)?, names(1)?, names(2)?);
+        (table.keeping, table.fired) = (names(0)?, names(1)?);
+        (table.published, table.referring) = (names(2)?, names(3)?);
     }
     Ok(())
 }

@@ -285,6 +285,12 @@ impl Partitions {
             partitions.push((stretch, *oid, node));
         }
         partitions.sort_by_key(|(stretch, ..)| *stretch);
+        let begins = partitions.iter().map(|((from, _), ..)| *from);
+        if let Some(newest) = begins.filter(|from| *from != FIRST).max()
+            && let Some(why) = key.implausible(newest, at.now)
+        {
+            return Err(why);
+        }
         let (pending, partitions) = partitions
             .into_iter()
             .partition(|(.., node): &(Stretch, u32, &Node)| node.detach_pending);
