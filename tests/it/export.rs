@@ -547,11 +547,11 @@ async fn a_cron_job_leaves_the_trail_of_a_daemon() {
     assert_eq!(report, ["run", "--due", "--schedule", "report:weekly"]);
     let mailed = cluster.run(&report);
     assert!(mailed.stderr.contains("127.0.0.1:1"), "{mailed:#?}");
-    assert_eq!(
-        db.number("SELECT count(*) FROM maint.letters WHERE channel = 'email'")
-            .await,
-        1
-    );
+    // Two where the next minute began meanwhile.
+    let letters = db
+        .number("SELECT count(*) FROM maint.letters WHERE channel = 'email'")
+        .await;
+    assert!((1..3).contains(&letters), "{letters}");
     // The other exports say the same.
     let crontab = cluster.run(["export", "crontab"]).expect(0).stdout;
     assert!(
