@@ -8,6 +8,7 @@ use super::model::SchedulesFile;
 use super::node::{Content, Entries, Entry, Node, Scalar, Span};
 use super::sources::{Answer, Answers};
 use super::{check, interpolate, load, yaml};
+use crate::values::Engine;
 
 /// What an inventory brings.
 pub(super) struct Inventory {
@@ -90,6 +91,7 @@ fn one(n: usize, source: &Node, reading: &Reading<'_>, files: &mut Files) -> Opt
     let typed = load::typed_targets(&root, reading.folder, &mut file);
     if let Some(typed) = &typed {
         check::connections(&root, typed, &mut file);
+        addresses(&root, typed, &mut file);
         if reading.dials {
             check::dials(&root, typed, reading.env, &mut file);
         }
@@ -100,6 +102,22 @@ fn one(n: usize, source: &Node, reading: &Reading<'_>, files: &mut Files) -> Opt
         typed,
         file,
     })
+}
+
+/// A target that a person writes may be left to the environment of the process. One of a list
+/// that has lost its address would be whatever database that happens to name.
+fn addresses(root: &Node, typed: &SchedulesFile, file: &mut File) {
+    let without = typed.targets.iter().filter(|(_, target)| {
+        // Without one, a target of another engine is told wherever it stands.
+        target.url.is_none() && target.engine == Engine::Postgres
+    });
+    for (name, _) in without {
+        let place = root.get("targets").and_then(|targets| targets.get(name));
+        let place = place.map_or_else(Span::default, |target| target.span);
+        let message = format!("the target `{name}` has no `url`");
+        let hint = "in an inventory each target says where it is: `url: …`; `url: ''` is one that is not configured";
+        file.report(file.problem(place, message).hint(hint));
+    }
 }
 
 /// The entries by their names, with the engine of the source where they have none.
@@ -142,7 +160,15 @@ fn entries(tree: Node, engine: Option<&Node>, file: &mut File) -> Vec<Entry> {
                 });
             }
         }
-        Content::Scalar(_) if tree.span == Span::default() => {}
+        Content::Scalar(_) if tree.span == Span::default() => {
+            let start = Span {
+                line: 1,
+                column: 1,
+                ..Span::default()
+            };
+            let message = "there is nothing in it: expected targets, or `[]` for none";
+            file.report(file.problem(start, message));
+        }
         _ => {
             file.hide_all(&tree);
             let message = "expected a mapping of names to targets, or a list of targets";

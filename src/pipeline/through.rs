@@ -242,7 +242,7 @@ impl<D: Door> Way for Through<D> {
                 let news = record.findings.get(known..).unwrap_or_default();
                 around.history.add_findings(record.id, news);
             }
-            // So does what it refuses: an object of which only the second look knew enough.
+            // Of some objects only the second look knows enough to refuse them.
             for skip in &plan.refused {
                 if !refused.iter().any(|old| old.object == skip.object) {
                     refused.push(skip.clone());

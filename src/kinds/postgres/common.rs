@@ -347,10 +347,7 @@ fn forbid_these(
         "{}{others} should be worked on ({action}), but {role} {needs}; left alone",
         first.object
     );
-    if plan.steps.is_empty() {
-        plan.refuse(first.object.clone(), message.clone());
-    }
-    plan.findings.push(Finding {
+    plan.undone(Finding {
         code: "privilege.missing".to_owned(),
         severity: Severity::Warning,
         object: first.object.clone(),

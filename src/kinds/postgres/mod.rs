@@ -12,6 +12,7 @@ mod partitions;
 mod refresh;
 mod reindex;
 mod repack;
+mod retention;
 mod snapshot;
 mod sql;
 mod trust;

@@ -107,6 +107,22 @@ fn what_is_wrong_is_said_at_its_place_and_no_secret_is_shown() {
         ),
         ("{ \"shard_1\": {\n".to_owned(), "not valid YAML"),
         (
+            "\nshard_1: { max_connections: 9 }\n".to_owned(),
+            "inventory.json:2:10: the target `shard_1` has no `url`",
+        ),
+        (
+            "- { name: shard_1, databases: [\"*\"] }\n".to_owned(),
+            "the target `shard_1` has no `url`",
+        ),
+        (
+            String::new(),
+            "inventory.json:1:1: there is nothing in it: expected targets, or `[]` for none",
+        ),
+        (
+            "# being written\n".to_owned(),
+            "there is nothing in it: expected targets, or `[]` for none",
+        ),
+        (
             "{}\n".to_owned(),
             "`shard_*` in group `shards` matches no target",
         ),

@@ -138,6 +138,21 @@ async fn what_a_query_answers_is_worked_on() {
         "{refused:?}"
     );
     assert_eq!(cmdb.number("SELECT count(*) FROM fleet.servers").await, 4);
+    // A row without an address is no target, whatever database the environment names.
+    let elsewhere: url::Url = one.url.parse().unwrap();
+    let lost = from("query: \"SELECT name, NULL::text AS url FROM fleet.servers WHERE name = 'shard_1'\", target: cmdb, engine: postgres")
+        .env("CMDB", &cmdb.url)
+        .env("PGHOST", "127.0.0.1")
+        .env("PGPORT", &elsewhere.port().unwrap().to_string())
+        .env("PGUSER", elsewhere.username())
+        .env("PGDATABASE", &one.name);
+    let said = lost.run(["run", "statistics", "--now"]).expect(2);
+    let expected = "error: rows of the query on `cmdb`:1:";
+    assert!(
+        said.stderr.contains(expected) && said.stderr.contains("the target `shard_1` has no `url`"),
+        "{}",
+        said.stderr
+    );
     // What is wrong is said with its row, and without what is in it.
     cmdb.execute(&format!(
         "ALTER TABLE fleet.servers ADD sise int;

@@ -338,3 +338,28 @@ for_each_version! {
         assert_eq!(rows(&db, "other").await, 100);
     }
 }
+
+for_each_version! {
+    /// The same for what a run of `cleanup` or `archive` has detached, and did not come to drop.
+    async fn what_was_left_is_part_of_another_table(major: u32) {
+        for (kind, mark) in [("cleanup", "maint: expired partition of "), ("archive", "maint: to be archived, once a partition of ")] {
+            let db = fresh_database(major).await;
+            years(&db, false).await;
+            let folder = tempfile::tempdir().unwrap();
+            let workspace = task(&db, kind, &options(kind, folder.path()));
+            workspace.run(["run", kind, "--now", "--dry-run"]).expect(0);
+            workspace.knows_mark(kind, &db, "public.ev_2021").await;
+            db.execute(&format!("ALTER TABLE ev DETACH PARTITION ev_2021;
+                COMMENT ON TABLE ev_2021 IS E'{mark}public.ev\\nas public.ev_2021\\nof 2021';
+                CREATE TABLE other (LIKE ev); ALTER TABLE ev_2021 INHERIT other")).await;
+            let first = run(&workspace, kind);
+            assert_eq!(step(&first, "public.ev_2021")["action"], "unmark_partition", "{kind}: {first:#}");
+            assert!(!exists(&db, "ev_2020").await);
+            assert_eq!(rows(&db, "other").await, 100);
+            assert_eq!(comment(&db, "ev_2021").await, "of 2021");
+            db.execute("ALTER TABLE ev_2021 NO INHERIT other").await;
+            assert_eq!(run(&workspace, kind)["steps"], json!([]), "{kind}");
+            assert_eq!(rows(&db, "ev_2021").await, 100);
+        }
+    }
+}

@@ -16,7 +16,7 @@ fn place(url: &str) -> String {
     format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
 }
 
-async fn number(client: &tokio_postgres::Client, sql: &str) -> i64 {
+pub(super) async fn number(client: &tokio_postgres::Client, sql: &str) -> i64 {
     client.query_one(sql, &[]).await.unwrap().get(0)
 }
 

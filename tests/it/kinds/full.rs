@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use super::failover::number;
 use crate::support::patience::Patience;
 use crate::support::servers::{connect, private_cluster};
 use crate::support::workspace::Workspace;
@@ -36,13 +37,7 @@ async fn a_server_without_a_free_connection_has_not_gone_away() {
         .unwrap();
     let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3600)%' AND state = 'active' AND pid <> pg_backend_pid()";
     let patience = Patience::until("the statement at work");
-    while client
-        .query_one(sleeps, &[])
-        .await
-        .unwrap()
-        .get::<_, i64>(0)
-        == 0
-    {
+    while number(&client, sleeps).await == 0 {
         patience.pause().await;
     }
     // From now on its connections are refused as where all are taken (53300), whatever others do.

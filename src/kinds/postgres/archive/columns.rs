@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::super::cleanup::facts::Table;
+use super::super::retention::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, Form, Kept, kept_as};
 use crate::engines::postgres::catalog::{UNLOGGED, by_people};

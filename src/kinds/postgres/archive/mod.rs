@@ -11,12 +11,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::columns::Found;
-use super::cleanup::effects::{self, ForeignKey};
-use super::cleanup::estimate::{self, Look};
-use super::cleanup::facts::{self, Member, Table};
-use super::cleanup::rule::{Epoch, Rule, Way};
-use super::cleanup::ties::Ties;
-use super::cleanup::{age_of, clock_differs, invalid, partition, proof};
+use super::retention::effects::{self, ForeignKey};
+use super::retention::estimate::{self, Look};
+use super::retention::facts::{self, Member, Table};
+use super::retention::leftover::{self, Leftover};
+use super::retention::rule::{Epoch, Rule, Way};
+use super::retention::ties::Ties;
+use super::retention::{age_of, clock_differs, invalid, mark, proof};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
@@ -131,6 +132,8 @@ pub(crate) struct Facts {
     own_columns: HashMap<u32, Vec<String>>,
     /// Columns of what was detached: since then the table may have got others.
     detached_columns: HashMap<u32, Vec<Found>>,
+    /// What was detached, and is part of another table by now.
+    elsewhere: Vec<Leftover>,
 }
 
 impl Archive {
@@ -193,10 +196,13 @@ impl Kind for Archive {
         let mut look = Look::default();
         let mut foreign_keys = Vec::new();
         let mut columns = Vec::new();
+        let mut elsewhere = Vec::new();
         if let Some(table) = tables.get_mut(&self.table) {
-            let waiting = partition::leftovers(db, steps::MARK).await?;
-            let waiting = waiting.iter().filter(|w| w.is_of(table)).map(|w| w.oid);
-            let waiting: Vec<u32> = waiting.collect();
+            let found = leftover::leftovers(db, steps::MARK).await?.into_iter();
+            let found = found.filter(|leftover| leftover.is_of(table));
+            let waiting: Vec<Leftover>;
+            (elsewhere, waiting) = found.partition(|w| w.part_of.is_some());
+            let waiting: Vec<u32> = waiting.iter().map(|w| w.oid).collect();
             for (_, mut member) in facts::read_members(db, &waiting).await? {
                 member.detached = true;
                 table.members.push(member);
@@ -207,8 +213,9 @@ impl Kind for Archive {
             let found = facts::oids(db, &[destination]).await?;
             into_oid = found.get(destination).copied();
         }
-        let relations = tables.values().flat_map(Table::relations);
-        let standing = trust::read(site, relations.chain(into_oid)).await?;
+        let relations = tables.values().flat_map(Table::relations).chain(into_oid);
+        let relations = relations.chain(elsewhere.iter().map(|leftover| leftover.oid));
+        let standing = trust::read(site, relations).await?;
         if let Some(table) = tables.get(&self.table)
             && let Ok(age) = age_of(&rule, table)
         {
@@ -279,6 +286,7 @@ impl Kind for Archive {
             ties,
             own_columns,
             detached_columns,
+            elsewhere,
         })
     }
 
@@ -288,9 +296,9 @@ impl Kind for Archive {
         if let Some(table) = facts.tables.get_mut(&self.table) {
             let root = table.name.to_string();
             table.members.retain(|member| {
-                let ours = !member.detached || partition::is_known(member.oid, &member.name, at);
+                let ours = !member.detached || mark::is_known(member.oid, &member.name, at);
                 if !ours {
-                    partition::unknown(&member.name, &root, &mut plan);
+                    mark::unknown(&member.name, &root, &mut plan);
                 }
                 ours
             });
@@ -353,9 +361,12 @@ impl Kind for Archive {
                 step
             }
         }));
-        partition::unmark(steps::MARK, facts.tables.values(), &mut plan);
+        mark::unmark(steps::MARK, facts.tables.values(), &mut plan);
+        for leftover in &facts.elsewhere {
+            leftover::disown(leftover, &facts.tables, at, &mut plan);
+        }
         trust::heed(&mut plan, &facts.standing);
-        partition::remember(facts.tables.values(), &mut plan);
+        mark::remember(facts.tables.values(), &mut plan);
         plan.numbered(1)
     }
 }

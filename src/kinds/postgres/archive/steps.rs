@@ -1,10 +1,10 @@
 //! The steps of an archive: one for each table that holds rows.
 
-use super::super::cleanup::facts::{Member, Table};
-use super::super::cleanup::rule::{AgeType, Epoch, Rule};
-use super::super::cleanup::steps::{Way, passes_by, too_many};
-use super::super::cleanup::{invalid, partition, refused, way};
 use super::super::common::{rows, rows_finding};
+use super::super::retention::facts::{Member, Table};
+use super::super::retention::removal::{Removal, passes_by, too_many};
+use super::super::retention::rule::{AgeType, Epoch, Rule};
+use super::super::retention::{invalid, mark, partition, refused, way};
 use super::columns::Found;
 use super::{Archive, Facts};
 use crate::engines::parquet::Column;
@@ -122,7 +122,7 @@ pub(super) fn of(
             continue;
         }
         if some {
-            let way = Way {
+            let removal = Removal {
                 rule,
                 table,
                 ties: &facts.ties,
@@ -136,7 +136,7 @@ pub(super) fn of(
             };
             let why =
                 |expected: &str| format!("{expected} to {}: {}", to(options), rule.why(at.now));
-            match way.step("archive", fate.clone(), why, at) {
+            match removal.step("archive", fate.clone(), why, at) {
                 Ok(mut step) => {
                     step.details.push(proof(&fate).to_owned());
                     let by_rows = facts.ties.by_rows(table, member, options.drop_partitions);
@@ -162,7 +162,9 @@ pub(super) fn of(
             steps.push(step);
         }
     }
-    plan.findings.extend(rows_finding(&facts.role, &forbidden));
+    if let Some(finding) = rows_finding(&facts.role, &forbidden) {
+        plan.undone(finding);
+    }
     if !steps.is_empty() {
         let unindexed = facts.foreign_keys.iter().filter(|fk| !fk.indexed);
         plan.findings
@@ -300,7 +302,7 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
     } else {
         partition::detach(member, table, MARK)
     };
-    let (query, otherwise) = partition::as_it_was(member, table, MARK);
+    let (query, otherwise) = mark::as_it_was(member, table, MARK);
     let mut step = Step::new(
         "archive_partition",
         member.name.to_string(),
@@ -318,11 +320,11 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
         bounds: member.bounds.clone(),
         detach,
         walk,
-        detached: partition::was_detached(member.oid, table, MARK),
+        detached: mark::was_detached(member.oid, table, MARK),
         begun,
     });
     if !member.detached {
-        step.body.on_abort = partition::unmarking(member, table, MARK);
+        step.body.on_abort = mark::unmarking(member, table, MARK);
     }
     step
 }

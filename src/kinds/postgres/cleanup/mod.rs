@@ -1,17 +1,8 @@
 //! Deletes rows that are too old or whose parent is gone: in small
 //! transactions that only ever go forward, or by the partition.
 
-pub(super) mod effects;
-pub(super) mod estimate;
-pub(super) mod facts;
-mod keys;
 mod order;
-pub(super) mod partition;
-pub(super) mod proof;
-pub(super) mod rule;
-pub(super) mod steps;
-pub(super) mod ties;
-pub(super) mod way;
+mod steps;
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,17 +10,20 @@ use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::effects::{ForeignKey, Trigger};
-use self::estimate::Look;
-use self::facts::Table;
-use self::partition::Leftover;
-use self::rule::{AgeType, Rule};
-use self::ties::Ties;
+use super::retention::effects::{self, ForeignKey, Trigger};
+use super::retention::estimate::{self, Look};
+use super::retention::facts::{self, Table};
+use super::retention::leftover::{self, Leftover};
+use super::retention::mark;
+use super::retention::proof;
+use super::retention::rule::Rule;
+use super::retention::ties::Ties;
+use super::retention::{age_of, clock_differs, invalid};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
+use crate::plan::{Kind, Moment, Plan, Site};
 use crate::values::{Bytes, Engine, TableName, TimeSpan};
 
 /// Options of `kind: cleanup`.
@@ -113,7 +107,7 @@ impl Kind for Cleanup {
         let tables = facts::tables(db, &names).await?;
         let parents = facts::parents(db, &self.rules).await?;
         let relations = tables.values().flat_map(Table::relations);
-        let leftovers = partition::leftovers(db, partition::MARK).await?;
+        let leftovers = leftover::leftovers(db, mark::MARK).await?;
         let relations = relations.chain(parents.values().copied());
         let standing = trust::read(site, relations.chain(leftovers.iter().map(|l| l.oid))).await?;
         let mut looks = HashMap::new();
@@ -205,83 +199,19 @@ impl Kind for Cleanup {
             planned.push((rule, steps));
         }
         plan.steps = order::children_first(planned, &facts);
-        partition::unmark(partition::MARK, facts.tables.values(), &mut plan);
+        mark::unmark(mark::MARK, facts.tables.values(), &mut plan);
         for leftover in &facts.leftovers {
+            if leftover.part_of.is_some() {
+                leftover::disown(leftover, &facts.tables, at, &mut plan);
+                continue;
+            }
             let dependents = facts.ties.dependents(leftover.oid);
-            if partition::is_free(leftover, &facts.tables, dependents, at, &mut plan) {
-                partition::leftover(leftover, &self.rules, &facts.tables, at, &mut plan);
+            if leftover::is_free(leftover, &facts.tables, dependents, at, &mut plan) {
+                leftover::decide(leftover, &self.rules, &facts.tables, at, &mut plan);
             }
         }
         trust::heed(&mut plan, &facts.standing);
-        partition::remember(facts.tables.values(), &mut plan);
+        mark::remember(facts.tables.values(), &mut plan);
         plan.numbered(1)
     }
-}
-
-/// The type that tells the age of the rows of a rule, if it goes by age.
-pub(super) fn age_of(rule: &Rule, table: &Table) -> Result<Option<AgeType>, String> {
-    if !matches!(table.kind.as_str(), "r" | "p") {
-        return Err(format!("{} is no table", table.name));
-    }
-    for column in rule.orphaned.iter().flat_map(|o| &o.columns) {
-        if !table.columns.contains_key(column) {
-            return Err(format!("{} has no column `{column}`", table.name));
-        }
-    }
-    let Some(name) = &rule.column else {
-        return Ok(None);
-    };
-    let Some(column) = table.columns.get(name) else {
-        return Err(format!("{} has no column `{name}`", table.name));
-    };
-    let Some(age) = AgeType::of(&column.base_type) else {
-        return Err(format!(
-            "column `{name}` of {} is of type {}; expected a timestamp, a date, a UUIDv7, or an integer",
-            table.name, column.shown_type
-        ));
-    };
-    if age == AgeType::Integer && rule.epoch.is_none() {
-        return Err(format!(
-            "column `{name}` of {} is an integer; say with `epoch` whether it counts seconds, millis or micros since 1970",
-            table.name
-        ));
-    }
-    Ok(Some(age))
-}
-
-/// With two clocks that disagree nobody can tell what is old.
-pub(super) fn clock_differs(plan: &mut Plan, rule: &Rule, why: &str) {
-    plan.skip(rule.table.to_string(), why);
-    plan.refuse(rule.table.to_string(), why);
-    if plan.findings.iter().all(|f| f.code != "clock.differs") {
-        plan.findings.push(Finding {
-            code: "clock.differs".to_owned(),
-            severity: Severity::Critical,
-            object: rule.table.to_string(),
-            message: why.to_owned(),
-            suggestion: None,
-        });
-    }
-}
-
-/// A rule that cannot be followed is not passed over in silence.
-pub(super) fn invalid(plan: &mut Plan, rule: &Rule, why: &str) {
-    refused(plan, rule, why, None);
-}
-
-/// The same, with the statements that would help.
-pub(super) fn refused(plan: &mut Plan, rule: &Rule, why: &str, remedy: Option<&str>) {
-    plan.skip(rule.table.to_string(), why);
-    plan.refuse(rule.table.to_string(), why);
-    plan.findings.push(Finding {
-        code: "cleanup.rule".to_owned(),
-        severity: Severity::Critical,
-        object: rule.table.to_string(),
-        message: format!("the rule for {} cannot be followed: {why}", rule.table),
-        suggestion: remedy.map(str::to_owned),
-    });
-}
-
-fn size(bytes: i64) -> String {
-    Bytes(u64::try_from(bytes).unwrap_or(0)).to_string()
 }

@@ -1,7 +1,7 @@
 //! Which rule comes first: children before their parents.
 
+use super::super::retention::rule::Rule;
 use super::Facts;
-use super::rule::Rule;
 use crate::plan::{Found, Step, Work};
 
 /// Puts the steps into order and lets them wait for each other.

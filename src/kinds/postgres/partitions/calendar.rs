@@ -88,10 +88,10 @@ pub(super) type Point = i128;
 
 /// Before everything: `MINVALUE`, `-infinity`.
 pub(super) const FIRST: Point = Point::MIN;
-/// 1990, in seconds: no partition that is the newest of its table begins before.
-const OLDEST: i64 = 631_152_000;
 /// After everything: `MAXVALUE`, `infinity`.
 pub(super) const LAST: Point = Point::MAX;
+/// 1990, in seconds: no partition that is the newest of its table begins before.
+const OLDEST: i64 = 631_152_000;
 
 /// The type of a partition key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,8 +158,8 @@ impl Key {
     }
 
     /// Why the beginnings of partitions cannot be times, as this key counts them: numbers and
-    /// UUIDs look alike, whatever they count. Nobody makes partitions a hundred years ahead, nor
-    /// has one for today where the newest begins before there were databases of that sort.
+    /// UUIDs look alike, whatever they count. Nobody makes partitions a hundred years ahead, and
+    /// where the newest begins before 1990 there is none for today.
     pub(super) fn implausible(self, newest: Point, now: DateTime<Utc>) -> Option<String> {
         let century = Days::new(36_525);
         let ahead = now
@@ -167,19 +167,18 @@ impl Key {
             .is_some_and(|far| newest > self.instant(far, Tz::UTC));
         let behind = DateTime::from_timestamp(OLDEST, 0)
             .is_some_and(|early| newest < self.instant(early, Tz::UTC));
-        match self {
-            Key::Uuid if ahead => Some(
-                "its partitions begin at UUIDs that are not of version 7, which begin with their time"
-                    .to_owned(),
-            ),
-            Key::Integer(Epoch::Seconds) if ahead || behind => Some(format!(
-                "its newest partition begins at {newest}, and that is no time of our days in seconds since 1970; is it `epoch: millis`?"
-            )),
-            Key::Integer(Epoch::Millis) if ahead || behind => Some(format!(
-                "its newest partition begins at {newest}, and that is no time of our days in milliseconds since 1970; is it `epoch: seconds`?"
-            )),
-            _ => None,
-        }
+        let (unit, other) = match self {
+            Key::Uuid if ahead => {
+                let why = "its partitions begin at UUIDs that are not of version 7, which begin with their time";
+                return Some(why.to_owned());
+            }
+            Key::Integer(Epoch::Seconds) if ahead || behind => ("seconds", "millis"),
+            Key::Integer(Epoch::Millis) if ahead || behind => ("milliseconds", "seconds"),
+            _ => return None,
+        };
+        Some(format!(
+            "its newest partition begins at {newest}, and that is no time of our days in {unit} since 1970; is it `epoch: {other}`?"
+        ))
     }
 
     /// The day whose period begins at, or last before, a place.

@@ -6,8 +6,8 @@ use super::facts::{Facts, MARK, Node, Retired};
 use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, literal};
-use crate::kinds::postgres::cleanup::partition;
 use crate::kinds::postgres::common::{Leaving, one_line, still_there};
+use crate::kinds::postgres::retention::{leftover, mark};
 use crate::plan::{
     Finding, Moment, Param, Plan, Query, Required, Severity, Statement, Step, Sweep,
 };
@@ -120,7 +120,7 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
             });
             continue;
         }
-        plan.memories.push(partition::memory(*oid, &node.name));
+        plan.memories.push(mark::memory(*oid, &node.name));
         plan.steps
             .push(retire(task, subject, *oid, node, at).because(why));
     }
@@ -363,15 +363,19 @@ fn drop_retired(
             let ours = subject.partitions.iter().map(|(_, oid, _)| oid);
             let mut ours = ours.chain(subject.pending.iter().map(|(_, oid, _)| oid));
             if !ours.any(|oid| *oid == retired.oid)
-                && partition::is_known(retired.oid, &retired.name, at)
+                && mark::is_known(retired.oid, &retired.name, at)
             {
-                plan.steps.push(disown(retired, owner));
+                let marked = format!("{MARK}{}", retired.mark);
+                let restored = before(Some(&marked));
+                let restored = comment(kind(retired.foreign), &retired.name, restored);
+                let step = mark::disown(retired.oid, &retired.name, owner, restored);
+                plan.steps.push(step);
             }
             continue;
         }
         plan.considered += 1;
-        if !partition::is_known(retired.oid, &retired.name, at) {
-            partition::unknown(&retired.name, &root.to_string(), plan);
+        if !mark::is_known(retired.oid, &retired.name, at) {
+            mark::unknown(&retired.name, &root.to_string(), plan);
             continue;
         }
         let name = retired.name.to_string();
@@ -393,7 +397,7 @@ fn drop_retired(
         let cut = subject.key.instant(keep.before(at.now), subject.zone);
         if let Some(dependents) = facts.dependents.get(&retired.oid) {
             let root = root.to_string();
-            plan.undone(partition::depended_on(&retired.name, &root, dependents));
+            plan.undone(leftover::depended_on(&retired.name, &root, dependents));
             continue;
         }
         let params = [Param::Oid(retired.oid), Param::Text(begins(root))];
@@ -434,25 +438,6 @@ fn drop_retired(
                 .expecting(retired.bytes, Some(0)),
         );
     }
-}
-
-/// Takes the mark from what is part of another table by now: what becomes of
-/// it, then and later, is the business of whoever made it that.
-fn disown(retired: &Retired, of: &str) -> Step {
-    let name = retired.name.to_string();
-    let marked = format!("{MARK}{}", retired.mark);
-    let restored = comment(kind(retired.foreign), &retired.name, before(Some(&marked)));
-    Step::new("unmark_partition", name, format!("table {}", retired.oid))
-        .because(format!(
-            "it was marked as on its way out, and is part of {of} now"
-        ))
-        .locking(retired.oid)
-        .touching(retired.oid, Use::Command)
-        .only_if(
-            still_there(retired.oid, &retired.name),
-            "the table has vanished",
-        )
-        .run(Statement::brief(restored))
 }
 
 /// Of which table it was a partition, and when it was detached.

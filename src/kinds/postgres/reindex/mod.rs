@@ -273,12 +273,10 @@ impl Kind for Reindex {
                 .into_iter()
                 .map(|(index, ideal, reason)| rebuild(index, ideal).because(reason)),
         );
-        plan.findings.extend(unseen(
-            "indexes of ",
-            &facts.role,
-            &facts.rights,
-            &unseen_tables,
-        ));
+        let unseen = unseen("indexes of ", &facts.role, &facts.rights, &unseen_tables);
+        if let Some(finding) = unseen {
+            plan.undone(finding);
+        }
         let major = facts.version_num / 10_000;
         forbid(
             &mut plan,

@@ -257,8 +257,9 @@ impl Kind for Repack {
             }
         }
         plan.findings.extend(horizon::finding(&held_back));
-        plan.findings
-            .extend(unseen("", &facts.role, &facts.rights, &unseen_tables));
+        if let Some(finding) = unseen("", &facts.role, &facts.rights, &unseen_tables) {
+            plan.undone(finding);
+        }
         forbid(
             &mut plan,
             "repack",

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use super::facts::{Member, Table};
-use super::partition::Leftover;
+use super::leftover::Leftover;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{by_people, enforced};
 use crate::engines::postgres::{RelationName, Row, Session};
@@ -14,7 +14,7 @@ use crate::values::unreadable;
 
 /// What hangs on one table.
 #[derive(Clone, Debug, Default)]
-pub(in crate::kinds::postgres) struct Tie {
+pub(super) struct Tie {
     /// Triggers that see each row before it goes.
     before: Vec<String>,
     /// Other triggers that deletes fire.
@@ -146,14 +146,14 @@ impl Ties {
 
     /// Foreign keys that keep rows of a member; with `all`, also those that
     /// would rather take along, or change, the rows that point at it.
-    pub(in crate::kinds::postgres) fn references(&self, member: u32, all: bool) -> Vec<Reference> {
+    pub(super) fn references(&self, member: u32, all: bool) -> Vec<Reference> {
         let found = self.references.get(&member).into_iter().flatten();
         found.filter(|r| all || !r.takes).cloned().collect()
     }
 
     /// Whether rows of a member are reached through the table that the rule
     /// names: its policies are meant, and its triggers expected.
-    pub(in crate::kinds::postgres) fn through(&self, table: &Table, member: &Member) -> bool {
+    pub(super) fn through(&self, table: &Table, member: &Member) -> bool {
         let root = self.hanging.get(&table.oid);
         member.oid != table.oid
             && !member.detached
@@ -161,11 +161,7 @@ impl Ties {
     }
 
     /// What may keep rows of a member from going, without an error.
-    pub(in crate::kinds::postgres) fn obstructed(
-        &self,
-        table: &Table,
-        member: &Member,
-    ) -> Vec<String> {
+    pub(super) fn obstructed(&self, table: &Table, member: &Member) -> Vec<String> {
         let mut all = Vec::new();
         let through = self.through(table, member);
         if let Some(tie) = self.hanging.get(&member.oid) {
@@ -186,11 +182,7 @@ impl Ties {
 
     /// What happens when rows of a member are deleted, and would not happen
     /// if it were dropped.
-    pub(in crate::kinds::postgres) fn bypassed(
-        &self,
-        table: &Table,
-        member: &Member,
-    ) -> Vec<String> {
+    pub(super) fn bypassed(&self, table: &Table, member: &Member) -> Vec<String> {
         let mut all = Vec::new();
         for (oid, name) in [(table.oid, &table.name), (member.oid, &member.name)] {
             let Some(tie) = self.hanging.get(&oid) else {

@@ -13,19 +13,19 @@ pub(in crate::kinds::postgres) struct Table {
     pub(in crate::kinds::postgres) oid: u32,
     pub(in crate::kinds::postgres) name: RelationName,
     /// `r`, `p`, `v`, … as the catalog has it.
-    pub(in crate::kinds::postgres) kind: String,
+    pub(super) kind: String,
     pub(in crate::kinds::postgres) owned: bool,
     /// Who owns it.
-    pub(in crate::kinds::postgres) owner: u32,
+    pub(super) owner: u32,
     /// Whether row-level security may hide rows from the role.
     pub(in crate::kinds::postgres) filtered: bool,
-    pub(in crate::kinds::postgres) columns: HashMap<String, Column>,
+    pub(super) columns: HashMap<String, Column>,
     /// The tables that hold its rows: its partitions, or itself and what inherits from it.
     pub(in crate::kinds::postgres) members: Vec<Member>,
     /// The only column of its range partition key.
-    pub(in crate::kinds::postgres) partitioned_by: Option<String>,
+    pub(super) partitioned_by: Option<String>,
     /// Whether it has a partition for all other rows.
-    pub(in crate::kinds::postgres) has_default: bool,
+    pub(super) has_default: bool,
 }
 
 impl Table {
@@ -43,7 +43,7 @@ const OIDS: &str = "SELECT want.place, c.oid
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = want.relation";
 
 /// The parents that rules for orphans name, by name; only those that are there.
-pub(super) async fn parents(
+pub(in crate::kinds::postgres) async fn parents(
     db: &Session,
     rules: &[super::rule::Rule],
 ) -> Result<HashMap<TableName, u32>, EngineError> {
@@ -77,11 +77,11 @@ pub(in crate::kinds::postgres) async fn oids(
 
 /// A column of a table.
 #[derive(Clone, Debug)]
-pub(in crate::kinds::postgres) struct Column {
+pub(super) struct Column {
     /// Name of its type below all domains: `timestamptz`.
-    pub(in crate::kinds::postgres) base_type: String,
+    pub(super) base_type: String,
     /// Its type as a person writes it.
-    pub(in crate::kinds::postgres) shown_type: String,
+    pub(super) shown_type: String,
 }
 
 /// A table that holds rows.
@@ -97,41 +97,41 @@ pub(in crate::kinds::postgres) struct Member {
     pub(in crate::kinds::postgres) bytes: i64,
     /// -1 where nobody counted.
     pub(in crate::kinds::postgres) rows: f64,
-    pub(in crate::kinds::postgres) pages: f64,
+    pub(super) pages: f64,
     /// Bounds of a direct partition of the table, as the server writes them.
     pub(in crate::kinds::postgres) bounds: Option<String>,
     /// The comment on it.
-    pub(in crate::kinds::postgres) comment: Option<String>,
+    pub(super) comment: Option<String>,
     /// Whether it was a partition of the table, and has been detached.
     pub(in crate::kinds::postgres) detached: bool,
-    pub(in crate::kinds::postgres) indexes: Vec<Index>,
-    pub(in crate::kinds::postgres) statistics: HashMap<String, Statistics>,
+    pub(super) indexes: Vec<Index>,
+    pub(super) statistics: HashMap<String, Statistics>,
 }
 
 /// A B-tree index that an ordered walk may use.
 #[derive(Clone, Debug)]
-pub(in crate::kinds::postgres) struct Index {
-    pub(in crate::kinds::postgres) name: String,
-    pub(in crate::kinds::postgres) primary: bool,
+pub(super) struct Index {
+    pub(super) name: String,
+    pub(super) primary: bool,
     /// The leading columns, up to the first that the order cannot rely on:
     /// an expression, another collation, another direction.
-    pub(in crate::kinds::postgres) columns: Vec<IndexColumn>,
+    pub(super) columns: Vec<IndexColumn>,
 }
 
 /// A column of an index.
 #[derive(Clone, Debug)]
-pub(in crate::kinds::postgres) struct IndexColumn {
-    pub(in crate::kinds::postgres) name: String,
+pub(super) struct IndexColumn {
+    pub(super) name: String,
     /// Its type, as a cast needs it.
-    pub(in crate::kinds::postgres) type_name: String,
-    pub(in crate::kinds::postgres) not_null: bool,
+    pub(super) type_name: String,
+    pub(super) not_null: bool,
 }
 
 /// What ANALYZE found in a column.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kinds::postgres) struct Statistics {
+pub(super) struct Statistics {
     /// How well the order on disk follows the values, from -1 to 1.
-    pub(in crate::kinds::postgres) correlation: f64,
+    pub(super) correlation: f64,
 }
 
 const TABLES: &str = "SELECT w.n::int8, c.oid, c.relkind::text,

@@ -12,16 +12,16 @@ use crate::values::Percent;
 
 /// A share of all rows that orphans seldom are, and that they are at once where
 /// somebody emptied the parent.
-pub(in crate::kinds::postgres) const ORPHANS: Percent = Percent::new(50.0);
+pub(super) const ORPHANS: Percent = Percent::new(50.0);
 
 /// How a rule is read.
 #[derive(Clone, Debug, Default)]
 pub(in crate::kinds::postgres) struct Reading {
-    pub(in crate::kinds::postgres) under: Under,
+    pub(super) under: Under,
     /// Why it is not followed.
-    pub(in crate::kinds::postgres) refused: Option<String>,
+    pub(super) refused: Option<String>,
     /// Whether the parent of orphans has no row.
-    pub(in crate::kinds::postgres) parent_is_empty: bool,
+    pub(super) parent_is_empty: bool,
 }
 
 /// Tables whose rows row-level security hides from the role: those asked for by
@@ -85,10 +85,7 @@ pub(in crate::kinds::postgres) async fn read(
 ///
 /// # Errors
 /// When the server reports one, or the connection is gone.
-pub(in crate::kinds::postgres) async fn filtered(
-    db: &Session,
-    tables: &[u32],
-) -> Result<Option<String>, EngineError> {
+pub(super) async fn filtered(db: &Session, tables: &[u32]) -> Result<Option<String>, EngineError> {
     let doing = "looking for row-level security";
     let mut hidden = Vec::new();
     let mut own = false;
@@ -127,12 +124,7 @@ pub(in crate::kinds::postgres) async fn filtered(
 
 /// Why so many rows are more than the rule may take; none where they are not.
 /// `going` of `all` rows would go.
-pub(in crate::kinds::postgres) fn too_many(
-    rule: &Rule,
-    parent_is_empty: bool,
-    going: i64,
-    all: i64,
-) -> Option<String> {
+pub(super) fn too_many(rule: &Rule, parent_is_empty: bool, going: i64, all: i64) -> Option<String> {
     if going == 0 {
         return None;
     }
@@ -168,7 +160,7 @@ pub(in crate::kinds::postgres) fn too_many(
 }
 
 /// How many of `all` rows the rule may take at most; none where it says nothing.
-pub(in crate::kinds::postgres) fn most(rule: &Rule, all: i64) -> Option<i64> {
+pub(super) fn most(rule: &Rule, all: i64) -> Option<i64> {
     let share = rule.max_share.or(rule.orphaned.as_ref().map(|_| ORPHANS));
     #[expect(
         clippy::cast_precision_loss,

@@ -80,17 +80,17 @@ pub(crate) enum Way {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Orphaned {
     /// The columns that point at the parent. Rows with a null in one of them have none.
-    pub(in crate::kinds::postgres) columns: Vec<String>,
+    pub(super) columns: Vec<String>,
     /// The parent table.
     pub(in crate::kinds::postgres) parent: TableName,
     /// The columns pointed at, in the same order.
     #[serde(default = "id")]
-    pub(in crate::kinds::postgres) parent_columns: Vec<String>,
+    pub(super) parent_columns: Vec<String>,
     /// How each pair of columns is compared, with [`PARENT`] and [`CHILD`]
     /// for the tables: what the server says of their types.
     #[serde(skip)]
     #[schemars(skip)]
-    pub(in crate::kinds::postgres) equal: Vec<String>,
+    pub(super) equal: Vec<String>,
 }
 
 fn id() -> Vec<String> {
@@ -144,7 +144,7 @@ impl Rule {
 
     /// Whether rows are chosen by their age alone, so that a partition that
     /// is old enough has no other rows.
-    pub(in crate::kinds::postgres) fn by_age_alone(&self) -> bool {
+    pub(super) fn by_age_alone(&self) -> bool {
         self.column.is_some()
             && self.only.is_none()
             && self.orphaned.is_none()
@@ -152,34 +152,34 @@ impl Rule {
     }
 
     /// The conditions as the user wrote them.
-    pub(in crate::kinds::postgres) fn texts(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.only.iter().chain(&self.keep).map(String::as_str)
     }
 
     /// Whether nothing but the row itself decides: no other table, and no
     /// function, which may look at one.
-    pub(in crate::kinds::postgres) fn looks_at_its_rows_only(&self) -> bool {
+    pub(super) fn looks_at_its_rows_only(&self) -> bool {
         let calls = |text: &str| text.contains('(') || text.to_lowercase().contains("select");
         self.orphaned.is_none() && !self.texts().any(calls)
     }
 
     /// Whether the rows that would go have to be counted before.
-    pub(in crate::kinds::postgres) fn is_bounded(&self) -> bool {
+    pub(super) fn is_bounded(&self) -> bool {
         self.max_rows.is_some() || self.max_share.is_some() || self.orphaned.is_some()
     }
 
     /// Whether the condition may look at other tables.
-    pub(in crate::kinds::postgres) fn looks_elsewhere(&self) -> bool {
+    pub(super) fn looks_elsewhere(&self) -> bool {
         self.orphaned.is_some() || self.only.is_some() || !self.keep.is_empty()
     }
 
     /// The moment before which rows are too old.
-    pub(in crate::kinds::postgres) fn cut_off(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    pub(super) fn cut_off(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         Some(self.older_than?.before(now))
     }
 
     /// The condition with its values. `age` is the type of `column`.
-    pub(in crate::kinds::postgres) fn condition(
+    pub(super) fn condition(
         &self,
         age: Option<AgeType>,
         now: DateTime<Utc>,
@@ -238,7 +238,7 @@ impl Rule {
     }
 
     /// What conditions call the table, whichever partition is being looked at.
-    pub(in crate::kinds::postgres) fn alias(&self) -> Identifier {
+    pub(super) fn alias(&self) -> Identifier {
         Identifier::new(&*self.table.table)
     }
 
@@ -280,7 +280,7 @@ pub(in crate::kinds::postgres) enum AgeType {
 
 impl AgeType {
     /// By the name that the catalog gives the base type.
-    pub(in crate::kinds::postgres) fn of(type_name: &str) -> Option<AgeType> {
+    pub(super) fn of(type_name: &str) -> Option<AgeType> {
         Some(match type_name {
             "timestamptz" => AgeType::TimestampTz,
             "timestamp" => AgeType::Timestamp,
@@ -292,7 +292,7 @@ impl AgeType {
     }
 
     /// The cut-off as a value of this type, and the cast that makes it one.
-    pub(in crate::kinds::postgres) fn bound(
+    pub(super) fn bound(
         self,
         cut: DateTime<Utc>,
         epoch: Option<Epoch>,

@@ -10,20 +10,20 @@ use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Identifier, Session};
 
 /// Stands for the parent's table in a comparison. No name has such a character.
-pub(in crate::kinds::postgres) const PARENT: &str = "\0p";
+pub(super) const PARENT: &str = "\0p";
 /// Stands for the child's.
-pub(in crate::kinds::postgres) const CHILD: &str = "\0c";
+pub(super) const CHILD: &str = "\0c";
 
 /// What is known of the parent that a rule names.
 #[derive(Clone, Debug, Default)]
-pub(in crate::kinds::postgres) struct Parent {
+pub(super) struct Parent {
     /// None where there is no such table.
-    pub(in crate::kinds::postgres) oid: Option<u32>,
+    pub(super) oid: Option<u32>,
     /// One comparison for each column, with [`PARENT`] and [`CHILD`] for the
     /// tables; or why there is none.
-    pub(in crate::kinds::postgres) equal: Vec<Result<String, String>>,
+    pub(super) equal: Vec<Result<String, String>>,
     /// Whether it has a row at all; unknown where nobody could look.
-    pub(in crate::kinds::postgres) any: Option<bool>,
+    pub(super) any: Option<bool>,
 }
 
 /// For each pair of columns, in order: the types, and the best operator there
@@ -110,7 +110,7 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
 ///
 /// # Errors
 /// When the server reports one, or the connection is gone.
-pub(in crate::kinds::postgres) async fn read(
+pub(super) async fn read(
     db: &Session,
     table: &Table,
     orphaned: &Orphaned,

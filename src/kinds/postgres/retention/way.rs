@@ -14,7 +14,7 @@ const PAGE: f64 = 8192.0;
 ///
 /// # Errors
 /// A text where the table cannot be gone through.
-pub(in crate::kinds::postgres) fn choose(
+pub(super) fn choose(
     member: &Member,
     rule: &Rule,
     victims: Option<f64>,

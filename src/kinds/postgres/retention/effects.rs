@@ -14,20 +14,20 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     /// The table of the rule.
     pub(in crate::kinds::postgres) root: u32,
     /// The table pointed at; another one than `root` below a cascade.
-    pub(in crate::kinds::postgres) parent: u32,
-    pub(in crate::kinds::postgres) parent_rows: f64,
+    pub(super) parent: u32,
+    pub(super) parent_rows: f64,
     pub(in crate::kinds::postgres) child_oid: u32,
     pub(in crate::kinds::postgres) child: RelationName,
     pub(in crate::kinds::postgres) name: String,
     /// What happens to the children: `a`, `r`, `c`, `n`, `d` as in the catalog.
     pub(in crate::kinds::postgres) action: String,
-    pub(in crate::kinds::postgres) columns: Vec<String>,
-    pub(in crate::kinds::postgres) child_rows: f64,
+    pub(super) columns: Vec<String>,
+    pub(super) child_rows: f64,
     pub(in crate::kinds::postgres) child_bytes: i64,
     /// Whether the children are found by an index.
     pub(in crate::kinds::postgres) indexed: bool,
     /// 1 where it points at the table of the rule itself.
-    pub(in crate::kinds::postgres) depth: i32,
+    pub(super) depth: i32,
 }
 
 /// A trigger that fires for each row, or statement.

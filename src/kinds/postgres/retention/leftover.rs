@@ -1,0 +1,211 @@
+//! What an earlier run took out of its table in order to drop it, and is still there.
+
+use std::collections::HashMap;
+
+use super::facts::Table;
+use super::mark::{self, MARK, WAS_DETACHED, begins, comment, is_known, read_mark, unknown};
+use super::partition::counting;
+use super::rule::Rule;
+use crate::engines::EngineError;
+use crate::engines::postgres::trust::Use;
+use crate::engines::postgres::{RelationName, Session};
+use crate::kinds::postgres::common::{one_line, still_there};
+use crate::plan::{Finding, Moment, Param, Plan, Query, Required, Severity, Statement, Step};
+use crate::values::{TableName, unreadable};
+
+/// A table that was detached in order to be dropped, and is still there.
+#[derive(Clone, Debug)]
+pub(in crate::kinds::postgres) struct Leftover {
+    pub(in crate::kinds::postgres) oid: u32,
+    pub(super) name: RelationName,
+    /// The table it was a partition of.
+    pub(super) root: String,
+    pub(super) bytes: i64,
+    owner: u32,
+    /// The comment that was there before the mark.
+    before: Option<String>,
+    /// The table that it is part of by now, as somebody wanted it.
+    pub(in crate::kinds::postgres) part_of: Option<String>,
+}
+
+impl Leftover {
+    /// Whether it can have been a partition of this table. Anybody can write
+    /// a comment: who does not belong to the owner of the table was none.
+    pub(in crate::kinds::postgres) fn is_of(&self, table: &Table) -> bool {
+        self.root == one_line(&table.name) && self.owner == table.owner
+    }
+}
+
+const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, d.description, c.relpages::int8 * 8192, c.relowner,
+        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
+    FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class r ON r.relowner = c.relowner AND r.relkind = 'p'
+            AND pg_catalog.starts_with(d.description || E'\n', $1::text || CASE WHEN r.oid::pg_catalog.regclass::text ~ E'[\\n\\r]'
+                THEN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(r.oid::pg_catalog.regclass::text, E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n'), E'\\r', E'\\\\r')
+                ELSE r.oid::pg_catalog.regclass::text END || E'\n')
+    WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0 AND c.relkind = 'r'
+        AND pg_catalog.starts_with(d.description, $1::text)
+        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
+        -- Rows that are hidden would not be judged.
+        AND NOT pg_catalog.row_security_active(c.oid)";
+
+/// Tables with this mark.
+pub(in crate::kinds::postgres) async fn leftovers(
+    db: &Session,
+    mark: &str,
+) -> Result<Vec<Leftover>, EngineError> {
+    let doing = "reading which partitions wait to be dropped";
+    let rows = db.query(doing, LEFTOVERS, &[&mark]).await?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let name = RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?);
+        let comment: String = row.get(3)?;
+        let Some((root, itself, before)) = read_mark(mark, &comment) else {
+            continue;
+        };
+        // Renamed, or moved: somebody has something else in mind with it.
+        if itself.is_none_or(|itself| itself == one_line(&name)) {
+            found.push(Leftover {
+                oid: row.get(0)?,
+                root: root.to_owned(),
+                name,
+                bytes: row.get(4)?,
+                owner: row.get(5)?,
+                before: before
+                    .filter(|text| !unreadable::is_in(text))
+                    .map(str::to_owned),
+                part_of: row
+                    .get::<Option<String>>(6)?
+                    .map(|name| unreadable::escaped(&name).into_owned()),
+            });
+        }
+    }
+    Ok(found)
+}
+
+/// Takes the mark from what was detached from one of the tables and is part of another one by
+/// now. What is part of its table again is among that one's members.
+pub(in crate::kinds::postgres) fn disown(
+    leftover: &Leftover,
+    tables: &HashMap<TableName, Table>,
+    at: &Moment,
+    plan: &mut Plan,
+) {
+    let Some(of) = &leftover.part_of else { return };
+    let mut members = tables.values().flat_map(|table| &table.members);
+    let ours = tables.values().any(|table| leftover.is_of(table));
+    if ours && is_known(leftover.oid, &leftover.name, at) && !members.any(|m| m.oid == leftover.oid)
+    {
+        let restored = comment(&leftover.name, leftover.before.as_deref());
+        plan.steps
+            .push(mark::disown(leftover.oid, &leftover.name, of, restored));
+    }
+}
+
+/// Whether a table that an earlier run detached can be dropped; otherwise it
+/// is told what is in the way.
+pub(in crate::kinds::postgres) fn is_free(
+    leftover: &Leftover,
+    tables: &HashMap<TableName, Table>,
+    dependents: &[String],
+    at: &Moment,
+    plan: &mut Plan,
+) -> bool {
+    let ours = tables.values().any(|table| leftover.is_of(table));
+    if dependents.is_empty() || !ours || !is_known(leftover.oid, &leftover.name, at) {
+        return true;
+    }
+    plan.undone(depended_on(&leftover.name, &leftover.root, dependents));
+    false
+}
+
+/// Tells what keeps from being dropped what was detached already.
+pub(in crate::kinds::postgres) fn depended_on(
+    name: &RelationName,
+    root: &str,
+    dependents: &[String],
+) -> Finding {
+    Finding {
+        code: "partitions.depended_on".to_owned(),
+        severity: Severity::Warning,
+        object: name.to_string(),
+        message: format!(
+            "{name} was detached from {root} and is to be dropped, and cannot be: {} depends on it; drop that, or attach it again",
+            dependents.join(", ")
+        ),
+        suggestion: None,
+    }
+}
+
+/// Plans what becomes of a table that an earlier run detached: it is dropped
+/// only if today's rules mean all its rows.
+pub(in crate::kinds::postgres) fn decide(
+    leftover: &Leftover,
+    rules: &[Rule],
+    tables: &HashMap<TableName, Table>,
+    at: &Moment,
+    plan: &mut Plan,
+) {
+    let Some((name, table)) = tables.iter().find(|(_, table)| leftover.is_of(table)) else {
+        return;
+    };
+    if !is_known(leftover.oid, &leftover.name, at) {
+        return unknown(&leftover.name, &leftover.root, plan);
+    }
+    let rule = rules
+        .iter()
+        .filter(|rule| rule.table == *name && rule.by_age_alone())
+        .filter_map(|rule| Some((rule, rule.cut_off(at.now)?)))
+        .max_by_key(|(_, cut)| *cut);
+    let age = rule.and_then(|(rule, _)| super::age_of(rule, table).ok());
+    let (Some((rule, _)), Some(age)) = (rule, age) else {
+        plan.skip(
+            leftover.name.to_string(),
+            "an earlier run detached it, and no rule goes by age alone any more",
+        );
+        return;
+    };
+    let (condition, params) = rule.condition(age, at.now);
+    let mut params: Vec<Param> = params;
+    let was_detached = WAS_DETACHED
+        .replace("$oid", &format!("${}", params.len() + 1))
+        .replace("$mark", &format!("${}", params.len() + 2));
+    params.push(Param::Oid(leftover.oid));
+    params.push(Param::Text(begins(MARK, table)));
+    let all = format!(
+        "SELECT {was_detached} AND NOT EXISTS (SELECT FROM ONLY {} AS {} WHERE ({condition}) IS NOT TRUE)",
+        leftover.name,
+        rule.alias()
+    );
+    let all = Required {
+        query: Query::new(all, params),
+        otherwise: format!(
+            "it has rows that today's rule keeps, or is not any more what an earlier run detached from {}; attach it again, or drop it by hand",
+            leftover.root
+        ),
+        undo: None,
+    };
+    plan.steps.push(drop_leftover(leftover, all));
+}
+
+/// Drops what an earlier run detached, where all its rows meet the condition.
+fn drop_leftover(leftover: &Leftover, all: Required) -> Step {
+    let name = &leftover.name;
+    // Rows that are hidden, or come while it waits, would not be judged.
+    let lock =
+        format!("SET LOCAL row_security = off; LOCK TABLE ONLY {name} IN SHARE ROW EXCLUSIVE MODE");
+    let drop_table = Statement::brief(format!("DROP TABLE {name}"));
+    Step::new(
+        "drop_partition",
+        name.to_string(),
+        format!("table {}", leftover.oid),
+    )
+    .because("an earlier run detached it because all its rows had expired, and ended before it dropped it")
+    .locking(leftover.oid)
+    .touching(leftover.oid, Use::Define)
+    .only_if(still_there(leftover.oid, name), "the table has vanished")
+    .run(counting(leftover.oid, name))
+    .run(drop_table.locking(lock).requiring(all))
+    .expecting(leftover.bytes, Some(0))
+}
