@@ -124,6 +124,11 @@ fn addresses(root: &Node, typed: &SchedulesFile, file: &mut File) {
 fn entries(tree: Node, engine: Option<&Node>, file: &mut File) -> Vec<Entry> {
     let mut found: Vec<Entry> = Vec::new();
     match tree.content {
+        // `{}` has a width; where nothing is written there is none.
+        Content::Map(entries) if entries.iter().next().is_none() && tree.span.width == 0 => {
+            let message = "there is nothing in it: expected targets, or `[]` for none";
+            file.report(file.problem(tree.span, message));
+        }
         Content::Map(entries) => {
             found.extend(entries.iter().cloned());
         }
@@ -159,15 +164,6 @@ fn entries(tree: Node, engine: Option<&Node>, file: &mut File) -> Vec<Entry> {
                     value,
                 });
             }
-        }
-        Content::Scalar(_) if tree.span == Span::default() => {
-            let start = Span {
-                line: 1,
-                column: 1,
-                ..Span::default()
-            };
-            let message = "there is nothing in it: expected targets, or `[]` for none";
-            file.report(file.problem(start, message));
         }
         _ => {
             file.hide_all(&tree);

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use mongodb::bson::{Bson, Document, doc};
 
+use super::look::COUNTING;
 use super::rule::Rule;
-use super::{COUNTING, number};
-use crate::engines::mongodb::{MongoError, Session, key, namespace};
+use crate::engines::mongodb::{MongoError, Session, key, namespace, number};
 use crate::plan::mongodb::Orphans;
 use crate::values::Percent;
 

@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
-use mongodb::bson::Bson;
+use mongodb::bson::{Bson, doc};
 use serde_json::{Value, json};
 
-use super::super::common::Index;
+use super::super::common::{Index, Shape};
 use super::*;
 
 fn kind(options: Value) -> Cleanup {

@@ -300,6 +300,7 @@ fn statistics_first() {
     assert_eq!(
         told(&Repack::default(), blind, &at()),
         "skipped: whether it is bloated is not known: the role sees no statistics of its columns\n\
+         refused: whether there is bloat in app.t is not known: maint may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)\n\
          privilege.missing: whether there is bloat in app.t is not known: maint may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)"
     );
 }

@@ -1,0 +1,60 @@
+//! How much a rule may take at the most.
+
+use super::parents::ORPHANS;
+use super::rule::Rule;
+use crate::values::Percent;
+
+/// The share that may go at the most; orphans have one even where the rule says nothing.
+pub(super) fn share_of(rule: &Rule) -> Option<Percent> {
+    rule.max_share
+        .or_else(|| rule.orphaned.is_some().then_some(ORPHANS))
+}
+
+/// Whether it has to be known how many would go.
+pub(super) fn is_limited(rule: &Rule) -> bool {
+    let all = |share: Percent| share.share() >= 1.0;
+    rule.max_rows.is_some()
+        || rule
+            .max_share
+            .is_some_and(|share| rule.orphaned.is_none() || !all(share))
+        || (rule.max_share.is_none() && rule.orphaned.is_some())
+}
+
+/// How many may go at the most, where the rule limits that.
+pub(super) fn most(rule: &Rule, all: i64) -> Option<i64> {
+    let rows = rule.max_rows.and_then(|n| i64::try_from(n).ok());
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "a share of what fits; rounded down"
+    )]
+    let share = share_of(rule)
+        .filter(|_| is_limited(rule))
+        .map(|share| (share.share() * all as f64 + 1e-6) as i64);
+    [rows, share].into_iter().flatten().min()
+}
+
+pub(super) fn too_many(rule: &Rule, count: i64, all: i64) -> Option<String> {
+    if let Some(most) = rule.max_rows
+        && u64::try_from(count).unwrap_or(0) > most
+    {
+        return Some(format!(
+            "{count} documents would go, more than `max_rows` ({most})"
+        ));
+    }
+    if let Some(most) = share_of(rule) {
+        #[expect(clippy::cast_precision_loss, reason = "a share")]
+        let share = count as f64 / all.max(count).max(1) as f64;
+        if share > most.share() {
+            let limit = match rule.max_share {
+                Some(_) => format!("`max_share` ({most})"),
+                None => format!("orphans may be ({most}) unless the rule says `max_share`"),
+            };
+            return Some(format!(
+                "{count} of {all} documents would go ({:.1} %), more than {limit}",
+                share * 100.0
+            ));
+        }
+    }
+    None
+}

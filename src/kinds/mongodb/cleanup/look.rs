@@ -1,0 +1,283 @@
+//! What is seen of one rule: the types of its field, whether anything is to go, and how many.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use mongodb::bson::{Bson, Document, doc};
+
+use super::super::common::Collection;
+use super::parents::{self, Pointing};
+use super::rule::Rule;
+use super::ttl::{self, Ttl};
+use super::{Cleanup, limits};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Limit, MongoError, Session, number};
+use crate::plan::mongodb::Path;
+
+/// How long a look at one collection may take.
+const LOOKING: Limit = Limit(Duration::from_secs(60));
+/// How long counting orphans may take: every child is read, and its parent looked for.
+pub(super) const COUNTING: Limit = Limit(Duration::from_secs(600));
+/// How many documents are looked at for the types of their fields.
+const SAMPLE: i32 = 200;
+
+/// What was seen of one rule.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look {
+    pub(super) types: Vec<(String, i64)>,
+    /// Whether any document tells an age, where none of those looked at does.
+    pub(super) told: Option<bool>,
+    /// Whether anything is to go; unknown where that is too dear to ask.
+    pub(super) any: Option<bool>,
+    /// How many, where a limit wants to know.
+    pub(super) count: Option<i64>,
+    /// Whether the field is an array in some documents, as its index tells.
+    pub(super) multikey: bool,
+    /// What children point at; none where nobody could look in time.
+    pub(super) pointing: Option<Pointing>,
+}
+
+impl Cleanup {
+    pub(super) async fn look(
+        &self,
+        db: &Session,
+        rule: &Rule,
+        database: &str,
+        collection: &Collection,
+        now: DateTime<Utc>,
+    ) -> Result<Look, EngineError> {
+        let mut look = Look::default();
+        if let Some(field) = &rule.field {
+            look.types = types(db, database, &rule.collection, field).await?;
+        }
+        if let (Some(field), Ok(Some(age))) = (&rule.field, rule.age(&look.types))
+            && !look.types.is_empty()
+            && !look.types.iter().any(|(kind, _)| age.fits(kind))
+        {
+            let filter = doc! { field.as_str(): { "$type": age.types().to_vec() } };
+            let find = doc! { "find": &rule.collection, "filter": filter, "limit": 1, "projection": { "_id": 1 } };
+            let doing = "looking for documents that tell an age";
+            look.told = match db.all(doing, database, find, LOOKING).await {
+                Ok(found) => Some(!found.is_empty()),
+                Err(error) if error.is_out_of_time() => None,
+                Err(error) => return Err(error.into()),
+            };
+        }
+        let (Ok(age), Ok(path)) = (rule.age(&look.types), rule.path(collection, self.max_scan))
+        else {
+            return Ok(look);
+        };
+        let mut filter = rule.filter(age, now, &path).map_err(bad)?;
+        let hint = match &path {
+            Path::Range { index, .. } => Some(index.as_str()),
+            Path::Ids => None,
+        };
+        if let Some(hint) = hint {
+            let explain = doc! {
+                "explain": { "find": &rule.collection, "filter": filter.clone(), "hint": hint },
+                "verbosity": "queryPlanner",
+            };
+            let explained = db
+                .command("asking how the index is used", database, explain, LOOKING)
+                .await?;
+            let field = rule.field.as_deref().unwrap_or_default();
+            look.multikey = is_multikey(&Bson::Document(explained), field);
+        }
+        let limited = limits::is_limited(rule);
+        if let Some(orphans) = rule.orphans(database) {
+            let name = &rule.collection;
+            look.pointing = parents::look(db, name, database, &filter, &orphans).await?;
+            let Some(pointing) = &look.pointing else {
+                return Ok(look);
+            };
+            if pointing
+                .refused(rule, &orphans, super::is_collated(collection))
+                .is_some()
+            {
+                return Ok(look);
+            }
+            filter = pointing.within(filter, &orphans.field);
+            if orphans.parent_database != database {
+                if limited {
+                    look.count =
+                        parents::count_elsewhere(db, name, database, &filter, &orphans).await?;
+                    look.any = look.count.map(|n| n > 0);
+                }
+            } else {
+                let stages = orphan_stages(
+                    filter,
+                    &orphans.field,
+                    &orphans.parent,
+                    &orphans.parent_field,
+                    limited,
+                );
+                let found = db
+                    .aggregate(
+                        "looking for orphans",
+                        database,
+                        &rule.collection,
+                        stages,
+                        COUNTING,
+                    )
+                    .await;
+                match found {
+                    Ok(found) if limited => {
+                        let n = found.first().and_then(|d| number(d.get("n"))).unwrap_or(0);
+                        look.count = Some(n);
+                        look.any = Some(n > 0);
+                    }
+                    Ok(found) => look.any = Some(!found.is_empty()),
+                    // The walk itself is not bound to ten minutes.
+                    Err(error) if error.is_out_of_time() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            return Ok(look);
+        }
+        if limited {
+            let mut count = doc! { "count": &rule.collection, "query": filter };
+            if let Some(hint) = hint {
+                count.insert("hint", hint);
+            }
+            match db
+                .command("counting documents", database, count, LOOKING)
+                .await
+            {
+                Ok(answer) => {
+                    let n = number(answer.get("n")).unwrap_or(0);
+                    look.count = Some(n);
+                    look.any = Some(n > 0);
+                }
+                Err(error) if error.is_out_of_time() => {}
+                Err(error) => return Err(error.into()),
+            }
+            return Ok(look);
+        }
+        let mut find = doc! { "find": &rule.collection, "filter": filter, "limit": 1, "singleBatch": true, "projection": { "_id": 1 } };
+        if let Some(hint) = hint {
+            find.insert("hint", hint);
+        }
+        match db
+            .all("looking for documents to delete", database, find, LOOKING)
+            .await
+        {
+            Ok(found) => look.any = Some(!found.is_empty()),
+            Err(error) if error.is_out_of_time() => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(look)
+    }
+}
+
+/// The types in a field, of a sample.
+async fn types(
+    db: &Session,
+    database: &str,
+    collection: &str,
+    field: &str,
+) -> Result<Vec<(String, i64)>, EngineError> {
+    let stages = vec![
+        doc! { "$sample": { "size": SAMPLE } },
+        doc! { "$group": { "_id": { "$type": format!("${field}") }, "n": { "$sum": 1 } } },
+        doc! { "$sort": { "n": -1, "_id": 1 } },
+    ];
+    let found = db
+        .aggregate("looking at types", database, collection, stages, LOOKING)
+        .await?;
+    Ok(found
+        .iter()
+        .filter_map(|d| Some((d.get_str("_id").ok()?.to_owned(), number(d.get("n"))?)))
+        .collect())
+}
+
+fn orphan_stages(
+    filter: Document,
+    field: &str,
+    parent: &str,
+    parent_field: &str,
+    count: bool,
+) -> Vec<Document> {
+    vec![
+        doc! { "$match": filter },
+        doc! { "$match": { field: { "$not": { "$type": "array" } } } },
+        doc! { "$project": { "maint_points_at": format!("${field}") } },
+        // Of an array around it a path makes an array.
+        doc! { "$match": { "maint_points_at": { "$not": { "$type": "array" } } } },
+        doc! { "$lookup": { "from": parent, "localField": "maint_points_at", "foreignField": parent_field, "as": "maint_parent" } },
+        doc! { "$match": { "maint_parent": { "$size": 0 } } },
+        if count {
+            doc! { "$count": "n" }
+        } else {
+            doc! { "$limit": 1 }
+        },
+    ]
+}
+
+pub(super) async fn ttl_look(
+    db: &Session,
+    ttl: &Ttl,
+    database: &str,
+    now: DateTime<Utc>,
+) -> Result<ttl::Look, EngineError> {
+    let overdue = chrono::TimeDelta::from_std(ttl.max_overdue.get()).unwrap_or_default();
+    let count =
+        doc! { "count": &ttl.collection, "query": ttl.expired_at(now - overdue), "limit": 1000 };
+    let counted = db
+        .command("looking for overdue documents", database, count, LOOKING)
+        .await;
+    let overdue = match counted {
+        Ok(answer) => number(answer.get("n")).unwrap_or(0),
+        // Without an index, which then is what is missing.
+        Err(error) if error.is_out_of_time() => 0,
+        Err(error) => return Err(error.into()),
+    };
+    let mut expired = None;
+    if ttl.max_rows.is_some() {
+        let count = doc! { "count": &ttl.collection, "query": ttl.expired_at(now) };
+        let answer = db
+            .command("counting expired documents", database, count, LOOKING)
+            .await?;
+        expired = number(answer.get("n"));
+    }
+    Ok(ttl::Look {
+        overdue,
+        expired,
+        types: types(db, database, &ttl.collection, &ttl.field).await?,
+        monitor: None,
+    })
+}
+
+/// Whether the TTL monitor is on, where that may be asked.
+pub(super) async fn monitor(db: &Session) -> Option<bool> {
+    let ask = doc! { "getParameter": 1, "ttlMonitorEnabled": 1 };
+    let answer = db
+        .command("asking for the TTL monitor", "admin", ask, Limit::ASIDE)
+        .await
+        .ok()?;
+    answer.get_bool("ttlMonitorEnabled").ok()
+}
+
+/// Whether an explanation says that a document has several entries for this field in the index:
+/// other fields of the index may be arrays.
+fn is_multikey(value: &Bson, field: &str) -> bool {
+    match value {
+        Bson::Document(document) => {
+            let arrays = document.get_document("multiKeyPaths");
+            let here = document.get_bool("isMultiKey").unwrap_or(false)
+                && arrays
+                    .and_then(|paths| paths.get_array(field))
+                    .map_or(true, |of_field| !of_field.is_empty());
+            here || document.iter().any(|(_, value)| is_multikey(value, field))
+        }
+        Bson::Array(values) => values.iter().any(|value| is_multikey(value, field)),
+        _ => false,
+    }
+}
+
+fn bad(message: String) -> EngineError {
+    MongoError::Driver {
+        doing: "reading the rule".to_owned(),
+        message,
+    }
+    .into()
+}

@@ -1,0 +1,281 @@
+//! The step of one rule, or what stands in its way.
+
+use super::super::common::{Collection, Index, Shape};
+use super::look::Look;
+use super::rule::{Rule, older};
+use super::{Cleanup, Facts, limits};
+use crate::engines::mongodb::{Json, namespace};
+use crate::plan::mongodb::{AgeLimit, Body, Path, Walk, Work, shell_name};
+use crate::plan::{Finding, Moment, Plan, Severity, Step};
+
+impl Cleanup {
+    pub(super) fn step(
+        &self,
+        rule: &Rule,
+        (database, name): &(String, String),
+        action: &str,
+        look: Option<&Look>,
+        facts: &Facts,
+        at: &Moment,
+    ) -> Result<Option<Step<Body>>, Finding> {
+        let object = namespace(database, name);
+        let refuse = |code: &str, message: String, suggestion: Option<String>| Finding {
+            code: code.to_owned(),
+            severity: Severity::Critical,
+            object: object.clone(),
+            message: format!("the rule for {object} cannot be followed: {message}"),
+            suggestion,
+        };
+        let invalid = |why: String| refuse("cleanup.rule", why, None);
+        let Some(collection) = facts.collections.get(&(database.clone(), name.clone())) else {
+            return Err(invalid("there is no such collection".to_owned()));
+        };
+        if let Some(why) = collection.shape.undeletable() {
+            return Err(invalid(why.to_owned()));
+        }
+        let look = look.cloned().unwrap_or_default();
+        let age = rule.age(&look.types).map_err(&invalid)?;
+        let orphans = rule.orphans(database);
+        if let Some(orphans) = &orphans {
+            let parent = facts
+                .collections
+                .get(&(orphans.parent_database.clone(), orphans.parent.clone()));
+            let whole = namespace(&orphans.parent_database, &orphans.parent);
+            match parent {
+                // Without it, every child would be an orphan.
+                None => return Err(invalid(format!("its parent {whole} does not exist"))),
+                Some(parent) if parent.options.contains_key("collation") => {
+                    return Err(invalid(format!(
+                        "its parent {whole} compares texts by a collation, and equal is then not the same for both sides"
+                    )));
+                }
+                Some(parent) if parent.shape == Shape::View => {
+                    return Err(invalid(format!("its parent {whole} is a view")));
+                }
+                Some(parent)
+                    if parent.documents > 10_000
+                        && !parent
+                            .indexes
+                            .iter()
+                            .any(|i| i.orders(&orphans.parent_field)) =>
+                {
+                    return Err(refuse(
+                        "cleanup.index",
+                        format!(
+                            "every parent would be read for every child: {whole} has no index that begins with `{}`",
+                            orphans.parent_field
+                        ),
+                        Some(format!(
+                            "{}.createIndex({{{:?}: 1}})",
+                            shell_name(&orphans.parent_database, &orphans.parent),
+                            orphans.parent_field
+                        )),
+                    ));
+                }
+                Some(_) => {}
+            }
+        }
+        let path = rule.path(collection, self.max_scan).map_err(|why| {
+            let field = rule.field.as_ref().filter(|_| orphans.is_none());
+            refuse(
+                "cleanup.index",
+                why,
+                field.map(|field| {
+                    format!(
+                        "{}.createIndex({{{field:?}: 1}})",
+                        shell_name(database, name)
+                    )
+                }),
+            )
+        })?;
+        if look.multikey {
+            return Err(invalid(format!(
+                "`{}` is an array in some documents, or in one around it, and has no single age",
+                rule.field.as_deref().unwrap_or_default()
+            )));
+        }
+        if let Some(orphans) = &orphans {
+            let Some(pointing) = &look.pointing else {
+                return Err(invalid(
+                    "what its documents point at could not be looked at within ten minutes"
+                        .to_owned(),
+                ));
+            };
+            if let Some(why) = pointing.refused(rule, orphans, super::is_collated(collection)) {
+                return Err(invalid(why));
+            }
+        }
+        if look.any == Some(false) {
+            return Ok(None);
+        }
+        if limits::is_limited(rule) && look.count.is_none() {
+            let why = match &orphans {
+                None => {
+                    "how many documents would go could not be counted within a minute, and `max_rows` or `max_share` limits that"
+                }
+                Some(_) => {
+                    "how many orphans there are could not be counted within ten minutes, or they point at more than a million different values in another database; half of the documents may go unless the rule says `max_share`, and with `max_share: 100%` and without `max_rows` nothing is counted"
+                }
+            };
+            return Err(refuse("cleanup.too_many", why.to_owned(), None));
+        }
+        if let Some(count) = look.count
+            && let Some(why) = limits::too_many(rule, count, collection.documents)
+        {
+            return Err(refuse("cleanup.too_many", why, None));
+        }
+        let mut filter = rule.filter(age, at.now, &path).map_err(&invalid)?;
+        if let (Some(orphans), Some(pointing)) = (&orphans, &look.pointing) {
+            filter = pointing.within(filter, &orphans.field);
+        }
+        let along = match &path {
+            Path::Range { field, index } => format!("goes along `{index}`, by `{field}`"),
+            Path::Ids => "reads every document, in the order of `_id`".to_owned(),
+        };
+        let progress = format!("{action} {object} {along}");
+        let start = at
+            .memories
+            .get(&progress)
+            .filter(|place| !place.is_null())
+            .cloned();
+        let mut reason = Vec::new();
+        if let (Some(field), Some(span)) = (&rule.field, rule.older_than) {
+            reason.push(format!("`{field}` is older than {span}"));
+        }
+        if rule.only.is_some() {
+            reason.push("matches `where`".to_owned());
+        }
+        if let Some(orphans) = &orphans {
+            reason.push(format!(
+                "`{}` points at no document of {}",
+                orphans.field,
+                namespace(&orphans.parent_database, &orphans.parent)
+            ));
+        }
+        let mut because = reason.join(", ");
+        if let Some(count) = look.count {
+            because = format!("{count} documents: {because}");
+        }
+        let age = match (&rule.field, rule.older_than, age) {
+            (Some(field), Some(span), Some(age)) => Some(AgeLimit {
+                field: field.clone(),
+                limit: Json::of(&older(age, span.before(at.now))).part("$lt"),
+                words: format!("{span} before the run"),
+            }),
+            _ => None,
+        };
+        let mut relies_on = Vec::new();
+        relies_on.push((database.as_str(), name.as_str(), &collection.uuid));
+        let parent = orphans.as_ref().map(|of| (&of.parent_database, &of.parent));
+        if let Some((database, name)) = parent
+            && let Some(parent) = facts.collections.get(&(database.clone(), name.clone()))
+        {
+            relies_on.push((database, name, &parent.uuid));
+        }
+        let index = match &path {
+            Path::Range { index, .. } => collection.indexes.iter().find(|i| i.name == *index),
+            Path::Ids => None,
+        };
+        let index = index.map(Index::described);
+        let walk = Walk {
+            database: database.clone(),
+            collection: name.clone(),
+            filter: Json::of(&filter),
+            age,
+            path,
+            orphans: orphans.clone(),
+            goal_ms: u64::try_from(self.batch_goal.get().as_millis()).unwrap_or(250),
+            documents: look.count,
+            most: limits::most(rule, collection.documents.max(look.count.unwrap_or(0))),
+            progress,
+            start: start.map(Json),
+            into: None,
+            files: None,
+        };
+        let mut step = Step::new(action, &object, &object)
+            .because(because)
+            .doing(Work::Walk(Box::new(walk)))
+            .measuring(database, name);
+        for (database, name, uuid) in relies_on {
+            step = step.relying_on(database, name, uuid);
+        }
+        if let Some(index) = index {
+            let relies_on = &mut step.body.relies_on;
+            relies_on.insert("the index that it goes along".to_owned(), index);
+        }
+        step.details.push(along);
+        Ok(Some(step))
+    }
+}
+
+/// Documents whose age cannot be told never go: that should be known.
+pub(super) fn types_told(
+    rule: &Rule,
+    (database, name): &(String, String),
+    look: &Look,
+    collection: Option<&Collection>,
+    plan: &mut Plan<Body>,
+) {
+    if let (Some(pointing), Some(of)) = (&look.pointing, &rule.orphaned)
+        && !pointing.parent_is_empty
+        && !pointing.met.is_empty()
+    {
+        for (kind, n) in &pointing.strays {
+            plan.findings.push(Finding {
+                code: "cleanup.types".to_owned(),
+                severity: Severity::Warning,
+                object: namespace(database, name),
+                message: format!(
+                    "{n} documents have a {kind} in `{}`, and no document of {} has one in `{}`: whether their parent is gone cannot be told, and they stay",
+                    of.field, of.parent, of.parent_field
+                ),
+                suggestion: None,
+            });
+        }
+    }
+    let Ok(Some(age)) = rule.age(&look.types) else {
+        return;
+    };
+    let fits = |kind: &str| age.fits(kind);
+    let all: i64 = look.types.iter().map(|(_, n)| n).sum();
+    let wrong: Vec<String> = look
+        .types
+        .iter()
+        .filter(|(kind, _)| !fits(kind))
+        .map(|(kind, n)| format!("{n} {kind}"))
+        .collect();
+    if !wrong.is_empty() {
+        let field = rule.field.as_deref().unwrap_or_default();
+        // An index says that somebody knows the field, which may be in no document today.
+        let known = collection.is_some_and(|collection| {
+            let mut keys = collection.indexes.iter().flat_map(|index| &index.keys);
+            keys.any(|(name, _)| name == field)
+        });
+        let absent = |kind: &str| matches!(kind, "missing" | "null" | "undefined");
+        let other = look.types.iter().any(|(kind, _)| !absent(kind));
+        if look.told == Some(false) && (other || !known) {
+            let object = namespace(database, name);
+            plan.undone(Finding {
+                code: "cleanup.types".to_owned(),
+                severity: Severity::Critical,
+                message: format!(
+                    "nothing can become old enough: no document of {object} tells an age in `{field}` ({}). Look at the spelling of the field, and at `epoch`",
+                    wrong.join(", ")
+                ),
+                object,
+                suggestion: None,
+            });
+            return;
+        }
+        plan.findings.push(Finding {
+            code: "cleanup.types".to_owned(),
+            severity: Severity::Info,
+            object: namespace(database, name),
+            message: format!(
+                "of {all} documents looked at, some tell no age in `{field}` ({}): those stay for ever",
+                wrong.join(", ")
+            ),
+            suggestion: None,
+        });
+    }
+}
