@@ -59,7 +59,7 @@ impl Observer for Screen {
                 let mut total = self.total.lock().unwrap_or_else(PoisonError::into_inner);
                 *total += steps;
             }
-            Event::Started(step, _) => {
+            Event::Started(step) => {
                 let total = *self.total.lock().unwrap_or_else(PoisonError::into_inner);
                 let label = format!(
                     "{}[{}/{total}] {} {}",

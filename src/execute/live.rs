@@ -89,7 +89,7 @@ impl Observer for Follower {
         };
         match event {
             Event::Planned(steps) => run.planned += steps,
-            Event::Started(step, _) => {
+            Event::Started(step) => {
                 let at_work = StepAtWork {
                     action: step.action.clone(),
                     object: step.object.clone(),

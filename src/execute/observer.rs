@@ -5,8 +5,8 @@ use crate::history::StepRecord;
 pub enum Event<'a> {
     /// A plan of so many steps is about to be carried out.
     Planned(usize),
-    /// A step begins; with its expected size in bytes, where known.
-    Started(&'a StepRecord, Option<i64>),
+    /// A step begins.
+    Started(&'a StepRecord),
     /// A step has come this far.
     Progress {
         /// Which step.

@@ -123,7 +123,7 @@ async fn recorded<D: Door>(
         execution.history.step(execution.run, &record);
         execution
             .observer
-            .on(Event::Started(&record, step.estimate.bytes));
+            .on(Event::Started(&record));
         let began = Instant::now();
         if let Err(error) = run(step, session, &mut record, findings, door, watch, execution).await
         {

@@ -267,12 +267,6 @@ impl MongoError {
         self.code() == Some(50)
     }
 
-    /// Whether somebody ended the operation.
-    pub fn is_killed(&self) -> bool {
-        // Interrupted, CursorKilled
-        matches!(self.code(), Some(11601 | 237))
-    }
-
     /// What to do next, where there is something better to say than the error itself.
     pub fn hint(&self) -> Option<String> {
         let text = match self {

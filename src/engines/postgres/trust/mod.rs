@@ -242,12 +242,6 @@ impl Standing {
                 }
         })
     }
-
-    /// The owner of a relation, if it is not trusted.
-    pub fn stranger(&self, relation: u32) -> Option<&str> {
-        let owner = self.strangers.iter().find(|s| s.relation == relation);
-        owner.map(|s| s.owner.as_str())
-    }
 }
 
 impl Code {
