@@ -1,6 +1,7 @@
 //! Carries steps out; knows no kind.
 
 mod door;
+mod goal;
 mod live;
 pub(crate) mod mongodb;
 mod observer;
@@ -25,8 +26,9 @@ pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
 pub use pace::Pace;
 pub use postgres::back::{Back, is_back};
-pub use postgres::export::{check as check_file, put_beside};
+pub use postgres::export::check as check_file;
 pub use postgres::restore::{NAME as RESTORING, Restore, look as look_at, restore};
+pub use postgres::settle::put_beside;
 pub use shared::{Part, Shared};
 pub use stop::{Stop, StopReason};
 pub use throttle::Throttler;

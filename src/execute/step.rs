@@ -121,9 +121,7 @@ async fn recorded<D: Door>(
         record.started_at = Some(Utc::now());
         execution.pace.begins();
         execution.history.step(execution.run, &record);
-        execution
-            .observer
-            .on(Event::Started(&record));
+        execution.observer.on(Event::Started(&record));
         let began = Instant::now();
         if let Err(error) = run(step, session, &mut record, findings, door, watch, execution).await
         {

@@ -12,6 +12,7 @@ use super::gate::{Ends, may_go_on, over, pass};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, MongoError, key};
+use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::Memory;
 use crate::plan::mongodb::{Orphans, Path, Walk, single};
@@ -539,19 +540,12 @@ struct Batch {
     lost: u32,
 }
 
-/// Aims at four fifths of the goal; at most twice the size of the last.
+/// The size of the next batch; half of it after an answer that was lost.
 fn next_size(size: i64, goal: Duration, took: Duration, lost: u32) -> i64 {
-    if lost > 0 {
-        return (size / 2).max(LEAST);
+    match lost {
+        0 => towards(goal, size, took).clamp(LEAST, MOST),
+        _ => (size / 2).max(LEAST),
     }
-    let factor = (goal.as_secs_f64() * 0.8 / took.as_secs_f64().max(0.000_1)).clamp(0.1, 2.0);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_precision_loss,
-        reason = "sizes are far below 2^52"
-    )]
-    let next = (size as f64 * factor) as i64;
-    next.clamp(LEAST, MOST)
 }
 
 /// Asks for the last of the next `size` documents.

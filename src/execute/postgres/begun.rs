@@ -5,8 +5,9 @@ use chrono::Utc;
 use uuid::Uuid;
 
 use super::Job;
-use super::export::{ExportError, Exporter, discard, fate, gone, missing, put, remember};
+use super::export::{ExportError, Exporter};
 use super::seen::Seen;
+use super::settle::{discard, fate, gone, missing, put, remember};
 use crate::engines::postgres::{claim, first};
 use crate::engines::storage::Storage;
 use crate::plan::{Fate, Finding, Manifest, Retire, Whole, archived};

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::bounds::Bounds;
 use super::load::{self, Seen};
 use super::monitor::Monitor;
-use super::{ask, ask_under, check, export, gate, shrink, statements, walk, whole};
+use super::{ask, ask_under, check, gate, settle, shrink, statements, walk, whole};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
@@ -390,6 +390,6 @@ async fn work(
         Work::Walk(way) => walk::carry_out(way, job, record, findings).await,
         Work::Shrink(way) => shrink::carry_out(way, job, record, findings).await,
         Work::Retire(retire) => whole::carry_out(retire, job, record).await,
-        Work::Settle(pending) => export::carry_out(pending, job, record, findings).await,
+        Work::Settle(pending) => settle::carry_out(pending, job, record, findings).await,
     }
 }

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, ends, until_done};
 use super::gate::{self, Halt, Outcome};
-use super::walk::{MOST_ROUNDS, Pace, Way, Went, batch, gone, may_go_on, tell};
+use super::size::BatchSize;
+use super::walk::{MOST_ROUNDS, Way, Went, batch, gone, may_go_on, tell};
 use super::{Job, ask};
 use crate::engines::EngineError;
 use crate::engines::postgres::first;
@@ -30,7 +31,7 @@ pub(super) async fn carry_out(
     way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
-    pace: &mut Pace,
+    pace: &mut BatchSize,
 ) -> Result<bool, EngineError> {
     let mut known = way.walk.found.fresh();
     for _ in 0..MOST_ROUNDS {
@@ -58,7 +59,7 @@ async fn all(
     way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
-    pace: &mut Pace,
+    pace: &mut BatchSize,
 ) -> Result<Option<bool>, EngineError> {
     let (mut missed, mut from, mut width) = (false, 0, None);
     loop {
@@ -115,13 +116,13 @@ async fn these(
     way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
-    pace: &mut Pace,
+    pace: &mut BatchSize,
     spots: &Arc<[Spot]>,
 ) -> Result<Option<bool>, EngineError> {
     let all = i64::try_from(spots.len()).unwrap_or(i64::MAX);
     let (mut rest, mut missed) = (&spots[..], false);
     while !rest.is_empty() {
-        let size = usize::try_from(pace.size).unwrap_or(1).clamp(1, rest.len());
+        let size = usize::try_from(pace.now).unwrap_or(1).clamp(1, rest.len());
         let (now, later) = rest.split_at(size);
         let range = Range::Rows(now.iter().map(Spot::to_string).collect());
         let before = record.rows.unwrap_or(0) + way.stayed();

@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, ends, until_done};
 use super::gate::{self, Halt, Outcome};
+use super::size::BatchSize;
 use super::statements::One;
-use super::walk::{Pace, may_go_on};
+use super::walk::may_go_on;
 use super::{Event, Job, ask, end, guarded};
 use crate::engines::EngineError;
 use crate::engines::postgres::each;
@@ -64,7 +65,7 @@ async fn all(
     let mut state = State {
         shrink,
         job,
-        pace: Pace::of_blocks(shrink.goal_ms),
+        pace: BatchSize::of_blocks(shrink.goal_ms),
         mark: mark(job).await?,
         marked: Instant::now(),
     };
@@ -140,7 +141,7 @@ async fn mark(job: Job<'_>) -> Result<String, EngineError> {
 struct State<'a> {
     shrink: &'a Shrink,
     job: Job<'a>,
-    pace: Pace,
+    pace: BatchSize,
     /// Whoever is older than this transaction keeps dead rows alive.
     mark: String,
     marked: Instant,
@@ -276,7 +277,7 @@ impl State<'_> {
                 self.mark = mark(self.job).await?;
                 self.marked = Instant::now();
             }
-            let from = to.saturating_sub(self.pace.size).max(0);
+            let from = to.saturating_sub(self.pace.now).max(0);
             let mut portion = Portion {
                 shrink: self.shrink,
                 from,
@@ -309,13 +310,13 @@ impl State<'_> {
                 Some(Came::NoRoom) => {
                     in_vain += 1;
                     let least = FEW_BLOCKS.min(to);
-                    let at_the_goal = to <= self.shrink.goal_blocks && self.pace.size <= least;
+                    let at_the_goal = to <= self.shrink.goal_blocks && self.pace.now <= least;
                     if at_the_goal || in_vain >= MOST_IN_VAIN {
                         break;
                     }
                     // What was learned of free space may be gone since a crash, and
                     // others have taken some.
-                    self.pace.size = least;
+                    self.pace.now = least;
                     if to > self.shrink.goal_blocks && !self.vacuum(in_vain > 1, record).await? {
                         return Ok(None);
                     }

@@ -17,6 +17,7 @@ use super::export::{Batch, ExportError, Exporter, Exporting};
 use super::kept::{self, Kept, is_about_a_row, is_reference};
 use super::seek;
 use super::send::{Sender, Sending};
+use super::size::BatchSize;
 use super::statements::One;
 use super::weight;
 use super::{Job, ask, end, guarded, naming};
@@ -26,18 +27,8 @@ use crate::engines::postgres::first;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Finding, KeyColumn, Memory, Path, Range, Walk, Without, block_of, key_of};
 
-/// Blocks of the first batch: half a megabyte, which no server takes long for.
-const FIRST_BLOCKS: i64 = 64;
-/// Rows of the first batch along a key.
-const FIRST_ROWS: i64 = 500;
-/// However quick a server is, a batch holds its row locks until it commits.
-const MOST_BLOCKS: i64 = 131_072;
-const MOST_ROWS: i64 = 50_000;
 /// So often a walk goes on to an end that has moved.
 pub(super) const MOST_ROUNDS: u32 = 100;
-/// So many batches do not grow after others changed rows of one.
-const CALM: u32 = 8;
-
 /// Carries the walk out; `record.rows` counts what has gone and is committed.
 pub(super) async fn carry_out(
     walk: &Walk,
@@ -75,7 +66,7 @@ async fn all(
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     record.rows = Some(0);
-    let mut pace = Pace::of(walk);
+    let mut pace = BatchSize::of(walk);
     let exporter = match &walk.fate {
         Fate::Export(export) => Some(
             Exporter::open(walk, export, job)
@@ -166,7 +157,7 @@ async fn once_more(
     way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
-    pace: &mut Pace,
+    pace: &mut BatchSize,
     backward: bool,
 ) -> Result<bool, EngineError> {
     let extent = Walk::extent(way.walk.oid);
@@ -177,7 +168,7 @@ async fn once_more(
     }
     let mut to = all;
     while to > 0 {
-        let from = to.saturating_sub(pace.size).max(0);
+        let from = to.saturating_sub(pace.now).max(0);
         match batch(way, job, record, pace, &Range::Blocks(from, to)).await? {
             Went::On => to = from,
             Went::Again => {}
@@ -192,12 +183,12 @@ async fn blocks(
     way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
-    pace: &mut Pace,
+    pace: &mut BatchSize,
     (mut from, end): (i64, i64),
     all: i64,
 ) -> Result<bool, EngineError> {
     while from < end {
-        let to = from.saturating_add(pace.size).min(end);
+        let to = from.saturating_add(pace.now).min(end);
         match batch(way, job, record, pace, &Range::Blocks(from, to)).await? {
             Went::On => from = to,
             Went::Again => {}
@@ -214,7 +205,7 @@ async fn keys(
     columns: &[KeyColumn],
     job: Job<'_>,
     record: &mut StepRecord,
-    pace: &mut Pace,
+    pace: &mut BatchSize,
     mut after: Option<Vec<String>>,
     end: Option<Vec<String>>,
 ) -> Result<bool, EngineError> {
@@ -223,7 +214,7 @@ async fn keys(
             return Ok(false);
         }
         let rest = Range::Keys(after, end.clone());
-        let query = way.walk.bound(columns, &rest, pace.size);
+        let query = way.walk.bound(columns, &rest, pace.now);
         let doing = "looking where the next batch ends";
         let answer = guarded(job, doing, &query).await?;
         let last: Option<Vec<String>> = match answer.first() {
@@ -315,7 +306,7 @@ pub(super) async fn batch(
     way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
-    pace: &mut Pace,
+    pace: &mut BatchSize,
     range: &Range,
 ) -> Result<Went, EngineError> {
     job.hold(record).await?;
@@ -344,7 +335,7 @@ async fn counted(
     way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
-    pace: &mut Pace,
+    pace: &mut BatchSize,
     range: &Range,
 ) -> Result<Went, EngineError> {
     let walk = way.walk;
@@ -355,7 +346,7 @@ async fn counted(
     if way.weighed && !matches!(range, Range::Rows(_)) {
         let weight = weight::of(walk, way.columns(), range, job).await?;
         if weight.bytes > weight::BATCH_BYTES {
-            if pace.size > 1 {
+            if pace.now > 1 {
                 pace.shrink();
                 return Ok(Went::Again);
             }
@@ -407,7 +398,7 @@ async fn counted(
             if conflicts > job.execution.limits.lock_retries {
                 return Err(error);
             }
-            if pace.size > 1 {
+            if pace.now > 1 {
                 pace.conflict();
                 return Ok(Went::Again);
             }
@@ -420,7 +411,7 @@ async fn counted(
             stayed = i64::try_from(found.len()).ok();
             without.rows.extend(found);
         } else if is_about_a_row(&error) && !probed {
-            if pace.size > 1 {
+            if pace.now > 1 {
                 pace.shrink();
                 return Ok(Went::Again);
             }
@@ -444,7 +435,7 @@ async fn counted(
     };
     let rows = match done {
         Batch::Rows(rows) => rows,
-        Batch::TooLarge if pace.size == 1 => return Err(too_large()),
+        Batch::TooLarge if pace.now == 1 => return Err(too_large()),
         Batch::TooLarge => {
             pace.too_large();
             return Ok(Went::Again);
@@ -473,13 +464,13 @@ fn by_pieces<'a>(
     way: Way<'a>,
     job: Job<'a>,
     record: &'a mut StepRecord,
-    pace: &'a mut Pace,
+    pace: &'a mut BatchSize,
     range: &'a Range,
 ) -> BoxFuture<'a, Result<Went, EngineError>> {
     Box::pin(async move {
         for piece in weight::pieces(way.walk, way.columns(), range, job).await? {
             loop {
-                pace.size = 1;
+                pace.now = 1;
                 job.hold(record).await?;
                 match counted(way, job, record, pace, &piece).await? {
                     Went::On => break,
@@ -488,7 +479,7 @@ fn by_pieces<'a>(
                 }
             }
         }
-        pace.size = 1;
+        pace.now = 1;
         if let Some(place) = range.behind() {
             remember(way.walk, job, place);
         }
@@ -603,128 +594,5 @@ pub(super) fn too_large() -> EngineError {
     EngineError::Files {
         message: "the smallest possible batch holds more than fits into memory; walk along a key"
             .to_owned(),
-    }
-}
-
-/// How large a batch is.
-pub(super) struct Pace {
-    pub(super) size: i64,
-    /// However slow a store is, files of a few rows each would be of no use.
-    least: i64,
-    most: i64,
-    goal: Duration,
-    /// For so many batches the size does not grow.
-    calm: u32,
-    pub(super) began: Instant,
-}
-
-impl Pace {
-    pub(super) fn of(walk: &Walk) -> Pace {
-        let (size, mut most) = match walk.path {
-            _ if walk.sought => (FIRST_ROWS, MOST_ROWS),
-            Path::Blocks { .. } => (FIRST_BLOCKS, MOST_BLOCKS),
-            Path::Key(_) => (FIRST_ROWS, MOST_ROWS),
-        };
-        let mut least = 1;
-        if matches!(walk.fate, Fate::Export(_) | Fate::Send(_)) {
-            // One file each: their size in bytes is the limit.
-            most *= 20;
-            least = size;
-        }
-        Pace {
-            size,
-            least,
-            most,
-            goal: Duration::from_millis(walk.goal_ms.max(1)),
-            calm: 0,
-            began: Instant::now(),
-        }
-    }
-
-    /// The pace of a walk along blocks, each batch of which takes so long.
-    pub(super) fn of_blocks(goal_ms: u64) -> Pace {
-        Pace {
-            size: FIRST_BLOCKS,
-            least: 1,
-            most: MOST_BLOCKS,
-            goal: Duration::from_millis(goal_ms.max(1)),
-            calm: 0,
-            began: Instant::now(),
-        }
-    }
-
-    fn halve(&mut self) {
-        self.size = (self.size / 2).max(self.least);
-    }
-
-    /// Fewer rows meet fewer others; for a while, no more are tried.
-    fn conflict(&mut self) {
-        self.shrink();
-        self.calm = CALM;
-    }
-
-    /// Half as much, whatever is worth while.
-    fn shrink(&mut self) {
-        self.size = (self.size / 2).max(1);
-    }
-
-    /// A size that did not fit is not tried again.
-    pub(super) fn too_large(&mut self) {
-        self.size = (self.size / 2).max(1);
-        self.least = self.least.min(self.size);
-        self.most = self.size;
-    }
-
-    /// Aims at four fifths of the goal, because batches differ; at most twice
-    /// the size of the last, because that one may have been an easy one.
-    pub(super) fn adapt(&mut self, took: Duration, attempts: u32) {
-        if attempts > 1 {
-            // Most of the time went into waiting. Fewer rows meet fewer others.
-            self.halve();
-            return;
-        }
-        let took = took.as_secs_f64().max(0.000_1);
-        let factor = (self.goal.as_secs_f64() * 0.8 / took).clamp(0.1, 2.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_precision_loss,
-            reason = "sizes are far below 2^52"
-        )]
-        let size = (self.size as f64 * factor) as i64;
-        let least = if self.calm > 0 { 1 } else { self.least };
-        let most = if self.calm > 0 { self.size } else { self.most };
-        self.calm = self.calm.saturating_sub(1);
-        self.size = size.clamp(least, most.max(least));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_size_follows_the_time() {
-        let mut pace = Pace {
-            size: 100,
-            least: 1,
-            most: 1_000,
-            goal: Duration::from_millis(250),
-            calm: 0,
-            began: Instant::now(),
-        };
-        pace.adapt(Duration::from_millis(1), 1);
-        assert_eq!(pace.size, 200);
-        pace.adapt(Duration::from_millis(200), 1);
-        assert_eq!(pace.size, 200);
-        pace.adapt(Duration::from_millis(400), 1);
-        assert_eq!(pace.size, 100);
-        pace.adapt(Duration::from_secs(60), 1);
-        assert_eq!(pace.size, 10);
-        pace.adapt(Duration::from_secs(60), 2);
-        assert_eq!(pace.size, 5);
-        for _ in 0..20 {
-            pace.adapt(Duration::ZERO, 1);
-        }
-        assert_eq!(pace.size, 1_000);
     }
 }

@@ -22,11 +22,13 @@ use tokio_util::sync::CancellationToken;
 use super::Event;
 use super::attempts::{Attempt, ends, until_done};
 use super::begun::{begin, clear, settled};
-use super::export::{Batch, ExportError, Exporter, beside, discard, remember};
+use super::export::{Batch, ExportError, Exporter};
 use super::gate::{self, Halt, Outcome};
 use super::seen::Seen;
+use super::settle::{beside, discard, remember};
+use super::size::BatchSize;
 use super::statements;
-use super::walk::{Pace, may_go_on, too_large};
+use super::walk::{may_go_on, too_large};
 use super::weight;
 use super::{Job, ask, end};
 use crate::engines::EngineError;
@@ -153,7 +155,7 @@ async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result
         && let Path::Blocks { extent } = &walk.path
     {
         record.status = StepStatus::Running;
-        let mut pace = Pace::of(walk);
+        let mut pace = BatchSize::of(walk);
         let doing = "asking how large the table is";
         let answer = ask(job.session, doing, extent).await?;
         let all: Option<i64> = match answer.first() {
@@ -171,11 +173,11 @@ async fn alone(retire: &Retire, job: Job<'_>, record: &mut StepRecord) -> Result
             if !may_go_on(job, record, pace.began, &stored) {
                 return Ok(());
             }
-            let range = Range::Blocks(from, from.saturating_add(pace.size).min(all));
+            let range = Range::Blocks(from, from.saturating_add(pace.now).min(all));
             let (began, attempts) = (Instant::now(), record.attempts.max(1));
             match part(&retirer, Part::Store(&range), job, record).await? {
                 None => return Ok(()),
-                Some(Batch::TooLarge) if pace.size == 1 => return Err(too_large()),
+                Some(Batch::TooLarge) if pace.now == 1 => return Err(too_large()),
                 Some(Batch::TooLarge) => {
                     pace.too_large();
                     continue;
