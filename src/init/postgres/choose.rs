@@ -61,14 +61,16 @@ pub(super) fn draft(server: &Server, variable: &str, facts: &Facts) -> Draft {
     };
     let zone = zone.unwrap_or(Tz::UTC);
     let mut nightly = vec!["analyze", "snapshot"];
-    let mut weekly = vec!["reindex"];
+    let mut weekly = Vec::new();
     always(&mut draft, overview);
     if !facts.views.is_empty() {
         refresh(&mut draft, &facts.views);
         // A view that is refreshed beside its readers is left with dead rows.
         weekly.push("refresh-views");
     }
-    weekly.extend(["vacuum", "integrity"]);
+    // Space of dead rows is free after a vacuum, and rows that are moved into it get new entries in
+    // every index.
+    weekly.extend(["vacuum", "repack", "reindex", "integrity"]);
     if cleanup(&mut draft, facts, zone) {
         nightly.insert(0, "cleanup");
     }
@@ -111,11 +113,23 @@ fn always(draft: &mut Draft, overview: &Overview) {
         false => "pg_stat_statements is not installed: slow statements cannot be told.".to_owned(),
     });
     draft.tasks.push(snapshot);
+    let mut repack = DraftTask::new(
+        "repack",
+        "repack",
+        format!(
+            "Tables that are mostly free space give it back, without blocking reads or writes. They take {} of {}.",
+            human_bytes(overview.bytes - overview.index_bytes),
+            human_bytes(overview.bytes)
+        ),
+    )
+    .within("transaction_wait: 10min, budget: 3h");
+    repack.options = vec!["min_size: 10MB".to_owned(), "min_bloat: 30%".to_owned()];
+    draft.tasks.push(repack);
     let mut reindex = DraftTask::new(
         "reindex",
         "reindex",
         format!(
-            "Bloated indexes, worst first, without blocking reads or writes. {} take {} of {}.",
+            "Bloated indexes, without blocking reads or writes. {} take {} of {}.",
             plural(overview.indexes, "index", "indexes"),
             human_bytes(overview.index_bytes),
             human_bytes(overview.bytes)

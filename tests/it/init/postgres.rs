@@ -54,7 +54,7 @@ for_each_version! {
             [
                 "schedules.yaml", "schema/schedules.json", "schema/task.json", "tasks/analyze.yaml", "tasks/cleanup.yaml",
                 "tasks/integrity.yaml", "tasks/partitions-day.yaml", "tasks/partitions-month.yaml", "tasks/refresh-views.yaml",
-                "tasks/reindex.yaml", "tasks/snapshot.yaml", "tasks/vacuum.yaml",
+                "tasks/reindex.yaml", "tasks/repack.yaml", "tasks/snapshot.yaml", "tasks/vacuum.yaml",
             ]
         );
         let password = db.url.split(':').nth(2).unwrap().split('@').next().unwrap();

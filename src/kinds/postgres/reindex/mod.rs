@@ -104,7 +104,7 @@ const FREEZE_MAX_AGE: &str = "SELECT pg_catalog.current_setting('autovacuum_free
 
 impl Kind for Reindex {
     const NAME: &'static str = "reindex";
-    const SUMMARY: &'static str = "rebuilds bloated indexes concurrently, worst first";
+    const SUMMARY: &'static str = "rebuilds bloated indexes concurrently";
     const ENGINE: Engine = Engine::Postgres;
     type Session = Session;
     type Facts = Facts;
