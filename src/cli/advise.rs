@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Failure;
 use super::context::Context;
+use crate::config::Config;
 use crate::history::{FindingState, HistoryError, Period, TrackedFinding};
 use crate::plan::Severity;
 use crate::report::text::shown;
@@ -11,7 +12,7 @@ use crate::report::text::shown;
 /// All open advice as one SQL file, to be read before it is run.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maint advise > advice.sql\n  maint advise --target app | less"
+    after_help = "Examples:\n  maint advise > advice.sql\n  maint advise --target app | less\n  maint plan --from-advice"
 )]
 pub(super) struct Advise {
     /// Only of this target
@@ -28,35 +29,7 @@ impl Advise {
         if let Some(target) = &self.target {
             super::context::known_target(&config, target)?;
         }
-        let store = match crate::history::open_existing(config.history.expose()).await {
-            Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),
-            opened => opened?,
-        };
-        let now = Utc::now();
-        let period = Period {
-            since: DateTime::UNIX_EPOCH,
-            until: now + chrono::TimeDelta::seconds(1),
-        };
-        let tasks: Vec<String> = config.tasks.keys().cloned().collect();
-        let tracked = store
-            .summaries()
-            .tracked_findings(&period, &tasks, MOST)
-            .await?;
-        let known = crate::history::with_known_databases(&config, store.as_ref()).await?;
-        store.close().await;
-        let open = tracked.listed.into_iter().filter(|one| {
-            one.state != FindingState::Gone
-                && !known.is_gone(&one.target)
-                && one.suggestion.is_some()
-                && self
-                    .target
-                    .as_ref()
-                    .is_none_or(|target| *target == one.target)
-        });
-        let mut of_targets: BTreeMap<String, Vec<TrackedFinding>> = BTreeMap::new();
-        for one in open {
-            of_targets.entry(one.target.clone()).or_default().push(one);
-        }
+        let of_targets = open(&config, self.target.as_deref()).await?;
         if context.json() {
             let all: Vec<&TrackedFinding> = of_targets.values().flatten().collect();
             outln!("{}", serde_json::json!({ "advice": all }));
@@ -67,7 +40,8 @@ impl Advise {
             "-- Advice of maint, as of {}: {count} in all.\n\
              -- Read each before it runs: what drops or ends something, or blocks everybody, is commented out.\n\
              -- Run with psql, without --single-transaction: CONCURRENTLY needs none.",
-            now.with_timezone(&config.timezone)
+            Utc::now()
+                .with_timezone(&config.timezone)
                 .format("%Y-%m-%d %H:%M %Z")
         );
         for (target, list) in &of_targets {
@@ -78,6 +52,44 @@ impl Advise {
         }
         Ok(0)
     }
+}
+
+/// The findings with advice that are still so, by target.
+pub(super) async fn open(
+    config: &Config,
+    target: Option<&str>,
+) -> Result<BTreeMap<String, Vec<TrackedFinding>>, Failure> {
+    let store = match crate::history::open_existing(config.history.expose()).await {
+        Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),
+        opened => opened?,
+    };
+    let period = Period {
+        since: DateTime::UNIX_EPOCH,
+        until: Utc::now() + chrono::TimeDelta::seconds(1),
+    };
+    let tasks: Vec<String> = config.tasks.keys().cloned().collect();
+    let tracked = store
+        .summaries()
+        .tracked_findings(&period, &tasks, MOST)
+        .await?;
+    let known = crate::history::with_known_databases(config, store.as_ref()).await?;
+    store.close().await;
+    let open = tracked.listed.into_iter().filter(|one| {
+        one.state != FindingState::Gone
+            && !known.is_gone(&one.target)
+            && one.suggestion.is_some()
+            && target.is_none_or(|target| target == one.target)
+    });
+    let mut of_targets: BTreeMap<String, Vec<TrackedFinding>> = BTreeMap::new();
+    for one in open {
+        of_targets.entry(one.target.clone()).or_default().push(one);
+    }
+    Ok(of_targets)
+}
+
+/// Whether it is SQL that takes nothing away and keeps nobody waiting.
+pub(super) fn may_run(suggestion: &str) -> bool {
+    is_sql(suggestion) && !destroys(suggestion) && !blocks(suggestion)
 }
 
 /// The evidence as a comment, then the statement.
@@ -95,7 +107,7 @@ fn entry(one: &TrackedFinding) -> String {
         one.run
     );
     let suggestion = one.suggestion.as_deref().unwrap_or_default().trim();
-    let safe = is_sql(suggestion) && !destroys(suggestion) && !blocks(suggestion);
+    let safe = may_run(suggestion);
     if is_sql(suggestion) && blocks(suggestion) {
         text.push_str("-- It blocks everybody who reads or writes the table while it runs:\n");
     }
@@ -149,6 +161,7 @@ fn destroys(text: &str) -> bool {
         "TRUNCATE ",
         "PG_TERMINATE_BACKEND",
         "PG_CANCEL_BACKEND",
+        "PG_DROP_REPLICATION_SLOT",
         "ROLLBACK PREPARED",
         "REVOKE ",
         "BYPASSRLS",
@@ -196,6 +209,8 @@ mod tests {
             ["ALTER SEQUENCE c AS bigint;"]
         );
         assert_eq!(told("SELECT pg_terminate_backend(1)"), [""; 0]);
+        let slot = "SELECT pg_catalog.pg_drop_replication_slot(s.slot_name) FROM pg_catalog.pg_replication_slots s";
+        assert_eq!(told(slot), [""; 0]);
         assert_eq!(told("set `replicas`"), [""; 0]);
         assert_eq!(told("SET `replicas`"), [""; 0]);
         assert_eq!(told("look at the disk"), [""; 0]);

@@ -5,6 +5,7 @@
 mod say;
 
 mod advise;
+mod advised;
 mod archive;
 mod check;
 mod check_formats;

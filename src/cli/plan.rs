@@ -17,7 +17,7 @@ use crate::values::Window;
 /// Looks at the targets and prints what would happen and why.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maint plan reindex\n  maint plan reindex --set min_bloat=20% --output json"
+    after_help = "Examples:\n  maint plan reindex\n  maint plan reindex --set min_bloat=20% --output json\n  maint plan --from-advice --save advice.json"
 )]
 pub(super) struct Plan {
     /// Tasks to plan; all that are enabled where none is given
@@ -29,6 +29,10 @@ pub(super) struct Plan {
     /// Compare a saved plan with what would be done now; exit code 5 where that is something else
     #[arg(long, value_name = "FILE", conflicts_with_all = ["save", "tasks", "target"])]
     check: Option<PathBuf>,
+    /// Make tasks of all open advice (`maint advise`), files that you can read and change, and plan
+    /// those; none of them runs unless it is named
+    #[arg(long, conflicts_with_all = ["check", "tasks"])]
+    from_advice: bool,
     /// Only on this target
     #[arg(long)]
     target: Option<String>,
@@ -57,12 +61,20 @@ pub(super) struct Extent {
 impl Plan {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let target = self.target.as_deref();
+        let advised;
+        let tasks = match self.from_advice {
+            true => {
+                advised = super::advised::write(context, target).await?;
+                &advised
+            }
+            false => &self.tasks,
+        };
         if self.save.is_some() || self.check.is_some() {
             let config = context.config().await?;
             if let Some(file) = &self.check {
                 return super::saved::check(context, &config, file, &self.settings).await;
             }
-            let work = context.tasks(&config, &self.tasks, target, &self.settings)?;
+            let work = context.tasks(&config, tasks, target, &self.settings)?;
             if let Some(file) = &self.save {
                 return super::saved::save(context, &config, work, file).await;
             }
@@ -72,7 +84,7 @@ impl Plan {
             all: self.all,
             full: self.full,
         };
-        show_plans(context, &self.tasks, target, &self.settings, extent).await
+        show_plans(context, tasks, target, &self.settings, extent).await
     }
 }
 

@@ -7,3 +7,4 @@ pub mod postgres;
 mod yaml;
 
 pub use draft::{Draft, DraftSchedule, DraftTarget, DraftTask, Left};
+pub(crate) use yaml::{comment, quoted};

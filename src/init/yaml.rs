@@ -19,7 +19,7 @@ pub(super) fn scalar(text: &str) -> String {
 }
 
 /// A text in double quotes.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.replace("${", "$${").chars() {
@@ -43,7 +43,7 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 /// Comment lines of readable width.
-pub(super) fn comment(indent: usize, text: &str) -> String {
+pub(crate) fn comment(indent: usize, text: &str) -> String {
     let begin = format!("{}# ", " ".repeat(indent));
     let mut out = String::new();
     for paragraph in text.split('\n') {

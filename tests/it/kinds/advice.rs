@@ -196,8 +196,10 @@ for_each_version! {
         let sql = workspace.run(["advise"]).expect(0).stdout;
         for statement in ["ALTER TABLE public.off RESET (autovacuum_enabled);", &format!("{rare};"), &format!("{behind};")] {
             assert!(sql.lines().any(|line| line == statement), "{sql}");
-            db.batch_execute(statement).await.unwrap();
         }
+        advice_becomes_a_saved_plan(&workspace, &[rare, behind]);
+        let settings = "SELECT count(*) FROM pg_class WHERE relname IN ('off', 'rare', 'behind') AND reloptions::text LIKE '%autovacuum_vacuum_%' OR relname = 'off' AND reloptions IS NULL";
+        assert_eq!(db.query_one(settings, &[]).await.unwrap().get::<_, i64>(0), 3);
         report.batch_execute("COMMIT").await.unwrap();
         for table in ["rare", "behind", "held"] {
             db.batch_execute(&format!("VACUUM {table}")).await.unwrap();
@@ -206,6 +208,51 @@ for_each_version! {
         let again = run(&workspace, "snapshot");
         assert!(!found(&again).iter().any(|line| line.starts_with("autovacuum") || line.starts_with("table.dead")), "{again:#}");
     }
+}
+
+/// A file that a person can read, a plan that can be approved, and nothing done unasked; what ends
+/// sessions is in none of them.
+fn advice_becomes_a_saved_plan(workspace: &Workspace, statements: &[&str]) {
+    let none = workspace
+        .run(["plan", "--from-advice", "--target", "nowhere"])
+        .expect(2);
+    assert!(none.stderr.contains("`nowhere`"), "{none:?}");
+    let saved = workspace
+        .run(["plan", "--from-advice", "--save", "advice.json"])
+        .expect(0);
+    let text = std::fs::read_to_string(workspace.path().join("tasks/advice-app.yaml")).unwrap();
+    let count = text.matches("  sql: ").count();
+    assert!(count >= 3, "{text}");
+    let steps = format!("{count} steps of 1 plan");
+    assert!(saved.stdout.contains(&steps), "{saved:?}");
+    let written = format!("tasks/advice-app.yaml: {count} statements");
+    assert!(saved.stderr.contains(&written), "{saved:?}");
+    assert!(saved.stderr.contains("left to people"), "{saved:?}");
+    assert!(
+        text.contains("enabled: false") && !text.contains("pg_terminate_backend"),
+        "{text}"
+    );
+    assert!(
+        text.contains("# ") && statements.iter().all(|sql| text.contains(sql)),
+        "{text}"
+    );
+    workspace.run(["check"]).expect(0);
+    let again = workspace.run(["plan", "--from-advice"]).expect(2);
+    assert!(
+        again.stderr.contains("advice-app.yaml is there already"),
+        "{again:?}"
+    );
+    workspace.run(["plan", "--check", "advice.json"]).expect(0);
+    let done = workspace
+        .run(["run", "--plan", "advice.json", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(done["runs"][0]["status"], "succeeded", "{done:#}");
+    assert_eq!(
+        done["runs"][0]["steps"].as_array().unwrap().len(),
+        count,
+        "{done:#}"
+    );
 }
 
 for_each_version! {
