@@ -122,13 +122,15 @@ fn task(config: &Config, target: &str, list: &[TrackedFinding]) -> Option<(Draft
 /// The one statement that is advised, where it may run by itself.
 fn statement(one: &TrackedFinding) -> Option<String> {
     let sql = one.suggestion.as_deref()?.trim().trim_end_matches(';');
-    // Rights, roles and the server are not maint's to change, least of all for itself.
+    // Rights, roles and the server are not maint's to change, least of all for itself; and where an
+    // extension belongs, the session of a person says.
     let of_others = [
         "GRANT ",
         "SET ",
         "ALTER ROLE ",
         "ALTER SYSTEM ",
         "ALTER DATABASE ",
+        "CREATE EXTENSION ",
     ];
     let of_others = of_others.iter().any(|words| sql.starts_with(words));
     // A `;` within a name keeps a statement out, too: it is one for a person.
