@@ -5,7 +5,7 @@ use chrono::{TimeDelta, Utc};
 
 use super::Failure;
 use super::context::{Context, spool_folder};
-use super::run::{exit_code, host, tell, worse};
+use super::run::{exit_code, host, signal_code, tell, worse};
 use super::signals::Signals;
 use crate::config::Config;
 use crate::execute::Live;
@@ -122,14 +122,17 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    tell(&worker.teller(), store.as_ref()).await;
+    let told = tell(&worker.teller(), store.as_ref(), &signals.stop).await;
     store.close().await;
     let notes = notes.0.lock().unwrap_or_else(PoisonError::into_inner);
     let (runs, occurrences, _) = &*notes;
     let missed = |one: &&Occurrence| one.status == OccurrenceStatus::Missed;
-    let code = runs.iter().fold(0, |code, run| {
+    let mut code = runs.iter().fold(0, |code, run| {
         worse(code, exit_code(&run.status, false, &signals.stop))
     });
+    if !told || worker.left_undone() {
+        code = worse(code, signal_code(&signals.stop));
+    }
     if context.json() {
         outln!(
             "{}",

@@ -5,6 +5,7 @@ use clap::{Subcommand, ValueEnum};
 use super::Failure;
 use super::context::Context;
 use crate::export::{self, Exported, Kubernetes, Mode};
+use crate::values::read_text;
 
 /// Manifests from the schedules, for who already has a scheduler.
 #[derive(Debug, clap::Args)]
@@ -98,7 +99,14 @@ impl Export {
                 };
                 (export::kubernetes(&config, &options), "---\n")
             }
-            Format::Systemd { program } => (export::systemd(&config, program), "\n"),
+            Format::Systemd { program } => {
+                let base = std::env::current_dir().map_err(|why| {
+                    Failure::Other(format!(
+                        "the folder that maint was called in is not there: {why}"
+                    ))
+                })?;
+                (export::systemd(&config, program, &base), "\n")
+            }
             Format::Crontab { program } => {
                 let files = files(&config.path, &config.inventories)?;
                 (export::crontab(&config, program, &files), "")
@@ -135,11 +143,13 @@ impl Export {
     }
 }
 
+/// The largest file of a configuration, in bytes.
+const LARGEST: u64 = 16 << 20;
+
 /// The files of the configuration, by their path below its folder.
 fn files(schedules: &Path, inventories: &[PathBuf]) -> Result<Vec<(String, String)>, Failure> {
     let read = |path: &Path| {
-        std::fs::read_to_string(path)
-            .map_err(|why| Failure::Other(format!("{} cannot be read: {why}", path.display())))
+        read_text(path, LARGEST).map_err(|why| Failure::Other(format!("{} {why}", path.display())))
     };
     let mut files = vec![("schedules.yaml".to_owned(), read(schedules)?)];
     let folder = schedules.parent().unwrap_or(Path::new("")).join("tasks");

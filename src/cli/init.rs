@@ -14,7 +14,10 @@ use crate::engines::postgres::{Session, pooler};
 use crate::init::{self, Draft};
 use crate::pipeline;
 use crate::report::text::{Align, Cell, Columns, Cut, shown, wrapped};
-use crate::values::{Engine, Secret, redact};
+use crate::values::{Engine, Secret, read_stream, read_text, redact};
+
+/// The longest crontab that is read, in bytes.
+const LARGEST_CRONTAB: u64 = 16 << 20;
 use rehearse::{Rehearsed, rehearse};
 
 /// Looks at a database and writes a configuration that fits it.
@@ -169,11 +172,12 @@ impl Init {
             ));
         };
         let read = match file.as_str() {
-            "-" => std::io::read_to_string(std::io::stdin()),
-            file => std::fs::read_to_string(file),
+            "-" => read_stream(std::io::stdin(), LARGEST_CRONTAB),
+            file => read_text(std::path::Path::new(file), LARGEST_CRONTAB),
         };
         let text = read.map_err(|why| {
-            Failure::Usage(format!("{} cannot be read: {why}", redact(&shown(file))))
+            let hint = "`-` reads what is written to standard input: crontab -l | maint init --from crontab -";
+            Failure::Usage(format!("{} {why}\n  hint: {hint}", redact(&shown(file))))
         })?;
         let name = match file.as_str() {
             "-" => "the crontab on standard input",

@@ -12,6 +12,7 @@ use crate::config::{Config, Target, Task};
 use crate::pipeline::{self, Known, PipelineError};
 use crate::plan::{Saved, SavedPlan};
 use crate::report::text::counted;
+use crate::values::read_text;
 
 /// What `plan --check` ends with where the plan is another one now.
 pub(super) const DIFFERS: u8 = 5;
@@ -205,6 +206,9 @@ fn of(plan: &SavedPlan, line: &str) -> String {
     format!("{} on {}: {line}", plan.task, plan.target)
 }
 
+/// The largest plan that is read, in bytes: one of a hundred thousand steps is smaller.
+const LARGEST_PLAN: u64 = 256 << 20;
+
 fn read(
     context: &Context<'_>,
     config: &Config,
@@ -212,8 +216,7 @@ fn read(
     settings: &[String],
 ) -> Result<(Saved, Work), Failure> {
     let refused = |why: String| Failure::Usage(format!("{}: {why}", file.display()));
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| refused(format!("cannot be read: {error}")))?;
+    let text = read_text(file, LARGEST_PLAN).map_err(|why| refused(format!("it {why}")))?;
     let saved = Saved::read(&text).map_err(|why| refused(format!("it {why}")))?;
     let mut work = Vec::new();
     for plan in &saved.plans {

@@ -174,7 +174,7 @@ impl Serve {
         over.cancel();
         // Nobody is kept waiting by a client that does not hang up.
         let _ = tokio::time::timeout(Duration::from_secs(2), web).await;
-        super::run::tell(&worker.teller(), store.as_ref()).await;
+        super::run::tell(&worker.teller(), store.as_ref(), &signals.stop).await;
         store.close().await;
         served?;
         // Being told to stop is how a service ends well.

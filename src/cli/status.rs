@@ -9,7 +9,7 @@ use crate::history::{
 };
 use crate::plan::Severity;
 use crate::report::text::{Ink, age, counted, shown};
-use crate::scheduler::zone_of;
+use crate::scheduler::{with_reports, zone_of};
 
 /// Is all well, and since when not: one line, and an exit code.
 #[derive(Debug, clap::Args)]
@@ -222,8 +222,23 @@ async fn look(
             hint: Some("is `maint serve` running, or the CronJob of the schedule?".to_owned()),
         });
     }
-    for name in scheduled(config) {
-        if let Some(one) = missed(store, name, now).await? {
+    for name in scheduled(&with_reports(config)) {
+        let Some(one) = newest_over(store, name, now).await? else {
+            continue;
+        };
+        let left = one
+            .reason
+            .as_deref()
+            .filter(|_| one.succeeded == Some(false));
+        if let Some(left) = left {
+            reasons.push(Reason {
+                severity: Severity::Warning,
+                since: Some(one.scheduled_for),
+                text: format!("schedule {name} did not do all that it was to do: {left}"),
+                hint: Some("maint next".to_owned()),
+            });
+        }
+        if one.status == OccurrenceStatus::Missed {
             reasons.push(Reason {
                 severity: Severity::Warning,
                 since: Some(one.scheduled_for),
@@ -258,8 +273,8 @@ fn scheduled(config: &Config) -> impl Iterator<Item = &String> {
     enabled.map(|(name, _)| name)
 }
 
-/// The newest occurrence of a schedule, where nobody was there for it.
-async fn missed(
+/// The newest occurrence of a schedule that is over and was not skipped.
+async fn newest_over(
     store: &dyn Store,
     schedule: &str,
     now: DateTime<Utc>,
@@ -274,8 +289,7 @@ async fn missed(
         since: Some(now - LOOK_BACK),
         limit: Some(1),
     };
-    let newest = store.occurrences(&over).await?.pop();
-    Ok(newest.filter(|one| one.status == OccurrenceStatus::Missed))
+    Ok(store.occurrences(&over).await?.pop())
 }
 
 /// Targets on which enabled tasks have run, and that have no URL any more.
@@ -318,6 +332,17 @@ fn never_ran(config: &Config, totals: &[TaskTotals], now: DateTime<Utc>) -> Vec<
             .filter_map(|one| one.cron.latest_at_or_before(now, zone_of(config, one)))
             .max();
         let Some(due) = due else { continue };
+        if task.targets.is_empty() {
+            reasons.push(Reason {
+                severity: Severity::Warning,
+                since: None,
+                text: format!(
+                    "{} runs nowhere: the group {} has no members",
+                    task.name, task.target
+                ),
+                hint: Some("maint check".to_owned()),
+            });
+        }
         for target in &task.targets {
             let configured = config.targets.get(target).is_some_and(|one| one.configured);
             let ran = totals

@@ -1,11 +1,15 @@
 //! What no schema can say about `schedules.yaml`: names that refer to something, URLs that fit.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use chrono::Utc;
 
 use super::files::File;
 use super::model::SchedulesFile;
 use super::names::{guess, shown};
 use super::node::{Node, Span};
+use super::opening::{TaskWindow, never_open};
+use super::types::Task;
 use crate::engines::mongodb;
 use crate::engines::postgres::connect::Dial;
 use crate::values::{DatabasePattern, Engine, Secret};
@@ -20,6 +24,12 @@ pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) 
     let looping = looping(&by_name);
     for schedule in schedules {
         let name = &schedule.key;
+        if name.starts_with(REPORT) {
+            let message = format!(
+                "`{name}` is no name for a schedule: the occurrences of reports are called so"
+            );
+            file.report(file.problem(schedule.key_span, message));
+        }
         for node in schedule
             .value
             .get("tasks")
@@ -63,6 +73,80 @@ pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) 
                 let message = format!("schedule `{name}` would wait for itself");
                 file.report(file.problem(node.span, message));
             }
+        }
+    }
+}
+
+/// How the schedules of reports are called.
+const REPORT: &str = "report:";
+
+/// Names that nobody could type, or see.
+pub(super) fn names(root: &Node, file: &mut File) {
+    for (section, noun) in [
+        ("targets", "a target"),
+        ("groups", "a group"),
+        ("schedules", "a schedule"),
+        ("reports", "a report"),
+    ] {
+        let entries = root.get(section).map(Node::entries).unwrap_or_default();
+        for entry in entries {
+            let name = &entry.key;
+            let odd = match name {
+                name if name.trim().is_empty() => "it is empty",
+                name if name.trim() != name.as_str() => "it begins or ends with a blank",
+                name if name.chars().any(char::is_control) => "it has characters that nobody sees",
+                _ => continue,
+            };
+            let message = format!("{name:?} is no name for {noun}: {odd}");
+            file.report(file.problem(entry.key_span, message));
+        }
+    }
+}
+
+/// Tasks whose own window lets no occurrence of a schedule run them.
+pub(super) fn windows(
+    root: &Node,
+    typed: &SchedulesFile,
+    tasks: &BTreeMap<String, Task>,
+    file: &mut File,
+) {
+    let now = Utc::now();
+    for (name, schedule) in typed.schedules.iter().filter(|(_, one)| one.enabled) {
+        let own: Vec<TaskWindow> = schedule
+            .tasks
+            .iter()
+            .filter_map(|task| tasks.get(task).filter(|task| task.enabled))
+            .map(|task| TaskWindow {
+                task: task.name.clone(),
+                window: task.window.clone(),
+            })
+            .collect();
+        let zone = schedule.timezone.unwrap_or(typed.timezone).get();
+        let fires = (&schedule.cron, schedule.window.as_ref());
+        for never in never_open(fires, &own, zone, now) {
+            let (Some(window), task) = (&never.window, &never.task) else {
+                continue;
+            };
+            let entry = root.get("schedules").and_then(|all| all.get(name));
+            let items = entry.and_then(|one| one.get("tasks")).map(Node::items);
+            let mut items = items.unwrap_or_default().iter();
+            let item = items.find(|item| item.text() == Some(task.as_str()));
+            let place = item.map_or(root.span, |item| item.span);
+            let (why, hint) = match &schedule.window {
+                Some(other) if own.len() == 1 => (
+                    format!("window `{other}` of schedule `{name}` is never open then"),
+                    "give both the same window, or leave one out",
+                ),
+                _ => (
+                    format!(
+                        "the occurrences of schedule `{name}` begin at other times, by its window and those of its other tasks"
+                    ),
+                    "give the task a schedule of its own, or another window",
+                ),
+            };
+            let message =
+                format!("task `{task}` would never run: its window is `{window}`, and {why}");
+            file.report(file.problem(place, message).hint(hint));
         }
     }
 }

@@ -1,11 +1,10 @@
 //! The files read so far, and what is wrong with them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use super::node::{Content, Node, Span};
-use crate::values::{Invalid, Problem, Problems};
+use crate::values::{Invalid, Problem, Problems, read_regular};
 
 /// One file, with what must not be shown of it.
 #[derive(Default)]
@@ -189,57 +188,6 @@ const LARGEST: u64 = 1 << 20;
 const MOST_PROBLEMS: usize = 100;
 /// Bytes of a line that is still shown with its problem.
 const LONGEST_LINE: usize = 2000;
-
-/// The bytes of a file that is one: devices and pipes never end, and something of the wrong name
-/// may be huge. The error says what is wrong as the end of a sentence.
-pub(crate) fn read_regular(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
-    let cannot = |why: std::io::Error| format!("cannot be read: {}", describe(&why));
-    // Asked before it is opened: opening a pipe waits for somebody to write.
-    let found = std::fs::metadata(path).map_err(cannot)?;
-    if !found.is_file() {
-        let what = if found.is_dir() {
-            "a folder"
-        } else {
-            "not a regular file"
-        };
-        return Err(format!("cannot be read: it is {what}"));
-    }
-    let size = |bytes: u64| match bytes >> 20 {
-        0 => format!("{} kB", bytes >> 10),
-        megabytes => format!("{megabytes} MB"),
-    };
-    if found.len() > most_bytes {
-        return Err(format!(
-            "is {} large; at most {} are read",
-            size(found.len()),
-            size(most_bytes)
-        ));
-    }
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
-    // It may grow meanwhile.
-    file.take(most_bytes + 1)
-        .read_to_end(&mut bytes)
-        .map_err(cannot)?;
-    match bytes.len() as u64 > most_bytes {
-        true => Err(format!(
-            "is larger than the {} that are read",
-            size(most_bytes)
-        )),
-        false => Ok(bytes),
-    }
-}
-
-/// What went wrong, without the number that only programmers need.
-pub(super) fn describe(why: &std::io::Error) -> String {
-    match why.kind() {
-        std::io::ErrorKind::NotFound => "it does not exist".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
-        std::io::ErrorKind::IsADirectory => "it is a folder".to_owned(),
-        std::io::ErrorKind::NotADirectory => "it is not a folder".to_owned(),
-        _ => why.to_string(),
-    }
-}
 
 /// Every file that was looked at.
 #[derive(Default)]

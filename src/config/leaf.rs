@@ -5,11 +5,10 @@ use serde_json::{Map, Number, Value};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::files::read_regular;
 use super::formats;
 use super::node::{Content, Meaning, Node, Scalar, Span, meaning};
 use super::walk::Walk;
-use crate::values::closest;
+use crate::values::{closest, read_regular};
 
 impl Walk<'_> {
     pub(super) fn word(&mut self, node: &Node, words: &[&str], path: &str) -> Option<Value> {
@@ -87,7 +86,7 @@ impl Walk<'_> {
             .unwrap_or_default();
         let format = formats::find(name);
         if name == formats::SECRET {
-            return self.secret(span, scalar);
+            return self.secret(span, scalar, path);
         }
         let Some(format) = format else {
             if *found != Meaning::Text {
@@ -122,7 +121,7 @@ impl Walk<'_> {
     }
 
     /// A secret, from its file where it names one.
-    fn secret(&mut self, span: Span, scalar: &Scalar) -> Option<Value> {
+    fn secret(&mut self, span: Span, scalar: &Scalar, path: &str) -> Option<Value> {
         // `${NAME}` may be seen, and helps; a default that is written beside it may not.
         let harmless = scalar.written.as_deref().is_some_and(|w| {
             w.starts_with("${") && w.find('}') == Some(w.len() - 1) && !w.contains(":-")
@@ -130,14 +129,23 @@ impl Walk<'_> {
             .written
             .as_deref()
             .is_some_and(|w| w.ends_with(":-}"));
-        let Some(path) = scalar.text.strip_prefix("file:") else {
+        // A target whose `url` is empty is one that is not configured, and told so.
+        let told = ["replicas", "webhook", "ping"];
+        let untold = path.split(['.', '[']).any(|part| told.contains(&part));
+        if scalar.text.is_empty() && scalar.written.is_none() && untold {
+            let message = format!("`{path}` is empty, and would silently count for nothing");
+            let hint = "leave it out, or write `\"${VARIABLE:-}\"` where a variable may be empty";
+            self.report_with(span, message, Some(hint.to_owned()));
+            return None;
+        }
+        let Some(file) = scalar.text.strip_prefix("file:") else {
             if !harmless {
                 self.file.hide(span);
             }
             return Some(Value::String(scalar.text.clone()));
         };
-        let path = path.strip_prefix("//").unwrap_or(path);
-        match secret_file(&self.folder.join(path)) {
+        let file = file.strip_prefix("//").unwrap_or(file);
+        match secret_file(&self.folder.join(file)) {
             Ok(text) if text.is_empty() => {
                 let message = format!("the secret `{}` is empty", scalar.shown());
                 self.report_with(span, message, None);

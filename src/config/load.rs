@@ -8,17 +8,18 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::files::{File, Files, describe};
+use super::files::{File, Files};
 use super::inventory::{self, Reading};
 use super::model::{SchedulesFile, TargetEntry, TaskFile};
 use super::names::Names;
 use super::node::{Content, Node};
 use super::sources::{self, Answers, Outside};
+use super::throttle;
 use super::types::{Config, Schedule, Target, Task, Web};
 use super::walk::{Walk, Wording};
 use super::{check, interpolate, options, yaml};
 use crate::plan::{KindInfo, Scope};
-use crate::values::{Problem, Problems, Secret, TimeZone};
+use crate::values::{Problem, Problems, Secret, TimeZone, describe};
 
 /// Reads `schedules.yaml` and the folder `tasks/` beside it; never connects.
 ///
@@ -132,11 +133,16 @@ pub fn load_with(
     }
 
     if let Some(tree) = &tree {
+        check::names(tree, &mut schedules);
         check::schedules(tree, &task_names, &mut schedules);
+        if care == Care::Check {
+            names.check_empty(tree, &mut schedules);
+        }
         if let Some(typed) = &typed {
             check::connections(tree, typed, &mut schedules);
             if care == Care::Check {
                 check::dials(tree, typed, env, &mut schedules);
+                check::windows(tree, typed, &tasks, &mut schedules);
             }
         }
     }
@@ -203,10 +209,38 @@ fn typed<T: DeserializeOwned>(value: Value, tree: &Node, file: &mut File) -> Opt
     match serde_json::from_value(value) {
         Ok(typed) => Some(typed),
         Err(why) => {
-            file.report(file.problem(tree.span, why.to_string()));
+            file.report(file.problem(tree.span, plain_words(&why.to_string())));
             None
         }
     }
+}
+
+/// What serde says, without the names of our types.
+pub(super) fn plain_words(text: &str) -> String {
+    let mut words: Vec<&str> = Vec::new();
+    let mut all = text.split(' ').peekable();
+    while let Some(word) = all.next() {
+        let follows = all
+            .peek()
+            .is_some_and(|next| next.starts_with(char::is_alphabetic));
+        let noun = match word {
+            "struct" | "map" if follows || word == "map" => "a mapping",
+            "enum" | "variant" if follows => "a word",
+            "tuple" | "sequence" => "a list",
+            "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
+            "i8" | "i16" | "i32" | "i64" => "a whole number",
+            "f32" | "f64" => "a number",
+            _ => {
+                words.push(word);
+                continue;
+            }
+        };
+        if matches!(word, "struct" | "enum") {
+            all.next();
+        }
+        words.push(noun);
+    }
+    words.join(" ")
 }
 
 /// Targets as a file that has nothing else.
@@ -288,6 +322,11 @@ fn task(
         // Checked by the schema of the kind, which knows more than that of the file.
         value.as_object_mut()?.shift_remove("options");
         let typed: TaskFile = typed(value, &tree, &mut file)?;
+        for (key, why) in throttle::unusable(&typed.throttle) {
+            let written = tree.get("throttle").and_then(|all| all.get(key));
+            let place = written.map_or(tree.span, |node| node.span);
+            file.report(file.problem(place, format!("`throttle.{key}` {why}")));
+        }
         Some(Task {
             name,
             engine: kind?.engine,

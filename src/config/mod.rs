@@ -17,20 +17,22 @@ mod locate;
 mod model;
 mod names;
 mod node;
+mod opening;
 mod options;
 mod schema;
 mod set;
 mod shape;
 mod sources;
+mod throttle;
 mod types;
 mod walk;
 mod written;
 mod yaml;
 
 pub use databases::Database;
-pub(crate) use files::read_regular;
 pub use load::{Care, load, load_for_check, load_with};
 pub use locate::locate;
+pub use opening::{Opening, TaskWindow, had_a_chance, opening, windows_of};
 pub use schema::{schema_for_schedules, schema_for_task};
 pub use sources::{Answer, Answers, Ask, Outside, Source, sources};
 pub use types::{

@@ -171,6 +171,29 @@ impl Names {
         }
     }
 
+    /// Reports groups that stand for nothing: whatever is to be done to them is done nowhere.
+    pub(super) fn check_empty(&self, root: &Node, file: &mut File) {
+        if self.unseen {
+            return;
+        }
+        let groups = root.get("groups").map(Node::entries).unwrap_or_default();
+        let is_group = |member: &Node| {
+            let name = member.text();
+            name.is_some_and(|name| self.groups.contains_key(name))
+        };
+        for entry in groups {
+            let empty = self.groups.get(&entry.key).is_some_and(Vec::is_empty);
+            // Any other member that stands for nothing is reported itself.
+            if empty && entry.value.items().iter().all(is_group) {
+                let message = format!("group `{}` has no members", entry.key);
+                let problem = file.problem(entry.key_span, message);
+                file.report(
+                    problem.hint("name targets or patterns in it, or take it out, with its tasks"),
+                );
+            }
+        }
+    }
+
     fn check_engines(&self, group: &str, span: Span, file: &mut File) {
         let members = self.expand(group);
         let engines = members

@@ -8,8 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::files::File;
+use super::load::plain_words;
 use super::model::TaskFile;
 use super::node::{Content, Entry, Node, Span};
+use super::throttle;
 use super::types::Task;
 use super::walk::{Walk, Wording};
 use super::yaml;
@@ -51,7 +53,14 @@ impl Task {
         let wording = Wording::FILE;
         match section {
             "limits" => self.limits = setting.change(&self.limits, "limits", wording)?,
-            "throttle" => self.throttle = setting.change(&self.throttle, "throttle", wording)?,
+            "throttle" => {
+                let changed = setting.change(&self.throttle, "throttle", wording)?;
+                if let Some((key, why)) = throttle::unusable(&changed).into_iter().next() {
+                    let message = format!("`throttle.{key}` {why}");
+                    return Err(Problem::new("--set", message).into());
+                }
+                self.throttle = changed;
+            }
             "retries" => self.retries = setting.change(&self.retries, "retries", wording)?,
             "options" => self.options = setting.options(self, kinds)?,
             _ => {
@@ -206,7 +215,9 @@ impl Setting {
             match serde_json::from_value(Value::Object(given)) {
                 Ok(typed) => return Ok(typed),
                 Err(why) => {
-                    let problem = self.file.problem(self.entry.key_span, why.to_string());
+                    let problem = self
+                        .file
+                        .problem(self.entry.key_span, plain_words(&why.to_string()));
                     self.file.report(problem);
                 }
             }

@@ -1,8 +1,11 @@
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
 
 use super::fields::{Field, Fields};
 use super::{ExportError, Exported, File, enabled, notes, plain_name, reports};
-use crate::config::Config;
+use crate::config::{Config, Task};
 
 /// What the process may not do; `systemd-analyze security` counts it.
 const HARDENING: &str = "UMask=0077
@@ -40,9 +43,11 @@ const WEEKDAYS: [&str; 7] = ["Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"];
 
 /// A service and a timer for each schedule.
 ///
+/// Relative paths of the configuration begin at `base`, the folder that the process is in.
+///
 /// # Errors
 /// Where a cron expression has no `OnCalendar=`.
-pub fn systemd(config: &Config, program: &str) -> Result<Exported, ExportError> {
+pub fn systemd(config: &Config, program: &str, base: &Path) -> Result<Exported, ExportError> {
     let mut files = Vec::new();
     let mut taken = Vec::new();
     let of_reports = reports(config);
@@ -76,18 +81,22 @@ pub fn systemd(config: &Config, program: &str) -> Result<Exported, ExportError> 
             .map(|task| task.limits.grace.get().as_secs())
             .max()
             .unwrap_or(25);
-        // A history in a file beside the configuration has to be written, too.
-        let beside = match config.history.expose().strip_prefix("sqlite:") {
-            Some(file) => match Path::new(file.strip_prefix("//").unwrap_or(file)).parent() {
-                Some(folder) if folder.is_absolute() && !folder.starts_with("/var/lib/maint") => {
-                    format!(
-                        "ReadWritePaths={}\n",
-                        argument(&folder.display().to_string())
-                    )
-                }
-                _ => String::new(),
-            },
-            None => String::new(),
+        let tasks = schedule
+            .tasks
+            .iter()
+            .filter_map(|name| config.tasks.get(name));
+        let written = written(config, tasks, base);
+        let hardening = hardening(config, &written, base);
+        let beside = match written.is_empty() {
+            true => String::new(),
+            false => written.iter().fold(
+                "# Folders that maint writes to: they must be there, and belong to its user.\n"
+                    .to_owned(),
+                |text, folder| {
+                    let folder = argument(&folder.display().to_string());
+                    format!("{text}ReadWritePaths={folder}\n")
+                },
+            ),
         };
         files.push(File {
             name: format!("{name}.service"),
@@ -97,9 +106,9 @@ pub fn systemd(config: &Config, program: &str) -> Result<Exported, ExportError> 
                  ExecStart={program} --config {} --color never run --due --schedule {}\nWorkingDirectory=/var/lib/maint\nStateDirectory=maint\n{beside}\
                  # Time to cancel what is running and to clear away what it left.\nTimeoutStopSec={}\n\
                  # Not started: already at work elsewhere, or outside its window.\nSuccessExitStatus=4\n\
-                 {HARDENING}",
+                 {hardening}",
                 escaped(&schedule.name),
-                argument(&config.path.display().to_string()),
+                argument(&absolute(base, &config.path).display().to_string()),
                 argument(&schedule.name),
                 grace + 10,
             ),
@@ -109,6 +118,74 @@ pub fn systemd(config: &Config, program: &str) -> Result<Exported, ExportError> 
         files,
         notes: notes(config, false),
     })
+}
+
+/// The folders outside of `/var/lib/maint` that some tasks write to, and every run: that of a
+/// history in a file, with what is kept beside it, that of `notify.file`, and archives.
+fn written<'t>(
+    config: &Config,
+    tasks: impl Iterator<Item = &'t Task>,
+    base: &Path,
+) -> BTreeSet<PathBuf> {
+    let mut folders = BTreeSet::new();
+    let mut parent = |file: &Path| {
+        let file = absolute(base, file);
+        folders.insert(file.parent().unwrap_or(Path::new("/")).to_owned());
+    };
+    let history = config.history.expose();
+    match history.strip_prefix("sqlite:") {
+        Some(":memory:") => {}
+        Some(file) => parent(Path::new(file.strip_prefix("//").unwrap_or(file))),
+        // While it is out of reach, records are kept beside the configuration.
+        None => parent(&config.path),
+    }
+    if let Some(file) = config.notify.as_ref().and_then(|one| one.file.as_ref()) {
+        parent(file);
+    }
+    for task in tasks {
+        let files = task.options.pointer("/destination/files");
+        let files = files.and_then(Value::as_str);
+        if let Some(folder) = files.and_then(|url| url.strip_prefix("file://")) {
+            folders.insert(absolute(base, Path::new(folder)));
+        }
+    }
+    folders.retain(|folder| !folder.starts_with(STATE));
+    folders
+}
+
+/// The folder that systemd makes for maint.
+const STATE: &str = "/var/lib/maint";
+
+/// As the program resolves it, without `.` and `..`.
+fn absolute(base: &Path, path: &Path) -> PathBuf {
+    let mut whole = PathBuf::new();
+    for part in base.join(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                whole.pop();
+            }
+            other => whole.push(other),
+        }
+    }
+    whole
+}
+
+/// The hardening, without what would hide a place that is needed.
+fn hardening(config: &Config, written: &BTreeSet<PathBuf>, base: &Path) -> String {
+    let path = absolute(base, &config.path);
+    let below = |folders: &[&str]| {
+        let mut all = written.iter().chain([&path]);
+        all.any(|place| folders.iter().any(|folder| place.starts_with(folder)))
+    };
+    let mut text = HARDENING.to_owned();
+    if below(&["/home", "/root", "/run/user"]) {
+        text = text.replace("ProtectHome=yes", "ProtectHome=read-only");
+    }
+    if below(&["/tmp", "/var/tmp"]) {
+        text = text.replace("PrivateTmp=yes", "PrivateTmp=no");
+    }
+    text
 }
 
 /// cron fires when either restricted day matches; systemd wants both, so

@@ -14,7 +14,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::values::ChainOrNamed;
+use crate::values::{ChainOrNamed, regular};
 
 /// How the connection is protected.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -109,12 +109,18 @@ impl Door {
     }
 }
 
+/// The largest file of certificates that is read, in bytes.
+const LARGEST: u64 = 16 << 20;
+
 /// The certificates of a file in PEM, and those that they vouch for.
 ///
 /// # Errors
 /// What is wrong with the file.
 pub(super) fn certificates(file: &Path) -> Result<ChainOrNamed, String> {
-    let named = CertificateDer::pem_file_iter(file)
+    // Opening a pipe would wait for somebody to write to it.
+    let named = regular(file, LARGEST)
+        .map_err(pem::Error::Io)
+        .and_then(|()| CertificateDer::pem_file_iter(file))
         .and_then(Iterator::collect::<Result<Vec<_>, pem::Error>>)
         .map_err(|why| why.to_string())?;
     if named.is_empty() {

@@ -42,6 +42,7 @@ pub(super) fn add_to(environment: &mut Environment<'_>, zone: Tz) {
         id.chars().take(13).collect::<String>()
     });
     environment.add_filter("slack", slack);
+    environment.add_filter("plain", |text: String| shown(&text).to_string());
     environment.add_filter("urlencode", |text: String| {
         url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
     });

@@ -10,7 +10,7 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use super::digest::Digest;
 use super::filters;
-use crate::config::read_regular;
+use crate::values::read_regular;
 use crate::values::{Problem, closest};
 
 macro_rules! built_in {

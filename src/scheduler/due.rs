@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 
-use crate::config::Schedule;
+use crate::config::{Opening, Schedule, TaskWindow, opening};
 use crate::history::Pause;
 
 /// Up to so late an occurrence is on time: a tick may come late, and an
@@ -41,6 +41,8 @@ pub struct Known<'a> {
     pub attended: Option<DateTime<Utc>>,
     /// How the schedules of `after` stand.
     pub before: Before,
+    /// The windows of its tasks, where they have their own.
+    pub windows: Vec<TaskWindow>,
 }
 
 /// How an earlier occurrence stands that has not ended yet, with the time it
@@ -131,15 +133,21 @@ pub fn due(
         waiting: None,
     };
     let behind = next.is_some_and(|at| at <= now);
+    // The newest stands for all before it, also where its turn is yet to come.
     let newest = match behind {
-        true => None,
+        true => schedule.cron.latest_at_or_before(now, zone),
         false => list.pop(),
     };
-    let last = newest.map(|at| one(schedule, zone, known, now, at, next, delay));
+    let after = match behind {
+        true => schedule.cron.next_after(now, zone),
+        false => next,
+    };
+    let last = newest.map(|at| one(schedule, zone, known, now, at, after, delay));
     let covered = match &last {
         Some(One::Decided(Decision::Start { at, .. })) | Some(One::Wait { at, .. }) => Some(*at),
         _ => None,
     };
+    let last = last.filter(|_| !behind);
     for at in list {
         due.decisions.push(match paused(known, at) {
             Some(reason) => Decision::Skip { at, reason },
@@ -226,14 +234,22 @@ fn one(
             until: at + delay,
         };
     }
-    if let Some(window) = &schedule.window
-        && !window.contains(now, zone)
-    {
-        let opens = window.next_opening(now, zone);
-        return match opens {
-            Some(opens) if on_time || opens - at <= limit => One::Wait { at, until: opens },
-            _ => miss(format!("its window `{window}` was closed")),
-        };
+    // Who was there at its time may wait for as long as it takes.
+    let latest = match on_time {
+        true => None,
+        false => Some(at.checked_add_signed(limit).unwrap_or(at)),
+    };
+    match opening(
+        schedule.window.as_ref(),
+        &known.windows,
+        zone,
+        now,
+        next,
+        latest,
+    ) {
+        Opening::Now => {}
+        Opening::At(opens) => return One::Wait { at, until: opens },
+        Opening::Never(closed) => return miss(closed),
     }
     match &known.before {
         Before::Waiting(_) => One::Wait {

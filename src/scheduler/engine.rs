@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::job::{Happened, Watcher, Worker};
 use super::{Before, Clock, Decision, Known, Running, definitions, due, zone_of};
-use crate::config::{Config, Schedule};
+use crate::config::{Config, Schedule, windows_of};
 use crate::execute::Stop;
 use crate::history::{HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause, Store};
 
@@ -242,23 +242,28 @@ impl Scheduler {
         now: DateTime<Utc>,
         ticked: &mut Ticked,
     ) -> Result<(), HistoryError> {
-        let mut names = Vec::new();
-        while let Some(entry) = self.wakes.first_entry().filter(|entry| *entry.key() <= now) {
-            names.extend(entry.remove());
-        }
-        if names.is_empty() {
-            return Ok(());
-        }
-        names.sort();
-        names.dedup();
-        // Whatever goes wrong from here on, they are looked at again.
-        let looked = self.look_at(&names, now, ticked).await;
-        if looked.is_err() {
-            for name in &names {
-                self.wake_at(name, Some(now));
+        // After a long down-time not everything is decided at once, and the newest comes last: who
+        // is called once has to get that far.
+        while !self.stop.is_stopping() {
+            let mut names = Vec::new();
+            while let Some(entry) = self.wakes.first_entry().filter(|entry| *entry.key() <= now) {
+                names.extend(entry.remove());
+            }
+            if names.is_empty() {
+                break;
+            }
+            names.sort();
+            names.dedup();
+            // Whatever goes wrong from here on, they are looked at again.
+            let looked = self.look_at(&names, now, ticked).await;
+            if looked.is_err() {
+                for name in &names {
+                    self.wake_at(name, Some(now));
+                }
+                return looked;
             }
         }
-        looked
+        Ok(())
     }
 
     async fn look_at(
@@ -305,6 +310,7 @@ impl Scheduler {
                 pause: pauses.get(name),
                 attended: state.attended,
                 before: Before::Done,
+                windows: windows_of(&config, schedule),
             };
             let mut due_now = due(schedule, zone, &self.options.seed, &known, now);
             if let Some(Decision::Start { at, .. }) = due_now.decisions.last()

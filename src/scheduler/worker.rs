@@ -1,5 +1,6 @@
 //! Carries an occurrence out: its tasks in their order, each on its targets.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use uuid::Uuid;
 
 use super::job::{Happened, Job, Outcome, Watcher, Worker};
 use super::zone_of;
-use crate::config::{Schedule, Target, Task};
+use crate::config::{Event, Schedule, Target, Task, TaskWindow, had_a_chance};
 use crate::execute::{Live, Shared, StopReason};
 use crate::history::{
-    Ended, OccurrenceStatus, Recorder, RunRecord, RunStatus, Trigger, carried_out,
+    Ended, Notice, OccurrenceStatus, Recorder, RunRecord, RunStatus, Trigger, carried_out,
 };
 use crate::notify::{Signal, Teller, post_report};
 use crate::pipeline::{self, Among, Lanes, Request, Surroundings};
@@ -30,6 +31,9 @@ pub(super) const REPORT: &str = "report:";
 /// seconds, and who has only lost the claim stops at its next renewal.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a report may still take once a signal has come.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// Longest pause between two tries.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(3600);
 
@@ -40,6 +44,7 @@ pub struct PipelineWorker {
     host: String,
     live: Live,
     words: Mutex<(Arc<Teller>, Templates)>,
+    undone: Arc<AtomicBool>,
 }
 
 impl PipelineWorker {
@@ -59,7 +64,13 @@ impl PipelineWorker {
             host,
             live,
             words: Mutex::new((teller, templates)),
+            undone: Arc::default(),
         }
+    }
+
+    /// Whether a signal left an occurrence to whoever comes next.
+    pub fn left_undone(&self) -> bool {
+        self.undone.load(Ordering::Relaxed)
     }
 
     /// Who tells people what happens.
@@ -92,10 +103,16 @@ impl Worker for PipelineWorker {
             templates,
             job,
         };
+        let undone = Arc::clone(&self.undone);
         Box::pin(async move {
             // A task of its own: a defect in one run takes down no other.
             match tokio::spawn(at_work.all()).await {
-                Ok(outcome) => outcome,
+                Ok(outcome) => {
+                    if outcome == Outcome::Unfinished {
+                        undone.store(true, Ordering::Relaxed);
+                    }
+                    outcome
+                }
                 Err(error) => {
                     tracing::error!(%error, "a run ended by a defect of maint");
                     Outcome::Ended(Ended {
@@ -127,12 +144,31 @@ struct Tried {
     failed: bool,
     /// Stopped before its end, together with the process.
     untouched: bool,
+    /// Why it was not run at all.
+    closed: Option<String>,
+}
+
+/// What an occurrence did not do, in sentences.
+#[derive(Default)]
+struct Left {
+    /// It was this one's to do.
+    missed: Vec<String>,
+    /// No window was open between its time and the next one.
+    later: Vec<String>,
 }
 
 impl AtWork {
     async fn all(self) -> Outcome {
         if let Some(name) = self.job.schedule.name.strip_prefix(REPORT) {
-            return Outcome::Ended(self.report(name).await);
+            let late = async {
+                self.job.stop.stopping().await;
+                tokio::time::sleep(LAST_WORDS).await;
+            };
+            // It only reads: whoever has the occurrence next makes it anew.
+            return tokio::select! {
+                ended = self.report(name) => Outcome::Ended(ended),
+                () = late => Outcome::Unfinished,
+            };
         }
         let schedule = &self.job.schedule.name;
         self.teller.ping(schedule, Signal::Start).await;
@@ -190,10 +226,16 @@ impl AtWork {
         let mut runs = Vec::new();
         let mut failed = false;
         let mut untouched = false;
+        let mut left = Left::default();
         for name in &self.job.schedule.tasks {
             let Some(task) = config.tasks.get(name).filter(|task| task.enabled) else {
                 continue;
             };
+            if let Some(closed) = self.closed(task) {
+                self.leave(task, closed, &mut left).await;
+                continue;
+            }
+            let mut closed = None;
             let mut all: Vec<(Target, Vec<Finding>)> = Vec::new();
             for name in &task.targets {
                 if let Some(target) = config.targets.get(name).filter(|t| t.configured) {
@@ -202,6 +244,7 @@ impl AtWork {
                     runs.extend(tried.runs);
                     failed |= tried.failed;
                     untouched |= tried.untouched;
+                    closed = closed.or(tried.closed);
                 }
             }
             let lanes = Lanes::of(&task.limits);
@@ -225,23 +268,91 @@ impl AtWork {
                 runs.extend(tried.runs);
                 failed |= tried.failed;
                 untouched |= tried.untouched;
+                closed = closed.or(tried.closed);
+            }
+            if let Some(closed) = closed {
+                self.leave(task, closed, &mut left).await;
             }
         }
         if untouched {
             return Outcome::Unfinished;
+        }
+        let missed = (!left.missed.is_empty()).then(|| left.missed.join("; "));
+        if runs.is_empty()
+            && !failed
+            && let Some(reason) = &missed
+        {
+            return Outcome::Ended(Ended {
+                status: OccurrenceStatus::Missed,
+                succeeded: None,
+                reason: Some(reason.clone()),
+                runs,
+            });
+        }
+        if runs.is_empty() && !failed && !left.later.is_empty() {
+            return Outcome::Ended(Ended {
+                status: OccurrenceStatus::Skipped,
+                succeeded: None,
+                reason: Some(left.later.join("; ")),
+                runs,
+            });
         }
         if runs.is_empty() && !failed {
             return Outcome::Ended(Ended {
                 status: OccurrenceStatus::Skipped,
                 succeeded: None,
                 reason: Some(
-                    "there was nothing to run: its tasks are switched off, or their targets are not configured"
+                    "there was nothing to run: its tasks are switched off, or have no target that is configured"
                         .to_owned(),
                 ),
                 runs,
             });
         }
-        Outcome::Ended(self.ended(!failed, None, runs))
+        Outcome::Ended(self.ended(!failed && missed.is_none(), missed, runs))
+    }
+
+    /// Why a task cannot run now, where a window is closed. What was at work before it may have
+    /// taken the time that there was.
+    fn closed(&self, task: &Task) -> Option<String> {
+        if self.job.stop.is_stopping() {
+            return None;
+        }
+        let zone = zone_of(&self.job.config, &self.job.schedule);
+        open_windows(Some(&self.job.schedule), task, zone, Utc::now()).err()
+    }
+
+    /// Notes that a task did not run, and tells it where no later occurrence was to do it.
+    async fn leave(&self, task: &Task, closed: String, left: &mut Left) {
+        let (config, schedule) = (&self.job.config, &self.job.schedule);
+        let text = format!("`{}` was not run: {closed}", task.name);
+        let zone = zone_of(config, schedule);
+        let next = schedule.cron.next_after(self.job.at, zone);
+        let own = TaskWindow {
+            task: task.name.clone(),
+            window: task.window.clone(),
+        };
+        if !had_a_chance(schedule.window.as_ref(), &own, zone, (self.job.at, next)) {
+            tracing::info!(schedule = schedule.name, "{text}");
+            left.later.push(text);
+            return;
+        }
+        tracing::warn!(schedule = schedule.name, "{text}");
+        let notify = config.notify.as_ref();
+        if notify.is_some_and(|notify| notify.on.contains(&Event::Missed)) {
+            let notice = Notice {
+                id: Uuid::now_v7(),
+                at: Utc::now(),
+                event: "missed".to_owned(),
+                task: task.name.clone(),
+                target: task.target.clone(),
+                schedule: Some(schedule.name.clone()),
+                run: None,
+                text: format!("`{}`: {text}", schedule.name),
+            };
+            self.history.add_notices(vec![notice]);
+            self.history.settle().await;
+        }
+        left.missed.push(text);
     }
 
     /// The targets in place of one that stands for many databases, each with what is to be told
@@ -259,8 +370,8 @@ impl AtWork {
                 break;
             }
             if let Err(closed) = open_windows(Some(&self.job.schedule), task, zone, Utc::now()) {
-                tracing::warn!(task = task.name, target = target.name, "not run: {closed}");
-                tried.failed = true;
+                tried.closed = (attempt == 0).then_some(closed);
+                tried.failed |= attempt > 0;
                 break;
             }
             let request = self.request(task, target, None, attempt > 0, &[]);
@@ -347,8 +458,9 @@ impl AtWork {
                 // Its time was over before its turn: what it leaves has to come first next time.
                 Err(_) if shared.is_some() && attempt == 0 => None,
                 Err(closed) => {
-                    tracing::warn!(task = task.name, target = target.name, "not run: {closed}");
-                    tried.failed = true;
+                    // After a try that failed there is a run that tells it.
+                    tried.closed = (attempt == 0).then_some(closed);
+                    tried.failed |= attempt > 0;
                     return tried;
                 }
             };

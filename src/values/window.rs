@@ -84,8 +84,9 @@ impl Window {
             .find(|open| *open > now)
     }
 
-    /// The openings around an instant in order; those that touch are one.
-    fn openings(
+    /// From when to when it is open around an instant, in order: some days back, two weeks ahead.
+    /// What touches is one.
+    pub fn openings(
         &self,
         now: DateTime<Utc>,
         default_zone: Tz,

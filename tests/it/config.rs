@@ -453,6 +453,127 @@ fn names_and_connections_are_checked() {
 }
 
 #[test]
+fn words_that_no_run_could_heed_are_refused() {
+    let throttles = [
+        ("query: \";\"", "`throttle.query` has no query"),
+        ("query: \"\"", "`throttle.query` has no query"),
+        ("abort_query: \" \"", "`throttle.abort_query` has no query"),
+        (
+            "abort_query: \"-- SELECT true\"",
+            "`throttle.abort_query` has no query",
+        ),
+        ("pause_file: \"\"", "`throttle.pause_file` names no file"),
+        ("http: x", "`throttle.http` is not a URL that fits"),
+        (
+            "http: \"ftp://x\"",
+            "`throttle.http` is not a URL that fits",
+        ),
+        ("http: \"\"", "`throttle.http` is not a URL that fits"),
+    ];
+    let head = "targets: { app: { engine: postgres } }\n";
+    let schedules = |more: &str| format!("{head}{more}\n");
+    let good = "kind: reindex\ntarget: app\n";
+    let mut cases: Vec<(String, String, &str)> = Vec::new();
+    for (word, expected) in throttles {
+        cases.push((
+            head.to_owned(),
+            format!("{good}throttle: {{ {word} }}\n"),
+            expected,
+        ));
+    }
+    for (more, expected) in [
+        (
+            "notify: { webhook: { url: \"\" } }",
+            "`notify.webhook.url` is empty",
+        ),
+        (
+            "notify: { ping: { url: \"\" } }",
+            "`notify.ping.url` is empty",
+        ),
+        (
+            "schedules: { \"\": { cron: \"0 2 * * *\", tasks: [work] } }",
+            "\"\" is no name for a schedule: it is empty",
+        ),
+        (
+            "schedules: { \"a \": { cron: \"0 2 * * *\", tasks: [work] } }",
+            "\"a \" is no name for a schedule: it begins or ends with a blank",
+        ),
+        (
+            "schedules: { \"report:x\": { cron: \"0 2 * * *\", tasks: [work] } }",
+            "`report:x` is no name for a schedule: the occurrences of reports are called so",
+        ),
+    ] {
+        cases.push((schedules(more), good.to_owned(), expected));
+    }
+    let replica = "targets: { app: { engine: postgres, replicas: [\"\"] } }\n";
+    cases.push((
+        replica.to_owned(),
+        good.to_owned(),
+        "is empty, and would silently count for nothing",
+    ));
+    for (schedules, task, expected) in cases {
+        let files = [("schedules.yaml", &*schedules), ("tasks/work.yaml", &*task)];
+        let problems = load_files(&files).1.err().map(|said| said.to_string());
+        let said = problems.unwrap_or_else(|| panic!("{schedules}{task} loads"));
+        assert!(said.contains(expected), "{expected}: {said}");
+        assert!(!said.contains("struct"), "{said}");
+    }
+    // An empty variable is a way to leave it out.
+    let config = loaded(&[
+        (
+            "schedules.yaml",
+            &schedules("notify: { webhook: { url: \"${EMPTY:-}\" } }"),
+        ),
+        (
+            "tasks/work.yaml",
+            &format!("{good}throttle: {{ query: \"${{EMPTY:-}}\" }}\n"),
+        ),
+    ]);
+    let mut task = config.tasks["work"].clone();
+    assert_eq!(task.throttle.query, None);
+    let said = task
+        .set("throttle.query", "\";\"", KINDS)
+        .unwrap_err()
+        .to_string();
+    assert!(said.contains("`throttle.query` has no query"), "{said}");
+    assert_eq!(task.throttle.query, None);
+}
+
+#[test]
+fn a_group_of_nothing_is_refused_by_the_check() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("tasks")).unwrap();
+    let file = folder.path().join("schedules.yaml");
+    for (groups, expected) in [
+        ("{ g: [] }", vec!["group `g` has no members"]),
+        (
+            "{ g: [h], h: [] }",
+            vec!["group `g` has no members", "group `h` has no members"],
+        ),
+        ("{ g: [app] }", vec![]),
+    ] {
+        let text = format!("targets: {{ app: {{ engine: postgres }} }}\ngroups: {groups}\n");
+        fs::write(&file, text).unwrap();
+        fs::write(
+            folder.path().join("tasks/a.yaml"),
+            "kind: vacuum\ntarget: g\n",
+        )
+        .unwrap();
+        let checked = maint::config::load_for_check(&file, KINDS, &env);
+        let said = checked
+            .err()
+            .map(|said| said.to_string())
+            .unwrap_or_default();
+        assert_eq!(
+            said.matches("has no members").count(),
+            expected.len(),
+            "{said}"
+        );
+        assert!(expected.iter().all(|one| said.contains(one)), "{said}");
+    }
+}
+
+#[test]
 fn set_changes_one_value_with_the_checks_of_a_file() {
     let config = loaded(&[
         ("schedules.yaml", SCHEDULES),

@@ -588,6 +588,62 @@ fn exported_units_are_locked_up() {
     );
 }
 
+/// What the hardening would forbid is allowed: each place that a schedule writes to, as the program
+/// resolves it.
+#[test]
+fn units_may_write_where_maint_writes() {
+    let yaml = SCHEDULES
+        .replace(
+            "${HISTORY:-sqlite:/var/lib/maint/maint.db}",
+            "sqlite:state/maint.db",
+        )
+        .replace("tasks: [statistics, rows-2]", "tasks: [statistics, old]")
+        + "notify: { file: told/news.json }\n";
+    let archive = "kind: archive\ntarget: app\noptions:\n  table: public.t\n  column: at\n  \
+                   older_than: 90d\n  destination: { files: \"file:///srv/archive/t\" }\n";
+    let workspace = workspace(&yaml).task("old", archive);
+    let folder = workspace.path().canonicalize().unwrap();
+    let folder = folder.to_str().unwrap();
+    for config in ["schedules.yaml", "./tasks/../schedules.yaml"] {
+        let mut command = workspace.command(["--config", config, "export", "systemd"]);
+        let said = command.current_dir(folder).output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+        let text = String::from_utf8(said.stdout).unwrap();
+        let units: Vec<&str> = text.split("\n# maint-").collect();
+        let unit = |name: &str| {
+            let begin = format!("{name}.service");
+            units
+                .iter()
+                .find(|unit| unit.trim_start_matches("# maint-").starts_with(&begin))
+                .unwrap_or_else(|| panic!("{text}"))
+                .to_owned()
+        };
+        let writes = |unit: &str| -> Vec<String> {
+            let lines = unit.lines();
+            let found = lines.filter_map(|line| line.strip_prefix("ReadWritePaths="));
+            found.map(str::to_owned).collect()
+        };
+        let (state, told) = (format!("{folder}/state"), format!("{folder}/told"));
+        assert_eq!(
+            writes(unit("nightly-work")),
+            ["/srv/archive/t".to_owned(), state.clone(), told.clone()],
+            "{config}"
+        );
+        assert_eq!(writes(unit("weekend")), [state, told]);
+        assert!(
+            text.contains(&format!("--config {folder}/schedules.yaml ")),
+            "{text}"
+        );
+        // The workspace is in a folder that would be another one to the service.
+        let own = if folder.starts_with("/tmp") {
+            "PrivateTmp=no"
+        } else {
+            "PrivateTmp=yes"
+        };
+        assert!(text.contains(own), "{text}");
+    }
+}
+
 /// Every occurrence of a year, as systemd's own tool sees it.
 #[test]
 fn timers_mean_what_maint_means_for_every_expression() {

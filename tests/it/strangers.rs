@@ -152,3 +152,42 @@ async fn a_stranger_is_told_to_a_role_that_sees_little() {
     assert!(admin.query(end, &[]).await.unwrap().is_empty());
     workspace.run(["run", "tidy", "--now"]).expect(0);
 }
+
+/// Devices never end, and opening a pipe waits for somebody to write to it: whatever file a command
+/// is given, it ends.
+#[test]
+fn only_files_are_read() {
+    let workspace = Workspace::new(
+        "history: sqlite:maint.db\ntargets: { app: { engine: postgres, url: \"postgres://127.0.0.1:1/x\" } }\n",
+    );
+    let pipe = workspace.path().join("pipe");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let pipe = pipe.to_str().unwrap();
+    for file in ["/dev/zero", pipe, "."] {
+        for args in [
+            &["run", "--plan", file][..],
+            &["plan", "--check", file],
+            &["init", "--from", "crontab", file],
+        ] {
+            let said = workspace.run(args.iter().copied()).expect(2);
+            assert!(
+                said.stderr.contains("cannot be read: it is "),
+                "{args:?} {said:#?}"
+            );
+        }
+    }
+    for (name, value) in [("PGSERVICEFILE", pipe), ("PGSERVICEFILE", "/dev/zero")] {
+        let yaml = "history: sqlite:maint.db\ntargets: { app: { engine: postgres, url: \"postgres://?service=x\" } }\n";
+        let other = Workspace::new(yaml).env(name, value);
+        let said = other.run(["check"]).expect(2);
+        assert!(said.stderr.contains("cannot be read"), "{said:#?}");
+    }
+    for key in ["sslrootcert", "sslcrl", "sslcert"] {
+        let yaml = format!(
+            "history: sqlite:maint.db\ntargets: {{ app: {{ engine: postgres, url: \"postgres://127.0.0.1:1/x?sslmode=verify-full&{key}={pipe}&sslkey={pipe}\" }} }}\n"
+        );
+        let other = Workspace::new(&yaml).task("a", "kind: analyze\ntarget: app\n");
+        let said = other.run(["check", "--connect"]);
+        assert_ne!(said.code, 0, "{said:#?}");
+    }
+}

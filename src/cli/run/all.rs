@@ -141,7 +141,11 @@ pub(in crate::cli) async fn run_all(
             );
             code = worse(code, 3);
         }
-        None => tell(&teller, store.as_ref()).await,
+        None => {
+            if !tell(&teller, store.as_ref(), stop).await {
+                code = worse(code, signal_code(stop));
+            }
+        }
     }
     store.close().await;
     if done.is_empty()
@@ -443,15 +447,32 @@ impl Running<'_> {
     }
 }
 
-/// Sends what is to be told. What could not be sent is kept, and said here.
-pub(in crate::cli) async fn tell(teller: &Teller, store: &dyn Store) {
-    match teller.tell(store, Utc::now(), false).await {
-        Ok(done) => {
-            for problem in done.problems {
-                errln!("note: a message was not sent: {problem}");
+/// How long messages may still be on their way once a signal has come.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Sends what is to be told. What could not be sent is kept, and said here. The answer is whether
+/// a signal left it time to the end: whoever waits for us is not to wait for a mail server.
+pub(in crate::cli) async fn tell(teller: &Teller, store: &dyn Store, stop: &Stop) -> bool {
+    let late = async {
+        stop.stopping().await;
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        told = teller.tell(store, Utc::now(), false) => {
+            match told {
+                Ok(done) => {
+                    for problem in done.problems {
+                        errln!("note: a message was not sent: {problem}");
+                    }
+                }
+                Err(error) => tracing::error!(%error, "messages could not be sent"),
             }
+            true
         }
-        Err(error) => tracing::error!(%error, "messages could not be sent"),
+        () = late => {
+            errln!("note: stopped before all messages were sent; they are kept, and go out with the next run");
+            false
+        }
     }
 }
 

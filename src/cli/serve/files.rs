@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::values::read_regular;
+
 type Sum = [u8; 32];
 
 /// What the files held when they were last taken.
@@ -82,9 +84,12 @@ fn sum(path: &Path, inventories: &[PathBuf]) -> Sum {
     hash.finalize().into()
 }
 
+/// More of a file is not read: nobody writes so much.
+const LARGEST: u64 = 16 << 20;
+
 fn add(hash: &mut Sha256, file: &Path) {
     hash.update(file.as_os_str().as_encoded_bytes());
-    match std::fs::read(file) {
+    match read_regular(file, LARGEST) {
         Ok(content) => {
             hash.update(content.len().to_le_bytes());
             hash.update(content);

@@ -1,6 +1,7 @@
 //! Commands and their times, one by one, into a draft.
 
 use super::command::Place;
+use super::hidden::hidden;
 use super::statement::Work;
 use crate::init::{Draft, DraftSchedule, DraftTarget, DraftTask, Left};
 use crate::report::text::shown;
@@ -29,7 +30,7 @@ pub(super) struct Collected {
 
 /// What of a command is shown, without secrets.
 pub(super) fn told(text: &str) -> String {
-    let text = redact(text.trim());
+    let text = hidden(&redact(text.trim()));
     let short: String = text.chars().take(120).collect();
     match short.len() < text.len() {
         true => format!("{short}…"),

@@ -7,6 +7,7 @@ mod command;
 pub mod crontab;
 mod facts;
 mod growing;
+mod hidden;
 mod hours;
 mod lexer;
 pub mod pg_cron;

@@ -297,7 +297,8 @@ async fn webhooks_are_shaped_as_asked_and_names_mean_nothing_there() {
         ));
         let (teller, store) = (teller(&workspace), open("sqlite::memory:").await.unwrap());
         let mut run = run("shard_1", RunStatus::Failed, noon(0));
-        run.error = Some("<!channel> \"quoted\" {{ 7*7 }} \\ & [link](http://evil)".into());
+        run.error =
+            Some("<!channel> *loud* _`code`_ \"quoted\" {{ 7*7 }} \\ & [link](http://evil)".into());
         note(&teller, store.as_ref(), &run).await;
         let done = teller.tell(store.as_ref(), noon(1), false).await.unwrap();
         assert_eq!((done.sent, done.problems), (1, vec![]), "{format}");
@@ -305,15 +306,20 @@ async fn webhooks_are_shaped_as_asked_and_names_mean_nothing_there() {
         match format {
             "slack" => {
                 assert_eq!(body["text"], "analyze failed on shard_1");
-                let section = body["blocks"][1]["text"]["text"].as_str().unwrap();
+                assert_eq!(body["mrkdwn"], false);
+                let section = &body["blocks"][1];
+                assert_eq!(section["type"], "rich_text");
+                let parts = section["elements"][0]["elements"].as_array().unwrap();
+                // Plain text elements: nothing in them is a link, a mention or bold.
+                assert!(parts.iter().all(|part| part["type"] == "text"), "{section}");
+                assert_eq!(parts[0]["text"], "analyze failed on shard_1\n");
+                let told = parts[1]["text"].as_str().unwrap();
+                assert!(told.starts_with("shard_1\n"), "{told}");
                 assert!(
-                    section.contains("&lt;!channel&gt; \"quoted\" {{ 7*7 }}"),
-                    "{section}"
+                    told.contains("<!channel> *loud* _`code`_ \"quoted\" {{ 7*7 }}"),
+                    "{told}"
                 );
-                assert!(
-                    section.starts_with("*analyze failed on shard_1*\nshard_1\n"),
-                    "{section}"
-                );
+                assert!(!body.to_string().contains("mrkdwn\":\""), "{body}");
             }
             "teams" => {
                 let card = &body["attachments"][0]["content"];
@@ -530,4 +536,57 @@ async fn the_report_arrives_whole() {
     assert_eq!(since.subject(), Some("Nothing ran · since the last report"));
     // One conversation, two mails.
     assert_eq!(since.references().as_text(), whole.references().as_text());
+}
+
+/// A mail server that takes the connection and never says a word keeps nobody: after a signal the
+/// process ends soon, and the letter is kept for the next.
+#[tokio::test]
+async fn a_signal_does_not_wait_for_a_mail_server() {
+    use std::time::{Duration, Instant};
+    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let (met, meets) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for connection in server.incoming().flatten() {
+            kept.push(connection);
+            if met.send(()).is_err() {
+                break;
+            }
+        }
+    });
+    let workspace = Workspace::new(&format!(
+        "timezone: UTC\nhistory: sqlite:maint.db\n\
+         targets:\n  app: {{ engine: postgres, url: \"postgres://127.0.0.1:1/none\" }}\n\
+         reports:\n  w: {{ cron: \"* * * * *\", period: 7d, email: {{ to: [dba@example.com] }} }}\n\
+         smtp: {{ url: \"smtp://127.0.0.1:{port}\", from: maint@example.com }}\n"
+    ))
+    .task("analyze", "kind: analyze\ntarget: app\n");
+    let mut process = workspace
+        .process(["run", "--due", "--schedule", "report:w"])
+        .spawn()
+        .unwrap();
+    meets
+        .recv_timeout(Duration::from_secs(120))
+        .expect("the mail server is called");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).unwrap();
+    // The mail server would have been waited for three times as long.
+    let until = Instant::now() + Duration::from_secs(20);
+    let ended = loop {
+        if let Some(ended) = process.try_wait().unwrap() {
+            break ended;
+        }
+        if Instant::now() > until {
+            process.kill().unwrap();
+            panic!("still there after a signal");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(ended.code(), Some(143));
+    let file = workspace.history();
+    let store = open(&format!("sqlite:{}", file.display())).await.unwrap();
+    let later = Utc::now() + TimeDelta::hours(1);
+    let letter = store.claim_letter(later, later).await.unwrap();
+    assert_eq!(letter.expect("the letter is kept").channel, "email");
 }

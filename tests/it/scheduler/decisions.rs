@@ -1,7 +1,7 @@
 //! What is decided about one schedule, given what is known of it.
 
 use chrono_tz::Tz;
-use maint::config::Schedule;
+use maint::config::{Schedule, TaskWindow};
 use maint::history::Pause;
 use maint::scheduler::{Before, Decision, Due, Known, Running, due, jitter};
 
@@ -24,6 +24,7 @@ fn known<'a>() -> Known<'a> {
         pause: None,
         attended: None,
         before: Before::Done,
+        windows: Vec::new(),
     }
 }
 
@@ -219,6 +220,69 @@ fn a_window_is_waited_for() {
     );
 }
 
+fn own(task: &str, window: &str) -> TaskWindow {
+    TaskWindow {
+        task: task.to_owned(),
+        window: (!window.is_empty()).then(|| window.parse().unwrap()),
+    }
+}
+
+/// When the occurrence of the 10th begins by which windows of its tasks, asked at its time.
+#[test]
+fn the_windows_of_its_tasks_are_waited_for() {
+    let daily = "cron: \"0 2 * * *\"";
+    let bounded = "cron: \"0 2 * * *\", window: \"02:00-05:00\"";
+    for (yaml, windows, begins) in [
+        (daily, vec![""], "10 02:00"),
+        (daily, vec!["01:00-03:00"], "10 02:00"),
+        (daily, vec!["04:00-05:00"], "10 04:00"),
+        // The others wait along, and where they are never open together, nobody waits.
+        (daily, vec!["", "04:00-05:00"], "10 04:00"),
+        (daily, vec!["03:00-05:00", "04:00-06:00"], "10 04:00"),
+        (daily, vec!["03:00-04:00", "04:00-05:00"], "10 03:00"),
+        // The 10th is a Wednesday: a later occurrence does the second.
+        (daily, vec!["", "Sun 02:00-05:00"], "10 02:00"),
+        (daily, vec!["Sun 02:00-05:00"], "14 02:00"),
+        (bounded, vec!["04:00-09:00"], "10 04:00"),
+        (bounded, vec!["", "04:30-09:00"], "10 04:30"),
+        (
+            "cron: \"*/15 2 * * *\"",
+            vec!["", "02:20-03:00"],
+            "10 02:00",
+        ),
+    ] {
+        let windows: Vec<TaskWindow> = windows.into_iter().map(|w| own("a", w)).collect();
+        let schedule = schedule(yaml);
+        let mut known = Known { windows, ..known() };
+        let asked = ask(&schedule, &known, "2026-06-10T02:00:00Z");
+        let said = format!("{yaml} {:?}: {asked:?}", known.windows);
+        if begins == "10 02:00" {
+            assert_eq!(words(&asked).pop().unwrap(), "10 02:00 start", "{said}");
+            continue;
+        }
+        assert_eq!(words(&asked), [""; 0], "{said}");
+        let day: u32 = begins[..2].parse().unwrap();
+        let opens = utc(&format!("2026-06-{day}T{}:00Z", &begins[3..]));
+        let next = utc("2026-06-11T02:00:00Z");
+        assert_eq!(asked.wake, Some(opens.min(next)), "{said}");
+        if opens < next {
+            known.attended = asked.waiting;
+            let at_last = ask(&schedule, &known, &opens.to_rfc3339());
+            assert_eq!(words(&at_last), ["10 02:00 start"], "{said}");
+        }
+    }
+    // Who comes too late for it says so.
+    let strict = schedule("cron: \"0 2 * * *\", catch_up: 6h");
+    let late = Known {
+        windows: vec![own("a", "02:00-05:00")],
+        ..known()
+    };
+    assert_eq!(
+        words(&ask(&strict, &late, "2026-06-10T06:00:00Z")),
+        ["10 02:00 miss: the window `02:00-05:00` of `a` was closed"]
+    );
+}
+
 #[test]
 fn others_are_waited_for() {
     let daily = schedule("cron: \"0 2 * * *\"");
@@ -292,6 +356,16 @@ fn a_long_down_time_is_worked_off_in_parts() {
     while last.is_empty() {
         let asked = ask(&every_minute, &known, now);
         assert!(asked.decisions.len() <= 1_000);
+        let untold = |decision: &Decision| {
+            matches!(
+                decision,
+                Decision::Start { .. } | Decision::Miss { covered: true, .. }
+            )
+        };
+        assert!(
+            asked.decisions.iter().all(untold),
+            "the newest does their work"
+        );
         seen += asked.decisions.len();
         known.newest = asked.decisions.last().map(|decision| match decision {
             Decision::Start { at, .. } | Decision::Skip { at, .. } | Decision::Miss { at, .. } => {

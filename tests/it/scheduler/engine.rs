@@ -125,6 +125,23 @@ async fn a_clock_that_is_set_loses_and_doubles_nothing() {
     assert!(tally.0.lock().unwrap().values().all(|times| *times == 1));
 }
 
+/// Who is called once does not get the chance to look again.
+#[tokio::test]
+async fn after_a_long_down_time_one_look_gets_to_the_newest() {
+    let world = World::new().await;
+    let tally = Tally::default();
+    let every_minute = "  often: { cron: \"* * * * *\", tasks: [analyze] }\n";
+    let mut scheduler = world.scheduler(every_minute, Arc::new(tally.clone())).await;
+    assert_eq!(world.go(&mut scheduler, "2026-06-12T00:00:30Z").await, 1);
+    let newest = ("often".to_owned(), utc("2026-06-12T00:00:00Z"));
+    assert_eq!(*tally.0.lock().unwrap(), [(newest, 1)].into());
+    let known = world.known().await;
+    assert_eq!(known.len(), 2 * 24 * 60, "each is recorded");
+    let missed = known.iter().filter(|one| one.ends_with("missed"));
+    assert_eq!(missed.count(), known.len() - 1);
+    assert_eq!(world.go(&mut scheduler, "2026-06-12T00:00:40Z").await, 0);
+}
+
 #[tokio::test]
 async fn a_pause_holds_until_it_is_lifted() {
     let world = World::new().await;

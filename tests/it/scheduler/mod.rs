@@ -5,6 +5,7 @@ mod decisions;
 mod engine;
 mod instances;
 mod retries;
+mod windows;
 mod year;
 
 use std::collections::BTreeMap;

@@ -258,6 +258,42 @@ async fn with_the_token_a_run_is_started_and_a_schedule_paused() {
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
 }
 
+/// A program says how long, and why; what is not understood pauses nothing.
+#[tokio::test]
+async fn a_pause_ends_when_its_body_says() {
+    let site = Site::start("postgres://127.0.0.1:1/none", Some(TOKEN)).await;
+    let bearer = [("authorization", format!("Bearer {TOKEN}"))];
+    let path = "/schedules/hourly/pause";
+    for wrong in [
+        "until=tomorrow",
+        "{\"until\": \"2000-01-01T00:00:00Z\"}",
+        "{\"until\": \"2999-01-01T00:00:00Z\", \"for\": \"2d\"}",
+        "{\"untill\": \"2999-01-01T00:00:00Z\"}",
+        "for=long",
+        "sometime=soon",
+        "{",
+    ] {
+        let refused = site.post(path, wrong, &bearer).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{wrong}");
+        assert_eq!(site.store.pauses().await.unwrap(), [], "{wrong}");
+    }
+    let json = "{\"until\": \"2999-01-01T02:00:00+02:00\", \"reason\": \"the move\"}";
+    let form = "until=2999-01-01T00%3A00%3A00Z&reason=the+move";
+    for body in [json, form] {
+        let paused = site.post(path, body, &bearer).await;
+        assert_eq!(paused.status(), StatusCode::SEE_OTHER, "{body}");
+        let pause = site.store.pauses().await.unwrap().remove(0);
+        let end: chrono::DateTime<chrono::Utc> = "2999-01-01T00:00:00Z".parse().unwrap();
+        assert_eq!(pause.until, Some(end), "{body}");
+        assert!(pause.by.ends_with("(the move)"), "{}", pause.by);
+        site.post("/schedules/hourly/resume", "", &bearer).await;
+    }
+    let paused = site.post(path, "for=2d", &bearer).await;
+    assert_eq!(paused.status(), StatusCode::SEE_OTHER);
+    let pause = site.store.pauses().await.unwrap().remove(0);
+    assert_eq!(pause.until, Some(pause.since + chrono::TimeDelta::days(2)));
+}
+
 #[tokio::test]
 async fn who_listens_to_the_world_shows_nothing_without_the_token() {
     let site = Site::start_at("0.0.0.0:1", "postgres://127.0.0.1:1/x", Some(TOKEN)).await;

@@ -6,6 +6,10 @@ use std::path::PathBuf;
 use super::dial_error::DialError;
 use super::environment::Environment;
 use super::parameters::{Origin, Setting, Settings};
+use crate::values::regular;
+
+/// The largest file that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
 
 /// Adds what the service `name` says to `settings`.
 pub(super) fn accept(
@@ -23,7 +27,7 @@ pub(super) fn accept(
         .map(|folder| PathBuf::from(folder).join("pg_service.conf"));
     let files: Vec<PathBuf> = own.into_iter().chain(system).collect();
     for file in &files {
-        match std::fs::read_to_string(file) {
+        match regular(file, LARGEST).and_then(|()| std::fs::read_to_string(file)) {
             Ok(text) => {
                 if accept_text(settings, name, file, &text)? {
                     return Ok(());

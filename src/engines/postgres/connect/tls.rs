@@ -15,7 +15,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
-use crate::values::ChainOrNamed;
+use crate::values::{ChainOrNamed, regular};
 
 /// libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,7 +175,8 @@ fn chain_verifier(
     let mut builder =
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
     if let Some(file) = &files.revoked {
-        let lists = CertificateRevocationListDer::pem_file_iter(file)
+        let lists = plain(file)
+            .and_then(|()| CertificateRevocationListDer::pem_file_iter(file))
             .and_then(Iterator::collect::<Result<Vec<_>, pem::Error>>)
             .map_err(|error| unreadable("the revocation list", file, error))?;
         builder = builder.with_crls(lists);
@@ -215,8 +216,17 @@ fn system_roots() -> Result<RootCertStore, Box<TlsFileFault>> {
     }))
 }
 
+/// Opening a pipe would wait for somebody to write to it, and a device never ends.
+fn plain(file: &Path) -> Result<(), pem::Error> {
+    regular(file, LARGEST).map_err(pem::Error::Io)
+}
+
+/// The largest file of certificates or keys that is read, in bytes.
+const LARGEST: u64 = 16 << 20;
+
 fn read_certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, Box<TlsFileFault>> {
-    let certificates = CertificateDer::pem_file_iter(file)
+    let certificates = plain(file)
+        .and_then(|()| CertificateDer::pem_file_iter(file))
         .and_then(Iterator::collect::<Result<Vec<_>, pem::Error>>)
         .map_err(|error| unreadable("the certificate file", file, error))?;
     if certificates.is_empty() {
@@ -242,7 +252,8 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Box<TlsFileFault>> {
             }));
         }
     }
-    PrivateKeyDer::from_pem_file(file).map_err(|error| match error {
+    let key = plain(file).and_then(|()| PrivateKeyDer::from_pem_file(file));
+    key.map_err(|error| match error {
         pem::Error::NoItemsFound => Box::new(TlsFileFault::new(
             format!("the file {} has no unencrypted private key", file.display()),
             "remove the passphrase with `openssl pkey -in KEY -out NEWKEY`",
