@@ -314,7 +314,8 @@ impl AtWork {
     /// Why a task cannot run now, where a window is closed. What was at work before it may have
     /// taken the time that there was.
     fn closed(&self, task: &Task) -> Option<String> {
-        if self.job.stop.is_stopping() {
+        // What an owner before us has done is done, whatever is closed by now.
+        if self.job.stop.is_stopping() || self.job.claims > 1 {
             return None;
         }
         let zone = zone_of(&self.job.config, &self.job.schedule);
