@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::super::common::Rights;
+use super::calls;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, may_reindex};
 use crate::engines::postgres::trust::Standing;
@@ -26,6 +27,15 @@ pub(super) struct View {
     /// changed: functions such as `now`, and system catalogs.
     pub(super) moods: Vec<String>,
     /// Changes with what it selects, and with the users' functions that it calls.
+    pub(super) definition: i64,
+}
+
+/// What row security hides of a table.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Secured {
+    /// Why the same rows may be hidden today, and others tomorrow.
+    pub(super) moods: Vec<String>,
+    /// Changes with the policies, and with whom they are for.
     pub(super) definition: i64,
 }
 
@@ -55,6 +65,8 @@ pub(crate) struct Facts {
     pub(super) children: HashMap<u32, Vec<u32>>,
     /// Since when the server has been counting.
     pub(super) epoch: String,
+    /// Tables with row security.
+    pub(super) secured: HashMap<u32, Secured>,
     /// Everything that holds rows.
     pub(super) counters: HashMap<u32, Counters>,
     /// Whose event triggers a refresh would set off.
@@ -87,48 +99,6 @@ const READS: &str = "SELECT DISTINCT r.ev_class, d.refobjid
             AND d.objid = r.oid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
             AND d.refobjid <> r.ev_class
     WHERE {not_system}";
-
-/// Objects of the server itself are not in pg_depend, so the rule is read.
-/// Volatile functions count; stable ones where they belong to a user, whose
-/// function may read any table, or are known to read the clock, the session or
-/// the catalogs. The stable functions of the server that only read the time
-/// zone do not. A user's immutable function counts where its text reads
-/// something all the same, and a sample of a table is another one each time.
-const MOODS: &str = "SELECT r.ev_class, f.what
-    FROM pg_catalog.pg_rewrite r
-        JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind IN ('m', 'v')
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        CROSS JOIN LATERAL (
-            SELECT p.proname::text AS what
-            FROM pg_catalog.regexp_matches(r.ev_action::text,
-                    ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') m
-                JOIN pg_catalog.pg_proc p ON p.oid = m[1]::pg_catalog.oid
-                JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-            WHERE p.provolatile = 'v' OR (p.provolatile = 's' AND (p.oid >= 16384
-                OR (p.proname ~ '^(now$|transaction_timestamp|statement_timestamp|current_|session_user|version$|txid_|pg_|has_|row_security_|inet_|to_reg|(table|schema|database)_to_xml|obj_description|col_description|shobj_description|format_type)'
-                    AND p.proname NOT IN ('pg_typeof', 'pg_column_size', 'pg_client_encoding'))
-                OR (p.proname = 'age' AND p.pronargs = 1)))
-                OR (p.provolatile = 'i' AND p.oid >= 16384 AND l.lanname NOT IN ('c', 'internal')
-                    AND (p.prosrc ~* '\\m(from|execute|perform)\\M' OR p.prosqlbody::text ~ ':relid [1-9]'))
-            UNION SELECT 'a sample of a table'
-                WHERE pg_catalog.strpos(r.ev_action::text, '{TABLESAMPLECLAUSE') > 0
-            UNION SELECT 'current_date or the like'
-                WHERE pg_catalog.strpos(r.ev_action::text, '{SQLVALUEFUNCTION') > 0
-            UNION SELECT s.relname::text
-            FROM pg_catalog.regexp_matches(r.ev_action::text, ':relid ([0-9]+)', 'g') m
-                JOIN pg_catalog.pg_class s ON s.oid = m[1]::pg_catalog.oid AND s.oid < 16384
-        ) f
-    WHERE {not_system} ORDER BY 1, 2";
-
-/// A view below may be replaced, and so may a function.
-const DEFINITIONS: &str = "SELECT r.ev_class, pg_catalog.hashtextextended(pg_catalog.concat(r.ev_action::text,
-            (SELECT pg_catalog.string_agg(pg_catalog.concat(p.oid, p.prosrc, p.probin, p.prosqlbody), ' ' ORDER BY p.oid)
-             FROM pg_catalog.pg_proc p WHERE p.oid >= 16384 AND p.oid IN (SELECT m[1]::pg_catalog.oid
-                FROM pg_catalog.regexp_matches(r.ev_action::text, ':(?:funcid|opfuncid|aggfnoid|winfnoid) ([0-9]+)', 'g') m))), 0)
-    FROM pg_catalog.pg_rewrite r
-        JOIN pg_catalog.pg_class c ON c.oid = r.ev_class AND c.relkind IN ('m', 'v')
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE r.ev_type = '1' AND {not_system}";
 
 const CHILDREN: &str = "SELECT inhparent, inhrelid FROM pg_catalog.pg_inherits ORDER BY 1, 2";
 
@@ -191,17 +161,21 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
             .push(row.get(1)?);
     }
     for row in db
-        .query("reading what views call", &fill(MOODS), &[])
+        .query("reading what views call", &calls::moods(), &[])
         .await?
     {
-        if let Some(view) = facts.views.get_mut(&row.get::<u32>(0)?) {
-            view.moods.push(row.get(1)?);
+        let (of, mood): (u32, String) = (row.get(0)?, row.get(1)?);
+        match facts.views.get_mut(&of) {
+            Some(view) => view.moods.push(mood),
+            None => facts.secured.entry(of).or_default().moods.push(mood),
         }
     }
     let doing = "reading how views are defined";
-    for row in db.query(doing, &fill(DEFINITIONS), &[]).await? {
-        if let Some(view) = facts.views.get_mut(&row.get::<u32>(0)?) {
-            view.definition = row.get(1)?;
+    for row in db.query(doing, &calls::definitions(), &[]).await? {
+        let (of, definition): (u32, i64) = (row.get(0)?, row.get(1)?);
+        match facts.views.get_mut(&of) {
+            Some(view) => view.definition = definition,
+            None => facts.secured.entry(of).or_default().definition = definition,
         }
     }
     for row in db.query("reading partitions", CHILDREN, &[]).await? {

@@ -68,6 +68,10 @@ pub(super) fn in_order(facts: &Facts, refreshed: impl Fn(&View) -> bool) -> Vec<
                 }
                 None => {
                     todo.extend(facts.children.get(&source).into_iter().flatten());
+                    if let Some(secured) = facts.secured.get(&source) {
+                        sources.moods.extend(secured.moods.iter().cloned());
+                        sources.definitions.insert(source, secured.definition);
+                    }
                     match facts.counters.get(&source) {
                         Some(Counters {
                             uncounted: Some(what),

@@ -1,5 +1,6 @@
 //! Refreshes materialized views whose sources changed, in dependency order.
 
+mod calls;
 mod facts;
 mod graph;
 

@@ -20,6 +20,8 @@ pub(super) struct View {
     populated: bool,
     /// Changes with every refresh.
     refreshed: String,
+    /// What may tell that from other changes of its row in the catalog.
+    signs: Signs,
     /// Changes with every change of a source.
     sources: String,
     concurrently: bool,
@@ -27,11 +29,39 @@ pub(super) struct View {
     epoch: String,
 }
 
+/// What a refresh changes, and what it leaves as it is.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+struct Signs {
+    /// A refresh that blocks readers writes another file.
+    file: u32,
+    /// Rows written since counters began; a concurrent refresh writes what differs.
+    written: i64,
+    /// How often it was read; a concurrent refresh compares all rows.
+    read: i64,
+    /// All else that its row in the catalog says: no refresh changes that, and a GRANT does.
+    said: String,
+}
+
+impl Signs {
+    /// Whether it was refreshed between `past` and now, where its row has changed. Counters of
+    /// another time tell nothing.
+    fn refreshed_since(&self, past: &Signs, same_epoch: bool) -> bool {
+        let known = !past.said.is_empty();
+        let counted = same_epoch && known;
+        !known
+            || self.file != past.file
+            || counted && self.written != past.written
+            || self.said == past.said && !(counted && self.read == past.read)
+    }
+}
+
 /// What was seen before.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Past {
     refreshed: String,
+    signs: Signs,
     sources: String,
     /// Since when changes were counted then; of another time they tell nothing.
     epoch: Option<String>,
@@ -40,7 +70,7 @@ struct Past {
 }
 
 // Every refresh rewrites the view's row in pg_class, also one that changes
-// nothing; the server keeps no time of it. A view over a view is followed to
+// nothing; the server keeps no time of it. So do a GRANT and a rename. A view over a view is followed to
 // the tables below, a partitioned table to its partitions.
 const VIEWS: &str = "WITH RECURSIVE reads (view, rel) AS (
         SELECT r.ev_class, d.refobjid FROM pg_catalog.pg_rewrite r
@@ -58,7 +88,14 @@ const VIEWS: &str = "WITH RECURSIVE reads (view, rel) AS (
             FROM sources s JOIN pg_catalog.pg_class c ON c.oid = s.rel AND c.relkind IN ('r', 'm') WHERE s.view = m.oid),
         EXISTS (SELECT 1 FROM pg_catalog.pg_index x WHERE x.indrelid = m.oid AND x.indisunique AND x.indisvalid
             AND x.indpred IS NULL AND x.indexprs IS NULL),
-        coalesce({counting_since}::text, '')
+        coalesce({counting_since}::text, ''), m.relfilenode,
+        coalesce(pg_catalog.pg_stat_get_tuples_inserted(m.oid), 0) + coalesce(pg_catalog.pg_stat_get_tuples_updated(m.oid), 0)
+            + coalesce(pg_catalog.pg_stat_get_tuples_deleted(m.oid), 0),
+        coalesce(pg_catalog.pg_stat_get_numscans(m.oid), 0) + (SELECT coalesce(sum(pg_catalog.pg_stat_get_numscans(x.indexrelid)), 0)::int8
+            FROM pg_catalog.pg_index x WHERE x.indrelid = m.oid),
+        -- VACUUM and ANALYZE write these.
+        pg_catalog.md5((pg_catalog.to_jsonb(m) OPERATOR(pg_catalog.-) ARRAY['relfilenode', 'relpages', 'reltuples', 'relallvisible',
+            'relallfrozen', 'relfrozenxid', 'relminmxid', 'relhasindex'])::text)
     FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace n ON n.oid = m.relnamespace
     WHERE m.relkind = 'm' AND {not_system} ORDER BY 1, 2";
 
@@ -75,6 +112,12 @@ pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
             sources: row.get(4)?,
             concurrently: row.get(5)?,
             epoch: row.get(6)?,
+            signs: Signs {
+                file: row.get(7)?,
+                written: row.get(8)?,
+                read: row.get(9)?,
+                said: row.get(10)?,
+            },
         })
     })
 }
@@ -88,20 +131,24 @@ pub(super) fn judge(views: &[View], options: &Snapshot, at: &Moment, plan: &mut 
     for view in views {
         let object = view.name.to_string();
         let mut past = known.get(&object).cloned().unwrap_or_default();
-        if past.refreshed != view.refreshed {
+        let same_epoch = past.epoch.as_ref() == Some(&view.epoch);
+        if past.refreshed != view.refreshed && view.signs.refreshed_since(&past.signs, same_epoch) {
             past = Past {
                 refreshed: view.refreshed.clone(),
+                signs: view.signs.clone(),
                 sources: view.sources.clone(),
                 epoch: Some(view.epoch.clone()),
                 changed: None,
             };
-        } else if past.epoch.as_ref() != Some(&view.epoch) {
+        } else if !same_epoch {
             // What was known stays known; whether more changed meanwhile is not.
             past.sources.clone_from(&view.sources);
             past.epoch = Some(view.epoch.clone());
         } else if past.sources != view.sources {
             past.changed = past.changed.or(Some(at.now));
         }
+        past.refreshed.clone_from(&view.refreshed);
+        past.signs = view.signs.clone();
         let stale = past.changed.map(|since| at.now - since);
         now.insert(object.clone(), past);
         plan.measurements.push(Measurement {

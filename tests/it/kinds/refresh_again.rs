@@ -1,0 +1,75 @@
+//! A materialized view is refreshed when anything it is made of has changed, and no row has.
+
+use serde_json::Value;
+
+use crate::support::servers::fresh_database;
+use crate::support::workspace::Workspace;
+
+fn refreshed(workspace: &Workspace) -> usize {
+    let run = workspace
+        .run(["run", "refresh", "--now", "--output", "json"])
+        .expect(0)
+        .json();
+    let steps = run["runs"][0]["steps"].as_array().unwrap().clone();
+    assert!(
+        steps.iter().all(|s| s["status"] == "succeeded"),
+        "{steps:#?}"
+    );
+    steps.len()
+}
+
+for_each_version! {
+    async fn what_it_is_made_of_is_more_than_rows(major: u32) {
+        let db = fresh_database(major).await;
+        let owner = format!("owner_{}", db.name);
+        db.execute(&format!("CREATE ROLE {owner}; GRANT CREATE, USAGE ON SCHEMA public TO {owner};
+            CREATE TYPE mood AS ENUM ('good', 'bad'); CREATE TABLE t (id int, m mood); INSERT INTO t SELECT g, 'good' FROM generate_series(1, 10) g;
+            CREATE FUNCTION inner_one(x int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT x + 1';
+            CREATE FUNCTION outer_one(x int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN public.inner_one (x); END';
+            CREATE FUNCTION adds(s int, x int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT s + x';
+            CREATE AGGREGATE total (int) (sfunc = adds, stype = int, initcond = '0');
+            CREATE MATERIALIZED VIEW nested AS SELECT outer_one(id) AS v FROM t; CREATE MATERIALIZED VIEW summed AS SELECT total(id) AS v FROM t;
+            CREATE MATERIALIZED VIEW labelled AS SELECT m::text AS v FROM t; CREATE MATERIALIZED VIEW plain AS SELECT id AS v FROM t;
+            CREATE TABLE secured (id int); INSERT INTO secured SELECT generate_series(1, 10); ALTER TABLE secured ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY half ON secured USING (id > 5); GRANT SELECT ON secured TO {owner};
+            CREATE MATERIALIZED VIEW hidden AS SELECT id AS v FROM secured; ALTER MATERIALIZED VIEW hidden OWNER TO {owner}")).await;
+        let workspace = Workspace::for_target(&db.url).task("refresh", "kind: refresh\ntarget: app\noptions: { allow_blocking: true }\n");
+        assert_eq!(refreshed(&workspace), 5);
+        for (change, view, shows) in [
+            ("CREATE OR REPLACE FUNCTION inner_one(x int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT x + 100'", "nested", "110"),
+            ("CREATE OR REPLACE FUNCTION adds(s int, x int) RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT s + 2 * x'", "summed", "110"),
+            ("ALTER TYPE mood RENAME VALUE 'good' TO 'splendid'", "labelled", "splendid"),
+            ("ALTER POLICY half ON secured USING (id < 3)", "hidden", "2"),
+            ("DROP POLICY half ON secured", "hidden", "none"),
+            ("ALTER TABLE secured DISABLE ROW LEVEL SECURITY", "hidden", "10"),
+        ] {
+            assert_eq!(refreshed(&workspace), 0, "before {change}");
+            db.execute(change).await;
+            assert_eq!(refreshed(&workspace), 1, "{change}");
+            let seen = db.strings(&format!("SELECT coalesce(max(v)::text, 'none') FROM {view}")).await;
+            assert_eq!(seen, [shows], "{change}");
+        }
+        assert_eq!(refreshed(&workspace), 0);
+    }
+}
+
+for_each_version! {
+    /// An immutable function that calls a stable one is not sure to answer the same tomorrow.
+    async fn who_calls_what_changes_may_change(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1);
+            CREATE FUNCTION of_today() RETURNS date STABLE LANGUAGE sql AS 'SELECT CURRENT_DATE';
+            CREATE FUNCTION sure(x int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN x || public.of_today()::text; END';
+            CREATE FUNCTION clock(x int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN x || current_timestamp::text; END';
+            CREATE MATERIALIZED VIEW one AS SELECT sure(id) AS v FROM t; CREATE MATERIALIZED VIEW two AS SELECT clock(id) AS v FROM t;
+            CREATE MATERIALIZED VIEW three AS SELECT id AS v FROM t").await;
+        let workspace = Workspace::for_target(&db.url).task("refresh", "kind: refresh\ntarget: app\noptions: { allow_blocking: true, uncounted_max_age: 0s }\n");
+        assert_eq!(refreshed(&workspace), 3);
+        for _ in 0..2 {
+            let run = workspace.run(["run", "refresh", "--now", "--output", "json"]).expect(0).json();
+            let mut objects: Vec<Value> = run["runs"][0]["steps"].as_array().unwrap().iter().map(|s| s["object"].clone()).collect();
+            objects.sort_by_key(ToString::to_string);
+            assert_eq!(objects, ["public.one", "public.two"], "{run:#}");
+        }
+    }
+}
