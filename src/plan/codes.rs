@@ -473,6 +473,12 @@ pub const FINDINGS: &[Code] = &[
         "Give them to the table itself, where they are meant for all; else run the statements of the suggestion for the new partition.",
     ),
     code(
+        "partitions.catch_all",
+        "A partition takes every value from somewhere in the periods asked for to the end, or for ever so long.",
+        "No partition is ever made for them, and none of its rows is ever retired.",
+        "Detach it, let the task make the partitions, and move its rows into the table. A DEFAULT partition takes what no other does.",
+    ),
+    code(
         "partitions.default_in_the_way",
         "Rows in the default partition belong into one that is to be made.",
         "The partition cannot be made.",
@@ -495,6 +501,12 @@ pub const FINDINGS: &[Code] = &[
         "Something depends on a partition that is to be dropped: a view, a foreign key, a function with its row type.",
         "The server would refuse to drop it. It is not detached before that, so its rows stay in the table.",
         "Drop what depends on it, or keep the partition: `maint show RUN` names them.",
+    ),
+    code(
+        "partitions.forgotten",
+        "What was detached waits to be dropped or archived, and its table is called something else by now.",
+        "Nobody goes on with it: it keeps its space, and its rows are in no table.",
+        "List the table under its new name in a task of the kind that detached it, or drop it by hand.",
     ),
     code(
         "partitions.gap",
@@ -711,6 +723,12 @@ pub const FINDINGS: &[Code] = &[
         "Many dead rows wait for VACUUM.",
         "Scans read them, and indexes keep them.",
         "`maint run vacuum --now`; see what holds the horizon.",
+    ),
+    code(
+        "table.held",
+        "Somebody had a table for themselves (ACCESS EXCLUSIVE) while it was to be looked at.",
+        "What is said of it was left out; all other tables were done.",
+        "The message names who it was. Where it happens every time, let one of the two run at another hour.",
     ),
     code(
         "throttle.aborted",

@@ -29,17 +29,67 @@ pub fn may_reindex(server: &Server) -> String {
     )
 }
 
-/// SQL for the size in bytes of the relation `alias` (`pg_class`).
+/// SQL: whether somebody has the relation with this oid for themselves, or waits for that.
 ///
-/// `pg_relation_size` waits for whoever holds the relation exclusively, and
-/// one such table would hold up the look at all others; for those the size at
-/// their last vacuum has to do.
+/// Whoever else opens it then waits, and so does what writes down an expression, a key or an
+/// index of it, or asks for its size. One such table would hold up the look at all others.
+pub fn held(oid: &str) -> String {
+    format!(
+        "({oid} = ANY (ARRAY(SELECT l.relation FROM pg_catalog.pg_locks l
+                WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+                    AND l.database IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())))))"
+    )
+}
+
+/// SQL for the size in bytes of the relation `alias` (`pg_class`); of one that somebody holds
+/// the size at its last vacuum has to do.
 pub fn size_of(alias: &str) -> String {
     format!(
-        "CASE WHEN {alias}.oid = ANY (ARRAY(SELECT l.relation FROM pg_catalog.pg_locks l
-                WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'))
+        "CASE WHEN {}
             THEN {alias}.relpages::int8 * pg_catalog.current_setting('block_size')::int8
-            ELSE coalesce(pg_catalog.pg_relation_size({alias}.oid), 0) END"
+            ELSE coalesce(pg_catalog.pg_relation_size({alias}.oid), 0) END",
+        held(&format!("{alias}.oid"))
+    )
+}
+
+/// SQL for a subquery: `relid` of the relation with this oid and of all below it, tables or
+/// indexes. The server's own function for that waits for whoever holds one of them.
+pub fn tree(oid: &str) -> String {
+    format!(
+        "(WITH RECURSIVE below (relid) AS (SELECT {oid}::pg_catalog.oid
+            UNION SELECT i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.relid)
+            SELECT b.relid FROM below b)"
+    )
+}
+
+/// SQL: whether the publication `publication` (`pg_publication`) tells of what happens in the
+/// table with this oid, by itself or as part of a table above it.
+///
+/// The server's own view answers the same, and opens every published table for it. Since 19 a
+/// publication of all tables may leave some out, with all that is part of them.
+pub fn published(server: &Server, publication: &str, oid: &str) -> String {
+    let (listed, left_out) = match server.major() >= 19 {
+        true => (
+            " AND NOT r.prexcept",
+            format!(
+                " AND NOT EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = {publication}.oid AND r.prexcept
+                    AND (r.prrelid = {oid} OR r.prrelid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a)))"
+            ),
+        ),
+        false => ("", String::new()),
+    };
+    let schemas = match server.major() >= 15 {
+        true => format!(
+            " OR EXISTS (SELECT FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_class m ON m.relnamespace = s.pnnspid
+                WHERE s.pnpubid = {publication}.oid AND (m.oid = {oid} OR m.oid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a)))"
+        ),
+        false => String::new(),
+    };
+    format!(
+        "(EXISTS (SELECT FROM pg_catalog.pg_class m WHERE m.oid = {oid} AND m.relkind IN ('r', 'p') AND m.relpersistence = 'p' AND m.oid >= 16384)
+            AND ({publication}.puballtables{left_out}
+                OR EXISTS (SELECT FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = {publication}.oid{listed}
+                    AND (r.prrelid = {oid} OR r.prrelid IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors({oid}) a))){schemas}))"
     )
 }
 
@@ -71,9 +121,10 @@ pub fn serves(columns: &str) -> String {
 /// are the first ones. A key over a PERIOD, which there is since 18, is looked up by GiST.
 pub fn without_index(k: &str) -> String {
     let serves = serves("key.columns");
+    let below = tree("c.oid");
     format!(
         "EXISTS (SELECT FROM (SELECT c.oid AS relid WHERE c.relkind <> 'p'
-                UNION ALL SELECT pt.relid::oid FROM pg_catalog.pg_partition_tree(c.oid) pt WHERE c.relkind = 'p' AND pt.isleaf) l
+                UNION ALL SELECT pt.relid FROM {below} pt WHERE c.relkind = 'p') l
             JOIN pg_catalog.pg_class leaf ON leaf.oid = l.relid AND leaf.relkind = 'r'
             CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(own.attnum ORDER BY u.place) AS columns
                 FROM pg_catalog.unnest({k}.conkey) WITH ORDINALITY u(att, place)

@@ -219,6 +219,19 @@ pub(super) async fn pass_together(
         {
             return Err(roll_back(session, halt).await);
         }
+        // What the statements before it have locked stays so until the end.
+        if let Some(required) = &statement.required {
+            let asked = ask(session, &required.query, execution, step_ends, give_way).await;
+            let so = asked.and_then(|rows| answer(&rows).map_err(Halt::Failed));
+            let halt = match so {
+                Ok(true) => None,
+                Ok(false) => Some(Halt::LeftOut(required.otherwise.clone())),
+                Err(halt) => Some(halt),
+            };
+            if let Some(halt) = halt {
+                return Err(roll_back(session, halt).await);
+            }
+        }
         match pass(session, statement, execution, step_ends, give_way).await {
             Ok(did) => all.add(did),
             Err(halt) => return Err(roll_back(session, halt).await),

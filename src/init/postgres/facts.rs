@@ -184,7 +184,7 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError>
 pub(super) async fn partitioned(session: &Session) -> Result<Vec<Partitioned>, EngineError> {
     let sql = format!(
         "SELECT n.nspname::text, c.relname::text, p.partstrat::text, p.partnatts::int4, coalesce(t.typname::text, ''),
-            ARRAY(SELECT pg_catalog.pg_get_expr(b.relpartbound, b.oid) FROM pg_catalog.pg_inherits i
+            ARRAY(SELECT pg_catalog.pg_get_expr(b.relpartbound, 0) FROM pg_catalog.pg_inherits i
                 JOIN pg_catalog.pg_class b ON b.oid = i.inhrelid
                 WHERE i.inhparent = c.oid AND b.relpartbound IS NOT NULL ORDER BY b.oid DESC LIMIT 100),
             (SELECT count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)::int8

@@ -5,6 +5,7 @@ mod archive;
 mod cleanup;
 mod common;
 mod dependents;
+mod held;
 mod horizon;
 mod integrity;
 mod layout;

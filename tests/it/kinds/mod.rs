@@ -2,6 +2,7 @@
 //! did not, run again, prove that nothing happens.
 
 mod advice;
+mod catch_all;
 mod damage;
 mod dependents;
 mod detached;
@@ -9,7 +10,9 @@ mod evidence;
 mod failover;
 mod foreign;
 mod full;
+mod forgotten;
 mod grown_indexes;
+mod held;
 mod integrity;
 mod archive;
 mod blind;
@@ -25,6 +28,7 @@ mod on_standby;
 mod partitions;
 mod pooler;
 mod refresh;
+mod refresh_again;
 mod reached;
 mod reindex;
 mod repack;

@@ -326,3 +326,43 @@ async fn nulls_behind_a_constraint_that_is_not_valid_are_walked_over() {
     }
     assert_eq!(db.number("SELECT count(*) FROM nn").await, 0);
 }
+
+/// A table that a publication of all tables leaves out is published by nobody: its partition goes
+/// as a whole, and that of one which is published by rows.
+#[tokio::test]
+async fn what_a_publication_leaves_out_is_not_published() {
+    if !has_19() {
+        return;
+    }
+    let db = fresh_database(19).await;
+    for table in ["told", "untold"] {
+        db.execute(&format!("CREATE TABLE {table} (id int, at timestamptz NOT NULL, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
+            CREATE TABLE {table}_2020 PARTITION OF {table} FOR VALUES FROM ('2020-01-01') TO ('2021-01-01');
+            INSERT INTO {table} SELECT g, '2020-05-05' FROM generate_series(1, 9) g")).await;
+    }
+    db.execute("CREATE PUBLICATION nearly_all FOR ALL TABLES EXCEPT (TABLE untold)")
+        .await;
+    let rules = "[{ table: told, column: at, older_than: 1y }, { table: untold, column: at, older_than: 1y }]";
+    let workspace = Workspace::for_target(&db.url).task(
+        "cleanup",
+        &format!("kind: cleanup\ntarget: app\noptions: {{ rules: {rules} }}\n"),
+    );
+    let document = run(&workspace, "cleanup");
+    let steps = document["runs"][0]["steps"].as_array().unwrap();
+    let done: BTreeSet<String> = steps
+        .iter()
+        .map(|s| {
+            format!(
+                "{} {}",
+                s["action"].as_str().unwrap(),
+                s["object"].as_str().unwrap()
+            )
+        })
+        .collect();
+    let expected = [
+        "delete public.told_2020",
+        "drop_partition public.untold_2020",
+    ];
+    assert_eq!(done, expected.map(str::to_owned).into(), "{document:#}");
+    assert_eq!(db.number("SELECT count(*) FROM told").await, 0);
+}

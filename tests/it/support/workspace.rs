@@ -80,12 +80,22 @@ impl Workspace {
         let oid = db
             .number(&format!("SELECT '{table}'::regclass::oid::int8"))
             .await;
+        self.knows(kind, format!("marked {oid}"), table.into())
+            .await;
+    }
+
+    /// Has the history know of which table that one was a part.
+    pub(crate) async fn knows_part(&self, kind: &str, db: &TestDatabase, table: &str, of: &str) {
+        let oid = |name| format!("SELECT '{name}'::regclass::oid::int8");
+        let (table, of) = (db.number(&oid(table)).await, db.number(&oid(of)).await);
+        self.knows(kind, format!("part of {table}"), of.into())
+            .await;
+    }
+
+    async fn knows(&self, kind: &str, key: String, value: serde_json::Value) {
         let location = format!("sqlite:{}", self.history().display());
         let store = maint::history::open(&location).await.unwrap();
-        let memory = maint::plan::Memory {
-            key: format!("marked {oid}"),
-            value: table.into(),
-        };
+        let memory = maint::plan::Memory { key, value };
         store
             .remember("app", kind, chrono::Utc::now(), &[memory])
             .await

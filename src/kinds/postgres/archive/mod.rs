@@ -134,6 +134,8 @@ pub(crate) struct Facts {
     detached_columns: HashMap<u32, Vec<Found>>,
     /// What was detached, and is part of another table by now.
     elsewhere: Vec<Leftover>,
+    /// What was detached from tables of other names, one of which may be this one's of before.
+    astray: Vec<Leftover>,
 }
 
 impl Archive {
@@ -197,11 +199,13 @@ impl Kind for Archive {
         let mut foreign_keys = Vec::new();
         let mut columns = Vec::new();
         let mut elsewhere = Vec::new();
+        let mut astray = Vec::new();
         if let Some(table) = tables.get_mut(&self.table) {
             let found = leftover::leftovers(db, steps::MARK).await?.into_iter();
-            let found = found.filter(|leftover| leftover.is_of(table));
+            let (found, others): (Vec<Leftover>, _) = found.partition(|l| l.is_of(table));
+            astray = others;
             let waiting: Vec<Leftover>;
-            (elsewhere, waiting) = found.partition(|w| w.part_of.is_some());
+            (elsewhere, waiting) = found.into_iter().partition(|w| w.part_of.is_some());
             let waiting: Vec<u32> = waiting.iter().map(|w| w.oid).collect();
             for (_, mut member) in facts::read_members(db, &waiting).await? {
                 member.detached = true;
@@ -214,7 +218,8 @@ impl Kind for Archive {
             into_oid = found.get(destination).copied();
         }
         let relations = tables.values().flat_map(Table::relations).chain(into_oid);
-        let relations = relations.chain(elsewhere.iter().map(|leftover| leftover.oid));
+        let aside = elsewhere.iter().chain(&astray);
+        let relations = relations.chain(aside.map(|leftover| leftover.oid));
         let standing = trust::read(site, relations).await?;
         if let Some(table) = tables.get(&self.table)
             && let Ok(age) = age_of(&rule, table)
@@ -287,6 +292,7 @@ impl Kind for Archive {
             own_columns,
             detached_columns,
             elsewhere,
+            astray,
         })
     }
 
@@ -364,6 +370,9 @@ impl Kind for Archive {
         mark::unmark(steps::MARK, facts.tables.values(), &mut plan);
         for leftover in &facts.elsewhere {
             leftover::disown(leftover, &facts.tables, at, &mut plan);
+        }
+        for leftover in &facts.astray {
+            leftover::follow(leftover, steps::MARK, &facts.tables, at, &mut plan);
         }
         trust::heed(&mut plan, &facts.standing);
         mark::remember(facts.tables.values(), &mut plan);

@@ -205,6 +205,9 @@ impl Kind for Cleanup {
                 leftover::disown(leftover, &facts.tables, at, &mut plan);
                 continue;
             }
+            if leftover::follow(leftover, mark::MARK, &facts.tables, at, &mut plan) {
+                continue;
+            }
             let dependents = facts.ties.dependents(leftover.oid);
             if leftover::is_free(leftover, &facts.tables, dependents, at, &mut plan) {
                 leftover::decide(leftover, &self.rules, &facts.tables, at, &mut plan);

@@ -1,7 +1,8 @@
 //! What the catalogs say about tables, constraints and indexes.
 
+use super::super::held::{AGAIN, LOOKS};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, enforced, size_of};
+use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, enforced, held, size_of};
 use crate::engines::postgres::{Identifier, RelationName, Row, Session, each};
 
 /// SQL that tells why the role cannot read all rows of `{c}` (`pg_class`); NULL where it can.
@@ -89,7 +90,7 @@ const CONSTRAINTS: &str =
     "SELECT k.conname::text, k.convalidated, k.connoinherit,
         CASE WHEN k.contype = 'n' THEN (SELECT pg_catalog.format('%I IS NOT NULL', a.attname)
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1])
-            ELSE pg_catalog.pg_get_expr(k.conbin, k.conrelid) END,
+            WHEN {held} THEN NULL ELSE pg_catalog.pg_get_expr(k.conbin, k.conrelid) END,
         c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u',
         {size}, {hidden}, pg_catalog.pg_has_role(c.relowner, 'USAGE')
     FROM pg_catalog.pg_constraint k
@@ -99,29 +100,44 @@ const CONSTRAINTS: &str =
         AND c.relkind IN ('r', 'p') AND {enforced} AND {not_system}
     ORDER BY 6, 7, 1";
 
-/// All constraints on single rows that the server enforces.
-pub(super) async fn constraints(db: &Session) -> Result<Vec<Constraint>, EngineError> {
+/// All constraints on single rows that the server enforces, and the tables of which some could
+/// not be read because somebody holds the table.
+pub(super) async fn constraints(
+    db: &Session,
+) -> Result<(Vec<Constraint>, Vec<Relation>), EngineError> {
     let sql = CONSTRAINTS
         .replace("{enforced}", &enforced(&db.server, "k"))
+        .replace("{held}", &held("c.oid"))
         .replace("{size}", &size_of("c"))
         .replace("{hidden}", &HIDDEN.replace("{c}", "c"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);
-    let rows = db.query("reading check constraints", &sql, &[]).await?;
-    let mut found = Vec::new();
-    for row in &rows {
-        // None where the table was dropped meanwhile.
-        let Some(expression) = row.get(3)? else {
-            continue;
-        };
-        found.push(Constraint {
-            name: Identifier::new(row.get::<String>(0)?),
-            validated: row.get(1)?,
-            no_inherit: row.get(2)?,
-            expression,
-            table: Relation::of(row, 4)?,
-        });
+    let mut look = 1;
+    loop {
+        let rows = db.query("reading check constraints", &sql, &[]).await?;
+        let (mut found, mut unread) = (Vec::new(), Vec::<Relation>::new());
+        for row in &rows {
+            let table = Relation::of(row, 4)?;
+            // None as well where the table was dropped meanwhile: then nobody misses it.
+            let Some(expression) = row.get(3)? else {
+                if unread.last().is_none_or(|last| last.oid != table.oid) {
+                    unread.push(table);
+                }
+                continue;
+            };
+            found.push(Constraint {
+                name: Identifier::new(row.get::<String>(0)?),
+                validated: row.get(1)?,
+                no_inherit: row.get(2)?,
+                expression,
+                table,
+            });
+        }
+        if unread.is_empty() || look == LOOKS {
+            return Ok((found, unread));
+        }
+        look += 1;
+        tokio::time::sleep(AGAIN).await;
     }
-    Ok(found)
 }
 
 /// What an index of a partitioned table is made of: only when every
@@ -261,7 +277,7 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
                     FROM pg_catalog.pg_collation co JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace
                     WHERE co.oid = x.indcollation[p - 1]), '') AS collation,
                 (SELECT oc.opcdefault FROM pg_catalog.pg_opclass oc WHERE oc.oid = x.indclass[p - 1]) AS usual
-            FROM pg_catalog.generate_series(1, x.indnkeyatts::int4) p) k
+            FROM pg_catalog.generate_series(1, x.indnkeyatts::int4) p WHERE NOT {held}) k
         HAVING pg_catalog.bool_and(k.usual)) d ON {wanted} AND x.indisunique AND x.indisvalid AND i.relkind = 'i'
     LEFT JOIN LATERAL (SELECT r.names[1] AS any_schema, r.names[2] AS any_name, r.invalid[1] AS invalid_schema, r.invalid[2] AS invalid_name,
             w.names[1] AS without_schema, w.names[2] AS without_name, w.names[3] AS without_kind
@@ -287,6 +303,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
     let sql = INDEXES
         .replace("{nulls_distinct}", nulls)
         .replace("{wanted}", if wanted { "true" } else { "false" })
+        .replace("{held}", &held("t.oid"))
         .replace("{size}", &size_of("i"))
         .replace("{hidden}", &HIDDEN.replace("{c}", "t"))
         .replace("{not_system}", NOT_SYSTEM_SCHEMA);

@@ -10,6 +10,8 @@ mod options;
 mod order;
 mod server;
 
+use std::collections::HashMap;
+
 use self::amcheck::Amcheck;
 use self::counters::{Key, Sequence};
 use self::facts::{Constraint, Hidden, Index, Relation};
@@ -19,7 +21,7 @@ use self::options::{Level, OwnQuery};
 use self::order::{Candidate, Class};
 use self::server::ChangedCollation;
 use super::common::{Selection, grant, still_there};
-use super::trust;
+use super::{held, trust};
 use crate::engines::EngineError;
 use crate::engines::postgres::meaning::{self, Meaning};
 use crate::engines::postgres::trust::{Standing, Use};
@@ -48,6 +50,9 @@ pub(crate) struct Facts {
     database: String,
     foreign_keys: Vec<ForeignKey>,
     constraints: Vec<Constraint>,
+    /// Tables whose constraints could not be read, and who holds them.
+    unread: Vec<Relation>,
+    holders: HashMap<u32, String>,
     tables: Vec<Relation>,
     indexes: Vec<Index>,
     amcheck: Amcheck,
@@ -113,7 +118,9 @@ impl Kind for Integrity {
             meanings.push(meaning::of(db, &[&query.sql], &[]).await?);
         }
         let foreign_keys = foreign_keys::read(db).await?;
-        let constraints = facts::constraints(db).await?;
+        let (constraints, unread) = facts::constraints(db).await?;
+        let oids: Vec<u32> = unread.iter().map(|table| table.oid).collect();
+        let holders = held::holders(db, &oids).await?;
         let indexes = facts::indexes(db, self.amcheck == Level::Full).await?;
         let ends = foreign_keys
             .iter()
@@ -131,6 +138,8 @@ impl Kind for Integrity {
             database: db.server.database.clone(),
             foreign_keys,
             constraints,
+            unread,
+            holders,
             tables: facts::tables(db).await?,
             indexes,
             amcheck: amcheck::read(db).await?,
@@ -162,6 +171,7 @@ impl Kind for Integrity {
         let mut candidates = Vec::new();
         let mut unreadable = Vec::new();
         if self.constraints {
+            self.held(&facts, &mut plan);
             self.rows(&facts, &mut candidates, &mut unreadable, &mut plan);
         }
         if self.amcheck > Level::Off {
@@ -219,6 +229,16 @@ impl Kind for Integrity {
 }
 
 impl Integrity {
+    /// Tables whose check constraints only those know who hold them.
+    fn held(&self, facts: &Facts, plan: &mut Plan) {
+        let selection = Selection::new(&self.include, &self.exclude);
+        for table in facts.unread.iter().filter(|t| selection.covers(&t.name)) {
+            let who = facts.holders.get(&table.oid).map_or("", String::as_str);
+            let left_out = "its check constraints could not be read, and were not checked";
+            plan.undone(held::finding(&table.name, who, left_out));
+        }
+    }
+
     /// What rows say: foreign keys and check constraints.
     fn rows(
         &self,

@@ -153,7 +153,7 @@ impl Key {
             Key::TimestampTz => Point::from(at.timestamp_micros()),
             Key::Integer(Epoch::Seconds) => Point::from(at.timestamp()),
             Key::Integer(Epoch::Millis) => Point::from(at.timestamp_millis()),
-            Key::Uuid => Point::from(at.timestamp_millis()) << 80,
+            Key::Uuid => (Point::from(at.timestamp_millis()) << 80).saturating_add(Point::MIN),
         }
     }
 
@@ -193,7 +193,9 @@ impl Key {
             Key::TimestampTz => instant(point)?,
             Key::Integer(Epoch::Seconds) => instant(point.checked_mul(MICROS)?)?,
             Key::Integer(Epoch::Millis) => instant(point.checked_mul(1_000)?)?,
-            Key::Uuid => instant((point >> 80) * 1_000)?,
+            Key::Uuid => instant(
+                (point.wrapping_sub(Point::MIN).cast_unsigned() >> 80).cast_signed() * 1_000,
+            )?,
         };
         Some(local.with_timezone(&zone).date_naive())
     }
@@ -220,7 +222,10 @@ impl Key {
                 format!("'{date} {hour:02}:{minute:02}:{second:02}{fraction}{zone}{era}'")
             }
             (_, Key::Integer(_)) => format!("'{point}'"),
-            (_, Key::Uuid) => format!("'{}'", Uuid::from_u128(u128::try_from(point).unwrap_or(0))),
+            (_, Key::Uuid) => format!(
+                "'{}'",
+                Uuid::from_u128(point.wrapping_sub(Point::MIN).cast_unsigned())
+            ),
         }
     }
 
@@ -254,7 +259,7 @@ impl Key {
                 Some(date_point(&format!("{date}{era}"))? * DAY + within)
             }
             Key::Integer(_) => text.parse().ok(),
-            Key::Uuid => Point::try_from(text.parse::<Uuid>().ok()?.as_u128()).ok(),
+            Key::Uuid => Some(uuid_point(text.parse().ok()?)),
         }
     }
 
@@ -282,7 +287,7 @@ impl Key {
     /// Reads what [`Key::place`] answered.
     pub(super) fn read_place(self, text: &str) -> Option<Point> {
         match self {
-            Key::Uuid => Point::try_from(text.parse::<Uuid>().ok()?.as_u128()).ok(),
+            Key::Uuid => Some(uuid_point(text.parse().ok()?)),
             _ => text.parse().ok(),
         }
     }
@@ -313,6 +318,11 @@ impl Key {
             _ => format!("{column} IS NOT NULL"),
         }
     }
+}
+
+/// Half of all UUIDs are below zero, so that every one of them is a place in the same order.
+fn uuid_point(uuid: Uuid) -> Point {
+    uuid.as_u128().cast_signed().wrapping_add(Point::MIN)
 }
 
 /// `2026-11-01`, `10000-01-01` or `0044-03-15 BC` as days since 1970. The
@@ -466,6 +476,20 @@ mod tests {
         assert_eq!(
             Key::Timestamp.literal(-500_000),
             "'1969-12-31 23:59:59.500000'"
+        );
+        for uuid in [
+            "'00000000-0000-0000-0000-000000000001'",
+            "'7fffffff-ffff-ffff-ffff-ffffffffffff'",
+            "'80000000-0000-0000-0000-000000000000'",
+            "'ffffffff-0000-4000-8000-000000000000'",
+        ] {
+            let point = Key::Uuid.point(uuid).unwrap();
+            assert!(point > FIRST && point < LAST);
+            assert_eq!(Key::Uuid.literal(point), uuid);
+        }
+        assert!(
+            Key::Uuid.point("'7fffffff-ffff-ffff-ffff-ffffffffffff'")
+                < Key::Uuid.point("'80000000-0000-0000-0000-000000000000'")
         );
         assert_eq!(Key::Date.point("'2026-13-01'"), None);
         assert_eq!(Key::Date.point("'someday'"), None);

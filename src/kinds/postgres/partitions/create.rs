@@ -2,19 +2,21 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use chrono::NaiveDate;
+use chrono::{Datelike, NaiveDate};
 use chrono_tz::{TZ_VARIANTS, Tz};
 
 use super::calendar::{FIRST, Interval, Key, LAST, Point};
 use super::coverage::{Stretch, missing};
-use super::facts::{Facts, ITSELF, Node, Strays, Table, bytes};
+use super::facts::{Facts, ITSELF, Node, Strays, Table, a_held, bytes};
 use super::make::{
     LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, own_default, owned,
+    stored,
 };
 use super::{Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
-use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
+use crate::kinds::postgres::held;
+use crate::plan::{Finding, Moment, Param, Plan, Query, Required, Severity, Statement, Step};
 use crate::values::unreadable;
 
 /// A partition that is to be.
@@ -25,6 +27,9 @@ struct Wanted {
     /// Why it is wanted.
     reason: String,
 }
+
+/// What a statement begins with that moves rows out of the default partition.
+const MOVES: &str = "WITH moved AS ";
 
 /// A gap that needs more partitions than this is no oversight.
 const MOST_IN_A_GAP: usize = 1_000;
@@ -40,6 +45,9 @@ pub(super) fn plan(
 ) {
     let wanted = wanted(task, subject, at, plan);
     strays_elsewhere(subject, &wanted, plan);
+    if let Some(finding) = catch_all(task, subject, at) {
+        plan.undone(finding);
+    }
     if wanted.is_empty() {
         return;
     }
@@ -57,12 +65,27 @@ pub(super) fn plan(
         ));
         return;
     }
-    let template = subject
+    let newest = subject
         .partitions
         .iter()
         .rev()
-        .find(|(_, _, n)| n.kind != "f")
-        .map(|(_, _, node)| *node);
+        .find(|(_, _, n)| n.kind != "f");
+    let template = newest.map(|(_, _, node)| *node);
+    // What cannot be looked at cannot be made once more, and beside a default partition
+    // nothing is attached without it.
+    let needed = newest.map(|(_, oid, _)| *oid);
+    let mut needed = needed.into_iter().chain(subject.table.default);
+    if let Some(oid) = needed.find_map(|oid| a_held(oid, &facts.nodes, &facts.held))
+        && let (Some(node), Some(who)) = (facts.nodes.get(&oid), facts.held.get(&oid))
+    {
+        let left_out = format!(
+            "{} new partitions of {} are needed and were not made, because that needs a look at it",
+            wanted.len(),
+            subject.table.name
+        );
+        plan.undone(held::finding(&node.name, who, &left_out));
+        return;
+    }
     if let Some(why) = template.and_then(|node| not_to_be_copied(node, facts)) {
         plan.undone(finding(
             "partitions.unsuitable",
@@ -104,6 +127,41 @@ pub(super) fn plan(
         plan.steps.push(step);
         not_had(subject, template, &names, facts, plan);
     }
+}
+
+/// Nobody makes partitions so many years ahead of those that are asked for.
+const FAR: i32 = 100;
+
+/// A partition that takes every value from somewhere in the periods that are asked for on: as
+/// long as it is there, no other is ever needed, and none is ever over.
+fn catch_all(task: &Partitions, subject: &Subject<'_>, at: &Moment) -> Option<Finding> {
+    let (key, zone) = (subject.key, subject.zone);
+    let today = at.now.with_timezone(&zone).date_naive();
+    let mut end = task.interval.start(today);
+    for _ in 0..=task.ahead {
+        end = task.interval.next(end);
+    }
+    let far = end.with_year(end.year().saturating_add(FAR)).unwrap_or(end);
+    let (last, far) = (key.at(end, zone), key.at(far, zone));
+    let (stretch, _, node) = subject
+        .partitions
+        .iter()
+        .find(|((from, to), ..)| *from < last && *to > far)?;
+    let table = &subject.table.name;
+    Some(Finding {
+        code: "partitions.catch_all".to_owned(),
+        severity: Severity::Critical,
+        object: node.name.to_string(),
+        message: format!(
+            "{} takes every value {}: while it is there no partition of {table} can be made for them, and its rows are never retired. Detach it, run this task again, which makes the partitions, and move its rows with INSERT INTO {table} SELECT; a DEFAULT partition takes what no other does, and is in nobody's way",
+            node.name,
+            subject.shown(*stretch)
+        ),
+        suggestion: Some(format!(
+            "ALTER TABLE {table} DETACH PARTITION {}",
+            node.name
+        )),
+    })
 }
 
 /// What the calendar asks for and no partition covers.
@@ -300,20 +358,30 @@ fn another_zone(task: &Partitions, subject: &Subject<'_>) -> Option<Tz> {
         .flat_map(|((from, to), ..)| [*from, *to])
         .filter(finite)
         .collect();
-    let midnights = |zone: Tz| {
-        let begins = |edge: &&Point| {
-            subject.key.day(**edge, zone).is_some_and(|day| {
-                task.interval.start(day) == day && subject.key.at(day, zone) == **edge
-            })
-        };
-        edges.iter().filter(begins).count()
+    let begins = |zone: Tz, edge: Point| {
+        subject
+            .key
+            .day(edge, zone)
+            .is_some_and(|day| task.interval.start(day) == day && subject.key.at(day, zone) == edge)
     };
+    let midnights = |zone: Tz| edges.iter().filter(|edge| begins(zone, **edge)).count();
     let ours = midnights(subject.zone);
     // One bound may be anything; several at the same midnight are no accident.
-    if ours == edges.len() || edges.len() < 2 {
+    if edges.len() < 2 {
         return None;
     }
-    let others = std::iter::once(Tz::UTC).chain(TZ_VARIANTS);
+    let mut others = std::iter::once(Tz::UTC).chain(TZ_VARIANTS);
+    if ours == edges.len() {
+        // Days of one season look alike in many zones: which of them is meant is told by how
+        // far back, from the newest on, all begin at its midnight.
+        let unbroken = |zone: Tz| {
+            let all = subject.partitions.iter().rev();
+            let mut all = all.flat_map(|((from, to), ..)| [*to, *from]).filter(finite);
+            all.position(|edge| !begins(zone, edge))
+        };
+        let ours = unbroken(subject.zone)?;
+        return others.find(|zone| unbroken(*zone).is_none_or(|theirs| theirs > ours));
+    }
     let (best, zone) = others
         .map(|zone| (midnights(zone), zone))
         .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
@@ -386,9 +454,12 @@ fn step(
     let mut sql = vec!["SET LOCAL default_tablespace = ''".to_owned()];
     // The first partition has what the table itself has, as far as it can have it.
     let root = facts.nodes.get(&subject.table.oid);
-    let like = format!(
+    let mut like = format!(
         "(LIKE {table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED INCLUDING STORAGE INCLUDING COMPRESSION INCLUDING COMMENTS)"
     );
+    if let Some(root) = root.filter(|_| template.is_none()) {
+        like.push_str(&stored(root));
+    }
     make(name, &like, template, facts, &mut names_below, &mut sql);
     if let Some(root) = root.filter(|_| template.is_none()) {
         // What the owner would give by default is the owner's to say, not ours.
@@ -408,10 +479,25 @@ fn step(
             column = subject.column
         );
         sql.push(format!("ALTER TABLE {name} ADD {check}"));
+        let moved = format!(
+            "{MOVES}(DELETE FROM {} WHERE {} RETURNING {columns}) INSERT INTO {name} ({columns}) SELECT {columns} FROM moved",
+            default.name,
+            condition(subject, wanted.stretch)
+        );
+        sql.push(format!("LOCK TABLE {} IN ROW EXCLUSIVE MODE", default.name));
+        sql.push(moved.clone());
+        // Then what came meanwhile: nobody may put more rows there until the partition is
+        // attached, or it never could be. Who writes to the table waits there, and is then led to
+        // the new partition; who waited for the default one would be told that its row may not
+        // be in it.
         sql.push(format!(
-            "WITH moved AS (DELETE FROM {} WHERE {} RETURNING {columns}) INSERT INTO {name} ({columns}) SELECT {columns} FROM moved",
-            default.name, condition(subject, wanted.stretch)
+            "LOCK TABLE ONLY {table} IN SHARE ROW EXCLUSIVE MODE"
         ));
+        sql.push(format!(
+            "LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+            default.name
+        ));
+        sql.push(moved);
     }
     let (from, to) = wanted.stretch;
     sql.push(format!(
@@ -462,7 +548,14 @@ fn step(
         free,
         "the table has vanished, or something else bears that name by now",
     )
-    .together(sql.into_iter().map(Statement::brief).collect());
+    .together(
+        sql.into_iter()
+            .map(|sql| match sql.starts_with(MOVES) {
+                true => Statement::brief(sql).requiring(unhindered(subject)),
+                false => Statement::brief(sql),
+            })
+            .collect(),
+    );
     for (.., pending) in subject
         .pending
         .iter()
@@ -475,6 +568,24 @@ fn step(
             .push(format!("moves {rows} rows out of the default partition"));
     }
     (step, unnamed)
+}
+
+/// What has to be so, under the lock, for rows to be moved out of the default partition: what
+/// the plan found to be absent still is.
+fn unhindered(subject: &Subject<'_>) -> Required {
+    Required {
+        query: Query::new(
+            format!(
+                "SELECT pg_catalog.cardinality(k.keeping) + pg_catalog.cardinality(k.fired)
+                    + pg_catalog.cardinality(k.published) + pg_catalog.cardinality(k.referring) = 0
+                FROM ({}) AS k (keeping, fired, published, referring)",
+                subject.table.keeps
+            ),
+            [Param::Oid(subject.table.default.unwrap_or_default())],
+        ),
+        otherwise: "since the plan was made somebody gave the default partition a trigger, a rule, a policy, a publication or a foreign key that moving rows would set off; the next run says which".to_owned(),
+        undo: None,
+    }
 }
 
 /// Takes out the statements that a partition can do without, and that would
@@ -513,7 +624,8 @@ fn not_had(
     facts: &Facts,
     plan: &mut Plan,
 ) {
-    let Some((name, template)) = names.front().zip(template) else {
+    let root = facts.nodes.get(&subject.table.oid);
+    let Some((name, like)) = names.front().zip(template.or(root)) else {
         return;
     };
     let mut told = |code: &str, message: String, suggestion: String| {
@@ -524,6 +636,27 @@ fn not_had(
             message,
             suggestion: Some(suggestion).filter(|suggestion| !suggestion.is_empty()),
         });
+    };
+    if let Some(tablespace) = like.tablespace.as_ref().filter(|_| !like.may_tablespace) {
+        let tablespace = Identifier::new(tablespace);
+        told(
+            "partitions.tablespace",
+            format!(
+                "{} in the tablespace {tablespace}, where {} may create nothing; it is in that of the database",
+                match template {
+                    Some(_) => "its siblings are".to_owned(),
+                    None => format!("new partitions of {} are meant to be", subject.table.name),
+                },
+                Identifier::new(&facts.role)
+            ),
+            format!(
+                "GRANT CREATE ON TABLESPACE {tablespace} TO {}",
+                Identifier::new(&facts.role)
+            ),
+        );
+    }
+    let Some(template) = template else {
+        return;
     };
     let besides = &template.attached.besides;
     if !besides.is_empty() {
@@ -559,24 +692,6 @@ fn not_had(
             format!(
                 "ALTER PUBLICATION {publication} ADD TABLE ONLY {name}{}",
                 some.unwrap_or_default()
-            ),
-        );
-    }
-    if let Some(tablespace) = template
-        .tablespace
-        .as_ref()
-        .filter(|_| !template.may_tablespace)
-    {
-        let tablespace = Identifier::new(tablespace);
-        told(
-            "partitions.tablespace",
-            format!(
-                "its siblings are in the tablespace {tablespace}, where {} may create nothing; it is in that of the database",
-                Identifier::new(&facts.role)
-            ),
-            format!(
-                "GRANT CREATE ON TABLESPACE {tablespace} TO {}",
-                Identifier::new(&facts.role)
             ),
         );
     }

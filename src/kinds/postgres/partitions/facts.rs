@@ -6,9 +6,10 @@ use chrono::TimeDelta;
 
 use super::calendar::{Epoch, Key, Point};
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{by_people, size_of};
+use crate::engines::postgres::catalog::{by_people, held, published, size_of, tree};
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::engines::postgres::{Identifier, RelationName, Session, each};
+use crate::engines::postgres::{Identifier, RelationName, Row, Server, Session, each};
+use crate::kinds::postgres::held::{AGAIN, LOOKS, holders};
 use crate::kinds::postgres::{dependents, trust};
 use crate::plan::Site;
 use crate::values::{TableName, unreadable};
@@ -43,6 +44,9 @@ pub(super) struct Table {
     pub(super) referring: Vec<String>,
     /// Triggers that would take rows that leave the default partition for deleted.
     pub(super) fired: Vec<String>,
+    /// The question that the four lists around this are the answer to, of the default partition
+    /// `$1`: it is asked once more under the lock that the rows are moved under.
+    pub(super) keeps: String,
     /// Publications that would tell of the leaving: the rows come back into a
     /// table that is in none of them yet.
     pub(super) published: Vec<String>,
@@ -137,6 +141,8 @@ pub(super) struct Retired {
     pub(super) foreign: bool,
     /// The table that it is part of by now, as somebody wanted it.
     pub(super) part_of: Option<String>,
+    /// Whether a table of its owner is called what the mark says.
+    pub(super) named: bool,
 }
 
 /// What the decision is made from.
@@ -162,6 +168,8 @@ pub(crate) struct Facts {
     pub(super) retired: Vec<Retired>,
     /// What keeps partitions, and those that were, from being dropped.
     pub(super) dependents: HashMap<u32, Vec<String>>,
+    /// Of which tables and partitions not all could be read, and who holds them.
+    pub(super) held: HashMap<u32, String>,
 }
 
 /// Marks what was detached in order to be dropped after a grace period.
@@ -191,6 +199,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind:
         LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')";
 
+// Bounds have no columns: written down without their table, they wait for nobody who holds it.
 const NODES: &str = "WITH RECURSIVE tree AS (
         SELECT r.oid, NULL::pg_catalog.oid AS parent, false AS pending
             FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS r (oid)
@@ -198,8 +207,8 @@ const NODES: &str = "WITH RECURSIVE tree AS (
         SELECT i.inhrelid, i.inhparent, i.inhdetachpending
             FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid)
     SELECT DISTINCT ON (tree.oid) tree.oid, tree.parent, tree.pending, n.nspname::text, c.relname::text, c.relkind::text,
-        pg_catalog.pg_get_expr(c.relpartbound, c.oid),
-        CASE WHEN c.relkind = 'p' THEN pg_catalog.pg_get_partkeydef(c.oid) END,
+        pg_catalog.pg_get_expr(c.relpartbound, 0),
+        CASE WHEN c.relkind = 'p' AND NOT {held} THEN pg_catalog.pg_get_partkeydef(c.oid) END,
         pg_catalog.pg_get_userbyid(c.relowner)::text,
         coalesce(c.reloptions, '{}') || ARRAY(SELECT 'toast.' || o FROM pg_catalog.unnest(t.reloptions) o),
         s.spcname::text, c.relpersistence = 'u',
@@ -210,12 +219,12 @@ const NODES: &str = "WITH RECURSIVE tree AS (
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.att
             WHERE x.indrelid = c.oid AND x.indisreplident AND u.place <= x.indnkeyatts),
         {size}, c.relrowsecurity, c.relforcerowsecurity,
-        coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true)
+        coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true), {held}
     FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
         LEFT JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
-        LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam AND c.relkind = 'r'
+        LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam AND c.relkind IN ('r', 'p')
     ORDER BY tree.oid, tree.parent NULLS LAST";
 
 /// What is granted beyond what owners have anyway.
@@ -327,18 +336,18 @@ const TAKEN: &str = "SELECT n.nspname::text, c.relname::text
 const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
         pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1),
         c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, c.relkind = 'f',
-        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
+        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+        -- Anybody can write a comment: a table of another owner was no partition.
+        EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relkind = 'p' AND r.relowner = c.relowner
+            AND pg_catalog.starts_with(d.description, $1::text || CASE WHEN r.oid::pg_catalog.regclass::text ~ E'[\\n\\r]'
+                THEN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(r.oid::pg_catalog.regclass::text, E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n'), E'\\r', E'\\\\r')
+                ELSE r.oid::pg_catalog.regclass::text END || ' since '))
     FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0
         AND c.relkind IN ('r', 'p', 'f')
         AND pg_catalog.starts_with(d.description, $1::text)
-        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
-        -- Anybody can write a comment: a table of another owner was no partition.
-        AND EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relkind = 'p' AND r.relowner = c.relowner
-            AND pg_catalog.starts_with(d.description, $1::text || CASE WHEN r.oid::pg_catalog.regclass::text ~ E'[\\n\\r]'
-                THEN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(r.oid::pg_catalog.regclass::text, E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n'), E'\\r', E'\\\\r')
-                ELSE r.oid::pg_catalog.regclass::text END || ' since '))";
+        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')";
 
 /// More quarters of an hour than this are not told apart; it is ten years of them.
 const MOST_STRAYS: i64 = 350_000;
@@ -365,6 +374,7 @@ pub(super) async fn read(
         schemas: HashSet::new(),
         retired: Vec::new(),
         dependents: HashMap::new(),
+        held: HashMap::new(),
     };
     let schemas: Vec<&str> = names.iter().map(|name| name.schema.as_str()).collect();
     let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
@@ -391,6 +401,7 @@ pub(super) async fn read(
             referring: Vec::new(),
             fired: Vec::new(),
             published: Vec::new(),
+            keeps: keeping_sql(&db.server),
         };
         facts.tables.insert(name, found);
     }
@@ -418,6 +429,7 @@ pub(super) async fn read(
             part_of: row
                 .get::<Option<String>>(6)?
                 .map(|name| unreadable::escaped(&name).into_owned()),
+            named: row.get(7)?,
         });
     }
     let nodes = roots.iter().filter_map(|root| facts.nodes.get(root));
@@ -434,12 +446,32 @@ pub(super) async fn read(
             .standing
             .code(Touch::new(table.oid, Use::Define))
             .is_empty();
-        if default <= max_default_bytes && trusted {
-            strays(db, table, &facts.nodes, epoch, &facts.standing).await?;
+        let held = table
+            .default
+            .and_then(|oid| a_held(oid, &facts.nodes, &facts.held));
+        if default <= max_default_bytes && trusted && held.is_none() {
+            if !strays(db, table, &facts.nodes, epoch, &facts.standing).await?
+                && let Some(default) = table.default
+            {
+                facts.held.extend(holders(db, &[default]).await?);
+            }
             keeping(db, table).await?;
         }
     }
     Ok(facts)
+}
+
+/// Which of a partition and all that are below it somebody holds.
+pub(super) fn a_held(
+    oid: u32,
+    nodes: &HashMap<u32, Node>,
+    held: &HashMap<u32, String>,
+) -> Option<u32> {
+    if held.contains_key(&oid) {
+        return Some(oid);
+    }
+    let mut below = nodes.get(&oid)?.children.iter();
+    below.find_map(|child| a_held(*child, nodes, held))
 }
 
 /// The size of a partition with all that are below it.
@@ -450,9 +482,42 @@ pub(super) fn bytes(oid: u32, nodes: &HashMap<u32, Node>) -> i64 {
     })
 }
 
+/// Reads the partitions, and looks again while somebody holds one of them.
+async fn rows_of_nodes(db: &Session, roots: &[u32]) -> Result<Vec<Row>, EngineError> {
+    let sql = NODES
+        .replace("{held}", &held("c.oid"))
+        .replace("{size}", &size_of("c"));
+    let mut look = 1;
+    loop {
+        let rows = db.query("reading the partitions", &sql, &[&roots]).await?;
+        let mut any = false;
+        for row in &rows {
+            any |= row.get::<bool>(20)?;
+        }
+        if !any || look == LOOKS {
+            return Ok(rows);
+        }
+        look += 1;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// What is at or below these, and free to be looked at: what is held is not, nor what is below it.
+fn free(oids: &[u32], facts: &Facts, found: &mut Vec<u32>) {
+    for oid in oids.iter().filter(|oid| !facts.held.contains_key(oid)) {
+        found.push(*oid);
+        if let Some(node) = facts.nodes.get(oid) {
+            free(&node.children, facts, found);
+        }
+    }
+}
+
 async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), EngineError> {
-    let sql = NODES.replace("{size}", &size_of("c"));
-    for row in db.query("reading the partitions", &sql, &[&roots]).await? {
+    let mut held = Vec::new();
+    for row in rows_of_nodes(db, roots).await? {
+        if row.get(20)? {
+            held.push(row.get(0)?);
+        }
         let node = Node {
             detach_pending: row.get(2)?,
             name: RelationName::new(row.get::<String>(3)?, row.get::<String>(4)?),
@@ -491,7 +556,9 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
             node.children = children;
         }
     }
-    let all: Vec<u32> = facts.nodes.keys().copied().collect();
+    facts.held = holders(db, &held).await?;
+    let mut all = Vec::new();
+    free(roots, facts, &mut all);
     let doing = "reading what is granted on partitions";
     for row in db.query(doing, GRANTS, &[&all]).await? {
         if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
@@ -560,26 +627,29 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
     Ok(())
 }
 
+/// What keeps rows in the default partition `$1` from leaving it, and what would be misled: one
+/// row of four lists.
 const KEEPING: &str = concat!(
     "SELECT ARRAY(SELECT 'rule ' || pg_catalog.quote_ident(r.rulename) || ' of ' || r.ev_class::pg_catalog.regclass::text
             FROM pg_catalog.pg_rewrite r WHERE r.ev_class = $1::pg_catalog.oid AND r.ev_type = '4' AND r.ev_enabled IN ('O', 'A')
         UNION ALL SELECT 'row-level security of ' || $1::pg_catalog.oid::pg_catalog.regclass::text
             WHERE pg_catalog.row_security_active($1::pg_catalog.oid)),
         ARRAY(SELECT 'trigger ' || pg_catalog.quote_ident(t.tgname) || ' of ' || t.tgrelid::pg_catalog.regclass::text
-            FROM pg_catalog.pg_trigger t WHERE t.tgrelid IN (SELECT $1::pg_catalog.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass))
-                AND ",
+            FROM pg_catalog.pg_trigger t WHERE t.tgrelid IN {tree} AND ",
     by_people!("t"),
     " AND t.tgenabled IN ('O', 'A') AND t.tgtype & 8 <> 0 ORDER BY 1),
-        ARRAY(SELECT DISTINCT 'publication ' || pg_catalog.quote_ident(p.pubname)
-            FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_tables s ON s.pubname = p.pubname
-                JOIN pg_catalog.pg_namespace n ON n.nspname = s.schemaname
-                JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = s.tablename
-            WHERE p.pubdelete AND c.oid IN (SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass)
-                UNION SELECT relid FROM pg_catalog.pg_partition_ancestors($1::pg_catalog.oid::pg_catalog.regclass)) ORDER BY 1),
+        ARRAY(SELECT 'publication ' || pg_catalog.quote_ident(p.pubname)
+            FROM pg_catalog.pg_publication p WHERE p.pubdelete AND EXISTS (SELECT FROM {tree} l WHERE {published}) ORDER BY 1),
         ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
-            WHERE f.confrelid IN (SELECT $1::pg_catalog.oid UNION SELECT relid FROM pg_catalog.pg_partition_tree($1::pg_catalog.oid::pg_catalog.regclass))
-                AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1)"
+            WHERE f.confrelid IN {tree} AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1)"
 );
+
+/// SQL for [`KEEPING`].
+fn keeping_sql(server: &Server) -> String {
+    KEEPING
+        .replace("{tree}", &tree("$1"))
+        .replace("{published}", &published(server, "p", "l.relid"))
+}
 
 /// Looks what may keep rows from leaving the default partition, and whom it would mislead.
 async fn keeping(db: &Session, table: &mut Table) -> Result<(), EngineError> {
@@ -587,7 +657,7 @@ async fn keeping(db: &Session, table: &mut Table) -> Result<(), EngineError> {
         return Ok(());
     };
     let doing = "reading what keeps rows in the default partition";
-    for row in db.query(doing, KEEPING, &[&default]).await? {
+    for row in db.query(doing, &table.keeps, &[&default]).await? {
         let names = |n| {
             let names: Vec<String> = row.get(n)?;
             let shown = names
@@ -601,24 +671,24 @@ async fn keeping(db: &Session, table: &mut Table) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Counts the rows of the default partition.
+/// Counts the rows of the default partition; `false` where somebody holds it.
 async fn strays(
     db: &Session,
     table: &mut Table,
     nodes: &HashMap<u32, Node>,
     epoch: Option<Epoch>,
     standing: &Standing,
-) -> Result<(), EngineError> {
+) -> Result<bool, EngineError> {
     let (Some(default), Some(column)) = (table.default.and_then(|d| nodes.get(&d)), &table.column)
     else {
-        return Ok(());
+        return Ok(true);
     };
     let Ok(key) = Key::of(&table.key_type, epoch) else {
-        return Ok(());
+        return Ok(true);
     };
     if default.kind == "f" {
         // Its rows are somewhere else, and nobody moves them from here.
-        return Ok(());
+        return Ok(true);
     }
     let column = column.to_string();
     let sql = format!(
@@ -659,7 +729,8 @@ async fn strays(
         }
         // insufficient_privilege, or it vanished: then nobody can move its rows either.
         Err(error) if matches!(error.sqlstate(), Some("42501" | "42P01")) => Vec::new(),
+        Err(error) if error.sqlstate() == Some("55P03") => return Ok(false),
         Err(error) => return Err(error),
     };
-    Ok(())
+    Ok(true)
 }

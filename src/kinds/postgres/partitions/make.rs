@@ -62,6 +62,18 @@ pub(super) fn ends_below(node: &Node, facts: &Facts) -> Vec<String> {
     ends
 }
 
+/// Where a partition is stored that is to be like no other: where its table says.
+pub(super) fn stored(root: &Node) -> String {
+    let mut text = String::new();
+    if let Some(method) = &root.access_method {
+        text.push_str(&format!(" USING {}", Identifier::new(method)));
+    }
+    if let Some(tablespace) = root.tablespace.as_ref().filter(|_| root.may_tablespace) {
+        text.push_str(&format!(" TABLESPACE {}", Identifier::new(tablespace)));
+    }
+    text
+}
+
 /// Creates a table like `template`, with its partitions if it has some.
 pub(super) fn make(
     name: &RelationName,

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use self::calendar::{Epoch, FIRST, Interval, Key, LAST, Point};
 use self::coverage::{Stretch, missing};
 use self::facts::{Facts, Node, Table};
-use super::trust;
+use super::{held, trust};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Touch, Use};
 use crate::engines::postgres::{Identifier, Session};
@@ -188,6 +188,16 @@ impl Kind for Partitions {
             {
                 continue;
             }
+            if let Some((oid, who)) = facts
+                .tables
+                .get(name)
+                .and_then(|table| facts.held.get_key_value(&table.oid))
+                && let Some(node) = facts.nodes.get(oid)
+            {
+                let left_out = "no partition of it was made or retired";
+                plan.undone(held::finding(&node.name, who, left_out));
+                continue;
+            }
             match self.subject(name, &facts, at) {
                 Ok(subject) => {
                     plan.considered += subject.partitions.len();
@@ -219,6 +229,7 @@ impl Kind for Partitions {
                 }
             }
         }
+        prune::follow(&facts, at, &mut plan);
         trust::heed(&mut plan, &facts.standing);
         plan.numbered(1)
     }

@@ -2,12 +2,14 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::calendar::Key;
 use super::facts::{Facts, MARK, Node, Retired};
 use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, literal};
 use crate::kinds::postgres::common::{Leaving, one_line, still_there};
-use crate::kinds::postgres::retention::{leftover, mark};
+use crate::kinds::postgres::retention::leftover;
+use crate::kinds::postgres::retention::mark::{self, Astray};
 use crate::plan::{
     Finding, Moment, Param, Plan, Query, Required, Severity, Statement, Step, Sweep,
 };
@@ -120,7 +122,8 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
             });
             continue;
         }
-        plan.memories.push(mark::memory(*oid, &node.name));
+        let of = subject.table.oid;
+        plan.memories.extend(mark::memories(*oid, &node.name, of));
         plan.steps
             .push(retire(task, subject, *oid, node, at).because(why));
     }
@@ -144,6 +147,7 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
         None => &node.name,
     };
     let named = |name| leaving(oid, name, node, subject);
+    let ours = |required, name| of_version_7(required, name, node, subject);
     let mut step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
     let marked = marked(root, node, at);
     // A detachment that comes to nothing leaves the comment that was there.
@@ -164,7 +168,7 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
         let sql = format!("ALTER {kind} {} SET SCHEMA {schema}", node.name);
         step = step.run(under(
             Statement::brief(sql),
-            named(&node.name).still_attached(),
+            ours(named(&node.name).still_attached(), &node.name),
             (!foreign).then(|| format!("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE", node.name)),
         ));
     }
@@ -180,12 +184,13 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
             (None, true) => format!("{detach}; DROP {kind} {part}"),
             (None, false) => format!("{detach}; {mark}"),
         };
-        step = step.run(Statement::brief(sql).requiring(still));
+        step = step.run(Statement::brief(sql).requiring(ours(still, part)));
     } else {
         if attic.is_none() {
             let lock = format!("LOCK TABLE ONLY {part} IN SHARE UPDATE EXCLUSIVE MODE");
             let lock = Some(lock).filter(|_| !foreign);
-            step = step.run(under(Statement::brief(mark), still.clone(), lock));
+            let still = ours(still.clone(), part);
+            step = step.run(under(Statement::brief(mark), still, lock));
         }
         let detach = Statement::patient(
             format!("{detach} CONCURRENTLY"),
@@ -211,7 +216,8 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
     if drops && subject.default.is_none() {
         let drop = Statement::brief(format!("DROP {kind} {part}"));
         let lock = (!foreign).then(|| format!("LOCK TABLE {part} IN ACCESS EXCLUSIVE MODE"));
-        step = step.run(under(drop, named(part).still_detached(), lock));
+        let still = ours(named(part).still_detached(), part);
+        step = step.run(under(drop, still, lock));
     }
     step
 }
@@ -221,6 +227,39 @@ fn under(statement: Statement, required: Required, lock: Option<String>) -> Stat
     match lock {
         Some(lock) => statement.locking(lock),
         None => statement,
+    }
+}
+
+/// SQL: whether no row of `name` has a key that only looks as if it began with a time: other
+/// versions of UUIDs lie in some partition, too.
+fn all_of_version_7(name: &RelationName, subject: &Subject<'_>) -> String {
+    format!(
+        "NOT EXISTS (SELECT FROM {name} WHERE pg_catalog.substr({}::text, 15, 1) <> '7')",
+        subject.column
+    )
+}
+
+/// The same requirement, and, where keys are UUIDs, that all rows are as old as they look.
+fn of_version_7(
+    required: Required,
+    name: &RelationName,
+    node: &Node,
+    subject: &Subject<'_>,
+) -> Required {
+    if subject.key != Key::Uuid || node.kind == "f" {
+        return required;
+    }
+    let all = all_of_version_7(name, subject);
+    Required {
+        query: Query {
+            sql: format!("SELECT ({}) AND {all}", required.query.sql),
+            ..required.query
+        },
+        otherwise: format!(
+            "{}; or it has rows whose key is no UUID of version 7, and nobody can tell how old they are: move them elsewhere",
+            required.otherwise
+        ),
+        undo: required.undo,
     }
 }
 
@@ -356,7 +395,8 @@ fn drop_retired(
     let root = &subject.table.name;
     let grace = TimeDelta::from_std(task.grace.get()).unwrap_or(TimeDelta::MAX);
     for retired in &facts.retired {
-        let Some((_, since)) = since(retired).filter(|(of, _)| *of == one_line(root)) else {
+        let of_this = |(of, _): &(&str, _)| retired.named && *of == one_line(root);
+        let Some((_, since)) = since(retired).filter(of_this) else {
             continue;
         };
         if let Some(owner) = &retired.part_of {
@@ -404,12 +444,15 @@ fn drop_retired(
         let (judged, lock) = if retired.foreign {
             (Query::new(format!("SELECT {WAS_DETACHED}"), params), None)
         } else {
-            let all = format!(
+            let mut all = format!(
                 "SELECT {WAS_DETACHED} AND NOT EXISTS (SELECT FROM {} WHERE ({} >= {}) IS NOT FALSE)",
                 retired.name,
                 subject.column,
                 subject.key.literal(cut)
             );
+            if subject.key == Key::Uuid {
+                all = format!("{all} AND {}", all_of_version_7(&retired.name, subject));
+            }
             // Rows that are hidden, or come while it waits, would not be judged.
             let lock = format!(
                 "SET LOCAL row_security = off; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
@@ -437,6 +480,26 @@ fn drop_retired(
                 .run(under(Statement::brief(drop), required, lock))
                 .expecting(retired.bytes, Some(0)),
         );
+    }
+}
+
+/// Follows tables that are called something else than when their partitions were detached.
+pub(super) fn follow(facts: &Facts, at: &Moment, plan: &mut Plan) {
+    for retired in facts.retired.iter().filter(|r| r.part_of.is_none()) {
+        let Some((root, _)) = since(retired) else {
+            continue;
+        };
+        let astray = Astray {
+            oid: retired.oid,
+            name: &retired.name,
+            comment: &format!("{MARK}{}", retired.mark),
+            mark: MARK,
+            root,
+            named: retired.named,
+            kind: kind(retired.foreign),
+        };
+        let tables = facts.tables.values();
+        astray.follow(tables.map(|table| (table.oid, &table.name)), at, plan);
     }
 }
 

@@ -188,10 +188,11 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attlen, a.attalign::text, s.null_fra
 /// `_ccnew` or `_ccold` with a number where the name was taken. Names alone
 /// prove nothing, so the base must exist on the same table, be valid, and be
 /// defined alike. `busy` names who holds a lock on the table that every
-/// build, and every vacuum, holds all the time it works.
-pub(super) const LEFTOVERS: &str = "SELECT x.oid, i.indrelid, n.nspname::text AS leftover_schema, x.relname::text AS leftover_name,
+/// build, and every vacuum, holds all the time it works. Expressions are compared as they are
+/// stored: having the server write them down waits for whoever holds the table.
+const LEFTOVERS: &str = "SELECT x.oid, i.indrelid, n.nspname::text AS leftover_schema, x.relname::text AS leftover_name,
         tn.nspname::text AS table_schema, c.relname::text AS table_name, b.relname::text AS base_name,
-        coalesce(pg_catalog.pg_relation_size(x.oid), 0) AS bytes,
+        {size} AS bytes,
         (SELECT pg_catalog.concat_ws(', ', 'pid ' || l.pid::text, a.usename, nullif(a.application_name, ''))
             FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
             WHERE l.locktype = 'relation' AND l.relation IN (c.oid, x.oid)
@@ -214,8 +215,10 @@ pub(super) const LEFTOVERS: &str = "SELECT x.oid, i.indrelid, n.nspname::text AS
         AND bi.indkey::text = i.indkey::text AND bi.indclass::text = i.indclass::text
         AND bi.indcollation::text = i.indcollation::text AND bi.indoption::text = i.indoption::text
         AND bi.indnkeyatts = i.indnkeyatts
-        AND pg_catalog.pg_get_expr(bi.indexprs, bi.indrelid) IS NOT DISTINCT FROM pg_catalog.pg_get_expr(i.indexprs, i.indrelid)
-        AND pg_catalog.pg_get_expr(bi.indpred, bi.indrelid) IS NOT DISTINCT FROM pg_catalog.pg_get_expr(i.indpred, i.indrelid)";
+        AND pg_catalog.regexp_replace(bi.indexprs::text, ':location -?[0-9]+', '', 'g')
+            IS NOT DISTINCT FROM pg_catalog.regexp_replace(i.indexprs::text, ':location -?[0-9]+', '', 'g')
+        AND pg_catalog.regexp_replace(bi.indpred::text, ':location -?[0-9]+', '', 'g')
+            IS NOT DISTINCT FROM pg_catalog.regexp_replace(i.indpred::text, ':location -?[0-9]+', '', 'g')";
 
 /// What indexes to read.
 pub(super) struct Scope {
@@ -302,9 +305,16 @@ pub(super) async fn add_columns(
     Ok(())
 }
 
+/// SQL for what failed concurrent rebuilds left behind; `may` tells whether we may drop it.
+pub(super) fn leftovers_sql(may: &str) -> String {
+    LEFTOVERS
+        .replace("{size}", &size_of("x"))
+        .replace("{may}", may)
+}
+
 /// Reads what failed concurrent rebuilds left behind.
 pub(super) async fn leftovers(db: &Session) -> Result<Vec<Leftover>, EngineError> {
-    let sql = LEFTOVERS.replace("{may}", &may_reindex(&db.server));
+    let sql = leftovers_sql(&may_reindex(&db.server));
     let doing = "looking for leftovers of failed rebuilds";
     let rows = db.query(doing, &sql, &[]).await?;
     let name = |row: &Row, schema: usize, relation: usize| {

@@ -14,7 +14,7 @@ use crate::plan::{Param, Plan, Query, Statement, Step};
 fn still_abandoned(oid: u32) -> Query {
     let sql = format!(
         "SELECT count(*) > 0 FROM ({}) AS l WHERE l.oid = $1::oid AND l.busy IS NULL",
-        facts::LEFTOVERS.replace("{may}", "true")
+        facts::leftovers_sql("true")
     );
     Query::new(sql, [Param::Oid(oid)])
 }
@@ -25,7 +25,7 @@ pub(super) fn of_rebuild(index: &IndexFacts) -> Query {
         "SELECT DISTINCT pg_catalog.format('%I.%I', l.leftover_schema, l.leftover_name),
             pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', l.leftover_schema, l.leftover_name)
         FROM ({}) AS l WHERE l.indrelid = $1::oid AND l.base_name = $2::text AND l.busy IS NULL",
-        facts::LEFTOVERS.replace("{may}", "true")
+        facts::leftovers_sql("true")
     );
     let base = index.index.as_ref().map(|n| n.relation.raw().to_owned());
     Query::new(

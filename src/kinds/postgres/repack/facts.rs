@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::super::common::Forbidden;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
-    NOT_SYSTEM_SCHEMA, by_people, enforced, may_reindex, may_vacuum, size_of,
+    NOT_SYSTEM_SCHEMA, by_people, enforced, may_reindex, may_vacuum, published, size_of,
 };
 use crate::engines::postgres::{Identifier, RelationName, Session, each, first};
 
@@ -96,8 +96,8 @@ pub(crate) struct ColumnFacts {
 
 // What died is told by pg_stat; where an UPDATE would be decoded, by slots of this database.
 const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {toast_size}, coalesce(t.reltuples, 0)::float8,
-        coalesce((SELECT sum(pg_catalog.pg_relation_size(i.indexrelid)) FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
-            AND NOT c.oid = ANY (ARRAY(SELECT l.relation FROM pg_catalog.pg_locks l WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'))), 0)::int8,
+        coalesce((SELECT sum({index_size}) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
+            WHERE i.indrelid = c.oid), 0)::int8,
         c.reltuples::float8, coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
         greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid), pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid),
             pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) IS NOT NULL
@@ -126,16 +126,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {t
     FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
-        CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_publication b WHERE b.pubupdate AND (b.puballtables
-            OR EXISTS (SELECT FROM pg_catalog.pg_publication_tables pt
-                WHERE pt.pubname = b.pubname AND pt.schemaname = n.nspname AND pt.tablename = c.relname)
-            -- A publication of a schema may list the table that the partition is part of, and it alone.
-            OR c.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_publication_tables pt
-                JOIN pg_catalog.pg_namespace an ON an.nspname = pt.schemaname
-                JOIN pg_catalog.pg_class a ON a.relnamespace = an.oid AND a.relname = pt.tablename
-                WHERE pt.pubname = b.pubname AND a.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))
-            OR EXISTS (SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) AS a(relid)
-                JOIN pg_catalog.pg_publication_rel pr ON pr.prrelid = a.relid WHERE pr.prpubid = b.oid))) AS published) p
+        CROSS JOIN LATERAL (SELECT EXISTS (SELECT FROM pg_catalog.pg_publication b WHERE b.pubupdate AND {published}) AS published) p
     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND {not_system} AND {size} + coalesce({toast_size}, 0) >= $1::int8
     ORDER BY 4 DESC, 1";
 
@@ -167,6 +158,8 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
         .replace("{not_system}", NOT_SYSTEM_SCHEMA)
         .replace("{by_people}", by_people!("g"))
         .replace("{enforced}", &enforced(&db.server, "k"))
+        .replace("{published}", &published(&db.server, "b", "c.oid"))
+        .replace("{index_size}", &size_of("x"))
         .replace("{toast_size}", &size_of("t"))
         .replace("{size}", &size_of("c"));
     let doing = "reading which tables there are";

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::facts::Table;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{by_people, enforced, size_of, without_index};
+use crate::engines::postgres::catalog::{by_people, enforced, size_of, tree, without_index};
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::plan::{Finding, Severity};
 
@@ -86,7 +86,8 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
         format!(
             "(SELECT coalesce(pg_catalog.sum({of}), 0) FROM pg_catalog.pg_class l
                 WHERE l.oid = {alias}.oid OR ({alias}.relkind = 'p' AND l.oid IN
-                    (SELECT relid FROM pg_catalog.pg_partition_tree({alias}.oid) WHERE isleaf)))"
+                    {}))",
+            tree(&format!("{alias}.oid"))
         )
     };
     let rows = "greatest(CASE WHEN l.relkind = 'p' THEN 0 ELSE l.reltuples END, 0)::float8";

@@ -156,6 +156,7 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attname::text,
     FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
+// Bounds have no columns: written down without their table, they wait for nobody who holds it.
 const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent) AS (
         SELECT c.oid, c.oid, NULL::oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)
         UNION SELECT m.root, i.inhrelid, i.inhparent
@@ -163,7 +164,7 @@ const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent) AS (
     )
     SELECT m.root, c.oid, n.nspname::text, c.relname::text, c.relkind::text,
         coalesce(am.amname = 'heap', false), {size}, c.reltuples::float8, c.relpages::float8,
-        CASE WHEN m.parent = m.root AND c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, c.oid) END,
+        CASE WHEN m.parent = m.root AND c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, 0) END,
         pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE'),
         pg_catalog.obj_description(c.oid, 'pg_class')
     FROM member m JOIN pg_catalog.pg_class c ON c.oid = m.oid

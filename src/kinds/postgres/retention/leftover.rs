@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use super::facts::Table;
-use super::mark::{self, MARK, WAS_DETACHED, begins, comment, is_known, read_mark, unknown};
+use super::mark::{
+    self, Astray, MARK, WAS_DETACHED, begins, comment, is_known, read_mark, unknown,
+};
 use super::partition::counting;
 use super::rule::Rule;
 use crate::engines::EngineError;
@@ -26,24 +28,28 @@ pub(in crate::kinds::postgres) struct Leftover {
     before: Option<String>,
     /// The table that it is part of by now, as somebody wanted it.
     pub(in crate::kinds::postgres) part_of: Option<String>,
+    /// The whole comment.
+    comment: String,
+    /// Whether a table of its owner is called what the mark says.
+    named: bool,
 }
 
 impl Leftover {
     /// Whether it can have been a partition of this table. Anybody can write
     /// a comment: who does not belong to the owner of the table was none.
     pub(in crate::kinds::postgres) fn is_of(&self, table: &Table) -> bool {
-        self.root == one_line(&table.name) && self.owner == table.owner
+        self.named && self.root == one_line(&table.name) && self.owner == table.owner
     }
 }
 
 const LEFTOVERS: &str = "SELECT c.oid, n.nspname::text, c.relname::text, d.description, c.relpages::int8 * 8192, c.relowner,
-        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
-    FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        JOIN pg_catalog.pg_class r ON r.relowner = c.relowner AND r.relkind = 'p'
+        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+        EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relowner = c.relowner AND r.relkind = 'p'
             AND pg_catalog.starts_with(d.description || E'\n', $1::text || CASE WHEN r.oid::pg_catalog.regclass::text ~ E'[\\n\\r]'
                 THEN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(r.oid::pg_catalog.regclass::text, E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n'), E'\\r', E'\\\\r')
-                ELSE r.oid::pg_catalog.regclass::text END || E'\n')
+                ELSE r.oid::pg_catalog.regclass::text END || E'\n'))
+    FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE d.classoid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0 AND c.relkind = 'r'
         AND pg_catalog.starts_with(d.description, $1::text)
         AND pg_catalog.pg_has_role(c.relowner, 'USAGE')
@@ -78,10 +84,33 @@ pub(in crate::kinds::postgres) async fn leftovers(
                 part_of: row
                     .get::<Option<String>>(6)?
                     .map(|name| unreadable::escaped(&name).into_owned()),
+                comment: comment.clone(),
+                named: row.get(7)?,
             });
         }
     }
     Ok(found)
+}
+
+/// Follows a table that is called something else than when this was detached from it.
+pub(in crate::kinds::postgres) fn follow(
+    leftover: &Leftover,
+    mark: &str,
+    tables: &HashMap<TableName, Table>,
+    at: &Moment,
+    plan: &mut Plan,
+) -> bool {
+    let astray = Astray {
+        oid: leftover.oid,
+        name: &leftover.name,
+        comment: &leftover.comment,
+        mark,
+        root: &leftover.root,
+        named: leftover.named,
+        kind: "TABLE",
+    };
+    let tables = tables.values().map(|table| (table.oid, &table.name));
+    leftover.part_of.is_none() && astray.follow(tables, at, plan)
 }
 
 /// Takes the mark from what was detached from one of the tables and is part of another one by

@@ -150,20 +150,114 @@ pub(in crate::kinds::postgres) fn remember<'a>(
     tables: impl Iterator<Item = &'a Table>,
     plan: &mut Plan,
 ) {
-    for member in tables.flat_map(|table| &table.members) {
+    let mut leaving = Vec::new();
+    let members = tables.flat_map(|table| table.members.iter().map(move |member| (table, member)));
+    for (table, member) in members {
         let name = member.name.to_string();
         let mut steps = plan.steps.iter();
         if !member.detached && steps.any(|s| s.object == name && leaves(&s.action)) {
-            plan.memories.push(memory(member.oid, &member.name));
+            leaving.extend(memories(member.oid, &member.name, table.oid));
         }
     }
+    plan.memories.extend(leaving);
 }
 
-/// What is remembered of a table that is going to be marked.
-pub(in crate::kinds::postgres) fn memory(oid: u32, name: &RelationName) -> Memory {
-    Memory {
-        key: key(oid),
-        value: name.to_string().into(),
+/// What is remembered of a table that is going to be marked, and of which table it was a part:
+/// that one may be called something else tomorrow.
+pub(in crate::kinds::postgres) fn memories(oid: u32, name: &RelationName, of: u32) -> [Memory; 2] {
+    [
+        Memory {
+            key: key(oid),
+            value: name.to_string().into(),
+        },
+        Memory {
+            key: part_of(oid),
+            value: of.into(),
+        },
+    ]
+}
+
+/// What was detached from a table that is not called any more what the mark says.
+pub(in crate::kinds::postgres) struct Astray<'a> {
+    pub(in crate::kinds::postgres) oid: u32,
+    pub(in crate::kinds::postgres) name: &'a RelationName,
+    /// The whole comment.
+    pub(in crate::kinds::postgres) comment: &'a str,
+    /// What the mark begins with, and the name of the table that follows.
+    pub(in crate::kinds::postgres) mark: &'a str,
+    pub(in crate::kinds::postgres) root: &'a str,
+    /// Whether a table of its owner is called so.
+    pub(in crate::kinds::postgres) named: bool,
+    /// `TABLE`, or `FOREIGN TABLE`.
+    pub(in crate::kinds::postgres) kind: &'a str,
+}
+
+impl Astray<'_> {
+    /// Has the mark name the table of the task that it was a part of, so that the next run finds
+    /// it; where that is none of them, and none is called so, tells of it. Whether that was so.
+    pub(in crate::kinds::postgres) fn follow<'b>(
+        &self,
+        tables: impl IntoIterator<Item = (u32, &'b RelationName)>,
+        at: &Moment,
+        plan: &mut Plan,
+    ) -> bool {
+        if !is_known(self.oid, self.name, at) {
+            return false;
+        }
+        let of = at.memories.get(&part_of(self.oid));
+        let of = of.and_then(serde_json::Value::as_u64);
+        let mut tables = tables.into_iter();
+        let root = tables.find(|(oid, _)| of == Some(u64::from(*oid)));
+        let rest = self.comment.strip_prefix(self.mark);
+        let rest = rest.and_then(|rest| rest.strip_prefix(self.root));
+        match (root, rest) {
+            (Some((_, root)), _) if one_line(root) == self.root => false,
+            (Some((_, root)), Some(rest)) if !unreadable::is_in(rest) => {
+                let text = format!("{}{}{rest}", self.mark, one_line(root));
+                let sql = format!(
+                    "COMMENT ON {} {} IS {}",
+                    self.kind,
+                    self.name,
+                    literal(&text)
+                );
+                plan.steps.push(
+                    Step::new(
+                        "mark_partition",
+                        self.name.to_string(),
+                        format!("table {}", self.oid),
+                    )
+                    .because(format!(
+                        "it was detached from {}, which is called {root} now; the next run goes on with it",
+                        self.root
+                    ))
+                    .locking(self.oid)
+                    .touching(self.oid, Use::Command)
+                    .only_if(still_there(self.oid, self.name), "the table has vanished")
+                    .run(Statement::brief(sql)),
+                );
+                true
+            }
+            _ if !self.named => {
+                let why = "its table is called something else by now, and nobody knows what";
+                plan.skip(self.name.to_string(), why);
+                plan.findings.push(self.forgotten());
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn forgotten(&self) -> Finding {
+        let (name, root) = (self.name, self.root);
+        Finding {
+            code: "partitions.forgotten".to_owned(),
+            severity: Severity::Warning,
+            object: name.to_string(),
+            message: format!(
+                "{name} was detached from {root} to have it leave, and no table of its owner is called {root} any more, nor is it known what that is called now: nothing is done with it. List the table under its new name in a task of this kind, drop {name} by hand if its rows are not wanted, or take its comment away"
+            ),
+            suggestion: None,
+        }
     }
 }
 
@@ -189,6 +283,10 @@ pub(in crate::kinds::postgres) fn unknown(name: &RelationName, root: &str, plan:
         ),
         suggestion: None,
     });
+}
+
+fn part_of(oid: u32) -> String {
+    format!("part of {oid}")
 }
 
 fn key(oid: u32) -> String {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::facts::{Member, Table};
 use super::leftover::Leftover;
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::{by_people, enforced};
+use crate::engines::postgres::catalog::{by_people, enforced, published};
 use crate::engines::postgres::{RelationName, Row, Session};
 use crate::kinds::postgres::dependents;
 use crate::plan::Reference;
@@ -38,10 +38,7 @@ pub(in crate::kinds::postgres) struct Ties {
 }
 
 const HANGING: &str = concat!(
-    "WITH published AS MATERIALIZED (
-        SELECT DISTINCT t.schemaname, t.tablename, p.pubname FROM pg_catalog.pg_publication p
-            JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname WHERE p.pubdelete)
-    SELECT c.oid,
+    "SELECT c.oid,
         ARRAY(SELECT t.tgname::text FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND ",
     by_people!("t"),
     "
@@ -57,11 +54,8 @@ const HANGING: &str = concat!(
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
             AND r.ev_enabled IN ('O', 'A') ORDER BY 1),
         pg_catalog.row_security_active(c.oid),
-        ARRAY(SELECT p.pubname::text FROM published p WHERE (p.schemaname, p.tablename) IN (SELECT an.nspname, a.relname
-                FROM (SELECT c.oid AS relid UNION SELECT pa.relid FROM pg_catalog.pg_partition_ancestors(c.oid) pa) t
-                JOIN pg_catalog.pg_class a ON a.oid = t.relid JOIN pg_catalog.pg_namespace an ON an.oid = a.relnamespace) ORDER BY 1)
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = ANY ($1)"
+        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.pubdelete AND {published} ORDER BY 1)
+    FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)"
 );
 
 const REFERENCES: &str = "WITH own AS (
@@ -109,7 +103,8 @@ impl Ties {
         oids.dedup();
         let mut ties = Ties::default();
         let doing = "reading what hangs on the tables";
-        for row in db.query(doing, HANGING, &[&oids]).await? {
+        let hanging = HANGING.replace("{published}", &published(&db.server, "p", "c.oid"));
+        for row in db.query(doing, &hanging, &[&oids]).await? {
             let tie = Tie {
                 before: names(&row, 1)?,
                 triggers: names(&row, 2)?,

@@ -11,7 +11,7 @@ use super::tables::FEWEST_BYTES;
 use super::trend::{bytes, recall, remember};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
-    COUNTING_SINCE, NOT_SYSTEM_SCHEMA, enforced, serves, size_of, without_index,
+    COUNTING_SINCE, NOT_SYSTEM_SCHEMA, enforced, serves, size_of, tree, without_index,
 };
 use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity, Site};
@@ -145,7 +145,7 @@ const DOUBLES: &str = "WITH pairs AS MATERIALIZED (
     JOIN pg_catalog.pg_class t ON t.oid = p.indrelid JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
     JOIN pg_catalog.pg_am am ON am.oid = i.relam
     CROSS JOIN LATERAL (SELECT CASE WHEN i.relkind = 'I'
-        THEN (SELECT coalesce(sum({leaf_size}), 0) FROM pg_catalog.pg_partition_tree(i.oid) pt JOIN pg_catalog.pg_class l ON l.oid = pt.relid)
+        THEN (SELECT coalesce(sum({leaf_size}), 0) FROM {below_i} pt JOIN pg_catalog.pg_class l ON l.oid = pt.relid AND l.relkind <> 'I')
         ELSE {size} END AS bytes OFFSET 0) z
     WHERE o.relam = i.relam AND NOT i.relispartition AND NOT o.relispartition AND {not_system} AND z.bytes >= $1::int8
         AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = p.indexrelid)
@@ -175,7 +175,7 @@ const MISSING: &str = "SELECT k.conname::text, n.nspname::text, c.relname::text,
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     JOIN pg_catalog.pg_class p ON p.oid = k.confrelid JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
     CROSS JOIN LATERAL (SELECT CASE WHEN c.relkind = 'p'
-        THEN (SELECT coalesce(sum({leaf_size}), 0)::int8 FROM pg_catalog.pg_partition_tree(c.oid) pt JOIN pg_catalog.pg_class l ON l.oid = pt.relid)
+        THEN (SELECT coalesce(sum({leaf_size}), 0)::int8 FROM {below_c} pt JOIN pg_catalog.pg_class l ON l.oid = pt.relid AND l.relkind <> 'p')
         ELSE {size} END AS bytes) s
     WHERE k.contype = 'f' AND k.conparentid = 0 AND {not_system} AND s.bytes >= $1::int8
         AND {enforced} AND {without_index}
@@ -194,6 +194,8 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
         sql.replace("{not_system}", NOT_SYSTEM_SCHEMA)
             .replace("{size}", &size_of(relation))
             .replace("{leaf_size}", &size_of("l"))
+            .replace("{below_i}", &tree("i.oid"))
+            .replace("{below_c}", &tree("c.oid"))
             .replace("{enforced}", &enforced(&db.server, "k"))
             .replace("{without_index}", &without_index("k"))
             .replace("{serves_k}", &serves("k.conkey"))

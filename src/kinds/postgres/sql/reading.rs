@@ -167,10 +167,10 @@ impl<'a> Pieces<'a> {
 
 /// Invalid indexes of a table, of its partitions and of what it stores elsewhere; of all of them
 /// where `$1` is empty.
-const INVALID: &str = "WITH named AS (SELECT pg_catalog.to_regclass(nullif($1::text, ''))::oid AS oid),
+const INVALID: &str = "WITH RECURSIVE named AS (SELECT pg_catalog.to_regclass(nullif($1::text, ''))::oid AS oid),
     one AS (SELECT coalesce(x.indrelid, n.oid) AS oid FROM named n LEFT JOIN pg_catalog.pg_index x ON x.indexrelid = n.oid),
     parts AS (SELECT o.oid FROM one o
-        UNION SELECT p.relid::oid FROM one o CROSS JOIN LATERAL pg_catalog.pg_partition_tree(o.oid) AS p),
+        UNION SELECT i.inhrelid FROM parts p JOIN pg_catalog.pg_inherits i ON i.inhparent = p.oid),
     tables AS (SELECT p.oid FROM parts p
         UNION SELECT t.reltoastrelid FROM pg_catalog.pg_class t JOIN parts p ON p.oid = t.oid)
     SELECT pg_catalog.format('%I.%I', n.nspname, c.relname),
