@@ -92,7 +92,8 @@ pub async fn is_back(
             continue;
         }
         if named && (same || oid == mark.oid) {
-            let fate = super::settle::fate(session, &mark.transaction).await;
+            let fate =
+                super::settle::fate(session, &mark.transaction, mark.server.as_deref()).await;
             if matches!(fate.as_ref().map(Option::as_deref), Ok(Some("aborted"))) {
                 continue;
             }

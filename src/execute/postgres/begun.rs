@@ -38,11 +38,17 @@ pub(super) async fn begin(
         let mut found: Option<Manifest> = None;
         for mut manifest in known {
             if !manifest.transaction.is_empty() {
-                let was = fate(job.session, &manifest.transaction).await?;
+                let was = fate(
+                    job.session,
+                    &manifest.transaction,
+                    manifest.server.as_deref(),
+                )
+                .await?;
                 if was.as_deref() != Some("aborted") {
                     return Err(unknown(&manifest, was.as_deref()));
                 }
                 manifest.transaction.clear();
+                manifest.server = None;
             }
             let unfit = match &found {
                 Some(_) => Some("there is another manifest of it".to_owned()),
@@ -79,6 +85,7 @@ pub(super) async fn begin(
         columns: export.map(|e| e.columns.clone()).unwrap_or_default(),
         rows: 0,
         transaction: String::new(),
+        server: None,
         storage: export.map(|e| e.storage.clone()).unwrap_or_default(),
         received: None,
         target: Some(job.execution.target.clone()),
@@ -261,7 +268,13 @@ async fn settle_alone(
     let dropped = if manifest.transaction.is_empty() {
         false
     } else {
-        match fate(job.session, &manifest.transaction).await?.as_deref() {
+        let was = fate(
+            job.session,
+            &manifest.transaction,
+            manifest.server.as_deref(),
+        )
+        .await?;
+        match was.as_deref() {
             Some("committed") => true,
             Some("aborted") => false,
             other => return Err(unknown(manifest, other)),

@@ -20,7 +20,7 @@ use super::Job;
 use super::attempts::Attempt;
 use super::batch::SETTLE;
 use super::gate::{self, Did, Halt, Outcome};
-use super::naming::Naming;
+use super::naming::{Named, Naming};
 use super::parts::{Part, Parts, add, shown};
 use super::seen::Seen;
 use super::settle::{beside, discard, gone, remember};
@@ -305,7 +305,7 @@ impl<'a> Exporter<'a> {
         parts: Parts,
         name: &str,
         rows: i64,
-        transaction: String,
+        transaction: Named,
         job: Job<'_>,
         noted: &mut Option<Manifest>,
         seen: &Seen,
@@ -322,7 +322,8 @@ impl<'a> Exporter<'a> {
             condition: self.walk.condition.clone(),
             columns: self.export.columns.clone(),
             rows,
-            transaction,
+            transaction: transaction.id,
+            server: Some(transaction.server),
             storage: self.export.storage.clone(),
             received: None,
             whole: None,

@@ -6,14 +6,28 @@
 //! same id, and whoever asks what became of the first is told of the second.
 
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::{Session, first};
 
 /// Writes a record of the log that belongs to the transaction, and nothing else.
 const RECORD: &str = "pg_catalog.pg_logical_emit_message(true, 'maint'::text, ''::text)";
 
+/// The timeline that the server writes: another one after each failover.
+const TIMELINE: &str =
+    "pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
+
+/// A transaction that no other can be taken for.
+pub(super) struct Named {
+    /// Its id.
+    pub(super) id: String,
+    /// The server and its timeline.
+    pub(super) server: String,
+}
+
 /// Names the transactions of other sessions on one server.
 pub(super) struct Naming {
+    /// The server's system identifier.
+    system: String,
     /// What it commits waits for the disk, and with it all that was written
     /// into the log before.
     beside: Session,
@@ -22,21 +36,54 @@ pub(super) struct Naming {
 impl Naming {
     /// Opens a session beside those that work, under the same name.
     pub(super) async fn open(dial: &Dial, name: &str) -> Result<Naming, EngineError> {
-        Ok(Naming {
-            beside: Session::open(dial, name).await?,
-        })
+        let beside = Session::open(dial, name).await?;
+        let system = system(&beside).await?;
+        Ok(Naming { beside, system })
     }
 
-    /// The id of the session's open transaction, which no other will ever have.
-    pub(super) async fn name(&self, session: &Session) -> Result<String, EngineError> {
+    /// The id of the session's open transaction, which no other will ever have on this server.
+    pub(super) async fn name(&self, session: &Session) -> Result<Named, EngineError> {
         let doing = "naming the transaction";
-        let sql = format!("SELECT pg_catalog.pg_current_xact_id()::text, {RECORD}::text");
+        let sql =
+            format!("SELECT pg_catalog.pg_current_xact_id()::text, {RECORD}::text, {TIMELINE}");
         let rows = session.query(doing, &sql, &[]).await?;
         flush(&self.beside).await?;
-        match rows.first() {
-            Some(row) => row.get(0),
-            None => Ok(String::new()),
-        }
+        let (id, timeline) = match rows.first() {
+            Some(row) => (row.get(0)?, row.get(2)?),
+            None => (String::new(), String::new()),
+        };
+        Ok(Named {
+            id,
+            server: place(&self.system, &timeline),
+        })
+    }
+}
+
+/// The server of a session, as transactions on it are named.
+pub(super) async fn server(session: &Session) -> Result<String, EngineError> {
+    let doing = "asking which server this is";
+    let rows = session
+        .query(doing, &format!("SELECT {TIMELINE}"), &[])
+        .await?;
+    let timeline: Option<String> = first(&rows, 0)?;
+    let system = system(session).await?;
+    Ok(place(&system, &timeline.unwrap_or_default()))
+}
+
+fn place(system: &str, timeline: &str) -> String {
+    format!("{system}/{}", timeline.trim_start_matches('0'))
+}
+
+/// The system identifier; that of a provider who keeps it to himself is not known.
+async fn system(session: &Session) -> Result<String, EngineError> {
+    let doing = "asking which server this is";
+    let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
+    match session.query(doing, sql, &[]).await {
+        Ok(rows) => Ok(first::<Option<String>>(&rows, 0)?
+            .flatten()
+            .unwrap_or_default()),
+        Err(error) if error.sqlstate() == Some("42501") => Ok(String::new()),
+        Err(error) => Err(error),
     }
 }
 

@@ -299,12 +299,14 @@ async fn within(
     };
     // What the mark says of the transaction decides whether rows come back once more.
     let naming = Naming::open(how.dial, NAME).await?;
+    let named = naming.name(session).await?;
     let mark = Restored {
         at: Utc::now(),
         into: into.to_string(),
         oid,
         database: format!("{} {}", session.server.database, database.get::<String>(0)?),
-        transaction: naming.name(session).await?,
+        transaction: named.id,
+        server: Some(named.server),
     };
     Ok((total, mark))
 }

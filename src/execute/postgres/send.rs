@@ -234,6 +234,10 @@ impl<'a> Sender<'a> {
         if job.execution.stop.is_now() {
             return Ok(Err(Halt::Stopped));
         }
+        let (here, beyond) = (
+            self.names.0.name(job.session).await?,
+            self.names.1.name(there).await?,
+        );
         let manifest = Manifest {
             id: Uuid::now_v7(),
             run: job.execution.run,
@@ -245,12 +249,14 @@ impl<'a> Sender<'a> {
             condition: self.walk.condition.clone(),
             columns: self.send.columns.clone(),
             rows,
-            transaction: self.names.0.name(job.session).await?,
+            transaction: here.id,
+            server: Some(here.server),
             storage: String::new(),
             received: Some(Received {
                 target: self.send.target.clone(),
                 table: self.send.into.clone(),
-                transaction: self.names.1.name(there).await?,
+                transaction: beyond.id,
+                server: Some(beyond.server),
             }),
             whole: None,
             target: Some(job.execution.target.clone()),
@@ -395,7 +401,8 @@ async fn take_back_by(
     let Some(received) = &manifest.received else {
         return Ok(());
     };
-    match fate(there, &received.transaction).await?.as_deref() {
+    let was = fate(there, &received.transaction, received.server.as_deref()).await?;
+    match was.as_deref() {
         Some("aborted") => {}
         Some("committed") => {
             let sql = format!(

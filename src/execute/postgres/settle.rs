@@ -5,7 +5,7 @@ use chrono::Utc;
 
 use super::export::ExportError;
 use super::seen::Seen;
-use super::{Job, begun, send};
+use super::{Job, begun, naming, send};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Session, first};
 use crate::engines::storage::{Storage, StorageError};
@@ -49,7 +49,13 @@ async fn settle(
             begun::settle(manifest, job, findings).await?;
             continue;
         }
-        match fate(job.session, &manifest.transaction).await?.as_deref() {
+        let was = fate(
+            job.session,
+            &manifest.transaction,
+            manifest.server.as_deref(),
+        )
+        .await?;
+        match was.as_deref() {
             Some("committed") if manifest.received.is_some() => {
                 let known = Manifest {
                     settled: true,
@@ -100,10 +106,20 @@ pub(super) async fn missing(
     }))
 }
 
+/// What became of a transaction, in the server's words; or that this is not the server that knows.
 pub(super) async fn fate(
     session: &Session,
     transaction: &str,
+    server: Option<&str>,
 ) -> Result<Option<String>, EngineError> {
+    if let Some(then) = server {
+        let now = naming::server(session).await?;
+        if now != then {
+            return Ok(Some(format!(
+                "it was on the server and timeline {then}, and this is {now}: the database has moved, or another server took over"
+            )));
+        }
+    }
     let sql = "SELECT pg_catalog.pg_xact_status($1::text::xid8)";
     let doing = "asking what became of a transaction";
     let mut status = None;

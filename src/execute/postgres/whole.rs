@@ -424,6 +424,7 @@ impl Retirer<'_> {
                 discard(&exporter.storage, job, &manifest).await?;
             } else if !manifest.transaction.is_empty() {
                 manifest.transaction.clear();
+                manifest.server = None;
                 remember(job, &manifest).await?;
                 *self.manifest() = manifest;
             }
@@ -475,7 +476,9 @@ impl Retirer<'_> {
         self.look().await?;
         if let Some(exporter) = &self.exporter {
             let mut manifest = self.manifest().clone();
-            manifest.transaction = exporter.naming.name(session).await?;
+            let named = exporter.naming.name(session).await?;
+            manifest.transaction = named.id;
+            manifest.server = Some(named.server);
             // From here on the next run knows what to ask.
             remember(job, &manifest).await?;
             *self.manifest() = manifest;

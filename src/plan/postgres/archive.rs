@@ -53,6 +53,9 @@ pub struct Received {
     pub table: String,
     /// The id, on that server, of the transaction that wrote them.
     pub transaction: String,
+    /// Which server that is, as [`Manifest::server`] has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 /// How rows become files.
@@ -169,6 +172,10 @@ pub struct Manifest {
     /// The server's id of the transaction that deleted them, or dropped their
     /// table; empty where it has not come to that.
     pub transaction: String,
+    /// Which server that was: its system identifier and its timeline. On another one, or after a
+    /// failover, the same id is another transaction's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
     /// Folder or bucket; empty where the rows are in another database.
     pub storage: String,
     /// Where they are in another database.
@@ -203,6 +210,9 @@ pub struct Restored {
     pub database: String,
     /// The server's id of the transaction.
     pub transaction: String,
+    /// Which server, as [`Manifest::server`] has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<String>,
 }
 
 impl Manifested for Manifest {

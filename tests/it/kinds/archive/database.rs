@@ -7,7 +7,11 @@ use super::{EVERY_TYPE, archive, checksum, nothing_is_left};
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
-fn task(db: &TestDatabase, there: &TestDatabase, options: serde_json::Value) -> Workspace {
+pub(super) fn task(
+    db: &TestDatabase,
+    there: &TestDatabase,
+    options: serde_json::Value,
+) -> Workspace {
     let workspace = Workspace::for_target(&db.url).task(
         "archive",
         &format!("kind: archive\ntarget: app\noptions: {options}\n"),

@@ -4,6 +4,7 @@ mod database;
 mod disk;
 mod looked_at;
 mod meanwhile;
+mod moved;
 mod readers;
 mod s3;
 mod stopping;

@@ -1,0 +1,119 @@
+//! The database has moved, or another server took over, while nobody knew yet what became of a
+//! batch: the number of its transaction is another one's there.
+
+use serde_json::{Value, json};
+
+use super::{database, into_files, parquet_files};
+use crate::support::servers::fresh_database;
+use crate::support::workspace::Workspace;
+
+/// A table whose old rows are one batch.
+const ROWS: &str = "CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL);
+    INSERT INTO t SELECT n, '2020-01-01'::timestamptz + n * interval '1 minute' FROM generate_series(1, 100) n";
+
+/// The one manifest that the history of a target knows, and its key.
+async fn manifest(workspace: &Workspace) -> (String, Value) {
+    let location = format!("sqlite:{}", workspace.history().display());
+    let store = maint::history::open(&location).await.unwrap();
+    let memories = store.memories("app", "archive").await.unwrap();
+    store.close().await;
+    let mut found = memories
+        .into_iter()
+        .filter(|(key, value)| key.starts_with("archive ") && !value.is_null());
+    let one = found.next().unwrap();
+    assert!(found.next().is_none(), "more than one batch");
+    one
+}
+
+async fn know(workspace: &Workspace, key: &str, value: &Value) {
+    let location = format!("sqlite:{}", workspace.history().display());
+    let store = maint::history::open(&location).await.unwrap();
+    let memory = [maint::plan::Memory {
+        key: key.to_owned(),
+        value: value.clone(),
+    }];
+    store
+        .remember("app", "archive", chrono::Utc::now(), &memory)
+        .await
+        .unwrap();
+    store.close().await;
+}
+
+/// What a run says that cannot tell what became of a batch.
+fn not_known(workspace: &Workspace) {
+    let output = workspace
+        .run(["run", "archive", "--now", "--output", "json"])
+        .expect(1);
+    let run = &output.json()["runs"][0];
+    assert_eq!(run["status"], "failed", "{run:#}");
+    let error = run["steps"][0]["error"].as_str().unwrap();
+    assert!(
+        error.contains("the database has moved, or another server took over"),
+        "{error}"
+    );
+}
+
+for_each_version! {
+    /// Files of rows that may have gone are not removed because another transaction with the same
+    /// number came to nothing, and rows that may be there are not taken for gone.
+    async fn files_stay_where_another_server_is_asked(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(ROWS).await;
+        let rule = json!({ "table": "t", "column": "at", "older_than": "30d" });
+        let (workspace, folder) = into_files(&db, &rule);
+        workspace.run(["run", "archive", "--now"]).expect(0);
+        let files = parquet_files(folder.path());
+        assert!(!files.is_empty());
+        let (key, mut known) = manifest(&workspace).await;
+        let here = known["server"].as_str().unwrap().to_owned();
+        let system = db.strings("SELECT system_identifier::text FROM pg_control_system()").await.remove(0);
+        assert_eq!(here, format!("{system}/1"), "{known:#}");
+        let client = db.connect().await;
+        client.batch_execute("BEGIN").await.unwrap();
+        let row = client.query_one("SELECT pg_current_xact_id()::text", &[]).await.unwrap();
+        client.batch_execute("ROLLBACK").await.unwrap();
+        known["settled"] = json!(false);
+        known["transaction"] = json!(row.get::<_, String>(0));
+        for other in [format!("{system}/2"), "7000000000000000000/1".to_owned()] {
+            known["server"] = json!(other);
+            know(&workspace, &key, &known).await;
+            not_known(&workspace);
+            assert_eq!(parquet_files(folder.path()), files);
+        }
+        workspace.run(["archive", "verify"]).expect(0);
+        // The server that it was on may be asked: there it came to nothing.
+        known["server"] = json!(here);
+        know(&workspace, &key, &known).await;
+        workspace.run(["run", "archive", "--now"]).expect(0);
+        assert_eq!(parquet_files(folder.path()), [""; 0]);
+    }
+}
+
+/// Rows that another transaction with the same number wrote at the destination are not taken back.
+#[tokio::test]
+async fn rows_of_others_stay_at_the_destination() {
+    let (db, there) = (fresh_database(17).await, fresh_database(16).await);
+    db.execute(ROWS).await;
+    let destination = json!({ "database": "warehouse", "table": "kept" });
+    let rule =
+        json!({ "table": "t", "column": "at", "older_than": "30d", "destination": destination });
+    let workspace = database::task(&db, &there, rule);
+    workspace.run(["run", "archive", "--now"]).expect(0);
+    let kept = there.number("SELECT count(*) FROM kept").await;
+    assert!(kept > 0);
+    let (key, mut known) = manifest(&workspace).await;
+    let client = db.connect().await;
+    client.batch_execute("BEGIN").await.unwrap();
+    let row = client
+        .query_one("SELECT pg_current_xact_id()::text", &[])
+        .await
+        .unwrap();
+    client.batch_execute("ROLLBACK").await.unwrap();
+    known["settled"] = json!(false);
+    known["transaction"] = json!(row.get::<_, String>(0));
+    let server = known["received"]["server"].as_str().unwrap();
+    known["received"]["server"] = json!(server.replace("/1", "/2"));
+    know(&workspace, &key, &known).await;
+    not_known(&workspace);
+    assert_eq!(there.number("SELECT count(*) FROM kept").await, kept);
+}
