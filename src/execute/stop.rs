@@ -14,6 +14,8 @@ pub enum StopReason {
     ClaimLost,
     /// One of the limits that end a run was passed.
     TooMuch,
+    /// Whether one of them was passed could not be seen.
+    Unseen,
     /// Another instance has taken the occurrence over, and goes on with it.
     TakenOver,
 }

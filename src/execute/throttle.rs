@@ -73,7 +73,7 @@ impl Throttler {
                 return Ok(());
             };
             if reason.abort {
-                self.abort(&reason, execution);
+                self.abort(&reason, StopReason::TooMuch, execution);
                 return Ok(());
             }
             let began = Instant::now();
@@ -101,7 +101,7 @@ impl Throttler {
             match door.busy(&limits, execution).await {
                 Ok(Some(mut reason)) => {
                     reason.setting = aborting_name(reason.setting);
-                    self.abort(&reason, execution);
+                    self.abort(&reason, StopReason::TooMuch, execution);
                 }
                 Ok(None) => unseen = 0,
                 Err(error) => {
@@ -115,7 +115,7 @@ impl Throttler {
                                 "it could not be seen whether the run has to end: {error}"
                             ),
                         };
-                        self.abort(&reason, execution);
+                        self.abort(&reason, StopReason::Unseen, execution);
                     }
                 }
             }
@@ -127,11 +127,11 @@ impl Throttler {
         std::future::pending().await
     }
 
-    fn abort(&self, reason: &Busy, execution: &Execution) {
+    fn abort(&self, reason: &Busy, why: StopReason, execution: &Execution) {
         let text = format!("{} (`throttle.{}`)", reason.text, reason.setting);
         // The first reason is the one that counts.
         let _ = self.aborted.set(text);
-        execution.stop.at_once(StopReason::TooMuch);
+        execution.stop.at_once(why);
     }
 
     /// Why the run was ended.

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{Command, Commands};
 use crate::execute::Stop;
-use crate::history::{RunRecord, RunStatus};
+use crate::history::{RunRecord, RunStatus, StepStatus};
 use crate::plan::{Finding, Severity};
 use crate::values::{TimeSpan, redact};
 
@@ -173,7 +173,7 @@ fn spawned(command: &Command, record: &RunRecord) -> std::io::Result<Child> {
         .env("MAINT_TRIGGER", record.trigger.as_str())
         .env("MAINT_STATUS", record.status.as_str())
         .env("MAINT_ROWS", record.rows.to_string())
-        .env("MAINT_ERROR", record.error.as_deref().unwrap_or_default())
+        .env("MAINT_ERROR", error(record))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -181,6 +181,19 @@ fn spawned(command: &Command, record: &RunRecord) -> std::io::Result<Child> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
+}
+
+/// What went wrong: with the run, or with the first of its steps that failed.
+fn error(record: &RunRecord) -> String {
+    let failed = || record.steps.iter().find(|s| s.status == StepStatus::Failed);
+    match (&record.error, failed()) {
+        (Some(error), _) => error.clone(),
+        (None, Some(step)) => {
+            let error = step.error.as_deref().unwrap_or_default();
+            format!("{}: {error}", step.object)
+        }
+        (None, None) => String::new(),
+    }
 }
 
 /// What is wrong with how it ended.

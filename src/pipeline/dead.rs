@@ -4,7 +4,6 @@ use chrono::Utc;
 
 use super::{PipelineError, Request, Surroundings, note};
 use crate::execute::{Door, run_name};
-use crate::history::RunStatus;
 
 /// Closes what a killed process left of this task, on the server and in the history.
 pub(super) async fn take_over<D: Door>(
@@ -25,7 +24,7 @@ pub(super) async fn take_over<D: Door>(
     dead.extend(history.ask(store.last_run(task, target)).await.flatten());
     for run in &dead {
         let orphans = door.end_orphans(session, &run_name(run.id)).await?;
-        if orphans > 0 || run.status == RunStatus::Interrupted {
+        if orphans > 0 {
             tracing::warn!(run = %run.id, orphans, "sessions of an earlier run were ended");
         }
     }

@@ -290,6 +290,13 @@ fn sum_up(record: &mut RunRecord, refused: &[Skip], stop: &Stop) {
         }
         // What was cancelled is tried again like what was left.
         Some(StopReason::TooMuch) if cancelled + deferred > 0 => RunStatus::Incomplete,
+        // The next run would see no more.
+        Some(StopReason::Unseen) if cancelled + deferred > 0 => {
+            match count(StepStatus::Succeeded) {
+                0 => RunStatus::Failed,
+                _ => RunStatus::Partial,
+            }
+        }
         Some(StopReason::ClaimLost) => {
             record.error = Some("the connection that held the task's lock was lost".to_owned());
             RunStatus::Failed

@@ -95,6 +95,21 @@ async fn they_know_of_the_run_and_are_recorded() {
     assert_eq!(told(&shown["runs"][0]), all);
 }
 
+/// Whoever is woken up is told what went wrong, also where it is a step that failed.
+#[tokio::test]
+async fn the_one_for_errors_knows_the_error() {
+    let db = unanalyzed().await;
+    let told = json!({ "run": ["sh", "-c", "echo \"$MAINT_ERROR\" >told.txt"] });
+    let options = json!({ "statements": [{ "name": "divide", "sql": "SELECT 1 / 0" }] });
+    let workspace = Workspace::for_target(&db.url).task(
+        "own",
+        &format!("kind: sql\ntarget: app\noptions: {options}\ncommands: {{ on_error: {told} }}\n"),
+    );
+    workspace.run(["run", "own", "--now"]).expect(1);
+    let said = std::fs::read_to_string(workspace.path().join("told.txt")).unwrap();
+    assert!(said.starts_with("divide: division by zero"), "{said}");
+}
+
 #[tokio::test]
 async fn nothing_is_done_where_the_first_one_fails() {
     let db = unanalyzed().await;

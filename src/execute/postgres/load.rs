@@ -172,11 +172,11 @@ async fn position(
 
 /// Asks in a transaction that may not write.
 async fn asked(session: &Session, query: &str) -> Result<bool, EngineError> {
-    let doing = "asking `throttle.query`";
+    let doing = "asking the query of `throttle`";
     let meaning = meaning::of(session, &[query], &[]).await?;
     if let Some(why) = meaning.refused {
         return Err(EngineError::NotVisible {
-            what: format!("`throttle.query` cannot be heeded: {why}"),
+            what: format!("the query of `throttle` cannot be heeded: {why}"),
         });
     }
     let under = Under {
@@ -189,7 +189,11 @@ async fn asked(session: &Session, query: &str) -> Result<bool, EngineError> {
     let ended = session.execute(doing, "ROLLBACK").await;
     let answer = answer?;
     ended?;
-    Ok(first::<Option<bool>>(&answer, 0)? == Some(Some(true)))
+    let answer = first::<Option<bool>>(&answer, 0).map_err(|_| EngineError::NotVisible {
+        what: "the query of `throttle` cannot be heeded: it has to answer `true` or `false`, and answers something else"
+            .to_owned(),
+    })?;
+    Ok(answer == Some(Some(true)))
 }
 
 /// To whole megabytes, or kilobytes where there are only few.

@@ -219,8 +219,12 @@ async fn one_by_one(
 ) -> Result<bool, EngineError> {
     let ends = ends(job);
     let (mut all, mut counted) = (Did::default(), Did::default());
+    let mut not_run = false;
     for statement in statements {
-        match until_done(&mut One::new(statement), ends, job, record).await? {
+        let mut one = One::new(statement);
+        let done = until_done(&mut one, ends, job, record).await?;
+        not_run |= statement.own_settings && !one.begun;
+        match done {
             // What was counted goes with a statement that is still to come.
             Some(done) if statement.counts => counted.add(done.unwrap_or_default()),
             Some(done) => all.add(done.unwrap_or_default()),
@@ -235,6 +239,10 @@ async fn one_by_one(
     }
     all.add(counted);
     succeeded(record, all);
+    if not_run {
+        let why = "not run: its `only_if` did not answer `true`";
+        record.error = Some(why.to_owned());
+    }
     Ok(true)
 }
 
@@ -342,5 +350,12 @@ async fn needed(job: Job<'_>, statement: &Statement) -> Result<bool, EngineError
         return Ok(true);
     };
     let doing = "looking whether it is needed";
-    answer(&ask(job.session, doing, query).await?)
+    let rows = ask(job.session, doing, query).await?;
+    answer(&rows).map_err(|error| match statement.own_settings {
+        true => EngineError::NotVisible {
+            what: "its `only_if` has to answer `true` or `false`, and answers something else"
+                .to_owned(),
+        },
+        false => error,
+    })
 }

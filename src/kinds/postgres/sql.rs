@@ -254,6 +254,11 @@ impl Entry {
                 false => format!("the `sql` of `{name}` has no statement, only a comment"),
             });
         }
+        if pieces.are_several() {
+            return Err(format!(
+                "`{name}` has several statements in its `sql`: give each an entry of its own, and `transaction: true` where they belong together"
+            ));
+        }
         if pieces.copies_through_client() {
             return Err(format!(
                 "`{name}` copies through its client, which has no file here: use `psql` for it, `COPY … TO 'FILE'` on the server, or `kind: archive`"

@@ -59,8 +59,16 @@ options:
         ]);
         assert_eq!(db.number("SELECT count(*) FROM \"select\".\"weird \"\"name; DROP TABLE x\" WHERE note = 'it''s; DROP TABLE x --'").await, 2);
         assert_eq!(db.number("SELECT count(*) FROM x").await, 0);
+        // What was not run is not told as if it were; what follows it is.
+        assert_eq!(document["runs"][0]["steps"][2]["error"], "not run: its `only_if` did not answer `true`");
+        db.execute("INSERT INTO x VALUES (1)").await;
         let again = workspace.run(["run", "own", "--now", "--set", "parameters.before=2026-01-07", "--output", "json"]).expect(0).json();
         assert_eq!(steps(&again)[0], step("delete old", "succeeded", Some(2)));
+        assert_eq!(steps(&again)[2], step("only where needed", "succeeded", Some(1)));
+        assert_eq!(again["runs"][0]["steps"][2]["error"], serde_json::Value::Null);
+        let number = Workspace::for_target(&db.url).task("own", "kind: sql\ntarget: app\noptions: { statements: [{ name: a, sql: DELETE FROM public.x, only_if: SELECT 1 }] }\n");
+        let number = number.run(["run", "own", "--now", "--output", "json"]).expect(1);
+        assert!(number.stdout.contains("its `only_if` has to answer `true` or `false`"), "{number:?}");
         assert_eq!(db.number("SELECT count(*) FROM \"select\".\"weird \"\"name; DROP TABLE x\"").await, 4);
     }
 }
@@ -106,7 +114,6 @@ options:
 ");
         for (sql, said) in [
             ("DELET FROM public.x WHERE id = $1", "syntax error at or near \"DELET\""),
-            ("DELETE FROM public.x WHERE id = $1; DELETE FROM public.x", "cannot insert multiple commands into a prepared statement"),
             ("DELETE FROM public.x", "0 placeholders ($1, …), but 1 values, while reading the SQL of `bad`"),
         ] {
             let workspace = Workspace::for_target(&db.url).task("own", &last(sql));
@@ -137,6 +144,10 @@ fn options_that_make_no_sense_are_refused() {
         (
             "parameters: { days: 1 }, statements: [{ name: a, sql: SELECT 1 }]",
             "parameter `days` is used by no statement",
+        ),
+        (
+            "statements: [{ name: a, sql: \"UPDATE x SET y = 1; UPDATE x SET y = 2\" }]",
+            "`a` has several statements in its `sql`: give each an entry of its own",
         ),
         (
             "transaction: true, statements: [{ name: a, sql: SELECT 1, only_if: SELECT true }]",

@@ -161,7 +161,7 @@ async fn a_budget_ends_a_pause() {
 async fn a_wrong_question_fails_the_step() {
     for (query, complaint) in [
         ("SELECT nonsense", "column \"nonsense\" does not exist"),
-        ("SELECT 1", "asking `throttle.query`"),
+        ("SELECT 1", "it has to answer `true` or `false`"),
         (
             "DELETE FROM public.t RETURNING true",
             "read-only transaction",
@@ -308,6 +308,24 @@ async fn a_rebuild_is_cancelled_when_it_gets_too_much() {
     super::finding(&document, "throttle.aborted");
     assert_eq!(db.number(half_built).await, 0, "a half-built index stays");
     snapshot.batch_execute("COMMIT").await.unwrap();
+}
+
+/// Nobody is told that all is well because a question that guards the run could not be asked.
+#[tokio::test]
+async fn a_wrong_question_that_would_end_the_run_fails_it() {
+    let db = fresh_database(17).await;
+    let workspace = Workspace::for_target(&db.url).task(
+        "own",
+        "kind: sql\ntarget: app\noptions: { statements: [{ name: wait, sql: SELECT pg_sleep(600) }] }\nthrottle: { abort_query: 'SELECT count(*) > 10 FROM public.alarms' }\n",
+    );
+    let document = Running::begin(&workspace, "own").end(1);
+    let run = &document["runs"][0];
+    assert_eq!(run["status"], "failed", "{document:#}");
+    let error = run["error"].as_str().unwrap();
+    assert!(
+        error.contains("could not be seen") && error.contains("alarms"),
+        "{error}"
+    );
 }
 
 /// Each condition that may end a run ends it in the midst of a rebuild, and names itself; what

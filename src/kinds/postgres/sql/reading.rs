@@ -63,6 +63,23 @@ impl<'a> Pieces<'a> {
         first.copied().unwrap_or_default().to_uppercase()
     }
 
+    /// Whether there is more than one statement. A rule has several in parentheses, and a function
+    /// of standard SQL (`BEGIN ATOMIC`) in its body.
+    pub(super) fn are_several(&self) -> bool {
+        let mut depth = 0_usize;
+        let mut ended = false;
+        for piece in &self.0 {
+            match *piece {
+                "(" => depth += 1,
+                ")" => depth = depth.saturating_sub(1),
+                ";" if depth == 0 => ended = true,
+                _ if ended => return !self.0.iter().any(|piece| same(piece, "ATOMIC")),
+                _ => {}
+            }
+        }
+        false
+    }
+
     /// Whether it talks to the client in the middle of a statement.
     pub(super) fn copies_through_client(&self) -> bool {
         let ends = |word: &str| ["STDIN", "STDOUT"].iter().any(|end| same(word, end));
