@@ -4,9 +4,11 @@ mod documents;
 mod manifests;
 mod restore;
 mod rows;
+mod settle;
 
 use self::manifests::{Archived, asked_for};
 use self::restore::{How, Into, restore};
+use self::settle::{Rows, settle};
 use super::Failure;
 use super::context::Context;
 use crate::report::text::{Align, Cell, Columns, Cut, human_bytes, human_count, shown};
@@ -27,6 +29,18 @@ enum Verb {
     List(Chosen),
     /// Reads every file and compares it with its manifest
     Verify(Chosen),
+    /// Says of an interrupted batch whether its rows have left their table, where no server can
+    /// tell any more: look before you say it
+    Settle {
+        /// Beginning of the id of its manifest
+        #[arg(value_name = "ID")]
+        id: String,
+        /// Only of this target
+        #[arg(long)]
+        target: Option<String>,
+        #[command(flatten)]
+        said: Said,
+    },
     /// Copies archived rows into a table, all or nothing, or documents into a
     /// collection; the files stay
     Restore {
@@ -54,6 +68,18 @@ enum Verb {
     },
 }
 
+/// What is so of the rows of a batch.
+#[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct Said {
+    /// They are not in their table any more: the archive is all there is of them
+    #[arg(long)]
+    gone: bool,
+    /// They are in their table: the files are removed
+    #[arg(long)]
+    kept: bool,
+}
+
 #[derive(Debug, clap::Args)]
 struct Chosen {
     /// Beginnings of manifest ids; all where none is given
@@ -79,6 +105,13 @@ impl Archive {
         match &self.verb {
             Verb::List(chosen) => list(context, chosen).await,
             Verb::Verify(chosen) => verify(context, chosen).await,
+            Verb::Settle { id, target, said } => {
+                let rows = match said.gone {
+                    true => Rows::Gone,
+                    false => Rows::Kept,
+                };
+                settle(context, id, target.as_deref(), rows).await
+            }
             Verb::Restore {
                 chosen,
                 into,

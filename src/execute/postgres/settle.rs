@@ -76,11 +76,13 @@ async fn settle(
             }
             other => {
                 return Err(ExportError::Proof(format!(
-                    "what became of transaction {} is not known ({}): see with `maint archive verify {}` whether {} still has its rows",
+                    "what became of transaction {} is not known ({}). See whether {} still has the {} rows of the archive {}, and say so: `maint archive settle {} --kept`, or `--gone` where it has not",
                     manifest.transaction,
                     other.unwrap_or("too long ago"),
+                    manifest.table,
+                    manifest.rows,
                     manifest.id,
-                    manifest.table
+                    manifest.id
                 )));
             }
         }

@@ -43,8 +43,12 @@ async fn files(url: &str) -> (String, String) {
 }
 
 fn workspace(primary: &str, replica: &str, options: &str) -> Workspace {
+    let replicas = match replica {
+        "" => String::new(),
+        url => format!(", replicas: [\"{url}\"]"),
+    };
     Workspace::new(&format!(
-        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{primary}\", replicas: [\"{replica}\"] }}\n"
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{primary}\"{replicas} }}\n"
     ))
     .task("integrity", &format!("kind: integrity\ntarget: app\noptions: {options}\n"))
 }

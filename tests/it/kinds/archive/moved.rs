@@ -81,6 +81,30 @@ for_each_version! {
             assert_eq!(parquet_files(folder.path()), files);
         }
         workspace.run(["archive", "verify"]).expect(0);
+        let id = known["id"].as_str().unwrap();
+        // A person looks, and says what is so; nothing else is settled by it.
+        workspace.run(["archive", "settle", id]).expect(2);
+        workspace.run(["archive", "settle", id, "--gone", "--kept"]).expect(2);
+        workspace.run(["archive", "settle", id, "--gone"]).expect(0);
+        assert_eq!(parquet_files(folder.path()), files);
+        let again = workspace.run(["archive", "settle", id, "--kept"]).expect(2);
+        assert!(again.stderr.contains("is settled: its rows have left public.t"), "{again:?}");
+        workspace.run(["run", "archive", "--now"]).expect(0);
+        let listed = workspace.run(["archive", "list"]).expect(0).stdout;
+        assert!(listed.contains(id) && !listed.contains("not settled"), "{listed}");
+        know(&workspace, &key, &known).await;
+        let kept = workspace.run(["archive", "settle", &id[..30], "--kept"]).expect(0);
+        assert!(kept.stdout.contains("their files were removed"), "{kept:?}");
+        assert_eq!(parquet_files(folder.path()), [""; 0]);
+        assert!(!workspace.run(["archive", "list"]).stdout.contains(id));
+        // The same once more, of the next batch.
+        db.execute("INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(101, 200) n").await;
+        workspace.run(["run", "archive", "--now"]).expect(0);
+        let files = parquet_files(folder.path());
+        assert!(!files.is_empty());
+        let (key, mut known) = manifest(&workspace).await;
+        known["settled"] = json!(false);
+        known["transaction"] = json!(row.get::<_, String>(0));
         // The server that it was on may be asked: there it came to nothing.
         known["server"] = json!(here);
         know(&workspace, &key, &known).await;

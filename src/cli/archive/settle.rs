@@ -1,0 +1,140 @@
+//! What a person says of a batch whose end no server can tell any more.
+
+use chrono::Utc;
+
+use super::manifests::{Archived, asked_for};
+use super::{Chosen, Failure};
+use crate::cli::context::Context;
+use crate::engines::storage::Storage;
+use crate::execute;
+use crate::history::RunStatus;
+use crate::plan::Memory;
+use crate::plan::archived::Manifested;
+use crate::plan::postgres::Manifest;
+use crate::report::text::{human_count, shown};
+use crate::values::with_causes;
+
+/// Where the rows of a batch are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// They have left their table: what was archived is all there is of them.
+    Gone,
+    /// They are in their table: what was archived is not needed.
+    Kept,
+}
+
+/// Settles the one batch of this id.
+pub(super) async fn settle(
+    context: &Context<'_>,
+    id: &str,
+    target: Option<&str>,
+    rows: Rows,
+) -> Result<u8, Failure> {
+    let chosen = Chosen {
+        ids: vec![id.to_owned()],
+        from: None,
+        target: target.map(str::to_owned),
+        of: None,
+        files: None,
+    };
+    let mut found = asked_for(context, &chosen).await?;
+    let (Some((Some(target), archived)), true) = (found.pop(), found.is_empty()) else {
+        return Err(Failure::Usage(format!(
+            "several archives have an id that begins with `{id}`: give more of it"
+        )));
+    };
+    let Archived::Rows(manifest) = archived else {
+        return Err(Failure::Usage(format!(
+            "{} is of a collection, and is settled by the next run of its task",
+            archived.id()
+        )));
+    };
+    if manifest.settled() {
+        return Err(Failure::Usage(format!(
+            "{} is settled: its rows have left {}",
+            manifest.id, manifest.table
+        )));
+    }
+    let config = context.config().await?;
+    let store = crate::history::open_existing(config.history.expose()).await?;
+    let run = store.run(&manifest.run.to_string()).await;
+    if run.is_ok_and(|run| run.status == RunStatus::Running) {
+        return Err(Failure::Usage(format!(
+            "the run {} is at work on it: wait for its end, or end it with `maint cancel`",
+            manifest.run
+        )));
+    }
+    let (value, said) = match rows {
+        Rows::Gone => gone(*manifest).await?,
+        Rows::Kept => kept(*manifest).await?,
+    };
+    let memory = [value];
+    store
+        .remember(&target, "archive", Utc::now(), &memory)
+        .await?;
+    store.close().await;
+    outln!("{said}");
+    Ok(0)
+}
+
+async fn gone(manifest: Manifest) -> Result<(Memory, String), Failure> {
+    let manifest = Manifest {
+        settled: true,
+        ..manifest
+    };
+    if manifest.received.is_none() {
+        // Beside the files first, so that what the history says of them is never ahead.
+        execute::put_beside(&manifest)
+            .await
+            .map_err(|error| Failure::Other(with_causes(&error)))?;
+    }
+    let said = format!(
+        "settled: {} rows of {} are in the archive alone",
+        human_count(manifest.rows),
+        shown(&manifest.table)
+    );
+    Ok((known(&manifest), said))
+}
+
+async fn kept(manifest: Manifest) -> Result<(Memory, String), Failure> {
+    let forgotten = |manifest: &Manifest| Memory {
+        key: manifest.key(),
+        value: serde_json::Value::Null,
+    };
+    let table = shown(&manifest.table).into_owned();
+    if manifest.whole.is_some() {
+        let manifest = Manifest {
+            transaction: String::new(),
+            server: None,
+            ..manifest
+        };
+        let said = format!("settled: {table} is there, and the next run goes on with it");
+        return Ok((known(&manifest), said));
+    }
+    if let Some(received) = &manifest.received {
+        let said = format!(
+            "settled: what came into {} on {} is not looked after any more; see to it by hand",
+            shown(&received.table),
+            received.target
+        );
+        return Ok((forgotten(&manifest), said));
+    }
+    let failed = |error| Failure::Other(with_causes(&error));
+    let storage = Storage::open(&manifest.storage).map_err(failed)?;
+    for file in &manifest.files {
+        storage.remove(&file.path).await.map_err(failed)?;
+    }
+    storage.remove(&manifest.path()).await.map_err(failed)?;
+    let said = format!(
+        "settled: {} rows are in {table}; their files were removed",
+        human_count(manifest.rows)
+    );
+    Ok((forgotten(&manifest), said))
+}
+
+fn known(manifest: &Manifest) -> Memory {
+    Memory {
+        key: manifest.key(),
+        value: serde_json::to_value(manifest).unwrap_or_default(),
+    }
+}
