@@ -9,19 +9,12 @@ use super::number;
 pub fn writes(stats: &Document) -> Option<i64> {
     let tiger = stats.get_document("wiredTiger").ok()?;
     let cursor = tiger.get_document("cursor").ok()?;
-    let counts = [
-        "insert calls",
-        "update calls",
-        "remove calls",
-        "modify calls",
-        "truncate calls",
-    ];
-    Some(
-        counts
-            .iter()
-            .filter_map(|key| number(cursor.get(key)))
-            .sum(),
-    )
+    // A change in place, such as `$inc`, is called `modify` there.
+    let mut sum = 0_i64;
+    for known in ["insert calls", "update calls", "remove calls", "modify"] {
+        sum = sum.saturating_add(number(cursor.get(known))?);
+    }
+    Some(sum.saturating_add(number(cursor.get("truncate calls")).unwrap_or(0)))
 }
 
 /// Whether a server compacts by itself just now, by its `serverStatus`.
@@ -41,6 +34,18 @@ mod tests {
     use mongodb::bson::doc;
 
     use super::*;
+
+    #[test]
+    fn what_a_server_does_not_count_is_not_known() {
+        let mut cursor =
+            doc! { "insert calls": 1, "update calls": 2_i64, "remove calls": 3.0, "modify": 4 };
+        let stats = |cursor: &Document| doc! { "wiredTiger": { "cursor": cursor.clone() } };
+        assert_eq!(writes(&stats(&cursor)), Some(10));
+        cursor.insert("truncate calls", 5);
+        assert_eq!(writes(&stats(&cursor)), Some(15));
+        cursor.remove("modify");
+        assert_eq!(writes(&stats(&cursor)), None);
+    }
 
     #[test]
     fn a_server_says_whether_it_compacts_by_itself() {

@@ -116,7 +116,7 @@ async fn go(
     let mut after: Option<Bson> = None;
     // Documents left where they are that have the value the walk stands at.
     let mut left: Vec<Bson> = Vec::new();
-    let (mut differing, mut rejected) = (Vec::new(), Vec::new());
+    let (mut differing, mut rejected, mut refused) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         job.hold(record).await?;
         let so_far = format!(
@@ -196,6 +196,7 @@ async fn go(
         });
         differing.extend(batch.differing);
         rejected.extend(batch.rejected);
+        refused.extend(batch.refused);
         let Some(last) = batch.last else { break };
         if after.as_ref() != Some(&last) {
             left.clear();
@@ -219,6 +220,10 @@ async fn go(
         (
             rejected,
             "did not take them: a unique index has their values already",
+        ),
+        (
+            refused,
+            "did not take them: its validator, or an index that cannot hold their values, refuses them",
         ),
     ];
     tell_stayed(walk, into, &stay, record, findings);
@@ -313,6 +318,11 @@ impl From<EngineError> for BatchError {
     }
 }
 
+/// What a server says of one document of many that its collection does not take:
+/// DocumentValidationFailure, an entry that is too long for an index, one that a geometric index
+/// cannot read, a document that is too large.
+const REFUSED: [i32; 4] = [121, 17280, 16755, 10334];
+
 struct Mover<'a> {
     source: Source<'a>,
     copy: Collection<RawDocumentBuf>,
@@ -334,6 +344,8 @@ pub(super) struct Batch {
     pub(super) differing: Vec<String>,
     /// Those that the destination did not take.
     pub(super) rejected: Vec<String>,
+    /// Documents that the collection there does not take as they are.
+    pub(super) refused: Vec<String>,
 }
 
 impl Mover<'_> {
@@ -384,7 +396,7 @@ impl Mover<'_> {
         }
         let place = |document: &RawDocumentBuf| self.source.place(document);
         let last = documents.last().and_then(place).filter(|_| more);
-        let mine = self.insert(&documents).await?;
+        let (mine, refused) = self.insert(&documents).await?;
         let ids: Vec<Bson> = documents
             .iter()
             .filter_map(|d| value_at(d, "_id"))
@@ -413,9 +425,11 @@ impl Mover<'_> {
                     proved.insert(id, document);
                 }
                 copy => {
+                    let is_refused = refused.contains(&id);
                     let shown = value_at(document, "_id").map_or(id, |id| id.to_string());
                     match copy {
                         Some(_) => batch.differing.push(shown),
+                        None if is_refused => batch.refused.push(shown),
                         None => batch.rejected.push(shown),
                     }
                     if place(document) == batch.last {
@@ -449,8 +463,12 @@ impl Mover<'_> {
         Ok(batch)
     }
 
-    /// Copies what is not there yet, and tells the ids of what it copied.
-    async fn insert(&self, documents: &[RawDocumentBuf]) -> Result<HashSet<String>, Error> {
+    /// Copies what is not there yet, and tells the ids of what it copied, and of what is not taken
+    /// there.
+    async fn insert(
+        &self,
+        documents: &[RawDocumentBuf],
+    ) -> Result<(HashSet<String>, HashSet<String>), Error> {
         let all = documents.iter().filter_map(id_of).collect::<Vec<_>>();
         let inserted = self
             .copy
@@ -460,7 +478,7 @@ impl Mover<'_> {
             .comment(self.source.comment())
             .await;
         let Err(error) = inserted else {
-            return Ok(all.into_iter().collect());
+            return Ok((all.into_iter().collect(), HashSet::new()));
         };
         let ErrorKind::InsertMany(report) = error.kind.as_ref() else {
             return Err(error);
@@ -469,17 +487,20 @@ impl Mover<'_> {
         // Somebody was here before: an interrupted batch, or somebody else's document.
         if report.write_concern_error.is_some()
             || errors.is_empty()
-            || errors.iter().any(|e| e.code != 11000)
+            || errors
+                .iter()
+                .any(|e| e.code != 11000 && !REFUSED.contains(&e.code))
         {
             return Err(error);
         }
-        let there: HashSet<usize> = errors.iter().map(|e| e.index).collect();
-        Ok(all
-            .into_iter()
-            .enumerate()
-            .filter(|(n, _)| !there.contains(n))
-            .map(|(_, id)| id)
-            .collect())
+        let not_copied: HashSet<usize> = errors.iter().map(|e| e.index).collect();
+        let refused = errors.iter().filter(|e| e.code != 11000);
+        let refused = refused.filter_map(|e| documents.get(e.index).and_then(id_of));
+        let refused = refused.collect();
+        let copied = documents.iter().enumerate();
+        let copied = copied.filter(|(n, _)| !not_copied.contains(n));
+        let copied = copied.filter_map(|(_, document)| id_of(document)).collect();
+        Ok((copied, refused))
     }
 
     /// Deletes what is still as it was copied, and tells what is not.

@@ -162,3 +162,56 @@ async fn no_message_holds_what_documents_hold_4_4() {
 async fn no_message_holds_what_documents_hold_6_0() {
     secrets(60).await;
 }
+
+/// One document that the destination's validator refuses stays, and is named; the others go, and
+/// no copy of anything that stays is there.
+async fn refused_by_a_validator(version: u32) {
+    let base = TestBase::new(version).await;
+    let documents = (0..100).map(|n| match n {
+        41 => doc! { "_id": n, "state": 7, "at": days_ago(100) },
+        n => doc! { "_id": n, "state": "done", "at": days_ago(100) },
+    });
+    base.collection("source")
+        .insert_many(documents)
+        .await
+        .unwrap();
+    let texts = doc! { "state": { "$type": "string" } };
+    let create = doc! { "create": "kept", "validator": texts };
+    base.db.run_command(create).await.unwrap();
+    let workspace = for_base(&base).task(
+        "archive",
+        "kind: archive\ntarget: app\noptions: { rules: [{ collection: source, field: at, older_than: 90d }], destination: { collection: kept } }\n",
+    );
+    for gone in [99, 0] {
+        let refused = run(&workspace, "archive", 1);
+        assert_eq!(refused["status"], "failed", "{refused:#}");
+        assert_eq!(refused["rows"], gone, "{refused:#}");
+        assert_eq!(codes(&refused), ["archive.differs"], "{refused:#}");
+        let message = refused["findings"][0]["message"].as_str().unwrap();
+        assert!(message.contains("1 documents stay"), "{message}");
+        assert!(message.contains("its validator"), "{message}");
+        assert!(
+            message.ends_with("the `_id` of the first is 41"),
+            "{message}"
+        );
+        assert_eq!(base.ids("source").await.len(), 1);
+        assert_eq!(base.count("source", doc! { "_id": 41 }).await, 1);
+        assert_eq!(base.count("kept", doc! {}).await, 99);
+    }
+    let modify = doc! { "collMod": "kept", "validator": {} };
+    base.db.run_command(modify).await.unwrap();
+    let done = run(&workspace, "archive", 0);
+    assert_eq!(done["rows"], 1, "{done:#}");
+    assert_eq!(base.count("source", doc! {}).await, 0);
+    assert_eq!(base.count("kept", doc! {}).await, 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_validator_refuses_keeps_nobody_4_4() {
+    refused_by_a_validator(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_a_validator_refuses_keeps_nobody_6_0() {
+    refused_by_a_validator(60).await;
+}

@@ -46,6 +46,25 @@ async fn looked_at(version: u32) {
     assert!(codes(&first).is_empty(), "{first:#}");
     let again = run(&workspace, "refresh", 0);
     assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+    // A change in place is a change.
+    let up = doc! { "$inc": { "day": 0, "times": 1 } };
+    for _ in 0..2 {
+        let events = base.collection("events");
+        events
+            .update_one(doc! { "day": 2 }, up.clone())
+            .await
+            .unwrap();
+        let changed = run(&workspace, "refresh", 0);
+        assert_eq!(steps(&changed, "succeeded").len(), 1, "{changed:#}");
+        events
+            .find_one_and_update(doc! { "day": 3 }, up.clone())
+            .await
+            .unwrap();
+        let changed = run(&workspace, "refresh", 0);
+        assert_eq!(steps(&changed, "succeeded").len(), 1, "{changed:#}");
+        let again = run(&workspace, "refresh", 0);
+        assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+    }
     // Somebody has renamed the field that is asked for.
     let rename = doc! { "$rename": { "n": "count" } };
     base.collection("events")
