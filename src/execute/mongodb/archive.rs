@@ -14,7 +14,7 @@ use mongodb::options::ReadConcern;
 
 use super::export::Exporter;
 use super::gate::{Ends, may_go_on};
-use super::source::{FAILOVER, Most, Source, id_of, majority, passes, value_at};
+use super::source::{FAILOVER, Most, Source, id_of, majority, passes, passing, value_at};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, MongoError, Session, namespace};
@@ -138,7 +138,7 @@ async fn go(
                         && began.elapsed() < FAILOVER
                         && !job.execution.stop.is_now() =>
                 {
-                    tracing::warn!(%error, "trying again");
+                    tracing::warn!(error = passing(&error), "trying again");
                     record.attempts = record.attempts.max(1) + 1;
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }
@@ -522,7 +522,7 @@ impl Mover<'_> {
                         && began.elapsed() < FAILOVER
                         && !self.source.job.execution.stop.is_now() =>
                 {
-                    tracing::warn!(%error, "trying again");
+                    tracing::warn!(error = passing(&error), "trying again");
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
                 Err(error) => return Err(error),

@@ -22,7 +22,7 @@ use super::Job;
 use super::archive::{Batch, BatchError};
 use super::files::{self, Sum};
 use super::gate::Ends;
-use super::source::{FAILOVER, Most, Source, majority, value_at};
+use super::source::{FAILOVER, Most, Source, majority, passing, value_at};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{MARKS, mark};
 use crate::engines::storage::{Storage, StorageError};
@@ -274,7 +274,7 @@ impl<'a> Exporter<'a> {
             if !again {
                 return Err(error);
             }
-            tracing::warn!(%error, "trying again");
+            tracing::warn!(error = passing(&error), "trying again");
             tokio::time::sleep(AGAIN).await;
         }
     }

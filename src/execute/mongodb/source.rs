@@ -138,6 +138,16 @@ pub(super) fn passes(error: &Error) -> bool {
     MongoError::of_driver(error).is_passing()
 }
 
+/// A passing error for the log. What the driver says of it has the server's answer in it, and that
+/// may hold what documents hold.
+pub(super) fn passing(error: &Error) -> String {
+    match MongoError::of_driver(error) {
+        MongoError::Command { code, name, .. } => format!("{name} (code {code})"),
+        MongoError::Lost { message, .. } => message,
+        _ => "the driver was interrupted".to_owned(),
+    }
+}
+
 /// The value at a dotted path. What cannot be read is not there.
 pub(super) fn value_at(document: &RawDocumentBuf, path: &str) -> Option<Bson> {
     let mut parts = path.split('.');

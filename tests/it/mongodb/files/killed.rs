@@ -331,3 +331,25 @@ async fn a_step_down_in_the_middle_loses_and_doubles_nothing() {
         .expect(0);
     assert!(bytes(&original) == bytes(&raw(&db, "back").await));
 }
+
+/// What passes by itself is told by its code: what the server answers may hold what documents hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_tried_again_is_told_without_the_answer() {
+    let set = Servers::set(60).await;
+    let db = set.root().await.database("app");
+    old_documents(&db, "events", 0, 50).await;
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = task(
+        workspace(&set.maint_url("app")),
+        "events",
+        &json!({ "files": address(folder.path()) }),
+    );
+    let admin = set.root().await.database("admin");
+    let fail = doc! { "configureFailPoint": "failCommand", "mode": { "times": 2 },
+    "data": { "failCommands": ["delete"], "errorCode": 112, "errorLabels": ["TransientTransactionError"] } };
+    admin.run_command(fail).await.unwrap();
+    let output = workspace.run(["run", "archive", "--now"]).expect(0);
+    let told = "trying again error=\"WriteConflict (code 112)\"";
+    assert!(output.stderr.contains(told), "{output:?}");
+    assert!(!output.stderr.contains("RawDocumentBuf"), "{output:?}");
+}
