@@ -157,6 +157,7 @@ fn destroys(text: &str) -> bool {
     let upper = text.to_ascii_uppercase();
     [
         "DROP ",
+        "DETACH PARTITION",
         "DELETE ",
         "TRUNCATE ",
         "PG_TERMINATE_BACKEND",
@@ -209,6 +210,7 @@ mod tests {
             ["ALTER SEQUENCE c AS bigint;"]
         );
         assert_eq!(told("SELECT pg_terminate_backend(1)"), [""; 0]);
+        assert_eq!(told("ALTER TABLE a DETACH PARTITION b"), [""; 0]);
         let slot = "SELECT pg_catalog.pg_drop_replication_slot(s.slot_name) FROM pg_catalog.pg_replication_slots s";
         assert_eq!(told(slot), [""; 0]);
         assert_eq!(told("set `replicas`"), [""; 0]);

@@ -482,6 +482,20 @@ impl Session {
         })
     }
 
+    /// The system identifier of the cluster; none where a provider keeps it to himself.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn system_identifier(&self) -> Result<Option<String>, EngineError> {
+        let doing = "asking which server this is";
+        let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
+        match self.query(doing, sql, &[]).await {
+            Ok(rows) => Ok(super::first::<Option<String>>(&rows, 0)?.flatten()),
+            Err(error) if error.sqlstate() == Some("42501") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Whether `sql` is one well-formed statement with so many placeholders.
     /// What it names need not exist yet; where it does, the placeholders are counted.
     ///

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Job;
 use super::export::{ExportError, Exporter};
 use super::seen::Seen;
-use super::settle::{discard, fate, gone, missing, put, remember};
+use super::settle::{discard, fate_of, gone, missing, put, remember};
 use crate::engines::postgres::{claim, first};
 use crate::engines::storage::Storage;
 use crate::plan::{Fate, Finding, Manifest, Retire, Whole, archived};
@@ -38,12 +38,7 @@ pub(super) async fn begin(
         let mut found: Option<Manifest> = None;
         for mut manifest in known {
             if !manifest.transaction.is_empty() {
-                let was = fate(
-                    job.session,
-                    &manifest.transaction,
-                    manifest.server.as_deref(),
-                )
-                .await?;
+                let was = fate_of(job.session, &manifest).await?;
                 if was.as_deref() != Some("aborted") {
                     return Err(unknown(&manifest, was.as_deref()));
                 }
@@ -268,12 +263,7 @@ async fn settle_alone(
     let dropped = if manifest.transaction.is_empty() {
         false
     } else {
-        let was = fate(
-            job.session,
-            &manifest.transaction,
-            manifest.server.as_deref(),
-        )
-        .await?;
+        let was = fate_of(job.session, manifest).await?;
         match was.as_deref() {
             Some("committed") => true,
             Some("aborted") => false,

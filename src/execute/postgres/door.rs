@@ -151,17 +151,8 @@ impl execute::Door for Door {
     }
 
     async fn identity(&self, session: &Session) -> Result<String, EngineError> {
-        let doing = "asking which database this is";
-        let sql = "SELECT (SELECT system_identifier::text FROM pg_catalog.pg_control_system())";
-        // A server of a provider may keep that to itself: then the name has to do.
-        let system = match session.query(doing, sql, &[]).await {
-            Ok(rows) => match rows.first() {
-                Some(row) => row.get::<Option<String>>(0)?,
-                None => None,
-            },
-            Err(error) if error.sqlstate() == Some("42501") => None,
-            Err(error) => return Err(error),
-        };
+        // Where it is not told, the name has to do.
+        let system = session.system_identifier().await?;
         let system = system.unwrap_or_else(|| self.dial.place());
         Ok(format!("{system}/{}", session.server.database))
     }

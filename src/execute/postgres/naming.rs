@@ -37,7 +37,7 @@ impl Naming {
     /// Opens a session beside those that work, under the same name.
     pub(super) async fn open(dial: &Dial, name: &str) -> Result<Naming, EngineError> {
         let beside = Session::open(dial, name).await?;
-        let system = system(&beside).await?;
+        let system = beside.system_identifier().await?.unwrap_or_default();
         Ok(Naming { beside, system })
     }
 
@@ -66,25 +66,12 @@ pub(super) async fn server(session: &Session) -> Result<String, EngineError> {
         .query(doing, &format!("SELECT {TIMELINE}"), &[])
         .await?;
     let timeline: Option<String> = first(&rows, 0)?;
-    let system = system(session).await?;
+    let system = session.system_identifier().await?.unwrap_or_default();
     Ok(place(&system, &timeline.unwrap_or_default()))
 }
 
 fn place(system: &str, timeline: &str) -> String {
     format!("{system}/{}", timeline.trim_start_matches('0'))
-}
-
-/// The system identifier; that of a provider who keeps it to himself is not known.
-async fn system(session: &Session) -> Result<String, EngineError> {
-    let doing = "asking which server this is";
-    let sql = "SELECT system_identifier::text FROM pg_catalog.pg_control_system()";
-    match session.query(doing, sql, &[]).await {
-        Ok(rows) => Ok(first::<Option<String>>(&rows, 0)?
-            .flatten()
-            .unwrap_or_default()),
-        Err(error) if error.sqlstate() == Some("42501") => Ok(String::new()),
-        Err(error) => Err(error),
-    }
 }
 
 /// Waits until all that was written into the log before is on the disk. A

@@ -49,12 +49,7 @@ async fn settle(
             begun::settle(manifest, job, findings).await?;
             continue;
         }
-        let was = fate(
-            job.session,
-            &manifest.transaction,
-            manifest.server.as_deref(),
-        )
-        .await?;
+        let was = fate_of(job.session, manifest).await?;
         match was.as_deref() {
             Some("committed") if manifest.received.is_some() => {
                 let known = Manifest {
@@ -106,6 +101,14 @@ pub(super) async fn missing(
         ),
         suggestion: None,
     }))
+}
+
+/// What became of the transaction of a manifest.
+pub(super) async fn fate_of(
+    session: &Session,
+    manifest: &Manifest,
+) -> Result<Option<String>, EngineError> {
+    fate(session, &manifest.transaction, manifest.server.as_deref()).await
 }
 
 /// What became of a transaction, in the server's words; or that this is not the server that knows.
