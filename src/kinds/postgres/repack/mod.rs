@@ -229,12 +229,14 @@ impl Kind for Repack {
                 continue;
             }
             let road = self.road(table, &waste, &facts, at);
-            if let Some(finding) = way::only_in_toast(table, &waste, &road) {
+            if let Some(finding) = self.only_in_toast(table, &waste, &road, &facts.server) {
                 plan.findings.push(finding);
             }
             match road {
                 Road::None(why) => plan.refuse(name, format!("{}, but {why}", waste.reason)),
-                Road::Not(why) => plan.skip(name, format!("{}, but {why}", waste.reason)),
+                Road::Not(why) | Road::Never(why) => {
+                    plan.skip(name, format!("{}, but {why}", waste.reason))
+                }
                 road => match oldest(&facts.holders, at) {
                     Some(holder) => {
                         plan.skip(

@@ -267,10 +267,11 @@ fn waste_in_toast_is_told() {
     };
     let said = told(&Repack::default(), in_toast(), &at());
     assert!(
-        said.contains("the space is lost in TOAST, where no row can be moved"),
+        said.starts_with("skipped: ")
+            && said.contains("are lost in TOAST, where no row can be moved"),
         "{said}"
     );
-    assert!(said.contains("table.bloat: 685 MB of 691 MB"), "{said}");
+    assert!(said.contains("table.bloat: 685 MB of the 691 MB"), "{said}");
     let mut newest = in_toast();
     (newest.major, newest.server.no_repack) = (19, None);
     let said = told(&Repack::default(), newest, &at());
@@ -278,6 +279,61 @@ fn waste_in_toast_is_told() {
         said.starts_with("repack: ") && !said.contains("table.bloat"),
         "{said}"
     );
+    let mut moving = in_toast();
+    (moving.major, moving.server.no_repack) = (19, None);
+    let only = Repack {
+        way: Way::Move,
+        ..Repack::default()
+    };
+    let said = told(&only, moving, &at());
+    assert!(
+        said.contains("this task does it with `way: auto`"),
+        "{said}"
+    );
+}
+
+/// The task's own limit says from when on what stays is told, and a run is not failed by it.
+#[test]
+fn what_stays_in_toast_is_told_from_the_limit_of_the_task() {
+    let some = || {
+        with(|t| {
+            (t.heap_bytes, t.toast_bytes, t.toast_chunks) = (74_000_000, 80_000_000, 25_000.0);
+        })
+    };
+    let options = |share| Repack {
+        min_bloat: Percent::new(share),
+        ..Repack::default()
+    };
+    let said = told(&options(15.0), some(), &at());
+    assert!(said.starts_with("skipped: "), "{said}");
+    assert!(
+        said.contains("\ntable.bloat: 27 MB of the 28 MB") && said.contains("`min_bloat` is 15%"),
+        "{said}"
+    );
+    assert_eq!(told(&options(20.0), some(), &at()), "");
+    // After the rows have moved, as much stays; told at once, and not where it is less.
+    let both = || with(|t| (t.toast_bytes, t.toast_chunks) = (80_000_000, 25_000.0));
+    let said = told(&options(15.0), both(), &at());
+    assert!(
+        said.starts_with("move_rows") && said.contains("\ntable.bloat: 27 MB of the"),
+        "{said}"
+    );
+    let said = told(&options(30.0), both(), &at());
+    assert!(
+        said.starts_with("move_rows") && !said.contains("table.bloat"),
+        "{said}"
+    );
+    // Every table once, whatever its bloat: nothing stays that is worth a word.
+    let said = told(&options(0.0), both(), &at());
+    assert!(
+        said.starts_with("move_rows") && !said.contains("table.bloat"),
+        "{said}"
+    );
+    // A trigger can be dropped: that is work left undone.
+    let mut hooked = both();
+    hooked.tables[0].hooks = vec![("trigger audit".to_owned(), 'A')];
+    let said = told(&options(15.0), hooked, &at());
+    assert!(said.starts_with("refused: "), "{said}");
 }
 
 #[test]

@@ -26,6 +26,11 @@ impl Waste {
     pub(super) fn after(&self) -> i64 {
         self.heap_after.saturating_add(self.toast_after)
     }
+
+    /// What of it is lost in the TOAST table.
+    pub(super) fn in_toast(&self, table: &TableFacts) -> i64 {
+        table.toast_bytes.saturating_sub(self.toast_after)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -32,6 +32,8 @@ pub(super) enum Road {
     Blocking(String),
     /// Not now, or not worth it.
     Not(String),
+    /// Never, whatever the role may and the task says: nothing is left undone by that.
+    Never(String),
     /// Not as the task is written.
     None(String),
 }
@@ -52,12 +54,19 @@ impl Repack {
             Ok(()) => return Road::Repack,
             Err(why) => why,
         };
+        let mut ever = true;
         let no_move = match self.way {
             Way::Repack => None,
             Way::Auto | Way::Move => {
                 let after = waste.heap_after.saturating_add(table.toast_bytes);
                 if share(table.bytes(), after) < self.min_bloat.share() {
-                    Some("the space is lost in TOAST, where no row can be moved".to_owned())
+                    ever = false;
+                    Some(format!(
+                        "{} of it are lost in TOAST, where no row can be moved, and {} outside of it, which is less than `min_bloat` ({})",
+                        bytes(waste.in_toast(table)),
+                        bytes(table.heap_bytes - waste.heap_after),
+                        self.min_bloat
+                    ))
                 } else {
                     match self.can_move(table, &facts.server) {
                         Ok(column) => return Road::Move(column, no_repack),
@@ -80,8 +89,66 @@ impl Repack {
                     ))
                 }
             }
-            _ => Road::None(why),
+            _ if ever => Road::None(why),
+            _ => Road::Never(why),
         }
+    }
+
+    /// What is said of waste that stays, because it is where no row can be moved: as much as would make the task
+    /// work on the table, if it could.
+    pub(super) fn only_in_toast(
+        &self,
+        table: &TableFacts,
+        waste: &Waste,
+        road: &Road,
+        server: &ServerFacts,
+    ) -> Option<Finding> {
+        let lost = waste.in_toast(table);
+        let (stays, best) = match road {
+            Road::Repack | Road::Blocking(_) => return None,
+            Road::Move(..) => (
+                waste.heap_after.saturating_add(table.toast_bytes),
+                waste.after(),
+            ),
+            Road::Never(_) => (table.bytes(), waste.after()),
+            // What is lost outside of TOAST waits for something else.
+            Road::Not(_) | Road::None(_) => (table.bytes(), table.bytes() - lost),
+        };
+        // A task that asks for every table once asks for nothing that stays.
+        let least = match self.min_bloat.share() {
+            0.0 => Repack::default().min_bloat,
+            _ => self.min_bloat,
+        };
+        if lost <= 0 || share(stays, best) < least.share() {
+            return None;
+        }
+        let name = &table.name;
+        let (help, suggestion) = match can_repack(table, server) {
+            Ok(()) => (
+                "REPACK (CONCURRENTLY) can, as this task does it with `way: auto`".to_owned(),
+                format!("REPACK (CONCURRENTLY) {name}"),
+            ),
+            Err(why) => (
+                format!(
+                    "VACUUM (FULL) can (nobody reads or writes the table meanwhile; this task does it with `allow_blocking`), and so can the extension pg_repack. The server's own way is not open: {why}"
+                ),
+                format!("VACUUM (FULL, ANALYZE) {name} -- blocks everybody"),
+            ),
+        };
+        Some(Finding {
+            code: "table.bloat".to_owned(),
+            severity: Severity::Warning,
+            object: name.to_string(),
+            message: format!(
+                "{} of the {} that {name} has lost are in its TOAST table, where large values are kept: {:.0}% of {}, `min_bloat` is {}. Moving rows cannot give that back; {help}",
+                bytes(lost),
+                bytes(table.bytes() - waste.after()),
+                share(stays, best) * 100.0,
+                bytes(stays),
+                self.min_bloat
+            ),
+            suggestion: Some(suggestion),
+        })
     }
 
     /// The column to write, or why no row can be moved.
@@ -161,32 +228,6 @@ fn can_repack(table: &TableFacts, server: &ServerFacts) -> Result<(), String> {
     Ok(())
 }
 
-/// What is said of waste that stays, because it is where no row can be moved.
-pub(super) fn only_in_toast(table: &TableFacts, waste: &Waste, road: &Road) -> Option<Finding> {
-    if matches!(road, Road::Repack | Road::Blocking(_)) {
-        return None;
-    }
-    let lost = table.toast_bytes - waste.toast_after;
-    if lost * 2 < table.toast_bytes || lost <= table.heap_bytes - waste.heap_after {
-        return None;
-    }
-    Some(Finding {
-        code: "table.bloat".to_owned(),
-        severity: Severity::Warning,
-        object: table.name.to_string(),
-        message: format!(
-            "{} of {} lost by {} are in its TOAST table, where large values are kept; moving rows cannot give that back, REPACK (CONCURRENTLY) of PostgreSQL 19 and VACUUM (FULL) can",
-            bytes(lost),
-            bytes(table.bytes() - waste.after()),
-            table.name
-        ),
-        suggestion: Some(format!(
-            "VACUUM (FULL, ANALYZE) {} -- blocks everybody",
-            table.name
-        )),
-    })
-}
-
 /// The step that goes this road.
 pub(super) fn step(table: &TableFacts, waste: &Waste, road: Road, facts: &Facts) -> Step {
     let name = table.name.to_string();
@@ -243,7 +284,7 @@ pub(super) fn step(table: &TableFacts, waste: &Waste, road: Road, facts: &Facts)
             let after = waste.heap_after.saturating_add(table.toast_bytes);
             (step, format!("by moving rows, since {why}"), after)
         }
-        Road::Blocking(why) | Road::Not(why) | Road::None(why) => {
+        Road::Blocking(why) | Road::Not(why) | Road::Never(why) | Road::None(why) => {
             let sql = format!("VACUUM (FULL, ANALYZE) {name}");
             let mut step = Step::new("vacuum_full", name, lane)
                 .touching(oid, Use::Command)
