@@ -45,6 +45,17 @@ pub fn remembered_as(id: Uuid) -> String {
     format!("archive {id}")
 }
 
+/// Under which key it is remembered where a manifest was restored to.
+pub fn restored_as(id: Uuid) -> String {
+    format!("restored {id}")
+}
+
+/// Under which key it is remembered on which server the archived rows of a table were last seen
+/// to have left it.
+pub fn seen_as(source: &str) -> String {
+    format!("archived from {source}")
+}
+
 /// The manifests among what a kind remembers, oldest first.
 pub fn among<'a, M: Manifested + DeserializeOwned>(
     memories: impl Iterator<Item = (&'a String, &'a Value)>,

@@ -19,7 +19,7 @@ use crate::execute::Back;
 use crate::history::{self, Store};
 use crate::pipeline::PipelineError;
 use crate::plan::Memory;
-use crate::plan::archived::Manifested;
+use crate::plan::archived::{self, Manifested};
 use crate::values::{Engine, with_causes};
 
 /// How it comes back.
@@ -188,7 +188,7 @@ impl<'a> Notes<'a> {
         };
         let (mut manifests, mut before) = (Vec::new(), Vec::new());
         for mut manifest in found {
-            let marks = known.get(&marks_of(manifest.id())).cloned();
+            let marks = known.get(&archived::restored_as(manifest.id())).cloned();
             let marks: Option<Vec<M::Mark>> = marks.and_then(|v| serde_json::from_value(v).ok());
             manifest.marks().extend(marks.unwrap_or_default());
             match is_back(&manifest).await.map_err(PipelineError::from)? {
@@ -229,7 +229,7 @@ impl<'a> Notes<'a> {
                 with_causes(&error)
             ),
         })?;
-        let marks = known.get(&marks_of(manifest.id())).cloned();
+        let marks = known.get(&archived::restored_as(manifest.id())).cloned();
         Ok(marks
             .and_then(|v| serde_json::from_value(v).ok())
             .unwrap_or_default())
@@ -250,7 +250,7 @@ impl<'a> Notes<'a> {
             marked.marks().push(mark.clone());
             if let Some(store) = &self.store {
                 let memory = [Memory {
-                    key: marks_of(manifest.id()),
+                    key: archived::restored_as(manifest.id()),
                     value: serde_json::to_value(marked.marks()).unwrap_or_default(),
                 }];
                 let noted = store.remember(self.target, "archive", Utc::now(), &memory);
@@ -271,9 +271,4 @@ impl<'a> Notes<'a> {
         }
         Ok(())
     }
-}
-
-/// Under which key the history keeps where a manifest was restored to.
-fn marks_of(id: Uuid) -> String {
-    format!("restored {id}")
 }

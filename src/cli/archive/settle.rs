@@ -80,6 +80,9 @@ pub(super) async fn settle(
 async fn gone(manifest: Manifest) -> Result<(Memory, String), Failure> {
     let manifest = Manifest {
         settled: true,
+        // What a person has seen is asked of no server again.
+        transaction: String::new(),
+        server: None,
         ..manifest
     };
     if manifest.received.is_none() {

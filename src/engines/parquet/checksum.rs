@@ -13,7 +13,7 @@ const LENGTH: usize = size_of::<u64>();
 
 /// The sum, over all rows, of the first half of each row's SHA-256. Equal for
 /// equal sets of rows, duplicates counted, in whatever order they come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Checksum(u128);
 
 impl Checksum {

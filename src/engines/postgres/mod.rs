@@ -12,6 +12,7 @@ pub mod pooler;
 mod row;
 mod session;
 pub mod settings;
+pub mod timeline;
 pub mod trust;
 pub mod watch;
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Job;
 use super::export::{ExportError, Exporter};
 use super::seen::Seen;
-use super::settle::{discard, fate_of, gone, missing, put, remember};
+use super::settle::{by_hand, discard, fate_of, gone, missing, put, remember};
 use crate::engines::postgres::{claim, first};
 use crate::engines::storage::Storage;
 use crate::plan::{Fate, Finding, Manifest, Retire, Whole, archived};
@@ -38,7 +38,7 @@ pub(super) async fn begin(
         let mut found: Option<Manifest> = None;
         for mut manifest in known {
             if !manifest.transaction.is_empty() {
-                let was = fate_of(job.session, &manifest).await?;
+                let was = fate_of(job, &manifest).await?;
                 if was.as_deref() != Some("aborted") {
                     return Err(unknown(&manifest, was.as_deref()));
                 }
@@ -217,10 +217,11 @@ pub(super) async fn clear(storage: &Storage, manifest: &Manifest) -> Result<(), 
 
 fn unknown(manifest: &Manifest, was: Option<&str>) -> ExportError {
     ExportError::Proof(format!(
-        "what became of transaction {}, which would have dropped {}, is not known ({})",
+        "what became of transaction {}, which would have dropped {}, is not known ({}). {}",
         manifest.transaction,
         manifest.table,
-        was.unwrap_or("too long ago")
+        was.unwrap_or("too long ago"),
+        by_hand(manifest)
     ))
 }
 
@@ -263,7 +264,7 @@ async fn settle_alone(
     let dropped = if manifest.transaction.is_empty() {
         false
     } else {
-        let was = fate_of(job.session, manifest).await?;
+        let was = fate_of(job, manifest).await?;
         match was.as_deref() {
             Some("committed") => true,
             Some("aborted") => false,

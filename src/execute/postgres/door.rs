@@ -381,6 +381,6 @@ async fn work(
         Work::Walk(way) => walk::carry_out(way, job, record, findings).await,
         Work::Shrink(way) => shrink::carry_out(way, job, record, findings).await,
         Work::Retire(retire) => whole::carry_out(retire, job, record).await,
-        Work::Settle(pending) => settle::carry_out(pending, job, record, findings).await,
+        Work::Settle(settle) => settle::carry_out(settle, job, record, findings).await,
     }
 }

@@ -6,15 +6,12 @@
 //! same id, and whoever asks what became of the first is told of the second.
 
 use crate::engines::EngineError;
+use crate::engines::postgres::Session;
 use crate::engines::postgres::connect::Dial;
-use crate::engines::postgres::{Session, first};
+use crate::engines::postgres::timeline::{TIMELINE, place};
 
 /// Writes a record of the log that belongs to the transaction, and nothing else.
 const RECORD: &str = "pg_catalog.pg_logical_emit_message(true, 'maint'::text, ''::text)";
-
-/// The timeline that the server writes: another one after each failover.
-const TIMELINE: &str =
-    "pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)";
 
 /// A transaction that no other can be taken for.
 pub(super) struct Named {
@@ -49,7 +46,10 @@ impl Naming {
         let rows = session.query(doing, &sql, &[]).await?;
         flush(&self.beside).await?;
         let (id, timeline) = match rows.first() {
-            Some(row) => (row.get(0)?, row.get(2)?),
+            Some(row) => (
+                row.get(0)?,
+                row.get::<Option<String>>(2)?.unwrap_or_default(),
+            ),
             None => (String::new(), String::new()),
         };
         Ok(Named {
@@ -57,21 +57,6 @@ impl Naming {
             server: place(&self.system, &timeline),
         })
     }
-}
-
-/// The server of a session, as transactions on it are named.
-pub(super) async fn server(session: &Session) -> Result<String, EngineError> {
-    let doing = "asking which server this is";
-    let rows = session
-        .query(doing, &format!("SELECT {TIMELINE}"), &[])
-        .await?;
-    let timeline: Option<String> = first(&rows, 0)?;
-    let system = session.system_identifier().await?.unwrap_or_default();
-    Ok(place(&system, &timeline.unwrap_or_default()))
-}
-
-fn place(system: &str, timeline: &str) -> String {
-    format!("{system}/{}", timeline.trim_start_matches('0'))
 }
 
 /// Waits until all that was written into the log before is on the disk. A

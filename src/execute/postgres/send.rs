@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Job;
+use super::again::Fields;
 use super::attempts::Attempt;
 use super::batch::SETTLE;
 use super::export::{Batch, ExportError};
@@ -393,6 +394,55 @@ pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), E
     take_back_by(&there, manifest, job).await
 }
 
+/// The rows of a batch in the other database, by the transaction that wrote them; or why they
+/// cannot be had.
+pub(super) async fn rows_there(
+    manifest: &Manifest,
+    job: Job<'_>,
+) -> Result<Result<Vec<Fields>, String>, ExportError> {
+    let Some(received) = &manifest.received else {
+        return Ok(Err("it is not in another database".to_owned()));
+    };
+    let there = connect(&received.target, job).await?;
+    let was = fate(&there, &received.transaction, received.server.as_deref()).await?;
+    if was.as_deref() != Some("committed") {
+        return Ok(Err(format!(
+            "what became of transaction {} on target {} is not known ({})",
+            received.transaction,
+            received.target,
+            was.as_deref().unwrap_or("too long ago")
+        )));
+    }
+    there
+        .execute("opening a transaction there", "BEGIN")
+        .await?;
+    let trusted = trusted(&received.target, job);
+    trust::admit(&there, &received.table, &[Use::Read], &trusted).await?;
+    let sql = format!(
+        "SELECT {} FROM {} WHERE xmin::text = ($1::text::numeric % 4294967296)::text",
+        selected(&manifest.columns),
+        received.table
+    );
+    let mut rows: Vec<Fields> = Vec::new();
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
+    there
+        .stream("reading archived rows there", &sql, &params, |fields| {
+            rows.push(fields.iter().map(|f| f.map(<[u8]>::to_vec)).collect());
+            true
+        })
+        .await?;
+    there.execute("rolling back there", "ROLLBACK").await?;
+    if i64::try_from(rows.len()) != Ok(manifest.rows) {
+        return Ok(Err(format!(
+            "{} rows came into {}, and {} of them are still as they came",
+            manifest.rows,
+            received.table,
+            rows.len()
+        )));
+    }
+    Ok(Ok(rows))
+}
+
 async fn take_back_by(
     there: &Session,
     manifest: &Manifest,
@@ -541,7 +591,7 @@ async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
 }
 
 /// Roles whose code may run in the other database.
-fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
+pub(super) fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
     let target = job.execution.elsewhere.get(target);
     target.map(|t| t.trust_owners.clone()).unwrap_or_default()
 }

@@ -3,26 +3,34 @@
 
 use chrono::Utc;
 
+use super::again::{self, Rows};
 use super::export::ExportError;
 use super::seen::Seen;
-use super::{Job, begun, naming, send};
+use super::{Job, begun, send};
 use crate::engines::EngineError;
+use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::{Session, first};
 use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
+use crate::plan::postgres::Settle;
 use crate::plan::{Finding, Manifest, Memory, Severity};
 
 /// Carries out [`Work::Settle`](crate::plan::Work::Settle).
 pub(super) async fn carry_out(
-    pending: &[Manifest],
+    work: &Settle,
     job: Job<'_>,
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     record.attempts = 1;
-    settle(pending, job, findings)
-        .await
-        .map_err(ExportError::into_engine)?;
+    let settled = async {
+        settle(&work.pending, job, findings).await?;
+        match work.look_back {
+            true => again::look_back(&work.source, job, findings).await,
+            false => Ok(()),
+        }
+    };
+    settled.await.map_err(ExportError::into_engine)?;
     record.status = StepStatus::Succeeded;
     Ok(())
 }
@@ -49,7 +57,7 @@ async fn settle(
             begun::settle(manifest, job, findings).await?;
             continue;
         }
-        let was = fate_of(job.session, manifest).await?;
+        let was = fate_of(job, manifest).await?;
         match was.as_deref() {
             Some("committed") if manifest.received.is_some() => {
                 let known = Manifest {
@@ -71,13 +79,10 @@ async fn settle(
             }
             other => {
                 return Err(ExportError::Proof(format!(
-                    "what became of transaction {} is not known ({}). See whether {} still has the {} rows of the archive {}, and say so: `maint archive settle {} --kept`, or `--gone` where it has not",
+                    "what became of transaction {} is not known ({}). {}",
                     manifest.transaction,
                     other.unwrap_or("too long ago"),
-                    manifest.table,
-                    manifest.rows,
-                    manifest.id,
-                    manifest.id
+                    by_hand(manifest)
                 )));
             }
         }
@@ -103,12 +108,30 @@ pub(super) async fn missing(
     }))
 }
 
-/// What became of the transaction of a manifest.
+/// How a person settles what nobody else can.
+pub(super) fn by_hand(manifest: &Manifest) -> String {
+    format!(
+        "See whether {} still has the {} rows of the archive {}, and say so: `maint archive settle {} --kept`, or `--gone` where it has not",
+        manifest.table, manifest.rows, manifest.id, manifest.id
+    )
+}
+
+/// What became of the transaction of a manifest: as the server says, or else as the rows do.
 pub(super) async fn fate_of(
-    session: &Session,
+    job: Job<'_>,
     manifest: &Manifest,
-) -> Result<Option<String>, EngineError> {
-    fate(session, &manifest.transaction, manifest.server.as_deref()).await
+) -> Result<Option<String>, ExportError> {
+    let server = manifest.server.as_deref();
+    let was = fate(job.session, &manifest.transaction, server).await?;
+    if matches!(was.as_deref(), Some("committed" | "aborted")) {
+        return Ok(was);
+    }
+    let said = was.as_deref().unwrap_or("too long ago");
+    Ok(Some(match again::look(manifest, job).await? {
+        Rows::Gone => "committed".to_owned(),
+        Rows::Back => "aborted".to_owned(),
+        Rows::Between(why) | Rows::Unseen(why) => format!("{said}; {why}"),
+    }))
 }
 
 /// What became of a transaction, in the server's words; or that this is not the server that knows.
@@ -118,7 +141,7 @@ pub(super) async fn fate(
     server: Option<&str>,
 ) -> Result<Option<String>, EngineError> {
     if let Some(then) = server {
-        let now = naming::server(session).await?;
+        let now = Standpoint::of(session).await?.server;
         if now != then {
             return Ok(Some(format!(
                 "it was on the server and timeline {then}, and this is {now}: the database has moved, or another server took over"
@@ -129,7 +152,16 @@ pub(super) async fn fate(
     let doing = "asking what became of a transaction";
     let mut status = None;
     for _ in 0..50 {
-        let rows = session.query(doing, sql, &[&transaction]).await?;
+        let rows = match session.query(doing, sql, &[&transaction]).await {
+            Ok(rows) => rows,
+            // It has not come to that number yet: it was set back.
+            Err(error) if error.sqlstate() == Some("22023") => {
+                return Ok(Some(
+                    "the server has not come to it yet: it was set back to before that".to_owned(),
+                ));
+            }
+            Err(error) => return Err(error),
+        };
         status = first(&rows, 0)?.flatten();
         if status.as_deref() != Some("in progress") {
             break;

@@ -1,12 +1,16 @@
 //! Rows that are kept elsewhere before they go: where to, and the proof.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
+use crate::engines::postgres::timeline::Standpoint;
 use crate::plan::archived::{self, ArchivedFile, Manifested, folder};
 
 /// What becomes of the rows of a [`Walk`].
@@ -146,6 +150,32 @@ pub struct Whole {
     pub place: i64,
 }
 
+/// What an archive has to know before it goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Settle {
+    /// The table, as manifests have it.
+    pub source: String,
+    /// Batches whose end nobody saw.
+    pub pending: Vec<Manifest>,
+    /// Whether batches that have left may be in the table again.
+    pub look_back: bool,
+}
+
+impl Settle {
+    /// What is asked, as shown to people.
+    pub fn text(&self) -> String {
+        let mut asked = Vec::new();
+        if !self.pending.is_empty() {
+            asked.push("SELECT pg_catalog.pg_xact_status(…)".to_owned());
+        }
+        if self.look_back {
+            let seen = "JOIN the newest archived rows";
+            asked.push(format!("SELECT … FROM {} {seen}", self.source));
+        }
+        asked.join("; ")
+    }
+}
+
 /// What was archived at once, and the proof that it can be had back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Manifest {
@@ -170,7 +200,7 @@ pub struct Manifest {
     /// Rows in all files.
     pub rows: i64,
     /// The server's id of the transaction that deleted them, or dropped their
-    /// table; empty where it has not come to that.
+    /// table; empty where it has not come to that, or a person has said that they are gone.
     pub transaction: String,
     /// Which server that was: its system identifier and its timeline. On another one, or after a
     /// failover, the same id is another transaction's.
@@ -241,6 +271,28 @@ impl Manifest {
     /// Under which key it is remembered.
     pub fn key(&self) -> String {
         archived::remembered_as(self.id)
+    }
+
+    /// The batches of a table that have left it, and were not brought back into it, as far as
+    /// servers have said so and no person; oldest first.
+    pub fn left(source: &str, memories: &HashMap<String, Value>) -> Vec<Manifest> {
+        let mut all = archived::among::<Manifest>(memories.iter());
+        all.retain(|m| m.settled && m.source == source && !m.transaction.is_empty());
+        all.retain(|m| {
+            let later = memories.get(&archived::restored_as(m.id));
+            let later = later.and_then(|marks| Vec::<Restored>::deserialize(marks).ok());
+            let mut marks = m.restored.iter().chain(later.iter().flatten());
+            !marks.any(|mark| mark.into == m.source || mark.into == m.table)
+        });
+        all
+    }
+
+    /// Whether a server may not know that its rows have left: it is another one, or another
+    /// timeline, than that on which they did, or was set back to before that.
+    pub fn may_be_undone(&self, on: &Standpoint) -> bool {
+        self.transaction.parse::<u64>().is_ok_and(|own| {
+            self.server.as_deref() != Some(&on.server) || own >= on.next_transaction
+        })
     }
 
     /// Where its copy beside the files is.

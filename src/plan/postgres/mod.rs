@@ -16,7 +16,7 @@ mod work;
 use super::Finding;
 
 pub use archive::{
-    Export, Fate, Manifest, MonthOf, Received, Restored, Retire, Send, Whole, folder_key,
+    Export, Fate, Manifest, MonthOf, Received, Restored, Retire, Send, Settle, Whole, folder_key,
 };
 pub use body::{Body, Under};
 pub use check::{Answer, Check, Question};

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Manifest, Retire, Shrink, Statement, Walk};
+use super::{Check, Retire, Settle, Shrink, Statement, Walk};
 
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -22,7 +22,7 @@ pub enum Work {
     Walk(Box<Walk>),
     /// Finds out what became of batches of an archive whose end nobody saw,
     /// and removes the files of those that were not deleted.
-    Settle(Vec<Manifest>),
+    Settle(Box<Settle>),
     /// Detaches a partition, exports it, and drops it.
     Retire(Box<Retire>),
     /// Moves rows from the end of a table to its front, and gives the end back.
@@ -39,7 +39,7 @@ impl Work {
             Work::Walk(walk) => walk.text(),
             Work::Retire(retire) => retire.text(),
             Work::Shrink(shrink) => shrink.text(),
-            Work::Settle(_) => "SELECT pg_catalog.pg_xact_status(…)".to_owned(),
+            Work::Settle(settle) => settle.text(),
         }
     }
 }

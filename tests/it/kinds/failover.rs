@@ -11,7 +11,7 @@ use crate::support::standby::standby;
 use crate::support::workspace::Workspace;
 
 /// `host:port` of an address.
-fn place(url: &str) -> String {
+pub(super) fn place(url: &str) -> String {
     let url: url::Url = url.parse().unwrap();
     format!("{}:{}", url.host_str().unwrap(), url.port().unwrap())
 }

@@ -22,8 +22,10 @@ use super::trust;
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::Standing;
 use crate::engines::storage::Storage;
+use crate::plan::postgres::Settle;
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, archived};
 use crate::values::{CalendarSpan, Engine, Percent, TableName, TimeSpan, TimeZone};
 
@@ -105,6 +107,7 @@ fn seconds() -> TimeSpan {
 /// What the decision is made from.
 #[derive(Debug)]
 pub(crate) struct Facts {
+    standpoint: Standpoint,
     role: String,
     /// What is wrong with the clocks.
     clock: Option<String>,
@@ -272,7 +275,9 @@ impl Kind for Archive {
             into_itself = columns::related(db, &self.table, destination).await?;
             into_schema = columns::has_schema(db, destination).await?;
         }
+        let standpoint = Standpoint::of(db).await?;
         Ok(Facts {
+            standpoint,
             role: db.server.role.clone(),
             clock: db.server.clock_differs(),
             standing,
@@ -340,15 +345,23 @@ impl Kind for Archive {
                 steps::leaves_whole(self, &rule, table, member, *age, &facts, at)
             })
         });
-        let settles = !pending.is_empty();
+        let source = table.name.to_string();
+        let look_back = looks_back(&source, &facts, at);
+        let settles = look_back || !pending.is_empty();
         if settles {
-            let mut step: Step = Step::new(
-                "settle",
-                table.name.to_string(),
-                format!("table {}", table.oid),
-            )
-            .because("an earlier run ended before it knew whether its last batch was deleted");
-            step.body.work = crate::plan::Work::Settle(pending);
+            let why = match look_back {
+                true => {
+                    "the server is another one, or was set back, since rows were archived: the last ones may be in the table again"
+                }
+                false => "an earlier run ended before it knew whether its last batch was deleted",
+            };
+            let mut step: Step =
+                Step::new("settle", source.clone(), format!("table {}", table.oid)).because(why);
+            step.body.work = crate::plan::Work::Settle(Box::new(Settle {
+                source,
+                pending,
+                look_back,
+            }));
             plan.steps.push(step);
         }
         let age = match age {
@@ -378,6 +391,18 @@ impl Kind for Archive {
         mark::remember(facts.tables.values(), &mut plan);
         plan.numbered(1)
     }
+}
+
+/// Whether batches that have left the table may be in it again, and nobody has looked yet.
+fn looks_back(source: &str, facts: &Facts, at: &Moment) -> bool {
+    let here = &facts.standpoint;
+    let seen = at.memories.get(&archived::seen_as(source));
+    let seen = seen.and_then(serde_json::Value::as_str) == Some(here.server.as_str());
+    let undone = |m: &Manifest| {
+        let moved = m.server.as_deref() != Some(here.server.as_str());
+        m.may_be_undone(here) && !(moved && seen)
+    };
+    Manifest::left(source, &at.memories).iter().any(undone)
 }
 
 /// What was archived to a place where there is nothing now: the disk of

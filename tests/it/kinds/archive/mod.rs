@@ -8,6 +8,7 @@ mod moved;
 mod readers;
 mod s3;
 mod stopping;
+mod undone;
 mod whole;
 mod without_history;
 

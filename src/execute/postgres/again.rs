@@ -1,0 +1,413 @@
+//! Whether archived rows are in their table again.
+//!
+//! After a failover that lost a moment, a restore to a point in time or a move to another
+//! server, the transaction that deleted them may never have been; its number says nothing there,
+//! or is another one's. The rows themselves say it: a batch left its table as a whole, so either
+//! all of its rows are there as they were archived, or none is.
+
+use std::collections::{HashMap, HashSet};
+
+use bytes::Bytes;
+use chrono::TimeDelta;
+
+use super::export::{ExportError, check};
+use super::settle::{discard, missing, put, remember};
+use super::{Job, send};
+use crate::engines::EngineError;
+use crate::engines::parquet::{Checksum, Column, copy_line, rows};
+use crate::engines::postgres::timeline::Standpoint;
+use crate::engines::postgres::trust::{self, Use};
+use crate::engines::postgres::{Identifier, Session};
+use crate::engines::storage::Storage;
+use crate::plan::{Finding, Manifest, Severity, archived};
+
+/// Pieces of this size are handed to the server.
+const PIECE: usize = 64 << 10;
+/// A table without a key is read as a whole, up to this size.
+const MOST_READ_BYTES: i64 = 1 << 30;
+/// A batch that was written down so long before another one has committed before it.
+const BEFORE: TimeDelta = TimeDelta::days(1);
+/// After so many batches of a table that nothing can be said of, no more is asked.
+const MOST_BLIND: usize = 20;
+
+/// A row, field by field, as the server sends it.
+pub(super) type Fields = Vec<Option<Vec<u8>>>;
+
+/// Where the rows of a batch are.
+pub(super) enum Rows {
+    /// None of them is in the table.
+    Gone,
+    /// All of them are, as they were archived.
+    Back,
+    /// Some are, or they have been changed.
+    Between(String),
+    /// Nobody can tell.
+    Unseen(String),
+}
+
+/// The table that a batch came from, as it is now.
+const TABLE: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname),
+        (SELECT pg_catalog.sum(pg_catalog.pg_table_size(t.oid)) FROM (SELECT c.oid
+            UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(c.oid::regclass) p) AS t (oid))::int8
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.oid = coalesce(pg_catalog.to_regclass($1::text), pg_catalog.to_regclass($2::text))
+        AND c.relkind IN ('r', 'p')";
+
+const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
+    FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
+
+/// The columns of each key of a table, the primary one first.
+const KEYS: &str = "SELECT ARRAY(SELECT a.attname::text
+            FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k (n)
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.n]
+            WHERE a.attnotnull ORDER BY k.n), i.indnkeyatts::int4
+    FROM pg_catalog.pg_index i
+    WHERE i.indrelid = $1::oid AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+    ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid";
+
+/// What rows are looked for, and how.
+struct Look<'a> {
+    session: &'a Session,
+    /// Quoted and qualified.
+    table: String,
+    columns: &'a [Column],
+    /// Places of the key among the columns; none where the table is read as a whole.
+    key: Option<Vec<usize>>,
+    /// Whether the table has all columns as they were.
+    same: bool,
+}
+
+/// What was found of rows.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    /// As they were archived.
+    equal: i64,
+    /// With the same key, and other values.
+    other: i64,
+}
+
+/// Looks where the rows of a batch are.
+///
+/// # Errors
+/// When the server or the place of the files cannot be asked.
+pub(super) async fn look(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> {
+    let session = job.session;
+    session.execute("opening a transaction", "BEGIN").await?;
+    let seen = within(manifest, job).await;
+    let ended = session.execute("ending the transaction", "ROLLBACK").await;
+    let seen = seen?;
+    ended?;
+    Ok(seen)
+}
+
+async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> {
+    let session = job.session;
+    // Where rows are hidden from us, the server says so instead.
+    let all = "SET LOCAL row_security = off";
+    session.execute("asking for all rows", all).await?;
+    let doing = "looking for the table of archived rows";
+    let found = session
+        .query(doing, TABLE, &[&manifest.table, &manifest.source])
+        .await?;
+    let Some(found) = found.first() else {
+        return Ok(Rows::Gone);
+    };
+    let (oid, table, bytes): (u32, String, i64) = (found.get(0)?, found.get(1)?, found.get(2)?);
+    let trusted = send::trusted(&job.execution.target, job);
+    trust::admit(session, &table, &[Use::Read], &trusted).await?;
+    let look = Look::new(session, oid, table, &manifest.columns).await?;
+    if look.key.is_none() && (bytes > MOST_READ_BYTES || !look.same) {
+        return Ok(Rows::Unseen(format!(
+            "{} has no key that the archive has as well",
+            look.table
+        )));
+    }
+    let mut all = Found::default();
+    let mut asked = 0;
+    if manifest.received.is_some() {
+        let there = match send::rows_there(manifest, job).await? {
+            Ok(there) => there,
+            Err(why) => return Ok(Rows::Unseen(why)),
+        };
+        all = look.find(there).await?;
+        asked = manifest.rows;
+    } else {
+        let storage = Storage::open(&manifest.storage)?;
+        for file in &manifest.files {
+            let content = match storage.get(&file.path, file.size()).await {
+                Ok(content) => content,
+                Err(error) if error.is_about_the_file() => {
+                    return Ok(Rows::Unseen(error.to_string()));
+                }
+                Err(error) => return Err(error.into()),
+            };
+            if let Err(why) = check(content.clone(), file, &manifest.columns) {
+                return Ok(Rows::Unseen(format!("{}: {why}", storage.full(&file.path))));
+            }
+            let rows: Vec<Fields> = rows(content, &manifest.columns)?.collect::<Result<_, _>>()?;
+            let found = look.find(rows).await?;
+            all.equal += found.equal;
+            all.other += found.other;
+            asked += file.rows;
+            // A batch went as a whole, or not at all.
+            if all.equal + all.other == 0 {
+                break;
+            }
+        }
+    }
+    Ok(match all {
+        Found { equal: 0, other: 0 } => Rows::Gone,
+        Found { equal, other: 0 } if equal == asked => Rows::Back,
+        Found { equal, other } => Rows::Between(format!(
+            "of the {asked} rows {equal} are in {} as they were archived, and {other} with other values",
+            look.table
+        )),
+    })
+}
+
+impl<'a> Look<'a> {
+    async fn new(
+        session: &'a Session,
+        oid: u32,
+        table: String,
+        columns: &'a [Column],
+    ) -> Result<Look<'a>, EngineError> {
+        let doing = "looking for a key of archived rows";
+        let mut types: HashMap<String, String> = HashMap::new();
+        for row in session.query(doing, COLUMNS, &[&oid]).await? {
+            types.insert(row.get(0)?, row.get(1)?);
+        }
+        let is_same = |column: &Column| types.get(&column.name) == Some(&column.pg_type);
+        let mut key = None;
+        for row in session.query(doing, KEYS, &[&oid]).await? {
+            let (names, wanted): (Vec<String>, i32) = (row.get(0)?, row.get(1)?);
+            let of = |name: &String| {
+                columns
+                    .iter()
+                    .position(|c| c.name == *name && is_same(c) && !c.is_made())
+            };
+            let places: Option<Vec<usize>> = names.iter().map(of).collect();
+            let whole = i32::try_from(names.len()) == Ok(wanted) && wanted > 0;
+            key = places.filter(|_| whole);
+            if key.is_some() {
+                break;
+            }
+        }
+        Ok(Look {
+            session,
+            table,
+            same: columns.iter().all(is_same),
+            columns,
+            key,
+        })
+    }
+
+    /// Finds rows of the archive in the table.
+    async fn find(&self, rows: Vec<Fields>) -> Result<Found, ExportError> {
+        let mut wanted: HashMap<Checksum, i64> = HashMap::new();
+        for row in &rows {
+            let fields = row.iter().map(Option::as_deref);
+            *wanted.entry(self.sum(fields)).or_default() += 1;
+        }
+        let name = |n: &usize| Identifier::new(&*self.columns[*n].name).to_string();
+        let columns: Vec<usize> = match self.same {
+            true => (0..self.columns.len()).collect(),
+            // Whatever has become of the others: the key tells whether they are there.
+            false => self.key.clone().unwrap_or_default(),
+        };
+        let what: Vec<String> = columns
+            .iter()
+            .map(|n| self.columns[*n].selected(&format!("t.{}", name(n))))
+            .collect();
+        let mut sql = format!("SELECT {} FROM {} AS t", what.join(", "), self.table);
+        if let Some(key) = &self.key {
+            self.stage(key, &rows).await?;
+            let equal: Vec<String> = key
+                .iter()
+                .map(|n| format!("t.{} OPERATOR(pg_catalog.=) s.{}", name(n), name(n)))
+                .collect();
+            sql += &format!(" JOIN pg_temp.maint_again AS s ON {}", equal.join(" AND "));
+        }
+        let mut found = Found::default();
+        let keyed = self.key.is_some();
+        let doing = "looking whether archived rows are in their table";
+        self.session
+            .stream(doing, &sql, &[], |fields| {
+                let there = self.same.then(|| self.sum(fields.iter().copied()));
+                match there.and_then(|sum| wanted.get_mut(&sum)) {
+                    Some(left) if *left > 0 => {
+                        *left -= 1;
+                        found.equal += 1;
+                    }
+                    _ if keyed => found.other += 1,
+                    _ => {}
+                }
+                true
+            })
+            .await?;
+        Ok(found)
+    }
+
+    fn sum<'f>(&self, fields: impl Iterator<Item = Option<&'f [u8]>>) -> Checksum {
+        let mut sum = Checksum::default();
+        sum.add(self.columns, fields);
+        sum
+    }
+
+    /// Puts the keys where the server can compare them: by their own types and collations.
+    async fn stage(&self, key: &[usize], rows: &[Fields]) -> Result<(), ExportError> {
+        let columns: Vec<Column> = key.iter().map(|n| self.columns[*n].clone()).collect();
+        let names: Vec<String> = columns
+            .iter()
+            .map(|c| Identifier::new(&*c.name).to_string())
+            .collect();
+        let doing = "making room for keys of archived rows";
+        for sql in [
+            "DROP TABLE IF EXISTS pg_temp.maint_again".to_owned(),
+            format!(
+                "CREATE TEMPORARY TABLE maint_again ON COMMIT DROP AS SELECT {} FROM {} WHERE false",
+                names.join(", "),
+                self.table
+            ),
+            // A batch is small beside its table: each row is sought by the key's index.
+            "SET LOCAL enable_hashjoin = off".to_owned(),
+            "SET LOCAL enable_mergejoin = off".to_owned(),
+        ] {
+            self.session.execute(doing, &sql).await?;
+        }
+        let mut failed = None;
+        let mut left = rows.iter();
+        let next = || {
+            let mut piece = String::new();
+            while piece.len() < PIECE {
+                let Some(row) = left.next() else { break };
+                let row = key.iter().map(|n| row.get(*n).cloned().flatten()).collect();
+                if let Err(error) = copy_line(&columns, &row, &mut piece) {
+                    failed = Some(error);
+                    return None;
+                }
+            }
+            (!piece.is_empty()).then(|| Bytes::from(piece))
+        };
+        let copy = "COPY pg_temp.maint_again FROM STDIN";
+        self.session.copy_in(doing, copy, next).await?;
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Looks, from the newest to the oldest, whether batches that have left a table are in it again,
+/// and takes back what was archived of those: what a server loses is the end of its history.
+///
+/// # Errors
+/// When it cannot be seen, or a person has to say it.
+pub(super) async fn look_back(
+    source: &str,
+    job: Job<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), ExportError> {
+    let execution = job.execution;
+    let here = Standpoint::of(job.session).await?;
+    let store = execution.history.store();
+    let memories = store.memories(&execution.target, &execution.kind).await;
+    let memories = memories.map_err(|error| {
+        ExportError::Proof(format!(
+            "nothing was archived, because the history cannot be read: {error}"
+        ))
+    })?;
+    let mut gone: HashSet<String> = HashSet::new();
+    let mut before = None;
+    let mut unseen: HashMap<String, Vec<(Manifest, String)>> = HashMap::new();
+    let (mut between, mut undone) = (Vec::new(), Vec::new());
+    for manifest in Manifest::left(source, &memories).into_iter().rev() {
+        let blind = unseen.get(&manifest.table).map_or(0, Vec::len);
+        if gone.contains(&manifest.table) || blind >= MOST_BLIND {
+            continue;
+        }
+        if before.is_some_and(|before| manifest.created_at < before) {
+            break;
+        }
+        match look(&manifest, job).await? {
+            Rows::Gone => {
+                before = before.or(Some(manifest.created_at - BEFORE));
+                gone.insert(manifest.table);
+            }
+            Rows::Back => {
+                take_back(&manifest, job).await?;
+                undone.push(manifest);
+            }
+            Rows::Between(why) => {
+                let unsettled = Manifest {
+                    settled: false,
+                    ..manifest
+                };
+                remember(job, &unsettled).await?;
+                between.push((unsettled, why));
+            }
+            Rows::Unseen(why) => {
+                if manifest.received.is_none() {
+                    let storage = Storage::open(&manifest.storage)?;
+                    findings.extend(missing(&storage, &manifest).await?);
+                }
+                let table = manifest.table.clone();
+                unseen.entry(table).or_default().push((manifest, why));
+            }
+        }
+    }
+    unseen.retain(|table, _| !gone.contains(table));
+    findings.extend(told_undone(source, &undone));
+    findings.extend(
+        unseen
+            .iter()
+            .filter_map(|(table, of)| told_unseen(table, of)),
+    );
+    put(job, &archived::seen_as(source), here.server.into()).await?;
+    match between.first() {
+        None => Ok(()),
+        Some((manifest, why)) => Err(ExportError::Proof(format!(
+            "batches that were archived before this server took over, or was set back, are neither gone nor there as they were: {}. Of the newest, {why}. {}",
+            between.len(),
+            super::settle::by_hand(manifest)
+        ))),
+    }
+}
+
+/// Removes what was archived of rows that are in their table.
+pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
+    if manifest.received.is_some() {
+        return send::take_back(manifest, job).await;
+    }
+    discard(&Storage::open(&manifest.storage)?, job, manifest).await
+}
+
+fn told_undone(source: &str, undone: &[Manifest]) -> Option<Finding> {
+    let first = undone.last()?;
+    let rows: i64 = undone.iter().map(|m| m.rows).sum();
+    Some(Finding {
+        code: "archive.undone".to_owned(),
+        severity: Severity::Warning,
+        object: source.to_owned(),
+        message: format!(
+            "{rows} rows that had been archived in {} batches since {} are in the table again: the server that took over, or the backup it came from, does not know that they left. What was archived of them was removed, and they are archived anew. Whatever else was written since may be lost as well",
+            undone.len(),
+            first.created_at.format("%Y-%m-%d %H:%M:%S UTC")
+        ),
+        suggestion: None,
+    })
+}
+
+fn told_unseen(table: &str, of: &[(Manifest, String)]) -> Option<Finding> {
+    let (manifest, why) = of.first()?;
+    Some(Finding {
+        code: "archive.unseen".to_owned(),
+        severity: Severity::Warning,
+        object: table.to_owned(),
+        message: format!(
+            "the server is another one, or was set back, since rows were archived, and whether the last batch ({}, {} rows) is in the table again cannot be seen: {why}. Rows that are would be archived twice: compare them with `maint archive restore {} --into` a table of yours",
+            manifest.id, manifest.rows, manifest.id
+        ),
+        suggestion: None,
+    })
+}

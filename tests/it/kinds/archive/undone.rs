@@ -1,0 +1,257 @@
+//! A server takes over that does not know that archived rows have left.
+
+use std::fs;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use super::moved::{know, manifests};
+use super::{archive, checksum, into_files, nothing_is_left, parquet_files};
+use crate::kinds::failover::{number, place};
+use crate::support::patience::Patience;
+use crate::support::servers::{connect, fresh_database, private_cluster};
+use crate::support::standby::standby;
+use crate::support::workspace::Workspace;
+
+/// Old rows with keys whose order and comparison are not the database's own.
+const ROWS: &str = r#"CREATE SCHEMA "odd"".one";
+    CREATE TABLE "odd"".one".t (part text COLLATE "C", "id""s" numeric(8, 2), at timestamptz NOT NULL, v text,
+        PRIMARY KEY (part, "id""s"));
+    INSERT INTO "odd"".one".t SELECT E'ä\t' || n % 3, n / 2.0, '2020-01-01'::timestamptz + n * interval '1 minute', 'v' || n
+        FROM generate_series(1, 100) n;
+    INSERT INTO "odd"".one".t VALUES ('young', 1, now(), NULL)"#;
+const TABLE: &str = r#""odd"".one".t"#;
+
+fn rule() -> Value {
+    json!({ "table": TABLE, "column": "at", "older_than": "30d" })
+}
+
+/// The actions of a run, and the codes of its findings.
+fn told(run: &Value) -> (Vec<&str>, Vec<&str>) {
+    let all = |of: &'static str, name: &'static str| -> Vec<&str> {
+        let list = run[of].as_array().unwrap().iter();
+        list.map(|one| one[name].as_str().unwrap()).collect()
+    };
+    (all("steps", "action"), all("findings", "code"))
+}
+
+for_each_version! {
+    /// Rows that are there again are archived again, and are in the archive once.
+    async fn what_is_there_again_is_archived_once(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(ROWS).await;
+        let (workspace, folder) = into_files(&db, &rule());
+        let rows = format!("SELECT * FROM {TABLE} WHERE at < '2021-01-01'");
+        let before = checksum(&db, &rows).await;
+        db.execute(&format!("CREATE TABLE public.copy AS {rows}")).await;
+        archive(&workspace);
+        let (key, mut known) = manifests(&workspace).await.remove(0);
+        let files = parquet_files(folder.path());
+        let back = format!("INSERT INTO {TABLE} SELECT * FROM public.copy");
+        let here = known["server"].clone();
+
+        // On another server from which the rows have gone as well, nothing is to be done, and
+        // nobody looks twice.
+        known["server"] = json!("7000000000000000000/1");
+        know(&workspace, &key, &known).await;
+        let run = archive(&workspace);
+        assert_eq!(told(&run), (vec!["settle"], vec![]), "{run:#}");
+        assert_eq!(parquet_files(folder.path()), files);
+        nothing_is_left(&workspace);
+
+        // A server that was set back has not come to the transaction yet.
+        db.execute(&back).await;
+        known["server"] = here;
+        known["transaction"] = json!("4000000000");
+        know(&workspace, &key, &known).await;
+        let run = archive(&workspace);
+        assert_eq!(told(&run), (vec!["settle", "archive"], vec!["archive.undone"]), "{run:#}");
+        let said = run["findings"][0]["message"].as_str().unwrap();
+        assert!(said.contains("100 rows") && said.contains("in the table again"), "{said}");
+        assert!(files.iter().all(|file| !folder.path().join(file).exists()), "{files:?}");
+        nothing_is_left(&workspace);
+        workspace.run(["archive", "verify"]).expect(0);
+        workspace.run(["archive", "restore", "--from", TABLE, "--into", "public.again"]).expect(0);
+        assert_eq!(checksum(&db, "SELECT * FROM public.again").await, before);
+
+        // Where one of them is not as it was, a person says what is so, and nothing goes before.
+        let (key, mut known) = manifests(&workspace).await.remove(0);
+        db.execute(&back).await;
+        db.execute(&format!("UPDATE {TABLE} SET v = 'changed' WHERE v = 'v50'")).await;
+        known["transaction"] = json!("4000000000");
+        known["restored"] = json!([]);
+        know(&workspace, &key, &known).await;
+        for _ in 0..2 {
+            let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+            let run = output.json()["runs"][0].clone();
+            let said = run["steps"][0]["error"].as_str().unwrap();
+            assert!(said.contains("of the 100 rows 99 are in"), "{said}");
+            assert!(said.contains("and 1 with other values") && said.contains("maint archive settle"), "{said}");
+            assert_eq!(db.number(&format!("SELECT count(*) FROM {TABLE}")).await, 101);
+        }
+        let id = known["id"].as_str().unwrap();
+        workspace.run(["archive", "settle", id, "--kept"]).expect(0);
+        archive(&workspace);
+        nothing_is_left(&workspace);
+        let all = manifests(&workspace).await;
+        assert_eq!(all.iter().map(|(_, m)| m["rows"].as_i64().unwrap()).sum::<i64>(), 100);
+    }
+}
+
+for_each_version! {
+    /// Without a key the whole table is read; and rows that a person brought back stay archived.
+    async fn without_a_key_and_after_a_restore(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, at timestamptz NOT NULL);
+            INSERT INTO t SELECT n % 50, '2020-01-01' FROM generate_series(1, 100) n; INSERT INTO t VALUES (1, now())").await;
+        let rule = json!({ "table": "t", "column": "at", "older_than": "30d" });
+        let (workspace, folder) = into_files(&db, &rule);
+        archive(&workspace);
+        let (key, mut known) = manifests(&workspace).await.remove(0);
+        let files = parquet_files(folder.path());
+        known["server"] = json!("7000000000000000000/1");
+        know(&workspace, &key, &known).await;
+        // Every second of them: then it is not the batch that is back.
+        db.execute("INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(0, 49) n").await;
+        workspace.run(["run", "archive", "--now"]).expect(1);
+        db.execute("INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(0, 49) n").await;
+        let run = archive(&workspace);
+        assert_eq!(told(&run).0, ["settle", "archive"], "{run:#}");
+        assert!(files.iter().all(|file| !folder.path().join(file).exists()), "{files:?}");
+        assert_eq!(manifests(&workspace).await.len(), 1);
+
+        workspace.run(["archive", "restore", "--from", "public.t", "--into", "public.t"]).expect(0);
+        let (key, mut known) = manifests(&workspace).await.remove(0);
+        known["transaction"] = json!("4000000000");
+        know(&workspace, &key, &known).await;
+        let plan = workspace.run(["plan", "archive", "--output", "json"]).expect(0).json();
+        assert!(!plan.to_string().contains("\"settle\""), "{plan:#}");
+    }
+}
+
+/// A standby that has not received the last batches becomes the primary: what it has of their
+/// rows is archived anew, whether they went into files or into another database.
+#[tokio::test]
+async fn a_failover_that_lost_the_last_batches_doubles_nothing() {
+    let cluster = private_cluster(16, &[("wal_level", "replica"), ("autovacuum", "off")]);
+    let first = cluster.url("postgres");
+    let client = connect(&first).await;
+    client
+        .batch_execute(
+            "CREATE TABLE a (id int PRIMARY KEY, at timestamptz NOT NULL);
+            INSERT INTO a SELECT n, now() - n * interval '1 day' + interval '12 hours' FROM generate_series(1, 100) n;
+            CREATE TABLE b (LIKE a INCLUDING ALL); INSERT INTO b SELECT * FROM a",
+        )
+        .await
+        .unwrap();
+    let there = fresh_database(17).await;
+    let mut replica = standby(16, &cluster, |_| {}).await;
+    let second = replica.url("postgres");
+    let mut url: url::Url = first.parse().unwrap();
+    url.set_query(Some("sslmode=disable"));
+    let hosts = format!("{},{}", place(&second), place(&first));
+    let url = url.as_str().replacen(&place(&first), &hosts, 1);
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n  warehouse: {{ engine: postgres, url: \"{}\" }}\n",
+        there.url
+    ));
+    let tasks = |days: u32| {
+        for (table, destination) in [
+            (
+                "a",
+                json!({ "files": format!("file://{}", folder.path().display()) }),
+            ),
+            ("b", json!({ "database": "warehouse", "table": "b" })),
+        ] {
+            let options = json!({ "table": table, "column": "at", "older_than": format!("{days}d"), "destination": destination });
+            let task = format!("kind: archive\ntarget: app\noptions: {options}\n");
+            fs::write(workspace.path().join(format!("tasks/{table}.yaml")), task).unwrap();
+        }
+    };
+    let run = |task: &str, code: i32| {
+        let output = workspace.run(["run", task, "--now", "--output", "json"]);
+        output.expect(code).json()["runs"][0].clone()
+    };
+    tasks(80);
+    assert_eq!(
+        (run("a", 0)["rows"].clone(), run("b", 0)["rows"].clone()),
+        (json!(20), json!(20))
+    );
+    let other = connect(&second).await;
+    let patience = Patience::until("the first batches on the standby");
+    while number(
+        &other,
+        "SELECT (SELECT count(*) FROM a) + (SELECT count(*) FROM b)",
+    )
+    .await
+        > 160
+    {
+        patience.pause().await;
+    }
+    // From here on the standby hears nothing.
+    other
+        .batch_execute("ALTER SYSTEM SET primary_conninfo = ''")
+        .await
+        .unwrap();
+    other
+        .batch_execute("SELECT pg_reload_conf()")
+        .await
+        .unwrap();
+    let patience = Patience::until("the standby to be on its own");
+    while number(&other, "SELECT count(*) FROM pg_stat_wal_receiver").await > 0 {
+        patience.pause().await;
+    }
+    for days in [60, 40] {
+        tasks(days);
+        assert_eq!(
+            (run("a", 0)["rows"].clone(), run("b", 0)["rows"].clone()),
+            (json!(20), json!(20))
+        );
+    }
+    kill(Pid::from_raw(cluster.pid().cast_signed()), Signal::SIGQUIT).unwrap();
+    other
+        .batch_execute("SELECT pg_catalog.pg_promote(true, 60)")
+        .await
+        .unwrap();
+    assert_eq!(number(&other, "SELECT count(*) FROM a").await, 80);
+
+    for table in ["a", "b"] {
+        let done = run(table, 0);
+        let (actions, codes) = told(&done);
+        assert_eq!(actions, ["settle", "archive"], "{done:#}");
+        assert_eq!(codes, ["archive.undone"], "{done:#}");
+        let said = done["findings"][0]["message"].as_str().unwrap();
+        assert!(
+            said.starts_with("40 rows") && said.contains("in 2 batches"),
+            "{said}"
+        );
+        assert_eq!(done["rows"], 40, "{done:#}");
+        assert_eq!(
+            number(&other, &format!("SELECT count(*) FROM {table}")).await,
+            40
+        );
+        let again = run(table, 0);
+        assert_eq!(again["steps"], json!([]), "{again:#}");
+    }
+    assert_eq!(there.number("SELECT count(*) FROM b").await, 60);
+    assert_eq!(there.number("SELECT count(DISTINCT id) FROM b").await, 60);
+    workspace.run(["archive", "verify"]).expect(0);
+    workspace
+        .run([
+            "archive",
+            "restore",
+            "--from",
+            "public.a",
+            "--into",
+            "public.back",
+        ])
+        .expect(0);
+    assert_eq!(number(&other, "SELECT count(*) FROM back").await, 60);
+    assert_eq!(
+        number(&other, "SELECT count(DISTINCT id) FROM back").await,
+        60
+    );
+    replica.stop();
+}
