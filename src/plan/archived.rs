@@ -56,6 +56,12 @@ pub fn seen_as(source: &str) -> String {
     format!("archived from {source}")
 }
 
+/// Under which key it is remembered on which server of another target the rows that came into a
+/// table were last looked for.
+pub fn received_as(target: &str, table: &str) -> String {
+    format!("received by {target} in {table}")
+}
+
 /// The manifests among what a kind remembers, oldest first.
 pub fn among<'a, M: Manifested + DeserializeOwned>(
     memories: impl Iterator<Item = (&'a String, &'a Value)>,

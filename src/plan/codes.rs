@@ -119,6 +119,12 @@ pub const FINDINGS: &[Code] = &[
         "Bring the files back, or give the role of maint access to their place, before the next run.",
     ),
     code(
+        "archive.lost_there",
+        "The database that rows were archived into does not have the last ones any more: its server was replaced, or set back.",
+        "Rows may be lost: they had left the table that they came from.",
+        "Look for them in a backup, or in the server that was replaced, before it is gone.",
+    ),
+    code(
         "archive.rule",
         "A rule to archive by cannot be followed on this collection.",
         "Nothing of it was archived.",

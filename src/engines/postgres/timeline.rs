@@ -36,6 +36,14 @@ impl Standpoint {
             next_transaction: next.and_then(|id| id.parse().ok()).unwrap_or_default(),
         })
     }
+
+    /// Whether this server may not know what a transaction did: that was on another server or
+    /// timeline, or this one was set back to before it. Of none, nothing can be lost.
+    pub fn may_have_lost(&self, server: Option<&str>, transaction: &str) -> bool {
+        transaction
+            .parse::<u64>()
+            .is_ok_and(|id| server != Some(&*self.server) || id >= self.next_transaction)
+    }
 }
 
 /// A system identifier and a timeline as manifests have them.

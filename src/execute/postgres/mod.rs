@@ -6,6 +6,7 @@ mod attempts;
 pub(super) mod back;
 mod batch;
 mod begun;
+mod beyond;
 mod bounds;
 mod check;
 mod door;

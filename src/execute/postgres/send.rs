@@ -36,6 +36,8 @@ use crate::plan::{Manifest, Range, Received, Send, Statement, Walk, Without, sto
 const MOST_BYTES: usize = 40 << 20;
 /// What happens to the table there: rows come in, and it may have to be made.
 const TAKES_ROWS: &[Use] = &[Use::Insert, Use::Command];
+/// Rows as the transaction `$1` has written them.
+pub(super) const CAME: &str = "xmin::text = ($1::text::numeric % 4294967296)::text";
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
 
@@ -43,7 +45,7 @@ const PIECE: usize = 64 << 10;
 pub(super) struct Sender<'a> {
     walk: &'a Walk,
     send: &'a Send,
-    there: Session,
+    pub(super) there: Session,
     /// Of transactions here, and there.
     names: (Naming, Naming),
 }
@@ -419,7 +421,7 @@ pub(super) async fn rows_there(
     let trusted = trusted(&received.target, job);
     trust::admit(&there, &received.table, &[Use::Read], &trusted).await?;
     let sql = format!(
-        "SELECT {} FROM {} WHERE xmin::text = ($1::text::numeric % 4294967296)::text",
+        "SELECT {} FROM {} WHERE {CAME}",
         selected(&manifest.columns),
         received.table
     );
@@ -455,10 +457,7 @@ async fn take_back_by(
     match was.as_deref() {
         Some("aborted") => {}
         Some("committed") => {
-            let sql = format!(
-                "DELETE FROM {} WHERE xmin::text = ($1::text::numeric % 4294967296)::text",
-                received.table
-            );
+            let sql = format!("DELETE FROM {} WHERE {CAME}", received.table);
             there
                 .execute("opening a transaction there", "BEGIN")
                 .await?;

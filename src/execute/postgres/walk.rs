@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Event;
 use super::attempts::{ends, until_done};
 use super::batch::Portion;
+use super::beyond;
 use super::bounds;
 use super::export::{Batch, ExportError, Exporter, Exporting};
 use super::kept::{self, Kept, is_about_a_row, is_reference};
@@ -77,8 +78,12 @@ async fn all(
     };
     let sender = match &walk.fate {
         Fate::Send(send) => {
-            let opened = Sender::open(walk, send, job).await;
-            Some(opened.map_err(ExportError::into_engine)?)
+            let opened = async {
+                let sender = Sender::open(walk, send, job).await?;
+                findings.extend(beyond::look(&sender.there, send, job).await?);
+                Ok(sender)
+            };
+            Some(opened.await.map_err(ExportError::into_engine)?)
         }
         _ => None,
     };

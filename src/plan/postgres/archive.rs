@@ -10,7 +10,6 @@ use uuid::Uuid;
 
 use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
-use crate::engines::postgres::timeline::Standpoint;
 use crate::plan::archived::{self, ArchivedFile, Manifested, folder};
 
 /// What becomes of the rows of a [`Walk`].
@@ -46,6 +45,12 @@ pub struct Send {
     pub source: String,
     /// What is kept.
     pub columns: Vec<Column>,
+    /// The newest batch that came there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Received>,
+    /// On which server it was last looked whether it still has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
 }
 
 /// Rows in a table of another target.
@@ -287,12 +292,18 @@ impl Manifest {
         all
     }
 
-    /// Whether a server may not know that its rows have left: it is another one, or another
-    /// timeline, than that on which they did, or was set back to before that.
-    pub fn may_be_undone(&self, on: &Standpoint) -> bool {
-        self.transaction.parse::<u64>().is_ok_and(|own| {
-            self.server.as_deref() != Some(&on.server) || own >= on.next_transaction
-        })
+    /// The batches that went into this table of another database, oldest first.
+    pub fn received_by(
+        send: &Send,
+        memories: &HashMap<String, Value>,
+    ) -> Vec<(Manifest, Received)> {
+        let all = archived::among::<Manifest>(memories.iter()).into_iter();
+        let of = |m: Manifest| {
+            let received = m.received.clone()?;
+            let same = received.target == send.target && received.table == send.into;
+            (same && m.settled).then_some((m, received))
+        };
+        all.filter_map(of).collect()
     }
 
     /// Where its copy beside the files is.

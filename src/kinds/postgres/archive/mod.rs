@@ -400,7 +400,7 @@ fn looks_back(source: &str, facts: &Facts, at: &Moment) -> bool {
     let seen = seen.and_then(serde_json::Value::as_str) == Some(here.server.as_str());
     let undone = |m: &Manifest| {
         let moved = m.server.as_deref() != Some(here.server.as_str());
-        m.may_be_undone(here) && !(moved && seen)
+        here.may_have_lost(m.server.as_deref(), &m.transaction) && !(moved && seen)
     };
     Manifest::left(source, &at.memories).iter().any(undone)
 }

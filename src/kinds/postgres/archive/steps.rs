@@ -12,6 +12,7 @@ use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{
     Export, Fate, Manifest, Moment, MonthOf, Plan, Query, Retire, Send, Statement, Step, Walk,
+    archived,
 };
 
 /// A referencing table up to this size may be read for each row that goes.
@@ -64,7 +65,7 @@ pub(super) fn of(
         return Vec::new();
     }
     let mut steps = Vec::new();
-    let of_table = match fate(options, rule, table, age, facts, &facts.columns) {
+    let of_table = match fate(options, rule, table, age, facts, &facts.columns, at) {
         Ok(fate) => fate,
         Err(why) => {
             invalid(plan, rule, &why);
@@ -79,7 +80,7 @@ pub(super) fn of(
         }
         let fate = match facts.detached_columns.get(&member.oid) {
             None => of_table.clone(),
-            Some(columns) => match fate(options, rule, table, age, facts, columns) {
+            Some(columns) => match fate(options, rule, table, age, facts, columns, at) {
                 Ok(fate) => fate,
                 Err(why) => {
                     invalid(plan, rule, &format!("{}: {why}", member.name));
@@ -359,6 +360,7 @@ fn fate(
     age: Option<AgeType>,
     facts: &Facts,
     columns: &[Found],
+    at: &Moment,
 ) -> Result<Fate, String> {
     let destination = &options.destination;
     if destination.files.is_some() || destination.database.is_some() {
@@ -377,13 +379,21 @@ fn fate(
         if let (Some(target), Some(into)) = (&destination.database, &destination.table) {
             // What the server computes there by itself is not sent.
             let given = columns.iter().filter(|c| !c.generated);
-            return Ok(Fate::Send(Send {
+            let mut send = Send {
                 target: target.clone(),
                 into: RelationName::new(&*into.schema, &*into.table).to_string(),
                 schema: into.schema.clone(),
                 source: table.name.to_string(),
                 columns: given.filter_map(Found::sent).collect(),
-            }));
+                newest: None,
+                seen: None,
+            };
+            let mut received = Manifest::received_by(&send, &at.memories);
+            send.newest = received.pop().map(|(_, received)| received);
+            let seen = archived::received_as(&send.target, &send.into);
+            let seen = at.memories.get(&seen).and_then(serde_json::Value::as_str);
+            send.seen = seen.map(str::to_owned);
+            return Ok(Fate::Send(send));
         }
         let files = destination.files.clone().unwrap_or_default();
         return Ok(Fate::Export(Export {

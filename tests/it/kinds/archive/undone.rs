@@ -255,3 +255,84 @@ async fn a_failover_that_lost_the_last_batches_doubles_nothing() {
     );
     replica.stop();
 }
+
+/// The database that rows were archived into is replaced by a server that has not got the last
+/// of them: that is told once, with how many are missing.
+#[tokio::test]
+async fn what_a_failover_of_the_destination_has_lost_is_told() {
+    let cluster = private_cluster(15, &[("wal_level", "replica"), ("autovacuum", "off")]);
+    let there = connect(&cluster.url("postgres")).await;
+    let db = fresh_database(18).await;
+    db.execute(
+        "CREATE TABLE a (id int PRIMARY KEY, at timestamptz NOT NULL);
+        INSERT INTO a SELECT n, now() - n * interval '1 day' + interval '12 hours' FROM generate_series(1, 100) n",
+    )
+    .await;
+    let replica = standby(15, &cluster, |_| {}).await;
+    let workspace = Workspace::new("targets: {}\n");
+    let target = |url: &str, days: u32| {
+        let targets = format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n  warehouse: {{ engine: postgres, url: \"{url}\" }}\n",
+            db.url
+        );
+        workspace.file("schedules.yaml", &targets);
+        let options = json!({ "table": "a", "column": "at", "older_than": format!("{days}d"),
+            "destination": { "database": "warehouse", "table": "a" } });
+        let task = format!("kind: archive\ntarget: app\noptions: {options}\n");
+        fs::create_dir_all(workspace.path().join("tasks")).unwrap();
+        fs::write(workspace.path().join("tasks/archive.yaml"), task).unwrap();
+    };
+    target(&cluster.url("postgres"), 80);
+    assert_eq!(archive(&workspace)["rows"], 20);
+    let other = connect(&replica.url("postgres")).await;
+    let patience = Patience::until("the first batch on the standby");
+    while number(&other, "SELECT count(*) FROM pg_class WHERE relname = 'a'").await == 0
+        || number(&other, "SELECT count(*) FROM a").await < 20
+    {
+        patience.pause().await;
+    }
+    // The same server: nothing is looked for, and nothing is told.
+    target(&cluster.url("postgres"), 60);
+    assert_eq!(archive(&workspace)["findings"], json!([]));
+    let patience = Patience::until("the second batch on the standby");
+    while number(&other, "SELECT count(*) FROM a").await < 40 {
+        patience.pause().await;
+    }
+    other
+        .batch_execute("ALTER SYSTEM SET primary_conninfo = ''")
+        .await
+        .unwrap();
+    other
+        .batch_execute("SELECT pg_reload_conf()")
+        .await
+        .unwrap();
+    let patience = Patience::until("the standby to be on its own");
+    while number(&other, "SELECT count(*) FROM pg_stat_wal_receiver").await > 0 {
+        patience.pause().await;
+    }
+    target(&cluster.url("postgres"), 40);
+    assert_eq!(archive(&workspace)["rows"], 20);
+    drop(there);
+    kill(Pid::from_raw(cluster.pid().cast_signed()), Signal::SIGQUIT).unwrap();
+    other
+        .batch_execute("SELECT pg_catalog.pg_promote(true, 60)")
+        .await
+        .unwrap();
+
+    for codes in [vec!["archive.lost_there"], vec![]] {
+        let days = if codes.is_empty() { 10 } else { 20 };
+        target(&replica.url("postgres"), days);
+        let run = archive(&workspace);
+        assert_eq!(told(&run), (vec!["archive"], codes), "{run:#}");
+        if days == 20 {
+            let said = run["findings"][0]["message"].as_str().unwrap();
+            assert!(
+                said.contains("of the 20 rows of the last 1 batches"),
+                "{said}"
+            );
+            assert!(said.contains("0 are there as they came"), "{said}");
+            assert_eq!(run["findings"][0]["severity"], "critical", "{run:#}");
+        }
+    }
+    assert_eq!(number(&other, "SELECT count(*) FROM a").await, 70);
+}

@@ -1,0 +1,102 @@
+//! Whether another database still has what it received: a failover there that lost the last
+//! moments, or a restore, takes rows with it that are nowhere else.
+
+use super::export::ExportError;
+use super::settle::put;
+use super::{Job, send};
+use crate::engines::postgres::timeline::Standpoint;
+use crate::engines::postgres::trust::{self, Use};
+use crate::engines::postgres::{Session, first};
+use crate::plan::{Finding, Manifest, Received, Send, Severity, archived};
+
+/// So many batches are looked at, from the newest backwards.
+const MOST: usize = 100;
+
+/// Looks once at each server that has taken the place of the one that received rows.
+///
+/// # Errors
+/// When it cannot be asked.
+pub(super) async fn look(
+    there: &Session,
+    send: &Send,
+    job: Job<'_>,
+) -> Result<Option<Finding>, ExportError> {
+    let Some(newest) = &send.newest else {
+        return Ok(None);
+    };
+    let here = Standpoint::of(there).await?;
+    if !here.may_have_lost(newest.server.as_deref(), &newest.transaction)
+        || send.seen.as_deref() == Some(&here.server)
+    {
+        return Ok(None);
+    }
+    let execution = job.execution;
+    let store = execution.history.store();
+    let memories = store.memories(&execution.target, &execution.kind).await;
+    let memories = memories.map_err(|error| {
+        ExportError::Proof(format!(
+            "nothing was archived, because the history cannot be read: {error}"
+        ))
+    })?;
+    let mut lost = Vec::new();
+    let batches = Manifest::received_by(send, &memories).into_iter().rev();
+    for (manifest, received) in batches.take(MOST) {
+        if !here.may_have_lost(received.server.as_deref(), &received.transaction) {
+            break;
+        }
+        let rows = still_there(there, &received, job).await?;
+        // What a server loses is the end of its history.
+        if rows >= manifest.rows {
+            break;
+        }
+        lost.push((manifest, rows));
+    }
+    let seen = archived::received_as(&send.target, &send.into);
+    put(job, &seen, here.server.into()).await?;
+    Ok(told(send, &lost))
+}
+
+/// How many rows of a batch are there as they came.
+async fn still_there(
+    there: &Session,
+    received: &Received,
+    job: Job<'_>,
+) -> Result<i64, ExportError> {
+    there
+        .execute("opening a transaction there", "BEGIN")
+        .await?;
+    let counted = async {
+        let trusted = send::trusted(&received.target, job);
+        trust::admit(there, &received.table, &[Use::Read], &trusted).await?;
+        let sql = format!(
+            "SELECT pg_catalog.count(*) FROM {} WHERE {}",
+            received.table,
+            send::CAME
+        );
+        let doing = "counting archived rows there";
+        let rows = there.query(doing, &sql, &[&received.transaction]).await?;
+        first::<i64>(&rows, 0)
+    };
+    let counted = counted.await;
+    there.execute("rolling back there", "ROLLBACK").await?;
+    Ok(counted?.unwrap_or(0))
+}
+
+fn told(send: &Send, lost: &[(Manifest, i64)]) -> Option<Finding> {
+    let (oldest, _) = lost.last()?;
+    let sent: i64 = lost.iter().map(|(manifest, _)| manifest.rows).sum();
+    let there: i64 = lost.iter().map(|(_, rows)| rows).sum();
+    Some(Finding {
+        code: "archive.lost_there".to_owned(),
+        severity: Severity::Critical,
+        object: send.source.clone(),
+        message: format!(
+            "the server of target {} is another one, or was set back, since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed or deleted them there: look for them in a backup of either database before it is too late",
+            send.target,
+            send.into,
+            lost.len(),
+            oldest.created_at.format("%Y-%m-%d %H:%M:%S UTC")
+        ),
+        suggestion: None,
+    })
+}
