@@ -11,6 +11,7 @@ use super::monitor::{Seen, describe};
 use super::statements::answer;
 use super::{Event, Job, ask, end};
 use crate::engines::EngineError;
+use crate::engines::postgres::Fault;
 use crate::engines::postgres::watch::{Blocker, Waiter, prepared};
 use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
@@ -339,7 +340,12 @@ async fn sweep(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError>
         if let Err(error) = session.execute("removing what it left", &sql).await {
             // The next run finds it again, by name and definition.
             tracing::warn!(object, %error, "could not remove it");
-            let text = format!("{object} was left behind: {error}; the next run removes it");
+            let text = match Fault::of(&error) {
+                Fault::Forbidden => {
+                    format!("{object} was left behind, as only its owner may remove it: {sql}")
+                }
+                _ => format!("{object} was left behind: {error}; the next run removes it"),
+            };
             record.error = Some(match record.error.take() {
                 Some(before) if before.contains(&text) => before,
                 Some(before) => format!("{before}; {text}"),

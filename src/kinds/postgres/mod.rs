@@ -5,6 +5,7 @@ mod archive;
 mod cleanup;
 mod common;
 mod dependents;
+mod half_built;
 mod held;
 mod horizon;
 mod integrity;

@@ -12,6 +12,7 @@ mod foreign;
 mod full;
 mod forgotten;
 mod grown_indexes;
+mod half_built;
 mod held;
 mod integrity;
 mod archive;

@@ -1,5 +1,6 @@
 //! What the catalogs say about tables, constraints and indexes.
 
+use super::super::half_built;
 use super::super::held::{AGAIN, LOOKS};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, enforced, held, size_of};
@@ -216,6 +217,8 @@ pub(super) struct Index {
     pub(super) unlogged: bool,
     pub(super) unique: bool,
     pub(super) valid: bool,
+    /// A concurrent rebuild of another index left it.
+    pub(super) half_built: bool,
     /// Somebody is building it right now.
     pub(super) in_progress: bool,
     pub(super) bytes: i64,
@@ -262,7 +265,7 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
             WHERE g.datname = pg_catalog.current_database() AND (g.relid IS NULL OR g.relid = t.oid)),
         {size}, {hidden},
         d.keys, d.filter, s.without_schema, s.without_name, s.invalid_schema, s.invalid_name, s.any_schema, s.any_name, t.relispopulated,
-        coalesce(s.without_kind = 'p', false)
+        coalesce(s.without_kind = 'p', false), NOT x.indisvalid AND i.oid IN (SELECT l.oid FROM ({half_built}) AS l)
     FROM pg_catalog.pg_index x
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
@@ -303,6 +306,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
     let sql = INDEXES
         .replace("{nulls_distinct}", nulls)
         .replace("{wanted}", if wanted { "true" } else { "false" })
+        .replace("{half_built}", &half_built::sql("true"))
         .replace("{held}", &held("t.oid"))
         .replace("{size}", &size_of("i"))
         .replace("{hidden}", &HIDDEN.replace("{c}", "t"))
@@ -335,6 +339,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
             unlogged: row.get(8)?,
             unique: row.get(9)?,
             valid: row.get(10)?,
+            half_built: row.get(24)?,
             in_progress: row.get(11)?,
             bytes: row.get(12)?,
             readable: row.get::<Option<String>>(13)?.is_none(),

@@ -26,6 +26,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::meaning::{self, Meaning};
 use crate::engines::postgres::trust::{Standing, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::kinds::postgres::half_built;
 use crate::plan::Scope as Part;
 use crate::plan::postgres::Under;
 use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
@@ -476,10 +477,17 @@ impl Integrity {
             }
             let (message, suggestion) = match &index.parts {
                 // Rebuilt, it would be a second index like the one it was to replace.
-                None if is_leftover(index.name.relation.raw()) => (
+                None if index.half_built => (
                     "is invalid: a concurrent rebuild that failed left it. It costs every write and helps no query; `maint run reindex` removes it, too"
                         .to_owned(),
                     Some(format!("DROP INDEX CONCURRENTLY {}", index.name)),
+                ),
+                None if index.unique => (
+                    format!(
+                        "is invalid: a build of it failed. It costs every write, keeps no keys apart and helps no query. {}",
+                        half_built::TWICE
+                    ),
+                    None,
                 ),
                 None => (
                     "is invalid: a build of it failed. It costs every write and helps no query"
@@ -505,12 +513,6 @@ impl Integrity {
             _ => Place::Primary,
         }
     }
-}
-
-/// Whether the server gives such a name to what a concurrent rebuild makes, or takes the place of.
-fn is_leftover(name: &str) -> bool {
-    let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    name.ends_with("_ccnew") || name.ends_with("_ccold")
 }
 
 /// Validating changes the definition, and so sets off event triggers.

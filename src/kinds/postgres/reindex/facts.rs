@@ -7,6 +7,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{may_reindex, size_of};
 use crate::engines::postgres::{RelationName, Row, Session, each};
 use crate::kinds::postgres::common::Forbidden;
+use crate::kinds::postgres::half_built;
 
 /// One index with storage of its own.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +24,7 @@ pub(crate) struct IndexFacts {
     pub(super) table_rows: f64,
     /// Rows changed since the statistics were taken.
     pub(super) changed: i64,
+    pub(super) unique: bool,
     pub(super) exclusion: bool,
     pub(super) valid: bool,
     pub(super) partial: bool,
@@ -183,43 +185,6 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attlen, a.attalign::text, s.null_fra
     WHERE i.indexrelid = ANY ($1)
     ORDER BY a.attrelid, a.attnum";
 
-/// Indexes that bear the name the server gives the halves of a concurrent
-/// rebuild: the base name, cut so that the suffix fits into 63 bytes, and
-/// `_ccnew` or `_ccold` with a number where the name was taken. Names alone
-/// prove nothing, so the base must exist on the same table, be valid, and be
-/// defined alike. `busy` names who holds a lock on the table that every
-/// build, and every vacuum, holds all the time it works. Expressions are compared as they are
-/// stored: having the server write them down waits for whoever holds the table.
-const LEFTOVERS: &str = "SELECT x.oid, i.indrelid, n.nspname::text AS leftover_schema, x.relname::text AS leftover_name,
-        tn.nspname::text AS table_schema, c.relname::text AS table_name, b.relname::text AS base_name,
-        {size} AS bytes,
-        (SELECT pg_catalog.concat_ws(', ', 'pid ' || l.pid::text, a.usename, nullif(a.application_name, ''))
-            FROM pg_catalog.pg_locks l LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-            WHERE l.locktype = 'relation' AND l.relation IN (c.oid, x.oid)
-                AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database())
-                AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock')
-            LIMIT 1) AS busy, {may} AS may, pg_catalog.pg_get_userbyid(c.relowner)::text AS owner
-    FROM pg_catalog.pg_index i
-        JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
-        JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
-        JOIN pg_catalog.pg_class c ON c.oid = i.indrelid
-        JOIN pg_catalog.pg_namespace tn ON tn.oid = c.relnamespace
-        JOIN pg_catalog.pg_index bi ON bi.indrelid = i.indrelid AND bi.indexrelid <> i.indexrelid
-        JOIN pg_catalog.pg_class b ON b.oid = bi.indexrelid,
-        LATERAL pg_catalog.regexp_replace(x.relname, '_cc(new|old)[0-9]*$', '') AS p(stem)
-    WHERE x.relkind = 'i' AND NOT i.indisvalid AND x.relname ~ '_cc(new|old)[0-9]*$'
-        AND bi.indisvalid AND x.relam = b.relam AND x.relnamespace = b.relnamespace
-        AND (b.relname = p.stem
-            OR pg_catalog.octet_length(x.relname::text) > 59 AND pg_catalog.starts_with(b.relname::text, p.stem)
-                AND pg_catalog.octet_length(b.relname::text) > pg_catalog.octet_length(p.stem))
-        AND bi.indkey::text = i.indkey::text AND bi.indclass::text = i.indclass::text
-        AND bi.indcollation::text = i.indcollation::text AND bi.indoption::text = i.indoption::text
-        AND bi.indnkeyatts = i.indnkeyatts
-        AND pg_catalog.regexp_replace(bi.indexprs::text, ':location -?[0-9]+', '', 'g')
-            IS NOT DISTINCT FROM pg_catalog.regexp_replace(i.indexprs::text, ':location -?[0-9]+', '', 'g')
-        AND pg_catalog.regexp_replace(bi.indpred::text, ':location -?[0-9]+', '', 'g')
-            IS NOT DISTINCT FROM pg_catalog.regexp_replace(i.indpred::text, ':location -?[0-9]+', '', 'g')";
-
 /// What indexes to read.
 pub(super) struct Scope {
     pub(super) toast: bool,
@@ -253,6 +218,7 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
             tuples: row.get(8)?,
             table_rows: row.get(9)?,
             changed: row.get(10)?,
+            unique: row.get(11)?,
             exclusion: row.get(12)?,
             valid: row.get(13)?,
             partial: row.get(14)?,
@@ -305,16 +271,9 @@ pub(super) async fn add_columns(
     Ok(())
 }
 
-/// SQL for what failed concurrent rebuilds left behind; `may` tells whether we may drop it.
-pub(super) fn leftovers_sql(may: &str) -> String {
-    LEFTOVERS
-        .replace("{size}", &size_of("x"))
-        .replace("{may}", may)
-}
-
 /// Reads what failed concurrent rebuilds left behind.
 pub(super) async fn leftovers(db: &Session) -> Result<Vec<Leftover>, EngineError> {
-    let sql = leftovers_sql(&may_reindex(&db.server));
+    let sql = half_built::sql(half_built::MAY_DROP);
     let doing = "looking for leftovers of failed rebuilds";
     let rows = db.query(doing, &sql, &[]).await?;
     let name = |row: &Row, schema: usize, relation: usize| {

@@ -3,10 +3,12 @@
 
 use super::facts::{self, IndexFacts, Leftover};
 use crate::engines::EngineError;
+use crate::engines::postgres::Identifier;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::Use;
-use crate::kinds::postgres::common::{Forbidden, Selection};
-use crate::plan::{Param, Plan, Query, Statement, Step};
+use crate::kinds::postgres::common::Selection;
+use crate::kinds::postgres::half_built;
+use crate::plan::{Finding, Param, Plan, Query, Severity, Statement, Step};
 
 /// Whether it is still invalid, and nobody holds a lock under which it could
 /// become valid. A build holds such a lock from its first moment to its last,
@@ -14,7 +16,7 @@ use crate::plan::{Param, Plan, Query, Statement, Step};
 fn still_abandoned(oid: u32) -> Query {
     let sql = format!(
         "SELECT count(*) > 0 FROM ({}) AS l WHERE l.oid = $1::oid AND l.busy IS NULL",
-        facts::leftovers_sql("true")
+        half_built::sql("true")
     );
     Query::new(sql, [Param::Oid(oid)])
 }
@@ -25,7 +27,7 @@ pub(super) fn of_rebuild(index: &IndexFacts) -> Query {
         "SELECT DISTINCT pg_catalog.format('%I.%I', l.leftover_schema, l.leftover_name),
             pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', l.leftover_schema, l.leftover_name)
         FROM ({}) AS l WHERE l.indrelid = $1::oid AND l.base_name = $2::text AND l.busy IS NULL",
-        facts::leftovers_sql("true")
+        half_built::sql("true")
     );
     let base = index.index.as_ref().map(|n| n.relation.raw().to_owned());
     Query::new(
@@ -46,13 +48,23 @@ pub(super) async fn find(db: &Session) -> Result<Vec<Leftover>, EngineError> {
     Ok(found)
 }
 
+/// What the role may not drop, although it may rebuild the index that it was to replace.
+fn not_ours(leftover: &Leftover, role: &str) -> Finding {
+    let (role, owner) = (Identifier::new(role), Identifier::new(&*leftover.owner));
+    Finding {
+        code: "index.invalid".to_owned(),
+        severity: Severity::Warning,
+        object: leftover.index.to_string(),
+        message: format!(
+            "{} on {} is invalid: a concurrent rebuild of {} that failed left it. It costs every write and helps no query. Only its owner may drop it: {role} is no member of {owner}, and MAINTAIN does not suffice",
+            leftover.index, leftover.table, leftover.base
+        ),
+        suggestion: Some(format!("DROP INDEX CONCURRENTLY {}", leftover.index)),
+    }
+}
+
 /// Steps that remove what is abandoned.
-pub(super) fn plan(
-    leftovers: &[Leftover],
-    selection: &Selection<'_>,
-    plan: &mut Plan,
-    forbidden: &mut Vec<Forbidden>,
-) {
+pub(super) fn plan(leftovers: &[Leftover], selection: &Selection<'_>, role: &str, plan: &mut Plan) {
     for leftover in leftovers {
         // Who leaves a table or an index to others leaves them its remains, too.
         if !selection.covers_any(&[&leftover.base, &leftover.table])
@@ -70,7 +82,7 @@ pub(super) fn plan(
                 ),
             );
         } else if !leftover.may {
-            forbidden.push(Forbidden::part(name, &leftover.table, &leftover.owner));
+            plan.findings.push(not_ours(leftover, role));
         } else {
             plan.steps.push(
                 Step::new("drop_leftover", name.clone(), format!("table {}", leftover.table_oid))

@@ -19,6 +19,7 @@ use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Use};
 use crate::engines::postgres::{RelationName, Session, first};
+use crate::kinds::postgres::half_built;
 use crate::plan::{
     Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
 };
@@ -175,7 +176,7 @@ impl Kind for Reindex {
         let mut forbidden = Vec::new();
         let mut unseen_tables: BTreeSet<&RelationName> = BTreeSet::new();
         let selection = Selection::new(&self.include, &self.exclude);
-        leftovers::plan(&facts.leftovers, &selection, &mut plan, &mut forbidden);
+        leftovers::plan(&facts.leftovers, &selection, &facts.role, &mut plan);
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
 
         let mut candidates: Vec<(&IndexFacts, i64, String)> = Vec::new();
@@ -477,10 +478,14 @@ fn invalid_index(index: &IndexFacts) -> Finding {
         code: "index.invalid".to_owned(),
         severity: Severity::Warning,
         message: format!(
-            "{name} on {} is invalid: a build of it failed or is under way. It costs every write and helps no query. Rebuild it, or drop it",
-            index.table_name()
+            "{name} on {} is invalid: a build of it failed or is under way. It costs every write and helps no query. {}",
+            index.table_name(),
+            match index.unique {
+                true => half_built::TWICE,
+                false => "Rebuild it, or drop it",
+            }
         ),
-        suggestion: Some(format!("REINDEX INDEX CONCURRENTLY {name}")),
+        suggestion: (!index.unique).then(|| format!("REINDEX INDEX CONCURRENTLY {name}")),
         object: name,
     }
 }

@@ -1,0 +1,122 @@
+//! What concurrent rebuilds leave behind, and what only looks like it.
+
+use serde_json::Value;
+
+use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
+
+fn workspace(url: &str) -> Workspace {
+    let task = |kind: &str| format!("kind: {kind}\ntarget: app\n");
+    let workspace = Workspace::for_target(url).task("reindex", &task("reindex"));
+    workspace.task("integrity", &task("integrity"))
+}
+
+fn run(workspace: &Workspace, task: &str) -> Value {
+    let output = workspace.run(["run", task, "--now", "--output", "json"]);
+    output.expect(0).json()["runs"][0].clone()
+}
+
+/// Message and suggestion of what is said of an invalid index.
+fn told(run: &Value, index: &str) -> (String, String) {
+    let all = run["findings"].as_array().unwrap();
+    let one = all
+        .iter()
+        .find(|f| f["code"] == "index.invalid" && f["object"] == index);
+    let one = one.unwrap_or_else(|| panic!("nothing of {index}: {run:#}"));
+    let text = |name: &str| one[name].as_str().unwrap_or_default().to_owned();
+    (text("message"), text("suggestion"))
+}
+
+async fn invalid(db: &TestDatabase) -> Vec<String> {
+    db.strings("SELECT x.relname::text FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid WHERE NOT i.indisvalid ORDER BY 1").await
+}
+
+/// A statement that fails, as the build of an index over keys that are there twice does.
+async fn fails(db: &TestDatabase, sql: &str) {
+    let failed = db.connect().await.batch_execute(sql).await;
+    assert!(failed.is_err(), "{sql}");
+}
+
+for_each_version! {
+    /// An index that is to keep keys apart is no leftover of one that is not, and both kinds say so.
+    async fn a_unique_index_is_no_leftover_of_another(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, v int); INSERT INTO t SELECT n % 50, n FROM generate_series(1, 100) n; CREATE INDEX t_id ON t (id); ANALYZE t").await;
+        fails(&db, "CREATE UNIQUE INDEX CONCURRENTLY t_id_ccnew ON t (id)").await;
+        assert_eq!(invalid(&db).await, ["t_id_ccnew"]);
+        let workspace = workspace(&db.url);
+        for task in ["reindex", "integrity", "reindex"] {
+            let run = run(&workspace, task);
+            let (message, suggestion) = told(&run, "public.t_id_ccnew");
+            assert!(message.contains("Keys that are there twice") && !message.contains("removes it"), "{message}");
+            assert_eq!(suggestion, "");
+            assert_eq!(invalid(&db).await, ["t_id_ccnew"]);
+        }
+        // What was the reason is mended, and then the index is.
+        db.execute("DELETE FROM t WHERE v > 50").await;
+        db.execute("REINDEX INDEX CONCURRENTLY t_id_ccnew").await;
+        assert_eq!(invalid(&db).await, [""; 0]);
+    }
+}
+
+for_each_version! {
+    /// A rebuild of an index that is invalid itself leaves another one, which goes; the first stays.
+    async fn a_rebuild_of_an_invalid_index_leaves_one_that_goes(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, v int); INSERT INTO t SELECT n % 50, n FROM generate_series(1, 100) n; ANALYZE t").await;
+        fails(&db, "CREATE UNIQUE INDEX CONCURRENTLY u ON t (id)").await;
+        fails(&db, "REINDEX INDEX CONCURRENTLY u").await;
+        fails(&db, "REINDEX INDEX CONCURRENTLY u_ccnew").await;
+        assert_eq!(invalid(&db).await, ["u", "u_ccnew", "u_ccnew_ccnew"]);
+        let workspace = workspace(&db.url);
+        let (message, suggestion) = told(&run(&workspace, "integrity"), "public.u_ccnew");
+        assert!(message.contains("`maint run reindex` removes it"), "{message}");
+        assert_eq!(suggestion, "DROP INDEX CONCURRENTLY public.u_ccnew");
+        let done = run(&workspace, "reindex");
+        assert_eq!(done["steps"].as_array().unwrap().len(), 2, "{done:#}");
+        assert_eq!(invalid(&db).await, ["u"]);
+        let again = run(&workspace, "reindex");
+        assert_eq!(again["steps"].as_array().unwrap().len(), 0, "{again:#}");
+        assert!(told(&again, "public.u").0.contains("Keys that are there twice"));
+    }
+}
+
+/// Who may rebuild an index may not drop it: that is told, with the statement for its owner, and
+/// is no failure of every night.
+#[tokio::test]
+async fn who_may_only_maintain_tells_what_its_owner_has_to_drop() {
+    for major in [17, 18] {
+        let db = fresh_database(major).await;
+        let role = format!("keeper_{}", db.name);
+        db.execute(&format!("CREATE TABLE t (id int, v int); INSERT INTO t SELECT n, n FROM generate_series(1, 1000) n;
+            CREATE INDEX t_id ON t (id); CREATE INDEX t_id_ccnew ON t (id); ANALYZE t;
+            UPDATE pg_index SET indisvalid = false WHERE indexrelid = 't_id_ccnew'::regclass;
+            CREATE ROLE {role} LOGIN PASSWORD 'x'; GRANT SELECT, MAINTAIN ON t TO {role}")).await;
+        let mut url: url::Url = db.url.parse().unwrap();
+        url.set_username(&role).unwrap();
+        url.set_password(Some("x")).unwrap();
+        let workspace = workspace(url.as_str());
+        for _ in 0..2 {
+            let run = run(&workspace, "reindex");
+            assert_eq!(run["status"], "succeeded", "{run:#}");
+            assert_eq!(run["steps"].as_array().unwrap().len(), 0, "{run:#}");
+            let (message, suggestion) = told(&run, "public.t_id_ccnew");
+            assert!(
+                message.contains("Only its owner may drop it")
+                    && message.contains("MAINTAIN does not suffice"),
+                "{message}"
+            );
+            assert_eq!(suggestion, "DROP INDEX CONCURRENTLY public.t_id_ccnew");
+            assert_eq!(invalid(&db).await, ["t_id_ccnew"]);
+        }
+        db.execute("DROP INDEX CONCURRENTLY public.t_id_ccnew")
+            .await;
+        let run = run(&workspace, "reindex");
+        assert!(
+            !run["findings"].to_string().contains("index.invalid"),
+            "{run:#}"
+        );
+        db.execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}"))
+            .await;
+    }
+}
