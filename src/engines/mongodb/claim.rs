@@ -2,6 +2,7 @@
 //! other: a document in the target, renewed while the run lasts. The server's
 //! own clock decides when it has run out.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
@@ -69,6 +70,20 @@ impl Session {
     /// Cancelled when the claim is lost.
     pub fn claim_lost(&self) -> CancellationToken {
         self.lost.clone()
+    }
+
+    /// The runs that hold a claim now, by what they are called on the server.
+    pub(super) async fn at_work(&self) -> Result<HashSet<String>, MongoError> {
+        let latest = doc! { "$add": ["$$NOW", millis(FARTHEST)] };
+        let holds =
+            doc! { "$and": [{ "$gte": ["$expires", "$$NOW"] }, { "$lte": ["$expires", latest] }] };
+        let command = doc! { "find": CLAIMS, "filter": { "$expr": holds } };
+        let doing = "looking who is at work";
+        let found = self.all(doing, self.database(), command, PATIENCE).await?;
+        let alive = found.iter().filter(|holder| !has_died(holder));
+        Ok(alive
+            .filter_map(|holder| holder.get_str("owner").ok().map(str::to_owned))
+            .collect())
     }
 
     /// Gives the claim back.

@@ -15,11 +15,11 @@ pub const MARKS: &str = "maint.archives";
 const EXISTS: i32 = 48;
 const DUPLICATE: i32 = 11000;
 /// How long one look may take: somebody else's transaction may be in the way.
-const LOOK: Limit = Limit(Duration::from_secs(20));
+pub(super) const LOOK: Limit = Limit(Duration::from_secs(20));
 /// The server ends a transaction that nobody goes on with after 60 s, and
 /// looks for such every 30 s; a step-down may come in between.
-const PATIENCE: Duration = Duration::from_secs(180);
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PATIENCE: Duration = Duration::from_secs(180);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// A process that was away for longer than this has no transaction any more.
 const KEPT: Duration = Duration::from_secs(86_400);
 
@@ -107,7 +107,7 @@ impl Session {
         let before = before - i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
         let deletes = vec![
             doc! { "q": { "_id": { "$in": ids } }, "limit": 0 },
-            doc! { "q": { "state": "aborted", "at": { "$lt": DateTime::from_millis(before) } }, "limit": 0 },
+            doc! { "q": { "state": { "$in": ["aborted", "gone"] }, "at": { "$lt": DateTime::from_millis(before) } }, "limit": 0 },
         ];
         let command = doc! { "delete": MARKS, "deletes": deletes };
         let answer = self
@@ -139,6 +139,6 @@ impl Session {
     }
 }
 
-fn concern() -> Document {
+pub(super) fn concern() -> Document {
     doc! { "w": "majority", "wtimeout": 15_000 }
 }

@@ -2,6 +2,7 @@
 
 mod claim;
 mod columns;
+mod copies;
 mod dial;
 mod equal;
 mod error;
@@ -16,6 +17,7 @@ mod tiger;
 
 pub use claim::Claim;
 pub use columns::{Field, FieldType, columns, row};
+pub(crate) use copies::{Copy, CopyMark, Stage, copies_of, listed};
 pub use dial::Dial;
 pub(crate) use equal::key;
 pub use error::{MongoError, Refusal, role_for};

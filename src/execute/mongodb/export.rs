@@ -391,7 +391,7 @@ fn moment(value: &Bson) -> Option<DateTime<Utc>> {
     DateTime::from_timestamp_millis(millis)
 }
 
-fn session_id(id: &Document) -> Option<String> {
+pub(super) fn session_id(id: &Document) -> Option<String> {
     let Some(Bson::Binary(id)) = id.get("id") else {
         return None;
     };

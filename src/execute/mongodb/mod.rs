@@ -4,11 +4,13 @@
 mod aggregate;
 mod archive;
 mod compact;
+mod copies;
 mod door;
 mod export;
 mod files;
 mod gate;
 mod look;
+mod mover;
 pub(crate) mod restore;
 mod source;
 mod walk;

@@ -35,7 +35,17 @@ pub(super) struct Source<'a> {
     pub(super) to: &'a str,
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    pub(super) fn of(walk: &'a Walk, to: &'a str, job: Job<'a>) -> Self {
+        Source {
+            job,
+            walk,
+            client: job.session.client(),
+            collection: job.session.raw(&walk.database, &walk.collection),
+            to,
+        }
+    }
+
     /// The documents behind a place, except those left there; and whether there are more.
     pub(super) async fn read(
         &self,
@@ -160,6 +170,12 @@ pub(super) fn value_at(document: &RawDocumentBuf, path: &str) -> Option<Bson> {
         };
     }
     Some(value)
+}
+
+/// An `_id` by its value, as [`id_of`] has it of its document.
+pub(super) fn key_of(id: &Bson) -> Option<String> {
+    let id = RawBson::try_from(id.clone()).ok()?;
+    Some(format!("{id:?}"))
 }
 
 /// An id, told apart from every other.

@@ -41,6 +41,8 @@ pub enum Work {
     Walk(Box<Walk>),
     /// Finds out what became of archived batches whose end nobody saw.
     Settle(Vec<Manifest>),
+    /// Takes copies back that stand beside originals which were not deleted.
+    TakeBack(TakeBack),
     /// Runs an aggregation that writes its result to a collection.
     Aggregate(Aggregate),
     /// Questions whose answers become findings.
@@ -53,6 +55,15 @@ impl Default for Work {
     fn default() -> Self {
         Work::Commands(Vec::new())
     }
+}
+
+/// Batches that were broken off after they had been copied.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct TakeBack {
+    /// The database whose collection `maint.archives` has their marks.
+    pub database: String,
+    /// The ids of the marks.
+    pub marks: Vec<String>,
 }
 
 /// A command and the database it is given in.
@@ -191,6 +202,13 @@ impl super::Body for Body {
                     format!("{shell}.findOne({{_id: \"{}\"}})", m.id)
                 });
                 marks.collect::<Vec<_>>().join("; ")
+            }
+            Work::TakeBack(work) => {
+                let marks = shell_name(&work.database, crate::engines::mongodb::MARKS);
+                format!(
+                    "{marks}.find({{_id: {{$in: {:?}}}}}); deleteMany of the copies that are as they were written, in a transaction",
+                    work.marks
+                )
             }
             Work::Aggregate(work) => {
                 let stages: Vec<String> = work.pipeline.iter().map(Json::to_string).collect();

@@ -135,7 +135,7 @@ async fn secrets(version: u32) {
         ),
         (
             "kind: archive\ntarget: app\noptions: { rules: [{ collection: source, field: at, older_than: 90d }], destination: { collection: kept } }\n".to_owned(),
-            "did not take them: a unique index has their values already; the `_id` of the first is 0",
+            "did not take them: a unique index has their values already; their `_id`: 0",
         ),
     ] {
         let workspace = for_base(&base).task("task", &task);
@@ -190,10 +190,7 @@ async fn refused_by_a_validator(version: u32) {
         let message = refused["findings"][0]["message"].as_str().unwrap();
         assert!(message.contains("1 documents stay"), "{message}");
         assert!(message.contains("its validator"), "{message}");
-        assert!(
-            message.ends_with("the `_id` of the first is 41"),
-            "{message}"
-        );
+        assert!(message.ends_with("their `_id`: 41"), "{message}");
         assert_eq!(base.ids("source").await.len(), 1);
         assert_eq!(base.count("source", doc! { "_id": 41 }).await, 1);
         assert_eq!(base.count("kept", doc! {}).await, 99);

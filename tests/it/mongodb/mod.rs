@@ -7,6 +7,7 @@ mod connecting;
 mod failover;
 mod files;
 mod fleet;
+mod halfway;
 mod destinations;
 mod kinds;
 mod misspelt;

@@ -13,9 +13,9 @@ use self::sampled::Seen;
 use super::cleanup::rule::Rule;
 use super::cleanup::{self, Cleanup};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Field, FieldType, Limit, Session, namespace};
+use crate::engines::mongodb::{CopyMark, Field, FieldType, Limit, Session, namespace};
 use crate::engines::storage::Storage;
-use crate::plan::mongodb::{Body, Destination, Export, Format, Manifest, Work, fields};
+use crate::plan::mongodb::{Body, Destination, Export, Format, Manifest, TakeBack, Work, fields};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, archived};
 use crate::values::{Bytes, Engine};
 
@@ -134,6 +134,8 @@ pub(crate) struct Facts {
     replicated: bool,
     /// Destinations, on the same server, that cannot hold documents as they are.
     unfit: Vec<(String, String)>,
+    /// Batches of runs that are no more, whose copies may stand beside their originals.
+    left: Vec<CopyMark>,
     /// Whether there are files of a collection; why not known, if nobody could look.
     has_files: BTreeMap<(String, String), Result<bool, String>>,
     /// What was seen of the fields of a collection, where that says which columns there are.
@@ -235,6 +237,7 @@ impl Kind for Archive {
             }
         }
         Ok(Facts {
+            left: db.left_copies().await?,
             has_files,
             seen,
             cleanup,
@@ -335,6 +338,7 @@ impl Kind for Archive {
             });
         }
         settle_first(&mut plan, &facts.own, at);
+        take_back_first(&mut plan, &facts.own, &facts.left);
         plan
     }
 }
@@ -353,6 +357,33 @@ fn settle_first(plan: &mut Plan<Body>, own: &str, at: &Moment) {
         .because("an earlier run ended before it knew whether its last batch was deleted")
         .doing(Work::Settle(pending));
     plan.steps.insert(0, settle);
+}
+
+/// Copies that an earlier run has left beside their originals go before anything else comes: who
+/// meets them would take them for somebody else's, or for proof.
+fn take_back_first(plan: &mut Plan<Body>, own: &str, left: &[CopyMark]) {
+    if left.is_empty() {
+        return;
+    }
+    for step in &mut plan.steps {
+        *step = step.clone().after("take back", own);
+    }
+    let mut places: Vec<String> = left
+        .iter()
+        .map(|mark| namespace(&mark.into.0, &mark.into.1))
+        .collect();
+    places.sort();
+    places.dedup();
+    let because = format!(
+        "an earlier run ended between copying documents into {} and deleting them",
+        places.join(", ")
+    );
+    let marks = left.iter().map(|mark| mark.id.clone()).collect();
+    let database = own.to_owned();
+    let step = Step::new("take back", own, own)
+        .because(because)
+        .doing(Work::TakeBack(TakeBack { database, marks }));
+    plan.steps.insert(0, step);
 }
 
 impl Archive {

@@ -19,7 +19,7 @@ use crate::support::mongo::TestBase;
 use crate::support::workspace::Workspace;
 
 /// A task that archives what is older than ninety days into this place.
-fn task(workspace: Workspace, collection: &str, destination: &Value) -> Workspace {
+pub(super) fn task(workspace: Workspace, collection: &str, destination: &Value) -> Workspace {
     let options = json!({ "rules": [{ "collection": collection, "field": "at", "older_than": "90d" }], "destination": destination });
     workspace.task(
         "archive",
@@ -32,7 +32,7 @@ fn address(folder: &Path) -> String {
 }
 
 /// So many old documents, ten of each moment, and an index.
-async fn old_documents(db: &Database, name: &str, from: i32, to: i32) {
+pub(super) async fn old_documents(db: &Database, name: &str, from: i32, to: i32) {
     let events = db.collection(name);
     for begin in (from..to).step_by(2_000) {
         let some = (begin..(begin + 2_000).min(to)).map(|n| {
@@ -44,7 +44,7 @@ async fn old_documents(db: &Database, name: &str, from: i32, to: i32) {
     events.create_index(index).await.unwrap();
 }
 
-fn bytes(documents: &[RawDocumentBuf]) -> Vec<Vec<u8>> {
+pub(super) fn bytes(documents: &[RawDocumentBuf]) -> Vec<Vec<u8>> {
     documents.iter().map(|d| d.as_bytes().to_vec()).collect()
 }
 

@@ -1,0 +1,261 @@
+//! Which copies a batch is about to put into another collection: a mark that is written before the
+//! first of them is, and that the transaction which deletes the originals changes. Whenever the
+//! process dies, it tells which copies stand beside originals that were not deleted.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use mongodb::bson::spec::BinarySubtype;
+use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
+
+use super::marks::{LOOK, MARKS, PATIENCE, PAUSE, concern};
+use super::{MongoError, Session};
+
+/// One copy, as it was written.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Copy {
+    /// Its `_id`.
+    pub(crate) id: Bson,
+    /// SHA-256 of the document.
+    pub(crate) hash: Vec<u8>,
+}
+
+/// The copies of a batch, and where they are.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CopyMark {
+    /// The mark's own id.
+    pub(crate) id: String,
+    /// The run that copies, as it is called on the server.
+    pub(crate) owner: String,
+    /// The session whose transaction deletes the originals, in hexadecimal digits.
+    pub(crate) session: Option<String>,
+    /// Where the originals are: database and collection.
+    pub(crate) from: (String, String),
+    /// The target that has the copies; none: the same.
+    pub(crate) target: Option<String>,
+    /// Where the copies are: database and collection.
+    pub(crate) into: (String, String),
+    /// The identity of that collection.
+    pub(crate) uuid: String,
+    /// The copies.
+    pub(crate) copies: Vec<Copy>,
+}
+
+/// What a batch's mark says of its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// It has not been committed.
+    Copying,
+    /// The originals of the copies that are named were not deleted, and will not be.
+    Left,
+    /// All originals were deleted.
+    Gone,
+}
+
+impl Stage {
+    /// As the mark has it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Stage::Copying => "copying",
+            Stage::Left => "left",
+            Stage::Gone => "gone",
+        }
+    }
+
+    /// What a mark says.
+    pub(crate) fn of(mark: &Document) -> Option<Stage> {
+        let word = mark.get_str("state").ok()?;
+        [Stage::Copying, Stage::Left, Stage::Gone]
+            .into_iter()
+            .find(|stage| stage.word() == word)
+    }
+}
+
+impl CopyMark {
+    fn document(&self) -> Document {
+        doc! {
+            "_id": &self.id,
+            "state": Stage::Copying.word(),
+            "at": DateTime::now(),
+            "owner": &self.owner,
+            "session": self.session.as_deref(),
+            "from": { "database": &self.from.0, "collection": &self.from.1 },
+            "into": {
+                "target": self.target.as_deref(), "database": &self.into.0,
+                "collection": &self.into.1, "uuid": &self.uuid,
+            },
+            "copies": listed(&self.copies),
+        }
+    }
+
+    /// Reads a mark; none where it is another kind of mark, or was written by somebody else.
+    pub(crate) fn read(mark: &Document) -> Option<CopyMark> {
+        let text = |of: &Document, name: &str| of.get_str(name).ok().map(str::to_owned);
+        let (from, into) = (
+            mark.get_document("from").ok()?,
+            mark.get_document("into").ok()?,
+        );
+        let name = |of: &Document| Some((text(of, "database")?, text(of, "collection")?));
+        Some(CopyMark {
+            id: text(mark, "_id")?,
+            owner: text(mark, "owner")?,
+            session: text(mark, "session"),
+            from: name(from)?,
+            target: text(into, "target"),
+            into: name(into)?,
+            uuid: text(into, "uuid")?,
+            copies: copies_of(mark),
+        })
+    }
+}
+
+/// Copies as a mark lists them.
+pub(crate) fn listed(copies: &[Copy]) -> Vec<Document> {
+    let one = |copy: &Copy| {
+        let hash = Binary {
+            subtype: BinarySubtype::Generic,
+            bytes: copy.hash.clone(),
+        };
+        doc! { "id": copy.id.clone(), "hash": hash }
+    };
+    copies.iter().map(one).collect()
+}
+
+/// The copies that a mark lists.
+pub(crate) fn copies_of(mark: &Document) -> Vec<Copy> {
+    let all = mark.get_array("copies").into_iter().flatten();
+    let one = |entry: &Bson| {
+        let entry = entry.as_document()?;
+        let Bson::Binary(hash) = entry.get("hash")? else {
+            return None;
+        };
+        Some(Copy {
+            id: entry.get("id")?.clone(),
+            hash: hash.bytes.clone(),
+        })
+    };
+    all.filter_map(one).collect()
+}
+
+impl Session {
+    /// Writes the mark of a batch.
+    ///
+    /// # Errors
+    /// When the server refuses: then nothing may be copied.
+    pub(crate) async fn mark_copies(&self, mark: &CopyMark) -> Result<(), MongoError> {
+        let command =
+            doc! { "insert": MARKS, "documents": [mark.document()], "writeConcern": concern() };
+        self.command(
+            "writing down what will be copied",
+            self.database(),
+            command,
+            LOOK,
+        )
+        .await
+        .map(|_| ())
+    }
+
+    /// Removes the mark of a batch.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub(crate) async fn forget_copies(&self, id: &str) -> Result<(), MongoError> {
+        let delete = doc! { "q": { "_id": id }, "limit": 1 };
+        let command = doc! { "delete": MARKS, "deletes": [delete], "writeConcern": concern() };
+        let doing = "removing the mark of a batch";
+        self.command(doing, self.database(), command, LOOK)
+            .await
+            .map(|_| ())
+    }
+
+    /// Keeps the transaction of a batch from being committed ever after, and gives the copies whose
+    /// originals it has not deleted; none where it has deleted all of them.
+    ///
+    /// # Errors
+    /// When the server cannot be asked for long.
+    pub(crate) async fn seize_copies(&self, id: &str) -> Result<Option<CopyMark>, MongoError> {
+        let open =
+            doc! { "_id": id, "state": { "$in": [Stage::Copying.word(), Stage::Left.word()] } };
+        // A transaction that has written the mark is waited for; any other cannot write it any more.
+        let command = doc! {
+            "findAndModify": MARKS, "query": open,
+            "update": { "$set": { "state": Stage::Left.word(), "at": DateTime::now() } },
+            "new": true, "writeConcern": concern(),
+        };
+        let doing = "asking which copies stand beside their originals";
+        let began = Instant::now();
+        let mut pause = PAUSE;
+        loop {
+            match self
+                .command(doing, self.database(), command.clone(), LOOK)
+                .await
+            {
+                Ok(answer) => {
+                    let value = answer.get_document("value").ok();
+                    return Ok(value.and_then(CopyMark::read));
+                }
+                Err(error)
+                    if (error.is_passing() || error.is_out_of_time())
+                        && began.elapsed() < PATIENCE =>
+                {
+                    tracing::warn!(%error, "asking again which copies were left");
+                }
+                Err(error) => return Err(error),
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(2));
+        }
+    }
+
+    /// The marks of batches whose runs are no more: their ids, and where the originals are.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub(crate) async fn left_copies(&self) -> Result<Vec<CopyMark>, MongoError> {
+        let states = [Stage::Copying.word(), Stage::Left.word()];
+        let command = doc! {
+            "find": MARKS, "filter": { "state": { "$in": states } },
+            "projection": { "copies": 0 }, "sort": { "_id": 1 },
+        };
+        let doing = "looking for batches that were broken off";
+        let found = match self.all(doing, self.database(), command, LOOK).await {
+            // Who may not read marks has written none.
+            Err(MongoError::Unauthorized { .. }) => return Ok(Vec::new()),
+            found => found?,
+        };
+        let mut marks: Vec<CopyMark> = found.iter().filter_map(CopyMark::read).collect();
+        if !marks.is_empty() {
+            let alive: HashSet<String> = self.at_work().await?;
+            marks.retain(|mark| !alive.contains(&mark.owner));
+        }
+        Ok(marks)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_is_read_as_it_was_written() {
+        let mark = CopyMark {
+            id: "m".to_owned(),
+            owner: "maint 1".to_owned(),
+            session: None,
+            from: ("app".to_owned(), "a.b".to_owned()),
+            target: Some("cold".to_owned()),
+            into: ("old".to_owned(), "a.b".to_owned()),
+            uuid: "u".to_owned(),
+            copies: vec![Copy {
+                id: Bson::Document(doc! { "k": [1] }),
+                hash: vec![1, 2],
+            }],
+        };
+        let document = mark.document();
+        assert_eq!(CopyMark::read(&document).as_ref(), Some(&mark));
+        assert_eq!(Stage::of(&document), Some(Stage::Copying));
+        let other = super::super::mark("x", "app.a");
+        assert_eq!(CopyMark::read(&other), None);
+    }
+}

@@ -1,0 +1,344 @@
+//! Copies whose originals were not deleted: taken back, where they are still as they were written.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
+use mongodb::error::{Error, TRANSIENT_TRANSACTION_ERROR};
+use mongodb::options::ReadConcern;
+use sha2::{Digest, Sha256};
+
+use super::source::{FAILOVER, id_of, key_of, majority, passes, passing, value_at};
+use super::{Job, end};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{Copy, CopyMark, MongoError, Session, kill_operations, namespace};
+use crate::history::{StepRecord, StepStatus};
+use crate::plan::mongodb::TakeBack;
+use crate::plan::{Finding, Severity};
+
+/// How many ids are named where there may be many.
+const NAMED: usize = 5;
+/// How much of one is shown: an `_id` may be a document.
+const SHOWN: usize = 80;
+const AGAIN: Duration = Duration::from_millis(200);
+
+/// The hash of a document as it is written.
+pub(super) fn hash(document: &RawDocumentBuf) -> Vec<u8> {
+    Sha256::digest(document.as_bytes()).to_vec()
+}
+
+/// Some of these ids, and how many more there are.
+pub(super) fn named(ids: &[String]) -> String {
+    let short = |id: &String| match id.char_indices().nth(SHOWN) {
+        Some((at, _)) => format!("{}…", id.get(..at).unwrap_or_default()),
+        None => id.clone(),
+    };
+    let some: Vec<String> = ids.iter().take(NAMED).map(short).collect();
+    let some = some.join(", ");
+    match ids.len().saturating_sub(NAMED) {
+        0 => some,
+        more => format!("{some} and {more} more"),
+    }
+}
+
+/// What became of copies that stood beside their originals.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// So many are no more there.
+    pub(super) back: i64,
+    /// Those that are not any more as they were written.
+    pub(super) strangers: Vec<String>,
+    /// The collection that they were put into is not to be found.
+    pub(super) astray: bool,
+}
+
+impl Taken {
+    /// What a person should know of it.
+    pub(super) fn findings(&self, mark: &CopyMark) -> Vec<Finding> {
+        let into = place_of(mark);
+        let told = |severity, message| Finding {
+            code: "archive.differs".to_owned(),
+            severity,
+            object: namespace(&mark.from.0, &mark.from.1),
+            message,
+            suggestion: None,
+        };
+        let mut findings = Vec::new();
+        if !self.strangers.is_empty() {
+            let message = format!(
+                "{} copies in {into}, of a batch that was broken off, were changed since by somebody else, and stay there beside their originals: compare them, and keep one of each; their `_id`: {}",
+                self.strangers.len(),
+                named(&self.strangers)
+            );
+            findings.push(told(Severity::Warning, message));
+        }
+        if self.astray {
+            let message = format!(
+                "a batch was broken off after it had been copied into {into}, which was dropped or moved since: where it was moved to, copies of documents that are still in use are left"
+            );
+            findings.push(told(Severity::Warning, message));
+        }
+        findings
+    }
+}
+
+/// Where the copies of a mark are, for people.
+pub(super) fn place_of(mark: &CopyMark) -> String {
+    let target = mark.target.as_ref();
+    let target = target.map(|target| format!(" of target {target}"));
+    format!(
+        "{}{}",
+        namespace(&mark.into.0, &mark.into.1),
+        target.unwrap_or_default()
+    )
+}
+
+/// Carries out [`Work::TakeBack`](crate::plan::mongodb::Work::TakeBack).
+pub(super) async fn carry_out(
+    work: &TakeBack,
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    record.attempts = 1;
+    for mark in job.session.left_copies().await? {
+        if !work.marks.contains(&mark.id) {
+            continue;
+        }
+        if job.execution.stop.is_stopping() {
+            end(record, StepStatus::Cancelled, "the run was stopped");
+            return Ok(());
+        }
+        match one(&mark, job).await {
+            Ok(taken) => {
+                let into = place_of(&mark);
+                tracing::info!(into, copies = taken.back, "copies were taken back");
+                findings.extend(taken.findings(&mark));
+            }
+            Err(EngineError::Mongo(error)) if error.is_passing() => return Err(error.into()),
+            // What cannot be reached any more must not keep everything else from being archived.
+            Err(error) => findings.push(Finding {
+                code: "archive.differs".to_owned(),
+                severity: Severity::Warning,
+                object: namespace(&mark.from.0, &mark.from.1),
+                message: format!(
+                    "a batch was broken off after it had been copied into {}, and its copies could not be taken back; the next run tries it again: {error}",
+                    place_of(&mark)
+                ),
+                suggestion: None,
+            }),
+        }
+    }
+    record.status = StepStatus::Succeeded;
+    Ok(())
+}
+
+async fn one(mark: &CopyMark, job: Job<'_>) -> Result<Taken, EngineError> {
+    let elsewhere = match &mark.target {
+        None => None,
+        Some(name) => Some(open(name, job).await?),
+    };
+    let there = elsewhere.as_ref().unwrap_or(job.session);
+    // Its insert may be at work still, where only the target itself was looked after.
+    if elsewhere.is_some()
+        && let Err(error) = kill_operations(there, doc! { "appName": &mark.owner }).await
+    {
+        tracing::debug!(%error, "operations of a run that is no more end by themselves");
+    }
+    // Its transaction may be open still, and keep others waiting.
+    if let Some(session) = &mark.session {
+        job.session.end_session(session).await;
+    }
+    Ok(take_back(job.session, there, &mark.id).await?)
+}
+
+/// A session of another target, by its name in the configuration.
+pub(super) async fn open(name: &str, job: Job<'_>) -> Result<Session, EngineError> {
+    let target = job.execution.elsewhere.get(name);
+    let target = target.ok_or_else(|| EngineError::NotVisible {
+        what: format!("there is no target `{name}` to archive to"),
+    })?;
+    Ok(Session::open(&super::dial(target)?, job.session.name()).await?)
+}
+
+/// Takes the copies of a mark back whose originals live, and removes the mark. A copy without an
+/// original is the only one there is: it stays.
+pub(super) async fn take_back(
+    here: &Session,
+    there: &Session,
+    mark: &str,
+) -> Result<Taken, MongoError> {
+    let Some(mark) = here.seize_copies(mark).await? else {
+        return Ok(Taken::default());
+    };
+    let mut taken = Taken::default();
+    let began = Instant::now();
+    loop {
+        let tried = removed(here, there, &mark, &mut taken).await;
+        match tried {
+            Ok(()) => break,
+            Err(error)
+                if (passes(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR))
+                    && began.elapsed() < FAILOVER =>
+            {
+                tracing::warn!(error = passing(&error), "trying again");
+                tokio::time::sleep(AGAIN).await;
+            }
+            Err(error) => {
+                let doing = "taking copies back";
+                let on = namespace(&mark.into.0, &mark.into.1);
+                return Err(there.error(doing, "delete", &on, &error));
+            }
+        }
+    }
+    here.forget_copies(&mark.id).await?;
+    Ok(taken)
+}
+
+async fn removed(
+    here: &Session,
+    there: &Session,
+    mark: &CopyMark,
+    taken: &mut Taken,
+) -> Result<(), Error> {
+    taken.strangers.clear();
+    let ids: Vec<Bson> = mark.copies.iter().map(|copy| copy.id.clone()).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    // The name may have been given to another collection since.
+    let database = there.client().database(&mark.into.0);
+    let mut listed = database
+        .run_cursor_command(doc! { "listCollections": 1 })
+        .await?;
+    let mut name = None;
+    while let Some(one) = listed.try_next().await? {
+        let uuid = one
+            .get_document("info")
+            .ok()
+            .and_then(|info| info.get("uuid"));
+        if uuid.is_some_and(|uuid| uuid.to_string() == mark.uuid) {
+            name = one.get_str("name").ok().map(str::to_owned);
+        }
+    }
+    let Some(name) = name else {
+        taken.astray = true;
+        return Ok(());
+    };
+    let live = here
+        .raw(&mark.from.0, &mark.from.1)
+        .find(doc! { "_id": { "$in": ids } })
+        .projection(doc! { "_id": 1 })
+        .read_concern(ReadConcern::majority())
+        .await?;
+    let live: Vec<RawDocumentBuf> = live.try_collect().await?;
+    let live: HashSet<String> = live.iter().filter_map(id_of).collect();
+    let written = mark.copies.iter().filter_map(|copy: &Copy| {
+        let key = key_of(&copy.id).filter(|key| live.contains(key))?;
+        Some((key, copy))
+    });
+    let written: HashMap<String, &Copy> = written.collect();
+    if written.is_empty() {
+        return Ok(());
+    }
+    let copies = there.raw(&mark.into.0, &name);
+    match there.server.set {
+        Some(_) => together(there, &copies, &written, taken).await,
+        None => one_by_one(&copies, &written, taken).await,
+    }
+}
+
+fn ids_of(written: &HashMap<String, &Copy>) -> Document {
+    let ids: Vec<Bson> = written.values().map(|copy| copy.id.clone()).collect();
+    doc! { "_id": { "$in": ids } }
+}
+
+/// Whether it is still what was written; none where nothing was written by that id.
+fn is_same(written: &HashMap<String, &Copy>, document: &RawDocumentBuf) -> Option<bool> {
+    let copy = written.get(&id_of(document)?)?;
+    Some(copy.hash == hash(document))
+}
+
+fn shown(document: &RawDocumentBuf) -> String {
+    let id = value_at(document, "_id");
+    id.map(|id| id.to_string()).unwrap_or_default()
+}
+
+/// In a transaction: what is written meanwhile is not deleted.
+async fn together(
+    there: &Session,
+    copies: &mongodb::Collection<RawDocumentBuf>,
+    written: &HashMap<String, &Copy>,
+    taken: &mut Taken,
+) -> Result<(), Error> {
+    let mut session = there.client().start_session().await?;
+    session
+        .start_transaction()
+        .read_concern(ReadConcern::snapshot())
+        .write_concern(majority())
+        .await?;
+    let mut cursor = copies.find(ids_of(written)).session(&mut session).await?;
+    let mut same = Vec::new();
+    while let Some(document) = cursor.next(&mut session).await.transpose()? {
+        match is_same(written, &document) {
+            Some(true) => same.extend(value_at(&document, "_id")),
+            Some(false) => taken.strangers.push(shown(&document)),
+            None => {}
+        }
+    }
+    let mut back = 0;
+    if !same.is_empty() {
+        let delete = copies.delete_many(doc! { "_id": { "$in": same } });
+        back = delete.session(&mut session).await?.deleted_count;
+    }
+    session.commit_transaction().await?;
+    taken.back += i64::try_from(back).unwrap_or(0);
+    Ok(())
+}
+
+/// Where there are no transactions: each under the condition that it is what was read.
+async fn one_by_one(
+    copies: &mongodb::Collection<RawDocumentBuf>,
+    written: &HashMap<String, &Copy>,
+    taken: &mut Taken,
+) -> Result<(), Error> {
+    let mut cursor = copies.find(ids_of(written)).await?;
+    while let Some(document) = cursor.try_next().await? {
+        match is_same(written, &document) {
+            None => continue,
+            Some(false) => {
+                taken.strangers.push(shown(&document));
+                continue;
+            }
+            Some(true) => {}
+        }
+        let whole = Document::try_from(&document).map_err(Error::custom)?;
+        // Not `$eq`: 5.0 takes that for a comparison of a field, and fails to find its name.
+        let same = doc! { "$in": ["$$ROOT", [{ "$literal": whole }]] };
+        let Some(id) = value_at(&document, "_id") else {
+            continue;
+        };
+        let delete = copies.delete_one(doc! { "_id": id, "$expr": same });
+        match delete.write_concern(majority()).await?.deleted_count {
+            0 => taken.strangers.push(shown(&document)),
+            _ => taken.back += 1,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_are_named_and_all_are_counted() {
+        let ids = |n: usize| (0..n).map(|n| n.to_string()).collect::<Vec<_>>();
+        assert_eq!(named(&ids(2)), "0, 1");
+        assert_eq!(named(&ids(5)), "0, 1, 2, 3, 4");
+        assert_eq!(named(&ids(105)), "0, 1, 2, 3, 4 and 100 more");
+        let long = named(&["ü".repeat(200)]);
+        assert_eq!(long, format!("{}…", "ü".repeat(80)));
+    }
+}

@@ -1,0 +1,540 @@
+//! Batches of documents on their way into another collection.
+//!
+//! What a batch will copy is written down before the first copy is, and the transaction that
+//! deletes the originals changes that mark. So whatever becomes of a batch, copies whose originals
+//! were not deleted are known, and are taken back: at once, or by the next run.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use futures_util::TryStreamExt;
+use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
+use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR};
+use mongodb::options::ReadConcern;
+use mongodb::{ClientSession, Collection};
+use uuid::Uuid;
+
+use super::Job;
+use super::archive::{Batch, BatchError};
+use super::copies::{self, hash, take_back};
+use super::export::session_id;
+use super::gate::Ends;
+use super::source::{FAILOVER, Most, Source, id_of, key_of, majority, passes, passing, value_at};
+use crate::engines::EngineError;
+use crate::engines::mongodb::{
+    Copy, CopyMark, Limit, MARKS, MongoError, Session, Stage, copies_of, listed, namespace,
+};
+use crate::plan::Finding;
+use crate::plan::mongodb::{Destination, Walk};
+
+/// Documents of one batch, at most.
+pub(super) const MOST: i64 = 1000;
+/// Bytes of one batch; a single document may have as many.
+const MOST_BYTES: usize = 16 << 20;
+/// Bytes that the `_id`s of one batch may have: its mark, a document, lists them.
+const MOST_IDS: usize = 8 << 20;
+/// What a server says of one document of many that its collection does not take:
+/// DocumentValidationFailure, an entry that is too long for an index, one that a geometric index
+/// cannot read, a document that is too large.
+const REFUSED: [i32; 4] = [121, 17280, 16755, 10334];
+/// There is a collection of that name.
+const EXISTS: i32 = 48;
+
+/// Moves the documents of a walk into another collection.
+pub(super) struct Mover<'a> {
+    source: Source<'a>,
+    into: &'a Destination,
+    /// Another target that keeps them.
+    elsewhere: Option<Session>,
+    copy: Collection<RawDocumentBuf>,
+    marks: Collection<Document>,
+    /// In which the transactions are, so that it can be ended when we are no more.
+    session: ClientSession,
+    /// The mark of a batch that has not come to its end.
+    open: Option<CopyMark>,
+    /// What was found while copies were taken back.
+    findings: Vec<Finding>,
+}
+
+/// What an insert has come to.
+#[derive(Default)]
+struct Inserted {
+    /// Ids of what was copied.
+    mine: HashSet<String>,
+    /// Ids of what the collection there does not take as it is.
+    refused: HashSet<String>,
+    /// Ids of copies that another batch may take back.
+    others: HashSet<String>,
+}
+
+impl<'a> Mover<'a> {
+    pub(super) async fn open(
+        walk: &'a Walk,
+        into: &'a Destination,
+        job: Job<'a>,
+    ) -> Result<Self, EngineError> {
+        let elsewhere = match &into.target {
+            None => None,
+            Some(name) => Some(copies::open(name, job).await?),
+        };
+        let there = elsewhere.as_ref().unwrap_or(job.session);
+        let copy = there.raw(&into.database, &into.collection);
+        let here = job.session;
+        here.make_marks().await?;
+        if let Err(error) = here.forget(here.database(), &[]).await {
+            tracing::debug!(%error, "marks remain for now");
+        }
+        let session = here.client().start_session().await.map_err(|error| {
+            here.error("opening a session", "startSession", here.database(), &error)
+        })?;
+        Ok(Mover {
+            source: Source::of(walk, &into.collection, job),
+            into,
+            copy,
+            marks: here.client().database(here.database()).collection(MARKS),
+            elsewhere,
+            session,
+            open: None,
+            findings: Vec::new(),
+        })
+    }
+
+    fn there(&self) -> &Session {
+        self.elsewhere.as_ref().unwrap_or(self.source.job.session)
+    }
+
+    /// Why documents may not go there, if so. Names say nothing: one server can be reached by
+    /// many, and a collection that holds its own documents would pass for their copy.
+    pub(super) async fn misplaced(&self) -> Result<Option<String>, MongoError> {
+        let (walk, into) = (self.source.walk, self.into);
+        let Some(held) = self.there().held(&into.database, &into.collection).await? else {
+            return Ok(None);
+        };
+        let whole = namespace(&into.database, &into.collection);
+        if let Some(why) = held.unfit {
+            return Ok(Some(format!("{whole} cannot keep them: {why}")));
+        }
+        let here = self.source.job.session;
+        let own = here.identity(&walk.database, &walk.collection).await?;
+        Ok((own.is_some() && own == held.uuid).then(|| {
+            format!(
+                "{whole}{} is where the documents are already: it is the same collection by another name; name another as the `destination`",
+                into.target
+                    .as_ref()
+                    .map(|target| format!(" of target {target}"))
+                    .unwrap_or_default()
+            )
+        }))
+    }
+
+    /// Takes back what a batch has copied that did not come to its end, and gives what was found
+    /// by doing so. What is left then is for the next run.
+    pub(super) async fn give_back(&mut self) -> Vec<Finding> {
+        if let Err(error) = self.give_up().await {
+            tracing::warn!(%error, "copies of a batch that was broken off stay until the next run");
+        }
+        std::mem::take(&mut self.findings)
+    }
+
+    /// Ends what a failed batch may have left open, and takes its copies back.
+    async fn give_up(&mut self) -> Result<(), MongoError> {
+        if self.open.is_none() {
+            return Ok(());
+        }
+        // A commit that failed may have left its transaction open, which would keep the mark from
+        // being changed; and the driver aborts none after that.
+        let here = self.source.job.session;
+        if let Some(id) = session_id(self.session.id()) {
+            here.end_session(&id).await;
+        }
+        let session = here.client().start_session().await;
+        self.session = session.map_err(|error| {
+            here.error("opening a session", "startSession", here.database(), &error)
+        })?;
+        self.take_back().await
+    }
+
+    async fn take_back(&mut self) -> Result<(), MongoError> {
+        let Some(mark) = &self.open else {
+            return Ok(());
+        };
+        let here = self.source.job.session;
+        let there = self.elsewhere.as_ref().unwrap_or(here);
+        let taken = take_back(here, there, &mark.id).await?;
+        self.findings.extend(taken.findings(mark));
+        self.open = None;
+        Ok(())
+    }
+
+    /// Moves one batch. Documents that change meanwhile stay.
+    pub(super) async fn batch(
+        &mut self,
+        ends: Ends,
+        after: Option<&Bson>,
+        left: &[Bson],
+        allowed: i64,
+    ) -> Result<Batch, BatchError> {
+        // An attempt before this one may have failed anywhere.
+        self.give_up().await?;
+        let most = Most {
+            documents: allowed.max(1),
+            bytes: MOST_BYTES,
+        };
+        let (mut documents, mut more) = self.source.read(ends, after, left, most).await?;
+        if documents.is_empty() {
+            return Ok(Batch::default());
+        }
+        if allowed == 0 {
+            return Ok(Batch {
+                too_many: true,
+                ..Batch::default()
+            });
+        }
+        more |= shorten(&mut documents);
+        let last = documents.last().and_then(|d| self.source.place(d));
+        let mut batch = Batch {
+            last: last.filter(|_| more),
+            ..Batch::default()
+        };
+        let inserted = self.insert(&documents).await?;
+        // Read back as a majority has it: what is not there word for word does not go here.
+        let found = self
+            .copy
+            .find(ids_of(&documents))
+            .read_concern(ReadConcern::majority())
+            .comment(self.source.comment())
+            .await?;
+        let found: Vec<RawDocumentBuf> = found.try_collect().await?;
+        let copies: HashMap<String, RawDocumentBuf> = found
+            .into_iter()
+            .filter_map(|d| Some((id_of(&d)?, d)))
+            .collect();
+        let mut proved = HashMap::new();
+        for document in &documents {
+            let Some(id) = id_of(document) else { continue };
+            let shown = || value_at(document, "_id").map_or(id.clone(), |id| id.to_string());
+            match copies.get(&id) {
+                // The batch that has copied it deletes the original, or takes its copy back.
+                _ if inserted.others.contains(&id) => {}
+                Some(copy) if copy.as_bytes() == document.as_bytes() => {
+                    proved.insert(id, document);
+                    continue;
+                }
+                Some(_) => batch.differing.push(shown()),
+                None if inserted.refused.contains(&id) => batch.refused.push(shown()),
+                None => batch.rejected.push(shown()),
+            }
+            self.leave(document, &mut batch);
+        }
+        // Collections may have been renamed since the run began.
+        if let Some(why) = self.misplaced().await? {
+            return Err(BatchError::Misplaced(why));
+        }
+        let changed = self.delete(&proved, &inserted.mine).await?;
+        batch.gone = i64::try_from(proved.len() - changed.len()).unwrap_or(0);
+        for id in &changed {
+            if let Some(document) = proved.get(id) {
+                self.leave(document, &mut batch);
+            }
+        }
+        if changed.iter().any(|id| inserted.mine.contains(id)) {
+            // They were changed after they were copied: the copies are of no use.
+            self.take_back().await?;
+        } else if let Some(mark) = self.open.take() {
+            // All that it named is in one place only, and its mark says so: that it goes, too, is
+            // nothing that a batch has to wait for.
+            if let Err(error) = self.source.job.session.forget_copies(&mark.id).await {
+                tracing::debug!(%error, "a mark remains for now");
+            }
+        }
+        Ok(batch)
+    }
+
+    /// A document that is left where it is, and that the next batch must not meet again.
+    fn leave(&self, document: &RawDocumentBuf, batch: &mut Batch) {
+        if self.source.place(document) == batch.last {
+            batch.left.extend(value_at(document, "_id"));
+        }
+    }
+
+    /// The identity of the collection there, which is made where it does not exist.
+    async fn place(&self) -> Result<String, BatchError> {
+        let (there, into) = (self.there(), self.into);
+        if let Some(uuid) = there.identity(&into.database, &into.collection).await? {
+            return Ok(uuid);
+        }
+        let command = doc! { "create": &into.collection, "writeConcern": { "w": "majority", "wtimeout": 15_000 } };
+        let doing = "making the collection that documents go to";
+        let made = there.command(doing, &into.database, command, Limit::ASIDE);
+        match made.await {
+            Err(error) if error.code() != Some(EXISTS) => return Err(error.into()),
+            _ => {}
+        }
+        let uuid = there.identity(&into.database, &into.collection).await?;
+        Ok(uuid.ok_or_else(|| EngineError::NotVisible {
+            what: format!(
+                "{} was made to keep documents, and is not to be seen",
+                namespace(&into.database, &into.collection)
+            ),
+        })?)
+    }
+
+    /// Copies what is not there yet, and tells what came of it.
+    async fn insert(&mut self, documents: &[RawDocumentBuf]) -> Result<Inserted, BatchError> {
+        let uuid = self.place().await?;
+        let there = self
+            .copy
+            .find(ids_of(documents))
+            .projection(doc! { "_id": 1 })
+            .read_concern(ReadConcern::majority())
+            .comment(self.source.comment())
+            .await?;
+        let there: Vec<RawDocumentBuf> = there.try_collect().await?;
+        let there: HashSet<String> = there.iter().filter_map(id_of).collect();
+        let is_new = |d: &&RawDocumentBuf| id_of(d).is_some_and(|id| !there.contains(&id));
+        let new: Vec<&RawDocumentBuf> = documents.iter().filter(is_new).collect();
+        let mut inserted = Inserted::default();
+        let mut met = new.len() < documents.len();
+        if !new.is_empty() {
+            let mark = self.mark(&new, &uuid);
+            // From here on the next run knows what to look for.
+            self.source.job.session.mark_copies(&mark).await?;
+            self.open = Some(mark);
+            met |= self.put(&new, &mut inserted).await?;
+        }
+        if met {
+            inserted.others = self.of_others(&uuid).await?;
+        }
+        Ok(inserted)
+    }
+
+    fn mark(&self, documents: &[&RawDocumentBuf], uuid: &str) -> CopyMark {
+        let (job, walk, into) = (self.source.job, self.source.walk, self.into);
+        let copies = documents.iter().filter_map(|document| {
+            Some(Copy {
+                id: value_at(document, "_id")?,
+                hash: hash(document),
+            })
+        });
+        CopyMark {
+            id: Uuid::now_v7().to_string(),
+            owner: job.session.name().to_owned(),
+            session: session_id(self.session.id()),
+            from: (walk.database.clone(), walk.collection.clone()),
+            target: into.target.clone(),
+            into: (into.database.clone(), into.collection.clone()),
+            uuid: uuid.to_owned(),
+            copies: copies.collect(),
+        }
+    }
+
+    /// Inserts them; whether some of them had come in meanwhile.
+    async fn put(
+        &self,
+        documents: &[&RawDocumentBuf],
+        inserted: &mut Inserted,
+    ) -> Result<bool, Error> {
+        let result = self
+            .copy
+            .insert_many(documents.iter().copied())
+            .ordered(false)
+            .write_concern(majority())
+            .comment(self.source.comment())
+            .await;
+        let all = documents.iter().map(|document| id_of(document));
+        let Err(error) = result else {
+            inserted.mine = all.flatten().collect();
+            return Ok(false);
+        };
+        let ErrorKind::InsertMany(report) = error.kind.as_ref() else {
+            return Err(error);
+        };
+        let errors = report.write_errors.as_deref().unwrap_or_default();
+        // Somebody was here before: another batch, or somebody else's document.
+        if report.write_concern_error.is_some()
+            || errors.is_empty()
+            || errors
+                .iter()
+                .any(|e| e.code != 11000 && !REFUSED.contains(&e.code))
+        {
+            return Err(error);
+        }
+        let not_copied: HashSet<usize> = errors.iter().map(|e| e.index).collect();
+        let refused = errors.iter().filter(|e| e.code != 11000);
+        let refused = refused.filter_map(|e| id_of(documents.get(e.index)?));
+        inserted.refused = refused.collect();
+        let copied = all.enumerate().filter(|(n, _)| !not_copied.contains(n));
+        inserted.mine = copied.filter_map(|(_, id)| id).collect();
+        Ok(errors.iter().any(|e| e.code == 11000))
+    }
+
+    /// The ids of copies there that other batches, at work or broken off, may take back: nothing
+    /// is proved by them.
+    async fn of_others(&self, uuid: &str) -> Result<HashSet<String>, Error> {
+        let own = self.open.as_ref().map(|mark| mark.id.as_str());
+        let states = [Stage::Copying.word(), Stage::Left.word()];
+        let open = doc! { "into.uuid": uuid, "state": { "$in": states }, "_id": { "$ne": own } };
+        let mut marks = self
+            .marks
+            .find(open)
+            .read_concern(ReadConcern::majority())
+            .await?;
+        let mut ids = HashSet::new();
+        while let Some(mark) = marks.try_next().await? {
+            ids.extend(copies_of(&mark).iter().filter_map(|copy| key_of(&copy.id)));
+        }
+        Ok(ids)
+    }
+
+    /// Deletes what is still as it was copied, and tells what is not.
+    async fn delete(
+        &mut self,
+        proved: &HashMap<String, &RawDocumentBuf>,
+        mine: &HashSet<String>,
+    ) -> Result<Vec<String>, Error> {
+        if proved.is_empty() {
+            return Ok(Vec::new());
+        }
+        let began = Instant::now();
+        loop {
+            match self.transaction(proved, mine).await {
+                Ok(changed) => return Ok(changed),
+                Err(error)
+                    if (passes(&error) || error.contains_label(TRANSIENT_TRANSACTION_ERROR))
+                        && began.elapsed() < FAILOVER
+                        && !self.source.job.execution.stop.is_now() =>
+                {
+                    tracing::warn!(error = passing(&error), "trying again");
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn transaction(
+        &mut self,
+        proved: &HashMap<String, &RawDocumentBuf>,
+        mine: &HashSet<String>,
+    ) -> Result<Vec<String>, Error> {
+        self.session
+            .start_transaction()
+            .read_concern(ReadConcern::snapshot())
+            .write_concern(majority())
+            .await?;
+        let (end, done) = match self.within(proved, mine).await {
+            Ok(Done::Now(changed)) => (true, Ok(changed)),
+            // It was committed, and the answer was lost.
+            Ok(Done::Before(changed)) => (false, Ok(changed)),
+            Err(error) => (false, Err(error)),
+        };
+        if end {
+            self.session.commit_transaction().await?;
+        } else if let Err(error) = self.session.abort_transaction().await {
+            // The server ends by itself what it could not be told to end.
+            tracing::debug!(%error, "a transaction could not be aborted");
+        }
+        done
+    }
+
+    async fn within(
+        &mut self,
+        proved: &HashMap<String, &RawDocumentBuf>,
+        mine: &HashSet<String>,
+    ) -> Result<Done, Error> {
+        let session = &mut self.session;
+        if let Some(mark) = &self.open {
+            let own = doc! { "_id": &mark.id };
+            let found = self.marks.find_one(own).session(&mut *session).await?;
+            match found.as_ref().and_then(Stage::of) {
+                Some(Stage::Copying) => {}
+                Some(Stage::Gone) => return Ok(Done::Before(Vec::new())),
+                Some(Stage::Left) => {
+                    let left = found.iter().flat_map(copies_of);
+                    return Ok(Done::Before(left.filter_map(|c| key_of(&c.id)).collect()));
+                }
+                None => return Err(lost()),
+            }
+        }
+        let ids: Vec<Bson> = proved.values().filter_map(|d| value_at(d, "_id")).collect();
+        let mut cursor = self
+            .source
+            .collection
+            .find(doc! { "_id": { "$in": ids } })
+            .session(&mut *session)
+            .await?;
+        let (mut same, mut changed) = (Vec::new(), Vec::new());
+        while let Some(document) = cursor.next(&mut *session).await.transpose()? {
+            let Some(id) = id_of(&document) else { continue };
+            match proved.get(&id) {
+                Some(copied) if copied.as_bytes() == document.as_bytes() => {
+                    same.extend(value_at(&document, "_id"))
+                }
+                _ => changed.push(id),
+            }
+        }
+        if !same.is_empty() {
+            self.source
+                .collection
+                .delete_many(doc! { "_id": { "$in": same } })
+                .session(&mut *session)
+                .await?;
+        }
+        if let Some(mark) = &self.open {
+            let stays = |copy: &&Copy| {
+                key_of(&copy.id).is_some_and(|key| mine.contains(&key) && changed.contains(&key))
+            };
+            let left: Vec<Copy> = mark.copies.iter().filter(stays).cloned().collect();
+            let stage = match left.is_empty() {
+                true => Stage::Gone,
+                false => Stage::Left,
+            };
+            let own = doc! { "_id": &mark.id, "state": Stage::Copying.word() };
+            let set = doc! { "$set": { "state": stage.word(), "copies": listed(&left), "at": DateTime::now() } };
+            let update = self.marks.update_one(own, set).session(&mut *session);
+            if update.await?.matched_count == 0 {
+                return Err(lost());
+            }
+        }
+        Ok(Done::Now(changed))
+    }
+}
+
+/// What a transaction comes to: documents that are not any more what was copied.
+enum Done {
+    Now(Vec<String>),
+    Before(Vec<String>),
+}
+
+fn lost() -> Error {
+    Error::custom(
+        "another run has taken this batch back, as this one seemed to be no more; nothing of it was deleted",
+    )
+}
+
+/// Leaves no more documents in a batch than its mark can list; whether some were left out.
+fn shorten(documents: &mut Vec<RawDocumentBuf>) -> bool {
+    let mut bytes = 0;
+    let fit = documents.iter().take_while(|document| {
+        let id = document.get("_id").ok().flatten();
+        bytes += match id {
+            Some(mongodb::bson::RawBsonRef::Document(id)) => id.as_bytes().len(),
+            Some(mongodb::bson::RawBsonRef::String(id)) => id.len(),
+            Some(mongodb::bson::RawBsonRef::Binary(id)) => id.bytes.len(),
+            _ => 16,
+        };
+        bytes <= MOST_IDS
+    });
+    let fit = fit.count().max(1);
+    let less = fit < documents.len();
+    documents.truncate(fit);
+    less
+}
+
+fn ids_of(documents: &[RawDocumentBuf]) -> Document {
+    let ids: Vec<Bson> = documents
+        .iter()
+        .filter_map(|d| value_at(d, "_id"))
+        .collect();
+    doc! { "_id": { "$in": ids } }
+}
