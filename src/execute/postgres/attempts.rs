@@ -16,7 +16,7 @@ use crate::engines::postgres::watch::{Blocker, Waiter, prepared};
 use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
 use crate::plan::predict::human;
-use crate::plan::{Param, Place, Query, Work};
+use crate::plan::{Param, Place, Query, Sweep, Work};
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -179,7 +179,18 @@ pub(super) async fn until_done<A: Attempt>(
                 return Ok(None);
             }
         };
-        sweep(job, record).await?;
+        let piles_up = |sweep: &Sweep| sweep.piles_up;
+        let piles_up = job.step.body.on_abort.as_ref().is_some_and(piles_up);
+        if let Some(left) = sweep(job).await?
+            && piles_up
+        {
+            end(
+                record,
+                status,
+                format!("{why}; not tried again in this run: {left}"),
+            );
+            return Ok(None);
+        }
         if attempt.is_in_part() {
             end(record, StepStatus::Failed, in_part(&why));
             return Ok(None);
@@ -268,13 +279,25 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
         }
         Halt::Failed(error) => {
             if !error.is_unreachable() {
-                sweep(job, record).await?;
+                note_left(job, record).await?;
             }
             return Err(error);
         }
     };
     end(record, status, why);
-    sweep(job, record).await
+    note_left(job, record).await
+}
+
+/// Clears away what an attempt left, and notes what could not be.
+async fn note_left(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
+    if let Some(left) = sweep(job).await? {
+        record.error = Some(match record.error.take() {
+            Some(before) if before.contains(&left) => before,
+            Some(before) => format!("{before}; {left}"),
+            None => left,
+        });
+    }
+    Ok(())
 }
 
 /// A name led nowhere. Only if the step's own object is gone is that no
@@ -322,11 +345,13 @@ async fn goes_on_detached(job: Job<'_>) -> bool {
 
 /// Removes what the aborted attempt left. It goes on although the run is
 /// being stopped: that is what a clean stop means.
-async fn sweep(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
+/// Answers with what could not be removed.
+async fn sweep(job: Job<'_>) -> Result<Option<String>, EngineError> {
     let session = job.session;
     let Some(sweep) = &job.step.body.on_abort else {
-        return Ok(());
+        return Ok(None);
     };
+    let mut left: Vec<String> = Vec::new();
     gate::aside(session, job.execution).await?;
     let doing = "looking for what it left";
     for row in ask(session, doing, &sweep.query).await? {
@@ -346,14 +371,10 @@ async fn sweep(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError>
                 }
                 _ => format!("{object} was left behind: {error}; the next run removes it"),
             };
-            record.error = Some(match record.error.take() {
-                Some(before) if before.contains(&text) => before,
-                Some(before) => format!("{before}; {text}"),
-                None => text,
-            });
+            left.push(text);
         }
     }
-    Ok(())
+    Ok((!left.is_empty()).then(|| left.join("; ")))
 }
 
 /// Who was last seen in the way, in an earlier attempt.

@@ -144,6 +144,7 @@ impl Leaving<'_> {
             query: self.attached(),
             otherwise: self.otherwise(),
             undo: Some(Sweep {
+                piles_up: false,
                 query: Query::new(UNMARKED, params),
             }),
         }

@@ -199,4 +199,7 @@ pub struct Condition {
 pub struct Sweep {
     /// Answers with rows of (object text, statement text).
     pub query: Query,
+    /// Whether each further attempt would leave one more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub piles_up: bool,
 }

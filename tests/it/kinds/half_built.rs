@@ -81,6 +81,34 @@ for_each_version! {
     }
 }
 
+for_each_version! {
+    /// What an attempt left, and cannot remove while a transaction is open, is left once, not as
+    /// often as there are attempts; afterwards it goes, and the index is rebuilt.
+    async fn what_cannot_be_removed_is_left_once(major: u32) {
+        let cluster = crate::support::servers::private_cluster(major, &[("max_prepared_transactions", "2"), ("autovacuum", "off")]);
+        let client = crate::support::servers::connect(&cluster.url("postgres")).await;
+        client.batch_execute("CREATE TABLE t (id int, v text); INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 40000) n;
+            CREATE INDEX t_id ON t (id); DELETE FROM t WHERE id % 10 <> 0").await.unwrap();
+        client.batch_execute("VACUUM ANALYZE t").await.unwrap();
+        client.batch_execute("BEGIN; UPDATE t SET v = 'x' WHERE id = 10; PREPARE TRANSACTION 'forgotten'").await.unwrap();
+        let workspace = Workspace::for_target(&cluster.url("postgres")).task("reindex",
+            "kind: reindex\ntarget: app\noptions: { min_size: 100kB, min_bloat: 20% }\nlimits: { transaction_wait: 500ms, lock_timeout: 500ms, lock_retries: 4, max_transaction_age: 1h }\n");
+        let output = workspace.run(["run", "reindex", "--now", "--output", "json"]);
+        let first = output.json()["runs"][0].clone();
+        let step = first["steps"].as_array().unwrap().iter().find(|s| s["action"] == "reindex").unwrap();
+        let said = step["error"].as_str().unwrap();
+        assert!(said.contains("not tried again in this run: public.t_id_ccnew was left behind"), "{said}");
+        assert_eq!(step["attempts"], 1, "{first:#}");
+        let left = "SELECT count(*) FROM pg_class WHERE relname ~ '_ccnew'";
+        assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 1);
+        client.batch_execute("ROLLBACK PREPARED 'forgotten'").await.unwrap();
+        let next = run(&workspace, "reindex");
+        assert_eq!(next["status"], "succeeded", "{next:#}");
+        assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
+        assert!(next["steps"].to_string().contains("\"reindex\""), "{next:#}");
+    }
+}
+
 /// Who may rebuild an index may not drop it: that is told, with the statement for its owner, and
 /// is no failure of every night.
 #[tokio::test]

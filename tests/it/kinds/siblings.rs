@@ -15,9 +15,13 @@ fn task(options: &str) -> String {
 }
 
 fn run(workspace: &Workspace) -> Value {
+    run_with(workspace, 0)
+}
+
+fn run_with(workspace: &Workspace, code: i32) -> Value {
     workspace
         .run(["run", "partitions", "--now", "--output", "json"])
-        .expect(0)
+        .expect(code)
         .json()
 }
 
@@ -292,9 +296,9 @@ for_each_version! {
 }
 
 for_each_version! {
-    /// Partitions on another server: out of reach they stop nothing; when
-    /// their time is over, what this server knows of them goes.
-    async fn foreign_partitions_stop_nothing_and_expire(major: u32) {
+    /// Partitions on another server: out of reach they stop nothing; when their time is over, what
+    /// leads to their rows is not dropped, and that is told.
+    async fn foreign_partitions_stop_nothing_and_are_told(major: u32) {
         let db = fresh_database(major).await;
         db.execute("CREATE EXTENSION postgres_fdw; CREATE SERVER away FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '127.0.0.1', port '1', connect_timeout '1'); CREATE USER MAPPING FOR PUBLIC SERVER away;
             CREATE TABLE ev (id int, at timestamptz) PARTITION BY RANGE (at);
@@ -302,13 +306,27 @@ for_each_version! {
             CREATE FOREIGN TABLE ev_2002 PARTITION OF ev FOR VALUES FROM ('2002-01-01+00') TO ('2003-01-01+00') SERVER away;
             CREATE TABLE d (id int, at timestamptz) PARTITION BY RANGE (at); CREATE FOREIGN TABLE d_rest PARTITION OF d DEFAULT SERVER away").await;
         let workspace = workspace(&db.url, "tables: [public.ev, public.d], interval: month, ahead: 0, keep: 6mo, grace: 0s, time_zone: UTC");
-        let document = run(&workspace);
-        assert_eq!(steps(&document), ["create_partition succeeded", "retire_partition succeeded", "create_partition succeeded"].map(str::to_owned).into_iter().collect::<Vec<_>>(), "{document:#}");
+        let told = |document: &Value| -> Vec<(String, String)> {
+            let text = |f: &Value, name: &str| f[name].as_str().unwrap().to_owned();
+            let all = document["runs"][0]["findings"].as_array().unwrap().iter();
+            all.filter(|f| f["code"] == "rows.foreign").map(|f| (text(f, "object"), text(f, "suggestion"))).collect()
+        };
+        let document = run_with(&workspace, 1);
+        assert_eq!(steps(&document), ["create_partition succeeded", "create_partition succeeded"], "{document:#}");
+        assert_eq!(document["runs"][0]["status"], "partial", "{document:#}");
         // The last one stays until there is another: that is the next run's.
-        let document = run(&workspace);
-        assert_eq!(steps(&document), ["retire_partition succeeded"], "{document:#}");
-        assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relkind = 'f' AND relname LIKE 'ev%'").await, 0);
+        let advice = |name: &str| (format!("public.{name}"), format!("ALTER TABLE public.ev DETACH PARTITION public.{name}"));
+        assert_eq!(told(&document), [advice("ev_2001")]);
+        let document = run_with(&workspace, 1);
+        assert_eq!(steps(&document), Vec::<String>::new());
+        assert_eq!(told(&document), [advice("ev_2001"), advice("ev_2002")]);
+        assert_eq!(db.number("SELECT count(*) FROM pg_inherits WHERE inhparent = 'ev'::regclass").await, 3);
+        // Who lets them go by hand keeps what leads to the rows.
+        for (_, statement) in told(&document) {
+            db.execute(&statement).await;
+        }
         assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
+        assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relkind = 'f' AND relname LIKE 'ev%'").await, 2);
     }
 }
 

@@ -108,6 +108,10 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
             );
             continue;
         }
+        if task.expired == Expired::Drop && node.kind == "f" {
+            plan.undone(elsewhere(&node.name, root, &why, true));
+            continue;
+        }
         if let (Expired::Drop, Some(dependents)) = (task.expired, facts.dependents.get(oid)) {
             // Detached and not dropped, its rows would be gone from the table.
             plan.undone(Finding {
@@ -152,6 +156,7 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
     let marked = marked(root, node, at);
     // A detachment that comes to nothing leaves the comment that was there.
     step.body.on_abort = Some(Sweep {
+        piles_up: false,
         query: Query::new(
             MARKED,
             [
@@ -181,7 +186,7 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
         // what is detached takes any row. Sent as one, the two are one transaction.
         let sql = match (&attic, drops) {
             (Some(_), _) => detach,
-            (None, true) => format!("{detach}; DROP {kind} {part}"),
+            (None, true) => format!("{detach}; DROP TABLE {part}"),
             (None, false) => format!("{detach}; {mark}"),
         };
         step = step.run(Statement::brief(sql).requiring(ours(still, part)));
@@ -214,10 +219,10 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
             .push(format!("detached; it can be dropped after {}", task.grace)),
     }
     if drops && subject.default.is_none() {
-        let drop = Statement::brief(format!("DROP {kind} {part}"));
-        let lock = (!foreign).then(|| format!("LOCK TABLE {part} IN ACCESS EXCLUSIVE MODE"));
+        let drop = Statement::brief(format!("DROP TABLE {part}"));
+        let lock = format!("LOCK TABLE {part} IN ACCESS EXCLUSIVE MODE");
         let still = ours(named(part).still_detached(), part);
-        step = step.run(under(drop, still, lock));
+        step = step.run(under(drop, still, Some(lock)));
     }
     step
 }
@@ -318,8 +323,7 @@ fn finalize(oid: u32, name: &RelationName, subject: &Subject<'_>) -> Statement {
     Statement::brief(sql).only_if(attached(oid, subject, 1))
 }
 
-/// What it is called in SQL. Dropping a foreign table drops what this server
-/// knows of it; its rows stay where they are.
+/// What it is called in SQL.
 fn kind(foreign: bool) -> &'static str {
     if foreign { "FOREIGN TABLE" } else { "TABLE" }
 }
@@ -427,6 +431,11 @@ fn drop_retired(
             );
             continue;
         }
+        if retired.foreign {
+            let why = format!("it was detached on {day}");
+            plan.undone(elsewhere(&retired.name, root, &why, false));
+            continue;
+        }
         let Some(keep) = task.keep else {
             plan.skip(
                 name,
@@ -441,33 +450,28 @@ fn drop_retired(
             continue;
         }
         let params = [Param::Oid(retired.oid), Param::Text(begins(root))];
-        let (judged, lock) = if retired.foreign {
-            (Query::new(format!("SELECT {WAS_DETACHED}"), params), None)
-        } else {
-            let mut all = format!(
-                "SELECT {WAS_DETACHED} AND NOT EXISTS (SELECT FROM {} WHERE ({} >= {}) IS NOT FALSE)",
-                retired.name,
-                subject.column,
-                subject.key.literal(cut)
-            );
-            if subject.key == Key::Uuid {
-                all = format!("{all} AND {}", all_of_version_7(&retired.name, subject));
-            }
-            // Rows that are hidden, or come while it waits, would not be judged.
-            let lock = format!(
-                "SET LOCAL row_security = off; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
-                retired.name
-            );
-            (Query::new(all, params), Some(lock))
-        };
+        let mut all = format!(
+            "SELECT {WAS_DETACHED} AND NOT EXISTS (SELECT FROM {} WHERE ({} >= {}) IS NOT FALSE)",
+            retired.name,
+            subject.column,
+            subject.key.literal(cut)
+        );
+        if subject.key == Key::Uuid {
+            all = format!("{all} AND {}", all_of_version_7(&retired.name, subject));
+        }
+        // Rows that are hidden, or come while it waits, would not be judged.
+        let lock = format!(
+            "SET LOCAL row_security = off; LOCK TABLE {} IN SHARE ROW EXCLUSIVE MODE",
+            retired.name
+        );
         let required = Required {
-            query: judged,
+            query: Query::new(all, params),
             otherwise: format!(
                 "it has rows that are younger than {keep}, or is not any more what was detached: attach it again, or drop it by hand"
             ),
             undo: None,
         };
-        let drop = format!("DROP {} {}", kind(retired.foreign), retired.name);
+        let drop = format!("DROP TABLE {}", retired.name);
         plan.steps.push(
             Step::new("drop_partition", name, format!("table {}", retired.oid))
                 .because(format!("detached on {day}, more than {} ago", task.grace))
@@ -477,9 +481,30 @@ fn drop_retired(
                     still_there(retired.oid, &retired.name),
                     "the table has vanished",
                 )
-                .run(under(Statement::brief(drop), required, lock))
+                .run(under(Statement::brief(drop), required, Some(lock)))
                 .expecting(retired.bytes, Some(0)),
         );
+    }
+}
+
+/// What is told of a foreign table: its rows are another server's, and nothing here says how old
+/// they are. Dropped, only what leads to them would be gone.
+fn elsewhere(name: &RelationName, root: &RelationName, why: &str, attached: bool) -> Finding {
+    let (rest, help) = match attached {
+        true => (
+            "is not detached",
+            format!("ALTER TABLE {root} DETACH PARTITION {name}"),
+        ),
+        false => ("is not dropped", format!("DROP FOREIGN TABLE {name}")),
+    };
+    Finding {
+        code: "rows.foreign".to_owned(),
+        severity: Severity::Warning,
+        object: name.to_string(),
+        message: format!(
+            "{why}, and it {rest}: it is a foreign table, whose rows are on another server and would stay there without anything that leads to them. Give that server a task of its own, then let it go by hand"
+        ),
+        suggestion: Some(help),
     }
 }
 

@@ -424,6 +424,7 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
     step.learn = true;
     step.body.yields_to_wraparound_vacuum = true;
     step.body.on_abort = Some(Sweep {
+        piles_up: true,
         query: leftovers::of_rebuild(index),
     });
     step

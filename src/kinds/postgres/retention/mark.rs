@@ -307,6 +307,7 @@ pub(in crate::kinds::postgres) fn unmarking(
     mark: &str,
 ) -> Option<Sweep> {
     Some(Sweep {
+        piles_up: false,
         query: Query::new(
             MARKED,
             [
