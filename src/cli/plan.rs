@@ -477,10 +477,15 @@ fn text(
         }
     }
     for finding in &plan.findings {
+        let message = crate::report::text::shown(&finding.message);
+        let object = crate::report::text::shown(&finding.object);
+        let of = match object.is_empty() || message.contains(&*object) {
+            true => String::new(),
+            false => format!("{object}: "),
+        };
         let told = format!(
-            "{}: {} [{}]",
+            "{}: {of}{message} [{}]",
             finding.severity.as_str(),
-            crate::report::text::shown(&finding.message),
             finding.code
         );
         let room = style.width.map(|width| width.saturating_sub(4).max(20));

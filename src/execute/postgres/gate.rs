@@ -415,6 +415,9 @@ pub(super) async fn pass(
                     message: notice.message,
                 });
             }
+            Some(Fault::Missing | Fault::Forbidden) if is_a_part(session, statement).await? => {
+                warnings.push(format!("a part was left out: {}", notice.message));
+            }
             // Left out, whatever the command tag says.
             Some(Fault::Missing) => {
                 return Err(Halt::LeftOut(format!("vanished: {}", notice.message)));
@@ -430,6 +433,18 @@ pub(super) async fn pass(
         warnings,
         rows: done.rows,
     })
+}
+
+/// Whether what the server has left out is a part only; its words name it, and are not read.
+async fn is_a_part(session: &Session, statement: &Statement) -> Result<bool, Halt> {
+    let Some(query) = &statement.whole else {
+        return Ok(false);
+    };
+    let doing = "looking what was left out";
+    let answer = super::ask(session, doing, query).await;
+    let rows = answer.map_err(Halt::Failed)?;
+    let whole = rows.first().map(|row| row.get::<Option<bool>>(0));
+    Ok(matches!(whole, Some(Ok(Some(true)))))
 }
 
 /// Lets one question pass, and gives its answer.

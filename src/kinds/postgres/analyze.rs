@@ -11,7 +11,7 @@ use super::common::{Forbidden, Rights, Selection, forbid, rows, still_there};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{RelationName, Session, each};
-use crate::plan::{Kind, Moment, Plan, Site, Statement, Step};
+use crate::plan::{Kind, Moment, Param, Plan, Query, Site, Statement, Step};
 use crate::values::{Engine, NamePattern, Percent, TimeSpan};
 
 /// How many changed rows make statistics stale.
@@ -95,6 +95,8 @@ pub(crate) struct Facts {
     children: HashMap<u32, Vec<u32>>,
     /// The same of those on other servers, by name.
     foreign: HashMap<u32, Vec<String>>,
+    /// SQL: whether the role may analyze the table `c`.
+    may: String,
 }
 
 const TABLES: &str =
@@ -250,6 +252,7 @@ impl Kind for Analyze {
             tables,
             children,
             foreign,
+            may: may_vacuum(&db.server),
         })
     }
 
@@ -268,6 +271,7 @@ impl Kind for Analyze {
         // Before 18, ANALYZE of a partitioned table also analyzes every partition.
         let covers_partitions = facts.major < 18;
         let by_oid: HashMap<u32, &TableFacts> = facts.tables.iter().map(|t| (t.oid, t)).collect();
+        let ours: HashSet<u32> = tables.iter().map(|t| t.oid).collect();
         let mut wanted: Vec<(&TableFacts, String, i64)> = Vec::new();
         let mut covered: HashSet<u32> = HashSet::new();
         // Whoever is asked for first covers what is below.
@@ -287,7 +291,7 @@ impl Kind for Analyze {
                 .filter_map(|oid| by_oid.get(oid).copied())
                 .filter(|t| !t.partitioned)
                 .collect();
-            if let Some(reason) = self.why_parent(parent, &leaves, at) {
+            if let Some(reason) = self.why_parent(parent, &leaves, &ours, at) {
                 let bytes = leaves.iter().map(|t| t.bytes).sum::<i64>() + parent.bytes;
                 wanted.push((parent, reason, bytes));
                 covered.insert(parent.oid);
@@ -319,6 +323,15 @@ impl Kind for Analyze {
             }
             let only = if facts.major >= 18 { "ONLY " } else { "" };
             let below = below(table.oid, &facts.children);
+            let whole = !below.is_empty();
+            let mut statement = Statement::brief(format!("ANALYZE {only}{}", table.name));
+            if whole {
+                let sql = format!(
+                    "SELECT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $1::pg_catalog.oid AND {})",
+                    facts.may
+                );
+                statement = statement.but_for_parts(Query::new(sql, [Param::Oid(table.oid)]));
+            }
             let mut step = Step::new(
                 "analyze",
                 table.name.to_string(),
@@ -326,7 +339,7 @@ impl Kind for Analyze {
             )
             .because(reason)
             .locking(table.oid)
-            .run(Statement::brief(format!("ANALYZE {only}{}", table.name)))
+            .run(statement)
             .only_if(
                 still_there(table.oid, &table.name),
                 "the table has vanished",
@@ -376,6 +389,7 @@ impl Analyze {
         &self,
         parent: &TableFacts,
         leaves: &[&TableFacts],
+        ours: &HashSet<u32>,
         at: &Moment,
     ) -> Option<String> {
         if leaves.iter().all(|t| t.bytes == 0) && parent.bytes == 0 {
@@ -406,8 +420,10 @@ impl Analyze {
         } else {
             0.0
         };
-        // Analyzing it does not set back what its children count.
-        let due = parent.partitioned || age > TimeDelta::hours(20);
+        // Analyzing it does not set back what its children count, nor what partitions do that
+        // belong to others, or to no task of ours.
+        let resets = parent.partitioned && leaves.iter().all(|t| t.may && ours.contains(&t.oid));
+        let due = resets || age > TimeDelta::hours(20);
         if due && (changed as f64).max(drift) >= threshold {
             return Some(format!(
                 "{} of {} rows {} changed since the last ANALYZE of the whole",

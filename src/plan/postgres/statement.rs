@@ -89,6 +89,10 @@ pub struct Statement {
     /// is asked, so that the answer holds until the statement has run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<String>,
+    /// Asked where the server says that it has left something out: answers `true` where that is
+    /// not the relation itself, but a part of it that belongs to others, or has vanished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<Query>,
 }
 
 impl Statement {
@@ -103,6 +107,7 @@ impl Statement {
             once: false,
             required: None,
             lock: None,
+            whole: None,
         }
     }
 
@@ -140,6 +145,12 @@ impl Statement {
     /// The same statement, never begun a second time.
     pub fn begun_once(mut self) -> Self {
         self.once = true;
+        self
+    }
+
+    /// The same statement, of whose relation parts may be left out.
+    pub fn but_for_parts(mut self, whole: Query) -> Self {
+        self.whole = Some(whole);
         self
     }
 

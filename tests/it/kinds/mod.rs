@@ -27,6 +27,7 @@ mod numbers;
 mod odd;
 mod on_standby;
 mod partitions;
+mod owners;
 mod pooler;
 mod refresh;
 mod refresh_again;

@@ -23,6 +23,8 @@ pub(super) struct View {
     pub(super) bytes: i64,
     pub(super) may: bool,
     pub(super) owner: String,
+    /// What it reads, and its owner may not.
+    pub(super) unreadable: Option<RelationName>,
     /// What in its definition may answer differently although no table
     /// changed: functions such as `now`, and system catalogs.
     pub(super) moods: Vec<String>,
@@ -80,8 +82,19 @@ const VIEWS: &str =
             JOIN pg_catalog.pg_am a ON a.oid = x.relam AND a.amname = 'btree'
             WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
                 AND i.indpred IS NULL AND 0 <> ALL (i.indkey::int2[])),
-        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, {may}, pg_catalog.pg_get_userbyid(c.relowner)::text
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, {may}, pg_catalog.pg_get_userbyid(c.relowner)::text,
+        u.schema, u.name
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        -- What the owner may not read; who reads it through a view does as that one's owner.
+        LEFT JOIN LATERAL (SELECT min(sn.nspname::text) AS schema, min(s.relname::text) AS name
+            FROM pg_catalog.pg_rewrite r
+                JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+                    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> c.oid
+                JOIN pg_catalog.pg_class s ON s.oid = d.refobjid AND s.relkind IN ('r', 'p', 'v', 'm', 'f')
+                JOIN pg_catalog.pg_namespace sn ON sn.oid = s.relnamespace
+            WHERE r.ev_class = c.oid AND NOT pg_catalog.has_table_privilege(c.relowner, s.oid, 'SELECT')
+                AND NOT pg_catalog.has_any_column_privilege(c.relowner, s.oid, 'SELECT')
+            GROUP BY s.oid ORDER BY 1, 2 LIMIT 1) AS u ON c.relkind = 'm'
     WHERE c.relkind IN ('m', 'v') AND {not_system}";
 
 /// Columns of materialized views without duplicates.
@@ -136,6 +149,10 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
             bytes: row.get(6)?,
             may: row.get(7)?,
             owner: row.get(8)?,
+            unreadable: row
+                .get::<Option<String>>(9)?
+                .zip(row.get(10)?)
+                .map(|(schema, name): (String, String)| RelationName::new(schema, name)),
             moods: Vec::new(),
             definition: 0,
         };

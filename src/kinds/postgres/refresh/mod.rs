@@ -16,7 +16,7 @@ use super::common::{Forbidden, Selection, forbid, still_there};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Use;
-use crate::engines::postgres::{Identifier, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Statement, Step};
 use crate::values::{Engine, NamePattern, TimeSpan};
 
@@ -116,6 +116,10 @@ impl Kind for Refresh {
                 .extend(self.stale(view, last.as_ref(), refreshing, at.now));
             if !view.may {
                 forbidden.push(Forbidden::table(&view.name, &view.owner));
+                continue;
+            }
+            if let Some(source) = &view.unreadable {
+                plan.undone(unreadable(view, source));
                 continue;
             }
             if !refreshing {
@@ -280,17 +284,44 @@ fn step(
     )))
 }
 
+/// The server reads the sources as the owner of the view, whoever asks for the refresh.
+fn unreadable(view: &View, source: &RelationName) -> Finding {
+    let owner = Identifier::new(&*view.owner);
+    Finding {
+        code: "privilege.missing".to_owned(),
+        severity: Severity::Warning,
+        object: view.name.to_string(),
+        message: format!(
+            "{} should be refreshed, and cannot be by anybody: it is refreshed as its owner {owner}, who may not read {source}",
+            view.name
+        ),
+        suggestion: Some(format!("GRANT SELECT ON {source} TO {owner}")),
+    }
+}
+
 fn blocking(view: &View) -> Finding {
-    let column = match &view.unique_column {
-        Some(column) => Identifier::new(column).to_string(),
-        None => "/* columns that together are unique */".to_owned(),
+    // That no two rows have the same today, such as a sum, says nothing of tomorrow: then every
+    // refresh would fail. So it is told in words, and run by nobody who has not read them.
+    let (when, column) = match &view.unique_column {
+        Some(column) => {
+            let column = Identifier::new(column).to_string();
+            (
+                format!("if no two rows can ever have the same {column}, as they have not today"),
+                column,
+            )
+        }
+        None => (
+            "over columns that together can never be there twice, such as those of its GROUP BY"
+                .to_owned(),
+            "…".to_owned(),
+        ),
     };
     Finding {
         code: "view.no_unique_index".to_owned(),
         severity: Severity::Warning,
         object: view.name.to_string(),
         message: "it cannot be refreshed without blocking its readers: CONCURRENTLY needs a unique index over columns and all rows".to_owned(),
-        suggestion: Some(format!("CREATE UNIQUE INDEX ON {} ({column})", view.name)),
+        suggestion: Some(format!("{when}: CREATE UNIQUE INDEX ON {} ({column})", view.name)),
     }
 }
 
