@@ -238,10 +238,14 @@ pub(super) fn step(table: &TableFacts, waste: &Waste, road: Road, facts: &Facts)
         Road::Repack => {
             let probe = format!("LOCK TABLE ONLY {name} IN SHARE UPDATE EXCLUSIVE MODE");
             let sql = format!("REPACK (CONCURRENTLY) {name}");
+            // The server goes on counting the dead rows of the old file, and knows of no page
+            // of the new one whether everybody sees all its rows.
+            let counted = Statement::brief(format!("VACUUM (ANALYZE) {name}"));
             // The server has one slot of replication for each, and builds one table at a time.
             let step = Step::new("repack", name, "repack")
                 .touching(oid, Use::Command)
-                .run(Statement::patient(sql, probe).waiting_everywhere());
+                .run(Statement::patient(sql, probe).waiting_everywhere())
+                .run(counted);
             let mut step = step;
             step.details = vec![
                 "locks: SHARE UPDATE EXCLUSIVE; ACCESS EXCLUSIVE for a moment at the end"
