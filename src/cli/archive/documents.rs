@@ -5,7 +5,7 @@ use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::config::Target;
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Session, namespace};
+use crate::engines::mongodb::{LONGEST_NAMESPACE, Session, misnamed, misnamed_database, namespace};
 use crate::engines::storage::StorageError;
 use crate::execute::mongodb::dial;
 pub(super) use crate::execute::mongodb::restore::problem;
@@ -14,9 +14,6 @@ use crate::pipeline::PipelineError;
 use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
 use crate::report::text::{human_count, shown};
-
-/// The longest namespace that a server takes, in bytes.
-const LONGEST: usize = 255;
 
 impl Returning for Manifest {
     type Mark = Restored;
@@ -113,17 +110,21 @@ fn left_out(before: &Before<Manifest>, how: &str) {
 
 /// A name that no collection has is refused before anybody is asked.
 fn examine(place: &Place) -> Result<(), Failure> {
-    let name = &place.collection;
-    let why = if name.is_empty() || name.contains('\0') {
-        "is no name of a collection"
-    } else if name.starts_with("system.") {
-        "belongs to the server"
-    } else if place.to_string().len() > LONGEST {
-        "is longer than 255 bytes together with its database"
-    } else {
-        return Ok(());
+    let (name, database) = (&place.collection, &place.database);
+    let wrong = |option: &str, name: &str, why: &str| {
+        Err(Failure::Usage(format!("`{option} {}` {why}", shown(name))))
     };
-    Err(Failure::Usage(format!("`--into {}` {why}", shown(name))))
+    if let Some(why) = misnamed(name) {
+        return wrong("--into", name, why);
+    }
+    if let Some(why) = misnamed_database(database) {
+        return wrong("--database", database, why);
+    }
+    if place.to_string().len() > LONGEST_NAMESPACE {
+        let why = "is longer than 255 bytes together with its database";
+        return wrong("--into", name, why);
+    }
+    Ok(())
 }
 
 /// Tells what would come back.

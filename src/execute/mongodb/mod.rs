@@ -13,6 +13,7 @@ mod look;
 mod mover;
 pub(crate) mod restore;
 mod source;
+mod versions;
 mod walk;
 
 pub(crate) use door::{Door, dial};

@@ -9,8 +9,10 @@ use mongodb::bson::{Bson, Document, RawBsonRef, RawDocumentBuf, Timestamp, doc};
 use mongodb::error::ErrorKind;
 use mongodb::options::ReadConcern;
 
+use super::copies::named;
 use super::files::{compare, unpack};
-use super::source::{id_of, majority, value_at};
+use super::source::{majority, same_id, value_at};
+use super::versions::Versions;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Session, namespace};
 use crate::engines::storage::{Storage, StorageError};
@@ -105,20 +107,26 @@ pub(crate) async fn restore(
     };
     // All files are looked at before the first document comes back.
     let mut differing = Vec::new();
-    each(manifests, true, async |documents| {
+    let mut versions = Versions::of(manifests);
+    each(manifests, true, async |_, documents| {
         let there = bringing.there(&documents).await?;
         differing.extend(others(&documents, &there));
+        versions.see(&documents);
         Ok(())
     })
     .await?;
-    if let Some(first) = differing.first() {
+    if !differing.is_empty() {
         return Err(files(format!(
-            "nothing was restored: {into} holds other documents with the same _id as {} of those to come back, the first is {first}; restore into another collection",
-            differing.len()
+            "nothing was restored: {into} holds other documents with the same _id as {} of those to come back: {}; restore into another collection",
+            differing.len(),
+            named(&differing)
         )));
     }
+    if manifests.len() > 1 {
+        alone(manifests, versions).await?;
+    }
     let mut back = 0;
-    each(manifests, false, async |documents| {
+    each(manifests, false, async |_, documents| {
         back += bringing.insert(&documents).await?;
         Ok(())
     })
@@ -136,13 +144,38 @@ pub(crate) async fn restore(
     Ok(back)
 }
 
-/// Gives the documents of all files, a few at a time.
+/// Makes sure that no two of the archives have other versions of one document: one of the two would
+/// come back, and the other would be in its way.
+async fn alone(manifests: &[Manifest], mut versions: Versions) -> Result<(), EngineError> {
+    while versions.goes_on() {
+        each(manifests, false, async |_, documents| {
+            versions.see(&documents);
+            Ok(())
+        })
+        .await?;
+    }
+    if !versions.differ() {
+        return Ok(());
+    }
+    each(manifests, false, async |archive, documents| {
+        versions.look_for(archive, &documents);
+        Ok(())
+    })
+    .await?;
+    Err(files(format!(
+        "nothing was restored: {} documents are in several of these archives, with other content in each, and a collection holds one document of an `_id`: {}; restore the archives one by one, each by its id, into collections of their own",
+        versions.count(),
+        versions.told(manifests)
+    )))
+}
+
+/// Gives the documents of all files, a few at a time, each with the place of its archive.
 async fn each(
     manifests: &[Manifest],
     examine: bool,
-    mut with: impl AsyncFnMut(Vec<RawDocumentBuf>) -> Result<(), EngineError>,
+    mut with: impl AsyncFnMut(usize, Vec<RawDocumentBuf>) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
-    for manifest in manifests {
+    for (archive, manifest) in manifests.iter().enumerate() {
         let storage = Storage::open(&manifest.storage).map_err(|e| caused(&e))?;
         for file in &manifest.files {
             let content = storage.get(&file.path, file.size()).await;
@@ -168,7 +201,7 @@ async fn each(
                     some.push(document);
                     next = documents.next().transpose().map_err(wrong)?;
                 }
-                with(some).await?;
+                with(archive, some).await?;
             }
         }
     }
@@ -180,9 +213,9 @@ fn others(documents: &[RawDocumentBuf], there: &HashMap<String, RawDocumentBuf>)
     documents
         .iter()
         .filter_map(|document| {
-            let id = id_of(document)?;
-            let found = there.get(&id)?;
-            (found.as_bytes() != document.as_bytes()).then_some(id)
+            let found = there.get(&same_id(document)?)?;
+            let shown = || value_at(document, "_id").map(|id| id.to_string());
+            (found.as_bytes() != document.as_bytes()).then(|| shown().unwrap_or_default())
         })
         .collect()
 }
@@ -219,7 +252,7 @@ impl Bringing<'_> {
         })?;
         Ok(found
             .into_iter()
-            .filter_map(|document| Some((id_of(&document)?, document)))
+            .filter_map(|document| Some((same_id(&document)?, document)))
             .collect())
     }
 
@@ -249,7 +282,7 @@ impl Bringing<'_> {
         let there = self.there(documents).await?;
         let missing = documents
             .iter()
-            .filter(|document| id_of(document).is_none_or(|id| !there.contains_key(&id)))
+            .filter(|document| same_id(document).is_none_or(|id| !there.contains_key(&id)))
             .count();
         if missing > 0 {
             return Err(files(format!(
@@ -257,10 +290,13 @@ impl Bringing<'_> {
                 self.into
             )));
         }
-        if let Some(first) = others(documents, &there).first() {
+        let others = others(documents, &there);
+        if !others.is_empty() {
             return Err(files(format!(
-                "{} holds another document with the _id of one that was to come back, {first}: somebody has written it meanwhile, or the server keeps it in another form",
-                self.into
+                "{} holds other documents with the _id of {} that were to come back: {}; somebody has written them meanwhile, or the server keeps them in another form",
+                self.into,
+                others.len(),
+                named(&others)
             )));
         }
         Ok(i64::try_from(documents.len() - refused).unwrap_or(0))

@@ -11,7 +11,7 @@ use mongodb::{Client, Collection};
 
 use super::Job;
 use super::gate::Ends;
-use crate::engines::mongodb::MongoError;
+use crate::engines::mongodb::{MongoError, key};
 use crate::plan::mongodb::{Path, Walk, single};
 
 /// How long a step-down may keep a batch from its end.
@@ -170,6 +170,11 @@ pub(super) fn value_at(document: &RawDocumentBuf, path: &str) -> Option<Bson> {
         };
     }
     Some(value)
+}
+
+/// The `_id`, the same for those that the server holds to be the same, as far as that can be told.
+pub(super) fn same_id(document: &RawDocumentBuf) -> Option<String> {
+    value_at(document, "_id").map(|id| key(&id))
 }
 
 /// An `_id` by its value, as [`id_of`] has it of its document.

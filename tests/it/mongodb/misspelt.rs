@@ -273,3 +273,38 @@ async fn a_user_that_lacks_a_role_is_told_which() {
     let collection = base.db.collection::<Document>("a");
     assert_eq!(collection.count_documents(doc! {}).await.unwrap(), 1);
 }
+
+/// Names that no collection of ours has are refused before any server is asked.
+#[test]
+fn names_that_belong_to_the_server_are_refused_by_check() {
+    let archive = |destination: &str| {
+        format!(
+            "kind: archive\ntarget: app\noptions: {{ rules: [{{ collection: a, where: {{ x: 1 }} }}], destination: {destination} }}\n"
+        )
+    };
+    for (task, said) in [
+        (
+            "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: system.buckets.x, where: { y: 1 } }] }\n".to_owned(),
+            "`collection: system.buckets.x` belongs to the server",
+        ),
+        (
+            "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: a, database: local, where: { y: 1 } }] }\n".to_owned(),
+            "`database: local` belongs to the server",
+        ),
+        (
+            "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: a, orphaned: { field: f, parent: system.views } }] }\n".to_owned(),
+            "`parent: system.views` belongs to the server",
+        ),
+        (
+            "kind: cleanup\ntarget: app\noptions: { ttl: [{ collection: system.sessions, field: at, expire_after: 1d }] }\n".to_owned(),
+            "`collection: system.sessions` belongs to the server",
+        ),
+        (archive("{ collection: \"a$b\" }"), "`collection: a$b` has a `$`"),
+        (archive("{ database: \"a.b\" }"), "`database: a.b` has a character"),
+    ] {
+        let workspace = workspace("mongodb://127.0.0.1:1/app").task("task", &task);
+        let output = workspace.run(["check"]).expect(2);
+        let text = format!("{}{}", output.stdout, output.stderr);
+        assert!(text.contains(said), "{said}: {text}");
+    }
+}

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::sampled::Seen;
-use super::cleanup::rule::Rule;
+use super::cleanup::rule::{Rule, fit};
 use super::cleanup::{self, Cleanup};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{CopyMark, Field, FieldType, Limit, Session, namespace};
@@ -98,6 +98,12 @@ impl Into {
     }
 
     fn check(&self) -> Result<(), String> {
+        let collection = self.collection.as_deref();
+        fit(
+            "collection",
+            collection.unwrap_or("its own"),
+            self.database.as_deref(),
+        )?;
         let Some(url) = &self.files else {
             if self.format.is_some() || !self.columns.is_empty() || self.schema.is_some() {
                 return Err("`format`, `columns` and `schema` say how `files` are written, and the `destination` has none".to_owned());

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::common::Collection;
-use crate::engines::mongodb::Json;
+use crate::engines::mongodb::{Json, misnamed, misnamed_database};
 use crate::plan::mongodb::{Orphans, Path, single};
 use crate::values::{Bytes, CalendarSpan, Percent};
 
@@ -105,12 +105,30 @@ impl Age {
     }
 }
 
+/// Whether a collection of these names can be looked after.
+pub(in crate::kinds::mongodb) fn fit(
+    key: &str,
+    collection: &str,
+    database: Option<&str>,
+) -> Result<(), String> {
+    let database = database.and_then(|name| Some(("database", name, misnamed_database(name)?)));
+    let collection = misnamed(collection).map(|why| (key, collection, why));
+    match collection.or(database) {
+        Some((key, name, why)) => Err(format!("`{key}: {name}` {why}")),
+        None => Ok(()),
+    }
+}
+
 impl Rule {
     /// Whether the rule makes sense by itself.
     pub(super) fn check(&self) -> Result<(), String> {
         let name = &self.collection;
-        if name.is_empty() || name.contains('\0') {
+        if name.is_empty() {
             return Err("a rule without a `collection`".to_owned());
+        }
+        fit("collection", name, self.database.as_deref())?;
+        if let Some(of) = &self.orphaned {
+            fit("parent", &of.parent, of.parent_database.as_deref())?;
         }
         if self.field.is_none() && self.only.is_none() && self.orphaned.is_none() {
             return Err(format!(

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::common::{Collection, Index, Shape};
+use super::rule::fit;
 use crate::engines::mongodb::{Json, namespace};
 use crate::plan::mongodb::{Body, Command, Work, shell_name};
 use crate::plan::{Finding, Plan, Severity, Step};
@@ -60,6 +61,7 @@ struct Conflict;
 
 impl Ttl {
     pub(super) fn check(&self) -> Result<(), String> {
+        fit("collection", &self.collection, self.database.as_deref())?;
         if self.field.is_empty()
             || self
                 .field

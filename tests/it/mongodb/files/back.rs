@@ -1,6 +1,6 @@
 //! What comes back: once, from where it was moved to, and never over others'.
 
-use mongodb::bson::doc;
+use mongodb::bson::{DateTime, doc};
 use serde_json::json;
 
 use super::{address, archived, bytes, files_below, old_documents, raw, run, task};
@@ -107,12 +107,97 @@ async fn others_documents_are_not_overwritten() {
         ("capped", "is capped"),
         ("system.x", "belongs to the server"),
         ("", "is no name"),
+        ("bad$name", "has a `$`"),
     ] {
         let output = workspace.run(["archive", "restore", "--into", into]);
         assert!(output.stderr.contains(said), "{into}: {output:?}");
     }
+    let nowhere = ["archive", "restore", "--into", "x", "--database", "a.b"];
+    let refused = workspace.run(nowhere).expect(2).stderr;
+    assert!(refused.contains("`--database a.b`"), "{refused}");
     workspace.run(restore).expect(0);
     assert_eq!(base.count("mine", doc! {}).await, 50);
+}
+
+/// Of a document that went, was made anew, and went again, there are two versions: neither comes
+/// back unseen, and nothing else does beside them.
+async fn versions_stay_apart(version: u32) {
+    let base = TestBase::new(version).await;
+    let old = DateTime::from_millis(1_600_000_000_000);
+    let events = base.collection("events");
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = task(
+        for_base(&base),
+        "events",
+        &json!({ "files": address(folder.path()) }),
+    );
+    let embedded = |n: i32| doc! { "_id": { "b": n, "a": [1] }, "at": old };
+    let mut first: Vec<_> = (0..30).map(embedded).collect();
+    first.push(doc! { "_id": 5, "at": old });
+    events.insert_many(&first).await.unwrap();
+    run(&workspace, "archive", 0);
+    // Ten are the same again, seven are not; and the server holds 5 and 5.0 to be one `_id`.
+    let mut second: Vec<_> = (0..10).map(embedded).collect();
+    for n in 10..17 {
+        let mut document = embedded(n);
+        document.insert("v", 2);
+        second.push(document);
+    }
+    second.push(doc! { "_id": 5.0, "at": old });
+    events.insert_many(&second).await.unwrap();
+    run(&workspace, "archive", 0);
+    let ids: Vec<String> = archived(&workspace)
+        .iter()
+        .map(|one| one["manifest"]["id"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(ids.len(), 2);
+    let refused = workspace
+        .run(["archive", "restore", "--into", "back"])
+        .expect(1)
+        .stderr;
+    assert!(refused.contains("8 documents are in several"), "{refused}");
+    assert!(refused.contains("; and 3 more; restore"), "{refused}");
+    assert!(ids.iter().all(|id| refused.contains(id)), "{refused}");
+    assert!(!refused.contains("RawDocument"), "{refused}");
+    let names = base.db.list_collection_names().await.unwrap();
+    assert!(!names.contains(&"back".to_owned()), "{names:?}");
+    // Each by itself.
+    for (id, into, count) in [(&ids[0], "one", 31), (&ids[1], "two", 18)] {
+        let restore = ["archive", "restore", id, "--into", into];
+        workspace.run(restore).expect(0);
+        let back = base.count(into, doc! {}).await;
+        assert!(back == count || back == 49 - count, "{into}: {back}");
+    }
+    // Another version that is there is told before anything comes back, whatever its type of number.
+    let other = base.collection("other");
+    other.insert_one(doc! { "_id": 5_i64 }).await.unwrap();
+    other
+        .insert_one(doc! { "_id": { "b": 1, "a": [1] }, "mine": 1 })
+        .await
+        .unwrap();
+    for id in &ids {
+        let restore = ["archive", "restore", id, "--into", "other", "--again"];
+        let refused = workspace.run(restore).expect(1).stderr;
+        let said = "other documents with the same _id as 2 of those to come back: ";
+        assert!(refused.contains(said), "{refused}");
+        assert!(!refused.contains("RawDocument"), "{refused}");
+        assert_eq!(base.count("other", doc! {}).await, 2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_a_document_stay_apart_4_4() {
+    versions_stay_apart(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_a_document_stay_apart_5_0() {
+    versions_stay_apart(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn versions_of_a_document_stay_apart_6_0() {
+    versions_stay_apart(60).await;
 }
 
 /// Through a store that asks for credentials; the history lost, the files moved.
