@@ -1,13 +1,14 @@
 //! What is misspelt, or may not be done, is said and is no success.
 
 use mongodb::IndexModel;
+use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 use serde_json::Value;
 
 use super::cleanup::days_ago;
 use super::{codes, for_base, run, steps, workspace};
-use crate::support::mongo::{PASSWORD, TestBase};
+use crate::support::mongo::{PASSWORD, Servers, TestBase};
 use crate::support::workspace::Workspace;
 
 fn cleanup(base: &TestBase, options: &str) -> Workspace {
@@ -67,6 +68,124 @@ async fn a_field_that_tells_no_age_anywhere_is_no_success() {
     );
     assert_eq!(run(&workspace, "cleanup", 0)["rows"], 1);
     assert_eq!(base.count("events", doc! {}).await, 3300);
+}
+
+/// Of dates and ObjectIds the more frequent tell the age, however rare both are, and whatever a
+/// sample happens to see.
+async fn the_frequent_one_tells_the_age(version: u32) {
+    let base = TestBase::new(version).await;
+    let id = |days: i64, n: i32| {
+        let at = days_ago(days).timestamp_millis() / 1000;
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&u32::try_from(at).unwrap().to_be_bytes());
+        bytes[8..].copy_from_slice(&n.to_be_bytes());
+        ObjectId::from_bytes(bytes)
+    };
+    // All of them are looked at: one is a date, and the older one.
+    let drafts = base.collection("drafts");
+    drafts
+        .insert_one(doc! { "_id": days_ago(400) })
+        .await
+        .unwrap();
+    let some = (0..4).map(|n| doc! { "_id": id(if n == 0 { 40 } else { 1 }, n) });
+    drafts.insert_many(some).await.unwrap();
+    // Hardly any of them is looked at.
+    let late = base.collection("late");
+    let many = (0..20_000).map(|n| doc! { "_id": n });
+    late.insert_many(many).await.unwrap();
+    let some = (0..20).map(|n| doc! { "_id": 30_000 + n, "at": id(9, n) });
+    late.insert_many(some).await.unwrap();
+    late.insert_one(doc! { "_id": "date", "at": days_ago(9) })
+        .await
+        .unwrap();
+    for indexed in [false, true] {
+        if indexed {
+            late.delete_many(doc! { "_id": { "$gte": 30_000 } })
+                .await
+                .unwrap();
+            let some = (0..20).map(|n| doc! { "_id": 40_000 + n, "at": id(9, n) });
+            late.insert_many(some).await.unwrap();
+            let index = IndexModel::builder().keys(doc! { "at": 1 }).build();
+            late.create_index(index).await.unwrap();
+        }
+        let workspace = cleanup(
+            &base,
+            "rules: [{ collection: late, field: at, older_than: 1d }]",
+        );
+        let done = run(&workspace, "cleanup", 0);
+        assert_eq!(done["rows"], 20, "{indexed}: {done:#}");
+        assert_eq!(codes(&done), ["cleanup.types"], "{indexed}");
+        assert_eq!(base.count("late", doc! {}).await, 20_001, "{indexed}");
+        assert_eq!(base.count("late", doc! { "_id": "date" }).await, 1);
+    }
+    let workspace = cleanup(
+        &base,
+        "rules: [{ collection: drafts, field: _id, older_than: 30d }]",
+    );
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(done["rows"], 1, "{done:#}");
+    assert_eq!(base.count("drafts", doc! { "_id": id(40, 0) }).await, 0);
+    assert_eq!(base.count("drafts", doc! {}).await, 4);
+    let told = finding(&done, "cleanup.types")["message"].to_string();
+    assert!(told.contains("(1 date)"), "{told}");
+    assert_eq!(run(&workspace, "cleanup", 0)["rows"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_frequent_one_tells_the_age_4_4() {
+    the_frequent_one_tells_the_age(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_frequent_one_tells_the_age_5_0() {
+    the_frequent_one_tells_the_age(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_frequent_one_tells_the_age_6_0() {
+    the_frequent_one_tells_the_age(60).await;
+}
+
+/// What expired long ago is late only once the index has been there for a while.
+async fn a_new_ttl_is_not_late(version: u32) {
+    let server = Servers::alone(version);
+    let root = server.root().await;
+    let off = doc! { "setParameter": 1, "ttlMonitorEnabled": false };
+    root.database("admin").run_command(off).await.unwrap();
+    let sessions = root.database("app").collection("sessions");
+    sessions
+        .insert_one(doc! { "_id": 1, "at": days_ago(1) })
+        .await
+        .unwrap();
+    let workspace = workspace(&server.maint_url("app")).task("cleanup", "kind: cleanup\ntarget: app\noptions: { ttl: [{ collection: sessions, field: at, expire_after: 0s }] }\n");
+    let first = run(&workspace, "cleanup", 0);
+    assert_eq!(steps(&first, "succeeded"), ["create_ttl app.sessions"]);
+    let second = run(&workspace, "cleanup", 0);
+    assert_eq!(codes(&second), ["ttl.monitor_off"], "{second:#}");
+    // One that somebody else has made is not known to be new.
+    sessions.drop_index("at_1".to_owned()).await.unwrap();
+    let options = IndexOptions::builder()
+        .name("theirs".to_owned())
+        .expire_after(std::time::Duration::ZERO)
+        .build();
+    let model = IndexModel::builder().keys(doc! { "at": 1 });
+    sessions
+        .create_index(model.options(options).build())
+        .await
+        .unwrap();
+    let fresh = super::workspace(&server.maint_url("app")).task("cleanup", "kind: cleanup\ntarget: app\noptions: { ttl: [{ collection: sessions, field: at, expire_after: 0s }] }\n");
+    let theirs = run(&fresh, "cleanup", 0);
+    assert_eq!(codes(&theirs), ["ttl.monitor_off", "ttl.stalled"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_ttl_is_not_late_4_4() {
+    a_new_ttl_is_not_late(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_ttl_is_not_late_6_0() {
+    a_new_ttl_is_not_late(60).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

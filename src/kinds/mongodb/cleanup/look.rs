@@ -7,7 +7,7 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::super::common::Collection;
 use super::parents::{self, Pointing};
-use super::rule::Rule;
+use super::rule::{Age, Rule};
 use super::ttl::{self, Ttl};
 use super::{Cleanup, limits};
 use crate::engines::EngineError;
@@ -20,11 +20,23 @@ const LOOKING: Limit = Limit(Duration::from_secs(60));
 pub(super) const COUNTING: Limit = Limit(Duration::from_secs(600));
 /// How many documents are looked at for the types of their fields.
 const SAMPLE: i32 = 200;
+/// How many values of a type are counted: of more than that the sample tells which are more.
+const COUNTED: i64 = 10_000;
+
+impl Look {
+    /// How the age of a document is written, as far as was seen.
+    pub(super) fn age(&self, rule: &Rule) -> Result<Option<Age>, String> {
+        rule.age(&self.types, self.ages)
+    }
+}
 
 /// What was seen of one rule.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
     pub(super) types: Vec<(String, i64)>,
+    /// Dates and ObjectIds in the field, each up to a limit, where the sample leaves open which of
+    /// them tells the age.
+    pub(super) ages: Option<(i64, i64)>,
     /// Whether any document tells an age, where none of those looked at does.
     pub(super) told: Option<bool>,
     /// Whether anything is to go; unknown where that is too dear to ask.
@@ -50,21 +62,22 @@ impl Cleanup {
         if let Some(field) = &rule.field {
             look.types = types(db, database, &rule.collection, field).await?;
         }
-        if let (Some(field), Ok(Some(age))) = (&rule.field, rule.age(&look.types))
+        if let Some(field) = &rule.field
+            && rule.epoch.is_none()
+            && !are_of_one_age(&look.types)
+        {
+            look.ages = ages(db, database, &rule.collection, field).await?;
+        }
+        if let (Some(field), Ok(Some(age))) = (&rule.field, look.age(rule))
             && !look.types.is_empty()
             && !look.types.iter().any(|(kind, _)| age.fits(kind))
         {
-            let filter = doc! { field.as_str(): { "$type": age.types().to_vec() } };
-            let find = doc! { "find": &rule.collection, "filter": filter, "limit": 1, "projection": { "_id": 1 } };
-            let doing = "looking for documents that tell an age";
-            look.told = match db.all(doing, database, find, LOOKING).await {
-                Ok(found) => Some(!found.is_empty()),
-                Err(error) if error.is_out_of_time() => None,
-                Err(error) => return Err(error.into()),
+            look.told = match look.ages {
+                Some((dates, ids)) => Some(dates + ids > 0),
+                None => tells(db, database, &rule.collection, field, age).await?,
             };
         }
-        let (Ok(age), Ok(path)) = (rule.age(&look.types), rule.path(collection, self.max_scan))
-        else {
+        let (Ok(age), Ok(path)) = (look.age(rule), rule.path(collection, self.max_scan)) else {
             return Ok(look);
         };
         let mut filter = rule.filter(age, now, &path).map_err(bad)?;
@@ -166,6 +179,57 @@ impl Cleanup {
             Err(error) => return Err(error.into()),
         }
         Ok(look)
+    }
+}
+
+/// Whether all that was looked at tells its age in the same way.
+fn are_of_one_age(types: &[(String, i64)]) -> bool {
+    match types {
+        [] => true,
+        [(kind, _)] => Age::Date.fits(kind) || Age::ObjectId.fits(kind),
+        _ => false,
+    }
+}
+
+/// How many dates and how many ObjectIds there are in a field, each up to a limit: a sample says
+/// nothing of a field that few documents have, and something else each time of one that has both.
+async fn ages(
+    db: &Session,
+    database: &str,
+    collection: &str,
+    field: &str,
+) -> Result<Option<(i64, i64)>, EngineError> {
+    let mut counts = [0, 0];
+    for (age, n) in [Age::Date, Age::ObjectId].into_iter().zip(&mut counts) {
+        let of_type = doc! { field: { "$type": age.types().to_vec() } };
+        let count = doc! { "count": collection, "query": of_type, "limit": COUNTED };
+        let doing = "counting documents that tell an age";
+        match db.command(doing, database, count, LOOKING).await {
+            Ok(answer) => *n = number(answer.get("n")).unwrap_or(0),
+            Err(error) if error.is_out_of_time() => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let [dates, ids] = counts;
+    Ok(Some((dates, ids)))
+}
+
+/// Whether any document tells its age in this way; none where that is not to be had in time.
+async fn tells(
+    db: &Session,
+    database: &str,
+    collection: &str,
+    field: &str,
+    age: Age,
+) -> Result<Option<bool>, EngineError> {
+    let filter = doc! { field: { "$type": age.types().to_vec() } };
+    let find =
+        doc! { "find": collection, "filter": filter, "limit": 1, "projection": { "_id": 1 } };
+    let doing = "looking for documents that tell an age";
+    match db.all(doing, database, find, LOOKING).await {
+        Ok(found) => Ok(Some(!found.is_empty())),
+        Err(error) if error.is_out_of_time() => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

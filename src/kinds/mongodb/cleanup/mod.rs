@@ -58,7 +58,7 @@ fn one_gigabyte() -> Bytes {
 }
 
 /// What the decision is made from.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
     database: String,
     release: (u32, u32),
@@ -229,7 +229,7 @@ impl Kind for Cleanup {
                 continue;
             };
             let look = facts.ttl_looks.get(&n).cloned().unwrap_or_default();
-            ttl.plan(&key.0, collection, &look, facts.release, &mut plan);
+            ttl.plan(&key.0, collection, &look, facts.release, at, &mut plan);
         }
         let mut met: HashMap<(String, String), u32> = HashMap::new();
         for (n, rule) in self.rules.iter().enumerate() {
@@ -312,7 +312,7 @@ impl Cleanup {
             if look.any == Some(false) {
                 return None;
             }
-            let age = rule.age(&look.types).ok()?;
+            let age = look.age(rule).ok()?;
             let path = rule.path(collection, self.max_scan).ok()?;
             Some((at, rule.filter(age, facts.at, &path).ok()?))
         };

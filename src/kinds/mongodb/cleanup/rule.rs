@@ -186,8 +186,13 @@ impl Rule {
         Ok(())
     }
 
-    /// How the age is written, by the types seen in the field.
-    pub(super) fn age(&self, types: &[(String, i64)]) -> Result<Option<Age>, String> {
+    /// How the age is written: as most of the dates and ObjectIds in the field are, by the types
+    /// seen in a sample, and by how many there are, where that was counted.
+    pub(super) fn age(
+        &self,
+        types: &[(String, i64)],
+        counted: Option<(i64, i64)>,
+    ) -> Result<Option<Age>, String> {
         let Some(field) = &self.field else {
             return Ok(None);
         };
@@ -195,11 +200,21 @@ impl Rule {
             return Ok(Some(Age::Number(epoch)));
         }
         let seen = |name: &str| types.iter().any(|(kind, n)| kind == name && *n > 0);
-        if seen("date") {
-            return Ok(Some(Age::Date));
-        }
-        if seen("objectId") {
+        let sampled = |name: &str| {
+            let found = types.iter().find(|(kind, _)| kind == name);
+            found.map_or(0, |(_, n)| *n)
+        };
+        let sampled = (sampled("date"), sampled("objectId"));
+        // Where both were counted up to the limit, the sample tells which are more.
+        let (dates, ids) = match counted {
+            Some((dates, ids)) if dates != ids => (dates, ids),
+            _ => sampled,
+        };
+        if ids > dates {
             return Ok(Some(Age::ObjectId));
+        }
+        if dates > 0 {
+            return Ok(Some(Age::Date));
         }
         for number in ["int", "long", "double", "decimal"] {
             if seen(number) {

@@ -34,7 +34,7 @@ impl Cleanup {
             return Err(invalid(why.to_owned()));
         }
         let look = look.cloned().unwrap_or_default();
-        let age = rule.age(&look.types).map_err(&invalid)?;
+        let age = look.age(rule).map_err(&invalid)?;
         let orphans = rule.orphans(database);
         if let Some(orphans) = &orphans {
             let parent = facts
@@ -233,7 +233,7 @@ pub(super) fn types_told(
             });
         }
     }
-    let Ok(Some(age)) = rule.age(&look.types) else {
+    let Ok(Some(age)) = look.age(rule) else {
         return;
     };
     let fits = |kind: &str| age.fits(kind);

@@ -4,6 +4,7 @@ use mongodb::bson::{Bson, doc};
 use serde_json::{Value, json};
 
 use super::super::common::{Index, Shape};
+use super::rule::Age;
 use super::*;
 
 fn kind(options: Value) -> Cleanup {
@@ -337,9 +338,64 @@ fn ttl_that_does_not_happen_is_told() {
     let look = facts.ttl_looks.get_mut(&0).unwrap();
     look.overdue = 7;
     look.monitor = Some(false);
-    let plan = kind(options).plan(facts, &moment());
-    let codes: Vec<&str> = plan.findings.iter().map(|f| f.code.as_str()).collect();
-    assert_eq!(codes, ["ttl.monitor_off", "ttl.stalled", "ttl.wrong_type"]);
+    let of = |minutes: Option<i64>| {
+        let mut at = moment();
+        let made = |minutes| json!({ "at": at.now.timestamp() - minutes * 60 });
+        if let Some(made) = minutes.map(made) {
+            at.memories
+                .insert("ttl of app.events by expires_at".to_owned(), made);
+        }
+        let plan = kind(options.clone()).plan(facts.clone(), &at);
+        let codes = plan.findings.into_iter().map(|finding| finding.code);
+        codes.collect::<Vec<_>>()
+    };
+    let all = ["ttl.monitor_off", "ttl.stalled", "ttl.wrong_type"];
+    assert_eq!(of(None), all);
+    assert_eq!(of(Some(61)), all);
+    // Within the time that an expired document may stay nobody is late.
+    assert_eq!(of(Some(59)), ["ttl.monitor_off", "ttl.wrong_type"]);
+}
+
+#[test]
+fn what_most_documents_have_tells_the_age() {
+    let rule: Rule = serde_json::from_value(
+        json!({ "collection": "events", "field": "at", "older_than": "90d" }),
+    )
+    .unwrap();
+    let seen = |types: &[(&str, i64)]| {
+        let one = |(kind, n): &(&str, i64)| ((*kind).to_owned(), *n);
+        types.iter().map(one).collect::<Vec<_>>()
+    };
+    for (types, counted, age) in [
+        (seen(&[("objectId", 199), ("date", 1)]), None, Age::ObjectId),
+        (seen(&[("date", 199), ("objectId", 1)]), None, Age::Date),
+        // Whatever a sample of many sees of two that are rare.
+        (
+            seen(&[("missing", 199), ("date", 1)]),
+            Some((1, 100)),
+            Age::ObjectId,
+        ),
+        (seen(&[("missing", 200)]), Some((0, 100)), Age::ObjectId),
+        (seen(&[("missing", 200)]), Some((100, 0)), Age::Date),
+        (seen(&[("missing", 200)]), Some((0, 0)), Age::Date),
+        // Of both there are more than are counted.
+        (
+            seen(&[("objectId", 150), ("date", 50)]),
+            Some((10_000, 10_000)),
+            Age::ObjectId,
+        ),
+        (
+            seen(&[("date", 150), ("objectId", 50)]),
+            Some((10_000, 10_000)),
+            Age::Date,
+        ),
+    ] {
+        assert_eq!(
+            rule.age(&types, counted),
+            Ok(Some(age)),
+            "{types:?} {counted:?}"
+        );
+    }
 }
 
 #[test]

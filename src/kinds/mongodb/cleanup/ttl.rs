@@ -4,12 +4,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use mongodb::bson::{DateTime as BsonDate, Document, doc};
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 
 use super::super::common::{Collection, Index, Shape};
 use super::rule::fit;
 use crate::engines::mongodb::{Json, namespace};
 use crate::plan::mongodb::{Body, Command, Work, shell_name};
-use crate::plan::{Finding, Plan, Severity, Step};
+use crate::plan::{Finding, Moment, Plan, Severity, Step};
 use crate::values::TimeSpan;
 
 /// Documents that the server itself removes when their time has come.
@@ -118,6 +119,7 @@ impl Ttl {
         collection: &Collection,
         look: &Look,
         release: (u32, u32),
+        at: &Moment,
         plan: &mut Plan<Body>,
     ) {
         let object = namespace(database, &self.collection);
@@ -177,6 +179,7 @@ impl Ttl {
             let mut step = Step::new(action, &object, &object)
                 .because(reason)
                 .doing(work)
+                .remembering(self.made(&object), json!({ "at": at.now.timestamp() }))
                 .relying_on(database, &self.collection, &collection.uuid);
             if let Some(index) = self.index(collection) {
                 let relies_on = &mut step.body.relies_on;
@@ -185,7 +188,24 @@ impl Ttl {
             plan.steps.push(step);
             return;
         }
-        self.findings(database, &object, look, plan);
+        let mut look = look.clone();
+        let made = at.memories.get(&self.made(&object));
+        if let Some(made) = made.and_then(|made| made["at"].as_i64())
+            && at.now.timestamp() - made < self.overdue()
+        {
+            // The server has not had the time yet that an expired document may stay.
+            look.overdue = 0;
+        }
+        self.findings(database, &object, &look, plan);
+    }
+
+    /// Under which key is remembered when documents began to expire.
+    fn made(&self, object: &str) -> String {
+        format!("ttl of {object} by {}", self.field)
+    }
+
+    fn overdue(&self) -> i64 {
+        i64::try_from(self.max_overdue.get().as_secs()).unwrap_or(i64::MAX)
     }
 
     fn adjust(
