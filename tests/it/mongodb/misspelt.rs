@@ -163,7 +163,7 @@ async fn a_new_ttl_is_not_late(version: u32) {
     let second = run(&workspace, "cleanup", 0);
     assert_eq!(codes(&second), ["ttl.monitor_off"], "{second:#}");
     // One that somebody else has made is not known to be new.
-    sessions.drop_index("at_1".to_owned()).await.unwrap();
+    sessions.drop_index("at_1").await.unwrap();
     let options = IndexOptions::builder()
         .name("theirs".to_owned())
         .expire_after(std::time::Duration::ZERO)

@@ -54,6 +54,7 @@ fn decided(
         tables,
         children: below,
         foreign: HashMap::new(),
+        may: "true".to_owned(),
     };
     let plan = options(yaml).plan(facts, &at());
     let line = |step: &Step| format!("{}: {}", step.object, step.reason);
