@@ -7,7 +7,7 @@ use crate::history::{
     FindingState, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Period, RunFilter,
     RunStatus, Store, TaskTotals, with_known_databases,
 };
-use crate::plan::Severity;
+use crate::plan::{Severity, tells_kept_out};
 use crate::report::text::{Ink, age, counted, shown};
 use crate::scheduler::{with_reports, zone_of};
 
@@ -209,6 +209,16 @@ async fn look(
                     severity: Severity::Critical,
                     since: None,
                     text: format!("{object}: {} [{}]", one.message, one.code),
+                    hint: Some(format!("maint explain {}", one.code)),
+                });
+            }
+            // Nothing has failed, and yet it does not get done.
+            let kept_out = one.severity == Severity::Warning && tells_kept_out(&one.code);
+            if kept_out && one.state != FindingState::Gone && !gone {
+                reasons.push(Reason {
+                    severity: Severity::Warning,
+                    since: None,
+                    text: format!("on {}, {} [{}]", one.target, one.message, one.code),
                     hint: Some(format!("maint explain {}", one.code)),
                 });
             }

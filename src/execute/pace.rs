@@ -122,6 +122,13 @@ impl Pace {
         }
     }
 
+    /// In how many runs in a row something else than time has kept the task from this.
+    pub fn kept_out(&self, action: &str, object: &str) -> u32 {
+        let predictor = self.predictor.lock();
+        let predictor = predictor.unwrap_or_else(PoisonError::into_inner);
+        predictor.kept_out(action, object)
+    }
+
     /// A step begins.
     pub(super) fn begins(&self) {
         self.begun.store(true, Ordering::Relaxed);

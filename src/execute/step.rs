@@ -6,10 +6,10 @@ use chrono::Utc;
 use futures_util::future::BoxFuture;
 
 use super::door::BodyOf;
-use super::{Door, Event, Execution, Job, Size};
+use super::{Door, Event, Execution, Job, Size, StopReason};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Baseline, Basis, Body, Finding, Step};
+use crate::plan::{Baseline, Basis, Body, Finding, KeptBy, Step};
 use crate::values::with_causes;
 
 /// A step that has ended.
@@ -55,6 +55,7 @@ pub(super) fn not_begun<D: Door>(
     Box::pin(async move {
         let mut record = blank(&step);
         end(&mut record, status, why);
+        kept(&mut record, execution);
         let findings: Vec<Finding> = finding.into_iter().collect();
         execution.history.step(execution.run, &record);
         execution.observer.on(Event::Finished(&record));
@@ -91,7 +92,34 @@ pub(super) fn blank<B: Body>(step: &Step<B>) -> StepRecord {
             .filter(|_| step.predicted_from != Some(Basis::Nothing)),
         planned_bytes: step.estimate.bytes,
         cut_off: false,
+        kept_by: None,
     }
+}
+
+/// Notes what kept a step from being done, where whoever ended it has not said so.
+fn kept(record: &mut StepRecord, execution: &Execution) {
+    if !matches!(record.status, StepStatus::Deferred | StepStatus::Cancelled) {
+        return;
+    }
+    let too_much = matches!(
+        execution.stop.reason(),
+        Some(StopReason::TooMuch | StopReason::Unseen)
+    );
+    let paused = execution.throttle.to_the_end();
+    record.kept_by = match (record.kept_by, paused) {
+        (Some(known), _) => Some(known),
+        (None, _) if too_much => Some(KeptBy::Throttle),
+        (None, _) if execution.stop.is_stopping() => Some(KeptBy::Stop),
+        (None, Some(paused)) => {
+            end(
+                record,
+                record.status,
+                format!("paused until the run's time was up: {paused}"),
+            );
+            Some(KeptBy::Throttle)
+        }
+        (None, None) => Some(KeptBy::Time),
+    };
 }
 
 async fn recorded<D: Door>(
@@ -133,6 +161,7 @@ async fn recorded<D: Door>(
         record.duration_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
         execution.pace.ended(&record);
     }
+    kept(&mut record, execution);
     execution.history.step(execution.run, &record);
     execution.observer.on(Event::Finished(&record));
     execution.history.add_findings(execution.run, findings);

@@ -25,6 +25,8 @@ pub struct Throttler {
     seen: Mutex<Seen>,
     client: Result<reqwest::Client, String>,
     aborted: OnceLock<String>,
+    /// What it waited for when the time of the run was up.
+    to_the_end: OnceLock<String>,
 }
 
 #[derive(Default)]
@@ -45,6 +47,7 @@ impl Throttler {
             seen: Mutex::default(),
             client,
             aborted: OnceLock::new(),
+            to_the_end: OnceLock::new(),
         }
     }
 
@@ -64,8 +67,12 @@ impl Throttler {
             return Ok(());
         }
         let mut told = None;
+        let mut last = None;
         loop {
             let late = execution.deadline.is_some_and(|d| Instant::now() >= d);
+            if let (true, Some(text)) = (late, &last) {
+                let _ = self.to_the_end.set(String::clone(text));
+            }
             if late || execution.stop.is_stopping() {
                 return Ok(());
             }
@@ -87,6 +94,7 @@ impl Throttler {
                 () = execution.stop.stopping() => {}
             }
             note(record, &reason, began.elapsed());
+            last = Some(format!("{} (`throttle.{}`)", reason.text, reason.setting));
         }
     }
 
@@ -137,6 +145,11 @@ impl Throttler {
     /// Why the run was ended.
     pub fn aborted(&self) -> Option<&str> {
         self.aborted.get().map(String::as_str)
+    }
+
+    /// What the run waited for when its time was up.
+    pub(super) fn to_the_end(&self) -> Option<&str> {
+        self.to_the_end.get().map(String::as_str)
     }
 
     /// Why the address does not say that the work may go on.

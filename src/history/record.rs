@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::plan::Finding;
+use crate::plan::{Finding, KeptBy};
 
 /// How a run stands or ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -79,7 +79,7 @@ pub enum StepStatus {
     Failed,
     /// Not needed any more, or not possible now; `error` says why.
     Skipped,
-    /// No time was left; comes first next time.
+    /// Left for the next run, where it comes first; `kept_by` says by what.
     Deferred,
     /// Stopped half-way, and cleaned up.
     Cancelled,
@@ -241,6 +241,9 @@ pub struct StepRecord {
     /// Whether its time was up before it was done.
     #[serde(default)]
     pub cut_off: bool,
+    /// What kept it from being done, where it is left for another run.
+    #[serde(default)]
+    pub kept_by: Option<KeptBy>,
 }
 
 /// One plan carried out and recorded. Its JSON is a contract.

@@ -530,6 +530,7 @@ mod tests {
             predicted_ms: None,
             planned_bytes: None,
             cut_off: false,
+            kept_by: None,
         }
     }
 

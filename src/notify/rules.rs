@@ -88,7 +88,9 @@ pub(super) fn outcome(run: &RunRecord) -> String {
         .collect();
     match run.status {
         RunStatus::Succeeded => format!("{} steps succeeded", run.steps.len()),
-        RunStatus::Incomplete => "It ran out of time; the rest comes first next time.".to_owned(),
+        RunStatus::Incomplete => {
+            "Its time was up before its work was done; the rest comes first next time.".to_owned()
+        }
         RunStatus::Interrupted => "Its process died.".to_owned(),
         _ if failed.is_empty() => "It failed.".to_owned(),
         _ => {

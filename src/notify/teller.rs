@@ -14,7 +14,7 @@ use super::rules::{
 use super::{Delivered, Delivery, Mail, Signal, SmtpError, deliver, ping};
 use crate::config::{Config, Email, Event, Notify, WebhookFormat};
 use crate::history::{Alert, HistoryError, Letter, Notice, RunRecord, RunStatus, Store};
-use crate::plan::{Memory, Severity};
+use crate::plan::{Finding, Memory, Severity, tells_kept_out};
 use crate::report::{Digest, Message, Rendered, Shape, Templates};
 
 /// A finding that stands is told again after so long.
@@ -90,8 +90,8 @@ impl Teller {
             (Event::Critical, Severity::Critical),
             (Event::Warning, Severity::Warning),
         ] {
-            if notify.on.contains(&event) {
-                let news = self.news(store, run, severity).await?;
+            if tells(notify, event) {
+                let news = self.news(store, run, (event, severity)).await?;
                 if !news.is_empty() {
                     notices.push(notice(word(event), run, schedule, news));
                 }
@@ -116,12 +116,29 @@ impl Teller {
             (Event::Critical, Severity::Critical),
             (Event::Warning, Severity::Warning),
         ] {
-            let found = of_severity(run, severity);
-            if notify.on.contains(&event) && !found.is_empty() {
+            let found = self.found(run, (event, severity));
+            if !found.is_empty() {
                 notices.push(notice(word(event), run, schedule, noticed(&found)));
             }
         }
         notices
+    }
+
+    /// Findings of a severity, as far as they are to be told.
+    fn found<'a>(
+        &self,
+        run: &'a RunRecord,
+        (event, severity): (Event, Severity),
+    ) -> Vec<&'a Finding> {
+        let mut found = of_severity(run, severity);
+        let Some(notify) = self.notify() else {
+            return Vec::new();
+        };
+        if !notify.on.contains(&event) {
+            // Work that is kept out again and again is left undone, as where it fails in part.
+            found.retain(|one| tells(notify, event) && tells_kept_out(&one.code));
+        }
+        found
     }
 
     /// Findings of a severity that have not been told lately.
@@ -129,16 +146,16 @@ impl Teller {
         &self,
         store: &dyn Store,
         run: &RunRecord,
-        severity: Severity,
+        which: (Event, Severity),
     ) -> Result<String, HistoryError> {
-        let found = of_severity(run, severity);
+        let found = self.found(run, which);
         if found.is_empty() {
             return Ok(String::new());
         }
         let now = Utc::now();
         let told = store.memories(&run.target, TOLD).await?;
-        let key = |finding: &crate::plan::Finding| format!("{}:{}", finding.code, finding.object);
-        let lately = |finding: &crate::plan::Finding| {
+        let key = |finding: &Finding| format!("{}:{}", finding.code, finding.object);
+        let lately = |finding: &Finding| {
             told.get(&key(finding))
                 .and_then(Value::as_str)
                 .and_then(|at| at.parse::<DateTime<Utc>>().ok())
@@ -340,6 +357,12 @@ impl Teller {
             .format("%a %Y-%m-%d %H:%M %Z")
             .to_string()
     }
+}
+
+/// Whether findings that go by this event are told, or some of them.
+fn tells(notify: &Notify, event: Event) -> bool {
+    let undone = event == Event::Warning && notify.on.contains(&Event::Partial);
+    undone || notify.on.contains(&event)
 }
 
 fn tells_failures(notify: &Notify) -> bool {

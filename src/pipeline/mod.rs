@@ -7,6 +7,7 @@ mod dead;
 mod error;
 mod fleet;
 mod inventory;
+mod kept_out;
 mod known;
 mod lanes;
 pub mod mongodb;
@@ -30,7 +31,7 @@ use crate::engines::EngineError;
 use crate::execute::{Observer, Shared, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
-use crate::plan::{Finding, Plan, SavedPlan, Severity, Skip, predict};
+use crate::plan::{Finding, Plan, SavedPlan, Skip};
 use crate::values::Window;
 
 pub use error::PipelineError;
@@ -359,40 +360,6 @@ fn whole(request: &Request<'_>, began: DateTime<Utc>) -> Option<Duration> {
         .and_then(|(closes, at)| (closes - at.min(began)).to_std().ok());
     let spans = budget.into_iter().chain(window.map(Window::length));
     spans.chain(since_occurrence).min()
-}
-
-/// So many steps are named.
-const MOST_NAMED: usize = 5;
-
-/// What an incomplete run has left for the next one.
-fn left_over(steps: &[StepRecord]) -> Option<Finding> {
-    let left =
-        |step: &&StepRecord| matches!(step.status, StepStatus::Deferred | StepStatus::Cancelled);
-    let left: Vec<&StepRecord> = steps.iter().filter(left).collect();
-    let named: Vec<String> = left
-        .iter()
-        .take(MOST_NAMED)
-        .map(|step| format!("{} {}", step.action, step.object))
-        .collect();
-    let more = match left.len().checked_sub(named.len()) {
-        Some(more @ 1..) => format!(" and {more} more"),
-        _ => String::new(),
-    };
-    let takes: i64 = left.iter().filter_map(|step| step.predicted_ms).sum();
-    let takes = match takes {
-        0 => String::new(),
-        ms => format!("; predicted to take about {}", predict::human(ms)),
-    };
-    (!left.is_empty()).then(|| Finding {
-        code: "time.left_over".to_owned(),
-        severity: Severity::Info,
-        object: String::new(),
-        message: format!(
-            "left for the next run, which begins with it: {}{more}{takes}",
-            named.join(", ")
-        ),
-        suggestion: None,
-    })
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::known::learn;
 use super::{
     Answer, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, deadline,
-    lanes, left_over, millis, sum_up, way, whole,
+    kept_out, lanes, millis, sum_up, way, whole,
 };
 use crate::config::{Limits, Target, Task};
 use crate::engines::EngineError;
@@ -286,9 +286,7 @@ impl<D: Door> Way for Through<D> {
             }
         }
         sum_up(record, &refused, &around.stop);
-        if record.status == RunStatus::Incomplete {
-            record.findings.extend(left_over(&record.steps));
-        }
+        kept_out::tell(record, pace.as_deref());
         Ok(())
     }
 

@@ -44,9 +44,9 @@ pub const STATUSES: &[Code] = &[
     ),
     code(
         "incomplete",
-        "The window or the budget ended before the work did.",
+        "The window or the budget ended before the work did, or something else kept some of it out: sessions that had waited long enough, an old transaction, a condition of `throttle`.",
         "What was left comes first next time; where that happens every night, it never gets done.",
-        "Look at `maint show RUN`: widen the window or `limits.budget`, or run it once with `--now`.",
+        "`maint show RUN` says for each step what kept it (`kept_by`), and the findings `time.left_over` and `kept_out.…` what helps: a wider window or `limits.budget` only where it was time.",
     ),
     code(
         "partial",
@@ -80,7 +80,7 @@ pub const STATUSES: &[Code] = &[
     ),
     code(
         "deferred",
-        "No time was left for this step.",
+        "The step was left for another run: no time was left, or sessions of others, an old transaction, a condition of `throttle` or a limit kept it out. Its error says which, and `kept_by` in JSON.",
         "It comes first next time.",
         "See `incomplete`.",
     ),
@@ -453,6 +453,36 @@ pub const FINDINGS: &[Code] = &[
         "A check names a collection that does not exist.",
         "That check was not made.",
         "Correct the name in the task file, or remove the check.",
+    ),
+    code(
+        "kept_out.limit",
+        "More was there than had been counted, and `max_rows` or `max_share` let no more go.",
+        "The rest is left for the next run. From the third time in a row on it is a warning: it does not keep up.",
+        "See whether as much is meant to go; a larger `max_rows` or `max_share`, or more frequent runs.",
+    ),
+    code(
+        "kept_out.server",
+        "A server of the target was not ready for a step until the time was up; the message says why.",
+        "The step is left for the next run. From the third time in a row on it is a warning: by itself it will not get done.",
+        "See to the server that the message names, or to another window.",
+    ),
+    code(
+        "kept_out.sessions",
+        "Sessions of others kept a step out: they had waited for it as long as `limits.max_block` allows, so it stepped back, or they never let go of what it needs.",
+        "The step is left for the next run. From the third time in a row on it is a warning: by itself it will not get done.",
+        "A quieter hour (`window`), or once by hand with a larger `limits.max_block`; `maint show RUN` names who waited, or was in the way.",
+    ),
+    code(
+        "kept_out.throttle",
+        "A condition of `throttle` held until the time of the run was up, or ended the run.",
+        "What it kept out is left for the next run. From the third time in a row on it is a warning: by itself it will not get done.",
+        "See what keeps the server busy at that time; another window, or another limit below `throttle`.",
+    ),
+    code(
+        "kept_out.transaction",
+        "A step was not begun, or given up, because of a transaction that is open for long.",
+        "The step is left for the next run. From the third time in a row on it is a warning: by itself it will not get done.",
+        "End the transaction that the message names, once you know what it is for; or a larger `limits.max_transaction_age` or `limits.transaction_wait`.",
     ),
     code(
         "member.down",

@@ -3,6 +3,7 @@
 pub mod archived;
 pub mod codes;
 mod finding;
+mod kept_by;
 mod kind;
 mod kind_info;
 pub mod mongodb;
@@ -21,6 +22,7 @@ mod unnamed;
 
 pub use archived::{ArchivedFile, Flaw, folder};
 pub use finding::{Finding, Severity};
+pub use kept_by::{KeptBy, tells_kept_out};
 pub use kind::{AnyKind, Build, Entry, Kind, Moment, Scope, Site, Speaks};
 pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan, Skip};

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::share::Standing;
-use super::{Body, Estimate, Plan, Skip, Step, Waited};
+use super::{Body, Estimate, KeptBy, Plan, Skip, Step, Waited};
 
 /// How a step ended in an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,8 @@ pub struct Past {
     pub object: String,
     /// How it ended.
     pub end: PastEnd,
+    /// What kept it from being done.
+    pub kept_by: Option<KeptBy>,
     /// How long it took, in milliseconds.
     pub duration_ms: i64,
     /// Size of the object before, in bytes.
@@ -150,6 +152,10 @@ struct Object {
     waited: Waited,
     /// Whether that row has ended.
     counted: bool,
+    /// In how many runs in a row something else than time has kept it out.
+    kept_out: u32,
+    /// Whether that row has ended.
+    got_in: bool,
 }
 
 /// What earlier runs tell about the time of steps.
@@ -201,6 +207,12 @@ impl Predictor {
                 PastEnd::Done | PastEnd::Otherwise => object.counted = true,
             }
         }
+        if past.task == task && !object.got_in {
+            match past.kept_by.and_then(KeptBy::code) {
+                Some(_) => object.kept_out += 1,
+                None => object.got_in = true,
+            }
+        }
         match past.end {
             PastEnd::Done if object.done.len() < LATEST => {
                 if object.done.is_empty() {
@@ -241,6 +253,12 @@ impl Predictor {
     pub fn waited<B>(&self, step: &Step<B>) -> Waited {
         self.object(step)
             .map_or_else(Waited::default, |object| object.waited)
+    }
+
+    /// In how many runs in a row something else than time has kept the task from this.
+    pub fn kept_out(&self, action: &str, object: &str) -> u32 {
+        let known = self.objects.get(action).and_then(|all| all.get(object));
+        known.map_or(0, |object| object.kept_out)
     }
 
     fn object<B>(&self, step: &Step<B>) -> Option<&Object> {

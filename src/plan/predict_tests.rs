@@ -3,6 +3,7 @@ use crate::plan::postgres::Body as Postgres;
 
 fn past(object: &str, end: PastEnd, seconds: i64, megabytes: i64) -> Past {
     Past {
+        kept_by: None,
         task: "nightly".to_owned(),
         action: "reindex".to_owned(),
         object: object.to_owned(),
@@ -170,6 +171,7 @@ fn lanes_keep_their_order_and_what_is_urgent_its_place() {
 #[test]
 fn earlier_predictions_are_compared_with_what_came() {
     let predicted = |ms: i64, seconds: i64| Past {
+        kept_by: None,
         predicted_ms: Some(ms),
         ..past("a", PastEnd::Done, seconds, 0)
     };

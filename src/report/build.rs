@@ -321,7 +321,7 @@ fn reasons(
                 Verdict::Watch,
                 task,
                 target,
-                " ran out of time; the rest comes first next time".to_owned(),
+                " left work for the next run, which begins with it".to_owned(),
             ),
             _ => {}
         }

@@ -154,7 +154,7 @@ fn more_things(n: usize) -> String {
 fn said(event: &str) -> &str {
     match event {
         "partial" => "failed in part",
-        "incomplete" => "ran out of time",
+        "incomplete" => "left work for the next run",
         "interrupted" => "was interrupted",
         "missed" => "did not run",
         "warning" => "found something",

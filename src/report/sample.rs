@@ -73,7 +73,7 @@ pub fn report() -> Report {
             },
             Reason {
                 verdict: Verdict::Watch,
-                text: "vacuum on app ran out of time; the rest comes first next time".to_owned(),
+                text: "vacuum on app left work for the next run, which begins with it".to_owned(),
             },
         ],
         tasks_total: 5,

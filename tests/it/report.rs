@@ -45,6 +45,7 @@ fn step(seq: u32, object: &str, status: StepStatus) -> StepRecord {
         predicted_ms: None,
         planned_bytes: None,
         cut_off: false,
+        kept_by: None,
     }
 }
 

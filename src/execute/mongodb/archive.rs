@@ -18,7 +18,7 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, MongoError, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Destination, Export, Path, Walk};
-use crate::plan::{Finding, Memory, Severity};
+use crate::plan::{Finding, KeptBy, Memory, Severity};
 
 /// Moves documents into another collection.
 pub(super) async fn carry_out(
@@ -145,6 +145,7 @@ async fn go(
         };
         if batch.too_many {
             // More has come in than the plan had counted.
+            record.kept_by = Some(KeptBy::Limit);
             end(
                 record,
                 StepStatus::Deferred,

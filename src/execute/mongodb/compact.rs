@@ -9,6 +9,7 @@ use super::{Event, Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Members, Session, is_compacting, number};
 use crate::history::{StepRecord, StepStatus};
+use crate::plan::KeptBy;
 use crate::plan::mongodb::Compact;
 
 /// How often it is looked whether a member has caught up.
@@ -159,6 +160,7 @@ async fn caught_up(
             Err(error) => return Err(error.into()),
         };
         if ends.left().is_none() {
+            record.kept_by = Some(KeptBy::Server);
             end(
                 record,
                 StepStatus::Deferred,

@@ -14,8 +14,8 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, MongoError, key};
 use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::Memory;
 use crate::plan::mongodb::{Orphans, Path, Walk, single};
+use crate::plan::{KeptBy, Memory};
 
 /// Documents of the first batch.
 const FIRST: i64 = 500;
@@ -511,6 +511,7 @@ impl Going<'_> {
     /// More has come in than the plan had counted.
     fn no_more(&self, record: &mut StepRecord) -> Option<Batch> {
         let rows = record.rows.unwrap_or(0);
+        record.kept_by = Some(KeptBy::Limit);
         end(
             record,
             StepStatus::Deferred,

@@ -16,7 +16,7 @@ use crate::engines::postgres::watch::{Blocker, Waiter, prepared};
 use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
 use crate::plan::predict::human;
-use crate::plan::{Param, Place, Query, Sweep, Work};
+use crate::plan::{KeptBy, Param, Place, Query, Sweep, Work};
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -116,7 +116,7 @@ pub(super) async fn until_done<A: Attempt>(
         let halt = match outcome {
             Ok(done) => {
                 // What an earlier attempt left is no news once a later one succeeded.
-                record.error = None;
+                (record.error, record.kept_by) = (None, None);
                 return Ok(Some(done));
             }
             Err(Halt::Conflict(error)) if attempt.shrinks() => return Err(error),
@@ -135,6 +135,7 @@ pub(super) async fn until_done<A: Attempt>(
                     .extend(waiters.map(|waiter| stepped_back(number, waiter)));
                 let who = seen.waiters.first().map(waiting).unwrap_or_default();
                 let limit = execution.limits.max_block;
+                record.kept_by = Some(KeptBy::Sessions);
                 let why = format!("others waited longer than `limits.max_block` ({limit}): {who}");
                 (StepStatus::Deferred, why, format!("stepped back for {who}"))
             }
@@ -146,6 +147,7 @@ pub(super) async fn until_done<A: Attempt>(
                     true => StepStatus::Skipped,
                     false => StepStatus::Failed,
                 };
+                record.kept_by = asked_to_skip.then_some(KeptBy::Sessions);
                 match seen.blockers.first() {
                     Some((blocker, _)) => {
                         let who = describe(blocker);
@@ -265,6 +267,7 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
                 record.attempts,
                 &(blocker.clone(), Duration::ZERO),
             ));
+            record.kept_by = Some(KeptBy::Transaction);
             let limit = job.execution.limits.max_transaction_age;
             let why = format!(
                 "not begun, since it would wait for a transaction that is older than `limits.max_transaction_age` ({limit}): {}, open for {}",

@@ -16,7 +16,7 @@ use super::{Event, Job, ask, end, guarded};
 use crate::engines::EngineError;
 use crate::engines::postgres::each;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Finding, QUIET, Query, Severity, Shrink, Walk, block_of_place};
+use crate::plan::{Finding, KeptBy, QUIET, Query, Severity, Shrink, Walk, block_of_place};
 
 /// So often it is walked once more from the new end: rows that others have
 /// locked are left out, and others write new ones there meanwhile.
@@ -90,6 +90,7 @@ async fn all(
         let kept = now.saturating_sub(reached);
         let worth = kept >= LEAST_BLOCKS || kept.saturating_mul(LEAST_SHARE) >= now;
         if now >= extent && worth && !state.occupied(reached).await? {
+            record.kept_by = Some(KeptBy::Sessions);
             end(
                 record,
                 StepStatus::Deferred,
@@ -233,6 +234,7 @@ impl State<'_> {
     ) {
         let patience = self.job.execution.limits.transaction_wait;
         let so_far = moved(record);
+        record.kept_by = Some(KeptBy::Transaction);
         end(
             record,
             StepStatus::Deferred,

@@ -13,7 +13,7 @@ static BASELINES: Sql = Sql::new("SELECT * FROM maint.baselines WHERE target = $
 
 /// `CROSS JOIN` keeps SQLite from beginning with the steps.
 pub(super) static PAST_STEPS: Sql = Sql::new(
-    "SELECT r.task, s.action, s.object, s.status, s.cut_off, s.duration_ms,
+    "SELECT r.task, s.action, s.object, s.status, s.cut_off, s.kept_by, s.duration_ms,
            coalesce(s.planned_bytes, s.bytes_before) AS bytes, s.rows, s.predicted_ms
       FROM (SELECT id, task, started_at FROM maint.runs WHERE target = $1 AND kind = $2
              ORDER BY started_at DESC LIMIT $3) AS r

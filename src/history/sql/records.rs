@@ -29,7 +29,7 @@ static UPDATE_RUN: Sql = Sql::new(
 static PUT_STEPS: Rows = Rows::new(
     "INSERT INTO maint.steps (run_id, seq, object, action, status, reason, statement, rows, bytes_before,
                        bytes_after, started_at, duration_ms, attempts, error, lock_waits, throttled,
-                       predicted_ms, cut_off, planned_bytes)
+                       predicted_ms, cut_off, planned_bytes, kept_by)
     VALUES {rows}
     ON CONFLICT (run_id, seq) DO UPDATE
        SET object = excluded.object, action = excluded.action, status = excluded.status,
@@ -38,7 +38,8 @@ static PUT_STEPS: Rows = Rows::new(
            started_at = excluded.started_at, duration_ms = excluded.duration_ms,
            attempts = excluded.attempts, error = excluded.error, lock_waits = excluded.lock_waits,
            throttled = excluded.throttled, predicted_ms = excluded.predicted_ms,
-           cut_off = excluded.cut_off, planned_bytes = excluded.planned_bytes",
+           cut_off = excluded.cut_off, planned_bytes = excluded.planned_bytes,
+           kept_by = excluded.kept_by",
 );
 
 /// Locks the run, so that two writers do not number their findings alike; in
@@ -250,6 +251,7 @@ impl Call<'_> {
                 step.predicted_ms.into(),
                 step.cut_off.into(),
                 step.planned_bytes.into(),
+                step.kept_by.map(|by| by.as_str().to_owned()).into(),
             ]
         });
         self.write_rows(&PUT_STEPS, rows.collect()).await

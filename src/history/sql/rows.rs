@@ -12,7 +12,7 @@ use crate::history::{
     Alert, Baseline, FindingCounts, Letter, LockWait, Measured, Notice, Occurrence,
     OccurrenceStatus, Pause, RunRecord, RunStatus, RunSummary, StepRecord, StepStatus, Trigger,
 };
-use crate::plan::{Finding, Measurement, Past, PastEnd, Severity};
+use crate::plan::{Finding, KeptBy, Measurement, Past, PastEnd, Severity};
 
 impl FromRow for RunRecord {
     /// The run alone; steps and findings are read separately.
@@ -62,8 +62,15 @@ impl FromRow for StepRecord {
             predicted_ms: row.cell("predicted_ms")?,
             planned_bytes: row.cell("planned_bytes")?,
             cut_off: row.cell("cut_off")?,
+            kept_by: kept_by(row)?,
         })
     }
+}
+
+/// A word that this version does not know is no reason to read nothing.
+fn kept_by(row: &Row) -> Result<Option<KeptBy>, Error> {
+    let word: Option<String> = row.cell("kept_by")?;
+    Ok(word.as_deref().and_then(KeptBy::from_word))
 }
 
 impl FromRow for Past {
@@ -80,6 +87,7 @@ impl FromRow for Past {
             action: row.cell("action")?,
             object: row.cell("object")?,
             end,
+            kept_by: kept_by(row)?,
             duration_ms: row.cell("duration_ms")?,
             bytes: row.cell("bytes")?,
             rows: row.cell("rows")?,

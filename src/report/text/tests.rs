@@ -77,6 +77,7 @@ fn step(seq: u32, object: &str, status: StepStatus) -> StepRecord {
         predicted_ms: None,
         planned_bytes: None,
         cut_off: false,
+        kept_by: None,
     }
 }
 
@@ -114,6 +115,7 @@ fn blocked(seq: u32, object: &str) -> StepRecord {
         predicted_ms: None,
         planned_bytes: None,
         cut_off: false,
+        kept_by: None,
         ..step(seq, object, StepStatus::Failed)
     }
 }

@@ -11,7 +11,7 @@ mod tls;
 
 use chrono::{DateTime, TimeZone, Utc};
 use maint::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
-use maint::plan::{Finding, Severity};
+use maint::plan::{Finding, KeptBy, Severity};
 use uuid::Uuid;
 
 /// Three in the morning, plus so many milliseconds.
@@ -84,6 +84,7 @@ fn step(seq: u32, status: StepStatus) -> StepRecord {
         predicted_ms: Some(4_000),
         planned_bytes: Some(1_001),
         cut_off: true,
+        kept_by: Some(KeptBy::Sessions),
     }
 }
 

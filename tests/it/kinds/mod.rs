@@ -15,6 +15,7 @@ mod grown_indexes;
 mod half_built;
 mod held;
 mod integrity;
+mod kept_out;
 mod archive;
 mod blind;
 mod budget;

@@ -130,4 +130,12 @@ async fn what_always_stands_in_the_way_is_deferred() {
     assert_eq!(step["status"], "deferred", "{said:#}");
     let why = step["error"].as_str().unwrap();
     assert!(why.contains("limits.max_block"), "{why}");
+    assert_eq!(step["kept_by"], "sessions", "{said:#}");
+    let told: Vec<&str> = said["runs"][0]["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| f["code"].as_str().unwrap())
+        .collect();
+    assert_eq!(told, ["kept_out.sessions"], "{said:#}");
 }

@@ -261,6 +261,7 @@ async fn rows_and_secrets_stay_at_home() {
         predicted_ms: None,
         planned_bytes: None,
         cut_off: false,
+        kept_by: None,
     }];
     run.findings = vec![Finding {
         code: "freeze.age".into(),
@@ -471,6 +472,7 @@ async fn the_report_arrives_whole() {
             predicted_ms: None,
             planned_bytes: None,
             cut_off: false,
+            kept_by: None,
         }];
         store.close_run(&run).await.unwrap();
     }

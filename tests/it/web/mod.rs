@@ -140,6 +140,7 @@ async fn hostile_names_are_text_on_every_page() {
         predicted_ms: None,
         planned_bytes: None,
         cut_off: false,
+        kept_by: None,
     }];
     run.findings = vec![Finding {
         code: "x".into(),

@@ -1,0 +1,2 @@
+-- What kept a step from being done, where it was left for another run.
+ALTER TABLE steps ADD COLUMN kept_by TEXT;
