@@ -25,6 +25,10 @@ pub trait Learned: Send + Sync {
         kind: &str,
     ) -> Result<HashMap<String, Value>, HistoryError>;
 
+    /// The targets that a kind asked to remember something about, by name, whether or not the
+    /// configuration still has them.
+    async fn remembered(&self, kind: &str) -> Result<Vec<String>, HistoryError>;
+
     /// One metric of a target since then, by object, oldest first.
     async fn measurements(
         &self,

@@ -30,7 +30,7 @@ impl Returning for Manifest {
 /// Brings documents back into a collection.
 pub(super) async fn restore(
     context: &Context<'_>,
-    target: &Target,
+    (from, target): (Option<String>, &Target),
     into: Into<'_>,
     found: Vec<Manifest>,
     how: How,
@@ -50,20 +50,20 @@ pub(super) async fn restore(
     let session = session
         .map_err(EngineError::from)
         .map_err(PipelineError::from)?;
-    let ended = with(context, target, &session, &place, found, how).await;
+    let ended = with(context, (from, target), &session, &place, found, how).await;
     session.close().await;
     ended
 }
 
 async fn with(
     context: &Context<'_>,
-    target: &Target,
+    (from, target): (Option<String>, &Target),
     session: &Session,
     place: &Place,
     found: Vec<Manifest>,
     how: How,
 ) -> Result<u8, Failure> {
-    let notes = Notes::open(context, &target.name).await?;
+    let notes = Notes::open(context, &target.name, from).await?;
     let is_back = async |manifest: &Manifest| {
         let mark = back::is_back(session, manifest, place).await?;
         Ok(mark.into())

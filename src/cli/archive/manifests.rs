@@ -148,6 +148,9 @@ impl Archived {
 /// What was archived, and the target it is of, where that is known.
 pub(super) type Known = (Option<String>, Archived);
 
+/// What is said of a target that only the history has.
+pub(super) const NOT_CONFIGURED: &str = "which is not configured any more";
+
 /// The manifests asked for, oldest first.
 pub(super) async fn asked_for(
     context: &Context<'_>,
@@ -222,28 +225,28 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
     Ok(found)
 }
 
+/// By which kind archives are remembered.
+const KIND: &str = "archive";
+
 /// What the history knows.
 async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {
     let config = context.config().await?;
-    if let Some(target) = &chosen.target {
-        crate::cli::context::known_target(&config, target)?;
-    }
     let store = crate::history::open_existing(config.history.expose()).await?;
     let mut found = Vec::new();
-    let mut names: Vec<String> = config.targets.keys().cloned().collect();
-    for server in config.targets.values().filter(|one| one.is_many()) {
-        // Of one that is gone the archive is all there is.
-        let seen = crate::history::databases_of(store.as_ref(), &server.name).await?;
-        names.extend(
-            seen.keys()
-                .map(|database| server.of_database(database).name),
-        );
+    // Of a target that is gone, or goes by another name now, the archive is all there is.
+    let names = store.remembered(KIND).await?;
+    // What is brought back may come from another target than it goes to.
+    let wanted = chosen.of.as_ref().or(chosen.target.as_ref());
+    for name in [&chosen.of, &chosen.target].into_iter().flatten() {
+        if !names.contains(name) {
+            crate::cli::context::known_target(&config, name)?;
+        }
     }
     for name in &names {
-        if chosen.target.as_ref().is_some_and(|target| target != name) {
+        if wanted.is_some_and(|wanted| wanted != name) {
             continue;
         }
-        let memories = store.memories(name, "archive").await?;
+        let memories = store.memories(name, KIND).await?;
         let manifests = memories
             .into_iter()
             .filter(|(key, value)| key.starts_with("archive ") && !value.is_null());

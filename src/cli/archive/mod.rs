@@ -6,7 +6,9 @@ mod restore;
 mod rows;
 mod settle;
 
-use self::manifests::{Archived, asked_for};
+use std::collections::BTreeSet;
+
+use self::manifests::{Archived, Known, NOT_CONFIGURED, asked_for};
 use self::restore::{How, Into, restore};
 use self::settle::{Rows, settle};
 use super::Failure;
@@ -88,11 +90,11 @@ struct Chosen {
     /// Only what came from this table or collection
     #[arg(long, value_name = "TABLE")]
     from: Option<String>,
-    /// Only of this target; with `--files`, the target to restore into
+    /// Only of this target; with `--files` or `--of`, the target to restore into
     #[arg(long)]
     target: Option<String>,
-    /// With `--files`: only what came from this target
-    #[arg(long, value_name = "TARGET", requires = "files")]
+    /// Only what came from this target, also where that is not configured any more
+    #[arg(long, value_name = "TARGET")]
     of: Option<String>,
     /// Reads the manifests beside the files of this place, `file:///folder` or
     /// `s3://bucket/prefix`, instead of the history
@@ -139,10 +141,14 @@ impl Archive {
 
 async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     let found = asked_for(context, chosen).await?;
+    let gone = gone(context, chosen, &found).await?;
     if context.json() {
         let all: Vec<_> = found
             .iter()
-            .map(|(target, archived)| serde_json::json!({ "target": target, "manifest": archived.json() }))
+            .map(|(target, archived)| {
+                let configured = !target.as_ref().is_some_and(|one| gone.contains(one));
+                serde_json::json!({ "target": target, "configured": configured, "manifest": archived.json() })
+            })
             .collect();
         outln!("{}", serde_json::json!({ "archived": all }));
         return Ok(0);
@@ -164,6 +170,9 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
             _ if archived.settled() => storage,
             true => format!("{storage} (the partition is on its way out)"),
             false if chosen.files.is_some() => format!("{storage} (perhaps still in its table)"),
+            false if target.as_ref().is_some_and(|one| gone.contains(one)) => format!(
+                "{storage} (not settled, and no task looks at it any more: `maint archive settle`)"
+            ),
             false => format!("{storage} (not settled: the next run finds out)"),
         };
         table.row([
@@ -180,12 +189,49 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     out!("{}", table.render(0, &context.style(chrono_tz::Tz::UTC)));
     let rows = found.iter().map(|(_, m)| m.rows()).sum();
     outln!("{} archived, {} rows", found.len(), human_count(rows));
+    tell(&gone, &found);
     Ok(0)
+}
+
+/// The targets of these that the configuration has not.
+async fn gone(
+    context: &Context<'_>,
+    chosen: &Chosen,
+    found: &[Known],
+) -> Result<BTreeSet<String>, Failure> {
+    // Files come from wherever they come.
+    if chosen.files.is_some() {
+        return Ok(BTreeSet::new());
+    }
+    let config = context.config().await?;
+    let names = found.iter().filter_map(|(target, _)| target.as_ref());
+    let gone =
+        names.filter(|name| config.target(name).is_none() && config.outside.not_asked.is_empty());
+    Ok(gone.cloned().collect())
+}
+
+/// Tells what is of targets that the configuration has not.
+fn tell(gone: &BTreeSet<String>, found: &[Known]) {
+    for name in gone {
+        let of = || {
+            found
+                .iter()
+                .filter(|(target, _)| target.as_ref() == Some(name))
+        };
+        let rows = of().map(|(_, archived)| archived.rows()).sum();
+        let name = shown(name);
+        outln!(
+            "{} of them, {} rows, of the target {name}, {NOT_CONFIGURED}; they come back with `maint archive restore --of {name} --target TARGET`",
+            of().count(),
+            human_count(rows)
+        );
+    }
 }
 
 async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     let mut found = asked_for(context, chosen).await?;
     found.retain(|(_, archived)| archived.has_files());
+    let gone = gone(context, chosen, &found).await?;
     let mut results = Vec::new();
     let mut broken = 0;
     for (target, archived) in &found {
@@ -202,13 +248,14 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
             }
         }
         results.push(serde_json::json!({
-            "target": target, "id": id, "rows": archived.rows(), "problem": problem,
+            "target": target, "configured": !target.as_ref().is_some_and(|one| gone.contains(one)), "id": id, "rows": archived.rows(), "problem": problem,
         }));
     }
     if context.json() {
         outln!("{}", serde_json::json!({ "verified": results }));
     } else {
         outln!("{} of {} are as written", found.len() - broken, found.len());
+        tell(&gone, &found);
     }
     Ok(u8::from(broken > 0))
 }

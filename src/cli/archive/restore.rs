@@ -9,17 +9,18 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::manifests::{Archived, asked_for};
+use super::manifests::{Archived, NOT_CONFIGURED, asked_for};
 use super::{Chosen, documents, rows};
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::engines::EngineError;
 use crate::engines::storage::StorageError;
 use crate::execute::Back;
-use crate::history::{self, Store};
+use crate::history::{self, HistoryError, Store};
 use crate::pipeline::PipelineError;
 use crate::plan::Memory;
 use crate::plan::archived::{self, Manifested};
+use crate::report::text::shown;
 use crate::values::{Engine, with_causes};
 
 /// How it comes back.
@@ -69,11 +70,7 @@ pub(super) async fn restore(
             of(name),
             archived.source(),
             of(other),
-            if chosen.files.is_some() {
-                "`--of`"
-            } else {
-                "`--target`"
-            }
+            "`--of`"
         )));
     }
     if let Some((_, open)) = found.iter().find(|(_, m)| !m.settled() && !how.unsettled) {
@@ -91,10 +88,22 @@ pub(super) async fn restore(
         )));
     }
     let config = context.config().await?;
-    let name = match &chosen.files {
-        Some(_) => chosen.target.as_ref(),
-        None => name.as_ref(),
+    let from = name.clone();
+    let name = match (&chosen.files, &chosen.of) {
+        (Some(_), _) => chosen.target.as_ref(),
+        (None, Some(_)) if chosen.target.is_some() => chosen.target.as_ref(),
+        (None, _) => name.as_ref(),
     };
+    if let (None, Some(gone)) = (&chosen.files, name)
+        && from.as_ref() == Some(gone)
+        && config.target(gone).is_none()
+    {
+        let gone = shown(gone);
+        return Err(Failure::Usage(format!(
+            "these {} are of the target {gone}, {NOT_CONFIGURED}: into which target?\n  hint: `--of {gone} --target TARGET`",
+            first.unit()
+        )));
+    }
     let mut all = config.targets.iter().filter(|(_, t)| t.engine == engine);
     let target = match (name, all.next(), all.next()) {
         (Some(name), ..) => config
@@ -129,8 +138,8 @@ pub(super) async fn restore(
         }
     }
     match engine {
-        Engine::Postgres => rows::restore(context, &target, into, rows, how).await,
-        Engine::Mongodb => documents::restore(context, &target, into, documents, how).await,
+        Engine::Postgres => rows::restore(context, (from, &target), into, rows, how).await,
+        Engine::Mongodb => documents::restore(context, (from, &target), into, documents, how).await,
     }
 }
 
@@ -161,14 +170,50 @@ pub(super) fn ids<M: Returning>(before: &Before<M>) -> Vec<String> {
 pub(super) struct Notes<'a> {
     store: Option<Arc<dyn Store>>,
     target: &'a str,
+    /// The target it came from: under its name it is noted what came back while it had that name.
+    from: Option<String>,
 }
 
 impl<'a> Notes<'a> {
     /// Those of the target, in the history where that can be opened.
-    pub(super) async fn open(context: &Context<'_>, target: &'a str) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        context: &Context<'_>,
+        target: &'a str,
+        from: Option<String>,
+    ) -> Result<Self, Failure> {
         let config = context.config().await?;
         let store = history::open(config.history.expose()).await.ok();
-        Ok(Notes { store, target })
+        Ok(Notes {
+            store,
+            target,
+            from: from.filter(|from| from != target),
+        })
+    }
+
+    /// What is noted in the history of these, wherever.
+    async fn known<M: Returning>(
+        &self,
+        manifests: &[M],
+    ) -> Result<HashMap<Uuid, Vec<M::Mark>>, HistoryError> {
+        let mut all: HashMap<Uuid, Vec<M::Mark>> = HashMap::new();
+        let Some(store) = &self.store else {
+            return Ok(all);
+        };
+        for name in [Some(self.target), self.from.as_deref()]
+            .into_iter()
+            .flatten()
+        {
+            let known = store.memories(name, "archive").await?;
+            for manifest in manifests {
+                let marks = known.get(&archived::restored_as(manifest.id())).cloned();
+                let marks: Option<Vec<M::Mark>> =
+                    marks.and_then(|v| serde_json::from_value(v).ok());
+                all.entry(manifest.id())
+                    .or_default()
+                    .extend(marks.unwrap_or_default());
+            }
+        }
+        Ok(all)
     }
 
     /// Leaves out what is back already: nothing may come twice. What is left, and what was
@@ -182,14 +227,10 @@ impl<'a> Notes<'a> {
         again: bool,
         is_back: impl AsyncFn(&M) -> Result<Back<M::Mark>, EngineError>,
     ) -> Result<(Vec<M>, Before<M>), Failure> {
-        let known = match &self.store {
-            Some(store) => store.memories(self.target, "archive").await?,
-            None => HashMap::new(),
-        };
+        let mut known = self.known(&found).await?;
         let (mut manifests, mut before) = (Vec::new(), Vec::new());
         for mut manifest in found {
-            let marks = known.get(&archived::restored_as(manifest.id())).cloned();
-            let marks: Option<Vec<M::Mark>> = marks.and_then(|v| serde_json::from_value(v).ok());
+            let marks = known.remove(&manifest.id());
             manifest.marks().extend(marks.unwrap_or_default());
             match is_back(&manifest).await.map_err(PipelineError::from)? {
                 Back::Yes(mark) if !again => before.push((manifest.id(), mark)),
@@ -219,20 +260,14 @@ impl<'a> Notes<'a> {
         &self,
         manifest: &M,
     ) -> Result<Vec<M::Mark>, EngineError> {
-        let Some(store) = &self.store else {
-            return Ok(Vec::new());
-        };
-        let known = store.memories(self.target, "archive").await;
-        let known = known.map_err(|error| EngineError::Files {
+        let known = self.known(std::slice::from_ref(manifest)).await;
+        let mut known = known.map_err(|error| EngineError::Files {
             message: format!(
                 "whether it is back already is not known: {}",
                 with_causes(&error)
             ),
         })?;
-        let marks = known.get(&archived::restored_as(manifest.id())).cloned();
-        Ok(marks
-            .and_then(|v| serde_json::from_value(v).ok())
-            .unwrap_or_default())
+        Ok(known.remove(&manifest.id()).unwrap_or_default())
     }
 
     /// Writes down that these come back: in the history, or where there is none, beside

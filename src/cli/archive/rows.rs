@@ -47,7 +47,7 @@ pub(super) async fn problem(manifest: &Manifest) -> Option<String> {
 /// Brings rows back into a table.
 pub(super) async fn restore(
     context: &Context<'_>,
-    target: &Target,
+    (from, target): (Option<String>, &Target),
     into: Into<'_>,
     found: Vec<Manifest>,
     how: How,
@@ -66,7 +66,7 @@ pub(super) async fn restore(
         .await
         .map_err(PipelineError::from)?;
     let table = RelationName::new(&*into.schema, &*into.table);
-    let notes = Notes::open(context, &target.name).await?;
+    let notes = Notes::open(context, &target.name, from).await?;
     let is_back = async |manifest: &Manifest| execute::is_back(&session, manifest, &table).await;
     let (manifests, before) = notes.not_back(found, how.again, is_back).await?;
     if how.dry_run {

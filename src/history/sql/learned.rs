@@ -25,6 +25,9 @@ pub(super) static PAST_STEPS: Sql = Sql::new(
 static MEMORIES: Sql =
     Sql::new("SELECT key, value FROM maint.memories WHERE target = $1 AND kind = $2");
 
+static REMEMBERED: Sql =
+    Sql::new("SELECT DISTINCT target FROM maint.memories WHERE kind = $1 ORDER BY target");
+
 static MEASUREMENTS: Sql = Sql::new(
     "SELECT metric, object, measured_at, value FROM maint.measurements
      WHERE target = $1 AND metric = $2 AND measured_at >= $3 ORDER BY object, measured_at",
@@ -64,6 +67,14 @@ impl Learned for SqlStore {
         Ok(known
             .filter_map(|(key, value)| Some((key, serde_json::from_str(&value).ok()?)))
             .collect())
+    }
+
+    async fn remembered(&self, kind: &str) -> Result<Vec<String>, HistoryError> {
+        let named = REMEMBERED.with([kind.into()]);
+        self.fetch_by("read which targets are remembered", named, |row| {
+            row.cell("target")
+        })
+        .await
     }
 
     async fn measurements(

@@ -710,6 +710,12 @@ async fn memories_are_replaced_by_key(store: &dyn Store) {
     assert_eq!(known.len(), 2);
     assert_eq!((&known["a"], &known["b"]), (&json!("two"), &odd));
     assert_eq!(store.memories("other", "vacuum").await.unwrap().len(), 0);
+    store
+        .remember("b", "vacuum", at(1), &[memory("a", json!(1))])
+        .await
+        .unwrap();
+    assert_eq!(store.remembered("vacuum").await.unwrap(), ["app", "b"]);
+    assert!(store.remembered("cleanup").await.unwrap().is_empty());
 }
 
 async fn measurements_are_read_by_object_and_time(store: &dyn Store) {

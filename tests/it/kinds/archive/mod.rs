@@ -6,6 +6,7 @@ mod looked_at;
 mod meanwhile;
 mod moved;
 mod readers;
+mod renamed;
 mod s3;
 mod stopping;
 mod undone;
