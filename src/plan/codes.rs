@@ -342,8 +342,8 @@ pub const FINDINGS: &[Code] = &[
     ),
     code(
         "foreign.unreachable",
-        "Statistics of a table as a whole were not gathered, because a table on another server below it cannot be read.",
-        "The planner goes on with the old ones, or with none. Its other partitions are analyzed all the same.",
+        "Statistics of a table as a whole were not gathered, or rows were not checked, because a table on another server below it cannot be read.",
+        "The planner goes on with the old statistics, or with none, and nothing is known of those rows. What this server has of the table is dealt with all the same.",
         "See why that server, or that file, cannot be reached; or detach the foreign partition.",
     ),
     code(

@@ -247,6 +247,13 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
     record.cut_off = matches!(halt, Halt::OutOfTime(_));
     let (status, why) = match halt {
         Halt::Locked { message, .. } => (StepStatus::Failed, message),
+        // The step's own table is there: what is missing may be another server's, or who the role is there.
+        Halt::Missing(error)
+            if !job.step.body.away.is_empty()
+                && matches!(job.door.unneeded(job.session, job.step).await, Ok(None)) =>
+        {
+            return Err(error);
+        }
         Halt::Missing(error) => missing(error, job).await,
         Halt::Conflict(error) => (StepStatus::Failed, error.to_string()),
         Halt::NotAllowed(why) => (StepStatus::Failed, format!("not allowed: {why}")),

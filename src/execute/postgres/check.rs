@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, ends, until_done};
+use super::door::is_elsewhere;
 use super::gate::{self, Halt, Outcome};
 use super::{Job, statements};
 use crate::engines::EngineError;
@@ -148,6 +149,14 @@ impl Asking<'_> {
                 found.iter_mut().for_each(escape_finding);
                 self.findings.extend(found);
                 Ok(Verdict::Answered)
+            }
+            // What another server says of itself is no damage of this one.
+            Err(Halt::Failed(error))
+                if !job.step.body.away.is_empty()
+                    && Fault::of(&error) != Fault::Forbidden
+                    && is_elsewhere(&error) =>
+            {
+                Err(Halt::Failed(error))
             }
             Err(Halt::Failed(error)) => match Fault::of(&error) {
                 Fault::Damaged(what) => {

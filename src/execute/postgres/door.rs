@@ -317,17 +317,15 @@ impl execute::Door for Door {
 
 /// Whether an error may be another server's, for all that is known: it is
 /// none of those that mean that this one is damaged, or away, or was told to end.
-fn is_elsewhere(error: &EngineError) -> bool {
+pub(super) fn is_elsewhere(error: &EngineError) -> bool {
     let EngineError::Statement { origin, .. } = error else {
         return false;
     };
     match Fault::of(error) {
         // Wrappers of files cannot do without a file either.
         Fault::Damaged(Damage::File) => origin.file.as_deref() != Some("md.c"),
-        Fault::Broken | Fault::Forbidden => true,
-        Fault::Locked | Fault::Missing | Fault::Cancelled | Fault::Damaged(_) | Fault::Lost => {
-            false
-        }
+        Fault::Broken | Fault::Forbidden | Fault::Missing => true,
+        Fault::Locked | Fault::Cancelled | Fault::Damaged(_) | Fault::Lost => false,
     }
 }
 
@@ -356,6 +354,21 @@ async fn work(
         Work::Walk(_) | Work::Retire(_) | Work::Settle(_)
     );
     job.session.take_any_bytes(!rows_go).await?;
+    match carried_out(job, record, findings).await {
+        Err(error) if !job.step.body.away.is_empty() && is_elsewhere(&error) => {
+            findings.push(out_of_reach(job.step, &error));
+            end(record, StepStatus::Skipped, error.to_string());
+            Ok(())
+        }
+        done => done,
+    }
+}
+
+async fn carried_out(
+    job: Job<'_>,
+    record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
     match &job.step.body.work {
         Work::Each(statements) => {
             let done = statements::each_told(statements, job, record, findings)
@@ -367,14 +380,7 @@ async fn work(
                 let looked = statements::left(leaves, job, record, findings).await;
                 return done.and(looked);
             }
-            match done {
-                Err(error) if !job.step.body.away.is_empty() && is_elsewhere(&error) => {
-                    findings.push(out_of_reach(job.step, &error));
-                    end(record, StepStatus::Skipped, error.to_string());
-                    Ok(())
-                }
-                done => done,
-            }
+            done
         }
         Work::Together(statements) => statements::together(statements, job, record).await,
         Work::Check(check) => check::carry_out(check, job, record, findings).await,

@@ -1,11 +1,12 @@
 //! Check constraints: counted whether or not the server believes them, and
 //! validated on request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::facts::{Constraint, Relation};
 use super::foreign_keys::ForeignKey;
-use crate::engines::postgres::Identifier;
+use super::spread::Spread;
+use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{Check, Finding, Query, Severity, Statement};
 
 /// How many constraints are looked at in one pass over a table: a query has
@@ -17,21 +18,32 @@ pub(super) struct Batch<'a> {
     pub(super) object: String,
     pub(super) table: &'a Relation,
     pub(super) check: Check,
+    /// What it reads of the table, where that is not the whole.
+    pub(super) parts: Vec<RelationName>,
+    /// Foreign tables among what it reads.
+    pub(super) away: Vec<String>,
 }
 
 /// Puts constraints together that one pass over their table can answer. Those
 /// that are to be validated stand alone.
-pub(super) fn batches<'a>(constraints: &[&'a Constraint], validate: bool) -> Vec<Batch<'a>> {
+/// Where a table has foreign ones below it (`spread`), each of those stands alone.
+pub(super) fn batches<'a>(
+    constraints: &[&'a Constraint],
+    validate: bool,
+    spread: &HashMap<u32, Spread>,
+) -> Vec<Batch<'a>> {
     let alone = |c: &Constraint| validate && !c.validated && c.table.owned;
     let mut out = Vec::new();
     let mut tables: BTreeMap<(String, bool), Vec<&'a Constraint>> = BTreeMap::new();
     for &constraint in constraints {
         if alone(constraint) {
-            out.push(Batch {
-                object: object(constraint),
-                table: &constraint.table,
-                check: check(&[constraint]).then(validation(&constraint.table, &constraint.name)),
-            });
+            let validation = validation(&constraint.table, &constraint.name);
+            let mut parts = apart(object(constraint), &[constraint], spread);
+            // What the server validates are the tables that it has itself.
+            if let Some(first) = parts.first_mut() {
+                first.check = std::mem::take(&mut first.check).then(validation);
+            }
+            out.extend(parts);
         } else {
             let key = (constraint.table.name.to_string(), constraint.no_inherit);
             tables.entry(key).or_default().push(constraint);
@@ -47,14 +59,49 @@ pub(super) fn batches<'a>(constraints: &[&'a Constraint], validate: bool) -> Vec
             if n > 0 {
                 object.push_str(&format!(" ({})", n + 1));
             }
-            out.push(Batch {
-                object,
-                table: &first.table,
-                check: check(some),
-            });
+            out.extend(apart(object, some, spread));
         }
     }
     out
+}
+
+/// One pass over the table, or one over what is here and one over each table elsewhere.
+fn apart<'a>(
+    object: String,
+    constraints: &[&'a Constraint],
+    spread: &HashMap<u32, Spread>,
+) -> Vec<Batch<'a>> {
+    let Some(first) = constraints.first() else {
+        return Vec::new();
+    };
+    let table = &first.table;
+    let spread = spread.get(&table.oid).filter(|_| !first.no_inherit);
+    let batch = |object, check, parts: &[RelationName], away: &[RelationName]| Batch {
+        object,
+        table,
+        check,
+        parts: parts.to_vec(),
+        away: away.iter().map(ToString::to_string).collect(),
+    };
+    match spread {
+        Some(spread) if spread.readable => {
+            let here = check(constraints, &spread.here);
+            let mut out = match spread.here.as_slice() {
+                [] => Vec::new(),
+                _ => vec![batch(object.clone(), here, &spread.here, &[])],
+            };
+            out.extend(spread.away.iter().map(|one| {
+                let alone = std::slice::from_ref(one);
+                let object = format!("{object} ({one})");
+                batch(object, check(constraints, alone), alone, alone)
+            }));
+            out
+        }
+        _ => {
+            let away = spread.map_or(&[][..], |spread| &spread.away);
+            vec![batch(object, check(constraints, &[]), &[], away)]
+        }
+    }
 }
 
 fn object(constraint: &Constraint) -> String {
@@ -69,16 +116,41 @@ fn source(constraint: &Constraint) -> String {
     }
 }
 
-fn check(constraints: &[&Constraint]) -> Check {
+/// Looks at the table, or at these parts of it alone.
+fn check(constraints: &[&Constraint], parts: &[RelationName]) -> Check {
     let Some(from) = constraints.first().map(|c| source(c)) else {
         return Check::new();
     };
     // NULL satisfies a check constraint.
     let counts: Vec<String> = constraints
         .iter()
-        .map(|c| format!("count(*) FILTER (WHERE ({}) IS FALSE)", c.expression))
+        .enumerate()
+        .map(|(n, c)| {
+            format!(
+                "count(*) FILTER (WHERE ({}) IS FALSE) AS c{n}",
+                c.expression
+            )
+        })
         .collect();
-    let sql = format!("SELECT {} FROM {from}", counts.join(", "));
+    let counts = counts.join(", ");
+    let sql = match parts {
+        [] => format!("SELECT {counts} FROM {from}"),
+        [one] => format!("SELECT {counts} FROM ONLY {one}"),
+        _ => {
+            let each: Vec<String> = parts
+                .iter()
+                .map(|part| format!("SELECT {counts} FROM ONLY {part}"))
+                .collect();
+            let sums: Vec<String> = (0..constraints.len())
+                .map(|n| format!("pg_catalog.sum(u.c{n})::pg_catalog.int8"))
+                .collect();
+            format!(
+                "SELECT {} FROM ({}) u",
+                sums.join(", "),
+                each.join(" UNION ALL ")
+            )
+        }
+    };
     let findings = constraints.iter().map(|c| violated(c)).collect();
     Check::new().counting(Query::new(sql, []), findings)
 }

@@ -9,6 +9,7 @@ mod foreign_keys;
 mod options;
 mod order;
 mod server;
+mod spread;
 
 use std::collections::HashMap;
 
@@ -20,6 +21,7 @@ pub(crate) use self::options::Integrity;
 use self::options::{Level, OwnQuery};
 use self::order::{Candidate, Class};
 use self::server::ChangedCollation;
+use self::spread::Spread;
 use super::common::{Selection, grant, still_there};
 use super::{held, trust};
 use crate::engines::EngineError;
@@ -51,6 +53,8 @@ pub(crate) struct Facts {
     database: String,
     foreign_keys: Vec<ForeignKey>,
     constraints: Vec<Constraint>,
+    /// What tables are made of that are on other servers in part, by their oids.
+    spread: HashMap<u32, Spread>,
     /// Tables whose constraints could not be read, and who holds them.
     unread: Vec<Relation>,
     holders: HashMap<u32, String>,
@@ -139,6 +143,7 @@ impl Kind for Integrity {
             database: db.server.database.clone(),
             foreign_keys,
             constraints,
+            spread: spread::read(db).await?,
             unread,
             holders,
             tables: facts::tables(db).await?,
@@ -307,19 +312,27 @@ impl Integrity {
             .partition(|c| c.table.hidden.is_none());
         let hidden = not.into_iter().map(|c| &c.table);
         unreadable.extend(hidden.filter_map(|t| Some((t.name.clone(), t.hidden?))));
-        for batch in constraints::batches(&readable, self.validate && !facts.in_recovery) {
+        for batch in constraints::batches(
+            &readable,
+            self.validate && !facts.in_recovery,
+            &facts.spread,
+        ) {
             let table = batch.table;
             let place = self.place(facts, table.unlogged || !batch.check.when_clean.is_empty());
-            let step = Step::new(
+            let mut step = Step::new(
                 "check_constraints",
                 batch.object,
                 format!("table {}", table.oid),
             )
             .touching(table.oid, touched(!batch.check.when_clean.is_empty()))
             .only_if(
-                still_there(table.oid, &table.name),
-                "the table has vanished",
+                spread::all_there(table, &batch.parts),
+                match batch.parts.as_slice() {
+                    [] => "the table has vanished",
+                    _ => "the table, or a table below it, has vanished",
+                },
             );
+            step.body.away = batch.away;
             candidates.push(Candidate::new(
                 Class::Constraints,
                 located(step, batch.check, place),
