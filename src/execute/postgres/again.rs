@@ -11,7 +11,7 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 
 use super::export::{ExportError, check};
-use super::settle::{discard, missing, put, remember};
+use super::settle::{discard, known, missing, put, remember};
 use super::{Job, send};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, copy_line, rows};
@@ -308,15 +308,8 @@ pub(super) async fn look_back(
     job: Job<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), ExportError> {
-    let execution = job.execution;
     let here = Standpoint::of(job.session).await?;
-    let store = execution.history.store();
-    let memories = store.memories(&execution.target, &execution.kind).await;
-    let memories = memories.map_err(|error| {
-        ExportError::Proof(format!(
-            "nothing was archived, because the history cannot be read: {error}"
-        ))
-    })?;
+    let memories = known(job).await?;
     let mut gone: HashSet<String> = HashSet::new();
     let mut before = None;
     let mut unseen: HashMap<String, Vec<(Manifest, String)>> = HashMap::new();

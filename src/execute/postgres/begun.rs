@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::Job;
 use super::export::{ExportError, Exporter};
 use super::seen::Seen;
-use super::settle::{by_hand, discard, fate_of, gone, missing, put, remember};
+use super::settle::{by_hand, discard, fate_of, gone, known, missing, put, remember};
 use crate::engines::postgres::{claim, first};
 use crate::engines::storage::Storage;
 use crate::plan::{Fate, Finding, Manifest, Retire, Whole, archived};
@@ -102,14 +102,7 @@ pub(super) async fn begin(
 /// What the history knows of this partition now. The plan is older: another
 /// run may have come further, or have finished.
 async fn remembered(retire: &Retire, job: Job<'_>) -> Result<Vec<Manifest>, ExportError> {
-    let execution = job.execution;
-    let store = execution.history.store();
-    let memories = store.memories(&execution.target, &execution.kind).await;
-    let memories = memories.map_err(|error| {
-        ExportError::Proof(format!(
-            "nothing was detached or deleted, because the history cannot be read: {error}"
-        ))
-    })?;
+    let memories = known(job).await?;
     let all = archived::among::<Manifest>(memories.iter());
     Ok(all.into_iter().filter(|m| is_of(m, retire)).collect())
 }

@@ -2,7 +2,7 @@
 //! moments, or a restore, takes rows with it that are nowhere else.
 
 use super::export::ExportError;
-use super::settle::put;
+use super::settle::{known, put};
 use super::{Job, send};
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{self, Use};
@@ -30,14 +30,7 @@ pub(super) async fn look(
     {
         return Ok(None);
     }
-    let execution = job.execution;
-    let store = execution.history.store();
-    let memories = store.memories(&execution.target, &execution.kind).await;
-    let memories = memories.map_err(|error| {
-        ExportError::Proof(format!(
-            "nothing was archived, because the history cannot be read: {error}"
-        ))
-    })?;
+    let memories = known(job).await?;
     let mut lost = Vec::new();
     let batches = Manifest::received_by(send, &memories).into_iter().rev();
     for (manifest, received) in batches.take(MOST) {

@@ -1,7 +1,10 @@
 //! What becomes of archived batches whose end nobody saw, and what is written down of manifests:
 //! beside their files, and in the history.
 
+use std::collections::HashMap;
+
 use chrono::Utc;
+use serde_json::Value;
 
 use super::again::{self, Rows};
 use super::export::ExportError;
@@ -203,7 +206,19 @@ pub(super) async fn discard(
         storage.remove(&file.path).await?;
     }
     storage.remove(&manifest.path()).await?;
-    put(job, &manifest.key(), serde_json::Value::Null).await
+    put(job, &manifest.key(), Value::Null).await
+}
+
+/// What the history remembers of this kind on this target, now.
+pub(super) async fn known(job: Job<'_>) -> Result<HashMap<String, Value>, ExportError> {
+    let execution = job.execution;
+    let store = execution.history.store();
+    let memories = store.memories(&execution.target, &execution.kind).await;
+    memories.map_err(|error| {
+        ExportError::Proof(format!(
+            "nothing was detached or deleted, because the history cannot be read: {error}"
+        ))
+    })
 }
 
 pub(super) async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), ExportError> {
@@ -211,11 +226,7 @@ pub(super) async fn remember(job: Job<'_>, manifest: &Manifest) -> Result<(), Ex
     put(job, &manifest.key(), value).await
 }
 
-pub(super) async fn put(
-    job: Job<'_>,
-    key: &str,
-    value: serde_json::Value,
-) -> Result<(), ExportError> {
+pub(super) async fn put(job: Job<'_>, key: &str, value: Value) -> Result<(), ExportError> {
     let execution = job.execution;
     let memory = [Memory {
         key: key.to_owned(),

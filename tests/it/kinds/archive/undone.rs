@@ -27,6 +27,20 @@ fn rule() -> Value {
     json!({ "table": TABLE, "column": "at", "older_than": "30d" })
 }
 
+/// Has a standby hear nothing any more.
+async fn cut_off(standby: &tokio_postgres::Client) {
+    for sql in [
+        "ALTER SYSTEM SET primary_conninfo = ''",
+        "SELECT pg_reload_conf()",
+    ] {
+        standby.batch_execute(sql).await.unwrap();
+    }
+    let patience = Patience::until("the standby to be on its own");
+    while number(standby, "SELECT count(*) FROM pg_stat_wal_receiver").await > 0 {
+        patience.pause().await;
+    }
+}
+
 /// The actions of a run, and the codes of its findings.
 fn told(run: &Value) -> (Vec<&str>, Vec<&str>) {
     let all = |of: &'static str, name: &'static str| -> Vec<&str> {
@@ -191,18 +205,7 @@ async fn a_failover_that_lost_the_last_batches_doubles_nothing() {
         patience.pause().await;
     }
     // From here on the standby hears nothing.
-    other
-        .batch_execute("ALTER SYSTEM SET primary_conninfo = ''")
-        .await
-        .unwrap();
-    other
-        .batch_execute("SELECT pg_reload_conf()")
-        .await
-        .unwrap();
-    let patience = Patience::until("the standby to be on its own");
-    while number(&other, "SELECT count(*) FROM pg_stat_wal_receiver").await > 0 {
-        patience.pause().await;
-    }
+    cut_off(&other).await;
     for days in [60, 40] {
         tasks(days);
         assert_eq!(
@@ -298,18 +301,7 @@ async fn what_a_failover_of_the_destination_has_lost_is_told() {
     while number(&other, "SELECT count(*) FROM a").await < 40 {
         patience.pause().await;
     }
-    other
-        .batch_execute("ALTER SYSTEM SET primary_conninfo = ''")
-        .await
-        .unwrap();
-    other
-        .batch_execute("SELECT pg_reload_conf()")
-        .await
-        .unwrap();
-    let patience = Patience::until("the standby to be on its own");
-    while number(&other, "SELECT count(*) FROM pg_stat_wal_receiver").await > 0 {
-        patience.pause().await;
-    }
+    cut_off(&other).await;
     target(&cluster.url("postgres"), 40);
     assert_eq!(archive(&workspace)["rows"], 20);
     drop(there);
