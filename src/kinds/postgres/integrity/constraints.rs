@@ -214,7 +214,11 @@ pub(super) fn not_valid(
                     ""
                 }
             ),
-            suggestion: Some(validation(table, name).sql),
+            // The rows are looked at after this: where some violate it, the statement fails.
+            suggestion: Some(format!(
+                "`validate: true` does it, as soon as no row violates it; by hand: {}",
+                validation(table, name).sql
+            )),
         })
         .collect()
 }
