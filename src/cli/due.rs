@@ -9,11 +9,11 @@ use super::run::{exit_code, host, signal_code, tell, worse};
 use super::signals::Signals;
 use crate::config::Config;
 use crate::execute::Live;
-use crate::history::{Occurrence, OccurrenceStatus, Recorder, RunRecord, Store};
+use crate::history::{Ahead, Occurrence, OccurrenceStatus, Recorder, RunRecord, Store};
 use crate::report::text::run_summary;
 use crate::scheduler::{
-    Happened, Options, PipelineWorker, Scheduler, SystemClock, Watcher, definitions, with_reports,
-    zone_of,
+    Happened, LEASE, Options, PipelineWorker, Scheduler, SystemClock, Watcher, definitions,
+    set_right, times_ahead, with_reports, zone_of,
 };
 
 /// Longer than a schedule takes to see that the one before has ended.
@@ -38,9 +38,12 @@ async fn just_due(config: &Config, name: &str, store: &dyn Store) -> Result<(), 
             .into_iter()
             .filter(|(one, _)| one == name)
             .collect();
-        store
-            .know_schedules(&known, at - TimeDelta::seconds(1))
-            .await?;
+        let since = at - TimeDelta::seconds(1);
+        // What a clock that was ahead has said of it does not cost the occurrence of this call.
+        let mut ahead = times_ahead(store, now, LEASE).await?;
+        ahead.retain(|one| one.what == Ahead::Known && one.schedule == name);
+        set_right(store, &ahead, since, LEASE).await?;
+        store.know_schedules(&known, since).await?;
     }
     Ok(())
 }

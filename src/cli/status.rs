@@ -9,7 +9,7 @@ use crate::history::{
 };
 use crate::plan::{Severity, tells_kept_out};
 use crate::report::text::{Ink, age, counted, shown};
-use crate::scheduler::{with_reports, zone_of};
+use crate::scheduler::{clock_troubles, with_reports, zone_of};
 
 /// Is all well, and since when not: one line, and an exit code.
 #[derive(Debug, clap::Args)]
@@ -224,6 +224,14 @@ async fn look(
             }
         }
     }
+    for text in clock_troubles(store, now).await? {
+        reasons.push(Reason {
+            severity: Severity::Warning,
+            since: None,
+            text,
+            hint: None,
+        });
+    }
     for (at, schedule) in super::next::overdue(config, store, now).await? {
         reasons.push(Reason {
             severity: Severity::Critical,
@@ -297,6 +305,7 @@ async fn newest_over(
             OccurrenceStatus::CaughtUp,
         ],
         since: Some(now - LOOK_BACK),
+        until: Some(now),
         limit: Some(1),
     };
     Ok(store.occurrences(&over).await?.pop())

@@ -1,5 +1,6 @@
 //! What ran, and what was learned from it.
 
+mod clocks;
 mod copy;
 mod databases;
 mod entry;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 pub use crate::plan::Baseline;
+pub use clocks::{Ahead, CLOCKS_DIFFER, Clocks, TimeAhead, surely_wrong};
 pub use copy::{Copied, copy};
 pub use databases::{DATABASES, Seen, databases_of, with_known_databases};
 pub use entry::Entry;

@@ -40,7 +40,7 @@ pub trait Calendar: Send + Sync {
     async fn release_occurrence(&self, claim: &Claim) -> Result<(), HistoryError>;
 
     /// Records occurrences that were skipped or missed. Returns those that
-    /// nobody had recorded before.
+    /// nobody had recorded before, but for a clock that was ahead.
     async fn record_occurrences(
         &self,
         occurrences: &[Occurrence],
@@ -201,6 +201,8 @@ pub struct OccurrenceFilter {
     pub statuses: Vec<OccurrenceStatus>,
     /// Only those planned for then or later.
     pub since: Option<DateTime<Utc>>,
+    /// Only those planned for then or earlier.
+    pub until: Option<DateTime<Utc>>,
     /// At most so many.
     pub limit: Option<u32>,
 }

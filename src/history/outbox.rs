@@ -1,7 +1,7 @@
 //! What is to be told to people, kept until it is told.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -45,6 +45,15 @@ pub trait Outbox: Send + Sync {
         at: DateTime<Utc>,
         why: &str,
     ) -> Result<(), HistoryError>;
+
+    /// Lets nothing wait for a time that only a clock which was ahead can have set: notices,
+    /// letters and alerts of later than `now` are of `now`, and letters that were to be tried
+    /// later than `longest` from now are due. Returns how many times were set back.
+    async fn set_outbox_back(
+        &self,
+        now: DateTime<Utc>,
+        longest: TimeDelta,
+    ) -> Result<u64, HistoryError>;
 
     /// How many letters were posted on a channel since then.
     async fn letters_since(&self, channel: &str, since: DateTime<Utc>)

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Calendar, DeadRuns, HistoryError, Learned, Outbox, Records, Runs, Summaries};
+use super::{Calendar, Clocks, DeadRuns, HistoryError, Learned, Outbox, Records, Runs, Summaries};
 
 /// Where runs are recorded: the sum of what a history can do. One conformance
 /// suite holds for every place it may be kept in.
@@ -10,7 +10,9 @@ use super::{Calendar, DeadRuns, HistoryError, Learned, Outbox, Records, Runs, Su
 /// returns, and may be repeated without harm. The only errors are those of
 /// the storage itself, unless a method says otherwise.
 #[async_trait]
-pub trait Store: Records + Runs + DeadRuns + Learned + Outbox + Calendar + Summaries {
+pub trait Store:
+    Records + Runs + DeadRuns + Learned + Outbox + Calendar + Clocks + Summaries
+{
     /// Removes the oldest of what is older than `before`, `limit` of each
     /// sort at most. What waits to be told or sent stays. Returns how much
     /// was removed; nothing is left when that is 0.

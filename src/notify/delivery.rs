@@ -13,7 +13,7 @@ const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// After so long nobody wants the news any more.
 const GIVE_UP_AFTER: TimeDelta = TimeDelta::days(3);
 /// The longest pause between two attempts.
-const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(4);
+pub(super) const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(4);
 
 /// Where letters can be handed over.
 #[derive(Default)]
@@ -55,7 +55,7 @@ pub async fn deliver(
             }
             Outcome::Partly { left, why } => {
                 // First the one for the rest: twice is better than never.
-                if let Some(rest) = for_the_rest(&letter, &left) {
+                if let Some(rest) = for_the_rest(&letter, &left, now) {
                     store.post(&[], &[rest]).await?;
                 }
                 store.letter_sent(letter.id, Utc::now()).await?;
@@ -90,7 +90,7 @@ pub async fn deliver(
 }
 
 /// The same letter for those who have not got it, to be tried again in a while.
-fn for_the_rest(letter: &Letter, left: &[String]) -> Option<Letter> {
+fn for_the_rest(letter: &Letter, left: &[String], now: DateTime<Utc>) -> Option<Letter> {
     let mut mail: Mail = serde_json::from_value(letter.body.clone()).ok()?;
     let is_left = |one: &MailAddress| left.iter().any(|address| address == one.address());
     mail.to.retain(is_left);
@@ -100,7 +100,7 @@ fn for_the_rest(letter: &Letter, left: &[String]) -> Option<Letter> {
     }
     let body = serde_json::to_value(mail).ok()?;
     let mut rest = super::teller::letter("email", body, letter.created_at);
-    rest.next_attempt_at = Utc::now() + TimeDelta::minutes(30);
+    rest.next_attempt_at = now + TimeDelta::minutes(30);
     Some(rest)
 }
 

@@ -7,13 +7,16 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::delivery::LONGEST_PAUSE;
 use super::rules::{
     ESCALATED, RECOVERED, event_of, is_failure, is_overdue, message_of, notice, noticed,
     of_severity, outcome, schedule_of, word,
 };
 use super::{Delivered, Delivery, Mail, Signal, SmtpError, deliver, ping};
 use crate::config::{Config, Email, Event, Notify, WebhookFormat};
-use crate::history::{Alert, HistoryError, Letter, Notice, RunRecord, RunStatus, Store};
+use crate::history::{
+    Alert, CLOCKS_DIFFER, HistoryError, Letter, Notice, RunRecord, RunStatus, Store, surely_wrong,
+};
 use crate::plan::{Finding, Memory, Severity, tells_kept_out};
 use crate::report::{Digest, Message, Rendered, Shape, Templates};
 
@@ -159,7 +162,8 @@ impl Teller {
             told.get(&key(finding))
                 .and_then(Value::as_str)
                 .and_then(|at| at.parse::<DateTime<Utc>>().ok())
-                .is_some_and(|at| now - at < TELL_AGAIN)
+                // A clock that was ahead silences nothing.
+                .is_some_and(|at| now - at < TELL_AGAIN && at - now <= CLOCKS_DIFFER)
         };
         let news: Vec<_> = found.into_iter().filter(|one| !lately(one)).collect();
         let memories: Vec<Memory> = news
@@ -228,6 +232,12 @@ impl Teller {
         now: DateTime<Utc>,
         wait: bool,
     ) -> Result<Delivered, HistoryError> {
+        if !surely_wrong(now) && store.set_outbox_back(now, LONGEST_PAUSE).await? > 0 {
+            tracing::warn!(
+                "messages waited for a time that is yet to come, set by a clock that was ahead; \
+                 they wait no longer"
+            );
+        }
         self.escalate(store, now).await?;
         self.write(store, now, wait).await?;
         let delivery = match delivery(&self.config) {

@@ -1,6 +1,7 @@
 //! Looks at the calendar, and has what is due claimed or written down.
 
 mod claims;
+mod clocks;
 mod record;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,8 +18,13 @@ use crate::config::{Config, Schedule, windows_of};
 use crate::execute::Stop;
 use crate::history::{HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause, Store};
 
+pub use clocks::{clock_troubles, set_right, times_ahead};
+
 /// A clock that goes back further than this has been set.
 const CLOCK_SET_BACK: TimeDelta = TimeDelta::seconds(2);
+
+/// After so long without a sign of life the claims of an instance may be taken over.
+pub const LEASE: Duration = Duration::from_secs(60);
 
 /// How this instance takes part.
 #[derive(Clone, Debug)]
@@ -39,7 +45,7 @@ impl Options {
         Options {
             owner: format!("{host}/{}", Uuid::now_v7()),
             seed: host.to_owned(),
-            lease: Duration::from_secs(60),
+            lease: LEASE,
             only: None,
         }
     }
@@ -97,6 +103,7 @@ pub struct Scheduler {
     wakes: BTreeMap<DateTime<Utc>, Vec<String>>,
     last_tick: Option<DateTime<Utc>>,
     last_orphans: Option<DateTime<Utc>>,
+    clocks: clocks::Clocks,
     tracker: TaskTracker,
 }
 
@@ -127,6 +134,7 @@ impl Scheduler {
             wakes: BTreeMap::new(),
             last_tick: None,
             last_orphans: None,
+            clocks: clocks::Clocks::default(),
             tracker: TaskTracker::new(),
         };
         scheduler.reload(config).await?;
@@ -138,7 +146,12 @@ impl Scheduler {
     /// # Errors
     /// When the history cannot be used; then the old one stays.
     pub async fn reload(&mut self, config: Arc<Config>) -> Result<(), HistoryError> {
-        let now = self.clock.now();
+        self.look_at_clocks().await?;
+        self.know(config).await
+    }
+
+    /// Asks the history since when the schedules are known.
+    async fn know(&mut self, config: Arc<Config>) -> Result<(), HistoryError> {
         let mut listed = definitions(&config);
         if let Some(only) = &self.options.only {
             // Others become known when they are called for themselves: known from now on, what
@@ -148,7 +161,9 @@ impl Scheduler {
                 name == only || after.is_some_and(|after| after.contains(name))
             });
         }
-        let known = self.store.know_schedules(&listed, now).await?;
+        // Instances whose clocks differ must not make each other's schedules begin ahead of time.
+        let since = self.by_the_history();
+        let known = self.store.know_schedules(&listed, since).await?;
         self.config = config;
         self.states = known
             .into_iter()
@@ -157,14 +172,14 @@ impl Scheduler {
                 (name, State { since, ..state })
             })
             .collect();
-        self.look_at_everything(now);
+        self.look_at_everything(self.now());
         Ok(())
     }
 
     /// Takes an occurrence of the only schedule that is at most `within` old for one that is on
     /// time: it is what this instance was started for.
     pub fn called_for(&mut self, within: TimeDelta) {
-        let now = self.clock.now();
+        let now = self.now();
         if let Some(name) = &self.options.only
             && let Some(schedule) = self.config.schedules.get(name)
             && let Some(state) = self.states.get_mut(name)
@@ -206,7 +221,10 @@ impl Scheduler {
     /// # Errors
     /// When the history cannot be used; the same is done again next time.
     pub async fn tick(&mut self) -> Result<Ticked, HistoryError> {
-        let now = self.clock.now();
+        if self.look_at_clocks().await? {
+            self.know(Arc::clone(&self.config)).await?;
+        }
+        let now = self.now();
         if self
             .last_tick
             .is_some_and(|last| now < last - CLOCK_SET_BACK)
@@ -272,7 +290,10 @@ impl Scheduler {
         now: DateTime<Utc>,
         ticked: &mut Ticked,
     ) -> Result<(), HistoryError> {
-        let newest = self.store.newest_occurrences(names, now, now).await?;
+        let newest = self
+            .store
+            .newest_occurrences(names, now, self.latest())
+            .await?;
         let pauses: HashMap<String, Pause> = self
             .store
             .pauses()
@@ -349,7 +370,7 @@ impl Scheduler {
     ) -> Result<Before, HistoryError> {
         let newest = self
             .store
-            .newest_occurrences(&schedule.after, at, self.clock.now())
+            .newest_occurrences(&schedule.after, at, self.latest())
             .await?;
         let mut standing = Before::Done;
         for name in &schedule.after {

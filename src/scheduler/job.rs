@@ -52,6 +52,8 @@ pub enum Happened<'a> {
     Ran(&'a RunRecord),
     /// An occurrence ended, or was recorded as skipped or missed.
     Over(&'a Occurrence),
+    /// Our clock was compared with that of the history: how far it is ahead.
+    Compared(TimeDelta),
     /// The history could not be used.
     HistoryFailed,
 }

@@ -57,11 +57,13 @@ pub async fn outlook(
         let mut filter = OccurrenceFilter {
             statuses: vec![OccurrenceStatus::Missed],
             since: Some(now - chrono::TimeDelta::days(LOOK_BACK_DAYS)),
+            until: Some(now),
             limit: Some(limit),
             ..OccurrenceFilter::default()
         };
         planned.missed = store.occurrences(&filter).await?;
         filter.statuses = vec![OccurrenceStatus::Running];
+        filter.until = None;
         planned.running = store.occurrences(&filter).await?;
         planned.pauses = store.pauses().await?;
     }

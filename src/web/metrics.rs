@@ -71,6 +71,7 @@ pub struct Metrics {
     occurrences: Family<Planned, Counter>,
     lateness: Histogram,
     last_tick: Seconds,
+    clock_ahead: Seconds,
     history_errors: Counter,
     reloads: Family<Reload, Counter>,
 }
@@ -93,6 +94,7 @@ impl Default for Metrics {
             occurrences: Family::default(),
             lateness: Histogram::new(LATENESS),
             last_tick: Seconds::default(),
+            clock_ahead: Seconds::default(),
             history_errors: Counter::default(),
             reloads: Family::default(),
         }
@@ -301,6 +303,12 @@ impl Metrics {
             Unit::Seconds,
             self.last_tick.clone(),
         );
+        all.register_with_unit(
+            "history_clock_ahead",
+            "How far the clock of this machine is ahead of that of the history",
+            Unit::Seconds,
+            self.clock_ahead.clone(),
+        );
         all.register(
             "history_errors",
             "Calls to the history that failed",
@@ -337,6 +345,10 @@ impl Watcher for Metrics {
                         status: occurrence.status.as_str(),
                     })
                     .inc();
+            }
+            Happened::Compared(ahead) => {
+                self.clock_ahead
+                    .set(ahead.num_milliseconds() as f64 / 1000.0);
             }
             Happened::HistoryFailed => {
                 self.history_errors.inc();

@@ -1,5 +1,6 @@
 //! `maint serve` and `maint run --due` as processes.
 
+mod clocks;
 mod ended;
 mod flood;
 mod guarded;

@@ -12,7 +12,8 @@ use uuid::Uuid;
 use super::row::Found;
 use super::{Builder, Sql, SqlStore, Statement, Value, clean};
 use crate::history::{
-    Calendar, Claim, Ended, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
+    CLOCKS_DIFFER, Calendar, Claim, Ended, HistoryError, Occurrence, OccurrenceFilter,
+    OccurrenceStatus, Pause,
 };
 
 /// What is known under another definition is known anew.
@@ -37,7 +38,8 @@ static CLAIM: Sql = Sql::new(
            recorded_at = CASE WHEN excluded.recorded_at < known.recorded_at
                               THEN excluded.recorded_at ELSE known.recorded_at END
      WHERE known.status = 'running' AND known.lease_until <= {now}
-        OR known.status = 'missed' AND known.recorded_at > $6
+        OR known.recorded_at > $6
+           AND (known.status = 'missed' OR known.status = 'skipped' AND known.claimed_by IS NULL)
     RETURNING *",
 );
 
@@ -58,10 +60,16 @@ static RELEASE: Sql = Sql::new(
     WHERE schedule = $1 AND scheduled_for = $2 AND claimed_by = $3 AND status = 'running'",
 );
 
+/// What a clock that was ahead has recorded before is recorded anew.
 static RECORD: Sql = Sql::new(
-    "INSERT INTO maint.occurrences (schedule, scheduled_for, status, catch_up, claims, recorded_at,
-                                   finished_at, reason, runs)
-    VALUES ($1, $2, $3, $4, 0, $5, $5, $6, '[]') ON CONFLICT (schedule, scheduled_for) DO NOTHING",
+    "INSERT INTO maint.occurrences AS known
+           (schedule, scheduled_for, status, catch_up, claims, recorded_at, finished_at, reason, runs)
+    VALUES ($1, $2, $3, $4, 0, $5, $5, $6, '[]')
+    ON CONFLICT (schedule, scheduled_for) DO UPDATE
+       SET status = excluded.status, recorded_at = excluded.recorded_at,
+           finished_at = excluded.finished_at, reason = excluded.reason
+     WHERE known.recorded_at > $7 AND known.claimed_by IS NULL
+       AND known.status IN ('missed', 'skipped')",
 );
 
 /// Looked up in the key, schedule by schedule.
@@ -71,7 +79,8 @@ static NEWEST: Sql = Sql::new(
         ON newest.schedule = wanted.value
        AND newest.scheduled_for = (SELECT scheduled_for FROM maint.occurrences
              WHERE schedule = wanted.value AND scheduled_for <= $2
-               AND (status <> 'missed' OR recorded_at <= $3)
+               AND (recorded_at <= $3 OR status <> 'missed'
+                    AND (status <> 'skipped' OR claimed_by IS NOT NULL))
              ORDER BY scheduled_for DESC LIMIT 1)",
 );
 
@@ -186,6 +195,7 @@ impl Calendar for SqlStore {
                 one.catch_up.into(),
                 one.recorded_at.into(),
                 one.reason.as_deref().map(clean).into(),
+                (one.recorded_at + CLOCKS_DIFFER).into(),
             ]);
             if writing.execute(statement).await? > 0 {
                 new.push(one.clone());
@@ -276,6 +286,9 @@ fn listed(filter: &OccurrenceFilter) -> Statement {
     }
     if let Some(since) = filter.since {
         query.push(" AND scheduled_for >= ").bind(since);
+    }
+    if let Some(until) = filter.until {
+        query.push(" AND scheduled_for <= ").bind(until);
     }
     query.push(" ORDER BY scheduled_for DESC, schedule");
     if let Some(limit) = filter.limit {

@@ -2,6 +2,7 @@
 //! whichever it is.
 
 mod calendar;
+mod clocks;
 mod dead;
 mod learned;
 mod outbox;

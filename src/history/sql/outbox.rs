@@ -1,11 +1,11 @@
 //! Notices, letters and alerts.
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::{Sql, SqlStore, Value, clean};
-use crate::history::{Alert, HistoryError, Letter, Notice, Outbox};
+use crate::history::{Alert, CLOCKS_DIFFER, HistoryError, Letter, Notice, Outbox};
 
 /// In the words of the index of what is pending.
 static PENDING: Sql = Sql::new(
@@ -50,6 +50,33 @@ static PUT_ALERT: Sql = Sql::new(
 );
 
 static CLEAR_ALERT: Sql = Sql::new("DELETE FROM maint.alerts WHERE task = $1 AND target = $2");
+
+/// What was set by a clock that was ahead, in the words of the indexes where there are some.
+static LATE: Sql = Sql::new(
+    "SELECT (SELECT count(*) FROM maint.notices
+             WHERE {sqlite: handled = 0}{postgres: NOT handled} AND at > $1)
+          + (SELECT count(*) FROM maint.letters WHERE created_at > $1)
+          + (SELECT count(*) FROM maint.letters WHERE state = 'waiting' AND next_attempt_at > $2)
+          + (SELECT count(*) FROM maint.alerts WHERE since > $1 OR escalated_at > $1) AS n",
+);
+
+/// Each sets to `$1` what is later than `$2`.
+static SET_BACK: [Sql; 5] = [
+    Sql::new(
+        "UPDATE maint.notices SET at = $1
+          WHERE {sqlite: handled = 0}{postgres: NOT handled} AND at > $2",
+    ),
+    Sql::new("UPDATE maint.letters SET created_at = $1 WHERE created_at > $2"),
+    Sql::new(
+        "UPDATE maint.letters SET next_attempt_at = $1
+          WHERE state = 'waiting' AND next_attempt_at > $2",
+    ),
+    Sql::new("UPDATE maint.alerts SET since = $1 WHERE since > $2"),
+    Sql::new("UPDATE maint.alerts SET escalated_at = $1 WHERE escalated_at > $2"),
+];
+
+/// Which of them is told from longer ahead.
+const TRIED: usize = 2;
 
 const SETTLE: &str = "settle a letter";
 
@@ -112,6 +139,29 @@ impl Outbox for SqlStore {
     ) -> Result<(), HistoryError> {
         let statement = GIVE_UP.with([id.into(), at.into(), clean(why).into()]);
         self.execute(SETTLE, statement).await.map(drop)
+    }
+
+    async fn set_outbox_back(
+        &self,
+        now: DateTime<Utc>,
+        longest: TimeDelta,
+    ) -> Result<u64, HistoryError> {
+        let late = now.checked_add_signed(CLOCKS_DIFFER).unwrap_or(now);
+        let later = late.checked_add_signed(longest).unwrap_or(late);
+        let found = LATE.with([late.into(), later.into()]);
+        let found = self.fetch_by("look for late letters", found, |row| row.count("n"));
+        if found.await?.pop().unwrap_or_default() == 0 {
+            return Ok(0);
+        }
+        let mut writing = self.write("set letters back").await?;
+        let mut changed = 0;
+        for (n, sql) in SET_BACK.iter().enumerate() {
+            let than = if n == TRIED { later } else { late };
+            let statement = sql.with([now.into(), than.into()]);
+            changed += writing.execute(statement).await?;
+        }
+        writing.commit().await?;
+        Ok(changed)
     }
 
     async fn letters_since(

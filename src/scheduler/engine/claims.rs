@@ -9,7 +9,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::Scheduler;
 use crate::config::Schedule;
 use crate::execute::StopReason;
-use crate::history::{Claim, Ended, HistoryError, Occurrence, OccurrenceStatus, Store};
+use crate::history::{
+    CLOCKS_DIFFER, Claim, Ended, HistoryError, Occurrence, OccurrenceStatus, Store,
+};
 use crate::scheduler::jitter;
 use crate::scheduler::job::{Happened, Job, Outcome, Watcher, Worker};
 
@@ -32,7 +34,7 @@ impl Scheduler {
             catch_up,
             owner: self.options.owner.clone(),
             lease: self.options.lease,
-            now: self.clock.now(),
+            now: self.latest(),
         };
         let Some(occurrence) = self.store.claim_occurrence(&claim).await? else {
             return Ok(false);
@@ -83,6 +85,10 @@ impl Scheduler {
         let only = self.options.only.clone();
         let ours = |one: &Occurrence| only.as_ref().is_none_or(|only| *only == one.schedule);
         for orphan in orphans.into_iter().filter(ours) {
+            if orphan.scheduled_for > self.latest() + CLOCKS_DIFFER {
+                self.give_back(&orphan).await?;
+                continue;
+            }
             let known = self.config.schedules.get(&orphan.schedule);
             if let Some(schedule) = known.filter(|schedule| schedule.enabled).cloned() {
                 let begun = self
@@ -97,16 +103,30 @@ impl Scheduler {
         Ok(taken)
     }
 
-    /// Ends a claim of a schedule that is no longer there.
-    async fn bury(&self, orphan: &Occurrence) -> Result<(), HistoryError> {
-        let claim = Claim {
+    /// Forgets a claim that a clock which was ahead has made: its time is yet to come.
+    async fn give_back(&self, orphan: &Occurrence) -> Result<(), HistoryError> {
+        let claim = self.claim_of(orphan);
+        if self.store.claim_occurrence(&claim).await?.is_some() {
+            self.store.release_occurrence(&claim).await?;
+        }
+        Ok(())
+    }
+
+    /// Our wish for what somebody has left.
+    fn claim_of(&self, orphan: &Occurrence) -> Claim {
+        Claim {
             schedule: orphan.schedule.clone(),
             scheduled_for: orphan.scheduled_for,
             catch_up: orphan.catch_up,
             owner: self.options.owner.clone(),
             lease: self.options.lease,
-            now: self.clock.now(),
-        };
+            now: self.latest(),
+        }
+    }
+
+    /// Ends a claim of a schedule that is no longer there.
+    async fn bury(&self, orphan: &Occurrence) -> Result<(), HistoryError> {
+        let claim = self.claim_of(orphan);
         if self.store.claim_occurrence(&claim).await?.is_some() {
             let ended = Ended {
                 status: OccurrenceStatus::Ran,

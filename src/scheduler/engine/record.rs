@@ -19,6 +19,7 @@ impl Scheduler {
         now: DateTime<Utc>,
     ) -> Result<(), HistoryError> {
         let mut rows = Vec::new();
+        let recorded_at = self.by_the_history();
         let mut told = Vec::new();
         for decision in decisions {
             let (at, status, reason) = match decision {
@@ -43,8 +44,8 @@ impl Scheduler {
                 claimed_by: None,
                 lease_until: None,
                 claims: 0,
-                recorded_at: now,
-                finished_at: Some(now),
+                recorded_at,
+                finished_at: Some(recorded_at),
                 succeeded: None,
                 reason: Some(reason.clone()),
                 runs: Vec::new(),

@@ -266,6 +266,7 @@ pub(super) async fn calendar_ahead(
         .occurrences(&OccurrenceFilter {
             statuses: vec![OccurrenceStatus::Missed],
             since: Some(now - TimeDelta::days(30)),
+            until: Some(now),
             limit: Some(MOST_MISSED),
             ..OccurrenceFilter::default()
         })

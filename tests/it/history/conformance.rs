@@ -15,7 +15,7 @@ use super::summaries::{
     a_series_is_thinned_out, findings_are_new_open_or_gone, gains_and_troubles_are_found,
     runs_are_summed_up_by_period,
 };
-use super::{at, finding, id, occurrences, run, step};
+use super::{at, clocks, finding, id, occurrences, run, step};
 use crate::support::pooler::Pooler;
 use crate::support::servers::fresh_database;
 
@@ -84,6 +84,7 @@ enum Check {
     Orphans,
     Recorded,
     Schedules,
+    Ahead,
     Pauses,
     Cancel,
     Forget,
@@ -114,6 +115,7 @@ const CHECKS: &[Check] = &[
     Check::Orphans,
     Check::Recorded,
     Check::Schedules,
+    Check::Ahead,
     Check::Pauses,
     Check::Cancel,
     Check::Forget,
@@ -148,6 +150,7 @@ impl Check {
             Check::Orphans => occurrences::a_dead_owner_is_followed(store).await,
             Check::Recorded => occurrences::what_did_not_run_is_recorded_once(store).await,
             Check::Schedules => occurrences::a_changed_schedule_is_known_anew(store).await,
+            Check::Ahead => clocks::times_ahead_are_set_back(store).await,
             Check::Pauses => occurrences::pauses_last_until_resumed(store).await,
             Check::Cancel => occurrences::only_what_runs_is_cancelled(store).await,
             Check::Forget => occurrences::old_things_are_forgotten_in_batches(store).await,

@@ -1,6 +1,7 @@
 //! The history: what every implementation promises, and what a file adds.
 
 mod away;
+mod clocks;
 mod conformance;
 mod copy;
 mod occurrences;

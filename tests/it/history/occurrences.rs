@@ -151,6 +151,7 @@ pub(super) async fn what_did_not_run_is_recorded_once(store: &dyn Store) {
         schedule: Some("a".into()),
         statuses: vec![OccurrenceStatus::Missed, OccurrenceStatus::Ran],
         since: Some(at(1_000)),
+        until: Some(at(1_999)),
         limit: Some(5),
     };
     assert_eq!(store.occurrences(&filter).await.unwrap(), [rows[0].clone()]);
@@ -168,9 +169,22 @@ pub(super) async fn what_did_not_run_is_recorded_once(store: &dyn Store) {
     assert_eq!(newest["a"].scheduled_for, at(2_000));
     assert_eq!(newest["b"], rows[2]);
 
+    // Recorded by a clock that was ahead, it is recorded anew, once.
+    let anew = Occurrence {
+        recorded_at: at(40_000),
+        finished_at: Some(at(40_000)),
+        status: OccurrenceStatus::Skipped,
+        ..missed("b", 1_000)
+    };
+    let told = store.record_occurrences(std::slice::from_ref(&anew));
+    assert_eq!(told.await.unwrap(), [anew.clone()]);
+    let told = store.record_occurrences(std::slice::from_ref(&anew));
+    assert_eq!(told.await.unwrap(), []);
+    assert_eq!(all(store).await[2], anew);
+
     // Recorded by a clock that was ahead: it neither counts nor stands in the way.
     let before = store
-        .newest_occurrences(&names, at(2_000), at(49_999))
+        .newest_occurrences(&names, at(2_000), at(39_999))
         .await
         .unwrap();
     assert_eq!(before.get("b"), None);

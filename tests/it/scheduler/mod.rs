@@ -1,6 +1,7 @@
 //! The calendar: decisions, a year of them, and instances that share them.
 
 mod calendar;
+mod clocks;
 mod decisions;
 mod engine;
 mod instances;
