@@ -64,6 +64,40 @@ impl Watcher for Notes {
     }
 }
 
+/// Of one schedule and one reason, more than a few are told with the first and the last of them:
+/// after a long down-time there are thousands.
+const MOST_MISSED: usize = 3;
+
+fn missed_lines(missed: &[&Occurrence], zone: chrono_tz::Tz) -> Vec<String> {
+    let shown = |one: &Occurrence| {
+        let at = one.scheduled_for.with_timezone(&zone);
+        at.format("%a %Y-%m-%d %H:%M %Z").to_string()
+    };
+    let same =
+        |a: &&Occurrence, b: &&Occurrence| (&a.schedule, &a.reason) == (&b.schedule, &b.reason);
+    let mut lines = Vec::new();
+    for group in missed.chunk_by(same) {
+        if let [first, .., last] = group
+            && group.len() > MOST_MISSED
+        {
+            lines.push(format!(
+                "{}: {} missed, from {} to {}: {}",
+                first.schedule,
+                group.len(),
+                shown(first),
+                shown(last),
+                first.reason.as_deref().unwrap_or_default()
+            ));
+            continue;
+        }
+        lines.extend(group.iter().map(|one| {
+            let why = one.reason.as_deref().unwrap_or_default();
+            format!("{} of {}: missed: {why}", one.schedule, shown(one))
+        }));
+    }
+    lines
+}
+
 /// Carries out everything that is due, once, and whatever falls due by that.
 /// One CronJob that calls this every few minutes does the whole calendar.
 ///
@@ -147,15 +181,9 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
     for run in runs {
         outln!("{}", run_summary(run, &style));
     }
-    for one in occurrences.iter().filter(missed) {
-        outln!(
-            "{} of {}: missed: {}",
-            one.schedule,
-            one.scheduled_for
-                .with_timezone(&config.timezone)
-                .format("%a %Y-%m-%d %H:%M %Z"),
-            one.reason.as_deref().unwrap_or_default()
-        );
+    let missed: Vec<&Occurrence> = occurrences.iter().filter(missed).collect();
+    for line in missed_lines(&missed, config.timezone) {
+        outln!("{line}");
     }
     if occurrences.is_empty() {
         outln!("nothing is due");

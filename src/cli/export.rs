@@ -31,10 +31,10 @@ enum Format {
         #[arg(long, default_value = concat!("maint:", env!("CARGO_PKG_VERSION")))]
         image: String,
         /// The namespace
-        #[arg(long)]
+        #[arg(long, value_parser = label)]
         namespace: Option<String>,
         /// The Secret whose entries become the environment
-        #[arg(long, default_value = "maint")]
+        #[arg(long, default_value = "maint", value_parser = subdomain)]
         secret: String,
         /// How many instances with `--mode serve`
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -52,6 +52,29 @@ enum Format {
         #[arg(long, default_value = "/usr/local/bin/maint")]
         program: String,
     },
+}
+
+/// A name as Kubernetes takes it for namespaces (RFC 1123).
+fn label(name: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    let inside = name.chars().all(|c| plain(c) || c == '-');
+    match inside && name.len() <= 63 && name.starts_with(plain) && name.ends_with(plain) {
+        true => Ok(name.to_owned()),
+        false => Err(
+            "Kubernetes has no such name: expected lower-case letters, digits and `-`, 63 at most, \
+             with a letter or digit at both ends"
+                .to_owned(),
+        ),
+    }
+}
+
+/// The same for what may have dots in it, such as Secrets.
+fn subdomain(name: &str) -> Result<String, String> {
+    match name.len() <= 253 {
+        true => name.split('.').try_for_each(|part| label(part).map(drop))?,
+        false => return Err("Kubernetes takes 253 characters at most".to_owned()),
+    }
+    Ok(name.to_owned())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -65,6 +65,7 @@ use crate::values::Problems;
 Exit codes: 0 succeeded or nothing to do, 1 failed or partly failed,
 2 usage or configuration, 3 a target or the history is out of reach,
 4 not started (already running, or outside its window),
+5 `plan --check`: the plan differs,
 130/143 stopped by a signal, after cleaning up."
 )]
 struct Args {

@@ -47,6 +47,9 @@ impl Report {
             (None, None) => Asked::Back(CalendarSpan::Fixed(TimeSpan::from_mins(7 * 24 * 60))),
         };
         let now = Utc::now();
+        if let Some(why) = asked.to_come(now, config.timezone) {
+            return Err(Failure::Usage(why));
+        }
         if self.email {
             return send(context, &config, &templates, named, asked).await;
         }

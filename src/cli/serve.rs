@@ -22,6 +22,7 @@ use super::signals::Signals;
 use crate::config::Config;
 use crate::execute::Live;
 use crate::history::{Notice, Recorder, Store};
+use crate::notify::REFUSED;
 use crate::scheduler::{Options, PipelineWorker, Scheduler, SystemClock, with_reports};
 use crate::values::{Secret, redact, with_causes};
 use crate::web::pages::{self, Access, NoAccess, Pages};
@@ -368,12 +369,12 @@ impl<'a> Serving<'a> {
         let notice = Notice {
             id: Uuid::now_v7(),
             at: Utc::now(),
-            event: "failed".to_owned(),
-            task: "configuration".to_owned(),
-            target: "maint".to_owned(),
+            event: REFUSED.to_owned(),
+            task: String::new(),
+            target: super::run::host(),
             schedule: None,
             run: None,
-            text: format!("The changed configuration is refused, the old one goes on.\n{why}"),
+            text: format!("What was in force before goes on.\n{why}"),
         };
         if let Err(error) = self.store.add_notices(&[notice]).await {
             tracing::error!(%error, "the notice could not be kept");

@@ -12,7 +12,7 @@ use super::opening::{TaskWindow, never_open};
 use super::types::Task;
 use crate::engines::mongodb;
 use crate::engines::postgres::connect::Dial;
-use crate::values::{DatabasePattern, Engine, Secret};
+use crate::values::{CalendarSpan, DatabasePattern, Engine, Secret, TimeSpan};
 
 /// Names in `schedules`: tasks, and other schedules in `after`.
 pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) {
@@ -77,6 +77,9 @@ pub(super) fn schedules(root: &Node, tasks: &BTreeSet<String>, file: &mut File) 
     }
 }
 
+/// Less of a history knows nothing of yesterday.
+const SHORTEST_RETENTION: std::time::Duration = std::time::Duration::from_secs(86_400);
+
 /// How the schedules of reports are called.
 const REPORT: &str = "report:";
 
@@ -94,11 +97,40 @@ pub(super) fn names(root: &Node, file: &mut File) {
             let odd = match name {
                 name if name.trim().is_empty() => "it is empty",
                 name if name.trim() != name.as_str() => "it begins or ends with a blank",
+                name if name.contains("${") => "variables are filled into values only",
                 name if name.chars().any(char::is_control) => "it has characters that nobody sees",
                 _ => continue,
             };
             let message = format!("{name:?} is no name for {noun}: {odd}");
             file.report(file.problem(entry.key_span, message));
+        }
+    }
+}
+
+/// Values that would be taken for what nobody can have meant.
+pub(super) fn values(root: &Node, typed: &SchedulesFile, file: &mut File) {
+    let place = |node: Option<&Node>| node.map_or(root.span, |node| node.span);
+    if typed.history_retention.get() < SHORTEST_RETENTION {
+        let message = format!(
+            "`history_retention` is {}: the history would forget what it needs to know what is due, and what has failed",
+            typed.history_retention
+        );
+        let problem = file.problem(place(root.get("history_retention")), message);
+        file.report(problem.hint("1d is the shortest; 400d where it is left out"));
+    }
+    let odd = |text: &&String| text.trim().chars().any(char::is_control);
+    if typed.environment.as_ref().filter(odd).is_some() {
+        let message = "`environment` has characters that nobody sees: subjects begin with it";
+        file.report(file.problem(place(root.get("environment")), message));
+    }
+    for (name, report) in &typed.reports {
+        if report.period == CalendarSpan::Months(0)
+            || report.period == CalendarSpan::Fixed(TimeSpan::ZERO)
+        {
+            let entry = root.get("reports").and_then(|all| all.get(name));
+            let message = format!("report `{name}` would look back for no time at all");
+            let problem = file.problem(place(entry.and_then(|one| one.get("period"))), message);
+            file.report(problem.hint("write how far back: `7d`, `1mo`"));
         }
     }
 }

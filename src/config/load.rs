@@ -139,6 +139,7 @@ pub fn load_with(
             names.check_empty(tree, &mut schedules);
         }
         if let Some(typed) = &typed {
+            check::values(tree, typed, &mut schedules);
             check::connections(tree, typed, &mut schedules);
             if care == Care::Check {
                 check::dials(tree, typed, env, &mut schedules);

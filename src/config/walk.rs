@@ -43,6 +43,14 @@ pub(super) struct Walk<'a> {
     pub targets: Option<(&'a Names, Engine)>,
 }
 
+/// What a place is called; the top of a file has no name.
+fn subject(path: &str) -> String {
+    match path {
+        "" => "the file".to_owned(),
+        path => format!("`{path}`"),
+    }
+}
+
 impl Walk<'_> {
     /// Reports whatever at `node` differs from `schema`.
     ///
@@ -71,7 +79,7 @@ impl Walk<'_> {
                     // `webhook: https://…` in place of a mapping is as secret as its `url` is.
                     if holds_secrets(fields, self.root) {
                         self.file.hide_all(node);
-                        let message = format!("`{path}` must be {}", noun(type_name));
+                        let message = format!("{} must be {}", subject(path), noun(type_name));
                         let hint = fields.get("properties").and_then(|p| p.get("url"));
                         let hint = hint.map(|_| "write `{ url: … }`".to_owned());
                         self.report_with(node.span, message, hint);
@@ -156,11 +164,6 @@ impl Walk<'_> {
                 Meaning::Text => "text",
             },
         };
-        let subject = if path.is_empty() {
-            "the file".to_owned()
-        } else {
-            format!("`{path}`")
-        };
         let hint = match (type_name, node.scalar()) {
             ("array", Some(scalar)) => Some(format!("write `[{}]`", scalar.shown())),
             ("boolean", Some(scalar)) => match scalar.text.to_ascii_lowercase().as_str() {
@@ -174,7 +177,7 @@ impl Walk<'_> {
             ("string", Some(scalar)) => Some(format!("put it in quotes: `\"{}\"`", scalar.shown())),
             _ => None,
         };
-        let message = format!("{subject} must be {}, not {found}", noun(type_name));
+        let message = format!("{} must be {}, not {found}", subject(path), noun(type_name));
         self.report_with(node.span, message, hint);
         None
     }

@@ -34,7 +34,8 @@ pub use entry::Entry;
 pub use error::{Candidate, Cause, HistoryError};
 pub use learned::{Learned, Measured};
 pub use occurrence::{
-    Calendar, Claim, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause, carried_out,
+    Calendar, Claim, DOES_ITS_WORK, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
+    carried_out,
 };
 pub use outbox::{Alert, Letter, Notice, Outbox};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};

@@ -133,6 +133,17 @@ impl std::fmt::Display for OccurrenceStatus {
     }
 }
 
+/// How the reason ends of a missed occurrence whose work a later one does.
+pub const DOES_ITS_WORK: &str = "does its work";
+
+impl Occurrence {
+    /// Whether it was missed and a later one does its work: then nobody needs to be told.
+    pub fn is_covered(&self) -> bool {
+        let reason = self.reason.as_deref().unwrap_or_default();
+        self.status == OccurrenceStatus::Missed && reason.ends_with(DOES_ITS_WORK)
+    }
+}
+
 /// One planned firing of a schedule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Occurrence {

@@ -21,6 +21,8 @@ pub use rules::schedule_of;
 pub use smtp::{Smtp, SmtpError};
 pub use teller::{Teller, delivery};
 
+pub use crate::report::REFUSED;
+
 /// What came of handing a letter over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

@@ -9,6 +9,10 @@ use uuid::Uuid;
 use super::text::{counted, shell_word};
 use crate::history::Notice;
 
+/// The event of a changed configuration that `maint serve` does not take: about no task, and about
+/// a machine in place of a target.
+pub const REFUSED: &str = "refused";
+
 /// Targets of one group told one by one before they are only counted.
 const MOST_LINES: usize = 10;
 
@@ -42,7 +46,7 @@ pub struct Group {
     pub lines: Vec<Line>,
     /// How many more there are.
     pub more: usize,
-    /// The command that tries again; empty where there is none.
+    /// The command that tries again, or says what is wrong; empty where there is none.
     pub command: String,
 }
 
@@ -63,7 +67,17 @@ impl Digest {
     /// Puts notices of the same event and task together.
     pub fn of(notices: &[Notice], host: &str, made_at: DateTime<Utc>) -> Digest {
         let mut groups: Vec<Group> = Vec::new();
-        for notice in notices {
+        for (n, notice) in notices.iter().enumerate() {
+            // Two processes with the same files notice the same.
+            let same = |other: &Notice| {
+                let of = |one: &Notice| (one.run, one.at);
+                (of(other) == of(notice) || notice.event == REFUSED)
+                    && (&other.event, &other.task, &other.target, &other.text)
+                        == (&notice.event, &notice.task, &notice.target, &notice.text)
+            };
+            if notices.iter().take(n).any(same) {
+                continue;
+            }
             let line = Line {
                 target: notice.target.clone(),
                 at: notice.at,
@@ -105,9 +119,16 @@ impl Digest {
                 .collect();
             let place = match targets.first() {
                 Some(only) if targets.len() == 1 => (*only).to_owned(),
+                _ if group.event == REFUSED => counted(targets.len(), "machine"),
                 _ => counted(targets.len(), "target"),
             };
-            group.headline = format!("{} {} on {place}", group.task, said(&group.event));
+            group.headline = match group.event.as_str() {
+                REFUSED => format!("the changed configuration was refused on {place}"),
+                event => format!("{} {} on {place}", group.task, said(event)),
+            };
+            if group.event == REFUSED {
+                group.command = "maint check".to_owned();
+            }
             if matches!(
                 group.event.as_str(),
                 "failed" | "partial" | "interrupted" | "escalated"
@@ -179,6 +200,24 @@ mod tests {
             run: None,
             text: "out of reach".to_owned(),
         }
+    }
+
+    #[test]
+    fn a_refused_configuration_is_told_once_for_each_machine() {
+        let mut notices = vec![notice(REFUSED, "a"), notice(REFUSED, "a")];
+        for one in &mut notices {
+            one.task.clear();
+        }
+        notices[1].at += chrono::TimeDelta::seconds(2);
+        let digest = Digest::of(&notices, "h", DateTime::<Utc>::MIN_UTC);
+        let expected = "the changed configuration was refused on a";
+        assert_eq!(digest.headline, expected);
+        assert_eq!((digest.groups.len(), digest.groups[0].count), (1, 1));
+        assert_eq!(digest.groups[0].command, "maint check");
+        notices[1].target = "b".to_owned();
+        let digest = Digest::of(&notices, "h", DateTime::<Utc>::MIN_UTC);
+        assert_eq!(digest.headline, expected.replace(" a", " 2 machines"));
+        assert_eq!(digest.groups[0].count, 2);
     }
 
     #[test]

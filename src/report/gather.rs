@@ -108,7 +108,7 @@ pub async fn gather_trends(
     Ok(build::trends(config, period, series))
 }
 
-/// How many occurrences of the period did not run.
+/// How many occurrences of the period did not run, and are not made up for.
 async fn missed(store: &dyn Store, period: &Period) -> Result<i64, HistoryError> {
     let filter = OccurrenceFilter {
         statuses: vec![OccurrenceStatus::Missed],
@@ -117,7 +117,9 @@ async fn missed(store: &dyn Store, period: &Period) -> Result<i64, HistoryError>
         ..OccurrenceFilter::default()
     };
     let missed = store.occurrences(&filter).await?;
-    let within = missed.iter().filter(|one| one.scheduled_for < period.until);
+    let within = missed
+        .iter()
+        .filter(|one| one.scheduled_for < period.until && !one.is_covered());
     Ok(i64::try_from(within.count()).unwrap_or(i64::MAX))
 }
 

@@ -18,7 +18,8 @@ mod templates;
 pub mod text;
 
 pub use compose::{Composed, Pictures, compose, compose_page};
-pub use digest::{Digest, Group, Line};
+
+pub use digest::{Digest, Group, Line, REFUSED};
 pub use gather::{Scope, gather, gather_trends};
 pub use period::Asked;
 pub use telling::{error_text, finding_text};

@@ -6,7 +6,7 @@ use chrono::{DateTime, NaiveDate, TimeZone, Utc};
 use chrono_tz::Tz;
 
 use crate::history::Period;
-use crate::values::CalendarSpan;
+use crate::values::{CalendarSpan, TimeSpan};
 
 /// A period as a person asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,14 @@ impl FromStr for Asked {
         if let Ok(first) = NaiveDate::parse_from_str(&format!("{text}-01"), "%Y-%m-%d") {
             return Ok(Asked::Month(first));
         }
+        if matches!(
+            text.parse(),
+            Ok(CalendarSpan::Months(0) | CalendarSpan::Fixed(TimeSpan::ZERO))
+        ) {
+            return Err(format!(
+                "`{text}` is no time at all; expected how far back (`7d`, `1mo`)"
+            ));
+        }
         text.parse().map(Asked::Back).map_err(|_| {
             format!(
                 "`{text}` is no period; expected how far back (`7d`, `1mo`), `since-last`, or a month (`2026-10`)"
@@ -38,6 +46,17 @@ impl FromStr for Asked {
 }
 
 impl Asked {
+    /// Why there is nothing to tell of it yet: it is still to come.
+    pub fn to_come(self, now: DateTime<Utc>, zone: Tz) -> Option<String> {
+        match self {
+            Asked::Month(first) if midnight(first, zone) > now => Some(format!(
+                "{} is yet to come: there is nothing to report",
+                first.format("%B %Y")
+            )),
+            _ => None,
+        }
+    }
+
     /// The period, and what it is called.
     pub fn period(
         self,
@@ -109,6 +128,10 @@ mod tests {
     #[test]
     fn a_month_is_one_of_the_zone() {
         let now = Utc.with_ymd_and_hms(2026, 11, 21, 12, 0, 0).unwrap();
+        for (month, to_come) in [("2026-11", false), ("2026-12", true), ("2099-01", true)] {
+            let asked: Asked = month.parse().unwrap();
+            assert_eq!(asked.to_come(now, Tz::Europe__Berlin).is_some(), to_come);
+        }
         let asked: Asked = "2026-10".parse().unwrap();
         let (period, text) = asked.period(now, Tz::Europe__Berlin, None);
         assert_eq!(text, "October 2026");
@@ -119,6 +142,10 @@ mod tests {
 
     #[test]
     fn words_that_are_no_period_are_refused_with_examples() {
+        for text in ["0d", "0mo"] {
+            let refused = text.parse::<Asked>().unwrap_err();
+            assert!(refused.contains("no time at all"), "{refused}");
+        }
         for text in ["", "2026-13", "7", "since", "-3d"] {
             let refused = text.parse::<Asked>().unwrap_err();
             assert!(refused.contains("`since-last`"), "{refused}");

@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use sha2::{Digest, Sha256};
 
 use crate::config::{Opening, Schedule, TaskWindow, opening};
-use crate::history::Pause;
+use crate::history::{DOES_ITS_WORK, Pause};
 
 /// Up to so late an occurrence is on time: a tick may come late, and an
 /// instance may be restarted.
@@ -154,7 +154,7 @@ pub fn due(
             None => Decision::Miss {
                 at,
                 reason: match covered {
-                    Some(run) => format!("the one of {} does its work", shown(run, zone)),
+                    Some(run) => format!("the one of {} {DOES_ITS_WORK}", shown(run, zone)),
                     None if known.attended == Some(at) => {
                         "it could not begin before the next one was due".to_owned()
                     }

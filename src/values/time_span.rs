@@ -34,6 +34,9 @@ written_as_text!(
 );
 
 impl TimeSpan {
+    /// No time at all.
+    pub const ZERO: Self = Self(Duration::ZERO);
+
     /// So many milliseconds.
     pub const fn from_millis(ms: u64) -> Self {
         Self(Duration::from_millis(ms))

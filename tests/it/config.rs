@@ -574,6 +574,55 @@ fn a_group_of_nothing_is_refused_by_the_check() {
 }
 
 #[test]
+fn values_that_nobody_can_have_meant_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("tasks")).unwrap();
+    let file = folder.path().join("schedules.yaml");
+    let report =
+        |period: &str| format!("reports: {{ r: {{ cron: \"0 8 * * MON\", period: {period} }} }}\n");
+    for (text, expected) in [
+        (
+            "history_retention: 0d\n".to_owned(),
+            "`history_retention` is 0",
+        ),
+        (
+            "history_retention: 23h\n".to_owned(),
+            "`history_retention` is 23h",
+        ),
+        ("history_retention: 1d\n".to_owned(), ""),
+        (
+            "environment: \"a\\nb\"\n".to_owned(),
+            "`environment` has characters that nobody sees",
+        ),
+        ("environment: production\n".to_owned(), ""),
+        (
+            report("0d"),
+            "report `r` would look back for no time at all",
+        ),
+        (report("1d"), ""),
+        (
+            "schedules: { \"${X}\": { cron: \"0 4 * * *\", tasks: [] } }\n".to_owned(),
+            "is no name for a schedule: variables are filled into values only",
+        ),
+        ("- targets: {}\n".to_owned(), "the file must be a mapping"),
+    ] {
+        let targets = if text.starts_with('-') {
+            ""
+        } else {
+            "targets: { app: { engine: postgres } }\n"
+        };
+        fs::write(&file, format!("{targets}{text}")).unwrap();
+        let said = load(&file, KINDS, &env).err();
+        let said = said.map(|said| said.to_string()).unwrap_or_default();
+        assert_eq!(said.is_empty(), expected.is_empty(), "{text}{said}");
+        assert!(
+            said.contains(expected) && !said.contains("``"),
+            "{text}{said}"
+        );
+    }
+}
+
+#[test]
 fn set_changes_one_value_with_the_checks_of_a_file() {
     let config = loaded(&[
         ("schedules.yaml", SCHEDULES),

@@ -143,6 +143,30 @@ fn what_would_be_lost_or_known_is_refused() {
         "{text}"
     );
 
+    for (option, name) in [
+        ("--namespace", "a b\""),
+        ("--namespace", "Prod"),
+        ("--namespace", "a.b"),
+        ("--namespace", "a-"),
+        ("--secret", "a/b"),
+    ] {
+        let text = refused(
+            &workspace(SCHEDULES),
+            &["export", "kubernetes", option, name],
+        );
+        assert!(text.contains("Kubernetes has no such name"), "{text}");
+    }
+    workspace(SCHEDULES)
+        .run([
+            "export",
+            "kubernetes",
+            "--namespace",
+            "prod-1",
+            "--secret",
+            "a.b-1",
+        ])
+        .expect(0);
+
     let open =
         workspace(&SCHEDULES.replace("${DATABASE_URL}", "postgres://app:geheim@db.example/app"));
     let text = refused(&open, &["export", "kubernetes"]);

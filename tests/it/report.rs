@@ -1,7 +1,10 @@
 //! The report, from a history with everything unpleasant in it.
 
 use chrono::{TimeDelta, Utc};
-use maint::history::{RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger, open};
+use maint::history::{
+    Occurrence, OccurrenceStatus, RunRecord, RunStatus, StepRecord, StepStatus, Store, Trigger,
+    open,
+};
 use maint::plan::{Finding, Measurement, Severity};
 use uuid::Uuid;
 
@@ -473,6 +476,58 @@ fn a_period_that_makes_no_sense_is_refused() {
         .run(["report", "--period", "yesterday"])
         .expect(2);
     assert!(said.stderr.contains("`since-last`"), "{said:#?}");
+    let said = workspace().run(["report", "--period", "0d"]).expect(2);
+    assert!(said.stderr.contains("no time at all"), "{said:#?}");
+    let said = workspace().run(["report", "--period", "2999-01"]).expect(2);
+    assert!(
+        said.stderr.contains("January 2999 is yet to come"),
+        "{said:#?}"
+    );
+}
+
+/// Of a down-time only what nobody made up for is a reason.
+#[tokio::test]
+async fn what_a_later_occurrence_did_is_no_reason() {
+    for (reason, reasons) in [
+        ("the one of 2026-11-27 04:00 does its work", 0),
+        ("nobody was there at its time", 1),
+    ] {
+        let workspace = workspace();
+        let store = history(&workspace).await;
+        store
+            .close_run(&run(RunStatus::Succeeded, 0))
+            .await
+            .unwrap();
+        let at = Utc::now() - TimeDelta::hours(3);
+        let missed: Vec<Occurrence> = (0..100)
+            .map(|minutes| Occurrence {
+                schedule: "weekly".into(),
+                scheduled_for: at + TimeDelta::minutes(minutes),
+                status: OccurrenceStatus::Missed,
+                catch_up: false,
+                claimed_by: None,
+                lease_until: None,
+                claims: 0,
+                recorded_at: Utc::now(),
+                finished_at: None,
+                succeeded: None,
+                reason: Some(reason.into()),
+                runs: Vec::new(),
+            })
+            .collect();
+        store.record_occurrences(&missed).await.unwrap();
+        store.close().await;
+        let report = workspace
+            .run(["report", "--output", "json"])
+            .expect(0)
+            .json();
+        assert_eq!(report["summary"]["missed"], 100 * reasons, "{report:#}");
+        let told = report["reasons"].as_array().unwrap();
+        let told = told
+            .iter()
+            .filter(|one| one["text"].as_str().unwrap().contains("did not run"));
+        assert_eq!(told.count(), reasons, "{report:#}");
+    }
 }
 
 #[test]

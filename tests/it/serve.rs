@@ -200,6 +200,52 @@ fn a_swapped_link_reloads_and_a_broken_one_changes_nothing() {
     );
 }
 
+/// Two processes with the same files say it once, with a command that there is.
+#[test]
+fn a_refused_configuration_is_told_once() {
+    let workspace = Workspace::new("").task("analyze", TASK);
+    let history = format!("sqlite:{}", workspace.history().display());
+    let yaml = schedules("postgres://127.0.0.1:1/none", &["daily"])
+        .replace("sqlite:/var/tmp/none.db", &history);
+    let notify = "notify: { on: [failed], file: told.jsonl, group_wait: 10s }\n";
+    workspace.file("schedules.yaml", &format!("{yaml}{notify}"));
+    let file = workspace.path().join("schedules.yaml");
+    let both = [(); 2].map(|()| Served::start(&workspace, &file));
+    workspace.file("schedules.yaml", &format!("{yaml}{notify}bad: [\n"));
+    for served in &both {
+        wait_until("it is refused", || {
+            served.metric("maint_configuration_reloads_total{outcome=\"refused\"}") == 1.0
+        });
+    }
+    let told = || std::fs::read_to_string(workspace.path().join("told.jsonl")).unwrap_or_default();
+    wait_until("it is told", || !told().is_empty());
+    for served in both {
+        assert_eq!(served.stop().0, Some(0));
+    }
+    let told = told();
+    assert_eq!(told.lines().count(), 1, "{told}");
+    let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let digest = &told["digest"];
+    let headline = digest["headline"].as_str().unwrap();
+    assert!(
+        headline.starts_with("the changed configuration was refused on "),
+        "{told:#}"
+    );
+    let group = &digest["groups"][0];
+    assert_eq!(
+        (&group["count"], &group["command"]),
+        (&1.into(), &"maint check".into()),
+        "{told:#}"
+    );
+    assert!(
+        group["lines"][0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("schedules.yaml:"),
+        "{told:#}"
+    );
+}
+
 #[tokio::test]
 async fn what_was_missed_is_made_up_for_once_and_prometheus_reads_it() {
     let db = fresh_database(17).await;
