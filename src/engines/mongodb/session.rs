@@ -96,6 +96,31 @@ impl Session {
         Session::with(options, false, &self.dial, &self.name).await
     }
 
+    /// How far this server has come, which another member of its set is told: of a time that it has
+    /// not heard of yet, as right after a write or an election, a server says that it cannot be.
+    ///
+    /// # Errors
+    /// When one of the two reports one, or cannot be asked.
+    pub(crate) async fn tell_time(&self, member: &Session) -> Result<Option<Bson>, MongoError> {
+        let doing = "asking how far the primary has come";
+        let (ping, of, on, _) = self.dressed("admin", doc! { "ping": 1 }, Limit::ASIDE);
+        let asked = async {
+            let mut here = self.client.start_session().await?;
+            let admin = self.client.database("admin");
+            let answer = admin.run_command(ping.clone()).session(&mut here).await?;
+            let mut there = member.client.start_session().await?;
+            if let Some(time) = here.cluster_time() {
+                there.advance_cluster_time(time);
+            }
+            let admin = member.client.database("admin");
+            admin.run_command(ping).session(&mut there).await?;
+            Ok(answer.get("operationTime").cloned())
+        };
+        asked
+            .await
+            .map_err(|error| self.error(doing, &of, &on, &error))
+    }
+
     async fn with(
         options: ClientOptions,
         by_default: bool,

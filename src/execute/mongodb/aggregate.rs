@@ -17,6 +17,12 @@ use crate::plan::{Finding, Severity};
 /// How long it may take to find out whether a pipeline gives anything at all.
 const LOOKING: Duration = Duration::from_secs(60);
 
+/// What a secondary says of a read that it cannot give (InvalidOptions), before it has done anything:
+/// that nobody has told it yet of the time that it is to have reached.
+const NOT_THERE: i32 = 72;
+/// From here on a secondary takes `$out`.
+const OUT_ELSEWHERE: (u32, u32) = (5, 0);
+
 /// Carries it out, on a secondary where the plan says so and there is one.
 pub(super) async fn carry_out(
     work: &Aggregate,
@@ -28,45 +34,35 @@ pub(super) async fn carry_out(
     let stages: Result<Vec<Document>, String> =
         work.pipeline.iter().map(|stage| stage.document()).collect();
     let stages = stages.map_err(bad)?;
-    let mut command = doc! {
+    let command = doc! {
         "aggregate": &work.collection, "pipeline": stages.clone(), "cursor": {},
         "allowDiskUse": work.allow_disk_use, "writeConcern": { "w": "majority", "wtimeout": 60_000 },
     };
-    let reader = match work.from_secondary {
-        true => reader(job.session).await,
+    let replaces = stages
+        .last()
+        .is_some_and(|stage| stage.contains_key("$out"));
+    let mut reader = match work.from_secondary {
+        true => reader(job.session, replaces).await,
         false => None,
     };
-    if let Some((_, since)) = &reader {
-        // A secondary is behind. What the plan has seen as a change must be in the result,
-        // or the next run would hold it to be up to date.
-        command.insert(
-            "readConcern",
-            doc! { "level": "majority", "afterClusterTime": since.clone() },
-        );
-    }
-    let session = reader.as_ref().map_or(job.session, |(session, _)| session);
     let before = match &job.step.body.measure {
         Some(result) => held(job.session, result).await,
         None => None,
     };
-    let at = ("refreshing it", work.database.as_str());
-    if work.repeatable {
-        let done = pass(job, session, ends, record, at, &command, &mut 0).await?;
-        if done.is_none() {
-            return Ok(());
+    let made = loop {
+        let made = make(work, &command, reader.as_ref(), job, ends, record).await;
+        match (&made, &reader) {
+            (Err(EngineError::Mongo(error)), Some(_)) if error.code() == Some(NOT_THERE) => {
+                tracing::warn!(%error, "the primary reads: the secondary cannot");
+                reader = None;
+            }
+            _ => break made,
         }
-    } else {
-        let Some(limit) = ends.left() else {
-            end(record, StepStatus::Deferred, "no time was left");
-            return Ok(());
-        };
-        record.attempts = 1;
-        let stop = job.execution.stop.now();
-        let done = session.command_until(at.0, at.1, command, limit, stop);
-        if let Err(error) = done.await {
-            return over(error, job.execution, ends, record);
-        }
+    };
+    if !made? {
+        return Ok(());
     }
+    let session = reader.as_ref().map_or(job.session, |(session, _)| session);
     record.status = StepStatus::Succeeded;
     // What cannot be looked at was made all the same.
     if let (Some(result), Some(before)) = (&job.step.body.measure, before)
@@ -76,9 +72,7 @@ pub(super) async fn carry_out(
             result,
             before,
             after,
-            replaces: stages
-                .last()
-                .is_some_and(|stage| stage.contains_key("$out")),
+            replaces,
         };
         record.reason = format!("{}; {}", record.reason, made.told());
         record.rows = made.replaces.then_some(after.documents);
@@ -86,6 +80,44 @@ pub(super) async fn carry_out(
         findings.extend(made.finding(nothing, work));
     }
     Ok(())
+}
+
+/// Gives the command, to the reader where there is one; `false`: the step is over, and the record
+/// says why.
+async fn make(
+    work: &Aggregate,
+    command: &Document,
+    reader: Option<&(Session, Bson)>,
+    job: Job<'_>,
+    ends: Ends,
+    record: &mut StepRecord,
+) -> Result<bool, EngineError> {
+    let mut command = command.clone();
+    if let Some((_, since)) = reader {
+        // A secondary is behind. What the plan has seen as a change must be in the result,
+        // or the next run would hold it to be up to date.
+        command.insert(
+            "readConcern",
+            doc! { "level": "majority", "afterClusterTime": since.clone() },
+        );
+    }
+    let session = reader.map_or(job.session, |(session, _)| session);
+    let at = ("refreshing it", work.database.as_str());
+    if work.repeatable {
+        let done = pass(job, session, ends, record, at, &command, &mut 0).await?;
+        return Ok(done.is_some());
+    }
+    let Some(limit) = ends.left() else {
+        end(record, StepStatus::Deferred, "no time was left");
+        return Ok(false);
+    };
+    record.attempts = 1;
+    let stop = job.execution.stop.now();
+    let done = session.command_until(at.0, at.1, command, limit, stop);
+    match done.await {
+        Ok(_) => Ok(true),
+        Err(error) => over(error, job.execution, ends, record).map(|()| false),
+    }
 }
 
 /// What a result holds.
@@ -222,7 +254,11 @@ impl Made<'_> {
 /// A session on the secondary that is least behind, and what it has to have
 /// reached before it reads. None where there is none that answers: the primary
 /// reads then, which is slower for others, but right.
-async fn reader(primary: &Session) -> Option<(Session, Bson)> {
+async fn reader(primary: &Session, replaces: bool) -> Option<(Session, Bson)> {
+    if replaces && primary.server.release < OUT_ELSEWHERE {
+        tracing::warn!("the primary reads: before MongoDB 5.0 no secondary takes `$out`");
+        return None;
+    }
     let members = match Members::of(primary).await {
         Ok(members) => members,
         Err(error) => {
@@ -238,11 +274,13 @@ async fn reader(primary: &Session) -> Option<(Session, Bson)> {
                 continue;
             }
         };
-        let doing = "asking how far the primary has come";
-        let answer = primary
-            .command(doing, "admin", doc! { "ping": 1 }, Limit::ASIDE)
-            .await;
-        let since = answer.ok()?.get("operationTime").cloned()?;
+        let since = match primary.tell_time(&session).await {
+            Ok(since) => since?,
+            Err(error) => {
+                tracing::warn!(%error, "this secondary cannot read");
+                continue;
+            }
+        };
         tracing::debug!(member = %member.name, "a secondary reads");
         return Some((session, since));
     }

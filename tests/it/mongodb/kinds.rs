@@ -151,6 +151,84 @@ async fn a_secondary_reads_where_that_is_wanted_6_0() {
     a_secondary_reads(60).await;
 }
 
+/// A result that takes the place of another: a secondary writes it by way of the primary from 5.0 on,
+/// and before, the primary reads.
+async fn out_by_a_secondary(version: u32) {
+    let base = TestBase::new(version).await;
+    let everywhere = mongodb::options::WriteConcern::builder()
+        .w(mongodb::options::Acknowledgment::Nodes(3))
+        .build();
+    base.collection("events")
+        .insert_many([doc! { "day": 1 }, doc! { "day": 1 }])
+        .write_concern(everywhere)
+        .await
+        .unwrap();
+    profile_everything(base.servers, &base.name).await;
+    let task = from_a_secondary().replace(
+        "{ $merge: { into: dashboard_metrics, whenMatched: replace } }",
+        "{ $out: dashboard_metrics }",
+    );
+    let workspace = for_base(&base).task("refresh", &task);
+    let done = run(&workspace, "refresh", 0);
+    assert_eq!(done["rows"], 1, "{done:#}");
+    let who = if version < 50 { (1, 0) } else { (0, 1) };
+    assert_eq!(aggregated(base.servers, &base.name).await, who, "{done:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_makes_a_result_anew_where_it_can_4_4() {
+    out_by_a_secondary(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_makes_a_result_anew_where_it_can_5_0() {
+    out_by_a_secondary(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secondary_makes_a_result_anew_where_it_can_6_0() {
+    out_by_a_secondary(60).await;
+}
+
+/// A secondary that has not heard of the time that the primary has come to refuses to read.
+async fn the_primary_reads_for_it(version: u32) {
+    let set = Servers::set(version).await;
+    let db = set.root().await.database("app");
+    let events = db.collection::<Document>("events");
+    events.insert_one(doc! { "day": 1 }).await.unwrap();
+    set.whole().await;
+    profile_everything(&set, "app").await;
+    let primary = set.primary().await;
+    for n in (0..3).filter(|n| *n != primary) {
+        let member = set.direct(n, Some("root")).await.database("admin");
+        let fail = doc! { "configureFailPoint": "failCommand", "mode": "alwaysOn",
+        "data": { "failCommands": ["aggregate"], "errorCode": 72 } };
+        member.run_command(fail).await.unwrap();
+    }
+    let workspace = workspace(&set.maint_url("app")).task("refresh", &from_a_secondary());
+    let output = workspace.run(["run", "refresh", "--now"]).expect(0);
+    for n in 0..3 {
+        let member = set.direct(n, Some("root")).await.database("admin");
+        let off = doc! { "configureFailPoint": "failCommand", "mode": "off" };
+        member.run_command(off).await.unwrap();
+    }
+    let told = "the primary reads: the secondary cannot";
+    assert!(output.stderr.contains(told), "{output:?}");
+    let metrics = db.collection::<Document>("dashboard_metrics");
+    assert_eq!(metrics.count_documents(doc! {}).await.unwrap(), 1);
+    assert_eq!(aggregated(&set, "app").await.0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_secondary_refuses_the_primary_reads_4_4() {
+    the_primary_reads_for_it(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_secondary_refuses_the_primary_reads_6_0() {
+    the_primary_reads_for_it(60).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_secondary_reads_nothing_that_is_behind() {
     let set = Servers::set(60).await;
