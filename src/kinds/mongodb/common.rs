@@ -68,10 +68,12 @@ pub(super) struct Index {
     /// `expireAfterSeconds`: as it is written, NaN included.
     pub(super) expires: Option<f64>,
     pub(super) bytes: i64,
+    /// All that the server says of it.
+    pub(super) whole: Document,
 }
 
 impl Index {
-    fn read(document: &Document) -> Index {
+    pub(super) fn read(document: &Document) -> Index {
         let expires = document.get("expireAfterSeconds").map(|value| match value {
             Bson::Double(n) => *n,
             #[expect(clippy::cast_precision_loss, reason = "seconds")]
@@ -88,6 +90,7 @@ impl Index {
             collated: document.contains_key("collation"),
             expires,
             bytes: 0,
+            whole: document.clone(),
         }
     }
 

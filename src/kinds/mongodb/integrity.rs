@@ -1,13 +1,17 @@
 //! Whether data is whole: validate, orphaned references, duplicate keys,
 //! documents against their schema, indexes that differ between members.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod indexes;
+mod unique;
+
+use std::collections::BTreeMap;
 
 use mongodb::bson::{Bson, doc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 
+use self::indexes::differing;
 use super::common::{
     Collection, Index, Shape, collections, empty, fill, is_empty, is_internal, not_allowed,
 };
@@ -197,15 +201,21 @@ impl Kind for Integrity {
                 continue;
             }
             let field = reference.field.as_str();
-            let pipeline = vec![
-                doc! { "$match": { field: { "$exists": true, "$ne": Bson::Null } } },
+            let mut pipeline = vec![
+                doc! { "$match": { field: { "$exists": true } } },
                 doc! { "$project": { "maint_points_at": format!("${field}") } },
-                doc! { "$unwind": "$maint_points_at" },
+            ];
+            // Each part of the path may be an array, and what it leads to as well. What is no array
+            // is left as it is, and what is nothing points nowhere.
+            for _ in 0..=field.split('.').count() {
+                pipeline.push(doc! { "$unwind": "$maint_points_at" });
+            }
+            pipeline.extend([
                 doc! { "$addFields": { "maint_points_at": pointed_at() } },
                 doc! { "$lookup": { "from": &reference.parent, "localField": "maint_points_at", "foreignField": &reference.parent_field, "as": "maint_parent" } },
                 doc! { "$match": { "maint_parent": { "$size": 0 } } },
                 doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 }, "first": { "$first": "$_id" } } },
-            ];
+            ]);
             let finding = Finding {
                 code: "reference.orphaned".to_owned(),
                 severity: Severity::Warning,
@@ -232,17 +242,7 @@ impl Kind for Integrity {
                 continue;
             }
             let fields = unique.fields.join(", ");
-            let key: mongodb::bson::Document = unique
-                .fields
-                .iter()
-                .enumerate()
-                .map(|(n, field)| (format!("f{n}"), Bson::String(format!("${field}"))))
-                .collect();
-            let pipeline = vec![
-                doc! { "$group": { "_id": key, "n": { "$sum": 1 }, "first": { "$first": "$_id" } } },
-                doc! { "$match": { "n": { "$gt": 1 } } },
-                doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 }, "first": { "$first": "$first" } } },
-            ];
+            let pipeline = unique::duplicates(&unique.fields);
             let finding = Finding {
                 code: "collection.duplicates".to_owned(),
                 severity: Severity::Warning,
@@ -456,32 +456,4 @@ fn unknown(database: &str, collection: &str, plan: &mut Plan<Body>) {
         message: format!("a check names {object}, and there is no such collection"),
         suggestion: None,
     });
-}
-
-/// Indexes that some members have and others do not.
-fn differing(
-    database: &str,
-    name: &str,
-    members: &BTreeMap<String, Vec<Index>>,
-    plan: &mut Plan<Body>,
-) {
-    let written = |index: &Index| format!("{} {:?}", index.name, index.keys);
-    let all: BTreeSet<String> = members.values().flatten().map(written).collect();
-    for index in all {
-        let without: Vec<&str> = members
-            .iter()
-            .filter(|(_, indexes)| !indexes.iter().any(|other| written(other) == index))
-            .map(|(member, _)| member.as_str())
-            .collect();
-        if !without.is_empty() {
-            let index_name = index.split(' ').next().unwrap_or(&index);
-            plan.findings.push(Finding {
-                code: "index.differs".to_owned(),
-                severity: Severity::Warning,
-                object: namespace(database, name),
-                message: format!("the index `{index_name}` is missing, or another one, on {}: after a failover the same queries behave differently", without.join(", ")),
-                suggestion: None,
-            });
-        }
-    }
 }

@@ -15,6 +15,7 @@ mod orphans;
 mod results;
 mod saved_plan;
 mod whole_walks;
+mod wholeness;
 
 use std::future::Future;
 use std::io::{BufRead, BufReader};
