@@ -45,6 +45,7 @@ mod strays;
 mod ten_thousand;
 mod throttle;
 mod trust;
+mod wider;
 mod wraparound;
 
 use std::collections::BTreeSet;

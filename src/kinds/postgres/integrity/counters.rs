@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::common::{Selection, grant};
 use super::Integrity;
+use super::columns::{self, Around, Column};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
@@ -33,38 +34,12 @@ pub(super) struct Sequence {
     locked: bool,
 }
 
-/// A column of an integer type.
-#[derive(Clone, Debug)]
-pub(super) struct Column {
-    table: RelationName,
-    name: Identifier,
-    kind: String,
-    /// Its type is somebody's own name for an integer type, with rules of its own.
-    domain: bool,
-    /// Views that keep its type from being changed.
-    views: Vec<String>,
-    /// Statements that widen the columns that refer to it.
-    referring: Vec<String>,
-}
-
 /// An integer column of a key, with the share of its type that is used.
 #[derive(Clone, Debug)]
 pub(super) struct Key {
     column: Column,
     used: f64,
 }
-
-/// SQL: views that use the column `{att}` of `{rel}`, and statements that widen the columns that
-/// refer to it.
-const AROUND: &str = "ARRAY(SELECT DISTINCT w.ev_class::pg_catalog.regclass::text FROM pg_catalog.pg_depend d
-            JOIN pg_catalog.pg_rewrite w ON w.oid = d.objid
-            WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
-                AND d.refobjid = {rel} AND d.refobjsubid = {att} AND w.ev_class <> {rel} ORDER BY 1),
-        ARRAY(SELECT pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I TYPE bigint', r.conrelid::pg_catalog.regclass, ra.attname)
-            FROM pg_catalog.pg_constraint r
-            CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(r.conkey), pg_catalog.unnest(r.confkey)) e (own, theirs)
-            JOIN pg_catalog.pg_attribute ra ON ra.attrelid = r.conrelid AND ra.attnum = e.own AND ra.atttypid IN (21, 23)
-            WHERE r.contype = 'f' AND r.confrelid = {rel} AND e.theirs = {att} AND r.conparentid = 0 ORDER BY 1)";
 
 // Whoever alters a sequence holds it, and would hold up this look at all others.
 const SEQUENCES: &str = "WITH feeds AS (
@@ -88,7 +63,7 @@ const SEQUENCES: &str = "WITH feeds AS (
         s.seqmin, s.seqmax, coalesce(s.last, CASE WHEN s.up THEN s.seqmin ELSE s.seqmax END),
         tn.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
         CASE coalesce(nullif(ty.typbasetype, 0), ty.oid) WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 WHEN 20 THEN 9223372036854775807 END,
-        coalesce(ty.typtype = 'd', false), {around}
+        coalesce(ty.typtype = 'd', false), f.rel, f.att
     FROM last s
     -- A column that is inherited can only be changed where it is declared.
     LEFT JOIN feeds f ON f.seq = s.oid AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_attribute h
@@ -107,7 +82,7 @@ const SEQUENCES: &str = "WITH feeds AS (
 // the index stores: whole numbers for words. So values have to look like numbers too.
 const KEYS: &str = "SELECT n.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
         max(v.value / CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END)::float8,
-        {around}
+        a.attrelid, a.attnum
     FROM (SELECT DISTINCT k.conrelid, u.att FROM pg_catalog.pg_constraint k, pg_catalog.unnest(k.conkey) u(att)
           WHERE k.contype IN ('p', 'u', 'f')) k
     JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.att AND a.atttypid IN (20, 21, 23)
@@ -124,14 +99,12 @@ const KEYS: &str = "SELECT n.nspname::text, t.relname::text, a.attname::text, pg
     HAVING max(v.value / CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END) >= $1::float8::numeric
     ORDER BY 1, 2, 3";
 
-/// All sequences that do not start again at their end.
-pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError> {
-    let around = AROUND.replace("{rel}", "f.rel").replace("{att}", "f.att");
-    let sql = SEQUENCES
-        .replace("{not_system}", NOT_SYSTEM_SCHEMA)
-        .replace("{around}", &around);
+/// All sequences that do not start again at their end; of those beyond the share `from`, what changes with their
+/// columns.
+pub(super) async fn sequences(db: &Session, from: f64) -> Result<Vec<Sequence>, EngineError> {
+    let sql = SEQUENCES.replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let found = db.query("reading sequences", &sql, &[]).await?;
-    each(&found, |row| {
+    let mut sequences = each(&found, |row| {
         let (readable, locked, up): (bool, bool, bool) = (row.get(3)?, row.get(4)?, row.get(5)?);
         let (low, high, last): (i64, i64, i64) = (row.get(6)?, row.get(7)?, row.get(8)?);
         let limit: Option<i64> = row.get(13)?;
@@ -159,8 +132,8 @@ pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError
                     name: Identifier::new(name),
                     kind: row.get::<Option<String>>(12)?.unwrap_or_default(),
                     domain,
-                    views: row.get(15)?,
-                    referring: row.get(16)?,
+                    place: (row.get(15)?, row.get(16)?),
+                    around: Around::default(),
                 }),
                 None => None,
             },
@@ -170,63 +143,35 @@ pub(super) async fn sequences(db: &Session) -> Result<Vec<Sequence>, EngineError
             up,
             locked,
         })
-    })
+    })?;
+    let near = sequences
+        .iter_mut()
+        .filter(|s| s.used.is_some_and(|used| used >= from));
+    columns::read_around(db, near.filter_map(|s| s.column.as_mut())).await?;
+    Ok(sequences)
 }
 
 /// Integer columns of keys that hold values beyond the share `from`.
 pub(super) async fn keys(db: &Session, from: f64) -> Result<Vec<Key>, EngineError> {
-    let around = AROUND.replace("{rel}", "a.attrelid");
-    let sql = KEYS
-        .replace("{not_system}", NOT_SYSTEM_SCHEMA)
-        .replace("{around}", &around.replace("{att}", "a.attnum"));
+    let sql = KEYS.replace("{not_system}", NOT_SYSTEM_SCHEMA);
     let found = db
         .query("reading the statistics of integer keys", &sql, &[&from])
         .await?;
-    each(&found, |row| {
+    let mut keys = each(&found, |row| {
         Ok(Key {
             column: Column {
                 table: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
                 name: Identifier::new(row.get::<String>(2)?),
                 kind: row.get(3)?,
                 domain: false,
-                views: row.get(5)?,
-                referring: row.get(6)?,
+                place: (row.get(5)?, row.get(6)?),
+                around: Around::default(),
             },
             used: row.get(4)?,
         })
-    })
-}
-
-impl Column {
-    fn object(&self) -> String {
-        format!("{}.{}", self.table, self.name)
-    }
-
-    /// Makes it as wide as it gets; none where it is, or where that would
-    /// throw away the rules of its type.
-    fn widened(&self) -> Option<String> {
-        (self.kind != "bigint" && !self.domain).then(|| {
-            let own = format!(
-                "ALTER TABLE {} ALTER COLUMN {} TYPE bigint",
-                self.table, self.name
-            );
-            let all: Vec<String> = std::iter::once(own)
-                .chain(self.referring.iter().cloned())
-                .collect();
-            all.join("; ")
-        })
-    }
-
-    /// What has to go before its type can be changed.
-    fn in_the_way(&self) -> String {
-        match self.views.is_empty() || self.widened().is_none() {
-            true => String::new(),
-            false => format!(
-                ". The server changes its type only while no view uses it: drop {} before, and make them again after",
-                self.views.join(", ")
-            ),
-        }
-    }
+    })?;
+    columns::read_around(db, keys.iter_mut().map(|key| &mut key.column)).await?;
+    Ok(keys)
 }
 
 impl Sequence {
@@ -350,6 +295,7 @@ pub(super) fn near_end(
             (Some(remedy), Some(column)) if remedy.starts_with("ALTER TABLE") => {
                 column.in_the_way()
             }
+            (None, Some(column)) => column.in_the_way(),
             _ => String::new(),
         };
         note(

@@ -2,6 +2,7 @@
 //! nothing unless asked to validate constraints.
 
 mod amcheck;
+mod columns;
 mod constraints;
 mod counters;
 mod facts;
@@ -149,7 +150,7 @@ impl Kind for Integrity {
             tables: facts::tables(db).await?,
             indexes,
             amcheck: amcheck::read(db).await?,
-            sequences: counters::sequences(db).await?,
+            sequences: counters::sequences(db, self.near_end.share()).await?,
             keys: counters::keys(db, self.near_end.share()).await?,
             collations: server::changed_collations(db).await?,
             replicas,
