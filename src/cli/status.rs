@@ -9,7 +9,7 @@ use crate::history::{
 };
 use crate::plan::{Severity, tells_kept_out};
 use crate::report::text::{Ink, age, counted, shown};
-use crate::scheduler::{clock_troubles, with_reports, zone_of};
+use crate::scheduler::{troubles, with_reports, zone_of};
 
 /// Is all well, and since when not: one line, and an exit code.
 #[derive(Debug, clap::Args)]
@@ -224,7 +224,7 @@ async fn look(
             }
         }
     }
-    for text in clock_troubles(store, now).await? {
+    for text in troubles(store, now).await? {
         reasons.push(Reason {
             severity: Severity::Warning,
             since: None,

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::RunStatus;
 use crate::engines::postgres::Identifier;
 use crate::engines::postgres::connect::DialError;
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 /// Why the history could not be opened, read or written.
 ///
@@ -333,7 +334,13 @@ impl HistoryError {
                 path,
                 source: error.into(),
             },
-            // A disk without a free byte fails in this way, too.
+            // A disk without a free page fails in this way where SQLite wants shared memory.
+            Some(CANTOPEN | IOERR) if free_bytes(&path).is_some_and(|free| free < PAGES) => {
+                HistoryError::DiskFull {
+                    path,
+                    source: error.into(),
+                }
+            }
             Some(CANTOPEN | IOERR) => HistoryError::CannotOpen {
                 path,
                 source: error.into(),
@@ -345,6 +352,22 @@ impl HistoryError {
             },
         }
     }
+}
+
+/// What a file beside the history takes at once; less is a full disk.
+const PAGES: u64 = 32 * 1024;
+
+/// How much a file at `path` may still grow, where the system says so.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let about = statvfs(folder.unwrap_or(Path::new("."))).ok()?;
+    // What has no size or cannot be written has nothing free, and is not full.
+    if about.blocks() == 0 || about.flags().contains(FsFlags::ST_RDONLY) {
+        return None;
+    }
+    Some(about.blocks_available() as u64 * about.fragment_size() as u64)
 }
 
 impl HistoryError {
@@ -473,6 +496,15 @@ mod tests {
     use sqlx::{Connection, SqliteConnection};
 
     use super::*;
+
+    #[test]
+    fn only_what_has_a_size_can_be_full() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(free_bytes(&folder.path().join("maint.db")).is_some_and(|free| free > PAGES));
+        assert!(free_bytes(Path::new("maint.db")).is_some());
+        assert_eq!(free_bytes(Path::new("/proc/maint.db")), None);
+        assert_eq!(free_bytes(Path::new("/not/there/maint.db")), None);
+    }
 
     /// A page limit fails a write with the same code as a full disk.
     #[tokio::test]

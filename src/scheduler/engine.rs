@@ -18,7 +18,7 @@ use crate::config::{Config, Schedule, windows_of};
 use crate::execute::Stop;
 use crate::history::{HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause, Store};
 
-pub use clocks::{clock_troubles, set_right, times_ahead};
+pub use clocks::{set_right, times_ahead, troubles};
 
 /// A clock that goes back further than this has been set.
 const CLOCK_SET_BACK: TimeDelta = TimeDelta::seconds(2);

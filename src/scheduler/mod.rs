@@ -12,7 +12,7 @@ mod worker;
 pub use clock::{Clock, SystemClock};
 pub use due::{Before, Decision, Due, Known, Running, due, jitter};
 pub use due_now::{DueNow, due_now};
-pub use engine::{LEASE, Options, Scheduler, Ticked, clock_troubles, set_right, times_ahead};
+pub use engine::{LEASE, Options, Scheduler, Ticked, set_right, times_ahead, troubles};
 pub use job::{Happened, Job, Outcome, Silence, Watcher, Worker};
 pub use missed::{Planned, outlook};
 pub use worker::PipelineWorker;

@@ -87,6 +87,8 @@ fn pool(plain: &Plain, acquire_timeout: Duration) -> PgPool {
         .max_connections(CONNECTIONS)
         .acquire_timeout(acquire_timeout)
         .idle_timeout(IDLE_TIMEOUT)
+        // Whoever waits in vain says so in words of ours.
+        .acquire_slow_threshold(Duration::from_secs(3600))
         .connect_lazy_with(options(plain))
 }
 

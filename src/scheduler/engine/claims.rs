@@ -7,13 +7,14 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Scheduler;
+use super::clocks::{TOLD_FOR, tell};
 use crate::config::Schedule;
 use crate::execute::StopReason;
 use crate::history::{
     CLOCKS_DIFFER, Claim, Ended, HistoryError, Occurrence, OccurrenceStatus, Store,
 };
-use crate::scheduler::jitter;
 use crate::scheduler::job::{Happened, Job, Outcome, Watcher, Worker};
+use crate::scheduler::{Clock, jitter};
 
 /// Pause between two tries to record an end.
 const FINISH_AGAIN: Duration = Duration::from_secs(2);
@@ -61,6 +62,7 @@ impl Scheduler {
         let following = Following {
             store: Arc::clone(&self.store),
             watcher: Arc::clone(&self.watcher),
+            clock: Arc::clone(&self.clock),
             claim,
             occurrence,
         };
@@ -144,6 +146,7 @@ impl Scheduler {
 struct Following {
     store: Arc<dyn Store>,
     watcher: Arc<dyn Watcher>,
+    clock: Arc<dyn Clock>,
     claim: Claim,
     occurrence: Occurrence,
 }
@@ -189,13 +192,36 @@ impl Following {
         }
     }
 
+    /// Tells what was done here although somebody else has the occurrence by now: whoever was cut
+    /// off from the history for longer than a lease cannot know.
+    async fn lost(self, ended: &Ended) {
+        if ended.runs.is_empty() {
+            return;
+        }
+        let at = self.claim.scheduled_for.format("%Y-%m-%d %H:%M UTC");
+        let schedule = &self.claim.schedule;
+        let runs: Vec<String> = ended.runs.iter().map(ToString::to_string).collect();
+        let text = format!(
+            "the occurrence of {at} of schedule {schedule} was done here although another instance \
+             had taken it over, because the history was out of reach: what it did may have been \
+             done twice; see `maint show` {}",
+            runs.join(", ")
+        );
+        tracing::error!("{text}");
+        let key = format!("twice {schedule} {at}");
+        let now = self.clock.now();
+        if let Err(error) = tell(self.store.as_ref(), now, &key, &text, TOLD_FOR).await {
+            tracing::warn!(%error, "that an occurrence was done twice could not be kept");
+        }
+    }
+
     /// Tries for as long as the claim is surely ours.
     async fn finish(self, ended: Ended) {
         let began = tokio::time::Instant::now();
         loop {
             match self.store.finish_occurrence(&self.claim, &ended).await {
                 // Lost: who has it now will say how it ended.
-                Ok(false) => return,
+                Ok(false) => return self.lost(&ended).await,
                 Ok(true) => {
                     let over = Occurrence {
                         status: ended.status,
@@ -211,6 +237,11 @@ impl Following {
                     tracing::warn!(%error, "the end of an occurrence could not be recorded");
                     self.watcher.on(Happened::HistoryFailed);
                     if began.elapsed() > self.claim.lease * 10 {
+                        tracing::error!(
+                            schedule = self.claim.schedule,
+                            "the end of an occurrence is not recorded: whoever finds its claim run \
+                             out does it again"
+                        );
                         return;
                     }
                     tokio::time::sleep(FINISH_AGAIN).await;

@@ -14,11 +14,11 @@ use crate::plan::Memory;
 use crate::scheduler::job::Happened;
 use crate::values::TimeSpan;
 
-/// Under which kind, of no target, the history remembers what was wrong with clocks.
-const CLOCK: &str = "clock";
+/// Under which kind, of no target, the history remembers what was wrong.
+const SCHEDULER: &str = "scheduler";
 
-/// For so long `maint status` tells what was set right.
-const TOLD_FOR: TimeDelta = TimeDelta::days(1);
+/// For so long `maint status` tells what was set right, or was done twice.
+pub(super) const TOLD_FOR: TimeDelta = TimeDelta::days(1);
 
 /// For so long it tells of a clock that differs, after somebody has said so.
 const DIFFERS_FOR: TimeDelta = TimeDelta::minutes(10);
@@ -190,28 +190,25 @@ pub async fn set_right(
     Ok(())
 }
 
-/// What is wrong with clocks, in sentences: what is yet to be set right, and what instances have
-/// said lately.
+/// What is wrong with clocks and claims, in sentences: what is yet to be set right, and what
+/// instances have said lately.
 ///
 /// # Errors
 /// When the history cannot be read.
-pub async fn clock_troubles(
-    store: &dyn Store,
-    now: DateTime<Utc>,
-) -> Result<Vec<String>, HistoryError> {
-    let mut troubles = Vec::new();
+pub async fn troubles(store: &dyn Store, now: DateTime<Utc>) -> Result<Vec<String>, HistoryError> {
+    let mut told = Vec::new();
     let mut latest = now;
     let asked = Utc::now();
     if let Some(there) = store.clock().await? {
         let ahead = ahead_of(there, asked, Utc::now());
         if ahead.abs() > CLOCKS_DIFFER {
-            troubles.push(differs("the clock of this machine", ahead));
+            told.push(differs("the clock of this machine", ahead));
         }
         latest = latest.max(there);
     }
     for one in times_ahead(store, latest, super::LEASE).await? {
         let (name, at) = (&one.schedule, shown(one.at));
-        troubles.push(match one.what {
+        told.push(match one.what {
             Ahead::Known => format!(
                 "schedule {name} is known since {at}, by a clock that was ahead: nothing of it runs \
                  until `maint serve` or `maint run --due` looks at it again"
@@ -229,21 +226,21 @@ pub async fn clock_troubles(
             ),
         });
     }
-    for (_, memory) in store.memories("", CLOCK).await? {
+    for (_, memory) in store.memories("", SCHEDULER).await? {
         let until = memory["until"].as_str().and_then(|at| at.parse().ok());
         // Nothing is told for longer, whatever clock has written it.
         let tells = |until: DateTime<Utc>| until > latest && until - latest <= TOLD_FOR;
         if let (true, Some(text)) = (until.is_some_and(tells), memory["text"].as_str()) {
-            troubles.push(text.to_owned());
+            told.push(text.to_owned());
         }
     }
-    troubles.sort();
-    troubles.dedup();
-    Ok(troubles)
+    told.sort();
+    told.dedup();
+    Ok(told)
 }
 
 /// Has `maint status` tell it for a while.
-async fn tell(
+pub(super) async fn tell(
     store: &dyn Store,
     now: DateTime<Utc>,
     key: &str,
@@ -254,7 +251,7 @@ async fn tell(
         key: key.to_owned(),
         value: serde_json::json!({ "text": text, "until": now + length }),
     };
-    store.remember("", CLOCK, now, &[memory]).await
+    store.remember("", SCHEDULER, now, &[memory]).await
 }
 
 fn shown(at: DateTime<Utc>) -> String {

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use futures_util::future::BoxFuture;
 use maint::execute::Stop;
-use maint::history::{Claim, OccurrenceFilter, OccurrenceStatus, Pause, Store, open};
-use maint::scheduler::{LEASE, Options, Scheduler, Silence, clock_troubles};
+use maint::history::{Claim, Ended, OccurrenceFilter, OccurrenceStatus, Pause, Store, open};
+use maint::scheduler::{Job, LEASE, Options, Outcome, Scheduler, Silence, Worker, troubles};
 use tempfile::TempDir;
+use uuid::Uuid;
 
 use super::{Hands, Tally, config};
 
@@ -34,11 +36,15 @@ impl World {
     }
 
     async fn scheduler(&self) -> Scheduler {
+        self.with(Arc::new(self.tally.clone())).await
+    }
+
+    async fn with(&self, worker: Arc<dyn Worker>) -> Scheduler {
         Scheduler::new(
             Arc::new(config(self.folder.path(), HOURLY)),
             Arc::clone(&self.store),
             Arc::new(self.hands.clone()),
-            Arc::new(self.tally.clone()),
+            worker,
             Arc::new(Silence),
             Options {
                 lease: LEASE,
@@ -73,7 +79,7 @@ async fn what_was_first_seen_then_runs_once_the_clock_is_right() {
     world.hands.set(hour + TimeDelta::days(400));
     let mut scheduler = world.scheduler().await;
     world.go(&mut scheduler, hour + TimeDelta::days(400)).await;
-    let told = clock_troubles(world.store.as_ref(), hour).await.unwrap();
+    let told = troubles(world.store.as_ref(), hour).await.unwrap();
     assert!(
         told.len() == 1 && told[0].contains("is known since"),
         "{told:?}"
@@ -83,7 +89,7 @@ async fn what_was_first_seen_then_runs_once_the_clock_is_right() {
         world.go(&mut scheduler, hour + TimeDelta::minutes(1)).await,
         0
     );
-    let told = clock_troubles(world.store.as_ref(), hour + TimeDelta::minutes(1))
+    let told = troubles(world.store.as_ref(), hour + TimeDelta::minutes(1))
         .await
         .unwrap();
     assert!(
@@ -101,7 +107,7 @@ async fn what_was_first_seen_then_runs_once_the_clock_is_right() {
     // A day later nobody needs to know any more.
     let later = hour + TimeDelta::hours(30);
     assert_eq!(
-        clock_troubles(world.store.as_ref(), later).await.unwrap(),
+        troubles(world.store.as_ref(), later).await.unwrap(),
         [""; 0]
     );
 }
@@ -208,4 +214,75 @@ async fn a_pause_of_a_clock_ahead_holds_now_and_for_as_long() {
         1
     );
     assert_eq!(world.ran().await, [hour + TimeDelta::hours(2)]);
+}
+
+/// Goes on with an occurrence although somebody else has it by now.
+struct CutOff(Arc<dyn Store>, Vec<Uuid>);
+
+impl Worker for CutOff {
+    fn carry_out(&self, job: Job) -> BoxFuture<'static, Outcome> {
+        let (store, runs) = (Arc::clone(&self.0), self.1.clone());
+        Box::pin(async move {
+            let running = store
+                .occurrences(&OccurrenceFilter::default())
+                .await
+                .unwrap();
+            let claim = |owner: &str, lease| Claim {
+                schedule: job.schedule.name.clone(),
+                scheduled_for: job.at,
+                catch_up: false,
+                owner: owner.into(),
+                lease,
+                now: job.at,
+            };
+            let ours = running[0].claimed_by.clone().unwrap();
+            assert!(
+                store
+                    .renew_occurrence(&claim(&ours, Duration::ZERO))
+                    .await
+                    .unwrap()
+            );
+            let other = store
+                .claim_occurrence(&claim("other", LEASE))
+                .await
+                .unwrap();
+            assert_eq!(other.unwrap().claims, 2);
+            Outcome::Ended(Ended {
+                status: OccurrenceStatus::Ran,
+                succeeded: Some(true),
+                reason: None,
+                runs,
+            })
+        })
+    }
+}
+
+/// What was done twice is told; where nothing was done there is nothing to tell.
+#[tokio::test]
+async fn what_was_done_although_it_was_taken_over_is_told() {
+    for runs in [vec![], vec![Uuid::now_v7()]] {
+        let (world, hour) = World::new().await;
+        let twice = runs.len();
+        let worker = CutOff(Arc::clone(&world.store), runs);
+        let mut scheduler = world.with(Arc::new(worker)).await;
+        let next = hour + TimeDelta::hours(1);
+        assert_eq!(world.go(&mut scheduler, next).await, 1);
+        let told = troubles(world.store.as_ref(), next).await.unwrap();
+        assert_eq!(told.len(), twice, "{told:?}");
+        assert!(
+            told.iter()
+                .all(|one| one.contains("may have been done twice")),
+            "{told:?}"
+        );
+        let all = world
+            .store
+            .occurrences(&OccurrenceFilter::default())
+            .await
+            .unwrap();
+        assert_eq!(
+            all[0].status,
+            OccurrenceStatus::Running,
+            "the other will say how it ended"
+        );
+    }
 }
