@@ -102,8 +102,7 @@ pub enum MongoError {
 
 /// Which role is missing: a run's record has errors without their hints.
 fn role_text(command: &str, namespace: &str) -> String {
-    let database = namespace.split('.').next().unwrap_or(namespace);
-    let (role, on) = role_for(command, database);
+    let (role, on) = role_for(command, namespace);
     let narrower = match command {
         "findAndModify" if namespace.ends_with(&format!(".{CLAIMS}")) => format!(
             ", and so has a role of your own with find, insert, update and remove on {namespace}"
@@ -277,8 +276,7 @@ impl MongoError {
             MongoError::Unauthorized {
                 command, namespace, ..
             } => {
-                let database = namespace.split('.').next().unwrap_or(namespace);
-                let (role, on) = role_for(command, database);
+                let (role, on) = role_for(command, namespace);
                 format!(
                     "let the user: db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{{ role: \"{role}\", db: \"{on}\" }}])"
                 )
@@ -306,13 +304,19 @@ impl MongoError {
     }
 }
 
-/// The narrowest built-in role that allows a command, and the database it is granted on.
-pub fn role_for(command: &str, database: &str) -> (&'static str, String) {
+/// The narrowest built-in role that allows a command, and the database it is granted on. A namespace
+/// is a database, with the collection where one was named.
+pub fn role_for(command: &str, namespace: &str) -> (&'static str, String) {
+    let (database, collection) = namespace.split_once('.').unwrap_or((namespace, ""));
     let own = database.to_owned();
     let admin = "admin".to_owned();
     match command {
         "replSetGetStatus" | "replSetGetConfig" | "serverStatus" | "getParameter" | "currentOp"
         | "$indexStats" | "$currentOp" | "top" | "getCmdLineOpts" => ("clusterMonitor", admin),
+        // What the profiler writes is the server's own, and not among what `read` may read.
+        "find" | "aggregate" | "count" if collection == "system.profile" => {
+            ("clusterMonitor", admin)
+        }
         "replSetStepDown" => ("clusterManager", admin),
         "killOp" => ("hostManager", admin),
         "validate" | "compact" | "collMod" | "profile" => ("dbAdmin", own),

@@ -24,9 +24,13 @@ static INTERRUPT: Sql = Sql::new(
      WHERE id = $1 AND status = 'running'",
 );
 
+/// Between two records of a step more is done than the last one counts.
 static CANCEL_STEPS: Sql = Sql::new(
     "UPDATE maint.steps
-       SET status = 'cancelled', error = coalesce(error, 'the process died')
+       SET status = 'cancelled',
+           error = coalesce(error, CASE WHEN rows > 0
+               THEN 'the process died; its rows are those of its last record, and there may be more'
+               ELSE 'the process died' END)
      WHERE run_id = $1 AND status = 'running'",
 );
 

@@ -381,8 +381,13 @@ pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord) {
         ));
     }
     if run.rows != 0 {
+        // Of one that died there is only what it had recorded.
+        let least = match run.status {
+            RunStatus::Interrupted => "at least ",
+            _ => "",
+        };
         parts.push(format!(
-            "{} {}",
+            "{least}{} {}",
             human_count(run.rows),
             if run.rows == 1 { "row" } else { "rows" }
         ));

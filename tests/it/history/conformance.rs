@@ -267,6 +267,12 @@ async fn runs_of_a_dead_holder_are_interrupted(store: &dyn Store) {
         ..step(2, StepStatus::Running)
     };
     store.open_step(dead.id, &unmeasured).await.unwrap();
+    let counted = StepRecord {
+        seq: 3,
+        rows: Some(5),
+        ..unmeasured.clone()
+    };
+    store.open_step(dead.id, &counted).await.unwrap();
     let other_task = run("vacuum", 1);
     store.open_run(&other_task).await.unwrap();
     let other_target = RunRecord {
@@ -293,12 +299,14 @@ async fn runs_of_a_dead_holder_are_interrupted(store: &dyn Store) {
     );
     assert_eq!(
         (closed.rows, closed.bytes_before, closed.bytes_after),
-        (1, 1000, 400)
+        (6, 1000, 400)
     );
     assert_eq!(closed.error.as_deref(), Some("the process died"));
     assert_eq!(closed.steps[0], step(1, StepStatus::Succeeded));
     assert_eq!(closed.steps[1].status, StepStatus::Cancelled);
     assert_eq!(closed.steps[1].error.as_deref(), Some("the process died"));
+    let why = closed.steps[2].error.as_deref().unwrap();
+    assert!(why.ends_with("and there may be more"), "{why}");
     assert_eq!(&store.run(&dead.id.to_string()).await.unwrap(), closed);
 
     for untouched in [other_task, other_target, over] {

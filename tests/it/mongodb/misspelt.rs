@@ -307,6 +307,45 @@ async fn a_database_without_collections_is_not_all_is_well() {
     );
 }
 
+/// Whoever may not read what the profiler has written is told a role that may.
+async fn the_profiler_is_not_read_by_readers(version: u32) {
+    let base = TestBase::new(version).await;
+    let some = doc! { "_id": 1 };
+    base.collection("a").insert_one(some).await.unwrap();
+    let admin = base.servers.root().await.database("admin");
+    let user = format!("profile{}", base.name);
+    let create = doc! { "createUser": &user, "pwd": PASSWORD, "roles": [{ "role": "readWrite", "db": &base.name }], "writeConcern": { "w": 3 } };
+    admin.run_command(create).await.unwrap();
+    let url = base.servers.url(Some(&user), &base.name, "");
+    let workspace = workspace(&url).task("t", "kind: snapshot\ntarget: app\n");
+    let slow = |done: &Value| -> Option<Value> {
+        let all = done["findings"].as_array().unwrap().iter();
+        let mut all = all.filter(|f| f["message"].to_string().contains("are slow"));
+        all.next().cloned()
+    };
+    let told = slow(&run(&workspace, "t", 0)).unwrap();
+    let grant = doc! { "role": "clusterMonitor", "db": "admin" };
+    let shown = told["suggestion"].as_str().unwrap();
+    assert!(
+        shown.contains("[{ role: \"clusterMonitor\", db: \"admin\" }]"),
+        "{told:#}"
+    );
+    let grant = doc! { "grantRolesToUser": &user, "roles": [grant], "writeConcern": { "w": 3 } };
+    admin.run_command(grant).await.unwrap();
+    let done = run(&workspace, "t", 0);
+    assert_eq!(slow(&done), None, "{done:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_profiler_is_not_read_by_readers_4_4() {
+    the_profiler_is_not_read_by_readers(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_profiler_is_not_read_by_readers_6_0() {
+    the_profiler_is_not_read_by_readers(60).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_user_that_lacks_a_role_is_told_which() {
     let base = TestBase::new(60).await;

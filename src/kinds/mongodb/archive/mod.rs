@@ -314,11 +314,8 @@ impl Kind for Archive {
                     storage: url.clone(),
                     format: self.destination.format.unwrap_or_default(),
                     columns,
-                    age: self
-                        .rules
-                        .iter()
-                        .find(|rule| rule.collection == walk.collection)
-                        .and_then(|rule| rule.field.clone()),
+                    // By which this very rule goes: of several rules each has its own.
+                    age: walk.age.as_ref().map(|age| age.field.clone()),
                 });
                 continue;
             }

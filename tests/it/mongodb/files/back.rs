@@ -4,6 +4,7 @@ use mongodb::bson::{DateTime, doc};
 use serde_json::json;
 
 use super::{address, archived, bytes, files_below, old_documents, raw, run, task};
+use crate::mongodb::cleanup::days_ago;
 use crate::mongodb::for_base;
 use crate::support::mongo::TestBase;
 use crate::support::s3::{BUCKET, Fault, S3};
@@ -117,6 +118,34 @@ async fn others_documents_are_not_overwritten() {
     assert!(refused.contains("`--database a.b`"), "{refused}");
     workspace.run(restore).expect(0);
     assert_eq!(base.count("mine", doc! {}).await, 50);
+}
+
+/// How old what a file holds is, is told by the field that its own rule goes by.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_rule_tells_ages_by_its_own_field() {
+    let base = TestBase::new(60).await;
+    let documents = [("a", 200, 10), ("b", 10, 300)].map(|(kind, at, done)| {
+        doc! { "t": kind, "at": days_ago(at), "done": days_ago(done) }
+    });
+    base.collection("events")
+        .insert_many(documents)
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let rule = |kind: &str, field: &str| json!({ "collection": "events", "field": field, "older_than": "90d", "where": { "t": kind } });
+    let options = json!({ "rules": [rule("a", "at"), rule("b", "done")], "destination": { "files": address(folder.path()) } });
+    let workspace = for_base(&base).task(
+        "archive",
+        &format!("kind: archive\ntarget: app\noptions: {options}\n"),
+    );
+    run(&workspace, "archive", 0);
+    let mut spans: Vec<String> = archived(&workspace)
+        .iter()
+        .map(|one| one["manifest"]["files"][0]["span"][0].as_str().unwrap()[..10].to_owned())
+        .collect();
+    spans.sort();
+    let day = |days| days_ago(days).try_to_rfc3339_string().unwrap()[..10].to_owned();
+    assert_eq!(spans, [day(300), day(200)]);
 }
 
 /// Of a document that went, was made anew, and went again, there are two versions: neither comes
