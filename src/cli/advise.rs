@@ -135,9 +135,9 @@ fn first_word(text: &str) -> String {
 }
 
 fn is_sql(text: &str) -> bool {
-    const WORDS: [&str; 13] = [
+    const WORDS: [&str; 14] = [
         "ALTER", "ANALYZE", "CLUSTER", "COMMENT", "CREATE", "DROP", "GRANT", "REFRESH", "REINDEX",
-        "REVOKE", "SELECT", "SET", "VACUUM",
+        "REPACK", "REVOKE", "SELECT", "SET", "VACUUM",
     ];
     // Advice in words may begin like a statement, though not in capitals.
     WORDS.contains(&first_word(text).as_str())
@@ -148,8 +148,25 @@ fn is_sql(text: &str) -> bool {
 /// Whether everybody has to wait for as long as it takes to write a table anew.
 fn blocks(text: &str) -> bool {
     let upper = text.to_ascii_uppercase();
-    let changes_type = upper.contains("ALTER TABLE") && upper.contains(" TYPE ");
-    changes_type || upper.contains("VACUUM FULL") || upper.contains("VACUUM (FULL")
+    // A `;` within a name makes two of one: each half is looked at all the same.
+    upper.split(';').map(str::trim).any(|one| {
+        let within = |words: &[&str]| words.iter().any(|word| one.contains(word));
+        let begins = |word: &str| one.starts_with(word);
+        let concurrently = within(&["CONCURRENTLY"]);
+        let adds = within(&[
+            " ADD CONSTRAINT ",
+            " ADD PRIMARY KEY",
+            " ADD UNIQUE",
+            " ADD FOREIGN KEY",
+            " ADD CHECK",
+            " ADD EXCLUDE",
+        ]) && !within(&["NOT VALID", " USING INDEX "]);
+        let anew = within(&[" TYPE ", " SET TABLESPACE ", " SET LOGGED", " SET UNLOGGED"]);
+        within(&["VACUUM FULL", "VACUUM (FULL"])
+            || begins("CLUSTER")
+            || (begins("REINDEX") || begins("REPACK")) && !concurrently
+            || begins("ALTER ") && !begins("ALTER SEQUENCE") && (anew || adds)
+    })
 }
 
 /// Whether somebody would miss what it takes away, or a role becomes mighty by it.
@@ -201,6 +218,29 @@ mod tests {
         assert_eq!(told("DROP INDEX CONCURRENTLY a"), [""; 0]);
         assert_eq!(told("ALTER ROLE a BYPASSRLS"), [""; 0]);
         assert_eq!(told("VACUUM (FULL, ANALYZE) a"), [""; 0]);
+        for blocking in [
+            "CLUSTER a USING b",
+            "REINDEX INDEX a",
+            "REINDEX (VERBOSE) TABLE a",
+            "REPACK a",
+            "ALTER TABLE a ADD CONSTRAINT b CHECK (c > 0)",
+            "ALTER TABLE a ADD PRIMARY KEY (b)",
+            "ALTER TABLE a SET TABLESPACE b",
+            "ALTER MATERIALIZED VIEW a SET TABLESPACE b",
+            "CREATE INDEX CONCURRENTLY ON a (b); REINDEX INDEX c",
+        ] {
+            assert_eq!(told(blocking), [""; 0], "{blocking}");
+        }
+        for free in [
+            "REINDEX INDEX CONCURRENTLY a",
+            "REINDEX (CONCURRENTLY) INDEX a",
+            "REPACK (CONCURRENTLY) a",
+            "ALTER TABLE a ADD CONSTRAINT b CHECK (c > 0) NOT VALID",
+            "ALTER TABLE a ADD CONSTRAINT b PRIMARY KEY USING INDEX c",
+            "ALTER TABLE a VALIDATE CONSTRAINT b",
+        ] {
+            assert_eq!(told(free), [format!("{free};")]);
+        }
         assert_eq!(
             told("ALTER TABLE a ALTER COLUMN b TYPE bigint; ALTER SEQUENCE c AS bigint"),
             [""; 0]

@@ -83,12 +83,13 @@ fn task(config: &Config, target: &str, list: &[TrackedFinding]) -> Option<(Draft
     if found.engine != Engine::Postgres || found.is_many() {
         return None;
     }
+    let called = name(config.targets.keys(), target);
     let mut task = DraftTask::new(
-        name(target),
+        called.clone(),
         "sql",
         format!(
             "What maint advises for {target}, from its findings. Read each, take out what you do not want, look at it with `maint plan {}`, and remove the file once it is done: what runs twice may be done twice.",
-            name(target)
+            called
         ),
     )
     .within("lock_timeout: 3s");
@@ -137,11 +138,48 @@ fn statement(one: &TrackedFinding) -> Option<String> {
     (may_run(sql) && !of_others && !sql.contains(';')).then(|| sql.to_owned())
 }
 
-/// `advice-` and the target, as a task may be called.
-fn name(target: &str) -> String {
+/// `advice-` and the target, as a task may be called: another one for each target, also where names differ only in what a
+/// task's name cannot have.
+fn name<'a>(targets: impl Iterator<Item = &'a String>, target: &str) -> String {
     let plain = |c: char| match c.to_ascii_lowercase() {
         c if c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' => c,
         _ => '-',
     };
-    format!("advice-{}", target.chars().map(plain).collect::<String>())
+    let called = |target: &str| format!("advice-{}", target.chars().map(plain).collect::<String>());
+    let mut taken = BTreeSet::new();
+    for one in targets {
+        let mut name = called(one);
+        for n in 2.. {
+            if taken.insert(name.clone()) {
+                break;
+            }
+            name = format!("{}-{n}", called(one));
+        }
+        if one == target {
+            return name;
+        }
+    }
+    called(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name;
+
+    #[test]
+    fn no_two_targets_share_a_file() {
+        let targets = ["App", "app", "app-2", "a.pp", "a-pp"].map(str::to_owned);
+        let names = targets.each_ref().map(|one| name(targets.iter(), one));
+        assert_eq!(
+            names,
+            [
+                "advice-app",
+                "advice-app-2",
+                "advice-app-2-2",
+                "advice-a-pp",
+                "advice-a-pp-2"
+            ]
+        );
+        assert_eq!(name([].iter(), "Gone"), "advice-gone");
+    }
 }

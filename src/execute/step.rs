@@ -98,8 +98,14 @@ pub(super) fn blank<B: Body>(step: &Step<B>) -> StepRecord {
 
 /// Notes what kept a step from being done, where whoever ended it has not said so.
 fn kept(record: &mut StepRecord, execution: &Execution) {
-    if !matches!(record.status, StepStatus::Deferred | StepStatus::Cancelled) {
-        return;
+    match record.status {
+        StepStatus::Deferred | StepStatus::Cancelled => {}
+        StepStatus::Skipped => return,
+        // What has failed in spite of another try is left for nobody.
+        _ => {
+            record.kept_by = None;
+            return;
+        }
     }
     let too_much = matches!(
         execution.stop.reason(),

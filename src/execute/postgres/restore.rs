@@ -1,5 +1,7 @@
 //! Brings archived rows back: all of what is asked for, or nothing.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use chrono::Utc;
 
@@ -19,6 +21,8 @@ use crate::values::with_causes;
 
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
+/// So many partitions are named.
+const MOST_NAMED: usize = 20;
 
 /// What sessions that bring rows back are called on the server.
 pub const NAME: &str = "maint archive restore";
@@ -275,7 +279,8 @@ async fn within(
     let mut returning = Returning::open(session, into, oid).await?;
     let mut total = 0;
     for manifest in manifests {
-        total += one(&mut returning, into, manifest, &site.computed).await?;
+        let done = one(&mut returning, into, manifest, &site.computed).await;
+        total += done.map_err(|error| without_partition(error, into, manifests))?;
     }
     // What is deferred has its say before it is looked what is there; and a
     // table on which something is still to happen cannot be altered.
@@ -372,6 +377,45 @@ async fn one(
         returning.store(&from).await?;
     }
     Ok(total)
+}
+
+/// Says which partitions are missing, where the server has none for a row.
+fn without_partition(
+    error: EngineError,
+    into: &RelationName,
+    manifests: &[Manifest],
+) -> EngineError {
+    let none = match &error {
+        EngineError::Statement {
+            sqlstate, origin, ..
+        } => sqlstate == "23514" && origin.file.as_deref() == Some("execPartition.c"),
+        _ => false,
+    };
+    if !none {
+        return error;
+    }
+    let wanted: BTreeSet<String> = manifests
+        .iter()
+        .filter_map(|manifest| {
+            if let Some(bounds) = manifest.whole.as_ref().and_then(|w| w.bounds.as_ref()) {
+                let table = &manifest.table;
+                return Some(format!("CREATE TABLE {table} PARTITION OF {into} {bounds}"));
+            }
+            let spans = || manifest.files.iter().filter_map(|f| f.span.as_ref());
+            let oldest = spans().map(|(oldest, _)| oldest).min()?;
+            let newest = spans().map(|(_, newest)| newest).max()?;
+            Some(format!("partitions for {oldest} to {newest}"))
+        })
+        .collect();
+    let more = match wanted.len().checked_sub(MOST_NAMED) {
+        Some(more @ 1..) => format!("; and {more} more"),
+        _ => String::new(),
+    };
+    let wanted: Vec<String> = wanted.into_iter().take(MOST_NAMED).collect();
+    files(format!(
+        "nothing was restored: {into} has no partition for some of the rows. What they came from was, of which make what is missing: {}{more}. Or restore into a table of its own",
+        wanted.join("; ")
+    ))
 }
 
 pub(super) fn files(message: String) -> EngineError {

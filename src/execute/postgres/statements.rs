@@ -350,7 +350,17 @@ async fn needed(job: Job<'_>, statement: &Statement) -> Result<bool, EngineError
         return Ok(true);
     };
     let doing = "looking whether it is needed";
-    let rows = ask(job.session, doing, query).await?;
+    let rows = match statement.own_settings {
+        // A question that changes something would be no question.
+        true => {
+            let begin = "BEGIN TRANSACTION READ ONLY";
+            let params = gate::bound(&query.params);
+            job.session
+                .query_alone(doing, begin, &query.sql, &params)
+                .await?
+        }
+        false => ask(job.session, doing, query).await?,
+    };
     answer(&rows).map_err(|error| match statement.own_settings {
         true => EngineError::NotVisible {
             what: "its `only_if` has to answer `true` or `false`, and answers something else"

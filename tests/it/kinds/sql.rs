@@ -69,6 +69,13 @@ options:
         let number = Workspace::for_target(&db.url).task("own", "kind: sql\ntarget: app\noptions: { statements: [{ name: a, sql: DELETE FROM public.x, only_if: SELECT 1 }] }\n");
         let number = number.run(["run", "own", "--now", "--output", "json"]).expect(1);
         assert!(number.stdout.contains("its `only_if` has to answer `true` or `false`"), "{number:?}");
+        // A question changes nothing.
+        db.execute("CREATE TABLE asked (id int); INSERT INTO asked VALUES (1); CREATE TABLE done (id int);
+            CREATE FUNCTION take() RETURNS boolean LANGUAGE sql AS 'DELETE FROM public.asked RETURNING true'").await;
+        let changing = Workspace::for_target(&db.url).task("own", "kind: sql\ntarget: app\noptions: { statements: [{ name: a, sql: INSERT INTO public.done VALUES (1), only_if: SELECT public.take() }] }\n");
+        let changing = changing.run(["run", "own", "--now", "--output", "json"]).expect(1);
+        assert!(changing.stdout.contains("25006"), "{changing:?}");
+        assert_eq!(db.number("SELECT (SELECT count(*) FROM asked) * 10 + (SELECT count(*) FROM done)").await, 10);
         assert_eq!(db.number("SELECT count(*) FROM \"select\".\"weird \"\"name; DROP TABLE x\"").await, 4);
     }
 }
