@@ -143,12 +143,6 @@ pub const FINDINGS: &[Code] = &[
         "See what else was written in that time; nothing remains to be done for the archive.",
     ),
     code(
-        "archive.unseen",
-        "After a failover, a restore or a move it cannot be seen whether the last archived rows are in their table again.",
-        "Rows that are would be archived a second time.",
-        "Compare them as the finding says; a primary key in the archived table makes it visible.",
-    ),
-    code(
         "cache.dirty",
         "Much of the cache is changed and not yet written.",
         "The disk does not keep up: operations begin to wait for it.",

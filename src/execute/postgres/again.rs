@@ -17,9 +17,9 @@ use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, copy_line, rows};
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{self, Use};
-use crate::engines::postgres::{Identifier, Session};
+use crate::engines::postgres::{Fault, Identifier, Session};
 use crate::engines::storage::Storage;
-use crate::plan::{Finding, Manifest, Severity, archived};
+use crate::plan::{Export, Fate, Finding, Manifest, Send, Severity, Walk, archived};
 
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
@@ -27,8 +27,6 @@ const PIECE: usize = 64 << 10;
 const MOST_READ_BYTES: i64 = 1 << 30;
 /// A batch that was written down so long before another one has committed before it.
 const BEFORE: TimeDelta = TimeDelta::days(1);
-/// After so many batches of a table that nothing can be said of, no more is asked.
-const MOST_BLIND: usize = 20;
 
 /// A row, field by field, as the server sends it.
 pub(super) type Fields = Vec<Option<Vec<u8>>>;
@@ -39,10 +37,12 @@ pub(super) enum Rows {
     Gone,
     /// All of them are, as they were archived.
     Back,
-    /// Some are, or they have been changed.
-    Between(String),
+    /// Some are as they were archived, so many; or they have been changed.
+    Between(i64, String),
     /// Nobody can tell.
     Unseen(String),
+    /// What was archived is not where it was put, so nobody can compare it.
+    Away(String),
 }
 
 /// The table that a batch came from, as it is now.
@@ -50,8 +50,30 @@ const TABLE: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relna
         (SELECT pg_catalog.sum(pg_catalog.pg_table_size(t.oid)) FROM (SELECT c.oid
             UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(c.oid::regclass) p) AS t (oid))::int8
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = coalesce(pg_catalog.to_regclass($1::text), pg_catalog.to_regclass($2::text))
+    WHERE c.oid = coalesce((SELECT r.oid FROM pg_catalog.pg_class r WHERE r.oid = $1::oid),
+            pg_catalog.to_regclass($2::text), (SELECT r.oid FROM pg_catalog.pg_class r WHERE r.oid = $3::oid),
+            pg_catalog.to_regclass($4::text))
         AND c.relkind IN ('r', 'p')";
+
+/// Finds it: by its id where that is known, whatever it is called by now; a partition, which may
+/// have been detached, by its name, and if it is no more, the table that it was of.
+async fn table_of(
+    manifest: &Manifest,
+    session: &Session,
+) -> Result<Option<(u32, String, i64)>, EngineError> {
+    let own = match &manifest.whole {
+        Some(whole) => Some(whole.oid),
+        None => manifest.oid.filter(|_| manifest.table == manifest.source),
+    };
+    let doing = "looking for the table of archived rows";
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+        [&own, &manifest.table, &manifest.oid, &manifest.source];
+    let found = session.query(doing, TABLE, &params).await?;
+    let found = found.first();
+    found
+        .map(|row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .transpose()
+}
 
 const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
     FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
@@ -105,14 +127,9 @@ async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> 
     // Where rows are hidden from us, the server says so instead.
     let all = "SET LOCAL row_security = off";
     session.execute("asking for all rows", all).await?;
-    let doing = "looking for the table of archived rows";
-    let found = session
-        .query(doing, TABLE, &[&manifest.table, &manifest.source])
-        .await?;
-    let Some(found) = found.first() else {
+    let Some((oid, table, bytes)) = table_of(manifest, session).await? else {
         return Ok(Rows::Gone);
     };
-    let (oid, table, bytes): (u32, String, i64) = (found.get(0)?, found.get(1)?, found.get(2)?);
     let trusted = send::trusted(&job.execution.target, job);
     trust::admit(session, &table, &[Use::Read], &trusted).await?;
     let look = Look::new(session, oid, table, &manifest.columns).await?;
@@ -137,12 +154,12 @@ async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> 
             let content = match storage.get(&file.path, file.size()).await {
                 Ok(content) => content,
                 Err(error) if error.is_about_the_file() => {
-                    return Ok(Rows::Unseen(error.to_string()));
+                    return Ok(Rows::Away(error.to_string()));
                 }
                 Err(error) => return Err(error.into()),
             };
             if let Err(why) = check(content.clone(), file, &manifest.columns) {
-                return Ok(Rows::Unseen(format!("{}: {why}", storage.full(&file.path))));
+                return Ok(Rows::Away(format!("{}: {why}", storage.full(&file.path))));
             }
             let rows: Vec<Fields> = rows(content, &manifest.columns)?.collect::<Result<_, _>>()?;
             let found = look.find(rows).await?;
@@ -157,12 +174,31 @@ async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> 
     }
     Ok(match all {
         Found { equal: 0, other: 0 } => Rows::Gone,
-        Found { equal, other: 0 } if equal == asked => Rows::Back,
-        Found { equal, other } => Rows::Between(format!(
-            "of the {asked} rows {equal} are in {} as they were archived, and {other} with other values",
-            look.table
-        )),
+        Found { equal, other: 0 } if equal == asked && look.key.is_some() => Rows::Back,
+        Found { equal, .. } if look.key.is_none() => Rows::Between(
+            equal,
+            format!(
+                "{equal} rows of {} are like the {asked} that were archived, and it has no key that would tell whether they are the same",
+                look.table
+            ),
+        ),
+        Found { equal, other } => Rows::Between(
+            equal,
+            format!(
+                "of the {asked} rows {equal} are in {} as they were archived, and {other} with other values",
+                look.table
+            ),
+        ),
     })
+}
+
+/// Whether the table of a batch has a key by which its rows are found.
+async fn keyed(manifest: &Manifest, session: &Session) -> Result<bool, ExportError> {
+    let Some((oid, table, _)) = table_of(manifest, session).await? else {
+        return Ok(false);
+    };
+    let look = Look::new(session, oid, table, &manifest.columns).await?;
+    Ok(look.key.is_some())
 }
 
 impl<'a> Look<'a> {
@@ -273,7 +309,16 @@ impl<'a> Look<'a> {
             "SET LOCAL enable_hashjoin = off".to_owned(),
             "SET LOCAL enable_mergejoin = off".to_owned(),
         ] {
-            self.session.execute(doing, &sql).await?;
+            let made = self.session.execute(doing, &sql).await;
+            made.map_err(|error| match Fault::of(&error) {
+                Fault::Forbidden => ExportError::Proof(format!(
+                    "whether archived rows are in {} again cannot be seen: the role of maint may make no temporary table; GRANT TEMPORARY ON DATABASE {} TO {}",
+                    self.table,
+                    Identifier::new(&*self.session.server.database),
+                    Identifier::new(&*self.session.server.role)
+                )),
+                _ => error.into(),
+            })?;
         }
         let mut failed = None;
         let mut left = rows.iter();
@@ -298,6 +343,37 @@ impl<'a> Look<'a> {
     }
 }
 
+/// Looks at the newest batch, and at those before it if that is in its table again: no number of a
+/// server tells that it was set back to a snapshot, once it has gone on from there. Without a key
+/// nothing is looked at, since rows may well be alike.
+///
+/// # Errors
+/// When it cannot be seen, or a person has to say it.
+pub(super) async fn first(
+    walk: &Walk,
+    job: Job<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    let Some(newest) = &walk.newest else {
+        return Ok(());
+    };
+    let (Fate::Export(Export { source, oid, .. }) | Fate::Send(Send { source, oid, .. })) =
+        &walk.fate
+    else {
+        return Ok(());
+    };
+    let looked = async {
+        if !keyed(newest, job.session).await? {
+            return Ok(());
+        }
+        match look(newest, job).await? {
+            Rows::Back | Rows::Between(1.., _) => look_back(source, *oid, job, findings).await,
+            Rows::Gone | Rows::Between(..) | Rows::Unseen(_) | Rows::Away(_) => Ok(()),
+        }
+    };
+    looked.await.map_err(ExportError::into_engine)
+}
+
 /// Looks, from the newest to the oldest, whether batches that have left a table are in it again,
 /// and takes back what was archived of those: what a server loses is the end of its history.
 ///
@@ -305,6 +381,7 @@ impl<'a> Look<'a> {
 /// When it cannot be seen, or a person has to say it.
 pub(super) async fn look_back(
     source: &str,
+    oid: u32,
     job: Job<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), ExportError> {
@@ -312,11 +389,9 @@ pub(super) async fn look_back(
     let memories = known(job).await?;
     let mut gone: HashSet<String> = HashSet::new();
     let mut before = None;
-    let mut unseen: HashMap<String, Vec<(Manifest, String)>> = HashMap::new();
     let (mut between, mut undone) = (Vec::new(), Vec::new());
-    for manifest in Manifest::left(source, &memories).into_iter().rev() {
-        let blind = unseen.get(&manifest.table).map_or(0, Vec::len);
-        if gone.contains(&manifest.table) || blind >= MOST_BLIND {
+    for manifest in Manifest::left(source, oid, &memories).into_iter().rev() {
+        if gone.contains(&manifest.table) {
             continue;
         }
         if before.is_some_and(|before| manifest.created_at < before) {
@@ -331,7 +406,7 @@ pub(super) async fn look_back(
                 take_back(&manifest, job).await?;
                 undone.push(manifest);
             }
-            Rows::Between(why) => {
+            Rows::Between(_, why) => {
                 let unsettled = Manifest {
                     settled: false,
                     ..manifest
@@ -339,28 +414,32 @@ pub(super) async fn look_back(
                 remember(job, &unsettled).await?;
                 between.push((unsettled, why));
             }
+            // It is asked again once they are there.
+            Rows::Away(why) => {
+                let storage = Storage::open(&manifest.storage)?;
+                findings.extend(missing(&storage, &manifest).await?);
+                return Err(ExportError::Proof(format!(
+                    "whether rows that were archived are in {source} again cannot be seen, and nothing was archived: {why}"
+                )));
+            }
             Rows::Unseen(why) => {
-                if manifest.received.is_none() {
-                    let storage = Storage::open(&manifest.storage)?;
-                    findings.extend(missing(&storage, &manifest).await?);
-                }
-                let table = manifest.table.clone();
-                unseen.entry(table).or_default().push((manifest, why));
+                // Those before it are as unseen.
+                gone.insert(manifest.table.clone());
+                let unsettled = Manifest {
+                    settled: false,
+                    ..manifest
+                };
+                remember(job, &unsettled).await?;
+                between.push((unsettled, why));
             }
         }
     }
-    unseen.retain(|table, _| !gone.contains(table));
     findings.extend(told_undone(source, &undone));
-    findings.extend(
-        unseen
-            .iter()
-            .filter_map(|(table, of)| told_unseen(table, of)),
-    );
     put(job, &archived::seen_as(source), here.server.into()).await?;
     match between.first() {
         None => Ok(()),
         Some((manifest, why)) => Err(ExportError::Proof(format!(
-            "batches that were archived before this server took over, or was set back, are neither gone nor there as they were: {}. Of the newest, {why}. {}",
+            "batches that were archived before this server took over, or was set back, may be in their table again, and it cannot be told: {}. Of the newest, {why}. Nothing was archived meanwhile. {}",
             between.len(),
             super::settle::by_hand(manifest)
         ))),
@@ -383,23 +462,9 @@ fn told_undone(source: &str, undone: &[Manifest]) -> Option<Finding> {
         severity: Severity::Warning,
         object: source.to_owned(),
         message: format!(
-            "{rows} rows that had been archived in {} batches since {} are in the table again: the server that took over, or the backup it came from, does not know that they left. What was archived of them was removed, and they are archived anew. Whatever else was written since may be lost as well",
+            "{rows} rows that had been archived in {} batches since {} are in the table again: the server that took over, or the backup it came from, does not know that they left, or somebody has put them back. What was archived of them was removed, and they are archived anew. Whatever else was written since may be lost as well",
             undone.len(),
             first.created_at.format("%Y-%m-%d %H:%M:%S UTC")
-        ),
-        suggestion: None,
-    })
-}
-
-fn told_unseen(table: &str, of: &[(Manifest, String)]) -> Option<Finding> {
-    let (manifest, why) = of.first()?;
-    Some(Finding {
-        code: "archive.unseen".to_owned(),
-        severity: Severity::Warning,
-        object: table.to_owned(),
-        message: format!(
-            "the server is another one, or was set back, since rows were archived, and whether the last batch ({}, {} rows) is in the table again cannot be seen: {why}. Rows that are would be archived twice: compare them with `maint archive restore {} --into` a table of yours",
-            manifest.id, manifest.rows, manifest.id
         ),
         suggestion: None,
     })

@@ -75,6 +75,7 @@ pub(super) async fn begin(
         created_at: Utc::now(),
         settled: false,
         source: retire.source.clone(),
+        oid: export.map(|e| e.oid),
         table: retire.table.clone(),
         condition: "all rows of the partition".to_owned(),
         columns: export.map(|e| e.columns.clone()).unwrap_or_default(),

@@ -7,7 +7,7 @@ use super::{Job, send};
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Session, first};
-use crate::plan::{Finding, Manifest, Received, Send, Severity, archived};
+use crate::plan::{Finding, Manifest, Send, Severity, archived};
 
 /// So many batches are looked at, from the newest backwards.
 const MOST: usize = 100;
@@ -32,42 +32,56 @@ pub(super) async fn look(
     }
     let memories = known(job).await?;
     let mut lost = Vec::new();
-    let batches = Manifest::received_by(send, &memories).into_iter().rev();
+    let received = Manifest::received_by(send, &memories);
+    let all: i64 = received.iter().map(|(manifest, _)| manifest.rows).sum();
+    let batches = received.into_iter().rev();
     for (manifest, received) in batches.take(MOST) {
         if !here.may_have_lost(received.server.as_deref(), &received.transaction) {
             break;
         }
-        let rows = still_there(there, &received, job).await?;
+        let id = Some(&received.transaction);
+        let rows = count(there, &received.table, &received.target, id, job).await?;
         // What a server loses is the end of its history.
         if rows >= manifest.rows {
             break;
         }
         lost.push((manifest, rows));
     }
+    // Whoever moves a database with a dump writes all rows anew.
+    let moved = |server: &str| server.split('/').next() != here.server.split('/').next();
+    if newest.server.as_deref().is_some_and(moved)
+        && count(there, &send.into, &send.target, None, job).await? >= all
+    {
+        lost.clear();
+    }
     let seen = archived::received_as(&send.target, &send.into);
     put(job, &seen, here.server.into()).await?;
     Ok(told(send, &lost))
 }
 
-/// How many rows of a batch are there as they came.
-async fn still_there(
+/// How many rows there are, or how many as a transaction has written them.
+async fn count(
     there: &Session,
-    received: &Received,
+    table: &str,
+    target: &str,
+    transaction: Option<&String>,
     job: Job<'_>,
 ) -> Result<i64, ExportError> {
     there
         .execute("opening a transaction there", "BEGIN")
         .await?;
     let counted = async {
-        let trusted = send::trusted(&received.target, job);
-        trust::admit(there, &received.table, &[Use::Read], &trusted).await?;
-        let sql = format!(
-            "SELECT pg_catalog.count(*) FROM {} WHERE {}",
-            received.table,
-            send::CAME
-        );
+        let trusted = send::trusted(target, job);
+        trust::admit(there, table, &[Use::Read], &trusted).await?;
         let doing = "counting archived rows there";
-        let rows = there.query(doing, &sql, &[&received.transaction]).await?;
+        let sql = format!("SELECT pg_catalog.count(*) FROM {table}");
+        let rows = match transaction {
+            Some(id) => {
+                let sql = format!("{sql} WHERE {}", send::CAME);
+                there.query(doing, &sql, &[id]).await?
+            }
+            None => there.query(doing, &sql, &[]).await?,
+        };
         first::<i64>(&rows, 0)
     };
     let counted = counted.await;
@@ -84,7 +98,7 @@ fn told(send: &Send, lost: &[(Manifest, i64)]) -> Option<Finding> {
         severity: Severity::Critical,
         object: send.source.clone(),
         message: format!(
-            "the server of target {} is another one, or was set back, since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed or deleted them there: look for them in a backup of either database before it is too late",
+            "the server of target {} is another one, or was set back, since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed, copied or deleted them there since, or they are back where they came from: look whether they are there, or in a backup of either database, before it is too late",
             send.target,
             send.into,
             lost.len(),

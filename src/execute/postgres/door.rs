@@ -386,7 +386,7 @@ async fn carried_out(
         Work::Check(check) => check::carry_out(check, job, record, findings).await,
         Work::Walk(way) => walk::carry_out(way, job, record, findings).await,
         Work::Shrink(way) => shrink::carry_out(way, job, record, findings).await,
-        Work::Retire(retire) => whole::carry_out(retire, job, record).await,
+        Work::Retire(retire) => whole::carry_out(retire, job, record, findings).await,
         Work::Settle(settle) => settle::carry_out(settle, job, record, findings).await,
     }
 }

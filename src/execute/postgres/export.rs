@@ -318,6 +318,7 @@ impl<'a> Exporter<'a> {
             created_at: Utc::now(),
             settled: false,
             source: self.export.source.clone(),
+            oid: Some(self.export.oid),
             table: self.walk.table.clone(),
             condition: self.walk.condition.clone(),
             columns: self.export.columns.clone(),

@@ -248,6 +248,7 @@ impl<'a> Sender<'a> {
             created_at: Utc::now(),
             settled: false,
             source: self.send.source.clone(),
+            oid: Some(self.send.oid),
             table: self.walk.table.clone(),
             condition: self.walk.condition.clone(),
             columns: self.send.columns.clone(),
@@ -407,14 +408,7 @@ pub(super) async fn rows_there(
     };
     let there = connect(&received.target, job).await?;
     let was = fate(&there, &received.transaction, received.server.as_deref()).await?;
-    if was.as_deref() != Some("committed") {
-        return Ok(Err(format!(
-            "what became of transaction {} on target {} is not known ({})",
-            received.transaction,
-            received.target,
-            was.as_deref().unwrap_or("too long ago")
-        )));
-    }
+    let same = was.as_deref() == Some("committed");
     there
         .execute("opening a transaction there", "BEGIN")
         .await?;
@@ -434,6 +428,10 @@ pub(super) async fn rows_there(
         })
         .await?;
     there.execute("rolling back there", "ROLLBACK").await?;
+    // It has lost them as well: nothing can be there twice.
+    if !same && rows.is_empty() {
+        return Ok(Ok(rows));
+    }
     if i64::try_from(rows.len()) != Ok(manifest.rows) {
         return Ok(Err(format!(
             "{} rows came into {}, and {} of them are still as they came",

@@ -29,7 +29,7 @@ pub(super) async fn carry_out(
     let settled = async {
         settle(&work.pending, job, findings).await?;
         match work.look_back {
-            true => again::look_back(&work.source, job, findings).await,
+            true => again::look_back(&work.source, work.oid, job, findings).await,
             false => Ok(()),
         }
     };
@@ -126,15 +126,17 @@ pub(super) async fn fate_of(
 ) -> Result<Option<String>, ExportError> {
     let server = manifest.server.as_deref();
     let was = fate(job.session, &manifest.transaction, server).await?;
-    if matches!(was.as_deref(), Some("committed" | "aborted")) {
-        return Ok(was);
-    }
-    let said = was.as_deref().unwrap_or("too long ago");
-    Ok(Some(match again::look(manifest, job).await? {
-        Rows::Gone => "committed".to_owned(),
-        Rows::Back => "aborted".to_owned(),
-        Rows::Between(why) | Rows::Unseen(why) => format!("{said}; {why}"),
-    }))
+    let known = matches!(was.as_deref(), Some("committed" | "aborted"));
+    // Of a server that was set back the number is another transaction's: what the rows say counts.
+    Ok(match again::look(manifest, job).await? {
+        Rows::Gone => Some("committed".to_owned()),
+        Rows::Back => Some("aborted".to_owned()),
+        Rows::Between(..) | Rows::Unseen(_) | Rows::Away(_) if known => was,
+        Rows::Between(_, why) | Rows::Unseen(why) | Rows::Away(why) => {
+            let said = was.as_deref().unwrap_or("too long ago");
+            Some(format!("{said}; {why}"))
+        }
+    })
 }
 
 /// What became of a transaction, in the server's words; or that this is not the server that knows.

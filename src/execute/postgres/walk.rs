@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::Event;
+use super::again;
 use super::attempts::{ends, until_done};
 use super::batch::Portion;
 use super::beyond;
@@ -87,6 +88,7 @@ async fn all(
         }
         _ => None,
     };
+    again::first(walk, job, findings).await?;
     let (referenced, kept) = (AtomicBool::new(walk.guarded), Mutex::default());
     let weighed = exporter.is_some() || sender.is_some();
     let weighed = weighed && weight::can_be_heavy(walk, job).await?;

@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::Event;
+use super::again;
 use super::attempts::{Attempt, ends, until_done};
 use super::begun::{begin, clear, settled};
 use super::export::{Batch, ExportError, Exporter};
@@ -36,7 +37,7 @@ use crate::engines::parquet::Checksum;
 use crate::engines::postgres::{claim, first};
 use crate::execute::Door;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Fate, Manifest, Path, Range, Retire, Statement, Without};
+use crate::plan::{Fate, Finding, Manifest, Path, Range, Retire, Statement, Without};
 
 /// Rows that the role may not see must not be dropped with the table: the
 /// server then refuses to answer.
@@ -74,7 +75,11 @@ pub(super) async fn carry_out(
     retire: &Retire,
     job: Job<'_>,
     record: &mut StepRecord,
+    findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
+    if let Some(walk) = &retire.walk {
+        again::first(walk, job, findings).await?;
+    }
     if let Some(holder) = claim::claim_partition(job.session, retire.oid).await? {
         match holder.stranger {
             None => {

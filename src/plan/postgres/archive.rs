@@ -43,6 +43,9 @@ pub struct Send {
     pub schema: String,
     /// Name of the table here, as manifests have it.
     pub source: String,
+    /// Its id.
+    #[serde(default)]
+    pub oid: u32,
     /// What is kept.
     pub columns: Vec<Column>,
     /// The newest batch that came there.
@@ -74,6 +77,9 @@ pub struct Export {
     pub storage: String,
     /// The table as files name it: of a partition, the partitioned table.
     pub source: String,
+    /// Its id.
+    #[serde(default)]
+    pub oid: u32,
     /// What is kept.
     pub columns: Vec<Column>,
     /// Which column tells the year and month of a row, from 0, and how.
@@ -160,6 +166,8 @@ pub struct Whole {
 pub struct Settle {
     /// The table, as manifests have it.
     pub source: String,
+    /// Its id.
+    pub oid: u32,
     /// Batches whose end nobody saw.
     pub pending: Vec<Manifest>,
     /// Whether batches that have left may be in the table again.
@@ -196,6 +204,9 @@ pub struct Manifest {
     pub settled: bool,
     /// The table as files name it.
     pub source: String,
+    /// Its id, whatever it is called by now; older manifests do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oid: Option<u32>,
     /// The table that held the rows: perhaps a partition of `source`. Quoted.
     pub table: String,
     /// The condition they met.
@@ -280,9 +291,11 @@ impl Manifest {
 
     /// The batches of a table that have left it, and were not brought back into it, as far as
     /// servers have said so and no person; oldest first.
-    pub fn left(source: &str, memories: &HashMap<String, Value>) -> Vec<Manifest> {
+    pub fn left(source: &str, oid: u32, memories: &HashMap<String, Value>) -> Vec<Manifest> {
         let mut all = archived::among::<Manifest>(memories.iter());
-        all.retain(|m| m.settled && m.source == source && !m.transaction.is_empty());
+        all.retain(|m| m.settled && !m.transaction.is_empty());
+        // A table that was renamed has the same id, and another may have got its name.
+        all.retain(|m| m.oid.map_or(m.source == source, |own| own == oid));
         all.retain(|m| {
             let later = memories.get(&archived::restored_as(m.id));
             let later = later.and_then(|marks| Vec::<Restored>::deserialize(marks).ok());

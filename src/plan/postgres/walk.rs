@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::found::Found;
 use super::going::{Reference, Without, staying};
-use super::{Fate, Param, Query, Statement};
+use super::{Fate, Manifest, Param, Query, Statement};
 
 const EXTENT: &str = "SELECT (pg_catalog.pg_relation_size($1::oid)
     / pg_catalog.current_setting('block_size')::int8)::int8";
@@ -36,6 +36,9 @@ pub struct Walk {
     pub params: Vec<Param>,
     /// What becomes of the rows.
     pub fate: Fate,
+    /// The newest batch that has left the table: looked at once more before the first row goes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Box<Manifest>>,
     /// How a batch is cut out.
     pub path: Path,
     /// How long a batch should take, in milliseconds; its size follows.
@@ -367,6 +370,7 @@ mod tests {
             condition: "at < $1::date".to_owned(),
             params: vec![Param::Text("2026-01-01".to_owned())],
             fate: Fate::Delete,
+            newest: None,
             path,
             goal_ms: 250,
             rows: None,

@@ -346,7 +346,8 @@ impl Kind for Archive {
             })
         });
         let source = table.name.to_string();
-        let look_back = looks_back(&source, &facts, at);
+        let left = Manifest::left(&source, table.oid, &at.memories);
+        let look_back = looks_back(&left, &source, &facts, at);
         let settles = look_back || !pending.is_empty();
         if settles {
             let why = match look_back {
@@ -359,6 +360,7 @@ impl Kind for Archive {
                 Step::new("settle", source.clone(), format!("table {}", table.oid)).because(why);
             step.body.work = crate::plan::Work::Settle(Box::new(Settle {
                 source,
+                oid: table.oid,
                 pending,
                 look_back,
             }));
@@ -371,7 +373,11 @@ impl Kind for Archive {
                 return plan.numbered(1);
             }
         };
-        let steps = steps::of(self, &rule, table, age, &facts, &begun, at, &mut plan);
+        let mut steps = steps::of(self, &rule, table, age, &facts, &begun, at, &mut plan);
+        if !look_back {
+            let into_files = left.into_iter().rfind(|m| m.received.is_none());
+            steps::look_first(&mut steps, into_files);
+        }
         let name = table.name.to_string();
         plan.steps.extend(steps.into_iter().map(|step| {
             if settles {
@@ -394,7 +400,7 @@ impl Kind for Archive {
 }
 
 /// Whether batches that have left the table may be in it again, and nobody has looked yet.
-fn looks_back(source: &str, facts: &Facts, at: &Moment) -> bool {
+fn looks_back(left: &[Manifest], source: &str, facts: &Facts, at: &Moment) -> bool {
     let here = &facts.standpoint;
     let seen = at.memories.get(&archived::seen_as(source));
     let seen = seen.and_then(serde_json::Value::as_str) == Some(here.server.as_str());
@@ -402,7 +408,7 @@ fn looks_back(source: &str, facts: &Facts, at: &Moment) -> bool {
         let moved = m.server.as_deref() != Some(here.server.as_str());
         here.may_have_lost(m.server.as_deref(), &m.transaction) && !(moved && seen)
     };
-    Manifest::left(source, &at.memories).iter().any(undone)
+    left.iter().any(undone)
 }
 
 /// What was archived to a place where there is nothing now: the disk of

@@ -12,7 +12,7 @@ use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{
     Export, Fate, Manifest, Moment, MonthOf, Plan, Query, Retire, Send, Statement, Step, Walk,
-    archived,
+    Work, archived,
 };
 
 /// A referencing table up to this size may be read for each row that goes.
@@ -196,6 +196,22 @@ pub(super) fn of(
     steps
 }
 
+/// Has the newest batch looked at once more before the first row goes: a server that was set back
+/// to a snapshot tells it by nothing else, once it has gone on.
+pub(super) fn look_first(steps: &mut [Step], newest: Option<Manifest>) {
+    let walks = steps
+        .iter_mut()
+        .filter_map(|step| match &mut step.body.work {
+            Work::Walk(walk) => Some(walk.as_mut()),
+            Work::Retire(retire) => retire.walk.as_mut(),
+            _ => None,
+        });
+    let mut into_files = walks.filter(|walk| matches!(walk.fate, Fate::Export(_)));
+    if let Some(walk) = into_files.next() {
+        walk.newest = newest.map(Box::new);
+    }
+}
+
 fn expired(
     rule: &Rule,
     table: &Table,
@@ -265,6 +281,7 @@ fn whole(
         condition: "true".to_owned(),
         params: Vec::new(),
         fate: fate.clone(),
+        newest: None,
         path: way::blocks(member),
         goal_ms,
         rows: None,
@@ -384,6 +401,7 @@ fn fate(
                 into: RelationName::new(&*into.schema, &*into.table).to_string(),
                 schema: into.schema.clone(),
                 source: table.name.to_string(),
+                oid: table.oid,
                 columns: given.filter_map(Found::sent).collect(),
                 newest: None,
                 seen: None,
@@ -399,6 +417,7 @@ fn fate(
         return Ok(Fate::Export(Export {
             storage: files,
             source: table.name.to_string(),
+            oid: table.oid,
             month: month(rule, age, &kept),
             columns: kept,
         }));

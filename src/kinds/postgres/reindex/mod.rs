@@ -178,6 +178,9 @@ impl Kind for Reindex {
         let selection = Selection::new(&self.include, &self.exclude);
         leftovers::plan(&facts.leftovers, &selection, &facts.role, &mut plan);
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
+        // Another rebuild would leave one more beside what nobody of us may remove.
+        let stuck = facts.leftovers.iter().filter(|l| !l.may);
+        let stuck: HashSet<String> = stuck.map(|l| l.base.to_string()).collect();
 
         let mut candidates: Vec<(&IndexFacts, i64, String)> = Vec::new();
         let mut to_analyze: BTreeMap<u32, Unanalyzed<'_>> = BTreeMap::new();
@@ -200,6 +203,13 @@ impl Kind for Reindex {
                     .push(index);
             }
             if index.bytes < self.min_size_bytes() {
+                continue;
+            }
+            if stuck.contains(&index.name()) {
+                plan.skip(
+                    index.name(),
+                    "what an earlier rebuild of it left has to be dropped by its owner first",
+                );
                 continue;
             }
             let baseline = at.baselines.get(&index.name());

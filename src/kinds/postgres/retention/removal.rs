@@ -97,6 +97,7 @@ impl Removal<'_> {
             condition,
             params,
             fate,
+            newest: None,
             path,
             goal_ms: u64::try_from(self.goal.get().as_millis()).unwrap_or(u64::MAX),
             rows: victims,

@@ -114,7 +114,8 @@ for_each_version! {
 }
 
 for_each_version! {
-    /// Without a key the whole table is read; and rows that a person brought back stay archived.
+    /// Without a key nobody knows whether rows that are alike are the same: a person says it, and
+    /// nothing goes before. Rows that a person brought back stay archived.
     async fn without_a_key_and_after_a_restore(major: u32) {
         let db = fresh_database(major).await;
         db.execute("CREATE TABLE t (id int, at timestamptz NOT NULL);
@@ -126,13 +127,17 @@ for_each_version! {
         let files = parquet_files(folder.path());
         known["server"] = json!("7000000000000000000/1");
         know(&workspace, &key, &known).await;
-        // Every second of them: then it is not the batch that is back.
-        db.execute("INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(0, 49) n").await;
-        workspace.run(["run", "archive", "--now"]).expect(1);
-        db.execute("INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(0, 49) n").await;
-        let run = archive(&workspace);
-        assert_eq!(told(&run).0, ["settle", "archive"], "{run:#}");
-        assert!(files.iter().all(|file| !folder.path().join(file).exists()), "{files:?}");
+        db.execute("INSERT INTO t SELECT n % 50, '2020-01-01' FROM generate_series(1, 100) n").await;
+        for _ in 0..2 {
+            let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+            let said = output.json()["runs"][0]["steps"][0]["error"].as_str().unwrap().to_owned();
+            assert!(said.contains("100 rows of public.t are like the 100 that were archived"), "{said}");
+            assert_eq!(parquet_files(folder.path()), files);
+            assert_eq!(db.number("SELECT count(*) FROM t").await, 101);
+        }
+        let id = known["id"].as_str().unwrap();
+        workspace.run(["archive", "settle", id, "--kept"]).expect(0);
+        assert_eq!(archive(&workspace)["rows"], 100);
         assert_eq!(manifests(&workspace).await.len(), 1);
 
         workspace.run(["archive", "restore", "--from", "public.t", "--into", "public.t"]).expect(0);
@@ -141,6 +146,60 @@ for_each_version! {
         know(&workspace, &key, &known).await;
         let plan = workspace.run(["plan", "archive", "--output", "json"]).expect(0).json();
         assert!(!plan.to_string().contains("\"settle\""), "{plan:#}");
+    }
+}
+
+for_each_version! {
+    /// A server that was set back to a snapshot, and has gone on from there, tells it by no number:
+    /// the newest batch is looked for in its table before the next rows go, whatever the table is
+    /// called by then. Where the files are away, nothing is done.
+    async fn a_snapshot_is_seen_by_the_rows(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(ROWS).await;
+        let (workspace, folder) = into_files(&db, &rule());
+        db.execute(&format!("CREATE TABLE public.copy AS SELECT * FROM {TABLE} WHERE at < '2021-01-01'")).await;
+        archive(&workspace);
+        let files = parquet_files(folder.path());
+        let back = format!("INSERT INTO {TABLE} SELECT * FROM public.copy");
+        db.execute(&back).await;
+        let run = archive(&workspace);
+        assert_eq!(told(&run), (vec!["archive"], vec!["archive.undone"]), "{run:#}");
+        assert_eq!(run["rows"], 100, "{run:#}");
+        assert!(files.iter().all(|file| !folder.path().join(file).exists()), "{files:?}");
+        assert_eq!(manifests(&workspace).await.len(), 1);
+        // What is new is archived beside it, as ever.
+        let more = format!("INSERT INTO {TABLE} SELECT 'more', n, '2020-01-01', NULL FROM generate_series(1, 10) n");
+        db.execute(&more).await;
+        let run = archive(&workspace);
+        assert_eq!((told(&run), run["rows"].as_i64()), ((vec!["archive"], vec![]), Some(10)), "{run:#}");
+        assert_eq!(manifests(&workspace).await.len(), 2);
+
+        // The same under another name, on another server.
+        db.execute(r#"ALTER TABLE "odd"".one".t RENAME TO "new name""#).await;
+        let renamed = r#""odd"".one"."new name""#;
+        for (key, mut known) in manifests(&workspace).await {
+            known["server"] = json!("7000000000000000000/1");
+            know(&workspace, &key, &known).await;
+        }
+        db.execute(&format!("INSERT INTO {renamed} SELECT 'more', n, '2020-01-01', NULL FROM generate_series(1, 10) n")).await;
+        let place = format!("file://{}", folder.path().display());
+        let options = json!({ "table": renamed, "column": "at", "older_than": "30d", "destination": { "files": place } });
+        workspace.file("tasks/archive.yaml", &format!("kind: archive\ntarget: app\noptions: {options}\n"));
+        let away = folder.path().with_extension("away");
+        std::fs::rename(folder.path(), &away).unwrap();
+        let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+        let run = output.json()["runs"][0].clone();
+        let said = run["steps"][0]["error"].as_str().unwrap();
+        assert!(said.contains("cannot be seen, and nothing was archived"), "{run:#}");
+        assert_eq!(db.number(&format!("SELECT count(*) FROM {renamed}")).await, 11);
+        let _ = std::fs::remove_dir_all(folder.path());
+        std::fs::rename(&away, folder.path()).unwrap();
+        let run = archive(&workspace);
+        assert_eq!(told(&run), (vec!["settle", "archive"], vec!["archive.undone"]), "{run:#}");
+        assert!(run["findings"][0]["message"].as_str().unwrap().starts_with("10 rows"), "{run:#}");
+        assert_eq!(manifests(&workspace).await.len(), 2);
+        nothing_is_left(&workspace);
+        workspace.run(["archive", "verify"]).expect(0);
     }
 }
 
