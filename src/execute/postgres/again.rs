@@ -10,7 +10,9 @@ use std::collections::{HashMap, HashSet};
 use bytes::Bytes;
 use chrono::TimeDelta;
 
+use super::attempts::ends;
 use super::export::{ExportError, check};
+use super::gate::{self, Halt};
 use super::settle::{discard, known, missing, put, remember};
 use super::{Job, send};
 use crate::engines::EngineError;
@@ -75,8 +77,16 @@ async fn table_of(
         .transpose()
 }
 
-const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
-    FROM pg_catalog.pg_attribute a WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
+/// The columns, and of which type a key may be compared: the server's own, or an enum. Of a domain
+/// that is the type below it, whose values nobody's expression looks at.
+const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod),
+        CASE WHEN b.oid < 16384::pg_catalog.oid OR b.typtype = 'e' THEN pg_catalog.format_type(b.oid, -1) END
+    FROM pg_catalog.pg_attribute a
+        CROSS JOIN LATERAL (WITH RECURSIVE base (oid, below) AS (
+                SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
+                UNION ALL SELECT t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below
+            ) SELECT t.oid, t.typtype FROM base JOIN pg_catalog.pg_type t ON t.oid = base.oid WHERE base.below = 0) AS b
+    WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped";
 
 /// The columns of each key of a table, the primary one first.
 const KEYS: &str = "SELECT ARRAY(SELECT a.attname::text
@@ -93,8 +103,9 @@ struct Look<'a> {
     /// Quoted and qualified.
     table: String,
     columns: &'a [Column],
-    /// Places of the key among the columns; none where the table is read as a whole.
-    key: Option<Vec<usize>>,
+    /// Places of the key among the columns, and as which type each is compared; none where the
+    /// table is read as a whole.
+    key: Option<Vec<(usize, String)>>,
     /// Whether the table has all columns as they were.
     same: bool,
 }
@@ -114,10 +125,24 @@ struct Found {
 /// When the server or the place of the files cannot be asked.
 pub(super) async fn look(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> {
     let session = job.session;
+    match gate::limit(session, job.execution, ends(job)).await {
+        Ok(_) => {}
+        Err(Halt::Failed(error)) => return Err(error.into()),
+        Err(_) => {
+            let why = "the run's time was up before archived rows were looked for";
+            return Err(ExportError::Proof(why.to_owned()));
+        }
+    }
     session.execute("opening a transaction", "BEGIN").await?;
     let seen = within(manifest, job).await;
     let ended = session.execute("ending the transaction", "ROLLBACK").await;
-    let seen = seen?;
+    let seen = match seen {
+        // Row security, for one: then a person looks.
+        Err(ExportError::Engine(error)) if Fault::of(&error) == Fault::Forbidden => {
+            Rows::Unseen(error.to_string())
+        }
+        seen => seen?,
+    };
     ended?;
     Ok(seen)
 }
@@ -209,20 +234,20 @@ impl<'a> Look<'a> {
         columns: &'a [Column],
     ) -> Result<Look<'a>, EngineError> {
         let doing = "looking for a key of archived rows";
-        let mut types: HashMap<String, String> = HashMap::new();
+        let mut types: HashMap<String, (String, Option<String>)> = HashMap::new();
         for row in session.query(doing, COLUMNS, &[&oid]).await? {
-            types.insert(row.get(0)?, row.get(1)?);
+            types.insert(row.get(0)?, (row.get(1)?, row.get(2)?));
         }
-        let is_same = |column: &Column| types.get(&column.name) == Some(&column.pg_type);
+        let is_same =
+            |column: &Column| types.get(&column.name).map(|(own, _)| own) == Some(&column.pg_type);
         let mut key = None;
         for row in session.query(doing, KEYS, &[&oid]).await? {
             let (names, wanted): (Vec<String>, i32) = (row.get(0)?, row.get(1)?);
             let of = |name: &String| {
-                columns
-                    .iter()
-                    .position(|c| c.name == *name && is_same(c) && !c.is_made())
+                let place = columns.iter().position(|c| c.name == *name && is_same(c))?;
+                Some((place, types.get(name)?.1.clone()?))
             };
-            let places: Option<Vec<usize>> = names.iter().map(of).collect();
+            let places: Option<Vec<(usize, String)>> = names.iter().map(of).collect();
             let whole = i32::try_from(names.len()) == Ok(wanted) && wanted > 0;
             key = places.filter(|_| whole);
             if key.is_some() {
@@ -249,7 +274,7 @@ impl<'a> Look<'a> {
         let columns: Vec<usize> = match self.same {
             true => (0..self.columns.len()).collect(),
             // Whatever has become of the others: the key tells whether they are there.
-            false => self.key.clone().unwrap_or_default(),
+            false => self.key.iter().flatten().map(|(n, _)| *n).collect(),
         };
         let what: Vec<String> = columns
             .iter()
@@ -260,7 +285,7 @@ impl<'a> Look<'a> {
             self.stage(key, &rows).await?;
             let equal: Vec<String> = key
                 .iter()
-                .map(|n| format!("t.{} OPERATOR(pg_catalog.=) s.{}", name(n), name(n)))
+                .map(|(n, _)| format!("t.{} OPERATOR(pg_catalog.=) s.{}", name(n), name(n)))
                 .collect();
             sql += &format!(" JOIN pg_temp.maint_again AS s ON {}", equal.join(" AND "));
         }
@@ -291,11 +316,14 @@ impl<'a> Look<'a> {
     }
 
     /// Puts the keys where the server can compare them: by their own types and collations.
-    async fn stage(&self, key: &[usize], rows: &[Fields]) -> Result<(), ExportError> {
-        let columns: Vec<Column> = key.iter().map(|n| self.columns[*n].clone()).collect();
-        let names: Vec<String> = columns
+    async fn stage(&self, key: &[(usize, String)], rows: &[Fields]) -> Result<(), ExportError> {
+        let columns: Vec<Column> = key.iter().map(|(n, _)| self.columns[*n].clone()).collect();
+        let names: Vec<String> = key
             .iter()
-            .map(|c| Identifier::new(&*c.name).to_string())
+            .map(|(n, base)| {
+                let name = Identifier::new(&*self.columns[*n].name);
+                format!("{name}::{base} AS {name}")
+            })
             .collect();
         let doing = "making room for keys of archived rows";
         for sql in [
@@ -326,7 +354,10 @@ impl<'a> Look<'a> {
             let mut piece = String::new();
             while piece.len() < PIECE {
                 let Some(row) = left.next() else { break };
-                let row = key.iter().map(|n| row.get(*n).cloned().flatten()).collect();
+                let row = key
+                    .iter()
+                    .map(|(n, _)| row.get(*n).cloned().flatten())
+                    .collect();
                 if let Err(error) = copy_line(&columns, &row, &mut piece) {
                     failed = Some(error);
                     return None;

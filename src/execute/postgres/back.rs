@@ -94,8 +94,18 @@ pub async fn is_back(
         if named && (same || oid == mark.oid) {
             let fate =
                 super::settle::fate(session, &mark.transaction, mark.server.as_deref()).await;
-            if matches!(fate.as_ref().map(Option::as_deref), Ok(Some("aborted"))) {
-                continue;
+            match fate.as_ref().map(Option::as_deref) {
+                Ok(Some("aborted")) => continue,
+                Ok(Some("committed") | None) | Err(_) => {}
+                // A failover, or a restore of the server, may have undone it.
+                Ok(Some(why)) => {
+                    perhaps = Back::Perhaps(format!(
+                        "on {} it went into {}, and whether it is there still is not known: {why}",
+                        mark.at.format("%Y-%m-%d"),
+                        mark.into
+                    ));
+                    continue;
+                }
             }
         }
         if named && oid == mark.oid {

@@ -13,13 +13,18 @@ const ROWS: &str = "CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL)
 
 /// The manifests that the history of a target knows, with their keys, oldest first.
 pub(super) async fn manifests(workspace: &Workspace) -> Vec<(String, Value)> {
+    remembered(workspace, "archive ").await
+}
+
+/// What the history remembers under keys that begin so.
+pub(super) async fn remembered(workspace: &Workspace, begins: &str) -> Vec<(String, Value)> {
     let location = format!("sqlite:{}", workspace.history().display());
     let store = maint::history::open(&location).await.unwrap();
     let memories = store.memories("app", "archive").await.unwrap();
     store.close().await;
     let mut found: Vec<_> = memories
         .into_iter()
-        .filter(|(key, value)| key.starts_with("archive ") && !value.is_null())
+        .filter(|(key, value)| key.starts_with(begins) && !value.is_null())
         .collect();
     found.sort_by(|one, other| one.0.cmp(&other.0));
     found

@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use super::moved::{know, manifests};
+use super::moved::{know, manifests, remembered};
 use super::{archive, checksum, into_files, nothing_is_left, parquet_files};
 use crate::kinds::failover::{number, place};
 use crate::support::patience::Patience;
@@ -200,6 +200,60 @@ for_each_version! {
         assert_eq!(manifests(&workspace).await.len(), 2);
         nothing_is_left(&workspace);
         workspace.run(["archive", "verify"]).expect(0);
+    }
+}
+
+for_each_version! {
+    /// Keys of domains, enums and padded characters find their rows; a role that row security hides
+    /// rows from says so, and a person can settle it.
+    async fn keys_of_every_kind_find_their_rows(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE DOMAIN number AS int CHECK (VALUE > 0); CREATE DOMAIN smaller AS number CHECK (VALUE < 1000); CREATE TYPE mood AS ENUM ('a', 'b')").await;
+        for (key, value) in [("smaller", "n::int"), ("char(5)", "'k' || n"), ("mood", "CASE WHEN n = 1 THEN 'a'::mood ELSE 'b' END"), ("bit(8)", "n::bit(8)")] {
+            db.execute(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t (id {key} PRIMARY KEY, at timestamptz NOT NULL, v text);
+                INSERT INTO t SELECT {value}, '2020-01-01', 'v' FROM generate_series(1, 2) n; DROP TABLE IF EXISTS copy; CREATE TABLE copy AS SELECT * FROM t")).await;
+            let rule = json!({ "table": "t", "column": "at", "older_than": "30d" });
+            let (workspace, folder) = into_files(&db, &rule);
+            assert_eq!(archive(&workspace)["rows"], 2, "{key}");
+            let files = parquet_files(folder.path());
+            // Changed by somebody, they are not taken for gone.
+            db.execute("INSERT INTO t SELECT * FROM copy; UPDATE t SET v = 'w'").await;
+            let (name, mut known) = manifests(&workspace).await.remove(0);
+            known["server"] = json!("7000000000000000000/1");
+            know(&workspace, &name, &known).await;
+            let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+            let said = output.json()["runs"][0]["steps"][0]["error"].as_str().unwrap().to_owned();
+            assert!(said.contains("0 are in public.t as they were archived, and 2 with other values"), "{key}: {said}");
+            assert_eq!(parquet_files(folder.path()), files, "{key}");
+            db.execute("UPDATE t SET v = 'v'").await;
+            assert_eq!(archive(&workspace)["rows"], 2, "{key}");
+            assert_eq!(manifests(&workspace).await.len(), 1, "{key}");
+        }
+    }
+}
+
+for_each_version! {
+    /// Whether rows that were brought back are there still, nobody knows on a server that may have
+    /// lost them: then that is said, and not that they are back.
+    async fn a_restore_that_may_be_undone_is_not_taken_for_done(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute(ROWS).await;
+        let (workspace, _folder) = into_files(&db, &rule());
+        archive(&workspace);
+        let restore = ["archive", "restore", "--from", TABLE, "--into", TABLE];
+        workspace.run(restore).expect(0);
+        assert!(workspace.run(restore).expect(2).stderr.contains("is back already"));
+        let (key, marks) = remembered(&workspace, "restored ").await.remove(0);
+        for (field, value) in [("server", "7000000000000000000/1"), ("transaction", "4000000000")] {
+            let mut other = marks.clone();
+            other[0][field] = json!(value);
+            know(&workspace, &key, &other).await;
+            let said = workspace.run(restore).expect(2).stderr;
+            assert!(said.contains("may be back already") && said.contains("is there still is not known"), "{field}: {said}");
+        }
+        db.execute(&format!("DELETE FROM {TABLE} WHERE at < '2021-01-01'")).await;
+        workspace.run(["archive", "restore", "--from", TABLE, "--into", TABLE, "--again"]).expect(0);
+        assert_eq!(db.number(&format!("SELECT count(*) FROM {TABLE}")).await, 101);
     }
 }
 
