@@ -4,6 +4,12 @@ use chrono::{DateTime, Utc};
 pub trait Clock: Send + Sync {
     /// The time on the wall: it may step, in both directions.
     fn now(&self) -> DateTime<Utc>;
+
+    /// Whether it is meant to show what other clocks show. One that is not, such as one that runs
+    /// faster, is compared with none.
+    fn is_on_the_wall(&self) -> bool {
+        true
+    }
 }
 
 /// The clock of this machine.

@@ -56,6 +56,9 @@ impl Scheduler {
     /// Compares the clocks where it is time to, or ours was set, and sets right what one that was
     /// ahead has left. Says whether the schedules have to be asked for again.
     pub(super) async fn look_at_clocks(&mut self) -> Result<bool, HistoryError> {
+        if !self.clock.is_on_the_wall() {
+            return Ok(false);
+        }
         let ours = self.clock.now();
         let (due, back) = match self.clocks.compared {
             None => (true, true),
