@@ -204,8 +204,8 @@ for_each_version! {
 }
 
 for_each_version! {
-    /// Keys of domains, enums and padded characters find their rows; a role that row security hides
-    /// rows from says so, and a person can settle it.
+    /// Keys of domains, enums, padded characters and bits find their rows, also where somebody has
+    /// changed them: those are not taken for gone.
     async fn keys_of_every_kind_find_their_rows(major: u32) {
         let db = fresh_database(major).await;
         db.execute("CREATE DOMAIN number AS int CHECK (VALUE > 0); CREATE DOMAIN smaller AS number CHECK (VALUE < 1000); CREATE TYPE mood AS ENUM ('a', 'b')").await;
