@@ -77,6 +77,8 @@ pub(super) async fn until_done<A: Attempt>(
 ) -> Result<Option<A::Done>, EngineError> {
     let (session, execution) = (job.session, job.execution);
     let (mut pause, mut waits) = (FIRST_PAUSE, 0);
+    let piles_up = |sweep: &Sweep| sweep.piles_up;
+    let piles_up = job.step.body.on_abort.as_ref().is_some_and(piles_up);
     record.attempts = record.attempts.max(1);
     loop {
         // The monitor looks at the primary: there the pid of a session on a
@@ -115,8 +117,12 @@ pub(super) async fn until_done<A: Attempt>(
         record.lock_waits.extend(blockers);
         let halt = match outcome {
             Ok(done) => {
-                // What an earlier attempt left is no news once a later one succeeded.
+                // What an earlier attempt said is no news once a later one succeeded; what it
+                // left has to go all the same.
                 (record.error, record.kept_by) = (None, None);
+                if record.attempts > 1 && piles_up {
+                    note_left(job, record).await?;
+                }
                 return Ok(Some(done));
             }
             Err(Halt::Conflict(error)) if attempt.shrinks() => return Err(error),
@@ -181,43 +187,63 @@ pub(super) async fn until_done<A: Attempt>(
                 return Ok(None);
             }
         };
-        let piles_up = |sweep: &Sweep| sweep.piles_up;
-        let piles_up = job.step.body.on_abort.as_ref().is_some_and(piles_up);
-        if let Some(left) = sweep(job).await?
-            && piles_up
-        {
-            end(
-                record,
-                status,
-                format!("{why}; not tried again in this run: {left}"),
-            );
-            return Ok(None);
-        }
+        let mut left = sweep(job).await?;
         if attempt.is_in_part() {
             end(record, StepStatus::Failed, in_part(&why));
             return Ok(None);
         }
-        if waits >= execution.limits.lock_retries {
-            let why = format!("given up after {} attempts: {why}", waits + 1);
-            end(record, status, why);
-            return Ok(None);
-        }
-        // Two that step back for each other must not meet again.
-        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        let jittered = Duration::from_millis(pause_ms / 2 + jitter(pause_ms / 2));
-        let text = format!("{so}; next attempt in {:.1} s", jittered.as_secs_f64());
-        execution.observer.on(Event::Waiting(record, &text));
-        execution.history.step(execution.run, record);
-        tokio::select! {
-            () = tokio::time::sleep(jittered) => {}
-            () = execution.stop.stopping() => {
-                end(record, StepStatus::Cancelled, "the run was stopped while it waited for a lock");
+        loop {
+            let over = waits >= execution.limits.lock_retries;
+            match &left {
+                Some(left) if piles_up && (over || !left.for_now) => {
+                    let why = format!("{why}; not tried again in this run: {}", left.text);
+                    end(record, status, why);
+                    return Ok(None);
+                }
+                _ if over => {
+                    let why = format!("given up after {} attempts: {why}", waits + 1);
+                    end(record, status, why);
+                    return Ok(None);
+                }
+                _ => {}
+            }
+            if !rests(job, record, &so, pause).await {
+                if left.is_some() {
+                    note_left(job, record).await?;
+                }
                 return Ok(None);
             }
+            waits += 1;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+            if !(piles_up && left.is_some()) {
+                break;
+            }
+            // What was only locked may be free by now; another attempt would leave as much again.
+            left = sweep(job).await?;
+            if left.is_none() {
+                break;
+            }
         }
-        waits += 1;
         record.attempts += 1;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Waits until the next attempt, about so long; whether it may begin. Otherwise the record says
+/// why not.
+async fn rests(job: Job<'_>, record: &mut StepRecord, so: &str, pause: Duration) -> bool {
+    let execution = job.execution;
+    // Two that step back for each other must not meet again.
+    let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+    let jittered = Duration::from_millis(pause_ms / 2 + jitter(pause_ms / 2));
+    let text = format!("{so}; next attempt in {:.1} s", jittered.as_secs_f64());
+    execution.observer.on(Event::Waiting(record, &text));
+    execution.history.step(execution.run, record);
+    tokio::select! {
+        () = tokio::time::sleep(jittered) => true,
+        () = execution.stop.stopping() => {
+            end(record, StepStatus::Cancelled, "the run was stopped while it waited for a lock");
+            false
+        }
     }
 }
 
@@ -300,11 +326,11 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
 
 /// Clears away what an attempt left, and notes what could not be.
 async fn note_left(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
-    if let Some(left) = sweep(job).await? {
+    if let Some(Left { text, .. }) = sweep(job).await? {
         record.error = Some(match record.error.take() {
-            Some(before) if before.contains(&left) => before,
-            Some(before) => format!("{before}; {left}"),
-            None => left,
+            Some(before) if before.contains(&text) => before,
+            Some(before) => format!("{before}; {text}"),
+            None => text,
         });
     }
     Ok(())
@@ -353,20 +379,33 @@ async fn goes_on_detached(job: Job<'_>) -> bool {
     there.is_ok_and(|rows| answer(&rows).is_ok_and(|there| there))
 }
 
+/// What an attempt has left, and could not remove.
+struct Left {
+    text: String,
+    /// Whether it is only that somebody holds its locks.
+    for_now: bool,
+}
+
 /// Removes what the aborted attempt left. It goes on although the run is
 /// being stopped: that is what a clean stop means.
 /// Answers with what could not be removed.
-async fn sweep(job: Job<'_>) -> Result<Option<String>, EngineError> {
+async fn sweep(job: Job<'_>) -> Result<Option<Left>, EngineError> {
     let session = job.session;
     let Some(sweep) = &job.step.body.on_abort else {
         return Ok(None);
     };
     let mut left: Vec<String> = Vec::new();
+    let mut for_now = true;
     gate::aside(session, job.execution).await?;
     let doing = "looking for what it left";
     for row in ask(session, doing, &sweep.query).await? {
         let object: String = row.get(0)?;
-        let sql: String = row.get(1)?;
+        let Some(sql) = row.get::<Option<String>>(1)? else {
+            left.push(format!(
+                "{object} was left behind, as somebody works on its table; the next run removes it"
+            ));
+            continue;
+        };
         tracing::info!(
             object,
             statement = sql,
@@ -375,7 +414,9 @@ async fn sweep(job: Job<'_>) -> Result<Option<String>, EngineError> {
         if let Err(error) = session.execute("removing what it left", &sql).await {
             // The next run finds it again, by name and definition.
             tracing::warn!(object, %error, "could not remove it");
-            let text = match Fault::of(&error) {
+            let fault = Fault::of(&error);
+            for_now &= fault == Fault::Locked;
+            let text = match fault {
                 Fault::Forbidden => {
                     format!("{object} was left behind, as only its owner may remove it: {sql}")
                 }
@@ -384,7 +425,10 @@ async fn sweep(job: Job<'_>) -> Result<Option<String>, EngineError> {
             left.push(text);
         }
     }
-    Ok((!left.is_empty()).then(|| left.join("; ")))
+    Ok((!left.is_empty()).then(|| Left {
+        text: left.join("; "),
+        for_now,
+    }))
 }
 
 /// Who was last seen in the way, in an earlier attempt.

@@ -208,7 +208,8 @@ pub struct Condition {
 /// leftovers are the server's choice, so they are asked for, not planned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sweep {
-    /// Answers with rows of (object text, statement text).
+    /// Answers with rows of (object text, statement text); no statement where somebody works there
+    /// just now.
     pub query: Query,
     /// Whether each further attempt would leave one more.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

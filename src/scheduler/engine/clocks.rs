@@ -29,8 +29,8 @@ const SAY_AGAIN: Duration = Duration::from_secs(240);
 /// What this instance knows of the clocks.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Clocks {
-    /// How far ours is ahead of the history's; nothing where that is no more than messages take.
-    ahead: TimeDelta,
+    /// How far ours is ahead of the history's.
+    ahead: Lead,
     /// When they were compared, and what ours said then.
     compared: Option<(Instant, DateTime<Utc>)>,
     /// When a difference was last said.
@@ -40,17 +40,17 @@ pub(super) struct Clocks {
 impl Scheduler {
     /// What both clocks agree has come.
     pub(super) fn now(&self) -> DateTime<Utc> {
-        self.clock.now() - self.clocks.ahead.max(TimeDelta::zero())
+        self.clock.now() - self.clocks.ahead.most.max(TimeDelta::zero())
     }
 
     /// What is later is yet to come for either clock.
     pub(super) fn latest(&self) -> DateTime<Utc> {
-        self.clock.now() - self.clocks.ahead.min(TimeDelta::zero())
+        self.clock.now() - self.clocks.ahead.least.min(TimeDelta::zero())
     }
 
-    /// What the clock of the history says.
+    /// What the clock of the history says; rather later than too early.
     pub(super) fn by_the_history(&self) -> DateTime<Utc> {
-        self.clock.now() - self.clocks.ahead
+        self.clock.now() - self.clocks.ahead.least
     }
 
     /// Compares the clocks where it is time to, or ours was set, and sets right what one that was
@@ -90,10 +90,11 @@ impl Scheduler {
         let Some(there) = self.store.clock().await? else {
             return Ok(());
         };
-        let ahead = ahead_of(there, asked, self.clock.now());
+        let lead = Lead::of(there, asked, self.clock.now());
+        let ahead = lead.at_all();
         self.watcher.on(Happened::Compared(ahead));
         let differ = ahead.abs() > CLOCKS_DIFFER;
-        self.clocks.ahead = if differ { ahead } else { TimeDelta::zero() };
+        self.clocks.ahead = if differ { lead } else { Lead::default() };
         let host = self.options.owner.split('/').next().unwrap_or_default();
         if differ {
             let again = |said: Instant| said.elapsed() >= SAY_AGAIN;
@@ -111,12 +112,30 @@ impl Scheduler {
     }
 }
 
-/// How far our clock is ahead of one that said `there` at some moment between our two.
-fn ahead_of(there: DateTime<Utc>, asked: DateTime<Utc>, answered: DateTime<Utc>) -> TimeDelta {
-    match () {
-        () if there < asked => asked - there,
-        () if there > answered => answered - there,
-        () => TimeDelta::zero(),
+/// How far our clock is ahead of another: between two bounds, as an answer takes its time.
+/// Both are nothing where the clocks are taken for one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lead {
+    least: TimeDelta,
+    most: TimeDelta,
+}
+
+impl Lead {
+    /// Of a clock that said `there` at some moment between two of ours.
+    fn of(there: DateTime<Utc>, asked: DateTime<Utc>, answered: DateTime<Utc>) -> Self {
+        Self {
+            least: asked - there,
+            most: answered - there,
+        }
+    }
+
+    /// By how much the clocks differ at the least.
+    fn at_all(self) -> TimeDelta {
+        match () {
+            () if self.least > TimeDelta::zero() => self.least,
+            () if self.most < TimeDelta::zero() => self.most,
+            () => TimeDelta::zero(),
+        }
     }
 }
 
@@ -203,7 +222,7 @@ pub async fn troubles(store: &dyn Store, now: DateTime<Utc>) -> Result<Vec<Strin
     let mut latest = now;
     let asked = Utc::now();
     if let Some(there) = store.clock().await? {
-        let ahead = ahead_of(there, asked, Utc::now());
+        let ahead = Lead::of(there, asked, Utc::now()).at_all();
         if ahead.abs() > CLOCKS_DIFFER {
             told.push(differs("the clock of this machine", ahead));
         }
@@ -259,4 +278,19 @@ pub(super) async fn tell(
 
 fn shown(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M UTC").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lead_is_known_as_well_as_an_answer_is_quick() {
+        let at =
+            |second: i64| DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap_or_default();
+        let seconds = |lead: Lead| [lead.least, lead.at_all(), lead.most].map(|t| t.num_seconds());
+        assert_eq!(seconds(Lead::of(at(5), at(10), at(14))), [5, 5, 9]);
+        assert_eq!(seconds(Lead::of(at(12), at(10), at(14))), [-2, 0, 2]);
+        assert_eq!(seconds(Lead::of(at(20), at(10), at(14))), [-10, -6, -6]);
+    }
 }

@@ -126,16 +126,20 @@ for_each_version! {
         let others = workspace.run(["status"]).expect(1);
         assert!(others.stdout.contains("ahead of that of the history"), "{others:#?}");
 
+        // The minute may have changed since the first look.
+        let ticks = "SELECT count(*) FROM ticks";
+        let rightly = db.number(ticks).await;
         known_since(&workspace, Utc::now() - TimeDelta::minutes(3)).await;
         let behind = run_off(&workspace, "-400s", &["run", "--due"]);
         assert!(behind.stderr.contains("behind that of the history"), "{behind:#?}");
-        assert_eq!(db.number("SELECT count(*) FROM ticks").await, 0);
+        assert_eq!(db.number(ticks).await, rightly);
 
         let file = workspace.path().join("schedules.yaml");
         let served = Served::start_with(&workspace, &file, |process| off(process, "+400s"));
         let metric = "maint_history_clock_ahead_seconds";
         wait_until("the clocks are compared", || served.metric(metric) > 390.0);
-        wait_until("something has run", || served.get("/metrics").1.contains("status=\"ran\"} 1"));
+        let ran = |line: &str| line.contains("status=\"ran\"}") && !line.ends_with(" 0");
+        wait_until("something has run", || served.get("/metrics").1.lines().any(ran));
         assert_eq!(served.stop().0, Some(0));
         let (_, store) = history_of(&workspace).await;
         let done = store.occurrences(&OccurrenceFilter::default()).await.unwrap();

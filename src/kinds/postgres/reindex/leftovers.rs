@@ -25,8 +25,9 @@ fn still_abandoned(oid: u32) -> Query {
 pub(super) fn of_rebuild(index: &IndexFacts) -> Query {
     let sql = format!(
         "SELECT DISTINCT pg_catalog.format('%I.%I', l.leftover_schema, l.leftover_name),
-            pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', l.leftover_schema, l.leftover_name)
-        FROM ({}) AS l WHERE l.indrelid = $1::oid AND l.base_name = $2::text AND l.busy IS NULL",
+            CASE WHEN l.busy IS NULL THEN
+            pg_catalog.format('DROP INDEX CONCURRENTLY %I.%I', l.leftover_schema, l.leftover_name) END
+        FROM ({}) AS l WHERE l.indrelid = $1::oid AND l.base_name = $2::text",
         half_built::sql("true")
     );
     let base = index.index.as_ref().map(|n| n.relation.raw().to_owned());
