@@ -14,8 +14,11 @@ def binary():
 
 
 class Server:
-    def __init__(self, major=17):
-        self.bin = os.environ[f"MAINT_TEST_PG_BIN_{major}"]
+    """`bin` is the folder of its programs, where it is not one of those of the tests; `settings` are beside ours."""
+
+    def __init__(self, major=17, bin=None, **settings):
+        self.bin = bin or os.environ[f"MAINT_TEST_PG_BIN_{major}"]
+        self.settings = settings
 
     def __enter__(self):
         self.folder = tempfile.mkdtemp(prefix="maint-bench-")
@@ -31,6 +34,7 @@ class Server:
         self.call("initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
         settings = (f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c shared_buffers=512MB"
                     " -c max_wal_size=8GB -c autovacuum=off")
+        settings += "".join(f" -c {name}={value}" for name, value in self.settings.items())
         self.call("pg_ctl", "-D", data, "-l", f"{self.folder}/log", "-o", settings, "-w", "start")
         self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
         self.version = self.sql("SHOW server_version")
