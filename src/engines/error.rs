@@ -104,6 +104,12 @@ pub enum EngineError {
         /// How many, and what it means for the batch.
         message: String,
     },
+    /// Code that hangs on a table has undone what was done to it, or what is relied upon.
+    #[error("{message}")]
+    Aftermath {
+        /// What it has done, and what helps.
+        message: String,
+    },
     /// A value of a row cannot be kept in a file as it is.
     #[error("{message}")]
     NotKept {
@@ -206,6 +212,7 @@ impl EngineError {
             | EngineError::Driver { .. }
             | EngineError::Files { .. }
             | EngineError::Stayed { .. }
+            | EngineError::Aftermath { .. }
             | EngineError::NotKept { .. }
             | EngineError::NotVisible { .. }
             | EngineError::UntrustedCode { .. } => false,

@@ -6,6 +6,7 @@ mod fault;
 pub mod load;
 pub mod claim;
 pub mod grants;
+mod held;
 pub mod meaning;
 mod name;
 pub mod pooler;
@@ -17,6 +18,7 @@ pub mod trust;
 pub mod watch;
 
 pub use fault::{Damage, Fault};
+pub use held::Held;
 pub use name::{Identifier, RelationName, literal};
 pub use row::{Answer, Row, each, first};
 pub use session::{Done, Server, Session};

@@ -305,6 +305,18 @@ pub const LEFT: &[(&str, &str)] = &[
     ),
 ];
 
+/// Settings that must be the same after code of others has run in a session: those that are pinned
+/// or demanded, and who we are, which comes first. Limits are set for each statement anew.
+pub(super) fn held() -> Vec<&'static str> {
+    let limits = ["statement_timeout", "lock_timeout"];
+    let pinned = PINNED.iter().map(|pin| pin.name);
+    ["session_authorization", "role", "client_encoding"]
+        .into_iter()
+        .chain(pinned.filter(|name| !limits.contains(name)))
+        .chain(DEMANDED.iter().map(|(name, ..)| *name))
+        .collect()
+}
+
 /// One message that pins everything a server of this major version knows.
 pub(super) fn pins(major: i32) -> String {
     let known = PINNED.iter().filter(|pin| pin.since <= major);

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::Job;
+use super::aftermath::Before;
 use super::attempts::Attempt;
 use super::export::{Batch, ExportError};
 use super::gate::{self, Halt, Outcome};
@@ -92,6 +93,10 @@ impl Portion<'_> {
         if let Some(guard) = &job.step.body.guard {
             gate::keep(session, guard, execution, step_ends, give_way).await?;
         }
+        let before = match walk.fires || matches!(walk.fate, Fate::Move { .. }) {
+            true => Some(Before::of(session, walk).await.map_err(Halt::Failed)?),
+            false => None,
+        };
         let meant = if counted {
             let all = walk.select("count(*)", self.range, self.without);
             Some(number(&ask(all).await?, 0)?)
@@ -101,7 +106,11 @@ impl Portion<'_> {
         let settle = async || {
             let settle = Statement::brief(SETTLE);
             let passed = gate::pass(session, &settle, execution, step_ends, give_way);
-            passed.await.map(drop)
+            passed.await?;
+            match &before {
+                Some(before) => before.compare(session, walk).await.map_err(Halt::Failed),
+                None => Ok(()),
+            }
         };
         let gone = if let Fate::Move { into, columns } = &walk.fate {
             let answer = ask(walk.moving(self.range, self.without)).await?;

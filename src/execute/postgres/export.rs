@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Job;
+use super::aftermath::Before;
 use super::attempts::Attempt;
 use super::batch::SETTLE;
 use super::gate::{self, Did, Halt, Outcome};
@@ -257,11 +258,19 @@ impl<'a> Exporter<'a> {
         }
         let transaction = self.naming.name(session).await?;
         let delete = self.walk.delete(range, without);
+        let before = match self.walk.fires {
+            true => Some(Before::of(session, self.walk).await?),
+            false => None,
+        };
         let deleting = async {
             let did = gate::pass(session, &delete, job.execution, step_ends, give_way).await?;
             if i64::try_from(did.rows) == Ok(rows) {
                 let settle = Statement::brief(SETTLE);
                 gate::pass(session, &settle, job.execution, step_ends, give_way).await?;
+                if let Some(before) = &before {
+                    let same = before.compare(session, self.walk).await;
+                    same.map_err(Halt::Failed)?;
+                }
             }
             Ok(did)
         };

@@ -494,6 +494,8 @@ pub(super) fn judge(
         return Halt::Conflict(error);
     }
     match Fault::of(&error) {
+        // Whoever raises it for a row may do so for ever.
+        Fault::Locked if is_raised(&error) => Halt::Conflict(error),
         Fault::Locked => Halt::Locked {
             asked_to_skip: false,
             message: error.to_string(),
@@ -507,6 +509,11 @@ pub(super) fn judge(
             Halt::Failed(error)
         }
     }
+}
+
+/// Whether the code of a function says so, and not the server.
+fn is_raised(error: &EngineError) -> bool {
+    matches!(error, EngineError::Statement { origin, .. } if origin.is_raised())
 }
 
 /// Milliseconds for a setting, rounded up; never 0, which would mean "for ever".

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::aftermath::Before;
 use super::walk::Way;
 use super::{Job, ask, end};
 use crate::engines::EngineError;
@@ -47,7 +48,7 @@ pub(super) fn is_about_a_row(error: &EngineError) -> bool {
         EngineError::Statement {
             sqlstate, origin, ..
         } => (sqlstate, origin),
-        EngineError::NotKept { .. } => return true,
+        EngineError::NotKept { .. } | EngineError::Aftermath { .. } => return true,
         _ => return false,
     };
     // triggered_action_exception, data exceptions, integrity constraints,
@@ -257,7 +258,7 @@ impl Kept {
                 (None, None) => Ok(()),
             };
             let tried = match tried {
-                Ok(()) => alone_goes(&alone, job).await,
+                Ok(()) => alone_goes(walk, &alone, job).await,
                 Err(error) => Err(error),
             };
             let back = "ROLLBACK TO SAVEPOINT one";
@@ -396,14 +397,15 @@ impl Kept {
     }
 }
 
-async fn alone_goes(alone: &Query, job: Job<'_>) -> Result<(), EngineError> {
+async fn alone_goes(walk: &Walk, alone: &Query, job: Job<'_>) -> Result<(), EngineError> {
     let params = super::gate::bound(&alone.params);
     let session = job.session;
+    let before = Before::of(session, walk).await?;
     session
         .execute_with("trying a row", &alone.sql, &params)
         .await?;
     session
         .execute("trying a row", super::batch::SETTLE)
-        .await
-        .map(drop)
+        .await?;
+    before.compare(session, walk).await
 }

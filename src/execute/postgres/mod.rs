@@ -1,6 +1,7 @@
 //! How steps are carried out on PostgreSQL. The one gate for every statement
 //! that changes a target is `gate.rs`.
 
+mod aftermath;
 mod again;
 mod attempts;
 pub(super) mod back;

@@ -276,6 +276,7 @@ async fn within(
         return Err(files(format!("{into} has vanished")));
     };
     let oid: u32 = found.get(0)?;
+    let held = session.hold().await?;
     let mut returning = Returning::open(session, into, oid).await?;
     let mut total = 0;
     for manifest in manifests {
@@ -285,6 +286,7 @@ async fn within(
     // What is deferred has its say before it is looked what is there; and a
     // table on which something is still to happen cannot be altered.
     session.execute("settling", super::batch::SETTLE).await?;
+    session.put_back(&held).await?;
     returning.prove().await?;
     if how.disable_triggers {
         for (table, trigger, again) in &site.triggers {

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Job;
+use super::aftermath::Before;
 use super::again::Fields;
 use super::attempts::Attempt;
 use super::batch::SETTLE;
@@ -221,6 +222,10 @@ impl<'a> Sender<'a> {
         let trusted = trusted(&self.send.target, job);
         trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
         self.store(load).await?;
+        let before = match self.walk.fires {
+            true => Some(Before::of(job.session, self.walk).await?),
+            false => None,
+        };
         // What cannot go from here is known before anything is kept there.
         for statement in [self.walk.delete(range, without), Statement::brief(SETTLE)] {
             let outcome =
@@ -233,6 +238,9 @@ impl<'a> Sender<'a> {
                 }
                 Err(halt) => return Ok(Err(halt)),
             }
+        }
+        if let Some(before) = before {
+            before.compare(job.session, self.walk).await?;
         }
         if job.execution.stop.is_now() {
             return Ok(Err(Halt::Stopped));
@@ -360,8 +368,10 @@ impl<'a> Sender<'a> {
             SELECT leaf::regclass::text, min(place)::text, max(place)::text FROM stored GROUP BY leaf",
             storing(into, &names, "pg_temp.maint_batch")
         );
+        let held = self.there.hold().await?;
         let places = self.there.query("storing rows there", &insert, &[]).await?;
         self.there.execute("settling there", SETTLE).await?;
+        self.there.put_back(&held).await?;
         let (mut rows, mut checksum) = (0, Checksum::default());
         if !places.is_empty() {
             let stored = Places::of(&places)?.select(&selected(columns));

@@ -25,7 +25,7 @@ use super::weight;
 use super::{Job, ask, end, guarded, naming};
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
-use crate::engines::postgres::first;
+use crate::engines::postgres::{Held, first};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Finding, KeyColumn, Memory, Path, Range, Walk, Without, block_of, key_of};
 
@@ -90,6 +90,10 @@ async fn all(
     };
     again::first(walk, job, findings).await?;
     let (referenced, kept) = (AtomicBool::new(walk.guarded), Mutex::default());
+    let held = match walk.fires || matches!(walk.fate, Fate::Move { .. }) {
+        true => Some(job.session.hold().await?),
+        false => None,
+    };
     let weighed = exporter.is_some() || sender.is_some();
     let weighed = weighed && weight::can_be_heavy(walk, job).await?;
     let way = Way {
@@ -99,6 +103,7 @@ async fn all(
         weighed,
         referenced: &referenced,
         kept: &kept,
+        held: held.as_ref(),
     };
     let mut finished = match &walk.path {
         _ if walk.sought => seek::carry_out(way, job, record, &mut pace).await?,
@@ -268,6 +273,8 @@ pub(super) struct Way<'a> {
     /// Set once a row was met that others point at.
     referenced: &'a AtomicBool,
     kept: &'a Mutex<Kept>,
+    /// What the session's settings were before code that hangs on the table ran, if any does.
+    held: Option<&'a Held>,
 }
 
 impl<'a> Way<'a> {
@@ -400,7 +407,10 @@ async fn counted(
         if (is_reference(&error) || unread) && !without.referenced && !walk.references.is_empty() {
             way.referenced.store(true, Ordering::Relaxed);
             without.referenced = true;
-        } else if error.sqlstate() == Some("40001") {
+        } else if is_conflict(&error)
+            // A trigger that raises it may mean one row, and always.
+            && (conflicts < job.execution.limits.lock_retries || !is_about_a_row(&error))
+        {
             conflicts += 1;
             if conflicts > job.execution.limits.lock_retries {
                 return Err(error);
@@ -466,6 +476,11 @@ async fn counted(
     Ok(Went::On)
 }
 
+/// Whether it may go another time.
+fn is_conflict(error: &EngineError) -> bool {
+    matches!(error.sqlstate(), Some("40001" | "55P03" | "40P01"))
+}
+
 /// Deals with the rows of a range that cannot be made smaller, some at a time.
 fn by_pieces<'a>(
     way: Way<'a>,
@@ -494,8 +509,25 @@ fn by_pieces<'a>(
     })
 }
 
-/// Tries one batch, in the way of the walk.
+/// Tries one batch, in the way of the walk; what is set in the session afterwards is what was.
 async fn one(
+    way: Way<'_>,
+    range: &Range,
+    without: &Without,
+    job: Job<'_>,
+    record: &mut StepRecord,
+) -> Result<Option<Batch>, EngineError> {
+    let done = tried(way, range, without, job, record).await;
+    if let (Some(held), true) = (
+        way.held,
+        !done.as_ref().is_err_and(EngineError::is_unreachable),
+    ) {
+        job.session.put_back(held).await?;
+    }
+    done
+}
+
+async fn tried(
     way: Way<'_>,
     range: &Range,
     without: &Without,
@@ -521,6 +553,7 @@ async fn one(
     }
     let alone = walk.fate == Fate::Delete
         && !walk.snapshot
+        && !walk.fires
         && walk.obstructed.is_empty()
         && job.step.body.guard.is_none();
     if alone && *without == Without::default() {

@@ -60,6 +60,9 @@ pub struct Walk {
     pub guarded: bool,
     /// What may keep rows without an error: triggers, rules, policies, by name.
     pub obstructed: Vec<String>,
+    /// Whether triggers or rules run when rows go, of the table or of others whose rows go along.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fires: bool,
     /// How many rows may go, whatever came in since the plan was made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most: Option<Most>,
@@ -176,6 +179,18 @@ impl Walk {
             ),
             params,
         )
+    }
+
+    /// Counts rows that meet the condition and that the transaction which is open has written:
+    /// no older one, nor one that somebody else has.
+    pub fn put_back(&self) -> Query {
+        let sql = format!(
+            "SELECT count(*) FROM {}({}) AND age({alias}.xmin) <= age(pg_current_xact_id()::xid)",
+            self.from(),
+            self.condition,
+            alias = self.alias
+        );
+        Query::new(sql, self.params.clone())
     }
 
     fn deleting(&self, which: &str, columns: &[String]) -> String {
@@ -380,6 +395,7 @@ mod tests {
             references: Vec::new(),
             guarded: false,
             obstructed: Vec::new(),
+            fires: false,
             most: None,
             sought: false,
             found: Found::default(),

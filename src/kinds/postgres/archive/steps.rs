@@ -274,6 +274,7 @@ fn whole(
         references: Vec::new(),
         guarded: false,
         obstructed: Vec::new(),
+        fires: false,
         most: None,
         sought: false,
         found: crate::plan::Found::default(),

@@ -175,6 +175,16 @@ impl Ties {
         all
     }
 
+    /// Whether triggers or rules run when rows of a member are deleted.
+    pub(super) fn fires(&self, table: &Table, member: &Member) -> bool {
+        let through = self.through(table, member).then_some(table.oid);
+        [Some(member.oid), through]
+            .into_iter()
+            .flatten()
+            .filter_map(|oid| self.hanging.get(&oid))
+            .any(|tie| !(tie.before.is_empty() && tie.triggers.is_empty() && tie.rules.is_empty()))
+    }
+
     /// What happens when rows of a member are deleted, and would not happen
     /// if it were dropped.
     pub(super) fn bypassed(&self, table: &Table, member: &Member) -> Vec<String> {

@@ -1,5 +1,6 @@
 //! No row is lost, doubled, or quietly left.
 
+mod aftermath;
 mod alone;
 mod back;
 mod leave;

@@ -1,0 +1,72 @@
+//! What code that hangs on a table has done behind a statement's back: settings that stay in the
+//! session, and rows that it puts back where they were deleted.
+
+use super::ask;
+use crate::engines::EngineError;
+use crate::engines::postgres::{Held, Session, settings};
+use crate::plan::{Param, Query, Walk};
+
+/// How it was in the transaction before rows were touched.
+pub(super) struct Before {
+    held: Held,
+    /// Rows that the session has put into the walk's table; unknown where nothing is counted.
+    inserted: Option<i64>,
+}
+
+/// In the transaction that is open, and what was not handed on before it: only the difference says something.
+const INSERTED: &str =
+    "SELECT CASE WHEN pg_catalog.current_setting('track_counts')::pg_catalog.bool
+    THEN pg_catalog.pg_stat_get_xact_tuples_inserted($1::pg_catalog.oid) END";
+
+impl Before {
+    /// Looks, once the transaction is open.
+    pub(super) async fn of(session: &Session, walk: &Walk) -> Result<Self, EngineError> {
+        let (held, inserted) =
+            futures_util::future::join(session.hold(), inserted(session, walk)).await;
+        Ok(Before {
+            held: held?,
+            inserted: inserted?,
+        })
+    }
+
+    /// Looks again, once everything that is deferred has had its say.
+    ///
+    /// # Errors
+    /// When rows are back that had gone, or keys were not watched: nothing of it may stay.
+    pub(super) async fn compare(&self, session: &Session, walk: &Walk) -> Result<(), EngineError> {
+        // First, because it decides how all that follows is read.
+        let changed = session.put_back(&self.held).await?;
+        if let Some((name, _, why)) = settings::DEMANDED
+            .iter()
+            .find(|(name, ..)| changed.contains(name))
+        {
+            return Err(EngineError::Aftermath {
+                message: format!(
+                    "code that runs when rows of {} go sets {name} for the session: {why}. `SET LOCAL`, or ALTER FUNCTION … SET {name} = …, keeps it where it belongs",
+                    walk.table
+                ),
+            });
+        }
+        let now = inserted(session, walk).await?;
+        if now.is_some() && now == self.inserted {
+            return Ok(());
+        }
+        let rows = ask(session, "looking for rows that came back", &walk.put_back()).await?;
+        let back: i64 = rows.first().map_or(Ok(0), |row| row.get(0))?;
+        if back == 0 {
+            return Ok(());
+        }
+        Err(EngineError::Aftermath {
+            message: format!(
+                "a trigger or rule puts rows that meet the rule into {} when rows go: {back} in this batch, which was given back",
+                walk.table
+            ),
+        })
+    }
+}
+
+async fn inserted(session: &Session, walk: &Walk) -> Result<Option<i64>, EngineError> {
+    let query = Query::new(INSERTED, [Param::Oid(walk.oid)]);
+    let rows = ask(session, "looking for rows that came in", &query).await?;
+    rows.first().map_or(Ok(None), |row| row.get(0))
+}
