@@ -14,7 +14,7 @@ use super::attempts::ends;
 use super::export::{ExportError, check};
 use super::gate::{self, Halt};
 use super::settle::{discard, known, missing, put, remember};
-use super::{Job, send};
+use super::{Job, came, there};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, copy_line, rows};
 use crate::engines::postgres::timeline::Standpoint;
@@ -155,7 +155,7 @@ async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> 
     let Some((oid, table, bytes)) = table_of(manifest, session).await? else {
         return Ok(Rows::Gone);
     };
-    let trusted = send::trusted(&job.execution.target, job);
+    let trusted = there::trusted(&job.execution.target, job);
     trust::admit(session, &table, &[Use::Read], &trusted).await?;
     let look = Look::new(session, oid, table, &manifest.columns).await?;
     if look.key.is_none() && (bytes > MOST_READ_BYTES || !look.same) {
@@ -167,7 +167,7 @@ async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> 
     let mut all = Found::default();
     let mut asked = 0;
     if manifest.received.is_some() {
-        let there = match send::rows_there(manifest, job).await? {
+        let there = match came::rows_there(manifest, job).await? {
             Ok(there) => there,
             Err(why) => return Ok(Rows::Unseen(why)),
         };
@@ -480,7 +480,7 @@ pub(super) async fn look_back(
 /// Removes what was archived of rows that are in their table.
 pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
     if manifest.received.is_some() {
-        return send::take_back(manifest, job).await;
+        return came::take_back(manifest, job).await;
     }
     discard(&Storage::open(&manifest.storage)?, job, manifest).await
 }

@@ -3,7 +3,7 @@
 
 use super::export::ExportError;
 use super::settle::{known, put};
-use super::{Job, send};
+use super::{Job, came, there};
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Session, first};
@@ -71,13 +71,13 @@ async fn count(
         .execute("opening a transaction there", "BEGIN")
         .await?;
     let counted = async {
-        let trusted = send::trusted(target, job);
+        let trusted = there::trusted(target, job);
         trust::admit(there, table, &[Use::Read], &trusted).await?;
         let doing = "counting archived rows there";
         let sql = format!("SELECT pg_catalog.count(*) FROM {table}");
         let rows = match transaction {
             Some(id) => {
-                let sql = format!("{sql} WHERE {}", send::CAME);
+                let sql = format!("{sql} WHERE {}", came::CAME);
                 there.query(doing, &sql, &[id]).await?
             }
             None => there.query(doing, &sql, &[]).await?,

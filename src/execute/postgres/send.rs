@@ -17,28 +17,25 @@ use uuid::Uuid;
 
 use super::Job;
 use super::aftermath::Before;
-use super::again::Fields;
 use super::attempts::Attempt;
 use super::batch::SETTLE;
+use super::came::take_back_by;
 use super::export::{Batch, ExportError};
 use super::gate::{self, Did, Halt, Outcome};
 use super::naming::Naming;
-use super::settle::{fate, put, remember};
+use super::settle::remember;
 use super::stored::Places;
+use super::there::{connect, dial, fits, is_another, names, selected, trusted};
 use crate::engines::EngineError;
-use crate::engines::parquet::{Checksum, Column, ParquetError, copy_line};
-use crate::engines::postgres::catalog::UNLOGGED;
-use crate::engines::postgres::connect::Dial;
+use crate::engines::parquet::{Checksum, ParquetError, copy_line};
+use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{self, Use};
-use crate::engines::postgres::{Identifier, Row, Session, each};
 use crate::plan::{Manifest, Range, Received, Send, Statement, Walk, Without, storing};
 
 /// A batch is held in memory on its way, as text: bytes take two digits each.
 const MOST_BYTES: usize = 40 << 20;
 /// What happens to the table there: rows come in, and it may have to be made.
 const TAKES_ROWS: &[Use] = &[Use::Insert, Use::Command];
-/// Rows as the transaction `$1` has written them.
-pub(super) const CAME: &str = "xmin::text = ($1::text::numeric % 4294967296)::text";
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
 
@@ -396,246 +393,4 @@ impl<'a> Sender<'a> {
         }
         Ok(())
     }
-}
-
-/// Removes the rows of a batch whose delete was given back.
-pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
-    let Some(received) = &manifest.received else {
-        return Ok(());
-    };
-    let there = connect(&received.target, job).await?;
-    take_back_by(&there, manifest, job).await
-}
-
-/// The rows of a batch in the other database, by the transaction that wrote them; or why they
-/// cannot be had.
-pub(super) async fn rows_there(
-    manifest: &Manifest,
-    job: Job<'_>,
-) -> Result<Result<Vec<Fields>, String>, ExportError> {
-    let Some(received) = &manifest.received else {
-        return Ok(Err("it is not in another database".to_owned()));
-    };
-    let there = connect(&received.target, job).await?;
-    let was = fate(&there, &received.transaction, received.server.as_deref()).await?;
-    let same = was.as_deref() == Some("committed");
-    there
-        .execute("opening a transaction there", "BEGIN")
-        .await?;
-    let trusted = trusted(&received.target, job);
-    trust::admit(&there, &received.table, &[Use::Read], &trusted).await?;
-    let sql = format!(
-        "SELECT {} FROM {} WHERE {CAME}",
-        selected(&manifest.columns),
-        received.table
-    );
-    let mut rows: Vec<Fields> = Vec::new();
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
-    there
-        .stream("reading archived rows there", &sql, &params, |fields| {
-            rows.push(fields.iter().map(|f| f.map(<[u8]>::to_vec)).collect());
-            true
-        })
-        .await?;
-    there.execute("rolling back there", "ROLLBACK").await?;
-    // It has lost them as well: nothing can be there twice.
-    if !same && rows.is_empty() {
-        return Ok(Ok(rows));
-    }
-    if i64::try_from(rows.len()) != Ok(manifest.rows) {
-        return Ok(Err(format!(
-            "{} rows came into {}, and {} of them are still as they came",
-            manifest.rows,
-            received.table,
-            rows.len()
-        )));
-    }
-    Ok(Ok(rows))
-}
-
-async fn take_back_by(
-    there: &Session,
-    manifest: &Manifest,
-    job: Job<'_>,
-) -> Result<(), ExportError> {
-    let Some(received) = &manifest.received else {
-        return Ok(());
-    };
-    let was = fate(there, &received.transaction, received.server.as_deref()).await?;
-    match was.as_deref() {
-        Some("aborted") => {}
-        Some("committed") => {
-            let sql = format!("DELETE FROM {} WHERE {CAME}", received.table);
-            there
-                .execute("opening a transaction there", "BEGIN")
-                .await?;
-            let (gives, trusted) = (&[Use::Delete], trusted(&received.target, job));
-            if let Err(error) = trust::admit(there, &received.table, gives, &trusted).await {
-                there.execute("rolling back there", "ROLLBACK").await?;
-                return Err(error.into());
-            }
-            let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
-            let gone = there
-                .execute_with("taking rows back", &sql, &params)
-                .await?
-                .rows;
-            // A take-back that was itself interrupted before it was noted.
-            if gone != 0 && i64::try_from(gone) != Ok(manifest.rows) {
-                there.execute("rolling back there", "ROLLBACK").await?;
-                return Err(ExportError::Proof(format!(
-                    "{} rows came into {}, and {gone} of them are still as they came: somebody has changed them; see to them by hand",
-                    manifest.rows, received.table
-                )));
-            }
-            there.execute("committing there", "COMMIT").await?;
-        }
-        other => {
-            return Err(ExportError::Proof(format!(
-                "what became of transaction {} on target {} is not known ({})",
-                received.transaction,
-                received.target,
-                other.unwrap_or("too long ago")
-            )));
-        }
-    }
-    put(job, &manifest.key(), serde_json::Value::Null).await
-}
-
-const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
-    FROM pg_catalog.pg_attribute a
-    WHERE a.attrelid = pg_catalog.to_regclass($1) AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''";
-
-const RELATED: &str = "WITH RECURSIVE below (oid, of) AS (
-        SELECT r.oid, r.oid FROM (VALUES (pg_catalog.to_regclass($1)::oid), (pg_catalog.to_regclass($2)::oid)) AS r (oid)
-        UNION SELECT i.inhrelid, b.of FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid)
-    SELECT EXISTS (SELECT FROM below b WHERE (b.of = pg_catalog.to_regclass($1)::oid AND b.oid = pg_catalog.to_regclass($2)::oid)
-        OR (b.of = pg_catalog.to_regclass($2)::oid AND b.oid = pg_catalog.to_regclass($1)::oid))";
-
-/// Another target may be the same database by another name: then the table
-/// must not be one that the rows are in already. Both sessions are in one
-/// database if one cannot have the lock that the other has.
-async fn is_another(
-    here: &Session,
-    there: &Session,
-    walk: &Walk,
-    send: &Send,
-) -> Result<(), ExportError> {
-    let doing = "looking whether the other target is another database";
-    let key = i64::from_be_bytes(Uuid::now_v7().as_u64_pair().1.to_be_bytes());
-    here.query(doing, "SELECT pg_advisory_lock($1)", &[&key])
-        .await?;
-    let lock = "SELECT NOT pg_try_advisory_lock($1)";
-    let tried = there.query(doing, lock, &[&key]).await;
-    if tried.as_ref().is_ok_and(|tried| !is_true(tried)) {
-        there
-            .query(doing, "SELECT pg_advisory_unlock($1)", &[&key])
-            .await?;
-    }
-    here.query(doing, "SELECT pg_advisory_unlock($1)", &[&key])
-        .await?;
-    if !is_true(&tried?) {
-        return Ok(());
-    }
-    for table in [&send.source, &walk.table] {
-        let answer = here.query(doing, RELATED, &[table, &send.into]).await?;
-        if is_true(&answer) {
-            return Err(ExportError::Proof(format!(
-                "nothing was deleted: {} on target {} is the same table as {table}, or one of the two inherits from the other",
-                send.into, send.target
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn is_true(rows: &[Row]) -> bool {
-    rows.first()
-        .is_some_and(|row| matches!(row.get::<Option<bool>>(0), Ok(Some(true))))
-}
-
-/// Makes the table where it does not exist, and looks whether its columns are the same.
-async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
-    let doing = "reading the columns there";
-    let mut rows = there.query(doing, COLUMNS, &[&send.into]).await?;
-    if rows.is_empty() {
-        let sql = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
-        let answer = there
-            .query("looking for the schema", sql, &[&send.schema])
-            .await?;
-        if !is_true(&answer) {
-            let sql = format!("CREATE SCHEMA {}", Identifier::new(&*send.schema));
-            there.execute("making the schema there", &sql).await?;
-        }
-        let columns: Vec<String> = send
-            .columns
-            .iter()
-            .map(|c| format!("{} {}", Identifier::new(&*c.name), c.pg_type))
-            .collect();
-        let sql = format!("CREATE TABLE {} ({})", send.into, columns.join(", "));
-        there.execute("making the table there", &sql).await?;
-        rows = there.query(doing, COLUMNS, &[&send.into]).await?;
-    }
-    let doing = "looking how lasting the table there is";
-    let answer = there.query(doing, UNLOGGED, &[&send.into]).await?;
-    if is_true(&answer) {
-        return Err(ExportError::Proof(format!(
-            "nothing was deleted: {} on target {}, or a partition of it, is UNLOGGED: a crash of the server would empty it; ALTER TABLE … SET LOGGED",
-            send.into, send.target
-        )));
-    }
-    let known: Vec<(String, String)> = each(&rows, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    for column in &send.columns {
-        let found = known.iter().find(|(name, _)| *name == column.name);
-        let found = found.map(|(_, pg_type)| pg_type);
-        if found != Some(&column.pg_type) {
-            return Err(ExportError::Proof(format!(
-                "{} on target {} has no column {} of type {}",
-                send.into, send.target, column.name, column.pg_type
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Roles whose code may run in the other database.
-pub(super) fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
-    let target = job.execution.elsewhere.get(target);
-    target.map(|t| t.trust_owners.clone()).unwrap_or_default()
-}
-
-async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {
-    let there = Session::open(&dial(target, job)?, &job.door.name).await?;
-    there.take_any_bytes(false).await?;
-    Ok(there)
-}
-
-fn dial(target: &str, job: Job<'_>) -> Result<Dial, ExportError> {
-    let known = &job.execution.elsewhere;
-    let found = known.get(target).filter(|t| t.configured);
-    let Some(found) = found else {
-        let names: Vec<&str> = known.keys().map(String::as_str).collect();
-        return Err(ExportError::Proof(format!(
-            "there is no target `{target}` with a url; known: {}",
-            names.join(", ")
-        )));
-    };
-    let env = |name: &str| std::env::var(name).ok();
-    let url = found.url.as_ref().map(|url| url.expose());
-    Ok(Dial::resolve(url, &env).map_err(EngineError::from)?)
-}
-
-fn names(columns: &[Column]) -> String {
-    let names: Vec<String> = columns
-        .iter()
-        .map(|c| Identifier::new(&*c.name).to_string())
-        .collect();
-    names.join(", ")
-}
-
-fn selected(columns: &[Column]) -> String {
-    let all: Vec<String> = columns
-        .iter()
-        .map(|c| c.selected(&Identifier::new(&*c.name).to_string()))
-        .collect();
-    all.join(", ")
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::again::{self, Rows};
 use super::export::ExportError;
 use super::seen::Seen;
-use super::{Job, begun, send};
+use super::{Job, begun, came};
 use crate::engines::EngineError;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::{Session, first};
@@ -75,7 +75,7 @@ async fn settle(
                 gone(&storage, manifest, job).await?;
             }
             Some("aborted") if manifest.received.is_some() => {
-                send::take_back(manifest, job).await?;
+                came::take_back(manifest, job).await?;
             }
             Some("aborted") => {
                 discard(&Storage::open(&manifest.storage)?, job, manifest).await?;
