@@ -120,7 +120,7 @@ pub const FINDINGS: &[Code] = &[
     ),
     code(
         "archive.lost_there",
-        "The database that rows were archived into does not have the last ones any more: its server was replaced, or set back.",
+        "The database that rows were archived into does not have the last ones any more: its server was replaced, set back, or started anew and perhaps set back.",
         "Rows may be lost: they had left the table that they came from.",
         "Look for them in a backup, or in the server that was replaced, before it is gone.",
     ),

@@ -83,6 +83,7 @@ async fn gone(manifest: Manifest) -> Result<(Memory, String), Failure> {
         // What a person has seen is asked of no server again.
         transaction: String::new(),
         server: None,
+        since: None,
         ..manifest
     };
     if manifest.received.is_none() {
@@ -109,6 +110,7 @@ async fn kept(manifest: Manifest) -> Result<(Memory, String), Failure> {
         let manifest = Manifest {
             transaction: String::new(),
             server: None,
+            since: None,
             ..manifest
         };
         let said = format!("settled: {table} is there, and the next run goes on with it");

@@ -8,11 +8,17 @@ use crate::engines::EngineError;
 pub const TIMELINE: &str = "CASE WHEN NOT pg_catalog.pg_is_in_recovery() THEN
     pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8) END";
 
+/// When the server was started. Nothing sets one back to an earlier state of its disks while it
+/// runs, and afterwards its numbers are other transactions'.
+pub const STARTED: &str = "pg_catalog.to_char(pg_catalog.timezone('UTC'::text, pg_catalog.pg_postmaster_start_time()), 'YYYY-MM-DD HH24:MI:SS.US'::text)";
+
 /// A server at one moment of its history.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standpoint {
     /// Its system identifier and its timeline.
     pub server: String,
+    /// When it was started.
+    pub since: String,
     /// The id that the next transaction gets, at least.
     pub next_transaction: u64,
 }
@@ -25,7 +31,7 @@ impl Standpoint {
     pub async fn of(session: &Session) -> Result<Standpoint, EngineError> {
         let doing = "asking which server this is";
         let sql = format!(
-            "SELECT {TIMELINE}, pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text"
+            "SELECT {TIMELINE}, pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text, {STARTED}"
         );
         let rows = session.query(doing, &sql, &[]).await?;
         let timeline: Option<String> = first(&rows, 0)?.flatten();
@@ -33,6 +39,7 @@ impl Standpoint {
         let system = session.system_identifier().await?.unwrap_or_default();
         Ok(Standpoint {
             server: place(&system, &timeline.unwrap_or_default()),
+            since: first(&rows, 2)?.unwrap_or_default(),
             next_transaction: next.and_then(|id| id.parse().ok()).unwrap_or_default(),
         })
     }
@@ -43,6 +50,18 @@ impl Standpoint {
         transaction
             .parse::<u64>()
             .is_ok_and(|id| server != Some(&*self.server) || id >= self.next_transaction)
+    }
+
+    /// Whether it has run without a break since a transaction that noted when it was started: then
+    /// it knows what that did. One that was started anew may have been set back to a snapshot, and
+    /// tells it by no number once it has gone on from there.
+    pub fn has_run_since(&self, since: Option<&str>) -> bool {
+        !self.since.is_empty() && since == Some(&*self.since)
+    }
+
+    /// The server, and since when it runs.
+    pub fn run(&self) -> String {
+        format!("{} since {}", self.server, self.since)
     }
 }
 

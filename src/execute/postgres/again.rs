@@ -428,7 +428,12 @@ pub(super) async fn look_back(
         if before.is_some_and(|before| manifest.created_at < before) {
             break;
         }
-        match look(&manifest, job).await? {
+        let seen = look(&manifest, job).await?;
+        if matches!(seen, Rows::Unseen(_)) {
+            // Those before it are as unseen.
+            gone.insert(manifest.table.clone());
+        }
+        match seen {
             Rows::Gone => {
                 before = before.or(Some(manifest.created_at - BEFORE));
                 gone.insert(manifest.table);
@@ -437,7 +442,7 @@ pub(super) async fn look_back(
                 take_back(&manifest, job).await?;
                 undone.push(manifest);
             }
-            Rows::Between(_, why) => {
+            Rows::Between(_, why) | Rows::Unseen(why) => {
                 let unsettled = Manifest {
                     settled: false,
                     ..manifest
@@ -452,16 +457,6 @@ pub(super) async fn look_back(
                 return Err(ExportError::Proof(format!(
                     "whether rows that were archived are in {source} again cannot be seen, and nothing was archived: {why}"
                 )));
-            }
-            Rows::Unseen(why) => {
-                // Those before it are as unseen.
-                gone.insert(manifest.table.clone());
-                let unsettled = Manifest {
-                    settled: false,
-                    ..manifest
-                };
-                remember(job, &unsettled).await?;
-                between.push((unsettled, why));
             }
         }
     }

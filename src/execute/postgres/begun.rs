@@ -44,6 +44,7 @@ pub(super) async fn begin(
                 }
                 manifest.transaction.clear();
                 manifest.server = None;
+                manifest.since = None;
             }
             let unfit = match &found {
                 Some(_) => Some("there is another manifest of it".to_owned()),
@@ -82,6 +83,7 @@ pub(super) async fn begin(
         rows: 0,
         transaction: String::new(),
         server: None,
+        since: None,
         storage: export.map(|e| e.storage.clone()).unwrap_or_default(),
         received: None,
         target: Some(job.execution.target.clone()),

@@ -12,7 +12,8 @@ use crate::plan::{Finding, Manifest, Send, Severity, archived};
 /// So many batches are looked at, from the newest backwards.
 const MOST: usize = 100;
 
-/// Looks once at each server that has taken the place of the one that received rows.
+/// Looks once at each server that has taken the place of the one that received rows, or was
+/// started anew since.
 ///
 /// # Errors
 /// When it cannot be asked.
@@ -25,46 +26,46 @@ pub(super) async fn look(
         return Ok(None);
     };
     let here = Standpoint::of(there).await?;
-    if !here.may_have_lost(newest.server.as_deref(), &newest.transaction)
-        || send.seen.as_deref() == Some(&here.server)
-    {
+    let replaced = here.may_have_lost(newest.server.as_deref(), &newest.transaction);
+    if !replaced && here.has_run_since(newest.since.as_deref()) {
         return Ok(None);
     }
     let memories = known(job).await?;
+    let seen = archived::received_as(&send.target, &send.into);
+    if memories.get(&seen).and_then(|seen| seen.as_str()) == Some(&here.run()) {
+        return Ok(None);
+    }
     let mut lost = Vec::new();
     let received = Manifest::received_by(send, &memories);
     let all: i64 = received.iter().map(|(manifest, _)| manifest.rows).sum();
     let batches = received.into_iter().rev();
     for (manifest, received) in batches.take(MOST) {
-        if !here.may_have_lost(received.server.as_deref(), &received.transaction) {
+        if here.has_run_since(received.since.as_deref()) {
             break;
         }
-        let id = Some(&received.transaction);
-        let rows = count(there, &received.table, &received.target, id, job).await?;
+        let came = came::count(there, &manifest, &received, job).await?;
         // What a server loses is the end of its history.
-        if rows >= manifest.rows {
+        if came.whole {
             break;
         }
-        lost.push((manifest, rows));
+        lost.push((manifest, came.rows));
     }
     // Whoever moves a database with a dump writes all rows anew.
     let moved = |server: &str| server.split('/').next() != here.server.split('/').next();
     if newest.server.as_deref().is_some_and(moved)
-        && count(there, &send.into, &send.target, None, job).await? >= all
+        && rows_in(there, &send.into, &send.target, job).await? >= all
     {
         lost.clear();
     }
-    let seen = archived::received_as(&send.target, &send.into);
-    put(job, &seen, here.server.into()).await?;
-    Ok(told(send, &lost))
+    put(job, &seen, here.run().into()).await?;
+    Ok(told(send, &lost, replaced))
 }
 
-/// How many rows there are, or how many as a transaction has written them.
-async fn count(
+/// How many rows there are.
+async fn rows_in(
     there: &Session,
     table: &str,
     target: &str,
-    transaction: Option<&String>,
     job: Job<'_>,
 ) -> Result<i64, ExportError> {
     there
@@ -73,15 +74,8 @@ async fn count(
     let counted = async {
         let trusted = there::trusted(target, job);
         trust::admit(there, table, &[Use::Read], &trusted).await?;
-        let doing = "counting archived rows there";
         let sql = format!("SELECT pg_catalog.count(*) FROM {table}");
-        let rows = match transaction {
-            Some(id) => {
-                let sql = format!("{sql} WHERE {}", came::CAME);
-                there.query(doing, &sql, &[id]).await?
-            }
-            None => there.query(doing, &sql, &[]).await?,
-        };
+        let rows = there.query("counting rows there", &sql, &[]).await?;
         first::<i64>(&rows, 0)
     };
     let counted = counted.await;
@@ -89,16 +83,28 @@ async fn count(
     Ok(counted?.unwrap_or(0))
 }
 
-fn told(send: &Send, lost: &[(Manifest, i64)]) -> Option<Finding> {
+fn told(send: &Send, lost: &[(Manifest, i64)], replaced: bool) -> Option<Finding> {
     let (oldest, _) = lost.last()?;
     let sent: i64 = lost.iter().map(|(manifest, _)| manifest.rows).sum();
-    let there: i64 = lost.iter().map(|(_, rows)| rows).sum();
+    // Of a transaction that wrote as many rows as came, or more, none is ours.
+    let ours = |(manifest, rows): &(Manifest, i64)| if *rows < manifest.rows { *rows } else { 0 };
+    let there = match lost.iter().map(ours).sum::<i64>() {
+        0 => "0".to_owned(),
+        some => format!("at most {some}"),
+    };
+    let (severity, since) = match replaced {
+        true => (Severity::Critical, "is another one, or was set back,"),
+        false => (
+            Severity::Warning,
+            "was started anew, and perhaps set back to a snapshot before that,",
+        ),
+    };
     Some(Finding {
         code: "archive.lost_there".to_owned(),
-        severity: Severity::Critical,
+        severity,
         object: send.source.clone(),
         message: format!(
-            "the server of target {} is another one, or was set back, since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed, copied or deleted them there since, or they are back where they came from: look whether they are there, or in a backup of either database, before it is too late",
+            "the server of target {} {since} since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed, copied or deleted them there since, or they are back where they came from: look whether they are there, or in a backup of either database, before it is too late",
             send.target,
             send.into,
             lost.len(),

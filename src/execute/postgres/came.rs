@@ -1,29 +1,81 @@
 //! Rows of a batch in the table of another database that they came into: found there, and taken
 //! back where the delete here was given back.
+//!
+//! They are known by the transaction that wrote them, and by their checksum: where the server was
+//! set back, another transaction gets the same id.
 
 use super::Job;
 use super::again::Fields;
 use super::export::ExportError;
-use super::settle::{fate, put};
+use super::settle::{by_hand, fate, put};
 use super::there::{connect, selected, trusted};
+use crate::engines::EngineError;
+use crate::engines::parquet::Checksum;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{self, Use};
-use crate::plan::Manifest;
+use crate::plan::{Manifest, Received};
 
 /// Rows as the transaction `$1` has written them.
-pub(super) const CAME: &str = "xmin::text = ($1::text::numeric % 4294967296)::text";
+const CAME: &str = "xmin::text = ($1::text::numeric % 4294967296)::text";
 
-/// Removes the rows of a batch whose delete was given back.
-pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
-    let Some(received) = &manifest.received else {
-        return Ok(());
-    };
-    let there = connect(&received.target, job).await?;
-    take_back_by(&there, manifest, job).await
+/// What there is of a batch.
+pub(super) struct Came {
+    /// Rows of a transaction with that id, counted up to one more than came.
+    pub(super) rows: i64,
+    /// Whether those are the rows of the batch, all of them, as they came.
+    pub(super) whole: bool,
 }
 
-/// The rows of a batch in the other database, by the transaction that wrote them; or why they
-/// cannot be had.
+/// Looks for the rows of a batch, in the open transaction, and hands each to `take`.
+async fn look(
+    there: &Session,
+    manifest: &Manifest,
+    received: &Received,
+    mut take: impl FnMut(&[Option<&[u8]>]) + Send,
+) -> Result<Came, EngineError> {
+    let columns = &manifest.columns;
+    let (what, table) = (selected(columns), &received.table);
+    let sql = format!("SELECT {what} FROM {table} WHERE {CAME}");
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
+    let (mut rows, mut checksum) = (0, Checksum::default());
+    there
+        .stream("reading archived rows there", &sql, &params, |fields| {
+            checksum.add(columns, fields.iter().copied());
+            rows += 1;
+            take(fields);
+            // Those of another transaction may be any number.
+            rows <= manifest.rows
+        })
+        .await?;
+    let known = received.checksum.as_ref();
+    let same = known.is_none_or(|known| *known == checksum.to_string());
+    Ok(Came {
+        rows,
+        whole: rows == manifest.rows && same,
+    })
+}
+
+/// Looks what there is of a batch.
+pub(super) async fn count(
+    there: &Session,
+    manifest: &Manifest,
+    received: &Received,
+    job: Job<'_>,
+) -> Result<Came, ExportError> {
+    there
+        .execute("opening a transaction there", "BEGIN")
+        .await?;
+    let counted = async {
+        let trusted = trusted(&received.target, job);
+        trust::admit(there, &received.table, &[Use::Read], &trusted).await?;
+        look(there, manifest, received, |_| {}).await
+    };
+    let counted = counted.await;
+    there.execute("rolling back there", "ROLLBACK").await?;
+    Ok(counted?)
+}
+
+/// The rows of a batch in the other database; or why they cannot be had.
 pub(super) async fn rows_there(
     manifest: &Manifest,
     job: Job<'_>,
@@ -39,33 +91,29 @@ pub(super) async fn rows_there(
         .await?;
     let trusted = trusted(&received.target, job);
     trust::admit(&there, &received.table, &[Use::Read], &trusted).await?;
-    let sql = format!(
-        "SELECT {} FROM {} WHERE {CAME}",
-        selected(&manifest.columns),
-        received.table
-    );
     let mut rows: Vec<Fields> = Vec::new();
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
-    there
-        .stream("reading archived rows there", &sql, &params, |fields| {
-            rows.push(fields.iter().map(|f| f.map(<[u8]>::to_vec)).collect());
-            true
-        })
-        .await?;
+    let came = look(&there, manifest, received, |fields| {
+        rows.push(fields.iter().map(|f| f.map(<[u8]>::to_vec)).collect());
+    })
+    .await?;
     there.execute("rolling back there", "ROLLBACK").await?;
     // It has lost them as well: nothing can be there twice.
     if !same && rows.is_empty() {
         return Ok(Ok(rows));
     }
-    if i64::try_from(rows.len()) != Ok(manifest.rows) {
-        return Ok(Err(format!(
-            "{} rows came into {}, and {} of them are still as they came",
-            manifest.rows,
-            received.table,
-            rows.len()
-        )));
-    }
-    Ok(Ok(rows))
+    Ok(match came.whole {
+        true => Ok(rows),
+        false => Err(not_as_they_came(manifest, received, &came)),
+    })
+}
+
+/// Removes the rows of a batch whose delete was given back.
+pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), ExportError> {
+    let Some(received) = &manifest.received else {
+        return Ok(());
+    };
+    let there = connect(&received.target, job).await?;
+    take_back_by(&there, manifest, job).await
 }
 
 /// The same in a session that is open already.
@@ -81,29 +129,16 @@ pub(super) async fn take_back_by(
     match was.as_deref() {
         Some("aborted") => {}
         Some("committed") => {
-            let sql = format!("DELETE FROM {} WHERE {CAME}", received.table);
-            there
-                .execute("opening a transaction there", "BEGIN")
-                .await?;
-            let (gives, trusted) = (&[Use::Delete], trusted(&received.target, job));
-            if let Err(error) = trust::admit(there, &received.table, gives, &trusted).await {
-                there.execute("rolling back there", "ROLLBACK").await?;
-                return Err(error.into());
-            }
-            let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
-            let gone = there
-                .execute_with("taking rows back", &sql, &params)
-                .await?
-                .rows;
-            // A take-back that was itself interrupted before it was noted.
-            if gone != 0 && i64::try_from(gone) != Ok(manifest.rows) {
-                there.execute("rolling back there", "ROLLBACK").await?;
-                return Err(ExportError::Proof(format!(
-                    "{} rows came into {}, and {gone} of them are still as they came: somebody has changed them; see to them by hand",
-                    manifest.rows, received.table
-                )));
-            }
-            there.execute("committing there", "COMMIT").await?;
+            // What is looked at is what goes.
+            let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
+            there.execute("opening a transaction there", begin).await?;
+            match delete(there, manifest, received, job).await {
+                Ok(()) => there.execute("committing there", "COMMIT").await?,
+                Err(error) => {
+                    there.execute("rolling back there", "ROLLBACK").await?;
+                    return Err(error);
+                }
+            };
         }
         other => {
             return Err(ExportError::Proof(format!(
@@ -115,4 +150,52 @@ pub(super) async fn take_back_by(
         }
     }
     put(job, &manifest.key(), serde_json::Value::Null).await
+}
+
+/// Deletes the rows of a batch, all or none.
+async fn delete(
+    there: &Session,
+    manifest: &Manifest,
+    received: &Received,
+    job: Job<'_>,
+) -> Result<(), ExportError> {
+    let (uses, trusted) = (&[Use::Read, Use::Delete], trusted(&received.target, job));
+    trust::admit(there, &received.table, uses, &trusted).await?;
+    let came = look(there, manifest, received, |_| {}).await?;
+    if came.rows == 0 {
+        // A take-back that was itself interrupted before it was noted.
+        return Ok(());
+    }
+    let refused = |came: &Came| {
+        let why = not_as_they_came(manifest, received, came);
+        ExportError::Proof(format!(
+            "nothing was taken back: {why}. {}",
+            by_hand(manifest)
+        ))
+    };
+    if !came.whole {
+        return Err(refused(&came));
+    }
+    let sql = format!("DELETE FROM {} WHERE {CAME}", received.table);
+    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&received.transaction];
+    let doing = "taking rows back";
+    let rows = there.execute_with(doing, &sql, &params).await?.rows;
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    match rows == manifest.rows {
+        true => Ok(()),
+        false => Err(refused(&Came { rows, whole: false })),
+    }
+}
+
+fn not_as_they_came(manifest: &Manifest, received: &Received, came: &Came) -> String {
+    let (rows, table, target) = (manifest.rows, &received.table, &received.target);
+    match came.rows {
+        found if found < rows => format!(
+            "{rows} rows came into {table} on target {target}, and {found} of them are still as they came: somebody has changed or deleted the others, or the server was set back"
+        ),
+        _ => format!(
+            "{rows} rows came into {table} on target {target}, and what transaction {} has written there is not what came: somebody has changed them, or the server was set back, and they are another transaction's",
+            received.transaction
+        ),
+    }
 }

@@ -334,6 +334,7 @@ impl<'a> Exporter<'a> {
             rows,
             transaction: transaction.id,
             server: Some(transaction.server),
+            since: Some(transaction.since),
             storage: self.export.storage.clone(),
             received: None,
             whole: None,

@@ -8,7 +8,7 @@
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::connect::Dial;
-use crate::engines::postgres::timeline::{TIMELINE, place};
+use crate::engines::postgres::timeline::{STARTED, TIMELINE, place};
 
 /// Writes a record of the log that belongs to the transaction, and nothing else.
 const RECORD: &str = "pg_catalog.pg_logical_emit_message(true, 'maint'::text, ''::text)";
@@ -19,6 +19,8 @@ pub(super) struct Named {
     pub(super) id: String,
     /// The server and its timeline.
     pub(super) server: String,
+    /// When that was started.
+    pub(super) since: String,
 }
 
 /// Names the transactions of other sessions on one server.
@@ -41,20 +43,23 @@ impl Naming {
     /// The id of the session's open transaction, which no other will ever have on this server.
     pub(super) async fn name(&self, session: &Session) -> Result<Named, EngineError> {
         let doing = "naming the transaction";
-        let sql =
-            format!("SELECT pg_catalog.pg_current_xact_id()::text, {RECORD}::text, {TIMELINE}");
+        let sql = format!(
+            "SELECT pg_catalog.pg_current_xact_id()::text, {RECORD}::text, {TIMELINE}, {STARTED}"
+        );
         let rows = session.query(doing, &sql, &[]).await?;
         flush(&self.beside).await?;
-        let (id, timeline) = match rows.first() {
+        let (id, timeline, since) = match rows.first() {
             Some(row) => (
                 row.get(0)?,
                 row.get::<Option<String>>(2)?.unwrap_or_default(),
+                row.get(3)?,
             ),
-            None => (String::new(), String::new()),
+            None => (String::new(), String::new(), String::new()),
         };
         Ok(Named {
             id,
             server: place(&self.system, &timeline),
+            since,
         })
     }
 }

@@ -212,7 +212,7 @@ impl<'a> Sender<'a> {
         if load.rows == 0 {
             return Ok(Ok(Batch::Rows(0)));
         }
-        let (rows, there) = (load.rows, &self.there);
+        let (rows, checksum, there) = (load.rows, load.checksum, &self.there);
         there
             .execute("opening a transaction there", "BEGIN")
             .await?;
@@ -260,12 +260,15 @@ impl<'a> Sender<'a> {
             rows,
             transaction: here.id,
             server: Some(here.server),
+            since: Some(here.since),
             storage: String::new(),
             received: Some(Received {
                 target: self.send.target.clone(),
                 table: self.send.into.clone(),
                 transaction: beyond.id,
                 server: Some(beyond.server),
+                since: Some(beyond.since),
+                checksum: Some(checksum.to_string()),
             }),
             whole: None,
             target: Some(job.execution.target.clone()),

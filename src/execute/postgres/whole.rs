@@ -484,6 +484,7 @@ impl Retirer<'_> {
             let named = exporter.naming.name(session).await?;
             manifest.transaction = named.id;
             manifest.server = Some(named.server);
+            manifest.since = Some(named.since);
             // From here on the next run knows what to ask.
             remember(job, &manifest).await?;
             *self.manifest() = manifest;

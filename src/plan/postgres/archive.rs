@@ -51,9 +51,6 @@ pub struct Send {
     /// The newest batch that came there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Received>,
-    /// On which server it was last looked whether it still has them.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub seen: Option<String>,
 }
 
 /// Rows in a table of another target.
@@ -68,6 +65,13 @@ pub struct Received {
     /// Which server that is, as [`Manifest::server`] has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// When that was started, as [`Manifest::since`] has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Checksum of the rows as they came, in any order: a server that was set back gives the id of
+    /// the transaction to another one, whose rows look the same by it. Older manifests do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<String>,
 }
 
 /// How rows become files.
@@ -222,6 +226,9 @@ pub struct Manifest {
     /// failover, the same id is another transaction's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// When that server was started: one that was started anew may have been set back to before it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
     /// Folder or bucket; empty where the rows are in another database.
     pub storage: String,
     /// Where they are in another database.

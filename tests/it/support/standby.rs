@@ -80,6 +80,16 @@ impl Server {
         fs::read_to_string(self.data.with_extension("log")).unwrap_or_default()
     }
 
+    /// Stops it as a crash would, lets `change` work on its files, and starts it again, at another
+    /// port.
+    pub(crate) fn again(&mut self, major: u32, change: impl FnOnce(&Path)) {
+        self.stop();
+        let _ = fs::remove_file(self.data.join("postmaster.pid"));
+        change(&self.data);
+        let folder = self._folder.take();
+        *self = Server::start(major, &self.data, &self.password, folder);
+    }
+
     /// Ends it; its folder stays until the value is dropped.
     pub(crate) fn stop(&mut self) {
         drop(self.keeper.stdin.take());

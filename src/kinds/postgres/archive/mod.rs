@@ -375,8 +375,7 @@ impl Kind for Archive {
         };
         let mut steps = steps::of(self, &rule, table, age, &facts, &begun, at, &mut plan);
         if !look_back {
-            let into_files = left.into_iter().rfind(|m| m.received.is_none());
-            steps::look_first(&mut steps, into_files);
+            steps::look_first(&mut steps, left, &facts.standpoint);
         }
         let name = table.name.to_string();
         plan.steps.extend(steps.into_iter().map(|step| {

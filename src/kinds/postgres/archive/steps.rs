@@ -8,11 +8,11 @@ use super::super::retention::{invalid, mark, partition, refused, way};
 use super::columns::Found;
 use super::{Archive, Facts};
 use crate::engines::parquet::Column;
+use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{
-    Export, Fate, Manifest, Moment, MonthOf, Plan, Query, Retire, Send, Statement, Step, Walk,
-    Work, archived,
+    Export, Fate, Manifest, Moment, MonthOf, Plan, Query, Retire, Send, Statement, Step, Walk, Work,
 };
 
 /// A referencing table up to this size may be read for each row that goes.
@@ -197,8 +197,9 @@ pub(super) fn of(
 }
 
 /// Has the newest batch looked at once more before the first row goes: a server that was set back
-/// to a snapshot tells it by nothing else, once it has gone on.
-pub(super) fn look_first(steps: &mut [Step], newest: Option<Manifest>) {
+/// to a snapshot tells it by nothing else, once it has gone on. What is in another database is read
+/// there as a whole, so only after a start of the server, without which nobody sets it back.
+pub(super) fn look_first(steps: &mut [Step], left: Vec<Manifest>, here: &Standpoint) {
     let walks = steps
         .iter_mut()
         .filter_map(|step| match &mut step.body.work {
@@ -206,9 +207,12 @@ pub(super) fn look_first(steps: &mut [Step], newest: Option<Manifest>) {
             Work::Retire(retire) => retire.walk.as_mut(),
             _ => None,
         });
-    let mut into_files = walks.filter(|walk| matches!(walk.fate, Fate::Export(_)));
-    if let Some(walk) = into_files.next() {
-        walk.newest = newest.map(Box::new);
+    let mut elsewhere = walks.filter(|w| matches!(w.fate, Fate::Export(_) | Fate::Send(_)));
+    if let Some(walk) = elsewhere.next() {
+        let sent = matches!(walk.fate, Fate::Send(_));
+        let newest = left.into_iter().rfind(|m| m.received.is_some() == sent);
+        let known = |m: &Manifest| sent && here.has_run_since(m.since.as_deref());
+        walk.newest = newest.filter(|m| !known(m)).map(Box::new);
     }
 }
 
@@ -405,13 +409,9 @@ fn fate(
                 oid: table.oid,
                 columns: given.filter_map(Found::sent).collect(),
                 newest: None,
-                seen: None,
             };
             let mut received = Manifest::received_by(&send, &at.memories);
             send.newest = received.pop().map(|(_, received)| received);
-            let seen = archived::received_as(&send.target, &send.into);
-            let seen = at.memories.get(&seen).and_then(serde_json::Value::as_str);
-            send.seen = seen.map(str::to_owned);
             return Ok(Fate::Send(send));
         }
         let files = destination.files.clone().unwrap_or_default();

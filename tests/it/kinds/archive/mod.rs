@@ -8,6 +8,7 @@ mod moved;
 mod readers;
 mod renamed;
 mod s3;
+mod set_back;
 mod stopping;
 mod undone;
 mod whole;

@@ -42,7 +42,7 @@ async fn cut_off(standby: &tokio_postgres::Client) {
 }
 
 /// The actions of a run, and the codes of its findings.
-fn told(run: &Value) -> (Vec<&str>, Vec<&str>) {
+pub(super) fn told(run: &Value) -> (Vec<&str>, Vec<&str>) {
     let all = |of: &'static str, name: &'static str| -> Vec<&str> {
         let list = run[of].as_array().unwrap().iter();
         list.map(|one| one[name].as_str().unwrap()).collect()
