@@ -336,6 +336,7 @@ fn task(
             enabled: typed.enabled,
             targets: names.expand(&typed.target),
             looks_at_server: kind?.looks_at_server,
+            needs_history: kind?.needs_history,
             target: typed.target,
             options: options?,
             limits: typed.limits,

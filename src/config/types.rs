@@ -137,6 +137,8 @@ pub struct Task {
     pub targets: Vec<String>,
     /// Whether part of what its kind looks at belongs to the whole server.
     pub looks_at_server: bool,
+    /// Whether its kind's work rests on what the history remembers.
+    pub needs_history: bool,
     /// The kind's options: always an object that the kind has accepted.
     pub options: Value,
     /// How far it may go.

@@ -1,7 +1,10 @@
 //! What a run writes into its history.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Baseline, Notice, RunRecord, StepRecord};
@@ -64,6 +67,32 @@ pub enum Entry {
 }
 
 impl Entry {
+    /// What is remembered of a target goes to another, and is forgotten there: to be written in one
+    /// transaction. What the other knows by itself stays as it is.
+    pub fn moved(
+        kind: &str,
+        (of, memories): (&str, HashMap<String, Value>),
+        (target, own): (&str, &HashMap<String, Value>),
+    ) -> [Entry; 2] {
+        let there = memories.into_iter().filter(|(_, value)| !value.is_null());
+        let there: Vec<Memory> = there.map(|(key, value)| Memory { key, value }).collect();
+        let forgotten = there.iter().map(|memory| Memory {
+            key: memory.key.clone(),
+            value: Value::Null,
+        });
+        let forgotten = forgotten.collect();
+        let is_own = |key: &str| own.get(key).is_some_and(|value| !value.is_null());
+        let taken = there.into_iter().filter(|memory| !is_own(&memory.key));
+        let at = Utc::now();
+        let entry = |target: &str, memories: Vec<Memory>| Entry::Memories {
+            target: target.to_owned(),
+            kind: kind.to_owned(),
+            at,
+            memories,
+        };
+        [entry(target, taken.collect()), entry(of, forgotten)]
+    }
+
     /// What writing it is called in errors: "cannot close a run in the history …".
     pub fn operation(&self) -> &'static str {
         match self {

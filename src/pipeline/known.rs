@@ -1,6 +1,6 @@
 //! What one run learns and the next one knows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use chrono::Utc;
@@ -18,6 +18,8 @@ pub struct Known {
     pub baselines: HashMap<String, Baseline>,
     /// What the kind asked to remember.
     pub memories: HashMap<String, serde_json::Value>,
+    /// What it asked to remember of targets that are not configured any more, by name.
+    pub former: BTreeMap<String, HashMap<String, serde_json::Value>>,
     /// The steps of the latest runs of the kind, newest first.
     pub past: Vec<Past>,
     /// How much time a whole run has, where that is limited.
@@ -40,11 +42,36 @@ impl Known {
         Ok(Known {
             baselines: store.baselines(target).await?,
             memories: store.memories(target, &task.kind).await?,
+            former: former(store, task, target).await?,
             past: store.past_steps(target, &task.kind).await?,
             whole: None,
             zone,
         })
     }
+}
+
+/// What is remembered of targets that have gone from the configuration, or have another name there.
+async fn former(
+    store: &dyn Store,
+    task: &Task,
+    target: &str,
+) -> Result<BTreeMap<String, HashMap<String, serde_json::Value>>, HistoryError> {
+    let mut former = BTreeMap::new();
+    if !task.needs_history {
+        return Ok(former);
+    }
+    // Of a server that stands for many databases, one that nobody asks for now is no other's.
+    let configured = |name: &str| {
+        let server = name.split_once('/').map_or(name, |(server, _)| server);
+        task.elsewhere.contains_key(name) || task.elsewhere.contains_key(server)
+    };
+    for name in store.remembered(&task.kind).await? {
+        if name != target && !configured(&name) {
+            let memories = store.memories(&name, &task.kind).await?;
+            former.insert(name, memories);
+        }
+    }
+    Ok(former)
 }
 
 /// Keeps what the plan saw.

@@ -70,6 +70,7 @@ impl<D: Door> Through<D> {
             round: 1,
             baselines: known.baselines,
             memories: known.memories,
+            former: known.former,
             zone: known.zone,
         };
         let by = Predictor::of(&known.past, &task.name);
@@ -208,6 +209,7 @@ impl<D: Door> Way for Through<D> {
                 round,
                 baselines: known.baselines,
                 memories: known.memories,
+                former: known.former,
                 zone: known.zone,
             };
             let mut plan = self.kind.propose(&site, &at).await?.arranged(&by);

@@ -125,6 +125,12 @@ pub const FINDINGS: &[Code] = &[
         "Look for them in a backup, or in the server that was replaced, before it is gone.",
     ),
     code(
+        "archive.other_name",
+        "Rows of this table were archived under a target name that is not configured any more, from this database or one that it is a copy of.",
+        "Those archives are left alone: batches that were interrupted wait, and rows that are in the table again are archived again.",
+        "If it is the same database, say so: `maint archive adopt OLD --target NEW`. If it is a copy, do nothing.",
+    ),
+    code(
         "archive.rule",
         "A rule to archive by cannot be followed on this collection.",
         "Nothing of it was archived.",

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 
 use async_trait::async_trait;
@@ -24,6 +24,9 @@ pub struct Moment {
     pub baselines: HashMap<String, Baseline>,
     /// What this kind asked to remember about this target, by key.
     pub memories: HashMap<String, Value>,
+    /// The same about targets that the configuration has not any more, by name, for kinds that
+    /// [rest on it](Kind::NEEDS_HISTORY): this target may have had another name.
+    pub former: BTreeMap<String, HashMap<String, Value>>,
     /// The time zone of the configuration: where days and months begin.
     pub zone: Tz,
 }
@@ -207,6 +210,7 @@ impl<S: Speaks> Entry<S> {
                 engine: K::ENGINE,
                 summary: K::SUMMARY,
                 removes_rows: K::REMOVES_ROWS,
+                needs_history: K::NEEDS_HISTORY,
                 looks_at_server: K::LOOKS_AT_SERVER,
                 options_schema: || schema_for!(K),
                 check_options: |options| parse::<K>(options).map(drop),

@@ -14,6 +14,8 @@ pub struct KindInfo {
     pub summary: &'static str,
     /// Whether the rows that its runs count are gone afterwards.
     pub removes_rows: bool,
+    /// Whether its work rests on what the history remembers, as proof.
+    pub needs_history: bool,
     /// Whether part of what it looks at belongs to the whole server.
     pub looks_at_server: bool,
     /// JSON Schema of the kind's `options:`.

@@ -226,7 +226,7 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
 }
 
 /// By which kind archives are remembered.
-const KIND: &str = "archive";
+pub(super) const KIND: &str = "archive";
 
 /// What the history knows.
 async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {

@@ -1,5 +1,6 @@
 //! What was archived into files: listed, proved, brought back.
 
+mod adopt;
 mod documents;
 mod manifests;
 mod restore;
@@ -42,6 +43,16 @@ enum Verb {
         target: Option<String>,
         #[command(flatten)]
         said: Said,
+    },
+    /// Says that a target is the database that was archived from under another name, which is not
+    /// configured any more: its runs look after those archives from then on. Never say it of a copy
+    Adopt {
+        /// The name that it had
+        #[arg(value_name = "OLD")]
+        of: String,
+        /// The name that it has
+        #[arg(long)]
+        target: String,
     },
     /// Copies archived rows into a table, all or nothing, or documents into a
     /// collection; the files stay
@@ -107,6 +118,7 @@ impl Archive {
         match &self.verb {
             Verb::List(chosen) => list(context, chosen).await,
             Verb::Verify(chosen) => verify(context, chosen).await,
+            Verb::Adopt { of, target } => adopt::adopt(context, of, target).await,
             Verb::Settle { id, target, said } => {
                 let rows = match said.gone {
                     true => Rows::Gone,

@@ -13,6 +13,7 @@ mod came;
 mod check;
 mod door;
 pub(super) mod export;
+mod former;
 mod gate;
 mod kept;
 mod load;

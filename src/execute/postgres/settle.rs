@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::again::{self, Rows};
 use super::export::ExportError;
 use super::seen::Seen;
-use super::{Job, begun, came};
+use super::{Job, begun, came, former};
 use crate::engines::EngineError;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::{Session, first};
@@ -27,6 +27,7 @@ pub(super) async fn carry_out(
 ) -> Result<(), EngineError> {
     record.attempts = 1;
     let settled = async {
+        former::take_over(&work.former, job).await?;
         settle(&work.pending, job, findings).await?;
         match work.look_back {
             true => again::look_back(&work.source, work.oid, job, findings).await,

@@ -176,6 +176,9 @@ pub struct Settle {
     pub pending: Vec<Manifest>,
     /// Whether batches that have left may be in the table again.
     pub look_back: bool,
+    /// Other names that this target had: what is remembered under them is taken over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<String>,
 }
 
 impl Settle {

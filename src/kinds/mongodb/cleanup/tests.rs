@@ -19,6 +19,7 @@ fn moment() -> Moment {
         round: 1,
         baselines: HashMap::new(),
         memories: HashMap::new(),
+        former: Default::default(),
         zone: chrono_tz::UTC,
     }
 }

@@ -427,6 +427,7 @@ mod tests {
             round: 1,
             baselines: HashMap::new(),
             memories: HashMap::new(),
+            former: Default::default(),
             zone: chrono_tz::UTC,
         }
     }

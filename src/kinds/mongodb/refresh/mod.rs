@@ -370,6 +370,7 @@ mod tests {
             round: 1,
             baselines: HashMap::new(),
             memories,
+            former: Default::default(),
             zone: chrono_tz::UTC,
         }
     }

@@ -505,6 +505,7 @@ mod tests {
             round: 1,
             baselines: HashMap::new(),
             memories: HashMap::new(),
+            former: Default::default(),
             zone: chrono_tz::UTC,
         };
         let plan = Snapshot::default().plan(facts, &moment);

@@ -10,6 +10,7 @@ fn at() -> Moment {
         round: 1,
         baselines: HashMap::new(),
         memories: HashMap::new(),
+        former: Default::default(),
         zone: chrono_tz::UTC,
     }
 }

@@ -2,6 +2,7 @@
 //! disk or in object storage.
 
 mod columns;
+mod former;
 mod steps;
 
 use std::collections::HashMap;
@@ -108,6 +109,7 @@ fn seconds() -> TimeSpan {
 #[derive(Debug)]
 pub(crate) struct Facts {
     standpoint: Standpoint,
+    database: String,
     role: String,
     /// What is wrong with the clocks.
     clock: Option<String>,
@@ -278,6 +280,7 @@ impl Kind for Archive {
         let standpoint = Standpoint::of(db).await?;
         Ok(Facts {
             standpoint,
+            database: db.server.database.clone(),
             role: db.server.role.clone(),
             clock: db.server.clock_differs(),
             standing,
@@ -303,6 +306,9 @@ impl Kind for Archive {
 
     fn plan(&self, mut facts: Facts, at: &Moment) -> Plan {
         let mut plan = Plan::default();
+        let (known, former) = former::known(at, &facts);
+        let own = archived::among::<Manifest>(at.memories.iter());
+        let (others, at) = (at, &*known);
         let rule = self.rule();
         if let Some(table) = facts.tables.get_mut(&self.table) {
             let root = table.name.to_string();
@@ -347,10 +353,18 @@ impl Kind for Archive {
         });
         let source = table.name.to_string();
         let left = Manifest::left(&source, table.oid, &at.memories);
+        let has_batches = own
+            .iter()
+            .any(|m| m.source == source || m.oid == Some(table.oid));
+        let names = former::perhaps(others, &former, has_batches, table, &facts);
+        plan.findings.extend(names);
         let look_back = looks_back(&left, &source, &facts, at);
-        let settles = look_back || !pending.is_empty();
+        let settles = look_back || !pending.is_empty() || !former.is_empty();
         if settles {
             let why = match look_back {
+                _ if !former.is_empty() => {
+                    "this database was archived from under another target name: what is remembered there is taken over"
+                }
                 true => {
                     "the server is another one, or was set back, since rows were archived: the last ones may be in the table again"
                 }
@@ -363,6 +377,7 @@ impl Kind for Archive {
                 oid: table.oid,
                 pending,
                 look_back,
+                former,
             }));
             plan.steps.push(step);
         }

@@ -11,6 +11,7 @@ fn versions_that_corrupt_indexes_are_refused() {
         round: 1,
         baselines: HashMap::new(),
         memories: HashMap::new(),
+        former: Default::default(),
         zone: chrono_tz::UTC,
     };
     let plan_on = |version_num: i32| {

@@ -427,6 +427,7 @@ mod tests {
             round: 1,
             baselines: HashMap::new(),
             memories: HashMap::new(),
+            former: Default::default(),
             zone: chrono_tz::UTC,
         };
         on(&mut at, 3, 10);
@@ -459,6 +460,7 @@ mod tests {
             round: 1,
             baselines: HashMap::new(),
             memories: HashMap::new(),
+            former: Default::default(),
             zone: chrono_tz::UTC,
         };
         let first = night(&mut at, &[(1, 100, 200_000.0), (2, 5, 100_000.0)]);

@@ -13,6 +13,7 @@ fn at(round: u32) -> Moment {
         round,
         baselines: HashMap::new(),
         memories: HashMap::new(),
+        former: Default::default(),
         zone: chrono_tz::UTC,
     }
 }

@@ -16,11 +16,20 @@ pub(super) async fn manifests(workspace: &Workspace) -> Vec<(String, Value)> {
     remembered(workspace, "archive ").await
 }
 
+/// The same of a target of this name.
+pub(super) async fn manifests_of(workspace: &Workspace, target: &str) -> Vec<(String, Value)> {
+    remembered_of(workspace, target, "archive ").await
+}
+
 /// What the history remembers under keys that begin so.
 pub(super) async fn remembered(workspace: &Workspace, begins: &str) -> Vec<(String, Value)> {
+    remembered_of(workspace, "app", begins).await
+}
+
+async fn remembered_of(workspace: &Workspace, target: &str, begins: &str) -> Vec<(String, Value)> {
     let location = format!("sqlite:{}", workspace.history().display());
     let store = maint::history::open(&location).await.unwrap();
-    let memories = store.memories("app", "archive").await.unwrap();
+    let memories = store.memories(target, "archive").await.unwrap();
     store.close().await;
     let mut found: Vec<_> = memories
         .into_iter()

@@ -1,0 +1,64 @@
+//! What a person says of two names: that they are of one database.
+
+use super::Failure;
+use super::manifests::{Archived, KIND, asked_for};
+use crate::cli::context::{Context, known_target};
+use crate::history::{Entry, RunStatus};
+use crate::plan::archived::Manifested;
+use crate::report::text::{human_count, shown};
+
+/// Has the runs of `target` look after what was archived under the name `of`.
+pub(super) async fn adopt(context: &Context<'_>, of: &str, target: &str) -> Result<u8, Failure> {
+    let config = context.config().await?;
+    known_target(&config, target)?;
+    let server = of.split_once('/').map_or(of, |(server, _)| server);
+    if config.target(of).is_some() || config.target(server).is_some() {
+        return Err(Failure::Usage(format!(
+            "`{}` is configured, and its own runs look after its archives",
+            shown(of)
+        )));
+    }
+    let chosen = super::Chosen {
+        ids: Vec::new(),
+        from: None,
+        target: None,
+        of: Some(of.to_owned()),
+        files: None,
+    };
+    let found = asked_for(context, &chosen).await?;
+    let engine = config.target(target).map(|target| target.engine);
+    let wrong = |archived: &Archived| engine.is_some_and(|engine| engine != archived.engine());
+    if let Some((_, archived)) = found.iter().find(|(_, archived)| wrong(archived)) {
+        return Err(Failure::Usage(format!(
+            "{} of {} is of another engine than {}",
+            archived.id(),
+            shown(of),
+            shown(target)
+        )));
+    }
+    let store = crate::history::open_existing(config.history.expose()).await?;
+    for (_, archived) in &found {
+        let Archived::Rows(manifest) = archived else {
+            continue;
+        };
+        let run = store.run(&manifest.run.to_string()).await;
+        if !manifest.settled() && run.is_ok_and(|run| run.status == RunStatus::Running) {
+            return Err(Failure::Usage(format!(
+                "the run {} is at work on {}: wait for its end, or end it with `maint cancel`",
+                manifest.run, manifest.id
+            )));
+        }
+    }
+    let own = store.memories(target, KIND).await?;
+    let memories = store.memories(of, KIND).await?;
+    let entries = Entry::moved(KIND, (of, memories), (target, &own));
+    store.record(&entries).await?;
+    store.close().await;
+    outln!(
+        "{} archived, {} rows: the runs of {} look after them from now on",
+        found.len(),
+        human_count(found.iter().map(|(_, archived)| archived.rows()).sum()),
+        shown(target)
+    );
+    Ok(0)
+}
