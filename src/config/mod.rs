@@ -25,6 +25,7 @@ mod shape;
 mod sources;
 mod throttle;
 mod types;
+mod unclear;
 mod walk;
 mod written;
 mod yaml;

@@ -60,7 +60,7 @@ impl Walk<'_> {
         match shape(schema, self.root) {
             Shape::Words(words) => self.word(node, &words, path),
             Shape::Either(branches) => self.either(node, &branches, path),
-            Shape::Any => to_json(node),
+            Shape::Any => self.anything(node, path),
             Shape::Typed(type_name, fields) => match (&node.content, type_name) {
                 (Content::Broken, _) => None,
                 (Content::Map(entries), "object") => self.object(node, entries, fields, path),
@@ -267,8 +267,13 @@ impl Walk<'_> {
         }
         if entry.value.is_nothing() {
             return match shape(schema, self.root) {
-                Shape::Typed("object" | "array", _) if !required.contains(&entry.key.as_str()) => {
-                    None
+                Shape::Typed("object", _) if !required.contains(&entry.key.as_str()) => None,
+                // What was to stand there may be what is to be left alone.
+                Shape::Typed("array", _) => {
+                    let hint = "list something, write `[]` for nothing, or remove the key";
+                    let message = format!("`{path}` has no value");
+                    self.report_with(entry.key_span, message, Some(hint.to_owned()));
+                    Some(None)
                 }
                 _ => {
                     self.report_with(

@@ -297,6 +297,62 @@ fn a_variable_brings_no_yaml_along() {
     assert!(config.targets["app"].url.is_none());
 }
 
+/// What a filter means is never guessed: words that many take for something else are asked about,
+/// and a list that came out empty keeps something, or is no list.
+#[test]
+fn words_of_a_filter_mean_one_thing() {
+    let checked = |filter: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("schedules.yaml");
+        fs::write(
+            &file,
+            "targets: { content: { engine: mongodb, url: 'mongodb://h/d' } }\n",
+        )
+        .unwrap();
+        fs::create_dir(folder.path().join("tasks")).unwrap();
+        let task = format!(
+            "kind: cleanup\ntarget: content\noptions:\n  rules:\n    - {{ collection: c, field: at, older_than: 1y, {filter} }}\n"
+        );
+        fs::write(folder.path().join("tasks/old.yaml"), task).unwrap();
+        load(&file, &maint::kinds::catalog(), &|_| None).map_err(|problems| problems.to_string())
+    };
+    for (filter, told) in [
+        (
+            "keep: [{ pinned: yes }]",
+            "`options.rules.keep.pinned` is `yes`, which is text here",
+        ),
+        (
+            "keep: [{ d: { $lt: 2020-01-01 } }]",
+            "`options.rules.keep.d.$lt` is `2020-01-01`, which is text here, and no date",
+        ),
+        (
+            "keep: [{ o: 6b0a084ae1b0a7e3fc0d3a03 }]",
+            "which is text here, and no id",
+        ),
+        (
+            "keep: [{ zip: { $in: [1, 01234] } }]",
+            "`options.rules.keep.zip.$in` is `01234`, which is a number without its leading zeros",
+        ),
+        (
+            "where: { on: off }",
+            "write `false`, or put it in quotes where text is meant: `\"off\"`",
+        ),
+        ("keep:", "`options.rules.keep` has no value"),
+    ] {
+        let said = checked(filter).unwrap_err();
+        assert!(
+            said.contains(told) && said.contains("old.yaml:5:"),
+            "{filter}: {said}"
+        );
+    }
+    for filter in [
+        "keep: [{ pinned: true, zip: \"01234\", d: { $lt: { $date: \"2020-01-01T00:00:00Z\" } }, o: { $oid: \"6b0a084ae1b0a7e3fc0d3a03\" } }]",
+        "keep: []",
+    ] {
+        checked(filter).unwrap();
+    }
+}
+
 /// One problem for each way to get a name or a connection wrong, by a part of its text.
 #[test]
 fn names_and_connections_are_checked() {
