@@ -72,7 +72,7 @@ async fn with(
     if how.dry_run {
         return would(context, session, place, &manifests, &before).await;
     }
-    let note = async |mark: Restored| notes.mark(&manifests, &mark).await;
+    let note = async |mark: Restored| notes.mark(&manifests, &vec![mark; manifests.len()]).await;
     let restored = back::restore(session, place, &manifests, note).await;
     let rows = restored.map_err(PipelineError::from)?;
     let whole: i64 = manifests.iter().map(|m| m.rows).sum();

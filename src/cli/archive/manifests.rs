@@ -10,6 +10,7 @@ use crate::engines::postgres::RelationName;
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::{ArchivedFile, MANIFEST, Manifested, is_at};
 use crate::plan::{mongodb, postgres};
+use crate::report::text::shown;
 use crate::values::{Engine, TableName, with_causes};
 
 /// What was archived at once.
@@ -58,11 +59,18 @@ impl Archived {
         }
     }
 
+    /// Whether that is a name of what it came from: of the table, or of the partition that
+    /// `archive list` shows.
     fn is_from(&self, name: &str) -> bool {
         match self {
-            Archived::Rows(m) => name
-                .parse::<TableName>()
-                .is_ok_and(|t| RelationName::new(&*t.schema, &*t.table).to_string() == m.source),
+            Archived::Rows(m) => {
+                let own = [&m.source, &m.table];
+                let quoted = name
+                    .parse::<TableName>()
+                    .map(|t| RelationName::new(&*t.schema, &*t.table).to_string());
+                own.iter().any(|one| shown(one) == name)
+                    || quoted.is_ok_and(|quoted| own.contains(&&quoted))
+            }
             Archived::Documents(m) => name == m.collection || name == m.source(),
         }
     }
@@ -156,10 +164,31 @@ pub(super) async fn asked_for(
     context: &Context<'_>,
     chosen: &Chosen,
 ) -> Result<Vec<Known>, Failure> {
-    let mut found = match &chosen.files {
-        Some(url) => beside(url).await?,
-        None => remembered(context, chosen).await?,
+    narrowed(everything(context, chosen).await?, chosen)
+}
+
+/// All manifests of that place, or of these targets, oldest first.
+pub(super) async fn everything(
+    context: &Context<'_>,
+    chosen: &Chosen,
+) -> Result<Vec<Known>, Failure> {
+    match &chosen.files {
+        Some(url) => beside(url).await,
+        None => remembered(context, chosen).await,
+    }
+}
+
+/// The ids of partitions that have left as a whole.
+pub(super) fn wholes(found: &[Known]) -> Vec<u32> {
+    let of = |(_, archived): &Known| match archived {
+        Archived::Rows(m) if m.settled => m.whole.as_ref().map(|whole| whole.oid),
+        _ => None,
     };
+    found.iter().filter_map(of).collect()
+}
+
+/// Those of them that are asked for.
+pub(super) fn narrowed(mut found: Vec<Known>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {
     if let Some(of) = &chosen.of {
         found.retain(|(target, _)| target.as_ref() == Some(of));
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use super::manifests::{Archived, NOT_CONFIGURED, asked_for};
+use super::manifests::{Archived, NOT_CONFIGURED, everything, narrowed, wholes};
 use super::{Chosen, documents, rows};
 use crate::cli::Failure;
 use crate::cli::context::Context;
@@ -46,7 +46,9 @@ pub(super) async fn restore(
     into: Into<'_>,
     how: How,
 ) -> Result<u8, Failure> {
-    let mut found = asked_for(context, chosen).await?;
+    let everything = everything(context, chosen).await?;
+    let wholes = wholes(&everything);
+    let mut found = narrowed(everything, chosen)?;
     found.retain(|(_, archived)| archived.has_files());
     let Some((name, first)) = found.first() else {
         return Err(Failure::Usage(
@@ -54,9 +56,12 @@ pub(super) async fn restore(
         ));
     };
     let engine = first.engine();
+    // What one partition held may have been archived by a task for it and by one for its table.
+    let of_one = found.iter().all(|(_, m)| m.table() == first.table());
+    let apart = |m: &Archived| !of_one && m.source() != first.source();
     if let Some((other, archived)) = found
         .iter()
-        .find(|(other, m)| other != name || m.source() != first.source() || m.engine() != engine)
+        .find(|(other, m)| other != name || apart(m) || m.engine() != engine)
     {
         let of = |name: &Option<String>| {
             name.as_deref()
@@ -138,7 +143,9 @@ pub(super) async fn restore(
         }
     }
     match engine {
-        Engine::Postgres => rows::restore(context, (from, &target), into, rows, how).await,
+        Engine::Postgres => {
+            rows::restore(context, (from, &target), into, (rows, wholes), how).await
+        }
         Engine::Mongodb => documents::restore(context, (from, &target), into, documents, how).await,
     }
 }
@@ -270,7 +277,7 @@ impl<'a> Notes<'a> {
         Ok(known.remove(&manifest.id()).unwrap_or_default())
     }
 
-    /// Writes down that these come back: in the history, or where there is none, beside
+    /// Writes down that these come back, each with its mark: in the history, or where there is none, beside
     /// the files. One of the two has to take it.
     ///
     /// # Errors
@@ -278,9 +285,9 @@ impl<'a> Notes<'a> {
     pub(super) async fn mark<M: Returning>(
         &self,
         manifests: &[M],
-        mark: &M::Mark,
+        marks: &[M::Mark],
     ) -> Result<(), EngineError> {
-        for manifest in manifests {
+        for (manifest, mark) in manifests.iter().zip(marks) {
             let mut marked = manifest.clone();
             marked.marks().push(mark.clone());
             if let Some(store) = &self.store {

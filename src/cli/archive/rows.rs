@@ -49,7 +49,7 @@ pub(super) async fn restore(
     context: &Context<'_>,
     (from, target): (Option<String>, &Target),
     into: Into<'_>,
-    found: Vec<Manifest>,
+    (found, wholes): (Vec<Manifest>, Vec<u32>),
     how: How,
 ) -> Result<u8, Failure> {
     if into.database.is_some() {
@@ -67,16 +67,17 @@ pub(super) async fn restore(
         .map_err(PipelineError::from)?;
     let table = RelationName::new(&*into.schema, &*into.table);
     let notes = Notes::open(context, &target.name, from).await?;
-    let is_back = async |manifest: &Manifest| execute::is_back(&session, manifest, &table).await;
+    let is_back =
+        async |manifest: &Manifest| execute::is_back(&session, manifest, &table, &wholes).await;
     let (manifests, before) = notes.not_back(found, how.again, is_back).await?;
     if how.dry_run {
         return would(context, &session, &table, &manifests, &before).await;
     }
     let still = async || match how.again {
         true => Ok(()),
-        false => not_meanwhile(&session, &notes, &manifests, &table).await,
+        false => not_meanwhile(&notes, &manifests, is_back).await,
     };
-    let note = async |mark: Restored| notes.mark(&manifests, &mark).await;
+    let note = async |marks: Vec<Restored>| notes.mark(&manifests, &marks).await;
     let into = execute::Restore {
         dial: &dial,
         into: &table,
@@ -101,10 +102,9 @@ pub(super) async fn restore(
 /// Fails where another restore has brought one of these back since it was
 /// looked whether they are.
 async fn not_meanwhile(
-    session: &Session,
     notes: &Notes<'_>,
     manifests: &[Manifest],
-    into: &RelationName,
+    is_back: impl AsyncFn(&Manifest) -> Result<Back<Restored>, EngineError>,
 ) -> Result<(), EngineError> {
     for manifest in manifests {
         let mut now = manifest.clone();
@@ -116,7 +116,7 @@ async fn not_meanwhile(
         {
             now.restored.extend(beside.restored);
         }
-        if !matches!(execute::is_back(session, &now, into).await?, Back::No) {
+        if !matches!(is_back(&now).await?, Back::No) {
             return Err(EngineError::Files {
                 message: format!(
                     "nothing was restored: another restore has brought {} back meanwhile",

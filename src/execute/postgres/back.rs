@@ -52,15 +52,54 @@ pub(super) async fn wait_for_turn(
     Ok(())
 }
 
-/// The table of that name, whether it holds anything, and this database.
+/// The table of that name, whether it holds anything, this database, and whether there is one of that id.
 const STANDS: &str = "SELECT pg_catalog.to_regclass($1::text)::oid,
         (SELECT pg_catalog.sum(pg_catalog.pg_relation_size(t.oid)) > 0
             FROM (SELECT pg_catalog.to_regclass($1::text)::oid
                 UNION SELECT relid::oid FROM pg_catalog.pg_partition_tree(pg_catalog.to_regclass($1::text))) AS t (oid)),
-        (SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())";
+        (SELECT d.oid::text FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()),
+        EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = $2::oid)";
 
-/// Whether rows of a manifest are back in this very table, or were put back
-/// into the table that they came from.
+/// Whether a table is one of those of these ids or names, or a part of one of them, or one that they are parts of:
+/// partitions and children, at any depth. What is in the one is read with the other.
+const KIN: &str = "WITH RECURSIVE above (oid) AS (SELECT $1::oid
+            UNION SELECT i.inhparent FROM above a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.oid),
+        below (oid) AS (SELECT $1::oid
+            UNION SELECT i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid)
+    SELECT EXISTS (SELECT FROM (SELECT o.oid FROM pg_catalog.unnest($2::oid[]) AS o (oid)
+                UNION ALL SELECT pg_catalog.to_regclass(n.name)::oid FROM pg_catalog.unnest($3::text[]) AS n (name)) AS other
+            JOIN (SELECT above.oid FROM above UNION ALL SELECT below.oid FROM below) AS kin ON kin.oid = other.oid)";
+
+/// Asks it.
+async fn is_kin(
+    session: &Session,
+    oid: u32,
+    oids: &[u32],
+    names: &[&str],
+) -> Result<bool, EngineError> {
+    let doing = "looking what the table is a part of";
+    let rows = session.query(doing, KIN, &[&oid, &oids, &names]).await?;
+    Ok(first(&rows, 0)? == Some(true))
+}
+
+/// Whether a table is the one that rows of a manifest came from, by its id or its name, or a part of it, or
+/// one that it is a part of: the task archives them from there again.
+pub(super) async fn is_home(
+    session: &Session,
+    oid: u32,
+    manifest: &Manifest,
+) -> Result<bool, EngineError> {
+    let here = &session.server.database;
+    // The same id is another table's in another database.
+    let same = manifest.database.as_ref().is_none_or(|of| of == here);
+    let own = [manifest.oid, manifest.whole.as_ref().map(|whole| whole.oid)];
+    let oids: Vec<u32> = own.into_iter().flatten().filter(|_| same).collect();
+    is_kin(session, oid, &oids, &[&manifest.source, &manifest.table]).await
+}
+
+/// Whether rows of a manifest are back in this very table, whatever it was called then, or in a part
+/// of it or one that it is a part of; or were put back where they came from. `wholes` are the
+/// ids of partitions that were archived and dropped.
 ///
 /// # Errors
 /// When the server cannot be asked.
@@ -68,27 +107,37 @@ pub async fn is_back(
     session: &Session,
     manifest: &Manifest,
     into: &RelationName,
+    wholes: &[u32],
 ) -> Result<Back<Restored>, EngineError> {
+    let into = into.to_string();
     let mut perhaps = Back::No;
     for mark in &manifest.restored {
-        let here = mark.into == into.to_string();
-        if !here && mark.into != manifest.source {
-            continue;
-        }
         let doing = "looking where an earlier restore went";
-        let rows = session.query(doing, STANDS, &[&mark.into]).await?;
+        let rows = session
+            .query(doing, STANDS, &[&mark.into, &mark.oid])
+            .await?;
         let Some(row) = rows.first() else {
             continue;
         };
-        let (oid, holds): (Option<u32>, Option<bool>) = (row.get(0)?, row.get(1)?);
-        let Some(oid) = oid else {
-            continue;
-        };
+        let (named_so, holds): (Option<u32>, Option<bool>) = (row.get(0)?, row.get(1)?);
         // The same id may be another's in another database.
         let (name, id) = mark.database.rsplit_once(' ').unwrap_or_default();
         let named = name == session.server.database;
         let same = id == row.get::<String>(2)?;
         if !named && !same {
+            continue;
+        }
+        let stands = named && same && row.get(3)?;
+        let Some(oid) = (if stands { Some(mark.oid) } else { named_so }) else {
+            // It left once more, as a whole, and is in the archive of that.
+            if named && same && mark.home && wholes.contains(&mark.oid) {
+                return Ok(Back::Yes(mark.clone()));
+            }
+            continue;
+        };
+        let here = mark.into == into || is_kin(session, oid, &[], &[&into]).await?;
+        let home = mark.home || mark.into == manifest.source;
+        if !here && !home && !is_home(session, oid, manifest).await? {
             continue;
         }
         if named && (same || oid == mark.oid) {

@@ -177,7 +177,7 @@ async fn is_type(session: &Session, column: &str, pg_type: &str) -> Result<(), E
 
 /// Copies the rows of these manifests into a table, in one transaction. A
 /// table that does not exist is made. `note` writes down, before it commits,
-/// that these manifests come back. Restores of one archive come one after the
+/// that these manifests come back, with a mark for each. Restores of one archive come one after the
 /// other: `still`, asked when it is this one's turn, says whether these are to
 /// come back still. Returns the number of rows.
 ///
@@ -189,7 +189,7 @@ pub async fn restore(
     how: Restore<'_>,
     manifests: &[Manifest],
     still: impl AsyncFnOnce() -> Result<(), EngineError>,
-    note: impl AsyncFnOnce(Restored) -> Result<(), EngineError>,
+    note: impl AsyncFnOnce(Vec<Restored>) -> Result<(), EngineError>,
 ) -> Result<i64, EngineError> {
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
     session.execute("opening a transaction", begin).await?;
@@ -207,13 +207,13 @@ pub async fn restore(
         Ok(()) => within(session, how, manifests).await,
         Err(error) => Err(error),
     };
-    if let Ok((_, mark)) = &mut restored {
+    if let Ok((_, marks)) = &mut restored {
         let settled = session
             .execute("settling", super::batch::SETTLE)
             .await
             .map(drop);
         let noted = match settled {
-            Ok(()) => note(mark.clone()).await,
+            Ok(()) => note(std::mem::take(marks)).await,
             Err(error) => Err(error),
         };
         if let Err(error) = noted {
@@ -234,7 +234,7 @@ async fn within(
     session: &Session,
     how: Restore<'_>,
     manifests: &[Manifest],
-) -> Result<(i64, Restored), EngineError> {
+) -> Result<(i64, Vec<Restored>), EngineError> {
     let into = how.into;
     let site = look(session, into, manifests).await?;
     if site.oid.is_none() {
@@ -314,8 +314,17 @@ async fn within(
         database: format!("{} {}", session.server.database, database.get::<String>(0)?),
         transaction: named.id,
         server: Some(named.server),
+        home: false,
     };
-    Ok((total, mark))
+    let mut marks = Vec::new();
+    for manifest in manifests {
+        let home = back::is_home(session, oid, manifest).await?;
+        marks.push(Restored {
+            home,
+            ..mark.clone()
+        });
+    }
+    Ok((total, marks))
 }
 
 /// Copies the rows of one manifest.

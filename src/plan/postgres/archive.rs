@@ -269,6 +269,10 @@ pub struct Restored {
     /// Which server, as [`Manifest::server`] has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
+    /// Whether that was, then, the table that the rows came from, a part of it, or one that it is
+    /// a part of: whoever reads that table has them again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub home: bool,
 }
 
 impl Manifested for Manifest {
@@ -310,7 +314,7 @@ impl Manifest {
             let later = memories.get(&archived::restored_as(m.id));
             let later = later.and_then(|marks| Vec::<Restored>::deserialize(marks).ok());
             let mut marks = m.restored.iter().chain(later.iter().flatten());
-            !marks.any(|mark| mark.into == m.source || mark.into == m.table)
+            !marks.any(|mark| mark.home || mark.into == m.source || mark.into == m.table)
         });
         all
     }

@@ -3,6 +3,7 @@
 mod aftermath;
 mod alone;
 mod back;
+mod home;
 mod leave;
 mod proved;
 mod stay;
