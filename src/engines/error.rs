@@ -1,5 +1,6 @@
 use super::mongodb::MongoError;
 use super::postgres::connect::{ConnectError, DialError};
+use super::postgres::told::told;
 
 /// What can go wrong between maint and a server. Texts name the operation
 /// and the server; causes are in `source()`.
@@ -65,7 +66,7 @@ pub enum EngineError {
         doing: String,
         /// The server's code.
         sqlstate: String,
-        /// The server's message, with detail and hint where it gave them.
+        /// The server's message, with detail and hint where it gave them, without what rows contain.
         message: String,
         /// Where it was raised.
         origin: Box<Origin>,
@@ -162,24 +163,16 @@ impl EngineError {
                 source: Box::new(cause),
             };
         };
-        let mut message = db.message().to_owned();
-        if let Some(detail) = db.detail() {
-            message.push_str(". ");
-            message.push_str(detail);
-        }
-        if let Some(hint) = db.hint() {
-            message.push_str(". Hint: ");
-            message.push_str(hint);
-        }
+        let origin = Origin {
+            context: db.where_().map(str::to_owned),
+            file: db.file().map(str::to_owned),
+            routine: db.routine().map(str::to_owned),
+        };
         EngineError::Statement {
             doing: doing.to_owned(),
             sqlstate: db.code().code().to_owned(),
-            message,
-            origin: Box::new(Origin {
-                context: db.where_().map(str::to_owned),
-                file: db.file().map(str::to_owned),
-                routine: db.routine().map(str::to_owned),
-            }),
+            message: told(db, &origin),
+            origin: Box::new(origin),
         }
     }
 

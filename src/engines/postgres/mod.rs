@@ -14,6 +14,7 @@ mod row;
 mod session;
 pub mod settings;
 pub mod timeline;
+pub(in crate::engines) mod told;
 pub mod trust;
 pub mod watch;
 

@@ -120,6 +120,9 @@ impl Way {
 /// So many columns are put into one JSON object.
 const AT_ONCE: usize = 40;
 
+/// So many lost labels of an enum are named.
+const MOST_LABELS: usize = 5;
+
 /// A name as text of SQL.
 fn literal(name: &str) -> String {
     format!("'{}'", name.replace('\'', "''"))
@@ -264,10 +267,9 @@ impl<'a> Returning<'a> {
             let Err(found) = session.query(doing, &sql, &[]).await else {
                 continue;
             };
-            let said = match way.labels {
-                // A label is no value of a row's own.
-                true => found.to_string(),
-                false => format!("SQLSTATE {}", found.sqlstate().unwrap_or_default()),
+            let said = match self.lost_labels(way).await {
+                Some(labels) => format!("it has no {labels}"),
+                None => format!("SQLSTATE {}", found.sqlstate().unwrap_or_default()),
             };
             let help = match way.labels {
                 true => format!(
@@ -285,6 +287,32 @@ impl<'a> Returning<'a> {
             ));
         }
         error
+    }
+
+    /// The labels that rows wait with and their enum has not any more. Where they were archived as another
+    /// type they are values of rows, which are not told.
+    async fn lost_labels(&self, way: &Way) -> Option<String> {
+        if !way.labels || way.archived != way.shown {
+            return None;
+        }
+        let (doing, session) = ("looking for lost labels", self.session);
+        let back = "ROLLBACK TO SAVEPOINT store";
+        session.execute(doing, back).await.ok()?;
+        let sql = format!(
+            "SELECT DISTINCT pg_catalog.quote_literal(s.{0}) FROM pg_temp.maint_back AS s
+            WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_enum e JOIN pg_catalog.pg_attribute a ON a.atttypid = e.enumtypid
+                WHERE a.attrelid = $1::pg_catalog.oid AND a.attname::text = $2::text AND e.enumlabel::text = s.{0})
+            ORDER BY 1 LIMIT {MOST_LABELS}",
+            way.name
+        );
+        let rows = session
+            .query(doing, &sql, &[&self.oid, &way.raw])
+            .await
+            .ok()?;
+        let labels: Option<Vec<String>> = rows.iter().map(|row| row.get(0).ok()).collect();
+        labels
+            .filter(|labels| !labels.is_empty())
+            .map(|labels| labels.join(", "))
     }
 
     /// Compares what has come with what is there.

@@ -7,6 +7,7 @@ mod home;
 mod leave;
 mod proved;
 mod stay;
+mod untold;
 
 use serde_json::{Value, json};
 
