@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::servers::fresh_database;
+use crate::support::servers::{fresh_database, has_19};
 use crate::support::workspace::Workspace;
 
 fn refreshed(workspace: &Workspace) -> usize {
@@ -71,5 +71,40 @@ for_each_version! {
             objects.sort_by_key(ToString::to_string);
             assert_eq!(objects, ["public.one", "public.two"], "{run:#}");
         }
+    }
+}
+
+/// A virtual column computes something else, and no row has changed.
+async fn counts_what_virtual_columns_compute(major: u32) {
+    let db = fresh_database(major).await;
+    db.execute("CREATE TABLE t (id int, g int GENERATED ALWAYS AS (id * 2)); INSERT INTO t (id) SELECT generate_series(1, 10);
+        CREATE TABLE p (id int, g int GENERATED ALWAYS AS (id * 2)) PARTITION BY RANGE (id);
+        CREATE TABLE p_1 PARTITION OF p FOR VALUES FROM (0) TO (100); INSERT INTO p (id) SELECT generate_series(1, 10);
+        ALTER TABLE p ENABLE ROW LEVEL SECURITY;
+        CREATE VIEW through AS SELECT g FROM t; CREATE MATERIALIZED VIEW of_t AS SELECT g AS v FROM through;
+        CREATE MATERIALIZED VIEW of_p AS SELECT g AS v FROM p; CREATE MATERIALIZED VIEW other AS SELECT 1 AS v").await;
+    let task = "kind: refresh\ntarget: app\noptions: { allow_blocking: true }\n";
+    let workspace = Workspace::for_target(&db.url).task("refresh", task);
+    refreshed(&workspace);
+    for (table, view, times) in [("t", "of_t", 3), ("p", "of_p", 5)] {
+        assert_eq!(refreshed(&workspace), 0, "before {table}");
+        let change = format!("ALTER TABLE {table} ALTER g SET EXPRESSION AS (id * {times})");
+        db.execute(&change).await;
+        assert_eq!(refreshed(&workspace), 1, "{change}");
+        let seen = db.number(&format!("SELECT max(v)::int8 FROM {view}")).await;
+        assert_eq!(seen, 10 * times, "{change}");
+    }
+    assert_eq!(refreshed(&workspace), 0);
+}
+
+#[tokio::test]
+async fn virtual_columns_count_on_18() {
+    counts_what_virtual_columns_compute(18).await;
+}
+
+#[tokio::test]
+async fn virtual_columns_count_on_19() {
+    if has_19() {
+        counts_what_virtual_columns_compute(19).await;
     }
 }

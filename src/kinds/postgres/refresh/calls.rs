@@ -3,7 +3,8 @@
 
 use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
 
-/// `text` (of, tree): what a view selects, and what the policies of a table let through.
+/// `text` (of, tree): what a view selects, what the policies of a table let through, and what its virtual columns
+/// compute.
 /// `reach` (of, fn): the functions that are called there, and by those of the users: from the
 /// support functions of an aggregate to whatever a text names. Objects of the server itself are
 /// not in pg_depend, so the trees are read. A name in a text may mean any function called so.
@@ -15,6 +16,10 @@ const REACH: &str = "WITH RECURSIVE text (of, tree) AS MATERIALIZED (
             JOIN pg_catalog.pg_class c ON c.oid = p.polrelid AND c.relrowsecurity
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             WHERE p.polcmd IN ('r', '*') AND p.polqual IS NOT NULL AND {not_system}
+        UNION ALL SELECT v.adrelid, v.adbin::text FROM pg_catalog.pg_attrdef v
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = v.adrelid AND a.attnum = v.adnum AND a.attgenerated = 'v'
+            JOIN pg_catalog.pg_class c ON c.oid = v.adrelid
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {not_system}
     ), reach (of, fn) AS (
         SELECT t.of, m[1]::pg_catalog.oid FROM text t
             CROSS JOIN LATERAL pg_catalog.regexp_matches(t.tree, '{called}', 'g') m
@@ -62,7 +67,8 @@ const MOODS: &str = "SELECT DISTINCT f.of, f.what FROM (
 
 /// A view below may be replaced, and so may a function and the parts of an aggregate; the label
 /// of an enum may be renamed, and is what a view has made a text of. Policies may be changed, and
-/// to whom a table belongs decides whether they hold.
+/// to whom a table belongs decides whether they hold. The expression of a virtual column may be another,
+/// and no row has changed.
 const DEFINITIONS: &str = ", type (of, oid) AS (
         SELECT t.of, m[1]::pg_catalog.oid FROM text t
             CROSS JOIN LATERAL pg_catalog.regexp_matches(t.tree, 'type(?:id)? ([0-9]+)', 'g') m WHERE m[1]::pg_catalog.int8 >= 16384
@@ -86,9 +92,14 @@ const DEFINITIONS: &str = ", type (of, oid) AS (
                 (SELECT pg_catalog.string_agg(pg_catalog.to_jsonb(p)::text, ' ' ORDER BY p.oid) FROM pg_catalog.pg_policy p WHERE p.polrelid = c.oid),
                 (SELECT pg_catalog.string_agg(b.oid::text, ' ' ORDER BY b.oid) FROM pg_catalog.pg_roles b WHERE b.rolbypassrls))
             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-            WHERE c.relrowsecurity AND c.relkind IN ('r', 'p') AND {not_system})
+            WHERE c.relrowsecurity AND c.relkind IN ('r', 'p') AND {not_system}
+        UNION ALL SELECT v.adrelid, pg_catalog.concat(v.adnum, ' ', v.adbin::text) FROM pg_catalog.pg_attrdef v
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = v.adrelid AND a.attnum = v.adnum AND a.attgenerated = 'v'
+            JOIN pg_catalog.pg_class c ON c.oid = v.adrelid
+            JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE {not_system})
     SELECT s.of, pg_catalog.hashtextextended(pg_catalog.concat(s.text, '/', c.text, '/', l.text), 0)
-    FROM said s LEFT JOIN called c ON c.of = s.of LEFT JOIN labels l ON l.of = s.of";
+    FROM (SELECT a.of, pg_catalog.string_agg(a.text, '/' ORDER BY a.text) AS text FROM said a GROUP BY a.of) s
+        LEFT JOIN called c ON c.of = s.of LEFT JOIN labels l ON l.of = s.of";
 
 /// SQL: why a view, or a table with row security, may show something else tomorrow.
 pub(super) fn moods() -> String {

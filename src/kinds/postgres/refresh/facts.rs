@@ -32,12 +32,12 @@ pub(super) struct View {
     pub(super) definition: i64,
 }
 
-/// What row security hides of a table.
+/// What row security hides of a table, and what its virtual columns make of it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Secured {
     /// Why the same rows may be hidden today, and others tomorrow.
     pub(super) moods: Vec<String>,
-    /// Changes with the policies, and with whom they are for.
+    /// Changes with the policies, with whom they are for, and with what virtual columns compute.
     pub(super) definition: i64,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct Facts {
     pub(super) children: HashMap<u32, Vec<u32>>,
     /// Since when the server has been counting.
     pub(super) epoch: String,
-    /// Tables with row security.
+    /// Tables with row security or virtual columns.
     pub(super) secured: HashMap<u32, Secured>,
     /// Everything that holds rows.
     pub(super) counters: HashMap<u32, Counters>,
