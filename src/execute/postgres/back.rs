@@ -89,12 +89,41 @@ pub(super) async fn is_home(
     oid: u32,
     manifest: &Manifest,
 ) -> Result<bool, EngineError> {
-    let here = &session.server.database;
-    // The same id is another table's in another database.
-    let same = manifest.database.as_ref().is_none_or(|of| of == here);
-    let own = [manifest.oid, manifest.whole.as_ref().map(|whole| whole.oid)];
-    let oids: Vec<u32> = own.into_iter().flatten().filter(|_| same).collect();
+    let oids: Vec<u32> = ids(session, manifest).collect();
     is_kin(session, oid, &oids, &[&manifest.source, &manifest.table]).await
+}
+
+/// Whether one of these tables, by its id or its name, is one of which some may read only a part.
+const CONFINED: &str = "SELECT EXISTS (SELECT FROM (SELECT o.oid FROM pg_catalog.unnest($1::oid[]) AS o (oid)
+            UNION ALL SELECT pg_catalog.to_regclass(n.name)::oid FROM pg_catalog.unnest($2::text[]) AS n (name)) AS source
+        JOIN pg_catalog.pg_class c ON c.oid = source.oid
+    WHERE c.relrowsecurity OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL))";
+
+/// Whether a table that the rows came from is here, and some may read only a part of it: row-level security hides
+/// rows, or they may read some of its columns.
+pub(super) async fn is_confined(
+    session: &Session,
+    manifests: &[Manifest],
+) -> Result<bool, EngineError> {
+    let oids: Vec<u32> = manifests.iter().flat_map(|m| ids(session, m)).collect();
+    let names: Vec<&str> = manifests
+        .iter()
+        .flat_map(|m| [m.source.as_str(), m.table.as_str()])
+        .collect();
+    let doing = "looking who may read the rows";
+    let rows = session.query(doing, CONFINED, &[&oids, &names]).await?;
+    Ok(first(&rows, 0)? == Some(true))
+}
+
+/// The ids of the tables that rows came from, where that was this database: elsewhere they are others'.
+fn ids(session: &Session, manifest: &Manifest) -> impl Iterator<Item = u32> {
+    let here = &session.server.database;
+    let same = manifest.database.as_ref().is_none_or(|of| of == here);
+    let whole = manifest.whole.as_ref().map(|whole| whole.oid);
+    [manifest.oid, whole]
+        .into_iter()
+        .flatten()
+        .filter(move |_| same)
 }
 
 /// Whether rows of a manifest are back in this very table, whatever it was called then, or in a part

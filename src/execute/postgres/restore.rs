@@ -16,6 +16,7 @@ use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::engines::storage::Storage;
+use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{Manifest, Restored};
 use crate::values::with_causes;
 
@@ -250,6 +251,14 @@ async fn within(
         let sql = format!("CREATE TABLE {into} ({})", columns.join(", "));
         // One statement, whatever it says: the extended protocol takes no more.
         session.execute_with("making the table", &sql, &[]).await?;
+        if back::is_confined(session, manifests).await? {
+            let sql = only_for_its_owner(&into.to_string());
+            session.execute("closing the table", &sql).await?;
+            tracing::warn!(
+                table = %into,
+                "some may read only a part of the table that the rows came from: row-level security is enabled, and nobody but the owner reads them until there are policies"
+            );
+        }
         // The types that the archive names are somebody's, and so is what they call.
         let uses = [Use::Insert, Use::Define];
         trust::admit(session, &into.to_string(), &uses, how.trust_owners).await?;

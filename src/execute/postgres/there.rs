@@ -9,6 +9,7 @@ use crate::engines::parquet::Column;
 use crate::engines::postgres::catalog::UNLOGGED;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::{Identifier, Row, Session, each};
+use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{Send, Walk};
 
 const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
@@ -83,6 +84,10 @@ pub(super) async fn fits(there: &Session, send: &Send) -> Result<(), ExportError
             .collect();
         let sql = format!("CREATE TABLE {} ({})", send.into, columns.join(", "));
         there.execute("making the table there", &sql).await?;
+        if send.confined {
+            let closed = only_for_its_owner(&send.into);
+            there.execute("closing the table there", &closed).await?;
+        }
         rows = there.query(doing, COLUMNS, &[&send.into]).await?;
     }
     let doing = "looking how lasting the table there is";

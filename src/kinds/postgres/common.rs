@@ -171,6 +171,20 @@ pub(super) fn detached(oid: u32, mark: &str) -> Query {
     )
 }
 
+/// SQL: whether event triggers see tables be dropped: they may refuse it.
+pub(super) const DROPS_WATCHED: &str =
+    "EXISTS (SELECT FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled IN ('O', 'A')
+            AND e.evtevent IN ('sql_drop', 'ddl_command_start', 'ddl_command_end'))";
+
+/// What is tried before a partition is detached to be dropped, and rolled back: the lock that this begins with, and
+/// where somebody watches, the drop. What could not be dropped would be missing from its table.
+pub(super) fn try_to_drop(lock: String, part: &RelationName, kind: &str, watched: bool) -> String {
+    match watched {
+        true => format!("{lock}; DROP {kind} {part}"),
+        false => lock,
+    }
+}
+
 /// The line of a mark that names a table: a name may have line breaks.
 pub(super) fn one_line(name: &RelationName) -> String {
     let name = name.to_string();

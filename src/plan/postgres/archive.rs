@@ -48,9 +48,18 @@ pub struct Send {
     pub oid: u32,
     /// What is kept.
     pub columns: Vec<Column>,
+    /// Whether some may read only a part of the table here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub confined: bool,
     /// The newest batch that came there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest: Option<Received>,
+}
+
+/// SQL: keeps everybody but its owner from the rows of a table that is made for those of one of which some may
+/// read only a part, whatever default privileges give them.
+pub fn only_for_its_owner(table: &str) -> String {
+    format!("ALTER TABLE {table} ENABLE ROW LEVEL SECURITY")
 }
 
 /// Rows in a table of another target.

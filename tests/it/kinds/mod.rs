@@ -26,6 +26,7 @@ mod missing;
 mod nineteen;
 mod numbers;
 mod odd;
+mod out_of_order;
 mod on_standby;
 mod partitions;
 mod owners;

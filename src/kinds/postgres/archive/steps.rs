@@ -11,6 +11,7 @@ use crate::engines::parquet::Column;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
+use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{
     Export, Fate, Manifest, Moment, MonthOf, Plan, Query, Retire, Send, Statement, Step, Walk, Work,
 };
@@ -120,6 +121,19 @@ pub(super) fn of(
         let some = facts.look.any.get(&member.oid) != Some(&false) && member.bytes > 0;
         if some && !member.may {
             forbidden.push(member.name.to_string());
+            continue;
+        }
+        let moves = matches!(fate, Fate::Move { .. });
+        if some && let Some((name, of)) = facts.ties.rule(table, member, moves) {
+            let help = match moves {
+                true => "archive into files or another database where it does nothing instead, ",
+                false => "",
+            };
+            let why = format!(
+                "the rule {} of {of} is for DELETE: what goes with it cannot be compared with what was stored; {help}make a trigger of it, or switch it off: ALTER TABLE {of} DISABLE RULE {0}",
+                Identifier::new(name)
+            );
+            invalid(plan, rule, &why);
             continue;
         }
         if some {
@@ -408,6 +422,7 @@ fn fate(
                 source: table.name.to_string(),
                 oid: table.oid,
                 columns: given.filter_map(Found::sent).collect(),
+                confined: table.confined,
                 newest: None,
             };
             let mut received = Manifest::received_by(&send, &at.memories);
@@ -493,9 +508,14 @@ fn create_table(into: &RelationName, table: &Table, has_schema: bool) -> Step {
         step = step.run(Statement::brief(sql));
     }
     // It fails where somebody has made it meanwhile: whose it is, and which columns it has, the
-    // next plan looks at.
-    step.run(Statement::brief(format!(
-        "CREATE TABLE {into} (LIKE {})",
-        table.name
-    )))
+    // next plan looks at. Sent as one, the two are one transaction.
+    let mut sql = format!("CREATE TABLE {into} (LIKE {})", table.name);
+    if table.confined {
+        sql += &format!("; {}", only_for_its_owner(&into.to_string()));
+        step.details.push(format!(
+            "some may read only a part of {}, so nobody but its owner reads {into} until it has policies",
+            table.name
+        ));
+    }
+    step.run(Statement::brief(sql))
 }

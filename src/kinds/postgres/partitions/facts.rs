@@ -9,6 +9,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{by_people, held, published, size_of, tree};
 use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::postgres::{Identifier, RelationName, Row, Server, Session, each};
+use crate::kinds::postgres::common::DROPS_WATCHED;
 use crate::kinds::postgres::held::{AGAIN, LOOKS, holders};
 use crate::kinds::postgres::{dependents, trust};
 use crate::plan::Site;
@@ -25,6 +26,10 @@ pub(super) struct Table {
     pub(super) strategy: String,
     /// The only column of its key.
     pub(super) column: Option<Identifier>,
+    /// Whether event triggers see tables be dropped, and may refuse it.
+    pub(super) watched: bool,
+    /// The operators that order it, where they are not those of its type.
+    pub(super) ordered_by: Option<String>,
     /// Name of the key's type below all domains.
     pub(super) key_type: String,
     pub(super) default: Option<u32>,
@@ -173,7 +178,7 @@ pub(crate) struct Facts {
 }
 
 /// Marks what was detached in order to be dropped after a grace period.
-pub(super) const MARK: &str = "maint: retired partition of ";
+pub(in crate::kinds::postgres) const MARK: &str = "maint: retired partition of ";
 
 const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
         coalesce(p.partstrat::text, ''),
@@ -192,7 +197,11 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind:
                 AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1),
         ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
-            ORDER BY a.attnum)
+            ORDER BY a.attnum),
+        (SELECT pg_catalog.format('%I.%I', m.nspname, o.opcname) FROM pg_catalog.pg_opclass o
+                JOIN pg_catalog.pg_namespace m ON m.oid = o.opcnamespace
+            WHERE o.oid = p.partclass[0] AND NOT o.opcdefault),
+        {watched}
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS want (schema, relation)
         JOIN pg_catalog.pg_namespace n ON n.nspname = want.schema
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = want.relation
@@ -379,7 +388,8 @@ pub(super) async fn read(
     let schemas: Vec<&str> = names.iter().map(|name| name.schema.as_str()).collect();
     let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
     let doing = "reading the partitioned tables";
-    for row in db.query(doing, TABLES, &[&schemas, &relations]).await? {
+    let sql = TABLES.replace("{watched}", DROPS_WATCHED);
+    for row in db.query(doing, &sql, &[&schemas, &relations]).await? {
         let (schema, table): (String, String) = (row.get(1)?, row.get(2)?);
         let name = TableName {
             schema: schema.clone(),
@@ -396,6 +406,8 @@ pub(super) async fn read(
             may: row.get(8)?,
             referenced_by: row.get(9)?,
             columns: row.get(10)?,
+            ordered_by: row.get(11)?,
+            watched: row.get(12)?,
             strays: Vec::new(),
             keeping: Vec::new(),
             referring: Vec::new(),

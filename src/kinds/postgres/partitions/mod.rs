@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use self::calendar::{Epoch, FIRST, Interval, Key, LAST, Point};
 use self::coverage::{Stretch, missing};
+pub(in crate::kinds::postgres) use self::facts::MARK as RETIRED;
 use self::facts::{Facts, Node, Table};
 use super::{held, trust};
 use crate::engines::EngineError;
@@ -274,6 +275,12 @@ impl Partitions {
                 table.name
             )
         })?;
+        if let Some(operators) = &table.ordered_by {
+            return Err(format!(
+                "{} is partitioned in the order of the operator class {operators}, which is not that of its key's type: nothing tells which of its partitions are old, {DOCS}",
+                table.name
+            ));
+        }
         let key = Key::of(&table.key_type, self.epoch)?;
         if !table.may {
             return Err(format!(

@@ -7,7 +7,7 @@ use super::facts::{Facts, MARK, Node, Retired};
 use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, literal};
-use crate::kinds::postgres::common::{Leaving, one_line, still_there};
+use crate::kinds::postgres::common::{Leaving, one_line, still_there, try_to_drop};
 use crate::kinds::postgres::retention::leftover;
 use crate::kinds::postgres::retention::mark::{self, Astray};
 use crate::plan::{
@@ -202,7 +202,12 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
             // Foreign tables cannot be locked by name.
             match foreign {
                 true => format!("LOCK TABLE ONLY {root} IN SHARE UPDATE EXCLUSIVE MODE"),
-                false => format!("LOCK TABLE ONLY {root}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
+                false => try_to_drop(
+                    format!("LOCK TABLE ONLY {root}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
+                    part,
+                    kind,
+                    attic.is_none() && subject.table.watched,
+                ),
             },
         );
         step = step

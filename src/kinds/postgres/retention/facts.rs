@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
 use crate::engines::postgres::{RelationName, Session, each};
+use crate::kinds::postgres::common::DROPS_WATCHED;
 use crate::values::TableName;
 
 /// A table that a rule names.
@@ -17,6 +18,10 @@ pub(in crate::kinds::postgres) struct Table {
     pub(in crate::kinds::postgres) owned: bool,
     /// Who owns it.
     pub(super) owner: u32,
+    /// Whether event triggers see tables be dropped, and may refuse it.
+    pub(super) watched: bool,
+    /// Whether some may read only a part of it: by row-level security, or some of its columns.
+    pub(in crate::kinds::postgres) confined: bool,
     /// Whether row-level security may hide rows from the role.
     pub(in crate::kinds::postgres) filtered: bool,
     pub(super) columns: HashMap<String, Column>,
@@ -139,9 +144,13 @@ const TABLES: &str = "SELECT w.n::int8, c.oid, c.relkind::text,
         pg_catalog.row_security_active(c.oid),
         (SELECT a.attname::text FROM pg_catalog.pg_partitioned_table p
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0]
-            WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partnatts = 1),
+            WHERE p.partrelid = c.oid AND p.partstrat = 'r' AND p.partnatts = 1
+                -- Bounds say how old rows are only where they are in the order of their type.
+                AND EXISTS (SELECT FROM pg_catalog.pg_opclass o WHERE o.oid = p.partclass[0] AND o.opcdefault)),
         EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p WHERE p.partrelid = c.oid AND p.partdefid <> 0),
-        c.relowner
+        c.relowner,
+        c.relrowsecurity OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attacl IS NOT NULL),
+        {watched}
     FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS w(schema, name, n)
         JOIN pg_catalog.pg_namespace n ON n.nspname::text = w.schema
         JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname::text = w.name
@@ -202,7 +211,8 @@ pub(in crate::kinds::postgres) async fn tables(
     let doing = "reading the tables of the rules";
     let mut found: HashMap<TableName, Table> = HashMap::new();
     let mut roots: HashMap<u32, TableName> = HashMap::new();
-    for row in db.query(doing, TABLES, &[&schemas, &relations]).await? {
+    let sql = TABLES.replace("{watched}", DROPS_WATCHED);
+    for row in db.query(doing, &sql, &[&schemas, &relations]).await? {
         let n = usize::try_from(row.get::<i64>(0)? - 1).unwrap_or(usize::MAX);
         let Some(name) = names.get(n) else { continue };
         let oid: u32 = row.get(1)?;
@@ -220,6 +230,8 @@ pub(in crate::kinds::postgres) async fn tables(
                 partitioned_by: row.get(5)?,
                 has_default: row.get(6)?,
                 owner: row.get(7)?,
+                confined: row.get(8)?,
+                watched: row.get(9)?,
             },
         );
     }

@@ -7,7 +7,7 @@ use super::facts::{Member, Table};
 use super::mark::{MARK, comment, leaving, marked, unmarking};
 use super::rule::{AgeType, Rule};
 use crate::engines::postgres::RelationName;
-use crate::kinds::postgres::common::detached;
+use crate::kinds::postgres::common::{detached, try_to_drop};
 use crate::plan::{Finding, Param, Plan, Query, Severity, Statement, Step};
 
 const ATTACHED: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_inherits
@@ -187,9 +187,10 @@ pub(in crate::kinds::postgres) fn detach(
         let detach = Statement::brief(detach).requiring(leaving.still_attached());
         return vec![detach.only_if(attached(0)), finalize];
     }
+    let lock = format!("LOCK TABLE ONLY {whole}, {part} IN SHARE UPDATE EXCLUSIVE MODE");
     let detach = Statement::patient(
         format!("ALTER TABLE {whole} DETACH PARTITION {part} CONCURRENTLY"),
-        format!("LOCK TABLE ONLY {whole}, {part} IN SHARE UPDATE EXCLUSIVE MODE"),
+        try_to_drop(lock, part, "TABLE", table.watched),
     );
     let lock = format!("LOCK TABLE ONLY {part} IN SHARE UPDATE EXCLUSIVE MODE");
     let mark = Statement::brief(mark).locking(lock);

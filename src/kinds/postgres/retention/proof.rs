@@ -7,8 +7,10 @@ use super::rule::Rule;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Identifier, RelationName, Session, meaning};
+use crate::kinds::postgres::common::one_line;
+use crate::kinds::postgres::partitions::RETIRED;
 use crate::plan::postgres::Under;
-use crate::values::Percent;
+use crate::values::{Percent, TableName, unreadable};
 
 /// A share of all rows that orphans seldom are, and that they are at once where
 /// somebody emptied the parent.
@@ -33,6 +35,39 @@ const FILTERED: &str = "SELECT n.nspname::text, c.relname::text,
     WHERE c.oid = ANY ($1::oid[]) AND pg_catalog.row_security_active(c.oid)
     ORDER BY 1, 2";
 
+/// Partitions of a table, at any depth, whose detachment was begun and not finished; and those that were
+/// detached to be dropped after a while, which a mark of its owner's says that begins with the text.
+const APART: &str = "WITH RECURSIVE tree (oid) AS (SELECT $1::oid
+            UNION SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid)
+    SELECT i.inhparent::pg_catalog.regclass::text, i.inhrelid::pg_catalog.regclass::text, true
+        FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid WHERE i.inhdetachpending
+    UNION ALL SELECT r.oid::pg_catalog.regclass::text, c.oid::pg_catalog.regclass::text, false
+        FROM pg_catalog.pg_class r JOIN pg_catalog.pg_class c ON c.relowner = r.relowner AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+            JOIN pg_catalog.pg_description d ON d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objoid = c.oid AND d.objsubid = 0
+        WHERE r.oid = $1::oid AND pg_catalog.starts_with(d.description, $2::text)
+    ORDER BY 3 DESC, 2 LIMIT 1";
+
+/// Why rows of the parent cannot all be seen, though they are there or may come back; none where they can.
+async fn apart(db: &Session, oid: u32, parent: &TableName) -> Result<Option<String>, EngineError> {
+    let doing = "looking for partitions that are on their way out";
+    let root = RelationName::new(&*parent.schema, &*parent.table);
+    let mark = format!("{RETIRED}{} since ", one_line(&root));
+    let found = db.query(doing, APART, &[&oid, &mark]).await?;
+    let Some(row) = found.first() else {
+        return Ok(None);
+    };
+    let (of, part): (String, String) = (row.get(0)?, row.get(1)?);
+    let (of, part) = (unreadable::escaped(&of), unreadable::escaped(&part));
+    Ok(Some(match row.get(2)? {
+        true => format!(
+            "the detachment of {part} from {of} was begun and not finished: its rows are there and nobody sees them, and what is only hidden must not count as gone: ALTER TABLE {of} DETACH PARTITION {part} FINALIZE, and attach it again if its rows are wanted"
+        ),
+        false => format!(
+            "{part} was detached from {of} and is kept for a while before it is dropped: rows that point at its rows would have lost them if it were attached again. The rule is followed once it is dropped, or attached again"
+        ),
+    }))
+}
+
 /// Finds out how a rule is read, and fills in how its orphans are told.
 ///
 /// # Errors
@@ -52,6 +87,10 @@ pub(in crate::kinds::postgres) async fn read(
             return Ok(reading);
         };
         named.push(oid);
+        if let Some(why) = apart(db, oid, &orphaned.parent).await? {
+            reading.refused = Some(why);
+            return Ok(reading);
+        }
         reading.parent_is_empty = parent.any == Some(false);
         let equal: Result<Vec<String>, String> = parent.equal.into_iter().collect();
         match equal {

@@ -22,6 +22,8 @@ pub(super) struct Tie {
     /// Of all triggers, those that fire once for a statement.
     statement: Vec<String>,
     rules: Vec<String>,
+    /// Of the rules, those that do something instead.
+    instead: Vec<String>,
     /// Whether policies decide what the role sees and deletes.
     policies: bool,
     /// Publications that tell of deleted rows.
@@ -54,7 +56,9 @@ const HANGING: &str = concat!(
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
             AND r.ev_enabled IN ('O', 'A') ORDER BY 1),
         pg_catalog.row_security_active(c.oid),
-        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.pubdelete AND {published} ORDER BY 1)
+        ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.pubdelete AND {published} ORDER BY 1),
+        ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
+            AND r.ev_enabled IN ('O', 'A') AND r.is_instead ORDER BY 1)
     FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)"
 );
 
@@ -112,6 +116,7 @@ impl Ties {
                 rules: names(&row, 4)?,
                 policies: row.get(5)?,
                 publications: names(&row, 6)?,
+                instead: names(&row, 7)?,
                 dependents: Vec::new(),
             };
             ties.hanging.insert(row.get(0)?, tie);
@@ -183,6 +188,23 @@ impl Ties {
             .flatten()
             .filter_map(|oid| self.hanging.get(&oid))
             .any(|tie| !(tie.before.is_empty() && tie.triggers.is_empty() && tie.rules.is_empty()))
+    }
+
+    /// A rule of the table that a member's rows are deleted from, with that table: any, or one that does
+    /// something instead. What is deleted cannot be given back there.
+    pub(in crate::kinds::postgres) fn rule<'a>(
+        &'a self,
+        table: &'a Table,
+        member: &'a Member,
+        any: bool,
+    ) -> Option<(&'a str, &'a RelationName)> {
+        let of = match self.through(table, member) {
+            true => (table.oid, &table.name),
+            false => (member.oid, &member.name),
+        };
+        let tie = self.hanging.get(&of.0)?;
+        let rules = if any { &tie.rules } else { &tie.instead };
+        Some((rules.first()?, of.1))
     }
 
     /// What happens when rows of a member are deleted, and would not happen
