@@ -339,6 +339,7 @@ fn task(
             needs_history: kind?.needs_history,
             target: typed.target,
             options: options?,
+            changed: Vec::new(),
             limits: typed.limits,
             throttle: typed.throttle,
             window: typed.window,

@@ -16,6 +16,7 @@ mod load;
 mod locate;
 mod model;
 mod names;
+mod narrowed;
 mod node;
 mod opening;
 mod options;

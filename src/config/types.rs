@@ -141,6 +141,9 @@ pub struct Task {
     pub needs_history: bool,
     /// The kind's options: always an object that the kind has accepted.
     pub options: Value,
+    /// What `--set` has changed for this once that makes a run look at less, as given:
+    /// `include=a.*`.
+    pub changed: Vec<String>,
     /// How far it may go.
     pub limits: Limits,
     /// When it pauses.

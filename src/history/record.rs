@@ -283,6 +283,10 @@ pub struct RunRecord {
     pub host: String,
     /// Its process id there.
     pub pid: i64,
+    /// What limited it to a part of what its task looks at, as it was asked for:
+    /// `--set include=…`, a saved plan. What it does not say is not gone.
+    #[serde(default)]
+    pub part: Option<String>,
     /// The steps, by `seq`.
     pub steps: Vec<StepRecord>,
     /// What was noticed.

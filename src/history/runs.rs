@@ -33,6 +33,13 @@ pub trait Runs: Send + Sync {
     /// `skipped`: a skipped run has no steps to carry over.
     async fn last_run(&self, task: &str, target: &str) -> Result<Option<RunRecord>, HistoryError>;
 
+    /// The same, of those that were not limited to a part of their task.
+    async fn last_whole_run(
+        &self,
+        task: &str,
+        target: &str,
+    ) -> Result<Option<RunRecord>, HistoryError>;
+
     /// The end of the newest run of each task and target that succeeded, or
     /// did what its time allowed.
     async fn last_successes(&self) -> Result<Vec<(String, String, DateTime<Utc>)>, HistoryError>;

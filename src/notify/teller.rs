@@ -77,6 +77,7 @@ impl Teller {
         }
         if let Some(alert) = &alert
             && run.status == RunStatus::Succeeded
+            && run.part.is_none()
             && store.clear_alert(&run.task, &run.target).await?
             && tells_failures(notify)
         {

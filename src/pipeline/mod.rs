@@ -32,7 +32,7 @@ use crate::execute::{Observer, Shared, Stop, StopReason};
 use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Skip};
-use crate::values::Window;
+use crate::values::{Window, redact};
 
 pub use error::PipelineError;
 pub use fleet::{Spread, discover, look_up, spread};
@@ -170,7 +170,8 @@ async fn recorded(
             // Steps may fail of it before anybody has noticed that the claim is lost.
             let failed = |step: &StepRecord| step.status == StepStatus::Failed;
             let lost = around.stop.reason() == Some(StopReason::ClaimLost);
-            if lost || record.steps.iter().any(failed) {
+            let look = worked.is_some() && (lost || record.steps.iter().any(failed));
+            if look {
                 match way.answers(request.target, silence::PATIENCE).await {
                     Answer::Up => {}
                     Answer::Full => record.error = Some(full(lost)),
@@ -242,9 +243,17 @@ fn blank(request: &Request<'_>, around: &Surroundings) -> RunRecord {
         error: None,
         host: around.host.clone(),
         pid: i64::from(std::process::id()),
+        part: part(request.task),
         steps: Vec::new(),
         findings: Vec::new(),
     }
+}
+
+/// What limits a run to a part of its task, as it was asked for.
+fn part(task: &Task) -> Option<String> {
+    let changed = task.changed.iter().map(|one| format!("--set {one}"));
+    let changed = redact(&changed.collect::<Vec<_>>().join(" "));
+    (!changed.is_empty()).then_some(changed)
 }
 
 /// Writes down how a run has ended, and notes what is worth telling.

@@ -218,7 +218,11 @@ impl<D: Door> Way for Through<D> {
                 plan = plan.numbered(1);
                 let through = (&door, &site.primary);
                 let found = document(request.task, &record.target, through, &plan).await?;
-                only_approved(approved, &found, &mut plan)?;
+                if only_approved(approved, &found, &mut plan)? {
+                    let also = record.part.take().map(|part| format!("{part}, "));
+                    let also = also.unwrap_or_default();
+                    record.part = Some(format!("{also}saved plan {}", approved.document));
+                }
                 plan.findings.push(applied(approved));
             }
             // What was tried in the first round has had its chance.
@@ -327,21 +331,22 @@ async fn document<D: Door>(
 }
 
 /// Leaves of the plan what was approved, in that order, and nothing for a
-/// second round.
+/// second round. Says whether that is less than there was.
 fn only_approved<B: Body>(
     approved: &SavedPlan,
     found: &SavedPlan,
     plan: &mut Plan<B>,
-) -> Result<(), PipelineError> {
+) -> Result<bool, PipelineError> {
     let drift = approved.drift(found);
     if !drift.is_empty() {
         return Err(PipelineError::Drifted { drift });
     }
     let place = |step: &Step<B>| approved.place(&step.action, &step.object);
+    let all = plan.steps.len();
     plan.steps.retain(|step| place(step).is_some());
     plan.steps.sort_by_key(place);
-    plan.pending.clear();
-    Ok(())
+    let pending = !std::mem::take(&mut plan.pending).is_empty();
+    Ok(pending || plan.steps.len() < all)
 }
 
 /// Which document a run has carried out.

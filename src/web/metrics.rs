@@ -129,7 +129,7 @@ impl Metrics {
             }
         }
         for (task, target) in pairs(config) {
-            if let Some(run) = store.last_run(&task, &target).await? {
+            if let Some(run) = store.last_whole_run(&task, &target).await? {
                 self.found(&run);
             }
         }
@@ -137,6 +137,10 @@ impl Metrics {
     }
 
     fn found(&self, run: &RunRecord) {
+        // What a part of the task does not say is not gone.
+        if run.part.is_some() {
+            return;
+        }
         for (severity, word) in [
             (Severity::Info, "info"),
             (Severity::Warning, "warning"),

@@ -71,6 +71,7 @@ fn run(status: RunStatus, days_ago: i64) -> RunRecord {
         error: None,
         host: "h".into(),
         pid: 1,
+        part: None,
         steps: Vec::new(),
         findings: Vec::new(),
     }

@@ -14,15 +14,16 @@ use crate::plan::{Finding, Memory};
 /// Leaves a known run alone: its record may be further on already.
 static INSERT_RUN: Sql = Sql::new(
     "INSERT INTO maint.runs (id, task, kind, target, trigger, status, scheduled_for, started_at, finished_at,
-                      duration_ms, inspect_ms, rows, bytes_before, bytes_after, error, host, pid)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+                      duration_ms, inspect_ms, rows, bytes_before, bytes_after, error, host, pid, part)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
     ON CONFLICT (id) DO NOTHING",
 );
 
 static UPDATE_RUN: Sql = Sql::new(
     "UPDATE maint.runs
        SET status = $2, scheduled_for = $3, finished_at = $4, duration_ms = $5, inspect_ms = $6,
-           rows = $7, bytes_before = $8, bytes_after = $9, error = $10
+           rows = $7, bytes_before = $8, bytes_after = $9, error = $10,
+           part = $11
      WHERE id = $1",
 );
 
@@ -203,6 +204,7 @@ impl Call<'_> {
             run.error.as_deref().map(clean).into(),
             (&run.host).into(),
             run.pid.into(),
+            run.part.as_deref().map(clean).into(),
         ]);
         self.execute(statement).await.map(drop)
     }
@@ -219,6 +221,7 @@ impl Call<'_> {
             run.bytes_before.into(),
             run.bytes_after.into(),
             run.error.as_deref().map(clean).into(),
+            run.part.as_deref().map(clean).into(),
         ]);
         self.execute(statement).await.map(drop)
     }

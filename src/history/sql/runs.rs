@@ -31,6 +31,12 @@ static LAST_RUN: Sql = Sql::new(
      ORDER BY started_at DESC, id DESC LIMIT 1",
 );
 
+static LAST_WHOLE_RUN: Sql = Sql::new(
+    "SELECT * FROM maint.runs
+     WHERE task = $1 AND target = $2 AND status <> 'skipped' AND part IS NULL
+     ORDER BY started_at DESC, id DESC LIMIT 1",
+);
+
 static SUCCESSES: Sql = Sql::new(
     "SELECT task, target, max(finished_at) AS finished_at FROM maint.runs
      WHERE status IN ('succeeded', 'incomplete') AND finished_at IS NOT NULL
@@ -106,6 +112,15 @@ impl Runs for SqlStore {
 
     async fn last_run(&self, task: &str, target: &str) -> Result<Option<RunRecord>, HistoryError> {
         let last = LAST_RUN.with([task.into(), target.into()]);
+        self.find("look up the last run", last).await
+    }
+
+    async fn last_whole_run(
+        &self,
+        task: &str,
+        target: &str,
+    ) -> Result<Option<RunRecord>, HistoryError> {
+        let last = LAST_WHOLE_RUN.with([task.into(), target.into()]);
         self.find("look up the last run", last).await
     }
 
@@ -185,6 +200,7 @@ mod tests {
             &BY_RANGE,
             &OCCURRENCE,
             &LAST_RUN,
+            &LAST_WHOLE_RUN,
             &PAST_STEPS,
         ] {
             let sql = sql.spelled(Dialect::Sqlite);

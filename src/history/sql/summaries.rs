@@ -109,33 +109,58 @@ static RUN_TROUBLES: Sql = Sql::new(
     SELECT * FROM troubled WHERE nth = 1 ORDER BY at DESC LIMIT $3",
 );
 
-/// The findings of the run named in a column of `looked`, one of each sort.
+/// The findings of the run named in a column of `looked`, and of those that looked at a part
+/// since then, one of each sort: what a part of the task does not say is not gone. Of runs that
+/// were limited in the same words, the last one counts.
 macro_rules! seen_by {
-    ($run:literal) => {
+    ($run:literal, $moment:literal) => {
         concat!(
             "(SELECT * FROM (
-                SELECT looked.target, findings.*,
-                       row_number() OVER (PARTITION BY looked.target, findings.code, findings.object
+                SELECT seen.target, findings.*,
+                       row_number() OVER (PARTITION BY seen.target, findings.code, findings.object
                                           ORDER BY run_id DESC, seq) AS nth
-                  FROM looked JOIN maint.findings ON run_id = ",
+                  FROM (SELECT target, ",
             $run,
-            ") AS every WHERE nth = 1)"
+            " AS id FROM looked
+                        UNION ALL
+                        SELECT target, id FROM (
+                            SELECT looked.target, runs.id,
+                                   row_number() OVER (PARTITION BY runs.task, runs.target, runs.part
+                                                      ORDER BY runs.started_at DESC, runs.id DESC) AS nth
+                              FROM looked JOIN maint.runs ON runs.task = looked.task
+                               AND runs.target = looked.target AND runs.started_at < ",
+            $moment,
+            "                  AND runs.part IS NOT NULL AND ",
+            got_to_look!(),
+            "              WHERE NOT EXISTS (SELECT 1 FROM maint.runs AS whole WHERE whole.id = looked.",
+            $run,
+            "                                   AND whole.started_at >= runs.started_at)) AS parts
+                         WHERE nth = 1) AS seen
+                  JOIN maint.findings ON run_id = seen.id) AS every WHERE nth = 1)"
         )
     };
 }
 
-/// The last run of a pair before a moment that got as far as looking: a failed one that has
-/// steps, or has found something other than a stranger at the lock.
+/// Whether a run got as far as looking: a failed one that has steps, or has found something
+/// other than a stranger at the lock.
+macro_rules! got_to_look {
+    () => {
+        "(runs.status IN ('succeeded', 'incomplete', 'partial') OR runs.status = 'failed'
+          AND (EXISTS (SELECT 1 FROM maint.steps WHERE run_id = runs.id)
+            OR EXISTS (SELECT 1 FROM maint.findings WHERE run_id = runs.id AND code <> 'claim.stranger')))"
+    };
+}
+
+/// The last run of a pair before a moment that looked at all of the task.
 macro_rules! looked_before {
     ($moment:literal) => {
         concat!(
             "(SELECT id FROM maint.runs
-               WHERE task = pairs.task AND target = pairs.target AND started_at < ",
+               WHERE task = pairs.task AND target = pairs.target AND part IS NULL AND started_at < ",
             $moment,
-            "    AND (status IN ('succeeded', 'incomplete', 'partial') OR status = 'failed'
-                      AND (EXISTS (SELECT 1 FROM maint.steps WHERE run_id = runs.id)
-                        OR EXISTS (SELECT 1 FROM maint.findings WHERE run_id = runs.id AND code <> 'claim.stranger')))
-               ORDER BY started_at DESC, id DESC LIMIT 1)"
+            "    AND ",
+            got_to_look!(),
+            "  ORDER BY started_at DESC, id DESC LIMIT 1)"
         )
     };
 }
@@ -147,7 +172,7 @@ macro_rules! tracked {
         of_pairs!(
             "
     looked AS (
-        SELECT target, ",
+        SELECT task, target, ",
             looked_before!("$2"),
             " AS now_run, ",
             looked_before!("$1"),
@@ -155,10 +180,10 @@ macro_rules! tracked {
           FROM pairs WHERE target IS NOT NULL
            AND (NOT EXISTS (SELECT 1 FROM {each}($3)) OR task IN (SELECT value FROM {each}($3)))),
     now AS ",
-            seen_by!("now_run"),
+            seen_by!("now_run", "$2"),
             ",
     earlier AS ",
-            seen_by!("then_run"),
+            seen_by!("then_run", "$1"),
             ",
     tracked AS (
         SELECT now.target, now.code, now.severity, now.object, now.message, now.suggestion, now.run_id,

@@ -17,6 +17,9 @@ pub fn run_details(run: &RunRecord, style: &Style) -> String {
     page.line("");
     page.field(2, "id", &run.id.to_string());
     page.field(2, "process", &format!("pid {} on {}", run.pid, run.host));
+    if let Some(part) = &run.part {
+        page.field(2, "only a part", part);
+    }
     if let Some(finished) = run.finished_at {
         page.field(2, "finished", &moment(finished, style));
     }

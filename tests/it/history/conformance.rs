@@ -12,8 +12,8 @@ use maint::plan::{Measurement, Memory, PastEnd, Severity};
 use serde_json::json;
 
 use super::summaries::{
-    a_series_is_thinned_out, findings_are_new_open_or_gone, gains_and_troubles_are_found,
-    runs_are_summed_up_by_period,
+    a_part_of_a_task_hides_no_finding_of_the_rest, a_series_is_thinned_out,
+    findings_are_new_open_or_gone, gains_and_troubles_are_found, runs_are_summed_up_by_period,
 };
 use super::{at, clocks, finding, id, occurrences, run, step};
 use crate::support::pooler::Pooler;
@@ -79,6 +79,7 @@ enum Check {
     Sums,
     Troubles,
     Findings,
+    Parts,
     Series,
     Claims,
     Orphans,
@@ -110,6 +111,7 @@ const CHECKS: &[Check] = &[
     Check::Sums,
     Check::Troubles,
     Check::Findings,
+    Check::Parts,
     Check::Series,
     Check::Claims,
     Check::Orphans,
@@ -145,6 +147,7 @@ impl Check {
             Check::Sums => runs_are_summed_up_by_period(store).await,
             Check::Troubles => gains_and_troubles_are_found(store).await,
             Check::Findings => findings_are_new_open_or_gone(store).await,
+            Check::Parts => a_part_of_a_task_hides_no_finding_of_the_rest(store).await,
             Check::Series => a_series_is_thinned_out(store).await,
             Check::Claims => occurrences::one_gets_the_claim(store).await,
             Check::Orphans => occurrences::a_dead_owner_is_followed(store).await,

@@ -45,6 +45,7 @@ fn run(task: &str, ms: i64) -> RunRecord {
         error: None,
         host: "db-tools".into(),
         pid: 4711,
+        part: None,
         steps: Vec::new(),
         findings: Vec::new(),
     }

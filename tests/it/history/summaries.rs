@@ -244,6 +244,77 @@ pub(super) async fn findings_are_new_open_or_gone(store: &dyn Store) {
     assert_eq!(all.counts.iter().map(|(_, _, n)| n).sum::<i64>(), 5);
 }
 
+/// A run that was limited to a part adds to what the last whole run found, and takes nothing
+/// away; of parts in the same words the last one counts, and a whole run settles all of it.
+pub(super) async fn a_part_of_a_task_hides_no_finding_of_the_rest(store: &dyn Store) {
+    let with = |ms, part: Option<&str>, objects: &[&str]| {
+        let mut run = ended("integrity", ms, RunStatus::Succeeded);
+        run.part = part.map(str::to_owned);
+        run.findings = objects
+            .iter()
+            .map(|object| finding(Severity::Warning, object))
+            .collect();
+        run
+    };
+    let told = async |since: i64, until: i64| {
+        let period = Period {
+            since: at(since),
+            until: at(until),
+        };
+        let sums = store.summaries();
+        let tracked = sums.tracked_findings(&period, &[], 10).await.unwrap();
+        let mut told: Vec<_> = tracked
+            .listed
+            .iter()
+            .map(|one| format!("{} {}", one.state.as_str(), one.object))
+            .collect();
+        told.sort_unstable();
+        assert_eq!(
+            told.len() as i64,
+            tracked.counts.iter().map(|(_, _, n)| n).sum::<i64>()
+        );
+        told
+    };
+    // Nobody has looked at all of it yet.
+    let first = with(1_000, Some("--set include=x"), &["x"]);
+    store.close_run(&first).await.unwrap();
+    assert_eq!(
+        store.run(&first.id.to_string()).await.unwrap().part,
+        first.part
+    );
+    assert_eq!(told(0, 1_500).await, ["new x"]);
+    assert_eq!(
+        store.last_whole_run("integrity", "app").await.unwrap(),
+        None
+    );
+    let whole = with(2_000, None, &["a", "b"]);
+    for run in [
+        whole.clone(),
+        with(3_000, Some("--set include=a"), &[]),
+        with(4_000, Some("--set include=c"), &["c", "d"]),
+        with(5_000, Some("--set include=c"), &["c", "a"]),
+    ] {
+        store.close_run(&run).await.unwrap();
+    }
+    assert_eq!(
+        store
+            .last_whole_run("integrity", "app")
+            .await
+            .unwrap()
+            .map(|run| run.id),
+        Some(whole.id)
+    );
+    assert_eq!(told(0, 2_500).await, ["new a", "new b"]);
+    assert_eq!(told(0, 4_500).await, ["new a", "new b", "new c", "new d"]);
+    assert_eq!(told(2_500, 6_000).await, ["new c", "open a", "open b"]);
+    assert_eq!(
+        told(4_500, 6_000).await,
+        ["gone d", "open a", "open b", "open c"]
+    );
+    store.close_run(&with(7_000, None, &["b"])).await.unwrap();
+    assert_eq!(told(6_000, 8_000).await, ["gone a", "gone c", "open b"]);
+}
+
 pub(super) async fn a_series_is_thinned_out(store: &dyn Store) {
     let measured = |metric: &str, object: &str, value| Measurement {
         metric: metric.into(),

@@ -428,3 +428,39 @@ for_each_version! {
         assert_eq!(ours, 0, "{kept:#?}");
     }
 }
+
+for_each_version! {
+    /// Who looks at a part of a task by hand does not make advice about the rest vanish; who
+    /// looks closer does not look at less.
+    async fn advice_outlives_a_run_over_a_part(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE a (id int); CREATE TABLE b (id int); INSERT INTO a SELECT generate_series(1, 3000); INSERT INTO b SELECT generate_series(1, 3000);
+            CREATE INDEX a_one ON a (id); CREATE INDEX a_two ON a (id); CREATE INDEX b_one ON b (id); CREATE INDEX b_two ON b (id)").await;
+        let workspace = workspace(&db);
+        let drop_of = |table: &str| {
+            let advice = workspace.run(["advise"]).expect(0).stdout;
+            advice.contains(&format!("DROP INDEX CONCURRENTLY public.{table}_two"))
+        };
+        let part = |settings: &[&str]| {
+            let arguments = ["run", "snapshot", "--now", "--output", "json"];
+            let document = workspace.run(arguments.iter().chain(settings)).expect(0).json();
+            document["runs"][0]["part"].clone()
+        };
+        assert_eq!(part(&[]), Value::Null);
+        assert!(drop_of("a") && drop_of("b"));
+        db.execute("DROP INDEX a_two").await;
+        assert_eq!(part(&["--set", "include=[public.a*]"]), "--set include=[public.a*]");
+        assert!(drop_of("b"), "b was not looked at");
+        assert_eq!(part(&["--set", "min_size=1GB", "--set", "top=10"]), "--set min_size=1GB");
+        assert!(drop_of("b"), "b was too small for this once");
+        let shown = workspace.run(["show", "last"]).expect(0).stdout;
+        assert!(shown.contains("--set min_size=1GB"), "{shown}");
+        // What is new is told, too.
+        db.execute("CREATE INDEX a_two ON a (id)").await;
+        part(&["--set", "include=[public.a*]"]);
+        assert!(drop_of("a") && drop_of("b"));
+        db.execute("DROP INDEX a_two; DROP INDEX b_two").await;
+        assert_eq!(part(&["--set", "min_size=0kB"]), Value::Null);
+        assert!(!drop_of("a") && !drop_of("b"), "all of it was looked at");
+    }
+}
