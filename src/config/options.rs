@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::files::File;
 use super::names::{Names, guess, shown};
-use super::node::{Content, Node};
+use super::node::{Content, Node, Span};
 use super::walk::{Walk, Wording};
-use crate::plan::KindInfo;
+use crate::plan::{KindInfo, Part};
 
 /// The kind a task file names, for the engine of its target. Reports what does not fit.
 pub(super) fn kind<'k>(
@@ -85,9 +85,34 @@ pub(super) fn options(
         targets: names.known.then_some((names, kind.engine)),
     };
     let options = walk.value(node, &schema, "options")?;
-    if let Err(why) = (kind.check_options)(&options) {
-        file.report(file.problem(span, format!("options of kind `{}`: {why}", kind.name)));
+    if let Err(unfit) = (kind.check_options)(&options) {
+        for misfit in unfit.0 {
+            let place = place_of(node, &misfit.path).unwrap_or(span);
+            file.report(file.problem(place, format!("options of kind `{}`: {misfit}", kind.name)));
+        }
         return None;
     }
     Some(options)
+}
+
+/// Where the last part of the way stands that the file has: a key, or where an element begins.
+pub(super) fn place_of(options: &Node, path: &[Part]) -> Option<Span> {
+    let mut node = options;
+    let mut place = None;
+    for part in path {
+        match part {
+            Part::Key(key) => {
+                let Some(entry) = node.entry(key) else { break };
+                (node, place) = (&entry.value, Some(entry.key_span));
+            }
+            Part::Item(item) => {
+                let Some(item) = node.items().get(*item) else {
+                    break;
+                };
+                let first = item.entries().first().map(|entry| entry.key_span);
+                (node, place) = (item, Some(first.unwrap_or(item.span)));
+            }
+        }
+    }
+    place
 }

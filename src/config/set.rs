@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 use super::files::File;
 use super::load::plain_words;
 use super::model::TaskFile;
+use super::narrowed::is_narrower;
 use super::node::{Content, Entry, Node, Span};
+use super::options::place_of;
 use super::throttle;
 use super::types::Task;
 use super::walk::{Walk, Wording};
@@ -62,7 +64,23 @@ impl Task {
                 self.throttle = changed;
             }
             "retries" => self.retries = setting.change(&self.retries, "retries", wording)?,
-            "options" => self.options = setting.options(self, kinds)?,
+            "options" => {
+                let options = setting.options(self, kinds)?;
+                let option = name.split('.').next().unwrap_or(name);
+                let of = |options: &Value| {
+                    options
+                        .get(option)
+                        .cloned()
+                        .or_else(|| usual(self, option, kinds))
+                };
+                let (before, after) = (of(&self.options), of(&options));
+                if is_narrower(option, before.as_ref(), after.as_ref()) {
+                    let begins = format!("{name}=");
+                    self.changed.retain(|one| !one.starts_with(&begins));
+                    self.changed.push(format!("{begins}{value}"));
+                }
+                self.options = options;
+            }
             _ => {
                 let schema = SchemaGenerator::default()
                     .into_root_schema_for::<TaskFile>()
@@ -80,6 +98,19 @@ impl Task {
         }
         Ok(())
     }
+}
+
+/// What an option is where nobody has said.
+fn usual(task: &Task, option: &str, kinds: &[KindInfo]) -> Option<Value> {
+    let kind = kinds
+        .iter()
+        .find(|kind| kind.name == task.kind && kind.engine == task.engine)?;
+    let schema = (kind.options_schema)().to_value();
+    schema
+        .get("properties")?
+        .get(option)?
+        .get("default")
+        .cloned()
 }
 
 /// One `key=value` as a small file of its own.
@@ -169,12 +200,17 @@ impl Setting {
         };
         let given = task.options.as_object().cloned().unwrap_or_default();
         let options: Value = self.build(given, &schema, "options", wording)?;
-        (kind.check_options)(&options).map_err(|why| {
-            let problem = self.file.problem(
-                self.entry.key_span,
-                format!("options of kind `{}`: {why}", task.kind),
-            );
-            Problems::from(problem.source(&self.file.text))
+        (kind.check_options)(&options).map_err(|unfit| {
+            let given = Node {
+                span: self.entry.key_span,
+                content: Content::Map(vec![self.entry.clone()].into()),
+            };
+            let problems = unfit.0.iter().map(|misfit| {
+                let place = place_of(&given, &misfit.path).unwrap_or(self.entry.key_span);
+                let message = format!("options of kind `{}`: {misfit}", task.kind);
+                self.file.problem(place, message).source(&self.file.text)
+            });
+            Problems::new(problems.collect())
         })?;
         Ok(options)
     }

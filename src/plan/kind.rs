@@ -8,6 +8,7 @@ use schemars::{JsonSchema, schema_for};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::Unfit;
 use super::{Baseline, Body, Finding, KindInfo, Plan, unmet, unnamed};
 use crate::engines::EngineError;
 use crate::values::{Engine, NamePattern};
@@ -124,7 +125,7 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
     }
 
     /// Whether the options make sense together. Each alone has been checked.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         Ok(())
     }
 
@@ -215,12 +216,16 @@ impl<S: Speaks> Entry<S> {
                 options_schema: || schema_for!(K),
                 check_options: |options| parse::<K>(options).map(drop),
             },
-            build: |options| Ok(Box::new(parse::<K>(options)?)),
+            build: |options| {
+                Ok(Box::new(
+                    parse::<K>(options).map_err(|unfit| unfit.to_string())?,
+                ))
+            },
         }
     }
 }
 
-fn parse<K: Kind>(options: &Value) -> Result<K, String> {
+fn parse<K: Kind>(options: &Value) -> Result<K, Unfit> {
     let kind: K = serde_json::from_value(options.clone()).map_err(|e| e.to_string())?;
     kind.check()?;
     Ok(kind)

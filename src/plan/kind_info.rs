@@ -1,3 +1,4 @@
+use super::Unfit;
 use schemars::Schema;
 use serde_json::Value;
 
@@ -20,6 +21,6 @@ pub struct KindInfo {
     pub looks_at_server: bool,
     /// JSON Schema of the kind's `options:`.
     pub options_schema: fn() -> Schema,
-    /// Whether the options build the kind; the message says what is wrong.
-    pub check_options: fn(&Value) -> Result<(), String>,
+    /// Whether the options build the kind, and what is wrong with them.
+    pub check_options: fn(&Value) -> Result<(), Unfit>,
 }

@@ -17,6 +17,7 @@ pub mod predict;
 mod saved;
 mod share;
 mod step;
+mod unfit;
 mod unmet;
 mod unnamed;
 
@@ -36,4 +37,5 @@ pub use predict::{Basis, Fit, Forecast, Past, PastEnd, PastError, Prediction, Pr
 pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};
 pub use share::{GIVES_WAY, Shares, Waited, forecast_shared, identity, share_out};
 pub use step::{Body, Estimate, Memory, Need, Place, Step};
+pub use unfit::{Misfit, Part, Unfit};
 pub(crate) use unnamed::escape_finding;

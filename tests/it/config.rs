@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use maint::config::{Config, load, schema_for_schedules, schema_for_task};
-use maint::plan::KindInfo;
+use maint::plan::{KindInfo, Unfit};
 use maint::values::{Bytes, Engine, NamePattern, Percent, Problems};
 use schemars::{JsonSchema, schema_for};
 use serde::Deserialize;
@@ -55,17 +55,17 @@ struct VacuumOptions {
     min_dead_rows: Option<u32>,
 }
 
-fn check<T: DeserializeOwned>(options: &serde_json::Value) -> Result<(), String> {
+fn check<T: DeserializeOwned>(options: &serde_json::Value) -> Result<(), Unfit> {
     serde_json::from_value::<T>(options.clone())
         .map(drop)
-        .map_err(|why| why.to_string())
+        .map_err(|why| why.to_string().into())
 }
 
-fn check_reindex(options: &serde_json::Value) -> Result<(), String> {
+fn check_reindex(options: &serde_json::Value) -> Result<(), Unfit> {
     check::<ReindexOptions>(options)?;
     match options.get("include").zip(options.get("exclude")) {
         Some((include, exclude)) if include == exclude => {
-            Err("`include` and `exclude` are the same, so nothing is left".to_owned())
+            Err("`include` and `exclude` are the same, so nothing is left".into())
         }
         _ => Ok(()),
     }

@@ -27,6 +27,7 @@ mod init;
 mod kinds;
 mod large;
 mod layers;
+mod misfits;
 mod mongodb;
 mod notify;
 mod packages;

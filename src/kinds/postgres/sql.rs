@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Session, meaning};
 use crate::plan::postgres::Under;
-use crate::plan::{Kind, Moment, Param, Plan, Query, Site, Statement, Step};
+use crate::plan::{Kind, Moment, Param, Part, Plan, Query, Site, Statement, Step, Unfit};
 use crate::values::Engine;
 use reading::{Nature, Pieces};
 
@@ -106,35 +106,40 @@ impl Kind for Sql {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         if self.statements.is_empty() {
-            return Err("`statements` is empty: name at least one".to_owned());
+            let why = "`statements` is empty: name at least one";
+            return Err(Unfit::at("statements", why));
         }
-        for (n, entry) in self.statements.iter().enumerate() {
+        let entries = self.statements.iter().enumerate();
+        Unfit::each("statements", entries.map(|(n, entry)| {
             if self.statements[..n].iter().any(|e| e.name == entry.name) {
-                return Err(format!("two statements are called `{}`", entry.name));
+                let why = format!("two statements are called `{}`", entry.name);
+                return Err(Unfit::at("name", why));
             }
             entry.check(&self.parameters)?;
             if self.transaction
                 && let Nature::Concurrent(_) = entry.nature()
             {
-                return Err(format!(
+                return Err(Unfit::at("sql", format!(
                     "`{}` works CONCURRENTLY, which the server refuses in a transaction: take it out of the statements with `transaction: true`",
                     entry.name
-                ));
+                )));
             }
             if self.transaction && entry.only_if.is_some() {
-                return Err(format!(
+                return Err(Unfit::at("only_if", format!(
                     "`{}` has an `only_if`, but with `transaction: true` it is all or nothing",
                     entry.name
-                ));
+                )));
             }
-        }
+            Ok(())
+        }))?;
         let unused = |name: &&String| !self.statements.iter().any(|e| e.with.contains(*name));
         match self.parameters.keys().find(unused) {
-            Some(name) => Err(format!(
+            Some(name) => Err(Unfit::at(name, format!(
                 "parameter `{name}` is used by no statement: list it under `with`, or take it out"
-            )),
+            ))
+            .below(Part::Key("parameters".to_owned()))),
             None => Ok(()),
         }
     }
@@ -241,32 +246,42 @@ impl Entry {
         Pieces::of(&self.sql).nature()
     }
 
-    fn check(&self, parameters: &BTreeMap<String, Value>) -> Result<(), String> {
+    fn check(&self, parameters: &BTreeMap<String, Value>) -> Result<(), Unfit> {
         let Entry { name, sql, .. } = self;
         if name.trim().is_empty() {
-            return Err("a statement has an empty `name`".to_owned());
+            return Err(Unfit::at("name", "a statement has an empty `name`"));
         }
         let pieces = Pieces::of(sql);
         let first = pieces.first();
         if first.is_empty() {
-            return Err(match sql.trim().is_empty() {
+            let why = match sql.trim().is_empty() {
                 true => format!("the `sql` of `{name}` is empty"),
                 false => format!("the `sql` of `{name}` has no statement, only a comment"),
-            });
+            };
+            return Err(Unfit::at("sql", why));
         }
         if pieces.are_several() {
-            return Err(format!(
-                "`{name}` has several statements in its `sql`: give each an entry of its own, and `transaction: true` where they belong together"
+            return Err(Unfit::at(
+                "sql",
+                format!(
+                    "`{name}` has several statements in its `sql`: give each an entry of its own, and `transaction: true` where they belong together"
+                ),
             ));
         }
         if pieces.copies_through_client() {
-            return Err(format!(
-                "`{name}` copies through its client, which has no file here: use `psql` for it, `COPY … TO 'FILE'` on the server, or `kind: archive`"
+            return Err(Unfit::at(
+                "sql",
+                format!(
+                    "`{name}` copies through its client, which has no file here: use `psql` for it, `COPY … TO 'FILE'` on the server, or `kind: archive`"
+                ),
             ));
         }
         if TRANSACTION_CONTROL.contains(&first.as_str()) {
-            return Err(format!(
-                "`{name}` begins with {first}, but transactions are maint's business: use `transaction: true`"
+            return Err(Unfit::at(
+                "sql",
+                format!(
+                    "`{name}` begins with {first}, but transactions are maint's business: use `transaction: true`"
+                ),
             ));
         }
         match self
@@ -274,8 +289,11 @@ impl Entry {
             .iter()
             .find(|name| !parameters.contains_key(*name))
         {
-            Some(parameter) => Err(format!(
-                "`{name}` names the parameter `{parameter}`, which `parameters` does not have"
+            Some(parameter) => Err(Unfit::at(
+                "with",
+                format!(
+                    "`{name}` names the parameter `{parameter}`, which `parameters` does not have"
+                ),
             )),
             None => Ok(()),
         }

@@ -16,7 +16,7 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{CopyMark, Field, FieldType, Limit, Session, namespace};
 use crate::engines::storage::Storage;
 use crate::plan::mongodb::{Body, Destination, Export, Format, Manifest, TakeBack, Work, fields};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, archived};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit, archived};
 use crate::values::{Bytes, Engine};
 
 /// Options of `kind: archive` on MongoDB.
@@ -183,28 +183,40 @@ impl Kind for Archive {
         self.destination.files.is_some()
     }
 
-    fn check(&self) -> Result<(), String> {
-        self.destination.check()?;
+    fn check(&self) -> Result<(), Unfit> {
+        self.destination
+            .check()
+            .map_err(|why| Unfit::at("destination", why))?;
         if self.destination.files.is_none()
             && self.destination.collection.is_none()
             && self.destination.database.is_none()
             && self.destination.target.is_none()
         {
-            return Err("the `destination` is where the documents are already: name a `collection`, a `database` or a `target`, or `files`".to_owned());
-        }
-        if let Some(rule) = self.rules.iter().find(|rule| rule.orphaned.is_some()) {
-            return Err(format!(
-                "the rule for `{}` archives orphans, which only `cleanup` deals with",
-                rule.collection
+            return Err(Unfit::at(
+                "destination",
+                "the `destination` is where the documents are already: name a `collection`, a `database` or a `target`, or `files`",
             ));
         }
+        Unfit::each(
+            "rules",
+            self.rules.iter().map(|rule| match rule.orphaned {
+                Some(_) => Err(Unfit::at(
+                    "orphaned",
+                    format!(
+                        "the rule for `{}` archives orphans, which only `cleanup` deals with",
+                        rule.collection
+                    ),
+                )),
+                None => Ok(()),
+            }),
+        )?;
         if self.destination.collection.is_some() && self.rules.len() > 1 {
-            return Err("documents of several rules would go to one `collection`; make it one task for each".to_owned());
+            let why = "documents of several rules would go to one `collection`; make it one task for each";
+            return Err(Unfit::at("destination", why));
         }
         if self.destination.target.is_some() && self.destination.database.is_none() {
-            return Err(
-                "`destination` names a `target`, and not which `database` there".to_owned(),
-            );
+            let why = "`destination` names a `target`, and not which `database` there";
+            return Err(Unfit::at("destination", why));
         }
         self.cleanup().check()
     }

@@ -27,7 +27,7 @@ use super::common::{Collection, collections, fill};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{MongoError, Session, namespace};
 use crate::plan::mongodb::Body;
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Unfit};
 use crate::values::{Bytes, Engine, TimeSpan};
 
 /// Options of `kind: cleanup` on MongoDB.
@@ -114,18 +114,18 @@ impl Kind for Cleanup {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         if self.rules.is_empty() && self.ttl.is_empty() {
-            return Err("there is nothing to do: give it `rules` or `ttl`".to_owned());
+            return Err("there is nothing to do: give it `rules` or `ttl`".into());
         }
         if self.batch_goal.get() < Duration::from_millis(10) {
-            return Err(format!(
-                "batch_goal is {}; expected at least 10ms",
-                self.batch_goal
+            return Err(Unfit::at(
+                "batch_goal",
+                format!("batch_goal is {}; expected at least 10ms", self.batch_goal),
             ));
         }
-        self.rules.iter().try_for_each(Rule::check)?;
-        self.ttl.iter().try_for_each(Ttl::check)
+        Unfit::each("rules", self.rules.iter().map(Rule::check))?;
+        Unfit::each("ttl", self.ttl.iter().map(Ttl::check))
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

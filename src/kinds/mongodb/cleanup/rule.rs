@@ -1,5 +1,6 @@
 //! Which documents a rule means, as a filter.
 
+use crate::plan::Unfit;
 use chrono::{DateTime, Utc};
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime as BsonDate, Document, doc};
@@ -121,10 +122,10 @@ pub(in crate::kinds::mongodb) fn fit(
 
 impl Rule {
     /// Whether the rule makes sense by itself.
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), Unfit> {
         let name = &self.collection;
         if name.is_empty() {
-            return Err("a rule without a `collection`".to_owned());
+            return Err(Unfit::at("collection", "a rule without a `collection`"));
         }
         fit("collection", name, self.database.as_deref())?;
         if let Some(of) = &self.orphaned {
@@ -133,17 +134,21 @@ impl Rule {
         if self.field.is_none() && self.only.is_none() && self.orphaned.is_none() {
             return Err(format!(
                 "the rule for `{name}` has neither an age nor a condition and would empty the collection; give it `field` and `older_than`, `where`, or `orphaned`"
-            ));
+            ).into());
         }
         match (&self.field, self.older_than) {
             (Some(_), None) => {
-                return Err(format!(
-                    "the rule for `{name}` names a `field` but no `older_than`"
+                return Err(Unfit::at(
+                    "field",
+                    format!("the rule for `{name}` names a `field` but no `older_than`"),
                 ));
             }
             (None, Some(_)) => {
-                return Err(format!(
-                    "the rule for `{name}` says `older_than` but not which `field` tells the age"
+                return Err(Unfit::at(
+                    "older_than",
+                    format!(
+                        "the rule for `{name}` says `older_than` but not which `field` tells the age"
+                    ),
                 ));
             }
             _ => {}
@@ -160,7 +165,8 @@ impl Rule {
             {
                 return Err(format!(
                     "`{field}` in the rule for `{name}` is no field: expected a name, or names with dots between them"
-                ));
+                )
+                .into());
             }
         }
         let filters = self
@@ -169,18 +175,24 @@ impl Rule {
             .map(|f| ("where", f))
             .chain(self.keep.iter().map(|f| ("keep", f)));
         for (key, filter) in filters {
-            let document = filter
-                .document()
-                .map_err(|why| format!("`{key}` in the rule for `{name}` is no filter: {why}"))?;
+            let document = filter.document().map_err(|why| {
+                Unfit::at(
+                    key,
+                    format!("`{key}` in the rule for `{name}` is no filter: {why}"),
+                )
+            })?;
             if document.is_empty() {
-                return Err(match key {
-                    "where" => format!(
-                        "`where` in the rule for `{name}` is empty, and would match every document"
-                    ),
-                    _ => format!(
-                        "`keep` in the rule for `{name}` is empty, and would keep every document"
-                    ),
-                });
+                return Err(Unfit::at(
+                    key,
+                    match key {
+                        "where" => format!(
+                            "`where` in the rule for `{name}` is empty, and would match every document"
+                        ),
+                        _ => format!(
+                            "`keep` in the rule for `{name}` is empty, and would keep every document"
+                        ),
+                    },
+                ));
             }
         }
         Ok(())

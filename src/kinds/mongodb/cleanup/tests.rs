@@ -421,7 +421,7 @@ fn rules_that_would_empty_a_collection_are_refused() {
         ),
     ] {
         let kind: Cleanup = serde_json::from_value(json!({ "rules": [rule] })).unwrap();
-        let why = kind.check().unwrap_err();
+        let why = kind.check().unwrap_err().to_string();
         assert!(why.contains(word), "{why}");
     }
 }

@@ -10,7 +10,7 @@ use super::super::common::{Collection, Index, Shape};
 use super::rule::fit;
 use crate::engines::mongodb::{Json, namespace};
 use crate::plan::mongodb::{Body, Command, Work, shell_name};
-use crate::plan::{Finding, Moment, Plan, Severity, Step};
+use crate::plan::{Finding, Moment, Plan, Severity, Step, Unfit};
 use crate::values::TimeSpan;
 
 /// Documents that the server itself removes when their time has come.
@@ -61,7 +61,7 @@ fn is_ordered(index: &Index) -> bool {
 struct Conflict;
 
 impl Ttl {
-    pub(super) fn check(&self) -> Result<(), String> {
+    pub(super) fn check(&self) -> Result<(), Unfit> {
         fit("collection", &self.collection, self.database.as_deref())?;
         if self.field.is_empty()
             || self
@@ -69,21 +69,30 @@ impl Ttl {
                 .split('.')
                 .any(|part| part.is_empty() || part.starts_with('$'))
         {
-            return Err(format!(
-                "`{}` in `ttl` for `{}` is no field",
-                self.field, self.collection
+            return Err(Unfit::at(
+                "field",
+                format!(
+                    "`{}` in `ttl` for `{}` is no field",
+                    self.field, self.collection
+                ),
             ));
         }
         if self.field == "_id" {
-            return Err(format!(
-                "`ttl` for `{}` names `_id`, which never expires",
-                self.collection
+            return Err(Unfit::at(
+                "field",
+                format!(
+                    "`ttl` for `{}` names `_id`, which never expires",
+                    self.collection
+                ),
             ));
         }
         if self.seconds() > i64::from(i32::MAX) {
-            return Err(format!(
-                "`expire_after` in `ttl` for `{}` is more than the 68 years that MongoDB can wait",
-                self.collection
+            return Err(Unfit::at(
+                "expire_after",
+                format!(
+                    "`expire_after` in `ttl` for `{}` is more than the 68 years that MongoDB can wait",
+                    self.collection
+                ),
             ));
         }
         Ok(())

@@ -17,7 +17,7 @@ use super::common::{
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Members, Session, is_compacting, namespace};
 use crate::plan::mongodb::{Body, Compact, Work};
-use crate::plan::{Finding, Kind, Moment, Need, Plan, Site, Step};
+use crate::plan::{Finding, Kind, Moment, Need, Plan, Site, Step, Unfit};
 use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan};
 
 /// Options of `kind: compact`.
@@ -88,9 +88,10 @@ impl Kind for CompactKind {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         if self.auto && !(self.include.is_empty() && self.exclude.is_empty()) {
-            return Err("`auto` lets servers compact all that they have, and takes no `include` and no `exclude`".to_owned());
+            let why = "`auto` lets servers compact all that they have, and takes no `include` and no `exclude`";
+            return Err(Unfit::at("auto", why));
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use super::common::{Collection, Shape, collections, fill, not_allowed};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, Limit, Session, namespace};
 use crate::plan::mongodb::{Aggregate, Body, Work};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit};
 use crate::values::{Engine, TimeSpan};
 
 /// Options of `kind: refresh` on MongoDB.
@@ -89,39 +89,11 @@ impl Kind for Refresh {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
-        for aggregation in &self.aggregations {
-            for (n, stage) in aggregation.pipeline.iter().enumerate() {
-                let document = stage.document().map_err(|why| {
-                    format!(
-                        "stage {} of the pipeline from `{}` is no document: {why}",
-                        n + 1,
-                        aggregation.collection
-                    )
-                })?;
-                if document.len() != 1 || !document.keys().all(|key| key.starts_with('$')) {
-                    return Err(format!(
-                        "stage {} of the pipeline from `{}` is no stage: expected one key that begins with `$`",
-                        n + 1,
-                        aggregation.collection
-                    ));
-                }
-            }
-            let Some(into) = aggregation.result("") else {
-                return Err(format!(
-                    "the pipeline from `{}` keeps its result nowhere: end it with `$merge` or `$out`",
-                    aggregation.collection
-                ));
-            };
-            // What the views of the database read is only known there.
-            if let Some(why) = aggregation.overwrites("", &into, &BTreeMap::new()) {
-                return Err(format!(
-                    "the pipeline from `{}` {why}",
-                    aggregation.collection
-                ));
-            }
-        }
-        Ok(())
+    fn check(&self) -> Result<(), Unfit> {
+        Unfit::each(
+            "aggregations",
+            self.aggregations.iter().map(Aggregation::check),
+        )
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

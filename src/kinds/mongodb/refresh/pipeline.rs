@@ -1,5 +1,6 @@
 //! What a pipeline reads, and where its result goes.
 
+use crate::plan::Unfit;
 use std::collections::BTreeMap;
 
 use mongodb::bson::{Bson, Document};
@@ -19,6 +20,35 @@ const WAITS_FOR_ALL: &[&str] = &[
 ];
 
 impl Aggregation {
+    /// Whether it makes sense by itself.
+    pub(super) fn check(&self) -> Result<(), Unfit> {
+        let of = &self.collection;
+        let at = |why: String| Unfit::at("pipeline", why);
+        let stages = self.pipeline.iter().enumerate().map(|(n, stage)| {
+            let n = n + 1;
+            let document = stage.document().map_err(|why| {
+                format!("stage {n} of the pipeline from `{of}` is no document: {why}")
+            })?;
+            match document.len() == 1 && document.keys().all(|key| key.starts_with('$')) {
+                true => Ok(()),
+                false => Err(format!(
+                    "stage {n} of the pipeline from `{of}` is no stage: expected one key that begins with `$`"
+                )),
+            }
+        });
+        Unfit::each("pipeline", stages)?;
+        let Some(into) = self.result("") else {
+            return Err(at(format!(
+                "the pipeline from `{of}` keeps its result nowhere: end it with `$merge` or `$out`"
+            )));
+        };
+        // What the views of the database read is only known there.
+        match self.overwrites("", &into, &BTreeMap::new()) {
+            Some(why) => Err(at(format!("the pipeline from `{of}` {why}"))),
+            None => Ok(()),
+        }
+    }
+
     pub(super) fn database<'a>(&'a self, own: &'a str) -> &'a str {
         self.database.as_deref().unwrap_or(own)
     }
@@ -323,7 +353,10 @@ mod tests {
             assert!(why.contains(said), "{pipeline}: {why}");
         }
         // Where no database has to be asked for it, the file is wrong already.
-        let wrong = refresh(json!([{ "$out": "events" }])).check().unwrap_err();
+        let wrong = refresh(json!([{ "$out": "events" }]))
+            .check()
+            .unwrap_err()
+            .to_string();
         assert!(wrong.contains("what it reads would be lost"), "{wrong}");
     }
 }

@@ -27,7 +27,7 @@ use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::Standing;
 use crate::engines::storage::Storage;
 use crate::plan::postgres::Settle;
-use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, archived};
+use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
 use crate::values::{CalendarSpan, Engine, Percent, TableName, TimeSpan, TimeZone};
 
 /// Options of `kind: archive`.
@@ -171,28 +171,28 @@ impl Kind for Archive {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         self.rule().check()?;
-        match (&self.destination.table, &self.destination.files) {
+        let why = match (&self.destination.table, &self.destination.files) {
             (None, _) if self.destination.database.is_some() => {
-                Err("`database` needs the `table` there".to_owned())
+                "`database` needs the `table` there".to_owned()
             }
             (Some(table), None) if *table == self.table && self.destination.database.is_none() => {
-                Err(format!("the destination is `{table}` itself"))
+                format!("the destination is `{table}` itself")
             }
-            (Some(_), None) => Ok(()),
+            (Some(_), None) => return Ok(()),
             (None, Some(url)) => {
                 let known = url.starts_with("file:///") || url.starts_with("s3://");
                 if known {
-                    Ok(())
-                } else {
-                    Err(format!(
-                        "`{url}` is no place for files; expected `file:///folder` or `s3://bucket/prefix`"
-                    ))
+                    return Ok(());
                 }
+                format!(
+                    "`{url}` is no place for files; expected `file:///folder` or `s3://bucket/prefix`"
+                )
             }
-            _ => Err("the destination needs one of `table` and `files`".to_owned()),
-        }
+            _ => "the destination needs one of `table` and `files`".to_owned(),
+        };
+        Err(Unfit::at("destination", why))
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

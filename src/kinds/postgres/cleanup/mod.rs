@@ -23,7 +23,7 @@ use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::plan::{Kind, Moment, Plan, Site};
+use crate::plan::{Kind, Moment, Plan, Site, Unfit};
 use crate::values::{Bytes, Engine, TableName, TimeSpan};
 
 /// Options of `kind: cleanup`.
@@ -89,14 +89,14 @@ impl Kind for Cleanup {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         if self.batch_goal.get() < std::time::Duration::from_millis(10) {
-            return Err(format!(
-                "batch_goal is {}; expected at least 10ms",
-                self.batch_goal
+            return Err(Unfit::at(
+                "batch_goal",
+                format!("batch_goal is {}; expected at least 10ms", self.batch_goal),
             ));
         }
-        self.rules.iter().try_for_each(Rule::check)
+        Unfit::each("rules", self.rules.iter().map(Rule::check))
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

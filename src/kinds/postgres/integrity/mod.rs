@@ -32,7 +32,7 @@ use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::kinds::postgres::half_built;
 use crate::plan::Scope as Part;
 use crate::plan::postgres::Under;
-use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step};
+use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step, Unfit};
 use crate::values::{Engine, NamePattern};
 
 /// What a look at an object needs.
@@ -88,7 +88,7 @@ impl Kind for Integrity {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         self.sensible()
     }
 

@@ -1,5 +1,6 @@
 //! What can be asked of the kind.
 
+use crate::plan::Unfit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -88,26 +89,35 @@ impl Default for Integrity {
 
 impl Integrity {
     /// Whether the options make sense together.
-    pub(super) fn sensible(&self) -> Result<(), String> {
+    pub(super) fn sensible(&self) -> Result<(), Unfit> {
         if self.parent_check && self.amcheck == Level::Off {
-            return Err("`parent_check: true` needs `amcheck: light` or `full`".to_owned());
-        }
-        if self.near_end > self.almost_at_end {
-            return Err(format!(
-                "`near_end` ({}) is beyond `almost_at_end` ({})",
-                self.near_end, self.almost_at_end
+            return Err(Unfit::at(
+                "parent_check",
+                "`parent_check: true` needs `amcheck: light` or `full`",
             ));
         }
-        for query in &self.queries {
-            if query.name.trim().is_empty() || query.sql.trim().is_empty() {
-                return Err("every one of `queries` needs a `name` and `sql`".to_owned());
-            }
+        if self.near_end > self.almost_at_end {
+            return Err(Unfit::at(
+                "near_end",
+                format!(
+                    "`near_end` ({}) is beyond `almost_at_end` ({})",
+                    self.near_end, self.almost_at_end
+                ),
+            ));
         }
-        let mut names: Vec<&str> = self.queries.iter().map(|q| q.name.as_str()).collect();
-        names.sort_unstable();
-        match names.windows(2).find(|two| two[0] == two[1]) {
-            Some(two) => Err(format!("two of `queries` are called `{}`", two[0])),
-            None => Ok(()),
-        }
+        let queries = self.queries.iter().enumerate();
+        Unfit::each(
+            "queries",
+            queries.map(|(n, query)| {
+                if query.name.trim().is_empty() || query.sql.trim().is_empty() {
+                    return Err("every one of `queries` needs a `name` and `sql`".to_owned());
+                }
+                let before = self.queries.iter().take(n);
+                match before.map(|one| &one.name).any(|name| *name == query.name) {
+                    true => Err(format!("two of `queries` are called `{}`", query.name)),
+                    false => Ok(()),
+                }
+            }),
+        )
     }
 }

@@ -21,7 +21,7 @@ use super::{held, trust};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Touch, Use};
 use crate::engines::postgres::{Identifier, Session};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Unfit};
 use crate::values::{Bytes, CalendarSpan, Engine, TableName, TimeSpan, TimeZone};
 
 /// What becomes of a partition whose time is over.
@@ -124,16 +124,22 @@ impl Kind for Partitions {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         if self.tables.is_empty() {
-            return Err("`tables` is empty: name at least one".to_owned());
+            return Err(Unfit::at("tables", "`tables` is empty: name at least one"));
         }
         if self.expired == Expired::Keep && self.keep_in.is_none() {
-            return Err("`expired: keep` needs `keep_in`, the schema to keep them in".to_owned());
+            return Err(Unfit::at(
+                "expired",
+                "`expired: keep` needs `keep_in`, the schema to keep them in",
+            ));
         }
         // A century of days: more is a slip of the pen.
         if self.ahead > 36_500 {
-            return Err(format!("`ahead` is {}; expected at most 36500", self.ahead));
+            return Err(Unfit::at(
+                "ahead",
+                format!("`ahead` is {}; expected at most 36500", self.ahead),
+            ));
         }
         let Some(pattern) = &self.name else {
             return Ok(());
@@ -144,9 +150,12 @@ impl Kind for Partitions {
             match word.filter(|word| PLACEHOLDERS.contains(word)) {
                 Some(word) => drop(words.insert(word)),
                 None => {
-                    return Err(format!(
-                        "`name` may hold {{{}}}; `{{{part}` is none of them",
-                        PLACEHOLDERS.join("}, {")
+                    return Err(Unfit::at(
+                        "name",
+                        format!(
+                            "`name` may hold {{{}}}; `{{{part}` is none of them",
+                            PLACEHOLDERS.join("}, {")
+                        ),
                     ));
                 }
             }
@@ -159,8 +168,11 @@ impl Kind for Partitions {
             Interval::Year => &["year"],
         };
         match needed.iter().find(|word| !words.contains(*word)) {
-            Some(word) => Err(format!(
-                "`name` lacks {{{word}}}: partitions of different periods would be called the same"
+            Some(word) => Err(Unfit::at(
+                "name",
+                format!(
+                    "`name` lacks {{{word}}}: partitions of different periods would be called the same"
+                ),
             )),
             None => Ok(()),
         }

@@ -22,6 +22,7 @@ use crate::engines::postgres::{RelationName, Session, first};
 use crate::kinds::postgres::half_built;
 use crate::plan::{
     Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
+    Unfit,
 };
 use crate::values::{Bytes, Engine, NamePattern, Percent};
 
@@ -110,12 +111,12 @@ impl Kind for Reindex {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         const KNOWN: [&str; 6] = ["btree", "gin", "gist", "hash", "brin", "spgist"];
         match self.access_methods.iter().find(|m| m.is_empty()) {
-            Some(_) => Err(format!(
-                "access_methods names none; known: {}",
-                KNOWN.join(", ")
+            Some(_) => Err(Unfit::at(
+                "access_methods",
+                format!("access_methods names none; known: {}", KNOWN.join(", ")),
             )),
             None => Ok(()),
         }

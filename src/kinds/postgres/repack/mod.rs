@@ -20,7 +20,7 @@ use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::Standing;
-use crate::plan::{Baseline, Kind, Moment, Observation, Plan, Site, Skip, Statement, Step};
+use crate::plan::{Baseline, Kind, Moment, Observation, Plan, Site, Skip, Statement, Step, Unfit};
 use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan, Window};
 
 /// How bloat is found.
@@ -124,12 +124,10 @@ impl Kind for Repack {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         if self.allow_blocking && self.blocking_window.is_none() {
-            return Err(
-                "`allow_blocking` needs a `blocking_window`, such as `Sun 03:00-04:00`: when may tables be blocked?"
-                    .to_owned(),
-            );
+            let why = "`allow_blocking` needs a `blocking_window`, such as `Sun 03:00-04:00`: when may tables be blocked?";
+            return Err(Unfit::at("allow_blocking", why));
         }
         Ok(())
     }

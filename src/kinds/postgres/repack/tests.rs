@@ -256,7 +256,13 @@ fn blocking_is_for_a_window_of_its_own() {
         allow_blocking: true,
         ..Repack::default()
     };
-    assert!(alone.check().unwrap_err().contains("blocking_window"));
+    assert!(
+        alone
+            .check()
+            .unwrap_err()
+            .to_string()
+            .contains("blocking_window")
+    );
 }
 
 #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keys::{CHILD, PARENT};
 use crate::engines::postgres::{Identifier, RelationName};
-use crate::plan::Param;
+use crate::plan::{Param, Unfit};
 use crate::values::{CalendarSpan, Percent, TableName, TimeZone};
 
 /// Rows of one table that are to go.
@@ -99,22 +99,26 @@ fn id() -> Vec<String> {
 
 impl Rule {
     /// Whether the rule makes sense by itself.
-    pub(in crate::kinds::postgres) fn check(&self) -> Result<(), String> {
+    pub(in crate::kinds::postgres) fn check(&self) -> Result<(), Unfit> {
         let table = &self.table;
         if self.column.is_none() && self.only.is_none() && self.orphaned.is_none() {
             return Err(format!(
                 "the rule for `{table}` has neither an age nor a condition and would empty the table; give it `column` and `older_than`, `where`, or `orphaned`"
-            ));
+            ).into());
         }
         match (&self.column, self.older_than) {
             (Some(_), None) => {
-                return Err(format!(
-                    "the rule for `{table}` names a `column` but no `older_than`"
+                return Err(Unfit::at(
+                    "column",
+                    format!("the rule for `{table}` names a `column` but no `older_than`"),
                 ));
             }
             (None, Some(_)) => {
-                return Err(format!(
-                    "the rule for `{table}` says `older_than` but not which `column` tells the age"
+                return Err(Unfit::at(
+                    "older_than",
+                    format!(
+                        "the rule for `{table}` says `older_than` but not which `column` tells the age"
+                    ),
                 ));
             }
             _ => {}
@@ -126,17 +130,23 @@ impl Rule {
             .chain(self.keep.iter().map(|text| ("keep", text)))
         {
             one_condition(text).map_err(|why| {
-                format!("`{key}` in the rule for `{table}` {why}; expected one SQL condition")
+                Unfit::at(
+                    key,
+                    format!("`{key}` in the rule for `{table}` {why}; expected one SQL condition"),
+                )
             })?;
         }
         if let Some(orphaned) = &self.orphaned
             && (orphaned.columns.is_empty()
                 || orphaned.columns.len() != orphaned.parent_columns.len())
         {
-            return Err(format!(
-                "`orphaned` in the rule for `{table}` has {} `columns` for {} `parent_columns`; each column needs the one it points at",
-                orphaned.columns.len(),
-                orphaned.parent_columns.len()
+            return Err(Unfit::at(
+                "orphaned",
+                format!(
+                    "`orphaned` in the rule for `{table}` has {} `columns` for {} `parent_columns`; each column needs the one it points at",
+                    orphaned.columns.len(),
+                    orphaned.parent_columns.len()
+                ),
             ));
         }
         Ok(())
@@ -423,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_rule_needs_an_age_or_a_condition() {
-        let refused = |yaml| rule(yaml).check().unwrap_err();
+        let refused = |yaml| rule(yaml).check().unwrap_err().to_string();
         let whole = serde_json::json!({ "table": "t", "keep": ["false"] });
         assert!(refused(whole).contains("would empty the table"));
         let half = serde_json::json!({ "table": "t", "column": "at" });

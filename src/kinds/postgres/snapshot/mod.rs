@@ -16,7 +16,7 @@ pub(crate) use self::options::Snapshot;
 use super::reindex::{self, IndexFacts};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
-use crate::plan::{Kind, Moment, Plan, Scope, Site};
+use crate::plan::{Kind, Moment, Plan, Scope, Site, Unfit};
 use crate::values::{Engine, NamePattern};
 
 /// What the decision is made from.
@@ -48,7 +48,7 @@ impl Kind for Snapshot {
     type Session = Session;
     type Facts = Facts;
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Unfit> {
         self.sensible()
     }
 

@@ -1,5 +1,6 @@
 //! What can be asked of the kind: thresholds, mostly.
 
+use crate::plan::Unfit;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -88,20 +89,26 @@ impl Default for Snapshot {
 
 impl Snapshot {
     /// Whether the options make sense together.
-    pub(super) fn sensible(&self) -> Result<(), String> {
+    pub(super) fn sensible(&self) -> Result<(), Unfit> {
         if self.top > 500 {
-            return Err(format!("`top` is {}; at most 500 can be kept", self.top));
+            return Err(Unfit::at(
+                "top",
+                format!("`top` is {}; at most 500 can be kept", self.top),
+            ));
         }
         if self.slower_by.is_nan() || self.slower_by <= 1.0 {
-            return Err(format!(
-                "`slower_by` is {}; it must be more than 1",
-                self.slower_by
+            return Err(Unfit::at(
+                "slower_by",
+                format!("`slower_by` is {}; it must be more than 1", self.slower_by),
             ));
         }
         if self.growth_period > TimeSpan::from_mins(30 * 24 * 60) {
-            return Err(format!(
-                "`growth_period` is {}; sizes are kept for 30 days",
-                self.growth_period
+            return Err(Unfit::at(
+                "growth_period",
+                format!(
+                    "`growth_period` is {}; sizes are kept for 30 days",
+                    self.growth_period
+                ),
             ));
         }
         Ok(())
