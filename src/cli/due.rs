@@ -119,8 +119,8 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
     let store = context.history(&config).await?;
     let spool = spool_folder(&config);
     let recorder = Arc::new(Recorder::start(Arc::clone(&store), spool));
-    let grace = config.tasks.values().map(|task| task.limits.patience());
-    let signals = Signals::listen(grace.max().unwrap_or_default());
+    let grace = config.tasks.values().map(|task| task.limits.grace.get());
+    let signals = Signals::within(grace.max().unwrap_or_default());
     let notes = Arc::new(Notes::default());
     let worker = Arc::new(PipelineWorker::new(
         Arc::clone(&recorder),

@@ -86,7 +86,7 @@ impl Serve {
         let listener = TcpListener::bind(self.listen).await.map_err(|error| {
             Failure::Other(format!("{} cannot be listened on: {error}", self.listen))
         })?;
-        let signals = Signals::without_hangup(grace(&config));
+        let signals = Signals::without_hangup(patience(&config), grace(&config));
         let (configs, configured) = watch::channel(Arc::clone(&config));
         let metrics = Arc::new(Metrics::default());
         let health = Arc::new(Health::default());
@@ -413,9 +413,15 @@ fn every(period: Duration) -> tokio::time::Interval {
 }
 
 /// How long steps may go on, by the longest grace of any task, within what a supervisor waits for.
-fn grace(config: &Config) -> Duration {
+fn patience(config: &Config) -> Duration {
     let longest = config.tasks.values().map(|task| task.limits.patience());
     longest.max().unwrap_or_default().min(LONGEST_GRACE / 5)
+}
+
+/// How long the process may take to end.
+fn grace(config: &Config) -> Duration {
+    let longest = config.tasks.values().map(|task| task.limits.grace.get());
+    longest.max().unwrap_or_default().max(LONGEST_GRACE)
 }
 
 async fn forget_old(store: &dyn Store, kept: Duration) {

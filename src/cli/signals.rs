@@ -7,6 +7,7 @@ use tokio::runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
+use crate::config::Limits;
 use crate::execute::{Stop, StopReason};
 
 /// Listens to Ctrl-C, SIGTERM and, but for a daemon, SIGHUP for as long as a command works.
@@ -22,16 +23,29 @@ impl Signals {
     /// From here on signals no longer end the process: whoever listens has to
     /// look at `stop`. A terminal that is closed (SIGHUP) asks the same as
     /// SIGTERM does, unless it was told not to matter, as by `nohup`.
-    pub(super) fn listen(grace: Duration) -> Signals {
+    pub(super) fn listen(patience: Duration) -> Signals {
+        let grace = Grace {
+            patience,
+            whole: None,
+        };
         Signals::start(grace, !hangup_is_ignored())
     }
 
-    /// The same for a daemon, to which SIGHUP means something else.
-    pub(super) fn without_hangup(grace: Duration) -> Signals {
+    /// The same for tasks with this grace, after which the process ends, whoever is waited for.
+    pub(super) fn within(grace: Duration) -> Signals {
+        Signals::start(Grace::of(grace), !hangup_is_ignored())
+    }
+
+    /// The same for a daemon, to which SIGHUP means something else. Steps go on for `patience`.
+    pub(super) fn without_hangup(patience: Duration, grace: Duration) -> Signals {
+        let grace = Grace {
+            patience,
+            ..Grace::of(grace)
+        };
         Signals::start(grace, false)
     }
 
-    fn start(grace: Duration, hangup: bool) -> Signals {
+    fn start(grace: Grace, hangup: bool) -> Signals {
         let stop = Stop::default();
         let (listening, over) = oneshot::channel();
         let (told, begun) = mpsc::channel();
@@ -49,10 +63,37 @@ impl Signals {
     }
 }
 
+/// However short the grace is: where the server answers, clearing away and writing it down have
+/// so much time.
+const LEAST: Duration = Duration::from_secs(15);
+
+/// How much time a signal leaves.
+#[derive(Clone, Copy)]
+struct Grace {
+    /// Until what runs is cancelled.
+    patience: Duration,
+    /// From then on until the process ends in any case.
+    whole: Option<Duration>,
+}
+
+impl Grace {
+    fn of(grace: Duration) -> Grace {
+        let limits = Limits {
+            grace: grace.into(),
+            ..Limits::default()
+        };
+        let patience = limits.patience();
+        Grace {
+            patience,
+            whole: Some(grace.saturating_sub(patience).max(LEAST)),
+        }
+    }
+}
+
 /// Listens until nobody needs it any longer, and tells when it has begun to.
 fn listen(
     stop: Stop,
-    grace: Duration,
+    grace: Grace,
     hangup: bool,
     over: oneshot::Receiver<()>,
     told: &mpsc::Sender<std::io::Result<()>>,
@@ -121,19 +162,28 @@ impl Heard {
     }
 }
 
-async fn obey(stop: Stop, grace: Duration, mut heard: Heard) {
+async fn obey(stop: Stop, grace: Grace, mut heard: Heard) {
     let number = heard.next().await;
     stop.gently(StopReason::Signal(number));
     errln!(
         "stopping: no new step begins; what is running is cancelled in {} s, or at once if you ask again",
-        grace.as_secs()
+        grace.patience.as_secs()
     );
     tokio::select! {
         _ = heard.next() => {}
-        () = tokio::time::sleep(grace) => {}
+        () = tokio::time::sleep(grace.patience) => {}
     }
     stop.at_once(StopReason::Signal(number));
-    heard.next().await;
-    errln!("asked once more: leaving without clearing away; the next run does it");
+    let over = async {
+        match grace.whole {
+            Some(whole) => tokio::time::sleep(whole).await,
+            None => std::future::pending().await,
+        }
+    };
+    let why = tokio::select! {
+        _ = heard.next() => "asked once more",
+        () = over => "`limits.grace` is over, and somebody does not answer",
+    };
+    errln!("{why}: leaving without clearing away; the next run does it");
     std::process::exit(128 + number);
 }

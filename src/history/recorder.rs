@@ -12,6 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::spool::{self, Spool};
@@ -62,6 +63,9 @@ pub enum Kept {
     Nowhere,
 }
 
+/// How long the history has to answer, or to take what is written, while the process is ending.
+const LAST_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Takes what runs write. Cheap to share; ends with its last owner, so
 /// [`Recorder::settle`] comes first.
 pub struct Recorder {
@@ -71,6 +75,8 @@ pub struct Recorder {
     urgent: Arc<Notify>,
     /// Until when the history is not asked, because it did not answer.
     away_until: Mutex<Option<Instant>>,
+    /// Whether the process has no time left.
+    hurried: CancellationToken,
 }
 
 impl Recorder {
@@ -78,7 +84,9 @@ impl Recorder {
     pub fn start(store: Arc<dyn Store>, folder: PathBuf) -> Recorder {
         let (line, inbox) = mpsc::unbounded_channel();
         let urgent = Arc::new(Notify::new());
+        let hurried = CancellationToken::new();
         let writer = Writer {
+            hurried: hurried.clone(),
             store: Arc::clone(&store),
             urgent: Arc::clone(&urgent),
             spool: Spool::new(folder),
@@ -92,7 +100,14 @@ impl Recorder {
             line,
             urgent,
             away_until: Mutex::new(None),
+            hurried,
         }
+    }
+
+    /// From here on the history is waited for only briefly: the process is ending. What it does
+    /// not take is kept in the file.
+    pub fn hurry(&self) {
+        self.hurried.cancel();
     }
 
     /// The history itself, for whoever reads, and for what is no record of a run.
@@ -110,12 +125,10 @@ impl Recorder {
         if away.is_some_and(|until| Instant::now() < until) {
             return None;
         }
-        let why = match timeout(ANSWER_TIMEOUT, question).await {
+        let why = match within(ANSWER_TIMEOUT, &self.hurried, question).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(error)) => error,
-            Err(_) => HistoryError::Stalled {
-                seconds: ANSWER_TIMEOUT.as_secs(),
-            },
+            Err(stalled) => stalled,
         };
         tracing::warn!(error = %why, "the history does not answer; going on without");
         *self.away() = Some(Instant::now() + AWAY_FOR);
@@ -133,12 +146,10 @@ impl Recorder {
     {
         let until = Instant::now() + PROOF_PATIENCE;
         loop {
-            let why = match timeout(ANSWER_TIMEOUT, ask()).await {
+            let why = match within(ANSWER_TIMEOUT, &self.hurried, ask()).await {
                 Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(error)) => error,
-                Err(_) => HistoryError::Stalled {
-                    seconds: ANSWER_TIMEOUT.as_secs(),
-                },
+                Err(stalled) => stalled,
             };
             if !why.is_retryable() || Instant::now() >= until {
                 return Err(why);
@@ -288,6 +299,8 @@ fn memories_of(target: &str, kind: &str, at: DateTime<Utc>, memories: &[Memory])
 
 /// The task that commits.
 struct Writer {
+    /// Whether the process has no time left.
+    hurried: CancellationToken,
     store: Arc<dyn Store>,
     urgent: Arc<Notify>,
     spool: Spool,
@@ -344,7 +357,10 @@ impl Writer {
                 }
                 Message::Settle(told) => {
                     self.write(std::mem::take(&mut entries)).await;
-                    self.write_kept().await;
+                    // What was not taken a moment ago would not be taken now.
+                    if self.try_again_at.is_none() || !self.hurried.is_cancelled() {
+                        self.write_kept().await;
+                    }
                     let _ = told.send(self.kept());
                 }
             }
@@ -453,13 +469,31 @@ impl Writer {
     }
 
     async fn commit(&self, entries: &[Entry]) -> Result<(), HistoryError> {
-        match timeout(COMMIT_TIMEOUT, spool::record(self.store.as_ref(), entries)).await {
-            Ok(done) => done,
-            Err(_) => Err(HistoryError::Stalled {
-                seconds: COMMIT_TIMEOUT.as_secs(),
-            }),
-        }
+        let recorded = spool::record(self.store.as_ref(), entries);
+        within(COMMIT_TIMEOUT, &self.hurried, recorded)
+            .await
+            .unwrap_or_else(Err)
     }
+}
+
+/// What comes within `most`, or within [`LAST_TIMEOUT`] once there is no time left.
+async fn within<T>(
+    most: Duration,
+    hurried: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, HistoryError> {
+    let last = async {
+        hurried.cancelled().await;
+        tokio::time::sleep(LAST_TIMEOUT).await;
+    };
+    let waited = tokio::select! {
+        done = work => return Ok(done),
+        () = tokio::time::sleep(most) => most,
+        () = last => LAST_TIMEOUT,
+    };
+    Err(HistoryError::Stalled {
+        seconds: waited.as_secs(),
+    })
 }
 
 /// Of several states of a step only the last is written, in the place of the first.
@@ -505,6 +539,7 @@ mod tests {
             error: None,
             host: "here".to_owned(),
             pid: 1,
+            part: None,
             steps: Vec::new(),
             findings: Vec::new(),
         }

@@ -4,13 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::{Answer, Surroundings, Way, sum_up};
 use crate::config::{Limits, Target};
-use crate::execute::Stop;
+use crate::execute::{Stop, StopReason};
 use crate::history::{RunRecord, RunStatus, StepStatus};
 
 /// What is cancelled has usually ended by then.
 const FIRST: Duration = Duration::from_secs(1);
 /// A server that takes no new connection within this time does not answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
+/// So much of the grace is kept for writing down what has happened.
+const ENDING: Duration = Duration::from_secs(3);
 /// However short the grace is: clearing away has so much time where the server answers.
 const LEAST: Duration = Duration::from_secs(10);
 
@@ -19,6 +21,7 @@ const LEAST: Duration = Duration::from_secs(10);
 pub(super) async fn of(way: &dyn Way, target: &Target, limits: &Limits, stop: &Stop) {
     stop.now().await;
     let clearing = limits.grace.get().saturating_sub(limits.patience());
+    let clearing = clearing.saturating_sub(ENDING);
     let until = Instant::now() + clearing.max(LEAST);
     loop {
         tokio::time::sleep(FIRST).await;
@@ -31,6 +34,10 @@ pub(super) async fn of(way: &dyn Way, target: &Target, limits: &Limits, stop: &S
 
 /// Leaves without the server's answer: what was at work is recorded as cancelled.
 pub(super) async fn abandon(record: &mut RunRecord, around: &Surroundings) {
+    // The history may be on the very server that is silent.
+    if let Some(StopReason::Signal(_)) = around.stop.reason() {
+        around.history.hurry();
+    }
     let why = "left without an answer of the server: it was asked to cancel, and said nothing. \
         What was at work may go on there until the server notices; the next run ends it, and \
         clears away what it left";

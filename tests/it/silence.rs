@@ -146,6 +146,39 @@ async fn a_signal_is_obeyed_although_the_server_is_silent() {
     assert_eq!(run["steps"][0]["error"], "the run was stopped", "{run:#}");
 }
 
+/// Nor does a history on the very server that says nothing: what happened is kept in a file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signal_is_obeyed_although_the_history_is_silent_too() {
+    let db = fresh_database(17).await;
+    let proxy = Proxy::start(&db).await;
+    let url = &proxy.url;
+    let workspace = Workspace::new(&format!(
+        "history: '{url}'\ntargets: {{ app: {{ engine: postgres, url: '{url}' }} }}\n"
+    ))
+    .task(
+        "sleep",
+        "kind: sql\ntarget: app\nlimits: { grace: 15s }\noptions:\n  statements:\n    - name: sleep\n      sql: SELECT pg_catalog.pg_sleep(3600)\n",
+    );
+    let process = start(&workspace, "sleep");
+    wait_for(&db, "the statement", SLEEPS, 1).await;
+    proxy.set(Mode::Stall);
+    signal(&process, Signal::SIGTERM);
+    let (code, run, took) = end(process).await;
+    assert_eq!(code, Some(143), "{run:#}");
+    assert_eq!(run["status"], "cancelled", "{run:#}");
+    // Without a limit of its own each call to the history took ten seconds, or a minute.
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    proxy.set(Mode::Cut);
+    wait_for(&db, "the end of the statement", SLEEPS, 0).await;
+    proxy.set(Mode::Forward);
+    // The next command takes the record up.
+    let shown = workspace
+        .run(["history", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(shown["runs"][0]["id"], run["id"], "{shown:#}");
+}
+
 /// What the statement of a lost connection goes on with is ended, and what it
 /// left is removed, by the very next run.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,10 +7,10 @@ use crate::config::{Target, Task};
 use crate::execute::{Stop, StopReason};
 use crate::history::RunStatus;
 
-/// How long a first signal is patient, by the longest grace of any task.
+/// How long the process may take to end after a signal: the longest grace of any task.
 pub(in crate::cli) fn longest_grace(work: &[(Arc<Task>, Target)]) -> Duration {
     work.iter()
-        .map(|(task, _)| task.limits.patience())
+        .map(|(task, _)| task.limits.grace.get())
         .max()
         .unwrap_or_default()
 }

@@ -69,7 +69,7 @@ impl Run {
         if let Some(file) = &self.plan {
             let (saved, work) =
                 super::saved::approved(context, &config, file, &self.settings).await?;
-            let signals = Signals::listen(longest_grace(&work));
+            let signals = Signals::within(longest_grace(&work));
             let how = How {
                 now: true,
                 approved: Some(&saved),
@@ -100,7 +100,7 @@ impl Run {
         if work.is_empty() {
             return Err(nothing_to_run(&config, code));
         }
-        let signals = Signals::listen(longest_grace(&work));
+        let signals = Signals::within(longest_grace(&work));
         let ran = run_all(context, &config, work, How::at(self.now), &signals.stop).await?;
         Ok(worse(code, ran.code))
     }

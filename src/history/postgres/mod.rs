@@ -25,6 +25,9 @@ use owners::For;
 /// would wait for ever for a server that vanished without a word.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Longest wait for connections to be let go of at the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// What every transaction begins with: pinned before a name is looked up, since
 /// the owner of the database chooses where it would be looked for; and only for
 /// the transaction, since the session behind a pooler is somebody else's next.
@@ -138,6 +141,7 @@ impl PostgresStore {
     }
 
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        // A server that says nothing does not let go of what was asked of it.
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await;
     }
 }
