@@ -192,7 +192,7 @@ async fn go(
         ),
         (
             refused,
-            "did not take them: its validator, or an index that cannot hold their values, refuses them",
+            "did not take them: its validator, or an index that cannot hold their values, refuses them, or the server would fill in empty timestamps under names that cannot be set",
         ),
     ];
     tell_stayed(walk, into, &stay, record, findings);

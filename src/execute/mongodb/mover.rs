@@ -19,7 +19,10 @@ use super::archive::{Batch, BatchError};
 use super::copies::{self, hash, take_back};
 use super::export::session_id;
 use super::gate::Ends;
-use super::source::{FAILOVER, Most, Source, id_of, key_of, majority, passes, passing, value_at};
+use super::source::{
+    FAILOVER, Most, Source, can_be_stamped, id_of, key_of, majority, passes, passing, stamp,
+    value_at,
+};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
     Copy, CopyMark, Limit, MARKS, MongoError, Session, Stage, copies_of, listed, namespace,
@@ -292,15 +295,25 @@ impl<'a> Mover<'a> {
         let there: Vec<RawDocumentBuf> = there.try_collect().await?;
         let there: HashSet<String> = there.iter().filter_map(id_of).collect();
         let is_new = |d: &&RawDocumentBuf| id_of(d).is_some_and(|id| !there.contains(&id));
-        let new: Vec<&RawDocumentBuf> = documents.iter().filter(is_new).collect();
-        let mut inserted = Inserted::default();
-        let mut met = new.len() < documents.len();
+        let new = documents.iter().filter(is_new);
+        let (new, other): (Vec<&RawDocumentBuf>, Vec<_>) = new.partition(|d| can_be_stamped(d));
+        let mut inserted = Inserted {
+            refused: other.into_iter().filter_map(|d| id_of(d)).collect(),
+            ..Inserted::default()
+        };
+        let mut met = !there.is_empty();
         if !new.is_empty() {
             let mark = self.mark(&new, &uuid);
             // From here on the next run knows what to look for.
             self.source.job.session.mark_copies(&mark).await?;
             self.open = Some(mark);
             met |= self.put(&new, &mut inserted).await?;
+            // What the server has filled in is put back before anybody compares it.
+            for document in new {
+                if id_of(document).is_some_and(|id| inserted.mine.contains(&id)) {
+                    stamp(&self.copy, document).await?;
+                }
+            }
         }
         if met {
             inserted.others = self.of_others(&uuid).await?;
@@ -362,7 +375,7 @@ impl<'a> Mover<'a> {
         let not_copied: HashSet<usize> = errors.iter().map(|e| e.index).collect();
         let refused = errors.iter().filter(|e| e.code != 11000);
         let refused = refused.filter_map(|e| id_of(documents.get(e.index)?));
-        inserted.refused = refused.collect();
+        inserted.refused.extend(refused);
         let copied = all.enumerate().filter(|(n, _)| !not_copied.contains(n));
         inserted.mine = copied.filter_map(|(_, id)| id).collect();
         Ok(errors.iter().any(|e| e.code == 11000))

@@ -5,13 +5,13 @@ use std::collections::HashMap;
 use chrono::Utc;
 use futures_util::TryStreamExt;
 use mongodb::Collection;
-use mongodb::bson::{Bson, Document, RawBsonRef, RawDocumentBuf, Timestamp, doc};
+use mongodb::bson::{Bson, RawDocumentBuf, doc};
 use mongodb::error::ErrorKind;
 use mongodb::options::ReadConcern;
 
 use super::copies::named;
 use super::files::{compare, unpack};
-use super::source::{majority, same_id, value_at};
+use super::source::{majority, same_id, stamp, value_at};
 use super::versions::Versions;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Session, namespace};
@@ -330,30 +330,10 @@ impl Bringing<'_> {
     /// An empty timestamp at the top of a document is filled in by the server
     /// when it is inserted; it is put back as it was.
     async fn stamp(&self, documents: &[RawDocumentBuf]) -> Result<(), EngineError> {
-        let empty = Timestamp {
-            time: 0,
-            increment: 0,
-        };
         for document in documents {
-            let fields: Document = document
-                .iter()
-                .filter_map(Result::ok)
-                .filter(|(_, value)| matches!(value, RawBsonRef::Timestamp(at) if *at == empty))
-                .map(|(name, _)| (name.as_str().to_owned(), Bson::Timestamp(empty)))
-                .filter(|(name, _)| name != "_id" && !name.contains(['.', '$']) && !name.is_empty())
-                .collect();
-            if fields.is_empty() {
-                continue;
-            }
-            let Some(id) = value_at(document, "_id") else {
-                continue;
-            };
-            let set = self
-                .collection
-                .update_one(doc! { "_id": id }, doc! { "$set": fields })
-                .write_concern(majority())
-                .await;
-            set.map_err(|error| self.refused(&error))?;
+            stamp(&self.collection, document)
+                .await
+                .map_err(|error| self.refused(&error))?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, RawBson, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawBson, RawBsonRef, RawDocumentBuf, Timestamp, doc};
 use mongodb::error::Error;
 use mongodb::options::{Hint, ReadConcern, WriteConcern};
 use mongodb::{Client, Collection};
@@ -135,6 +135,49 @@ impl<'a> Source<'a> {
     pub(super) fn comment(&self) -> Bson {
         Bson::String(format!("{} to {}", self.job.session.name(), self.to))
     }
+}
+
+/// The empty timestamps at the top of a document: the server fills them in when it is inserted,
+/// but for that of its `_id`.
+fn empty_stamps(document: &RawDocumentBuf) -> Document {
+    let empty = Timestamp {
+        time: 0,
+        increment: 0,
+    };
+    document
+        .iter()
+        .filter_map(Result::ok)
+        .filter(|(_, value)| matches!(value, RawBsonRef::Timestamp(at) if *at == empty))
+        .map(|(name, _)| (name.as_str().to_owned(), Bson::Timestamp(empty)))
+        .filter(|(name, _)| name != "_id")
+        .collect()
+}
+
+/// Whether a field of this name can be set by itself.
+fn can_be_set(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['.', '$'])
+}
+
+/// Whether [`stamp`] can put back all that the server fills in.
+pub(super) fn can_be_stamped(document: &RawDocumentBuf) -> bool {
+    empty_stamps(document).keys().all(|name| can_be_set(name))
+}
+
+/// Puts empty timestamps back as they were, in a document that has just been inserted.
+pub(super) async fn stamp(
+    collection: &Collection<RawDocumentBuf>,
+    document: &RawDocumentBuf,
+) -> Result<(), Error> {
+    let fields = empty_stamps(document).into_iter();
+    let fields: Document = fields.filter(|(name, _)| can_be_set(name)).collect();
+    let Some(id) = value_at(document, "_id").filter(|_| !fields.is_empty()) else {
+        return Ok(());
+    };
+    collection
+        .update_one(doc! { "_id": id }, doc! { "$set": fields })
+        .write_concern(majority())
+        .await
+        .map(drop)
 }
 
 pub(super) fn majority() -> WriteConcern {

@@ -155,6 +155,52 @@ async fn archived_documents_are_equal_to_the_byte_6_0() {
     kept_to_the_byte(60).await;
 }
 
+/// A server fills in an empty timestamp at the top of a document that is inserted: the copy has
+/// it as it was all the same, and where that cannot be, the document stays and is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn empty_timestamps_are_kept_as_they_are() {
+    for version in [44, 60] {
+        let base = TestBase::new(version).await;
+        let empty = Timestamp {
+            time: 0,
+            increment: 0,
+        };
+        base.collection("events")
+            .insert_many([
+                doc! { "_id": 1, "a": 1, "t": 1, "z": 1, "inner": { "t": empty } },
+                doc! { "_id": 2, "a": 1 },
+                doc! { "_id": empty, "a": 1 },
+            ])
+            .await
+            .unwrap();
+        // Only an update leaves it empty.
+        base.collection("events")
+            .update_one(doc! { "_id": 1 }, doc! { "$set": { "t": empty } })
+            .await
+            .unwrap();
+        let before = raw(&base.db, "events").await;
+        assert_eq!(before[0].get_timestamp("t").unwrap(), empty);
+        let workspace = for_base(&base).task(
+            "archive",
+            "kind: archive\ntarget: app\noptions:\n  rules: [{ collection: events, where: { a: 1 } }]\n  destination: { collection: kept }\n",
+        );
+        let done = run(&workspace, "archive", 0);
+        assert_eq!(
+            (&done["status"], &done["rows"]),
+            (&"succeeded".into(), &3.into()),
+            "{done:#}"
+        );
+        assert_eq!(base.ids("events").await, [""; 0]);
+        let after = raw(&base.db, "kept").await;
+        let bytes = |list: &[RawDocumentBuf]| {
+            list.iter()
+                .map(|d| d.as_bytes().to_vec())
+                .collect::<Vec<_>>()
+        };
+        assert!(bytes(&before) == bytes(&after), "{before:?} {after:?}");
+    }
+}
+
 /// What was counted when the plan was made need not be what is there when it is carried out.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_are_archived_than_max_rows_whatever_came_in_since_the_count() {
