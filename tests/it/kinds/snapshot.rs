@@ -372,3 +372,37 @@ for_each_version! {
         assert!(series(&workspace, "table.bytes").await["public.parents"] > 0.0);
     }
 }
+
+for_each_version! {
+    /// What writes a view's file anew without what its sources say now is no refresh.
+    async fn who_packs_a_view_has_not_refreshed_it(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE source (id int); INSERT INTO source SELECT generate_series(1, 1000);
+            CREATE MATERIALIZED VIEW packed AS SELECT id FROM source; CREATE INDEX by_id ON packed (id); CREATE MATERIALIZED VIEW hollow AS SELECT id FROM source WHERE id < 0").await;
+        settled(&db.client, "SELECT pg_stat_get_tuples_inserted('source'::regclass) = 1000 AND pg_stat_get_live_tuples('packed'::regclass) = 1000").await;
+        let workspace = workspace(&db.url, "{ view_fresh_within: 0s, min_size: 1GB }");
+        let stale = || {
+            let document = workspace.run(["run", "snapshot", "--now", "--output", "json"]).expect(0).json();
+            let findings = document["runs"][0]["findings"].as_array().unwrap().clone();
+            let views = findings.into_iter().filter(|f| f["code"] == "view.stale");
+            views.map(|f| f["object"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(stale(), [""; 0]);
+        db.execute("INSERT INTO source SELECT generate_series(1001, 1500)").await;
+        settled(&db.client, "SELECT pg_stat_get_tuples_inserted('source'::regclass) = 1500").await;
+        stale();
+        assert_eq!(stale(), ["public.hollow", "public.packed"]);
+        for packs in ["VACUUM FULL packed", "CLUSTER packed USING by_id"] {
+            db.execute(packs).await;
+            assert_eq!(stale(), ["public.hollow", "public.packed"], "{packs}");
+            assert_eq!(stale(), ["public.hollow", "public.packed"], "{packs}");
+        }
+        // Also where the view was packed just before, and where there is nothing in it.
+        db.execute("VACUUM FULL packed").await;
+        db.execute("REFRESH MATERIALIZED VIEW packed").await;
+        db.execute("REFRESH MATERIALIZED VIEW hollow").await;
+        settled(&db.client, "SELECT pg_stat_get_live_tuples('packed'::regclass) = 1500").await;
+        assert_eq!(stale(), [""; 0]);
+        assert_eq!(stale(), [""; 0]);
+    }
+}

@@ -33,10 +33,14 @@ pub(super) struct View {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 struct Signs {
-    /// A refresh that blocks readers writes another file.
+    /// A refresh that blocks readers writes another file; so do VACUUM FULL, CLUSTER and SET
+    /// TABLESPACE.
     file: u32,
-    /// Rows written since counters began; a concurrent refresh writes what differs.
+    /// Rows written since counters began; a concurrent refresh writes what differs, any other
+    /// all of them.
     written: i64,
+    /// Rows that there are, as counted; a refresh that blocks readers begins at none.
+    live: i64,
     /// How often it was read; a concurrent refresh compares all rows.
     read: i64,
     /// All else that its row in the catalog says: no refresh changes that, and a GRANT does.
@@ -49,10 +53,13 @@ impl Signs {
     fn refreshed_since(&self, past: &Signs, same_epoch: bool) -> bool {
         let known = !past.said.is_empty();
         let counted = same_epoch && known;
+        let written = counted && self.written != past.written;
         !known
-            || self.file != past.file
-            || counted && self.written != past.written
-            || self.said == past.said && !(counted && self.read == past.read)
+            || written
+            || self.file != past.file && !(counted && self.live > 0)
+            || self.file == past.file
+                && self.said == past.said
+                && !(counted && self.read == past.read)
     }
 }
 
@@ -67,6 +74,8 @@ struct Past {
     epoch: Option<String>,
     /// When the sources were first seen to have changed since the refresh.
     changed: Option<DateTime<Utc>>,
+    /// A file that was written without a word of the counters, which may only be late.
+    rewritten: Option<u32>,
 }
 
 // Every refresh rewrites the view's row in pg_class, also one that changes
@@ -95,7 +104,8 @@ const VIEWS: &str = "WITH RECURSIVE reads (view, rel) AS (
             FROM pg_catalog.pg_index x WHERE x.indrelid = m.oid),
         -- VACUUM and ANALYZE write these.
         pg_catalog.md5((pg_catalog.to_jsonb(m) OPERATOR(pg_catalog.-) ARRAY['relfilenode', 'relpages', 'reltuples', 'relallvisible',
-            'relallfrozen', 'relfrozenxid', 'relminmxid', 'relhasindex'])::text)
+            'relallfrozen', 'relfrozenxid', 'relminmxid', 'relhasindex', 'reltablespace'])::text),
+        coalesce(pg_catalog.pg_stat_get_live_tuples(m.oid), 0)
     FROM pg_catalog.pg_class m JOIN pg_catalog.pg_namespace n ON n.oid = m.relnamespace
     WHERE m.relkind = 'm' AND {not_system} ORDER BY 1, 2";
 
@@ -117,6 +127,7 @@ pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
                 written: row.get(8)?,
                 read: row.get(9)?,
                 said: row.get(10)?,
+                live: row.get(11)?,
             },
         })
     })
@@ -139,6 +150,7 @@ pub(super) fn judge(views: &[View], options: &Snapshot, at: &Moment, plan: &mut 
                 sources: view.sources.clone(),
                 epoch: Some(view.epoch.clone()),
                 changed: None,
+                rewritten: None,
             };
         } else if !same_epoch {
             // What was known stays known; whether more changed meanwhile is not.
@@ -147,8 +159,15 @@ pub(super) fn judge(views: &[View], options: &Snapshot, at: &Moment, plan: &mut 
         } else if past.sources != view.sources {
             past.changed = past.changed.or(Some(at.now));
         }
-        past.refreshed.clone_from(&view.refreshed);
-        past.signs = view.signs.clone();
+        // Whether that was a refresh, the next look knows.
+        let late = same_epoch
+            && !past.signs.said.is_empty()
+            && past.signs.file != view.signs.file
+            && past.rewritten.replace(view.signs.file) != Some(view.signs.file);
+        if !late {
+            past.refreshed.clone_from(&view.refreshed);
+            past.signs = view.signs.clone();
+        }
         let stale = past.changed.map(|since| at.now - since);
         now.insert(object.clone(), past);
         plan.measurements.push(Measurement {
