@@ -347,3 +347,19 @@ async fn periods_have_to_be_covered_pg18() {
         assert_eq!(refused.code().unwrap().code(), "23503", "{row}");
     }
 }
+
+for_each_version! {
+    /// What a domain demands of new values only is told, until it is validated.
+    async fn checks_of_domains_that_are_not_valid_are_told(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE SCHEMA \"odd one\"; CREATE DOMAIN \"odd one\".price AS int CHECK (value > 0); CREATE TABLE t (p \"odd one\".price);
+            ALTER DOMAIN \"odd one\".price ADD CONSTRAINT \"not much\" CHECK (value < 100) NOT VALID").await;
+        let workspace = workspace(&db, "{ amcheck: off }");
+        let document = run(&workspace);
+        assert_eq!(found(&document), ["constraint.not_valid \"odd one\".price.\"not much\""], "{document:#}");
+        let suggestion = document["runs"][0]["findings"][0]["suggestion"].as_str().unwrap();
+        let (_, statement) = suggestion.split_once("by hand: ").unwrap();
+        db.execute(statement).await;
+        assert_eq!(found(&run(&workspace)), [""; 0]);
+    }
+}

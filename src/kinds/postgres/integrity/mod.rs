@@ -5,6 +5,7 @@ mod amcheck;
 mod columns;
 mod constraints;
 mod counters;
+mod domains;
 mod facts;
 mod foreign_keys;
 mod options;
@@ -16,6 +17,7 @@ use std::collections::HashMap;
 
 use self::amcheck::Amcheck;
 use self::counters::{Key, Sequence};
+use self::domains::DomainCheck;
 use self::facts::{Constraint, Hidden, Index, Relation};
 use self::foreign_keys::ForeignKey;
 pub(crate) use self::options::Integrity;
@@ -54,6 +56,7 @@ pub(crate) struct Facts {
     database: String,
     foreign_keys: Vec<ForeignKey>,
     constraints: Vec<Constraint>,
+    domains: Vec<DomainCheck>,
     /// What tables are made of that are on other servers in part, by their oids.
     spread: HashMap<u32, Spread>,
     /// Tables whose constraints could not be read, and who holds them.
@@ -144,6 +147,7 @@ impl Kind for Integrity {
             database: db.server.database.clone(),
             foreign_keys,
             constraints,
+            domains: domains::read(db).await?,
             spread: spread::read(db).await?,
             unread,
             holders,
@@ -267,6 +271,8 @@ impl Integrity {
             .collect();
         plan.findings
             .extend(constraints::not_valid(&keys, &constraints, self.validate));
+        plan.findings
+            .extend(domains::not_valid(&facts.domains, &selection));
         for key in keys {
             let scope = key.scope();
             for relation in [&key.table, &key.referenced] {
