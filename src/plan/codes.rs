@@ -593,6 +593,12 @@ pub const FINDINGS: &[Code] = &[
         "Say with `time_zone` which is meant.",
     ),
     code(
+        "partitions.type_ends",
+        "Partitions are asked for beyond the last number of the key's type.",
+        "Rows cannot be later than that, whatever partitions there are: an `integer` that counts seconds ends in 2038.",
+        "The message says when that is. A key of partitions cannot be altered: a new table with a `bigint` key, and the rows moved to it.",
+    ),
+    code(
         "partitions.unknown_mark",
         "The comment of a table says that maint detached it, and the history does not know of that.",
         "It is neither dropped nor archived: whoever owns a table can write such a comment.",

@@ -121,6 +121,28 @@ for_each_version! {
 }
 
 for_each_version! {
+    /// A key that has no numbers for what is asked for gets partitions up to its end, and a word.
+    async fn a_type_that_ends_is_told_before_it_does(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (k int, v int) PARTITION BY RANGE (k)").await;
+        let workspace = workspace(&db.url, "tables: [t], interval: year, ahead: 30, time_zone: UTC, epoch: seconds");
+        let document = run(&workspace);
+        let run_of = &document["runs"][0];
+        assert_eq!(run_of["status"], "succeeded", "{document:#}");
+        let last = "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE relispartition AND relkind = 'r' ORDER BY relname DESC LIMIT 1";
+        assert_eq!(db.strings(last).await, ["FOR VALUES FROM (2145916800) TO (2147483647)"]);
+        let finding = run_of["findings"].as_array().unwrap().iter().find(|f| f["code"] == "partitions.type_ends");
+        let told = finding.unwrap()["message"].as_str().unwrap();
+        assert!(told.contains("2038-01-19") && told.contains("bigint"), "{told}");
+        db.execute("INSERT INTO t VALUES (2147483646, 1)").await;
+        assert_eq!(steps(&run(&workspace)), 0);
+        workspace.file("tasks/partitions.yaml", "kind: partitions\ntarget: app\noptions: { tables: [t], interval: year, ahead: 3, time_zone: UTC, epoch: seconds }\n");
+        let near = run(&workspace);
+        assert!(!near.to_string().contains("type_ends"), "{near:#}");
+    }
+}
+
+for_each_version! {
     async fn a_new_partition_has_what_its_siblings_have(major: u32) {
         let db = fresh_database(major).await;
         let name = &db.name;

@@ -339,8 +339,11 @@ for_each_version! {
         db.execute("CREATE TABLE other (id int PRIMARY KEY);
             CREATE FUNCTION seen() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$;
             CREATE TABLE ev (id int, at date NOT NULL, note text DEFAULT 'x', ref int) PARTITION BY RANGE (at);
-            CREATE TRIGGER all_of_them BEFORE UPDATE ON ev FOR EACH ROW EXECUTE FUNCTION seen()").await;
+            CREATE TRIGGER all_of_them BEFORE UPDATE ON ev FOR EACH ROW EXECUTE FUNCTION seen();
+            CREATE TRIGGER \"here not\" BEFORE UPDATE ON ev FOR EACH ROW EXECUTE FUNCTION seen()").await;
         sibling(&db, "ev", "\"ev Old\"", &this, &next).await;
+        db.execute("ALTER TABLE \"ev Old\" DISABLE TRIGGER \"here not\"; ALTER TABLE \"ev Old\" ALTER note SET STORAGE EXTERNAL, ALTER note SET COMPRESSION pglz,
+            ALTER ref SET (n_distinct = 7), ALTER ref SET STATISTICS 333").await;
         db.execute(&format!("CREATE TRIGGER audit BEFORE INSERT ON \"ev Old\" FOR EACH ROW EXECUTE FUNCTION seen();
             ALTER TABLE \"ev Old\" ADD CONSTRAINT positive CHECK (id > 0), ADD CONSTRAINT within CHECK (at >= '{this}'),
                 ADD CONSTRAINT there FOREIGN KEY (ref) REFERENCES other, ALTER id SET NOT NULL, ALTER note SET DEFAULT 'y';
@@ -351,7 +354,8 @@ for_each_version! {
         let told = findings.iter().find(|f| f["code"] == "partitions.besides");
         let told = told.unwrap_or_else(|| panic!("{done:#}"));
         let message = told["message"].as_str().unwrap();
-        for what in ["the trigger audit", "the check positive", "the foreign key there", "NOT NULL of id", "the default of note", "the extended statistics both_of"] {
+        for what in ["the trigger audit", "the check positive", "the foreign key there", "NOT NULL of id", "the default of note", "the extended statistics both_of", "another state of the trigger \"here not\"",
+            "the storage of note", "the compression of note", "the options of ref", "the statistics target of ref"] {
             assert!(message.contains(what), "{what}: {message}");
         }
         assert!(!message.contains("all_of_them") && !message.contains("within"), "{message}");
@@ -361,6 +365,8 @@ for_each_version! {
         assert_eq!(db.strings(&format!("SELECT tgname::text FROM pg_trigger WHERE tgrelid = '{new}'::regclass AND tgname = 'audit'")).await, ["audit"]);
         assert_eq!(db.strings(&format!("SELECT conname::text FROM pg_constraint WHERE conrelid = '{new}'::regclass AND contype IN ('c', 'f') ORDER BY 1")).await, ["positive", "there"]);
         assert_eq!(db.number("SELECT count(*) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE a.attname = 'note' AND pg_get_expr(d.adbin, d.adrelid) LIKE '%y%'").await, 2);
+        assert_eq!(db.strings(&format!("SELECT tgenabled::text FROM pg_trigger WHERE tgrelid = '{new}'::regclass AND tgname = 'here not'")).await, ["D"]);
+        assert_eq!(db.number(&format!("SELECT count(*) FROM pg_attribute WHERE attrelid = '{new}'::regclass AND (attname = 'note' AND attstorage = 'e' AND attcompression = 'p' OR attname = 'ref' AND attstattarget = 333 AND attoptions = '{{n_distinct=7}}')")).await, 2);
         // What all have comes from the table, and is no news.
         assert!(codes(&run(&workspace)).is_empty());
     }

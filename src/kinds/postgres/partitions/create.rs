@@ -43,7 +43,7 @@ pub(super) fn plan(
     taken: &mut HashSet<(String, String)>,
     plan: &mut Plan,
 ) {
-    let wanted = wanted(task, subject, at, plan);
+    let wanted = within_type(subject, wanted(task, subject, at, plan), plan);
     strays_elsewhere(subject, &wanted, plan);
     if let Some(finding) = catch_all(task, subject, at) {
         plan.undone(finding);
@@ -127,6 +127,39 @@ pub(super) fn plan(
         plan.steps.push(step);
         not_had(subject, template, &names, facts, plan);
     }
+}
+
+/// What an `integer` ends at, as a bound.
+const INTEGER_ENDS: Point = i32::MAX as Point;
+
+/// Those that the type of the key has numbers for: the server refuses a bound beyond its end, and
+/// every row, too.
+fn within_type(subject: &Subject<'_>, mut wanted: Vec<Wanted>, plan: &mut Plan) -> Vec<Wanted> {
+    if subject.table.key_type != "int4" {
+        return wanted;
+    }
+    let beyond = wanted.iter().filter(|w| w.stretch.1 > INTEGER_ENDS).count();
+    if beyond == 0 {
+        return wanted;
+    }
+    let ends = subject.key.day(INTEGER_ENDS, subject.zone);
+    let ends = ends.map_or_else(String::new, |day| format!(" ({day})"));
+    let table = &subject.table.name;
+    plan.findings.push(finding(
+        "partitions.type_ends",
+        Severity::Warning,
+        subject,
+        format!(
+            "{beyond} of the partitions that are asked for reach beyond {INTEGER_ENDS}{ends}, where the type of {} ends: no row of {table} can be later, so none is made for that time. A key of partitions cannot be altered: make a table whose key is a bigint, partitioned as this one is, and move the rows to it before then",
+            subject.column
+        ),
+        None,
+    ));
+    wanted.retain(|w| w.stretch.0 < INTEGER_ENDS);
+    for wanted in &mut wanted {
+        wanted.stretch.1 = wanted.stretch.1.min(INTEGER_ENDS);
+    }
+    wanted
 }
 
 /// Nobody makes partitions so many years ahead of those that are asked for.

@@ -292,7 +292,7 @@ const OWN_INDEXES: &str = "SELECT x.indrelid, x.indisunique, pg_catalog.substr(d
 /// What partitions have that their parents have not, and that means code or
 /// rows of others: triggers, rules, constraints on single rows (but those over
 /// the key, which mostly repeat the bounds), foreign keys, extended statistics,
-/// columns that may not be null or have other defaults.
+/// columns that may not be null, have other defaults, or are kept in another way.
 const BESIDES: &str = "WITH one AS (
         SELECT c.oid, i.inhparent, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -300,8 +300,13 @@ const BESIDES: &str = "WITH one AS (
         WHERE c.oid = ANY ($1) AND c.relispartition)
     SELECT o.oid, h.what, h.sql FROM one o CROSS JOIN LATERAL (
         SELECT 'the trigger ' || pg_catalog.quote_ident(t.tgname) AS what,
-            pg_catalog.replace(pg_catalog.pg_get_triggerdef(t.oid), ' ON ' || o.name || ' ', ' ON {table} ') AS sql
+            pg_catalog.replace(pg_catalog.pg_get_triggerdef(t.oid), ' ON ' || o.name || ' ', ' ON {table} ')
+                || CASE t.tgenabled WHEN 'O' THEN '' ELSE pg_catalog.format('; ALTER TABLE {table} %s TRIGGER %I', {state}, t.tgname) END AS sql
         FROM pg_catalog.pg_trigger t WHERE t.tgrelid = o.oid AND NOT t.tgisinternal AND t.tgparentid = 0
+        UNION ALL SELECT 'another state of the trigger ' || pg_catalog.quote_ident(t.tgname),
+            pg_catalog.format('ALTER TABLE {table} %s TRIGGER %I', {state}, t.tgname)
+        FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_trigger above ON above.oid = t.tgparentid
+        WHERE t.tgrelid = o.oid AND NOT above.tgisinternal AND t.tgenabled <> 'O' AND t.tgenabled <> above.tgenabled
         UNION ALL SELECT 'the rule ' || pg_catalog.quote_ident(r.rulename),
             pg_catalog.rtrim(pg_catalog.replace(pg_catalog.pg_get_ruledef(r.oid), ' TO ' || o.name || ' ', ' TO {table} '), ';')
         FROM pg_catalog.pg_rewrite r WHERE r.ev_class = o.oid AND r.ev_type <> '1'
@@ -324,10 +329,26 @@ const BESIDES: &str = "WITH one AS (
             LEFT JOIN pg_catalog.pg_attrdef their ON their.adrelid = above.attrelid AND their.adnum = above.attnum
         WHERE a.attrelid = o.oid AND a.attgenerated = ''
             AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) IS DISTINCT FROM pg_catalog.pg_get_expr(their.adbin, their.adrelid)
+        UNION ALL SELECT k.what || pg_catalog.quote_ident(a.attname),
+            pg_catalog.format('ALTER TABLE {table} ALTER COLUMN %I SET %s', a.attname, k.sql)
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute above ON above.attrelid = o.inhparent AND above.attname = a.attname
+            CROSS JOIN LATERAL (VALUES
+                (a.attstorage <> above.attstorage, 'the storage of ', 'STORAGE ' || CASE a.attstorage
+                    WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END),
+                (a.attcompression <> '' AND a.attcompression <> above.attcompression, 'the compression of ', 'COMPRESSION ' || CASE a.attcompression
+                    WHEN 'p' THEN 'pglz' ELSE 'lz4' END),
+                (a.attoptions IS NOT NULL AND a.attoptions IS DISTINCT FROM above.attoptions, 'the options of ',
+                    '(' || pg_catalog.array_to_string(a.attoptions, ', ') || ')'),
+                (a.attstattarget >= 0 AND a.attstattarget IS DISTINCT FROM above.attstattarget, 'the statistics target of ',
+                    'STATISTICS ' || a.attstattarget::text)) AS k (differs, what, sql)
+        WHERE a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped AND k.differs
         UNION ALL SELECT 'the extended statistics ' || pg_catalog.quote_ident(s.stxname),
             ''
         FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = o.oid) h
     ORDER BY 1, 2";
+
+/// How ALTER TABLE says what a trigger is.
+const STATE: &str = "CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END";
 
 const PUBLICATIONS: &str =
     "SELECT r.prrelid, p.pubname::text, {some}, pg_catalog.pg_has_role(p.pubowner, 'USAGE')
@@ -616,7 +637,10 @@ async fn nodes(db: &Session, roots: &[u32], facts: &mut Facts) -> Result<(), Eng
             node.attached.policies.push((row.get(1)?, row.get(2)?));
         }
     }
-    for row in db.query(doing, BESIDES, &[&all]).await? {
+    for row in db
+        .query(doing, &BESIDES.replace("{state}", STATE), &[&all])
+        .await?
+    {
         if let (Some(node), Some(sql)) = (
             facts.nodes.get_mut(&row.get::<u32>(0)?),
             row.get::<Option<String>>(2)?,
