@@ -1,6 +1,7 @@
 //! What is to be done about a schedule now: a pure decision from what is
 //! known. No clock, no history.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -17,9 +18,12 @@ const ON_TIME: TimeDelta = TimeDelta::seconds(60);
 /// Longest default for `catch_up`.
 const DAY: TimeDelta = TimeDelta::days(1);
 
-/// Occurrences that are decided at once. After a year of down-time a schedule
-/// of every minute has half a million.
-const AT_ONCE: usize = 1_000;
+/// Occurrences that are decided one by one. After a year of down-time a schedule
+/// of every minute has half a million: those before the last ones have one record together.
+const ONE_BY_ONE: usize = 1_000;
+
+/// Occurrences that are counted at once.
+const AT_ONCE: usize = 100_000;
 
 /// How often a schedule is asked for again that waits for another one, or for
 /// the occurrence before.
@@ -92,7 +96,56 @@ pub enum Decision {
         reason: String,
         /// Whether a later one does its work: then it is not worth a message.
         covered: bool,
+        /// How many before it are over with it, and have no record of their own.
+        with: usize,
     },
+}
+
+/// Occurrences that have one record together: that of the last.
+struct Folded {
+    first: DateTime<Utc>,
+    last: DateTime<Utc>,
+    count: usize,
+    paused: bool,
+}
+
+impl Folded {
+    /// Adds one that is later than all before it. What was paused stays apart from what was not.
+    fn add(all: &mut Vec<Folded>, at: DateTime<Utc>, paused: bool) {
+        match all.last_mut().filter(|last| last.paused == paused) {
+            Some(last) => {
+                last.last = at;
+                last.count += 1;
+            }
+            None => all.push(Folded {
+                first: at,
+                last: at,
+                count: 1,
+                paused,
+            }),
+        }
+    }
+
+    fn alone(at: DateTime<Utc>) -> Folded {
+        Folded {
+            first: at,
+            last: at,
+            count: 1,
+            paused: false,
+        }
+    }
+
+    /// What the record says besides why.
+    fn others(&self, zone: Tz) -> String {
+        match self.count {
+            1 => String::new(),
+            many => format!(
+                " (the same goes for the {} before it, from {} on)",
+                many - 1,
+                shown(self.first, zone)
+            ),
+        }
+    }
 }
 
 /// What to do now, and when to ask again.
@@ -120,10 +173,17 @@ pub fn due(
     now: DateTime<Utc>,
 ) -> Due {
     let floor = known.newest.map_or(known.since, |at| at.max(known.since));
-    let mut list = Vec::new();
+    let (mut list, mut folded) = (VecDeque::new(), Vec::new());
     let mut next = schedule.cron.next_after(floor, zone);
-    while let Some(at) = next.filter(|at| *at <= now && list.len() < AT_ONCE) {
-        list.push(at);
+    let mut count = 0;
+    while let Some(at) = next.filter(|at| *at <= now && count < AT_ONCE) {
+        list.push_back(at);
+        if list.len() > ONE_BY_ONE
+            && let Some(old) = list.pop_front()
+        {
+            Folded::add(&mut folded, old, paused(known, old).is_some());
+        }
+        count += 1;
         next = schedule.cron.next_after(at, zone);
     }
     let delay = jitter(schedule, seed);
@@ -136,7 +196,7 @@ pub fn due(
     // The newest stands for all before it, also where its turn is yet to come.
     let newest = match behind {
         true => schedule.cron.latest_at_or_before(now, zone),
-        false => list.pop(),
+        false => list.pop_back(),
     };
     let after = match behind {
         true => schedule.cron.next_after(now, zone),
@@ -148,20 +208,29 @@ pub fn due(
         _ => None,
     };
     let last = last.filter(|_| !behind);
-    for at in list {
+    folded.extend(list.into_iter().map(Folded::alone));
+    for one in folded {
+        let (at, others) = (one.last, one.others(zone));
         due.decisions.push(match paused(known, at) {
-            Some(reason) => Decision::Skip { at, reason },
-            None => Decision::Miss {
+            Some(reason) => Decision::Skip {
                 at,
-                reason: match covered {
+                reason: reason + &others,
+            },
+            None => {
+                let reason = match covered {
                     Some(run) => format!("the one of {} {DOES_ITS_WORK}", shown(run, zone)),
                     None if known.attended == Some(at) => {
                         "it could not begin before the next one was due".to_owned()
                     }
                     None => "nobody was there at its time".to_owned(),
-                },
-                covered: covered.is_some(),
-            },
+                };
+                Decision::Miss {
+                    at,
+                    reason: reason + &others,
+                    covered: covered.is_some(),
+                    with: one.count - 1,
+                }
+            }
         });
     }
     match last {
@@ -199,6 +268,7 @@ fn one(
             at,
             reason,
             covered: false,
+            with: 0,
         })
     };
     if let Some(reason) = paused(known, at) {

@@ -1,5 +1,7 @@
 //! Occurrences that nobody carries out: written down, and told.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
@@ -20,7 +22,7 @@ impl Scheduler {
     ) -> Result<(), HistoryError> {
         let mut rows = Vec::new();
         let recorded_at = self.by_the_history();
-        let mut told = Vec::new();
+        let mut told = HashMap::new();
         for decision in decisions {
             let (at, status, reason) = match decision {
                 Decision::Start { .. } => continue,
@@ -29,9 +31,10 @@ impl Scheduler {
                     at,
                     reason,
                     covered,
+                    with,
                 } => {
                     if !covered {
-                        told.push(*at);
+                        told.insert(*at, *with);
                     }
                     (*at, OccurrenceStatus::Missed, reason)
                 }
@@ -61,15 +64,18 @@ impl Scheduler {
         // Only who recorded them tells: somebody else may have been faster.
         let missed: Vec<&Occurrence> = new
             .iter()
-            .filter(|one| told.contains(&one.scheduled_for))
+            .filter(|one| told.contains_key(&one.scheduled_for))
             .collect();
-        self.tell(schedule, &missed, now).await
+        let with = missed.iter().filter_map(|one| told.get(&one.scheduled_for));
+        let count = missed.len() + with.sum::<usize>();
+        self.tell(schedule, &missed, count, now).await
     }
 
     async fn tell(
         &self,
         schedule: &Schedule,
         missed: &[&Occurrence],
+        count: usize,
         now: DateTime<Utc>,
     ) -> Result<(), HistoryError> {
         let (Some(first), Some(last)) = (missed.first(), missed.last()) else {
@@ -87,7 +93,7 @@ impl Scheduler {
                 .to_string()
         };
         let reason = last.reason.clone().unwrap_or_default();
-        let text = match missed.len() {
+        let text = match count {
             1 => format!(
                 "`{}` did not run at {}: {reason}",
                 schedule.name,
