@@ -307,6 +307,12 @@ impl HistoryError {
             _ => None,
         };
         let path = path.to_owned();
+        if let sqlx::Error::PoolTimedOut = error {
+            return HistoryError::Busy {
+                path,
+                source: "somebody has been writing into it for too long".into(),
+            };
+        }
         if matches!(
             error,
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
@@ -390,10 +396,15 @@ impl HistoryError {
                     source: said(error),
                 }
             }
+            (sqlx::Error::PoolTimedOut, _) => HistoryError::OutOfReach {
+                place,
+                source:
+                    "no connection could be had in time: the server takes none, or says nothing"
+                        .into(),
+            },
             (
                 sqlx::Error::Io(_)
                 | sqlx::Error::Tls(_)
-                | sqlx::Error::PoolTimedOut
                 | sqlx::Error::PoolClosed
                 | sqlx::Error::Protocol(_)
                 | sqlx::Error::BeginFailed,

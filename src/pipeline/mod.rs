@@ -29,7 +29,7 @@ use serde_json::Value;
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::execute::{Observer, Shared, Stop, StopReason};
-use crate::history::{Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
+use crate::history::{Kept, Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Skip};
 use crate::values::{Window, redact};
@@ -260,26 +260,32 @@ fn part(task: &Task) -> Option<String> {
 async fn closed(mut record: RunRecord, around: &Surroundings) -> RunRecord {
     record.finished_at = Some(Utc::now());
     around.history.close_run(&record);
-    note(around, &record).await;
+    if note(around, &record).await == Some(Kept::Nowhere) {
+        for finding in &mut record.findings {
+            if finding.code == "history.unreachable" {
+                finding.message = "the history did not answer, and no file beside it could be written: this run decided without what earlier runs had learned, and its records are in the log of this process, and nowhere else".to_owned();
+            }
+        }
+    }
     record
 }
 
 /// Notes what is worth telling, once the record is in the history. Where it
 /// is only beside it, what is to be told is kept there too: without what the
-/// history knows of earlier failures.
-async fn note(around: &Surroundings, run: &RunRecord) {
+/// history knows of earlier failures. Tells where the records are, if not in the history.
+async fn note(around: &Surroundings, run: &RunRecord) -> Option<Kept> {
     let kept = around.history.settle().await;
     let Some(teller) = &around.teller else {
-        return;
+        return kept;
     };
     if kept.is_none() {
         match teller.note(around.history.store().as_ref(), run).await {
-            Ok(()) => return,
+            Ok(()) => return None,
             Err(error) => tracing::warn!(%error, "what is worth telling is kept for later"),
         }
     }
     around.history.add_notices(teller.notices_alone(run));
-    around.history.settle().await;
+    around.history.settle().await
 }
 
 fn sum_up(record: &mut RunRecord, refused: &[Skip], stop: &Stop) {

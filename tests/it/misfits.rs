@@ -76,8 +76,8 @@ fn rules_are_told_where_they_stand() {
         places("mongodb", task),
         expected(&[(8, "aggregations[0].pipeline[1]")])
     );
-    let task = "kind: archive\ntarget: app\noptions:\n  table: t\n  older_than: 9d\n  destination:\n    table: old\n";
-    assert_eq!(places("postgres", task), expected(&[(5, "older_than")]));
+    let task = "kind: archive\ntarget: app\noptions:\n  table: t\n  column: at\n  destination:\n    table: old\n";
+    assert_eq!(places("postgres", task), expected(&[(5, "column")]));
     let task = "kind: integrity\ntarget: app\noptions:\n  queries:\n    - { name: a, sql: SELECT 1 }\n    - name: a\n      sql: SELECT 2\n";
     assert_eq!(places("postgres", task), expected(&[(6, "queries[1]")]));
 }

@@ -1,6 +1,6 @@
 use super::parts::{
-    Page, blocker, findings, heading, moment, next_step, rows_of, saved_bytes, sizes, step_ink,
-    step_mark, totals, waiter,
+    Page, blocker, findings, grew, heading, moment, next_step, rows_of, saved_bytes, sizes,
+    step_ink, step_mark, totals, waiter,
 };
 use super::words::counted;
 use super::{Ink, Style, human_bytes, human_duration_ms, shown};
@@ -18,7 +18,7 @@ pub fn run_details(run: &RunRecord, style: &Style) -> String {
     page.field(2, "id", &run.id.to_string());
     page.field(2, "process", &format!("pid {} on {}", run.pid, run.host));
     if let Some(part) = &run.part {
-        page.field(2, "only a part", part);
+        page.field(2, "limited", part);
     }
     if let Some(finished) = run.finished_at {
         page.field(2, "finished", &moment(finished, style));
@@ -103,11 +103,7 @@ fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
     }
     let size = match saved_bytes(step) {
         Some(saved) if saved < 0 => {
-            format!(
-                "{}, grew by {}",
-                sizes(step),
-                human_bytes(saved.saturating_neg())
-            )
+            format!("{}, {}", sizes(step), grew(run, saved))
         }
         Some(saved) => format!("{}, saved {}", sizes(step), human_bytes(saved)),
         None => sizes(step),

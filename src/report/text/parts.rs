@@ -6,6 +6,7 @@ use super::columns::wrapped;
 use super::words::{counted, shell_word};
 use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
 use crate::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus};
+use crate::kinds::removes_rows;
 use crate::plan::{Finding, Severity};
 
 /// Text that grows by lines.
@@ -396,10 +397,7 @@ pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord) {
         let (before, after) = (human_bytes(run.bytes_before), human_bytes(run.bytes_after));
         parts.push(match run.bytes_before == run.bytes_after {
             true => before,
-            false => format!(
-                "{before} → {after}, {}",
-                reclaimed(run.bytes_before, run.bytes_after)
-            ),
+            false => format!("{before} → {after}, {}", reclaimed(run)),
         });
     }
     if !parts.is_empty() {
@@ -412,9 +410,18 @@ pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord) {
     }
 }
 
-fn reclaimed(before: i64, after: i64) -> String {
-    match before.saturating_sub(after) {
-        grown if grown < 0 => format!("grew by {}", human_bytes(grown.saturating_neg())),
+fn reclaimed(run: &RunRecord) -> String {
+    match run.bytes_before.saturating_sub(run.bytes_after) {
+        grown if grown < 0 => grew(run, grown),
         less => format!("reclaimed {}", human_bytes(less)),
+    }
+}
+
+/// By how much what was worked on has grown. Where rows went, their space is still there.
+pub(super) fn grew(run: &RunRecord, saved: i64) -> String {
+    let by = human_bytes(saved.saturating_neg());
+    match removes_rows(&run.kind) {
+        true => format!("grew by {by}: what rows leave free is filled again, and not given back"),
+        false => format!("grew by {by}"),
     }
 }

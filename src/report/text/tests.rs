@@ -470,3 +470,15 @@ fn numbers_read_well() {
         assert_eq!(age(now - TimeDelta::minutes(minutes), now), text);
     }
 }
+
+#[test]
+fn space_of_rows_that_went_is_not_lost() {
+    let mut one = step(1, "app.events", StepStatus::Succeeded);
+    (one.bytes_before, one.bytes_after) = (Some(3 << 20), Some(4 << 20));
+    let mut run = run(RunStatus::Succeeded, vec![one]);
+    let why = "filled again, and not given back";
+    assert!(!run_summary(&run, &NARROW).contains(why));
+    run.kind = "archive".into();
+    assert!(run_summary(&run, &NARROW).contains(why));
+    assert!(run_details(&run, &NARROW).contains(why));
+}

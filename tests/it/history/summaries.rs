@@ -143,7 +143,10 @@ pub(super) async fn gains_and_troubles_are_found(store: &dyn Store) {
         sized(3, StepStatus::Succeeded, 1_000, 2_000),
         sized(4, StepStatus::Failed, 90_000, 1_000),
         sized(5, StepStatus::Succeeded, 5_000, 1_000),
+        // Fewer rows than before is nothing given back.
+        sized(6, StepStatus::Succeeded, 80_000, 1_000),
     ];
+    calm.steps[5].action = "refresh".into();
     calm.steps[3].error = Some("lock timeout".into());
     calm.steps[3].lock_waits = step(4, StepStatus::Failed).lock_waits;
     calm.steps[0].lock_waits = step(1, StepStatus::Succeeded).lock_waits;
