@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Answer, Surroundings, Way, sum_up};
 use crate::config::{Limits, Target};
 use crate::execute::{Stop, StopReason};
-use crate::history::{RunRecord, RunStatus, StepStatus};
+use crate::history::{HistoryError, RunRecord, RunStatus, StepStatus};
 
 /// What is cancelled has usually ended by then.
 const FIRST: Duration = Duration::from_secs(1);
@@ -44,7 +44,14 @@ pub(super) async fn abandon(record: &mut RunRecord, around: &Surroundings) {
     around.history.settle().await;
     let id = record.id.to_string();
     let history = &around.history;
-    if let Some(known) = history.ask(history.store().run(&id)).await {
+    // One that ends before it was opened is not known.
+    let known = async {
+        match history.store().run(&id).await {
+            Err(HistoryError::UnknownRun { .. }) => Ok(None),
+            found => found.map(Some),
+        }
+    };
+    if let Some(Some(known)) = history.ask(known).await {
         record.steps = known.steps;
     }
     let mut at_work = 0;

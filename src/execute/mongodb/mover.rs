@@ -298,7 +298,7 @@ impl<'a> Mover<'a> {
         let new = documents.iter().filter(is_new);
         let (new, other): (Vec<&RawDocumentBuf>, Vec<_>) = new.partition(|d| can_be_stamped(d));
         let mut inserted = Inserted {
-            refused: other.into_iter().filter_map(|d| id_of(d)).collect(),
+            refused: other.into_iter().filter_map(id_of).collect(),
             ..Inserted::default()
         };
         let mut met = !there.is_empty();
