@@ -569,6 +569,18 @@ pub const FINDINGS: &[Code] = &[
         "CREATE SCHEMA, or mend the task.",
     ),
     code(
+        "partitions.outside",
+        "A partition was detached, or begun to be, and does not go on its way: today's rule keeps it, or it could not be dropped.",
+        "Its rows are not in the table: whoever asks that does not find them.",
+        "The suggestion attaches it again; then it is judged like any other. Where its rows are not wanted, drop it by hand.",
+    ),
+    code(
+        "partitions.pending",
+        "Somebody began to detach a partition concurrently, and did not finish.",
+        "Its rows are not seen through the table, and no other partition can be detached concurrently.",
+        "The suggestion finishes it; attach it again where its rows are wanted.",
+    ),
+    code(
         "partitions.publication",
         "A new partition could not be added to a publication.",
         "Its rows are not replicated.",

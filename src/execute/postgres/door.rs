@@ -354,13 +354,32 @@ async fn work(
         Work::Walk(_) | Work::Retire(_) | Work::Settle(_)
     );
     job.session.take_any_bytes(!rows_go).await?;
-    match carried_out(job, record, findings).await {
+    let done = carried_out(job, record, findings).await;
+    if let Some(outside) = &job.step.body.outside
+        && !done.as_ref().is_err_and(EngineError::is_unreachable)
+        && (done.is_err() || ends_short(job.step, record.status))
+    {
+        // What cannot be asked is found by the next run.
+        if let Err(error) = statements::outside(outside, job, findings).await {
+            tracing::warn!(%error, "what the step left outside of its table is not known");
+        }
+    }
+    match done {
         Err(error) if !job.step.body.away.is_empty() && is_elsewhere(&error) => {
             findings.push(out_of_reach(job.step, &error));
             end(record, StepStatus::Skipped, error.to_string());
             Ok(())
         }
         done => done,
+    }
+}
+
+/// Whether a step ended before its end, and does not go on by itself: the rows of a partition may
+/// be stored over many nights.
+fn ends_short(step: &Step, status: StepStatus) -> bool {
+    match step.body.work {
+        Work::Retire(_) => matches!(status, StepStatus::Failed | StepStatus::Skipped),
+        _ => status != StepStatus::Succeeded,
     }
 }
 

@@ -211,6 +211,25 @@ pub(super) async fn left(
     Ok(())
 }
 
+/// Tells what the step has taken out of its table, and not brought to its end.
+pub(super) async fn outside(
+    query: &Query,
+    job: Job<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), EngineError> {
+    let doing = "looking what is out of its table";
+    for row in gate::ask_aside(job.session, job.execution, doing, query).await? {
+        findings.push(Finding {
+            code: "partitions.outside".to_owned(),
+            severity: Severity::Critical,
+            object: row.get(0)?,
+            message: row.get(1)?,
+            suggestion: row.get(2)?,
+        });
+    }
+    Ok(())
+}
+
 async fn one_by_one(
     statements: &[Statement],
     job: Job<'_>,

@@ -82,6 +82,11 @@ const IS_PARTITION: &str = "SELECT (pg_catalog.pg_identify_object('pg_catalog.pg
         AND (NOT i.inhdetachpending
             OR pg_catalog.starts_with(pg_catalog.obj_description(i.inhrelid, 'pg_class'), $5::text)))";
 
+/// And whether no other partition is half out.
+const NO_OTHER: &str = "
+    AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits o WHERE o.inhparent = $4::oid AND o.inhrelid <> $1::oid
+        AND o.inhdetachpending)";
+
 /// Whether a table is part of no other, and its comment still begins with `mark`.
 const WAS_DETACHED: &str = "SELECT NOT c.relispartition
         AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid)
@@ -148,6 +153,17 @@ impl Leaving<'_> {
                 query: Query::new(UNMARKED, params),
             }),
         }
+    }
+
+    /// The same, and that no other is half out: the server detaches one at a time.
+    pub(super) fn free_to_leave(&self) -> Required {
+        let mut required = self.still_attached();
+        required.query.sql = format!("{IS_PARTITION}{NO_OTHER}");
+        required.otherwise = format!(
+            "{}; or the detachment of another partition of {} was begun and is not finished",
+            required.otherwise, self.root
+        );
+        required
     }
 
     /// Whether it is what was detached.

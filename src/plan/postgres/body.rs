@@ -31,6 +31,11 @@ pub struct Body {
     /// help). The step has failed where there is any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leaves: Option<Query>,
+    /// Answers with what the step has taken out of its table and not brought
+    /// to its end, asked where it did not succeed: rows of (object, what is so,
+    /// what would take it back). Each is a finding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Query>,
     /// Whether the step's own locks must yield to a vacuum that prevents
     /// transaction id wraparound on the same table.
     pub yields_to_wraparound_vacuum: bool,
@@ -95,6 +100,7 @@ impl Default for Body {
             measure: None,
             on_abort: None,
             leaves: None,
+            outside: None,
             yields_to_wraparound_vacuum: false,
             count: None,
             under: Under::default(),

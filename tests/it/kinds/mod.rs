@@ -27,6 +27,7 @@ mod nineteen;
 mod numbers;
 mod odd;
 mod out_of_order;
+mod outside;
 mod on_standby;
 mod partitions;
 mod owners;

@@ -92,6 +92,19 @@ impl Workspace {
             .await;
     }
 
+    /// Has the history know with which bounds.
+    pub(crate) async fn knows_bounds(
+        &self,
+        kind: &str,
+        db: &TestDatabase,
+        table: &str,
+        bounds: &str,
+    ) {
+        let oid = format!("SELECT '{table}'::regclass::oid::int8");
+        let key = format!("bounds of {}", db.number(&oid).await);
+        self.knows(kind, key, bounds.into()).await;
+    }
+
     async fn knows(&self, kind: &str, key: String, value: serde_json::Value) {
         let location = format!("sqlite:{}", self.history().display());
         let store = maint::history::open(&location).await.unwrap();

@@ -18,7 +18,7 @@ use super::retention::facts::{self, Member, Table};
 use super::retention::leftover::{self, Leftover};
 use super::retention::rule::{Epoch, Rule, Way};
 use super::retention::ties::Ties;
-use super::retention::{age_of, clock_differs, invalid, mark, proof};
+use super::retention::{age_of, clock_differs, invalid, mark, outside, proof};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
@@ -319,6 +319,9 @@ impl Kind for Archive {
                 }
                 ours
             });
+            for member in table.members.iter_mut().filter(|m| m.detached) {
+                member.bounds = mark::bounds(member.oid, &member.name, at);
+            }
         }
         let Some(table) = facts.tables.get(&self.table) else {
             invalid(&mut plan, &rule, "there is no such table");
@@ -400,6 +403,7 @@ impl Kind for Archive {
                 step
             }
         }));
+        outside::heed(steps::MARK, facts.tables.values(), at, &mut plan);
         mark::unmark(steps::MARK, facts.tables.values(), &mut plan);
         for leftover in &facts.elsewhere {
             leftover::disown(leftover, &facts.tables, at, &mut plan);

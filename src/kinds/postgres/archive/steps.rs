@@ -2,6 +2,7 @@
 
 use super::super::common::{rows, rows_finding};
 use super::super::retention::facts::{Member, Table};
+use super::super::retention::outside::{self, Outside};
 use super::super::retention::removal::{Removal, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Epoch, Rule};
 use super::super::retention::{invalid, mark, partition, refused, way};
@@ -77,6 +78,16 @@ pub(super) fn of(
     for member in &table.members {
         if member.kind != "r" {
             partition::foreign(member, table, rule, age, at.now, plan);
+            continue;
+        }
+        if member.detached
+            && let Some(why) = stays(options, rule, table, member, age, facts, at)
+        {
+            plan.undone(Outside::of(member, &table.name.to_string()).kept(&why));
+            continue;
+        }
+        // Nobody reaches its rows through the table.
+        if member.pending && !goes(options, rule, table, member, age, facts, at) {
             continue;
         }
         let fate = match facts.detached_columns.get(&member.oid) {
@@ -255,8 +266,39 @@ fn goes(
 ) -> bool {
     let by_rows = || facts.ties.by_rows(table, member, options.drop_partitions);
     // What was detached, and cannot be dropped, gives up its rows and stays.
-    (member.detached && facts.ties.dependents(member.oid).is_empty())
-        || (expired(rule, table, member, age, facts, at) && by_rows().is_none())
+    if member.detached {
+        return facts.ties.dependents(member.oid).is_empty()
+            && stays(options, rule, table, member, age, facts, at).is_none();
+    }
+    expired(rule, table, member, age, facts, at)
+        && by_rows().is_none()
+        && outside::can_leave(member, table, MARK, at)
+}
+
+/// Why what an earlier run detached does not go on its way: today's options would not have it
+/// leave as a whole either, if it were a partition.
+fn stays(
+    options: &Archive,
+    rule: &Rule,
+    table: &Table,
+    member: &Member,
+    age: Option<AgeType>,
+    facts: &Facts,
+    at: &Moment,
+) -> Option<String> {
+    let by_age = rule.by_age_alone();
+    if !by_age || (member.bounds.is_some() && !partition::expired(member, table, rule, age, at.now))
+    {
+        return Some(partition::not_meant(by_age));
+    }
+    // What depends on it is told beside the rows that go one by one.
+    if !facts.ties.dependents(member.oid).is_empty() {
+        return None;
+    }
+    let detached = (member.oid, &member.name);
+    facts
+        .ties
+        .kept_from_dropping(table, detached, options.drop_partitions)
 }
 
 /// Whether a member is exported as it is and dropped, instead of row by row.
@@ -363,6 +405,8 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
     if !member.detached {
         step.body.on_abort = mark::unmarking(member, table, MARK);
     }
+    let (root, begins) = (table.name.to_string(), mark::begins(MARK, table));
+    step.body.outside = Some(Outside::of(member, &root).left(member.oid, &begins));
     step
 }
 

@@ -15,6 +15,7 @@ use super::retention::estimate::{self, Look};
 use super::retention::facts::{self, Table};
 use super::retention::leftover::{self, Leftover};
 use super::retention::mark;
+use super::retention::outside;
 use super::retention::proof;
 use super::retention::rule::Rule;
 use super::retention::ties::Ties;
@@ -199,6 +200,7 @@ impl Kind for Cleanup {
             planned.push((rule, steps));
         }
         plan.steps = order::children_first(planned, &facts);
+        outside::heed(mark::MARK, facts.tables.values(), at, &mut plan);
         mark::unmark(mark::MARK, facts.tables.values(), &mut plan);
         for leftover in &facts.leftovers {
             if leftover.part_of.is_some() {
@@ -210,7 +212,13 @@ impl Kind for Cleanup {
             }
             let dependents = facts.ties.dependents(leftover.oid);
             if leftover::is_free(leftover, &facts.tables, dependents, at, &mut plan) {
-                leftover::decide(leftover, &self.rules, &facts.tables, at, &mut plan);
+                let today = leftover::Today {
+                    rules: &self.rules,
+                    tables: &facts.tables,
+                    ties: &facts.ties,
+                    drop_partitions: self.drop_partitions,
+                };
+                leftover::decide(leftover, &today, at, &mut plan);
             }
         }
         trust::heed(&mut plan, &facts.standing);

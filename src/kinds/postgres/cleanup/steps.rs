@@ -3,6 +3,8 @@
 use super::super::retention::effects::{self, ForeignKey};
 use super::super::retention::estimate::Look;
 use super::super::retention::facts::{Member, Table};
+use super::super::retention::mark::MARK;
+use super::super::retention::outside;
 use super::super::retention::removal::{Removal, count, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule, Way};
 use super::super::retention::{invalid, partition, refused, size};
@@ -69,7 +71,8 @@ pub(super) fn of_rule(
         let any = look.and_then(|look| look.any.get(&member.oid)).copied();
         let whole = partition::expired(member, table, rule, subject.age, at.now)
             && table.owned
-            && foreign_keys.is_empty();
+            && foreign_keys.is_empty()
+            && outside::can_leave(member, table, MARK, at);
         let by_rows = facts.ties.by_rows(table, member, options.drop_partitions);
         if whole && by_rows.is_none() {
             let count = count(rule, subject.age, member, None, at);
@@ -86,7 +89,8 @@ pub(super) fn of_rule(
             steps.push(step);
             continue;
         }
-        if any == Some(false) || member.bytes == 0 {
+        // Nobody reaches the rows of what is half out through the table.
+        if any == Some(false) || member.bytes == 0 || member.pending {
             continue;
         }
         if !member.may {

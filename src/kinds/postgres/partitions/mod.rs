@@ -214,7 +214,7 @@ impl Kind for Partitions {
             match self.subject(name, &facts, at) {
                 Ok(subject) => {
                     plan.considered += subject.partitions.len();
-                    prune::finish(&subject, &mut plan);
+                    prune::finish(self, &subject, at, &mut plan);
                     create::plan(self, &subject, &facts, &by_server, &mut taken, &mut plan);
                     match &facts.clock {
                         Some(why) => {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::calendar::Key;
+use super::calendar::{self, Key, Point};
 use super::facts::{Facts, MARK, Node, Retired};
 use super::{Expired, Partitions, Subject};
 use crate::engines::postgres::trust::Use;
@@ -10,6 +10,7 @@ use crate::engines::postgres::{Identifier, RelationName, literal};
 use crate::kinds::postgres::common::{Leaving, one_line, still_there, try_to_drop};
 use crate::kinds::postgres::retention::leftover;
 use crate::kinds::postgres::retention::mark::{self, Astray};
+use crate::kinds::postgres::retention::outside::Outside;
 use crate::plan::{
     Finding, Moment, Param, Plan, Query, Required, Severity, Statement, Step, Sweep,
 };
@@ -31,8 +32,16 @@ const WAS_DETACHED: &str = "EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oi
 
 /// Plans the end of what somebody began to detach. It comes first: until then
 /// nothing else can take its place.
-pub(super) fn finish(subject: &Subject<'_>, plan: &mut Plan) {
-    for (_, oid, node) in &subject.pending {
+pub(super) fn finish(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan: &mut Plan) {
+    let root = subject.table.name.to_string();
+    for ((_, to), oid, node) in &subject.pending {
+        let comment = node.comment.as_deref().unwrap_or_default();
+        let ours = comment.starts_with(&begins(&subject.table.name))
+            && mark::is_known(*oid, &node.name, at);
+        if let (true, Some(why)) = (ours, stays(task, Some(*to), subject, at)) {
+            let outside = outside(&node.name, &root, node.bounds.as_deref(), node.kind == "f");
+            plan.undone(outside.kept(&why));
+        }
         plan.steps.push(
             step("finish_detach", *oid, node, subject)
                 .only_if(still_there(*oid, &node.name), "the partition has vanished")
@@ -40,6 +49,38 @@ pub(super) fn finish(subject: &Subject<'_>, plan: &mut Plan) {
                 .run(finalize(*oid, &node.name, subject)),
         );
     }
+}
+
+fn outside<'a>(
+    name: &'a RelationName,
+    root: &'a str,
+    bounds: Option<&'a str>,
+    foreign: bool,
+) -> Outside<'a> {
+    Outside {
+        name,
+        root,
+        bounds,
+        kind: kind(foreign),
+    }
+}
+
+/// Why what was detached in order to be dropped is not: today's options would not have it leave.
+/// `to` is where it ends, if that is known.
+fn stays(
+    task: &Partitions,
+    to: Option<Point>,
+    subject: &Subject<'_>,
+    at: &Moment,
+) -> Option<String> {
+    if task.expired != Expired::Drop {
+        return Some("the task does not say `expired: drop` any more".to_owned());
+    }
+    let Some(keep) = task.keep else {
+        return Some("nothing is retired by age any more".to_owned());
+    };
+    let cut = subject.key.instant(keep.before(at.now), subject.zone);
+    (to? > cut).then(|| format!("it holds what is younger than {keep}, the `keep` of today"))
 }
 
 /// Plans what is to be detached, and what is to be dropped.
@@ -127,7 +168,8 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
             continue;
         }
         let of = subject.table.oid;
-        plan.memories.extend(mark::memories(*oid, &node.name, of));
+        plan.memories
+            .extend(mark::memories(*oid, &node.name, of, node.bounds.as_deref()));
         plan.steps
             .push(retire(task, subject, *oid, node, at).because(why));
     }
@@ -154,6 +196,9 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
     let ours = |required, name| of_version_7(required, name, node, subject);
     let mut step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
     let marked = marked(root, node, at);
+    let root_name = root.to_string();
+    let left = outside(part, &root_name, node.bounds.as_deref(), foreign);
+    step.body.outside = Some(left.left(oid, &begins(root)));
     // A detachment that comes to nothing leaves the comment that was there.
     step.body.on_abort = Some(Sweep {
         piles_up: false,
@@ -178,6 +223,7 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
         ));
     }
     let still = named(part).still_attached();
+    let leave = named(part).free_to_leave();
     let mark = comment(kind, part, Some(&marked));
     let detach = format!("ALTER TABLE {root} DETACH PARTITION {part}");
     let drops = attic.is_none() && task.grace.get().is_zero();
@@ -194,7 +240,7 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
         if attic.is_none() {
             let lock = format!("LOCK TABLE ONLY {part} IN SHARE UPDATE EXCLUSIVE MODE");
             let lock = Some(lock).filter(|_| !foreign);
-            let still = ours(still.clone(), part);
+            let still = ours(leave.clone(), part);
             step = step.run(under(Statement::brief(mark), still, lock));
         }
         let detach = Statement::patient(
@@ -211,7 +257,7 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
             },
         );
         step = step
-            .run(detach.requiring(still).only_if(attached(oid, subject, 0)))
+            .run(detach.requiring(leave).only_if(attached(oid, subject, 0)))
             .run(finalize(oid, part, subject));
     }
     match attic {
@@ -423,8 +469,22 @@ fn drop_retired(
             continue;
         }
         plan.considered += 1;
+        let root_name = root.to_string();
         if !mark::is_known(retired.oid, &retired.name, at) {
-            mark::unknown(&retired.name, &root.to_string(), plan);
+            mark::unknown(&retired.name, &root_name, plan);
+            continue;
+        }
+        let bounds = mark::bounds(retired.oid, &retired.name, at);
+        let to = bounds.as_deref().and_then(calendar::range);
+        let to = to.and_then(|(_, to)| subject.key.point(to));
+        let outside = outside(
+            &retired.name,
+            &root_name,
+            bounds.as_deref(),
+            retired.foreign,
+        );
+        if let Some(why) = stays(task, to, subject, at) {
+            plan.undone(outside.kept(&why));
             continue;
         }
         let name = retired.name.to_string();
@@ -442,16 +502,11 @@ fn drop_retired(
             continue;
         }
         let Some(keep) = task.keep else {
-            plan.skip(
-                name,
-                format!("detached on {day}, and nothing is retired by age any more"),
-            );
             continue;
         };
         let cut = subject.key.instant(keep.before(at.now), subject.zone);
         if let Some(dependents) = facts.dependents.get(&retired.oid) {
-            let root = root.to_string();
-            plan.undone(leftover::depended_on(&retired.name, &root, dependents));
+            plan.undone(leftover::depended_on(&retired.name, &root_name, dependents));
             continue;
         }
         let params = [Param::Oid(retired.oid), Param::Text(begins(root))];
@@ -477,18 +532,18 @@ fn drop_retired(
             undo: None,
         };
         let drop = format!("DROP TABLE {}", retired.name);
-        plan.steps.push(
-            Step::new("drop_partition", name, format!("table {}", retired.oid))
-                .because(format!("detached on {day}, more than {} ago", task.grace))
-                .locking(retired.oid)
-                .touching(retired.oid, Use::Command)
-                .only_if(
-                    still_there(retired.oid, &retired.name),
-                    "the table has vanished",
-                )
-                .run(under(Statement::brief(drop), required, Some(lock)))
-                .expecting(retired.bytes, Some(0)),
-        );
+        let mut step = Step::new("drop_partition", name, format!("table {}", retired.oid))
+            .because(format!("detached on {day}, more than {} ago", task.grace))
+            .locking(retired.oid)
+            .touching(retired.oid, Use::Command)
+            .only_if(
+                still_there(retired.oid, &retired.name),
+                "the table has vanished",
+            )
+            .run(under(Statement::brief(drop), required, Some(lock)))
+            .expecting(retired.bytes, Some(0));
+        step.body.outside = Some(outside.left(retired.oid, &begins(root)));
+        plan.steps.push(step);
     }
 }
 

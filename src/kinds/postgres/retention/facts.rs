@@ -105,6 +105,9 @@ pub(in crate::kinds::postgres) struct Member {
     pub(super) pages: f64,
     /// Bounds of a direct partition of the table, as the server writes them.
     pub(in crate::kinds::postgres) bounds: Option<String>,
+    /// Whether somebody began to detach it, or what it is below, and did not finish: its rows are
+    /// not seen through the table any more.
+    pub(in crate::kinds::postgres) pending: bool,
     /// The comment on it.
     pub(super) comment: Option<String>,
     /// Whether it was a partition of the table, and has been detached.
@@ -166,16 +169,16 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attname::text,
     WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
 // Bounds have no columns: written down without their table, they wait for nobody who holds it.
-const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent) AS (
-        SELECT c.oid, c.oid, NULL::oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)
-        UNION SELECT m.root, i.inhrelid, i.inhparent
+const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent, pending) AS (
+        SELECT c.oid, c.oid, NULL::oid, false FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)
+        UNION SELECT m.root, i.inhrelid, i.inhparent, m.pending OR i.inhdetachpending
             FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid
     )
     SELECT m.root, c.oid, n.nspname::text, c.relname::text, c.relkind::text,
         coalesce(am.amname = 'heap', false), {size}, c.reltuples::float8, c.relpages::float8,
         CASE WHEN m.parent = m.root AND c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, 0) END,
         pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE'),
-        pg_catalog.obj_description(c.oid, 'pg_class')
+        pg_catalog.obj_description(c.oid, 'pg_class'), m.pending
     FROM member m JOIN pg_catalog.pg_class c ON c.oid = m.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
@@ -274,6 +277,7 @@ pub(in crate::kinds::postgres) async fn read_members(
             pages: row.get(8)?,
             bounds: row.get(9)?,
             detached: false,
+            pending: row.get(12)?,
             may: row.get(10)?,
             comment: row.get(11)?,
             indexes: Vec::new(),

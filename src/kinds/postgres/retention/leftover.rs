@@ -6,8 +6,10 @@ use super::facts::Table;
 use super::mark::{
     self, Astray, MARK, WAS_DETACHED, begins, comment, is_known, read_mark, unknown,
 };
-use super::partition::counting;
+use super::outside::Outside;
+use super::partition::{counting, ends_before, not_meant};
 use super::rule::Rule;
+use super::ties::Ties;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, Session};
@@ -167,34 +169,64 @@ pub(in crate::kinds::postgres) fn depended_on(
     }
 }
 
+/// What decides today whether a partition goes.
+pub(in crate::kinds::postgres) struct Today<'a> {
+    pub(in crate::kinds::postgres) rules: &'a [Rule],
+    pub(in crate::kinds::postgres) tables: &'a HashMap<TableName, Table>,
+    pub(in crate::kinds::postgres) ties: &'a Ties,
+    pub(in crate::kinds::postgres) drop_partitions: Option<bool>,
+}
+
 /// Plans what becomes of a table that an earlier run detached: it is dropped
-/// only if today's rules mean all its rows.
+/// only if it would go today, too, were it a partition still. Otherwise it is
+/// told, each time: its rows are missing from the table.
 pub(in crate::kinds::postgres) fn decide(
     leftover: &Leftover,
-    rules: &[Rule],
-    tables: &HashMap<TableName, Table>,
+    today: &Today<'_>,
     at: &Moment,
     plan: &mut Plan,
 ) {
-    let Some((name, table)) = tables.iter().find(|(_, table)| leftover.is_of(table)) else {
+    let mut tables = today.tables.iter();
+    let Some((name, table)) = tables.find(|(_, table)| leftover.is_of(table)) else {
         return;
     };
     if !is_known(leftover.oid, &leftover.name, at) {
         return unknown(&leftover.name, &leftover.root, plan);
     }
-    let rule = rules
+    let root = table.name.to_string();
+    let bounds = mark::bounds(leftover.oid, &leftover.name, at);
+    let outside = Outside {
+        name: &leftover.name,
+        root: &root,
+        bounds: bounds.as_deref(),
+        kind: "TABLE",
+    };
+    let rule = today
+        .rules
         .iter()
         .filter(|rule| rule.table == *name && rule.by_age_alone())
         .filter_map(|rule| Some((rule, rule.cut_off(at.now)?)))
         .max_by_key(|(_, cut)| *cut);
     let age = rule.and_then(|(rule, _)| super::age_of(rule, table).ok());
     let (Some((rule, _)), Some(age)) = (rule, age) else {
-        plan.skip(
-            leftover.name.to_string(),
-            "an earlier run detached it, and no rule goes by age alone any more",
-        );
-        return;
+        return plan.undone(outside.kept(&not_meant(false)));
     };
+    if let Some(bounds) = &bounds
+        && !ends_before(bounds, rule, age, at.now)
+    {
+        return plan.undone(outside.kept(&not_meant(true)));
+    }
+    if rule.max_share.is_some() {
+        let why = "the rule says `max_share`, and its rows are not among those that are counted";
+        return plan.undone(outside.kept(why));
+    }
+    let detached = (leftover.oid, &leftover.name);
+    let kept = today
+        .ties
+        .kept_from_dropping(table, detached, today.drop_partitions);
+    if let Some(why) = kept {
+        return plan.undone(outside.kept(&why));
+    }
     let (condition, params) = rule.condition(age, at.now);
     let mut params: Vec<Param> = params;
     let was_detached = WAS_DETACHED
@@ -202,20 +234,32 @@ pub(in crate::kinds::postgres) fn decide(
         .replace("$mark", &format!("${}", params.len() + 2));
     params.push(Param::Oid(leftover.oid));
     params.push(Param::Text(begins(MARK, table)));
-    let all = format!(
+    let mut all = format!(
         "SELECT {was_detached} AND NOT EXISTS (SELECT FROM ONLY {} AS {} WHERE ({condition}) IS NOT TRUE)",
         leftover.name,
         rule.alias()
     );
+    let mut more = "";
+    if let Some(most) = rule.max_rows {
+        params.push(Param::Int(i64::try_from(most).unwrap_or(i64::MAX)));
+        all = format!(
+            "{all} AND (SELECT pg_catalog.count(*) FROM ONLY {}) <= ${}::int8",
+            leftover.name,
+            params.len()
+        );
+        more = ", more rows than `max_rows` allows";
+    }
     let all = Required {
         query: Query::new(all, params),
         otherwise: format!(
-            "it has rows that today's rule keeps, or is not any more what an earlier run detached from {}; attach it again, or drop it by hand",
+            "it has rows that today's rule keeps{more}, or is not any more what an earlier run detached from {}; attach it again, or drop it by hand",
             leftover.root
         ),
         undo: None,
     };
-    plan.steps.push(drop_leftover(leftover, all));
+    let mut step = drop_leftover(leftover, all);
+    step.body.outside = Some(outside.left(leftover.oid, &begins(MARK, table)));
+    plan.steps.push(step);
 }
 
 /// Drops what an earlier run detached, where all its rows meet the condition.

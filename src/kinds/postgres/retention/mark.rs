@@ -34,7 +34,7 @@ pub(super) fn marked(mark: &str, member: &Member, table: &Table) -> String {
 }
 
 /// What the mark of a partition of this table begins with.
-pub(super) fn begins(mark: &str, table: &Table) -> String {
+pub(in crate::kinds::postgres) fn begins(mark: &str, table: &Table) -> String {
     format!("{mark}{}", one_line(&table.name))
 }
 
@@ -103,7 +103,8 @@ pub(in crate::kinds::postgres) fn unmark<'a>(
                 .steps
                 .iter()
                 .any(|s| s.object == member.name.to_string() && leaves(&s.action));
-            if !is_marked || leaves || !table.owned || member.bounds.is_none() {
+            // Of what is pending nobody would know any more who began it.
+            if !is_marked || leaves || member.pending || !table.owned || member.bounds.is_none() {
                 continue;
             }
             let restored = comment(&member.name, before(mark, member));
@@ -156,16 +157,22 @@ pub(in crate::kinds::postgres) fn remember<'a>(
         let name = member.name.to_string();
         let mut steps = plan.steps.iter();
         if !member.detached && steps.any(|s| s.object == name && leaves(&s.action)) {
-            leaving.extend(memories(member.oid, &member.name, table.oid));
+            let bounds = member.bounds.as_deref();
+            leaving.extend(memories(member.oid, &member.name, table.oid, bounds));
         }
     }
     plan.memories.extend(leaving);
 }
 
-/// What is remembered of a table that is going to be marked, and of which table it was a part:
-/// that one may be called something else tomorrow.
-pub(in crate::kinds::postgres) fn memories(oid: u32, name: &RelationName, of: u32) -> [Memory; 2] {
-    [
+/// What is remembered of a table that is going to be marked, of which table it was a part, as that
+/// one may be called something else tomorrow, and with which bounds: afterwards nobody else knows.
+pub(in crate::kinds::postgres) fn memories(
+    oid: u32,
+    name: &RelationName,
+    of: u32,
+    bounds: Option<&str>,
+) -> Vec<Memory> {
+    let mut all = vec![
         Memory {
             key: key(oid),
             value: name.to_string().into(),
@@ -174,7 +181,22 @@ pub(in crate::kinds::postgres) fn memories(oid: u32, name: &RelationName, of: u3
             key: part_of(oid),
             value: of.into(),
         },
-    ]
+    ];
+    all.extend(bounds.map(|bounds| Memory {
+        key: bounds_of(oid),
+        value: bounds.into(),
+    }));
+    all
+}
+
+/// The bounds that a table had before maint detached it; none where the history does not know.
+pub(in crate::kinds::postgres) fn bounds(
+    oid: u32,
+    name: &RelationName,
+    at: &Moment,
+) -> Option<String> {
+    let bounds = at.memories.get(&bounds_of(oid))?.as_str()?;
+    is_known(oid, name, at).then(|| bounds.to_owned())
 }
 
 /// What was detached from a table that is not called any more what the mark says.
@@ -285,6 +307,10 @@ pub(in crate::kinds::postgres) fn unknown(name: &RelationName, root: &str, plan:
     });
 }
 
+fn bounds_of(oid: u32) -> String {
+    format!("bounds of {oid}")
+}
+
 fn part_of(oid: u32) -> String {
     format!("part of {oid}")
 }
@@ -293,7 +319,7 @@ fn key(oid: u32) -> String {
     format!("marked {oid}")
 }
 
-fn leaves(action: &str) -> bool {
+pub(super) fn leaves(action: &str) -> bool {
     matches!(
         action,
         "drop_partition" | "archive_partition" | "retire_partition"

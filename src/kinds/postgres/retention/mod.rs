@@ -7,6 +7,7 @@ pub(super) mod facts;
 mod keys;
 pub(super) mod leftover;
 pub(super) mod mark;
+pub(super) mod outside;
 pub(super) mod partition;
 pub(super) mod proof;
 pub(super) mod removal;

@@ -5,6 +5,7 @@ use chrono::{DateTime, NaiveDate, NaiveDateTime, Utc};
 
 use super::facts::{Member, Table};
 use super::mark::{MARK, comment, leaving, marked, unmarking};
+use super::outside::Outside;
 use super::rule::{AgeType, Rule};
 use crate::engines::postgres::RelationName;
 use crate::kinds::postgres::common::{detached, try_to_drop};
@@ -26,12 +27,25 @@ pub(in crate::kinds::postgres) fn expired(
     age: Option<AgeType>,
     now: DateTime<Utc>,
 ) -> bool {
-    let (Some(age), Some(bounds), Some(cut)) = (age, &member.bounds, rule.cut_off(now)) else {
+    let Some(bounds) = &member.bounds else {
         return false;
     };
-    if !rule.by_age_alone() || table.partitioned_by != rule.column || member.kind != "r" {
+    rule.by_age_alone()
+        && table.partitioned_by == rule.column
+        && member.kind == "r"
+        && ends_before(bounds, rule, age, now)
+}
+
+/// Whether these bounds end before the cut-off.
+pub(super) fn ends_before(
+    bounds: &str,
+    rule: &Rule,
+    age: Option<AgeType>,
+    now: DateTime<Utc>,
+) -> bool {
+    let (Some(age), Some(cut)) = (age, rule.cut_off(now)) else {
         return false;
-    }
+    };
     let (Some(upper), (cut, _)) = (
         upper(bounds),
         age.bound(cut, rule.epoch, rule.time_zone.as_ref()),
@@ -49,6 +63,15 @@ pub(in crate::kinds::postgres) fn expired(
         // Other versions of UUID could be in it, too.
         _ => false,
     }
+}
+
+/// Why what was detached does not go: `by_age` where the rule still goes by age alone.
+pub(in crate::kinds::postgres) fn not_meant(by_age: bool) -> String {
+    match by_age {
+        true => "today's rule keeps rows that it can hold",
+        false => "no rule goes by age alone any more, and today's may keep some of its rows",
+    }
+    .to_owned()
 }
 
 /// Tells of a partition, or other part of the table, on another server: its
@@ -150,6 +173,8 @@ pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table) -> 
         step = step.run(statement);
     }
     step.body.on_abort = unmarking(member, table, MARK);
+    let root = whole.to_string();
+    step.body.outside = Some(Outside::of(member, &root).left(member.oid, &leaving.mark));
     let drop_table = Statement::brief(format!("DROP TABLE {part}"))
         .locking(format!("LOCK TABLE ONLY {part} IN ACCESS EXCLUSIVE MODE"))
         .requiring(leaving.still_detached());
@@ -195,9 +220,9 @@ pub(in crate::kinds::postgres) fn detach(
     let lock = format!("LOCK TABLE ONLY {part} IN SHARE UPDATE EXCLUSIVE MODE");
     let mark = Statement::brief(mark).locking(lock);
     vec![
-        mark.requiring(leaving.still_attached()),
+        mark.requiring(leaving.free_to_leave()),
         detach
-            .requiring(leaving.still_attached())
+            .requiring(leaving.free_to_leave())
             .only_if(attached(0)),
         finalize,
     ]

@@ -154,7 +154,7 @@ impl Rule {
 
     /// Whether rows are chosen by their age alone, so that a partition that
     /// is old enough has no other rows.
-    pub(super) fn by_age_alone(&self) -> bool {
+    pub(in crate::kinds::postgres) fn by_age_alone(&self) -> bool {
         self.column.is_some()
             && self.only.is_none()
             && self.orphaned.is_none()

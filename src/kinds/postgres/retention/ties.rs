@@ -210,8 +210,12 @@ impl Ties {
     /// What happens when rows of a member are deleted, and would not happen
     /// if it were dropped.
     pub(super) fn bypassed(&self, table: &Table, member: &Member) -> Vec<String> {
+        self.passed_by(table, (member.oid, &member.name))
+    }
+
+    fn passed_by(&self, table: &Table, member: (u32, &RelationName)) -> Vec<String> {
         let mut all = Vec::new();
-        for (oid, name) in [(table.oid, &table.name), (member.oid, &member.name)] {
+        for (oid, name) in [(table.oid, &table.name), member] {
             let Some(tie) = self.hanging.get(&oid) else {
                 continue;
             };
@@ -223,7 +227,7 @@ impl Ties {
             }
             let published = tie.publications.iter();
             all.extend(published.map(|p| format!("publication {p}")));
-            if oid == table.oid && table.oid == member.oid {
+            if oid == table.oid && table.oid == member.0 {
                 break;
             }
         }
@@ -253,7 +257,17 @@ impl Ties {
                 dependents.join(", ")
             ));
         }
-        let bypassed = self.bypassed(table, member);
+        self.kept_from_dropping(table, (member.oid, &member.name), drop_partitions)
+    }
+
+    /// The same for what is no partition any more, whatever depends on it.
+    pub(in crate::kinds::postgres) fn kept_from_dropping(
+        &self,
+        table: &Table,
+        member: (u32, &RelationName),
+        drop_partitions: Option<bool>,
+    ) -> Option<String> {
+        let bypassed = self.passed_by(table, member);
         match drop_partitions {
             Some(true) => None,
             Some(false) => Some("it is not dropped: `drop_partitions: false`".to_owned()),
