@@ -45,7 +45,7 @@ fn look(node: &Node, path: &str, found: &mut Vec<String>) {
 }
 
 /// What is left where every variable is empty: the words around them, and their defaults.
-fn without_variables(text: &str) -> String {
+pub(super) fn without_variables(text: &str) -> String {
     let mut left = String::new();
     let mut rest = text;
     while let Some(at) = rest.find("${") {

@@ -16,7 +16,7 @@ pub fn crontab(
          # its window is open, is decided by maint, so that a line that fires twice does no harm.\n\
          # CRON_TZ is understood by cronie; for other crons set the clock of the machine to it.\n",
     );
-    let mut notes = notes(config, true);
+    let mut notes = notes(config);
     let (needed, optional) = variables(files.iter().map(|(_, text)| text.as_str()));
     if !needed.is_empty() {
         text.push_str(&format!(
@@ -69,8 +69,10 @@ pub fn crontab(
             ));
         }
         if fields.last_day {
-            // The last day is the one before a first.
-            let command = format!("[ \"$(date -d tomorrow +\\%d)\" = 01 ] && {command}");
+            // The last day is the one before a first, there and not where the machine is: CRON_TZ
+            // is for the time of the line alone. Every clock shows noon.
+            let command =
+                format!("[ \"$(TZ={zone} date -d 'tomorrow 12:00' +\\%d)\" = 01 ] && {command}");
             let line = line("28-31", "*", "");
             text.push_str(&format!("{} {command}\n", line.trim_end()));
             if !fields.weekdays.is_any() && fields.days == Field::List(Vec::new()) {

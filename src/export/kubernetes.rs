@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::fields::Fields;
 use super::{ExportError, Exported, File, enabled, notes, plain_name, ports, reports, variables};
-use crate::config::{Config, Schedule, written_secrets};
+use crate::config::{Config, FileUse, Schedule, named_files, written_secrets};
 
 /// Where the configuration is mounted.
 const CONFIG_FOLDER: &str = "/etc/maint";
@@ -69,7 +69,7 @@ pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, Exp
         documents.push(cluster.volume_claim());
     }
     let mut notes = match options.mode {
-        Mode::CronJobs => notes(config, true),
+        Mode::CronJobs => notes(config),
         Mode::Due | Mode::Serve => Vec::new(),
     };
     match options.mode {
@@ -110,6 +110,7 @@ pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, Exp
             optional.join(", ")
         ));
     }
+    notes.extend(outside(options, claims_volume));
     let files = documents
         .iter()
         .map(|document| File {
@@ -183,6 +184,33 @@ fn claims_files(config: &Config) -> Result<bool, ExportError> {
         claims = true;
     }
     Ok(claims)
+}
+
+/// Files that the configuration names and no pod has, or can write to.
+fn outside(options: &Kubernetes, claims_volume: bool) -> Vec<String> {
+    let below = |file: &str, folder: &str| Path::new(file).starts_with(folder);
+    let mut notes = Vec::new();
+    for (name, text) in &options.files {
+        for one in named_files(text) {
+            let (key, file) = (&one.key, &one.file);
+            let kept = claims_volume && below(file, HISTORY_FOLDER);
+            let note = match one.used {
+                FileUse::Written if kept => continue,
+                FileUse::Written => format!(
+                    "`{key}` in {name} is a file that no pod can write to and keep: {file}; take one below {HISTORY_FOLDER}, for which a volume is needed (as with a history there), or leave it out"
+                ),
+                FileUse::Read => format!(
+                    "`{key}` in {name} names what no pod has: {file}; put it into a volume or the image, or take what is in it from the Secret `{}` by `${{NAME}}`",
+                    options.secret
+                ),
+                FileUse::Run => format!(
+                    "`{key}` in {name} runs a program that the image of maint does not have: {file}; build an image with it, and name that by `--image`"
+                ),
+            };
+            notes.push(note);
+        }
+    }
+    notes
 }
 
 struct Cluster<'a> {

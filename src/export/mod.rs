@@ -100,7 +100,7 @@ fn enabled(config: &Config) -> impl Iterator<Item = &Schedule> {
 }
 
 /// What no foreign scheduler can be told.
-fn notes(config: &Config, jitter_is_lost: bool) -> Vec<String> {
+fn notes(config: &Config) -> Vec<String> {
     let mut notes = Vec::new();
     for schedule in enabled(config) {
         if !schedule.after.is_empty() {
@@ -108,12 +108,6 @@ fn notes(config: &Config, jitter_is_lost: bool) -> Vec<String> {
                 "schedule `{}`: `after: [{}]` is not known there; leave enough time between them, or use `maint serve`",
                 schedule.name,
                 schedule.after.join(", ")
-            ));
-        }
-        if jitter_is_lost && schedule.jitter.is_some() {
-            notes.push(format!(
-                "schedule `{}`: `jitter` is not known there",
-                schedule.name
             ));
         }
     }

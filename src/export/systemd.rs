@@ -116,7 +116,7 @@ pub fn systemd(config: &Config, program: &str, base: &Path) -> Result<Exported, 
     }
     Ok(Exported {
         files,
-        notes: notes(config, false),
+        notes: notes(config),
     })
 }
 

@@ -208,6 +208,45 @@ fn what_would_be_lost_or_known_is_refused() {
     );
 }
 
+/// Files that the configuration names and no pod has are named, in every mode.
+#[test]
+fn files_that_no_pod_has_are_told() {
+    let schedules = SCHEDULES.replace("${DATABASE_URL}", "file:url.txt");
+    let schedules = format!("{schedules}notify: {{ on: [failed], file: told.jsonl }}\n");
+    let told = workspace(&schedules).task(
+        "statistics",
+        "kind: analyze\ntarget: app\ncommands: { before: { run: [/usr/local/bin/drain, now] } }\n",
+    );
+    told.file("url.txt", "postgres://app@db.example/app");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(told.path().join("url.txt"), mode).unwrap();
+    for mode in ["cronjobs", "due", "serve"] {
+        let notes = told
+            .run(["export", "kubernetes", "--mode", mode])
+            .expect(0)
+            .stderr;
+        for (key, file) in [
+            ("`targets.app.url` in schedules.yaml", "url.txt"),
+            ("`notify.file` in schedules.yaml", "told.jsonl"),
+            (
+                "`commands.before.run` in tasks/statistics.yaml",
+                "/usr/local/bin/drain",
+            ),
+        ] {
+            let told = notes
+                .lines()
+                .any(|line| line.contains(key) && line.contains(file));
+            assert!(told, "{mode}, {key}: {notes}");
+        }
+    }
+    let kept = SCHEDULES.to_owned() + "notify: { on: [failed], file: /var/lib/maint/told.jsonl }\n";
+    let notes = workspace(&kept)
+        .run(["export", "kubernetes"])
+        .expect(0)
+        .stderr;
+    assert!(!notes.contains("no pod"), "{notes}");
+}
+
 #[test]
 fn timers_fire_when_maint_would() {
     let workspace = workspace(&SCHEDULES.replace("15 4 1,15 jan,apr * ", "0 3 L * *"));
@@ -278,15 +317,13 @@ fn a_crontab_says_the_zone_and_the_last_day() {
     );
     assert!(
         text.contains(
-            "0 3 28-31 * * [ \"$(date -d tomorrow +\\%d)\" = 01 ] && /usr/local/bin/maint"
+            "0 3 28-31 * * [ \"$(TZ=Europe/Berlin date -d 'tomorrow 12:00' +\\%d)\" = 01 ] && /usr/local/bin/maint"
         ),
         "{text}"
     );
     let notes = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        notes.contains("schedule `quarter`: `jitter` is not known there"),
-        "{notes}"
-    );
+    // What a line runs keeps it itself.
+    assert!(!notes.contains("jitter"), "{notes}");
     // What the lines need, cron does not have.
     assert!(
         notes.contains("cron knows no variables of yours: DATABASE_URL must be set")
@@ -294,6 +331,61 @@ fn a_crontab_says_the_zone_and_the_last_day() {
         "{notes}"
     );
     assert!(text.contains("# DATABASE_URL\n"), "{text}");
+}
+
+/// Wherever the machine is, the line for the last day of the month runs on that day of the zone
+/// that the schedule is in, and on no other.
+#[test]
+fn the_last_day_is_that_of_the_zone() {
+    for (zone, cron, last, others) in [
+        (
+            "America/New_York",
+            "30 23 L * *",
+            "2026-12-01 04:30",
+            ["2026-11-30 04:30", "2026-12-02 04:30"],
+        ),
+        (
+            "Europe/Berlin",
+            "0 1 L * *",
+            "2026-07-30 23:00",
+            ["2026-07-29 23:00", "2026-07-31 23:00"],
+        ),
+        (
+            "Pacific/Auckland",
+            "0 9 L * *",
+            "2027-02-27 20:00",
+            ["2027-02-26 20:00", "2027-02-28 20:00"],
+        ),
+        // The day after has no such time.
+        (
+            "America/Asuncion",
+            "30 0 L 9 *",
+            "2023-09-30 04:30",
+            ["2023-09-29 04:30", "2023-10-01 04:30"],
+        ),
+    ] {
+        let schedules = format!(
+            "timezone: {zone}\ntargets: {{ app: {{ engine: postgres, url: \"postgres://h/d\" }} }}\nschedules:\n  month: {{ cron: \"{cron}\", tasks: [analyze] }}\n"
+        );
+        let workspace = Workspace::new(&schedules).task("analyze", "kind: analyze\ntarget: app\n");
+        let text = workspace.run(["export", "crontab"]).expect(0).stdout;
+        let line = text.lines().find(|line| line.contains(" && ")).unwrap();
+        let (_, condition) = line.split_once(" [ ").unwrap();
+        let (condition, _) = condition.split_once(" && ").unwrap();
+        // As cron hands it to the shell.
+        let condition = format!("[ {}", condition.replace("\\%", "%"));
+        let holds = |at: &str| {
+            let mut shell = std::process::Command::new("/usr/bin/faketime");
+            shell
+                .args([at, "/bin/sh", "-c", &condition])
+                .env("TZ", "UTC");
+            shell.status().unwrap().success()
+        };
+        assert!(holds(last), "{zone}: {condition}");
+        for other in others {
+            assert!(!holds(other), "{zone}: {condition} at {other}");
+        }
+    }
 }
 
 /// A time that the clocks jump over is told where the other scheduler leaves it out.
