@@ -1,5 +1,6 @@
 //! Whether a step fits into what is left of the run's time.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ pub struct Pace {
     deadline: Option<Instant>,
     whole: Option<Duration>,
     begun: Arc<AtomicBool>,
+    /// Steps that keep what they did when they are cut off, by action and object.
+    keeping: Mutex<HashSet<(String, String)>>,
     /// Of what the databases of the task have together.
     part: Option<Part>,
 }
@@ -30,6 +33,7 @@ impl Pace {
             deadline,
             whole,
             begun: Arc::default(),
+            keeping: Mutex::default(),
             part: None,
         }
     }
@@ -45,7 +49,12 @@ impl Pace {
     }
 
     /// A step begins, or never will: no time is kept for it any more.
-    pub(super) fn over<B>(&self, step: &Step<B>) {
+    pub(super) fn over<B: Body>(&self, step: &Step<B>) {
+        if step.body.keeps_what_it_did() {
+            let keeping = self.keeping.lock();
+            let mut keeping = keeping.unwrap_or_else(PoisonError::into_inner);
+            keeping.insert((step.action.clone(), step.object.clone()));
+        }
         if let Some(part) = &self.part {
             part.over(step);
         }
@@ -127,6 +136,28 @@ impl Pace {
         let predictor = self.predictor.lock();
         let predictor = predictor.unwrap_or_else(PoisonError::into_inner);
         predictor.kept_out(action, object)
+    }
+
+    /// In how many runs in a row, with this one, a step that was left got no further for want of
+    /// time; `idle`: nothing was begun in this one. None where it got further, or may next time.
+    pub fn stands_still(&self, left: &StepRecord, idle: bool) -> u32 {
+        let predictor = self.predictor.lock();
+        let predictor = predictor.unwrap_or_else(PoisonError::into_inner);
+        let (action, object) = (&left.action, &left.object);
+        let before = if left.cut_off {
+            let keeping = self.keeping.lock();
+            let keeping = keeping.unwrap_or_else(PoisonError::into_inner);
+            let keeps = keeping.contains(&(action.clone(), object.clone()));
+            if keeps && left.rows != Some(0) {
+                return 0;
+            }
+            u32::try_from(predictor.cut_off(action, object)).unwrap_or(u32::MAX)
+        } else if idle {
+            predictor.untouched(action, object)
+        } else {
+            return 0;
+        };
+        before.saturating_add(1)
     }
 
     /// A step begins.

@@ -42,7 +42,7 @@ pub(super) fn tell(record: &mut RunRecord, pace: Option<&Pace>) {
         record.error = Some(first.message.clone());
     }
     let left = match incomplete {
-        true => left_over(&record.steps),
+        true => left_over(&record.steps, pace),
         false => None,
     };
     record.findings.extend(findings);
@@ -97,7 +97,7 @@ fn named(steps: &[&StepRecord]) -> String {
 }
 
 /// What there was no time for.
-fn left_over(steps: &[StepRecord]) -> Option<Finding> {
+fn left_over(steps: &[StepRecord], pace: Option<&Pace>) -> Option<Finding> {
     let left = |step: &&StepRecord| {
         matches!(step.status, StepStatus::Deferred | StepStatus::Cancelled)
             && step.kept_by.is_none_or(|by| by.code().is_none())
@@ -116,14 +116,30 @@ fn left_over(steps: &[StepRecord]) -> Option<Finding> {
             predict::human(ms)
         ),
     };
+    let idle = steps.iter().all(|step| step.started_at.is_none());
+    let still = |step: &&StepRecord| pace.map_or(0, |pace| pace.stands_still(step, idle));
+    let stuck = left.iter().copied().max_by_key(still);
+    let stuck = stuck.map(|step| (step, still(&step)));
+    let stuck = stuck.filter(|(_, times)| *times >= IN_A_ROW);
+    let row = stuck.map_or_else(String::new, |(step, times)| {
+        format!(
+            "; {} got nothing done in {times} runs in a row, so by itself it may never end",
+            named(&[step])
+        )
+    });
     (!left.is_empty()).then(|| Finding {
         code: "time.left_over".to_owned(),
-        severity: Severity::Info,
+        severity: match stuck {
+            Some(_) => Severity::Warning,
+            None => Severity::Info,
+        },
         object: String::new(),
         message: format!(
-            "left for the next run, which begins with it: {}{takes}{paused}",
+            "left for the next run, which begins with it: {}{row}{takes}{paused}",
             named(&left)
         ),
-        suggestion: None,
+        suggestion: stuck.map(|_| {
+            "a wider window, or a larger `limits.budget` or `limits.step_timeout`; `maint show last` says which of them ended it".to_owned()
+        }),
     })
 }

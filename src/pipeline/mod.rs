@@ -344,10 +344,12 @@ fn sum_up(record: &mut RunRecord, refused: &[Skip], stop: &Stop) {
     record.bytes_after = sum(|s| s.bytes_after);
 }
 
-fn deadline(request: &Request<'_>) -> Option<Instant> {
+/// Until when a run works that has `looked` for so long at what there is to do: a look that takes
+/// most of a budget would else be all that ever happens. A window is never exceeded.
+fn deadline(request: &Request<'_>, looked: Duration) -> Option<Instant> {
     let budget = request.task.limits.budget.as_ref();
     let budget = budget.filter(|_| request.shared.is_none());
-    let budget = budget.map(|budget| budget.get());
+    let budget = budget.map(|budget| for_work(budget.get(), looked));
     let window = request
         .closes_at
         .map(|closes| (closes - Utc::now()).to_std().unwrap_or(Duration::ZERO));
@@ -357,6 +359,11 @@ fn deadline(request: &Request<'_>) -> Option<Instant> {
         .map(|left| Instant::now() + left)
         .chain(request.shared.map(|shared| shared.deadline()))
         .min()
+}
+
+/// What is left for work of a time of which looking took so much: half of it at least.
+fn for_work(whole: Duration, looked: Duration) -> Duration {
+    whole.saturating_sub(looked).max(whole / 2)
 }
 
 /// How much time a run has that begins when it should: the budget, or the

@@ -10,7 +10,7 @@ use chrono_tz::Tz;
 use futures_util::future::join_all;
 use serde_json::Value;
 
-use super::{Known, Lanes, lanes, plan};
+use super::{Known, Lanes, for_work, lanes, plan};
 use crate::config::{Target, Task};
 use crate::execute::{Shared, Stop};
 use crate::history::Recorder;
@@ -78,11 +78,7 @@ pub async fn share(
     let began = Instant::now();
     let all = Among::in_order(targets.len());
     let budget = task.limits.budget.as_ref().map(|budget| budget.get());
-    let window = closes_at.map(|at| (at - Utc::now()).to_std().unwrap_or_default());
-    let Some(whole) = budget.into_iter().chain(window).min() else {
-        return all;
-    };
-    if targets.len() < 2 {
+    if targets.len() < 2 || (budget.is_none() && closes_at.is_none()) {
         return all;
     }
     let lanes = Lanes::of(&task.limits);
@@ -99,13 +95,21 @@ pub async fn share(
         .into_iter()
         .map(Option::unwrap_or_default)
         .collect();
+    let window = closes_at.map(|at| (at - Utc::now()).to_std().unwrap_or_default());
+    let budget = budget.map(|budget| for_work(budget, began.elapsed()));
+    let whole = budget.into_iter().chain(window).min().unwrap_or_default();
     let pairs: Vec<(&Target, &Plan<Value>)> = targets.iter().copied().zip(&plans).collect();
     let Shares { mut order, chosen } = shares(task, &pairs, whole);
     // The server's own run tells what is new of its databases.
     order.sort_by_key(|n| targets[*n].scope != Scope::Server);
     let kept = targets.iter().zip(chosen);
     let kept = kept.map(|(target, steps)| (target.name.clone(), steps));
-    let shared = Shared::new(began + whole, whole, at_once(task, targets), kept.collect());
+    let shared = Shared::new(
+        Instant::now() + whole,
+        whole,
+        at_once(task, targets),
+        kept.collect(),
+    );
     Among {
         order,
         shared: Some(Arc::new(shared)),

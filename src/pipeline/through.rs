@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::known::learn;
 use super::{
     Answer, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, deadline,
-    kept_out, lanes, millis, sum_up, way, whole,
+    for_work, kept_out, lanes, millis, sum_up, way, whole,
 };
 use crate::config::{Limits, Target, Task};
 use crate::engines::EngineError;
@@ -173,9 +173,10 @@ impl<D: Door> Way for Through<D> {
         site.scope = request.target.scope;
         record.findings.extend(request.news.iter().cloned());
         let commands = &request.task.commands;
-        let deadline = deadline(request);
+        let began = Instant::now();
+        let mut until = deadline(request, Duration::ZERO);
         // Where the time is over before its turn, a run only notes what it leaves.
-        let over = deadline.is_some_and(|at| at <= Instant::now());
+        let over = until.is_some_and(|at| at <= Instant::now());
         if !over && let Err(why) = commands::before(commands, record, &around.stop).await {
             record.status = match around.stop.reason() {
                 Some(StopReason::Signal(_) | StopReason::Asked) => RunStatus::Cancelled,
@@ -214,6 +215,9 @@ impl<D: Door> Way for Through<D> {
             };
             let mut plan = self.kind.propose(&site, &at).await?.arranged(&by);
             record.inspect_ms += millis(looking.elapsed());
+            if round == 1 {
+                until = deadline(request, began.elapsed());
+            }
             if let Some(approved) = request.approved {
                 plan = plan.numbered(1);
                 let through = (&door, &site.primary);
@@ -257,7 +261,11 @@ impl<D: Door> Way for Through<D> {
             learn(around, request, &at, &plan);
             let pace = pace.get_or_insert_with(|| {
                 let part = request.shared.map(|shared| shared.part(&record.target));
-                let pace = Pace::new(by, deadline, whole(request, record.started_at));
+                let whole = whole(request, record.started_at).map(|whole| match request.shared {
+                    Some(_) => whole,
+                    None => for_work(whole, began.elapsed()),
+                });
+                let pace = Pace::new(by, until, whole);
                 Arc::new(pace.sharing(part))
             });
             let look_again = !plan.pending.is_empty();
@@ -269,7 +277,7 @@ impl<D: Door> Way for Through<D> {
                     ..request.task.limits.clone()
                 },
                 throttle: Throttler::new(request.task.throttle.clone()),
-                deadline,
+                deadline: until,
                 pace: Arc::clone(pace),
                 stop: around.stop.clone(),
                 history: Arc::clone(&around.history),

@@ -805,7 +805,7 @@ pub const FINDINGS: &[Code] = &[
     code(
         "time.left_over",
         "The run's time was up before everything was done; the message names what is left.",
-        "It comes first next time; where that happens every night, some of it never gets done.",
+        "It comes first next time. As a warning: the same was cut off in three runs in a row, or nothing was begun in them.",
         "A wider window or a larger `limits.budget`; `maint plan TASK` says how long each step takes.",
     ),
     code(

@@ -81,7 +81,9 @@ impl KeptBy {
     }
 }
 
-/// Whether a finding tells of steps that were kept out by something else than time.
+/// Whether a finding that is a warning tells of work that nothing fails at and that does not get
+/// done by itself, whatever keeps it out.
 pub fn tells_kept_out(code: &str) -> bool {
-    KeptBy::ALL.iter().any(|by| by.code() == Some(code))
+    const BY_TIME: [&str; 2] = ["time.left_over", "time.never_fits"];
+    BY_TIME.contains(&code) || KeptBy::ALL.iter().any(|by| by.code() == Some(code))
 }

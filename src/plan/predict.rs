@@ -255,6 +255,18 @@ impl Predictor {
             .map_or_else(Waited::default, |object| object.waited)
     }
 
+    /// How often in a row this was cut off, and not done since.
+    pub fn cut_off(&self, action: &str, object: &str) -> usize {
+        let known = self.objects.get(action).and_then(|all| all.get(object));
+        known.map_or(0, |object| object.cut_off.len())
+    }
+
+    /// In how many of the latest runs in a row this was left, and nothing of it was begun.
+    pub fn untouched(&self, action: &str, object: &str) -> u32 {
+        let known = self.objects.get(action).and_then(|all| all.get(object));
+        known.map_or(0, |object| object.waited.untouched)
+    }
+
     /// In how many runs in a row something else than time has kept the task from this.
     pub fn kept_out(&self, action: &str, object: &str) -> u32 {
         let known = self.objects.get(action).and_then(|all| all.get(object));
@@ -347,7 +359,8 @@ fn millis(duration: Duration) -> i64 {
 }
 
 /// Whether a step that takes so long fits into the time of a run. `waited`:
-/// in how many runs it was left; `kept`: what it did is kept when it is cut off.
+/// in how many runs it was left; `kept`: what it did is kept when it is cut off,
+/// so that every portion of it fits, and it gets done in as many runs as it takes.
 pub fn fit(prediction: Prediction, waited: u32, kept: bool, time: Time) -> Fit {
     let left = millis(time.left);
     if prediction.ms <= left || (kept && left > 0) {
@@ -355,7 +368,7 @@ pub fn fit(prediction: Prediction, waited: u32, kept: bool, time: Time) -> Fit {
     }
     let known = prediction.basis == Basis::Itself;
     match time.whole.map(millis) {
-        Some(whole) if known && prediction.ms > whole => Fit::Never,
+        Some(whole) if known && !kept && prediction.ms > whole => Fit::Never,
         _ if !known && waited > 0 && !time.begun => Fit::OnTrial,
         _ => Fit::NotNow,
     }

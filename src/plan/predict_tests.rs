@@ -184,3 +184,20 @@ fn earlier_predictions_are_compared_with_what_came() {
     assert_eq!(error.map(|e| (e.predictions, e.median)), Some((3, 0.1)));
     assert_eq!(Predictor::of(&[], "nightly").error(), None);
 }
+
+/// In as many runs as it takes: a portion fits into whatever time there is.
+#[test]
+fn what_keeps_what_it_did_fits_as_long_as_there_is_time() {
+    let prediction = Prediction {
+        ms: 5_000,
+        basis: Basis::Itself,
+    };
+    let time = |left: u64| Time {
+        left: Duration::from_millis(left),
+        whole: Some(Duration::from_secs(1)),
+        begun: false,
+    };
+    assert_eq!(fit(prediction, 3, true, time(1)), Fit::Yes);
+    assert_eq!(fit(prediction, 3, true, time(0)), Fit::NotNow);
+    assert_eq!(fit(prediction, 3, false, time(1_000)), Fit::Never);
+}

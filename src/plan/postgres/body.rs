@@ -122,7 +122,8 @@ impl crate::plan::Body for Body {
     }
 
     fn keeps_what_it_did(&self) -> bool {
-        matches!(self.work, Work::Walk(_))
+        // What is stored of a partition, and what has moved to the front of a table, stays so.
+        matches!(self.work, Work::Walk(_) | Work::Retire(_) | Work::Shrink(_))
     }
 }
 

@@ -1,0 +1,93 @@
+//! A backlog goes in as many runs as it takes, whatever is known of its time.
+
+use mongodb::bson::{Document, doc};
+
+use super::cleanup::days_ago;
+use super::for_base;
+use crate::support::mongo::TestBase;
+
+const OLD: i32 = 20_000;
+
+async fn fill(base: &TestBase) {
+    for name in ["big", "moved"] {
+        let documents: Vec<Document> = (0..OLD)
+            .map(|n| doc! { "_id": n, "at": days_ago(100) })
+            .collect();
+        base.collection(name).insert_many(documents).await.unwrap();
+    }
+    let few: Vec<Document> = (0..10)
+        .map(|n| doc! { "_id": n, "at": days_ago(100) })
+        .collect();
+    base.collection("few").insert_many(few).await.unwrap();
+}
+
+async fn every_run_gets_further(version: u32) {
+    let base = TestBase::new(version).await;
+    fill(&base).await;
+    // A look that takes longer than the budget: every run of it has time for work.
+    let rules = ["big", "few"]
+        .map(|name| format!("{{ collection: {name}, field: at, older_than: 90d }}"))
+        .join(", ");
+    let workspace = for_base(&base)
+        .task("cleanup", &format!("kind: cleanup\ntarget: app\noptions: {{ rules: [{rules}] }}\ncommands: {{ before: {{ run: [sh, -c, \"test -e quick || sleep 4\"] }} }}\n"))
+        .task("archive", "kind: archive\ntarget: app\noptions:\n  rules: [{ collection: moved, field: at, older_than: 90d }]\n  destination: { collection: kept }\n");
+    // How long it takes is known from a night in which all of it went.
+    workspace.file("quick", "");
+    workspace
+        .run(["run", "cleanup", "archive", "--now"])
+        .expect(0);
+    assert_eq!(
+        base.count("big", doc! {}).await
+            + base.count("few", doc! {}).await
+            + base.count("moved", doc! {}).await,
+        0
+    );
+    base.collection("kept").drop().await.unwrap();
+    fill(&base).await;
+    std::fs::remove_file(workspace.path().join("quick")).unwrap();
+    for (task, names, budget) in [
+        ("cleanup", &["big", "few"][..], "3s"),
+        ("archive", &["moved"], "4s"),
+    ] {
+        let left = async || {
+            let mut left = 0_u64;
+            for name in names {
+                left += base.count(name, doc! {}).await;
+            }
+            left
+        };
+        let set = format!("limits.budget={budget}");
+        let mut before = left().await;
+        for n in 1.. {
+            let words = ["run", task, "--now", "--output", "json", "--set", &set];
+            let done = workspace.run(words).expect(0).json()["runs"][0].clone();
+            assert!(
+                !done["findings"].to_string().contains("time.never_fits"),
+                "{task} {n}: {done:#}"
+            );
+            let now = left().await;
+            if done["status"] == "succeeded" {
+                assert_eq!(now, 0, "{done:#}");
+                break;
+            }
+            assert_eq!(done["status"], "incomplete", "{done:#}");
+            // However busy the machine is: some of these runs get further.
+            assert!(
+                now <= before && n < 60,
+                "{task} {n}: {now} of {before} are left: {done:#}"
+            );
+            before = now;
+        }
+    }
+    workspace.run(["status"]).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_run_gets_further_5_0() {
+    every_run_gets_further(50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_run_gets_further_6_0() {
+    every_run_gets_further(60).await;
+}
