@@ -116,10 +116,14 @@ impl<'a> Context<'a> {
         settings: &[String],
     ) -> Result<Vec<(Arc<Task>, Target)>, Failure> {
         let mut chosen = Vec::new();
-        for name in names {
+        for (n, name) in names.iter().enumerate() {
             let Some(task) = config.tasks.get(name) else {
                 return Err(unknown("task", name, config.tasks.keys()));
             };
+            // Named twice, as by a pattern of a shell, it is still one.
+            if names.iter().take(n).any(|before| before == name) {
+                continue;
+            }
             if !task.enabled {
                 errln!("note: `{name}` has `enabled: false`; it is used because it was named");
             }

@@ -19,7 +19,7 @@ pub(super) struct History {
     #[arg(long)]
     target: Option<String>,
     /// How many at most
-    #[arg(long, default_value_t = 20, value_parser = super::usage::count)]
+    #[arg(long, default_value_t = 20, value_parser = super::usage::some)]
     limit: u32,
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -153,6 +153,7 @@ pub(super) struct Show {
     /// The beginning of a run's id, or `last`
     run: String,
     /// The number of a step: all that is known of it
+    #[arg(value_parser = super::usage::count)]
     step: Option<u32>,
 }
 

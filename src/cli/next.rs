@@ -34,12 +34,14 @@ impl Next {
             Some(store) => overdue(&config, store.as_ref(), now).await?,
             None => Vec::new(),
         };
-        let tasks = |schedule: &str| {
-            config
-                .schedules
-                .get(schedule)
-                .map(|schedule| schedule.tasks.clone())
-                .unwrap_or_default()
+        let named = |schedule: &str| {
+            let schedule = config.schedules.get(schedule);
+            schedule.map_or(&[][..], |schedule| &schedule.tasks)
+        };
+        let runs = |task: &String| config.tasks.get(task).is_none_or(|task| task.enabled);
+        let tasks = |schedule: &str| -> Vec<&String> {
+            let named = named(schedule).iter();
+            named.filter(|task| runs(task)).collect()
         };
         if context.json() {
             let next: Vec<_> = planned
@@ -83,7 +85,12 @@ impl Next {
             let paused = planned.pauses.iter().any(|pause| {
                 &pause.schedule == schedule && pause.until.is_none_or(|until| *at < until)
             });
-            let tasks = tasks(schedule).join(", ");
+            let shown_task = |task: &String| match runs(task) {
+                true => task.clone(),
+                false => format!("{task} (off)"),
+            };
+            let tasks: Vec<String> = named(schedule).iter().map(shown_task).collect();
+            let tasks = tasks.join(", ");
             table.row([
                 Cell::from(&shown(*at, schedule)),
                 Cell::from(schedule),

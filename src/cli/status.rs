@@ -29,6 +29,14 @@ struct Reason {
 
 /// A schedule that is paused for longer is told.
 const LONG_PAUSE: TimeDelta = TimeDelta::days(7);
+/// How a run ends that has not done what it was to do.
+const FAILURES: [RunStatus; 3] = [
+    RunStatus::Failed,
+    RunStatus::Partial,
+    RunStatus::Interrupted,
+];
+/// So many runs are read at once.
+const PAGE: u32 = 1_000;
 /// Findings of earlier runs count for so long.
 const LOOK_BACK: TimeDelta = TimeDelta::days(90);
 
@@ -167,10 +175,7 @@ async fn look(
     };
     let totals = store.summaries().task_totals(&ever, 0).await?;
     for one in &totals {
-        let failed = matches!(
-            one.last_status,
-            RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted
-        );
+        let failed = FAILURES.contains(&one.last_status);
         let alert = alerts
             .iter()
             .find(|alert| alert.task == one.task && alert.target == one.target);
@@ -178,9 +183,13 @@ async fn look(
         let task = config.tasks.get(&one.task).filter(|task| task.enabled);
         let enabled = task.is_some_and(|task| config.covers(task, &one.target));
         if enabled && (failed || alert.is_some()) {
+            let since = match alert {
+                Some(alert) => alert.since,
+                None => failing_since(store, one).await?,
+            };
             reasons.push(Reason {
                 severity: Severity::Critical,
-                since: Some(alert.map_or(one.last_started_at, |alert| alert.since)),
+                since: Some(since),
                 text: format!(
                     "{} on {} has not succeeded since it failed",
                     one.task, one.target
@@ -284,6 +293,33 @@ async fn look(
     reasons.extend(unconfigured(config, &totals));
     reasons.extend(never_ran(config, &totals, now));
     Ok(reasons)
+}
+
+/// When a task failed first that has not succeeded since.
+async fn failing_since(store: &dyn Store, one: &TaskTotals) -> Result<DateTime<Utc>, HistoryError> {
+    let well = RunFilter {
+        task: Some(one.task.clone()),
+        target: Some(one.target.clone()),
+        statuses: vec![RunStatus::Succeeded, RunStatus::Incomplete],
+        limit: Some(1),
+        ..RunFilter::default()
+    };
+    let well_at = store.runs(&well).await?.pop().map(|run| run.started_at);
+    let mut page = RunFilter {
+        statuses: FAILURES.to_vec(),
+        since: well_at,
+        limit: Some(PAGE),
+        ..well
+    };
+    let mut first = one.last_started_at;
+    loop {
+        let runs = store.runs(&page).await?;
+        let Some(last) = runs.last() else {
+            return Ok(first);
+        };
+        first = last.started_at;
+        page.after = Some((last.started_at, last.id));
+    }
 }
 
 fn scheduled(config: &Config) -> impl Iterator<Item = &String> {

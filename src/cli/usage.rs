@@ -108,6 +108,14 @@ pub(super) fn count(text: &str) -> Result<u32, String> {
         .map_err(|_| "not a whole number such as 20".to_owned())
 }
 
+/// How many; to be told none would look as if there were none.
+pub(super) fn some(text: &str) -> Result<u32, String> {
+    count(text)
+        .ok()
+        .filter(|count| *count > 0)
+        .ok_or_else(|| "not a whole number from 1 on, such as 20".to_owned())
+}
+
 /// How many of each; to be told none would look as if there were none.
 pub(super) fn size(text: &str) -> Result<usize, String> {
     text.parse()

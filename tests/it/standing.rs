@@ -39,6 +39,16 @@ async fn one_line_says_whether_all_is_well() {
     // It fails: not well since then, until it succeeds again.
     workspace.file("schedules.yaml", &schedules(NOWHERE, ""));
     workspace.run(["run", "analyze", "--now"]).expect(3);
+    let since = || {
+        let said = workspace.run(["status", "--output", "json"]).expect(1);
+        said.json()["since"].clone()
+    };
+    let first = since();
+    for _ in 0..2 {
+        // Since it failed first, however often it has failed since then.
+        workspace.run(["run", "analyze", "--now"]).expect(3);
+        assert_eq!(since(), first);
+    }
     let said = workspace
         .run(["status", "--output", "json"])
         .expect(1)
@@ -51,7 +61,10 @@ async fn one_line_says_whether_all_is_well() {
         "MAINT CRITICAL - analyze on app has not succeeded since it failed",
     );
     workspace.file("schedules.yaml", &schedules(&db.url, ""));
-    workspace.run(["run", "analyze", "--now"]).expect(0);
+    // Named twice, it is still one task.
+    let twice = ["run", "analyze", "analyze", "--now", "--output", "json"];
+    let done = workspace.run(twice).expect(0).json();
+    assert_eq!(done["runs"].as_array().unwrap().len(), 1, "{done:#}");
     workspace.run(["status"]).expect(0);
 
     // A task that a schedule has had every minute, and that never ran.
@@ -361,4 +374,18 @@ fn a_check_speaks_to_continuous_integration() {
         misused.stderr.contains("are for `maint check`"),
         "{misused:#?}"
     );
+}
+
+/// What is switched off does not run, and is not listed as if it did.
+#[test]
+fn a_task_that_is_off_is_not_said_to_run() {
+    let workspace = Workspace::new(&format!(
+        "targets:\n  app: {{ engine: postgres, url: \"{NOWHERE}\" }}\nschedules:\n  s: {{ cron: \"0 2 * * *\", tasks: [an, idle] }}\n"
+    ))
+    .task("an", "kind: analyze\ntarget: app\n")
+    .task("idle", "kind: vacuum\ntarget: app\nenabled: false\n");
+    let said = workspace.run(["next"]).expect(0).stdout;
+    assert!(said.contains("an, idle (off)"), "{said}");
+    let said = workspace.run(["next", "--output", "json"]).expect(0).json();
+    assert_eq!(said["next"][0]["tasks"], serde_json::json!(["an"]));
 }

@@ -181,8 +181,13 @@ fn wrong_arguments_exit_2_and_say_what_there_is() {
         (&["chek"], "did you mean `check`?"),
         (
             &["history", "--limit", "x"],
-            "not a whole number such as 20",
+            "not a whole number from 1 on, such as 20",
         ),
+        (
+            &["history", "--limit", "0"],
+            "not a whole number from 1 on, such as 20",
+        ),
+        (&["show", "last", "x"], "not a whole number such as 20"),
         (
             &["run", "analyze", "--target", "apps"],
             "did you mean `app`?",
