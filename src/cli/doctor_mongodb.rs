@@ -96,6 +96,13 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
                 .to_owned(),
         ));
     }
+    lines.push(match server.clock_differs() {
+        Some(why) => ("problem", why),
+        None => (
+            "ok",
+            "the clocks of this machine and the server agree".to_owned(),
+        ),
+    });
     match Members::of(session).await {
         Ok(members) => {
             for member in &members.0 {
@@ -112,6 +119,7 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
         }
         Err(error) => lines.push(("note", told("members and lag are not known", &error))),
     }
+    lines.extend(locked(session).await);
     let monitor = doc! { "getParameter": 1, "ttlMonitorEnabled": 1 };
     match session.command("asking for the TTL monitor", "admin", monitor, Limit::ASIDE).await {
         Ok(answer) if answer.get_bool("ttlMonitorEnabled").unwrap_or(true) => {
@@ -142,6 +150,24 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
     }
     lines.extend(roles(session).await?);
     Ok(lines)
+}
+
+/// What keeps every write out, where that may be asked.
+async fn locked(session: &Session) -> Option<Line> {
+    let ask = doc! { "currentOp": 1, "$ownOps": true };
+    let doing = "asking whether the server is locked";
+    let answer = session.command(doing, "admin", ask, Limit::ASIDE).await;
+    if answer.is_ok_and(|answer| answer.get_bool("fsyncLock").unwrap_or(false)) {
+        return Some(("problem", "the server is locked against writes (db.fsyncLock), as for a backup of its files: every run fails until db.fsyncUnlock()".to_owned()));
+    }
+    let ask = doc! { "serverStatus": 1, "repl": 1, "metrics": 0, "locks": 0, "wiredTiger": 0 };
+    let answer = session
+        .command(doing, "admin", ask, Limit::ASIDE)
+        .await
+        .ok()?;
+    let mode = answer.get_document("repl").ok()?.get("userWriteBlockMode");
+    // 1 is off, 2 is on.
+    (number(mode) == Some(2)).then(|| ("problem", "the server takes no writes of users (setUserWriteBlockMode), as tools for migrations and backups leave it: every run fails until db.adminCommand({setUserWriteBlockMode: 1, global: false})".to_owned()))
 }
 
 fn told(what: &str, error: &MongoError) -> String {

@@ -423,7 +423,12 @@ pub(super) fn dials(
     for (name, target) in &typed.targets {
         if target.engine != Engine::Postgres {
             let url = target.url.as_ref().filter(|url| is_mongodb(url.expose()));
-            if let Some(Err(why)) = url.map(mongodb::Dial::look_at) {
+            // Of many databases the names are the server's to say.
+            let looked = url.map(|url| match target.databases {
+                Some(_) => mongodb::Dial::look_at(url),
+                None => mongodb::Dial::resolve(url).map(drop),
+            });
+            if let Some(Err(why)) = looked {
                 strange.push((name, why));
             }
             continue;

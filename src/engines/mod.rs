@@ -1,5 +1,6 @@
 //! How to talk to a server; knows no kind.
 
+mod clocks;
 mod error;
 pub mod mongodb;
 pub mod parquet;

@@ -356,7 +356,7 @@ fn words_of_a_filter_mean_one_thing() {
 /// One problem for each way to get a name or a connection wrong, by a part of its text.
 #[test]
 fn names_and_connections_are_checked() {
-    let head = "targets: { app: { engine: postgres }, content: { engine: mongodb, url: 'mongodb://h' } }\n";
+    let head = "targets: { app: { engine: postgres }, content: { engine: mongodb, url: 'mongodb://h/d' } }\n";
     for (schedules, task, expected) in [
         (
             "groups: { app: [app] }",
@@ -835,5 +835,29 @@ fn editors_get_schemas_that_know_the_options_of_a_kind() {
         {
             assert!(schema.pointer(target).is_some(), "{target}");
         }
+    }
+}
+
+/// A URL of MongoDB has to name a database that there can be, unless those of the whole server are
+/// meant.
+#[test]
+fn a_mongodb_url_names_its_database() {
+    for (target, expected) in [
+        ("url: \"mongodb://h\"", "does not say which database"),
+        (
+            "url: \"mongodb://h/?replicaSet=a\"",
+            "does not say which database",
+        ),
+        ("url: \"mongodb://h/x.y\"", "`x.y` has a character"),
+        ("url: \"mongodb://h/shop\"", ""),
+        ("url: \"mongodb://h\", databases: [\"*\"]", ""),
+    ] {
+        let schedules = format!("targets: {{ app: {{ engine: mongodb, {target} }} }}\n");
+        let workspace = crate::support::workspace::Workspace::new(&schedules)
+            .task("snapshot", "kind: snapshot\ntarget: app\n");
+        let said = workspace
+            .run(["check"])
+            .expect(if expected.is_empty() { 0 } else { 2 });
+        assert!(said.stderr.contains(expected), "{target}: {said:?}");
     }
 }

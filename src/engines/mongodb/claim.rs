@@ -21,6 +21,8 @@ const FARTHEST: Duration = Duration::from_secs(600);
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_secs(8);
 const PATIENCE: Limit = Limit(Duration::from_secs(10));
+/// Code: MaxTimeMSExpired.
+const OUT_OF_TIME: i32 = 50;
 
 /// A claim that is being renewed until this is dropped.
 pub struct Claim {
@@ -131,8 +133,30 @@ impl Session {
         let doing = "claiming the task";
         let answer = self
             .command(doing, self.database(), command, PATIENCE)
-            .await?;
+            .await;
+        let answer = answer.map_err(told_why)?;
         Ok(answer.get_document("value").ok().cloned())
+    }
+}
+
+/// A claim is one small document: what keeps it from being written keeps everything.
+fn told_why(error: MongoError) -> MongoError {
+    match error {
+        MongoError::Command {
+            doing,
+            code,
+            name,
+            message,
+        } if code == OUT_OF_TIME => MongoError::Command {
+            doing,
+            code,
+            name,
+            message: format!(
+                "the server took no write within {} s: it is locked, as for a backup of its files (db.fsyncLock(); db.fsyncUnlock() ends that), or does not keep up ({message})",
+                PATIENCE.0.as_secs()
+            ),
+        },
+        error => error,
     }
 }
 

@@ -179,7 +179,7 @@ impl Session {
         // A transaction that has written the mark is waited for; any other cannot write it any more.
         let command = doc! {
             "findAndModify": MARKS, "query": open,
-            "update": { "$set": { "state": Stage::Left.word(), "at": DateTime::now() } },
+            "update": { "$set": { "state": Stage::Left.word() }, "$currentDate": { "at": true } },
             "new": true, "writeConcern": concern(),
         };
         let doing = "asking which copies stand beside their originals";

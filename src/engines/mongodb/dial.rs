@@ -4,7 +4,7 @@ use mongodb::options::{
     ClientOptions, Compressor, ConnectionString, ServerAddress, Tls, TlsOptions,
 };
 
-use super::MongoError;
+use super::{MongoError, misnamed_database};
 use crate::values::Secret;
 
 /// How long one attempt to connect may take, unless the URL says otherwise.
@@ -40,7 +40,11 @@ impl Dial {
             .default_database
             .filter(|database| !database.is_empty())
             .ok_or(MongoError::NoDatabase)?;
-        Ok(Dial::of(url, database))
+        let own = matches!(database.as_str(), "admin" | "config" | "local");
+        match misnamed_database(&database).filter(|_| !own) {
+            Some(why) => Err(MongoError::Url(format!("the database `{database}` {why}"))),
+            None => Ok(Dial::of(url, database)),
+        }
     }
 
     /// The same server, and this database instead of the one in the URL.

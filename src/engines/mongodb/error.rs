@@ -144,6 +144,9 @@ const PASSING: [i32; 14] = [
     6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 134,
 ];
 
+/// Code: UserWritesBlocked.
+const BLOCKED: i32 = 371;
+
 impl MongoError {
     /// Dresses up a driver error; `doing` completes "while …".
     pub(super) fn of(
@@ -181,7 +184,11 @@ impl MongoError {
                 true => "write error".to_owned(),
                 false => name,
             };
-            (code, name, without_values(code, &message))
+            let message = match code {
+                BLOCKED => "the server takes no writes of users: setUserWriteBlockMode is on, as tools for migrations and backups leave it; db.adminCommand({setUserWriteBlockMode: 1, global: false}) ends that".to_owned(),
+                code => without_values(code, &message),
+            };
+            (code, name, message)
         });
         match (told, error.kind.as_ref()) {
             (Some((13, ..)), _) => MongoError::Unauthorized {

@@ -71,7 +71,7 @@ impl Session {
         let doing = "asking what became of a transaction";
         // Finds all but a committed one. Of that the insert is refused: its id is taken.
         let other = doc! { "q": { "_id": id, "state": { "$ne": "committed" } },
-        "u": { "$set": { "state": "aborted", "at": DateTime::now() } }, "upsert": true };
+        "u": { "$set": { "state": "aborted" }, "$currentDate": { "at": true } }, "upsert": true };
         let command = doc! { "update": MARKS, "updates": [other], "writeConcern": concern() };
         match self.command(doing, database, command, LOOK).await {
             Ok(_) => return Ok(Some(false)),
@@ -103,11 +103,13 @@ impl Session {
     /// # Errors
     /// When the server refuses.
     pub async fn forget(&self, database: &str, ids: &[String]) -> Result<i64, MongoError> {
-        let before = DateTime::now().timestamp_millis();
-        let before = before - i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
+        // How long ago that was, no clock but the server's own says.
+        let kept = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
+        let old = doc! { "$lt": ["$at", { "$subtract": ["$$NOW", kept] }] };
+        let over = doc! { "state": { "$in": ["aborted", "gone"] }, "at": { "$type": "date" }, "$expr": old };
         let deletes = vec![
             doc! { "q": { "_id": { "$in": ids } }, "limit": 0 },
-            doc! { "q": { "state": { "$in": ["aborted", "gone"] }, "at": { "$lt": DateTime::from_millis(before) } }, "limit": 0 },
+            doc! { "q": over, "limit": 0 },
         ];
         let command = doc! { "delete": MARKS, "deletes": deletes };
         let answer = self

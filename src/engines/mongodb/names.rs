@@ -11,6 +11,8 @@ pub fn misnamed(collection: &str) -> Option<&'static str> {
         Some("is no name of a collection")
     } else if collection.starts_with("system.") {
         Some("belongs to the server")
+    } else if collection.starts_with("maint.") {
+        Some("belongs to maint, which keeps its claims and the marks of archives in such")
     } else if collection.starts_with('.') {
         Some("begins with a dot, and no name of a collection does")
     } else if collection.contains('$') {
@@ -41,10 +43,19 @@ mod tests {
 
     #[test]
     fn names_that_servers_refuse_are_known() {
-        for name in ["", "a\0b", "system.buckets.x", ".a", "a$b"] {
+        for name in ["", "a\0b", "system.buckets.x", ".a", "a$b", "maint.claims"] {
             assert!(misnamed(name).is_some(), "{name}");
         }
-        for name in ["a", "a.b", "a b", "systems", "ünï/\\*\"'", "a."] {
+        for name in [
+            "a",
+            "a.b",
+            "a b",
+            "systems",
+            "maint",
+            "maintenance.log",
+            "ünï/\\*\"'",
+            "a.",
+        ] {
             assert_eq!(misnamed(name), None, "{name}");
         }
         let long = "x".repeat(64);

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt;
 use mongodb::Client;
 use mongodb::bson::{Bson, Document, doc};
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::without_values;
 use super::{Claim, Dial, MongoError, Refusal, probe};
+use crate::engines::clocks;
 
 /// How long a question that reads only what the server knows of itself may take.
 const ASIDE: Duration = Duration::from_secs(30);
@@ -48,6 +50,22 @@ pub struct Server {
     pub set: Option<String>,
     /// Whether it may be written to: the primary, or a server that stands alone.
     pub writable: bool,
+    /// By how many milliseconds this machine's clock is ahead of the server's,
+    /// at least; negative where it is behind, 0 where both may be the same.
+    pub clock_ahead_ms: i64,
+}
+
+impl Server {
+    /// What is wrong where the two clocks are more than a few seconds apart:
+    /// then nobody can tell how old a document is.
+    pub fn clock_differs(&self) -> Option<String> {
+        clocks::differ(self.clock_ahead_ms, "documents")
+    }
+
+    /// What the server's clock shows when ours shows `now`.
+    pub fn clock(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now - TimeDelta::milliseconds(self.clock_ahead_ms)
+    }
 }
 
 /// A client of one target: several connections that the driver looks after,
@@ -172,6 +190,20 @@ impl Session {
                 let value = answer.get_document("featureCompatibilityVersion").ok()?;
                 value.get_str("version").ok().map(str::to_owned)
             });
+        // Asked once more: the first answer took as long as connecting does.
+        let asked = Utc::now();
+        let told = match admin.run_command(doc! { "hello": 1 }).await {
+            Ok(hello) => hello,
+            Err(seen) => return Err(probe::diagnose(&options, by_default, &shown, &seen).await),
+        };
+        let answered = Utc::now();
+        let clock_ahead_ms = told.get_datetime("localTime").map_or(0, |there| {
+            clocks::ahead(
+                there.timestamp_millis(),
+                asked.timestamp_millis(),
+                answered.timestamp_millis(),
+            )
+        });
         Ok(Session {
             client,
             options: Arc::new(options),
@@ -184,6 +216,7 @@ impl Session {
                 compatibility,
                 set: hello.get_str("setName").ok().map(str::to_owned),
                 writable: hello.get_bool("isWritablePrimary").unwrap_or(false),
+                clock_ahead_ms,
             }),
             claimed: Arc::default(),
             lost: CancellationToken::new(),

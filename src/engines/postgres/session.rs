@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connect::{Canceller, Dial, Notice};
 use super::{Identifier, Row, settings};
-use crate::engines::EngineError;
-use crate::values::TimeSpan;
+use crate::engines::{EngineError, clocks};
 
 /// Asked when everything is pinned, so that names mean what they say here.
 const SERVER_FACTS: &str = "SELECT current_setting('server_version_num')::int4,
@@ -64,10 +63,6 @@ pub struct Server {
     pub clock_ahead_ms: i64,
 }
 
-/// Two clocks may differ by this much, in milliseconds, before what is older
-/// than some time is not the same for both.
-const CLOCKS_DIFFER_MS: i64 = 5_000;
-
 impl Server {
     /// The major version: 14 to 19.
     pub fn major(&self) -> i32 {
@@ -77,14 +72,7 @@ impl Server {
     /// What is wrong where the two clocks are more than a few seconds apart:
     /// then nobody can tell how old a row is.
     pub fn clock_differs(&self) -> Option<String> {
-        let ahead = self.clock_ahead_ms;
-        (ahead.abs() > CLOCKS_DIFFER_MS).then(|| {
-            format!(
-                "the clock of this machine is about {} {} that of the server: nobody can tell which rows are old, and nothing is deleted, archived or dropped by age; set the clocks (NTP)",
-                TimeSpan::from_millis(ahead.unsigned_abs()).about(),
-                if ahead > 0 { "ahead of" } else { "behind" }
-            )
-        })
+        clocks::differ(self.clock_ahead_ms, "rows")
     }
 }
 
@@ -167,7 +155,7 @@ impl Session {
                 session_role: row.get(4)?,
                 superuser: row.get::<Option<bool>>(5)?.unwrap_or(false),
                 in_recovery: row.get(6)?,
-                clock_ahead_ms: clock_ahead(
+                clock_ahead_ms: clocks::ahead(
                     row.get(8)?,
                     asked_at.timestamp_millis(),
                     answered_at.timestamp_millis(),
@@ -604,33 +592,4 @@ fn blame(server: &str, doing: &str, cause: tokio_postgres::Error) -> EngineError
 /// changed, and its result would be of another type (`feature_not_supported`).
 fn is_outdated(cause: &tokio_postgres::Error) -> bool {
     cause.code().is_some_and(|code| code.code() == "0A000")
-}
-
-/// How far our clock is ahead of the server's, which said `there` at some
-/// moment between our `asked` and `answered`; all in milliseconds since 1970.
-fn clock_ahead(there: i64, asked: i64, answered: i64) -> i64 {
-    if there < asked {
-        asked - there
-    } else if there > answered {
-        answered - there
-    } else {
-        0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::clock_ahead;
-
-    #[test]
-    fn a_slow_answer_is_no_difference_of_clocks() {
-        for (there, asked, answered, ahead) in [
-            (1_000, 1_000, 1_000, 0),
-            (5_000, 1_000, 9_000, 0),
-            (1_000, 7_000, 8_000, 6_000),
-            (9_000, 1_000, 2_000, -7_000),
-        ] {
-            assert_eq!(clock_ahead(there, asked, answered), ahead);
-        }
-    }
 }

@@ -212,7 +212,11 @@ fn tell_stayed(
         if stay.is_empty() {
             continue;
         }
-        let why = format!("{} documents stay: {into} {why}", stay.len());
+        let many = match stay.len() {
+            1 => "1 document stays".to_owned(),
+            n => format!("{n} documents stay"),
+        };
+        let why = format!("{many}: {into} {why}");
         findings.push(Finding {
             code: "archive.differs".to_owned(),
             severity: Severity::Warning,

@@ -44,14 +44,8 @@ pub(super) async fn carry_out(
                     if let Some(first) = found.first() {
                         let n = crate::engines::mongodb::number(first.get("n"))
                             .unwrap_or(found.len() as i64);
-                        let shown = first
-                            .get("first")
-                            .map(|id| crate::engines::mongodb::Json::of_value(id).to_string());
                         let mut finding = (**finding).clone();
-                        finding.message = finding
-                            .message
-                            .replace("{n}", &n.to_string())
-                            .replace("{first}", &shown.unwrap_or_default());
+                        finding.message = finding.message.replace("{n}", &n.to_string());
                         findings.push(finding);
                     }
                     Ok(())

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
-use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc};
+use mongodb::bson::{Bson, Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR};
 use mongodb::options::ReadConcern;
 use mongodb::{ClientSession, Collection};
@@ -503,7 +503,7 @@ impl<'a> Mover<'a> {
                 false => Stage::Left,
             };
             let own = doc! { "_id": &mark.id, "state": Stage::Copying.word() };
-            let set = doc! { "$set": { "state": stage.word(), "copies": listed(&left), "at": DateTime::now() } };
+            let set = doc! { "$set": { "state": stage.word(), "copies": listed(&left) }, "$currentDate": { "at": true } };
             let update = self.marks.update_one(own, set).session(&mut *session);
             if update.await?.matched_count == 0 {
                 return Err(lost());

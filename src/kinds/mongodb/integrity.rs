@@ -4,7 +4,7 @@
 mod indexes;
 mod unique;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mongodb::bson::{Bson, doc};
 use schemars::JsonSchema;
@@ -15,6 +15,7 @@ use self::indexes::differing;
 use super::common::{
     Collection, Index, Shape, collections, empty, fill, is_empty, is_internal, not_allowed,
 };
+use super::fields::{self, Seen};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, Members, Session, namespace, role_for};
 use crate::plan::mongodb::{Body, Look, Validate, Work, shell_name};
@@ -105,6 +106,8 @@ pub(crate) struct Facts {
     secondary: Option<String>,
     /// Whether the user may validate nothing at all.
     no_validate: bool,
+    /// Of the fields that checks name, by collection, whether any document has them.
+    fields: BTreeMap<String, BTreeMap<String, Seen>>,
     /// Whether there is no collection but maint's own.
     empty: bool,
     findings: Vec<Finding>,
@@ -137,6 +140,14 @@ impl Kind for Integrity {
             }
             fill(db, &facts.database, &name, &mut collection).await?;
             facts.collections.insert(name, collection);
+        }
+        for (name, fields) in self.names() {
+            if let Some(collection) = facts.collections.get(&name) {
+                let place = (facts.database.as_str(), name.as_str());
+                let fields = fields.into_iter().map(|field| (field, None)).collect();
+                let seen = fields::look(db, place, collection, fields).await?;
+                facts.fields.insert(name, seen);
+            }
         }
         match Members::of(db).await {
             Ok(members) => {
@@ -201,6 +212,13 @@ impl Kind for Integrity {
                 continue;
             }
             let field = reference.field.as_str();
+            let places = [
+                (&reference.collection, &reference.field),
+                (&reference.parent, &reference.parent_field),
+            ];
+            if !facts.all_seen(places, at, &mut plan) {
+                continue;
+            }
             let mut pipeline = vec![
                 doc! { "$match": { field: { "$exists": true } } },
                 doc! { "$project": { "maint_points_at": format!("${field}") } },
@@ -214,14 +232,14 @@ impl Kind for Integrity {
                 doc! { "$addFields": { "maint_points_at": pointed_at() } },
                 doc! { "$lookup": { "from": &reference.parent, "localField": "maint_points_at", "foreignField": &reference.parent_field, "as": "maint_parent" } },
                 doc! { "$match": { "maint_parent": { "$size": 0 } } },
-                doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 }, "first": { "$first": "$_id" } } },
+                doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 } } },
             ]);
             let finding = Finding {
                 code: "reference.orphaned".to_owned(),
                 severity: Severity::Warning,
                 object: namespace(&facts.database, &reference.collection),
                 message: format!(
-                    "{{n}} references in `{field}` point at no document of {}, the first in {{first}}",
+                    "{{n}} references in `{field}` point at no document of {}",
                     reference.parent
                 ),
                 suggestion: None,
@@ -241,15 +259,18 @@ impl Kind for Integrity {
                 unknown(&facts.database, &unique.collection, &mut plan);
                 continue;
             }
+            let places = unique.fields.iter();
+            let places = places.map(|field| (&unique.collection, field));
+            if !facts.all_seen(places, at, &mut plan) {
+                continue;
+            }
             let fields = unique.fields.join(", ");
             let pipeline = unique::duplicates(&unique.fields);
             let finding = Finding {
                 code: "collection.duplicates".to_owned(),
                 severity: Severity::Warning,
                 object: namespace(&facts.database, &unique.collection),
-                message: format!(
-                    "{{n}} values of ({fields}) occur in more than one document, one of them in {{first}}"
-                ),
+                message: format!("{{n}} values of ({fields}) occur in more than one document"),
                 suggestion: None,
             };
             let text = format!("({fields}) occurs in one document only");
@@ -276,14 +297,18 @@ impl Kind for Integrity {
             if let Some(schema) = schema.filter(|_| self.schema) {
                 let pipeline = vec![
                     doc! { "$match": { "$nor": [schema.clone()] } },
-                    doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 }, "first": { "$first": "$_id" } } },
+                    doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 } } },
                 ];
                 let finding = Finding {
                     code: "collection.schema".to_owned(),
                     severity: Severity::Warning,
                     object: namespace(&facts.database, name),
-                    message: "{n} documents do not meet the schema of the collection, the first is {first}".to_owned(),
-                    suggestion: Some(format!("{}.find({{$nor: [{}]}})", shell_name(&facts.database, name), Json::of(schema))),
+                    message: "{n} documents do not meet the schema of the collection".to_owned(),
+                    suggestion: Some(format!(
+                        "{}.find({{$nor: [{}]}})",
+                        shell_name(&facts.database, name),
+                        Json::of(schema)
+                    )),
                 };
                 let text = "documents meet the collection's schema".to_owned();
                 self.look(
@@ -325,7 +350,61 @@ impl Facts {
     }
 }
 
+impl Facts {
+    /// Whether documents have every one of these fields, now or when it was looked before: a check
+    /// of one that none has finds nothing, and says nothing.
+    fn all_seen<'a>(
+        &self,
+        places: impl IntoIterator<Item = (&'a String, &'a String)>,
+        at: &Moment,
+        plan: &mut Plan<Body>,
+    ) -> bool {
+        let mut all = true;
+        for (collection, field) in places {
+            let object = namespace(&self.database, collection);
+            let seen = self.fields.get(collection).and_then(|of| of.get(field));
+            match seen {
+                _ if fields::was_seen(at, &object, field, &None) => {}
+                Some(Seen::Somewhere) => plan.memories.push(fields::memory(&object, field, &None)),
+                Some(Seen::Nowhere) => {
+                    all = false;
+                    plan.undone(Finding {
+                        code: "integrity.rule".to_owned(),
+                        severity: Severity::Critical,
+                        message: format!(
+                            "a check names `{field}`, and no document of {object} has it: nothing was checked. Look at its spelling, or leave the check out until there is one"
+                        ),
+                        object,
+                        suggestion: None,
+                    });
+                }
+                Some(Seen::Otherwise | Seen::Unknown) | None => {}
+            }
+        }
+        all
+    }
+}
+
 impl Integrity {
+    /// The fields that checks name, by collection.
+    fn names(&self) -> BTreeMap<String, BTreeSet<String>> {
+        let mut names: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut note = |collection: &String, field: &String| {
+            let of = names.entry(collection.clone()).or_default();
+            of.insert(field.clone());
+        };
+        for one in &self.references {
+            note(&one.collection, &one.field);
+            note(&one.parent, &one.parent_field);
+        }
+        for one in &self.unique {
+            one.fields
+                .iter()
+                .for_each(|field| note(&one.collection, field));
+        }
+        names
+    }
+
     fn wants(&self, database: &str, name: &str) -> bool {
         let matches = |patterns: &[NamePattern]| patterns.iter().any(|p| p.matches(database, name));
         (self.include.is_empty() || matches(&self.include)) && !matches(&self.exclude)
@@ -339,9 +418,18 @@ impl Integrity {
         collection: &str,
         (reason, about): (String, &str),
         pipeline: Vec<mongodb::bson::Document>,
-        finding: Finding,
+        mut finding: Finding,
         plan: &mut Plan<Body>,
     ) {
+        // What documents hold is never told: who wants to see them asks for them.
+        finding.suggestion.get_or_insert_with(|| {
+            let counted = pipeline.len().saturating_sub(1);
+            let stages = pipeline.iter().take(counted).map(Json::of);
+            let stages = stages.chain([Json::of(&doc! { "$limit": 20 })]);
+            let stages: Vec<String> = stages.map(|stage| stage.to_string()).collect();
+            let shell = shell_name(database, collection);
+            format!("{shell}.aggregate([{}])", stages.join(", "))
+        });
         let object = match about {
             "" => namespace(database, collection),
             about => format!("{} ({about})", namespace(database, collection)),

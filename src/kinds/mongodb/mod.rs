@@ -4,6 +4,7 @@ mod archive;
 mod cleanup;
 mod common;
 mod compact;
+mod fields;
 mod integrity;
 mod refresh;
 mod snapshot;

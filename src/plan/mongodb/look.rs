@@ -19,8 +19,7 @@ pub enum Look {
         collection: String,
         /// The stages.
         pipeline: Vec<Json>,
-        /// The finding where anything is answered; `{n}` stands for how many,
-        /// `{first}` for the first.
+        /// The finding where anything is answered; `{n}` stands for how many.
         finding: Box<Finding>,
     },
 }

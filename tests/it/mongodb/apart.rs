@@ -188,7 +188,7 @@ async fn refused_by_a_validator(version: u32) {
         assert_eq!(refused["rows"], gone, "{refused:#}");
         assert_eq!(codes(&refused), ["archive.differs"], "{refused:#}");
         let message = refused["findings"][0]["message"].as_str().unwrap();
-        assert!(message.contains("1 documents stay"), "{message}");
+        assert!(message.contains("1 document stays"), "{message}");
         assert!(message.contains("its validator"), "{message}");
         assert!(message.ends_with("their `_id`: 41"), "{message}");
         assert_eq!(base.ids("source").await.len(), 1);

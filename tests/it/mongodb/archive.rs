@@ -111,7 +111,7 @@ async fn kept_to_the_byte(version: u32) {
     );
     assert_eq!(codes(&third), ["archive.differs"], "{third:#}");
     let why = third["steps"][0]["error"].as_str().unwrap();
-    assert!(why.starts_with("1 documents stay: "), "{why}");
+    assert!(why.starts_with("1 document stays: "), "{why}");
     assert!(why.ends_with("; 1 documents were archived"), "{why}");
     let now = raw(&base.db, "kept.ü").await;
     assert_eq!(now.len(), kept.len() + 1);

@@ -414,3 +414,16 @@ async fn ttl_in_the_way_of_another_index_is_explained() {
         }
     }
 }
+
+/// What maint keeps its own records in is no collection of the application's.
+#[tokio::test(flavor = "multi_thread")]
+async fn its_own_collections_are_left_alone() {
+    let base = TestBase::new(60).await;
+    for task in [
+        "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: maint.claims, where: { a: 1 } }] }\n",
+        "kind: archive\ntarget: app\noptions: { rules: [{ collection: events, where: { a: 1 } }], destination: { collection: maint.archives } }\n",
+    ] {
+        let said = for_base(&base).task("t", task).run(["check"]).expect(2);
+        assert!(said.stderr.contains("belongs to maint"), "{said:?}");
+    }
+}

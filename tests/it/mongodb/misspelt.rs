@@ -70,6 +70,211 @@ async fn a_field_that_tells_no_age_anywhere_is_no_success() {
     assert_eq!(base.count("events", doc! {}).await, 3300);
 }
 
+/// What `keep` is to keep stays where its field is misspelt; so does everything where `where` holds
+/// for documents without a field, and none has it.
+async fn a_field_that_no_document_has(version: u32) {
+    let base = TestBase::new(version).await;
+    let events = base.collection("events");
+    let documents: Vec<Document> = (0..100)
+        .map(
+            |n| doc! { "_id": n, "at": days_ago(100), "pinned": n < 10, "tags": [{ "name": "x" }] },
+        )
+        .collect();
+    events.insert_many(&documents).await.unwrap();
+    let aged = "collection: events, field: at, older_than: 30d";
+    for (rule, field) in [
+        (format!("{aged}, keep: [{{ pinnned: true }}]"), "pinnned"),
+        (
+            format!(
+                "{aged}, keep: [{{ _id: -1 }}, {{ $or: [{{ pinned: true }}, {{ tags.nam: x }}] }}]"
+            ),
+            "tags.nam",
+        ),
+        (
+            format!("{aged}, keep: [{{ tags: {{ $elemMatch: {{ nam: x }} }} }}]"),
+            "tags.nam",
+        ),
+        (
+            format!("{aged}, where: {{ statuss: {{ $ne: open }} }}"),
+            "statuss",
+        ),
+        (
+            format!("{aged}, where: {{ $expr: {{ $lt: [\"$prise\", 5] }} }}"),
+            "prise",
+        ),
+        (
+            "collection: events, where: { gone: null }".to_owned(),
+            "gone",
+        ),
+        (
+            format!("{aged}, orphaned: {{ field: pidd, parent: parents }}"),
+            "pidd",
+        ),
+    ] {
+        base.collection("parents")
+            .insert_one(doc! {})
+            .await
+            .unwrap();
+        let workspace = cleanup(&base, &format!("rules: [{{ {rule} }}]"));
+        let planned = workspace.run(["plan", "cleanup", "--output", "json"]);
+        assert!(planned.stdout.contains("has `"), "{rule}: {planned:?}");
+        let done = run(&workspace, "cleanup", 1);
+        let told = finding(&done, "cleanup.rule");
+        assert_eq!(told["severity"], "critical", "{rule}: {done:#}");
+        let message = told["message"].as_str().unwrap();
+        assert!(
+            message.contains(&format!("has `{field}`")),
+            "{rule}: {message}"
+        );
+        assert_eq!(base.count("events", doc! {}).await, 100, "{rule}");
+    }
+    // A value of a type that no document has there is another one.
+    for keep in [
+        "pinned: yes",
+        "pinned: 1",
+        "at: { $gt: 2020-01-01 }",
+        "oid: 6b0a084ae1b0a7e3fc0d3a03",
+        "tags.name: { $in: [1, 2] }",
+    ] {
+        events
+            .update_many(doc! {}, doc! { "$set": { "oid": ObjectId::new() } })
+            .await
+            .unwrap();
+        let workspace = cleanup(
+            &base,
+            &format!("rules: [{{ {aged}, keep: [{{ {keep} }}] }}]"),
+        );
+        let done = run(&workspace, "cleanup", 1);
+        let told = finding(&done, "cleanup.rule");
+        assert_eq!(told["severity"], "critical", "{keep}: {done:#}");
+        assert!(
+            told["message"].to_string().contains("has a value of type"),
+            "{keep}: {done:#}"
+        );
+        assert_eq!(base.count("events", doc! {}).await, 100, "{keep}");
+    }
+    // Nothing meets this, which is told and hurts nobody.
+    let workspace = cleanup(
+        &base,
+        &format!("rules: [{{ {aged}, where: {{ statuss: open }} }}]"),
+    );
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(
+        finding(&done, "cleanup.rule")["severity"],
+        "warning",
+        "{done:#}"
+    );
+    assert_eq!(base.count("events", doc! {}).await, 100);
+    // Who says so, or has an index for it, knows the field.
+    let workspace = cleanup(
+        &base,
+        &format!(
+            "rules: [{{ {aged}, keep: [{{ held: true }}], may_be_absent: [held], where: {{ _id: {{ $lt: 1 }} }} }}]"
+        ),
+    );
+    assert_eq!(run(&workspace, "cleanup", 0)["rows"], 1);
+    let index = IndexModel::builder().keys(doc! { "held": 1 }).build();
+    events.create_index(index).await.unwrap();
+    let workspace = cleanup(
+        &base,
+        &format!("rules: [{{ {aged}, keep: [{{ held: true }}], where: {{ _id: {{ $lt: 2 }} }} }}]"),
+    );
+    assert_eq!(run(&workspace, "cleanup", 0)["rows"], 1);
+    // What was there in an earlier run is spelt as it should be.
+    let workspace = cleanup(
+        &base,
+        &format!("rules: [{{ {aged}, keep: [{{ pinned: true }}] }}]"),
+    );
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(
+        (&done["rows"], codes(&done).len()),
+        (&90.into(), 0),
+        "{done:#}"
+    );
+    events
+        .update_many(doc! {}, doc! { "$unset": { "pinned": 1 } })
+        .await
+        .unwrap();
+    assert_eq!(run(&workspace, "cleanup", 0)["rows"], 8);
+    assert_eq!(base.count("events", doc! {}).await, 0);
+    // Where there is nothing, nothing is missing.
+    assert!(codes(&run(&workspace, "cleanup", 0)).is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_no_document_has_4_4() {
+    a_field_that_no_document_has(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_no_document_has_6_0() {
+    a_field_that_no_document_has(60).await;
+}
+
+/// A check of a field that no document has finds nothing, and is no success.
+async fn a_check_of_a_field_that_no_document_has(version: u32) {
+    let base = TestBase::new(version).await;
+    base.collection("parents")
+        .insert_one(doc! { "_id": 1, "key": 1 })
+        .await
+        .unwrap();
+    let kids: Vec<Document> = (0..5)
+        .map(|n| doc! { "_id": n, "pid": 1, "name": n })
+        .collect();
+    base.collection("kids").insert_many(kids).await.unwrap();
+    let check = |options: &str| {
+        for_base(&base).task(
+            "integrity",
+            &format!("kind: integrity\ntarget: app\noptions: {{ validate: off, {options} }}\n"),
+        )
+    };
+    for options in [
+        "references: [{ collection: kids, field: pidd, parent: parents }]",
+        "references: [{ collection: kids, field: pid, parent: parents, parent_field: kee }]",
+        "unique: [{ collection: kids, fields: [name, naem] }]",
+    ] {
+        let done = run(&check(options), "integrity", 1);
+        assert_eq!(codes(&done), ["integrity.rule"], "{options}: {done:#}");
+        assert!(steps(&done, "succeeded").is_empty(), "{options}: {done:#}");
+    }
+    let workspace = check(
+        "references: [{ collection: kids, field: pid, parent: parents, parent_field: key }], unique: [{ collection: kids, fields: [name] }]",
+    );
+    assert_eq!(
+        steps(&run(&workspace, "integrity", 0), "succeeded").len(),
+        2
+    );
+    base.collection("kids")
+        .update_many(doc! {}, doc! { "$unset": { "pid": 1 } })
+        .await
+        .unwrap();
+    assert_eq!(
+        steps(&run(&workspace, "integrity", 0), "succeeded").len(),
+        2
+    );
+    // What is wrong is told without what documents hold.
+    let anna = doc! { "_id": "anna@example.com", "pid": 99, "name": 0 };
+    base.collection("kids").insert_one(anna).await.unwrap();
+    let done = run(&workspace, "integrity", 0);
+    assert_eq!(
+        codes(&done),
+        ["collection.duplicates", "reference.orphaned"]
+    );
+    assert!(!done.to_string().contains("anna"), "{done:#}");
+    let suggestion = finding(&done, "reference.orphaned")["suggestion"].to_string();
+    assert!(suggestion.contains(".aggregate(["), "{suggestion}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_a_field_that_no_document_has_4_4() {
+    a_check_of_a_field_that_no_document_has(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_of_a_field_that_no_document_has_6_0() {
+    a_check_of_a_field_that_no_document_has(60).await;
+}
+
 /// Of dates and ObjectIds the more frequent tell the age, however rare both are, and whatever a
 /// sample happens to see.
 async fn the_frequent_one_tells_the_age(version: u32) {

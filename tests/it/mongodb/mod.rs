@@ -2,7 +2,9 @@
 
 mod apart;
 mod archive;
+mod budget;
 mod cleanup;
+mod clocks;
 mod connecting;
 mod failover;
 mod files;
@@ -10,6 +12,7 @@ mod fleet;
 mod halfway;
 mod destinations;
 mod kinds;
+mod locked;
 mod misspelt;
 mod orphans;
 mod results;

@@ -1,37 +1,12 @@
 //! Clocks that are wrong, and what they leave in the history.
 
-use std::process::Command;
-
 use chrono::{DateTime, TimeDelta, Utc};
 use maint::history::{OccurrenceFilter, Store, open};
 use maint::scheduler::definitions;
 
 use super::{Served, wait_until};
 use crate::support::servers::{TestDatabase, fresh_database};
-use crate::support::workspace::{Output, Workspace};
-
-/// The same process with a clock that is so far off.
-fn off(mut process: Command, shift: &str) -> Command {
-    let libraries = std::fs::read_dir("/usr/lib").unwrap().flatten();
-    let library = libraries
-        .map(|folder| folder.path().join("faketime/libfaketime.so.1"))
-        .find(|library| library.exists())
-        .expect("faketime is installed: ./scripts/packages does that");
-    process
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME", shift)
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
-    process
-}
-
-fn run_off(workspace: &Workspace, shift: &str, args: &[&str]) -> Output {
-    let done = off(workspace.process(args), shift).output().unwrap();
-    Output {
-        code: done.status.code().unwrap_or(-1),
-        stdout: String::from_utf8(done.stdout).unwrap(),
-        stderr: String::from_utf8(done.stderr).unwrap(),
-    }
-}
+use crate::support::workspace::{Workspace, off, run_off};
 
 /// A schedule of every minute for a task that counts in the table `ticks`.
 async fn ticking(db: &TestDatabase, history: &str) -> Workspace {

@@ -220,3 +220,27 @@ impl Output {
         self
     }
 }
+
+/// The same process with a clock that is so far off.
+pub(crate) fn off(mut process: std::process::Command, shift: &str) -> std::process::Command {
+    let libraries = std::fs::read_dir("/usr/lib").unwrap().flatten();
+    let library = libraries
+        .map(|folder| folder.path().join("faketime/libfaketime.so.1"))
+        .find(|library| library.exists())
+        .expect("faketime is installed: ./scripts/packages does that");
+    process
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME", shift)
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    process
+}
+
+/// Runs `maint` to its end, with a clock that is so far off.
+pub(crate) fn run_off(workspace: &Workspace, shift: &str, args: &[&str]) -> Output {
+    let done = off(workspace.process(args), shift).output().unwrap();
+    Output {
+        code: done.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(done.stdout).unwrap(),
+        stderr: String::from_utf8(done.stderr).unwrap(),
+    }
+}

@@ -1,6 +1,7 @@
 //! Columns of Parquet files where none are declared: from a look at documents.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use mongodb::bson::{Document, doc};
 
@@ -29,6 +30,9 @@ pub(super) struct Schema {
     pub(super) rest: String,
 }
 
+/// How long documents may be chosen by chance.
+const SAMPLING: Limit = Limit(Duration::from_secs(2));
+
 /// Looks at documents that meet the condition: the first, and some of all. None where that takes
 /// too long.
 pub(super) async fn look(
@@ -46,7 +50,7 @@ pub(super) async fn look(
         doc! { "$sample": { "size": LOOKED_AT } },
         doc! { "$match": condition.clone() },
     ];
-    for chosen in [first, some] {
+    for (chosen, limit) in [(first, limit), (some, SAMPLING)] {
         let mut stages = chosen.to_vec();
         // What the largest have would be in the server's memory several times over.
         let size = doc! { "$bsonSize": "$$ROOT" };
@@ -66,6 +70,8 @@ pub(super) async fn look(
             .aggregate(doing, database, collection, stages, limit)
             .await
         {
+            // Where many documents have just gone, chance meets none for long.
+            Err(error) if error.is_out_of_time() && limit == SAMPLING => break,
             Err(error) if error.is_out_of_time() => return Ok(None),
             found => found?,
         };

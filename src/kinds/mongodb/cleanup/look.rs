@@ -1,11 +1,13 @@
 //! What is seen of one rule: the types of its field, whether anything is to go, and how many.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use mongodb::bson::{Bson, Document, doc};
 
 use super::super::common::Collection;
+use super::super::fields::{self, Seen};
 use super::parents::{self, Pointing};
 use super::rule::{Age, Rule};
 use super::ttl::{self, Ttl};
@@ -18,6 +20,8 @@ use crate::plan::mongodb::Path;
 const LOOKING: Limit = Limit(Duration::from_secs(60));
 /// How long counting orphans may take: every child is read, and its parent looked for.
 pub(super) const COUNTING: Limit = Limit(Duration::from_secs(600));
+/// How long documents may be chosen by chance.
+const SAMPLING: Limit = Limit(Duration::from_secs(2));
 /// How many documents are looked at for the types of their fields.
 const SAMPLE: i32 = 200;
 /// How many values of a type are counted: of more than that the sample tells which are more.
@@ -45,6 +49,8 @@ pub(super) struct Look {
     pub(super) count: Option<i64>,
     /// Whether the field is an array in some documents, as its index tells.
     pub(super) multikey: bool,
+    /// Which fields of its filters any document has.
+    pub(super) fields: BTreeMap<String, Seen>,
     /// What children point at; none where nobody could look in time.
     pub(super) pointing: Option<Pointing>,
 }
@@ -58,7 +64,15 @@ impl Cleanup {
         collection: &Collection,
         now: DateTime<Utc>,
     ) -> Result<Look, EngineError> {
-        let mut look = Look::default();
+        let mut names = Vec::new();
+        for (field, (_, kinds)) in rule.names().map_err(bad)? {
+            names.push((field, kinds));
+        }
+        let place = (database, rule.collection.as_str());
+        let mut look = Look {
+            fields: fields::look(db, place, collection, names).await?,
+            ..Look::default()
+        };
         if let Some(field) = &rule.field {
             look.types = types(db, database, &rule.collection, field).await?;
         }
@@ -107,6 +121,12 @@ impl Cleanup {
                 .refused(rule, &orphans, super::is_collated(collection))
                 .is_some()
             {
+                return Ok(look);
+            }
+            // Nothing points anywhere, be it for want of documents.
+            if pointing.met.is_empty() && !pointing.parent_is_empty {
+                look.any = Some(false);
+                look.count = Some(0);
                 return Ok(look);
             }
             filter = pointing.within(filter, &orphans.field);
@@ -240,14 +260,25 @@ async fn types(
     collection: &str,
     field: &str,
 ) -> Result<Vec<(String, i64)>, EngineError> {
-    let stages = vec![
-        doc! { "$sample": { "size": SAMPLE } },
-        doc! { "$group": { "_id": { "$type": format!("${field}") }, "n": { "$sum": 1 } } },
-        doc! { "$sort": { "n": -1, "_id": 1 } },
-    ];
-    let found = db
-        .aggregate("looking at types", database, collection, stages, LOOKING)
-        .await?;
+    let of = |chosen: Vec<Document>| {
+        let counted = [
+            doc! { "$group": { "_id": { "$type": format!("${field}") }, "n": { "$sum": 1 } } },
+            doc! { "$sort": { "n": -1, "_id": 1 } },
+        ];
+        chosen.into_iter().chain(counted).collect::<Vec<_>>()
+    };
+    let doing = "looking at types";
+    let random = of(vec![doc! { "$sample": { "size": SAMPLE } }]);
+    let sampled = db.aggregate(doing, database, collection, random, SAMPLING);
+    let found = match sampled.await {
+        // Where many documents have just gone, chance meets none for long: then the last ones.
+        Err(error) if error.is_out_of_time() => {
+            let last = vec![doc! { "$sort": { "_id": -1 } }, doc! { "$limit": SAMPLE }];
+            db.aggregate(doing, database, collection, of(last), LOOKING)
+                .await?
+        }
+        found => found?,
+    };
     Ok(found
         .iter()
         .filter_map(|d| Some((d.get_str("_id").ok()?.to_owned(), number(d.get("n"))?)))

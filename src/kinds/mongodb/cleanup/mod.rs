@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use self::look::{Look, monitor, ttl_look};
 use self::rule::Rule;
-use self::step::types_told;
+use self::step::{fields_told, types_told};
 use self::ttl::Ttl;
 use super::common::{Collection, collections, fill};
 use crate::engines::EngineError;
@@ -70,6 +70,8 @@ pub(crate) struct Facts {
     /// What could not be looked at, and why: the others are.
     closed: HashMap<Thing, Closed>,
     at: DateTime<Utc>,
+    /// What is wrong where nobody can tell how old documents are.
+    clock: Option<String>,
 }
 
 /// Something that is looked at by itself.
@@ -134,6 +136,7 @@ impl Kind for Cleanup {
             database: db.database().to_owned(),
             release: db.server.release,
             at: Utc::now(),
+            clock: db.server.clock_differs(),
             ..Facts::default()
         };
         let named = self.named(&facts.database);
@@ -175,6 +178,8 @@ impl Kind for Cleanup {
             }
         }
         let monitor = monitor(db).await;
+        // The server itself lets documents expire, by its own clock.
+        let there = db.server.clock(facts.at);
         for (n, ttl) in self.ttl.iter().enumerate() {
             let at = self.place(ttl.database.as_ref(), &ttl.collection, &facts.database);
             if facts
@@ -182,7 +187,7 @@ impl Kind for Cleanup {
                 .get(&at)
                 .is_some_and(|c| c.shape.undeletable().is_none())
             {
-                match ttl_look(db, ttl, &at.0, facts.at).await {
+                match ttl_look(db, ttl, &at.0, there).await {
                     Ok(mut look) => {
                         look.monitor = monitor;
                         facts.ttl_looks.insert(n, look);
@@ -256,6 +261,17 @@ impl Kind for Cleanup {
                     object,
                     suggestion: closed.hint.clone(),
                 });
+                continue;
+            }
+            if let (Some(why), Some(_)) = (&facts.clock, rule.older_than) {
+                clock_differs(&mut plan, &namespace(&key.0, &key.1), why);
+                continue;
+            }
+            let object = namespace(&key.0, &key.1);
+            if let Some(look) = facts.looks.get(&n)
+                && let Err(refused) = fields_told(rule, &object, look, at, &mut plan)
+            {
+                plan.undone(refused);
                 continue;
             }
             match self.step(rule, &key, &action, facts.looks.get(&n), &facts, at) {
@@ -344,6 +360,21 @@ impl Cleanup {
             note(self.place(ttl.database.as_ref(), &ttl.collection, own));
         }
         named
+    }
+}
+
+/// With two clocks that disagree nobody can tell what is old.
+fn clock_differs(plan: &mut Plan<Body>, object: &str, why: &str) {
+    plan.skip(object, why);
+    plan.refuse(object, why);
+    if plan.findings.iter().all(|f| f.code != "clock.differs") {
+        plan.findings.push(Finding {
+            code: "clock.differs".to_owned(),
+            severity: Severity::Critical,
+            object: object.to_owned(),
+            message: why.to_owned(),
+            suggestion: None,
+        });
     }
 }
 

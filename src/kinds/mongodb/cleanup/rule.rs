@@ -1,6 +1,7 @@
 //! Which documents a rule means, as a filter.
 
-use crate::plan::Unfit;
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use mongodb::bson::oid::ObjectId;
 use mongodb::bson::{Bson, DateTime as BsonDate, Document, doc};
@@ -8,7 +9,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::super::common::Collection;
+use super::super::fields::{self, Kinds};
 use crate::engines::mongodb::{Json, misnamed, misnamed_database};
+use crate::plan::Unfit;
 use crate::plan::mongodb::{Orphans, Path, single};
 use crate::values::{Bytes, CalendarSpan, Percent};
 
@@ -41,6 +44,11 @@ pub(crate) struct Rule {
     /// No documents that match one of these filters.
     #[serde(default)]
     pub(super) keep: Vec<Json>,
+    /// Fields of `where`, `keep` and `orphaned` that may be in no document at all. Without that a
+    /// rule whose `keep` names a field that no document has is not followed: what was to be kept
+    /// would go where the name is misspelt.
+    #[serde(default)]
+    pub(super) may_be_absent: Vec<String>,
     /// Nothing goes where more documents than this would.
     #[serde(default)]
     pub(super) max_rows: Option<u64>,
@@ -88,6 +96,50 @@ pub(super) enum Age {
     Date,
     ObjectId,
     Number(Epoch),
+}
+
+/// What a rule makes of a field, and what comes of it where no document has that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Use {
+    /// `keep`: nothing is kept.
+    KeepsNone,
+    /// `where`, by a condition that is met where there is no such field: every document goes.
+    TakesAll,
+    /// `orphaned`: nothing points at a parent.
+    Points,
+    /// `where`: none is taken.
+    TakesNone,
+    /// `keep`, by a condition that is met where there is no such field.
+    KeepsAll,
+}
+
+impl Use {
+    /// Whether a rule is not followed that names a field so, where no document has that, or, with
+    /// `kinds`, none of these types; and what is said of it.
+    pub(super) fn told(self, field: &str, object: &str, kinds: Option<&str>) -> (bool, String) {
+        let (refused, why) = match self {
+            Use::KeepsNone => (true, "which `keep` names: what is to be kept would go"),
+            Use::TakesAll => (
+                true,
+                "and `where` holds for documents without it: every document would go",
+            ),
+            Use::Points => (true, "so nothing points at a parent"),
+            Use::TakesNone => (false, "which `where` names: nothing meets that"),
+            Use::KeepsAll => (
+                false,
+                "and `keep` holds for documents without it: everything is kept",
+            ),
+        };
+        let said = match kinds {
+            Some(kinds) => format!(
+                "no document of {object} has a value of type {kinds} in `{field}`, {why}. Write values of the type that the documents have: `true`, `{{ $date: … }}`, `{{ $oid: … }}`, text in quotes"
+            ),
+            None => format!(
+                "no document of {object} has `{field}`, {why}. Look at its spelling; where none may have it, name it in `may_be_absent`"
+            ),
+        };
+        (refused, said)
+    }
 }
 
 impl Age {
@@ -196,6 +248,32 @@ impl Rule {
             }
         }
         Ok(())
+    }
+
+    /// The fields that its filters name, what for, and what they are compared with.
+    pub(super) fn names(&self) -> Result<BTreeMap<String, (Vec<Use>, Kinds)>, String> {
+        let mut names: BTreeMap<String, (Vec<Use>, Kinds)> = BTreeMap::new();
+        let mut note = |field: String, used, kinds: Kinds| {
+            let known = names.entry(field).or_insert((Vec::new(), kinds.clone()));
+            known.0.push(used);
+            known.1 = fields::both(known.1.take(), kinds);
+        };
+        for keep in &self.keep {
+            for (field, met) in fields::named(&keep.document()?) {
+                let used = [Use::KeepsNone, Use::KeepsAll][usize::from(met.absent)];
+                note(field, used, met.kinds);
+            }
+        }
+        if let Some(only) = &self.only {
+            for (field, met) in fields::named(&only.document()?) {
+                let used = [Use::TakesNone, Use::TakesAll][usize::from(met.absent)];
+                note(field, used, met.kinds);
+            }
+        }
+        if let Some(of) = &self.orphaned {
+            note(of.field.clone(), Use::Points, None);
+        }
+        Ok(names)
     }
 
     /// How the age is written: as most of the dates and ObjectIds in the field are, by the types

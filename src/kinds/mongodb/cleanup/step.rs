@@ -1,6 +1,7 @@
 //! The step of one rule, or what stands in its way.
 
 use super::super::common::{Collection, Index, Shape};
+use super::super::fields::{self, Seen};
 use super::look::Look;
 use super::rule::{Rule, older};
 use super::{Cleanup, Facts, limits};
@@ -206,6 +207,55 @@ impl Cleanup {
         step.details.push(along);
         Ok(Some(step))
     }
+}
+
+/// What is odd of the fields that the filters of a rule name.
+///
+/// # Errors
+/// Where the rule is not followed, since a name that is misspelt would take what is to stay.
+pub(super) fn fields_told(
+    rule: &Rule,
+    object: &str,
+    look: &Look,
+    at: &Moment,
+    plan: &mut Plan<Body>,
+) -> Result<(), Finding> {
+    let names = rule.names().unwrap_or_default();
+    for (field, seen) in &look.fields {
+        let Some((mut uses, kinds)) = names.get(field).cloned() else {
+            continue;
+        };
+        uses.sort_unstable();
+        let absent = rule.may_be_absent.contains(field) && *seen != Seen::Otherwise;
+        let known = absent || fields::was_seen(at, object, field, &kinds);
+        let Some(used) = uses.first().filter(|_| !known) else {
+            continue;
+        };
+        let types = kinds.as_ref().map(fields::listed);
+        let types = types.filter(|_| *seen == Seen::Otherwise);
+        let (refused, why) = used.told(field, object, types.as_deref());
+        let finding = |severity, message| Finding {
+            code: "cleanup.rule".to_owned(),
+            severity,
+            object: object.to_owned(),
+            message,
+            suggestion: None,
+        };
+        match seen {
+            Seen::Somewhere => plan.memories.push(fields::memory(object, field, &kinds)),
+            Seen::Nowhere | Seen::Otherwise if refused => {
+                let message = format!("the rule for {object} cannot be followed: {why}");
+                return Err(finding(Severity::Critical, message));
+            }
+            Seen::Nowhere | Seen::Otherwise => plan.findings.push(finding(Severity::Warning, why)),
+            Seen::Unknown if refused => plan.findings.push(finding(
+                Severity::Info,
+                format!("none of the documents of {object} that could be looked at within ten seconds has `{field}`, which the rule names, as it is compared there: look at its spelling and at the types of its values"),
+            )),
+            Seen::Unknown => {}
+        }
+    }
+    Ok(())
 }
 
 /// Documents whose age cannot be told never go: that should be known.

@@ -57,6 +57,7 @@ fn facts(collection: Collection, types: &[(&str, i64)]) -> Facts {
         )]),
         closed: HashMap::new(),
         at: DateTime::from_timestamp(1_800_000_000, 0).unwrap(),
+        clock: None,
     }
 }
 

@@ -199,8 +199,9 @@ impl Ttl {
         }
         let mut look = look.clone();
         let made = at.memories.get(&self.made(&object));
+        // Of a clock that was ahead then, nothing is believed.
         if let Some(made) = made.and_then(|made| made["at"].as_i64())
-            && at.now.timestamp() - made < self.overdue()
+            && (0..self.overdue()).contains(&(at.now.timestamp() - made))
         {
             // The server has not had the time yet that an expired document may stay.
             look.overdue = 0;

@@ -18,7 +18,7 @@ pub(super) fn duplicates(fields: &[String]) -> Vec<Document> {
         doc! { "$unwind": "$maint_key" },
         doc! { "$group": { "_id": "$maint_key", "n": { "$sum": 1 }, "first": { "$first": "$_id" } } },
         doc! { "$match": { "n": { "$gt": 1 } } },
-        doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 }, "first": { "$first": "$first" } } },
+        doc! { "$group": { "_id": Bson::Null, "n": { "$sum": 1 } } },
     ]
 }
 

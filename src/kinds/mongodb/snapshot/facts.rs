@@ -123,9 +123,11 @@ pub(super) async fn uses(members: &[Session], facts: &mut Facts) -> Result<(), E
                         else {
                             continue;
                         };
+                        // By our clock, with which it is compared.
+                        let ahead = session.server.clock_ahead_ms;
                         let since = accesses
                             .get_datetime("since")
-                            .map(|at| at.timestamp_millis() / 1000)
+                            .map(|at| at.timestamp_millis().saturating_add(ahead) / 1000)
                             .unwrap_or(0);
                         let seen = Use {
                             times: number(accesses.get("ops")).unwrap_or(0),
@@ -159,7 +161,8 @@ pub(super) async fn uses(members: &[Session], facts: &mut Facts) -> Result<(), E
 /// What the profiler of each member has recorded; nothing where none has been on.
 pub(super) async fn slow_ones(members: &[Session], facts: &mut Facts) {
     for member in members {
-        let read = slow::read(member, &facts.database, Utc::now(), &mut facts.slow).await;
+        let there = member.server.clock(Utc::now());
+        let read = slow::read(member, &facts.database, there, &mut facts.slow).await;
         match read {
             Ok(()) => {}
             Err(error) if error.is_vanished() => {}

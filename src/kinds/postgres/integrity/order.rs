@@ -200,7 +200,7 @@ fn coverage(
             severity: Severity::Info,
             object: "coverage".to_owned(),
             message: format!(
-                "before this run, the last {cover_within} had found in order: {}. What is left out for longest comes first now; a larger `limits.budget` covers more",
+                "before this run, the last {cover_within} had found in order: {}. What is left out for longest comes first now; where a budget or a window ends the runs of this task, a larger one covers more",
                 behind.join(", ")
             ),
             suggestion: None,
