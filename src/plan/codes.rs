@@ -143,6 +143,12 @@ pub const FINDINGS: &[Code] = &[
         "Nothing; declare `columns` of the destination where another type is meant.",
     ),
     code(
+        "archive.unclear",
+        "The server was replaced or set back since rows of this table were archived, and whether the last of them are in it again, changed since, cannot be told: it has no key.",
+        "Rows that are there again with other values are archived once more, beside what was archived of them.",
+        "Compare the newest archive with the table, and give the table a primary key.",
+    ),
+    code(
         "archive.undone",
         "Rows that had been archived are in their table again: a failover or a restore has lost the end of what the server did.",
         "What was archived of them was removed, so that nothing is kept twice, and they are archived anew.",

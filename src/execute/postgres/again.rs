@@ -19,7 +19,7 @@ use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, copy_line, rows};
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{self, Use};
-use crate::engines::postgres::{Fault, Identifier, Session};
+use crate::engines::postgres::{Fault, Identifier, Session, first as first_of};
 use crate::engines::storage::Storage;
 use crate::plan::{Export, Fate, Finding, Manifest, Send, Severity, Walk, archived};
 
@@ -41,6 +41,8 @@ pub(super) enum Rows {
     Back,
     /// Some are as they were archived, so many; or they have been changed.
     Between(i64, String),
+    /// None is as it was archived; and nothing tells whether others of the table are those, changed.
+    Unlike(String),
     /// Nobody can tell.
     Unseen(String),
     /// What was archived is not where it was put, so nobody can compare it.
@@ -198,6 +200,12 @@ async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> 
         }
     }
     Ok(match all {
+        Found { equal: 0, other: 0 } if look.key.is_none() && look.has_rows().await? => {
+            Rows::Unlike(format!(
+                "no row of {} is like one of the {asked} that were archived, and it has no key that would find those that somebody has changed",
+                look.table
+            ))
+        }
         Found { equal: 0, other: 0 } => Rows::Gone,
         Found { equal, other: 0 } if equal == asked && look.key.is_some() => Rows::Back,
         Found { equal, .. } if look.key.is_none() => Rows::Between(
@@ -261,6 +269,14 @@ impl<'a> Look<'a> {
             columns,
             key,
         })
+    }
+
+    /// Whether there is any row in the table.
+    async fn has_rows(&self) -> Result<bool, EngineError> {
+        let doing = "looking whether a table has rows";
+        let sql = format!("SELECT EXISTS (SELECT FROM {})", self.table);
+        let rows = self.session.query(doing, &sql, &[]).await?;
+        Ok(first_of(&rows, 0)?.unwrap_or(true))
     }
 
     /// Finds rows of the archive in the table.
@@ -399,7 +415,9 @@ pub(super) async fn first(
         }
         match look(newest, job).await? {
             Rows::Back | Rows::Between(1.., _) => look_back(source, *oid, job, findings).await,
-            Rows::Gone | Rows::Between(..) | Rows::Unseen(_) | Rows::Away(_) => Ok(()),
+            Rows::Gone | Rows::Between(..) | Rows::Unlike(_) | Rows::Unseen(_) | Rows::Away(_) => {
+                Ok(())
+            }
         }
     };
     looked.await.map_err(ExportError::into_engine)
@@ -436,6 +454,11 @@ pub(super) async fn look_back(
         match seen {
             Rows::Gone => {
                 before = before.or(Some(manifest.created_at - BEFORE));
+                gone.insert(manifest.table);
+            }
+            // Those before it are as unclear, and nothing of them is in the archive twice.
+            Rows::Unlike(why) => {
+                findings.push(unclear(&manifest, &why));
                 gone.insert(manifest.table);
             }
             Rows::Back => {
@@ -478,6 +501,21 @@ pub(super) async fn take_back(manifest: &Manifest, job: Job<'_>) -> Result<(), E
         return came::take_back(manifest, job).await;
     }
     discard(&Storage::open(&manifest.storage)?, job, manifest).await
+}
+
+fn unclear(manifest: &Manifest, why: &str) -> Finding {
+    Finding {
+        code: "archive.unclear".to_owned(),
+        severity: Severity::Warning,
+        object: manifest.source.clone(),
+        message: format!(
+            "whether rows that left {} before this server took over, or was set back, are in it again, changed since, cannot be told: {why}. The newest of them are the archive {}, of {}; what is in the table is archived as it is by now",
+            manifest.table,
+            manifest.id,
+            manifest.created_at.format("%Y-%m-%d %H:%M:%S UTC")
+        ),
+        suggestion: None,
+    }
 }
 
 fn told_undone(source: &str, undone: &[Manifest]) -> Option<Finding> {

@@ -132,8 +132,8 @@ pub(super) async fn fate_of(
     Ok(match again::look(manifest, job).await? {
         Rows::Gone => Some("committed".to_owned()),
         Rows::Back => Some("aborted".to_owned()),
-        Rows::Between(..) | Rows::Unseen(_) | Rows::Away(_) if known => was,
-        Rows::Between(_, why) | Rows::Unseen(why) | Rows::Away(why) => {
+        Rows::Between(..) | Rows::Unlike(_) | Rows::Unseen(_) | Rows::Away(_) if known => was,
+        Rows::Between(_, why) | Rows::Unlike(why) | Rows::Unseen(why) | Rows::Away(why) => {
             let said = was.as_deref().unwrap_or("too long ago");
             Some(format!("{said}; {why}"))
         }

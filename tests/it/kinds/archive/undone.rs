@@ -150,6 +150,46 @@ for_each_version! {
 }
 
 for_each_version! {
+    /// Rows that somebody has changed since a server took over are not found without a key: that is
+    /// unknown, and not that they have gone. An empty table has none of them.
+    async fn changed_rows_without_a_key_are_unclear(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, at timestamptz NOT NULL); INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 100) n").await;
+        let (workspace, folder) = into_files(&db, &json!({ "table": "t", "column": "at", "older_than": "30d" }));
+        archive(&workspace);
+        let (key, known) = manifests(&workspace).await.remove(0);
+        let files = parquet_files(folder.path());
+        let on_another = async |number: &str, settled: bool| {
+            let mut other = known.clone();
+            (other["server"], other["settled"]) = (json!(number), json!(settled));
+            know(&workspace, &key, &other).await;
+        };
+        on_another("7000000000000000000/1", true).await;
+        let run = archive(&workspace);
+        assert_eq!(told(&run), (vec!["settle"], vec![]), "{run:#}");
+        db.execute("INSERT INTO t SELECT n + 1000, '2020-01-01' FROM generate_series(1, 100) n").await;
+        on_another("7000000000000000000/2", true).await;
+        // What was interrupted is a person's to settle then.
+        on_another("7000000000000000000/2", false).await;
+        let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+        let said = output.json()["runs"][0]["steps"][0]["error"].as_str().unwrap().to_owned();
+        assert!(said.contains("no row of public.t is like one of the 100") && said.contains("maint archive settle"), "{said}");
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 100);
+        // Else it is said, once.
+        on_another("7000000000000000000/2", true).await;
+        let seen = remembered(&workspace, "archived from ").await.remove(0);
+        know(&workspace, &seen.0, &json!("7000000000000000000/1")).await;
+        let run = archive(&workspace);
+        assert_eq!(told(&run), (vec!["settle", "archive"], vec!["archive.unclear"]), "{run:#}");
+        assert_eq!((&run["findings"][0]["severity"], run["rows"].as_i64()), (&json!("warning"), Some(100)), "{run:#}");
+        let said = run["findings"][0]["message"].as_str().unwrap();
+        assert!(said.contains(known["id"].as_str().unwrap()) && said.contains("no row of public.t is like one"), "{said}");
+        assert!(files.iter().all(|file| folder.path().join(file).exists()), "{files:?}");
+        nothing_is_left(&workspace);
+    }
+}
+
+for_each_version! {
     /// A server that was set back to a snapshot, and has gone on from there, tells it by no number:
     /// the newest batch is looked for in its table before the next rows go, whatever the table is
     /// called by then. Where the files are away, nothing is done.
