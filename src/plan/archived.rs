@@ -62,6 +62,11 @@ pub fn received_as(target: &str, table: &str) -> String {
     format!("received by {target} in {table}")
 }
 
+/// Under which key it is remembered what another target has lost of the rows that came into a table.
+pub fn lost_as(target: &str, table: &str) -> String {
+    format!("lost by {target} in {table}")
+}
+
 /// The manifests among what a kind remembers, oldest first.
 pub fn among<'a, M: Manifested + DeserializeOwned>(
     memories: impl Iterator<Item = (&'a String, &'a Value)>,

@@ -91,6 +91,9 @@ struct Said {
     /// They are in their table: the files are removed
     #[arg(long)]
     kept: bool,
+    /// Another database has lost them, and they are brought back or given up: it is told no more
+    #[arg(long)]
+    seen_to: bool,
 }
 
 #[derive(Debug, clap::Args)]
@@ -120,9 +123,10 @@ impl Archive {
             Verb::Verify(chosen) => verify(context, chosen).await,
             Verb::Adopt { of, target } => adopt::adopt(context, of, target).await,
             Verb::Settle { id, target, said } => {
-                let rows = match said.gone {
-                    true => Rows::Gone,
-                    false => Rows::Kept,
+                let rows = match (said.gone, said.seen_to) {
+                    (true, _) => Rows::Gone,
+                    (_, true) => Rows::SeenTo,
+                    _ => Rows::Kept,
                 };
                 settle(context, id, target.as_deref(), rows).await
             }
@@ -241,8 +245,10 @@ fn tell(gone: &BTreeSet<String>, found: &[Known]) {
 }
 
 async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
-    let mut found = asked_for(context, chosen).await?;
-    found.retain(|(_, archived)| archived.has_files());
+    let found = asked_for(context, chosen).await?;
+    let (found, elsewhere): (Vec<Known>, Vec<Known>) = found
+        .into_iter()
+        .partition(|(_, archived)| archived.has_files());
     let gone = gone(context, chosen, &found).await?;
     let mut results = Vec::new();
     let mut broken = 0;
@@ -264,9 +270,21 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
         }));
     }
     if context.json() {
-        outln!("{}", serde_json::json!({ "verified": results }));
+        let elsewhere: Vec<_> = elsewhere.iter().map(|(_, one)| one.id()).collect();
+        outln!(
+            "{}",
+            serde_json::json!({ "verified": results, "not_looked_at": elsewhere })
+        );
     } else {
         outln!("{} of {} are as written", found.len() - broken, found.len());
+        if !elsewhere.is_empty() {
+            let rows = elsewhere.iter().map(|(_, one)| one.rows()).sum();
+            outln!(
+                "{} more, {} rows, are in tables of other databases, which are not looked at here: runs look for the last of them after each start or change of the server there",
+                elsewhere.len(),
+                human_count(rows)
+            );
+        }
         tell(&gone, &found);
     }
     Ok(u8::from(broken > 0))

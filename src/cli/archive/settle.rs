@@ -1,8 +1,9 @@
 //! What a person says of a batch whose end no server can tell any more.
 
 use chrono::Utc;
+use uuid::Uuid;
 
-use super::manifests::{Archived, asked_for};
+use super::manifests::{Archived, KIND, asked_for};
 use super::{Chosen, Failure};
 use crate::cli::context::Context;
 use crate::engines::storage::Storage;
@@ -10,7 +11,7 @@ use crate::execute;
 use crate::history::RunStatus;
 use crate::plan::Memory;
 use crate::plan::archived::Manifested;
-use crate::plan::postgres::Manifest;
+use crate::plan::postgres::{Lost, Manifest};
 use crate::report::text::{human_count, shown};
 use crate::values::with_causes;
 
@@ -21,6 +22,8 @@ pub(super) enum Rows {
     Gone,
     /// They are in their table: what was archived is not needed.
     Kept,
+    /// Another database has lost them, and they are brought back or given up.
+    SeenTo,
 }
 
 /// Settles the one batch of this id.
@@ -43,6 +46,9 @@ pub(super) async fn settle(
             "several archives have an id that begins with `{id}`: give more of it"
         )));
     };
+    if rows == Rows::SeenTo {
+        return seen_to(context, &target, archived.id()).await;
+    }
     let Archived::Rows(manifest) = archived else {
         return Err(Failure::Usage(format!(
             "{} is of a collection, and is settled by the next run of its task",
@@ -66,7 +72,7 @@ pub(super) async fn settle(
     }
     let (value, said) = match rows {
         Rows::Gone => gone(*manifest).await?,
-        Rows::Kept => kept(*manifest).await?,
+        Rows::Kept | Rows::SeenTo => kept(*manifest).await?,
     };
     let memory = [value];
     store
@@ -74,6 +80,37 @@ pub(super) async fn settle(
         .await?;
     store.close().await;
     outln!("{said}");
+    Ok(0)
+}
+
+/// Has it told no more that another database has lost rows.
+async fn seen_to(context: &Context<'_>, target: &str, id: Uuid) -> Result<u8, Failure> {
+    let config = context.config().await?;
+    let store = crate::history::open_existing(config.history.expose()).await?;
+    let memories = store.memories(target, KIND).await?;
+    let mut told = Lost::among(&memories);
+    told.retain(|(_, lost)| lost.batches.contains(&id));
+    if told.is_empty() {
+        return Err(Failure::Usage(format!(
+            "no run has told that rows of {id} were lost by the database that they came into"
+        )));
+    }
+    let forgotten: Vec<Memory> = told
+        .iter()
+        .map(|(key, _)| Memory {
+            key: (*key).clone(),
+            value: serde_json::Value::Null,
+        })
+        .collect();
+    store.remember(target, KIND, Utc::now(), &forgotten).await?;
+    store.close().await;
+    for (_, lost) in told {
+        outln!(
+            "seen to: {} batches of {} are not told any more",
+            lost.batches.len(),
+            shown(&lost.source)
+        );
+    }
     Ok(0)
 }
 

@@ -7,6 +7,7 @@ use super::{Job, came, there};
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Session, first};
+use crate::plan::postgres::Lost;
 use crate::plan::{Finding, Manifest, Send, Severity, archived};
 
 /// So many batches are looked at, from the newest backwards.
@@ -26,11 +27,14 @@ pub(super) async fn look(
         return Ok(None);
     };
     let here = Standpoint::of(there).await?;
+    let memories = known(job).await?;
     let replaced = here.may_have_lost(newest.server.as_deref(), &newest.transaction);
-    if !replaced && here.has_run_since(newest.since.as_deref()) {
+    let missed = archived::lost_as(&send.target, &send.into);
+    // What another server had lost, this one may have.
+    let is_missed = memories.get(&missed).is_some_and(|lost| !lost.is_null());
+    if !replaced && !is_missed && here.has_run_since(newest.since.as_deref()) {
         return Ok(None);
     }
-    let memories = known(job).await?;
     let seen = archived::received_as(&send.target, &send.into);
     if memories.get(&seen).and_then(|seen| seen.as_str()) == Some(&here.run()) {
         return Ok(None);
@@ -57,8 +61,19 @@ pub(super) async fn look(
     {
         lost.clear();
     }
+    let found = told(send, &lost, replaced);
+    let lost = found.clone().map(|finding| Lost {
+        source: send.source.clone(),
+        batches: lost.iter().map(|(manifest, _)| manifest.id).collect(),
+        finding,
+    });
+    if lost.is_some() || is_missed {
+        // Told from now on, or not any more.
+        let value = serde_json::to_value(lost).unwrap_or_default();
+        put(job, &missed, value).await?;
+    }
     put(job, &seen, here.run().into()).await?;
-    Ok(told(send, &lost, replaced))
+    Ok(found)
 }
 
 /// How many rows there are.
@@ -104,11 +119,12 @@ fn told(send: &Send, lost: &[(Manifest, i64)], replaced: bool) -> Option<Finding
         severity,
         object: send.source.clone(),
         message: format!(
-            "the server of target {} {since} since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed, copied or deleted them there since, or they are back where they came from: look whether they are there, or in a backup of either database, before it is too late",
+            "the server of target {} {since} since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed, copied or deleted them there since, or they are back where they came from: look whether they are there, or in a backup of either database, before it is too late. Once they are brought back or given up, say so: `maint archive settle {} --seen-to`",
             send.target,
             send.into,
             lost.len(),
-            oldest.created_at.format("%Y-%m-%d %H:%M:%S UTC")
+            oldest.created_at.format("%Y-%m-%d %H:%M:%S UTC"),
+            oldest.id
         ),
         suggestion: None,
     })

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
+use crate::plan::Finding;
 use crate::plan::archived::{self, ArchivedFile, Manifested, folder};
 
 /// What becomes of the rows of a [`Walk`].
@@ -81,6 +82,30 @@ pub struct Received {
     /// the transaction to another one, whose rows look the same by it. Older manifests do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checksum: Option<String>,
+}
+
+/// Rows of a table that another target has lost: told until a person says that it is seen to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Lost {
+    /// The table that they left, as manifests have it.
+    pub source: String,
+    /// The manifests, newest first.
+    pub batches: Vec<Uuid>,
+    /// What is told.
+    pub finding: Finding,
+}
+
+impl Lost {
+    /// What is told of a table by now, with the key that it is remembered under.
+    pub fn among(memories: &HashMap<String, Value>) -> Vec<(&String, Lost)> {
+        let mut found: Vec<_> = memories
+            .iter()
+            .filter(|(key, _)| key.starts_with("lost by "))
+            .filter_map(|(key, value)| Some((key, Lost::deserialize(value).ok()?)))
+            .collect();
+        found.sort_by_key(|(key, _)| *key);
+        found
+    }
 }
 
 /// How rows become files.

@@ -16,8 +16,8 @@ mod work;
 use super::Finding;
 
 pub use archive::{
-    Export, Fate, Manifest, MonthOf, Received, Restored, Retire, Send, Settle, Whole, folder_key,
-    only_for_its_owner,
+    Export, Fate, Lost, Manifest, MonthOf, Received, Restored, Retire, Send, Settle, Whole,
+    folder_key, only_for_its_owner,
 };
 pub use body::{Body, Under};
 pub use check::{Answer, Check, Question};

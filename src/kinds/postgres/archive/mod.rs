@@ -26,7 +26,7 @@ use crate::engines::postgres::Session;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::Standing;
 use crate::engines::storage::Storage;
-use crate::plan::postgres::Settle;
+use crate::plan::postgres::{Lost, Settle};
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
 use crate::values::{CalendarSpan, Engine, Percent, TableName, TimeSpan, TimeZone};
 
@@ -356,6 +356,10 @@ impl Kind for Archive {
         });
         let source = table.name.to_string();
         let left = Manifest::left(&source, table.oid, &at.memories);
+        // It stays true until somebody has seen to it.
+        let lost = Lost::among(&at.memories).into_iter();
+        let lost = lost.filter(|(_, lost)| lost.source == source);
+        plan.findings.extend(lost.map(|(_, lost)| lost.finding));
         let has_batches = own
             .iter()
             .any(|m| m.source == source || m.oid == Some(table.oid));

@@ -413,7 +413,7 @@ async fn a_failover_that_lost_the_last_batches_doubles_nothing() {
 }
 
 /// The database that rows were archived into is replaced by a server that has not got the last
-/// of them: that is told once, with how many are missing.
+/// of them: that is told, with how many are missing, until a person has seen to it.
 #[tokio::test]
 async fn what_a_failover_of_the_destination_has_lost_is_told() {
     let cluster = private_cluster(15, &[("wal_level", "replica"), ("autovacuum", "off")]);
@@ -464,8 +464,11 @@ async fn what_a_failover_of_the_destination_has_lost_is_told() {
         .await
         .unwrap();
 
-    for codes in [vec!["archive.lost_there"], vec![]] {
-        let days = if codes.is_empty() { 10 } else { 20 };
+    for days in [20, 15, 10] {
+        let codes = match days {
+            10 => vec![],
+            _ => vec!["archive.lost_there"],
+        };
         target(&replica.url("postgres"), days);
         let run = archive(&workspace);
         assert_eq!(told(&run), (vec!["archive"], codes), "{run:#}");
@@ -477,6 +480,27 @@ async fn what_a_failover_of_the_destination_has_lost_is_told() {
             );
             assert!(said.contains("0 are there as they came"), "{said}");
             assert_eq!(run["findings"][0]["severity"], "critical", "{run:#}");
+        }
+        if days == 15 {
+            let all = manifests(&workspace).await;
+            let ids: Vec<&str> = all.iter().map(|(_, m)| m["id"].as_str().unwrap()).collect();
+            workspace
+                .run(["archive", "settle", ids[0], "--seen-to"])
+                .expect(2);
+            let said = run["findings"][0]["message"].as_str().unwrap();
+            assert!(
+                said.contains(&format!("settle {} --seen-to", ids[2])),
+                "{said}"
+            );
+            let verified = workspace.run(["archive", "verify"]).expect(0).stdout;
+            assert!(
+                verified.contains("are in tables of other databases, which are not looked at"),
+                "{verified}"
+            );
+            let seen = workspace
+                .run(["archive", "settle", ids[2], "--seen-to"])
+                .expect(0);
+            assert!(seen.stdout.contains("1 batches of public.a"), "{seen:?}");
         }
     }
     assert_eq!(number(&other, "SELECT count(*) FROM a").await, 70);
