@@ -149,6 +149,12 @@ pub const FINDINGS: &[Code] = &[
         "Compare the newest archive with the table, and give the table a primary key.",
     ),
     code(
+        "archive.unknown_files",
+        "The place of the archive has batches of this table that the history does not know: it was lost, or they are another installation's.",
+        "Runs do not see whether their rows come back to the table.",
+        "If the history was lost, `maint archive adopt --files URL --target NAME`. Else archive to a place of its own.",
+    ),
+    code(
         "archive.undone",
         "Rows that had been archived are in their table again: a failover or a restore has lost the end of what the server did.",
         "What was archived of them was removed, so that nothing is kept twice, and they are archived anew.",

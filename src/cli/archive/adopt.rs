@@ -1,10 +1,13 @@
 //! What a person says of two names: that they are of one database.
 
+use chrono::Utc;
+
 use super::Failure;
 use super::manifests::{Archived, KIND, asked_for};
 use crate::cli::context::{Context, known_target};
 use crate::history::{Entry, RunStatus};
-use crate::plan::archived::Manifested;
+use crate::plan::Memory;
+use crate::plan::archived::{Manifested, remembered_as};
 use crate::report::text::{human_count, shown};
 
 /// Has the runs of `target` look after what was archived under the name `of`.
@@ -56,6 +59,54 @@ pub(super) async fn adopt(context: &Context<'_>, of: &str, target: &str) -> Resu
     store.close().await;
     outln!(
         "{} archived, {} rows: the runs of {} look after them from now on",
+        found.len(),
+        human_count(found.iter().map(|(_, archived)| archived.rows()).sum()),
+        shown(target)
+    );
+    Ok(0)
+}
+
+/// Has the runs of `target` look after what lies beside files, and its history does not know.
+pub(super) async fn beside(
+    context: &Context<'_>,
+    files: Option<String>,
+    from: Option<String>,
+    target: &str,
+) -> Result<u8, Failure> {
+    let config = context.config().await?;
+    known_target(&config, target)?;
+    let chosen = super::Chosen {
+        ids: Vec::new(),
+        from,
+        target: None,
+        of: None,
+        files,
+    };
+    let mut found = asked_for(context, &chosen).await?;
+    // What several archive into one place is each one's own.
+    found.retain(|(of, _)| of.as_ref().is_none_or(|of| of == target));
+    let store = crate::history::open_existing(config.history.expose()).await?;
+    for name in store.remembered(KIND).await? {
+        let known = store.memories(&name, KIND).await?;
+        let is_known = |archived: &Archived| {
+            let value = known.get(&remembered_as(archived.id()));
+            value.is_some_and(|value| !value.is_null())
+        };
+        found.retain(|(_, archived)| !is_known(archived));
+    }
+    let engine = config.target(target).map(|target| target.engine);
+    found.retain(|(_, archived)| engine.is_none_or(|engine| engine == archived.engine()));
+    let memories: Vec<Memory> = found
+        .iter()
+        .map(|(_, archived)| Memory {
+            key: remembered_as(archived.id()),
+            value: archived.json(),
+        })
+        .collect();
+    store.remember(target, KIND, Utc::now(), &memories).await?;
+    store.close().await;
+    outln!(
+        "{} archived, {} rows, were not known: the runs of {} look after them from now on",
         found.len(),
         human_count(found.iter().map(|(_, archived)| archived.rows()).sum()),
         shown(target)

@@ -45,14 +45,21 @@ enum Verb {
         said: Said,
     },
     /// Says that a target is the database that was archived from under another name, which is not
-    /// configured any more: its runs look after those archives from then on. Never say it of a copy
+    /// configured any more, or with a history that was lost: its runs look after those archives
+    /// from then on. Never say it of a copy
     Adopt {
         /// The name that it had
-        #[arg(value_name = "OLD")]
-        of: String,
+        #[arg(value_name = "OLD", required_unless_present = "files", conflicts_with_all = ["files", "from"])]
+        of: Option<String>,
         /// The name that it has
         #[arg(long)]
         target: String,
+        /// What lies beside the files of this place, and the history does not know
+        #[arg(long, value_name = "URL")]
+        files: Option<String>,
+        /// With `--files`, only of this table
+        #[arg(long, value_name = "TABLE", requires = "files")]
+        from: Option<String>,
     },
     /// Copies archived rows into a table, all or nothing, or documents into a
     /// collection; the files stay
@@ -121,7 +128,15 @@ impl Archive {
         match &self.verb {
             Verb::List(chosen) => list(context, chosen).await,
             Verb::Verify(chosen) => verify(context, chosen).await,
-            Verb::Adopt { of, target } => adopt::adopt(context, of, target).await,
+            Verb::Adopt {
+                of,
+                target,
+                files,
+                from,
+            } => match (of, files) {
+                (Some(of), _) => adopt::adopt(context, of, target).await,
+                (None, files) => adopt::beside(context, files.clone(), from.clone(), target).await,
+            },
             Verb::Settle { id, target, said } => {
                 let rows = match (said.gone, said.seen_to) {
                     (true, _) => Rows::Gone,

@@ -14,7 +14,7 @@ use super::attempts::ends;
 use super::export::{ExportError, check};
 use super::gate::{self, Halt};
 use super::settle::{discard, known, missing, put, remember};
-use super::{Job, came, there};
+use super::{Job, came, strangers, there};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, copy_line, rows};
 use crate::engines::postgres::timeline::Standpoint;
@@ -226,7 +226,7 @@ async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> 
 }
 
 /// Whether the table of a batch has a key by which its rows are found.
-async fn keyed(manifest: &Manifest, session: &Session) -> Result<bool, ExportError> {
+pub(super) async fn keyed(manifest: &Manifest, session: &Session) -> Result<bool, ExportError> {
     let Some((oid, table, _)) = table_of(manifest, session).await? else {
         return Ok(false);
     };
@@ -401,6 +401,12 @@ pub(super) async fn first(
     job: Job<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
+    if let Fate::Export(export) = &walk.fate
+        && export.unknown_files
+    {
+        let looked = strangers::look(export, job, findings).await;
+        return looked.map_err(ExportError::into_engine);
+    }
     let Some(newest) = &walk.newest else {
         return Ok(());
     };

@@ -31,6 +31,7 @@ mod shrink;
 mod size;
 mod statements;
 mod stored;
+mod strangers;
 mod there;
 mod walk;
 mod weight;

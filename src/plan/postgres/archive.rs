@@ -122,6 +122,10 @@ pub struct Export {
     pub columns: Vec<Column>,
     /// Which column tells the year and month of a row, from 0, and how.
     pub month: Option<(usize, MonthOf)>,
+    /// Whether there are files of the table that may be those of a history which was lost: this one
+    /// knows of none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown_files: bool,
 }
 
 /// How a column tells the time.

@@ -1,8 +1,12 @@
 //! What lies beside the files is enough to list, prove and restore them.
 
+use std::fs;
+
 use serde_json::json;
 
-use super::{archive, checksum, into_files, workspace};
+use super::moved::manifests;
+use super::undone::told;
+use super::{archive, checksum, into_files, nothing_is_left, workspace};
 use crate::support::s3::{BUCKET, S3};
 use crate::support::servers::fresh_database;
 
@@ -76,6 +80,55 @@ async fn a_lost_history_loses_no_archive() {
         broken.contains("is no manifest that this version can read"),
         "{broken}"
     );
+}
+
+for_each_version! {
+    /// A history that was lost does not see that archived rows are in their table again: what lies
+    /// beside the files says it, before the first rows go. Nothing of it is changed, until a person
+    /// says whose it is.
+    async fn what_a_lost_history_archived_is_not_archived_twice(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL);
+            INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(1, 100) n; CREATE TABLE copy AS SELECT * FROM t").await;
+        let (workspace, folder) = into_files(&db, &json!({ "table": "t", "column": "at", "older_than": "1y" }));
+        archive(&workspace);
+        let lost = |workspace: &crate::support::workspace::Workspace| {
+            for end in ["", "-wal", "-shm"] {
+                let _ = fs::remove_file(format!("{}{end}", workspace.history().display()));
+            }
+        };
+        lost(&workspace);
+        db.execute("INSERT INTO t SELECT * FROM copy").await;
+        let place = format!("file://{}", folder.path().display());
+        let files = super::parquet_files(folder.path());
+        for _ in 0..2 {
+            let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
+            let said = output.json()["runs"][0]["steps"][0]["error"].as_str().unwrap().to_owned();
+            assert!(said.contains("that the history does not know") && said.contains("would be archived twice"), "{said}");
+            assert!(said.contains(&format!("maint archive adopt --files {place} --from public.t --target app")), "{said}");
+            assert_eq!((super::parquet_files(folder.path()), db.number("SELECT count(*) FROM t").await), (files.clone(), 100));
+        }
+        let adopt = ["archive", "adopt", "--files", &place, "--from", "public.t", "--target", "app"];
+        let adopted = workspace.run(adopt).expect(0).stdout;
+        assert!(adopted.contains("1 archived, 100 rows, were not known"), "{adopted}");
+        assert!(workspace.run(adopt).expect(0).stdout.contains("0 archived"));
+        let run = archive(&workspace);
+        assert_eq!((told(&run), run["rows"].as_i64()), ((vec!["archive"], vec!["archive.undone"]), Some(100)), "{run:#}");
+        assert_eq!(manifests(&workspace).await.len(), 1);
+        nothing_is_left(&workspace);
+        workspace.run(["archive", "verify"]).expect(0);
+
+        // Where the rows have gone, that is told, and the work goes on.
+        lost(&workspace);
+        db.execute("INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(201, 210) n").await;
+        let run = archive(&workspace);
+        assert_eq!((told(&run), run["rows"].as_i64()), ((vec!["archive"], vec!["archive.unknown_files"]), Some(10)), "{run:#}");
+        let said = run["findings"][0]["message"].as_str().unwrap();
+        assert!(said.contains("has 1 archives of this table, 100 rows"), "{said}");
+        db.execute("INSERT INTO t SELECT n, '2020-01-01' FROM generate_series(211, 220) n").await;
+        let run = archive(&workspace);
+        assert_eq!((told(&run), run["rows"].as_i64()), ((vec!["archive"], vec![]), Some(10)), "{run:#}");
+    }
 }
 
 for_each_version! {
