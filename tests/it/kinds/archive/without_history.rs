@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::moved::manifests;
 use super::undone::told;
-use super::{archive, checksum, into_files, nothing_is_left, workspace};
+use super::{archive, checksum, into_files, nothing_is_left, parquet_files, workspace};
 use crate::support::s3::{BUCKET, S3};
 use crate::support::servers::fresh_database;
 
@@ -100,13 +100,13 @@ for_each_version! {
         lost(&workspace);
         db.execute("INSERT INTO t SELECT * FROM copy").await;
         let place = format!("file://{}", folder.path().display());
-        let files = super::parquet_files(folder.path());
+        let files = parquet_files(folder.path());
         for _ in 0..2 {
             let output = workspace.run(["run", "archive", "--now", "--output", "json"]).expect(1);
             let said = output.json()["runs"][0]["steps"][0]["error"].as_str().unwrap().to_owned();
             assert!(said.contains("that the history does not know") && said.contains("would be archived twice"), "{said}");
             assert!(said.contains(&format!("maint archive adopt --files {place} --from public.t --target app")), "{said}");
-            assert_eq!((super::parquet_files(folder.path()), db.number("SELECT count(*) FROM t").await), (files.clone(), 100));
+            assert_eq!((parquet_files(folder.path()), db.number("SELECT count(*) FROM t").await), (files.clone(), 100));
         }
         let adopt = ["archive", "adopt", "--files", &place, "--from", "public.t", "--target", "app"];
         let adopted = workspace.run(adopt).expect(0).stdout;
