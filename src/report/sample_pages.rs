@@ -41,7 +41,7 @@ fn full() -> Value {
             "target": "app", "trigger": "schedule", "status": status, "scheduled_for": AT,
             "started_at": AT, "finished_at": AT, "duration_ms": 3_000, "inspect_ms": 12,
             "rows": 5, "bytes_before": 2_000, "bytes_after": 1_000, "error": "one step failed",
-            "host": "db-tools", "pid": 4711, "steps": 2, "succeeded": 1, "failed": 1,
+            "host": "db-tools", "pid": 4711, "part": "--set include=a", "steps": 2, "succeeded": 1, "failed": 1,
             "findings": { "info": 0, "warning": 1, "critical": 1 },
         })
     };
@@ -126,7 +126,7 @@ fn bare() -> Value {
         "id": ID, "task": "reindex", "kind": "reindex", "target": "app", "trigger": "manual",
         "status": "succeeded", "scheduled_for": null, "started_at": AT, "finished_at": AT,
         "duration_ms": 0, "inspect_ms": 0, "rows": 0, "bytes_before": 0, "bytes_after": 0,
-        "error": null, "host": "db-tools", "pid": 4711, "steps": [], "findings": [],
+        "error": null, "host": "db-tools", "pid": 4711, "part": null, "steps": [], "findings": [],
     });
     Value::from(Serde(&json!({
         "running": [], "latest": [], "runs": [], "run": run, "is_running": false,
