@@ -145,7 +145,7 @@ fn kept(kind: &str) -> Vec<(&'static str, Value)> {
             ("", json!({ "keep": "20y" })),
             ("", json!({ "keep": null })),
             ("", json!({ "expired": "archive" })),
-            ("", json!({ "keep": "20y", "grace": "100y" })),
+            ("", json!({ "keep": "20y", "grace": "36500d" })),
         ],
         _ => vec![
             ("", json!({ "older_than": "20y" })),
