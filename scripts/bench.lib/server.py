@@ -36,6 +36,7 @@ class Server:
                     " -c max_wal_size=8GB -c autovacuum=off")
         settings += "".join(f" -c {name}={value}" for name, value in self.settings.items())
         self.call("pg_ctl", "-D", data, "-l", f"{self.folder}/log", "-o", settings, "-w", "start")
+        self.port = port
         self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
         self.version = self.sql("SHOW server_version")
         return self
