@@ -462,8 +462,8 @@ pub const FINDINGS: &[Code] = &[
     ),
     code(
         "integrity.rule",
-        "A check names a collection that does not exist.",
-        "That check was not made.",
+        "A check names a collection that does not exist, or a field that no document has.",
+        "That check was not made, or says nothing.",
         "Correct the name in the task file, or remove the check.",
     ),
     code(

@@ -216,9 +216,7 @@ impl Kind for Integrity {
                 (&reference.collection, &reference.field),
                 (&reference.parent, &reference.parent_field),
             ];
-            if !facts.all_seen(places, at, &mut plan) {
-                continue;
-            }
+            facts.tell_unseen(places, at, &mut plan);
             let mut pipeline = vec![
                 doc! { "$match": { field: { "$exists": true } } },
                 doc! { "$project": { "maint_points_at": format!("${field}") } },
@@ -261,9 +259,7 @@ impl Kind for Integrity {
             }
             let places = unique.fields.iter();
             let places = places.map(|field| (&unique.collection, field));
-            if !facts.all_seen(places, at, &mut plan) {
-                continue;
-            }
+            facts.tell_unseen(places, at, &mut plan);
             let fields = unique.fields.join(", ");
             let pipeline = unique::duplicates(&unique.fields);
             let finding = Finding {
@@ -351,37 +347,32 @@ impl Facts {
 }
 
 impl Facts {
-    /// Whether documents have every one of these fields, now or when it was looked before: a check
-    /// of one that none has finds nothing, and says nothing.
-    fn all_seen<'a>(
+    /// Tells of fields that no document has, nor had when it was looked before: a check of such a
+    /// one finds nothing, whatever is wrong.
+    fn tell_unseen<'a>(
         &self,
         places: impl IntoIterator<Item = (&'a String, &'a String)>,
         at: &Moment,
         plan: &mut Plan<Body>,
-    ) -> bool {
-        let mut all = true;
+    ) {
         for (collection, field) in places {
             let object = namespace(&self.database, collection);
             let seen = self.fields.get(collection).and_then(|of| of.get(field));
             match seen {
                 _ if fields::was_seen(at, &object, field, &None) => {}
                 Some(Seen::Somewhere) => plan.memories.push(fields::memory(&object, field, &None)),
-                Some(Seen::Nowhere) => {
-                    all = false;
-                    plan.undone(Finding {
-                        code: "integrity.rule".to_owned(),
-                        severity: Severity::Critical,
-                        message: format!(
-                            "a check names `{field}`, and no document of {object} has it: nothing was checked. Look at its spelling, or leave the check out until there is one"
-                        ),
-                        object,
-                        suggestion: None,
-                    });
-                }
+                Some(Seen::Nowhere) => plan.findings.push(Finding {
+                    code: "integrity.rule".to_owned(),
+                    severity: Severity::Warning,
+                    message: format!(
+                        "a check names `{field}`, and no document of {object} has it, so that it says nothing. Look at its spelling, or leave the check out until there is one"
+                    ),
+                    object,
+                    suggestion: None,
+                }),
                 Some(Seen::Otherwise | Seen::Unknown) | None => {}
             }
         }
-        all
     }
 }
 
