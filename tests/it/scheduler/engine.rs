@@ -136,7 +136,11 @@ async fn after_a_long_down_time_one_look_gets_to_the_newest() {
     let newest = ("often".to_owned(), utc("2026-06-12T00:00:00Z"));
     assert_eq!(*tally.0.lock().unwrap(), [(newest, 1)].into());
     let known = world.known().await;
-    assert_eq!(known.len(), 1_001, "the newest one by one, the others as one");
+    assert_eq!(
+        known.len(),
+        1_001,
+        "the newest one by one, the others as one"
+    );
     let missed = known.iter().filter(|one| one.ends_with("missed"));
     assert_eq!(missed.count(), known.len() - 1);
     assert_eq!(world.go(&mut scheduler, "2026-06-12T00:00:40Z").await, 0);
