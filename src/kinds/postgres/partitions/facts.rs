@@ -332,13 +332,17 @@ const BESIDES: &str = "WITH one AS (
         UNION ALL SELECT k.what || pg_catalog.quote_ident(a.attname),
             pg_catalog.format('ALTER TABLE {table} ALTER COLUMN %I SET %s', a.attname, k.sql)
         FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute above ON above.attrelid = o.inhparent AND above.attname = a.attname
+            -- Some servers keep notes of their own there (`pg_attver`, Debian's 15.20), which nobody can set.
+            CROSS JOIN LATERAL (SELECT
+                ARRAY(SELECT o FROM pg_catalog.unnest(a.attoptions) AS o WHERE NOT pg_catalog.starts_with(o, 'pg_')) AS its,
+                ARRAY(SELECT o FROM pg_catalog.unnest(above.attoptions) AS o WHERE NOT pg_catalog.starts_with(o, 'pg_')) AS theirs) AS options
             CROSS JOIN LATERAL (VALUES
                 (a.attstorage <> above.attstorage, 'the storage of ', 'STORAGE ' || CASE a.attstorage
                     WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END),
                 (a.attcompression <> '' AND a.attcompression <> above.attcompression, 'the compression of ', 'COMPRESSION ' || CASE a.attcompression
                     WHEN 'p' THEN 'pglz' ELSE 'lz4' END),
-                (a.attoptions IS NOT NULL AND a.attoptions IS DISTINCT FROM above.attoptions, 'the options of ',
-                    '(' || pg_catalog.array_to_string(a.attoptions, ', ') || ')'),
+                (options.its <> '{}' AND options.its <> options.theirs, 'the options of ',
+                    '(' || pg_catalog.array_to_string(options.its, ', ') || ')'),
                 (a.attstattarget >= 0 AND a.attstattarget IS DISTINCT FROM above.attstattarget, 'the statistics target of ',
                     'STATISTICS ' || a.attstattarget::text)) AS k (differs, what, sql)
         WHERE a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped AND k.differs
