@@ -483,7 +483,7 @@ async fn code_of_others_is_left_alone() {
 async fn analyzes_once_and_heeds_the_options() {
     let db = fresh_database(14).await;
     for name in ["stale", "other", "tiny"] {
-        db.execute(&format!("CREATE TABLE {name} (id bigint, note text); INSERT INTO {name} SELECT g, md5(g::text) FROM generate_series(1, 20000) g")).await;
+        db.execute(&format!("CREATE TABLE {name} (id bigint, note text) WITH (autovacuum_enabled = false); INSERT INTO {name} SELECT g, md5(g::text) FROM generate_series(1, 20000) g")).await;
     }
     db.execute("DELETE FROM tiny WHERE id > 500").await;
     db.execute("VACUUM ANALYZE").await;
