@@ -4,7 +4,7 @@
 use super::{Session, settings};
 use crate::engines::EngineError;
 
-/// What the settings that matter were, in the order of [`settings::held`].
+/// What the settings that matter were, in the order of `settings::held`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held(Vec<Option<String>>);
 
