@@ -1,7 +1,6 @@
 //! Files outside of the configuration that it names: whoever takes it elsewhere has to take them along.
 
 use super::files::File;
-use super::node::{Content, Node};
 use super::written::without_variables;
 use super::yaml;
 
@@ -47,32 +46,14 @@ pub fn named_files(text: &str) -> Vec<NamedFile> {
     let mut file = File::new("", text);
     let mut found = Vec::new();
     if let Some(root) = yaml::parse(&mut file) {
-        look(&root, "", &mut found);
+        root.each_text("", &mut |path, text, nth| match path.ends_with(".run") {
+            // Of a program and its arguments, the program.
+            true if nth == Some(0) => note(path, text, FileUse::Run, &mut found),
+            true if nth.is_some() => {}
+            _ => of_text(path, &without_variables(text), &mut found),
+        });
     }
     found
-}
-
-fn look(node: &Node, path: &str, found: &mut Vec<NamedFile>) {
-    match &node.content {
-        Content::Map(entries) => {
-            for entry in entries.iter() {
-                let below = match path {
-                    "" => entry.key.clone(),
-                    path => format!("{path}.{}", entry.key),
-                };
-                look(&entry.value, &below, found);
-            }
-        }
-        // Of a program and its arguments, the program.
-        Content::List(items) if path.ends_with(".run") => {
-            if let Some(Content::Scalar(scalar)) = items.first().map(|item| &item.content) {
-                note(path, &scalar.text, FileUse::Run, found);
-            }
-        }
-        Content::List(items) => items.iter().for_each(|item| look(item, path, found)),
-        Content::Scalar(scalar) => of_text(path, &without_variables(&scalar.text), found),
-        Content::Broken => {}
-    }
 }
 
 fn of_text(path: &str, text: &str, found: &mut Vec<NamedFile>) {

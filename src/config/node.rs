@@ -20,6 +20,39 @@ pub(super) struct Node {
     pub content: Content,
 }
 
+impl Node {
+    /// Hands over every text with the keys above it, and its place where it stands in a list.
+    pub(super) fn each_text(&self, path: &str, take: &mut dyn FnMut(&str, &str, Option<usize>)) {
+        self.texts(path, None, take);
+    }
+
+    fn texts(
+        &self,
+        path: &str,
+        nth: Option<usize>,
+        take: &mut dyn FnMut(&str, &str, Option<usize>),
+    ) {
+        match &self.content {
+            Content::Map(entries) => {
+                for entry in entries.iter() {
+                    let below = match path {
+                        "" => entry.key.clone(),
+                        path => format!("{path}.{}", entry.key),
+                    };
+                    entry.value.texts(&below, None, take);
+                }
+            }
+            Content::List(items) => {
+                for (n, item) in items.iter().enumerate() {
+                    item.texts(path, Some(n), take);
+                }
+            }
+            Content::Scalar(scalar) => take(path, &scalar.text, nth),
+            Content::Broken => {}
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     Scalar(Scalar),

@@ -1,7 +1,6 @@
 //! Secrets that are written out in a file, where a variable or another file should be named.
 
 use super::files::File;
-use super::node::{Content, Node};
 use super::yaml;
 use crate::values::redact;
 
@@ -13,25 +12,8 @@ pub fn written_secrets(text: &str) -> Vec<String> {
     let mut file = File::new("", text);
     let mut found = Vec::new();
     if let Some(root) = yaml::parse(&mut file) {
-        look(&root, "", &mut found);
-    }
-    found
-}
-
-fn look(node: &Node, path: &str, found: &mut Vec<String>) {
-    match &node.content {
-        Content::Map(entries) => {
-            for entry in entries.iter() {
-                let below = match path {
-                    "" => entry.key.clone(),
-                    path => format!("{path}.{}", entry.key),
-                };
-                look(&entry.value, &below, found);
-            }
-        }
-        Content::List(items) => items.iter().for_each(|item| look(item, path, found)),
-        Content::Scalar(scalar) => {
-            let literal = without_variables(&scalar.text);
+        root.each_text("", &mut |path, text, _| {
+            let literal = without_variables(text);
             let address = ["webhook", "webhook.url", "ping", "ping.url"]
                 .iter()
                 .any(|key| path == *key || path.ends_with(&format!(".{key}")));
@@ -39,9 +21,9 @@ fn look(node: &Node, path: &str, found: &mut Vec<String>) {
             if !literal.starts_with("file:") && (told || redact(&literal) != literal) {
                 found.push(path.to_owned());
             }
-        }
-        Content::Broken => {}
+        });
     }
+    found
 }
 
 /// What is left where every variable is empty: the words around them, and their defaults.
