@@ -109,7 +109,7 @@ impl Removal<'_> {
                 .cloned(),
             progress,
             guarded: references.iter().any(|r| r.takes),
-            fires: self.ties.fires(self.table, member) || references.iter().any(|r| r.takes),
+            fires: self.ties.fires(self.table, member),
             references,
             obstructed: self.ties.obstructed(self.table, member),
             most: self.most.map(|rows| Most {

@@ -180,8 +180,12 @@ impl Ties {
         all
     }
 
-    /// Whether triggers or rules run when rows of a member are deleted.
+    /// Whether triggers or rules run when rows of a member are deleted, or may run because rows of
+    /// others go along.
     pub(super) fn fires(&self, table: &Table, member: &Member) -> bool {
+        if self.references(member.oid, true).iter().any(|r| r.takes) {
+            return true;
+        }
         let through = self.through(table, member).then_some(table.oid);
         [Some(member.oid), through]
             .into_iter()
