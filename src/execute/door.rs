@@ -121,6 +121,9 @@ pub trait Door: Send + Sync + Sized + 'static {
     /// Ends looking on. Called after the last step.
     async fn watched(&self, watch: Self::Watch);
 
+    /// Tells of the steps of a plan before the first of them, for what can be asked for many at once.
+    fn coming(&self, _steps: &[Step<BodyOf<Self>>]) {}
+
     /// Why the server is to be left to others just now, if it is. Asked before
     /// every step, and every second while there is a reason, if the task has
     /// limits that only the server can tell about.

@@ -95,6 +95,7 @@ pub async fn carry_out<D: Door>(
         return Ok(out);
     }
     let watch = door.watch(execution).await?;
+    door.coming(&steps);
     let mut queue = Queue::new(steps);
     let mut idle: HashMap<Place, Vec<D::Session>> = HashMap::new();
     let mut running = FuturesUnordered::new();

@@ -171,6 +171,12 @@ pub const UNLOGGED: &str = "WITH RECURSIVE below (oid) AS (
 pub const STILL_THERE: &str = "SELECT (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, $1::oid, 0)).identity
         = pg_catalog.format('%I.%I', $2::text, $3::text)";
 
+/// The same of many at once: a `boolean`, or NULL, for each id of `$1`, in their order.
+pub const ALL_STILL_THERE: &str = "SELECT (pg_catalog.pg_identify_object('pg_catalog.pg_class'::pg_catalog.regclass, t.id, 0)).identity
+        = pg_catalog.format('%I.%I', t.schema, t.relation)
+    FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::text[]), pg_catalog.unnest($3::text[]))
+        WITH ORDINALITY t (id, schema, relation, place) ORDER BY t.place";
+
 /// SQL for the statement that ends the transaction which the session `a`
 /// (`pg_stat_activity`) has open now. A report is read days later, when the
 /// server may have given the process id to somebody else, or the session may

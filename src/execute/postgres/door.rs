@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::Ahead;
 use super::bounds::Bounds;
 use super::load::{self, Seen};
 use super::monitor::Monitor;
@@ -40,6 +41,8 @@ pub(crate) struct Door {
     pub(super) name: String,
     /// For the limits under `throttle:`.
     seen: Mutex<Seen>,
+    /// What steps still have before them, by their names.
+    ahead: Ahead,
     /// Rows that have gone in this run, by the bound that they count for.
     pub(super) gone: Bounds,
 }
@@ -105,6 +108,7 @@ impl execute::Door for Door {
                 .collect::<Result<_, EngineError>>()?,
             name: name.to_owned(),
             seen: Mutex::default(),
+            ahead: Ahead::default(),
             gone: Bounds::default(),
         })
     }
@@ -250,6 +254,10 @@ impl execute::Door for Door {
         busy
     }
 
+    fn coming(&self, steps: &[Step]) {
+        self.ahead.coming(steps);
+    }
+
     async fn unneeded(
         &self,
         session: &Session,
@@ -258,6 +266,10 @@ impl execute::Door for Door {
         let Some(condition) = &step.body.only_if else {
             return Ok(None);
         };
+        if let Some(there) = &condition.there {
+            let still = self.ahead.is_there(session, step, there).await?;
+            return Ok((!still).then(|| condition.otherwise.clone()));
+        }
         let doing = "looking whether it is still needed";
         let guard = step.body.guard.as_ref().filter(|_| condition.reads_rows);
         let answer = ask_under(session, guard, doing, &condition.query).await?;

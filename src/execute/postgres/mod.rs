@@ -3,6 +3,7 @@
 
 mod aftermath;
 mod again;
+mod ahead;
 mod attempts;
 pub(super) mod back;
 mod batch;

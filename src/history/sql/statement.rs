@@ -63,6 +63,8 @@ pub(in crate::history) struct Statement {
 enum Text {
     Fixed(&'static Sql),
     Built(String),
+    /// So many rows of so many values, in place of `{rows}`.
+    Rows(&'static str, usize, usize),
 }
 
 impl Statement {
@@ -75,6 +77,10 @@ impl Statement {
             Text::Fixed(sql) => sql.spelled(dialect).into_sql_str(),
             // Built from words of ours; all else is bound.
             Text::Built(built) => AssertSqlSafe(spell(built, dialect)).into_sql_str(),
+            Text::Rows(text, rows, values) => {
+                let text = text.replace("{rows}", &places(*rows, *values, dialect));
+                AssertSqlSafe(spell(&text, dialect)).into_sql_str()
+            }
         }
     }
 }
@@ -97,17 +103,8 @@ impl Rows {
     }
 
     fn with<const N: usize>(&self, rows: impl ExactSizeIterator<Item = [Value; N]>) -> Statement {
-        let mut places = String::with_capacity(rows.len() * N * 5);
-        for row in 0..rows.len() {
-            places.push_str(if row == 0 { "(" } else { ", (" });
-            for value in 1..=N {
-                places.push_str(if value == 1 { "$" } else { ", $" });
-                places.push_str(&(row * N + value).to_string());
-            }
-            places.push(')');
-        }
         Statement {
-            text: Text::Built(self.0.replace("{rows}", &places)),
+            text: Text::Rows(self.0, rows.len(), N),
             values: rows.flatten().collect(),
         }
     }
@@ -123,6 +120,27 @@ impl Rows {
         }
         statements
     }
+}
+
+/// The places of the values of so many rows, in their order. SQLite looks through all names before
+/// each value that has one.
+fn places(rows: usize, values: usize, dialect: Dialect) -> String {
+    let mut places = String::with_capacity(rows * values * 6);
+    for row in 0..rows {
+        places.push_str(if row == 0 { "(" } else { ", (" });
+        for value in 1..=values {
+            places.push_str(if value == 1 { "" } else { ", " });
+            match dialect {
+                Dialect::Sqlite => places.push('?'),
+                Dialect::Postgres => {
+                    places.push('$');
+                    places.push_str(&(row * values + value).to_string());
+                }
+            }
+        }
+        places.push(')');
+    }
+    places
 }
 
 /// A statement whose text depends on what is asked for.

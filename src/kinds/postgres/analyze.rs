@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::common::{Forbidden, Rights, Selection, forbid, rows, still_there};
+use super::common::{Forbidden, Rights, Selection, forbid, rows};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{RelationName, Session, each};
@@ -340,10 +340,7 @@ impl Kind for Analyze {
             .because(reason)
             .locking(table.oid)
             .run(statement)
-            .only_if(
-                still_there(table.oid, &table.name),
-                "the table has vanished",
-            )
+            .while_there(table.oid, &table.name, "the table has vanished")
             .remembering(
                 table.name.to_string(),
                 json!(table.missing.iter().map(|(key, _)| key).collect::<Vec<_>>()),

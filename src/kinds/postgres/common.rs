@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::engines::EngineError;
-use crate::engines::postgres::catalog::STILL_THERE;
 use crate::engines::postgres::{Identifier, RelationName, Session};
-use crate::plan::{Finding, Param, Plan, Query, Required, Severity, Sweep};
+use crate::plan::{Finding, Param, Plan, Query, Required, Severity, Sweep, There};
 use crate::values::NamePattern;
 
 /// `include` and `exclude` of a task.
@@ -47,14 +46,11 @@ impl<'a> Selection<'a> {
 
 /// Whether the relation still goes by the name that the statements use.
 pub(super) fn still_there(oid: u32, name: &RelationName) -> Query {
-    Query::new(
-        STILL_THERE,
-        [
-            Param::Oid(oid),
-            Param::Text(name.schema.raw().to_owned()),
-            Param::Text(name.relation.raw().to_owned()),
-        ],
-    )
+    let there = There {
+        oid,
+        name: name.clone(),
+    };
+    there.query()
 }
 
 /// Whether a table goes by this name, and its rows are rows of that table.

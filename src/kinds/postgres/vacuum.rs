@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::common::{Forbidden, Rights, Selection, forbid, rows, still_there};
+use super::common::{Forbidden, Rights, Selection, forbid, rows};
 use super::horizon::{self, Holder};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
@@ -429,7 +429,7 @@ impl Vacuum {
             .because(want.reasons.join("; "))
             .locking(oid)
             .run(Statement::brief(sql))
-            .only_if(still_there(oid, &table.name), "the table has vanished")
+            .while_there(oid, &table.name, "the table has vanished")
             .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
             .shedding()
             .expecting(table.heap.bytes, None)

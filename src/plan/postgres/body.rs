@@ -4,10 +4,10 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Check, Condition, Query, Retire, Shrink, Statement, Sweep, Walk, Work};
+use super::{Check, Condition, Query, Retire, Shrink, Statement, Sweep, There, Walk, Work};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Guard, Named, Touch, Use};
-use crate::engines::postgres::{Session, each};
+use crate::engines::postgres::{RelationName, Session, each};
 use crate::plan::{Speaks, Step};
 use crate::values::NamePattern;
 
@@ -216,8 +216,23 @@ impl Step {
             query,
             otherwise: otherwise.into(),
             reads_rows: false,
+            there: None,
         });
         self
+    }
+
+    /// Skips the step, recording `otherwise`, unless the relation still goes by its name. Only for
+    /// what does no harm where it was renamed, or another has its name, a moment ago.
+    pub fn while_there(self, oid: u32, name: &RelationName, otherwise: &str) -> Self {
+        let there = There {
+            oid,
+            name: name.clone(),
+        };
+        let mut step = self.only_if(there.query(), otherwise);
+        if let Some(condition) = &mut step.body.only_if {
+            condition.there = Some(there);
+        }
+        step
     }
 
     /// The same, where `query` reads rows of the table.

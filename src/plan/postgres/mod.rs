@@ -25,6 +25,6 @@ pub use found::{Found, MOST_FOUND, Spot};
 pub use going::{Reference, Without};
 pub use locks::locks;
 pub use shrink::{QUIET, Shrink, block_of_place};
-pub use statement::{Condition, LockWaiting, Param, Query, Required, Statement, Sweep};
+pub use statement::{Condition, LockWaiting, Param, Query, Required, Statement, Sweep, There};
 pub use walk::{KeyColumn, Most, ONCE, Path, Range, SUMS, Walk, block_of, key_of, row_of, storing};
 pub use work::Work;

@@ -3,6 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::engines::postgres::RelationName;
+use crate::engines::postgres::catalog::STILL_THERE;
+
 /// A value bound to a [`Query`]; never pasted into its text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -202,6 +205,32 @@ pub struct Condition {
     /// Whether it reads the table, and so may run what hangs on it.
     #[serde(default)]
     pub reads_rows: bool,
+    /// The relation, where it asks for nothing but its name, and may as well have been asked a
+    /// moment before, for many steps at once.
+    #[serde(skip)]
+    pub there: Option<There>,
+}
+
+/// A relation by the name that the statements use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct There {
+    /// Its id.
+    pub oid: u32,
+    /// How its schema and itself are called, as they are.
+    pub name: RelationName,
+}
+
+impl There {
+    /// Whether it still goes by that name.
+    pub fn query(&self) -> Query {
+        let (schema, relation) = (self.name.schema.raw(), self.name.relation.raw());
+        let params = [
+            Param::Oid(self.oid),
+            Param::Text(schema.to_owned()),
+            Param::Text(relation.to_owned()),
+        ];
+        Query::new(STILL_THERE, params)
+    }
 }
 
 /// How to clear away what an aborted step left behind. The names of

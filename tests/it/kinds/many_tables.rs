@@ -49,3 +49,24 @@ for_each_version! {
         assert_eq!(again["runs"][0]["status"], "succeeded");
     }
 }
+
+for_each_version! {
+    /// Whether tables still go by their names is asked for many at once.
+    async fn names_are_asked_for_together(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION pg_stat_statements; DO $$ BEGIN FOR n IN 1..200 LOOP
+                EXECUTE format('CREATE TABLE t%s (id int)', n);
+                EXECUTE format('INSERT INTO t%s SELECT g FROM generate_series(1, 100) g', n);
+            END LOOP; END $$").await;
+        db.execute("SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)").await;
+        let analyzed = workspace(&db).run(["run", "analyze", "--now", "--output", "json"]).expect(0).json();
+        let steps = analyzed["runs"][0]["steps"].as_array().unwrap();
+        assert_eq!(steps.iter().filter(|s| s["status"] == "succeeded").count(), 200, "{analyzed:#}");
+        let asked = db.number(
+            "SELECT coalesce(sum(calls), 0)::int8 FROM pg_stat_statements
+             WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND query LIKE '%pg_identify_object(%' AND query LIKE '%format(%' AND query NOT LIKE '%pg_stat_statements%'",
+        ).await;
+        assert!((1..100).contains(&asked), "{asked} questions");
+    }
+}

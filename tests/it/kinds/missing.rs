@@ -156,6 +156,35 @@ for_each_version! {
 }
 
 for_each_version! {
+    /// What goes, or gets another name, while a step before it is at work is met as it is then,
+    /// although the names of many steps are asked for at once.
+    async fn what_changes_during_another_step_is_skipped(major: u32) {
+        let db = fresh_database(major).await;
+        for (table, rows) in [("t", 50_000), ("u", 20_000), ("v", 10_000), ("w", 5_000)] {
+            db.execute(&format!("CREATE TABLE {table} (id int); INSERT INTO {table} SELECT generate_series(1, {rows})")).await;
+        }
+        let workspace = workspace(&db, "analyze", &json!({}), "lock_timeout: 1min, jobs: 1");
+        let holder = db.connect().await;
+        let lock = "BEGIN; LOCK TABLE t IN SHARE UPDATE EXCLUSIVE MODE";
+        holder.batch_execute(lock).await.unwrap();
+        let work = tokio::task::spawn_blocking(move || run(&workspace));
+        wait_for(&db, "the wait for the table", WAITING, 1).await;
+        db.execute("DROP TABLE u; ALTER TABLE v RENAME TO other; CREATE TABLE v (id int)").await;
+        holder.batch_execute("COMMIT").await.unwrap();
+        let (code, run) = work.await.unwrap();
+        assert_eq!(code, 0, "{run:#}");
+        let ended: Vec<_> = run["steps"].as_array().unwrap().iter().map(|s| (s["object"].as_str().unwrap(), s["status"].as_str().unwrap())).collect();
+        assert_eq!(ended[0], ("public.t", "succeeded"), "{run:#}");
+        assert_eq!(ended[1], ("public.u", "skipped"), "{run:#}");
+        assert_eq!(ended[3], ("public.w", "succeeded"), "{run:#}");
+        // Asked for a moment before, or now: nothing comes of it but statistics of another.
+        assert_eq!(ended[2].0, "public.v", "{run:#}");
+        let analyzed = "SELECT count(*) FROM pg_statistic WHERE starelid = 'other'::regclass";
+        assert_eq!(db.number(analyzed).await, 0);
+    }
+}
+
+for_each_version! {
     /// `lock_retries` counts waits: a step of many statements has as many for
     /// each of them as one that has only one.
     async fn statements_before_are_no_retries(major: u32) {

@@ -385,10 +385,7 @@ impl Integrity {
                 table.name.to_string(),
                 format!("pages {}", table.oid),
             )
-            .only_if(
-                still_there(table.oid, &table.name),
-                "the table has vanished",
-            );
+            .while_there(table.oid, &table.name, "the table has vanished");
             let at_level = level_at(place);
             let check = facts.amcheck.table(table, at_level);
             candidates.push(
@@ -430,10 +427,7 @@ impl Integrity {
                     format!("pages {}", index.oid),
                 )
                 .locking(index.table_oid)
-                .only_if(
-                    still_there(index.oid, &index.name),
-                    "the index has vanished",
-                );
+                .while_there(index.oid, &index.name, "the index has vanished");
                 // amcheck itself works as the owner; the keys are counted as we are.
                 let step = match index.unique_keys {
                     Some(_) => step.touching(index.table_oid, Use::Read),

@@ -422,7 +422,7 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
         ))
         .expecting(index.bytes, Some(ideal_bytes));
     if let Some(name) = &index.index {
-        step = step.only_if(still_there(index.oid, name), "the index has vanished");
+        step = step.while_there(index.oid, name, "the index has vanished");
     }
     if index.has_expressions && !index.toast {
         // Without statistics on its expressions the planner guesses, and a
