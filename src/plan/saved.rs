@@ -85,7 +85,11 @@ pub struct SavedStep {
     pub bytes: Option<i64>,
     /// Expected size afterwards, in bytes.
     pub bytes_after: Option<i64>,
-    /// Further lines: how it walks, what it sets off.
+    /// What it changes besides its own rows: triggers that fire, rows of other tables that go or
+    /// change with its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets_off: Vec<String>,
+    /// Further lines: how it walks, what it is expected to set off.
     pub details: Vec<String>,
 }
 
@@ -108,6 +112,7 @@ impl SavedPlan {
             rows: rows.get(&step.seq).copied(),
             bytes: step.estimate.bytes,
             bytes_after: step.estimate.bytes_after,
+            sets_off: step.body.sets_off(),
             details: step.details.clone(),
         });
         SavedPlan {
@@ -229,6 +234,12 @@ impl SavedStep {
                 "{what}: would run `{}` instead of `{}`",
                 now.statement, self.statement
             ));
+        }
+        for line in now.sets_off.iter().filter(|l| !self.sets_off.contains(l)) {
+            lines.push(format!("{what}: {line}, which the plan does not know of"));
+        }
+        for line in self.sets_off.iter().filter(|l| !now.sets_off.contains(l)) {
+            lines.push(format!("{what}: not so any more: {line}"));
         }
         if let (Some(then), Some(now)) = (self.rows, now.rows)
             && now > then.saturating_mul(2).saturating_add(A_FEW_ROWS)

@@ -63,6 +63,11 @@ pub trait Body: Clone + std::fmt::Debug + Default + Serialize + Send + Sync + 's
         serde_json::Value::Null
     }
 
+    /// What it changes besides its own rows, without numbers, which move with the time.
+    fn sets_off(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Whether what it did is kept when it is cut off, and gone on from: then
     /// it may begin however little time is left.
     fn keeps_what_it_did(&self) -> bool {

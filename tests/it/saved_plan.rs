@@ -120,3 +120,162 @@ async fn what_does_not_fit_is_refused_and_nothing_is_touched() {
     let history = workspace.run(["history", "--output", "json"]);
     assert!(!history.stdout.contains("reindex"), "{history:#?}");
 }
+
+/// A plan that was reviewed can be carried out later, whatever the kind: nothing in it is another
+/// only because time has gone on, or because the statistics say something else.
+#[tokio::test]
+async fn a_plan_of_every_kind_can_be_carried_out_later() {
+    let db = fresh_database(17).await;
+    for table in ["gone", "kept", "filed"] {
+        db.execute(&format!(
+            "CREATE TABLE {table} (id bigint PRIMARY KEY, at timestamptz NOT NULL);
+             INSERT INTO {table} SELECT n, now() - n * interval '1 hour' FROM generate_series(1, 3000) n;
+             CREATE INDEX ON {table} (at); ANALYZE {table}"
+        ))
+        .await;
+    }
+    for table in ["months", "filled", "thrown", "stored"] {
+        db.execute(&format!(
+            "CREATE TABLE {table} (id bigint, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+             CREATE TABLE {table}_2020 PARTITION OF {table} FOR VALUES FROM ('2020-01-01') TO ('2020-02-01');
+             CREATE TABLE {table}_2099 PARTITION OF {table} FOR VALUES FROM ('2099-01-01') TO ('2099-02-01');
+             INSERT INTO {table} VALUES (1, '2020-01-05')"
+        ))
+        .await;
+    }
+    db.execute(
+        "CREATE TABLE filled_rest PARTITION OF filled DEFAULT;
+         CREATE TABLE source (n int); INSERT INTO source SELECT generate_series(1, 500);
+         CREATE MATERIALIZED VIEW sums AS SELECT sum(n) AS n FROM source; INSERT INTO source VALUES (1);
+         CREATE TABLE parent (id int PRIMARY KEY);
+         CREATE TABLE child (id int, parent int REFERENCES parent)",
+    )
+    .await;
+    bloat(&db, "alpha").await;
+    db.execute("UPDATE alpha SET id = -id WHERE id % 10 = 0")
+        .await;
+    let files = |name: &str| format!("\"file:///{{folder}}/{name}\"");
+    let mut workspace = Workspace::for_target(&db.url);
+    let folder = workspace.path().display().to_string();
+    let folder = folder.trim_start_matches('/');
+    let tasks = [
+        ("analyze", "analyze", "{ min_changed_rows: 1 }".to_owned()),
+        ("vacuum", "vacuum", "{ min_dead_rows: 1 }".to_owned()),
+        ("reindex", "reindex", "{ min_size: 8kB, min_bloat: 20% }".to_owned()),
+        ("refresh", "refresh", "{ allow_blocking: true }".to_owned()),
+        ("integrity", "integrity", "{}".to_owned()),
+        ("sql", "sql", "{ statements: [{ name: one, sql: UPDATE public.source SET n = 0 }] }".to_owned()),
+        ("rows", "cleanup", "{ rules: [{ table: public.gone, column: at, older_than: 30d }] }".to_owned()),
+        ("thrown", "cleanup", "{ rules: [{ table: public.thrown, column: at, older_than: 30d }] }".to_owned()),
+        ("kept", "archive", "{ table: public.kept, column: at, older_than: 30d, destination: { table: public.kept_archive } }".to_owned()),
+        ("filed", "archive", format!("{{ table: public.filed, column: at, older_than: 30d, destination: {{ files: {} }} }}", files("filed"))),
+        ("stored", "archive", format!("{{ table: public.stored, column: at, older_than: 30d, destination: {{ files: {} }} }}", files("stored"))),
+        ("at_once", "partitions", "{ tables: [public.months], interval: month, keep: 2mo, grace: 0s }".to_owned()),
+        ("later", "partitions", "{ tables: [public.filled], interval: month, keep: 2mo, grace: 7d }".to_owned()),
+    ];
+    for (name, kind, options) in &tasks {
+        let options = options.replace("{folder}", folder);
+        workspace = workspace.task(
+            name,
+            &format!("kind: {kind}\ntarget: app\noptions: {options}\n"),
+        );
+    }
+    for (name, ..) in &tasks {
+        let file = format!("{name}.json");
+        workspace.run(["plan", name, "--save", &file]).expect(0);
+        let text = std::fs::read_to_string(workspace.path().join(&file)).unwrap();
+        let saved: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let steps = saved["plans"][0]["steps"].as_array().unwrap();
+        assert!(!steps.is_empty(), "{name}: {text}");
+        if *name == "rows" {
+            // Another way to walk is no other work.
+            db.execute("ALTER TABLE gone DROP CONSTRAINT gone_pkey; DROP INDEX gone_at_idx")
+                .await;
+        }
+        workspace.run(["plan", "--check", &file]).expect(0);
+        let ran = workspace
+            .run(["run", "--plan", &file, "--output", "json"])
+            .expect(0);
+        let status = &ran.json()["runs"][0]["status"];
+        assert_eq!(status, "succeeded", "{name}: {ran:#?}");
+    }
+    assert_eq!(
+        db.number("SELECT count(*) FROM gone WHERE at < now() - interval '30 days'")
+            .await,
+        0
+    );
+    let left = "SELECT count(*) FROM pg_class WHERE relname IN ('months_2020', 'thrown_2020', 'stored_2020')";
+    assert_eq!(db.number(left).await, 0);
+    assert_eq!(
+        db.number("SELECT count(*) FROM pg_inherits WHERE inhrelid = 'filled_2020'::regclass")
+            .await,
+        0
+    );
+}
+
+/// Whoever approved a delete has not approved what somebody hung on the table since: triggers, and
+/// rows of other tables that go with it.
+#[tokio::test]
+async fn what_a_delete_sets_off_belongs_to_its_plan() {
+    let db = fresh_database(17).await;
+    for table in ["gone", "kept"] {
+        db.execute(&format!(
+            "CREATE TABLE {table} (id bigint PRIMARY KEY, at timestamptz NOT NULL);
+             INSERT INTO {table} SELECT n, now() - n * interval '1 hour' FROM generate_series(1, 1000) n;
+             CREATE INDEX ON {table} (at); ANALYZE {table}"
+        ))
+        .await;
+    }
+    db.execute(
+        "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN OLD; END'",
+    )
+    .await;
+    let workspace = Workspace::for_target(&db.url)
+        .task("gone", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: public.gone, column: at, older_than: 30d }] }\n")
+        .task("kept", "kind: archive\ntarget: app\noptions: { table: public.kept, column: at, older_than: 30d, destination: { table: public.kept_archive } }\n");
+    for (task, table) in [("gone", "gone"), ("kept", "kept")] {
+        let saves = |file: &str| {
+            workspace.run(["plan", task, "--save", file]).expect(0);
+        };
+        let refused = |file: &str, why: &str| {
+            let refused = workspace.run(["run", "--plan", file]).expect(2);
+            assert!(refused.stderr.contains(why), "{refused:#?}");
+        };
+        saves("before.json");
+        db.execute(&format!(
+            "CREATE TRIGGER noted BEFORE DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION note()"
+        ))
+        .await;
+        refused(
+            "before.json",
+            "fires the trigger noted (public.note), which the plan does not know of",
+        );
+        saves("with.json");
+        db.execute(&format!("DROP TRIGGER noted ON {table}")).await;
+        refused("with.json", "not so any more: fires the trigger noted");
+        for (action, words) in [
+            ("CASCADE", "deletes rows of public.child (parent)"),
+            ("SET NULL", "sets parent to null in public.child (parent)"),
+        ] {
+            db.execute(&format!("CREATE TABLE child (parent bigint CONSTRAINT family REFERENCES {table} ON DELETE {action}); CREATE INDEX ON child (parent)"))
+                .await;
+            refused(
+                "before.json",
+                &format!("{words}, by family, which the plan does not know of"),
+            );
+            db.execute("DROP TABLE child").await;
+        }
+        assert_eq!(
+            db.number(&format!("SELECT count(*) FROM {table}")).await,
+            1000
+        );
+        workspace.run(["run", "--plan", "before.json"]).expect(0);
+        assert_eq!(
+            db.number(&format!(
+                "SELECT count(*) FROM {table} WHERE at < now() - interval '30 days'"
+            ))
+            .await,
+            0
+        );
+    }
+}

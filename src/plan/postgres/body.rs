@@ -55,6 +55,10 @@ pub struct Body {
     /// who are not trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guard: Option<Guard>,
+    /// What it changes besides its own rows: triggers that fire, rows of other tables that go or
+    /// change with its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets_off: Vec<String>,
     /// Tables on other servers that it reads, quoted: where it comes to
     /// nothing because of them, that is told, and no failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -107,6 +111,7 @@ impl Default for Body {
             touches: Vec::new(),
             named: Vec::new(),
             guard: None,
+            sets_off: Vec::new(),
             away: Vec::new(),
         }
     }
@@ -115,6 +120,14 @@ impl Default for Body {
 impl crate::plan::Body for Body {
     fn text(&self) -> String {
         self.work.text()
+    }
+
+    fn at_any_time(&self) -> String {
+        self.work.at_any_time()
+    }
+
+    fn sets_off(&self) -> Vec<String> {
+        self.sets_off.clone()
     }
 
     fn identity(&self) -> serde_json::Value {

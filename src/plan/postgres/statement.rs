@@ -96,6 +96,9 @@ pub struct Statement {
     /// not the relation itself, but a part of it that belongs to others, or has vanished.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<Query>,
+    /// The same without the moment that it names, where it names one.
+    #[serde(skip)]
+    pub any_time: Option<String>,
 }
 
 impl Statement {
@@ -111,6 +114,7 @@ impl Statement {
             required: None,
             lock: None,
             whole: None,
+            any_time: None,
         }
     }
 
@@ -173,6 +177,17 @@ impl Statement {
     pub fn requiring(mut self, required: Required) -> Self {
         self.required = Some(required);
         self
+    }
+
+    /// The same statement, which names the moment of the plan; `text` is what it says at any other.
+    pub fn at_any_time_as(mut self, text: String) -> Self {
+        self.any_time = Some(text);
+        self
+    }
+
+    /// What it says whenever the plan is made.
+    pub fn at_any_time(&self) -> &str {
+        self.any_time.as_deref().unwrap_or(&self.sql)
     }
 
     /// The same statement, in one transaction with a lock that comes first.

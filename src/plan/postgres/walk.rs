@@ -281,6 +281,11 @@ impl Walk {
         self.sql(&format!("{}{within}({})", self.from(), self.condition))
     }
 
+    /// The same, however it walks: that depends on what the statistics say at the moment.
+    pub fn at_any_time(&self) -> String {
+        self.sql(&format!("{}({})", self.from(), self.condition))
+    }
+
     fn within(&self, range: &Range) -> (String, Vec<Param>) {
         let mut params = self.params.clone();
         let mut bind = |value: String| {

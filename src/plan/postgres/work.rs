@@ -44,6 +44,23 @@ impl Work {
     }
 }
 
+impl Work {
+    /// The same as long as the same would be done: which way a walk takes, and when something is
+    /// marked, is another matter each time.
+    pub fn at_any_time(&self) -> String {
+        let joined = |statements: &[Statement]| {
+            let texts: Vec<&str> = statements.iter().map(Statement::at_any_time).collect();
+            texts.join("; ")
+        };
+        match self {
+            Work::Each(statements) => joined(statements),
+            Work::Together(statements) => format!("BEGIN; {}; COMMIT", joined(statements)),
+            Work::Walk(walk) => walk.at_any_time(),
+            Work::Check(_) | Work::Retire(_) | Work::Shrink(_) | Work::Settle(_) => self.text(),
+        }
+    }
+}
+
 fn joined(statements: &[Statement]) -> String {
     let texts: Vec<&str> = statements.iter().map(|s| s.sql.as_str()).collect();
     texts.join("; ")

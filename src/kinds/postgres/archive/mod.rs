@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::columns::Found;
-use super::retention::effects::{self, ForeignKey};
+use super::retention::effects::{self, ForeignKey, Trigger};
 use super::retention::estimate::{self, Look};
 use super::retention::facts::{self, Member, Table};
 use super::retention::leftover::{self, Leftover};
@@ -119,6 +119,7 @@ pub(crate) struct Facts {
     tables: HashMap<TableName, Table>,
     look: Look,
     foreign_keys: Vec<ForeignKey>,
+    triggers: Vec<Trigger>,
     columns: Vec<Found>,
     into: Vec<Found>,
     /// Whether something between an insert and the table may drop rows.
@@ -201,7 +202,7 @@ impl Kind for Archive {
         let mut tables = facts::tables(db, names).await?;
         let mut rule = self.rule();
         let mut look = Look::default();
-        let mut foreign_keys = Vec::new();
+        let (mut foreign_keys, mut triggers) = (Vec::new(), Vec::new());
         let mut columns = Vec::new();
         let mut elsewhere = Vec::new();
         let mut astray = Vec::new();
@@ -237,6 +238,8 @@ impl Kind for Archive {
             let now = Utc::now();
             look = estimate::look(db, &rule, table, age, reading, now, allowed).await?;
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
+            let members: Vec<u32> = table.members.iter().map(|member| member.oid).collect();
+            triggers = effects::triggers(db, &members).await?;
             columns = columns::of(db, &self.table).await?;
         }
         let ties = Ties::read(db, tables.values(), &[]).await?;
@@ -288,6 +291,7 @@ impl Kind for Archive {
             tables,
             look,
             foreign_keys,
+            triggers,
             columns,
             into,
             into_obstructed,

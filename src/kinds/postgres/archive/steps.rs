@@ -1,6 +1,7 @@
 //! The steps of an archive: one for each table that holds rows.
 
 use super::super::common::{rows, rows_finding};
+use super::super::retention::effects;
 use super::super::retention::facts::{Member, Table};
 use super::super::retention::outside::{self, Outside};
 use super::super::retention::removal::{Removal, passes_by, too_many};
@@ -169,6 +170,12 @@ pub(super) fn of(
                     let by_rows = facts.ties.by_rows(table, member, options.drop_partitions);
                     let whole = expired(rule, table, member, age, facts, at);
                     step.details.extend(by_rows.filter(|_| whole));
+                    effects::announce(
+                        &mut step,
+                        (&facts.foreign_keys, &facts.triggers),
+                        (table.oid, member.oid),
+                        removal.victims.unwrap_or(0.0),
+                    );
                     if let Some(into) = facts.into_oid {
                         step = step.touching(into, Use::Insert);
                     }

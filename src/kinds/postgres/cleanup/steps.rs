@@ -177,17 +177,12 @@ fn step(
         step.details
             .push("goes on where an earlier run stopped".to_owned());
     }
-    step.details.extend(effects::texts(
-        &facts.foreign_keys,
-        subject.table.oid,
+    effects::announce(
+        &mut step,
+        (&facts.foreign_keys, &facts.triggers),
+        (subject.table.oid, member.oid),
         victims.unwrap_or(0.0),
-    ));
-    for trigger in facts.triggers.iter().filter(|t| t.table == member.oid) {
-        step.details.push(format!(
-            "fires the trigger {} ({})",
-            trigger.name, trigger.function
-        ));
-    }
+    );
     Ok(step)
 }
 

@@ -195,7 +195,8 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
     let named = |name| leaving(oid, name, node, subject);
     let ours = |required, name| of_version_7(required, name, node, subject);
     let mut step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
-    let marked = marked(root, node, at);
+    let since = at.now.to_rfc3339();
+    let marked = marked(root, node, &since);
     let root_name = root.to_string();
     let left = outside(part, &root_name, node.bounds.as_deref(), foreign);
     step.body.outside = Some(left.left(oid, &begins(root)));
@@ -235,13 +236,15 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
             (None, true) => format!("{detach}; DROP TABLE {part}"),
             (None, false) => format!("{detach}; {mark}"),
         };
-        step = step.run(Statement::brief(sql).requiring(ours(still, part)));
+        let detach = Statement::brief(&sql).at_any_time_as(sql.replace(&since, "…"));
+        step = step.run(detach.requiring(ours(still, part)));
     } else {
         if attic.is_none() {
             let lock = format!("LOCK TABLE ONLY {part} IN SHARE UPDATE EXCLUSIVE MODE");
             let lock = Some(lock).filter(|_| !foreign);
             let still = ours(leave.clone(), part);
-            step = step.run(under(Statement::brief(mark), still, lock));
+            let mark = Statement::brief(&mark).at_any_time_as(mark.replace(&since, "…"));
+            step = step.run(under(mark, still, lock));
         }
         let detach = Statement::patient(
             format!("{detach} CONCURRENTLY"),
@@ -381,8 +384,7 @@ fn kind(foreign: bool) -> &'static str {
 
 /// The mark of a partition on its way out. Its second line names the
 /// partition itself; what follows is the comment that was there before.
-fn marked(root: &RelationName, node: &Node, at: &Moment) -> String {
-    let since = at.now.to_rfc3339();
+fn marked(root: &RelationName, node: &Node, since: &str) -> String {
     let mark = format!(
         "{} since {since}\nas {}",
         begins(root),

@@ -6,7 +6,7 @@ use super::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{by_people, enforced, size_of, tree, without_index};
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
-use crate::plan::{Finding, Severity};
+use crate::plan::{Finding, Severity, Step};
 
 /// A foreign key that a delete has to look at.
 #[derive(Clone, Debug)]
@@ -120,13 +120,8 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
     })
 }
 
-/// For the plan: what becomes of the children of `victims` rows of `root`,
-/// and of theirs.
-pub(in crate::kinds::postgres) fn texts(
-    all: &[ForeignKey],
-    root: u32,
-    victims: f64,
-) -> Vec<String> {
+/// What becomes of the children of `victims` rows of `root`, and of theirs.
+fn texts(all: &[ForeignKey], root: u32, victims: f64) -> Vec<String> {
     // Rows expected to go, by table; parents come before their children.
     let mut going: HashMap<u32, f64> = HashMap::from([(root, victims)]);
     let mut texts = Vec::new();
@@ -149,6 +144,25 @@ pub(in crate::kinds::postgres) fn texts(
     texts
 }
 
+/// For the plan: what becomes of the children of `victims` rows of `member`, a part of `root`, and
+/// which triggers fire. A saved plan is held to what is set off, whatever the numbers.
+pub(in crate::kinds::postgres) fn announce(
+    step: &mut Step,
+    (foreign_keys, triggers): (&[ForeignKey], &[Trigger]),
+    (root, member): (u32, u32),
+    victims: f64,
+) {
+    step.details.extend(texts(foreign_keys, root, victims));
+    let of_root = foreign_keys.iter().filter(|fk| fk.root == root);
+    let changed = of_root.filter_map(ForeignKey::sets_off);
+    step.body.sets_off.extend(changed);
+    for trigger in triggers.iter().filter(|t| t.table == member) {
+        let fires = format!("fires the trigger {} ({})", trigger.name, trigger.function);
+        step.details.push(fires.clone());
+        step.body.sets_off.push(fires);
+    }
+}
+
 /// Reads the triggers that deletes in these tables fire.
 pub(in crate::kinds::postgres) async fn triggers(
     db: &Session,
@@ -165,6 +179,21 @@ pub(in crate::kinds::postgres) async fn triggers(
 }
 
 impl ForeignKey {
+    /// What it changes elsewhere; nothing where it only refuses.
+    fn sets_off(&self) -> Option<String> {
+        let columns = self.columns.join(", ");
+        let what = match self.action.as_str() {
+            "c" => "deletes rows of".to_owned(),
+            "n" => format!("sets {columns} to null in"),
+            "d" => format!("sets {columns} to its default in"),
+            _ => return None,
+        };
+        Some(format!(
+            "{what} {} ({columns}), by {}",
+            self.child, self.name
+        ))
+    }
+
     fn text(&self, children: f64) -> String {
         let columns = self.columns.join(", ");
         let about = super::super::common::rows(children);
