@@ -864,8 +864,8 @@ pub const FINDINGS: &[Code] = &[
     ),
     code(
         "vacuum.held_back",
-        "Dead rows cannot be removed because something still may see them.",
-        "VACUUM works and frees nothing.",
+        "Dead rows cannot be removed, or old ids not frozen, because something still may see them.",
+        "VACUUM works and frees nothing; in the long run the server runs out of transaction ids.",
         "End the old transaction, drop the slot, or roll back the prepared transaction named.",
     ),
     code(

@@ -130,8 +130,28 @@ pub(super) fn blocks_freezing(holders: &[Holder], table_age: i64) -> Option<&Hol
         .filter(|h| h.age > table_age - table_age / 10)
 }
 
-/// One finding for all tables that wait for somebody.
+/// One finding for all tables whose dead rows wait for somebody.
 pub(super) fn finding(held_back: &[(&RelationName, &Holder)]) -> Option<Finding> {
+    told(held_back, |these, holder| {
+        format!(
+            "dead rows of {these} cannot be removed while {holder} may still read them; end it once you know what it is for"
+        )
+    })
+}
+
+/// One finding for all tables whose ids cannot be frozen because of somebody.
+pub(super) fn unfrozen(held_back: &[(&RelationName, &Holder)]) -> Option<Finding> {
+    told(held_back, |these, holder| {
+        format!(
+            "the old transaction ids of {these} cannot be frozen while {holder} is there: where that lasts, the server takes no more writes one day; end it once you know what it is for"
+        )
+    })
+}
+
+fn told(
+    held_back: &[(&RelationName, &Holder)],
+    message: impl Fn(&str, &Holder) -> String,
+) -> Option<Finding> {
     let (first, holder) = held_back.first()?;
     let others = match held_back.len() - 1 {
         0 => String::new(),
@@ -141,9 +161,7 @@ pub(super) fn finding(held_back: &[(&RelationName, &Holder)]) -> Option<Finding>
         code: "vacuum.held_back".to_owned(),
         severity: Severity::Warning,
         object: first.to_string(),
-        message: format!(
-            "dead rows of {first}{others} cannot be removed while {holder} may still read them; end it once you know what it is for"
-        ),
+        message: message(&format!("{first}{others}"), holder),
         suggestion: holder.end.clone(),
     })
 }

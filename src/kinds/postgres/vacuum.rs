@@ -221,13 +221,17 @@ impl Kind for Vacuum {
         let mut wanted: Vec<Want<'_>> = Vec::new();
         let mut forbidden = Vec::new();
         let mut held_back: Vec<(&RelationName, &Holder)> = Vec::new();
+        let mut unfrozen: Vec<(&RelationName, &Holder)> = Vec::new();
         for table in facts.tables.iter().filter(|t| selection.covers(&t.name)) {
             plan.considered += 1;
             match self.decide(table, &facts, at.round) {
                 Decision::Leave => {}
-                Decision::HeldBack(holder, reason) => {
+                Decision::HeldBack(holder, reason, what) => {
                     plan.skip(table.name.to_string(), reason);
-                    held_back.push((&table.name, holder));
+                    match what {
+                        InVain::Dead => held_back.push((&table.name, holder)),
+                        InVain::Old => unfrozen.push((&table.name, holder)),
+                    }
                 }
                 Decision::Work(_) if !table.may => {
                     forbidden.push(Forbidden::table(&table.name, &table.owner));
@@ -259,6 +263,7 @@ impl Kind for Vacuum {
         }
         plan.findings.extend(age_finding(&facts));
         plan.findings.extend(horizon::finding(&held_back));
+        plan.findings.extend(horizon::unfrozen(&unfrozen));
         forbid(
             &mut plan,
             "vacuum",
@@ -282,8 +287,16 @@ struct Want<'a> {
 
 enum Decision<'a> {
     Leave,
-    HeldBack(&'a Holder, String),
+    HeldBack(&'a Holder, String, InVain),
     Work(Want<'a>),
+}
+
+/// What a vacuum cannot do as long as somebody is there.
+enum InVain {
+    /// Remove dead rows.
+    Dead,
+    /// Freeze old ids.
+    Old,
 }
 
 impl Vacuum {
@@ -295,14 +308,16 @@ impl Vacuum {
             main: false,
             dead: false,
         };
-        let mut in_vain: Option<(&Holder, String)> = None;
+        let mut in_vain: Option<(&Holder, String, InVain)> = None;
         let heaps = [("", Some(&table.heap)), ("TOAST: ", table.toast.as_ref())];
         for (prefix, heap) in heaps {
             let Some(heap) = heap else { continue };
             let before = want.reasons.len();
             if let Some(reason) = self.why_freeze(heap, facts) {
                 match horizon::blocks_freezing(&facts.holders, heap.xid_age) {
-                    Some(holder) => in_vain = Some((holder, format!("{prefix}{reason}"))),
+                    Some(holder) => {
+                        in_vain = Some((holder, format!("{prefix}{reason}"), InVain::Old));
+                    }
                     None => {
                         want.freeze_age = want.freeze_age.max(heap.xid_age).max(heap.multixact_age);
                         want.reasons.push(format!("{prefix}{reason}"));
@@ -314,7 +329,9 @@ impl Vacuum {
                 if let Some(reason) = self.why_dead(heap) {
                     let last = heap.last_vacuum;
                     match horizon::blocks_removal(&facts.holders, last, round > 1) {
-                        Some(holder) => in_vain = Some((holder, format!("{prefix}{reason}"))),
+                        Some(holder) => {
+                            in_vain = Some((holder, format!("{prefix}{reason}"), InVain::Dead));
+                        }
                         None => {
                             want.dead = true;
                             want.reasons.push(format!("{prefix}{reason}"));
@@ -342,9 +359,10 @@ impl Vacuum {
         }
         match (want.reasons.is_empty(), in_vain) {
             (false, _) => Decision::Work(want),
-            (true, Some((holder, reason))) => Decision::HeldBack(
+            (true, Some((holder, reason, what))) => Decision::HeldBack(
                 holder,
                 format!("{reason}; but a vacuum could do nothing while {holder} is open"),
+                what,
             ),
             (true, None) => Decision::Leave,
         }

@@ -198,3 +198,35 @@ fn what_endangers_the_server_comes_first() {
     // Whether the rows are gone is looked at once more, and then no more.
     assert_eq!(plan.pending.len(), 1);
 }
+
+#[test]
+fn who_keeps_ids_from_being_frozen_is_told_so() {
+    let mut old = table("old");
+    old.heap.xid_age = 160_000_000;
+    let mut dead = table("dead");
+    (dead.heap.dead, dead.heap.live) = (90_000, 10_000.0);
+    let mut facts = facts(17, vec![old, dead]);
+    facts.holders = vec![Holder {
+        what: "prepared transaction".to_owned(),
+        id: "zombie".to_owned(),
+        who: "app".to_owned(),
+        age: 159_000_000,
+        since: Some(at(1).now - chrono::TimeDelta::days(9)),
+        end: Some("ROLLBACK PREPARED 'zombie'".to_owned()),
+        elsewhere: false,
+    }];
+    let plan = options(serde_json::json!({})).plan(facts, &at(1));
+    assert_eq!(told(&plan), Vec::<String>::new());
+    let said: Vec<String> = plan
+        .findings
+        .iter()
+        .map(|f| format!("{} {}: {}", f.code, f.object, f.message))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "vacuum.held_back app.dead: dead rows of app.dead cannot be removed while prepared transaction zombie (app), since 2026-02-20 03:30:00 UTC may still read them; end it once you know what it is for",
+            "vacuum.held_back app.old: the old transaction ids of app.old cannot be frozen while prepared transaction zombie (app), since 2026-02-20 03:30:00 UTC is there: where that lasts, the server takes no more writes one day; end it once you know what it is for",
+        ]
+    );
+}
