@@ -153,8 +153,6 @@ pub enum Unit {
     Bytes,
     /// Milliseconds.
     Ms,
-    /// Seconds.
-    Seconds,
     /// A share, 1 for all of it.
     Share,
     /// A plain count.
@@ -167,7 +165,6 @@ impl Unit {
         match self {
             Unit::Bytes => "bytes",
             Unit::Ms => "ms",
-            Unit::Seconds => "seconds",
             Unit::Share => "share",
             Unit::Count => "count",
         }

@@ -26,11 +26,6 @@ impl Percent {
         })
     }
 
-    /// The number before the sign: 30 for `30%`.
-    pub const fn get(self) -> f64 {
-        self.0
-    }
-
     /// As a factor: 0.30 for `30%`.
     pub const fn share(self) -> f64 {
         self.0 / 100.0

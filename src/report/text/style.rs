@@ -15,6 +15,7 @@ pub struct Style {
 
 impl Style {
     /// No colours, nothing cut, UTC.
+    #[cfg(test)]
     pub const PLAIN: Style = Style {
         color: false,
         width: None,

@@ -122,11 +122,6 @@ impl Dial {
         self
     }
 
-    /// The database to connect to.
-    pub fn database(&self) -> &str {
-        &self.database
-    }
-
     /// Opens a session with the first server that accepts one.
     ///
     /// As in libpq, the next host is tried when one cannot be reached, is

@@ -398,26 +398,6 @@ impl ConnectError {
         hint.to_owned()
     }
 
-    /// Whether the same attempt may well succeed a little later.
-    pub fn is_transient(&self) -> bool {
-        use ConnectError as E;
-        match self {
-            E::UnknownHost { .. }
-            | E::Refused { .. }
-            | E::NoSocket { .. }
-            | E::Network { .. }
-            | E::OutOfFiles { .. }
-            | E::TimedOut { .. }
-            | E::TooManyConnections { .. }
-            | E::NotAccepting { .. }
-            | E::WrongKind { .. } => true,
-            E::NoHost { failures, .. } => failures.iter().any(ConnectError::is_transient),
-            // 08: connection exceptions, 53: resources, 57P: shutdowns.
-            E::Server { code, .. } => ["08", "53", "57P"].iter().any(|c| code.starts_with(c)),
-            _ => false,
-        }
-    }
-
     /// Whether another host of the list may do better.
     pub(super) fn tries_next_host(&self) -> bool {
         use ConnectError as E;

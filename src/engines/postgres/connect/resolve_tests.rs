@@ -53,7 +53,7 @@ fn the_url_beats_the_service_beats_the_environment_beats_the_defaults() {
     ];
     let dial = dial("postgres:///url", &variables);
     assert_eq!(dial.describe(), "service:2/url as variable");
-    assert_eq!(dial.database(), "url");
+    assert_eq!(dial.database, "url");
     assert_eq!(password(&dial), Some("variable"));
     assert_eq!(dial.hosts[0].mode, TlsMode::Require);
     assert_eq!(dial.timeout, Some(Duration::from_secs(7)));
