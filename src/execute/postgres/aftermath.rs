@@ -9,23 +9,48 @@ use crate::plan::{Param, Query, Walk};
 /// How it was in the transaction before rows were touched.
 pub(super) struct Before {
     held: Held,
-    /// Rows that the session has put into the walk's table; unknown where nothing is counted.
-    inserted: Option<i64>,
+    /// What the session has done to rows of the walk's table; unknown where nothing is counted.
+    done: Option<Done>,
+}
+
+/// How many rows a session has written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Done {
+    /// New ones.
+    inserted: i64,
+    /// New ones, changed ones, and those that are gone.
+    all: i64,
 }
 
 /// In the transaction that is open, and what was not handed on before it: only the difference says something.
-const INSERTED: &str =
-    "SELECT CASE WHEN pg_catalog.current_setting('track_counts')::pg_catalog.bool
-    THEN pg_catalog.pg_stat_get_xact_tuples_inserted($1::pg_catalog.oid) END";
+const DONE: &str = "SELECT CASE WHEN pg_catalog.current_setting('track_counts')::pg_catalog.bool
+    THEN pg_catalog.pg_stat_get_xact_tuples_inserted($1::pg_catalog.oid) END,
+    pg_catalog.pg_stat_get_xact_tuples_inserted($1::pg_catalog.oid)
+    + pg_catalog.pg_stat_get_xact_tuples_updated($1::pg_catalog.oid)
+    + pg_catalog.pg_stat_get_xact_tuples_deleted($1::pg_catalog.oid)";
 
 impl Before {
     /// Looks, once the transaction is open.
     pub(super) async fn of(session: &Session, walk: &Walk) -> Result<Self, EngineError> {
-        let (held, inserted) =
-            futures_util::future::join(session.hold(), inserted(session, walk)).await;
+        let (held, done) = futures_util::future::join(session.hold(), done(session, walk)).await;
         Ok(Before {
             held: held?,
-            inserted: inserted?,
+            done: done?,
+        })
+    }
+
+    /// Whether more was done to rows of the table than that so many have gone. Rows that are
+    /// changed instead of going are elsewhere then, where the walk would meet them again.
+    pub(super) async fn changed(
+        &self,
+        session: &Session,
+        walk: &Walk,
+        gone: i64,
+    ) -> Result<bool, EngineError> {
+        let now = done(session, walk).await?;
+        Ok(match (self.done, now) {
+            (Some(was), Some(now)) => now.all - was.all != gone,
+            _ => true,
         })
     }
 
@@ -47,8 +72,9 @@ impl Before {
                 ),
             });
         }
-        let now = inserted(session, walk).await?;
-        if now.is_some() && now == self.inserted {
+        let inserted = |done: Option<Done>| done.map(|done| done.inserted);
+        let now = inserted(done(session, walk).await?);
+        if now.is_some() && now == inserted(self.done) {
             return Ok(());
         }
         let rows = ask(session, "looking for rows that came back", &walk.put_back()).await?;
@@ -65,8 +91,15 @@ impl Before {
     }
 }
 
-async fn inserted(session: &Session, walk: &Walk) -> Result<Option<i64>, EngineError> {
-    let query = Query::new(INSERTED, [Param::Oid(walk.oid)]);
+async fn done(session: &Session, walk: &Walk) -> Result<Option<Done>, EngineError> {
+    let query = Query::new(DONE, [Param::Oid(walk.oid)]);
     let rows = ask(session, "looking for rows that came in", &query).await?;
-    rows.first().map_or(Ok(None), |row| row.get(0))
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let Some(inserted) = row.get(0)? else {
+        return Ok(None);
+    };
+    let all = row.get(1)?;
+    Ok(Some(Done { inserted, all }))
 }

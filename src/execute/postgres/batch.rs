@@ -138,8 +138,23 @@ impl Portion<'_> {
             settle().await?;
             i64::try_from(rows).unwrap_or(i64::MAX)
         };
-        let kept = meant.map_or(0, |meant| (meant - gone).max(0));
-        Ok((gone, kept))
+        let Some(meant) = meant else {
+            return Ok((gone, 0));
+        };
+        let kept = (meant - gone).max(0);
+        if let (true, Some(before)) = (kept > 0, &before) {
+            let changed = before.changed(session, walk, gone).await;
+            if changed.map_err(Halt::Failed)? {
+                return Err(Halt::Failed(EngineError::Stayed {
+                    message: format!(
+                        "{} has {meant} rows to go, and {gone} of them would have gone: what hangs on the table changes rows instead, and nothing was deleted",
+                        walk.table
+                    ),
+                }));
+            }
+        }
+        // What a rule puts in, and the same statement deletes, was not meant.
+        Ok((gone.min(meant), kept))
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::aftermath::Before;
 use super::walk::Way;
-use super::{Job, ask, end};
+use super::{Job, ask, end, stayers};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Finding, Query, Range, Severity, Walk, Without};
@@ -35,6 +35,10 @@ pub(super) struct Kept {
     locker: Option<String>,
     /// Rows that were told to go and stayed, without an error.
     silent: i64,
+    /// Of these, those that would have been changed instead, which was given back.
+    changed: i64,
+    /// Whether the walk has ended because of them.
+    in_vain: bool,
     /// Rows that are too large, and how large.
     heavy: Vec<(String, i64)>,
     /// Why no more may go.
@@ -55,38 +59,6 @@ pub(super) fn is_about_a_row(error: &EngineError) -> bool {
     // triggered_data_change_violation, with_check_option, raised by functions
     let codes = ["09", "22", "23", "27", "44", "P0"];
     origin.is_raised() || codes.contains(&sqlstate.get(..2).unwrap_or_default())
-}
-
-/// The places of rows that are told to go and stay, without an error; what
-/// goes is given back.
-pub(super) async fn stayed(
-    walk: &Walk,
-    range: &Range,
-    without: &Without,
-    job: Job<'_>,
-) -> Result<Vec<String>, EngineError> {
-    let session = job.session;
-    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ";
-    session.execute("opening a transaction", begin).await?;
-    let compared = async {
-        if let Some(guard) = &job.step.body.guard {
-            guard.take(session).await?;
-        }
-        let doing = "looking which rows stay";
-        let all = ask(session, doing, &walk.select("ctid::text", range, without)).await?;
-        let going = ask(session, doing, &walk.going(range, without)).await?;
-        let mut places = BTreeSet::new();
-        for row in &all {
-            places.insert(row.get::<String>(0)?);
-        }
-        for row in &going {
-            places.remove(&row.get::<String>(0)?);
-        }
-        Ok(places.into_iter().collect())
-    }
-    .await;
-    session.execute("rolling back", "ROLLBACK").await?;
-    compared
 }
 
 /// The places of rows that somebody else has locked: a row lock that is held
@@ -144,6 +116,19 @@ impl Kept {
 
     pub(super) fn silent(&mut self, rows: i64) {
         self.silent = self.silent.saturating_add(rows);
+    }
+
+    /// Rows that stay because what hangs on the table changes them instead: whether so many are
+    /// changed in vain that the walk ends here.
+    pub(super) fn changed(&mut self, rows: i64, gone: i64) -> bool {
+        self.changed = self.changed.saturating_add(rows);
+        self.in_vain = rows > 0 && stayers::in_vain(self.changed, gone);
+        self.in_vain
+    }
+
+    /// Whether the walk has ended because nothing but changes came of it.
+    pub(super) fn is_in_vain(&self) -> bool {
+        self.in_vain
     }
 
     /// Whether it may be worth while to wait for locked rows once more.
@@ -319,6 +304,13 @@ impl Kept {
             (Some(said), false) => format!("{said}; {}", walk.obstructed.join(", ")),
             (None, true) => "kept by a trigger or rule".to_owned(),
             (None, false) => format!("kept by {}", walk.obstructed.join(", ")),
+        };
+        let why = match (self.changed, self.in_vain) {
+            (0, _) => why,
+            (_, false) => format!("{why}, which changes them instead; that was given back"),
+            (_, true) => format!(
+                "{why}, which changes them instead; that was given back, and nothing more was tried where so many only change"
+            ),
         };
         findings.push(Finding {
             code: "rows.refused".to_owned(),

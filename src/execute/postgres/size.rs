@@ -24,7 +24,19 @@ pub(super) struct BatchSize {
     goal: Duration,
     /// For so many batches the size does not grow.
     calm: u32,
+    /// A size that was refused, until as much has passed in smaller pieces.
+    refused: Option<Refused>,
     pub(super) began: Instant,
+}
+
+/// A batch that was refused: because of its rows, or because of their number?
+#[derive(Clone, Copy, Debug)]
+struct Refused {
+    size: i64,
+    /// How much of it has passed since.
+    passed: i64,
+    /// How many rows had stayed before.
+    stayed: i64,
 }
 
 impl BatchSize {
@@ -46,6 +58,7 @@ impl BatchSize {
             most,
             goal: Duration::from_millis(walk.goal_ms.max(1)),
             calm: 0,
+            refused: None,
             began: Instant::now(),
         }
     }
@@ -58,12 +71,57 @@ impl BatchSize {
             most: MOST_BLOCKS,
             goal: Duration::from_millis(goal_ms.max(1)),
             calm: 0,
+            refused: None,
             began: Instant::now(),
         }
     }
 
     fn halve(&mut self) {
-        self.now = (self.now / 2).max(self.least);
+        self.now = (self.now / 2).max(self.bounds().0);
+    }
+
+    /// The least and the most that a batch may be for now.
+    fn bounds(&self) -> (i64, i64) {
+        let (least, most) = match self.calm {
+            0 => (self.least, self.most),
+            _ => (1, self.now),
+        };
+        match self.refused {
+            None => (least, most),
+            Some(refused) => (1, most.min(refused.size / 2).max(1)),
+        }
+    }
+
+    /// A batch was refused; until then so many rows had stayed.
+    pub(super) fn refused(&mut self, stayed: i64) {
+        self.refused = Some(Refused {
+            size: self.now,
+            passed: 0,
+            stayed,
+        });
+        self.shrink();
+    }
+
+    /// How many rows may go at once is known, whatever the size.
+    pub(super) fn learned(&mut self) {
+        self.refused = None;
+    }
+
+    /// A batch of this size has passed, and by now so many rows have stayed. Where all of what was
+    /// refused passes in smaller batches, none is that large again.
+    pub(super) fn passed(&mut self, stayed: i64) {
+        let Some(refused) = &mut self.refused else {
+            return;
+        };
+        refused.passed += self.now;
+        if refused.passed < refused.size {
+            return;
+        }
+        if refused.stayed == stayed {
+            self.most = (refused.size / 2).max(1);
+            self.least = self.least.min(self.most);
+        }
+        self.refused = None;
     }
 
     /// Fewer rows meet fewer others; for a while, no more are tried.
@@ -92,8 +150,7 @@ impl BatchSize {
             return;
         }
         let size = towards(self.goal, self.now, took);
-        let least = if self.calm > 0 { 1 } else { self.least };
-        let most = if self.calm > 0 { self.now } else { self.most };
+        let (least, most) = self.bounds();
         self.calm = self.calm.saturating_sub(1);
         self.now = size.clamp(least, most.max(least));
     }
@@ -111,6 +168,7 @@ mod tests {
             most: 1_000,
             goal: Duration::from_millis(250),
             calm: 0,
+            refused: None,
             began: Instant::now(),
         };
         batch.adapt(Duration::from_millis(1), 1);
@@ -127,5 +185,32 @@ mod tests {
             batch.adapt(Duration::ZERO, 1);
         }
         assert_eq!(batch.now, 1_000);
+    }
+
+    #[test]
+    fn a_size_is_learned_once() {
+        let mut batch = BatchSize::of_blocks(250);
+        let fast = |batch: &mut BatchSize, stayed| {
+            batch.passed(stayed);
+            batch.adapt(Duration::ZERO, 1);
+        };
+        // More than eight are refused, whichever they are.
+        for _ in 0..3 {
+            batch.refused(0);
+        }
+        assert_eq!(batch.now, 8);
+        for _ in 0..10 {
+            fast(&mut batch, 0);
+            assert_eq!(batch.now, 8);
+        }
+        // One row of a batch is refused: behind it, they grow again.
+        let mut batch = BatchSize::of_blocks(250);
+        batch.refused(0);
+        fast(&mut batch, 1);
+        assert_eq!(batch.now, 32);
+        fast(&mut batch, 1);
+        assert_eq!(batch.now, 32);
+        fast(&mut batch, 1);
+        assert_eq!(batch.now, 64);
     }
 }

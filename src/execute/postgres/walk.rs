@@ -1,12 +1,11 @@
 //! Work that is a walk: cut out a batch, delete it, remember the place, and
 //! let the time the batch took decide the size of the next.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use futures_util::future::BoxFuture;
 use serde_json::Value;
 
 use super::Event;
@@ -17,10 +16,12 @@ use super::beyond;
 use super::bounds;
 use super::export::{Batch, ExportError, Exporter, Exporting};
 use super::kept::{self, Kept, is_about_a_row, is_reference};
+use super::pieces;
 use super::seek;
 use super::send::{Sender, Sending};
 use super::size::BatchSize;
 use super::statements::One;
+use super::stayers::{self, Stayers};
 use super::weight;
 use super::{Job, ask, end, guarded, naming};
 use crate::engines::EngineError;
@@ -90,6 +91,7 @@ async fn all(
     };
     again::first(walk, job, findings).await?;
     let (referenced, kept) = (AtomicBool::new(walk.guarded), Mutex::default());
+    let (stay, most) = (AtomicBool::new(false), Mutex::default());
     let held = match walk.fires || matches!(walk.fate, Fate::Move { .. }) {
         true => Some(job.session.hold().await?),
         false => None,
@@ -103,6 +105,8 @@ async fn all(
         weighed,
         referenced: &referenced,
         kept: &kept,
+        stay: &stay,
+        most: &most,
         held: held.as_ref(),
     };
     let mut finished = match &walk.path {
@@ -159,6 +163,8 @@ async fn all(
     if finished {
         remember(walk, job, Value::Null);
         record.status = StepStatus::Succeeded;
+    }
+    if finished || way.kept().is_in_vain() {
         way.kept().tell(walk, record, findings);
     }
     Ok(())
@@ -273,13 +279,18 @@ pub(super) struct Way<'a> {
     /// Set once a row was met that others point at.
     referenced: &'a AtomicBool,
     kept: &'a Mutex<Kept>,
+    /// Whether rows of the last batch stayed without an error: then it is looked which do, before
+    /// the next is tried.
+    stay: &'a AtomicBool,
+    /// How many rows may go at once, as far as a refusal has taught it.
+    pub(super) most: &'a Mutex<Option<usize>>,
     /// What the session's settings were before code that hangs on the table ran, if any does.
     held: Option<&'a Held>,
 }
 
 impl<'a> Way<'a> {
     /// What is fetched of each row.
-    fn columns(&self) -> &'a [Column] {
+    pub(super) fn columns(&self) -> &'a [Column] {
         match &self.walk.fate {
             Fate::Export(export) => &export.columns,
             Fate::Send(send) => &send.columns,
@@ -297,12 +308,45 @@ impl<'a> Way<'a> {
         *self.kept() = Kept::default();
     }
 
-    /// Nobody panics while he has it; what was counted stays counted.
-    fn kept(&self) -> std::sync::MutexGuard<'a, Kept> {
-        self.kept
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    /// Has the batch leave out what stays; none where nothing does.
+    fn leave_out(&self, found: Stayers, without: &mut Without) -> Option<Left> {
+        if found.places.is_empty() {
+            return None;
+        }
+        self.stay.store(true, Ordering::Relaxed);
+        let rows = i64::try_from(found.places.len()).unwrap_or(i64::MAX);
+        without.rows.extend(found.places);
+        Some(Left {
+            rows,
+            changed: if found.changed { rows } else { 0 },
+            all: found.all,
+        })
     }
+
+    fn has_most(&self) -> bool {
+        let most = self.most.lock().unwrap_or_else(PoisonError::into_inner);
+        most.is_some()
+    }
+
+    /// How many of so many rows may go at once.
+    pub(super) fn most_at_once(&self, rows: usize) -> usize {
+        let most = *self.most.lock().unwrap_or_else(PoisonError::into_inner);
+        most.unwrap_or(rows).clamp(1, rows.max(1))
+    }
+
+    /// Nobody panics while he has it; what was counted stays counted.
+    fn kept(&self) -> MutexGuard<'a, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Rows that a batch leaves out because they stay without an error.
+struct Left {
+    rows: i64,
+    /// Of these, those that are changed instead.
+    changed: i64,
+    /// Whether there are no others.
+    all: bool,
 }
 
 /// What came of a batch.
@@ -345,7 +389,7 @@ pub(super) async fn batch(
 }
 
 /// Deals with one batch, once it may go.
-async fn counted(
+pub(super) async fn counted(
     way: Way<'_>,
     job: Job<'_>,
     record: &mut StepRecord,
@@ -365,7 +409,7 @@ async fn counted(
                 return Ok(Went::Again);
             }
             way.kept().heavy(&weight.heavy);
-            return by_pieces(way, job, record, pace, range).await;
+            return pieces::by_weight(way, job, record, pace, range).await;
         }
         way.kept().heavy(&weight.heavy);
         heavy = weight.heavy.into_iter().map(|(place, _)| place).collect();
@@ -374,9 +418,29 @@ async fn counted(
         referenced: way.referenced.load(Ordering::Relaxed),
         rows: heavy.clone(),
     };
-    let (mut conflicts, mut stayed, mut looked, mut probed) = (0, None, false, false);
+    let known = match range {
+        Range::Rows(places) => way.most_at_once(places.len()) < places.len(),
+        _ => way.has_most(),
+    };
+    if known {
+        return pieces::by_number(way, job, record, pace, range, without).await;
+    }
+    let (mut conflicts, mut left, mut looked, mut probed) = (0, None, false, false);
+    let mut first = Some(Instant::now());
+    if way.stay.swap(false, Ordering::Relaxed) {
+        // Whatever is in the way of looking is met again, and judged, by the batch itself.
+        if let Ok(found) = stayers::look(walk, range, &without, job).await {
+            left = way.leave_out(found, &mut without);
+        }
+    }
     let (done, began, tried) = loop {
-        let (began, tried) = (Instant::now(), record.attempts.max(1));
+        let (began, tried) = (
+            first.take().unwrap_or_else(Instant::now),
+            record.attempts.max(1),
+        );
+        if left.as_ref().is_some_and(|left| left.all) {
+            break (Some(Batch::Rows(0)), began, tried);
+        }
         let before = record.status;
         let error = match one(way, range, &without, job, record).await {
             // Waited for in vain, as often as is allowed: is it a few of the rows?
@@ -420,24 +484,27 @@ async fn counted(
                 return Ok(Went::Again);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
-        } else if matches!(error, EngineError::Stayed { .. }) && stayed.is_none() {
-            let found = kept::stayed(walk, range, &without, job).await?;
-            if found.is_empty() {
+        } else if matches!(error, EngineError::Stayed { .. }) && left.is_none() {
+            let found = stayers::look(walk, range, &without, job).await?;
+            left = way.leave_out(found, &mut without);
+            if left.is_none() {
                 return Err(error);
             }
-            stayed = i64::try_from(found.len()).ok();
-            without.rows.extend(found);
         } else if is_about_a_row(&error) && !probed {
             if pace.now > 1 {
-                pace.shrink();
+                pace.refused(way.stayed());
                 return Ok(Went::Again);
             }
             let mut kept = std::mem::take(&mut *way.kept());
             let found = kept.probe(way, range, &without, job).await;
             *way.kept() = kept;
             let found = found?;
+            // Each row by itself may go: together they are too many.
             if found.is_empty() {
-                return Err(error);
+                return match pieces::learn(way, range, &without, job).await? {
+                    true => pieces::by_number(way, job, record, pace, range, without).await,
+                    false => Err(error),
+                };
             }
             probed = true;
             without.rows.extend(found);
@@ -458,7 +525,8 @@ async fn counted(
             return Ok(Went::Again);
         }
     };
-    way.kept().silent(stayed.unwrap_or(0));
+    let (stays, changed) = left.map_or((0, 0), |left| (left.rows, left.changed));
+    way.kept().silent(stays);
     if without.referenced && !walk.references.is_empty() {
         let mut kept = std::mem::take(&mut *way.kept());
         let counted = kept.count(walk, range, job).await;
@@ -472,6 +540,10 @@ async fn counted(
     // A process that is killed here leaves the rows counted so far.
     let execution = job.execution;
     execution.history.step(execution.run, record);
+    if way.kept().changed(changed, record.rows.unwrap_or(0)) {
+        return Ok(Went::NoFurther);
+    }
+    pace.passed(way.stayed());
     pace.adapt(began.elapsed(), record.attempts - tried + 1);
     Ok(Went::On)
 }
@@ -479,34 +551,6 @@ async fn counted(
 /// Whether it may go another time.
 fn is_conflict(error: &EngineError) -> bool {
     matches!(error.sqlstate(), Some("40001" | "55P03" | "40P01"))
-}
-
-/// Deals with the rows of a range that cannot be made smaller, some at a time.
-fn by_pieces<'a>(
-    way: Way<'a>,
-    job: Job<'a>,
-    record: &'a mut StepRecord,
-    pace: &'a mut BatchSize,
-    range: &'a Range,
-) -> BoxFuture<'a, Result<Went, EngineError>> {
-    Box::pin(async move {
-        for piece in weight::pieces(way.walk, way.columns(), range, job).await? {
-            loop {
-                pace.now = 1;
-                job.hold(record).await?;
-                match counted(way, job, record, pace, &piece).await? {
-                    Went::On => break,
-                    Went::Again => {}
-                    Went::NoFurther => return Ok(Went::NoFurther),
-                }
-            }
-        }
-        pace.now = 1;
-        if let Some(place) = range.behind() {
-            remember(way.walk, job, place);
-        }
-        Ok(Went::On)
-    })
 }
 
 /// Tries one batch, in the way of the walk; what is set in the session afterwards is what was.
@@ -608,7 +652,7 @@ pub(super) fn gone(record: &StepRecord) -> String {
     format!("{} rows had gone before", record.rows.unwrap_or(0))
 }
 
-fn remember(walk: &Walk, job: Job<'_>, value: Value) {
+pub(super) fn remember(walk: &Walk, job: Job<'_>, value: Value) {
     let execution = job.execution;
     let memory = [Memory {
         key: walk.progress.clone(),

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 use super::{attempt, cleanup, finding, run, workspace};
 use crate::support::servers::{TestDatabase, fresh_database};
 
-const OLD: &str = "now() - interval '2 years'";
+pub(super) const OLD: &str = "now() - interval '2 years'";
 
 /// Every way of a batch: what it is called, and how its task is written.
-fn ways(files: &str) -> [(&'static str, &'static str, Value); 4] {
+pub(super) fn ways(files: &str) -> [(&'static str, &'static str, Value); 4] {
     let rule = json!({ "table": "t", "column": "at", "older_than": "1y" });
     let archive = |destination: Value| {
         let mut options = rule.clone();
@@ -173,6 +173,56 @@ for_each_version! {
                 assert_eq!(db.strings("SELECT string_agg(id::text, ' ') FROM t").await, ["77"], "{code} {name}: {first:#}");
                 assert_eq!(first["status"], "failed", "{code} {name}: {first:#}");
                 assert!(finding(&first, "rows.refused").contains("held by legal"), "{first:#}");
+            }
+        }
+    }
+}
+
+for_each_version! {
+    /// A trigger of a child that goes along puts its parent, and itself, back: nothing hangs on the
+    /// parent but the key.
+    async fn what_the_trigger_of_a_child_puts_back_has_not_gone(major: u32) {
+        let db = fresh_database(major).await;
+        for timing in ["TRIGGER back AFTER DELETE ON child", "CONSTRAINT TRIGGER back AFTER DELETE ON child DEFERRABLE INITIALLY DEFERRED"] {
+            db.execute(&format!("DROP TABLE IF EXISTS t, child; CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL);
+                CREATE TABLE child (id int REFERENCES t ON DELETE CASCADE); CREATE INDEX ON child (id);
+                INSERT INTO t SELECT g, {OLD} FROM generate_series(1, 100) g; INSERT INTO child SELECT id FROM t;
+                CREATE OR REPLACE FUNCTION back() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+                    IF old.id % 20 = 7 THEN INSERT INTO public.t VALUES (old.id, {OLD}); INSERT INTO public.child VALUES (old.id); END IF;
+                    RETURN NULL; END$$;
+                CREATE {timing} FOR EACH ROW EXECUTE FUNCTION back()")).await;
+            let workspace = cleanup(&db, &json!([{ "table": "t", "column": "at", "older_than": "1y" }]));
+            for gone in [95, 0] {
+                let done = run(&workspace, "cleanup", 1);
+                assert_eq!(done["rows"].as_i64().unwrap_or(0), gone, "{timing}: {done:#}");
+                let told = finding(&done, "rows.refused");
+                assert!(told.starts_with("5 rows of public.t ") && told.contains("puts rows that meet the rule into public.t"), "{told}");
+                for table in ["t", "child"] {
+                    let left = db.strings(&format!("SELECT string_agg(id::text, ' ' ORDER BY id) FROM {table}")).await;
+                    assert_eq!(left, ["7 27 47 67 87"], "{timing} {table}: {done:#}");
+                }
+            }
+        }
+    }
+}
+
+for_each_version! {
+    /// What a rule inserts before the rows go, and what goes with them, was not meant and is not
+    /// counted; what it leaves in the table stays, and is named.
+    async fn what_a_rule_inserts_is_not_counted_as_gone(major: u32) {
+        let db = fresh_database(major).await;
+        for (rows, stays) in [(100, 0), (30_000, 1_000)] {
+            db.execute(&format!("DROP TABLE IF EXISTS t; CREATE TABLE t (id int, at timestamptz NOT NULL);
+                INSERT INTO t SELECT g, {OLD} FROM generate_series(1, {rows}) g;
+                CREATE RULE again AS ON DELETE TO t WHERE old.id % 20 = 7 AND old.id <= 20000 DO ALSO INSERT INTO t VALUES (old.id, old.at)")).await;
+            let workspace = cleanup(&db, &json!([{ "table": "t", "column": "at", "older_than": "1y" }]));
+            let done = attempt(&workspace, "cleanup");
+            let left = db.number("SELECT count(*) FROM t").await;
+            assert_eq!(done["rows"].as_i64().unwrap_or(0), rows - left, "{done:#}");
+            assert!(left <= stays, "{done:#}");
+            assert_eq!(done["status"] == "succeeded", left == 0, "{done:#}");
+            if left > 0 {
+                assert!(finding(&done, "rows.refused").contains("rule again"), "{done:#}");
             }
         }
     }

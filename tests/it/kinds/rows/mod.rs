@@ -5,7 +5,9 @@ mod alone;
 mod back;
 mod home;
 mod leave;
+mod many;
 mod proved;
+mod soft;
 mod stay;
 mod untold;
 
