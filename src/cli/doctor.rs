@@ -32,10 +32,12 @@ const OWNERSHIP: &str =
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
 
 /// Tables whose statistics the role may not see.
-const BLIND: &str = "SELECT count(*) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+const BLIND: &str =
+    "SELECT pg_catalog.count(*) FILTER (WHERE NOT pg_catalog.has_table_privilege(c.oid, 'SELECT')),
+        pg_catalog.count(*) FILTER (WHERE pg_catalog.row_security_active(c.oid))
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
-        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')
-        AND (NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid))";
+        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
 
 /// What was found: the target, how good it is, and a sentence.
 type Line = (String, Level, String);
@@ -313,16 +315,26 @@ async fn examine(
     }
     let blind = session.query("counting tables", BLIND, &[]).await?;
     if let Some(row) = blind.first() {
-        let unseen: i64 = row.get(0)?;
-        if unseen > 0 {
-            say(
-                Level::Problem,
-                format!(
-                    "the role sees no statistics of {}: bloat of their indexes is not known; GRANT SELECT on them, or GRANT pg_read_all_data TO {} (pg_maintain does not include that)",
-                    counted(usize::try_from(unseen).unwrap_or(0), "table"),
-                    crate::engines::postgres::Identifier::new(&*session.server.role)
-                ),
-            );
+        let role = crate::engines::postgres::Identifier::new(&*session.server.role);
+        let helps = [
+            format!(
+                "GRANT SELECT on them, or GRANT pg_read_all_data TO {role} (pg_maintain does not include that)"
+            ),
+            format!(
+                "row-level security is in force for it there, which hides them: ALTER ROLE {role} BYPASSRLS, or `method: exact`"
+            ),
+        ];
+        for (n, help) in helps.into_iter().enumerate() {
+            let unseen: i64 = row.get(n)?;
+            if unseen > 0 {
+                let tables = counted(usize::try_from(unseen).unwrap_or(0), "table");
+                say(
+                    Level::Problem,
+                    format!(
+                        "the role sees no statistics of {tables}: bloat of their indexes is not known; {help}"
+                    ),
+                );
+            }
         }
     }
     for row in session

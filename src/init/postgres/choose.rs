@@ -399,6 +399,12 @@ fn notes(draft: &mut Draft, server: &Server, overview: &Overview) {
             counted(size(overview.unseen), "table")
         ));
     }
+    if overview.filtered > 0 {
+        draft.notes.push(format!(
+            "Row-level security hides the statistics of {} from the role: what is bloated there is not known. ALTER ROLE {role} BYPASSRLS, or `method: exact`.",
+            counted(size(overview.filtered), "table")
+        ));
+    }
     if overview.counting_since.is_none() {
         draft.notes.push(
             "Since when the server counts rows is not known: what grows may have been missed."

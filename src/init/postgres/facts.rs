@@ -18,6 +18,8 @@ pub(super) struct Overview {
     pub(super) foreign_keys: i64,
     /// Tables whose statistics the role may not see.
     pub(super) unseen: i64,
+    /// Tables whose statistics row-level security hides from the role.
+    pub(super) filtered: i64,
     /// Tables that autovacuum leaves alone.
     pub(super) no_autovacuum: i64,
     /// The time zone that sessions get.
@@ -87,11 +89,12 @@ pub(super) async fn overview(session: &Session) -> Result<Overview, EngineError>
             coalesce(sum({size}) FILTER (WHERE c.relkind = 'i'), 0)::int8,
             coalesce(sum({size}), 0)::int8,
             (SELECT count(*) FROM pg_catalog.pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0)::int8,
-            count(*) FILTER (WHERE c.relkind IN ('r', 'm') AND (NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid)))::int8,
+            count(*) FILTER (WHERE c.relkind IN ('r', 'm') AND NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'))::int8,
             count(*) FILTER (WHERE c.relkind = 'r' AND c.reloptions && ARRAY['autovacuum_enabled=false', 'autovacuum_enabled=off']::text[])::int8,
             (SELECT s.reset_val FROM pg_catalog.pg_settings s WHERE s.name = 'TimeZone'),
             {COUNTING_SINCE},
-            ARRAY(SELECT e.extname::text FROM pg_catalog.pg_extension e ORDER BY 1)
+            ARRAY(SELECT e.extname::text FROM pg_catalog.pg_extension e ORDER BY 1),
+            count(*) FILTER (WHERE c.relkind IN ('r', 'm') AND pg_catalog.row_security_active(c.oid))::int8
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind IN ('r', 'p', 'i', 'm', 't') AND c.relpersistence <> 't'
             AND ({NOT_SYSTEM_SCHEMA} OR c.relkind = 't')"
@@ -112,6 +115,7 @@ pub(super) async fn overview(session: &Session) -> Result<Overview, EngineError>
         zone: row.get::<Option<String>>(7)?.unwrap_or_default(),
         counting_since: row.get(8)?,
         extensions: row.get(9)?,
+        filtered: number(10)?,
     })
 }
 

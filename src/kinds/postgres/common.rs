@@ -383,50 +383,66 @@ fn forbid_these(
     });
 }
 
-/// One finding for all tables whose statistics the role may not see.
-/// `what` of them is judged.
-pub(super) fn unseen(
-    what: &str,
-    role: &str,
-    rights: &Rights,
-    tables: &BTreeSet<&RelationName>,
-) -> Option<Finding> {
-    let tables: Vec<&RelationName> = tables.iter().copied().collect();
-    let first = tables.first()?;
-    let role = Identifier::new(role);
-    let all: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    Some(Finding {
-        code: "privilege.missing".to_owned(),
-        severity: Severity::Warning,
-        object: first.to_string(),
-        message: format!(
-            "whether there is bloat in {what}{} is not known: {role} may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)",
-            all.join(", ")
-        ),
-        suggestion: Some({
-            let usage = rights.usage(&tables, &role);
-            let names = tables.iter().take(MOST_GRANTED).map(ToString::to_string);
-            let names: Vec<String> = names.collect();
-            format!("{usage}GRANT SELECT ON {} TO {role}", names.join(", "))
-        }),
-    })
+/// Tables whose statistics the role may not see.
+#[derive(Debug, Default)]
+pub(super) struct Unseen<'a> {
+    /// It may not read them.
+    unread: BTreeSet<&'a RelationName>,
+    /// Row-level security is in force for it: that hides the statistics, too.
+    filtered: BTreeSet<&'a RelationName>,
 }
 
-/// One finding for all tables whose rows the role may not read and delete;
-/// none where there are no such tables.
-pub(super) fn rows_finding(role: &str, tables: &[String]) -> Option<Finding> {
-    let first = tables.first()?;
-    let all = tables.join(", ");
-    Some(Finding {
-        code: "privilege.missing".to_owned(),
-        severity: Severity::Warning,
-        object: first.clone(),
-        message: format!("role {role} may not read and delete rows of {all}"),
-        suggestion: Some(format!(
-            "GRANT SELECT, DELETE ON {all} TO {}",
-            crate::engines::postgres::Identifier::new(role)
-        )),
-    })
+impl<'a> Unseen<'a> {
+    pub(super) fn add(&mut self, table: &'a RelationName, (unread, filtered): (bool, bool)) {
+        if unread {
+            self.unread.insert(table);
+        }
+        if filtered {
+            self.filtered.insert(table);
+        }
+    }
+
+    /// One finding for all of a kind. `what` of them is judged.
+    pub(super) fn findings(&self, what: &str, role: &str, rights: &Rights) -> Vec<Finding> {
+        let role = Identifier::new(role);
+        let unread = (
+            &self.unread,
+            "may not read the tables, and so sees no statistics of theirs (pg_maintain does not include that)",
+        );
+        let filtered = (
+            &self.filtered,
+            "is subject to row-level security there, which hides the statistics of the columns, too: for a role with BYPASSRLS, or the owner of a table without FORCE ROW LEVEL SECURITY, it is not in force; `method: exact` needs no statistics",
+        );
+        let mut findings = Vec::new();
+        for (n, (tables, why)) in [unread, filtered].into_iter().enumerate() {
+            let tables: Vec<&RelationName> = tables.iter().copied().collect();
+            let Some(first) = tables.first() else {
+                continue;
+            };
+            let names = |tables: &[&RelationName]| {
+                let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+                names.join(", ")
+            };
+            let suggestion = if n == 0 {
+                let usage = rights.usage(&tables, &role);
+                let some = &tables[..tables.len().min(MOST_GRANTED)];
+                format!("{usage}GRANT SELECT ON {} TO {role}", names(some))
+            } else {
+                format!("ALTER ROLE {role} BYPASSRLS")
+            };
+            findings.push(Finding {
+                code: "privilege.missing".to_owned(),
+                severity: Severity::Warning,
+                object: first.to_string(),
+                message: format!(
+                    "whether there is bloat in {what}{} is not known: {role} {why}",
+                    names(&tables)
+                ),
+                suggestion: Some(suggestion),
+            });
+        }
+        findings
+    }
 }
 
 /// A count of rows as people read it: `950`, `12.3 k`, `4.5 M`.

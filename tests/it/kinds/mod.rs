@@ -37,6 +37,7 @@ mod refresh_again;
 mod reached;
 mod reindex;
 mod repack;
+mod rights;
 mod rows;
 mod siblings;
 mod snapshot;

@@ -120,6 +120,12 @@ async fn mark(db: &TestDatabase, workspace: &Workspace, kind: &str) {
 
 /// Breaks a concurrent detachment of ev_2020 off.
 async fn half_out(db: &TestDatabase) {
+    half_out_of(db, "ev", "ev_2020").await;
+    assert_eq!(rows(db, "ev").await, 201);
+}
+
+/// The same for any partition.
+async fn half_out_of(db: &TestDatabase, root: &str, part: &str) {
     let reader = db.connect().await;
     reader
         .batch_execute("BEGIN; SELECT count(*) FROM ev")
@@ -128,12 +134,11 @@ async fn half_out(db: &TestDatabase) {
     let other = db.connect().await;
     let limit = "SET statement_timeout = '300ms'";
     other.batch_execute(limit).await.unwrap();
-    let detach = "ALTER TABLE ev DETACH PARTITION ev_2020 CONCURRENTLY";
-    other.batch_execute(detach).await.unwrap_err();
+    let detach = format!("ALTER TABLE {root} DETACH PARTITION {part} CONCURRENTLY");
+    other.batch_execute(&detach).await.unwrap_err();
     reader.batch_execute("ROLLBACK").await.unwrap();
     let pending = "SELECT count(*) FROM pg_inherits WHERE inhdetachpending";
     assert_eq!(db.number(pending).await, 1);
-    assert_eq!(rows(db, "ev").await, 201);
 }
 
 /// What today's options say of what an earlier run has detached: none of these would have it go.
@@ -281,6 +286,41 @@ for_each_version! {
             assert_eq!((rows(&db, "ev").await, rows(&db, "ev_2020").await), (1, 100));
             assert!(!exists(&db, "ev_2019").await && !exists(&db, "ev_2021").await);
             assert_eq!(run(&workspace, kind, 0)["steps"], json!([]));
+        }
+    }
+}
+
+for_each_version! {
+    /// A partition that has partitions itself is named once, and not what is below it; where it is
+    /// one of those that is half out, only that one and its siblings wait.
+    async fn what_is_below_a_half_detached_partition_is_not_taken_for_it(major: u32) {
+        for kind in ["cleanup", "archive"] {
+            for (of, part) in [("ev", "ev_2020"), ("ev_2020", "ev_2020_a")] {
+                let db = fresh_database(major).await;
+                years(&db).await;
+                db.execute(&format!("DROP TABLE ev_2020; CREATE TABLE ev_2020 PARTITION OF ev {BOUNDS} PARTITION BY RANGE (id);
+                    CREATE TABLE ev_2020_a PARTITION OF ev_2020 FOR VALUES FROM (1) TO (51); CREATE TABLE ev_2020_b PARTITION OF ev_2020 FOR VALUES FROM (51) TO (101);
+                    INSERT INTO ev_2020 SELECT g, '2020-06-01 00:00+00', 'x' FROM generate_series(1, 100) g")).await;
+                let folder = tempfile::tempdir().unwrap();
+                let workspace = task(Workspace::for_target(&db.url), kind, &options(kind, folder.path(), &json!({})));
+                half_out_of(&db, of, part).await;
+                let run = run(&workspace, kind, 1);
+                let all = run["findings"].as_array().unwrap().iter();
+                let pending: Vec<&Value> = all.filter(|f| f["code"] == "partitions.pending").collect();
+                assert_eq!(pending.len(), 1, "{kind} {part}: {run:#}");
+                assert_eq!(pending[0]["object"], format!("public.{part}"), "{run:#}");
+                let finalize = format!("ALTER TABLE public.{of} DETACH PARTITION public.{part} FINALIZE");
+                assert_eq!(pending[0]["suggestion"], finalize, "{run:#}");
+                assert_eq!(rows(&db, "ev_2020_a").await, 50, "{run:#}");
+                // Partitions of the table can leave beside what is half out further below.
+                let free = of != "ev";
+                assert_eq!(exists(&db, "ev_2019").await, !free, "{kind} {part}: {run:#}");
+                assert_eq!(rows(&db, "ev_2020_b").await, if free { 0 } else { 50 }, "{kind} {part}: {run:#}");
+                db.execute(&finalize).await;
+                workspace.run(["run", kind, "--now"]).expect(0);
+                assert_eq!(rows(&db, "ev").await, 1);
+                assert_eq!(rows(&db, part).await, if free { 50 } else { 100 }, "{kind} {part}");
+            }
         }
     }
 }

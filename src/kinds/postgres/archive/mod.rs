@@ -18,13 +18,13 @@ use super::retention::facts::{self, Member, Table};
 use super::retention::leftover::{self, Leftover};
 use super::retention::rule::{Epoch, Rule, Way};
 use super::retention::ties::Ties;
-use super::retention::{age_of, clock_differs, invalid, mark, outside, proof};
+use super::retention::{age_of, clock_differs, invalid, mark, outside, proof, rights};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::timeline::Standpoint;
-use crate::engines::postgres::trust::Standing;
+use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::storage::Storage;
 use crate::plan::postgres::{Lost, Settle};
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
@@ -129,6 +129,8 @@ pub(crate) struct Facts {
     /// Members that are the destination, or that its rows would come back to.
     into_itself: bool,
     into_schema: bool,
+    /// What the role lacks at the destination.
+    into_lacks: Option<Finding>,
     /// Whether there are files of this table; why not known, if nobody could look.
     has_files: Option<Result<bool, String>>,
     /// Whether rows meet the rule that no other row points at.
@@ -272,11 +274,17 @@ impl Kind for Archive {
         }
         let (mut into, mut into_obstructed) = (Vec::new(), false);
         let mut into_unlogged = false;
-        let (mut into_itself, mut into_schema) = (false, true);
+        let (mut into_itself, mut into_schema, mut into_lacks) = (false, true, None);
         if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
             into = columns::of(db, destination).await?;
             into_obstructed = columns::obstructed(db, destination).await?;
-            into_unlogged = columns::unlogged(db, destination).await?;
+            let names: Vec<&str> = columns.iter().map(|column| &*column.name).collect();
+            let locked = into_oid
+                .is_some_and(|oid| standing.guard(&[Touch::new(oid, Use::Insert)]).is_some());
+            into_lacks = rights::into(db, destination, &names, locked).await?;
+            if into_lacks.is_none() {
+                into_unlogged = columns::unlogged(db, destination).await?;
+            }
             into_itself = columns::related(db, &self.table, destination).await?;
             into_schema = columns::has_schema(db, destination).await?;
         }
@@ -298,6 +306,7 @@ impl Kind for Archive {
             into_unlogged,
             into_itself,
             into_schema,
+            into_lacks,
             has_files,
             some_are_free,
             ties,
@@ -400,6 +409,10 @@ impl Kind for Archive {
             }
         };
         let mut steps = steps::of(self, &rule, table, age, &facts, &begun, at, &mut plan);
+        if let (Some(finding), false) = (&facts.into_lacks, steps.is_empty()) {
+            plan.undone(finding.clone());
+            steps.clear();
+        }
         if !look_back {
             steps::look_first(&mut steps, left, &facts.standpoint);
         }

@@ -1,12 +1,12 @@
 //! The steps of an archive: one for each table that holds rows.
 
-use super::super::common::{rows, rows_finding};
+use super::super::common::rows;
 use super::super::retention::effects;
 use super::super::retention::facts::{Member, Table};
 use super::super::retention::outside::{self, Outside};
 use super::super::retention::removal::{Removal, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Epoch, Rule};
-use super::super::retention::{invalid, mark, partition, refused, way};
+use super::super::retention::{invalid, mark, partition, refused, rights, way};
 use super::columns::Found;
 use super::{Archive, Facts};
 use crate::engines::parquet::Column;
@@ -133,7 +133,7 @@ pub(super) fn of(
         let goes = goes(options, rule, table, member, age, facts, at);
         let some = facts.look.any.get(&member.oid) != Some(&false) && member.bytes > 0;
         if some && !member.may {
-            forbidden.push(member.name.to_string());
+            forbidden.push(member);
             continue;
         }
         let moves = matches!(fate, Fate::Move { .. });
@@ -196,7 +196,7 @@ pub(super) fn of(
             steps.push(step);
         }
     }
-    if let Some(finding) = rows_finding(&facts.role, &forbidden) {
+    if let Some(finding) = rights::forbidden(&facts.role, &forbidden) {
         plan.undone(finding);
     }
     if !steps.is_empty() {

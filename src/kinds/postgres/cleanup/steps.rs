@@ -7,10 +7,10 @@ use super::super::retention::mark::MARK;
 use super::super::retention::outside;
 use super::super::retention::removal::{Removal, count, passes_by, too_many};
 use super::super::retention::rule::{AgeType, Rule, Way};
-use super::super::retention::{invalid, partition, refused, size};
+use super::super::retention::{invalid, partition, refused, rights, size};
 use super::{Cleanup, Facts};
 use crate::engines::postgres::trust::Use;
-use crate::kinds::postgres::common::{rows, rows_finding};
+use crate::kinds::postgres::common::rows;
 use crate::plan::{Fate, Finding, Moment, Plan, Severity, Step, Work};
 
 /// A rule and what is known of its table.
@@ -94,7 +94,7 @@ pub(super) fn of_rule(
             continue;
         }
         if !member.may {
-            forbidden.push(member.name.to_string());
+            forbidden.push(member);
             continue;
         }
         match step(options, subject, member, victims, facts, at) {
@@ -105,7 +105,7 @@ pub(super) fn of_rule(
             Err(why) => invalid(plan, rule, &format!("{} {why}", member.name)),
         }
     }
-    if let Some(finding) = rows_finding(&facts.role, &forbidden) {
+    if let Some(finding) = rights::forbidden(&facts.role, &forbidden) {
         plan.undone(finding);
     }
     if steps.is_empty() || steps.iter().all(|s| s.action == "drop_partition") {

@@ -43,8 +43,10 @@ pub(crate) struct IndexFacts {
     pub(super) table_age: i64,
     pub(super) may: bool,
     pub(super) owner: String,
-    /// Whether the role may not see the statistics of the table's columns.
-    pub(super) blind: bool,
+    /// Whether the role may not read the table's rows, and whether row-level security is in force
+    /// for it there: either hides the statistics of the columns.
+    pub(super) unread: bool,
+    pub(super) filtered: bool,
     pub(super) columns: Vec<ColumnFacts>,
     /// The size a rebuild would give it, in bytes, as measured by pgstattuple.
     pub(super) measured_ideal_bytes: Option<f64>,
@@ -151,7 +153,7 @@ const INDEXES: &str =
             pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) IS NOT NULL
             OR coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) >= c.reltuples,
         pg_catalog.pg_get_userbyid(c.relowner)::text,
-        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid)
+        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'), pg_catalog.row_security_active(c.oid)
     FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
@@ -232,7 +234,8 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
             materialized: row.get(22)?,
             counted: row.get(23)?,
             owner: row.get(24)?,
-            blind: row.get::<Option<bool>>(25)?.unwrap_or(true),
+            unread: row.get::<Option<bool>>(25)?.unwrap_or(true),
+            filtered: row.get(26)?,
             columns: Vec::new(),
             measured_ideal_bytes: None,
         })

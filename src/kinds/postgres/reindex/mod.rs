@@ -6,7 +6,7 @@ mod facts;
 mod leftovers;
 mod verdict;
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,11 +14,11 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::facts::IndexFacts;
 use self::facts::{Leftover, Scope};
 use self::verdict::Verdict;
-use super::common::{Rights, Selection, estimated, forbid, still_there, unseen};
+use super::common::{Rights, Selection, Unseen, estimated, forbid, still_there};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Standing, Use};
-use crate::engines::postgres::{RelationName, Session, first};
+use crate::engines::postgres::{Session, first};
 use crate::kinds::postgres::half_built;
 use crate::plan::{
     Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
@@ -175,7 +175,7 @@ impl Kind for Reindex {
         let estimated = facts.not_exact.as_deref().map(estimated);
         plan.findings.extend(estimated);
         let mut forbidden = Vec::new();
-        let mut unseen_tables: BTreeSet<&RelationName> = BTreeSet::new();
+        let mut unseen = Unseen::default();
         let selection = Selection::new(&self.include, &self.exclude);
         leftovers::plan(&facts.leftovers, &selection, &facts.role, &mut plan);
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
@@ -193,7 +193,7 @@ impl Kind for Reindex {
             if index.has_expressions
                 && index.table_rows >= 1.0
                 && index.may
-                && !index.blind
+                && !index.hides_statistics()
                 && !index.system
                 && index.lacks_statistics()
             {
@@ -233,7 +233,9 @@ impl Kind for Reindex {
                     index.name(),
                     "whether it is bloated is not known: the role sees no statistics of its table",
                 );
-                unseen_tables.extend(index.table.as_ref());
+                if let Some(table) = &index.table {
+                    unseen.add(table, (index.unread, index.filtered));
+                }
                 continue;
             }
             // Nothing is analyzed for the sake of an index that is not rebuilt anyway.
@@ -285,8 +287,7 @@ impl Kind for Reindex {
                 .into_iter()
                 .map(|(index, ideal, reason)| rebuild(index, ideal).because(reason)),
         );
-        let unseen = unseen("indexes of ", &facts.role, &facts.rights, &unseen_tables);
-        if let Some(finding) = unseen {
+        for finding in unseen.findings("indexes of ", &facts.role, &facts.rights) {
             plan.undone(finding);
         }
         let major = facts.version_num / 10_000;

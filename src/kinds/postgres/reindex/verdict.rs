@@ -35,7 +35,12 @@ impl IndexFacts {
 
     /// Whether its size cannot be judged because the role sees no statistics.
     pub(super) fn is_blind(&self) -> bool {
-        self.blind && !self.toast && self.access_method == "btree"
+        self.hides_statistics() && !self.toast && self.access_method == "btree"
+    }
+
+    /// Whether the role may not see the statistics of the table's columns.
+    pub(super) fn hides_statistics(&self) -> bool {
+        self.unread || self.filtered
     }
 
     /// Whether that leaves no formula for its size either; keys of a fixed

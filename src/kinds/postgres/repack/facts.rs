@@ -36,8 +36,10 @@ pub(crate) struct TableFacts {
     /// Whether the role may write its rows.
     pub(super) may_write: bool,
     pub(super) owner: String,
-    /// Whether the role may not see statistics of its columns.
-    pub(super) blind: bool,
+    /// Whether the role may not read its rows, and so sees no statistics of its columns either.
+    pub(super) unread: bool,
+    /// Whether policies hide them, and so those statistics.
+    pub(super) filtered: bool,
     pub(super) has_children: bool,
     pub(super) unlogged: bool,
     /// Whether a primary key or a replica identity index tells rows apart, at
@@ -107,7 +109,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {t
         pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'UPDATE')
             AND pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'),
         pg_catalog.pg_get_userbyid(c.relowner)::text,
-        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid),
+        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'),
         c.relhassubclass, c.relpersistence = 'u',
         EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid
             AND i.indimmediate AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
@@ -181,11 +183,12 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
             may_repack: row.get(13)?,
             may_write: row.get(14)?,
             owner: row.get(15)?,
-            blind: row.get::<Option<bool>>(16)?.unwrap_or(true),
+            unread: row.get::<Option<bool>>(16)?.unwrap_or(true),
             has_children: row.get(17)?,
             unlogged: row.get(18)?,
             identity: row.get(19)?,
             policies: row.get(20)?,
+            filtered: row.get(20)?,
             hooks: row
                 .get::<Vec<String>>(21)?
                 .iter()

@@ -5,15 +5,13 @@ mod facts;
 mod verdict;
 mod way;
 
-use std::collections::BTreeSet;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::facts::{ServerFacts, TableFacts};
 use self::verdict::{Verdict, Waste};
 use self::way::Road;
-use super::common::{Rights, Selection, estimated, forbid, still_there, unseen};
+use super::common::{Rights, Selection, Unseen, estimated, forbid, still_there};
 use super::horizon::{self, Holder};
 use super::reindex::{self, IndexFacts};
 use super::trust;
@@ -170,7 +168,7 @@ impl Kind for Repack {
         let estimated = facts.not_exact.as_deref().map(estimated);
         plan.findings.extend(estimated);
         let mut forbidden = Vec::new();
-        let mut unseen_tables = BTreeSet::new();
+        let mut unseen = Unseen::default();
         let mut candidates: Vec<(&TableFacts, Waste)> = Vec::new();
         for table in &facts.tables {
             let name = table.name.to_string();
@@ -190,7 +188,7 @@ impl Kind for Repack {
                         name,
                         "whether it is bloated is not known: the role sees no statistics of its columns",
                     );
-                    unseen_tables.insert(&table.name);
+                    unseen.add(&table.name, (table.unread, table.filtered));
                 }
                 Verdict::Undecided(_) | Verdict::Bloated(_) if !table.may => {
                     forbidden.push(table.forbidden());
@@ -257,7 +255,7 @@ impl Kind for Repack {
             }
         }
         plan.findings.extend(horizon::finding(&held_back));
-        if let Some(finding) = unseen("", &facts.role, &facts.rights, &unseen_tables) {
+        for finding in unseen.findings("", &facts.role, &facts.rights) {
             plan.undone(finding);
         }
         forbid(

@@ -47,7 +47,8 @@ fn table() -> TableFacts {
         may_repack: true,
         may_write: true,
         owner: "app".to_owned(),
-        blind: false,
+        unread: false,
+        filtered: false,
         has_children: false,
         unlogged: false,
         identity: true,
@@ -359,7 +360,7 @@ fn statistics_first() {
     assert_eq!(told(&Repack::default(), full, &at()), "");
     let never = with(|t| t.columns.iter_mut().for_each(|c| c.statistics = None));
     assert!(told(&Repack::default(), never, &at()).contains("pending"));
-    let blind = with(|t| t.blind = true);
+    let blind = with(|t| t.unread = true);
     assert_eq!(
         told(&Repack::default(), blind, &at()),
         "skipped: whether it is bloated is not known: the role sees no statistics of its columns\n\

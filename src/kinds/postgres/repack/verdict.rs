@@ -83,7 +83,7 @@ pub(super) fn judge(
     if let Some(heap) = table.measured_bytes {
         return compare(table, heap, toast_after, min_share, "measured page by page");
     }
-    if table.blind && learned.is_none() && lengths_vary(table) {
+    if (table.unread || table.filtered) && learned.is_none() && lengths_vary(table) {
         return Verdict::Unseen;
     }
     if round == 1 && (table.stale() || table.lacks_statistics()) {

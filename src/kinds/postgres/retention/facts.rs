@@ -95,8 +95,10 @@ pub(in crate::kinds::postgres) struct Member {
     pub(in crate::kinds::postgres) oid: u32,
     pub(in crate::kinds::postgres) name: RelationName,
     pub(in crate::kinds::postgres) kind: String,
-    /// Whether the role may read and delete its rows.
+    /// Whether the role may read and delete its rows, and reach it by its name.
     pub(in crate::kinds::postgres) may: bool,
+    /// Of these, what it lacks.
+    pub(super) lacks: Lacks,
     /// Whether its rows can be read by ranges of blocks.
     pub(in crate::kinds::postgres) heap: bool,
     pub(in crate::kinds::postgres) bytes: i64,
@@ -108,12 +110,23 @@ pub(in crate::kinds::postgres) struct Member {
     /// Whether somebody began to detach it, or what it is below, and did not finish: its rows are
     /// not seen through the table any more.
     pub(in crate::kinds::postgres) pending: bool,
+    /// Which that is, and what it is a partition of.
+    pub(super) half_out: Option<(RelationName, RelationName)>,
     /// The comment on it.
     pub(super) comment: Option<String>,
     /// Whether it was a partition of the table, and has been detached.
     pub(in crate::kinds::postgres) detached: bool,
     pub(super) indexes: Vec<Index>,
     pub(super) statistics: HashMap<String, Statistics>,
+}
+
+/// What a role lacks to work on the rows of a table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Lacks {
+    /// USAGE of its schema.
+    pub(super) schema: bool,
+    /// SELECT or DELETE.
+    pub(super) rows: bool,
 }
 
 /// A B-tree index that an ordered walk may use.
@@ -169,18 +182,23 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attname::text,
     WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
 // Bounds have no columns: written down without their table, they wait for nobody who holds it.
-const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent, pending) AS (
-        SELECT c.oid, c.oid, NULL::oid, false FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)
-        UNION SELECT m.root, i.inhrelid, i.inhparent, m.pending OR i.inhdetachpending
+const MEMBERS: &str = "WITH RECURSIVE member(root, oid, parent, half, half_of) AS (
+        SELECT c.oid, c.oid, NULL::oid, NULL::oid, NULL::oid FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)
+        UNION SELECT m.root, i.inhrelid, i.inhparent,
+            CASE WHEN m.half IS NULL AND i.inhdetachpending THEN i.inhrelid ELSE m.half END,
+            CASE WHEN m.half IS NULL AND i.inhdetachpending THEN i.inhparent ELSE m.half_of END
             FROM member m JOIN pg_catalog.pg_inherits i ON i.inhparent = m.oid
-    )
+    ), named AS NOT MATERIALIZED (SELECT c.oid, n.nspname::text, c.relname::text
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace)
     SELECT m.root, c.oid, n.nspname::text, c.relname::text, c.relkind::text,
         coalesce(am.amname = 'heap', false), {size}, c.reltuples::float8, c.relpages::float8,
         CASE WHEN m.parent = m.root AND c.relispartition THEN pg_catalog.pg_get_expr(c.relpartbound, 0) END,
         pg_catalog.has_table_privilege(c.oid, 'SELECT') AND pg_catalog.has_table_privilege(c.oid, 'DELETE'),
-        pg_catalog.obj_description(c.oid, 'pg_class'), m.pending
+        pg_catalog.obj_description(c.oid, 'pg_class'), h.nspname, h.relname, o.nspname, o.relname,
+        pg_catalog.has_schema_privilege(n.oid, 'USAGE')
     FROM member m JOIN pg_catalog.pg_class c ON c.oid = m.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN named h ON h.oid = m.half LEFT JOIN named o ON o.oid = m.half_of
         LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam
     WHERE c.relkind <> 'p' ORDER BY n.nspname, c.relname";
 
@@ -267,6 +285,18 @@ pub(in crate::kinds::postgres) async fn read_members(
     let sql = MEMBERS.replace("{size}", &size_of("c"));
     let rows = db.query("reading partitions", &sql, &[&roots]).await?;
     let mut members: Vec<(u32, Member)> = each(&rows, |row| {
+        let half: [Option<String>; 4] = [row.get(12)?, row.get(13)?, row.get(14)?, row.get(15)?];
+        let lacks = Lacks {
+            schema: !row.get::<bool>(16)?,
+            rows: !row.get::<bool>(10)?,
+        };
+        let half_out = match half {
+            [Some(schema), Some(name), Some(of_schema), Some(of)] => Some((
+                RelationName::new(schema, name),
+                RelationName::new(of_schema, of),
+            )),
+            _ => None,
+        };
         let member = Member {
             oid: row.get(1)?,
             name: RelationName::new(row.get::<String>(2)?, row.get::<String>(3)?),
@@ -277,8 +307,10 @@ pub(in crate::kinds::postgres) async fn read_members(
             pages: row.get(8)?,
             bounds: row.get(9)?,
             detached: false,
-            pending: row.get(12)?,
-            may: row.get(10)?,
+            pending: half_out.is_some(),
+            half_out,
+            may: !(lacks.schema || lacks.rows),
+            lacks,
             comment: row.get(11)?,
             indexes: Vec::new(),
             statistics: HashMap::new(),

@@ -11,6 +11,7 @@ pub(super) mod outside;
 pub(super) mod partition;
 pub(super) mod proof;
 pub(super) mod removal;
+pub(super) mod rights;
 pub(super) mod rule;
 pub(super) mod ties;
 pub(super) mod way;

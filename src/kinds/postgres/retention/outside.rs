@@ -26,13 +26,6 @@ const IS_OUTSIDE: &str = "SELECT $3::text,
         AND pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), $2::text)";
 
 impl Outside<'_> {
-    fn finalize(&self) -> String {
-        format!(
-            "ALTER TABLE {} DETACH PARTITION {} FINALIZE",
-            self.root, self.name
-        )
-    }
-
     fn attach(&self) -> Option<String> {
         let (root, name, bounds) = (self.root, self.name, self.bounds?);
         Some(format!(
@@ -43,7 +36,8 @@ impl Outside<'_> {
     /// Finishes what was begun, and takes it back.
     fn back(&self) -> String {
         let attach = self.attach().map(|attach| format!("; {attach}"));
-        format!("{}{}", self.finalize(), attach.unwrap_or_default())
+        let finalize = finalize(self.name, self.root);
+        format!("{finalize}{}", attach.unwrap_or_default())
     }
 
     /// What was detached stays where it is, because `why`.
@@ -76,20 +70,6 @@ impl Outside<'_> {
                 "an earlier run began to detach {name} from {root} and could not finish, and today's rule does not have it leave. Its rows are not seen through {root} any more, and the server can only finish that: do so, and attach it again. No other partition can be detached concurrently before"
             ),
             suggestion: Some(self.back()),
-        }
-    }
-
-    /// What somebody else began to detach.
-    fn pending(&self) -> Finding {
-        let (name, root) = (self.name, self.root);
-        Finding {
-            code: "partitions.pending".to_owned(),
-            severity: Severity::Warning,
-            object: name.to_string(),
-            message: format!(
-                "somebody began to detach {name} from {root} concurrently, and did not finish. Its rows are not seen through {root} any more, nothing is done with it, and no other partition of {root} can leave: finish it, and attach it again where its rows are wanted"
-            ),
-            suggestion: Some(self.finalize()),
         }
     }
 
@@ -133,6 +113,23 @@ impl<'a> Outside<'a> {
     }
 }
 
+/// What somebody else began to detach from `of`, which is the table or a partition of it.
+fn pending(name: &RelationName, of: &RelationName) -> Finding {
+    Finding {
+        code: "partitions.pending".to_owned(),
+        severity: Severity::Warning,
+        object: name.to_string(),
+        message: format!(
+            "somebody began to detach {name} from {of} concurrently, and did not finish. Its rows are not seen through {of} any more, nothing is done with it, and no other partition of {of} can leave: finish it, and attach it again where its rows are wanted"
+        ),
+        suggestion: Some(finalize(name, of)),
+    }
+}
+
+fn finalize(part: &RelationName, of: impl std::fmt::Display) -> String {
+    format!("ALTER TABLE {of} DETACH PARTITION {part} FINALIZE")
+}
+
 /// Whether a member is a partition, or one that maint began to detach: what somebody else begins
 /// to detach is theirs.
 pub(in crate::kinds::postgres) fn can_leave(
@@ -159,8 +156,18 @@ pub(in crate::kinds::postgres) fn heed<'a>(
 ) {
     for table in tables {
         let root = table.name.to_string();
+        let mut told: Vec<&RelationName> = Vec::new();
         for member in table.members.iter().filter(|m| m.pending && !m.detached) {
-            let name = member.name.to_string();
+            let (part, of) = match &member.half_out {
+                Some((part, of)) => (part, of),
+                None => (&member.name, &table.name),
+            };
+            // Once for all that is below it.
+            if told.contains(&part) {
+                continue;
+            }
+            told.push(part);
+            let name = part.to_string();
             let going = plan
                 .steps
                 .iter()
@@ -170,11 +177,15 @@ pub(in crate::kinds::postgres) fn heed<'a>(
                 object: name.clone(),
             });
             if need.is_none() {
-                let outside = Outside::of(member, &root);
-                plan.undone(match is_ours(member, table, mark, at) {
-                    true => outside.half_out(),
-                    false => outside.pending(),
+                let ours = *part == member.name && is_ours(member, table, mark, at);
+                plan.undone(match ours {
+                    true => Outside::of(member, &root).half_out(),
+                    false => pending(part, of),
                 });
+            }
+            // What is further below keeps no partition of the table itself.
+            if *of != table.name {
+                continue;
             }
             let others: Vec<String> = table
                 .members
