@@ -16,6 +16,7 @@ pub mod settings;
 pub mod timeline;
 pub(in crate::engines) mod told;
 pub mod trust;
+pub mod unhidden;
 pub mod watch;
 
 pub use fault::{Damage, Fault};

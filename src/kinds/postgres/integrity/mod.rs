@@ -30,7 +30,7 @@ use super::{held, trust};
 use crate::engines::EngineError;
 use crate::engines::postgres::meaning::{self, Meaning};
 use crate::engines::postgres::trust::{Standing, Use};
-use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session, unhidden};
 use crate::kinds::postgres::half_built;
 use crate::plan::Scope as Part;
 use crate::plan::postgres::Under;
@@ -124,7 +124,11 @@ impl Kind for Integrity {
             replicas.is_empty() && !(site.replicas.is_empty() && site.findings.is_empty());
         let mut meanings = Vec::new();
         for query in &self.queries {
-            meanings.push(meaning::of(db, &[&query.sql], &[]).await?);
+            let mut meaning = meaning::of(db, &[&query.sql], &[]).await?;
+            if meaning.refused.is_none() {
+                meaning.refused = unhidden::hides(db, &[&query.sql]).await?;
+            }
+            meanings.push(meaning);
         }
         let foreign_keys = foreign_keys::read(db).await?;
         let (constraints, unread) = facts::constraints(db).await?;

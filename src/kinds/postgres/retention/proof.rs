@@ -6,7 +6,7 @@ use super::keys::{self, Parent};
 use super::rule::Rule;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
-use crate::engines::postgres::{Identifier, RelationName, Session, meaning};
+use crate::engines::postgres::{Identifier, RelationName, Session, meaning, unhidden};
 use crate::kinds::postgres::common::one_line;
 use crate::kinds::postgres::partitions::RETIRED;
 use crate::plan::postgres::Under;
@@ -113,6 +113,9 @@ pub(in crate::kinds::postgres) async fn read(
     reading.under.all_rows = !(table.filtered && alone && rule.looks_at_its_rows_only());
     if reading.under.all_rows {
         named.extend(oids);
+        if let Some(why) = unhidden::hides(db, &texts).await? {
+            reading.refused = Some(why);
+        }
         if let Some(why) = filtered(db, &named).await? {
             reading.refused = Some(why);
         }

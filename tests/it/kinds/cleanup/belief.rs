@@ -185,6 +185,35 @@ for_each_version! {
                 says(&refused, code, &["tenants"]);
             }
         }
+        // A function that switches the policies on again, however it is reached.
+        db.execute(&format!("GRANT CREATE ON SCHEMA public TO {janitor};
+            CREATE FUNCTION public.inner_on(int) RETURNS bool LANGUAGE sql STABLE SET row_security = on AS 'SELECT EXISTS (SELECT FROM public.tenants WHERE id = $1)';
+            CREATE FUNCTION public.outer_on(int) RETURNS bool LANGUAGE plpgsql STABLE AS 'BEGIN RETURN public.inner_on($1); END';
+            CREATE FUNCTION public.standard(int) RETURNS bool LANGUAGE sql STABLE RETURN public.inner_on($1);
+            CREATE FUNCTION public.definer(int) RETURNS bool LANGUAGE sql STABLE SECURITY DEFINER SET row_security = true AS 'SELECT EXISTS (SELECT FROM public.tenants WHERE id = $1)';
+            ALTER FUNCTION public.definer(int) OWNER TO {janitor};
+            CREATE FUNCTION public.body(int) RETURNS bool LANGUAGE plpgsql AS $$BEGIN SET LOCAL row_security = on; RETURN EXISTS (SELECT FROM public.tenants WHERE id = $1); END$$;
+            CREATE VIEW seen AS SELECT n AS id FROM generate_series(1, 12) n WHERE public.inner_on(n); GRANT SELECT ON seen TO {janitor}")).await;
+        let calls = ["public.inner_on(tenant_id)", "public.outer_on(tenant_id)", "public.standard(tenant_id)", "public.definer(tenant_id)", "public.body(tenant_id)",
+            "EXISTS (SELECT FROM public.seen s WHERE s.id = tenant_id)"];
+        let by = |call: &str| {
+            let rule = json!({ "table": "notes", "column": "at", "older_than": "1y", "where": format!("NOT {call}") });
+            Workspace::for_target(&url).task("cleanup", &format!("kind: cleanup\ntarget: app\noptions: {}\n", json!({ "rules": [rule] })))
+        };
+        for call in calls {
+            let refused = run(&by(call));
+            assert_eq!(db.number("SELECT count(*) FROM notes").await, 12, "{call}: {refused:#}");
+            says(&refused, "cleanup.rule", &["row_security", if call.contains("definer") { "definer" } else if call.contains("body") { "body" } else { "inner_on" }]);
+        }
+        let query = json!({ "queries": [{ "name": "lost", "sql": "SELECT id FROM public.notes WHERE NOT public.outer_on(tenant_id)" }] });
+        let asked = Workspace::for_target(&url).task("cleanup", &format!("kind: integrity\ntarget: app\noptions: {query}\n"));
+        says(&run(&asked), "query.refused", &["inner_on", "ALTER FUNCTION", "RESET row_security"]);
+        // Whoever sees all rows anyway calls what he likes.
+        db.execute("CREATE FUNCTION public.all_rows(int) RETURNS bool LANGUAGE sql STABLE SECURITY DEFINER SET row_security = on
+            AS 'SELECT $1 <> 11 OR EXISTS (SELECT FROM public.tenants WHERE id = $1)'").await;
+        run(&by("public.all_rows(tenant_id)"));
+        assert_eq!(db.number("SELECT count(*) FROM notes").await, 11);
+        db.execute("INSERT INTO notes VALUES (11, 11)").await;
         let orphans = json!({ "rules": [{ "table": "notes", "orphaned": { "columns": ["tenant_id"], "parent": "tenants" } }] });
         let workspace = Workspace::for_target(&url).task("cleanup", &format!("kind: cleanup\ntarget: app\noptions: {orphans}\n"));
         says(&run(&workspace), "cleanup.rule", &["half", "BYPASSRLS", "tenants"]);
