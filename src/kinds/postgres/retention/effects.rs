@@ -7,6 +7,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{by_people, enforced, size_of, tree, without_index};
 use crate::engines::postgres::{Identifier, RelationName, Session, each};
 use crate::plan::{Finding, Severity, Step};
+use crate::values::unreadable;
 
 /// A foreign key that a delete has to look at.
 #[derive(Clone, Debug)]
@@ -153,13 +154,15 @@ pub(in crate::kinds::postgres) fn announce(
     victims: f64,
 ) {
     step.details.extend(texts(foreign_keys, root, victims));
+    // Nobody has to name them.
+    let told = |text: String| unreadable::escaped(&text).into_owned();
     let of_root = foreign_keys.iter().filter(|fk| fk.root == root);
     let changed = of_root.filter_map(ForeignKey::sets_off);
-    step.body.sets_off.extend(changed);
+    step.body.sets_off.extend(changed.map(told));
     for trigger in triggers.iter().filter(|t| t.table == member) {
         let fires = format!("fires the trigger {} ({})", trigger.name, trigger.function);
         step.details.push(fires.clone());
-        step.body.sets_off.push(fires);
+        step.body.sets_off.push(told(fires));
     }
 }
 
