@@ -146,7 +146,6 @@ async fn all(
                     || keys(way, columns, job, record, &mut pace, None, start).await?)
         }
     };
-    finished = finished && below(way, job, record, &mut pace).await?;
     // Rows of the table that pointed at others have gone by now.
     let own = walk.references.iter().any(|reference| reference.own);
     let mut backward = true;
@@ -169,40 +168,6 @@ async fn all(
         way.kept().tell(walk, record, findings);
     }
     Ok(())
-}
-
-/// Goes on until nothing goes, where what goes makes orphans of others; `false` where the walk ends
-/// before, and the record says why.
-async fn below(
-    way: Way<'_>,
-    job: Job<'_>,
-    record: &mut StepRecord,
-    pace: &mut BatchSize,
-) -> Result<bool, EngineError> {
-    let mut before = Some(0);
-    let mut rounds = 0;
-    while way.walk.levels && record.rows != before {
-        if rounds == MOST_ROUNDS {
-            let why = format!(
-                "{rounds} times over, rows that went have left others orphaned; {}, and the next run goes on",
-                gone(record)
-            );
-            end(record, StepStatus::Deferred, why);
-            return Ok(false);
-        }
-        before = record.rows;
-        way.forget_kept();
-        let again = match &way.walk.path {
-            // Children are as often in front of their parents as behind them.
-            Path::Blocks { .. } => once_more(way, job, record, pace, rounds % 2 == 0).await?,
-            Path::Key(columns) => keys(way, columns, job, record, pace, None, None).await?,
-        };
-        if !again {
-            return Ok(false);
-        }
-        rounds += 1;
-    }
-    Ok(true)
 }
 
 /// Goes through all blocks again, from the one end or from the other.

@@ -71,10 +71,6 @@ pub struct Walk {
     /// them costs the same for few rows as for all.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sought: bool,
-    /// Whether rows that go may make others go, because the table is the parent of its own orphans:
-    /// then it is gone through until nothing goes.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub levels: bool,
     /// What was found while the plan was made.
     #[serde(skip)]
     pub found: Found,
@@ -407,7 +403,6 @@ mod tests {
             fires: false,
             most: None,
             sought: false,
-            levels: false,
             found: Found::default(),
         }
     }

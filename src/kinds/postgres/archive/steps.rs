@@ -353,7 +353,6 @@ fn whole(
         fires: false,
         most: None,
         sought: false,
-        levels: false,
         found: crate::plan::Found::default(),
         alias: table.name.relation.to_string(),
         condition: "true".to_owned(),

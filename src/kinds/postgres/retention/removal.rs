@@ -121,10 +121,6 @@ impl Removal<'_> {
                 rows,
             }),
             sought,
-            levels: rule
-                .orphaned
-                .as_ref()
-                .is_some_and(|o| o.parent == rule.table),
             found: self.found.clone().unwrap_or_default(),
         };
         let expected = self

@@ -123,32 +123,3 @@ for_each_version! {
         nothing_is_left(&workspace);
     }
 }
-
-for_each_version! {
-    /// A table that is the parent of its own orphans: what goes leaves others orphaned, and all of
-    /// them go in one run, whichever way they lie; a family whose root is there stays.
-    async fn orphans_of_orphans_go_in_one_run(major: u32) {
-        let db = fresh_database(major).await;
-        let rule = |walk: &str| json!([{ "table": "tree", "orphaned": { "columns": ["up"], "parent": "tree", "parent_columns": ["id"] }, "walk": walk }]);
-        for (walk, order) in [("blocks", "id"), ("blocks", "id DESC"), ("blocks", "id % 7, id"), ("key", "id"), ("key", "id DESC"), ("auto", "id")] {
-            db.execute(&format!("DROP TABLE IF EXISTS tree; CREATE TABLE tree (id int PRIMARY KEY, up int);
-                INSERT INTO tree SELECT * FROM (SELECT 100 + g AS id, CASE WHEN g > 1 THEN 99 + g ELSE 99 END AS up FROM generate_series(1, 40) g
-                    UNION ALL SELECT 1000 + g, CASE WHEN g > 1 THEN 999 + g END FROM generate_series(1, 200) g) t ORDER BY {order}")).await;
-            let workspace = workspace(&db, &rule(walk));
-            let done = clean(&workspace);
-            assert_eq!((&done["status"], &done["rows"]), (&json!("succeeded"), &json!(40)), "{walk} {order}: {done:#}");
-            assert_eq!(db.number("SELECT count(*) FROM tree WHERE id > 1000").await, 200);
-            assert_eq!(db.number("SELECT count(*) FROM tree").await, 200);
-            nothing_is_left(&workspace);
-        }
-        // Deeper than a run goes: it says that more are left.
-        db.execute("TRUNCATE tree; INSERT INTO tree SELECT g, CASE WHEN g > 1 THEN g - 1 ELSE 9999 END FROM generate_series(1, 300) g;
-            INSERT INTO tree SELECT 1000 + g, NULL FROM generate_series(1, 400) g").await;
-        let workspace = workspace(&db, &rule("key"));
-        let first = clean(&workspace);
-        assert_eq!(first["status"], "incomplete", "{first:#}");
-        assert!(first["steps"][0]["error"].as_str().unwrap().contains("have left others orphaned"), "{first:#}");
-        while clean(&workspace)["status"] == "incomplete" {}
-        assert_eq!(db.number("SELECT count(*) FROM tree").await, 400);
-    }
-}
