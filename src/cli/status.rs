@@ -8,6 +8,7 @@ use crate::history::{
     RunStatus, Store, TaskTotals, with_known_databases,
 };
 use crate::plan::{Severity, tells_kept_out};
+use crate::report::finding_text;
 use crate::report::text::{Ink, age, counted, shown};
 use crate::scheduler::{troubles, with_reports, zone_of};
 
@@ -217,7 +218,7 @@ async fn look(
                 reasons.push(Reason {
                     severity: Severity::Critical,
                     since: None,
-                    text: format!("{object}: {} [{}]", one.message, one.code),
+                    text: format!("{object}: {} [{}]", finding_text(&one.message), one.code),
                     hint: Some(format!("maint explain {}", one.code)),
                 });
             }

@@ -98,11 +98,12 @@ pub(super) async fn page(
     let targets: Vec<String> = config.targets.keys().cloned().collect();
     let tasks: Vec<String> = config.tasks.keys().cloned().collect();
     let sums = pages.store.summaries();
-    let (totals, findings, sizes) = tokio::try_join!(
+    let (totals, mut findings, sizes) = tokio::try_join!(
         sums.task_totals(&period, 0),
         sums.tracked_findings(&period, &tasks, MOST_FINDINGS),
         sums.series(&targets, &[(SIZE, 1)], &period, PARTS),
     )?;
+    visit.findings(findings.listed.iter_mut().map(|one| &mut one.message));
     let rows = rows(&config, totals, findings.listed, sizes);
     let (urgent, well): (Vec<Row>, Vec<Row>) = rows.into_iter().partition(|row| row.urgency() > 0);
     let values = |rows: &[Row]| rows.iter().map(Row::value).collect::<Vec<_>>();

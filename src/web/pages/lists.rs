@@ -59,6 +59,7 @@ pub(super) async fn runs(
     let mut runs = pages.store.runs(&filter).await?;
     let more = runs.len() > PAGE as usize;
     runs.truncate(PAGE as usize);
+    visit.errors(runs.iter_mut().map(|run| &mut run.error));
     let next = runs.last().filter(|_| more).map(|last| {
         let start = last.started_at.timestamp_millis();
         format!("{start}.{}", last.id.simple())
@@ -153,9 +154,10 @@ pub(super) async fn findings(
 ) -> Result<Response, Sorry> {
     let known: Vec<String> = pages.config().tasks.keys().cloned().collect();
     let sums = pages.store.summaries();
-    let found = sums
+    let mut found = sums
         .tracked_findings(&last_days(7), &known, MOST_FINDINGS)
         .await?;
+    visit.findings(found.listed.iter_mut().map(|one| &mut one.message));
     let all: i64 = found.counts.iter().map(|(_, _, n)| n).sum();
     let own = context! {
         findings => Value::from(Serde(&found.listed)),

@@ -9,6 +9,7 @@ mod guesses;
 mod heat;
 mod lists;
 mod live;
+mod outsiders;
 mod overview;
 mod run;
 

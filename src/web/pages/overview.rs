@@ -36,11 +36,13 @@ pub(super) async fn page(
         limit: Some(LATEST),
         ..RunFilter::default()
     };
-    let (latest, days, findings) = tokio::try_join!(
+    let (mut latest, days, mut findings) = tokio::try_join!(
         pages.store.runs(&newest),
         sums.days(&season, By::Kind),
         sums.tracked_findings(&week, &known, MOST_FINDINGS),
     )?;
+    visit.errors(latest.iter_mut().map(|run| &mut run.error));
+    visit.findings(findings.listed.iter_mut().map(|one| &mut one.message));
     let (svg, told) = heat::calendar(&days, now.date_naive(), WEEKS);
     let findings: Vec<Value> = findings
         .listed

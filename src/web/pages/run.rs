@@ -20,6 +20,9 @@ pub(super) async fn page(
     Path(id): Path<String>,
 ) -> Result<Response, Sorry> {
     let mut run = pages.store.run(&id).await?;
+    visit.errors(std::iter::once(&mut run.error));
+    visit.errors(run.steps.iter_mut().map(|step| &mut step.error));
+    visit.findings(run.findings.iter_mut().map(|one| &mut one.message));
     let steps = run.steps.len();
     // Failures first where not all are shown.
     if steps > MOST_STEPS {

@@ -159,3 +159,51 @@ fn a_token_is_long_and_never_on_a_command_line() {
     let bearer = format!("Authorization: Bearer {TOKEN}");
     assert_eq!(served.ask("GET", "/", &[&bearer], "").code, 200);
 }
+
+/// What a function of the application raises may hold anything of a row: whoever may only look does
+/// not see it, nor does the monitoring; who has the token does.
+#[tokio::test]
+async fn what_the_public_sees_holds_nothing_of_rows() {
+    let db = crate::support::servers::fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL, mail text);
+         INSERT INTO t SELECT n, now() - interval '2 years', 'ann.secret@example.org' FROM generate_series(1, 20) n;
+         CREATE FUNCTION holds() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+            IF OLD.id = 7 THEN RAISE EXCEPTION 'held for %', OLD.mail; END IF; RETURN OLD; END$$;
+         CREATE TRIGGER holds BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION holds()",
+    )
+    .await;
+    let workspace = Workspace::for_target(&db.url)
+        .task("clean", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: public.t, column: at, older_than: 1y, max_share: 100% }] }\n")
+        .env("MAINT_TOKEN", TOKEN);
+    let file = workspace.path().join("schedules.yaml");
+    let yaml = std::fs::read_to_string(&file).unwrap();
+    let history = format!("sqlite:{}", workspace.history().display());
+    let yaml = yaml.replace("sqlite:maint.db", &history);
+    workspace.file(
+        "schedules.yaml",
+        &format!("{yaml}web: {{ public: true }}\n"),
+    );
+    workspace.run(["run", "clean", "--now"]).expect(1);
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 1);
+    const VALUE: &str = "ann.secret";
+    let known = workspace.run(["show", "last"]).expect(0);
+    assert!(known.stdout.contains(VALUE), "{known:#?}");
+    for output in ["human", "json", "nagios"] {
+        let told = workspace.run(["status", "--output", output]);
+        assert!(told.stdout.contains("rows.refused"), "{told:#?}");
+        assert!(!told.stdout.contains(VALUE), "{told:#?}");
+    }
+    let served = start(&workspace);
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    let mut shown = 0;
+    let pages = PAGES.into_iter().filter(|path| *path != "/live");
+    for path in pages.chain(["/fleet"]) {
+        let public = through_a_proxy(&served, path);
+        assert_eq!(public.code, 200, "{path}: {public:?}");
+        assert!(!public.body.contains(VALUE), "{path}: {public:?}");
+        let own = served.ask("GET", path, &[&bearer], "");
+        shown += usize::from(own.body.contains(VALUE));
+    }
+    assert!(shown >= 3, "{shown} pages tell who has the token");
+}
