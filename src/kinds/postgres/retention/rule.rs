@@ -341,11 +341,14 @@ impl AgeType {
 }
 
 /// Whether a text from the configuration is one condition: with brackets that
-/// match, so that it cannot end the bracket it is put into, and without a `;`.
+/// match, so that it cannot end the bracket it is put into, without a `;`, and without a
+/// placeholder, which would get a value that is meant for another.
 fn one_condition(text: &str) -> Result<(), &'static str> {
     let mut rest = text;
     let mut depth = 0_u32;
     let mut empty = true;
+    // Names may have a `$` behind their first letter.
+    let mut in_name = false;
     while let Some(c) = rest.chars().next() {
         let skip = |end: &str, from: usize| {
             rest.get(from..)
@@ -368,6 +371,9 @@ fn one_condition(text: &str) -> Result<(), &'static str> {
                 step = skip(tag, tag.len()).ok_or("has a quote that is not closed")?;
                 empty = false;
             }
+            '$' if !in_name && rest.chars().nth(1).is_some_and(|c| c.is_ascii_digit()) => {
+                return Err("has a placeholder (`$1`), for which there is no value");
+            }
             ';' => return Err("has a `;`"),
             '(' => {
                 depth += 1;
@@ -376,6 +382,7 @@ fn one_condition(text: &str) -> Result<(), &'static str> {
             ')' => depth = depth.checked_sub(1).ok_or("closes a bracket too many")?,
             _ => empty &= c.is_whitespace(),
         }
+        in_name = c.is_alphanumeric() || matches!(c, '_' | '$');
         rest = rest.get(step..).unwrap_or_default();
     }
     match (depth, empty) {
@@ -414,6 +421,7 @@ mod tests {
             "\"odd)name\" > 0",
             "a = $$)$$ /* ) */",
             "a = $x$)$x$",
+            "a = '$1' and b$1 > 0 and c = $$ $1 $$ -- $1",
         ] {
             assert_eq!(one_condition(good), Ok(()), "{good}");
         }
@@ -423,6 +431,8 @@ mod tests {
             "a) or (b",
             "(a",
             "a;b",
+            "at < $1",
+            "id=$2",
             "'a",
             "a = E'\\')' or (true",
             "/* (",
