@@ -366,7 +366,7 @@ fn one_condition(text: &str) -> Result<(), &'static str> {
             '/' if rest.starts_with("/*") => {
                 step = skip("*/", 2).ok_or("has a comment that is not closed")?;
             }
-            '$' if dollar_tag(rest).is_some() => {
+            '$' if !in_name && dollar_tag(rest).is_some() => {
                 let tag = dollar_tag(rest).unwrap_or("$$");
                 step = skip(tag, tag.len()).ok_or("has a quote that is not closed")?;
                 empty = false;
@@ -422,6 +422,7 @@ mod tests {
             "a = $$)$$ /* ) */",
             "a = $x$)$x$",
             "a = '$1' and b$1 > 0 and c = $$ $1 $$ -- $1",
+            "a$x$ > 0 and b$x$ > 0",
         ] {
             assert_eq!(one_condition(good), Ok(()), "{good}");
         }
@@ -433,6 +434,7 @@ mod tests {
             "a;b",
             "at < $1",
             "id=$2",
+            "a$x$ > 0) or (b$x$ > 0",
             "'a",
             "a = E'\\')' or (true",
             "/* (",
