@@ -250,6 +250,17 @@ async fn what_a_delete_sets_off_belongs_to_its_plan() {
             "before.json",
             "fires the trigger noted (public.note), which the plan does not know of",
         );
+        db.execute(&format!(
+            "CREATE RULE also AS ON DELETE TO {table} DO ALSO NOTIFY gone"
+        ))
+        .await;
+        // Beside a rule an archive into a table is not done at all.
+        let why = match task {
+            "gone" => "follows the rule also, which the plan does not know of",
+            _ => "the rule also of public.kept is for DELETE",
+        };
+        refused("before.json", why);
+        db.execute(&format!("DROP RULE also ON {table}")).await;
         saves("with.json");
         db.execute(&format!("DROP TRIGGER noted ON {table}")).await;
         refused("with.json", "not so any more: fires the trigger noted");

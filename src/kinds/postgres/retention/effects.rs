@@ -31,12 +31,13 @@ pub(in crate::kinds::postgres) struct ForeignKey {
     pub(super) depth: i32,
 }
 
-/// A trigger that fires for each row, or statement.
+/// A trigger that fires for each row, or statement; or a rule for DELETE.
 #[derive(Clone, Debug)]
 pub(in crate::kinds::postgres) struct Trigger {
     pub(in crate::kinds::postgres) table: u32,
     pub(in crate::kinds::postgres) name: String,
-    pub(in crate::kinds::postgres) function: String,
+    /// None for a rule.
+    pub(in crate::kinds::postgres) function: Option<String>,
 }
 
 const FOREIGN_KEYS: &str = "WITH RECURSIVE fk AS (
@@ -65,7 +66,9 @@ const TRIGGERS: &str = concat!(
     WHERE t.tgrelid = ANY ($1) AND ",
     by_people!("t"),
     " AND t.tgenabled IN ('O', 'A')
-        AND t.tgtype & 8 <> 0 ORDER BY 1, 2"
+        AND t.tgtype & 8 <> 0
+    UNION ALL SELECT w.ev_class, w.rulename::text, NULL FROM pg_catalog.pg_rewrite w
+    WHERE w.ev_class = ANY ($1) AND w.ev_type = '4' AND w.ev_enabled IN ('O', 'A') ORDER BY 1, 2"
 );
 
 /// Reads the foreign keys that deletes in these tables, and in their
@@ -160,7 +163,10 @@ pub(in crate::kinds::postgres) fn announce(
     let changed = of_root.filter_map(ForeignKey::sets_off);
     step.body.sets_off.extend(changed.map(told));
     for trigger in triggers.iter().filter(|t| t.table == member) {
-        let fires = format!("fires the trigger {} ({})", trigger.name, trigger.function);
+        let fires = match &trigger.function {
+            Some(function) => format!("fires the trigger {} ({function})", trigger.name),
+            None => format!("follows the rule {}", trigger.name),
+        };
         step.details.push(fires.clone());
         step.body.sets_off.push(told(fires));
     }
