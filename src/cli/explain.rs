@@ -73,7 +73,8 @@ fn markdown() -> String {
     let mut text = String::from(
         "# Codes and statuses\n\nMade from the list that `maint explain CODE` uses.\n",
     );
-    for (title, list) in [("Statuses", codes::STATUSES), ("Findings", codes::FINDINGS)] {
+    let statuses: Vec<&Code> = codes::STATUSES.iter().collect();
+    for (title, list) in [("Statuses", statuses), ("Findings", codes::findings())] {
         text.push_str(&format!(
             "\n## {title}\n\n| code | meaning | why it matters | what to do |\n|---|---|---|---|\n"
         ));

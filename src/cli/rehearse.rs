@@ -6,6 +6,7 @@ use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust;
 use crate::pipeline::{self, Known, PipelineError};
+use crate::plan::codes::{self, Keeps};
 use crate::plan::{Finding, Plan};
 use crate::report::text::counted;
 
@@ -26,23 +27,6 @@ impl Level {
         }
     }
 }
-
-/// Findings that say that the task cannot do all of its work.
-pub(super) const HINDERS: [&str; 13] = [
-    "privilege.missing",
-    "extension.missing",
-    "amcheck.missing",
-    "statements.missing",
-    trust::FINDING,
-    "cleanup.rule",
-    "cleanup.row_security",
-    "include.nothing",
-    "name.unreadable",
-    "partitions.unsuitable",
-    "query.refused",
-    "server.reindex_corrupts",
-    "replica.unreachable",
-];
 
 /// Of one task on one target so many things are told one by one.
 const MOST_TOLD: usize = 5;
@@ -69,7 +53,7 @@ pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec
     let hindered: Vec<_> = plan
         .findings
         .iter()
-        .filter(|one| HINDERS.contains(&one.code.as_str()))
+        .filter(|one| codes::keeps(&one.code).is_some())
         .collect();
     for one in hindered.iter().take(MOST_TOLD) {
         let object = match one.object.as_str() {
@@ -80,9 +64,9 @@ pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec
             .suggestion
             .as_ref()
             .map_or_else(String::new, |todo| format!("; {todo}"));
-        let level = match one.code.as_str() {
-            "extension.missing" | "amcheck.missing" | "statements.missing" => Level::Note,
-            _ => Level::Problem,
+        let level = match codes::keeps(&one.code) {
+            Some(Keeps::FromAll) => Level::Problem,
+            Some(Keeps::FromSome) | None => Level::Note,
         };
         lines.push((level, format!("{object}{}{todo}", one.message)));
     }

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use super::Place;
 use crate::cli::plan::sizes_of;
-use crate::cli::rehearse::HINDERS;
 use crate::config::Config;
 use crate::init::{Draft, DraftTask};
 use crate::pipeline::{self, Known};
 use crate::plan::Plan;
+use crate::plan::codes::{self, Keeps};
 use crate::report::text::counted;
 use crate::values::redact;
 
@@ -86,9 +86,7 @@ pub(super) async fn rehearse(
 /// What keeps the task from its work, and what would help.
 fn missing(task: &mut DraftTask, plan: &Plan<serde_json::Value>, grants: &mut Vec<String>) {
     // Extensions that are missing are told where the task is drafted.
-    let hinders = |code: &str| {
-        HINDERS.contains(&code) && (code == "privilege.missing" || !code.ends_with(".missing"))
-    };
+    let hinders = |code: &str| codes::keeps(code) == Some(Keeps::FromAll);
     for finding in plan.findings.iter().filter(|one| hinders(&one.code)) {
         let help = match &finding.suggestion {
             Some(help) => format!(": {help}"),

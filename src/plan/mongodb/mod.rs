@@ -1,6 +1,7 @@
 //! What only plans for MongoDB hold.
 
 mod archive;
+pub(super) mod codes;
 mod look;
 mod walk;
 

@@ -4,6 +4,7 @@
 mod archive;
 mod body;
 mod check;
+pub(super) mod codes;
 mod examine;
 mod found;
 mod going;

@@ -289,7 +289,11 @@ for_each_version! {
         assert_eq!(codes(&document), ["partitions.time_zone"], "{document:#}");
         assert_eq!(document["runs"][0]["findings"][0]["suggestion"], "time_zone: UTC");
         assert_eq!(steps(&document), Vec::<String>::new());
+        let doctor = workspace.run(["doctor"]).expect(1).stdout;
+        assert!(doctor.contains("; time_zone: UTC") && !doctor.contains("partitions: works"), "{doctor}");
         workspace.file("tasks/partitions.yaml", &task("tables: [public.ev], interval: month, ahead: 1, time_zone: UTC"));
+        let doctor = workspace.run(["doctor"]).stdout;
+        assert!(doctor.contains("partitions: works: 1 step to do now"), "{doctor}");
         assert_eq!(steps(&run(&workspace)), ["create_partition succeeded"]);
         assert_eq!(steps(&run(&workspace)), Vec::<String>::new());
     }

@@ -238,6 +238,9 @@ async fn a_check_of_a_field_that_no_document_has(version: u32) {
         assert_eq!(told["severity"], "warning", "{options}: {done:#}");
         let message = told["message"].as_str().unwrap();
         assert!(message.contains("no document of"), "{options}: {message}");
+        let doctor = check(options).run(["doctor"]).expect(1).stdout;
+        assert!(doctor.contains("no document of"), "{options}: {doctor}");
+        assert!(!doctor.contains("integrity: works"), "{options}: {doctor}");
     }
     let workspace = check(
         "references: [{ collection: kids, field: pid, parent: parents, parent_field: key }], unique: [{ collection: kids, fields: [name] }]",

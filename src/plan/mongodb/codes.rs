@@ -1,0 +1,176 @@
+//! What the codes of findings that only MongoDB has mean.
+
+use crate::plan::codes::{Code, Keeps, code};
+
+/// By name.
+pub(in crate::plan) const FINDINGS: &[Code] = &[
+    code(
+        "archive.differs",
+        "Documents to be archived are in the destination already, with another content, or it has a unique index that does not let them in.",
+        "They stay where they are: neither of the two may be overwritten unseen.",
+        "Compare the two by their `_id`, or the fields of the index, keep the right one, and run the task again.",
+    ),
+    code(
+        "archive.rule",
+        "A rule to archive by cannot be followed on this collection.",
+        "Nothing of it was archived.",
+        "The finding says why; correct the rule in the task file.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
+        "archive.types",
+        "Some values have no place in the column of their field in the files of an archive.",
+        "Who reads only that column does not find them; nothing is lost.",
+        "Nothing; declare `columns` of the destination where another type is meant.",
+    ),
+    code(
+        "cache.dirty",
+        "Much of the cache is changed and not yet written.",
+        "The disk does not keep up: operations begin to wait for it.",
+        "Look for the load that writes so much, or give the server a faster disk; `max_dirty` sets the limit.",
+    ),
+    code(
+        "cleanup.index",
+        "No index begins with the field that a rule looks for documents by.",
+        "Every document would be read, and for orphans once for every child; nothing was done.",
+        "Create the index that the finding names.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
+        "cleanup.too_many",
+        "More documents would go at once than `max_rows` allows.",
+        "Nothing was done: so many at once are more often a mistake in the rule than a wish.",
+        "Count them with the query of the finding; if they are to go, raise `max_rows`.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
+        "cleanup.types",
+        "Some documents tell no age in the field that a rule goes by, or point at their parent with a type that no parent has.",
+        "They never become old, or never count as orphans, and so stay for ever.",
+        "Correct the values or the name of the field, or add a rule of its own for them.",
+    ),
+    code(
+        "collection.damaged",
+        "MongoDB's `validate` found damage in a collection or its index.",
+        "Documents may be lost or not found, and reads may fail.",
+        "Make a copy first, then resync the member from a healthy one, or restore from a backup.",
+    ),
+    code(
+        "collection.duplicates",
+        "Values that should occur once occur in more than one document.",
+        "A unique index on them cannot be built, and code that expects one document finds any of them.",
+        "Look at the documents, merge or remove the wrong ones, and create a unique index.",
+    ),
+    code(
+        "collection.schema",
+        "Documents do not meet the schema of their collection.",
+        "They were written before the schema, or past it; updates of them may be refused.",
+        "Find them with the query of the finding and correct them.",
+    ),
+    code(
+        "collection.validate_warning",
+        "MongoDB's `validate` has a warning about a collection.",
+        "It is no damage yet; the finding has the server's words.",
+        "Read the warning; `validate` on another member tells whether it is this one's alone.",
+    ),
+    code(
+        "database.empty",
+        "The database of the target has no collection.",
+        "MongoDB makes a database of every name it is asked for: nothing is looked after, and nobody would notice.",
+        "Look at the spelling of the database in the target's `url`; where it is only not filled yet, leave its tasks out until it is.",
+    ),
+    code(
+        "index.differs",
+        "An index is missing, or another one, on some members of the replica set.",
+        "After a failover the same queries behave differently.",
+        "Build the index anew on the members that the finding names.",
+    ),
+    code(
+        "integrity.no_secondary",
+        "There is no secondary to validate a collection on.",
+        "A full validation locks a collection, so only the milder one in the background is made.",
+        "Add a secondary, or accept the milder check.",
+    ),
+    code(
+        "integrity.rule",
+        "A check names a collection that does not exist, or a field that no document has.",
+        "That check was not made, or says nothing.",
+        "Correct the name in the task file, or remove the check.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
+        "member.down",
+        "A member of the replica set is down, or does not follow.",
+        "What it does not hold, only the others do; one more of them away may be too many to have a primary.",
+        "Look at `rs.status()` and the log of that member.",
+    ),
+    code(
+        "operation.long",
+        "An operation runs for longer than `max_operation`.",
+        "It holds resources, and may keep others waiting.",
+        "Look at it with the command of the finding; `db.killOp` ends it.",
+    ),
+    code(
+        "operation.slow",
+        "Operations of one shape take longer on average than `max_operation_mean`, says the profiler.",
+        "Somebody waits.",
+        "Look at the recorded ones with the command of the finding; `explain(\"executionStats\")` says which index would help.",
+    ),
+    code(
+        "oplog.short",
+        "The oplog reaches back for less time than `min_oplog`.",
+        "A member that is away for longer has to copy everything anew.",
+        "Enlarge it with `replSetResizeOplog`.",
+    ),
+    code(
+        "reference.orphaned",
+        "References of documents point at documents that do not exist.",
+        "Code that follows them finds nothing.",
+        "Remove or correct the documents; a rule `orphaned` of the kind cleanup removes them regularly.",
+    ),
+    code(
+        "refresh.nothing",
+        "An aggregation gave no document where its result had some, or where there is none at all.",
+        "Readers see nothing, or what was true before. It is made again each time until it gives something.",
+        "Run the suggested aggregation; look at its `$match`, and at the documents of its source.",
+    ),
+    code(
+        "refresh.source",
+        "The collection that another one is made from does not exist, or the result would get in its way.",
+        "What is made from it cannot be renewed, and shows old data.",
+        "Correct the name in the task file, bring the source back, or let the result go elsewhere.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
+        "ttl.conflict",
+        "An index is in the way of the TTL index that the task wants.",
+        "Documents do not expire.",
+        "Drop the index and make it anew with the commands of the finding, when queries can do without it.",
+    )
+    .keeps(Keeps::FromAll),
+    code(
+        "ttl.monitor_off",
+        "The TTL monitor of the server is off.",
+        "Nothing expires, in any collection.",
+        "db.adminCommand({setParameter: 1, ttlMonitorEnabled: true})",
+    )
+    .keeps(Keeps::FromAll),
+    code(
+        "ttl.partial",
+        "The TTL index is hidden, or covers only a part of the documents.",
+        "The documents outside of it never expire.",
+        "Nothing, if that is meant; otherwise make an index over all of them.",
+    ),
+    code(
+        "ttl.stalled",
+        "Documents that should have expired long ago are still there.",
+        "The collection grows, and holds what should be gone.",
+        "Look at `db.serverStatus().metrics.ttl`, at long index builds and at the load.",
+    ),
+    code(
+        "ttl.wrong_type",
+        "Documents have no date in the field of the TTL index.",
+        "They never expire.",
+        "Find them with the query of the finding and write dates.",
+    ),
+];
