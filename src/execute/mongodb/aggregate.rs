@@ -11,7 +11,7 @@ use crate::engines::mongodb::{
     Json, Limit, Members, MongoError, Session, namespace, number, writes,
 };
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::mongodb::{Aggregate, Measure, shell_name};
+use crate::plan::mongodb::{Aggregate, Measure, shell_name, shell_stages};
 use crate::plan::{Finding, Severity};
 
 /// How long it may take to find out whether a pipeline gives anything at all.
@@ -233,19 +233,18 @@ impl Made<'_> {
         } else {
             return None;
         };
-        let stages = work.pipeline.iter();
-        let mut stages: Vec<String> = stages.map(Json::to_string).collect();
-        stages.pop();
-        stages.push("{$limit: 1}".to_owned());
+        let last = Json::of(&doc! { "$limit": 1 });
+        let kept = work.pipeline.len().saturating_sub(1);
+        let stages = work.pipeline.iter().take(kept).chain([&last]);
         Some(Finding {
             code: "refresh.nothing".to_owned(),
             severity,
             object,
             message,
             suggestion: Some(format!(
-                "{}.aggregate([{}])",
+                "{}.aggregate({})",
                 shell_name(&work.database, &work.collection),
-                stages.join(", ")
+                shell_stages(stages)
             )),
         })
     }

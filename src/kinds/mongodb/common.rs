@@ -107,7 +107,7 @@ impl Index {
             .filter(|(is, _)| *is)
             .map(|(_, word)| *word)
             .collect();
-        format!("{} {}{also}", self.name, Json::of(&keys))
+        format!("{} {}{also}", self.name, Json::of(&keys).0)
     }
 
     /// Whether every document with a value in `field` is found along it, in the field's order.

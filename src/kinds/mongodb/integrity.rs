@@ -18,7 +18,7 @@ use super::common::{
 use super::fields::{self, Seen};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, Members, Session, namespace, role_for};
-use crate::plan::mongodb::{Body, Look, Validate, Work, shell_name};
+use crate::plan::mongodb::{Body, Look, Validate, Work, shell_document, shell_name, shell_stages};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
 use crate::values::{Engine, NamePattern};
 
@@ -303,7 +303,7 @@ impl Kind for Integrity {
                     suggestion: Some(format!(
                         "{}.find({{$nor: [{}]}})",
                         shell_name(&facts.database, name),
-                        Json::of(schema)
+                        shell_document(schema)
                     )),
                 };
                 let text = "documents meet the collection's schema".to_owned();
@@ -416,10 +416,9 @@ impl Integrity {
         finding.suggestion.get_or_insert_with(|| {
             let counted = pipeline.len().saturating_sub(1);
             let stages = pipeline.iter().take(counted).map(Json::of);
-            let stages = stages.chain([Json::of(&doc! { "$limit": 20 })]);
-            let stages: Vec<String> = stages.map(|stage| stage.to_string()).collect();
+            let stages: Vec<Json> = stages.chain([Json::of(&doc! { "$limit": 20 })]).collect();
             let shell = shell_name(database, collection);
-            format!("{shell}.aggregate([{}])", stages.join(", "))
+            format!("{shell}.aggregate({})", shell_stages(&stages))
         });
         let object = match about {
             "" => namespace(database, collection),

@@ -1,7 +1,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::shell_name;
+use super::{shell_name, shell_stages};
 use crate::engines::mongodb::Json;
 use crate::plan::Finding;
 
@@ -54,14 +54,11 @@ impl Look {
                 collection,
                 pipeline,
                 ..
-            } => {
-                let stages: Vec<String> = pipeline.iter().map(Json::to_string).collect();
-                format!(
-                    "{}.aggregate([{}])",
-                    shell_name(database, collection),
-                    stages.join(", ")
-                )
-            }
+            } => format!(
+                "{}.aggregate({})",
+                shell_name(database, collection),
+                shell_stages(pipeline)
+            ),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod archive;
 pub(super) mod codes;
 mod look;
+mod shell;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 pub use archive::{Export, Format, LONGEST_NAME, Manifest, Restored, fields};
 pub use look::{Look, Validate};
+pub use shell::{shell_document, shell_json, shell_key, shell_name, shell_stages, shell_text};
 pub use walk::{AgeLimit, Destination, Orphans, Path, Walk, single};
 
 use super::{Need, Speaks, Step};
@@ -139,8 +141,9 @@ impl Compact {
         match self.by_itself {
             true => format!("{down}db.adminCommand({{autoCompact: true, runOnce: true{target}}})"),
             false => format!(
-                "{down}db.getSiblingDB({:?}).runCommand({{compact: {:?}{target}}})",
-                self.database, self.collection
+                "{down}db.getSiblingDB({}).runCommand({{compact: {}{target}}})",
+                shell_text(&self.database),
+                shell_text(&self.collection)
             ),
         }
     }
@@ -189,8 +192,9 @@ impl super::Body for Body {
                     .iter()
                     .map(|c| {
                         format!(
-                            "db.getSiblingDB({:?}).runCommand({})",
-                            c.database, c.command
+                            "db.getSiblingDB({}).runCommand({})",
+                            shell_text(&c.database),
+                            shell_json(&c.command)
                         )
                     })
                     .collect();
@@ -212,11 +216,10 @@ impl super::Body for Body {
                 )
             }
             Work::Aggregate(work) => {
-                let stages: Vec<String> = work.pipeline.iter().map(Json::to_string).collect();
                 format!(
-                    "{}.aggregate([{}]{})",
+                    "{}.aggregate({}{})",
                     shell_name(&work.database, &work.collection),
-                    stages.join(", "),
+                    shell_stages(&work.pipeline),
                     match work.from_secondary {
                         true => ", {readPreference: \"secondaryPreferred\"}",
                         false => "",
@@ -247,11 +250,6 @@ impl Speaks for Session {
             .filter(|(_, pattern)| !meets(pattern));
         Ok(misses.map(|(n, _)| n).collect())
     }
-}
-
-/// A collection as the shell writes it, whatever its name.
-pub fn shell_name(database: &str, collection: &str) -> String {
-    format!("db.getSiblingDB({database:?}).getCollection({collection:?})")
 }
 
 impl Step<Body> {

@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Export, shell_name};
+use super::{Export, shell_json, shell_key, shell_name};
 use crate::engines::mongodb::Json;
 
 /// Deals with the documents of one collection that meet a condition, batch by
@@ -172,12 +172,12 @@ impl Walk {
 
     fn text_of(&self, filter: &Json) -> String {
         let within = match &self.path {
-            Path::Range { field, .. } => format!("{{{field:?}: {{$gt: …, $lte: …}}}}"),
+            Path::Range { field, .. } => format!("{{{}: {{$gt: …, $lte: …}}}}", shell_key(field)),
             Path::Ids => "{_id: {$in: […]}}".to_owned(),
         };
         let condition = match filter.is_empty() {
             true => within,
-            false => format!("{{$and: [{filter}, {within}]}}"),
+            false => format!("{{$and: [{}, {within}]}}", shell_json(filter)),
         };
         if let Some(into) = &self.into {
             return format!(
@@ -241,7 +241,7 @@ mod tests {
             walk.within(Some(&from), Some(&to)).unwrap(),
             doc! { "$and": [{ "kind": "x" }, { "at": { "$gt": 5_i64 } }, { "at": { "$lte": 9_i64 } }] }
         );
-        insta::assert_snapshot!(walk.text(), @r#"db.getSiblingDB("shop").getCollection("events").deleteMany({$and: [{"kind":"x"}, {"at": {$gt: …, $lte: …}}]}, {writeConcern: {w: "majority"}})"#);
+        insta::assert_snapshot!(walk.text(), @r#"db.getSiblingDB("shop").getCollection("events").deleteMany({$and: [{kind: "x"}, {at: {$gt: …, $lte: …}}]}, {writeConcern: {w: "majority"}})"#);
     }
     #[test]
     fn a_limit_that_moves_with_the_time_is_written_in_words() {

@@ -6,7 +6,7 @@ use super::look::Look;
 use super::rule::{Rule, older};
 use super::{Cleanup, Facts, limits};
 use crate::engines::mongodb::{Json, namespace};
-use crate::plan::mongodb::{AgeLimit, Body, Path, Walk, Work, shell_name};
+use crate::plan::mongodb::{AgeLimit, Body, Path, Walk, Work, shell_key, shell_name};
 use crate::plan::{Finding, Moment, Plan, Severity, Step};
 
 impl Cleanup {
@@ -67,9 +67,9 @@ impl Cleanup {
                             orphans.parent_field
                         ),
                         Some(format!(
-                            "{}.createIndex({{{:?}: 1}})",
+                            "{}.createIndex({{{}: 1}})",
                             shell_name(&orphans.parent_database, &orphans.parent),
-                            orphans.parent_field
+                            shell_key(&orphans.parent_field)
                         )),
                     ));
                 }
@@ -83,8 +83,9 @@ impl Cleanup {
                 why,
                 field.map(|field| {
                     format!(
-                        "{}.createIndex({{{field:?}: 1}})",
-                        shell_name(database, name)
+                        "{}.createIndex({{{}: 1}})",
+                        shell_name(database, name),
+                        shell_key(field)
                     )
                 }),
             )

@@ -9,7 +9,9 @@ use serde_json::json;
 use super::super::common::{Collection, Index, Shape};
 use super::rule::fit;
 use crate::engines::mongodb::{Json, namespace};
-use crate::plan::mongodb::{Body, Command, Work, shell_name};
+use crate::plan::mongodb::{
+    Body, Command, Work, shell_document, shell_key, shell_name, shell_text,
+};
 use crate::plan::{Finding, Moment, Plan, Severity, Step, Unfit};
 use crate::values::TimeSpan;
 
@@ -181,7 +183,7 @@ impl Ttl {
                     severity: Severity::Critical,
                     object,
                     message: format!("with the TTL index {expired} documents would go at once, more than `max_rows` ({most}); nothing was done"),
-                    suggestion: Some(format!("{}.countDocuments({})", shell_name(database, &self.collection), Json::of(&self.expired_at(Utc::now())))),
+                    suggestion: Some(format!("{}.countDocuments({})", shell_name(database, &self.collection), shell_document(&self.expired_at(at.now)))),
                 });
                 return;
             }
@@ -249,8 +251,9 @@ impl Ttl {
                     index.name, self.field
                 ),
                 suggestion: Some(format!(
-                    "{shell}.dropIndex({:?}); {shell}.createIndex({{{:?}: 1}}, {{expireAfterSeconds: {wanted}}})",
-                    index.name, self.field
+                    "{shell}.dropIndex({}); {shell}.createIndex({{{}: 1}}, {{expireAfterSeconds: {wanted}}})",
+                    shell_text(&index.name),
+                    shell_key(&self.field)
                 )),
             });
             return Err(Conflict);
@@ -355,9 +358,9 @@ impl Ttl {
                     kinds.join(", ")
                 ),
                 Some(format!(
-                    "{}.find({{{:?}: {{$not: {{$type: \"date\"}}}}}})",
+                    "{}.find({{{}: {{$not: {{$type: \"date\"}}}}}})",
                     shell_name(database, &self.collection),
-                    self.field
+                    shell_key(&self.field)
                 )),
             );
         }

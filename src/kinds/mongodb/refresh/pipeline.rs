@@ -93,7 +93,11 @@ impl Aggregation {
 
     /// Whether the result depends on something besides the documents.
     pub(super) fn depends_on_time(&self) -> bool {
-        let text: String = self.pipeline.iter().map(Json::to_string).collect();
+        let text: String = self
+            .pipeline
+            .iter()
+            .map(|stage| stage.0.to_string())
+            .collect();
         [
             "$$NOW",
             "$$CLUSTER_TIME",

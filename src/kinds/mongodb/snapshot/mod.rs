@@ -11,7 +11,7 @@ use self::facts::{Facts, long_ones, members, server, slow_ones, uses};
 use super::common::{Collection, Index, Shape, collections, empty, fill, is_empty, is_internal};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Members, Session, namespace, number};
-use crate::plan::mongodb::{Body, shell_name};
+use crate::plan::mongodb::{Body, shell_name, shell_text};
 use crate::plan::{Finding, Kind, Measurement, Moment, Plan, Severity, Site};
 use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan};
 
@@ -266,8 +266,9 @@ impl Snapshot {
                     slow.examined / slow.calls.max(1),
                 ),
                 Some(format!(
-                    "{}.find({{ns: {ns:?}}}).sort({{millis: -1}}).limit(5)",
-                    shell_name(&facts.database, slow::PROFILE)
+                    "{}.find({{ns: {}}}).sort({{millis: -1}}).limit(5)",
+                    shell_name(&facts.database, slow::PROFILE),
+                    shell_text(ns)
                 )),
             );
         }
@@ -351,8 +352,8 @@ impl Snapshot {
                         Bytes(u64::try_from(index.bytes).unwrap_or(0))
                     ),
                     Some(format!(
-                        "{shell}.hideIndex({:?})  // drop it when nobody misses it",
-                        index.name
+                        "{shell}.hideIndex({})  // drop it when nobody misses it",
+                        shell_text(&index.name)
                     )),
                 );
                 continue;
@@ -382,8 +383,8 @@ impl Snapshot {
                         Bytes(u64::try_from(index.bytes).unwrap_or(0))
                     ),
                     Some(format!(
-                        "{shell}.hideIndex({:?})  // drop it when nobody misses it",
-                        index.name
+                        "{shell}.hideIndex({})  // drop it when nobody misses it",
+                        shell_text(&index.name)
                     )),
                 );
             }
