@@ -91,6 +91,58 @@ for_each_version! {
 }
 
 for_each_version! {
+    /// A table that was made again or restored, or whose rows were loaded anew, has the name of one that was found in
+    /// order, and is looked at all the same; what is as it was is not.
+    async fn what_was_made_again_is_looked_at_again(major: u32) {
+        let db = fresh_database(major).await;
+        let tables = "CREATE TABLE c (p int CONSTRAINT fk REFERENCES p, n int CONSTRAINT low CHECK (n < 9))";
+        let orphans = "SET session_replication_role = replica; INSERT INTO c SELECT g, 1 FROM generate_series(100, 149) g;
+            RESET session_replication_role";
+        db.execute("CREATE TABLE p (id int PRIMARY KEY); INSERT INTO p VALUES (1); CREATE TABLE q (p int REFERENCES p);
+            CREATE TABLE l (at int) PARTITION BY RANGE (at); CREATE TABLE l1 PARTITION OF l FOR VALUES FROM (0) TO (10);
+            ALTER TABLE l ADD CONSTRAINT odd CHECK (at <> 5)").await;
+        db.execute(tables).await;
+        let workspace = workspace(&db, "{ amcheck: off }");
+        let looked_at = |document: &Value| -> Vec<String> {
+            let steps = document["runs"][0]["steps"].as_array().unwrap().iter();
+            steps.map(|s| s["object"].as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(found(&run(&workspace)), Vec::<String>::new());
+        assert_eq!(looked_at(&run(&workspace)), Vec::<String>::new());
+        let again = |steps: &[&str], findings: &[&str]| {
+            let document = run(&workspace);
+            let mut steps_now = looked_at(&document);
+            steps_now.sort();
+            assert_eq!(steps_now, steps, "{document:#}");
+            let found: Vec<String> = found(&document).into_iter().filter(|one| !one.starts_with("integrity.")).collect();
+            assert_eq!(found, findings, "{document:#}");
+        };
+        db.execute("DROP TABLE c").await;
+        db.execute(tables).await;
+        db.execute(orphans).await;
+        again(&["public.c", "public.c.fk"], &["foreign_key.orphans public.c.fk"]);
+        // Mended, it is in order; loaded into the same table, it has other files.
+        db.execute("DELETE FROM c").await;
+        again(&["public.c.fk"], &[]);
+        db.execute("TRUNCATE c").await;
+        db.execute(orphans).await;
+        again(&["public.c", "public.c.fk"], &["foreign_key.orphans public.c.fk"]);
+        db.execute("DELETE FROM c").await;
+        again(&["public.c.fk"], &[]);
+        // A constraint of the same name that was never validated.
+        db.execute("ALTER TABLE c DROP CONSTRAINT low; INSERT INTO c VALUES (1, 99);
+            ALTER TABLE c ADD CONSTRAINT low CHECK (n < 9) NOT VALID").await;
+        again(&["public.c"], &["constraint.not_valid public.c.low", "constraint.violated public.c.low"]);
+        db.execute("DELETE FROM c; ALTER TABLE c VALIDATE CONSTRAINT low").await;
+        again(&["public.c"], &[]);
+        // A partition that was replaced.
+        db.execute("DROP TABLE l1; CREATE TABLE l1 PARTITION OF l FOR VALUES FROM (0) TO (10)").await;
+        again(&["public.l"], &[]);
+        again(&[], &[]);
+    }
+}
+
+for_each_version! {
     /// Rows that foreign keys and checks should have kept out are counted,
     /// constraint by constraint, and told without what is in them.
     async fn broken_promises_are_counted(major: u32) {

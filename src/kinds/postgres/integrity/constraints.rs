@@ -18,6 +18,8 @@ pub(super) struct Batch<'a> {
     pub(super) object: String,
     pub(super) table: &'a Relation,
     pub(super) check: Check,
+    /// The constraints, by their oids.
+    pub(super) constraints: Vec<u32>,
     /// What it reads of the table, where that is not the whole.
     pub(super) parts: Vec<RelationName>,
     /// Foreign tables among what it reads.
@@ -76,8 +78,10 @@ fn apart<'a>(
     };
     let table = &first.table;
     let spread = spread.get(&table.oid).filter(|_| !first.no_inherit);
+    let oids: Vec<u32> = constraints.iter().map(|c| c.oid).collect();
     let batch = |object, check, parts: &[RelationName], away: &[RelationName]| Batch {
         object,
+        constraints: oids.clone(),
         table,
         check,
         parts: parts.to_vec(),

@@ -78,6 +78,7 @@ impl Relation {
 /// validated; as declared on the topmost table.
 #[derive(Clone, Debug)]
 pub(super) struct Constraint {
+    pub(super) oid: u32,
     pub(super) name: Identifier,
     pub(super) table: Relation,
     pub(super) validated: bool,
@@ -93,7 +94,7 @@ const CONSTRAINTS: &str =
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = k.conkey[1])
             WHEN {held} THEN NULL ELSE pg_catalog.pg_get_expr(k.conbin, k.conrelid) END,
         c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u',
-        {size}, {hidden}, pg_catalog.pg_has_role(c.relowner, 'USAGE')
+        {size}, {hidden}, pg_catalog.pg_has_role(c.relowner, 'USAGE'), k.oid
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -126,6 +127,7 @@ pub(super) async fn constraints(
                 continue;
             };
             found.push(Constraint {
+                oid: row.get(12)?,
                 name: Identifier::new(row.get::<String>(0)?),
                 validated: row.get(1)?,
                 no_inherit: row.get(2)?,

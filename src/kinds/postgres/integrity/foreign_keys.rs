@@ -13,6 +13,7 @@ use crate::plan::{Check, Finding, Query, Severity};
 /// A foreign key, as declared on the topmost table where those are partitioned.
 #[derive(Clone, Debug)]
 pub(super) struct ForeignKey {
+    pub(super) oid: u32,
     pub(super) name: Identifier,
     pub(super) table: Relation,
     pub(super) referenced: Relation,
@@ -33,7 +34,7 @@ const FOREIGN_KEYS: &str = "SELECT k.conname::text, k.convalidated, k.confmatcht
         {size_f}, {hidden_f}, pg_catalog.pg_has_role(f.relowner, 'USAGE'),
         p.oid, pn.nspname::text, p.relname::text, p.relkind = 'p', p.relpersistence = 'u',
         {size_p}, {hidden_p}, pg_catalog.pg_has_role(p.relowner, 'USAGE'),
-        u.columns, u.referenced, u.operators, u.collations
+        u.columns, u.referenced, u.operators, u.collations, k.oid
     FROM pg_catalog.pg_constraint k
     JOIN pg_catalog.pg_class f ON f.oid = k.conrelid
     JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
@@ -76,6 +77,7 @@ pub(super) async fn read(db: &Session) -> Result<Vec<ForeignKey>, EngineError> {
     let names = |raw: Vec<String>| raw.into_iter().map(Identifier::new).collect();
     each(&rows, |row| {
         Ok(ForeignKey {
+            oid: row.get(24)?,
             name: Identifier::new(row.get::<String>(0)?),
             validated: row.get(1)?,
             match_full: row.get(2)?,

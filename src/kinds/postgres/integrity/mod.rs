@@ -8,6 +8,7 @@ mod counters;
 mod domains;
 mod facts;
 mod foreign_keys;
+mod identity;
 mod options;
 mod order;
 mod server;
@@ -20,6 +21,7 @@ use self::counters::{Key, Sequence};
 use self::domains::DomainCheck;
 use self::facts::{Constraint, Hidden, Index, Relation};
 use self::foreign_keys::ForeignKey;
+use self::identity::Identities;
 pub(crate) use self::options::Integrity;
 use self::options::{Level, OwnQuery};
 use self::order::{Candidate, Class};
@@ -64,6 +66,7 @@ pub(crate) struct Facts {
     holders: HashMap<u32, String>,
     tables: Vec<Relation>,
     indexes: Vec<Index>,
+    identities: Identities,
     amcheck: Amcheck,
     sequences: Vec<Sequence>,
     keys: Vec<Key>,
@@ -157,6 +160,7 @@ impl Kind for Integrity {
             holders,
             tables: facts::tables(db).await?,
             indexes,
+            identities: identity::read(db).await?,
             amcheck: amcheck::read(db).await?,
             sequences: counters::sequences(db, self.near_end.share()).await?,
             keys: counters::keys(db, self.near_end.share()).await?,
@@ -222,6 +226,7 @@ impl Kind for Integrity {
             candidates.push(Candidate::new(
                 Class::Query,
                 step,
+                facts.identities.of_text(&query.sql),
                 0,
                 "your query".to_owned(),
             ));
@@ -313,6 +318,9 @@ impl Integrity {
             candidates.push(Candidate::new(
                 Class::ForeignKey,
                 located(step, check, place),
+                facts
+                    .identities
+                    .of(&[key.table.oid, key.referenced.oid], &[key.oid]),
                 key.table.bytes + key.referenced.bytes,
                 what.to_owned(),
             ));
@@ -347,6 +355,7 @@ impl Integrity {
             candidates.push(Candidate::new(
                 Class::Constraints,
                 located(step, batch.check, place),
+                facts.identities.of(&[table.oid], &batch.constraints),
                 table.bytes,
                 "rows that violate a check constraint".to_owned(),
             ));
@@ -396,6 +405,7 @@ impl Integrity {
                 Candidate::new(
                     Class::Table,
                     located(step, check, place),
+                    facts.identities.of(&[table.oid], &[]),
                     table.bytes,
                     "damaged pages".to_owned(),
                 )
@@ -441,6 +451,7 @@ impl Integrity {
                     Candidate::new(
                         Class::Index,
                         located(step, check, place),
+                        facts.identities.of(&[index.oid], &[index.table_oid]),
                         index.bytes,
                         "damaged pages".to_owned(),
                     )
@@ -455,6 +466,7 @@ impl Integrity {
                 candidates.push(Candidate::new(
                     Class::Catalog,
                     located(step, check, place),
+                    facts.identities.of_text(object),
                     0,
                     "damaged pages".to_owned(),
                 ));

@@ -6,8 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use super::Level;
+use super::identity::{self, Identity};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Session, first};
+use crate::engines::postgres::Session;
 use crate::plan::{Finding, Measurement, Memory, Moment, Plan, Severity, Step};
 use crate::values::TimeSpan;
 
@@ -45,13 +46,21 @@ pub(super) struct Candidate {
     bytes: i64,
     looking_for: String,
     level: Level,
+    identity: Identity,
 }
 
 impl Candidate {
-    pub(super) fn new(class: Class, step: Step, bytes: i64, looking_for: String) -> Self {
+    pub(super) fn new(
+        class: Class,
+        step: Step,
+        identity: Identity,
+        bytes: i64,
+        looking_for: String,
+    ) -> Self {
         Candidate {
             class,
             step,
+            identity,
             bytes,
             looking_for,
             level: Level::Off,
@@ -68,12 +77,23 @@ impl Candidate {
         format!("{} {}", self.step.action, self.step.object)
     }
 
-    /// When it was last found in order, looked at as closely as now.
+    /// When it was last found in order, looked at as closely as now. What another
+    /// object of its name was found to be says nothing.
     fn verified(&self, at: &Moment) -> Option<DateTime<Utc>> {
         let memory = at.memories.get(&self.key())?;
+        if memory.get("made")?.as_str()? != self.identity.made {
+            return None;
+        }
         let level: Level = serde_json::from_value(memory.get("level")?.clone()).ok()?;
         let when = DateTime::parse_from_rfc3339(memory.get("at")?.as_str()?).ok()?;
         (level >= self.level).then(|| when.to_utc())
+    }
+
+    /// Whether its rows are in other files than when it was found in order: nobody has read those yet.
+    fn rewritten(&self, at: &Moment) -> bool {
+        let memory = at.memories.get(&self.key());
+        let files = memory.and_then(|one| one.get("files")?.as_str());
+        files.is_some_and(|files| files != self.identity.files)
     }
 }
 
@@ -97,7 +117,7 @@ pub(super) fn arrange(
     let mut due: Vec<(u64, Option<DateTime<Utc>>, Candidate)> = candidates
         .into_iter()
         .map(|c| (in_vain(&c, at), c.verified(at), c))
-        .filter(|(_, verified, _)| verified.is_none_or(|when| when <= fresh))
+        .filter(|(_, verified, c)| verified.is_none_or(|when| when <= fresh || c.rewritten(at)))
         .collect();
     let left = all - due.len();
     if left > 0 {
@@ -130,11 +150,19 @@ pub(super) fn arrange(
         let key = candidate.key();
         now_waiting.insert(key.clone(), json!(tries + 1));
         let last = match verified {
+            Some(_) if candidate.rewritten(at) => {
+                "rewritten since it was last found in order".to_owned()
+            }
             Some(when) => format!("last in order {} days ago", (at.now - when).num_days()),
             None if tries >= 2 => format!("planned {tries} times before, and never found in order"),
             None => "never found in order before".to_owned(),
         };
-        let value = json!({ "at": at.now.to_rfc3339(), "level": candidate.level });
+        let value = json!({
+            "at": at.now.to_rfc3339(),
+            "level": candidate.level,
+            "made": candidate.identity.made,
+            "files": candidate.identity.files,
+        });
         plan.steps.push(
             candidate
                 .step
@@ -234,18 +262,11 @@ pub(super) async fn not_a_copy(
     replica: &Session,
     n: usize,
 ) -> Result<Option<Finding>, EngineError> {
-    let sql = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
-    let doing = "asking who the server is";
-    let mut ids = Vec::new();
-    for session in [primary, replica] {
-        match session.query(doing, sql, &[]).await {
-            Ok(rows) => ids.push(first::<i64>(&rows, 0)?),
-            // Not allowed everywhere; then the rest has to do.
-            Err(error) if error.sqlstate() == Some("42501") => ids.push(None),
-            Err(error) => return Err(error),
-        }
-    }
-    let same = match ids.as_slice() {
+    let ids = [
+        identity::system_identifier(primary).await?,
+        identity::system_identifier(replica).await?,
+    ];
+    let same = match ids {
         [Some(ours), Some(theirs)] => ours == theirs,
         _ => true,
     };
@@ -284,7 +305,8 @@ mod tests {
     fn candidates(names: &[(&str, i64)], level: Level) -> Vec<Candidate> {
         let table = |(name, bytes): &(&str, i64)| {
             let step = Step::new("check_table", *name, *name);
-            Candidate::new(Class::Table, step, *bytes, "damage".to_owned()).at(level)
+            let identity = Identity::default();
+            Candidate::new(Class::Table, step, identity, *bytes, "damage".to_owned()).at(level)
         };
         names.iter().map(table).collect()
     }
