@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Failure;
@@ -5,7 +7,7 @@ use super::context::Context;
 use crate::config::Config;
 use crate::history::{
     FindingState, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Period, RunFilter,
-    RunStatus, Store, TaskTotals, with_known_databases,
+    RunStatus, Store, TaskTotals, TrackedFinding, with_known_databases,
 };
 use crate::plan::{Severity, tells_kept_out};
 use crate::report::finding_text;
@@ -26,6 +28,9 @@ struct Reason {
     since: Option<DateTime<Utc>>,
     text: String,
     hint: Option<String>,
+    /// All that it is so on; none where it is about no target.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    targets: Vec<String>,
 }
 
 /// A schedule that is paused for longer is told.
@@ -38,6 +43,10 @@ const FAILURES: [RunStatus; 3] = [
 ];
 /// So many runs are read at once.
 const PAGE: u32 = 1_000;
+/// So many findings are read, the worst first.
+const MOST_FINDINGS: u32 = 5_000;
+/// So many targets of one reason are named.
+const MOST_NAMED: usize = 4;
 /// Findings of earlier runs count for so long.
 const LOOK_BACK: TimeDelta = TimeDelta::days(90);
 
@@ -64,6 +73,7 @@ impl Status {
         }
         if last.is_none() {
             reasons.push(Reason {
+                targets: Vec::new(),
                 severity: Severity::Warning,
                 since: None,
                 text: "nothing has run yet".to_owned(),
@@ -189,6 +199,7 @@ async fn look(
                 None => failing_since(store, one).await?,
             };
             reasons.push(Reason {
+                targets: Vec::new(),
                 severity: Severity::Critical,
                 since: Some(since),
                 text: format!(
@@ -206,36 +217,17 @@ async fn look(
     let tasks: Vec<String> = config.tasks.keys().cloned().collect();
     let summaries = store.summaries();
     if !tasks.is_empty() {
-        let findings = summaries.tracked_findings(&period, &tasks, 50).await?;
-        for one in findings.listed {
-            let gone = config.is_gone(&one.target);
-            if one.severity == Severity::Critical && one.state != FindingState::Gone && !gone {
-                let object = if one.object.is_empty() {
-                    &one.target
-                } else {
-                    &one.object
-                };
-                reasons.push(Reason {
-                    severity: Severity::Critical,
-                    since: None,
-                    text: format!("{object}: {} [{}]", finding_text(&one.message), one.code),
-                    hint: Some(format!("maint explain {}", one.code)),
-                });
-            }
-            // Nothing has failed, and yet it does not get done.
-            let kept_out = one.severity == Severity::Warning && tells_kept_out(&one.code);
-            if kept_out && one.state != FindingState::Gone && !gone {
-                reasons.push(Reason {
-                    severity: Severity::Warning,
-                    since: None,
-                    text: format!("on {}, {} [{}]", one.target, one.message, one.code),
-                    hint: Some(format!("maint explain {}", one.code)),
-                });
-            }
-        }
+        let findings = summaries
+            .tracked_findings(&period, &tasks, MOST_FINDINGS)
+            .await?;
+        let open = findings.listed.into_iter();
+        let open =
+            open.filter(|one| one.state != FindingState::Gone && !config.is_gone(&one.target));
+        reasons.extend(alike(open.collect(), config.targets.len() > 1));
     }
     for text in troubles(store, now).await? {
         reasons.push(Reason {
+            targets: Vec::new(),
             severity: Severity::Warning,
             since: None,
             text,
@@ -244,6 +236,7 @@ async fn look(
     }
     for (at, schedule) in super::next::overdue(config, store, now).await? {
         reasons.push(Reason {
+            targets: Vec::new(),
             severity: Severity::Critical,
             since: Some(at),
             text: format!("schedule {schedule} was due and nobody has looked"),
@@ -260,6 +253,7 @@ async fn look(
             .filter(|_| one.succeeded == Some(false));
         if let Some(left) = left {
             reasons.push(Reason {
+                targets: Vec::new(),
                 severity: Severity::Warning,
                 since: Some(one.scheduled_for),
                 text: format!("schedule {name} did not do all that it was to do: {left}"),
@@ -268,6 +262,7 @@ async fn look(
         }
         if one.status == OccurrenceStatus::Missed {
             reasons.push(Reason {
+                targets: Vec::new(),
                 severity: Severity::Warning,
                 since: Some(one.scheduled_for),
                 text: format!(
@@ -284,6 +279,7 @@ async fn look(
         let known = config.schedules.get(&pause.schedule);
         if known.is_some_and(|one| one.enabled) && now - pause.since > LONG_PAUSE && !ends_soon {
             reasons.push(Reason {
+                targets: Vec::new(),
                 severity: Severity::Warning,
                 since: Some(pause.since),
                 text: format!("schedule {} is paused by {}", pause.schedule, pause.by),
@@ -294,6 +290,65 @@ async fn look(
     reasons.extend(unconfigured(config, &totals));
     reasons.extend(never_ran(config, &totals, now));
     Ok(reasons)
+}
+
+/// What the findings say that make it not well: one reason for the same on several targets.
+fn alike(findings: Vec<TrackedFinding>, several: bool) -> Vec<Reason> {
+    let mut folded: Vec<(TrackedFinding, Vec<String>)> = Vec::new();
+    let mut places = HashMap::new();
+    for one in findings {
+        // Nothing has failed, and yet it does not get done.
+        let kept_out = one.severity == Severity::Warning && tells_kept_out(&one.code);
+        if one.severity != Severity::Critical && !kept_out {
+            continue;
+        }
+        let same = (one.code.clone(), one.object.clone(), one.message.clone());
+        let place = *places.entry(same).or_insert(folded.len());
+        match folded.get_mut(place) {
+            Some((_, targets)) => targets.push(one.target),
+            None => {
+                let targets = vec![one.target.clone()];
+                folded.push((one, targets));
+            }
+        }
+    }
+    let reasons = folded.into_iter().map(|(one, mut targets)| {
+        targets.sort();
+        targets.dedup();
+        let on = named(&targets);
+        let text = match one.severity {
+            Severity::Critical => {
+                let object = match (one.object.as_str(), several) {
+                    ("", _) => on,
+                    (object, true) => format!("{object} on {on}"),
+                    (object, false) => object.to_owned(),
+                };
+                format!("{object}: {} [{}]", finding_text(&one.message), one.code)
+            }
+            _ => format!("on {on}, {} [{}]", finding_text(&one.message), one.code),
+        };
+        Reason {
+            severity: one.severity,
+            since: None,
+            text,
+            hint: Some(format!("maint explain {}", one.code)),
+            targets,
+        }
+    });
+    reasons.collect()
+}
+
+/// The first of them by name, and how many there are besides.
+fn named(targets: &[String]) -> String {
+    match targets {
+        [] => String::new(),
+        [one] => one.clone(),
+        all if all.len() > MOST_NAMED => {
+            let first = all.get(..MOST_NAMED).unwrap_or_default();
+            format!("{} and {} more", first.join(", "), all.len() - MOST_NAMED)
+        }
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
 }
 
 /// When a task failed first that has not succeeded since.
@@ -364,6 +419,7 @@ fn unconfigured<'a>(
         };
         let last = totals.iter().filter(ran).map(|one| one.last_started_at);
         Some(Reason {
+            targets: Vec::new(),
             severity: Severity::Warning,
             since: Some(last.max()?),
             text: format!(
@@ -390,6 +446,7 @@ fn never_ran(config: &Config, totals: &[TaskTotals], now: DateTime<Utc>) -> Vec<
         let Some(due) = due else { continue };
         if task.targets.is_empty() {
             reasons.push(Reason {
+                targets: Vec::new(),
                 severity: Severity::Warning,
                 since: None,
                 text: format!(
@@ -408,6 +465,7 @@ fn never_ran(config: &Config, totals: &[TaskTotals], now: DateTime<Utc>) -> Vec<
                 continue;
             }
             reasons.push(Reason {
+                targets: Vec::new(),
                 severity: Severity::Warning,
                 since: None,
                 text: format!("{} on {target} has never run", task.name),

@@ -92,6 +92,75 @@ async fn one_line_says_whether_all_is_well() {
     workspace.run(["history", "--output", "nagios"]).expect(2);
 }
 
+/// The same on several targets is one line that names them, and what is of one alone says of which.
+#[tokio::test]
+async fn the_same_on_several_targets_is_told_once() {
+    let mut targets = String::new();
+    let mut all = Vec::new();
+    for name in ["t1", "t2", "t3", "t4", "t5", "t6"] {
+        let db = fresh_database(17).await;
+        if name == "t2" {
+            db.execute("CREATE TABLE bad (n int); INSERT INTO bad VALUES (1)")
+                .await;
+        } else {
+            db.execute("CREATE TABLE bad (n int)").await;
+        }
+        targets += &format!("  {name}: {{ engine: postgres, url: \"{}\" }}\n", db.url);
+        all.push(db);
+    }
+    let workspace = Workspace::new(&format!(
+        "timezone: UTC\nhistory: sqlite:maint.db\ntargets:\n{targets}groups:\n  fleet: [t1, t2, t3, t4, t5, t6]\n"
+    ))
+    .task(
+        "look",
+        "kind: integrity\ntarget: fleet\noptions:\n  queries:\n    - { name: everywhere, sql: SELECT 1 }\n    - { name: somewhere, sql: SELECT n FROM public.bad }\n",
+    );
+    workspace.run(["run", "look", "--now"]).expect(0);
+    let told = |said: &str, what: &str| -> Vec<String> {
+        let lines = said.lines().map(str::trim);
+        lines
+            .filter(|line| line.contains(what) && line.contains("query.rows]"))
+            .map(str::to_owned)
+            .collect()
+    };
+    let said = workspace.run(["status"]).expect(1).stdout;
+    let everywhere = told(&said, "`everywhere`");
+    assert_eq!(everywhere.len(), 1, "{said}");
+    assert!(
+        everywhere[0].starts_with("everywhere on t1, t2, t3, t4 and 2 more: "),
+        "{said}"
+    );
+    let somewhere = told(&said, "`somewhere`");
+    assert_eq!(somewhere.len(), 1, "{said}");
+    assert!(somewhere[0].starts_with("somewhere on t2: "), "{said}");
+    let said = workspace
+        .run(["status", "--output", "nagios"])
+        .expect(2)
+        .stdout;
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(
+        said.ends_with("(and 1 more) | reasons=2\n") && said.contains(" on t"),
+        "{said}"
+    );
+    let said = workspace
+        .run(["status", "--output", "json"])
+        .expect(1)
+        .json();
+    let reasons = said["reasons"].as_array().unwrap();
+    let of = |what: &str| {
+        let mut these = reasons.iter();
+        these
+            .find(|one| one["text"].as_str().unwrap().starts_with(what))
+            .unwrap()["targets"]
+            .clone()
+    };
+    assert_eq!(
+        of("everywhere"),
+        serde_json::json!(["t1", "t2", "t3", "t4", "t5", "t6"])
+    );
+    assert_eq!(of("somewhere"), serde_json::json!(["t2"]));
+}
+
 #[test]
 fn every_code_of_the_source_is_explained() {
     fn read(folder: &Path, texts: &mut Vec<String>) {
