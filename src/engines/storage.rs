@@ -2,7 +2,7 @@
 //! complete and durable once written.
 
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -134,6 +134,44 @@ fn is_no_file(error: &std::io::Error) -> bool {
     matches!(error.kind(), NotFound | NotADirectory)
 }
 
+/// What an address of files names.
+enum Named<'a> {
+    Folder(&'a str),
+    /// A bucket, and what the names of files begin with there.
+    Bucket(&'a str, &'a str),
+}
+
+fn place_of(url: &str) -> Result<Named<'_>, &'static str> {
+    if let Some(folder) = url.strip_prefix("file://") {
+        if !folder.starts_with('/') {
+            return Err("the path is not absolute");
+        }
+        let mut parts = Path::new(folder).components();
+        if !parts.any(|part| matches!(part, Component::Normal(_))) {
+            return Err("it is the root of all folders, and names none in it");
+        }
+        return Ok(Named::Folder(folder));
+    }
+    let rest = url.strip_prefix("s3://").ok_or("its scheme is unknown")?;
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        return Err("it names no bucket");
+    }
+    Ok(Named::Bucket(bucket, prefix))
+}
+
+/// Why nothing can be stored at an address, as far as the address alone tells.
+///
+/// # Errors
+/// When it names no folder and no bucket.
+pub fn check_address(url: &str) -> Result<(), StorageError> {
+    let wrong = |why: &str| StorageError::Address {
+        url: url.to_owned(),
+        why: why.to_owned(),
+    };
+    place_of(url).map(drop).map_err(wrong)
+}
+
 impl Storage {
     /// Opens a place by its address. Credentials for S3 come from the
     /// environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
@@ -146,35 +184,27 @@ impl Storage {
             url: url.to_owned(),
             why: why.to_owned(),
         };
-        let place = if let Some(folder) = url.strip_prefix("file://") {
-            if !folder.starts_with('/') {
-                return Err(wrong("the path is not absolute"));
+        let place = match place_of(url).map_err(wrong)? {
+            Named::Folder(folder) => Place::Folder(PathBuf::from(folder)),
+            Named::Bucket(bucket, prefix) => {
+                // A second call finds it installed already.
+                let _ = rustls::crypto::ring::default_provider().install_default();
+                let retry = RetryConfig {
+                    max_retries: 4,
+                    retry_timeout: std::time::Duration::from_secs(60),
+                    ..RetryConfig::default()
+                };
+                let store = AmazonS3Builder::from_env()
+                    .with_bucket_name(bucket)
+                    .with_retry(retry)
+                    .with_client_options(options())
+                    .build()
+                    .map_err(|source| StorageError::Address {
+                        url: url.to_owned(),
+                        why: source.to_string(),
+                    })?;
+                Place::Bucket(Arc::new(store), prefix.trim_matches('/').to_owned())
             }
-            Place::Folder(PathBuf::from(folder))
-        } else if let Some(rest) = url.strip_prefix("s3://") {
-            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            if bucket.is_empty() {
-                return Err(wrong("it names no bucket"));
-            }
-            // A second call finds it installed already.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            let retry = RetryConfig {
-                max_retries: 4,
-                retry_timeout: std::time::Duration::from_secs(60),
-                ..RetryConfig::default()
-            };
-            let store = AmazonS3Builder::from_env()
-                .with_bucket_name(bucket)
-                .with_retry(retry)
-                .with_client_options(options())
-                .build()
-                .map_err(|source| StorageError::Address {
-                    url: url.to_owned(),
-                    why: source.to_string(),
-                })?;
-            Place::Bucket(Arc::new(store), prefix.trim_matches('/').to_owned())
-        } else {
-            return Err(wrong("its scheme is unknown"));
         };
         Ok(Storage {
             url: url.trim_end_matches('/').to_owned(),

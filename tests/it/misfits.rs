@@ -92,3 +92,44 @@ fn what_is_set_for_once_is_told_in_its_own_words() {
     assert!(said.contains("statements[1].sql"), "{said}");
     assert!(said.contains("begins with BEGIN"), "{said}");
 }
+
+#[test]
+fn places_for_files_that_name_nothing_are_refused() {
+    let archive = |files: &str| {
+        format!(
+            "kind: archive\ntarget: app\noptions:\n  table: a\n  column: at\n  older_than: 9d\n  destination: {{ files: \"{files}\" }}\n"
+        )
+    };
+    for (files, why) in [
+        ("s3:///x", "it names no bucket"),
+        ("s3://", "it names no bucket"),
+        ("file:///", "it is the root of all folders"),
+        ("file:////./", "it is the root of all folders"),
+        ("file://srv", "the path is not absolute"),
+        ("ftp://srv/x", "its scheme is unknown"),
+    ] {
+        for engine in ["postgres", "mongodb"] {
+            let task = match engine {
+                "postgres" => archive(files),
+                _ => format!(
+                    "kind: archive\ntarget: app\noptions:\n  rules:\n    - {{ collection: a, field: at, older_than: 9d }}\n  destination: {{ files: \"{files}\" }}\n"
+                ),
+            };
+            let schedules = format!(
+                "targets: {{ app: {{ engine: {engine}, url: '{engine}://localhost/app' }} }}\n"
+            );
+            let workspace = Workspace::new(&schedules).task("it", &task);
+            let said = workspace.run(["check"]).expect(2);
+            let all = format!("{}{}", said.stdout, said.stderr);
+            assert!(
+                all.contains(&format!("`{files}` is no place for files: {why}")),
+                "{engine} {files}: {said:#?}"
+            );
+        }
+    }
+    let schedules = "targets: { app: { engine: postgres, url: 'postgres://localhost/app' } }\n";
+    for files in ["s3://b", "file:///srv"] {
+        let workspace = Workspace::new(schedules).task("it", &archive(files));
+        workspace.run(["check"]).expect(0);
+    }
+}

@@ -14,7 +14,7 @@ use super::cleanup::rule::{Rule, fit};
 use super::cleanup::{self, Cleanup};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{CopyMark, Field, FieldType, Limit, Session, namespace};
-use crate::engines::storage::Storage;
+use crate::engines::storage::{Storage, check_address};
 use crate::plan::mongodb::{Body, Destination, Export, Format, Manifest, TakeBack, Work, fields};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit, archived};
 use crate::values::{Bytes, Engine};
@@ -116,11 +116,7 @@ impl Into {
                     .to_owned(),
             );
         }
-        if !url.starts_with("file:///") && !url.starts_with("s3://") {
-            return Err(format!(
-                "`{url}` is no place for files; expected `file:///folder` or `s3://bucket/prefix`"
-            ));
-        }
+        check_address(url).map_err(|why| why.to_string())?;
         let columns = !self.columns.is_empty() || self.schema.is_some();
         if columns && self.format != Some(Format::Parquet) {
             return Err("`columns` and `schema` are for `format: parquet`".to_owned());
@@ -461,6 +457,8 @@ mod tests {
                 true,
             ),
             (json!({ "files": "srv/x" }), false),
+            (json!({ "files": "file:///" }), false),
+            (json!({ "files": "s3:///x" }), false),
             (json!({ "files": "file:///x", "collection": "old" }), false),
             (
                 json!({ "files": "file:///x", "columns": { "at": "date" } }),

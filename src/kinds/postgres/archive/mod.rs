@@ -25,7 +25,7 @@ use crate::engines::parquet::Column;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::engines::storage::Storage;
+use crate::engines::storage::{Storage, check_address};
 use crate::plan::postgres::{Lost, Settle};
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
 use crate::values::{CalendarSpan, Engine, Percent, TableName, TimeSpan, TimeZone};
@@ -184,15 +184,10 @@ impl Kind for Archive {
                 format!("the destination is `{table}` itself")
             }
             (Some(_), None) => return Ok(()),
-            (None, Some(url)) => {
-                let known = url.starts_with("file:///") || url.starts_with("s3://");
-                if known {
-                    return Ok(());
-                }
-                format!(
-                    "`{url}` is no place for files; expected `file:///folder` or `s3://bucket/prefix`"
-                )
-            }
+            (None, Some(url)) => match check_address(url) {
+                Ok(()) => return Ok(()),
+                Err(why) => why.to_string(),
+            },
             _ => "the destination needs one of `table` and `files`".to_owned(),
         };
         Err(Unfit::at("destination", why))
