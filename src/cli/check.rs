@@ -4,7 +4,7 @@ use super::{Failure, Output, rehearse};
 use crate::config::{Config, Target};
 use crate::engines::EngineError;
 use crate::engines::mongodb::MongoError;
-use crate::engines::postgres::{Session, pooler};
+use crate::engines::postgres::{Session, copies, pooler};
 use crate::history::{HistoryError, RunFilter};
 use crate::notify::Smtp;
 use crate::pipeline::{self, PipelineError};
@@ -286,6 +286,7 @@ async fn look_at(target: &Target) -> Result<String, EngineError> {
     };
     let session = Session::open(&dial, "maint check").await?;
     pooler::refuse(&session, &dial).await?;
+    copies::only_one(&dial, "maint check", &session).await?;
     let server = &session.server;
     let mut text = format!(
         "PostgreSQL {} at {}, role {}",

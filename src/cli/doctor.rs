@@ -6,7 +6,7 @@ use super::run::worse;
 use super::{Failure, doctor_mongodb};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Session, claim, pooler, trust};
+use crate::engines::postgres::{Session, claim, copies, pooler, trust};
 use crate::pipeline::{self, PipelineError};
 use crate::plan::Scope;
 use crate::report::text::{Ink, counted, human_duration_ms, shown, wrapped};
@@ -155,6 +155,7 @@ async fn look(target: &Target, tasks: &[&Task], lines: &mut Vec<Line>) -> Result
     };
     let session = Session::open(&dial, "maint doctor").await?;
     pooler::refuse(&session, &dial).await?;
+    copies::only_one(&dial, "maint doctor", &session).await?;
     if target.scope.has_server() {
         examine_server(name, &session, lines);
     }

@@ -28,6 +28,12 @@ pub enum EngineError {
         /// Which server.
         server: String,
     },
+    /// Another copy of the database answers than the one that is meant, as far as can be told.
+    #[error("{message}")]
+    OtherCopy {
+        /// Where, and which.
+        message: String,
+    },
     /// A pooler hands the same server session to several clients.
     #[error(
         "{server} is reached through a pooler in transaction mode, where session locks and settings do not hold"
@@ -196,6 +202,7 @@ impl EngineError {
             | EngineError::Connect(_)
             | EngineError::TooOld { .. }
             | EngineError::InRecovery { .. }
+            | EngineError::OtherCopy { .. }
             | EngineError::Pooler { .. }
             | EngineError::Setting { .. }
             | EngineError::Lost { .. } => true,
@@ -219,6 +226,9 @@ impl EngineError {
             EngineError::Mongo(error) => error.hint(),
             EngineError::InRecovery { .. } => {
                 Some("point the target's `url` at the primary, or list both hosts and add target_session_attrs=read-write".to_owned())
+            }
+            EngineError::OtherCopy { .. } => {
+                Some("stop the server that was the primary before, and make a standby of it (pg_rewind); or name only the right host in the target's `url`".to_owned())
             }
             EngineError::Pooler { .. } => {
                 Some("point the target's `url` at PostgreSQL itself, or at a pool in session mode".to_owned())

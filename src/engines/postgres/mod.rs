@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod connect;
+pub mod copies;
 mod fault;
 pub mod load;
 pub mod claim;

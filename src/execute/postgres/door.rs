@@ -1,6 +1,7 @@
 //! PostgreSQL behind the executor's door.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +16,7 @@ use super::{ask, ask_under, check, gate, settle, shrink, statements, walk, whole
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::copies::{self, Copy};
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Damage, Fault, Session, claim, each, pooler};
 use crate::execute::step::end;
@@ -39,6 +41,8 @@ pub(crate) struct Door {
     pub(super) replicas: Vec<Dial>,
     /// What our sessions are called on the server.
     pub(super) name: String,
+    /// Where the run began, if the primary may be one of several hosts.
+    begun_on: OnceLock<Copy>,
     /// For the limits under `throttle:`.
     seen: Mutex<Seen>,
     /// What steps still have before them, by their names.
@@ -47,11 +51,22 @@ pub(crate) struct Door {
     pub(super) gone: Bounds,
 }
 
+impl Door {
+    /// One more session with the primary, and with none that was it before.
+    pub(super) async fn another(&self) -> Result<Session, EngineError> {
+        let session = Session::open(&self.dial, &self.name).await?;
+        if let Some(begun_on) = self.begun_on.get() {
+            copies::goes_on(begun_on, &self.dial, &session).await?;
+        }
+        Ok(session)
+    }
+}
+
 /// Resolves how to reach a target.
 pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
     let env = |name: &str| std::env::var(name).ok();
     let url = target.url.as_ref().map(|url| url.expose());
-    Ok(of(target, Dial::resolve(url, &env)?))
+    Ok(of(target, Dial::resolve(url, &env)?).following_the_primary())
 }
 
 /// The same server, and of many databases the one that is meant.
@@ -102,11 +117,12 @@ impl execute::Door for Door {
         let env = |name: &str| std::env::var(name).ok();
         let replicas = target.replicas.iter();
         Ok(Door {
-            dial: dial(target)?.following_the_primary(),
+            dial: dial(target)?,
             replicas: replicas
                 .map(|url| Ok(of(target, Dial::resolve(Some(url.expose()), &env)?)))
                 .collect::<Result<_, EngineError>>()?,
             name: name.to_owned(),
+            begun_on: OnceLock::new(),
             seen: Mutex::default(),
             ahead: Ahead::default(),
             gone: Bounds::default(),
@@ -119,6 +135,14 @@ impl execute::Door for Door {
             return Err(EngineError::InRecovery {
                 server: self.dial.describe(),
             });
+        }
+        match self.begun_on.get() {
+            Some(begun_on) => copies::goes_on(begun_on, &self.dial, &session).await?,
+            None => {
+                if let Some(copy) = copies::only_one(&self.dial, &self.name, &session).await? {
+                    self.begun_on.get_or_init(|| copy);
+                }
+            }
         }
         Ok(session)
     }
@@ -218,16 +242,19 @@ impl execute::Door for Door {
     }
 
     async fn session(&self, place: Place) -> Result<Session, EngineError> {
-        let dial = match place {
-            Place::Primary => &self.dial,
-            // A plan names only replicas that were reached while it was made.
-            Place::Replica(n) => self.replicas.get(n).unwrap_or(&self.dial),
+        // A plan names only replicas that were reached while it was made.
+        let replica = match place {
+            Place::Primary => None,
+            Place::Replica(n) => self.replicas.get(n),
         };
-        Session::open(dial, &self.name).await
+        match replica {
+            Some(replica) => Session::open(replica, &self.name).await,
+            None => self.another().await,
+        }
     }
 
     async fn watch(&self, execution: &Execution) -> Result<Monitor, EngineError> {
-        let session = Session::open(&self.dial, &self.name).await?;
+        let session = self.another().await?;
         // Where `ALTER ROLE … SET role` makes another role of the one that logged in, that
         // other role sees nothing of our sessions.
         let doing = "watching as the role that logged in";

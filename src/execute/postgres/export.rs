@@ -151,7 +151,7 @@ impl<'a> Exporter<'a> {
         job: Job<'_>,
     ) -> Result<Self, ExportError> {
         Ok(Exporter {
-            naming: Naming::open(&job.door.dial, &job.door.name).await?,
+            naming: Naming::with(job.door.another().await?).await?,
             walk,
             export,
             storage: Storage::open(&export.storage)?,

@@ -33,7 +33,7 @@ pub(super) async fn busy(
     door: &Door,
 ) -> Result<Option<Busy>, EngineError> {
     if seen.primary.is_none() {
-        let session = Session::open(&door.dial, &door.name).await?;
+        let session = door.another().await?;
         session.execute("setting timeouts", PATIENCE).await?;
         seen.primary = Some(session);
     }

@@ -35,7 +35,11 @@ pub(super) struct Naming {
 impl Naming {
     /// Opens a session beside those that work, under the same name.
     pub(super) async fn open(dial: &Dial, name: &str) -> Result<Naming, EngineError> {
-        let beside = Session::open(dial, name).await?;
+        Naming::with(Session::open(dial, name).await?).await
+    }
+
+    /// With a session that is there.
+    pub(super) async fn with(beside: Session) -> Result<Naming, EngineError> {
         let system = beside.system_identifier().await?.unwrap_or_default();
         Ok(Naming { beside, system })
     }

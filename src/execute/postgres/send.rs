@@ -109,7 +109,7 @@ impl<'a> Sender<'a> {
         there.execute("making a table for batches", &stage).await?;
         there.execute("committing there", "COMMIT").await?;
         let names = (
-            Naming::open(&job.door.dial, &job.door.name).await?,
+            Naming::with(job.door.another().await?).await?,
             Naming::open(&dial(&send.target, job)?, &job.door.name).await?,
         );
         Ok(Sender {

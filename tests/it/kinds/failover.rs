@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use crate::support::patience::Patience;
 use crate::support::servers::{connect, private_cluster};
 use crate::support::standby::standby;
+use crate::support::wire::{Mode, Wire};
 use crate::support::workspace::Workspace;
 
 /// `host:port` of an address.
@@ -90,4 +91,111 @@ async fn several_hosts_follow_the_primary() {
         .json();
     assert_eq!(next["runs"][0]["status"], "succeeded", "{next:#}");
     assert_eq!(number(&promoted, "SELECT count(*) FROM marks").await, 2);
+}
+
+/// Of several hosts only one may be the primary: an old one that is there again is never taken for
+/// the new one, neither when a run begins nor in the middle of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_primary_that_comes_back_is_left_alone() {
+    let cluster = private_cluster(17, &[("wal_level", "replica"), ("autovacuum", "off")]);
+    let old = connect(&cluster.url("postgres")).await;
+    old.batch_execute(
+        "CREATE TABLE ev (id int PRIMARY KEY, at timestamptz); INSERT INTO ev SELECT n, now() - interval '1 year' FROM generate_series(1, 100) n;
+         CREATE TABLE more AS TABLE ev; CREATE TABLE other AS TABLE ev; CREATE TABLE gate ()",
+    )
+    .await
+    .unwrap();
+    let replica = standby(17, &cluster, |_| {}).await;
+    let new = connect(&replica.url("postgres")).await;
+    let patience = Patience::until("the rows on the standby");
+    while number(&new, "SELECT count(*) FROM pg_class WHERE relname = 'gate'").await == 0 {
+        patience.pause().await;
+    }
+    // What cuts the old one off is what brings it back.
+    let wire = Wire::to(cluster.port()).await;
+    let mut url: url::Url = replica.url("postgres").parse().unwrap();
+    url.set_query(Some("sslmode=disable"));
+    let second = place(&replica.url("postgres"));
+    let hosts = format!("127.0.0.1:{},{second}", wire.port);
+    let url = url.as_str().replacen(&second, &hosts, 1);
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n"
+    ))
+    .task(
+        "clean",
+        "kind: cleanup\ntarget: app\noptions: { rules: [{ table: public.ev, column: at, older_than: 90d }] }\n",
+    )
+    .task(
+        "both",
+        "kind: cleanup\ntarget: app\noptions: { rules: [{ table: public.more, column: at, older_than: 90d }, { table: public.other, column: at, older_than: 90d }] }\n",
+    );
+    new.batch_execute("SELECT pg_catalog.pg_promote(true, 60)")
+        .await
+        .unwrap();
+
+    let rows = "SELECT count(*) FROM ev";
+    for command in [
+        ["plan", "clean"].as_slice(),
+        &["run", "clean", "--now"],
+        &["check", "--connect"],
+        &["doctor"],
+    ] {
+        let said = workspace.run(command);
+        assert_ne!(said.code, 0, "{command:?}: {}{}", said.stdout, said.stderr);
+        let said = format!("{}{}", said.stdout, said.stderr);
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            words.contains("more than one host") && words.contains("timelines 1 and 2"),
+            "{command:?}: {said}"
+        );
+        assert_eq!(number(&old, rows).await, 100, "{command:?}");
+        assert_eq!(number(&new, rows).await, 100, "{command:?}");
+    }
+
+    wire.set(Mode::Cut);
+    workspace.run(["run", "clean", "--now"]).expect(0);
+    assert_eq!(number(&old, rows).await, 100);
+    assert_eq!(number(&new, rows).await, 0);
+
+    // One statement is at work when the old one comes back and its session ends.
+    new.batch_execute(
+        "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(3600); RETURN NULL; END';
+         CREATE TRIGGER wait BEFORE DELETE ON more FOR EACH STATEMENT EXECUTE FUNCTION wait();
+         CREATE TRIGGER wait BEFORE DELETE ON other FOR EACH STATEMENT EXECUTE FUNCTION wait()",
+    )
+    .await
+    .unwrap();
+    let running = workspace
+        .process(["run", "both", "--now", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let sleeps = "FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid <> pg_backend_pid()";
+    let patience = Patience::until("the statement on the new primary");
+    while number(&new, &format!("SELECT count(*) {sleeps}")).await == 0 {
+        patience.pause().await;
+    }
+    wire.set(Mode::Pass);
+    new.batch_execute(&format!("SELECT pg_terminate_backend(pid) {sleeps}"))
+        .await
+        .unwrap();
+    let ended = tokio::task::spawn_blocking(|| running.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    let document: serde_json::Value = serde_json::from_slice(&ended.stdout)
+        .unwrap_or_else(|error| panic!("{error} {}", String::from_utf8_lossy(&ended.stderr)));
+    assert_eq!(document["runs"][0]["status"], "failed", "{document:#}");
+    assert!(
+        document
+            .to_string()
+            .contains("an older copy of the database (timeline 1, the run began on 2)"),
+        "{document:#}"
+    );
+    for server in [&old, &new] {
+        for table in ["more", "other"] {
+            let rows = format!("SELECT count(*) FROM {table}");
+            assert_eq!(number(server, &rows).await, 100, "{table}");
+        }
+    }
 }

@@ -50,8 +50,9 @@ for_each_version! {
         let port = cluster(major).port();
         let theirs = format!("postgres://{owner}:x@127.0.0.1:{port}/{}?sslmode=disable", db.name);
         let document = run(&workspace(&theirs), 1);
-        let told = finding(&document, "partitions.default_in_the_way")["message"].as_str().unwrap();
-        assert!(told.contains("row-level security of public.e_rest keeps them there"), "{told}");
+        let told = finding(&document, "privilege.missing");
+        assert!(told["message"].as_str().unwrap().contains("is subject to row-level security there"), "{told}");
+        assert_eq!(told["suggestion"], format!("ALTER ROLE {owner} BYPASSRLS"));
         all_are_there().await;
         db.execute("ALTER TABLE e_rest NO FORCE ROW LEVEL SECURITY").await;
         run(&workspace(&theirs), 0);
@@ -123,5 +124,40 @@ for_each_version! {
         assert_eq!(db.number("SELECT count(*) FROM ONLY e_rest").await, 0);
         assert_eq!(db.number("SELECT count(*) FROM above").await, 30);
         assert_eq!(run(&workspace(&db.url), 0)["runs"][0]["steps"], json!([]));
+    }
+}
+
+for_each_version! {
+    /// A default partition that nobody could look into is not told to be empty, nor is one that
+    /// is too large to be looked into.
+    async fn a_default_that_was_not_read_is_not_empty(major: u32) {
+        let db = fresh_database(major).await;
+        let (keeper, url) = crate::settings::role(&db, "").await;
+        let (other, _) = crate::settings::role(&db, "").await;
+        db.execute(&format!("CREATE TABLE e (id int, at date NOT NULL) PARTITION BY RANGE (at); CREATE TABLE e_rest PARTITION OF e DEFAULT;
+            INSERT INTO e SELECT n, '2001-01-01' FROM generate_series(1, 30000) n;
+            GRANT ALL ON SCHEMA public TO {keeper}; ALTER TABLE e OWNER TO {keeper}; ALTER TABLE e_rest OWNER TO {other}")).await;
+        let task = |options: &str| format!("kind: partitions\ntarget: app\ntrust_owners: [{other}]\noptions: {{ tables: [e], interval: month, ahead: 0{options} }}\n");
+        let theirs = Workspace::for_target(&url).task("work", &task(""));
+        let partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'e'::regclass";
+        for made in [1, 0] {
+            let document = run(&theirs, 0);
+            let run = &document["runs"][0];
+            assert_eq!(run["steps"].as_array().unwrap().len(), made, "{document:#}");
+            assert_eq!(db.number(partitions).await, 2);
+            let told = finding(&document, "privilege.missing");
+            assert_eq!(told["object"], "public.e_rest");
+            assert_eq!(told["suggestion"], format!("GRANT SELECT ON public.e_rest TO {keeper}"));
+        }
+        db.execute(&format!("GRANT SELECT ON public.e_rest TO {keeper}")).await;
+        let document = run(&theirs, 0);
+        let told = finding(&document, "partitions.default_rows")["message"].as_str().unwrap();
+        assert!(told.starts_with("30000 rows of public.e sit in its default partition"), "{told}");
+        theirs.file("tasks/work.yaml", &task(", max_default_size: 1MB"));
+        let document = run(&theirs, 0);
+        let told = finding(&document, "partitions.default_rows")["message"].as_str().unwrap();
+        assert!(told.contains("is larger than max_default_size (1 MB), and so is not read"), "{told}");
+        db.execute("TRUNCATE e_rest").await;
+        assert_eq!(run(&theirs, 0)["runs"][0]["findings"], json!([]));
     }
 }

@@ -115,6 +115,17 @@ impl Dial {
         self
     }
 
+    /// Each host by itself, whatever it is, with so much time to answer at most.
+    pub fn each_host(&self, most: Duration) -> Vec<Dial> {
+        let alone = |host: &Host| Dial {
+            hosts: vec![host.clone()],
+            session: SessionKind::Any,
+            timeout: Some(self.timeout.map_or(most, |timeout| timeout.min(most))),
+            ..self.clone()
+        };
+        self.hosts.iter().map(alone).collect()
+    }
+
     /// The same server and role, and another database.
     #[must_use]
     pub fn to_database(mut self, name: &str) -> Dial {
@@ -125,7 +136,7 @@ impl Dial {
     /// Opens a session with the first server that accepts one.
     ///
     /// As in libpq, the next host is tried when one cannot be reached, is
-    /// not accepting sessions or is of the wrong kind; a server that says
+    /// not accepting sessions, is of the wrong kind or speaks another protocol; a server that says
     /// no (wrong password, no such database) has the last word.
     pub fn connect<'a>(
         &'a self,

@@ -410,6 +410,8 @@ impl ConnectError {
                 | E::TimedOut { .. }
                 | E::NotAccepting { .. }
                 | E::WrongKind { .. }
+                // A proxy whose server is gone takes the connection, and ends it.
+                | E::NotPostgres { .. }
         )
     }
 }

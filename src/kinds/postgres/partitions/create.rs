@@ -7,16 +7,16 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 
 use super::calendar::{FIRST, Interval, Key, LAST, Point};
 use super::coverage::{Stretch, missing};
-use super::facts::{Facts, ITSELF, Node, Strays, Table, a_held, bytes};
+use super::facts::{Facts, ITSELF, Node, a_held, bytes};
 use super::make::{
     LONGEST_NAME, Names, afterwards, cut, ends_below, make, not_to_be_copied, own_default, owned,
     stored,
 };
-use super::{Partitions, Subject};
+use super::{Partitions, Subject, default};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::kinds::postgres::held;
-use crate::plan::{Finding, Moment, Param, Plan, Query, Required, Severity, Statement, Step};
+use crate::plan::{Finding, Moment, Param, Plan, Query, Severity, Statement, Step};
 use crate::values::unreadable;
 
 /// A partition that is to be.
@@ -44,7 +44,9 @@ pub(super) fn plan(
     plan: &mut Plan,
 ) {
     let wanted = within_type(subject, wanted(task, subject, at, plan), plan);
-    strays_elsewhere(subject, &wanted, plan);
+    let stretches: Vec<Stretch> = wanted.iter().map(|wanted| wanted.stretch).collect();
+    default::rows_elsewhere(subject, &stretches, plan);
+    default::unread(task, subject, facts, &stretches, plan);
     if let Some(finding) = catch_all(task, subject, at) {
         plan.undone(finding);
     }
@@ -115,8 +117,8 @@ pub(super) fn plan(
         return;
     }
     for wanted in wanted {
-        let rows = strays(subject, wanted.stretch);
-        if rows > 0 && !may_move(task, subject, &wanted, rows, plan) {
+        let rows = default::rows_in(subject, wanted.stretch);
+        if rows > 0 && !default::may_move(task, subject, wanted.stretch, rows, plan) {
             continue;
         }
         let names = free_names(task, subject, template, facts, &wanted, taken);
@@ -273,112 +275,6 @@ fn wanted(task: &Partitions, subject: &Subject<'_>, at: &Moment, plan: &mut Plan
     wanted
 }
 
-/// Rows of the default partition in this stretch. Where an edge of it runs
-/// through rows that are counted together, all of them.
-fn strays(subject: &Subject<'_>, (from, to): Stretch) -> i64 {
-    let touches = |s: &&Strays| s.first < to && s.last >= from;
-    let strays = subject.table.strays.iter().filter(touches);
-    strays.map(|s| s.rows).sum()
-}
-
-/// Rows of the default partition that no new partition is for.
-fn strays_elsewhere(subject: &Subject<'_>, wanted: &[Wanted], plan: &mut Plan) {
-    let Some(default) = subject.default else {
-        return;
-    };
-    let elsewhere = |s: &&Strays| {
-        !wanted
-            .iter()
-            .any(|w| s.first < w.stretch.1 && s.last >= w.stretch.0)
-    };
-    let (mut rows, mut ends) = (0, None);
-    for strays in subject.table.strays.iter().filter(elsewhere) {
-        rows += strays.rows;
-        let (first, last) = ends.unwrap_or((strays.first, strays.last));
-        ends = Some((first.min(strays.first), last.max(strays.last)));
-    }
-    if let Some((first, last)) = ends {
-        let about = match first == last {
-            true => subject.key.literal(first),
-            false => subject.shown((first, last)),
-        };
-        plan.findings.push(Finding {
-            code: "partitions.default_rows".to_owned(),
-            severity: Severity::Warning,
-            object: default.name.to_string(),
-            message: format!(
-                "{rows} rows of {} sit in its default partition, about {about}: no partition covers them, so none is ever retired",
-                subject.table.name
-            ),
-            suggestion: None,
-        });
-    }
-}
-
-/// A table whose foreign key the moving would set off.
-fn referring(table: &Table) -> Option<&String> {
-    table.referenced_by.iter().chain(&table.referring).next()
-}
-
-/// Whether the rows in the way may be moved; otherwise it is told.
-fn may_move(
-    task: &Partitions,
-    subject: &Subject<'_>,
-    wanted: &Wanted,
-    rows: i64,
-    plan: &mut Plan,
-) -> bool {
-    let default = subject
-        .default
-        .map_or_else(String::new, |d| d.name.to_string());
-    let why = if !task.move_default_rows {
-        "`move_default_rows: true` moves them".to_owned()
-    } else if rows > i64::from(task.max_moved_rows) {
-        format!("that is more than max_moved_rows ({})", task.max_moved_rows)
-    } else if let Some(from) = referring(subject.table) {
-        format!("moving them would set off the foreign key of {from}")
-    } else if !subject.table.keeping.is_empty() {
-        format!("{} keeps them there", subject.table.keeping.join(", "))
-    } else if !subject.table.fired.is_empty() {
-        format!(
-            "moving them would fire {}, as if they were deleted",
-            subject.table.fired.join(", ")
-        )
-    } else if !subject.table.published.is_empty() {
-        format!(
-            "moving them would have them deleted at the subscribers of {}, and not come back there",
-            subject.table.published.join(", ")
-        )
-    } else {
-        return true;
-    };
-    plan.undone(Finding {
-        code: "partitions.default_in_the_way".to_owned(),
-        severity: Severity::Critical,
-        object: default,
-        message: format!(
-            "{rows} rows {} keep the partition of {} for them from being created; {why}",
-            subject.shown(wanted.stretch),
-            subject.table.name
-        ),
-        suggestion: Some(format!(
-            "SELECT count(*) FROM {} WHERE {}",
-            subject.default.map_or(&subject.table.name, |d| &d.name),
-            condition(subject, wanted.stretch)
-        )),
-    });
-    false
-}
-
-fn condition(subject: &Subject<'_>, (from, to): Stretch) -> String {
-    let (column, key) = (subject.column, subject.key);
-    format!(
-        "{column} >= {} AND {column} < {}",
-        key.literal(from),
-        key.literal(to)
-    )
-}
-
 /// The zone whose midnights the existing bounds are, where they are not those
 /// of the zone that is configured, and the task does not say which is meant.
 fn another_zone(task: &Partitions, subject: &Subject<'_>) -> Option<Tz> {
@@ -508,14 +404,14 @@ fn step(
         // Tells the server that it need not read the rows again.
         let check = format!(
             "CONSTRAINT maint_bounds CHECK ({column} IS NOT NULL AND {})",
-            condition(subject, wanted.stretch),
+            default::condition(subject, wanted.stretch),
             column = subject.column
         );
         sql.push(format!("ALTER TABLE {name} ADD {check}"));
         let moved = format!(
             "{MOVES}(DELETE FROM {} WHERE {} RETURNING {columns}) INSERT INTO {name} ({columns}) SELECT {columns} FROM moved",
             default.name,
-            condition(subject, wanted.stretch)
+            default::condition(subject, wanted.stretch)
         );
         sql.push(format!("LOCK TABLE {} IN ROW EXCLUSIVE MODE", default.name));
         sql.push(moved.clone());
@@ -584,7 +480,7 @@ fn step(
     .together(
         sql.into_iter()
             .map(|sql| match sql.starts_with(MOVES) {
-                true => Statement::brief(sql).requiring(unhindered(subject)),
+                true => Statement::brief(sql).requiring(default::unhindered(subject)),
                 false => Statement::brief(sql),
             })
             .collect(),
@@ -601,24 +497,6 @@ fn step(
             .push(format!("moves {rows} rows out of the default partition"));
     }
     (step, unnamed)
-}
-
-/// What has to be so, under the lock, for rows to be moved out of the default partition: what
-/// the plan found to be absent still is.
-fn unhindered(subject: &Subject<'_>) -> Required {
-    Required {
-        query: Query::new(
-            format!(
-                "SELECT pg_catalog.cardinality(k.keeping) + pg_catalog.cardinality(k.fired)
-                    + pg_catalog.cardinality(k.published) + pg_catalog.cardinality(k.referring) = 0
-                FROM ({}) AS k (keeping, fired, published, referring)",
-                subject.table.keeps
-            ),
-            [Param::Oid(subject.table.default.unwrap_or_default())],
-        ),
-        otherwise: "since the plan was made somebody gave the default partition a trigger, a rule, a policy, a publication or a foreign key that moving rows would set off; the next run says which".to_owned(),
-        undo: None,
-    }
 }
 
 /// Takes out the statements that a partition can do without, and that would

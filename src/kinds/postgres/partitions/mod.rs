@@ -3,8 +3,10 @@
 mod calendar;
 mod coverage;
 mod create;
+mod default;
 mod facts;
 mod make;
+mod nodes;
 mod prune;
 
 use std::collections::HashSet;

@@ -1,0 +1,122 @@
+//! Copies of one database: of several hosts only one may be the primary. One that comes back after
+//! a failover takes writes as if it still were, and whoever asks it first takes it for the database.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::connect::Dial;
+use super::timeline::{STARTED, TIMELINE};
+use super::{Session, first};
+use crate::engines::EngineError;
+
+/// So long the other hosts may take to answer: whoever is down does not delay the run.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which copy a session is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Copy {
+    /// The system identifier, where it is told.
+    system: Option<String>,
+    /// Another one, and a higher one, after each failover.
+    timeline: u32,
+    /// When the server was started.
+    since: String,
+}
+
+impl Copy {
+    /// The copy that is written to through this session; `None` on a standby.
+    async fn of(session: &Session) -> Result<Option<Copy>, EngineError> {
+        if session.server.in_recovery {
+            return Ok(None);
+        }
+        let doing = "asking which copy of the database this is";
+        let sql = format!("SELECT {TIMELINE}, {STARTED}");
+        let rows = session.query(doing, &sql, &[]).await?;
+        let timeline: Option<String> = first(&rows, 0)?.flatten();
+        let timeline = timeline.and_then(|text| u32::from_str_radix(&text, 16).ok());
+        let Some(timeline) = timeline else {
+            return Ok(None);
+        };
+        Ok(Some(Copy {
+            system: session.system_identifier().await?,
+            timeline,
+            since: first(&rows, 1)?.unwrap_or_default(),
+        }))
+    }
+
+    /// Whether both began as one, as far as can be told.
+    fn is_of(&self, other: &Copy) -> bool {
+        match (&self.system, &other.system) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        }
+    }
+}
+
+/// The copy that a run begins on, where its target has several hosts.
+///
+/// # Errors
+/// When another of them takes writes, too; or when the session is lost.
+pub async fn only_one(
+    dial: &Dial,
+    name: &str,
+    session: &Session,
+) -> Result<Option<Copy>, EngineError> {
+    let hosts = dial.each_host(PATIENCE);
+    if hosts.len() < 2 {
+        return Ok(None);
+    }
+    let Some(ours) = Copy::of(session).await? else {
+        return Ok(None);
+    };
+    let looks = hosts.iter().map(|host| async move {
+        let copy = async { Copy::of(&Session::open(host, name).await?).await };
+        match copy.await {
+            Ok(copy) => Some((host.describe(), copy?)),
+            // Whoever does not answer does not take writes from us either.
+            Err(error) => {
+                tracing::debug!(%error, "one of several hosts could not be looked at");
+                None
+            }
+        }
+    });
+    let primaries: Vec<(String, Copy)> = join_all(looks).await.into_iter().flatten().collect();
+    if let Some((place, copy)) = primaries
+        .iter()
+        .find(|(_, copy)| copy.is_of(&ours) && *copy != ours)
+    {
+        let (newer, older) = match copy.timeline > ours.timeline {
+            true => (copy.timeline, ours.timeline),
+            false => (ours.timeline, copy.timeline),
+        };
+        return Err(EngineError::OtherCopy {
+            message: format!(
+                "more than one host of {} is a primary, each with a copy of its own (timelines {older} and {newer}; {place} is one of them): nobody can tell which one the application uses, and nothing was done on either",
+                dial.describe()
+            ),
+        });
+    }
+    Ok(Some(ours))
+}
+
+/// Whether a later session of a run is where the run began, or where a failover has taken it.
+///
+/// # Errors
+/// When it is not, or the session is lost.
+pub async fn goes_on(begun_on: &Copy, dial: &Dial, session: &Session) -> Result<(), EngineError> {
+    let Some(now) = Copy::of(session).await? else {
+        return Ok(());
+    };
+    if now.is_of(begun_on) && now.timeline >= begun_on.timeline {
+        return Ok(());
+    }
+    Err(EngineError::OtherCopy {
+        message: format!(
+            "the run began on another server of {} than the one that answers now: that has an older copy of the database (timeline {}, the run began on {})",
+            dial.describe(),
+            now.timeline,
+            begun_on.timeline
+        ),
+    })
+}

@@ -1,0 +1,314 @@
+//! Partitions, and everything that those carry.
+
+use std::collections::HashMap;
+
+use super::facts::{Attached, Facts, Node, Publication};
+use crate::engines::EngineError;
+use crate::engines::postgres::catalog::{held, size_of};
+use crate::engines::postgres::{RelationName, Row, Session, each};
+use crate::kinds::postgres::held::{AGAIN, LOOKS, holders};
+
+// Bounds have no columns: written down without their table, they wait for nobody who holds it.
+const NODES: &str = "WITH RECURSIVE tree AS (
+        SELECT r.oid, NULL::pg_catalog.oid AS parent, false AS pending
+            FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS r (oid)
+        UNION ALL
+        SELECT i.inhrelid, i.inhparent, i.inhdetachpending
+            FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid)
+    SELECT DISTINCT ON (tree.oid) tree.oid, tree.parent, tree.pending, n.nspname::text, c.relname::text, c.relkind::text,
+        pg_catalog.pg_get_expr(c.relpartbound, 0),
+        CASE WHEN c.relkind = 'p' AND NOT {held} THEN pg_catalog.pg_get_partkeydef(c.oid) END,
+        pg_catalog.pg_get_userbyid(c.relowner)::text,
+        coalesce(c.reloptions, '{}') || ARRAY(SELECT 'toast.' || o FROM pg_catalog.unnest(t.reloptions) o),
+        s.spcname::text, c.relpersistence = 'u',
+        CASE WHEN am.amname <> pg_catalog.current_setting('default_table_access_method') THEN am.amname::text END,
+        pg_catalog.obj_description(c.oid, 'pg_class'), c.relreplident::text,
+        (SELECT pg_catalog.array_agg(a.attname::text ORDER BY u.place) FROM pg_catalog.pg_index x
+            CROSS JOIN LATERAL pg_catalog.unnest(x.indkey) WITH ORDINALITY u (att, place)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.att
+            WHERE x.indrelid = c.oid AND x.indisreplident AND u.place <= x.indnkeyatts),
+        {size}, c.relrowsecurity, c.relforcerowsecurity,
+        coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true), {held}
+    FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
+        LEFT JOIN pg_catalog.pg_tablespace s ON s.oid = c.reltablespace
+        LEFT JOIN pg_catalog.pg_am am ON am.oid = c.relam AND c.relkind IN ('r', 'p')
+    ORDER BY tree.oid, tree.parent NULLS LAST";
+
+/// What is granted beyond what owners have anyway.
+const GRANTS: &str =
+    "SELECT c.oid, CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END,
+        a.privilege_type::text, a.is_grantable
+    FROM pg_catalog.pg_class c CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+    WHERE c.oid = ANY ($1) AND a.grantee <> c.relowner ORDER BY 1, 2 NULLS FIRST, 3";
+
+/// What owners have taken from themselves.
+const GIVEN_UP: &str = "SELECT c.oid, ARRAY(SELECT o.privilege_type::text FROM pg_catalog.aclexplode(pg_catalog.acldefault('r', c.relowner)) o
+        WHERE o.privilege_type NOT IN (SELECT a.privilege_type FROM pg_catalog.aclexplode(c.relacl) a WHERE a.grantee = c.relowner)
+        ORDER BY 1)
+    FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1) AND c.relacl IS NOT NULL";
+
+/// Whom default privileges give rights on new tables of the role, in any schema.
+const BY_DEFAULT: &str = "SELECT DISTINCT CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END
+    FROM pg_catalog.pg_default_acl d JOIN pg_catalog.pg_roles r ON r.oid = d.defaclrole AND r.rolname = current_user
+        CROSS JOIN LATERAL pg_catalog.aclexplode(d.defaclacl) a
+    WHERE d.defaclobjtype = 'r' ORDER BY 1 NULLS FIRST";
+
+/// Privileges on single columns.
+const COLUMN_GRANTS: &str =
+    "SELECT t.attrelid, CASE WHEN a.grantee <> 0 THEN pg_catalog.pg_get_userbyid(a.grantee)::text END,
+        a.privilege_type::text, t.attname::text, a.is_grantable
+    FROM pg_catalog.pg_attribute t JOIN pg_catalog.pg_class c ON c.oid = t.attrelid
+        CROSS JOIN LATERAL pg_catalog.aclexplode(t.attacl) a
+    WHERE t.attrelid = ANY ($1) AND NOT t.attisdropped AND a.grantee <> c.relowner ORDER BY 1, 2 NULLS FIRST, 3, 4";
+
+// An expression names its table where it has to: in a subquery.
+const POLICIES: &str = "SELECT p.polrelid, p.polname::text, pg_catalog.concat_ws(' ',
+            'AS', CASE WHEN p.polpermissive THEN 'PERMISSIVE' ELSE 'RESTRICTIVE' END,
+            'FOR', CASE p.polcmd WHEN 'r' THEN 'SELECT' WHEN 'a' THEN 'INSERT' WHEN 'w' THEN 'UPDATE' WHEN 'd' THEN 'DELETE' ELSE 'ALL' END,
+            'TO', (SELECT pg_catalog.string_agg(CASE WHEN r.oid = 0 THEN 'PUBLIC' ELSE pg_catalog.quote_ident(pg_catalog.pg_get_userbyid(r.oid)) END, ', ')
+                FROM pg_catalog.unnest(p.polroles) r (oid)),
+            'USING (' || pg_catalog.pg_get_expr(p.polqual, p.polrelid) || ')',
+            'WITH CHECK (' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid) || ')')
+    FROM pg_catalog.pg_policy p WHERE p.polrelid = ANY ($1) ORDER BY 1, 2";
+
+/// Constraints over several rows that a partition has of its own. Those over
+/// single rows are left out: they often say which rows are in that partition.
+const OWN_CONSTRAINTS: &str = "SELECT k.conrelid, pg_catalog.pg_get_constraintdef(k.oid)
+    FROM pg_catalog.pg_constraint k WHERE k.conrelid = ANY ($1) AND k.contype IN ('p', 'u', 'x') AND k.conparentid = 0 ORDER BY k.oid";
+
+/// Indexes that a partition has of its own: neither the parent's nor a constraint's.
+const OWN_INDEXES: &str = "SELECT x.indrelid, x.indisunique, pg_catalog.substr(d.text, pg_catalog.length(d.start) + 1)
+    FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+    JOIN pg_catalog.pg_class c ON c.oid = x.indrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_indexdef(i.oid) AS text, pg_catalog.format('CREATE %sINDEX %I ON %I.%I ',
+        CASE WHEN x.indisunique THEN 'UNIQUE ' ELSE '' END, i.relname, n.nspname, c.relname) AS start) d
+    WHERE x.indrelid = ANY ($1) AND x.indisvalid AND NOT i.relispartition AND i.relkind = 'i' AND c.relkind = 'r' AND c.relispartition
+        AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_constraint k WHERE k.conindid = i.oid AND k.contype IN ('p', 'u', 'x'))
+        AND pg_catalog.starts_with(d.text, d.start)
+    ORDER BY x.indexrelid";
+
+/// What partitions have that their parents have not, and that means code or
+/// rows of others: triggers, rules, constraints on single rows (but those over
+/// the key, which mostly repeat the bounds), foreign keys, extended statistics,
+/// columns that may not be null, have other defaults, or are kept in another way.
+const BESIDES: &str = "WITH one AS (
+        SELECT c.oid, i.inhparent, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+            JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+        WHERE c.oid = ANY ($1) AND c.relispartition)
+    SELECT o.oid, h.what, h.sql FROM one o CROSS JOIN LATERAL (
+        SELECT 'the trigger ' || pg_catalog.quote_ident(t.tgname) AS what,
+            pg_catalog.replace(pg_catalog.pg_get_triggerdef(t.oid), ' ON ' || o.name || ' ', ' ON {table} ')
+                || CASE t.tgenabled WHEN 'O' THEN '' ELSE pg_catalog.format('; ALTER TABLE {table} %s TRIGGER %I', {state}, t.tgname) END AS sql
+        FROM pg_catalog.pg_trigger t WHERE t.tgrelid = o.oid AND NOT t.tgisinternal AND t.tgparentid = 0
+        UNION ALL SELECT 'another state of the trigger ' || pg_catalog.quote_ident(t.tgname),
+            pg_catalog.format('ALTER TABLE {table} %s TRIGGER %I', {state}, t.tgname)
+        FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_trigger above ON above.oid = t.tgparentid
+        WHERE t.tgrelid = o.oid AND NOT above.tgisinternal AND t.tgenabled <> 'O' AND t.tgenabled <> above.tgenabled
+        UNION ALL SELECT 'the rule ' || pg_catalog.quote_ident(r.rulename),
+            pg_catalog.rtrim(pg_catalog.replace(pg_catalog.pg_get_ruledef(r.oid), ' TO ' || o.name || ' ', ' TO {table} '), ';')
+        FROM pg_catalog.pg_rewrite r WHERE r.ev_class = o.oid AND r.ev_type <> '1'
+        UNION ALL SELECT CASE k.contype WHEN 'f' THEN 'the foreign key ' ELSE 'the check ' END || pg_catalog.quote_ident(k.conname),
+            pg_catalog.format('ALTER TABLE {table} ADD CONSTRAINT %I %s', k.conname, pg_catalog.pg_get_constraintdef(k.oid))
+        FROM pg_catalog.pg_constraint k WHERE k.conrelid = o.oid AND k.contype IN ('c', 'f') AND k.conparentid = 0 AND k.coninhcount = 0
+            AND (k.contype = 'f' OR NOT EXISTS (SELECT FROM pg_catalog.pg_partitioned_table p
+                JOIN pg_catalog.pg_attribute above ON above.attrelid = p.partrelid AND above.attnum = ANY (p.partattrs::int2[])
+                JOIN pg_catalog.pg_attribute a ON a.attrelid = o.oid AND a.attname = above.attname
+                WHERE p.partrelid = o.inhparent AND a.attnum = ANY (k.conkey)))
+        UNION ALL SELECT 'NOT NULL of ' || pg_catalog.quote_ident(a.attname),
+            pg_catalog.format('ALTER TABLE {table} ALTER COLUMN %I SET NOT NULL', a.attname)
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute above ON above.attrelid = o.inhparent AND above.attname = a.attname
+        WHERE a.attrelid = o.oid AND a.attnum > 0 AND a.attnotnull AND NOT above.attnotnull
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.conrelid = o.oid AND k.contype = 'p' AND a.attnum = ANY (k.conkey))
+        UNION ALL SELECT 'the default of ' || pg_catalog.quote_ident(a.attname),
+            pg_catalog.format('ALTER TABLE {table} ALTER COLUMN %I SET DEFAULT %s', a.attname, pg_catalog.pg_get_expr(d.adbin, d.adrelid))
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+            JOIN pg_catalog.pg_attribute above ON above.attrelid = o.inhparent AND above.attname = a.attname
+            LEFT JOIN pg_catalog.pg_attrdef their ON their.adrelid = above.attrelid AND their.adnum = above.attnum
+        WHERE a.attrelid = o.oid AND a.attgenerated = ''
+            AND pg_catalog.pg_get_expr(d.adbin, d.adrelid) IS DISTINCT FROM pg_catalog.pg_get_expr(their.adbin, their.adrelid)
+        UNION ALL SELECT k.what || pg_catalog.quote_ident(a.attname),
+            pg_catalog.format('ALTER TABLE {table} ALTER COLUMN %I SET %s', a.attname, k.sql)
+        FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_attribute above ON above.attrelid = o.inhparent AND above.attname = a.attname
+            -- Some servers keep notes of their own there (`pg_attver`, Debian's 15.20), which nobody can set.
+            CROSS JOIN LATERAL (SELECT
+                ARRAY(SELECT o FROM pg_catalog.unnest(a.attoptions) AS o WHERE NOT pg_catalog.starts_with(o, 'pg_')) AS its,
+                ARRAY(SELECT o FROM pg_catalog.unnest(above.attoptions) AS o WHERE NOT pg_catalog.starts_with(o, 'pg_')) AS theirs) AS options
+            CROSS JOIN LATERAL (VALUES
+                (a.attstorage <> above.attstorage, 'the storage of ', 'STORAGE ' || CASE a.attstorage
+                    WHEN 'p' THEN 'PLAIN' WHEN 'e' THEN 'EXTERNAL' WHEN 'm' THEN 'MAIN' ELSE 'EXTENDED' END),
+                (a.attcompression <> '' AND a.attcompression <> above.attcompression, 'the compression of ', 'COMPRESSION ' || CASE a.attcompression
+                    WHEN 'p' THEN 'pglz' ELSE 'lz4' END),
+                (options.its <> '{}' AND options.its <> options.theirs, 'the options of ',
+                    '(' || pg_catalog.array_to_string(options.its, ', ') || ')'),
+                (a.attstattarget >= 0 AND a.attstattarget IS DISTINCT FROM above.attstattarget, 'the statistics target of ',
+                    'STATISTICS ' || a.attstattarget::text)) AS k (differs, what, sql)
+        WHERE a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped AND k.differs
+        UNION ALL SELECT 'the extended statistics ' || pg_catalog.quote_ident(s.stxname),
+            ''
+        FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = o.oid) h
+    ORDER BY 1, 2";
+
+/// How ALTER TABLE says what a trigger is.
+const STATE: &str = "CASE t.tgenabled WHEN 'D' THEN 'DISABLE' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'A' THEN 'ENABLE ALWAYS' ELSE 'ENABLE' END";
+
+const PUBLICATIONS: &str =
+    "SELECT r.prrelid, p.pubname::text, {some}, pg_catalog.pg_has_role(p.pubowner, 'USAGE')
+    FROM pg_catalog.pg_publication_rel r JOIN pg_catalog.pg_publication p ON p.oid = r.prpubid
+    WHERE r.prrelid = ANY ($1) ORDER BY 1, 2";
+
+/// Reads the partitions, and looks again while somebody holds one of them.
+async fn rows_of_nodes(db: &Session, roots: &[u32]) -> Result<Vec<Row>, EngineError> {
+    let sql = NODES
+        .replace("{held}", &held("c.oid"))
+        .replace("{size}", &size_of("c"));
+    let mut look = 1;
+    loop {
+        let rows = db.query("reading the partitions", &sql, &[&roots]).await?;
+        let mut any = false;
+        for row in &rows {
+            any |= row.get::<bool>(20)?;
+        }
+        if !any || look == LOOKS {
+            return Ok(rows);
+        }
+        look += 1;
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+/// What is at or below these, and free to be looked at: what is held is not, nor what is below it.
+fn free(oids: &[u32], facts: &Facts, found: &mut Vec<u32>) {
+    for oid in oids.iter().filter(|oid| !facts.held.contains_key(oid)) {
+        found.push(*oid);
+        if let Some(node) = facts.nodes.get(oid) {
+            free(&node.children, facts, found);
+        }
+    }
+}
+
+/// Reads the partitions of these tables.
+pub(super) async fn read(
+    db: &Session,
+    roots: &[u32],
+    facts: &mut Facts,
+) -> Result<(), EngineError> {
+    let mut held = Vec::new();
+    let mut below: HashMap<u32, Vec<u32>> = HashMap::new();
+    for row in rows_of_nodes(db, roots).await? {
+        if row.get(20)? {
+            held.push(row.get(0)?);
+        }
+        let node = Node {
+            detach_pending: row.get(2)?,
+            name: RelationName::new(row.get::<String>(3)?, row.get::<String>(4)?),
+            kind: row.get(5)?,
+            bounds: row.get(6)?,
+            key: row.get(7)?,
+            owner: row.get(8)?,
+            options: row.get(9)?,
+            tablespace: row.get(10)?,
+            unlogged: row.get(11)?,
+            access_method: row.get(12)?,
+            comment: row.get(13)?,
+            replica_identity: row.get(14)?,
+            replica_columns: row.get(15)?,
+            bytes: row.get(16)?,
+            may_tablespace: row.get(19)?,
+            attached: Attached {
+                row_security: row.get(17)?,
+                forced: row.get(18)?,
+                ..Attached::default()
+            },
+            children: Vec::new(),
+            grants: Vec::new(),
+            given_up: Vec::new(),
+            publications: Vec::new(),
+        };
+        let (oid, parent): (u32, Option<u32>) = (row.get(0)?, row.get(1)?);
+        let children = facts.nodes.insert(oid, node).map(|n| n.children);
+        debug_assert!(children.is_none(), "one row per relation");
+        if let Some(parent) = parent {
+            below.entry(parent).or_default().push(oid);
+        }
+    }
+    for (parent, children) in below {
+        if let Some(node) = facts.nodes.get_mut(&parent) {
+            node.children = children;
+        }
+    }
+    facts.held = holders(db, &held).await?;
+    let mut all = Vec::new();
+    free(roots, facts, &mut all);
+    let doing = "reading what is granted on partitions";
+    for row in db.query(doing, GRANTS, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.grants.push((row.get(1)?, row.get(2)?, row.get(3)?));
+        }
+    }
+    for row in db.query(doing, GIVEN_UP, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.given_up = row.get(1)?;
+        }
+    }
+    let doing = "reading default privileges";
+    let by_default = db.query(doing, BY_DEFAULT, &[]).await?;
+    facts.by_default = each(&by_default, |row| row.get(0))?;
+    let some = if facts.major >= 15 {
+        "nullif(pg_catalog.concat_ws(' ',
+            '(' || (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum)
+                FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])) || ')',
+            'WHERE (' || pg_catalog.pg_get_expr(r.prqual, r.prrelid) || ')'), '')"
+    } else {
+        "NULL::text"
+    };
+    let doing = "reading which partitions are published";
+    let sql = PUBLICATIONS.replace("{some}", some);
+    for row in db.query(doing, &sql, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.publications.push(Publication {
+                name: row.get(1)?,
+                some: row.get(2)?,
+                may: row.get(3)?,
+            });
+        }
+    }
+    let doing = "reading what partitions have of their own";
+    for row in db.query(doing, COLUMN_GRANTS, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            let grant = (row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?);
+            node.attached.column_grants.push(grant);
+        }
+    }
+    for row in db.query(doing, POLICIES, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.attached.policies.push((row.get(1)?, row.get(2)?));
+        }
+    }
+    for row in db
+        .query(doing, &BESIDES.replace("{state}", STATE), &[&all])
+        .await?
+    {
+        if let (Some(node), Some(sql)) = (
+            facts.nodes.get_mut(&row.get::<u32>(0)?),
+            row.get::<Option<String>>(2)?,
+        ) {
+            node.attached.besides.push((row.get(1)?, sql));
+        }
+    }
+    for row in db.query(doing, OWN_CONSTRAINTS, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.attached
+                .constraints
+                .extend(row.get::<Option<String>>(1)?);
+        }
+    }
+    for row in db.query(doing, OWN_INDEXES, &[&all]).await? {
+        if let Some(node) = facts.nodes.get_mut(&row.get::<u32>(0)?) {
+            node.attached.indexes.push((row.get(1)?, row.get(2)?));
+        }
+    }
+    Ok(())
+}
