@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::gate::{Ends, may_go_on, over, pass};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, MongoError, key};
+use crate::engines::mongodb::{Json, Limit, MongoError, key};
 use crate::execute::goal::towards;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Orphans, Path, Walk, single};
@@ -26,6 +26,8 @@ const LEAST: i64 = 100;
 const MOST: i64 = 50_000;
 /// How long a majority may take to confirm a batch, in milliseconds.
 const CONFIRMED: i64 = 60_000;
+/// How long counting what is left of a batch may take, beyond the time of the step.
+const PART: Limit = Limit(Duration::from_secs(3));
 /// What is being done while a batch's end is looked for.
 const ENDS: &str = "looking where the next batch ends";
 
@@ -413,11 +415,20 @@ impl Going<'_> {
             "writeConcern": { "w": "majority", "wtimeout": CONFIRMED },
         };
         let mut lost = 0;
-        let Some(answer) = self
+        let given = self
             .give(record, "deleting a batch", &command, &mut lost)
-            .await?
-        else {
-            return Ok(None);
+            .await;
+        let answer = match given {
+            Ok(Some(answer)) => answer,
+            // Ended in the middle, it has deleted what it had come to.
+            broken => {
+                // Many may have the value that a range ends at, and were not counted.
+                let is_exact = index.is_none() || last.is_none() || walk.most.is_some();
+                let failure = broken.as_ref().err();
+                self.count_part(record, &command, (expected, is_exact), failure)
+                    .await;
+                return broken.map(|_| None);
+            }
         };
         let deleted = count_of(&answer);
         // What an attempt deleted whose answer was lost, the next one did not find any more.
@@ -427,6 +438,51 @@ impl Going<'_> {
             deleted
         };
         Ok(Some(Batch { gone, last, lost }))
+    }
+
+    /// Adds to the record what a batch has deleted that did not come to its end: what is there
+    /// no more of what was to go. The server does not say how far it came.
+    async fn count_part(
+        &self,
+        record: &mut StepRecord,
+        command: &Document,
+        (expected, is_exact): (i64, bool),
+        failure: Option<&EngineError>,
+    ) {
+        let execution = self.job.execution;
+        // A collection that was dropped has lost its documents to somebody else.
+        let ended = matches!(record.status, StepStatus::Deferred | StepStatus::Cancelled);
+        if !ended && failure.is_none_or(EngineError::is_unreachable) {
+            return;
+        }
+        // Who wants to end at once does not wait for a number.
+        let left = match (
+            counting(&self.walk.collection, command),
+            execution.stop.is_now(),
+        ) {
+            (Some(count), false) => {
+                let doing = "counting what is left of a batch that was cut off";
+                let database = self.walk.database.as_str();
+                let counted = self.job.session.command(doing, database, count, PART);
+                counted.await.ok().map(|answer| count_of(&answer))
+            }
+            _ => None,
+        };
+        let gone = left.map_or(0, |left| expected.saturating_sub(left).max(0));
+        let rows = record.rows.unwrap_or(0).saturating_add(gone);
+        record.rows = Some(rows);
+        if failure.is_some() && gone == 0 {
+            return;
+        }
+        let least = match left {
+            Some(_) if is_exact => "",
+            _ => "at least ",
+        };
+        let why = format!("{least}{rows} documents have gone, and the next run goes on from there");
+        record.error = Some(match record.error.take() {
+            Some(error) => format!("{error}; {why}"),
+            None => why,
+        });
     }
 
     async fn give(
@@ -530,6 +586,16 @@ impl Going<'_> {
             lost,
         );
     }
+}
+
+/// Counts what a command that deletes would still delete.
+fn counting(collection: &str, command: &Document) -> Option<Document> {
+    let delete = command.get_array("deletes").ok()?.first()?.as_document()?;
+    let mut count = doc! { "count": collection, "query": delete.get_document("q").ok()?.clone() };
+    if let Some(index) = delete.get("hint") {
+        count.insert("hint", index.clone());
+    }
+    Some(count)
 }
 
 /// What came of a batch.

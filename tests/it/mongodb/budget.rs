@@ -91,3 +91,59 @@ async fn every_run_gets_further_5_0() {
 async fn every_run_gets_further_6_0() {
     every_run_gets_further(60).await;
 }
+
+/// The server ends a batch in the middle where the time is up, and does not say how far it came.
+async fn what_a_batch_did_that_was_cut_off_counts(version: u32) {
+    let base = TestBase::new(version).await;
+    let documents: Vec<Document> = (0..60_000)
+        .map(|n| doc! { "_id": n, "at": days_ago(100 + i64::from(n) / 7) })
+        .collect();
+    let slow = base.collection("slow");
+    slow.insert_many(documents).await.unwrap();
+    let keys = doc! { "at": 1 };
+    let index = mongodb::IndexModel::builder().keys(keys).build();
+    slow.create_index(index).await.unwrap();
+    let condition = "where: { $where: \"sleep(2) || true\" }";
+    let mut workspace = for_base(&base);
+    for (rule, said) in [
+        (condition.to_owned(), "; "),
+        (
+            format!("field: at, older_than: 90d, {condition}"),
+            "; at least ",
+        ),
+    ] {
+        workspace = workspace.task("cleanup", &format!("kind: cleanup\ntarget: app\noptions: {{ batch_goal: 10s, rules: [{{ collection: slow, {rule} }}] }}\n"));
+        let mut cut = 0;
+        // The first looks where the batch ends take all of it, and later ones reach into the batch.
+        for n in 0..30 {
+            let before = base.count("slow", doc! {}).await;
+            let set = format!("limits.step_timeout={}ms", 1000 + 100 * n);
+            let words = ["run", "cleanup", "--now", "--output", "json", "--set", &set];
+            let done = workspace.run(words).json()["runs"][0].clone();
+            let gone = i64::try_from(before - base.count("slow", doc! {}).await).unwrap();
+            let rows = done["steps"][0]["rows"].as_i64().unwrap();
+            let error = done["steps"][0]["error"].as_str().unwrap();
+            match error.contains("at least") {
+                // Seven of each day: as many as one range may have more.
+                true => assert!(rows <= gone, "{gone}: {done:#}"),
+                false => assert_eq!(rows, gone, "{done:#}"),
+            }
+            if error.contains(&format!("{said}{rows} documents have gone, and")) && rows % 100 > 0 {
+                cut += 1;
+                assert!((rows - gone).abs() <= 7, "{gone}: {done:#}");
+                break;
+            }
+        }
+        assert_eq!(cut, 1, "no batch was cut off");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_batch_did_that_was_cut_off_counts_4_4() {
+    what_a_batch_did_that_was_cut_off_counts(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_batch_did_that_was_cut_off_counts_6_0() {
+    what_a_batch_did_that_was_cut_off_counts(60).await;
+}
