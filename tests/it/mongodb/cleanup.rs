@@ -314,6 +314,45 @@ async fn what_cannot_or_must_not_be_deleted_is_refused_by_name() {
     assert_eq!(base.count("events", doc! {}).await, 10);
 }
 
+/// Bytes are bytes: written as a list of numbers they would keep nothing.
+async fn bytes_are_kept(version: u32) {
+    let base = TestBase::new(version).await;
+    let token = |n: u8| {
+        Bson::Binary(mongodb::bson::Binary {
+            subtype: mongodb::bson::spec::BinarySubtype::Generic,
+            bytes: vec![n; 3],
+        })
+    };
+    let documents = (0..9).map(|n| doc! { "_id": i32::from(n), "at": days_ago(100), "token": token(n), "n": if n == 1 { f64::NAN } else { 0.0 } });
+    let events = base.collection("events");
+    events
+        .insert_many(documents.collect::<Vec<_>>())
+        .await
+        .unwrap();
+    let workspace = for_base(&base).task("cleanup", "kind: cleanup\ntarget: app\noptions:\n  rules: [{ collection: events, field: at, older_than: 90d, keep: [{ token: { $binary: { base64: BwcH, subType: \"00\" } } }, { n: { $numberDouble: NaN } }] }]\n");
+    let plan = workspace
+        .run(["plan", "cleanup", "--output", "json"])
+        .expect(0);
+    for word in ["BinData(0, ", "n: NaN", "ISODate("] {
+        assert!(plan.stdout.contains(word), "{word}: {plan:#?}");
+    }
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(done["rows"], 7, "{done:#}");
+    let kept = doc! { "_id": { "$in": [1, 7] } };
+    assert_eq!(base.count("events", kept).await, 2);
+    assert_eq!(run(&workspace, "cleanup", 0)["rows"], 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_kept_4_4() {
+    bytes_are_kept(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_are_kept_6_0() {
+    bytes_are_kept(60).await;
+}
+
 async fn ttl(version: u32) {
     let base = TestBase::new(version).await;
     let sessions = base.collection("sessions");
@@ -330,6 +369,9 @@ async fn ttl(version: u32) {
         )
     };
     let workspace = for_base(&base).task("cleanup", &task("0s"));
+    let plan = workspace.run(["plan", "cleanup"]).expect(0);
+    let told = "1 document has expired: the server removes it at once";
+    assert!(plan.stdout.contains(told), "{plan:#?}");
     let done = run(&workspace, "cleanup", 0);
     let object = format!("create_ttl {}.sessions", base.name);
     assert_eq!(steps(&done, "succeeded"), [object], "{done:#}");
@@ -348,6 +390,9 @@ async fn ttl(version: u32) {
         "{again:#}"
     );
     let workspace = workspace.task("cleanup", &task("1h"));
+    let plan = workspace.run(["plan", "cleanup"]).expect(0);
+    let told = "no document has expired yet";
+    assert!(plan.stdout.contains(told), "{plan:#?}");
     let changed = run(&workspace, "cleanup", 0);
     assert_eq!(
         steps(&changed, "succeeded"),

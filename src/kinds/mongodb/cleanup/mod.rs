@@ -182,12 +182,9 @@ impl Kind for Cleanup {
         let there = db.server.clock(facts.at);
         for (n, ttl) in self.ttl.iter().enumerate() {
             let at = self.place(ttl.database.as_ref(), &ttl.collection, &facts.database);
-            if facts
-                .collections
-                .get(&at)
-                .is_some_and(|c| c.shape.undeletable().is_none())
-            {
-                match ttl_look(db, ttl, &at.0, there).await {
+            let collection = facts.collections.get(&at);
+            if let Some(collection) = collection.filter(|c| c.shape.undeletable().is_none()) {
+                match ttl_look(db, ttl, (&at.0, collection), there).await {
                     Ok(mut look) => {
                         look.monitor = monitor;
                         facts.ttl_looks.insert(n, look);

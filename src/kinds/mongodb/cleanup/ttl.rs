@@ -45,7 +45,7 @@ fn an_hour() -> TimeSpan {
 pub(super) struct Look {
     /// Documents whose time came longer ago than `max_overdue`; up to a thousand.
     pub(super) overdue: i64,
-    /// Documents that would go at once, where that matters.
+    /// Documents that would go at once, where something is made or limited, and they were counted.
     pub(super) expired: Option<i64>,
     /// Types in the field, of a sample.
     pub(super) types: Vec<(String, i64)>,
@@ -123,6 +123,28 @@ impl Ttl {
         of_field.min_by_key(|index| (!is_ordered(index), index.expires.is_none()))
     }
 
+    /// Whether documents expire as they should: nothing has to be made or changed.
+    pub(super) fn is_as_wanted(&self, collection: &Collection) -> bool {
+        self.index(collection)
+            .is_some_and(|index| self.expires_as_wanted(index))
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "seconds")]
+    fn expires_as_wanted(&self, index: &Index) -> bool {
+        index.expires == Some(self.seconds() as f64)
+    }
+
+    /// What the server does of its own accord as soon as it may.
+    fn at_once(look: &Look) -> String {
+        match look.expired {
+            Some(0) => "no document has expired yet".to_owned(),
+            Some(1) => "1 document has expired: the server removes it at once".to_owned(),
+            Some(n) => format!("{n} documents have expired: the server removes them at once"),
+            None => "how many documents the server removes at once could not be counted in time"
+                .to_owned(),
+        }
+    }
+
     /// What has to be done, and what is wrong.
     pub(super) fn plan(
         &self,
@@ -192,6 +214,7 @@ impl Ttl {
                 .doing(work)
                 .remembering(self.made(&object), json!({ "at": at.now.timestamp() }))
                 .relying_on(database, &self.collection, &collection.uuid);
+            step.details.push(Ttl::at_once(look));
             if let Some(index) = self.index(collection) {
                 let relies_on = &mut step.body.relies_on;
                 relies_on.insert("the index that is changed".to_owned(), index.described());
@@ -272,9 +295,7 @@ impl Ttl {
                 suggestion: None,
             });
         }
-        #[expect(clippy::cast_precision_loss, reason = "seconds")]
-        let as_wanted = index.expires == Some(wanted as f64);
-        if as_wanted {
+        if self.expires_as_wanted(index) {
             return Ok(None);
         }
         let reason = match index.expires {
