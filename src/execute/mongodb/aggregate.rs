@@ -197,11 +197,11 @@ impl Made<'_> {
         }
     }
 
-    /// Whether nothing was written to a result that has documents: it is the same as before, or
-    /// the pipeline gives nothing.
+    /// Whether nothing was written to a result that is there: it is the same as before, or the
+    /// pipeline gives nothing.
     fn is_untouched(&self) -> bool {
         let same = self.before.writes == self.after.writes || self.after.writes.is_none();
-        !self.replaces && self.after.exists && self.after.documents > 0 && same
+        !self.replaces && self.after.exists && same
     }
 
     /// What should be known, where the pipeline gave nothing.
@@ -221,6 +221,13 @@ impl Made<'_> {
                     "the pipeline gave no document: {object} is empty now, and held {} before",
                     self.before.documents
                 ),
+            )
+        } else if self.after.documents == 0 && (self.replaces || nothing) {
+            // Told until it gives something: what was lost in an earlier run is lost still.
+            let still = if self.before.exists { "still " } else { "" };
+            (
+                Severity::Warning,
+                format!("the pipeline gave no document: {object} is {still}empty"),
             )
         } else if nothing {
             (
