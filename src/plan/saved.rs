@@ -14,6 +14,12 @@ use super::{Body, Plan, Skip};
 /// rows are soon twice as many.
 const A_FEW_ROWS: i64 = 100;
 
+/// What the name of an object's id begins with among what a step relies on.
+pub(super) const ID_OF: &str = "the id of ";
+
+/// The same of the number that tells a column from others that had its name.
+pub(super) const NUMBER_OF_COLUMN: &str = "the number of column ";
+
 /// The version of the document that this program writes and reads.
 pub const SAVED_VERSION: u32 = 1;
 
@@ -218,13 +224,17 @@ impl SavedStep {
                     let (then, now) = (then.get(name), now.get(name));
                     if then != now {
                         lines.push(format!(
-                            "{what}: {name} is {}, and was {}",
+                            "{what}: {name} is {}, and was {}{}",
                             of(now),
-                            of(then)
+                            of(then),
+                            taken(name)
                         ));
                     }
                 }
             }
+            (Value::Number(_), Value::Object(_)) => lines.push(format!(
+                "{what}: the plan does not tell all that it relies on from others of their names, as an older version of maint saved it; save it once more with `maint plan --save`"
+            )),
             (then, now) => lines.push(format!(
                 "{what}: another object has taken the name (id {now} was {then})"
             )),
@@ -293,6 +303,17 @@ impl Saved {
             plan.document.clone_from(&saved.hash);
         }
         Ok(saved)
+    }
+}
+
+/// What it means that something which a step relies on is another one.
+fn taken(name: &str) -> &'static str {
+    if name.starts_with(ID_OF) {
+        ": another object has taken the name"
+    } else if name.starts_with(NUMBER_OF_COLUMN) {
+        ": another column has taken the name"
+    } else {
+        ""
     }
 }
 
@@ -408,7 +429,7 @@ mod tests {
         assert_eq!(
             then.drift(&now),
             [
-                "reindex a: the id of a is 2, and was 1",
+                "reindex a: the id of a is 2, and was 1: another object has taken the name",
                 "reindex a: the index is none, and was i"
             ]
         );

@@ -40,6 +40,7 @@ mod standing;
 mod strangers;
 mod terminal;
 mod settings;
+mod saved_names;
 mod saved_plan;
 mod schema;
 mod web;

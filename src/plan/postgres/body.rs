@@ -1,9 +1,13 @@
 //! What a step on PostgreSQL is made of besides what every engine's steps have.
 
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::super::saved::{ID_OF, NUMBER_OF_COLUMN};
 use super::{Check, Condition, Query, Retire, Shrink, Statement, Sweep, There, Walk, Work};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Guard, Named, Touch, Use};
@@ -63,6 +67,10 @@ pub struct Body {
     /// nothing because of them, that is told, and no failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away: Vec<String>,
+    /// What it relies on besides `relation`: the ids of objects and the numbers of columns, by what
+    /// they are of. Only saved plans keep them.
+    #[serde(skip)]
+    pub rests_on: BTreeMap<String, i64>,
 }
 
 /// How conditions of the user's are to be read.
@@ -113,6 +121,7 @@ impl Default for Body {
             guard: None,
             sets_off: Vec::new(),
             away: Vec::new(),
+            rests_on: BTreeMap::new(),
         }
     }
 }
@@ -131,7 +140,17 @@ impl crate::plan::Body for Body {
     }
 
     fn identity(&self) -> serde_json::Value {
-        self.relation.into()
+        if self.rests_on.is_empty() {
+            return self.relation.into();
+        }
+        let table = self.relation.map(i64::from);
+        let table = table.map(|oid| (format!("{ID_OF}its table"), oid));
+        let rests_on = self.rests_on.clone().into_iter();
+        rests_on
+            .chain(table)
+            .map(|(of, number)| (of, number.into()))
+            .collect::<serde_json::Map<_, _>>()
+            .into()
     }
 
     fn keeps_what_it_did(&self) -> bool {
@@ -178,6 +197,21 @@ impl Step {
     /// The relation whose locks the step needs.
     pub fn locking(mut self, relation: u32) -> Self {
         self.body.relation = Some(relation);
+        self
+    }
+
+    /// Relies on an object besides its relation: a saved plan is refused where another object has
+    /// this name, quoted and qualified.
+    pub fn relying_on(mut self, oid: u32, name: impl Display) -> Self {
+        let id = format!("{ID_OF}{name}");
+        self.body.rests_on.insert(id, i64::from(oid));
+        self
+    }
+
+    /// Relies on a column of a table: its number tells it from one that was given its name later.
+    pub fn relying_on_column(mut self, number: i16, name: impl Display, of: impl Display) -> Self {
+        let id = format!("{NUMBER_OF_COLUMN}{name} of {of}");
+        self.body.rests_on.insert(id, i64::from(number));
         self
     }
 

@@ -180,6 +180,9 @@ pub(super) fn of(
                         step = step.touching(into, Use::Insert);
                     }
                     if let Fate::Move { into, .. } = &fate {
+                        if let Some(oid) = facts.into_oid {
+                            step = step.relying_on(oid, into);
+                        }
                         step = step.naming(into.clone(), Use::Insert);
                     }
                     steps.push(step);
@@ -404,6 +407,7 @@ fn retire(table: &Table, member: &Member, walk: Option<Walk>, begun: Option<Mani
         format!("table {}", table.oid),
     )
     .locking(table.oid)
+    .relying_on(member.oid, &member.name)
     .only_if(query, otherwise)
     .expecting(member.bytes, Some(0))
     .touching(member.oid, Use::Define)

@@ -168,8 +168,8 @@ fn step(
     let why = |expected: &str| format!("{expected}{of}: {}", subject.rule.why(at.now));
     let mut step = removal.step(subject.action, Fate::Delete, why, at)?;
     let parent = subject.rule.orphaned.as_ref().map(|o| &o.parent);
-    if let Some(parent) = parent.and_then(|name| facts.parents.get(name)) {
-        step = step.touching(*parent, Use::Read);
+    if let Some((name, oid)) = parent.and_then(|name| facts.parents.get_key_value(name)) {
+        step = step.touching(*oid, Use::Read).relying_on(*oid, name);
     }
     let goal = options.batch_goal.get().as_millis();
     step.details.push(format!("commits about every {goal} ms"));

@@ -493,6 +493,9 @@ fn step(
         step = step.after("finish_detach", pending.name.to_string());
     }
     if rows > 0 {
+        if let Some((oid, default)) = subject.table.default.zip(subject.default) {
+            step = step.relying_on(oid, &default.name);
+        }
         step.details
             .push(format!("moves {rows} rows out of the default partition"));
     }

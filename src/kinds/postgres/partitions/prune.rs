@@ -351,6 +351,7 @@ fn step(action: &str, oid: u32, node: &Node, subject: &Subject<'_>) -> Step {
         format!("table {}", subject.table.oid),
     )
     .locking(subject.table.oid)
+    .relying_on(oid, &node.name)
     .touching(subject.table.oid, Use::Command)
     .only_if(
         leaving(oid, &node.name, node, subject).attached(),

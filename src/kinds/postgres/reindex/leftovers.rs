@@ -92,6 +92,7 @@ pub(super) fn plan(leftovers: &[Leftover], selection: &Selection<'_>, role: &str
                         leftover.base
                     ))
                     .locking(leftover.table_oid)
+                    .relying_on(leftover.oid, &name)
                     .touching(leftover.table_oid, Use::Command)
                     .run(Statement::brief(format!("DROP INDEX CONCURRENTLY {name}")))
                     .only_if(

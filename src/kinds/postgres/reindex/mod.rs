@@ -413,8 +413,9 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
         let probe = format!("LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE");
         Statement::patient(rebuild, probe)
     };
-    let mut step = Step::new("reindex", name, format!("table {}", index.table_oid))
+    let mut step = Step::new("reindex", &name, format!("table {}", index.table_oid))
         .locking(index.table_oid)
+        .relying_on(index.oid, &name)
         .touching(index.table_oid, Use::Command)
         .run(statement)
         .measured_by(Query::new(

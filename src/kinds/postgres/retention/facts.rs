@@ -83,6 +83,8 @@ pub(in crate::kinds::postgres) async fn oids(
 /// A column of a table.
 #[derive(Clone, Debug)]
 pub(super) struct Column {
+    /// By which the server knows it, whatever it is called.
+    pub(super) number: i16,
     /// Name of its type below all domains: `timestamptz`.
     pub(super) base_type: String,
     /// Its type as a person writes it.
@@ -177,7 +179,7 @@ const COLUMNS: &str = "SELECT a.attrelid, a.attname::text,
             SELECT t.oid, t.typbasetype FROM pg_catalog.pg_type t WHERE t.oid = a.atttypid
             UNION ALL SELECT t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below
         ) SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0),
-        pg_catalog.format_type(a.atttypid, a.atttypmod)
+        pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnum
     FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = ANY ($1) AND a.attnum > 0 AND NOT a.attisdropped";
 
@@ -264,6 +266,7 @@ pub(in crate::kinds::postgres) async fn tables(
                 Column {
                     base_type: row.get::<Option<String>>(2)?.unwrap_or_default(),
                     shown_type: row.get(3)?,
+                    number: row.get(4)?,
                 },
             );
         }

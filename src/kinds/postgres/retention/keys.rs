@@ -22,6 +22,8 @@ pub(super) struct Parent {
     /// One comparison for each column, with [`PARENT`] and [`CHILD`] for the
     /// tables; or why there is none.
     pub(super) equal: Vec<Result<String, String>>,
+    /// The numbers of its columns, in the same order.
+    pub(super) numbers: Vec<i16>,
     /// Whether it has a row at all; unknown where nobody could look.
     pub(super) any: Option<bool>,
 }
@@ -94,7 +96,8 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
         coalesce(b.c_as, CASE WHEN t.c_passes = 'anyenum'::pg_catalog.regtype AND t.child_type <> t.c THEN (SELECT pg_catalog.format('%I.%I', tn.nspname, x.typname)
             FROM pg_catalog.pg_type x JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = t.c) END),
         (SELECT pg_catalog.format('%I.%I', cn.nspname, co.collname) FROM pg_catalog.pg_collation co
-            JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.attcollation)
+            JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.attcollation),
+        t.parent_num
     FROM typed t LEFT JOIN LATERAL (
         -- By its name in the catalog: as people write it, `character` is one character long.
         SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator,
@@ -146,6 +149,7 @@ pub(super) async fn read(
             )));
             continue;
         };
+        parent.numbers.push(row.get(9)?);
         let cast = |to: Option<String>| to.map(|to| format!("::{to}")).unwrap_or_default();
         // As the key of the parent tells its rows apart.
         let collation = text(8)?

@@ -158,6 +158,7 @@ pub(in crate::kinds::postgres) fn drop_whole(member: &Member, table: &Table) -> 
         format!("table {}", table.oid),
     )
     .locking(table.oid)
+    .relying_on(member.oid, part)
     .only_if(leaving.attached(), leaving.otherwise())
     .expecting(member.bytes, Some(0));
     let counting = counting(member.oid, part);

@@ -94,7 +94,10 @@ pub(in crate::kinds::postgres) async fn read(
         reading.parent_is_empty = parent.any == Some(false);
         let equal: Result<Vec<String>, String> = parent.equal.into_iter().collect();
         match equal {
-            Ok(equal) => orphaned.equal = equal,
+            Ok(equal) => {
+                orphaned.equal = equal;
+                orphaned.numbers = parent.numbers;
+            }
             Err(why) => {
                 reading.refused = Some(why);
                 return Ok(reading);

@@ -157,7 +157,27 @@ impl Removal<'_> {
         .touching(member.oid, Use::Delete)
         .walking(walk);
         step.details.push(format!("walks {chosen}"));
-        Ok(step)
+        Ok(self.relying(step))
+    }
+
+    /// Has a saved plan keep what tells the table, and the columns that the rule names, from others
+    /// of their names: by these it is told which rows go.
+    fn relying(&self, mut step: Step) -> Step {
+        let (rule, table) = (self.rule, self.table);
+        if self.member.oid != table.oid {
+            step = step.relying_on(table.oid, &table.name);
+        }
+        let named = table.columns.iter().filter(|(name, _)| rule.names(name));
+        for (name, column) in named {
+            step = step.relying_on_column(column.number, name, &table.name);
+        }
+        if let Some(orphaned) = &rule.orphaned {
+            let columns = orphaned.parent_columns.iter().zip(&orphaned.numbers);
+            for (name, number) in columns {
+                step = step.relying_on_column(*number, name, &orphaned.parent);
+            }
+        }
+        step
     }
 }
 

@@ -91,6 +91,10 @@ pub(crate) struct Orphaned {
     #[serde(skip)]
     #[schemars(skip)]
     pub(super) equal: Vec<String>,
+    /// The numbers of the parent's columns, in the same order.
+    #[serde(skip)]
+    #[schemars(skip)]
+    pub(super) numbers: Vec<i16>,
 }
 
 fn id() -> Vec<String> {
@@ -164,6 +168,13 @@ impl Rule {
     /// The conditions as the user wrote them.
     pub(super) fn texts(&self) -> impl Iterator<Item = &str> {
         self.only.iter().chain(&self.keep).map(String::as_str)
+    }
+
+    /// Whether the rule names a column, or seems to: a word of a condition may be something else.
+    pub(super) fn names(&self, column: &str) -> bool {
+        let of_child = self.orphaned.iter().flat_map(|o| &o.columns);
+        self.column.iter().chain(of_child).any(|c| c == column)
+            || self.texts().any(|text| mentions(text, column))
     }
 
     /// Whether nothing but the row itself decides: no other table, and no
@@ -276,6 +287,14 @@ impl Rule {
         };
         format!("{}{kept}", parts.join(", "))
     }
+}
+
+/// Whether a condition has this column among its words.
+fn mentions(text: &str, column: &str) -> bool {
+    let quoted = format!("\"{}\"", column.replace('"', "\"\""));
+    let within = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    let mut words = text.split(|c: char| !within(c));
+    text.contains(&quoted) || words.any(|word| word.to_lowercase() == column)
 }
 
 /// Types that tell an age.
