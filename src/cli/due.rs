@@ -159,7 +159,9 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    let told = tell(&worker.teller(), store.as_ref(), &signals.stop).await;
+    let teller = worker.teller();
+    let told = tell(&teller, store.as_ref(), &signals.stop).await;
+    teller.pinged(&signals.stop).await;
     store.close().await;
     let notes = notes.0.lock().unwrap_or_else(PoisonError::into_inner);
     let (runs, occurrences, _) = &*notes;

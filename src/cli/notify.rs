@@ -43,7 +43,11 @@ async fn test(context: &Context<'_>) -> Result<u8, Failure> {
             Outcome::Sent => ("sent", None),
             Outcome::Later(why) => ("not sent, though it may work later", Some(why)),
             Outcome::Refused(why) => ("refused", Some(why)),
-            Outcome::Partly { why, .. } => ("sent, but not to everybody", Some(why)),
+            Outcome::Partly { later, refused } => {
+                let left = [later, refused].into_iter().flatten();
+                let why: Vec<String> = left.map(|left| left.why).collect();
+                ("sent, but not to everybody", Some(why.join("; ")))
+            }
         };
         if !context.json() {
             let why = why.as_ref().map(|why| format!(": {why}"));

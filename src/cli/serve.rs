@@ -175,7 +175,9 @@ impl Serve {
         over.cancel();
         // Nobody is kept waiting by a client that does not hang up.
         let _ = tokio::time::timeout(Duration::from_secs(2), web).await;
-        super::run::tell(&worker.teller(), store.as_ref(), &signals.stop).await;
+        let teller = worker.teller();
+        super::run::tell(&teller, store.as_ref(), &signals.stop).await;
+        teller.pinged(&signals.stop).await;
         store.close().await;
         served?;
         // Being told to stop is how a service ends well.
@@ -353,10 +355,8 @@ impl<'a> Serving<'a> {
             .reload(Arc::new(with_reports(&config)))
             .await
             .map_err(|error| redact(&with_causes(&error)))?;
-        self.worker.reload(
-            Arc::new(self.context.teller(&config)),
-            self.context.templates(&config),
-        );
+        let words = self.context.teller(&config);
+        self.worker.reload(&words, self.context.templates(&config));
         self.configs.send_replace(config);
         Ok(())
     }

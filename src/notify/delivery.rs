@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Mail, Outcome, Smtp, file, webhook};
+use super::{Left, Mail, Outcome, Smtp, file, webhook};
 use crate::history::{HistoryError, Letter, Store};
 use crate::values::{MailAddress, Secret};
 
@@ -12,6 +12,8 @@ use crate::values::{MailAddress, Secret};
 const LEASE: TimeDelta = TimeDelta::minutes(5);
 /// After so long nobody wants the news any more.
 const GIVE_UP_AFTER: TimeDelta = TimeDelta::days(3);
+/// How long after a refusal it is tried again: somebody may be mending the configuration right now.
+const MENDING: TimeDelta = TimeDelta::minutes(30);
 /// The longest pause between two attempts.
 pub(super) const LONGEST_PAUSE: TimeDelta = TimeDelta::hours(4);
 
@@ -53,14 +55,21 @@ pub async fn deliver(
                 store.letter_sent(letter.id, Utc::now()).await?;
                 done.sent += 1;
             }
-            Outcome::Partly { left, why } => {
-                // First the one for the rest: twice is better than never.
-                if let Some(rest) = for_the_rest(&letter, &left, now) {
-                    store.post(&[], &[rest]).await?;
+            Outcome::Partly { later, refused } => {
+                let mut rest = Vec::new();
+                if let Some(left) = &later {
+                    rest.extend(for_the_rest(&letter, left, now + pause(letter.attempts)));
+                    done.problems
+                        .push(format!("{}; tried again later", left.why));
                 }
+                if let Some(left) = refused {
+                    rest.extend(for_the_rest(&letter, &left, now + MENDING));
+                    done.problems.push(left.why);
+                }
+                // First those for the rest: twice is better than never.
+                store.post(&[], &rest).await?;
                 store.letter_sent(letter.id, Utc::now()).await?;
                 done.sent += 1;
-                done.problems.push(why);
             }
             Outcome::Later(why) if now - letter.created_at < GIVE_UP_AFTER => {
                 let next = now + pause(letter.attempts);
@@ -75,9 +84,7 @@ pub async fn deliver(
                 ));
             }
             Outcome::Refused(why) if letter.attempts < 3 => {
-                // Somebody may be mending the configuration right now.
-                let next = now + TimeDelta::minutes(30);
-                store.letter_later(letter.id, next, &why).await?;
+                store.letter_later(letter.id, now + MENDING, &why).await?;
                 done.problems.push(why);
             }
             Outcome::Refused(why) => {
@@ -89,10 +96,10 @@ pub async fn deliver(
     Ok(done)
 }
 
-/// The same letter for those who have not got it, to be tried again in a while.
-fn for_the_rest(letter: &Letter, left: &[String], now: DateTime<Utc>) -> Option<Letter> {
+/// The same letter for those who have not got it, to be tried again at its time.
+fn for_the_rest(letter: &Letter, left: &Left, next: DateTime<Utc>) -> Option<Letter> {
     let mut mail: Mail = serde_json::from_value(letter.body.clone()).ok()?;
-    let is_left = |one: &MailAddress| left.iter().any(|address| address == one.address());
+    let is_left = |one: &MailAddress| left.to.iter().any(|address| address == one.address());
     mail.to.retain(is_left);
     mail.cc.retain(is_left);
     if mail.to.is_empty() {
@@ -100,7 +107,7 @@ fn for_the_rest(letter: &Letter, left: &[String], now: DateTime<Utc>) -> Option<
     }
     let body = serde_json::to_value(mail).ok()?;
     let mut rest = super::teller::letter("email", body, letter.created_at);
-    rest.next_attempt_at = now + TimeDelta::minutes(30);
+    rest.next_attempt_at = next;
     Some(rest)
 }
 

@@ -17,7 +17,7 @@ pub enum Signal {
 ///
 /// # Errors
 /// Why it could not be told, after three attempts, without the URL.
-pub async fn ping(url: &str, signal: Signal) -> Result<(), String> {
+pub(super) async fn ping(url: &str, signal: Signal) -> Result<(), String> {
     let client = webhook::client()?;
     let base = url.trim_end_matches('/');
     let url = match signal {

@@ -1,17 +1,22 @@
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use lettre::Message;
 use lettre::address::Envelope;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use url::Url;
 
-use super::Outcome;
 use super::smtp_door::{Door, DoorError, Protection, certificates};
-use crate::values::{TimeSpan, redact, with_causes};
+use super::{Left, Outcome};
+use crate::values::{Masks, TimeSpan, redact, with_causes};
 
 /// How long handing one mail over may take in all. The library's own limit
 /// is for connecting only.
 const SEND_WITHIN: TimeSpan = TimeSpan::from_secs(60);
+
+/// After so long no further recipient of a mail is tried alone: together with the last one it has
+/// to be over before somebody else takes the mail up.
+const EACH_WITHIN: Duration = Duration::from_secs(150);
 
 /// Why an `smtp: url` cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -41,6 +46,8 @@ pub struct Smtp {
     door: Door,
     server: String,
     has_credentials: bool,
+    /// The server may repeat what it was sent.
+    masks: Masks,
     send_within: TimeSpan,
 }
 
@@ -119,13 +126,21 @@ impl Smtp {
         };
         let user = decoded(parsed.username())?;
         let mut log_in = None;
+        let mut masks = Masks::default();
         if !user.is_empty() {
             let password = decoded(parsed.password().unwrap_or_default())?;
+            masks = Masks::of([
+                // AUTH PLAIN, AUTH XOAUTH2, AUTH LOGIN.
+                format!("\0{user}\0{password}"),
+                format!("user={user}\x01auth=Bearer {password}\x01\x01"),
+                password.clone(),
+            ]);
             log_in = Some((Credentials::new(user, password), mechanisms));
         }
         Ok(Smtp {
             server: format!("{host}:{port}"),
             has_credentials: log_in.is_some(),
+            masks,
             door: Door {
                 host,
                 port,
@@ -156,7 +171,10 @@ impl Smtp {
             Ok(Ok(true)) if self.has_credentials => Ok(format!("{server} answers and lets us in")),
             Ok(Ok(true)) => Ok(format!("{server} answers")),
             Ok(Ok(false)) => Err(format!("{server} does not answer as a mail server does")),
-            Ok(Err(error)) => Err(format!("{server}: {}", with_causes(&error))),
+            Ok(Err(error)) => {
+                let said = self.masks.over(&with_causes(&error));
+                Err(format!("{server}: {said}"))
+            }
             Err(_) => Err(format!(
                 "{server} does not answer within {}",
                 self.send_within
@@ -175,32 +193,58 @@ impl Smtp {
         if !answered || envelope.to().len() < 2 {
             return whole.0;
         }
-        let (mut left, mut why, mut arrived) = (Vec::new(), Vec::new(), false);
-        let mut later = false;
-        for recipient in envelope.to() {
-            let from = envelope.from().cloned();
-            let outcome = match Envelope::new(from, vec![recipient.clone()]) {
-                Ok(envelope) => self.send_once(&envelope, &message.formatted()).await.0,
-                Err(error) => Outcome::Refused(error.to_string()),
-            };
-            match outcome {
-                Outcome::Sent => arrived = true,
-                Outcome::Later(text)
-                | Outcome::Refused(text)
-                | Outcome::Partly { why: text, .. } => {
-                    later |= !text.contains("for good");
-                    left.push(recipient.to_string());
-                    why.push(format!("{recipient}: {text}"));
-                }
+        let one_by_one = self.to_each(&message).await;
+        match (one_by_one.arrived, one_by_one.later, one_by_one.refused) {
+            (true, None, None) => Outcome::Sent,
+            (true, later, refused) => Outcome::Partly { later, refused },
+            // Who is refused for good is told apart once the others have got it.
+            (false, Some(later), refused) => {
+                let refused = refused.map(|left| left.why);
+                let why = [later.why].into_iter().chain(refused);
+                Outcome::Later(why.collect::<Vec<_>>().join("; "))
+            }
+            (false, None, refused) => {
+                Outcome::Refused(refused.map(|left| left.why).unwrap_or_default())
             }
         }
-        let why = why.join("; ");
-        match (arrived, left.is_empty()) {
-            (_, true) => Outcome::Sent,
-            (true, false) => Outcome::Partly { left, why },
-            (false, false) if later => Outcome::Later(why),
-            (false, false) => Outcome::Refused(why),
+    }
+
+    /// Hands one mail over to each of its recipients alone. Where the server answers no more, or
+    /// takes too long over it, the others are left for later: who hands over must be done before
+    /// the mail counts as nobody's.
+    async fn to_each(&self, message: &Message) -> OneByOne {
+        let (envelope, mail) = (message.envelope(), message.formatted());
+        let until = Instant::now() + EACH_WITHIN;
+        let mut done = OneByOne::default();
+        let mut silent: Option<String> = None;
+        for recipient in envelope.to() {
+            let address = recipient.to_string();
+            if silent.is_none() && Instant::now() > until {
+                let server = &self.server;
+                silent = Some(format!(
+                    "the mail server {server} took too long over the others"
+                ));
+            }
+            if let Some(why) = &silent {
+                Left::add(&mut done.later, address, why);
+                continue;
+            }
+            let from = envelope.from().cloned();
+            let (outcome, answered) = match Envelope::new(from, vec![recipient.clone()]) {
+                Ok(envelope) => self.send_once(&envelope, &mail).await,
+                Err(error) => (Outcome::Refused(error.to_string()), true),
+            };
+            match outcome {
+                Outcome::Sent => done.arrived = true,
+                Outcome::Refused(why) => Left::add(&mut done.refused, address, &why),
+                Outcome::Later(why) => {
+                    Left::add(&mut done.later, address, &why);
+                    silent = (!answered).then_some(why);
+                }
+                Outcome::Partly { .. } => {}
+            }
         }
+        done
     }
 
     /// One attempt, and whether the server itself answered: then nobody has got the mail.
@@ -226,9 +270,9 @@ impl Smtp {
         let server = &self.server;
         let (code, ours) = match &error {
             DoorError::Mail(error) => (error.status().map(u16::from), error.is_client()),
-            DoorError::Certificate(_) => (None, false),
+            DoorError::Certificate(_) | DoorError::Closed(_) => (None, false),
         };
-        let said = with_causes(&error);
+        let said = self.masks.over(&with_causes(&error));
         let outcome = match code {
             Some(530 | 534 | 535 | 538) if self.has_credentials => Outcome::Refused(format!(
                 "the mail server {server} does not accept user and password of `smtp: url` ({said})"
@@ -259,6 +303,14 @@ impl Smtp {
     }
 }
 
+/// What came of handing a mail over to each of its recipients.
+#[derive(Default)]
+struct OneByOne {
+    arrived: bool,
+    later: Option<Left>,
+    refused: Option<Left>,
+}
+
 fn is_this_machine(host: &str) -> bool {
     host == "localhost"
         || host
@@ -266,7 +318,7 @@ fn is_this_machine(host: &str) -> bool {
             .is_ok_and(|ip| ip.is_loopback())
 }
 
-fn percent_decoded(text: &str) -> Option<String> {
+pub(super) fn percent_decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

@@ -13,7 +13,9 @@ use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio::net::TcpStream;
 
+use super::bounded::Bounded;
 use crate::values::{ChainOrNamed, regular};
 
 /// How the connection is protected.
@@ -45,6 +47,9 @@ pub(super) enum DoorError {
     /// It does not answer, or refuses.
     #[error(transparent)]
     Mail(#[from] lettre::transport::smtp::Error),
+    /// Nobody is there.
+    #[error("no connection could be had")]
+    Closed(#[source] std::io::Error),
     /// It shows a certificate that `?ca=` does not vouch for.
     #[error("its certificate is refused")]
     Certificate(#[source] rustls::Error),
@@ -72,14 +77,21 @@ impl Door {
             .clone()
             .filter(|_| self.protection == Protection::Implicit);
         let address = (self.host.as_str(), self.port);
-        let mut connection = AsyncSmtpConnection::connect_tokio1(
-            address,
-            Some(self.patience),
-            &hello,
-            at_once,
-            None,
-        )
-        .await?;
+        let mut connection = match at_once {
+            None => {
+                let stream = TcpStream::connect(address)
+                    .await
+                    .map_err(DoorError::Closed)?;
+                let stream = Box::new(Bounded::new(stream));
+                AsyncSmtpConnection::connect_with_transport(stream, &hello).await?
+            }
+            // The library makes the connection itself, and knows whom it talks to.
+            at_once => {
+                let patience = Some(self.patience);
+                AsyncSmtpConnection::connect_tokio1(address, patience, &hello, at_once, None)
+                    .await?
+            }
+        };
         if let (Protection::StartTls, Some(tls)) = (self.protection, tls) {
             connection.starttls(tls, &hello).await?;
         }

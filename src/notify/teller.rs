@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::delivery::LONGEST_PAUSE;
+use super::pinger::Pinger;
 use super::rules::{
     ESCALATED, RECOVERED, event_of, is_failure, is_overdue, message_of, notice, noticed,
     of_severity, outcome, schedule_of, word,
 };
-use super::{Delivered, Delivery, Mail, Signal, SmtpError, deliver, ping};
+use super::{Delivered, Delivery, Mail, SmtpError, deliver};
 use crate::config::{Config, Email, Event, Notify, WebhookFormat};
 use crate::history::{
     Alert, CLOCKS_DIFFER, HistoryError, Letter, Notice, RunRecord, RunStatus, Store, surely_wrong,
@@ -28,9 +29,10 @@ const TOLD: &str = "notify";
 /// Tells people what happened.
 #[derive(Clone)]
 pub struct Teller {
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
     templates: Arc<Templates>,
     host: String,
+    pub(super) pinger: Pinger,
 }
 
 impl Teller {
@@ -40,6 +42,7 @@ impl Teller {
             config,
             templates: Arc::new(templates),
             host,
+            pinger: Pinger::default(),
         }
     }
 
@@ -346,21 +349,6 @@ impl Teller {
         self.notify()
             .map(|notify| self.letters(notify, Message::Test, &digest, now))
             .unwrap_or_default()
-    }
-
-    /// Tells the watchdog of a schedule, if it has one. That it could not be
-    /// told is logged: the watchdog will say so itself.
-    pub async fn ping(&self, schedule: &str, signal: Signal) {
-        let hook = self
-            .config
-            .schedules
-            .get(schedule)
-            .and_then(|schedule| schedule.ping.as_ref());
-        if let Some(hook) = hook
-            && let Err(why) = ping(hook.url.expose(), signal).await
-        {
-            tracing::warn!(schedule, "{why}");
-        }
     }
 
     fn when(&self, at: DateTime<Utc>) -> String {

@@ -79,8 +79,9 @@ impl PipelineWorker {
     }
 
     /// Goes on with the words of another configuration.
-    pub fn reload(&self, teller: Arc<Teller>, templates: Templates) {
-        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = (teller, templates);
+    pub fn reload(&self, teller: &Teller, templates: Templates) {
+        let mut words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        *words = (Arc::new(teller.in_place_of(&words.0)), templates);
     }
 
     fn words(&self) -> (Arc<Teller>, Templates) {
@@ -171,7 +172,7 @@ impl AtWork {
             };
         }
         let schedule = &self.job.schedule.name;
-        self.teller.ping(schedule, Signal::Start).await;
+        self.teller.ping(schedule, Signal::Start);
         let outcome = self.tasks().await;
         if let Outcome::Ended(ended) = &outcome {
             let signal = match (ended.status, ended.succeeded) {
@@ -181,7 +182,7 @@ impl AtWork {
                 _ => Some(Signal::Fail),
             };
             if let Some(signal) = signal {
-                self.teller.ping(schedule, signal).await;
+                self.teller.ping(schedule, signal);
             }
         }
         outcome

@@ -1,12 +1,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::text::{Invalid, written_as_text};
 
 /// What is shown in place of a secret.
-const MASK: &str = "***";
+pub(super) const MASK: &str = "***";
 
 /// A text that must not be seen: a URL with a password, a webhook's address.
 ///
@@ -60,10 +62,51 @@ const SECRET_WORDS: [&str; 5] = ["password", "passwd", "pwd", "token", "secret"]
 /// The text with every password in it replaced by `***`.
 ///
 /// Covers `scheme://user:password@host`, `password=…` in connection strings and in the query of
-/// a URL, and `password: …`. It would rather mask too much than too little: a password that
+/// a URL, `password: …`, and what HTTP and SMTP log in with (`Basic dTpwdw==`). It would rather mask too much than too little: a password that
 /// contains `/` or `@` unescaped is masked whole, at the price of some of what follows.
 pub fn redact(text: &str) -> String {
-    redact_assignments(&redact_userinfo(&redact_urls(text)))
+    redact_headers(&redact_assignments(&redact_userinfo(&redact_urls(text))))
+}
+
+/// What HTTP and SMTP write credentials as, behind the word for how they are written.
+fn redact_headers(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "+/-_.~=\\".contains(c);
+    // ASCII only, so that places stay the same.
+    while let Some((word, at)) = next_scheme(&rest.to_ascii_lowercase()) {
+        let (before, behind) = rest.split_at(at);
+        shown.push_str(before);
+        let length = behind.find(|c| !is_part(c)).unwrap_or(behind.len());
+        let (value, behind) = behind.split_at(length);
+        shown.push_str(if is_credential(word, value) {
+            MASK
+        } else {
+            value
+        });
+        rest = behind;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// The next word behind which credentials may stand, and where they would begin.
+fn next_scheme(lower: &str) -> Option<(&'static str, usize)> {
+    let words = ["basic ", "bearer ", "auth plain ", "auth xoauth2 "];
+    let found = words
+        .iter()
+        .filter_map(|word| Some((*word, lower.find(word)? + word.len())));
+    found.min_by_key(|(_, at)| *at)
+}
+
+/// Whether a word is what it would be behind another: "basic knowledge" is no secret.
+fn is_credential(scheme: &str, value: &str) -> bool {
+    if scheme == "bearer " {
+        return value.len() >= 16 && value.contains(|c: char| c.is_ascii_digit());
+    }
+    let value = value.replace('\\', "");
+    let pair = STANDARD_NO_PAD.decode(value.trim_end_matches('='));
+    pair.is_ok_and(|pair| pair.iter().any(|byte| matches!(byte, b':' | 0 | 1)))
 }
 
 /// `user:password@host` in a URL that is none: a colon or a slash forgotten.
@@ -220,6 +263,20 @@ mod tests {
             ("postgres:u:pw@h", "postgres:u:***@h"),
             ("u:pw@h:5432/d", "u:***@h:5432/d"),
             ("u@h:5432/d", "u@h:5432/d"),
+            (
+                "Authorization: Basic dTpwdw==!",
+                "Authorization: Basic ***!",
+            ),
+            ("{\"a\":\"Basic dT9+Oj8\\/fg==\"}", "{\"a\":\"Basic ***\"}"),
+            (
+                "no command: AUTH PLAIN AHUAcHc=",
+                "no command: AUTH PLAIN ***",
+            ),
+            ("bearer eyJhbGciOiJI.eyJ1-_zEy.x", "bearer ***"),
+            (
+                "basic knowledge, Basic auth, bearer token",
+                "basic knowledge, Basic auth, bearer token",
+            ),
             (
                 "tasks/a.yaml:3:1: mailto:dba@example.com",
                 "tasks/a.yaml:3:1: mailto:dba@example.com",

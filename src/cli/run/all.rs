@@ -120,7 +120,8 @@ pub(in crate::cli) async fn run_all(
                     failures.push(failure);
                 }
                 Err(failure) => {
-                    running.pings.finish().await;
+                    running.pings.finish();
+                    teller.pinged(stop).await;
                     return Err(failure);
                 }
             }
@@ -129,7 +130,7 @@ pub(in crate::cli) async fn run_all(
         records.sort_by_key(|(n, _)| *n);
         done.extend(records.into_iter().map(|(_, record)| record));
     }
-    running.pings.finish().await;
+    running.pings.finish();
     match history.settle().await {
         Some(Kept::InFile(kept)) => errln!(
             "note: the history could not be written; the records are in {} and go in with the next run",
@@ -147,6 +148,7 @@ pub(in crate::cli) async fn run_all(
             }
         }
     }
+    teller.pinged(stop).await;
     store.close().await;
     if done.is_empty()
         && let Some(failure) = failures.pop()
@@ -430,7 +432,7 @@ impl Running<'_> {
         };
         let around = self.around(observer);
         let schedule = schedule_of(self.config, &task.name, request.scheduled_for);
-        self.pings.start(schedule).await;
+        self.pings.start(schedule);
         let ran = pipeline::run(&request, &around).await;
         self.pings
             .ended(schedule, ran.as_ref().ok().map(|(record, _)| record.status));

@@ -29,7 +29,7 @@ impl<'a> Pings<'a> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) async fn start(&self, schedule: Option<&Schedule>) {
+    pub(super) fn start(&self, schedule: Option<&Schedule>) {
         let Some(schedule) = schedule else {
             return;
         };
@@ -41,7 +41,7 @@ impl<'a> Pings<'a> {
             Entry::Occupied(_) => false,
         };
         if first {
-            self.teller.ping(&schedule.name, Signal::Start).await;
+            self.teller.ping(&schedule.name, Signal::Start);
         }
     }
 
@@ -57,11 +57,11 @@ impl<'a> Pings<'a> {
         }
     }
 
-    pub(super) async fn finish(&self) {
+    pub(super) fn finish(&self) {
         let schedules = self.schedules().clone();
         for (schedule, well) in &schedules {
             let signal = if *well { Signal::Success } else { Signal::Fail };
-            self.teller.ping(schedule, signal).await;
+            self.teller.ping(schedule, signal);
         }
     }
 }

@@ -27,7 +27,13 @@ class Handler(Mailbox):
         if options["fault"] == "greylist" and address not in refused:
             refused.add(address)
             return "451 4.7.1 Greylisted, try again later"
-        if options["fault"] == "gone" and address.startswith("gone@"):
+        if options["fault"] == "some" and address.startswith("slow@"):
+            # Together with the others, and then alone.
+            for time in ("first", "second"):
+                if (address, time) not in refused:
+                    refused.add((address, time))
+                    return "451 4.7.1 Greylisted, try again later"
+        if options["fault"] in ("gone", "some") and address.startswith("gone@"):
             return "550 5.1.1 No such user here"
         envelope.rcpt_tos.append(address)
         return "250 OK"

@@ -1,4 +1,10 @@
-//! Several recipients, of which one does not exist.
+//! Several recipients, of which one does not exist, or has to wait.
+
+use chrono::{TimeDelta, Utc};
+use mail_parser::MessageParser;
+use maint::history::{Letter, open};
+use maint::notify::{Delivered, Delivery, Mail, deliver};
+use uuid::Uuid;
 
 use super::server::{Fault, MailServer, PASSWORD};
 use crate::support::workspace::Workspace;
@@ -36,4 +42,71 @@ fn one_refused_recipient_stops_nobody_else() {
         tried.stdout.contains("sent, but not to everybody"),
         "{tried:#?}"
     );
+}
+
+/// Greylisting is the ordinary answer to the first mail for somebody.
+#[tokio::test]
+async fn who_is_asked_to_wait_gets_it_soon_and_nobody_gets_it_twice() {
+    let server = MailServer::start(Fault::Some);
+    let now = Utc::now();
+    let address = |name: &str| format!("{name}@example.com").parse().unwrap();
+    let mail = Mail {
+        to: vec![address("slow"), address("dba"), address("gone")],
+        cc: vec![address("boss")],
+        subject: "news".to_owned(),
+        ..Mail::default()
+    };
+    let letter = Letter {
+        id: Uuid::now_v7(),
+        created_at: now,
+        channel: "email".to_owned(),
+        body: serde_json::to_value(mail).unwrap(),
+        attempts: 0,
+        next_attempt_at: now,
+        last_error: None,
+    };
+    let store = open("sqlite::memory:").await.unwrap();
+    assert!(store.post(&[], &[letter]).await.unwrap());
+    let delivery = Delivery {
+        smtp: Some((server.smtp(), address("maint"))),
+        ..Delivery::default()
+    };
+    let after = async |minutes| {
+        let done = deliver(&delivery, store.as_ref(), now + TimeDelta::minutes(minutes)).await;
+        done.unwrap()
+    };
+    let got = || {
+        let mut got: Vec<String> = server.mails().iter().map(|mail| recipients(mail)).collect();
+        got.sort();
+        got
+    };
+    let done = after(0).await;
+    assert_eq!(got(), ["boss@example.com", "dba@example.com"], "{done:?}");
+    let said = |done: &Delivered, who: &str, later: bool| {
+        let about = done.problems.iter().find(|one| one.contains(who));
+        let about = about.unwrap_or_else(|| panic!("{who}: {done:?}"));
+        assert_eq!(about.ends_with("tried again later"), later, "{about}");
+    };
+    said(&done, "slow@example.com", true);
+    said(&done, "gone@example.com", false);
+    // Like any other that waits: after a minute, and alone.
+    let all = ["boss@example.com", "dba@example.com", "slow@example.com"];
+    let done = after(2).await;
+    assert_eq!(
+        (done.sent, &got()[..]),
+        (1, &all.map(str::to_owned)[..]),
+        "{done:?}"
+    );
+    assert!(done.problems.is_empty(), "{done:?}");
+    for minutes in [40, 80, 120, 160, 3000] {
+        let done = after(minutes).await;
+        assert_eq!((done.sent, got().len()), (0, 3), "{done:?}");
+    }
+}
+
+/// Whom aiosmtpd says that it took a mail for.
+fn recipients(mail: &[u8]) -> String {
+    let parsed = MessageParser::default().parse(mail).unwrap();
+    let to = parsed.header_raw("X-RcptTo").unwrap();
+    to.trim().to_owned()
 }

@@ -16,6 +16,8 @@ pub(crate) enum Fault {
     Greylist,
     /// Nobody is called `gone` there.
     Gone,
+    /// The same, and `slow` is refused for now, the first two times.
+    Some,
     /// It takes the mail and never says so.
     Hang,
 }
@@ -59,7 +61,7 @@ impl MailServer {
         let options = json!({
             "folder": folder.path().join("mail"), "certificate": certificate, "key": key,
             "user": USER, "password": PASSWORD,
-            "fault": match fault { Fault::None => "none", Fault::Greylist => "greylist", Fault::Hang => "hang", Fault::Gone => "gone" },
+            "fault": match fault { Fault::None => "none", Fault::Greylist => "greylist", Fault::Hang => "hang", Fault::Gone => "gone", Fault::Some => "some" },
         });
         let mut process = Command::new(format!("{tools}/bin/python"))
             .arg(concat!(
