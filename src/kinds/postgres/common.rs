@@ -199,9 +199,13 @@ pub(super) fn try_to_drop(lock: String, part: &RelationName, kind: &str, watched
 
 /// The line of a mark that names a table: a name may have line breaks.
 pub(super) fn one_line(name: &RelationName) -> String {
-    let name = name.to_string();
+    on_one_line(&name.to_string())
+}
+
+/// The same of a name that is written out.
+pub(super) fn on_one_line(name: &str) -> String {
     if !name.contains(['\n', '\r']) {
-        return name;
+        return name.to_owned();
     }
     name.replace('\\', "\\\\")
         .replace('\n', "\\n")

@@ -110,3 +110,71 @@ for_each_version! {
         }
     }
 }
+
+for_each_version! {
+    /// Renamed or moved, it stays, and is told each time, until its comment is gone; with its own name it goes.
+    async fn what_was_renamed_on_its_way_out_is_told(major: u32) {
+        for (kind, name, change, back) in [
+            ("partitions", "public.kept", "ALTER TABLE ev_2020 RENAME TO kept", "ALTER TABLE kept RENAME TO ev_2020"),
+            ("partitions", "q.ev_2020", "ALTER TABLE ev_2020 SET SCHEMA q", "ALTER TABLE q.ev_2020 SET SCHEMA public"),
+            ("cleanup", "public.kept", "ALTER TABLE ev_2020 RENAME TO kept", "ALTER TABLE kept RENAME TO ev_2020"),
+            ("cleanup", "q.ev_2020", "ALTER TABLE ev_2020 SET SCHEMA q", "ALTER TABLE q.ev_2020 SET SCHEMA public"),
+            ("archive", "public.kept", "ALTER TABLE ev_2020 RENAME TO kept", "ALTER TABLE kept RENAME TO ev_2020"),
+            ("archive", "q.ev_2020", "ALTER TABLE ev_2020 SET SCHEMA q", "ALTER TABLE q.ev_2020 SET SCHEMA public"),
+        ] {
+            let db = fresh_database(major).await;
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path().to_str().unwrap().to_owned();
+            let workspace = Workspace::for_target(&db.url).task(kind, &file(kind, &options(kind, "ev", &folder)));
+            detached(&db, &workspace, kind).await;
+            let bounds = "FOR VALUES FROM ('2020-01-01 00:00:00+00') TO ('2021-01-01 00:00:00+00')";
+            workspace.knows_bounds(kind, &db, "public.ev_2020", bounds).await;
+            db.execute("CREATE SCHEMA q").await;
+            db.execute(change).await;
+            for _ in 0..2 {
+                let run = run(&workspace, kind);
+                assert_eq!((actions(&run), told(&run)), (vec![], vec!["partitions.outside"]), "{kind} {name}: {run:#}");
+                let finding = &run["findings"][0];
+                assert_eq!(finding["object"], name, "{run:#}");
+                assert!(finding["message"].as_str().unwrap().contains("it was called public.ev_2020 when it was detached"), "{run:#}");
+                assert_eq!(finding["suggestion"], format!("ALTER TABLE public.ev ATTACH PARTITION {name} {bounds}"), "{run:#}");
+            }
+            // Whose comment is gone is the business of whoever took it away.
+            let comment = db.strings(&format!("SELECT obj_description('{name}'::regclass)")).await.remove(0);
+            db.execute(&format!("COMMENT ON TABLE {name} IS NULL")).await;
+            let quiet = run(&workspace, kind);
+            assert_eq!((actions(&quiet).len(), told(&quiet).len()), (0, 0), "{kind} {name}: {quiet:#}");
+            assert_eq!(db.number(&format!("SELECT count(*) FROM {name}")).await, 10);
+            db.execute(&format!("COMMENT ON TABLE {name} IS '{comment}'; {back}")).await;
+            run(&workspace, kind);
+            assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'ev_2020'").await, 0, "{kind} {name}");
+        }
+    }
+}
+
+for_each_version! {
+    /// A table that says of itself that it was another, of which the history knows nothing; and one that was
+    /// attached to another table under its new name.
+    async fn what_only_says_so_under_another_name_is_told(major: u32) {
+        for kind in ["partitions", "cleanup", "archive"] {
+            let db = fresh_database(major).await;
+            let folder = tempfile::tempdir().unwrap();
+            let folder = folder.path().to_str().unwrap().to_owned();
+            let workspace = Workspace::for_target(&db.url).task(kind, &file(kind, &options(kind, "ev", &folder)));
+            detached(&db, &workspace, kind).await;
+            db.execute("ALTER TABLE ev_2020 RENAME TO kept").await;
+            db.execute("CREATE TABLE like_it (LIKE ev)").await;
+            let comment = db.strings("SELECT obj_description('kept'::regclass)").await.remove(0);
+            db.execute(&format!("COMMENT ON TABLE like_it IS '{comment}'")).await;
+            db.execute("CREATE TABLE other (LIKE ev) PARTITION BY RANGE (at);
+                ALTER TABLE other ATTACH PARTITION kept FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2021-01-01 00:00+00')").await;
+            let first = run(&workspace, kind);
+            assert_eq!((actions(&first), told(&first)), (vec!["unmark_partition public.kept succeeded".to_owned()], vec!["partitions.unknown_mark"]), "{kind}: {first:#}");
+            assert_eq!(first["findings"][0]["object"], "public.like_it", "{first:#}");
+            assert_eq!(db.strings("SELECT obj_description('kept'::regclass)").await, ["old events"]);
+            let second = run(&workspace, kind);
+            assert_eq!((actions(&second), told(&second)), (vec![], vec!["partitions.unknown_mark"]), "{kind}: {second:#}");
+            assert_eq!(db.number("SELECT count(*) FROM other").await, 10);
+        }
+    }
+}

@@ -208,7 +208,9 @@ impl Kind for Archive {
             let (found, others): (Vec<Leftover>, _) = found.partition(|l| l.is_of(table));
             astray = others;
             let waiting: Vec<Leftover>;
-            (elsewhere, waiting) = found.into_iter().partition(|w| w.part_of.is_some());
+            (elsewhere, waiting) = found
+                .into_iter()
+                .partition(|w| w.part_of.is_some() || w.former.is_some());
             let waiting: Vec<u32> = waiting.iter().map(|w| w.oid).collect();
             for (_, mut member) in facts::read_members(db, &waiting).await? {
                 member.detached = true;
@@ -422,7 +424,10 @@ impl Kind for Archive {
         outside::heed(steps::MARK, facts.tables.values(), at, &mut plan);
         mark::unmark(steps::MARK, facts.tables.values(), &mut plan);
         for leftover in &facts.elsewhere {
-            leftover::disown(leftover, &facts.tables, at, &mut plan);
+            match leftover.part_of {
+                Some(_) => leftover::disown(leftover, &facts.tables, at, &mut plan),
+                None => _ = leftover::renamed(leftover, &facts.tables, at, &mut plan),
+            }
         }
         for leftover in &facts.astray {
             leftover::follow(leftover, steps::MARK, &facts.tables, at, &mut plan);

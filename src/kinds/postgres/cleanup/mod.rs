@@ -210,6 +210,9 @@ impl Kind for Cleanup {
             if leftover::follow(leftover, mark::MARK, &facts.tables, at, &mut plan) {
                 continue;
             }
+            if leftover::renamed(leftover, &facts.tables, at, &mut plan) {
+                continue;
+            }
             let dependents = facts.ties.dependents(leftover.oid);
             if leftover::is_free(leftover, &facts.tables, dependents, at, &mut plan) {
                 let today = leftover::Today {

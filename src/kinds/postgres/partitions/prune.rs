@@ -460,9 +460,7 @@ fn drop_retired(
         if let Some(owner) = &retired.part_of {
             let ours = subject.partitions.iter().map(|(_, oid, _)| oid);
             let mut ours = ours.chain(subject.pending.iter().map(|(_, oid, _)| oid));
-            if !ours.any(|oid| *oid == retired.oid)
-                && mark::is_known(retired.oid, &retired.name, at)
-            {
+            if !ours.any(|oid| *oid == retired.oid) && is_known(retired, at) {
                 let marked = format!("{MARK}{}", retired.mark);
                 let restored = before(Some(&marked));
                 let restored = comment(kind(retired.foreign), &retired.name, restored);
@@ -473,11 +471,12 @@ fn drop_retired(
         }
         plan.considered += 1;
         let root_name = root.to_string();
-        if !mark::is_known(retired.oid, &retired.name, at) {
+        if !is_known(retired, at) {
             mark::unknown(&retired.name, &root_name, plan);
             continue;
         }
-        let bounds = mark::bounds(retired.oid, &retired.name, at);
+        let former = former(retired);
+        let bounds = mark::bounds_as(retired.oid, former, &retired.name, at);
         let to = bounds.as_deref().and_then(calendar::range);
         let to = to.and_then(|(_, to)| subject.key.point(to));
         let outside = outside(
@@ -486,6 +485,10 @@ fn drop_retired(
             bounds.as_deref(),
             retired.foreign,
         );
+        if let Some(former) = former {
+            plan.undone(outside.kept(&mark::has_another_name(former)));
+            continue;
+        }
         if let Some(why) = stays(task, to, subject, at) {
             plan.undone(outside.kept(&why));
             continue;
@@ -580,6 +583,7 @@ pub(super) fn follow(facts: &Facts, at: &Moment, plan: &mut Plan) {
         let astray = Astray {
             oid: retired.oid,
             name: &retired.name,
+            former: former(retired),
             comment: &format!("{MARK}{}", retired.mark),
             mark: MARK,
             root,
@@ -593,10 +597,18 @@ pub(super) fn follow(facts: &Facts, at: &Moment, plan: &mut Plan) {
 
 /// Of which table it was a partition, and when it was detached.
 fn since(retired: &Retired) -> Option<(&str, DateTime<Utc>)> {
-    let mut lines = retired.mark.splitn(3, '\n');
-    let (of, since) = lines.next()?.rsplit_once(" since ")?;
-    // Renamed, or moved: somebody has something else in mind with it.
-    let itself = lines.next().and_then(|line| line.strip_prefix("as "));
-    let same = itself.is_none_or(|itself| itself == one_line(&retired.name));
-    Some((of, since.parse().ok()?)).filter(|_| same)
+    let (of, since) = retired.mark.split('\n').next()?.rsplit_once(" since ")?;
+    Some((of, since.parse().ok()?))
+}
+
+/// What its mark calls it, where that is not its name any more: it was renamed, or moved, and
+/// somebody has something else in mind with it.
+fn former(retired: &Retired) -> Option<&str> {
+    let itself = retired.mark.splitn(3, '\n').nth(1)?.strip_prefix("as ")?;
+    (itself != one_line(&retired.name)).then_some(itself)
+}
+
+/// Whether the history knows that maint was about to mark it.
+fn is_known(retired: &Retired, at: &Moment) -> bool {
+    mark::is_known_as(retired.oid, former(retired), &retired.name, at)
 }

@@ -3,9 +3,7 @@
 use std::collections::HashMap;
 
 use super::facts::Table;
-use super::mark::{
-    self, Astray, MARK, WAS_DETACHED, begins, comment, is_known, read_mark, unknown,
-};
+use super::mark::{self, Astray, MARK, WAS_DETACHED, begins, comment, read_mark, unknown};
 use super::outside::Outside;
 use super::partition::{counting, ends_before, not_meant};
 use super::rule::Rule;
@@ -26,6 +24,8 @@ pub(in crate::kinds::postgres) struct Leftover {
     pub(super) root: String,
     pub(super) bytes: i64,
     owner: u32,
+    /// What its mark calls it, where that is not its name any more.
+    pub(in crate::kinds::postgres) former: Option<String>,
     /// The comment that was there before the mark.
     before: Option<String>,
     /// The table that it is part of by now, as somebody wanted it.
@@ -41,6 +41,11 @@ impl Leftover {
     /// a comment: who does not belong to the owner of the table was none.
     pub(in crate::kinds::postgres) fn is_of(&self, table: &Table) -> bool {
         self.named && self.root == one_line(&table.name) && self.owner == table.owner
+    }
+
+    /// Whether the history knows that maint was about to mark it.
+    fn is_known(&self, at: &Moment) -> bool {
+        mark::is_known_as(self.oid, self.former.as_deref(), &self.name, at)
     }
 }
 
@@ -72,24 +77,23 @@ pub(in crate::kinds::postgres) async fn leftovers(
         let Some((root, itself, before)) = read_mark(mark, &comment) else {
             continue;
         };
-        // Renamed, or moved: somebody has something else in mind with it.
-        if itself.is_none_or(|itself| itself == one_line(&name)) {
-            found.push(Leftover {
-                oid: row.get(0)?,
-                root: root.to_owned(),
-                name,
-                bytes: row.get(4)?,
-                owner: row.get(5)?,
-                before: before
-                    .filter(|text| !unreadable::is_in(text))
-                    .map(str::to_owned),
-                part_of: row
-                    .get::<Option<String>>(6)?
-                    .map(|name| unreadable::escaped(&name).into_owned()),
-                comment: comment.clone(),
-                named: row.get(7)?,
-            });
-        }
+        let former = itself.filter(|itself| *itself != one_line(&name));
+        found.push(Leftover {
+            oid: row.get(0)?,
+            root: root.to_owned(),
+            former: former.map(str::to_owned),
+            name,
+            bytes: row.get(4)?,
+            owner: row.get(5)?,
+            before: before
+                .filter(|text| !unreadable::is_in(text))
+                .map(str::to_owned),
+            part_of: row
+                .get::<Option<String>>(6)?
+                .map(|name| unreadable::escaped(&name).into_owned()),
+            comment: comment.clone(),
+            named: row.get(7)?,
+        });
     }
     Ok(found)
 }
@@ -105,6 +109,7 @@ pub(in crate::kinds::postgres) fn follow(
     let astray = Astray {
         oid: leftover.oid,
         name: &leftover.name,
+        former: leftover.former.as_deref(),
         comment: &leftover.comment,
         mark,
         root: &leftover.root,
@@ -113,6 +118,35 @@ pub(in crate::kinds::postgres) fn follow(
     };
     let tables = tables.values().map(|table| (table.oid, &table.name));
     leftover.part_of.is_none() && astray.follow(tables, at, plan)
+}
+
+/// Tells of what was detached from one of the tables and has another name, or is in another schema,
+/// by now: somebody has something else in mind with it. Whether that is so.
+pub(in crate::kinds::postgres) fn renamed(
+    leftover: &Leftover,
+    tables: &HashMap<TableName, Table>,
+    at: &Moment,
+    plan: &mut Plan,
+) -> bool {
+    let Some(former) = &leftover.former else {
+        return false;
+    };
+    let Some(table) = tables.values().find(|table| leftover.is_of(table)) else {
+        return true;
+    };
+    if !leftover.is_known(at) {
+        unknown(&leftover.name, &leftover.root, plan);
+        return true;
+    }
+    let bounds = mark::bounds_as(leftover.oid, Some(former), &leftover.name, at);
+    let outside = Outside {
+        name: &leftover.name,
+        root: &table.name.to_string(),
+        bounds: bounds.as_deref(),
+        kind: "TABLE",
+    };
+    plan.undone(outside.kept(&mark::has_another_name(former)));
+    true
 }
 
 /// Takes the mark from what was detached from one of the tables and is part of another one by
@@ -126,8 +160,7 @@ pub(in crate::kinds::postgres) fn disown(
     let Some(of) = &leftover.part_of else { return };
     let mut members = tables.values().flat_map(|table| &table.members);
     let ours = tables.values().any(|table| leftover.is_of(table));
-    if ours && is_known(leftover.oid, &leftover.name, at) && !members.any(|m| m.oid == leftover.oid)
-    {
+    if ours && leftover.is_known(at) && !members.any(|m| m.oid == leftover.oid) {
         let restored = comment(&leftover.name, leftover.before.as_deref());
         plan.steps
             .push(mark::disown(leftover.oid, &leftover.name, of, restored));
@@ -144,7 +177,7 @@ pub(in crate::kinds::postgres) fn is_free(
     plan: &mut Plan,
 ) -> bool {
     let ours = tables.values().any(|table| leftover.is_of(table));
-    if dependents.is_empty() || !ours || !is_known(leftover.oid, &leftover.name, at) {
+    if dependents.is_empty() || !ours || !leftover.is_known(at) {
         return true;
     }
     plan.undone(depended_on(&leftover.name, &leftover.root, dependents));
@@ -190,7 +223,7 @@ pub(in crate::kinds::postgres) fn decide(
     let Some((name, table)) = tables.find(|(_, table)| leftover.is_of(table)) else {
         return;
     };
-    if !is_known(leftover.oid, &leftover.name, at) {
+    if !leftover.is_known(at) {
         return unknown(&leftover.name, &leftover.root, plan);
     }
     let root = table.name.to_string();

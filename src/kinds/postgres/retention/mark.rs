@@ -4,7 +4,7 @@
 use super::facts::{Member, Table};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, literal};
-use crate::kinds::postgres::common::{Leaving, detached, one_line, still_there};
+use crate::kinds::postgres::common::{Leaving, detached, on_one_line, one_line, still_there};
 use crate::plan::{Finding, Memory, Moment, Param, Plan, Query, Severity, Statement, Step, Sweep};
 use crate::values::unreadable;
 
@@ -195,14 +195,26 @@ pub(in crate::kinds::postgres) fn bounds(
     name: &RelationName,
     at: &Moment,
 ) -> Option<String> {
+    bounds_as(oid, None, name, at)
+}
+
+/// The same of one that its mark calls by another name than it has now.
+pub(in crate::kinds::postgres) fn bounds_as(
+    oid: u32,
+    former: Option<&str>,
+    name: &RelationName,
+    at: &Moment,
+) -> Option<String> {
     let bounds = at.memories.get(&bounds_of(oid))?.as_str()?;
-    is_known(oid, name, at).then(|| bounds.to_owned())
+    is_known_as(oid, former, name, at).then(|| bounds.to_owned())
 }
 
 /// What was detached from a table that is not called any more what the mark says.
 pub(in crate::kinds::postgres) struct Astray<'a> {
     pub(in crate::kinds::postgres) oid: u32,
     pub(in crate::kinds::postgres) name: &'a RelationName,
+    /// What its mark calls it, where that is not its name any more.
+    pub(in crate::kinds::postgres) former: Option<&'a str>,
     /// The whole comment.
     pub(in crate::kinds::postgres) comment: &'a str,
     /// What the mark begins with, and the name of the table that follows.
@@ -223,7 +235,7 @@ impl Astray<'_> {
         at: &Moment,
         plan: &mut Plan,
     ) -> bool {
-        if !is_known(self.oid, self.name, at) {
+        if !is_known_as(self.oid, self.former, self.name, at) {
             return false;
         }
         let of = at.memories.get(&part_of(self.oid));
@@ -286,8 +298,29 @@ impl Astray<'_> {
 /// Whether the history knows that maint was about to mark this table. One that
 /// a dump has brought back is another.
 pub(in crate::kinds::postgres) fn is_known(oid: u32, name: &RelationName, at: &Moment) -> bool {
+    is_known_as(oid, None, name, at)
+}
+
+/// The same of one that may have another name now than `former`, which its mark calls it, on one
+/// line.
+pub(in crate::kinds::postgres) fn is_known_as(
+    oid: u32,
+    former: Option<&str>,
+    name: &RelationName,
+    at: &Moment,
+) -> bool {
     let known = at.memories.get(&key(oid)).and_then(|name| name.as_str());
-    known == Some(name.to_string().as_str())
+    match (known, former) {
+        (Some(known), Some(former)) => on_one_line(known) == former,
+        (known, _) => known == Some(name.to_string().as_str()),
+    }
+}
+
+/// Why what was renamed or moved since it was detached is left alone.
+pub(in crate::kinds::postgres) fn has_another_name(former: &str) -> String {
+    format!(
+        "it was called {former} when it was detached, and who gave it another name or another schema may want to keep it; where that is so, take its comment away"
+    )
 }
 
 /// Leaves alone what only says of itself that maint detached it.
