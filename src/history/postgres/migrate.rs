@@ -74,7 +74,7 @@ impl PostgresStore {
     async fn apply(&self) -> Result<(), HistoryError> {
         const OPERATION: &str = "update the schema";
         let failed = |error| self.failed(OPERATION, error);
-        let mut writing = self.pool.begin_with(BEGIN).await.map_err(failed)?;
+        let (mut writing, _) = self.hosts.begin(BEGIN).await.map_err(failed)?;
         statement(TAKE_LOCK)
             .bind(LOCK)
             .execute(&mut *writing)

@@ -4,6 +4,7 @@
 //! every call is one transaction of its own with unnamed statements only:
 //! so a pooler in transaction mode may stand in between.
 
+mod hosts;
 mod import;
 mod migrate;
 mod open;
@@ -15,10 +16,11 @@ use std::time::Duration;
 use chrono::SubsecRound;
 use sqlx::postgres::{PgArguments, PgRow};
 use sqlx::query::{Query, QueryAs, QueryScalar};
-use sqlx::{Arguments, FromRow, PgPool, Postgres, Transaction};
+use sqlx::{Arguments, FromRow, Postgres, Transaction};
 
 use super::HistoryError;
 use super::sql::{Access, Dialect, Statement, Value};
+use hosts::Hosts;
 use owners::For;
 
 /// Longest time for one call, with everything that it waits for. The driver
@@ -58,8 +60,7 @@ const BEGIN_READ: &str =
 pub(super) struct PostgresStore {
     /// `host:port/database`, named in errors.
     place: String,
-    pool: PgPool,
-    known: owners::Known,
+    hosts: Hosts,
 }
 
 /// A statement that is never prepared by name: the session behind a pooler
@@ -124,9 +125,9 @@ impl PostgresStore {
             Access::Read => (BEGIN_READ, For::Reading),
             Access::Write => (BEGIN_WRITE, For::Writing),
         };
-        let begun = self.pool.begin_with(begin).await;
-        let mut begun = begun.map_err(|error| self.failed(operation, error))?;
-        self.known
+        let begun = self.hosts.begin(begin).await;
+        let (mut begun, on) = begun.map_err(|error| self.failed(operation, error))?;
+        on.known
             .refuse_strangers(&mut begun, &self.place, operation, what_for)
             .await?;
         Ok(begun)
@@ -142,6 +143,6 @@ impl PostgresStore {
 
     pub(super) async fn close(&self) {
         // A server that says nothing does not let go of what was asked of it.
-        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, self.hosts.close()).await;
     }
 }

@@ -6,8 +6,8 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
 use sqlx::{ConnectOptions, PgPool};
 
 use super::PostgresStore;
+use super::hosts::Hosts;
 use super::migrate::Standing;
-use super::owners::Known;
 use crate::engines::postgres::connect::{ConnectError, Dial, Plain};
 use crate::history::{HistoryError, Opening};
 
@@ -15,7 +15,7 @@ use crate::history::{HistoryError, Opening};
 const CONNECTIONS: u32 = 8;
 
 /// How long a call waits for a connection, with the time to open one.
-const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
+pub(super) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The same for a history that did not answer before: each call asks again.
 const UNSEEN_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -31,7 +31,8 @@ impl PostgresStore {
         let place = dial.place();
         // Our own driver goes first: it knows why a connection fails, and
         // which of several hosts can be written.
-        let settled = settle(dial.clone(), opening)
+        let writable = opening == Opening::CreateIfMissing;
+        let settled = settle(dial.clone(), writable)
             .await
             .map_err(|source| match source {
                 None => HistoryError::OutOfReach {
@@ -44,12 +45,12 @@ impl PostgresStore {
                     source: source.into(),
                 },
             })?;
-        let place = settled.place();
+        let host = settled.place();
         let plain = settled.plain().map_err(HistoryError::BadUrl)?;
+        let pool = pool(&plain, ACQUIRE_TIMEOUT);
         let store = PostgresStore {
-            place,
-            pool: pool(&plain, ACQUIRE_TIMEOUT),
-            known: Known::default(),
+            place: dial.place(),
+            hosts: Hosts::new(dial, writable, host, pool),
         };
         match (store.standing().await?, opening) {
             (Standing::Current, _) => {}
@@ -74,15 +75,15 @@ impl PostgresStore {
     /// Connects with the first call, if the server answers then.
     pub(in crate::history) fn unseen(dial: &Dial) -> Result<PostgresStore, HistoryError> {
         let plain = dial.plain().map_err(HistoryError::BadUrl)?;
+        let pool = pool(&plain, UNSEEN_ACQUIRE_TIMEOUT);
         Ok(PostgresStore {
             place: dial.place(),
-            pool: pool(&plain, UNSEEN_ACQUIRE_TIMEOUT),
-            known: Known::default(),
+            hosts: Hosts::new(dial, true, dial.first_place(), pool),
         })
     }
 }
 
-fn pool(plain: &Plain, acquire_timeout: Duration) -> PgPool {
+pub(super) fn pool(plain: &Plain, acquire_timeout: Duration) -> PgPool {
     PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(acquire_timeout)
@@ -94,10 +95,10 @@ fn pool(plain: &Plain, acquire_timeout: Duration) -> PgPool {
 
 /// On a thread of its own: our driver's futures cannot move between threads,
 /// and whoever opens a history may.
-async fn settle(dial: Dial, opening: Opening) -> Result<Dial, Option<ConnectError>> {
+pub(super) async fn settle(dial: Dial, writable: bool) -> Result<Dial, Option<ConnectError>> {
     let runtime = tokio::runtime::Handle::current();
     let settled = tokio::task::spawn_blocking(move || {
-        runtime.block_on(dial.settle("maint history", opening == Opening::CreateIfMissing))
+        runtime.block_on(dial.settle("maint history", writable))
     });
     settled.await.map_err(|_| None)?.map_err(Some)
 }

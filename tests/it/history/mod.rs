@@ -4,6 +4,7 @@ mod away;
 mod clocks;
 mod conformance;
 mod copy;
+mod failover;
 mod occurrences;
 mod postgres;
 mod sqlite_file;

@@ -13,11 +13,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 use tokio_postgres::error::Severity;
 use tokio_postgres::tls::NoTls;
-use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection};
+use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Endpoint, Keepalive, Wire, connector, open, request_tls};
 use super::error::ConnectError;
+use crate::engines::postgres::timeline::TIMELINE;
 
 /// An open session.
 ///
@@ -36,6 +37,23 @@ pub struct Link {
     /// Whether the database holds bytes without saying in which encoding, and
     /// so hands them out only to who does not ask for one.
     pub bytes: bool,
+}
+
+impl Link {
+    /// The timeline that the server writes, where it tells one. Nothing is pinned yet: the
+    /// question names no operator, and every function by its schema.
+    pub(super) async fn timeline(&self) -> Option<u32> {
+        let messages = self
+            .client
+            .simple_query(&format!("SELECT {TIMELINE}"))
+            .await
+            .ok()?;
+        let row = messages.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(row),
+            _ => None,
+        })?;
+        u32::from_str_radix(row.try_get(0).ok()??, 16).ok()
+    }
 }
 
 impl fmt::Debug for Link {

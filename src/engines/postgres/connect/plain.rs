@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use futures_util::future::join_all;
 use tokio_postgres::config::ChannelBinding;
 
-use super::dial::{Dial, Place, SessionKind};
+use super::dial::{Dial, Host, Place, SessionKind};
 use super::dial_error::DialError;
 use super::error::ConnectError;
 use super::parameters::Origin;
@@ -37,7 +38,8 @@ pub struct Plain {
 impl Dial {
     /// The same connection, narrowed to the first host that accepts a
     /// session. With `writable`, and where nothing else was asked for, a
-    /// server that can be written.
+    /// server that can be written; of several such, which a failover leaves
+    /// behind where the old primary comes back, the one that was promoted last.
     ///
     /// # Errors
     /// As [`Dial::connect`].
@@ -50,26 +52,54 @@ impl Dial {
         if writable && wanted.session == SessionKind::Any {
             wanted.session = SessionKind::ReadWrite;
         }
+        let hosts: Vec<Dial> = wanted.hosts.iter().map(|host| wanted.only(host)).collect();
+        let several = hosts.len() > 1;
+        let looks = hosts.iter().map(|one| async move {
+            let link = one.connect(application_name).await?;
+            Ok(match several {
+                true => link.timeline().await,
+                false => None,
+            })
+        });
+        let mut best: Option<(Option<u32>, &Dial)> = None;
         let mut last = None;
-        for host in &wanted.hosts {
-            let one = Dial {
-                hosts: vec![host.clone()],
-                ..wanted.clone()
-            };
-            match one.connect(application_name).await {
-                Ok(_) => return Ok(one),
-                Err(error) if error.tries_next_host() => last = Some(error),
-                Err(error) => return Err(error),
+        for (one, looked) in hosts.iter().zip(join_all(looks).await) {
+            match looked {
+                Ok(timeline) if best.is_none_or(|(found, _)| timeline > found) => {
+                    best = Some((timeline, one));
+                }
+                Ok(_) => {}
+                Err(error) => last = Some(error),
             }
         }
-        match last {
-            Some(error) if wanted.hosts.len() == 1 => Err(error),
+        match (best, last) {
+            (Some((_, one)), _) => Ok(one.clone()),
+            (None, Some(error)) if wanted.hosts.len() == 1 => Err(error),
             // Every host is asked once more, for the error that names them all.
-            _ => wanted
+            (None, _) => wanted
                 .connect(application_name)
                 .await
                 .map(|_| wanted.clone()),
         }
+    }
+
+    fn only(&self, host: &Host) -> Dial {
+        Dial {
+            hosts: vec![host.clone()],
+            ..self.clone()
+        }
+    }
+
+    /// Whether the server is one of several.
+    pub fn has_several_hosts(&self) -> bool {
+        self.hosts.len() > 1
+    }
+
+    /// `host:port/database` of the first host.
+    pub fn first_place(&self) -> String {
+        self.hosts
+            .first()
+            .map_or_else(|| self.place(), |host| self.only(host).place())
     }
 
     /// The first host in plain words.
