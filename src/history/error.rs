@@ -148,6 +148,12 @@ pub enum HistoryError {
         /// What SQLite said.
         source: Cause,
     },
+    /// The file has another name now, or none, and another may stand in its place.
+    #[error("the history {} was removed or replaced while it was in use: what went into it since cannot be found", .path.display())]
+    Replaced {
+        /// The file that it was.
+        path: PathBuf,
+    },
     /// A write did not end in time.
     #[error("the history has not answered for {seconds} s")]
     Stalled {
@@ -265,6 +271,9 @@ impl HistoryError {
                 "use the newer maint everywhere, or name another file in `history:`".to_owned()
             }
             HistoryError::DiskFull { .. } => "make room on that disk; nothing already recorded is lost".to_owned(),
+            HistoryError::Replaced { .. } => {
+                "put the file back while maint is not at work; what an archive has stored lies beside its files, too".to_owned()
+            }
             HistoryError::Busy { .. } => "see who holds it with `fuser` or `lsof`".to_owned(),
             HistoryError::AmbiguousRun { .. } => "give more of the id".to_owned(),
             HistoryError::UnknownRun { .. } => "`maint history` lists the runs; `last` means the newest".to_owned(),
@@ -279,6 +288,7 @@ impl HistoryError {
         matches!(
             self,
             HistoryError::Busy { .. }
+                | HistoryError::Replaced { .. }
                 | HistoryError::DiskFull { .. }
                 | HistoryError::NoConnection { .. }
                 | HistoryError::OutOfReach { .. }

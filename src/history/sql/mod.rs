@@ -38,7 +38,7 @@ pub(super) enum SqlStore {
 }
 
 /// What a call is going to do.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
     Write,

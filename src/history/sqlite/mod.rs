@@ -4,7 +4,9 @@
 mod open;
 pub(super) mod rows;
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
@@ -21,6 +23,19 @@ pub(super) struct SqliteStore {
     /// for our own pool is cheaper and fairer than waiting for its lock.
     writer: SqlitePool,
     readers: SqlitePool,
+    /// Which file `writer` has open; none before it has, and where there is no file.
+    opened: Arc<Mutex<Option<FileId>>>,
+}
+
+/// Which file it is, whatever its name: device and inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId(u64, u64);
+
+impl FileId {
+    fn of(path: &Path) -> Option<FileId> {
+        let about = std::fs::metadata(path).ok()?;
+        Some(FileId(about.dev(), about.ino()))
+    }
 }
 
 impl SqliteStore {
@@ -37,6 +52,9 @@ impl SqliteStore {
         operation: &'static str,
         access: Access,
     ) -> Result<Transaction<'static, Sqlite>, HistoryError> {
+        if access == Access::Write {
+            self.still_there(operation).await?;
+        }
         let begun = match access {
             Access::Write => self.writer.begin_with("BEGIN IMMEDIATE").await,
             Access::Read => self.readers.begin().await,
@@ -50,12 +68,32 @@ impl SqliteStore {
         operation: &'static str,
         access: Access,
     ) -> Result<PoolConnection<Sqlite>, HistoryError> {
+        if access == Access::Write {
+            self.still_there(operation).await?;
+        }
         let pool = match access {
             Access::Write => &self.writer,
             Access::Read => &self.readers,
         };
         let connection = pool.acquire().await;
         connection.map_err(|error| self.failed(operation, error))
+    }
+
+    /// Whether what is written goes into the file that has the name. Into one that was removed or replaced
+    /// meanwhile SQLite writes without a word, and nobody will ever read it.
+    async fn still_there(&self, operation: &'static str) -> Result<(), HistoryError> {
+        let connection = self.writer.acquire().await;
+        let connection = connection.map_err(|error| self.failed(operation, error))?;
+        let opened = *self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if opened.is_none() || opened == FileId::of(&self.path) {
+            return Ok(());
+        }
+        // The next call opens what is there now. The old file is not closed: SQLite would remove the `-wal` of its
+        // name, which may be the new one's.
+        std::mem::forget(connection.detach());
+        Err(HistoryError::Replaced {
+            path: self.path.clone(),
+        })
     }
 
     /// Lets go of the file, so that it is complete without its `-wal` companion.

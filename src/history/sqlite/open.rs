@@ -1,13 +1,14 @@
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 
-use super::SqliteStore;
+use super::{FileId, SqliteStore};
 use crate::history::{HistoryError, Opening, standing};
 
 /// A new migration file is picked up when this file is compiled again.
@@ -36,6 +37,9 @@ const WAL_RETRY_PAUSE: Duration = Duration::from_millis(20);
 /// of pages at once, everything else needs one.
 const READERS: u32 = 4;
 
+/// Longer than anybody waits for a connection.
+const NEVER_SLOW: Duration = Duration::from_secs(3600);
+
 impl SqliteStore {
     pub(in crate::history) async fn memory() -> Result<SqliteStore, HistoryError> {
         let path = PathBuf::from(":memory:");
@@ -57,6 +61,7 @@ impl SqliteStore {
             path,
             writer: pool.clone(),
             readers: pool,
+            opened: Arc::default(),
         })
     }
 
@@ -100,19 +105,29 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 fn with_pools(path: PathBuf, options: SqliteConnectOptions) -> SqliteStore {
+    let opened = Arc::<Mutex<Option<FileId>>>::default();
+    let (seen, named) = (opened.clone(), path.clone());
     let writer = SqlitePoolOptions::new()
         .max_connections(1)
+        .after_connect(move |_, _| {
+            *seen.lock().unwrap_or_else(PoisonError::into_inner) = FileId::of(&named);
+            Box::pin(async { Ok(()) })
+        })
+        // Whoever waits in vain says so in words of ours.
+        .acquire_slow_threshold(NEVER_SLOW)
         // The lock of another process is waited for while holding the one
         // connection, so those in line behind it need more than one turn.
         .acquire_timeout(BUSY_TIMEOUT * 3)
         .connect_lazy_with(options.clone());
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
+        .acquire_slow_threshold(NEVER_SLOW)
         .connect_lazy_with(options.pragma("query_only", "ON"));
     SqliteStore {
         path,
         writer,
         readers,
+        opened,
     }
 }
 
@@ -279,6 +294,7 @@ async fn read_only(path: PathBuf, first: HistoryError) -> Result<SqliteStore, Hi
             path,
             writer: pool.clone(),
             readers: pool,
+            opened: Arc::default(),
         });
     }
     Err(first)

@@ -216,3 +216,55 @@ async fn a_folder_that_cannot_be_written_is_named() {
     let error = refused(open(&location(&closed.join("maint.db"))).await);
     assert!(matches!(error, HistoryError::ReadOnly { .. }), "{error:?}");
 }
+
+/// What is written into a file that nobody will find again is not taken for kept.
+#[tokio::test]
+async fn a_file_that_was_removed_or_replaced_in_use_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("maint.db");
+    let store = open(&location(&path)).await.unwrap();
+    store.open_run(&run("reindex", 0)).await.unwrap();
+
+    // Away: nothing is taken, and no other file is made in silence.
+    let aside = folder.path().join("aside.db");
+    let companions = || {
+        for end in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(folder.path().join(format!("maint.db{end}")));
+        }
+    };
+    std::fs::rename(&path, &aside).unwrap();
+    companions();
+    let noticed = store.open_run(&run("reindex", 1)).await.unwrap_err();
+    assert!(
+        matches!(noticed, HistoryError::Replaced { .. }),
+        "{noticed:?}"
+    );
+    assert!(noticed.hint().is_some() && noticed.is_retryable());
+    let missing = store.open_run(&run("reindex", 1)).await.unwrap_err();
+    assert!(
+        matches!(missing, HistoryError::CannotOpen { .. }),
+        "{missing:?}"
+    );
+    assert!(!missing.is_retryable() && !path.exists());
+
+    // Another in its place: told once, and written into from then on.
+    let other = open(&location(&path)).await.unwrap();
+    store.open_run(&run("reindex", 2)).await.unwrap();
+    assert_eq!(other.run("last").await.unwrap(), run("reindex", 2));
+    other.close().await;
+    let third = folder.path().join("third.db");
+    open(&location(&third)).await.unwrap().close().await;
+    std::fs::rename(&third, &path).unwrap();
+    companions();
+    let noticed = store.open_run(&run("reindex", 3)).await.unwrap_err();
+    assert!(
+        matches!(noticed, HistoryError::Replaced { .. }),
+        "{noticed:?}"
+    );
+    store.open_run(&run("reindex", 3)).await.unwrap();
+    store.close().await;
+    let again = open_existing(&location(&path)).await.unwrap();
+    assert_eq!(again.run("last").await.unwrap(), run("reindex", 3));
+    let runs = again.runs(&RunFilter::default()).await.unwrap();
+    assert_eq!(runs.len(), 1);
+}
