@@ -3,6 +3,7 @@
 
 use std::process::{Child, Stdio};
 
+use chrono::{TimeDelta, Utc};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -14,10 +15,17 @@ use crate::support::workspace::Workspace;
 
 const TOKEN: &str = "a-token-of-some-length";
 
-fn workspace(db: &TestDatabase, statement: &str) -> Workspace {
+/// A schedule that was due a minute ago, and is not again for a day: no minute that passes
+/// meanwhile makes another run due.
+fn once() -> String {
+    let last = Utc::now() - TimeDelta::minutes(1);
+    last.format("%-M %-H * * *").to_string()
+}
+
+fn workspace(db: &TestDatabase, statement: &str, cron: &str) -> Workspace {
     let workspace = Workspace::new(&format!(
-        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n\
-         schedules:\n  often: {{ cron: \"* * * * *\", tasks: [wait] }}\n",
+        "timezone: UTC\nhistory: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n\
+         schedules:\n  often: {{ cron: \"{cron}\", tasks: [wait] }}\n",
         db.url
     ));
     task(&workspace, statement);
@@ -72,7 +80,7 @@ fn ends(document: &Value) -> Vec<(String, String)> {
 #[tokio::test]
 async fn what_a_signal_has_cut_short_is_left_to_the_next_process() {
     let db = fresh_database(17).await;
-    let workspace = workspace(&db, "SELECT pg_catalog.pg_sleep(120)");
+    let workspace = workspace(&db, "SELECT pg_catalog.pg_sleep(120)", &once());
     let process = due(&workspace, &db).await;
     kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
     let (code, document) = end(process).await;
@@ -103,7 +111,7 @@ async fn what_a_signal_has_cut_short_is_left_to_the_next_process() {
 #[tokio::test]
 async fn what_a_person_has_stopped_stays_stopped() {
     let db = fresh_database(17).await;
-    let workspace = workspace(&db, "SELECT pg_catalog.pg_sleep(120)");
+    let workspace = workspace(&db, "SELECT pg_catalog.pg_sleep(120)", &once());
     let process = due(&workspace, &db).await;
     workspace.run(["cancel", "last"]).expect(0);
     let (code, document) = end(process).await;
@@ -123,7 +131,8 @@ async fn what_a_person_has_stopped_stays_stopped() {
 #[tokio::test]
 async fn a_run_started_on_the_page_ends_with_the_process() {
     let db = fresh_database(17).await;
-    let workspace = workspace(&db, "SELECT pg_catalog.pg_sleep(120)").env("MAINT_TOKEN", TOKEN);
+    let workspace =
+        workspace(&db, "SELECT pg_catalog.pg_sleep(120)", "* * * * *").env("MAINT_TOKEN", TOKEN);
     let file = workspace.path().join("schedules.yaml");
     let served = Served::start(&workspace, &file);
     workspace.run(["pause", "often"]).expect(0);
@@ -152,7 +161,7 @@ async fn a_run_started_on_the_page_ends_with_the_process() {
 #[tokio::test]
 async fn an_occurrence_that_ran_nothing_did_not_run() {
     let db = fresh_database(17).await;
-    let workspace = workspace(&db, "SELECT 1");
+    let workspace = workspace(&db, "SELECT 1", "* * * * *");
     workspace.run(["run", "wait", "--now"]).expect(0);
     let url = |url: &str| {
         format!(

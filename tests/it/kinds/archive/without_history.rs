@@ -1,12 +1,14 @@
 //! What lies beside the files is enough to list, prove and restore them.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::json;
 
 use super::moved::manifests;
 use super::undone::told;
 use super::{archive, checksum, into_files, nothing_is_left, parquet_files, workspace};
+use crate::support::patience::Patience;
 use crate::support::s3::{BUCKET, S3};
 use crate::support::servers::fresh_database;
 
@@ -148,4 +150,67 @@ for_each_version! {
                 (2, '2020-01-06 00:00+00', '{}', '[0:1]={7,8}', NULL, E'tab\tend'), (3, '2020-02-07 00:00+00', NULL, NULL, '{}', NULL)"#).await;
         assert_eq!(checksum(&db, "SELECT * FROM old").await, checksum(&db, "SELECT * FROM expected").await);
     }
+}
+
+/// The file of the history is moved away in mid-run: no row goes whose manifest would be kept only
+/// in a file that nobody finds.
+#[tokio::test]
+async fn a_history_that_is_moved_away_in_mid_run_ends_the_deleting() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE e (id int PRIMARY KEY, at timestamptz NOT NULL);
+        INSERT INTO e SELECT n, '2020-01-15' FROM generate_series(1, 20000) n;
+        CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_advisory_xact_lock_shared(42); RETURN NULL; END';
+        CREATE TRIGGER wait AFTER DELETE ON e FOR EACH STATEMENT EXECUTE FUNCTION wait()").await;
+    db.client
+        .batch_execute("SELECT pg_catalog.pg_advisory_lock(42)")
+        .await
+        .unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let files = format!("file://{}", folder.path().display());
+    let options = json!({ "table": "e", "column": "at", "older_than": "1y", "destination": { "files": files } });
+    let workspace = workspace(&db, &options);
+    let running = workspace
+        .process(["run", "archive", "--now", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+    let patience = Patience::until("the first batch to wait");
+    while db.number(waiting).await == 0 {
+        patience.pause().await;
+    }
+    let file = workspace.path().join("maint.db");
+    fs::rename(&file, workspace.path().join("elsewhere.db")).unwrap();
+    db.client
+        .batch_execute("SELECT pg_catalog.pg_advisory_unlock(42)")
+        .await
+        .unwrap();
+    let ended = tokio::task::spawn_blocking(|| running.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&ended.stdout),
+        String::from_utf8_lossy(&ended.stderr)
+    );
+    assert!(!ended.status.success(), "{said}");
+    assert!(
+        said.contains("was removed or replaced while it was in use"),
+        "{said}"
+    );
+    let left = db.number("SELECT count(*) FROM e").await;
+    assert!(left > 0, "{said}");
+    // What had gone before is in the files, and once the history is back everything goes.
+    fs::rename(workspace.path().join("elsewhere.db"), &file).unwrap();
+    archive(&workspace);
+    assert_eq!(db.number("SELECT count(*) FROM e").await, 0);
+    workspace
+        .run(["archive", "restore", "--files", &files, "--into", "back"])
+        .expect(0);
+    assert_eq!(
+        db.number("SELECT count(DISTINCT id) FROM back").await,
+        20000
+    );
+    assert_eq!(db.number("SELECT count(*) FROM back").await, 20000);
 }
