@@ -604,7 +604,7 @@ fn since(retired: &Retired) -> Option<(&str, DateTime<Utc>)> {
 /// What its mark calls it, where that is not its name any more: it was renamed, or moved, and
 /// somebody has something else in mind with it.
 fn former(retired: &Retired) -> Option<&str> {
-    let itself = retired.mark.splitn(3, '\n').nth(1)?.strip_prefix("as ")?;
+    let itself = retired.mark.split('\n').nth(1)?.strip_prefix("as ")?;
     (itself != one_line(&retired.name)).then_some(itself)
 }
 
