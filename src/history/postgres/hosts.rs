@@ -32,7 +32,7 @@ impl Current {
 /// Where the history is, and where it may be.
 pub(super) struct Hosts {
     /// All hosts, where there are several.
-    several: Option<Dial>,
+    several: Option<Box<Dial>>,
     /// Whether only one that can be written will do.
     writable: bool,
     current: RwLock<Arc<Current>>,
@@ -42,7 +42,7 @@ impl Hosts {
     /// With connections to the first host; of several, another one where `all` says so.
     pub(super) fn new(all: &Dial, writable: bool, host: String, pool: PgPool) -> Hosts {
         Hosts {
-            several: all.has_several_hosts().then(|| all.clone()),
+            several: all.has_several_hosts().then(|| Box::new(all.clone())),
             writable,
             current: RwLock::new(Current::new(host, pool)),
         }
