@@ -80,6 +80,12 @@ impl Fleet {
             )
             .await
             .unwrap();
+        // A session that stays open tells what it has written only after a while, which may be
+        // after somebody has gathered statistics.
+        there
+            .batch_execute("SELECT pg_catalog.pg_stat_force_next_flush()")
+            .await
+            .unwrap();
     }
 
     /// How many tables of the database have statistics.
