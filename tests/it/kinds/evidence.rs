@@ -5,6 +5,7 @@
 use serde_json::Value;
 
 use super::objects;
+use crate::support::patience::Patience;
 use crate::support::servers::{
     TestDatabase, cluster, connect, fresh_database, private_cluster, wait_for_statistics,
 };
@@ -98,7 +99,13 @@ for_each_version! {
             .task("vacuum", "kind: vacuum\ntarget: app\n").task("reindex", "kind: reindex\ntarget: app\noptions: { min_size: 1MB }\n");
         run(&workspace, "views");
         let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let witness = connect(&url).await;
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+        // The server lets others in until it has noticed: then it ends all sessions.
+        let patience = Patience::until("the server to notice the crash");
+        while witness.simple_query("SELECT 1").await.is_ok() {
+            patience.pause().await;
+        }
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
         loop {
             if let Ok((client, connection)) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await {
