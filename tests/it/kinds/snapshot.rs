@@ -341,6 +341,11 @@ for_each_version! {
         )).task("snapshot", &task("{ max_replication_lag: 0s, max_slot_retention: 1kB }"));
         copy.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
         client.batch_execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 10000)").await.unwrap();
+        let end: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
+        let patience = Patience::until("the replica to have what it does not replay");
+        while !copy.query_one(&format!("SELECT pg_last_wal_receive_lsn() >= '{end}'::pg_lsn"), &[]).await.unwrap().get::<_, bool>(0) {
+            patience.pause().await;
+        }
         let document = run(&workspace);
         let all = found(&document);
         assert!(all.contains(&"replication.lag replica 1".to_owned()) && all.contains(&"replication.slot forgotten".to_owned()), "{document:#}");
