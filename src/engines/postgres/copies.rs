@@ -63,13 +63,13 @@ pub async fn only_one(
     name: &str,
     session: &Session,
 ) -> Result<Option<Copy>, EngineError> {
-    let hosts = dial.each_host(PATIENCE);
-    if hosts.len() < 2 {
+    if !dial.has_several_hosts() {
         return Ok(None);
     }
     let Some(ours) = Copy::of(session).await? else {
         return Ok(None);
     };
+    let hosts = dial.each_host(PATIENCE);
     let looks = hosts.iter().map(|host| async move {
         let copy = async { Copy::of(&Session::open(host, name).await?).await };
         match copy.await {

@@ -109,19 +109,31 @@ impl Dial {
     /// Of several hosts the primary, whichever that is when a session is
     /// opened, unless the address asks for something else.
     pub fn following_the_primary(mut self) -> Dial {
-        if self.hosts.len() > 1 && self.session == SessionKind::Any {
+        if self.has_several_hosts() && self.session == SessionKind::Any {
             self.session = SessionKind::Primary;
         }
         self
     }
 
+    /// The same, and of its hosts this one.
+    pub(super) fn only(&self, host: &Host) -> Dial {
+        Dial {
+            hosts: vec![host.clone()],
+            ..self.clone()
+        }
+    }
+
+    /// Whether the server is one of several.
+    pub fn has_several_hosts(&self) -> bool {
+        self.hosts.len() > 1
+    }
+
     /// Each host by itself, whatever it is, with so much time to answer at most.
     pub fn each_host(&self, most: Duration) -> Vec<Dial> {
         let alone = |host: &Host| Dial {
-            hosts: vec![host.clone()],
             session: SessionKind::Any,
             timeout: Some(self.timeout.map_or(most, |timeout| timeout.min(most))),
-            ..self.clone()
+            ..self.only(host)
         };
         self.hosts.iter().map(alone).collect()
     }

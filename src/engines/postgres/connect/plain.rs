@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use futures_util::future::join_all;
 use tokio_postgres::config::ChannelBinding;
 
-use super::dial::{Dial, Host, Place, SessionKind};
+use super::dial::{Dial, Place, SessionKind};
 use super::dial_error::DialError;
 use super::error::ConnectError;
 use super::parameters::Origin;
@@ -53,7 +53,7 @@ impl Dial {
             wanted.session = SessionKind::ReadWrite;
         }
         let hosts: Vec<Dial> = wanted.hosts.iter().map(|host| wanted.only(host)).collect();
-        let several = hosts.len() > 1;
+        let several = wanted.has_several_hosts();
         let looks = hosts.iter().map(|one| async move {
             let link = one.connect(application_name).await?;
             Ok(match several {
@@ -81,18 +81,6 @@ impl Dial {
                 .await
                 .map(|_| wanted.clone()),
         }
-    }
-
-    fn only(&self, host: &Host) -> Dial {
-        Dial {
-            hosts: vec![host.clone()],
-            ..self.clone()
-        }
-    }
-
-    /// Whether the server is one of several.
-    pub fn has_several_hosts(&self) -> bool {
-        self.hosts.len() > 1
     }
 
     /// `host:port/database` of the first host.

@@ -331,7 +331,7 @@ mod tests {
         for (sql, through) in [
             ("COPY s.t FROM STDIN", true),
             ("copy (SELECT 1) to stdout (FORMAT csv)", true),
-            ("COPY s.t TO '/tmp/stdout'", false),
+            ("COPY s.t TO '/srv/stdout'", false),
             ("COPY s.t FROM PROGRAM 'to stdout'", false),
             ("SELECT 1 -- COPY x FROM STDIN", false),
         ] {
