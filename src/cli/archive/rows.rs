@@ -5,7 +5,7 @@ use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::config::Target;
 use crate::engines::EngineError;
-use crate::engines::postgres::{RelationName, Session};
+use crate::engines::postgres::{RelationName, Session, copies};
 use crate::engines::storage::{Storage, StorageError};
 use crate::execute::{self, Back};
 use crate::pipeline::{self, PipelineError};
@@ -63,6 +63,9 @@ pub(super) async fn restore(
         .map_err(|why| Failure::Usage(format!("`--into {}`: {why}", into.name)))?;
     let dial = pipeline::dial(target)?;
     let session = Session::open(&dial, execute::RESTORING)
+        .await
+        .map_err(PipelineError::from)?;
+    copies::only_one(&dial, execute::RESTORING, &session)
         .await
         .map_err(PipelineError::from)?;
     let table = RelationName::new(&*into.schema, &*into.table);

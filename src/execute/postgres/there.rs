@@ -8,6 +8,7 @@ use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::engines::postgres::catalog::UNLOGGED;
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::copies;
 use crate::engines::postgres::{Identifier, Row, Session, each};
 use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{Send, Walk};
@@ -120,7 +121,9 @@ pub(super) fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
 
 /// Opens a session there.
 pub(super) async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {
-    let there = Session::open(&dial(target, job)?, &job.door.name).await?;
+    let dial = dial(target, job)?;
+    let there = Session::open(&dial, &job.door.name).await?;
+    copies::only_one(&dial, &job.door.name, &there).await?;
     there.take_any_bytes(false).await?;
     Ok(there)
 }
@@ -138,7 +141,8 @@ pub(super) fn dial(target: &str, job: Job<'_>) -> Result<Dial, ExportError> {
     };
     let env = |name: &str| std::env::var(name).ok();
     let url = found.url.as_ref().map(|url| url.expose());
-    Ok(Dial::resolve(url, &env).map_err(EngineError::from)?)
+    let dial = Dial::resolve(url, &env).map_err(EngineError::from)?;
+    Ok(dial.following_the_primary())
 }
 
 /// The names of columns, quoted.
