@@ -130,19 +130,16 @@ impl execute::Door for Door {
     }
 
     async fn open(&self, only_reads: bool) -> Result<Session, EngineError> {
-        let session = Session::open(&self.dial, &self.name).await?;
+        let session = self.another().await?;
         if session.server.in_recovery && !only_reads {
             return Err(EngineError::InRecovery {
                 server: self.dial.describe(),
             });
         }
-        match self.begun_on.get() {
-            Some(begun_on) => copies::goes_on(begun_on, &self.dial, &session).await?,
-            None => {
-                if let Some(copy) = copies::only_one(&self.dial, &self.name, &session).await? {
-                    self.begun_on.get_or_init(|| copy);
-                }
-            }
+        if self.begun_on.get().is_none()
+            && let Some(copy) = copies::only_one(&self.dial, &self.name, &session).await?
+        {
+            self.begun_on.get_or_init(|| copy);
         }
         Ok(session)
     }
