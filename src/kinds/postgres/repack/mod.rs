@@ -5,6 +5,8 @@ mod facts;
 mod verdict;
 mod way;
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +76,8 @@ pub(crate) struct Repack {
     /// A table that has lost as much space again so soon after its last repack is left alone:
     /// it needs that space to work.
     refills_within: TimeSpan,
+    /// How long one transaction that moves rows should take; the number of rows in it follows.
+    batch_goal: TimeSpan,
 }
 
 impl Default for Repack {
@@ -89,6 +93,8 @@ impl Default for Repack {
             allow_blocking: false,
             blocking_window: None,
             refills_within: TimeSpan::from_mins(7 * 24 * 60),
+            // These rows are not going away: others want to write them, and wait so long.
+            batch_goal: TimeSpan::from_millis(50),
         }
     }
 }
@@ -126,6 +132,10 @@ impl Kind for Repack {
         if self.allow_blocking && self.blocking_window.is_none() {
             let why = "`allow_blocking` needs a `blocking_window`, such as `Sun 03:00-04:00`: when may tables be blocked?";
             return Err(Unfit::at("allow_blocking", why));
+        }
+        if self.batch_goal.get() < Duration::from_millis(10) {
+            let why = format!("batch_goal is {}; expected at least 10ms", self.batch_goal);
+            return Err(Unfit::at("batch_goal", why));
         }
         Ok(())
     }
@@ -246,7 +256,9 @@ impl Kind for Repack {
                     }
                     None => {
                         let moves = matches!(road, Road::Move(..));
-                        plan.steps.push(way::step(table, &waste, road, &facts));
+                        let goal = self.batch_goal;
+                        plan.steps
+                            .push(way::step(table, &waste, road, &facts, goal));
                         if moves {
                             plan.steps.extend(way::rebuilds(table, &facts));
                         }

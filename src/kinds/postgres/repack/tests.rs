@@ -486,3 +486,26 @@ fn the_cheapest_column_is_written() {
     assert_eq!(shrink.column, "flag");
     assert!(shrink.quiet);
 }
+
+#[test]
+fn a_batch_takes_as_long_as_it_should() {
+    let goal = |options: &Repack| {
+        let plan = options.plan(facts(table()), &at());
+        let Work::Shrink(shrink) = &plan.steps[0].body.work else {
+            panic!("rows move: {:?}", plan.steps[0]);
+        };
+        shrink.goal_ms
+    };
+    assert_eq!(goal(&Repack::default()), 50);
+    let slow = Repack {
+        batch_goal: TimeSpan::from_millis(400),
+        ..Repack::default()
+    };
+    assert_eq!((slow.check(), goal(&slow)), (Ok(()), 400));
+    let none = Repack {
+        batch_goal: TimeSpan::from_millis(9),
+        ..Repack::default()
+    };
+    let why = "batch_goal is 9ms; expected at least 10ms";
+    assert_eq!(none.check(), Err(Unfit::at("batch_goal", why)));
+}

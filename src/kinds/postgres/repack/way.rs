@@ -7,9 +7,7 @@ use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::still_there;
 use crate::kinds::postgres::{horizon, reindex};
 use crate::plan::{Finding, Moment, Param, Query, Severity, Shrink, Statement, Step};
-
-/// How long a batch of moved rows should take: so long they are locked.
-const BATCH_MS: u64 = 250;
+use crate::values::TimeSpan;
 
 /// Table and TOAST table. Indexes are another kind's business.
 const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid)
@@ -228,8 +226,15 @@ fn can_repack(table: &TableFacts, server: &ServerFacts) -> Result<(), String> {
     Ok(())
 }
 
-/// The step that goes this road.
-pub(super) fn step(table: &TableFacts, waste: &Waste, road: Road, facts: &Facts) -> Step {
+/// The step that goes this road. A batch of moved rows should take as long as the goal: so long they
+/// are locked.
+pub(super) fn step(
+    table: &TableFacts,
+    waste: &Waste,
+    road: Road,
+    facts: &Facts,
+    goal: TimeSpan,
+) -> Step {
     let name = table.name.to_string();
     let (oid, major) = (table.oid, facts.major);
     let lane = format!("table {oid}");
@@ -271,7 +276,7 @@ pub(super) fn step(table: &TableFacts, waste: &Waste, road: Road, facts: &Facts)
                     name.clone()
                 },
                 goal_blocks: blocks,
-                goal_ms: BATCH_MS,
+                goal_ms: u64::try_from(goal.get().as_millis()).unwrap_or(u64::MAX),
                 holders: Query::new(horizon::OLDER_THAN, []),
             };
             let mut step = Step::new(MOVE, name, lane)
