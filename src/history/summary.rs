@@ -121,6 +121,9 @@ pub struct Trouble {
     pub times: i64,
     /// Whether it failed the last time; otherwise it only had to wait.
     pub failed: bool,
+    /// Whether it was left undone the last time, because it waited in vain.
+    #[serde(default)]
+    pub left: bool,
     /// Why it failed the last time.
     pub error: Option<String>,
     /// Who was in the way the last time.

@@ -293,7 +293,8 @@ impl Teller {
         }
         let mut letters = Vec::new();
         for (message, notices) in by_message.into_values() {
-            let digest = Digest::of(&notices, &self.host, now);
+            let page = self.config.web.url.as_deref();
+            let digest = Digest::of(&notices, &self.host, now).linked_to(page);
             letters.extend(self.letters(notify, message, &digest, now));
         }
         // Where another process was faster, it has told them.
@@ -345,7 +346,8 @@ impl Teller {
         let digest = Digest {
             headline: "a test".to_owned(),
             ..Digest::of(&[], &self.host, now)
-        };
+        }
+        .linked_to(self.config.web.url.as_deref());
         self.notify()
             .map(|notify| self.letters(notify, Message::Test, &digest, now))
             .unwrap_or_default()

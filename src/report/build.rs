@@ -2,18 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::gather::{Material, part_middle};
+use super::gather::{MOST_TROUBLES, Material, part_middle};
 use super::metrics::{DETAILS, Direction, METRICS, Metric};
 use super::model::{
     DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
     Trend, TroubleLine, Verdict,
 };
-use super::telling::{error_text, finding_text};
-use super::text::{counted, shell_word, shown};
+use super::telling::finding_text;
+use super::text::{counted, shown};
+use super::troubles::{left_behind, lines};
 use crate::config::Config;
-use crate::history::{
-    Day, FindingState, Period, RunStatus, Series, TaskTotals, TrackedFindings, Trouble,
-};
+use crate::history::{Day, FindingState, Period, RunStatus, Series, TaskTotals, TrackedFindings};
 use crate::kinds;
 use crate::plan::Severity;
 use crate::values::natural;
@@ -32,12 +31,13 @@ pub(super) fn report(material: Material<'_>) -> Report {
         line.next_at = next_run(config, &line.task, scope.now);
     }
     let findings = findings(material.findings);
-    let troubles = trouble_lines(material.troubles);
+    let mut troubles = lines(material.troubles);
     let summary = Numbers {
         missed: material.missed,
         ..numbers(&material.days)
     };
     let mut reasons = reasons(&tasks, &findings, &troubles, &summary);
+    troubles.truncate(MOST_TROUBLES);
     reasons.splice(0..0, never_ran(config, &tasks, scope.now));
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict));
     let verdict = reasons
@@ -203,84 +203,6 @@ fn findings(tracked: TrackedFindings) -> Findings {
     }
 }
 
-/// What happened on several targets in the same way is told once.
-fn trouble_lines(troubles: Vec<Trouble>) -> Vec<TroubleLine> {
-    let mut lines: Vec<TroubleLine> = Vec::new();
-    for line in troubles.into_iter().map(trouble_line) {
-        let same = lines.iter_mut().find(|known| {
-            let (a, b) = (&known.trouble, &line.trouble);
-            // Without a cause nobody knows whether it is the same.
-            a.error.is_some()
-                && (&a.task, &a.action, &a.object, &a.error, a.failed)
-                    == (&b.task, &b.action, &b.object, &b.error, b.failed)
-                && a.blocker.is_none()
-                && b.blocker.is_none()
-                && a.target != b.target
-        });
-        match same {
-            Some(known) => known.also_on.push(line.trouble.target),
-            None => lines.push(line),
-        }
-    }
-    for line in &mut lines {
-        line.also_on.sort_by(|a, b| natural(a, b));
-        line.also_on.dedup();
-    }
-    lines
-}
-
-fn trouble_line(mut trouble: Trouble) -> TroubleLine {
-    let advice = advice(&trouble);
-    trouble.error = trouble.error.as_deref().map(error_text);
-    let command = format!(
-        "maint run {} --target {} --now",
-        shell_word(&trouble.task),
-        shell_word(&trouble.target)
-    );
-    TroubleLine {
-        trouble,
-        also_on: Vec::new(),
-        advice,
-        command,
-    }
-}
-
-fn advice(trouble: &Trouble) -> String {
-    let error = trouble.error.as_deref().unwrap_or_default();
-    match &trouble.blocker {
-        Some(wait) if wait.blocker_state.starts_with("idle in transaction") => format!(
-            "role {} ({}) held its lock without working: see why that transaction stays open, \
-             or set idle_in_transaction_session_timeout",
-            shown(&wait.blocker_user),
-            application(&wait.blocker_application)
-        ),
-        Some(wait) => format!(
-            "role {} ({}) was at work there: another hour may suit better",
-            shown(&wait.blocker_user),
-            application(&wait.blocker_application)
-        ),
-        None if error.contains("permission denied") || error.contains("must be owner") => {
-            "`maint doctor` says which privilege is missing".to_owned()
-        }
-        None if trouble.object.is_empty() => {
-            format!("`maint show {}` has the details", short(trouble))
-        }
-        None => "remove the cause, or leave it to the next run".to_owned(),
-    }
-}
-
-fn application(name: &str) -> String {
-    if name.is_empty() {
-        "no application name".to_owned()
-    } else {
-        format!("application {}", shown(name))
-    }
-}
-
-fn short(trouble: &Trouble) -> String {
-    trouble.run.to_string().chars().take(13).collect()
-}
-
 fn reasons(
     tasks: &[TaskLine],
     findings: &Findings,
@@ -323,6 +245,11 @@ fn reasons(
                 target,
                 " left work for the next run, which begins with it".to_owned(),
             ),
+            RunStatus::Succeeded => {
+                if let Some(left) = left_behind(last.id, troubles) {
+                    add(Verdict::Watch, task, target, left);
+                }
+            }
             _ => {}
         }
     }

@@ -29,6 +29,8 @@ pub struct Digest {
     pub notices: usize,
     /// The same thing of the same task together.
     pub groups: Vec<Group>,
+    /// Where people reach the status page, without a slash at the end, if that is known.
+    pub page_url: Option<String>,
 }
 
 /// The same thing of the same task, on several targets or several times.
@@ -61,6 +63,8 @@ pub struct Line {
     pub run: Option<Uuid>,
     /// What happened, in a sentence.
     pub text: String,
+    /// The page of the run, where there is one and people can reach it.
+    pub url: Option<String>,
 }
 
 impl Digest {
@@ -83,6 +87,7 @@ impl Digest {
                 at: notice.at,
                 run: notice.run,
                 text: notice.text.clone(),
+                url: None,
             };
             let same =
                 |group: &&mut Group| group.event == notice.event && group.task == notice.task;
@@ -156,7 +161,19 @@ impl Digest {
             made_at,
             notices: notices.len(),
             groups,
+            page_url: None,
         }
+    }
+
+    /// With links to the runs, where it is known how people reach the status page.
+    #[must_use]
+    pub fn linked_to(mut self, page_url: Option<&str>) -> Digest {
+        self.page_url = page_url.map(str::to_owned);
+        for line in self.groups.iter_mut().flat_map(|group| &mut group.lines) {
+            let run = page_url.zip(line.run);
+            line.url = run.map(|(page, run)| format!("{page}/runs/{run}"));
+        }
+        self
     }
 
     pub(super) fn context(&self) -> Value {

@@ -8,7 +8,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
 
-use super::text::{age, human_bytes, human_count, human_duration_ms, shown, wrapped};
+use super::text::{age, counted, human_bytes, human_count, human_duration_ms, shown, wrapped};
 
 /// Columns of a text message.
 pub(super) const TEXT_WIDTH: usize = 80;
@@ -35,6 +35,9 @@ pub(super) fn add_to(environment: &mut Environment<'_>, zone: Tz) {
     }
     environment.add_filter("bytes", |n: f64| human_bytes(n as i64));
     environment.add_filter("count", |n: f64| human_count(n.round() as i64));
+    environment.add_filter("counted", |n: f64, noun: String| {
+        counted(n.round().max(0.0) as usize, &noun)
+    });
     environment.add_filter("duration", |n: f64| human_duration_ms(n as i64));
     environment.add_filter("value", |n: f64, unit: String| value(n, &unit));
     environment.add_filter("percent", percent);

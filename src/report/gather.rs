@@ -18,7 +18,9 @@ const RECENT: u32 = 20;
 const PARTS: u32 = 28;
 /// Longer lists go to the status page.
 const MOST_GAINS: u32 = 10;
-const MOST_TROUBLES: u32 = 15;
+pub(super) const MOST_TROUBLES: usize = 15;
+/// How many are read: those with one cause become one.
+const MOST_READ_TROUBLES: u32 = 1_000;
 /// Nobody counts further.
 const MOST_MISSED: u32 = 10_000;
 const MOST_FINDINGS: u32 = 30;
@@ -69,7 +71,7 @@ pub async fn gather(
         sums.days(earlier, By::Kind),
         sums.task_totals(period, RECENT),
         sums.gains(period, MOST_GAINS),
-        sums.troubles(period, MOST_TROUBLES),
+        sums.troubles(period, MOST_READ_TROUBLES),
         sums.tracked_findings(period, &known, MOST_FINDINGS),
         missed(store, period),
         missed(store, earlier),

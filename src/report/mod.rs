@@ -16,6 +16,7 @@ mod tables;
 mod telling;
 mod templates;
 pub mod text;
+mod troubles;
 
 pub use compose::{Composed, Pictures, compose, compose_page};
 

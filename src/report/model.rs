@@ -115,6 +115,8 @@ pub struct TroubleLine {
     pub trouble: Trouble,
     /// Other targets on which the same happened.
     pub also_on: Vec<String>,
+    /// Other objects to which the same happened, for the same cause.
+    pub also_objects: Vec<String>,
     /// What a person can do.
     pub advice: String,
     /// The command that tries again.

@@ -164,7 +164,7 @@ pub fn digest(message: Message) -> Digest {
             "public.analytics_events: its oldest transaction id is 1.9 billion old.",
         ));
     }
-    Digest::of(&notices, "db-tools-1", at(0))
+    Digest::of(&notices, "db-tools-1", at(0)).linked_to(Some("https://maint.example.com"))
 }
 
 /// So many hours before the made-up now.
@@ -217,6 +217,7 @@ fn gain(object: &str, bytes_before: i64, bytes_after: i64) -> Gain {
 fn trouble() -> TroubleLine {
     TroubleLine {
         also_on: Vec::new(),
+        also_objects: Vec::new(),
         trouble: Trouble {
             run: id(),
             task: "reindex".to_owned(),
@@ -226,6 +227,7 @@ fn trouble() -> TroubleLine {
             at: at(30),
             times: 3,
             failed: true,
+            left: false,
             error: Some("canceling statement due to lock timeout".to_owned()),
             blocker: Some(LockWait {
                 attempt: 5,

@@ -24,6 +24,8 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "base/layout.html.j2",
     "base/light.css",
     "base/dark.css",
+    "base/nav.css",
+    "base/nav.html.j2",
     "base/digest.html.j2",
     "base/digest.txt.j2",
     "report/subject.txt.j2",

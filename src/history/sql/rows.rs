@@ -313,6 +313,7 @@ impl FromRow for Trouble {
             at: row.time("at")?,
             times: row.cell("times")?,
             failed: row.cell("failed")?,
+            left: row.cell("left_undone")?,
             error: row.cell("error")?,
             blocker: waits.into_iter().last(),
         })

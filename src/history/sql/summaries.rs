@@ -86,7 +86,7 @@ static STEP_TROUBLES: Sql = Sql::new(
         SELECT runs.id, runs.task, runs.target, steps.seq, steps.action, steps.object,
                steps.started_at AS at, count(*) OVER same AS times,
                row_number() OVER (same ORDER BY steps.started_at DESC) AS nth,
-               steps.status = 'failed' AS failed
+               steps.status = 'failed' AS failed, steps.status = 'skipped' AS left_undone
           FROM maint.steps {sqlite: INDEXED BY steps_troubled} JOIN maint.runs ON runs.id = steps.run_id
          WHERE (steps.status = 'failed' OR steps.lock_waits{postgres:::text} <> '[]')
            AND steps.started_at >= $1 AND steps.started_at < $2
@@ -102,7 +102,7 @@ static RUN_TROUBLES: Sql = Sql::new(
     "WITH troubled AS (
         SELECT id, task, target, '' AS action, '' AS object, started_at AS at,
                count(*) OVER same AS times, row_number() OVER (same ORDER BY started_at DESC) AS nth,
-               TRUE AS failed, error, '[]' AS lock_waits
+               TRUE AS failed, FALSE AS left_undone, error, '[]' AS lock_waits
           FROM maint.runs
          WHERE error IS NOT NULL AND started_at >= $1 AND started_at < $2
            AND status IN ('failed', 'partial', 'interrupted')

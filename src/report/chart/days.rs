@@ -6,6 +6,7 @@ use crate::report::model::{DayLine, Report};
 
 const TOP: f64 = 26.0;
 const PLOT: f64 = 110.0;
+const LEGEND: f64 = 22.0;
 /// More bars than this would be hairs.
 const MOST_BARS: usize = 62;
 
@@ -15,7 +16,7 @@ pub(super) fn chart(report: &Report) -> Option<Chart> {
     if most == 0 {
         return None;
     }
-    let mut drawing = Drawing::new(TOP + PLOT + 24.0);
+    let mut drawing = Drawing::new(TOP + PLOT + 24.0 + LEGEND);
     let slot = WIDTH / bars.len() as f64;
     let width = (slot * 0.72).min(44.0);
     for (n, bar) in bars.iter().enumerate() {
@@ -57,6 +58,16 @@ pub(super) fn chart(report: &Report) -> Option<Chart> {
     }
     drawing.rule(TOP + PLOT);
     let sum = |of: fn(&DayLine) -> i64| bars.iter().map(of).sum::<i64>();
+    // Of what there is alone: a good week needs no word for failures.
+    let legend = [
+        (GOOD, "succeeded", sum(|bar| bar.succeeded)),
+        (EARLY, "ended early", sum(|bar| bar.early)),
+        (PARTLY, "failed in part", sum(|bar| bar.partly)),
+        (BAD, "failed", sum(|bar| bar.failed)),
+    ];
+    let legend = legend.into_iter().filter(|(.., count)| *count > 0);
+    let legend: Vec<(&str, &str)> = legend.map(|(color, word, _)| (color, word)).collect();
+    drawing.legend(TOP + PLOT + 24.0 + 17.0, &legend);
     let alt = format!(
         "Runs by day (UTC): {} succeeded, {} ended early, {} failed in part, {} failed",
         sum(|bar| bar.succeeded),

@@ -4,6 +4,7 @@ use crate::history::Gain;
 use crate::report::text::human_bytes;
 
 const ROW: f64 = 46.0;
+const LEGEND: f64 = 22.0;
 const MOST: usize = 6;
 /// Room for the name of an object beside its sizes.
 const NAME_CHARS: usize = 30;
@@ -11,7 +12,8 @@ const NAME_CHARS: usize = 30;
 pub(super) fn chart(gains: &[Gain]) -> Option<Chart> {
     let most = gains.iter().map(|gain| gain.bytes_before).max()?.max(1);
     let shown = &gains[..gains.len().min(MOST)];
-    let mut drawing = Drawing::new(ROW * shown.len() as f64);
+    let rows = ROW * shown.len() as f64;
+    let mut drawing = Drawing::new(rows + LEGEND);
     for (n, gain) in shown.iter().enumerate() {
         let top = ROW * n as f64;
         drawing.text(
@@ -30,6 +32,7 @@ pub(super) fn chart(gains: &[Gain]) -> Option<Chart> {
         drawing.bar(0.0, top + 22.0, scaled(gain.bytes_before), 12.0, FAINT);
         drawing.bar(0.0, top + 22.0, scaled(gain.bytes_after), 12.0, MAIN);
     }
+    drawing.legend(rows + 15.0, &[(FAINT, "before"), (MAIN, "after")]);
     let saved: i64 = shown
         .iter()
         .map(|gain| gain.bytes_before - gain.bytes_after)

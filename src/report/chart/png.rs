@@ -1,6 +1,6 @@
 use std::sync::{Arc, LazyLock};
 
-use resvg::tiny_skia::{Pixmap, Transform};
+use resvg::tiny_skia::{Color, Pixmap, Transform};
 use resvg::usvg::{Options, Tree, fontdb};
 
 /// The one font there is: what a server has installed must not matter.
@@ -15,7 +15,7 @@ static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// The picture as PNG, with a transparent background; `None` where it cannot
+/// The picture as PNG on white; `None` where it cannot
 /// be drawn.
 pub fn png(svg: &str) -> Option<Vec<u8>> {
     let options = Options {
@@ -26,6 +26,8 @@ pub fn png(svg: &str) -> Option<Vec<u8>> {
     let tree = Tree::from_str(svg, &options).ok()?;
     let size = tree.size().to_int_size().scale_by(ZOOM)?;
     let mut pixels = Pixmap::new(size.width(), size.height())?;
+    // Mail programs show it on any ground; its text is made for this one.
+    pixels.fill(Color::WHITE);
     resvg::render(
         &tree,
         Transform::from_scale(ZOOM, ZOOM),

@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 /// left to it, its text has 11 pixels.
 pub(super) const WIDTH: f64 = 440.0;
 
+/// The height of its text.
+const FONT_SIZE: f64 = 15.0;
+
 pub(super) const GOOD: &str = "#2f9e6e";
 pub(super) const PARTLY: &str = "#d9921a";
 /// Ended before its end, with nothing failed.
@@ -11,8 +14,9 @@ pub(super) const EARLY: &str = "#7fa3d6";
 pub(super) const BAD: &str = "#d64545";
 pub(super) const MAIN: &str = "#4c7fd6";
 pub(super) const FAINT: &str = "#9fb4d8";
-/// Grey that can be read on white and on black.
-pub(super) const TEXT: &str = "#7a8390";
+/// Grey that can be read on white, which pictures in mails have as their ground; a page gives the
+/// class `chart-text` its own colour where it is dark.
+pub(super) const TEXT: &str = "#5c6875";
 
 /// A drawing that grows by elements.
 pub(super) struct Drawing {
@@ -93,14 +97,29 @@ impl Drawing {
         };
         let _ = write!(
             self.elements,
-            r#"<text x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{TEXT}">{}</text>"#,
+            r#"<text class="chart-text" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}" fill="{TEXT}">{}</text>"#,
             escaped(text)
         );
     }
 
+    /// What the colours mean, in one line at `y`: a square of each, and its word.
+    pub(super) fn legend(&mut self, y: f64, entries: &[(&str, &str)]) {
+        let mut x = 0.0;
+        for (color, word) in entries {
+            self.bar(x, y - 11.0, 11.0, 11.0, color);
+            self.text(x + 16.0, y, Anchor::Start, word);
+            let narrow = |c: char| matches!(c, 'f' | 'i' | 'l' | 'r' | 't' | ' ');
+            let em: f64 = word
+                .chars()
+                .map(|c| if narrow(c) { 0.36 } else { 0.63 })
+                .sum();
+            x += 16.0 + em * FONT_SIZE + 14.0;
+        }
+    }
+
     pub(super) fn finish(self, title: &str) -> String {
         format!(
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="DejaVu Sans, system-ui, sans-serif" font-size="15"><title>{title}</title>{elements}</svg>"#,
+            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" role="img" font-family="DejaVu Sans, system-ui, sans-serif" font-size="{FONT_SIZE}"><title>{title}</title>{elements}</svg>"#,
             height = self.height,
             title = escaped(title),
             elements = self.elements

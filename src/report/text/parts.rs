@@ -109,6 +109,7 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
             .filter(|step| step.status == status)
             .count()
     };
+    let skipped = count(StepStatus::Skipped);
     let verdict = match run.status {
         // What only looks never has anything to do.
         RunStatus::Succeeded if run.steps.is_empty() && !run.findings.is_empty() => format!(
@@ -120,6 +121,13 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
             "nothing to do: no object needs it now (looked for {})",
             human_duration_ms(run.inspect_ms)
         ),
+        RunStatus::Succeeded if skipped == run.steps.len() => {
+            let all = match skipped {
+                1 => "its only step was".to_owned(),
+                n => format!("all {} were", counted(n, "step")),
+            };
+            format!("nothing was done: {all} skipped (after {took})")
+        }
         RunStatus::Succeeded if run.kind == CHECKS => format!(
             "{}, {} in {took}",
             counted(count(StepStatus::Succeeded), "check"),
@@ -128,6 +136,9 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
                 n => counted(n, "finding"),
             }
         ),
+        RunStatus::Succeeded if skipped > 0 => {
+            format!("succeeded in {took}, {} skipped", counted(skipped, "step"))
+        }
         RunStatus::Succeeded => format!("succeeded in {took}"),
         RunStatus::Incomplete => format!(
             "incomplete after {took}, {} left for the next run",
@@ -149,7 +160,13 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
         RunStatus::Running => "running".to_owned(),
     };
     let style = page.style;
-    let ink = run_ink(run.status);
+    // Somebody was in the way: nobody is to think that the work is done.
+    let in_vain =
+        |step: &StepRecord| step.status == StepStatus::Skipped && !step.lock_waits.is_empty();
+    let ink = match run.status {
+        RunStatus::Succeeded if run.steps.iter().any(in_vain) => Ink::Warning,
+        status => run_ink(status),
+    };
     let whose = format!("{} on {}:", shown(&run.task), shown(&run.target));
     page.line(&format!(
         "{} {} {}",
@@ -162,12 +179,15 @@ pub(super) fn heading(page: &mut Page<'_>, run: &RunRecord) {
         None => run.trigger.to_string(),
     };
     let about = format!(
-        "  {} · {trigger} · started {} · {}",
+        "{} · {trigger} · started {} · {}",
         shown(&run.kind),
         moment(run.started_at, style),
         short_id(run)
     );
-    page.line(&style.paint(Ink::Faint, &about));
+    let room = style.width.map(|width| width.saturating_sub(2).max(20));
+    for line in wrapped(&about, room) {
+        page.line(&style.paint(Ink::Faint, &format!("  {line}")));
+    }
     if let Some(error) = &run.error {
         page.line("");
         page.field(2, "error", error);

@@ -1,4 +1,4 @@
-//! A calendar of days, each in the colour of its worst run.
+//! A calendar of days, each in the colours of its runs, by their share.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,8 +8,15 @@ use chrono::{Datelike, Days, NaiveDate};
 use crate::history::{Day, RunStatus};
 use crate::report::text::human_count;
 
-const CELL: u32 = 13;
-const SIZE: u32 = 11;
+const CELL: u64 = 13;
+const SIZE: u64 = 11;
+/// Where the cells begin: beside the names of weekdays, below those of months.
+const LEFT: u64 = 34;
+const TOP: u64 = 18;
+/// So many pixels has whatever happened, however rarely.
+const LEAST: u64 = 2;
+/// Names of months need so many columns.
+const MONTH_COLUMNS: u64 = 3;
 
 /// A calendar as SVG, a column per week, and the same in a sentence.
 pub(super) fn calendar<'d>(
@@ -32,12 +39,21 @@ pub(super) fn calendar<'d>(
     let first = today.checked_sub_days(Days::new(back)).unwrap_or(today);
     let mut empty = String::new();
     let mut cells = String::new();
+    let mut labels = String::new();
+    let mut labelled: Option<u64> = None;
     let mut sums = [0_i64; 4];
     for n in 0..=back {
         let Some(day) = first.checked_add_days(Days::new(n)) else {
             break;
         };
-        let (x, y) = (n / 7 * u64::from(CELL), n % 7 * u64::from(CELL));
+        let (x, y) = (LEFT + n / 7 * CELL, TOP + n % 7 * CELL);
+        // Above the first week that begins in a month, where there is room.
+        let begins = n % 7 == 0 && day.day() <= 7;
+        if begins && labelled.is_none_or(|before| n / 7 >= before + MONTH_COLUMNS) {
+            labelled = Some(n / 7);
+            let month = day.format("%b");
+            let _ = write!(labels, r#"<text x="{x}" y="12">{month}</text>"#);
+        }
         let name = day.to_string();
         let Some(counts) = by_day.get(name.as_str()) else {
             let _ = write!(empty, "M{x} {y}h{SIZE}v{SIZE}h-{SIZE}z");
@@ -46,30 +62,57 @@ pub(super) fn calendar<'d>(
         for (sum, count) in sums.iter_mut().zip(counts) {
             *sum += count;
         }
-        let class = match counts {
-            [_, _, _, failed] if *failed > 0 => "bad",
-            [_, _, partly, _] if *partly > 0 => "partly",
-            [_, early, ..] if *early > 0 => "early",
-            _ => "good",
-        };
         let _ = write!(
             cells,
-            r#"<rect class="{class}" x="{x}" y="{y}" width="{SIZE}" height="{SIZE}"><title>{name}: {} succeeded, {} ended early, {} failed in part, {} failed</title></rect>"#,
+            "<g><title>{name}: {} succeeded, {} ended early, {} failed in part, {} failed</title>",
             counts[0], counts[1], counts[2], counts[3]
         );
+        let mut top = y;
+        for (class, height) in ["good", "early", "partly", "bad"]
+            .iter()
+            .zip(heights(counts))
+        {
+            if height > 0 {
+                let _ = write!(
+                    cells,
+                    r#"<rect class="{class}" x="{x}" y="{top}" width="{SIZE}" height="{height}"/>"#
+                );
+                top += height;
+            }
+        }
+        cells.push_str("</g>");
+    }
+    for (row, weekday) in [(0, "Mon"), (2, "Wed"), (4, "Fri")] {
+        let y = TOP + row * CELL + SIZE;
+        let _ = write!(labels, r#"<text x="0" y="{y}">{weekday}</text>"#);
     }
     let told = format!(
-        "{weeks} weeks: {} runs succeeded, {} ended early, {} failed in part, {} failed",
+        "{weeks} weeks: {} runs succeeded, {} ended early, {} failed in part, {} failed (days of UTC)",
         human_count(sums[0]),
         human_count(sums[1]),
         human_count(sums[2]),
         human_count(sums[3])
     );
-    let (width, height) = (weeks * CELL, 7 * CELL);
+    let (width, height) = (LEFT + u64::from(weeks) * CELL, TOP + 7 * CELL);
     let svg = format!(
-        r#"<svg class="heat" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{told}"><path class="none" d="{empty}"/>{cells}</svg>"#
+        r#"<svg class="heat" viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" aria-label="{told}"><path class="none" d="{empty}"/>{cells}{labels}</svg>"#
     );
     (svg, told)
+}
+
+/// How high each part of a day is: by its share of the runs, and seen wherever there was one.
+fn heights(counts: &[i64; 4]) -> [u64; 4] {
+    let all = counts.iter().sum::<i64>().max(1).unsigned_abs();
+    let mut heights = counts.map(|count| match count.unsigned_abs() {
+        0 => 0,
+        count => (count * SIZE / all).max(LEAST),
+    });
+    // What rounding has left over, or taken too much of, is the largest part's.
+    let sum: u64 = heights.iter().sum();
+    if let Some(largest) = heights.iter_mut().max() {
+        *largest = (*largest + SIZE).saturating_sub(sum);
+    }
+    heights
 }
 
 #[cfg(test)]
@@ -77,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_worst_run_colours_its_day() {
+    fn runs_colour_their_day_by_share() {
         let day = |day: &str, status, runs| Day {
             day: day.to_owned(),
             name: "reindex".to_owned(),
@@ -98,12 +141,36 @@ mod tests {
         let (svg, told) = calendar(&days, today, 2);
         assert_eq!(
             told,
-            "2 weeks: 9 runs succeeded, 1 ended early, 2 failed in part, 1 failed"
+            "2 weeks: 9 runs succeeded, 1 ended early, 2 failed in part, 1 failed (days of UTC)"
         );
-        assert_eq!(svg.matches("<rect").count(), 3);
-        assert!(svg.contains(r#"class="bad" x="13" y="0""#), "{svg}");
+        // One of ten is seen, and no more than that.
+        let there = |class: &str, week: u64, row: u64, top: u64, height: u64| {
+            let (x, y) = (LEFT + week * CELL, TOP + row * CELL + top);
+            let cell = format!(r#"class="{class}" x="{x}" y="{y}" width="11" height="{height}""#);
+            assert!(svg.contains(&cell), "{cell}\n{svg}");
+        };
+        assert_eq!(svg.matches("<rect").count(), 4);
+        there("good", 1, 0, 0, 9);
+        there("bad", 1, 0, 9, 2);
         // What ran out of time looks different from what failed in part.
-        assert!(svg.contains(r#"class="early" x="13" y="13""#), "{svg}");
-        assert!(svg.contains(r#"class="partly" x="13" y="26""#), "{svg}");
+        there("early", 1, 1, 0, 11);
+        there("partly", 1, 2, 0, 11);
+        for label in ["Mon", "Wed", "Fri", "Mar"] {
+            assert!(svg.contains(&format!(">{label}</text>")), "{label}: {svg}");
+        }
+        // However many ways a day went, its parts fill it.
+        for counts in [
+            [1, 1, 1, 1],
+            [1000, 1, 1, 1],
+            [0, 1, 0, 2],
+            [1, 0, 0, 0],
+            [1, 9999, 1, 9999],
+        ] {
+            let heights = heights(&counts);
+            assert_eq!(heights.iter().sum::<u64>(), SIZE, "{counts:?}: {heights:?}");
+            for (count, height) in counts.iter().zip(heights) {
+                assert_eq!(*count > 0, height > 0, "{counts:?}: {heights:?}");
+            }
+        }
     }
 }

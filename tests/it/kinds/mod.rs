@@ -17,6 +17,7 @@ mod held;
 mod integrity;
 mod kept_out;
 mod archive;
+mod behind;
 mod blind;
 mod budget;
 mod cleanup;

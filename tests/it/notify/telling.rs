@@ -593,3 +593,45 @@ async fn a_signal_does_not_wait_for_a_mail_server() {
     let letter = store.claim_letter(later, later).await.unwrap();
     assert_eq!(letter.expect("the letter is kept").channel, "email");
 }
+
+/// Where it is known how people reach the status page, every message links to the run that it is
+/// about: in both texts of a mail, and in a webhook of each format. Where it is not, none does.
+#[tokio::test]
+async fn messages_link_to_their_runs() {
+    for (format, page) in [
+        ("generic", Some("https://maint.example.com")),
+        ("slack", Some("https://maint.example.com")),
+        ("teams", Some("https://maint.example.com")),
+        ("generic", None),
+    ] {
+        let server = MailServer::start(Fault::None);
+        let hook = Hook::start(200).await;
+        let web = page.map_or_else(String::new, |page| format!("web: {{ url: \"{page}\" }}\n"));
+        let workspace = workspace(&format!(
+            "smtp: {{ url: \"{}\", from: \"maint <maint@example.com>\" }}\n{web}\
+             notify: {{ email: {{ to: [dba@example.com] }}, webhook: {{ url: \"{}\", format: {format} }}, group_wait: 1min }}\n",
+            server.url("smtp", PASSWORD, ""),
+            hook.url
+        ));
+        let (teller, store) = (teller(&workspace), open("sqlite::memory:").await.unwrap());
+        let store = store.as_ref();
+        let mut failed = run("shard_1", RunStatus::Failed, noon(0));
+        failed.error = Some("the disk is full".into());
+        note(&teller, store, &failed).await;
+        let done = teller.tell(store, noon(2), true).await.unwrap();
+        assert_eq!((done.sent, done.problems), (2, vec![]));
+        let mails = server.mails();
+        let mail = MessageParser::default().parse(&mails[0]).unwrap();
+        let (text, html) = (mail.body_text(0).unwrap(), mail.body_html(0).unwrap());
+        let posted = serde_json::json!(hook.bodies()).to_string();
+        let link = format!("https://maint.example.com/runs/{}", failed.id);
+        for told in [&*text, &*html, &posted] {
+            assert_eq!(told.contains(&link), page.is_some(), "{format}: {told}");
+            assert_eq!(
+                told.contains("https://maint"),
+                page.is_some(),
+                "{format}: {told}"
+            );
+        }
+    }
+}

@@ -66,6 +66,20 @@ async fn every_page_is_there_protected_and_read_only() {
             "{path}"
         );
         assert_eq!(html.matches("<h1").count(), 1, "{path}");
+        // From every page to every other, also from the report.
+        let html = html.replace("&#x2f;", "/");
+        for to in PAGES.iter().filter(|to| **to != "/login") {
+            let link = format!("<a href=\"{to}\"");
+            assert!(html.contains(&link), "{path} does not lead to {to}");
+        }
+        let here = format!("<a href=\"{path}\" aria-current=\"page\"");
+        let has_entry = PAGES.contains(path) && *path != "/login";
+        assert_eq!(html.contains(&here), has_entry, "{path}");
+    }
+    let overview = site.get("/").await.text().await.unwrap();
+    for label in ["Mon", "Wed", "Fri"] {
+        let text = format!(">{label}</text>");
+        assert!(overview.contains(&text), "{label}: {overview}");
     }
     assert_eq!(
         site.get("/runs/ffffffff").await.status(),
