@@ -14,6 +14,7 @@ use crate::values::Engine;
 
 /// Versions, privileges, extensions; and what each missing thing costs.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  maint doctor\n  maint doctor --output json")]
 pub(super) struct Doctor {}
 
 const EXTENSIONS: &str = "SELECT x.name, e.extversion IS NOT NULL, a.name IS NOT NULL

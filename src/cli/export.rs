@@ -23,6 +23,9 @@ pub(super) struct Export {
 #[derive(Debug, Subcommand)]
 enum Format {
     /// CronJobs, or a Deployment of `maint serve`, with their ConfigMaps
+    #[command(
+        after_help = "Examples:\n  maint export kubernetes | kubectl apply -f -\n  maint export kubernetes --mode serve --image registry.example.com/maint:1 --out manifests"
+    )]
     Kubernetes {
         /// A CronJob per schedule, one for everything due, or a Deployment
         #[arg(long, value_enum, default_value_t = ModeArg::Cronjobs)]
@@ -41,12 +44,18 @@ enum Format {
         replicas: u32,
     },
     /// A service and a timer for each schedule
+    #[command(
+        after_help = "Examples:\n  maint export systemd --out units\n  maint export systemd --program /usr/bin/maint"
+    )]
     Systemd {
         /// Where maint is installed
         #[arg(long, default_value = "/usr/local/bin/maint")]
         program: String,
     },
     /// Lines for cron
+    #[command(
+        after_help = "Examples:\n  maint export crontab\n  maint export crontab --program /usr/bin/maint"
+    )]
     Crontab {
         /// Where maint is installed
         #[arg(long, default_value = "/usr/local/bin/maint")]

@@ -11,6 +11,9 @@ use crate::report::text::{
 
 /// What ran, newest first.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint history\n  maint history --task reindex --target app --limit 5\n  maint history copy --to postgres://maint@db.example.com/maint"
+)]
 pub(super) struct History {
     /// Only runs of this task
     #[arg(long)]
@@ -28,6 +31,9 @@ pub(super) struct History {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Moves a SQLite history into PostgreSQL; may be repeated
+    #[command(
+        after_help = "Examples:\n  maint history copy --to postgres://maint@db.example.com/maint\n  maint history copy --from sqlite:/var/lib/maint/maint.db"
+    )]
     Copy {
         /// The file; the configured history where it is left out
         #[arg(long, value_name = "sqlite:FILE")]

@@ -1,4 +1,4 @@
-mod files;
+pub(super) mod files;
 mod rehearse;
 
 use std::collections::BTreeMap;
@@ -18,6 +18,8 @@ use crate::values::{Engine, Secret, read_stream, read_text, redact};
 
 /// The longest crontab that is read, in bytes.
 const LARGEST_CRONTAB: u64 = 16 << 20;
+/// Where the package's service keeps its history.
+const PACKAGED_HISTORY: &str = "sqlite:/var/lib/maint/maint.db";
 use rehearse::{Rehearsed, rehearse};
 
 /// Looks at a database and writes a configuration that fits it.
@@ -29,8 +31,9 @@ use rehearse::{Rehearsed, rehearse};
   maint init --from pg_cron --dir from-pg_cron
 
 It only reads, from catalogs and statistics. Every choice has a comment that names its evidence; what
-would delete rows is written with `enabled: false`. Nothing that exists is overwritten, and the URL is in
-no file: the files name the variable that holds it.")]
+would delete rows is written with `enabled: false`. Nothing that exists is overwritten, but for files in
+/etc/maint that are still as the package ships them; and the URL is in no file: the files name the variable
+that holds it.")]
 pub(super) struct Init {
     /// The database; what the variable of `--url-env` holds where it is left out. With
     /// `--from crontab`: the file, or `-`
@@ -207,6 +210,17 @@ impl Init {
             ));
         }
         files::in_the_way(&self.dir, &draft)?;
+        // Where the package's files stand, its service runs: with a history where that may write.
+        let shipped = files::shipped(&self.dir);
+        if !shipped.is_empty() {
+            draft.history = Some(PACKAGED_HISTORY.to_owned());
+            let names = shipped.iter().map(|(path, _)| path.display().to_string());
+            let names: Vec<String> = names.collect();
+            draft.notes.push(format!(
+                "these were as the package ships them, and have given way: {}. The service reads variables from /etc/maint/environment",
+                names.join(", ")
+            ));
+        }
         let config = files::checked(&draft, &context.kinds, &|name| match place {
             Some(place) if place.variable == name => Some(place.url.expose().to_owned()),
             _ => None,

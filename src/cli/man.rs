@@ -1,17 +1,18 @@
 use std::path::PathBuf;
 
-use clap::{Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory};
 
 use super::{Args, Failure};
 
 /// Manual pages, made from the same words as `--help`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  maint man | man -l -\n  maint man run | man -l -\n  maint man --out /usr/local/share/man/man1"
+    after_help = "Examples:\n  maint man | man -l -\n  maint man run | man -l -\n  maint man archive restore | man -l -\n  maint man --out /usr/local/share/man/man1"
 )]
 pub(super) struct Man {
-    /// The page of this command; without it the page of `maint`
-    verb: Option<String>,
+    /// The page of this command, such as `run` or `archive restore`; without it the page of `maint`
+    #[arg(value_name = "COMMAND")]
+    verb: Vec<String>,
     /// Writes all pages into this folder
     #[arg(long, value_name = "FOLDER", conflicts_with = "verb")]
     out: Option<PathBuf>,
@@ -26,35 +27,40 @@ impl Man {
                 Failure::Other(format!("{} cannot be written: {why}", path.display()))
             };
             std::fs::create_dir_all(folder).map_err(|why| failed(folder, why))?;
-            let verbs = all
-                .get_subcommands()
-                .filter(|verb| verb.get_name() != "help");
-            for (name, command) in std::iter::once(("maint".to_owned(), &all))
-                .chain(verbs.map(|verb| (format!("maint-{}", verb.get_name()), verb)))
-            {
+            let mut pages = vec![("maint".to_owned(), &all)];
+            below("maint", &all, &mut pages);
+            for (name, command) in pages {
                 let path = folder.join(format!("{name}.1"));
                 std::fs::write(&path, page(&name, command)).map_err(|why| failed(&path, why))?;
                 errln!("wrote {}", path.display());
             }
             return Ok(0);
         }
-        match &self.verb {
-            None => out!("{}", page("maint", &all)),
-            Some(verb) => {
-                let Some(command) = all.find_subcommand(verb) else {
-                    let known: Vec<String> = all
-                        .get_subcommands()
-                        .map(|one| one.get_name().to_owned())
-                        .collect();
-                    return Err(super::context::unknown("command", verb, known.iter()));
-                };
-                out!(
-                    "{}",
-                    page(&format!("maint-{}", command.get_name()), command)
-                );
-            }
+        let (mut name, mut command) = ("maint".to_owned(), &all);
+        // Also where both words are one, as who quotes them writes it.
+        for word in self.verb.iter().flat_map(|word| word.split_whitespace()) {
+            let Some(found) = command.find_subcommand(word) else {
+                let known: Vec<String> = command
+                    .get_subcommands()
+                    .map(|one| one.get_name().to_owned())
+                    .collect();
+                return Err(super::context::unknown("command", word, known.iter()));
+            };
+            (name, command) = (format!("{name}-{}", found.get_name()), found);
         }
+        out!("{}", page(&name, command));
         Ok(0)
+    }
+}
+
+/// Every command below one, however deep, each with the name of its page.
+fn below<'a>(before: &str, command: &'a Command, pages: &mut Vec<(String, &'a Command)>) {
+    for verb in command.get_subcommands() {
+        if verb.get_name() != "help" && !verb.is_hide_set() {
+            let name = format!("{before}-{}", verb.get_name());
+            pages.push((name.clone(), verb));
+            below(&name, verb, pages);
+        }
     }
 }
 
@@ -108,17 +114,57 @@ fn page(name: &str, command: &Command) -> String {
             .get_help()
             .map(ToString::to_string)
             .unwrap_or_default();
-        options.push_str(&format!(".TP\n.B {name}\n{}\n", plain(&help)));
+        options.push_str(&format!(
+            ".TP\n.B {name}\n{}\n",
+            plain(&format!("{help}{}", values_of(argument)))
+        ));
     }
     if !options.is_empty() {
         text.push_str(&format!(".SH OPTIONS\n{options}"));
     }
     if let Some(after) = command.get_after_help() {
         let after = after.to_string();
-        let examples = after.trim_start_matches("Examples:").trim_matches('\n');
+        let (examples, codes) = match after.split_once("Exit codes:") {
+            Some((examples, codes)) => (examples.to_owned(), codes),
+            None => (after, ""),
+        };
+        let examples = examples.trim_start_matches("Examples:").trim_matches('\n');
         text.push_str(&format!(".SH EXAMPLES\n.nf\n{}\n.fi\n", plain(examples)));
+        if !codes.is_empty() {
+            let codes = codes.trim();
+            text.push_str(&format!(".SH EXIT STATUS\n.nf\n{}\n.fi\n", plain(codes)));
+        }
     }
     text
+}
+
+/// What an option may be, and what it is where nobody says it.
+fn values_of(argument: &Arg) -> String {
+    if !argument.get_action().takes_values() {
+        return String::new();
+    }
+    let words = |values: Vec<String>| match values.is_empty() {
+        true => None,
+        false => Some(values.join(", ")),
+    };
+    let possible = argument.get_possible_values().into_iter();
+    let possible = possible.filter(|value| !value.is_hide_set());
+    let possible = words(possible.map(|value| value.get_name().to_owned()).collect());
+    let default = argument.get_default_values().iter();
+    let default = words(
+        default
+            .map(|value| value.to_string_lossy().into_owned())
+            .collect(),
+    );
+    let parts = [("one of", possible), ("by default", default)];
+    let parts = parts
+        .into_iter()
+        .filter_map(|(title, of)| Some(format!("{title}: {}", of?)));
+    let parts: Vec<String> = parts.collect();
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", parts.join("; ")),
+    }
 }
 
 /// The commands below, also those of commands.

@@ -178,6 +178,9 @@ enum Verb {
     /// Manual pages
     Man(man::Man),
     /// Completions for a shell
+    #[command(
+        after_help = "Examples:\n  maint completions bash > /etc/bash_completion.d/maint\n  maint completions zsh > ~/.zfunc/_maint\n  maint completions fish > ~/.config/fish/completions/maint.fish"
+    )]
     Completions {
         /// Which shell
         shell: clap_complete::Shell,

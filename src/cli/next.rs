@@ -9,6 +9,9 @@ use crate::scheduler::{outlook, zone_of};
 
 /// Upcoming occurrences, soonest first, and what was missed in the last 30 days.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint next\n  maint next --count 5\n  maint next --output json"
+)]
 pub(super) struct Next {
     /// How many of each schedule
     #[arg(long, default_value_t = 1, value_parser = super::usage::size)]

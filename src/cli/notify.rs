@@ -6,6 +6,7 @@ use crate::notify::{self, Outcome};
 
 /// What people are told, and by which way.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  maint notify test")]
 pub(super) struct Notify {
     #[command(subcommand)]
     verb: Verb,
@@ -14,6 +15,7 @@ pub(super) struct Notify {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// Sends a test by every way that is configured, and says what came of it
+    #[command(after_help = "Examples:\n  maint notify test\n  maint notify test --output json")]
     Test,
 }
 

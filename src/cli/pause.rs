@@ -18,6 +18,7 @@ pub(super) struct Pause {
 
 /// Lets a paused schedule go on.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  maint resume nightly")]
 pub(super) struct Resume {
     /// The schedule
     schedule: String,

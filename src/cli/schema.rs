@@ -5,6 +5,9 @@ use crate::{config, kinds};
 
 /// JSON Schema of the configuration files, for editors.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  maint schema schedules > schedules.schema.json\n  maint schema task > task.schema.json"
+)]
 pub(super) struct Schema {
     /// Which file
     #[arg(value_enum)]

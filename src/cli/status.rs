@@ -11,7 +11,7 @@ use crate::history::{
 };
 use crate::plan::{Severity, tells_kept_out};
 use crate::report::finding_text;
-use crate::report::text::{Ink, age, counted, shown};
+use crate::report::text::{Ink, age, counted, shown, wrapped};
 use crate::scheduler::{troubles, with_reports, zone_of};
 
 /// Is all well, and since when not: one line, and an exit code.
@@ -91,14 +91,19 @@ impl Status {
             |(task, target, at)| format!("last run {}: {task} on {target}", age(at, now)),
         );
         let tasks = config.tasks.values().filter(|task| task.enabled).count();
-        let size = format!(
-            "{} on {}",
-            counted(tasks, "task"),
-            counted(
-                config.targets.values().filter(|one| one.configured).count(),
-                "target"
-            )
-        );
+        let reached = config.targets.values().filter(|one| one.configured).count();
+        let size = match (reached, config.targets.len()) {
+            (0, all) if all > 0 => format!(
+                "{}, and no URL for {} here",
+                counted(tasks, "task"),
+                counted(all, "target")
+            ),
+            (reached, _) => format!(
+                "{} on {}",
+                counted(tasks, "task"),
+                counted(reached, "target")
+            ),
+        };
         if context.json() {
             outln!(
                 "{}",
@@ -137,14 +142,28 @@ impl Status {
             Severity::Critical => Ink::Bad,
             _ => Ink::Warning,
         };
-        outln!(
-            "{}: {size}; {ran}",
-            style.paint(ink, &format!("not well{since}"))
-        );
+        let verdict = format!("not well{since}");
+        // Wrapped before it is painted: what paints takes no room.
+        let told = wrapped(&format!("{verdict}: {size}; {ran}"), style.width);
+        for line in &told {
+            let painted = match line.strip_prefix(&verdict) {
+                Some(rest) => format!("{}{rest}", style.paint(ink, &verdict)),
+                None => line.clone(),
+            };
+            outln!("{painted}");
+        }
+        let room = |indent: usize| {
+            style
+                .width
+                .map(|width| width.saturating_sub(indent).max(20))
+        };
         for one in &reasons {
-            outln!("  {}", shown(&one.text));
-            if let Some(hint) = &one.hint {
-                outln!("    {}", style.paint(Ink::Faint, hint));
+            let text = wrapped(&shown(&one.text), room(4));
+            for (n, line) in text.iter().enumerate() {
+                outln!("{}{line}", if n == 0 { "  " } else { "    " });
+            }
+            for line in one.hint.iter().flat_map(|hint| wrapped(hint, room(4))) {
+                outln!("    {}", style.paint(Ink::Faint, &line));
             }
         }
         Ok(1)

@@ -27,9 +27,20 @@ pub(super) fn call(context: &Context<'_>) -> Result<u8, Failure> {
         }
     };
     let config = context.config_unasked(Care::Look)?;
+    let folder = path.parent().unwrap_or(std::path::Path::new("."));
+    let shipped = super::init::files::shipped(folder);
+    let init = match shipped.iter().any(|(one, _)| *one == path) {
+        true => format!(
+            "\x20 maint init --dir {} URL\n\
+             \x20                       look at a database, and write what fits it in place of these files,\n\
+             \x20                       which are as the package ships them\n",
+            super::paste::word(folder)
+        ),
+        false => String::new(),
+    };
     outln!(
         "{}: {}, {}, {}\n\n\
-         Next:\n\
+         Next:\n{init}\
          \x20 maint status          is all well?\n\
          \x20 maint next            what is planned\n\
          \x20 maint plan TASK       what a task would do now, and why\n\

@@ -11,6 +11,8 @@ pub struct Draft {
     pub about: Vec<String>,
     /// The time zone, and how it is known.
     pub zone: (String, String),
+    /// Where the history is; beside the files where nothing is said.
+    pub history: Option<String>,
     /// The databases.
     pub targets: Vec<DraftTarget>,
     /// What is done.
@@ -173,9 +175,11 @@ impl Draft {
         let (zone, why) = &self.zone;
         text.push_str(&comment(0, &shown(why)));
         let _ = writeln!(text, "timezone: {zone}\n");
-        text.push_str(
+        let _ = write!(
+            text,
             "# Where runs are recorded. More than one instance needs `postgres://…` here.\n\
-             history: sqlite:maint.db\n\ntargets:\n",
+             history: {}\n\ntargets:\n",
+            self.history.as_deref().unwrap_or("sqlite:maint.db")
         );
         for target in &self.targets {
             text.push_str(&comment(2, &shown(&target.about)));

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Left, Mail, Outcome, Smtp, file, webhook};
 use crate::history::{HistoryError, Letter, Store};
+use crate::report::text::counted;
 use crate::values::{MailAddress, Secret};
 
 /// How long a letter is left alone while somebody tries to hand it over.
@@ -79,8 +80,8 @@ pub async fn deliver(
             Outcome::Later(why) => {
                 store.letter_given_up(letter.id, Utc::now(), &why).await?;
                 done.problems.push(format!(
-                    "{why}; given up after {} attempts",
-                    letter.attempts
+                    "{why}; given up after {}",
+                    counted(letter.attempts as usize, "attempt")
                 ));
             }
             Outcome::Refused(why) if letter.attempts < 3 => {

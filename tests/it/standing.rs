@@ -458,3 +458,50 @@ fn a_task_that_is_off_is_not_said_to_run() {
     let said = workspace.run(["next", "--output", "json"]).expect(0).json();
     assert_eq!(said["next"][0]["tasks"], serde_json::json!(["an"]));
 }
+
+/// The help of every command, and of every command below one, has examples; and each has a page of
+/// its own, with the options that it takes, what they may be and what they are by default.
+#[test]
+fn every_help_has_examples() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = maint()
+        .args(["man", "--out"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{made:?}");
+    let mut pages: Vec<String> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pages.sort();
+    assert!(pages.len() > 30, "{pages:?}");
+    for page in &pages {
+        let text = std::fs::read_to_string(folder.path().join(page)).unwrap();
+        let examples = text.split(".SH EXAMPLES").nth(1).unwrap_or_default();
+        assert!(examples.contains("maint"), "{page} has no examples: {text}");
+        let words = page.strip_suffix(".1").unwrap().split('-').skip(1);
+        let help = maint().args(words).arg("--help").output().unwrap();
+        let help = String::from_utf8(help.stdout).unwrap();
+        assert!(help.contains("Examples:\n  "), "{page}: {help}");
+    }
+    let page = |words: &[&str]| {
+        let shown = maint().arg("man").args(words).output().unwrap();
+        assert!(shown.status.success(), "{words:?}: {shown:?}");
+        String::from_utf8(shown.stdout).unwrap()
+    };
+    let restore = page(&["archive", "restore"]);
+    assert_eq!(restore, page(&["archive restore"]));
+    assert!(restore.contains("\\-\\-into"), "{restore}");
+    let kubernetes = page(&["export", "kubernetes"]);
+    for part in ["one of: cronjobs", "by default: cronjobs"] {
+        assert!(kubernetes.contains(part), "{part}: {kubernetes}");
+    }
+    assert!(
+        page(&[]).contains(".SH EXIT STATUS\n.nf\n0 succeeded"),
+        "{}",
+        page(&[])
+    );
+    let wrong = maint().args(["man", "archive", "restor"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(2), "{wrong:?}");
+}

@@ -29,11 +29,20 @@ pub(super) struct Archive {
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
     /// What was archived, oldest first
+    #[command(
+        after_help = "Examples:\n  maint archive list\n  maint archive list --table public.orders --target app"
+    )]
     List(Chosen),
     /// Reads every file and compares it with its manifest
+    #[command(
+        after_help = "Examples:\n  maint archive verify\n  maint archive verify 0197c1 --output json"
+    )]
     Verify(Chosen),
     /// Says of an interrupted batch whether its rows have left their table, where no server can
     /// tell any more: look before you say it
+    #[command(
+        after_help = "Examples:\n  maint archive settle 0197c1 --gone\n  maint archive settle 0197c1 --kept"
+    )]
     Settle {
         /// Beginning of the id of its manifest
         #[arg(value_name = "ID")]
@@ -47,6 +56,9 @@ enum Verb {
     /// Says that a target is the database that was archived from under another name, which is not
     /// configured any more, or with a history that was lost: its runs look after those archives
     /// from then on. Never say it of a copy
+    #[command(
+        after_help = "Examples:\n  maint archive adopt old_shop --target shop\n  maint archive adopt --target shop --files s3://archive/shop --from public.orders"
+    )]
     Adopt {
         /// The name that it had
         #[arg(value_name = "OLD", required_unless_present = "files", conflicts_with_all = ["files", "from"])]
@@ -63,6 +75,9 @@ enum Verb {
     },
     /// Copies archived rows into a table, all or nothing, or documents into a
     /// collection; the files stay
+    #[command(
+        after_help = "Examples:\n  maint archive restore 0197c1 --into public.orders_back --dry-run\n  maint archive restore --table public.orders --into public.orders_back"
+    )]
     Restore {
         #[command(flatten)]
         chosen: Chosen,

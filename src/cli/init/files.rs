@@ -13,6 +13,40 @@ use crate::plan::KindInfo;
 /// What a variable holds while the files are checked, where nobody knows better.
 const PLACEHOLDER: &str = "postgres://localhost/placeholder";
 
+/// What the package for Debian puts into `/etc/maint`: nobody's work, so it gives way.
+const SHIPPED: [(&str, &str); 4] = [
+    (
+        "schedules.yaml",
+        include_str!("../../../deploy/debian/schedules.yaml"),
+    ),
+    (
+        "tasks/analyze.yaml",
+        include_str!("../../../deploy/debian/tasks/analyze.yaml"),
+    ),
+    (
+        "tasks/reindex.yaml",
+        include_str!("../../../deploy/debian/tasks/reindex.yaml"),
+    ),
+    (
+        "tasks/vacuum.yaml",
+        include_str!("../../../deploy/debian/tasks/vacuum.yaml"),
+    ),
+];
+
+/// The files in the folder that are, byte for byte, what the package ships.
+pub(in crate::cli) fn shipped(folder: &Path) -> Vec<(PathBuf, &'static str)> {
+    let there = SHIPPED
+        .iter()
+        .map(|(name, text)| (folder.join(name), *text));
+    // What a link leads to belongs to somebody.
+    there
+        .filter(|(path, text)| {
+            path.symlink_metadata().is_ok_and(|one| one.is_file())
+                && fs::read(path).is_ok_and(|found| found == text.as_bytes())
+        })
+        .collect()
+}
+
 /// Whether this can be the name of a variable in a file.
 pub(super) fn is_variable(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -58,6 +92,8 @@ pub(super) fn in_the_way(folder: &Path, draft: &Draft) -> Result<(), Failure> {
             there.push(path);
         }
     }
+    let shipped = shipped(folder);
+    there.retain(|path| !shipped.iter().any(|(one, _)| one == path));
     if there.is_empty() {
         return Ok(());
     }
@@ -137,18 +173,32 @@ pub(super) fn write(
             files.push((name.to_owned(), text));
         }
     }
+    let mut gone: Vec<(PathBuf, &str)> = Vec::new();
     let mut written: Vec<PathBuf> = Vec::new();
-    for (name, text) in &files {
-        let path = folder.join(name);
-        if let Err(why) = create(&path, text) {
-            for path in &written {
+    let failed =
+        |path: &Path, why: std::io::Error, written: &[PathBuf], gone: &[(PathBuf, &str)]| {
+            for path in written {
                 // What is left of it is told by the error.
                 let _ = fs::remove_file(path);
             }
-            return Err(Failure::Other(format!(
+            for (path, text) in gone {
+                let _ = create(path, text);
+            }
+            Failure::Other(format!(
                 "{} cannot be written: {why}; nothing is left of what was",
                 path.display()
-            )));
+            ))
+        };
+    for (path, text) in shipped(folder) {
+        if let Err(why) = fs::remove_file(&path) {
+            return Err(failed(&path, why, &written, &gone));
+        }
+        gone.push((path, text));
+    }
+    for (name, text) in &files {
+        let path = folder.join(name);
+        if let Err(why) = create(&path, text) {
+            return Err(failed(&path, why, &written, &gone));
         }
         written.push(path);
     }

@@ -9,7 +9,7 @@ use crate::init::{Draft, DraftTask};
 use crate::pipeline::{self, Known};
 use crate::plan::Plan;
 use crate::plan::codes::{self, Keeps};
-use crate::report::text::counted;
+use crate::report::text::{counted, shown};
 use crate::values::redact;
 
 /// What a task would do now.
@@ -65,6 +65,7 @@ pub(super) async fn rehearse(
                     counted(plan.considered, "object")
                 );
                 task.why.push(format!("When this was written: {text}."));
+                task.why.extend(evidence(&plan));
                 Rehearsed::Steps(text)
             }
             Err(error) => {
@@ -81,6 +82,27 @@ pub(super) async fn rehearse(
     grants.dedup();
     draft.notes.extend(grants);
     tried
+}
+
+/// So many objects are named in a file.
+const MOST_NAMED: usize = 5;
+
+/// What the count is made of: the first objects by name, with the reason for each.
+fn evidence(plan: &Plan<serde_json::Value>) -> Vec<String> {
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let steps = plan.steps.iter().map(|step| {
+        let (action, object) = (&step.action, shown(&step.object));
+        format!("{action} {object}: {}", one_line(&shown(&step.reason)))
+    });
+    let pending = plan.pending.iter();
+    let pending =
+        pending.map(|one| format!("{}: {}", shown(&one.object), one_line(&shown(&one.reason))));
+    let all = plan.steps.len() + plan.pending.len();
+    let mut named: Vec<String> = steps.chain(pending).take(MOST_NAMED).collect();
+    if let Some(more @ 1..) = all.checked_sub(MOST_NAMED) {
+        named.push(format!("and {more} more"));
+    }
+    named
 }
 
 /// What keeps the task from its work, and what would help.

@@ -278,3 +278,86 @@ async fn what_keeps_it_from_writing_is_said() {
     std::fs::write(folder.path().join("blocked"), "").unwrap();
     folder.run(&["init", &db.url, "--dir", "blocked"]).expect(1);
 }
+
+/// Beside the files that the package ships, and that nobody has touched, a draft is written in
+/// their place, with the history where the service may write; what somebody changed stays.
+#[tokio::test]
+async fn the_packages_own_files_give_way() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int PRIMARY KEY, note text)")
+        .await;
+    let package = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/debian");
+    let names = [
+        "schedules.yaml",
+        "tasks/analyze.yaml",
+        "tasks/reindex.yaml",
+        "tasks/vacuum.yaml",
+    ];
+    let folder = Folder::new().env("DATABASE_URL", &db.url);
+    std::fs::create_dir(folder.path().join("tasks")).unwrap();
+    let ship = |name: &str| std::fs::copy(package.join(name), folder.path().join(name)).unwrap();
+    for name in names {
+        ship(name);
+    }
+    let alone = folder.run(&[]).expect(0).stdout;
+    assert!(alone.contains("maint init --dir"), "{alone}");
+    // What somebody has changed is theirs, and then nothing is written at all.
+    let own = folder.path().join("tasks/vacuum.yaml");
+    std::fs::write(&own, "kind: vacuum\ntarget: app\n").unwrap();
+    let before = folder.files();
+    let refused = folder.run(&["init", "--dir", "."]).expect(2).stderr;
+    assert!(
+        refused.contains("tasks/vacuum.yaml is there already"),
+        "{refused}"
+    );
+    assert_eq!(folder.files(), before);
+    ship("tasks/vacuum.yaml");
+    let written = folder.run(&["init", "--dir", "."]).expect(0).stdout;
+    assert!(written.contains("have given way"), "{written}");
+    let files = folder.files();
+    let schedules = &files["schedules.yaml"];
+    assert!(
+        schedules.contains("history: sqlite:/var/lib/maint/maint.db\n"),
+        "{schedules}"
+    );
+    assert_ne!(
+        *schedules,
+        std::fs::read_to_string(package.join("schedules.yaml")).unwrap()
+    );
+    folder.run(&["check"]).expect(0);
+    let alone = folder.run(&[]).expect(0).stdout;
+    assert!(!alone.contains("maint init"), "{alone}");
+    // A second time it is somebody's work.
+    folder.run(&["init", "--dir", "."]).expect(2);
+    assert_eq!(folder.files(), files);
+}
+
+/// Whatever is counted in a file is named there, up to five, with the reason.
+#[tokio::test]
+async fn what_is_counted_is_named() {
+    let db = fresh_database(17).await;
+    for n in 1..=7 {
+        db.execute(&format!(
+            "CREATE TABLE t{n} (id int, note text); INSERT INTO t{n} SELECT g, md5(g::text) FROM generate_series(1, 200000) g;
+             CREATE INDEX t{n}_note ON t{n} (note); DELETE FROM t{n} WHERE id % 20 <> 0"
+        ))
+        .await;
+    }
+    db.execute("VACUUM ANALYZE").await;
+    let folder = Folder::new().env("DATABASE_URL", &db.url);
+    folder.run(&["init"]).expect(0);
+    let reindex = &folder.files()["tasks/reindex.yaml"];
+    let text: String = reindex
+        .split_whitespace()
+        .filter(|word| *word != "#")
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(text.contains("7 steps"), "{reindex}");
+    assert!(
+        text.contains("reindex public.t1_note: ") && text.contains("% bloat"),
+        "{reindex}"
+    );
+    assert_eq!(text.matches("reindex public.t").count(), 5, "{reindex}");
+    assert!(text.contains("and 2 more"), "{reindex}");
+    folder.run(&["check"]).expect(0);
+}
