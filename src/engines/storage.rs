@@ -371,6 +371,56 @@ impl Storage {
         Ok(found)
     }
 
+    /// The files in a folder, by their paths, without those of the folders in it. None where there is
+    /// no such folder.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn files_in(&self, folder: &str) -> Result<Vec<String>, StorageError> {
+        Ok(self.entries(folder).await?.0)
+    }
+
+    /// The folders in this place, each with a `/` behind its name.
+    ///
+    /// # Errors
+    /// When it could not be read.
+    pub async fn folders(&self) -> Result<Vec<String>, StorageError> {
+        Ok(self.entries("").await?.1)
+    }
+
+    /// The files and the folders in a folder.
+    async fn entries(&self, folder: &str) -> Result<(Vec<String>, Vec<String>), StorageError> {
+        let (mut files, mut folders) = match &self.place {
+            Place::Folder(root) => {
+                let (path, begins) = (root.join(folder), folder.to_owned());
+                let read = move || in_folder(&path, &begins);
+                on_disk(self.full(folder), "read", read).await?
+            }
+            Place::Bucket(store, prefix) => {
+                let root = key(prefix, folder.trim_end_matches('/'));
+                let root = Some(&root).filter(|root| !root.as_ref().is_empty());
+                let skip = match prefix.is_empty() {
+                    true => 0,
+                    false => prefix.len() + 1,
+                };
+                let all = store.list_with_delimiter(root).await;
+                let all = all.map_err(self.refused(folder, "read"))?;
+                let below = |path: &Key| path.as_ref().get(skip..).map(str::to_owned);
+                let files = all.objects.iter();
+                let folders = all.common_prefixes.iter();
+                (
+                    files.filter_map(|meta| below(&meta.location)).collect(),
+                    folders
+                        .filter_map(|path| below(path).map(|path| format!("{path}/")))
+                        .collect(),
+                )
+            }
+        };
+        files.sort();
+        folders.sort();
+        Ok((files, folders))
+    }
+
     /// Whether there is any file below a folder.
     ///
     /// # Errors
@@ -421,6 +471,26 @@ fn key(prefix: &str, path: &str) -> Key {
     };
     // Names were made safe before; this must not encode them once more.
     Key::parse(&whole).unwrap_or_else(|_| Key::from(whole))
+}
+
+/// The files and the folders in a folder, with what their paths begin with.
+fn in_folder(folder: &Path, begins: &str) -> std::io::Result<(Vec<String>, Vec<String>)> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
+        entries => entries?,
+    };
+    let (mut files, mut folders) = (Vec::new(), Vec::new());
+    for entry in entries {
+        let entry = entry?;
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        match entry.file_type()?.is_dir() {
+            true => folders.push(format!("{begins}{name}/")),
+            false => files.push(format!("{begins}{name}")),
+        }
+    }
+    Ok((files, folders))
 }
 
 fn below_folder(root: &Path, folder: &Path, found: &mut Vec<String>) -> std::io::Result<()> {

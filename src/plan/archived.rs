@@ -2,7 +2,7 @@
 //! lie, what proves them, and a look at what a manifest says of them before
 //! anything is done for it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -38,6 +38,58 @@ pub trait Manifested {
 /// Whether there is a manifest at this path.
 pub fn is_at(path: &str) -> bool {
     path.ends_with(".manifest.json")
+}
+
+/// The id of the manifest at this path, as its name says.
+pub fn id_at(path: &str) -> Option<Uuid> {
+    let name = path.rsplit('/').next()?.strip_prefix('_')?;
+    name.strip_suffix(".manifest.json")?.parse().ok()
+}
+
+/// Manifests beside the files of a table or collection that the history does not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Beside {
+    /// Folder or bucket: `file:///…`, `s3://bucket/prefix`.
+    pub storage: String,
+    /// The folder of the table or collection in it.
+    pub folder: String,
+    /// Their ids, oldest first.
+    pub ids: Vec<Uuid>,
+}
+
+impl Beside {
+    /// Those among `ids` that are not known; none where all are.
+    pub fn unknown(
+        storage: &str,
+        folder: &str,
+        ids: &[Uuid],
+        is_known: impl Fn(Uuid) -> bool,
+    ) -> Option<Beside> {
+        let mut ids: Vec<Uuid> = ids.iter().copied().filter(|id| !is_known(*id)).collect();
+        ids.sort();
+        (!ids.is_empty()).then(|| Beside {
+            storage: storage.to_owned(),
+            folder: folder.to_owned(),
+            ids,
+        })
+    }
+
+    /// Where one of them is.
+    pub fn path(&self, id: Uuid) -> String {
+        format!("{}_{id}.manifest.json", self.folder)
+    }
+}
+
+/// Whether a history that remembers this knows a manifest: as its own, or as another's.
+pub fn is_known(id: Uuid, memories: &HashMap<String, Value>) -> bool {
+    let keys = [remembered_as(id), stranger_as(id)];
+    let known = |key: &String| memories.get(key).is_some_and(|value| !value.is_null());
+    keys.iter().any(known)
+}
+
+/// Under which key it is remembered that a manifest beside the files is another target's.
+pub fn stranger_as(id: Uuid) -> String {
+    format!("stranger {id}")
 }
 
 /// Under which key a manifest is remembered.

@@ -126,6 +126,12 @@ const FINDINGS: &[Code] = &[
         "Bring the files back, or give the role of maint access to their place, before the next run.",
     ),
     code(
+        "archive.unknown_files",
+        "The place of the archive has batches of this table or collection that the history does not know: it was lost, or set back to before them, or they are another installation's; or nobody could look.",
+        "Runs do not see whether their rows come back to the table, and a restore by the history does not bring them.",
+        "If the history was lost or set back, `maint archive adopt --files URL --target NAME`. Else archive to a place of its own.",
+    ),
+    code(
         "cleanup.rule",
         "A rule of a cleanup or archive task cannot be carried out as it is written.",
         "Its rows stay.",

@@ -1,13 +1,16 @@
 //! What a person says of two names: that they are of one database.
 
+use std::collections::BTreeSet;
+
 use chrono::Utc;
 
 use super::Failure;
-use super::manifests::{Archived, KIND, asked_for};
+use super::manifests::{Archived, KIND, Known, asked_for};
 use crate::cli::context::{Context, known_target};
 use crate::history::{Entry, RunStatus};
 use crate::plan::Memory;
-use crate::plan::archived::{Manifested, remembered_as};
+use crate::plan::archived::{Manifested, remembered_as, seen_as};
+use crate::plan::postgres::Manifest;
 use crate::report::text::{human_count, shown};
 
 /// Has the runs of `target` look after what was archived under the name `of`.
@@ -96,13 +99,24 @@ pub(super) async fn beside(
     }
     let engine = config.target(target).map(|target| target.engine);
     found.retain(|(_, archived)| engine.is_none_or(|engine| engine == archived.engine()));
-    let memories: Vec<Memory> = found
+    let mut memories: Vec<Memory> = found
         .iter()
         .map(|(_, archived)| Memory {
             key: remembered_as(archived.id()),
             value: archived.json(),
         })
         .collect();
+    // Whatever set the history back may have set the database back: the next run looks, once.
+    let rows = |(_, archived): &Known| matches!(archived, Archived::Rows(_));
+    let sources: BTreeSet<String> = found
+        .iter()
+        .filter(|known| rows(known))
+        .map(|(_, archived)| archived.source())
+        .collect();
+    memories.extend(sources.iter().map(|source| Memory {
+        key: seen_as(source),
+        value: Manifest::to_be_looked_for(),
+    }));
     store.remember(target, KIND, Utc::now(), &memories).await?;
     store.close().await;
     outln!(

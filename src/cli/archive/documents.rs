@@ -1,6 +1,7 @@
 //! Documents that come back from files.
 
 use super::restore::{Before, How, Into, Notes, Returning, ids};
+use super::unknown::Unknown;
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::config::Target;
@@ -34,6 +35,7 @@ pub(super) async fn restore(
     into: Into<'_>,
     found: Vec<Manifest>,
     how: How,
+    unknown: &Unknown,
 ) -> Result<u8, Failure> {
     if how.disable_triggers {
         return Err(Failure::Usage(
@@ -50,6 +52,7 @@ pub(super) async fn restore(
     let session = session
         .map_err(EngineError::from)
         .map_err(PipelineError::from)?;
+    let found = (found, unknown);
     let ended = with(context, (from, target), &session, &place, found, how).await;
     session.close().await;
     ended
@@ -60,7 +63,7 @@ async fn with(
     (from, target): (Option<String>, &Target),
     session: &Session,
     place: &Place,
-    found: Vec<Manifest>,
+    (found, unknown): (Vec<Manifest>, &Unknown),
     how: How,
 ) -> Result<u8, Failure> {
     let notes = Notes::open(context, &target.name, from).await?;
@@ -70,18 +73,17 @@ async fn with(
     };
     let (manifests, before) = notes.not_back(found, how.again, is_back).await?;
     if how.dry_run {
-        return would(context, session, place, &manifests, &before).await;
+        return would(context, session, place, (&manifests[..], &before), unknown).await;
     }
     let note = async |mark: Restored| notes.mark(&manifests, &vec![mark; manifests.len()]).await;
     let restored = back::restore(session, place, &manifests, note).await;
     let rows = restored.map_err(PipelineError::from)?;
     let whole: i64 = manifests.iter().map(|m| m.rows).sum();
     if context.json() {
-        outln!(
-            "{}",
-            serde_json::json!({ "into": place.to_string(), "rows": rows, "there": whole - rows, "skipped": ids::<Manifest>(&before) })
-        );
-        return Ok(0);
+        let mut document = serde_json::json!({ "into": place.to_string(), "rows": rows, "there": whole - rows, "skipped": ids::<Manifest>(&before) });
+        unknown.add_to(&mut document);
+        outln!("{document}");
+        return Ok(u8::from(!unknown.is_none()));
     }
     left_out(&before, "was left out");
     if rows < whole {
@@ -95,7 +97,9 @@ async fn with(
         human_count(rows),
         shown(&place.to_string())
     );
-    Ok(0)
+    unknown.tell();
+    // Whoever asks for all has not got it.
+    Ok(u8::from(!unknown.is_none()))
 }
 
 fn left_out(before: &Before<Manifest>, how: &str) {
@@ -132,8 +136,8 @@ async fn would(
     context: &Context<'_>,
     session: &Session,
     into: &Place,
-    manifests: &[Manifest],
-    before: &Before<Manifest>,
+    (manifests, before): (&[Manifest], &Before<Manifest>),
+    unknown: &Unknown,
 ) -> Result<u8, Failure> {
     let there = back::look(session, into).await;
     let made = there.map_err(PipelineError::from)?.is_none();
@@ -143,11 +147,10 @@ async fn would(
             .iter()
             .map(|m| serde_json::json!({ "id": m.id, "collection": m.source(), "rows": m.rows }))
             .collect();
-        outln!(
-            "{}",
-            serde_json::json!({ "into": into.to_string(), "made": made, "rows": rows, "manifests": each, "skipped": ids::<Manifest>(before) })
-        );
-        return Ok(0);
+        let mut document = serde_json::json!({ "into": into.to_string(), "made": made, "rows": rows, "manifests": each, "skipped": ids::<Manifest>(before) });
+        unknown.add_to(&mut document);
+        outln!("{document}");
+        return Ok(u8::from(!unknown.is_none()));
     }
     for manifest in manifests {
         outln!(
@@ -167,5 +170,6 @@ async fn would(
         human_count(rows),
         shown(&name)
     );
-    Ok(0)
+    unknown.tell();
+    Ok(u8::from(!unknown.is_none()))
 }

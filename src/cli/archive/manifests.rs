@@ -61,7 +61,7 @@ impl Archived {
 
     /// Whether that is a name of what it came from: of the table, or of the partition that
     /// `archive list` shows.
-    fn is_from(&self, name: &str) -> bool {
+    pub(super) fn is_from(&self, name: &str) -> bool {
         match self {
             Archived::Rows(m) => {
                 let own = [&m.source, &m.table];
@@ -87,6 +87,34 @@ impl Archived {
             },
             Archived::Documents(m) => (m.storage.clone(), false),
         }
+    }
+
+    /// The folder of its manifest, where it has files.
+    pub(super) fn folder(&self) -> Option<String> {
+        let path = match self {
+            Archived::Rows(m) => m.path(),
+            Archived::Documents(m) => m.path(),
+        };
+        let folder = path
+            .rsplit_once('/')
+            .map(|(folder, _)| format!("{folder}/"));
+        folder.filter(|_| self.has_files())
+    }
+
+    /// As it lies in this place, with the target that it is of, where it says that.
+    pub(super) fn beside(mut self, url: &str) -> Known {
+        // They may have been moved since.
+        let target = match &mut self {
+            Archived::Rows(m) => {
+                url.clone_into(&mut m.storage);
+                m.target.clone()
+            }
+            Archived::Documents(m) => {
+                url.clone_into(&mut m.storage);
+                Some(m.target.clone())
+            }
+        };
+        (target, self)
     }
 
     /// The engine it is of.
@@ -122,7 +150,7 @@ impl Archived {
     }
 
     /// Reads what is one, and refuses what cannot be.
-    fn read(value: serde_json::Value) -> Result<Archived, String> {
+    pub(super) fn read(value: serde_json::Value) -> Result<Archived, String> {
         let unreadable = |error: serde_json::Error| {
             format!("is no manifest that this version can read: {error}")
         };
@@ -224,25 +252,14 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
                 "is no manifest that this version can read: {error}"
             ))
         })?;
-        let mut archived = Archived::read(value).map_err(bad)?;
+        let archived = Archived::read(value).map_err(bad)?;
         if !path.ends_with(&format!("_{}.manifest.json", archived.id())) {
             return Err(bad(format!(
                 "`id` is {}, and its name says another",
                 archived.id()
             )));
         }
-        // They may have been moved since.
-        let target = match &mut archived {
-            Archived::Rows(m) => {
-                url.clone_into(&mut m.storage);
-                m.target.clone()
-            }
-            Archived::Documents(m) => {
-                url.clone_into(&mut m.storage);
-                Some(m.target.clone())
-            }
-        };
-        found.push((target, archived));
+        found.push(archived.beside(url));
     }
     if found.is_empty() {
         return Err(Failure::Usage(format!(

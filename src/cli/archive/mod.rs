@@ -6,10 +6,11 @@ mod manifests;
 mod restore;
 mod rows;
 mod settle;
+mod unknown;
 
 use std::collections::BTreeSet;
 
-use self::manifests::{Archived, Known, NOT_CONFIGURED, asked_for};
+use self::manifests::{Archived, Known, NOT_CONFIGURED, everything, narrowed};
 use self::restore::{How, Into, restore};
 use self::settle::{Rows, settle};
 use super::Failure;
@@ -186,7 +187,9 @@ impl Archive {
 }
 
 async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
-    let found = asked_for(context, chosen).await?;
+    let all = everything(context, chosen).await?;
+    let unknown = unknown::look(context, chosen, &all).await?;
+    let found = narrowed(all, chosen)?;
     let gone = gone(context, chosen, &found).await?;
     if context.json() {
         let all: Vec<_> = found
@@ -196,7 +199,9 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
                 serde_json::json!({ "target": target, "configured": configured, "manifest": archived.json() })
             })
             .collect();
-        outln!("{}", serde_json::json!({ "archived": all }));
+        let mut document = serde_json::json!({ "archived": all });
+        unknown.add_to(&mut document);
+        outln!("{document}");
         return Ok(0);
     }
     let mut table = Columns::new()
@@ -236,6 +241,7 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     let rows = found.iter().map(|(_, m)| m.rows()).sum();
     outln!("{} archived, {} rows", found.len(), human_count(rows));
     tell(&gone, &found);
+    unknown.tell();
     Ok(0)
 }
 
@@ -275,7 +281,9 @@ fn tell(gone: &BTreeSet<String>, found: &[Known]) {
 }
 
 async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
-    let found = asked_for(context, chosen).await?;
+    let all = everything(context, chosen).await?;
+    let unknown = unknown::look(context, chosen, &all).await?;
+    let found = narrowed(all, chosen)?;
     let (found, elsewhere): (Vec<Known>, Vec<Known>) = found
         .into_iter()
         .partition(|(_, archived)| archived.has_files());
@@ -301,10 +309,9 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     }
     if context.json() {
         let elsewhere: Vec<_> = elsewhere.iter().map(|(_, one)| one.id()).collect();
-        outln!(
-            "{}",
-            serde_json::json!({ "verified": results, "not_looked_at": elsewhere })
-        );
+        let mut document = serde_json::json!({ "verified": results, "not_looked_at": elsewhere });
+        unknown.add_to(&mut document);
+        outln!("{document}");
     } else {
         outln!("{} of {} are as written", found.len() - broken, found.len());
         if !elsewhere.is_empty() {
@@ -316,6 +323,7 @@ async fn verify(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
             );
         }
         tell(&gone, &found);
+        unknown.tell();
     }
-    Ok(u8::from(broken > 0))
+    Ok(u8::from(broken > 0 || !unknown.is_none()))
 }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::manifests::{Archived, NOT_CONFIGURED, everything, narrowed, wholes};
-use super::{Chosen, documents, rows};
+use super::{Chosen, documents, rows, unknown};
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::engines::EngineError;
@@ -48,13 +48,20 @@ pub(super) async fn restore(
 ) -> Result<u8, Failure> {
     let everything = everything(context, chosen).await?;
     let wholes = wholes(&everything);
+    let mut unknown = unknown::look(context, chosen, &everything).await?;
     let mut found = narrowed(everything, chosen)?;
     found.retain(|(_, archived)| archived.has_files());
     let Some((name, first)) = found.first() else {
-        return Err(Failure::Usage(
-            "nothing is archived that fits\n  hint: `maint archive list` shows what is".to_owned(),
-        ));
+        let besides: String = unknown
+            .lines()
+            .iter()
+            .map(|line| format!("\n  {line}"))
+            .collect();
+        return Err(Failure::Usage(format!(
+            "nothing is archived that fits{besides}\n  hint: `maint archive list` shows what is"
+        )));
     };
+    unknown.only(&first.source());
     let engine = first.engine();
     // What one partition held may have been archived by a task for it and by one for its table.
     let of_one = found.iter().all(|(_, m)| m.table() == first.table());
@@ -144,9 +151,19 @@ pub(super) async fn restore(
     }
     match engine {
         Engine::Postgres => {
-            rows::restore(context, (from, &target), into, (rows, wholes), how).await
+            rows::restore(
+                context,
+                (from, &target),
+                into,
+                (rows, wholes),
+                how,
+                &unknown,
+            )
+            .await
         }
-        Engine::Mongodb => documents::restore(context, (from, &target), into, documents, how).await,
+        Engine::Mongodb => {
+            documents::restore(context, (from, &target), into, documents, how, &unknown).await
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Rows that come back from files.
 
 use super::restore::{Before, How, Into, Notes, Returning, ids};
+use super::unknown::Unknown;
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::config::Target;
@@ -51,6 +52,7 @@ pub(super) async fn restore(
     into: Into<'_>,
     (found, wholes): (Vec<Manifest>, Vec<u32>),
     how: How,
+    unknown: &Unknown,
 ) -> Result<u8, Failure> {
     if into.database.is_some() {
         return Err(Failure::Usage(
@@ -74,7 +76,14 @@ pub(super) async fn restore(
         async |manifest: &Manifest| execute::is_back(&session, manifest, &table, &wholes).await;
     let (manifests, before) = notes.not_back(found, how.again, is_back).await?;
     if how.dry_run {
-        return would(context, &session, &table, &manifests, &before).await;
+        return would(
+            context,
+            &session,
+            &table,
+            (&manifests[..], &before),
+            unknown,
+        )
+        .await;
     }
     let still = async || match how.again {
         true => Ok(()),
@@ -91,15 +100,16 @@ pub(super) async fn restore(
         .await
         .map_err(PipelineError::from)?;
     if context.json() {
-        outln!(
-            "{}",
-            serde_json::json!({ "into": table.to_string(), "rows": rows, "skipped": ids::<Manifest>(&before) })
-        );
+        let mut document = serde_json::json!({ "into": table.to_string(), "rows": rows, "skipped": ids::<Manifest>(&before) });
+        unknown.add_to(&mut document);
+        outln!("{document}");
     } else {
         left_out(&before, "was left out");
         outln!("{} rows are back in {table}", human_count(rows));
+        unknown.tell();
     }
-    Ok(0)
+    // Whoever asks for all has not got it.
+    Ok(u8::from(!unknown.is_none()))
 }
 
 /// Fails where another restore has brought one of these back since it was
@@ -136,8 +146,8 @@ async fn would(
     context: &Context<'_>,
     session: &Session,
     into: &RelationName,
-    manifests: &[Manifest],
-    before: &Before<Manifest>,
+    (manifests, before): (&[Manifest], &Before<Manifest>),
+    unknown: &Unknown,
 ) -> Result<u8, Failure> {
     let site = execute::look_at(session, into, manifests)
         .await
@@ -148,12 +158,11 @@ async fn would(
             .iter()
             .map(|m| serde_json::json!({ "id": m.id, "table": m.table, "rows": m.rows }))
             .collect();
-        outln!(
-            "{}",
-            serde_json::json!({ "into": into.to_string(), "made": site.oid.is_none(), "rows": rows,
-                "manifests": each, "skipped": ids::<Manifest>(before), "changing": site.changing, "computed": site.computed })
-        );
-        return Ok(0);
+        let mut document = serde_json::json!({ "into": into.to_string(), "made": site.oid.is_none(), "rows": rows,
+            "manifests": each, "skipped": ids::<Manifest>(before), "changing": site.changing, "computed": site.computed });
+        unknown.add_to(&mut document);
+        outln!("{document}");
+        return Ok(u8::from(!unknown.is_none()));
     }
     for manifest in manifests {
         outln!(
@@ -185,7 +194,8 @@ async fn would(
         );
     }
     outln!("{} rows would come back into {into}", human_count(rows));
-    Ok(0)
+    unknown.tell();
+    Ok(u8::from(!unknown.is_none()))
 }
 
 fn left_out(before: &Before<Manifest>, how: &str) {

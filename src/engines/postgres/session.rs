@@ -19,7 +19,8 @@ const SERVER_FACTS: &str = "SELECT current_setting('server_version_num')::int4,
     current_setting('server_version'), current_database()::text, current_user::text, session_user::text,
     (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user),
     pg_catalog.pg_is_in_recovery(), pg_catalog.pg_backend_pid(),
-    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::int8";
+    (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000)::int8,
+    (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())";
 
 /// Ends the text of every statement of ours, so that whoever looks into
 /// `pg_stat_statements` can tell them from the application's.
@@ -49,6 +50,8 @@ pub struct Server {
     pub version: String,
     /// The database.
     pub database: String,
+    /// Its id: one that is put in the place of another has another, whatever its name.
+    pub database_oid: u32,
     /// The role that statements run as.
     pub role: String,
     /// The role that logged in, which `pg_stat_activity` shows; another one
@@ -151,6 +154,7 @@ impl Session {
                 version_num: row.get(0)?,
                 version: row.get(1)?,
                 database: row.get(2)?,
+                database_oid: row.get(9)?,
                 role: row.get(3)?,
                 session_role: row.get(4)?,
                 superuser: row.get::<Option<bool>>(5)?.unwrap_or(false),

@@ -17,6 +17,8 @@ pub const STARTED: &str = "pg_catalog.to_char(pg_catalog.timezone('UTC'::text, p
 pub struct Standpoint {
     /// Its system identifier and its timeline.
     pub server: String,
+    /// The id of the database that was asked.
+    pub database: u32,
     /// When it was started.
     pub since: String,
     /// The id that the next transaction gets, at least.
@@ -39,6 +41,7 @@ impl Standpoint {
         let system = session.system_identifier().await?.unwrap_or_default();
         Ok(Standpoint {
             server: place(&system, &timeline.unwrap_or_default()),
+            database: session.server.database_oid,
             since: first(&rows, 2)?.unwrap_or_default(),
             next_transaction: next.and_then(|id| id.parse().ok()).unwrap_or_default(),
         })
@@ -57,6 +60,12 @@ impl Standpoint {
     /// tells it by no number once it has gone on from there.
     pub fn has_run_since(&self, since: Option<&str>) -> bool {
         !self.since.is_empty() && since == Some(&*self.since)
+    }
+
+    /// Whether this is the server, of whichever timeline, that has this place.
+    pub fn is_of(&self, server: Option<&str>) -> bool {
+        let system = |place: &str| place.split('/').next().map(str::to_owned);
+        server.and_then(system) == system(&self.server)
     }
 
     /// The server, and since when it runs.

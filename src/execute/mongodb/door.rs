@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{Ends, pass};
-use super::{aggregate, archive, compact, copies, export, look, walk};
+use super::{aggregate, archive, compact, copies, export, look, strangers, walk};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
@@ -320,6 +320,7 @@ impl execute::Door for Door {
                 (None, None) => walk::carry_out(way, job, record).await,
             },
             Work::Settle(pending) => export::settle(pending, job, record).await,
+            Work::Strays(strays) => strangers::carry_out(strays, job, record, findings).await,
             Work::TakeBack(work) => copies::carry_out(work, job, record, findings).await,
             Work::Aggregate(work) => aggregate::carry_out(work, job, record, findings).await,
             Work::Look(question) => look::carry_out(question, job, record, findings).await,

@@ -410,7 +410,7 @@ fn failed(message: String) -> EngineError {
     EngineError::Files { message }
 }
 
-fn stored(error: StorageError) -> EngineError {
+pub(super) fn stored(error: StorageError) -> EngineError {
     failed(format!(
         "nothing was deleted that is not safely stored: {}",
         with_causes(&error)

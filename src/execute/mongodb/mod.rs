@@ -13,6 +13,7 @@ mod look;
 mod mover;
 pub(crate) mod restore;
 mod source;
+mod strangers;
 mod versions;
 mod walk;
 

@@ -5,7 +5,7 @@
 //! or is another one's. The rows themselves say it: a batch left its table as a whole, so either
 //! all of its rows are there as they were archived, or none is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 use chrono::TimeDelta;
@@ -14,7 +14,8 @@ use super::attempts::ends;
 use super::export::{ExportError, check};
 use super::gate::{self, Halt};
 use super::settle::{discard, known, missing, put, remember};
-use super::{Job, came, strangers, there};
+use super::whence::{Source, table_of};
+use super::{Job, came, there};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, Column, copy_line, rows};
 use crate::engines::postgres::timeline::Standpoint;
@@ -33,6 +34,15 @@ const BEFORE: TimeDelta = TimeDelta::days(1);
 /// A row, field by field, as the server sends it.
 pub(super) type Fields = Vec<Option<Vec<u8>>>;
 
+/// What was seen of a batch.
+pub(super) struct Seen {
+    /// Where its rows are.
+    pub(super) rows: Rows,
+    /// Whether the table that was looked at is another one than they left: made anew, or put in its
+    /// place with rows that had left.
+    pub(super) elsewhere: bool,
+}
+
 /// Where the rows of a batch are.
 pub(super) enum Rows {
     /// None of them is in the table.
@@ -47,36 +57,6 @@ pub(super) enum Rows {
     Unseen(String),
     /// What was archived is not where it was put, so nobody can compare it.
     Away(String),
-}
-
-/// The table that a batch came from, as it is now.
-const TABLE: &str = "SELECT c.oid, pg_catalog.format('%I.%I', n.nspname, c.relname),
-        (SELECT pg_catalog.sum(pg_catalog.pg_table_size(t.oid)) FROM (SELECT c.oid
-            UNION SELECT p.relid::oid FROM pg_catalog.pg_partition_tree(c.oid::regclass) p) AS t (oid))::int8
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.oid = coalesce((SELECT r.oid FROM pg_catalog.pg_class r WHERE r.oid = $1::oid),
-            pg_catalog.to_regclass($2::text), (SELECT r.oid FROM pg_catalog.pg_class r WHERE r.oid = $3::oid),
-            pg_catalog.to_regclass($4::text))
-        AND c.relkind IN ('r', 'p')";
-
-/// Finds it: by its id where that is known, whatever it is called by now; a partition, which may
-/// have been detached, by its name, and if it is no more, the table that it was of.
-async fn table_of(
-    manifest: &Manifest,
-    session: &Session,
-) -> Result<Option<(u32, String, i64)>, EngineError> {
-    let own = match &manifest.whole {
-        Some(whole) => Some(whole.oid),
-        None => manifest.oid.filter(|_| manifest.table == manifest.source),
-    };
-    let doing = "looking for the table of archived rows";
-    let params: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
-        [&own, &manifest.table, &manifest.oid, &manifest.source];
-    let found = session.query(doing, TABLE, &params).await?;
-    let found = found.first();
-    found
-        .map(|row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .transpose()
 }
 
 /// The columns, and of which type a key may be compared: the server's own, or an enum. Of a domain
@@ -121,11 +101,15 @@ struct Found {
     other: i64,
 }
 
-/// Looks where the rows of a batch are.
+/// Looks where the rows of a batch are: in the table of this id, or else in the one that they left.
 ///
 /// # Errors
 /// When the server or the place of the files cannot be asked.
-pub(super) async fn look(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> {
+pub(super) async fn look(
+    manifest: &Manifest,
+    root: Option<u32>,
+    job: Job<'_>,
+) -> Result<Seen, ExportError> {
     let session = job.session;
     match gate::limit(session, job.execution, ends(job)).await {
         Ok(_) => {}
@@ -136,27 +120,41 @@ pub(super) async fn look(manifest: &Manifest, job: Job<'_>) -> Result<Rows, Expo
         }
     }
     session.execute("opening a transaction", "BEGIN").await?;
-    let seen = within(manifest, job).await;
+    let mut elsewhere = false;
+    let rows = within(manifest, root, &mut elsewhere, job).await;
     let ended = session.execute("ending the transaction", "ROLLBACK").await;
-    let seen = match seen {
+    let rows = match rows {
         // Row security, for one: then a person looks.
         Err(ExportError::Engine(error)) if Fault::of(&error) == Fault::Forbidden => {
             Rows::Unseen(error.to_string())
         }
-        seen => seen?,
+        rows => rows?,
     };
     ended?;
-    Ok(seen)
+    Ok(Seen { rows, elsewhere })
 }
 
-async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> {
+async fn within(
+    manifest: &Manifest,
+    root: Option<u32>,
+    elsewhere: &mut bool,
+    job: Job<'_>,
+) -> Result<Rows, ExportError> {
     let session = job.session;
+    let found = table_of(manifest, root, job).await?;
     // Where rows are hidden from us, the server says so instead.
     let all = "SET LOCAL row_security = off";
     session.execute("asking for all rows", all).await?;
-    let Some((oid, table, bytes)) = table_of(manifest, session).await? else {
+    let Some(Source {
+        oid,
+        name: table,
+        bytes,
+        is_another,
+    }) = found
+    else {
         return Ok(Rows::Gone);
     };
+    *elsewhere = is_another;
     let trusted = there::trusted(&job.execution.target, job);
     trust::admit(session, &table, &[Use::Read], &trusted).await?;
     let look = Look::new(session, oid, table, &manifest.columns).await?;
@@ -225,12 +223,13 @@ async fn within(manifest: &Manifest, job: Job<'_>) -> Result<Rows, ExportError> 
     })
 }
 
-/// Whether the table of a batch has a key by which its rows are found.
-pub(super) async fn keyed(manifest: &Manifest, session: &Session) -> Result<bool, ExportError> {
-    let Some((oid, table, _)) = table_of(manifest, session).await? else {
+/// Whether the table of this id, or the partition of it that a batch left, has a key by which its
+/// rows are found.
+async fn keyed(manifest: &Manifest, root: u32, job: Job<'_>) -> Result<bool, ExportError> {
+    let Some(found) = table_of(manifest, Some(root), job).await? else {
         return Ok(false);
     };
-    let look = Look::new(session, oid, table, &manifest.columns).await?;
+    let look = Look::new(job.session, found.oid, found.name, &manifest.columns).await?;
     Ok(look.key.is_some())
 }
 
@@ -401,12 +400,6 @@ pub(super) async fn first(
     job: Job<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
-    if let Fate::Export(export) = &walk.fate
-        && export.unknown_files
-    {
-        let looked = strangers::look(export, job, findings).await;
-        return looked.map_err(ExportError::into_engine);
-    }
     let Some(newest) = &walk.newest else {
         return Ok(());
     };
@@ -416,11 +409,13 @@ pub(super) async fn first(
         return Ok(());
     };
     let looked = async {
-        if !keyed(newest, job.session).await? {
+        if !keyed(newest, *oid, job).await? {
             return Ok(());
         }
-        match look(newest, job).await? {
-            Rows::Back | Rows::Between(1.., _) => look_back(source, *oid, job, findings).await,
+        match look(newest, Some(*oid), job).await?.rows {
+            Rows::Back | Rows::Between(1.., _) => {
+                look_back(source, *oid, &BTreeMap::new(), job, findings).await
+            }
             Rows::Gone | Rows::Between(..) | Rows::Unlike(_) | Rows::Unseen(_) | Rows::Away(_) => {
                 Ok(())
             }
@@ -430,13 +425,16 @@ pub(super) async fn first(
 }
 
 /// Looks, from the newest to the oldest, whether batches that have left a table are in it again,
-/// and takes back what was archived of those: what a server loses is the end of its history.
+/// and takes back what was archived of those: what a server loses is the end of its history. What
+/// somebody has put back may be of any time: of the partitions `put_back`, which are other tables by
+/// now, each is looked at.
 ///
 /// # Errors
 /// When it cannot be seen, or a person has to say it.
 pub(super) async fn look_back(
     source: &str,
     oid: u32,
+    put_back: &BTreeMap<String, u32>,
     job: Job<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), ExportError> {
@@ -445,21 +443,29 @@ pub(super) async fn look_back(
     let mut gone: HashSet<String> = HashSet::new();
     let mut before = None;
     let (mut between, mut undone) = (Vec::new(), Vec::new());
-    for manifest in Manifest::left(source, oid, &memories).into_iter().rev() {
+    let left = Manifest::left(source, oid, &here, &memories);
+    for manifest in left.into_iter().rev() {
         if gone.contains(&manifest.table) {
             continue;
         }
-        if before.is_some_and(|before| manifest.created_at < before) {
-            break;
+        if before.is_some_and(|before| manifest.created_at < before)
+            && !put_back.contains_key(&manifest.table)
+        {
+            continue;
         }
-        let seen = look(&manifest, job).await?;
-        if matches!(seen, Rows::Unseen(_)) {
+        let seen = look(&manifest, Some(oid), job).await?;
+        if matches!(seen.rows, Rows::Unseen(_)) {
             // Those before it are as unseen.
             gone.insert(manifest.table.clone());
         }
-        match seen {
+        match seen.rows {
             Rows::Gone => {
                 before = before.or(Some(manifest.created_at - BEFORE));
+                gone.insert(manifest.table);
+            }
+            // A table that was made anew gives the same keys to other rows, or has other columns.
+            Rows::Between(0, why) | Rows::Unseen(why) if seen.elsewhere => {
+                findings.push(unclear(&manifest, &why));
                 gone.insert(manifest.table);
             }
             // Those before it are as unclear, and nothing of them is in the archive twice.
@@ -474,6 +480,7 @@ pub(super) async fn look_back(
             Rows::Between(_, why) | Rows::Unseen(why) => {
                 let unsettled = Manifest {
                     settled: false,
+                    doubted: true,
                     ..manifest
                 };
                 remember(job, &unsettled).await?;
@@ -490,11 +497,13 @@ pub(super) async fn look_back(
         }
     }
     findings.extend(told_undone(source, &undone));
-    put(job, &archived::seen_as(source), here.server.into()).await?;
+    let tables: Vec<u32> = put_back.values().copied().chain([oid]).collect();
+    let looked = Manifest::looked(source, &here, &tables, &memories);
+    put(job, &archived::seen_as(source), looked).await?;
     match between.first() {
         None => Ok(()),
         Some((manifest, why)) => Err(ExportError::Proof(format!(
-            "batches that were archived before this server took over, or was set back, may be in their table again, and it cannot be told: {}. Of the newest, {why}. Nothing was archived meanwhile. {}",
+            "batches that were archived before this server took over, or was set back, or the database or the table was put back, may be in their table again, and it cannot be told: {}. Of the newest, {why}. Nothing was archived meanwhile. {}",
             between.len(),
             super::settle::by_hand(manifest)
         ))),
@@ -515,7 +524,7 @@ fn unclear(manifest: &Manifest, why: &str) -> Finding {
         severity: Severity::Warning,
         object: manifest.source.clone(),
         message: format!(
-            "whether rows that left {} before this server took over, or was set back, are in it again, changed since, cannot be told: {why}. The newest of them are the archive {}, of {}; what is in the table is archived as it is by now",
+            "whether rows that left {} before this server took over, or was set back, or the database or the table was put back or made anew, are in it again, changed since, cannot be told: {why}. The newest of them are the archive {}, of {}; what is in the table is archived as it is by now",
             manifest.table,
             manifest.id,
             manifest.created_at.format("%Y-%m-%d %H:%M:%S UTC")
@@ -532,7 +541,7 @@ fn told_undone(source: &str, undone: &[Manifest]) -> Option<Finding> {
         severity: Severity::Warning,
         object: source.to_owned(),
         message: format!(
-            "{rows} rows that had been archived in {} batches since {} are in the table again: the server that took over, or the backup it came from, does not know that they left, or somebody has put them back. What was archived of them was removed, and they are archived anew. Whatever else was written since may be lost as well",
+            "{rows} rows that had been archived in {} batches since {} are in the table again: the server that took over, or the backup that it, the database or the table came from, does not know that they left, or somebody has put them back. What was archived of them was removed, and they are archived anew. Whatever else was written since may be lost as well",
             undone.len(),
             first.created_at.format("%Y-%m-%d %H:%M:%S UTC")
         ),

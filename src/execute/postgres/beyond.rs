@@ -1,5 +1,6 @@
 //! Whether another database still has what it received: a failover there that lost the last
-//! moments, or a restore, takes rows with it that are nowhere else.
+//! moments, or a restore of the server, the database or the table, takes rows with it that are
+//! nowhere else.
 
 use super::export::ExportError;
 use super::settle::{known, put};
@@ -14,13 +15,14 @@ use crate::plan::{Finding, Manifest, Send, Severity, archived};
 const MOST: usize = 100;
 
 /// Looks once at each server that has taken the place of the one that received rows, or was
-/// started anew since.
+/// started anew since; and at each database and table of this id, in the place of another.
 ///
 /// # Errors
 /// When it cannot be asked.
 pub(super) async fn look(
     there: &Session,
     send: &Send,
+    into: u32,
     job: Job<'_>,
 ) -> Result<Option<Finding>, ExportError> {
     let Some(newest) = &send.newest else {
@@ -28,7 +30,8 @@ pub(super) async fn look(
     };
     let here = Standpoint::of(there).await?;
     let memories = known(job).await?;
-    let replaced = here.may_have_lost(newest.server.as_deref(), &newest.transaction);
+    let put_back = newest.is_elsewhere(&here, into);
+    let replaced = put_back || here.may_have_lost(newest.server.as_deref(), &newest.transaction);
     let missed = archived::lost_as(&send.target, &send.into);
     // What another server had lost, this one may have.
     let is_missed = memories.get(&missed).is_some_and(|lost| !lost.is_null());
@@ -36,7 +39,8 @@ pub(super) async fn look(
         return Ok(None);
     }
     let seen = archived::received_as(&send.target, &send.into);
-    if memories.get(&seen).and_then(|seen| seen.as_str()) == Some(&here.run()) {
+    let now = format!("{} in {} {into}", here.run(), here.database);
+    if memories.get(&seen).and_then(|seen| seen.as_str()) == Some(&now) {
         return Ok(None);
     }
     let mut lost = Vec::new();
@@ -44,7 +48,7 @@ pub(super) async fn look(
     let all: i64 = received.iter().map(|(manifest, _)| manifest.rows).sum();
     let batches = received.into_iter().rev();
     for (manifest, received) in batches.take(MOST) {
-        if here.has_run_since(received.since.as_deref()) {
+        if here.has_run_since(received.since.as_deref()) && !received.is_elsewhere(&here, into) {
             break;
         }
         let came = came::count(there, &manifest, &received, job).await?;
@@ -56,7 +60,7 @@ pub(super) async fn look(
     }
     // Whoever moves a database with a dump writes all rows anew.
     let moved = |server: &str| server.split('/').next() != here.server.split('/').next();
-    if newest.server.as_deref().is_some_and(moved)
+    if (put_back || newest.server.as_deref().is_some_and(moved))
         && rows_in(there, &send.into, &send.target, job).await? >= all
     {
         lost.clear();
@@ -72,7 +76,7 @@ pub(super) async fn look(
         let value = serde_json::to_value(lost).unwrap_or_default();
         put(job, &missed, value).await?;
     }
-    put(job, &seen, here.run().into()).await?;
+    put(job, &seen, now.into()).await?;
     Ok(found)
 }
 
@@ -108,10 +112,13 @@ fn told(send: &Send, lost: &[(Manifest, i64)], replaced: bool) -> Option<Finding
         some => format!("at most {some}"),
     };
     let (severity, since) = match replaced {
-        true => (Severity::Critical, "is another one, or was set back,"),
+        true => (
+            Severity::Critical,
+            ", its database or the table there is another one, or was set back,",
+        ),
         false => (
             Severity::Warning,
-            "was started anew, and perhaps set back to a snapshot before that,",
+            " was started anew, and perhaps set back to a snapshot before that,",
         ),
     };
     Some(Finding {
@@ -119,7 +126,7 @@ fn told(send: &Send, lost: &[(Manifest, i64)], replaced: bool) -> Option<Finding
         severity,
         object: send.source.clone(),
         message: format!(
-            "the server of target {} {since} since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed, copied or deleted them there since, or they are back where they came from: look whether they are there, or in a backup of either database, before it is too late. Once they are brought back or given up, say so: `maint archive settle {} --seen-to`",
+            "the server of target {}{since} since rows came into {}: of the {sent} rows of the last {} batches, from {} on, {there} are there as they came. The others are lost, unless somebody has changed, copied or deleted them there since, or they are back where they came from: look whether they are there, or in a backup of either database, before it is too late. Once they are brought back or given up, say so: `maint archive settle {} --seen-to`",
             send.target,
             send.into,
             lost.len(),

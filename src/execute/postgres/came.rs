@@ -8,11 +8,12 @@ use super::Job;
 use super::again::Fields;
 use super::export::ExportError;
 use super::settle::{by_hand, fate, put};
-use super::there::{connect, selected, trusted};
+use super::there::{connect, oid_of, selected, trusted};
 use crate::engines::EngineError;
 use crate::engines::parquet::Checksum;
-use crate::engines::postgres::Session;
+use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{self, Use};
+use crate::engines::postgres::{Session, first};
 use crate::plan::{Manifest, Received};
 
 /// Rows as the transaction `$1` has written them.
@@ -85,7 +86,15 @@ pub(super) async fn rows_there(
     };
     let there = connect(&received.target, job).await?;
     let was = fate(&there, &received.transaction, received.server.as_deref()).await?;
-    let same = was.as_deref() == Some("committed");
+    let here = Standpoint::of(&there).await?;
+    let Some(table) = oid_of(&there, &received.table).await? else {
+        return Ok(Ok(Vec::new()));
+    };
+    // Whoever moves or brings back a database with a dump writes all rows anew, and no transaction
+    // is known by them.
+    let server = received.server.as_deref();
+    let same = server.is_none() || here.is_of(server);
+    let same = same && !received.is_elsewhere(&here, table);
     there
         .execute("opening a transaction there", "BEGIN")
         .await?;
@@ -96,15 +105,27 @@ pub(super) async fn rows_there(
         rows.push(fields.iter().map(|f| f.map(<[u8]>::to_vec)).collect());
     })
     .await?;
+    // Where it has lost them as well, nothing can be there twice.
+    let lost = rows.is_empty()
+        && match same {
+            true => was.as_deref() != Some("committed"),
+            false => !has_rows(&there, &received.table).await?,
+        };
     there.execute("rolling back there", "ROLLBACK").await?;
-    // It has lost them as well: nothing can be there twice.
-    if !same && rows.is_empty() {
+    if lost {
         return Ok(Ok(rows));
     }
     Ok(match came.whole {
         true => Ok(rows),
         false => Err(not_as_they_came(manifest, received, &came)),
     })
+}
+
+/// Whether there is any row in a table.
+async fn has_rows(there: &Session, table: &str) -> Result<bool, EngineError> {
+    let sql = format!("SELECT EXISTS (SELECT FROM {table})");
+    let rows = there.query("looking for rows there", &sql, &[]).await?;
+    Ok(first(&rows, 0)?.unwrap_or(true))
 }
 
 /// Removes the rows of a batch whose delete was given back.

@@ -38,6 +38,7 @@ mod strangers;
 mod there;
 mod walk;
 mod weight;
+mod whence;
 mod whole;
 
 pub(crate) use door::{Door, dial};

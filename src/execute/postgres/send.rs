@@ -15,7 +15,6 @@ use chrono::Utc;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Job;
 use super::aftermath::Before;
 use super::attempts::Attempt;
 use super::batch::SETTLE;
@@ -26,11 +25,12 @@ use super::naming::Naming;
 use super::settle::remember;
 use super::stored::Places;
 use super::there::{connect, dial, fits, is_another, names, selected, trusted};
+use super::{Job, beyond};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Checksum, ParquetError, copy_line};
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{self, Use};
-use crate::plan::{Manifest, Range, Received, Send, Statement, Walk, Without, storing};
+use crate::plan::{Finding, Manifest, Range, Received, Send, Statement, Walk, Without, storing};
 
 /// A batch is held in memory on its way, as text: bytes take two digits each.
 const MOST_BYTES: usize = 40 << 20;
@@ -43,7 +43,9 @@ const PIECE: usize = 64 << 10;
 pub(super) struct Sender<'a> {
     walk: &'a Walk,
     send: &'a Send,
-    pub(super) there: Session,
+    there: Session,
+    /// The id of the table there.
+    into: u32,
     /// Of transactions here, and there.
     names: (Naming, Naming),
 }
@@ -100,7 +102,7 @@ impl<'a> Sender<'a> {
             .execute("opening a transaction there", "BEGIN")
             .await?;
         trust::admit(&there, &send.into, TAKES_ROWS, &trusted).await?;
-        fits(&there, send).await?;
+        let into = fits(&there, send).await?;
         let stage = format!(
             "CREATE TEMPORARY TABLE maint_batch ON COMMIT DELETE ROWS AS SELECT {} FROM {} WHERE false",
             names(&send.columns),
@@ -116,8 +118,17 @@ impl<'a> Sender<'a> {
             walk,
             send,
             there,
+            into,
             names,
         })
+    }
+
+    /// Looks whether what came there before is there still.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub(super) async fn look(&self, job: Job<'_>) -> Result<Option<Finding>, ExportError> {
+        beyond::look(&self.there, self.send, self.into, job).await
     }
 
     /// Sends one batch.
@@ -252,9 +263,11 @@ impl<'a> Sender<'a> {
             maint: env!("CARGO_PKG_VERSION").to_owned(),
             created_at: Utc::now(),
             settled: false,
+            doubted: false,
             source: self.send.source.clone(),
             oid: Some(self.send.oid),
             table: self.walk.table.clone(),
+            table_oid: Some(self.walk.oid),
             condition: self.walk.condition.clone(),
             columns: self.send.columns.clone(),
             rows,
@@ -268,11 +281,14 @@ impl<'a> Sender<'a> {
                 transaction: beyond.id,
                 server: Some(beyond.server),
                 since: Some(beyond.since),
+                database_oid: Some(there.server.database_oid),
+                oid: Some(self.into),
                 checksum: Some(checksum.to_string()),
             }),
             whole: None,
             target: Some(job.execution.target.clone()),
             database: Some(job.session.server.database.clone()),
+            database_oid: Some(job.session.server.database_oid),
             restored: Vec::new(),
             files: Vec::new(),
         };

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::again::{self, Rows};
 use super::export::ExportError;
 use super::seen::Seen;
-use super::{Job, begun, came, former};
+use super::{Job, begun, came, former, strangers};
 use crate::engines::EngineError;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::{Session, first};
@@ -28,9 +28,15 @@ pub(super) async fn carry_out(
     record.attempts = 1;
     let settled = async {
         former::take_over(&work.former, job).await?;
+        if let Some(beside) = &work.beside {
+            strangers::look(beside, (&*work.source, work.oid), job, findings).await?;
+        }
         settle(&work.pending, job, findings).await?;
         match work.look_back {
-            true => again::look_back(&work.source, work.oid, job, findings).await,
+            true => {
+                let (source, put_back) = (&work.source, &work.put_back);
+                again::look_back(source, work.oid, put_back, job, findings).await
+            }
             false => Ok(()),
         }
     };
@@ -127,9 +133,16 @@ pub(super) async fn fate_of(
 ) -> Result<Option<String>, ExportError> {
     let server = manifest.server.as_deref();
     let was = fate(job.session, &manifest.transaction, server).await?;
-    let known = matches!(was.as_deref(), Some("committed" | "aborted"));
-    // Of a server that was set back the number is another transaction's: what the rows say counts.
-    Ok(match again::look(manifest, job).await? {
+    let seen = again::look(manifest, None, job).await?;
+    // Of a server that was set back the number is another transaction's, and of a database that was
+    // put back it says what was so in the one before: what the rows say counts.
+    let database = job.session.server.database_oid;
+    let same = manifest.database_oid.is_none_or(|then| then == database);
+    let known = same
+        && !seen.elsewhere
+        && !manifest.doubted
+        && matches!(was.as_deref(), Some("committed" | "aborted"));
+    Ok(match seen.rows {
         Rows::Gone => Some("committed".to_owned()),
         Rows::Back => Some("aborted".to_owned()),
         Rows::Between(..) | Rows::Unlike(_) | Rows::Unseen(_) | Rows::Away(_) if known => was,

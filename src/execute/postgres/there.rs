@@ -9,7 +9,7 @@ use crate::engines::parquet::Column;
 use crate::engines::postgres::catalog::UNLOGGED;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::copies;
-use crate::engines::postgres::{Identifier, Row, Session, each};
+use crate::engines::postgres::{Identifier, Row, Session, each, first};
 use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{Send, Walk};
 
@@ -65,8 +65,8 @@ fn is_true(rows: &[Row]) -> bool {
         .is_some_and(|row| matches!(row.get::<Option<bool>>(0), Ok(Some(true))))
 }
 
-/// Makes the table where it does not exist, and looks whether its columns are the same.
-pub(super) async fn fits(there: &Session, send: &Send) -> Result<(), ExportError> {
+/// Makes the table where it does not exist, and looks whether its columns are the same. Gives its id.
+pub(super) async fn fits(there: &Session, send: &Send) -> Result<u32, ExportError> {
     let doing = "reading the columns there";
     let mut rows = there.query(doing, COLUMNS, &[&send.into]).await?;
     if rows.is_empty() {
@@ -110,7 +110,15 @@ pub(super) async fn fits(there: &Session, send: &Send) -> Result<(), ExportError
             )));
         }
     }
-    Ok(())
+    Ok(oid_of(there, &send.into).await?.unwrap_or_default())
+}
+
+/// The id of a table there, if there is one of this name.
+pub(super) async fn oid_of(there: &Session, table: &str) -> Result<Option<u32>, EngineError> {
+    let doing = "reading the id of the table there";
+    let sql = "SELECT pg_catalog.to_regclass($1::text)::oid";
+    let found = there.query(doing, sql, &[&table]).await?;
+    Ok(first(&found, 0)?.flatten())
 }
 
 /// Roles whose code may run in the other database.

@@ -12,7 +12,6 @@ use super::Event;
 use super::again;
 use super::attempts::{ends, until_done};
 use super::batch::Portion;
-use super::beyond;
 use super::bounds;
 use super::export::{Batch, ExportError, Exporter, Exporting};
 use super::kept::{self, Kept, is_about_a_row, is_reference};
@@ -82,7 +81,7 @@ async fn all(
         Fate::Send(send) => {
             let opened = async {
                 let sender = Sender::open(walk, send, job).await?;
-                findings.extend(beyond::look(&sender.there, send, job).await?);
+                findings.extend(sender.look(job).await?);
                 Ok(sender)
             };
             Some(opened.await.map_err(ExportError::into_engine)?)

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::engines::mongodb::{Field, FieldType, Json, namespace};
-use crate::plan::archived::{self, ArchivedFile, Flaw, Manifested, flaw, folder};
+use crate::plan::archived::{self, ArchivedFile, Beside, Flaw, Manifested, flaw, folder};
 use crate::values::Engine;
 
 /// No namespace of the server, and no column of ours, has a longer name, in bytes.
@@ -27,6 +27,17 @@ pub struct Export {
     pub columns: Vec<Field>,
     /// The field that tells the age, for the earliest and the latest.
     pub age: Option<String>,
+}
+
+/// Manifests beside the files of a collection that the history does not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Stray {
+    /// The database.
+    pub database: String,
+    /// The collection.
+    pub collection: String,
+    /// What lies there.
+    pub beside: Beside,
 }
 
 /// How documents are written into files.

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use archive::{Export, Format, LONGEST_NAME, Manifest, Restored, fields};
+pub use archive::{Export, Format, LONGEST_NAME, Manifest, Restored, Stray, fields};
 pub use look::{Look, Validate};
 pub use shell::{shell_document, shell_json, shell_key, shell_name, shell_stages, shell_text};
 pub use walk::{AgeLimit, Destination, Orphans, Path, Walk, single};
@@ -44,6 +44,8 @@ pub enum Work {
     Walk(Box<Walk>),
     /// Finds out what became of archived batches whose end nobody saw.
     Settle(Vec<Manifest>),
+    /// Reads what lies beside files and the history does not know.
+    Strays(Vec<Stray>),
     /// Takes copies back that stand beside originals which were not deleted.
     TakeBack(TakeBack),
     /// Runs an aggregation that writes its result to a collection.
@@ -207,6 +209,14 @@ impl super::Body for Body {
                     format!("{shell}.findOne({{_id: \"{}\"}})", m.id)
                 });
                 marks.collect::<Vec<_>>().join("; ")
+            }
+            Work::Strays(strays) => {
+                let texts = strays.iter().map(|stray| {
+                    let beside = &stray.beside;
+                    let (some, place) = (beside.ids.len(), &beside.storage);
+                    format!("read {some} manifests of {place}/{}", beside.folder)
+                });
+                texts.collect::<Vec<_>>().join("; ")
             }
             Work::TakeBack(work) => {
                 let marks = shell_name(&work.database, crate::engines::mongodb::MARKS);

@@ -1,6 +1,8 @@
 //! Rows that are kept elsewhere before they go: where to, and the proof.
 
-use std::collections::HashMap;
+mod again;
+
+use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
@@ -10,8 +12,9 @@ use uuid::Uuid;
 
 use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
+use crate::engines::postgres::timeline::Standpoint;
 use crate::plan::Finding;
-use crate::plan::archived::{self, ArchivedFile, Manifested, folder};
+use crate::plan::archived::{self, ArchivedFile, Beside, Manifested, folder};
 
 /// What becomes of the rows of a [`Walk`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -78,6 +81,12 @@ pub struct Received {
     /// When that was started, as [`Manifest::since`] has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
+    /// The id of the database there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_oid: Option<u32>,
+    /// The id of the table there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oid: Option<u32>,
     /// Checksum of the rows as they came, in any order: a server that was set back gives the id of
     /// the transaction to another one, whose rows look the same by it. Older manifests do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,10 +131,6 @@ pub struct Export {
     pub columns: Vec<Column>,
     /// Which column tells the year and month of a row, from 0, and how.
     pub month: Option<(usize, MonthOf)>,
-    /// Whether there are files of the table that may be those of a history which was lost: this one
-    /// knows of none.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub unknown_files: bool,
 }
 
 /// How a column tells the time.
@@ -214,6 +219,12 @@ pub struct Settle {
     pub pending: Vec<Manifest>,
     /// Whether batches that have left may be in the table again.
     pub look_back: bool,
+    /// Partitions that batches have left, and that are other tables by now: their names and ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub put_back: BTreeMap<String, u32>,
+    /// What lies beside the files, and the history does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub beside: Option<Beside>,
     /// Other names that this target had: what is remembered under them is taken over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<String>,
@@ -223,6 +234,13 @@ impl Settle {
     /// What is asked, as shown to people.
     pub fn text(&self) -> String {
         let mut asked = Vec::new();
+        if let Some(beside) = &self.beside {
+            let (some, place) = (beside.ids.len(), &beside.storage);
+            asked.push(format!(
+                "read {some} manifests of {place}/{}",
+                beside.folder
+            ));
+        }
         if !self.pending.is_empty() {
             asked.push("SELECT pg_catalog.pg_xact_status(…)".to_owned());
         }
@@ -247,6 +265,10 @@ pub struct Manifest {
     pub created_at: DateTime<Utc>,
     /// Whether the rows are known to have left the table.
     pub settled: bool,
+    /// Whether a look has found what contradicts that they have left: what a server says of the
+    /// transaction counts no more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub doubted: bool,
     /// The table as files name it.
     pub source: String,
     /// Its id, whatever it is called by now; older manifests do not say.
@@ -254,6 +276,9 @@ pub struct Manifest {
     pub oid: Option<u32>,
     /// The table that held the rows: perhaps a partition of `source`. Quoted.
     pub table: String,
+    /// Its id; older manifests do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_oid: Option<u32>,
     /// The condition they met.
     pub condition: String,
     /// Which columns were kept, and how.
@@ -284,6 +309,9 @@ pub struct Manifest {
     /// The database that they came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
+    /// Its id; older manifests do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_oid: Option<u32>,
     /// Where they have been brought back to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restored: Vec<Restored>,
@@ -343,11 +371,18 @@ impl Manifest {
 
     /// The batches of a table that have left it, and were not brought back into it, as far as
     /// servers have said so and no person; oldest first.
-    pub fn left(source: &str, oid: u32, memories: &HashMap<String, Value>) -> Vec<Manifest> {
+    pub fn left(
+        source: &str,
+        oid: u32,
+        here: &Standpoint,
+        memories: &HashMap<String, Value>,
+    ) -> Vec<Manifest> {
         let mut all = archived::among::<Manifest>(memories.iter());
         all.retain(|m| m.settled && !m.transaction.is_empty());
-        // A table that was renamed has the same id, and another may have got its name.
-        all.retain(|m| m.oid.map_or(m.source == source, |own| own == oid));
+        // A table that was renamed has the same id. One that has got its name may have been put in
+        // its place, with rows that had left.
+        let same = |m: &Manifest| m.database_oid.is_none_or(|own| own == here.database);
+        all.retain(|m| m.source == source || (m.oid == Some(oid) && same(m)));
         all.retain(|m| {
             let later = memories.get(&archived::restored_as(m.id));
             let later = later.and_then(|marks| Vec::<Restored>::deserialize(marks).ok());

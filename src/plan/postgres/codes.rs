@@ -19,7 +19,7 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     ),
     code(
         "archive.lost_there",
-        "The database that rows were archived into does not have the last ones any more: its server was replaced, set back, or started anew and perhaps set back.",
+        "The database that rows were archived into does not have the last ones any more: its server, the database or the table there was replaced, set back, or the server started anew and perhaps set back.",
         "Rows may be lost: they had left the table that they came from.",
         "Look for them in a backup, or in the server that was replaced, before it is gone.",
     ),
@@ -31,21 +31,15 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
     ),
     code(
         "archive.unclear",
-        "The server was replaced or set back since rows of this table were archived, and whether the last of them are in it again, changed since, cannot be told: it has no key.",
+        "The server, the database or the table was replaced or set back since rows of this table were archived, and whether the last of them are in it again, changed since, cannot be told: it has no key, or gives the same keys to other rows.",
         "Rows that are there again with other values are archived once more, beside what was archived of them.",
         "Compare the newest archive with the table, and give the table a primary key.",
     ),
     code(
         "archive.undone",
-        "Rows that had been archived are in their table again: a failover or a restore has lost the end of what the server did.",
+        "Rows that had been archived are in their table again: a failover or a restore of the server, the database or the table has lost that they had left.",
         "What was archived of them was removed, so that nothing is kept twice, and they are archived anew.",
         "See what else was written in that time; nothing remains to be done for the archive.",
-    ),
-    code(
-        "archive.unknown_files",
-        "The place of the archive has batches of this table that the history does not know: it was lost, or they are another installation's.",
-        "Runs do not see whether their rows come back to the table.",
-        "If the history was lost, `maint archive adopt --files URL --target NAME`. Else archive to a place of its own.",
     ),
     code(
         "autovacuum.behind",

@@ -120,6 +120,37 @@ impl Workspace {
         self.path().join("maint.db")
     }
 
+    /// Keeps the history as it is now.
+    pub(crate) fn keep_history(&self) -> TempDir {
+        let kept = tempfile::tempdir().unwrap();
+        for (file, name) in self.history_files() {
+            if file.exists() {
+                fs::copy(&file, kept.path().join(name)).unwrap();
+            }
+        }
+        kept
+    }
+
+    /// Sets the history back to what was kept.
+    pub(crate) fn set_history_back(&self, kept: &Path) {
+        for (file, name) in self.history_files() {
+            let _ = fs::remove_file(&file);
+            if kept.join(&name).exists() {
+                fs::copy(kept.join(name), file).unwrap();
+            }
+        }
+    }
+
+    /// The files that it may have, and names for them.
+    fn history_files(&self) -> Vec<(PathBuf, String)> {
+        let all = ["", "-wal", "-shm"].into_iter();
+        all.map(|end| {
+            let file = format!("{}{end}", self.history().display());
+            (PathBuf::from(file), format!("kept{end}"))
+        })
+        .collect()
+    }
+
     /// `maint` in this folder, to be run as the test likes.
     pub(crate) fn command<S: AsRef<str>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         if let Some(url) = &self.url {

@@ -1,14 +1,16 @@
 //! Keeps old documents in another collection, database or target, or in files,
 //! before they go.
 
+mod beside;
 mod sampled;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use self::beside::Place;
 use self::sampled::Seen;
 use super::cleanup::rule::{Rule, fit};
 use super::cleanup::{self, Cleanup};
@@ -138,8 +140,8 @@ pub(crate) struct Facts {
     unfit: Vec<(String, String)>,
     /// Batches of runs that are no more, whose copies may stand beside their originals.
     left: Vec<CopyMark>,
-    /// Whether there are files of a collection; why not known, if nobody could look.
-    has_files: BTreeMap<(String, String), Result<bool, String>>,
+    /// What lies in the place of the files of each collection.
+    places: Vec<Place>,
     /// What was seen of the fields of a collection, where that says which columns there are.
     seen: BTreeMap<(String, String), Seen>,
 }
@@ -230,15 +232,20 @@ impl Kind for Archive {
                 }
             }
         }
-        let mut has_files = BTreeMap::new();
+        let mut places: Vec<Place> = Vec::new();
         if let Some(url) = &self.destination.files
             && let Ok(storage) = Storage::open(url)
         {
-            for rule in &self.rules {
-                let database = rule.database.clone().unwrap_or_else(|| own.clone());
-                let folder = Manifest::folder_of(&database, &rule.collection);
-                let any = storage.any(&folder).await.map_err(|e| e.to_string());
-                has_files.insert((database, rule.collection.clone()), any);
+            let of = |rule: &'_ Rule| {
+                let database = rule.database.clone();
+                (
+                    database.unwrap_or_else(|| own.clone()),
+                    rule.collection.clone(),
+                )
+            };
+            let collections: BTreeSet<(String, String)> = self.rules.iter().map(of).collect();
+            for (database, collection) in &collections {
+                places.push(Place::read(url, &storage, (database, collection)).await);
             }
         }
         let cleanup = self.cleanup().inspect(site).await?;
@@ -252,7 +259,7 @@ impl Kind for Archive {
         }
         Ok(Facts {
             left: db.left_copies().await?,
-            has_files,
+            places,
             seen,
             cleanup,
             replicated: db.server.set.is_some(),
@@ -263,12 +270,8 @@ impl Kind for Archive {
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
         let mut plan = self.cleanup().plan(facts.cleanup, at);
-        plan.findings.extend(
-            facts
-                .has_files
-                .iter()
-                .filter_map(|(of, any)| self.lost(of, any, at)),
-        );
+        plan.findings
+            .extend(facts.places.iter().filter_map(|place| place.finding(at)));
         let manifests = archived::among::<Manifest>(at.memories.iter());
         let mut refused = Vec::new();
         for step in &mut plan.steps {
@@ -349,6 +352,7 @@ impl Kind for Archive {
             });
         }
         settle_first(&mut plan, &facts.own, at);
+        beside::read_first(&mut plan, &facts.own, &facts.places, at);
         take_back_first(&mut plan, &facts.own, &facts.left);
         plan
     }
@@ -395,44 +399,6 @@ fn take_back_first(plan: &mut Plan<Body>, own: &str, left: &[CopyMark]) {
         .because(because)
         .doing(Work::TakeBack(TakeBack { database, marks }));
     plan.steps.insert(0, step);
-}
-
-impl Archive {
-    /// What was archived to a place where there is nothing now: the disk of
-    /// another machine, or a folder that was cleared.
-    fn lost(
-        &self,
-        (database, collection): &(String, String),
-        any: &Result<bool, String>,
-        at: &Moment,
-    ) -> Option<Finding> {
-        let url = self.destination.files.as_deref()?;
-        let known: Vec<i64> = archived::among::<Manifest>(at.memories.iter())
-            .into_iter()
-            .filter(|m| m.settled && m.storage == url)
-            .filter(|m| m.database == *database && m.collection == *collection)
-            .map(|m| m.rows)
-            .collect();
-        let why = match any {
-            Ok(true) => return None,
-            Ok(false) => "there is nothing there".to_owned(),
-            Err(error) => format!("it cannot be read: {error}"),
-        };
-        if known.is_empty() {
-            return None;
-        }
-        Some(Finding {
-            code: "archive.files_missing".to_owned(),
-            severity: Severity::Critical,
-            object: namespace(database, collection),
-            message: format!(
-                "{} documents were archived to {url} in {} parts, and {why}. Bring the files back before they are needed; what is archived from now on may be lost the same way",
-                known.iter().sum::<i64>(),
-                known.len()
-            ),
-            suggestion: None,
-        })
-    }
 }
 
 #[cfg(test)]

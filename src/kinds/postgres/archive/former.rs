@@ -43,6 +43,7 @@ fn is_here(memories: &HashMap<String, Value>, facts: &Facts) -> bool {
         m.server.as_deref() == Some(&*here.server)
             && here.has_run_since(m.since.as_deref())
             && m.database.as_deref() == Some(&*facts.database)
+            && m.database_oid.is_none_or(|own| own == here.database)
     })
 }
 

@@ -1,6 +1,7 @@
 //! Keeps old rows elsewhere before they go: in another table, or in files on
 //! disk or in object storage.
 
+mod beside;
 mod columns;
 mod former;
 mod steps;
@@ -21,7 +22,6 @@ use super::retention::ties::Ties;
 use super::retention::{age_of, clock_differs, invalid, mark, outside, proof, rights};
 use super::trust;
 use crate::engines::EngineError;
-use crate::engines::parquet::Column;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
@@ -131,8 +131,8 @@ pub(crate) struct Facts {
     into_schema: bool,
     /// What the role lacks at the destination.
     into_lacks: Option<Finding>,
-    /// Whether there are files of this table; why not known, if nobody could look.
-    has_files: Option<Result<bool, String>>,
+    /// What lies in the place of the files, where rows go into files.
+    place: Option<beside::Place>,
     /// Whether rows meet the rule that no other row points at.
     some_are_free: bool,
     ties: Ties,
@@ -242,14 +242,10 @@ impl Kind for Archive {
             columns = columns::of(db, &self.table).await?;
         }
         let ties = Ties::read(db, tables.values(), &[]).await?;
-        let mut has_files = None;
-        if let (Some(url), Some(table)) = (&self.destination.files, tables.get(&self.table))
-            && let Ok(storage) = Storage::open(url)
-        {
-            let kept: Vec<Column> = columns.iter().filter_map(Found::kept).collect();
-            let folder = Manifest::folder_of(&table.name.to_string(), &kept);
-            has_files = Some(storage.any(&folder).await.map_err(|e| e.to_string()));
-        }
+        let place = match (&self.destination.files, tables.get(&self.table)) {
+            (Some(url), Some(table)) => beside::Place::read(url, table, &columns).await,
+            _ => None,
+        };
         let mut some_are_free = false;
         if let Some(table) = tables.get(&self.table)
             && let Ok(age) = age_of(&rule, table)
@@ -304,7 +300,7 @@ impl Kind for Archive {
             into_itself,
             into_schema,
             into_lacks,
-            has_files,
+            place,
             some_are_free,
             ties,
             own_columns,
@@ -348,8 +344,12 @@ impl Kind for Archive {
             invalid(&mut plan, &rule, &error.to_string());
             return plan;
         }
-        plan.findings
-            .extend(lost(&facts, table, at, self.destination.files.as_deref()));
+        if let Some(place) = &facts.place {
+            let source = table.name.to_string();
+            let lost = lost(place, table, at, self.destination.files.as_deref());
+            plan.findings.extend(lost.or_else(|| place.unseen(&source)));
+        }
+        let beside = facts.place.as_ref().and_then(|place| place.unknown(others));
         let age = age_of(&rule, table);
         let pending = archived::among::<Manifest>(at.memories.iter())
             .into_iter()
@@ -365,7 +365,7 @@ impl Kind for Archive {
             })
         });
         let source = table.name.to_string();
-        let left = Manifest::left(&source, table.oid, &at.memories);
+        let left = Manifest::left(&source, table.oid, &facts.standpoint, &at.memories);
         // It stays true until somebody has seen to it.
         let lost = Lost::among(&at.memories).into_iter();
         let lost = lost.filter(|(_, lost)| lost.source == source);
@@ -375,17 +375,26 @@ impl Kind for Archive {
             .any(|m| m.source == source || m.oid == Some(table.oid));
         let names = former::perhaps(others, &former, has_batches, table, &facts);
         plan.findings.extend(names);
-        let look_back = looks_back(&left, &source, &facts, at);
-        let settles = look_back || !pending.is_empty() || !former.is_empty();
+        let parts = table.members.iter();
+        let parts = parts.map(|member| (member.name.to_string(), member.oid));
+        let (parts, here) = (parts.collect(), &facts.standpoint);
+        let put_back = Manifest::put_back(&left, (&source, table.oid), parts, here, &at.memories);
+        let look_back = put_back.any;
+        let settles = look_back || !pending.is_empty() || !former.is_empty() || beside.is_some();
         if settles {
             let why = match look_back {
                 _ if !former.is_empty() => {
                     "this database was archived from under another target name: what is remembered there is taken over"
                 }
                 true => {
-                    "the server is another one, or was set back, since rows were archived: the last ones may be in the table again"
+                    "the server, the database or the table is another one, or was set back, since rows were archived: the last ones may be in the table again"
                 }
-                false => "an earlier run ended before it knew whether its last batch was deleted",
+                false if !pending.is_empty() => {
+                    "an earlier run ended before it knew whether its last batch was deleted"
+                }
+                false => {
+                    "the place of the files has archives that the history does not know: rows of theirs may be in the table"
+                }
             };
             let mut step: Step =
                 Step::new("settle", source.clone(), format!("table {}", table.oid)).because(why);
@@ -394,6 +403,8 @@ impl Kind for Archive {
                 oid: table.oid,
                 pending,
                 look_back,
+                put_back: put_back.parts,
+                beside,
                 former,
             }));
             plan.steps.push(step);
@@ -438,28 +449,16 @@ impl Kind for Archive {
     }
 }
 
-/// Whether batches that have left the table may be in it again, and nobody has looked yet.
-fn looks_back(left: &[Manifest], source: &str, facts: &Facts, at: &Moment) -> bool {
-    let here = &facts.standpoint;
-    let seen = at.memories.get(&archived::seen_as(source));
-    let seen = seen.and_then(serde_json::Value::as_str) == Some(here.server.as_str());
-    let undone = |m: &Manifest| {
-        let moved = m.server.as_deref() != Some(here.server.as_str());
-        here.may_have_lost(m.server.as_deref(), &m.transaction) && !(moved && seen)
-    };
-    left.iter().any(undone)
-}
-
 /// What was archived to a place where there is nothing now: the disk of
 /// another machine, or a folder that was cleared.
-fn lost(facts: &Facts, table: &Table, at: &Moment, url: Option<&str>) -> Option<Finding> {
+fn lost(place: &beside::Place, table: &Table, at: &Moment, url: Option<&str>) -> Option<Finding> {
     let source = table.name.to_string();
     let known: Vec<i64> = archived::among::<Manifest>(at.memories.iter())
         .into_iter()
         .filter(|m| m.settled && m.source == source && Some(m.storage.as_str()) == url)
         .map(|m| m.rows)
         .collect();
-    let why = match facts.has_files.as_ref()? {
+    let why = match &place.has_files {
         Ok(true) => return None,
         Ok(false) => "there is nothing there".to_owned(),
         Err(error) => format!("it cannot be read: {error}"),

@@ -15,8 +15,7 @@ use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{
-    Export, Fate, Manifest, Moment, MonthOf, Plan, Query, Retire, Send, Statement, Step, Walk,
-    Work, archived,
+    Export, Fate, Manifest, Moment, MonthOf, Plan, Query, Retire, Send, Statement, Step, Walk, Work,
 };
 
 /// A referencing table up to this size may be read for each row that goes.
@@ -230,14 +229,6 @@ pub(super) fn of(
         return std::iter::once(create).chain(steps).collect();
     }
     steps
-}
-
-/// Whether the history knows of batches of a table.
-pub(super) fn has_batches(table: &Table, at: &Moment) -> bool {
-    let source = table.name.to_string();
-    let all = archived::among::<Manifest>(at.memories.iter());
-    all.iter()
-        .any(|m| m.source == source || m.oid == Some(table.oid))
 }
 
 /// Has the newest batch looked at once more before the first row goes: a server that was set back
@@ -499,7 +490,6 @@ fn fate(
             source: table.name.to_string(),
             oid: table.oid,
             month: month(rule, age, &kept),
-            unknown_files: facts.has_files == Some(Ok(true)) && !has_batches(table, at),
             columns: kept,
         }));
     }

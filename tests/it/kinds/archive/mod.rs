@@ -6,12 +6,14 @@ mod disk;
 mod looked_at;
 mod meanwhile;
 mod moved;
+mod put_back;
 mod readers;
 mod renamed;
 mod s3;
 mod set_back;
 mod stopping;
 mod undone;
+mod unknown;
 mod whole;
 mod without_history;
 

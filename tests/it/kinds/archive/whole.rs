@@ -115,10 +115,17 @@ for_each_version! {
         assert!(exists(&db, "E 1").await);
         workspace.knows_mark("archive", &db, "public.\"E 1\"").await;
         let run = archive(&workspace);
-        assert_eq!(run["steps"][0]["action"], "archive_partition", "{run:#}");
+        assert_eq!(run["steps"][1]["action"], "archive_partition", "{run:#}");
+        // Of the other partition rows had gone, and a person says whose those are.
+        let told = &run["findings"][0];
+        assert_eq!(told["code"], "archive.unknown_files", "{run:#}");
+        assert!(told["message"].as_str().unwrap().contains("has 1 archives of this table, 193 rows"), "{run:#}");
         assert!(!exists(&db, "E 1").await);
         // The same files: nothing was stored twice.
         assert_eq!(parquet_files(folder.path()), stored);
+        let place = format!("file://{}", folder.path().display());
+        workspace.run(["archive", "adopt", "--files", &place, "--target", "app"]).expect(0);
+        assert_eq!(archive(&workspace)["steps"][0]["action"], "settle");
         nothing_is_left(&workspace);
         assert_eq!(db.number("SELECT count(*) FROM e").await, 1);
     }

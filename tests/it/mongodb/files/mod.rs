@@ -5,6 +5,7 @@ mod back;
 mod hostile;
 mod killed;
 mod sampled;
+mod unknown;
 
 use std::path::{Path, PathBuf};
 

@@ -1,0 +1,86 @@
+//! A history that was set back to before the last archives of documents: they are told.
+
+use serde_json::json;
+
+use super::super::{codes, for_base, steps};
+use super::{address, old_documents, run, task};
+use crate::support::mongo::TestBase;
+
+async fn what_the_history_does_not_know_is_told(version: u32) {
+    let base = TestBase::new(version).await;
+    old_documents(&base.db, "events", 0, 50).await;
+    let folder = tempfile::tempdir().unwrap();
+    let place = address(folder.path());
+    let workspace = task(for_base(&base), "events", &json!({ "files": place }));
+    assert_eq!(run(&workspace, "archive", 0)["rows"], 50);
+    let kept = workspace.keep_history();
+    old_documents(&base.db, "events", 50, 80).await;
+    assert_eq!(run(&workspace, "archive", 0)["rows"], 30);
+    workspace.set_history_back(kept.path());
+
+    let more = format!("1 more, 30 documents, lie in {place}, and the history does not know them");
+    for (verb, code) in [
+        (vec!["archive", "list"], 0),
+        (vec!["archive", "verify"], 1),
+        (vec!["archive", "restore", "--into", "back", "--dry-run"], 1),
+        (vec!["archive", "restore", "--into", "back"], 1),
+    ] {
+        let said = workspace.run(&verb).expect(code).stdout;
+        assert!(said.contains(&more), "{said}");
+    }
+    assert_eq!(base.ids("back").await.len(), 50);
+    for _ in 0..2 {
+        let told = run(&workspace, "archive", 0);
+        assert_eq!(codes(&told), ["archive.unknown_files"], "{told:#}");
+        assert_eq!(steps(&told, "succeeded").len(), 1, "{told:#}");
+        let said = told["findings"][0]["message"].as_str().unwrap();
+        assert!(
+            said.contains("has 1 archives of this collection, 30 documents")
+                && said.contains("maint archive adopt"),
+            "{said}"
+        );
+    }
+    let adopt = ["archive", "adopt", "--files", &place, "--target", "app"];
+    workspace.run(adopt).expect(0);
+    assert_eq!(run(&workspace, "archive", 0)["steps"], json!([]));
+    workspace.run(["archive", "verify"]).expect(0);
+    workspace
+        .run(["archive", "restore", "--into", "back"])
+        .expect(0);
+    assert_eq!(base.ids("back").await.len(), 80);
+
+    // What another target has archived to the same place is read once, and is not told.
+    let file = std::fs::read_dir(
+        folder
+            .path()
+            .join(format!("collection={}.events", base.db.name())),
+    )
+    .unwrap()
+    .map(|entry| entry.unwrap().path())
+    .find(|path| path.to_string_lossy().ends_with(".manifest.json"))
+    .unwrap();
+    let mut theirs: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let id = uuid::Uuid::now_v7();
+    theirs["id"] = json!(id);
+    theirs["target"] = json!("theirs");
+    let beside = file.with_file_name(format!("_{id}.manifest.json"));
+    std::fs::write(beside, theirs.to_string()).unwrap();
+    let told = run(&workspace, "archive", 0);
+    assert_eq!(codes(&told), [""; 0], "{told:#}");
+    assert_eq!(run(&workspace, "archive", 0)["steps"], json!([]));
+    let listed = workspace
+        .run(["archive", "list", "--output", "json"])
+        .expect(0);
+    assert_eq!(listed.json().get("unknown"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_history_does_not_know_is_told_44() {
+    what_the_history_does_not_know_is_told(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_history_does_not_know_is_told_60() {
+    what_the_history_does_not_know_is_told(60).await;
+}
