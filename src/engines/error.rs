@@ -65,6 +65,24 @@ pub enum EngineError {
         #[source]
         source: Box<tokio_postgres::Error>,
     },
+    /// The server takes what it is sent, and answers nothing.
+    #[error(
+        "{server} says nothing: the answer to {what} is overdue, and it takes no new connection either"
+    )]
+    NoAnswer {
+        /// Which server, or target.
+        server: String,
+        /// What was being waited for.
+        what: String,
+    },
+    /// The server answers others, and not this session.
+    #[error(
+        "the session on {server} says nothing any more, long after its time was up, nor that it was asked to cancel"
+    )]
+    Stuck {
+        /// Which server.
+        server: String,
+    },
     /// The server reported an error.
     #[error("{message} (SQLSTATE {sqlstate}, while {doing})")]
     Statement {
@@ -205,6 +223,8 @@ impl EngineError {
             | EngineError::OtherCopy { .. }
             | EngineError::Pooler { .. }
             | EngineError::Setting { .. }
+            | EngineError::NoAnswer { .. }
+            | EngineError::Stuck { .. }
             | EngineError::Lost { .. } => true,
             EngineError::Mongo(error) => error.is_unreachable(),
             EngineError::Statement { .. }
@@ -247,6 +267,9 @@ impl EngineError {
                 Some("name its owner under `trust_owners` of the target, or connect as the owner; see docs/security.md".to_owned())
             }
             EngineError::TooOld { .. } => Some("upgrade the server".to_owned()),
+            EngineError::NoAnswer { .. } | EngineError::Stuck { .. } => Some(
+                "look whether the server, its disks, and any proxy or firewall before it still work; the next run ends what is left at work there, and clears away what it left".to_owned(),
+            ),
             EngineError::Lost { .. } => {
                 Some("look into the server's log for a crash, a restart or a terminated session; then run the task again".to_owned())
             }

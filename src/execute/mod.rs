@@ -1,5 +1,6 @@
 //! Carries steps out; knows no kind.
 
+mod awaited;
 mod door;
 mod goal;
 mod live;
@@ -21,6 +22,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use uuid::Uuid;
 
+pub use awaited::{Awaited, Wait};
 pub use door::{BodyOf, Busy, Door, Holder, Job, Size};
 pub use live::{Live, RunAtWork, StepAtWork};
 pub use observer::{Event, Observer, Silent};
@@ -94,7 +96,10 @@ pub async fn carry_out<D: Door>(
     if steps.is_empty() {
         return Ok(out);
     }
+    let awaited = execution.stop.awaited();
+    let opening = awaited.aside("opening the session that watches the others");
     let watch = door.watch(execution).await?;
+    drop(opening);
     door.coming(&steps);
     let mut queue = Queue::new(steps);
     let mut idle: HashMap<Place, Vec<D::Session>> = HashMap::new();

@@ -183,6 +183,8 @@ async fn run<D: Door>(
     watch: &D::Watch,
     execution: &Execution,
 ) -> Result<(), EngineError> {
+    let awaited = execution.stop.awaited();
+    let looking = awaited.aside("a question before a step");
     let session = match session {
         Some(session) => session,
         None => session.insert(door.session(step.place).await?),
@@ -200,7 +202,16 @@ async fn run<D: Door>(
         watch,
         execution,
     };
+    drop(looking);
+    let ends = Instant::now() + execution.limits.step_timeout.get();
+    let (ends, limit) = match execution.deadline {
+        Some(deadline) if deadline <= ends => (deadline, "a step beyond the run's time"),
+        _ => (ends, "a step beyond `limits.step_timeout`"),
+    };
+    let working = awaited.by(ends, limit);
     door.carry_out(job, record, findings).await?;
+    drop(working);
+    let _looking = awaited.aside("a question after a step");
     if let (StepStatus::Succeeded, true, Some(memory)) =
         (record.status, findings.is_empty(), &step.remember)
     {

@@ -2,6 +2,8 @@ use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
+use super::Awaited;
+
 /// Why a run is being stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StopReason {
@@ -18,6 +20,8 @@ pub enum StopReason {
     Unseen,
     /// Another instance has taken the occurrence over, and goes on with it.
     TakenOver,
+    /// The server of the target says nothing any more.
+    Silent,
 }
 
 /// How a run is stopped from outside: first gently, then at once.
@@ -28,6 +32,7 @@ pub struct Stop {
     reason: Arc<OnceLock<StopReason>>,
     /// What this is a part of; that may be a part again.
     outer: Option<Arc<Stop>>,
+    awaited: Awaited,
 }
 
 impl Stop {
@@ -38,7 +43,14 @@ impl Stop {
             at_once: self.at_once.child_token(),
             reason: Arc::default(),
             outer: Some(Arc::new(self.clone())),
+            awaited: Awaited::default(),
         }
+    }
+
+    /// What waits for the server: where it says nothing for too long, that is
+    /// a reason to stop.
+    pub fn awaited(&self) -> &Awaited {
+        &self.awaited
     }
 
     /// Starts no new step.

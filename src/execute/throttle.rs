@@ -15,6 +15,9 @@ use crate::values::with_causes;
 const EVERY: Duration = Duration::from_secs(1);
 /// So often in a row it may be unknown whether a run has to end.
 const UNSEEN: u32 = 5;
+/// How long all questions to the server may take; each has a limit there as well, which one that
+/// says nothing does not keep.
+const ASKED_WITHIN: Duration = Duration::from_secs(60);
 /// How long an address may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
@@ -106,7 +109,8 @@ impl Throttler {
         };
         let mut unseen = 0;
         while !execution.stop.is_stopping() {
-            match door.busy(&limits, execution).await {
+            let asked = tokio::time::timeout(ASKED_WITHIN, door.busy(&limits, execution));
+            match asked.await.unwrap_or_else(|_| Err(overdue())) {
                 Ok(Some(mut reason)) => {
                     reason.setting = aborting_name(reason.setting);
                     self.abort(&reason, StopReason::TooMuch, execution);
@@ -202,10 +206,20 @@ impl Throttler {
         if seen.at.is_some_and(|at| at.elapsed() < EVERY) {
             return Ok(seen.reason.clone());
         }
-        let reason = door.busy(&self.settings, execution).await?;
+        let asked = tokio::time::timeout(ASKED_WITHIN, door.busy(&self.settings, execution));
+        let reason = asked.await.unwrap_or_else(|_| Err(overdue()))?;
         seen.at = Some(Instant::now());
         seen.reason.clone_from(&reason);
         Ok(reason)
+    }
+}
+
+fn overdue() -> EngineError {
+    EngineError::NotVisible {
+        what: format!(
+            "what `throttle` asks for had no answer within {} s",
+            ASKED_WITHIN.as_secs()
+        ),
     }
 }
 

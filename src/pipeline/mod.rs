@@ -98,7 +98,8 @@ pub async fn plan(
     target: &Target,
     known: Known,
 ) -> Result<Plan<Value>, PipelineError> {
-    way::of(task)?.plan(task, target, known).await
+    let way = way::of(task)?;
+    silence::unless_silent(way.as_ref(), target, way.plan(task, target, known)).await
 }
 
 /// What the task would do now, as a document.
@@ -106,7 +107,8 @@ pub async fn plan(
 /// # Errors
 /// When the target cannot be reached or asked.
 pub async fn saved(task: &Task, target: &Target, known: Known) -> Result<SavedPlan, PipelineError> {
-    way::of(task)?.saved(task, target, known).await
+    let way = way::of(task)?;
+    silence::unless_silent(way.as_ref(), target, way.saved(task, target, known)).await
 }
 
 /// What the task would do now, and exactly how many rows each step would
@@ -120,7 +122,8 @@ pub async fn dry_run(
     target: &Target,
     known: Known,
 ) -> Result<(Plan<Value>, BTreeMap<u32, i64>), PipelineError> {
-    way::of(task)?.dry_run(task, target, known).await
+    let way = way::of(task)?;
+    silence::unless_silent(way.as_ref(), target, way.dry_run(task, target, known)).await
 }
 
 /// Carries the task out and records it. Failures of the work are in the record.
@@ -164,13 +167,14 @@ async fn recorded(
         (Ok(()), Ok(way)) => {
             let way = way.as_ref();
             let worked = tokio::select! {
-                worked = way.work(request, around, &mut record) => Some(worked),
-                () = silence::of(way, request.target, &request.task.limits, &around.stop) => None,
+                worked = way.work(request, around, &mut record) => Ok(worked),
+                () = silence::of(way, request.target, &request.task.limits, &around.stop) => Err(None),
+                what = silence::overdue(way, request.target, around.stop.awaited()) => Err(Some(what)),
             };
             // Steps may fail of it before anybody has noticed that the claim is lost.
             let failed = |step: &StepRecord| step.status == StepStatus::Failed;
             let lost = around.stop.reason() == Some(StopReason::ClaimLost);
-            let look = worked.is_some() && (lost || record.steps.iter().any(failed));
+            let look = worked.is_ok() && (lost || record.steps.iter().any(failed));
             if look {
                 match way.answers(request.target, silence::PATIENCE).await {
                     Answer::Up => {}
@@ -183,11 +187,11 @@ async fn recorded(
             }
             worked
         }
-        (Err(error), _) | (_, Err(error)) => Some(Err(error)),
+        (Err(error), _) | (_, Err(error)) => Ok(Err(error)),
     };
     match worked {
-        Some(Ok(())) => {}
-        Some(Err(error)) => {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => {
             record.error = Some(match &error {
                 PipelineError::Engine(error @ EngineError::Dial(_)) => {
                     format!("target `{}`: {error}", record.target)
@@ -204,7 +208,7 @@ async fn recorded(
                 unreachable = error.is_unreachable().then_some(error);
             }
         }
-        None => silence::abandon(&mut record, around).await,
+        Err(what) => silence::abandon(&mut record, around, what).await,
     }
     commands::after(&request.task.commands, &mut record, &around.stop).await;
     record.duration_ms = millis(began.elapsed());

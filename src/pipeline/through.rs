@@ -18,7 +18,7 @@ use super::{
 use crate::config::{Limits, Target, Task};
 use crate::engines::EngineError;
 use crate::execute::{
-    self, BodyOf, Door, Event, Execution, Holder, Pace, Stop, StopReason, Throttler,
+    self, Awaited, BodyOf, Door, Event, Execution, Holder, Pace, Stop, StopReason, Throttler,
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
@@ -120,6 +120,8 @@ impl<D: Door> Way for Through<D> {
         record: &mut RunRecord,
     ) -> Result<(), PipelineError> {
         let door = D::to(request.target, &execute::run_name(record.id))?;
+        let awaited = around.stop.awaited();
+        let opening = awaited.aside("opening a session");
         let session = door.open(self.kind.only_reads()).await?;
         // A claim in a session that others share would be no claim.
         door.fit_for_claim(&session).await?;
@@ -177,6 +179,7 @@ impl<D: Door> Way for Through<D> {
         let mut until = deadline(request, Duration::ZERO);
         // Where the time is over before its turn, a run only notes what it leaves.
         let over = until.is_some_and(|at| at <= Instant::now());
+        drop(opening);
         if !over && let Err(why) = commands::before(commands, record, &around.stop).await {
             record.status = match around.stop.reason() {
                 Some(StopReason::Signal(_) | StopReason::Asked) => RunStatus::Cancelled,
@@ -213,6 +216,10 @@ impl<D: Door> Way for Through<D> {
                 former: known.former,
                 zone: known.zone,
             };
+            // Whoever looks has no time of its own: a budget, or the window, may end sooner.
+            let by_then = Instant::now() + Awaited::ASIDE;
+            let by_then = until.map_or(by_then, |until| until.min(by_then));
+            let proposing = awaited.by(by_then, "what there is to do");
             let mut plan = self.kind.propose(&site, &at).await?.arranged(&by);
             record.inspect_ms += millis(looking.elapsed());
             if round == 1 {
@@ -229,6 +236,7 @@ impl<D: Door> Way for Through<D> {
                 }
                 plan.findings.push(applied(approved));
             }
+            drop(proposing);
             // What was tried in the first round has had its chance.
             plan.steps
                 .retain(|step| tried.insert((step.action.clone(), step.object.clone())));
@@ -286,6 +294,7 @@ impl<D: Door> Way for Through<D> {
                 observer: Arc::clone(&around.observer),
             };
             let carried_out = execute::carry_out(plan.steps, &door, &execution).await?;
+            let _ending = awaited.aside("the end of the work");
             if !carried_out.records.is_empty() {
                 door.end(&site.primary).await;
             }
@@ -311,7 +320,9 @@ impl<D: Door> Way for Through<D> {
         match tokio::time::timeout(patience, door.open(true)).await {
             Err(_) => Answer::Silent,
             Ok(Err(error)) if error.is_full() => Answer::Full,
-            Ok(Err(EngineError::Connect(_) | EngineError::Lost { .. })) => Answer::Silent,
+            Ok(Err(
+                EngineError::Connect(_) | EngineError::Lost { .. } | EngineError::NoAnswer { .. },
+            )) => Answer::Silent,
             Ok(_) => Answer::Up,
         }
     }

@@ -235,3 +235,95 @@ async fn what_a_cut_connection_left_is_found_at_once() {
         0
     );
 }
+
+const SLEEP: &str = "kind: sql\ntarget: app\nlimits: LIMITS\noptions:\n  statements:\n    - name: sleep\n      sql: SELECT pg_catalog.pg_sleep(3600)\n";
+
+/// A server that acknowledges what it is sent and says nothing ends no run by its own limits:
+/// the run does.
+async fn ends_by_itself(major: u32, limits: &str, overdue: &str) {
+    let db = fresh_database(major).await;
+    let proxy = Proxy::start(&db).await;
+    let workspace =
+        Workspace::for_target(&proxy.url).task("sleep", &SLEEP.replace("LIMITS", limits));
+    let process = start(&workspace, "sleep");
+    wait_for(&db, "the statement", SLEEPS, 1).await;
+    proxy.set(Mode::Stall);
+    let (code, run, _) = end(process).await;
+    assert_eq!(code, Some(1), "{run:#}");
+    assert_eq!(run["status"], "failed", "{run:#}");
+    assert_eq!(run["steps"][0]["status"], "cancelled", "{run:#}");
+    let error = run["error"].as_str().unwrap();
+    assert!(
+        error.contains("the server says nothing any more"),
+        "{error}"
+    );
+    assert!(error.contains(overdue), "{error}");
+
+    // What it left is ended by the next run, which has its claim.
+    proxy.set(Mode::Cut);
+    wait_for(&db, "the end of the statement", SLEEPS, 0).await;
+    proxy.set(Mode::Forward);
+    let workspace = workspace.task(
+        "sleep",
+        "kind: sql\ntarget: app\noptions: { statements: [{ name: sleep, sql: SELECT 1 }] }\n",
+    );
+    let (code, run, _) = end(start(&workspace, "sleep")).await;
+    assert_eq!(code, Some(0), "{run:#}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_ends_a_run_whose_budget_is_over() {
+    ends_by_itself(17, "{ budget: 3s }", "a step beyond the run's time").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_ends_a_run_whose_step_takes_too_long() {
+    ends_by_itself(14, "{ step_timeout: 3s }", "`limits.step_timeout`").await;
+}
+
+/// Nor does one that says nothing while it is asked what there is to do.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_ends_a_run_that_looks_what_there_is_to_do() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id bigint); INSERT INTO t SELECT generate_series(1, 5000)")
+        .await;
+    // Whoever looks which tables are partitioned waits for it.
+    let holder = db.connect().await;
+    holder
+        .batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_inherits IN ACCESS EXCLUSIVE MODE")
+        .await
+        .unwrap();
+    let proxy = Proxy::start(&db).await;
+    let workspace = Workspace::for_target(&proxy.url).task(
+        "analyze",
+        "kind: analyze\ntarget: app\nlimits: { budget: 3s }\n",
+    );
+    let process = start(&workspace, "analyze");
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND application_name LIKE 'maint %' AND wait_event_type = 'Lock'";
+    wait_for(&db, "the look", waits, 1).await;
+    proxy.set(Mode::Stall);
+    let (code, run, _) = end(process).await;
+    assert_eq!(code, Some(1), "{run:#}");
+    assert_eq!(run["status"], "failed", "{run:#}");
+    assert!(run["steps"].as_array().unwrap().is_empty(), "{run:#}");
+    let error = run["error"].as_str().unwrap();
+    assert!(
+        error.contains("the answer to what there is to do is overdue"),
+        "{error}"
+    );
+    holder.batch_execute("ROLLBACK").await.unwrap();
+}
+
+/// One that answers ends the step by its own limit, and nobody gives it up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_answers_ends_a_step_itself() {
+    let db = fresh_database(17).await;
+    let proxy = Proxy::start(&db).await;
+    let workspace =
+        Workspace::for_target(&proxy.url).task("sleep", &SLEEP.replace("LIMITS", "{ budget: 3s }"));
+    let (code, run, _) = end(start(&workspace, "sleep")).await;
+    assert_eq!(code, Some(0), "{run:#}");
+    assert_eq!(run["status"], "incomplete", "{run:#}");
+    assert_eq!(run["steps"][0]["status"], "deferred", "{run:#}");
+}

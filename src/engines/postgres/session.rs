@@ -551,6 +551,11 @@ impl Session {
         Ok(self.canceller.cancel().await?)
     }
 
+    /// The server, for people.
+    pub fn describe(&self) -> &str {
+        &self.described
+    }
+
     /// Cancelled as soon as the connection has ended.
     pub fn closed(&self) -> CancellationToken {
         self.closed.clone()

@@ -12,6 +12,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Event, Execution, Observer};
 use crate::engines::postgres::Session;
 use crate::engines::postgres::watch::{self, Blocker, Waiter};
+use crate::execute::Awaited;
+
+/// How long the end of a run waits for the last look.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is known of one session of ours while it runs a statement.
 #[derive(Default)]
@@ -62,6 +66,7 @@ impl Monitor {
             i64::try_from(max_block.as_millis()).unwrap_or(i64::MAX),
             end.clone(),
             Arc::clone(&execution.observer),
+            execution.stop.awaited().clone(),
         ));
         Monitor {
             table,
@@ -74,8 +79,12 @@ impl Monitor {
 
     pub(super) async fn end(self) {
         self.end.cancel();
-        // It ends within one look; a panic in it has been reported by tokio.
-        let _ = self.task.await;
+        // It ends within one look, unless the server says nothing any more; a panic in it
+        // has been reported by tokio.
+        let mut task = self.task;
+        if tokio::time::timeout(PATIENCE, &mut task).await.is_err() {
+            task.abort();
+        }
     }
 
     /// Watches a session until [`Monitor::leave`]; the token tells it to give way.
@@ -169,6 +178,7 @@ async fn watch(
     max_block_ms: i64,
     end: CancellationToken,
     observer: Arc<dyn Observer>,
+    awaited: Awaited,
 ) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -181,6 +191,7 @@ async fn watch(
         if pids.is_empty() {
             continue;
         }
+        let _looking = awaited.aside("who waits for whom");
         if let Err(error) = look(&session, &table, &pids, max_block_ms, observer.as_ref()).await {
             // The work goes on without: only blockers and progress stay unknown.
             tracing::warn!(%error, "watching the run failed");
