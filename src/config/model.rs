@@ -417,6 +417,14 @@ impl Limits {
         usize::try_from(self.parallel_targets.unwrap_or(1).max(1)).unwrap_or(1)
     }
 
+    /// How long what was cancelled may take to be cleared away where the server answers: what is
+    /// left of the grace, without the time for writing down what has happened; ten seconds at least.
+    pub fn clearing(&self) -> Duration {
+        let left = self.grace.get().saturating_sub(self.patience());
+        let left = left.saturating_sub(Duration::from_secs(3));
+        left.max(Duration::from_secs(10))
+    }
+
     /// How long a step may go on after a signal before it is cancelled.
     pub fn patience(&self) -> Duration {
         self.grace.get() / 5
@@ -448,8 +456,9 @@ pub struct Throttle {
     pub max_replica_lag: Option<TimeSpan>,
     /// Pause while a replica has not replayed so many bytes of the log.
     pub max_replica_lag_bytes: Option<Bytes>,
-    /// What to do while one of `replicas` does not say how far it is; the step fails where
-    /// nothing is said.
+    /// What to do while one of `replicas` (MongoDB: a member with data) does not say how far it
+    /// is; needs a limit of lag. Where nothing is said, the step fails on PostgreSQL, and MongoDB
+    /// goes on without it.
     pub replica_gone: Option<ReplicaGone>,
     /// Pause while more sessions are active.
     pub max_active_sessions: Option<u32>,
@@ -477,9 +486,13 @@ pub struct Throttle {
 impl Throttle {
     /// What ends the run, as what would pause it; `None` where nothing does.
     pub fn aborting(&self) -> Option<Throttle> {
+        // A replica that is gone ends the run by itself, however far the others are.
+        let gone = self.replica_gone == Some(ReplicaGone::Abort) && self.asks_replicas();
         let aborting = Throttle {
             max_replica_lag: self.abort_replica_lag,
-            max_replica_lag_bytes: self.abort_replica_lag_bytes,
+            max_replica_lag_bytes: self
+                .abort_replica_lag_bytes
+                .or(gone.then_some(Bytes(u64::MAX))),
             max_active_sessions: self.abort_active_sessions,
             max_wal_rate: self.abort_wal_rate,
             query: self.abort_query.clone(),
@@ -490,6 +503,28 @@ impl Throttle {
             replica_gone: self.replica_gone,
             ..aborting
         })
+    }
+
+    /// What pauses a run. Whether a replica is gone is asked for even where only a limit that ends
+    /// the run says that replicas matter.
+    pub fn pausing(&self) -> Throttle {
+        let gone = matches!(
+            self.replica_gone,
+            Some(ReplicaGone::Pause | ReplicaGone::Abort)
+        ) && self.asks_replicas();
+        let mut pausing = self.clone();
+        if gone && pausing.max_replica_lag.is_none() && pausing.max_replica_lag_bytes.is_none() {
+            pausing.max_replica_lag_bytes = Some(Bytes(u64::MAX));
+        }
+        pausing
+    }
+
+    /// Whether it matters how far replicas are.
+    pub fn asks_replicas(&self) -> bool {
+        self.max_replica_lag.is_some()
+            || self.max_replica_lag_bytes.is_some()
+            || self.abort_replica_lag.is_some()
+            || self.abort_replica_lag_bytes.is_some()
     }
 
     /// Whether the server has to be asked for what pauses a run.

@@ -1,4 +1,5 @@
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +31,8 @@ pub struct Stop {
     no_new_steps: CancellationToken,
     at_once: CancellationToken,
     reason: Arc<OnceLock<StopReason>>,
+    /// Since when what is running has to be cancelled.
+    since: Arc<OnceLock<Instant>>,
     /// What this is a part of; that may be a part again.
     outer: Option<Arc<Stop>>,
     awaited: Awaited,
@@ -42,6 +45,7 @@ impl Stop {
             no_new_steps: self.no_new_steps.child_token(),
             at_once: self.at_once.child_token(),
             reason: Arc::default(),
+            since: Arc::default(),
             outer: Some(Arc::new(self.clone())),
             awaited: Awaited::default(),
         }
@@ -63,7 +67,14 @@ impl Stop {
     /// Also cancels what is running.
     pub fn at_once(&self, reason: StopReason) {
         self.gently(reason);
+        let _ = self.since.set(Instant::now());
         self.at_once.cancel();
+    }
+
+    /// Since when what is running has to be cancelled, once it has to be.
+    pub fn since(&self) -> Option<Instant> {
+        let outer = self.outer.as_ref().and_then(|outer| outer.since());
+        outer.into_iter().chain(self.since.get().copied()).min()
     }
 
     /// Why, once it is being stopped.

@@ -13,18 +13,11 @@ use crate::history::{HistoryError, RunRecord, RunStatus, StepStatus};
 const FIRST: Duration = Duration::from_secs(1);
 /// A server that takes no new connection within this time does not answer.
 pub(super) const PATIENCE: Duration = Duration::from_secs(4);
-/// So much of the grace is kept for writing down what has happened.
-const ENDING: Duration = Duration::from_secs(3);
-/// However short the grace is: clearing away has so much time where the server answers.
-const LEAST: Duration = Duration::from_secs(10);
-
 /// Ends when what runs has to be cancelled, and the server does not answer, or
 /// the grace is over.
 pub(super) async fn of(way: &dyn Way, target: &Target, limits: &Limits, stop: &Stop) {
     stop.now().await;
-    let clearing = limits.grace.get().saturating_sub(limits.patience());
-    let clearing = clearing.saturating_sub(ENDING);
-    let until = Instant::now() + clearing.max(LEAST);
+    let until = Instant::now() + limits.clearing();
     loop {
         tokio::time::sleep(FIRST).await;
         // Who has no connection free still hears who has one.
