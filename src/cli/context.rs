@@ -204,6 +204,8 @@ impl<'a> Context<'a> {
     /// and its records are kept beside it.
     pub(super) async fn recorder(&self, config: &Config) -> Result<Arc<Recorder>, Failure> {
         let spool = spool_folder(config);
+        let began = std::time::Instant::now();
+        let mut waited = false;
         let store = match self.history(config).await {
             Ok(store) => store,
             Err(Failure::History(error)) if error.is_away() => {
@@ -214,11 +216,17 @@ impl<'a> Context<'a> {
                     with_causes(&error),
                     hint.unwrap_or_default()
                 );
+                waited = began.elapsed() >= history::LONG;
                 history::open_unseen(config.history.expose())?
             }
             Err(failure) => return Err(failure),
         };
-        Ok(Arc::new(Recorder::start(store, spool)))
+        let recorder = Recorder::start(store, spool);
+        if waited {
+            // It has been waited for already.
+            recorder.leave_alone();
+        }
+        Ok(Arc::new(recorder))
     }
 }
 

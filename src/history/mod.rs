@@ -39,7 +39,7 @@ pub use occurrence::{
 };
 pub use outbox::{Alert, Letter, Notice, Outbox};
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
-pub use recorder::{Kept, Recorder, take_up};
+pub use recorder::{Kept, LONG, Recorder, take_up};
 pub use records::Records;
 pub use runs::{DeadRuns, FindingCounts, RunFilter, RunSummary, Runs};
 pub use store::Store;

@@ -44,6 +44,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a history that did not answer is not asked again.
 const AWAY_FOR: Duration = Duration::from_secs(30);
 
+/// What takes so long and comes to nothing is not tried again at once.
+pub const LONG: Duration = Duration::from_secs(2);
+
 type Done = oneshot::Sender<Result<(), HistoryError>>;
 
 enum Message {
@@ -74,7 +77,7 @@ pub struct Recorder {
     /// Told when somebody waits for what was handed over.
     urgent: Arc<Notify>,
     /// Until when the history is not asked, because it did not answer.
-    away_until: Mutex<Option<Instant>>,
+    away: Away,
     /// Whether the process has no time left.
     hurried: CancellationToken,
 }
@@ -85,11 +88,13 @@ impl Recorder {
         let (line, inbox) = mpsc::unbounded_channel();
         let urgent = Arc::new(Notify::new());
         let hurried = CancellationToken::new();
+        let away = Away::default();
         let writer = Writer {
             hurried: hurried.clone(),
             store: Arc::clone(&store),
             urgent: Arc::clone(&urgent),
             spool: Spool::new(folder),
+            away: away.clone(),
             try_again_at: None,
             lost: false,
             written: HashMap::new(),
@@ -99,7 +104,7 @@ impl Recorder {
             store,
             line,
             urgent,
-            away_until: Mutex::new(None),
+            away,
             hurried,
         }
     }
@@ -108,6 +113,11 @@ impl Recorder {
     /// not take is kept in the file.
     pub fn hurry(&self) {
         self.hurried.cancel();
+    }
+
+    /// Somebody has waited for the history in vain: it is left alone for a while.
+    pub fn leave_alone(&self) {
+        self.away.begins(LONG);
     }
 
     /// The history itself, for whoever reads, and for what is no record of a run.
@@ -121,17 +131,17 @@ impl Recorder {
         &self,
         question: impl Future<Output = Result<T, HistoryError>>,
     ) -> Option<T> {
-        let away = *self.away();
-        if away.is_some_and(|until| Instant::now() < until) {
+        if self.away.until().is_some() {
             return None;
         }
+        let began = Instant::now();
         let why = match within(ANSWER_TIMEOUT, &self.hurried, question).await {
             Ok(Ok(answer)) => return Some(answer),
             Ok(Err(error)) => error,
             Err(stalled) => stalled,
         };
         tracing::warn!(error = %why, "the history does not answer; going on without");
-        *self.away() = Some(Instant::now() + AWAY_FOR);
+        self.away.begins(began.elapsed());
         None
     }
 
@@ -157,12 +167,6 @@ impl Recorder {
             tracing::warn!(error = %why, "the history does not answer; asking again");
             tokio::time::sleep(PROOF_PAUSE).await;
         }
-    }
-
-    fn away(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.away_until
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Hands an entry over; it is in the history, or in a file, soon.
@@ -297,8 +301,45 @@ fn memories_of(target: &str, kind: &str, at: DateTime<Utc>, memories: &[Memory])
     }
 }
 
+/// Until when the history is left alone, because somebody has waited for it in vain: known
+/// to who asks and to who writes, so that a history that says nothing is waited for once.
+#[derive(Clone, Default)]
+struct Away(Arc<Mutex<Option<(Instant, bool)>>>);
+
+impl Away {
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, bool)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// After having waited for so long.
+    fn begins(&self, waited: Duration) {
+        *self.lock() = Some((Instant::now() + AWAY_FOR, waited >= LONG));
+    }
+
+    fn ends(&self) {
+        *self.lock() = None;
+    }
+
+    /// None once it may be asked again.
+    fn until(&self) -> Option<Instant> {
+        self.lock()
+            .map(|(until, _)| until)
+            .filter(|until| Instant::now() < *until)
+    }
+
+    /// The same where it says nothing: one that says no at once costs nobody time.
+    fn silent_until(&self) -> Option<Instant> {
+        let silent = self.lock().filter(|(_, silent)| *silent);
+        silent
+            .map(|(until, _)| until)
+            .filter(|until| Instant::now() < *until)
+    }
+}
+
 /// The task that commits.
 struct Writer {
+    /// Until when the history is left alone.
+    away: Away,
     /// Whether the process has no time left.
     hurried: CancellationToken,
     store: Arc<dyn Store>,
@@ -358,7 +399,8 @@ impl Writer {
                 Message::Settle(told) => {
                     self.write(std::mem::take(&mut entries)).await;
                     // What was not taken a moment ago would not be taken now.
-                    if self.try_again_at.is_none() || !self.hurried.is_cancelled() {
+                    let is_away = self.away.silent_until().is_some();
+                    if self.try_again_at.is_none() || !(is_away || self.hurried.is_cancelled()) {
                         self.write_kept().await;
                     }
                     let _ = told.send(self.kept());
@@ -376,6 +418,11 @@ impl Writer {
         let entries = latest(entries);
         if self.try_again_at.is_some() {
             self.keep(&entries);
+            return;
+        }
+        if self.away.silent_until().is_some() {
+            let seconds = ANSWER_TIMEOUT.as_secs();
+            self.put_aside(&entries, &HistoryError::Stalled { seconds });
             return;
         }
         match self.commit(&self.news(&entries)).await {
@@ -415,7 +462,7 @@ impl Writer {
 
     fn put_aside(&mut self, entries: &[Entry], error: &HistoryError) {
         self.keep(entries);
-        self.try_again_at = Some(Instant::now() + TRY_AGAIN_AFTER);
+        self.try_again_at = Some(self.later());
         let place = match self.kept() {
             Some(Kept::InFile(path)) => path.display().to_string(),
             _ => "the log only".to_owned(),
@@ -464,15 +511,30 @@ impl Writer {
                 self.spool.clear();
                 self.try_again_at = None;
             }
-            Err(_) => self.try_again_at = Some(Instant::now() + TRY_AGAIN_AFTER),
+            Err(_) => self.try_again_at = Some(self.later()),
         }
     }
 
     async fn commit(&self, entries: &[Entry]) -> Result<(), HistoryError> {
+        let began = Instant::now();
         let recorded = spool::record(self.store.as_ref(), entries);
-        within(COMMIT_TIMEOUT, &self.hurried, recorded)
+        let committed = within(COMMIT_TIMEOUT, &self.hurried, recorded)
             .await
-            .unwrap_or_else(Err)
+            .unwrap_or_else(Err);
+        match &committed {
+            Ok(()) => self.away.ends(),
+            Err(_) if began.elapsed() >= LONG => self.away.begins(began.elapsed()),
+            Err(_) => {}
+        }
+        committed
+    }
+
+    /// When the history is tried next.
+    fn later(&self) -> Instant {
+        let soon = Instant::now() + TRY_AGAIN_AFTER;
+        self.away
+            .silent_until()
+            .map_or(soon, |until| until.max(soon))
     }
 }
 
@@ -543,6 +605,19 @@ mod tests {
             steps: Vec::new(),
             findings: Vec::new(),
         }
+    }
+
+    /// Who has waited in vain spares the others the wait, and who is refused at once does not.
+    #[test]
+    fn only_a_history_that_says_nothing_is_left_alone_by_all() {
+        let away = Away::default();
+        assert!(away.until().is_none() && away.silent_until().is_none());
+        away.begins(Duration::from_millis(5));
+        assert!(away.until().is_some() && away.silent_until().is_none());
+        away.begins(LONG);
+        assert!(away.until().is_some() && away.silent_until().is_some());
+        away.ends();
+        assert!(away.until().is_none() && away.silent_until().is_none());
     }
 
     fn step(seq: u32, status: StepStatus) -> StepRecord {
