@@ -445,6 +445,13 @@ impl Running<'_> {
         if !self.folds(target, &record) {
             self.say(&record, unreachable.as_ref());
         }
+        let failed = matches!(record.status, RunStatus::Failed | RunStatus::Partial);
+        if failed && task.retries.max > 0 {
+            errln!(
+                "{what}: not tried again: `retries` (max: {}) hold for runs of a schedule (`maint serve`, `maint run --due`)",
+                task.retries.max
+            );
+        }
         Ok((code, Some(record)))
     }
 }
