@@ -40,6 +40,33 @@ const BLIND: &str =
     WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
         AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
 
+/// Indexes that were left half built, or by half dropped.
+const INVALID: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
+    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relpersistence <> 't' AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_locks l
+        WHERE l.locktype = 'relation' AND l.relation = i.indrelid AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
+            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+    ORDER BY 1 LIMIT 5";
+
+/// Partitions that are detached by half, and their tables.
+const DETACHING: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I.%I', m.nspname, p.relname)
+    FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
+        JOIN pg_catalog.pg_namespace m ON m.oid = p.relnamespace
+    WHERE i.inhdetachpending AND NOT EXISTS (
+        SELECT FROM pg_catalog.pg_locks l
+        WHERE l.locktype = 'relation' AND l.relation IN (i.inhrelid, i.inhparent) AND l.granted
+            AND l.mode IN ('ShareUpdateExclusiveLock', 'AccessExclusiveLock')
+            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
+    ORDER BY 1 LIMIT 5";
+
+/// Whether the role that logged in sees what others do.
+const SEES_SESSIONS: &str =
+    "SELECT pg_catalog.pg_has_role(session_user, 'pg_read_all_stats', 'USAGE')";
+
 /// What was found: the target, how good it is, and a sentence.
 type Line = (String, Level, String);
 
@@ -159,6 +186,7 @@ async fn look(target: &Target, tasks: &[&Task], lines: &mut Vec<Line>) -> Result
     copies::only_one(&dial, "maint doctor", &session).await?;
     if target.scope.has_server() {
         examine_server(name, &session, lines);
+        sees_sessions(name, &session, lines).await?;
     }
     if target.scope.has_database() {
         examine(name, &session, &target.trust_owners, lines).await?;
@@ -339,6 +367,7 @@ async fn examine(
             }
         }
     }
+    unfinished(session, &mut say).await?;
     for row in session
         .query("looking for extensions", EXTENSIONS, &[])
         .await?
@@ -362,6 +391,58 @@ async fn examine(
                 format!("{name} is not available on this server: {costs}"),
             ),
         }
+    }
+    Ok(())
+}
+
+/// What somebody has begun and not ended: it costs every day, and nobody is told. Whoever builds
+/// or detaches just now holds the lock of that.
+async fn unfinished(
+    session: &Session,
+    say: &mut impl FnMut(Level, String),
+) -> Result<(), EngineError> {
+    let doing = "looking for what was left half done";
+    let invalid = session.query(doing, INVALID, &[]).await?;
+    let detaching = session.query(doing, DETACHING, &[]).await?;
+    for row in &invalid {
+        let index: String = row.get(0)?;
+        say(
+            Level::Problem,
+            format!(
+                "the index {index} is invalid: no query uses it, and every write keeps it; `reindex` removes what a rebuild has left, else: REINDEX INDEX CONCURRENTLY {index}, or DROP INDEX CONCURRENTLY {index}"
+            ),
+        );
+    }
+    for row in &detaching {
+        let (partition, parent): (String, String) = (row.get(0)?, row.get(1)?);
+        say(
+            Level::Problem,
+            format!(
+                "the partition {partition} is detached by half: its table does not show its rows, and no other partition can be detached concurrently; ALTER TABLE {parent} DETACH PARTITION {partition} FINALIZE"
+            ),
+        );
+    }
+    Ok(())
+}
+
+/// What the role cannot see of the sessions of others.
+async fn sees_sessions(
+    target: &str,
+    session: &Session,
+    lines: &mut Vec<Line>,
+) -> Result<(), EngineError> {
+    let doing = "asking whose sessions may be seen";
+    let seen = session.query(doing, SEES_SESSIONS, &[]).await?;
+    let seen = seen.first().map_or(Ok(true), |row| row.get(0))?;
+    if !seen {
+        let role = crate::engines::postgres::Identifier::new(&*session.server.session_role);
+        lines.push((
+            target.to_owned(),
+            Level::Note,
+            format!(
+                "the role does not see what sessions of other roles do: old transactions are not known (`limits.max_transaction_age`), nor how many are active (`throttle.max_active_sessions` fails the step); GRANT pg_read_all_stats TO {role}"
+            ),
+        ));
     }
     Ok(())
 }

@@ -50,6 +50,13 @@ pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec
         Err(why) => return vec![(Level::Problem, format!("would fail: {why}"))],
     };
     let mut lines = Vec::new();
+    match pipeline::held(task, target).await {
+        Ok(held) => lines.extend(held.into_iter().map(|held| match held.for_good {
+            true => (Level::Problem, held.text),
+            false => (Level::Note, held.text),
+        })),
+        Err(why) => lines.push((Level::Problem, why.to_string())),
+    }
     let hindered: Vec<_> = plan
         .findings
         .iter()

@@ -33,6 +33,10 @@ pub(super) fn unusable(throttle: &Throttle) -> Vec<(&'static str, String)> {
             wrong.push(("http", why.to_owned()));
         }
     }
+    if throttle.replica_gone.is_some() && !throttle.asks_replicas() {
+        let why = "says nothing alone: replicas are asked only for a limit of lag; set `max_replica_lag`, `max_replica_lag_bytes`, or the `abort_…` of one of them beside it (with --set: before it)";
+        wrong.push(("replica_gone", why.to_owned()));
+    }
     wrong
 }
 

@@ -130,11 +130,7 @@ pub trait Door: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// When one of the limits cannot be asked for.
-    async fn busy(
-        &self,
-        limits: &Throttle,
-        execution: &Execution,
-    ) -> Result<Option<Busy>, EngineError>;
+    async fn busy(&self, limits: &Throttle) -> Result<Option<Busy>, EngineError>;
 
     /// Asked right before a step: `None` if it is still needed, and still
     /// possible; otherwise why not.

@@ -33,7 +33,7 @@ pub use postgres::restore::{NAME as RESTORING, Restore, look as look_at, restore
 pub use postgres::settle::put_beside;
 pub use shared::{Part, Shared};
 pub use stop::{Stop, StopReason};
-pub use throttle::Throttler;
+pub use throttle::{Held, Throttler};
 
 use self::queue::{Next, Queue, Room};
 use crate::config::{Limits, Target};

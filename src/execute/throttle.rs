@@ -11,8 +11,12 @@ use crate::engines::EngineError;
 use crate::history::{StepRecord, Throttled};
 use crate::values::with_causes;
 
-/// How often the server is asked; between two questions the last answer holds.
+/// How often the server is asked while something waits, or is at work.
 const EVERY: Duration = Duration::from_secs(1);
+/// Between two batches an answer holds for so many times what it took to get it, and no longer than
+/// [`EVERY`]: a limit is passed by one batch at most where asking is cheap, and little time goes
+/// into asking where it is not.
+const SHARE: u32 = 4;
 /// So often in a row it may be unknown whether a run has to end.
 const UNSEEN: u32 = 5;
 /// How long all questions to the server may take; each has a limit there as well, which one that
@@ -25,6 +29,8 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 /// Shared by all steps of a run.
 pub struct Throttler {
     settings: Throttle,
+    /// Of these, what pauses a run.
+    pausing: Throttle,
     seen: Mutex<Seen>,
     client: Result<reqwest::Client, String>,
     aborted: OnceLock<String>,
@@ -32,9 +38,20 @@ pub struct Throttler {
     to_the_end: OnceLock<String>,
 }
 
+/// What a run would be held up by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Whether that is not likely to pass by itself.
+    pub for_good: bool,
+    /// What it is, and by which setting.
+    pub text: String,
+}
+
 #[derive(Default)]
 struct Seen {
     at: Option<Instant>,
+    /// How long it took to see it.
+    took: Duration,
     reason: Option<Busy>,
 }
 
@@ -46,6 +63,7 @@ impl Throttler {
             None => Err(String::new()),
         };
         Throttler {
+            pausing: settings.pausing(),
             settings,
             seen: Mutex::default(),
             client,
@@ -79,7 +97,7 @@ impl Throttler {
             if late || execution.stop.is_stopping() {
                 return Ok(());
             }
-            let Some(reason) = self.reason(door, execution).await? else {
+            let Some(reason) = self.reason(door).await? else {
                 return Ok(());
             };
             if reason.abort {
@@ -109,8 +127,12 @@ impl Throttler {
         };
         let mut unseen = 0;
         while !execution.stop.is_stopping() {
-            let asked = tokio::time::timeout(ASKED_WITHIN, door.busy(&limits, execution));
+            let asked = tokio::time::timeout(ASKED_WITHIN, door.busy(&limits));
             match asked.await.unwrap_or_else(|_| Err(overdue())) {
+                // What a pause is for ends nothing.
+                Ok(Some(reason)) if reason.setting == "replica_gone" && !reason.abort => {
+                    unseen = 0;
+                }
                 Ok(Some(mut reason)) => {
                     reason.setting = aborting_name(reason.setting);
                     self.abort(&reason, StopReason::TooMuch, execution);
@@ -157,29 +179,100 @@ impl Throttler {
     }
 
     /// Why the address does not say that the work may go on.
-    async fn not_answered(&self, url: &str) -> Option<String> {
+    async fn not_answered(&self, url: &str) -> Option<Held> {
         // Whatever follows the host may be a secret.
         let shown = reqwest::Url::parse(url).map(|url| url.origin().ascii_serialization());
         let shown = shown.unwrap_or_else(|_| "an address that makes no sense".to_owned());
         let client = match &self.client {
             Ok(client) => client,
-            Err(why) => return Some(why.clone()),
+            Err(why) => {
+                return Some(Held {
+                    for_good: true,
+                    text: why.clone(),
+                });
+            }
         };
         match client.get(url).send().await {
             Ok(answer) if answer.status().is_success() => None,
-            Ok(answer) => Some(format!("{shown} answered {}", answer.status())),
-            Err(error) => Some(format!(
-                "{shown} did not answer: {}",
-                with_causes(&error.without_url())
-            )),
+            Ok(answer) => Some(Held {
+                for_good: false,
+                text: format!("{shown} answered {}", answer.status()),
+            }),
+            Err(error) => Some(Held {
+                for_good: true,
+                text: format!(
+                    "{shown} did not answer: {}",
+                    with_causes(&error.without_url())
+                ),
+            }),
         }
     }
 
-    async fn reason<D: Door>(
-        &self,
-        door: &D,
-        execution: &Execution,
-    ) -> Result<Option<Busy>, EngineError> {
+    /// Asks everything once that a run would ask before each step, for who looks beforehand.
+    pub async fn look<D: Door>(&self, door: &D) -> Vec<Held> {
+        let mut all = Vec::new();
+        if let Some(file) = self
+            .settings
+            .pause_file
+            .as_ref()
+            .filter(|file| file.exists())
+        {
+            all.push(Held {
+                for_good: false,
+                text: format!(
+                    "would wait: {} exists (`throttle.pause_file`)",
+                    file.display()
+                ),
+            });
+        }
+        if let Some(url) = &self.settings.http
+            && let Some(held) = self.not_answered(url).await
+        {
+            all.push(Held {
+                text: format!("would wait: {} (`throttle.http`)", held.text),
+                ..held
+            });
+        }
+        let pausing = Some(&self.pausing).filter(|all| all.asks_the_server());
+        let aborting = self.settings.aborting();
+        for (limits, ends) in [(pausing, false), (aborting.as_ref(), true)] {
+            let Some(limits) = limits else { continue };
+            let asked = tokio::time::timeout(ASKED_WITHIN, door.busy(limits)).await;
+            let held = match asked.unwrap_or_else(|_| Err(overdue())) {
+                Ok(None) => continue,
+                Ok(Some(reason)) if reason.abort || (ends && reason.setting != "replica_gone") => {
+                    let setting = match reason.abort {
+                        true => reason.setting,
+                        false => aborting_name(reason.setting),
+                    };
+                    Held {
+                        for_good: true,
+                        text: format!(
+                            "would end before its first step: {} (`throttle.{setting}`)",
+                            reason.text
+                        ),
+                    }
+                }
+                Ok(Some(reason)) => Held {
+                    for_good: reason.setting == "replica_gone",
+                    text: format!(
+                        "would wait: {} (`throttle.{}`)",
+                        reason.text, reason.setting
+                    ),
+                },
+                Err(error) => Held {
+                    for_good: true,
+                    text: format!("each step would fail: {}", with_causes(&error)),
+                },
+            };
+            if !all.contains(&held) {
+                all.push(held);
+            }
+        }
+        all
+    }
+
+    async fn reason<D: Door>(&self, door: &D) -> Result<Option<Busy>, EngineError> {
         if let Some(file) = &self.settings.pause_file
             && file.exists()
         {
@@ -190,24 +283,27 @@ impl Throttler {
             }));
         }
         if let Some(url) = &self.settings.http
-            && let Some(text) = self.not_answered(url).await
+            && let Some(held) = self.not_answered(url).await
         {
             return Ok(Some(Busy {
                 abort: false,
                 setting: "http",
-                text,
+                text: held.text,
             }));
         }
-        if !self.settings.asks_the_server() {
+        if !self.pausing.asks_the_server() {
             return Ok(None);
         }
         // Steps that wait here for each other would ask the same.
         let mut seen = self.seen.lock().await;
-        if seen.at.is_some_and(|at| at.elapsed() < EVERY) {
+        let holds = EVERY.min(seen.took * SHARE);
+        if seen.at.is_some_and(|at| at.elapsed() < holds) {
             return Ok(seen.reason.clone());
         }
-        let asked = tokio::time::timeout(ASKED_WITHIN, door.busy(&self.settings, execution));
+        let began = Instant::now();
+        let asked = tokio::time::timeout(ASKED_WITHIN, door.busy(&self.pausing));
         let reason = asked.await.unwrap_or_else(|_| Err(overdue()))?;
+        seen.took = began.elapsed();
         seen.at = Some(Instant::now());
         seen.reason.clone_from(&reason);
         Ok(reason)

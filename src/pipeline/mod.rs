@@ -28,7 +28,7 @@ use serde_json::Value;
 
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::execute::{Observer, Shared, Stop, StopReason};
+use crate::execute::{Held, Observer, Shared, Stop, StopReason};
 use crate::history::{Kept, Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Skip};
@@ -124,6 +124,14 @@ pub async fn dry_run(
 ) -> Result<(Plan<Value>, BTreeMap<u32, i64>), PipelineError> {
     let way = way::of(task)?;
     silence::unless_silent(way.as_ref(), target, way.dry_run(task, target, known)).await
+}
+
+/// What `throttle` would hold a run of the task up by now, before its first step.
+///
+/// # Errors
+/// When the target's address makes no sense.
+pub async fn held(task: &Task, target: &Target) -> Result<Vec<Held>, PipelineError> {
+    way::of(task)?.held(task, target).await
 }
 
 /// Carries the task out and records it. Failures of the work are in the record.

@@ -15,10 +15,10 @@ use super::{
     Answer, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, deadline,
     for_work, kept_out, lanes, millis, sum_up, way, whole,
 };
-use crate::config::{Limits, Target, Task};
+use crate::config::{Limits, Target, Task, Throttle};
 use crate::engines::EngineError;
 use crate::execute::{
-    self, Awaited, BodyOf, Door, Event, Execution, Holder, Pace, Stop, StopReason, Throttler,
+    self, Awaited, BodyOf, Door, Event, Execution, Held, Holder, Pace, Stop, StopReason, Throttler,
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
@@ -311,6 +311,14 @@ impl<D: Door> Way for Through<D> {
         sum_up(record, &refused, &around.stop);
         kept_out::tell(record, pace.as_deref());
         Ok(())
+    }
+
+    async fn held(&self, task: &Task, target: &Target) -> Result<Vec<Held>, PipelineError> {
+        if task.throttle == Throttle::default() {
+            return Ok(Vec::new());
+        }
+        let door = D::to(target, &format!("maint plan {}", task.name))?;
+        Ok(Throttler::new(task.throttle.clone()).look(&door).await)
     }
 
     async fn answers(&self, target: &Target, patience: Duration) -> Answer {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Known, PipelineError, Request, Surroundings, Through, through};
 use crate::config::{Target, Task};
-use crate::execute::{mongodb, postgres};
+use crate::execute::{Held, mongodb, postgres};
 use crate::history::RunRecord;
 use crate::kinds;
 use crate::plan::{self, Plan, SavedPlan};
@@ -60,6 +60,12 @@ pub trait Way: Send + Sync {
         around: &Surroundings,
         record: &mut RunRecord,
     ) -> Result<(), PipelineError>;
+
+    /// What would hold a run of the task up before its first step.
+    ///
+    /// # Errors
+    /// When the target's address makes no sense.
+    async fn held(&self, task: &Task, target: &Target) -> Result<Vec<Held>, PipelineError>;
 
     /// Whether the server of the target takes a new connection within `patience`.
     async fn answers(&self, target: &Target, patience: Duration) -> Answer;

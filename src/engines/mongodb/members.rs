@@ -58,6 +58,14 @@ impl Members {
             .max_by(|a, b| a.1.total_cmp(&b.1))
     }
 
+    /// Those that should hold data, and do not say how far they are.
+    pub fn gone(&self) -> impl Iterator<Item = &Member> {
+        let says = |member: &&Member| {
+            member.healthy && matches!(member.state.as_str(), "PRIMARY" | "SECONDARY" | "ARBITER")
+        };
+        self.0.iter().filter(move |member| !says(member))
+    }
+
     /// Those that hold data and are not primary.
     pub fn secondaries(&self) -> impl Iterator<Item = &Member> {
         self.0
@@ -178,6 +186,8 @@ mod tests {
             Some("c:1")
         );
         assert!(!members.0[4].healthy);
+        let gone: Vec<&str> = members.gone().map(|m| m.name.as_str()).collect();
+        assert_eq!(gone, ["d:1"]);
         let order: Vec<&str> = members.readers().map(|m| m.name.as_str()).collect();
         assert_eq!(order, ["e:1", "b:1"], "the one least behind first");
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::gate::{Ends, pass};
 use super::{aggregate, archive, compact, copies, export, look, strangers, walk};
-use crate::config::{Target, Throttle};
+use crate::config::{ReplicaGone, Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
     Dial, Limit, Members, MongoError, Refusal, Session, kill_operations, number,
@@ -191,27 +191,13 @@ impl execute::Door for Door {
 
     async fn watched(&self, (): ()) {}
 
-    async fn busy(
-        &self,
-        limits: &Throttle,
-        _execution: &Execution,
-    ) -> Result<Option<Busy>, EngineError> {
+    async fn busy(&self, limits: &Throttle) -> Result<Option<Busy>, EngineError> {
         let session = self.open(false).await?;
-        for (setting, given) in [
-            ("max_wal_rate", limits.max_wal_rate.is_some()),
-            ("query", limits.query.is_some()),
-            (
-                "max_replica_lag_bytes",
-                limits.max_replica_lag_bytes.is_some(),
-            ),
-        ] {
-            if given {
-                return Err(EngineError::NotVisible {
-                    what: format!(
-                        "`throttle.{setting}` cannot be heeded: MongoDB knows no such thing; use max_replica_lag, max_active_sessions or pause_file"
-                    ),
-                });
-            }
+        if limits.max_wal_rate.is_some() {
+            return Err(unknown("max_wal_rate"));
+        }
+        if limits.query.is_some() {
+            return Err(unknown("query"));
         }
         if let Some(most) = limits.max_active_sessions {
             let doing = "counting busy connections";
@@ -238,10 +224,38 @@ impl execute::Door for Door {
                 }));
             }
         }
-        if let Some(most) = limits.max_replica_lag {
+        if limits
+            .max_replica_lag_bytes
+            .is_some_and(|most| most.get() < u64::MAX)
+        {
+            return Err(unknown("max_replica_lag_bytes"));
+        }
+        if limits.asks_replicas() {
             match Members::of(&session).await {
                 Ok(members) => {
-                    if let Some((member, lag)) = members.worst_lag()
+                    let gone = members.gone().next().map(|member| {
+                        format!(
+                            "{} does not say how far it is: it is {}",
+                            member.name, member.state
+                        )
+                    });
+                    let gone = gone.and_then(|text| match limits.replica_gone {
+                        None => None,
+                        Some(ReplicaGone::Ignore) => {
+                            tracing::warn!("{text}; going on without it");
+                            None
+                        }
+                        Some(policy) => Some(Busy {
+                            abort: policy == ReplicaGone::Abort,
+                            setting: "replica_gone",
+                            text,
+                        }),
+                    });
+                    if gone.as_ref().is_some_and(|gone| gone.abort) {
+                        return Ok(gone);
+                    }
+                    if let (Some(most), Some((member, lag))) =
+                        (limits.max_replica_lag, members.worst_lag())
                         && lag > most.get().as_secs_f64()
                     {
                         return Ok(Some(Busy {
@@ -250,11 +264,15 @@ impl execute::Door for Door {
                             text: format!("{} is {lag:.1} s behind, more than {most}", member.name),
                         }));
                     }
+                    if gone.is_some() {
+                        return Ok(gone);
+                    }
                 }
                 Err(error) if error.is_passing() => {
                     return Ok(Some(Busy {
                         abort: false,
-                        setting: "max_replica_lag",
+                        // Passes by itself, and is no lag: a limit that ends runs is not passed.
+                        setting: "replica_gone",
                         text: "the set has no primary just now".to_owned(),
                     }));
                 }
@@ -330,6 +348,15 @@ impl execute::Door for Door {
 
     async fn end(&self, session: &Session) {
         session.release().await;
+    }
+}
+
+/// A condition that there is no way of heeding.
+fn unknown(setting: &str) -> EngineError {
+    EngineError::NotVisible {
+        what: format!(
+            "`throttle.{setting}` cannot be heeded: MongoDB knows no such thing; use max_replica_lag, max_active_sessions or pause_file"
+        ),
     }
 }
 

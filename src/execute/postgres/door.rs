@@ -263,11 +263,7 @@ impl execute::Door for Door {
         watch.end().await;
     }
 
-    async fn busy(
-        &self,
-        limits: &Throttle,
-        _execution: &Execution,
-    ) -> Result<Option<Busy>, EngineError> {
+    async fn busy(&self, limits: &Throttle) -> Result<Option<Busy>, EngineError> {
         let mut seen = self.seen.lock().await;
         let busy = load::busy(&mut seen, limits, self).await;
         if let Err(error) = &busy

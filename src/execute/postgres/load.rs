@@ -1,6 +1,6 @@
 //! What the server has to do besides us: the limits under `throttle:`.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Door;
 use crate::config::{ReplicaGone, Throttle};
@@ -15,6 +15,9 @@ use crate::values::Bytes;
 /// What one question may take before the answer is that it took too long.
 const PATIENCE: &str = "SET statement_timeout = '10s'; SET lock_timeout = '1s'";
 
+/// Over how long the rate of the log is taken, at least.
+const RATE_OVER: Duration = Duration::from_millis(900);
+
 /// What was last seen, and the sessions that see it.
 #[derive(Default)]
 pub(super) struct Seen {
@@ -22,6 +25,8 @@ pub(super) struct Seen {
     standbys: Vec<(usize, Session)>,
     /// When, and how many bytes of log there were.
     log: Option<(Instant, i64)>,
+    /// Bytes of log per second between the last two looks at it.
+    rate: Option<f64>,
     /// When the log reached how far.
     marks: Marks,
 }
@@ -71,20 +76,24 @@ pub(super) async fn busy(
     let log_bytes = load::log_bytes(primary).await?;
     if let Some(most) = limits.max_wal_rate {
         let now = Instant::now();
-        let before = seen.log.replace((now, log_bytes));
-        if let Some((at, bytes)) = before {
-            let seconds = now.duration_since(at).as_secs_f64().max(0.001);
-            let rate = (log_bytes - bytes) as f64 / seconds;
-            if rate > most.get() as f64 {
-                return Ok(Some(Busy {
-                    abort: false,
-                    setting: "max_wal_rate",
-                    text: format!(
-                        "{} of WAL are written per second, more than {most}",
-                        rounded(rate)
-                    ),
-                }));
-            }
+        // A rate is one of a second: what one batch writes in a moment is none.
+        let due = |(at, _): (Instant, i64)| now.duration_since(at) >= RATE_OVER;
+        if seen.log.is_none_or(due) {
+            let before = seen.log.replace((now, log_bytes));
+            seen.rate = before.map(|(at, bytes)| {
+                let seconds = now.duration_since(at).as_secs_f64().max(0.001);
+                (log_bytes - bytes) as f64 / seconds
+            });
+        }
+        if let Some(rate) = seen.rate.filter(|rate| *rate > most.get() as f64) {
+            return Ok(Some(Busy {
+                abort: false,
+                setting: "max_wal_rate",
+                text: format!(
+                    "{} of WAL are written per second, more than {most}",
+                    rounded(rate)
+                ),
+            }));
         }
     }
     if limits.max_replica_lag.is_some() || limits.max_replica_lag_bytes.is_some() {
@@ -92,6 +101,7 @@ pub(super) async fn busy(
         let flushed = load::flushed_bytes(primary).await?;
         seen.marks.note(now, flushed);
         let mut positions = load::senders(primary, flushed).await?;
+        let mut gone = None;
         for (n, dial) in door.replicas.iter().enumerate() {
             match position(n, dial, &mut seen.standbys, door, flushed).await {
                 Ok(Some(position)) => positions.push(position),
@@ -113,16 +123,20 @@ pub(super) async fn busy(
                             });
                         }
                         Some(ReplicaGone::Ignore) => tracing::warn!("{text}; going on without it"),
+                        // The others may be further behind than is allowed meanwhile.
                         Some(policy) => {
-                            return Ok(Some(Busy {
+                            gone.get_or_insert(Busy {
                                 abort: policy == ReplicaGone::Abort,
                                 setting: "replica_gone",
                                 text,
-                            }));
+                            });
                         }
                     }
                 }
             }
+        }
+        if let Some(gone) = gone.take_if(|gone| gone.abort) {
+            return Ok(Some(gone));
         }
         let most_bytes = positions
             .iter()
@@ -148,6 +162,7 @@ pub(super) async fn busy(
                 text: format!("a replica has not replayed {missing} bytes, more than {most}"),
             }));
         }
+        return Ok(gone);
     }
     Ok(None)
 }

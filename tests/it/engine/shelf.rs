@@ -193,11 +193,7 @@ impl Door for ShelfDoor {
 
     async fn watched(&self, (): ()) {}
 
-    async fn busy(
-        &self,
-        _limits: &Throttle,
-        _execution: &Execution,
-    ) -> Result<Option<Busy>, EngineError> {
+    async fn busy(&self, _limits: &Throttle) -> Result<Option<Busy>, EngineError> {
         let fewer = |n: u32| n.checked_sub(1);
         let busy = self
             .0

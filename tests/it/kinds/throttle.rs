@@ -212,6 +212,87 @@ throttle: { query: 'SELECT EXISTS (SELECT FROM public.hold) AND (SELECT count(*)
 }
 
 for_each_version! {
+    /// However fast batches follow each other: a limit is passed by one of them at most.
+    async fn a_limit_is_passed_by_one_batch_at_most(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int PRIMARY KEY, at timestamptz, note text);
+            INSERT INTO t SELECT n, '2020-01-01', 'x' FROM generate_series(1, 5000) n;
+            CREATE TABLE batches (n bigint GENERATED ALWAYS AS IDENTITY, rows int);
+            CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_catalog.pg_sleep(0.001); RETURN old; END';
+            CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.batches (rows) SELECT pg_catalog.count(*) FROM gone; RETURN NULL; END';
+            CREATE TRIGGER slow BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION slow();
+            CREATE TRIGGER note AFTER DELETE ON t REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION note();
+            CREATE TABLE hold (id int); INSERT INTO hold VALUES (1); ANALYZE t").await;
+        let workspace = Workspace::for_target(&db.url).task("cleanup", "kind: cleanup\ntarget: app\noptions: { batch_goal: 100ms, rules: [{ table: t, column: at, older_than: 1d }] }
+throttle: { query: 'SELECT EXISTS (SELECT FROM public.hold) AND (SELECT count(*) FROM public.t) < 2500' }\n");
+        let mut running = Running::begin(&workspace, "cleanup");
+        running.until("paused: ");
+        let left = db.number("SELECT count(*) FROM t").await;
+        let batches = db.number("SELECT count(*) FROM batches").await;
+        let last = db.number("SELECT rows::bigint FROM batches ORDER BY n DESC LIMIT 1").await;
+        assert!(left > 0 && left < 2500 && batches > 2, "{left} after {batches}");
+        assert!(left + last >= 2500, "{left} after {batches}, the last of {last}");
+        db.execute("DELETE FROM hold").await;
+        let document = running.end(0);
+        assert_eq!(throttled(&document), ["query"]);
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+        // With nothing to pause for, a second run has nothing to do.
+        let again = Running::begin(&workspace, "cleanup").end(0);
+        assert!(objects(&again, "cleanup", "succeeded").is_empty(), "{again:#}");
+    }
+}
+
+for_each_version! {
+    /// What would let each step of the night fail, or wait, is told by day.
+    async fn the_doctor_asks_what_a_run_would_ask(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1), (1); CREATE ROLE doctored LOGIN PASSWORD 'x';
+            ALTER TABLE t OWNER TO doctored;
+            CREATE TABLE p (id int) PARTITION BY RANGE (id); CREATE TABLE p1 PARTITION OF p FOR VALUES FROM (0) TO (9);
+            ALTER TABLE p OWNER TO doctored; ALTER TABLE p1 OWNER TO doctored").await;
+        assert!(db.client.batch_execute("CREATE UNIQUE INDEX CONCURRENTLY t_id ON t (id)").await.is_err());
+        // A detach that somebody has ended while it waited.
+        let holder = db.connect().await;
+        holder.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT * FROM p").await.unwrap();
+        db.client.batch_execute("SET lock_timeout = '300ms'").await.unwrap();
+        assert!(db.client.batch_execute("ALTER TABLE p DETACH PARTITION p1 CONCURRENTLY").await.is_err());
+        holder.batch_execute("ROLLBACK").await.unwrap();
+
+        let url = format!("postgres://doctored:x@{}", db.url.split_once('@').unwrap().1);
+        let workspace = Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\", replicas: [\"postgres://nobody:x@127.0.0.1:1/postgres?connect_timeout=1\"] }}\n"
+        ));
+        let task = |workspace: Workspace, name: &str, throttle: &str| {
+            workspace.task(name, &format!("kind: analyze\ntarget: app\nthrottle: {{ {throttle} }}\n"))
+        };
+        let workspace = task(workspace, "asks", "query: SELECT nonsense");
+        let workspace = task(workspace, "calls", "http: 'http://127.0.0.1:1/'");
+        let workspace = task(workspace, "follows", "max_replica_lag: 1s, replica_gone: pause");
+        let workspace = task(workspace, "blind", "max_replica_lag_bytes: 1GB");
+        let workspace = task(workspace, "counts", "abort_active_sessions: 0, abort_query: SELECT true");
+        let workspace = task(workspace, "works", "query: SELECT false");
+        let said = workspace.run(["doctor", "--output", "json"]).expect(1).json();
+        let lines: Vec<(String, String)> = said["checks"].as_array().unwrap().iter()
+            .map(|line| (line["level"].as_str().unwrap().to_owned(), line["text"].as_str().unwrap().to_owned()))
+            .collect();
+        let told = |level: &str, words: &[&str]| {
+            let fits = |line: &&(String, String)| line.0 == level && words.iter().all(|one| line.1.contains(one));
+            assert!(lines.iter().any(|line| fits(&line)), "{level} {words:?}: {said:#}");
+        };
+        told("problem", &["asks: each step would fail", "nonsense"]);
+        told("problem", &["calls: would wait", "did not answer", "throttle.http"]);
+        told("problem", &["follows: would wait", "throttle.replica_gone"]);
+        told("problem", &["blind: each step would fail", "replica 1 does not say"]);
+        told("problem", &["counts: "]);
+        told("ok", &["works: works"]);
+        told("problem", &["public.t_id is invalid"]);
+        told("problem", &["public.p1 is detached by half", "ALTER TABLE public.p DETACH PARTITION public.p1 FINALIZE"]);
+        told("note", &["GRANT pg_read_all_stats TO doctored"]);
+        assert!(!lines.iter().any(|(_, text)| text.starts_with("works: would")), "{said:#}");
+    }
+}
+
+for_each_version! {
     /// Sessions at work, the log, and standbys are looked at on the server.
     async fn load_is_measured(major: u32) {
         let cluster = private_cluster(major, &[("wal_level", "replica"), ("autovacuum", "off")]);
@@ -437,6 +518,37 @@ async fn every_condition_that_aborts_ends_a_rebuild() {
             "{setting}: {document:#}"
         );
     }
+    // A replica that goes away while the rebuild is at work: `abort` means that, too, whatever
+    // pauses a run beside it.
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\", replicas: [\"{}\"] }}\n",
+        replica.url("postgres")
+    ))
+    .task("reindex", "kind: reindex\ntarget: app\noptions: { min_size: 0MB, min_bloat: 0%, include: [public.t_id] }\nthrottle: { max_replica_lag: 5min, replica_gone: abort }\n");
+    snapshot
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        .await
+        .unwrap();
+    let running = Running::begin(&workspace, "reindex");
+    let patience = Patience::until("the rebuild beside a replica");
+    while client
+        .query_one(half_built, &[])
+        .await
+        .unwrap()
+        .get::<_, i64>(0)
+        == 0
+    {
+        patience.pause().await;
+    }
+    drop((copy, replica));
+    let document = tokio::task::block_in_place(|| running.end(0));
+    let run = &document["runs"][0];
+    assert_eq!(run["status"], "incomplete", "{document:#}");
+    assert_eq!(run["steps"][0]["status"], "cancelled", "{document:#}");
+    let error = run["error"].as_str().unwrap();
+    assert!(error.contains("throttle.replica_gone"), "{error}");
+    let left = client.query_one(half_built, &[]).await.unwrap();
+    assert_eq!(left.get::<_, i64>(0), 0, "a half-built index stays");
 }
 
 /// Whoever answers anything but 2xx pauses the work; its address is no news.
@@ -506,6 +618,32 @@ async fn a_replica_that_is_gone_is_a_policy() {
     kill(Pid::from_raw(running.process.id() as i32), Signal::SIGTERM).unwrap();
     running.end(143);
     assert_eq!(db.number(ANALYZED).await, 0);
+    // A limit that ends the run beside it is not passed by a replica that is gone.
+    for throttle in [
+        "max_replica_lag: 1s, replica_gone: pause, abort_replica_lag: 5min",
+        "abort_replica_lag: 5min, replica_gone: pause",
+    ] {
+        let paused = of(&db, throttle);
+        let mut running = Running::begin(&paused, "analyze");
+        let line = running.until("paused: ");
+        assert!(line.contains("throttle.replica_gone"), "{throttle}: {line}");
+        kill(Pid::from_raw(running.process.id() as i32), Signal::SIGTERM).unwrap();
+        let document = running.end(143);
+        assert_eq!(document["runs"][0]["status"], "cancelled", "{document:#}");
+    }
+    let aborted = go("abort_replica_lag_bytes: 1GB, replica_gone: abort", 0);
+    super::finding(&aborted, "throttle.aborted");
+    assert_eq!(db.number(ANALYZED).await, 0);
+    // Alone it would never be looked at.
+    for policy in ["ignore", "pause", "abort"] {
+        let alone = of(&db, &format!("replica_gone: {policy}"));
+        let refused = alone.run(["check"]).expect(2);
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        assert!(
+            said.contains("replica_gone") && said.contains("max_replica_lag"),
+            "{said}"
+        );
+    }
     let gone_on = go("max_replica_lag: 1s, replica_gone: ignore", 0);
     assert_eq!(
         objects(&gone_on, "analyze", "succeeded").len(),
