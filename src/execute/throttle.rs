@@ -13,9 +13,10 @@ use crate::values::with_causes;
 
 /// How often the server is asked while something waits, or is at work.
 const EVERY: Duration = Duration::from_secs(1);
-/// Between two batches an answer holds for so many times what it took to get it, and no longer than
-/// [`EVERY`]: a limit is passed by one batch at most where asking is cheap, and little time goes
-/// into asking where it is not.
+/// What takes no longer than this is asked anew before each batch: then a limit is passed by one at most.
+const CHEAP: Duration = Duration::from_millis(100);
+/// Other answers hold for so many times what it took to get them, and no longer than [`EVERY`]: little
+/// time goes into asking.
 const SHARE: u32 = 4;
 /// So often in a row it may be unknown whether a run has to end.
 const UNSEEN: u32 = 5;
@@ -296,7 +297,10 @@ impl Throttler {
         }
         // Steps that wait here for each other would ask the same.
         let mut seen = self.seen.lock().await;
-        let holds = EVERY.min(seen.took * SHARE);
+        let holds = match seen.took < CHEAP {
+            true => Duration::ZERO,
+            false => EVERY.min(seen.took * SHARE),
+        };
         if seen.at.is_some_and(|at| at.elapsed() < holds) {
             return Ok(seen.reason.clone());
         }
