@@ -21,6 +21,13 @@ use crate::plan::{KeptBy, Param, Place, Query, Sweep, Work};
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Between two tries to clear away what somebody holds the locks of.
+const CLEAR_AGAIN: Duration = Duration::from_millis(500);
+/// How long a try takes at most besides its wait for locks.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(1);
+/// A session that says nothing for so long after its time was up is given up,
+/// although the server still answers others.
+const STUCK: Duration = Duration::from_secs(300);
 
 /// What is tried, and tried again, as one: when it halts, nothing of it has
 /// changed the target.
@@ -90,7 +97,14 @@ pub(super) async fn until_done<A: Attempt>(
         } else {
             CancellationToken::new()
         };
-        let outcome = attempt.once(job, step_ends, &give_way).await;
+        let (ends, _) = gate::first_limit(execution, step_ends);
+        let tried = attempt.once(job, step_ends, &give_way);
+        let outcome = match tokio::time::timeout_at((ends + STUCK).into(), tried).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Halt::Failed(EngineError::Stuck {
+                server: session.describe().to_owned(),
+            })),
+        };
         let mut seen = if watched {
             job.watch.leave(session.pid)
         } else {
@@ -324,9 +338,16 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
     note_left(job, record).await
 }
 
-/// Clears away what an attempt left, and notes what could not be.
+/// Clears away what an attempt left, and notes what could not be. Where the run is
+/// stopped and somebody only holds its locks, it is tried for as long as the grace
+/// lasts: the process is to leave nothing, and has that time.
 async fn note_left(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineError> {
-    if let Some(Left { text, .. }) = sweep(job).await? {
+    let mut left = sweep(job).await?;
+    while left.as_ref().is_some_and(|left| left.for_now) && may_clear_again(job) {
+        tokio::time::sleep(CLEAR_AGAIN).await;
+        left = sweep(job).await?;
+    }
+    if let Some(Left { text, .. }) = left {
         record.error = Some(match record.error.take() {
             Some(before) if before.contains(&text) => before,
             Some(before) => format!("{before}; {text}"),
@@ -334,6 +355,16 @@ async fn note_left(job: Job<'_>, record: &mut StepRecord) -> Result<(), EngineEr
         });
     }
     Ok(())
+}
+
+/// Whether another try at clearing away ends before the run is given up.
+fn may_clear_again(job: Job<'_>) -> bool {
+    let execution = job.execution;
+    let Some(since) = execution.stop.since() else {
+        return false;
+    };
+    let try_takes = CLEAR_AGAIN + execution.limits.lock_timeout.get() + CANCELLED_WITHIN;
+    Instant::now() + try_takes < since + execution.limits.clearing()
 }
 
 /// A name led nowhere. Only if the step's own object is gone is that no

@@ -81,6 +81,10 @@ const LEAST_LEFT: Duration = Duration::from_millis(100);
 /// time is up.
 const CLOCKS_DIFFER: Duration = Duration::from_millis(50);
 
+/// The server ends a statement when its time is up. One that goes on for this long
+/// after that is cancelled by us: the server may have heard of no limit, or not act on it.
+const LATE: Duration = Duration::from_secs(2);
+
 /// A statement that goes on for this long after it was cancelled is cancelled again.
 const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 
@@ -88,7 +92,7 @@ const CANCEL_AGAIN: Duration = Duration::from_secs(1);
 const ASIDE: Duration = Duration::from_secs(300);
 
 /// The limit that comes first, and when.
-fn first_limit(execution: &Execution, step_ends: Instant) -> (Instant, TimeLimit) {
+pub(super) fn first_limit(execution: &Execution, step_ends: Instant) -> (Instant, TimeLimit) {
     match execution.deadline {
         Some(deadline) if deadline <= step_ends => (deadline, TimeLimit::Run),
         _ => (step_ends, TimeLimit::Step),
@@ -125,29 +129,33 @@ async fn under_limits<T>(
     limits: &str,
     work: impl Future<Output = Result<T, EngineError>>,
     execution: &Execution,
+    step_ends: Instant,
     give_way: &CancellationToken,
 ) -> Result<(Vec<Notice>, T), EngineError> {
     let both = futures_util::future::join(set_limits(session, limits), work);
-    let (set, done) = until_stopped(session, both, execution, give_way).await;
+    let (set, done) = until_stopped(session, both, execution, step_ends, give_way).await;
     // Without the limits it should not have run; what came of it is then of no use.
     let notices = set?.notices;
     Ok((notices, done?))
 }
 
 /// Waits for the end of what the session does, and has the server give it up
-/// where the run is stopped or it has to give way: again where it was between
-/// two statements when it was told.
+/// where the run is stopped, it has to give way, or it goes on although its time
+/// is up: again where it was between two statements when it was told.
 pub(super) async fn until_stopped<F: Future>(
     session: &Session,
     work: F,
     execution: &Execution,
+    step_ends: Instant,
     give_way: &CancellationToken,
 ) -> F::Output {
+    let (ends, _) = first_limit(execution, step_ends);
     tokio::pin!(work);
     tokio::select! {
         ended = &mut work => return ended,
         () = execution.stop.now() => {}
         () = give_way.cancelled() => {}
+        () = tokio::time::sleep_until((ends + LATE).into()) => {}
     }
     loop {
         cancel(session).await;
@@ -194,7 +202,7 @@ pub(super) async fn ask_alone(
     let begin = format!("{begin}; {}", limits(lock_timeout, left));
     let params = bound(&query.params);
     let asked = session.query_alone("checking it", &begin, &query.sql, &params);
-    let result = until_stopped(session, asked, execution, give_way).await;
+    let result = until_stopped(session, asked, execution, step_ends, give_way).await;
     result.map_err(|error| judge(error, execution, step_ends, give_way))
 }
 
@@ -402,7 +410,7 @@ pub(super) async fn pass(
         session.execute_with("running it", &statement.sql, &params)
     };
     let limits = limits(lock_timeout, left);
-    let result = under_limits(session, &limits, work, execution, give_way).await;
+    let result = under_limits(session, &limits, work, execution, step_ends, give_way).await;
     let (mut notices, done) =
         result.map_err(|error| judge(error, execution, step_ends, give_way))?;
     notices.extend(done.notices);
@@ -460,7 +468,7 @@ pub(super) async fn ask(
     let params = bound(&query.params);
     let limits = limits(execution.limits.lock_timeout.get(), left);
     let work = session.query("checking it", &query.sql, &params);
-    let result = under_limits(session, &limits, work, execution, give_way).await;
+    let result = under_limits(session, &limits, work, execution, step_ends, give_way).await;
     result
         .map(|(_, rows)| rows)
         .map_err(|error| judge(error, execution, step_ends, give_way))

@@ -195,7 +195,7 @@ impl Seek<'_> {
             spots.extend(fields.first().copied().flatten().and_then(Spot::of));
             true
         });
-        let looked = gate::until_stopped(session, looking, execution, give_way).await;
+        let looked = gate::until_stopped(session, looking, execution, step_ends, give_way).await;
         looked.map_err(|error| gate::judge(error, execution, step_ends, give_way))?;
         if spots.len() > MOST_FOUND {
             return Ok(None);

@@ -256,3 +256,47 @@ async fn a_check_that_takes_too_long_fails_alone() {
     let asleep = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(6000)%' AND pid <> pg_backend_pid()";
     assert_eq!(db.number(asleep).await, 0);
 }
+
+for_each_version! {
+    /// Whoever has read the table in a transaction that is still open holds what is to be cleared
+    /// away: it is tried again for as long as the grace lasts.
+    async fn what_a_reader_holds_is_cleared_away_when_it_lets_go(major: u32) {
+        let db = fresh_database(major).await;
+        bloated(&db).await;
+        db.execute("DROP TABLE beta").await;
+        let reader = db.connect().await;
+        reader.batch_execute("BEGIN; SELECT count(*) FROM alpha").await.unwrap();
+        let workspace = workspace(&db, "60s");
+        let process = workspace
+            .process(["run", "reindex", "--now", "--output", "json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let ours = |what: &str| format!("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+            AND application_name LIKE 'maint %' AND query LIKE '{what}' AND state = 'active' AND wait_event_type = 'Lock'");
+        let patience = Patience::until("the rebuild to wait for the reader");
+        while db.number(&ours("REINDEX%")).await == 0 || db.number(INVALID).await == 0 {
+            patience.pause().await;
+        }
+        signal(&process, Signal::SIGTERM);
+        // A second one cuts the patience with the step short, not the clearing.
+        signal(&process, Signal::SIGTERM);
+        // Twice it cannot have the lock.
+        let drop = ours("DROP INDEX%");
+        let patience = Patience::until("the clearing to be tried");
+        for waits in [true, false, true] {
+            while (db.number(&drop).await > 0) != waits {
+                patience.pause().await;
+            }
+        }
+        reader.batch_execute("COMMIT").await.unwrap();
+        let (code, document, said) = end(process).await;
+        assert_eq!(code, Some(143), "{said}");
+        let step = &document["runs"][0]["steps"][0];
+        assert_eq!(step["status"], "cancelled", "{document:#}");
+        assert_eq!(step["error"], "the run was stopped", "{document:#}");
+        assert_eq!(db.number(INVALID).await, 0, "{document:#}");
+        assert_eq!(db.number(HALF_BUILT).await, 0);
+    }
+}
