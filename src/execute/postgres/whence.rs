@@ -58,16 +58,10 @@ pub(super) async fn table_of(
         return Ok(None);
     };
     let oid = row.get(0)?;
-    let left = match root == Some(oid) {
-        true => manifest.oid,
-        false => manifest.own(),
-    };
-    let another = |then: Option<u32>, now: u32| then.is_some_and(|then| then != now);
-    let is_another = another(left, oid) || root.is_some_and(|root| another(manifest.oid, root));
     Ok(Some(Source {
         oid,
         name: row.get(1)?,
         bytes: row.get(2)?,
-        is_another,
+        is_another: manifest.left_another(root, oid),
     }))
 }

@@ -105,7 +105,8 @@ impl Workspace {
         self.knows(kind, key, bounds.into()).await;
     }
 
-    async fn knows(&self, kind: &str, key: String, value: serde_json::Value) {
+    /// Has the history remember something of this kind.
+    pub(crate) async fn knows(&self, kind: &str, key: String, value: serde_json::Value) {
         let location = format!("sqlite:{}", self.history().display());
         let store = maint::history::open(&location).await.unwrap();
         let memory = maint::plan::Memory { key, value };

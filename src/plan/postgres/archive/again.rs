@@ -152,6 +152,15 @@ impl Manifest {
         same && self.database_oid.is_none_or(|own| own == here.database)
     }
 
+    /// Whether the rows left another table than the one of the id `now`: theirs, or where their
+    /// partition is no more, all of the table that it was of. `root` says which table that is to be.
+    pub fn left_another(&self, root: Option<u32>, now: u32) -> bool {
+        let other = |then: Option<u32>, now: u32| then.is_some_and(|then| then != now);
+        let all = root == Some(now) || self.oid == Some(now);
+        let left = if all { self.oid } else { self.own() };
+        other(left, now) || root.is_some_and(|root| other(self.oid, root))
+    }
+
     /// The id of the table that held the rows, where it is known.
     pub fn own(&self) -> Option<u32> {
         let whole = self.whole.as_ref().map(|whole| whole.oid);
@@ -247,6 +256,24 @@ mod tests {
         assert_eq!(said(&ahead, Some(&seen)), (true, vec![]));
         let anew = Looked { anew: true, ..seen };
         assert_eq!(said(&batch(json!({})), Some(&anew)), (true, vec![]));
+    }
+
+    #[test]
+    fn a_dropped_partition_left_the_table_that_it_was_of() {
+        let part = batch(json!({}));
+        let whole = batch(json!({ "whole": { "oid": 12, "bounds": null, "place": 0 } }));
+        for (manifest, own) in [(&part, 11), (&whole, 12)] {
+            // Itself, what was put in its place, the table that it was of, and what is in that one's.
+            for (now, another) in [(own, false), (20, true), (10, false), (9, true)] {
+                assert_eq!(manifest.left_another(None, now), another, "{now}");
+            }
+            assert!(!manifest.left_another(Some(10), own));
+            assert!(!manifest.left_another(Some(10), 10));
+            assert!(manifest.left_another(Some(10), 20));
+            assert!(manifest.left_another(Some(9), 9));
+        }
+        let unknown = batch(json!({ "oid": null, "table_oid": null }));
+        assert!(!unknown.left_another(None, 20));
     }
 
     #[test]

@@ -131,6 +131,35 @@ for_each_version! {
     }
 }
 
+for_each_version! {
+    /// Killed after the partition was dropped, and before that was written down: the server says that
+    /// it was, and the other rows of the table, which has no key, are no reason to ask a person.
+    async fn dropped_and_not_written_down(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+            CREATE TABLE t_1 PARTITION OF t FOR VALUES FROM ('2020-01-01 00:00:00+00') TO ('2020-02-01 00:00:00+00');
+            CREATE TABLE t_2 PARTITION OF t FOR VALUES FROM ('2020-02-01 00:00:00+00') TO ('2100-01-01 00:00:00+00');
+            INSERT INTO t SELECT n, '2020-01-05' FROM generate_series(1, 50) n;
+            INSERT INTO t SELECT n, now() FROM generate_series(51, 90) n").await;
+        let (workspace, folder) = into_files(&db, &json!({ "table": "t", "column": "at", "older_than": "1y" }));
+        assert_eq!(archive(&workspace)["rows"], 50);
+        assert!(!exists(&db, "t_1").await);
+        let mut manifest = archived(&workspace)[0]["manifest"].clone();
+        assert!(manifest["whole"].is_object(), "{manifest:#}");
+        manifest["settled"] = json!(false);
+        let key = format!("archive {}", manifest["id"].as_str().unwrap());
+        workspace.knows("archive", key, manifest).await;
+        let stored = parquet_files(folder.path());
+        let run = archive(&workspace);
+        assert_eq!(run["status"], "succeeded", "{run:#}");
+        assert_eq!(run["steps"][0]["action"], "settle", "{run:#}");
+        assert_eq!(archived(&workspace)[0]["manifest"]["settled"], true);
+        assert_eq!(parquet_files(folder.path()), stored);
+        assert_eq!(db.number("SELECT count(*) FROM t").await, 40);
+        nothing_is_left(&workspace);
+    }
+}
+
 /// Attached again, and kept for longer: what was stored of it goes, the rows stay.
 #[tokio::test]
 async fn attached_again() {
