@@ -340,6 +340,11 @@ for_each_version! {
             cluster.url("postgres"), replica.url("postgres")
         )).task("snapshot", &task("{ max_replication_lag: 0s, max_slot_retention: 1kB }"));
         copy.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
+        // It is only asked to, and replays until it has noticed.
+        let patience = Patience::until("the replica to pause");
+        while !copy.query_one("SELECT pg_get_wal_replay_pause_state() = 'paused'", &[]).await.unwrap().get::<_, bool>(0) {
+            patience.pause().await;
+        }
         client.batch_execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 10000)").await.unwrap();
         let end: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
         let patience = Patience::until("the replica to have what it does not replay");

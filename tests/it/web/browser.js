@@ -73,7 +73,7 @@ const PATIENCE = 180000;
   await plain.getByRole("button", { name: "Log in" }).click();
   await plain.locator("#running").waitFor();
   seen.plain = await plain.locator("h2").allTextContents();
-  for (const path of ["/", "/runs", "/tasks", "/report", "/next"]) {
+  for (const path of ["/", "/runs", "/tasks", "/findings", "/trends", "/report", "/next"]) {
     await tab.setViewportSize({ width: 360, height: 700 });
     await tab.goto(url + path);
     const wide = await tab.evaluate(() => document.documentElement.scrollWidth);

@@ -23,7 +23,10 @@ async fn a_person_starts_a_run_watches_it_and_cancels_it() {
         earlier.findings.push(Finding {
             code: "index.unused".into(),
             severity,
-            object: format!("public.i_{severity:?}"),
+            // As long as names of constraints are.
+            object: format!(
+                "public.learning_analytics.learning_analytics_of_courses_fkey_{severity:?}"
+            ),
             message: "The index has not been used for 90 days.".into(),
             suggestion: Some("DROP INDEX CONCURRENTLY public.i;".into()),
         });
