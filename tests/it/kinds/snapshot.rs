@@ -346,7 +346,8 @@ for_each_version! {
             patience.pause().await;
         }
         client.batch_execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 10000)").await.unwrap();
-        let end: String = client.query_one("SELECT pg_current_wal_lsn()::text", &[]).await.unwrap().get(0);
+        // What was written to the log, which may not be on the disk yet.
+        let end: String = client.query_one("SELECT pg_current_wal_insert_lsn()::text", &[]).await.unwrap().get(0);
         let patience = Patience::until("the replica to have what it does not replay");
         while !copy.query_one(&format!("SELECT pg_last_wal_receive_lsn() >= '{end}'::pg_lsn"), &[]).await.unwrap().get::<_, bool>(0) {
             patience.pause().await;
