@@ -240,8 +240,8 @@ fn the_published_codes_are_current() {
     );
 }
 
-#[test]
-fn every_command_has_a_page_that_man_can_read() {
+/// A folder with all pages of the manual.
+fn manual() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let made = maint()
         .args(["man", "--out"])
@@ -249,6 +249,12 @@ fn every_command_has_a_page_that_man_can_read() {
         .output()
         .unwrap();
     assert!(made.status.success(), "{made:?}");
+    folder
+}
+
+#[test]
+fn every_command_has_a_page_that_man_can_read() {
+    let folder = manual();
     let run = std::fs::read_to_string(folder.path().join("maint-run.1")).unwrap();
     for part in [
         ".TH MAINT",
@@ -463,13 +469,7 @@ fn a_task_that_is_off_is_not_said_to_run() {
 /// its own, with the options that it takes, what they may be and what they are by default.
 #[test]
 fn every_help_has_examples() {
-    let folder = tempfile::tempdir().unwrap();
-    let made = maint()
-        .args(["man", "--out"])
-        .arg(folder.path())
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
+    let folder = manual();
     let mut pages: Vec<String> = std::fs::read_dir(folder.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -410,6 +410,18 @@ async fn a_wrong_question_that_would_end_the_run_fails_it() {
     );
 }
 
+/// Waits until the rebuild is at work.
+async fn builds(client: &tokio_postgres::Client, half_built: &str, setting: &str) {
+    let patience = Patience::until(&format!("the rebuild under {setting}"));
+    loop {
+        let row = client.query_one(half_built, &[]).await.unwrap();
+        if row.get::<_, i64>(0) > 0 {
+            return;
+        }
+        patience.pause().await;
+    }
+}
+
 /// Each condition that may end a run ends it in the midst of a rebuild, and names itself; what
 /// was begun is cleared away.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -446,16 +458,7 @@ async fn every_condition_that_aborts_ends_a_rebuild() {
             .await
             .unwrap();
         let running = Running::begin(&workspace, "reindex");
-        let patience = Patience::until(&format!("the rebuild under {setting}"));
-        while client
-            .query_one(half_built, &[])
-            .await
-            .unwrap()
-            .get::<_, i64>(0)
-            == 0
-        {
-            patience.pause().await;
-        }
+        builds(&client, half_built, setting).await;
         if setting.contains("lag") {
             copy.batch_execute("SELECT pg_wal_replay_pause()")
                 .await
@@ -531,16 +534,7 @@ async fn every_condition_that_aborts_ends_a_rebuild() {
         .await
         .unwrap();
     let running = Running::begin(&workspace, "reindex");
-    let patience = Patience::until("the rebuild beside a replica");
-    while client
-        .query_one(half_built, &[])
-        .await
-        .unwrap()
-        .get::<_, i64>(0)
-        == 0
-    {
-        patience.pause().await;
-    }
+    builds(&client, half_built, "replica_gone").await;
     drop((copy, replica));
     let document = tokio::task::block_in_place(|| running.end(0));
     let run = &document["runs"][0];
