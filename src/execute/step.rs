@@ -1,9 +1,10 @@
 //! One step: is it still needed, measure, try, try again, clear away, measure.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use futures_util::future::BoxFuture;
+use tokio::time::timeout;
 
 use super::door::BodyOf;
 use super::{Door, Event, Execution, Job, Size, StopReason};
@@ -11,6 +12,9 @@ use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Baseline, Basis, Body, Finding, KeptBy, Step};
 use crate::values::with_causes;
+
+/// How long a step that destroys waits until its beginning is on disk.
+const OPENING: Duration = Duration::from_secs(1);
 
 /// A step that has ended.
 pub(super) struct Ended<D: Door> {
@@ -155,6 +159,10 @@ async fn recorded<D: Door>(
         record.started_at = Some(Utc::now());
         execution.pace.begins();
         execution.history.step(execution.run, &record);
+        if step.body.destroys() {
+            // A history that does not answer stops no work; what it did not take is told by itself.
+            let _ = timeout(OPENING, execution.history.settle()).await;
+        }
         execution.observer.on(Event::Started(&record));
         let began = Instant::now();
         if let Err(error) = run(step, session, &mut record, findings, door, watch, execution).await

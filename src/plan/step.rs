@@ -73,6 +73,12 @@ pub trait Body: Clone + std::fmt::Debug + Default + Serialize + Send + Sync + 's
     fn keeps_what_it_did(&self) -> bool {
         false
     }
+
+    /// Whether it takes away what does not come back by itself: rows, documents, relations. That it
+    /// begins is then on disk before it does.
+    fn destroys(&self) -> bool {
+        true
+    }
 }
 
 /// One unit of work on one object. What every engine's steps have is here,

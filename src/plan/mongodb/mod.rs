@@ -173,6 +173,10 @@ impl super::Body for Body {
         matches!(self.work, Work::Walk(_))
     }
 
+    fn destroys(&self) -> bool {
+        !matches!(self.work, Work::Look(_) | Work::Compact(_))
+    }
+
     fn at_any_time(&self) -> String {
         match &self.work {
             Work::Walk(walk) => walk.at_any_time(),

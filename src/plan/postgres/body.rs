@@ -157,6 +157,10 @@ impl crate::plan::Body for Body {
         // What is stored of a partition, and what has moved to the front of a table, stays so.
         matches!(self.work, Work::Walk(_) | Work::Retire(_) | Work::Shrink(_))
     }
+
+    fn destroys(&self) -> bool {
+        self.work.destroys()
+    }
 }
 
 /// Patterns, as regular expressions, that no relation goes by.

@@ -59,9 +59,42 @@ impl Work {
             Work::Check(_) | Work::Retire(_) | Work::Shrink(_) | Work::Settle(_) => self.text(),
         }
     }
+
+    /// Whether it takes away what does not come back by itself. Statements of which it is not known
+    /// do.
+    pub(super) fn destroys(&self) -> bool {
+        let lets_all_stay = |statement: &Statement| {
+            let word = statement.sql.split_whitespace().next().unwrap_or_default();
+            REPEATABLE.contains(&word)
+        };
+        match self {
+            Work::Check(_) | Work::Shrink(_) => false,
+            Work::Each(statements) => !statements.iter().all(lets_all_stay),
+            Work::Together(_) | Work::Walk(_) | Work::Retire(_) | Work::Settle(_) => true,
+        }
+    }
 }
+
+/// What statements begin with that may be given again and again: there are thousands of them in a
+/// run, each as short as a commit of the history.
+const REPEATABLE: [&str; 4] = ["ANALYZE", "REFRESH", "REINDEX", "VACUUM"];
 
 fn joined(statements: &[Statement]) -> String {
     let texts: Vec<&str> = statements.iter().map(|s| s.sql.as_str()).collect();
     texts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements_that_are_not_known_destroy() {
+        let each = |sql: &[&str]| Work::Each(sql.iter().map(|s| Statement::brief(*s)).collect());
+        assert!(!each(&["ANALYZE app.t"]).destroys());
+        assert!(!each(&["REINDEX INDEX CONCURRENTLY app.i", "ANALYZE app.t"]).destroys());
+        assert!(each(&["ANALYZE app.t", "DROP INDEX CONCURRENTLY app.i"]).destroys());
+        assert!(each(&["CALL app.forget()"]).destroys());
+        assert!(Work::Together(vec![Statement::brief("ANALYZE app.t")]).destroys());
+    }
 }

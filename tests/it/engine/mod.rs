@@ -150,6 +150,17 @@ async fn it_is_planned_carried_out_and_recorded() {
     assert_eq!(ends(&again), [("glued", Failed)]);
 }
 
+/// Whoever finds a box empty, and the process dead, finds in the history who emptied it.
+#[tokio::test]
+async fn what_destroys_is_on_record_before_it_begins() {
+    let world = World::new("on-record", &[("a", 3), ("b", 4)], "").await;
+    *world.shelf.history.lock().unwrap() = Some(Arc::clone(&world.store));
+    let record = world.run(Arc::new(Silent)).await;
+    assert_eq!(record.status, RunStatus::Succeeded);
+    let stood = world.shelf.stood.lock().unwrap().clone();
+    assert_eq!(stood, [StepStatus::Running, StepStatus::Running]);
+}
+
 #[tokio::test]
 async fn it_is_one_at_a_time() {
     let world = World::new("claimed", &[("a", 3)], "").await;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use maint::config::{Target, Throttle};
 use maint::engines::EngineError;
 use maint::execute::{Busy, Door, Execution, Holder, Job, Size};
-use maint::history::{StepRecord, StepStatus};
+use maint::history::{StepRecord, StepStatus, Store};
 use maint::plan::{
     self, Entry, Finding, Kind, Moment, Place, Plan, Scope, Severity, Site, Speaks, Step,
 };
@@ -30,6 +30,9 @@ pub(super) struct Shelf {
     /// How many sessions were opened, and are open.
     pub(super) opened: AtomicU32,
     pub(super) open: AtomicU32,
+    /// Where it is looked up, when a box is emptied, how its step stands.
+    pub(super) history: Mutex<Option<Arc<dyn Store>>>,
+    pub(super) stood: Mutex<Vec<StepStatus>>,
 }
 
 static SHELVES: LazyLock<Mutex<HashMap<String, Arc<Shelf>>>> = LazyLock::new(Mutex::default);
@@ -240,6 +243,13 @@ impl Door for ShelfDoor {
         findings: &mut Vec<Finding>,
     ) -> Result<(), EngineError> {
         record.attempts = 1;
+        let history = self.0.history.lock().unwrap().clone();
+        if let Some(history) = history {
+            let run = history.run(&job.execution.run.to_string()).await.unwrap();
+            let steps = run.steps.iter().filter(|step| step.seq == record.seq);
+            let mut stood = self.0.stood.lock().unwrap();
+            stood.extend(steps.map(|step| step.status));
+        }
         match job.step.body.which.as_str() {
             "glued" => {
                 return Err(EngineError::Files {

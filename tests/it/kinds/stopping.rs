@@ -151,6 +151,11 @@ for_each_version! {
         let holder = old_snapshot(&db).await;
         let workspace = workspace(&db, "1s");
         let mut process = rebuilding(&db, &workspace).await;
+        // Steps that can be repeated reach the history a moment after they begin.
+        let patience = Patience::until("the step to be on record");
+        while objects(&workspace.run(["show", "last", "--output", "json"]).json(), "reindex", "running").is_empty() {
+            patience.pause().await;
+        }
         process.kill().unwrap();
         process.wait().unwrap();
         // What the server does by itself a little later, when it looks for its client.
