@@ -25,7 +25,8 @@ pub(super) struct Screen {
     bars: Option<MultiProgress>,
     /// What every line begins with.
     prefix: String,
-    running: Mutex<HashMap<u32, (ProgressBar, String)>>,
+    /// Steps at work: what they are called, and their bars where there are any.
+    running: Mutex<HashMap<u32, (Option<ProgressBar>, String)>>,
     total: Mutex<usize>,
 }
 
@@ -77,9 +78,10 @@ impl Observer for Screen {
                     );
                     bar.set_message(label.clone());
                     bar.enable_steady_tick(std::time::Duration::from_millis(200));
-                    running.insert(step.seq, (bar, label));
+                    running.insert(step.seq, (Some(bar), label));
                 } else {
                     errln!("{label} …");
+                    running.insert(step.seq, (None, label));
                 }
             }
             Event::Progress {
@@ -88,7 +90,7 @@ impl Observer for Screen {
                 done,
                 total,
             } => {
-                if let Some((bar, label)) = running.get(&seq) {
+                if let Some((Some(bar), label)) = running.get(&seq) {
                     if let Ok(total) = u64::try_from(total)
                         && total > 0
                     {
@@ -106,9 +108,17 @@ impl Observer for Screen {
                         }
                         bar.set_position(u64::try_from(done).unwrap_or(0));
                     }
-                    bar.set_message(format!("{label}: {phase}"));
+                    bar.set_message(match phase {
+                        "" => label.clone(),
+                        phase => format!("{label}: {phase}"),
+                    });
                 }
             }
+            Event::Blocked { seq, who, news } => match running.get(&seq) {
+                Some((Some(bar), label)) => bar.set_message(format!("{label}: {}", shown(who))),
+                Some((None, label)) if news => errln!("{label}: {}", shown(who)),
+                _ => {}
+            },
             Event::Waiting(step, why) => {
                 self.line(&format!(
                     "    {} {}: {}",
@@ -118,7 +128,7 @@ impl Observer for Screen {
                 ));
             }
             Event::Finished(step) => {
-                if let Some((bar, _)) = running.remove(&step.seq) {
+                if let Some((Some(bar), _)) = running.remove(&step.seq) {
                     bar.finish_and_clear();
                 }
                 let mark = match step.status {

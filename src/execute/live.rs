@@ -109,6 +109,11 @@ impl Observer for Follower {
                     step.waiting.clear();
                 }
             }
+            Event::Blocked { seq, who, .. } => {
+                if let Some(step) = run.steps.get_mut(&seq) {
+                    who.clone_into(&mut step.waiting);
+                }
+            }
             Event::Waiting(step, why) => {
                 let at_work = run.steps.entry(step.seq).or_insert_with(|| StepAtWork {
                     action: step.action.clone(),

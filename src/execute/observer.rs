@@ -18,6 +18,16 @@ pub enum Event<'a> {
         /// Of how many; 0 where the server does not say.
         total: i64,
     },
+    /// A step waits for somebody just now. Told again and again for as long as it does;
+    /// after that comes `Progress`.
+    Blocked {
+        /// Which step.
+        seq: u32,
+        /// For whom, since when.
+        who: &'a str,
+        /// Whether it has only just begun to wait.
+        news: bool,
+    },
     /// A step cannot go on now; the text says why and what follows.
     Waiting(&'a StepRecord, &'a str),
     /// A step has ended.

@@ -5,6 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
+
 use super::queue::Room;
 use super::shared::Part;
 use crate::history::{StepRecord, StepStatus};
@@ -85,7 +87,13 @@ impl Pace {
     }
 
     fn look<B: Body>(&self, step: &Step<B>) -> Option<(Fit, Prediction, Duration)> {
-        let left = self.deadline?.saturating_duration_since(Instant::now());
+        let left = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        // Whoever may block others only for a while has no more time than that.
+        let until = step.body.until();
+        let until = until.map(|until| (until - Utc::now()).to_std().unwrap_or_default());
+        let left = left.into_iter().chain(until).min()?;
         let left = match &self.part {
             Some(part) => part.left(step, left),
             None => left,

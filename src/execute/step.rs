@@ -15,6 +15,9 @@ use crate::values::with_causes;
 
 /// How long a step that destroys waits until its beginning is on disk.
 const OPENING: Duration = Duration::from_secs(1);
+/// How long a step that keeps its work elsewhere may go on after its time was up: what it does
+/// here has ended by then, and has not been committed.
+const SILENT: Duration = Duration::from_secs(8);
 
 /// A step that has ended.
 pub(super) struct Ended<D: Door> {
@@ -165,12 +168,16 @@ async fn recorded<D: Door>(
         }
         execution.observer.on(Event::Started(&record));
         let began = Instant::now();
-        if let Err(error) = run(step, session, &mut record, findings, door, watch, execution).await
-        {
-            if error.is_unreachable() {
-                *session = None;
+        match run(step, session, &mut record, findings, door, watch, execution).await {
+            Ok(true) => {}
+            // It may be in the middle of something: its end takes that back.
+            Ok(false) => *session = None,
+            Err(error) => {
+                if error.is_unreachable() {
+                    *session = None;
+                }
+                end(&mut record, StepStatus::Failed, with_causes(&error));
             }
-            end(&mut record, StepStatus::Failed, with_causes(&error));
         }
         record.duration_ms = i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX);
         execution.pace.ended(&record);
@@ -182,6 +189,7 @@ async fn recorded<D: Door>(
     record
 }
 
+/// Carries it out; whether its session is of use afterwards.
 async fn run<D: Door>(
     step: &Step<BodyOf<D>>,
     session: &mut Option<D::Session>,
@@ -190,7 +198,7 @@ async fn run<D: Door>(
     door: &D,
     watch: &D::Watch,
     execution: &Execution,
-) -> Result<(), EngineError> {
+) -> Result<bool, EngineError> {
     let awaited = execution.stop.awaited();
     let looking = awaited.aside("a question before a step");
     let session = match session {
@@ -199,7 +207,7 @@ async fn run<D: Door>(
     };
     if let Some(why) = door.unneeded(session, step).await? {
         end(record, StepStatus::Skipped, why);
-        return Ok(());
+        return Ok(true);
     }
     let before = door.measure(session, step, execution).await?;
     record.bytes_before = before.map(|size| size.bytes);
@@ -212,12 +220,36 @@ async fn run<D: Door>(
     };
     drop(looking);
     let ends = Instant::now() + execution.limits.step_timeout.get();
-    let (ends, limit) = match execution.deadline {
-        Some(deadline) if deadline <= ends => (deadline, "a step beyond the run's time"),
-        _ => (ends, "a step beyond `limits.step_timeout`"),
+    let (ends, limit, over) = match execution.deadline {
+        Some(deadline) if deadline <= ends => (
+            deadline,
+            "a step beyond the run's time",
+            "the run's time was up".to_owned(),
+        ),
+        _ => (
+            ends,
+            "a step beyond `limits.step_timeout`",
+            format!(
+                "`limits.step_timeout` ({}) was over",
+                execution.limits.step_timeout
+            ),
+        ),
     };
     let working = awaited.by(ends, limit);
-    door.carry_out(job, record, findings).await?;
+    let carrying_out = door.carry_out(job, record, findings);
+    match step.body.elsewhere() {
+        None => carrying_out.await?,
+        Some(place) => {
+            let by_then = (ends + SILENT).into();
+            match tokio::time::timeout_at(by_then, carrying_out).await {
+                Ok(done) => done?,
+                Err(_) => {
+                    silent(record, &place, &over);
+                    return Ok(false);
+                }
+            }
+        }
+    }
     drop(working);
     let _looking = awaited.aside("a question after a step");
     if let (StepStatus::Succeeded, true, Some(memory)) =
@@ -247,7 +279,21 @@ async fn run<D: Door>(
             execution.history.learn(&execution.target, baseline);
         }
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Leaves a step whose work is to be kept by somebody who says nothing. It is as if the process
+/// had died: what it had not committed is given back, and the next run finds what it had begun.
+fn silent(record: &mut StepRecord, place: &str, over: &str) {
+    let rows = record.rows.unwrap_or(0);
+    let why = format!(
+        "{place} does not answer: {over}, and {} s later what was asked of it had still not come to an end. Nothing goes from here that is not proved to be there: the batch at work was given back ({rows} rows of those before it have gone). Look at {place}, and at any proxy or firewall before it; the next run finds out what became of the batch, and goes on",
+        SILENT.as_secs()
+    );
+    tracing::warn!(place, "a step was left, since it got no answer");
+    record.status = StepStatus::Failed;
+    record.error = Some(why);
+    record.kept_by = None;
 }
 
 pub(super) fn end(record: &mut StepRecord, status: StepStatus, why: impl Into<String>) {

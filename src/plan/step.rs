@@ -1,3 +1,4 @@
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +67,18 @@ pub trait Body: Clone + std::fmt::Debug + Default + Serialize + Send + Sync + 's
     /// What it changes besides its own rows, without numbers, which move with the time.
     fn sets_off(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// When it has to have ended, whatever time the run has: it blocks others, and may do so only
+    /// until then.
+    fn until(&self) -> Option<DateTime<Utc>> {
+        None
+    }
+
+    /// Where it keeps, or reads, what it works on besides the target: another server, a bucket, a
+    /// folder; for people. One that says nothing is not waited for.
+    fn elsewhere(&self) -> Option<String> {
+        None
     }
 
     /// Whether what it did is kept when it is cut off, and gone on from: then

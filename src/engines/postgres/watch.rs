@@ -16,13 +16,17 @@ pub struct Blocker {
     /// Its `application_name`, or what it is where it has none; of a prepared
     /// transaction also its name, as a literal.
     pub application: String,
-    /// Its state.
+    /// Its state; [`HIDDEN`] where the server does not show it to our role.
     pub state: String,
     /// Age of its current or last query, in milliseconds.
     pub query_age_ms: i64,
     /// Age of its transaction, in milliseconds.
     pub transaction_age_ms: i64,
 }
+
+/// What the state is called of a session of which the server shows a role without
+/// `pg_read_all_stats` no more than its pid, its role and its `application_name`.
+pub const HIDDEN: &str = "hidden from this role";
 
 /// How far one of our sessions has come.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,12 +43,21 @@ pub struct Progress {
 
 const BLOCKER: &str = "b.pid, coalesce(a.usename::text, p.owner::text, ''),
         coalesce(nullif(a.application_name, ''), a.backend_type, '{PREPARED} ' || pg_catalog.quote_literal(p.gid),
-            CASE WHEN a.pid IS NULL THEN '{PREPARED}' ELSE 'unnamed application' END), coalesce(a.state, ''),
+            CASE WHEN a.pid IS NULL THEN '{PREPARED}' WHEN a.usesysid IS NULL THEN 'autovacuum worker'
+                ELSE 'unnamed application' END),
+        coalesce(a.state, CASE WHEN a.pid IS NOT NULL AND a.backend_type IS NULL THEN '{HIDDEN}' ELSE '' END),
         coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.query_start, p.prepared)) * 1000)::int8, 0),
         coalesce((extract(epoch FROM pg_catalog.clock_timestamp() - coalesce(a.xact_start, p.prepared)) * 1000)::int8, 0)";
 
 /// What a prepared transaction is called in [`Blocker::application`].
 const PREPARED: &str = "prepared transaction";
+
+/// The columns of a [`Blocker`] after its first.
+fn blocker_of() -> String {
+    BLOCKER
+        .replace("{PREPARED}", PREPARED)
+        .replace("{HIDDEN}", HIDDEN)
+}
 
 /// Its name as a literal, where `application` is that of a prepared transaction.
 pub fn prepared(application: &str) -> Option<&str> {
@@ -69,7 +82,7 @@ fn who(from: &str, held: &str) -> String {
 /// Who blocks these sessions of ours. `pg_blocking_pids` stops the lock
 /// manager for an instant, so it is asked only about those that do wait.
 pub async fn blockers(db: &Session, pids: &[i32]) -> Result<Vec<Blocker>, EngineError> {
-    let blocker_of = BLOCKER.replace("{PREPARED}", PREPARED);
+    let blocker_of = blocker_of();
     let from = who(
         "pg_catalog.pg_stat_activity w
             CROSS JOIN LATERAL (SELECT DISTINCT pg_catalog.unnest(pg_catalog.pg_blocking_pids(w.pid))) AS b(pid)",
@@ -112,6 +125,14 @@ pub struct Waiter {
 /// `pg_blocking_pids` stops the lock manager for an instant, so it is asked
 /// only about those that have waited long enough. Whoever queues behind a lock
 /// that we wait for is blocked by us as well. Autovacuum steps back by itself.
+///
+/// All that decides is readable by everybody: the locks, since when they are waited for,
+/// and the role of a session, which autovacuum has none of. A role without `pg_read_all_stats`
+/// is not shown what kind of process a session of another is, nor what it does.
+///
+/// Another run of maint's is not let through: it gives up by itself after its `lock_timeout`,
+/// and steps back for whoever queues behind it. If two runs stepped back for each other,
+/// neither would get anything done.
 const WAITERS: &str = "WITH late AS MATERIALIZED (
         SELECT l.pid, l.relation, l.database, l.waitstart FROM pg_catalog.pg_locks l
         WHERE NOT l.granted AND l.pid <> ALL ($1)
@@ -123,7 +144,9 @@ const WAITERS: &str = "WITH late AS MATERIALIZED (
         (extract(epoch FROM pg_catalog.clock_timestamp() - late.waitstart) * 1000)::int8,
         CASE WHEN late.database = (SELECT oid FROM pg_catalog.pg_database
             WHERE datname = pg_catalog.current_database()) THEN late.relation::regclass::text END
-    FROM late JOIN pg_catalog.pg_stat_activity a ON a.pid = late.pid AND a.backend_type = 'client backend'
+    FROM late JOIN pg_catalog.pg_stat_activity a ON a.pid = late.pid
+            AND coalesce(a.backend_type = 'client backend', a.usesysid IS NOT NULL)
+            AND a.application_name !~ '^maint [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
         CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(late.pid)) AS b(pid)
     WHERE b.pid = ANY ($1)";
 
@@ -163,7 +186,7 @@ pub async fn lock_holders(
     waiter_pid: i32,
     writers: bool,
 ) -> Result<Vec<Blocker>, EngineError> {
-    let blocker_of = BLOCKER.replace("{PREPARED}", PREPARED);
+    let blocker_of = blocker_of();
     let mode = |l: &str| {
         format!(
             "{l}.locktype = 'relation' AND {l}.relation = $1::oid AND {l}.granted
@@ -207,7 +230,7 @@ pub async fn old_transaction(
     if super::first::<bool>(&any, 0)? == Some(false) {
         return Ok(None);
     }
-    let blocker_of = BLOCKER.replace("{PREPARED}", PREPARED);
+    let blocker_of = blocker_of();
     let from = who(
         "(SELECT o.pid FROM (
                 SELECT t.pid, t.xact_start AS began FROM pg_catalog.pg_stat_activity t
@@ -297,10 +320,15 @@ pub async fn progress(db: &Session, pids: &[i32]) -> Result<Vec<Progress>, Engin
     Ok(all)
 }
 
-const WRAPAROUND_WAITERS: &str = "SELECT DISTINCT b.pid FROM pg_catalog.pg_stat_activity v
+/// Where the role is not shown what others do, an autovacuum worker is known by having no role.
+/// Only one that prevents wraparound waits for this lock on a table; the others leave it out.
+const WRAPAROUND_WAITERS: &str = "SELECT DISTINCT b.pid FROM pg_catalog.pg_locks l
+        JOIN pg_catalog.pg_stat_activity v ON v.pid = l.pid AND CASE WHEN v.backend_type IS NULL
+            THEN v.usesysid IS NULL AND v.datid IS NOT NULL
+                AND l.locktype = 'relation' AND l.mode = 'ShareUpdateExclusiveLock'
+            ELSE v.backend_type = 'autovacuum worker' AND v.query LIKE '%(to prevent wraparound)' END
         CROSS JOIN LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(v.pid)) AS b(pid)
-    WHERE v.backend_type = 'autovacuum worker' AND v.wait_event_type = 'Lock'
-        AND v.query LIKE '%(to prevent wraparound)' AND b.pid = ANY ($1)";
+    WHERE NOT l.granted AND b.pid = ANY ($1)";
 
 /// Which of our sessions hold up a vacuum that prevents transaction id wraparound.
 pub async fn holding_up_wraparound(db: &Session, pids: &[i32]) -> Result<Vec<i32>, EngineError> {

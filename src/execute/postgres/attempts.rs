@@ -4,10 +4,11 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
 use super::gate::{self, Halt, Outcome, TimeLimit};
-use super::monitor::{Seen, describe};
+use super::monitor::{Entered, Seen, describe};
 use super::statements::answer;
 use super::{Event, Job, ask, end};
 use crate::engines::EngineError;
@@ -25,6 +26,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const CLEAR_AGAIN: Duration = Duration::from_millis(500);
 /// How long a try takes at most besides its wait for locks.
 const CANCELLED_WITHIN: Duration = Duration::from_secs(1);
+/// A limit that is so near has passed.
+const SOON: TimeDelta = TimeDelta::milliseconds(200);
 /// A session that says nothing for so long after its time was up is given up,
 /// although the server still answers others.
 const STUCK: Duration = Duration::from_secs(300);
@@ -70,7 +73,18 @@ pub(super) trait Attempt: Send {
 
 /// When the time of a step that begins now is up.
 pub(super) fn ends(job: Job<'_>) -> Instant {
-    Instant::now() + job.execution.limits.step_timeout.get()
+    let ends = Instant::now() + job.execution.limits.step_timeout.get();
+    match job.step.body.until {
+        Some(until) => ends.min(Instant::now() + (until - Utc::now()).to_std().unwrap_or_default()),
+        None => ends,
+    }
+}
+
+/// Whether the time is up in which the step may block others.
+fn may_not_block_any_more(job: Job<'_>) -> bool {
+    // What is begun at the end is begun with a little time left.
+    let soon = Utc::now() + SOON;
+    job.step.body.until.is_some_and(|until| until <= soon)
 }
 
 /// Tries until it is done; `None` where the step has ended otherwise, which is
@@ -91,25 +105,25 @@ pub(super) async fn until_done<A: Attempt>(
         // The monitor looks at the primary: there the pid of a session on a
         // replica belongs to somebody else.
         let watched = job.step.place == Place::Primary;
-        let give_way = if watched {
-            let yields = job.step.body.yields_to_wraparound_vacuum;
-            job.watch.enter(session.pid, job.step.seq, yields)
+        let yields = job.step.body.yields_to_wraparound_vacuum;
+        let entered = watched.then(|| job.watch.enter(session.pid, job.step.seq, yields));
+        let give_way = entered
+            .as_ref()
+            .map_or_else(CancellationToken::new, |entered| entered.give_way.clone());
+        // Nothing begins that nobody watches.
+        let outcome = if give_way.is_cancelled() {
+            Err(Halt::GaveWay)
         } else {
-            CancellationToken::new()
+            let (ends, _) = gate::first_limit(execution, step_ends);
+            let tried = attempt.once(job, step_ends, &give_way);
+            match tokio::time::timeout_at((ends + STUCK).into(), tried).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Halt::Failed(EngineError::Stuck {
+                    server: session.describe().to_owned(),
+                })),
+            }
         };
-        let (ends, _) = gate::first_limit(execution, step_ends);
-        let tried = attempt.once(job, step_ends, &give_way);
-        let outcome = match tokio::time::timeout_at((ends + STUCK).into(), tried).await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(Halt::Failed(EngineError::Stuck {
-                server: session.describe().to_owned(),
-            })),
-        };
-        let mut seen = if watched {
-            job.watch.leave(session.pid)
-        } else {
-            Seen::default()
-        };
+        let mut seen = entered.map_or_else(Seen::default, Entered::leave);
         if let (Err(Halt::Locked { .. }), Some(relation), true) = (
             &outcome,
             job.step.body.relation,
@@ -158,6 +172,14 @@ pub(super) async fn until_done<A: Attempt>(
                 record.kept_by = Some(KeptBy::Sessions);
                 let why = format!("others waited longer than `limits.max_block` ({limit}): {who}");
                 (StepStatus::Deferred, why, format!("stepped back for {who}"))
+            }
+            Halt::GaveWay if let Some(why) = &seen.blind => {
+                record.kept_by = Some(KeptBy::Server);
+                let why = format!(
+                    "for too long nobody could see whether others wait for it, and it is not to hold them up unseen: {why}"
+                );
+                let so = "stopped, since nobody sees who waits for it".to_owned();
+                (StepStatus::Deferred, why, so)
             }
             Halt::Locked {
                 asked_to_skip,
@@ -301,6 +323,10 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
         Halt::Stopped => (StepStatus::Cancelled, "the run was stopped".to_owned()),
         Halt::OutOfTime(TimeLimit::Run) => {
             (StepStatus::Deferred, "the run's time was up".to_owned())
+        }
+        Halt::OutOfTime(TimeLimit::Step) if may_not_block_any_more(job) => {
+            let why = "cancelled, or not begun, since the window has closed in which it may block others (`blocking_window`); the next run within it tries again, and a longer window gives it more time";
+            (StepStatus::Deferred, why.to_owned())
         }
         Halt::OutOfTime(TimeLimit::Step) => {
             let limit = job.execution.limits.step_timeout;

@@ -54,8 +54,29 @@ pub(crate) struct Door {
 impl Door {
     /// One more session with the primary, and with none that was it before.
     pub(super) async fn another(&self) -> Result<Session, EngineError> {
+        self.way().open().await
+    }
+
+    fn way(&self) -> Way {
+        Way {
+            dial: self.dial.clone(),
+            name: self.name.clone(),
+            begun_on: self.begun_on.get().cloned(),
+        }
+    }
+}
+
+/// How a run gets more sessions with the primary that it began on.
+pub(super) struct Way {
+    dial: Dial,
+    name: String,
+    begun_on: Option<Copy>,
+}
+
+impl Way {
+    pub(super) async fn open(&self) -> Result<Session, EngineError> {
         let session = Session::open(&self.dial, &self.name).await?;
-        if let Some(begun_on) = self.begun_on.get() {
+        if let Some(begun_on) = &self.begun_on {
             copies::goes_on(begun_on, &self.dial, &session).await?;
         }
         Ok(session)
@@ -251,12 +272,7 @@ impl execute::Door for Door {
     }
 
     async fn watch(&self, execution: &Execution) -> Result<Monitor, EngineError> {
-        let session = self.another().await?;
-        // Where `ALTER ROLE … SET role` makes another role of the one that logged in, that
-        // other role sees nothing of our sessions.
-        let doing = "watching as the role that logged in";
-        session.execute(doing, "SET ROLE NONE").await?;
-        Ok(Monitor::start(session, execution))
+        Monitor::start(self.way(), execution).await
     }
 
     async fn watched(&self, watch: Monitor) {

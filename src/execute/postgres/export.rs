@@ -249,7 +249,16 @@ impl<'a> Exporter<'a> {
     ) -> Result<Archived, ExportError> {
         let session = job.session;
         let name = Uuid::now_v7().to_string();
-        let Some(parts) = self.fetch(range, without, job).await? else {
+        let fetching = self.fetch(range, without, job);
+        let parts = match unless_over(fetching, job, step_ends, give_way).await {
+            Ok(parts) => parts?,
+            Err(halt) => {
+                // The rest of the answer is of no use, and would keep the transaction open.
+                job.session.cancel().await?;
+                return Ok(Err(halt));
+            }
+        };
+        let Some(parts) = parts else {
             return Ok(Ok(Batch::TooLarge));
         };
         let rows: i64 = parts.0.values().map(|part| part.writer.rows()).sum();
@@ -276,15 +285,22 @@ impl<'a> Exporter<'a> {
         };
         let seen = Seen::default();
         let keeping = self.keep(parts, &name, rows, transaction, job, noted, &seen);
+        let keeping = unless_over(keeping, job, step_ends, give_way);
         // The proof has to be there before the transaction ends, and no sooner:
         // on a disk the server deletes meanwhile. What a bucket takes its time
         // for is not to hold the locks of rows.
         let (kept, gone): (_, Outcome<Did>) = if self.storage.is_on_disk() {
             let (kept, gone) = futures_util::future::join(keeping, deleting).await;
-            (kept?, gone)
+            match kept {
+                Ok(kept) => (kept?, gone),
+                Err(halt) => return Ok(Err(halt)),
+            }
         } else {
-            if !keeping.await? {
-                return Ok(Err(Halt::Stopped));
+            match keeping.await {
+                Ok(Ok(true)) => {}
+                Ok(Ok(false)) => return Ok(Err(Halt::Stopped)),
+                Ok(Err(error)) => return Err(error),
+                Err(halt) => return Ok(Err(halt)),
             }
             (true, deleting.await)
         };
@@ -489,6 +505,23 @@ impl<'a> Exporter<'a> {
             });
         }
         Ok(files)
+    }
+}
+
+/// Waits for what is done elsewhere, or is read here to be kept there: no longer than the step has
+/// time, and not while others wait for the transaction that is open meanwhile.
+pub(super) async fn unless_over<T>(
+    work: impl Future<Output = T>,
+    job: Job<'_>,
+    step_ends: Instant,
+    give_way: &CancellationToken,
+) -> Outcome<T> {
+    let (ends, limit) = gate::first_limit(job.execution, step_ends);
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        () = give_way.cancelled() => Err(Halt::GaveWay),
+        () = tokio::time::sleep_until(ends.into()) => Err(Halt::OutOfTime(limit)),
     }
 }
 

@@ -19,7 +19,7 @@ use super::aftermath::Before;
 use super::attempts::Attempt;
 use super::batch::SETTLE;
 use super::came::take_back_by;
-use super::export::{Batch, ExportError};
+use super::export::{Batch, ExportError, unless_over};
 use super::gate::{self, Did, Halt, Outcome};
 use super::naming::Naming;
 use super::settle::remember;
@@ -36,6 +36,8 @@ use crate::plan::{Finding, Manifest, Range, Received, Send, Statement, Walk, Wit
 const MOST_BYTES: usize = 40 << 20;
 /// What happens to the table there: rows come in, and it may have to be made.
 const TAKES_ROWS: &[Use] = &[Use::Insert, Use::Command];
+/// How long the other server may take to be told to cancel.
+const CANCELLED_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
 
@@ -191,8 +193,12 @@ impl<'a> Sender<'a> {
             return Ok(Ok(Batch::Rows(rows)));
         }
         // Where the other server is out of reach, the next run takes back.
-        let there = self.there.execute("rolling back there", "ROLLBACK").await;
-        let here = session.execute("rolling back", "ROLLBACK").await;
+        // One that says nothing keeps nothing locked here.
+        let (here, there) = futures_util::future::join(
+            session.execute("rolling back", "ROLLBACK"),
+            self.there.execute("rolling back there", "ROLLBACK"),
+        )
+        .await;
         if let (Some(manifest), Ok(_), Ok(_)) = (noted, &here, &there)
             && let Err(error) = take_back_by(&self.there, &manifest, job).await
         {
@@ -217,19 +223,37 @@ impl<'a> Sender<'a> {
         give_way: &CancellationToken,
         noted: &mut Option<Manifest>,
     ) -> Result<Sent, ExportError> {
-        let Some(load) = self.read(range, without, job).await? else {
+        let load = match unless_over(self.read(range, without, job), job, step_ends, give_way).await
+        {
+            Ok(load) => load?,
+            Err(halt) => {
+                // The rest of the answer is of no use, and would keep the transaction open.
+                job.session.cancel().await?;
+                return Ok(Err(halt));
+            }
+        };
+        let Some(load) = load else {
             return Ok(Ok(Batch::TooLarge));
         };
         if load.rows == 0 {
             return Ok(Ok(Batch::Rows(0)));
         }
         let (rows, checksum, there) = (load.rows, load.checksum, &self.there);
-        there
-            .execute("opening a transaction there", "BEGIN")
-            .await?;
-        let trusted = trusted(&self.send.target, job);
-        trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
-        self.store(load).await?;
+        let storing = async {
+            there
+                .execute("opening a transaction there", "BEGIN")
+                .await?;
+            let trusted = trusted(&self.send.target, job);
+            trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
+            self.store(load).await
+        };
+        match unless_over(storing, job, step_ends, give_way).await {
+            Ok(stored) => stored?,
+            Err(halt) => {
+                self.stop_there().await;
+                return Ok(Err(halt));
+            }
+        }
         let before = match self.walk.fires {
             true => Some(Before::of(job.session, self.walk).await?),
             false => None,
@@ -253,10 +277,12 @@ impl<'a> Sender<'a> {
         if job.execution.stop.is_now() {
             return Ok(Err(Halt::Stopped));
         }
-        let (here, beyond) = (
-            self.names.0.name(job.session).await?,
-            self.names.1.name(there).await?,
-        );
+        let here = self.names.0.name(job.session).await?;
+        let naming = self.names.1.name(there);
+        let beyond = match unless_over(naming, job, step_ends, give_way).await {
+            Ok(beyond) => beyond?,
+            Err(halt) => return Ok(Err(halt)),
+        };
         let manifest = Manifest {
             id: Uuid::now_v7(),
             run: job.execution.run,
@@ -296,8 +322,19 @@ impl<'a> Sender<'a> {
         // of the history, the work depends on it.
         remember(job, &manifest).await?;
         *noted = Some(manifest);
-        there.execute("committing there", "COMMIT").await?;
+        let committing = there.execute("committing there", "COMMIT");
+        match unless_over(committing, job, step_ends, give_way).await {
+            Ok(committed) => committed.map(drop)?,
+            Err(halt) => return Ok(Err(halt)),
+        }
         Ok(Ok(Batch::Rows(rows)))
+    }
+
+    /// Has the other server give up what it is at, so that it can be taken back there.
+    async fn stop_there(&self) {
+        if let Ok(Err(error)) = tokio::time::timeout(CANCELLED_WITHIN, self.there.cancel()).await {
+            tracing::warn!(%error, "could not cancel a statement there");
+        }
     }
 
     /// Whether the table there takes one row as it is, by its place here. It

@@ -177,6 +177,25 @@ impl super::Body for Body {
         !matches!(self.work, Work::Look(_) | Work::Compact(_))
     }
 
+    fn elsewhere(&self) -> Option<String> {
+        match &self.work {
+            Work::Walk(walk) => {
+                let into = walk.into.as_ref().and_then(|into| {
+                    let whole =
+                        crate::engines::mongodb::namespace(&into.database, &into.collection);
+                    into.target
+                        .as_ref()
+                        .map(|target| format!("{whole} of target {target}"))
+                });
+                into.or_else(|| walk.files.as_ref().map(|files| files.storage.clone()))
+            }
+            Work::Settle(_) | Work::Strays(_) | Work::TakeBack(_) => {
+                Some("the place of the archives".to_owned())
+            }
+            Work::Commands(_) | Work::Aggregate(_) | Work::Look(_) | Work::Compact(_) => None,
+        }
+    }
+
     fn at_any_time(&self) -> String {
         match &self.work {
             Work::Walk(walk) => walk.at_any_time(),

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::saved::{ID_OF, NUMBER_OF_COLUMN};
-use super::{Check, Condition, Query, Retire, Shrink, Statement, Sweep, There, Walk, Work};
+use super::{Check, Condition, Fate, Query, Retire, Shrink, Statement, Sweep, There, Walk, Work};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Guard, Named, Touch, Use};
 use crate::engines::postgres::{RelationName, Session, each};
@@ -67,6 +68,9 @@ pub struct Body {
     /// nothing because of them, that is told, and no failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub away: Vec<String>,
+    /// When the step has to have ended, since it blocks others for as long as it is at work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
     /// What it relies on besides `relation`: the ids of objects and the numbers of columns, by what
     /// they are of. Only saved plans keep them.
     #[serde(skip)]
@@ -121,6 +125,7 @@ impl Default for Body {
             guard: None,
             sets_off: Vec::new(),
             away: Vec::new(),
+            until: None,
             rests_on: BTreeMap::new(),
         }
     }
@@ -151,6 +156,24 @@ impl crate::plan::Body for Body {
             .map(|(of, number)| (of, number.into()))
             .collect::<serde_json::Map<_, _>>()
             .into()
+    }
+
+    fn until(&self) -> Option<DateTime<Utc>> {
+        self.until
+    }
+
+    fn elsewhere(&self) -> Option<String> {
+        let beside = |fate: &Fate| match fate {
+            Fate::Export(export) => Some(export.storage.clone()),
+            Fate::Send(send) => Some(format!("{} of target {}", send.into, send.target)),
+            Fate::Delete | Fate::Move { .. } => None,
+        };
+        match &self.work {
+            Work::Walk(walk) => beside(&walk.fate),
+            Work::Retire(retire) => retire.walk.as_ref().and_then(|walk| beside(&walk.fate)),
+            Work::Settle(_) => Some("the place of the archives".to_owned()),
+            Work::Each(_) | Work::Together(_) | Work::Check(_) | Work::Shrink(_) => None,
+        }
     }
 
     fn keeps_what_it_did(&self) -> bool {

@@ -560,6 +560,57 @@ async fn lost_in_toast_and_rebuilt_in_a_window() {
     );
 }
 
+/// What blocks everybody ends with the window in which it may, also while it still waits.
+async fn ends_with_its_window(major: u32) {
+    let db = fresh_database(major).await;
+    db.execute(
+        "CREATE TABLE docs (id int, body text); ALTER TABLE docs ALTER body SET STORAGE EXTERNAL;
+        INSERT INTO docs SELECT n, repeat('x', 6000) FROM generate_series(1, 1000) n;
+        UPDATE docs SET body = 'small' WHERE id % 10 > 1",
+    )
+    .await;
+    db.execute("VACUUM ANALYZE docs").await;
+    let size = "SELECT pg_total_relation_size('docs')";
+    let before = db.number(size).await;
+    let reader = db.connect().await;
+    reader
+        .batch_execute("BEGIN; LOCK TABLE docs IN ACCESS SHARE MODE")
+        .await
+        .unwrap();
+    let now = chrono::Utc::now();
+    let at = |seconds: i64| (now + chrono::TimeDelta::seconds(seconds)).format("%H:%M");
+    let options = format!(
+        "min_size: 100kB, allow_blocking: true, blocking_window: \"{}-{} UTC\"",
+        at(-3600),
+        at(110)
+    );
+    // It would wait for the reader for longer than the window is open.
+    let workspace = Workspace::for_target(&db.url).task(
+        "repack",
+        &format!("kind: repack\ntarget: app\noptions: {{ {options} }}\nlimits: {{ lock_timeout: 1h, max_block: 1h }}\n"),
+    );
+    let done = run(&workspace, 0);
+    let step = &done["runs"][0]["steps"][0];
+    assert_eq!(step["action"], "vacuum_full", "{done:#}");
+    assert_eq!(step["status"], "deferred", "{done:#}");
+    let why = step["error"].as_str().unwrap();
+    assert!(why.contains("`blocking_window`"), "{why}");
+    assert_eq!(done["runs"][0]["status"], "incomplete", "{done:#}");
+    assert_eq!(db.number(size).await, before);
+    let waits = "SELECT count(*) FROM pg_locks WHERE relation = 'docs'::regclass AND NOT granted";
+    assert_eq!(db.number(waits).await, 0);
+}
+
+#[tokio::test]
+async fn what_blocks_everybody_ends_with_its_window_14() {
+    ends_with_its_window(14).await;
+}
+
+#[tokio::test]
+async fn what_blocks_everybody_ends_with_its_window_17() {
+    ends_with_its_window(17).await;
+}
+
 for_each_version! {
     /// What rows could be moved for is done in the first run; what is left in TOAST, less than half of it, fails none
     /// of those after it, and is told by each of them, from the limit of the task on.

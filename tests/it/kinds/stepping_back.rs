@@ -3,6 +3,8 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use crate::settings::role;
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -17,6 +19,11 @@ async fn until(db: &TestDatabase, what: &str, sql: &str) {
 
 /// `holds` is what the application does before it gives its lock back.
 async fn lets_others_through(major: u32, holds: &str) {
+    lets_through(major, holds, false).await;
+}
+
+/// With `ordinary`, by a role that is shown nothing of what sessions of others do.
+async fn lets_through(major: u32, holds: &str, ordinary: bool) {
     let db = fresh_database(major).await;
     db.execute(
         "CREATE TABLE t (id bigint); INSERT INTO t SELECT generate_series(1, 20000);
@@ -24,7 +31,14 @@ async fn lets_others_through(major: u32, holds: &str) {
     )
     .await;
     db.execute("VACUUM ANALYZE t").await;
-    let workspace = Workspace::for_target(&db.url).task(
+    let mut url = db.url.clone();
+    if ordinary {
+        let (keeper, its) = role(&db, "").await;
+        db.execute(&format!("ALTER TABLE t OWNER TO {keeper}"))
+            .await;
+        url = its;
+    }
+    let workspace = Workspace::for_target(&url).task(
         "reindex",
         "kind: reindex\ntarget: app\noptions: { min_size: 100kB, min_bloat: 30% }\n\
          limits: { max_block: 500ms, lock_timeout: 300ms, lock_retries: 50 }\n",
@@ -32,7 +46,9 @@ async fn lets_others_through(major: u32, holds: &str) {
     // The rebuild waits for this snapshot at its end, and holds its lock on the table meanwhile.
     let snapshot = db.connect().await;
     snapshot
-        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        .batch_execute(
+            "SET application_name = 'report'; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1",
+        )
         .await
         .unwrap();
     let running = workspace
@@ -65,6 +81,16 @@ async fn lets_others_through(major: u32, holds: &str) {
     let step = &said["runs"][0]["steps"][0];
     assert_eq!(step["status"], "succeeded", "{said:#}");
     assert!(step["error"].is_null(), "{said:#}");
+    // Whoever was in the way was named while the rebuild waited.
+    let told = String::from_utf8_lossy(&ended.stderr);
+    let waits = told.lines().find(|line| line.contains("waits since"));
+    let waits = waits.unwrap_or_else(|| panic!("nobody is named while it waits: {told}"));
+    assert!(waits.contains("report"), "{waits}");
+    assert_eq!(
+        waits.contains("GRANT pg_read_all_stats"),
+        ordinary,
+        "{waits}"
+    );
     let waited = step["lock_waits"]
         .as_array()
         .unwrap()
@@ -151,4 +177,136 @@ async fn what_always_stands_in_the_way_is_deferred() {
         .map(|f| f["code"].as_str().unwrap())
         .collect();
     assert_eq!(told, ["kept_out.sessions"], "{said:#}");
+}
+
+#[tokio::test]
+async fn an_ordinary_role_lets_others_through_14() {
+    lets_through(14, "", true).await;
+}
+
+#[tokio::test]
+async fn an_ordinary_role_lets_others_through_17() {
+    lets_through(17, "", true).await;
+}
+
+const AT_WORK: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+    AND application_name LIKE 'maint %' AND wait_event = 'PgSleep'";
+
+/// Ends the session by which a run sees who waits for it.
+const BLINDED: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'maint %' AND query LIKE '%pg_blocking_pids%'";
+
+fn slow(url: &str) -> Workspace {
+    Workspace::for_target(url).task(
+        "slow",
+        "kind: sql\ntarget: app\nlimits: { max_block: 100ms, lock_retries: 0 }\noptions:\n  statements:\n    \
+         - { name: slow, sql: \"UPDATE public.t SET id = id FROM (SELECT pg_catalog.pg_sleep(300)) AS s\" }\n",
+    )
+}
+
+/// Who waits is seen again after the connection that looks on was lost.
+#[tokio::test]
+async fn a_lost_watch_is_made_anew() {
+    for major in [14, 17] {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id bigint); INSERT INTO t VALUES (1)")
+            .await;
+        let workspace = slow(&db.url);
+        let running = workspace
+            .process(["run", "slow", "--now", "--output", "json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        until(&db, "the step never begins", AT_WORK).await;
+        until(&db, "nobody looks on", BLINDED).await;
+        let application = db.connect().await;
+        application
+            .batch_execute("BEGIN; SET LOCAL lock_timeout = '60s'; LOCK TABLE public.t IN ACCESS EXCLUSIVE MODE; COMMIT")
+            .await
+            .unwrap();
+        let ended = running.wait_with_output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        let step = &said["runs"][0]["steps"][0];
+        assert_eq!(step["kept_by"], "sessions", "{said:#}");
+    }
+}
+
+/// Where nobody can see who waits, and that lasts, nothing goes on.
+#[tokio::test]
+async fn nothing_goes_on_unseen() {
+    let db = fresh_database(17).await;
+    let (keeper, url) = role(&db, "").await;
+    db.execute(&format!(
+        "CREATE TABLE t (id bigint); INSERT INTO t VALUES (1); ALTER TABLE t OWNER TO {keeper}"
+    ))
+    .await;
+    let workspace = slow(&url);
+    let running = workspace
+        .process(["run", "slow", "--now", "--output", "json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    until(&db, "the step never begins", AT_WORK).await;
+    db.execute(&format!("ALTER ROLE {keeper} CONNECTION LIMIT 0"))
+        .await;
+    until(&db, "nobody looks on", BLINDED).await;
+    let ended = tokio::task::spawn_blocking(|| running.wait_with_output().unwrap());
+    let ended = tokio::time::timeout(Duration::from_secs(170), ended).await;
+    let ended = ended.expect("the step goes on unseen").unwrap();
+    let said: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let step = &said["runs"][0]["steps"][0];
+    assert_eq!(step["status"], "deferred", "{said:#}");
+    assert_eq!(step["kept_by"], "server", "{said:#}");
+    let why = step["error"].as_str().unwrap();
+    assert!(
+        why.contains("nobody could see whether others wait"),
+        "{why}"
+    );
+}
+
+/// One run does not step back for another: that one gives up by itself.
+#[tokio::test]
+async fn a_run_does_not_step_back_for_another_run() {
+    for major in [14, 17] {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id bigint); CREATE TABLE flag (id int)")
+            .await;
+        let workspace = Workspace::for_target(&db.url)
+            .task(
+                "holds",
+                "kind: sql\ntarget: app\nlimits: { max_block: 100ms, lock_retries: 0 }\noptions:\n  statements:\n    \
+                 - { name: holds, sql: \"DO $$ BEGIN LOCK TABLE public.t; WHILE NOT EXISTS (SELECT FROM public.flag) LOOP PERFORM pg_catalog.pg_sleep(0.05); END LOOP; END $$\" }\n",
+            )
+            .task(
+                "waits",
+                "kind: sql\ntarget: app\nlimits: { lock_timeout: 3s, lock_retries: 0 }\noptions:\n  statements:\n    \
+                 - { name: waits, sql: \"ALTER TABLE public.t ADD note text\" }\n",
+            );
+        let holds = workspace
+            .process(["run", "holds", "--now", "--output", "json"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let patience = Patience::until("the lock");
+        let held = "SELECT count(*) FROM pg_locks WHERE relation = 't'::regclass AND granted AND mode = 'AccessExclusiveLock'";
+        while db.number(held).await == 0 {
+            patience.pause().await;
+        }
+        let waits = workspace.run(["run", "waits", "--now", "--output", "json"]);
+        let waits = waits.expect(1).json();
+        assert_eq!(
+            waits["runs"][0]["steps"][0]["status"], "failed",
+            "{waits:#}"
+        );
+        db.execute("INSERT INTO flag VALUES (1)").await;
+        let ended = holds.wait_with_output().unwrap();
+        let said: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        let step = &said["runs"][0]["steps"][0];
+        assert_eq!(step["status"], "succeeded", "{said:#}");
+        assert_eq!(step["attempts"], 1, "{said:#}");
+        assert_eq!(step["lock_waits"], serde_json::json!([]), "{said:#}");
+    }
 }

@@ -28,7 +28,12 @@ pub(crate) enum Fault {
     Lies,
     /// Writes half of it, and says it has written.
     Halves,
+    /// Takes every request from the first that writes on, and never answers.
+    Silent,
 }
+
+/// Says nothing any more.
+const SILENT: u8 = 6;
 
 /// The server; ends with the test process.
 pub(crate) struct S3 {
@@ -57,6 +62,11 @@ impl S3 {
                 let plain = |status: u16| Response::builder().status(status).body(Body::empty()).unwrap();
                 let request = match fault {
                     1 => return plain(503),
+                    5 if writes => {
+                        mode.store(SILENT, Ordering::SeqCst);
+                        std::future::pending().await
+                    }
+                    SILENT => std::future::pending().await,
                     2 if writes => panic!("the connection is cut on purpose"),
                     3 if writes => {
                         return Response::builder().header("etag", "\"0\"").body(Body::empty()).unwrap();

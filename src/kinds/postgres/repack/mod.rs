@@ -257,8 +257,10 @@ impl Kind for Repack {
                     None => {
                         let moves = matches!(road, Road::Move(..));
                         let goal = self.batch_goal;
-                        plan.steps
-                            .push(way::step(table, &waste, road, &facts, goal));
+                        let window = self.blocking_window.as_ref();
+                        let until = window.and_then(|w| w.closes_at(at.now, at.zone));
+                        let step = way::step(table, &waste, road, &facts, goal, until);
+                        plan.steps.push(step);
                         if moves {
                             plan.steps.extend(way::rebuilds(table, &facts));
                         }

@@ -1,5 +1,7 @@
 //! By which way a table can be made smaller, and if by none, why.
 
+use chrono::{DateTime, Utc};
+
 use super::facts::{ColumnFacts, ServerFacts, TableFacts};
 use super::verdict::{Waste, bytes, share};
 use super::{Facts, Repack, Way};
@@ -226,7 +228,7 @@ fn can_repack(table: &TableFacts, server: &ServerFacts) -> Result<(), String> {
     Ok(())
 }
 
-/// The step that goes this road. A batch of moved rows should take as long as the goal: so long they
+/// The step that goes this road. What blocks everybody ends `until` then. A batch of moved rows should take as long as the goal: so long they
 /// are locked.
 pub(super) fn step(
     table: &TableFacts,
@@ -234,6 +236,7 @@ pub(super) fn step(
     road: Road,
     facts: &Facts,
     goal: TimeSpan,
+    until: Option<DateTime<Utc>>,
 ) -> Step {
     let name = table.name.to_string();
     let (oid, major) = (table.oid, facts.major);
@@ -298,10 +301,17 @@ pub(super) fn step(
             let mut step = Step::new("vacuum_full", name, lane)
                 .touching(oid, Use::Command)
                 .run(Statement::brief(sql));
+            step.body.until = until;
             step.details = vec![
                 "locks: ACCESS EXCLUSIVE all the time: nobody reads or writes".to_owned(),
                 format!("disk: {copy} for the copy with its indexes"),
             ];
+            if let Some(until) = until {
+                let until = until.format("%Y-%m-%d %H:%M:%S UTC");
+                step.details.push(format!(
+                    "cancelled at {until}, when `blocking_window` closes"
+                ));
+            }
             (
                 step,
                 format!("by VACUUM (FULL), since {why}"),

@@ -11,6 +11,7 @@ mod readers;
 mod renamed;
 mod s3;
 mod set_back;
+mod silent;
 mod stopping;
 mod undone;
 mod unknown;
