@@ -57,26 +57,16 @@ async fn a_bucket(major: u32) {
     let s3 = S3::start();
     let rule = json!({ "table": "t", "column": "at", "older_than": "30d",
         "destination": { "files": format!("s3://{BUCKET}/a") } });
-    let of = |limits: &str| s3.known_to(task(&[("app", &db.url)], &rule, limits));
-    let workspace = of("{ step_timeout: 5s }");
-    workspace.run(["plan", "archive"]).expect(0);
-    // Nothing is asked of it that early but by the step itself.
-    let process = start(&workspace);
-    let patience = Patience::until("the first transaction");
-    let reads = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-        AND application_name LIKE 'maint %' AND query LIKE '%SELECT%FROM%t%' AND backend_xid IS NOT NULL";
-    s3.fail(Fault::None, 0);
-    while db.number(reads).await == 0 {
-        patience.pause().await;
-    }
+    let workspace = s3.known_to(task(&[("app", &db.url)], &rule, "{ step_timeout: 5s }"));
     s3.fail(Fault::Silent, 0);
+    let process = start(&workspace);
     let step = ended(process).await;
     let why = step["error"].as_str().unwrap();
     assert!(
         why.contains("does not answer") && why.contains(BUCKET),
         "{why}"
     );
-    // What has gone is stored; the rest is here.
+    all_are_here(&db).await;
     s3.fail(Fault::None, 0);
     let workspace = workspace.task(
         "archive",
