@@ -90,8 +90,12 @@ pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec
         lines.push((Level::Problem, text));
     }
     if hindered.is_empty() && plan.refused.is_empty() {
-        let text = format!("works: {} to do now", counted(plan.steps.len(), "step"));
-        lines.push((Level::Ok, text));
+        let steps = counted(plan.steps.len(), "step");
+        // Whoever would wait, or end, does not work: one verdict, not two.
+        match lines.first_mut() {
+            None => lines.push((Level::Ok, format!("works: {steps} to do now"))),
+            Some((_, held)) => held.push_str(&format!("; else it works: {steps} to do now")),
+        }
     }
     lines
 }

@@ -290,6 +290,11 @@ for_each_version! {
         told("problem", &["public.p1 is detached by half", "ALTER TABLE public.p DETACH PARTITION public.p1 FINALIZE"]);
         told("note", &["GRANT pg_read_all_stats TO doctored"]);
         assert!(!lines.iter().any(|(_, text)| text.starts_with("works: would")), "{said:#}");
+        // What would wait, or fail, is not said to work as well.
+        for name in ["asks", "calls", "follows", "blind"] {
+            let of = format!("{name}: ");
+            assert_eq!(lines.iter().filter(|(_, text)| text.starts_with(&of)).count(), 1, "{name}: {said:#}");
+        }
     }
 }
 
