@@ -194,7 +194,8 @@ const AT_WORK: &str = "SELECT count(*) FROM pg_stat_activity WHERE datname = cur
 
 /// Ends the session by which a run sees who waits for it.
 const BLINDED: &str = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-    WHERE datname = current_database() AND application_name LIKE 'maint %' AND query LIKE '%pg_blocking_pids%'";
+    WHERE datname = current_database() AND application_name LIKE 'maint %'
+        AND (query LIKE '%pg_blocking_pids%' OR query LIKE '%pg_stat_progress%')";
 
 fn slow(url: &str) -> Workspace {
     Workspace::for_target(url).task(
