@@ -89,6 +89,12 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
             ),
         ));
     }
+    if server.shard {
+        lines.push((
+            "note",
+            "a shard of a cluster: what is looked at here is a part of it. Sharded collections are left alone, and nothing is held to be orphaned".to_owned(),
+        ));
+    }
     if !server.writable {
         lines.push((
             "problem",

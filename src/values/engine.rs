@@ -11,6 +11,16 @@ pub enum Engine {
     Mongodb,
 }
 
+impl Engine {
+    /// What is counted where something goes or is moved: one of it.
+    pub fn counted(self) -> &'static str {
+        match self {
+            Engine::Postgres => "row",
+            Engine::Mongodb => "document",
+        }
+    }
+}
+
 impl std::fmt::Display for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

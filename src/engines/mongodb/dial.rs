@@ -1,10 +1,13 @@
+use std::collections::HashMap;
 use std::time::Duration;
 
+use mongodb::error::ErrorKind;
 use mongodb::options::{
-    ClientOptions, Compressor, ConnectionString, ServerAddress, Tls, TlsOptions,
+    ClientOptions, Compressor, ConnectionString, ReadPreference, ReadPreferenceOptions,
+    ServerAddress, Tls, TlsOptions,
 };
 
-use super::{MongoError, misnamed_database};
+use super::{MongoError, Refusal, misnamed_database};
 use crate::values::Secret;
 
 /// How long one attempt to connect may take, unless the URL says otherwise.
@@ -20,6 +23,10 @@ pub struct Dial {
     url: Secret,
     database: String,
     shown: String,
+    /// Whether the URL would rather have secondaries asked, where that is all the same.
+    prefers_secondaries: bool,
+    /// Which members it would have read, the first that there are.
+    tag_sets: Vec<HashMap<String, String>>,
 }
 
 impl Dial {
@@ -66,11 +73,33 @@ impl Dial {
             "mongodb+srv" => format!("{host} (srv)"),
             _ => host.to_owned(),
         };
+        let wanted = parsed(url).ok().and_then(|url| url.read_preference);
+        let (prefers_secondaries, tag_sets) = match wanted {
+            Some(
+                ReadPreference::Secondary { options }
+                | ReadPreference::SecondaryPreferred { options },
+            ) => (true, tags(options)),
+            Some(ReadPreference::Nearest { options }) => (false, tags(options)),
+            _ => (false, Vec::new()),
+        };
         Dial {
             url: url.clone(),
             database,
             shown,
+            prefers_secondaries,
+            tag_sets,
         }
+    }
+
+    /// Whether the URL's `readPreference` is for secondaries. It counts where a task may as well
+    /// read from one, and nowhere else.
+    pub fn prefers_secondaries(&self) -> bool {
+        self.prefers_secondaries
+    }
+
+    /// The `readPreferenceTags` of the URL, in their order; empty where any member will do.
+    pub fn tag_sets(&self) -> &[HashMap<String, String>] {
+        &self.tag_sets
     }
 
     /// The database to look after.
@@ -89,9 +118,21 @@ impl Dial {
     /// # Errors
     /// When the names of a `mongodb+srv` URL cannot be looked up.
     pub(super) async fn options(&self, name: &str) -> Result<(ClientOptions, bool), MongoError> {
-        let mut options = ClientOptions::parse(self.url.expose())
-            .await
-            .map_err(|error| MongoError::Url(without_url(&error, &self.url)))?;
+        let mut options =
+            ClientOptions::parse(self.url.expose())
+                .await
+                .map_err(|error| match error.kind.as_ref() {
+                    ErrorKind::DnsResolve { .. } => MongoError::Connect {
+                        server: self.shown.clone(),
+                        refusal: Refusal::NoNames,
+                    },
+                    _ => MongoError::Url(without_url(&error, &self.url)),
+                })?;
+        // What a task reads it goes by, and transactions take no other: the primary is asked,
+        // what it answers is not older than what was written, and writes are confirmed.
+        options.selection_criteria = None;
+        options.read_concern = None;
+        options.write_concern = None;
         let mut end = name.len().min(APP_NAME_BYTES);
         while !name.is_char_boundary(end) {
             end -= 1;
@@ -112,6 +153,12 @@ impl Dial {
         }
         Ok((options, by_default))
     }
+}
+
+fn tags(options: Option<ReadPreferenceOptions>) -> Vec<HashMap<String, String>> {
+    options
+        .and_then(|options| options.tag_sets)
+        .unwrap_or_default()
 }
 
 fn parsed(url: &Secret) -> Result<ConnectionString, MongoError> {
@@ -209,6 +256,33 @@ mod tests {
             if let Err(error) = dial(url) {
                 assert!(!format!("{error} {error:?}").contains("q9z"), "{error}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_written_is_read_from_the_primary_whatever_the_url_prefers() {
+        let url = "mongodb://127.0.0.1/d?readPreference=secondaryPreferred&readPreferenceTags=dc:a,use:report&readPreferenceTags=&w=0&journal=false&readConcernLevel=available";
+        let dial = dial(url).unwrap();
+        let (options, _) = dial.options("maint").await.unwrap();
+        assert!(options.selection_criteria.is_none());
+        assert!(options.write_concern.is_none() && options.read_concern.is_none());
+        assert!(dial.prefers_secondaries());
+        assert_eq!(dial.tag_sets().len(), 2);
+        assert_eq!(dial.tag_sets()[0].get("use").unwrap(), "report");
+        assert!(
+            !super::Dial::resolve(&Secret::new("mongodb://a/d?readPreference=primary"))
+                .unwrap()
+                .prefers_secondaries()
+        );
+    }
+
+    #[tokio::test]
+    async fn every_compressor_of_the_server_is_understood() {
+        for name in ["snappy", "zlib", "zstd", "snappy,zlib,zstd"] {
+            let url = format!("mongodb://127.0.0.1/d?compressors={name}");
+            let (options, _) = dial(&url).unwrap().options("maint").await.unwrap();
+            let many = options.compressors.unwrap().len();
+            assert_eq!(many, name.split(',').count(), "{name}");
         }
     }
 

@@ -7,6 +7,8 @@ use super::claim::CLAIMS;
 pub enum Refusal {
     /// The name of a host means nothing.
     UnknownHost,
+    /// What `mongodb+srv` looks up in the names service is not there.
+    NoNames,
     /// Nothing listens there.
     Refused,
     /// No answer within the time that connecting may take.
@@ -115,6 +117,9 @@ fn role_text(command: &str, namespace: &str) -> String {
 fn refusal_text(server: &str, refusal: &Refusal) -> String {
     match refusal {
         Refusal::UnknownHost => format!("{server}: there is no host of that name"),
+        Refusal::NoNames => format!(
+            "{server}: the members could not be looked up: there is no SRV record `_mongodb._tcp.` of that name, or no answer from the name server"
+        ),
         Refusal::Refused => format!("{server}: connection refused; nothing listens there"),
         Refusal::NoAnswer => format!("{server}: no answer"),
         Refusal::NoTls { .. } => format!("{server}: the server does not offer TLS"),
@@ -293,6 +298,7 @@ impl MongoError {
             }
             MongoError::Connect { refusal, .. } => match refusal {
                 Refusal::UnknownHost => "look at the spelling of the host in the target's `url`".to_owned(),
+                Refusal::NoNames => "look at the spelling of the host in the target's `url` and at this machine's name server; without SRV records the members are named one by one: mongodb://a:27017,b:27017/DATABASE".to_owned(),
                 Refusal::Refused => "look whether mongod runs there, on that port, and listens on that address (`net.bindIp`)".to_owned(),
                 Refusal::NoAnswer => "look at firewalls between here and there; `connectTimeoutMS` in the URL changes how long maint waits".to_owned(),
                 Refusal::NoTls { by_default: true } => "beyond this machine TLS is the default: turn it on in the server (`net.tls.mode`), or accept that everybody on the way can read along, with tls=false in the URL".to_owned(),

@@ -49,7 +49,10 @@ impl Session {
             _ if options.contains_key("expireAfterSeconds") => {
                 Some("it is made with expireAfterSeconds: documents expire there".to_owned())
             }
-            _ => self.expiring(database, collection).await?,
+            _ => match self.spreads(database).await?.of(collection).why_not() {
+                Some(why) => Some(why.to_owned()),
+                None => self.expiring(database, collection).await?,
+            },
         };
         Ok(Some(Held {
             uuid: uuid(&listed),

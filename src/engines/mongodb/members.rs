@@ -1,3 +1,5 @@
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use mongodb::bson::{Bson, Document, doc};
 
@@ -18,6 +20,10 @@ pub struct Member {
     pub lag: Option<f64>,
     /// Whether it is configured to be behind.
     pub delayed: bool,
+    /// What the configuration says of it: where it is, what it is for.
+    pub tags: HashMap<String, String>,
+    /// Whether it may become primary.
+    pub electable: bool,
 }
 
 impl Member {
@@ -82,6 +88,23 @@ impl Members {
         readers.into_iter()
     }
 
+    /// Those of [`Members::readers`] that have all of the tags of the first set that anybody has; all
+    /// where no tags are asked for.
+    pub fn tagged_readers(&self, sets: &[HashMap<String, String>]) -> Vec<&Member> {
+        let has = |member: &Member, set: &HashMap<String, String>| {
+            set.iter()
+                .all(|(name, value)| member.tags.get(name) == Some(value))
+        };
+        let of = |set: &HashMap<String, String>| {
+            let found: Vec<&Member> = self.readers().filter(|member| has(member, set)).collect();
+            (!found.is_empty()).then_some(found)
+        };
+        match sets {
+            [] => self.readers().collect(),
+            sets => sets.iter().find_map(of).unwrap_or_default(),
+        }
+    }
+
     /// The primary.
     pub fn primary(&self) -> Option<&Member> {
         self.0.iter().find(|member| member.state == "PRIMARY")
@@ -89,7 +112,8 @@ impl Members {
 }
 
 fn read(status: &Document, config: &Document) -> Members {
-    let delays = delays(config);
+    let (delays, tags) = (delays(config), tags(config));
+    let never = never_primary(config);
     let list = status
         .get_array("members")
         .map(Vec::as_slice)
@@ -123,6 +147,8 @@ fn read(status: &Document, config: &Document) -> Members {
                         (behind - wanted).max(0.0)
                     });
                 Member {
+                    electable: !never.contains(&name),
+                    tags: tags.get(&name).cloned().unwrap_or_default(),
                     name,
                     state,
                     healthy,
@@ -156,6 +182,42 @@ fn delays(config: &Document) -> Vec<(String, f64)> {
         .collect()
 }
 
+/// Members that are configured to be primary at no time.
+fn never_primary(config: &Document) -> Vec<String> {
+    let members = config
+        .get_document("config")
+        .and_then(|config| config.get_array("members"));
+    let members = members.map(Vec::as_slice).unwrap_or_default().iter();
+    members
+        .filter_map(Bson::as_document)
+        .filter(|member| {
+            let arbiter = member.get_bool("arbiterOnly").unwrap_or(false);
+            let priority = match member.get("priority") {
+                Some(Bson::Double(n)) => *n > 0.0,
+                other => number(other).is_none_or(|n| n > 0),
+            };
+            arbiter || !priority
+        })
+        .filter_map(|member| member.get_str("host").ok().map(str::to_owned))
+        .collect()
+}
+
+fn tags(config: &Document) -> HashMap<String, HashMap<String, String>> {
+    let members = config
+        .get_document("config")
+        .and_then(|config| config.get_array("members"));
+    let members = members.map(Vec::as_slice).unwrap_or_default().iter();
+    members
+        .filter_map(|member| {
+            let member = member.as_document()?;
+            let tags = member.get_document("tags").ok()?.iter();
+            let tags =
+                tags.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())));
+            Some((member.get_str("host").ok()?.to_owned(), tags.collect()))
+        })
+        .collect()
+}
+
 fn millis(millis: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(millis).unwrap_or_default()
 }
@@ -177,6 +239,8 @@ mod tests {
         ]};
         let config = doc! { "config": { "members": [
             { "host": "c:1", "secondaryDelaySecs": 60_i64 },
+            { "host": "e:1", "priority": 0.0 },
+            { "host": "b:1", "priority": 0.5, "tags": { "dc": "east", "use": "report" } },
         ]}};
         let members = read(&status, &config);
         let lags: Vec<Option<f64>> = members.0.iter().map(|m| m.lag).collect();
@@ -186,9 +250,23 @@ mod tests {
             Some("c:1")
         );
         assert!(!members.0[4].healthy);
+        let electable: Vec<bool> = members.0.iter().map(|m| m.electable).collect();
+        assert_eq!(electable, [true, true, true, false, true]);
         let gone: Vec<&str> = members.gone().map(|m| m.name.as_str()).collect();
         assert_eq!(gone, ["d:1"]);
         let order: Vec<&str> = members.readers().map(|m| m.name.as_str()).collect();
         assert_eq!(order, ["e:1", "b:1"], "the one least behind first");
+        let set = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            pairs.iter().map(owned).collect()
+        };
+        let named = |sets: &[HashMap<String, String>]| -> Vec<String> {
+            let found = members.tagged_readers(sets).into_iter();
+            found.map(|member| member.name.clone()).collect()
+        };
+        let (west, east) = (set(&[("dc", "west")]), set(&[("dc", "east")]));
+        assert_eq!(named(&[west.clone(), east]), ["b:1"]);
+        assert_eq!(named(&[west.clone()]), [""; 0]);
+        assert_eq!(named(&[west, set(&[])]), ["e:1", "b:1"]);
     }
 }

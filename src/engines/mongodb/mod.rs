@@ -14,6 +14,7 @@ mod members;
 mod names;
 mod probe;
 mod session;
+mod shards;
 mod tiger;
 
 pub use claim::Claim;
@@ -30,4 +31,5 @@ pub(crate) use marks::mark;
 pub use members::{Member, Members};
 pub use names::{LONGEST_NAMESPACE, misnamed, misnamed_database};
 pub use session::{Limit, Server, Session, kill_operations, namespace, number};
+pub use shards::{Spread, Spreads};
 pub use tiger::{is_compacting, writes};

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{ClientOptions, ServerAddress, Tls, TlsOptions};
 use mongodb::{Client, error};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
@@ -69,11 +70,11 @@ async fn look(options: &ClientOptions, address: &ServerAddress, by_default: bool
         return Looked::Refuses(Refusal::UnknownHost);
     };
     let mut refusal = Refusal::NoAnswer;
-    let mut open = false;
+    let mut open = None;
     for address in addresses {
         match timeout(PATIENCE, TcpStream::connect(address)).await {
             Ok(Ok(_)) => {
-                open = true;
+                open = Some(address);
                 break;
             }
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::ConnectionRefused => {
@@ -82,8 +83,11 @@ async fn look(options: &ClientOptions, address: &ServerAddress, by_default: bool
             Ok(Err(_)) | Err(_) => {}
         }
     }
-    if !open {
+    let Some(open) = open else {
         return Looked::Refuses(refusal);
+    };
+    if is_silent(open).await {
+        return Looked::Refuses(Refusal::NoAnswer);
     }
     let asked = match hello(options, address, options.tls.clone()).await {
         Ok(hello) => return Looked::Answers(hello),
@@ -120,6 +124,28 @@ async fn look(options: &ClientOptions, address: &ServerAddress, by_default: bool
         }
         Err(_) => Looked::Refuses(Refusal::Other(short(&asked))),
     }
+}
+
+/// Whether nothing comes back to a question, not even an end: a server that wants TLS ends the
+/// connection, and any other answers. What takes connections and is stuck does neither.
+async fn is_silent(at: std::net::SocketAddr) -> bool {
+    let Ok(body) = RawDocumentBuf::try_from(&doc! { "hello": 1, "$db": "admin" }) else {
+        return false;
+    };
+    let length = 16 + 4 + 1 + body.as_bytes().len();
+    let mut question = Vec::with_capacity(length);
+    // Length, number of the question, of what it answers, OP_MSG; no flags; one body.
+    for n in [u32::try_from(length).unwrap_or_default(), 1, 0, 2013, 0] {
+        question.extend(n.to_le_bytes());
+    }
+    question.push(0);
+    question.extend(body.as_bytes());
+    let ask = async {
+        let mut wire = TcpStream::connect(at).await?;
+        wire.write_all(&question).await?;
+        wire.read(&mut [0; 1]).await
+    };
+    timeout(PATIENCE, ask).await.is_err()
 }
 
 /// Asks one server who it is. Credentials stay here.

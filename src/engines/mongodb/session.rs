@@ -1,4 +1,4 @@
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,13 +11,17 @@ use mongodb::options::{ClientOptions, ServerAddress};
 use tokio_util::sync::CancellationToken;
 
 use super::error::without_values;
-use super::{Claim, Dial, MongoError, Refusal, probe};
+use super::{Claim, Dial, MongoError, Refusal, probe, shards};
 use crate::engines::clocks;
 
 /// How long a question that reads only what the server knows of itself may take.
 const ASIDE: Duration = Duration::from_secs(30);
 /// How long the server may take to end an operation.
 const KILLING: Duration = Duration::from_secs(10);
+
+/// So much later than the server's own limit an answer may come. The driver waits for ever where a
+/// network says nothing.
+const LATE: Duration = Duration::from_secs(15);
 
 /// How long until it is tried again to end one that goes on.
 const KILL_AGAIN: Duration = Duration::from_millis(500);
@@ -50,6 +54,8 @@ pub struct Server {
     pub set: Option<String>,
     /// Whether it may be written to: the primary, or a server that stands alone.
     pub writable: bool,
+    /// Whether it is a shard of a cluster, so that it answers for a part of the documents only.
+    pub shard: bool,
     /// By how many milliseconds this machine's clock is ahead of the server's,
     /// at least; negative where it is behind, 0 where both may be the same.
     pub clock_ahead_ms: i64,
@@ -215,6 +221,7 @@ impl Session {
                 release,
                 compatibility,
                 set: hello.get_str("setName").ok().map(str::to_owned),
+                shard: shards::is_of_cluster(&told),
                 writable: hello.get_bool("isWritablePrimary").unwrap_or(false),
                 clock_ahead_ms,
             }),
@@ -229,6 +236,11 @@ impl Session {
             claimed: Arc::default(),
             ..self.clone()
         }
+    }
+
+    /// How the target is reached.
+    pub(crate) fn dial(&self) -> &Dial {
+        &self.dial
     }
 
     /// The database to look after.
@@ -284,12 +296,9 @@ impl Session {
         limit: Limit,
     ) -> Result<Document, MongoError> {
         let (command, of, on, _) = self.dressed(database, command, limit);
-        let answer = self
-            .client
-            .database(database)
-            .run_command(command)
-            .await
-            .map_err(|error| self.error(doing, &of, &on, &error))?;
+        let database = self.client.database(database);
+        let work = database.run_command(command).into_future();
+        let answer = self.answered(limit, (doing, &of, &on), work).await?;
         refused(doing, &of, &on, &answer)?;
         Ok(answer)
     }
@@ -309,12 +318,8 @@ impl Session {
     ) -> Result<Document, MongoError> {
         let (command, of, on, comment) = self.dressed(database, command, limit);
         let database = self.client.database(database);
-        let work = async {
-            database
-                .run_command(command)
-                .await
-                .map_err(|error| self.error(doing, &of, &on, &error))
-        };
+        let work = database.run_command(command).into_future();
+        let work = self.answered(limit, (doing, &of, &on), work);
         tokio::pin!(work);
         let answer = tokio::select! {
             answer = &mut work => answer,
@@ -423,14 +428,32 @@ impl Session {
         limit: Limit,
     ) -> Result<Vec<Document>, MongoError> {
         let (command, of, on, _) = self.dressed(database, command, limit);
-        let error = |error| self.error(doing, &of, &on, &error);
-        let cursor = self
-            .client
-            .database(database)
-            .run_cursor_command(command)
-            .await
-            .map_err(error)?;
-        cursor.try_collect().await.map_err(error)
+        let database = self.client.database(database);
+        let work = async {
+            database
+                .run_cursor_command(command)
+                .await?
+                .try_collect()
+                .await
+        };
+        self.answered(limit, (doing, &of, &on), work).await
+    }
+
+    /// What the driver answers; an error where nothing comes although its time is up.
+    async fn answered<T>(
+        &self,
+        limit: Limit,
+        (doing, command, on): (&str, &str, &str),
+        work: impl Future<Output = mongodb::error::Result<T>>,
+    ) -> Result<T, MongoError> {
+        match tokio::time::timeout(limit.0.saturating_add(LATE), work).await {
+            Ok(answer) => answer.map_err(|error| self.error(doing, command, on, &error)),
+            Err(_) => Err(MongoError::Lost {
+                doing: doing.to_owned(),
+                server: self.describe().to_owned(),
+                message: "no answer has come, although the time for it is up".to_owned(),
+            }),
+        }
     }
 
     /// An aggregation's whole answer; for what is small.

@@ -272,7 +272,12 @@ async fn reader(primary: &Session, replaces: bool) -> Option<(Session, Bson)> {
             return None;
         }
     };
-    for member in members.readers() {
+    let wanted = primary.dial().tag_sets();
+    let readers = members.tagged_readers(wanted);
+    if readers.is_empty() && !wanted.is_empty() {
+        tracing::warn!("the primary reads: no secondary has the tags that the URL asks for");
+    }
+    for member in readers {
         let session = match primary.member(&member.name).await {
             Ok(session) => session,
             Err(error) => {

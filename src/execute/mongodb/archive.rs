@@ -20,6 +20,10 @@ use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Destination, Export, Path, Walk};
 use crate::plan::{Finding, KeptBy, Memory, Severity};
 
+/// How long giving back may take that comes after the end of a step: what cannot be reached is left
+/// to the next run.
+pub(super) const CLEARING: Duration = Duration::from_secs(5);
+
 /// Moves documents into another collection.
 pub(super) async fn carry_out(
     walk: &Walk,
@@ -28,14 +32,26 @@ pub(super) async fn carry_out(
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
-    let mover = Mover::open(walk, into, job).await?;
-    if let Some(why) = mover.misplaced().await? {
+    let ends = Ends::of(job.execution);
+    let look = async {
+        let mover = Mover::open(walk, into, job).await?;
+        let why = mover.misplaced().await?;
+        Ok::<_, EngineError>((mover, why))
+    };
+    let (mover, why) = tokio::select! {
+        opened = look => opened?,
+        () = ends.passed(job.execution) => {
+            ends.cut_off(job.execution, record, "nothing was archived: where documents go did not answer");
+            return Ok(());
+        }
+    };
+    if let Some(why) = why {
         misplaced(walk, &why, record, findings);
         return Ok(());
     }
     let mut keeper = Keeper::Collection(Box::new(mover));
     let whole = namespace(&into.database, &into.collection);
-    let done = go(walk, &mut keeper, &whole, job, record, findings).await;
+    let done = go(walk, &mut keeper, (&whole, ends), job, record, findings).await;
     if let Keeper::Collection(mover) = &mut keeper {
         findings.extend(mover.give_back().await);
     }
@@ -53,7 +69,8 @@ pub(super) async fn into_files(
     let source = Source::of(walk, &export.storage, job);
     let exporter = Exporter::open(source, export).await?;
     let mut keeper = Keeper::Files(Box::new(exporter));
-    go(walk, &mut keeper, &export.storage, job, record, findings).await
+    let to = (export.storage.as_str(), Ends::of(job.execution));
+    go(walk, &mut keeper, to, job, record, findings).await
 }
 
 /// Nothing goes, or goes on, and everybody is told why.
@@ -74,13 +91,12 @@ fn misplaced(walk: &Walk, why: &str, record: &mut StepRecord, findings: &mut Vec
 async fn go(
     walk: &Walk,
     keeper: &mut Keeper<'_>,
-    into: &str,
+    (into, ends): (&str, Ends),
     job: Job<'_>,
     record: &mut StepRecord,
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     record.rows = Some(0);
-    let ends = Ends::of(job.execution);
     let mut after: Option<Bson> = None;
     // Documents left where they are that have the value the walk stands at.
     let mut left: Vec<Bson> = Vec::new();
@@ -98,7 +114,11 @@ async fn go(
         let so_far = record.rows.unwrap_or(0);
         let allowed = walk.most.map(|most| (most - so_far).max(0));
         let batch = loop {
-            let tried = keeper.batch(ends, after.as_ref(), &left, allowed).await;
+            let tried = tokio::select! {
+                biased;
+                tried = keeper.batch(ends, after.as_ref(), &left, allowed) => tried,
+                () = ends.passed(job.execution) => Err(BatchError::CutOff),
+            };
             match tried {
                 Ok(batch) => break batch,
                 Err(BatchError::Driver(error))
@@ -124,6 +144,20 @@ async fn go(
                 }
                 Err(BatchError::Misplaced(why)) => {
                     misplaced(walk, &why, record, findings);
+                    return Ok(());
+                }
+                Err(BatchError::CutOff) => {
+                    let last = keeper.cut_off().await;
+                    let rows = so_far + last.unwrap_or(0);
+                    record.rows = Some(rows);
+                    let known = match last {
+                        Some(_) => "",
+                        None => ", and what has become of the last batch the next run finds out",
+                    };
+                    let so_far = format!(
+                        "{rows} documents had been archived before{known}; the next run goes on from there"
+                    );
+                    ends.cut_off(job.execution, record, &so_far);
                     return Ok(());
                 }
                 Err(BatchError::Stopped) => {
@@ -259,6 +293,15 @@ impl Keeper<'_> {
             Keeper::Files(exporter) => exporter.batch(ends, after, left, allowed).await,
         }
     }
+
+    /// Gives back what a batch has begun that was broken off. So many documents had gone all the
+    /// same; none where that is not to be had within seconds.
+    async fn cut_off(&mut self) -> Option<i64> {
+        match self {
+            Keeper::Collection(mover) => mover.cut_off().await,
+            Keeper::Files(exporter) => exporter.cut_off().await,
+        }
+    }
 }
 
 /// Why nothing came of a batch.
@@ -273,6 +316,8 @@ pub(super) enum BatchError {
     Engine(EngineError),
     /// The run was stopped.
     Stopped,
+    /// The time of the step was up, or the run was stopped, while a batch was under way.
+    CutOff,
 }
 
 impl From<Error> for BatchError {

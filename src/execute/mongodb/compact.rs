@@ -68,6 +68,9 @@ async fn compact(
     if let Some(target) = of.target_mb {
         command.insert("freeSpaceTargetMB", target);
     }
+    if of.in_place {
+        command.insert("force", true);
+    }
     let at = ("compacting it", of.database.as_str());
     if pass(job, session, ends, record, at, &command, &mut 0)
         .await?

@@ -51,6 +51,8 @@ pub(super) struct Taken {
     pub(super) strangers: Vec<String>,
     /// The collection that they were put into is not to be found.
     pub(super) astray: bool,
+    /// All originals were deleted before anybody could keep that from happening.
+    pub(super) gone: bool,
 }
 
 impl Taken {
@@ -170,7 +172,10 @@ pub(super) async fn take_back(
     mark: &str,
 ) -> Result<Taken, MongoError> {
     let Some(mark) = here.seize_copies(mark).await? else {
-        return Ok(Taken::default());
+        return Ok(Taken {
+            gone: true,
+            ..Taken::default()
+        });
     };
     let mut taken = Taken::default();
     let began = Instant::now();

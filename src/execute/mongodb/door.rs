@@ -267,6 +267,13 @@ impl execute::Door for Door {
                     if gone.is_some() {
                         return Ok(gone);
                     }
+                    if limits.max_replica_lag.is_some() && is_held_back(&session).await {
+                        return Ok(Some(Busy {
+                            abort: false,
+                            setting: "max_replica_lag",
+                            text: "flow control slows writes down: a majority of the members is behind".to_owned(),
+                        }));
+                    }
                 }
                 Err(error) if error.is_passing() => {
                     return Ok(Some(Busy {
@@ -349,6 +356,21 @@ impl execute::Door for Door {
     async fn end(&self, session: &Session) {
         session.release().await;
     }
+}
+
+/// Whether the primary itself slows writes down because a majority does not follow, as far as that
+/// may be asked.
+async fn is_held_back(session: &Session) -> bool {
+    let ask = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
+    let doing = "asking whether writes are slowed down";
+    let status = session.command(doing, "admin", ask, Limit::ASIDE).await;
+    status.is_ok_and(|status| slows_down(&status))
+}
+
+/// Whether a server says that it slows writes down.
+fn slows_down(status: &Document) -> bool {
+    let flow = status.get_document("flowControl");
+    flow.is_ok_and(|flow| flow.get_bool("isLagged").unwrap_or(false))
 }
 
 /// A condition that there is no way of heeding.
@@ -475,4 +497,18 @@ fn bad(message: String) -> EngineError {
         message,
     }
     .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_that_slows_writes_down_holds_a_task_up() {
+        let of = |lagged: bool| doc! { "flowControl": { "enabled": true, "isLagged": lagged } };
+        assert!(slows_down(&of(true)));
+        assert!(!slows_down(&of(false)));
+        // Those that stand alone, and older ones, say nothing of it.
+        assert!(!slows_down(&doc! { "ok": 1 }));
+    }
 }

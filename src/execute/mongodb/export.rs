@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Job;
-use super::archive::{Batch, BatchError};
+use super::archive::{Batch, BatchError, CLEARING};
 use super::files::{self, Sum};
 use super::gate::Ends;
 use super::source::{FAILOVER, Most, Source, majority, passing, value_at};
@@ -29,7 +29,7 @@ use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
 use crate::plan::Memory;
 use crate::plan::archived::{self, ArchivedFile, Manifested};
-use crate::plan::mongodb::{Export, Manifest};
+use crate::plan::mongodb::{Export, Manifest, uuid_of};
 use crate::values::{Engine, with_causes};
 
 /// What a batch may hold. It is in memory several times over: as read, as
@@ -47,6 +47,10 @@ pub(super) struct Exporter<'a> {
     storage: Storage,
     /// In which the transactions are, so that it can be ended when we are no more.
     session: ClientSession,
+    /// The manifest of a batch of which it is not known yet whether it has gone.
+    open: Option<Manifest>,
+    /// Documents that have gone in the batch under way.
+    went: i64,
 }
 
 /// What tells one `_id` from every other.
@@ -69,6 +73,8 @@ impl<'a> Exporter<'a> {
             export,
             storage,
             session,
+            open: None,
+            went: 0,
         })
     }
 
@@ -80,6 +86,7 @@ impl<'a> Exporter<'a> {
         left: &[Bson],
         allowed: Option<i64>,
     ) -> Result<Batch, BatchError> {
+        self.went = 0;
         let most = Most {
             documents: allowed.unwrap_or(i64::MAX).clamp(1, MOST.documents),
             ..MOST
@@ -130,6 +137,44 @@ impl<'a> Exporter<'a> {
         Ok(batch)
     }
 
+    /// Gives back what was begun of a batch that was broken off in its middle. So many documents
+    /// had gone; none where that is not known, which the next run finds out.
+    pub(super) async fn cut_off(&mut self) -> Option<i64> {
+        let Some(manifest) = self.open.take() else {
+            return Some(self.went);
+        };
+        let job = self.source.job;
+        let session = session_id(self.session.id());
+        let fate = tokio::time::timeout(CLEARING, async {
+            // Its transaction may be open still.
+            if let Some(id) = session {
+                job.session.end_session(&id).await;
+            }
+            let id = manifest.id.to_string();
+            job.session.was_committed(&manifest.marks, &id).await
+        });
+        let Ok(Ok(committed)) = fate.await else {
+            return None;
+        };
+        let rest = async {
+            match committed {
+                true => gone(&self.storage, &manifest, job).await,
+                false => discard(&self.storage, job, &manifest).await,
+            }
+        };
+        match tokio::time::timeout(CLEARING, rest).await {
+            Ok(Ok(())) => {}
+            // The manifest stays as it is, and the next run goes on with it.
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a batch that was broken off is cleared away by the next run")
+            }
+            Err(_) => tracing::warn!(
+                "a batch that was broken off is cleared away by the next run: its files could not be reached"
+            ),
+        }
+        Some(if committed { manifest.rows } else { 0 })
+    }
+
     /// Stores these documents and deletes them, or none of them: then tells
     /// which are not any more what was stored.
     async fn once(
@@ -147,12 +192,14 @@ impl<'a> Exporter<'a> {
         let manifest = self.manifest(&documents, &content);
         // From here on the next run knows what to look for. Unlike the rest
         // of the history, the work depends on it.
+        self.open = Some(manifest.clone());
         remember(job, &manifest).await?;
         let stored = self.store(&manifest, documents, content).await;
         let documents = match stored {
             Ok(documents) if !job.execution.stop.is_now() => documents,
             other => {
                 self.discard(&manifest).await;
+                self.open = None;
                 return Err(other.err().unwrap_or(BatchError::Stopped));
             }
         };
@@ -160,6 +207,7 @@ impl<'a> Exporter<'a> {
             Ok(changed) if changed.is_empty() => {}
             Ok(changed) => {
                 self.discard(&manifest).await;
+                self.open = None;
                 return Ok((documents, changed));
             }
             // Whatever came of it is asked of the server, not assumed.
@@ -169,12 +217,16 @@ impl<'a> Exporter<'a> {
                     Ok(true) => {}
                     Ok(false) => {
                         self.discard(&manifest).await;
+                        self.open = None;
                         return Err(error.into());
                     }
                     Err(error) => return Err(EngineError::from(error).into()),
                 }
             }
         }
+        // Once its mark is removed, nobody may ask what became of it.
+        self.open = None;
+        self.went = manifest.rows;
         if let Err(error) = gone(&self.storage, &manifest, job).await {
             // They are stored and gone; the next run writes that down.
             tracing::warn!(%error, "a batch was archived, and its manifest not finished");
@@ -215,6 +267,12 @@ impl<'a> Exporter<'a> {
             target: job.execution.target.clone(),
             database: walk.database.clone(),
             collection: walk.collection.clone(),
+            uuid: job
+                .step
+                .body
+                .relies_on
+                .get(&uuid_of(&walk.database, &walk.collection))
+                .cloned(),
             condition: walk.filter.clone(),
             format: self.export.format,
             columns: self.export.columns.clone(),

@@ -43,6 +43,25 @@ impl Ends {
         (left >= LEAST_LEFT).then_some(Limit(left))
     }
 
+    /// Resolves when a step must not wait any longer, whatever it waits for: its time is up, or the
+    /// run is stopped at once.
+    pub(super) async fn passed(self, execution: &Execution) {
+        tokio::select! {
+            () = tokio::time::sleep_until(self.at.into()) => {}
+            () = execution.stop.now() => {}
+        }
+    }
+
+    /// Ends the step for what [`Ends::passed`] has waited for; `so_far` says what it had done.
+    pub(super) fn cut_off(self, execution: &Execution, record: &mut StepRecord, so_far: &str) {
+        let (status, why) = match execution.stop.is_now() {
+            true => (StepStatus::Cancelled, "the run was stopped".to_owned()),
+            false => (StepStatus::Deferred, self.why(execution)),
+        };
+        record.cut_off = status == StepStatus::Deferred;
+        end(record, status, format!("{why}; {so_far}"));
+    }
+
     fn why(self, execution: &Execution) -> String {
         match self.by_run {
             true => "the run's time was up".to_owned(),

@@ -15,7 +15,7 @@ use mongodb::{ClientSession, Collection};
 use uuid::Uuid;
 
 use super::Job;
-use super::archive::{Batch, BatchError};
+use super::archive::{Batch, BatchError, CLEARING};
 use super::copies::{self, hash, take_back};
 use super::export::session_id;
 use super::gate::Ends;
@@ -25,7 +25,8 @@ use super::source::{
 };
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
-    Copy, CopyMark, Limit, MARKS, MongoError, Session, Stage, copies_of, listed, namespace,
+    Copy, CopyMark, Limit, MARKS, MongoError, Session, Stage, copies_of, kill_operations, listed,
+    namespace,
 };
 use crate::plan::Finding;
 use crate::plan::mongodb::{Destination, Walk};
@@ -55,6 +56,8 @@ pub(super) struct Mover<'a> {
     session: ClientSession,
     /// The mark of a batch that has not come to its end.
     open: Option<CopyMark>,
+    /// Documents that have gone in the batch under way.
+    went: i64,
     /// What was found while copies were taken back.
     findings: Vec<Finding>,
 }
@@ -98,6 +101,7 @@ impl<'a> Mover<'a> {
             elsewhere,
             session,
             open: None,
+            went: 0,
             findings: Vec::new(),
         })
     }
@@ -110,13 +114,19 @@ impl<'a> Mover<'a> {
     /// many, and a collection that holds its own documents would pass for their copy.
     pub(super) async fn misplaced(&self) -> Result<Option<String>, MongoError> {
         let (walk, into) = (self.source.walk, self.into);
-        let Some(held) = self.there().held(&into.database, &into.collection).await? else {
-            return Ok(None);
-        };
+        let there = self.there();
         let whole = namespace(&into.database, &into.collection);
-        if let Some(why) = held.unfit {
+        let held = there.held(&into.database, &into.collection).await?;
+        let unfit = match &held {
+            Some(held) => held.unfit.clone(),
+            None => there.unmakeable(),
+        };
+        if let Some(why) = unfit {
             return Ok(Some(format!("{whole} cannot keep them: {why}")));
         }
+        let Some(held) = held else {
+            return Ok(None);
+        };
         let here = self.source.job.session;
         let own = here.identity(&walk.database, &walk.collection).await?;
         Ok((own.is_some() && own == held.uuid).then(|| {
@@ -133,16 +143,53 @@ impl<'a> Mover<'a> {
     /// Takes back what a batch has copied that did not come to its end, and gives what was found
     /// by doing so. What is left then is for the next run.
     pub(super) async fn give_back(&mut self) -> Vec<Finding> {
-        if let Err(error) = self.give_up().await {
-            tracing::warn!(%error, "copies of a batch that was broken off stay until the next run");
+        match tokio::time::timeout(CLEARING, self.give_up()).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "copies of a batch that was broken off stay until the next run");
+            }
+            Err(_) => {
+                tracing::warn!(
+                    "copies of a batch that was broken off stay until the next run: they could not be reached"
+                );
+            }
         }
         std::mem::take(&mut self.findings)
     }
 
-    /// Ends what a failed batch may have left open, and takes its copies back.
-    async fn give_up(&mut self) -> Result<(), MongoError> {
+    /// The same for a batch that was broken off in its middle. So many documents had gone; none
+    /// where that is not known.
+    pub(super) async fn cut_off(&mut self) -> Option<i64> {
+        // What was on its way must not come in after it was looked for.
+        let ours = doc! { "command.comment": self.source.comment() };
+        let ended = tokio::time::timeout(CLEARING, async {
+            kill_operations(self.there(), ours.clone()).await?;
+            kill_operations(self.source.job.session, ours).await
+        });
+        match (self.open.is_some(), ended.await) {
+            (_, Ok(Ok(_))) => {}
+            // There was nothing under way that could have changed anything.
+            (false, _) => return Some(self.went),
+            (true, _) => {
+                // It stays marked as begun.
+                self.open = None;
+                return None;
+            }
+        }
+        match tokio::time::timeout(CLEARING, self.give_up()).await {
+            Ok(Ok(gone)) => Some(self.went.max(gone)),
+            Ok(Err(_)) | Err(_) => {
+                self.open = None;
+                None
+            }
+        }
+    }
+
+    /// Ends what a failed batch may have left open, and takes its copies back. So many documents
+    /// have gone by it all the same.
+    async fn give_up(&mut self) -> Result<i64, MongoError> {
         if self.open.is_none() {
-            return Ok(());
+            return Ok(0);
         }
         // A commit that failed may have left its transaction open, which would keep the mark from
         // being changed; and the driver aborts none after that.
@@ -157,16 +204,20 @@ impl<'a> Mover<'a> {
         self.take_back().await
     }
 
-    async fn take_back(&mut self) -> Result<(), MongoError> {
+    async fn take_back(&mut self) -> Result<i64, MongoError> {
         let Some(mark) = &self.open else {
-            return Ok(());
+            return Ok(0);
         };
         let here = self.source.job.session;
         let there = self.elsewhere.as_ref().unwrap_or(here);
         let taken = take_back(here, there, &mark.id).await?;
         self.findings.extend(taken.findings(mark));
+        let gone = match taken.gone {
+            true => i64::try_from(mark.copies.len()).unwrap_or(i64::MAX),
+            false => 0,
+        };
         self.open = None;
-        Ok(())
+        Ok(gone)
     }
 
     /// Moves one batch. Documents that change meanwhile stay.
@@ -177,6 +228,7 @@ impl<'a> Mover<'a> {
         left: &[Bson],
         allowed: i64,
     ) -> Result<Batch, BatchError> {
+        self.went = 0;
         // An attempt before this one may have failed anywhere.
         self.give_up().await?;
         let most = Most {
@@ -235,6 +287,7 @@ impl<'a> Mover<'a> {
         }
         let changed = self.delete(&proved, &inserted.mine).await?;
         batch.gone = i64::try_from(proved.len() - changed.len()).unwrap_or(0);
+        self.went = batch.gone;
         for id in &changed {
             if let Some(document) = proved.get(id) {
                 self.leave(document, &mut batch);

@@ -45,15 +45,17 @@ impl std::fmt::Display for Place {
 /// # Errors
 /// When documents would not stay in it as they are, or the server cannot be asked.
 pub(crate) async fn look(session: &Session, into: &Place) -> Result<Option<String>, EngineError> {
-    let Some(held) = session.held(&into.database, &into.collection).await? else {
-        return Ok(None);
+    let held = session.held(&into.database, &into.collection).await?;
+    let unfit = match &held {
+        Some(held) => held.unfit.clone(),
+        None => session.unmakeable(),
     };
-    if let Some(why) = held.unfit {
+    if let Some(why) = unfit {
         return Err(files(format!(
             "{into} cannot hold what comes back: {why}; restore into another collection"
         )));
     }
-    Ok(held.uuid)
+    Ok(held.and_then(|held| held.uuid))
 }
 
 /// Whether documents of a manifest are back in this very collection, or were

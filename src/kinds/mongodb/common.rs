@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use mongodb::bson::{Bson, Document, doc};
 
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Limit, MongoError, Session, number, writes};
+use crate::engines::mongodb::{Json, Limit, MongoError, Session, Spread, number, writes};
 use crate::plan::{Finding, Severity};
 
 /// What a collection is.
@@ -26,7 +26,7 @@ pub(super) enum Shape {
 
 impl Shape {
     /// Why single documents are not deleted from it; `None` where they may be.
-    pub(super) fn undeletable(self) -> Option<&'static str> {
+    fn undeletable(self) -> Option<&'static str> {
         match self {
             Shape::Plain | Shape::Clustered => None,
             Shape::Capped => Some("it is capped: the server itself removes the oldest documents"),
@@ -42,6 +42,8 @@ impl Shape {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Collection {
     pub(super) shape: Shape,
+    /// Whether other shards of a cluster have documents of it, too.
+    pub(super) spread: Spread,
     pub(super) options: Document,
     pub(super) indexes: Vec<Index>,
     /// Files without indexes, and how much of them is free.
@@ -53,6 +55,13 @@ pub(super) struct Collection {
     pub(super) writes: Option<i64>,
     /// Identity of the collection itself.
     pub(super) uuid: String,
+}
+
+impl Collection {
+    /// Why single documents are not deleted from it; `None` where they may be.
+    pub(super) fn undeletable(&self) -> Option<&'static str> {
+        self.shape.undeletable().or_else(|| self.spread.why_not())
+    }
 }
 
 /// An index.
@@ -129,6 +138,7 @@ pub(super) async fn collections(
     let found = session
         .all("looking at collections", database, command, Limit::ASIDE)
         .await?;
+    let spreads = session.spreads(database).await?;
     Ok(found
         .iter()
         .filter_map(|document| {
@@ -156,10 +166,15 @@ pub(super) async fn collections(
                     other => other.to_string(),
                 })
                 .unwrap_or_default();
+            let spread = match shape {
+                Shape::View => Spread::No,
+                _ => spreads.of(&name),
+            };
             Some((
                 name,
                 Collection {
                     shape,
+                    spread,
                     options,
                     uuid,
                     ..Collection::default()

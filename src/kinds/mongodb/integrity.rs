@@ -3,13 +3,13 @@
 
 mod indexes;
 mod unique;
+mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use mongodb::bson::{Bson, doc};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::json;
 
 use self::indexes::differing;
 use super::common::{
@@ -17,10 +17,10 @@ use super::common::{
 };
 use super::fields::{self, Seen};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, Members, Session, namespace, role_for};
-use crate::plan::mongodb::{Body, Look, Validate, Work, shell_document, shell_name, shell_stages};
+use crate::engines::mongodb::{Json, Members, Session, namespace};
+use crate::plan::mongodb::{Body, Look, Work, shell_document, shell_name, shell_stages};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
-use crate::values::{Engine, NamePattern};
+use crate::values::{Engine, NamePattern, TimeSpan};
 
 /// Options of `kind: integrity` on MongoDB.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -32,6 +32,8 @@ pub(crate) struct Integrity {
     exclude: Vec<NamePattern>,
     /// How thoroughly the server validates collections.
     validate: Depth,
+    /// Within this time every collection should have been validated on every member.
+    cover_within: TimeSpan,
     /// References between collections.
     references: Vec<Reference>,
     /// Fields whose values, taken together, occur in one document only.
@@ -46,6 +48,7 @@ impl Default for Integrity {
             include: Vec::new(),
             exclude: Vec::new(),
             validate: Depth::Background,
+            cover_within: TimeSpan::from_mins(30 * 24 * 60),
             references: Vec::new(),
             unique: Vec::new(),
             schema: true,
@@ -59,7 +62,8 @@ impl Default for Integrity {
 enum Depth {
     /// Not at all.
     Off,
-    /// From the last checkpoint, beside the work of others. Needs MongoDB 4.4.
+    /// From the last checkpoint, beside the work of others, on one member after the other. Needs
+    /// MongoDB 4.4.
     Background,
     /// Every page and document, on a secondary: nobody else gets at the collection meanwhile.
     Full,
@@ -102,8 +106,11 @@ pub(crate) struct Facts {
     collections: BTreeMap<String, Collection>,
     /// Names and keys of indexes, by collection and member.
     indexes: BTreeMap<String, BTreeMap<String, Vec<Index>>>,
-    /// A secondary that answers.
-    secondary: Option<String>,
+    /// Members that hold data and answer, and whether each is primary; none of a server that stands
+    /// alone.
+    members: Vec<(String, bool)>,
+    /// Whether the server holds a part of a cluster's documents only.
+    shard: bool,
     /// Whether the user may validate nothing at all.
     no_validate: bool,
     /// Of the fields that checks name, by collection, whether any document has them.
@@ -128,6 +135,7 @@ impl Kind for Integrity {
         let db = &site.primary;
         let mut facts = Facts {
             database: db.database().to_owned(),
+            shard: db.server.shard,
             ..Facts::default()
         };
         facts.no_validate =
@@ -151,10 +159,10 @@ impl Kind for Integrity {
         }
         match Members::of(db).await {
             Ok(members) => {
-                facts.secondary = members
-                    .secondaries()
-                    .next()
-                    .map(|member| member.name.clone());
+                let holding = members.0.iter().filter(|m| m.healthy && m.reads());
+                facts.members = holding
+                    .map(|member| (member.name.clone(), member.state == "PRIMARY"))
+                    .collect();
                 for member in members.0.iter().filter(|m| m.healthy && m.reads()) {
                     let session = match db.member(&member.name).await {
                         Ok(session) => session,
@@ -199,7 +207,10 @@ impl Kind for Integrity {
         for (name, members) in &facts.indexes {
             differing(&facts.database, name, members, &mut plan);
         }
-        for reference in &self.references {
+        if facts.shard {
+            self.told_of_shards(&facts, &mut plan);
+        }
+        for reference in self.references.iter().filter(|_| !facts.shard) {
             let text = format!(
                 "every `{}` points at a document of {}",
                 reference.field, reference.parent
@@ -436,74 +447,31 @@ impl Integrity {
         );
     }
 
-    /// Those not validated for the longest time first.
-    fn validations(&self, facts: &Facts, at: &Moment, plan: &mut Plan<Body>) {
-        if self.validate == Depth::Off {
-            return;
-        }
-        let full = self.validate == Depth::Full;
-        let member = facts.secondary.clone().filter(|_| full);
-        if full && member.is_none() && !facts.indexes.is_empty() {
-            plan.findings.push(Finding {
-                code: "integrity.no_secondary".to_owned(),
-                severity: Severity::Warning,
-                object: facts.database.clone(),
-                message: "a full validation locks a collection, and there is no secondary to do it on: collections are validated in the background".to_owned(),
+    /// Of a shard alone it cannot be told that something is nowhere.
+    fn told_of_shards(&self, facts: &Facts, plan: &mut Plan<Body>) {
+        for reference in &self.references {
+            plan.undone(Finding {
+                code: "integrity.rule".to_owned(),
+                severity: Severity::Critical,
+                object: namespace(&facts.database, &reference.collection),
+                message: format!(
+                    "whether `{}` points at documents of {} was not looked at: this server is a shard of a cluster, and they may be on its other shards. Look through a mongos, and leave the check out here",
+                    reference.field, reference.parent
+                ),
                 suggestion: None,
             });
         }
-        let full = full && (member.is_some() || facts.indexes.is_empty());
-        let mut due: Vec<(i64, &String)> = facts
-            .collections
-            .iter()
-            .filter(|(name, collection)| {
-                self.wants(&facts.database, name) && collection.shape != Shape::TimeSeries
-            })
-            .map(|(name, _)| {
-                let last = at
-                    .memories
-                    .get(&format!("validated {}", namespace(&facts.database, name)));
-                (
-                    last.and_then(|v| v.get("at"))
-                        .and_then(serde_json::Value::as_i64)
-                        .unwrap_or(0),
-                    name,
-                )
-            })
-            .collect();
-        due.sort();
-        if facts.no_validate && !due.is_empty() {
-            let (role, on) = role_for("validate", &facts.database);
-            plan.undone(Finding {
-                code: "privilege.missing".to_owned(),
-                severity: Severity::Critical,
-                object: facts.database.clone(),
-                message: format!("no collection was validated: the user may not, and the role {role} on {on} has that right"),
-                suggestion: Some(format!("db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{{ role: \"{role}\", db: \"{on}\" }}])")),
+        for unique in &self.unique {
+            plan.findings.push(Finding {
+                code: "integrity.rule".to_owned(),
+                severity: Severity::Info,
+                object: namespace(&facts.database, &unique.collection),
+                message: format!(
+                    "that ({}) occurs in one document only is looked at among the documents of this shard: the same on another shard is not seen",
+                    unique.fields.join(", ")
+                ),
+                suggestion: None,
             });
-            return;
-        }
-        for (last, name) in due {
-            let object = namespace(&facts.database, name);
-            let reason = match chrono::DateTime::from_timestamp(last, 0).filter(|_| last > 0) {
-                Some(when) => format!("last validated on {}", when.format("%Y-%m-%d")),
-                None => "never validated".to_owned(),
-            };
-            plan.steps.push(
-                Step::new("validate", &object, &object)
-                    .because(reason)
-                    .doing(Work::Look(Look::Validate(Validate {
-                        database: facts.database.clone(),
-                        collection: name.clone(),
-                        full,
-                        background: !full,
-                        member: member.clone(),
-                    })))
-                    .remembering(
-                        format!("validated {object}"),
-                        json!({ "at": at.now.timestamp() }),
-                    ),
-            );
         }
     }
 }

@@ -82,6 +82,9 @@ pub struct Manifest {
     pub database: String,
     /// The collection that they came from.
     pub collection: String,
+    /// Its identity on the server: another of the same name has another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
     /// The filter that they met.
     pub condition: Json,
     /// How they are written.

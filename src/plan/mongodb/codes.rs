@@ -11,6 +11,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Compare the two by their `_id`, or the fields of the index, keep the right one, and run the task again.",
     ),
     code(
+        "archive.replaced",
+        "A collection is another one than the documents of its archives came from: it was dropped, and made or put back by the same name.",
+        "Put back from a backup, it has documents again that are archived already, and they are archived once more.",
+        "Look whether it was put back. Until this finding is gone, nothing of the new one has been archived; a restore brings back one of each that are the same, and refuses where they differ.",
+    ),
+    code(
         "archive.rule",
         "A rule to archive by cannot be followed on this collection.",
         "Nothing of it was archived.",
@@ -22,6 +28,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Some values have no place in the column of their field in the files of an archive.",
         "Who reads only that column does not find them; nothing is lost.",
         "Nothing; declare `columns` of the destination where another type is meant.",
+    ),
+    code(
+        "backup.old",
+        "No backup cursor was seen open within `max_backup_age`.",
+        "Backups by the server's own means may not be made: what is lost then stays lost.",
+        "Look at what makes the backups. One that is open between two snapshots only is not seen: take snapshots more often, or at its time.",
     ),
     code(
         "cache.dirty",
@@ -78,6 +90,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "The database of the target has no collection.",
         "MongoDB makes a database of every name it is asked for: nothing is looked after, and nobody would notice.",
         "Look at the spelling of the database in the target's `url`; where it is only not filled yet, leave its tasks out until it is.",
+    ),
+    code(
+        "flow.lagged",
+        "Flow control slows writes down, because a majority of the members is behind the primary.",
+        "Every write of every user waits longer than it has to.",
+        "Look at the lag of the members and at what keeps them busy.",
     ),
     code(
         "index.differs",
@@ -141,6 +159,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Correct the name in the task file, bring the source back, or let the result go elsewhere.",
     )
     .keeps(Keeps::FromAll),
+    code(
+        "tickets.exhausted",
+        "All tickets to read or to write were taken when the snapshot looked.",
+        "Operations wait for others to end, however short they are themselves.",
+        "Look for operations that run for long, a disk that does not keep up, and too many connections at work.",
+    ),
     code(
         "ttl.conflict",
         "An index is in the way of the TTL index that the task wants.",

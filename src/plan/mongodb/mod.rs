@@ -118,6 +118,9 @@ pub struct Compact {
     pub member: Option<String>,
     /// Whether the member steps down first, because it is primary.
     pub step_down: bool,
+    /// Whether it is compacted as primary: there is no other member that could be one meanwhile.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_place: bool,
     /// How far a member may be behind before the next one is begun, in seconds.
     pub caught_up_seconds: f64,
     /// What is worth it, in megabytes, where the server takes that.
@@ -139,7 +142,10 @@ impl Compact {
         let target = self
             .target_mb
             .map(|mb| format!(", freeSpaceTargetMB: {mb}"));
-        let target = target.unwrap_or_default();
+        let mut target = target.unwrap_or_default();
+        if self.in_place && !self.by_itself {
+            target.push_str(", force: true");
+        }
         match self.by_itself {
             true => format!("{down}db.adminCommand({{autoCompact: true, runOnce: true{target}}})"),
             false => format!(
@@ -149,6 +155,12 @@ impl Compact {
             ),
         }
     }
+}
+
+/// Under which words a step relies on the identity of a collection.
+pub fn uuid_of(database: &str, collection: &str) -> String {
+    let of = crate::engines::mongodb::namespace(database, collection);
+    format!("the UUID of {of}")
 }
 
 /// What a recorded command keeps waiting, in words.
@@ -305,9 +317,8 @@ impl Step<Body> {
     /// UUID.
     pub fn relying_on(mut self, database: &str, collection: &str, uuid: &str) -> Self {
         if !uuid.is_empty() {
-            let of = crate::engines::mongodb::namespace(database, collection);
             let relies_on = &mut self.body.relies_on;
-            relies_on.insert(format!("the UUID of {of}"), uuid.to_owned());
+            relies_on.insert(uuid_of(database, collection), uuid.to_owned());
         }
         self
     }

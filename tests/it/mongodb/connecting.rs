@@ -3,7 +3,9 @@
 use mongodb::bson::doc;
 
 use super::{run, workspace};
-use crate::support::mongo::{PASSWORD, Servers, shared_set};
+use crate::support::mongo::{PASSWORD, Servers, TestBase, shared_set};
+use crate::support::patience::Patience;
+use crate::support::wire::{Mode, Wire};
 
 /// What `maint check --connect` says of this URL; never a secret.
 #[track_caller]
@@ -36,6 +38,14 @@ async fn every_refusal_says_what_it_is_and_what_helps() {
     says(
         "mongodb://maint:q9zsecretz9q@no-such-host.invalid/shop?serverSelectionTimeoutMS=1000",
         &["there is no host of that name", "spelling"],
+    );
+    says(
+        "mongodb+srv://maint:q9zsecretz9q@no-such-host.invalid/shop",
+        &[
+            "there is no SRV record",
+            "no-such-host.invalid",
+            "named one by one",
+        ],
     );
     says(
         "mongodb://maint:q9zsecretz9q@127.0.0.1:1/shop?serverSelectionTimeoutMS=1000",
@@ -77,6 +87,100 @@ async fn every_refusal_says_what_it_is_and_what_helps() {
     );
     workspace(&good).run(["check", "--connect"]).expect(0);
     workspace(&plain).run(["check", "--connect"]).expect(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_says_nothing_is_told_from_one_that_refuses() {
+    let alone = Servers::alone(60);
+    let wire = Wire::to(alone.port(0)).await;
+    wire.set(Mode::Stall);
+    says(
+        &format!(
+            "mongodb://127.0.0.1:{}/shop?serverSelectionTimeoutMS=1500",
+            wire.port
+        ),
+        &["no answer", "connectTimeoutMS"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_set_that_has_lost_its_majority_has_no_primary() {
+    let mut set = Servers::set(44).await;
+    set.whole().await;
+    let primary = set.primary().await;
+    for n in (0..3).filter(|n| *n != primary) {
+        set.kill(n);
+    }
+    // It takes the last one a while to see that it is alone.
+    let admin = set.direct(primary, Some("root")).await.database("admin");
+    let patience = Patience::until("a primary that steps down");
+    while admin
+        .run_command(doc! { "hello": 1 })
+        .await
+        .is_ok_and(|hello| hello.get_bool("isWritablePrimary").unwrap())
+    {
+        patience.pause().await;
+    }
+    says(
+        &(set.maint_url("shop") + "&serverSelectionTimeoutMS=2500"),
+        &["no primary", "rs.status()"],
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_another_host_is_told() {
+    let set = shared_set(60);
+    let port = set.port(0);
+    let ca = set.path().join("ca.pem").display().to_string();
+    says(
+        &format!(
+            "mongodb://maint:q9z@127.0.0.2:{port}/shop?tls=true&tlsCAFile={ca}&serverSelectionTimeoutMS=1500"
+        ),
+        &["127.0.0.2"],
+    );
+}
+
+/// The URL of an application may prefer secondaries, and ask for no confirmation.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_application_prefers_keeps_no_task_from_its_work() {
+    for version in [44, 60] {
+        let base = TestBase::new(version).await;
+        let documents = (0..50).map(|n| doc! { "_id": n, "old": n < 20 });
+        base.collection("a").insert_many(documents).await.unwrap();
+        let url = format!(
+            "{}&readPreference=secondaryPreferred&w=0&readConcernLevel=available&compressors=snappy,zlib",
+            base.url()
+        );
+        let workspace = workspace(&url)
+            .task(
+                "archive",
+                "kind: archive\ntarget: app\noptions:\n  rules: [{ collection: a, where: { old: true } }]\n  destination: { collection: kept }\n",
+            )
+            .task(
+                "refresh",
+                "kind: refresh\ntarget: app\noptions:\n  aggregations: [{ collection: a, pipeline: [{ $group: { _id: $old, n: { $sum: 1 } } }, { $merge: sums }] }]\n",
+            );
+        let done = run(&workspace, "archive", 0);
+        assert_eq!(done["rows"], 20, "{done:#}");
+        assert_eq!(base.count("kept", doc! {}).await, 20);
+        assert_eq!(base.count("a", doc! {}).await, 30);
+        let plan = workspace
+            .run(["plan", "refresh", "--output", "json"])
+            .expect(0)
+            .json();
+        assert!(plan.to_string().contains("secondaryPreferred"), "{plan:#}");
+        run(&workspace, "refresh", 0);
+        let sums = base.collection("sums");
+        let sum = sums.find_one(doc! { "_id": false }).await.unwrap().unwrap();
+        assert_eq!(sum.get_i32("n").unwrap(), 30);
+        let again = run(&workspace, "archive", 0);
+        assert!(again["steps"].as_array().unwrap().is_empty(), "{again:#}");
+        let report = workspace.run(["report"]).expect(0).stdout;
+        assert!(
+            report.contains("documents removed") && !report.contains("rows removed"),
+            "{report}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

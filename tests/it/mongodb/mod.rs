@@ -17,6 +17,9 @@ mod misspelt;
 mod orphans;
 mod results;
 mod saved_plan;
+mod seldom;
+mod sharded;
+mod stalled;
 mod whole_walks;
 mod wholeness;
 

@@ -115,6 +115,118 @@ impl Servers {
         servers
     }
 
+    /// A replica set of one, without passwords and TLS.
+    pub(crate) async fn single(version: u32) -> Servers {
+        let mut servers = Servers::folder(version);
+        servers.start(&["--replSet", "one"]);
+        let config = doc! { "_id": "one", "members": [{ "_id": 0, "host": servers.address(0) }] };
+        servers.begin(0, config).await;
+        servers
+    }
+
+    /// Makes a server the first member of its set.
+    async fn begin(&self, n: usize, config: Document) {
+        let admin = self.direct(n, None).await.database("admin");
+        admin
+            .run_command(doc! { "replSetInitiate": config })
+            .await
+            .unwrap();
+        let patience = super::patience::Patience::until("a primary");
+        loop {
+            let hello = admin.run_command(doc! { "hello": 1 }).await.unwrap();
+            if hello.get_bool("isWritablePrimary").unwrap() {
+                return;
+            }
+            patience.pause().await;
+        }
+    }
+
+    /// A sharded cluster without a router: the first server is its configuration, the second its one
+    /// shard, a replica set each. Every database in `databases` is the cluster's.
+    pub(crate) async fn cluster(version: u32, databases: &[&str]) -> Servers {
+        let mut servers = Servers::folder(version);
+        servers.start(&["--configsvr", "--replSet", "config"]);
+        servers.start(&["--shardsvr", "--replSet", "part"]);
+        for (n, name) in [(0, "config"), (1, "part")] {
+            let mut config =
+                doc! { "_id": name, "members": [{ "_id": 0, "host": servers.address(n) }] };
+            if n == 0 {
+                config.insert("configsvr", true);
+            }
+            servers.begin(n, config).await;
+        }
+        let config = servers.direct(0, None).await.database("admin");
+        let majority = doc! { "w": "majority" };
+        let add = doc! {
+            "_configsvrAddShard": format!("part/{}", servers.address(1)), "name": "one",
+            "writeConcern": majority.clone(),
+        };
+        config.run_command(add).await.unwrap();
+        for database in databases {
+            let create = match version {
+                44 => {
+                    doc! { "_configsvrEnableSharding": *database, "writeConcern": majority.clone() }
+                }
+                _ => doc! {
+                    "_configsvrCreateDatabase": *database, "primaryShardId": "one",
+                    "writeConcern": majority.clone(),
+                },
+            };
+            config.run_command(create).await.unwrap();
+        }
+        servers
+    }
+
+    /// Shards a collection of the cluster by its `_id`.
+    pub(crate) async fn shard(&self, database: &str, collection: &str) {
+        let (config, part) = (self.direct(0, None).await, self.direct(1, None).await);
+        let whole = format!("{database}.{collection}");
+        let majority = doc! { "w": "majority" };
+        let key = doc! { "_id": 1 };
+        let done = match self.version {
+            44 => {
+                let shard = doc! { "_configsvrShardCollection": &whole, "key": key, "writeConcern": majority };
+                config.database("admin").run_command(shard).await
+            }
+            50 => {
+                let shard = doc! { "_shardsvrShardCollection": &whole, "key": key, "writeConcern": majority };
+                part.database("admin").run_command(shard).await
+            }
+            _ => {
+                let of = config
+                    .database("config")
+                    .collection::<Document>("databases");
+                let of = of
+                    .find_one(doc! { "_id": database })
+                    .await
+                    .unwrap()
+                    .unwrap();
+                let shard = doc! {
+                    "_shardsvrCreateCollection": collection, "shardKey": key,
+                    "databaseVersion": of.get_document("version").unwrap().clone(),
+                    "writeConcern": majority,
+                };
+                part.database(database).run_command(shard).await
+            }
+        };
+        done.unwrap();
+        let known = part
+            .database("config")
+            .collection::<Document>("cache.collections");
+        let patience = super::patience::Patience::until("a shard that knows what is sharded");
+        while known.count_documents(doc! { "_id": &whole }).await.unwrap() == 0 {
+            patience.pause().await;
+        }
+    }
+
+    /// The URL of one member, without passwords and TLS.
+    pub(crate) fn direct_url(&self, n: usize, database: &str) -> String {
+        format!(
+            "mongodb://{}/{database}?directConnection=true",
+            self.address(n)
+        )
+    }
+
     fn start(&mut self, arguments: &[&str]) {
         let n = self.members.len();
         let port = TcpListener::bind("127.0.0.1:0")
@@ -242,6 +354,11 @@ impl Servers {
             .find(|n| self.address(*n) == address)
             .unwrap();
         self.direct(n, None).await
+    }
+
+    /// The port of a member.
+    pub(crate) fn port(&self, n: usize) -> u16 {
+        self.members[n].port
     }
 
     /// `127.0.0.1:port` of a member.

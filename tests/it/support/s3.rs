@@ -110,6 +110,11 @@ impl S3 {
         }
     }
 
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.endpoint.rsplit(':').next().unwrap().parse().unwrap()
+    }
+
     /// From so many requests on, this goes wrong.
     pub(crate) fn fail(&self, fault: Fault, after: usize) {
         self.healthy.store(after, Ordering::SeqCst);

@@ -1,7 +1,7 @@
 //! A TCP proxy that passes everything on, holds it back, or cuts it off.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::SeqCst};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +22,8 @@ pub(crate) enum Mode {
 pub(crate) struct Wire {
     pub(crate) port: u16,
     mode: Arc<AtomicU8>,
+    /// So many bytes still pass, in both directions together.
+    spare: Arc<AtomicI64>,
 }
 
 impl Wire {
@@ -31,9 +33,11 @@ impl Wire {
         let own = listener.local_addr().unwrap().port();
         let mode = Arc::new(AtomicU8::new(Mode::Pass as u8));
         let seen = Arc::clone(&mode);
+        let spare = Arc::new(AtomicI64::new(i64::MAX));
+        let left = Arc::clone(&spare);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let mode = Arc::clone(&seen);
+                let (mode, left) = (Arc::clone(&seen), Arc::clone(&left));
                 tokio::spawn(async move {
                     if is(&mode, Mode::Cut) {
                         return;
@@ -44,13 +48,27 @@ impl Wire {
                     let (client_read, client_write) = client.into_split();
                     let (server_read, server_write) = server.into_split();
                     tokio::select! {
-                        () = pass(client_read, server_write, &mode) => {}
-                        () = pass(server_read, client_write, &mode) => {}
+                        () = pass(client_read, server_write, &mode, &left) => {}
+                        () = pass(server_read, client_write, &mode, &left) => {}
                     }
                 });
             }
         });
-        Wire { port: own, mode }
+        Wire {
+            port: own,
+            mode,
+            spare,
+        }
+    }
+
+    /// Lets so many more bytes pass, and nothing after them.
+    pub(crate) fn stall_after(&self, bytes: i64) {
+        self.spare.store(bytes, SeqCst);
+    }
+
+    /// Whether nothing moves.
+    pub(crate) fn is_stalled(&self) -> bool {
+        is(&self.mode, Mode::Stall)
     }
 
     pub(crate) fn set(&self, mode: Mode) {
@@ -66,6 +84,7 @@ async fn pass(
     mut from: impl AsyncReadExt + Unpin,
     mut to: impl AsyncWriteExt + Unpin,
     mode: &AtomicU8,
+    spare: &AtomicI64,
 ) {
     let mut piece = [0; 16 * 1024];
     loop {
@@ -76,6 +95,10 @@ async fn pass(
         let Ok(bytes @ 1..) = read else {
             return;
         };
+        let passed = i64::try_from(bytes).unwrap();
+        if spare.fetch_sub(passed, SeqCst) < passed && is(mode, Mode::Pass) {
+            mode.store(Mode::Stall as u8, SeqCst);
+        }
         while is(mode, Mode::Stall) {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

@@ -1,8 +1,11 @@
 //! What lies in the place of the files: whether there is any, and manifests that the history does
 //! not know. It was lost then, or set back to before them, or they are another's.
 
+use std::collections::BTreeMap;
+
 use uuid::Uuid;
 
+use super::super::cleanup::rule::Rule;
 use crate::engines::mongodb::namespace;
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::{self, Beside};
@@ -103,6 +106,49 @@ impl Place {
             beside,
         })
     }
+}
+
+/// Tells of collections that are others than the documents of their archives came from: one that
+/// was dropped and put back from a backup has those documents again.
+pub(super) fn replaced(
+    manifests: &[Manifest],
+    identities: &BTreeMap<(String, String), String>,
+    rules: &[Rule],
+    own: &str,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (at, now) in identities {
+        let named = |rule: &Rule| {
+            let database = rule.database.as_deref().unwrap_or(own);
+            database == at.0 && rule.collection == at.1
+        };
+        if !rules.iter().any(named) {
+            continue;
+        }
+        let of = |m: &&Manifest| m.settled && m.database == at.0 && m.collection == at.1;
+        let mut known: Vec<&Manifest> = manifests.iter().filter(of).collect();
+        known.sort_by_key(|manifest| manifest.id);
+        // Once something of this very one is archived, it has been told.
+        let Some(last) = known.last().and_then(|last| last.uuid.as_ref()) else {
+            continue;
+        };
+        if last == now {
+            continue;
+        }
+        let others = known.iter().filter(|m| m.uuid.as_ref() != Some(now));
+        let documents: i64 = others.map(|manifest| manifest.rows).sum();
+        let object = namespace(&at.0, &at.1);
+        findings.push(Finding {
+            code: "archive.replaced".to_owned(),
+            severity: Severity::Warning,
+            message: format!(
+                "{object} is another collection than the one of that name that {documents} documents were archived from: its UUID was {last}, and is {now}. If it was put back from a backup, documents that are archived already are in it again, and are archived once more; a restore brings back one of each that are the same"
+            ),
+            object,
+            suggestion: Some("maint archive list".to_owned()),
+        });
+    }
+    findings
 }
 
 /// Has a run read what the history does not know.

@@ -227,7 +227,11 @@ impl Kind for Archive {
             for rule in &self.rules {
                 let into = self.into(&own, &rule.collection);
                 let held = db.held(&into.database, &into.collection).await?;
-                if let Some(why) = held.and_then(|held| held.unfit) {
+                let why = match held {
+                    Some(held) => held.unfit,
+                    None => db.unmakeable(),
+                };
+                if let Some(why) = why {
                     unfit.push((namespace(&into.database, &into.collection), why));
                 }
             }
@@ -269,10 +273,15 @@ impl Kind for Archive {
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan<Body> {
+        let identities = facts.cleanup.identities();
         let mut plan = self.cleanup().plan(facts.cleanup, at);
         plan.findings
             .extend(facts.places.iter().filter_map(|place| place.finding(at)));
         let manifests = archived::among::<Manifest>(at.memories.iter());
+        if self.destination.files.is_some() {
+            let replaced = beside::replaced(&manifests, &identities, &self.rules, &facts.own);
+            plan.findings.extend(replaced);
+        }
         let mut refused = Vec::new();
         for step in &mut plan.steps {
             let Work::Walk(walk) = &mut step.body.work else {

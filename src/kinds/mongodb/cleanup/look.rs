@@ -346,7 +346,7 @@ pub(super) async fn ttl_look(
 }
 
 /// Whether the TTL monitor is on, where that may be asked.
-pub(super) async fn monitor(db: &Session) -> Option<bool> {
+pub(in super::super) async fn monitor(db: &Session) -> Option<bool> {
     let ask = doc! { "getParameter": 1, "ttlMonitorEnabled": 1 };
     let answer = db
         .command("asking for the TTL monitor", "admin", ask, Limit::ASIDE)

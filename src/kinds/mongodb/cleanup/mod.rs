@@ -19,7 +19,8 @@ use mongodb::bson::Document;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::look::{Look, monitor, ttl_look};
+pub(super) use self::look::monitor;
+use self::look::{Look, ttl_look};
 use self::rule::Rule;
 use self::step::{fields_told, types_told};
 use self::ttl::Ttl;
@@ -62,6 +63,8 @@ fn one_gigabyte() -> Bytes {
 pub(crate) struct Facts {
     database: String,
     release: (u32, u32),
+    /// Whether the server holds a part of a cluster's documents only.
+    shard: bool,
     /// By database and name.
     collections: BTreeMap<(String, String), Collection>,
     /// By the place of the rule.
@@ -135,6 +138,7 @@ impl Kind for Cleanup {
         let mut facts = Facts {
             database: db.database().to_owned(),
             release: db.server.release,
+            shard: db.server.shard,
             at: Utc::now(),
             clock: db.server.clock_differs(),
             ..Facts::default()
@@ -165,7 +169,8 @@ impl Kind for Cleanup {
         for (n, rule) in self.rules.iter().enumerate() {
             let at = self.place(rule.database.as_ref(), &rule.collection, &facts.database);
             if let Some(collection) = facts.collections.get(&at)
-                && collection.shape.undeletable().is_none()
+                && collection.undeletable().is_none()
+                && !(facts.shard && rule.orphaned.is_some())
             {
                 match self.look(db, rule, &at.0, collection, facts.at).await {
                     Ok(look) => {
@@ -183,7 +188,7 @@ impl Kind for Cleanup {
         for (n, ttl) in self.ttl.iter().enumerate() {
             let at = self.place(ttl.database.as_ref(), &ttl.collection, &facts.database);
             let collection = facts.collections.get(&at);
-            if let Some(collection) = collection.filter(|c| c.shape.undeletable().is_none()) {
+            if let Some(collection) = collection.filter(|c| c.undeletable().is_none()) {
                 match ttl_look(db, ttl, (&at.0, collection), there).await {
                     Ok(mut look) => {
                         look.monitor = monitor;
@@ -288,6 +293,13 @@ impl Kind for Cleanup {
 }
 
 impl Facts {
+    /// The identity of each collection that was looked at.
+    pub(super) fn identities(&self) -> BTreeMap<(String, String), String> {
+        let all = self.collections.iter();
+        all.map(|(at, collection)| (at.clone(), collection.uuid.clone()))
+            .collect()
+    }
+
     /// Why a rule cannot be followed, where what it needs could not be looked at.
     fn closed<'a>(
         &self,

@@ -31,13 +31,20 @@ impl Cleanup {
         let Some(collection) = facts.collections.get(&(database.clone(), name.clone())) else {
             return Err(invalid("there is no such collection".to_owned()));
         };
-        if let Some(why) = collection.shape.undeletable() {
+        if let Some(why) = collection.undeletable() {
             return Err(invalid(why.to_owned()));
         }
         let look = look.cloned().unwrap_or_default();
         let age = look.age(rule).map_err(&invalid)?;
         let orphans = rule.orphans(database);
         if let Some(orphans) = &orphans {
+            if facts.shard {
+                // Whoever is not here may be on another shard.
+                return Err(invalid(format!(
+                    "this server is a shard of a cluster, and documents of {} may be on its other shards: a child whose parent lives there would be deleted. Look for orphans through a mongos, and leave the rule out here",
+                    namespace(&orphans.parent_database, &orphans.parent)
+                )));
+            }
             let parent = facts
                 .collections
                 .get(&(orphans.parent_database.clone(), orphans.parent.clone()));

@@ -156,7 +156,17 @@ impl Ttl {
         plan: &mut Plan<Body>,
     ) {
         let object = namespace(database, &self.collection);
-        if let Some(why) = collection.shape.undeletable() {
+        if let Some(why) = collection.spread.why_not() {
+            plan.undone(Finding {
+                code: "cleanup.rule".to_owned(),
+                severity: Severity::Critical,
+                message: format!("`ttl` for {object} cannot be seen to: {why}"),
+                object,
+                suggestion: None,
+            });
+            return;
+        }
+        if let Some(why) = collection.undeletable() {
             if collection.shape == Shape::TimeSeries {
                 plan.refuse(&object, "it is a time-series collection, which expires as a whole: collMod with expireAfterSeconds");
             } else {

@@ -72,6 +72,8 @@ pub(crate) struct Facts {
     /// By member, `host:port`, and name. Files differ from member to member.
     collections: BTreeMap<(String, String), Collection>,
     primary: Option<String>,
+    /// Whether another member could be primary meanwhile.
+    replaceable: bool,
     /// By member: files are compacted by the one that has them.
     releases: BTreeMap<String, (u32, u32)>,
     /// Members that compact by themselves just now.
@@ -109,6 +111,7 @@ impl Kind for CompactKind {
         };
         let members = Members::of(db).await?;
         facts.primary = members.primary().map(|member| member.name.clone());
+        facts.replaceable = members.secondaries().any(|member| member.electable);
         let mut places: Vec<(String, Session)> = Vec::new();
         if facts.alone {
             places.push((db.describe().to_owned(), db.clone()));
@@ -222,6 +225,12 @@ impl Kind for CompactKind {
                 );
                 continue;
             }
+            // To step down where nobody takes over would leave everybody without a primary.
+            let in_place = is_primary && !facts.replaceable;
+            if in_place && !self.step_down {
+                plan.skip(&object, format!("{shown}, and the member is primary with no other that could be: with `step_down: true` it is compacted as it is, while everybody uses it"));
+                continue;
+            }
             if is_primary && !self.step_down {
                 plan.skip(&object, format!("{shown}, and the member is primary: with `step_down: true` it steps down first"));
                 continue;
@@ -244,7 +253,8 @@ impl Kind for CompactKind {
                     database: facts.database.clone(),
                     collection: name.clone(),
                     member: (!facts.alone).then(|| place.clone()),
-                    step_down: is_primary,
+                    step_down: is_primary && !in_place,
+                    in_place,
                     caught_up_seconds: self.caught_up_within.get().as_secs_f64(),
                     target_mb: release::target(release, self.min_free),
                     by_itself,
@@ -338,6 +348,7 @@ mod tests {
                 (at("c:1", "small"), of(50)),
             ]),
             primary: Some("a:1".to_owned()),
+            replaceable: true,
             releases: BTreeMap::from(["a:1", "b:1", "c:1"].map(|m| (m.to_owned(), (6, 0)))),
             at_it: BTreeSet::new(),
             estimates: BTreeMap::new(),
@@ -360,6 +371,36 @@ mod tests {
             Work::Compact(compact) => Some(compact),
             _ => None,
         }
+    }
+
+    #[test]
+    fn a_primary_that_nobody_can_replace_does_not_step_down() {
+        let mut facts = facts();
+        facts.replaceable = false;
+        facts.collections.retain(|(place, _), _| place == "a:1");
+        let again = Facts {
+            database: facts.database.clone(),
+            collections: facts.collections.clone(),
+            primary: facts.primary.clone(),
+            releases: facts.releases.clone(),
+            ..Facts::default()
+        };
+        let plan = CompactKind::default().plan(facts, &moment());
+        assert!(plan.steps.is_empty());
+        let why = &plan.skipped[0].reason;
+        assert!(why.contains("no other that could be"), "{why}");
+        let kind = CompactKind {
+            step_down: true,
+            ..CompactKind::default()
+        };
+        let plan = kind.plan(again, &moment());
+        let of = compact(&plan.steps[0]).unwrap();
+        assert!(of.in_place && !of.step_down);
+        let text = plan.steps[0].statement_text();
+        assert!(
+            text.contains("force: true") && !text.contains("stepDown"),
+            "{text}"
+        );
     }
 
     #[test]

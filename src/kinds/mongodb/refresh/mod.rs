@@ -47,17 +47,17 @@ struct Aggregation {
     /// Make it anew even where no source has changed.
     #[serde(default)]
     always: bool,
-    /// Which member reads the sources; the result is always written to the primary.
+    /// Which member reads the sources; the result is always written to the primary. By default
+    /// the primary, or a secondary where the `readPreference` in the target's `url` is for one.
     #[serde(default)]
-    read_from: ReadFrom,
+    read_from: Option<ReadFrom>,
 }
 
 /// Who reads.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum ReadFrom {
     /// The primary.
-    #[default]
     Primary,
     /// The secondary that is least behind, once it has everything that the primary has when the
     /// step begins; the primary where there is none.
@@ -72,6 +72,8 @@ fn yes() -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     database: String,
+    /// Whether the URL would have a secondary read.
+    prefers_secondaries: bool,
     /// By database and name.
     collections: BTreeMap<(String, String), Collection>,
     /// Which server counts, and since when; unknown where it may not be asked.
@@ -100,6 +102,7 @@ impl Kind for Refresh {
         let db = &site.primary;
         let mut facts = Facts {
             database: db.database().to_owned(),
+            prefers_secondaries: db.dial().prefers_secondaries(),
             ..Facts::default()
         };
         let mut named: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -194,6 +197,23 @@ impl Kind for Refresh {
                 });
                 continue;
             }
+            let places = sources.iter().chain([&into]);
+            let spread = places.filter_map(|place| {
+                let why = facts.collections.get(place)?.spread.why_not()?;
+                Some(format!("{}: {why}", namespace(&place.0, &place.1)))
+            });
+            if let Some(why) = spread.into_iter().next() {
+                plan.undone(Finding {
+                    code: "refresh.source".to_owned(),
+                    severity: Severity::Critical,
+                    message: format!(
+                        "{object} was not made, since a part would be taken for the whole. Of {why}"
+                    ),
+                    object,
+                    suggestion: None,
+                });
+                continue;
+            }
             if let Some(why) = aggregation.overwrites(&facts.database, &into, &facts.views) {
                 plan.undone(Finding {
                     code: "refresh.source".to_owned(),
@@ -256,7 +276,10 @@ impl Kind for Refresh {
                     pipeline: aggregation.pipeline.clone(),
                     allow_disk_use: aggregation.allow_disk_use,
                     repeatable: aggregation.repeatable(),
-                    from_secondary: aggregation.read_from == ReadFrom::Secondary,
+                    from_secondary: match aggregation.read_from {
+                        Some(from) => from == ReadFrom::Secondary,
+                        None => facts.prefers_secondaries,
+                    },
                 }))
                 .measuring(&into.0, &into.1)
                 .remembering(key, json!({ "state": state, "at": at.now.timestamp() }));
@@ -329,6 +352,7 @@ mod tests {
         }
         Facts {
             database: "app".to_owned(),
+            prefers_secondaries: false,
             collections,
             counts_since: Some("host 1 2".to_owned()),
             views: BTreeMap::new(),

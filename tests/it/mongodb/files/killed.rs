@@ -21,6 +21,13 @@ fn times() -> u32 {
     std::env::var("MAINT_TEST_KILLS").map_or(6, |n| n.parse().unwrap())
 }
 
+/// How long the `n`th run lives, in hundredths of what a plan takes: from before it has connected to
+/// well into its batches. `MAINT_TEST_SEED` gives other moments.
+fn moment(n: u32) -> u32 {
+    let seed = std::env::var("MAINT_TEST_SEED").map_or(0, |n| n.parse::<u32>().unwrap());
+    60 + n.wrapping_mul(137).wrapping_add(seed.wrapping_mul(7919)) % 600
+}
+
 async fn killed(version: u32, on_disk: bool) {
     let set = Servers::set(version).await;
     let db = set.root().await.database("app");
@@ -51,9 +58,8 @@ async fn killed(version: u32, on_disk: bool) {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // From before it has connected to well into its batches.
         n += 1;
-        tokio::time::sleep(start * (60 + n * 137 % 600) / 100).await;
+        tokio::time::sleep(start * moment(n) / 100).await;
         killed += u32::from(process.try_wait().unwrap().is_none());
         process.kill().unwrap();
         process.wait().unwrap();
@@ -158,7 +164,7 @@ async fn killed_to_another_target(version: u32, other: u32) {
             .unwrap();
         n += 1;
         let longer = 1 + n / (times() + 1);
-        tokio::time::sleep(start * longer * (60 + n * 137 % 600) / 100).await;
+        tokio::time::sleep(start * longer * moment(n) / 100).await;
         killed += u32::from(process.try_wait().unwrap().is_none());
         process.kill().unwrap();
         process.wait().unwrap();
