@@ -81,6 +81,7 @@ pub(super) fn context_of(
     context! {
         report => Value::from(Serde(report)),
         tables => tables::all(report, zone),
+        removed => tables::removed(report),
         task_lines => Value::from(Serde(&tables::folded(&report.tasks))),
         charts => context! { days, gains, sizes },
         most_tasks => MOST_TASKS,

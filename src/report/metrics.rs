@@ -41,6 +41,43 @@ use Direction::{Down, Up};
 
 /// What pages and Prometheus have besides; a report would be too long with it.
 pub(super) const DETAILS: &[Metric] = &[
+    metric("collection.documents", "documents", Unit::Count, 5, None),
+    metric(
+        "collection.index_bytes",
+        "indexes of collections",
+        Unit::Bytes,
+        5,
+        None,
+    ),
+    metric(
+        "collection.free_bytes",
+        "free in files of collections",
+        Unit::Bytes,
+        5,
+        Some(Up),
+    ),
+    metric("cache.used_ratio", "cache in use", Unit::Share, 1, None),
+    metric(
+        "connections.limit",
+        "connections that are allowed",
+        Unit::Count,
+        1,
+        None,
+    ),
+    metric(
+        "operation.calls",
+        "slow operations by shape",
+        Unit::Count,
+        5,
+        Some(Up),
+    ),
+    metric(
+        "backup.age_ms",
+        "since a backup cursor was seen",
+        Unit::Ms,
+        1,
+        Some(Up),
+    ),
     metric("table.rows", "rows", Unit::Count, 5, None),
     metric(
         "table.hit_ratio",
@@ -120,9 +157,37 @@ pub(super) const DETAILS: &[Metric] = &[
 pub(super) const METRICS: &[Metric] = &[
     metric("database.bytes", "database size", Unit::Bytes, 1, None),
     metric("table.bytes", "largest tables", Unit::Bytes, 5, None),
+    metric(
+        "collection.bytes",
+        "largest collections",
+        Unit::Bytes,
+        5,
+        None,
+    ),
+    metric(
+        "database.free_bytes",
+        "free in files",
+        Unit::Bytes,
+        1,
+        Some(Up),
+    ),
     metric("table.bloat", "table bloat", Unit::Share, 3, Some(Up)),
     metric("index.bloat", "index bloat", Unit::Share, 3, Some(Up)),
     metric("cache.hit_ratio", "cache hits", Unit::Share, 1, Some(Down)),
+    metric(
+        "cache.dirty_ratio",
+        "cache not yet written",
+        Unit::Share,
+        1,
+        Some(Up),
+    ),
+    metric(
+        "tickets.available",
+        "free tickets",
+        Unit::Count,
+        2,
+        Some(Down),
+    ),
     metric("connections.used", "connections", Unit::Count, 1, None),
     metric(
         "freeze.age",
@@ -137,6 +202,20 @@ pub(super) const METRICS: &[Metric] = &[
         Unit::Ms,
         5,
         Some(Up),
+    ),
+    metric(
+        "operation.mean_ms",
+        "slowest operations",
+        Unit::Ms,
+        5,
+        Some(Up),
+    ),
+    metric(
+        "oplog.window_ms",
+        "reach of the oplog",
+        Unit::Ms,
+        1,
+        Some(Down),
     ),
     metric(
         "replication.lag_ms",

@@ -67,7 +67,7 @@ fn full() -> Value {
         "latest": [run("partial")],
         "runs": [run("partial")],
         "run": whole,
-        "is_running": true, "asked": "somebody", "more": 3, "for_ms": 3_000,
+        "word": "row", "is_running": true, "asked": "somebody", "more": 3, "for_ms": 3_000,
         "heat": heat,
         "findings": [finding], "all": 4,
         "ahead": {
@@ -129,7 +129,7 @@ fn bare() -> Value {
         "error": null, "host": "db-tools", "pid": 4711, "part": null, "steps": [], "findings": [],
     });
     Value::from(Serde(&json!({
-        "running": [], "latest": [], "runs": [], "run": run, "is_running": false,
+        "running": [], "latest": [], "runs": [], "run": run, "word": "document", "is_running": false,
         "asked": null, "more": 0, "for_ms": 0,
         "heat": { "svg": "<svg></svg>", "told": "26 weeks: 0 runs succeeded" },
         "findings": [], "all": 0, "ahead": { "next": [], "missed": [], "pauses": [] },

@@ -7,6 +7,8 @@ use super::filters::{TEXT_WIDTH, percent, value};
 use super::model::{Report, TaskLine};
 use super::text::{Align, Cell, Columns, Cut, Style, human_bytes, human_count, human_duration_ms};
 use crate::history::RunStatus;
+use crate::kinds;
+use crate::values::Engine;
 
 pub(super) fn all(report: &Report, zone: Tz) -> Value {
     let style = Style {
@@ -25,6 +27,24 @@ pub(super) fn all(report: &Report, zone: Tz) -> Value {
         findings => table(findings(report)),
         trends => table(trends(report)),
         planned => table(planned(report, zone)),
+    }
+}
+
+/// What has gone from the databases, in the words of those that it went from.
+pub(super) fn removed(report: &Report) -> String {
+    let went = report
+        .tasks
+        .iter()
+        .filter(|task| task.rows != 0 && kinds::removes_rows(&task.kind));
+    let mut words: Vec<&str> = went
+        .filter_map(|task| task.engine)
+        .map(Engine::counted)
+        .collect();
+    words.sort_unstable_by(|a, b| b.cmp(a));
+    words.dedup();
+    match words.as_slice() {
+        [] => "rows removed".to_owned(),
+        words => format!("{}s removed", words.join("s and ")),
     }
 }
 
@@ -57,7 +77,7 @@ fn numbers(report: &Report) -> Columns {
         human_duration_ms,
     );
     row(
-        "rows removed",
+        &removed(report),
         now.rows_removed,
         before.rows_removed,
         human_count,

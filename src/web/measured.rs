@@ -41,7 +41,73 @@ const fn measured(
 }
 
 /// Statements are left out: their texts are no labels.
-const ALL: [Measured; 18] = [
+const ALL: [Measured; 29] = [
+    measured(
+        "database.free_bytes",
+        "database_free_bytes",
+        "Space in the files of collections that nothing uses, at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "collection.bytes",
+        "collection_size_bytes",
+        "Size of its largest collections with their indexes at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "collection.index_bytes",
+        "collection_index_bytes",
+        "Size of the indexes of its largest collections at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "collection.documents",
+        "collection_documents",
+        "Documents of its largest collections at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "collection.free_bytes",
+        "collection_free_bytes",
+        "Space in their files that nothing uses, at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "cache.dirty_ratio",
+        "cache_dirty_ratio",
+        "Share of the cache that was changed and not yet written at the last snapshot, from 0 to 1",
+        1.0,
+    ),
+    measured(
+        "cache.used_ratio",
+        "cache_used_ratio",
+        "Share of the cache in use at the last snapshot, from 0 to 1",
+        1.0,
+    ),
+    measured(
+        "tickets.available",
+        "tickets_available",
+        "Free tickets to read and to write at the last snapshot",
+        1.0,
+    ),
+    measured(
+        "connections.limit",
+        "connections_limit",
+        "Connections that the server allows",
+        1.0,
+    ),
+    measured(
+        "oplog.window_ms",
+        "oplog_window_seconds",
+        "How far the oplog reached back at the last snapshot",
+        0.001,
+    ),
+    measured(
+        "backup.age_ms",
+        "backup_age_seconds",
+        "How long before the last snapshot a backup cursor was seen",
+        0.001,
+    ),
     measured(
         "database.bytes",
         "database_size_bytes",
@@ -135,7 +201,7 @@ const ALL: [Measured; 18] = [
     measured(
         "replication.lag_ms",
         "replication_lag_seconds",
-        "How far standbys were behind at the last snapshot",
+        "How far standbys and secondaries were behind at the last snapshot",
         0.001,
     ),
     measured(

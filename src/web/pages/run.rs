@@ -42,6 +42,7 @@ pub(super) async fn page(
     let own = context! {
         run => Value::from(Serde(&run)),
         more => steps - run.steps.len(),
+        word => pages.config().target(&run.target).map_or("row", |target| target.engine.counted()),
         is_running,
         asked,
         running => match is_running {

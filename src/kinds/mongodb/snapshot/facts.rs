@@ -38,6 +38,10 @@ pub(crate) struct Facts {
     pub(super) long: Vec<(String, String, i64)>,
     /// What the profilers of the members have recorded.
     pub(super) slow: slow::Shapes,
+    /// TTL indexes, whoever made them.
+    pub(super) expiries: Vec<super::expiry::Expiry>,
+    /// Whether the server lets documents expire, where that was to be asked and may be.
+    pub(super) ttl_monitor: Option<bool>,
     pub(super) scope: Scope,
     pub(super) findings: Vec<Finding>,
 }

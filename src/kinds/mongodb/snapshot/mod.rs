@@ -1,16 +1,19 @@
 //! How a database is: sizes, use of indexes on every member, lag, the oplog,
 //! connections, the cache, slow operations; numbers for the time series, thresholds to findings.
 
+mod expiry;
 mod facts;
+mod load;
 mod slow;
 
+use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::facts::{Facts, long_ones, members, server, slow_ones, uses};
 use super::common::{Collection, Index, Shape, collections, empty, fill, is_empty, is_internal};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Members, Session, namespace, number};
+use crate::engines::mongodb::{Members, Session, Spread, namespace, number};
 use crate::plan::mongodb::{Body, shell_name, shell_text};
 use crate::plan::{Finding, Kind, Measurement, Moment, Plan, Severity, Site};
 use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan};
@@ -38,6 +41,11 @@ pub(crate) struct Snapshot {
     /// How long operations of one shape may take on average, of those that the profiler has
     /// recorded in the last 24 hours.
     max_operation_mean: TimeSpan,
+    /// A backup by the server's own means (a backup cursor, as Ops Manager and Percona Backup open
+    /// it) should have been seen at work within this time. Not looked at where it is not said.
+    max_backup_age: Option<TimeSpan>,
+    /// How long an expired document may still be there, by any TTL index of the database.
+    max_overdue: TimeSpan,
     /// An index that nobody used for this long, on no member, is unused.
     unused_after: TimeSpan,
     /// Indexes smaller than this are not worth a finding.
@@ -56,6 +64,8 @@ impl Default for Snapshot {
             max_dirty: Percent::new(20.0),
             max_operation: TimeSpan::from_mins(10),
             max_operation_mean: TimeSpan::from_secs(1),
+            max_backup_age: None,
+            max_overdue: TimeSpan::from_mins(60),
             unused_after: TimeSpan::from_mins(30 * 24 * 60),
             min_size: Bytes(1 << 20),
         }
@@ -64,6 +74,10 @@ impl Default for Snapshot {
 
 /// How many shapes of slow operations are named.
 const MOST_SLOW: usize = 10;
+/// How many of them go into the time series.
+const MOST_SHAPES: usize = 50;
+/// How many of the largest indexes do.
+const MOST_INDEXES: usize = 20;
 
 impl Kind for Snapshot {
     const NAME: &'static str = "snapshot";
@@ -108,6 +122,7 @@ impl Kind for Snapshot {
         uses(&members, &mut facts).await?;
         slow_ones(&members, &mut facts).await;
         long_ones(db, self.max_operation, &mut facts).await;
+        expiry::look(db, self.max_overdue, Utc::now(), &mut facts).await;
         Ok(facts)
     }
 
@@ -119,6 +134,7 @@ impl Kind for Snapshot {
         };
         if facts.scope.has_server() {
             self.load(&facts, &mut plan);
+            load::backup(self.max_backup_age, &facts, at, &mut plan);
             self.replication(&facts, &mut plan);
         }
         if !facts.scope.has_database() {
@@ -129,6 +145,8 @@ impl Kind for Snapshot {
         }
         self.sizes(&facts, &mut plan);
         self.operations(&facts, &mut plan);
+        self.used(&facts, &mut plan);
+        self.expiry(&facts, &mut plan);
         for (name, collection) in &facts.collections {
             if self.wants(&facts.database, name) {
                 self.indexes(&facts, name, collection, at, &mut plan);
@@ -175,6 +193,36 @@ impl Snapshot {
         }
     }
 
+    /// How often the largest indexes were used, on all members together.
+    fn used(&self, facts: &Facts, plan: &mut Plan<Body>) {
+        if facts.unasked > 0 {
+            // What a member that was not asked adds is missing.
+            return;
+        }
+        let indexes = facts.collections.iter().flat_map(|(name, collection)| {
+            let indexes = collection.indexes.iter();
+            indexes.map(move |index| (name, index))
+        });
+        let mut all: Vec<(i64, String, i64)> = indexes
+            .filter_map(|(name, index)| {
+                let uses = facts.uses.get(&(name.clone(), index.name.clone()))?;
+                let object = format!("{}.{}", namespace(&facts.database, name), index.name);
+                Some((index.bytes, object, uses.iter().map(|one| one.times).sum()))
+            })
+            .collect();
+        let never = all.iter().filter(|(_, _, times)| *times == 0).count();
+        note(
+            plan,
+            "indexes.never_used",
+            "",
+            i64::try_from(never).unwrap_or(i64::MAX),
+        );
+        all.sort_by(|a, b| (b.0, &a.1).cmp(&(a.0, &b.1)));
+        for (_, object, times) in all.iter().take(MOST_INDEXES) {
+            note(plan, "index.scans", object, *times);
+        }
+    }
+
     fn load(&self, facts: &Facts, plan: &mut Plan<Body>) {
         if let Some(status) = &facts.status {
             let connections = status.get_document("connections").ok();
@@ -201,17 +249,16 @@ impl Snapshot {
                 .and_then(|w| w.get_document("cache"))
                 .ok();
             let of = |key: &str| cache.and_then(|c| number(c.get(key)));
+            load::tickets(status, &facts.database, plan);
+            load::flow(status, &facts.database, plan);
             if let (Some(dirty), Some(most)) = (
                 of("tracked dirty bytes in the cache"),
                 of("maximum bytes configured"),
             ) {
-                note(plan, "cache.dirty_bytes", "", dirty);
-                note(
-                    plan,
-                    "cache.bytes",
-                    "",
-                    of("bytes currently in the cache").unwrap_or(0),
-                );
+                measure(plan, "cache.dirty_ratio", "", share(dirty, most));
+                if let Some(used) = of("bytes currently in the cache") {
+                    measure(plan, "cache.used_ratio", "", share(used, most));
+                }
                 if share(dirty, most) > self.max_dirty.share() {
                     say(
                         plan,
@@ -250,6 +297,14 @@ impl Snapshot {
             .collect();
         // What costs most time in all comes first.
         slow.sort_by_key(|(key, slow)| (std::cmp::Reverse(slow.total_ms), *key));
+        let mut shapes: Vec<_> = facts.slow.iter().collect();
+        // What costs most time in all comes first.
+        shapes.sort_by_key(|(key, slow)| (std::cmp::Reverse(slow.total_ms), *key));
+        for ((ns, shape), slow) in shapes.into_iter().take(MOST_SHAPES) {
+            let object = format!("{ns} {shape}");
+            measure(plan, "operation.mean_ms", &object, slow.mean_ms());
+            note(plan, "operation.calls", &object, slow.calls);
+        }
         for ((ns, shape), slow) in slow.into_iter().take(MOST_SLOW) {
             say(
                 plan,
@@ -296,7 +351,7 @@ impl Snapshot {
             }
         }
         if let Some(seconds) = facts.oplog {
-            note(plan, "oplog.seconds", "", seconds);
+            note(plan, "oplog.window_ms", "", seconds.saturating_mul(1000));
             let least = i64::try_from(self.min_oplog.get().as_secs()).unwrap_or(i64::MAX);
             let size = facts
                 .status
@@ -370,6 +425,8 @@ impl Snapshot {
             if times == 0
                 && long_enough
                 && facts.unasked == 0
+                // Queries of the other shards are not seen here.
+                && collection.spread == Spread::No
                 && !index.unique
                 && index.expires.is_none()
                 && !index.hidden
@@ -411,6 +468,14 @@ fn note(plan: &mut Plan<Body>, metric: &str, object: &str, value: i64) {
         object: object.to_owned(),
         #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
         value: value as f64,
+    });
+}
+
+fn measure(plan: &mut Plan<Body>, metric: &str, object: &str, value: f64) {
+    plan.measurements.push(Measurement {
+        metric: metric.to_owned(),
+        object: object.to_owned(),
+        value,
     });
 }
 
