@@ -266,7 +266,7 @@ mod tests {
         };
         let (west, east) = (set(&[("dc", "west")]), set(&[("dc", "east")]));
         assert_eq!(named(&[west.clone(), east]), ["b:1"]);
-        assert_eq!(named(&[west.clone()]), [""; 0]);
+        assert_eq!(named(std::slice::from_ref(&west)), [""; 0]);
         assert_eq!(named(&[west, set(&[])]), ["e:1", "b:1"]);
     }
 }
