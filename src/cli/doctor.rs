@@ -266,6 +266,16 @@ async fn trust(
             ),
         );
     }
+    for code in trust::at_login(session, trust_owners).await? {
+        say(
+            Level::Problem,
+            format!(
+                "{}: {}",
+                trust::ran_at_login(&code, &session.server),
+                trust::without_at_login(&code)
+            ),
+        );
+    }
     let rows = session.query("listing tables", TABLES, &[]).await?;
     let tables = rows.iter().map(|row| row.get(0));
     let tables = tables.collect::<Result<Vec<u32>, _>>()?;

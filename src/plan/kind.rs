@@ -46,6 +46,15 @@ pub trait Speaks: Send + Sync + 'static {
     async fn meeting_nothing(&self, _patterns: &[NamePattern]) -> Result<Vec<usize>, EngineError> {
         Ok(Vec::new())
     }
+
+    /// What is to be told of the session itself, whatever the kind: what happened before
+    /// anything could be asked. Roles whose code may run are trusted.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    async fn of_itself(&self, _trust_owners: &[String]) -> Result<Vec<Finding>, EngineError> {
+        Ok(Vec::new())
+    }
 }
 
 /// What of a server a run is about.
@@ -180,6 +189,10 @@ impl<K: Kind> AnyKind<K::Session> for K {
         // The run on the server has told of its members already.
         if !K::LOOKS_AT_SERVER || site.scope.has_server() {
             plan.findings.extend(site.findings.iter().cloned());
+        }
+        if at.round == 1 {
+            let told = site.primary.of_itself(&site.trust_owners).await?;
+            plan.findings.extend(told);
         }
         // Of many databases of a server not every one has everything.
         if !self.includes().is_empty() && site.scope == Scope::Whole {

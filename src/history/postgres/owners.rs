@@ -73,7 +73,7 @@ impl Known {
 }
 
 /// Hooks that run where rows are only read.
-const PLANNED: [&str; 8] = [
+const PLANNED: [&str; 9] = [
     "index",
     "statistics",
     "check",
@@ -82,6 +82,7 @@ const PLANNED: [&str; 8] = [
     "operator_class",
     "type",
     "view",
+    "foreign",
 ];
 
 /// The same, always.
@@ -121,6 +122,8 @@ pub(super) async fn refuse_strangers(
             let hook = text("hook")?;
             let counts = match (hook.as_str(), what_for) {
                 ("event_trigger", _) => what_for == For::Migrating,
+                // It runs whenever one of us connects.
+                ("login_trigger", _) => true,
                 // A view calls what its owner says with the rights of who reads it.
                 ("owner", For::Reading) => !matches!(text("object")?.as_str(), "r" | "p"),
                 (hook, For::Reading) => PLANNED.contains(&hook),
@@ -138,6 +141,9 @@ pub(super) async fn refuse_strangers(
                 "owner" => format!("the table {table}"),
                 "event_trigger" => {
                     format!("the event trigger {}", Identifier::new(text("object")?))
+                }
+                "login_trigger" => {
+                    format!("the login trigger {}", Identifier::new(text("object")?))
                 }
                 hook => format!(
                     "code in the {hook} {} of {table}",

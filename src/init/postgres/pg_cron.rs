@@ -49,6 +49,9 @@ pub async fn draft(
             "the role may not read cron.job: GRANT USAGE ON SCHEMA cron TO {role}; GRANT SELECT ON cron.job TO {role}"
         )));
     }
+    if let Some(why) = super::may_read(session, &["cron.job".to_owned()]).await? {
+        return Ok(Err(why));
+    }
     let some: bool = row.get(1)?;
     let zone: Option<String> = row.get(2)?;
     let zone = zone.unwrap_or_else(|| "GMT".to_owned());

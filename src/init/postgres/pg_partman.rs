@@ -58,6 +58,10 @@ pub async fn draft(
             "the role may not read pg_partman's tables: GRANT USAGE ON SCHEMA {schema} TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}"
         )));
     }
+    let tables = ["part_config", "part_config_sub"].map(|table| format!("{schema}.{table}"));
+    if let Some(why) = super::may_read(session, &tables).await? {
+        return Ok(Err(why));
+    }
     let zone: Option<String> = row.get(3)?;
     let zone = zone.and_then(|zone| zone.parse::<crate::values::TimeZone>().ok());
     let mut draft = Draft {

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use super::super::saved::{ID_OF, NUMBER_OF_COLUMN};
 use super::{Check, Condition, Fate, Query, Retire, Shrink, Statement, Sweep, There, Walk, Work};
 use crate::engines::EngineError;
-use crate::engines::postgres::trust::{Guard, Named, Touch, Use};
+use crate::engines::postgres::trust::{self, Guard, Named, Touch, Use};
 use crate::engines::postgres::{RelationName, Session, each};
-use crate::plan::{Speaks, Step};
+use crate::plan::{Finding, Severity, Speaks, Step};
 use crate::values::NamePattern;
 
 /// What is done, and what is asked around it.
@@ -204,6 +204,18 @@ impl Speaks for Session {
         each(&rows, |row| {
             Ok(usize::try_from(row.get::<i64>(0)?).unwrap_or(usize::MAX))
         })
+    }
+
+    async fn of_itself(&self, trust_owners: &[String]) -> Result<Vec<Finding>, EngineError> {
+        let codes = trust::at_login(self, trust_owners).await?;
+        let told = codes.iter().map(|code| Finding {
+            code: trust::AT_LOGIN.to_owned(),
+            severity: Severity::Critical,
+            object: code.object.clone(),
+            message: trust::ran_at_login(code, &self.server),
+            suggestion: Some(trust::without_at_login(code)),
+        });
+        Ok(told.collect())
     }
 }
 

@@ -351,6 +351,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Start its consumer again, or drop the slot.",
     ),
     code(
+        "role.login_trigger",
+        "A login trigger calls code of somebody whom nobody has declared trusted.",
+        "It runs with our rights in every session, before anything can be asked: its owner may become whoever we are.",
+        "As a superuser, give the function an owner who is trusted, or disable the trigger; look at what it did.",
+    ),
+    code(
         "role.untrusted_code",
         "Code of somebody whom nobody has declared trusted would run with our rights.",
         "Its owner could become whoever we are.",

@@ -188,7 +188,11 @@ async fn with_extensions() -> (maint::demo::Cluster, tempfile::TempDir, String) 
     std::fs::set_permissions(&extensions, std::fs::Permissions::from_mode(0o755)).unwrap();
     for (name, sql) in [("pg_cron", PG_CRON), ("pg_partman", PG_PARTMAN)] {
         for (file, text) in [
-            (format!("{name}.control"), "default_version = '1.0'\n"),
+            // As pg_partman's own: whoever owns a database may install it.
+            (
+                format!("{name}.control"),
+                "default_version = '1.0'\nsuperuser = false\n",
+            ),
             (format!("{name}--1.0.sql"), sql),
         ] {
             let path = extensions.join(file);
@@ -205,6 +209,75 @@ async fn with_extensions() -> (maint::demo::Cluster, tempfile::TempDir, String) 
         .await
         .unwrap();
     (cluster, folder, url)
+}
+
+/// An extension's table has an owner like any other, who may hang code on it: what only reads
+/// the table has the planner evaluate it.
+#[tokio::test]
+async fn an_extension_of_somebody_is_theirs() {
+    let (cluster, _extensions, url) = with_extensions().await;
+    let client = connect(&url).await;
+    for sql in [
+        "CREATE ROLE mallory LOGIN PASSWORD 'x'",
+        "CREATE DATABASE hers OWNER mallory",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    let hers = cluster.url("hers");
+    let place = hers.split_once('@').unwrap().1;
+    let owner = connect(&format!("postgres://mallory:x@{place}")).await;
+    owner
+        .batch_execute(
+            r#"CREATE EXTENSION pg_partman; CREATE EXTENSION pg_cron;
+            ALTER DATABASE hers SET track_functions = 'pl';
+            INSERT INTO "part man".part_config (parent_table, control, partition_interval) VALUES ('public.ev', 'at', '1 mon');
+            CREATE SCHEMA app;
+            CREATE FUNCTION app.stolen() RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
+            CREATE FUNCTION app.q() RETURNS int LANGUAGE plpgsql IMMUTABLE AS
+                $$BEGIN IF current_user <> 'mallory' THEN PERFORM app.stolen(); END IF; RETURN 0; END$$;
+            CREATE INDEX ON "part man".part_config ((premake + app.q()));
+            CREATE INDEX ON "part man".part_config_sub ((length(sub_parent) + app.q()));
+            CREATE STATISTICS cron.hook ON (jobid + app.q()), jobid FROM cron.job"#,
+        )
+        .await
+        .unwrap();
+    let client = connect(&hers).await;
+    let calls = async || {
+        let sql = "SELECT coalesce(sum(calls), 0)::int8 FROM pg_stat_user_functions WHERE funcname = 'stolen'";
+        client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let folder = Folder::new().env("DATABASE_URL", &hers);
+    for (from, table) in [
+        ("pg_partman", r#""part man".part_config"#),
+        ("pg_cron", "cron.job"),
+    ] {
+        let said = folder
+            .run(&["init", "--from", from, "--dir", from])
+            .expect(2);
+        assert!(
+            said.stderr.contains(&format!(
+                "{table} is not read: with the rights of postgres that would run code of others"
+            )) && said.stderr.contains("app.q (code of mallory)"),
+            "{said:#?}"
+        );
+    }
+    folder.run(&["init", "--dir", "plain"]);
+    assert_eq!(calls().await, 0);
+    // For its owner it is no risk; and the trap works.
+    let own = Folder::new().env("DATABASE_URL", &format!("postgres://mallory:x@{place}"));
+    own.run(&["init", "--from", "pg_partman"]).expect(0);
+    client
+        .batch_execute(r#"SET track_functions = 'pl'; SELECT * FROM "part man".part_config"#)
+        .await
+        .unwrap();
+    let patience = crate::support::patience::Patience::until("the trap to be counted");
+    while calls().await == 0 {
+        client
+            .batch_execute("SELECT pg_stat_force_next_flush()")
+            .await
+            .unwrap();
+        patience.pause().await;
+    }
 }
 
 #[tokio::test]

@@ -49,6 +49,7 @@ mod strays;
 mod ten_thousand;
 mod throttle;
 mod trust;
+mod whose;
 mod wider;
 mod wraparound;
 

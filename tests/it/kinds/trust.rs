@@ -11,7 +11,7 @@ use crate::support::workspace::Workspace;
 
 /// Ways to hang code on a table: its name, what its owner does, and whether a
 /// DELETE would run it.
-const HOOKS: &[(&str, &str, bool)] = &[
+pub(super) const HOOKS: &[(&str, &str, bool)] = &[
     ("plain", "", false),
     (
         "before",
@@ -92,15 +92,15 @@ const HOOKS: &[(&str, &str, bool)] = &[
 ];
 
 /// A database of somebody hostile and somebody with secrets.
-struct Scene {
-    db: TestDatabase,
-    mallory: String,
-    bob: String,
-    keeper: String,
+pub(super) struct Scene {
+    pub(super) db: TestDatabase,
+    pub(super) mallory: String,
+    pub(super) bob: String,
+    pub(super) keeper: String,
 }
 
 impl Scene {
-    async fn set(major: u32) -> Scene {
+    pub(super) async fn set(major: u32) -> Scene {
         let db = fresh_database(major).await;
         let role = |who: &str| format!("{who}_{}", &db.name[20..]);
         let (mallory, bob, keeper) = (role("mallory"), role("bob"), role("keeper"));
@@ -143,14 +143,14 @@ impl Scene {
     }
 
     /// As the owner does it, in a session that is nobody else's.
-    async fn by(&self, role: &str, sql: &str) {
+    pub(super) async fn by(&self, role: &str, sql: &str) {
         // A session of the role's own: RESET ROLE does not lead out of it.
         self.db
             .execute(&format!("SET SESSION AUTHORIZATION {role}; {sql}"))
             .await;
     }
 
-    async fn hang_all(&self) {
+    pub(super) async fn hang_all(&self) {
         for (name, sql, _) in HOOKS {
             let owner = if *name == "cascade" {
                 &self.bob
@@ -174,7 +174,7 @@ impl Scene {
     }
 
     /// Counted as the owner: asking as a superuser would be the fault itself.
-    async fn rows(&self, table: &str) -> i64 {
+    pub(super) async fn rows(&self, table: &str) -> i64 {
         let client = self.db.connect().await;
         let role = format!("SET SESSION AUTHORIZATION {}", self.mallory);
         client.batch_execute(&role).await.unwrap();
@@ -182,7 +182,7 @@ impl Scene {
         client.query_one(&count, &[]).await.unwrap().get(0)
     }
 
-    fn url(&self, powerful: &str) -> String {
+    pub(super) fn url(&self, powerful: &str) -> String {
         match powerful {
             "superuser" => self.db.url.clone(),
             _ => as_role(&self.db.url, &self.keeper),
@@ -190,7 +190,7 @@ impl Scene {
     }
 
     /// Nobody's rights have grown, and no code of mallory's ran as somebody else.
-    async fn nothing_stolen(&self, when: &str) {
+    pub(super) async fn nothing_stolen(&self, when: &str) {
         let mallory = &self.mallory;
         let powers =
             format!("SELECT count(*) FROM pg_roles WHERE rolname = '{mallory}' AND rolsuper");
@@ -209,7 +209,7 @@ impl Scene {
 
     /// How often code ran with the rights of somebody else; told even by
     /// transactions that were rolled back.
-    async fn calls(&self) -> i64 {
+    pub(super) async fn calls(&self) -> i64 {
         // A session counts when it ends, and on 14 what it counted is written later.
         self.db.execute("SELECT pg_stat_clear_snapshot()").await;
         crate::support::servers::wait_for_statistics(&self.db.url);
@@ -218,12 +218,12 @@ impl Scene {
 }
 
 /// The same database as another role.
-fn as_role(url: &str, role: &str) -> String {
+pub(super) fn as_role(url: &str, role: &str) -> String {
     let (_, server) = url.split_once('@').unwrap();
     format!("postgres://{role}:x@{server}")
 }
 
-fn rules(names: impl Iterator<Item = String>) -> String {
+pub(super) fn rules(names: impl Iterator<Item = String>) -> String {
     let rules: Vec<String> = names
         .map(|n| format!("  - {{ table: app.{n}, column: at, older_than: 1y }}"))
         .collect();
@@ -234,7 +234,7 @@ fn rules(names: impl Iterator<Item = String>) -> String {
 }
 
 /// What findings say of untrusted code.
-fn told(run: &Value) -> String {
+pub(super) fn told(run: &Value) -> String {
     let findings = run["findings"].as_array().unwrap().iter();
     let told = findings.filter(|f| f["code"] == "role.untrusted_code");
     told.map(|f| format!("{}\n", f["message"].as_str().unwrap()))

@@ -60,6 +60,7 @@ owner AS MATERIALIZED (
         OR o.oid IN (SELECT DISTINCT proowner FROM pg_catalog.pg_proc)
         OR o.oid IN (SELECT DISTINCT typowner FROM pg_catalog.pg_type)
         OR o.oid IN (SELECT evtowner FROM pg_catalog.pg_event_trigger)
+        OR o.oid IN (SELECT srvowner FROM pg_catalog.pg_foreign_server)
 ),
 tab AS MATERIALIZED (
     SELECT DISTINCT c.oid, c.relkind, n.nspname::text AS schema, c.relname::text AS name,
@@ -355,9 +356,18 @@ FROM typ t JOIN pg_catalog.pg_type d ON d.oid = t.oid AND d.typtype = 'd' JOIN t
     LEFT JOIN owner o ON o.oid = d.typowner
 WHERE NOT coalesce(o.trusted, false)
 UNION ALL
-SELECT 0::oid, 0::oid, '', '', 'self', 'event_trigger', event.name, fn.name,
+-- One that runs when a session begins has run by now, whatever that session does.
+SELECT 0::oid, 0::oid, '', '', 'self', CASE event.event WHEN 'login' THEN 'login_trigger' ELSE 'event_trigger' END, event.name, fn.name,
     CASE WHEN fn.trusted THEN event.owner ELSE fn.owner END
 FROM event JOIN fn ON fn.oid = event.fn WHERE NOT (event.trusted AND fn.trusted)
+UNION ALL
+-- What a foreign table reads is for its owner and that of its server to say. It may be a view on this very
+-- server, read by a session that is as powerful as ours: of a superuser, no password is asked.
+SELECT DISTINCT r.root, r.relid, tab.schema, tab.name, r.via, 'foreign', s.srvname::text, NULL::text,
+    CASE WHEN NOT tab.trusted THEN tab.owner ELSE coalesce(o.name, s.srvowner::text) END
+FROM reach r JOIN tab ON tab.oid = r.relid JOIN pg_catalog.pg_foreign_table f ON f.ftrelid = r.relid
+    JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver LEFT JOIN owner o ON o.oid = s.srvowner
+WHERE r.via <> 'above' AND NOT (tab.trusted AND coalesce(o.trusted, false))
 UNION ALL
 SELECT DISTINCT r.root, r.relid, tab.schema, tab.name, r.via, 'owner', tab.relkind::text, NULL::text, tab.owner
 FROM reach r JOIN tab ON tab.oid = r.relid WHERE NOT tab.trusted

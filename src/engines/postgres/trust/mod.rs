@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{RelationName, Row, Session};
+use super::{RelationName, Row, Server, Session};
 use crate::engines::EngineError;
 
 pub use guard::{Guard, Locked, Named, admit};
@@ -20,6 +20,12 @@ pub(crate) const CODE: &str = include_str!("code.sql");
 
 /// The code of the finding for what is left alone because of such code.
 pub const FINDING: &str = "role.untrusted_code";
+
+/// The code of the finding for what has run before anything could be asked.
+pub const AT_LOGIN: &str = "role.login_trigger";
+
+/// As what an event trigger hangs that runs when a session begins.
+const LOGIN: &str = "login_trigger";
 
 /// How a relation is touched; decides which code could run.
 #[derive(
@@ -130,6 +136,42 @@ pub async fn read(
     Ok(standing)
 }
 
+const ANY_AT_LOGIN: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_event_trigger e WHERE e.evtevent = 'login' AND e.evtenabled <> 'D')";
+
+/// Code that is not trusted and has run in this session before anything could be asked: that of
+/// login triggers. Only a superuser can make one, and only a superuser can leave them out.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn at_login(db: &Session, trust_owners: &[String]) -> Result<Vec<Code>, EngineError> {
+    let doing = "looking for login triggers";
+    if db.server.major() < 17
+        || super::first(&db.query(doing, ANY_AT_LOGIN, &[]).await?, 0)? != Some(true)
+    {
+        return Ok(Vec::new());
+    }
+    let mut standing = read(db, &[], trust_owners).await?;
+    standing.codes.retain(|code| code.hook == LOGIN);
+    Ok(standing.codes)
+}
+
+/// What is said of code that [`at_login`] found.
+pub fn ran_at_login(code: &Code, server: &Server) -> String {
+    format!(
+        "{} has run with the rights of {}, before anything could be asked, and runs so in every session: {} can do whatever {} may. A superuser has to end that: give the function an owner who is trusted, or disable the trigger",
+        code.text(),
+        server.role,
+        code.owner,
+        server.role
+    )
+}
+
+/// The statement that ends it.
+pub fn without_at_login(code: &Code) -> String {
+    let trigger = super::Identifier::new(&*code.object);
+    format!("ALTER EVENT TRIGGER {trigger} DISABLE")
+}
+
 impl Standing {
     fn add(&mut self, row: &Row) -> Result<(), EngineError> {
         let table = RelationName::new(row.get::<String>(2)?, row.get::<String>(3)?);
@@ -185,9 +227,10 @@ impl Standing {
         met.into_values().collect()
     }
 
-    /// All code that is not trusted, by table, whatever would run it.
+    /// All code that is not trusted, by table, whatever would run it, but what
+    /// [has run](at_login) already.
     pub fn all_code(&self) -> Vec<&Code> {
-        let mut codes: Vec<&Code> = self.codes.iter().collect();
+        let mut codes: Vec<&Code> = self.codes.iter().filter(|c| c.hook != LOGIN).collect();
         codes.sort_by_key(|code| code.table.to_string());
         codes
     }
@@ -251,6 +294,10 @@ impl Code {
         if hook == "event_trigger" {
             return matches!(how, Use::Define | Use::Command);
         }
+        // It ran when the session began; see `at_login`.
+        if hook == LOGIN {
+            return false;
+        }
         if self.via == "cascade" {
             return matches!(how, Use::Delete | Use::Define);
         }
@@ -265,6 +312,7 @@ impl Code {
                 | "operator_class"
                 | "type"
                 | "view"
+                | "foreign"
         );
         // What a view reads is read, whatever happens to the view.
         if self.via == "query" {
@@ -286,6 +334,8 @@ impl Code {
             "trigger" => format!("trigger {object} of {table}"),
             "deferrable_trigger" => format!("deferrable trigger {object} of {table}"),
             "event_trigger" => format!("event trigger {object}"),
+            LOGIN => format!("login trigger {object}"),
+            "foreign" => format!("the foreign table {table}, on the server {object}"),
             "index" => format!("an expression of index {object} of {table}"),
             "statistics" => format!("an expression of statistics {object} of {table}"),
             "check" => format!("check constraint {object} of {table}"),
@@ -354,6 +404,9 @@ mod tests {
             ("query", "index", [true, true, true, true, false]),
             ("query", "trigger", [false, false, false, false, false]),
             ("self", "event_trigger", [false, false, false, true, true]),
+            ("self", "login_trigger", [false; 5]),
+            ("self", "foreign", [true, true, true, true, false]),
+            ("query", "foreign", [true, true, true, true, false]),
         ] {
             assert_eq!(
                 all.map(|how| code(via, hook).runs(how)),

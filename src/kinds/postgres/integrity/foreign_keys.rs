@@ -116,15 +116,12 @@ impl ForeignKey {
             .iter()
             .map(|c| format!("f.{c} IS NOT NULL"))
             .collect();
-        let mut equal: Vec<String> = (0..self.columns.len())
-            .map(|n| {
-                format!(
-                    "p.{} {} f.{}{}",
-                    self.referenced_columns[n],
-                    self.operators[n],
-                    self.columns[n],
-                    self.collations[n]
-                )
+        let ends = self.columns.iter().zip(&self.referenced_columns);
+        let signs = self.operators.iter().zip(&self.collations);
+        let mut equal: Vec<String> = ends
+            .zip(signs)
+            .map(|((column, referenced), (operator, collation))| {
+                format!("p.{referenced} {operator} f.{column}{collation}")
             })
             .collect();
         let from = self.referenced.from();

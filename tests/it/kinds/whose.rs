@@ -1,0 +1,491 @@
+//! The rest of the matrix of `trust`: policies, where a session begins, what is read on another
+//! server, and everything that ordinary people hang on their tables.
+
+use serde_json::{Value, json};
+
+use super::trust::{Scene, as_role, rules, told};
+use crate::support::servers::{TestDatabase, fresh_database, has_19};
+use crate::support::workspace::Workspace;
+
+/// Of each command that plans, tries or does it, for all tasks at once: nothing is stolen.
+/// The runs of the last.
+async fn all_ways(scene: &Scene, workspace: &Workspace, tasks: &[String], who: &str) -> Vec<Value> {
+    let mut runs = Vec::new();
+    for how in [
+        &["plan"][..],
+        &["run", "--dry-run"],
+        &["run", "--now", "--output", "json"],
+    ] {
+        let (verb, flags) = how.split_first().unwrap();
+        let tasks = tasks.iter().map(String::as_str);
+        let args = std::iter::once(*verb)
+            .chain(tasks)
+            .chain(flags.iter().copied());
+        let output = workspace.run(args);
+        assert!([0, 1, 3].contains(&output.code), "{output:#?}");
+        scene
+            .nothing_stolen(&format!("{how:?} as {who}: {}", output.stderr))
+            .await;
+        if how.contains(&"json") {
+            runs = output.json()["runs"].as_array().unwrap().clone();
+            assert_eq!(runs.len(), tasks_of(&runs).len());
+        }
+    }
+    runs
+}
+
+fn tasks_of(runs: &[Value]) -> std::collections::BTreeSet<&str> {
+    runs.iter()
+        .map(|run| run["task"].as_str().unwrap())
+        .collect()
+}
+
+/// Policies are code for whom they are in force; the rest bypasses them.
+async fn policies(major: u32) {
+    let scene = Scene::set(major).await;
+    scene.by(&scene.mallory, "
+        CREATE TABLE app.policed (id int PRIMARY KEY, at timestamptz NOT NULL, v int CHECK (v > 0));
+        INSERT INTO app.policed SELECT n, now() - interval '2 years', n FROM generate_series(1, 5) n;
+        CREATE TABLE app.held (LIKE app.policed);
+        CREATE TABLE app.parts (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+        CREATE TABLE app.parts_rest PARTITION OF app.parts DEFAULT;
+        INSERT INTO app.parts SELECT n, now() FROM generate_series(1, 5) n;
+        CREATE TABLE app.leaving (LIKE app.policed INCLUDING ALL); INSERT INTO app.leaving SELECT * FROM app.policed").await;
+    for table in ["policed", "held", "parts", "parts_rest"] {
+        scene.by(&scene.mallory, &format!("
+            ALTER TABLE app.{table} ENABLE ROW LEVEL SECURITY; ALTER TABLE app.{table} FORCE ROW LEVEL SECURITY;
+            CREATE POLICY x ON app.{table} USING (app.q() = 0) WITH CHECK (app.q() = 0)")).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = Workspace::for_target(&scene.url("member"))
+        .task("cleanup", &rules(["policed".to_owned()].into_iter()))
+        .task("file", &format!("kind: archive\ntarget: app\noptions: {{ table: app.policed, column: at, older_than: 1y, destination: {{ files: \"file://{}\" }} }}\n", folder.path().display()))
+        .task("into", "kind: archive\ntarget: app\noptions: { table: app.leaving, column: at, older_than: 1y, destination: { table: app.held } }\n")
+        .task("integrity", "kind: integrity\ntarget: app\noptions: { validate: true }\n")
+        .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [app.parts], interval: month, move_default_rows: true }\n")
+        .task("orphans", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: app.leaving, orphaned: { columns: [id], parent: app.policed } }] }\n");
+    let tasks = [
+        "cleanup",
+        "file",
+        "into",
+        "integrity",
+        "partitions",
+        "orphans",
+    ]
+    .map(str::to_owned);
+    for run in all_ways(&scene, &workspace, &tasks, "member").await {
+        let task = run["task"].as_str().unwrap();
+        assert_ne!(run["status"], "succeeded", "{task}: {run:#}");
+        let findings = run["findings"].to_string() + run["error"].as_str().unwrap_or_default();
+        assert!(
+            findings.contains("polic")
+                || findings.contains("row security")
+                || findings.contains("row-level security"),
+            "{task}: {run:#}"
+        );
+    }
+    assert_eq!(scene.rows("policed").await, 5);
+    assert_eq!(scene.rows("leaving").await, 5);
+    assert_eq!(scene.rows("held").await, 0);
+    // A superuser bypasses all of them, and the rows go.
+    let workspace = Workspace::for_target(&scene.db.url)
+        .task("cleanup", &rules(["policed".to_owned()].into_iter()));
+    let run = workspace
+        .run(["run", "cleanup", "--now", "--output", "json"])
+        .expect(0)
+        .json();
+    assert_eq!(run["runs"][0]["rows"], 5);
+    scene.nothing_stolen("a superuser").await;
+}
+
+for_each_version! {
+    /// What is in force for whom.
+    async fn policies_are_code_where_they_are_in_force(major: u32) {
+        policies(major).await;
+    }
+}
+
+/// What runs when a session begins has run before anybody could ask: it is told, whatever the task.
+async fn at_login(major: u32) {
+    let db = fresh_database(major).await;
+    let mallory = format!("mallory_{}", &db.name[20..]);
+    db.execute(&format!("CREATE ROLE {mallory}; CREATE SCHEMA app; GRANT ALL ON SCHEMA app TO {mallory};
+        CREATE TABLE public.t (id int PRIMARY KEY, at timestamptz NOT NULL); CREATE TABLE public.seen (who text); GRANT INSERT ON public.seen TO PUBLIC;
+        SET SESSION AUTHORIZATION {mallory};
+        CREATE FUNCTION app.begun() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.seen VALUES (current_user); END';
+        RESET SESSION AUTHORIZATION; CREATE EVENT TRIGGER begins ON login EXECUTE FUNCTION app.begun()")).await;
+    let tasks = [
+        "analyze",
+        "vacuum",
+        "snapshot",
+        "reindex",
+        "refresh",
+        "repack",
+        "integrity",
+        "sql",
+        "cleanup",
+        "partitions",
+    ];
+    let setting = |trusted: &str| {
+        let mut workspace = Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\", trust_owners: [{trusted}] }}\n",
+            db.url
+        ));
+        for kind in tasks {
+            let options = match kind {
+                "sql" => "options: { statements: [{ name: one, sql: SELECT 1 }] }\n",
+                "cleanup" => {
+                    "options: { rules: [{ table: public.t, column: at, older_than: 1y }] }\n"
+                }
+                "partitions" => "options: { tables: [public.t], interval: month }\n",
+                _ => "",
+            };
+            workspace = workspace.task(kind, &format!("kind: {kind}\ntarget: app\n{options}"));
+        }
+        workspace
+    };
+    let workspace = setting("");
+    let args = ["run"]
+        .into_iter()
+        .chain(tasks)
+        .chain(["--now", "--output", "json"]);
+    let ran = workspace.run(args).json();
+    let runs = ran["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), tasks.len());
+    for run in runs {
+        let told: Vec<&Value> = run["findings"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|f| f["code"] == "role.login_trigger")
+            .collect();
+        assert_eq!(told.len(), 1, "once: {run:#}");
+        let message = told[0]["message"].as_str().unwrap();
+        assert!(message.starts_with(&format!("login trigger begins calls app.begun (code of {mallory}) has run with the rights of postgres")), "{message}");
+        assert_eq!(told[0]["suggestion"], "ALTER EVENT TRIGGER begins DISABLE");
+        assert!(
+            !run["findings"].to_string().contains("role.untrusted_code"),
+            "no command of ours runs it: {run:#}"
+        );
+    }
+    assert!(
+        db.number("SELECT count(*) FROM seen WHERE who = 'postgres'")
+            .await
+            > 0,
+        "the trap works"
+    );
+    let doctor = workspace.run(["doctor"]).expect(1).stdout;
+    assert!(
+        doctor.contains("login trigger begins calls app.begun"),
+        "{doctor}"
+    );
+    // Whoever trusts her has nothing to be told, and neither has who follows the suggestion.
+    let trusting = setting(&mallory)
+        .run(["run", "analyze", "--now", "--output", "json"])
+        .expect(0)
+        .json();
+    assert!(
+        !trusting.to_string().contains("role.login_trigger"),
+        "{trusting:#}"
+    );
+    db.execute("ALTER EVENT TRIGGER begins DISABLE").await;
+    let disabled = workspace
+        .run(["run", "analyze", "--now", "--output", "json"])
+        .expect(0)
+        .json();
+    assert!(
+        !disabled.to_string().contains("role.login_trigger"),
+        "{disabled:#}"
+    );
+    // A history there is not ours while one of these runs whenever we connect.
+    db.execute("ALTER EVENT TRIGGER begins ENABLE").await;
+    let history = Workspace::new(&format!(
+        "history: \"{0}\"\ntargets:\n  app: {{ engine: postgres, url: \"{0}\" }}\n",
+        db.url
+    ))
+    .task("analyze", "kind: analyze\ntarget: app\n");
+    let refused = history.run(["run", "analyze", "--now"]).expect(3);
+    assert!(
+        refused
+            .stderr
+            .contains(&format!("the login trigger begins belongs to {mallory}")),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[tokio::test]
+async fn what_runs_at_login_is_told_17() {
+    at_login(17).await;
+}
+
+#[tokio::test]
+async fn what_runs_at_login_is_told_18() {
+    at_login(18).await;
+}
+
+#[tokio::test]
+async fn what_runs_at_login_is_told_19() {
+    if has_19() {
+        at_login(19).await;
+    }
+}
+
+/// A foreign table may lead back to this server: what it names there is read by a session of
+/// ours, as powerful as we are. Without a password, that is what a superuser gets.
+async fn foreign_tables(major: u32) {
+    let scene = Scene::set(major).await;
+    let url = url::Url::parse(&scene.db.url).unwrap();
+    scene
+        .db
+        .execute(&format!(
+            "CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO {}",
+            scene.mallory
+        ))
+        .await;
+    scene.by(&scene.mallory, &format!("
+        CREATE VIEW app.lure AS SELECT 1 + app.pwn() AS id, '2020-01-02'::timestamptz AS at, 1 AS v;
+        CREATE SERVER back_{name} FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '{host}', port '{port}', dbname '{name}', use_remote_estimate 'true');
+        CREATE USER MAPPING FOR PUBLIC SERVER back_{name} OPTIONS (user '{user}', password '{word}');
+        CREATE TABLE app.ev (id int, at timestamptz NOT NULL, v int, CHECK (id > 0)) PARTITION BY RANGE (at);
+        CREATE TABLE app.ev_new PARTITION OF app.ev FOR VALUES FROM ('2025-01-01') TO ('2100-01-01');
+        CREATE FOREIGN TABLE app.ev_old PARTITION OF app.ev FOR VALUES FROM ('2020-01-01') TO ('2020-02-01')
+            SERVER back_{name} OPTIONS (schema_name 'app', table_name 'lure');
+        CREATE TABLE app.eve (id int, at timestamptz NOT NULL, v int) PARTITION BY RANGE (at);
+        CREATE FOREIGN TABLE app.eve_rest PARTITION OF app.eve DEFAULT SERVER back_{name} OPTIONS (schema_name 'app', table_name 'lure');
+        CREATE FOREIGN TABLE app.far (id int CHECK (id > 0), at timestamptz NOT NULL, v int) SERVER back_{name} OPTIONS (schema_name 'app', table_name 'lure');
+        CREATE VIEW app.near AS SELECT * FROM app.far;
+        CREATE TABLE app.child (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO app.child VALUES (7, '2020-01-01')",
+        name = scene.db.name, host = url.host_str().unwrap(), port = url.port().unwrap(), user = url.username(), word = url.password().unwrap()
+    )).await;
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = |trusted: &str| {
+        Workspace::new(&format!("history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\", trust_owners: [{trusted}] }}\n", scene.db.url))
+            .task("cleanup", &rules(["ev", "far", "near"].map(str::to_owned).into_iter()))
+            .task("orphans", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: app.child, orphaned: { columns: [id], parent: app.far } }] }\n")
+            .task("file", &format!("kind: archive\ntarget: app\noptions: {{ table: app.ev, column: at, older_than: 1y, destination: {{ files: \"file://{}\" }} }}\n", folder.path().display()))
+            .task("into", "kind: archive\ntarget: app\noptions: { table: app.child, column: at, older_than: 1y, destination: { table: app.ev } }\n")
+            .task("integrity", "kind: integrity\ntarget: app\noptions: { validate: true }\n")
+            .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [app.ev, app.eve], interval: month, keep: 1y, move_default_rows: true }\n")
+            .task("analyze", "kind: analyze\ntarget: app\n")
+            .task("vacuum", "kind: vacuum\ntarget: app\n")
+            .task("repack", "kind: repack\ntarget: app\n")
+            .task("snapshot", "kind: snapshot\ntarget: app\n")
+    };
+    scene.nothing_stolen("before").await;
+    let alone = workspace("");
+    let tasks = [
+        "cleanup",
+        "orphans",
+        "file",
+        "into",
+        "integrity",
+        "partitions",
+        "analyze",
+        "vacuum",
+        "repack",
+        "snapshot",
+    ]
+    .map(str::to_owned);
+    let runs = all_ways(&scene, &alone, &tasks, "superuser").await;
+    alone.run(["check", "--connect"]);
+    alone.run(["doctor"]);
+    scene.nothing_stolen("check and doctor").await;
+    let integrity = runs.iter().find(|run| run["task"] == "integrity").unwrap();
+    let said = told(integrity);
+    assert!(
+        said.contains("app.ev left alone")
+            && said.contains("the foreign table app.ev_old, on the server back_"),
+        "{integrity:#}"
+    );
+    let partitions = runs.iter().find(|run| run["task"] == "partitions").unwrap();
+    assert!(
+        told(partitions).contains("app.eve left alone"),
+        "{partitions:#}"
+    );
+    assert_eq!(scene.db.number("SELECT count(*) FROM app.child").await, 1);
+    // The trap works: whoever trusts mallory falls into it.
+    workspace(&scene.mallory).run(["run", "integrity", "--now"]);
+    assert!(
+        scene.calls().await > 0,
+        "her view was read as somebody else"
+    );
+}
+
+for_each_version! {
+    /// What is read on another server, that may be this one.
+    async fn nothing_is_lent_through_foreign_tables(major: u32) {
+        foreign_tables(major).await;
+    }
+}
+
+/// Everything that an owner may hang on tables, in use.
+async fn ordinary(db: &TestDatabase, owner: &str) {
+    db.execute(&format!("
+        CREATE SCHEMA app; GRANT ALL ON SCHEMA app TO {owner};
+        SET SESSION AUTHORIZATION {owner};
+        CREATE TABLE app.audit (what text, id int);
+        CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            INSERT INTO app.audit VALUES (TG_NAME, coalesce(NEW.id, OLD.id)); RETURN coalesce(NEW, OLD); END $$;
+        CREATE FUNCTION app.fine() RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN 0; END';
+        CREATE DOMAIN app.positive AS int CHECK (value > app.fine());
+        CREATE TABLE app.src (id int PRIMARY KEY, at timestamptz NOT NULL, v app.positive, w int GENERATED ALWAYS AS (id + app.fine()) STORED, CHECK (id > app.fine()));
+        CREATE INDEX ON app.src ((id + app.fine())); CREATE INDEX ON app.src (at);
+        CREATE STATISTICS app.src_stats ON (id + app.fine()), at FROM app.src;
+        ALTER TABLE app.src ENABLE ROW LEVEL SECURITY; CREATE POLICY nobody ON app.src USING (false);
+        CREATE TABLE app.src2 (LIKE app.src INCLUDING ALL);
+        INSERT INTO app.src SELECT n, now() - CASE WHEN n <= 5 THEN interval '2 years' ELSE '1 day' END, n FROM generate_series(1, 10) n;
+        INSERT INTO app.src2 SELECT id, at, v FROM app.src;
+        CREATE TABLE app.gone (LIKE app.src2 INCLUDING ALL); INSERT INTO app.gone SELECT id, at, v FROM app.src;
+        CREATE TRIGGER before_delete BEFORE DELETE ON app.src FOR EACH ROW EXECUTE FUNCTION app.note();
+        CREATE CONSTRAINT TRIGGER at_the_end AFTER DELETE ON app.src DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.note();
+        CREATE TABLE app.dest (id int PRIMARY KEY, at timestamptz NOT NULL, v app.positive, CHECK (id > app.fine()), x int DEFAULT app.fine());
+        CREATE CONSTRAINT TRIGGER arrived AFTER INSERT ON app.dest DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION app.note();
+        CREATE TABLE app.back (id int PRIMARY KEY, at timestamptz NOT NULL, v app.positive, w int);
+        CREATE TRIGGER returned AFTER INSERT ON app.back FOR EACH ROW EXECUTE FUNCTION app.note();
+        CREATE TABLE app.moved (id int PRIMARY KEY, at timestamptz NOT NULL, v app.positive); INSERT INTO app.moved SELECT id, at, v FROM app.src2;
+        CREATE TABLE app.parts (id int, at timestamptz NOT NULL, v app.positive, CHECK (id > app.fine())) PARTITION BY RANGE (at);
+        CREATE INDEX ON app.parts ((id + app.fine()));
+        CREATE TABLE app.parts_rest PARTITION OF app.parts DEFAULT;
+        CREATE TABLE app.parts_old PARTITION OF app.parts FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-02-01 00:00+00');
+        CREATE MATERIALIZED VIEW app.mv AS SELECT id + app.fine() AS id FROM app.moved; CREATE UNIQUE INDEX ON app.mv (id);
+        RESET SESSION AUTHORIZATION;
+        CREATE TABLE public.commands (tag text); GRANT INSERT ON public.commands TO PUBLIC;
+        CREATE FUNCTION public.command() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO public.commands VALUES (TG_TAG); END';
+        CREATE EVENT TRIGGER log_{owner} ON ddl_command_end EXECUTE FUNCTION public.command();
+        ANALYZE; TRUNCATE public.commands")).await;
+}
+
+/// What people hang on their tables does what their application expects, in every kind.
+async fn ordinary_people(major: u32) {
+    for who in ["owner", "member", "trusting superuser"] {
+        let db = fresh_database(major).await;
+        let (owner, member) = (
+            format!("owner_{}", &db.name[20..]),
+            format!("member_{}", &db.name[20..]),
+        );
+        db.execute(&format!("CREATE ROLE {owner} LOGIN PASSWORD 'x'; CREATE ROLE {member} LOGIN PASSWORD 'x'; GRANT {owner} TO {member}")).await;
+        ordinary(&db, &owner).await;
+        let (url, trusted) = match who {
+            "owner" => (as_role(&db.url, &owner), ""),
+            "member" => (as_role(&db.url, &member), ""),
+            _ => (db.url.clone(), owner.as_str()),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let files = format!("file://{}", folder.path().display());
+        let workspace = Workspace::new(&format!("history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\", trust_owners: [{trusted}] }}\n"))
+            .task("cleanup", &rules(["src".to_owned()].into_iter()))
+            .task("into", "kind: archive\ntarget: app\noptions: { table: app.moved, column: at, older_than: 1y, destination: { table: app.dest } }\n")
+            .task("file", &format!("kind: archive\ntarget: app\noptions: {{ table: app.gone, column: at, older_than: 1y, destination: {{ files: \"{files}\" }} }}\n"))
+            .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [app.parts], interval: month, keep: 1y, move_default_rows: true }\n")
+            .task("refresh", "kind: refresh\ntarget: app\noptions: { always: true }\n")
+            .task("integrity", "kind: integrity\ntarget: app\noptions: { validate: true, amcheck: off, include: [\"app.*\"] }\n")
+            .task("reindex", "kind: reindex\ntarget: app\noptions: { min_size: 8kB, include: [\"app.*\"] }\n")
+            .task("analyze", "kind: analyze\ntarget: app\noptions: { include: [\"app.*\"] }\n")
+            .task("vacuum", "kind: vacuum\ntarget: app\noptions: { include: [\"app.*\"] }\n")
+            .task("snapshot", "kind: snapshot\ntarget: app\n");
+        let tasks = [
+            "cleanup",
+            "into",
+            "file",
+            "partitions",
+            "refresh",
+            "integrity",
+            "reindex",
+            "analyze",
+            "vacuum",
+            "snapshot",
+        ];
+        for verb in [&["plan"][..], &["run", "--dry-run"]] {
+            let output = workspace
+                .run(
+                    verb.iter()
+                        .copied()
+                        .take(1)
+                        .chain(tasks)
+                        .chain(verb.iter().copied().skip(1)),
+                )
+                .expect(0);
+            assert!(
+                !output.stdout.contains("role.untrusted_code"),
+                "as {who}: {output:#?}"
+            );
+        }
+        assert_eq!(
+            db.number("SELECT count(*) FROM app.audit").await,
+            0,
+            "planning fires nothing, as {who}"
+        );
+        let ran = workspace
+            .run(
+                ["run"]
+                    .into_iter()
+                    .chain(tasks)
+                    .chain(["--now", "--output", "json"]),
+            )
+            .json();
+        for run in ran["runs"].as_array().unwrap() {
+            assert_eq!(told(run), "", "as {who}: {run:#}");
+            assert_eq!(run["status"], "succeeded", "as {who}: {run:#}");
+        }
+        let seen = db.strings("SELECT what || ' ' || count(*) || ' ' || sum(id) FROM app.audit GROUP BY what ORDER BY 1").await;
+        assert_eq!(
+            seen,
+            ["arrived 5 15", "at_the_end 5 15", "before_delete 5 15"],
+            "as {who}"
+        );
+        for (table, rows) in [
+            ("src", 5),
+            ("moved", 5),
+            ("dest", 5),
+            ("gone", 5),
+            ("mv", 5),
+        ] {
+            assert_eq!(
+                db.number(&format!("SELECT count(*) FROM app.{table}"))
+                    .await,
+                rows,
+                "{table} as {who}"
+            );
+        }
+        assert!(
+            db.number("SELECT count(*) FROM public.commands WHERE tag = 'CREATE TABLE'")
+                .await
+                > 0,
+            "the event trigger fired, as {who}"
+        );
+        let args = [
+            "archive", "restore", "--files", &files, "--target", "app", "--into", "app.back",
+        ];
+        workspace.run(args).expect(0);
+        assert_eq!(
+            db.number("SELECT count(*) FROM app.audit WHERE what = 'returned'")
+                .await,
+            5,
+            "as {who}"
+        );
+        let again = workspace
+            .run([
+                "run", "cleanup", "into", "file", "--now", "--output", "json",
+            ])
+            .expect(0)
+            .json();
+        for run in again["runs"].as_array().unwrap() {
+            assert_eq!(run["steps"], json!([]), "as {who}: {run:#}");
+        }
+    }
+}
+
+for_each_version! {
+    /// The same of ordinary people.
+    async fn ordinary_code_works_in_every_kind(major: u32) {
+        ordinary_people(major).await;
+    }
+}
+
+#[tokio::test]
+async fn ordinary_code_works_in_every_kind_19() {
+    if has_19() {
+        ordinary_people(19).await;
+    }
+}
