@@ -5,13 +5,13 @@ use crate::config::{Config, Target};
 use crate::engines::EngineError;
 use crate::engines::mongodb::MongoError;
 use crate::engines::postgres::{Session, copies, pooler};
-use crate::history::{HistoryError, RunFilter};
+use crate::history::{HistoryError, Place, RunFilter};
 use crate::notify::Smtp;
 use crate::pipeline::{self, PipelineError};
 use crate::plan::Scope;
 use crate::report::Templates;
 use crate::report::text::{counted, shown};
-use crate::values::{Engine, Problems};
+use crate::values::{Engine, Problems, redact, with_causes};
 
 /// Validates all files: every problem at once.
 #[derive(Debug, clap::Args)]
@@ -232,7 +232,7 @@ async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
         let place = "mail server".to_owned();
         let tried = match Smtp::new(smtp.url.expose()) {
             Ok(smtp) => smtp.try_out().await,
-            Err(why) => Err(why.to_string()),
+            Err(why) => Err(with_causes(&why)),
         };
         found.push(match tried {
             Ok(text) => Found::good(place, text),
@@ -255,7 +255,7 @@ fn unusable(place: String, error: &EngineError) -> Found {
             | EngineError::Mongo(MongoError::Url(_) | MongoError::NoDatabase) => 2,
             _ => 3,
         },
-        text: error.to_string(),
+        text: with_causes(error),
         hint: error.hint(),
     }
 }
@@ -268,7 +268,7 @@ fn not_found(target: &Target, error: PipelineError) -> Found {
         other => Found {
             place,
             code: 2,
-            text: other.to_string(),
+            text: with_causes(&other),
             hint: None,
         },
     }
@@ -282,7 +282,7 @@ async fn look_at(target: &Target) -> Result<String, EngineError> {
     let dial = match pipeline::dial(target) {
         Ok(dial) => dial,
         Err(PipelineError::Engine(error)) => return Err(error),
-        Err(other) => return Ok(other.to_string()),
+        Err(other) => return Ok(with_causes(&other)),
     };
     let session = Session::open(&dial, "maint check").await?;
     pooler::refuse(&session, &dial).await?;
@@ -307,7 +307,7 @@ async fn look_at_mongodb(target: &Target) -> Result<String, EngineError> {
     let session = match pipeline::mongodb::session(target, "maint check").await {
         Ok(session) => session,
         Err(pipeline::PipelineError::Engine(error)) => return Err(error),
-        Err(other) => return Ok(other.to_string()),
+        Err(other) => return Ok(with_causes(&other)),
     };
     let server = &session.server;
     let mut text = format!(
@@ -351,21 +351,26 @@ async fn history(config: &Config) -> Found {
             store.close().await;
             Found::good(place, text)
         }
-        Err(HistoryError::Missing { path }) if !url.starts_with("sqlite:") => Found::good(
+        Err(HistoryError::Missing {
+            place: Place::Server(server),
+        }) => Found::good(
             place,
             format!(
-                "there is none at {} yet; the first run makes its schema `maint`, for which the role needs CREATE on the database",
-                path.display()
+                "there is none at {server} yet; the first run makes its schema `maint`, for which the role needs CREATE on the database"
             ),
         ),
-        Err(HistoryError::Missing { path }) if writable(&path) => Found::good(
+        Err(HistoryError::Missing {
+            place: Place::File(path),
+        }) if writable(&path) => Found::good(
             place,
             format!(
                 "{} is not there yet; the first run makes it",
                 path.display()
             ),
         ),
-        Err(HistoryError::Missing { path }) => Found {
+        Err(HistoryError::Missing {
+            place: Place::File(path),
+        }) => Found {
             place,
             code: 3,
             text: format!(
@@ -381,15 +386,10 @@ async fn history(config: &Config) -> Found {
 }
 
 fn bad(place: String, error: &HistoryError) -> Found {
-    let cause =
-        std::error::Error::source(error).map(|cause| crate::values::redact(&cause.to_string()));
     Found {
         place,
         code: 3,
-        text: match cause {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
-        },
+        text: redact(&with_causes(error)),
         hint: error.hint(),
     }
 }

@@ -216,38 +216,27 @@ impl Failure {
             Failure::NotStarted(_) => 4,
             Failure::Pipeline(PipelineError::Engine(EngineError::Dial(_))) => 2,
             Failure::Pipeline(PipelineError::Engine(error)) if error.is_unreachable() => 3,
-            Failure::Pipeline(PipelineError::History(error)) | Failure::History(error)
-                if matches!(
-                    error,
-                    HistoryError::BadLocation { .. } | HistoryError::BadUrl(_)
-                ) =>
-            {
-                2
-            }
-            // What was asked for is not there; the history itself answers.
-            Failure::History(
-                HistoryError::UnknownRun { .. }
-                | HistoryError::NoRuns
-                | HistoryError::AmbiguousRun { .. }
-                | HistoryError::CannotCopy,
-            ) => 2,
-            Failure::Pipeline(PipelineError::History(_)) | Failure::History(_) => 3,
+            Failure::Pipeline(PipelineError::History(error) | PipelineError::NoProof(error))
+            | Failure::History(error) => match error.is_usage() {
+                true => 2,
+                false => 3,
+            },
             Failure::Pipeline(
                 PipelineError::NotAvailable { .. }
                 | PipelineError::Options { .. }
                 | PipelineError::Drifted { .. }
                 | PipelineError::NotConfigured { .. },
             ) => 2,
-            Failure::Pipeline(_) | Failure::Demo(_) | Failure::Other(_) => 1,
+            Failure::Pipeline(PipelineError::Engine(_) | PipelineError::NoDatabase { .. })
+            | Failure::Demo(_)
+            | Failure::Other(_) => 1,
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
-            Failure::Pipeline(PipelineError::Engine(error)) => error.hint(),
-            Failure::Pipeline(PipelineError::History(error)) | Failure::History(error) => {
-                error.hint()
-            }
+            Failure::Pipeline(error) => error.hint(),
+            Failure::History(error) => error.hint(),
             _ => None,
         }
     }
@@ -382,19 +371,10 @@ fn tell(failure: &Failure, output: Output) {
     }
 }
 
-/// What led to the failure, the nearest first.
+/// What led to the failure, the nearest first, without what it says itself.
 fn causes(failure: &Failure) -> Vec<String> {
-    let mut causes = Vec::new();
-    let mut cause = std::error::Error::source(failure);
-    while let Some(error) = cause {
-        let text = crate::values::redact(&error.to_string());
-        // The driver's words for "see the next one".
-        if text != "db error" {
-            causes.push(text);
-        }
-        cause = error.source();
-    }
-    causes
+    let causes = crate::values::causes(failure).into_iter();
+    causes.map(|cause| crate::values::redact(&cause)).collect()
 }
 
 fn start_logging(args: &Args) {

@@ -3,6 +3,7 @@ use chrono::Utc;
 use super::Failure;
 use super::context::Context;
 use crate::notify::{self, Outcome};
+use crate::values::with_causes;
 
 /// What people are told, and by which way.
 #[derive(Debug, clap::Args)]
@@ -29,7 +30,7 @@ impl Notify {
 
 async fn test(context: &Context<'_>) -> Result<u8, Failure> {
     let config = context.config().await?;
-    let delivery = notify::delivery(&config).map_err(|why| Failure::Usage(why.to_string()))?;
+    let delivery = notify::delivery(&config).map_err(|why| Failure::Usage(with_causes(&why)))?;
     let letters = context.teller(&config).test_letters(Utc::now());
     if letters.is_empty() {
         return Err(Failure::Usage(format!(

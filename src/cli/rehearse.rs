@@ -9,6 +9,7 @@ use crate::pipeline::{self, Known, PipelineError};
 use crate::plan::codes::{self, Keeps};
 use crate::plan::{Finding, Plan};
 use crate::report::text::counted;
+use crate::values::with_causes;
 
 /// How a line begins.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,7 @@ async fn planned(config: &Config, task: &Task, target: &Target) -> Result<Plan<V
     match pipeline::plan(task, target, known).await {
         Ok(plan) => Ok(plan),
         Err(PipelineError::Engine(error)) => Err(with_hint(&error)),
-        Err(other) => Err(other.to_string()),
+        Err(other) => Err(with_causes(&other)),
     }
 }
 
@@ -55,7 +56,7 @@ pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec
             true => (Level::Problem, held.text),
             false => (Level::Note, held.text),
         })),
-        Err(why) => lines.push((Level::Problem, why.to_string())),
+        Err(why) => lines.push((Level::Problem, with_causes(&why))),
     }
     let hindered: Vec<_> = plan
         .findings
@@ -115,7 +116,7 @@ pub(super) async fn code_of_others(config: &Config, task: &Task, target: &Target
 
 pub(super) fn with_hint(error: &EngineError) -> String {
     match error.hint() {
-        Some(hint) => format!("{error} ({hint})"),
-        None => error.to_string(),
+        Some(hint) => format!("{} ({hint})", with_causes(error)),
+        None => with_causes(error),
     }
 }

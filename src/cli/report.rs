@@ -7,7 +7,7 @@ use super::context::Context;
 use crate::config::{self, Config};
 use crate::notify::{PostError, deliver, delivery, last_posted, post_report};
 use crate::report::{self, Asked, Message, Pictures, Scope, Templates, compose, gather};
-use crate::values::{CalendarSpan, TimeSpan};
+use crate::values::{CalendarSpan, TimeSpan, with_causes};
 
 /// The report of a period: is all well, what was done, was it worth it?
 #[derive(Debug, clap::Args)]
@@ -122,15 +122,15 @@ async fn send(
             config.path.display()
         )));
     };
-    let delivery = delivery(config).map_err(|why| Failure::Usage(why.to_string()))?;
+    let delivery = delivery(config).map_err(|why| Failure::Usage(with_causes(&why)))?;
     let store = context.history(config).await?;
     match post_report(store.as_ref(), config, templates, named, asked, Utc::now()).await {
         Ok(()) => {}
         Err(PostError::History(error)) => return Err(error.into()),
         Err(error @ (PostError::NoRecipient(_) | PostError::NoServer)) => {
-            return Err(Failure::Usage(error.to_string()));
+            return Err(Failure::Usage(with_causes(&error)));
         }
-        Err(error) => return Err(Failure::Other(error.to_string())),
+        Err(error) => return Err(Failure::Other(with_causes(&error))),
     }
     let done = deliver(&delivery, store.as_ref(), Utc::now()).await?;
     store.close().await;

@@ -324,14 +324,17 @@ impl<'a> Serving<'a> {
             (Why::Asked, Ok(config)) if config.outside.answered == answered => return,
             // Asked again soon; nobody has changed anything.
             (Why::Asked, Err(failure)) => {
-                tracing::warn!("the targets known so far are kept:\n{failure}");
+                tracing::warn!(
+                    "the targets known so far are kept:\n{}",
+                    redact(&with_causes(&failure))
+                );
                 return;
             }
             _ => {}
         }
         let taken = match read {
             Ok(config) => self.take(config).await,
-            Err(failure) => Err(failure.to_string()),
+            Err(failure) => Err(redact(&with_causes(&failure))),
         };
         self.metrics.reloaded(taken.is_ok());
         match taken {

@@ -145,7 +145,7 @@ pub enum EngineError {
     #[error(transparent)]
     Mongo(#[from] MongoError),
     /// The driver could not make sense of an exchange.
-    #[error("an unexpected answer while {doing}: {source}")]
+    #[error("an unexpected answer while {doing}")]
     Driver {
         /// What was being done.
         doing: String,

@@ -25,7 +25,7 @@ pub enum StorageError {
         why: String,
     },
     /// The disk refused.
-    #[error("{path} cannot be {doing}: {source}")]
+    #[error("{path} cannot be {doing}")]
     Disk {
         /// Which file.
         path: String,
@@ -44,7 +44,7 @@ pub enum StorageError {
         why: String,
     },
     /// The store refused, or could not be reached.
-    #[error("{path} cannot be {doing}: {source}")]
+    #[error("{path} cannot be {doing}")]
     Store {
         /// Which file.
         path: String,

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::RunStatus;
+use super::{Place, RunStatus};
 use crate::engines::postgres::Identifier;
 use crate::engines::postgres::connect::DialError;
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -70,11 +70,11 @@ pub enum HistoryError {
     /// A copy between places that do not fit.
     #[error("a history is copied from a SQLite file to PostgreSQL")]
     CannotCopy,
-    /// There is no such file, and only looking at it was asked for.
-    #[error("there is no history at {}", .path.display())]
+    /// There is none, and only looking at it was asked for.
+    #[error("there is no history at {}", .place.name())]
     Missing {
-        /// The file looked for.
-        path: PathBuf,
+        /// Where it is, or would be.
+        place: Place,
     },
     /// The folder that should hold the file is not there.
     #[error("the folder of the history {} does not exist", .path.display())]
@@ -82,11 +82,11 @@ pub enum HistoryError {
         /// The file to be created.
         path: PathBuf,
     },
-    /// The file or its folder may be read but not written.
-    #[error("the history {} cannot be written", .path.display())]
+    /// It may be read but not written.
+    #[error("the history {place} cannot be written")]
     ReadOnly {
-        /// The file.
-        path: PathBuf,
+        /// Where it is, or would be.
+        place: Place,
         /// What the system said.
         source: Cause,
     },
@@ -113,13 +113,10 @@ pub enum HistoryError {
         path: PathBuf,
     },
     /// Written by a newer maint.
-    #[error(
-        "the history {} has schema {found}, this maint knows only up to {known}",
-        .path.display()
-    )]
+    #[error("the history {place} has schema {found}, this maint knows only up to {known}")]
     NewerSchema {
-        /// The file.
-        path: PathBuf,
+        /// Where it is, or would be.
+        place: Place,
         /// Version found in it.
         found: i64,
         /// Newest version this program can use.
@@ -127,24 +124,24 @@ pub enum HistoryError {
     },
     /// Written by an older maint, and it could not be brought up to date
     /// because it cannot be written.
-    #[error("the history {} has an older schema and cannot be written", .path.display())]
+    #[error("the history {place} has an older schema and cannot be written")]
     OlderSchema {
-        /// The file.
-        path: PathBuf,
+        /// Where it is, or would be.
+        place: Place,
     },
     /// No room was left for the write.
-    #[error("no space left for the history {}", .path.display())]
+    #[error("no space left for the history {place}")]
     DiskFull {
-        /// The file.
-        path: PathBuf,
+        /// Where it is, or would be.
+        place: Place,
         /// What SQLite said.
         source: Cause,
     },
-    /// Somebody else held the file for longer than we wait.
-    #[error("the history {} is locked by another process", .path.display())]
+    /// Somebody else held it for longer than we wait.
+    #[error("the history {place} {}", busy(.place))]
     Busy {
-        /// The file.
-        path: PathBuf,
+        /// Where it is, or would be.
+        place: Place,
         /// What SQLite said.
         source: Cause,
     },
@@ -188,21 +185,21 @@ pub enum HistoryError {
         /// Its id.
         run: Uuid,
     },
-    /// A value in the file is none this program can read.
-    #[error("the history {} holds a value that cannot be read", .path.display())]
+    /// A value in it is none this program can read.
+    #[error("the history {place} holds a value that cannot be read")]
     Unreadable {
-        /// The file.
-        path: PathBuf,
+        /// Where it is, or would be.
+        place: Place,
         /// Which column, and what is wrong with it.
         source: Cause,
     },
     /// Anything else a statement can meet.
-    #[error("cannot {operation} in the history {}", .path.display())]
+    #[error("cannot {operation} in the history {place}")]
     Failed {
         /// What was to be done: `open a run`.
         operation: &'static str,
-        /// The file.
-        path: PathBuf,
+        /// Where it is, or would be.
+        place: Place,
         /// What the driver said.
         source: Cause,
     },
@@ -210,6 +207,19 @@ pub enum HistoryError {
 
 /// What the system or the driver said.
 pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// What an error means for whoever meets it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// The same call may succeed later by itself.
+    Passing,
+    /// Not usable just now, though its place makes sense.
+    Away,
+    /// Somebody has to act on the history.
+    Unusable,
+    /// Somebody has to ask otherwise.
+    Usage,
+}
 
 /// A run that an id could have meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,64 +256,114 @@ impl HistoryError {
                 let (owner, role) = (Identifier::new(&**owner), Identifier::new(&**role));
                 format!("look at what it is; then ALTER … OWNER TO {role}, or connect as {owner}, or add options=-crole={owner} to the URL if {owner} is what maint is to be there; or DROP it, or name another database")
             }
-            HistoryError::Missing { .. } => {
+            HistoryError::Missing { place: Place::File(_) } => {
                 "nothing has run here yet, or `history:` names another file than the one `maint run` wrote".to_owned()
+            }
+            HistoryError::Missing { place: Place::Server(_) } => {
+                "nothing has run here yet, or `history:` names another database than the one `maint run` wrote to".to_owned()
             }
             HistoryError::NoFolder { path } => {
                 format!("mkdir -p {}", path.parent().unwrap_or(Path::new(".")).display())
             }
-            HistoryError::ReadOnly { path, .. } if !path.is_absolute() => {
+            HistoryError::ReadOnly { place: Place::Server(_), .. } => {
                 "name the primary: a standby cannot be written".to_owned()
             }
-            HistoryError::ReadOnly { path, .. } => format!(
+            HistoryError::ReadOnly { place: Place::File(path), .. } => format!(
                 "{} and its folder must be writable by this user: SQLite keeps two more files beside it",
                 path.display()
             ),
-            HistoryError::OlderSchema { .. } => {
+            HistoryError::OlderSchema { place: Place::File(_) } => {
                 "run any maint command once as a user who may write it".to_owned()
+            }
+            HistoryError::OlderSchema { place: Place::Server(_) } => {
+                "run any maint command once, at the primary, as the role that owns the schema `maint`".to_owned()
             }
             HistoryError::Damaged { path, .. } => format!(
                 "move it away to start a new one; `sqlite3 {} .recover` may save what it holds",
                 path.display()
             ),
             HistoryError::NotAHistory { .. } => "name another file in `history:`".to_owned(),
-            HistoryError::NewerSchema { .. } => {
+            HistoryError::NewerSchema { place: Place::File(_), .. } => {
                 "use the newer maint everywhere, or name another file in `history:`".to_owned()
             }
-            HistoryError::DiskFull { .. } => "make room on that disk; nothing already recorded is lost".to_owned(),
+            HistoryError::NewerSchema { place: Place::Server(_), .. } => {
+                "use the newer maint everywhere, or name another database in `history:`".to_owned()
+            }
+            HistoryError::DiskFull { place: Place::File(_), .. } => {
+                "make room on that disk; nothing already recorded is lost".to_owned()
+            }
+            HistoryError::DiskFull { place: Place::Server(_), .. } => {
+                "make room on the disk of that server; nothing already recorded is lost".to_owned()
+            }
             HistoryError::Replaced { .. } => {
                 "put the file back while maint is not at work; what an archive has stored lies beside its files, too".to_owned()
             }
-            HistoryError::Busy { .. } => "see who holds it with `fuser` or `lsof`".to_owned(),
+            HistoryError::Busy { place: Place::File(_), .. } => {
+                "see who holds it with `fuser` or `lsof`".to_owned()
+            }
+            HistoryError::Busy { place: Place::Server(_), .. } => {
+                "see in pg_stat_activity and pg_locks who holds locks on tables of the schema `maint`, and how busy the server is".to_owned()
+            }
             HistoryError::AmbiguousRun { .. } => "give more of the id".to_owned(),
             HistoryError::UnknownRun { .. } => "`maint history` lists the runs; `last` means the newest".to_owned(),
-            _ => return None,
+            HistoryError::CannotOpen { .. }
+            | HistoryError::Stalled { .. }
+            | HistoryError::Ended
+            | HistoryError::NoRuns
+            | HistoryError::NotOpened { .. }
+            | HistoryError::Unreadable { .. }
+            | HistoryError::Failed { .. } => return None,
         };
         Some(hint)
     }
 
     /// Whether the same call may succeed later without anybody acting on
-    /// this file: callers may spool the record and try again.
+    /// this history: callers may spool the record and try again.
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self,
-            HistoryError::Busy { .. }
-                | HistoryError::Replaced { .. }
-                | HistoryError::DiskFull { .. }
-                | HistoryError::NoConnection { .. }
-                | HistoryError::OutOfReach { .. }
-                | HistoryError::Stalled { .. }
-        )
+        self.standing() == Standing::Passing
     }
 
     /// Whether the history cannot be used just now although its place makes
     /// sense: work that does not rest on it goes on without.
     pub fn is_away(&self) -> bool {
-        self.is_retryable()
-            || matches!(
-                self,
-                HistoryError::ReadOnly { .. } | HistoryError::CannotOpen { .. }
-            )
+        matches!(self.standing(), Standing::Passing | Standing::Away)
+    }
+
+    /// Whether it is what was asked for, or how, that is wrong, and the
+    /// history itself answers or is not what it is about.
+    pub fn is_usage(&self) -> bool {
+        self.standing() == Standing::Usage
+    }
+
+    /// The one place that says of each what it means for whoever meets it.
+    fn standing(&self) -> Standing {
+        match self {
+            HistoryError::Busy { .. }
+            | HistoryError::Replaced { .. }
+            | HistoryError::DiskFull { .. }
+            | HistoryError::NoConnection { .. }
+            | HistoryError::OutOfReach { .. }
+            | HistoryError::Stalled { .. } => Standing::Passing,
+            HistoryError::ReadOnly { .. } | HistoryError::CannotOpen { .. } => Standing::Away,
+            HistoryError::BadLocation { .. }
+            | HistoryError::BadUrl(_)
+            | HistoryError::CannotCopy
+            | HistoryError::UnknownRun { .. }
+            | HistoryError::NoRuns
+            | HistoryError::AmbiguousRun { .. } => Standing::Usage,
+            HistoryError::NotAllowed { .. }
+            | HistoryError::NotOurs { .. }
+            | HistoryError::Missing { .. }
+            | HistoryError::NoFolder { .. }
+            | HistoryError::Damaged { .. }
+            | HistoryError::NotAHistory { .. }
+            | HistoryError::NewerSchema { .. }
+            | HistoryError::OlderSchema { .. }
+            | HistoryError::Ended
+            | HistoryError::NotOpened { .. }
+            | HistoryError::Unreadable { .. }
+            | HistoryError::Failed { .. } => Standing::Unusable,
+        }
     }
 
     /// Sorts what SQLite said about `path` while we tried to `operation`.
@@ -316,10 +376,10 @@ impl HistoryError {
             sqlx::Error::Database(inner) => inner.code().and_then(|code| code.parse::<i32>().ok()),
             _ => None,
         };
-        let path = path.to_owned();
+        let (path, place) = (path.to_owned(), Place::File(path.to_owned()));
         if let sqlx::Error::PoolTimedOut = error {
             return HistoryError::Busy {
-                path,
+                place,
                 source: "somebody has been writing into it for too long".into(),
             };
         }
@@ -328,18 +388,18 @@ impl HistoryError {
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)
         ) {
             return HistoryError::Unreadable {
-                path,
+                place,
                 source: error.into(),
             };
         }
         // The lower byte is the primary code, https://sqlite.org/rescode.html
         match code.map(|code| code & 0xff) {
             Some(BUSY | LOCKED) => HistoryError::Busy {
-                path,
+                place,
                 source: error.into(),
             },
             Some(READONLY | PERM) => HistoryError::ReadOnly {
-                path,
+                place,
                 source: error.into(),
             },
             Some(CORRUPT | NOTADB) => HistoryError::Damaged {
@@ -347,13 +407,13 @@ impl HistoryError {
                 source: error.into(),
             },
             Some(FULL) => HistoryError::DiskFull {
-                path,
+                place,
                 source: error.into(),
             },
             // A disk without a free page fails in this way where SQLite wants shared memory.
             Some(CANTOPEN | IOERR) if free_bytes(&path).is_some_and(|free| free < PAGES) => {
                 HistoryError::DiskFull {
-                    path,
+                    place,
                     source: error.into(),
                 }
             }
@@ -363,7 +423,7 @@ impl HistoryError {
             },
             _ => HistoryError::Failed {
                 operation,
-                path,
+                place,
                 source: error.into(),
             },
         }
@@ -397,12 +457,12 @@ impl HistoryError {
             sqlx::Error::Database(inner) => inner.code().map(|code| code.into_owned()),
             _ => None,
         };
-        let (path, place) = (PathBuf::from(place), place.to_owned());
+        let (server, place) = (Place::Server(place.to_owned()), place.to_owned());
         // https://www.postgresql.org/docs/current/errcodes-appendix.html
         match (&error, code.as_deref().unwrap_or_default()) {
             (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_), _) => {
                 HistoryError::Unreadable {
-                    path,
+                    place: server,
                     source: said(error),
                 }
             }
@@ -437,7 +497,7 @@ impl HistoryError {
                 }
             }
             (_, "25006") => HistoryError::ReadOnly {
-                path,
+                place: server,
                 source: said(error),
             },
             (_, "42501") => HistoryError::NotAllowed {
@@ -446,17 +506,17 @@ impl HistoryError {
                 source: said(error),
             },
             (_, "53100") => HistoryError::DiskFull {
-                path,
+                place: server,
                 source: said(error),
             },
             // Lock and statement timeouts, deadlocks, serialization.
             (_, "55P03" | "57014" | "40P01" | "40001") => HistoryError::Busy {
-                path,
+                place: server,
                 source: said(error),
             },
             _ => HistoryError::Failed {
                 operation,
-                path,
+                place: server,
                 source: said(error),
             },
         }
@@ -483,6 +543,14 @@ const CORRUPT: i32 = 11;
 const FULL: i32 = 13;
 const CANTOPEN: i32 = 14;
 const NOTADB: i32 = 26;
+
+/// Completes "the history …": who is in the way of a file, and of a server.
+fn busy(place: &Place) -> &'static str {
+    match place {
+        Place::File(_) => "is locked by another process",
+        Place::Server(_) => "is too busy: a lock, or an answer, could not be had in time",
+    }
+}
 
 fn quoted_scheme(scheme: &str) -> String {
     if scheme.is_empty() {

@@ -9,6 +9,7 @@ mod learned;
 mod location;
 mod occurrence;
 mod outbox;
+mod place;
 mod postgres;
 mod record;
 mod recorder;
@@ -38,6 +39,7 @@ pub use occurrence::{
     carried_out,
 };
 pub use outbox::{Alert, Letter, Notice, Outbox};
+pub use place::Place;
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
 pub use recorder::{Kept, LONG, Recorder, take_up};
 pub use records::Records;
@@ -99,7 +101,7 @@ pub fn open_unseen(location: &str) -> Result<Arc<dyn Store>, HistoryError> {
     let store = match Location::parse(location)? {
         Location::SqliteMemory => {
             return Err(HistoryError::Missing {
-                path: ":memory:".into(),
+                place: Place::File(":memory:".into()),
             });
         }
         Location::SqliteFile(path) => SqlStore::Sqlite(SqliteStore::unseen(path)),

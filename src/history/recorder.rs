@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::spool::{self, Spool};
 use super::{Baseline, Entry, HistoryError, Notice, RunRecord, StepRecord, Store};
 use crate::plan::{Finding, Measurement, Memory};
+use crate::values::with_causes;
 
 /// How long one commit may take before the entries are kept in a file instead.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -140,7 +141,7 @@ impl Recorder {
             Ok(Err(error)) => error,
             Err(stalled) => stalled,
         };
-        tracing::warn!(error = %why, "the history does not answer; going on without");
+        tracing::warn!(error = %with_causes(&why), "the history does not answer; going on without");
         self.away.begins(began.elapsed());
         None
     }
@@ -164,7 +165,7 @@ impl Recorder {
             if !why.is_retryable() || Instant::now() >= until {
                 return Err(why);
             }
-            tracing::warn!(error = %why, "the history does not answer; asking again");
+            tracing::warn!(error = %with_causes(&why), "the history does not answer; asking again");
             tokio::time::sleep(PROOF_PAUSE).await;
         }
     }
@@ -266,7 +267,7 @@ impl Recorder {
                     return Err(error);
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "the history has not taken a proof; trying again");
+                    tracing::warn!(error = %with_causes(&error), "the history has not taken a proof; trying again");
                     tokio::time::sleep(PROOF_PAUSE).await;
                 }
                 Err(_) => return Err(HistoryError::Ended),
@@ -486,7 +487,7 @@ impl Writer {
             self.lost = true;
             for entry in entries {
                 let text = serde_json::to_string(entry).unwrap_or_default();
-                tracing::error!(%error, record = text, "a record could be kept nowhere but here");
+                tracing::error!(error = %with_causes(&error), record = text, "a record could be kept nowhere but here");
             }
         }
     }
@@ -500,7 +501,7 @@ impl Writer {
         let entries = match self.spool.entries() {
             Ok(entries) => latest(entries),
             Err(error) => {
-                tracing::error!(%error, "records kept beside the history cannot be read");
+                tracing::error!(error = %with_causes(&error), "records kept beside the history cannot be read");
                 self.try_again_at = None;
                 return;
             }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::{Entry, HistoryError, Store};
+use crate::values::with_causes;
 
 /// The end of the names of spool files.
 const ENDING: &str = ".entries.jsonl";
@@ -67,7 +68,7 @@ impl Spool {
             && let Err(error) = fs::remove_file(&path)
         {
             // Written twice does no harm: each entry may be repeated.
-            tracing::warn!(path = %path.display(), %error, "could not remove a spool file");
+            tracing::warn!(path = %path.display(), error = %with_causes(&error), "could not remove a spool file");
         }
     }
 }
@@ -96,13 +97,13 @@ pub(super) async fn take_up(folder: &Path, store: &dyn Store) -> Result<usize, H
         let entries = match read(&mut file) {
             Ok(entries) => entries,
             Err(error) => {
-                tracing::error!(path = %path.display(), %error, "records kept beside the history cannot be read");
+                tracing::error!(path = %path.display(), error = %with_causes(&error), "records kept beside the history cannot be read");
                 continue;
             }
         };
         record(store, &entries).await?;
         if let Err(error) = fs::remove_file(&path) {
-            tracing::warn!(path = %path.display(), %error, "could not remove a spool file");
+            tracing::warn!(path = %path.display(), error = %with_causes(&error), "could not remove a spool file");
         }
         tracing::info!(path = %path.display(), entries = entries.len(), "wrote what an earlier run had kept beside the history");
         taken += 1;
@@ -121,7 +122,7 @@ pub(super) async fn record(store: &dyn Store, entries: &[Entry]) -> Result<(), H
     for entry in entries {
         match store.record(std::slice::from_ref(entry)).await {
             Err(error @ HistoryError::NotOpened { .. }) => {
-                tracing::error!(%error, operation = entry.operation(), "a record was left out");
+                tracing::error!(error = %with_causes(&error), operation = entry.operation(), "a record was left out");
             }
             done => done?,
         }

@@ -1,8 +1,6 @@
-use std::path::Path;
-
 use sqlx::migrate::Migrator;
 
-use super::HistoryError;
+use super::{HistoryError, Place};
 
 /// Whether a migration of `known` is not among the applied ones, wherever it
 /// stands: two branches of this program may have numbered theirs in any order.
@@ -13,13 +11,13 @@ use super::HistoryError;
 pub(super) fn is_behind(
     known: &Migrator,
     applied: &[i64],
-    place: impl AsRef<Path>,
+    place: impl FnOnce() -> Place,
 ) -> Result<bool, HistoryError> {
     let versions = || known.iter().map(|migration| migration.version);
     let strange = |one: &&i64| !versions().any(|version| version == **one);
     if let Some(found) = applied.iter().rfind(strange) {
         return Err(HistoryError::NewerSchema {
-            path: place.as_ref().to_owned(),
+            place: place(),
             found: *found,
             known: versions().max().unwrap_or(0),
         });

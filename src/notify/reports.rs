@@ -20,7 +20,7 @@ pub enum PostError {
     #[error(transparent)]
     History(#[from] HistoryError),
     /// The built-in templates cannot be used.
-    #[error("the report cannot be written: {0}")]
+    #[error("the report cannot be written")]
     Template(#[from] minijinja::Error),
     /// Nobody would take it along.
     #[error("there is no mail server: `smtp` is not configured, or its `url` is empty")]

@@ -232,7 +232,7 @@ impl Smtp {
             let from = envelope.from().cloned();
             let (outcome, answered) = match Envelope::new(from, vec![recipient.clone()]) {
                 Ok(envelope) => self.send_once(&envelope, &mail).await,
-                Err(error) => (Outcome::Refused(error.to_string()), true),
+                Err(error) => (Outcome::Refused(with_causes(&error)), true),
             };
             match outcome {
                 Outcome::Sent => done.arrived = true,

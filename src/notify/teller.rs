@@ -20,6 +20,7 @@ use crate::history::{
 };
 use crate::plan::{Finding, Memory, Severity, tells_kept_out};
 use crate::report::{Digest, Message, Rendered, Shape, Templates};
+use crate::values::with_causes;
 
 /// A finding that stands is told again after so long.
 const TELL_AGAIN: TimeDelta = TimeDelta::days(7);
@@ -249,7 +250,7 @@ impl Teller {
             Err(why) => {
                 return Ok(Delivered {
                     sent: 0,
-                    problems: vec![why.to_string()],
+                    problems: vec![with_causes(&why)],
                 });
             }
         };
@@ -320,7 +321,9 @@ impl Teller {
         if let Some(to) = to.filter(|_| self.config.smtp.is_some()) {
             match self.templates.digest(message, digest, zone) {
                 Ok(rendered) => letters.push(letter("email", mail(to, rendered, "alerts"), now)),
-                Err(error) => tracing::error!(%error, "a mail could not be written"),
+                Err(error) => {
+                    tracing::error!(error = %with_causes(&error), "a mail could not be written")
+                }
             }
         }
         if let Some(hook) = &notify.webhook {
@@ -331,7 +334,9 @@ impl Teller {
             };
             match self.templates.webhook(shape, message, digest, zone) {
                 Ok(body) => letters.push(letter("webhook", body, now)),
-                Err(error) => tracing::error!(%error, "a webhook could not be written"),
+                Err(error) => {
+                    tracing::error!(error = %with_causes(&error), "a webhook could not be written")
+                }
             }
         }
         if notify.file.is_some() {

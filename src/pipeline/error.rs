@@ -57,3 +57,60 @@ pub enum PipelineError {
         target: String,
     },
 }
+
+impl PipelineError {
+    /// Whether the target, or a history that the work rests on, could not be reached: exit code 3.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            PipelineError::Engine(error) => error.is_unreachable(),
+            PipelineError::History(error) | PipelineError::NoProof(error) => !error.is_usage(),
+            PipelineError::Drifted { .. }
+            | PipelineError::NotAvailable { .. }
+            | PipelineError::Options { .. }
+            | PipelineError::NoDatabase { .. }
+            | PipelineError::NotConfigured { .. } => false,
+        }
+    }
+
+    /// What to do next, where there is something better to say than the error itself.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            PipelineError::Engine(error) => error.hint(),
+            PipelineError::History(error) | PipelineError::NoProof(error) => error.hint(),
+            PipelineError::Drifted { .. }
+            | PipelineError::NotAvailable { .. }
+            | PipelineError::Options { .. }
+            | PipelineError::NoDatabase { .. }
+            | PipelineError::NotConfigured { .. } => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::Place;
+    use crate::values::with_causes;
+
+    #[test]
+    fn a_history_that_is_away_is_unreachable_and_said_with_its_cause() {
+        let busy = |place| HistoryError::Busy {
+            place,
+            source: "canceling statement due to lock timeout (SQLSTATE 55P03)".into(),
+        };
+        let error = PipelineError::NoProof(busy(Place::Server("db:5432/maint".to_owned())));
+        assert!(error.is_unreachable());
+        assert_eq!(
+            with_causes(&error),
+            "the history did not answer: this kind works only with what it remembers as proof: \
+             the history at db:5432/maint is too busy: a lock, or an answer, could not be had in time: \
+             canceling statement due to lock timeout (SQLSTATE 55P03)"
+        );
+        // No advice for files where there is a server.
+        assert!(error.hint().is_some_and(|hint| hint.contains("pg_locks")));
+        let file = PipelineError::History(busy(Place::File("maint.db".into())));
+        assert!(file.hint().is_some_and(|hint| hint.contains("fuser")));
+        let usage = PipelineError::History(HistoryError::NoRuns);
+        assert!(!usage.is_unreachable());
+    }
+}

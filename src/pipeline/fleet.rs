@@ -7,12 +7,11 @@ use chrono::Utc;
 
 use super::{PipelineError, Request, Surroundings, blank, closed, way};
 use crate::config::{Target, Task};
-use crate::engines::EngineError;
 use crate::history::{
     DATABASES, HistoryError, RunFilter, RunRecord, RunStatus, Seen, Store, databases_of,
 };
 use crate::plan::{Finding, Memory, Severity};
-use crate::values::natural;
+use crate::values::{natural, with_causes};
 
 /// So many databases are named in one sentence.
 const MOST_NAMED: usize = 5;
@@ -28,7 +27,7 @@ pub struct Spread {
     /// The run that tells them, where there is none on the server; or that could not find out.
     pub run: Option<RunRecord>,
     /// Why nobody could find out, where the server was out of reach.
-    pub unreachable: Option<EngineError>,
+    pub unreachable: Option<PipelineError>,
 }
 
 /// The targets in place of this one, for who only plans.
@@ -141,13 +140,12 @@ async fn stopped(mut record: RunRecord, around: &Surroundings) -> Spread {
 async fn failed(mut record: RunRecord, error: PipelineError, around: &Surroundings) -> Spread {
     record.status = RunStatus::Failed;
     record.error = Some(match &error {
-        PipelineError::Engine(error) => format!("target `{}`: {error}", record.target),
-        other => other.to_string(),
+        PipelineError::Engine(error) => {
+            format!("target `{}`: {}", record.target, with_causes(error))
+        }
+        other => with_causes(other),
     });
-    let unreachable = match error {
-        PipelineError::Engine(error) if error.is_unreachable() => Some(error),
-        _ => None,
-    };
+    let unreachable = error.is_unreachable().then_some(error);
     Spread {
         run: Some(closed(record, around).await),
         unreachable,

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command as Process};
 
 use super::{PipelineError, commands, way};
 use crate::config::{Answer, Answers, Ask, Source};
-use crate::values::{Problem, Problems, TimeSpan};
+use crate::values::{Problem, Problems, TimeSpan, with_causes};
 
 /// How much of what a program says beside its answer is kept: its end.
 const KEPT_BYTES: usize = 1_000;
@@ -84,9 +84,9 @@ async fn one(source: &Source) -> Result<Answer, Refusal> {
                 Ok(Err(PipelineError::Engine(error))) => {
                     let hint = error.hint();
                     let unreachable = error.is_unreachable();
-                    return Err(refused(error.to_string(), hint, unreachable));
+                    return Err(refused(with_causes(&error), hint, unreachable));
                 }
-                Ok(Err(other)) => return Err(refused(other.to_string(), None, false)),
+                Ok(Err(other)) => return Err(refused(with_causes(&other), None, false)),
                 Err(_) => {
                     let why = format!("no answer within {} (`time_limit`)", source.time_limit);
                     return Err(refused(why, None, true));

@@ -32,7 +32,7 @@ use crate::execute::{Held, Observer, Shared, Stop, StopReason};
 use crate::history::{Kept, Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Skip};
-use crate::values::{Window, redact};
+use crate::values::{Window, redact, with_causes};
 
 pub use error::PipelineError;
 pub use fleet::{Spread, discover, look_up, spread};
@@ -141,7 +141,7 @@ pub async fn held(task: &Task, target: &Target) -> Result<Vec<Held>, PipelineErr
 pub async fn run(
     request: &Request<'_>,
     around: &Surroundings,
-) -> Result<(RunRecord, Option<EngineError>), PipelineError> {
+) -> Result<(RunRecord, Option<PipelineError>), PipelineError> {
     recorded(way::of(request.task), request, around).await
 }
 
@@ -153,7 +153,7 @@ pub async fn run_by(
     way: Box<dyn Way>,
     request: &Request<'_>,
     around: &Surroundings,
-) -> Result<(RunRecord, Option<EngineError>), PipelineError> {
+) -> Result<(RunRecord, Option<PipelineError>), PipelineError> {
     recorded(Ok(way), request, around).await
 }
 
@@ -161,7 +161,7 @@ async fn recorded(
     way: Result<Box<dyn Way>, PipelineError>,
     request: &Request<'_>,
     around: &Surroundings,
-) -> Result<(RunRecord, Option<EngineError>), PipelineError> {
+) -> Result<(RunRecord, Option<PipelineError>), PipelineError> {
     let began = Instant::now();
     let mut record = blank(request, around);
     let store = around.history.store();
@@ -202,9 +202,9 @@ async fn recorded(
         Ok(Err(error)) => {
             record.error = Some(match &error {
                 PipelineError::Engine(error @ EngineError::Dial(_)) => {
-                    format!("target `{}`: {error}", record.target)
+                    format!("target `{}`: {}", record.target, with_causes(error))
                 }
-                other => other.to_string(),
+                other => with_causes(other),
             });
             record.status = match around.stop.reason() {
                 Some(StopReason::Signal(_) | StopReason::Asked) if around.stop.is_now() => {
@@ -212,9 +212,7 @@ async fn recorded(
                 }
                 _ => RunStatus::Failed,
             };
-            if let PipelineError::Engine(error) = error {
-                unreachable = error.is_unreachable().then_some(error);
-            }
+            unreachable = error.is_unreachable().then_some(error);
         }
         Err(what) => silence::abandon(&mut record, around, what).await,
     }
@@ -293,7 +291,9 @@ async fn note(around: &Surroundings, run: &RunRecord) -> Option<Kept> {
     if kept.is_none() {
         match teller.note(around.history.store().as_ref(), run).await {
             Ok(()) => return None,
-            Err(error) => tracing::warn!(%error, "what is worth telling is kept for later"),
+            Err(error) => {
+                tracing::warn!(error = %with_causes(&error), "what is worth telling is kept for later")
+            }
         }
     }
     around.history.add_notices(teller.notices_alone(run));

@@ -15,6 +15,7 @@ use crate::config::{Target, Task};
 use crate::execute::{Shared, Stop};
 use crate::history::Recorder;
 use crate::plan::{Plan, Scope, Shares, share_out};
+use crate::values::with_causes;
 
 /// The databases of a task, in the order of their turn, and the time they have together.
 #[derive(Default)]
@@ -134,7 +135,8 @@ async fn looked_at(
             tracing::info!(
                 task = task.name,
                 target = target.name,
-                "not looked at: {error}"
+                "not looked at: {}",
+                with_causes(&error)
             );
             None
         }

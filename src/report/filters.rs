@@ -9,6 +9,7 @@ use minijinja::value::{Rest, ValueKind};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, Output, State, Value};
 
 use super::text::{age, counted, human_bytes, human_count, human_duration_ms, shown, wrapped};
+use crate::values::with_causes;
 
 /// Columns of a text message.
 pub(super) const TEXT_WIDTH: usize = 80;
@@ -31,7 +32,9 @@ pub(super) fn add_to(environment: &mut Environment<'_>, zone: Tz) {
     match syntax {
         Ok(syntax) => environment.set_syntax(syntax),
         // Only delimiters can be wrong, and none is changed.
-        Err(error) => tracing::error!(%error, "templates keep their line breaks"),
+        Err(error) => {
+            tracing::error!(error = %with_causes(&error), "templates keep their line breaks")
+        }
     }
     environment.add_filter("bytes", |n: f64| human_bytes(n as i64));
     environment.add_filter("count", |n: f64| human_count(n.round() as i64));

@@ -11,6 +11,16 @@ pub fn error_text(error: &str) -> String {
     told(error, "")
 }
 
+/// The code of the server's in an error, as the record of a step or a run has it.
+pub(super) fn sqlstate(error: &str) -> Option<&str> {
+    let (_, rest) = error.rsplit_once(CODE)?;
+    let code = rest.get(..5)?;
+    let is_one = code
+        .bytes()
+        .all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+    is_one.then_some(code)
+}
+
 /// A finding's message as it may be told to others. What stands before the first `: ` is ours.
 pub fn finding_text(message: &str) -> String {
     if !message.contains(CODE) {
@@ -104,6 +114,29 @@ fn words(code: &str) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_code_is_the_servers_own() {
+        for (error, code) in [
+            (
+                "keine Berechtigung (SQLSTATE 42501, while counting)",
+                Some("42501"),
+            ),
+            (
+                "a (SQLSTATE 42501) b (SQLSTATE 23505, while copying)",
+                Some("23505"),
+            ),
+            (
+                "refused the session: zu viele (SQLSTATE 53300)",
+                Some("53300"),
+            ),
+            ("permission denied", None),
+            ("cut off (SQLSTATE 42", None),
+            ("cut off (SQLSTATE é501, while", None),
+        ] {
+            assert_eq!(sqlstate(error), code, "{error}");
+        }
+    }
 
     #[test]
     fn values_of_rows_are_left_out() {

@@ -11,7 +11,7 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 use super::digest::Digest;
 use super::filters;
 use crate::values::read_regular;
-use crate::values::{Problem, closest};
+use crate::values::{Problem, closest, with_causes};
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -242,7 +242,7 @@ impl Templates {
             .render(context)
         {
             Err(error) if !self.overrides.is_empty() => {
-                tracing::warn!(template = name, %error, "a template of your own cannot be used; the built-in one is");
+                tracing::warn!(template = name, error = %with_causes(&error), "a template of your own cannot be used; the built-in one is");
                 self.environment(zone, false)?
                     .get_template(name)?
                     .render(context)
@@ -303,7 +303,7 @@ impl Templates {
         let own = own.and_then(|text| as_json(&text));
         match own {
             Err(error) if self.overrides.contains_key(name) => {
-                tracing::warn!(template = name, %error, "a template of your own cannot be used; the built-in one is");
+                tracing::warn!(template = name, error = %with_causes(&error), "a template of your own cannot be used; the built-in one is");
                 let built_in = self.environment(zone, false)?;
                 as_json(&built_in.get_template(name)?.render(&context)?)
             }
@@ -448,7 +448,7 @@ fn inline(html: &str) -> String {
         .load_remote_stylesheets(false)
         .build();
     inliner.inline(html).unwrap_or_else(|error| {
-        tracing::warn!(%error, "styles could not be inlined");
+        tracing::warn!(error = %with_causes(&error), "styles could not be inlined");
         html.to_owned()
     })
 }

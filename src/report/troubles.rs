@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 use uuid::Uuid;
 
 use super::model::TroubleLine;
-use super::telling::error_text;
+use super::telling::{error_text, sqlstate};
 use super::text::{counted, shell_word, shown};
 use crate::history::Trouble;
 use crate::values::natural;
@@ -147,7 +147,8 @@ fn advice(trouble: &Trouble) -> String {
             shown(&wait.blocker_user),
             application(&wait.blocker_application)
         ),
-        None if error.contains("permission denied") || error.contains("must be owner") => {
+        // insufficient_privilege, whatever the language of the server.
+        None if sqlstate(error) == Some("42501") => {
             "`maint doctor` says which privilege is missing".to_owned()
         }
         None if trouble.object.is_empty() => {

@@ -21,6 +21,7 @@ use crate::notify::{Signal, Teller, post_report};
 use crate::pipeline::{self, Among, Lanes, Request, Surroundings};
 use crate::plan::Finding;
 use crate::report::{Asked, Templates};
+use crate::values::with_causes;
 
 /// How the occurrences of a report are named, so that of several instances
 /// one posts it.
@@ -202,7 +203,7 @@ impl AtWork {
                 self.job.at,
             )
             .await
-            .map_err(|error| error.to_string()),
+            .map_err(|error| with_causes(&error)),
         };
         if let Err(error) = &posted {
             tracing::error!(report = name, "{error}");
@@ -445,7 +446,9 @@ impl AtWork {
                 return tried;
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "what ran before is not known"),
+            Err(error) => {
+                tracing::warn!(error = %with_causes(&error), "what ran before is not known")
+            }
         }
         let zone = zone_of(&self.job.config, &self.job.schedule);
         for attempt in 0..=task.retries.max {
@@ -564,7 +567,12 @@ impl AtWork {
                 Some(run)
             }
             Err(error) => {
-                tracing::error!(task = task.name, target = target.name, "{error}");
+                tracing::error!(
+                    task = task.name,
+                    target = target.name,
+                    "{}",
+                    with_causes(&error)
+                );
                 None
             }
         }

@@ -30,7 +30,7 @@ mod window;
 
 pub use bytes::Bytes;
 pub use calendar_span::CalendarSpan;
-pub use causes::with_causes;
+pub use causes::{causes, with_causes};
 pub(crate) use certificate::ChainOrNamed;
 pub use closest::closest;
 pub use cron::Cron;

@@ -19,6 +19,7 @@ use crate::history::{HistoryError, RunRecord, Store};
 use crate::kinds;
 use crate::plan::Severity;
 use crate::scheduler::{Happened, Watcher, zone_of};
+use crate::values::with_causes;
 
 /// The plain text format: every version of Prometheus and every agent reads it.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -220,7 +221,7 @@ impl Metrics {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "the last successes are not known");
+                tracing::warn!(error = %with_causes(&error), "the last successes are not known");
                 self.history_errors.inc();
             }
         }
@@ -230,7 +231,7 @@ impl Metrics {
         }
         let mut all = self.registry(successes, periods);
         if let Err(error) = measured::register(&mut all, config, store).await {
-            tracing::warn!(%error, "the numbers of the last snapshots are not known");
+            tracing::warn!(error = %with_causes(&error), "the numbers of the last snapshots are not known");
             self.history_errors.inc();
         }
         let mut page = String::new();

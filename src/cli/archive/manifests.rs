@@ -237,7 +237,7 @@ pub(super) fn narrowed(mut found: Vec<Known>, chosen: &Chosen) -> Result<Vec<Kno
 
 /// What lies beside the files of a place, oldest first.
 async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
-    let storage = Storage::open(url).map_err(|e| Failure::Usage(e.to_string()))?;
+    let storage = Storage::open(url).map_err(|e| Failure::Usage(with_causes(&e)))?;
     let failed = |error: StorageError| Failure::Other(with_causes(&error));
     let mut found = Vec::new();
     for path in storage.list("").await.map_err(failed)? {

@@ -12,7 +12,7 @@ use crate::execute::{self, Back};
 use crate::pipeline::{self, PipelineError};
 use crate::plan::{Manifest, Restored, archived};
 use crate::report::text::{human_count, shown};
-use crate::values::TableName;
+use crate::values::{TableName, with_causes};
 
 impl Returning for Manifest {
     type Mark = Restored;
@@ -30,7 +30,7 @@ impl Returning for Manifest {
 pub(super) async fn problem(manifest: &Manifest) -> Option<String> {
     let storage = match Storage::open(&manifest.storage) {
         Ok(storage) => storage,
-        Err(error) => return Some(error.to_string()),
+        Err(error) => return Some(with_causes(&error)),
     };
     for file in &manifest.files {
         match storage.get(&file.path, file.size()).await {
@@ -39,7 +39,7 @@ pub(super) async fn problem(manifest: &Manifest) -> Option<String> {
                     return Some(format!("{}: {why}", storage.full(&file.path)));
                 }
             }
-            Err(error) => return Some(error.to_string()),
+            Err(error) => return Some(with_causes(&error)),
         }
     }
     None

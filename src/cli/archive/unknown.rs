@@ -237,7 +237,7 @@ async fn read(url: &str, path: &str, id: Uuid) -> Read {
         Err(error) if error.is_about_the_file() => {
             return match storage.stamp(path).await {
                 Ok(None) => Read::Gone,
-                _ => Read::Unreadable(error.to_string()),
+                _ => Read::Unreadable(with_causes(&error)),
             };
         }
         Err(error) => return away(&error),
@@ -245,7 +245,7 @@ async fn read(url: &str, path: &str, id: Uuid) -> Read {
     let bad = |why: String| Read::Unreadable(format!("{}: {why}", storage.full(path)));
     let value = match serde_json::from_slice::<Value>(&content) {
         Ok(value) => value,
-        Err(error) => return bad(error.to_string()),
+        Err(error) => return bad(with_causes(&error)),
     };
     match Archived::read(value) {
         Ok(archived) if archived.id() == id => Read::Archive(Box::new(archived.beside(url))),

@@ -10,7 +10,7 @@ use crate::pipeline::{self, Known};
 use crate::plan::Plan;
 use crate::plan::codes::{self, Keeps};
 use crate::report::text::{counted, shown};
-use crate::values::redact;
+use crate::values::{redact, with_causes};
 
 /// What a task would do now.
 pub(super) enum Rehearsed {
@@ -69,7 +69,7 @@ pub(super) async fn rehearse(
                 Rehearsed::Steps(text)
             }
             Err(error) => {
-                let text = redact(&error.to_string());
+                let text = redact(&with_causes(&error));
                 task.why.push(format!(
                     "When this was written it would have failed: {text}"
                 ));

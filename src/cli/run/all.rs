@@ -17,6 +17,7 @@ use crate::engines::EngineError;
 use crate::execute::{Observer, Shared, Silent, Stop};
 use crate::history::{Kept, Recorder, RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Teller, schedule_of};
+use crate::pipeline::PipelineError;
 use crate::pipeline::{self, Among, Lanes, Request, Surroundings};
 use crate::plan::{Finding, Saved, SavedPlan};
 use crate::report::text::{Style, run_summary};
@@ -328,12 +329,12 @@ impl Running<'_> {
     }
 
     /// Prints how a run has ended.
-    fn say(&self, record: &RunRecord, unreachable: Option<&EngineError>) {
+    fn say(&self, record: &RunRecord, unreachable: Option<&PipelineError>) {
         if self.context.json() {
             return;
         }
         let hint = unreachable
-            .and_then(EngineError::hint)
+            .and_then(PipelineError::hint)
             .map_or_else(String::new, |hint| format!("  hint: {hint}\n"));
         // At once, so that what others say does not come in between.
         outln!("{}{hint}", run_summary(record, &self.style));
@@ -439,7 +440,7 @@ impl Running<'_> {
         let (record, unreachable) = ran?;
         let code = match &unreachable {
             // Nothing was out of reach: what the file says makes no sense.
-            Some(EngineError::Dial(_)) => 2,
+            Some(PipelineError::Engine(EngineError::Dial(_))) => 2,
             other => exit_code(&record.status, other.is_some(), &around.stop),
         };
         if !self.folds(target, &record) {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{Limit, MongoError, Session};
+use crate::values::with_causes;
 
 /// Where claims are kept, in the target's own database: whoever may work there may claim.
 pub(super) const CLAIMS: &str = "maint.claims";
@@ -204,7 +205,9 @@ impl Claim {
                         lost.cancel();
                         return;
                     }
-                    Err(error) => tracing::warn!(%error, "the claim could not be renewed"),
+                    Err(error) => {
+                        tracing::warn!(error = %with_causes(&error), "the claim could not be renewed")
+                    }
                 }
                 if renewed.elapsed() + RENEW >= LEASE {
                     lost.cancel();
@@ -229,7 +232,7 @@ impl Claim {
             )
             .await
         {
-            tracing::warn!(%error, "the claim could not be given back; it runs out by itself");
+            tracing::warn!(error = %with_causes(&error), "the claim could not be given back; it runs out by itself");
         }
     }
 }

@@ -10,6 +10,7 @@ use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 
 use super::marks::{LOOK, MARKS, PATIENCE, PAUSE, concern};
 use super::{MongoError, Session};
+use crate::values::with_causes;
 
 /// One copy, as it was written.
 #[derive(Clone, Debug, PartialEq)]
@@ -198,7 +199,7 @@ impl Session {
                     if (error.is_passing() || error.is_out_of_time())
                         && began.elapsed() < PATIENCE =>
                 {
-                    tracing::warn!(%error, "asking again which copies were left");
+                    tracing::warn!(error = %with_causes(&error), "asking again which copies were left");
                 }
                 Err(error) => return Err(error),
             }

@@ -256,14 +256,16 @@ impl MongoError {
 
     /// Whether the server could not be reached, or was lost: exit code 3.
     pub fn is_unreachable(&self) -> bool {
-        matches!(
-            self,
+        match self {
             MongoError::Url(_)
-                | MongoError::NoDatabase
-                | MongoError::Connect { .. }
-                | MongoError::TooOld { .. }
-                | MongoError::Lost { .. }
-        )
+            | MongoError::NoDatabase
+            | MongoError::Connect { .. }
+            | MongoError::TooOld { .. }
+            | MongoError::Lost { .. } => true,
+            MongoError::Unauthorized { .. }
+            | MongoError::Command { .. }
+            | MongoError::Driver { .. } => false,
+        }
     }
 
     /// Whether there is no such database, collection or index.

@@ -8,6 +8,7 @@ use mongodb::bson::spec::BinarySubtype;
 use mongodb::bson::{Binary, Bson, DateTime, Document, doc};
 
 use super::{Limit, MongoError, Session, number};
+use crate::values::with_causes;
 
 /// Where marks are kept, in the target's own database, beside the claims.
 pub const MARKS: &str = "maint.archives";
@@ -61,7 +62,7 @@ impl Session {
                 if began.elapsed() > PATIENCE {
                     return Err(error);
                 }
-                tracing::warn!(%error, "asking again what became of a transaction");
+                tracing::warn!(error = %with_causes(&error), "asking again what became of a transaction");
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -136,7 +137,7 @@ impl Session {
             .command("ending a session of ours", "admin", command, Limit::ASIDE)
             .await;
         if let Err(error) = ended {
-            tracing::warn!(%error, "the server ends it by itself in a while");
+            tracing::warn!(error = %with_causes(&error), "the server ends it by itself in a while");
         }
     }
 }

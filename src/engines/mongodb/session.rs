@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::without_values;
 use super::{Claim, Dial, MongoError, Refusal, probe, shards};
 use crate::engines::clocks;
+use crate::values::with_causes;
 
 /// How long a question that reads only what the server knows of itself may take.
 const ASIDE: Duration = Duration::from_secs(30);
@@ -326,7 +327,7 @@ impl Session {
             () = stop => loop {
                 let ours = doc! { "command.comment": &comment };
                 if let Err(error) = kill_operations(self, ours).await {
-                    tracing::warn!(%error, "could not end an operation");
+                    tracing::warn!(error = %with_causes(&error), "could not end an operation");
                 }
                 // It may have been on its way to the server still.
                 tokio::select! {

@@ -11,6 +11,7 @@ use crate::engines::mongodb::{Limit, Members, Session, is_compacting, number};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::KeptBy;
 use crate::plan::mongodb::Compact;
+use crate::values::with_causes;
 
 /// How often it is looked whether a member has caught up.
 const LOOK: Duration = Duration::from_millis(500);
@@ -159,7 +160,7 @@ async fn caught_up(
                 None => return Ok(true),
                 Some(why) => why,
             },
-            Err(error) if error.is_passing() => error.to_string(),
+            Err(error) if error.is_passing() => with_causes(&error),
             Err(error) => return Err(error.into()),
         };
         if ends.left().is_none() {

@@ -461,7 +461,7 @@ async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, EngineError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| failed(error.to_string()))
+    done.map_err(|error| failed(with_causes(&error)))
 }
 
 fn failed(message: String) -> EngineError {

@@ -12,6 +12,7 @@ use crate::engines::mongodb::{
 use crate::engines::parquet::{self, Checksum, Column, Form, Writer};
 use crate::plan::ArchivedFile;
 use crate::plan::mongodb::Format;
+use crate::values::with_causes;
 
 /// How much a reader may have to look back, as a power of two: what the usual
 /// levels need, and no more than a file could make us hold.
@@ -28,16 +29,16 @@ pub(super) fn pack(
     documents: &[RawDocumentBuf],
 ) -> Result<Bytes, String> {
     match format {
-        Format::Jsonl => lines(documents).map_err(|error| error.to_string()),
+        Format::Jsonl => lines(documents).map_err(|error| with_causes(&error)),
         Format::Parquet => {
-            let mut writer = Writer::new(&columns(fields)).map_err(|e| e.to_string())?;
+            let mut writer = Writer::new(&columns(fields)).map_err(|e| with_causes(&e))?;
             for document in documents {
                 let row = row(fields, document);
                 let mut row: Vec<Option<&[u8]>> = row.iter().map(Option::as_deref).collect();
                 row.push(Some(document.as_bytes()));
-                writer.push(&row).map_err(|error| error.to_string())?;
+                writer.push(&row).map_err(|error| with_causes(&error))?;
             }
-            let (content, ..) = writer.finish().map_err(|error| error.to_string())?;
+            let (content, ..) = writer.finish().map_err(|error| with_causes(&error))?;
             Ok(content.into())
         }
     }
@@ -68,8 +69,8 @@ pub(super) fn unpack(
     match format {
         Format::Jsonl => {
             let mut packed =
-                zstd::stream::Decoder::new(Cursor::new(content)).map_err(|e| e.to_string())?;
-            packed.window_log_max(WINDOW).map_err(|e| e.to_string())?;
+                zstd::stream::Decoder::new(Cursor::new(content)).map_err(|e| with_causes(&e))?;
+            packed.window_log_max(WINDOW).map_err(|e| with_causes(&e))?;
             let mut lines = BufReader::new(packed);
             let mut number = 0_u64;
             let mut over = false;
@@ -92,13 +93,13 @@ pub(super) fn unpack(
             })))
         }
         Format::Parquet => {
-            let rows = parquet::rows(content, &columns(fields)).map_err(|e| e.to_string())?;
+            let rows = parquet::rows(content, &columns(fields)).map_err(|e| with_causes(&e))?;
             let fields = fields.to_vec();
             let mut number = 0_u64;
             Ok(Box::new(rows.map(move |read| {
                 number += 1;
                 let bad = |why: &str| format!("row {number}: {why}");
-                let mut read = read.map_err(|error| error.to_string())?;
+                let mut read = read.map_err(|error| with_causes(&error))?;
                 let bytes = read.pop().flatten();
                 let document = whole(bytes.ok_or_else(|| bad("it has no document"))?)
                     .map_err(|why| bad(&why))?;

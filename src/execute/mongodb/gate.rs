@@ -8,6 +8,7 @@ use super::{Execution, Job, end};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, MongoError, Session};
 use crate::history::{StepRecord, StepStatus};
+use crate::values::with_causes;
 
 /// How long a set may be without a primary before a step gives up.
 const FAILOVER: Duration = Duration::from_secs(60);
@@ -136,7 +137,7 @@ pub(super) fn over(
         record.cut_off = true;
         end(record, StepStatus::Deferred, ends.why(execution));
     } else if error.is_vanished() {
-        end(record, StepStatus::Skipped, error.to_string());
+        end(record, StepStatus::Skipped, with_causes(&error));
     } else {
         return Err(error.into());
     }

@@ -345,12 +345,12 @@ impl Bringing<'_> {
 pub(crate) async fn problem(manifest: &Manifest) -> Option<String> {
     let storage = match Storage::open(&manifest.storage) {
         Ok(storage) => storage,
-        Err(error) => return Some(error.to_string()),
+        Err(error) => return Some(with_causes(&error)),
     };
     for file in &manifest.files {
         let content = match storage.get(&file.path, file.size()).await {
             Ok(content) => content,
-            Err(error) => return Some(error.to_string()),
+            Err(error) => return Some(with_causes(&error)),
         };
         if let Err(why) = compare(content, file, manifest.format, &manifest.columns, None) {
             return Some(format!("{}: {why}", storage.full(&file.path)));

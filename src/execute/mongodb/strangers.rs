@@ -13,6 +13,7 @@ use crate::history::{StepRecord, StepStatus};
 use crate::plan::archived::{self, MANIFEST};
 use crate::plan::mongodb::{Manifest, Stray};
 use crate::plan::{Finding, Memory, Severity};
+use crate::values::with_causes;
 
 /// Reads them, and tells which are this target's. Nothing of them is changed.
 pub(super) async fn carry_out(
@@ -50,7 +51,7 @@ async fn look(stray: &Stray, job: Job<'_>, findings: &mut Vec<Finding>) -> Resul
             Err(error) if error.is_about_the_file() => {
                 // Whoever wrote it may have taken it back meanwhile.
                 if storage.stamp(&path).await.map_err(stored)?.is_some() {
-                    unread.push(error.to_string());
+                    unread.push(with_causes(&error));
                 }
                 continue;
             }

@@ -23,6 +23,7 @@ use crate::engines::postgres::trust::{self, Use};
 use crate::engines::postgres::{Fault, Identifier, Session, first as first_of};
 use crate::engines::storage::Storage;
 use crate::plan::{Export, Fate, Finding, Manifest, Send, Severity, Walk, archived};
+use crate::values::with_causes;
 
 /// Pieces of this size are handed to the server.
 const PIECE: usize = 64 << 10;
@@ -126,7 +127,7 @@ pub(super) async fn look(
     let rows = match rows {
         // Row security, for one: then a person looks.
         Err(ExportError::Engine(error)) if Fault::of(&error) == Fault::Forbidden => {
-            Rows::Unseen(error.to_string())
+            Rows::Unseen(with_causes(&error))
         }
         rows => rows?,
     };
@@ -179,7 +180,7 @@ async fn within(
             let content = match storage.get(&file.path, file.size()).await {
                 Ok(content) => content,
                 Err(error) if error.is_about_the_file() => {
-                    return Ok(Rows::Away(error.to_string()));
+                    return Ok(Rows::Away(with_causes(&error)));
                 }
                 Err(error) => return Err(error.into()),
             };

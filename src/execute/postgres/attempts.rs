@@ -18,6 +18,7 @@ use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
 use crate::plan::predict::human;
 use crate::plan::{KeptBy, Param, Place, Query, Sweep, Work};
+use crate::values::with_causes;
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -156,7 +157,7 @@ pub(super) async fn until_done<A: Attempt>(
             Err(Halt::Conflict(error)) if attempt.shrinks() => return Err(error),
             Err(Halt::Conflict(error)) => Halt::Locked {
                 asked_to_skip: false,
-                message: error.to_string(),
+                message: with_causes(&error),
             },
             Err(halt) => halt,
         };
@@ -210,7 +211,7 @@ pub(super) async fn until_done<A: Attempt>(
             Halt::Failed(error) | Halt::Missing(error)
                 if attempt.is_in_part() && inside(&error) =>
             {
-                end(record, StepStatus::Failed, in_part(&error.to_string()));
+                end(record, StepStatus::Failed, in_part(&with_causes(&error)));
                 return Ok(None);
             }
             halt => {
@@ -317,7 +318,7 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
             return Err(error);
         }
         Halt::Missing(error) => missing(error, job).await,
-        Halt::Conflict(error) => (StepStatus::Failed, error.to_string()),
+        Halt::Conflict(error) => (StepStatus::Failed, with_causes(&error)),
         Halt::NotAllowed(why) => (StepStatus::Failed, format!("not allowed: {why}")),
         Halt::LeftOut(why) => (StepStatus::Skipped, why),
         Halt::Stopped => (StepStatus::Cancelled, "the run was stopped".to_owned()),
@@ -398,19 +399,26 @@ fn may_clear_again(job: Job<'_>) -> bool {
 async fn missing(error: EngineError, job: Job<'_>) -> (StepStatus, String) {
     if job.step.body.only_if.is_none() {
         // What the plan never saw cannot have vanished: it is misspelt.
-        return (StepStatus::Failed, error.to_string());
+        return (StepStatus::Failed, with_causes(&error));
     }
     if let Ok(Some(_)) = job.door.unneeded(job.session, job.step).await
         && !goes_on_detached(job).await
     {
-        return (StepStatus::Skipped, format!("vanished: {error}"));
+        return (
+            StepStatus::Skipped,
+            format!("vanished: {}", with_causes(&error)),
+        );
     }
     let context = match &error {
         EngineError::Statement { origin, .. } => origin.context.as_deref(),
         _ => None,
     };
     let Some(context) = context else {
-        let why = format!("{error}. {} itself is still there", job.step.object);
+        let why = format!(
+            "{}. {} itself is still there",
+            with_causes(&error),
+            job.step.object
+        );
         return (StepStatus::Failed, why);
     };
     let why = format!(

@@ -14,6 +14,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::{Damage, Fault, Identifier, Row, grants};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Answer, Check, Finding, Question, Severity, escape_finding};
+use crate::values::with_causes;
 
 /// Asks the questions of a check, and carries out its statements if they find nothing.
 pub(super) async fn carry_out(
@@ -165,7 +166,7 @@ impl Asking<'_> {
                     Ok(Verdict::Damaged)
                 }
                 Fault::Forbidden => {
-                    let why = error.to_string();
+                    let why = with_causes(&error);
                     self.forbidden = Some(Forbidden {
                         why: why.clone(),
                         sql: question.query.sql.clone(),

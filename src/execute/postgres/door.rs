@@ -23,6 +23,7 @@ use crate::execute::step::end;
 use crate::execute::{self, Busy, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step, Work};
+use crate::values::with_causes;
 
 /// Before 15 statistics travel through a collector that writes those of a
 /// database when somebody asks and what it has written is half a second old.
@@ -120,7 +121,7 @@ async fn hold_all(session: &Session, steps: &[Step]) -> Result<bool, EngineError
         Ok(()) => Ok(true),
         Err(error) if error.is_unreachable() => Err(error),
         Err(error) => {
-            tracing::warn!(%error, "rows of some tables are not counted");
+            tracing::warn!(error = %with_causes(&error), "rows of some tables are not counted");
             session.execute("leaving the snapshot", "ROLLBACK").await?;
             let again = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
             session.execute("taking a snapshot", again).await?;
@@ -183,7 +184,10 @@ impl execute::Door for Door {
                     code: "replica.unreachable".to_owned(),
                     severity: Severity::Warning,
                     object: dial.describe(),
-                    message: format!("the replica could not be looked at: {error}"),
+                    message: format!(
+                        "the replica could not be looked at: {}",
+                        with_causes(&error)
+                    ),
                     suggestion: None,
                 }),
             }
@@ -409,13 +413,13 @@ async fn work(
     {
         // What cannot be asked is found by the next run.
         if let Err(error) = statements::outside(outside, job, findings).await {
-            tracing::warn!(%error, "what the step left outside of its table is not known");
+            tracing::warn!(error = %with_causes(&error), "what the step left outside of its table is not known");
         }
     }
     match done {
         Err(error) if !job.step.body.away.is_empty() && is_elsewhere(&error) => {
             findings.push(out_of_reach(job.step, &error));
-            end(record, StepStatus::Skipped, error.to_string());
+            end(record, StepStatus::Skipped, with_causes(&error));
             Ok(())
         }
         done => done,

@@ -211,7 +211,7 @@ impl<'a> Exporter<'a> {
                     && let Err(error) = gone(&self.storage, &manifest, job).await
                 {
                     // The rows are stored and gone; the next run writes that down.
-                    tracing::warn!(%error, "a batch was archived, and its manifest not finished");
+                    tracing::warn!(error = %with_causes(&error), "a batch was archived, and its manifest not finished");
                 }
                 Ok(Ok(Batch::Rows(rows)))
             }
@@ -224,7 +224,7 @@ impl<'a> Exporter<'a> {
                     {
                         // What went wrong first is what matters; the manifest
                         // stays, and with it the next run finds the files.
-                        tracing::warn!(%error, "files of a batch that was given back remain for now");
+                        tracing::warn!(error = %with_causes(&error), "files of a batch that was given back remain for now");
                         if other.is_ok() {
                             return Err(error);
                         }
@@ -551,7 +551,9 @@ pub(super) async fn beside_it<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ExportError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| ExportError::Proof(format!("nothing was deleted: {error}")))
+    done.map_err(|error| {
+        ExportError::Proof(format!("nothing was deleted: {}", with_causes(&error)))
+    })
 }
 
 /// Compares a file with what its manifest says of it.
@@ -566,7 +568,7 @@ pub fn check(content: Bytes, file: &ArchivedFile, columns: &[Column]) -> Result<
             file.sha256
         ));
     }
-    let (rows, sum) = parquet::sum(content, columns).map_err(|e| e.to_string())?;
+    let (rows, sum) = parquet::sum(content, columns).map_err(|e| with_causes(&e))?;
     if rows != file.rows || sum.to_string() != file.checksum {
         return Err(format!(
             "it has {rows} rows with checksum {sum}, not {} with {}",

@@ -14,6 +14,7 @@ use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::watch::{self, Blocker};
 use crate::engines::postgres::{Done, Fault, Row, Session};
 use crate::plan::{LockWaiting, Param, Query, Required, Statement};
+use crate::values::with_causes;
 
 /// What came of something that was tried: it is done, or why it is not.
 pub(super) type Outcome<T> = Result<T, Halt>;
@@ -420,19 +421,19 @@ pub(super) async fn pass(
             Some(Fault::Locked) => {
                 return Err(Halt::Locked {
                     asked_to_skip: true,
-                    message: notice.message,
+                    message: notice.with_code(),
                 });
             }
             Some(Fault::Missing | Fault::Forbidden) if is_a_part(session, statement).await? => {
-                warnings.push(format!("a part was left out: {}", notice.message));
+                warnings.push(format!("a part was left out: {}", notice.with_code()));
             }
             // Left out, whatever the command tag says.
             Some(Fault::Missing) => {
-                return Err(Halt::LeftOut(format!("vanished: {}", notice.message)));
+                return Err(Halt::LeftOut(format!("vanished: {}", notice.with_code())));
             }
-            Some(Fault::Forbidden) => return Err(Halt::LeftOut(notice.message)),
+            Some(Fault::Forbidden) => return Err(Halt::LeftOut(notice.with_code())),
             _ if notice.is_warning || !notice.code.starts_with("00") => {
-                warnings.push(notice.message);
+                warnings.push(notice.with_code());
             }
             _ => {}
         }
@@ -485,7 +486,7 @@ pub(super) fn bound(params: &[Param]) -> Vec<&(dyn ToSql + Sync)> {
 /// Asks the server to give up; the statement's own answer then tells whether it did.
 async fn cancel(session: &Session) {
     if let Err(error) = session.cancel().await {
-        tracing::warn!(%error, "could not cancel a statement");
+        tracing::warn!(error = %with_causes(&error), "could not cancel a statement");
     }
 }
 
@@ -506,7 +507,7 @@ pub(super) fn judge(
         Fault::Locked if is_raised(&error) => Halt::Conflict(error),
         Fault::Locked => Halt::Locked {
             asked_to_skip: false,
-            message: error.to_string(),
+            message: with_causes(&error),
         },
         Fault::Missing => Halt::Missing(error),
         // By whom?

@@ -8,6 +8,7 @@ use super::{Job, ask, end, stayers};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Fate, Finding, Query, Range, Severity, Walk, Without};
+use crate::values::with_causes;
 
 /// More rows than this are not tried one by one.
 const MOST_REFUSED: usize = 1_000;
@@ -251,8 +252,9 @@ impl Kept {
             match tried {
                 Ok(()) => {}
                 Err(error) if is_about_a_row(&error) => {
-                    self.said
-                        .get_or_insert_with(|| format!("the one at ctid {place}: {error}"));
+                    self.said.get_or_insert_with(|| {
+                        format!("the one at ctid {place}: {}", with_causes(&error))
+                    });
                     self.refused += 1;
                     refused.push(place);
                     if self.refused > i64::try_from(MOST_REFUSED).unwrap_or(i64::MAX) {

@@ -16,6 +16,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::watch::{self, Blocker, HIDDEN, Waiter};
 use crate::execute::{Awaited, Wait};
+use crate::values::with_causes;
 
 /// How long the end of a run waits for the last look.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -183,7 +184,7 @@ impl Monitor {
             match watch::lock_holders(&session, relation, pid, writers).await {
                 Ok(holders) => holders.into_iter().map(|b| (b, Duration::ZERO)).collect(),
                 Err(error) => {
-                    tracing::warn!(%error, "could not see who holds the table");
+                    tracing::warn!(error = %with_causes(&error), "could not see who holds the table");
                     Vec::new()
                 }
             }
@@ -197,7 +198,7 @@ impl Monitor {
             match watch::old_transaction(&session, 0, true, 0).await {
                 Ok(oldest) => oldest.into_iter().map(|b| (b, Duration::ZERO)).collect(),
                 Err(error) => {
-                    tracing::warn!(%error, "could not see who writes");
+                    tracing::warn!(error = %with_causes(&error), "could not see who writes");
                     Vec::new()
                 }
             }
@@ -322,7 +323,7 @@ impl Watcher {
                     lock(&self.table).blind = None;
                     continue;
                 }
-                Ok(Err(error)) => (error.to_string(), error.is_unreachable() || lost),
+                Ok(Err(error)) => (with_causes(&error), error.is_unreachable() || lost),
                 Err(_) => (
                     format!("no answer within {} s", LOOK_WITHIN.as_secs()),
                     true,

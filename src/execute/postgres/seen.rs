@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::export::{ExportError, beside_it, sha256};
 use crate::engines::storage::{Stamp, Storage};
 use crate::plan::ArchivedFile;
+use crate::values::with_causes;
 
 /// By path, which content was seen to be as it was written.
 #[derive(Debug, Default)]
@@ -43,7 +44,7 @@ impl Seen {
             }
             let content = match storage.get(&file.path, file.size()).await {
                 Ok(content) => content,
-                Err(error) if error.is_about_the_file() => return Ok(Some(error.to_string())),
+                Err(error) if error.is_about_the_file() => return Ok(Some(with_causes(&error))),
                 Err(error) => return Err(error.into()),
             };
             let found = beside_it(move || sha256(&content)).await?;

@@ -17,6 +17,7 @@ use crate::engines::storage::{Storage, StorageError};
 use crate::history::{RunStatus, StepRecord, StepStatus};
 use crate::plan::postgres::Settle;
 use crate::plan::{Finding, Manifest, Memory, Severity};
+use crate::values::with_causes;
 
 /// Carries out [`Work::Settle`](crate::plan::Work::Settle).
 pub(super) async fn carry_out(
@@ -232,7 +233,8 @@ pub(super) async fn known(job: Job<'_>) -> Result<HashMap<String, Value>, Export
     let memories = store.memories(&execution.target, &execution.kind).await;
     memories.map_err(|error| {
         ExportError::Proof(format!(
-            "nothing was detached or deleted, because the history cannot be read: {error}"
+            "nothing was detached or deleted, because the history cannot be read: {}",
+            with_causes(&error)
         ))
     })
 }
@@ -255,7 +257,8 @@ pub(super) async fn put(job: Job<'_>, key: &str, value: Value) -> Result<(), Exp
         .await
         .map_err(|error| {
             ExportError::Proof(format!(
-                "nothing was deleted, because the manifest could not be recorded: {error}"
+                "nothing was deleted, because the manifest could not be recorded: {}",
+                with_causes(&error)
             ))
         })
 }

@@ -12,6 +12,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::Row;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, LockWaiting, Query, Required, Severity, Statement, Sweep};
+use crate::values::with_causes;
 
 /// One statement; nothing comes of it where it is not needed.
 pub(super) struct One<'a> {
@@ -335,7 +336,9 @@ async fn left_out(job: Job<'_>, required: &Required) -> Halt {
             Ok(()) => {}
             Err(error) if error.is_unreachable() => return Halt::Failed(error),
             // Whose it is may have been faster with that, too.
-            Err(error) => tracing::warn!(%error, "what was begun could not be taken back"),
+            Err(error) => {
+                tracing::warn!(error = %with_causes(&error), "what was begun could not be taken back")
+            }
         }
     }
     Halt::LeftOut(required.otherwise.clone())

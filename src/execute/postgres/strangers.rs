@@ -16,6 +16,7 @@ use crate::engines::storage::Storage;
 use crate::history::HistoryError;
 use crate::plan::archived::{self, Beside};
 use crate::plan::{Finding, Manifest, Memory, Restored, Severity};
+use crate::values::with_causes;
 
 /// What there is of a table.
 #[derive(Default)]
@@ -110,7 +111,7 @@ async fn read(beside: &Beside, source: &str, job: Job<'_>) -> Result<Strangers, 
             Err(error) if error.is_about_the_file() => {
                 // Whoever wrote it may have taken it back meanwhile.
                 if storage.stamp(&path).await?.is_some() {
-                    found.unread.push(error.to_string());
+                    found.unread.push(with_causes(&error));
                 }
                 continue;
             }

@@ -6,9 +6,9 @@ use sqlx::{Executor, PgConnection};
 
 use super::owners::{For, refuse_strangers};
 use super::{PostgresStore, pinned, rows_of, statement};
-use crate::history::HistoryError;
 use crate::history::sql::Access;
 use crate::history::standing::is_behind;
+use crate::history::{HistoryError, Place};
 
 /// A new migration file is picked up when this file is compiled again.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/postgres");
@@ -51,7 +51,7 @@ impl PostgresStore {
         let (_, there) = found(&mut reading).await.map_err(failed)?;
         let standing = if there {
             let applied = applied(&mut reading).await.map_err(failed)?;
-            match is_behind(&MIGRATIONS, &applied, &self.place)? {
+            match is_behind(&MIGRATIONS, &applied, || Place::Server(self.place.clone()))? {
                 true => Standing::Behind,
                 false => Standing::Current,
             }
@@ -90,7 +90,7 @@ impl PostgresStore {
             run(&mut writing, CREATE_MIGRATIONS).await.map_err(failed)?;
         }
         let applied = applied(&mut writing).await.map_err(failed)?;
-        is_behind(&MIGRATIONS, &applied, &self.place)?;
+        is_behind(&MIGRATIONS, &applied, || Place::Server(self.place.clone()))?;
         for migration in MIGRATIONS.iter() {
             if applied.contains(&migration.version) {
                 continue;

@@ -1,4 +1,3 @@
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use super::PostgresStore;
 use super::hosts::Hosts;
 use super::migrate::Standing;
 use crate::engines::postgres::connect::{ConnectError, Dial, Plain};
-use crate::history::{HistoryError, Opening};
+use crate::history::{HistoryError, Opening, Place};
 
 /// Connections at the same time. Calls are short; a run waits for its own.
 const CONNECTIONS: u32 = 8;
@@ -56,13 +55,13 @@ impl PostgresStore {
             (Standing::Current, _) => {}
             (Standing::Absent, Opening::MustExist) => {
                 return Err(HistoryError::Missing {
-                    path: PathBuf::from(store.place),
+                    place: Place::Server(store.place),
                 });
             }
             (Standing::Behind, Opening::MustExist) => match store.migrate().await {
                 Err(HistoryError::NotAllowed { .. } | HistoryError::ReadOnly { .. }) => {
                     return Err(HistoryError::OlderSchema {
-                        path: PathBuf::from(store.place),
+                        place: Place::Server(store.place),
                     });
                 }
                 migrated => migrated?,

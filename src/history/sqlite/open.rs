@@ -9,7 +9,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
 
 use super::{FileId, SqliteStore};
-use crate::history::{HistoryError, Opening, standing};
+use crate::history::{HistoryError, Opening, Place, standing};
 
 /// A new migration file is picked up when this file is compiled again.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/sqlite");
@@ -76,7 +76,9 @@ impl SqliteStore {
     ) -> Result<SqliteStore, HistoryError> {
         let missing = !path.exists();
         if missing && opening == Opening::MustExist {
-            return Err(HistoryError::Missing { path });
+            return Err(HistoryError::Missing {
+                place: Place::File(path),
+            });
         }
         if missing {
             create(&path)?;
@@ -147,12 +149,12 @@ fn create(path: &Path) -> Result<(), HistoryError> {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Err(HistoryError::NoFolder { path }),
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             Err(HistoryError::ReadOnly {
-                path,
+                place: Place::File(path),
                 source: error.into(),
             })
         }
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Err(HistoryError::DiskFull {
-            path,
+            place: Place::File(path),
             source: error.into(),
         }),
         _ => Err(HistoryError::CannotOpen {
@@ -211,7 +213,7 @@ async fn is_behind(path: &Path, connection: &mut SqliteConnection) -> Result<boo
         .fetch_all(&mut *connection)
         .await
         .map_err(failed)?;
-    standing::is_behind(&MIGRATIONS, &applied, path)
+    standing::is_behind(&MIGRATIONS, &applied, || Place::File(path.to_owned()))
 }
 
 /// Switches the file to a write-ahead log, so that readers and the writer
@@ -253,11 +255,12 @@ async fn migrate(path: &Path, connection: &mut SqliteConnection) -> Result<(), H
         }
         // Somebody newer was faster.
         Err(MigrateError::VersionMissing(found)) => {
-            standing::is_behind(&MIGRATIONS, &[found], path).map(drop)
+            let place = || Place::File(path.to_owned());
+            standing::is_behind(&MIGRATIONS, &[found], place).map(drop)
         }
         Err(other) => Err(HistoryError::Failed {
             operation: "update the schema",
-            path: path.to_owned(),
+            place: Place::File(path.to_owned()),
             source: other.into(),
         }),
     }
@@ -283,7 +286,11 @@ async fn read_only(path: PathBuf, first: HistoryError) -> Result<SqliteStore, Hi
         };
         match is_behind(&path, &mut connection).await {
             Ok(false) => {}
-            Ok(true) => return Err(HistoryError::OlderSchema { path }),
+            Ok(true) => {
+                return Err(HistoryError::OlderSchema {
+                    place: Place::File(path),
+                });
+            }
             Err(error) if not_writable(&error) => continue,
             Err(error) => return Err(error),
         }
@@ -321,7 +328,7 @@ mod tests {
             .close()
             .await;
         let reason = HistoryError::Busy {
-            path: path.clone(),
+            place: Place::File(path.clone()),
             source: "any".into(),
         };
         let store = SqlStore::Sqlite(read_only(path, reason).await.unwrap());

@@ -9,7 +9,7 @@ use crate::engines::mongodb::{Limit, Members, Session, number};
 use crate::init::yaml::{comment, quoted, scalar};
 use crate::init::{Draft, DraftSchedule, DraftTarget, DraftTask, Left};
 use crate::report::text::{counted, human_bytes, human_count, shown};
-use crate::values::Engine;
+use crate::values::{Engine, with_causes};
 
 /// A collection whose documents could be told by their age.
 #[derive(Clone, Debug, Default)]
@@ -81,8 +81,9 @@ pub async fn look(session: &Session, variable: &str) -> Result<Draft, EngineErro
         match fill(session, &mut collection).await {
             Ok(()) => collections.push(collection),
             Err(error) => draft.notes.push(format!(
-                "{} could not be looked at: {error}{}",
+                "{} could not be looked at: {}{}",
                 collection.name,
+                with_causes(&error),
                 error
                     .hint()
                     .map_or_else(String::new, |hint| format!(" ({hint})"))
@@ -144,7 +145,8 @@ pub async fn look(session: &Session, variable: &str) -> Result<Draft, EngineErro
             reason: "there is no secondary to begin with".to_owned(),
         }),
         Err(error) => draft.notes.push(format!(
-            "The members could not be asked for, so there is no task `compact`: {error}{}",
+            "The members could not be asked for, so there is no task `compact`: {}{}",
+            with_causes(&error),
             error
                 .hint()
                 .map_or_else(String::new, |hint| format!(" ({hint})"))

@@ -7,6 +7,7 @@ use mongodb::bson::{Bson, Document, doc};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, Limit, MongoError, Session, Spread, number, writes};
 use crate::plan::{Finding, Severity};
+use crate::values::with_causes;
 
 /// What a collection is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -251,7 +252,7 @@ pub(super) fn not_allowed(error: &MongoError, what: &str, object: &str) -> Findi
         code: "privilege.missing".to_owned(),
         severity: Severity::Info,
         object: object.to_owned(),
-        message: format!("{what} could not be told: {error}"),
+        message: format!("{what} could not be told: {}", with_causes(error)),
         suggestion: error.hint(),
     }
 }

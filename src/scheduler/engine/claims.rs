@@ -15,6 +15,7 @@ use crate::history::{
 };
 use crate::scheduler::job::{Happened, Job, Outcome, Watcher, Worker};
 use crate::scheduler::{Clock, jitter};
+use crate::values::with_causes;
 
 /// Pause between two tries to record an end.
 const FINISH_AGAIN: Duration = Duration::from_secs(2);
@@ -171,7 +172,7 @@ impl Following {
                         stop.at_once(StopReason::TakenOver);
                     }
                     Err(error) => {
-                        tracing::warn!(%error, "a claim could not be renewed");
+                        tracing::warn!(error = %with_causes(&error), "a claim could not be renewed");
                         self.watcher.on(Happened::HistoryFailed);
                     }
                 },
@@ -186,7 +187,7 @@ impl Following {
                     ..self.claim.clone()
                 };
                 if let Err(error) = self.store.renew_occurrence(&over).await {
-                    tracing::warn!(%error, "a claim could not be given up; it will run out");
+                    tracing::warn!(error = %with_causes(&error), "a claim could not be given up; it will run out");
                 }
             }
         }
@@ -211,7 +212,7 @@ impl Following {
         let key = format!("twice {schedule} {at}");
         let now = self.clock.now();
         if let Err(error) = tell(self.store.as_ref(), now, &key, &text, TOLD_FOR).await {
-            tracing::warn!(%error, "that an occurrence was done twice could not be kept");
+            tracing::warn!(error = %with_causes(&error), "that an occurrence was done twice could not be kept");
         }
     }
 
@@ -234,7 +235,7 @@ impl Following {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the end of an occurrence could not be recorded");
+                    tracing::warn!(error = %with_causes(&error), "the end of an occurrence could not be recorded");
                     self.watcher.on(Happened::HistoryFailed);
                     if began.elapsed() > self.claim.lease * 10 {
                         tracing::error!(

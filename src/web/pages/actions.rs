@@ -19,7 +19,7 @@ use super::{Pages, Sorry};
 use crate::config::{Target, Task};
 use crate::history::{Pause, Trigger};
 use crate::pipeline::{self, Known, Request, Surroundings};
-use crate::values::TimeSpan;
+use crate::values::{TimeSpan, with_causes};
 
 /// A run that has begun is shown; where it takes longer to begin, the first page is.
 const UNTIL_IT_RUNS: Duration = Duration::from_secs(10);
@@ -204,7 +204,12 @@ pub(super) async fn start(State(pages): State<Pages>, allowed: Allowed) -> Resul
         match pipeline::run(&request, &around).await {
             Ok((record, _)) => Some(record.id),
             Err(error) => {
-                tracing::error!(task = task.name, target = target.name, "{error}");
+                tracing::error!(
+                    task = task.name,
+                    target = target.name,
+                    "{}",
+                    with_causes(&error)
+                );
                 None
             }
         }
@@ -246,8 +251,13 @@ pub(super) async fn plan(
     let plan = pipeline::plan(&task, &target, known)
         .await
         .map_err(|error| {
-            tracing::warn!(task = task.name, target = target.name, "{error}");
-            Sorry::new(StatusCode::BAD_GATEWAY, error.to_string())
+            tracing::warn!(
+                task = task.name,
+                target = target.name,
+                "{}",
+                with_causes(&error)
+            );
+            Sorry::new(StatusCode::BAD_GATEWAY, with_causes(&error))
         })?;
     let own = context! {
         task => task.name.as_str(),

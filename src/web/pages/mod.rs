@@ -34,6 +34,7 @@ use crate::execute::{Live, Stop};
 use crate::history::{HistoryError, Recorder, Store, with_known_databases};
 use crate::notify::Teller;
 use crate::report::Templates;
+use crate::values::with_causes;
 
 /// Longest form, in bytes.
 const LONGEST_FORM: usize = 64 << 10;
@@ -153,7 +154,7 @@ impl From<HistoryError> for Sorry {
             | HistoryError::AmbiguousRun { .. }
             | HistoryError::NoRuns => Sorry::new(StatusCode::NOT_FOUND, error.to_string()),
             _ => {
-                tracing::error!(%error, "the history could not be read");
+                tracing::error!(error = %with_causes(&error), "the history could not be read");
                 Sorry::new(
                     StatusCode::SERVICE_UNAVAILABLE,
                     "the history is out of reach; the log says why",

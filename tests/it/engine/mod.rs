@@ -83,10 +83,14 @@ impl World {
         let (record, unreachable) = run_by(Box::new(self.way()), &request, &around)
             .await
             .unwrap();
-        assert!(unreachable.is_none(), "{record:#?}");
+        let is_away = record
+            .error
+            .as_deref()
+            .is_some_and(|why| why.contains("network"));
+        assert_eq!(unreachable.is_some(), is_away, "{record:#?}");
         // What is kept is what was told.
         let kept = self.store.run(&record.id.to_string()).await.unwrap();
-        assert_eq!(kept.status, record.status);
+        assert_eq!((kept.status, &kept.error), (record.status, &record.error));
         assert_eq!(kept.steps.len(), record.steps.len());
         assert_eq!(self.shelf.open.load(SeqCst), 0, "a session was left open");
         record
@@ -159,6 +163,20 @@ async fn what_destroys_is_on_record_before_it_begins() {
     assert_eq!(record.status, RunStatus::Succeeded);
     let stood = world.shelf.stood.lock().unwrap().clone();
     assert_eq!(stood, [StepStatus::Running, StepStatus::Running]);
+}
+
+#[tokio::test]
+async fn it_is_out_of_reach_for_a_reason_that_is_told_to_its_root() {
+    let world = World::new("walled", &[("behind the wall", 3)], "").await;
+    let record = world.run(Arc::new(Silent)).await;
+    assert_eq!(record.status, RunStatus::Failed);
+    assert_eq!(
+        record.error.as_deref(),
+        Some(
+            "cannot connect to the shelf: the network connection failed: a wall is before it: the wall has no door"
+        )
+    );
+    assert!(record.steps.is_empty(), "{record:#?}");
 }
 
 #[tokio::test]

@@ -2,12 +2,14 @@
 //! door; nothing outside of this folder knows of it.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use async_trait::async_trait;
 use maint::config::{Target, Throttle};
 use maint::engines::EngineError;
+use maint::engines::postgres::connect::ConnectError;
 use maint::execute::{Busy, Door, Execution, Holder, Job, Size};
 use maint::history::{StepRecord, StepStatus, Store};
 use maint::plan::{
@@ -58,6 +60,11 @@ impl Drop for Hand {
     }
 }
 
+/// What is in the way, and what is behind that.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", if .0.is_some() { "a wall is before it" } else { "the wall has no door" })]
+struct Wall(#[source] Option<Box<Wall>>);
+
 /// What is done to a box.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(super) struct Emptying {
@@ -88,7 +95,14 @@ impl Kind for Tidy {
     type Facts = BTreeMap<String, i64>;
 
     async fn inspect(&self, site: &Site<Hand>) -> Result<Self::Facts, EngineError> {
-        Ok(site.primary.shelf.boxes.lock().unwrap().clone())
+        let boxes = site.primary.shelf.boxes.lock().unwrap().clone();
+        match boxes.contains_key("behind the wall") {
+            true => Err(EngineError::Connect(ConnectError::Network {
+                server: "the shelf".to_owned(),
+                source: io::Error::other(Wall(Some(Box::new(Wall(None))))),
+            })),
+            false => Ok(boxes),
+        }
     }
 
     fn plan(&self, boxes: Self::Facts, _at: &Moment) -> Plan<Emptying> {

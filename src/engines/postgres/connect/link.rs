@@ -79,6 +79,13 @@ pub struct Notice {
     pub routine: Option<String>,
 }
 
+impl Notice {
+    /// What a record keeps of it: the words and the code, as of an error.
+    pub fn with_code(&self) -> String {
+        format!("{} (SQLSTATE {})", self.message, self.code)
+    }
+}
+
 impl Link {
     /// Drives the connection in a task of its own until it ends.
     pub(super) fn start<T>(

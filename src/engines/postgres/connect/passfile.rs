@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use crate::values::with_causes;
 use secrecy::SecretString;
 
 /// What a password file had to say.
@@ -32,7 +33,7 @@ pub(super) fn look_up(file: &Path, wanted: &Wanted<'_>) -> Found {
             return Found::Nothing("does not exist");
         }
         Err(error) => {
-            tracing::warn!(file = %file.display(), %error, "password file ignored");
+            tracing::warn!(file = %file.display(), error = %with_causes(&error), "password file ignored");
             return Found::Nothing("cannot be read");
         }
         Ok(metadata) if !metadata.is_file() => {
@@ -54,7 +55,7 @@ pub(super) fn look_up(file: &Path, wanted: &Wanted<'_>) -> Found {
             None => Found::Nothing("has no line for this host, port, database and role"),
         },
         Err(error) => {
-            tracing::warn!(file = %file.display(), %error, "password file ignored");
+            tracing::warn!(file = %file.display(), error = %with_causes(&error), "password file ignored");
             Found::Nothing("cannot be read")
         }
     }

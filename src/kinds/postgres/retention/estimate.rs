@@ -17,6 +17,7 @@ use crate::engines::postgres::trust::{Guard, Standing, Touch, Use};
 use crate::engines::postgres::{Fault, Session, first, grants};
 use crate::plan::postgres::Under;
 use crate::plan::{Found, MOST_FOUND, Param, Spot};
+use crate::values::with_causes;
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
 const SMALL: i64 = 64 << 20;
@@ -218,7 +219,10 @@ impl Look {
         rule: &Rule,
         error: &EngineError,
     ) -> Result<(), EngineError> {
-        self.refused = Some(format!("the server refuses its condition: {error}"));
+        self.refused = Some(format!(
+            "the server refuses its condition: {}",
+            with_causes(error)
+        ));
         if Fault::of(error) == Fault::Forbidden {
             let parent = rule.orphaned.as_ref().map(|o| o.parent.to_string());
             let texts: Vec<&str> = rule.texts().chain(parent.as_deref()).collect();
@@ -300,7 +304,8 @@ async fn bounded(
     match counted {
         Ok(counted) => Ok(Ok(counted)),
         Err(error) if error.sqlstate().is_some() => Ok(Err(format!(
-            "how many rows would go could not be counted, so nobody can say that they are not too many: {error}"
+            "how many rows would go could not be counted, so nobody can say that they are not too many: {}",
+            with_causes(&error)
         ))),
         Err(error) => Err(error),
     }
