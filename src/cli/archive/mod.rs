@@ -2,6 +2,7 @@
 
 mod adopt;
 mod documents;
+mod former;
 mod manifests;
 mod restore;
 mod rows;
@@ -10,6 +11,7 @@ mod unknown;
 
 use std::collections::BTreeSet;
 
+use self::former::Now;
 use self::manifests::{Archived, Known, NOT_CONFIGURED, everything, narrowed};
 use self::restore::{How, Into, restore};
 use self::settle::{Rows, settle};
@@ -97,6 +99,9 @@ enum Verb {
         /// Also what was brought back before
         #[arg(long)]
         again: bool,
+        /// Of rows: also what came from a database that had the name of the target before the one that is there now
+        #[arg(long)]
+        former: bool,
         /// Also what may still be in its table, too: no manifest beside the
         /// files says that it has left
         #[arg(long, requires = "files")]
@@ -168,12 +173,14 @@ impl Archive {
                 dry_run,
                 disable_triggers,
                 again,
+                former,
                 unsettled,
             } => {
                 let how = How {
                     dry_run: *dry_run,
                     disable_triggers: *disable_triggers,
                     again: *again,
+                    former: *former,
                     unsettled: *unsettled,
                 };
                 let into = Into {
@@ -189,14 +196,20 @@ impl Archive {
 async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     let all = everything(context, chosen).await?;
     let unknown = unknown::look(context, chosen, &all).await?;
+    // Files come from wherever they come.
+    let now = match chosen.files {
+        Some(_) => Now::default(),
+        None => Now::read(context, &all).await?,
+    };
     let found = narrowed(all, chosen)?;
     let gone = gone(context, chosen, &found).await?;
     if context.json() {
         let all: Vec<_> = found
             .iter()
-            .map(|(target, archived)| {
+            .map(|known| {
+                let (target, archived) = known;
                 let configured = !target.as_ref().is_some_and(|one| gone.contains(one));
-                serde_json::json!({ "target": target, "configured": configured, "manifest": archived.json() })
+                serde_json::json!({ "target": target, "configured": configured, "former": now.is_former(known), "manifest": archived.json() })
             })
             .collect();
         let mut document = serde_json::json!({ "archived": all });
@@ -241,6 +254,7 @@ async fn list(context: &Context<'_>, chosen: &Chosen) -> Result<u8, Failure> {
     let rows = found.iter().map(|(_, m)| m.rows()).sum();
     outln!("{} archived, {} rows", found.len(), human_count(rows));
     tell(&gone, &found);
+    now.tell(&found);
     unknown.tell();
     Ok(0)
 }

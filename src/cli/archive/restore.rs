@@ -29,7 +29,19 @@ pub(super) struct How {
     pub(super) dry_run: bool,
     pub(super) disable_triggers: bool,
     pub(super) again: bool,
+    pub(super) former: bool,
     pub(super) unsettled: bool,
+}
+
+/// Which databases what comes back may have come from: one may have been dropped and made anew under its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ByDatabase {
+    /// Whichever.
+    Any,
+    /// The one that is there now; what another had is left out.
+    Present,
+    /// All from the same.
+    One,
 }
 
 /// Where it comes back to, as written.
@@ -151,11 +163,18 @@ pub(super) async fn restore(
     }
     match engine {
         Engine::Postgres => {
+            // Who names archives, or a place and another target, has chosen them.
+            let own = chosen.files.is_none() && from.as_ref() == Some(&target.name);
+            let by_database = match (how.former || !chosen.ids.is_empty(), own) {
+                (true, _) => ByDatabase::Any,
+                (false, true) => ByDatabase::Present,
+                (false, false) => ByDatabase::One,
+            };
             rows::restore(
                 context,
                 (from, &target),
                 into,
-                (rows, wholes),
+                (rows, wholes, by_database),
                 how,
                 &unknown,
             )

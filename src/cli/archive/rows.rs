@@ -1,11 +1,13 @@
 //! Rows that come back from files.
 
-use super::restore::{Before, How, Into, Notes, Returning, ids};
+use super::former;
+use super::restore::{Before, ByDatabase, How, Into, Notes, Returning, ids};
 use super::unknown::Unknown;
 use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::config::Target;
 use crate::engines::EngineError;
+use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::{RelationName, Session, copies};
 use crate::engines::storage::{Storage, StorageError};
 use crate::execute::{self, Back};
@@ -50,7 +52,7 @@ pub(super) async fn restore(
     context: &Context<'_>,
     (from, target): (Option<String>, &Target),
     into: Into<'_>,
-    (found, wholes): (Vec<Manifest>, Vec<u32>),
+    (found, wholes, by_database): (Vec<Manifest>, Vec<u32>, ByDatabase),
     how: How,
     unknown: &Unknown,
 ) -> Result<u8, Failure> {
@@ -70,6 +72,20 @@ pub(super) async fn restore(
     copies::only_one(&dial, execute::RESTORING, &session)
         .await
         .map_err(PipelineError::from)?;
+    let (found, former) = match by_database {
+        ByDatabase::Any => (found, Vec::new()),
+        ByDatabase::One => former::of_one_database(&found).map(|()| (found, Vec::new()))?,
+        ByDatabase::Present => {
+            let here = Standpoint::of(&session)
+                .await
+                .map_err(PipelineError::from)?;
+            former::apart(found, &here)
+        }
+    };
+    if found.is_empty() {
+        let why = former::left_out(&former, "left out").unwrap_or_default();
+        return Err(Failure::Usage(format!("nothing is left to restore: {why}")));
+    }
     let table = RelationName::new(&*into.schema, &*into.table);
     let notes = Notes::open(context, &target.name, from).await?;
     let is_back =
@@ -80,7 +96,7 @@ pub(super) async fn restore(
             context,
             &session,
             &table,
-            (&manifests[..], &before),
+            (&manifests[..], &before, &former[..]),
             unknown,
         )
         .await;
@@ -100,11 +116,12 @@ pub(super) async fn restore(
         .await
         .map_err(PipelineError::from)?;
     if context.json() {
-        let mut document = serde_json::json!({ "into": table.to_string(), "rows": rows, "skipped": ids::<Manifest>(&before) });
+        let mut document = serde_json::json!({ "into": table.to_string(), "rows": rows, "skipped": ids::<Manifest>(&before), "former": of(&former) });
         unknown.add_to(&mut document);
         outln!("{document}");
     } else {
         left_out(&before, "was left out");
+        tell(&former, "left out");
         outln!("{} rows are back in {table}", human_count(rows));
         unknown.tell();
     }
@@ -146,7 +163,7 @@ async fn would(
     context: &Context<'_>,
     session: &Session,
     into: &RelationName,
-    (manifests, before): (&[Manifest], &Before<Manifest>),
+    (manifests, before, former): (&[Manifest], &Before<Manifest>, &[Manifest]),
     unknown: &Unknown,
 ) -> Result<u8, Failure> {
     let site = execute::look_at(session, into, manifests)
@@ -159,7 +176,7 @@ async fn would(
             .map(|m| serde_json::json!({ "id": m.id, "table": m.table, "rows": m.rows }))
             .collect();
         let mut document = serde_json::json!({ "into": into.to_string(), "made": site.oid.is_none(), "rows": rows,
-            "manifests": each, "skipped": ids::<Manifest>(before), "changing": site.changing, "computed": site.computed });
+            "manifests": each, "skipped": ids::<Manifest>(before), "former": of(former), "changing": site.changing, "computed": site.computed });
         unknown.add_to(&mut document);
         outln!("{document}");
         return Ok(u8::from(!unknown.is_none()));
@@ -173,6 +190,7 @@ async fn would(
         );
     }
     left_out(before, "would be left out");
+    tell(former, "left out");
     if site.oid.is_none() {
         let columns: Vec<String> = site
             .columns
@@ -196,6 +214,17 @@ async fn would(
     outln!("{} rows would come back into {into}", human_count(rows));
     unknown.tell();
     Ok(u8::from(!unknown.is_none()))
+}
+
+/// The ids of what another database had.
+fn of(former: &[Manifest]) -> Vec<String> {
+    former.iter().map(|m| m.id.to_string()).collect()
+}
+
+fn tell(former: &[Manifest], how: &str) {
+    if let Some(line) = former::left_out(former, how) {
+        outln!("{line}");
+    }
 }
 
 fn left_out(before: &Before<Manifest>, how: &str) {

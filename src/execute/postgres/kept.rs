@@ -301,19 +301,7 @@ impl Kept {
         if refused == 0 {
             return;
         }
-        let why = match (&self.said, walk.obstructed.is_empty()) {
-            (Some(said), true) => said.clone(),
-            (Some(said), false) => format!("{said}; {}", walk.obstructed.join(", ")),
-            (None, true) => "kept by a trigger or rule".to_owned(),
-            (None, false) => format!("kept by {}", walk.obstructed.join(", ")),
-        };
-        let why = match (self.changed, self.in_vain) {
-            (0, _) => why,
-            (_, false) => format!("{why}, which changes them instead; that was given back"),
-            (_, true) => format!(
-                "{why}, which changes them instead; that was given back, and nothing more was tried where so many only change"
-            ),
-        };
+        let why = self.why(walk);
         findings.push(Finding {
             code: "rows.refused".to_owned(),
             severity: Severity::Critical,
@@ -336,6 +324,29 @@ impl Kept {
 }
 
 impl Kept {
+    /// Why rows refused to go.
+    fn why(&self, walk: &Walk) -> String {
+        let why = match (&self.said, walk.obstructed.is_empty()) {
+            (Some(said), true) => said.clone(),
+            (Some(said), false) => format!("{said}; {}", walk.obstructed.join(", ")),
+            (None, true) => "kept by a trigger or rule".to_owned(),
+            (None, false) => format!("kept by {}", walk.obstructed.join(", ")),
+        };
+        match (self.changed, self.in_vain) {
+            (0, _) => why,
+            (_, false) => format!("{why}, which changes them instead; that was given back"),
+            (_, true) => format!(
+                "{why}, which changes them instead; that was given back, and nothing more was tried where so many only change"
+            ),
+        }
+    }
+
+    /// How many rows would only be changed, and by what, where that is all that was met.
+    pub(super) fn only_changed(&self, walk: &Walk) -> Option<(i64, String)> {
+        let only = self.changed > 0 && self.changed == self.all() && self.heavy.is_empty();
+        only.then(|| (self.changed, self.why(walk)))
+    }
+
     fn tell_locked(&self, walk: &Walk, record: &mut StepRecord, findings: &mut Vec<Finding>) {
         let why = self.locker.as_deref().unwrap_or("somebody holds them");
         findings.push(Finding {

@@ -27,7 +27,9 @@ use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::engines::postgres::{Held, first};
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Fate, Finding, KeyColumn, Memory, Path, Range, Walk, Without, block_of, key_of};
+use crate::plan::{
+    Fate, Finding, InVain, KeyColumn, Memory, Path, Range, Walk, Without, block_of, key_of,
+};
 
 /// So often a walk goes on to an end that has moved.
 pub(super) const MOST_ROUNDS: u32 = 100;
@@ -164,6 +166,25 @@ async fn all(
         record.status = StepStatus::Succeeded;
     }
     if finished || way.kept().is_in_vain() {
+        let gone = record.rows.unwrap_or(0);
+        if let Some(vain) = &walk.vain
+            && gone == 0
+            && let Some((rows, why)) = way.kept().only_changed(walk)
+        {
+            let value = InVain {
+                print: vain.print.clone(),
+                times: vain.before.saturating_add(1),
+                all: finished,
+                rows,
+                why,
+                at: Utc::now(),
+            };
+            keep(
+                job,
+                &vain.key,
+                serde_json::to_value(value).unwrap_or_default(),
+            );
+        }
         way.kept().tell(walk, record, findings);
     }
     Ok(())
@@ -652,9 +673,13 @@ pub(super) fn gone(record: &StepRecord) -> String {
 }
 
 pub(super) fn remember(walk: &Walk, job: Job<'_>, value: Value) {
+    keep(job, &walk.progress, value);
+}
+
+fn keep(job: Job<'_>, key: &str, value: Value) {
     let execution = job.execution;
     let memory = [Memory {
-        key: walk.progress.clone(),
+        key: key.to_owned(),
         value,
     }];
     let (target, kind) = (&execution.target, &execution.kind);

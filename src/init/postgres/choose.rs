@@ -191,6 +191,15 @@ fn refresh(draft: &mut Draft, views: &[View]) {
     draft.tasks.push(task);
 }
 
+/// What was a partition, and bears the mark of a run.
+fn on_its_way_out(place: String, text: &str) -> Left {
+    Left {
+        place,
+        text: text.to_owned(),
+        reason: "its comment says that maint has taken it out of its table, to drop or archive it: the task that did looks after it".to_owned(),
+    }
+}
+
 /// Rows that could go. Never enabled: whether they may is for people to say.
 fn cleanup(draft: &mut Draft, facts: &Facts, zone: Tz) -> bool {
     let now = Utc::now();
@@ -205,6 +214,10 @@ fn cleanup(draft: &mut Draft, facts: &Facts, zone: Tz) -> bool {
     let mut rules = 0;
     for table in facts.tables.iter().filter(|table| growing::grows(table)) {
         let name = shown_name(&table.name);
+        if table.on_its_way_out {
+            draft.left.push(on_its_way_out(name, "grows"));
+            continue;
+        }
         let Some(rule) = growing::rule(table, now) else {
             draft.left.push(Left {
                 place: name,
@@ -260,6 +273,12 @@ fn partitions(draft: &mut Draft, facts: &Facts, zone: Tz) -> Vec<String> {
             text: "is partitioned".to_owned(),
             reason: reason.to_owned(),
         };
+        if table.on_its_way_out {
+            draft
+                .left
+                .push(on_its_way_out(shown_name(&table.name), "is partitioned"));
+            continue;
+        }
         let moments = table.key_type == "timestamptz";
         let reason = match () {
             () if table.strategy != "r" => Some("not by range"),

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, size_of};
 use crate::engines::postgres::{RelationName, Session};
+use crate::kinds::postgres::ON_THEIR_WAY_OUT;
 use crate::values::TableName;
 
 /// The database as a whole.
@@ -55,6 +56,8 @@ pub(super) struct Table {
     /// Tables whose foreign keys point at it.
     pub(super) referenced_by: Vec<String>,
     pub(super) columns: Vec<TimeColumn>,
+    /// It was a partition, and a run has taken it out of its table.
+    pub(super) on_its_way_out: bool,
 }
 
 /// A table with partitions.
@@ -69,6 +72,8 @@ pub(super) struct Partitioned {
     /// Bounds of its newest partitions, as the server writes them in UTC.
     pub(super) bounds: Vec<String>,
     pub(super) count: i64,
+    /// It was a partition, and a run has taken it out of its table.
+    pub(super) on_its_way_out: bool,
 }
 
 /// A materialized view.
@@ -119,6 +124,14 @@ pub(super) async fn overview(session: &Session) -> Result<Overview, EngineError>
     })
 }
 
+/// SQL: whether a table bears the mark of a run that is to drop or archive it; `$n` has how those begin.
+fn on_its_way_out(n: u32) -> String {
+    format!(
+        "coalesce((SELECT pg_catalog.bool_or(pg_catalog.starts_with(pg_catalog.obj_description(c.oid, 'pg_class'), m.mark))
+            FROM pg_catalog.unnest(${n}::text[]) AS m (mark)), false)"
+    )
+}
+
 /// So many tables are looked at closely, the largest first.
 const MOST_TABLES: i64 = 500;
 
@@ -142,7 +155,7 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError>
             coalesce(d.adbin::text ~ '(SQLVALUEFUNCTION|:funcid (1299|2647|2648|2649) )', false),
             EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indisvalid AND i.indpred IS NULL
                 AND i.indkey[0] = a.attnum),
-            coalesce(st.histogram_bounds::text::text[], ARRAY[]::text[])
+            coalesce(st.histogram_bounds::text::text[], ARRAY[]::text[]), {marked}
         FROM c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
                 AND a.attgenerated = ''
             JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
@@ -152,10 +165,14 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError>
             LEFT JOIN pg_catalog.pg_stats st ON st.schemaname = c.nspname AND st.tablename = c.relname
                 AND st.attname = a.attname AND NOT st.inherited
         ORDER BY c.bytes DESC, 1, 2, a.attnum",
-        size = size_of("c")
+        size = size_of("c"),
+        marked = on_its_way_out(2),
     );
     let mut tables: Vec<Table> = Vec::new();
-    for row in session.query(DOING, &sql, &[&MOST_TABLES]).await? {
+    for row in session
+        .query(DOING, &sql, &[&MOST_TABLES, &&ON_THEIR_WAY_OUT[..]])
+        .await?
+    {
         let name = TableName {
             schema: row.get(0)?,
             table: row.get(1)?,
@@ -178,6 +195,7 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<Table>, EngineError>
                 updated: row.get(5)?,
                 referenced_by: row.get(6)?,
                 columns: vec![column],
+                on_its_way_out: row.get(13)?,
             }),
         }
     }
@@ -191,16 +209,20 @@ pub(super) async fn partitioned(session: &Session) -> Result<Vec<Partitioned>, E
             ARRAY(SELECT pg_catalog.pg_get_expr(b.relpartbound, 0) FROM pg_catalog.pg_inherits i
                 JOIN pg_catalog.pg_class b ON b.oid = i.inhrelid
                 WHERE i.inhparent = c.oid AND b.relpartbound IS NOT NULL ORDER BY b.oid DESC LIMIT 100),
-            (SELECT count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)::int8
+            (SELECT count(*) FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)::int8, {marked}
         FROM pg_catalog.pg_partitioned_table p JOIN pg_catalog.pg_class c ON c.oid = p.partrelid
             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND a.attnum > 0
             LEFT JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
         WHERE NOT c.relispartition AND c.relpersistence <> 't' AND {NOT_SYSTEM_SCHEMA}
-        ORDER BY 1, 2"
+        ORDER BY 1, 2",
+        marked = on_its_way_out(1),
     );
     let mut found = Vec::new();
-    for row in session.query(DOING, &sql, &[]).await? {
+    for row in session
+        .query(DOING, &sql, &[&&ON_THEIR_WAY_OUT[..]])
+        .await?
+    {
         found.push(Partitioned {
             name: TableName {
                 schema: row.get(0)?,
@@ -211,6 +233,7 @@ pub(super) async fn partitioned(session: &Session) -> Result<Vec<Partitioned>, E
             key_type: row.get(4)?,
             bounds: row.get(5)?,
             count: row.get(6)?,
+            on_its_way_out: row.get(7)?,
         });
     }
     Ok(found)

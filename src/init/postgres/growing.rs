@@ -236,6 +236,7 @@ mod tests {
             updated: 0,
             referenced_by: Vec::new(),
             columns,
+            on_its_way_out: false,
         }
     }
 

@@ -23,6 +23,10 @@ mod vacuum;
 use crate::engines::postgres::Session;
 use crate::plan::Entry;
 
+/// What the comments begin with of tables that were partitions, and that a run has taken out of their tables to be
+/// dropped or archived: runs look after them.
+pub const ON_THEIR_WAY_OUT: [&str; 3] = [retention::mark::MARK, partitions::RETIRED, archive::MARK];
+
 /// Every kind that works on PostgreSQL.
 pub const KINDS: &[Entry<Session>] = &[
     Entry::of::<analyze::Analyze>(),

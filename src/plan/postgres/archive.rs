@@ -2,6 +2,8 @@
 
 mod again;
 
+pub use again::Looked;
+
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Utc};

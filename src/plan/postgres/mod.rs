@@ -17,7 +17,7 @@ mod work;
 use super::Finding;
 
 pub use archive::{
-    Export, Fate, Lost, Manifest, MonthOf, Received, Restored, Retire, Send, Settle, Whole,
+    Export, Fate, Looked, Lost, Manifest, MonthOf, Received, Restored, Retire, Send, Settle, Whole,
     folder_key, only_for_its_owner,
 };
 pub use body::{Body, Under};
@@ -27,5 +27,7 @@ pub use going::{Reference, Without};
 pub use locks::locks;
 pub use shrink::{QUIET, Shrink, block_of_place};
 pub use statement::{Condition, LockWaiting, Param, Query, Required, Statement, Sweep, There};
-pub use walk::{KeyColumn, Most, ONCE, Path, Range, SUMS, Walk, block_of, key_of, row_of, storing};
+pub use walk::{
+    InVain, KeyColumn, Most, ONCE, Path, Range, SUMS, Vain, Walk, block_of, key_of, row_of, storing,
+};
 pub use work::Work;

@@ -1,5 +1,6 @@
 //! Deleting many rows in small transactions: where a batch begins and ends.
 
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -10,6 +11,35 @@ use super::{Fate, Manifest, Param, Query, Statement};
 
 const EXTENT: &str = "SELECT (pg_catalog.pg_relation_size($1::oid)
     / pg_catalog.current_setting('block_size')::int8)::int8";
+
+/// What is remembered of a walk of which nothing came but changes that were given back, so that the
+/// same is not done every night.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Vain {
+    /// Under which key.
+    pub key: String,
+    /// Tells what hung on the table then from what hangs there now.
+    pub print: String,
+    /// How often in a row it came to that before.
+    pub before: u32,
+}
+
+/// What came of such a walk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct InVain {
+    /// As [`Vain::print`].
+    pub print: String,
+    /// How often in a row.
+    pub times: u32,
+    /// Whether every row was tried; else it ended where so many only changed.
+    pub all: bool,
+    /// Rows that were tried.
+    pub rows: i64,
+    /// What keeps them, in words.
+    pub why: String,
+    /// When.
+    pub at: DateTime<Utc>,
+}
 
 /// Deals with the rows of one table that meet a condition, batch by batch,
 /// each committed by itself. A walk only ever goes forward: no batch reads again
@@ -60,6 +90,9 @@ pub struct Walk {
     pub guarded: bool,
     /// What may keep rows without an error: triggers, rules, policies, by name.
     pub obstructed: Vec<String>,
+    /// What is to be remembered where nothing comes of the walk but changes that are given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vain: Option<Vain>,
     /// Whether triggers or rules run when rows go, of the table or of others whose rows go along.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub fires: bool,
@@ -400,6 +433,7 @@ mod tests {
             references: Vec::new(),
             guarded: false,
             obstructed: Vec::new(),
+            vain: None,
             fires: false,
             most: None,
             sought: false,

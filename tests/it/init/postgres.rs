@@ -29,6 +29,11 @@ CREATE TABLE metrics_a PARTITION OF metrics FOR VALUES FROM ('2026-01-01') TO ('
 CREATE TABLE metrics_b PARTITION OF metrics FOR VALUES FROM ('2026-02-01') TO ('2026-03-01');
 CREATE TABLE clicks (at timestamptz NOT NULL) PARTITION BY RANGE (at);
 CREATE TABLE clicks_a PARTITION OF clicks FOR VALUES FROM ('2026-01-01 00:00:00+00') TO ('2026-01-02 00:00:00+00');
+CREATE TABLE leaving (at timestamptz DEFAULT now()); INSERT INTO leaving SELECT now() FROM generate_series(1, 12000);
+COMMENT ON TABLE leaving IS E'maint: expired partition of public.events\nas public.leaving';
+CREATE TABLE leaving_too (at date NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE leaving_too_a PARTITION OF leaving_too FOR VALUES FROM ('2026-01-01') TO ('2026-02-01');
+COMMENT ON TABLE leaving_too IS 'maint: retired partition of public.metrics since 2026-01-01';
 CREATE TABLE regions (region text) PARTITION BY LIST (region);
 CREATE TABLE numbered (id bigint) PARTITION BY RANGE (id);
 CREATE TABLE fresh (at date) PARTITION BY RANGE (at);
@@ -94,10 +99,13 @@ for_each_version! {
             ("public.regions", "not by range"),
             ("public.numbered", "by a number or a uuid"),
             ("public.fresh", "no partition that would tell"),
+            ("public.leaving", "maint has taken it out of its table"),
+            ("public.leaving_too", "maint has taken it out of its table"),
         ] {
             let line = written.stdout.lines().find(|line| line.contains(&format!("- {place}:")));
             assert!(line.is_some_and(|line| line.contains(why)), "{place}: {}", written.stdout);
         }
+        assert!(!files.values().any(|text| text.contains("public.leaving")));
         for never in ["counters", "public.few", "row 1"] {
             assert!(!files.values().any(|text| text.contains(never)) && !written.stdout.contains(never), "{never}");
         }

@@ -6,6 +6,8 @@ mod columns;
 mod former;
 mod steps;
 
+pub(in crate::kinds::postgres) use self::steps::MARK;
+
 use std::collections::HashMap;
 
 use chrono::Utc;

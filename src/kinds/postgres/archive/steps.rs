@@ -25,7 +25,7 @@ const EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM ONLY {})";
 
 /// Marks what was detached in order to be archived, so that a run that dies in
 /// between leaves nothing that nobody knows of.
-pub(super) const MARK: &str = "maint: to be archived, once a partition of ";
+pub(in crate::kinds::postgres) const MARK: &str = "maint: to be archived, once a partition of ";
 
 /// Plans the rows of all members; what stands in their way goes into the plan.
 #[expect(
@@ -161,6 +161,11 @@ pub(super) fn of(
                 most: facts.look.most,
                 found: None,
             };
+            if let Some(finding) = removal.in_vain(at) {
+                plan.skip(finding.object.clone(), &finding.message);
+                plan.undone(finding);
+                continue;
+            }
             let why =
                 |expected: &str| format!("{expected} to {}: {}", to(options), rule.why(at.now));
             match removal.step("archive", fate.clone(), why, at) {
@@ -344,6 +349,7 @@ fn whole(
         references: Vec::new(),
         guarded: false,
         obstructed: Vec::new(),
+        vain: None,
         fires: false,
         most: None,
         sought: false,

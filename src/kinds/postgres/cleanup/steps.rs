@@ -97,7 +97,13 @@ pub(super) fn of_rule(
             forbidden.push(member);
             continue;
         }
-        match step(options, subject, member, victims, facts, at) {
+        let removal = removal(options, subject, member, victims, facts);
+        if let Some(finding) = removal.in_vain(at) {
+            plan.skip(finding.object.clone(), &finding.message);
+            plan.undone(finding);
+            continue;
+        }
+        match step(options, subject, removal, facts, at) {
             Ok(mut step) => {
                 step.details.extend(by_rows.filter(|_| whole));
                 steps.push(step);
@@ -134,20 +140,14 @@ pub(super) fn of_rule(
     steps
 }
 
-fn step(
+fn removal<'a>(
     options: &Cleanup,
-    subject: &Subject<'_>,
-    member: &Member,
+    subject: &Subject<'a>,
+    member: &'a Member,
     victims: Option<f64>,
-    facts: &Facts,
-    at: &Moment,
-) -> Result<Step, String> {
-    let of = if member.rows >= 0.0 {
-        format!(" of {}", rows(member.rows))
-    } else {
-        String::new()
-    };
-    let removal = Removal {
+    facts: &'a Facts,
+) -> Removal<'a> {
+    Removal {
         rule: subject.rule,
         table: subject.table,
         ties: &facts.ties,
@@ -164,6 +164,21 @@ fn step(
             let found = subject.look.and_then(|look| look.found.get(&member.oid));
             found.cloned().unwrap_or_default()
         }),
+    }
+}
+
+fn step(
+    options: &Cleanup,
+    subject: &Subject<'_>,
+    removal: Removal<'_>,
+    facts: &Facts,
+    at: &Moment,
+) -> Result<Step, String> {
+    let (member, victims) = (removal.member, removal.victims);
+    let of = if member.rows >= 0.0 {
+        format!(" of {}", rows(member.rows))
+    } else {
+        String::new()
     };
     let why = |expected: &str| format!("{expected}{of}: {}", subject.rule.why(at.now));
     let mut step = removal.step(subject.action, Fate::Delete, why, at)?;

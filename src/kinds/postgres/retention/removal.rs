@@ -1,5 +1,7 @@
 //! How the rows of one table leave that a rule means: the step that walks through them.
 
+use chrono::TimeDelta;
+use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::facts::{Member, Table};
@@ -9,8 +11,10 @@ use super::way;
 use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::{rows, still_below, still_there};
 use crate::plan::postgres::Under;
-use crate::plan::{Fate, Finding, Found, Moment, Most, Path, Query, Severity, Step, Walk};
-use crate::values::TimeSpan;
+use crate::plan::{
+    Fate, Finding, Found, InVain, Moment, Most, Path, Query, Severity, Step, Vain, Walk,
+};
+use crate::values::{TimeSpan, unreadable};
 
 /// Nothing went, because too much would have gone.
 pub(in crate::kinds::postgres) fn too_many(object: &str, why: &str) -> Finding {
@@ -36,6 +40,15 @@ pub(in crate::kinds::postgres) fn passes_by(
             bypassed.join(", ")
         )
     })
+}
+
+/// After so long it is tried again whether rows go that were only changed.
+const AGAIN: TimeDelta = TimeDelta::days(7);
+/// So often in a row nothing went, before it is believed of rows that were not tried.
+const ENOUGH: u32 = 3;
+
+fn in_vain(key: &str, at: &Moment) -> Option<InVain> {
+    InVain::deserialize(at.memories.get(key)?).ok()
 }
 
 /// How the rows of one member are gone through, whatever becomes of them.
@@ -73,6 +86,8 @@ impl Removal<'_> {
         let (path, mut chosen) = way::choose(member, rule, self.victims)?;
         let (condition, params) = rule.condition(self.age, at.now);
         let progress = progress(member, &condition, &path);
+        let obstructed = self.ties.obstructed(self.table, member);
+        let vain = (!obstructed.is_empty()).then(|| self.vain(&condition, at));
         #[expect(
             clippy::cast_possible_truncation,
             reason = "row counts are far below 2^63"
@@ -111,7 +126,8 @@ impl Removal<'_> {
             guarded: references.iter().any(|r| r.takes),
             fires: self.ties.fires(self.table, member),
             references,
-            obstructed: self.ties.obstructed(self.table, member),
+            obstructed,
+            vain,
             most: self.most.map(|rows| Most {
                 rule: short(&format!(
                     "{}\n{}",
@@ -158,6 +174,46 @@ impl Removal<'_> {
         .walking(walk);
         step.details.push(format!("walks {chosen}"));
         Ok(self.relying(step))
+    }
+
+    /// What is remembered where nothing comes of it but changes that are given back.
+    fn vain(&self, condition: &str, at: &Moment) -> Vain {
+        let key = format!("in vain {} {}", self.member.oid, short(condition));
+        let print = self.ties.print(self.table, self.member);
+        let known = in_vain(&key, at).filter(|known| known.print == print);
+        Vain {
+            before: known.map_or(0, |known| known.times),
+            key,
+            print,
+        }
+    }
+
+    /// What is told, instead of trying it again, where it is known that what hangs on the table only
+    /// changes the rows: of all of them, or of the first of them night by night. Once a week it is
+    /// tried all the same: triggers decide by more than can be seen from here.
+    pub(in crate::kinds::postgres) fn in_vain(&self, at: &Moment) -> Option<Finding> {
+        let (condition, _) = self.rule.condition(self.age, at.now);
+        let vain = self.vain(&condition, at);
+        let known = in_vain(&vain.key, at).filter(|known| known.print == vain.print)?;
+        let again = known.at + AGAIN;
+        if !(known.all || known.times >= ENOUGH) || at.now >= again {
+            return None;
+        }
+        let name = &self.member.name;
+        let table = unreadable::escaped(&name.to_string()).into_owned();
+        Some(Finding {
+            code: "rows.refused".to_owned(),
+            severity: Severity::Critical,
+            object: name.to_string(),
+            message: format!(
+                "{} rows of {table} meet the rule and refused to go on {}: {}. Nothing was tried this time, as nothing that hangs on the table has changed since; it is tried again from {} on. Where they are to stay, say so with `keep`",
+                known.rows,
+                known.at.format("%Y-%m-%d"),
+                known.why,
+                again.format("%Y-%m-%d"),
+            ),
+            suggestion: None,
+        })
     }
 
     /// Has a saved plan keep what tells the table, and the columns that the rule names, from others

@@ -30,6 +30,8 @@ pub(super) struct Tie {
     publications: Vec<String>,
     /// What a `DROP TABLE` would be refused for.
     dependents: Vec<String>,
+    /// Tells its triggers and rules, with what they do, from others of their names.
+    print: String,
 }
 
 /// What hangs on tables and their members, by oid.
@@ -58,7 +60,13 @@ const HANGING: &str = concat!(
         pg_catalog.row_security_active(c.oid),
         ARRAY(SELECT p.pubname::text FROM pg_catalog.pg_publication p WHERE p.pubdelete AND {published} ORDER BY 1),
         ARRAY(SELECT r.rulename::text FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4'
-            AND r.ev_enabled IN ('O', 'A') AND r.is_instead ORDER BY 1)
+            AND r.ev_enabled IN ('O', 'A') AND r.is_instead ORDER BY 1),
+        (SELECT coalesce(pg_catalog.hashtextextended(pg_catalog.string_agg(h.text, '/' ORDER BY h.text), 0)::text, '') FROM (
+            SELECT pg_catalog.concat_ws(':', t.oid, t.tgenabled, t.tgtype, t.tgqual, f.oid, f.prosrc, f.proconfig)
+                FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_proc f ON f.oid = t.tgfoid
+                WHERE t.tgrelid = c.oid AND t.tgtype & 8 <> 0 AND NOT t.tgisinternal
+            UNION ALL SELECT pg_catalog.concat_ws(':', r.oid, r.ev_enabled, r.ev_qual, r.ev_action)
+                FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.ev_type = '4') AS h (text))
     FROM pg_catalog.pg_class c WHERE c.oid = ANY ($1)"
 );
 
@@ -117,6 +125,7 @@ impl Ties {
                 policies: row.get(5)?,
                 publications: names(&row, 6)?,
                 instead: names(&row, 7)?,
+                print: row.get(8)?,
                 dependents: Vec::new(),
             };
             ties.hanging.insert(row.get(0)?, tie);
@@ -178,6 +187,13 @@ impl Ties {
             }
         }
         all
+    }
+
+    /// Tells the triggers and rules that deletes of a member's rows meet from others: another text
+    /// where one of them was changed.
+    pub(super) fn print(&self, table: &Table, member: &Member) -> String {
+        let of = |oid: u32| self.hanging.get(&oid).map_or("", |tie| &*tie.print);
+        format!("{}/{}", of(member.oid), of(table.oid))
     }
 
     /// Whether triggers or rules run when rows of a member are deleted, or may run because rows of

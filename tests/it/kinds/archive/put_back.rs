@@ -322,3 +322,52 @@ for_each_version! {
         nothing_is_left(&workspace);
     }
 }
+
+for_each_version! {
+    /// A tenant goes, and another gets its name: what is archived of the one does not come back to the other,
+    /// unless somebody says so; nor is it mixed with the other's.
+    async fn archives_of_a_database_made_anew_are_not_those_of_the_one_before(major: u32) {
+        let mut db = fresh_database(major).await;
+        let rows = |first: i32| format!("CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL);
+            INSERT INTO t SELECT n, '2020-01-01'::timestamptz + n * interval '1 minute' FROM generate_series({first}, {first} + 99) n");
+        db.execute(&rows(1)).await;
+        let (workspace, folder) = into_files(&db, &json!({ "table": "t", "column": "at", "older_than": "30d" }));
+        assert_eq!(archive(&workspace)["rows"], 100);
+        let name = db.name.clone();
+        let anew = [format!("DROP DATABASE {name}"), format!("CREATE DATABASE {name} TEMPLATE template0")];
+        alone(major, &mut db, &anew).await;
+        db.execute(&rows(1_001)).await;
+        let restore = |more: &[&str]| {
+            let args = ["archive", "restore", "--from", "t", "--into", "back", "--output", "json"];
+            workspace.run(args.iter().chain(more).copied().collect::<Vec<_>>())
+        };
+        // Nothing is archived of this one yet.
+        let said = restore(&[]);
+        assert!(said.code == 2 && said.stdout.contains("1 archive with 100 rows left out: what app was before is another database") && said.stdout.contains("--former"), "{said:#?}");
+        assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname = 'back'").await, 0);
+        assert_eq!(archive(&workspace)["rows"], 100);
+        nothing_is_left(&workspace);
+        let former = || {
+            let listed = workspace.run(["archive", "list", "--output", "json"]).expect(0).json();
+            let all = listed["archived"].as_array().unwrap().iter();
+            all.map(|one| one["former"].as_bool().unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(former(), [true, false]);
+        let told = workspace.run(["archive", "list"]).expect(0).stdout;
+        assert!(told.contains("1 of them, 100 rows, of a database that app was before"), "{told}");
+        let dry = restore(&["--dry-run"]).expect(0).json();
+        assert_eq!((dry["rows"].as_i64(), dry["former"].as_array().unwrap().len()), (Some(100), 1), "{dry:#}");
+        let back = restore(&[]).expect(0).json();
+        assert_eq!((back["rows"].as_i64(), back["former"].as_array().unwrap().len()), (Some(100), 1), "{back:#}");
+        assert_eq!(db.strings("SELECT min(id) || ' ' || count(*) FROM back").await, ["1001 100"]);
+        // From the files alone it is not said which of the two is meant.
+        let url = format!("file://{}", folder.path().display());
+        let both = restore(&["--files", &url, "--target", "app", "--again"]);
+        assert!(both.code == 2 && both.stdout.contains("databases that had the same name one after the other"), "{both:#?}");
+        assert_eq!(db.number("SELECT count(*) FROM back").await, 100);
+        // Who says so has all.
+        let all = restore(&["--former"]).expect(0).json();
+        assert_eq!(all["rows"], 100, "{all:#}");
+        assert_eq!(db.strings("SELECT min(id) || ' ' || count(*) FROM back").await, ["1 200"]);
+    }
+}

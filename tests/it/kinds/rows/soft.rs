@@ -30,6 +30,16 @@ async fn softly(db: &TestDatabase, which: &str, table: &str) {
     .await;
 }
 
+/// Another function under the name of the one that the trigger calls.
+async fn softly_again(db: &TestDatabase, which: &str) {
+    db.execute(&format!(
+        "CREATE OR REPLACE FUNCTION soft() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+            IF {which} THEN PERFORM pg_catalog.nextval('public.tries'); UPDATE public.t SET del = true WHERE id = old.id; RETURN NULL; END IF;
+            RETURN old; END$$"
+    ))
+    .await;
+}
+
 async fn tries(db: &TestDatabase) -> i64 {
     db.number("SELECT last_value - CASE WHEN is_called THEN 0 ELSE 1 END FROM tries")
         .await
@@ -97,6 +107,16 @@ for_each_version! {
             assert_eq!(first["rows"].as_i64().unwrap_or(0), 0, "{name}: {first:#}");
             assert!(tries(&db).await < 60_000, "{name}: {}", tries(&db).await);
             assert_eq!(db.number("SELECT count(*) FROM t WHERE NOT del").await, 60_000, "{name}");
+            // Other rows are tried next, until it is believed of all of them.
+            for _ in 0..2 {
+                let before = tries(&db).await;
+                run(&workspace, kind, 1);
+                assert!(tries(&db).await > before, "{name}");
+            }
+            let before = tries(&db).await;
+            let known = run(&workspace, kind, 1);
+            assert!(finding(&known, "rows.refused").contains("Nothing was tried this time"), "{name}: {known:#}");
+            assert_eq!((tries(&db).await, known["steps"].as_array().unwrap().len()), (before, 0), "{name}: {known:#}");
         }
     }
 }
@@ -131,5 +151,36 @@ for_each_version! {
         assert!(finding(&moved, "rows.refused").starts_with("300 rows of public.t_live "), "{moved:#}");
         assert_eq!(db.number("SELECT count(*) FROM t WHERE NOT del AND id % 3 = 0").await, 300, "{moved:#}");
         assert_eq!(db.number("SELECT count(*) FROM t").await, 300, "{moved:#}");
+    }
+}
+
+for_each_version! {
+    /// Where every row was only changed, it is told each night and not done again, until what
+    /// hangs on the table is another.
+    async fn what_is_known_to_be_in_vain_is_told_and_not_done_again(major: u32) {
+        let db = fresh_database(major).await;
+        let folder = tempfile::tempdir().unwrap();
+        let files = format!("file://{}", folder.path().display());
+        for (name, kind, options) in ways(&files).into_iter().take(3) {
+            filled(&db, 300).await;
+            softly(&db, "true", "t").await;
+            let workspace = workspace(&db, &db, kind, &options);
+            left(&db, &run(&workspace, kind, 1), 0, 300, name).await;
+            let tried = tries(&db).await;
+            assert!(tried > 0, "{name}");
+            for _ in 0..2 {
+                let known = run(&workspace, kind, 1);
+                left(&db, &known, 0, 300, name).await;
+                assert_eq!(known["status"], "failed", "{name}: {known:#}");
+                assert!(finding(&known, "rows.refused").contains("Nothing was tried this time"), "{name}: {known:#}");
+            }
+            assert_eq!(tries(&db).await, tried, "{name}");
+            // Another trigger of the name, and another function of the name, are looked at again.
+            softly_again(&db, "old.id % 3 = 0").await;
+            left(&db, &run(&workspace, kind, 1), 200, 100, name).await;
+            left(&db, &run(&workspace, kind, 1), 0, 100, name).await;
+            db.execute("DROP TRIGGER soft ON t").await;
+            assert_eq!(run(&workspace, kind, 0)["rows"], 100, "{name}");
+        }
     }
 }
