@@ -275,6 +275,7 @@ async fn run<D: Door>(
                 tuples,
                 learned_at: Utc::now(),
                 rebuilt: true,
+                made_as: step.made_as.clone(),
             };
             execution.history.learn(&execution.target, baseline);
         }

@@ -180,6 +180,7 @@ mod tests {
                 tuples: 10.0,
                 learned_at: chrono::Utc::now(),
                 rebuilt: true,
+                made_as: None,
             },
         }
     }

@@ -87,6 +87,7 @@ pub(super) fn learn<B>(around: &Surroundings, request: &Request<'_>, at: &Moment
             tuples: seen.tuples,
             learned_at: Utc::now(),
             rebuilt: false,
+            made_as: seen.made_as.clone(),
         };
         history.learn(target, baseline);
     }

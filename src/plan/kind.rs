@@ -32,6 +32,16 @@ pub struct Moment {
     pub zone: Tz,
 }
 
+impl Moment {
+    /// What was learned of an object, if it is still what it was: one that was dropped and made
+    /// otherwise under its name is another.
+    pub fn baseline(&self, object: &str, made_as: &str) -> Option<&Baseline> {
+        let known = self.baselines.get(object)?;
+        let same = known.made_as.as_ref().is_none_or(|then| then == made_as);
+        same.then_some(known)
+    }
+}
+
 /// A session of one engine, and what the steps of that engine are made of.
 #[async_trait]
 pub trait Speaks: Send + Sync + 'static {
@@ -39,7 +49,7 @@ pub trait Speaks: Send + Sync + 'static {
     type Body: Body;
 
     /// Which of these patterns no object goes by, from 0. Only kinds that say which objects
-    /// they [include](Kind::includes) have it asked.
+    /// they [include](Kind::includes) or [exclude](Kind::excludes) have it asked.
     ///
     /// # Errors
     /// When the server reports one, or the connection is gone.
@@ -133,6 +143,12 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
         &[]
     }
 
+    /// Which objects the options leave out: a pattern that meets nothing is told, because what it
+    /// was to spare is worked on.
+    fn excludes(&self) -> &[NamePattern] {
+        &[]
+    }
+
     /// Whether the options make sense together. Each alone has been checked.
     fn check(&self) -> Result<(), Unfit> {
         Ok(())
@@ -195,9 +211,11 @@ impl<K: Kind> AnyKind<K::Session> for K {
             plan.findings.extend(told);
         }
         // Of many databases of a server not every one has everything.
-        if !self.includes().is_empty() && site.scope == Scope::Whole {
-            let misses = site.primary.meeting_nothing(self.includes()).await?;
-            unmet::tell(self.includes(), &misses, &mut plan);
+        let (includes, excludes) = (self.includes(), self.excludes());
+        if !(includes.is_empty() && excludes.is_empty()) && site.scope == Scope::Whole {
+            let all: Vec<NamePattern> = includes.iter().chain(excludes).cloned().collect();
+            let misses = site.primary.meeting_nothing(&all).await?;
+            unmet::tell(includes, excludes, &misses, &mut plan);
         }
         unnamed::leave(&mut plan);
         Ok(plan)

@@ -23,6 +23,9 @@ pub struct Observation {
     pub bytes: i64,
     /// The entries it holds.
     pub tuples: f64,
+    /// What it was made as: another object of its name says nothing about its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_as: Option<String>,
 }
 
 /// One number of a time series: what trends, thresholds and reports are made from.
@@ -157,4 +160,7 @@ pub struct Baseline {
     pub learned_at: DateTime<Utc>,
     /// Whether maint had just rebuilt it, so that the size is known to be minimal.
     pub rebuilt: bool,
+    /// What it was made as; what earlier versions learned does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_as: Option<String>,
 }

@@ -116,6 +116,9 @@ pub struct Step<B = postgres::Body> {
     /// Whether the size afterwards is the smallest this object can have, and
     /// so becomes its baseline.
     pub learn: bool,
+    /// What the object was made as, where that is learned with its size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made_as: Option<String>,
     /// Whether its rows are the entries that the measure counts less of afterwards.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sheds: bool,
@@ -161,6 +164,7 @@ impl<B: Body> Step<B> {
             needs: Vec::new(),
             place: Place::Primary,
             learn: false,
+            made_as: None,
             sheds: false,
             estimate: Estimate::default(),
             predicted_ms: None,
@@ -192,6 +196,13 @@ impl<B: Body> Step<B> {
             action: action.into(),
             object: object.into(),
         });
+        self
+    }
+
+    /// The size that it leaves is the smallest that an object made so can have.
+    pub fn learning(mut self, made_as: &str) -> Self {
+        self.learn = true;
+        self.made_as = Some(made_as.to_owned());
         self
     }
 
@@ -252,6 +263,7 @@ impl<B: Body> Step<B> {
             needs: self.needs,
             place: self.place,
             learn: self.learn,
+            made_as: self.made_as,
             sheds: self.sheds,
             estimate: self.estimate,
             predicted_ms: self.predicted_ms,

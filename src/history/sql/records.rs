@@ -55,14 +55,15 @@ static ADD_FINDING: Sql = Sql::new(
 );
 
 /// Objects without tuples count as one: an empty index then has far more
-/// bytes per tuple than any filled one, and gives way to it.
+/// bytes per tuple than any filled one, and gives way to it. What was learned
+/// of another object of the name gives way to anything.
 static PUT_BASELINE: Sql = Sql::new(
-    "INSERT INTO maint.baselines AS known (target, object, bytes, tuples, learned_at, rebuilt)
-    VALUES ($1, $2, $3, $4, $5, $6)
+    "INSERT INTO maint.baselines AS known (target, object, bytes, tuples, learned_at, rebuilt, made_as)
+    VALUES ($1, $2, $3, $4, $5, $6, $7)
     ON CONFLICT (target, object) DO UPDATE
-       SET bytes = excluded.bytes, tuples = excluded.tuples,
-           learned_at = excluded.learned_at, rebuilt = excluded.rebuilt
-     WHERE excluded.rebuilt
+       SET bytes = excluded.bytes, tuples = excluded.tuples, learned_at = excluded.learned_at,
+           rebuilt = excluded.rebuilt, made_as = excluded.made_as
+     WHERE excluded.rebuilt OR excluded.made_as <> known.made_as
         OR excluded.bytes / CASE WHEN excluded.tuples > 1.0 THEN excluded.tuples ELSE 1.0 END
             < known.bytes / CASE WHEN known.tuples > 1.0 THEN known.tuples ELSE 1.0 END",
 );
@@ -290,6 +291,7 @@ impl Call<'_> {
             baseline.tuples.into(),
             baseline.learned_at.into(),
             baseline.rebuilt.into(),
+            (&baseline.made_as).into(),
         ]);
         self.execute(statement).await.map(drop)
     }

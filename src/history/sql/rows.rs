@@ -149,6 +149,7 @@ impl FromRow for Baseline {
             tuples: row.cell("tuples")?,
             learned_at: row.time("learned_at")?,
             rebuilt: row.cell("rebuilt")?,
+            made_as: row.cell("made_as")?,
         })
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct SqliteStore {
     /// One connection: SQLite lets one write at a time anyhow, and waiting
     /// for our own pool is cheaper and fairer than waiting for its lock.
     writer: SqlitePool,
-    readers: SqlitePool,
+    readers: Readers,
     /// Which file `writer` has open; none before it has, and where there is no file.
     opened: Arc<Mutex<Option<FileId>>>,
 }
@@ -35,6 +35,46 @@ impl FileId {
     fn of(path: &Path) -> Option<FileId> {
         let about = std::fs::metadata(path).ok()?;
         Some(FileId(about.dev(), about.ino()))
+    }
+}
+
+/// Connections that only read, all to the file that has the name now: one that was replaced is still there for who
+/// has it open, and nothing is ever written into it any more.
+struct Readers {
+    /// How another pool is made; none where there is no file.
+    anew: Option<Box<dyn Fn() -> SqlitePool + Send + Sync>>,
+    open: Mutex<(SqlitePool, Option<FileId>)>,
+}
+
+impl Readers {
+    /// Of what has no file.
+    fn of(pool: SqlitePool) -> Readers {
+        Readers {
+            anew: None,
+            open: Mutex::new((pool, None)),
+        }
+    }
+
+    /// Of the file at this path.
+    fn at(path: &Path, anew: impl Fn() -> SqlitePool + Send + Sync + 'static) -> Readers {
+        let open = Mutex::new((anew(), FileId::of(path)));
+        Readers {
+            anew: Some(Box::new(anew)),
+            open,
+        }
+    }
+
+    /// Those to what is at the path now. The old ones are closed when nobody reads by them any more; SQLite leaves
+    /// what lies beside the name alone where the file behind it is another.
+    fn pool(&self, path: &Path) -> SqlitePool {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(anew) = &self.anew {
+            let now = FileId::of(path);
+            if open.1 != now {
+                *open = (anew(), now);
+            }
+        }
+        open.0.clone()
     }
 }
 
@@ -57,7 +97,7 @@ impl SqliteStore {
         }
         let begun = match access {
             Access::Write => self.writer.begin_with("BEGIN IMMEDIATE").await,
-            Access::Read => self.readers.begin().await,
+            Access::Read => self.readers.pool(&self.path).begin().await,
         };
         begun.map_err(|error| self.failed(operation, error))
     }
@@ -72,8 +112,8 @@ impl SqliteStore {
             self.still_there(operation).await?;
         }
         let pool = match access {
-            Access::Write => &self.writer,
-            Access::Read => &self.readers,
+            Access::Write => self.writer.clone(),
+            Access::Read => self.readers.pool(&self.path),
         };
         let connection = pool.acquire().await;
         connection.map_err(|error| self.failed(operation, error))
@@ -98,7 +138,7 @@ impl SqliteStore {
 
     /// Lets go of the file, so that it is complete without its `-wal` companion.
     pub(super) async fn close(&self) {
-        self.readers.close().await;
+        self.readers.pool(&self.path).close().await;
         self.writer.close().await;
     }
 }

@@ -6,10 +6,15 @@ use std::time::{Duration, Instant};
 
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, SqliteConnection, SqlitePool};
+use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
+<<<<<<< HEAD
 use super::{FileId, SqliteStore};
 use crate::history::{HistoryError, Opening, Place, standing};
+=======
+use super::{FileId, Readers, SqliteStore};
+use crate::history::{HistoryError, Opening, standing};
+>>>>>>> 09deb66 (Believe learned sizes only of the object that they were learned of, and read the history that has the name)
 
 /// A new migration file is picked up when this file is compiled again.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/sqlite");
@@ -60,7 +65,7 @@ impl SqliteStore {
         Ok(SqliteStore {
             path,
             writer: pool.clone(),
-            readers: pool,
+            readers: Readers::of(pool),
             opened: Arc::default(),
         })
     }
@@ -121,10 +126,13 @@ fn with_pools(path: PathBuf, options: SqliteConnectOptions) -> SqliteStore {
         // connection, so those in line behind it need more than one turn.
         .acquire_timeout(BUSY_TIMEOUT * 3)
         .connect_lazy_with(options.clone());
-    let readers = SqlitePoolOptions::new()
-        .max_connections(READERS)
-        .acquire_slow_threshold(NEVER_SLOW)
-        .connect_lazy_with(options.pragma("query_only", "ON"));
+    let reading = options.pragma("query_only", "ON");
+    let readers = Readers::at(&path, move || {
+        SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_slow_threshold(NEVER_SLOW)
+            .connect_lazy_with(reading.clone())
+    });
     SqliteStore {
         path,
         writer,
@@ -294,13 +302,15 @@ async fn read_only(path: PathBuf, first: HistoryError) -> Result<SqliteStore, Hi
             Err(error) if not_writable(&error) => continue,
             Err(error) => return Err(error),
         }
-        let pool: SqlitePool = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .connect_lazy_with(options);
+        let anew = move || {
+            SqlitePoolOptions::new()
+                .max_connections(READERS)
+                .connect_lazy_with(options.clone())
+        };
         return Ok(SqliteStore {
+            writer: anew(),
+            readers: Readers::at(&path, anew),
             path,
-            writer: pool.clone(),
-            readers: pool,
             opened: Arc::default(),
         });
     }
@@ -339,6 +349,7 @@ mod tests {
             tuples: 1.0,
             learned_at: chrono::Utc::now(),
             rebuilt: true,
+            made_as: None,
         };
         let refused = store.learn("app", &baseline).await;
         assert!(

@@ -662,6 +662,7 @@ async fn baselines_only_improve(store: &dyn Store) {
         tuples,
         learned_at: at(bytes),
         rebuilt,
+        made_as: None,
     };
     let known = async || store.baselines("app").await.unwrap().remove("public.i");
     assert_eq!(known().await, None);
@@ -698,6 +699,26 @@ async fn baselines_only_improve(store: &dyn Store) {
     }
     store.learn("other", &seen(5, 5.0, true)).await.unwrap();
     assert_eq!(known().await, expected, "targets do not mix");
+    let made = |bytes, made_as: &str| Baseline {
+        made_as: Some(made_as.into()),
+        ..seen(bytes, 100.0, false)
+    };
+    for (offered, taken, why) in [
+        (made(9500, "a"), false, "worse than what nobody knows of"),
+        (made(7000, "a"), true, "better"),
+        (made(7500, "a"), false, "worse than the same one"),
+        (
+            made(9900, "b"),
+            true,
+            "another object of its name, though worse",
+        ),
+    ] {
+        store.learn("app", &offered).await.unwrap();
+        if taken {
+            expected = Some(offered);
+        }
+        assert_eq!(known().await, expected, "{why}");
+    }
 }
 
 async fn memories_are_replaced_by_key(store: &dyn Store) {

@@ -32,6 +32,7 @@ async fn fill(store: &dyn Store) {
         tuples: 0.1 + 0.2,
         learned_at: at(1),
         rebuilt: true,
+        made_as: Some("1/2/3".into()),
     };
     store.learn("app", &baseline).await.unwrap();
     let memory = Memory {

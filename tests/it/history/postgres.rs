@@ -257,6 +257,7 @@ async fn functions_and_operators_beside_the_tables_are_not_called() {
             tuples: 10.0,
             learned_at: at(bytes),
             rebuilt: false,
+            made_as: None,
         };
         store.learn("app", &baseline).await.unwrap();
     }

@@ -268,3 +268,43 @@ async fn a_file_that_was_removed_or_replaced_in_use_is_noticed() {
     let runs = again.runs(&RunFilter::default()).await.unwrap();
     assert_eq!(runs.len(), 1);
 }
+
+/// Who only reads, such as the pages of `maint serve`, reads what is there now, and not for ever
+/// what was there when the process began.
+#[tokio::test]
+async fn readers_follow_a_file_that_was_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("maint.db");
+    let store = open(&location(&path)).await.unwrap();
+    store.open_run(&run("reindex", 0)).await.unwrap();
+    assert_eq!(store.run("last").await.unwrap(), run("reindex", 0));
+    let other = folder.path().join("other.db");
+    let filled = open(&location(&other)).await.unwrap();
+    filled.open_run(&run("vacuum", 1)).await.unwrap();
+    filled.close().await;
+    let aside = folder.path().join("aside.db");
+    std::fs::rename(&path, &aside).unwrap();
+    for end in ["-wal", "-shm"] {
+        let companion = folder.path().join(format!("maint.db{end}"));
+        let _ = std::fs::rename(companion, folder.path().join(format!("aside.db{end}")));
+    }
+    let away = store.runs(&RunFilter::default()).await.unwrap_err();
+    assert!(matches!(away, HistoryError::CannotOpen { .. }), "{away:?}");
+    assert!(!path.exists());
+    std::fs::rename(&other, &path).unwrap();
+    // Somebody else writes there, whose companions must stay as they are.
+    let somebody = open(&location(&path)).await.unwrap();
+    somebody.open_run(&run("vacuum", 2)).await.unwrap();
+    let runs = store.runs(&RunFilter::default()).await.unwrap();
+    let tasks: Vec<&str> = runs.iter().map(|run| run.task.as_str()).collect();
+    assert_eq!(tasks, ["vacuum", "vacuum"]);
+    somebody.open_run(&run("vacuum", 3)).await.unwrap();
+    assert_eq!(store.runs(&RunFilter::default()).await.unwrap().len(), 3);
+    somebody.close().await;
+    store.close().await;
+    let again = open_existing(&location(&path)).await.unwrap();
+    assert_eq!(again.runs(&RunFilter::default()).await.unwrap().len(), 3);
+    // Nothing of what was there before is lost either.
+    let before = open_existing(&location(&aside)).await.unwrap();
+    assert_eq!(before.run("last").await.unwrap(), run("reindex", 0));
+}

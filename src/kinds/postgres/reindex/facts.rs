@@ -48,6 +48,8 @@ pub(crate) struct IndexFacts {
     pub(super) unread: bool,
     pub(super) filtered: bool,
     pub(super) columns: Vec<ColumnFacts>,
+    /// What it was made as, of which table: its definition without its name.
+    pub(in super::super) made_as: String,
     /// The size a rebuild would give it, in bytes, as measured by pgstattuple.
     pub(super) measured_ideal_bytes: Option<f64>,
 }
@@ -122,6 +124,14 @@ pub(super) const ENTRIES: &str =
     "CASE WHEN am.amname IN ('btree', 'hash', 'gist', 'spgist', 'bloom') THEN x.reltuples
             WHEN i.indpred IS NULL OR c.reltuples < 0 THEN c.reltuples ELSE 1000 END::float8";
 
+/// SQL: what an index is made as, as a number. A concurrent rebuild makes another index, with the same;
+/// where in a statement its expressions once stood is not repeated. `pg_get_indexdef` would wait for the table.
+const DEFINITION: &str = "pg_catalog.hashtextextended(pg_catalog.concat_ws('/', am.amname, i.indisunique, i.indnkeyatts,
+            i.indkey, i.indclass, i.indcollation, i.indoption, x.reloptions,
+            pg_catalog.regexp_replace(pg_catalog.concat_ws('/', i.indexprs, i.indpred), ' :location -?[0-9]+', '', 'g'),
+            (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.atttypid, a.atttypmod), ' ' ORDER BY a.attnum)
+                FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.oid)), 0)";
+
 const INDEXES: &str =
     "SELECT i.indexrelid, i.indrelid, n.nspname::text, x.relname::text, tn.nspname::text,
         c.relname::text, am.amname::text, {size},
@@ -153,7 +163,8 @@ const INDEXES: &str =
             pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) IS NOT NULL
             OR coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) >= c.reltuples,
         pg_catalog.pg_get_userbyid(c.relowner)::text,
-        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'), pg_catalog.row_security_active(c.oid)
+        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'), pg_catalog.row_security_active(c.oid),
+        pg_catalog.concat_ws('/', $4::oid, c.oid, {definition})
     FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
@@ -200,10 +211,20 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
     let sql = INDEXES
         .replace("{size}", &size_of("x"))
         .replace("{entries}", ENTRIES)
+        .replace("{definition}", DEFINITION)
         .replace("{may}", &may_reindex(&db.server));
     let doing = "reading which indexes there are";
     let rows = db
-        .query(doing, &sql, &[&scope.toast, &scope.system, &scope.largest])
+        .query(
+            doing,
+            &sql,
+            &[
+                &scope.toast,
+                &scope.system,
+                &scope.largest,
+                &db.server.database_oid,
+            ],
+        )
         .await?;
     let name = |row: &Row, first: usize| {
         let (schema, name): (String, String) = (row.get(first)?, row.get(first + 1)?);
@@ -236,6 +257,7 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
             owner: row.get(24)?,
             unread: row.get::<Option<bool>>(25)?.unwrap_or(true),
             filtered: row.get(26)?,
+            made_as: row.get(27)?,
             columns: Vec::new(),
             measured_ideal_bytes: None,
         })

@@ -126,6 +126,10 @@ impl Kind for Reindex {
         &self.include
     }
 
+    fn excludes(&self) -> &[NamePattern] {
+        &self.exclude
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let scope = Scope {
@@ -213,13 +217,14 @@ impl Kind for Reindex {
                 );
                 continue;
             }
-            let baseline = at.baselines.get(&index.name());
+            let baseline = at.baseline(&index.name(), &index.made_as);
             // Of an index whose entries are only guessed nothing is learned.
             if index.tuples >= 0.0 && index.counted {
                 plan.observations.push(Observation {
                     object: index.name(),
                     bytes: index.bytes,
                     tuples: index.tuples,
+                    made_as: Some(index.made_as.clone()),
                 });
             }
             let rebuilt = baseline.is_some_and(|b| b.rebuilt);
@@ -434,7 +439,7 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
                 .only_if(Query::new(LACKS_STATISTICS, named)),
         );
     }
-    step.learn = true;
+    step = step.learning(&index.made_as);
     step.body.yields_to_wraparound_vacuum = true;
     step.body.on_abort = Some(Sweep {
         piles_up: true,

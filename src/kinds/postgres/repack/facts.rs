@@ -58,6 +58,8 @@ pub(crate) struct TableFacts {
     /// to change any.
     pub(super) unidentified: bool,
     pub(super) columns: Vec<ColumnFacts>,
+    /// Which table it is, and of which columns its rows are.
+    pub(super) made_as: String,
     /// What its rows would take without gaps, as measured by pgstattuple.
     pub(super) measured_bytes: Option<f64>,
 }
@@ -124,7 +126,10 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {t
             WHERE s.slot_type = 'logical' AND s.database = pg_catalog.current_database()
                 AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1),
         p.published AND c.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
-            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END)
+            AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
+        pg_catalog.concat_ws('/', $2::oid, c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws('/', c.relam, c.reloptions,
+            (SELECT pg_catalog.string_agg(pg_catalog.concat_ws(':', a.atttypid, a.atttypmod), ' ' ORDER BY a.attnum)
+                FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0)), 0))
     FROM pg_catalog.pg_class c
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
@@ -165,7 +170,9 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
         .replace("{toast_size}", &size_of("t"))
         .replace("{size}", &size_of("c"));
     let doing = "reading which tables there are";
-    let rows = db.query(doing, &sql, &[&min_bytes]).await?;
+    let rows = db
+        .query(doing, &sql, &[&min_bytes, &db.server.database_oid])
+        .await?;
     each(&rows, |row| {
         Ok(TableFacts {
             oid: row.get(0)?,
@@ -197,6 +204,7 @@ pub(super) async fn tables(db: &Session, min_bytes: i64) -> Result<Vec<TableFact
             unproved: row.get(22)?,
             slots: row.get(23)?,
             unidentified: row.get(24)?,
+            made_as: row.get(25)?,
             columns: Vec::new(),
             measured_bytes: None,
         })

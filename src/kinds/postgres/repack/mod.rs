@@ -144,6 +144,10 @@ impl Kind for Repack {
         &self.include
     }
 
+    fn excludes(&self) -> &[NamePattern] {
+        &self.exclude
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let selection = Selection::new(&self.include, &self.exclude);
@@ -182,12 +186,13 @@ impl Kind for Repack {
         let mut candidates: Vec<(&TableFacts, Waste)> = Vec::new();
         for table in &facts.tables {
             let name = table.name.to_string();
-            let baseline = at.baselines.get(&name);
+            let baseline = at.baseline(&name, &table.made_as);
             if table.is_counted() {
                 plan.observations.push(Observation {
                     object: name.clone(),
                     bytes: table.bytes(),
                     tuples: table.rows,
+                    made_as: Some(table.made_as.clone()),
                 });
             }
             match verdict::judge(table, baseline, self.min_bloat.share(), at.round) {

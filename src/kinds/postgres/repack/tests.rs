@@ -57,6 +57,7 @@ fn table() -> TableFacts {
         unproved: Vec::new(),
         slots: Vec::new(),
         unidentified: false,
+        made_as: "1/7/0".to_owned(),
         columns: vec![column("id", 8, 'd'), column("note", -1, 'i')],
         measured_bytes: None,
     }
@@ -380,6 +381,7 @@ fn what_was_learned_decides() {
                 tuples,
                 learned_at: at().now - chrono::TimeDelta::days(days),
                 rebuilt: true,
+                made_as: None,
             },
         )]),
         ..at()

@@ -325,7 +325,7 @@ pub(super) fn step(
         .only_if(still_there(oid, &table.name), "the table has vanished")
         .measured_by(Query::new(MEASURE, [Param::Oid(oid)]))
         .expecting(table.bytes(), Some(after));
-    step.learn = true;
+    step = step.learning(&table.made_as);
     step.body.yields_to_wraparound_vacuum = true;
     step
 }

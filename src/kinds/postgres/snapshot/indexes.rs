@@ -337,7 +337,7 @@ pub(super) async fn read(site: &Site<Session>, options: &Snapshot) -> Result<Ind
 pub(super) fn measure_bloat(largest: &[IndexFacts], at: &Moment, plan: &mut Plan) {
     for index in largest.iter().filter(|i| i.bytes > FEWEST_BYTES) {
         let object = index.name();
-        if let Some(value) = index.estimated_bloat(at.baselines.get(&object)) {
+        if let Some(value) = index.estimated_bloat(at.baseline(&object, &index.made_as)) {
             plan.measurements.push(Measurement {
                 metric: "index.bloat".to_owned(),
                 object,

@@ -1,0 +1,2 @@
+-- What an object was made as whose size was learned: another one of its name is another object.
+ALTER TABLE baselines ADD COLUMN made_as TEXT;
