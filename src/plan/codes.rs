@@ -176,6 +176,12 @@ const FINDINGS: &[Code] = &[
         "Nothing, or leave it out: `databases: [\"*\", \"!NAME\"]`.",
     ),
     code(
+        "exclude.nothing",
+        "A pattern in `exclude` meets no object.",
+        "What it was to spare is worked on, if it is called otherwise. A pattern for some names (`tmp_*`) is told as an `info`: what it is for may be there only now and then.",
+        "Correct the spelling (upper and lower case count), or take the pattern out.",
+    ),
+    code(
         "history.unreachable",
         "The history did not answer when the run began.",
         "The run decided without what earlier runs had learned; its records are kept in a file until they can be written.",

@@ -1,12 +1,19 @@
-//! Names in `include` that nothing goes by.
+//! Names in `include` and `exclude` that nothing goes by.
 
 use super::{Finding, Plan, Severity};
 use crate::values::NamePattern;
 
-/// Tells which patterns meet no object, from 0. Where that is all of them, the task has not
-/// done its work, and never will.
-pub(super) fn tell<B>(patterns: &[NamePattern], misses: &[usize], plan: &mut Plan<B>) {
-    for pattern in misses.iter().filter_map(|n| patterns.get(*n)) {
+/// Tells which patterns meet no object: `misses` are their places, from 0, in what is included
+/// and then excluded. Where that is all that is included, the task has not done its work, and
+/// never will.
+pub(super) fn tell<B>(
+    includes: &[NamePattern],
+    excludes: &[NamePattern],
+    misses: &[usize],
+    plan: &mut Plan<B>,
+) {
+    let unmet: Vec<&NamePattern> = misses.iter().filter_map(|n| includes.get(*n)).collect();
+    for pattern in &unmet {
         let finding = Finding {
             code: "include.nothing".to_owned(),
             severity: Severity::Warning,
@@ -14,10 +21,37 @@ pub(super) fn tell<B>(patterns: &[NamePattern], misses: &[usize], plan: &mut Pla
             message: format!("`include` names {pattern}, and nothing goes by that name"),
             suggestion: None,
         };
-        match misses.len() == patterns.len() {
+        match unmet.len() == includes.len() {
             true => plan.undone(finding),
             false => plan.findings.push(finding),
         }
+    }
+    let beyond = |n: &usize| n.checked_sub(includes.len());
+    for pattern in misses
+        .iter()
+        .filter_map(beyond)
+        .filter_map(|n| excludes.get(n))
+    {
+        // A pattern for some names of a schema may be for what is there now and then.
+        let (severity, all_the_same) = match pattern.names_one_thing() {
+            true => (
+                Severity::Warning,
+                "correct the spelling (upper and lower case count), or take it out",
+            ),
+            false => (
+                Severity::Info,
+                "nothing is wrong if what it is for is there only now and then",
+            ),
+        };
+        plan.findings.push(Finding {
+            code: "exclude.nothing".to_owned(),
+            severity,
+            object: pattern.to_string(),
+            message: format!(
+                "`exclude` names {pattern}, and nothing goes by that name: what it is to spare is worked on if it is called otherwise; {all_the_same}"
+            ),
+            suggestion: None,
+        });
     }
 }
 
@@ -26,16 +60,46 @@ pub(super) fn tell<B>(patterns: &[NamePattern], misses: &[usize], plan: &mut Pla
 mod tests {
     use super::*;
 
+    fn patterns(texts: &[&str]) -> Vec<NamePattern> {
+        texts.iter().map(|p| p.parse().unwrap()).collect()
+    }
+
     #[test]
     fn only_a_task_without_any_object_has_not_done_its_work() {
-        let patterns: Vec<NamePattern> = ["a.*", "b"].iter().map(|p| p.parse().unwrap()).collect();
+        let (includes, excludes) = (patterns(&["a.*", "b"]), patterns(&["c"]));
         let told = |misses: &[usize]| {
             let mut plan: Plan = Plan::default();
-            tell(&patterns, misses, &mut plan);
+            tell(&includes, &excludes, misses, &mut plan);
             (plan.findings.len(), plan.refused.len())
         };
         assert_eq!(told(&[]), (0, 0));
         assert_eq!(told(&[1]), (1, 0));
         assert_eq!(told(&[0, 1]), (2, 2));
+        assert_eq!(told(&[1, 2]), (2, 0));
+        assert_eq!(told(&[2]), (1, 0));
+    }
+
+    #[test]
+    fn what_names_one_thing_is_misspelt_and_what_names_some_may_come() {
+        let excludes = patterns(&["a.b", "audti.*", "a.tmp_*", "tmp?", "b", "*.log"]);
+        let mut plan: Plan = Plan::default();
+        tell(&[], &excludes, &[0, 1, 2, 3, 4, 5], &mut plan);
+        let told: Vec<(&str, Severity)> = plan
+            .findings
+            .iter()
+            .map(|f| (&*f.object, f.severity))
+            .collect();
+        let (warning, info) = (Severity::Warning, Severity::Info);
+        assert_eq!(
+            told,
+            [
+                ("a.b", warning),
+                ("audti.*", warning),
+                ("a.tmp_*", info),
+                ("tmp?", info),
+                ("b", warning),
+                ("*.log", warning)
+            ]
+        );
     }
 }

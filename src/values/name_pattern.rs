@@ -45,6 +45,16 @@ impl NamePattern {
         (self.schema.as_ref().map(regex), regex(&self.name))
     }
 
+    /// Whether it stands for one thing, wherever that is: a name, or all of a schema. Else it is
+    /// for some names of many, which may be there now and then.
+    pub fn names_one_thing(&self) -> bool {
+        let plain = |pattern: &WildMatch| !pattern.to_string().contains(['*', '?']);
+        match &self.schema {
+            Some(schema) if self.name.to_string() == "*" => plain(schema),
+            _ => plain(&self.name),
+        }
+    }
+
     /// Whether the object `name` in `schema`, both unquoted as in the catalogs, is meant.
     pub fn matches(&self, schema: &str, name: &str) -> bool {
         self.name.matches(name) && self.schema.as_ref().is_none_or(|s| s.matches(schema))

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::NamePattern;
 use super::dotted;
 use super::text::{Invalid, written_as_text};
 
@@ -24,6 +25,16 @@ written_as_text!(
     "A table: `schema.table`; without a dot, in the schema `public`.",
     ["orders", "sales.orders"]
 );
+
+impl TableName {
+    /// What it would stand for as a pattern; none where it has nothing of one.
+    pub fn as_pattern(&self) -> Option<NamePattern> {
+        let is_one = [&self.schema, &self.table]
+            .iter()
+            .any(|part| part.contains(['*', '?']));
+        is_one.then(|| self.to_string().parse().ok()).flatten()
+    }
+}
 
 impl FromStr for TableName {
     type Err = Invalid;

@@ -184,6 +184,10 @@ impl Kind for Analyze {
         &self.include
     }
 
+    fn excludes(&self) -> &[NamePattern] {
+        &self.exclude
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let fill = |sql: &str| {

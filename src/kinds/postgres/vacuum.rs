@@ -161,6 +161,10 @@ impl Kind for Vacuum {
         &self.include
     }
 
+    fn excludes(&self) -> &[NamePattern] {
+        &self.exclude
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let sql = TABLES

@@ -199,7 +199,7 @@ impl Speaks for Session {
 
     async fn meeting_nothing(&self, patterns: &[NamePattern]) -> Result<Vec<usize>, EngineError> {
         let (schemas, names): (Vec<_>, Vec<_>) = patterns.iter().map(NamePattern::regexes).unzip();
-        let doing = "looking for what `include` names";
+        let doing = "looking for what `include` and `exclude` name";
         let rows = self.query(doing, UNMET, &[&schemas, &names]).await?;
         each(&rows, |row| {
             Ok(usize::try_from(row.get::<i64>(0)?).unwrap_or(usize::MAX))

@@ -316,6 +316,12 @@ for_each_version! {
             workspace.file("tasks/named.yaml", &of("'nosuch.*', 'app.*'"));
             let document = workspace.run(["run", "named", "--now", "--output", "json"]).json();
             assert_eq!(nothing(&document), 1, "{kind} {document:#}");
+            // What is misspelt in `exclude` is not spared.
+            workspace.file("tasks/named.yaml", &format!("kind: {kind}\ntarget: app\noptions: {{ exclude: [app.T, 'audti.*', 'app.tmp_*', 'app.*'] }}\n"));
+            let document = workspace.run(["run", "named", "--now", "--output", "json"]).json();
+            let spared = document["runs"][0]["findings"].as_array().unwrap().iter().filter(|f| f["code"] == "exclude.nothing");
+            let spared: Vec<(&str, &str)> = spared.map(|f| (f["object"].as_str().unwrap(), f["severity"].as_str().unwrap())).collect();
+            assert_eq!(spared, [("app.T", "warning"), ("audti.*", "warning"), ("app.tmp_*", "info")], "{kind} {document:#}");
         }
         // What is suggested is all that is missing; of a superuser nobody is to become a member.
         let document = run(&workspace, "analyze");

@@ -5,7 +5,8 @@
 //!
 //! Writers note in the same transaction what a row is now. In the end what
 //! was noted is what remains and what was archived, by value, each once.
-//! `MAINT_LEDGER_KILLS` says how often each way is interrupted.
+//! `MAINT_LEDGER_KILLS` says how often each way is interrupted, and `MAINT_LEDGER_SEED` at which
+//! moments: another one each time, which is printed. `scripts/bench ledger 200` does it at length.
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -213,10 +214,12 @@ struct Ledger<'a> {
     workspace: Workspace,
     newest: Arc<AtomicU64>,
     lots: i64,
+    /// When it is interrupted, and by what.
+    dice: Dice,
 }
 
 impl<'a> Ledger<'a> {
-    async fn of(case: &'a Case, cluster: &'a Cluster) -> Ledger<'a> {
+    async fn of(case: &'a Case, cluster: &'a Cluster, seed: u64) -> Ledger<'a> {
         let admin = reconnect(&cluster.url("postgres")).await;
         let name = format!("ledger_{}", uuid::Uuid::now_v7().simple());
         for name in [&name, &format!("{name}_there")] {
@@ -243,6 +246,7 @@ impl<'a> Ledger<'a> {
             workspace,
             newest: Arc::default(),
             lots: 0,
+            dice: Dice(seed),
         };
         let table = if case.partitioned {
             "CREATE TABLE t (id bigint NOT NULL, at timestamptz NOT NULL, v text) PARTITION BY RANGE (at);
@@ -335,9 +339,10 @@ impl<'a> Ledger<'a> {
                 "{}: of {n} runs only {killed} were met",
                 self.case.name
             );
-            let down = n % 3 == 2 && self.crash(&mut process).await;
+            let down = self.dice.roll(3) == 0 && self.crash(&mut process).await;
             if !down {
-                tokio::time::sleep(start * (40 + n * 137 % 260) / 100).await;
+                let moment = u32::try_from(self.dice.roll(260)).unwrap();
+                tokio::time::sleep(start * (40 + moment) / 100).await;
                 killed += u32::from(process.try_wait().unwrap().is_none());
             }
             crashed += u32::from(down);
@@ -432,12 +437,21 @@ fn kills() -> u32 {
     told.map_or(3, |n| n.parse().unwrap())
 }
 
+/// No zero: the dice would show nothing else.
+fn seed() -> u64 {
+    let told = std::env::var("MAINT_LEDGER_SEED").ok();
+    let any = || uuid::Uuid::now_v7().as_u64_pair().1;
+    told.map_or_else(any, |n| n.parse().unwrap()).max(1)
+}
+
 async fn balances(cases: Vec<Case>) {
+    let seed = seed();
+    println!("MAINT_LEDGER_SEED={seed}");
     let cluster = private_cluster(17, &[("autovacuum", "off"), ("restart_after_crash", "on")]);
     // What the server does itself when it comes up again is no business of the first case.
     drop(connect(&cluster.url("postgres")).await);
     for case in &cases {
-        let mut ledger = Ledger::of(case, &cluster).await;
+        let mut ledger = Ledger::of(case, &cluster, seed).await;
         let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(Done::default()));
         let writers: Vec<_> = (1..=WRITERS)
             .map(|n| {
@@ -445,7 +459,7 @@ async fn balances(cases: Vec<Case>) {
                 let newest = Arc::clone(&ledger.newest);
                 tokio::spawn(write(
                     ledger.url.clone(),
-                    0x9E37_79B9 * n,
+                    (seed ^ (0x9E37_79B9 * n)).max(1),
                     newest,
                     stop,
                     done,
@@ -470,7 +484,7 @@ async fn balances(cases: Vec<Case>) {
         .map(count);
         let all = ledger.number("SELECT count(*) FROM truth").await;
         println!(
-            "{}: {all} rows, {killed} kills, {crashed} crashes of the server; inserted, changed, prolonged, deleted, rolled back: {counts:?}",
+            "{}: balanced: {all} rows, {killed} kills, {crashed} crashes of the server; inserted, changed, prolonged, deleted, rolled back: {counts:?}",
             case.name
         );
         assert!(counts.iter().all(|n| *n > 0), "{}: {counts:?}", case.name);

@@ -406,6 +406,8 @@ for_each_version! {
             CREATE TABLE words (w text) PARTITION BY RANGE (w); CREATE TABLE numbers (n bigint) PARTITION BY RANGE (n)").await;
         for (table, said) in [
             ("missing", "there is no such table"),
+            ("'num*'", "`tables` takes names, not patterns, so that no table is partitioned or loses partitions because of how it is called; name each (it would fit public.numbers)"),
+            ("'public.n?w'", "name each (no partitioned table would fit)"),
             ("plain", "public.plain is not partitioned; a table becomes partitioned only when it is created, see docs/partitions.md"),
             ("listed", "public.listed is not partitioned by range"),
             ("two", "the partition key of public.two is not a single plain column"),

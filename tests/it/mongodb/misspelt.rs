@@ -470,6 +470,16 @@ async fn names_in_include_that_meet_nothing_are_told() {
         .await
         .unwrap();
     for kind in ["compact", "integrity", "snapshot"] {
+        let workspace = for_base(&base).task(
+            "t",
+            &format!("kind: {kind}\ntarget: app\noptions: {{ exclude: [evnets] }}\n"),
+        );
+        let done = run(&workspace, "t", 0);
+        assert_eq!(
+            finding(&done, "exclude.nothing")["object"],
+            "evnets",
+            "{kind}"
+        );
         for (include, code) in [("[nosuch]", 1), ("[events, nosuch]", 0), ("[events]", 0)] {
             let workspace = for_base(&base).task(
                 "t",

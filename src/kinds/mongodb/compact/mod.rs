@@ -102,6 +102,10 @@ impl Kind for CompactKind {
         &self.include
     }
 
+    fn excludes(&self) -> &[NamePattern] {
+        &self.exclude
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let mut facts = Facts {

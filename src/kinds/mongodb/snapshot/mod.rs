@@ -91,6 +91,10 @@ impl Kind for Snapshot {
         &self.include
     }
 
+    fn excludes(&self) -> &[NamePattern] {
+        &self.exclude
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let mut facts = Facts {

@@ -175,6 +175,9 @@ pub(crate) struct Facts {
     /// What is wrong with the clocks.
     pub(super) clock: Option<String>,
     pub(super) tables: HashMap<TableName, Table>,
+    /// Of names that no table goes by and that look like patterns: the partitioned tables that they
+    /// would fit.
+    pub(super) fitting: HashMap<TableName, Vec<String>>,
     pub(super) nodes: HashMap<u32, Node>,
     /// Names that are taken, by schema.
     pub(super) taken: HashSet<(String, String)>,
@@ -257,6 +260,7 @@ pub(super) async fn read(
         by_default: Vec::new(),
         clock_ahead: TimeDelta::milliseconds(db.server.clock_ahead_ms),
         tables: HashMap::new(),
+        fitting: HashMap::new(),
         nodes: HashMap::new(),
         taken: HashSet::new(),
         schemas: HashSet::new(),
@@ -297,6 +301,7 @@ pub(super) async fn read(
         };
         facts.tables.insert(name, found);
     }
+    facts.fitting = fitting(db, names, &facts.tables).await?;
     let roots: Vec<u32> = facts.tables.values().map(|table| table.oid).collect();
     nodes::read(db, &roots, &mut facts).await?;
     let doing = "reading which names are taken";
@@ -351,6 +356,42 @@ pub(super) async fn read(
         }
     }
     Ok(facts)
+}
+
+const PARTITIONED: &str = "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'p' AND NOT c.relispartition ORDER BY 1, 2";
+
+/// What names that are no table's would fit, if they were patterns.
+async fn fitting(
+    db: &Session,
+    names: &[TableName],
+    known: &HashMap<TableName, Table>,
+) -> Result<HashMap<TableName, Vec<String>>, EngineError> {
+    let patterns = names
+        .iter()
+        .filter(|name| !known.contains_key(name))
+        .filter_map(|name| Some((name, name.as_pattern()?)));
+    let patterns: Vec<_> = patterns.collect();
+    let mut found = HashMap::new();
+    if patterns.is_empty() {
+        return Ok(found);
+    }
+    let doing = "looking for partitioned tables";
+    let mut tables = Vec::new();
+    for row in db.query(doing, PARTITIONED, &[]).await? {
+        tables.push(TableName {
+            schema: row.get(0)?,
+            table: row.get(1)?,
+        });
+    }
+    for (name, pattern) in patterns {
+        let fit = tables
+            .iter()
+            .filter(|one| pattern.matches(&one.schema, &one.table));
+        found.insert(name.clone(), fit.map(ToString::to_string).collect());
+    }
+    Ok(found)
 }
 
 /// Which of a partition and all that are below it somebody holds.

@@ -250,6 +250,28 @@ impl Kind for Partitions {
     }
 }
 
+/// So many tables are named that a name would fit.
+const MOST_FITTING: usize = 20;
+
+fn no_such_table(name: &TableName, facts: &Facts) -> String {
+    let Some(fit) = facts.fitting.get(name) else {
+        return "there is no such table".to_owned();
+    };
+    let some: Vec<&str> = fit.iter().take(MOST_FITTING).map(String::as_str).collect();
+    let which = match fit.len() {
+        0 => "no partitioned table would fit".to_owned(),
+        n if n > some.len() => format!(
+            "it would fit {} and {} more",
+            some.join(", "),
+            n - some.len()
+        ),
+        _ => format!("it would fit {}", some.join(", ")),
+    };
+    format!(
+        "there is no such table: `tables` takes names, not patterns, so that no table is partitioned or loses partitions because of how it is called; name each ({which})"
+    )
+}
+
 /// A table of the task, understood.
 struct Subject<'a> {
     table: &'a Table,
@@ -270,7 +292,10 @@ impl Partitions {
         facts: &'a Facts,
         at: &Moment,
     ) -> Result<Subject<'a>, String> {
-        let table = facts.tables.get(name).ok_or("there is no such table")?;
+        let table = facts
+            .tables
+            .get(name)
+            .ok_or_else(|| no_such_table(name, facts))?;
         if table.kind != "p" {
             return Err(format!(
                 "{} is not partitioned; a table becomes partitioned only when it is created, {DOCS}",

@@ -78,6 +78,10 @@ impl Kind for Refresh {
         &self.include
     }
 
+    fn excludes(&self) -> &[NamePattern] {
+        &self.exclude
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let mut facts = facts::read(&site.primary).await?;
         facts.standing = trust::read(site, []).await?;
