@@ -8,13 +8,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, SqliteConnection};
 
-<<<<<<< HEAD
-use super::{FileId, SqliteStore};
-use crate::history::{HistoryError, Opening, Place, standing};
-=======
 use super::{FileId, Readers, SqliteStore};
-use crate::history::{HistoryError, Opening, standing};
->>>>>>> 09deb66 (Believe learned sizes only of the object that they were learned of, and read the history that has the name)
+use crate::history::{HistoryError, Opening, Place, standing};
 
 /// A new migration file is picked up when this file is compiled again.
 static MIGRATIONS: Migrator = sqlx::migrate!("src/history/migrations/sqlite");
