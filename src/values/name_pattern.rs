@@ -50,7 +50,7 @@ impl NamePattern {
     pub fn names_one_thing(&self) -> bool {
         let plain = |pattern: &WildMatch| !pattern.to_string().contains(['*', '?']);
         match &self.schema {
-            Some(schema) if self.name.to_string() == "*" => plain(schema),
+            Some(schema) if self.name == "*" => plain(schema),
             _ => plain(&self.name),
         }
     }

@@ -32,7 +32,7 @@ for_each_version! {
         let mut its: url::Url = url.parse().unwrap();
         its.set_username("keeper").unwrap();
         its.set_password(Some("word")).unwrap();
-        let workspace = Workspace::for_target(if major % 2 == 0 { &url } else { its.as_str() })
+        let workspace = Workspace::for_target(if major.is_multiple_of(2) { &url } else { its.as_str() })
             .task("reindex", "kind: reindex\ntarget: app\noptions: { min_size: 100kB }\n");
         let process = workspace.process(["run", "reindex", "--now", "--output", "json"])
             .stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();

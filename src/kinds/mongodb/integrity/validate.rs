@@ -198,7 +198,7 @@ mod tests {
                 let memory = step.remember.clone().unwrap();
                 memories.insert(memory.key, memory.value);
                 let Work::Look(Look::Validate(of)) = &step.body.work else {
-                    panic!("{step:?}");
+                    unreachable!("{step:?}");
                 };
                 if of.collection == "x" {
                     turns.push(of.member.clone().unwrap());
