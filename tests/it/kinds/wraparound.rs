@@ -24,14 +24,14 @@ for_each_version! {
             CREATE PROCEDURE burn() LANGUAGE plpgsql AS $$ BEGIN FOR n IN 1..110000 LOOP
                 PERFORM txid_current(); COMMIT; END LOOP; END $$").await.unwrap();
         client.batch_execute("VACUUM (FREEZE, ANALYZE) t").await.unwrap();
-        // A writer that has not decided yet: the rebuild waits for it, and keeps its lock meanwhile.
-        let writer = connect().await;
-        writer.batch_execute("BEGIN; INSERT INTO t VALUES (0)").await.unwrap();
         // It is shown nothing of what sessions of others do, and knows the vacuum all the same.
         client.batch_execute("CREATE ROLE keeper LOGIN PASSWORD 'word'; ALTER TABLE t OWNER TO keeper").await.unwrap();
         let mut its: url::Url = url.parse().unwrap();
         its.set_username("keeper").unwrap();
         its.set_password(Some("word")).unwrap();
+        // A writer that has not decided yet: the rebuild waits for it, and keeps its lock meanwhile.
+        let writer = connect().await;
+        writer.batch_execute("BEGIN; INSERT INTO t VALUES (0)").await.unwrap();
         let workspace = Workspace::for_target(if major.is_multiple_of(2) { &url } else { its.as_str() })
             .task("reindex", "kind: reindex\ntarget: app\noptions: { min_size: 100kB }\n");
         let process = workspace.process(["run", "reindex", "--now", "--output", "json"])
