@@ -255,3 +255,49 @@ async fn what_stands_beside_is_done_without() {
     );
     assert_eq!(count("SELECT count(*) FROM s3").await, 10);
 }
+
+/// A partition that cannot be named stays, and is told; the others leave, by rows and as a whole,
+/// whatever bytes their bounds have.
+#[tokio::test]
+async fn one_partition_that_cannot_be_named_keeps_no_other() {
+    let cluster = private_cluster(17, &[("autovacuum", "off")]);
+    let admin = connect(&cluster.url("postgres")).await;
+    admin.batch_execute("CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'").await.unwrap();
+    let client = connect(&cluster.url("bytes")).await;
+    client.batch_execute("
+        CREATE TABLE ev (id int, at date NOT NULL) PARTITION BY RANGE (at);
+        CREATE TABLE ev_old PARTITION OF ev FOR VALUES FROM ('2019-02-01') TO ('2019-03-01');
+        CREATE TABLE ev_some PARTITION OF ev FOR VALUES FROM ('2019-03-01') TO (MAXVALUE);
+        CREATE TABLE li (id int, at date NOT NULL, r text) PARTITION BY LIST (r);
+        CREATE TABLE li_some PARTITION OF li FOR VALUES IN ('some');
+        DO $$ DECLARE e text := chr(233); BEGIN
+            EXECUTE format('CREATE TABLE %I PARTITION OF ev FOR VALUES FROM (''2019-01-01'') TO (''2019-02-01'')', 'ev_' || e);
+            EXECUTE format('CREATE TABLE li_bytes PARTITION OF li FOR VALUES IN (%L)', 'caf' || e);
+            EXECUTE format('CREATE TABLE %I PARTITION OF li FOR VALUES IN (''x'')', 'li_' || e);
+            INSERT INTO li VALUES (1, '2019-01-01', 'some'), (2, '2019-01-01', 'caf' || e), (3, '2019-01-01', 'x'), (4, now()::date, 'some');
+        END $$;
+        INSERT INTO ev VALUES (1, '2019-01-05'), (2, '2019-02-05'), (3, '2019-05-05'), (4, now()::date)").await.unwrap();
+    let ids = async |table: &str| {
+        let sql = format!("SELECT string_agg(id::text, ' ' ORDER BY id) FROM {table}");
+        client
+            .query_one(&sql, &[])
+            .await
+            .unwrap()
+            .get::<_, String>(0)
+    };
+    let workspace = Workspace::for_target(&cluster.url("bytes"))
+        .task("cleanup", "kind: cleanup\ntarget: app\noptions: { rules: [{ table: ev, column: at, older_than: 1y }] }\n")
+        .task("archive", "kind: archive\ntarget: app\noptions: { table: li, column: at, older_than: 1y, destination: { table: kept } }\n");
+    // One of the archive's makes the table that the rows go to.
+    for (task, table, first, stays) in [("cleanup", "ev", 2, "1 4"), ("archive", "li", 3, "3 4")] {
+        for steps in [first, 0] {
+            let done = run(&workspace, task);
+            let codes = done["findings"].as_array().unwrap().iter();
+            let codes: Vec<&str> = codes.map(|f| f["code"].as_str().unwrap()).collect();
+            assert_eq!(codes, ["name.unreadable"], "{done:#}");
+            assert_eq!(done["steps"].as_array().unwrap().len(), steps, "{done:#}");
+            assert_eq!(ids(table).await, stays, "{done:#}");
+        }
+    }
+    assert_eq!(ids("kept").await, "1 2");
+}

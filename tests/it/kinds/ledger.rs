@@ -297,7 +297,7 @@ impl<'a> Ledger<'a> {
         let began = Instant::now();
         while process.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE {
             let rows = client
-                .query("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'maint %' AND query LIKE 'DELETE%' AND state = 'active' LIMIT 1", &[])
+                .query("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'maint %' AND query LIKE '%DELETE FROM%' AND state = 'active' LIMIT 1", &[])
                 .await
                 .unwrap();
             if let Some(row) = rows.first() {

@@ -100,8 +100,10 @@ pub(in crate::kinds::postgres) async fn look(
     let members: Vec<&Member> = table
         .members
         .iter()
-        // What the role may not touch is told of by itself, with what it lacks.
-        .filter(|m| m.kind == "r" && m.may && allowed.may(Touch::new(m.oid, Use::Delete)))
+        // What the role may not touch is told of by itself, with what it lacks; so is what no statement can name.
+        .filter(|m| {
+            m.kind == "r" && m.may && !m.is_unnamed() && allowed.may(Touch::new(m.oid, Use::Delete))
+        })
         .collect();
     let parent_is_empty = reading.parent_is_empty;
     let mut look = Look {
@@ -363,7 +365,8 @@ pub(in crate::kinds::postgres) async fn any_free(
     let (condition, params) = rule.condition(age, Utc::now());
     let params = bound(&params);
     let alias = rule.alias();
-    for member in table.members.iter().filter(|m| m.kind == "r") {
+    let members = table.members.iter();
+    for member in members.filter(|m| m.kind == "r" && !m.is_unnamed()) {
         let references = ties.references(member.oid, true);
         let points: Vec<String> = references
             .iter()

@@ -6,7 +6,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::catalog::size_of;
 use crate::engines::postgres::{RelationName, Session, each};
 use crate::kinds::postgres::common::DROPS_WATCHED;
-use crate::values::TableName;
+use crate::values::{TableName, unreadable};
 
 /// A table that a rule names.
 #[derive(Clone, Debug)]
@@ -120,6 +120,13 @@ pub(in crate::kinds::postgres) struct Member {
     pub(in crate::kinds::postgres) detached: bool,
     pub(super) indexes: Vec<Index>,
     pub(super) statistics: HashMap<String, Statistics>,
+}
+
+impl Member {
+    /// Whether it has a name that no statement can hold: it is left alone, and told, when the plan is done.
+    pub(super) fn is_unnamed(&self) -> bool {
+        unreadable::is_in(self.name.schema.raw()) || unreadable::is_in(self.name.relation.raw())
+    }
 }
 
 /// What a role lacks to work on the rows of a table.
