@@ -151,7 +151,7 @@ async fn a_run_begins_without_the_history_but_not_where_it_is_the_proof() {
 
     let refused = workspace
         .run(["run", "old", "--now", "--output", "json"])
-        .expect(1);
+        .expect(3);
     let run = &refused.json()["runs"][0];
     assert_eq!(run["status"], "failed", "{refused:#?}");
     assert!(

@@ -220,6 +220,7 @@ async fn an_extension_of_somebody_is_theirs() {
     for sql in [
         "CREATE ROLE mallory LOGIN PASSWORD 'x'",
         "CREATE DATABASE hers OWNER mallory",
+        "ALTER DATABASE hers SET track_functions = 'pl'",
     ] {
         client.batch_execute(sql).await.unwrap();
     }
@@ -229,7 +230,6 @@ async fn an_extension_of_somebody_is_theirs() {
     owner
         .batch_execute(
             r#"CREATE EXTENSION pg_partman; CREATE EXTENSION pg_cron;
-            ALTER DATABASE hers SET track_functions = 'pl';
             INSERT INTO "part man".part_config (parent_table, control, partition_interval) VALUES ('public.ev', 'at', '1 mon');
             CREATE SCHEMA app;
             CREATE FUNCTION app.stolen() RETURNS void LANGUAGE plpgsql AS 'BEGIN END';
