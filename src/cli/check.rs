@@ -1,5 +1,6 @@
 use super::check_formats::{self, Level};
 use super::context::Context;
+use super::documents;
 use super::{Failure, Output, rehearse};
 use crate::config::{Config, Target};
 use crate::engines::EngineError;
@@ -118,26 +119,23 @@ impl Check {
                 .iter()
                 .map(|one| format!("{}: {}", one.place, one.text))
                 .collect();
-            let list: Vec<_> = found
-                .iter()
-                .map(|one| {
-                    serde_json::json!({
-                        "place": one.place, "ok": one.code == 0, "text": one.text, "hint": one.hint,
-                    })
-                })
-                .collect();
-            let notes: Vec<_> = notes
-                .iter()
-                .map(|one| serde_json::json!({ "place": one.place, "text": one.text }))
-                .collect();
-            let document = serde_json::json!({
-                "problems": [],
-                "warnings": config.warnings,
-                "unreachable": unreachable,
-                "found": list,
-                "notes": notes,
+            let there = found.iter().map(|one| documents::FoundThere {
+                place: &one.place,
+                ok: one.code == 0,
+                text: &one.text,
+                hint: one.hint.as_deref(),
             });
-            outln!("{document}");
+            let noted = notes.iter().map(|one| documents::Noted {
+                place: &one.place,
+                text: &one.text,
+            });
+            documents::print(&documents::Check {
+                problems: [],
+                warnings: &config.warnings,
+                unreachable,
+                found: there.collect(),
+                notes: noted.collect(),
+            });
         } else {
             let verdict = match bad.len() {
                 0 => "is fine".to_owned(),

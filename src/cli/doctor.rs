@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use super::context::Context;
 use super::rehearse::{self, Level, with_hint};
 use super::run::worse;
-use super::{Failure, doctor_mongodb};
+use super::{Failure, doctor_mongodb, documents};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Session, claim, copies, pooler, trust};
@@ -130,13 +130,16 @@ impl Doctor {
             code = 1;
         }
         if context.json() {
-            let list: Vec<_> = lines
+            let checks = lines
                 .iter()
-                .map(|(target, level, text)| {
-                    serde_json::json!({"target": target, "level": level.word(), "text": text})
-                })
-                .collect();
-            outln!("{}", serde_json::json!({ "checks": list }));
+                .map(|(target, level, text)| documents::Checkup {
+                    target,
+                    level: level.word(),
+                    text,
+                });
+            documents::print(&documents::Doctor {
+                checks: checks.collect(),
+            });
             return Ok(code);
         }
         let style = context.style(config.timezone);

@@ -5,6 +5,7 @@ use chrono::{TimeDelta, Utc};
 
 use super::Failure;
 use super::context::{Context, spool_folder};
+use super::documents;
 use super::run::{exit_code, host, signal_code, tell, worse};
 use super::signals::Signals;
 use crate::config::Config;
@@ -173,10 +174,7 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
         code = worse(code, signal_code(&signals.stop));
     }
     if context.json() {
-        outln!(
-            "{}",
-            serde_json::json!({ "runs": runs, "occurrences": occurrences })
-        );
+        documents::print(&documents::DueRuns { runs, occurrences });
         return Ok(code);
     }
     let style = context.style(config.timezone);

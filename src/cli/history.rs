@@ -2,6 +2,7 @@ use chrono::Utc;
 
 use super::Failure;
 use super::context::Context;
+use super::documents;
 use crate::config::Config;
 use crate::history::{HistoryError, RunFilter, RunRecord, RunSummary, Store};
 use crate::plan::Finding;
@@ -60,7 +61,7 @@ impl History {
             // That nothing has run yet is an answer, too.
             Err(error @ HistoryError::Missing { .. }) => {
                 match context.json() {
-                    true => outln!("{}", serde_json::json!({ "runs": [] })),
+                    true => documents::print(&documents::History { runs: &[] }),
                     false => outln!("No runs: {error}, so nothing has run yet."),
                 }
                 return Ok(0);
@@ -75,7 +76,7 @@ impl History {
         };
         let runs: Vec<RunSummary> = store.runs(&filter).await?;
         if context.json() {
-            outln!("{}", serde_json::json!({ "runs": runs }));
+            documents::print(&documents::History { runs: &runs });
         } else if runs.is_empty() && (self.task.is_some() || self.target.is_some()) {
             self.tell_none(&config, store.as_ref()).await?;
         } else {
@@ -175,7 +176,7 @@ impl Show {
             return show_step(context, &config, &run, seq);
         }
         if context.json() {
-            outln!("{}", serde_json::json!({ "runs": [run] }));
+            documents::print(&documents::Show { runs: [&run] });
         } else {
             out!("{}", run_details(&run, &context.style(config.timezone)));
         }
@@ -205,13 +206,17 @@ fn show_step(
     if context.json() {
         let of_step = |finding: &&Finding| finding.object == step.object;
         let findings: Vec<&Finding> = run.findings.iter().filter(of_step).collect();
-        outln!(
-            "{}",
-            serde_json::json!({
-                "run": { "id": run.id, "task": run.task, "kind": run.kind, "target": run.target },
-                "step": step, "locks": locks, "findings": findings,
-            })
-        );
+        documents::print(&documents::ShowStep {
+            run: documents::RunOfStep {
+                id: run.id,
+                task: &run.task,
+                kind: &run.kind,
+                target: &run.target,
+            },
+            step,
+            locks,
+            findings,
+        });
     } else {
         let style = context.style(config.timezone);
         out!("{}", step_details(run, step, locks.as_deref(), &style));

@@ -11,6 +11,7 @@ mod check;
 mod check_formats;
 mod context;
 mod demo;
+mod documents;
 mod doctor;
 mod doctor_mongodb;
 mod due;
@@ -341,17 +342,16 @@ fn tell(failure: &Failure, output: Output) {
     if output == Output::Json {
         let problems = match failure {
             Failure::Problems(problems) | Failure::NotAnswered(NotAnswered { problems, .. }) => {
-                serde_json::to_value(problems).unwrap_or_default()
+                Some(problems)
             }
-            _ => serde_json::Value::Null,
+            _ => None,
         };
-        let document = serde_json::json!({
-            "error": failure.to_string(),
-            "because": causes(failure),
-            "hint": failure.hint(),
-            "problems": problems,
+        documents::print(&documents::Error {
+            error: failure.to_string(),
+            because: causes(failure),
+            hint: failure.hint(),
+            problems,
         });
-        outln!("{document}");
         return;
     }
     match failure {

@@ -2,6 +2,7 @@ use chrono::{DateTime, Utc};
 
 use super::Failure;
 use super::context::Context;
+use super::documents;
 use crate::config::Config;
 use crate::history::{HistoryError, Occurrence, Store};
 use crate::report::text::{Align, Cell, Columns, Cut};
@@ -47,27 +48,26 @@ impl Next {
             named.filter(|task| runs(task)).collect()
         };
         if context.json() {
-            let next: Vec<_> = planned
+            let firing = |(at, schedule)| documents::Firing {
+                schedule,
+                at,
+                tasks: tasks(schedule),
+            };
+            let late = |(at, schedule)| documents::Overdue { schedule, at };
+            let next = planned
                 .next
                 .iter()
-                .map(|(at, schedule)| {
-                    serde_json::json!({ "schedule": schedule, "at": at, "tasks": tasks(schedule) })
-                })
-                .collect();
-            let overdue: Vec<_> = overdue
+                .map(|(at, schedule)| (*at, schedule.as_str()));
+            let overdue = overdue
                 .iter()
-                .map(|(at, schedule)| serde_json::json!({ "schedule": schedule, "at": at }))
-                .collect();
-            outln!(
-                "{}",
-                serde_json::json!({
-                    "next": next,
-                    "running": planned.running,
-                    "overdue": overdue,
-                    "missed": planned.missed,
-                    "paused": planned.pauses,
-                })
-            );
+                .map(|(at, schedule)| (*at, schedule.as_str()));
+            documents::print(&documents::Next {
+                next: next.map(firing).collect(),
+                running: &planned.running,
+                overdue: overdue.map(late).collect(),
+                missed: &planned.missed,
+                paused: &planned.pauses,
+            });
             return unknown.map_or(Ok(0), |error| Err(error.into()));
         }
         let style = context.style(config.timezone);

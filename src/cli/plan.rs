@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::Failure;
 use super::context::Context;
+use super::documents::{self, PlanOfTask};
 use super::run::worse;
 use crate::config::{Config, Target, Task};
 use crate::pipeline::Known;
@@ -103,7 +104,7 @@ pub(super) async fn show_plans(
     } = extent;
     let config = context.config().await?;
     let style = context.style(config.timezone);
-    let mut documents = Vec::new();
+    let mut shown = Vec::new();
     let work = context.tasks(&config, tasks, target, settings)?;
     if work.is_empty() {
         return Err(super::run::nothing_to_run(&config, 0));
@@ -170,18 +171,18 @@ pub(super) async fn show_plans(
                 }
             }
             if context.json() {
-                let mut document = serde_json::json!({
-                    "task": task.name, "kind": task.kind, "target": target.name,
-                    "plan": if full { serde_json::json!(plan) } else { for_people(&plan) },
+                let document = PlanOfTask {
+                    task: task.name.clone(),
+                    kind: task.kind.clone(),
+                    target: target.name.clone(),
+                    plan: documents::Shown::of(&plan, full),
+                    rows: None,
+                    counts: None,
+                };
+                shown.push(match counting {
+                    true => document.counted(&counts),
+                    false => document,
                 });
-                if counting {
-                    document["rows"] = counts.values().sum::<i64>().into();
-                    document["counts"] = counts
-                        .iter()
-                        .map(|(seq, rows)| serde_json::json!({ "seq": seq, "rows": rows }))
-                        .collect();
-                }
-                documents.push(document);
             } else {
                 out!(
                     "{}",
@@ -199,7 +200,7 @@ pub(super) async fn show_plans(
         }
     }
     if context.json() {
-        outln!("{}", serde_json::json!({ "plans": documents }));
+        documents::print(&documents::Plans { plans: &shown });
     }
     for ((task, server), (nothing, planned)) in quiet {
         if nothing > 0 {
@@ -244,37 +245,6 @@ fn refused(task: &Task, target: &Target, error: crate::pipeline::PipelineError) 
     let hint = hint.map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
     errln!("{} on {}: {failure}{hint}", task.name, target.name);
     failure.code()
-}
-
-/// A plan with what people and their scripts need of it.
-fn for_people(plan: &Planned<serde_json::Value>) -> serde_json::Value {
-    let steps: Vec<_> = plan
-        .steps
-        .iter()
-        .map(|step| {
-            serde_json::json!({
-                "seq": step.seq,
-                "object": step.object,
-                "action": step.action,
-                "reason": step.reason,
-                "statement": step.body.get("statement"),
-                "estimate": step.estimate,
-                "predicted_ms": step.predicted_ms,
-                "predicted_from": step.predicted_from,
-                "details": step.details,
-                "needs": step.needs,
-            })
-        })
-        .collect();
-    serde_json::json!({
-        "considered": plan.considered,
-        "steps": steps,
-        "pending": plan.pending,
-        "skipped": plan.skipped,
-        "refused": plan.refused,
-        "forecast": plan.forecast,
-        "findings": plan.findings,
-    })
 }
 
 /// Of a long plan so many steps are shown: the most urgent ones.

@@ -8,6 +8,7 @@ use chrono::Utc;
 
 use super::Failure;
 use super::context::Context;
+use super::documents;
 use crate::config::{Config, Target, Task};
 use crate::pipeline::{self, Known, PipelineError};
 use crate::plan::{Saved, SavedPlan};
@@ -44,10 +45,11 @@ pub(super) async fn save(
     })?;
     let steps: usize = saved.plans.iter().map(|plan| plan.steps.len()).sum();
     if context.json() {
-        outln!(
-            "{}",
-            serde_json::json!({ "file": file, "hash": saved.hash, "steps": steps })
-        );
+        documents::print(&documents::Saved {
+            file,
+            hash: &saved.hash,
+            steps,
+        });
     } else {
         outln!(
             "{}: {} of {}, {}\ncarry it out with: maint run --plan {}",
@@ -95,12 +97,11 @@ pub(super) async fn check(
     }
     let names: BTreeSet<&str> = new.iter().map(|(_, target)| target.name.as_str()).collect();
     if context.json() {
-        outln!(
-            "{}",
-            serde_json::json!({
-                "same": differences.is_empty(), "differences": differences, "new_databases": names,
-            })
-        );
+        documents::print(&documents::Checked {
+            same: differences.is_empty(),
+            differences: &differences,
+            new_databases: names,
+        });
     } else if differences.is_empty() {
         outln!("{}: the same would be done now", file.display());
         if !names.is_empty() {

@@ -37,7 +37,7 @@ pub use load::{Care, load, load_for_check, load_with};
 pub use locate::locate;
 pub use named_files::{FileUse, NamedFile, named_files};
 pub use opening::{Opening, TaskWindow, had_a_chance, opening, windows_of};
-pub use schema::{schema_for_schedules, schema_for_task};
+pub use schema::{schema_for_schedules, schema_for_task, schema_with_id};
 pub use sources::{Answer, Answers, Ask, Outside, Source, sources};
 pub use types::{
     Command, Commands, Config, Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries,

@@ -8,7 +8,17 @@ use crate::plan::KindInfo;
 
 /// The schema of `schedules.yaml`.
 pub fn schema_for_schedules() -> Schema {
-    SchemaGenerator::default().into_root_schema_for::<SchedulesFile>()
+    schema_with_id(
+        SchemaGenerator::default().into_root_schema_for::<SchedulesFile>(),
+        "schedules",
+    )
+}
+
+/// With what it is known by: a name, not a place, since the schema of a version is where that
+/// version is.
+pub fn schema_with_id(mut schema: Schema, name: &str) -> Schema {
+    schema.insert("$id".to_owned(), format!("urn:maint:schema:{name}").into());
+    schema
 }
 
 /// The schema of a file in `tasks/`: once `kind` is written, its options are known.
@@ -64,7 +74,7 @@ pub fn schema_for_task(kinds: &[KindInfo]) -> Schema {
     } else if !definitions.is_empty() {
         fields.insert("$defs".to_owned(), Value::Object(definitions));
     }
-    schema
+    schema_with_id(schema, "task")
 }
 
 /// The options of a kind with their definitions moved to where the whole schema keeps them.

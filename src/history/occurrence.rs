@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -85,7 +86,7 @@ pub trait Calendar: Send + Sync {
 }
 
 /// How an occurrence stands or ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OccurrenceStatus {
     /// Somebody has claimed it and is at work.
@@ -145,7 +146,7 @@ impl Occurrence {
 }
 
 /// One planned firing of a schedule.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Occurrence {
     /// The schedule.
     pub schedule: String,
@@ -219,7 +220,7 @@ pub struct OccurrenceFilter {
 }
 
 /// A schedule that somebody stopped for a while.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Pause {
     /// The schedule.
     pub schedule: String,

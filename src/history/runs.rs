@@ -94,7 +94,7 @@ pub struct RunFilter {
 }
 
 /// How many findings of each severity.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct FindingCounts {
     /// Worth knowing.
     pub info: u32,
@@ -105,7 +105,7 @@ pub struct FindingCounts {
 }
 
 /// A run as a line of a list: counts instead of steps and findings.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, schemars::JsonSchema)]
 pub struct RunSummary {
     /// Its id.
     pub id: Uuid,

@@ -1,14 +1,29 @@
 //! The JSON Schemas in `docs/schema` are those of this version.
 
+use std::io::Write;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::workspace::maint;
+use crate::support::servers::fresh_database;
+use crate::support::workspace::{Workspace, maint};
 
 #[test]
 fn the_published_schemas_are_current() {
-    for name in ["schedules", "task"] {
+    for name in [
+        "schedules",
+        "task",
+        "run",
+        "plan",
+        "history",
+        "show",
+        "report",
+        "next",
+        "check",
+        "doctor",
+        "error",
+    ] {
         let output = maint().args(["schema", name]).output().unwrap();
         assert!(output.status.success());
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/schema/{name}.json"));
@@ -22,6 +37,87 @@ fn the_published_schemas_are_current() {
             path.display()
         );
     }
+}
+
+/// What commands print is what their schemas say, judged by a validator that is not ours.
+#[tokio::test]
+async fn documents_are_as_their_schemas_say() {
+    let db = fresh_database(17).await;
+    db.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL DEFAULT '2001-01-01');
+         INSERT INTO t SELECT generate_series(1, 10)",
+    )
+    .await;
+    let workspace = Workspace::for_target(&db.url)
+        .task("analyze", "kind: analyze\ntarget: app\n")
+        .task(
+            "old",
+            "kind: cleanup\ntarget: app\noptions: { rules: [{ table: t, column: at, older_than: 1y }] }\n",
+        )
+        .task("broken", "kind: sql\ntarget: app\noptions: { statements: [{ name: no, sql: SELECT 1/0 }] }\n");
+    let calls: [(&str, &[&str]); 15] = [
+        ("plan", &["plan", "--all"]),
+        ("plan", &["plan", "old", "--full"]),
+        ("plan", &["plan", "old", "--save", "plan.json"]),
+        ("plan", &["plan", "--check", "plan.json"]),
+        ("run", &["run", "old", "--dry-run"]),
+        ("run", &["run", "--all", "--now"]),
+        ("run", &["run", "--due"]),
+        ("history", &["history"]),
+        ("show", &["show", "last"]),
+        ("show", &["show", "last", "1"]),
+        ("report", &["report"]),
+        ("next", &["next"]),
+        ("check", &["check", "--connect"]),
+        ("doctor", &["doctor"]),
+        ("error", &["show", "no-such-run"]),
+    ];
+    let mut pairs = Vec::new();
+    for (name, call) in calls {
+        let schema = maint().args(["schema", name]).output().unwrap().stdout;
+        let schema: Value = serde_json::from_slice(&schema).unwrap();
+        assert_eq!(schema["$id"], format!("urn:maint:schema:{name}"));
+        assert!(schema["title"].is_string(), "{schema:#}");
+        let printed = workspace
+            .run(call.iter().chain(&["--output", "json"]))
+            .json();
+        pairs.push((call.join(" "), schema, printed));
+    }
+    // A document that lacks what its schema promises is not let through.
+    let mut maimed = pairs[5].clone();
+    assert!(
+        maimed.2["runs"][0]
+            .as_object_mut()
+            .unwrap()
+            .remove("status")
+            .is_some()
+    );
+    assert_eq!(misfits(&[maimed]).len(), 1);
+    assert_eq!(misfits(&pairs), Vec::<String>::new());
+}
+
+/// Which documents are not as their schemas say, and why.
+fn misfits(pairs: &[(String, Value, Value)]) -> Vec<String> {
+    const JUDGE: &str = "import json, sys, jsonschema
+for name, schema, printed in json.load(sys.stdin):
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for error in jsonschema.Draft202012Validator(schema).iter_errors(printed):
+        print(name, error.json_path, error.message[:200].replace('\\n', ' '))
+        break
+";
+    let tools = std::env::var("MAINT_TEST_TOOLS").expect("MAINT_TEST_TOOLS: run ./scripts/test");
+    let mut judge = Command::new(Path::new(&tools).join("bin/python"))
+        .args(["-c", JUDGE])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let given = serde_json::to_vec(pairs).unwrap();
+    judge.stdin.take().unwrap().write_all(&given).unwrap();
+    let output = judge.wait_with_output().unwrap();
+    assert!(output.status.success(), "the validator failed");
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(str::to_owned).collect()
 }
 
 /// The tables of options are made from the schema, so that neither can say what the other does not.

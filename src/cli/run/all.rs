@@ -11,6 +11,7 @@ use super::exit::{exit_code, signal_code, worse};
 use super::pings::Pings;
 use crate::cli::Failure;
 use crate::cli::context::Context;
+use crate::cli::documents::{self, NotStarted};
 use crate::cli::screen::{Bars, Screen};
 use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
@@ -164,10 +165,10 @@ pub(in crate::cli) async fn run_all(
             .refused
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        outln!(
-            "{}",
-            serde_json::json!({ "runs": done, "not_started": *refused })
-        );
+        documents::print(&documents::Runs {
+            runs: &done,
+            not_started: &refused,
+        });
     }
     Ok(Ran {
         code,
@@ -187,7 +188,7 @@ struct Running<'a> {
     history: Arc<Recorder>,
     teller: Arc<Teller>,
     /// What did not become a run, and why, for the JSON document.
-    refused: Mutex<Vec<serde_json::Value>>,
+    refused: Mutex<Vec<NotStarted>>,
     /// In how many databases of a server a task found nothing to do or to say, and in how many
     /// it has run.
     quiet: Mutex<BTreeMap<String, (usize, usize)>>,
@@ -214,9 +215,12 @@ impl Running<'_> {
         let hint_text = hint.map_or_else(String::new, |hint| format!("\n  hint: {hint}"));
         errln!("{what}: {reason}{hint_text}");
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.push(serde_json::json!({
-            "task": task.name, "target": target.name, "reason": reason, "hint": hint,
-        }));
+        refused.push(NotStarted {
+            task: task.name.clone(),
+            target: target.name.clone(),
+            reason: reason.to_owned(),
+            hint: hint.map(str::to_owned),
+        });
     }
 
     /// Puts the databases in place of the targets that stand for them. Where those of one cannot

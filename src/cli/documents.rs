@@ -1,0 +1,351 @@
+//! What `--output json` prints, as types: the schemas that `maint schema` gives of it are made from
+//! these, so that neither can say what the other does not.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::history::{Occurrence, Pause, RunRecord, RunSummary, StepRecord};
+use crate::plan::{Basis, Estimate, Finding, Forecast, Need, Plan, Skip};
+use crate::values::{Problem, Problems};
+
+/// Prints a document.
+pub(super) fn print(document: &impl Serialize) {
+    outln!("{}", serde_json::json!(document));
+}
+
+/// What `maint run` did.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Runs<'a> {
+    /// One for each task and target, in the order in which they ended.
+    pub(super) runs: &'a [RunRecord],
+    /// What did not become a run.
+    pub(super) not_started: &'a [NotStarted],
+}
+
+/// A task that did not become a run, and why.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct NotStarted {
+    /// The task.
+    pub(super) task: String,
+    /// The target.
+    pub(super) target: String,
+    /// Why not.
+    pub(super) reason: String,
+    /// What helps.
+    pub(super) hint: Option<String>,
+}
+
+/// What `maint run --due` did.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct DueRuns<'a> {
+    /// The runs, in the order in which they ended.
+    pub(super) runs: &'a [RunRecord],
+    /// What became of the occurrences that were due or had been missed.
+    pub(super) occurrences: &'a [Occurrence],
+}
+
+/// What `maint plan` and `maint run --dry-run` would do.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Plans<'a> {
+    /// One for each task and target.
+    pub(super) plans: &'a [PlanOfTask],
+}
+
+/// What a task would do now on a target.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct PlanOfTask {
+    /// The task.
+    pub(super) task: String,
+    /// Its kind.
+    pub(super) kind: String,
+    /// The target.
+    pub(super) target: String,
+    /// The plan.
+    pub(super) plan: Shown,
+    /// Of a dry run: the rows or documents that all steps would take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rows: Option<i64>,
+    /// Of a dry run: the same, step by step, where it was counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) counts: Option<Vec<Counted>>,
+}
+
+impl PlanOfTask {
+    /// With what a dry run has counted, by the number of the step.
+    pub(super) fn counted(mut self, counts: &BTreeMap<u32, i64>) -> Self {
+        self.rows = Some(counts.values().sum());
+        let each = counts.iter().map(|(&seq, &rows)| Counted { seq, rows });
+        self.counts = Some(each.collect());
+        self
+    }
+}
+
+/// How many rows or documents a step would take.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Counted {
+    /// The step.
+    seq: u32,
+    /// So many.
+    rows: i64,
+}
+
+/// A plan, as it is shown.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(clippy::large_enum_variant, reason = "one of a task, and short-lived")]
+pub(super) enum Shown {
+    /// What people and their scripts need of it.
+    Plain(PlanForPeople),
+    /// With `--full`: all that maint itself needs, which is no contract.
+    Full(Value),
+}
+
+impl Shown {
+    /// All of it with `full`.
+    pub(super) fn of(plan: &Plan<Value>, full: bool) -> Shown {
+        match full {
+            true => Shown::Full(serde_json::json!(plan)),
+            false => Shown::Plain(PlanForPeople::of(plan)),
+        }
+    }
+}
+
+/// A plan with what people and their scripts need of it.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct PlanForPeople {
+    /// How many objects were looked at.
+    considered: usize,
+    /// The work, in order.
+    steps: Vec<StepForPeople>,
+    /// What is decided only once the steps have run.
+    pending: Vec<Skip>,
+    /// What asked for work and is left alone.
+    skipped: Vec<Skip>,
+    /// What the task asks for and cannot be done.
+    refused: Vec<Skip>,
+    /// What the steps are predicted to take, and which will not fit.
+    forecast: Option<Forecast>,
+    /// What was noticed.
+    findings: Vec<Finding>,
+}
+
+/// A step of a plan.
+#[derive(Serialize, JsonSchema)]
+struct StepForPeople {
+    /// Its number.
+    seq: u32,
+    /// What it works on.
+    object: String,
+    /// What it does.
+    action: String,
+    /// Why.
+    reason: String,
+    /// The statement, or what stands for it.
+    statement: Option<Value>,
+    /// How large what it works on is.
+    estimate: Estimate,
+    /// How long it is predicted to take, in milliseconds.
+    predicted_ms: Option<i64>,
+    /// What the prediction rests on.
+    predicted_from: Option<Basis>,
+    /// What else there is to say, line by line.
+    details: Vec<String>,
+    /// What has to succeed before it.
+    needs: Vec<Need>,
+}
+
+impl PlanForPeople {
+    fn of(plan: &Plan<Value>) -> PlanForPeople {
+        let steps = plan.steps.iter().map(|step| StepForPeople {
+            seq: step.seq,
+            object: step.object.clone(),
+            action: step.action.clone(),
+            reason: step.reason.clone(),
+            statement: step.body.get("statement").cloned(),
+            estimate: step.estimate,
+            predicted_ms: step.predicted_ms,
+            predicted_from: step.predicted_from,
+            details: step.details.clone(),
+            needs: step.needs.clone(),
+        });
+        PlanForPeople {
+            considered: plan.considered,
+            steps: steps.collect(),
+            pending: plan.pending.clone(),
+            skipped: plan.skipped.clone(),
+            refused: plan.refused.clone(),
+            forecast: plan.forecast.clone(),
+            findings: plan.findings.clone(),
+        }
+    }
+}
+
+/// What `maint plan --save` wrote.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Saved<'a> {
+    /// The file.
+    pub(super) file: &'a std::path::Path,
+    /// The hash of the document.
+    pub(super) hash: &'a str,
+    /// How many steps all plans have.
+    pub(super) steps: usize,
+}
+
+/// What `maint plan --check` found.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Checked<'a> {
+    /// Whether the same would be done now.
+    pub(super) same: bool,
+    /// In which ways not.
+    pub(super) differences: &'a [String],
+    /// Databases with nothing to do that the saved plan does not know.
+    pub(super) new_databases: BTreeSet<&'a str>,
+}
+
+/// What `maint history` lists.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct History<'a> {
+    /// The runs, the newest first.
+    pub(super) runs: &'a [RunSummary],
+}
+
+/// What `maint show` shows of a run.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Show<'a> {
+    /// The run, alone.
+    pub(super) runs: [&'a RunRecord; 1],
+}
+
+/// What `maint show` shows of a step.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ShowStep<'a> {
+    /// The run it belongs to.
+    pub(super) run: RunOfStep<'a>,
+    /// The step.
+    pub(super) step: &'a StepRecord,
+    /// Which locks its statement takes, where the engine of the target is known.
+    pub(super) locks: Option<Vec<String>>,
+    /// What was noticed about its object.
+    pub(super) findings: Vec<&'a Finding>,
+}
+
+/// The run that a step belongs to.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct RunOfStep<'a> {
+    /// Its id.
+    pub(super) id: Uuid,
+    /// Its task.
+    pub(super) task: &'a str,
+    /// The kind of the task.
+    pub(super) kind: &'a str,
+    /// Its target.
+    pub(super) target: &'a str,
+}
+
+/// What `maint next` expects.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Next<'a> {
+    /// What comes next, soonest first.
+    pub(super) next: Vec<Firing<'a>>,
+    /// What is at work.
+    pub(super) running: &'a [Occurrence],
+    /// What should have begun, and has not.
+    pub(super) overdue: Vec<Overdue<'a>>,
+    /// What was missed, newest first.
+    pub(super) missed: &'a [Occurrence],
+    /// What is paused.
+    pub(super) paused: &'a [Pause],
+}
+
+/// A schedule that will fire.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Firing<'a> {
+    /// The schedule.
+    pub(super) schedule: &'a str,
+    /// When.
+    pub(super) at: DateTime<Utc>,
+    /// Its tasks that are switched on.
+    pub(super) tasks: Vec<&'a String>,
+}
+
+/// A schedule that should have fired.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Overdue<'a> {
+    /// The schedule.
+    pub(super) schedule: &'a str,
+    /// When it should have.
+    pub(super) at: DateTime<Utc>,
+}
+
+/// What `maint check` found.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Check<'a> {
+    /// What is wrong in the files; nothing, or the document is an error.
+    pub(super) problems: [Problem; 0],
+    /// What is allowed, and perhaps not meant.
+    pub(super) warnings: &'a [String],
+    /// With `--connect`: what cannot be used, and why.
+    pub(super) unreachable: Vec<String>,
+    /// With `--connect`: what was found at each place.
+    pub(super) found: Vec<FoundThere<'a>>,
+    /// With `--connect`: what else there is to know.
+    pub(super) notes: Vec<Noted<'a>>,
+}
+
+/// What a place that was connected to is.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct FoundThere<'a> {
+    /// A target, the history, a channel.
+    pub(super) place: &'a str,
+    /// Whether it can be used.
+    pub(super) ok: bool,
+    /// What is there, or why it cannot be used.
+    pub(super) text: &'a str,
+    /// What helps.
+    pub(super) hint: Option<&'a str>,
+}
+
+/// What there is to know of a place.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Noted<'a> {
+    /// A target, the history, a channel.
+    pub(super) place: &'a str,
+    /// What to know.
+    pub(super) text: &'a str,
+}
+
+/// What `maint doctor` found.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Doctor<'a> {
+    /// One line each.
+    pub(super) checks: Vec<Checkup<'a>>,
+}
+
+/// One thing that was looked at.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Checkup<'a> {
+    /// The target.
+    pub(super) target: &'a str,
+    /// `ok`, `note` or `problem`.
+    pub(super) level: &'static str,
+    /// What was found.
+    pub(super) text: &'a str,
+}
+
+/// An error, whichever command it ended.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Error<'a> {
+    /// What happened.
+    pub(super) error: String,
+    /// Why, from the nearest cause to the first.
+    pub(super) because: Vec<String>,
+    /// What helps.
+    pub(super) hint: Option<String>,
+    /// What is wrong in which files.
+    pub(super) problems: Option<&'a Problems>,
+}
