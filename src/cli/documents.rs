@@ -97,7 +97,6 @@ pub(super) struct Counted {
 /// A plan, as it is shown.
 #[derive(Serialize, JsonSchema)]
 #[serde(untagged)]
-#[expect(clippy::large_enum_variant, reason = "one of a task, and short-lived")]
 pub(super) enum Shown {
     /// What people and their scripts need of it.
     Plain(PlanForPeople),
