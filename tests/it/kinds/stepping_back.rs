@@ -22,6 +22,13 @@ async fn lets_others_through(major: u32, holds: &str) {
     lets_through(major, holds, false).await;
 }
 
+/// The rebuild of a run; where the server's counters came late, an ANALYZE comes before it.
+fn rebuild(said: &serde_json::Value) -> &serde_json::Value {
+    let mut steps = said["runs"][0]["steps"].as_array().unwrap().iter();
+    let found = steps.find(|step| step["action"] == "reindex");
+    found.unwrap_or_else(|| panic!("nothing was rebuilt: {said:#}"))
+}
+
 /// With `ordinary`, by a role that is shown nothing of what sessions of others do.
 async fn lets_through(major: u32, holds: &str, ordinary: bool) {
     let db = fresh_database(major).await;
@@ -78,7 +85,7 @@ async fn lets_through(major: u32, holds: &str, ordinary: bool) {
     let ended = running.wait_with_output().unwrap();
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     let said: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
-    let step = &said["runs"][0]["steps"][0];
+    let step = rebuild(&said);
     assert_eq!(step["status"], "succeeded", "{said:#}");
     assert!(step["error"].is_null(), "{said:#}");
     // Whoever was in the way is named, whatever the server shows of it.
@@ -163,7 +170,7 @@ async fn what_always_stands_in_the_way_is_deferred() {
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     let said: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
     assert_eq!(said["runs"][0]["status"], "incomplete", "{said:#}");
-    let step = &said["runs"][0]["steps"][0];
+    let step = rebuild(&said);
     assert_eq!(step["status"], "deferred", "{said:#}");
     let why = step["error"].as_str().unwrap();
     assert!(why.contains("limits.max_block"), "{why}");
