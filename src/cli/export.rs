@@ -42,6 +42,10 @@ enum Format {
         /// How many instances with `--mode serve`
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
         replicas: u32,
+        /// Claim a volume also where the history is in PostgreSQL: what it does not take then
+        /// outlives the pod
+        #[arg(long)]
+        volume: bool,
     },
     /// A service and a timer for each schedule
     #[command(
@@ -116,6 +120,7 @@ impl Export {
                 namespace,
                 secret,
                 replicas,
+                volume,
             } => {
                 let options = Kubernetes {
                     mode: match mode {
@@ -127,6 +132,7 @@ impl Export {
                     namespace: namespace.clone(),
                     secret: secret.clone(),
                     replicas: *replicas,
+                    volume: *volume,
                     files: files(&config.path, &config.inventories)?,
                 };
                 (export::kubernetes(&config, &options), "---\n")

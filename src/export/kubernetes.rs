@@ -9,7 +9,7 @@ use crate::config::{Config, FileUse, Schedule, named_files, written_secrets};
 
 /// Where the configuration is mounted.
 const CONFIG_FOLDER: &str = "/etc/maint";
-/// Where a history in a file is mounted.
+/// Where a history in a file is mounted, and what has to be written while a history elsewhere is away.
 const HISTORY_FOLDER: &str = "/var/lib/maint";
 /// A name of a CronJob may have so many characters; the rest is for its Jobs.
 const LONGEST_NAME: usize = 52;
@@ -42,6 +42,8 @@ pub struct Kubernetes {
     pub secret: String,
     /// How many instances of `maint serve`.
     pub replicas: u32,
+    /// Whether a volume is claimed that outlives the pods, also where nothing else needs one.
+    pub volume: bool,
     /// The files of the configuration: path below its folder, and text.
     pub files: Vec<(String, String)>,
 }
@@ -53,7 +55,7 @@ pub struct Kubernetes {
 /// be lost or become known on the way.
 pub fn kubernetes(config: &Config, options: &Kubernetes) -> Result<Exported, ExportError> {
     refuse_passwords(options)?;
-    let claims_volume = claims_volume(config)? | claims_files(config)?;
+    let claims_volume = claims_volume(config)? | claims_files(config)? | options.volume;
     if options.mode == Mode::Serve && options.replicas > 1 && claims_volume {
         return Err(ExportError::Replicas {
             replicas: options.replicas,
@@ -411,10 +413,18 @@ impl Cluster<'_> {
             json!({ "name": "config", "configMap": { "name": "maint", "items": items } }),
             json!({ "name": "tmp", "emptyDir": {} }),
         ];
-        if self.claims_volume {
-            mounts.push(json!({ "name": "history", "mountPath": HISTORY_FOLDER }));
-            volumes.push(json!({ "name": "history", "persistentVolumeClaim": { "claimName": "maint-history" } }));
-        }
+        // Always writable: records that the history does not take are kept there meanwhile.
+        let name = if self.claims_volume {
+            "history"
+        } else {
+            "state"
+        };
+        mounts.push(json!({ "name": name, "mountPath": HISTORY_FOLDER }));
+        volumes.push(if self.claims_volume {
+            json!({ "name": name, "persistentVolumeClaim": { "claimName": "maint-history" } })
+        } else {
+            json!({ "name": name, "emptyDir": {} })
+        });
         json!({
             "automountServiceAccountToken": false,
             "securityContext": {
@@ -427,7 +437,10 @@ impl Cluster<'_> {
                 "name": "maint",
                 "image": self.options.image,
                 "args": args,
-                "env": [{ "name": "MAINT_CONFIG", "value": format!("{CONFIG_FOLDER}/schedules.yaml") }],
+                "env": [
+                    { "name": "MAINT_CONFIG", "value": format!("{CONFIG_FOLDER}/schedules.yaml") },
+                    { "name": "STATE_DIRECTORY", "value": HISTORY_FOLDER },
+                ],
                 "envFrom": [{ "secretRef": { "name": self.options.secret } }],
                 "securityContext": {
                     "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true,

@@ -501,16 +501,13 @@ impl AtWork {
         tried
     }
 
-    /// The run of an owner before us that stands for the occurrence, unless
-    /// ended with its owner; what a person has stopped stays stopped.
+    /// The run that stands for the occurrence already, unless it ended with its owner: that of an owner
+    /// before us, or of somebody who could not claim it; what a person has stopped stays stopped.
     async fn before_us(
         &self,
         task: &Task,
         target: &Target,
     ) -> Result<Option<RunRecord>, crate::history::HistoryError> {
-        if self.job.claims < 2 {
-            return Ok(None);
-        }
         let store = self.history.store().as_ref();
         let run = carried_out(store, &task.name, &target.name, self.job.at).await?;
         Ok(run.filter(|run| run.status != RunStatus::Running))

@@ -484,7 +484,10 @@ fn rendered(values: &str) -> Result<std::collections::BTreeMap<String, serde_jso
 }
 
 /// Documents of YAML by their kind; every one is of another.
-fn by_kind(tools: &str, yaml: &str) -> std::collections::BTreeMap<String, serde_json::Value> {
+pub(crate) fn by_kind(
+    tools: &str,
+    yaml: &str,
+) -> std::collections::BTreeMap<String, serde_json::Value> {
     const READ: &str = "import json, sys, yaml
 print(json.dumps([d for d in yaml.safe_load_all(open(sys.argv[1])) if d]))";
     let file = tempfile::NamedTempFile::new().unwrap();

@@ -39,6 +39,8 @@ pub(in crate::cli) struct How<'a> {
     pub(super) now: bool,
     /// Exactly these steps.
     pub(super) approved: Option<&'a Saved>,
+    /// Who asks for them.
+    pub(super) trigger: Trigger,
 }
 
 impl How<'_> {
@@ -47,6 +49,15 @@ impl How<'_> {
         How {
             now,
             approved: None,
+            trigger: Trigger::Manual,
+        }
+    }
+
+    /// Because a schedule says so, whose calendar cannot be asked.
+    pub(in crate::cli) fn by_schedule() -> Self {
+        How {
+            trigger: Trigger::Schedule,
+            ..How::at(false)
         }
     }
 }
@@ -134,16 +145,7 @@ pub(in crate::cli) async fn run_all(
     }
     running.pings.finish();
     match history.settle().await {
-        Some(Kept::InFile(kept)) => errln!(
-            "note: the history could not be written; the records are in {} and go in with the next run",
-            kept.display()
-        ),
-        Some(Kept::Nowhere) => {
-            errln!(
-                "error: neither the history nor a file beside it could be written; what was done is told here and in the log, and nowhere else"
-            );
-            code = worse(code, 3);
-        }
+        Some(kept) => code = worse(code, say_kept(&kept)),
         None => {
             if !tell(&teller, store.as_ref(), stop).await {
                 code = worse(code, signal_code(stop));
@@ -307,7 +309,7 @@ impl Running<'_> {
         Request {
             task,
             target,
-            trigger: Trigger::Manual,
+            trigger: self.how.trigger,
             scheduled_for: None,
             again: self.how.now,
             closes_at: None,
@@ -493,4 +495,23 @@ pub(in crate::cli) async fn tell(teller: &Teller, store: &dyn Store, stop: &Stop
 /// What this machine calls itself.
 pub(in crate::cli) fn host() -> String {
     gethostname::gethostname().to_string_lossy().into_owned()
+}
+
+/// Says where records are that the history has not taken; the exit code that this means.
+pub(in crate::cli) fn say_kept(kept: &Kept) -> u8 {
+    match kept {
+        Kept::InFile(kept) => {
+            errln!(
+                "note: the history could not be written; the records are in {} and go in with the next run",
+                kept.display()
+            );
+            0
+        }
+        Kept::Nowhere => {
+            errln!(
+                "error: neither the history nor a file beside it could be written; what was done is told here and in the log, and nowhere else"
+            );
+            3
+        }
+    }
 }

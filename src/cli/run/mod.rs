@@ -6,7 +6,7 @@ mod pings;
 
 use std::path::PathBuf;
 
-pub(super) use self::all::{How, Ran, host, run_all, tell};
+pub(super) use self::all::{How, Ran, host, run_all, say_kept, tell};
 pub(super) use self::exit::{exit_code, longest_grace, signal_code, worse};
 use super::Failure;
 use super::context::Context;
@@ -71,8 +71,8 @@ impl Run {
                 super::saved::approved(context, &config, file, &self.settings).await?;
             let signals = Signals::within(longest_grace(&work));
             let how = How {
-                now: true,
                 approved: Some(&saved),
+                ..How::at(true)
             };
             let ran = run_all(context, &config, work, how, &signals.stop).await?;
             return Ok(ran.code);

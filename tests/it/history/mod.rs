@@ -6,6 +6,7 @@ mod conformance;
 mod copy;
 mod failover;
 mod occurrences;
+mod pods;
 mod postgres;
 mod sqlite_file;
 mod summaries;
