@@ -35,7 +35,8 @@ class Server:
         settings = (f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c shared_buffers=512MB"
                     " -c max_wal_size=8GB -c autovacuum=off")
         settings += "".join(f" -c {name}={value}" for name, value in self.settings.items())
-        self.call("pg_ctl", "-D", data, "-l", f"{self.folder}/log", "-o", settings, "-w", "start")
+        self.options = settings
+        self.start()
         self.port = port
         self.url = f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
         self.version = self.sql("SHOW server_version")
@@ -44,6 +45,13 @@ class Server:
     def __exit__(self, *_):
         self.call("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "stop")
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self):
+        self.call("pg_ctl", "-D", f"{self.folder}/data", "-l", f"{self.folder}/log", "-o", self.options, "-w", "start")
+
+    def kill(self):
+        """Ends it as a power cut would, but for what the system had not written."""
+        self.call("pg_ctl", "-D", f"{self.folder}/data", "-m", "immediate", "-w", "stop")
 
     def call(self, program, *arguments):
         subprocess.run([*self.who, f"{self.bin}/{program}", *arguments], check=True, stdout=subprocess.DEVNULL,
