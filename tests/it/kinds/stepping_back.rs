@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use super::throttle::Running;
 use crate::settings::role;
 use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, fresh_database};
@@ -314,5 +315,50 @@ async fn a_run_does_not_step_back_for_another_run() {
         assert_eq!(step["status"], "succeeded", "{said:#}");
         assert_eq!(step["attempts"], 1, "{said:#}");
         assert_eq!(step["lock_waits"], serde_json::json!([]), "{said:#}");
+    }
+}
+
+/// Who is in our way is named while we wait, not only at the end.
+#[tokio::test]
+async fn who_is_in_the_way_is_on_the_line() {
+    for major in [14, 18] {
+        let db = fresh_database(major).await;
+        db.execute(
+            "CREATE TABLE t (id bigint); INSERT INTO t SELECT generate_series(1, 20000);
+             CREATE INDEX t_id ON t (id); DELETE FROM t WHERE id % 5 <> 0",
+        )
+        .await;
+        db.execute("VACUUM ANALYZE t").await;
+        let workspace = Workspace::for_target(&db.url).task(
+            "reindex",
+            "kind: reindex\ntarget: app\noptions: { min_size: 100kB, min_bloat: 30% }\n",
+        );
+        let snapshot = db.connect().await;
+        snapshot
+            .batch_execute(
+                "SET application_name = 'report'; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1",
+            )
+            .await
+            .unwrap();
+        let pid = snapshot
+            .query_one("SELECT pg_catalog.pg_backend_pid()", &[])
+            .await
+            .unwrap();
+        let pid: i32 = pid.get(0);
+        let mut running = Running::begin(&workspace, "reindex");
+        let line = running.until("waits since");
+        assert!(
+            line.contains(&format!("pid {pid} (postgres, report, idle in transaction")),
+            "{line}"
+        );
+        assert!(line.contains("public.t_id"), "{line}");
+        // It goes on waiting: this was not said at its end.
+        assert_eq!(
+            db.number("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'REINDEX%' AND wait_event_type = 'Lock'")
+                .await,
+            1
+        );
+        snapshot.batch_execute("COMMIT").await.unwrap();
+        running.end(0);
     }
 }

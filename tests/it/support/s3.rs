@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Halves,
     /// Takes every request from the first that writes on, and never answers.
     Silent,
+    /// Takes what is written, and never answers that; answers everything else.
+    Slow = 7,
 }
 
 /// Says nothing any more.
@@ -67,6 +69,7 @@ impl S3 {
                         std::future::pending().await
                     }
                     SILENT => std::future::pending().await,
+                    7 if writes => std::future::pending().await,
                     2 if writes => panic!("the connection is cut on purpose"),
                     3 if writes => {
                         return Response::builder().header("etag", "\"0\"").body(Body::empty()).unwrap();

@@ -141,3 +141,55 @@ async fn a_silent_database_holds_no_run_14() {
 async fn a_silent_database_holds_no_run_17() {
     a_database(17).await;
 }
+
+/// While rows are on their way into a bucket that takes its time, whoever needs the table gets it.
+async fn others_are_let_through(major: u32) {
+    let db = fresh_database(major).await;
+    let before = rows(&db).await;
+    let s3 = S3::start();
+    let rule = json!({ "table": "t", "column": "at", "older_than": "30d",
+        "destination": { "files": format!("s3://{BUCKET}/a") } });
+    let limits = "{ step_timeout: 1h, max_block: 200ms, lock_retries: 0 }";
+    let workspace = s3.known_to(task(&[("app", &db.url)], &rule, limits));
+    s3.fail(Fault::Slow, 0);
+    let mut process = start(&workspace);
+    let patience = Patience::until("an upload that nobody answers");
+    let uploads = "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+        WHERE l.relation = 't'::regclass AND l.granted AND a.application_name LIKE 'maint %' AND a.state = 'idle in transaction'";
+    while db.number(uploads).await == 0 {
+        assert!(process.try_wait().unwrap().is_none(), "it ended too early");
+        patience.pause().await;
+    }
+    // In a session of the application, which waits until it has the table.
+    db.execute("SET lock_timeout = '120s'; ALTER TABLE t ADD new int")
+        .await;
+    db.execute("ALTER TABLE t DROP new").await;
+    let said = tokio::task::spawn_blocking(|| process.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    let said: Value = serde_json::from_slice(&said.stdout).unwrap();
+    let step = &said["runs"][0]["steps"][0];
+    assert_eq!(step["status"], "deferred", "{said:#}");
+    assert_eq!(step["kept_by"], "sessions", "{said:#}");
+    let why = step["error"].as_str().unwrap();
+    assert!(why.contains("limits.max_block"), "{why}");
+    all_are_here(&db).await;
+    s3.fail(Fault::None, 0);
+    archive(&workspace);
+    nothing_is_left(&workspace);
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+    workspace
+        .run(["archive", "restore", "--into", "back"])
+        .expect(0);
+    assert_eq!(checksum(&db, "SELECT * FROM back").await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_are_let_through_while_a_bucket_takes_its_time_14() {
+    others_are_let_through(14).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_are_let_through_while_a_bucket_takes_its_time_18() {
+    others_are_let_through(18).await;
+}
