@@ -6,7 +6,7 @@ use super::run::worse;
 use super::{Failure, doctor_mongodb, documents};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Session, claim, copies, pooler, trust};
+use crate::engines::postgres::{Session, claim, copies, disk, pooler, trust};
 use crate::pipeline::{self, PipelineError};
 use crate::plan::Scope;
 use crate::report::text::{Ink, counted, human_duration_ms, shown, wrapped};
@@ -190,6 +190,10 @@ async fn look(target: &Target, tasks: &[&Task], lines: &mut Vec<Line>) -> Result
     if target.scope.has_server() {
         examine_server(name, &session, lines);
         sees_sessions(name, &session, lines).await?;
+        let asks = |task: &&Task| task.throttle.free_disk_query.is_some();
+        if !tasks.iter().any(asks) {
+            sees_disk(name, &session, lines).await?;
+        }
     }
     if target.scope.has_database() {
         examine(name, &session, &target.trust_owners, lines).await?;
@@ -454,6 +458,24 @@ async fn sees_sessions(
             Level::Note,
             format!(
                 "the role does not see what sessions of other roles do: old transactions are not known (`limits.max_transaction_age`), nor how many are active (`throttle.max_active_sessions` fails the step); GRANT pg_read_all_stats TO {role}"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether it is known how much is free on the disk of the server.
+async fn sees_disk(
+    target: &str,
+    session: &Session,
+    lines: &mut Vec<Line>,
+) -> Result<(), EngineError> {
+    if let Err(why) = disk::free(session).await? {
+        lines.push((
+            target.to_owned(),
+            Level::Note,
+            format!(
+                "how much is free on the disk of the server is not known: {why}. Rebuilds begin without looking, and `throttle.min_free_disk` fails the step, unless `throttle.free_disk_query` answers it"
             ),
         ));
     }

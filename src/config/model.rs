@@ -397,6 +397,10 @@ pub struct Limits {
     /// A concurrent rebuild, or a concurrent detach, is not begun while a transaction is older
     /// than this that it would have to wait for: that may be for ever.
     pub max_transaction_age: TimeSpan,
+    /// A rebuild beside the application holds back transaction ids while it is at work: it is not
+    /// begun, or is cancelled, where the oldest of them is so many transactions old.
+    #[schemars(range(min = 1))]
+    pub max_xid_age: u32,
     /// Longest time for one step.
     pub step_timeout: TimeSpan,
     /// Longest time for a run; what does not fit comes first next time.
@@ -441,6 +445,8 @@ impl Default for Limits {
             max_block: TimeSpan::from_secs(1),
             transaction_wait: TimeSpan::from_mins(30),
             max_transaction_age: TimeSpan::from_mins(60),
+            // Half of what the server begins vacuums against wraparound at, as it comes.
+            max_xid_age: 100_000_000,
             step_timeout: TimeSpan::from_mins(120),
             budget: None,
             grace: TimeSpan::from_secs(25),
@@ -464,6 +470,11 @@ pub struct Throttle {
     pub max_active_sessions: Option<u32>,
     /// Pause while more WAL is written per second.
     pub max_wal_rate: Option<Bytes>,
+    /// Pause while less is free on the disk of the server. PostgreSQL does not say how much is:
+    /// it is known where maint runs on the same machine, or `free_disk_query` answers it.
+    pub min_free_disk: Option<Bytes>,
+    /// Answers how many bytes are free on the disk of the server, as one whole number.
+    pub free_disk_query: Option<String>,
     /// Pause while this query returns `true`.
     pub query: Option<String>,
     /// Pause while this file exists.
@@ -479,6 +490,8 @@ pub struct Throttle {
     pub abort_active_sessions: Option<u32>,
     /// End the run when more WAL is written per second.
     pub abort_wal_rate: Option<Bytes>,
+    /// End the run, and cancel what is at work, when less is free on the disk of the server.
+    pub abort_free_disk: Option<Bytes>,
     /// End the run when this query returns `true`.
     pub abort_query: Option<String>,
 }
@@ -495,12 +508,14 @@ impl Throttle {
                 .or(gone.then_some(Bytes(u64::MAX))),
             max_active_sessions: self.abort_active_sessions,
             max_wal_rate: self.abort_wal_rate,
+            min_free_disk: self.abort_free_disk,
             query: self.abort_query.clone(),
             ..Throttle::default()
         };
         let any = aborting != Throttle::default();
         any.then_some(Throttle {
             replica_gone: self.replica_gone,
+            free_disk_query: self.free_disk_query.clone(),
             ..aborting
         })
     }
@@ -533,6 +548,7 @@ impl Throttle {
             || self.max_replica_lag_bytes.is_some()
             || self.max_active_sessions.is_some()
             || self.max_wal_rate.is_some()
+            || self.min_free_disk.is_some()
             || self.query.is_some()
     }
 }

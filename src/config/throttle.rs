@@ -9,11 +9,16 @@ pub(super) fn unusable(throttle: &Throttle) -> Vec<(&'static str, String)> {
     let queries = [
         ("query", &throttle.query),
         ("abort_query", &throttle.abort_query),
+        ("free_disk_query", &throttle.free_disk_query),
     ];
     for (key, query) in queries {
         if query.as_deref().is_some_and(says_nothing) {
-            let why = "has no query: write one that returns `true`, or leave it out";
-            wrong.push((key, why.to_owned()));
+            let what = match key {
+                "free_disk_query" => "the free bytes",
+                _ => "`true`",
+            };
+            let why = format!("has no query: write one that returns {what}, or leave it out");
+            wrong.push((key, why));
         }
     }
     if let Some(file) = &throttle.pause_file

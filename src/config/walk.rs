@@ -389,12 +389,12 @@ fn elsewhere(name: &str, properties: &Map<String, Value>) -> Option<String> {
                 .to_owned(),
         ),
         "lock_timeout" | "step_timeout" | "jobs" | "budget" | "lock_retries" | "grace"
-        | "parallel_targets" | "max_block" | "max_transaction_age"
+        | "parallel_targets" | "max_block" | "max_transaction_age" | "max_xid_age"
             if !properties.contains_key(name) =>
         {
             Some(format!("it is one of the limits: `limits: {{ {name}: … }}`, or `--set limits.{name}=…`"))
         }
-        "max_replica_lag" | "max_active_sessions" | "pause_file" if !properties.contains_key(name) => {
+        "max_replica_lag" | "max_active_sessions" | "min_free_disk" | "pause_file" if !properties.contains_key(name) => {
             Some(format!("it belongs to the throttle: `throttle: {{ {name}: … }}`"))
         }
         _ => None,

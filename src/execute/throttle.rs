@@ -169,6 +169,11 @@ impl Throttler {
         execution.stop.at_once(why);
     }
 
+    /// What answers how much is free on the disk of the server.
+    pub fn free_disk_query(&self) -> Option<&str> {
+        self.settings.free_disk_query.as_deref()
+    }
+
     /// Why the run was ended.
     pub fn aborted(&self) -> Option<&str> {
         self.aborted.get().map(String::as_str)
@@ -342,6 +347,7 @@ fn aborting_name(setting: &'static str) -> &'static str {
         "max_replica_lag_bytes" => "abort_replica_lag_bytes",
         "max_active_sessions" => "abort_active_sessions",
         "max_wal_rate" => "abort_wal_rate",
+        "min_free_disk" => "abort_free_disk",
         "query" => "abort_query",
         other => other,
     }

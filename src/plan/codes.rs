@@ -238,9 +238,9 @@ const FINDINGS: &[Code] = &[
     ),
     code(
         "kept_out.transaction",
-        "A step was not begun, or given up, because of a transaction that is open for long.",
+        "A step was not begun, or given up, because of a transaction that is open for long, or because it would have held back, or held back itself, old transaction ids.",
         "The step is left for the next run. From the third time in a row on it is a warning: by itself it will not get done.",
-        "End the transaction that the message names, once you know what it is for; or a larger `limits.max_transaction_age` or `limits.transaction_wait`.",
+        "End the transaction that the message names, once you know what it is for; or a larger `limits.max_transaction_age`, `limits.transaction_wait` or `limits.max_xid_age`.",
     ),
     code(
         "name.unreadable",

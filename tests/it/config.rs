@@ -741,7 +741,7 @@ fn set_changes_one_value_with_the_checks_of_a_file() {
         error: --set:1:8: unknown key `jbos` in `limits`
           1 | limits.jbos=1
             |        ^^^^
-          known: budget, grace, jobs, lock_retries, lock_timeout, max_block, max_transaction_age, parallel_targets, step_timeout, transaction_wait
+          known: budget, grace, jobs, lock_retries, lock_timeout, max_block, max_transaction_age, max_xid_age, parallel_targets, step_timeout, transaction_wait
           hint: did you mean `jobs`?
         error: --set:1:13: `limits.jobs` must be a whole number, not text
           1 | limits.jobs=many

@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod connect;
 pub mod copies;
+pub mod disk;
 mod fault;
 pub mod load;
 pub mod claim;

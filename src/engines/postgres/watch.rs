@@ -320,6 +320,31 @@ pub async fn progress(db: &Session, pids: &[i32]) -> Result<Vec<Progress>, Engin
     Ok(all)
 }
 
+/// How many transactions old the oldest transaction id is that a view of the data taken now would
+/// hold back.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn would_hold_back(db: &Session) -> Result<i64, EngineError> {
+    let doing = "asking which transaction ids a build would hold back";
+    let sql = "SELECT pg_catalog.age(pg_catalog.xid(pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())))::int8";
+    let rows = db.query(doing, sql, &[]).await?;
+    Ok(super::first(&rows, 0)?.unwrap_or(0))
+}
+
+/// How many transactions old what these sessions of ours hold back is.
+///
+/// # Errors
+/// When the server reports one, or the connection is gone.
+pub async fn holds_back(db: &Session, pids: &[i32]) -> Result<Vec<(i32, i64)>, EngineError> {
+    let doing = "asking which transaction ids we hold back";
+    let sql =
+        "SELECT a.pid, pg_catalog.age(a.backend_xmin)::int8 FROM pg_catalog.pg_stat_activity a
+        WHERE a.pid = ANY ($1) AND a.backend_xmin IS NOT NULL";
+    let rows = db.query(doing, sql, &[&pids]).await?;
+    each(&rows, |row| Ok((row.get(0)?, row.get(1)?)))
+}
+
 /// Where the role is not shown what others do, an autovacuum worker is known by having no role.
 /// Only one that prevents wraparound waits for this lock on a table; the others leave it out.
 const WRAPAROUND_WAITERS: &str = "SELECT DISTINCT b.pid FROM pg_catalog.pg_locks l

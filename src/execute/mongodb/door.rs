@@ -19,7 +19,7 @@ use crate::execute::{self, Busy, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Body, Command, Walk, Work};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step};
-use crate::values::Secret;
+use crate::values::{Bytes, Secret};
 
 /// What a dry run may take to count the documents of one step.
 const COUNTING: Limit = Limit(Duration::from_secs(600));
@@ -199,6 +199,41 @@ impl execute::Door for Door {
         if limits.query.is_some() {
             return Err(unknown("query"));
         }
+        if limits.free_disk_query.is_some() {
+            return Err(unknown("free_disk_query"));
+        }
+        if let Some(least) = limits.min_free_disk {
+            let doing = "asking how much is free on the disk";
+            let stats = session
+                .command(
+                    doing,
+                    session.database(),
+                    doc! { "dbStats": 1 },
+                    Limit::ASIDE,
+                )
+                .await;
+            let stats = match stats {
+                Ok(stats) => stats,
+                Err(error) if error.is_passing() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let Some((free, place)) = free_disk(&stats, session.describe()) else {
+                return Err(EngineError::NotVisible {
+                    what: "`throttle.min_free_disk` cannot be heeded: the server does not say how much is free on its disk"
+                        .to_owned(),
+                });
+            };
+            if free < least.get() {
+                return Ok(Some(Busy {
+                    abort: false,
+                    setting: "min_free_disk",
+                    text: format!(
+                        "{} are free on the disk of {place}, less than {least}",
+                        Bytes(free)
+                    ),
+                }));
+            }
+        }
         if let Some(most) = limits.max_active_sessions {
             let doing = "counting busy connections";
             let status = session
@@ -374,10 +409,28 @@ fn slows_down(status: &Document) -> bool {
 }
 
 /// A condition that there is no way of heeding.
+/// What is free where the least is: of the server itself, or of the shards behind it.
+fn free_disk(stats: &Document, server: &str) -> Option<(u64, String)> {
+    let free = |stats: &Document| {
+        let total = number(stats.get("fsTotalSize")).filter(|total| *total > 0)?;
+        let used = number(stats.get("fsUsedSize"))?;
+        u64::try_from(total.checked_sub(used)?).ok()
+    };
+    match stats.get_document("raw") {
+        Ok(shards) => shards
+            .iter()
+            .map(|(shard, stats)| Some((free(stats.as_document()?)?, shard.clone())))
+            .collect::<Option<Vec<_>>>()?
+            .into_iter()
+            .min(),
+        Err(_) => Some((free(stats)?, server.to_owned())),
+    }
+}
+
 fn unknown(setting: &str) -> EngineError {
     EngineError::NotVisible {
         what: format!(
-            "`throttle.{setting}` cannot be heeded: MongoDB knows no such thing; use max_replica_lag, max_active_sessions or pause_file"
+            "`throttle.{setting}` cannot be heeded: MongoDB knows no such thing; use max_replica_lag, max_active_sessions, min_free_disk or pause_file"
         ),
     }
 }
@@ -510,5 +563,18 @@ mod tests {
         assert!(!slows_down(&of(false)));
         // Those that stand alone, and older ones, say nothing of it.
         assert!(!slows_down(&doc! { "ok": 1 }));
+    }
+
+    #[test]
+    fn the_fullest_disk_is_the_one_that_counts() {
+        let stats = |free: i64| doc! { "fsUsedSize": 1_000_i64, "fsTotalSize": 1_000 + free };
+        let told = |stats: &Document| free_disk(stats, "a:1");
+        assert_eq!(told(&stats(5)), Some((5, "a:1".to_owned())));
+        let sharded = doc! { "raw": { "s0/a": stats(7), "s1/b": stats(3) }, "fsUsedSize": 2_000_i64, "fsTotalSize": 9_000_i64 };
+        assert_eq!(told(&sharded), Some((3, "s1/b".to_owned())));
+        // One that says nothing may be full.
+        let silent = doc! { "raw": { "s0/a": stats(7), "s1/b": { "ok": 1 } } };
+        assert_eq!(told(&silent), None);
+        assert_eq!(told(&doc! { "fsUsedSize": 0, "fsTotalSize": 0 }), None);
     }
 }

@@ -182,6 +182,17 @@ pub(super) async fn until_done<A: Attempt>(
                 let so = "stopped, since nobody sees who waits for it".to_owned();
                 (StepStatus::Deferred, why, so)
             }
+            // Another try would begin from the start.
+            Halt::GaveWay if let Some(age) = seen.too_old => {
+                record.kept_by = Some(KeptBy::Transaction);
+                let why = format!(
+                    "cancelled, since it held back transaction ids that had become {age} transactions old, more than `limits.max_xid_age` ({}): meanwhile no vacuum could remove dead rows, or freeze, past them; a quieter hour, or a larger limit, lets it end",
+                    execution.limits.max_xid_age
+                );
+                end(record, StepStatus::Deferred, why);
+                note_left(job, record).await?;
+                return Ok(None);
+            }
             Halt::Locked {
                 asked_to_skip,
                 message,
@@ -347,6 +358,25 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
                 "not begun, since it would wait for a transaction that is older than `limits.max_transaction_age` ({limit}): {}, open for {}",
                 describe(&blocker),
                 human(blocker.transaction_age_ms)
+            );
+            (StepStatus::Deferred, why)
+        }
+        Halt::HoldsBack(age) => {
+            record.kept_by = Some(KeptBy::Transaction);
+            let oldest = job.watch.oldest_writer().await;
+            let who = oldest.first().map_or_else(String::new, |(blocker, _)| {
+                record.lock_waits.push(lock_wait(
+                    record.attempts,
+                    &(blocker.clone(), Duration::ZERO),
+                ));
+                format!(
+                    "; the oldest transaction that writes: {}",
+                    describe(blocker)
+                )
+            });
+            let why = format!(
+                "not begun, since it would hold back transaction ids that are {age} transactions old already, more than `limits.max_xid_age` ({}){who}",
+                job.execution.limits.max_xid_age
             );
             (StepStatus::Deferred, why)
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +13,7 @@ use super::ahead::Ahead;
 use super::bounds::Bounds;
 use super::load::{self, Seen};
 use super::monitor::Monitor;
-use super::{ask, ask_under, check, gate, settle, shrink, statements, walk, whole};
+use super::{ask, ask_under, check, gate, room, settle, shrink, statements, walk, whole};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
@@ -50,6 +51,8 @@ pub(crate) struct Door {
     ahead: Ahead,
     /// Rows that have gone in this run, by the bound that they count for.
     pub(super) gone: Bounds,
+    /// Whether it has been said that nobody knows how much room there is.
+    pub(super) room_unknown: AtomicBool,
 }
 
 impl Door {
@@ -148,6 +151,7 @@ impl execute::Door for Door {
             seen: Mutex::default(),
             ahead: Ahead::default(),
             gone: Bounds::default(),
+            room_unknown: AtomicBool::new(false),
         })
     }
 
@@ -441,6 +445,7 @@ async fn carried_out(
     findings: &mut Vec<Finding>,
 ) -> Result<(), EngineError> {
     match &job.step.body.work {
+        Work::Each(_) if !room::is_there(job, record).await? => Ok(()),
         Work::Each(statements) => {
             let done = statements::each_told(statements, job, record, findings)
                 .await

@@ -59,6 +59,8 @@ pub(super) enum Halt {
     OutOfTime(TimeLimit),
     /// Not begun: it would wait for this transaction, perhaps for ever.
     Waits(Blocker),
+    /// Not begun: what it would hold back is so many transactions old already.
+    HoldsBack(i64),
     /// Cancelled because it held up a vacuum that prevents wraparound.
     GaveWay,
     /// The server said no.
@@ -355,6 +357,15 @@ pub(super) async fn unless_it_waits(
     match watch::old_transaction(session, relation, everywhere, limit).await {
         Ok(None) => Ok(()),
         Ok(Some(blocker)) => Err(Halt::Waits(blocker)),
+        Err(error) => Err(Halt::Failed(error)),
+    }
+}
+
+/// Refuses a build whose view of the data would hold back transaction ids that are old already.
+pub(super) async fn unless_it_holds_back(session: &Session, execution: &Execution) -> Outcome<()> {
+    match watch::would_hold_back(session).await {
+        Ok(age) if age > i64::from(execution.limits.max_xid_age) => Err(Halt::HoldsBack(age)),
+        Ok(_) => Ok(()),
         Err(error) => Err(Halt::Failed(error)),
     }
 }

@@ -6,8 +6,9 @@ use super::Door;
 use crate::config::{ReplicaGone, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::disk::{self, Free};
 use crate::engines::postgres::load::{self, Marks, Position};
-use crate::engines::postgres::{Identifier, Session, first, meaning};
+use crate::engines::postgres::{Identifier, Row, Session, first, meaning};
 use crate::execute::Busy;
 use crate::plan::postgres::Under;
 use crate::values::Bytes;
@@ -72,6 +73,25 @@ pub(super) async fn busy(
             setting: "query",
             text: format!("the query answers true: {query}"),
         }));
+    }
+    if let Some(least) = limits.min_free_disk {
+        let free = free_disk(primary, limits.free_disk_query.as_deref()).await?;
+        let free = free.map_err(|why| EngineError::NotVisible {
+            what: format!(
+                "`throttle.min_free_disk` cannot be heeded: {why}; `throttle.free_disk_query` may answer it"
+            ),
+        })?;
+        if free.bytes < least.get() {
+            return Ok(Some(Busy {
+                abort: false,
+                setting: "min_free_disk",
+                text: format!(
+                    "{} are free on the disk of the server ({}), less than {least}",
+                    rounded(free.bytes as f64),
+                    free.place
+                ),
+            }));
+        }
     }
     let log_bytes = load::log_bytes(primary).await?;
     if let Some(most) = limits.max_wal_rate {
@@ -185,8 +205,39 @@ async fn position(
     }
 }
 
-/// Asks in a transaction that may not write.
+/// What is free on the disk of the server: as the query says, where there is one.
+pub(super) async fn free_disk(
+    session: &Session,
+    query: Option<&str>,
+) -> Result<Result<Free, String>, EngineError> {
+    let Some(query) = query else {
+        return disk::free(session).await;
+    };
+    let answer = answered(session, query).await?;
+    let bytes = first::<Option<i64>>(&answer, 0).ok().flatten().flatten();
+    Ok(match bytes.and_then(|bytes| u64::try_from(bytes).ok()) {
+        Some(bytes) => Ok(Free {
+            bytes,
+            place: "as `throttle.free_disk_query` says".to_owned(),
+        }),
+        None => Err(
+            "`throttle.free_disk_query` has to answer one whole number (`…::int8`), and answers something else"
+                .to_owned(),
+        ),
+    })
+}
+
 async fn asked(session: &Session, query: &str) -> Result<bool, EngineError> {
+    let answer = answered(session, query).await?;
+    let answer = first::<Option<bool>>(&answer, 0).map_err(|_| EngineError::NotVisible {
+        what: "the query of `throttle` cannot be heeded: it has to answer `true` or `false`, and answers something else"
+            .to_owned(),
+    })?;
+    Ok(answer == Some(Some(true)))
+}
+
+/// Asks in a transaction that may not write.
+async fn answered(session: &Session, query: &str) -> Result<Vec<Row>, EngineError> {
     let doing = "asking the query of `throttle`";
     let meaning = meaning::of(session, &[query], &[]).await?;
     if let Some(why) = meaning.refused {
@@ -204,11 +255,7 @@ async fn asked(session: &Session, query: &str) -> Result<bool, EngineError> {
     let ended = session.execute(doing, "ROLLBACK").await;
     let answer = answer?;
     ended?;
-    let answer = first::<Option<bool>>(&answer, 0).map_err(|_| EngineError::NotVisible {
-        what: "the query of `throttle` cannot be heeded: it has to answer `true` or `false`, and answers something else"
-            .to_owned(),
-    })?;
-    Ok(answer == Some(Some(true)))
+    Ok(answer)
 }
 
 /// To whole megabytes, or kilobytes where there are only few.

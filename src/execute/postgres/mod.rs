@@ -25,6 +25,7 @@ mod parts;
 mod pieces;
 pub(super) mod restore;
 mod returning;
+mod room;
 mod seek;
 mod seen;
 mod send;

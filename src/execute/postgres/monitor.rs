@@ -49,6 +49,8 @@ struct Watched {
     /// Who waited for it, by pid, when it was told to give way.
     waiters: HashMap<i32, Waiter>,
     yields: bool,
+    /// How many transactions old what it holds back is, where it was told to stop for that.
+    too_old: Option<i64>,
     give_way: CancellationToken,
 }
 
@@ -61,6 +63,8 @@ pub(super) struct Seen {
     pub(super) waiters: Vec<Waiter>,
     /// Why nobody could see who waits for it, where it was told to stop for that.
     pub(super) blind: Option<String>,
+    /// How many transactions old what it held back was, where it was told to stop for that.
+    pub(super) too_old: Option<i64>,
 }
 
 /// What the watching task and those who are watched have in common.
@@ -100,6 +104,7 @@ impl Monitor {
             eyes: Arc::clone(&eyes),
             table: Arc::clone(&table),
             max_block_ms: i64::try_from(max_block.as_millis()).unwrap_or(i64::MAX),
+            max_xid_age: i64::from(execution.limits.max_xid_age),
             observer: Arc::clone(&execution.observer),
             awaited: execution.stop.awaited().clone(),
         };
@@ -169,6 +174,7 @@ impl Monitor {
             blockers,
             waiters,
             blind,
+            too_old: watched.too_old,
         }
     }
 
@@ -291,6 +297,7 @@ struct Watcher {
     eyes: Eyes,
     table: Shared,
     max_block_ms: i64,
+    max_xid_age: i64,
     observer: Arc<dyn Observer>,
     awaited: Awaited,
 }
@@ -406,6 +413,14 @@ impl Watcher {
         if !yielding.is_empty() {
             for pid in watch::holding_up_wraparound(session, &yielding).await? {
                 if let Some(watched) = lock(&self.table).sessions.get(&pid) {
+                    watched.give_way.cancel();
+                }
+            }
+            for (pid, age) in watch::holds_back(session, &yielding).await? {
+                if age > self.max_xid_age
+                    && let Some(watched) = lock(&self.table).sessions.get_mut(&pid)
+                {
+                    watched.too_old = Some(age);
                     watched.give_way.cancel();
                 }
             }

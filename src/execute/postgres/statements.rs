@@ -119,6 +119,9 @@ impl One<'_> {
         if self.waits_for_writers() {
             let everywhere = self.waits_everywhere();
             gate::unless_it_waits(session, job.step.body.relation, everywhere, execution).await?;
+            if job.step.body.yields_to_wraparound_vacuum {
+                gate::unless_it_holds_back(session, execution).await?;
+            }
         }
         if let Some(guard) = job.step.body.guard.as_ref().filter(|_| statement.counts) {
             let one = std::slice::from_ref(statement);

@@ -53,6 +53,12 @@ impl Running<'_> {
         }
     }
 
+    /// Tells it to stop, and waits for that.
+    pub(super) fn stop(self) -> Value {
+        kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM).unwrap();
+        self.end(143)
+    }
+
     /// Waits for its end, and gives what was recorded of it.
     pub(super) fn end(mut self, code: i32) -> Value {
         let mut rest = String::new();
@@ -133,8 +139,7 @@ async fn a_paused_run_can_be_stopped() {
     let workspace = analyzing(&db.url, "{ query: 'SELECT true' }");
     let mut running = Running::begin(&workspace, "analyze");
     running.until("paused: ");
-    kill(Pid::from_raw(running.process.id() as i32), Signal::SIGTERM).unwrap();
-    let document = running.end(143);
+    let document = running.stop();
     assert_eq!(throttled(&document), ["query"]);
     assert_eq!(
         objects(&document, "analyze", "deferred").len(),

@@ -158,7 +158,11 @@ pub(crate) fn wait_for_statistics(url: &str) {
 /// dropping it here would cost more than it frees.
 pub(crate) async fn fresh_database(major: u32) -> TestDatabase {
     // Starting a server blocks; the runtime of a test has nothing else to do yet.
-    let cluster = cluster(major);
+    database_on(cluster(major), major).await
+}
+
+/// The same on any cluster.
+pub(crate) async fn database_on(cluster: &Cluster, major: u32) -> TestDatabase {
     let name = format!("test_{}", Uuid::now_v7().simple());
     let admin = connect(&cluster.url("postgres")).await;
     let mut create = format!("CREATE DATABASE {name} TEMPLATE template0");
