@@ -94,7 +94,7 @@ impl Recorder {
             hurried: hurried.clone(),
             store: Arc::clone(&store),
             urgent: Arc::clone(&urgent),
-            spool: Spool::new(folder),
+            spool: Spool::new(&folder),
             away: away.clone(),
             try_again_at: None,
             lost: false,

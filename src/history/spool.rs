@@ -3,9 +3,11 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{Entry, HistoryError, Store};
@@ -14,81 +16,129 @@ use crate::values::with_causes;
 /// The end of the names of spool files.
 const ENDING: &str = ".entries.jsonl";
 
-/// The file of one process, made when it is first needed. It is locked as
-/// long as the process lives, so that nobody else writes what it holds.
+/// The files of one process, made when they are first needed. They are locked as
+/// long as the process lives, so that nobody else writes what they hold. A second one is in another
+/// place, where the first can take no more: who has no room for the history has none beside it.
 #[derive(Debug)]
 pub(super) struct Spool {
-    folder: PathBuf,
-    file: Option<(File, PathBuf)>,
+    /// Where files may be made, in the order in which that is tried.
+    places: Vec<PathBuf>,
+    files: Vec<(File, PathBuf)>,
 }
 
 impl Spool {
     /// Nothing is made before the first entry.
-    pub(super) fn new(folder: PathBuf) -> Spool {
-        Spool { folder, file: None }
+    pub(super) fn new(folder: &Path) -> Spool {
+        Spool {
+            places: places(folder),
+            files: Vec::new(),
+        }
     }
 
     /// Where entries are kept, if there are any.
     pub(super) fn path(&self) -> Option<&Path> {
-        self.file.as_ref().map(|(_, path)| path.as_path())
+        self.files.last().map(|(_, path)| path.as_path())
     }
 
     /// Keeps entries, one line each, on disk when it returns.
     ///
     /// # Errors
-    /// When the file cannot be made or written.
+    /// When no file can be made or written.
     pub(super) fn keep<'a>(&mut self, entries: impl Iterator<Item = &'a Entry>) -> io::Result<()> {
         let mut lines = Vec::new();
         for entry in entries {
             serde_json::to_writer(&mut lines, entry)?;
             lines.push(b'\n');
         }
-        let (file, _) = match &mut self.file {
-            Some(open) => open,
-            None => self.file.insert(make(&self.folder)?),
-        };
-        file.write_all(&lines)?;
-        file.sync_data()
+        let mut failed = None;
+        if let Some((file, path)) = self.files.last_mut() {
+            match add(file, &lines) {
+                Ok(()) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!(path = %path.display(), error = %with_causes(&error), "a spool file takes no more");
+                    failed = Some(error);
+                }
+            }
+        }
+        for folder in &self.places {
+            match begin(folder, &lines) {
+                Ok(made) => {
+                    self.files.push(made);
+                    return Ok(());
+                }
+                Err(error) => {
+                    failed.get_or_insert(error);
+                }
+            }
+        }
+        Err(failed.unwrap_or_else(|| io::Error::from(io::ErrorKind::NotFound)))
     }
 
     /// What is kept.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// When a file cannot be read.
     pub(super) fn entries(&mut self) -> io::Result<Vec<Entry>> {
-        match &mut self.file {
-            None => Ok(Vec::new()),
-            Some((file, _)) => read(file),
+        let mut all = Vec::new();
+        for (file, _) in &mut self.files {
+            all.append(&mut read(file)?);
         }
+        Ok(all)
     }
 
     /// Forgets what is kept: it has been written.
     pub(super) fn clear(&mut self) {
-        if let Some((_, path)) = self.file.take()
-            && let Err(error) = fs::remove_file(&path)
-        {
-            // Written twice does no harm: each entry may be repeated.
-            tracing::warn!(path = %path.display(), error = %with_causes(&error), "could not remove a spool file");
+        for (_, path) in self.files.drain(..) {
+            if let Err(error) = fs::remove_file(&path) {
+                // Written twice does no harm: each entry may be repeated.
+                tracing::warn!(path = %path.display(), error = %with_causes(&error), "could not remove a spool file");
+            }
         }
     }
 }
 
-/// Writes what processes that are gone have kept in `folder`. Files that a
-/// living process holds are left to it. Returns how many files were written.
+/// Where files may be made: beside the history, and where there is no room or no right to, among the
+/// temporary files, in a folder of this user's and of this history's.
+fn places(folder: &Path) -> Vec<PathBuf> {
+    let whole = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let digest = Sha256::digest(whole.as_os_str().as_bytes());
+    let name: String = digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let user = nix::unistd::geteuid();
+    let elsewhere = std::env::temp_dir().join(format!("maint-spool-{user}-{name}"));
+    vec![folder.to_owned(), elsewhere]
+}
+
+/// Whether a folder is nobody else's: among the temporary files anybody may make one.
+fn is_ours(folder: &Path) -> bool {
+    fs::symlink_metadata(folder).is_ok_and(|found| {
+        found.is_dir()
+            && found.uid() == nix::unistd::geteuid().as_raw()
+            && found.mode() & 0o022 == 0
+    })
+}
+
+/// Writes what processes that are gone have kept in `folder`, or elsewhere because there was no room.
+/// Files that a living process holds are left to it. Returns how many files were written.
 ///
 /// # Errors
 /// Only the history's own; a file that cannot be read is named in the log and kept.
 pub(super) async fn take_up(folder: &Path, store: &dyn Store) -> Result<usize, HistoryError> {
-    let Ok(found) = fs::read_dir(folder) else {
-        // No folder: nobody ever had to keep anything.
-        return Ok(0);
-    };
+    let places = places(folder).into_iter().enumerate();
+    // No folder: nobody ever had to keep anything.
+    let found = places
+        .filter(|(n, place)| *n == 0 || is_ours(place))
+        .filter_map(|(_, place)| fs::read_dir(place).ok());
     let mut paths: Vec<PathBuf> = found
+        .flatten()
         .filter_map(|one| Some(one.ok()?.path()))
         .filter(|path| path.to_string_lossy().ends_with(ENDING))
         .collect();
     // Ids sort by time.
-    paths.sort();
+    paths.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
     let mut taken = 0;
     for path in paths {
         let Some(mut file) = ours_to_take(&path) else {
@@ -137,11 +187,36 @@ fn ours_to_take(path: &Path) -> Option<File> {
     (file.metadata().ok()?.nlink() > 0).then_some(file)
 }
 
+/// A new file with these lines; none is left where they do not go in.
+fn begin(folder: &Path, lines: &[u8]) -> io::Result<(File, PathBuf)> {
+    let (mut file, path) = make(folder)?;
+    match add(&mut file, lines) {
+        Ok(()) => Ok((file, path)),
+        Err(error) => {
+            let _ = fs::remove_file(&path);
+            Err(error)
+        }
+    }
+}
+
+/// Adds whole lines, on disk when it returns, or nothing: half a line would spoil what follows.
+fn add(file: &mut File, lines: &[u8]) -> io::Result<()> {
+    let before = file.metadata()?.len();
+    let added = file.write_all(lines).and_then(|()| file.sync_data());
+    if added.is_err() {
+        let _ = file.set_len(before);
+    }
+    added
+}
+
 fn make(folder: &Path) -> io::Result<(File, PathBuf)> {
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)?;
+    if folder.starts_with(std::env::temp_dir()) && !is_ours(folder) {
+        return Err(io::Error::other("the folder belongs to somebody else"));
+    }
     let path = folder.join(format!("{}{ENDING}", Uuid::now_v7()));
     let file = OpenOptions::new()
         .read(true)
@@ -168,6 +243,8 @@ fn read(file: &mut File) -> io::Result<Vec<Entry>> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
     use crate::history::{Baseline, open};
 
@@ -190,7 +267,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let spool_folder = folder.path().join("spool");
         let store = open("sqlite::memory:").await.unwrap();
-        let mut spool = Spool::new(spool_folder.clone());
+        let mut spool = Spool::new(&spool_folder);
         spool.keep([learned("a"), learned("b")].iter()).unwrap();
         let path = spool.path().unwrap().to_owned();
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
@@ -206,5 +283,43 @@ mod tests {
         assert_eq!(known.len(), 2, "{known:?}");
         assert!(!path.exists());
         assert_eq!(take_up(&spool_folder, store.as_ref()).await.unwrap(), 0);
+    }
+
+    /// Where there is no room beside the history, a file elsewhere takes what comes, and what is
+    /// whole in the first stays whole.
+    #[tokio::test]
+    async fn what_has_no_room_is_kept_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let beside = folder.path().join("beside");
+        // A file where the folder would be.
+        fs::write(&beside, "").unwrap();
+        let store = open("sqlite::memory:").await.unwrap();
+        let mut spool = Spool::new(&beside);
+        spool.keep([learned("a")].iter()).unwrap();
+        let path = spool.path().unwrap().to_owned();
+        assert!(path.starts_with(std::env::temp_dir()), "{}", path.display());
+        let elsewhere = path.parent().unwrap().to_owned();
+        assert_eq!(fs::metadata(&elsewhere).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(spool.entries().unwrap().len(), 1);
+        drop(spool);
+        assert_eq!(take_up(&beside, store.as_ref()).await.unwrap(), 1);
+        assert_eq!(store.baselines("app").await.unwrap().len(), 1);
+        assert!(!path.exists());
+        // What somebody else could have put there is not taken.
+        fs::set_permissions(&elsewhere, fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(!is_ours(&elsewhere));
+        fs::remove_dir(&elsewhere).unwrap();
+    }
+
+    #[test]
+    fn half_a_line_is_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut file, path) = begin(folder.path(), b"whole\n").unwrap();
+        // A file that takes no more, as a full disk does.
+        let limited = File::options().read(true).open(&path).unwrap();
+        let mut limited = std::mem::replace(&mut file, limited);
+        add(&mut limited, b"more\n").unwrap();
+        assert!(add(&mut file, b"not\n").is_err());
+        assert_eq!(fs::read_to_string(&path).unwrap(), "whole\nmore\n");
     }
 }

@@ -81,6 +81,9 @@ async fn let_go(target: &TestDatabase) {
 async fn records_that_can_be_kept_nowhere_are_told() {
     let (target, wire, workspace) = workspace().await;
     workspace.file("maint-spool", "in the way of the folder");
+    workspace.file("tmp", "in the way of the other");
+    let temporary = workspace.path().join("tmp");
+    let workspace = workspace.env("TMPDIR", temporary.to_str().unwrap());
     let running = in_the_middle(&target, &workspace).await;
     wire.set(Mode::Cut);
     let_go(&target).await;
@@ -88,6 +91,43 @@ async fn records_that_can_be_kept_nowhere_are_told() {
     assert_eq!(ended.status.code(), Some(3), "{ended:?}");
     let document: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
     assert_eq!(document["runs"][0]["status"], "succeeded", "{document:#}");
+}
+
+/// Where there is no room beside it, records are kept among the temporary files, and written once.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_without_room_beside_are_kept_elsewhere() {
+    let (target, wire, workspace) = workspace().await;
+    workspace.file("maint-spool", "in the way of the folder");
+    let temporary = workspace.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
+    let workspace = workspace.env("TMPDIR", temporary.to_str().unwrap());
+    let running = in_the_middle(&target, &workspace).await;
+    wire.set(Mode::Cut);
+    let_go(&target).await;
+    let ended = running.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    let elsewhere = || {
+        let folders = std::fs::read_dir(&temporary).unwrap();
+        let mut folders = folders.map(|one| one.unwrap().path());
+        folders.find(|path| path.to_string_lossy().contains("maint-spool-"))
+    };
+    let folder = elsewhere().expect("a folder for records");
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    let mode = std::os::unix::fs::PermissionsExt::mode(&folder.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o700);
+    wire.set(Mode::Pass);
+    workspace.run(["run", "analyze", "--now"]).expect(0);
+    assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    let runs = workspace
+        .run(["history", "--output", "json"])
+        .expect(0)
+        .json();
+    let runs = runs["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2, "{runs:#?}");
+    assert!(
+        runs.iter().all(|run| run["status"] == "succeeded"),
+        "{runs:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

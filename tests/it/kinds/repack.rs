@@ -613,8 +613,8 @@ async fn ends_with_its_window(major: u32, copying: bool) {
     assert_eq!(db.number(waits).await, 0);
     let copies = "SELECT count(*) FROM pg_class WHERE relname LIKE 'pg\\_temp\\_%'";
     assert_eq!(db.number(copies).await, 0);
-    let begun = step["duration_ms"].as_i64().unwrap();
-    assert!(begun > 0, "{done:#}");
+    // It was begun, and at work until then: the window is open for three quarters of a minute at least.
+    assert!(step["duration_ms"].as_i64().unwrap() > 5_000, "{done:#}");
 }
 
 #[tokio::test]
