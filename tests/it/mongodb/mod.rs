@@ -6,6 +6,7 @@ mod budget;
 mod cleanup;
 mod clocks;
 mod connecting;
+mod disk;
 mod failover;
 mod files;
 mod fleet;
