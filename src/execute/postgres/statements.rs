@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, ends, is_told_in_part, until_done};
 use super::gate::{self, Did, Halt, Outcome};
-use super::{Job, ask, end};
+use super::{Job, ask, end, guarded};
 use crate::engines::EngineError;
 use crate::engines::postgres::Row;
 use crate::history::{StepRecord, StepStatus};
@@ -359,7 +359,7 @@ async fn take_back(job: Job<'_>, undo: &Sweep) -> Result<(), EngineError> {
 
 async fn is_so(job: Job<'_>, required: &Required) -> Result<bool, EngineError> {
     let doing = "looking whether it is as it was";
-    answer(&ask(job.session, doing, &required.query).await?)
+    answer(&guarded(job, doing, &required.query).await?)
 }
 
 /// Whether the answer is `true`.

@@ -43,12 +43,7 @@ pub(super) fn heed(plan: &mut Plan, standing: &Standing) {
     let mut gone: BTreeSet<(String, String)> = BTreeSet::new();
     let mut kept = Vec::new();
     for mut step in std::mem::take(&mut plan.steps) {
-        let codes: Vec<&Code> = step
-            .body
-            .touches
-            .iter()
-            .flat_map(|t| standing.code(*t))
-            .collect();
+        let codes = standing.codes(&step.body.touches);
         if codes.is_empty() {
             guard(&mut step, standing);
             kept.push(step);
@@ -70,8 +65,13 @@ pub(super) fn heed(plan: &mut Plan, standing: &Standing) {
 
 /// Tells of tables that are left alone, before any step is planned for them.
 /// Whether `relation` is one of them.
-pub(super) fn refuses(plan: &mut Plan, standing: &Standing, touch: Touch, object: &str) -> bool {
-    let codes = standing.code(touch);
+pub(super) fn refuses(
+    plan: &mut Plan,
+    standing: &Standing,
+    touches: &[Touch],
+    object: &str,
+) -> bool {
+    let codes = standing.codes(touches);
     if codes.is_empty() {
         return false;
     }
@@ -114,29 +114,39 @@ fn tell(plan: &mut Plan, refused: BTreeMap<String, Refused>, standing: &Standing
             );
         }
         if group.objects.len() > MOST_ALONE {
-            plan.findings
-                .extend(finding(&group.objects, &group.owners, standing));
+            if let Some((first, codes)) = group.objects.first_key_value() {
+                let whom = format!("{first} and {} more left alone", group.objects.len() - 1);
+                plan.findings
+                    .push(finding((&whom, first), codes, &group.owners, standing));
+            }
             continue;
         }
+        // Of a table that is looked at in parts it is told once.
+        let mut alike: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
         for (object, codes) in group.objects {
-            let alone = BTreeMap::from([(object, codes)]);
+            alike.entry(codes).or_default().push(object);
+        }
+        for (codes, objects) in alike {
+            let Some((first, others)) = objects.split_first() else {
+                continue;
+            };
+            let mut whom = format!("{first} left alone");
+            if !others.is_empty() {
+                whom.push_str(&format!(", with {}", others.join(", ")));
+            }
             plan.findings
-                .extend(finding(&alone, &group.owners, standing));
+                .push(finding((&whom, first), &codes, &group.owners, standing));
         }
     }
 }
 
-/// One finding for these objects, with the code of the first.
+/// One finding, of the first of the objects that it says are left alone.
 fn finding(
-    objects: &BTreeMap<String, Vec<String>>,
+    (whom, first): (&str, &str),
+    all: &[String],
     owners: &BTreeSet<String>,
     standing: &Standing,
-) -> Option<Finding> {
-    let (first, all) = objects.first_key_value()?;
-    let others = match objects.len() - 1 {
-        0 => String::new(),
-        n => format!(" and {n} more"),
-    };
+) -> Finding {
     let mut codes: Vec<&str> = all.iter().map(String::as_str).take(MOST_TOLD).collect();
     let more = format!("{} more", all.len().saturating_sub(MOST_TOLD));
     if all.len() > MOST_TOLD {
@@ -149,17 +159,17 @@ fn finding(
     };
     let owners: Vec<&str> = owners.iter().map(String::as_str).collect();
     let owners = owners.join(", ");
-    Some(Finding {
+    Finding {
         code: trust::FINDING.to_owned(),
         severity: Severity::Warning,
-        object: first.clone(),
+        object: first.to_owned(),
         message: format!(
-            "{first}{others} left alone: code of {owners} would run with the rights of {role}: {}. Two ways out: a task on a target whose URL connects as {owners}, or `trust_owners: [{owners}]` on the target, which lets {owners} do whatever {} may",
+            "{whom}: code of {owners} would run with the rights of {role}: {}. Two ways out: a task on a target whose URL connects as {owners}, or `trust_owners: [{owners}]` on the target, which lets {owners} do whatever {} may",
             codes.join("; "),
             standing.role
         ),
         suggestion: None,
-    })
+    }
 }
 
 #[cfg(test)]
@@ -209,6 +219,39 @@ mod tests {
              trigger hook of app.t1 calls app.f (code of mallory). Two ways out: a task on a target whose URL \
              connects as mallory, or `trust_owners: [mallory]` on the target, which lets mallory do whatever postgres may"
         );
+    }
+
+    #[test]
+    fn what_is_looked_at_in_parts_is_told_once() {
+        let standing = Standing::with(vec![trigger(1), trigger(2)]);
+        let step = |object: &str, n| Step::new("delete", object, "").touching(n, Use::Delete);
+        let mut plan = Plan {
+            steps: vec![
+                step("app.t1", 1),
+                step("app.t1 (app.t1_far)", 1),
+                step("app.t2", 2),
+            ],
+            ..Plan::default()
+        };
+        heed(&mut plan, &standing);
+        let told: Vec<_> = plan
+            .findings
+            .iter()
+            .map(|f| {
+                (
+                    f.object.as_str(),
+                    f.message.split_once(':').map_or("", |m| m.0),
+                )
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("app.t1", "app.t1 left alone, with app.t1 (app.t1_far)"),
+                ("app.t2", "app.t2 left alone")
+            ]
+        );
+        assert_eq!(plan.refused.len(), 3);
     }
 
     #[test]

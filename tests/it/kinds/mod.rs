@@ -34,6 +34,7 @@ mod on_standby;
 mod partitions;
 mod owners;
 mod pooler;
+mod referring;
 mod refresh;
 mod refresh_again;
 mod reached;

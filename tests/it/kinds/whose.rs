@@ -1,15 +1,88 @@
-//! The rest of the matrix of `trust`: policies, where a session begins, what is read on another
-//! server, and everything that ordinary people hang on their tables.
+//! The rest of the matrix of `trust`: where rows arrive, where tables are made
+//! and rewritten, where commands are given, where a session begins, and what is
+//! read on another server. With a hostile owner, and with ordinary people.
 
 use serde_json::{Value, json};
 
-use super::trust::{Scene, as_role, rules, told};
+use super::trust::{HOOKS, Scene, as_role, rules, told};
 use crate::support::servers::{TestDatabase, fresh_database, has_19};
 use crate::support::workspace::Workspace;
 
+/// Ways to hang code where rows arrive.
+const ARRIVALS: &[(&str, &str)] = &[
+    (
+        "before",
+        "CREATE TRIGGER x BEFORE INSERT ON {t} FOR EACH ROW EXECUTE FUNCTION app.trg()",
+    ),
+    (
+        "statement",
+        "CREATE TRIGGER x AFTER INSERT ON {t} EXECUTE FUNCTION app.trg()",
+    ),
+    (
+        "deferred",
+        "CREATE CONSTRAINT TRIGGER x AFTER INSERT ON {t} DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW EXECUTE FUNCTION app.trg()",
+    ),
+    (
+        "again",
+        "CREATE TABLE IF NOT EXISTS app.again_too (id int);
+        CREATE CONSTRAINT TRIGGER y{n} AFTER INSERT ON app.again_too DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION app.trg();
+        CREATE CONSTRAINT TRIGGER x AFTER INSERT ON {t} DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION app.defers()",
+    ),
+    ("expression", "CREATE INDEX ON {t} ((id + app.q()))"),
+    ("predicate", "CREATE INDEX ON {t} (id) WHERE id > app.q()"),
+    (
+        "stats",
+        "CREATE STATISTICS app.{n}_stats ON (id + app.q()), at FROM {t}",
+    ),
+    (
+        "checked",
+        "ALTER TABLE {t} ADD CHECK (v + app.q() >= 0) NOT VALID",
+    ),
+    (
+        "ruled",
+        "CREATE RULE x AS ON INSERT TO {t} DO ALSO SELECT app.pwn()",
+    ),
+    (
+        "defaulted",
+        "ALTER TABLE {t} ALTER v SET DEFAULT app.pwn()",
+    ),
+    (
+        "generated",
+        "ALTER TABLE {t} ADD w int GENERATED ALWAYS AS (id + app.q()) STORED",
+    ),
+    ("domain", "ALTER TABLE {t} ADD w app.hostile"),
+    (
+        "ranged",
+        "CREATE FUNCTION app.{n}_diff(int, int) RETURNS float8 LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN app.pwn(); END';
+        CREATE TYPE app.{n}_range AS RANGE (subtype = int, subtype_diff = app.{n}_diff);
+        ALTER TABLE {t} ADD w app.{n}_range",
+    ),
+    (
+        "casts",
+        "CREATE TYPE app.{n}_row AS (a int);
+        CREATE FUNCTION app.{n}_text(app.{n}_row) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM app.pwn(); RETURN 1; END';
+        CREATE CAST (app.{n}_row AS text) WITH FUNCTION app.{n}_text(app.{n}_row) AS ASSIGNMENT;
+        ALTER TABLE {t} ADD w app.{n}_row",
+    ),
+];
+
+/// The same for a table of its own, by this name.
+async fn hang(scene: &Scene, name: &str, on: &str, sql: &str) {
+    let sql = sql.replace("{t}", on).replace("{n}", name);
+    scene.by(&scene.mallory, &sql).await;
+}
+
 /// Of each command that plans, tries or does it, for all tasks at once: nothing is stolen.
 /// The runs of the last.
-async fn all_ways(scene: &Scene, workspace: &Workspace, tasks: &[String], who: &str) -> Vec<Value> {
+pub(super) async fn all_ways(
+    scene: &Scene,
+    workspace: &Workspace,
+    tasks: &[String],
+    who: &str,
+) -> Vec<Value> {
     let mut runs = Vec::new();
     for how in [
         &["plan"][..],
@@ -38,6 +111,361 @@ fn tasks_of(runs: &[Value]) -> std::collections::BTreeSet<&str> {
     runs.iter()
         .map(|run| run["task"].as_str().unwrap())
         .collect()
+}
+
+/// Rows that leave for tables of mallory's, come back into them, or move between
+/// partitions of hers; what hangs there runs with nobody else's rights.
+async fn where_rows_arrive(major: u32) {
+    let scene = Scene::set(major).await;
+    let keeper = &scene.keeper;
+    scene
+        .db
+        .execute(&format!(
+            "CREATE TABLE public.src (id int PRIMARY KEY, at timestamptz NOT NULL, v int);
+             CREATE TABLE public.src2 (LIKE public.src INCLUDING ALL);
+             INSERT INTO public.src SELECT n, now() - interval '2 years', n FROM generate_series(1, 5) n;
+             INSERT INTO public.src2 SELECT * FROM public.src;
+             CREATE INDEX ON public.src (at); GRANT ALL ON public.src, public.src2 TO {keeper}"
+        ))
+        .await;
+    for (name, sql) in ARRIVALS {
+        let table = format!("app.{name}");
+        scene
+            .by(
+                &scene.mallory,
+                &format!(
+                    "CREATE TABLE {table} (id int, at timestamptz NOT NULL, v int);
+                     CREATE TABLE {table}_parts (id int, at timestamptz NOT NULL, v int) PARTITION BY RANGE (at);
+                     CREATE TABLE {table}_rest PARTITION OF {table}_parts DEFAULT;
+                     CREATE TABLE {table}_old PARTITION OF {table}_parts FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-02-01 00:00+00');
+                     INSERT INTO {table}_parts SELECT n, now(), n FROM generate_series(1, 5) n"
+                ),
+            )
+            .await;
+        hang(&scene, name, &table, sql).await;
+        // A partition has the columns and checks of its table, and its own triggers and indexes.
+        let below = if sql.contains("ALTER TABLE {t}") {
+            "parts"
+        } else {
+            "rest"
+        };
+        hang(
+            &scene,
+            &format!("{name}2"),
+            &format!("{table}_{below}"),
+            sql,
+        )
+        .await;
+    }
+    scene.by(&scene.mallory, "
+        CREATE TABLE app.keyed (id int, at timestamptz NOT NULL, v int) PARTITION BY HASH ((id + app.q()));
+        CREATE TABLE app.keyed_0 PARTITION OF app.keyed FOR VALUES WITH (MODULUS 1, REMAINDER 0)").await;
+    scene.nothing_stolen("before").await;
+    let names: Vec<&str> = ARRIVALS
+        .iter()
+        .map(|(name, _)| *name)
+        .chain(["keyed"])
+        .collect();
+    let tables: Vec<String> = ARRIVALS
+        .iter()
+        .map(|(n, _)| format!("app.{n}_parts"))
+        .collect();
+    let mut wrong = Vec::new();
+    for who in ["member", "superuser"] {
+        let mut workspace = Workspace::for_target(&scene.url(who)).task("partitions", &format!(
+            "kind: partitions\ntarget: app\noptions: {{ tables: [{}], interval: month, keep: 1y, move_default_rows: true }}\n",
+            tables.join(", ")
+        ));
+        let mut tasks = vec!["partitions".to_owned()];
+        for name in &names {
+            workspace = workspace.task(&format!("into-{name}"), &format!(
+                "kind: archive\ntarget: app\noptions: {{ table: public.src, column: at, older_than: 1y, destination: {{ table: app.{name} }} }}\n"
+            ));
+            tasks.push(format!("into-{name}"));
+        }
+        for run in all_ways(&scene, &workspace, &tasks, who).await {
+            let (task, said) = (run["task"].as_str().unwrap(), run.to_string());
+            let expected: Vec<String> = match task.strip_prefix("into-") {
+                Some(name) => vec![format!("app.{name} ")],
+                None => tables.iter().map(|t| format!("{t} left alone")).collect(),
+            };
+            for what in &expected {
+                if !said.contains(what.as_str()) {
+                    wrong.push(format!("{task} as {who} says nothing of {what}: {run:#}"));
+                }
+            }
+            assert_ne!(run["status"], "succeeded", "{run:#}");
+        }
+        let kept = "SELECT count(*) FROM public.src";
+        assert_eq!(scene.db.number(kept).await, 5, "as {who}");
+        for name in &names {
+            assert_eq!(scene.rows(name).await, 0, "{name} as {who}");
+        }
+        let made = "SELECT count(*) FROM pg_class WHERE relname ~ '_parts_y?20'";
+        assert_eq!(scene.db.number(made).await, 0, "no partition as {who}");
+    }
+    // Somebody who may do it puts rows away, and whoever is powerful would bring them back.
+    let folder = tempfile::tempdir().unwrap();
+    let file = format!(
+        "kind: archive\ntarget: app\noptions: {{ table: public.src2, column: at, older_than: 1y, destination: {{ files: \"file://{}\" }} }}\n",
+        folder.path().display()
+    );
+    let workspace = Workspace::for_target(&scene.db.url).task("file", &file);
+    workspace.run(["run", "file", "--now"]).expect(0);
+    let list = workspace
+        .run(["archive", "list", "--output", "json"])
+        .expect(0)
+        .json();
+    let id = list["archived"][0]["manifest"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let files = format!("file://{}", folder.path().display());
+    for who in ["member", "superuser"] {
+        let workspace = Workspace::for_target(&scene.url(who));
+        // For a member as for a superuser, but for what triggers there may be.
+        let some = if who == "member" { 4 } else { names.len() };
+        for name in names.iter().take(some) {
+            let into = format!("app.{name}");
+            let mut args = vec![
+                "archive", "restore", &id, "--files", &files, "--target", "app", "--into", &into,
+            ];
+            if who == "superuser" {
+                args.push("--disable-triggers");
+            }
+            let output = workspace.run(&args);
+            assert_ne!(output.code, 0, "{args:?}: {output:#?}");
+            scene.nothing_stolen(&format!("{args:?} as {who}")).await;
+            assert_eq!(scene.rows(name).await, 0, "{args:?} as {who}");
+            if !output.stderr.contains("code of mallory") {
+                wrong.push(format!("{args:?} as {who}: {}", output.stderr));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // The same rows come back where nothing of the kind hangs.
+    let back = ["archive", "restore", &id, "--into", "public.src2"];
+    workspace.run(back).expect(0);
+    assert_eq!(scene.db.number("SELECT count(*) FROM public.src2").await, 5);
+}
+
+#[tokio::test]
+async fn nothing_is_lent_where_rows_arrive_14() {
+    where_rows_arrive(14).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lent_where_rows_arrive_18() {
+    where_rows_arrive(18).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lent_where_rows_arrive_19() {
+    if has_19() {
+        where_rows_arrive(19).await;
+    }
+}
+
+/// Rows that are written again in the same table.
+async fn where_rows_move(major: u32) {
+    let scene = Scene::set(major).await;
+    scene.hang_all().await;
+    for (name, ..) in HOOKS {
+        let owner = if *name == "cascade" {
+            &scene.bob
+        } else {
+            &scene.mallory
+        };
+        scene
+            .by(
+                owner,
+                &format!(
+                    "
+            INSERT INTO app.{name} (id, at, v) SELECT n, now(), n FROM generate_series(11, 2500) n;
+            DELETE FROM app.{name} WHERE id > 10 AND id % 10 > 1"
+                ),
+            )
+            .await;
+    }
+    scene.db.execute("VACUUM ANALYZE").await;
+    scene.nothing_stolen("before").await;
+    let size = |name: &str| format!("SELECT pg_relation_size('app.{name}')");
+    let mut before = Vec::new();
+    for (name, ..) in HOOKS {
+        before.push(scene.db.number(&size(name)).await);
+    }
+    for who in ["member", "superuser"] {
+        let workspace = Workspace::for_target(&scene.url(who)).task(
+            "repack",
+            "kind: repack\ntarget: app\noptions: { min_size: 40kB, include: [\"app.*\"] }\n",
+        );
+        let runs = all_ways(&scene, &workspace, &["repack".to_owned()], who).await;
+        let said = runs[0].to_string();
+        for ((name, ..), before) in HOOKS
+            .iter()
+            .zip(&before)
+            // No key changes, so nobody is asked for what hangs on the table that refers to it.
+            .filter(|((name, ..), _)| !matches!(*name, "plain" | "cascade"))
+        {
+            assert_eq!(
+                scene.db.number(&size(name)).await,
+                *before,
+                "{name} as {who}: {said}"
+            );
+            assert!(
+                said.contains(&format!("app.{name}")),
+                "{name} as {who}: {:#}",
+                runs[0]
+            );
+        }
+    }
+    assert!(
+        scene.db.number(&size("plain")).await < before[0],
+        "what nothing hangs on is repacked"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_lent_where_rows_move_14() {
+    where_rows_move(14).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lent_where_rows_move_18() {
+    where_rows_move(18).await;
+}
+
+/// Commands of every kind, where an event trigger calls mallory's function.
+async fn where_commands_are_given(major: u32) {
+    let scene = Scene::set(major).await;
+    scene.by(&scene.mallory, "
+        CREATE TABLE app.parts (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at);
+        CREATE TABLE app.parts_rest PARTITION OF app.parts DEFAULT;
+        CREATE TABLE app.parts_old PARTITION OF app.parts FOR VALUES FROM ('2020-01-01 00:00+00') TO ('2020-02-01 00:00+00');
+        INSERT INTO app.parts SELECT n, '2020-01-02' FROM generate_series(1, 5) n;
+        CREATE TABLE app.keyed (id int PRIMARY KEY, at timestamptz NOT NULL);
+        INSERT INTO app.keyed SELECT n, now() FROM generate_series(1, 20000) n; DELETE FROM app.keyed WHERE id % 20 > 0;
+        CREATE TABLE app.referring (id int); ALTER TABLE app.referring ADD FOREIGN KEY (id) REFERENCES app.keyed NOT VALID;
+        CREATE MATERIALIZED VIEW app.mv AS SELECT 1 AS id; CREATE UNIQUE INDEX ON app.mv (id);
+        CREATE FUNCTION app.evt() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN PERFORM app.pwn(); END'").await;
+    scene
+        .db
+        .execute(
+            "CREATE TABLE public.src (id int PRIMARY KEY, at timestamptz NOT NULL);
+        INSERT INTO public.src SELECT n, now() - interval '2 years' FROM generate_series(1, 5) n",
+        )
+        .await;
+    scene.db.execute("VACUUM ANALYZE").await;
+    let folder = tempfile::tempdir().unwrap();
+    let files = format!("file://{}", folder.path().display());
+    let away = |table: &str| {
+        format!(
+            "kind: archive\ntarget: app\noptions: {{ table: {table}, column: at, older_than: 1y, destination: {{ files: \"{files}\" }} }}\n"
+        )
+    };
+    let first = Workspace::for_target(&scene.db.url).task("file", &away("public.src"));
+    first.run(["run", "file", "--now"]).expect(0);
+    for event in [
+        "ddl_command_start",
+        "ddl_command_end",
+        "sql_drop",
+        "table_rewrite",
+    ] {
+        scene
+            .db
+            .execute(&format!(
+                "CREATE EVENT TRIGGER hook_{event} ON {event} EXECUTE FUNCTION app.evt()"
+            ))
+            .await;
+    }
+    let relations = "SELECT relname || coalesce(pg_get_expr(relpartbound, oid), '') FROM pg_class
+        WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p') ORDER BY 1";
+    let before = scene.db.strings(relations).await;
+    for who in ["member", "superuser"] {
+        let workspace = Workspace::for_target(&scene.url(who))
+            .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [app.parts], interval: month, keep: 1y }\n")
+            .task("refresh", "kind: refresh\ntarget: app\noptions: { always: true, allow_blocking: true }\n")
+            .task("reindex", "kind: reindex\ntarget: app\noptions: { min_size: 8kB, min_bloat: 0% }\n")
+            .task("drop", &rules(["parts".to_owned()].into_iter()))
+            .task("whole", &away("app.parts"))
+            .task("integrity", "kind: integrity\ntarget: app\noptions: { validate: true, amcheck: off }\n")
+            .task("repack", "kind: repack\ntarget: app\noptions: { min_size: 40kB, include: [\"app.*\"] }\n")
+            .task("analyze", "kind: analyze\ntarget: app\n")
+            .task("vacuum", "kind: vacuum\ntarget: app\n")
+            .task("snapshot", "kind: snapshot\ntarget: app\n");
+        let tasks = [
+            "partitions",
+            "refresh",
+            "reindex",
+            "drop",
+            "whole",
+            "integrity",
+            "repack",
+            "analyze",
+            "vacuum",
+            "snapshot",
+        ]
+        .map(str::to_owned);
+        for run in all_ways(&scene, &workspace, &tasks, who).await {
+            if [
+                "partitions",
+                "refresh",
+                "reindex",
+                "drop",
+                "whole",
+                "integrity",
+            ]
+            .contains(&run["task"].as_str().unwrap())
+            {
+                assert!(
+                    told(&run).contains("event trigger hook_ddl_command_end calls app.evt"),
+                    "as {who}: {run:#}"
+                );
+                assert_ne!(run["status"], "succeeded", "as {who}: {run:#}");
+            }
+        }
+        for args in [
+            &["check", "--connect"][..],
+            &["doctor"],
+            &["init", "--dir", "drafted", "--force"],
+        ] {
+            let output = workspace
+                .command(args)
+                .env("DATABASE_URL", scene.url(who))
+                .output()
+                .unwrap();
+            scene
+                .nothing_stolen(&format!("{args:?} as {who}: {output:#?}"))
+                .await;
+        }
+        let args = [
+            "archive", "restore", "--files", &files, "--target", "app", "--into", "app.made",
+        ];
+        let output = workspace.run(args);
+        assert_ne!(output.code, 0, "{output:#?}");
+        scene
+            .nothing_stolen(&format!("{args:?} as {who}: {}", output.stderr))
+            .await;
+    }
+    let after = scene.db.strings(relations).await;
+    assert_eq!(before, after);
+}
+
+#[tokio::test]
+async fn nothing_is_lent_where_commands_are_given_14() {
+    where_commands_are_given(14).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lent_where_commands_are_given_18() {
+    where_commands_are_given(18).await;
+}
+
+#[tokio::test]
+async fn nothing_is_lent_where_commands_are_given_19() {
+    if has_19() {
+        where_commands_are_given(19).await;
+    }
 }
 
 /// Policies are code for whom they are in force; the rest bypasses them.
@@ -294,10 +722,11 @@ async fn foreign_tables(major: u32) {
     let integrity = runs.iter().find(|run| run["task"] == "integrity").unwrap();
     let said = told(integrity);
     assert!(
-        said.contains("app.ev left alone")
+        said.contains("app.ev left alone, with app.ev (app.ev_old)")
             && said.contains("the foreign table app.ev_old, on the server back_"),
         "{integrity:#}"
     );
+    assert_eq!(said.matches("app.ev left alone").count(), 1, "once: {said}");
     let partitions = runs.iter().find(|run| run["task"] == "partitions").unwrap();
     assert!(
         told(partitions).contains("app.eve left alone"),

@@ -19,8 +19,15 @@ held AS MATERIALIZED (
 edge AS MATERIALIZED (
     SELECT inhparent AS above, inhrelid AS below, 'child' AS way FROM pg_catalog.pg_inherits
     UNION ALL
-    SELECT confrelid, conrelid, 'cascade' FROM pg_catalog.pg_constraint
-    WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd')
+    SELECT confrelid, conrelid, CASE WHEN confdeltype IN ('c', 'n', 'd') THEN 'cascade' ELSE 'referencing' END
+    FROM pg_catalog.pg_constraint WHERE contype = 'f'
+    UNION ALL
+    SELECT conrelid, confrelid, 'referenced' FROM pg_catalog.pg_constraint WHERE contype = 'f'
+    UNION ALL
+    -- A default that takes the place of a key may be one to another table, too.
+    SELECT k.confrelid, o.confrelid, 'referencing' FROM pg_catalog.pg_constraint k
+        JOIN pg_catalog.pg_constraint o ON o.conrelid = k.conrelid AND o.oid <> k.oid AND o.contype = 'f' AND o.conkey && k.conkey
+    WHERE k.contype = 'f' AND k.confdeltype = 'd'
     UNION ALL
     SELECT i.inhrelid, i.inhparent, 'parent'
     FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid WHERE c.relispartition
@@ -37,15 +44,17 @@ reach(root, relid, via) AS (
     UNION
     SELECT reach.root, edge.below, CASE
             WHEN edge.way = 'parent' THEN 'above'
-            WHEN edge.way = 'query' THEN 'query'
-            WHEN edge.way = 'child' AND reach.via IN ('self', 'query') THEN reach.via
-            ELSE 'cascade' END
+            WHEN edge.way = 'child' THEN reach.via
+            ELSE edge.way END
     FROM reach JOIN edge ON edge.above = reach.relid
     WHERE CASE edge.way
         WHEN 'parent' THEN reach.via IN ('self', 'above')
         WHEN 'query' THEN reach.via IN ('self', 'query')
-        WHEN 'cascade' THEN reach.via IN ('self', 'cascade')
-        ELSE reach.via <> 'above' END
+        -- What the server asks for a foreign key, it asks as the owner of the table that is asked: who
+        -- can leave behind there what runs at COMMIT, a deferred trigger or a cursor, with our rights.
+        WHEN 'referenced' THEN reach.via = 'self'
+        WHEN 'child' THEN reach.via <> 'above'
+        ELSE reach.via IN ('self', 'cascade') END
 ),
 owner AS MATERIALIZED (
     SELECT o.oid, o.rolname::text AS name,
@@ -103,8 +112,8 @@ expr(root, relid, via, hook, object, classid, objid, tree) AS MATERIALIZED (
         'pg_catalog.pg_policy'::pg_catalog.regclass::oid, p.oid,
         pg_catalog.concat(p.polqual::text, p.polwithcheck::text)
     FROM reach r JOIN pg_catalog.pg_policy p ON p.polrelid = r.relid
-    -- Policies of what a view reads are those for the view's owner.
-    WHERE r.via <> 'above' AND (pg_catalog.row_security_active(r.relid)
+    -- Policies of what a view reads are those for the view's owner; none is in force for a foreign key.
+    WHERE r.via NOT IN ('above', 'referencing', 'referenced') AND (pg_catalog.row_security_active(r.relid)
         OR (r.via = 'query' AND EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = r.relid AND c.relrowsecurity)))
     UNION ALL
     SELECT r.root, r.relid, r.via, 'rule', w.rulename::text,

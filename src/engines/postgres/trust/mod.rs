@@ -39,6 +39,8 @@ pub enum Use {
     Delete,
     /// Rows are written.
     Insert,
+    /// Rows are written again, and no key among them changes.
+    Rewrite,
     /// Its definition changes, and rows may be read and moved on the way.
     Define,
     /// Objects are made, changed or dropped, and no row is touched.
@@ -70,7 +72,8 @@ pub struct Code {
     pub root: u32,
     /// Where it hangs.
     pub table: RelationName,
-    /// How one gets from `root` to `table`: `self`, `cascade`, `above`, `query`.
+    /// How one gets from `root` to `table`: `self`, `cascade`, `above`, `query`; `referencing` where a
+    /// foreign key leads from it to `root`, `referenced` where one of `root` leads to it.
     pub via: String,
     /// As what it hangs there: `trigger`, `index`, …
     pub hook: String,
@@ -212,10 +215,14 @@ impl Standing {
 
     /// The code that would run; none where all of it is trusted.
     pub fn code(&self, touch: Touch) -> Vec<&Code> {
+        self.codes(&[touch])
+    }
+
+    /// The same of all that a step touches: what hangs in the way of several is one.
+    pub fn codes(&self, touches: &[Touch]) -> Vec<&Code> {
         let mut met: BTreeMap<(String, &str, &str), &Code> = BTreeMap::new();
         for code in &self.codes {
-            let asked = code.root == touch.relation || code.hook == "event_trigger";
-            if asked && code.runs(touch.how) {
+            if touches.iter().any(|touch| code.runs_for(*touch)) {
                 let key = (code.table.to_string(), &*code.hook, &*code.object);
                 // With its function it says more.
                 let known = met.entry(key).or_insert(code);
@@ -281,6 +288,8 @@ impl Standing {
                 && match s.via.as_str() {
                     "self" | "query" => true,
                     "cascade" => matches!(touch.how, Use::Delete | Use::Define),
+                    "referencing" => touch.how == Use::Delete,
+                    "referenced" => touch.how == Use::Insert,
                     _ => false,
                 }
         })
@@ -288,6 +297,11 @@ impl Standing {
 }
 
 impl Code {
+    /// Whether it runs where that is touched.
+    fn runs_for(&self, touch: Touch) -> bool {
+        (self.root == touch.relation || self.hook == "event_trigger") && self.runs(touch.how)
+    }
+
     /// Whether it runs where its table is touched like that.
     fn runs(&self, how: Use) -> bool {
         let hook = self.hook.as_str();
@@ -315,14 +329,17 @@ impl Code {
                 | "foreign"
         );
         // What a view reads is read, whatever happens to the view.
-        if self.via == "query" {
-            return planned && how != Use::Command;
+        match self.via.as_str() {
+            "query" => return planned && how != Use::Command,
+            "referencing" => return planned && how == Use::Delete,
+            "referenced" => return planned && how == Use::Insert,
+            _ => {}
         }
         let deleted = matches!(hook, "trigger" | "deferrable_trigger" | "rule");
         match how {
             Use::Read => planned,
             Use::Delete => planned || deleted,
-            Use::Insert | Use::Define => true,
+            Use::Insert | Use::Rewrite | Use::Define => true,
             Use::Command => false,
         }
     }
@@ -349,6 +366,10 @@ impl Code {
             "rule" => format!("rule {object} of {table}"),
             "view" => format!("the query of view {table}"),
             other => format!("{other} {object} of {table}"),
+        };
+        let what = match self.via.as_str() {
+            "referencing" | "referenced" => format!("{what}, which is asked for a foreign key,"),
+            _ => what,
         };
         match &self.function {
             Some(function) => format!("{what} calls {function} (code of {})", self.owner),
@@ -407,6 +428,9 @@ mod tests {
             ("self", "login_trigger", [false; 5]),
             ("self", "foreign", [true, true, true, true, false]),
             ("query", "foreign", [true, true, true, true, false]),
+            ("referencing", "index", [false, true, false, false, false]),
+            ("referenced", "index", [false, false, true, false, false]),
+            ("referenced", "trigger", [false; 5]),
         ] {
             assert_eq!(
                 all.map(|how| code(via, hook).runs(how)),
@@ -446,6 +470,8 @@ mod tests {
                 stranger(1, "self", "p"),
                 stranger(8, "self", "f"),
                 stranger(9, "above", "p"),
+                stranger(10, "referencing", "r"),
+                stranger(11, "referenced", "r"),
             ],
             ..Standing::default()
         };
@@ -458,7 +484,9 @@ mod tests {
                 .collect()
         };
         assert_eq!(locked(Use::Read), [1]);
-        assert_eq!(locked(Use::Delete), [1, 7]);
+        assert_eq!(locked(Use::Delete), [1, 7, 10]);
+        assert_eq!(locked(Use::Insert), [1, 11]);
+        assert_eq!(locked(Use::Rewrite), [1]);
         assert!(locked(Use::Command).is_empty());
         assert!(standing.guard(&[Touch::new(2, Use::Delete)]).is_none());
     }

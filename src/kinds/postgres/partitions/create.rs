@@ -473,6 +473,7 @@ fn step(
     ))
     .locking(subject.table.oid)
     .touching(subject.table.oid, Use::Define)
+    .touching(subject.table.oid, Use::Insert)
     .only_if(
         free,
         "the table has vanished, or something else bears that name by now",

@@ -335,7 +335,7 @@ pub(super) async fn read(
         .chain(facts.retired.iter().map(|retired| retired.oid))
         .collect();
     facts.dependents = dependents::read(db, &droppable).await?;
-    facts.standing = trust::read(site, roots).await?;
+    facts.standing = trust::read(site, roots.into_iter().chain(read_to_go(&facts))).await?;
     for table in facts.tables.values_mut() {
         // What is too large to be read while others wait is not read here either.
         let default = table.default.map_or(0, |oid| bytes(oid, &facts.nodes));
@@ -356,6 +356,16 @@ pub(super) async fn read(
         }
     }
     Ok(facts)
+}
+
+/// What may be dropped only where its rows say so, apart from their table: they are read for that.
+fn read_to_go(facts: &Facts) -> Vec<u32> {
+    let by_uuid = facts.tables.values().filter(|t| t.key_type == "uuid");
+    let nodes = by_uuid.filter_map(|table| facts.nodes.get(&table.oid));
+    nodes
+        .flat_map(|root| root.children.iter().copied())
+        .chain(facts.retired.iter().map(|retired| retired.oid))
+        .collect()
 }
 
 const PARTITIONED: &str = "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c

@@ -198,8 +198,13 @@ impl Kind for Partitions {
         };
         for name in &self.tables {
             if let Some(table) = facts.tables.get(name)
-                && let touch = Touch::new(table.oid, Use::Define)
-                && trust::refuses(&mut plan, &facts.standing, touch, &table.name.to_string())
+                && let touches = [Use::Define, Use::Insert].map(|how| Touch::new(table.oid, how))
+                && trust::refuses(
+                    &mut plan,
+                    &facts.standing,
+                    &touches,
+                    &table.name.to_string(),
+                )
             {
                 continue;
             }

@@ -195,6 +195,9 @@ fn retire(task: &Partitions, subject: &Subject<'_>, oid: u32, node: &Node, at: &
     let named = |name| leaving(oid, name, node, subject);
     let ours = |required, name| of_version_7(required, name, node, subject);
     let mut step = step("retire_partition", oid, node, subject).expecting(node.bytes, None);
+    if subject.key == Key::Uuid && !foreign {
+        step = step.touching(oid, Use::Read);
+    }
     let since = at.now.to_rfc3339();
     let marked = marked(root, node, &since);
     let root_name = root.to_string();
@@ -542,6 +545,7 @@ fn drop_retired(
             .because(format!("detached on {day}, more than {} ago", task.grace))
             .locking(retired.oid)
             .touching(retired.oid, Use::Command)
+            .touching(retired.oid, Use::Read)
             .only_if(
                 still_there(retired.oid, &retired.name),
                 "the table has vanished",

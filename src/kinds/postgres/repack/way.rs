@@ -283,7 +283,7 @@ pub(super) fn step(
                 holders: Query::new(horizon::OLDER_THAN, []),
             };
             let mut step = Step::new(MOVE, name, lane)
-                .touching(oid, Use::Insert)
+                .touching(oid, Use::Rewrite)
                 .shrinking(shrink);
             step.body.under.all_rows = true;
             step.details = vec![
