@@ -301,3 +301,72 @@ async fn one_partition_that_cannot_be_named_keeps_no_other() {
     }
     assert_eq!(ids("kept").await, "1 2");
 }
+
+/// What a trigger, a check or a value says may hold such bytes, too: the step that met it has
+/// failed with what can be shown of it, and the rest goes on.
+#[tokio::test]
+async fn errors_that_are_no_utf8_are_told() {
+    let cluster = private_cluster(17, &[("autovacuum", "off")]);
+    let admin = connect(&cluster.url("postgres")).await;
+    admin.batch_execute("CREATE DATABASE bytes TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'").await.unwrap();
+    let client = connect(&cluster.url("bytes")).await;
+    client.batch_execute(r#"
+        CREATE TABLE fine (id int PRIMARY KEY, at timestamptz NOT NULL); INSERT INTO fine SELECT n, now() - interval '2 years' FROM generate_series(1, 5) n;
+        CREATE TABLE raises (LIKE fine INCLUDING ALL); INSERT INTO raises SELECT * FROM fine;
+        CREATE TABLE valued (id int PRIMARY KEY, at timestamptz NOT NULL, t text); INSERT INTO valued SELECT id, at, 'caf' || chr(233) FROM fine;
+        CREATE TABLE same (id int PRIMARY KEY, at timestamptz NOT NULL, t text UNIQUE); INSERT INTO same VALUES (1, now(), 'caf' || chr(233));
+        CREATE TABLE refers (t text); INSERT INTO refers VALUES ('th' || chr(233));
+        ALTER TABLE refers ADD FOREIGN KEY (t) REFERENCES same (t) NOT VALID;
+        CREATE TABLE checked (t text); INSERT INTO checked VALUES ('th' || chr(233)); ALTER TABLE checked ADD CHECK (t = 'tea') NOT VALID;
+        CREATE FUNCTION held() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
+            RAISE WARNING 'a warning of caf%', chr(233); RAISE EXCEPTION 'held for caf%', chr(233) USING HINT = 'th' || chr(233); END$$;
+        CREATE TRIGGER held BEFORE DELETE ON raises FOR EACH ROW EXECUTE FUNCTION held()"#).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let files = format!("file://{}", folder.path().display());
+    let rule =
+        |table: &str| format!("{{ table: {table}, column: at, older_than: 1y, max_share: 100% }}");
+    let workspace = Workspace::for_target(&cluster.url("bytes"))
+        .task("cleanup", &format!("kind: cleanup\ntarget: app\noptions: {{ rules: [{}, {}] }}\n", rule("raises"), rule("fine")))
+        .task("archive", &format!("kind: archive\ntarget: app\noptions: {{ table: valued, column: at, older_than: 1y, destination: {{ files: \"{files}\" }} }}\n"))
+        .task("move", "kind: archive\ntarget: app\noptions: { table: valued, column: at, older_than: 1y, destination: { table: same } }\n")
+        .task("integrity", "kind: integrity\ntarget: app\noptions: { validate: true }\n")
+        .task("sql", "kind: sql\ntarget: app\noptions: { statements: [{ name: raise, sql: \"DELETE FROM public.raises\" }] }\n")
+        .task("repack", "kind: repack\ntarget: app\noptions: { min_size: 8kB }\n");
+    for (task, expected) in [
+        ("cleanup", "trigger held"),
+        ("archive", "5 rows refused to go"),
+        ("move", "same_pkey"),
+        ("integrity", "1 rows of public.refers violate refers_t_fkey"),
+        ("sql", "held for caf"),
+        ("repack", "move_rows"),
+    ] {
+        workspace.run(["plan", task]).expect(0);
+        workspace.run(["run", task, "--dry-run"]).expect(0);
+        let output = workspace.run(["run", task, "--now", "--output", "json"]);
+        let (run, code) = (
+            output.json()["runs"][0].clone(),
+            i32::from(!matches!(task, "integrity" | "repack")),
+        );
+        assert_eq!(output.code, code, "{run:#}");
+        assert!(run.to_string().contains(expected), "{run:#}");
+        if task == "integrity" {
+            assert!(
+                run.to_string()
+                    .contains("1 rows of public.checked violate checked_t_check"),
+                "{run:#}"
+            );
+        }
+    }
+    let count = async |sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!(
+        count("SELECT count(*) FROM fine").await,
+        0,
+        "beside what raises, the rest goes"
+    );
+    assert_eq!(count("SELECT count(*) FROM raises").await, 5);
+    // Bytes that no file can hold stay where they are.
+    assert_eq!(count("SELECT count(*) FROM valued").await, 5);
+    workspace.run(["show", "last"]).expect(0);
+    workspace.run(["report"]).expect(0);
+    workspace.run(["check", "--connect"]).expect(0);
+}

@@ -27,6 +27,7 @@ mod init;
 mod kinds;
 mod large;
 mod layers;
+mod lies;
 mod misfits;
 mod mongodb;
 mod notify;

@@ -143,6 +143,8 @@ for_each_version! {
             .task("cleanup", "kind: cleanup\ntarget: app\noptions:\n  rules:\n    - { table: public.old, column: at, older_than: 1000d, keep: [\"id = 5\"] }\n    - { table: public.old, orphaned: { columns: [parent_id], parent: public.parent } }\n")
             .task("move", "kind: archive\ntarget: app\noptions: { table: public.moved, column: at, older_than: 100d, destination: { table: public.kept } }\n")
             .task("file", &format!("kind: archive\ntarget: app\noptions: {{ table: public.filed, column: at, older_than: 100d, destination: {{ files: \"file://{destination}\" }} }}\n"))
+            .task("repack", "kind: repack\ntarget: app\noptions: { min_size: 8kB, include: [\"public.*\"] }\n")
+            .env("DATABASE_URL", &db.url)
             .task("partitions", "kind: partitions\ntarget: app\noptions: { tables: [public.part], interval: month, ahead: 2 }\n");
         let before = db.number("SELECT last_value FROM evil.called").await;
         let mut said = String::new();
@@ -155,14 +157,20 @@ for_each_version! {
         // Superusers are what it complains of, and nothing else.
         let doctor = run(&["doctor"]).expect(1).stdout;
         assert!(doctor.contains("is a superuser") && doctor.ends_with("\n1 problem\n"), "{doctor}");
-        for task in ["analyze", "vacuum", "reindex", "refresh", "integrity", "snapshot", "sql", "cleanup", "move", "file", "partitions"] {
+        for task in ["analyze", "vacuum", "reindex", "refresh", "integrity", "snapshot", "sql", "cleanup", "move", "file", "partitions", "repack"] {
             run(&["plan", task]);
+            run(&["run", task, "--dry-run"]);
             run(&["run", task, "--now"]);
         }
         run(&["history"]).expect(0);
         run(&["show", "last"]).expect(0);
         run(&["report"]).expect(0);
         run(&["next"]).expect(0);
+        run(&["status"]);
+        run(&["init", "--dir", "drafted"]).expect(0);
+        for from in ["pg_cron", "pg_partman"] {
+            run(&["init", "--from", from, "--dir", from]).expect(2);
+        }
         let kept = run(&["archive", "list", "--output", "json"]).expect(0).json();
         let id = kept["archived"][0]["manifest"]["id"].as_str().unwrap().to_owned();
         run(&["archive", "restore", &id, "--into", "public.back"]).expect(0);

@@ -241,6 +241,7 @@ pub fn fields(fields: &[Field]) -> Result<(), (usize, String)> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     #[test]
@@ -311,6 +312,64 @@ mod tests {
                 Err(field.to_owned()),
                 "{pointer} {value}"
             );
+        }
+    }
+
+    /// Every value of a document, by its pointer.
+    fn pointers(value: &Value, at: &str, all: &mut Vec<String>) {
+        all.push(at.to_owned());
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map {
+                    pointers(value, &format!("{at}/{key}"), all);
+                }
+            }
+            Value::Array(list) => {
+                for (n, value) in list.iter().enumerate() {
+                    pointers(value, &format!("{at}/{n}"), all);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn anything() -> impl Strategy<Value = Value> {
+        prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            ".*".prop_map(Value::from),
+            Just(json!([])),
+            Just(json!({})),
+            Just(json!("collection=x/../../../etc/passwd.jsonl.zst")),
+            Just(json!([{ "name": "a", "type": "rest" }])),
+        ]
+    }
+
+    proptest! {
+        /// Whatever is changed: it is examined or refused, and of a manifest that
+        /// passes nothing leads out of its place.
+        #[test]
+        fn nothing_panics(changes in prop::collection::vec((any::<prop::sample::Index>(), anything()), 1..4)) {
+            let mut value = good();
+            for (which, new) in changes {
+                let mut all = Vec::new();
+                pointers(&value, "", &mut all);
+                let at = all[which.index(all.len())].clone();
+                if let Some(old) = value.pointer_mut(&at) {
+                    *old = new;
+                }
+            }
+            if let Ok(manifest) = serde_json::from_value::<Manifest>(value)
+                && manifest.examine().is_ok()
+            {
+                prop_assert!(!manifest.database.contains(['/', '.', '\0']));
+                for file in &manifest.files {
+                    prop_assert!(!file.path.split('/').any(|part| part == "..") && !file.path.starts_with('/'));
+                    prop_assert!(file.rows >= 0 && file.bytes >= 0);
+                }
+            }
         }
     }
 }
