@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::Execution;
@@ -10,6 +11,12 @@ use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::history::StepRecord;
 use crate::plan::{Finding, Place, Site, Speaks, Step};
+
+/// What the history keeps of where a target was last is under this kind.
+pub const PLACES: &str = "places";
+
+/// And under this key.
+pub const LAST_PLACE: &str = "last";
 
 /// The steps of the engine behind a door.
 pub type BodyOf<D> = <<D as Door>::Session as Speaks>::Body;
@@ -40,6 +47,19 @@ pub trait Door: Send + Sync + Sized + 'static {
     /// The sessions of a plan: `primary`, and what can be reached of the
     /// replicas if the kind reads them. One out of reach becomes a finding.
     async fn site(&self, primary: Self::Session, replicas: bool) -> Site<Self::Session>;
+
+    /// Where the target is, to be remembered for later runs: a server that a failover has left
+    /// behind is told by what earlier ones have remembered (`last`).
+    ///
+    /// # Errors
+    /// When it is such a server, or cannot be asked.
+    async fn place(
+        &self,
+        _session: &Self::Session,
+        _last: Option<&Value>,
+    ) -> Result<Option<Value>, EngineError> {
+        Ok(None)
+    }
 
     /// Every database of the server that work may be done in, by name.
     ///

@@ -8,6 +8,7 @@ use chrono_tz::Tz;
 
 use super::{Request, Surroundings};
 use crate::config::Task;
+use crate::execute::{LAST_PLACE, PLACES};
 use crate::history::{HistoryError, Store};
 use crate::plan::{Baseline, Moment, Past, Plan};
 
@@ -20,6 +21,8 @@ pub struct Known {
     pub memories: HashMap<String, serde_json::Value>,
     /// What it asked to remember of targets that are not configured any more, by name.
     pub former: BTreeMap<String, HashMap<String, serde_json::Value>>,
+    /// Where the target was last.
+    pub place: Option<serde_json::Value>,
     /// The steps of the latest runs of the kind, newest first.
     pub past: Vec<Past>,
     /// How much time a whole run has, where that is limited.
@@ -43,11 +46,20 @@ impl Known {
             baselines: store.baselines(target).await?,
             memories: store.memories(target, &task.kind).await?,
             former: former(store, task, target).await?,
+            place: last_place(store, target).await?,
             past: store.past_steps(target, &task.kind).await?,
             whole: None,
             zone,
         })
     }
+}
+
+/// Where a target was last.
+pub(super) async fn last_place(
+    store: &dyn Store,
+    target: &str,
+) -> Result<Option<serde_json::Value>, HistoryError> {
+    Ok(store.memories(target, PLACES).await?.remove(LAST_PLACE))
 }
 
 /// What is remembered of targets that have gone from the configuration, or have another name there.

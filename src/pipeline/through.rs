@@ -10,7 +10,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::known::learn;
+use super::known::{last_place, learn};
 use super::{
     Answer, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, deadline,
     for_work, kept_out, lanes, millis, sum_up, way, whole,
@@ -18,11 +18,12 @@ use super::{
 use crate::config::{Limits, Target, Task, Throttle};
 use crate::engines::EngineError;
 use crate::execute::{
-    self, Awaited, BodyOf, Door, Event, Execution, Held, Holder, Pace, Stop, StopReason, Throttler,
+    self, Awaited, BodyOf, Door, Event, Execution, Held, Holder, LAST_PLACE, PLACES, Pace, Stop,
+    StopReason, Throttler,
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
-    AnyKind, Body, Entry, Finding, Moment, Plan, Predictor, SavedPlan, Severity, Skip, Step,
+    AnyKind, Body, Entry, Finding, Memory, Moment, Plan, Predictor, SavedPlan, Severity, Skip, Step,
 };
 
 /// How often the lock of the task is asked for, where that is waited for.
@@ -62,6 +63,7 @@ impl<D: Door> Through<D> {
         way::configured(target)?;
         let door = D::to(target, &format!("maint plan {}", task.name))?;
         let session = door.open(self.kind.only_reads()).await?;
+        door.place(&session, known.place.as_ref()).await?;
         let mut site = door.site(session, self.kind.reads_replicas()).await;
         site.trust_owners = trusted(task, target);
         site.scope = target.scope;
@@ -123,6 +125,7 @@ impl<D: Door> Way for Through<D> {
         let awaited = around.stop.awaited();
         let opening = awaited.aside("opening a session");
         let session = door.open(self.kind.only_reads()).await?;
+        remember_place(&door, &session, around, &record.target).await?;
         // A claim in a session that others share would be no claim.
         door.fit_for_claim(&session).await?;
         if let Some(holder) = claim_patiently(request, around, &door, &session).await? {
@@ -355,6 +358,28 @@ async fn document<D: Door>(
     let rows = door.count_for_review(session, &plan.steps).await?;
     let options = &task.options;
     Ok(SavedPlan::of(names, &system, options, plan, &rows))
+}
+
+/// Refuses a server that a failover has left behind, as far as earlier runs have told, and tells
+/// later ones where the target is. While the history is away nobody knows of any.
+async fn remember_place<D: Door>(
+    door: &D,
+    session: &D::Session,
+    around: &Surroundings,
+    target: &str,
+) -> Result<(), EngineError> {
+    let history = &around.history;
+    let last = history.ask(last_place(history.store().as_ref(), target));
+    let last = last.await.flatten();
+    let now = door.place(session, last.as_ref()).await?;
+    if let Some(now) = now.filter(|now| last.as_ref() != Some(now)) {
+        let memory = Memory {
+            key: LAST_PLACE.to_owned(),
+            value: now,
+        };
+        history.remember(target, PLACES, Utc::now(), &[memory]);
+    }
+    Ok(())
 }
 
 /// Leaves of the plan what was approved, in that order, and nothing for a

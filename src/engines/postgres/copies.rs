@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use serde::{Deserialize, Serialize};
 
 use super::connect::Dial;
 use super::timeline::{STARTED, TIMELINE};
@@ -47,11 +48,78 @@ impl Copy {
 
     /// Whether both began as one, as far as can be told.
     fn is_of(&self, other: &Copy) -> bool {
-        match (&self.system, &other.system) {
-            (Some(one), Some(other)) => one == other,
-            _ => true,
-        }
+        began_as_one(&self.system, &other.system)
     }
+}
+
+fn began_as_one(one: &Option<String>, other: &Option<String>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => one == other,
+        _ => true,
+    }
+}
+
+/// Where the runs on a target have worked last, for those that come after a failover.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Last {
+    system: Option<String>,
+    timeline: u32,
+}
+
+/// Where a target is now, to be remembered: of several hosts the copy that a run begins on, which
+/// is none that a failover has left behind. A host that is named alone is believed, and counts from
+/// then on, where anything was known.
+///
+/// # Errors
+/// When it was left behind, or the session is lost.
+pub async fn place(
+    dial: &Dial,
+    session: &Session,
+    begun_on: Option<&Copy>,
+    last: Option<&Last>,
+) -> Result<Option<Last>, EngineError> {
+    let alone = match begun_on {
+        None if last.is_some() && !dial.has_several_hosts() => Copy::of(session).await?,
+        _ => None,
+    };
+    let Some(now) = begun_on.or(alone.as_ref()) else {
+        return Ok(None);
+    };
+    if let Some(last) = last
+        && dial.has_several_hosts()
+        && began_as_one(&now.system, &last.system)
+        && now.timeline < last.timeline
+    {
+        return Err(EngineError::OtherCopy {
+            message: format!(
+                "of the hosts of {} only one answers that takes writes, and it has an older copy of the database (timeline {}; earlier runs have worked on {}): it was the primary before a failover, and what is written there is lost when it follows the new one. Nothing was done. See why the new one does not answer; if this is the one to go on with, name it alone in the URL for one run",
+                dial.describe(),
+                now.timeline,
+                last.timeline
+            ),
+        });
+    }
+    Ok(Some(Last {
+        system: now.system.clone(),
+        timeline: now.timeline,
+    }))
+}
+
+/// Refuses two sessions that are not with one server, where the address has several hosts: what one
+/// has written is not the other's.
+///
+/// # Errors
+/// Then, and when one of them is lost.
+pub async fn both_with_one(dial: &Dial, one: &Session, other: &Session) -> Result<(), EngineError> {
+    if !dial.has_several_hosts() || Copy::of(one).await? == Copy::of(other).await? {
+        return Ok(());
+    }
+    Err(EngineError::OtherCopy {
+        message: format!(
+            "two sessions with {} are on two different servers: another one took over in between, or its hosts are no copies of one database",
+            dial.describe()
+        ),
+    })
 }
 
 /// The copy that a run begins on, where its target has several hosts.

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
@@ -85,6 +86,18 @@ impl Way {
         }
         Ok(session)
     }
+}
+
+/// Where a target is, as the history keeps it.
+pub(super) async fn place(
+    dial: &Dial,
+    session: &Session,
+    begun_on: Option<&Copy>,
+    last: Option<&Value>,
+) -> Result<Option<Value>, EngineError> {
+    let last = last.and_then(|last| serde_json::from_value(last.clone()).ok());
+    let now = copies::place(dial, session, begun_on, last.as_ref()).await?;
+    Ok(now.and_then(|now| serde_json::to_value(now).ok()))
 }
 
 /// Resolves how to reach a target.
@@ -197,6 +210,14 @@ impl execute::Door for Door {
             }
         }
         site
+    }
+
+    async fn place(
+        &self,
+        session: &Session,
+        last: Option<&Value>,
+    ) -> Result<Option<Value>, EngineError> {
+        place(&self.dial, session, self.begun_on.get(), last).await
     }
 
     async fn databases(&self, session: &Session) -> Result<Vec<String>, EngineError> {

@@ -8,6 +8,7 @@
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::copies;
 use crate::engines::postgres::timeline::{STARTED, TIMELINE, place};
 
 /// Writes a record of the log that belongs to the transaction, and nothing else.
@@ -33,9 +34,15 @@ pub(super) struct Naming {
 }
 
 impl Naming {
-    /// Opens a session beside those that work, under the same name.
-    pub(super) async fn open(dial: &Dial, name: &str) -> Result<Naming, EngineError> {
-        Naming::with(Session::open(dial, name).await?).await
+    /// Opens a session beside one that works, with the same server and under the same name.
+    pub(super) async fn beside(
+        dial: &Dial,
+        name: &str,
+        session: &Session,
+    ) -> Result<Naming, EngineError> {
+        let beside = Session::open(dial, name).await?;
+        copies::both_with_one(dial, session, &beside).await?;
+        Naming::with(beside).await
     }
 
     /// With a session that is there.

@@ -314,7 +314,7 @@ async fn within(
         return Err(files(format!("{into} has vanished")));
     };
     // What the mark says of the transaction decides whether rows come back once more.
-    let naming = Naming::open(how.dial, NAME).await?;
+    let naming = Naming::beside(how.dial, NAME, session).await?;
     let named = naming.name(session).await?;
     let mark = Restored {
         at: Utc::now(),

@@ -114,7 +114,7 @@ impl<'a> Sender<'a> {
         there.execute("committing there", "COMMIT").await?;
         let names = (
             Naming::with(job.door.another().await?).await?,
-            Naming::open(&dial(&send.target, job)?, &job.door.name).await?,
+            Naming::beside(&dial(&send.target, job)?, &job.door.name, &there).await?,
         );
         Ok(Sender {
             walk,

@@ -1,17 +1,19 @@
 //! The other database that rows go to: how to get there, and whether a table there takes them.
 
+use chrono::Utc;
 use uuid::Uuid;
 
-use super::Job;
 use super::export::ExportError;
+use super::{Job, door};
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::engines::postgres::catalog::UNLOGGED;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::copies;
 use crate::engines::postgres::{Identifier, Row, Session, each, first};
+use crate::execute::{LAST_PLACE, PLACES};
 use crate::plan::postgres::only_for_its_owner;
-use crate::plan::{Send, Walk};
+use crate::plan::{Memory, Send, Walk};
 
 const COLUMNS: &str = "SELECT a.attname::text, pg_catalog.format_type(a.atttypid, a.atttypmod)
     FROM pg_catalog.pg_attribute a
@@ -131,7 +133,18 @@ pub(super) fn trusted(target: &str, job: Job<'_>) -> Vec<String> {
 pub(super) async fn connect(target: &str, job: Job<'_>) -> Result<Session, ExportError> {
     let dial = dial(target, job)?;
     let there = Session::open(&dial, &job.door.name).await?;
-    copies::only_one(&dial, &job.door.name, &there).await?;
+    let copy = copies::only_one(&dial, &job.door.name, &there).await?;
+    let history = &job.execution.history;
+    let known = history.ask(history.store().memories(target, PLACES));
+    let last = known.await.unwrap_or_default().remove(LAST_PLACE);
+    let now = door::place(&dial, &there, copy.as_ref(), last.as_ref()).await?;
+    if let Some(now) = now.filter(|now| last.as_ref() != Some(now)) {
+        let memory = Memory {
+            key: LAST_PLACE.to_owned(),
+            value: now,
+        };
+        history.remember(target, PLACES, Utc::now(), &[memory]);
+    }
     there.take_any_bytes(false).await?;
     Ok(there)
 }

@@ -2,6 +2,8 @@
 
 use std::process::Stdio;
 
+use maint::engines::postgres::connect::Dial;
+use maint::engines::postgres::{Session, copies};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -105,7 +107,8 @@ async fn an_old_primary_that_comes_back_is_left_alone() {
     )
     .await
     .unwrap();
-    let replica = standby(17, &cluster, |_| {}).await;
+    old.batch_execute("CREATE DATABASE source").await.unwrap();
+    let mut replica = standby(17, &cluster, |_| {}).await;
     let new = connect(&replica.url("postgres")).await;
     let patience = Patience::until("the rows on the standby");
     while number(&new, "SELECT count(*) FROM pg_class WHERE relname = 'gate'").await == 0 {
@@ -198,4 +201,80 @@ async fn an_old_primary_that_comes_back_is_left_alone() {
             assert_eq!(number(server, &rows).await, 100, "{table}");
         }
     }
+
+    // Then the new one is away, and whoever asks is answered by the old one alone.
+    let source = cluster.url("source");
+    let client = connect(&source).await;
+    client
+        .batch_execute("CREATE TABLE went (id int PRIMARY KEY, at timestamptz); INSERT INTO went VALUES (1, now() - interval '1 year')")
+        .await
+        .unwrap();
+    let targets = |url: &str| {
+        format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n  source: {{ engine: postgres, url: \"{source}\" }}\n"
+        )
+    };
+    let schedules = workspace.path().join("schedules.yaml");
+    std::fs::write(&schedules, targets(&url)).unwrap();
+    let workspace = workspace.task(
+        "move",
+        "kind: archive\ntarget: source\noptions: { table: went, column: at, older_than: 90d, destination: { database: app, table: public.kept } }\n",
+    );
+    replica.stop();
+    let more = "SELECT count(*) FROM more";
+    for command in [
+        ["plan", "both"].as_slice(),
+        &["run", "both", "--now"],
+        &["run", "move", "--now"],
+    ] {
+        let said = workspace.run(command);
+        assert_ne!(said.code, 0, "{command:?}: {}{}", said.stdout, said.stderr);
+        let said = format!("{}{}", said.stdout, said.stderr);
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            words
+                .contains("older copy of the database (timeline 1; earlier runs have worked on 2)"),
+            "{command:?}: {said}"
+        );
+        assert_eq!(number(&old, more).await, 100, "{command:?}");
+        assert_eq!(number(&client, "SELECT count(*) FROM went").await, 1);
+    }
+    // Who names it alone means it, and from then on it is the one.
+    let mut alone: url::Url = cluster.url("postgres").parse().unwrap();
+    alone.set_query(Some("sslmode=disable"));
+    std::fs::write(&schedules, targets(alone.as_str())).unwrap();
+    workspace.run(["run", "both", "--now"]).expect(0);
+    assert_eq!(number(&old, more).await, 0);
+    std::fs::write(&schedules, targets(&url)).unwrap();
+    workspace.run(["run", "both", "--now"]).expect(0);
+    workspace.run(["run", "move", "--now"]).expect(0);
+    assert_eq!(number(&old, "SELECT count(*) FROM kept").await, 1);
+}
+
+/// Of one address with several hosts, two sessions may be with two servers.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_sessions_are_with_one_server() {
+    let clusters = [private_cluster(17, &[]), private_cluster(17, &[])];
+    let urls = clusters.each_ref().map(|one| one.url("postgres"));
+    let env = |_: &str| None;
+    let of = |url: &str| Dial::resolve(Some(url), &env).unwrap();
+    let several = of(&format!(
+        "postgres://postgres@{},{}/postgres",
+        place(&urls[0]),
+        place(&urls[1])
+    ));
+    let [one, other] = urls.each_ref().map(|url| of(url));
+    let first = Session::open(&one, "maint test").await.unwrap();
+    let same = Session::open(&one, "maint test").await.unwrap();
+    let second = Session::open(&other, "maint test").await.unwrap();
+    copies::both_with_one(&several, &first, &same)
+        .await
+        .unwrap();
+    let error = copies::both_with_one(&several, &first, &second)
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("two different servers"),
+        "{error}"
+    );
 }
