@@ -1,6 +1,6 @@
 //! A server that lies: between maint and a real one, answers are changed, left
-//! out and made up. Whatever comes, the session that watches survives it. What is changed depends on a
-//! number alone, which a failing test names.
+//! out and made up. Whatever comes, nothing panics. What is changed depends on a
+//! number alone, which a failing test names, and on the order of connections.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::servers::fresh_database;
+use crate::support::workspace::Workspace;
 
 /// Numbers that look like chance, and are the same every time.
 #[derive(Clone)]
@@ -355,4 +356,83 @@ async fn whoever_watches_survives_every_answer() {
         answered > 5,
         "the server lies: {answered} answers that nobody gave"
     );
+}
+
+/// Every command that asks a server: it ends as it always does, with what went wrong.
+// The program is waited for in one thread, and lied to in another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_command_panics_at_what_a_server_says() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE EXTENSION amcheck; CREATE EXTENSION pgstattuple;
+        CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent SELECT generate_series(1, 50);
+        CREATE TABLE old (id int PRIMARY KEY, parent_id int REFERENCES parent, at timestamptz NOT NULL); CREATE INDEX ON old (at);
+        INSERT INTO old SELECT n, n % 50 + 1, now() - n * interval '1 day' FROM generate_series(1, 400) n;
+        CREATE TABLE part (id int, at timestamptz NOT NULL) PARTITION BY RANGE (at); CREATE TABLE part_rest PARTITION OF part DEFAULT;
+        CREATE MATERIALIZED VIEW v AS SELECT * FROM parent; CREATE UNIQUE INDEX ON v (id); ANALYZE").await;
+    for seed in 1..=3 {
+        // Some lie from the first answer on, most once they are trusted.
+        let honest = [0, 110, 130, 170][seed as usize % 4];
+        let port = lying(port(&db.url), seed, honest, 3 + seed % 5).await;
+        let files = tempfile::tempdir().unwrap();
+        let mut workspace = Workspace::new(&format!(
+            "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\" }}\n",
+            at_port(&db.url, port)
+        ));
+        let limits = "limits: { budget: 5s, lock_timeout: 200ms, lock_retries: 0, transaction_wait: 1s, max_block: 100ms }\n";
+        let kinds = [
+            ("cleanup", "rules: [{ table: public.old, column: at, older_than: 390d }, { table: public.old, orphaned: { columns: [parent_id], parent: public.parent } }]".to_owned()),
+            ("archive", format!("table: public.old, column: at, older_than: 395d, destination: {{ files: \"file://{}\" }}", files.path().display())),
+            ("partitions", "tables: [public.part], interval: month, ahead: 1, move_default_rows: true".to_owned()),
+            ("sql", "statements: [{ name: pause, sql: SELECT pg_catalog.pg_sleep(0.3) }]".to_owned()),
+            ("integrity", "validate: true".to_owned()),
+            ("reindex", "min_size: 8kB, method: exact".to_owned()),
+            ("refresh", "always: true".to_owned()),
+            ("repack", "min_size: 8kB".to_owned()),
+            ("analyze", String::new()),
+            ("vacuum", String::new()),
+            ("snapshot", String::new()),
+        ];
+        for (kind, options) in &kinds {
+            let exclude = match *kind {
+                "reindex" | "analyze" | "vacuum" | "integrity" | "repack" => {
+                    "include: [\"public.*\"], "
+                }
+                _ => "",
+            };
+            workspace = workspace.task(
+                kind,
+                &format!("kind: {kind}\ntarget: app\noptions: {{ {exclude}{options} }}\n{limits}"),
+            );
+        }
+        let names = kinds.each_ref().map(|(kind, _)| *kind);
+        // A few kinds each: a lie goes a long way.
+        let few = names.into_iter().skip(seed as usize - 1).step_by(4);
+        for args in [
+            ["plan"].into_iter().chain(few).collect::<Vec<_>>(),
+            if seed % 2 == 0 {
+                vec!["doctor"]
+            } else {
+                vec!["check", "--connect"]
+            },
+        ] {
+            let mut command = workspace.command(&args);
+            // Whoever believes a lie about time may wait for long; that is no panic.
+            command.timeout(std::time::Duration::from_secs(5));
+            let output = command.output().unwrap();
+            let said = format!(
+                "{}{}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            );
+            assert!(
+                !said.contains("panicked at"),
+                "seed {seed}, {args:?}:\n{said}"
+            );
+            let code = output.status.code();
+            assert!(
+                matches!(code, None | Some(0..=5)),
+                "seed {seed}, {args:?}: {code:?}\n{said}"
+            );
+        }
+    }
 }
