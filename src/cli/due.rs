@@ -192,6 +192,12 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
     let mut code = runs.iter().fold(0, |code, run| {
         worse(code, exit_code(&run.status, false, &signals.stop))
     });
+    // Its runs may have ended well, or not have begun: a program around them failed, or one of its
+    // tasks found its window closed.
+    let fell_short = |one: &&Occurrence| one.succeeded == Some(false) && one.reason.is_some();
+    if occurrences.iter().any(|one| fell_short(&one)) {
+        code = worse(code, 1);
+    }
     if !told || worker.left_undone() {
         code = worse(code, signal_code(&signals.stop));
     }
@@ -209,6 +215,10 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
     let missed: Vec<&Occurrence> = occurrences.iter().filter(missed).collect();
     for line in missed_lines(&missed, config.timezone) {
         outln!("{line}");
+    }
+    for one in occurrences.iter().filter(fell_short) {
+        let why = one.reason.as_deref().unwrap_or_default();
+        outln!("{}: {why}", one.schedule);
     }
     if occurrences.is_empty() {
         outln!("nothing is due");

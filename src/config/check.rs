@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::Utc;
 
 use super::files::File;
-use super::model::SchedulesFile;
+use super::model::{SchedulesFile, WebhookFormat};
 use super::names::{guess, shown};
 use super::node::{Node, Span};
 use super::opening::{TaskWindow, never_open};
@@ -301,10 +301,20 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
         );
     }
     if let Some(notify) = &typed.notify {
-        let webhook = notify.webhook.as_ref().map(|hook| ("webhook", &hook.url));
-        let ping = notify.ping.as_ref().map(|hook| ("ping", &hook.url));
-        for (key, url) in webhook.into_iter().chain(ping) {
-            check(&["notify", key, "url"], url, is_web, WEB);
+        if let Some(hook) = &notify.webhook {
+            let (fits, expected): (fn(&str) -> bool, _) = match hook.format {
+                WebhookFormat::Ntfy => {
+                    (is_topic, "the address of a topic, `https://ntfy.sh/TOPIC`")
+                }
+                WebhookFormat::Generic
+                | WebhookFormat::Slack
+                | WebhookFormat::Teams
+                | WebhookFormat::Apprise => (is_web, WEB),
+            };
+            check(&["notify", "webhook", "url"], &hook.url, fits, expected);
+        }
+        if let Some(hook) = &notify.ping {
+            check(&["notify", "ping", "url"], &hook.url, is_web, WEB);
         }
     }
     if let Some(url) = &typed.web.url {
@@ -501,6 +511,13 @@ fn is_smtp(url: &str) -> bool {
     ["smtp://", "smtps://"]
         .iter()
         .any(|scheme| url.starts_with(scheme))
+}
+
+/// An address that ends with a name.
+fn is_topic(url: &str) -> bool {
+    let behind = url.split_once("://").map_or("", |(_, behind)| behind);
+    let path = behind.split(['?', '#']).next().unwrap_or_default();
+    is_web(url) && path.split('/').skip(1).any(|part| !part.is_empty())
 }
 
 fn is_web(url: &str) -> bool {

@@ -411,6 +411,7 @@ fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String
                     .ping
                     .filter(|hook| !is_empty(&hook.url))
                     .or_else(|| watchdog.clone()),
+                commands: entry.commands,
                 enabled: entry.enabled,
             };
             (name, schedule)

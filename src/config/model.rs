@@ -182,6 +182,10 @@ pub(super) struct ScheduleEntry {
     /// By requests that a watchdog service waits for: `…/start`, the address itself after
     /// success, `…/fail`.
     pub ping: Option<Hook>,
+    /// Programs that are run around each occurrence: before the first of its tasks, and after the
+    /// last.
+    #[serde(default)]
+    pub commands: Commands,
     /// `false` switches the schedule off.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -292,6 +296,10 @@ pub enum WebhookFormat {
     Slack,
     /// As Microsoft Teams wants it.
     Teams,
+    /// As ntfy wants it; the address is that of the topic, such as `https://ntfy.sh/TOPIC`.
+    Ntfy,
+    /// As an Apprise server wants it; the address is `https://HOST/notify/KEY`.
+    Apprise,
 }
 
 fn default_events() -> Vec<Event> {
@@ -565,20 +573,23 @@ pub enum ReplicaGone {
     Abort,
 }
 
-/// Programs that are run around each run of a task.
+/// Programs that are run around each run of a task, or around each occurrence of a schedule.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Commands {
-    /// Before anything is looked at. Where it fails, nothing is done, and the run has failed.
+    /// Before anything is looked at. Where it fails, nothing is done, and the run, or the
+    /// occurrence, has failed.
     pub before: Option<Command>,
-    /// After the run, however it ended.
+    /// Afterwards, however it ended.
     pub after: Option<Command>,
-    /// After a run that failed, or failed in part; before `after`.
+    /// After what failed, or failed in part; before `after`.
     pub on_error: Option<Command>,
 }
 
 /// A program. It knows of the run from `MAINT_RUN`, `MAINT_TASK`, `MAINT_KIND`, `MAINT_TARGET`,
-/// `MAINT_TRIGGER`, `MAINT_STATUS`, `MAINT_ROWS` and `MAINT_ERROR`.
+/// `MAINT_TRIGGER`, `MAINT_STATUS`, `MAINT_ROWS` and `MAINT_ERROR`; of an occurrence from
+/// `MAINT_SCHEDULE`, `MAINT_SCHEDULED_FOR`, `MAINT_TRIGGER`, `MAINT_STATUS`, `MAINT_RUNS` and
+/// `MAINT_ERROR`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Command {

@@ -114,6 +114,8 @@ pub struct Schedule {
     pub after: Vec<String>,
     /// The watchdog that waits for this schedule: its own, or that of `notify`.
     pub ping: Option<Hook>,
+    /// Programs that are run around each occurrence.
+    pub commands: Commands,
     /// Whether it fires at all.
     pub enabled: bool,
 }

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, DurationRound as _, NaiveDateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 
-use crate::config::{Config, Schedule};
+use crate::config::{Commands, Config, Schedule};
 
 /// What came of an export.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,6 +182,7 @@ fn reports(config: &Config) -> Vec<Schedule> {
             jitter: None,
             after: Vec::new(),
             ping: None,
+            commands: Commands::default(),
             enabled: true,
         })
     };

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{Left, Mail, Outcome, Smtp, file, webhook};
+use crate::config::Webhook;
 use crate::history::{HistoryError, Letter, Store};
 use crate::report::text::counted;
-use crate::values::{MailAddress, Secret};
+use crate::values::MailAddress;
 
 /// How long a letter is left alone while somebody tries to hand it over.
 const LEASE: TimeDelta = TimeDelta::minutes(5);
@@ -24,7 +25,7 @@ pub struct Delivery {
     /// The mail server, and who writes.
     pub smtp: Option<(Smtp, MailAddress)>,
     /// Where JSON is posted to.
-    pub webhook: Option<Secret>,
+    pub webhook: Option<Webhook>,
     /// The file that lines are appended to.
     pub file: Option<PathBuf>,
 }
@@ -139,7 +140,7 @@ pub async fn hand_over(delivery: &Delivery, letter: &Letter) -> Outcome {
             }
         }
         "webhook" => match &delivery.webhook {
-            Some(url) => webhook::post(url.expose(), &letter.body).await,
+            Some(hook) => webhook::post(hook, &letter.body).await,
             None => Outcome::Later("there is no webhook configured any more".to_owned()),
         },
         "file" => match &delivery.file {

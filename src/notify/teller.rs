@@ -331,6 +331,8 @@ impl Teller {
                 WebhookFormat::Generic => Shape::Generic,
                 WebhookFormat::Slack => Shape::Slack,
                 WebhookFormat::Teams => Shape::Teams,
+                WebhookFormat::Ntfy => Shape::Ntfy,
+                WebhookFormat::Apprise => Shape::Apprise,
             };
             match self.templates.webhook(shape, message, digest, zone) {
                 Ok(body) => letters.push(letter("webhook", body, now)),
@@ -389,9 +391,7 @@ pub fn delivery(config: &Config) -> Result<Delivery, SmtpError> {
     let notify = config.notify.as_ref();
     Ok(Delivery {
         smtp,
-        webhook: notify
-            .and_then(|notify| notify.webhook.as_ref())
-            .map(|hook| hook.url.clone()),
+        webhook: notify.and_then(|notify| notify.webhook.clone()),
         file: notify.and_then(|notify| notify.file.clone()),
     })
 }

@@ -5,6 +5,7 @@ use url::Url;
 
 use super::Outcome;
 use super::smtp::percent_decoded;
+use crate::config::{Webhook, WebhookFormat};
 use crate::values::{Masks, with_causes};
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
@@ -27,7 +28,45 @@ pub(super) fn client() -> Result<reqwest::Client, String> {
 }
 
 /// Posts a JSON document. The URL is never shown: its path is often a secret.
-pub(super) async fn post(url: &str, body: &Value) -> Outcome {
+pub(super) async fn post(hook: &Webhook, body: &Value) -> Outcome {
+    let url = hook.url.expose();
+    match hook.format {
+        WebhookFormat::Ntfy => match published(url, body) {
+            Some((server, message)) => post_to(server.as_str(), &message, &masks(url)).await,
+            None => Outcome::Refused(NO_TOPIC.to_owned()),
+        },
+        WebhookFormat::Generic
+        | WebhookFormat::Slack
+        | WebhookFormat::Teams
+        | WebhookFormat::Apprise => post_to(url, body, &masks(url)).await,
+    }
+}
+
+/// What is wrong with the address of an ntfy server alone.
+const NO_TOPIC: &str = "the webhook is the address of no topic of ntfy: it ends with the topic, as in https://ntfy.sh/TOPIC";
+
+/// ntfy takes JSON at the address of the server, with the topic in it (docs.ntfy.sh/publish, "Publish
+/// as JSON"): the last part of the address goes into the message.
+fn published(url: &str, body: &Value) -> Option<(Url, Value)> {
+    let (server, topic) = split_topic(url)?;
+    let mut message = body.as_object()?.clone();
+    message.insert("topic".to_owned(), Value::String(topic));
+    Some((server, Value::Object(message)))
+}
+
+fn split_topic(url: &str) -> Option<(Url, String)> {
+    let mut server = Url::parse(url).ok()?;
+    let topic = server
+        .path_segments()?
+        .rfind(|part| !part.is_empty())
+        .and_then(percent_decoded)?;
+    let mut parts = server.path_segments_mut().ok()?;
+    parts.pop_if_empty().pop().push("");
+    drop(parts);
+    Some((server, topic))
+}
+
+async fn post_to(url: &str, body: &Value, masks: &Masks) -> Outcome {
     let client = match client() {
         Ok(client) => client,
         Err(why) => return Outcome::Later(why),
@@ -38,7 +77,7 @@ pub(super) async fn post(url: &str, body: &Value) -> Outcome {
         Ok(answer) => {
             let status = answer.status();
             // Masked before it is cut: half a secret is one, too.
-            let said = said(answer, &masks(url)).await;
+            let said = said(answer, masks).await;
             let said = said.chars().filter(|c| !c.is_control());
             let said: String = said.take(SHOWN).collect();
             let text = format!("the webhook answered {status}: {said}");
@@ -85,4 +124,23 @@ fn masks(url: &str) -> Masks {
         }
     }
     Masks::of(secrets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_topic_of_ntfy_goes_into_the_message() {
+        let of = |url: &str| split_topic(url).map(|(server, topic)| (server.to_string(), topic));
+        let found = |server: &str, topic: &str| Some((server.to_owned(), topic.to_owned()));
+        assert_eq!(of("https://ntfy.sh/dba"), found("https://ntfy.sh/", "dba"));
+        assert_eq!(of("https://ntfy.sh/dba/"), found("https://ntfy.sh/", "dba"));
+        assert_eq!(
+            of("https://u:p@example.com/ntfy/dba?auth=x"),
+            found("https://u:p@example.com/ntfy/?auth=x", "dba")
+        );
+        assert_eq!(of("https://ntfy.sh"), None);
+        assert_eq!(of("https://ntfy.sh/"), None);
+    }
 }

@@ -1,5 +1,5 @@
-//! Programs of the user's before and after a run: they know of it from their environment, and
-//! what they said is recorded with it.
+//! Programs of the user's before and after a run, or an occurrence: they know of it from their
+//! environment, and what they said is recorded with it.
 
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,7 +39,7 @@ pub(super) async fn before(
     let Some(command) = &commands.before else {
         return Ok(());
     };
-    let ended = run("before", command, record, stop.stopping()).await;
+    let ended = run("before", command, &known(record), stop.stopping()).await;
     record.findings.push(ended.finding());
     match ended.why {
         None => Ok(()),
@@ -59,7 +59,7 @@ pub(super) async fn after(commands: &Commands, record: &mut RunRecord, stop: &St
     let both = [("on_error", on_error), ("after", commands.after.as_ref())];
     for (name, command) in both {
         let Some(command) = command else { continue };
-        let ended = run(name, command, record, stop.now()).await;
+        let ended = run(name, command, &known(record), stop.now()).await;
         record.findings.push(ended.finding());
         let well = matches!(record.status, RunStatus::Succeeded | RunStatus::Incomplete);
         if ended.why.is_some() && well {
@@ -70,7 +70,7 @@ pub(super) async fn after(commands: &Commands, record: &mut RunRecord, stop: &St
 }
 
 /// How a program ended.
-struct Ended {
+pub(crate) struct Ended {
     name: &'static str,
     program: String,
     took: Duration,
@@ -80,6 +80,19 @@ struct Ended {
 }
 
 impl Ended {
+    /// Whether it did what it is there for.
+    pub(crate) fn well(&self) -> bool {
+        self.why.is_none()
+    }
+
+    /// How it ended, and the end of what it said.
+    pub(crate) fn told(&self) -> String {
+        match self.output.is_empty() {
+            true => self.said(),
+            false => format!("{}; it said: {}", self.said(), self.output),
+        }
+    }
+
     fn said(&self) -> String {
         let took = TimeSpan::from(self.took);
         match &self.why {
@@ -92,10 +105,6 @@ impl Ended {
     }
 
     fn finding(&self) -> Finding {
-        let output = match self.output.is_empty() {
-            true => String::new(),
-            false => format!("; it said: {}", self.output),
-        };
         let (code, severity) = match self.why {
             None => ("command.ran", Severity::Info),
             Some(_) => ("command.failed", Severity::Warning),
@@ -104,16 +113,18 @@ impl Ended {
             code: code.to_owned(),
             severity,
             object: format!("commands.{}", self.name),
-            message: format!("{}{output}", self.said()),
+            message: self.told(),
             suggestion: None,
         }
     }
 }
 
-async fn run(
+/// Runs a program, which knows of the work what `known` says, until it ends, its time is up, or
+/// `stopped` does.
+pub(crate) async fn run(
     name: &'static str,
     command: &Command,
-    record: &RunRecord,
+    known: &[(&'static str, String)],
     stopped: impl Future<Output = ()>,
 ) -> Ended {
     let began = Instant::now();
@@ -126,7 +137,7 @@ async fn run(
         why,
         output,
     };
-    let mut process = match spawned(command, record) {
+    let mut process = match spawned(command, known) {
         Ok(process) => process,
         Err(error) => return ended(Some(format!("cannot be started: {error}")), String::new()),
     };
@@ -159,21 +170,14 @@ async fn run(
     ended(why, shown(&kept))
 }
 
-fn spawned(command: &Command, record: &RunRecord) -> std::io::Result<Child> {
+fn spawned(command: &Command, known: &[(&str, String)]) -> std::io::Result<Child> {
     let (program, arguments) = command
         .run
         .split_first()
         .ok_or_else(|| std::io::Error::other("it has no name"))?;
     Process::new(program)
         .args(arguments)
-        .env("MAINT_RUN", record.id.to_string())
-        .env("MAINT_TASK", &record.task)
-        .env("MAINT_KIND", &record.kind)
-        .env("MAINT_TARGET", &record.target)
-        .env("MAINT_TRIGGER", record.trigger.as_str())
-        .env("MAINT_STATUS", record.status.as_str())
-        .env("MAINT_ROWS", record.rows.to_string())
-        .env("MAINT_ERROR", error(record))
+        .envs(known.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -181,6 +185,20 @@ fn spawned(command: &Command, record: &RunRecord) -> std::io::Result<Child> {
         .process_group(0)
         .kill_on_drop(true)
         .spawn()
+}
+
+/// What a program knows of a run.
+fn known(record: &RunRecord) -> Vec<(&'static str, String)> {
+    vec![
+        ("MAINT_RUN", record.id.to_string()),
+        ("MAINT_TASK", record.task.clone()),
+        ("MAINT_KIND", record.kind.clone()),
+        ("MAINT_TARGET", record.target.clone()),
+        ("MAINT_TRIGGER", record.trigger.as_str().to_owned()),
+        ("MAINT_STATUS", record.status.as_str().to_owned()),
+        ("MAINT_ROWS", record.rows.to_string()),
+        ("MAINT_ERROR", error(record)),
+    ]
 }
 
 /// What went wrong: with the run, or with the first of its steps that failed.

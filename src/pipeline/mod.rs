@@ -34,6 +34,7 @@ use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Skip};
 use crate::values::{Window, redact, with_causes};
 
+pub(crate) use commands::run as run_command;
 pub use error::PipelineError;
 pub use fleet::{Spread, discover, look_up, spread};
 pub use inventory::{NotAnswered, ask};

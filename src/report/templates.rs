@@ -49,6 +49,8 @@ const BUILT_IN: &[(&str, &str)] = built_in![
     "webhook/generic.json.j2",
     "webhook/slack.json.j2",
     "webhook/teams.json.j2",
+    "webhook/ntfy.json.j2",
+    "webhook/apprise.json.j2",
     "page/style.css",
     "page/layout.html.j2",
     "page/parts.html.j2",
@@ -141,17 +143,29 @@ pub enum Shape {
     Slack,
     /// An adaptive card, as Teams wants it.
     Teams,
+    /// A message as ntfy publishes it.
+    Ntfy,
+    /// A message as an Apprise server hands it on.
+    Apprise,
 }
 
 impl Shape {
     /// Every one of them.
-    pub const ALL: &[Shape] = &[Shape::Generic, Shape::Slack, Shape::Teams];
+    pub const ALL: &[Shape] = &[
+        Shape::Generic,
+        Shape::Slack,
+        Shape::Teams,
+        Shape::Ntfy,
+        Shape::Apprise,
+    ];
 
     const fn template(self) -> &'static str {
         match self {
             Shape::Generic => "webhook/generic.json.j2",
             Shape::Slack => "webhook/slack.json.j2",
             Shape::Teams => "webhook/teams.json.j2",
+            Shape::Ntfy => "webhook/ntfy.json.j2",
+            Shape::Apprise => "webhook/apprise.json.j2",
         }
     }
 }

@@ -2,6 +2,7 @@
 //! history, so that any number of instances may do the same.
 
 mod clock;
+mod commands;
 mod due;
 mod due_now;
 mod engine;
@@ -17,7 +18,7 @@ pub use job::{Happened, Job, Outcome, Silence, Watcher, Worker};
 pub use missed::{Planned, outlook};
 pub use worker::PipelineWorker;
 
-use crate::config::{Config, Schedule};
+use crate::config::{Commands, Config, Schedule};
 
 /// The schedules that fire, with what tells a changed one from an unchanged
 /// one: when it fires, on which clocks.
@@ -48,6 +49,7 @@ pub fn with_reports(config: &Config) -> Config {
             jitter: None,
             after: Vec::new(),
             ping: None,
+            commands: Commands::default(),
             enabled: report.enabled && report.email.is_some(),
         };
         config.schedules.insert(schedule.name.clone(), schedule);

@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use uuid::Uuid;
 
+use super::commands;
 use super::job::{Happened, Job, Outcome, Watcher, Worker};
 use super::zone_of;
 use crate::config::{Event, Schedule, Target, Task, TaskWindow, had_a_chance};
@@ -174,7 +175,7 @@ impl AtWork {
         }
         let schedule = &self.job.schedule.name;
         self.teller.ping(schedule, Signal::Start);
-        let outcome = self.tasks().await;
+        let outcome = self.surrounded().await;
         if let Outcome::Ended(ended) = &outcome {
             let signal = match (ended.status, ended.succeeded) {
                 // Whoever waits for a word of success is not to be told of one.
@@ -187,6 +188,42 @@ impl AtWork {
             }
         }
         outcome
+    }
+
+    /// Its tasks, between the programs of the schedule.
+    async fn surrounded(&self) -> Outcome {
+        let mut said = match commands::before(&self.job).await {
+            Ok(said) => said,
+            // Whoever has the occurrence next begins with it.
+            Err(_) if self.job.stop.is_stopping() => return Outcome::Unfinished,
+            Err(why) => return self.nothing_done(why).await,
+        };
+        let Outcome::Ended(mut ended) = self.tasks().await else {
+            return Outcome::Unfinished;
+        };
+        let after = commands::after(&self.job, &ended).await;
+        ended.succeeded = ended.succeeded.map(|well| well && after.well);
+        said.extend(after.said);
+        let reason = ended.reason.take().into_iter().chain(said);
+        let reason = reason.collect::<Vec<_>>().join("; ");
+        ended.reason = (!reason.is_empty()).then_some(reason);
+        Outcome::Ended(ended)
+    }
+
+    /// What comes before the tasks failed: none of them is run, and that is told.
+    async fn nothing_done(&self, why: String) -> Outcome {
+        let config = &self.job.config;
+        tracing::warn!(schedule = self.job.schedule.name, "{why}");
+        let tasks = self.job.schedule.tasks.iter();
+        for task in tasks.filter_map(|name| config.tasks.get(name).filter(|task| task.enabled)) {
+            self.tell_missed(task, format!("`{}` was not run: {why}", task.name))
+                .await;
+        }
+        let mut ended = self.ended(false, Some(why), Vec::new());
+        let after = commands::after(&self.job, &ended).await;
+        let told = ended.reason.take().into_iter().chain(after.said);
+        ended.reason = Some(told.collect::<Vec<_>>().join("; "));
+        Outcome::Ended(ended)
     }
 
     /// Posts a report; the letter goes with the others.
@@ -340,6 +377,13 @@ impl AtWork {
             return;
         }
         tracing::warn!(schedule = schedule.name, "{text}");
+        self.tell_missed(task, text.clone()).await;
+        left.missed.push(text);
+    }
+
+    /// Tells who wants to hear of it that a task was not run.
+    async fn tell_missed(&self, task: &Task, text: String) {
+        let (config, schedule) = (&self.job.config, &self.job.schedule);
         let notify = config.notify.as_ref();
         if notify.is_some_and(|notify| notify.on.contains(&Event::Missed)) {
             let notice = Notice {
@@ -355,7 +399,6 @@ impl AtWork {
             self.history.add_notices(vec![notice]);
             self.history.settle().await;
         }
-        left.missed.push(text);
     }
 
     /// The targets in place of one that stands for many databases, each with what is to be told

@@ -1,4 +1,4 @@
-//! Programs before and after a run.
+//! Programs before and after a run, and an occurrence.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -231,5 +231,87 @@ fn what_cannot_be_run_is_refused() {
             "{commands}: {}",
             refused.stderr
         );
+    }
+}
+
+/// A schedule that fell due a minute ago, and once a day: no minute decides anything.
+fn scheduled(db: &TestDatabase, commands: &Value, statement: &str) -> Workspace {
+    use chrono::Timelike;
+    let due = chrono::Utc::now() - chrono::TimeDelta::minutes(1);
+    let options = json!({ "statements": [{ "name": "one", "sql": statement }] });
+    Workspace::new(&format!(
+        "timezone: UTC\nhistory: sqlite:maint.db\nnotify: {{ on: [missed], file: told.jsonl }}\n\
+         targets: {{ app: {{ engine: postgres, url: \"{}\" }} }}\n\
+         schedules:\n  nightly: {{ cron: \"{} {} * * *\", tasks: [one, two], commands: {commands} }}\n",
+        db.url,
+        due.minute(),
+        due.hour()
+    ))
+    .task("one", &format!("kind: sql\ntarget: app\noptions: {options}\n"))
+    .task("two", &format!("kind: sql\ntarget: app\noptions: {options}\n"))
+}
+
+#[tokio::test]
+async fn those_of_a_schedule_surround_all_of_its_tasks() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int)").await;
+    let commands = json!({
+        "before": shell("echo \"before $MAINT_SCHEDULE $MAINT_TRIGGER $MAINT_STATUS\" | tee -a order.txt; test -n \"$MAINT_SCHEDULED_FOR\""),
+        "after": shell("set -- $MAINT_RUNS; echo \"after $MAINT_STATUS $#\" >>order.txt"),
+        "on_error": shell("echo \"on_error $MAINT_STATUS\" >>order.txt"),
+    });
+    let order = |workspace: &Workspace| {
+        std::fs::read_to_string(workspace.path().join("order.txt")).unwrap()
+    };
+    let workspace = scheduled(&db, &commands, "INSERT INTO public.t VALUES (1)");
+    workspace
+        .run(["run", "--due", "--schedule", "nightly"])
+        .expect(0);
+    assert_eq!(
+        order(&workspace),
+        "before nightly schedule running\nafter succeeded 2\n"
+    );
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 2);
+    // Nothing is due any more: none is run.
+    workspace
+        .run(["run", "--due", "--schedule", "nightly"])
+        .expect(0);
+    assert_eq!(order(&workspace).lines().count(), 2);
+
+    let workspace = scheduled(&db, &commands, "SELECT 1 / 0");
+    workspace
+        .run(["run", "--due", "--schedule", "nightly"])
+        .expect(1);
+    assert_eq!(
+        order(&workspace),
+        "before nightly schedule running\non_error failed\nafter failed 2\n"
+    );
+}
+
+#[tokio::test]
+async fn no_task_is_run_where_the_first_of_a_schedule_fails() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int)").await;
+    let commands = json!({
+        "before": shell("echo the standby is away; exit 3"),
+        "after": shell("echo after $MAINT_STATUS: \"$MAINT_ERROR\" >>order.txt"),
+    });
+    let workspace = scheduled(&db, &commands, "INSERT INTO public.t VALUES (1)");
+    let ran = workspace
+        .run(["run", "--due", "--schedule", "nightly"])
+        .expect(1);
+    let why = "nothing was done: `commands.before`: sh ended with the exit code 3; it said: the standby is away";
+    assert!(
+        ran.stdout.contains(why) || ran.stderr.contains(why),
+        "{ran:#?}"
+    );
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+    // Whatever it began is ended, and who wants to hear of it is told of each task.
+    let order = std::fs::read_to_string(workspace.path().join("order.txt")).unwrap();
+    assert_eq!(order, format!("after failed: {why}\n"));
+    let told = std::fs::read_to_string(workspace.path().join("told.jsonl")).unwrap();
+    for task in ["one", "two"] {
+        let missed = format!("`{task}` was not run: nothing was done");
+        assert!(told.contains(&missed), "{told}");
     }
 }

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
 
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{DROP_IDLE_SLOT, END_SESSION};
@@ -28,6 +29,27 @@ pub(super) struct Holder {
     /// In another database, or of the whole server: it matters only to who
     /// takes a view of the data while it lasts, which may be anybody.
     pub(super) elsewhere: bool,
+    /// The oldest transaction whose rows it may still want, where nothing says since when: of
+    /// replication slots and standbys.
+    pub(super) view: Option<String>,
+}
+
+impl Holder {
+    /// How it is remembered that this one kept a vacuum from having an effect.
+    pub(super) fn remembered(&self) -> Option<Value> {
+        let view = self.view.as_ref()?;
+        Some(json!({ "what": self.what, "id": self.id, "view": view }))
+    }
+}
+
+/// What is known of the last vacuum of a table.
+pub(super) struct Vacuumed<'a> {
+    /// When it was.
+    pub(super) at: Option<DateTime<Utc>>,
+    /// Whether this run has done it, and it had no effect.
+    pub(super) in_vain: bool,
+    /// Who was remembered to have kept an earlier one from having an effect.
+    pub(super) kept_by: Option<&'a Value>,
 }
 
 impl fmt::Display for Holder {
@@ -46,19 +68,19 @@ impl fmt::Display for Holder {
 const HOLDERS: &str = "SELECT 'session', a.pid::text,
         pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
         greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age, a.xact_start, {end_session},
-        a.datname IS DISTINCT FROM pg_catalog.current_database()
+        a.datname IS DISTINCT FROM pg_catalog.current_database(), NULL::text
     FROM pg_catalog.pg_stat_activity a
     WHERE a.pid <> pg_catalog.pg_backend_pid()
         AND a.backend_type IN ('client backend', 'background worker')
         AND CASE WHEN a.datname = pg_catalog.current_database() THEN a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL
             ELSE a.backend_xid IS NOT NULL END
     UNION ALL SELECT 'prepared transaction', p.gid, p.owner::text,
-        pg_catalog.age(p.transaction)::int8, p.prepared, pg_catalog.format('ROLLBACK PREPARED %L', p.gid), p.database <> pg_catalog.current_database()
+        pg_catalog.age(p.transaction)::int8, p.prepared, pg_catalog.format('ROLLBACK PREPARED %L', p.gid), p.database <> pg_catalog.current_database(), NULL
     FROM pg_catalog.pg_prepared_xacts p
-    UNION ALL SELECT 'replication slot', s.slot_name::text, '', pg_catalog.age(s.xmin)::int8, NULL, {drop_slot}, false
+    UNION ALL SELECT 'replication slot', s.slot_name::text, '', pg_catalog.age(s.xmin)::int8, NULL, {drop_slot}, false, s.xmin::text
     FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
     UNION ALL SELECT 'standby', r.pid::text, pg_catalog.concat_ws(', ', r.usename, r.application_name),
-        pg_catalog.age(r.backend_xmin)::int8, NULL, 'ALTER SYSTEM SET hot_standby_feedback = off -- on the standby', false
+        pg_catalog.age(r.backend_xmin)::int8, NULL, 'ALTER SYSTEM SET hot_standby_feedback = off -- on the standby', false, r.backend_xmin::text
     FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL
     ORDER BY age DESC";
 
@@ -102,6 +124,7 @@ pub(super) async fn holders(db: &Session) -> Result<Vec<Holder>, EngineError> {
             since: row.get(4)?,
             end: row.get(5)?,
             elsewhere: row.get(6)?,
+            view: row.get(7)?,
         })
     })
 }
@@ -109,15 +132,19 @@ pub(super) async fn holders(db: &Session) -> Result<Vec<Holder>, EngineError> {
 /// Who makes a vacuum of this table useless: a view of the data taken before
 /// the last vacuum. That vacuum removed all that could be; whatever died
 /// since can still be seen by the holder. Somebody `elsewhere` counts only
-/// where a vacuum has shown that it had no effect.
-pub(super) fn blocks_removal(
-    holders: &[Holder],
-    last_vacuum: Option<DateTime<Utc>>,
-    elsewhere: bool,
-) -> Option<&Holder> {
-    let last_vacuum = last_vacuum?;
-    let mut candidates = holders.iter().filter(|h| elsewhere || !h.elsewhere);
-    candidates.find(|h| h.since.is_some_and(|since| since < last_vacuum))
+/// where a vacuum has shown that it had no effect; and so does who does not
+/// tell since when, a slot or a standby, until what it sees has moved on.
+pub(super) fn blocks_removal<'a>(
+    holders: &'a [Holder],
+    vacuumed: &Vacuumed<'_>,
+) -> Option<&'a Holder> {
+    let last = vacuumed.at?;
+    let mut candidates = holders.iter().filter(|h| vacuumed.in_vain || !h.elsewhere);
+    candidates.find(|h| match (h.since, h.remembered()) {
+        (Some(since), _) => since < last,
+        (None, Some(seen)) => (vacuumed.in_vain && h.age > 0) || vacuumed.kept_by == Some(&seen),
+        (None, None) => false,
+    })
 }
 
 /// Who makes freezing useless: freezing cannot get past the holder's age, and

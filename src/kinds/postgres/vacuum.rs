@@ -5,11 +5,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::common::{Forbidden, Rights, Selection, forbid, rows};
-use super::horizon::{self, Holder};
+use super::horizon::{self, Holder, Vacuumed};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
-use crate::plan::{Finding, Kind, Moment, Param, Plan, Query, Severity, Site, Statement, Step};
+use crate::plan::{
+    Finding, Kind, Memory, Moment, Param, Plan, Query, Severity, Site, Statement, Step,
+};
 use crate::values::{Bytes, Engine, NamePattern, Percent};
 
 /// Age from which a database's transaction ids are reported as a warning.
@@ -228,12 +230,18 @@ impl Kind for Vacuum {
         let mut unfrozen: Vec<(&RelationName, &Holder)> = Vec::new();
         for table in facts.tables.iter().filter(|t| selection.covers(&t.name)) {
             plan.considered += 1;
-            match self.decide(table, &facts, at.round) {
+            match self.decide(table, &facts, at) {
                 Decision::Leave => {}
                 Decision::HeldBack(holder, reason, what) => {
                     plan.skip(table.name.to_string(), reason);
                     match what {
-                        InVain::Dead => held_back.push((&table.name, holder)),
+                        InVain::Dead => {
+                            held_back.push((&table.name, holder));
+                            let key = kept_by(&table.name);
+                            let seen = holder.remembered();
+                            plan.memories
+                                .extend(seen.map(|value| Memory { key, value }));
+                        }
                         InVain::Old => unfrozen.push((&table.name, holder)),
                     }
                 }
@@ -279,6 +287,11 @@ impl Kind for Vacuum {
     }
 }
 
+/// Under which key it is remembered who kept the dead rows of a table.
+fn kept_by(table: &RelationName) -> String {
+    format!("kept_by {table}")
+}
+
 struct Want<'a> {
     table: &'a TableFacts,
     reasons: Vec<String>,
@@ -304,7 +317,8 @@ enum InVain {
 }
 
 impl Vacuum {
-    fn decide<'a>(&self, table: &'a TableFacts, facts: &'a Facts, round: u32) -> Decision<'a> {
+    fn decide<'a>(&self, table: &'a TableFacts, facts: &'a Facts, at: &Moment) -> Decision<'a> {
+        let round = at.round;
         let mut want = Want {
             table,
             reasons: Vec::new(),
@@ -331,8 +345,12 @@ impl Vacuum {
             // Catalogs are autovacuum's business until their age endangers everybody.
             if !table.system {
                 if let Some(reason) = self.why_dead(heap) {
-                    let last = heap.last_vacuum;
-                    match horizon::blocks_removal(&facts.holders, last, round > 1) {
+                    let vacuumed = Vacuumed {
+                        at: heap.last_vacuum,
+                        in_vain: round > 1,
+                        kept_by: at.memories.get(&kept_by(&table.name)),
+                    };
+                    match horizon::blocks_removal(&facts.holders, &vacuumed) {
                         Some(holder) => {
                             in_vain = Some((holder, format!("{prefix}{reason}"), InVain::Dead));
                         }

@@ -44,6 +44,7 @@ mod rights;
 mod room;
 mod rows;
 mod siblings;
+mod slots;
 mod snapshot;
 mod sql;
 mod stepping_back;

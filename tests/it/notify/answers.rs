@@ -8,6 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use chrono::Utc;
+use maint::config::{Webhook, WebhookFormat};
 use maint::history::Letter;
 use maint::notify::{Delivery, Mail, Outcome, Smtp, hand_over};
 use maint::values::Secret;
@@ -71,7 +72,10 @@ fn letter(channel: &str, body: serde_json::Value) -> Letter {
 
 async fn post(url: String) -> String {
     let delivery = Delivery {
-        webhook: Some(Secret::new(url)),
+        webhook: Some(Webhook {
+            url: Secret::new(url),
+            format: WebhookFormat::Generic,
+        }),
         ..Delivery::default()
     };
     match hand_over(&delivery, &letter("webhook", serde_json::json!({}))).await {

@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use mail_parser::{MessageParser, MimeHeaders};
+use maint::config::{Webhook, WebhookFormat};
 use maint::history::{Letter, Notice, Store, open};
 use maint::notify::{Delivery, Mail, Outcome, Picture, Smtp, deliver};
 use maint::values::Secret;
@@ -338,7 +339,10 @@ async fn notices_are_told_once_whoever_is_faster() {
     let file = folder.path().join("notices.jsonl");
     let delivery = Delivery {
         file: Some(file.clone()),
-        webhook: Some(Secret::new("")),
+        webhook: Some(Webhook {
+            url: Secret::new(""),
+            format: WebhookFormat::Generic,
+        }),
         ..Delivery::default()
     };
     deliver(&delivery, store.as_ref(), now).await.unwrap();

@@ -291,7 +291,7 @@ async fn rows_and_secrets_stay_at_home() {
 
 #[tokio::test]
 async fn webhooks_are_shaped_as_asked_and_names_mean_nothing_there() {
-    for format in ["generic", "slack", "teams"] {
+    for format in ["generic", "slack", "teams", "ntfy", "apprise"] {
         let hook = Hook::start(200).await;
         let workspace = workspace(&format!(
             "notify: {{ webhook: {{ url: \"{}\", format: {format} }} }}\n",
@@ -331,6 +331,38 @@ async fn webhooks_are_shaped_as_asked_and_names_mean_nothing_there() {
                 assert_eq!(told["type"], "TextRun");
                 assert!(
                     told["text"].as_str().unwrap().contains("<!channel>"),
+                    "{told}"
+                );
+            }
+            "ntfy" => {
+                // JSON goes to the server, and names the topic.
+                assert_eq!(hook.paths(), ["/geheimer/"]);
+                assert_eq!(body["topic"], "weg");
+                assert_eq!(body["title"], "analyze failed on shard_1");
+                assert_eq!(
+                    (&body["priority"], &body["tags"][0]),
+                    (&4.into(), &"x".into())
+                );
+                let told = body["message"].as_str().unwrap();
+                assert!(
+                    told.starts_with("analyze failed on shard_1\nshard_1\n<!channel>"),
+                    "{told}"
+                );
+                assert!(
+                    body.get("click").is_none() && body.get("markdown").is_none(),
+                    "{body}"
+                );
+            }
+            "apprise" => {
+                assert_eq!(hook.paths(), ["/geheimer/weg"]);
+                assert_eq!(body["title"], "analyze failed on shard_1");
+                assert_eq!(
+                    (&body["type"], &body["format"]),
+                    (&"failure".into(), &"text".into())
+                );
+                let told = body["body"].as_str().unwrap();
+                assert!(
+                    told.starts_with("analyze failed on shard_1\nshard_1\n<!channel>"),
                     "{told}"
                 );
             }
@@ -602,6 +634,9 @@ async fn messages_link_to_their_runs() {
         ("generic", Some("https://maint.example.com")),
         ("slack", Some("https://maint.example.com")),
         ("teams", Some("https://maint.example.com")),
+        ("ntfy", Some("https://maint.example.com")),
+        ("apprise", Some("https://maint.example.com")),
+        ("ntfy", None),
         ("generic", None),
     ] {
         let server = MailServer::start(Fault::None);

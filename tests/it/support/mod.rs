@@ -6,7 +6,7 @@
 )]
 
 #[macro_use]
-mod versions;
+pub(crate) mod versions;
 pub(crate) mod memory;
 pub(crate) mod mongo;
 pub(crate) mod patience;

@@ -436,6 +436,7 @@ fn an_old_transaction_is_named_before_anything_moves() {
         since: Some(at().now - chrono::TimeDelta::hours(2)),
         end: None,
         elsewhere: false,
+        view: None,
     }];
     let said = told(&Repack::default(), facts, &at());
     assert!(said.contains("but session 17 (app, shop, idle in transaction), since 2026-03-01 01:30:00 UTC may still read its dead rows"), "{said}");

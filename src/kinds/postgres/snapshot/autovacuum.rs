@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::super::common::{Selection, rows};
-use super::super::horizon::{self, Holder};
+use super::super::horizon::{self, Holder, Vacuumed};
 use super::Snapshot;
 use super::trend::{recall, remember};
 use crate::engines::EngineError;
@@ -148,7 +148,12 @@ pub(super) async fn read(db: &Session, options: &Snapshot) -> Result<Autovacuum,
 impl Autovacuum {
     /// Who keeps a vacuum that comes after `last` from removing anything.
     pub(super) fn holder(&self, last: Option<DateTime<Utc>>) -> Option<&Holder> {
-        horizon::blocks_removal(&self.holders, last, false)
+        let vacuumed = Vacuumed {
+            at: last,
+            in_vain: false,
+            kept_by: None,
+        };
+        horizon::blocks_removal(&self.holders, &vacuumed)
     }
 
     /// What is to be said.
@@ -421,6 +426,7 @@ mod tests {
             since: Some(Utc.with_ymd_and_hms(2026, 3, 1, 1, 0, 0).unwrap()),
             end: None,
             elsewhere: false,
+            view: None,
         };
         let behind = table(1_000_000, 500_000, 200_050.0);
         assert_eq!(told(vec![behind.clone()], (0, 3), vec![holder.clone()]), []);

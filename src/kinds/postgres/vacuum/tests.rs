@@ -214,6 +214,7 @@ fn who_keeps_ids_from_being_frozen_is_told_so() {
         since: Some(at(1).now - chrono::TimeDelta::days(9)),
         end: Some("ROLLBACK PREPARED 'zombie'".to_owned()),
         elsewhere: false,
+        view: None,
     }];
     let plan = options(serde_json::json!({})).plan(facts, &at(1));
     assert_eq!(told(&plan), Vec::<String>::new());

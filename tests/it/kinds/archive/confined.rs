@@ -15,7 +15,7 @@ async fn sees(db: &TestDatabase, role: &str, table: &str, seen: i64) {
     .await;
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A table that is made for rows that policies, or grants on columns, kept from readers is not read by them by
     /// default privileges: beside the table, in another database, and by a restore. Other tables are.
     async fn readers_see_no_more_than_before(major: u32) {
@@ -70,7 +70,7 @@ fn told(workspace: &Workspace) -> String {
     run["findings"][0]["message"].as_str().unwrap().to_owned()
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What a rule for DELETE does to rows that go cannot be compared with what was stored: it is named beforehand.
     async fn rules_for_delete_are_named(major: u32) {
         let db = fresh_database(major).await;

@@ -48,7 +48,7 @@ async fn detached(db: &TestDatabase) -> (Workspace, tempfile::TempDir) {
     (workspace, folder)
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What an earlier run stored of a partition has vanished, or is not what
     /// it was: it is stored again, and told.
     async fn files_of_an_earlier_run(major: u32) {
@@ -77,7 +77,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The destination has changed in between: nothing is left in the first
     /// place, all of it is in the second.
     async fn another_destination(major: u32) {
@@ -106,7 +106,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A file vanishes after it was proved and before the partition is
     /// dropped: nothing goes, and the next run stores it again.
     async fn a_file_vanishes_before_the_drop(major: u32) {
@@ -133,7 +133,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The same for rows that go batch by batch: the file of a batch vanishes
     /// while its delete waits.
     async fn a_file_vanishes_before_its_batch_commits(major: u32) {
@@ -214,7 +214,7 @@ async fn know(workspace: &Workspace, target: &str, key: &str, value: serde_json:
     store.close().await;
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Two tasks for one table: the second leaves the partition alone that the
     /// first is at, and each row is stored once.
     async fn one_run_at_a_time(major: u32) {
@@ -244,7 +244,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Two targets of one database: what the first had stored of a partition
     /// is no use once the second has archived it, and goes.
     async fn two_targets_of_one_database(major: u32) {
@@ -311,7 +311,7 @@ async fn a_stranger_holds_the_lock() {
     assert!(!exists(&db, "E 1").await);
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The table gets a column, and loses one, after a partition was detached
     /// and stored in part: it goes with the columns that it has.
     async fn the_table_has_other_columns_since(major: u32) {

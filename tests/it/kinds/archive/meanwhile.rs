@@ -90,7 +90,7 @@ fn held(workspace: Workspace, options: &Value) -> Workspace {
     workspace.task("archive", &task)
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Somebody makes the table of the archive's name, or puts another in its place, after the
     /// plan: no row goes there, and her trigger does not run with our rights.
     async fn a_table_that_came_in_between_gets_no_rows(major: u32) {
@@ -125,7 +125,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A type that the archive names may be anybody's domain: its check does not run in a new
     /// table either, whether the archived table had it or somebody wrote it into the manifest.
     async fn a_new_table_has_no_types_of_others(major: u32) {
@@ -166,7 +166,7 @@ const MOODS: &str = "
         FROM ROWS FROM (unnest(enum_range(NULL::mood)), generate_series(1, 4)) AS r (m, n);
     INSERT INTO em VALUES (5, '2020-01-01', NULL, '{}', NULL, '[2:3]={good,NULL}')";
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A value is what its type writes and reads, whatever casts somebody has made: in files
     /// and back, in another table, and in another database.
     async fn casts_do_not_decide_what_a_value_is(major: u32) {
@@ -211,7 +211,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Whoever owns a type may make a cast of it at any moment: it does not run with our rights.
     async fn a_cast_that_is_made_meanwhile_does_not_run(major: u32) {
         let (db, mallory) = scene(major).await;

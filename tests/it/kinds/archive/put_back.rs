@@ -62,7 +62,7 @@ fn error(run: &Value) -> &str {
         .unwrap()
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What had left is in the database that is there now: by a key it is taken back and archived
     /// once, and without one a person says what is so, and nothing is doubled before.
     async fn a_database_that_is_put_back_doubles_nothing(major: u32) {
@@ -139,7 +139,7 @@ fn rule() -> Value {
     json!({ "table": "t", "column": "at", "older_than": "30d" })
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A single table is dropped, or renamed, and put back: the same.
     async fn a_table_that_is_put_back_doubles_nothing(major: u32) {
         for away in ["DROP TABLE t", "ALTER TABLE t RENAME TO broken"] {
@@ -175,7 +175,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A table that was made anew costs a look, and keeps nothing from being archived: with new keys,
     /// with the same keys for other rows, without a key, and with other columns.
     async fn a_table_that_is_made_anew_is_looked_at_once(major: u32) {
@@ -205,7 +205,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Rows that are swapped into a copy of the table, as a repack by hand does it, are none that had left.
     async fn a_table_that_is_swapped_for_its_copy_goes_on(major: u32) {
         let db = fresh_database(major).await;
@@ -220,7 +220,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A partition is put back, long after others have been archived: its rows are in the archive once.
     async fn a_partition_that_is_put_back_doubles_nothing(major: u32) {
         let db = fresh_database(major).await;
@@ -271,7 +271,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The table that rows came into is put back as it was before the last of them, on a server that
     /// goes on running: that is told. One that was made anew with all of them is the same.
     async fn a_destination_that_is_put_back_is_told(major: u32) {
@@ -297,7 +297,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What an earlier version has remembered is read, and said in full from then on.
     async fn what_an_earlier_version_remembered_is_read(major: u32) {
         let db = fresh_database(major).await;
@@ -323,7 +323,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A tenant goes, and another gets its name: what is archived of the one does not come back to the other,
     /// unless somebody says so; nor is it mixed with the other's.
     async fn archives_of_a_database_made_anew_are_not_those_of_the_one_before(major: u32) {

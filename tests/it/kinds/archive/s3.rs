@@ -22,7 +22,7 @@ fn task(db: &TestDatabase, s3: &S3, bucket: &str) -> Workspace {
     ))
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// There and back.
     async fn there_and_back(major: u32) {
         let db = fresh_database(major).await;

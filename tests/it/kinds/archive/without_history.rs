@@ -84,7 +84,7 @@ async fn a_lost_history_loses_no_archive() {
     );
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A history that was lost does not see that archived rows are in their table again: what lies
     /// beside the files says it, before the first rows go. Nothing of it is changed, until a person
     /// says whose it is.
@@ -133,7 +133,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Files of the first format, with arrays as text and manifests that never
     /// say whether the rows have left.
     async fn files_of_an_earlier_version(major: u32) {

@@ -41,7 +41,7 @@ async fn trigger(db: &TestDatabase, body: &str, when: &str) {
     .await;
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A trigger puts five of a hundred rows back: they stay, are named, and are nowhere else; the
     /// others go. Where it puts all of them back, nothing has gone, and the run has not succeeded.
     async fn what_a_trigger_puts_back_has_not_gone(major: u32) {
@@ -84,7 +84,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What a trigger sets in the session is no setting of the next batch: values are archived as
     /// they are, into files, a table and another database.
     async fn what_a_trigger_sets_spoils_no_value(major: u32) {
@@ -122,7 +122,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// How a condition is read is settled before any trigger: `keep` keeps in every batch.
     async fn what_a_trigger_sets_changes_no_condition(major: u32) {
         let db = fresh_database(major).await;
@@ -136,7 +136,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Where a trigger has the server watch no keys any more, nothing of that batch stays.
     async fn no_row_goes_while_keys_are_not_watched(major: u32) {
         let db = fresh_database(major).await;
@@ -152,7 +152,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A trigger that holds a row with a code which elsewhere means "later": the others go, and
     /// the row is named.
     async fn a_row_held_by_the_codes_of_conflicts_keeps_nobody(major: u32) {
@@ -178,7 +178,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A trigger of a child that goes along puts its parent, and itself, back: nothing hangs on the
     /// parent but the key.
     async fn what_the_trigger_of_a_child_puts_back_has_not_gone(major: u32) {
@@ -206,7 +206,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What a rule inserts before the rows go, and what goes with them, was not meant and is not
     /// counted; what it leaves in the table stays, and is named.
     async fn what_a_rule_inserts_is_not_counted_as_gone(major: u32) {

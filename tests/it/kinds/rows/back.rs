@@ -362,7 +362,7 @@ async fn folders_are_not_called_as_columns_are() {
     assert_eq!(run(&workspace, "archive", 0)["steps"], json!([]));
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Two restores at once: one brings the rows back, the other waits, and
     /// finds that they are back.
     async fn two_at_once(major: u32) {
@@ -397,7 +397,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The table was swapped for a copy, and then the database got another
     /// name: whether the rows are back is not known, and nothing is doubled.
     async fn after_a_swap_and_another_name(major: u32) {

@@ -71,21 +71,21 @@ async fn knows_its_family(major: u32, tables: &str) {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Partitions of partitions.
     async fn partitions_are_their_table(major: u32) {
         knows_its_family(major, PARTITIONED).await;
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Children of children.
     async fn children_are_their_table(major: u32) {
         knows_its_family(major, INHERITED).await;
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A table that was renamed is the same; every name that is listed can be asked for; a partition that
     /// has left as a whole took with it what had come back.
     async fn by_any_name_and_when_it_is_gone(major: u32) {

@@ -20,7 +20,7 @@ async fn archived(db: &TestDatabase) -> (Workspace, tempfile::TempDir) {
 
 const RESTORE: [&str; 6] = ["archive", "restore", "--from", "t", "--into", "back.t"];
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Triggers that delete or change rows, at once or at the end of the
     /// transaction, and columns that round: nothing is restored, the reason is
     /// said, and once it is mended all rows come back.
@@ -96,7 +96,7 @@ async fn what_comes_back_as_it_was_comes_back() {
     );
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A label that was renamed since: the archive, the column and what helps
     /// are named, and both ways that are offered work.
     async fn a_label_that_was_renamed_is_named(major: u32) {

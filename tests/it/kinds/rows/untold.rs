@@ -29,7 +29,7 @@ fn untold(workspace: &Workspace, task: &str, holds: &[&str]) {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A table that rows are archived into refuses them, by each kind of constraint; so does one that they are deleted
     /// from. Constraints, columns and tables are named.
     async fn constraints_are_named_and_no_rows(major: u32) {
@@ -104,7 +104,7 @@ const REFUSES: [Refuses; 6] = [
     ),
 ];
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What cannot be read as a number or a date, rows that a view would hold twice, and arguments of a query: in
     /// statements of one's own, hooks, checks, views, and triggers. What stands in the statement itself is told.
     async fn what_cannot_be_read_is_not_repeated(major: u32) {
