@@ -37,7 +37,7 @@ async fn fails(db: &TestDatabase, sql: &str) {
     assert!(failed.is_err(), "{sql}");
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// An index that is to keep keys apart is no leftover of one that is not, and both kinds say so.
     async fn a_unique_index_is_no_leftover_of_another(major: u32) {
         let db = fresh_database(major).await;
@@ -59,7 +59,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A rebuild of an index that is invalid itself leaves another one, which goes; the first stays.
     async fn a_rebuild_of_an_invalid_index_leaves_one_that_goes(major: u32) {
         let db = fresh_database(major).await;
@@ -81,7 +81,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What an attempt left, and cannot remove while a transaction is open, is left once, not as
     /// often as there are attempts; afterwards it goes, and the index is rebuilt.
     async fn what_cannot_be_removed_is_left_once(major: u32) {

@@ -171,7 +171,7 @@ fn kept(kind: &str) -> Vec<(&'static str, Value)> {
     all
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Detached by an earlier run, and not meant by today's options: it stays with all its rows,
     /// is told each time, and can be brought back by what the finding suggests.
     async fn what_was_detached_goes_only_as_it_would_today(major: u32) {
@@ -206,7 +206,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Begun to be detached by an earlier run, and kept by today's rule: it keeps its mark, is
     /// told, and what the finding suggests has it back.
     async fn what_is_half_out_and_kept_is_told(major: u32) {
@@ -239,7 +239,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The same for partitions, which finishes it, as nothing can take its place before.
     async fn what_is_half_out_is_finished_and_told(major: u32) {
         let db = fresh_database(major).await;
@@ -263,7 +263,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Begun to be detached by somebody else: it is theirs, the others wait, and the finding says
     /// what ends it.
     async fn what_somebody_else_began_is_told(major: u32) {
@@ -290,7 +290,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A partition that has partitions itself is named once, and not what is below it; where it is
     /// one of those that is half out, only that one and its siblings wait.
     async fn what_is_below_a_half_detached_partition_is_not_taken_for_it(major: u32) {
@@ -325,7 +325,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A run of ours that breaks a detachment off tells of it, the table's other partitions wait,
     /// and the next run goes on.
     async fn what_a_run_breaks_off_is_told(major: u32) {

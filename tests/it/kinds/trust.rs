@@ -308,7 +308,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// All other kinds, among tables full of such code.
     async fn no_kind_lends_its_rights(major: u32) {
         let scene = Scene::set(major).await;

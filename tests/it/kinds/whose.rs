@@ -905,7 +905,7 @@ async fn ordinary_people(major: u32) {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The same of ordinary people.
     async fn ordinary_code_works_in_every_kind(major: u32) {
         ordinary_people(major).await;

@@ -36,7 +36,7 @@ fn task(db: &TestDatabase, walk: &str) -> Workspace {
     ))
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Killed half-way, the run is recorded with the rows that had gone; the
     /// next one goes on behind them, and every row is counted exactly once.
     async fn killed_half_way(major: u32) {
@@ -98,7 +98,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A signal ends it between two batches, a budget too; the next run goes on.
     async fn stopped_and_out_of_time(major: u32) {
         let db = fresh_database(major).await;
@@ -132,7 +132,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A row that somebody holds is waited for briefly, again and again; what
     /// had gone before stays gone, and the blocker is named.
     async fn a_held_row_delays_and_is_told(major: u32) {
@@ -157,7 +157,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Writers work on the same rows all the while. A row that is no longer
     /// old, or got its parent, when its batch comes stays.
     async fn among_writers(major: u32) {
