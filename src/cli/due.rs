@@ -12,11 +12,11 @@ use super::run::{
 use super::signals::Signals;
 use crate::config::{Config, Schedule};
 use crate::execute::Live;
-use crate::history::{Ahead, Occurrence, OccurrenceStatus, Recorder, RunRecord, Store};
+use crate::history::{Ahead, Occurrence, OccurrenceStatus, Recorder, RunRecord, Store, Trigger};
 use crate::report::text::run_summary;
 use crate::scheduler::{
-    Happened, LEASE, Options, PipelineWorker, Scheduler, SystemClock, Watcher, definitions,
-    set_right, times_ahead, with_reports, zone_of,
+    Around, Came, Happened, LEASE, Options, PipelineWorker, Scheduler, SystemClock, Watcher,
+    definitions, set_right, times_ahead, with_reports, zone_of,
 };
 use crate::values::with_causes;
 
@@ -245,6 +245,34 @@ async fn unclaimed(
         return Ok(0);
     }
     let signals = Signals::within(longest_grace(&work));
-    let ran = run_all(context, config, work, How::by_schedule(), &signals.stop).await?;
-    Ok(ran.code)
+    let now = Utc::now();
+    let planned = schedule
+        .cron
+        .latest_at_or_before(now, zone_of(config, schedule));
+    let around = Around {
+        schedule,
+        at: planned.unwrap_or(now),
+        trigger: Trigger::Schedule,
+        stop: &signals.stop,
+    };
+    let (mut code, mut runs, mut error) = (1, Vec::new(), None);
+    match around.before().await {
+        Ok(_) => {
+            let ran = run_all(context, config, work, How::by_schedule(), &signals.stop).await?;
+            (code, runs) = (ran.code, ran.records.iter().map(|run| run.id).collect());
+        }
+        Err(why) => {
+            tracing::error!(schedule = schedule.name, "{why}");
+            error = Some(why);
+        }
+    }
+    let came = Came {
+        status: if code == 0 { "succeeded" } else { "failed" },
+        runs: &runs,
+        error: error.as_deref(),
+    };
+    match around.after(&came).await.well {
+        true => Ok(code),
+        false => Ok(worse(code, 1)),
+    }
 }

@@ -11,6 +11,7 @@ mod missed;
 mod worker;
 
 pub use clock::{Clock, SystemClock};
+pub(crate) use commands::{Around, Came};
 pub use due::{Before, Decision, Due, Known, Running, due, jitter};
 pub use due_now::{DueNow, due_now};
 pub use engine::{LEASE, Options, Scheduler, Ticked, set_right, times_ahead, troubles};

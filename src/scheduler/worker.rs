@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{StreamExt, stream};
 use uuid::Uuid;
 
-use super::commands;
+use super::commands::{Around, Came};
 use super::job::{Happened, Job, Outcome, Watcher, Worker};
 use super::zone_of;
 use crate::config::{Event, Schedule, Target, Task, TaskWindow, had_a_chance};
@@ -192,7 +192,8 @@ impl AtWork {
 
     /// Its tasks, between the programs of the schedule.
     async fn surrounded(&self) -> Outcome {
-        let mut said = match commands::before(&self.job).await {
+        let around = Around::of(&self.job);
+        let mut said = match around.before().await {
             Ok(said) => said,
             // Whoever has the occurrence next begins with it.
             Err(_) if self.job.stop.is_stopping() => return Outcome::Unfinished,
@@ -201,7 +202,7 @@ impl AtWork {
         let Outcome::Ended(mut ended) = self.tasks().await else {
             return Outcome::Unfinished;
         };
-        let after = commands::after(&self.job, &ended).await;
+        let after = around.after(&Came::of(&ended)).await;
         ended.succeeded = ended.succeeded.map(|well| well && after.well);
         said.extend(after.said);
         let reason = ended.reason.take().into_iter().chain(said);
@@ -220,7 +221,7 @@ impl AtWork {
                 .await;
         }
         let mut ended = self.ended(false, Some(why), Vec::new());
-        let after = commands::after(&self.job, &ended).await;
+        let after = Around::of(&self.job).after(&Came::of(&ended)).await;
         let told = ended.reason.take().into_iter().chain(after.said);
         ended.reason = Some(told.collect::<Vec<_>>().join("; "));
         Outcome::Ended(ended)

@@ -235,12 +235,12 @@ fn what_cannot_be_run_is_refused() {
 }
 
 /// A schedule that fell due a minute ago, and once a day: no minute decides anything.
-fn scheduled(db: &TestDatabase, commands: &Value, statement: &str) -> Workspace {
+fn scheduled(db: &TestDatabase, history: &str, commands: &Value, statement: &str) -> Workspace {
     use chrono::Timelike;
     let due = chrono::Utc::now() - chrono::TimeDelta::minutes(1);
     let options = json!({ "statements": [{ "name": "one", "sql": statement }] });
     Workspace::new(&format!(
-        "timezone: UTC\nhistory: sqlite:maint.db\nnotify: {{ on: [missed], file: told.jsonl }}\n\
+        "timezone: UTC\nhistory: \"{history}\"\nnotify: {{ on: [missed], file: told.jsonl }}\n\
          targets: {{ app: {{ engine: postgres, url: \"{}\" }} }}\n\
          schedules:\n  nightly: {{ cron: \"{} {} * * *\", tasks: [one, two], commands: {commands} }}\n",
         db.url,
@@ -263,7 +263,12 @@ async fn those_of_a_schedule_surround_all_of_its_tasks() {
     let order = |workspace: &Workspace| {
         std::fs::read_to_string(workspace.path().join("order.txt")).unwrap()
     };
-    let workspace = scheduled(&db, &commands, "INSERT INTO public.t VALUES (1)");
+    let workspace = scheduled(
+        &db,
+        "sqlite:maint.db",
+        &commands,
+        "INSERT INTO public.t VALUES (1)",
+    );
     workspace
         .run(["run", "--due", "--schedule", "nightly"])
         .expect(0);
@@ -278,7 +283,7 @@ async fn those_of_a_schedule_surround_all_of_its_tasks() {
         .expect(0);
     assert_eq!(order(&workspace).lines().count(), 2);
 
-    let workspace = scheduled(&db, &commands, "SELECT 1 / 0");
+    let workspace = scheduled(&db, "sqlite:maint.db", &commands, "SELECT 1 / 0");
     workspace
         .run(["run", "--due", "--schedule", "nightly"])
         .expect(1);
@@ -296,7 +301,12 @@ async fn no_task_is_run_where_the_first_of_a_schedule_fails() {
         "before": shell("echo the standby is away; exit 3"),
         "after": shell("echo after $MAINT_STATUS: \"$MAINT_ERROR\" >>order.txt"),
     });
-    let workspace = scheduled(&db, &commands, "INSERT INTO public.t VALUES (1)");
+    let workspace = scheduled(
+        &db,
+        "sqlite:maint.db",
+        &commands,
+        "INSERT INTO public.t VALUES (1)",
+    );
     let ran = workspace
         .run(["run", "--due", "--schedule", "nightly"])
         .expect(1);
@@ -314,4 +324,26 @@ async fn no_task_is_run_where_the_first_of_a_schedule_fails() {
         let missed = format!("`{task}` was not run: nothing was done");
         assert!(told.contains(&missed), "{told}");
     }
+}
+
+/// A schedule that is called for while the history is away does its work, and so do its programs.
+#[tokio::test]
+async fn those_of_a_schedule_are_run_without_the_history() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int)").await;
+    let commands = json!({
+        "before": shell("echo before $MAINT_SCHEDULE >>order.txt"),
+        "after": shell("set -- $MAINT_STATUS $MAINT_RUNS; echo after $1 $# >>order.txt"),
+    });
+    let nowhere = "postgres://maint@127.0.0.1:1/history?sslmode=disable";
+    let workspace = scheduled(&db, nowhere, &commands, "INSERT INTO public.t VALUES (1)");
+    let state = workspace.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let workspace = workspace.env("STATE_DIRECTORY", state.to_str().unwrap());
+    let ran = workspace.run(["run", "--due", "--schedule", "nightly"]);
+    let order = std::fs::read_to_string(workspace.path().join("order.txt"));
+    let order = order.unwrap_or_else(|_| panic!("no program was run: {ran:#?}"));
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 2, "{ran:#?}");
+    assert!(order.starts_with("before nightly\nafter "), "{order}");
+    assert!(order.ends_with(" 3\n"), "{order} {ran:#?}");
 }
