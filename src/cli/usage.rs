@@ -55,7 +55,10 @@ fn explain(error: &clap::Error) -> String {
             };
             let within = command_of(&all, &words);
             if !word.starts_with("--") {
-                return format!("error: `{word}` is not expected here\n{}", usage(within));
+                return format!(
+                    "error: `{word}` is not expected here\n{}",
+                    usage(&all, &words)
+                );
             }
             let options: Vec<String> = all
                 .get_arguments()
@@ -70,7 +73,7 @@ fn explain(error: &clap::Error) -> String {
             format!(
                 "error: there is no option `{word}`\n{}{}",
                 hint(meant),
-                usage(within)
+                usage(&all, &words)
             )
         }
         _ => error.to_string(),
@@ -94,12 +97,17 @@ fn command_of<'c>(all: &'c Command, words: &[String]) -> &'c Command {
     within
 }
 
-fn usage(command: &Command) -> String {
-    let verb = match command.get_name() {
-        "maint" => "maint".to_owned(),
-        name => format!("maint {name}"),
-    };
-    format!("  `{verb} --help` shows what there is")
+/// How to see what a command has, with all its words: `maint export kubernetes --help`.
+fn usage(all: &Command, words: &[String]) -> String {
+    let mut within = all;
+    let mut named = all.get_name().to_owned();
+    for word in words {
+        if let Some(inner) = within.find_subcommand(word) {
+            within = inner;
+            named = format!("{named} {}", inner.get_name());
+        }
+    }
+    format!("  `{named} --help` shows what there is")
 }
 
 /// How many.

@@ -266,7 +266,13 @@ fn task_files(folder: &Path, files: &mut Files) -> Vec<PathBuf> {
     paths.retain(|path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         // Kubernetes mounts its files beside hidden folders, editors leave hidden files.
-        if name.starts_with('.') || path.is_dir() {
+        if name.starts_with('.') {
+            return false;
+        }
+        if path.is_dir() {
+            if name.ends_with(".yaml") {
+                files.report(Problem::new(path, "is a folder: a task is a file"));
+            }
             return false;
         }
         let stem = [".yml", ".yaml"].iter().find_map(|end| {

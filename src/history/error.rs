@@ -22,6 +22,14 @@ pub enum HistoryError {
         /// What stood before the first colon; empty where there was none.
         scheme: String,
     },
+    /// What is named is there, and no file.
+    #[error("the history cannot be in {place}: that is {what}")]
+    NoFile {
+        /// Where it is said to be.
+        place: Place,
+        /// What is there.
+        what: &'static str,
+    },
     /// The URL of a history in PostgreSQL makes no sense; it is not repeated.
     #[error("the URL of the history: {0}")]
     BadUrl(#[source] DialError),
@@ -240,6 +248,9 @@ impl HistoryError {
     /// What a person can do about it, where that is known.
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
+            HistoryError::NoFile { .. } => {
+                "name a file, which need not be there yet: `history: sqlite:maint.db`".to_owned()
+            }
             HistoryError::BadLocation { .. } => "write `history: sqlite:maint.db` or `history: postgres://user@host/database`".to_owned(),
             HistoryError::BadUrl(error) => error.hint(),
             HistoryError::CannotCopy => {
@@ -346,6 +357,7 @@ impl HistoryError {
             | HistoryError::Stalled { .. } => Standing::Passing,
             HistoryError::ReadOnly { .. } | HistoryError::CannotOpen { .. } => Standing::Away,
             HistoryError::BadLocation { .. }
+            | HistoryError::NoFile { .. }
             | HistoryError::BadUrl(_)
             | HistoryError::CannotCopy
             | HistoryError::UnknownRun { .. }

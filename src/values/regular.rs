@@ -1,6 +1,7 @@
 //! Files that somebody names: read only where they are files, and no larger than makes sense.
 
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 /// The bytes of a file that is one: devices and pipes never end, and something of the wrong name
@@ -29,7 +30,13 @@ pub fn read_regular(path: &Path, most_bytes: u64) -> Result<Vec<u8>, String> {
         ));
     }
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(cannot)?;
+    // Some that call themselves regular are not, such as those of a kernel's log: they would wait for
+    // something to be written.
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)
+        .map_err(cannot)?;
     // It may grow meanwhile.
     file.take(most_bytes + 1)
         .read_to_end(&mut bytes)

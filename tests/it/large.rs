@@ -106,6 +106,17 @@ fn what_is_no_file_of_a_size_to_read_is_refused() {
     let said = check(&workspace, "a large task");
     assert!(said.contains("tasks/big.yaml: is 1 MB large"), "{said}");
 
+    let workspace = Workspace::new(HEAD);
+    workspace.file(
+        "tasks/nested.yaml/inner.yaml",
+        "kind: analyze\ntarget: app\n",
+    );
+    let said = check(&workspace, "a folder in the place of a task");
+    assert!(
+        said.contains("tasks/nested.yaml: is a folder: a task is a file"),
+        "{said}"
+    );
+
     for (url, why) in [
         ("file:/dev/zero", "not a regular file"),
         ("file:/dev/stdin", "not a regular file"),

@@ -177,6 +177,14 @@ fn wrong_arguments_exit_2_and_say_what_there_is() {
         (&["run", "analyse", "--now"], "did you mean `analyze`?"),
         (&["run", "--nwo"], "did you mean `--now`?"),
         (&["run", "--force"], "did you mean `--now`?"),
+        (
+            &["export", "kubernetes", "--dir", "x"],
+            "`maint export kubernetes --help` shows",
+        ),
+        (
+            &["history", "copy", "--form", "x"],
+            "`maint history copy --help` shows",
+        ),
         (&["plan", "--json"], "did you mean `--output json`?"),
         (&["chek"], "did you mean `check`?"),
         (

@@ -92,6 +92,10 @@ fn least(root: &Path, places: &[PathBuf]) -> Result<Free, String> {
         let Ok(found) = nix::sys::statvfs::statvfs(&seen) else {
             continue;
         };
+        #[allow(
+            clippy::useless_conversion,
+            reason = "other systems count blocks with fewer bits"
+        )]
         let bytes = u64::from(found.blocks_available()).saturating_mul(found.fragment_size());
         if least.as_ref().is_none_or(|least| bytes < least.bytes) {
             least = Some(Free {

@@ -74,6 +74,10 @@ impl SqliteStore {
         path: PathBuf,
         opening: Opening,
     ) -> Result<SqliteStore, HistoryError> {
+        if let Some(what) = no_file(&path) {
+            let place = Place::File(path);
+            return Err(HistoryError::NoFile { place, what });
+        }
         let missing = !path.exists();
         if missing && opening == Opening::MustExist {
             return Err(HistoryError::Missing {
@@ -90,6 +94,16 @@ impl SqliteStore {
             }
             Err(error) => Err(error),
         }
+    }
+}
+
+/// What is at the place of a file, where it is none: nothing can ever be written there.
+fn no_file(path: &Path) -> Option<&'static str> {
+    let found = std::fs::metadata(path).ok()?;
+    match (found.is_file(), found.is_dir()) {
+        (true, _) => None,
+        (_, true) => Some("a folder"),
+        (_, false) => Some("a device or a pipe"),
     }
 }
 

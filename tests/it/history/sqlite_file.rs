@@ -10,6 +10,7 @@ use sqlx::ConnectOptions;
 use sqlx::sqlite::SqliteConnectOptions;
 
 use super::{at, finding, id, run, step};
+use crate::support::workspace::Workspace;
 
 fn location(path: &Path) -> String {
     format!("sqlite:{}", path.display())
@@ -307,4 +308,36 @@ async fn readers_follow_a_file_that_was_replaced() {
     // Nothing of what was there before is lost either.
     let before = open_existing(&location(&aside)).await.unwrap();
     assert_eq!(before.run("last").await.unwrap(), run("reindex", 0));
+}
+
+/// What can never hold a history is refused before anything is done, not taken for one that is away.
+#[test]
+fn a_folder_or_a_device_is_no_history() {
+    for (place, what) in [
+        ("sqlite:state", "a folder"),
+        ("sqlite:/dev/null", "a device"),
+    ] {
+        // Whether there is a server is not even asked.
+        let workspace = Workspace::new(&format!(
+            "history: \"{place}\"\ntargets: {{ app: {{ engine: postgres, url: \"postgres://127.0.0.1:1/d\" }} }}\n"
+        ))
+        .task("analyze", "kind: analyze\ntarget: app\n");
+        std::fs::create_dir(workspace.path().join("state")).unwrap();
+        for command in [
+            &["run", "analyze", "--now"][..],
+            &["run", "--due"],
+            &["history"],
+        ] {
+            let ended = workspace.run(command).expect(2);
+            assert!(
+                ended.stderr.contains("the history cannot be in "),
+                "{ended:#?}"
+            );
+            assert!(
+                ended.stderr.contains(&format!("that is {what}")),
+                "{ended:#?}"
+            );
+            assert!(ended.stderr.contains("name a file"), "{ended:#?}");
+        }
+    }
 }
