@@ -66,7 +66,7 @@ const TABLE: &str = "SELECT c.oid, c.relkind::text FROM pg_catalog.pg_class c
 
 const SCHEMA: &str = "SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname::text = $1)";
 
-const COLUMNS: &str = "SELECT a.attname::text, a.attgenerated <> '' FROM pg_catalog.pg_attribute a
+const COLUMNS: &str = "SELECT a.attname::text, a.attgenerated <> '', pg_catalog.format_type(a.atttypid, a.atttypmod) FROM pg_catalog.pg_attribute a
     WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped";
 
 const TRIGGERS: &str = concat!(
@@ -103,6 +103,7 @@ pub async fn look(
         for (name, pg_type) in &site.columns {
             is_type(session, name, pg_type).await?;
         }
+        in_one_zone(into, manifests, &site.columns)?;
         return Ok(site);
     };
     let kind: String = row.get(1)?;
@@ -111,15 +112,17 @@ pub async fn look(
     }
     let oid: u32 = row.get(0)?;
     site.oid = Some(oid);
-    let mut there = Vec::new();
+    let mut there: Vec<(String, String)> = Vec::new();
     for row in session.query(doing, COLUMNS, &[&oid]).await? {
         let name: String = row.get(0)?;
         if row.get(1)? {
             site.computed.push(name.clone());
         }
-        there.push(name);
+        there.push((name, row.get(2)?));
     }
-    if let Some((name, pg_type)) = site.columns.iter().find(|(name, _)| !there.contains(name)) {
+    in_one_zone(into, manifests, &there)?;
+    let lacks = |name: &String| there.iter().all(|(one, _)| one != name);
+    if let Some((name, pg_type)) = site.columns.iter().find(|(name, _)| lacks(name)) {
         return Err(files(format!(
             "{into} has no column {name}, which the archived rows have; ALTER TABLE {into} ADD COLUMN {} {pg_type}, or restore into a new table",
             Identifier::new(&**name)
@@ -161,6 +164,40 @@ fn union(manifests: &[Manifest]) -> Vec<(String, String)> {
         }
     }
     all
+}
+
+/// Whether values of this type name a moment, whatever the time zone; none where they are no times.
+fn knows_its_zone(pg_type: &str) -> Option<bool> {
+    if pg_type.contains("with time zone") {
+        return Some(true);
+    }
+    (pg_type.contains("without time zone") || pg_type == "date").then_some(false)
+}
+
+/// Refuses times of a clock on the wall where moments are wanted, and the other way round: the zone they
+/// were meant in, or are to be told in, is known to people only.
+fn in_one_zone(
+    into: &RelationName,
+    manifests: &[Manifest],
+    there: &[(String, String)],
+) -> Result<(), EngineError> {
+    for column in manifests.iter().flat_map(|m| &m.columns) {
+        let Some((_, wanted)) = there.iter().find(|(name, _)| *name == column.name) else {
+            continue;
+        };
+        let zones = (knows_its_zone(&column.pg_type), knows_its_zone(wanted));
+        // A column of days loses more than the zone, which is seen when what came back is compared.
+        if let (Some(was), Some(is)) = zones
+            && was != is
+            && wanted != "date"
+        {
+            return Err(files(format!(
+                "column {} of {into} is {wanted}, and was {} when rows were archived: nobody knows the time zone they are to be read in; restore them into a new table, those from before and after the change apart (`maint archive list` has their ids), and convert them there",
+                column.name, column.pg_type
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the server reads a text as the name of a type, and nothing else.
