@@ -93,6 +93,12 @@ pub(super) async fn fits(there: &Session, send: &Send) -> Result<u32, ExportErro
         }
         rows = there.query(doing, COLUMNS, &[&send.into]).await?;
     }
+    if let Some(kind) = no_table(there, &send.into).await? {
+        return Err(ExportError::Proof(format!(
+            "nothing was deleted: {} on target {} is {kind}, and rows are proved where they are stored; name its table",
+            send.into, send.target
+        )));
+    }
     let doing = "looking how lasting the table there is";
     let answer = there.query(doing, UNLOGGED, &[&send.into]).await?;
     if is_true(&answer) {
@@ -113,6 +119,18 @@ pub(super) async fn fits(there: &Session, send: &Send) -> Result<u32, ExportErro
         }
     }
     Ok(oid_of(there, &send.into).await?.unwrap_or_default())
+}
+
+/// What stands there in the place of a table.
+async fn no_table(there: &Session, into: &str) -> Result<Option<&'static str>, EngineError> {
+    let sql = "SELECT c.relkind::text FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1::text)";
+    let found = there.query("looking what there is", sql, &[&into]).await?;
+    let kind: Option<String> = first(&found, 0)?;
+    Ok(match kind.as_deref() {
+        Some("v") => Some("a view"),
+        Some("m") => Some("a materialized view"),
+        _ => None,
+    })
 }
 
 /// The id of a table there, if there is one of this name.

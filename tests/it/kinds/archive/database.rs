@@ -61,6 +61,7 @@ async fn what_does_not_fit_is_refused() {
         ("CREATE TABLE t (id bigint, at timestamptz, v text);
           CREATE FUNCTION f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.v = upper(new.v); RETURN new; END';
           CREATE TRIGGER f BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION f()", json!({ "database": "warehouse", "table": "t" }), "checksum"),
+        ("CREATE TABLE stored (id bigint, at timestamptz, v text); CREATE VIEW t AS SELECT * FROM stored", json!({ "database": "warehouse", "table": "t" }), "is a view, and rows are proved where they are stored"),
     ] {
         there.execute("DROP TABLE IF EXISTS t").await;
         there.execute(make).await;
