@@ -7,6 +7,7 @@ use std::sync::Arc;
 use chrono::Utc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::manifests::{Archived, NOT_CONFIGURED, everything, narrowed, wholes};
@@ -15,7 +16,7 @@ use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::engines::EngineError;
 use crate::engines::storage::StorageError;
-use crate::execute::Back;
+use crate::execute::{self, Back};
 use crate::history::{self, HistoryError, Store};
 use crate::pipeline::PipelineError;
 use crate::plan::Memory;
@@ -231,6 +232,15 @@ impl<'a> Notes<'a> {
             target,
             from: from.filter(|from| from != target),
         })
+    }
+
+    /// Where the runs on the target have worked last.
+    pub(super) async fn last_place(&self) -> Result<Option<Value>, HistoryError> {
+        let Some(store) = &self.store else {
+            return Ok(None);
+        };
+        let mut known = store.memories(self.target, execute::PLACES).await?;
+        Ok(known.remove(execute::LAST_PLACE))
     }
 
     /// What is noted in the history of these, wherever.

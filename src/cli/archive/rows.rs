@@ -69,7 +69,9 @@ pub(super) async fn restore(
     let session = Session::open(&dial, execute::RESTORING)
         .await
         .map_err(PipelineError::from)?;
-    copies::only_one(&dial, execute::RESTORING, &session)
+    let notes = Notes::open(context, &target.name, from).await?;
+    let last = notes.last_place().await?;
+    copies::none_left_behind(&dial, execute::RESTORING, &session, last.as_ref())
         .await
         .map_err(PipelineError::from)?;
     let (found, former) = match by_database {
@@ -87,7 +89,6 @@ pub(super) async fn restore(
         return Err(Failure::Usage(format!("nothing is left to restore: {why}")));
     }
     let table = RelationName::new(&*into.schema, &*into.table);
-    let notes = Notes::open(context, &target.name, from).await?;
     let is_back =
         async |manifest: &Manifest| execute::is_back(&session, manifest, &table, &wholes).await;
     let (manifests, before) = notes.not_back(found, how.again, is_back).await?;

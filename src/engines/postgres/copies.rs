@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::connect::Dial;
 use super::timeline::{STARTED, TIMELINE};
@@ -103,6 +104,23 @@ pub async fn place(
         system: now.system.clone(),
         timeline: now.timeline,
     }))
+}
+
+/// Refuses a server that a failover has left behind, for who works where runs do, by what the history
+/// keeps of where they have worked (`last`).
+///
+/// # Errors
+/// Then, where several copies answer, and when the session is lost.
+pub async fn none_left_behind(
+    dial: &Dial,
+    name: &str,
+    session: &Session,
+    last: Option<&Value>,
+) -> Result<(), EngineError> {
+    let copy = only_one(dial, name, session).await?;
+    let last = last.and_then(|last| serde_json::from_value(last.clone()).ok());
+    place(dial, session, copy.as_ref(), last.as_ref()).await?;
+    Ok(())
 }
 
 /// Refuses two sessions that are not with one server, where the address has several hosts: what one

@@ -157,6 +157,15 @@ async fn an_old_primary_that_comes_back_is_left_alone() {
 
     wire.set(Mode::Cut);
     workspace.run(["run", "clean", "--now"]).expect(0);
+    new.batch_execute("CREATE TABLE stored AS SELECT 1 AS id, now() - interval '1 year' AS at")
+        .await
+        .unwrap();
+    let files = format!("file://{}", workspace.path().join("files").display());
+    let workspace = workspace.task(
+        "store",
+        &format!("kind: archive\ntarget: app\noptions: {{ table: public.stored, column: at, older_than: 90d, destination: {{ files: \"{files}\" }} }}\n"),
+    );
+    workspace.run(["run", "store", "--now"]).expect(0);
     assert_eq!(number(&old, rows).await, 100);
     assert_eq!(number(&new, rows).await, 0);
 
@@ -226,6 +235,7 @@ async fn an_old_primary_that_comes_back_is_left_alone() {
         ["plan", "both"].as_slice(),
         &["run", "both", "--now"],
         &["run", "move", "--now"],
+        &["archive", "restore", "--from", "stored", "--into", "back"],
     ] {
         let said = workspace.run(command);
         assert_ne!(said.code, 0, "{command:?}: {}{}", said.stdout, said.stderr);
