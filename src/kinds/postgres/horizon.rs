@@ -139,12 +139,16 @@ pub(super) fn blocks_removal<'a>(
     vacuumed: &Vacuumed<'_>,
 ) -> Option<&'a Holder> {
     let last = vacuumed.at?;
-    let mut candidates = holders.iter().filter(|h| vacuumed.in_vain || !h.elsewhere);
-    candidates.find(|h| match (h.since, h.remembered()) {
+    let blocks = |h: &&Holder| match (h.since, h.remembered()) {
         (Some(since), _) => since < last,
         (None, Some(seen)) => (vacuumed.in_vain && h.age > 0) || vacuumed.kept_by == Some(&seen),
         (None, None) => false,
-    })
+    };
+    // Who is elsewhere keeps rows only through a view that somebody here has taken, so who is here
+    // is told first, however young.
+    let mut here = holders.iter().filter(|h| !h.elsewhere);
+    let mut elsewhere = holders.iter().filter(|h| vacuumed.in_vain && h.elsewhere);
+    here.find(blocks).or_else(|| elsewhere.find(blocks))
 }
 
 /// Who makes freezing useless: freezing cannot get past the holder's age, and
@@ -191,4 +195,70 @@ fn told(
         message: message(&format!("{first}{others}"), holder),
         suggestion: holder.end.clone(),
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
+mod tests {
+    use chrono::{TimeDelta, TimeZone};
+
+    use super::*;
+
+    fn holder(id: &str, age: i64, since: Option<DateTime<Utc>>, elsewhere: bool) -> Holder {
+        Holder {
+            what: "session".to_owned(),
+            id: id.to_owned(),
+            who: String::new(),
+            age,
+            since,
+            end: None,
+            elsewhere,
+            view: since.is_none().then(|| format!("{}", 1_000 - age)),
+        }
+    }
+
+    /// Who is told, of these, after a vacuum at noon.
+    fn told(holders: &[Holder], in_vain: bool, kept_by: Option<&Value>) -> Option<String> {
+        let vacuumed = Vacuumed {
+            at: Some(noon()),
+            in_vain,
+            kept_by,
+        };
+        blocks_removal(holders, &vacuumed).map(|one| one.id.clone())
+    }
+
+    fn noon() -> DateTime<Utc> {
+        Utc.with_ymd_and_hms(2026, 3, 1, 12, 0, 0).unwrap()
+    }
+
+    #[test]
+    fn who_is_here_is_told_before_who_is_elsewhere() {
+        let before = Some(noon() - TimeDelta::hours(1));
+        let older = holder("elsewhere", 10, before, true);
+        let here = holder("here", 5, before, false);
+        let both = [older.clone(), here];
+        assert_eq!(told(&both, true, None).as_deref(), Some("here"));
+        // Alone it counts where a vacuum has shown that it had no effect.
+        assert_eq!(
+            told(&[older.clone()], true, None).as_deref(),
+            Some("elsewhere")
+        );
+        assert_eq!(told(&[older], false, None), None);
+        // Who came after the vacuum has kept nothing from it.
+        let later = holder("later", 5, Some(noon() + TimeDelta::hours(1)), false);
+        assert_eq!(told(&[later], true, None), None);
+    }
+
+    #[test]
+    fn a_slot_is_told_after_a_vacuum_in_vain_until_it_moves_on() {
+        let slot = holder("slot", 5, None, false);
+        assert_eq!(told(&[slot.clone()], false, None), None);
+        assert_eq!(told(&[slot.clone()], true, None).as_deref(), Some("slot"));
+        let seen = slot.remembered().unwrap();
+        assert_eq!(told(&[slot], false, Some(&seen)).as_deref(), Some("slot"));
+        // What it sees has moved on; or it sees everything.
+        let moved = holder("slot", 4, None, false);
+        assert_eq!(told(&[moved], false, Some(&seen)), None);
+        assert_eq!(told(&[holder("slot", 0, None, false)], true, None), None);
+    }
 }
