@@ -1,3 +1,6 @@
+//! Open advice as one file of SQL for a person to read: what destroys, keeps everybody waiting, or
+//! is no SQL at all stands in it as a comment only.
+
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};

@@ -1,3 +1,6 @@
+//! Checks the configuration: every problem of the files at once, and on request also whether
+//! targets, history and mail server can be reached.
+
 use super::check_formats::{self, Level};
 use super::context::Context;
 use super::documents;

@@ -1,3 +1,6 @@
+//! What every verb needs of the command line and the files: the configuration, the chosen tasks,
+//! the style of the output, the templates, the ways to tell people.
+
 use std::borrow::Cow;
 use std::io::IsTerminal;
 use std::sync::Arc;

@@ -1,3 +1,6 @@
+//! Shows maint at work on a throwaway server: the shipped tasks run on aged data, and what the
+//! server says of sizes before and after is compared.
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

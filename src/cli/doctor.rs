@@ -1,3 +1,6 @@
+//! Says what each target lacks (versions, rights, extensions) and what that costs, and what was
+//! left unfinished there.
+
 use std::collections::BTreeSet;
 
 use super::context::Context;

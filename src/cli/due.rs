@@ -1,3 +1,6 @@
+//! Carries out once whatever is due, for who has a scheduler already: it is called from outside,
+//! and ends when the work has.
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 

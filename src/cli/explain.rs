@@ -1,3 +1,6 @@
+//! Tells what the code of a finding or a status means, and makes the page of documentation from the
+//! same list, so that the two cannot differ.
+
 use super::Failure;
 use super::context::{Context, unknown};
 use crate::plan::codes::{self, Code};

@@ -1,3 +1,6 @@
+//! Manifests of the schedules for Kubernetes, systemd or cron: reads the files that belong in them,
+//! and prints or writes what comes of it.
+
 use std::path::{Path, PathBuf};
 
 use clap::{Subcommand, ValueEnum};

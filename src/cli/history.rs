@@ -1,3 +1,6 @@
+//! What ran: the list of runs, one run or one step in full, and the copy of a history in SQLite
+//! into PostgreSQL.
+
 use chrono::Utc;
 
 use super::Failure;

@@ -1,3 +1,6 @@
+//! Looks at a database, a crontab or an extension, and writes the configuration that fits it, once
+//! it has been checked and tried; what is in it is decided elsewhere.
+
 pub(super) mod files;
 mod rehearse;
 

@@ -1,3 +1,6 @@
+//! Manual pages, made from the same words as the help on the command line, so that neither can say
+//! what the other does not.
+
 use std::path::PathBuf;
 
 use clap::{Arg, Command, CommandFactory};

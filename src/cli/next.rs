@@ -1,3 +1,6 @@
+//! What the calendar holds: upcoming occurrences, those that were missed, and those that are
+//! overdue because nobody looked after them.
+
 use chrono::{DateTime, Utc};
 
 use super::Failure;

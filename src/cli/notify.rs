@@ -1,3 +1,5 @@
+//! Tries every way by which people are told, with a test, and says what came of each.
+
 use chrono::Utc;
 
 use super::Failure;

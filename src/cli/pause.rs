@@ -1,3 +1,6 @@
+//! What people ask of running instances through the history: to rest a schedule, to let it go on,
+//! to stop a run.
+
 use chrono::Utc;
 
 use super::Failure;

@@ -1,3 +1,6 @@
+//! Prints what tasks would do now and why, and what one run has time for; shared with the dry run.
+//! Nothing on a target is changed here.
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -1,3 +1,6 @@
+//! Makes the report of a period: on the terminal, as a page, or as a mail; and shows every message
+//! with made-up data.
+
 use std::path::{Path, PathBuf};
 
 use chrono::Utc;

@@ -1,3 +1,6 @@
+//! Hands out JSON Schemas of the files and of what commands print, generated from the types that
+//! read or write them.
+
 use clap::ValueEnum;
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema as JsonSchemaOf, SchemaGenerator, json_schema};

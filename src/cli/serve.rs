@@ -1,3 +1,6 @@
+//! The service: keeps the calendar, answers on HTTP, takes up changed files and sends what waits,
+//! until it is told to stop.
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

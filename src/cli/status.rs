@@ -1,3 +1,6 @@
+//! One line and an exit code for monitoring: whether all is well, and what is not since when, by
+//! what the history says; no target is asked.
+
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};

@@ -1,3 +1,6 @@
+//! What to do next, for who types the bare name of the program: by whether a configuration is
+//! there, and whether it can be read.
+
 use super::Failure;
 use super::context::Context;
 use crate::config::Care;

@@ -1,3 +1,5 @@
+//! Why a throwaway server or its data could not be had.
+
 use std::path::PathBuf;
 
 /// Why the throwaway cluster or its data could not be had.

@@ -1,3 +1,5 @@
+//! What can go wrong between maint and a server of any engine, and what to do about it.
+
 use super::mongodb::MongoError;
 use super::postgres::connect::{ConnectError, DialError};
 use super::postgres::told::told;

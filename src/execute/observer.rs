@@ -1,3 +1,5 @@
+//! What happens during a run, told to whoever shows it; telling must not hold up the work.
+
 use crate::history::StepRecord;
 
 /// What happens during a run, for whoever shows it.

@@ -1,3 +1,6 @@
+//! How a run is stopped from outside: first nothing new is begun, then what is running is
+//! cancelled; and the reason that is recorded for it.
+
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 

@@ -1,3 +1,6 @@
+//! The schedules as lines for cron; a cron expression that it has no words for is an error, never
+//! another time.
+
 use super::fields::{Field, Fields};
 use super::{ExportError, Exported, File, enabled, notes, reports, variables};
 use crate::config::Config;

@@ -1,3 +1,6 @@
+//! The schedules and their configuration as manifests for Kubernetes, where the cluster keeps the
+//! calendar or the service does.
+
 use std::path::Path;
 
 use chrono::Utc;

@@ -1,3 +1,5 @@
+//! A service and a timer for each schedule, with a process that may do no more than its tasks need.
+
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 

@@ -1,3 +1,6 @@
+//! Why the history could not be opened, read or written, and what to do about it; no text repeats a
+//! password.
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

@@ -1,3 +1,5 @@
+//! What the history knows of targets from earlier runs: the part that decisions are made from.
+
 use std::collections::HashMap;
 
 use async_trait::async_trait;

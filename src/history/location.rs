@@ -1,3 +1,5 @@
+//! Which place the line of the configuration names: a file, the memory, or a database.
+
 use std::path::PathBuf;
 
 use super::HistoryError;

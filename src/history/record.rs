@@ -1,3 +1,6 @@
+//! Runs and their steps as they are recorded: the words for how they stand are a contract with
+//! whoever reads them elsewhere.
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! The part of the history that runs write to, entry by entry, while they go on.
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;

@@ -1,3 +1,5 @@
+//! The parts of the history that find runs, and that close those whose process has died.
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;

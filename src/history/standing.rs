@@ -1,3 +1,6 @@
+//! How the migrations that a history has had compare with those that this program knows, the same
+//! for every place it is kept in.
+
 use sqlx::migrate::Migrator;
 
 use super::{HistoryError, Place};

@@ -1,3 +1,5 @@
+//! All that a history can do, as one trait: the rest of the program does not know where it is kept.
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 

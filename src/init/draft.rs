@@ -1,3 +1,5 @@
+//! A configuration that nobody has written yet, as data, and its files as text.
+
 use std::fmt::Write as _;
 
 use super::yaml::{comment, quoted};

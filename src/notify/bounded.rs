@@ -1,3 +1,6 @@
+//! A connection to a mail server whose answers have an end: what says more than any mail server
+//! needs to is cut off before it fills the memory.
+
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;

@@ -1,3 +1,5 @@
+//! Messages into a file, a line each, for whoever reads such files.
+
 use std::io::Write;
 use std::path::Path;
 

@@ -1,3 +1,6 @@
+//! A mail as data, and how it becomes what mail servers take: kept whole, so that it can wait in
+//! the history until it can be sent.
+
 use chrono::{DateTime, Utc};
 use lettre::Message;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};

@@ -1,3 +1,6 @@
+//! Signs of life to a watchdog: tried a few times and never kept for later, because one that comes
+//! late would be a lie.
+
 use super::webhook;
 use crate::values::with_causes;
 

@@ -1,3 +1,6 @@
+//! Hands mails to a mail server: reads its URL, keeps to a time for each mail, and shows none of
+//! the secrets that the server may repeat.
+
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 

@@ -1,3 +1,6 @@
+//! Posts messages to addresses that are secrets themselves: neither an address nor what a server
+//! repeats of it is ever shown.
+
 use std::time::Duration;
 
 use serde_json::Value;

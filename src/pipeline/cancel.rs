@@ -1,3 +1,6 @@
+//! Stops a run that somebody has asked to stop, in whatever process it is: the history is what both
+//! of them see.
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,3 +1,6 @@
+//! Something noticed that a person should know, with how much it matters; its code is what scripts
+//! rely on.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,3 +1,6 @@
+//! What every kind of task answers: what to read, and what to do about it. Deciding is pure; it is
+//! given its time and whatever earlier runs have learned.
+
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 

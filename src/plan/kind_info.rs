@@ -1,3 +1,6 @@
+//! A kind as the configuration sees it: its name, its options, and what is known of it without
+//! building one.
+
 use super::Unfit;
 use schemars::Schema;
 use serde_json::Value;

@@ -1,3 +1,6 @@
+//! A plan: steps in their order, what is left alone and why, and what was seen on the way. Pure
+//! data, so that it can be read before it runs.
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

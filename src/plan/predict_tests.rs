@@ -1,3 +1,6 @@
+//! What is foretold from earlier runs: how long a step takes, which steps a run has time for, and
+//! what comes first.
+
 use super::*;
 use crate::plan::postgres::Body as Postgres;
 

@@ -1,3 +1,5 @@
+//! How several databases share the time of one task: whose steps are chosen, and in which order.
+
 use super::*;
 use crate::plan::postgres::Body;
 

@@ -1,3 +1,6 @@
+//! What the steps of every engine have in common; what is done in one is its body, in the words of
+//! its engine.
+
 use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,5 @@
+//! Where the scheduler's time comes from: apart, so that tests may have another.
+
 use chrono::{DateTime, Utc};
 
 /// Where the scheduler's time comes from.

@@ -1,3 +1,5 @@
+//! Sizes as people write them in files and as reports show them, in PostgreSQL's units.
+
 use std::fmt;
 use std::str::FromStr;
 

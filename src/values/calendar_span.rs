@@ -1,3 +1,5 @@
+//! Spans that may be months and years, whose length depends on when they are counted from.
+
 use std::fmt;
 use std::str::FromStr;
 

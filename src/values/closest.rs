@@ -1,3 +1,5 @@
+//! Guesses which known word was meant by an unknown one.
+
 use strsim::{damerau_levenshtein, jaro_winkler};
 
 /// The known word that `word` was probably meant to be, for "did you mean".

@@ -1,3 +1,6 @@
+//! When a schedule fires, by the clocks of its zone: what happens when these are changed is decided
+//! here, because the library goes wrong there.
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;

@@ -1,3 +1,5 @@
+//! Patterns for the databases of one server, and for those that are left out.
+
 use std::fmt;
 use std::str::FromStr;
 

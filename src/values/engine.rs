@@ -1,3 +1,5 @@
+//! The database systems there are, as a word in files and in records.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,3 +1,5 @@
+//! Tells the limit on open files from other errors, wherever one comes up: it has its own remedy.
+
 use std::io;
 
 use nix::errno::Errno;

@@ -1,3 +1,6 @@
+//! From what clocks show to an instant, also where they skip or repeat an hour: windows and
+//! schedules have to agree on it.
+
 use chrono::offset::LocalResult;
 use chrono::{DateTime, NaiveDateTime, TimeDelta, TimeZone as _, Utc};
 use chrono_tz::Tz;

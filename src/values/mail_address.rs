@@ -1,3 +1,5 @@
+//! Mail addresses, checked as far as they can be without sending.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,6 @@
+//! Hides known secrets in what others say: a server may repeat what it was sent, in any of the
+//! forms it was sent in.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 

@@ -1,3 +1,5 @@
+//! Patterns for tables and indexes, by schema and name, read the same here and on the server.
+
 use std::fmt;
 use std::str::FromStr;
 

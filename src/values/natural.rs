@@ -1,3 +1,5 @@
+//! The order of names as people see it: numbers within them count as numbers.
+
 use std::cmp::Ordering;
 
 /// Compares names as people do: `shard_2` before `shard_10`.

@@ -1,3 +1,5 @@
+//! Shares of a whole, which cannot lie outside of it.
+
 use std::fmt;
 use std::str::FromStr;
 

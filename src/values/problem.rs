@@ -1,3 +1,5 @@
+//! What is wrong in a file: where, what, and what to do about it, with passwords masked.
+
 use std::fmt;
 use std::path::PathBuf;
 

@@ -1,3 +1,6 @@
+//! Texts that must not be seen, and the masking of passwords in any other: rather too much than too
+//! little.
+
 use std::fmt;
 use std::str::FromStr;
 

@@ -1,3 +1,5 @@
+//! One table by its name, as files say it and the catalog has it.
+
 use std::fmt;
 use std::str::FromStr;
 

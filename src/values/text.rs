@@ -1,3 +1,6 @@
+//! What all values that are written as text have in common: how they are read and written, and what
+//! is said of those that cannot be.
+
 use std::fmt;
 
 /// Why a piece of text is not the value it was meant to be.

@@ -1,3 +1,5 @@
+//! Lengths of time that are the same whenever they begin; months and years are none.
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;

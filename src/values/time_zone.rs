@@ -1,3 +1,5 @@
+//! Time zones by their names, with a guess for who knows only the city.
+
 use std::fmt;
 use std::str::FromStr;
 

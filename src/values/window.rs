@@ -1,3 +1,5 @@
+//! When work may run, by the clocks on the wall, also in the weeks in which these are changed.
+
 use std::fmt;
 use std::str::FromStr;
 

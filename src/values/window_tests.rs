@@ -1,3 +1,5 @@
+//! Windows as they are read and written, and when they open and close where clocks are changed.
+
 use super::*;
 use chrono::{NaiveDateTime, TimeZone as _};
 use proptest::prelude::*;

@@ -1,3 +1,6 @@
+//! What the probes answer: whether the scheduler is alive, and whether it can do its work, which
+//! are two things.
+
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 

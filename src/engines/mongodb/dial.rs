@@ -1,3 +1,6 @@
+//! From a URL to a connection not yet made: its parts, the time that connecting may take, and what
+//! of it is fit to be shown.
+
 use std::collections::HashMap;
 use std::time::Duration;
 

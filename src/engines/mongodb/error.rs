@@ -1,3 +1,6 @@
+//! What can go wrong between maint and MongoDB, in words that hold no password, no URL and nothing
+//! of any document.
+
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
 use super::claim::CLAIMS;

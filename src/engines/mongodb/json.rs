@@ -1,3 +1,6 @@
+//! Documents as extended JSON, which files and plans can hold: each value has to come back as what
+//! it was, as far as MongoDB tells values apart.
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mongodb::bson::{Bson, Document};

@@ -1,3 +1,5 @@
+//! The members of a replica set: who they are, what they are for, and how far they are behind.
+
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};

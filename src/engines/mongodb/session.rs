@@ -1,3 +1,6 @@
+//! A connection to a MongoDB database, and commands on it: each has a limit on the server, and none
+//! is waited for without end.
+
 use std::future::{Future, IntoFuture};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,6 @@
+//! Names as SQL needs them: the one place where they are quoted, so that no name can be taken for
+//! anything else.
+
 use std::fmt;
 
 /// Key words that must be quoted to be names, over PostgreSQL 14 to 19: all

@@ -1,3 +1,6 @@
+//! A session on PostgreSQL in a known state: what settings of roles and databases could change of
+//! our statements is pinned before the first of them.
+
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

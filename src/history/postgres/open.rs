@@ -1,3 +1,6 @@
+//! Opens a history in PostgreSQL: our own driver goes first, because it knows why a connection
+//! fails and which of several hosts takes writes; or nothing is opened before the first call.
+
 use std::str::FromStr;
 use std::time::Duration;
 

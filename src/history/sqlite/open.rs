@@ -1,3 +1,6 @@
+//! Opens a history in a file or in memory: makes sure that it is ours, no newer than this program,
+//! and safe beside other processes.
+
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};

@@ -1,3 +1,5 @@
+//! Questions to MongoDB that change nothing, as data, with what their answers mean.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

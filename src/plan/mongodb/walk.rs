@@ -1,3 +1,6 @@
+//! Work on many documents, as data: which go, how a batch is cut out, and where the walk has to
+//! end.
+
 use mongodb::bson::{Bson, Document, doc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

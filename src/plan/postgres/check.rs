@@ -1,3 +1,6 @@
+//! Questions to PostgreSQL whose answers become findings, as data: what an answer means is said
+//! before it is asked for.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

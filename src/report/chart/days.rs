@@ -1,3 +1,5 @@
+//! Runs by day as bars: how many went well, ended early, were done in part, or failed.
+
 use chrono::{Days, NaiveDate};
 
 use super::Chart;

@@ -1,3 +1,5 @@
+//! What shrank most, as bars: the size afterwards drawn over the one before.
+
 use super::Chart;
 use super::svg::{Anchor, Drawing, FAINT, MAIN, WIDTH, fitted};
 use crate::history::Gain;

@@ -1,3 +1,6 @@
+//! Charts as PNG, for mails: drawn with a font of our own, since what a server has installed must
+//! not matter.
+
 use std::sync::{Arc, LazyLock};
 
 use resvg::tiny_skia::{Color, Pixmap, Transform};

@@ -1,3 +1,6 @@
+//! A drawing as text: bars, lines and words in the colours that all charts share, readable on a
+//! telephone.
+
 use std::fmt::Write as _;
 
 /// Width of every chart, in its own units: on a telephone 360 pixels wide, of which about 324 are

@@ -1,3 +1,6 @@
+//! One series of numbers over time, as a line from nothing on, so that small changes do not look
+//! large.
+
 use super::Chart;
 use super::svg::{Anchor, Drawing, MAIN, WIDTH};
 use crate::report::filters::value;

@@ -1,3 +1,5 @@
+//! Tables on a terminal: aligned, no wider than it is, and cut only where a name can bear it.
+
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use super::{Ink, Style, shown};

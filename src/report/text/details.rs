@@ -1,3 +1,5 @@
+//! Everything that was recorded of a run, or of one of its steps, as text.
+
 use super::parts::{
     Page, blocker, findings, grew, heading, moment, next_step, rows_of, saved_bytes, sizes,
     step_ink, step_mark, totals, waiter,

@@ -1,3 +1,5 @@
+//! Runs as a table of one line each.
+
 use chrono::{DateTime, Utc};
 
 use super::parts::run_ink;

@@ -1,3 +1,6 @@
+//! How text is to look: colours, width and time zone, as data, so that reports do not ask the
+//! terminal.
+
 use chrono_tz::Tz;
 use owo_colors::OwoColorize;
 

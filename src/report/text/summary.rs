@@ -1,3 +1,5 @@
+//! What a run came to, on one screen: the verdict, a line per step, failures and findings in short.
+
 use super::parts::{
     CHECKS, Page, blocker, findings, heading, in_the_way, next_step, rows_of, saved_bytes,
     short_id, sizes, step_ink, step_mark, totals,

@@ -1,3 +1,6 @@
+//! Sizes, spans, counts and names as people read them, the same in every report; whatever a table
+//! may be called, printing it does no harm.
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 

@@ -1,3 +1,5 @@
+//! The first page: the verdict, what is going on and what lately was, what was found, what comes.
+
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;

@@ -1,3 +1,5 @@
+//! The page of one run, with its failures first where not all of its steps are shown.
+
 use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;

@@ -1,3 +1,6 @@
+//! How a connection is put together from a URL, a service, the environment and defaults; and that
+//! no outcome of it ever shows a password.
+
 use std::collections::HashMap;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;

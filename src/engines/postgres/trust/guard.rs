@@ -1,3 +1,6 @@
+//! What holds between the look at whose code would run and the statement that would run it: locks,
+//! and one more look under them.
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

@@ -1,3 +1,6 @@
+//! What is decided about old and orphaned documents, from facts alone: no server is needed to see
+//! which go, which stay and what is refused.
+
 #![allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 
 use mongodb::bson::{Bson, doc};

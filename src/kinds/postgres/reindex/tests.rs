@@ -1,3 +1,6 @@
+//! Versions of PostgreSQL that corrupt indexes are refused: tested by the decision alone, since no
+//! server of these versions can be had any more.
+
 use std::collections::HashMap;
 
 use super::*;

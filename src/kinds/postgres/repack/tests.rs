@@ -1,3 +1,6 @@
+//! Which way to a smaller table is chosen, what is refused and why, from facts alone; no server is
+//! needed for it.
+
 use std::collections::HashMap;
 
 use chrono::{TimeZone, Utc};
