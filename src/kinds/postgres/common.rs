@@ -354,7 +354,7 @@ fn forbid_these(
         let names = tables.iter().take(MOST_GRANTED).map(ToString::to_string);
         let names: Vec<String> = names.collect();
         (
-            "owns neither the table nor MAINTAIN on it, or may not use its schema".to_owned(),
+            "neither owns the table nor has MAINTAIN on it, or may not use its schema".to_owned(),
             Some(format!(
                 "{usage}GRANT MAINTAIN ON {} TO {role}",
                 names.join(", ")

@@ -366,7 +366,7 @@ impl ConnectError {
                 }
                 CertificateFault::Revoked => "issue a new certificate for the server",
                 CertificateFault::Authority => {
-                    "give the server a certificate of its own, signed by that authority"
+                    "name that very certificate by `sslrootcert` if the server is yours, or give the server one of its own, signed by that authority"
                 }
                 CertificateFault::Other(_) => "look at it with `openssl x509 -text`",
             },

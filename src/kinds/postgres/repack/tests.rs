@@ -515,3 +515,18 @@ fn a_batch_takes_as_long_as_it_should() {
     let why = "batch_goal is 9ms; expected at least 10ms";
     assert_eq!(none.check(), Err(Unfit::at("batch_goal", why)));
 }
+
+/// A fresh partition has no bytes, and any share of them is nothing.
+#[test]
+fn an_empty_table_is_left_alone_at_any_size_and_share() {
+    for min_bloat in ["0%", "10%"] {
+        let any: Repack = serde_json::from_value(
+            serde_json::json!({ "min_size": "0MB", "min_bloat": min_bloat }),
+        )
+        .unwrap();
+        let empty = with(|table| {
+            (table.heap_bytes, table.index_bytes, table.rows) = (0, 8192, 0.0);
+        });
+        assert_eq!(told(&any, empty, &at()), "", "{min_bloat}");
+    }
+}

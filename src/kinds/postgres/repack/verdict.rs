@@ -156,7 +156,8 @@ fn compare(table: &TableFacts, heap: f64, toast: f64, min_share: f64, basis: &st
         reason: String::new(),
     };
     let share = share(table.bytes(), waste.after());
-    if share < min_share || (min_share == 0.0 && table.bytes() == 0) {
+    // Of nothing there is nothing to win, whatever share that is.
+    if share < min_share || table.bytes() == 0 {
         return Verdict::Fine;
     }
     let in_toast = if table.toast_bytes - toast > table.heap_bytes - heap {
