@@ -140,7 +140,7 @@ for_oldest_and_newest! {
         run(&workspace, "archive", 0);
         for (into, said) in [
             ("back.t", "column at of back.t is timestamp with time zone, and was timestamp without time zone"),
-            ("back.both", "column at of back.both is timestamp with time zone, and was timestamp without time zone"),
+            ("back.two", "column at of back.two is timestamp with time zone, and was timestamp without time zone"),
             ("back.wall", "column at of back.wall is timestamp(3) without time zone, and was timestamp with time zone"),
         ] {
             let refused = workspace.run(["archive", "restore", "--from", "t", "--into", into]).expect(1).stderr;
