@@ -75,7 +75,7 @@ fn options(kind: &str, folder: &std::path::Path) -> String {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Detached by hand after the plan was made: the table, its rows and its
     /// comment stay; the other one goes.
     async fn by_hand_before_its_step(major: u32) {
@@ -106,7 +106,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Detached by hand between the mark and the detachment: the mark goes, and
     /// the comment that was there before is back.
     async fn by_hand_between_mark_and_detachment(major: u32) {
@@ -138,7 +138,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A row that is fresh comes into a table that was detached, while the drop
     /// waits for the writer: the table stays, and the row.
     async fn a_fresh_row_keeps_what_was_detached(major: u32) {
@@ -180,7 +180,7 @@ fn workspace_folder() -> &'static std::path::Path {
     std::path::Path::new("/nowhere")
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Where the schema to keep them in has a table of that name, nothing is
     /// detached: the rows are still where everybody looks, and it is told again.
     async fn kept_in_a_schema_where_the_name_is_taken(major: u32) {
@@ -206,7 +206,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Names with line breaks, and with backslashes, of partition and table:
     /// what was detached is found again, and dropped.
     async fn names_with_line_breaks(major: u32) {
@@ -260,7 +260,7 @@ async fn foreign_partitions_are_told() {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A part of a table that somebody detaches before its rows are deleted
     /// one by one keeps them.
     async fn rows_of_what_was_detached_by_hand(major: u32) {
@@ -281,7 +281,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Made part of another table while it waits: it is that table's, its mark
     /// goes, and it stays also when it leaves there again.
     async fn part_of_another_table_by_now(major: u32) {
@@ -314,7 +314,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The same after the plan was made.
     async fn part_of_another_table_before_its_step(major: u32) {
         let db = fresh_database(major).await;
@@ -339,7 +339,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// The same for what a run of `cleanup` or `archive` has detached, and did not come to drop.
     async fn what_was_left_is_part_of_another_table(major: u32) {
         for (kind, mark) in [("cleanup", "maint: expired partition of "), ("archive", "maint: to be archived, once a partition of ")] {

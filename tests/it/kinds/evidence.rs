@@ -63,7 +63,7 @@ async fn change(db: &TestDatabase, sql: &str) {
     wait_for_statistics(&db.url);
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A view whose sources were counted from anew is not called unchanged.
     async fn counters_that_began_anew_tell_nothing(major: u32) {
         let db = fresh_database(major).await;
@@ -83,7 +83,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// After a crash nobody knows what changed before it: views are refreshed,
     /// statistics gathered, tables vacuumed, each once; a healthy index that
     /// grew before is not called bloated.
@@ -133,7 +133,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What nobody counts is said, and refreshed by age, whatever its form.
     async fn sources_that_nobody_counts_are_refreshed_by_age(major: u32) {
         let db = fresh_database(major).await;
@@ -157,7 +157,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Entries and rows are not divided by each other: a rebuilt index of any
     /// kind is left alone, on a table and on a materialized view.
     async fn what_was_rebuilt_is_not_rebuilt_again(major: u32) {
@@ -189,7 +189,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Every kind of missing statistics is found once and gathered once; what
     /// cannot be gathered is not asked for over and over.
     async fn missing_statistics_are_gathered_once(major: u32) {
@@ -223,7 +223,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A vacuum without effect says who may still read the dead rows.
     async fn a_vacuum_without_effect_says_why(major: u32) {
         let db = fresh_database(major).await;
@@ -242,7 +242,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// An old transaction in another database, with tables vacuumed side by side: a vacuum that
     /// says it succeeded has removed the dead rows, or it is told who keeps them.
     async fn an_old_transaction_elsewhere_makes_no_vacuum_a_lie(major: u32) {
@@ -267,7 +267,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A name that does not exist, a rule that is refused, no privilege for
     /// anything: the run has not succeeded.
     async fn what_could_not_be_done_has_not_succeeded(major: u32) {

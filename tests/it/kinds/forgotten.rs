@@ -66,7 +66,7 @@ async fn detached(db: &TestDatabase, workspace: &Workspace, kind: &str) {
     workspace.knows_mark(kind, db, "public.ev_2020").await;
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     async fn a_renamed_table_goes_on_with_what_was_its_own(major: u32) {
         for kind in ["partitions", "cleanup", "archive"] {
             let db = fresh_database(major).await;
@@ -89,7 +89,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Its table is called something else, and nobody knows what: it stays, and is told each time.
     async fn what_nobody_knows_the_table_of_is_told(major: u32) {
         for kind in ["partitions", "cleanup", "archive"] {
@@ -111,7 +111,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Renamed or moved, it stays, and is told each time, until its comment is gone; with its own name it goes.
     async fn what_was_renamed_on_its_way_out_is_told(major: u32) {
         for (kind, name, change, back) in [
@@ -152,7 +152,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A table that says of itself that it was another, of which the history knows nothing; and one that was
     /// attached to another table under its new name.
     async fn what_only_says_so_under_another_name_is_told(major: u32) {

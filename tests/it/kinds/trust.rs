@@ -241,7 +241,7 @@ pub(super) fn told(run: &Value) -> String {
         .collect()
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Cleanup with every hook: what a DELETE or its planning would run is left
     /// alone and told; the rest is done.
     async fn cleanup_never_lends_its_rights(major: u32) {

@@ -526,7 +526,7 @@ async fn policies(major: u32) {
     scene.nothing_stolen("a superuser").await;
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What is in force for whom.
     async fn policies_are_code_where_they_are_in_force(major: u32) {
         policies(major).await;

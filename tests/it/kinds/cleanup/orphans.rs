@@ -45,7 +45,7 @@ async fn waiting(db: &TestDatabase, workspace: &Workspace) -> Child {
     process
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Who got a parent after the question stays; who was only changed, and
     /// lies elsewhere since, goes all the same.
     async fn what_changes_meanwhile_is_judged_again(major: u32) {
@@ -78,7 +78,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// What a killed run has not come to, the next one finds.
     async fn killed_half_way(major: u32) {
         let db = fresh_database(major).await;
@@ -105,7 +105,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Rows that another rule of the same run makes orphans were not there
     /// when the plan was made, and go all the same.
     async fn made_by_the_rule_before(major: u32) {

@@ -37,7 +37,7 @@ fn actions(run: &Value) -> Vec<(&str, &str)> {
     all
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Partitions that expired as a whole are detached and dropped; from the
     /// one in which the cut-off lies exactly the old rows are deleted.
     async fn expired_partitions_are_dropped(major: u32) {
@@ -61,7 +61,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Where a partition holds rows that stay, or somebody points at the
     /// table, rows are deleted leaf by leaf.
     async fn other_rules_go_leaf_by_leaf(major: u32) {
@@ -88,7 +88,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Tables that inherit without being partitions are walked, too.
     async fn inheritance(major: u32) {
         let db = fresh_database(major).await;
@@ -103,7 +103,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// Killed while it waits for the end of a concurrent detachment: the next
     /// run finishes it and drops the partition.
     async fn killed_while_detaching(major: u32) {
@@ -140,7 +140,7 @@ for_each_version! {
     }
 }
 
-for_each_version! {
+for_oldest_and_newest! {
     /// A partition whose deletions a publication tells, by whichever table above it is named, is
     /// not dropped: its rows are deleted.
     async fn what_is_published_above_is_deleted_by_rows(major: u32) {
