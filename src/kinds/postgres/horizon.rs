@@ -240,7 +240,7 @@ mod tests {
         assert_eq!(told(&both, true, None).as_deref(), Some("here"));
         // Alone it counts where a vacuum has shown that it had no effect.
         assert_eq!(
-            told(&[older.clone()], true, None).as_deref(),
+            told(std::slice::from_ref(&older), true, None).as_deref(),
             Some("elsewhere")
         );
         assert_eq!(told(&[older], false, None), None);
@@ -252,8 +252,11 @@ mod tests {
     #[test]
     fn a_slot_is_told_after_a_vacuum_in_vain_until_it_moves_on() {
         let slot = holder("slot", 5, None, false);
-        assert_eq!(told(&[slot.clone()], false, None), None);
-        assert_eq!(told(&[slot.clone()], true, None).as_deref(), Some("slot"));
+        assert_eq!(told(std::slice::from_ref(&slot), false, None), None);
+        assert_eq!(
+            told(std::slice::from_ref(&slot), true, None).as_deref(),
+            Some("slot")
+        );
         let seen = slot.remembered().unwrap();
         assert_eq!(told(&[slot], false, Some(&seen)).as_deref(), Some("slot"));
         // What it sees has moved on; or it sees everything.
