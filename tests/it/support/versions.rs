@@ -11,32 +11,20 @@
 /// }
 /// ```
 macro_rules! for_each_version {
-    ($(#[$attribute:meta])* async fn $name:ident($major:ident: u32) $body:block) => {
-        $(#[$attribute])*
-        mod $name {
-            #[allow(unused_imports, reason = "the body uses what the file around it uses")]
-            use super::*;
-
-            async fn body($major: u32) $body
-
-            #[tokio::test]
-            async fn pg14() { crate::support::versions::in_time(body(14)).await }
-            #[tokio::test]
-            async fn pg15() { crate::support::versions::in_time(body(15)).await }
-            #[tokio::test]
-            async fn pg16() { crate::support::versions::in_time(body(16)).await }
-            #[tokio::test]
-            async fn pg17() { crate::support::versions::in_time(body(17)).await }
-            #[tokio::test]
-            async fn pg18() { crate::support::versions::in_time(body(18)).await }
-        }
+    ($($test:tt)*) => {
+        for_versions! { [pg14 = 14, pg15 = 15, pg16 = 16, pg17 = 17, pg18 = 18] $($test)* }
     };
 }
 
 /// The same with the oldest and the newest only: for what asks the server nothing that one version
 /// answers in another way than its neighbours, such as rows that are copied, deleted and put back.
 macro_rules! for_oldest_and_newest {
-    ($(#[$attribute:meta])* async fn $name:ident($major:ident: u32) $body:block) => {
+    ($($test:tt)*) => { for_versions! { [pg14 = 14, pg18 = 18] $($test)* } };
+}
+
+/// The test of each of these versions.
+macro_rules! for_versions {
+    ([$($version:ident = $number:literal),*] $(#[$attribute:meta])* async fn $name:ident($major:ident: u32) $body:block) => {
         $(#[$attribute])*
         mod $name {
             #[allow(unused_imports, reason = "the body uses what the file around it uses")]
@@ -44,10 +32,10 @@ macro_rules! for_oldest_and_newest {
 
             async fn body($major: u32) $body
 
-            #[tokio::test]
-            async fn pg14() { crate::support::versions::in_time(body(14)).await }
-            #[tokio::test]
-            async fn pg18() { crate::support::versions::in_time(body(18)).await }
+            $(
+                #[tokio::test]
+                async fn $version() { crate::support::versions::in_time(body($number)).await }
+            )*
         }
     };
 }
