@@ -193,7 +193,7 @@ impl<'a> Context<'a> {
     /// Who tells people what happened.
     pub(super) fn teller(&self, config: &Config) -> Teller {
         let templates = self.templates(config);
-        Teller::new(Arc::new(config.clone()), templates, super::run::host())
+        Teller::new(Arc::new(config.clone()), templates, host())
     }
 
     /// Opens the history for writing.
@@ -278,4 +278,9 @@ pub(super) fn unknown<'a>(
 
 fn console_width() -> u16 {
     console::Term::stdout().size().1
+}
+
+/// What this machine calls itself.
+pub(super) fn host() -> String {
+    gethostname::gethostname().to_string_lossy().into_owned()
 }

@@ -7,11 +7,9 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 
 use super::Failure;
-use super::context::{Context, spool_folder};
+use super::context::{Context, host, spool_folder};
 use super::documents;
-use super::run::{
-    How, exit_code, host, longest_grace, run_all, say_kept, signal_code, tell, worse,
-};
+use super::run::{How, exit_code, longest_grace, run_all, say_kept, signal_code, tell, worse};
 use super::signals::Signals;
 use crate::config::{Config, Schedule};
 use crate::execute::Live;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use chrono::Utc;
 
 use super::files::File;
+use super::guess::{guess, shown};
 use super::model::{SchedulesFile, WebhookFormat};
-use super::names::{guess, shown};
 use super::node::{Node, Span};
 use super::opening::{TaskWindow, never_open};
 use super::types::Task;

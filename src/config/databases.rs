@@ -4,21 +4,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use super::types::{Config, Target, Task};
+use super::types::{Config, Database, Target, Task};
 use crate::plan::Scope;
 use crate::values::{DatabasePattern, natural};
 
 /// Stands between the name of a target and that of a database.
 const BETWEEN: char = '/';
-
-/// One of the databases of a target that stands for many.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Database {
-    /// The target.
-    pub server: String,
-    /// The database, as the server calls it.
-    pub name: String,
-}
 
 /// What a database is called as a target: `server/tenant_a`. Letters and digits, `_`, `-`, and a
 /// dot that is not the first character, stand for themselves; every other byte is written as in

@@ -1,26 +1,16 @@
 //! Targets that are listed by others: each is read as if it stood under `targets`, and what is
 //! wrong with it is said at its place in its file, or in what a command or a query answered.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::files::{File, Files};
 use super::model::SchedulesFile;
+use super::names::Inventory;
 use super::node::{Content, Entries, Entry, Node, Scalar, Span};
+use super::reading::{against, typed};
 use super::sources::{Answer, Answers};
-use super::{check, interpolate, load, yaml};
+use super::{check, interpolate, yaml};
 use crate::values::Engine;
-
-/// What an inventory brings.
-pub(super) struct Inventory {
-    /// Where it is, if it is a file.
-    pub path: Option<PathBuf>,
-    /// Its entries as a file that has nothing but `targets`.
-    pub root: Node,
-    /// The same, typed; none where something is wrong with one of them.
-    pub typed: Option<SchedulesFile>,
-    /// To say more about it.
-    pub file: File,
-}
 
 /// How an inventory is read.
 pub(super) struct Reading<'a> {
@@ -88,7 +78,7 @@ fn one(n: usize, source: &Node, reading: &Reading<'_>, files: &mut Files) -> Opt
         span: at,
         content: Content::Map(Entries::from(vec![targets])),
     };
-    let typed = load::typed_targets(&root, reading.folder, &mut file);
+    let typed = typed_targets(&root, reading.folder, &mut file);
     if let Some(typed) = &typed {
         check::connections(&root, typed, &mut file);
         addresses(&root, typed, &mut file);
@@ -197,4 +187,10 @@ fn entries(tree: Node, engine: Option<&Node>, file: &mut File) -> Vec<Entry> {
         entry.value.content = Content::Map(fields.into());
     }
     found
+}
+
+/// Targets as a file that has nothing else.
+fn typed_targets(root: &Node, folder: &Path, file: &mut File) -> Option<SchedulesFile> {
+    let value = against::<SchedulesFile>(root, folder, file)?;
+    typed::<SchedulesFile>(value, root, file)
 }

@@ -4,22 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use schemars::{JsonSchema, SchemaGenerator};
-use serde::de::DeserializeOwned;
-use serde_json::Value;
-
+use super::built::build;
 use super::files::{File, Files};
 use super::inventory::{self, Reading};
-use super::model::{SchedulesFile, TargetEntry, TaskFile};
+use super::model::{SchedulesFile, TaskFile};
 use super::names::Names;
-use super::node::{Content, Node};
-use super::sources::{self, Answers, Outside};
-use super::throttle;
-use super::types::{Config, Schedule, Target, Task, Web};
-use super::walk::{Walk, Wording};
-use super::{check, interpolate, options, yaml};
-use crate::plan::{KindInfo, Scope};
-use crate::values::{Problem, Problems, Secret, TimeZone, describe};
+use super::reading::{Care, against, tree, typed};
+use super::sources::{self, Answers};
+use super::types::{Config, Task};
+use super::{check, options, throttle};
+use crate::plan::KindInfo;
+use crate::values::{Problem, Problems, describe};
 
 /// Reads `schedules.yaml` and the folder `tasks/` beside it; never connects.
 ///
@@ -49,18 +44,6 @@ pub fn load_for_check(
     env: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
     load_with(path, kinds, env, Care::Check, &Answers::default())
-}
-
-/// What is wanted of the files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Care {
-    /// Only to look at the history and the calendar: variables of targets, mail and notifications
-    /// that are not set are taken for empty.
-    Look,
-    /// To do what they say.
-    Run,
-    /// To find everything that is wrong.
-    Check,
 }
 
 /// The same, with the targets that commands and queries have answered. Without an answer any name
@@ -166,88 +149,6 @@ pub fn load_with(
     config.warnings.extend(outside.not_asked.values().cloned());
     config.outside = outside;
     Ok(config)
-}
-
-/// The tree of a file with its variables filled in.
-pub(super) fn tree(
-    file: &mut File,
-    env: &dyn Fn(&str) -> Option<String>,
-    care: Care,
-) -> Option<Node> {
-    let mut tree = yaml::parse(file)?;
-    let perhaps = |name: &str| Some(env(name).unwrap_or_default());
-    match &mut tree.content {
-        Content::Map(entries) if care == Care::Look => {
-            for entry in entries.iter_mut() {
-                let connects = ["targets", "smtp", "notify"].contains(&entry.key.as_str());
-                let env: &dyn Fn(&str) -> Option<String> = if connects { &perhaps } else { env };
-                interpolate::interpolate(&mut entry.value, file, env, connects);
-            }
-        }
-        _ => interpolate::interpolate(&mut tree, file, env, false),
-    }
-    Some(tree)
-}
-
-/// The tree as JSON, where it fits the schema of `T`.
-pub(super) fn against<T: JsonSchema>(tree: &Node, folder: &Path, file: &mut File) -> Option<Value> {
-    let schema = SchemaGenerator::default()
-        .into_root_schema_for::<T>()
-        .to_value();
-    let mut walk = Walk {
-        root: &schema,
-        file,
-        wording: Wording::FILE,
-        folder,
-        targets: None,
-    };
-    walk.value(tree, &schema, "")
-}
-
-/// The typed model. Whatever the schema let through and the type does not is still a problem,
-/// if one with a poor place.
-fn typed<T: DeserializeOwned>(value: Value, tree: &Node, file: &mut File) -> Option<T> {
-    match serde_json::from_value(value) {
-        Ok(typed) => Some(typed),
-        Err(why) => {
-            file.report(file.problem(tree.span, plain_words(&why.to_string())));
-            None
-        }
-    }
-}
-
-/// What serde says, without the names of our types.
-pub(super) fn plain_words(text: &str) -> String {
-    let mut words: Vec<&str> = Vec::new();
-    let mut all = text.split(' ').peekable();
-    while let Some(word) = all.next() {
-        let follows = all
-            .peek()
-            .is_some_and(|next| next.starts_with(char::is_alphabetic));
-        let noun = match word {
-            "struct" | "map" if follows || word == "map" => "a mapping",
-            "enum" | "variant" if follows => "a word",
-            "tuple" | "sequence" => "a list",
-            "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number from 0",
-            "i8" | "i16" | "i32" | "i64" => "a whole number",
-            "f32" | "f64" => "a number",
-            _ => {
-                words.push(word);
-                continue;
-            }
-        };
-        if matches!(word, "struct" | "enum") {
-            all.next();
-        }
-        words.push(noun);
-    }
-    words.join(" ")
-}
-
-/// Targets as a file that has nothing else.
-pub(super) fn typed_targets(root: &Node, folder: &Path, file: &mut File) -> Option<SchedulesFile> {
-    let value = against::<SchedulesFile>(root, folder, file)?;
-    typed::<SchedulesFile>(value, root, file)
 }
 
 /// The files in `tasks/`, in order. Files that only look like tasks are reported.
@@ -363,136 +264,4 @@ fn task(
 fn is_task_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     name.starts_with(plain) && name.chars().all(|c| plain(c) || c == '-' || c == '_')
-}
-
-fn build(path: &Path, typed: SchedulesFile, names: Names, tasks: BTreeMap<String, Task>) -> Config {
-    let mut warnings = Vec::new();
-    let targets: BTreeMap<String, Target> = typed
-        .targets
-        .into_iter()
-        .map(|(name, entry)| {
-            let empty = entry.url.as_ref().is_some_and(is_empty);
-            if empty {
-                warnings.push(format!(
-                    "target `{name}` is not configured (its `url` is empty): its tasks are skipped"
-                ));
-            }
-            let target = target(&name, entry);
-            (name, target)
-        })
-        .collect();
-    let elsewhere = Arc::new(targets.clone());
-    let mut tasks = tasks;
-    for task in tasks.values_mut() {
-        task.elsewhere = Arc::clone(&elsewhere);
-    }
-    let smtp = typed.smtp.filter(|smtp| {
-        if is_empty(&smtp.url) {
-            warnings.push("no mail is sent: the `url` of `smtp` is empty".to_owned());
-        }
-        !is_empty(&smtp.url)
-    });
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let notify = typed.notify.map(|mut notify| {
-        notify.webhook = notify.webhook.filter(|hook| !is_empty(&hook.url));
-        notify.ping = notify.ping.filter(|hook| !is_empty(&hook.url));
-        notify.file = notify.file.map(|file| folder.join(file));
-        notify
-    });
-    let watchdog = notify.as_ref().and_then(|notify| notify.ping.clone());
-    let schedules = typed
-        .schedules
-        .into_iter()
-        .map(|(name, entry)| {
-            let schedule = Schedule {
-                name: name.clone(),
-                cron: entry.cron,
-                tasks: entry.tasks,
-                window: entry.window,
-                timezone: entry.timezone.map(TimeZone::get),
-                catch_up: entry.catch_up,
-                jitter: entry.jitter,
-                after: entry.after,
-                ping: entry
-                    .ping
-                    .filter(|hook| !is_empty(&hook.url))
-                    .or_else(|| watchdog.clone()),
-                commands: entry.commands,
-                enabled: entry.enabled,
-            };
-            (name, schedule)
-        })
-        .collect();
-    Config {
-        path: path.to_owned(),
-        timezone: typed.timezone.get(),
-        environment: typed
-            .environment
-            .map(|name| name.trim().to_owned())
-            .filter(|name| !name.is_empty()),
-        history: history(&typed.history, path.parent().unwrap_or(Path::new(""))),
-        history_retention: typed.history_retention,
-        targets,
-        groups: names.groups,
-        schedules,
-        reports: typed.reports,
-        smtp,
-        notify,
-        web: Web {
-            url: typed
-                .web
-                .url
-                .map(|url| url.trim_end_matches('/').to_owned())
-                .filter(|url| !url.is_empty()),
-            ..typed.web
-        },
-        tasks,
-        inventories: Vec::new(),
-        outside: Outside::default(),
-        warnings,
-    }
-}
-
-/// A target as the rest of the program sees it.
-pub(super) fn target(name: &str, entry: TargetEntry) -> Target {
-    let empty = entry.url.as_ref().is_some_and(is_empty);
-    Target {
-        name: name.to_owned(),
-        engine: entry.engine,
-        url: entry.url.filter(|url| !is_empty(url)),
-        configured: !empty,
-        databases: entry.databases,
-        database: None,
-        scope: Scope::Whole,
-        max_connections: entry.max_connections,
-        replicas: entry
-            .replicas
-            .into_iter()
-            .filter(|url| !is_empty(url))
-            .collect(),
-        trust_owners: entry.trust_owners,
-        description: entry.description,
-    }
-}
-
-fn is_empty(secret: &Secret) -> bool {
-    secret.expose().is_empty()
-}
-
-/// The history with its file in the folder of the configuration, whatever the process calls
-/// its own.
-fn history(written: &Secret, folder: &Path) -> Secret {
-    let text = if is_empty(written) {
-        "sqlite:maint.db"
-    } else {
-        written.expose()
-    };
-    let Some(file) = text.strip_prefix("sqlite:") else {
-        return written.clone();
-    };
-    if file == ":memory:" {
-        return written.clone();
-    }
-    let file = file.strip_prefix("//").unwrap_or(file);
-    Secret::new(format!("sqlite:{}", folder.join(file).display()))
 }

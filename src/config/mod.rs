@@ -5,10 +5,12 @@
 //! model (`walk`), so that what editors are told, what is checked and what is read are the same
 //! thing. Then comes what no schema can say (`names`, `check`, `options`).
 
+mod built;
 mod check;
 mod databases;
 mod files;
 mod formats;
+mod guess;
 mod inventory;
 mod interpolate;
 mod leaf;
@@ -21,6 +23,7 @@ mod narrowed;
 mod node;
 mod opening;
 mod options;
+mod reading;
 mod schema;
 mod set;
 mod shape;
@@ -32,15 +35,15 @@ mod walk;
 mod written;
 mod yaml;
 
-pub use databases::Database;
-pub use load::{Care, load, load_for_check, load_with};
+pub use load::{load, load_for_check, load_with};
 pub use locate::locate;
 pub use named_files::{FileUse, NamedFile, named_files};
 pub use opening::{Opening, TaskWindow, had_a_chance, opening, windows_of};
+pub use reading::Care;
 pub use schema::{schema_for_schedules, schema_for_task, schema_with_id};
-pub use sources::{Answer, Answers, Ask, Outside, Source, sources};
+pub use sources::{Answer, Answers, Ask, Source, sources};
 pub use types::{
-    Command, Commands, Config, Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries,
-    Schedule, Smtp, Target, Task, Throttle, Web, Webhook, WebhookFormat,
+    Command, Commands, Config, Database, Email, Event, Hook, Limits, Notify, Outside, ReplicaGone,
+    Report, Retries, Schedule, Smtp, Target, Task, Throttle, Web, Webhook, WebhookFormat,
 };
 pub use written::written_secrets;

@@ -1,13 +1,15 @@
 //! Which targets and groups there are, and what a name stands for.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 
 use wildmatch::WildMatch;
 
 use super::files::File;
-use super::inventory::Inventory;
+use super::guess::{guess, shown};
+use super::model::SchedulesFile;
 use super::node::{Node, Span};
-use crate::values::{Engine, Problem, closest, natural};
+use crate::values::{Engine, natural};
 
 /// The names of `schedules.yaml`, taken from the tree so that one broken entry does not make
 /// every name that refers to it look wrong.
@@ -337,36 +339,18 @@ impl Expansion<'_> {
     }
 }
 
-/// Names among which the nearest is looked for.
-const MOST_GUESSED: usize = 500;
-
 fn engine(text: &str) -> Option<Engine> {
     serde_json::from_value(serde_json::Value::String(text.to_owned())).ok()
 }
 
-/// How to show a name without giving a variable's content away.
-pub(super) fn shown(node: &Node) -> &str {
-    node.scalar()
-        .map(|scalar| scalar.shown())
-        .unwrap_or_default()
-}
-
-/// The same problem with the alternatives, and the nearest of them as a hint.
-pub(super) fn guess(problem: Problem, node: &Node, mut known: Vec<&str>) -> Problem {
-    // Of thousands nobody wants to be shown the nearest.
-    if known.len() > MOST_GUESSED {
-        return problem;
-    }
-    known.sort_unstable();
-    // Two engines may have a kind of one name.
-    known.dedup();
-    let meant = node
-        .scalar()
-        .filter(|scalar| scalar.written.is_none())
-        .and_then(|scalar| closest(&scalar.text, known.iter().copied()));
-    let problem = problem.known(known.iter().copied());
-    match meant {
-        Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
-        None => problem,
-    }
+/// What an inventory brings.
+pub(super) struct Inventory {
+    /// Where it is, if it is a file.
+    pub path: Option<PathBuf>,
+    /// Its entries as a file that has nothing but `targets`.
+    pub root: Node,
+    /// The same, typed; none where something is wrong with one of them.
+    pub typed: Option<SchedulesFile>,
+    /// To say more about it.
+    pub file: File,
 }

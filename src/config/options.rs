@@ -5,7 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::files::File;
-use super::names::{Names, guess, shown};
+use super::guess::{guess, shown};
+use super::names::Names;
 use super::node::{Content, Node, Span};
 use super::walk::{Walk, Wording};
 use crate::plan::{KindInfo, Part};

@@ -8,11 +8,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::files::File;
-use super::load::plain_words;
 use super::model::TaskFile;
 use super::narrowed::is_narrower;
 use super::node::{Content, Entry, Node, Span};
 use super::options::place_of;
+use super::reading::plain_words;
 use super::throttle;
 use super::types::Task;
 use super::walk::{Walk, Wording};

@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::built;
 use super::files::{File, Files};
-use super::load::{self, Care};
+use super::guess::{guess, shown};
 use super::model::SchedulesFile;
-use super::names::{guess, shown};
 use super::node::{Node, Span};
-use super::types::Target;
+use super::reading::{Care, against, tree};
+use super::types::{Outside, Target};
 use crate::values::{Problem, TimeSpan};
 
 /// How long a command or a query may take that says nothing else.
@@ -93,17 +94,6 @@ impl Answers {
     pub(super) fn get(&self, place: usize) -> Option<&Answer> {
         self.0.get(&place)
     }
-}
-
-/// What commands and queries have to do with a configuration.
-#[derive(Clone, Debug, Default)]
-pub struct Outside {
-    /// Those without an answer, by their place, in a sentence each.
-    pub not_asked: BTreeMap<usize, String>,
-    /// When they are to be asked again; `None` where there are none.
-    pub every: Option<Duration>,
-    /// A sum of all answers: the same where they are.
-    pub answered: [u8; 32],
 }
 
 /// What commands and queries have to do with this file.
@@ -209,12 +199,12 @@ pub fn sources(path: &Path, env: &dyn Fn(&str) -> Option<String>, care: Care) ->
 fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, care: Care) -> Option<Vec<Source>> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut file = File::read(path).ok()?;
-    let tree = load::tree(&mut file, env, care)?;
+    let tree = tree(&mut file, env, care)?;
     if !items(&tree).iter().any(|node| name(node).is_some()) {
         return None;
     }
     check(&tree, &mut file);
-    let typed = load::against::<SchedulesFile>(&tree, folder, &mut file)?;
+    let typed = against::<SchedulesFile>(&tree, folder, &mut file)?;
     let typed: SchedulesFile = serde_json::from_value(typed).ok()?;
     let mut files = Files::default();
     files.close(file);
@@ -236,7 +226,7 @@ fn read(path: &Path, env: &dyn Fn(&str) -> Option<String>, care: Care) -> Option
                 let entry = typed.targets.get(target)?.clone();
                 Ask::Query {
                     sql: sql.to_owned(),
-                    target: Box::new(load::target(target, entry)),
+                    target: Box::new(built::target(target, entry)),
                 }
             }
             (None, None) => continue,

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono_tz::Tz;
 use serde_json::Value;
 
-use super::databases::Database;
 pub use super::model::{
     Command, Commands, Email, Event, Hook, Limits, Notify, ReplicaGone, Report, Retries, Smtp,
     Throttle, Web, Webhook, WebhookFormat,
 };
-use super::sources::Outside;
 use crate::plan::Scope;
 use crate::values::{Cron, DatabasePattern, Engine, Secret, TimeSpan, Window};
 
@@ -160,4 +159,24 @@ pub struct Task {
     pub commands: Commands,
     /// Every target of the configuration: a task may keep rows in another one.
     pub elsewhere: Arc<BTreeMap<String, Target>>,
+}
+
+/// What commands and queries have to do with a configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Outside {
+    /// Those without an answer, by their place, in a sentence each.
+    pub not_asked: BTreeMap<usize, String>,
+    /// When they are to be asked again; `None` where there are none.
+    pub every: Option<Duration>,
+    /// A sum of all answers: the same where they are.
+    pub answered: [u8; 32],
+}
+
+/// One of the databases of a target that stands for many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// The target.
+    pub server: String,
+    /// The database, as the server calls it.
+    pub name: String,
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use super::setup::{Owner, configure, init, last_lines, random_password};
+use super::setup::{ClusterOptions, Owner, configure, init, last_lines, random_password};
 use super::{Binaries, DemoError, watcher};
 
 /// How long a server may take until it answers. It needs a tenth of a
@@ -41,29 +41,6 @@ if pid=$(head -n 1 "$1/data/postmaster.pid" 2>/dev/null) && [ -n "$pid" ]; then
 fi
 rm -rf -- "$1"
 "#;
-
-/// What a throwaway cluster should be like.
-#[derive(Clone, Debug, Default)]
-pub struct ClusterOptions {
-    /// The folder in which the cluster's own folder is made; the system's
-    /// folder for temporary files when not given.
-    pub parent: Option<PathBuf>,
-    /// Server settings, name and value, on top of the cluster's own.
-    pub settings: Vec<(String, String)>,
-    /// Turns TLS on.
-    pub tls: Option<Tls>,
-    /// Lines for `pg_hba.conf`, before the cluster's own, so they win.
-    pub hba: Option<String>,
-}
-
-/// The server's certificate and key, both as PEM files. They are copied.
-#[derive(Clone, Debug)]
-pub struct Tls {
-    /// The certificate, with the chain if there is one.
-    pub certificate: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
 
 /// A running PostgreSQL server on 127.0.0.1 that is stopped and removed when
 /// this value is dropped, and also when this process dies without dropping it.

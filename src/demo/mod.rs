@@ -10,6 +10,7 @@ mod setup;
 mod watcher;
 
 pub use binaries::Binaries;
-pub use cluster::{Cluster, ClusterOptions, Tls};
+pub use cluster::Cluster;
 pub use error::DemoError;
 pub use platform::{DEFAULT_SCALE, age, load, settings};
+pub use setup::{ClusterOptions, Tls};

@@ -4,12 +4,35 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, chown};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use nix::unistd::{User, geteuid};
 
-use super::{Binaries, ClusterOptions, DemoError};
+use super::{Binaries, DemoError};
+
+/// What a throwaway cluster should be like.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterOptions {
+    /// The folder in which the cluster's own folder is made; the system's
+    /// folder for temporary files when not given.
+    pub parent: Option<PathBuf>,
+    /// Server settings, name and value, on top of the cluster's own.
+    pub settings: Vec<(String, String)>,
+    /// Turns TLS on.
+    pub tls: Option<Tls>,
+    /// Lines for `pg_hba.conf`, before the cluster's own, so they win.
+    pub hba: Option<String>,
+}
+
+/// The server's certificate and key, both as PEM files. They are copied.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The certificate, with the chain if there is one.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
 
 /// The user the server runs as: nobody else's business unless we are root.
 pub(super) struct Owner(Option<User>);

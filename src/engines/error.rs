@@ -1,6 +1,7 @@
 //! What can go wrong between maint and a server of any engine, and what to do about it.
 
 use super::mongodb::MongoError;
+use super::postgres::Origin;
 use super::postgres::connect::{ConnectError, DialError};
 use super::postgres::told::told;
 
@@ -155,29 +156,6 @@ pub enum EngineError {
         #[source]
         source: Box<tokio_postgres::Error>,
     },
-}
-
-/// Where in the server an error was raised.
-#[derive(Clone, Debug, Default)]
-pub struct Origin {
-    /// In which functions, innermost first, where it was in any.
-    pub context: Option<String>,
-    /// The source file.
-    pub file: Option<String>,
-    /// The function in it.
-    pub routine: Option<String>,
-}
-
-impl Origin {
-    /// Whether the code of a function said so on purpose, with a code of its
-    /// own choice: then the code says nothing about the server.
-    pub fn is_raised(&self) -> bool {
-        match (self.file.as_deref(), self.routine.as_deref()) {
-            (Some("pl_exec.c"), Some(routine)) => routine == "exec_stmt_raise",
-            (Some("plperl.c" | "plpy_elog.c" | "plpy_plpymodule.c" | "pltcl.c"), _) => true,
-            _ => false,
-        }
-    }
 }
 
 impl EngineError {

@@ -7,4 +7,5 @@ pub mod parquet;
 pub mod postgres;
 pub mod storage;
 
-pub use error::{EngineError, Origin};
+pub use error::EngineError;
+pub use postgres::Origin;

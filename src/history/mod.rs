@@ -1,5 +1,6 @@
 //! What ran, and what was learned from it.
 
+mod carried_out;
 mod clocks;
 mod copy;
 mod databases;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 
 pub use crate::plan::Baseline;
+pub use carried_out::carried_out;
 pub use clocks::{Ahead, CLOCKS_DIFFER, Clocks, TimeAhead, surely_wrong};
 pub use copy::{Copied, copy};
 pub use databases::{DATABASES, Seen, databases_of, with_known_databases};
@@ -36,7 +38,6 @@ pub use error::{Candidate, Cause, HistoryError};
 pub use learned::{Learned, Measured};
 pub use occurrence::{
     Calendar, Claim, DOES_ITS_WORK, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
-    carried_out,
 };
 pub use outbox::{Alert, Letter, Notice, Outbox};
 pub use place::Place;

@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{HistoryError, RunRecord, RunStatus, Store};
+use super::HistoryError;
 
 /// Claims on planned firings, pauses, and requests to stop.
 #[async_trait]
@@ -230,26 +230,4 @@ pub struct Pause {
     pub until: Option<DateTime<Utc>>,
     /// By whom.
     pub by: String,
-}
-
-/// The run that an occurrence has been had by. One that died with its process does not count, nor
-/// one that was cut short with it; what a person has stopped stays stopped.
-///
-/// # Errors
-/// Only the history's own.
-pub async fn carried_out(
-    store: &dyn Store,
-    task: &str,
-    target: &str,
-    at: DateTime<Utc>,
-) -> Result<Option<RunRecord>, HistoryError> {
-    let Some(run) = store.occurrence(task, target, at).await? else {
-        return Ok(None);
-    };
-    let counts = match run.status {
-        RunStatus::Interrupted => false,
-        RunStatus::Cancelled => store.cancel_asked(run.id).await?.is_some(),
-        _ => true,
-    };
-    Ok(counts.then_some(run))
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+use uuid::Uuid;
 
 use super::{Left, Mail, Outcome, Smtp, file, webhook};
 use crate::config::Webhook;
@@ -108,7 +110,7 @@ fn for_the_rest(letter: &Letter, left: &Left, next: DateTime<Utc>) -> Option<Let
         mail.to = std::mem::take(&mut mail.cc);
     }
     let body = serde_json::to_value(mail).ok()?;
-    let mut rest = super::teller::letter("email", body, letter.created_at);
+    let mut rest = self::letter("email", body, letter.created_at);
     rest.next_attempt_at = next;
     Some(rest)
 }
@@ -148,6 +150,18 @@ pub async fn hand_over(delivery: &Delivery, letter: &Letter) -> Outcome {
             None => Outcome::Later("there is no file configured any more".to_owned()),
         },
         other => Outcome::Refused(format!("nobody knows how to send by `{other}`")),
+    }
+}
+
+pub(super) fn letter(channel: &str, body: Value, now: DateTime<Utc>) -> Letter {
+    Letter {
+        id: Uuid::now_v7(),
+        created_at: now,
+        channel: channel.to_owned(),
+        body,
+        attempts: 0,
+        next_attempt_at: now,
+        last_error: None,
     }
 }
 

@@ -13,6 +13,7 @@ mod rules;
 mod smtp;
 mod smtp_door;
 mod teller;
+mod watchdogs;
 mod webhook;
 
 pub use delivery::{Delivered, Delivery, deliver, hand_over};

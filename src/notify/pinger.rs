@@ -6,18 +6,12 @@ use std::time::Duration;
 
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
-use super::{Signal, Teller, ping};
-use crate::execute::Stop;
+use super::{Signal, ping};
 use crate::values::Secret;
 
 /// How long the signal before may still be on its way once there is another one for the same
 /// watchdog: the order is kept, but nothing is told of a start that is long past.
 const GIVE_WAY: Duration = Duration::from_secs(2);
-
-/// How long the end of a process waits for watchdogs that have not answered yet.
-const PINGED: Duration = Duration::from_secs(5);
-/// The same once a signal has come.
-const PINGED_ON_STOP: Duration = Duration::from_secs(1);
 
 /// What was sent last to the watchdog of each schedule. It holds what was sent before, if that is
 /// still on its way, so that none outlives its successor.
@@ -65,39 +59,6 @@ impl Pinger {
             if !way.is_finished() {
                 not_told(&schedule, signal);
             }
-        }
-    }
-}
-
-impl Teller {
-    /// The same, in place of one before it: what that has sent to watchdogs stays on its way.
-    #[must_use]
-    pub fn in_place_of(&self, before: &Teller) -> Teller {
-        let mut teller = self.clone();
-        teller.pinger = before.pinger.clone();
-        teller
-    }
-
-    /// Tells the watchdog of a schedule, if it has one, beside whatever the caller does next:
-    /// see [`Self::pinged`]. That it could not be told is logged: the watchdog will say so itself.
-    pub fn ping(&self, schedule: &str, signal: Signal) {
-        let schedules = &self.config.schedules;
-        let hook = schedules.get(schedule).and_then(|one| one.ping.as_ref());
-        if let Some(hook) = hook {
-            self.pinger.send(schedule, &hook.url, signal);
-        }
-    }
-
-    /// Gives what was sent to watchdogs the time to arrive, at the end of a process: not much
-    /// of it, and less where a signal wants it to end.
-    pub async fn pinged(&self, stop: &Stop) {
-        let late = async {
-            stop.stopping().await;
-            self.pinger.settle(PINGED_ON_STOP).await;
-        };
-        tokio::select! {
-            () = self.pinger.settle(PINGED) => {}
-            () = late => {}
         }
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
-use super::teller::letter;
+use super::delivery::letter;
 use super::{Mail, Picture};
 use crate::config::{Config, Report};
 use crate::history::{HistoryError, Store};

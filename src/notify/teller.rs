@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::delivery::LONGEST_PAUSE;
+use super::delivery::{LONGEST_PAUSE, letter};
 use super::pinger::Pinger;
 use super::rules::{
     ESCALATED, RECOVERED, event_of, is_failure, is_overdue, message_of, notice, noticed,
@@ -408,16 +408,4 @@ pub(super) fn mail(to: &Email, rendered: Rendered, thread: &str) -> Value {
         thread: Some(thread.to_owned()),
     };
     json!(mail)
-}
-
-pub(super) fn letter(channel: &str, body: Value, now: DateTime<Utc>) -> Letter {
-    Letter {
-        id: Uuid::now_v7(),
-        created_at: now,
-        channel: channel.to_owned(),
-        body,
-        attempts: 0,
-        next_attempt_at: now,
-        last_error: None,
-    }
 }

@@ -1,5 +1,6 @@
 //! What can keep a run from being planned or started.
 
+use crate::config::Target;
 use crate::engines::EngineError;
 use crate::history::HistoryError;
 use crate::values::Engine;
@@ -84,6 +85,16 @@ impl PipelineError {
             | PipelineError::NotConfigured { .. } => None,
         }
     }
+}
+
+/// Refuses a target without a URL.
+pub(super) fn configured(target: &Target) -> Result<(), PipelineError> {
+    if target.configured {
+        return Ok(());
+    }
+    Err(PipelineError::NotConfigured {
+        target: target.name.clone(),
+    })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use chrono::Utc;
 
-use super::{PipelineError, Request, Surroundings, blank, closed, way};
+use super::{PipelineError, Request, Surroundings, blank, closed, engine, error};
 use crate::config::{Target, Task};
 use crate::history::{
     DATABASES, HistoryError, RunFilter, RunRecord, RunStatus, Seen, Store, databases_of,
@@ -50,7 +50,7 @@ pub async fn look_up(target: &Target) -> Result<Vec<Target>, PipelineError> {
     if !target.is_many() || !target.configured {
         return Ok(vec![target.clone()]);
     }
-    let all = way::databases(target).await?;
+    let all = engine::databases(target).await?;
     chosen(true, target, &meant(target, all))
 }
 
@@ -155,8 +155,8 @@ async fn failed(mut record: RunRecord, error: PipelineError, around: &Surroundin
 
 /// Every database of the server, and whether it is meant.
 async fn there(target: &Target) -> Result<BTreeMap<String, bool>, PipelineError> {
-    way::configured(target)?;
-    Ok(meant(target, way::databases(target).await?))
+    error::configured(target)?;
+    Ok(meant(target, engine::databases(target).await?))
 }
 
 fn meant(target: &Target, all: Vec<String>) -> BTreeMap<String, bool> {

@@ -8,7 +8,7 @@ use futures_util::future::join_all;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command as Process};
 
-use super::{PipelineError, commands, way};
+use super::{PipelineError, commands, engine};
 use crate::config::{Answer, Answers, Ask, Source};
 use crate::values::{Problem, Problems, TimeSpan, with_causes};
 
@@ -67,7 +67,7 @@ async fn one(source: &Source) -> Result<Answer, Refusal> {
         }
         Ask::Query { sql, target } => {
             let limit = source.time_limit.get();
-            let asked = tokio::time::timeout(limit, way::targets(target, sql, limit)).await;
+            let asked = tokio::time::timeout(limit, engine::targets(target, sql, limit)).await;
             let refused = |message: String, hint: Option<String>, unreachable| {
                 let problem = source.problem(message);
                 let problem = match hint {

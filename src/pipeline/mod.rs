@@ -4,6 +4,7 @@
 mod cancel;
 mod commands;
 mod dead;
+mod engine;
 mod error;
 mod fleet;
 mod inventory;
@@ -35,6 +36,7 @@ use crate::plan::{Finding, Plan, SavedPlan, Skip};
 use crate::values::{Window, redact, with_causes};
 
 pub(crate) use commands::run as run_command;
+pub use engine::locks;
 pub use error::PipelineError;
 pub use fleet::{Spread, discover, look_up, spread};
 pub use inventory::{NotAnswered, ask};
@@ -43,7 +45,7 @@ pub use lanes::{Lanes, Leave, seats};
 pub use postgres::dial;
 pub use share::{Among, share, shares};
 pub use through::Through;
-pub use way::{Answer, Way, locks};
+pub use way::{Answer, Way};
 
 use dead::is_alive;
 
@@ -99,7 +101,7 @@ pub async fn plan(
     target: &Target,
     known: Known,
 ) -> Result<Plan<Value>, PipelineError> {
-    let way = way::of(task)?;
+    let way = engine::of(task)?;
     silence::unless_silent(way.as_ref(), target, way.plan(task, target, known)).await
 }
 
@@ -108,7 +110,7 @@ pub async fn plan(
 /// # Errors
 /// When the target cannot be reached or asked.
 pub async fn saved(task: &Task, target: &Target, known: Known) -> Result<SavedPlan, PipelineError> {
-    let way = way::of(task)?;
+    let way = engine::of(task)?;
     silence::unless_silent(way.as_ref(), target, way.saved(task, target, known)).await
 }
 
@@ -123,7 +125,7 @@ pub async fn dry_run(
     target: &Target,
     known: Known,
 ) -> Result<(Plan<Value>, BTreeMap<u32, i64>), PipelineError> {
-    let way = way::of(task)?;
+    let way = engine::of(task)?;
     silence::unless_silent(way.as_ref(), target, way.dry_run(task, target, known)).await
 }
 
@@ -132,7 +134,7 @@ pub async fn dry_run(
 /// # Errors
 /// When the target's address makes no sense.
 pub async fn held(task: &Task, target: &Target) -> Result<Vec<Held>, PipelineError> {
-    way::of(task)?.held(task, target).await
+    engine::of(task)?.held(task, target).await
 }
 
 /// Carries the task out and records it. Failures of the work are in the record.
@@ -143,7 +145,7 @@ pub async fn run(
     request: &Request<'_>,
     around: &Surroundings,
 ) -> Result<(RunRecord, Option<PipelineError>), PipelineError> {
-    recorded(way::of(request.task), request, around).await
+    recorded(engine::of(request.task), request, around).await
 }
 
 /// The same, by a way of one's own.
@@ -172,7 +174,7 @@ async fn recorded(
     }
     let mut unreachable = None;
     // A kind or an address that cannot be used is a failed run like any other: recorded and told.
-    let worked = match (way::configured(request.target), way) {
+    let worked = match (error::configured(request.target), way) {
         (Ok(()), Ok(way)) => {
             let way = way.as_ref();
             let worked = tokio::select! {

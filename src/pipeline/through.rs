@@ -13,7 +13,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::known::{last_place, learn};
 use super::{
     Answer, Known, PipelineError, Request, Surroundings, Way, cancel, commands, dead, deadline,
-    for_work, kept_out, lanes, millis, sum_up, way, whole,
+    error, for_work, kept_out, lanes, millis, sum_up, whole,
 };
 use crate::config::{Limits, Target, Task, Throttle};
 use crate::engines::EngineError;
@@ -60,7 +60,7 @@ impl<D: Door> Through<D> {
         target: &Target,
         known: Known,
     ) -> Result<(Plan<BodyOf<D>>, D, D::Session), PipelineError> {
-        way::configured(target)?;
+        error::configured(target)?;
         let door = D::to(target, &format!("maint plan {}", task.name))?;
         let session = door.open(self.kind.only_reads()).await?;
         door.place(&session, known.place.as_ref()).await?;

@@ -1,4 +1,4 @@
-//! Which engine a task works on: the one place where that is asked.
+//! How a task is planned and carried out, whatever its engine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,13 +6,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::{Known, PipelineError, Request, Surroundings, Through, through};
+use super::{Known, PipelineError, Request, Surroundings};
 use crate::config::{Target, Task};
-use crate::execute::{Held, mongodb, postgres};
+use crate::execute::Held;
 use crate::history::RunRecord;
-use crate::kinds;
-use crate::plan::{self, Plan, SavedPlan};
-use crate::values::Engine;
+use crate::plan::{Plan, SavedPlan};
 
 /// How a task is planned and carried out, whatever its engine.
 #[async_trait]
@@ -80,53 +78,4 @@ pub enum Answer {
     Full,
     /// It says nothing, or is not there.
     Silent,
-}
-
-/// The way of this task.
-pub(super) fn of(task: &Task) -> Result<Box<dyn Way>, PipelineError> {
-    match task.engine {
-        Engine::Postgres => Ok(Box::new(Through::<postgres::Door>::of(
-            task,
-            kinds::postgres::KINDS,
-        )?)),
-        Engine::Mongodb => Ok(Box::new(Through::<mongodb::Door>::of(
-            task,
-            kinds::mongodb::KINDS,
-        )?)),
-    }
-}
-
-/// Every database of the target's server that work may be done in.
-pub(super) async fn databases(target: &Target) -> Result<Vec<String>, PipelineError> {
-    match target.engine {
-        Engine::Postgres => through::databases::<postgres::Door>(target).await,
-        Engine::Mongodb => through::databases::<mongodb::Door>(target).await,
-    }
-}
-
-/// What a query for targets answers there: a row as a JSON object each.
-pub(super) async fn targets(
-    target: &Target,
-    query: &str,
-    limit: Duration,
-) -> Result<Vec<String>, PipelineError> {
-    super::postgres::targets(target, query, limit).await
-}
-
-/// The locks that a recorded statement takes, and whom they keep waiting, in words.
-pub fn locks(engine: Engine, statement: &str) -> Vec<String> {
-    match engine {
-        Engine::Postgres => plan::postgres::locks(statement),
-        Engine::Mongodb => plan::mongodb::locks(statement),
-    }
-}
-
-/// Refuses a target without a URL.
-pub(super) fn configured(target: &Target) -> Result<(), PipelineError> {
-    if target.configured {
-        return Ok(());
-    }
-    Err(PipelineError::NotConfigured {
-        target: target.name.clone(),
-    })
 }

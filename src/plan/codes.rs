@@ -1,57 +1,9 @@
 //! What every finding code and every status means: from these lists `maint explain` and
 //! `docs/codes.md` are made. What only one engine finds stands in its own folder.
 
+use super::code::code;
+pub use super::code::{Code, Keeps};
 use super::{mongodb, postgres};
-
-/// A word that reports, pages and JSON use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct Code {
-    /// As it is written.
-    pub code: &'static str,
-    /// What it says.
-    pub meaning: &'static str,
-    /// Why that matters.
-    pub matters: &'static str,
-    /// What to do.
-    pub todo: &'static str,
-    /// What a task cannot do where this is found, if it keeps a task from anything.
-    #[serde(skip)]
-    pub keeps: Option<Keeps>,
-}
-
-/// What a finding keeps a task from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keeps {
-    /// From a part of what it is for; the rest is done.
-    FromSome,
-    /// From everything, on the object that the finding names.
-    FromAll,
-}
-
-pub(super) const fn code(
-    code: &'static str,
-    meaning: &'static str,
-    matters: &'static str,
-    todo: &'static str,
-) -> Code {
-    Code {
-        code,
-        meaning,
-        matters,
-        todo,
-        keeps: None,
-    }
-}
-
-impl Code {
-    /// Says that it keeps a task from work, so that whoever asks beforehand is told.
-    pub(super) const fn keeps(self, what: Keeps) -> Self {
-        Self {
-            keeps: Some(what),
-            ..self
-        }
-    }
-}
 
 /// The statuses of runs and steps.
 pub const STATUSES: &[Code] = &[
@@ -211,6 +163,12 @@ const FINDINGS: &[Code] = &[
         "Nothing has used the index since statistics began.",
         "Each write keeps it up to date.",
         "See whether replicas use it; then drop it.",
+    ),
+    code(
+        "integrity.coverage",
+        "Not everything could be looked at within the time.",
+        "Damage in the rest is not found.",
+        "Give the task more time: a longer window or budget.",
     ),
     code(
         "kept_out.limit",

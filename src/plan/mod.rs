@@ -1,7 +1,10 @@
 //! What a task would do now: pure data, and the trait by which a kind says so.
 
 pub mod archived;
+mod body;
+mod code;
 pub mod codes;
+mod expected;
 mod finding;
 mod kept_by;
 mod kind;
@@ -22,11 +25,13 @@ mod unmet;
 mod unnamed;
 
 pub use archived::{ArchivedFile, Flaw, folder};
+pub use body::Body;
+pub use expected::{Basis, Estimate, Forecast, PastError, Skip, Waited};
 pub use finding::{Finding, Severity};
 pub use kept_by::{KeptBy, tells_kept_out};
 pub use kind::{AnyKind, Build, Entry, Kind, Moment, Scope, Site, Speaks};
 pub use kind_info::KindInfo;
-pub use plan::{Baseline, Measurement, Observation, Plan, Skip};
+pub use plan::{Baseline, Measurement, Observation, Plan};
 pub use postgres::{
     Answer, Check, Condition, Export, Fate, Found, InVain, KeyColumn, LockWaiting, Looked,
     MOST_FOUND, Manifest, MonthOf, Most, ONCE, Param, Path, QUIET, Query, Question, Range,
@@ -34,9 +39,9 @@ pub use postgres::{
     There, Vain, Walk, Whole, Without, Work, block_of, block_of_place, folder_key, key_of, row_of,
     storing,
 };
-pub use predict::{Basis, Fit, Forecast, Past, PastEnd, PastError, Prediction, Predictor, Time};
+pub use predict::{Fit, Past, PastEnd, Prediction, Predictor, Time};
 pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};
-pub use share::{GIVES_WAY, Shares, Waited, forecast_shared, identity, share_out};
-pub use step::{Body, Estimate, Memory, Need, Place, Step};
+pub use share::{GIVES_WAY, Shares, forecast_shared, identity, share_out};
+pub use step::{Memory, Need, Place, Step};
 pub use unfit::{Misfit, Part, Unfit};
 pub(crate) use unnamed::escape_finding;

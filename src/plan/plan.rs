@@ -6,16 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Body, Finding, Forecast, Memory, Step, postgres};
-
-/// An object that would have been worked on, and why it is not.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Skip {
-    /// The object, quoted where SQL would need it.
-    pub object: String,
-    /// Why it is left alone.
-    pub reason: String,
-}
+use super::body::Body;
+use super::expected::{Forecast, Skip};
+use super::{Finding, Memory, Step, postgres};
 
 /// A size seen on the way: the raw material of baselines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -10,11 +10,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
+use super::body::Body;
+use super::expected::{Basis, Estimate, Forecast, PastError, Skip, Waited};
 use super::share::Standing;
-use super::{Body, Estimate, KeptBy, Plan, Skip, Step, Waited};
+use super::{KeptBy, Plan, Step};
 
 /// How a step ended in an earlier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,18 +51,6 @@ pub struct Past {
     pub predicted_ms: Option<i64>,
 }
 
-/// What a prediction rests on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Basis {
-    /// How long the same took on the same object.
-    Itself,
-    /// How long the same took on other objects of the target.
-    Others,
-    /// Nothing: the pessimistic rule for what is not known.
-    Nothing,
-}
-
 /// How long a step will take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prediction {
@@ -71,32 +58,6 @@ pub struct Prediction {
     pub ms: i64,
     /// What that rests on.
     pub basis: Basis,
-}
-
-/// How far earlier predictions were off.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct PastError {
-    /// How many predictions that rested on something are compared.
-    pub predictions: u32,
-    /// The median of their errors, as a share of the time it took.
-    pub median: f64,
-}
-
-/// What the steps of a plan are predicted to take.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Forecast {
-    /// All of them, as many at once as the task allows, in milliseconds.
-    pub predicted_ms: i64,
-    /// How much time a whole run has: the budget or the window, whichever is
-    /// shorter. Absent where nothing limits it.
-    pub available_ms: Option<i64>,
-    /// How many databases of the task have that time together; absent where it is one's own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shared_by: Option<usize>,
-    /// Steps that will be left for another run, and why.
-    pub will_not_fit: Vec<Skip>,
-    /// How far earlier predictions were off, once there are some.
-    pub error: Option<PastError>,
 }
 
 /// Whether a step fits into what is left of a run's time.

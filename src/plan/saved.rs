@@ -8,17 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::body::{ID_OF, NUMBER_OF_COLUMN};
 use super::{Body, Plan, Skip};
 
 /// A step may change so many rows more than twice what was looked at: time goes on, and a few
 /// rows are soon twice as many.
 const A_FEW_ROWS: i64 = 100;
-
-/// What the name of an object's id begins with among what a step relies on.
-pub(super) const ID_OF: &str = "the id of ";
-
-/// The same of the number that tells a column from others that had its name.
-pub(super) const NUMBER_OF_COLUMN: &str = "the number of column ";
 
 /// The version of the document that this program writes and reads.
 pub const SAVED_VERSION: u32 = 1;

@@ -11,28 +11,8 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
-use super::{Need, Plan, Skip, Step};
-
-/// How long a step has waited for its turn.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-)]
-pub struct Waited {
-    /// In how many runs in a row the task has left it.
-    pub runs: u32,
-    /// In how many of the latest of those nothing of it was begun.
-    pub untouched: u32,
-}
-
-impl Waited {
-    /// Whether it has not waited at all.
-    pub fn is_none(&self) -> bool {
-        *self == Waited::default()
-    }
-}
+use super::expected::{Skip, Waited};
+use super::{Need, Plan, Step};
 
 /// Where a step stands among others.
 #[derive(Clone, Copy, Debug, PartialEq)]

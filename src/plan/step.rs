@@ -1,11 +1,12 @@
 //! What the steps of every engine have in common; what is done in one is its body, in the words of
 //! its engine.
 
-use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Basis, Waited, postgres};
+use super::body::Body;
+use super::expected::{Basis, Estimate, Waited};
+use super::postgres;
 
 /// A step that must have succeeded before, if it is in the plan at all.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -35,66 +36,6 @@ pub struct Memory {
     pub key: String,
     /// What.
     pub value: serde_json::Value,
-}
-
-/// What a step is expected to cost and win.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Estimate {
-    /// Size of the object now, in bytes.
-    pub bytes: Option<i64>,
-    /// Expected size afterwards, in bytes.
-    pub bytes_after: Option<i64>,
-    /// Rows that are expected to be touched.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rows: Option<i64>,
-}
-
-/// What a step of one engine is made of: what is done, and what is asked
-/// around it. Data, like everything in a plan.
-pub trait Body: Clone + std::fmt::Debug + Default + Serialize + Send + Sync + 'static {
-    /// What is done, as one text: shown to people, and recorded.
-    fn text(&self) -> String;
-
-    /// The same as long as the same would be done, whenever that is: a limit that moves with the
-    /// time is written as it is reckoned, so that a plan that was saved can be compared.
-    fn at_any_time(&self) -> String {
-        self.text()
-    }
-
-    /// What else tells the objects that it works on, or relies on, from others of their names: an
-    /// id, or an object of ids by what they are of; null where nothing does.
-    fn identity(&self) -> serde_json::Value {
-        serde_json::Value::Null
-    }
-
-    /// What it changes besides its own rows, without numbers, which move with the time.
-    fn sets_off(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    /// When it has to have ended, whatever time the run has: it blocks others, and may do so only
-    /// until then.
-    fn until(&self) -> Option<DateTime<Utc>> {
-        None
-    }
-
-    /// Where it keeps, or reads, what it works on besides the target: another server, a bucket, a
-    /// folder; for people. One that says nothing is not waited for.
-    fn elsewhere(&self) -> Option<String> {
-        None
-    }
-
-    /// Whether what it did is kept when it is cut off, and gone on from: then
-    /// it may begin however little time is left.
-    fn keeps_what_it_did(&self) -> bool {
-        false
-    }
-
-    /// Whether it takes away what does not come back by itself: rows, documents, relations. That it
-    /// begins is then on disk before it does.
-    fn destroys(&self) -> bool {
-        true
-    }
 }
 
 /// One unit of work on one object. What every engine's steps have is here,

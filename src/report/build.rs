@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::gather::{MOST_TROUBLES, Material, part_middle};
+use super::material::{MOST_TROUBLES, Material, part_middle};
 use super::metrics::{DETAILS, Direction, METRICS, Metric};
 use super::model::{
     DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,

@@ -1,26 +1,12 @@
 //! A report as a message: what its templates are given.
 
 use chrono_tz::Tz;
-use minijinja::value::Serde;
 use minijinja::{Error, Value, context};
 
-use super::chart::{self, Chart};
+use super::context::{Pictures, context_of};
+use super::message::{Message, Rendered};
 use super::model::Report;
-use super::tables;
-use super::templates::{Message, Rendered, Templates};
-
-/// Lines of tables in a mail; whoever has more tasks reads the page.
-const MOST_TASKS: usize = 50;
-const MOST_TRENDS: usize = 40;
-
-/// How the HTML carries its charts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pictures {
-    /// As parts of the same mail, by `cid:`.
-    Attached,
-    /// Drawn within the page.
-    Inline,
-}
+use super::templates::Templates;
 
 /// A report in all its forms.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,44 +52,4 @@ pub fn compose_page(
     let own = context_of(report, zone, Pictures::Inline, &mut Vec::new());
     let context = context! { ..own, ..more };
     templates.render("report/html.html.j2", &context, zone)
-}
-
-pub(super) fn context_of(
-    report: &Report,
-    zone: Tz,
-    pictures: Pictures,
-    attached: &mut Vec<(String, Vec<u8>)>,
-) -> Value {
-    let mut placed = |chart: Chart| place(chart, pictures, attached);
-    let days = chart::days(report).map(&mut placed);
-    let gains = chart::gains(report).map(&mut placed);
-    let sizes: Vec<Value> = chart::sizes(report).into_iter().map(&mut placed).collect();
-    context! {
-        report => Value::from(Serde(report)),
-        tables => tables::all(report, zone),
-        removed => tables::removed(report),
-        task_lines => Value::from(Serde(&tables::folded(&report.tasks))),
-        charts => context! { days, gains, sizes },
-        most_tasks => MOST_TASKS,
-        most_trends => MOST_TRENDS,
-    }
-}
-
-fn place(chart: Chart, pictures: Pictures, attached: &mut Vec<(String, Vec<u8>)>) -> Value {
-    let alt = minijinja::HtmlEscape(&chart.alt).to_string();
-    let html = match pictures {
-        Pictures::Inline => chart.svg,
-        Pictures::Attached => match chart::png(&chart.svg) {
-            Some(png) => {
-                attached.push((chart.id.clone(), png));
-                format!(r#"<img src="cid:{}" alt="{alt}" width="440">"#, chart.id)
-            }
-            None => alt,
-        },
-    };
-    context! {
-        id => chart.id,
-        alt => chart.alt,
-        html => Value::from_safe_string(html),
-    }
 }

@@ -1,55 +1,25 @@
 //! Reads what a report is made from. Sums come from the history, never
 //! records one by one.
 
-use chrono::{DateTime, Utc};
-
 use super::build;
+use super::material::{Material, PARTS, Scope};
 use super::metrics::{DETAILS, METRICS, Metric};
 use super::model::{Report, Trend};
 use crate::config::Config;
 use crate::history::{
-    By, Day, Gain, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, Series, Store,
-    Summaries, TaskTotals, TrackedFindings, Trouble, with_known_databases,
+    By, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, Series, Store, Summaries,
+    with_known_databases,
 };
 
 /// Durations per task that the usual one is made from.
 const RECENT: u32 = 20;
-/// Into how many parts a trend is divided.
-const PARTS: u32 = 28;
 /// Longer lists go to the status page.
 const MOST_GAINS: u32 = 10;
-pub(super) const MOST_TROUBLES: usize = 15;
 /// How many are read: those with one cause become one.
 const MOST_READ_TROUBLES: u32 = 1_000;
 /// Nobody counts further.
 const MOST_MISSED: u32 = 10_000;
 const MOST_FINDINGS: u32 = 30;
-
-/// What a report is about.
-#[derive(Clone, Debug)]
-pub struct Scope {
-    /// Which stretch of time.
-    pub period: Period,
-    /// What it is called.
-    pub text: String,
-    /// What time it is.
-    pub now: DateTime<Utc>,
-}
-
-/// Everything a report is made from.
-pub(super) struct Material<'a> {
-    pub(super) config: &'a Config,
-    pub(super) scope: &'a Scope,
-    pub(super) days: Vec<Day>,
-    pub(super) before: Vec<Day>,
-    pub(super) tasks: Vec<TaskTotals>,
-    pub(super) gains: Vec<Gain>,
-    pub(super) troubles: Vec<Trouble>,
-    pub(super) findings: TrackedFindings,
-    pub(super) missed: i64,
-    pub(super) missed_before: i64,
-    pub(super) series: Vec<Series>,
-}
 
 /// Makes the report of a period.
 ///
@@ -134,11 +104,4 @@ async fn series(
     let metrics = metrics.iter().copied().flatten();
     let metrics: Vec<_> = metrics.map(|one| (one.name, one.most)).collect();
     sums.series(targets, &metrics, period, PARTS).await
-}
-
-/// Where a trend's part lies in the period: its middle.
-pub(super) fn part_middle(period: &Period, part: i64) -> DateTime<Utc> {
-    let length = (period.until - period.since) / i32::try_from(PARTS).unwrap_or(1);
-    let part = i32::try_from(part).unwrap_or(0);
-    period.since + length * part + length / 2
 }

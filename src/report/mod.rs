@@ -4,9 +4,12 @@
 mod build;
 pub mod chart;
 mod compose;
+mod context;
 mod digest;
 mod filters;
 mod gather;
+mod material;
+mod message;
 mod metrics;
 pub mod model;
 mod period;
@@ -18,10 +21,13 @@ mod templates;
 pub mod text;
 mod troubles;
 
-pub use compose::{Composed, Pictures, compose, compose_page};
+pub use compose::{Composed, compose, compose_page};
+pub use context::Pictures;
 
 pub use digest::{Digest, Group, Line, REFUSED};
-pub use gather::{Scope, gather, gather_trends};
+pub use gather::{gather, gather_trends};
+pub use material::Scope;
+pub use message::{Message, Rendered};
 pub use period::Asked;
 pub use telling::{error_text, finding_text};
-pub use templates::{Message, Rendered, Shape, Templates, built_in_files};
+pub use templates::{Shape, Templates, built_in_files};

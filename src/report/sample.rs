@@ -5,13 +5,13 @@ use chrono_tz::Tz;
 use minijinja::Value;
 use uuid::Uuid;
 
-use super::compose::{Pictures, context_of};
+use super::context::{Pictures, context_of};
 use super::digest::Digest;
+use super::message::Message;
 use super::model::{
     DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
     Trend, TroubleLine, Unit, Verdict,
 };
-use super::templates::Message;
 use crate::history::{
     FindingState, Gain, LockWait, Notice, Period, RunStatus, TrackedFinding, Trouble,
 };

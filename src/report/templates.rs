@@ -9,7 +9,8 @@ use css_inline::CSSInliner;
 use minijinja::{Environment, Error, ErrorKind, Value, context};
 
 use super::digest::Digest;
-use super::filters;
+use super::message::{Message, Rendered};
+use super::{filters, sample, sample_pages};
 use crate::values::read_regular;
 use crate::values::{Problem, closest, with_causes};
 
@@ -81,58 +82,6 @@ const LARGEST: u64 = 1 << 20;
 /// So many steps may a template of one's own take: hundreds of times what a page of a large fleet
 /// takes, and seconds. Loops in loops would go on for days.
 const MOST_STEPS: u64 = 50_000_000;
-
-/// What can be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Message {
-    /// The report of a period.
-    Report,
-    /// Something failed, or a finding is critical.
-    Failed,
-    /// What failed before has succeeded.
-    Recovered,
-    /// An occurrence did not run.
-    Missed,
-    /// Something keeps failing.
-    Escalation,
-    /// Asked for, to see whether it arrives.
-    Test,
-}
-
-impl Message {
-    /// Every one of them.
-    pub const ALL: &[Message] = &[
-        Message::Report,
-        Message::Failed,
-        Message::Recovered,
-        Message::Missed,
-        Message::Escalation,
-        Message::Test,
-    ];
-
-    /// The name of its folder.
-    pub const fn folder(self) -> &'static str {
-        match self {
-            Message::Report => "report",
-            Message::Failed => "failed",
-            Message::Recovered => "recovered",
-            Message::Missed => "missed",
-            Message::Escalation => "escalation",
-            Message::Test => "test",
-        }
-    }
-}
-
-/// A message in all its forms.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
-    /// One line.
-    pub subject: String,
-    /// For terminals, 80 columns wide.
-    pub text: String,
-    /// For mail programs and browsers, with its styles inlined.
-    pub html: String,
-}
 
 /// How the body of a webhook is shaped: one template each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -342,7 +291,7 @@ impl Templates {
         let environment = self.environment(Tz::UTC, true)?;
         let folder = name.split('/').next().unwrap_or_default();
         if folder == "webhook" {
-            let digest = super::sample::digest(Message::Failed);
+            let digest = sample::digest(Message::Failed);
             let context =
                 context! { message => "failed", subject => "a subject", ..digest.context() };
             return as_json(&environment.get_template(name)?.render(&context)?).map(|_| ());
@@ -355,7 +304,7 @@ impl Templates {
             if folder != "base" && folder != message.folder() {
                 continue;
             }
-            let context = super::sample::context(*message);
+            let context = sample::context(*message);
             for file in ["subject.txt.j2", "text.txt.j2", "html.html.j2"] {
                 let name = format!("{}/{file}", message.folder());
                 environment.get_template(&name)?.render(&context)?;
@@ -422,7 +371,7 @@ fn try_pages(environment: &Environment<'_>, name: &str) -> Result<(), Error> {
         .filter(|page| page.starts_with("page/") && !SHARED_BY_PAGES.contains(page))
         .filter(|page| shared || *page == name);
     for page in pages {
-        for context in super::sample_pages::contexts() {
+        for context in sample_pages::contexts() {
             environment.get_template(page)?.render(&context)?;
         }
     }

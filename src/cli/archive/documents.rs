@@ -1,6 +1,6 @@
 //! Documents that come back from files.
 
-use super::restore::{Before, How, Into, Notes, Returning, ids};
+use super::returning::{Before, How, Into, Notes, Returning, ids};
 use super::unknown::Unknown;
 use crate::cli::Failure;
 use crate::cli::context::Context;

@@ -5,6 +5,7 @@ mod documents;
 mod former;
 mod manifests;
 mod restore;
+mod returning;
 mod rows;
 mod settle;
 mod unknown;
@@ -13,7 +14,8 @@ use std::collections::BTreeSet;
 
 use self::former::Now;
 use self::manifests::{Archived, Known, NOT_CONFIGURED, everything, narrowed};
-use self::restore::{How, Into, restore};
+use self::restore::restore;
+use self::returning::{How, Into};
 use self::settle::{Rows, settle};
 use super::Failure;
 use super::context::Context;

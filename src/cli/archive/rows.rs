@@ -1,7 +1,7 @@
 //! Rows that come back from files.
 
 use super::former;
-use super::restore::{Before, ByDatabase, How, Into, Notes, Returning, ids};
+use super::returning::{Before, ByDatabase, How, Into, Notes, Returning, ids};
 use super::unknown::Unknown;
 use crate::cli::Failure;
 use crate::cli::context::Context;

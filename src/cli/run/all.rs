@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use super::exit::{exit_code, signal_code, worse};
 use super::pings::Pings;
 use crate::cli::Failure;
-use crate::cli::context::Context;
+use crate::cli::context::{Context, host};
 use crate::cli::documents::{self, NotStarted};
 use crate::cli::screen::{Bars, Screen};
 use crate::config::{Config, Target, Task};
@@ -490,11 +490,6 @@ pub(in crate::cli) async fn tell(teller: &Teller, store: &dyn Store, stop: &Stop
             false
         }
     }
-}
-
-/// What this machine calls itself.
-pub(in crate::cli) fn host() -> String {
-    gethostname::gethostname().to_string_lossy().into_owned()
 }
 
 /// Says where records are that the history has not taken; the exit code that this means.

@@ -2,12 +2,15 @@
 
 mod all;
 mod exit;
+mod nothing;
 mod pings;
 
 use std::path::PathBuf;
 
-pub(super) use self::all::{How, Ran, host, run_all, say_kept, tell};
+pub(super) use self::all::{How, Ran, run_all, say_kept, tell};
 pub(super) use self::exit::{exit_code, longest_grace, signal_code, worse};
+use self::nothing::no_tasks;
+pub(super) use self::nothing::nothing_to_run;
 use super::Failure;
 use super::context::Context;
 use super::signals::Signals;
@@ -125,29 +128,5 @@ fn which(config: &Config) -> Failure {
              `maint run --due` for what the schedules say",
             lines.concat()
         )),
-    }
-}
-
-/// What to do where there are no tasks at all.
-fn no_tasks(config: &Config) -> String {
-    let folder = config.folder().join("tasks");
-    format!(
-        "there are no tasks in {}\n  hint: a task is a file such as tasks/analyze.yaml with `kind: analyze` and \
-         `target: {}`; `maint schema` describes them",
-        folder.display(),
-        config.targets.keys().next().map_or("app", String::as_str)
-    )
-}
-
-/// Why there is nothing to run, though tasks were asked for.
-pub(super) fn nothing_to_run(config: &Config, code: u8) -> Failure {
-    if config.tasks.is_empty() {
-        return Failure::Usage(no_tasks(config));
-    }
-    match code {
-        0 => Failure::Usage(
-            "nothing to run: no task is enabled on a target whose `url` is set".to_owned(),
-        ),
-        _ => Failure::NotStarted("no schedule has any of the tasks".to_owned()),
     }
 }

@@ -9,11 +9,11 @@ use mongodb::bson::{Document, doc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::names::CLAIMS;
+use super::session::Claim;
 use super::{Limit, MongoError, Session};
 use crate::values::with_causes;
 
-/// Where claims are kept, in the target's own database: whoever may work there may claim.
-pub(super) const CLAIMS: &str = "maint.claims";
 /// How long a claim holds without a sign of life.
 const LEASE: Duration = Duration::from_secs(30);
 /// A claim that ends later than this is none; more than [`LEASE`], as the
@@ -24,14 +24,6 @@ const RENEW: Duration = Duration::from_secs(8);
 const PATIENCE: Limit = Limit(Duration::from_secs(10));
 /// Code: MaxTimeMSExpired.
 const OUT_OF_TIME: i32 = 50;
-
-/// A claim that is being renewed until this is dropped.
-pub struct Claim {
-    session: Session,
-    task: String,
-    owner: String,
-    end: CancellationToken,
-}
 
 impl Session {
     /// Takes the task, unless somebody has it: then tells who, since when.

@@ -3,7 +3,7 @@
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
-use super::claim::CLAIMS;
+use super::names::CLAIMS;
 
 /// Why a server did not let us in.
 #[derive(Clone, Debug, PartialEq, Eq)]

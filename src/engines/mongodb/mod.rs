@@ -17,7 +17,6 @@ mod session;
 mod shards;
 mod tiger;
 
-pub use claim::Claim;
 pub use columns::{Field, FieldType, columns, row};
 pub(crate) use copies::{Copy, CopyMark, Stage, copies_of, listed};
 pub use dial::Dial;
@@ -30,6 +29,6 @@ pub use marks::MARKS;
 pub(crate) use marks::mark;
 pub use members::{Member, Members};
 pub use names::{LONGEST_NAMESPACE, misnamed, misnamed_database};
-pub use session::{Limit, Server, Session, kill_operations, namespace, number};
+pub use session::{Claim, Limit, Server, Session, kill_operations, namespace, number};
 pub use shards::{Spread, Spreads};
 pub use tiger::{is_compacting, writes};

@@ -14,7 +14,7 @@ use mongodb::options::{ClientOptions, ServerAddress};
 use tokio_util::sync::CancellationToken;
 
 use super::error::without_values;
-use super::{Claim, Dial, MongoError, Refusal, probe, shards};
+use super::{Dial, MongoError, Refusal, probe};
 use crate::engines::clocks;
 use crate::values::with_causes;
 
@@ -225,7 +225,7 @@ impl Session {
                 release,
                 compatibility,
                 set: hello.get_str("setName").ok().map(str::to_owned),
-                shard: shards::is_of_cluster(&told),
+                shard: is_of_cluster(&told),
                 writable: hello.get_bool("isWritablePrimary").unwrap_or(false),
                 clock_ahead_ms,
             }),
@@ -599,6 +599,21 @@ pub fn number(value: Option<&Bson>) -> Option<i64> {
 fn release(version: &str) -> (u32, u32) {
     let mut parts = version.split('.').map(|part| part.parse().unwrap_or(0));
     (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+/// Whether the answer to `hello` is that of a member of a sharded cluster. Such a server adds the
+/// newest time that a majority has reached to everything it answers, whoever asks, and no other
+/// does.
+pub(super) fn is_of_cluster(hello: &Document) -> bool {
+    hello.contains_key("lastCommittedOpTime") || hello.contains_key("$configServerState")
+}
+
+/// A claim that is being renewed until this is dropped.
+pub struct Claim {
+    pub(super) session: Session,
+    pub(super) task: String,
+    pub(super) owner: String,
+    pub(super) end: CancellationToken,
 }
 
 #[cfg(test)]

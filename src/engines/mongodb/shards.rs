@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use mongodb::bson::{Document, doc};
+use mongodb::bson::doc;
 
 use super::{Limit, MongoError, Session};
 
@@ -49,13 +49,6 @@ impl Spreads {
             Some(_) => Spread::No,
         }
     }
-}
-
-/// Whether the answer to `hello` is that of a member of a sharded cluster. Such a server adds the
-/// newest time that a majority has reached to everything it answers, whoever asks, and no other
-/// does.
-pub(super) fn is_of_cluster(hello: &Document) -> bool {
-    hello.contains_key("lastCommittedOpTime") || hello.contains_key("$configServerState")
 }
 
 impl Session {

@@ -1,8 +1,9 @@
 //! Arrays of PostgreSQL as lists: elements in their order, and beside them
 //! the dimensions where a list alone does not tell them.
 
+use super::ParquetError;
+use super::plain::plain;
 use super::types::Form;
-use super::{ParquetError, copy_text};
 
 /// Where an array as the server sends it says whether it may hold nulls, and
 /// the id of its element type: nothing of either belongs to its value.
@@ -92,7 +93,7 @@ impl<'a> Array<'a> {
             match element {
                 Some(bytes) => {
                     text.clear();
-                    copy_text::plain(form, bytes, &mut text)?;
+                    plain(form, bytes, &mut text)?;
                     out.push('"');
                     for c in text.chars() {
                         if matches!(c, '"' | '\\') {

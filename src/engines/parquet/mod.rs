@@ -5,6 +5,7 @@ mod copy_text;
 mod decimal;
 mod list;
 mod pages;
+mod plain;
 mod read;
 mod types;
 mod write;

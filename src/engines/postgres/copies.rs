@@ -8,12 +8,35 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::connect::Dial;
-use super::timeline::{STARTED, TIMELINE};
+use super::timeline::{self, STARTED, Standpoint, TIMELINE};
 use super::{Session, first};
 use crate::engines::EngineError;
 
 /// So long the other hosts may take to answer: whoever is down does not delay the run.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+impl Standpoint {
+    /// Asks the server of a session.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn of(session: &Session) -> Result<Standpoint, EngineError> {
+        let doing = "asking which server this is";
+        let sql = format!(
+            "SELECT {TIMELINE}, pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text, {STARTED}"
+        );
+        let rows = session.query(doing, &sql, &[]).await?;
+        let line: Option<String> = first(&rows, 0)?.flatten();
+        let next: Option<String> = first(&rows, 1)?;
+        let system = session.system_identifier().await?.unwrap_or_default();
+        Ok(Standpoint {
+            server: timeline::place(&system, &line.unwrap_or_default()),
+            database: session.server.database_oid,
+            since: first(&rows, 2)?.unwrap_or_default(),
+            next_transaction: next.and_then(|id| id.parse().ok()).unwrap_or_default(),
+        })
+    }
+}
 
 /// Which copy a session is on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,8 +3,7 @@
 
 use tokio_postgres::error::{DbError, ErrorPosition};
 
-use super::{Identifier, RelationName};
-use crate::engines::Origin;
+use super::{Identifier, Origin, RelationName};
 
 /// Where settings and options of tables are read: what they refuse is no value of a row.
 const SETTINGS: [&str; 4] = ["guc.c", "guc_funcs.c", "variable.c", "reloptions.c"];

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use mongodb::bson::Bson;
-use mongodb::error::Error;
 
+use super::batch::{Batch, BatchError};
 use super::copies::named;
 use super::export::Exporter;
 use super::gate::{Ends, may_go_on};
@@ -15,14 +15,10 @@ use super::mover::{MOST, Mover};
 use super::source::{FAILOVER, Source, passes, passing};
 use super::{Event, Job, end};
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Json, MongoError, namespace};
+use crate::engines::mongodb::{Json, namespace};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Destination, Export, Path, Walk};
 use crate::plan::{Finding, KeptBy, Memory, Severity};
-
-/// How long giving back may take that comes after the end of a step: what cannot be reached is left
-/// to the next run.
-pub(super) const CLEARING: Duration = Duration::from_secs(5);
 
 /// Moves documents into another collection.
 pub(super) async fn carry_out(
@@ -302,56 +298,4 @@ impl Keeper<'_> {
             Keeper::Files(exporter) => exporter.cut_off().await,
         }
     }
-}
-
-/// Why nothing came of a batch.
-pub(super) enum BatchError {
-    /// What the driver says; the same may succeed in a moment.
-    Driver(Error),
-    /// A question that was not answered; it may be in a moment.
-    Asking(MongoError),
-    /// Documents do not stay, or are already, where they are to go.
-    Misplaced(String),
-    /// Something else.
-    Engine(EngineError),
-    /// The run was stopped.
-    Stopped,
-    /// The time of the step was up, or the run was stopped, while a batch was under way.
-    CutOff,
-}
-
-impl From<Error> for BatchError {
-    fn from(error: Error) -> Self {
-        BatchError::Driver(error)
-    }
-}
-
-impl From<MongoError> for BatchError {
-    fn from(error: MongoError) -> Self {
-        BatchError::Asking(error)
-    }
-}
-
-impl From<EngineError> for BatchError {
-    fn from(error: EngineError) -> Self {
-        BatchError::Engine(error)
-    }
-}
-
-/// What came of a batch.
-#[derive(Default)]
-pub(super) struct Batch {
-    pub(super) gone: i64,
-    /// There are documents left, and none of them may go.
-    pub(super) too_many: bool,
-    /// The place that it came to; none at the end.
-    pub(super) last: Option<Bson>,
-    /// Ids at that place that were left where they are.
-    pub(super) left: Vec<Bson>,
-    /// Ids of which the destination holds another document.
-    pub(super) differing: Vec<String>,
-    /// Those that the destination did not take.
-    pub(super) rejected: Vec<String>,
-    /// Documents that the collection there does not take as they are.
-    pub(super) refused: Vec<String>,
 }

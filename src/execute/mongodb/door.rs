@@ -8,6 +8,7 @@ use mongodb::bson::{Bson, Document, doc};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
+use super::dial;
 use super::gate::{Ends, pass};
 use super::{aggregate, archive, compact, copies, export, look, strangers, walk};
 use crate::config::{ReplicaGone, Target, Throttle};
@@ -19,7 +20,7 @@ use crate::execute::{self, Busy, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Body, Command, Walk, Work};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step};
-use crate::values::{Bytes, Secret};
+use crate::values::Bytes;
 
 /// What a dry run may take to count the documents of one step.
 const COUNTING: Limit = Limit(Duration::from_secs(600));
@@ -36,18 +37,6 @@ pub(crate) struct Door {
     name: String,
     /// A client is a pool: one is enough.
     session: OnceCell<Session>,
-}
-
-/// Takes the URL of a target apart.
-pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
-    let none = Secret::new(String::new());
-    let url = target.url.as_ref().unwrap_or(&none);
-    Ok(match (&target.database, &target.databases) {
-        (Some(database), _) => Dial::to_database(url, &database.name)?,
-        // Whoever asks which databases there are needs none of them.
-        (None, Some(_)) => Dial::to_database(url, "admin")?,
-        (None, None) => Dial::resolve(url)?,
-    })
 }
 
 #[async_trait]

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::Job;
-use super::archive::{Batch, BatchError, CLEARING};
+use super::batch::{Batch, BatchError, CLEARING};
 use super::files::{self, Sum};
 use super::gate::Ends;
 use super::source::{FAILOVER, Most, Source, majority, passing, value_at};

@@ -3,8 +3,10 @@
 
 mod aggregate;
 mod archive;
+mod batch;
 mod compact;
 mod copies;
+mod dial;
 mod door;
 mod export;
 mod files;
@@ -17,7 +19,8 @@ mod strangers;
 mod versions;
 mod walk;
 
-pub(crate) use door::{Door, dial};
+pub(crate) use dial::dial;
+pub(crate) use door::Door;
 
 use super::step::end;
 use super::{Event, Execution};

@@ -15,7 +15,7 @@ use mongodb::{ClientSession, Collection};
 use uuid::Uuid;
 
 use super::Job;
-use super::archive::{Batch, BatchError, CLEARING};
+use super::batch::{Batch, BatchError, CLEARING};
 use super::copies::{self, hash, take_back};
 use super::export::session_id;
 use super::gate::Ends;

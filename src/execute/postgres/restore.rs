@@ -8,7 +8,7 @@ use chrono::Utc;
 use super::back;
 use super::export::check;
 use super::naming::Naming;
-use super::returning::Returning;
+use super::returning::{Returning, files};
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, copy_line, rows};
 use crate::engines::postgres::catalog::by_people;
@@ -473,10 +473,6 @@ fn without_partition(
         "nothing was restored: {into} has no partition for some of the rows. What they came from was, of which make what is missing: {}{more}. Or restore into a table of its own",
         wanted.join("; ")
     ))
-}
-
-pub(super) fn files(message: String) -> EngineError {
-    EngineError::Files { message }
 }
 
 fn caused(error: &dyn std::error::Error) -> EngineError {

@@ -4,7 +4,6 @@
 
 use bytes::Bytes;
 
-use super::restore::files;
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::engines::postgres::{Identifier, RelationName, Session};
@@ -383,4 +382,8 @@ impl<'a> Returning<'a> {
             "nothing was restored: {into} would hold other values than the archive: {why}"
         ))
     }
+}
+
+pub(super) fn files(message: String) -> EngineError {
+    EngineError::Files { message }
 }

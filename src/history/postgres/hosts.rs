@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use sqlx::{PgPool, Postgres, Transaction};
 
-use super::open::{ACQUIRE_TIMEOUT, pool, settle};
 use super::owners::Known;
+use super::pool::{ACQUIRE_TIMEOUT, pool, settle};
 use crate::engines::postgres::connect::Dial;
 
 /// After such a silence the other hosts are asked.

@@ -9,6 +9,7 @@ mod import;
 mod migrate;
 mod open;
 mod owners;
+mod pool;
 pub(super) mod rows;
 
 use std::time::Duration;

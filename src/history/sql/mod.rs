@@ -15,6 +15,7 @@ mod series;
 mod statement;
 mod summaries;
 mod text;
+mod unreadable;
 
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection, Transaction};
@@ -27,21 +28,14 @@ use row::{FromRow, Row};
 use statement::{Builder, Rows};
 use text::Sql;
 
-pub(super) use row::unreadable;
-pub(super) use statement::{Statement, Value, time_text};
+pub(super) use statement::{Access, Statement, Value, time_text};
 pub(super) use text::Dialect;
+pub(super) use unreadable::unreadable;
 
 /// A history, and the one implementation of all that it promises.
 pub(super) enum SqlStore {
     Sqlite(SqliteStore),
     Postgres(PostgresStore),
-}
-
-/// What a call is going to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Access {
-    Read,
-    Write,
 }
 
 impl SqlStore {

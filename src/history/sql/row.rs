@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Decode, Error, Postgres, Row as _, Sqlite, Type};
 use uuid::Uuid;
 
+use super::unreadable::unreadable;
 use crate::history::{postgres, sqlite};
 
 /// A type that every database has.
@@ -87,16 +88,6 @@ impl Row {
     /// What JSON says.
     pub(super) fn json<T: DeserializeOwned>(&self, column: &str) -> Result<T, Error> {
         serde_json::from_str(&self.document(column)?).map_err(|error| unreadable(column, error))
-    }
-}
-
-pub(in crate::history) fn unreadable(
-    column: &str,
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> Error {
-    Error::ColumnDecode {
-        index: format!("`{column}`"),
-        source: source.into(),
     }
 }
 

@@ -185,3 +185,10 @@ impl Builder {
         }
     }
 }
+
+/// What a call is going to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(in crate::history) enum Access {
+    Read,
+    Write,
+}

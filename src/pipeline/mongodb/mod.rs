@@ -1,7 +1,7 @@
 //! What only MongoDB's targets are asked for, outside of runs.
 
 use super::PipelineError;
-use super::way::configured;
+use super::error::configured;
 use crate::config::Target;
 use crate::engines::EngineError;
 use crate::engines::mongodb::Session;

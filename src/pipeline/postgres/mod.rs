@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::PipelineError;
-use super::way::configured;
+use super::error::configured;
 use crate::config::Target;
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;

@@ -1,6 +1,6 @@
 //! What the codes of findings that only MongoDB has mean.
 
-use crate::plan::codes::{Code, Keeps, code};
+use crate::plan::code::{Code, Keeps, code};
 
 /// By name.
 pub(in crate::plan) const FINDINGS: &[Code] = &[

@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{Query, Statement, Walk};
 use crate::engines::parquet::Column;
 use crate::engines::postgres::timeline::Standpoint;
 use crate::plan::Finding;
@@ -145,58 +144,6 @@ pub enum MonthOf {
     Epoch(i64),
     /// The first 48 bits of a UUID are milliseconds.
     Uuid,
-}
-
-/// A partition that leaves as a whole: it is detached, exported as it is, and
-/// dropped when, under a lock, it holds exactly what was stored.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct Retire {
-    /// The partition, quoted and qualified.
-    pub table: String,
-    /// Its id.
-    pub oid: u32,
-    /// The table that it is, or was, a partition of, as manifests have it.
-    pub source: String,
-    /// `FOR VALUES …`, with which it could be attached again; unknown where
-    /// it has been detached before.
-    pub bounds: Option<String>,
-    /// Takes it out of its table.
-    pub detach: Vec<Statement>,
-    /// How all its rows are read, and where they are kept. Without, it has to
-    /// be empty.
-    pub walk: Option<Walk>,
-    /// Answers `true` if it may be dropped: it is no partition any more.
-    pub detached: Query,
-    /// What an earlier run came to.
-    pub begun: Option<Manifest>,
-}
-
-impl Retire {
-    /// The statements, as shown to people.
-    pub fn text(&self) -> String {
-        let detach = self.detach.iter().map(|s| format!("{}; ", s.sql));
-        let detach: String = detach.collect();
-        let read = match &self.walk {
-            Some(_) => format!("SELECT … FROM ONLY {}; ", self.table),
-            None => String::new(),
-        };
-        format!(
-            "{detach}{read}BEGIN; {}; SELECT … FROM ONLY {}; {}; COMMIT",
-            self.lock(),
-            self.table,
-            self.drop_table()
-        )
-    }
-
-    /// Keeps everybody from writing.
-    pub fn lock(&self) -> String {
-        format!("LOCK TABLE ONLY {} IN SHARE MODE", self.table)
-    }
-
-    /// Drops it.
-    pub fn drop_table(&self) -> String {
-        format!("DROP TABLE {}", self.table)
-    }
 }
 
 /// What a manifest has to say of a partition that leaves as a whole.

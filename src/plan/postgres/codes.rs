@@ -1,6 +1,6 @@
 //! What the codes of findings that only PostgreSQL has mean.
 
-use crate::plan::codes::{Code, Keeps, code};
+use crate::plan::code::{Code, Keeps, code};
 
 /// By name.
 pub(in crate::plan) const FINDINGS: &[Code] = &[
@@ -187,12 +187,6 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "A foreign key has no index.",
         "Deleting a parent reads the whole table.",
         "The suggestion is the CREATE INDEX CONCURRENTLY.",
-    ),
-    code(
-        "integrity.coverage",
-        "Not everything could be looked at within the time.",
-        "Damage in the rest is not found.",
-        "Give the task more time: a longer window or budget.",
     ),
     code(
         "integrity.no_replica",

@@ -3,13 +3,16 @@
 
 mod archive;
 mod body;
+mod building;
 mod check;
 pub(super) mod codes;
 mod examine;
 mod found;
 mod going;
 mod locks;
+mod retire;
 mod shrink;
+mod speaks;
 mod statement;
 mod walk;
 mod work;
@@ -17,7 +20,7 @@ mod work;
 use super::Finding;
 
 pub use archive::{
-    Export, Fate, Looked, Lost, Manifest, MonthOf, Received, Restored, Retire, Send, Settle, Whole,
+    Export, Fate, Looked, Lost, Manifest, MonthOf, Received, Restored, Send, Settle, Whole,
     folder_key, only_for_its_owner,
 };
 pub use body::{Body, Under};
@@ -25,6 +28,7 @@ pub use check::{Answer, Check, Question};
 pub use found::{Found, MOST_FOUND, Spot};
 pub use going::{Reference, Without};
 pub use locks::locks;
+pub use retire::Retire;
 pub use shrink::{QUIET, Shrink, block_of_place};
 pub use statement::{Condition, LockWaiting, Param, Query, Required, Statement, Sweep, There};
 pub use walk::{

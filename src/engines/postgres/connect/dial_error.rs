@@ -1,9 +1,7 @@
 //! What can be wrong with the words that describe a connection.
 
-use std::io;
 use std::path::PathBuf;
-
-use super::parameters::{Origin, known_names};
+use std::{fmt, io};
 
 /// A URL, a variable or a service file that does not describe a connection.
 ///
@@ -28,6 +26,8 @@ pub enum DialError {
         origin: Origin,
         /// A known name that looks like it.
         nearest: Option<&'static str>,
+        /// All names that are known.
+        known: Vec<&'static str>,
     },
     /// A value outside of what the parameter allows.
     #[error("{origin} gives `{name}` {value}; it must be {expected}")]
@@ -107,8 +107,8 @@ impl DialError {
             DialError::UnknownParameter { name, .. } if OF_ORMS.contains(&name.as_str()) => {
                 format!("it belongs to an ORM: leave `{name}` out here; maint looks at all schemas")
             }
-            DialError::UnknownParameter { nearest, .. } => {
-                let known = known_names().collect::<Vec<_>>().join(", ");
+            DialError::UnknownParameter { nearest, known, .. } => {
+                let known = known.join(", ");
                 match nearest {
                     Some(nearest) => format!("did you mean `{nearest}`? known: {known}"),
                     None => format!("known: {known}"),
@@ -159,4 +159,30 @@ fn list(files: &[PathBuf]) -> String {
         .map(|file| file.display().to_string())
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// Where a setting was found; error messages name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The URL or keyword string.
+    Url,
+    /// A line of a service file.
+    Service {
+        /// The file.
+        file: PathBuf,
+        /// The line, counted from one.
+        line: usize,
+    },
+    /// An environment variable.
+    Variable(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Url => f.write_str("the connection URL"),
+            Origin::Service { file, line } => write!(f, "line {line} of {}", file.display()),
+            Origin::Variable(name) => write!(f, "the variable {name}"),
+        }
+    }
 }

@@ -16,8 +16,8 @@ use tokio_postgres::tls::NoTls;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, Connection, SimpleQueryMessage};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Endpoint, Keepalive, Wire, connector, open, request_tls};
 use super::error::ConnectError;
+use super::wire::{Endpoint, Keepalive, Wire, connector, open, request_tls};
 use crate::engines::postgres::timeline::TIMELINE;
 
 /// An open session.

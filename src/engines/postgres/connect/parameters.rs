@@ -1,10 +1,8 @@
 //! The connection parameters libpq knows, and what maint does with each.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::PathBuf;
 
-use super::dial_error::DialError;
+use super::dial_error::{DialError, Origin};
 
 /// What happens when a parameter is given.
 #[derive(Clone, Copy)]
@@ -168,37 +166,11 @@ const PARAMETERS: &[Parameter] = &[
 ];
 
 /// The names a user may write, for "did you mean".
-pub(super) fn known_names() -> impl Iterator<Item = &'static str> {
+fn known_names() -> impl Iterator<Item = &'static str> {
     PARAMETERS
         .iter()
         .filter(|parameter| !matches!(parameter.handling, Handling::Refused(_)))
         .map(|parameter| parameter.name)
-}
-
-/// Where a setting was found; error messages name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// The URL or keyword string.
-    Url,
-    /// A line of a service file.
-    Service {
-        /// The file.
-        file: PathBuf,
-        /// The line, counted from one.
-        line: usize,
-    },
-    /// An environment variable.
-    Variable(&'static str),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Url => f.write_str("the connection URL"),
-            Origin::Service { file, line } => write!(f, "line {line} of {}", file.display()),
-            Origin::Variable(name) => write!(f, "the variable {name}"),
-        }
-    }
 }
 
 /// One value and where it came from. Has no `Debug`: it may be a password.
@@ -247,6 +219,7 @@ impl Settings {
                 name: shown.to_owned(),
                 origin: setting.origin,
                 nearest: nearest(name),
+                known: known_names().collect(),
             });
         };
         if setting.value.is_empty() {
@@ -338,4 +311,17 @@ fn nearest(name: &str) -> Option<&'static str> {
         .filter(|(distance, known)| *distance <= 2.max(known.len() / 4))
         .min()
         .map(|(_, known)| known)
+}
+
+pub(super) fn invalid(
+    settings: &Settings,
+    name: &'static str,
+    expected: &'static str,
+) -> DialError {
+    match settings.get(name) {
+        Some(setting) => setting.invalid(name, expected),
+        None => DialError::Mismatch {
+            problem: format!("`{name}` must be {expected}"),
+        },
+    }
 }

@@ -6,9 +6,8 @@ use futures_util::future::join_all;
 use tokio_postgres::config::ChannelBinding;
 
 use super::dial::{Dial, Place, SessionKind};
-use super::dial_error::DialError;
+use super::dial_error::{DialError, Origin};
 use super::error::ConnectError;
-use super::parameters::Origin;
 use super::tls::{RootSource, TlsMode};
 use crate::values::Secret;
 

@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio_postgres::config::ChannelBinding;
 
-use super::attempt::Keepalive;
 use super::dial::{Dial, Host, Password, Place, SessionKind};
-use super::dial_error::DialError;
+use super::dial_error::{DialError, Origin};
 use super::environment::{Environment, default_host, operating_system_user};
-use super::parameters::{Origin, Setting, Settings};
+use super::parameters::{Setting, Settings, invalid};
 use super::passfile::{self, Found, Wanted};
 use super::resolve_tls::{mode, mode_for, tls_files};
+use super::wire::Keepalive;
 use super::{service, url};
 
 /// How long one address may take to give a session.
@@ -201,19 +201,6 @@ fn places(settings: &Settings) -> Result<Vec<(Place, u16)>, DialError> {
         places.push((place, port));
     }
     Ok(places)
-}
-
-pub(super) fn invalid(
-    settings: &Settings,
-    name: &'static str,
-    expected: &'static str,
-) -> DialError {
-    match settings.get(name) {
-        Some(setting) => setting.invalid(name, expected),
-        None => DialError::Mismatch {
-            problem: format!("`{name}` must be {expected}"),
-        },
-    }
 }
 
 fn keepalive(settings: &Settings) -> Result<Keepalive, DialError> {

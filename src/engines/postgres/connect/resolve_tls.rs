@@ -4,10 +4,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::dial::Place;
-use super::dial_error::DialError;
+use super::dial_error::{DialError, Origin};
 use super::environment::Environment;
-use super::parameters::{Origin, Settings};
-use super::resolve::invalid;
+use super::parameters::{Settings, invalid};
 use super::tls::{RootSource, TlsFiles, TlsMode};
 
 /// The mode that was asked for, if any.

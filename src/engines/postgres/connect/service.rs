@@ -3,9 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::dial_error::DialError;
+use super::dial_error::{DialError, Origin};
 use super::environment::Environment;
-use super::parameters::{Origin, Setting, Settings};
+use super::parameters::{Setting, Settings};
 use crate::values::regular;
 
 /// The largest file that is read, in bytes.

@@ -1,8 +1,10 @@
 //! How much a rule may take at the most.
 
-use super::parents::ORPHANS;
 use super::rule::Rule;
 use crate::values::Percent;
+
+/// Orphans may be half of the children where the rule says nothing.
+pub(super) const ORPHANS: Percent = Percent::new(50.0);
 
 /// The share that may go at the most; orphans have one even where the rule says nothing.
 pub(super) fn share_of(rule: &Rule) -> Option<Percent> {

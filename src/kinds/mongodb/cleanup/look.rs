@@ -8,7 +8,7 @@ use mongodb::bson::{Bson, Document, doc};
 
 use super::super::common::Collection;
 use super::super::fields::{self, Seen};
-use super::parents::{self, Pointing};
+use super::parents::{self, COUNTING, Pointing};
 use super::rule::{Age, Rule};
 use super::ttl::{self, Ttl};
 use super::{Cleanup, limits};
@@ -18,8 +18,6 @@ use crate::plan::mongodb::Path;
 
 /// How long a look at one collection may take.
 const LOOKING: Limit = Limit(Duration::from_secs(60));
-/// How long counting orphans may take: every child is read, and its parent looked for.
-pub(super) const COUNTING: Limit = Limit(Duration::from_secs(600));
 /// How long documents may be chosen by chance.
 const SAMPLING: Limit = Limit(Duration::from_secs(2));
 /// How many documents are looked at for the types of their fields.

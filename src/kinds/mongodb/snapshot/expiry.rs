@@ -6,7 +6,7 @@ use mongodb::bson::{Bson, DateTime as BsonDate, Document, doc};
 use super::super::cleanup::monitor;
 use super::super::common::{Index, Shape, not_allowed};
 use super::Snapshot;
-use super::facts::Facts;
+use super::facts::{Expiry, Facts};
 use super::say;
 use crate::engines::mongodb::{Limit, Session, namespace, number};
 use crate::plan::mongodb::{Body, shell_name, shell_text};
@@ -17,17 +17,6 @@ use crate::values::TimeSpan;
 const COUNTING: Limit = Limit(std::time::Duration::from_secs(10));
 /// No more are counted.
 const MANY: i64 = 1000;
-
-/// An index by which documents should expire.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Expiry {
-    collection: String,
-    index: String,
-    /// `expireAfterSeconds` is no number.
-    nan: bool,
-    /// Documents that should have gone long ago.
-    overdue: i64,
-}
 
 /// Looks at every TTL index of the database.
 pub(super) async fn look(db: &Session, most: TimeSpan, now: DateTime<Utc>, facts: &mut Facts) {

@@ -39,7 +39,7 @@ pub(crate) struct Facts {
     /// What the profilers of the members have recorded.
     pub(super) slow: slow::Shapes,
     /// TTL indexes, whoever made them.
-    pub(super) expiries: Vec<super::expiry::Expiry>,
+    pub(super) expiries: Vec<Expiry>,
     /// Whether the server lets documents expire, where that was to be asked and may be.
     pub(super) ttl_monitor: Option<bool>,
     pub(super) scope: Scope,
@@ -234,4 +234,15 @@ pub(super) async fn long_ones(db: &Session, longer: TimeSpan, facts: &mut Facts)
             &facts.database,
         )),
     }
+}
+
+/// An index by which documents should expire.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Expiry {
+    pub(super) collection: String,
+    pub(super) index: String,
+    /// `expireAfterSeconds` is no number.
+    pub(super) nan: bool,
+    /// Documents that should have gone long ago.
+    pub(super) overdue: i64,
 }

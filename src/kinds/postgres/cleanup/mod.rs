@@ -10,6 +10,7 @@ use chrono::Utc;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::retention::clearing;
 use super::retention::effects::{self, ForeignKey, Trigger};
 use super::retention::estimate::{self, Look};
 use super::retention::facts::{self, Table};
@@ -215,13 +216,13 @@ impl Kind for Cleanup {
             }
             let dependents = facts.ties.dependents(leftover.oid);
             if leftover::is_free(leftover, &facts.tables, dependents, at, &mut plan) {
-                let today = leftover::Today {
+                let today = clearing::Today {
                     rules: &self.rules,
                     tables: &facts.tables,
                     ties: &facts.ties,
                     drop_partitions: self.drop_partitions,
                 };
-                leftover::decide(leftover, &today, at, &mut plan);
+                clearing::decide(leftover, &today, at, &mut plan);
             }
         }
         trust::heed(&mut plan, &facts.standing);

@@ -5,6 +5,7 @@ mod coverage;
 mod create;
 mod default;
 mod facts;
+mod look;
 mod make;
 mod nodes;
 mod prune;
@@ -182,7 +183,7 @@ impl Kind for Partitions {
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let largest = i64::try_from(self.max_default_size.get()).unwrap_or(i64::MAX);
-        facts::read(site, &self.tables, self.epoch, largest).await
+        look::read(site, &self.tables, self.epoch, largest).await
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {

@@ -4,15 +4,10 @@
 //! citext to text that makes two names out of one.
 
 use super::facts::Table;
-use super::rule::Orphaned;
+use super::rule::{CHILD, Orphaned, PARENT};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Identifier, Session};
-
-/// Stands for the parent's table in a comparison. No name has such a character.
-pub(super) const PARENT: &str = "\0p";
-/// Stands for the child's.
-pub(super) const CHILD: &str = "\0c";
 
 /// What is known of the parent that a rule names.
 #[derive(Clone, Debug, Default)]

@@ -4,10 +4,14 @@ use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::keys::{CHILD, PARENT};
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{Param, Unfit};
 use crate::values::{CalendarSpan, Percent, TableName, TimeZone};
+
+/// Stands for the parent's table in a comparison. No name has such a character.
+pub(super) const PARENT: &str = "\0p";
+/// Stands for the child's.
+pub(super) const CHILD: &str = "\0c";
 
 /// Rows of one table that are to go.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]

@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::common::{Selection, rows};
 use super::super::horizon::{self, Holder, Vacuumed};
 use super::Snapshot;
-use super::trend::{recall, remember};
+use super::memory::{recall, remember};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::NOT_SYSTEM_SCHEMA;
 use crate::engines::postgres::{RelationName, Session, each};

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::trend::{recall, remember};
+use super::memory::{recall, remember};
 use super::{Snapshot, seconds};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, END_SESSION};

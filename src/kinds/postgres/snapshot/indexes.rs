@@ -7,8 +7,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::super::common::Selection;
 use super::super::reindex::IndexFacts;
 use super::Snapshot;
+use super::memory::{recall, remember};
 use super::tables::FEWEST_BYTES;
-use super::trend::{bytes, recall, remember};
+use super::trend::bytes;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{
     COUNTING_SINCE, NOT_SYSTEM_SCHEMA, enforced, serves, size_of, tree, without_index,

@@ -4,6 +4,7 @@
 mod autovacuum;
 mod database;
 mod indexes;
+mod memory;
 mod options;
 mod replication;
 mod server;

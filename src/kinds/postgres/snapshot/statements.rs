@@ -6,7 +6,7 @@ use chrono::{DateTime, Datelike, Months, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
-use super::trend::{recall, remember};
+use super::memory::{recall, remember};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, Session, each, first};
 use crate::plan::{Finding, Measurement, Moment, Plan, Severity};

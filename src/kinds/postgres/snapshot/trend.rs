@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use chrono::{NaiveDate, TimeDelta};
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::Snapshot;
+use super::memory::{recall, remember};
 use super::tables::Sizes;
-use crate::plan::{Finding, Memory, Moment, Plan, Severity};
+use crate::plan::{Finding, Moment, Plan, Severity};
 use crate::values::Bytes;
 
 /// For how many days sizes are kept, one for each day.
@@ -16,25 +16,6 @@ const DAYS: usize = 36;
 
 /// How many tables are kept for each day.
 const TABLES: usize = 20;
-
-/// What was remembered under this key; nothing where that makes no sense any more.
-pub(super) fn recall<T: Default + DeserializeOwned>(at: &Moment, key: &str) -> T {
-    let memory = at.memories.get(key).cloned();
-    memory
-        .and_then(|value| serde_json::from_value(value).ok())
-        .unwrap_or_default()
-}
-
-/// Remembers something for the next snapshot.
-pub(super) fn remember<T: Serialize>(plan: &mut Plan, key: &str, value: &T) {
-    // Plain data always has a JSON form.
-    if let Ok(value) = serde_json::to_value(value) {
-        plan.memories.push(Memory {
-            key: key.to_owned(),
-            value,
-        });
-    }
-}
 
 /// The sizes of one day.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::common::Selection;
 use super::Snapshot;
-use super::trend::{recall, remember};
+use super::memory::{recall, remember};
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA};
 use crate::engines::postgres::{RelationName, Session, each};

@@ -1,0 +1,65 @@
+//! A batch of documents on its way into an archive, and what may keep it from it.
+
+use std::time::Duration;
+
+use mongodb::bson::Bson;
+use mongodb::error::Error;
+
+use crate::engines::EngineError;
+use crate::engines::mongodb::MongoError;
+
+/// How long giving back may take that comes after the end of a step: what cannot be reached is left
+/// to the next run.
+pub(super) const CLEARING: Duration = Duration::from_secs(5);
+
+/// Why nothing came of a batch.
+pub(super) enum BatchError {
+    /// What the driver says; the same may succeed in a moment.
+    Driver(Error),
+    /// A question that was not answered; it may be in a moment.
+    Asking(MongoError),
+    /// Documents do not stay, or are already, where they are to go.
+    Misplaced(String),
+    /// Something else.
+    Engine(EngineError),
+    /// The run was stopped.
+    Stopped,
+    /// The time of the step was up, or the run was stopped, while a batch was under way.
+    CutOff,
+}
+
+impl From<Error> for BatchError {
+    fn from(error: Error) -> Self {
+        BatchError::Driver(error)
+    }
+}
+
+impl From<MongoError> for BatchError {
+    fn from(error: MongoError) -> Self {
+        BatchError::Asking(error)
+    }
+}
+
+impl From<EngineError> for BatchError {
+    fn from(error: EngineError) -> Self {
+        BatchError::Engine(error)
+    }
+}
+
+/// What came of a batch.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) gone: i64,
+    /// There are documents left, and none of them may go.
+    pub(super) too_many: bool,
+    /// The place that it came to; none at the end.
+    pub(super) last: Option<Bson>,
+    /// Ids at that place that were left where they are.
+    pub(super) left: Vec<Bson>,
+    /// Ids of which the destination holds another document.
+    pub(super) differing: Vec<String>,
+    /// Those that the destination did not take.
+    pub(super) rejected: Vec<String>,
+    /// Documents that the collection there does not take as they are.
+    pub(super) refused: Vec<String>,
+}

@@ -1,0 +1,18 @@
+//! How the target of a task is reached.
+
+use crate::config::Target;
+use crate::engines::EngineError;
+use crate::engines::mongodb::Dial;
+use crate::values::Secret;
+
+/// Takes the URL of a target apart.
+pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
+    let none = Secret::new(String::new());
+    let url = target.url.as_ref().unwrap_or(&none);
+    Ok(match (&target.database, &target.databases) {
+        (Some(database), _) => Dial::to_database(url, &database.name)?,
+        // Whoever asks which databases there are needs none of them.
+        (None, Some(_)) => Dial::to_database(url, "admin")?,
+        (None, None) => Dial::resolve(url)?,
+    })
+}

@@ -1,0 +1,229 @@
+//! Reads the partitioned tables that are asked for, and what was taken out of them.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::TimeDelta;
+
+use super::calendar::Epoch;
+use super::facts::{Facts, MARK, Retired, Table, a_held, bytes};
+use super::{default, nodes};
+use crate::engines::EngineError;
+use crate::engines::postgres::trust::{Standing, Touch, Use};
+use crate::engines::postgres::{Identifier, RelationName, Session};
+use crate::kinds::postgres::common::DROPS_WATCHED;
+use crate::kinds::postgres::held::holders;
+use crate::kinds::postgres::{dependents, trust};
+use crate::plan::Site;
+use crate::values::{TableName, unreadable};
+
+const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, c.relkind::text,
+        coalesce(p.partstrat::text, ''),
+        (SELECT a.attname::text FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0] AND p.partnatts = 1 AND p.partattrs[0] > 0),
+        -- Domains may be over domains.
+        coalesce((WITH RECURSIVE base (oid, below) AS (
+                SELECT t.oid, t.typbasetype FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+                    WHERE a.attrelid = c.oid AND a.attnum = p.partattrs[0]
+                UNION ALL SELECT t.oid, t.typbasetype FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.below)
+            SELECT t.typname::text FROM base b JOIN pg_catalog.pg_type t ON t.oid = b.oid WHERE b.below = 0), ''),
+        nullif(p.partdefid, 0),
+        pg_catalog.pg_has_role(c.relowner, 'USAGE') AND pg_catalog.has_schema_privilege(n.oid, 'CREATE'),
+        ARRAY(SELECT DISTINCT f.conrelid::pg_catalog.regclass::text FROM pg_catalog.pg_constraint f
+            WHERE f.confrelid IN (SELECT c.oid UNION SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid))
+                AND f.contype = 'f' AND f.conparentid = 0 ORDER BY 1),
+        ARRAY(SELECT pg_catalog.quote_ident(a.attname) FROM pg_catalog.pg_attribute a
+            WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+            ORDER BY a.attnum),
+        (SELECT pg_catalog.format('%I.%I', m.nspname, o.opcname) FROM pg_catalog.pg_opclass o
+                JOIN pg_catalog.pg_namespace m ON m.oid = o.opcnamespace
+            WHERE o.oid = p.partclass[0] AND NOT o.opcdefault),
+        {watched}
+    FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[])) AS want (schema, relation)
+        JOIN pg_catalog.pg_namespace n ON n.nspname = want.schema
+        JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = want.relation
+        LEFT JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = c.oid
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f')";
+
+const TAKEN: &str = "SELECT n.nspname::text, c.relname::text
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = ANY ($1)
+    -- A table is a type, too. Types of arrays make way by themselves.
+    UNION SELECT n.nspname::text, t.typname::text
+    FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+    WHERE n.nspname = ANY ($1) AND t.typcategory <> 'A'";
+
+const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
+        pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1),
+        c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, c.relkind = 'f',
+        (SELECT pg_catalog.min(i.inhparent::pg_catalog.regclass::text) FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid),
+        -- Anybody can write a comment: a table of another owner was no partition.
+        EXISTS (SELECT FROM pg_catalog.pg_class r WHERE r.relkind = 'p' AND r.relowner = c.relowner
+            AND pg_catalog.starts_with(d.description, $1::text || CASE WHEN r.oid::pg_catalog.regclass::text ~ E'[\\n\\r]'
+                THEN pg_catalog.replace(pg_catalog.replace(pg_catalog.replace(r.oid::pg_catalog.regclass::text, E'\\\\', E'\\\\\\\\'), E'\\n', E'\\\\n'), E'\\r', E'\\\\r')
+                ELSE r.oid::pg_catalog.regclass::text END || ' since '))
+    FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0
+        AND c.relkind IN ('r', 'p', 'f')
+        AND pg_catalog.starts_with(d.description, $1::text)
+        AND pg_catalog.pg_has_role(c.relowner, 'USAGE')";
+
+/// Reads everything about the tables with these names.
+pub(super) async fn read(
+    site: &Site<Session>,
+    names: &[TableName],
+    epoch: Option<Epoch>,
+    max_default_bytes: i64,
+) -> Result<Facts, EngineError> {
+    let db = &site.primary;
+    let mut facts = Facts {
+        clock: db.server.clock_differs(),
+        standing: Standing::default(),
+        major: db.server.major(),
+        role: db.server.role.clone(),
+        by_default: Vec::new(),
+        clock_ahead: TimeDelta::milliseconds(db.server.clock_ahead_ms),
+        tables: HashMap::new(),
+        fitting: HashMap::new(),
+        nodes: HashMap::new(),
+        taken: HashSet::new(),
+        schemas: HashSet::new(),
+        retired: Vec::new(),
+        dependents: HashMap::new(),
+        held: HashMap::new(),
+    };
+    let schemas: Vec<&str> = names.iter().map(|name| name.schema.as_str()).collect();
+    let relations: Vec<&str> = names.iter().map(|name| name.table.as_str()).collect();
+    let doing = "reading the partitioned tables";
+    let sql = TABLES.replace("{watched}", DROPS_WATCHED);
+    for row in db.query(doing, &sql, &[&schemas, &relations]).await? {
+        let (schema, table): (String, String) = (row.get(1)?, row.get(2)?);
+        let name = TableName {
+            schema: schema.clone(),
+            table: table.clone(),
+        };
+        let found = Table {
+            oid: row.get(0)?,
+            name: RelationName::new(schema, table),
+            kind: row.get(3)?,
+            strategy: row.get(4)?,
+            column: row.get::<Option<String>>(5)?.map(Identifier::new),
+            key_type: row.get(6)?,
+            default: row.get(7)?,
+            may: row.get(8)?,
+            referenced_by: row.get(9)?,
+            columns: row.get(10)?,
+            ordered_by: row.get(11)?,
+            watched: row.get(12)?,
+            strays: Vec::new(),
+            unread: None,
+            keeping: Vec::new(),
+            referring: Vec::new(),
+            fired: Vec::new(),
+            published: Vec::new(),
+            keeps: default::keeping_sql(&db.server),
+        };
+        facts.tables.insert(name, found);
+    }
+    facts.fitting = fitting(db, names, &facts.tables).await?;
+    let roots: Vec<u32> = facts.tables.values().map(|table| table.oid).collect();
+    nodes::read(db, &roots, &mut facts).await?;
+    let doing = "reading which names are taken";
+    for row in db.query(doing, TAKEN, &[&schemas]).await? {
+        facts.taken.insert((row.get(0)?, row.get(1)?));
+    }
+    let sql = "SELECT nspname::text FROM pg_catalog.pg_namespace";
+    for row in db
+        .query("reading which schemas there are", sql, &[])
+        .await?
+    {
+        facts.schemas.insert(row.get(0)?);
+    }
+    let doing = "reading which partitions wait to be dropped";
+    for row in db.query(doing, RETIRED, &[&MARK]).await? {
+        facts.retired.push(Retired {
+            oid: row.get(0)?,
+            name: RelationName::new(row.get::<String>(1)?, row.get::<String>(2)?),
+            mark: row.get(3)?,
+            bytes: row.get(4)?,
+            foreign: row.get(5)?,
+            part_of: row
+                .get::<Option<String>>(6)?
+                .map(|name| unreadable::escaped(&name).into_owned()),
+            named: row.get(7)?,
+        });
+    }
+    let nodes = roots.iter().filter_map(|root| facts.nodes.get(root));
+    let droppable: Vec<u32> = nodes
+        .flat_map(|root| root.children.iter().copied())
+        .chain(facts.retired.iter().map(|retired| retired.oid))
+        .collect();
+    facts.dependents = dependents::read(db, &droppable).await?;
+    facts.standing = trust::read(site, roots.into_iter().chain(read_to_go(&facts))).await?;
+    for table in facts.tables.values_mut() {
+        // What is too large to be read while others wait is not read here either.
+        let default = table.default.map_or(0, |oid| bytes(oid, &facts.nodes));
+        let trusted = facts
+            .standing
+            .code(Touch::new(table.oid, Use::Define))
+            .is_empty();
+        let held = table
+            .default
+            .and_then(|oid| a_held(oid, &facts.nodes, &facts.held));
+        if default <= max_default_bytes && trusted && held.is_none() {
+            if !default::count(db, table, &facts.nodes, epoch, &facts.standing).await?
+                && let Some(default) = table.default
+            {
+                facts.held.extend(holders(db, &[default]).await?);
+            }
+            default::keeping(db, table).await?;
+        }
+    }
+    Ok(facts)
+}
+
+/// What may be dropped only where its rows say so, apart from their table: they are read for that.
+fn read_to_go(facts: &Facts) -> Vec<u32> {
+    let by_uuid = facts.tables.values().filter(|t| t.key_type == "uuid");
+    let nodes = by_uuid.filter_map(|table| facts.nodes.get(&table.oid));
+    nodes
+        .flat_map(|root| root.children.iter().copied())
+        .chain(facts.retired.iter().map(|retired| retired.oid))
+        .collect()
+}
+
+const PARTITIONED: &str = "SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE c.relkind = 'p' AND NOT c.relispartition ORDER BY 1, 2";
+
+/// What names that are no table's would fit, if they were patterns.
+async fn fitting(
+    db: &Session,
+    names: &[TableName],
+    known: &HashMap<TableName, Table>,
+) -> Result<HashMap<TableName, Vec<String>>, EngineError> {
+    let patterns = names
+        .iter()
+        .filter(|name| !known.contains_key(name))
+        .filter_map(|name| Some((name, name.as_pattern()?)));
+    let patterns: Vec<_> = patterns.collect();
+    let mut found = HashMap::new();
+    if patterns.is_empty() {
+        return Ok(found);
+    }
+    let doing = "looking for partitioned tables";
+    let mut tables = Vec::new();
+    for row in db.query(doing, PARTITIONED, &[]).await? {
+        tables.push(TableName {
+            schema: row.get(0)?,
+            table: row.get(1)?,
+        });
+    }
+    for (name, pattern) in patterns {
+        let fit = tables
+            .iter()
+            .filter(|one| pattern.matches(&one.schema, &one.table));
+        found.insert(name.clone(), fit.map(ToString::to_string).collect());
+    }
+    Ok(found)
+}

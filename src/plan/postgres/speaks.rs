@@ -1,0 +1,42 @@
+//! What a session of PostgreSQL is asked whatever the kind.
+
+use async_trait::async_trait;
+
+use super::Body;
+use crate::engines::EngineError;
+use crate::engines::postgres::{Session, each, trust};
+use crate::plan::{Finding, Severity, Speaks};
+use crate::values::NamePattern;
+
+/// Patterns, as regular expressions, that no relation goes by.
+const UNMET: &str = "SELECT p.place - 1 FROM ROWS FROM (pg_catalog.unnest($1::text[]), pg_catalog.unnest($2::text[]))
+        WITH ORDINALITY p (schema, name, place)
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname::text ~ p.name AND (p.schema IS NULL OR n.nspname::text ~ p.schema))
+    ORDER BY p.place";
+
+#[async_trait]
+impl Speaks for Session {
+    type Body = Body;
+
+    async fn meeting_nothing(&self, patterns: &[NamePattern]) -> Result<Vec<usize>, EngineError> {
+        let (schemas, names): (Vec<_>, Vec<_>) = patterns.iter().map(NamePattern::regexes).unzip();
+        let doing = "looking for what `include` and `exclude` name";
+        let rows = self.query(doing, UNMET, &[&schemas, &names]).await?;
+        each(&rows, |row| {
+            Ok(usize::try_from(row.get::<i64>(0)?).unwrap_or(usize::MAX))
+        })
+    }
+
+    async fn of_itself(&self, trust_owners: &[String]) -> Result<Vec<Finding>, EngineError> {
+        let codes = trust::at_login(self, trust_owners).await?;
+        let told = codes.iter().map(|code| Finding {
+            code: trust::AT_LOGIN.to_owned(),
+            severity: Severity::Critical,
+            object: code.object.clone(),
+            message: trust::ran_at_login(code, &self.server),
+            suggestion: Some(trust::without_at_login(code)),
+        });
+        Ok(told.collect())
+    }
+}
