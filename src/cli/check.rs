@@ -7,15 +7,13 @@ use super::documents;
 use super::{Failure, Output, rehearse};
 use crate::config::{Config, Target};
 use crate::engines::EngineError;
-use crate::engines::mongodb::MongoError;
-use crate::engines::postgres::{Session, copies, pooler};
 use crate::history::{HistoryError, Place, RunFilter};
 use crate::notify::Smtp;
 use crate::pipeline::{self, PipelineError};
 use crate::plan::Scope;
 use crate::report::Templates;
 use crate::report::text::{counted, shown};
-use crate::values::{Engine, Problems, redact, with_causes};
+use crate::values::{Problems, redact, with_causes};
 
 /// Validates all files: every problem at once.
 #[derive(Debug, clap::Args)]
@@ -195,6 +193,8 @@ async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
             Err(error) => found.push(not_found(target, error)),
         }
     }
+    let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
+    let places = pipeline::last_places(config, &names).await;
     for target in &targets {
         let place = format!("target `{}`", target.name);
         let of = |one: &&Target| one.database.is_some() && one.server() == target.name;
@@ -205,28 +205,30 @@ async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
             ),
             _ => String::new(),
         };
-        found.push(match look_at(target).await {
-            Ok(text) => {
-                let tasks = config.tasks.values().filter(|task| task.enabled);
-                let tasks = tasks
-                    .filter(|task| task.targets.iter().any(|one| one == target.server()))
-                    .filter(|task| target.scope != Scope::Server || task.looks_at_server);
-                for task in tasks {
-                    let told = rehearse::code_of_others(config, task, target).await;
-                    let place = format!("task `{}` on target `{}`", task.name, target.name);
-                    notes.extend(told.into_iter().map(|text| Note {
-                        place: place.clone(),
-                        text,
-                    }));
+        found.push(
+            match pipeline::introduce(target, places.get(&target.name)).await {
+                Ok(text) => {
+                    let tasks = config.tasks.values().filter(|task| task.enabled);
+                    let tasks = tasks
+                        .filter(|task| task.targets.iter().any(|one| one == target.server()))
+                        .filter(|task| target.scope != Scope::Server || task.looks_at_server);
+                    for task in tasks {
+                        let told = rehearse::code_of_others(config, task, target).await;
+                        let place = format!("task `{}` on target `{}`", task.name, target.name);
+                        notes.extend(told.into_iter().map(|text| Note {
+                            place: place.clone(),
+                            text,
+                        }));
+                    }
+                    // Of a database that is as it should be its server has said enough.
+                    if target.database.is_some() {
+                        continue;
+                    }
+                    Found::good(place, text + &databases)
                 }
-                // Of a database that is as it should be its server has said enough.
-                if target.database.is_some() {
-                    continue;
-                }
-                Found::good(place, text + &databases)
-            }
-            Err(error) => unusable(place, &error),
-        });
+                Err(error) => not_found(target, error),
+            },
+        );
     }
     found.push(history(config).await);
     if let Some(smtp) = &config.smtp {
@@ -251,11 +253,7 @@ async fn look(config: &Config) -> (Vec<Found>, Vec<Note>) {
 fn unusable(place: String, error: &EngineError) -> Found {
     Found {
         place,
-        code: match error {
-            EngineError::Dial(_)
-            | EngineError::Mongo(MongoError::Url(_) | MongoError::NoDatabase) => 2,
-            _ => 3,
-        },
+        code: if error.is_address() { 2 } else { 3 },
         text: with_causes(error),
         hint: error.hint(),
     }
@@ -273,58 +271,6 @@ fn not_found(target: &Target, error: PipelineError) -> Found {
             hint: None,
         },
     }
-}
-
-/// Who and what is there.
-async fn look_at(target: &Target) -> Result<String, EngineError> {
-    if target.engine == Engine::Mongodb {
-        return look_at_mongodb(target).await;
-    }
-    let dial = match pipeline::dial(target) {
-        Ok(dial) => dial,
-        Err(PipelineError::Engine(error)) => return Err(error),
-        Err(other) => return Ok(with_causes(&other)),
-    };
-    let session = Session::open(&dial, "maint check").await?;
-    pooler::refuse(&session, &dial).await?;
-    copies::only_one(&dial, "maint check", &session).await?;
-    let server = &session.server;
-    let mut text = format!(
-        "PostgreSQL {} at {}, role {}",
-        server.version,
-        dial.describe(),
-        server.role
-    );
-    if server.superuser {
-        text.push_str(" (a superuser, which is more than maint needs: see `maint doctor`)");
-    }
-    if server.in_recovery {
-        text.push_str(", a standby: only what reads can run here");
-    }
-    Ok(text)
-}
-
-async fn look_at_mongodb(target: &Target) -> Result<String, EngineError> {
-    let session = match pipeline::mongodb::session(target, "maint check").await {
-        Ok(session) => session,
-        Err(pipeline::PipelineError::Engine(error)) => return Err(error),
-        Err(other) => return Ok(with_causes(&other)),
-    };
-    let server = &session.server;
-    let mut text = format!(
-        "MongoDB {} at {}, database {}",
-        server.version,
-        session.describe(),
-        session.database()
-    );
-    if let Some(set) = &server.set {
-        text.push_str(&format!(", replica set {set}"));
-    }
-    if !server.writable {
-        text.push_str(", not the primary: nothing can be maintained here");
-    }
-    session.close().await;
-    Ok(text)
 }
 
 async fn history(config: &Config) -> Found {

@@ -230,7 +230,7 @@ impl Demo {
         won.push_str(&moved(&documents_before, &documents_after, &style));
         out!("{won}");
         let report = self.folder.join("report.txt");
-        write(&report, &report_text(&ran, &won, config.timezone))?;
+        write(&report, &report_text(&ran, &won, &config))?;
         let maint = format!(
             "{} --config {}",
             paste::myself(),
@@ -376,16 +376,16 @@ fn moved(before: &[Counted], after: &[Counted], style: &Style) -> String {
     )
 }
 
-fn report_text(ran: &Ran, won: &str, zone: chrono_tz::Tz) -> String {
+fn report_text(ran: &Ran, won: &str, config: &Config) -> String {
     let style = Style {
         color: false,
         width: Some(100),
-        zone,
+        zone: config.timezone,
     };
     let runs: Vec<String> = ran
         .records
         .iter()
-        .map(|record| run_details(record, &style))
+        .map(|record| run_details(record, config.engine_of(&record.target), &style))
         .collect();
     format!("{}\n{won}", runs.join("\n"))
 }

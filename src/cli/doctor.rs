@@ -1,91 +1,24 @@
 //! Says what each target lacks (versions, rights, extensions) and what that costs, and what was
 //! left unfinished there.
 
-use std::collections::BTreeSet;
-
 use super::context::Context;
-use super::rehearse::{self, Level, with_hint};
+use super::rehearse::{self, with_hint};
 use super::run::worse;
-use super::{Failure, doctor_mongodb, documents};
-use crate::config::{Target, Task};
-use crate::engines::EngineError;
-use crate::engines::postgres::{Session, claim, copies, disk, pooler, trust};
-use crate::pipeline::{self, PipelineError};
+use super::{Failure, documents};
+use crate::config::Task;
+use crate::pipeline::{self, Level, PipelineError};
 use crate::plan::Scope;
-use crate::report::text::{Ink, counted, human_duration_ms, shown, wrapped};
-use crate::values::Engine;
+use crate::report::text::{Ink, counted, shown, wrapped};
 
 /// Versions, privileges, extensions; and what each missing thing costs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  maint doctor\n  maint doctor --output json")]
 pub(super) struct Doctor {}
 
-const EXTENSIONS: &str = "SELECT x.name, e.extversion IS NOT NULL, a.name IS NOT NULL
-    FROM (VALUES ('pgstattuple'), ('amcheck'), ('pg_stat_statements')) AS x(name)
-        LEFT JOIN pg_catalog.pg_extension e ON e.extname = x.name
-        LEFT JOIN pg_catalog.pg_available_extensions a ON a.name = x.name";
-
-const TABLES: &str = "SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
-
-const OWNERSHIP: &str =
-    "SELECT count(*) FILTER (WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')), count(*)
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'm', 'p') AND c.relpersistence <> 't'
-        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
-
-/// Tables whose statistics the role may not see.
-const BLIND: &str =
-    "SELECT pg_catalog.count(*) FILTER (WHERE NOT pg_catalog.has_table_privilege(c.oid, 'SELECT')),
-        pg_catalog.count(*) FILTER (WHERE pg_catalog.row_security_active(c.oid))
-    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE c.relkind IN ('r', 'm') AND c.relpersistence <> 't'
-        AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast')";
-
-/// Indexes that were left half built, or by half dropped.
-const INVALID: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname)
-    FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE NOT i.indisvalid AND c.relkind = 'i' AND c.relpersistence <> 't' AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_locks l
-        WHERE l.locktype = 'relation' AND l.relation = i.indrelid AND l.granted AND l.mode = 'ShareUpdateExclusiveLock'
-            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
-    ORDER BY 1 LIMIT 5";
-
-/// Partitions that are detached by half, and their tables.
-const DETACHING: &str = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I.%I', m.nspname, p.relname)
-    FROM pg_catalog.pg_inherits i JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid
-        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        JOIN pg_catalog.pg_class p ON p.oid = i.inhparent
-        JOIN pg_catalog.pg_namespace m ON m.oid = p.relnamespace
-    WHERE i.inhdetachpending AND NOT EXISTS (
-        SELECT FROM pg_catalog.pg_locks l
-        WHERE l.locktype = 'relation' AND l.relation IN (i.inhrelid, i.inhparent) AND l.granted
-            AND l.mode IN ('ShareUpdateExclusiveLock', 'AccessExclusiveLock')
-            AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))
-    ORDER BY 1 LIMIT 5";
-
-/// Whether the role that logged in sees what others do.
-const SEES_SESSIONS: &str =
-    "SELECT pg_catalog.pg_has_role(session_user, 'pg_read_all_stats', 'USAGE')";
-
-/// What was found: the target, how good it is, and a sentence.
-type Line = (String, Level, String);
-
-/// Transactions that are older than five minutes.
-const LONG: &str = "SELECT a.pid, coalesce(a.usename, '')::text, coalesce(a.application_name, ''),
-        extract(epoch FROM pg_catalog.clock_timestamp() - a.xact_start)::int8,
-        coalesce(a.state, '')
-    FROM pg_catalog.pg_stat_activity a
-    WHERE a.xact_start < pg_catalog.clock_timestamp() - interval '5 minutes'
-        AND a.backend_type = 'client backend' AND a.pid <> pg_catalog.pg_backend_pid()
-    ORDER BY a.xact_start LIMIT 5";
-
 impl Doctor {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config().await?;
-        let mut lines: Vec<Line> = Vec::new();
+        let mut lines: Vec<(String, Level, String)> = Vec::new();
         let mut code = 0;
         let mut targets = Vec::new();
         for target in config.targets.values() {
@@ -93,9 +26,7 @@ impl Doctor {
                 Ok(found) => targets.extend(found),
                 Err(error) => {
                     let (error_code, text) = match &error {
-                        PipelineError::Engine(error @ EngineError::Dial(_)) => {
-                            (2, with_hint(error))
-                        }
+                        PipelineError::Engine(error) if error.is_address() => (2, with_hint(error)),
                         PipelineError::Engine(error) => (3, with_hint(error)),
                         other => (1, other.to_string()),
                     };
@@ -104,6 +35,8 @@ impl Doctor {
                 }
             }
         }
+        let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
+        let places = pipeline::last_places(&config, &names).await;
         for target in &targets {
             let name = target.name.clone();
             if !target.configured {
@@ -116,12 +49,20 @@ impl Doctor {
                 .filter(|task| task.targets.iter().any(|one| one == target.server()))
                 .filter(|task| target.scope != Scope::Server || task.looks_at_server)
                 .collect();
-            let seen = look(target, &tasks, &mut lines).await;
-            if let Err(error) = seen {
-                let bad_url = matches!(error, EngineError::Dial(_));
-                code = worse(code, if bad_url { 2 } else { 3 });
-                lines.push((name, Level::Problem, with_hint(&error)));
-                continue;
+            let mut found = Vec::new();
+            let last = places.get(&name);
+            let seen = pipeline::examine(target, &tasks, last, &mut found).await;
+            let of = |(level, text)| (name.clone(), level, text);
+            lines.extend(found.into_iter().map(of));
+            match seen {
+                Ok(()) => {}
+                Err(PipelineError::Engine(error)) => {
+                    let bad_url = error.is_address();
+                    code = worse(code, if bad_url { 2 } else { 3 });
+                    lines.push((name, Level::Problem, with_hint(&error)));
+                    continue;
+                }
+                Err(other) => lines.push((name.clone(), Level::Problem, other.to_string())),
             }
             for task in tasks {
                 let told = rehearse::all_of(&config, task, target).await;
@@ -171,316 +112,4 @@ impl Doctor {
         }
         Ok(code)
     }
-}
-
-/// The server, the role, the way there.
-async fn look(target: &Target, tasks: &[&Task], lines: &mut Vec<Line>) -> Result<(), EngineError> {
-    if target.engine == Engine::Mongodb {
-        return look_at_mongodb(target, lines).await;
-    }
-    let name = &target.name;
-    let dial = match pipeline::dial(target) {
-        Ok(dial) => dial,
-        Err(PipelineError::Engine(error)) => return Err(error),
-        Err(other) => {
-            lines.push((name.clone(), Level::Problem, other.to_string()));
-            return Ok(());
-        }
-    };
-    let session = Session::open(&dial, "maint doctor").await?;
-    pooler::refuse(&session, &dial).await?;
-    copies::only_one(&dial, "maint doctor", &session).await?;
-    if target.scope.has_server() {
-        examine_server(name, &session, lines);
-        sees_sessions(name, &session, lines).await?;
-        let asks = |task: &&Task| task.throttle.free_disk_query.is_some();
-        if !tasks.iter().any(asks) {
-            sees_disk(name, &session, lines).await?;
-        }
-    }
-    if target.scope.has_database() {
-        examine(name, &session, &target.trust_owners, lines).await?;
-    }
-    for task in tasks {
-        let Some(holder) = claim::holder(&session, &task.name).await? else {
-            continue;
-        };
-        lines.push(match holder.stranger {
-            None => (
-                name.clone(),
-                Level::Note,
-                format!("{}: at work just now: {}", task.name, holder.who),
-            ),
-            Some(stranger) => (
-                name.clone(),
-                Level::Problem,
-                format!(
-                    "{}: its lock is held by {}, which is no run of maint's as far as can be told: {}; the task does not run until that ends; {}",
-                    task.name, holder.who, stranger.why, stranger.end
-                ),
-            ),
-        });
-    }
-    for row in session
-        .query("looking for old transactions", LONG, &[])
-        .await?
-    {
-        let text = |n: usize| row.get::<String>(n);
-        let pid: i32 = row.get(0)?;
-        let age_s: i64 = row.get(3)?;
-        let (who, application, state) = (text(1)?, text(2)?, text(4)?);
-        lines.push((name.clone(), Level::Note, format!(
-            "a transaction is open for {} (pid {pid}, role {who}, {}{state}): it holds back VACUUM and concurrent builds",
-            human_duration_ms(age_s.saturating_mul(1000)),
-            if application.is_empty() { String::new() } else { format!("{application}, ") },
-        )));
-    }
-    Ok(())
-}
-
-async fn look_at_mongodb(target: &Target, lines: &mut Vec<Line>) -> Result<(), EngineError> {
-    let name = &target.name;
-    let session = match pipeline::mongodb::session(target, "maint doctor").await {
-        Ok(session) => session,
-        Err(PipelineError::Engine(error)) => return Err(error),
-        Err(other) => {
-            lines.push((name.clone(), Level::Problem, other.to_string()));
-            return Ok(());
-        }
-    };
-    let told = doctor_mongodb::examine(&session).await;
-    session.close().await;
-    for (level, text) in told? {
-        let level = match level {
-            "ok" => Level::Ok,
-            "note" => Level::Note,
-            _ => Level::Problem,
-        };
-        lines.push((name.clone(), level, text));
-    }
-    Ok(())
-}
-
-/// Whose rights are lent to whose code.
-async fn trust(
-    session: &Session,
-    trust_owners: &[String],
-    say: &mut impl FnMut(Level, String),
-) -> Result<(), EngineError> {
-    if session.server.superuser {
-        say(
-            Level::Problem,
-            format!(
-                "{} is a superuser: whatever hangs on a table would run as one, so that tables of others with code are left alone; docs/security.md says what to grant instead",
-                session.server.role
-            ),
-        );
-    }
-    for code in trust::at_login(session, trust_owners).await? {
-        say(
-            Level::Problem,
-            format!(
-                "{}: {}",
-                trust::ran_at_login(&code, &session.server),
-                trust::without_at_login(&code)
-            ),
-        );
-    }
-    let rows = session.query("listing tables", TABLES, &[]).await?;
-    let tables = rows.iter().map(|row| row.get(0));
-    let tables = tables.collect::<Result<Vec<u32>, _>>()?;
-    let standing = trust::read(session, &tables, trust_owners).await?;
-    let codes = standing.all_code();
-    if let Some(first) = codes.first() {
-        let mut tables: Vec<String> = codes.iter().map(|c| c.table.to_string()).collect();
-        tables.dedup();
-        let owners: BTreeSet<&str> = codes.iter().map(|c| c.owner.as_str()).collect();
-        let owners: Vec<&str> = owners.into_iter().collect();
-        say(
-            Level::Note,
-            format!(
-                "{} with code that would run with our rights and is not trusted, of {}; first: {}; left alone by what would run it, unless `trust_owners` names its owners",
-                counted(tables.len(), "table"),
-                owners.join(", "),
-                first.text()
-            ),
-        );
-    }
-    Ok(())
-}
-
-/// What is the same in every database of the server.
-fn examine_server(target: &str, session: &Session, lines: &mut Vec<Line>) {
-    let server = &session.server;
-    let mut say = |level, text: String| lines.push((target.to_owned(), level, text));
-    say(
-        Level::Ok,
-        format!(
-            "PostgreSQL {}, database {}, role {}",
-            server.version, server.database, server.role
-        ),
-    );
-    if server.in_recovery {
-        say(
-            Level::Problem,
-            "a standby: only tasks of the kinds integrity and snapshot can run here; for all others point the url at the primary".to_owned(),
-        );
-    }
-    if (140_000..140_004).contains(&server.version_num) {
-        say(Level::Problem, "concurrent index builds of 14.0 to 14.3 corrupt indexes: reindex refuses; upgrade to 14.4 or newer".to_owned());
-    }
-    match server.clock_differs() {
-        Some(why) => say(Level::Problem, why),
-        None => say(
-            Level::Ok,
-            "the clocks of this machine and the server agree".to_owned(),
-        ),
-    }
-}
-
-async fn examine(
-    target: &str,
-    session: &Session,
-    trust_owners: &[String],
-    lines: &mut Vec<Line>,
-) -> Result<(), EngineError> {
-    let mut say = |level, text: String| lines.push((target.to_owned(), level, text));
-    trust(session, trust_owners, &mut say).await?;
-    let owned = session.query("counting tables", OWNERSHIP, &[]).await?;
-    if let Some(row) = owned.first() {
-        let number = |n: usize| row.get::<i64>(n);
-        let (mine, all) = (number(0)?, number(1)?);
-        let level = if mine < all { Level::Note } else { Level::Ok };
-        say(
-            level,
-            format!(
-                "the role owns {mine} of {all} tables{}",
-                if mine < all {
-                    "; the others need a grant (17 and newer: pg_maintain)"
-                } else {
-                    ""
-                }
-            ),
-        );
-    }
-    let blind = session.query("counting tables", BLIND, &[]).await?;
-    if let Some(row) = blind.first() {
-        let role = crate::engines::postgres::Identifier::new(&*session.server.role);
-        let helps = [
-            format!(
-                "GRANT SELECT on them, or GRANT pg_read_all_data TO {role} (pg_maintain does not include that)"
-            ),
-            format!(
-                "row-level security is in force for it there, which hides them: ALTER ROLE {role} BYPASSRLS, or `method: exact`"
-            ),
-        ];
-        for (n, help) in helps.into_iter().enumerate() {
-            let unseen: i64 = row.get(n)?;
-            if unseen > 0 {
-                let tables = counted(usize::try_from(unseen).unwrap_or(0), "table");
-                say(
-                    Level::Problem,
-                    format!(
-                        "the role sees no statistics of {tables}: bloat of their indexes is not known; {help}"
-                    ),
-                );
-            }
-        }
-    }
-    unfinished(session, &mut say).await?;
-    for row in session
-        .query("looking for extensions", EXTENSIONS, &[])
-        .await?
-    {
-        let name: String = row.get(0)?;
-        let installed: bool = row.get(1)?;
-        let available: bool = row.get(2)?;
-        let costs = match name.as_str() {
-            "pgstattuple" => "`method: exact` of reindex falls back to estimates",
-            "amcheck" => "corruption of tables and indexes cannot be looked for",
-            _ => "slow statements cannot be told",
-        };
-        match (installed, available) {
-            (true, _) => say(Level::Ok, format!("{name} is installed")),
-            (false, true) => say(
-                Level::Note,
-                format!("{name} is not installed: {costs}; CREATE EXTENSION {name}"),
-            ),
-            (false, false) => say(
-                Level::Note,
-                format!("{name} is not available on this server: {costs}"),
-            ),
-        }
-    }
-    Ok(())
-}
-
-/// What somebody has begun and not ended: it costs every day, and nobody is told. Whoever builds
-/// or detaches just now holds the lock of that.
-async fn unfinished(
-    session: &Session,
-    say: &mut impl FnMut(Level, String),
-) -> Result<(), EngineError> {
-    let doing = "looking for what was left half done";
-    let invalid = session.query(doing, INVALID, &[]).await?;
-    let detaching = session.query(doing, DETACHING, &[]).await?;
-    for row in &invalid {
-        let index: String = row.get(0)?;
-        say(
-            Level::Problem,
-            format!(
-                "the index {index} is invalid: no query uses it, and every write keeps it; `reindex` removes what a rebuild has left, else: REINDEX INDEX CONCURRENTLY {index}, or DROP INDEX CONCURRENTLY {index}"
-            ),
-        );
-    }
-    for row in &detaching {
-        let (partition, parent): (String, String) = (row.get(0)?, row.get(1)?);
-        say(
-            Level::Problem,
-            format!(
-                "the partition {partition} is detached by half: its table does not show its rows, and no other partition can be detached concurrently; ALTER TABLE {parent} DETACH PARTITION {partition} FINALIZE"
-            ),
-        );
-    }
-    Ok(())
-}
-
-/// What the role cannot see of the sessions of others.
-async fn sees_sessions(
-    target: &str,
-    session: &Session,
-    lines: &mut Vec<Line>,
-) -> Result<(), EngineError> {
-    let doing = "asking whose sessions may be seen";
-    let seen = session.query(doing, SEES_SESSIONS, &[]).await?;
-    let seen = seen.first().map_or(Ok(true), |row| row.get(0))?;
-    if !seen {
-        let role = crate::engines::postgres::Identifier::new(&*session.server.session_role);
-        lines.push((
-            target.to_owned(),
-            Level::Note,
-            format!(
-                "the role does not see what sessions of other roles do: old transactions are not known (`limits.max_transaction_age`), nor how many are active (`throttle.max_active_sessions` fails the step); GRANT pg_read_all_stats TO {role}"
-            ),
-        ));
-    }
-    Ok(())
-}
-
-/// Whether it is known how much is free on the disk of the server.
-async fn sees_disk(
-    target: &str,
-    session: &Session,
-    lines: &mut Vec<Line>,
-) -> Result<(), EngineError> {
-    if let Err(why) = disk::free(session).await? {
-        lines.push((
-            target.to_owned(),
-            Level::Note,
-            format!(
-                "how much is free on the disk of the server is not known: {why}. Rebuilds begin without looking, and `throttle.min_free_disk` fails the step, unless `throttle.free_disk_query` answers it"
-            ),
-        ));
-    }
-    Ok(())
 }

@@ -211,7 +211,10 @@ pub(super) async fn run(context: &Context<'_>, only: Option<&str>) -> Result<u8,
     }
     let style = context.style(config.timezone);
     for run in runs {
-        outln!("{}", run_summary(run, &style));
+        outln!(
+            "{}",
+            run_summary(run, config.engine_of(&run.target), &style)
+        );
     }
     let missed: Vec<&Occurrence> = occurrences.iter().filter(missed).collect();
     for line in missed_lines(&missed, config.timezone) {
@@ -264,6 +267,9 @@ async fn unclaimed(
         }
         Err(why) => {
             tracing::error!(schedule = schedule.name, "{why}");
+            if signals.stop.is_stopping() {
+                code = signal_code(&signals.stop);
+            }
             error = Some(why);
         }
     }

@@ -181,7 +181,14 @@ impl Show {
         if context.json() {
             documents::print(&documents::Show { runs: [&run] });
         } else {
-            out!("{}", run_details(&run, &context.style(config.timezone)));
+            out!(
+                "{}",
+                run_details(
+                    &run,
+                    config.engine_of(&run.target),
+                    &context.style(config.timezone)
+                )
+            );
         }
         Ok(0)
     }
@@ -222,7 +229,16 @@ fn show_step(
         });
     } else {
         let style = context.style(config.timezone);
-        out!("{}", step_details(run, step, locks.as_deref(), &style));
+        out!(
+            "{}",
+            step_details(
+                run,
+                step,
+                config.engine_of(&run.target),
+                locks.as_deref(),
+                &style
+            )
+        );
     }
     Ok(0)
 }

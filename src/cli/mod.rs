@@ -13,7 +13,6 @@ mod context;
 mod demo;
 mod documents;
 mod doctor;
-mod doctor_mongodb;
 mod due;
 mod explain;
 mod export;
@@ -43,7 +42,6 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
-use crate::engines::EngineError;
 use crate::history::HistoryError;
 use crate::pipeline::{NotAnswered, PipelineError};
 use crate::values::Problems;
@@ -215,7 +213,7 @@ impl Failure {
             Failure::NotAnswered(failed) if failed.unreachable => 3,
             Failure::Problems(_) | Failure::NotAnswered(_) | Failure::Usage(_) => 2,
             Failure::NotStarted(_) => 4,
-            Failure::Pipeline(PipelineError::Engine(EngineError::Dial(_))) => 2,
+            Failure::Pipeline(PipelineError::Engine(error)) if error.is_address() => 2,
             Failure::Pipeline(PipelineError::Engine(error)) if error.is_unreachable() => 3,
             Failure::Pipeline(PipelineError::History(error) | PipelineError::NoProof(error))
             | Failure::History(error) => match error.is_usage() {

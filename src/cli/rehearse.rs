@@ -5,29 +5,11 @@ use serde_json::Value;
 use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust;
-use crate::pipeline::{self, Known, PipelineError};
+use crate::pipeline::{self, Known, Level, Line, PipelineError};
 use crate::plan::codes::{self, Keeps};
 use crate::plan::{Finding, Plan};
 use crate::report::text::counted;
 use crate::values::with_causes;
-
-/// How a line begins.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Level {
-    Ok,
-    Note,
-    Problem,
-}
-
-impl Level {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Level::Ok => "ok",
-            Level::Note => "note",
-            Level::Problem => "problem",
-        }
-    }
-}
 
 /// Of one task on one target so many things are told one by one.
 const MOST_TOLD: usize = 5;
@@ -45,7 +27,7 @@ async fn planned(config: &Config, task: &Task, target: &Target) -> Result<Plan<V
 }
 
 /// Everything that is to be said of a task on a target.
-pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec<(Level, String)> {
+pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec<Line> {
     let plan = match planned(config, task, target).await {
         Ok(plan) => plan,
         Err(why) => return vec![(Level::Problem, format!("would fail: {why}"))],

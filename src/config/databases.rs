@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::types::{Config, Database, Target, Task};
 use crate::plan::Scope;
-use crate::values::{DatabasePattern, natural};
+use crate::values::{DatabasePattern, Engine, natural};
 
 /// Stands between the name of a target and that of a database.
 const BETWEEN: char = '/';
@@ -102,6 +102,13 @@ impl Config {
         server
             .means(&database)
             .then(|| Cow::Owned(server.of_database(&database)))
+    }
+
+    /// What a recorded run on this target has worked on. Of a target that is not configured any more
+    /// nobody knows; the first engine is taken.
+    pub fn engine_of(&self, target: &str) -> Engine {
+        self.target(target)
+            .map_or(Engine::Postgres, |target| target.engine)
     }
 
     /// Whether the task is for this target: for one of the databases of a target of the task, as

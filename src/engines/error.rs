@@ -193,6 +193,15 @@ impl EngineError {
         matches!(self, EngineError::Connect(error) if error.is_full())
     }
 
+    /// Whether the address itself is wrong, so that nobody was asked: exit code 2.
+    pub fn is_address(&self) -> bool {
+        match self {
+            EngineError::Dial(_) => true,
+            EngineError::Mongo(error) => error.is_address(),
+            _ => false,
+        }
+    }
+
     /// Whether the server could not be reached, or was lost: exit code 3.
     pub fn is_unreachable(&self) -> bool {
         match self {

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::{Busy, Door, Event, Execution, StopReason};
 use crate::config::Throttle;
@@ -35,6 +35,8 @@ pub struct Throttler {
     seen: Mutex<Seen>,
     client: Result<reqwest::Client, String>,
     aborted: OnceLock<String>,
+    /// Whether it has been looked, before the first step, for what ends a run.
+    looked: OnceCell<()>,
     /// What it waited for when the time of the run was up.
     to_the_end: OnceLock<String>,
 }
@@ -69,6 +71,7 @@ impl Throttler {
             seen: Mutex::default(),
             client,
             aborted: OnceLock::new(),
+            looked: OnceCell::new(),
             to_the_end: OnceLock::new(),
         }
     }
@@ -88,6 +91,9 @@ impl Throttler {
         if self.settings == Throttle::default() {
             return Ok(());
         }
+        self.looked
+            .get_or_try_init(|| self.end_before_the_first(door, execution))
+            .await?;
         let mut told = None;
         let mut last = None;
         loop {
@@ -120,6 +126,21 @@ impl Throttler {
         }
     }
 
+    /// Ends the run where there is a reason to before anything was done: whoever looks on beside the
+    /// steps may see it only when the first of them is over.
+    async fn end_before_the_first<D: Door>(
+        &self,
+        door: &D,
+        execution: &Execution,
+    ) -> Result<(), EngineError> {
+        if let Some(limits) = self.settings.aborting()
+            && let Some(reason) = too_much(door, &limits).await?
+        {
+            self.abort(&reason, StopReason::TooMuch, execution);
+        }
+        Ok(())
+    }
+
     /// Ends the run once there is a reason to; never ends itself. Carried on
     /// beside the steps, so that what is at work is cancelled, too.
     pub(super) async fn end_when_too_much<D: Door>(&self, door: &D, execution: &Execution) {
@@ -128,16 +149,8 @@ impl Throttler {
         };
         let mut unseen = 0;
         while !execution.stop.is_stopping() {
-            let asked = tokio::time::timeout(ASKED_WITHIN, door.busy(&limits));
-            match asked.await.unwrap_or_else(|_| Err(overdue())) {
-                // What a pause is for ends nothing.
-                Ok(Some(reason)) if reason.setting == "replica_gone" && !reason.abort => {
-                    unseen = 0;
-                }
-                Ok(Some(mut reason)) => {
-                    reason.setting = aborting_name(reason.setting);
-                    self.abort(&reason, StopReason::TooMuch, execution);
-                }
+            match too_much(door, &limits).await {
+                Ok(Some(reason)) => self.abort(&reason, StopReason::TooMuch, execution),
                 Ok(None) => unseen = 0,
                 Err(error) => {
                     unseen += 1;
@@ -317,6 +330,19 @@ impl Throttler {
         seen.reason.clone_from(&reason);
         Ok(reason)
     }
+}
+
+/// The reason to end a run that there is now.
+async fn too_much<D: Door>(door: &D, limits: &Throttle) -> Result<Option<Busy>, EngineError> {
+    let asked = tokio::time::timeout(ASKED_WITHIN, door.busy(limits)).await;
+    Ok(match asked.unwrap_or_else(|_| Err(overdue()))? {
+        // What a pause is for ends nothing.
+        Some(reason) if reason.setting == "replica_gone" && !reason.abort => None,
+        found => found.map(|reason| Busy {
+            setting: aborting_name(reason.setting),
+            ..reason
+        }),
+    })
 }
 
 fn overdue() -> EngineError {

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
+
+use super::checkup::Line;
 use super::{PipelineError, Through, Way, through};
 use crate::config::{Target, Task};
 use crate::execute::{mongodb, postgres};
 use crate::kinds;
-use crate::plan::{self};
+use crate::plan;
 use crate::values::Engine;
 
 /// The way of this task.
@@ -38,6 +41,35 @@ pub(super) async fn targets(
     limit: Duration,
 ) -> Result<Vec<String>, PipelineError> {
     super::postgres::targets(target, query, limit).await
+}
+
+/// What the target lacks (versions, rights, extensions), what that costs, and what was left
+/// unfinished there; `last` is where runs have worked last. What was found until something failed is
+/// in `lines`.
+///
+/// # Errors
+/// When it cannot be reached or asked, or is a server that a failover has left behind.
+pub async fn examine(
+    target: &Target,
+    tasks: &[&Task],
+    last: Option<&Value>,
+    lines: &mut Vec<Line>,
+) -> Result<(), PipelineError> {
+    match target.engine {
+        Engine::Postgres => super::postgres::examine(target, tasks, last, lines).await,
+        Engine::Mongodb => super::mongodb::examine(target, lines).await,
+    }
+}
+
+/// Who and what is there, in one sentence; `last` is where runs have worked last.
+///
+/// # Errors
+/// When it cannot be reached or asked, or is a server that a failover has left behind.
+pub async fn introduce(target: &Target, last: Option<&Value>) -> Result<String, PipelineError> {
+    match target.engine {
+        Engine::Postgres => super::postgres::introduce(target, last).await,
+        Engine::Mongodb => super::mongodb::introduce(target).await,
+    }
 }
 
 /// The locks that a recorded statement takes, and whom they keep waiting, in words.

@@ -2,6 +2,7 @@
 //! trigger takes this road.
 
 mod cancel;
+mod checkup;
 mod commands;
 mod dead;
 mod engine;
@@ -28,15 +29,15 @@ use chrono_tz::Tz;
 use serde_json::Value;
 
 use crate::config::{Target, Task};
-use crate::engines::EngineError;
 use crate::execute::{Held, Observer, Shared, Stop, StopReason};
 use crate::history::{Kept, Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Skip};
 use crate::values::{Window, redact, with_causes};
 
+pub use checkup::{Level, Line, last_places};
 pub(crate) use commands::run as run_command;
-pub use engine::locks;
+pub use engine::{examine, introduce, locks};
 pub use error::PipelineError;
 pub use fleet::{Spread, discover, look_up, spread};
 pub use inventory::{NotAnswered, ask};
@@ -204,7 +205,7 @@ async fn recorded(
         Ok(Ok(())) => {}
         Ok(Err(error)) => {
             record.error = Some(match &error {
-                PipelineError::Engine(error @ EngineError::Dial(_)) => {
+                PipelineError::Engine(error) if error.is_address() => {
                     format!("target `{}`: {}", record.target, with_causes(error))
                 }
                 other => with_causes(other),

@@ -11,8 +11,7 @@ use minijinja::{Environment, Error, ErrorKind, Value, context};
 use super::digest::Digest;
 use super::message::{Message, Rendered};
 use super::{filters, sample, sample_pages};
-use crate::values::read_regular;
-use crate::values::{Problem, closest, with_causes};
+use crate::values::{Problem, closest, describe, read_regular, with_causes};
 
 macro_rules! built_in {
     ($($name:literal),* $(,)?) => {
@@ -144,7 +143,7 @@ impl Templates {
         };
         let mut problems = Vec::new();
         let mut files = Vec::new();
-        list(folder, folder, &mut files);
+        list(folder, folder, &mut files, &mut problems);
         files.sort();
         for name in files {
             let path = folder.join(&name);
@@ -343,9 +342,17 @@ pub fn built_in_files() -> impl Iterator<Item = (&'static str, &'static str)> {
     BUILT_IN.iter().copied()
 }
 
-fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return;
+/// The templates in a folder, by their names. A folder that has the name of one is found as one, so
+/// that it is told: it holds nothing that is used.
+fn list(root: &Path, folder: &Path, found: &mut Vec<String>, problems: &mut Vec<Problem>) {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(why) if folder == root && why.kind() == std::io::ErrorKind::NotFound => return,
+        Err(why) => {
+            let message = format!("the folder of templates cannot be read: {}", describe(&why));
+            problems.push(Problem::new(folder, message));
+            return;
+        }
     };
     for path in entries.flatten().map(|entry| entry.path()) {
         let hidden = path
@@ -354,10 +361,14 @@ fn list(root: &Path, folder: &Path, found: &mut Vec<String>) {
         if hidden {
             continue;
         }
-        if path.is_dir() {
-            list(root, &path, found);
-        } else if let Ok(relative) = path.strip_prefix(root) {
-            found.push(relative.to_string_lossy().into_owned());
+        let Ok(relative) = path.strip_prefix(root) else {
+            continue;
+        };
+        let name = relative.to_string_lossy().into_owned();
+        if path.is_dir() && !BUILT_IN.iter().any(|(known, _)| *known == name) {
+            list(root, &path, found, problems);
+        } else {
+            found.push(name);
         }
     }
 }

@@ -187,28 +187,30 @@ async fn a_run_whose_last_one_fails_has_not_succeeded() {
     assert_eq!(db.number(ANALYZED).await, 1);
 }
 
+/// How the command ends that is asked to stop as soon as its program before the work has begun.
+async fn stopped_before(workspace: &Workspace, command: &[&str]) -> Option<i32> {
+    let mut process = workspace.process(command).spawn().unwrap();
+    let patience = Patience::until("the program to begin");
+    while !workspace.path().join("begun.txt").exists() {
+        patience.pause().await;
+    }
+    kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
+    let patience = Patience::until("the command to end");
+    loop {
+        if let Some(status) = process.try_wait().unwrap() {
+            return status.code();
+        }
+        patience.pause().await;
+    }
+}
+
 /// A signal ends what is before the work, and no work is begun.
 #[tokio::test]
 async fn a_signal_does_not_wait_for_them() {
     let db = unanalyzed().await;
     let commands = json!({ "before": { "run": ["sh", "-c", "touch begun.txt; exec sleep 300"], "timeout": "10min" } });
     let workspace = workspace(&db.url, &commands);
-    let mut process = workspace
-        .process(["run", "analyze", "--now"])
-        .spawn()
-        .unwrap();
-    let patience = Patience::until("the program to begin");
-    while !workspace.path().join("begun.txt").exists() {
-        patience.pause().await;
-    }
-    kill(Pid::from_raw(process.id() as i32), Signal::SIGTERM).unwrap();
-    let patience = Patience::until("the run to end");
-    let code = loop {
-        if let Some(status) = process.try_wait().unwrap() {
-            break status.code();
-        }
-        patience.pause().await;
-    };
+    let code = stopped_before(&workspace, &["run", "analyze", "--now"]).await;
     assert_eq!(code, Some(143));
     assert_eq!(db.number(ANALYZED).await, 0);
 }
@@ -346,4 +348,20 @@ async fn those_of_a_schedule_are_run_without_the_history() {
     assert_eq!(db.number("SELECT count(*) FROM t").await, 2, "{ran:#?}");
     assert!(order.starts_with("before nightly\nafter "), "{order}");
     assert!(order.ends_with(" 3\n"), "{order} {ran:#?}");
+}
+
+/// Neither does a schedule whose history is away.
+#[tokio::test]
+async fn a_signal_does_not_wait_for_those_of_a_schedule() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int)").await;
+    let commands = json!({ "before": { "run": ["sh", "-c", "touch begun.txt; exec sleep 300"], "timeout": "10min" } });
+    let nowhere = "postgres://maint@127.0.0.1:1/history?sslmode=disable";
+    let workspace = scheduled(&db, nowhere, &commands, "INSERT INTO public.t VALUES (1)");
+    let state = workspace.path().join("state");
+    std::fs::create_dir(&state).unwrap();
+    let workspace = workspace.env("STATE_DIRECTORY", state.to_str().unwrap());
+    let code = stopped_before(&workspace, &["run", "--due", "--schedule", "nightly"]).await;
+    assert_eq!(code, Some(143));
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
 }

@@ -385,6 +385,8 @@ async fn a_broken_template_is_told_and_not_used() {
         "MY SUBJECT {{ report.summary.runs }}",
     );
     workspace.file("templates/report/txet.txt.j2", "?");
+    let folder = workspace.path().join("templates/failed/text.txt.j2");
+    std::fs::create_dir_all(folder).unwrap();
     let check = workspace.run(["check"]).expect(2);
     assert!(
         check.stderr.contains("templates/report/text.txt.j2:2:1"),
@@ -393,6 +395,12 @@ async fn a_broken_template_is_told_and_not_used() {
     assert!(check.stderr.contains("no_such_filter"), "{check:#?}");
     assert!(
         check.stderr.contains("did you mean `report/text.txt.j2`?"),
+        "{check:#?}"
+    );
+    assert!(
+        check
+            .stderr
+            .contains("templates/failed/text.txt.j2: cannot be read: it is a folder"),
         "{check:#?}"
     );
     assert!(!check.stderr.contains("subject.txt.j2"), "{check:#?}");

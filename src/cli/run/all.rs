@@ -14,7 +14,6 @@ use crate::cli::context::{Context, host};
 use crate::cli::documents::{self, NotStarted};
 use crate::cli::screen::{Bars, Screen};
 use crate::config::{Config, Target, Task};
-use crate::engines::EngineError;
 use crate::execute::{Observer, Shared, Silent, Stop};
 use crate::history::{Kept, Recorder, RunRecord, RunStatus, Store, Trigger};
 use crate::notify::{Teller, schedule_of};
@@ -343,7 +342,10 @@ impl Running<'_> {
             .and_then(PipelineError::hint)
             .map_or_else(String::new, |hint| format!("  hint: {hint}\n"));
         // At once, so that what others say does not come in between.
-        outln!("{}{hint}", run_summary(record, &self.style));
+        outln!(
+            "{}{hint}",
+            run_summary(record, self.config.engine_of(&record.target), &self.style)
+        );
     }
 
     /// Whether a run is one of many databases in which nothing was to do or to say: such are
@@ -446,7 +448,7 @@ impl Running<'_> {
         let (record, unreachable) = ran?;
         let code = match &unreachable {
             // Nothing was out of reach: what the file says makes no sense.
-            Some(PipelineError::Engine(EngineError::Dial(_))) => 2,
+            Some(PipelineError::Engine(error)) if error.is_address() => 2,
             other => exit_code(&record.status, other.is_some(), &around.stop),
         };
         if !self.folds(target, &record) {

@@ -247,6 +247,11 @@ impl MongoError {
         }
     }
 
+    /// Whether the address itself is wrong, so that nobody was asked.
+    pub fn is_address(&self) -> bool {
+        matches!(self, MongoError::Url(_) | MongoError::NoDatabase)
+    }
+
     /// Whether the same may succeed in a moment: a step-down, a failover, a
     /// lost connection.
     pub fn is_passing(&self) -> bool {

@@ -1,11 +1,15 @@
 //! What only MongoDB's targets are asked for, outside of runs.
 
+mod checkup;
+
 use super::PipelineError;
 use super::error::configured;
 use crate::config::Target;
 use crate::engines::EngineError;
 use crate::engines::mongodb::Session;
 use crate::execute::mongodb;
+
+pub(super) use checkup::examine;
 
 /// A session on a target; `name` is what it is called on the server.
 ///
@@ -17,4 +21,24 @@ pub async fn session(target: &Target, name: &str) -> Result<Session, PipelineErr
     Ok(Session::open(&dial, name)
         .await
         .map_err(EngineError::from)?)
+}
+
+/// Who and what is there.
+pub(super) async fn introduce(target: &Target) -> Result<String, PipelineError> {
+    let session = session(target, "maint check").await?;
+    let server = &session.server;
+    let mut text = format!(
+        "MongoDB {} at {}, database {}",
+        server.version,
+        session.describe(),
+        session.database()
+    );
+    if let Some(set) = &server.set {
+        text.push_str(&format!(", replica set {set}"));
+    }
+    if !server.writable {
+        text.push_str(", not the primary: nothing can be maintained here");
+    }
+    session.close().await;
+    Ok(text)
 }

@@ -1,13 +1,17 @@
 //! What only PostgreSQL's targets are asked for, outside of runs.
 
+mod checkup;
+
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::PipelineError;
 use super::error::configured;
 use crate::config::Target;
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
-use crate::engines::postgres::{Session, meaning};
+use crate::engines::postgres::{Session, copies, meaning, pooler};
 use crate::execute::postgres;
 use crate::plan::postgres::Under;
 
@@ -18,6 +22,40 @@ use crate::plan::postgres::Under;
 pub fn dial(target: &Target) -> Result<Dial, PipelineError> {
     configured(target)?;
     Ok(postgres::dial(target)?)
+}
+
+pub(super) use checkup::examine;
+
+/// A session with the primary, for who looks at a target outside of runs; `last` is where runs have
+/// worked last.
+async fn open(dial: &Dial, name: &str, last: Option<&Value>) -> Result<Session, EngineError> {
+    let session = Session::open(dial, name).await?;
+    pooler::refuse(&session, dial).await?;
+    copies::none_left_behind(dial, name, &session, last).await?;
+    Ok(session)
+}
+
+/// Who and what is there.
+pub(super) async fn introduce(
+    target: &Target,
+    last: Option<&Value>,
+) -> Result<String, PipelineError> {
+    let dial = dial(target)?;
+    let session = open(&dial, "maint check", last).await?;
+    let server = &session.server;
+    let mut text = format!(
+        "PostgreSQL {} at {}, role {}",
+        server.version,
+        dial.describe(),
+        server.role
+    );
+    if server.superuser {
+        text.push_str(" (a superuser, which is more than maint needs: see `maint doctor`)");
+    }
+    if server.in_recovery {
+        text.push_str(", a standby: only what reads can run here");
+    }
+    Ok(text)
 }
 
 /// So many targets are taken from one query: hundreds of times what its answer may be long.

@@ -7,10 +7,11 @@ use super::parts::{
 use super::words::counted;
 use super::{Ink, Style, human_bytes, human_duration_ms, shown};
 use crate::history::{RunRecord, StepRecord, StepStatus};
+use crate::values::Engine;
 
 /// Everything recorded of a run: each step with its reason, statement,
 /// timing, attempts and lock waits, and every finding.
-pub fn run_details(run: &RunRecord, style: &Style) -> String {
+pub fn run_details(run: &RunRecord, engine: Engine, style: &Style) -> String {
     let mut page = Page {
         text: String::new(),
         style,
@@ -28,10 +29,10 @@ pub fn run_details(run: &RunRecord, style: &Style) -> String {
     page.field(2, "inspected", &human_duration_ms(run.inspect_ms));
     for step in &run.steps {
         page.line("");
-        tell(&mut page, run, step);
+        tell(&mut page, run, step, engine);
     }
     findings(&mut page, run, usize::MAX);
-    totals(&mut page, run);
+    totals(&mut page, run, engine);
     page.text
 }
 
@@ -40,6 +41,7 @@ pub fn run_details(run: &RunRecord, style: &Style) -> String {
 pub fn step_details(
     run: &RunRecord,
     step: &StepRecord,
+    engine: Engine,
     locks: Option<&[String]>,
     style: &Style,
 ) -> String {
@@ -52,7 +54,7 @@ pub fn step_details(
         "run",
         &format!("{} ({} on {})", run.id, run.task, run.target),
     );
-    tell(&mut page, run, step);
+    tell(&mut page, run, step, engine);
     let unknown = ["not known: the target is not in the configuration any more".to_owned()];
     for lock in locks.unwrap_or(&unknown) {
         page.field(4, "locks", lock);
@@ -79,7 +81,7 @@ pub fn step_details(
     page.text
 }
 
-fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
+fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord, engine: Engine) {
     let style = page.style;
     let ink = step_ink(step.status);
     let what = format!("{} {}", shown(&step.action), shown(&step.object));
@@ -114,7 +116,7 @@ fn tell(page: &mut Page<'_>, run: &RunRecord, step: &StepRecord) {
         page.field(4, "size", &size);
     }
     if let Some(rows) = rows_of(step) {
-        page.field(4, "rows", &rows);
+        page.field(4, &format!("{}s", engine.counted()), &rows);
     }
     for wait in &step.lock_waits {
         let (name, who) = match wait.stepped_back {

@@ -8,6 +8,7 @@ use super::{Ink, Style, human_bytes, human_count, human_duration_ms, shown};
 use crate::history::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus};
 use crate::kinds::removes_rows;
 use crate::plan::{Finding, Severity};
+use crate::values::Engine;
 
 /// Text that grows by lines.
 pub(super) struct Page<'a> {
@@ -373,7 +374,7 @@ fn severity_look(severity: Severity) -> (&'static str, Ink) {
 }
 
 /// Steps by status, rows and bytes, on one line; nothing where nothing was done.
-pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord) {
+pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord, engine: Engine) {
     let mut parts = Vec::new();
     if !run.steps.is_empty() {
         let by_status: Vec<String> = StepStatus::ALL
@@ -408,9 +409,10 @@ pub(super) fn totals(page: &mut Page<'_>, run: &RunRecord) {
             _ => "",
         };
         parts.push(format!(
-            "{least}{} {}",
+            "{least}{} {}{}",
             human_count(run.rows),
-            if run.rows == 1 { "row" } else { "rows" }
+            engine.counted(),
+            if run.rows == 1 { "" } else { "s" }
         ));
     }
     if run.bytes_before != 0 || run.bytes_after != 0 {

@@ -7,6 +7,7 @@ use super::parts::{
 use super::words::counted;
 use super::{Align, Cell, Columns, Cut, Ink, Style, human_bytes, human_duration_ms, shown};
 use crate::history::{RunRecord, StepRecord, StepStatus};
+use crate::values::Engine;
 
 /// Findings and failures told in full before pointing to `maint show`: more
 /// would push the table of steps off the screen.
@@ -14,7 +15,7 @@ const MOST_TOLD: usize = 10;
 
 /// What a run came to: the verdict, a line per step, failures with cause,
 /// blocker and what to do, findings, totals.
-pub fn run_summary(run: &RunRecord, style: &Style) -> String {
+pub fn run_summary(run: &RunRecord, engine: Engine, style: &Style) -> String {
     let mut page = Page {
         text: String::new(),
         style,
@@ -23,7 +24,7 @@ pub fn run_summary(run: &RunRecord, style: &Style) -> String {
     let (steps, more) = worth_a_line(run);
     if !steps.is_empty() {
         page.line("");
-        page.text.push_str(&steps_table(&steps, style));
+        page.text.push_str(&steps_table(&steps, engine, style));
     }
     if more > 0 && !steps.is_empty() {
         page.line(&format!(
@@ -34,7 +35,7 @@ pub fn run_summary(run: &RunRecord, style: &Style) -> String {
     }
     failures(&mut page, run);
     findings(&mut page, run, MOST_TOLD);
-    totals(&mut page, run);
+    totals(&mut page, run, engine);
     if !run.steps.is_empty() || !run.findings.is_empty() {
         page.line(&style.paint(
             Ink::Faint,
@@ -63,7 +64,7 @@ fn worth_a_line(run: &RunRecord) -> (Vec<&StepRecord>, usize) {
     (steps, more)
 }
 
-fn steps_table(steps: &[&StepRecord], style: &Style) -> String {
+fn steps_table(steps: &[&StepRecord], engine: Engine, style: &Style) -> String {
     let mut table = Columns::new()
         .column("#", Align::Right, Cut::Never)
         .column("", Align::Left, Cut::Never)
@@ -71,7 +72,7 @@ fn steps_table(steps: &[&StepRecord], style: &Style) -> String {
         .column("action", Align::Left, Cut::Never)
         .column("before → after", Align::Left, Cut::Never)
         .column("saved", Align::Right, Cut::Never)
-        .column("rows", Align::Right, Cut::Never)
+        .column(format!("{}s", engine.counted()), Align::Right, Cut::Never)
         .column("time", Align::Right, Cut::Never)
         .column("note", Align::Left, Cut::End);
     for step in steps {

@@ -9,6 +9,7 @@ use crate::history::{
     FindingCounts, LockWait, RunRecord, RunStatus, RunSummary, StepRecord, StepStatus, Trigger,
 };
 use crate::plan::{Finding, Severity};
+use crate::values::Engine;
 
 const NARROW: Style = Style {
     width: Some(100),
@@ -207,18 +208,53 @@ fn a_good_night() {
         ..step(2, "public.sessions", StepStatus::Succeeded)
     });
     good.rows = 1_234_567;
-    assert_snapshot!(run_summary(&good, &NARROW));
+    assert_snapshot!(run_summary(&good, Engine::Postgres, &NARROW));
+}
+
+/// What goes from a collection are documents.
+#[test]
+fn what_is_counted_is_what_the_engine_has() {
+    let mut cleaned = run(RunStatus::Succeeded, vec![]);
+    cleaned.steps.push(StepRecord {
+        rows: Some(5),
+        action: "cleanup".into(),
+        ..step(1, "app.sessions", StepStatus::Succeeded)
+    });
+    cleaned.rows = 5;
+    for (engine, counted, other) in [
+        (Engine::Postgres, "rows", "documents"),
+        (Engine::Mongodb, "documents", "rows"),
+    ] {
+        let summary = run_summary(&cleaned, engine, &NARROW);
+        let details = run_details(&cleaned, engine, &NARROW);
+        assert_eq!(summary.matches(counted).count(), 2, "{summary}");
+        assert_eq!(details.matches(counted).count(), 2, "{details}");
+        assert!(
+            !summary.contains(other) && !details.contains(other),
+            "{summary}{details}"
+        );
+    }
 }
 
 #[test]
 fn a_night_with_a_blocker() {
-    assert_snapshot!("partial_summary", run_summary(&partial(), &NARROW));
-    assert_snapshot!("partial_details", run_details(&partial(), &NARROW));
+    assert_snapshot!(
+        "partial_summary",
+        run_summary(&partial(), Engine::Postgres, &NARROW)
+    );
+    assert_snapshot!(
+        "partial_details",
+        run_details(&partial(), Engine::Postgres, &NARROW)
+    );
 }
 
 #[test]
 fn nothing_to_do() {
-    assert_snapshot!(run_summary(&run(RunStatus::Succeeded, vec![]), &NARROW));
+    assert_snapshot!(run_summary(
+        &run(RunStatus::Succeeded, vec![]),
+        Engine::Postgres,
+        &NARROW
+    ));
 }
 
 #[test]
@@ -249,15 +285,16 @@ fn a_night_that_ended_early() {
     );
     let mut unreachable = run(RunStatus::Failed, vec![]);
     unreachable.error = Some("cannot connect to app: connection refused".into());
-    let all = [dead, stopped, left, unreachable].map(|run| run_summary(&run, &NARROW));
+    let all =
+        [dead, stopped, left, unreachable].map(|run| run_summary(&run, Engine::Postgres, &NARROW));
     assert_snapshot!(all.join("\n"));
 }
 
 #[test]
 fn odd_names_stay_data() {
     let (summary, details) = (
-        run_summary(&odd_names(), &NARROW),
-        run_details(&odd_names(), &NARROW),
+        run_summary(&odd_names(), Engine::Postgres, &NARROW),
+        run_details(&odd_names(), Engine::Postgres, &NARROW),
     );
     for text in [&summary, &details] {
         assert!(
@@ -269,6 +306,7 @@ fn odd_names_stay_data() {
     assert_snapshot!("odd_names_details", details);
     let wide = run_summary(
         &odd_names(),
+        Engine::Postgres,
         &Style {
             width: None,
             ..NARROW
@@ -283,9 +321,9 @@ fn odd_names_stay_data() {
 #[test]
 fn colors_only_where_asked_for() {
     let escape = |text: String| text.replace('\u{1b}', "ESC");
-    let colored = run_summary(&partial(), &COLORED);
+    let colored = run_summary(&partial(), Engine::Postgres, &COLORED);
     assert_snapshot!(escape(colored));
-    assert!(!run_summary(&partial(), &NARROW).contains('\u{1b}'));
+    assert!(!run_summary(&partial(), Engine::Postgres, &NARROW).contains('\u{1b}'));
 }
 
 #[test]
@@ -296,13 +334,14 @@ fn tables_fit_the_terminal() {
             width: Some(width),
             ..NARROW
         };
-        let table = run_summary(&odd_names(), &style);
+        let table = run_summary(&odd_names(), Engine::Postgres, &style);
         for line in table.lines().filter(|line| line.contains(" → ")) {
             assert!(line.width() <= width, "{width}: {line}");
         }
     }
     run_summary(
         &odd_names(),
+        Engine::Postgres,
         &Style {
             width: Some(0),
             ..NARROW
@@ -310,6 +349,7 @@ fn tables_fit_the_terminal() {
     );
     run_details(
         &odd_names(),
+        Engine::Postgres,
         &Style {
             width: Some(1),
             ..NARROW
@@ -329,7 +369,7 @@ fn many_steps_are_folded() {
         step.error = None;
         run.steps.push(step);
     }
-    let text = run_summary(&run, &Style::PLAIN);
+    let text = run_summary(&run, Engine::Postgres, &Style::PLAIN);
     let failed = run
         .steps
         .iter()
@@ -477,8 +517,8 @@ fn space_of_rows_that_went_is_not_lost() {
     (one.bytes_before, one.bytes_after) = (Some(3 << 20), Some(4 << 20));
     let mut run = run(RunStatus::Succeeded, vec![one]);
     let why = "filled again, and not given back";
-    assert!(!run_summary(&run, &NARROW).contains(why));
+    assert!(!run_summary(&run, Engine::Postgres, &NARROW).contains(why));
     run.kind = "archive".into();
-    assert!(run_summary(&run, &NARROW).contains(why));
-    assert!(run_details(&run, &NARROW).contains(why));
+    assert!(run_summary(&run, Engine::Postgres, &NARROW).contains(why));
+    assert!(run_details(&run, Engine::Postgres, &NARROW).contains(why));
 }

@@ -236,6 +236,8 @@ async fn an_old_primary_that_comes_back_is_left_alone() {
         &["run", "both", "--now"],
         &["run", "move", "--now"],
         &["archive", "restore", "--from", "stored", "--into", "back"],
+        &["check", "--connect"],
+        &["doctor"],
     ] {
         let said = workspace.run(command);
         assert_ne!(said.code, 0, "{command:?}: {}{}", said.stdout, said.stderr);

@@ -402,7 +402,8 @@ async fn a_rebuild_is_cancelled_when_it_gets_too_much() {
     snapshot.batch_execute("COMMIT").await.unwrap();
 }
 
-/// Nobody is told that all is well because a question that guards the run could not be asked.
+/// Nobody is told that all is well because a question that guards the run could not be asked: not
+/// before its first step, and not in the middle of one.
 #[tokio::test]
 async fn a_wrong_question_that_would_end_the_run_fails_it() {
     let db = fresh_database(17).await;
@@ -411,6 +412,20 @@ async fn a_wrong_question_that_would_end_the_run_fails_it() {
         "kind: sql\ntarget: app\noptions: { statements: [{ name: wait, sql: SELECT pg_sleep(600) }] }\nthrottle: { abort_query: 'SELECT count(*) > 10 FROM public.alarms' }\n",
     );
     let document = Running::begin(&workspace, "own").end(1);
+    let run = &document["runs"][0];
+    assert_eq!(run["status"], "failed", "{document:#}");
+    let error = run["steps"][0]["error"].as_str().unwrap();
+    assert!(error.contains("alarms"), "{error}");
+
+    db.execute("CREATE TABLE alarms ()").await;
+    let running = Running::begin(&workspace, "own");
+    let patience = Patience::until("the statement to begin");
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    while db.number(asleep).await == 0 {
+        patience.pause().await;
+    }
+    db.execute("DROP TABLE alarms").await;
+    let document = running.end(1);
     let run = &document["runs"][0];
     assert_eq!(run["status"], "failed", "{document:#}");
     let error = run["error"].as_str().unwrap();

@@ -1,12 +1,15 @@
-//! What `maint doctor` says of MongoDB.
+//! What a MongoDB target lacks: members, features, and what its user may not.
 
 use std::collections::BTreeSet;
 
 use mongodb::bson::{Bson, Document, doc};
 
+use super::session;
+use crate::config::Target;
+use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Members, MongoError, Session, number, role_for};
-
-type Line = (&'static str, String);
+use crate::pipeline::PipelineError;
+use crate::pipeline::checkup::{Level, Line};
 
 /// What maint asks of a server for each kind, and the actions it takes.
 const NEEDS: [(&str, &str, &[&str], bool); 7] = [
@@ -49,11 +52,20 @@ const NEEDS: [(&str, &str, &[&str], bool); 7] = [
     ),
 ];
 
-/// Looks at a server: members, features, and what the role may not.
-///
-/// # Errors
-/// When the server cannot be asked.
-pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> {
+/// Looks at a target; what was found until something failed is in `lines`.
+pub(in crate::pipeline) async fn examine(
+    target: &Target,
+    lines: &mut Vec<Line>,
+) -> Result<(), PipelineError> {
+    let session = session(target, "maint doctor").await?;
+    let told = server(&session).await;
+    session.close().await;
+    lines.extend(told.map_err(EngineError::from)?);
+    Ok(())
+}
+
+/// Members, features, and what the role may not.
+async fn server(session: &Session) -> Result<Vec<Line>, MongoError> {
     let server = &session.server;
     let mut lines: Vec<Line> = Vec::new();
     let compatibility = match &server.compatibility {
@@ -65,7 +77,7 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
         None => "stands alone: nothing is replicated".to_owned(),
     };
     lines.push((
-        "ok",
+        Level::Ok,
         format!(
             "MongoDB {}{compatibility}, database {}, {place}",
             server.version,
@@ -75,14 +87,14 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
     if let Some(version) = &server.compatibility
         && !server.version.starts_with(&format!("{version}."))
     {
-        lines.push(("note", format!("features newer than {version} are switched off: db.adminCommand({{setFeatureCompatibilityVersion: \"{}.{}\"}})", server.release.0, server.release.1)));
+        lines.push((Level::Note, format!("features newer than {version} are switched off: db.adminCommand({{setFeatureCompatibilityVersion: \"{}.{}\"}})", server.release.0, server.release.1)));
     }
     let own = |name: &String| name.starts_with("maint.");
     if let Some(names) = session.collection_names(session.database()).await?
         && names.iter().all(own)
     {
         lines.push((
-            "problem",
+            Level::Problem,
             format!(
                 "the database {} has no collection: look at its spelling in the url",
                 session.database()
@@ -91,21 +103,21 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
     }
     if server.shard {
         lines.push((
-            "note",
+            Level::Note,
             "a shard of a cluster: what is looked at here is a part of it. Sharded collections are left alone, and nothing is held to be orphaned".to_owned(),
         ));
     }
     if !server.writable {
         lines.push((
-            "problem",
+            Level::Problem,
             "not the primary: nothing can be maintained here; list all members in the url"
                 .to_owned(),
         ));
     }
     lines.push(match server.clock_differs() {
-        Some(why) => ("problem", why),
+        Some(why) => (Level::Problem, why),
         None => (
-            "ok",
+            Level::Ok,
             "the clocks of this machine and the server agree".to_owned(),
         ),
     });
@@ -116,23 +128,27 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
                     .lag
                     .map(|lag| format!(", {lag:.1} s behind"))
                     .unwrap_or_default();
-                let level = if member.healthy { "ok" } else { "problem" };
+                let level = if member.healthy {
+                    Level::Ok
+                } else {
+                    Level::Problem
+                };
                 lines.push((
                     level,
                     format!("member {}: {}{lag}", member.name, member.state),
                 ));
             }
         }
-        Err(error) => lines.push(("note", told("members and lag are not known", &error))),
+        Err(error) => lines.push((Level::Note, told("members and lag are not known", &error))),
     }
     lines.extend(locked(session).await);
     let monitor = doc! { "getParameter": 1, "ttlMonitorEnabled": 1 };
     match session.command("asking for the TTL monitor", "admin", monitor, Limit::ASIDE).await {
         Ok(answer) if answer.get_bool("ttlMonitorEnabled").unwrap_or(true) => {
-            lines.push(("ok", "the TTL monitor is on".to_owned()));
+            lines.push((Level::Ok, "the TTL monitor is on".to_owned()));
         }
-        Ok(_) => lines.push(("problem", "the TTL monitor is off: nothing expires; db.adminCommand({setParameter: 1, ttlMonitorEnabled: true})".to_owned())),
-        Err(error) => lines.push(("note", told("whether the TTL monitor is on is not known", &error))),
+        Ok(_) => lines.push((Level::Problem, "the TTL monitor is off: nothing expires; db.adminCommand({setParameter: 1, ttlMonitorEnabled: true})".to_owned())),
+        Err(error) => lines.push((Level::Note, told("whether the TTL monitor is on is not known", &error))),
     }
     let profile = doc! { "profile": -1 };
     if let Ok(answer) = session
@@ -152,7 +168,7 @@ pub(super) async fn examine(session: &Session) -> Result<Vec<Line>, MongoError> 
             Some(1) => format!("the profiler keeps operations slower than {slow} ms"),
             _ => "the profiler keeps every operation, which costs every one of them".to_owned(),
         };
-        lines.push(("ok", text));
+        lines.push((Level::Ok, text));
     }
     lines.extend(roles(session).await?);
     Ok(lines)
@@ -164,7 +180,7 @@ async fn locked(session: &Session) -> Option<Line> {
     let doing = "asking whether the server is locked";
     let answer = session.command(doing, "admin", ask, Limit::ASIDE).await;
     if answer.is_ok_and(|answer| answer.get_bool("fsyncLock").unwrap_or(false)) {
-        return Some(("problem", "the server is locked against writes (db.fsyncLock), as for a backup of its files: every run fails until db.fsyncUnlock()".to_owned()));
+        return Some((Level::Problem, "the server is locked against writes (db.fsyncLock), as for a backup of its files: every run fails until db.fsyncUnlock()".to_owned()));
     }
     let ask = doc! { "serverStatus": 1, "repl": 1, "metrics": 0, "locks": 0, "wiredTiger": 0 };
     let answer = session
@@ -173,7 +189,7 @@ async fn locked(session: &Session) -> Option<Line> {
         .ok()?;
     let mode = answer.get_document("repl").ok()?.get("userWriteBlockMode");
     // 1 is off, 2 is on.
-    (number(mode) == Some(2)).then(|| ("problem", "the server takes no writes of users (setUserWriteBlockMode), as tools for migrations and backups leave it: every run fails until db.adminCommand({setUserWriteBlockMode: 1, global: false})".to_owned()))
+    (number(mode) == Some(2)).then(|| (Level::Problem, "the server takes no writes of users (setUserWriteBlockMode), as tools for migrations and backups leave it: every run fails until db.adminCommand({setUserWriteBlockMode: 1, global: false})".to_owned()))
 }
 
 fn told(what: &str, error: &MongoError) -> String {
@@ -194,7 +210,7 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
         .is_ok_and(Vec::is_empty)
     {
         return Ok(vec![(
-            "note",
+            Level::Note,
             "nobody logs in: whoever reaches the server may do everything".to_owned(),
         )]);
     }
@@ -230,7 +246,7 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
         if !missing.is_empty() {
             let (role, on) = role_for(command, session.database());
             lines.push((
-                "note",
+                Level::Note,
                 format!(
                     "{what}: the user lacks {}; role {role} on {on} has it",
                     missing.join(", ")
@@ -239,7 +255,10 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
         }
     }
     if lines.is_empty() {
-        lines.push(("ok", "the user may do what every kind needs".to_owned()));
+        lines.push((
+            Level::Ok,
+            "the user may do what every kind needs".to_owned(),
+        ));
     }
     Ok(lines)
 }
