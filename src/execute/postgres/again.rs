@@ -11,9 +11,11 @@ use bytes::Bytes;
 use chrono::TimeDelta;
 
 use super::attempts::ends;
-use super::export::{ExportError, check};
+use super::came::Fields;
+use super::export::check;
 use super::gate::{self, Halt};
-use super::settle::{discard, known, missing, put, remember};
+use super::known::{discard, known, missing, put, remember};
+use super::lot::ExportError;
 use super::whence::{Source, table_of};
 use super::{Job, came, there};
 use crate::engines::EngineError;
@@ -31,9 +33,6 @@ const PIECE: usize = 64 << 10;
 const MOST_READ_BYTES: i64 = 1 << 30;
 /// A batch that was written down so long before another one has committed before it.
 const BEFORE: TimeDelta = TimeDelta::days(1);
-
-/// A row, field by field, as the server sends it.
-pub(super) type Fields = Vec<Option<Vec<u8>>>;
 
 /// What was seen of a batch.
 pub(super) struct Seen {
@@ -506,7 +505,7 @@ pub(super) async fn look_back(
         Some((manifest, why)) => Err(ExportError::Proof(format!(
             "batches that were archived before this server took over, or was set back, or the database or the table was put back, may be in their table again, and it cannot be told: {}. Of the newest, {why}. Nothing was archived meanwhile. {}",
             between.len(),
-            super::settle::by_hand(manifest)
+            super::known::by_hand(manifest)
         ))),
     }
 }

@@ -7,9 +7,8 @@ use async_trait::async_trait;
 use chrono::{TimeDelta, Utc};
 use tokio_util::sync::CancellationToken;
 
-use super::gate::{self, Halt, Outcome, TimeLimit};
+use super::gate::{self, Halt, Outcome, TimeLimit, answer};
 use super::monitor::{Entered, Seen, describe};
-use super::statements::answer;
 use super::{Event, Job, ask, end};
 use crate::engines::EngineError;
 use crate::engines::postgres::Fault;

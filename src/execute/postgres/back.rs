@@ -170,8 +170,7 @@ pub async fn is_back(
             continue;
         }
         if named && (same || oid == mark.oid) {
-            let fate =
-                super::settle::fate(session, &mark.transaction, mark.server.as_deref()).await;
+            let fate = super::known::fate(session, &mark.transaction, mark.server.as_deref()).await;
             match fate.as_ref().map(Option::as_deref) {
                 Ok(Some("aborted")) => continue,
                 Ok(Some("committed") | None) | Err(_) => {}

@@ -9,16 +9,12 @@ use tokio_util::sync::CancellationToken;
 use super::Job;
 use super::aftermath::Before;
 use super::attempts::Attempt;
-use super::export::{Batch, ExportError};
 use super::gate::{self, Halt, Outcome};
+use super::lot::{Batch, ExportError, SETTLE};
 use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::postgres::Row;
 use crate::plan::{Fate, ONCE, Query, Range, SUMS, Statement, Walk, Without, row_of};
-
-/// Deferred constraints and triggers have their say before it is looked what
-/// came of it, and not only when the transaction ends.
-pub(super) const SETTLE: &str = "SET CONSTRAINTS ALL IMMEDIATE";
 
 /// One batch of rows that are deleted or move within the database.
 pub(super) struct Portion<'a> {

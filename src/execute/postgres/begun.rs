@@ -5,9 +5,11 @@ use chrono::Utc;
 use uuid::Uuid;
 
 use super::Job;
-use super::export::{ExportError, Exporter};
+use super::export::Exporter;
+use super::fate::fate_of;
+use super::known::{by_hand, discard, gone, known, missing, put, remember};
+use super::lot::ExportError;
 use super::seen::Seen;
-use super::settle::{by_hand, discard, fate_of, gone, known, missing, put, remember};
 use crate::engines::postgres::{claim, first};
 use crate::engines::storage::Storage;
 use crate::plan::{Fate, Finding, Manifest, Retire, Whole, archived};

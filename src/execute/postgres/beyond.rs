@@ -2,8 +2,8 @@
 //! moments, or a restore of the server, the database or the table, takes rows with it that are
 //! nowhere else.
 
-use super::export::ExportError;
-use super::settle::{known, put};
+use super::known::{known, put};
+use super::lot::ExportError;
 use super::{Job, came, there};
 use crate::engines::postgres::timeline::Standpoint;
 use crate::engines::postgres::trust::{self, Use};

@@ -5,9 +5,8 @@
 //! set back, another transaction gets the same id.
 
 use super::Job;
-use super::again::Fields;
-use super::export::ExportError;
-use super::settle::{by_hand, fate, put};
+use super::known::{by_hand, fate, put};
+use super::lot::ExportError;
 use super::there::{connect, oid_of, selected, trusted};
 use crate::engines::EngineError;
 use crate::engines::parquet::Checksum;
@@ -220,3 +219,6 @@ fn not_as_they_came(manifest: &Manifest, received: &Received, came: &Came) -> St
         ),
     }
 }
+
+/// A row, field by field, as the server sends it.
+pub(super) type Fields = Vec<Option<Vec<u8>>>;

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, ends, until_done};
-use super::door::is_elsewhere;
 use super::gate::{self, Halt, Outcome};
+use super::reach::is_elsewhere;
 use super::{Job, statements};
 use crate::engines::EngineError;
 use crate::engines::postgres::{Damage, Fault, Identifier, Row, grants};

@@ -10,17 +10,19 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
+use super::Job;
 use super::ahead::Ahead;
 use super::bounds::Bounds;
-use super::load::{self, Seen};
+use super::load;
 use super::monitor::Monitor;
+use super::reach::{Door, Seen, dial, is_elsewhere, of, place};
 use super::{ask, ask_under, check, gate, room, settle, shrink, statements, walk, whole};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
-use crate::engines::postgres::copies::{self, Copy};
+use crate::engines::postgres::copies::{self};
 use crate::engines::postgres::trust::Guard;
-use crate::engines::postgres::{Damage, Fault, Session, claim, each, pooler};
+use crate::engines::postgres::{Session, claim, each, pooler};
 use crate::execute::step::end;
 use crate::execute::{self, Busy, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
@@ -32,88 +34,6 @@ use crate::values::with_causes;
 /// Whoever asks later than that after the work sees it, however far behind the
 /// collector is: it answers in the order in which it was told.
 const STATISTICS_ARRIVE: Duration = Duration::from_millis(700);
-
-/// What carrying out a step on PostgreSQL needs besides its record.
-pub(super) type Job<'a> = execute::Job<'a, Door>;
-
-/// One PostgreSQL database and its replicas.
-pub(crate) struct Door {
-    /// Where to connect.
-    pub(super) dial: Dial,
-    /// Its replicas, in the order of the configuration.
-    pub(super) replicas: Vec<Dial>,
-    /// What our sessions are called on the server.
-    pub(super) name: String,
-    /// Where the run began, if the primary may be one of several hosts.
-    begun_on: OnceLock<Copy>,
-    /// For the limits under `throttle:`.
-    seen: Mutex<Seen>,
-    /// What steps still have before them, by their names.
-    ahead: Ahead,
-    /// Rows that have gone in this run, by the bound that they count for.
-    pub(super) gone: Bounds,
-    /// Whether it has been said that nobody knows how much room there is.
-    pub(super) room_unknown: AtomicBool,
-}
-
-impl Door {
-    /// One more session with the primary, and with none that was it before.
-    pub(super) async fn another(&self) -> Result<Session, EngineError> {
-        self.way().open().await
-    }
-
-    fn way(&self) -> Way {
-        Way {
-            dial: self.dial.clone(),
-            name: self.name.clone(),
-            begun_on: self.begun_on.get().cloned(),
-        }
-    }
-}
-
-/// How a run gets more sessions with the primary that it began on.
-pub(super) struct Way {
-    dial: Dial,
-    name: String,
-    begun_on: Option<Copy>,
-}
-
-impl Way {
-    pub(super) async fn open(&self) -> Result<Session, EngineError> {
-        let session = Session::open(&self.dial, &self.name).await?;
-        if let Some(begun_on) = &self.begun_on {
-            copies::goes_on(begun_on, &self.dial, &session).await?;
-        }
-        Ok(session)
-    }
-}
-
-/// Where a target is, as the history keeps it.
-pub(super) async fn place(
-    dial: &Dial,
-    session: &Session,
-    begun_on: Option<&Copy>,
-    last: Option<&Value>,
-) -> Result<Option<Value>, EngineError> {
-    let last = last.and_then(|last| serde_json::from_value(last.clone()).ok());
-    let now = copies::place(dial, session, begun_on, last.as_ref()).await?;
-    Ok(now.and_then(|now| serde_json::to_value(now).ok()))
-}
-
-/// Resolves how to reach a target.
-pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
-    let env = |name: &str| std::env::var(name).ok();
-    let url = target.url.as_ref().map(|url| url.expose());
-    Ok(of(target, Dial::resolve(url, &env)?).following_the_primary())
-}
-
-/// The same server, and of many databases the one that is meant.
-fn of(target: &Target, dial: Dial) -> Dial {
-    match &target.database {
-        Some(database) => dial.to_database(&database.name),
-        None => dial,
-    }
-}
 
 /// Databases that may be connected to. Templates are no databases that anybody works in.
 const DATABASES: &str = "SELECT d.datname::text FROM pg_catalog.pg_database d
@@ -389,20 +309,6 @@ impl execute::Door for Door {
         if session.server.major() < 15 {
             tokio::time::sleep(STATISTICS_ARRIVE).await;
         }
-    }
-}
-
-/// Whether an error may be another server's, for all that is known: it is
-/// none of those that mean that this one is damaged, or away, or was told to end.
-pub(super) fn is_elsewhere(error: &EngineError) -> bool {
-    let EngineError::Statement { origin, .. } = error else {
-        return false;
-    };
-    match Fault::of(error) {
-        // Wrappers of files cannot do without a file either.
-        Fault::Damaged(Damage::File) => origin.file.as_deref() != Some("md.c"),
-        Fault::Broken | Fault::Forbidden | Fault::Missing => true,
-        Fault::Locked | Fault::Cancelled | Fault::Damaged(_) | Fault::Lost => false,
     }
 }
 

@@ -12,23 +12,22 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::Utc;
-use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Job;
 use super::aftermath::Before;
 use super::attempts::Attempt;
-use super::batch::SETTLE;
 use super::gate::{self, Did, Halt, Outcome};
+use super::known::{beside, discard, gone, remember};
+use super::lot::{Batch, ExportError, SETTLE, beside_it, sha256, unless_over};
 use super::naming::{Named, Naming};
 use super::parts::{Part, Parts, add, shown};
 use super::seen::Seen;
-use super::settle::{beside, discard, gone, remember};
 use crate::engines::EngineError;
 use crate::engines::parquet::{self, Column, ParquetError};
 use crate::engines::postgres::Identifier;
-use crate::engines::storage::{Storage, StorageError};
+use crate::engines::storage::Storage;
 use crate::plan::{ArchivedFile, Export, Manifest, Range, Statement, Walk, Without, folder_key};
 use crate::values::with_causes;
 
@@ -38,67 +37,6 @@ const MOST_BYTES: usize = 24 << 20;
 const LOOK_BYTES: usize = 1 << 20;
 /// What readers take for no value.
 const NOWHERE: &str = "__HIVE_DEFAULT_PARTITION__";
-/// Why a batch was not archived. Nothing of it is deleted.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ExportError {
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    #[error("nothing was deleted that is not safely stored: {0}")]
-    Storage(#[from] StorageError),
-    #[error("{0}")]
-    Parquet(#[from] ParquetError),
-    #[error("{0}")]
-    Proof(String),
-    /// The rows are not those that were stored.
-    #[error("{0}")]
-    Changed(String),
-    /// Of the rows that were stored some did not go.
-    #[error(
-        "{rows} rows were stored, but {gone} would have gone: nothing was deleted. A trigger or rule keeps some of them, or the condition does not mean the same rows twice"
-    )]
-    Stayed { rows: i64, gone: u64 },
-}
-
-impl ExportError {
-    /// As an error of the step.
-    pub(super) fn into_engine(self) -> EngineError {
-        match self {
-            ExportError::Engine(error) => error,
-            stayed @ ExportError::Stayed { .. } => EngineError::Stayed {
-                message: stayed.to_string(),
-            },
-            ExportError::Parquet(error @ ParquetError::Value { .. }) => EngineError::NotKept {
-                message: format!("{error}; a table as destination takes it as it is"),
-            },
-            other => EngineError::Files {
-                message: with_causes(&other),
-            },
-        }
-    }
-
-    /// As the end of an attempt.
-    pub(super) fn judge(
-        self,
-        job: Job<'_>,
-        step_ends: Instant,
-        give_way: &CancellationToken,
-    ) -> Halt {
-        match self {
-            ExportError::Engine(error) => gate::judge(error, job.execution, step_ends, give_way),
-            other => Halt::Failed(other.into_engine()),
-        }
-    }
-}
-
-/// What came of a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Batch {
-    /// So many rows are stored, and gone.
-    Rows(i64),
-    /// It holds too many rows, and nothing came of it.
-    TooLarge,
-}
-
 /// What came of a batch, or why the delete did not pass the gate.
 type Archived = Outcome<Batch>;
 
@@ -508,28 +446,6 @@ impl<'a> Exporter<'a> {
     }
 }
 
-/// Waits for what is done elsewhere, or is read here to be kept there: no longer than the step has
-/// time, and not while others wait for the transaction that is open meanwhile.
-pub(super) async fn unless_over<T>(
-    work: impl Future<Output = T>,
-    job: Job<'_>,
-    step_ends: Instant,
-    give_way: &CancellationToken,
-) -> Outcome<T> {
-    let (ends, limit) = gate::first_limit(job.execution, step_ends);
-    tokio::select! {
-        biased;
-        done = work => Ok(done),
-        () = give_way.cancelled() => Err(Halt::GaveWay),
-        () = tokio::time::sleep_until(ends.into()) => Err(Halt::OutOfTime(limit)),
-    }
-}
-
-pub(super) fn sha256(content: &[u8]) -> String {
-    let digest = Sha256::digest(content);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Reads a file back: the same bytes, and in them the same rows.
 ///
 /// # Errors
@@ -544,16 +460,6 @@ async fn prove(
     let full = storage.full(&file.path);
     let checked = beside_it(move || check(content, &file, &columns)).await?;
     checked.map_err(|why| ExportError::Proof(format!("{full}: {why}")))
-}
-
-/// Computes something in a thread of its own, so that the server is listened to meanwhile.
-pub(super) async fn beside_it<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, ExportError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| {
-        ExportError::Proof(format!("nothing was deleted: {}", with_causes(&error)))
-    })
 }
 
 /// Compares a file with what its manifest says of it.

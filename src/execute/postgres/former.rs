@@ -1,8 +1,8 @@
 //! Takes over what is remembered under names that a target had.
 
 use super::Job;
-use super::export::ExportError;
-use super::settle::known;
+use super::known::known;
+use super::lot::ExportError;
 use crate::history::{Entry, HistoryError};
 
 /// First half of the key of the lock under which a name is taken over: `mnt4`.

@@ -7,7 +7,6 @@ use tokio_postgres::types::ToSql;
 use tokio_util::sync::CancellationToken;
 
 use super::Execution;
-use super::statements::answer;
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Notice;
 use crate::engines::postgres::trust::Guard;
@@ -541,4 +540,12 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_nanos().div_ceil(1_000_000))
         .unwrap_or(i64::from(i32::MAX))
         .clamp(1, i64::from(i32::MAX))
+}
+
+/// Whether the answer is `true`.
+pub(super) fn answer(rows: &[Row]) -> Result<bool, EngineError> {
+    match rows.first() {
+        Some(row) => Ok(row.get::<Option<bool>>(0)? == Some(true)),
+        None => Ok(false),
+    }
 }

@@ -2,16 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use super::aftermath::Before;
-use super::walk::Way;
 use super::{Job, ask, end, stayers};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Fate, Finding, Query, Range, Severity, Walk, Without};
-use crate::values::with_causes;
+use crate::plan::{Finding, Range, Severity, Walk, Without};
 
 /// More rows than this are not tried one by one.
-const MOST_REFUSED: usize = 1_000;
+pub(super) const MOST_REFUSED: usize = 1_000;
 
 /// In so many batches locked rows are waited for; more of them are no
 /// accident, and each costs all the time that waiting is allowed to take.
@@ -21,29 +18,29 @@ const MOST_WAITS: u32 = 10;
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     /// Rows that others point at, which stay.
-    referenced: i64,
+    pub(super) referenced: i64,
     /// The same by foreign key, in the order of the plan.
-    by_key: Vec<i64>,
+    pub(super) by_key: Vec<i64>,
     /// Rows that the server refused to delete, one by one.
-    refused: i64,
+    pub(super) refused: i64,
     /// What it said of the first of them.
-    said: Option<String>,
+    pub(super) said: Option<String>,
     /// Rows that somebody has locked for longer than is waited.
-    locked: i64,
+    pub(super) locked: i64,
     /// In so many batches.
-    waits: u32,
+    pub(super) waits: u32,
     /// Who, as far as it was seen.
-    locker: Option<String>,
+    pub(super) locker: Option<String>,
     /// Rows that were told to go and stayed, without an error.
-    silent: i64,
+    pub(super) silent: i64,
     /// Of these, those that would have been changed instead, which was given back.
-    changed: i64,
+    pub(super) changed: i64,
     /// Whether the walk has ended because of them.
-    in_vain: bool,
+    pub(super) in_vain: bool,
     /// Rows that are too large, and how large.
-    heavy: Vec<(String, i64)>,
+    pub(super) heavy: Vec<(String, i64)>,
     /// Why no more may go.
-    beyond: Option<Finding>,
+    pub(super) beyond: Option<Finding>,
 }
 
 /// Whether an error is about a row, not about the table or the session: then
@@ -193,80 +190,6 @@ impl Kept {
         Ok(())
     }
 
-    /// Tries the rows of a range one by one, and gives all of them back:
-    /// which of them may not go, or may not come where they are to go?
-    pub(super) async fn probe(
-        &mut self,
-        way: Way<'_>,
-        range: &Range,
-        without: &Without,
-        job: Job<'_>,
-    ) -> Result<Vec<String>, EngineError> {
-        let session = job.session;
-        session.execute("opening a transaction", "BEGIN").await?;
-        let kept = match &job.step.body.guard {
-            Some(guard) => guard.take(session).await,
-            None => Ok(()),
-        };
-        let found = match kept {
-            Ok(()) => self.try_each(way, range, without, job).await,
-            Err(error) => Err(error),
-        };
-        session.execute("rolling back", "ROLLBACK").await?;
-        found
-    }
-
-    async fn try_each(
-        &mut self,
-        way: Way<'_>,
-        range: &Range,
-        without: &Without,
-        job: Job<'_>,
-    ) -> Result<Vec<String>, EngineError> {
-        let (session, walk) = (job.session, way.walk);
-        let places = walk.select("ctid::text", range, without);
-        let mut refused = Vec::new();
-        for row in ask(session, "looking which rows are left", &places).await? {
-            if job.execution.stop.is_stopping() {
-                break;
-            }
-            let place: String = row.get(0)?;
-            let alone = match walk.fate {
-                Fate::Move { .. } => {
-                    walk.moving(&Range::Rows(vec![place.clone()]), &Without::default())
-                }
-                _ => walk.only(&place),
-            };
-            session.execute("trying a row", "SAVEPOINT one").await?;
-            let tried = match (way.exporter, way.sender) {
-                (Some(exporter), _) => exporter.takes(&place, job).await,
-                (None, Some(sender)) => sender.takes(&place, job).await,
-                (None, None) => Ok(()),
-            };
-            let tried = match tried {
-                Ok(()) => alone_goes(walk, &alone, job).await,
-                Err(error) => Err(error),
-            };
-            let back = "ROLLBACK TO SAVEPOINT one";
-            session.execute("giving a row back", back).await?;
-            match tried {
-                Ok(()) => {}
-                Err(error) if is_about_a_row(&error) => {
-                    self.said.get_or_insert_with(|| {
-                        format!("the one at ctid {place}: {}", with_causes(&error))
-                    });
-                    self.refused += 1;
-                    refused.push(place);
-                    if self.refused > i64::try_from(MOST_REFUSED).unwrap_or(i64::MAX) {
-                        return Err(error);
-                    }
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(refused)
-    }
-
     /// Says what has stayed: a foreign key that keeps rows is as it should be
     /// and is told, a row that refused to go is a failure.
     pub(super) fn tell(&self, walk: &Walk, record: &mut StepRecord, findings: &mut Vec<Finding>) {
@@ -400,17 +323,4 @@ impl Kept {
         });
         end(record, StepStatus::Failed, why);
     }
-}
-
-async fn alone_goes(walk: &Walk, alone: &Query, job: Job<'_>) -> Result<(), EngineError> {
-    let params = super::gate::bound(&alone.params);
-    let session = job.session;
-    let before = Before::of(session, walk).await?;
-    session
-        .execute_with("trying a row", &alone.sql, &params)
-        .await?;
-    session
-        .execute("trying a row", super::batch::SETTLE)
-        .await?;
-    before.compare(session, walk).await
 }

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::Door;
+use super::reach::{Door, Seen};
 use crate::config::{ReplicaGone, Throttle};
 use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::disk::{self, Free};
-use crate::engines::postgres::load::{self, Marks, Position};
+use crate::engines::postgres::load::{self, Position};
 use crate::engines::postgres::{Identifier, Row, Session, first, meaning};
 use crate::execute::Busy;
 use crate::plan::postgres::Under;
@@ -18,19 +18,6 @@ const PATIENCE: &str = "SET statement_timeout = '10s'; SET lock_timeout = '1s'";
 
 /// Over how long the rate of the log is taken, at least.
 const RATE_OVER: Duration = Duration::from_millis(900);
-
-/// What was last seen, and the sessions that see it.
-#[derive(Default)]
-pub(super) struct Seen {
-    primary: Option<Session>,
-    standbys: Vec<(usize, Session)>,
-    /// When, and how many bytes of log there were.
-    log: Option<(Instant, i64)>,
-    /// Bytes of log per second between the last two looks at it.
-    rate: Option<f64>,
-    /// When the log reached how far.
-    marks: Marks,
-}
 
 /// Compares the limits with what the server says.
 pub(super) async fn busy(

@@ -14,17 +14,22 @@ mod came;
 mod check;
 mod door;
 pub(super) mod export;
+mod fate;
 mod former;
 mod gate;
 mod kept;
+pub(super) mod known;
 mod load;
+mod lot;
 mod monitor;
 mod naming;
 mod param;
 mod parts;
 mod pieces;
+mod probing;
 pub(super) mod restore;
 mod returning;
+mod reach;
 mod room;
 mod seek;
 mod seen;
@@ -38,11 +43,13 @@ mod stored;
 mod strangers;
 mod there;
 mod walk;
+mod walked;
+mod way;
 mod weight;
 mod whence;
 mod whole;
 
-pub(crate) use door::{Door, dial};
+pub(crate) use reach::{Door, dial};
 
 use super::step::end;
 use super::{Event, Execution, Observer};
@@ -50,7 +57,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Row, Session};
 use crate::plan::Query;
-use door::Job;
+use reach::Job;
 
 /// Asks a question of a plan; `doing` completes "while …" in errors.
 async fn ask(session: &Session, doing: &str, query: &Query) -> Result<Vec<Row>, EngineError> {

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::door::Way;
+use super::reach::Way;
 use super::{Event, Execution, Observer};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;

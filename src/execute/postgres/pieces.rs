@@ -7,7 +7,8 @@ use std::time::Instant;
 use futures_util::future::BoxFuture;
 
 use super::size::BatchSize;
-use super::walk::{Way, Went, counted, remember};
+use super::walked::counted;
+use super::way::{Way, Went, remember};
 use super::{Job, ask, weight};
 use crate::engines::EngineError;
 use crate::history::StepRecord;

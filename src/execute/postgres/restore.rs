@@ -7,6 +7,7 @@ use chrono::Utc;
 
 use super::back;
 use super::export::check;
+use super::lot::SETTLE;
 use super::naming::Naming;
 use super::returning::{Returning, files};
 use crate::engines::EngineError;
@@ -246,10 +247,7 @@ pub async fn restore(
         Err(error) => Err(error),
     };
     if let Ok((_, marks)) = &mut restored {
-        let settled = session
-            .execute("settling", super::batch::SETTLE)
-            .await
-            .map(drop);
+        let settled = session.execute("settling", SETTLE).await.map(drop);
         let noted = match settled {
             Ok(()) => note(std::mem::take(marks)).await,
             Err(error) => Err(error),
@@ -331,7 +329,7 @@ async fn within(
     }
     // What is deferred has its say before it is looked what is there; and a
     // table on which something is still to happen cannot be altered.
-    session.execute("settling", super::batch::SETTLE).await?;
+    session.execute("settling", SETTLE).await?;
     session.put_back(&held).await?;
     returning.prove().await?;
     if how.disable_triggers {

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::door::Job;
-use super::{end, load};
+use super::{Job, end, load};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::KeptBy;

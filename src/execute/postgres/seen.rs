@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::export::{ExportError, beside_it, sha256};
+use super::lot::{ExportError, beside_it, sha256};
 use crate::engines::storage::{Stamp, Storage};
 use crate::plan::ArchivedFile;
 use crate::values::with_causes;

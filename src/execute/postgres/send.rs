@@ -17,12 +17,11 @@ use uuid::Uuid;
 
 use super::aftermath::Before;
 use super::attempts::Attempt;
-use super::batch::SETTLE;
 use super::came::take_back_by;
-use super::export::{Batch, ExportError, unless_over};
 use super::gate::{self, Did, Halt, Outcome};
+use super::known::remember;
+use super::lot::{Batch, ExportError, SETTLE, unless_over};
 use super::naming::Naming;
-use super::settle::remember;
 use super::stored::Places;
 use super::there::{connect, dial, fits, is_another, names, selected, trusted};
 use super::{Job, beyond};

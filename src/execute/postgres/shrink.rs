@@ -11,7 +11,7 @@ use super::attempts::{Attempt, ends, until_done};
 use super::gate::{self, Halt, Outcome};
 use super::size::BatchSize;
 use super::statements::One;
-use super::walk::may_go_on;
+use super::way::may_go_on;
 use super::{Event, Job, ask, end, guarded};
 use crate::engines::EngineError;
 use crate::engines::postgres::each;

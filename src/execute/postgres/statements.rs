@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::attempts::{Attempt, ends, is_told_in_part, until_done};
-use super::gate::{self, Did, Halt, Outcome};
+use super::gate::{self, Did, Halt, Outcome, answer};
 use super::{Job, ask, end, guarded};
 use crate::engines::EngineError;
-use crate::engines::postgres::Row;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, LockWaiting, Query, Required, Severity, Statement, Sweep};
 use crate::values::with_causes;
@@ -360,14 +359,6 @@ async fn take_back(job: Job<'_>, undo: &Sweep) -> Result<(), EngineError> {
 async fn is_so(job: Job<'_>, required: &Required) -> Result<bool, EngineError> {
     let doing = "looking whether it is as it was";
     answer(&guarded(job, doing, &required.query).await?)
-}
-
-/// Whether the answer is `true`.
-pub(super) fn answer(rows: &[Row]) -> Result<bool, EngineError> {
-    match rows.first() {
-        Some(row) => Ok(row.get::<Option<bool>>(0)? == Some(true)),
-        None => Ok(false),
-    }
 }
 
 async fn needed(job: Job<'_>, statement: &Statement) -> Result<bool, EngineError> {

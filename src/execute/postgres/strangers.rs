@@ -9,8 +9,8 @@ use serde_json::json;
 
 use super::Job;
 use super::again::{self, Rows};
-use super::export::ExportError;
-use super::settle::known;
+use super::known::known;
+use super::lot::ExportError;
 use crate::engines::postgres::first;
 use crate::engines::storage::Storage;
 use crate::history::HistoryError;

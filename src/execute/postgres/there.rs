@@ -3,8 +3,8 @@
 use chrono::Utc;
 use uuid::Uuid;
 
-use super::export::ExportError;
-use super::{Job, door};
+use super::lot::ExportError;
+use super::{Job, reach};
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::engines::postgres::catalog::UNLOGGED;
@@ -155,7 +155,7 @@ pub(super) async fn connect(target: &str, job: Job<'_>) -> Result<Session, Expor
     let history = &job.execution.history;
     let known = history.ask(history.store().memories(target, PLACES));
     let last = known.await.unwrap_or_default().remove(LAST_PLACE);
-    let now = door::place(&dial, &there, copy.as_ref(), last.as_ref()).await?;
+    let now = reach::place(&dial, &there, copy.as_ref(), last.as_ref()).await?;
     if let Some(now) = now.filter(|now| last.as_ref() != Some(now)) {
         let memory = Memory {
             key: LAST_PLACE.to_owned(),
