@@ -2,7 +2,7 @@
 //! that helps, and records what changed.
 //!
 //! The modules are the rooms a run passes through, in this order; a room
-//! uses only rooms above it (`tests/it/layers.rs` enforces that).
+//! uses only rooms above it (`tests/it/layers/` enforces that).
 //! `ARCHITECTURE.md` says what each one is for and what it deliberately
 //! leaves to others.
 
