@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::worker::open_windows;
+use super::on_targets::open_windows;
 use super::zone_of;
 use crate::config::{Config, Schedule, Task};
 use crate::history::{Recorder, carried_out};

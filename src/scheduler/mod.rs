@@ -8,6 +8,7 @@ mod due_now;
 mod engine;
 mod job;
 mod missed;
+mod on_targets;
 mod worker;
 
 pub use clock::{Clock, SystemClock};
