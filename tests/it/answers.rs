@@ -56,6 +56,14 @@ async fn no_answer_makes_it_panic() {
         wrong.iter().any(|error| error.contains("column 17 (name)")),
         "{wrong:#?}"
     );
+    // By name the same: of another type, and one that is not there.
+    for column in ["name", "none"] {
+        let error = row.named::<bool>(column).unwrap_err().to_string();
+        let asked = format!("asking odd things, column {column}");
+        assert!(error.contains(&asked), "{error}");
+    }
+    let by_name = row.named::<String>("name").unwrap();
+    assert_eq!(by_name, row.get::<String>(17).unwrap());
     // An answer of no columns at all, where one is expected.
     let none = session.query("asking nothing", "SELECT", &[]).await;
     assert!(none.unwrap()[0].get::<i32>(0).is_err());

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::error::Error;
+use std::fmt::Display;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
+use tokio_postgres::row::RowIndex;
 use tokio_postgres::types::{FromSql, Type};
 
 use crate::engines::EngineError;
@@ -34,15 +36,29 @@ impl Row {
     /// When there is no such column, it is of another type, or is NULL where
     /// `T` is no `Option`.
     pub fn get<T: Answer>(&self, n: usize) -> Result<T, EngineError> {
-        match self.raw.try_get::<_, T::Wire>(n) {
+        self.column(n, || {
+            let column = self.raw.columns().get(n);
+            format!("{n} ({})", column.map_or("?", |column| column.name()))
+        })
+    }
+
+    /// The value of the column of this name: for answers with many.
+    ///
+    /// # Errors
+    /// As of [`Row::get`].
+    pub fn named<T: Answer>(&self, name: &str) -> Result<T, EngineError> {
+        self.column(name, || name.to_owned())
+    }
+
+    fn column<T: Answer>(
+        &self,
+        at: impl RowIndex + Display,
+        what: impl FnOnce() -> String,
+    ) -> Result<T, EngineError> {
+        match self.raw.try_get::<_, T::Wire>(at) {
             Ok(wire) => Ok(T::of(wire)),
             Err(cause) => {
-                let name = self
-                    .raw
-                    .columns()
-                    .get(n)
-                    .map_or("?", |column| column.name());
-                let doing = format!("{}, column {n} ({name})", self.doing);
+                let doing = format!("{}, column {}", self.doing, what());
                 Err(EngineError::statement(&doing, cause))
             }
         }

@@ -15,20 +15,20 @@ const NODES: &str = "WITH RECURSIVE tree AS (
         UNION ALL
         SELECT i.inhrelid, i.inhparent, i.inhdetachpending
             FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid)
-    SELECT DISTINCT ON (tree.oid) tree.oid, tree.parent, tree.pending, n.nspname::text, c.relname::text, c.relkind::text,
-        pg_catalog.pg_get_expr(c.relpartbound, 0),
-        CASE WHEN c.relkind = 'p' AND NOT {held} THEN pg_catalog.pg_get_partkeydef(c.oid) END,
-        pg_catalog.pg_get_userbyid(c.relowner)::text,
-        coalesce(c.reloptions, '{}') || ARRAY(SELECT 'toast.' || o FROM pg_catalog.unnest(t.reloptions) o),
-        s.spcname::text, c.relpersistence = 'u',
-        CASE WHEN am.amname <> pg_catalog.current_setting('default_table_access_method') THEN am.amname::text END,
-        pg_catalog.obj_description(c.oid, 'pg_class'), c.relreplident::text,
+    SELECT DISTINCT ON (tree.oid) tree.oid, tree.parent, tree.pending, n.nspname::text AS schema, c.relname::text AS name,
+        c.relkind::text AS kind, pg_catalog.pg_get_expr(c.relpartbound, 0) AS bounds,
+        CASE WHEN c.relkind = 'p' AND NOT {held} THEN pg_catalog.pg_get_partkeydef(c.oid) END AS key,
+        pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+        coalesce(c.reloptions, '{}') || ARRAY(SELECT 'toast.' || o FROM pg_catalog.unnest(t.reloptions) o) AS options,
+        s.spcname::text AS tablespace, c.relpersistence = 'u' AS unlogged,
+        CASE WHEN am.amname <> pg_catalog.current_setting('default_table_access_method') THEN am.amname::text END AS access_method,
+        pg_catalog.obj_description(c.oid, 'pg_class') AS comment, c.relreplident::text AS replica_identity,
         (SELECT pg_catalog.array_agg(a.attname::text ORDER BY u.place) FROM pg_catalog.pg_index x
             CROSS JOIN LATERAL pg_catalog.unnest(x.indkey) WITH ORDINALITY u (att, place)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = u.att
-            WHERE x.indrelid = c.oid AND x.indisreplident AND u.place <= x.indnkeyatts),
-        {size}, c.relrowsecurity, c.relforcerowsecurity,
-        coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true), {held}
+            WHERE x.indrelid = c.oid AND x.indisreplident AND u.place <= x.indnkeyatts) AS replica_columns,
+        {size} AS bytes, c.relrowsecurity AS row_security, c.relforcerowsecurity AS forced,
+        coalesce(pg_catalog.has_tablespace_privilege(s.oid, 'CREATE'), true) AS may_tablespace, {held} AS held
     FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_class t ON t.oid = c.reltoastrelid
@@ -169,7 +169,7 @@ async fn rows_of_nodes(db: &Session, roots: &[u32]) -> Result<Vec<Row>, EngineEr
         let rows = db.query("reading the partitions", &sql, &[&roots]).await?;
         let mut any = false;
         for row in &rows {
-            any |= row.get::<bool>(20)?;
+            any |= row.named::<bool>("held")?;
         }
         if !any || look == LOOKS {
             return Ok(rows);
@@ -198,28 +198,28 @@ pub(super) async fn read(
     let mut held = Vec::new();
     let mut below: HashMap<u32, Vec<u32>> = HashMap::new();
     for row in rows_of_nodes(db, roots).await? {
-        if row.get(20)? {
-            held.push(row.get(0)?);
+        if row.named("held")? {
+            held.push(row.named("oid")?);
         }
         let node = Node {
-            detach_pending: row.get(2)?,
-            name: RelationName::new(row.get::<String>(3)?, row.get::<String>(4)?),
-            kind: row.get(5)?,
-            bounds: row.get(6)?,
-            key: row.get(7)?,
-            owner: row.get(8)?,
-            options: row.get(9)?,
-            tablespace: row.get(10)?,
-            unlogged: row.get(11)?,
-            access_method: row.get(12)?,
-            comment: row.get(13)?,
-            replica_identity: row.get(14)?,
-            replica_columns: row.get(15)?,
-            bytes: row.get(16)?,
-            may_tablespace: row.get(19)?,
+            detach_pending: row.named("pending")?,
+            name: RelationName::new(row.named::<String>("schema")?, row.named::<String>("name")?),
+            kind: row.named("kind")?,
+            bounds: row.named("bounds")?,
+            key: row.named("key")?,
+            owner: row.named("owner")?,
+            options: row.named("options")?,
+            tablespace: row.named("tablespace")?,
+            unlogged: row.named("unlogged")?,
+            access_method: row.named("access_method")?,
+            comment: row.named("comment")?,
+            replica_identity: row.named("replica_identity")?,
+            replica_columns: row.named("replica_columns")?,
+            bytes: row.named("bytes")?,
+            may_tablespace: row.named("may_tablespace")?,
             attached: Attached {
-                row_security: row.get(17)?,
-                forced: row.get(18)?,
+                row_security: row.named("row_security")?,
+                forced: row.named("forced")?,
                 ..Attached::default()
             },
             children: Vec::new(),
@@ -227,7 +227,7 @@ pub(super) async fn read(
             given_up: Vec::new(),
             publications: Vec::new(),
         };
-        let (oid, parent): (u32, Option<u32>) = (row.get(0)?, row.get(1)?);
+        let (oid, parent): (u32, Option<u32>) = (row.named("oid")?, row.named("parent")?);
         let children = facts.nodes.insert(oid, node).map(|n| n.children);
         debug_assert!(children.is_none(), "one row per relation");
         if let Some(parent) = parent {

@@ -133,21 +133,21 @@ const DEFINITION: &str = "pg_catalog.hashtextextended(pg_catalog.concat_ws('/', 
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = x.oid)), 0)";
 
 const INDEXES: &str =
-    "SELECT i.indexrelid, i.indrelid, n.nspname::text, x.relname::text, tn.nspname::text,
-        c.relname::text, am.amname::text, {size},
-        {entries}, c.reltuples::float8,
-        coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0),
-        i.indisunique, i.indisexclusion, i.indisvalid AND i.indisready AND i.indislive,
-        i.indpred IS NOT NULL,
+    "SELECT i.indexrelid AS oid, i.indrelid AS table_oid, n.nspname::text AS schema, x.relname::text AS name,
+        tn.nspname::text AS table_schema, c.relname::text AS table_name, am.amname::text AS access_method,
+        {size} AS bytes, {entries} AS tuples, c.reltuples::float8 AS table_rows,
+        coalesce(pg_catalog.pg_stat_get_mod_since_analyze(c.oid), 0) AS changed,
+        i.indisunique AS is_unique, i.indisexclusion AS exclusion,
+        i.indisvalid AND i.indisready AND i.indislive AS valid, i.indpred IS NOT NULL AS partial,
         -- Those of which statistics can be gathered: of no rows, or with SET STATISTICS 0, there are none.
         i.indexprs IS NOT NULL AND NOT (i.indpred IS NOT NULL AND x.reltuples < 1)
             AND EXISTS (SELECT FROM pg_catalog.pg_attribute e WHERE e.attrelid = x.oid AND e.attnum BETWEEN 1 AND i.indnkeyatts
-                AND i.indkey[e.attnum - 1] = 0 AND coalesce(e.attstattarget, -1) <> 0),
-        c.relkind = 't',
-        tn.nspname IN ('pg_catalog', 'information_schema') OR c.relisshared OR c.oid < 16384,
+                AND i.indkey[e.attnum - 1] = 0 AND coalesce(e.attstattarget, -1) <> 0) AS has_expressions,
+        c.relkind = 't' AS toast,
+        tn.nspname IN ('pg_catalog', 'information_schema') OR c.relisshared OR c.oid < 16384 AS system,
         coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(x.reloptions) o
                   WHERE o.option_name = 'fillfactor'),
-                 CASE am.amname WHEN 'hash' THEN '75' ELSE '90' END)::float8,
+                 CASE am.amname WHEN 'hash' THEN '75' ELSE '90' END)::float8 AS fillfactor,
         am.amname = 'btree' AND NOT i.indisunique AND i.indnatts = i.indnkeyatts
             AND coalesce((SELECT o.option_value FROM pg_catalog.pg_options_to_table(x.reloptions) o
                           WHERE o.option_name = 'deduplicate_items'), 'on')::bool
@@ -157,14 +157,15 @@ const INDEXES: &str =
                         WHERE p.amprocfamily = oc.opcfamily AND p.amproclefttype = oc.opcintype
                             AND p.amprocrighttype = oc.opcintype AND p.amprocnum = 4))
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_collation l
-                    WHERE l.oid = ANY (i.indcollation::oid[]) AND NOT l.collisdeterministic),
-        pg_catalog.age(c.relfrozenxid)::int8, {may}, c.relkind = 'm',
+                    WHERE l.oid = ANY (i.indcollation::oid[]) AND NOT l.collisdeterministic) AS deduplicates,
+        pg_catalog.age(c.relfrozenxid)::int8 AS table_age, {may} AS may, c.relkind = 'm' AS materialized,
         greatest(pg_catalog.pg_stat_get_last_analyze_time(c.oid), pg_catalog.pg_stat_get_last_autoanalyze_time(c.oid),
             pg_catalog.pg_stat_get_last_vacuum_time(c.oid), pg_catalog.pg_stat_get_last_autovacuum_time(c.oid)) IS NOT NULL
-            OR coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) >= c.reltuples,
-        pg_catalog.pg_get_userbyid(c.relowner)::text,
-        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT'), pg_catalog.row_security_active(c.oid),
-        pg_catalog.concat_ws('/', $4::oid, c.oid, {definition})
+            OR coalesce(pg_catalog.pg_stat_get_live_tuples(c.oid), 0) >= c.reltuples AS counted,
+        pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
+        NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') AS unread,
+        pg_catalog.row_security_active(c.oid) AS filtered,
+        pg_catalog.concat_ws('/', $4::oid, c.oid, {definition}) AS made_as
     FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
@@ -226,38 +227,38 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
             ],
         )
         .await?;
-    let name = |row: &Row, first: usize| {
-        let (schema, name): (String, String) = (row.get(first)?, row.get(first + 1)?);
+    let relation = |row: &Row, schema: &str, name: &str| {
+        let (schema, name): (String, String) = (row.named(schema)?, row.named(name)?);
         Ok::<_, EngineError>(Some(RelationName::new(schema, name)))
     };
     each(&rows, |row| {
         Ok(IndexFacts {
-            oid: row.get(0)?,
-            table_oid: row.get(1)?,
-            index: name(row, 2)?,
-            table: name(row, 4)?,
-            access_method: row.get(6)?,
-            bytes: row.get(7)?,
-            tuples: row.get(8)?,
-            table_rows: row.get(9)?,
-            changed: row.get(10)?,
-            unique: row.get(11)?,
-            exclusion: row.get(12)?,
-            valid: row.get(13)?,
-            partial: row.get(14)?,
-            has_expressions: row.get(15)?,
-            toast: row.get(16)?,
-            system: row.get(17)?,
-            fillfactor: row.get(18)?,
-            deduplicates: row.get(19)?,
-            table_age: row.get(20)?,
-            may: row.get(21)?,
-            materialized: row.get(22)?,
-            counted: row.get(23)?,
-            owner: row.get(24)?,
-            unread: row.get::<Option<bool>>(25)?.unwrap_or(true),
-            filtered: row.get(26)?,
-            made_as: row.get(27)?,
+            oid: row.named("oid")?,
+            table_oid: row.named("table_oid")?,
+            index: relation(row, "schema", "name")?,
+            table: relation(row, "table_schema", "table_name")?,
+            access_method: row.named("access_method")?,
+            bytes: row.named("bytes")?,
+            tuples: row.named("tuples")?,
+            table_rows: row.named("table_rows")?,
+            changed: row.named("changed")?,
+            unique: row.named("is_unique")?,
+            exclusion: row.named("exclusion")?,
+            valid: row.named("valid")?,
+            partial: row.named("partial")?,
+            has_expressions: row.named("has_expressions")?,
+            toast: row.named("toast")?,
+            system: row.named("system")?,
+            fillfactor: row.named("fillfactor")?,
+            deduplicates: row.named("deduplicates")?,
+            table_age: row.named("table_age")?,
+            may: row.named("may")?,
+            materialized: row.named("materialized")?,
+            counted: row.named("counted")?,
+            owner: row.named("owner")?,
+            unread: row.named::<Option<bool>>("unread")?.unwrap_or(true),
+            filtered: row.named("filtered")?,
+            made_as: row.named("made_as")?,
             columns: Vec::new(),
             measured_ideal_bytes: None,
         })
