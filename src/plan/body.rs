@@ -28,27 +28,19 @@ pub trait Body: Clone + std::fmt::Debug + Default + Serialize + Send + Sync + 's
 
     /// When it has to have ended, whatever time the run has: it blocks others, and may do so only
     /// until then.
-    fn until(&self) -> Option<DateTime<Utc>> {
-        None
-    }
+    fn until(&self) -> Option<DateTime<Utc>>;
 
     /// Where it keeps, or reads, what it works on besides the target: another server, a bucket, a
     /// folder; for people. One that says nothing is not waited for.
-    fn elsewhere(&self) -> Option<String> {
-        None
-    }
+    fn elsewhere(&self) -> Option<String>;
 
     /// Whether what it did is kept when it is cut off, and gone on from: then
     /// it may begin however little time is left.
-    fn keeps_what_it_did(&self) -> bool {
-        false
-    }
+    fn keeps_what_it_did(&self) -> bool;
 
     /// Whether it takes away what does not come back by itself: rows, documents, relations. That it
     /// begins is then on disk before it does.
-    fn destroys(&self) -> bool {
-        true
-    }
+    fn destroys(&self) -> bool;
 }
 
 /// What the name of an object's id begins with among what a step relies on.

@@ -381,6 +381,22 @@ mod tests {
         fn identity(&self) -> Value {
             self.1.clone()
         }
+
+        fn until(&self) -> Option<DateTime<Utc>> {
+            None
+        }
+
+        fn elsewhere(&self) -> Option<String> {
+            None
+        }
+
+        fn keeps_what_it_did(&self) -> bool {
+            false
+        }
+
+        fn destroys(&self) -> bool {
+            true
+        }
     }
 
     fn step(object: &str, statement: &str, identity: Value) -> Step<Doing> {

@@ -9,6 +9,7 @@ mod walk;
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use chrono::{DateTime, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -181,6 +182,11 @@ pub fn locks(statement: &str) -> Vec<String> {
 }
 
 impl super::Body for Body {
+    /// Nothing that is done here blocks others.
+    fn until(&self) -> Option<DateTime<Utc>> {
+        None
+    }
+
     fn keeps_what_it_did(&self) -> bool {
         matches!(self.work, Work::Walk(_))
     }

@@ -75,6 +75,22 @@ impl plan::Body for Emptying {
     fn text(&self) -> String {
         format!("empty {}", self.which)
     }
+
+    fn until(&self) -> Option<chrono::DateTime<chrono::Utc>> {
+        None
+    }
+
+    fn elsewhere(&self) -> Option<String> {
+        None
+    }
+
+    fn keeps_what_it_did(&self) -> bool {
+        false
+    }
+
+    fn destroys(&self) -> bool {
+        true
+    }
 }
 
 impl Speaks for Hand {
