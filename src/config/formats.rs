@@ -2,7 +2,7 @@
 
 use crate::values::{
     Bytes, CalendarSpan, Cron, DatabasePattern, Invalid, MailAddress, NamePattern, Percent,
-    TableName, TimeSpan, TimeZone, Window,
+    SchemaPattern, TableName, TimeSpan, TimeZone, Window,
 };
 
 /// Marks the places whose values must not be shown.
@@ -53,6 +53,9 @@ const FORMATS: &[Format] = &[
     }),
     of("maint-percent", "a share", |t| {
         t.parse::<Percent>().map(drop)
+    }),
+    of("maint-schema-pattern", "a pattern of schemas", |t| {
+        t.parse::<SchemaPattern>().map(drop)
     }),
     of(SECRET, "a secret", |_| Ok(())),
     of("maint-table-name", "a table", |t| {

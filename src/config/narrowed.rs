@@ -5,9 +5,10 @@ use serde_json::Value;
 use crate::values::{Bytes, Percent, TimeSpan};
 
 /// What chooses the objects, or what is asked of them.
-const CHOOSE: [&str; 16] = [
+const CHOOSE: [&str; 17] = [
     "include",
     "exclude",
+    "schemas",
     "access_methods",
     "rules",
     "ttl",

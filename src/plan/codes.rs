@@ -129,7 +129,7 @@ const FINDINGS: &[Code] = &[
     ),
     code(
         "exclude.nothing",
-        "A pattern in `exclude` meets no object.",
+        "A pattern in `exclude`, or one with a `!` in `schemas`, meets nothing.",
         "What it was to spare is worked on, if it is called otherwise. A pattern for some names (`tmp_*`) is told as an `info`: what it is for may be there only now and then.",
         "Correct the spelling (upper and lower case count), or take the pattern out.",
     ),
@@ -141,7 +141,7 @@ const FINDINGS: &[Code] = &[
     ),
     code(
         "include.nothing",
-        "A pattern in `include` meets no object.",
+        "A pattern in `include` or `schemas` meets nothing.",
         "What was meant is not looked after; where no pattern meets anything, the run has failed.",
         "Correct the spelling (upper and lower case count), or take the pattern out.",
     )

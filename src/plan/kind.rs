@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::Unfit;
 use super::{Baseline, Body, Finding, KindInfo, Plan, unmet, unnamed};
 use crate::engines::EngineError;
-use crate::values::{Engine, NamePattern};
+use crate::values::{Engine, NamePattern, SchemaPattern};
 
 /// What a decision may depend on besides the facts of the target.
 #[derive(Clone, Debug)]
@@ -57,6 +57,15 @@ pub trait Speaks: Send + Sync + 'static {
     /// # Errors
     /// When the server reports one, or the connection is gone.
     async fn meeting_nothing(&self, _patterns: &[NamePattern]) -> Result<Vec<usize>, EngineError> {
+        Ok(Vec::new())
+    }
+
+    /// The names of all schemas, where the engine has any. Only kinds that are told which
+    /// [schemas](Kind::schemas) are meant have it asked.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    async fn schemas(&self) -> Result<Vec<String>, EngineError> {
         Ok(Vec::new())
     }
 
@@ -152,6 +161,11 @@ pub trait Kind: DeserializeOwned + JsonSchema + Send + Sync + 'static {
         &[]
     }
 
+    /// In which schemas it works, in all where it is none: a pattern that meets nothing is told.
+    fn schemas(&self) -> &[SchemaPattern] {
+        &[]
+    }
+
     /// Whether the options make sense together. Each alone has been checked.
     fn check(&self) -> Result<(), Unfit> {
         Ok(())
@@ -220,6 +234,9 @@ impl<K: Kind> AnyKind<K::Session> for K {
             let misses = site.primary.meeting_nothing(&all).await?;
             unmet::tell(includes, excludes, &misses, &mut plan);
         }
+        if !self.schemas().is_empty() && site.scope == Scope::Whole {
+            unmet::tell_schemas(self.schemas(), &site.primary.schemas().await?, &mut plan);
+        }
         unnamed::leave(&mut plan);
         Ok(plan)
     }
@@ -261,6 +278,12 @@ impl<S: Speaks> Entry<S> {
 
 fn parse<K: Kind>(options: &Value) -> Result<K, Unfit> {
     let kind: K = serde_json::from_value(options.clone()).map_err(|e| e.to_string())?;
+    let schemas = kind.schemas();
+    if !schemas.is_empty() && schemas.iter().all(SchemaPattern::excludes) {
+        let why =
+            "`schemas` leaves schemas out, and names none that are meant; add \"*\" for all others";
+        return Err(Unfit::at("schemas", why));
+    }
     kind.check()?;
     Ok(kind)
 }

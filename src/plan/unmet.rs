@@ -1,7 +1,7 @@
-//! Names in `include` and `exclude` that nothing goes by.
+//! Names in `include`, `exclude` and `schemas` that nothing goes by.
 
 use super::{Finding, Plan, Severity};
-use crate::values::NamePattern;
+use crate::values::{NamePattern, SchemaPattern};
 
 /// Tells which patterns meet no object: `misses` are their places, from 0, in what is included
 /// and then excluded. Where that is all that is included, the task has not done its work, and
@@ -50,6 +50,51 @@ pub(super) fn tell<B>(
             message: format!(
                 "`exclude` names {pattern}, and nothing goes by that name: what it is to spare is worked on if it is called otherwise; {all_the_same}"
             ),
+            suggestion: None,
+        });
+    }
+}
+
+/// The same of schemas. Where none is meant at all, the task has not done its work.
+pub(super) fn tell_schemas<B>(patterns: &[SchemaPattern], there: &[String], plan: &mut Plan<B>) {
+    let any = there
+        .iter()
+        .any(|name| SchemaPattern::choose(patterns, name));
+    let unmet = |pattern: &&SchemaPattern| !there.iter().any(|name| pattern.meets(name));
+    let mut told = false;
+    for pattern in patterns.iter().filter(unmet) {
+        let (code, severity, matters) = match pattern.excludes() {
+            true => (
+                "exclude.nothing",
+                Severity::Info,
+                ": what it is to spare is worked on if it is called otherwise",
+            ),
+            false => ("include.nothing", Severity::Warning, ""),
+        };
+        let finding = Finding {
+            code: code.to_owned(),
+            severity,
+            object: pattern.to_string(),
+            message: format!(
+                "`schemas` has {pattern}, and no schema goes by that name{matters}; correct the spelling (upper and lower case count), or take it out"
+            ),
+            suggestion: None,
+        };
+        match any || pattern.excludes() {
+            true => plan.findings.push(finding),
+            false => {
+                plan.undone(finding);
+                told = true;
+            }
+        }
+    }
+    if !any && !told {
+        let all: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+        plan.undone(Finding {
+            code: "include.nothing".to_owned(),
+            severity: Severity::Warning,
+            object: all.join(", "),
+            message: "every schema that `schemas` names is left out again by a pattern with a `!`: nothing is looked after".to_owned(),
             suggestion: None,
         });
     }

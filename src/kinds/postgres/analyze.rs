@@ -12,7 +12,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{RelationName, Session, each};
 use crate::plan::{Kind, Moment, Param, Plan, Query, Site, Statement, Step};
-use crate::values::{Engine, NamePattern, Percent, TimeSpan};
+use crate::values::{Engine, NamePattern, Percent, SchemaPattern, TimeSpan};
 
 /// How many changed rows make statistics stale.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +35,8 @@ pub(crate) struct Analyze {
     include: Vec<NamePattern>,
     /// No tables that match one of these patterns.
     exclude: Vec<NamePattern>,
+    /// Only in schemas that one of these patterns names and none with a `!` does; all where there is none.
+    schemas: Vec<SchemaPattern>,
     /// How many changed rows make statistics stale.
     rule: Rule,
     /// Share of rows changed since the last ANALYZE from which on statistics are stale.
@@ -52,6 +54,7 @@ impl Default for Analyze {
         Analyze {
             include: Vec::new(),
             exclude: Vec::new(),
+            schemas: Vec::new(),
             rule: Rule::Share,
             // Half of autovacuum's default: the point of a nightly task is to be ahead of it.
             min_changed: Percent::new(5.0),
@@ -188,6 +191,10 @@ impl Kind for Analyze {
         &self.exclude
     }
 
+    fn schemas(&self) -> &[SchemaPattern] {
+        &self.schemas
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let fill = |sql: &str| {
@@ -261,7 +268,7 @@ impl Kind for Analyze {
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         let tables: Vec<&TableFacts> = facts
             .tables
             .iter()

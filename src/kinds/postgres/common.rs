@@ -5,17 +5,31 @@ use std::collections::BTreeSet;
 use crate::engines::EngineError;
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{Finding, Param, Plan, Query, Required, Severity, Sweep, There};
-use crate::values::NamePattern;
+use crate::values::{NamePattern, SchemaPattern};
 
-/// `include` and `exclude` of a task.
+/// `include`, `exclude` and `schemas` of a task.
 pub(super) struct Selection<'a> {
     include: &'a [NamePattern],
     exclude: &'a [NamePattern],
+    schemas: &'a [SchemaPattern],
 }
 
 impl<'a> Selection<'a> {
-    pub(super) fn new(include: &'a [NamePattern], exclude: &'a [NamePattern]) -> Self {
-        Selection { include, exclude }
+    pub(super) fn new(
+        include: &'a [NamePattern],
+        exclude: &'a [NamePattern],
+        schemas: &'a [SchemaPattern],
+    ) -> Self {
+        Selection {
+            include,
+            exclude,
+            schemas,
+        }
+    }
+
+    /// Whether the task is for this schema.
+    fn in_schema(&self, schema: &str) -> bool {
+        self.schemas.is_empty() || SchemaPattern::choose(self.schemas, schema)
     }
 
     /// Whether the task covers this relation.
@@ -33,14 +47,16 @@ impl<'a> Selection<'a> {
                     .any(|name| pattern.matches(name.schema.raw(), name.relation.raw()))
             })
         };
-        (self.include.is_empty() || hit(self.include)) && !hit(self.exclude)
+        names.iter().any(|name| self.in_schema(name.schema.raw()))
+            && (self.include.is_empty() || hit(self.include))
+            && !hit(self.exclude)
     }
 
     /// Whether the task wants to have nothing to do with this relation.
     pub(super) fn excludes(&self, name: &RelationName) -> bool {
-        self.exclude
-            .iter()
-            .any(|pattern| pattern.matches(name.schema.raw(), name.relation.raw()))
+        let (schema, relation) = (name.schema.raw(), name.relation.raw());
+        let hit = |pattern: &NamePattern| pattern.matches(schema, relation);
+        !self.in_schema(schema) || self.exclude.iter().any(hit)
     }
 }
 

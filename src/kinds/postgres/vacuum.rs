@@ -12,7 +12,7 @@ use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, fir
 use crate::plan::{
     Finding, Kind, Memory, Moment, Param, Plan, Query, Severity, Site, Statement, Step,
 };
-use crate::values::{Bytes, Engine, NamePattern, Percent};
+use crate::values::{Bytes, Engine, NamePattern, Percent, SchemaPattern};
 
 /// Age from which a database's transaction ids are reported as a warning.
 /// With the default `autovacuum_freeze_max_age` of 200 million, an age of
@@ -31,6 +31,8 @@ pub(crate) struct Vacuum {
     include: Vec<NamePattern>,
     /// No tables that match one of these patterns.
     exclude: Vec<NamePattern>,
+    /// Only in schemas that one of these patterns names and none with a `!` does; all where there is none.
+    schemas: Vec<SchemaPattern>,
     /// Share of dead rows from which on a table is vacuumed.
     min_dead: Percent,
     /// Fewer dead rows than this never matter.
@@ -60,6 +62,7 @@ impl Default for Vacuum {
         Vacuum {
             include: Vec::new(),
             exclude: Vec::new(),
+            schemas: Vec::new(),
             min_dead: Percent::new(10.0),
             min_dead_rows: 1_000,
             min_inserted: Percent::new(20.0),
@@ -167,6 +170,10 @@ impl Kind for Vacuum {
         &self.exclude
     }
 
+    fn schemas(&self) -> &[SchemaPattern] {
+        &self.schemas
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let sql = TABLES
@@ -222,7 +229,7 @@ impl Kind for Vacuum {
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         let mut plan = Plan::default();
         let mut wanted: Vec<Want<'_>> = Vec::new();
         let mut forbidden = Vec::new();

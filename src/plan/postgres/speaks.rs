@@ -15,6 +15,10 @@ const UNMET: &str = "SELECT p.place - 1 FROM ROWS FROM (pg_catalog.unnest($1::te
         WHERE c.relname::text ~ p.name AND (p.schema IS NULL OR n.nspname::text ~ p.schema))
     ORDER BY p.place";
 
+/// All schemas but those of other sessions' temporary tables.
+const SCHEMAS: &str = "SELECT n.nspname::text FROM pg_catalog.pg_namespace n
+    WHERE NOT pg_catalog.pg_is_other_temp_schema(n.oid) ORDER BY 1";
+
 #[async_trait]
 impl Speaks for Session {
     type Body = Body;
@@ -26,6 +30,12 @@ impl Speaks for Session {
         each(&rows, |row| {
             Ok(usize::try_from(row.get::<i64>(0)?).unwrap_or(usize::MAX))
         })
+    }
+
+    async fn schemas(&self) -> Result<Vec<String>, EngineError> {
+        let doing = "looking for what `schemas` names";
+        let rows = self.query(doing, SCHEMAS, &[]).await?;
+        each(&rows, |row| row.get(0))
     }
 
     async fn of_itself(&self, trust_owners: &[String]) -> Result<Vec<Finding>, EngineError> {

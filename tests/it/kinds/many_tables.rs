@@ -2,6 +2,7 @@
 //! one of twenty.
 
 use crate::support::servers::{TestDatabase, fresh_database};
+use crate::support::workspace::Workspace;
 
 use super::workspace;
 
@@ -18,8 +19,13 @@ async fn tables(db: &TestDatabase, count: u32) {
 
 /// How many statements the server carried out in this database for `maint plan`.
 async fn questions(db: &TestDatabase, task: &str) -> i64 {
+    questions_of(db, &workspace(db), task).await
+}
+
+/// The same with tasks of one's own.
+pub(super) async fn questions_of(db: &TestDatabase, workspace: &Workspace, task: &str) -> i64 {
     db.client.batch_execute("SELECT pg_stat_statements_reset(0, (SELECT oid FROM pg_database WHERE datname = current_database()), 0)").await.unwrap();
-    workspace(db).run(["plan", task]).expect(0);
+    workspace.run(["plan", task]).expect(0);
     db.number(
         "SELECT sum(calls)::int8 FROM pg_stat_statements
          WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database())

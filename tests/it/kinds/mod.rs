@@ -43,6 +43,7 @@ mod repack;
 mod rights;
 mod room;
 mod rows;
+mod schemas;
 mod siblings;
 mod slots;
 mod snapshot;

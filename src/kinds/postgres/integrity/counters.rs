@@ -248,7 +248,7 @@ pub(super) fn near_end(
     keys: &[Key],
     role: &str,
 ) -> Vec<Finding> {
-    let selection = Selection::new(&options.include, &options.exclude);
+    let selection = Selection::new(&options.include, &options.exclude, &options.schemas);
     let mut found: BTreeMap<String, (f64, Finding)> = BTreeMap::new();
     let mut note = |used: f64, object: String, message: String, suggestion: Option<String>| {
         if used < options.near_end.share()

@@ -37,7 +37,7 @@ use crate::kinds::postgres::half_built;
 use crate::plan::Scope as Part;
 use crate::plan::postgres::Under;
 use crate::plan::{Check, Finding, Kind, Moment, Place, Plan, Query, Severity, Site, Step, Unfit};
-use crate::values::{Engine, NamePattern};
+use crate::values::{Engine, NamePattern, SchemaPattern};
 
 /// What a look at an object needs.
 #[derive(Clone, Copy, Debug)]
@@ -104,6 +104,10 @@ impl Kind for Integrity {
 
     fn excludes(&self) -> &[NamePattern] {
         &self.exclude
+    }
+
+    fn schemas(&self) -> &[SchemaPattern] {
+        &self.schemas
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
@@ -255,7 +259,7 @@ impl Kind for Integrity {
 impl Integrity {
     /// Tables whose check constraints only those know who hold them.
     fn held(&self, facts: &Facts, plan: &mut Plan) {
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         for table in facts.unread.iter().filter(|t| selection.covers(&t.name)) {
             let who = facts.holders.get(&table.oid).map_or("", String::as_str);
             let left_out = "its check constraints could not be read, and were not checked";
@@ -271,7 +275,7 @@ impl Integrity {
         unreadable: &mut Vec<(RelationName, Hidden)>,
         plan: &mut Plan,
     ) {
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         let keys: Vec<&ForeignKey> = facts
             .foreign_keys
             .iter()
@@ -383,7 +387,7 @@ impl Integrity {
                 suggestion: None,
             });
         }
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         // On the primary alone where a replica would do, heavy work is left out.
         let level_at = |place: Place| match place {
             Place::Primary if facts.replica.is_some() => level.min(Level::Light),
@@ -480,7 +484,7 @@ impl Integrity {
 
     /// What is asked for, and only a primary can do.
     fn not_on_a_standby(&self, facts: &Facts, plan: &mut Plan) {
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         if self.validate {
             plan.skip("validate", "the target is a standby, which changes nothing");
         }
@@ -501,7 +505,7 @@ impl Integrity {
     }
 
     fn invalid(&self, facts: &Facts, plan: &mut Plan) {
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         for index in &facts.indexes {
             if index.valid
                 || index.in_progress

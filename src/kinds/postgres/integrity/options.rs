@@ -4,7 +4,7 @@ use crate::plan::Unfit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::values::{NamePattern, Percent, TimeSpan};
+use crate::values::{NamePattern, Percent, SchemaPattern, TimeSpan};
 
 /// How closely amcheck looks.
 #[derive(
@@ -42,6 +42,8 @@ pub(crate) struct Integrity {
     pub(super) include: Vec<NamePattern>,
     /// No tables that match one of these patterns.
     pub(super) exclude: Vec<NamePattern>,
+    /// Only in schemas that one of these patterns names and none with a `!` does; all where there is none.
+    pub(super) schemas: Vec<SchemaPattern>,
     /// Whether to count the rows that violate foreign keys and check
     /// constraints, whether or not those count as valid.
     pub(super) constraints: bool,
@@ -72,6 +74,7 @@ impl Default for Integrity {
         Integrity {
             include: Vec::new(),
             exclude: Vec::new(),
+            schemas: Vec::new(),
             constraints: true,
             validate: false,
             amcheck: Level::Light,

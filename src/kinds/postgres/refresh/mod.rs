@@ -18,7 +18,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{Identifier, RelationName, Session};
 use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Statement, Step};
-use crate::values::{Engine, NamePattern, TimeSpan};
+use crate::values::{Engine, NamePattern, SchemaPattern, TimeSpan};
 
 /// Options of `kind: refresh`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -28,6 +28,8 @@ pub(crate) struct Refresh {
     include: Vec<NamePattern>,
     /// No views that match one of these patterns.
     exclude: Vec<NamePattern>,
+    /// Only in schemas that one of these patterns names and none with a `!` does; all where there is none.
+    schemas: Vec<SchemaPattern>,
     /// Refresh views that lack the index for `CONCURRENTLY` all the same.
     /// Nobody can read a view while it is refreshed that way.
     allow_blocking: bool,
@@ -46,6 +48,7 @@ impl Default for Refresh {
         Refresh {
             include: Vec::new(),
             exclude: Vec::new(),
+            schemas: Vec::new(),
             allow_blocking: false,
             fresh_within: None,
             // Short enough for an hourly schedule; long enough that a second run does nothing.
@@ -82,6 +85,10 @@ impl Kind for Refresh {
         &self.exclude
     }
 
+    fn schemas(&self) -> &[SchemaPattern] {
+        &self.schemas
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let mut facts = facts::read(&site.primary).await?;
         facts.standing = trust::read(site, []).await?;
@@ -89,7 +96,7 @@ impl Kind for Refresh {
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         let ours = |view: &View| {
             view.materialized && selection.covers(&view.name) && view.may && self.can(view)
         };

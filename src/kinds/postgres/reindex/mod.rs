@@ -24,7 +24,7 @@ use crate::plan::{
     Finding, Kind, Moment, Observation, Param, Plan, Query, Severity, Site, Statement, Step, Sweep,
     Unfit,
 };
-use crate::values::{Bytes, Engine, NamePattern, Percent};
+use crate::values::{Bytes, Engine, NamePattern, Percent, SchemaPattern};
 
 /// How bloat is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,6 +46,8 @@ pub(crate) struct Reindex {
     include: Vec<NamePattern>,
     /// No indexes that match one of these patterns.
     exclude: Vec<NamePattern>,
+    /// Only in schemas that one of these patterns names and none with a `!` does; all where there is none.
+    schemas: Vec<SchemaPattern>,
     /// Smaller indexes are left alone: what could be won is not worth the work.
     min_size: Bytes,
     /// Share of an index that a rebuild would save, from which on it is rebuilt.
@@ -64,6 +66,7 @@ impl Default for Reindex {
         Reindex {
             include: Vec::new(),
             exclude: Vec::new(),
+            schemas: Vec::new(),
             min_size: Bytes(10 * 1024 * 1024),
             min_bloat: Percent::new(30.0),
             method: Method::Estimate,
@@ -130,6 +133,10 @@ impl Kind for Reindex {
         &self.exclude
     }
 
+    fn schemas(&self) -> &[SchemaPattern] {
+        &self.schemas
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
         let scope = Scope {
@@ -139,7 +146,7 @@ impl Kind for Reindex {
             largest: None,
         };
         let mut indexes = facts::indexes(db, &scope).await?;
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         indexes.retain(|i| self.covers(&selection, i));
         let mut large: Vec<&mut IndexFacts> = indexes
             .iter_mut()
@@ -180,7 +187,7 @@ impl Kind for Reindex {
         plan.findings.extend(estimated);
         let mut forbidden = Vec::new();
         let mut unseen = Unseen::default();
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         leftovers::plan(&facts.leftovers, &selection, &facts.role, &mut plan);
         let remains: HashSet<u32> = facts.leftovers.iter().map(|l| l.oid).collect();
         // Another rebuild would leave one more beside what nobody of us may remove.

@@ -21,7 +21,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::Standing;
 use crate::plan::{Baseline, Kind, Moment, Observation, Plan, Site, Skip, Statement, Step, Unfit};
-use crate::values::{Bytes, Engine, NamePattern, Percent, TimeSpan, Window};
+use crate::values::{Bytes, Engine, NamePattern, Percent, SchemaPattern, TimeSpan, Window};
 
 /// How bloat is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,8 @@ pub(crate) struct Repack {
     include: Vec<NamePattern>,
     /// No tables that match one of these patterns.
     exclude: Vec<NamePattern>,
+    /// Only in schemas that one of these patterns names and none with a `!` does; all where there is none.
+    schemas: Vec<SchemaPattern>,
     /// Smaller tables are left alone, their TOAST tables included.
     min_size: Bytes,
     /// Share of a table that could be given back, from which on it is.
@@ -85,6 +87,7 @@ impl Default for Repack {
         Repack {
             include: Vec::new(),
             exclude: Vec::new(),
+            schemas: Vec::new(),
             min_size: Bytes(10 * 1024 * 1024),
             min_bloat: Percent::new(30.0),
             method: Method::Auto,
@@ -148,9 +151,13 @@ impl Kind for Repack {
         &self.exclude
     }
 
+    fn schemas(&self) -> &[SchemaPattern] {
+        &self.schemas
+    }
+
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
-        let selection = Selection::new(&self.include, &self.exclude);
+        let selection = Selection::new(&self.include, &self.exclude, &self.schemas);
         let min_bytes = i64::try_from(self.min_size.get()).unwrap_or(i64::MAX);
         let mut tables = facts::tables(db, min_bytes).await?;
         tables.retain(|t| selection.covers(&t.name));

@@ -176,7 +176,7 @@ impl Autovacuum {
         behind: &mut BTreeMap<String, DateTime<Utc>>,
         plan: &mut Plan,
     ) {
-        let selection = Selection::new(&options.include, &options.exclude);
+        let selection = Selection::new(&options.include, &options.exclude, &options.schemas);
         let mut told = [0_usize; 3];
         if self.off {
             return;

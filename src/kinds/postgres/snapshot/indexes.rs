@@ -368,7 +368,7 @@ impl Indexes {
             note("index.scans", index.name.to_string(), index.scans);
             note("index.tuples", index.name.to_string(), index.tuples);
         }
-        let selection = Selection::new(&options.include, &options.exclude);
+        let selection = Selection::new(&options.include, &options.exclude, &options.schemas);
         let mut doubles: Vec<&Double> = self
             .doubles
             .iter()

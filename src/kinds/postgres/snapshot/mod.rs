@@ -18,7 +18,7 @@ use super::reindex::{self, IndexFacts};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::plan::{Kind, Moment, Plan, Scope, Site, Unfit};
-use crate::values::{Engine, NamePattern};
+use crate::values::{Engine, NamePattern, SchemaPattern};
 
 /// What the decision is made from.
 #[derive(Default)]
@@ -59,6 +59,10 @@ impl Kind for Snapshot {
 
     fn excludes(&self) -> &[NamePattern] {
         &self.exclude
+    }
+
+    fn schemas(&self) -> &[SchemaPattern] {
+        &self.schemas
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

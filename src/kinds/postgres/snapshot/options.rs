@@ -4,7 +4,7 @@ use crate::plan::Unfit;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::values::{Bytes, NamePattern, Percent, TimeSpan};
+use crate::values::{Bytes, NamePattern, Percent, SchemaPattern, TimeSpan};
 
 /// Options of `kind: snapshot`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -14,6 +14,8 @@ pub(crate) struct Snapshot {
     pub(super) include: Vec<NamePattern>,
     /// No findings about what matches one of these patterns.
     pub(super) exclude: Vec<NamePattern>,
+    /// Only in schemas that one of these patterns names and none with a `!` does; all where there is none.
+    pub(super) schemas: Vec<SchemaPattern>,
     /// How many of the largest tables and busiest statements go into the
     /// time series; up to 500.
     pub(super) top: u32,
@@ -61,6 +63,7 @@ impl Default for Snapshot {
         Snapshot {
             include: Vec::new(),
             exclude: Vec::new(),
+            schemas: Vec::new(),
             top: 50,
             max_statement_mean: TimeSpan::from_secs(1),
             // A mean over fewer calls is chance.

@@ -196,7 +196,7 @@ pub(super) fn judge_dead(
     options: &Snapshot,
     plan: &mut Plan,
 ) {
-    let selection = Selection::new(&options.include, &options.exclude);
+    let selection = Selection::new(&options.include, &options.exclude, &options.schemas);
     for table in tables
         .iter()
         .filter(|t| selection.covers(&t.name))

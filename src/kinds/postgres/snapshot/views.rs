@@ -135,7 +135,7 @@ pub(super) async fn read(db: &Session) -> Result<Vec<View>, EngineError> {
 
 /// What is to be said about materialized views.
 pub(super) fn judge(views: &[View], options: &Snapshot, at: &Moment, plan: &mut Plan) {
-    let selection = Selection::new(&options.include, &options.exclude);
+    let selection = Selection::new(&options.include, &options.exclude, &options.schemas);
     let known: BTreeMap<String, Past> = recall(at, "views");
     let limit = TimeDelta::from_std(options.view_fresh_within.get()).unwrap_or(TimeDelta::MAX);
     let mut now = BTreeMap::new();
