@@ -16,8 +16,7 @@ use crate::pipeline;
 use crate::plan::KindInfo;
 use crate::report::Templates;
 use crate::report::text::Style;
-use crate::values::closest;
-use crate::values::with_causes;
+use crate::values::{closest, host, with_causes};
 
 /// What every verb needs of the command line and the files.
 pub(super) struct Context<'a> {
@@ -278,9 +277,4 @@ pub(super) fn unknown<'a>(
 
 fn console_width() -> u16 {
     console::Term::stdout().size().1
-}
-
-/// What this machine calls itself.
-pub(super) fn host() -> String {
-    gethostname::gethostname().to_string_lossy().into_owned()
 }

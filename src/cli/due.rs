@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 
 use super::Failure;
-use super::context::{Context, host, spool_folder};
+use super::context::{Context, spool_folder};
 use super::documents;
 use super::run::{How, exit_code, longest_grace, run_all, say_kept, signal_code, tell, worse};
 use super::signals::Signals;
@@ -19,7 +19,7 @@ use crate::scheduler::{
     Around, Came, Happened, LEASE, Options, PipelineWorker, Scheduler, SystemClock, Watcher,
     definitions, set_right, times_ahead, with_reports, zone_of,
 };
-use crate::values::with_causes;
+use crate::values::{host, with_causes};
 
 /// Longer than a schedule takes to see that the one before has ended.
 const LOOK_AGAIN: Duration = Duration::from_millis(2_500);

@@ -136,5 +136,5 @@ fn somebody() -> String {
         .ok()
         .flatten()
         .map_or_else(|| "somebody".to_owned(), |user| user.name);
-    format!("{name}@{}", super::context::host())
+    format!("{name}@{}", crate::values::host())
 }

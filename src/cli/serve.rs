@@ -95,7 +95,7 @@ impl Serve {
         let health = Arc::new(Health::default());
         let scheduled = Arc::new(with_reports(&config));
         metrics.begin(&scheduled, store.as_ref()).await?;
-        let host = super::context::host();
+        let host = crate::values::host();
         let live = Live::default();
         let worker = Arc::new(PipelineWorker::new(
             Arc::clone(&recorder),
@@ -377,7 +377,7 @@ impl<'a> Serving<'a> {
             at: Utc::now(),
             event: REFUSED.to_owned(),
             task: String::new(),
-            target: super::context::host(),
+            target: crate::values::host(),
             schedule: None,
             run: None,
             text: format!("What was in force before goes on.\n{why}"),

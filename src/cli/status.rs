@@ -10,7 +10,7 @@ use super::context::Context;
 use crate::config::Config;
 use crate::history::{
     FindingState, HistoryError, Occurrence, OccurrenceFilter, OccurrenceStatus, Period, RunFilter,
-    RunStatus, Store, TaskTotals, TrackedFinding, with_known_databases,
+    RunStatus, Store, TaskTotals, TrackedFinding, task_totals, with_known_databases,
 };
 use crate::plan::{Severity, tells_kept_out};
 use crate::report::finding_text;
@@ -206,9 +206,10 @@ async fn look(
         since: DateTime::UNIX_EPOCH,
         until: now + TimeDelta::seconds(1),
     };
-    let totals = store.summaries().task_totals(&ever, 0).await?;
+    let totals = task_totals(store, &ever, 0).await?;
     for one in &totals {
-        let failed = FAILURES.contains(&one.last_status);
+        let outcome = one.outcome.as_ref();
+        let failed = outcome.is_some_and(|last| FAILURES.contains(&last.status));
         let alert = alerts
             .iter()
             .find(|alert| alert.task == one.task && alert.target == one.target);
@@ -389,7 +390,8 @@ async fn failing_since(store: &dyn Store, one: &TaskTotals) -> Result<DateTime<U
         limit: Some(PAGE),
         ..well
     };
-    let mut first = one.last_started_at;
+    let last = one.outcome.as_ref();
+    let mut first = last.map_or(one.last_started_at, |last| last.started_at);
     loop {
         let runs = store.runs(&page).await?;
         let Some(last) = runs.last() else {

@@ -10,6 +10,7 @@ mod learned;
 mod location;
 mod occurrence;
 mod outbox;
+mod outcomes;
 mod place;
 mod postgres;
 mod record;
@@ -40,6 +41,7 @@ pub use occurrence::{
     Calendar, Claim, DOES_ITS_WORK, Ended, Occurrence, OccurrenceFilter, OccurrenceStatus, Pause,
 };
 pub use outbox::{Alert, Letter, Notice, Outbox};
+pub use outcomes::task_totals;
 pub use place::Place;
 pub use record::{LockWait, RunRecord, RunStatus, StepRecord, StepStatus, Throttled, Trigger};
 pub use recorder::{Kept, LONG, Recorder, take_up};
@@ -47,7 +49,7 @@ pub use records::Records;
 pub use runs::{DeadRuns, FindingCounts, RunFilter, RunSummary, Runs};
 pub use store::Store;
 pub use summary::{
-    By, Day, FindingState, Gain, Period, Series, Summaries, TaskTotals, TrackedFinding,
+    By, Day, FindingState, Gain, Outcome, Period, Series, Summaries, TaskTotals, TrackedFinding,
     TrackedFindings, Trouble,
 };
 

@@ -64,9 +64,16 @@ pub trait DeadRuns: Send + Sync {
         at: DateTime<Utc>,
     ) -> Result<Vec<RunRecord>, HistoryError>;
 
+    /// The runs of this host that are on record as running, and whose process is gone; `alive` is
+    /// asked for the process id of each.
+    async fn dead(
+        &self,
+        host: &str,
+        alive: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Result<Vec<Uuid>, HistoryError>;
+
     /// Closes the running runs of this host, of any task, whose process is
-    /// gone; otherwise like [`DeadRuns::interrupt_running`]. `alive` is asked
-    /// for the process id of each.
+    /// gone ([`DeadRuns::dead`]); otherwise like [`DeadRuns::interrupt_running`].
     async fn interrupt_dead(
         &self,
         host: &str,

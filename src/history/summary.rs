@@ -75,10 +75,24 @@ pub struct TaskTotals {
     pub last_started_at: DateTime<Utc>,
     /// How long it took, in milliseconds.
     pub last_duration_ms: i64,
+    /// What the work has come to last: whoever was skipped, cancelled or is at work now says
+    /// nothing of that.
+    pub outcome: Option<Outcome>,
     /// When the last run that succeeded began.
     pub last_success_at: Option<DateTime<Utc>>,
     /// Durations of the last runs that did work, oldest first, in milliseconds.
     pub recent_ms: Vec<i64>,
+}
+
+/// A run that came to an end of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Outcome {
+    /// Its id.
+    pub run: Uuid,
+    /// How it ended: in success or failure, in part, or out of time.
+    pub status: RunStatus,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
 }
 
 /// A step that made something smaller.

@@ -15,6 +15,7 @@ use crate::config::{Command, Commands};
 use crate::execute::Stop;
 use crate::history::{RunRecord, RunStatus, StepStatus};
 use crate::plan::{Finding, Severity};
+use crate::report::error_text;
 use crate::values::{TimeSpan, redact};
 
 /// How much of what a program says is kept: its end, where it says why it failed.
@@ -201,13 +202,14 @@ fn known(record: &RunRecord) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// What went wrong: with the run, or with the first of its steps that failed.
+/// What went wrong: with the run, or with the first of its steps that failed. A program may tell
+/// anybody, so that it gets what may be told, without the words of the server.
 fn error(record: &RunRecord) -> String {
     let failed = || record.steps.iter().find(|s| s.status == StepStatus::Failed);
     match (&record.error, failed()) {
-        (Some(error), _) => error.clone(),
+        (Some(error), _) => error_text(error),
         (None, Some(step)) => {
-            let error = step.error.as_deref().unwrap_or_default();
+            let error = error_text(step.error.as_deref().unwrap_or_default());
             format!("{}: {error}", step.object)
         }
         (None, None) => String::new(),

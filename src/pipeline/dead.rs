@@ -30,12 +30,3 @@ pub(super) async fn take_over<D: Door>(
     }
     Ok(())
 }
-
-/// Whether a process of this machine is alive. Asking with signal 0 sends nothing.
-pub(super) fn is_alive(pid: i64) -> bool {
-    let Ok(pid) = i32::try_from(pid) else {
-        return false;
-    };
-    let asked = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None);
-    asked != Err(nix::errno::Errno::ESRCH)
-}

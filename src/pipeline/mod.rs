@@ -33,7 +33,7 @@ use crate::execute::{Held, Observer, Shared, Stop, StopReason};
 use crate::history::{Kept, Recorder, RunRecord, RunStatus, StepRecord, StepStatus, Trigger};
 use crate::notify::Teller;
 use crate::plan::{Finding, Plan, SavedPlan, Skip};
-use crate::values::{Window, redact, with_causes};
+use crate::values::{Window, is_alive, redact, with_causes};
 
 pub use checkup::{Level, Line, last_places};
 pub(crate) use commands::run as run_command;
@@ -47,8 +47,6 @@ pub use postgres::dial;
 pub use share::{Among, share, shares};
 pub use through::Through;
 pub use way::{Answer, Way};
-
-use dead::is_alive;
 
 /// A run asked for.
 pub struct Request<'a> {

@@ -115,6 +115,7 @@ fn task_lines(config: &Config, totals: Vec<TaskTotals>) -> Vec<TaskLine> {
                 failed: 0,
                 incomplete: 0,
                 last: None,
+                outcome: None,
                 last_success_at: None,
                 next_at: None,
                 rows: 0,
@@ -148,6 +149,7 @@ fn task_lines(config: &Config, totals: Vec<TaskTotals>) -> Vec<TaskLine> {
                 started_at: sum.last_started_at,
                 duration_ms: sum.last_duration_ms,
             }),
+            outcome: sum.outcome,
             last_success_at: sum.last_success_at,
             next_at: None,
             rows: sum.rows,
@@ -215,12 +217,12 @@ fn reasons(
         told.push((verdict, before.to_owned(), target.to_owned(), behind));
     };
     for line in tasks.iter().filter(|line| line.enabled) {
-        let Some(last) = &line.last else { continue };
+        let Some(last) = &line.outcome else { continue };
         let (task, target) = (&line.task, &line.target);
         let cause = troubles
             .iter()
             .find(|one| {
-                let there = one.trouble.run == last.id || one.also_on.contains(target);
+                let there = one.trouble.run == last.run || one.also_on.contains(target);
                 there && one.trouble.task == *task && one.trouble.failed
             })
             .and_then(|one| one.trouble.error.as_deref())
@@ -246,7 +248,7 @@ fn reasons(
                 " left work for the next run, which begins with it".to_owned(),
             ),
             RunStatus::Succeeded => {
-                if let Some(left) = left_behind(last.id, troubles) {
+                if let Some(left) = left_behind(last.run, troubles) {
                     add(Verdict::Watch, task, target, left);
                 }
             }

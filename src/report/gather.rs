@@ -8,7 +8,7 @@ use super::model::{Report, Trend};
 use crate::config::Config;
 use crate::history::{
     By, HistoryError, OccurrenceFilter, OccurrenceStatus, Period, Series, Store, Summaries,
-    with_known_databases,
+    task_totals, with_known_databases,
 };
 
 /// Durations per task that the usual one is made from.
@@ -39,7 +39,7 @@ pub async fn gather(
     let (days, before, tasks, gains, troubles, findings, missed, missed_before, series) = tokio::try_join!(
         sums.days(period, By::Kind),
         sums.days(earlier, By::Kind),
-        sums.task_totals(period, RECENT),
+        task_totals(store, period, RECENT),
         sums.gains(period, MOST_GAINS),
         sums.troubles(period, MOST_READ_TROUBLES),
         sums.tracked_findings(period, &known, MOST_FINDINGS),

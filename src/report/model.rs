@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::history::{Gain, Period, RunStatus, TrackedFinding, Trouble};
+use crate::history::{Gain, Outcome, Period, RunStatus, TrackedFinding, Trouble};
 use crate::plan::Severity;
 use crate::values::Engine;
 
@@ -79,6 +79,9 @@ pub struct TaskLine {
     pub incomplete: i64,
     /// The last run, if there ever was one.
     pub last: Option<LastRun>,
+    /// What its work has come to last: whoever was skipped, cancelled or is at work now says
+    /// nothing of that.
+    pub outcome: Option<Outcome>,
     /// When it last succeeded, if it ever did.
     pub last_success_at: Option<DateTime<Utc>>,
     /// When a schedule runs it next, if one does.

@@ -13,7 +13,7 @@ use super::model::{
     Trend, TroubleLine, Unit, Verdict,
 };
 use crate::history::{
-    FindingState, Gain, LockWait, Notice, Period, RunStatus, TrackedFinding, Trouble,
+    FindingState, Gain, LockWait, Notice, Outcome, Period, RunStatus, TrackedFinding, Trouble,
 };
 use crate::plan::Severity;
 use crate::values::Engine;
@@ -191,6 +191,11 @@ fn task(name: &str, target: &str, engine: Engine, status: RunStatus, usual: f64)
             status,
             started_at: at(30),
             duration_ms: 95_000,
+        }),
+        outcome: Some(Outcome {
+            run: id(),
+            status,
+            started_at: at(30),
         }),
         last_success_at: Some(at(54)),
         next_at: None,

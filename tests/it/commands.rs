@@ -100,14 +100,27 @@ async fn they_know_of_the_run_and_are_recorded() {
 async fn the_one_for_errors_knows_the_error() {
     let db = unanalyzed().await;
     let told = json!({ "run": ["sh", "-c", "echo \"$MAINT_ERROR\" >told.txt"] });
-    let options = json!({ "statements": [{ "name": "divide", "sql": "SELECT 1 / 0" }] });
-    let workspace = Workspace::for_target(&db.url).task(
-        "own",
-        &format!("kind: sql\ntarget: app\noptions: {options}\ncommands: {{ on_error: {told} }}\n"),
-    );
-    workspace.run(["run", "own", "--now"]).expect(1);
-    let said = std::fs::read_to_string(workspace.path().join("told.txt")).unwrap();
-    assert!(said.starts_with("divide: division by zero"), "{said}");
+    let raise = "DO $$ BEGIN RAISE EXCEPTION 'geheim@example.org'; END $$";
+    for (name, sql, code) in [
+        ("divide", "SELECT 1 / 0", "22012"),
+        ("raise", raise, "P0001"),
+    ] {
+        let options = json!({ "statements": [{ "name": name, "sql": sql }] });
+        let workspace = Workspace::for_target(&db.url).task(
+            "own",
+            &format!(
+                "kind: sql\ntarget: app\noptions: {options}\ncommands: {{ on_error: {told} }}\n"
+            ),
+        );
+        workspace.run(["run", "own", "--now"]).expect(1);
+        let said = std::fs::read_to_string(workspace.path().join("told.txt")).unwrap();
+        assert!(
+            said.starts_with(&format!("{name}: ")) && said.contains(code),
+            "{said}"
+        );
+        // It may go to anybody.
+        assert!(!said.contains("geheim"), "{said}");
+    }
 }
 
 #[tokio::test]

@@ -2,6 +2,10 @@
 
 use std::path::Path;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::patience::Patience;
 use crate::support::servers::fresh_database;
 use crate::support::workspace::{Workspace, maint};
 
@@ -90,6 +94,79 @@ async fn one_line_says_whether_all_is_well() {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     }
     workspace.run(["history", "--output", "nagios"]).expect(2);
+}
+
+/// Who was killed, cancelled or skipped has not done the work: what it came to before counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_success_makes_a_failure_good() {
+    let db = fresh_database(17).await;
+    let sleeping = |sql: &str| {
+        Workspace::new(&schedules(&db.url, "")).task(
+            "own",
+            &format!("kind: sql\ntarget: app\noptions: {{ statements: [{{ name: own, sql: {sql} }}] }}\n"),
+        ).task("analyze", "kind: analyze\ntarget: app\n")
+    };
+    let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    let begin = async |workspace: &Workspace| {
+        let patience = Patience::until("the session of the one before to end");
+        while db.number(asleep).await != 0 {
+            patience.pause().await;
+        }
+        let process = workspace.process(["run", "own", "--now"]).spawn().unwrap();
+        let patience = Patience::until("the statement to begin");
+        while db.number(asleep).await == 0 {
+            patience.pause().await;
+        }
+        process
+    };
+    let signalled = async |workspace: &Workspace, signals: &[Signal]| {
+        let mut process = begin(workspace).await;
+        for signal in signals {
+            kill(Pid::from_raw(process.id() as i32), *signal).unwrap();
+        }
+        process.wait().unwrap();
+    };
+    let not_well = |workspace: &Workspace, after: &str| {
+        let said = workspace.run(["status"]).expect(1);
+        assert!(
+            said.stdout
+                .contains("own on app has not succeeded since it failed"),
+            "{after}: {said:#?}"
+        );
+        let report = workspace.run(["report", "--output", "json"]).json();
+        assert_eq!(report["verdict"], "attention", "{after}: {report:#}");
+    };
+    let workspace = sleeping("SELECT pg_sleep(600)");
+    // On record it is still at work.
+    signalled(&workspace, &[Signal::SIGKILL]).await;
+    not_well(&workspace, "killed");
+    signalled(&workspace, &[Signal::SIGTERM, Signal::SIGTERM]).await;
+    not_well(&workspace, "cancelled");
+    let other = sleeping("SELECT pg_sleep(600)");
+    let mut process = begin(&other).await;
+    workspace.run(["run", "own", "--now"]).expect(4);
+    not_well(&workspace, "skipped");
+    process.kill().unwrap();
+    process.wait().unwrap();
+    workspace.file(
+        "tasks/own.yaml",
+        "kind: sql\ntarget: app\noptions: { statements: [{ name: own, sql: SELECT 1 }] }\n",
+    );
+    db.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()").await;
+    let patience = Patience::until("the task to be free again");
+    while workspace.run(["run", "own", "--now"]).code != 0 {
+        patience.pause().await;
+    }
+    workspace.run(["status"]).expect(0);
+    // Who is at work has not failed.
+    workspace.file(
+        "tasks/own.yaml",
+        "kind: sql\ntarget: app\noptions: { statements: [{ name: own, sql: SELECT pg_sleep(600) }] }\n",
+    );
+    let mut process = begin(&workspace).await;
+    workspace.run(["status"]).expect(0);
+    process.kill().unwrap();
+    process.wait().unwrap();
 }
 
 /// The same on several targets is one line that names them, and what is of one alone says of which.

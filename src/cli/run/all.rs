@@ -10,7 +10,7 @@ use futures_util::{StreamExt, stream};
 use super::exit::{exit_code, signal_code, worse};
 use super::pings::Pings;
 use crate::cli::Failure;
-use crate::cli::context::{Context, host};
+use crate::cli::context::Context;
 use crate::cli::documents::{self, NotStarted};
 use crate::cli::screen::{Bars, Screen};
 use crate::config::{Config, Target, Task};
@@ -22,6 +22,7 @@ use crate::pipeline::{self, Among, Lanes, Request, Surroundings};
 use crate::plan::{Finding, Saved, SavedPlan};
 use crate::report::text::{Style, run_summary};
 use crate::scheduler::{DueNow, due_now};
+use crate::values::host;
 
 /// What came of several tasks.
 pub(in crate::cli) struct Ran {

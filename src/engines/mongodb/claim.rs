@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::names::CLAIMS;
 use super::session::Claim;
 use super::{Limit, MongoError, Session};
-use crate::values::with_causes;
+use crate::values::{host, is_alive, with_causes};
 
 /// How long a claim holds without a sign of life.
 const LEASE: Duration = Duration::from_secs(30);
@@ -278,14 +278,7 @@ fn has_died(holder: &Document) -> bool {
         return false;
     };
     // Only where process ids mean the same to both.
-    theirs == process(pid) && {
-        let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap_or(i32::MAX));
-        nix::sys::signal::kill(pid, None) == Err(nix::errno::Errno::ESRCH)
-    }
-}
-
-fn host() -> String {
-    gethostname::gethostname().to_string_lossy().into_owned()
+    theirs == process(pid) && !is_alive(i64::from(pid))
 }
 
 /// A process id together with the space in which it means something.

@@ -28,7 +28,7 @@ pub use json::Json;
 pub use marks::MARKS;
 pub(crate) use marks::mark;
 pub use members::{Member, Members};
-pub use names::{LONGEST_NAMESPACE, misnamed, misnamed_database};
+pub use names::{CLAIMS, LONGEST_NAMESPACE, misnamed, misnamed_database};
 pub use session::{Claim, Limit, Server, Session, kill_operations, namespace, number};
 pub use shards::{Spread, Spreads};
 pub use tiger::{is_compacting, writes};

@@ -1,7 +1,7 @@
 //! Names that no collection, or no database, of ours can have.
 
 /// Where claims are kept, in the target's own database: whoever may work there may claim.
-pub(super) const CLAIMS: &str = "maint.claims";
+pub const CLAIMS: &str = "maint.claims";
 /// The longest namespace that a server takes, in bytes.
 pub const LONGEST_NAMESPACE: usize = 255;
 /// The longest name of a database, in bytes.

@@ -53,16 +53,24 @@ impl DeadRuns for SqlStore {
             .await
     }
 
+    async fn dead(
+        &self,
+        host: &str,
+        alive: &(dyn Fn(i64) -> bool + Sync),
+    ) -> Result<Vec<Uuid>, HistoryError> {
+        let running = RUNNING_ON_HOST.with([host.into()]);
+        let running: Vec<RunRecord> = self.fetch(OPERATION, running).await?;
+        let dead = running.into_iter().filter(|run| !alive(run.pid));
+        Ok(dead.map(|run| run.id).collect())
+    }
+
     async fn interrupt_dead(
         &self,
         host: &str,
         alive: &(dyn Fn(i64) -> bool + Sync),
         at: DateTime<Utc>,
     ) -> Result<Vec<RunRecord>, HistoryError> {
-        let running = RUNNING_ON_HOST.with([host.into()]);
-        let running: Vec<RunRecord> = self.fetch(OPERATION, running).await?;
-        let dead = running.into_iter().filter(|run| !alive(run.pid));
-        self.interrupt(dead.map(|run| run.id).collect(), at).await
+        self.interrupt(self.dead(host, alive).await?, at).await
     }
 }
 

@@ -5,7 +5,7 @@ use sqlx::Error;
 
 use super::row::{FromRow, Row};
 use crate::history::summary::{
-    Day, FindingState, Gain, SeriesPoint, TaskTotals, TrackedFinding, Trouble,
+    Day, FindingState, Gain, Outcome, SeriesPoint, TaskTotals, TrackedFinding, Trouble,
 };
 use crate::history::words::{severity_from_word, short_id};
 use crate::history::{
@@ -281,6 +281,14 @@ impl FromRow for TaskTotals {
             last_status: row.word("last_status", RunStatus::from_word)?,
             last_started_at: row.time("last_started_at")?,
             last_duration_ms: row.cell("last_duration_ms")?,
+            outcome: match row.maybe_id("outcome_run")? {
+                None => None,
+                Some(run) => Some(Outcome {
+                    run,
+                    status: row.word("outcome_status", RunStatus::from_word)?,
+                    started_at: row.time("outcome_started_at")?,
+                }),
+            },
             last_success_at: row.maybe_time("last_success_at")?,
             recent_ms,
         })

@@ -39,10 +39,16 @@ static TASKS: Sql = Sql::new(of_pairs!(
     ends AS (
         SELECT (SELECT id FROM maint.runs
                  WHERE task = pairs.task AND target = pairs.target AND started_at < $2
-                 ORDER BY started_at DESC, id DESC LIMIT 1) AS last_run
+                 ORDER BY started_at DESC, id DESC LIMIT 1) AS last_run,
+               (SELECT id FROM maint.runs
+                 WHERE task = pairs.task AND target = pairs.target AND started_at < $2
+                   AND status IN ('succeeded', 'incomplete', 'partial', 'failed', 'interrupted')
+                 ORDER BY started_at DESC, id DESC LIMIT 1) AS outcome_run
           FROM pairs WHERE target IS NOT NULL)
     SELECT last.task, last.target, last.id AS last_run, last.kind, last.status AS last_status,
            last.started_at AS last_started_at, last.duration_ms AS last_duration_ms,
+           outcome.id AS outcome_run, outcome.status AS outcome_status,
+           outcome.started_at AS outcome_started_at,
            (SELECT {sqlite: json_array}{postgres: json_build_array}(
                        count(*), count(*) FILTER (WHERE status IN ('failed', 'interrupted')),
                        count(*) FILTER (WHERE status = 'partial'),
@@ -61,6 +67,7 @@ static TASKS: Sql = Sql::new(of_pairs!(
                        AND status IN ('succeeded', 'incomplete', 'partial', 'failed')
                      ORDER BY started_at DESC LIMIT $3) AS latest) AS recent
       FROM ends JOIN maint.runs AS last ON last.id = ends.last_run
+           LEFT JOIN maint.runs AS outcome ON outcome.id = ends.outcome_run
      ORDER BY last.task {bytewise}, last.target {bytewise}"
 ));
 

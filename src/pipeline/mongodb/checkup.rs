@@ -7,14 +7,19 @@ use mongodb::bson::{Bson, Document, doc};
 use super::session;
 use crate::config::Target;
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Limit, Members, MongoError, Session, number, role_for};
+use crate::engines::mongodb::{
+    CLAIMS, Limit, Members, MongoError, Session, namespace, number, role_for,
+};
 use crate::pipeline::PipelineError;
 use crate::pipeline::checkup::{Level, Line};
+
+/// What every run does in the collection of claims.
+const CLAIM: [&str; 4] = ["find", "insert", "update", "remove"];
 
 /// What maint asks of a server for each kind, and the actions it takes.
 const NEEDS: [(&str, &str, &[&str], bool); 7] = [
     (
-        "cleanup, refresh and every claim",
+        "cleanup and refresh",
         "delete",
         &["find", "insert", "update", "remove"],
         false,
@@ -218,7 +223,7 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
         .get_array("authenticatedUserPrivileges")
         .cloned()
         .unwrap_or_default();
-    let of = |cluster: bool| -> BTreeSet<String> {
+    let actions = |of: fn(&Document, &str) -> bool| -> BTreeSet<String> {
         privileges
             .iter()
             .filter_map(Bson::as_document)
@@ -227,15 +232,32 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
                     .get_document("resource")
                     .cloned()
                     .unwrap_or_default();
-                covers(&resource, session.database(), cluster)
+                of(&resource, session.database())
             })
             .filter_map(|privilege| privilege.get_array("actions").ok())
             .flatten()
             .filter_map(|action| action.as_str().map(str::to_owned))
             .collect()
     };
-    let (on_database, on_cluster) = (of(false), of(true));
+    let (on_database, on_cluster) = (actions(on_database), actions(on_cluster));
     let mut lines = Vec::new();
+    let on_claims = actions(on_claims);
+    let missing: Vec<&str> = CLAIM
+        .into_iter()
+        .filter(|action| !on_claims.contains(*action))
+        .collect();
+    if !missing.is_empty() {
+        let database = session.database();
+        let claims = namespace(database, CLAIMS);
+        lines.push((
+            Level::Problem,
+            format!(
+                "no task can run: every run is claimed in {claims}, and the user lacks {} there; db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{{ role: \"readWrite\", db: \"{database}\" }}]), or a role of your own with {} on that collection",
+                missing.join(", "),
+                CLAIM.join(", ")
+            ),
+        ));
+    }
     for (what, command, actions, cluster) in NEEDS {
         let allowed = if cluster { &on_cluster } else { &on_database };
         let missing: Vec<&str> = actions
@@ -263,15 +285,28 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
     Ok(lines)
 }
 
-/// Whether a privilege is about this database, or about the cluster.
-fn covers(resource: &Document, database: &str, cluster: bool) -> bool {
-    if resource.get_bool("anyResource").unwrap_or(false) {
-        return true;
-    }
-    if resource.get_bool("cluster").unwrap_or(false) {
-        return cluster;
-    }
-    let on = resource.get_str("db").ok();
-    let all = resource.get_str("collection").is_ok_and(str::is_empty);
-    !cluster && all && on.is_some_and(|on| on.is_empty() || on == database)
+/// Whether a privilege is about every collection of the database.
+fn on_database(resource: &Document, database: &str) -> bool {
+    on_collection(resource, database, "")
+}
+
+/// Whether it is about the collection of claims.
+fn on_claims(resource: &Document, database: &str) -> bool {
+    on_collection(resource, database, CLAIMS)
+}
+
+/// Whether it is about the cluster.
+fn on_cluster(resource: &Document, _database: &str) -> bool {
+    let is = |what| resource.get_bool(what).unwrap_or(false);
+    is("anyResource") || is("cluster")
+}
+
+/// An empty name stands for all of them.
+fn on_collection(resource: &Document, database: &str, collection: &str) -> bool {
+    let on = |what, name: &str| {
+        let on = resource.get_str(what);
+        on.is_ok_and(|on| on.is_empty() || on == name)
+    };
+    resource.get_bool("anyResource").unwrap_or(false)
+        || (on("db", database) && on("collection", collection))
 }

@@ -12,7 +12,9 @@ use serde::Deserialize;
 use super::guard::Visit;
 use super::{Pages, Sorry};
 use crate::config::Config;
-use crate::history::{FindingState, Period, RunStatus, Series, TaskTotals, TrackedFinding};
+use crate::history::{
+    FindingState, Period, RunStatus, Series, TaskTotals, TrackedFinding, task_totals,
+};
 use crate::plan::Severity;
 use crate::values::natural;
 
@@ -99,7 +101,7 @@ pub(super) async fn page(
     let tasks: Vec<String> = config.tasks.keys().cloned().collect();
     let sums = pages.store.summaries();
     let (totals, mut findings, sizes) = tokio::try_join!(
-        sums.task_totals(&period, 0),
+        task_totals(pages.store.as_ref(), &period, 0),
         sums.tracked_findings(&period, &tasks, MOST_FINDINGS),
         sums.series(&targets, &[(SIZE, 1)], &period, PARTS),
     )?;
@@ -141,10 +143,12 @@ fn rows(
         row.last_run = row.last_run.max(Some(one.last_started_at));
         row.last_success = row.last_success.max(one.last_success_at);
         let enabled = config.tasks.get(&one.task).is_some_and(|task| task.enabled);
-        let failed = matches!(
-            one.last_status,
-            RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted
-        );
+        let failed = one.outcome.as_ref().is_some_and(|last| {
+            matches!(
+                last.status,
+                RunStatus::Failed | RunStatus::Partial | RunStatus::Interrupted
+            )
+        });
         if enabled && failed {
             row.failed.insert(one.task);
         }

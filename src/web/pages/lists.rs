@@ -13,7 +13,9 @@ use uuid::Uuid;
 use super::guard::Visit;
 use super::{Pages, Sorry, heat};
 use crate::config::Config;
-use crate::history::{By, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus};
+use crate::history::{
+    By, OccurrenceFilter, OccurrenceStatus, Period, RunFilter, RunStatus, task_totals,
+};
 use crate::report::{Asked, Scope, chart, compose_page, gather, gather_trends};
 
 /// Runs on one page.
@@ -109,8 +111,10 @@ pub(super) async fn tasks(
     let config = pages.config_with_databases().await?;
     let sums = pages.store.summaries();
     let (month, season) = (last_days(30), last_days(i64::from(WEEKS) * 7));
-    let (totals, days) =
-        tokio::try_join!(sums.task_totals(&month, 0), sums.days(&season, By::Task))?;
+    let (totals, days) = tokio::try_join!(
+        task_totals(pages.store.as_ref(), &month, 0),
+        sums.days(&season, By::Task)
+    )?;
     let today = Utc::now().date_naive();
     let mut tasks = Vec::new();
     for task in config.tasks.values() {

@@ -250,8 +250,35 @@ async fn what_is_not_allowed_names_the_role() {
         text.contains("not authorised for `findAndModify`"),
         "{text}"
     );
+    let doctor = workspace.run(["doctor"]).expect(1);
+    let words = doctor
+        .stdout
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    for part in [
+        "problem app: no task can run: every run is claimed in readonly.maint.claims, and the user lacks insert, update, remove there",
+        "grantRolesToUser(USER, [{ role: \"readWrite\", db: \"readonly\" }])",
+    ] {
+        assert!(words.contains(part), "{doctor:#?}");
+    }
+    // Rights on that collection alone are enough for what only reads.
+    let claims = doc! {
+        "createRole": "claims",
+        "privileges": [{ "resource": { "db": "readonly", "collection": "maint.claims" }, "actions": ["find", "insert", "update", "remove"] }],
+        "roles": [],
+    };
+    root.database("admin").run_command(claims).await.unwrap();
+    let grant = doc! { "grantRolesToUser": "reader", "roles": ["claims"] };
+    root.database("admin").run_command(grant).await.unwrap();
+    let workspace = self::workspace(&set.url(Some("reader"), "readonly", "")).task(
+        "integrity",
+        "kind: integrity\ntarget: app\noptions: { validate: false }\n",
+    );
     let doctor = workspace.run(["doctor"]);
-    assert!(doctor.stdout.contains("readWrite"), "{doctor:#?}");
+    assert!(!doctor.stdout.contains("no task can run"), "{doctor:#?}");
+    let ran = workspace.run(["run", "integrity", "--now"]);
+    assert!(!ran.stdout.contains("findAndModify"), "{ran:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
