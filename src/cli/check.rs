@@ -300,12 +300,13 @@ async fn history(config: &Config) -> Found {
         }
         Err(HistoryError::Missing {
             place: Place::Server(server),
-        }) => Found::good(
-            place,
-            format!(
-                "there is none at {server} yet; the first run makes its schema `maint`, for which the role needs CREATE on the database"
+        }) => match crate::history::could_be_made(url).await {
+            Ok(()) => Found::good(
+                place,
+                format!("there is none at {server} yet; the first run makes its schema `maint`"),
             ),
-        ),
+            Err(error) => bad(place, &error),
+        },
         Err(HistoryError::Missing {
             place: Place::File(path),
         }) if writable(&path) => Found::good(

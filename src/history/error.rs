@@ -264,7 +264,7 @@ impl HistoryError {
                 "see whether that server runs and answers; a pooler in statement mode cannot be used".to_owned()
             }
             HistoryError::NotAllowed { .. } => {
-                "`CREATE SCHEMA maint AUTHORIZATION` that role, or grant it CREATE on the database once".to_owned()
+                "as the owner of that database: CREATE SCHEMA maint AUTHORIZATION ROLE, with the role of the history's URL; or grant it CREATE on the database once".to_owned()
             }
             HistoryError::NotOurs { owner, role, .. } => {
                 let (owner, role) = (Identifier::new(&**owner), Identifier::new(&**role));

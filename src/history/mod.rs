@@ -94,6 +94,24 @@ pub async fn open_existing(location: &str) -> Result<Arc<dyn Store>, HistoryErro
     open_as(location, Opening::MustExist).await
 }
 
+/// Whether the first run could make the history that is not there yet; nothing of it stays. Of a file
+/// that is told by its folder.
+///
+/// # Errors
+///
+/// Why it could not.
+pub async fn could_be_made(location: &str) -> Result<(), HistoryError> {
+    let Location::Postgres(url) = Location::parse(location)? else {
+        return Ok(());
+    };
+    let rehearsed: BoxFuture<'_, _> = Box::pin(async move {
+        PostgresStore::unseen(&dial(url.expose())?)?
+            .rehearse()
+            .await
+    });
+    rehearsed.await
+}
+
 /// The history at `location` without a look at it, for work that goes on
 /// although the history does not answer: every call then fails until it does.
 ///
@@ -108,11 +126,7 @@ pub fn open_unseen(location: &str) -> Result<Arc<dyn Store>, HistoryError> {
             });
         }
         Location::SqliteFile(path) => SqlStore::Sqlite(SqliteStore::unseen(path)),
-        Location::Postgres(url) => {
-            let env = |name: &str| std::env::var(name).ok();
-            let dial = Dial::resolve(Some(url.expose()), &env).map_err(HistoryError::BadUrl)?;
-            SqlStore::Postgres(PostgresStore::unseen(&dial)?)
-        }
+        Location::Postgres(url) => SqlStore::Postgres(PostgresStore::unseen(&dial(url.expose())?)?),
     };
     Ok(Arc::new(store))
 }
@@ -160,10 +174,14 @@ async fn open_as(location: &str, opening: Opening) -> Result<Arc<dyn Store>, His
 }
 
 async fn open_postgres(url: &str, opening: Opening) -> Result<PostgresStore, HistoryError> {
-    let env = |name: &str| std::env::var(name).ok();
-    let dial = Dial::resolve(Some(url), &env).map_err(HistoryError::BadUrl)?;
+    let dial = dial(url)?;
     let opened: BoxFuture<'_, _> = Box::pin(PostgresStore::open(&dial, opening));
     opened.await
+}
+
+fn dial(url: &str) -> Result<Dial, HistoryError> {
+    let env = |name: &str| std::env::var(name).ok();
+    Dial::resolve(Some(url), &env).map_err(HistoryError::BadUrl)
 }
 
 /// The one gate for free text on its way into any history.

@@ -71,6 +71,17 @@ impl PostgresStore {
         Box::pin(self.apply())
     }
 
+    /// Makes the schema and takes it back at once: whether the first run could make it.
+    pub(in crate::history) async fn rehearse(&self) -> Result<(), HistoryError> {
+        const OPERATION: &str = "make the schema `maint`";
+        let failed = |error| self.failed(OPERATION, error);
+        let (mut writing, _) = self.hosts.begin(BEGIN).await.map_err(failed)?;
+        refuse_strangers(&mut writing, &self.place, OPERATION, For::Migrating).await?;
+        run(&mut writing, CREATE_SCHEMA).await.map_err(failed)?;
+        run(&mut writing, CREATE_MIGRATIONS).await.map_err(failed)?;
+        writing.rollback().await.map_err(failed)
+    }
+
     async fn apply(&self) -> Result<(), HistoryError> {
         const OPERATION: &str = "update the schema";
         let failed = |error| self.failed(OPERATION, error);

@@ -376,3 +376,35 @@ for_each_version! {
         assert_eq!(listed["runs"].as_array().unwrap().len(), 1);
     }
 }
+
+/// A history that the first run could not make is told before, and nothing of the attempt stays.
+#[tokio::test]
+async fn check_says_whether_it_could_be_made() {
+    let db = fresh_database(17).await;
+    let role = format!("keeper_{}", db.name);
+    db.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'geheim'"))
+        .await;
+    let url = url_as(&db, &role, "geheim");
+    let workspace = Workspace::new(&format!(
+        "history: \"{url}\"\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n"
+    ))
+    .task("analyze", "kind: analyze\ntarget: app\n");
+    let said = workspace.run(["check", "--connect"]).expect(3);
+    let text = format!("{}{}", said.stdout, said.stderr);
+    assert!(
+        text.contains("the role may not make the schema `maint`")
+            && text.contains("CREATE SCHEMA maint AUTHORIZATION"),
+        "{text}"
+    );
+    db.execute(&format!("GRANT CREATE ON DATABASE {} TO {role}", db.name))
+        .await;
+    let said = workspace.run(["check", "--connect"]).expect(0);
+    assert!(
+        said.stdout.contains("the first run makes its schema"),
+        "{said:#?}"
+    );
+    let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'maint'";
+    assert_eq!(db.number(schemas).await, 0);
+    workspace.run(["run", "analyze", "--now"]);
+    assert_eq!(db.number(schemas).await, 1);
+}
