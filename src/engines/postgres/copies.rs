@@ -72,11 +72,20 @@ impl Copy {
 
     /// Whether both began as one, as far as can be told.
     fn is_of(&self, other: &Copy) -> bool {
-        began_as_one(&self.system, &other.system)
+        are_one(&self.system, &other.system)
     }
 }
 
-fn began_as_one(one: &Option<String>, other: &Option<String>) -> bool {
+/// Whether both servers began as one, as copies of each other do, as far as can be told.
+///
+/// # Errors
+/// When one of the sessions is lost.
+pub async fn began_as_one(one: &Session, other: &Session) -> Result<bool, EngineError> {
+    let one = one.system_identifier().await?;
+    Ok(are_one(&one, &other.system_identifier().await?))
+}
+
+fn are_one(one: &Option<String>, other: &Option<String>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => one == other,
         _ => true,
@@ -111,7 +120,7 @@ pub async fn place(
     };
     if let Some(last) = last
         && dial.has_several_hosts()
-        && began_as_one(&now.system, &last.system)
+        && are_one(&now.system, &last.system)
         && now.timeline < last.timeline
     {
         return Err(EngineError::OtherCopy {

@@ -8,7 +8,7 @@ use crate::engines::EngineError;
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::disk::{self, Free};
 use crate::engines::postgres::load::{self, Position};
-use crate::engines::postgres::{Identifier, Row, Session, first, meaning};
+use crate::engines::postgres::{Identifier, Row, Session, copies, first, meaning};
 use crate::execute::Busy;
 use crate::plan::postgres::Under;
 use crate::values::Bytes;
@@ -110,7 +110,7 @@ pub(super) async fn busy(
         let mut positions = load::senders(primary, flushed).await?;
         let mut gone = None;
         for (n, dial) in door.replicas.iter().enumerate() {
-            match position(n, dial, &mut seen.standbys, door, flushed).await {
+            match position((n, dial), primary, &mut seen.standbys, door, flushed).await {
                 Ok(Some(position)) => positions.push(position),
                 // It has nothing to replay, so it is never late: after a failover one of
                 // `replicas` is the primary.
@@ -175,8 +175,8 @@ pub(super) async fn busy(
 }
 
 async fn position(
-    n: usize,
-    dial: &Dial,
+    (n, dial): (usize, &Dial),
+    primary: &Session,
     standbys: &mut Vec<(usize, Session)>,
     door: &Door,
     flushed: i64,
@@ -184,6 +184,15 @@ async fn position(
     if !standbys.iter().any(|(known, _)| *known == n) {
         let session = Session::open(dial, &door.name).await?;
         session.execute("setting timeouts", PATIENCE).await?;
+        // What a copy of something else has replayed says nothing of this server.
+        if !copies::began_as_one(primary, &session).await? {
+            return Err(EngineError::NotVisible {
+                what: format!(
+                    "{} is a copy of another server: put `replicas` of the target right",
+                    dial.describe()
+                ),
+            });
+        }
         standbys.push((n, session));
     }
     match standbys.iter().find(|(known, _)| *known == n) {

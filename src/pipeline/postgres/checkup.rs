@@ -8,10 +8,12 @@ use serde_json::Value;
 use super::{dial, open};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::engines::postgres::{Identifier, Session, claim, disk, trust};
+use crate::engines::postgres::connect::Dial;
+use crate::engines::postgres::{Identifier, Session, claim, copies, disk, trust};
 use crate::pipeline::PipelineError;
 use crate::pipeline::checkup::{Level, Line};
 use crate::report::text::{counted, human_duration_ms};
+use crate::values::with_causes;
 
 const EXTENSIONS: &str = "SELECT x.name, e.extversion IS NOT NULL, a.name IS NOT NULL
     FROM (VALUES ('pgstattuple'), ('amcheck'), ('pg_stat_statements')) AS x(name)
@@ -85,6 +87,7 @@ pub(in crate::pipeline) async fn examine(
     if target.scope.has_server() {
         examine_server(&session, lines);
         sees_sessions(&session, lines).await?;
+        replicas(target, &session, lines).await?;
         let asks = |task: &&Task| task.throttle.free_disk_query.is_some();
         if !tasks.iter().any(asks) {
             sees_disk(&session, lines).await?;
@@ -324,6 +327,45 @@ async fn sees_sessions(session: &Session, lines: &mut Vec<Line>) -> Result<(), E
                 "the role does not see what sessions of other roles do: old transactions are not known (`limits.max_transaction_age`), nor how many are active (`throttle.max_active_sessions` fails the step); GRANT pg_read_all_stats TO {role}"
             ),
         ));
+    }
+    Ok(())
+}
+
+/// Whether what the configuration calls replicas are some: limits of their lag rest on that.
+async fn replicas(
+    target: &Target,
+    primary: &Session,
+    lines: &mut Vec<Line>,
+) -> Result<(), EngineError> {
+    for url in &target.replicas {
+        let env = |name: &str| std::env::var(name).ok();
+        let dial = Dial::resolve(Some(url.expose()), &env)?;
+        let name = dial.describe();
+        let replica = match Session::open(&dial, "maint doctor").await {
+            Ok(replica) => replica,
+            Err(error) => {
+                let why = with_causes(&error);
+                let text = format!("the replica {name} could not be looked at: {why}");
+                lines.push((Level::Problem, text));
+                continue;
+            }
+        };
+        let is_one = copies::began_as_one(primary, &replica).await?;
+        lines.push(match (is_one, replica.server.in_recovery) {
+            (false, _) => (
+                Level::Problem,
+                format!(
+                    "the replica {name} is a copy of another server: limits of its lag say nothing, and nothing is checked there; put `replicas` right"
+                ),
+            ),
+            (true, false) => (
+                Level::Problem,
+                format!(
+                    "the replica {name} is no standby, but takes writes: limits of its lag say nothing; after a failover put `url` and `replicas` right"
+                ),
+            ),
+            (true, true) => (Level::Ok, format!("the replica {name} is a standby of it")),
+        });
     }
     Ok(())
 }

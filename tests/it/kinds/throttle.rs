@@ -671,3 +671,40 @@ async fn a_replica_that_is_gone_is_a_policy() {
         "{gone_on:#}"
     );
 }
+
+/// What a copy of another server has replayed says nothing: nothing goes on by it, and doctor tells.
+#[tokio::test]
+async fn a_replica_of_another_server_is_none() {
+    let db = fresh_database(17).await;
+    let other = fresh_database(18).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 5000)")
+        .await;
+    let workspace = Workspace::new(&format!(
+        "history: sqlite:maint.db\ntargets:\n  app: {{ engine: postgres, url: \"{}\", replicas: [\"{}\"] }}\n  own: {{ engine: postgres, url: \"{}\", replicas: [\"{}\"] }}\n",
+        db.url, other.url, db.url, db.url
+    ))
+    .task(
+        "analyze",
+        "kind: analyze\ntarget: app\nthrottle: { max_replica_lag: 5s }\n",
+    );
+    let words = ["run", "analyze", "--now", "--output", "json"];
+    let document = workspace.run(words).expect(1).json();
+    let error = document["runs"][0]["steps"][0]["error"].as_str().unwrap();
+    assert!(
+        error.contains("replica 1 does not say how far it is")
+            && error.contains("is a copy of another server"),
+        "{error}"
+    );
+    let analyzed = "SELECT count(*) FROM pg_stat_user_tables WHERE last_analyze IS NOT NULL";
+    assert_eq!(db.number(analyzed).await, 0);
+    let doctor = workspace.run(["doctor"]).expect(1).stdout;
+    let words = doctor.split_whitespace().collect::<Vec<_>>().join(" ");
+    for part in [
+        "problem app: the replica",
+        "is a copy of another server",
+        "problem own: the replica",
+        "is no standby, but takes writes",
+    ] {
+        assert!(words.contains(part), "{part}: {doctor}");
+    }
+}
