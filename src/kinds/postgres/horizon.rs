@@ -24,7 +24,8 @@ pub(super) struct Holder {
     pub(super) age: i64,
     /// Since when; unknown for replication slots.
     pub(super) since: Option<DateTime<Utc>>,
-    /// The statement that ends it; none where that cannot be said.
+    /// The statement that ends it, or of a standby, that shows what it reads; none where that cannot be
+    /// said.
     pub(super) end: Option<String>,
     /// In another database, or of the whole server: it matters only to who
     /// takes a view of the data while it lasts, which may be anybody.
@@ -65,6 +66,9 @@ impl fmt::Display for Holder {
     }
 }
 
+/// What a standby that reads old rows is called.
+const STANDBY: &str = "standby";
+
 const HOLDERS: &str = "SELECT 'session', a.pid::text,
         pg_catalog.concat_ws(', ', a.usename, nullif(a.application_name, ''), a.state),
         greatest(pg_catalog.age(a.backend_xid), pg_catalog.age(a.backend_xmin))::int8 AS age, a.xact_start, {end_session},
@@ -80,7 +84,7 @@ const HOLDERS: &str = "SELECT 'session', a.pid::text,
     UNION ALL SELECT 'replication slot', s.slot_name::text, '', pg_catalog.age(s.xmin)::int8, NULL, {drop_slot}, false, s.xmin::text
     FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
     UNION ALL SELECT 'standby', r.pid::text, pg_catalog.concat_ws(', ', r.usename, r.application_name),
-        pg_catalog.age(r.backend_xmin)::int8, NULL, 'ALTER SYSTEM SET hot_standby_feedback = off -- on the standby', false, r.backend_xmin::text
+        pg_catalog.age(r.backend_xmin)::int8, NULL, 'SELECT a.pid, a.xact_start, a.state FROM pg_catalog.pg_stat_activity a WHERE a.backend_xmin IS NOT NULL ORDER BY a.xact_start -- on the standby', false, r.backend_xmin::text
     FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL
     ORDER BY age DESC";
 
@@ -104,7 +108,7 @@ pub(super) const OLDER_THAN: &str = "SELECT h.who, h.ending, h.elsewhere FROM (
             pg_catalog.format('SELECT pg_catalog.pg_drop_replication_slot(s.slot_name) FROM pg_catalog.pg_replication_slots s WHERE s.slot_name = %L AND NOT s.active', s.slot_name), false
         FROM pg_catalog.pg_replication_slots s WHERE s.xmin IS NOT NULL
         UNION ALL SELECT pg_catalog.concat('standby ', r.pid, ' (', r.application_name, ')'), pg_catalog.age(r.backend_xmin)::int8,
-            'ALTER SYSTEM SET hot_standby_feedback = off -- on the standby', false
+            'SELECT a.pid, a.xact_start, a.state FROM pg_catalog.pg_stat_activity a WHERE a.backend_xmin IS NOT NULL ORDER BY a.xact_start -- on the standby', false
         FROM pg_catalog.pg_stat_replication r WHERE r.backend_xmin IS NOT NULL) h
     WHERE h.age >= pg_catalog.age($1::xid)::int8 ORDER BY h.age DESC LIMIT 100";
 
@@ -164,9 +168,15 @@ pub(super) fn blocks_freezing(holders: &[Holder], table_age: i64) -> Option<&Hol
 /// One finding for all tables whose dead rows wait for somebody.
 pub(super) fn finding(held_back: &[(&RelationName, &Holder)]) -> Option<Finding> {
     told(held_back, |these, holder| {
-        format!(
-            "dead rows of {these} cannot be removed while {holder} may still read them; end it once you know what it is for"
-        )
+        match holder.what == STANDBY {
+            // Whatever it reads, and where it reads nothing, it says so now and then only.
+            true => format!(
+                "dead rows of {these} cannot be removed while {holder} may still read them. It says what it reads every `wal_receiver_status_interval` only, 10 s unless set otherwise: rows that have died since then go with a later vacuum. Where it lasts, look for old transactions there; `hot_standby_feedback = off` would have the rows removed, and long queries there cancelled"
+            ),
+            false => format!(
+                "dead rows of {these} cannot be removed while {holder} may still read them; end it once you know what it is for"
+            ),
+        }
     })
 }
 
@@ -263,5 +273,24 @@ mod tests {
         let moved = holder("slot", 4, None, false);
         assert_eq!(told(&[moved], false, Some(&seen)), None);
         assert_eq!(told(&[holder("slot", 0, None, false)], true, None), None);
+    }
+
+    /// Right after deletes it may only not have said yet that it reads nothing.
+    #[test]
+    fn a_standby_is_not_to_be_ended() {
+        let table = RelationName::new("app", "t");
+        let mut standby = holder("4711", 5, None, false);
+        let session = finding(&[(&table, &standby)]).unwrap().message;
+        assert!(
+            session.ends_with("; end it once you know what it is for"),
+            "{session}"
+        );
+        standby.what = STANDBY.to_owned();
+        let told = finding(&[(&table, &standby)]).unwrap().message;
+        assert!(told.contains("wal_receiver_status_interval"), "{told}");
+        assert!(!told.contains("end it"), "{told}");
+        for sql in [HOLDERS, OLDER_THAN] {
+            assert!(!sql.contains("hot_standby_feedback = off"), "{sql}");
+        }
     }
 }
