@@ -137,10 +137,37 @@ async fn ages_in_ids_numbers_and_embedded_documents() {
         ["1", "2"],
         "an array has no single age"
     );
+    let told = |done: &serde_json::Value| {
+        let findings = done["findings"].as_array().unwrap();
+        let found = findings.iter().find(|one| one["code"] == "cleanup.rule");
+        found
+            .unwrap_or_else(|| panic!("nothing is told: {done:#}"))
+            .clone()
+    };
+    let finding = told(&done);
+    let suggestion = finding["suggestion"].as_str().unwrap();
     assert!(
-        codes(&done).contains(&"cleanup.rule".to_owned()),
-        "{done:#}"
+        suggestion.ends_with(".lists.find({$or: [{at: {$type: \"array\"}}]}, {_id: 1}).limit(10)"),
+        "{finding:#}"
     );
+    // The index remembers it when the document has gone, until it is made anew.
+    lists.delete_one(doc! { "_id": 1 }).await.unwrap();
+    let finding = told(&run(&workspace, "cleanup", 1));
+    assert!(
+        finding["message"]
+            .as_str()
+            .unwrap()
+            .contains("drop it, and make it anew"),
+        "{finding:#}"
+    );
+    lists.drop_index("at_1").await.unwrap();
+    lists
+        .create_index(IndexModel::builder().keys(doc! { "at": 1 }).build())
+        .await
+        .unwrap();
+    let done = run(&workspace, "cleanup", 0);
+    assert_eq!(done["rows"], 1, "{done:#}");
+    assert!(base.ids("lists").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,10 +98,18 @@ impl Cleanup {
             )
         })?;
         if look.multikey {
-            return Err(invalid(format!(
-                "`{}` is an array in some documents, or in one around it, and has no single age",
-                rule.field.as_deref().unwrap_or_default()
-            )));
+            let field = rule.field.as_deref().unwrap_or_default();
+            return Err(refuse(
+                "cleanup.rule",
+                format!(
+                    "its index has seen a document in which `{field}`, or what is around it, is an array, and such a document has no single age. Where there is none any more, the index still remembers it: drop it, and make it anew"
+                ),
+                Some(format!(
+                    "{}.find({}, {{_id: 1}}).limit(10)",
+                    shell_name(database, name),
+                    arrays(field)
+                )),
+            ));
         }
         if let Some(orphans) = &orphans {
             let Some(pointing) = &look.pointing else {
@@ -336,4 +344,12 @@ pub(super) fn types_told(
             suggestion: None,
         });
     }
+}
+
+/// What finds the documents in which a field, or what is around it, is an array.
+fn arrays(field: &str) -> String {
+    let ends = field.match_indices('.').map(|(at, _)| at);
+    let paths = ends.chain([field.len()]).filter_map(|end| field.get(..end));
+    let each = paths.map(|path| format!("{{{}: {{$type: \"array\"}}}}", shell_key(path)));
+    format!("{{$or: [{}]}}", each.collect::<Vec<_>>().join(", "))
 }
