@@ -179,7 +179,7 @@ async fn new_databases(config: &Config, saved: &Saved, work: &Work) -> Result<Wo
 }
 
 /// What is said of a plan whose database was dropped.
-const GONE: &str = "the database is not there any more";
+const GONE: &str = "the database is not there any more, or takes no connections now";
 
 /// What the databases of each server are called as targets.
 type Servers = BTreeMap<String, BTreeSet<String>>;

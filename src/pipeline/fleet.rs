@@ -296,7 +296,9 @@ async fn gone(store: &dyn Store, target: &Target, database: &str) -> Result<Find
         code: "database.gone".to_owned(),
         severity: Severity::Info,
         object: database.to_owned(),
-        message: format!("the database {database} is not there any more; {last}"),
+        message: format!(
+            "the database {database} is not there any more, or takes no connections now; {last}"
+        ),
         suggestion: None,
     })
 }

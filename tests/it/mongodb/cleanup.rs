@@ -147,7 +147,9 @@ async fn ages_in_ids_numbers_and_embedded_documents() {
     let finding = told(&done);
     let suggestion = finding["suggestion"].as_str().unwrap();
     assert!(
-        suggestion.ends_with(".lists.find({$or: [{at: {$type: \"array\"}}]}, {_id: 1}).limit(10)"),
+        suggestion.ends_with(
+            ".getCollection(\"lists\").find({$or: [{at: {$type: \"array\"}}]}, {_id: 1}).limit(10)"
+        ),
         "{finding:#}"
     );
     // The index remembers it when the document has gone, until it is made anew.
