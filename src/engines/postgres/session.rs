@@ -352,6 +352,31 @@ impl Session {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Asks a question of which only the first row matters, if there is one: the others are let go as
+    /// they come, however many somebody's own query returns.
+    ///
+    /// # Errors
+    /// When the server reports one, at whichever row, or the connection is gone.
+    pub fn query_first<'a>(
+        &'a self,
+        doing: &'a str,
+        sql: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<Row>, EngineError>> {
+        Box::pin(async move {
+            let failed = |cause| self.blame(doing, cause);
+            let sql = marked(sql);
+            let none: [&(dyn ToSql + Sync); 0] = [];
+            let rows = self.client.query_raw(&sql, none).await.map_err(failed)?;
+            pin_mut!(rows);
+            let mut first = None;
+            while let Some(row) = rows.next().await {
+                let row = row.map_err(failed)?;
+                first.get_or_insert(row);
+            }
+            Ok(Row::all(doing, first.into_iter().collect()))
+        })
+    }
+
     /// Asks a question and hands each row to `each` as it comes: the fields as
     /// the server sends them. The server waits where `each` does. Ends early
     /// where `each` answers `false`.

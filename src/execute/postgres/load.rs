@@ -232,7 +232,7 @@ async fn asked(session: &Session, query: &str) -> Result<bool, EngineError> {
     Ok(answer == Some(Some(true)))
 }
 
-/// Asks in a transaction that may not write.
+/// The first row of an answer, asked for in a transaction that may not write.
 async fn answered(session: &Session, query: &str) -> Result<Vec<Row>, EngineError> {
     let doing = "asking the query of `throttle`";
     let meaning = meaning::of(session, &[query], &[]).await?;
@@ -247,7 +247,7 @@ async fn answered(session: &Session, query: &str) -> Result<Vec<Row>, EngineErro
     };
     let begin = format!("BEGIN READ ONLY; {}", under.settings("SET LOCAL"));
     session.execute(doing, &begin).await?;
-    let answer = session.query(doing, query, &[]).await;
+    let answer = session.query_first(doing, query).await;
     let ended = session.execute(doing, "ROLLBACK").await;
     let answer = answer?;
     ended?;

@@ -708,3 +708,19 @@ async fn a_replica_of_another_server_is_none() {
         assert!(words.contains(part), "{part}: {doctor}");
     }
 }
+
+/// Only the first row of the query's answer matters, and no more of it is kept.
+#[tokio::test]
+async fn a_query_of_millions_of_rows_takes_no_memory() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t SELECT generate_series(1, 5000)")
+        .await;
+    let workspace = Workspace::for_target(&db.url).task(
+        "analyze",
+        "kind: analyze\ntarget: app\nthrottle: { query: 'SELECT n < 0 FROM pg_catalog.generate_series(1, 2000000) n' }\n",
+    );
+    let words = ["run", "analyze", "--now", "--output", "json"];
+    let (peak, said) = crate::support::memory::peak_of(&workspace, &words);
+    assert!(said.contains("\"succeeded\""), "{said}");
+    assert!(peak < 50_000_000, "{peak} bytes");
+}
