@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use wildmatch::WildMatch;
-
+use super::choice::Choice;
 use super::text::{Invalid, written_as_text};
 
 /// Which databases of a server are meant: `tenant_*`, and `!tenant_test` for those that are not.
@@ -12,11 +11,7 @@ use super::text::{Invalid, written_as_text};
 /// `*` stands for any characters, `?` for one; everything else is itself, upper and lower case
 /// told apart.
 #[derive(Clone, Debug, PartialEq)]
-pub struct DatabasePattern {
-    text: String,
-    excludes: bool,
-    name: WildMatch,
-}
+pub struct DatabasePattern(Choice);
 
 written_as_text!(
     DatabasePattern,
@@ -29,15 +24,13 @@ written_as_text!(
 impl DatabasePattern {
     /// Whether it leaves databases out.
     pub fn excludes(&self) -> bool {
-        self.excludes
+        self.0.excludes
     }
 
     /// Whether the database is among those that all of the patterns together mean: one names it,
     /// and none leaves it out, in whatever order they stand.
     pub fn choose(patterns: &[DatabasePattern], database: &str) -> bool {
-        let hit = |one: &&DatabasePattern| one.name.matches(database);
-        let mut hits = patterns.iter().filter(hit).peekable();
-        hits.peek().is_some() && hits.all(|one| !one.excludes)
+        Choice::of_all(patterns.iter().map(|one| &one.0), database)
     }
 }
 
@@ -45,27 +38,14 @@ impl FromStr for DatabasePattern {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let text = text.trim();
-        let (excludes, name) = match text.strip_prefix('!') {
-            Some(name) => (true, name.trim()),
-            None => (false, text),
-        };
-        if name.is_empty() {
-            let expected = "expected a name of databases such as `tenant_*` or `!template*`";
-            return Err(Invalid::new(format!("`{text}` names nothing; {expected}")));
-        }
-        Ok(Self {
-            text: text.to_owned(),
-            excludes,
-            name: WildMatch::new(name),
-        })
+        Choice::read(text, "databases such as `tenant_*` or `!template*`").map(Self)
     }
 }
 
 /// As it was written.
 impl fmt::Display for DatabasePattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0.text)
     }
 }
 

@@ -6,6 +6,7 @@ mod bytes;
 mod calendar_span;
 mod causes;
 mod certificate;
+mod choice;
 mod closest;
 mod cron;
 mod database_pattern;

@@ -3,8 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use wildmatch::WildMatch;
-
+use super::choice::Choice;
 use super::text::{Invalid, written_as_text};
 
 /// Which schemas of a database are meant: `tenant_*`, and `!tenant_test` for those that are not.
@@ -12,11 +11,7 @@ use super::text::{Invalid, written_as_text};
 /// `*` stands for any characters, `?` for one; everything else is itself, upper and lower case
 /// told apart.
 #[derive(Clone, Debug, PartialEq)]
-pub struct SchemaPattern {
-    text: String,
-    excludes: bool,
-    name: WildMatch,
-}
+pub struct SchemaPattern(Choice);
 
 written_as_text!(
     SchemaPattern,
@@ -29,20 +24,18 @@ written_as_text!(
 impl SchemaPattern {
     /// Whether it leaves schemas out.
     pub fn excludes(&self) -> bool {
-        self.excludes
+        self.0.excludes
     }
 
     /// Whether it names this schema, be it to leave it out.
     pub fn meets(&self, schema: &str) -> bool {
-        self.name.matches(schema)
+        self.0.meets(schema)
     }
 
     /// Whether the schema is among those that all of the patterns together mean: one names it,
     /// and none leaves it out, in whatever order they stand.
     pub fn choose(patterns: &[SchemaPattern], schema: &str) -> bool {
-        let hit = |one: &&SchemaPattern| one.name.matches(schema);
-        let mut hits = patterns.iter().filter(hit).peekable();
-        hits.peek().is_some() && hits.all(|one| !one.excludes)
+        Choice::of_all(patterns.iter().map(|one| &one.0), schema)
     }
 }
 
@@ -50,27 +43,14 @@ impl FromStr for SchemaPattern {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let text = text.trim();
-        let (excludes, name) = match text.strip_prefix('!') {
-            Some(name) => (true, name.trim()),
-            None => (false, text),
-        };
-        if name.is_empty() {
-            let expected = "expected a name of schemas such as `tenant_*` or `!tenant_test`";
-            return Err(Invalid::new(format!("`{text}` names nothing; {expected}")));
-        }
-        Ok(Self {
-            text: text.to_owned(),
-            excludes,
-            name: WildMatch::new(name),
-        })
+        Choice::read(text, "schemas such as `tenant_*` or `!tenant_test`").map(Self)
     }
 }
 
 /// As it was written.
 impl fmt::Display for SchemaPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0.text)
     }
 }
 
