@@ -10,6 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use crate::execute::{Event, Observer};
 use crate::history::StepStatus;
 use crate::report::text::{counted, human_bytes, human_duration_ms, shown};
+use crate::values::Engine;
 
 /// The bars of everything that runs at once; there are none elsewhere than on
 /// a terminal.
@@ -22,6 +23,7 @@ impl Bars {
 }
 
 pub(super) struct Screen {
+    engine: Engine,
     bars: Option<MultiProgress>,
     /// What every line begins with.
     prefix: String,
@@ -33,8 +35,9 @@ pub(super) struct Screen {
 impl Screen {
     /// `target`: where others are worked on at the same time, the name that
     /// every line begins with.
-    pub(super) fn new(bars: &Bars, target: Option<&str>) -> Self {
+    pub(super) fn new(bars: &Bars, engine: Engine, target: Option<&str>) -> Self {
         Screen {
+            engine,
             bars: bars.0.clone(),
             prefix: target.map_or_else(String::new, |target| format!("{target}: ")),
             running: Mutex::default(),
@@ -144,7 +147,7 @@ impl Observer for Screen {
                 };
                 let what = match step.action.starts_with("vacuum") {
                     true => "dead row",
-                    false => "row",
+                    false => self.engine.counted(),
                 };
                 let rows = step
                     .rows

@@ -437,6 +437,7 @@ impl Running<'_> {
         } else {
             Arc::new(Screen::new(
                 &self.bars,
+                target.engine,
                 named.then_some(target.name.as_str()),
             ))
         };

@@ -17,7 +17,7 @@ use crate::engines::postgres::timeline::Standpoint;
 use crate::plan::Finding;
 use crate::plan::archived::{self, ArchivedFile, Beside, Manifested, folder};
 
-/// What becomes of the rows of a [`Walk`].
+/// What becomes of the rows of a walk.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fate {

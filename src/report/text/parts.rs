@@ -443,7 +443,7 @@ fn reclaimed(run: &RunRecord) -> String {
 pub(super) fn grew(run: &RunRecord, saved: i64) -> String {
     let by = human_bytes(saved.saturating_neg());
     match removes_rows(&run.kind) {
-        true => format!("grew by {by}: what rows leave free is filled again, and not given back"),
+        true => format!("grew by {by}: what is left free is filled again, and not given back"),
         false => format!("grew by {by}"),
     }
 }

@@ -170,6 +170,20 @@ async fn ages_in_ids_numbers_and_embedded_documents() {
     let done = run(&workspace, "cleanup", 0);
     assert_eq!(done["rows"], 1, "{done:#}");
     assert!(base.ids("lists").await.is_empty());
+    // What goes are documents, on the lines of progress as well.
+    lists
+        .insert_one(doc! { "_id": 3, "at": days_ago(50) })
+        .await
+        .unwrap();
+    let said = workspace.run(["run", "cleanup", "--now"]).expect(0);
+    let line = said
+        .stderr
+        .lines()
+        .find(|line| line.contains("done delete"));
+    assert!(
+        line.is_some_and(|line| line.contains(", 1 document")),
+        "{said:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
