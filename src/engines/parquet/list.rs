@@ -15,8 +15,10 @@ const MOST: i32 = 6;
 pub(super) struct Array<'a> {
     /// Length and lower bound of each dimension; none where it is empty.
     pub(super) dimensions: Vec<(i32, i32)>,
-    /// Row by row.
-    pub(super) elements: Vec<Option<&'a [u8]>>,
+    /// How many elements all dimensions hold.
+    pub(super) count: usize,
+    /// The elements as the server sends them; [`Array::parse`] has walked them once.
+    held: &'a [u8],
 }
 
 impl<'a> Array<'a> {
@@ -31,24 +33,23 @@ impl<'a> Array<'a> {
         let dimensions = (0..count)
             .map(|_| Some((number(rest)?, number(rest)?)))
             .collect::<Option<Vec<_>>>()?;
-        let mut elements = Vec::new();
+        let held = *rest;
+        let mut count = 0;
         while !rest.is_empty() {
-            elements.push(match usize::try_from(number(rest)?) {
-                Ok(length) => Some(take(rest, length)?),
-                Err(_) => None,
-            });
+            element(rest)?;
+            count += 1;
         }
-        let held = if dimensions.is_empty() {
-            Some(0)
-        } else {
-            dimensions.iter().try_fold(1_usize, |all, (length, _)| {
-                all.checked_mul(usize::try_from(*length).ok()?)
-            })
-        };
-        (held == Some(elements.len())).then_some(Array {
+        (holds(&dimensions) == Some(count)).then_some(Array {
             dimensions,
-            elements,
+            count,
+            held,
         })
+    }
+
+    /// The elements, row by row. They are not gathered: a large array has millions.
+    pub(super) fn elements(&self) -> impl Iterator<Item = Option<&'a [u8]>> + use<'a> {
+        let mut rest = self.held;
+        std::iter::from_fn(move || element(&mut rest))
     }
 
     /// The dimensions as the server writes them, such as `[0:1][1:3]`; `None`
@@ -84,7 +85,7 @@ impl<'a> Array<'a> {
             held.push(all);
         }
         let mut text = String::new();
-        for (n, element) in self.elements.iter().enumerate() {
+        for (n, element) in self.elements().enumerate() {
             if n > 0 {
                 out.push(',');
             }
@@ -112,40 +113,45 @@ impl<'a> Array<'a> {
     }
 }
 
-/// The array that a list and its dimensions tell, as [`parts`] has it.
+/// The array that a list and its dimensions tell, as [`parts`] has it. `append` writes
+/// an element, and says whether it is there; about `bytes` are expected of all of them.
 pub(super) fn encode(
     shape: Option<&str>,
-    elements: &[Option<Vec<u8>>],
+    count: usize,
+    bytes: usize,
+    mut append: impl FnMut(usize, &mut Vec<u8>) -> bool,
 ) -> Result<Vec<u8>, ParquetError> {
     let damaged = || ParquetError::Value {
         column: "a list".to_owned(),
         message: "its dimensions do not fit its elements".to_owned(),
     };
-    let count = i32::try_from(elements.len()).map_err(|_| damaged())?;
     let dimensions = match shape {
         Some(shape) => read_shape(shape).ok_or_else(damaged)?,
         None if count == 0 => Vec::new(),
-        None => vec![(count, 1)],
+        None => vec![(i32::try_from(count).map_err(|_| damaged())?, 1)],
     };
-    let mut out = Vec::new();
     let depth = i32::try_from(dimensions.len()).map_err(|_| damaged())?;
+    if depth > MOST || holds(&dimensions) != Some(count) {
+        return Err(damaged());
+    }
+    let before = NOT_VALUE.end + dimensions.len() * 8;
+    let mut out = Vec::with_capacity(before + count.saturating_mul(4).saturating_add(bytes));
     out.extend(depth.to_be_bytes());
     out.extend([0; NOT_VALUE.end - NOT_VALUE.start]);
     for (length, lower) in dimensions {
         out.extend(length.to_be_bytes());
         out.extend(lower.to_be_bytes());
     }
-    for element in elements {
-        match element {
-            Some(bytes) => {
-                let length = i32::try_from(bytes.len()).map_err(|_| damaged())?;
-                out.extend(length.to_be_bytes());
-                out.extend(bytes);
-            }
-            None => out.extend((-1_i32).to_be_bytes()),
+    for n in 0..count {
+        let at = out.len();
+        out.extend((-1_i32).to_be_bytes());
+        let begins = out.len();
+        if append(n, &mut out) {
+            let length = i32::try_from(out.len() - begins).map_err(|_| damaged())?;
+            let place = out.get_mut(at..begins).ok_or_else(damaged)?;
+            place.copy_from_slice(&length.to_be_bytes());
         }
     }
-    Array::parse(&out).ok_or_else(damaged)?;
     Ok(out)
 }
 
@@ -168,6 +174,24 @@ fn read_shape(shape: &str) -> Option<Vec<(i32, i32)>> {
         .collect()
 }
 
+/// How many elements dimensions hold.
+fn holds(dimensions: &[(i32, i32)]) -> Option<usize> {
+    if dimensions.is_empty() {
+        return Some(0);
+    }
+    dimensions.iter().try_fold(1_usize, |all, (length, _)| {
+        all.checked_mul(usize::try_from(*length).ok()?)
+    })
+}
+
+/// The next element; `None` where none is left, or it is cut off.
+fn element<'a>(rest: &mut &'a [u8]) -> Option<Option<&'a [u8]>> {
+    Some(match usize::try_from(number(rest)?) {
+        Ok(length) => Some(take(rest, length)?),
+        Err(_) => None,
+    })
+}
+
 fn take<'a>(rest: &mut &'a [u8], count: usize) -> Option<&'a [u8]> {
     let (taken, left) = rest.split_at_checked(count)?;
     *rest = left;
@@ -182,6 +206,15 @@ fn number(rest: &mut &[u8]) -> Option<i32> {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+
+    fn encoded(shape: Option<&str>, elements: &[Option<Vec<u8>>]) -> Result<Vec<u8>, ParquetError> {
+        encode(shape, elements.len(), 0, |n, out| {
+            if let Some(element) = &elements[n] {
+                out.extend(element);
+            }
+            elements[n].is_some()
+        })
+    }
 
     #[test]
     fn arrays_of_any_shape() {
@@ -205,18 +238,29 @@ mod tests {
                 r#"[1:1][1:2][1:1]={{{"a"},{"b"}}}"#,
             ),
         ] {
-            let bytes = encode(shape, &elements).unwrap();
+            let bytes = encoded(shape, &elements).unwrap();
             let array = Array::parse(&bytes).unwrap();
+            let back: Vec<_> = array.elements().map(|e| e.map(<[u8]>::to_vec)).collect();
+            assert_eq!((array.count, back), (elements.len(), elements));
             assert_eq!(array.shape().as_deref(), shape);
             assert_eq!(array.literal(Form::Text).unwrap(), literal);
         }
-        for shape in ["[1:3]", "[1:2][1:2]", "[2:1]", "1:2", "[1:2", "[a:b]", ""] {
+        for shape in [
+            "[1:3]",
+            "[1:2][1:2]",
+            "[2:1]",
+            "1:2",
+            "[1:2",
+            "[a:b]",
+            "",
+            "[1:1][1:1][1:1][1:1][1:1][1:1][1:2]",
+        ] {
             assert!(
-                encode(Some(shape), &[element("a"), None]).is_err(),
+                encoded(Some(shape), &[element("a"), None]).is_err(),
                 "{shape}"
             );
         }
-        let bytes = encode(None, &[element("ab")]).unwrap();
+        let bytes = encoded(None, &[element("ab")]).unwrap();
         for cut in 0..bytes.len() {
             assert!(Array::parse(&bytes[..cut]).is_none(), "{cut}");
         }

@@ -9,6 +9,7 @@ use arrow_array::{
 use arrow_buffer::NullBuffer;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::file::metadata::RowGroupMetaData;
 
 use super::checksum::RowSum;
 use super::types::{Column, Form};
@@ -17,6 +18,8 @@ use super::{Checksum, DAYS, MICROS, ParquetError, decimal};
 /// Rows that are unpacked at once, and about how many bytes of them.
 const AT_ONCE: usize = 1_024;
 const AT_ONCE_BYTES: usize = 4 << 20;
+/// What a value takes while it is unpacked, with its levels.
+const ELEMENT_BYTES: i64 = 16;
 
 /// The fields of a row, as the server sent them.
 pub type Row = Vec<Option<Vec<u8>>>;
@@ -85,13 +88,8 @@ fn batches(
     columns: &[Column],
 ) -> Result<impl Iterator<Item = Result<RecordBatch, ParquetError>> + use<>, ParquetError> {
     let metadata = super::pages::sound(&file)?;
-    let rows = usize::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
-    let bytes: i64 = metadata
-        .row_groups()
-        .iter()
-        .map(|group| group.total_byte_size().max(0))
-        .sum();
-    let each = usize::try_from(bytes).unwrap_or(usize::MAX) / rows.max(1);
+    // A group of few rows that are large says nothing of the others, nor they of it.
+    let each = metadata.row_groups().iter().map(each_of).max().unwrap_or(0);
     let at_once = (AT_ONCE_BYTES / each.max(1)).clamp(1, AT_ONCE);
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?.with_batch_size(at_once);
     let expected = super::schema_of(columns);
@@ -117,6 +115,21 @@ fn batches(
         });
         read.map(|batch| batch.map_err(ParquetError::from))
     }))
+}
+
+/// About how many bytes a row of this group is in memory. Elements that come again pack to
+/// next to nothing, and are unpacked to all that they are.
+fn each_of(group: &RowGroupMetaData) -> usize {
+    let bytes: i64 = group
+        .columns()
+        .iter()
+        .map(|column| {
+            let values = column.num_values().max(0).saturating_mul(ELEMENT_BYTES);
+            column.uncompressed_size().max(values)
+        })
+        .fold(0, i64::saturating_add);
+    let rows = usize::try_from(group.num_rows()).unwrap_or(0);
+    usize::try_from(bytes).unwrap_or(usize::MAX) / rows.max(1)
 }
 
 fn row(batch: &RecordBatch, columns: &[Column], n: usize) -> Result<Row, ParquetError> {
@@ -178,11 +191,15 @@ fn list(
 ) -> Result<Vec<u8>, ParquetError> {
     let elements = lists.value(n);
     let values = Values::of(form, elements.as_ref());
-    let elements: Vec<Option<Vec<u8>>> = (0..elements.len())
-        .map(|n| (!elements.is_null(n)).then(|| values.one(n)))
-        .collect();
+    let bytes = elements.to_data().get_slice_memory_size().unwrap_or(0);
     let shape = (!shapes.is_null(n)).then(|| shapes.value(n));
-    super::list::encode(shape, &elements)
+    super::list::encode(shape, elements.len(), bytes, |n, out| {
+        let there = !elements.is_null(n);
+        if there {
+            values.append(n, out);
+        }
+        there
+    })
 }
 
 /// Values by their type, which is looked at once for all of them.

@@ -324,13 +324,11 @@ impl List {
         if let Some(bytes) = field {
             let array = Array::parse(bytes).ok_or("an array has another form")?;
             shape = array.shape();
-            for element in &array.elements {
-                self.elements.push(*element)?;
+            for element in array.elements() {
+                self.elements.push(element)?;
             }
             let so_far = usize::try_from(self.ends.last().copied().unwrap_or(0));
-            let end = so_far
-                .unwrap_or(usize::MAX)
-                .saturating_add(array.elements.len());
+            let end = so_far.unwrap_or(usize::MAX).saturating_add(array.count);
             self.ends
                 .push(i32::try_from(end).map_err(|e| e.to_string())?);
         } else {

@@ -34,7 +34,8 @@ pub(super) async fn can_be_heavy(walk: &Walk, job: Job<'_>) -> Result<bool, Engi
 }
 
 /// The bytes of a row, as SQL. Of texts and bytes the server knows it without
-/// unpacking them; of other large values it has to write the text.
+/// unpacking them, of arrays how many elements they have; of other large values it has to
+/// write the text.
 fn of_row(columns: &[Column]) -> String {
     let each: Vec<String> = columns
         .iter()
@@ -43,17 +44,38 @@ fn of_row(columns: &[Column]) -> String {
             let known = matches!(column.pg_type.as_str(), "text" | "bytea")
                 || column.pg_type.starts_with("character varying");
             match column.form {
+                form if column.list => list(&name, form, column.is_made()),
                 _ if known => format!("coalesce(octet_length({name}), 0)::int8"),
                 _ if column.is_made() => large(&name, &format!("pg_catalog.format('%s', {name})")),
                 Form::Text | Form::Bytes | Form::Decimal256 { .. } => {
                     large(&name, &format!("{name}::text"))
                 }
-                _ if column.list => large(&name, &format!("{name}::text")),
                 _ => "16::int8".to_owned(),
             }
         })
         .collect();
     format!("{} AS bytes", each.join(" + "))
+}
+
+/// An array comes with four bytes before each element. Where elements have one width, their
+/// number says all; what the server keeps, or the text, may be much less than what comes.
+fn list(name: &Identifier, form: Form, is_made: bool) -> String {
+    let count = format!("coalesce(pg_catalog.cardinality({name}), 0)::int8");
+    let width = match form {
+        Form::Bool => 1,
+        Form::Int2 => 2,
+        Form::Int4 | Form::Float4 | Form::Date => 4,
+        Form::Int8 | Form::Float8 | Form::Timestamp | Form::TimestampTz | Form::Time => 8,
+        Form::Uuid => 16,
+        Form::Bytes | Form::Text | Form::Decimal128 { .. } | Form::Decimal256 { .. } => {
+            let text = match is_made {
+                true => format!("pg_catalog.format('%s', {name})"),
+                false => format!("{name}::text"),
+            };
+            return format!("({} + 4 * {count})", large(name, &text));
+        }
+    };
+    format!("({} * {count})", 4 + width)
 }
 
 fn large(name: &Identifier, text: &str) -> String {

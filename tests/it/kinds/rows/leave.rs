@@ -279,6 +279,51 @@ async fn memory_is_bounded_by_bytes() {
     assert!(peak < 128 << 20, "{} MB to restore", peak >> 20);
 }
 
+for_oldest_and_newest! {
+/// Arrays come with four bytes before each element: many of them that pack to next to nothing
+/// are weighed as what comes, and none of them is taken apart in memory.
+async fn memory_is_bounded_by_bytes_of_arrays(major: u32) {
+    let db = fresh_database(major).await;
+    db.execute(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz NOT NULL, b bytea, n bigint[], w varchar(9)[]);
+        ALTER TABLE t ALTER b SET STORAGE EXTERNAL;
+        INSERT INTO t SELECT g, now() - interval '2 years', NULL, (SELECT array_agg(g::bigint * 1000000007 * e) FROM generate_series(1, 300000) e), '{a,NULL}' FROM generate_series(1, 6) g;
+        INSERT INTO t SELECT g, now() - interval '2 years', NULL, array_fill(0::bigint, '{300000}'), NULL FROM generate_series(11, 20) g;
+        INSERT INTO t SELECT g, now() - interval '2 years', convert_to(repeat(md5(g::text), 262144), 'UTF8'), NULL, NULL FROM generate_series(21, 24) g;
+        INSERT INTO t SELECT 31, now() - interval '2 years', NULL, array_fill(0::bigint, '{1500000}'), NULL",
+    )
+    .await;
+    let values = |table: &str| {
+        format!("SELECT sum(hashtext(x::text)::int8)::int8 FROM {table} x WHERE id < 31")
+    };
+    let before = db.number(&values("t")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let files = format!("file://{}", folder.path().display());
+    let options = json!({ "table": "t", "column": "at", "older_than": "1y", "destination": { "files": files } });
+    let workspace = workspace(&db, &db, "archive", &options);
+    for rows in [20, 0] {
+        let (peak, out) = crate::support::memory::peak_of(
+            &workspace,
+            &["run", "archive", "--now", "--output", "json"],
+        );
+        let run: serde_json::Value = serde_json::from_str(&out).unwrap();
+        let run = &run["runs"][0];
+        assert_eq!(run["rows"], rows, "{run:#}");
+        let heavy = finding(run, "rows.too_large");
+        assert!(heavy.contains("1 rows of public.t"), "{run:#}");
+        assert!(peak < 128 << 20, "{} MB", peak >> 20);
+        assert_eq!(db.number("SELECT sum(id)::int8 FROM t").await, 31);
+    }
+    let restored = crate::support::workspace::Workspace::for_target(&db.url);
+    let (peak, _) = crate::support::memory::peak_of(
+        &restored,
+        &["archive", "restore", "--files", &files, "--into", "back"],
+    );
+    assert_eq!(db.number(&values("back")).await, before);
+    assert!(peak < 128 << 20, "{} MB to restore", peak >> 20);
+}
+}
+
 /// Parents that take children along go when their children have gone; where
 /// all still have some, the rule is refused; without an index it is, too.
 #[tokio::test]
