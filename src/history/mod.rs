@@ -104,11 +104,9 @@ pub async fn could_be_made(location: &str) -> Result<(), HistoryError> {
     let Location::Postgres(url) = Location::parse(location)? else {
         return Ok(());
     };
-    let rehearsed: BoxFuture<'_, _> = Box::pin(async move {
-        PostgresStore::unseen(&dial(url.expose())?)?
-            .rehearse()
-            .await
-    });
+    let dial = dial(url.expose())?;
+    let rehearsed: BoxFuture<'_, _> =
+        Box::pin(async move { PostgresStore::connect(&dial, true).await?.rehearse().await });
     rehearsed.await
 }
 

@@ -71,15 +71,32 @@ impl PostgresStore {
         Box::pin(self.apply())
     }
 
-    /// Makes the schema and takes it back at once: whether the first run could make it.
+    /// Makes what is missing of the schema and takes it back at once: whether the first run could make
+    /// it.
     pub(in crate::history) async fn rehearse(&self) -> Result<(), HistoryError> {
-        const OPERATION: &str = "make the schema `maint`";
+        const OPERATION: &str = "make its tables in the schema `maint`";
         let failed = |error| self.failed(OPERATION, error);
         let (mut writing, _) = self.hosts.begin(BEGIN).await.map_err(failed)?;
-        refuse_strangers(&mut writing, &self.place, OPERATION, For::Migrating).await?;
-        run(&mut writing, CREATE_SCHEMA).await.map_err(failed)?;
-        run(&mut writing, CREATE_MIGRATIONS).await.map_err(failed)?;
+        self.begin_schema(&mut writing, OPERATION).await?;
         writing.rollback().await.map_err(failed)
+    }
+
+    /// The schema with the table of migrations, where they are not there yet.
+    async fn begin_schema(
+        &self,
+        writing: &mut PgConnection,
+        operation: &'static str,
+    ) -> Result<(), HistoryError> {
+        let failed = |error| self.failed(operation, error);
+        refuse_strangers(writing, &self.place, operation, For::Migrating).await?;
+        let (schema, table) = found(writing).await.map_err(failed)?;
+        if !schema {
+            run(writing, CREATE_SCHEMA).await.map_err(failed)?;
+        }
+        if !table {
+            run(writing, CREATE_MIGRATIONS).await.map_err(failed)?;
+        }
+        Ok(())
     }
 
     async fn apply(&self) -> Result<(), HistoryError> {
@@ -92,14 +109,7 @@ impl PostgresStore {
             .await
             .map_err(failed)?;
         // Once more, under the lock, and with what commands would set off.
-        refuse_strangers(&mut writing, &self.place, OPERATION, For::Migrating).await?;
-        let (schema, table) = found(&mut writing).await.map_err(failed)?;
-        if !schema {
-            run(&mut writing, CREATE_SCHEMA).await.map_err(failed)?;
-        }
-        if !table {
-            run(&mut writing, CREATE_MIGRATIONS).await.map_err(failed)?;
-        }
+        self.begin_schema(&mut writing, OPERATION).await?;
         let applied = applied(&mut writing).await.map_err(failed)?;
         is_behind(&MIGRATIONS, &applied, || Place::Server(self.place.clone()))?;
         for migration in MIGRATIONS.iter() {

@@ -18,30 +18,8 @@ impl PostgresStore {
         dial: &Dial,
         opening: Opening,
     ) -> Result<PostgresStore, HistoryError> {
-        let place = dial.place();
-        // Our own driver goes first: it knows why a connection fails, and
-        // which of several hosts can be written.
         let writable = opening == Opening::CreateIfMissing;
-        let settled = settle(dial.clone(), writable)
-            .await
-            .map_err(|source| match source {
-                None => HistoryError::OutOfReach {
-                    place: place.clone(),
-                    source: "the attempt was given up".into(),
-                },
-                Some(source) => HistoryError::NoConnection {
-                    place: place.clone(),
-                    hint: source.hint(),
-                    source: source.into(),
-                },
-            })?;
-        let host = settled.place();
-        let plain = settled.plain().map_err(HistoryError::BadUrl)?;
-        let pool = pool(&plain, ACQUIRE_TIMEOUT);
-        let store = PostgresStore {
-            place: dial.place(),
-            hosts: Hosts::new(dial, writable, host, pool),
-        };
+        let store = PostgresStore::connect(dial, writable).await?;
         match (store.standing().await?, opening) {
             (Standing::Current, _) => {}
             (Standing::Absent, Opening::MustExist) => {
@@ -60,6 +38,39 @@ impl PostgresStore {
             (_, Opening::CreateIfMissing) => store.migrate().await?,
         }
         Ok(store)
+    }
+
+    /// Connects to the host that is asked for, and looks at nothing there.
+    ///
+    /// # Errors
+    /// Why it cannot be reached, or is none that can be written where that is asked for.
+    pub(in crate::history) async fn connect(
+        dial: &Dial,
+        writable: bool,
+    ) -> Result<PostgresStore, HistoryError> {
+        let place = dial.place();
+        // Our own driver goes first: it knows why a connection fails, and
+        // which of several hosts can be written.
+        let settled = settle(dial.clone(), writable)
+            .await
+            .map_err(|source| match source {
+                None => HistoryError::OutOfReach {
+                    place: place.clone(),
+                    source: "the attempt was given up".into(),
+                },
+                Some(source) => HistoryError::NoConnection {
+                    place: place.clone(),
+                    hint: source.hint(),
+                    source: source.into(),
+                },
+            })?;
+        let host = settled.place();
+        let plain = settled.plain().map_err(HistoryError::BadUrl)?;
+        let pool = pool(&plain, ACQUIRE_TIMEOUT);
+        Ok(PostgresStore {
+            place: dial.place(),
+            hosts: Hosts::new(dial, writable, host, pool),
+        })
     }
 
     /// Connects with the first call, if the server answers then.

@@ -389,20 +389,44 @@ async fn check_says_whether_it_could_be_made() {
         "history: \"{url}\"\ntargets:\n  app: {{ engine: postgres, url: \"{url}\" }}\n"
     ))
     .task("analyze", "kind: analyze\ntarget: app\n");
-    let said = workspace.run(["check", "--connect"]).expect(3);
-    let text = format!("{}{}", said.stdout, said.stderr);
-    assert!(
-        text.contains("the role may not make the schema `maint`")
-            && text.contains("CREATE SCHEMA maint AUTHORIZATION"),
-        "{text}"
-    );
+    let refused = |why: &[&str]| {
+        let said = workspace.run(["check", "--connect"]).expect(3);
+        let text = format!("{}{}", said.stdout, said.stderr);
+        assert!(
+            why.iter().all(|part| text.contains(part)),
+            "{why:?}: {text}"
+        );
+    };
+    let fine = || {
+        let said = workspace.run(["check", "--connect"]).expect(0);
+        assert!(
+            said.stdout.contains("the first run makes its schema"),
+            "{said:#?}"
+        );
+    };
+    let lacks = [
+        "the role may not make its tables in the schema `maint`",
+        "CREATE SCHEMA maint AUTHORIZATION",
+    ];
+    refused(&lacks);
+    // Somebody else's, where the role may do nothing.
+    db.execute("CREATE SCHEMA maint").await;
+    refused(&lacks[..1]);
+    db.execute("DROP SCHEMA maint").await;
+    // Made for the role beforehand.
+    db.execute(&format!("CREATE SCHEMA maint AUTHORIZATION {role}"))
+        .await;
+    fine();
+    db.execute("DROP SCHEMA maint").await;
     db.execute(&format!("GRANT CREATE ON DATABASE {} TO {role}", db.name))
         .await;
-    let said = workspace.run(["check", "--connect"]).expect(0);
-    assert!(
-        said.stdout.contains("the first run makes its schema"),
-        "{said:#?}"
-    );
+    fine();
+    let read_only = "default_transaction_read_only";
+    db.execute(&format!("ALTER ROLE {role} SET {read_only} = on"))
+        .await;
+    refused(&["target_session_attrs=read-write"]);
+    db.execute(&format!("ALTER ROLE {role} RESET {read_only}"))
+        .await;
     let schemas = "SELECT count(*) FROM pg_namespace WHERE nspname = 'maint'";
     assert_eq!(db.number(schemas).await, 0);
     workspace.run(["run", "analyze", "--now"]);
