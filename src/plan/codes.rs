@@ -117,7 +117,7 @@ const FINDINGS: &[Code] = &[
     ),
     code(
         "database.gone",
-        "A database that was looked after under a target with `databases` is not on the server any more.",
+        "A database that was looked after under a target with `databases` is not on the server any more, or takes no connections now.",
         "Nothing runs in it from now on; what the history knows of it stays. Where nobody meant to drop it, this is how that is noticed.",
         "Nothing, if that was meant. The message says when it was last worked on; `maint archive list --target NAME` says what was archived from it.",
     ),

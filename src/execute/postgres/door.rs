@@ -15,12 +15,11 @@ use super::ahead::Ahead;
 use super::bounds::Bounds;
 use super::load;
 use super::monitor::Monitor;
-use super::reach::{Door, Seen, dial, is_elsewhere, of, place};
+use super::reach::{Door, Seen, dial, is_elsewhere, place, replicas};
 use super::{ask, ask_under, check, gate, room, settle, shrink, statements, walk, whole};
 use crate::config::{Target, Throttle};
 use crate::engines::EngineError;
-use crate::engines::postgres::connect::Dial;
-use crate::engines::postgres::copies::{self};
+use crate::engines::postgres::copies;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Session, claim, each, pooler};
 use crate::execute::step::end;
@@ -72,13 +71,9 @@ impl execute::Door for Door {
     type Watch = Monitor;
 
     fn to(target: &Target, name: &str) -> Result<Self, EngineError> {
-        let env = |name: &str| std::env::var(name).ok();
-        let replicas = target.replicas.iter();
         Ok(Door {
             dial: dial(target)?,
-            replicas: replicas
-                .map(|url| Ok(of(target, Dial::resolve(Some(url.expose()), &env)?)))
-                .collect::<Result<_, EngineError>>()?,
+            replicas: replicas(target)?,
             name: name.to_owned(),
             begun_on: OnceLock::new(),
             seen: Mutex::default(),

@@ -49,7 +49,7 @@ mod weight;
 mod whence;
 mod whole;
 
-pub(crate) use reach::{Door, dial};
+pub(crate) use reach::{Door, dial, replicas};
 
 use super::step::end;
 use super::{Event, Execution, Observer};

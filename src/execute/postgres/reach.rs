@@ -91,8 +91,16 @@ pub(crate) fn dial(target: &Target) -> Result<Dial, EngineError> {
     Ok(of(target, Dial::resolve(url, &env)?).following_the_primary())
 }
 
+/// Resolves how to reach what a target calls its replicas.
+pub(crate) fn replicas(target: &Target) -> Result<Vec<Dial>, EngineError> {
+    let env = |name: &str| std::env::var(name).ok();
+    let urls = target.replicas.iter();
+    urls.map(|url| Ok(of(target, Dial::resolve(Some(url.expose()), &env)?)))
+        .collect()
+}
+
 /// The same server, and of many databases the one that is meant.
-pub(super) fn of(target: &Target, dial: Dial) -> Dial {
+fn of(target: &Target, dial: Dial) -> Dial {
     match &target.database {
         Some(database) => dial.to_database(&database.name),
         None => dial,

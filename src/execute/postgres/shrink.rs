@@ -247,7 +247,7 @@ impl State<'_> {
             severity: Severity::Warning,
             object: self.job.step.object.clone(),
             message: format!(
-                "{} cannot be made smaller while {who} may still read its dead rows; end it once you know what it is for",
+                "{} cannot be made smaller while {who} may still read its dead rows; find out what it is for",
                 self.shrink.table
             ),
             suggestion,

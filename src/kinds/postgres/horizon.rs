@@ -165,18 +165,24 @@ pub(super) fn blocks_freezing(holders: &[Holder], table_age: i64) -> Option<&Hol
         .filter(|h| h.age > table_age - table_age / 10)
 }
 
+/// What to do about a holder, as the end of a sentence. Whatever a standby reads, and where it reads
+/// nothing, it says so now and then only.
+fn what_to_do(holder: &Holder) -> &'static str {
+    match holder.what == STANDBY {
+        true => {
+            ". It says what it reads every `wal_receiver_status_interval` only, 10 s unless set otherwise: what it has not said yet is seen by a later vacuum. Where it lasts, look for old transactions there; with `hot_standby_feedback = off` it holds nothing back, and its long queries are cancelled"
+        }
+        false => "; end it once you know what it is for",
+    }
+}
+
 /// One finding for all tables whose dead rows wait for somebody.
 pub(super) fn finding(held_back: &[(&RelationName, &Holder)]) -> Option<Finding> {
     told(held_back, |these, holder| {
-        match holder.what == STANDBY {
-            // Whatever it reads, and where it reads nothing, it says so now and then only.
-            true => format!(
-                "dead rows of {these} cannot be removed while {holder} may still read them. It says what it reads every `wal_receiver_status_interval` only, 10 s unless set otherwise: rows that have died since then go with a later vacuum. Where it lasts, look for old transactions there; `hot_standby_feedback = off` would have the rows removed, and long queries there cancelled"
-            ),
-            false => format!(
-                "dead rows of {these} cannot be removed while {holder} may still read them; end it once you know what it is for"
-            ),
-        }
+        format!(
+            "dead rows of {these} cannot be removed while {holder} may still read them{}",
+            what_to_do(holder)
+        )
     })
 }
 
@@ -184,7 +190,8 @@ pub(super) fn finding(held_back: &[(&RelationName, &Holder)]) -> Option<Finding>
 pub(super) fn unfrozen(held_back: &[(&RelationName, &Holder)]) -> Option<Finding> {
     told(held_back, |these, holder| {
         format!(
-            "the old transaction ids of {these} cannot be frozen while {holder} is there: where that lasts, the server takes no more writes one day; end it once you know what it is for"
+            "the old transaction ids of {these} cannot be frozen while {holder} is there: where that lasts, the server takes no more writes one day{}",
+            what_to_do(holder)
         )
     })
 }

@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::{dial, open};
 use crate::config::{Target, Task};
 use crate::engines::EngineError;
-use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::{Identifier, Session, claim, copies, disk, trust};
+use crate::execute::postgres;
 use crate::pipeline::PipelineError;
 use crate::pipeline::checkup::{Level, Line};
 use crate::report::text::{counted, human_duration_ms};
@@ -337,9 +337,7 @@ async fn replicas(
     primary: &Session,
     lines: &mut Vec<Line>,
 ) -> Result<(), EngineError> {
-    for url in &target.replicas {
-        let env = |name: &str| std::env::var(name).ok();
-        let dial = Dial::resolve(Some(url.expose()), &env)?;
+    for dial in postgres::replicas(target)? {
         let name = dial.describe();
         let replica = match Session::open(&dial, "maint doctor").await {
             Ok(replica) => replica,

@@ -39,7 +39,8 @@ const DATABASE: &str =
 
 /// Reads them.
 pub(super) async fn read(db: &Session) -> Result<Identities, EngineError> {
-    let server = system_identifier(db).await?.unwrap_or(0);
+    let server = db.system_identifier().await?;
+    let server = server.as_deref().unwrap_or("0");
     let rows = db
         .query("asking which database it is", DATABASE, &[])
         .await?;
@@ -53,17 +54,6 @@ pub(super) async fn read(db: &Session) -> Result<Identities, EngineError> {
         database: format!("{server}/{database}"),
         files,
     })
-}
-
-/// What a server and its standbys have in common, and no other server; none where the role may not ask.
-pub(super) async fn system_identifier(db: &Session) -> Result<Option<i64>, EngineError> {
-    let sql = "SELECT system_identifier FROM pg_catalog.pg_control_system()";
-    match db.query("asking who the server is", sql, &[]).await {
-        Ok(rows) => first(&rows, 0),
-        // Not allowed everywhere; then the rest has to do.
-        Err(error) if error.sqlstate() == Some("42501") => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 impl Identities {

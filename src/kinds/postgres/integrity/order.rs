@@ -6,9 +6,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 
 use super::Level;
-use super::identity::{self, Identity};
+use super::identity::Identity;
 use crate::engines::EngineError;
-use crate::engines::postgres::Session;
+use crate::engines::postgres::{Session, copies};
 use crate::plan::{Finding, Measurement, Memory, Moment, Plan, Severity, Step};
 use crate::values::TimeSpan;
 
@@ -262,16 +262,9 @@ pub(super) async fn not_a_copy(
     replica: &Session,
     n: usize,
 ) -> Result<Option<Finding>, EngineError> {
-    let ids = [
-        identity::system_identifier(primary).await?,
-        identity::system_identifier(replica).await?,
-    ];
-    let same = match ids {
-        [Some(ours), Some(theirs)] => ours == theirs,
-        _ => true,
-    };
-    let copy =
-        same && replica.server.in_recovery && primary.server.database == replica.server.database;
+    let copy = replica.server.in_recovery
+        && primary.server.database == replica.server.database
+        && copies::began_as_one(primary, replica).await?;
     Ok((!copy).then(|| Finding {
         code: "replica.not_a_standby".to_owned(),
         severity: Severity::Warning,
