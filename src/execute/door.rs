@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::Execution;
 use crate::config::{Target, Throttle};
@@ -198,6 +199,11 @@ pub trait Door: Send + Sync + Sized + 'static {
 pub struct Holder {
     /// Who, since when.
     pub who: String,
+    /// The run that it is of, where that is known and its sessions can be ended
+    /// ([`Door::end_orphans`]) should the run be over.
+    pub run: Option<Uuid>,
+    /// The statement that ends the session, and no other.
+    pub end: Option<String>,
     /// What is to be told where that is no run of maint's: such a holder may
     /// stay for ever, and a run that was not started would be no news.
     pub finding: Option<Finding>,
@@ -208,6 +214,8 @@ impl Holder {
     pub fn run(who: impl Into<String>) -> Self {
         Holder {
             who: who.into(),
+            run: None,
+            end: None,
             finding: None,
         }
     }

@@ -1,9 +1,13 @@
 //! Runs whose process died.
 
 use chrono::Utc;
+use uuid::Uuid;
 
 use super::{PipelineError, Request, Surroundings, note};
-use crate::execute::{Door, run_name};
+use crate::engines::EngineError;
+use crate::execute::{Door, Holder, run_name};
+use crate::history::HistoryError;
+use crate::plan::{Finding, Severity};
 
 /// Closes what a killed process left of this task, on the server and in the history.
 pub(super) async fn take_over<D: Door>(
@@ -29,4 +33,45 @@ pub(super) async fn take_over<D: Door>(
         }
     }
     Ok(())
+}
+
+/// Ends the sessions of a run that is over as far as the history knows: the way to them was cut,
+/// and the server still waits for a client that will never say anything. Says whether it is over.
+pub(super) async fn let_go<D: Door>(
+    run: Uuid,
+    around: &Surroundings,
+    door: &D,
+    session: &D::Session,
+) -> Result<bool, EngineError> {
+    let store = around.history.store();
+    let id = run.to_string();
+    let known = async {
+        match store.run(&id).await {
+            Ok(record) => Ok(Some(record)),
+            // Of another history, or not written yet.
+            Err(HistoryError::UnknownRun { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let record = around.history.ask(known).await.flatten();
+    if record.is_none_or(|record| record.finished_at.is_none()) {
+        return Ok(false);
+    }
+    let orphans = door.end_orphans(session, &run_name(run)).await?;
+    tracing::warn!(%run, orphans, "the task was held by sessions of a run that is over; they were ended");
+    Ok(true)
+}
+
+/// That the lock is with a run that is over, and could not be taken from it.
+pub(super) fn left_over(task: &str, holder: &Holder) -> Finding {
+    Finding {
+        code: "claim.left_over".to_owned(),
+        severity: Severity::Critical,
+        object: String::new(),
+        message: format!(
+            "the lock by which runs of `{task}` exclude each other is held by {}, a session of a run that is over as the history has it, and maint may not end it: it logged in as another role. The server keeps such a session until it notices that nobody is there; the task does not run until then",
+            holder.who
+        ),
+        suggestion: holder.end.clone(),
+    }
 }

@@ -9,6 +9,7 @@ use chrono::Utc;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
 
 use super::known::{last_place, learn};
 use super::{
@@ -440,7 +441,8 @@ fn trusted(task: &Task, target: &Target) -> Vec<String> {
     all.cloned().collect()
 }
 
-/// Takes the lock of the task; tells who has it when patience is over.
+/// Takes the lock of the task; tells who has it when patience is over. A session that the server
+/// has kept of a run which is over is ended at once: that run will never let go.
 async fn claim_patiently<D: Door>(
     request: &Request<'_>,
     around: &Surroundings,
@@ -448,10 +450,22 @@ async fn claim_patiently<D: Door>(
     session: &D::Session,
 ) -> Result<Option<Holder>, EngineError> {
     let until = Instant::now() + request.patience;
+    let mut over: Option<Uuid> = None;
     loop {
-        let holder = door.claim(session, &request.task.name).await?;
-        if holder.is_none() || Instant::now() >= until || around.stop.is_stopping() {
-            return Ok(holder);
+        let Some(mut holder) = door.claim(session, &request.task.name).await? else {
+            return Ok(None);
+        };
+        if let Some(run) = holder.run.filter(|run| over != Some(*run))
+            && dead::let_go(run, around, door, session).await?
+        {
+            over = Some(run);
+            continue;
+        }
+        if Instant::now() >= until || around.stop.is_stopping() {
+            if holder.run.is_some() && holder.run == over {
+                holder.finding = Some(dead::left_over(&request.task.name, &holder));
+            }
+            return Ok(Some(holder));
         }
         tokio::time::sleep(ASK_FOR_CLAIM).await;
     }

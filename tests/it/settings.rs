@@ -154,9 +154,12 @@ for_each_version! {
             output
         };
         run(&["check", "--connect"]).expect(0);
-        // Superusers are what it complains of, and nothing else.
+        // A superuser, and a replica that is the primary itself, are what it complains of, and nothing else.
         let doctor = run(&["doctor"]).expect(1).stdout;
-        assert!(doctor.contains("is a superuser") && doctor.ends_with("\n1 problem\n"), "{doctor}");
+        for problem in ["is a superuser", "is no standby"] {
+            assert!(doctor.contains(problem), "{problem}: {doctor}");
+        }
+        assert!(doctor.ends_with("\n2 problems\n"), "{doctor}");
         for task in ["analyze", "vacuum", "reindex", "refresh", "integrity", "snapshot", "sql", "cleanup", "move", "file", "partitions", "repack"] {
             run(&["plan", task]);
             run(&["run", task, "--dry-run"]);

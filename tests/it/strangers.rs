@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::patience::Patience;
 use crate::support::servers::{TestDatabase, connect, fresh_database};
 use crate::support::workspace::Workspace;
 
@@ -96,6 +97,77 @@ async fn who_holds_a_task_and_is_no_run_is_told() {
         workspace.run(["run", "tidy", "--now"]).expect(0);
         db.execute("INSERT INTO t VALUES (1)").await;
     }
+}
+
+/// A way that was cut leaves sessions on the server that nobody will ever end: those of a run that
+/// is over are ended, those of a run that nobody knows are not.
+#[tokio::test]
+async fn a_session_of_a_run_that_is_over_does_not_keep_its_task() {
+    let db = fresh_database(17).await;
+    db.execute("CREATE TABLE t (id int); INSERT INTO t VALUES (1)")
+        .await;
+    let workspace = workspace(&db);
+    let ran = workspace.run(["run", "tidy", "--now", "--output", "json"]);
+    let id = ran.expect(0).json()["runs"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    db.execute("INSERT INTO t VALUES (1)").await;
+    let taken = |url: String, name: String| async move {
+        let session = connect(&url).await;
+        let take = format!("SET application_name = '{name}'; SELECT {LOCK}");
+        session.batch_execute(&take).await.unwrap();
+        session
+    };
+
+    let unknown = "maint 0190a4c0-0000-7000-8000-000000000000";
+    let session = taken(db.url.clone(), unknown.to_owned()).await;
+    let ran = workspace.run(["run", "tidy", "--now"]).expect(4);
+    assert!(ran.stdout.contains("already at work"), "{ran:#?}");
+    session.query("SELECT 1", &[]).await.unwrap();
+    drop(session);
+    let held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 1835955249
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let patience = Patience::until("the session of an unknown run to be gone");
+    while db.number(held).await > 0 {
+        patience.pause().await;
+    }
+
+    let session = taken(db.url.clone(), format!("maint {id}")).await;
+    workspace.run(["run", "tidy", "--now"]).expect(0);
+    assert!(session.query("SELECT 1", &[]).await.is_err());
+    assert_eq!(db.number("SELECT count(*) FROM t").await, 0);
+
+    // Who logged in as another role cannot be ended by ours.
+    db.execute("INSERT INTO t VALUES (1)").await;
+    let (member, url) = nobody(&db).await;
+    let server = url.split_once('@').unwrap().1.to_owned();
+    db.execute(&format!(
+        "CREATE ROLE {member}_ours LOGIN PASSWORD 'x'; GRANT {member}_ours TO {member};
+         GRANT ALL ON t TO {member}_ours; GRANT CREATE ON DATABASE {} TO {member}_ours",
+        db.name
+    ))
+    .await;
+    let workspace =
+        Workspace::for_target(&format!("postgres://{member}_ours:x@{server}")).task("tidy", TIDY);
+    let ran = workspace.run(["run", "tidy", "--now", "--output", "json"]);
+    let id = ran.expect(0).json()["runs"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let session = taken(url, format!("maint {id}")).await;
+    let ran = workspace.run(["run", "tidy", "--now", "--output", "json"]);
+    let run = &ran.expect(1).json()["runs"][0];
+    assert_eq!(run["status"], "failed", "{run:#}");
+    let finding = &run["findings"][0];
+    assert_eq!(finding["code"], "claim.left_over", "{run:#}");
+    let end = finding["suggestion"].as_str().unwrap();
+    assert_eq!(db.client.query(end, &[]).await.unwrap().len(), 1);
+    let patience = Patience::until("the session to be ended by what was suggested");
+    while session.query("SELECT 1", &[]).await.is_ok() {
+        patience.pause().await;
+    }
+    workspace.run(["run", "tidy", "--now"]).expect(0);
 }
 
 /// A prepared transaction holds locks without a session, over restarts.

@@ -1,6 +1,8 @@
 //! One at a time: a session advisory lock per task on its target, and what
 //! sessions of a dead process leave on the server.
 
+use uuid::Uuid;
+
 use super::Session;
 use crate::engines::EngineError;
 
@@ -15,17 +17,19 @@ const PARTITION_CLASS: i32 = 0x6d6e_7432;
 pub struct Holder {
     /// Process, role, application, and since when.
     pub who: String,
+    /// The run that it calls itself, where it is taken for one.
+    pub run: Option<Uuid>,
+    /// The statement that ends it, and nobody else.
+    pub end: Option<String>,
     /// What is known of one that is no run of maint's.
     pub stranger: Option<Stranger>,
 }
 
-/// Why a holder is taken for a stranger, and what would end it.
+/// Why a holder is taken for a stranger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stranger {
     /// Why.
     pub why: String,
-    /// The statement that ends it, and nobody else.
-    pub end: String,
 }
 
 /// Takes the lock of a task, unless somebody holds it: then tells who, since when.
@@ -64,6 +68,8 @@ async fn take(
     }
     let just_gone = Holder {
         who: "a session that has just ended".to_owned(),
+        run: None,
+        end: None,
         stranger: None,
     };
     Ok(Some(held(db, class, key).await?.unwrap_or(just_gone)))
@@ -105,9 +111,13 @@ async fn held(db: &Session, class: i32, key: &str) -> Result<Option<Holder>, Eng
         let (member, named) = (row.get(4)?, row.get(5)?);
         let pid: Option<i32> = row.get(0)?;
         let role = text(1)?.unwrap_or_else(|| "of nobody".to_owned());
+        let application = text(2)?.filter(|name| !name.is_empty());
+        let id = application
+            .as_deref()
+            .and_then(|name| name.strip_prefix("maint "));
+        let run = id.and_then(|id| Uuid::parse_str(id).ok());
         let who = match (pid, text(6)?) {
             (Some(pid), _) => {
-                let application = text(2)?.filter(|name| !name.is_empty());
                 format!(
                     "pid {pid}, role {role}, {}{}",
                     application.as_deref().unwrap_or("unnamed application"),
@@ -134,14 +144,12 @@ async fn held(db: &Session, class: i32, key: &str) -> Result<Option<Holder>, Eng
             )),
             (false, ..) => Some("a run of maint's prepares no transaction".to_owned()),
         };
-        let stranger = match (why, text(9)?) {
-            (None, _) => None,
-            (Some(why), end) => Some(Stranger {
-                why,
-                end: end.unwrap_or_default(),
-            }),
+        let found = Holder {
+            who,
+            run: run.filter(|_| why.is_none()),
+            end: text(9)?,
+            stranger: why.map(|why| Stranger { why }),
         };
-        let found = Holder { who, stranger };
         if found.stranger.is_some() {
             return Ok(Some(found));
         }

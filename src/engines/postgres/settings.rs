@@ -78,6 +78,13 @@ pub const PINNED: &[Pin] = &[
         "the server ends a statement whose client was killed, instead of building on for hours",
     ),
     always(
+        "tcp_keepalives_idle",
+        "60",
+        "the server lets go of a session, and of its locks, whose machine is gone: two hours without",
+    ),
+    always("tcp_keepalives_interval", "10", "the same"),
+    always("tcp_keepalives_count", "6", "the same"),
+    always(
         "client_min_messages",
         "warning",
         "warnings are part of the record",
@@ -255,7 +262,7 @@ pub const LEFT: &[(&str, &str)] = &[
          vacuum_cost_delay vacuum_cost_limit vacuum_cost_page_dirty vacuum_cost_page_hit vacuum_cost_page_miss \
          wal_compression wal_init_zero wal_recycle wal_sender_timeout wal_skip_threshold work_mem \
          wal_receiver_timeout wal_sender_shutdown_timeout \
-         tcp_keepalives_count tcp_keepalives_idle tcp_keepalives_interval tcp_user_timeout",
+         tcp_user_timeout",
         "how much memory, how many workers and how much of the disk maintenance may take is for the administrator \
          to say, and this is where they say it",
     ),

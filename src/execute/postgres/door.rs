@@ -189,9 +189,11 @@ impl execute::Door for Door {
                     "the lock by which runs of `{task}` exclude each other is held by {}, which is no run of maint's as far as can be told: {}; the task does not run until that ends. Anybody in the database may take such a lock: find out who it is, then end it",
                     held.who, stranger.why
                 ),
-                suggestion: Some(stranger.end).filter(|end| !end.is_empty()),
+                suggestion: held.end.clone(),
             }),
             who: held.who,
+            run: held.run,
+            end: held.end,
         }))
     }
 

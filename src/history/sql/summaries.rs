@@ -150,12 +150,12 @@ macro_rules! seen_by {
 }
 
 /// Whether a run got as far as looking: a failed one that has steps, or has found something
-/// other than a stranger at the lock.
+/// other than who has the lock.
 macro_rules! got_to_look {
     () => {
         "(runs.status IN ('succeeded', 'incomplete', 'partial') OR runs.status = 'failed'
           AND (EXISTS (SELECT 1 FROM maint.steps WHERE run_id = runs.id)
-            OR EXISTS (SELECT 1 FROM maint.findings WHERE run_id = runs.id AND code <> 'claim.stranger')))"
+            OR EXISTS (SELECT 1 FROM maint.findings WHERE run_id = runs.id AND code NOT IN ('claim.stranger', 'claim.left_over'))))"
     };
 }
 

@@ -4,6 +4,7 @@ mod archive;
 mod cleanup;
 mod common;
 mod compact;
+mod expiring;
 mod fields;
 mod integrity;
 mod refresh;

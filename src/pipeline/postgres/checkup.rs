@@ -109,7 +109,10 @@ pub(in crate::pipeline) async fn examine(
                 Level::Problem,
                 format!(
                     "{}: its lock is held by {}, which is no run of maint's as far as can be told: {}; the task does not run until that ends; {}",
-                    task.name, holder.who, stranger.why, stranger.end
+                    task.name,
+                    holder.who,
+                    stranger.why,
+                    holder.end.unwrap_or_default()
                 ),
             ),
         });

@@ -372,7 +372,7 @@ async fn a_new_ttl_is_not_late(version: u32) {
     assert_eq!(steps(&first, "succeeded"), ["create_ttl app.sessions"]);
     let second = run(&workspace, "cleanup", 0);
     assert_eq!(codes(&second), ["ttl.monitor_off"], "{second:#}");
-    // One that somebody else has made is not known to be new.
+    // Neither is one that somebody else has just made.
     sessions.drop_index("at_1").await.unwrap();
     let options = IndexOptions::builder()
         .name("theirs".to_owned())
@@ -383,9 +383,35 @@ async fn a_new_ttl_is_not_late(version: u32) {
         .create_index(model.options(options).build())
         .await
         .unwrap();
-    let fresh = super::workspace(&server.maint_url("app")).task("cleanup", "kind: cleanup\ntarget: app\noptions: { ttl: [{ collection: sessions, field: at, expire_after: 0s }] }\n");
+    let fresh = super::workspace(&server.maint_url("app"))
+        .task("cleanup", "kind: cleanup\ntarget: app\noptions: { ttl: [{ collection: sessions, field: at, expire_after: 0s }] }\n")
+        .task("late", "kind: cleanup\ntarget: app\noptions: { ttl: [{ collection: sessions, field: at, expire_after: 0s, max_overdue: 1ms }] }\n");
     let theirs = run(&fresh, "cleanup", 0);
-    assert_eq!(codes(&theirs), ["ttl.monitor_off", "ttl.stalled"]);
+    assert_eq!(codes(&theirs), ["ttl.monitor_off"]);
+    let late = run(&fresh, "late", 0);
+    assert_eq!(codes(&late), ["ttl.monitor_off", "ttl.stalled"]);
+    // Changed by hand, it has all the time that an index may have once more.
+    let changed =
+        doc! { "collMod": "sessions", "index": { "name": "theirs", "expireAfterSeconds": 1 } };
+    let age = async || {
+        let stats = doc! { "aggregate": "sessions", "pipeline": [{ "$indexStats": {} }, { "$match": { "name": "theirs" } }], "cursor": {} };
+        let told = root.database("app").run_command(stats).await.unwrap();
+        let batch = told
+            .get_document("cursor")
+            .unwrap()
+            .get_array("firstBatch")
+            .unwrap();
+        let index = batch[0].as_document().unwrap();
+        *index
+            .get_document("accesses")
+            .unwrap()
+            .get_datetime("since")
+            .unwrap()
+    };
+    let before = age().await;
+    root.database("app").run_command(changed).await.unwrap();
+    let after = age().await;
+    assert!(after > before, "{before} {after}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

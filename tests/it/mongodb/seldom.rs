@@ -92,16 +92,23 @@ async fn every_ttl_index_is_looked_at_whoever_made_it() {
             of.insert_many(documents).await.unwrap();
         }
         let workspace = workspace(&servers.url(None, "app", "replicaSet=one"))
-            .task("snapshot", "kind: snapshot\ntarget: app\n");
+            .task("snapshot", "kind: snapshot\ntarget: app\n")
+            .task(
+                "late",
+                "kind: snapshot\ntarget: app\noptions: { max_overdue: 1ms }\n",
+            );
         let done = run(&workspace, "snapshot", 0);
         assert_eq!(codes(&done), ["ttl.monitor_off"], "{done:#}");
         // It is on, and does nothing: it is held up.
         let hang = doc! { "configureFailPoint": "hangTTLMonitorWithLock", "mode": "alwaysOn" };
         admin.run_command(hang).await.unwrap();
         admin.run_command(monitor(true)).await.unwrap();
-        let done = run(&workspace, "snapshot", 0);
+        // The indexes are seconds old, and may be an hour late.
+        let young = run(&workspace, "snapshot", 0);
+        let done = run(&workspace, "late", 0);
         let free = doc! { "configureFailPoint": "hangTTLMonitorWithLock", "mode": "off" };
         admin.run_command(free).await.unwrap();
+        assert_eq!(codes(&young), [""; 0], "{young:#}");
         assert_eq!(codes(&done), ["ttl.stalled"], "{done:#}");
         let told = &done["findings"][0];
         assert_eq!(told["object"], "app.stalled", "{done:#}");

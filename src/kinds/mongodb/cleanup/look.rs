@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use mongodb::bson::{Bson, Document, doc};
 
 use super::super::common::Collection;
+use super::super::expiring::is_new;
 use super::super::fields::{self, Seen};
 use super::parents::{self, COUNTING, Pointing};
 use super::rule::{Age, Rule};
@@ -318,12 +319,25 @@ pub(super) async fn ttl_look(
     let counted = db
         .command("looking for overdue documents", database, count, LOOKING)
         .await;
-    let overdue = match counted {
+    let mut overdue = match counted {
         Ok(answer) => number(answer.get("n")).unwrap_or(0),
         // Without an index, which then is what is missing.
         Err(error) if error.is_out_of_time() => 0,
         Err(error) => return Err(error.into()),
     };
+    if overdue > 0
+        && let Some(index) = ttl.index(collection)
+        && is_new(
+            db,
+            (database, &ttl.collection),
+            &index.name,
+            ttl.max_overdue,
+            now,
+        )
+        .await
+    {
+        overdue = 0;
+    }
     let mut expired = None;
     if ttl.max_rows.is_some() || !ttl.is_as_wanted(collection) {
         let count = doc! { "count": &ttl.collection, "query": ttl.expired_at(now) };
@@ -341,16 +355,6 @@ pub(super) async fn ttl_look(
         types: types(db, database, &ttl.collection, &ttl.field).await?,
         monitor: None,
     })
-}
-
-/// Whether the TTL monitor is on, where that may be asked.
-pub(in super::super) async fn monitor(db: &Session) -> Option<bool> {
-    let ask = doc! { "getParameter": 1, "ttlMonitorEnabled": 1 };
-    let answer = db
-        .command("asking for the TTL monitor", "admin", ask, Limit::ASIDE)
-        .await
-        .ok()?;
-    answer.get_bool("ttlMonitorEnabled").ok()
 }
 
 /// Whether an explanation says that a document has several entries for this field in the index:

@@ -19,12 +19,12 @@ use mongodb::bson::Document;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-pub(super) use self::look::monitor;
 use self::look::{Look, ttl_look};
 use self::rule::Rule;
 use self::step::{fields_told, types_told};
 use self::ttl::Ttl;
 use super::common::{Collection, collections, fill};
+use super::expiring;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{MongoError, Session, namespace};
 use crate::plan::mongodb::Body;
@@ -182,7 +182,7 @@ impl Kind for Cleanup {
                 }
             }
         }
-        let monitor = monitor(db).await;
+        let monitor = expiring::monitor(db).await;
         // The server itself lets documents expire, by its own clock.
         let there = db.server.clock(facts.at);
         for (n, ttl) in self.ttl.iter().enumerate() {

@@ -112,7 +112,7 @@ impl Ttl {
 
     /// The index for this field alone. Of several the one that expires documents counts, and
     /// else one that could.
-    fn index<'a>(&self, collection: &'a Collection) -> Option<&'a Index> {
+    pub(super) fn index<'a>(&self, collection: &'a Collection) -> Option<&'a Index> {
         let of_field = collection.indexes.iter().filter(|index| {
             index.keys.len() == 1
                 && index

@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use mongodb::bson::{Bson, DateTime as BsonDate, Document, doc};
 
-use super::super::cleanup::monitor;
 use super::super::common::{Index, Shape, not_allowed};
+use super::super::expiring::{is_new, monitor};
 use super::Snapshot;
 use super::facts::{Expiry, Facts};
 use super::say;
@@ -42,7 +42,13 @@ pub(super) async fn look(db: &Session, most: TimeSpan, now: DateTime<Utc>, facts
                     doc! { "count": name, "query": query, "limit": MANY, "hint": &index.name };
                 let doing = "looking for overdue documents";
                 match db.command(doing, &facts.database, count, COUNTING).await {
-                    Ok(answer) => expiry.overdue = number(answer.get("n")).unwrap_or(0),
+                    Ok(answer) => {
+                        let n = number(answer.get("n")).unwrap_or(0);
+                        let of = (facts.database.as_str(), name.as_str());
+                        if n > 0 && !is_new(db, of, &index.name, most, now).await {
+                            expiry.overdue = n;
+                        }
+                    }
                     Err(error) if error.is_out_of_time() || error.is_vanished() => {}
                     Err(error) => {
                         let object = namespace(&facts.database, name);
