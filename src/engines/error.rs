@@ -171,6 +171,11 @@ impl EngineError {
             context: db.where_().map(str::to_owned),
             file: db.file().map(str::to_owned),
             routine: db.routine().map(str::to_owned),
+            rule: match (db.constraint(), db.code().code(), db.column()) {
+                (Some(constraint), ..) => Some(constraint.to_owned()),
+                (None, "23502", Some(column)) => Some(format!("NOT NULL of {column}")),
+                _ => None,
+            },
         };
         EngineError::Statement {
             doing: doing.to_owned(),

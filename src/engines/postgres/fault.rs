@@ -120,6 +120,7 @@ mod tests {
                 context: None,
                 file: Some(file.to_owned()),
                 routine: (file == "pl_exec.c").then(|| "exec_stmt_raise".to_owned()),
+                rule: None,
             }),
         };
         let fault = |sqlstate, file| Fault::of(&error(sqlstate, file));

@@ -9,6 +9,8 @@ pub struct Origin {
     pub file: Option<String>,
     /// The function in it.
     pub routine: Option<String>,
+    /// What a row was measured by, where one was: a constraint by its name, or a column that takes no NULL.
+    pub rule: Option<String>,
 }
 
 impl Origin {

@@ -158,6 +158,7 @@ mod tests {
             context: None,
             file: Some("pl_exec.c".to_owned()),
             routine: Some("exec_stmt_raise".to_owned()),
+            ..Origin::default()
         };
         let python = Origin {
             file: Some("plpy_elog.c".to_owned()),

@@ -1,14 +1,15 @@
 //! Rows that meet the condition of a walk and do not go: which, and why.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Job, ask, end, stayers};
 use crate::engines::EngineError;
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, Range, Severity, Walk, Without};
+use crate::values::with_causes;
 
-/// More rows than this are not tried one by one.
-pub(super) const MOST_REFUSED: usize = 1_000;
+/// After more refused rows than this none is tried one by one.
+const MOST_REFUSED: i64 = 1_000;
 
 /// In so many batches locked rows are waited for; more of them are no
 /// accident, and each costs all the time that waiting is allowed to take.
@@ -25,6 +26,8 @@ pub(super) struct Kept {
     pub(super) refused: i64,
     /// What it said of the first of them.
     pub(super) said: Option<String>,
+    /// How many of them each constraint keeps, or what else has a name or a code.
+    pub(super) by_rule: BTreeMap<String, i64>,
     /// Rows that somebody has locked for longer than is waited.
     pub(super) locked: i64,
     /// In so many batches.
@@ -57,6 +60,13 @@ pub(super) fn is_about_a_row(error: &EngineError) -> bool {
     // triggered_data_change_violation, with_check_option, raised by functions
     let codes = ["09", "22", "23", "27", "44", "P0"];
     origin.is_raised() || codes.contains(&sqlstate.get(..2).unwrap_or_default())
+}
+
+/// Whether an error says that a row is not to be where another one is: each of the two may go.
+pub(super) fn is_collision(error: &EngineError) -> bool {
+    // unique_violation, exclusion_violation
+    matches!(error.sqlstate(), Some("23505" | "23P01"))
+        && !matches!(error, EngineError::Statement { origin, .. } if origin.is_raised())
 }
 
 /// The places of rows that somebody else has locked: a row lock that is held
@@ -110,6 +120,28 @@ impl Kept {
     /// Rows that were met and stay.
     pub(super) fn all(&self) -> i64 {
         self.referenced + self.refused + self.silent + self.locked
+    }
+
+    /// Counts a row that the server has refused by itself.
+    pub(super) fn refuse(&mut self, place: &str, error: &EngineError) {
+        self.refused = self.refused.saturating_add(1);
+        let rule = match error {
+            EngineError::Statement {
+                sqlstate, origin, ..
+            } => match &origin.rule {
+                Some(rule) => rule.clone(),
+                None => format!("SQLSTATE {sqlstate}"),
+            },
+            _ => "their values".to_owned(),
+        };
+        *self.by_rule.entry(rule).or_default() += 1;
+        self.said
+            .get_or_insert_with(|| format!("the one at ctid {place}: {}", with_causes(error)));
+    }
+
+    /// Whether so many were refused that the walk ends here.
+    pub(super) fn are_many(&self) -> bool {
+        self.refused > MOST_REFUSED
     }
 
     pub(super) fn silent(&mut self, rows: i64) {
@@ -254,6 +286,20 @@ impl Kept {
             (Some(said), false) => format!("{said}; {}", walk.obstructed.join(", ")),
             (None, true) => "kept by a trigger or rule".to_owned(),
             (None, false) => format!("kept by {}", walk.obstructed.join(", ")),
+        };
+        let why = match self.by_rule.len() {
+            0 | 1 => why,
+            _ => {
+                let each = self.by_rule.iter();
+                let each = each.map(|(rule, rows)| format!("{rows} because of {rule}"));
+                format!("{}; the first, {why}", each.collect::<Vec<_>>().join(", "))
+            }
+        };
+        let why = match self.are_many() {
+            true => format!(
+                "{why}; after so many no more were tried, and the next run goes on from there"
+            ),
+            false => why,
         };
         match (self.changed, self.in_vain) {
             (0, _) => why,

@@ -68,6 +68,7 @@ pub(super) fn by_number<'a>(
                 Went::NoFurther => return Ok(Went::NoFurther),
             }
         }
+        referenced(way, job, range, &without).await?;
         pace.now = size;
         pace.learned();
         pace.adapt(began.elapsed(), 1);
@@ -76,6 +77,61 @@ pub(super) fn by_number<'a>(
         }
         Ok(Went::On)
     })
+}
+
+/// The same for rows each of which may go by itself, and not all beside each other: in halves, until
+/// only those stay whose place another one has taken. `None` where there are no two of them.
+pub(super) fn apart<'a>(
+    way: Way<'a>,
+    job: Job<'a>,
+    record: &'a mut StepRecord,
+    pace: &'a mut BatchSize,
+    range: &'a Range,
+    without: Without,
+) -> BoxFuture<'a, Result<Option<Went>, EngineError>> {
+    Box::pin(async move {
+        let began = Instant::now();
+        let places = places(way.walk, range, &without, job).await?;
+        if places.len() < 2 {
+            return Ok(None);
+        }
+        let (one, other) = places.split_at(places.len() / 2);
+        for half in [one, other] {
+            let piece = Range::Rows(half.to_vec());
+            loop {
+                pace.now = 1;
+                job.hold(record).await?;
+                match counted(way, job, record, pace, &piece).await? {
+                    Went::On => break,
+                    Went::Again => {}
+                    Went::NoFurther => return Ok(Some(Went::NoFurther)),
+                }
+            }
+        }
+        referenced(way, job, range, &without).await?;
+        pace.now = 1;
+        pace.adapt(began.elapsed(), 1);
+        if let Some(place) = range.behind() {
+            remember(way.walk, job, place);
+        }
+        Ok(Some(Went::On))
+    })
+}
+
+/// Counts rows that were left out of the pieces because others point at them.
+async fn referenced(
+    way: Way<'_>,
+    job: Job<'_>,
+    range: &Range,
+    without: &Without,
+) -> Result<(), EngineError> {
+    if !without.referenced || way.walk.references.is_empty() {
+        return Ok(());
+    }
+    let mut kept = std::mem::take(&mut *way.kept());
+    let counted = kept.count(way.walk, range, job).await;
+    *way.kept() = kept;
+    counted
 }
 
 /// How many rows the batches to come may take at once, after one of so many was refused each row

@@ -1,13 +1,12 @@
 //! Which rows of a batch do not go, tried one by one.
 
 use super::aftermath::Before;
-use super::kept::{Kept, MOST_REFUSED, is_about_a_row};
+use super::kept::{Kept, is_about_a_row};
 use super::lot::SETTLE;
 use super::way::Way;
 use super::{Job, ask};
 use crate::engines::EngineError;
 use crate::plan::{Fate, Query, Range, Walk, Without};
-use crate::values::with_causes;
 
 impl Kept {
     /// Tries the rows of a range one by one, and gives all of them back:
@@ -69,13 +68,10 @@ impl Kept {
             match tried {
                 Ok(()) => {}
                 Err(error) if is_about_a_row(&error) => {
-                    self.said.get_or_insert_with(|| {
-                        format!("the one at ctid {place}: {}", with_causes(&error))
-                    });
-                    self.refused += 1;
+                    self.refuse(&place, &error);
                     refused.push(place);
-                    if self.refused > i64::try_from(MOST_REFUSED).unwrap_or(i64::MAX) {
-                        return Err(error);
+                    if self.are_many() {
+                        break;
                     }
                 }
                 Err(error) => return Err(error),

@@ -155,7 +155,7 @@ async fn all(
         remember(walk, job, Value::Null);
         record.status = StepStatus::Succeeded;
     }
-    if finished || way.kept().is_in_vain() {
+    if finished || way.kept().is_in_vain() || way.kept().are_many() {
         let gone = record.rows.unwrap_or(0);
         if let Some(vain) = &walk.vain
             && gone == 0

@@ -7,7 +7,7 @@ use super::attempts::{ends, until_done};
 use super::batch::Portion;
 use super::bounds;
 use super::export::Exporting;
-use super::kept::{self, is_about_a_row, is_reference};
+use super::kept::{self, is_about_a_row, is_collision, is_reference};
 use super::lot::Batch;
 use super::pieces;
 use super::send::Sending;
@@ -152,24 +152,35 @@ pub(super) async fn counted(
             if left.is_none() {
                 return Err(error);
             }
-        } else if is_about_a_row(&error) && !probed {
-            if pace.now > 1 {
-                pace.refused(way.stayed());
-                return Ok(Went::Again);
+        } else if is_about_a_row(&error) {
+            if !probed {
+                if pace.now > 1 {
+                    pace.refused(way.stayed());
+                    return Ok(Went::Again);
+                }
+                let mut kept = std::mem::take(&mut *way.kept());
+                let found = kept.probe(way, range, &without, job).await;
+                *way.kept() = kept;
+                let found = found?;
+                if way.kept().are_many() {
+                    return Ok(Went::NoFurther);
+                }
+                probed = true;
+                if !found.is_empty() {
+                    without.rows.extend(found);
+                    continue;
+                }
             }
-            let mut kept = std::mem::take(&mut *way.kept());
-            let found = kept.probe(way, range, &without, job).await;
-            *way.kept() = kept;
-            let found = found?;
-            // Each row by itself may go: together they are too many.
-            if found.is_empty() {
-                return match pieces::learn(way, range, &without, job).await? {
-                    true => pieces::by_number(way, job, record, pace, range, without).await,
-                    false => Err(error),
-                };
+            // Each row that is left may go by itself: not beside another, or not so many at once.
+            way.kept().silent(left.map_or(0, |left| left.rows));
+            if is_collision(&error) {
+                let went = pieces::apart(way, job, record, pace, range, without).await?;
+                return went.ok_or(error);
             }
-            probed = true;
-            without.rows.extend(found);
+            return match pieces::learn(way, range, &without, job).await? {
+                true => pieces::by_number(way, job, record, pace, range, without).await,
+                false => Err(error),
+            };
         } else {
             return Err(error);
         }

@@ -3,6 +3,7 @@
 mod aftermath;
 mod alone;
 mod back;
+mod collide;
 mod home;
 mod leave;
 mod many;
