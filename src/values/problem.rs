@@ -11,6 +11,15 @@ use super::{Invalid, redact};
 /// Of a long list of alternatives so many are shown.
 const MOST_KNOWN: usize = 40;
 
+/// A longer word of a text is shown by its beginning and its end, in characters.
+const LONGEST_WORD: usize = 200;
+/// The same of a text as a whole.
+const LONGEST_TEXT: usize = 4_000;
+/// Of a longer line what is around the place is shown.
+const LONGEST_LINE: usize = 240;
+/// So much of what comes before the place.
+const BEFORE: usize = 80;
+
 /// Something wrong in a file, with its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Problem {
@@ -22,8 +31,12 @@ pub struct Problem {
     pub column: usize,
     /// How many characters are wrong; 0 where that is unknown.
     pub width: usize,
-    /// The offending line without its secrets; empty where there is none.
+    /// The offending line without its secrets, or of a long one the part around the place, between
+    /// `…`; empty where there is none.
     pub source_line: String,
+    /// So many characters fewer are before the place there than in the file.
+    #[serde(skip)]
+    cut: usize,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
     /// What could have been written instead.
@@ -41,7 +54,8 @@ impl Problem {
             column: 0,
             width: 0,
             source_line: String::new(),
-            message: redact(message.as_ref()),
+            cut: 0,
+            message: told(message.as_ref()),
             known: Vec::new(),
             hint: None,
         }
@@ -58,27 +72,79 @@ impl Problem {
     #[must_use]
     pub fn source(mut self, line: &str) -> Self {
         let before: String = line.chars().take(self.column.saturating_sub(1)).collect();
-        self.source_line = redact(line).trim_end().to_owned();
-        if !self.source_line.starts_with(&before) {
+        let masked = redact(line);
+        let masked = masked.trim_end();
+        if !masked.starts_with(&before) {
             // Something before the place was masked, so a caret would point at the wrong word.
             self.width = 0;
         }
+        (self.source_line, self.cut) = around(masked, self.column.saturating_sub(1));
         self
     }
 
     /// The same problem with the alternatives that would have been right.
     #[must_use]
     pub fn known<S: Into<String>>(mut self, known: impl IntoIterator<Item = S>) -> Self {
-        self.known = known.into_iter().map(Into::into).collect();
+        self.known = known.into_iter().map(|one| short(one.into())).collect();
         self
     }
 
     /// The same problem with advice.
     #[must_use]
     pub fn hint(mut self, hint: impl AsRef<str>) -> Self {
-        self.hint = Some(redact(hint.as_ref()));
+        self.hint = Some(told(hint.as_ref()));
         self
     }
+}
+
+/// A text without its passwords, and without what makes it too long to be read.
+fn told(text: &str) -> String {
+    short(redact(text))
+}
+
+/// The text as it is, or what is left of it without the middle of what is too long.
+fn short(text: String) -> String {
+    // Bytes are no fewer than characters.
+    if text.len() <= LONGEST_WORD {
+        return text;
+    }
+    let words = text.split_inclusive(char::is_whitespace);
+    let words: String = words.map(|word| ends(word, LONGEST_WORD)).collect();
+    ends(&words, LONGEST_TEXT)
+}
+
+/// The beginning and the end of a text that has more characters than this.
+fn ends(text: &str, most: usize) -> String {
+    let all = text.chars().count();
+    if all <= most {
+        return text.to_owned();
+    }
+    let (start, end) = (most * 2 / 3, most / 3);
+    let first = text.chars().take(start);
+    let last = text.chars().skip(all - end);
+    first.chain(std::iter::once('…')).chain(last).collect()
+}
+
+/// The line, or of a long one what is around a place, and how many characters fewer are before that
+/// then.
+fn around(line: &str, place: usize) -> (String, usize) {
+    let all = line.chars().count();
+    if all <= LONGEST_LINE {
+        return (line.to_owned(), 0);
+    }
+    let from = place.min(all).saturating_sub(BEFORE);
+    // It may as well begin at the beginning.
+    let from = if from < 2 { 0 } else { from };
+    let to = (from + LONGEST_LINE).min(all);
+    let mut shown = String::new();
+    if from > 0 {
+        shown.push('…');
+    }
+    shown.extend(line.chars().skip(from).take(to - from));
+    if to < all {
+        shown.push('…');
+    }
+    (shown, from.saturating_sub(1))
 }
 
 impl Problem {
@@ -104,10 +170,11 @@ impl fmt::Display for Problem {
             write!(f, "\n  {number} | {}", self.source_line)?;
             if self.width > 0 {
                 // A tab in the line keeps its width in the line of carets.
+                let place = self.column.saturating_sub(1).saturating_sub(self.cut);
                 let before: String = self
                     .source_line
                     .chars()
-                    .take(self.column.saturating_sub(1))
+                    .take(place)
                     .map(|c| if c == '\t' { '\t' } else { ' ' })
                     .collect();
                 let left = self.source_line.chars().count() - before.chars().count();
@@ -239,6 +306,60 @@ mod tests {
         let problem = Problem::new("s.yaml", "unknown").at(1, 36, 5).source(line);
         assert!(!problem.to_string().contains("pw"));
         assert!(!problem.to_string().contains('^'));
+    }
+
+    #[test]
+    fn what_is_too_long_is_shown_around_its_place() {
+        let line = format!("{}bad: 1{}", "ä".repeat(1_000), "y".repeat(1_000));
+        let problem = Problem::new("s.yaml", "wrong")
+            .at(3, 1_001, 3)
+            .source(&line);
+        let told = problem.to_string();
+        let lines: Vec<&str> = told.lines().collect();
+        let carets = lines[2].chars().position(|c| c == '^');
+        let place = lines[1].chars().position(|c| c == 'b');
+        assert_eq!((carets, place.is_some()), (place, true), "{told}");
+        assert!(lines[2].ends_with("^^^") && lines[0].ends_with(":3:1001: wrong"));
+        assert_eq!(problem.source_line.chars().count(), LONGEST_LINE + 2);
+        // Nothing is cut off where it would be no shorter, and a place may be near either end.
+        for (line, column) in [("x".repeat(LONGEST_LINE), 240), ("x".repeat(1_000), 82)] {
+            let problem = Problem::new("s.yaml", "wrong")
+                .at(1, column, 1)
+                .source(&line);
+            assert!(problem.source_line.starts_with('x'), "{problem}");
+            let told = problem.to_string();
+            let at = told
+                .lines()
+                .nth(2)
+                .and_then(|l| l.chars().position(|c| c == '^'));
+            assert_eq!(at, Some("  1 | ".len() + column - 1), "{told}");
+        }
+        let last = Problem::new("s.yaml", "wrong")
+            .at(1, 1_000, 9)
+            .source(&"x".repeat(1_000));
+        let told = last.to_string();
+        let lines: Vec<&str> = told.lines().collect();
+        assert_eq!(lines[2].chars().count(), lines[1].chars().count(), "{told}");
+
+        let long = format!("`{}` is no `{}`", "a".repeat(100_000), "b".repeat(100_000));
+        let problem = Problem::new("s.yaml", &long)
+            .hint(&long)
+            .known([long.clone()]);
+        for text in [
+            &problem.message,
+            problem.hint.as_ref().unwrap_or(&long),
+            &problem.known[0],
+        ] {
+            assert!(text.chars().count() < 500, "{}", text.len());
+            assert!(
+                text.starts_with("`aaa")
+                    && text.ends_with("bbb`")
+                    && text.contains("aaa` is no `bbb"),
+                "{text}"
+            );
+        }
+        let many = Problem::new("s.yaml", "many words ".repeat(100_000));
+        assert!(many.message.chars().count() <= LONGEST_TEXT + 1);
     }
 
     #[test]

@@ -92,6 +92,55 @@ fn a_megabyte_of_mistakes_is_told_at_once() {
     );
 }
 
+/// A value of 100,000 characters is told by its beginning and its end, and a long line by what is
+/// around the place, with the caret under what is wrong.
+#[test]
+fn what_is_too_long_is_told_in_short() {
+    let long = "x".repeat(100_000);
+    let line = format!(
+        "  s: {{ cron: \"0 1 * * *\", tasks: [], note: \"{}\", wrong_key: \"{}\" }}",
+        "d".repeat(900),
+        "v".repeat(900)
+    );
+    for (what, text, place) in [
+        ("a long key", format!("{long}: 1"), ":4:1: "),
+        ("a zone", format!("timezone: {long}"), ":4:11: "),
+        (
+            "a cron",
+            format!("schedules:\n  s: {{ cron: \"{long} * * *\", tasks: [a] }}"),
+            ":5:14: ",
+        ),
+        (
+            "a task",
+            format!("schedules:\n  s: {{ cron: \"0 1 * * *\", tasks: [{long}, {long}y] }}"),
+            ":5:35: ",
+        ),
+        ("no YAML", format!("{long}: ["), ":4:1: "),
+        ("a long line", format!("schedules:\n{line}"), ":5:948: "),
+    ] {
+        let workspace = Workspace::new(&format!("{HEAD}{text}\n"));
+        let said = workspace.run(["check"]).expect(2).stderr;
+        assert!(said.len() < 4_000, "{what}: {} bytes", said.len());
+        let place = format!("schedules.yaml{place}");
+        assert!(said.contains(&place), "{what}: {said}");
+        let json = workspace.run(["check", "--output", "json"]).expect(2);
+        let bytes = json.stdout.len() + json.stderr.len();
+        assert!(bytes < 12_000, "{what}: {bytes} bytes");
+        if what != "a long line" {
+            continue;
+        }
+        let lines: Vec<&str> = said.lines().collect();
+        let at = lines.iter().position(|l| l.contains("wrong_key: "));
+        let at = at.unwrap_or_else(|| panic!("{said}"));
+        let (shown, carets) = (lines[at], lines[at + 1]);
+        let before = |line: &str, what: &str| line.split(what).next().map(|l| l.chars().count());
+        assert_eq!(before(carets, "^"), before(shown, "wrong_key"), "{said}");
+        let marked = carets.chars().filter(|c| *c == '^').count();
+        assert_eq!(marked, "wrong_key".len(), "{said}");
+        assert!(shown.chars().count() < 260, "{said}");
+    }
+}
+
 #[test]
 fn what_is_no_file_of_a_size_to_read_is_refused() {
     let big = format!("{HEAD}{}", "# padding\n".repeat(4_000_000));
