@@ -1,5 +1,7 @@
 //! The manifests that are chosen, of the history or beside the files.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -89,12 +91,17 @@ impl Archived {
         }
     }
 
-    /// The folder of its manifest, where it has files.
-    pub(super) fn folder(&self) -> Option<String> {
-        let path = match self {
+    /// Where its manifest is, below the place of its files.
+    fn path(&self) -> String {
+        match self {
             Archived::Rows(m) => m.path(),
             Archived::Documents(m) => m.path(),
-        };
+        }
+    }
+
+    /// The folder of its manifest, where it has files.
+    pub(super) fn folder(&self) -> Option<String> {
+        let path = self.path();
         let folder = path
             .rsplit_once('/')
             .map(|(folder, _)| format!("{folder}/"));
@@ -240,12 +247,18 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
     let storage = Storage::open(url).map_err(|e| Failure::Usage(with_causes(&e)))?;
     let failed = |error: StorageError| Failure::Other(with_causes(&error));
     let mut found = Vec::new();
-    for path in storage.list("").await.map_err(failed)? {
-        if !is_at(&path) {
+    let all: BTreeSet<String> = storage
+        .list("")
+        .await
+        .map_err(failed)?
+        .into_iter()
+        .collect();
+    for path in &all {
+        if !is_at(path) {
             continue;
         }
-        let bad = |why: String| Failure::Usage(format!("{}: {why}", storage.full(&path)));
-        let content = storage.get(&path, MANIFEST).await;
+        let bad = |why: String| Failure::Usage(format!("{}: {why}", storage.full(path)));
+        let content = storage.get(path, MANIFEST).await;
         let content = content.map_err(|error| Failure::Usage(with_causes(&error)))?;
         let value: serde_json::Value = serde_json::from_slice(&content).map_err(|error| {
             bad(format!(
@@ -259,16 +272,64 @@ async fn beside(url: &str) -> Result<Vec<Known>, Failure> {
                 archived.id()
             )));
         }
+        let files = archived.files();
+        if !files.is_empty()
+            && !files.iter().any(|file| all.contains(&file.path))
+            && let Some(root) = root(url, path, &archived.path())
+        {
+            return Err(Failure::Usage(format!(
+                "{}: the files that it names begin with a folder `{}` below {url}, where none of them is\n  hint: their place is another folder: --files {root}",
+                storage.full(path),
+                archived.path().split('/').next().unwrap_or_default()
+            )));
+        }
         found.push(archived.beside(url));
     }
     if found.is_empty() {
+        let hint = match above(url) {
+            Some(root) => format!(
+                "they lie at the top of the folder of a table or collection, and are found from the folder above it: --files {root}"
+            ),
+            None => {
+                "they lie in folders `table=…` and `collection=…` as `_ID.manifest.json`".to_owned()
+            }
+        };
         return Err(Failure::Usage(format!(
-            "there are no manifests below {url}\n  hint: they lie in folders `table=…` and `collection=…` as `_ID.manifest.json`"
+            "there are no manifests below {url}\n  hint: {hint}"
         )));
     }
     found.sort_by_key(|(_, archived)| archived.id());
     found.dedup_by_key(|(_, archived)| archived.id());
     Ok(found)
+}
+
+/// The folder that paths begin at, where a manifest that was found at this path below this folder is
+/// at another one: the folder is too deep then, or not deep enough.
+fn root(url: &str, found: &str, path: &str) -> Option<String> {
+    let url = url.trim_end_matches('/');
+    let ends = |whole: &str, end: &str| {
+        let rest = whole.strip_suffix(end)?.strip_suffix('/')?;
+        (!rest.is_empty()).then(|| rest.to_owned())
+    };
+    if let Some(below) = ends(found, path) {
+        return Some(format!("{url}/{below}"));
+    }
+    let place = ends(url, &ends(path, found)?)?;
+    let is_one = |(_, folder): (&str, &str)| !folder.is_empty() && folder != "/";
+    place.split_once("://").is_some_and(is_one).then_some(place)
+}
+
+/// The folder above the one of a table or collection that a place is in.
+fn above(url: &str) -> Option<String> {
+    let is_of_a_table = |folder: &str| {
+        folder
+            .split_once('=')
+            .is_some_and(|(key, _)| ["table", "collection"].contains(&key.trim_end_matches('_')))
+    };
+    let (scheme, path) = url.split_once("://")?;
+    let folders: Vec<&str> = path.split('/').collect();
+    let at = folders.iter().position(|folder| is_of_a_table(folder))?;
+    Some(format!("{scheme}://{}", folders.get(..at)?.join("/")))
 }
 
 /// By which kind archives are remembered.
@@ -310,4 +371,40 @@ async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>
         found.extend(here);
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_that_is_meant_is_found() {
+        let path = "table=public.t/_1.manifest.json";
+        for (url, found, meant) in [
+            ("file:///a/b", path, None),
+            (
+                "file:///a/b/table=public.t/",
+                "_1.manifest.json",
+                Some("file:///a/b"),
+            ),
+            (
+                "file:///a",
+                "b/c/table=public.t/_1.manifest.json",
+                Some("file:///a/b/c"),
+            ),
+            ("file:///a/other", "_1.manifest.json", None),
+            ("s3://table=public.t", "_1.manifest.json", None),
+        ] {
+            let root = root(url, found, path);
+            assert_eq!(root.as_deref(), meant, "{url} {found}");
+        }
+        for (url, meant) in [
+            ("s3://b/a/table_=public.t/year=2020", Some("s3://b/a")),
+            ("file:///a/collection=d.c", Some("file:///a")),
+            ("file:///a/year=2020", None),
+            ("/a/table=t", None),
+        ] {
+            assert_eq!(above(url).as_deref(), meant, "{url}");
+        }
+    }
 }

@@ -62,6 +62,30 @@ async fn a_lost_history_loses_no_archive() {
         .expect(0);
     assert_eq!(checksum(&db, "SELECT * FROM back").await, old);
 
+    // A folder too deep, or not deep enough: which one is meant is said.
+    for (folder, said) in [
+        (format!("{moved}/table=public.other"), "begin with a folder"),
+        (
+            format!("{moved}/table=public.other/year=2020"),
+            "no manifests below",
+        ),
+        (format!("s3://{BUCKET}"), "begin with a folder"),
+    ] {
+        for verb in [&["list"][..], &["verify"], &["restore", "--into", "wrong"]] {
+            let args = [&["archive"], verb, &["--files", &folder]].concat();
+            let told = fresh.run(args).expect(2).stderr;
+            assert!(
+                told.contains(said) && told.ends_with(&format!("--files {moved}\n")),
+                "{folder}: {told}"
+            );
+        }
+    }
+    assert_eq!(
+        db.number("SELECT count(*) FROM pg_tables WHERE tablename = 'wrong'")
+            .await,
+        0
+    );
+
     let empty = format!("s3://{BUCKET}/nothing-here");
     let nothing = fresh
         .run(["archive", "list", "--files", &empty])
