@@ -276,6 +276,18 @@ impl MongoError {
         }
     }
 
+    /// Whether nobody answered there, or not any more.
+    pub(crate) fn is_silence(&self) -> bool {
+        match self {
+            MongoError::Lost { .. } => true,
+            MongoError::Connect { refusal, .. } => matches!(
+                refusal,
+                Refusal::UnknownHost | Refusal::Refused | Refusal::NoAnswer
+            ),
+            _ => false,
+        }
+    }
+
     /// Whether there is no such database, collection or index.
     pub fn is_vanished(&self) -> bool {
         // NamespaceNotFound, IndexNotFound, CollectionUUIDMismatch
@@ -361,8 +373,13 @@ pub(super) fn without_values(code: i32, message: &str) -> String {
         241 => quoted_away(message),
         16755 => cut(": {").to_owned(),
         _ if message.contains(" dup key:") => cut(" dup key:").to_owned(),
-        _ => message.to_owned(),
+        // Before it the whole query is told, as a tree of many lines.
+        _ => match message.split_once("planner returned error :: caused by :: ") {
+            Some((_, why)) => format!("the query cannot be planned: {why}"),
+            None => message.to_owned(),
+        },
     };
+    let text = text.replace(['\n', '\r', '\t'], " ");
     match text.char_indices().nth(LONGEST) {
         Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
         None => text,
@@ -427,6 +444,12 @@ mod tests {
                 "Can't extract geo keys",
             ),
             (2, "unknown operator: $foo", "unknown operator: $foo"),
+            (
+                291,
+                "error processing query: ns=shop.p batchSize=101Tree: $and\n    at $lt \"a secret\"\n    GEONEAR  field=loc\nSort: {}\nProj: {}\n planner returned error :: caused by :: unable to find index for $geoNear query",
+                "the query cannot be planned: unable to find index for $geoNear query",
+            ),
+            (2, "one\n\ttwo", "one  two"),
         ] {
             assert_eq!(without_values(code, message), told);
         }

@@ -257,6 +257,23 @@ pub(super) fn not_allowed(error: &MongoError, what: &str, object: &str) -> Findi
     }
 }
 
+/// The same of a member, which may have gone since the others were asked for it.
+pub(super) fn not_answered(error: &MongoError, what: &str, member: &str) -> Finding {
+    if !error.is_silence() {
+        return not_allowed(error, what, member);
+    }
+    Finding {
+        code: "member.down".to_owned(),
+        severity: Severity::Warning,
+        object: member.to_owned(),
+        message: format!(
+            "{what} could not be told, as the member does not answer: {}",
+            with_causes(error)
+        ),
+        suggestion: Some("rs.status()".to_owned()),
+    }
+}
+
 /// Whether a database has no collection but the server's and maint's own.
 pub(super) fn is_empty(collections: &BTreeMap<String, Collection>) -> bool {
     collections.keys().all(|name| is_internal(name))

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use self::indexes::differing;
 use super::common::{
     Collection, Index, Shape, collections, empty, fill, is_empty, is_internal, not_allowed,
+    not_answered,
 };
 use super::fields::{self, Seen};
 use crate::engines::EngineError;
@@ -104,6 +105,8 @@ struct Unique {
 pub(crate) struct Facts {
     database: String,
     collections: BTreeMap<String, Collection>,
+    /// Views, and what each of them reads.
+    views: BTreeMap<String, String>,
     /// Names and keys of indexes, by collection and member.
     indexes: BTreeMap<String, BTreeMap<String, Vec<Index>>>,
     /// Members that hold data and answer, and whether each is primary; none of a server that stands
@@ -147,7 +150,12 @@ impl Kind for Integrity {
         let all = collections(db, &facts.database).await?;
         facts.empty = is_empty(&all);
         for (name, mut collection) in all {
-            if is_internal(&name) || collection.shape == Shape::View {
+            if is_internal(&name) {
+                continue;
+            }
+            if collection.shape == Shape::View {
+                let of = collection.options.get_str("viewOn").unwrap_or_default();
+                facts.views.insert(name, of.to_owned());
                 continue;
             }
             fill(db, &facts.database, &name, &mut collection).await?;
@@ -171,7 +179,7 @@ impl Kind for Integrity {
                     let session = match db.member(&member.name).await {
                         Ok(session) => session,
                         Err(error) => {
-                            facts.findings.push(not_allowed(
+                            facts.findings.push(not_answered(
                                 &error,
                                 "the indexes of this member",
                                 &member.name,
@@ -223,7 +231,7 @@ impl Kind for Integrity {
                 .into_iter()
                 .find(|name| !facts.collections.contains_key(*name));
             if let Some(missing) = known {
-                unknown(&facts.database, missing, &mut plan);
+                unknown(&facts, missing, &mut plan);
                 continue;
             }
             let field = reference.field.as_str();
@@ -269,7 +277,7 @@ impl Kind for Integrity {
         }
         for unique in &self.unique {
             if !facts.collections.contains_key(&unique.collection) {
-                unknown(&facts.database, &unique.collection, &mut plan);
+                unknown(&facts, &unique.collection, &mut plan);
                 continue;
             }
             let places = unique.fields.iter();
@@ -496,14 +504,18 @@ fn pointed_at() -> mongodb::bson::Document {
     ] }
 }
 
-fn unknown(database: &str, collection: &str, plan: &mut Plan<Body>) {
-    let object = namespace(database, collection);
-    plan.refuse(&object, "there is no such collection");
+fn unknown(facts: &Facts, collection: &str, plan: &mut Plan<Body>) {
+    let object = namespace(&facts.database, collection);
+    let why = match facts.views.get(collection) {
+        Some(of) => format!("it is a view; name the collection that it reads, {of}"),
+        None => "there is no such collection".to_owned(),
+    };
+    plan.refuse(&object, &*why);
     plan.findings.push(Finding {
         code: "integrity.rule".to_owned(),
         severity: Severity::Critical,
-        object: object.clone(),
-        message: format!("a check names {object}, and there is no such collection"),
+        message: format!("a check names {object}, and {why}"),
+        object,
         suggestion: None,
     });
 }

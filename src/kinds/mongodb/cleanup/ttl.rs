@@ -156,7 +156,13 @@ impl Ttl {
         plan: &mut Plan<Body>,
     ) {
         let object = namespace(database, &self.collection);
-        if let Some(why) = collection.spread.why_not() {
+        if let Some(why) = collection.undeletable() {
+            let why = match collection.shape {
+                Shape::TimeSeries => {
+                    "it is a time-series collection, which expires as a whole: collMod with expireAfterSeconds"
+                }
+                _ => why,
+            };
             plan.undone(Finding {
                 code: "cleanup.rule".to_owned(),
                 severity: Severity::Critical,
@@ -164,14 +170,6 @@ impl Ttl {
                 object,
                 suggestion: None,
             });
-            return;
-        }
-        if let Some(why) = collection.undeletable() {
-            if collection.shape == Shape::TimeSeries {
-                plan.refuse(&object, "it is a time-series collection, which expires as a whole: collMod with expireAfterSeconds");
-            } else {
-                plan.refuse(&object, why);
-            }
             return;
         }
         let wanted = self.seconds();

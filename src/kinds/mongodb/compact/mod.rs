@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::common::{
-    Collection, Shape, collections, empty, fill, is_empty, is_internal, not_allowed,
+    Collection, Shape, collections, empty, fill, is_empty, is_internal, not_answered,
 };
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Members, Session, is_compacting, namespace};
@@ -127,7 +127,7 @@ impl Kind for CompactKind {
         {
             match db.member(&member.name).await {
                 Ok(session) => places.push((member.name.clone(), session)),
-                Err(error) => facts.findings.push(not_allowed(
+                Err(error) => facts.findings.push(not_answered(
                     &error,
                     "what is free on this member",
                     &member.name,

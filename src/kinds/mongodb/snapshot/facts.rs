@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::Utc;
 use mongodb::bson::{Bson, Document, doc};
 
-use super::super::common::{Collection, not_allowed};
+use super::super::common::{Collection, not_allowed, not_answered};
 use super::slow;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, Members, Session, number};
@@ -91,7 +91,7 @@ pub(super) async fn members(db: &Session, facts: &mut Facts) -> Vec<Session> {
             Ok(session) => sessions.push(session),
             Err(error) => {
                 facts.unasked += 1;
-                facts.findings.push(not_allowed(
+                facts.findings.push(not_answered(
                     &error,
                     "which indexes this member uses, and what was slow there,",
                     &member.name,
