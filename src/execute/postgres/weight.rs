@@ -33,9 +33,14 @@ pub(super) async fn can_be_heavy(walk: &Walk, job: Job<'_>) -> Result<bool, Engi
     ))
 }
 
+/// A value that the server keeps in so few bytes, and has not packed, is no larger than four times
+/// that, or so little that some of them do no harm: a number of ten bytes may have 131,072 digits,
+/// and this holds less than a hundred of those.
+const FEW: i64 = 1024;
+
 /// The bytes of a row, as SQL. Of texts and bytes the server knows it without
-/// unpacking them, of arrays how many elements they have; of other large values it has to
-/// write the text.
+/// unpacking them, of arrays of one width how many elements they have; other values that are
+/// packed, or not small, are written as they would come.
 fn of_row(columns: &[Column]) -> String {
     let each: Vec<String> = columns
         .iter()
@@ -44,11 +49,11 @@ fn of_row(columns: &[Column]) -> String {
             let known = matches!(column.pg_type.as_str(), "text" | "bytea")
                 || column.pg_type.starts_with("character varying");
             match column.form {
-                form if column.list => list(&name, form, column.is_made()),
+                form if column.list => list(column, &name, form),
                 _ if known => format!("coalesce(octet_length({name}), 0)::int8"),
-                _ if column.is_made() => large(&name, &format!("pg_catalog.format('%s', {name})")),
                 Form::Text | Form::Bytes | Form::Decimal256 { .. } => {
-                    large(&name, &format!("{name}::text"))
+                    let sent = column.selected(&name.to_string());
+                    large(&name, &format!("pg_catalog.octet_length({sent})"))
                 }
                 _ => "16::int8".to_owned(),
             }
@@ -58,8 +63,8 @@ fn of_row(columns: &[Column]) -> String {
 }
 
 /// An array comes with four bytes before each element. Where elements have one width, their
-/// number says all; what the server keeps, or the text, may be much less than what comes.
-fn list(name: &Identifier, form: Form, is_made: bool) -> String {
+/// number says all; what the server keeps may be much less than what comes.
+fn list(column: &Column, name: &Identifier, form: Form) -> String {
     let count = format!("coalesce(pg_catalog.cardinality({name}), 0)::int8");
     let width = match form {
         Form::Bool => 1,
@@ -68,19 +73,19 @@ fn list(name: &Identifier, form: Form, is_made: bool) -> String {
         Form::Int8 | Form::Float8 | Form::Timestamp | Form::TimestampTz | Form::Time => 8,
         Form::Uuid => 16,
         Form::Bytes | Form::Text | Form::Decimal128 { .. } | Form::Decimal256 { .. } => {
-            let text = match is_made {
-                true => format!("pg_catalog.format('%s', {name})"),
-                false => format!("{name}::text"),
-            };
-            return format!("({} + 4 * {count})", large(name, &text));
+            let sent = column.selected(&name.to_string());
+            let sum = format!(
+                "(SELECT coalesce(sum(pg_catalog.octet_length(e.v)), 0) FROM pg_catalog.unnest({sent}) AS e(v))"
+            );
+            return format!("({} + 4 * {count})", large(name, &sum));
         }
     };
     format!("({} * {count})", 4 + width)
 }
 
-fn large(name: &Identifier, text: &str) -> String {
+fn large(name: &Identifier, sent: &str) -> String {
     format!(
-        "CASE WHEN pg_column_size({name}) > 65536 THEN octet_length({text}) ELSE 4 * coalesce(pg_column_size({name}), 0) END::int8"
+        "CASE WHEN pg_catalog.pg_column_size({name}) > {FEW} OR pg_catalog.pg_column_compression({name}) IS NOT NULL THEN {sent} ELSE 4 * coalesce(pg_catalog.pg_column_size({name}), 0) END::int8"
     )
 }
 

@@ -212,3 +212,69 @@ async fn one_that_a_validator_refuses_keeps_nobody_4_4() {
 async fn one_that_a_validator_refuses_keeps_nobody_6_0() {
     refused_by_a_validator(60).await;
 }
+
+/// Documents that may each come to the destination, and not together: the first of them goes, and
+/// what it keeps out stays, also where others are refused beside them.
+async fn conflicting_with_each_other(version: u32) {
+    let base = TestBase::new(version).await;
+    let documents = (0..100).map(|n| {
+        let key = match n {
+            11 | 12 => "s3cr3t a".to_owned(),
+            40 | 41 | 77 => "s3cr3t b".to_owned(),
+            50 => "s3cr3t there".to_owned(),
+            n => n.to_string(),
+        };
+        doc! { "_id": n, "k": key, "n": if n == 60 { -1 } else { n + 1 }, "at": days_ago(100) }
+    });
+    let source = base.collection("source");
+    source.insert_many(documents).await.unwrap();
+    let create = doc! { "create": "kept", "validator": { "n": { "$gt": 0 } } };
+    base.db.run_command(create).await.unwrap();
+    let kept = base.collection("kept");
+    let unique = IndexOptions::builder().unique(true).build();
+    let index = IndexModel::builder()
+        .keys(doc! { "k": 1 })
+        .options(unique)
+        .build();
+    kept.create_index(index).await.unwrap();
+    kept.insert_one(doc! { "_id": "x", "k": "s3cr3t there", "n": 1 })
+        .await
+        .unwrap();
+    let workspace = for_base(&base).task(
+        "archive",
+        "kind: archive\ntarget: app\noptions: { rules: [{ collection: source, field: at, older_than: 90d }], destination: { collection: kept } }\n",
+    );
+    for gone in [95, 0] {
+        let done = run(&workspace, "archive", 1);
+        assert_eq!(done["status"], "failed", "{done:#}");
+        assert_eq!(done["rows"], gone, "{done:#}");
+        assert_eq!(codes(&done), ["archive.differs"; 2], "{done:#}");
+        let text = done["findings"].to_string();
+        for part in [
+            "4 documents stay",
+            "a unique index has their values",
+            "1 document stays",
+            "its validator",
+        ] {
+            assert!(text.contains(part), "{part}: {done:#}");
+        }
+        assert!(!done.to_string().contains("s3cr3t"), "{done:#}");
+        let mut all = base.ids("source").await;
+        assert_eq!(all.len(), 5, "{all:?}");
+        let there = base.ids("kept").await;
+        assert_eq!(there.len(), 96, "{there:?}");
+        all.extend(there);
+        let all: std::collections::BTreeSet<_> = all.into_iter().collect();
+        assert_eq!(all.len(), 101, "{all:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_of_documents_that_conflict_goes_4_4() {
+    conflicting_with_each_other(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_of_documents_that_conflict_goes_6_0() {
+    conflicting_with_each_other(60).await;
+}
