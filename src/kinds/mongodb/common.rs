@@ -296,3 +296,37 @@ pub(super) fn empty(database: &str) -> Finding {
 pub(super) fn is_internal(name: &str) -> bool {
     name.starts_with("system.") || name.starts_with("maint.")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::mongodb::Refusal;
+
+    #[test]
+    fn a_member_that_does_not_answer_is_no_missing_privilege() {
+        let refused = |refusal| MongoError::Connect {
+            server: "b:1".to_owned(),
+            refusal,
+        };
+        for (error, code) in [
+            (refused(Refusal::Refused), "member.down"),
+            (refused(Refusal::NoAnswer), "member.down"),
+            (refused(Refusal::Credentials), "privilege.missing"),
+            (
+                MongoError::Unauthorized {
+                    doing: "measuring".to_owned(),
+                    command: "collStats".to_owned(),
+                    namespace: "app.a".to_owned(),
+                },
+                "privilege.missing",
+            ),
+        ] {
+            let told = not_answered(&error, "what is free on this member", "b:1");
+            assert_eq!((told.code.as_str(), told.object.as_str()), (code, "b:1"));
+            assert!(
+                told.message
+                    .starts_with("what is free on this member could not be told")
+            );
+        }
+    }
+}

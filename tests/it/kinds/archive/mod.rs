@@ -104,7 +104,8 @@ const EVERY_TYPE: &str = r#"
         i2 int2, i4 int4, i8 int8, f4 float4, f8 float8, n numeric, n10 numeric(10, 2), n60 numeric(60, 20), n_ numeric(5, 0),
         d date, t time, tz timetz, ts timestamp, iv interval, u uuid, bin bytea, js json, jb jsonb, c5 char(5), v varchar(20),
         nm name, ip inet, net cidr, mac macaddr, bits bit varying, m mood, p price, g tag, ai int[], at2 text[], am mood[],
-        ats timestamptz[], r int4range, mr nummultirange, rt tstzrange, vec tsvector, pt point, twice int8 GENERATED ALWAYS AS (i4 * 2) STORED);
+        ats timestamptz[], r int4range, mr nummultirange, rt tstzrange, vec tsvector, pt point,
+        an numeric[], a60 numeric(60, 20)[], ab bytea[], aj jsonb[], twice int8 GENERATED ALWAYS AS (i4 * 2) STORED);
     INSERT INTO everything (at, "Weird ""name", b, i2, i4, i8, f4, f8, n, n10, n60, n_, d, t, tz, ts, iv, u, bin, js, jb, c5, v,
         nm, ip, net, mac, bits, m, p, g, ai, at2, am, ats, r, mr, rt, vec, pt) VALUES
     ('2020-01-31 23:59:59.999999+00', E'tab\t nl\n cr\r \\ \\N "q" ü 🦀', true, -32768, 2147483647 / 2, -9223372036854775808, 'NaN', '-0', 'NaN',
@@ -118,7 +119,9 @@ const EVERY_TYPE: &str = r#"
     ('1999-12-31 23:59:59.999999+00', NULL, NULL, NULL, NULL, NULL, 1e-45, 1.7976931348623157e308, 1e-1000, NULL, -0.00000000000000000001, NULL, '9999-12-31', '23:59:59.999999',
      NULL, '1969-12-31 23:59:59.999999', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '\back', NULL, NULL, '[0:1]={7,8}', NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL);
     INSERT INTO everything (at) SELECT '2021-01-01'::timestamptz + n * interval '7 hours' FROM generate_series(1, 500) n;
-    INSERT INTO everything (at, i4) VALUES (now(), 1)"#;
+    UPDATE everything SET an = '{1.50,NULL,NaN}', a60 = '{0.1}', ab = ARRAY['\x005c'::bytea, NULL], aj = ARRAY['{"a": 1.0}'::jsonb, 'null'] WHERE i2 = -32768;
+    -- A value that is kept outside of its row has all rows weighed.
+    INSERT INTO everything (at, i4, bin) SELECT now(), 1, decode(string_agg(md5(g::text), ''), 'hex') FROM generate_series(1, 1000) g"#;
 
 for_each_version! {
     /// A table with every type that can be kept leaves for files, by month,
