@@ -1,7 +1,7 @@
 //! Every row is in exactly one place, as whoever wrote it last left it: while
 //! rows are archived or deleted in batches, others insert, change, prolong,
 //! delete and roll back as fast as they can, maint is killed at any moment,
-//! and now and then the server goes down with it.
+//! and now and then the server goes down with it. So it is with rows that only move within their table.
 //!
 //! Writers note in the same transaction what a row is now. In the end what
 //! was noted is what remains and what was archived, by value, each once.
@@ -19,8 +19,9 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio_postgres::{Client, NoTls};
 
+use crate::support::patience::Patience;
 use crate::support::s3::{BUCKET, S3};
-use crate::support::servers::{connect, private_cluster};
+use crate::support::servers::{connect, has_19, private_cluster};
 use crate::support::workspace::Workspace;
 
 /// Rows of one lot: enough that a run is rarely through before it is killed.
@@ -29,6 +30,9 @@ const LOT: i64 = 2_000;
 const FEW: i64 = 1_000;
 /// What is too old, and what will never be in this test.
 const OLD: &str = "at < '2026-01-01'";
+/// Of what is to be repacked, so many rows come, and one in so many stays.
+const BLOAT: i64 = 20_000;
+const STAYS: i64 = 7;
 const WRITERS: u64 = 2;
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -41,6 +45,9 @@ struct Case {
     /// In a store of its own, where the rows have to be brought back from.
     s3: Option<S3>,
     files: Option<tempfile::TempDir>,
+    /// How the statements begin that do the work.
+    at_work: &'static str,
+    kills: u32,
 }
 
 impl Case {
@@ -65,7 +72,30 @@ impl Case {
             partitioned,
             s3: None,
             files: None,
+            at_work: "DELETE FROM",
+            kills: kills(3),
         }
+    }
+
+    /// Rows that stay in their table, and whose moves a subscriber follows.
+    fn repack(name: &'static str, at_work: &'static str) -> Case {
+        Case {
+            name,
+            kind: "repack",
+            options: json!({
+                "include": ["t"], "min_size": "100kB", "min_bloat": "20%", "batch_goal": "10ms",
+                "refills_within": "1s", "allow_replicated": true,
+            }),
+            partitioned: false,
+            s3: None,
+            files: None,
+            at_work,
+            kills: kills(8),
+        }
+    }
+
+    fn repacks(&self) -> bool {
+        self.kind == "repack"
     }
 
     fn files(name: &'static str, walk: &str) -> Case {
@@ -257,8 +287,43 @@ impl<'a> Ledger<'a> {
         };
         let client = reconnect(&ledger.url).await;
         client.batch_execute(&format!("CREATE SEQUENCE ids; {table}; CREATE TABLE truth (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text)")).await.unwrap();
+        if case.repacks() {
+            ledger.followed().await;
+        }
         ledger.lot().await;
         ledger
+    }
+
+    /// Other tables point at its rows, and a subscriber is sent each change of them.
+    async fn followed(&self) {
+        let client = reconnect(&self.url).await;
+        client.batch_execute("CREATE EXTENSION amcheck; CREATE TABLE child (t bigint REFERENCES t ON DELETE CASCADE); CREATE INDEX ON child (t);
+            CREATE PUBLICATION news FOR TABLE t").await.unwrap();
+        let slot = format!(
+            "SELECT pg_create_logical_replication_slot('{}', 'pgoutput')",
+            self.slot()
+        );
+        client.batch_execute(&slot).await.unwrap();
+        let there = reconnect(&self.there).await;
+        let table = "CREATE TABLE t (id bigint PRIMARY KEY, at timestamptz NOT NULL, v text)";
+        there.batch_execute(table).await.unwrap();
+        let subscription = format!(
+            "CREATE SUBSCRIPTION {} CONNECTION '{}' PUBLICATION news WITH (create_slot = false, copy_data = false)",
+            self.slot(),
+            self.url
+        );
+        there.batch_execute(&subscription).await.unwrap();
+    }
+
+    /// The name of the database is the one that no other has.
+    fn slot(&self) -> &str {
+        self.url
+            .rsplit('/')
+            .next()
+            .unwrap()
+            .split('?')
+            .next()
+            .unwrap()
     }
 
     /// Another lot of old rows; in partitions of its own where there are such.
@@ -266,6 +331,7 @@ impl<'a> Ledger<'a> {
         let client = reconnect(&self.url).await;
         let lot = self.lots;
         self.lots += 1;
+        let rows = if self.case.repacks() { BLOAT } else { LOT };
         if self.case.partitioned {
             let from = format!("'2015-01-01'::date + {lot}");
             client.batch_execute(&format!(
@@ -275,12 +341,24 @@ impl<'a> Ledger<'a> {
         let at = format!("'2015-01-01'::date + {lot} + n * interval '20 seconds'");
         let newest: i64 = client
             .query_one(&format!(
-                "WITH made AS (INSERT INTO t SELECT nextval('ids'), {at}, repeat(md5(n::text), 4) FROM generate_series(1, {LOT}) n RETURNING *),
+                "WITH made AS (INSERT INTO t SELECT nextval('ids'), {at}, repeat(md5(n::text), 4) FROM generate_series(1, {rows}) n RETURNING *),
                     noted AS (INSERT INTO truth SELECT * FROM made RETURNING id) SELECT max(id) FROM noted"
             ), &[])
             .await
             .unwrap()
             .get(0);
+        if self.case.repacks() {
+            // The gaps are everywhere, and the newest rows are at the end, where they have to move from.
+            client
+                .batch_execute(&format!(
+                    "WITH gone AS (DELETE FROM t WHERE id > {newest} - {rows} AND id % {STAYS} <> 0 RETURNING id)
+                        DELETE FROM truth USING gone WHERE truth.id = gone.id;
+                     INSERT INTO child SELECT id FROM t WHERE id > {newest} - {rows} AND id % 3 = 0 FOR KEY SHARE"
+                ))
+                .await
+                .unwrap();
+            client.batch_execute("VACUUM t").await.unwrap();
+        }
         client.batch_execute("ANALYZE t").await.unwrap();
         self.newest.store(newest.unsigned_abs(), Ordering::SeqCst);
     }
@@ -297,7 +375,7 @@ impl<'a> Ledger<'a> {
         let began = Instant::now();
         while process.try_wait().unwrap().is_none() && began.elapsed() < PATIENCE {
             let rows = client
-                .query("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'maint %' AND query LIKE '%DELETE FROM%' AND state = 'active' LIMIT 1", &[])
+                .query("SELECT pid FROM pg_stat_activity WHERE application_name LIKE 'maint %' AND query LIKE '%' || $1::text || '%' AND state = 'active' LIMIT 1", &[&self.case.at_work])
                 .await
                 .unwrap();
             if let Some(row) = rows.first() {
@@ -315,6 +393,22 @@ impl<'a> Ledger<'a> {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        false
+    }
+
+    /// Waits until rows are on their move; whether there are any, and the run has not ended before.
+    async fn at_work(&self, process: &mut std::process::Child) -> bool {
+        let client = reconnect(&self.url).await;
+        let patience = Patience::until("rows to move");
+        // Within a transaction that moves some, or just behind one.
+        let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'maint %' AND query LIKE '%' || $1::text || '%'";
+        while process.try_wait().unwrap().is_none() {
+            let row = client.query_one(sql, &[&self.case.at_work]).await.unwrap();
+            if row.get::<_, i64>(0) > 0 {
+                return true;
+            }
+            patience.pause().await;
         }
         false
     }
@@ -342,13 +436,23 @@ impl<'a> Ledger<'a> {
             let down = self.dice.roll(3) == 0 && self.crash(&mut process).await;
             if !down {
                 let moment = u32::try_from(self.dice.roll(260)).unwrap();
-                tokio::time::sleep(start * (40 + moment) / 100).await;
+                // From its begin, or from when the rows begin to move.
+                if !self.case.repacks() {
+                    tokio::time::sleep(start * (40 + moment) / 100).await;
+                } else if self.at_work(&mut process).await {
+                    tokio::time::sleep(Duration::from_millis(u64::from(moment) / 2)).await;
+                }
                 killed += u32::from(process.try_wait().unwrap().is_none());
             }
             crashed += u32::from(down);
+            let through = !down && process.try_wait().unwrap().is_some();
             process.kill().unwrap();
             process.wait().unwrap();
-            if self
+            if self.case.repacks() {
+                if through {
+                    self.lot().await;
+                }
+            } else if self
                 .number(&format!("SELECT count(*) FROM t WHERE {OLD}"))
                 .await
                 < FEW
@@ -389,7 +493,43 @@ impl<'a> Ledger<'a> {
         found.iter().map(|row| row.get(0)).collect()
     }
 
+    /// The rows that nobody was to take away are all there, here and at the subscriber, and what
+    /// points at them and what finds them still does.
+    async fn unmoved(&self) {
+        let rows = Self::rows(&self.url, "SELECT * FROM t").await;
+        let truth = Self::rows(&self.url, "SELECT * FROM truth").await;
+        same(self.case.name, "the table", &rows, &truth);
+        let client = reconnect(&self.url).await;
+        let written: String = client
+            .query_one("SELECT pg_current_wal_lsn()::text", &[])
+            .await
+            .unwrap()
+            .get(0);
+        let sent = format!(
+            "SELECT count(*) FROM pg_replication_slots WHERE slot_name = '{}' AND confirmed_flush_lsn >= '{written}'",
+            self.slot()
+        );
+        let patience = Patience::until("the subscriber to catch up");
+        while self.number(&sent).await == 0 {
+            patience.pause().await;
+        }
+        let there = Self::rows(&self.there, "SELECT * FROM t").await;
+        same(self.case.name, "the subscriber", &there, &rows);
+        let sound = "SELECT bt_index_check(indexrelid::regclass, true) FROM pg_index WHERE indrelid = 't'::regclass AND indisvalid";
+        client.batch_execute(sound).await.unwrap();
+        client
+            .batch_execute("ALTER TABLE child ADD FOREIGN KEY (t) REFERENCES t ON DELETE CASCADE")
+            .await
+            .unwrap();
+        assert!(self.number("SELECT count(*) FROM child").await > 0);
+        let broken = "SELECT count(*) FROM pg_index WHERE NOT indisvalid";
+        assert_eq!(self.number(broken).await, 0, "{}", self.case.name);
+    }
+
     async fn balance(&self) {
+        if self.case.repacks() {
+            return self.unmoved().await;
+        }
         let remaining = Self::rows(&self.url, "SELECT * FROM t").await;
         let young = Self::rows(&self.url, &format!("SELECT * FROM truth WHERE NOT {OLD}")).await;
         same(self.case.name, "what remains", &remaining, &young);
@@ -432,9 +572,9 @@ fn same(case: &str, what: &str, found: &[String], expected: &[String]) {
     );
 }
 
-fn kills() -> u32 {
+fn kills(usually: u32) -> u32 {
     let told = std::env::var("MAINT_LEDGER_KILLS").ok();
-    told.map_or(3, |n| n.parse().unwrap())
+    told.map_or(usually, |n| n.parse().unwrap())
 }
 
 /// No zero: the dice would show nothing else.
@@ -445,9 +585,15 @@ fn seed() -> u64 {
 }
 
 async fn balances(cases: Vec<Case>) {
+    balances_on(17, &[], cases).await;
+}
+
+async fn balances_on(major: u32, more: &[(&str, &str)], cases: Vec<Case>) {
     let seed = seed();
     println!("MAINT_LEDGER_SEED={seed}");
-    let cluster = private_cluster(17, &[("autovacuum", "off"), ("restart_after_crash", "on")]);
+    let mut settings = vec![("autovacuum", "off"), ("restart_after_crash", "on")];
+    settings.extend(more);
+    let cluster = private_cluster(major, &settings);
     // What the server does itself when it comes up again is no business of the first case.
     drop(connect(&cluster.url("postgres")).await);
     for case in &cases {
@@ -466,7 +612,7 @@ async fn balances(cases: Vec<Case>) {
                 ))
             })
             .collect();
-        let (killed, crashed) = ledger.go_through(kills()).await;
+        let (killed, crashed) = ledger.go_through(case.kills).await;
         stop.store(true, Ordering::SeqCst);
         for writer in writers {
             writer.await.unwrap();
@@ -543,4 +689,25 @@ async fn rows_that_are_deleted() {
         Case::of("deleted, partitions", "whole", None),
     ])
     .await;
+}
+
+/// What a subscriber on the same server needs.
+const FOLLOWED: [(&str, &str); 3] = [
+    ("wal_level", "logical"),
+    ("wal_receiver_status_interval", "1s"),
+    ("wal_retrieve_retry_interval", "200ms"),
+];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn rows_that_move_to_the_front() {
+    let case = Case::repack("repacked, by moving rows", "UPDATE ONLY");
+    balances_on(17, &FOLLOWED, vec![case]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn rows_of_a_table_that_is_replaced() {
+    if has_19() {
+        let case = Case::repack("repacked, by the server", "REPACK (CONCURRENTLY)");
+        balances_on(19, &FOLLOWED, vec![case]).await;
+    }
 }

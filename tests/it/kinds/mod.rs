@@ -51,6 +51,7 @@ mod sql;
 mod stepping_back;
 mod stopping;
 mod strays;
+mod subscribers;
 mod ten_thousand;
 mod throttle;
 mod trust;

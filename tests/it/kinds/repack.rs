@@ -41,7 +41,7 @@ fn plan(workspace: &Workspace) -> Value {
 
 /// A table that has lost most of its rows at random, with three indexes, a
 /// foreign key each way, and triggers that tell who writes.
-async fn damaged(db: &TestDatabase, rows: u32) {
+pub(super) async fn damaged(db: &TestDatabase, rows: u32) {
     db.execute(&format!(
         "CREATE TABLE parent (id int PRIMARY KEY); INSERT INTO parent SELECT generate_series(0, 9);
          CREATE TABLE t (id bigint PRIMARY KEY, parent int NOT NULL REFERENCES parent, gone text, n int NOT NULL,
@@ -69,7 +69,7 @@ async fn damaged(db: &TestDatabase, rows: u32) {
 const STATIC: &str = "SELECT count(*)::text || ' ' || sum(hashtextextended(ROW(t.*)::text, 0)::numeric)::text FROM t WHERE id < 1000000";
 
 /// What one writer has done to rows of its own.
-async fn write(client: Client, from: i64, stop: Arc<AtomicBool>) -> BTreeMap<i64, i32> {
+pub(super) async fn write(client: Client, from: i64, stop: Arc<AtomicBool>) -> BTreeMap<i64, i32> {
     let mut ledger = BTreeMap::new();
     let mut next = from;
     while !stop.load(Ordering::Relaxed) {
