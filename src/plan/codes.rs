@@ -178,7 +178,7 @@ const FINDINGS: &[Code] = &[
     ),
     code(
         "kept_out.server",
-        "A server of the target was not ready for a step until the time was up; the message says why.",
+        "A server of the target was not ready for a step until the time was up, or had no room for it; the message says why.",
         "The step is left for the next run. From the third time in a row on it is a warning: by itself it will not get done.",
         "See to the server that the message names, or to another window.",
     ),

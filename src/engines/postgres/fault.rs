@@ -18,6 +18,8 @@ pub enum Fault {
     Forbidden,
     /// It was cancelled, by us, by a time limit or by somebody else.
     Cancelled,
+    /// All replication slots are taken that the server has for it.
+    NoSlot,
     /// The server says that data is damaged.
     Damaged(Damage),
     /// The server cannot be reached any more, or could not be.
@@ -39,6 +41,9 @@ pub enum Damage {
 
 /// The part of the server that loads libraries.
 const LOADER: &str = "dfmgr.c";
+
+/// The part that has replication slots. Other limits that are reached have the same code.
+const SLOTS: &str = "slot.c";
 
 /// `VACUUM` and `ANALYZE`.
 const VACUUM: [&str; 2] = ["vacuum.c", "analyze.c"];
@@ -78,6 +83,8 @@ impl Fault {
             "42501" => Fault::Forbidden,
             // query_canceled
             "57014" => Fault::Cancelled,
+            // configuration_limit_exceeded
+            "53400" if origin.file.as_deref() == Some(SLOTS) => Fault::NoSlot,
             // data_corrupted
             "XX001" => Fault::Damaged(Damage::Data),
             // index_corrupted
@@ -130,6 +137,8 @@ mod tests {
         assert_eq!(fault("58P01", "md.c"), Fault::Damaged(Damage::File));
         assert_eq!(fault("58P01", "dfmgr.c"), Fault::Broken);
         assert_eq!(fault("22012", "int.c"), Fault::Broken);
+        assert_eq!(fault("53400", "slot.c"), Fault::NoSlot);
+        assert_eq!(fault("53400", "fd.c"), Fault::Broken);
         for code in ["42501", "42P01", "57014", "XX001", "58P01"] {
             assert_eq!(fault(code, "pl_exec.c"), Fault::Broken, "{code}");
         }

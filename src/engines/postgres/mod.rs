@@ -13,6 +13,7 @@ pub mod meaning;
 mod name;
 mod origin;
 pub mod pooler;
+pub mod repacking;
 mod row;
 mod session;
 pub mod settings;

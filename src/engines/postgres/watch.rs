@@ -53,7 +53,7 @@ const BLOCKER: &str = "b.pid, coalesce(a.usename::text, p.owner::text, ''),
 const PREPARED: &str = "prepared transaction";
 
 /// The columns of a [`Blocker`] after its first.
-fn blocker_of() -> String {
+pub(super) fn blocker_of() -> String {
     BLOCKER
         .replace("{PREPARED}", PREPARED)
         .replace("{HIDDEN}", HIDDEN)
@@ -67,7 +67,7 @@ pub fn prepared(application: &str) -> Option<&str> {
 /// Who is asked for, joined with what is known of sessions and of the prepared
 /// transaction that holds one of these locks. Those have no session: which
 /// locks are one's is told by the lock on its own number that is among them.
-fn who(from: &str, held: &str) -> String {
+pub(super) fn who(from: &str, held: &str) -> String {
     format!(
         "{from} LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid
             LEFT JOIN LATERAL (SELECT x.gid, x.owner, x.prepared FROM pg_catalog.pg_locks h
@@ -270,7 +270,7 @@ fn shown(row: &Row, n: usize) -> Result<String, EngineError> {
     Ok(unreadable::escaped(&text).into_owned())
 }
 
-fn blocker(row: &Row) -> Result<Blocker, EngineError> {
+pub(super) fn blocker(row: &Row) -> Result<Blocker, EngineError> {
     Ok(Blocker {
         waiter_pid: row.get(0)?,
         pid: row.get(1)?,

@@ -17,7 +17,7 @@ use crate::execute::Door;
 use crate::history::{LockWait, StepRecord, StepStatus};
 use crate::plan::predict::human;
 use crate::plan::{KeptBy, Param, Place, Query, Sweep, Work};
-use crate::values::with_causes;
+use crate::values::{Bytes, with_causes};
 
 /// First pause after a lock could not be had; doubles up to [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -105,8 +105,7 @@ pub(super) async fn until_done<A: Attempt>(
         // The monitor looks at the primary: there the pid of a session on a
         // replica belongs to somebody else.
         let watched = job.step.place == Place::Primary;
-        let yields = job.step.body.yields_to_wraparound_vacuum;
-        let entered = watched.then(|| job.watch.enter(session.pid, job.step.seq, yields));
+        let entered = watched.then(|| job.watch.enter(session.pid, job.step));
         let give_way = entered
             .as_ref()
             .map_or_else(CancellationToken::new, |entered| entered.give_way.clone());
@@ -189,6 +188,12 @@ pub(super) async fn until_done<A: Attempt>(
                     execution.limits.max_xid_age
                 );
                 end(record, StepStatus::Deferred, why);
+                note_left(job, record).await?;
+                return Ok(None);
+            }
+            Halt::GaveWay if let Some(kept) = seen.too_much_log => {
+                record.kept_by = Some(KeptBy::Server);
+                end(record, StepStatus::Deferred, too_much_log(kept, job));
                 note_left(job, record).await?;
                 return Ok(None);
             }
@@ -379,6 +384,13 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
             );
             (StepStatus::Deferred, why)
         }
+        Halt::NoSlot => {
+            let holders = job.watch.repacking().await;
+            let tries = holders.iter().map(|seen| lock_wait(record.attempts, seen));
+            record.lock_waits.extend(tries);
+            record.kept_by = Some(KeptBy::Server);
+            (StepStatus::Deferred, no_slot(&holders))
+        }
         Halt::GaveWay => {
             let why = "gave way to a vacuum that prevents transaction id wraparound";
             (StepStatus::Skipped, why.to_owned())
@@ -392,6 +404,31 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
     };
     end(record, status, why);
     note_left(job, record).await
+}
+
+/// What is said where the log kept for a step has become too much.
+fn too_much_log(kept: i64, job: Job<'_>) -> String {
+    let shown = |bytes: i64| Bytes(u64::try_from(bytes).unwrap_or(0)).to_string();
+    format!(
+        "cancelled, and its slot is given back, since the server kept {} of log for it, more than {} (`max_slot_retention`), which would fill its disk; nothing has changed. A quieter hour, or a larger limit where there is room, lets it end",
+        shown(kept),
+        shown(job.step.body.most_log.unwrap_or(0))
+    )
+}
+
+/// What is said where all slots are taken, and by whom.
+fn no_slot(holders: &[(Blocker, Duration)]) -> String {
+    let who: Vec<String> = holders
+        .iter()
+        .map(|(blocker, _)| describe(blocker))
+        .collect();
+    let who = match who.is_empty() {
+        true => "who has them is gone by now".to_owned(),
+        false => format!("by {}", who.join(", ")),
+    };
+    format!(
+        "not begun, since all slots are taken that the server has for REPACK (`max_repack_replication_slots`): {who}; the next run tries it again, and a larger value, which needs a restart, lets more be repacked at once"
+    )
 }
 
 /// Clears away what an attempt left, and notes what could not be. Where the run is

@@ -60,6 +60,8 @@ pub(super) enum Halt {
     Waits(Blocker),
     /// Not begun: what it would hold back is so many transactions old already.
     HoldsBack(i64),
+    /// All slots are taken by which it would have followed the log; nothing has changed.
+    NoSlot,
     /// Cancelled because it held up a vacuum that prevents wraparound.
     GaveWay,
     /// The server said no.
@@ -520,6 +522,7 @@ pub(super) fn judge(
             message: with_causes(&error),
         },
         Fault::Missing => Halt::Missing(error),
+        Fault::NoSlot => Halt::NoSlot,
         // By whom?
         Fault::Cancelled if execution.stop.is_now() => Halt::Stopped,
         Fault::Cancelled if give_way.is_cancelled() => Halt::GaveWay,

@@ -14,8 +14,10 @@ use super::reach::Way;
 use super::{Event, Execution, Observer};
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
+use crate::engines::postgres::repacking;
 use crate::engines::postgres::watch::{self, Blocker, HIDDEN, Waiter};
 use crate::execute::{Awaited, Wait};
+use crate::plan::Step;
 use crate::values::with_causes;
 
 /// How long the end of a run waits for the last look.
@@ -51,6 +53,10 @@ struct Watched {
     yields: bool,
     /// How many transactions old what it holds back is, where it was told to stop for that.
     too_old: Option<i64>,
+    /// How much of the log may be kept for it.
+    most_log: Option<i64>,
+    /// How much was, where it was told to stop for that.
+    too_much_log: Option<i64>,
     give_way: CancellationToken,
 }
 
@@ -65,6 +71,8 @@ pub(super) struct Seen {
     pub(super) blind: Option<String>,
     /// How many transactions old what it held back was, where it was told to stop for that.
     pub(super) too_old: Option<i64>,
+    /// How much of the log was kept for it, where it was told to stop for that.
+    pub(super) too_much_log: Option<i64>,
 }
 
 /// What the watching task and those who are watched have in common.
@@ -133,13 +141,14 @@ impl Monitor {
         }
     }
 
-    /// Watches a session until that is left, or dropped; its token tells it to give way. Where nobody
-    /// sees who waits, it does so at once.
-    pub(super) fn enter(&self, pid: i32, seq: u32, yields: bool) -> Entered<'_> {
+    /// Watches a session that carries out a step until that is left, or dropped; its token tells it to
+    /// give way. Where nobody sees who waits, it does so at once.
+    pub(super) fn enter(&self, pid: i32, step: &Step) -> Entered<'_> {
         let give_way = CancellationToken::new();
         let watched = Watched {
-            seq,
-            yields,
+            seq: step.seq,
+            yields: step.body.yields_to_wraparound_vacuum,
+            most_log: step.body.most_log,
             give_way: give_way.clone(),
             ..Watched::default()
         };
@@ -175,6 +184,7 @@ impl Monitor {
             waiters,
             blind,
             too_old: watched.too_old,
+            too_much_log: watched.too_much_log,
         }
     }
 
@@ -191,6 +201,20 @@ impl Monitor {
                 Ok(holders) => holders.into_iter().map(|b| (b, Duration::ZERO)).collect(),
                 Err(error) => {
                     tracing::warn!(error = %with_causes(&error), "could not see who holds the table");
+                    Vec::new()
+                }
+            }
+        })
+    }
+
+    /// Who has the slots by which a table is followed while it is made anew; nobody where that cannot be told.
+    pub(super) fn repacking(&self) -> BoxFuture<'_, Vec<(Blocker, Duration)>> {
+        let session = seeing(&self.eyes);
+        Box::pin(async move {
+            match repacking::holders(&session).await {
+                Ok(holders) => holders.into_iter().map(|b| (b, Duration::ZERO)).collect(),
+                Err(error) => {
+                    tracing::warn!(error = %with_causes(&error), "could not see who has the slots");
                     Vec::new()
                 }
             }
@@ -421,6 +445,22 @@ impl Watcher {
                     && let Some(watched) = lock(&self.table).sessions.get_mut(&pid)
                 {
                     watched.too_old = Some(age);
+                    watched.give_way.cancel();
+                }
+            }
+        }
+        let following: Vec<i32> = lock(&self.table)
+            .sessions
+            .iter()
+            .filter(|(_, watched)| watched.most_log.is_some())
+            .map(|(pid, _)| *pid)
+            .collect();
+        if !following.is_empty() {
+            for (pid, kept) in repacking::keeps_log(session, &following).await? {
+                if let Some(watched) = lock(&self.table).sessions.get_mut(&pid)
+                    && watched.most_log.is_some_and(|most| kept > most)
+                {
+                    watched.too_much_log = Some(kept);
                     watched.give_way.cancel();
                 }
             }

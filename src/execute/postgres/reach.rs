@@ -117,7 +117,7 @@ pub(super) fn is_elsewhere(error: &EngineError) -> bool {
         // Wrappers of files cannot do without a file either.
         Fault::Damaged(Damage::File) => origin.file.as_deref() != Some("md.c"),
         Fault::Broken | Fault::Forbidden | Fault::Missing => true,
-        Fault::Locked | Fault::Cancelled | Fault::Damaged(_) | Fault::Lost => false,
+        Fault::Locked | Fault::Cancelled | Fault::NoSlot | Fault::Damaged(_) | Fault::Lost => false,
     }
 }
 

@@ -65,6 +65,9 @@ pub struct Body {
     /// When the step has to have ended, since it blocks others for as long as it is at work.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateTime<Utc>>,
+    /// How much of the log may be kept for the step while it follows that; it gives way to more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub most_log: Option<i64>,
     /// What it relies on besides `relation`: the ids of objects and the numbers of columns, by what
     /// they are of. Only saved plans keep them.
     #[serde(skip)]
@@ -120,6 +123,7 @@ impl Default for Body {
             sets_off: Vec::new(),
             away: Vec::new(),
             until: None,
+            most_log: None,
             rests_on: BTreeMap::new(),
         }
     }

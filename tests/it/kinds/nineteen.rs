@@ -377,3 +377,163 @@ async fn what_a_publication_leaves_out_is_not_published() {
     assert_eq!(done, expected.map(str::to_owned).into(), "{document:#}");
     assert_eq!(db.number("SELECT count(*) FROM told").await, 0);
 }
+
+/// A table with gaps that the server's own way closes.
+async fn gappy(db: &tokio_postgres::Client, table: &str) {
+    db.batch_execute(&format!("CREATE TABLE {table} (id bigint PRIMARY KEY, note text); INSERT INTO {table} SELECT g, md5(g::text) FROM generate_series(1, 30000) g;
+        DELETE FROM {table} WHERE id % 10 > 1")).await.unwrap();
+    db.batch_execute(&format!("VACUUM ANALYZE {table}"))
+        .await
+        .unwrap();
+}
+
+/// The one step of repack, and what it was left for.
+fn left(done: &Value) -> (String, String, String) {
+    let steps = done["runs"][0]["steps"].as_array().unwrap();
+    let step = steps.iter().find(|step| step["action"] == "repack");
+    let step = step.unwrap_or_else(|| panic!("{done:#}"));
+    let text = |key: &str| step[key].as_str().unwrap_or_default().to_owned();
+    (text("status"), text("kept_by"), text("error"))
+}
+
+/// Where all slots are taken, who has them is named, and the step is left for the next run.
+#[tokio::test]
+async fn repack_names_who_has_all_slots() {
+    if !has_19() {
+        return;
+    }
+    let settings = [
+        ("max_prepared_transactions", "5"),
+        ("max_repack_replication_slots", "1"),
+        ("wal_level", "logical"),
+    ];
+    let cluster = private_cluster(19, &settings);
+    let url = cluster.url("postgres");
+    let db = connect(&url).await;
+    for table in ["ours", "theirs"] {
+        gappy(&db, table).await;
+    }
+    db.batch_execute("CREATE DATABASE other").await.unwrap();
+    let other = connect(&cluster.url("other")).await;
+    other
+        .batch_execute("CREATE TABLE o (id int); BEGIN; INSERT INTO o VALUES (1); PREPARE TRANSACTION 'kept open'")
+        .await
+        .unwrap();
+    // Somebody else's waits for that writer, and has the only slot meanwhile.
+    let theirs = connect(&url).await;
+    theirs
+        .batch_execute("SET application_name = 'by hand'")
+        .await
+        .unwrap();
+    let theirs =
+        tokio::spawn(async move { theirs.batch_execute("REPACK (CONCURRENTLY) theirs").await });
+    let taken = "SELECT count(*) FROM pg_replication_slots WHERE plugin = 'pgrepack' AND restart_lsn IS NOT NULL";
+    let patience = Patience::until("somebody to have the slot");
+    while db.query_one(taken, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        patience.pause().await;
+    }
+    let workspace = Workspace::for_target(&url).task(
+        "repack",
+        "kind: repack\ntarget: app\noptions: { min_size: 100kB, include: [ours] }\n",
+    );
+    let file = "SELECT pg_relation_filenode('ours')::int8";
+    let before: i64 = db.query_one(file, &[]).await.unwrap().get(0);
+    let done = workspace
+        .run(["run", "repack", "--now", "--output", "json"])
+        .json();
+    let (status, kept_by, error) = left(&done);
+    assert_eq!(status, "deferred", "{error}");
+    assert_eq!(kept_by, "server", "{error}");
+    assert!(
+        error.contains("max_repack_replication_slots") && error.contains("by hand"),
+        "{error}"
+    );
+    assert_eq!(done["runs"][0]["status"], "incomplete", "{done:#}");
+    finding(&done, "kept_out.server");
+    assert_eq!(
+        db.query_one(file, &[]).await.unwrap().get::<_, i64>(0),
+        before
+    );
+
+    other
+        .batch_execute("ROLLBACK PREPARED 'kept open'")
+        .await
+        .unwrap();
+    theirs.await.unwrap().unwrap();
+    let (status, _, error) = left(&run(&workspace, "repack"));
+    assert_eq!(status, "succeeded", "{error}");
+    assert_ne!(
+        db.query_one(file, &[]).await.unwrap().get::<_, i64>(0),
+        before
+    );
+    assert_eq!(run(&workspace, "repack")["runs"][0]["steps"], json!([]));
+}
+
+/// The log that is kept while a table is made anew does not fill the disk: beyond the limit the step
+/// gives way, and its slot is gone.
+#[tokio::test]
+async fn repack_gives_way_where_too_much_log_is_kept() {
+    if !has_19() {
+        return;
+    }
+    let settings = [
+        ("max_prepared_transactions", "5"),
+        ("wal_level", "logical"),
+        ("autovacuum", "off"),
+    ];
+    let cluster = private_cluster(19, &settings);
+    let url = cluster.url("postgres");
+    let db = connect(&url).await;
+    gappy(&db, "t").await;
+    db.batch_execute("CREATE DATABASE other").await.unwrap();
+    let other = connect(&cluster.url("other")).await;
+    other
+        .batch_execute("CREATE TABLE o (id int); BEGIN; INSERT INTO o VALUES (1); PREPARE TRANSACTION 'kept open'")
+        .await
+        .unwrap();
+    let workspace = Workspace::for_target(&url).task(
+        "repack",
+        "kind: repack\ntarget: app\noptions: { min_size: 100kB, include: [t], max_slot_retention: 4MB }\n",
+    );
+    let state = "SELECT concat_ws(' ', pg_relation_filenode('t'), (SELECT sum(hashtextextended(note, id)::numeric) FROM t))";
+    let text = |row: tokio_postgres::Row| row.get::<_, String>(0);
+    let before = text(db.query_one(state, &[]).await.unwrap());
+    let running = workspace
+        .process(["run", "repack", "--now", "--output", "json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let kept = "SELECT count(*) FROM pg_replication_slots WHERE plugin = 'pgrepack' AND restart_lsn IS NOT NULL";
+    let patience = Patience::until("the table to be followed");
+    while db.query_one(kept, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        patience.pause().await;
+    }
+    let others_write = "SELECT count(pg_logical_emit_message(false, 'busy', repeat('x', 1000000))) FROM generate_series(1, 10)";
+    db.batch_execute(others_write).await.unwrap();
+    let ended = tokio::task::spawn_blocking(move || running.wait_with_output().unwrap())
+        .await
+        .unwrap();
+    let done: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let (status, kept_by, error) = left(&done);
+    assert_eq!(status, "deferred", "{error}");
+    assert_eq!(kept_by, "server", "{error}");
+    assert!(
+        error.contains("max_slot_retention") && error.contains("4MB"),
+        "{error}"
+    );
+    assert_eq!(done["runs"][0]["status"], "incomplete", "{done:#}");
+    assert_eq!(text(db.query_one(state, &[]).await.unwrap()), before);
+    let slots = "SELECT count(*) FROM pg_replication_slots";
+    assert_eq!(db.query_one(slots, &[]).await.unwrap().get::<_, i64>(0), 0);
+
+    other
+        .batch_execute("ROLLBACK PREPARED 'kept open'")
+        .await
+        .unwrap();
+    let (status, _, error) = left(&run(&workspace, "repack"));
+    assert_eq!(status, "succeeded", "{error}");
+    let after = text(db.query_one(state, &[]).await.unwrap());
+    assert_ne!(after, before);
+    assert_eq!(after.split(' ').nth(1), before.split(' ').nth(1));
+    assert_eq!(run(&workspace, "repack")["runs"][0]["steps"], json!([]));
+}

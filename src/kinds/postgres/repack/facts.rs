@@ -98,7 +98,8 @@ pub(crate) struct ColumnFacts {
     pub(super) used: bool,
 }
 
-// What died is told by pg_stat; where an UPDATE would be decoded, by slots of this database.
+// What died is told by pg_stat; where an UPDATE would be decoded, by slots of this database. That of a REPACK
+// at work decodes its own table only, which nobody else can touch.
 const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {toast_size}, coalesce(t.reltuples, 0)::float8,
         coalesce((SELECT sum({index_size}) FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
             WHERE i.indrelid = c.oid), 0)::int8,
@@ -124,7 +125,7 @@ const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text, {size}, {t
             WHERE k.conrelid = c.oid AND k.contype IN ('c', 'n') AND NOT k.convalidated AND {enforced} ORDER BY 1),
         ARRAY(SELECT s.slot_name::text FROM pg_catalog.pg_replication_slots s
             WHERE s.slot_type = 'logical' AND s.database = pg_catalog.current_database()
-                AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1),
+                AND s.plugin <> 'pgrepack' AND (s.plugin <> 'pgoutput' OR p.published) ORDER BY 1),
         p.published AND c.relreplident <> 'f' AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid
             AND CASE c.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END),
         pg_catalog.concat_ws('/', $2::oid, c.oid, pg_catalog.hashtextextended(pg_catalog.concat_ws('/', c.relam, c.reloptions,

@@ -78,6 +78,9 @@ pub(crate) struct Repack {
     /// A table that has lost as much space again so soon after its last repack is left alone:
     /// it needs that space to work.
     refills_within: TimeSpan,
+    /// How much log the slot of `REPACK (CONCURRENTLY)` may hold back while it is at work: with more it is
+    /// cancelled, before the disk of the server is full.
+    max_slot_retention: Bytes,
     /// How long one transaction that moves rows should take; the number of rows in it follows.
     batch_goal: TimeSpan,
 }
@@ -96,6 +99,7 @@ impl Default for Repack {
             allow_blocking: false,
             blocking_window: None,
             refills_within: TimeSpan::from_mins(7 * 24 * 60),
+            max_slot_retention: Bytes(10 << 30),
             // These rows are not going away: others want to write them, and wait so long.
             batch_goal: TimeSpan::from_millis(50),
         }
@@ -271,7 +275,8 @@ impl Kind for Repack {
                         let goal = self.batch_goal;
                         let window = self.blocking_window.as_ref();
                         let until = window.and_then(|w| w.closes_at(at.now, at.zone));
-                        let step = way::step(table, &waste, road, &facts, goal, until);
+                        let most_log = self.max_slot_retention;
+                        let step = way::step(table, &waste, road, &facts, goal, most_log, until);
                         plan.steps.push(step);
                         if moves {
                             plan.steps.extend(way::rebuilds(table, &facts));

@@ -9,7 +9,7 @@ use crate::engines::postgres::trust::Use;
 use crate::kinds::postgres::common::still_there;
 use crate::kinds::postgres::{horizon, reindex};
 use crate::plan::{Finding, Moment, Param, Query, Severity, Shrink, Statement, Step};
-use crate::values::TimeSpan;
+use crate::values::{Bytes, TimeSpan};
 
 /// Table and TOAST table. Indexes are another kind's business.
 const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(c.oid)
@@ -228,7 +228,8 @@ fn can_repack(table: &TableFacts, server: &ServerFacts) -> Result<(), String> {
     Ok(())
 }
 
-/// The step that goes this road. What blocks everybody ends `until` then. A batch of moved rows should take as long as the goal: so long they
+/// The step that goes this road. What blocks everybody ends `until` then; what follows the log lets the
+/// server keep so much. A batch of moved rows should take as long as the goal: so long they
 /// are locked.
 pub(super) fn step(
     table: &TableFacts,
@@ -236,6 +237,7 @@ pub(super) fn step(
     road: Road,
     facts: &Facts,
     goal: TimeSpan,
+    most_log: Bytes,
     until: Option<DateTime<Utc>>,
 ) -> Step {
     let name = table.name.to_string();
@@ -259,9 +261,10 @@ pub(super) fn step(
                 "locks: SHARE UPDATE EXCLUSIVE; ACCESS EXCLUSIVE for a moment at the end"
                     .to_owned(),
                 format!(
-                    "disk: {copy} for the copy with its indexes, and the log written meanwhile, which is kept until the end"
+                    "disk: {copy} for the copy with its indexes, and the log written meanwhile, which is kept until the end: of more than {most_log} it is cancelled (`max_slot_retention`)"
                 ),
             ];
+            step.body.most_log = Some(i64::try_from(most_log.get()).unwrap_or(i64::MAX));
             (step, "by REPACK (CONCURRENTLY)".to_owned(), waste.after())
         }
         Road::Move(column, why) => {
