@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::material::{MOST_TROUBLES, Material, part_middle};
 use super::metrics::{DETAILS, Direction, METRICS, Metric};
 use super::model::{
-    DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
-    Trend, TroubleLine, Verdict,
+    DayLine, FindingNumbers, Findings, Numbers, Planned, Point, Reason, Report, TaskLine, Trend,
+    TroubleLine, Verdict,
 };
+use super::standing;
 use super::telling::finding_text;
 use super::text::{counted, shown};
 use super::troubles::{left_behind, lines};
 use crate::config::Config;
-use crate::history::{Day, FindingState, Period, RunStatus, Series, TaskTotals, TrackedFindings};
+use crate::history::{Day, FindingState, Period, RunStatus, Series, TrackedFindings};
 use crate::kinds;
 use crate::plan::Severity;
 use crate::values::natural;
@@ -26,9 +27,9 @@ const MOST_REASONS: usize = 8;
 
 pub(super) fn report(material: Material<'_>) -> Report {
     let Material { config, scope, .. } = material;
-    let mut tasks = task_lines(config, material.tasks);
+    let mut tasks = standing::lines(config, material.tasks, &material.findings.listed);
     for line in tasks.iter_mut().filter(|line| line.enabled) {
-        line.next_at = next_run(config, &line.task, scope.now);
+        line.next_at = standing::next_run(config, &line.task, scope.now);
     }
     let findings = findings(material.findings);
     let mut troubles = lines(material.troubles);
@@ -38,7 +39,7 @@ pub(super) fn report(material: Material<'_>) -> Report {
     };
     let mut reasons = reasons(&tasks, &findings, &troubles, &summary);
     troubles.truncate(MOST_TROUBLES);
-    reasons.splice(0..0, never_ran(config, &tasks, scope.now));
+    reasons.extend(never_ran(config, &tasks, scope.now));
     reasons.sort_by_key(|reason| std::cmp::Reverse(reason.verdict));
     let verdict = reasons
         .iter()
@@ -96,81 +97,6 @@ fn numbers(days: &[Day]) -> Numbers {
         }
     }
     sum
-}
-
-/// What ran, and what is configured but never did. Tasks that are neither
-/// configured nor ran in the period are history.
-fn task_lines(config: &Config, totals: Vec<TaskTotals>) -> Vec<TaskLine> {
-    let mut lines: BTreeMap<(String, String), TaskLine> = BTreeMap::new();
-    for task in config.tasks.values() {
-        for target in &task.targets {
-            let configured = config.targets.get(target).is_some_and(|one| one.configured);
-            let line = TaskLine {
-                task: task.name.clone(),
-                target: target.clone(),
-                engine: Some(task.engine),
-                kind: task.kind.clone(),
-                enabled: task.enabled && configured,
-                runs: 0,
-                failed: 0,
-                incomplete: 0,
-                last: None,
-                outcome: None,
-                last_success_at: None,
-                next_at: None,
-                rows: 0,
-                bytes_reclaimed: 0,
-                recent_ms: Vec::new(),
-                against_usual: None,
-            };
-            lines.insert((task.name.clone(), target.clone()), line);
-        }
-    }
-    for sum in totals {
-        let key = (sum.task.clone(), sum.target.clone());
-        if sum.runs == 0 && !lines.contains_key(&key) {
-            continue;
-        }
-        let enabled = lines.get(&key).is_some_and(|line| line.enabled);
-        let engine = config.target(&sum.target).map(|target| target.engine);
-        let against_usual = against_usual(&sum.recent_ms);
-        let line = TaskLine {
-            task: sum.task,
-            target: sum.target,
-            engine,
-            kind: sum.kind,
-            enabled,
-            runs: sum.runs,
-            failed: sum.failed + sum.partial,
-            incomplete: sum.incomplete,
-            last: Some(LastRun {
-                id: sum.last_run,
-                status: sum.last_status,
-                started_at: sum.last_started_at,
-                duration_ms: sum.last_duration_ms,
-            }),
-            outcome: sum.outcome,
-            last_success_at: sum.last_success_at,
-            next_at: None,
-            rows: sum.rows,
-            bytes_reclaimed: sum.bytes_reclaimed,
-            recent_ms: sum.recent_ms,
-            against_usual,
-        };
-        lines.insert(key, line);
-    }
-    let shown = |line: &TaskLine| line.enabled || line.runs > 0;
-    let mut lines: Vec<TaskLine> = lines.into_values().filter(shown).collect();
-    lines.sort_by(|a, b| natural(&a.task, &b.task).then_with(|| natural(&a.target, &b.target)));
-    lines
-}
-
-fn against_usual(recent_ms: &[i64]) -> Option<f64> {
-    let (last, earlier) = recent_ms.split_last()?;
-    let mut earlier = earlier.to_vec();
-    earlier.sort_unstable();
-    let usual = *earlier.get(earlier.len() / 2)?;
-    (earlier.len() >= 2 && usual > 0).then(|| *last as f64 / usual as f64)
 }
 
 fn findings(tracked: TrackedFindings) -> Findings {
@@ -456,23 +382,6 @@ fn worse(metric: &Metric, first: f64, last: f64) -> Option<bool> {
     let direction = metric.worse?;
     let noticeable = change.abs() > first.abs() * NOTICEABLE;
     noticeable.then(|| (change > 0.0) == (direction == Direction::Up))
-}
-
-/// When the first of its schedules runs a task next.
-fn next_run(
-    config: &Config,
-    task: &str,
-    now: chrono::DateTime<chrono::Utc>,
-) -> Option<chrono::DateTime<chrono::Utc>> {
-    config
-        .schedules
-        .values()
-        .filter(|schedule| schedule.enabled && schedule.tasks.iter().any(|one| one == task))
-        .filter_map(|schedule| {
-            let zone = schedule.timezone.unwrap_or(config.timezone);
-            schedule.cron.next_after(now, zone)
-        })
-        .min()
 }
 
 fn planned(config: &Config, now: chrono::DateTime<chrono::Utc>) -> Vec<Planned> {

@@ -15,6 +15,7 @@ pub mod model;
 mod period;
 pub mod sample;
 mod sample_pages;
+mod standing;
 mod tables;
 mod telling;
 mod templates;

@@ -58,6 +58,28 @@ pub struct Numbers {
     pub bytes_reclaimed: i64,
 }
 
+/// How it stands with a task on a target, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Standing {
+    /// Its work has failed, or was interrupted.
+    Failed,
+    /// Its work has failed in part.
+    Partly,
+    /// Its last look has found something critical.
+    Critical,
+    /// It has left work for the next run.
+    Incomplete,
+    /// It has never run.
+    Never,
+    /// Its work is done, though not each of its runs in the period came to that, or not the last one.
+    Mixed,
+    /// All its runs have succeeded.
+    Well,
+    /// It is switched off, or is configured no more.
+    Off,
+}
+
 /// One task on one target.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct TaskLine {
@@ -71,6 +93,8 @@ pub struct TaskLine {
     pub kind: String,
     /// Whether the configuration has it and has it switched on.
     pub enabled: bool,
+    /// How it stands with it: the lines are in this order, and in that of their names.
+    pub standing: Standing,
     /// Runs within the period.
     pub runs: i64,
     /// Runs that failed, wholly or in part, or were interrupted.

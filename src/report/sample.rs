@@ -9,8 +9,8 @@ use super::context::{Pictures, context_of};
 use super::digest::Digest;
 use super::message::Message;
 use super::model::{
-    DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, TaskLine,
-    Trend, TroubleLine, Unit, Verdict,
+    DayLine, FindingNumbers, Findings, LastRun, Numbers, Planned, Point, Reason, Report, Standing,
+    TaskLine, Trend, TroubleLine, Unit, Verdict,
 };
 use crate::history::{
     FindingState, Gain, LockWait, Notice, Outcome, Period, RunStatus, TrackedFinding, Trouble,
@@ -37,18 +37,18 @@ pub fn report() -> Report {
     let tasks = vec![
         task("reindex", "app", Engine::Postgres, RunStatus::Partial, 1.4),
         task(
-            "analyze",
-            "app",
-            Engine::Postgres,
-            RunStatus::Succeeded,
-            1.0,
-        ),
-        task(
             "vacuum",
             "app",
             Engine::Postgres,
             RunStatus::Incomplete,
             2.2,
+        ),
+        task(
+            "analyze",
+            "app",
+            Engine::Postgres,
+            RunStatus::Succeeded,
+            1.0,
         ),
         task(
             "sessions",
@@ -183,6 +183,11 @@ fn task(name: &str, target: &str, engine: Engine, status: RunStatus, usual: f64)
         engine: Some(engine),
         kind: name.to_owned(),
         enabled: true,
+        standing: match status {
+            RunStatus::Partial => Standing::Partly,
+            RunStatus::Incomplete => Standing::Incomplete,
+            _ => Standing::Well,
+        },
         runs: 7,
         failed: i64::from(status == RunStatus::Partial),
         incomplete: i64::from(status == RunStatus::Incomplete),

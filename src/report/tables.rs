@@ -4,9 +4,8 @@ use chrono_tz::Tz;
 use minijinja::{Value, context};
 
 use super::filters::{TEXT_WIDTH, percent, value};
-use super::model::{Report, TaskLine};
+use super::model::{Report, Standing, TaskLine};
 use super::text::{Align, Cell, Columns, Cut, Style, human_bytes, human_count, human_duration_ms};
-use crate::history::RunStatus;
 use crate::kinds;
 use crate::values::Engine;
 
@@ -141,19 +140,13 @@ fn tasks(report: &Report, zone: Tz) -> Columns {
 const FOLDED_FROM: usize = 4;
 
 /// The lines of tasks, with the targets on which all is well as one line each: a fleet of shards is
-/// not a list to be read every week.
+/// not a list to be read every week. Those of one task that are well stand together.
 pub(super) fn folded(lines: &[TaskLine]) -> Vec<TaskLine> {
-    let well = |line: &TaskLine| {
-        let succeeded = |last: &super::model::LastRun| last.status == RunStatus::Succeeded;
-        line.enabled
-            && line.failed + line.incomplete == 0
-            && line.last.as_ref().is_some_and(succeeded)
-    };
+    let well = |line: &TaskLine| line.standing == Standing::Well;
     let mut out: Vec<TaskLine> = Vec::new();
-    for task in lines.chunk_by(|a, b| a.task == b.task) {
-        let fleet: Vec<&TaskLine> = task.iter().filter(|line| well(line)).collect();
+    for fleet in lines.chunk_by(|a, b| a.task == b.task && well(a) && well(b)) {
         let Some(first) = fleet.first().filter(|_| fleet.len() >= FOLDED_FROM) else {
-            out.extend_from_slice(task);
+            out.extend_from_slice(fleet);
             continue;
         };
         let newest = fleet.iter().filter_map(|line| line.last.as_ref());
@@ -162,7 +155,6 @@ pub(super) fn folded(lines: &[TaskLine]) -> Vec<TaskLine> {
             .iter()
             .filter_map(|line| Some(line.last.as_ref()?.duration_ms))
             .max();
-        out.extend(task.iter().filter(|line| !well(line)).cloned());
         out.push(TaskLine {
             target: format!("{} targets", fleet.len()),
             runs: fleet.iter().map(|line| line.runs).sum(),
@@ -173,7 +165,7 @@ pub(super) fn folded(lines: &[TaskLine]) -> Vec<TaskLine> {
                 ..newest
             }),
             against_usual: None,
-            ..(*first).clone()
+            ..first.clone()
         });
     }
     out

@@ -244,6 +244,108 @@ async fn a_fleet_is_told_in_few_lines() {
     );
 }
 
+/// What is worst comes first, and then the names, in whatever form the report is read; what is well
+/// is folded behind it.
+#[tokio::test]
+async fn the_worst_comes_first_everywhere() {
+    let mut schedules = "history: sqlite:maint.db\ntargets:\n".to_owned();
+    let shards: Vec<String> = (1..=10).map(|n| format!("shard_{n}")).collect();
+    for shard in &shards {
+        schedules += &format!(
+            "  {shard}: {{ engine: postgres, url: \"postgres://127.0.0.1:1/{shard}\" }}\n"
+        );
+    }
+    schedules += &format!("groups: {{ all: [{}] }}\n", shards.join(", "));
+    let workspace = Workspace::new(&schedules)
+        .task("analyze", "kind: analyze\ntarget: all\n")
+        .task("zero", "kind: vacuum\ntarget: shard_1\nenabled: false\n");
+    let store = history(&workspace).await;
+    let put = async |task: &str, shard: &str, status, days, findings: Vec<Finding>| {
+        let mut one = run(status, days);
+        one.task = task.to_owned();
+        one.target = shard.to_owned();
+        one.findings = findings;
+        store.close_run(&one).await.unwrap();
+    };
+    put("zero", "shard_1", RunStatus::Failed, 0, Vec::new()).await;
+    for shard in &shards {
+        let status = match shard.as_str() {
+            "shard_10" | "shard_9" => RunStatus::Failed,
+            "shard_8" => RunStatus::Partial,
+            "shard_6" => RunStatus::Incomplete,
+            // The configuration has it, and nobody has run it.
+            "shard_5" => continue,
+            _ => RunStatus::Succeeded,
+        };
+        let found = match shard.as_str() {
+            "shard_7" => vec![finding(Severity::Critical, "public.t")],
+            _ => Vec::new(),
+        };
+        if shard == "shard_4" {
+            put("analyze", shard, RunStatus::Failed, 1, Vec::new()).await;
+        }
+        put("analyze", shard, status, 0, found).await;
+    }
+    store.close().await;
+    let json = workspace
+        .run(["report", "--output", "json"])
+        .expect(0)
+        .json();
+    let told: Vec<String> = json["tasks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| {
+            let text = |key: &str| line[key].as_str().unwrap();
+            format!("{} {} {}", text("task"), text("target"), text("standing"))
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "analyze shard_9 failed",
+            "analyze shard_10 failed",
+            "analyze shard_8 partly",
+            "analyze shard_7 critical",
+            "analyze shard_6 incomplete",
+            "analyze shard_5 never",
+            "analyze shard_4 mixed",
+            "analyze shard_1 well",
+            "analyze shard_2 well",
+            "analyze shard_3 well",
+            "zero shard_1 off",
+        ]
+    );
+    let first = json["reasons"][0]["text"].as_str().unwrap();
+    assert!(
+        first.contains("analyze on shard_9 and shard_10 failed"),
+        "{json:#}"
+    );
+    let text = workspace.run(["report"]).expect(0).stdout;
+    let file = workspace.path().join("r.html");
+    workspace
+        .run(["report", "--html", file.to_str().unwrap()])
+        .expect(0);
+    let html = std::fs::read_to_string(&file).unwrap();
+    let table = |text: &str, begin: &str| {
+        let at = text.find(begin).unwrap_or_else(|| panic!("{text}"));
+        text[at..].to_owned()
+    };
+    for text in [table(&text, "\nTASKS\n"), table(&html, "<h2>Tasks</h2>")] {
+        let places: Vec<usize> = [9, 10, 8, 7, 6, 5, 4, 1, 2, 3]
+            .map(|n| {
+                let ends = [' ', '<', '\n'];
+                let name = format!("shard_{n}");
+                let found = ends
+                    .iter()
+                    .filter_map(|end| text.find(&format!("{name}{end}")));
+                found.min().unwrap_or_else(|| panic!("{name}: {text}"))
+            })
+            .to_vec();
+        assert!(places.is_sorted(), "{places:?} {text}");
+    }
+}
+
 #[tokio::test]
 async fn hostile_names_are_text_everywhere() {
     let workspace = workspace();
