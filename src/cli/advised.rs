@@ -30,11 +30,19 @@ pub(super) async fn write(
     let folder = path.parent().unwrap_or(Path::new("")).join("tasks");
     let mut drafts = Vec::new();
     let mut left = 0;
+    let mut shared = Shared::default();
     for (target, list) in open(&config, target).await? {
         let all = list.len();
+        if let Some(server) = shares_tasks(&config, &target) {
+            left += all - shared.add(server, &target, &list);
+            continue;
+        }
         let draft = task(&config, &target, &list);
         left += all - draft.as_ref().map_or(0, |(_, statements)| *statements);
         drafts.extend(draft);
+    }
+    if drafts.is_empty() && shared.statements > 0 {
+        return Err(Failure::Usage(shared.text()));
     }
     if drafts.is_empty() {
         return Err(Failure::Usage(format!(
@@ -70,10 +78,58 @@ pub(super) async fn write(
             n => format!("{n} pieces of advice are"),
         };
         errln!(
-            "note: {pieces} left to people (what drops, ends or blocks something, rights, several statements at once, databases that share their tasks): `maint advise`"
+            "note: {pieces} left to people (what drops, ends or blocks something, rights, several statements at once): `maint advise`"
         );
     }
+    if shared.statements > 0 {
+        errln!("note: {}", shared.text());
+    }
     Ok(drafts.into_iter().map(|(draft, _)| draft.name).collect())
+}
+
+/// The target that stands for many databases, of which this is one, or is the server of.
+fn shares_tasks<'a>(config: &'a Config, target: &str) -> Option<&'a str> {
+    let found = config.target(target)?;
+    let server = config.targets.get(found.server())?;
+    server.is_many().then_some(server.name.as_str())
+}
+
+/// Advice for databases that share their tasks: none of them can have one of its own.
+#[derive(Default)]
+struct Shared {
+    servers: BTreeSet<String>,
+    databases: BTreeSet<String>,
+    statements: usize,
+}
+
+impl Shared {
+    /// Adds what a task would be made of, and tells how many pieces of advice that are.
+    fn add(&mut self, server: &str, target: &str, list: &[TrackedFinding]) -> usize {
+        let statements = list.iter().filter_map(statement).count();
+        if statements > 0 {
+            self.servers.insert(server.to_owned());
+            self.databases.insert(target.to_owned());
+            self.statements += statements;
+        }
+        statements
+    }
+
+    /// What is so, and what helps.
+    fn text(&self) -> String {
+        let settings: Vec<String> = self
+            .servers
+            .iter()
+            .map(|server| format!("`targets.{}.databases`", shown(server)))
+            .collect();
+        let first = self.databases.first().map_or("", String::as_str);
+        format!(
+            "no task is made of {} for {} of {}: the databases that such a target stands for share their tasks, and this advice is for one of them alone. `maint advise --target {}` prints it as SQL for psql, and so for each of them; a target of its own for a database, beside the server's, makes a task of it",
+            counted(self.statements, "statement"),
+            counted(self.databases.len(), "target"),
+            settings.join(" and "),
+            shown(first)
+        )
+    }
 }
 
 /// The task of a target, and how many pieces of advice are in it.

@@ -423,6 +423,94 @@ async fn a_saved_plan_is_for_the_databases_that_it_names() {
     assert_eq!(fleet.analyzed("tenant_new").await, 0);
 }
 
+/// Advice for one of many databases is no task: that is said, with what helps, and nothing is written.
+#[tokio::test]
+async fn advice_for_one_of_many_databases_makes_no_task() {
+    // One where autovacuum comes, though not while this is going on.
+    let cluster = private_cluster(17, &[("autovacuum_naptime", "1d")]);
+    let admin = connect(&cluster.url("postgres")).await;
+    let fleet = Fleet { cluster, admin };
+    for name in ["tenant_1", "tenant_2"] {
+        fleet.run(&format!("CREATE DATABASE {name}")).await;
+    }
+    let there = fleet.connect("tenant_2").await;
+    there
+        .batch_execute("CREATE TABLE off (id int) WITH (autovacuum_enabled = false); INSERT INTO off SELECT pg_catalog.generate_series(1, 35000)")
+        .await
+        .unwrap();
+    for (statement, counted) in [
+        (
+            "SELECT pg_catalog.pg_stat_force_next_flush()",
+            "n_tup_ins = 35000",
+        ),
+        ("VACUUM ANALYZE off", "vacuum_count = 1"),
+    ] {
+        there.batch_execute(statement).await.unwrap();
+        let patience = Patience::until(counted);
+        let sql = format!("SELECT count(*) FROM pg_catalog.pg_stat_user_tables WHERE {counted}");
+        while there.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0) < 1 {
+            patience.pause().await;
+        }
+    }
+    let own = format!(
+        "  alone: {{ engine: postgres, url: \"{}\" }}\n",
+        fleet.cluster.url("tenant_2")
+    );
+    let options = "options: { min_dead_rows: 1000 }\n";
+    let workspace = fleet
+        .workspace(&own)
+        .task("look", &format!("kind: snapshot\ntarget: fleet\n{options}"))
+        .task("own", &format!("kind: snapshot\ntarget: alone\n{options}"));
+    workspace.run(["run", "look", "--now"]).expect(0);
+    let advice = workspace.run(["advise"]).expect(0).stdout;
+    let statement = "ALTER TABLE public.off RESET (autovacuum_enabled)";
+    assert!(advice.contains(statement), "{advice}");
+    for target in [None, Some("fleet/tenant_2")] {
+        let mut args = vec!["plan", "--from-advice", "--save", "advice.json"];
+        args.extend(target.into_iter().flat_map(|target| ["--target", target]));
+        let refused = workspace.run(args).expect(2);
+        assert!(
+            refused.stderr.contains("`targets.fleet.databases`")
+                && refused
+                    .stderr
+                    .contains("`maint advise --target fleet/tenant_2`"),
+            "{refused:?}"
+        );
+    }
+    let printed = workspace
+        .run(["advise", "--target", "fleet/tenant_2"])
+        .expect(0)
+        .stdout;
+    assert!(printed.contains(&format!("{statement};")), "{printed}");
+    let files = || {
+        std::fs::read_dir(workspace.path().join("tasks"))
+            .unwrap()
+            .count()
+    };
+    assert_eq!(files(), 3);
+    assert!(!workspace.path().join("advice.json").exists());
+    // A target of its own makes a task of it, and the others are told beside it.
+    workspace.run(["run", "own", "--now"]).expect(0);
+    let saved = workspace
+        .run(["plan", "--from-advice", "--save", "advice.json"])
+        .expect(0);
+    assert!(
+        saved.stderr.contains("tasks/advice-alone.yaml")
+            && saved.stderr.contains("`targets.fleet.databases`"),
+        "{saved:?}"
+    );
+    assert_eq!(files(), 4);
+    workspace
+        .run(["run", "--plan", "advice.json", "--output", "json"])
+        .expect(0);
+    let reset =
+        "SELECT count(*) FROM pg_catalog.pg_class WHERE relname = 'off' AND reloptions IS NULL";
+    assert_eq!(
+        there.query_one(reset, &[]).await.unwrap().get::<_, i64>(0),
+        1
+    );
+}
+
 #[tokio::test]
 async fn what_is_due_runs_once_in_every_database() {
     let fleet = Fleet::start(3, &[1, 2]).await;
