@@ -518,7 +518,7 @@ async fn repack_gives_way_where_too_much_log_is_kept() {
     assert_eq!(status, "deferred", "{error}");
     assert_eq!(kept_by, "server", "{error}");
     assert!(
-        error.contains("max_slot_retention") && error.contains("4MB"),
+        error.contains("max_slot_retention") && error.contains("4 MB"),
         "{error}"
     );
     assert_eq!(done["runs"][0]["status"], "incomplete", "{done:#}");
