@@ -216,3 +216,79 @@ async fn nothing_is_written_over_what_it_is_made_from_4_4() {
 async fn nothing_is_written_over_what_it_is_made_from_6_0() {
     own_source(60).await;
 }
+
+/// What is kept in one collection from several pipelines is all made in one run, whatever their
+/// order in the file, and never where another result or maint itself would lose by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_pipelines_keep_their_results_in_one_collection() {
+    let base = TestBase::new(60).await;
+    events(&base, [1, 1, 2].into_iter()).await;
+    let task = |aggregations: &str| {
+        format!("kind: refresh\ntarget: app\noptions: {{ aggregations: [{aggregations}] }}\n")
+    };
+    // The first reads what the others make.
+    let three = "{ collection: sums, pipeline: [{ $group: { _id: all, n: { $sum: $n } } }, { $out: total }] }, \
+        { collection: events, pipeline: [{ $group: { _id: $day, n: { $sum: 1 } } }, { $merge: sums }] }, \
+        { collection: events, pipeline: [{ $group: { _id: none, n: { $sum: 10 } } }, { $merge: { into: sums } }] }";
+    let mut workspace = for_base(&base).task("refresh", &task(three));
+    let first = run(&workspace, "refresh", 0);
+    let sums = format!("refresh {}.sums (from events", base.name);
+    let mut made = steps(&first, "succeeded");
+    made.sort();
+    let total = format!("refresh {}.total", base.name);
+    assert_eq!(
+        made,
+        [format!("{sums})"), format!("{sums}, 2)"), total],
+        "{first:#}"
+    );
+    assert!(codes(&first).is_empty(), "{first:#}");
+    assert_eq!(base.ids("sums").await, ["1", "2", "\"none\""]);
+    assert_eq!(base.count("total", doc! { "n": 33 }).await, 1);
+    // What the first run has written into a source is a change for whoever reads it, once.
+    for made in [1, 0] {
+        let again = run(&workspace, "refresh", 0);
+        assert_eq!(again["steps"].as_array().unwrap().len(), made, "{again:#}");
+        assert!(
+            !again["steps"].to_string().contains("sums (from"),
+            "{again:#}"
+        );
+    }
+    // Who changes is made anew, both.
+    events(&base, [2].into_iter()).await;
+    let changed = run(&workspace, "refresh", 0);
+    assert_eq!(steps(&changed, "succeeded").len(), 3, "{changed:#}");
+    assert_eq!(base.count("total", doc! { "n": 44 }).await, 1);
+    // What the server cannot write to is said before anything is.
+    let view = doc! { "create": "seen", "viewOn": "events", "pipeline": [] };
+    base.db.run_command(view).await.unwrap();
+    let into = "{ collection: events, pipeline: [{ $group: { _id: $day } }, { $merge: seen }] }";
+    workspace = workspace.task("refresh", &task(into));
+    let refused = run(&workspace, "refresh", 1);
+    assert_eq!(codes(&refused), ["refresh.source"], "{refused:#}");
+    assert!(refused.to_string().contains("it is a view"), "{refused:#}");
+    // What belongs to others is not written to.
+    let claims = base.count("maint.claims", doc! {}).await;
+    for (last, said) in [
+        ("{ $out: maint.claims }", "belongs to maint"),
+        (
+            "{ $merge: { into: { db: other, coll: maint.archives } } }",
+            "belongs to maint",
+        ),
+        ("{ $out: system.views }", "belongs to the server"),
+        (
+            "{ $out: sums } ] }, { collection: events, pipeline: [{ $limit: 1 }, { $merge: sums }",
+            "`$out` replaces",
+        ),
+    ] {
+        let one =
+            format!("{{ collection: events, pipeline: [{{ $group: {{ _id: 1 }} }}, {last}] }}");
+        workspace = workspace.task("refresh", &task(&one));
+        let output = workspace.run(["check"]).expect(2);
+        assert!(
+            output.stderr.contains(said) || output.stdout.contains(said),
+            "{last}: {output:?}"
+        );
+        workspace.run(["run", "refresh", "--now"]).expect(2);
+    }
+    assert_eq!(base.count("maint.claims", doc! {}).await, claims);
+}

@@ -95,7 +95,14 @@ impl Kind for Refresh {
         Unfit::each(
             "aggregations",
             self.aggregations.iter().map(Aggregation::check),
-        )
+        )?;
+        match pipeline::clashing(&self.aggregations, "")
+            .into_values()
+            .next()
+        {
+            Some(why) => Err(Unfit::at("aggregations", why)),
+            None => Ok(()),
+        }
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
@@ -174,12 +181,9 @@ impl Kind for Refresh {
             .iter()
             .filter_map(|aggregation| aggregation.result(&facts.database))
             .collect();
+        let clashing = pipeline::clashing(&self.aggregations, &facts.database);
         let mut made: Vec<((String, String), String)> = Vec::new();
-        for aggregation in &self.aggregations {
-            let Some(into) = aggregation.result(&facts.database) else {
-                continue;
-            };
-            let object = namespace(&into.0, &into.1);
+        for (aggregation, into, object) in self.in_order(&facts.database) {
             let sources = aggregation.sources(&facts.database);
             if let Some(missing) = sources.iter().find(|source| {
                 !facts.collections.contains_key(*source) && !made.iter().any(|(m, _)| m == *source)
@@ -209,6 +213,18 @@ impl Kind for Refresh {
                     message: format!(
                         "{object} was not made, since a part would be taken for the whole. Of {why}"
                     ),
+                    object,
+                    suggestion: None,
+                });
+                continue;
+            }
+            let held = facts.collections.get(&into);
+            let unfit = held.and_then(|held| aggregation.unfit(held).map(str::to_owned));
+            if let Some(why) = clashing.get(&into).cloned().or(unfit) {
+                plan.undone(Finding {
+                    code: "refresh.source".to_owned(),
+                    severity: Severity::Critical,
+                    message: format!("{object} was not made: {why}"),
                     object,
                     suggestion: None,
                 });
@@ -268,7 +284,9 @@ impl Kind for Refresh {
                     });
                 }
             }
-            let mut step = Step::new("refresh", &object, &object)
+            // One after the other into one collection.
+            let lane = namespace(&into.0, &into.1);
+            let mut step = Step::new("refresh", &object, &lane)
                 .because(reason)
                 .doing(Work::Aggregate(Aggregate {
                     database: aggregation.database(&facts.database).to_owned(),
@@ -302,6 +320,45 @@ impl Kind for Refresh {
             plan.steps.push(step);
         }
         plan
+    }
+}
+
+impl Refresh {
+    /// Those whose result others read come first, whatever their place in the file, and those that
+    /// read each other's stay as they are there. Each with where its result goes, and a name of its
+    /// own where several write into one collection.
+    fn in_order(&self, own: &str) -> Vec<(&Aggregation, (String, String), String)> {
+        let mut left: Vec<(&Aggregation, (String, String))> = self
+            .aggregations
+            .iter()
+            .filter_map(|one| Some((one, one.result(own)?)))
+            .collect();
+        let mut order: Vec<(&Aggregation, (String, String), String)> = Vec::new();
+        while !left.is_empty() {
+            let ready = left.iter().position(|(one, _)| {
+                let sources = one.sources(own);
+                let mut others = left.iter().filter(|(other, _)| !std::ptr::eq(*other, *one));
+                !others.any(|(_, result)| sources.contains(result))
+            });
+            let (one, into) = left.remove(ready.unwrap_or(0));
+            let whole = namespace(&into.0, &into.1);
+            let others = order.iter().map(|(other, into, _)| (*other, into));
+            let others = others.chain(left.iter().map(|(other, into)| (*other, into)));
+            let shared = others.filter(|(_, other)| **other == into).count() > 0;
+            let used = |name: &String| order.iter().any(|(_, _, other)| other == name);
+            let mut object = whole.clone();
+            if shared {
+                let from = &one.collection;
+                object = format!("{whole} (from {from})");
+                let mut n = 2;
+                while used(&object) {
+                    object = format!("{whole} (from {from}, {n})");
+                    n += 1;
+                }
+            }
+            order.push((one, into, object));
+        }
+        order
     }
 }
 
@@ -391,6 +448,65 @@ mod tests {
         let mut restarted = facts(7, true);
         restarted.counts_since = Some("host 2 3".to_owned());
         assert_eq!(kind.plan(restarted, &moment(known)).steps.len(), 1);
+    }
+
+    fn of(aggregations: Value) -> Refresh {
+        serde_json::from_value(json!({ "aggregations": aggregations })).unwrap()
+    }
+
+    #[test]
+    fn what_merges_into_one_collection_is_made_each_by_itself() {
+        let group = |by: &str| json!([{ "$group": { "_id": by } }, { "$merge": "metrics" }]);
+        let kind = of(json!([
+            { "collection": "events", "pipeline": group("$day") },
+            { "collection": "events", "pipeline": group("$user") },
+        ]));
+        kind.check().unwrap();
+        let first = kind.plan(facts(7, false), &moment(HashMap::new()));
+        let objects: Vec<&str> = first.steps.iter().map(|s| s.object.as_str()).collect();
+        assert_eq!(
+            objects,
+            ["app.metrics (from events)", "app.metrics (from events, 2)"]
+        );
+        assert!(first.steps.iter().all(|s| s.lane == "app.metrics"));
+        let known: HashMap<String, Value> = first
+            .steps
+            .iter()
+            .filter_map(|step| step.remember.clone())
+            .map(|memory| (memory.key, memory.value))
+            .collect();
+        assert_eq!(known.len(), 2);
+        assert!(
+            kind.plan(facts(7, true), &moment(known.clone()))
+                .steps
+                .is_empty()
+        );
+        assert_eq!(kind.plan(facts(8, true), &moment(known)).steps.len(), 2);
+    }
+
+    #[test]
+    fn what_others_read_is_made_first() {
+        let kind = of(json!([
+            { "collection": "days", "pipeline": [{ "$group": { "_id": 1 } }, { "$out": "months" }] },
+            { "collection": "events", "pipeline": [{ "$group": { "_id": 1 } }, { "$out": "days" }] },
+        ]));
+        let plan = kind.plan(facts(7, false), &moment(HashMap::new()));
+        let objects: Vec<&str> = plan.steps.iter().map(|s| s.object.as_str()).collect();
+        assert_eq!(objects, ["app.days", "app.months"]);
+        assert!(plan.findings.is_empty(), "{:?}", plan.findings);
+        assert_eq!(plan.steps[1].needs.len(), 1);
+    }
+
+    #[test]
+    fn what_clashes_only_in_the_database_of_the_url_is_not_made() {
+        let kind = of(json!([
+            { "collection": "events", "pipeline": [{ "$group": { "_id": 1 } }, { "$out": "metrics" }] },
+            { "collection": "events", "pipeline": [{ "$group": { "_id": 2 } }, { "$out": { "db": "app", "coll": "metrics" } }] },
+        ]));
+        kind.check().unwrap();
+        let plan = kind.plan(facts(7, true), &moment(HashMap::new()));
+        assert!(plan.steps.is_empty());
+        assert!(plan.findings[0].message.contains("`$out` replaces"));
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use mongodb::bson::{Bson, Document};
 
+use super::super::common::{Collection, Shape};
 use super::Aggregation;
-use crate::engines::mongodb::Json;
+use crate::engines::mongodb::{Json, misnamed, misnamed_database};
 
 /// Stages that answer only when they have read everything.
 const WAITS_FOR_ALL: &[&str] = &[
@@ -42,6 +43,9 @@ impl Aggregation {
                 "the pipeline from `{of}` keeps its result nowhere: end it with `$merge` or `$out`"
             )));
         };
+        if let Some(why) = misplaced(&into) {
+            return Err(at(format!("the pipeline from `{of}` {why}")));
+        }
         // What the views of the database read is only known there.
         match self.overwrites("", &into, &BTreeMap::new()) {
             Some(why) => Err(at(format!("the pipeline from `{of}` {why}"))),
@@ -175,6 +179,24 @@ impl Aggregation {
         })
     }
 
+    /// Whether its result takes the place of all that is there.
+    pub(super) fn replaces(&self) -> bool {
+        let last = self.pipeline.last().and_then(|last| last.document().ok());
+        last.is_some_and(|last| last.contains_key("$out"))
+    }
+
+    /// Why the server would not write to what is there, if so.
+    pub(super) fn unfit(&self, into: &Collection) -> Option<&'static str> {
+        match (into.shape, self.replaces()) {
+            (Shape::View, _) => Some("it is a view, and nothing can be written to one"),
+            (Shape::Capped, true) => Some("it is capped, and `$out` replaces no such collection"),
+            (Shape::TimeSeries, false) => {
+                Some("it is a time-series collection, and `$merge` writes to none")
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a second time gives what the first gave.
     pub(super) fn repeatable(&self) -> bool {
         let Some(Ok(last)) = self.pipeline.last().map(Json::document) else {
@@ -190,6 +212,45 @@ impl Aggregation {
             Err(_) => true,
         }
     }
+}
+
+/// Why no result may go there; a database that is not named is the target's own.
+fn misplaced((database, collection): &(String, String)) -> Option<String> {
+    if let Some(why) = misnamed(collection) {
+        return Some(format!("keeps its result in `{collection}`, which {why}"));
+    }
+    let database = Some(database).filter(|name| !name.is_empty())?;
+    let why = misnamed_database(database)?;
+    Some(format!(
+        "keeps its result in the database `{database}`, which {why}"
+    ))
+}
+
+/// Why results get into each other's way, by the collection that they go to: what `$out` puts there
+/// is all that is there.
+pub(super) fn clashing(
+    aggregations: &[Aggregation],
+    own: &str,
+) -> BTreeMap<(String, String), String> {
+    let mut into: BTreeMap<(String, String), Vec<&Aggregation>> = BTreeMap::new();
+    for aggregation in aggregations {
+        if let Some(result) = aggregation.result(own) {
+            into.entry(result).or_default().push(aggregation);
+        }
+    }
+    let clash = |all: &[&Aggregation]| all.len() > 1 && all.iter().any(|one| one.replaces());
+    into.into_iter()
+        .filter(|(_, all)| clash(all))
+        .map(|(place, all)| {
+            let from: Vec<String> = all.iter().map(|a| format!("`{}`", a.collection)).collect();
+            let why = format!(
+                "the pipelines from {} keep their results in one collection, `{}`, and `$out` replaces what the others have made: end each with `$merge`, or let them write to collections of their own",
+                from.join(" and "),
+                place.1
+            );
+            (place, why)
+        })
+        .collect()
 }
 
 /// Collections that a stage, or one within it, reads.
@@ -263,6 +324,50 @@ mod tests {
     fn refresh(pipeline: Value) -> Refresh {
         let options = json!({ "aggregations": [{ "collection": "events", "pipeline": pipeline }] });
         serde_json::from_value(options).unwrap()
+    }
+
+    #[test]
+    fn results_go_to_no_collection_of_maint_or_the_server() {
+        for (last, said) in [
+            (json!({ "$out": "maint.claims" }), "belongs to maint"),
+            (
+                json!({ "$out": { "db": "other", "coll": "maint.archives" } }),
+                "belongs to maint",
+            ),
+            (json!({ "$merge": "maint.archives" }), "belongs to maint"),
+            (
+                json!({ "$merge": { "into": { "db": "other", "coll": "maint.claims" } } }),
+                "belongs to maint",
+            ),
+            (json!({ "$out": "system.views" }), "belongs to the server"),
+            (
+                json!({ "$out": { "db": "admin", "coll": "x" } }),
+                "belongs to the server",
+            ),
+            (json!({ "$out": "maintenance" }), ""),
+        ] {
+            let checked = refresh(json!([{ "$group": { "_id": 1 } }, last])).check();
+            let why = checked.err().map(|e| e.to_string()).unwrap_or_default();
+            assert_eq!(why.is_empty(), said.is_empty(), "{last}: {why}");
+            assert!(why.contains(said), "{last}: {why}");
+        }
+    }
+
+    #[test]
+    fn several_merge_into_one_and_out_is_alone() {
+        let both = |first: Value, second: Value| {
+            let one = |last: Value| json!({ "collection": "a", "pipeline": [{ "$group": { "_id": 1 } }, last] });
+            let options = json!({ "aggregations": [one(first), one(second)] });
+            let kind: Refresh = serde_json::from_value(options).unwrap();
+            kind.check().err().map(|e| e.to_string())
+        };
+        let (out, merge) = (json!({ "$out": "o" }), json!({ "$merge": "o" }));
+        for (first, second) in [(&out, &out), (&out, &merge), (&merge, &out)] {
+            let why = both(first.clone(), second.clone()).unwrap();
+            assert!(why.contains("`$out` replaces"), "{why}");
+        }
+        assert_eq!(both(merge, json!({ "$merge": { "into": "o" } })), None);
+        assert_eq!(both(out, json!({ "$out": "p" })), None);
     }
 
     #[test]
