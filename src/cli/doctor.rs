@@ -37,6 +37,8 @@ impl Doctor {
         }
         let names: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
         let places = pipeline::last_places(&config, &names).await;
+        let history = crate::history::open_existing(config.history.expose()).await;
+        let history = history.ok();
         for target in &targets {
             let name = target.name.clone();
             if !target.configured {
@@ -65,10 +67,13 @@ impl Doctor {
                 Err(other) => lines.push((name.clone(), Level::Problem, other.to_string())),
             }
             for task in tasks {
-                let told = rehearse::all_of(&config, task, target).await;
+                let told = rehearse::all_of(&config, task, target, history.as_deref()).await;
                 let of = |(level, text)| (name.clone(), level, format!("{}: {text}", task.name));
                 lines.extend(told.into_iter().map(of));
             }
+        }
+        if let Some(history) = history {
+            history.close().await;
         }
         if code == 0 && lines.iter().any(|(_, level, _)| *level == Level::Problem) {
             code = 1;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::config::{Config, Target, Task};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust;
+use crate::history::Store;
 use crate::pipeline::{self, Known, Level, Line, PipelineError};
 use crate::plan::codes::{self, Keeps};
 use crate::plan::{Finding, Plan};
@@ -14,11 +15,23 @@ use crate::values::with_causes;
 /// Of one task on one target so many things are told one by one.
 const MOST_TOLD: usize = 5;
 
-async fn planned(config: &Config, task: &Task, target: &Target) -> Result<Plan<Value>, String> {
-    let known = Known {
+async fn planned(
+    config: &Config,
+    task: &Task,
+    target: &Target,
+    history: Option<&dyn Store>,
+) -> Result<Plan<Value>, String> {
+    let asked = match history {
+        Some(store) => Known::of(store, task, &target.name, config.timezone)
+            .await
+            .ok(),
+        None => None,
+    };
+    // Without a history, or with one that cannot be read now, nothing is known.
+    let known = asked.unwrap_or_else(|| Known {
         zone: config.timezone,
         ..Known::default()
-    };
+    });
     match pipeline::plan(task, target, known).await {
         Ok(plan) => Ok(plan),
         Err(PipelineError::Engine(error)) => Err(with_hint(&error)),
@@ -26,9 +39,14 @@ async fn planned(config: &Config, task: &Task, target: &Target) -> Result<Plan<V
     }
 }
 
-/// Everything that is to be said of a task on a target.
-pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec<Line> {
-    let plan = match planned(config, task, target).await {
+/// Everything that is to be said of a task on a target; `history` tells what earlier runs have seen.
+pub(super) async fn all_of(
+    config: &Config,
+    task: &Task,
+    target: &Target,
+    history: Option<&dyn Store>,
+) -> Vec<Line> {
+    let plan = match planned(config, task, target, history).await {
         Ok(plan) => plan,
         Err(why) => return vec![(Level::Problem, format!("would fail: {why}"))],
     };
@@ -86,7 +104,7 @@ pub(super) async fn all_of(config: &Config, task: &Task, target: &Target) -> Vec
 /// Only which code of others it would leave tables alone for, as its plan says
 /// it; or why that cannot be known.
 pub(super) async fn code_of_others(config: &Config, task: &Task, target: &Target) -> Vec<String> {
-    match planned(config, task, target).await {
+    match planned(config, task, target, None).await {
         Ok(plan) => {
             let found = plan.findings.into_iter();
             let found = found.filter(|one| one.code == trust::FINDING);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::names::CLAIMS;
 use super::session::Claim;
-use super::{Limit, MongoError, Session};
+use super::{Limit, MongoError, Session, unconfirmed};
 use crate::values::{host, is_alive, with_causes};
 
 /// How long a claim holds without a sign of life.
@@ -24,6 +24,8 @@ const RENEW: Duration = Duration::from_secs(8);
 const PATIENCE: Limit = Limit(Duration::from_secs(10));
 /// Code: MaxTimeMSExpired.
 const OUT_OF_TIME: i32 = 50;
+/// Code: WriteConcernFailed.
+const UNCONFIRMED: i32 = 64;
 
 impl Session {
     /// Takes the task, unless somebody has it: then tells who, since when.
@@ -127,27 +129,39 @@ impl Session {
         let answer = self
             .command(doing, self.database(), command, PATIENCE)
             .await;
-        let answer = answer.map_err(told_why)?;
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if matches!(error.code(), Some(OUT_OF_TIME | UNCONFIRMED)) => {
+                return Err(told_why(error, unconfirmed(self).await));
+            }
+            Err(error) => return Err(error),
+        };
         Ok(answer.get_document("value").ok().cloned())
     }
 }
 
 /// A claim is one small document: what keeps it from being written keeps everything.
-fn told_why(error: MongoError) -> MongoError {
+fn told_why(error: MongoError, unconfirmed: Option<String>) -> MongoError {
     match error {
         MongoError::Command {
             doing,
             code,
             name,
             message,
-        } if code == OUT_OF_TIME => MongoError::Command {
+        } => MongoError::Command {
             doing,
             code,
             name,
-            message: format!(
-                "the server took no write within {} s: it is locked, as for a backup of its files (db.fsyncLock(); db.fsyncUnlock() ends that), or does not keep up ({message})",
-                PATIENCE.0.as_secs()
-            ),
+            message: match unconfirmed {
+                Some(why) => format!(
+                    "{why}; the server takes writes, and a run waits until a majority has them: bring the members back, or take away the votes of those that cannot confirm ({message})"
+                ),
+                None if code == UNCONFIRMED => message,
+                None => format!(
+                    "the server took no write within {} s: it is locked, as for a backup of its files (db.fsyncLock(); db.fsyncUnlock() ends that), or no majority of the members confirms it, or it does not keep up ({message})",
+                    PATIENCE.0.as_secs()
+                ),
+            },
         },
         error => error,
     }

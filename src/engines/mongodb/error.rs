@@ -1,8 +1,9 @@
 //! What can go wrong between maint and MongoDB, in words that hold no password, no URL and nothing
 //! of any document.
 
-use mongodb::error::{Error, ErrorKind, WriteFailure};
+use mongodb::error::{Error, ErrorKind, IndexedWriteError, WriteFailure};
 
+use super::masked::{BLOCKED, PASSING, is_of_the_server, of_a_write, without_values};
 use super::names::CLAIMS;
 
 /// Why a server did not let us in.
@@ -146,15 +147,6 @@ fn refusal_text(server: &str, refusal: &Refusal) -> String {
     }
 }
 
-/// Codes of a server that is not, or no longer, one to write to, that shuts
-/// down, or whose network fails: the same command may succeed in a moment.
-const PASSING: [i32; 14] = [
-    6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13388, 13435, 13436, 134,
-];
-
-/// Code: UserWritesBlocked.
-const BLOCKED: i32 = 371;
-
 impl MongoError {
     /// Dresses up a driver error; `doing` completes "while …".
     pub(super) fn of(
@@ -165,36 +157,39 @@ impl MongoError {
         error: &Error,
     ) -> Self {
         let doing = doing.to_owned();
+        // The last says whether it is about what was to be written.
+        let of_document =
+            |e: &IndexedWriteError| (e.code, e.code_name.clone(), e.message.clone(), true);
         let told = match error.kind.as_ref() {
-            ErrorKind::Command(e) => Some((e.code, e.code_name.clone(), e.message.clone())),
+            ErrorKind::Command(e) => {
+                Some((e.code, Some(e.code_name.clone()), e.message.clone(), false))
+            }
             ErrorKind::Write(WriteFailure::WriteError(e)) => {
-                let name = e.code_name.clone().unwrap_or_default();
-                Some((e.code, name, e.message.clone()))
+                Some((e.code, e.code_name.clone(), e.message.clone(), true))
             }
             ErrorKind::Write(WriteFailure::WriteConcernError(e)) => {
-                Some((e.code, e.code_name.clone(), e.message.clone()))
+                Some((e.code, Some(e.code_name.clone()), e.message.clone(), false))
             }
             ErrorKind::InsertMany(e) => {
-                let first = e.write_errors.as_ref().and_then(|errors| errors.first());
-                let written = first.map(|e| {
-                    let name = e.code_name.clone().unwrap_or_default();
-                    (e.code, name, e.message.clone())
-                });
+                let errors = e.write_errors.as_deref().unwrap_or_default();
+                let worst = errors.iter().find(|e| is_of_the_server(e.code));
+                let written = worst.or(errors.first()).map(of_document);
                 written.or_else(|| {
                     let e = e.write_concern_error.as_ref()?;
-                    Some((e.code, e.code_name.clone(), e.message.clone()))
+                    Some((e.code, Some(e.code_name.clone()), e.message.clone(), false))
                 })
             }
             _ => None,
         };
-        let told = told.map(|(code, name, message)| {
-            let name = match name.is_empty() {
-                true => "write error".to_owned(),
-                false => name,
+        let told = told.map(|(code, name, message, written)| {
+            let name = match name.unwrap_or_default() {
+                name if name.is_empty() => "write error".to_owned(),
+                name => name,
             };
-            let message = match code {
-                BLOCKED => "the server takes no writes of users: setUserWriteBlockMode is on, as tools for migrations and backups leave it; db.adminCommand({setUserWriteBlockMode: 1, global: false}) ends that".to_owned(),
-                code => without_values(code, &message),
+            let message = match (code, written) {
+                (BLOCKED, _) => "the server takes no writes of users: setUserWriteBlockMode is on, as tools for migrations and backups leave it; db.adminCommand({setUserWriteBlockMode: 1, global: false}) ends that".to_owned(),
+                (code, true) => of_a_write(code, &message),
+                (code, false) => without_values(code, &message),
             };
             (code, name, message)
         });
@@ -361,44 +356,6 @@ pub fn role_for(command: &str, namespace: &str) -> (&'static str, String) {
     }
 }
 
-/// Longer than any message that helps, in characters.
-const LONGEST: usize = 500;
-
-/// A message of the server without what documents hold: it names the values of keys that are there
-/// twice, texts that are no numbers or dates, and whole documents that are no places.
-pub(super) fn without_values(code: i32, message: &str) -> String {
-    let cut = |at: &str| message.split(at).next().unwrap_or(message).trim_end();
-    let text = match code {
-        // ConversionFailure
-        241 => quoted_away(message),
-        16755 => cut(": {").to_owned(),
-        _ if message.contains(" dup key:") => cut(" dup key:").to_owned(),
-        // Before it the whole query is told, as a tree of many lines.
-        _ => match message.split_once("planner returned error :: caused by :: ") {
-            Some((_, why)) => format!("the query cannot be planned: {why}"),
-            None => message.to_owned(),
-        },
-    };
-    let text = text.replace(['\n', '\r', '\t'], " ");
-    match text.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or_default()),
-        None => text,
-    }
-}
-
-/// Everything from the first quotation mark to the last is left out.
-fn quoted_away(message: &str) -> String {
-    let mark = |c: char| c == '\'' || c == '"';
-    match (message.find(mark), message.rfind(mark)) {
-        (Some(first), Some(last)) if first < last => format!(
-            "{}'…'{}",
-            message.get(..first).unwrap_or_default(),
-            message.get(last + 1..).unwrap_or_default()
-        ),
-        _ => message.to_owned(),
-    }
-}
-
 /// What the driver says of a topology goes on for lines; the reason is in front.
 fn first_sentence(text: &str) -> String {
     let text = text.split(". Topology:").next().unwrap_or(text);
@@ -423,37 +380,6 @@ mod tests {
             )
         );
         assert!(!error.is_unreachable() && !error.is_passing());
-    }
-
-    #[test]
-    fn no_message_holds_what_documents_hold() {
-        for (code, message, told) in [
-            (
-                11000,
-                "E11000 duplicate key error collection: shop.m index: n_1 dup key: { n: \"a secret\" }",
-                "E11000 duplicate key error collection: shop.m index: n_1",
-            ),
-            (
-                241,
-                "Failed to parse number 'a 'secret' word' in $convert with no onError value: Bad digit",
-                "Failed to parse number '…' in $convert with no onError value: Bad digit",
-            ),
-            (
-                16755,
-                "Can't extract geo keys: { _id: 1, at: \"a secret\" } can't project",
-                "Can't extract geo keys",
-            ),
-            (2, "unknown operator: $foo", "unknown operator: $foo"),
-            (
-                291,
-                "error processing query: ns=shop.p batchSize=101Tree: $and\n    at $lt \"a secret\"\n    GEONEAR  field=loc\nSort: {}\nProj: {}\n planner returned error :: caused by :: unable to find index for $geoNear query",
-                "the query cannot be planned: unable to find index for $geoNear query",
-            ),
-            (2, "one\n\ttwo", "one  two"),
-        ] {
-            assert_eq!(without_values(code, message), told);
-        }
-        assert_eq!(without_values(2, &"ü".repeat(900)).chars().count(), 501);
     }
 
     #[test]

@@ -20,8 +20,12 @@ pub struct Member {
     /// How far its data is behind the primary's, in seconds, a delay that it
     /// is configured to have taken off; only of secondaries that answer.
     pub lag: Option<f64>,
-    /// Whether it is configured to be behind.
-    pub delayed: bool,
+    /// By how many seconds it is configured to be behind; 0 where it is not.
+    pub delay: f64,
+    /// Whether clients are not told of it.
+    pub hidden: bool,
+    /// Whether it has a vote.
+    pub votes: bool,
     /// What the configuration says of it: where it is, what it is for.
     pub tags: HashMap<String, String>,
     /// Whether it may become primary.
@@ -29,6 +33,11 @@ pub struct Member {
 }
 
 impl Member {
+    /// Whether it is configured to be behind.
+    pub fn is_delayed(&self) -> bool {
+        self.delay > 0.0
+    }
+
     /// Whether it holds data that may be read.
     pub fn reads(&self) -> bool {
         matches!(self.state.as_str(), "PRIMARY" | "SECONDARY")
@@ -84,7 +93,7 @@ impl Members {
     /// Secondaries that may read for others, the one least behind first. One that is
     /// configured to be behind never has what was written just now.
     pub fn readers(&self) -> impl Iterator<Item = &Member> {
-        let mut readers: Vec<&Member> = self.secondaries().filter(|m| !m.delayed).collect();
+        let mut readers: Vec<&Member> = self.secondaries().filter(|m| !m.is_delayed()).collect();
         let lag = |member: &Member| member.lag.unwrap_or(f64::MAX);
         readers.sort_by(|a, b| lag(a).total_cmp(&lag(b)));
         readers.into_iter()
@@ -148,6 +157,10 @@ fn read(status: &Document, config: &Document) -> Members {
                         let behind = (newest - own).num_milliseconds() as f64 / 1000.0;
                         (behind - wanted).max(0.0)
                     });
+                let votes = config_of(config, &name)
+                    .is_none_or(|member| number(member.get("votes")).is_none_or(|votes| votes > 0));
+                let hidden = config_of(config, &name)
+                    .is_some_and(|member| member.get_bool("hidden").unwrap_or(false));
                 Member {
                     electable: !never.contains(&name),
                     tags: tags.get(&name).cloned().unwrap_or_default(),
@@ -155,11 +168,20 @@ fn read(status: &Document, config: &Document) -> Members {
                     state,
                     healthy,
                     lag,
-                    delayed: wanted > 0.0,
+                    delay: wanted,
+                    hidden,
+                    votes,
                 }
             })
             .collect(),
     )
+}
+
+/// What the configuration says of a member.
+fn config_of<'a>(config: &'a Document, name: &str) -> Option<&'a Document> {
+    let members = config.get_document("config").ok()?.get_array("members");
+    let mut members = members.ok()?.iter().filter_map(Bson::as_document);
+    members.find(|member| member.get_str("host").ok() == Some(name))
 }
 
 fn delays(config: &Document) -> Vec<(String, f64)> {

@@ -13,7 +13,7 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::{ClientOptions, ServerAddress};
 use tokio_util::sync::CancellationToken;
 
-use super::error::without_values;
+use super::masked::{of_a_write, without_values};
 use super::{Dial, MongoError, Refusal, probe};
 use crate::engines::clocks;
 use crate::values::with_causes;
@@ -532,6 +532,7 @@ fn refused(
             namespace: namespace.to_owned(),
         });
     }
+    let said = error.get_str("errmsg").unwrap_or_default();
     Err(MongoError::Command {
         doing: doing.to_owned(),
         code,
@@ -539,7 +540,10 @@ fn refused(
             .get_str("codeName")
             .unwrap_or("write error")
             .to_owned(),
-        message: without_values(code, error.get_str("errmsg").unwrap_or_default()),
+        message: match first {
+            Some(_) => of_a_write(code, said),
+            None => without_values(code, said),
+        },
     })
 }
 

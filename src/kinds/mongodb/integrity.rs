@@ -20,7 +20,7 @@ use super::fields::{self, Seen};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Json, Members, Session, namespace};
 use crate::plan::mongodb::{Body, Look, Work, shell_document, shell_name, shell_stages};
-use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step};
+use crate::plan::{Finding, Kind, Moment, Plan, Severity, Site, Step, Unfit};
 use crate::values::{Engine, NamePattern, TimeSpan};
 
 /// Options of `kind: integrity` on MongoDB.
@@ -130,6 +130,18 @@ impl Kind for Integrity {
     type Session = Session;
     type Facts = Facts;
 
+    fn check(&self) -> Result<(), Unfit> {
+        let references = self.references.iter().map(|one| {
+            fit(&one.field).map_err(|why| Unfit::at("field", why))?;
+            fit(&one.parent_field).map_err(|why| Unfit::at("parent_field", why))
+        });
+        Unfit::each("references", references)?;
+        let unique = self.unique.iter();
+        let unique =
+            unique.map(|one| Unfit::each("fields", one.fields.iter().map(|field| fit(field))));
+        Unfit::each("unique", unique)
+    }
+
     fn includes(&self) -> &[NamePattern] {
         &self.include
     }
@@ -175,7 +187,9 @@ impl Kind for Integrity {
                 facts.members = holding
                     .map(|member| (member.name.clone(), member.state == "PRIMARY"))
                     .collect();
-                for member in members.0.iter().filter(|m| m.healthy && m.reads()) {
+                // A delayed one has what the others had some time ago, and is never primary.
+                let now = members.0.iter().filter(|m| m.healthy && m.reads());
+                for member in now.filter(|m| !m.is_delayed()) {
                     let session = match db.member(&member.name).await {
                         Ok(session) => session,
                         Err(error) => {
@@ -485,6 +499,17 @@ impl Integrity {
                 suggestion: None,
             });
         }
+    }
+}
+
+/// Whether documents can be asked for a field of that name.
+fn fit(field: &str) -> Result<(), String> {
+    let wrong = |part: &str| part.is_empty() || part.starts_with('$') || part.contains('\0');
+    match field.split('.').any(wrong) {
+        true => Err(format!(
+            "`{field}` is no field: expected a name, or names with dots between them, and none that begins with `$`"
+        )),
+        false => Ok(()),
     }
 }
 

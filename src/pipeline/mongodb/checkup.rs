@@ -8,7 +8,7 @@ use super::session;
 use crate::config::Target;
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
-    CLAIMS, Limit, Members, MongoError, Session, namespace, number, role_for,
+    CLAIMS, Limit, Members, MongoError, Session, namespace, number, role_for, unconfirmed,
 };
 use crate::pipeline::PipelineError;
 use crate::pipeline::checkup::{Level, Line};
@@ -129,10 +129,16 @@ async fn server(session: &Session) -> Result<Vec<Line>, MongoError> {
     match Members::of(session).await {
         Ok(members) => {
             for member in &members.0 {
-                let lag = member
-                    .lag
-                    .map(|lag| format!(", {lag:.1} s behind"))
-                    .unwrap_or_default();
+                let hidden = if member.hidden { ", hidden" } else { "" };
+                let lag = match (member.lag, member.is_delayed()) {
+                    (Some(lag), false) => format!(", {lag:.1} s behind"),
+                    (Some(lag), true) => format!(
+                        ", delayed by {} s, and {lag:.1} s behind that",
+                        member.delay
+                    ),
+                    (None, true) => format!(", delayed by {} s", member.delay),
+                    (None, false) => String::new(),
+                };
                 let level = if member.healthy {
                     Level::Ok
                 } else {
@@ -140,13 +146,17 @@ async fn server(session: &Session) -> Result<Vec<Line>, MongoError> {
                 };
                 lines.push((
                     level,
-                    format!("member {}: {}{lag}", member.name, member.state),
+                    format!("member {}: {}{hidden}{lag}", member.name, member.state),
                 ));
             }
         }
         Err(error) => lines.push((Level::Note, told("members and lag are not known", &error))),
     }
     lines.extend(locked(session).await);
+    if let Some(why) = unconfirmed(session).await {
+        let text = format!("{why}: every run waits for one, and fails");
+        lines.push((Level::Problem, text));
+    }
     let monitor = doc! { "getParameter": 1, "ttlMonitorEnabled": 1 };
     match session.command("asking for the TTL monitor", "admin", monitor, Limit::ASIDE).await {
         Ok(answer) if answer.get_bool("ttlMonitorEnabled").unwrap_or(true) => {

@@ -703,6 +703,14 @@ fn names_that_belong_to_the_server_are_refused_by_check() {
             "kind: cleanup\ntarget: app\noptions: { ttl: [{ collection: system.sessions, field: at, expire_after: 1d }] }\n".to_owned(),
             "`collection: system.sessions` belongs to the server",
         ),
+        (
+            "kind: integrity\ntarget: app\noptions: { unique: [{ collection: a, fields: [x, $g] }] }\n".to_owned(),
+            "`$g` is no field",
+        ),
+        (
+            "kind: integrity\ntarget: app\noptions: { references: [{ collection: a, field: u.$id, parent: b }] }\n".to_owned(),
+            "`u.$id` is no field",
+        ),
         (archive("{ collection: \"a$b\" }"), "`collection: a$b` has a `$`"),
         (archive("{ database: \"a.b\" }"), "`database: a.b` has a character"),
     ] {
@@ -711,4 +719,26 @@ fn names_that_belong_to_the_server_are_refused_by_check() {
         let text = format!("{}{}", output.stdout, output.stderr);
         assert!(text.contains(said), "{said}: {text}");
     }
+}
+
+/// What an earlier run has seen, `doctor` knows, as `plan` does.
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_knows_what_earlier_runs_have_seen() {
+    let base = TestBase::new(60).await;
+    let documents = [
+        doc! { "_id": "old", "at": days_ago(100), "status": "abandoned" },
+        doc! { "_id": "new", "at": days_ago(1) },
+    ];
+    base.collection("a").insert_many(documents).await.unwrap();
+    let task = "kind: cleanup\ntarget: app\noptions: { rules: [{ collection: a, field: at, older_than: 90d, where: { status: abandoned } }] }\n";
+    let workspace = for_base(&base).task("cleanup", task);
+    assert_eq!(run(&workspace, "cleanup", 0)["rows"], 1);
+    assert_eq!(base.ids("a").await, ["\"new\""]);
+    let doctor = workspace.run(["doctor"]).stdout;
+    assert!(doctor.contains("cleanup: works"), "{doctor}");
+    assert!(!doctor.contains("no document of"), "{doctor}");
+    // Who has seen nothing takes it for a word that is misspelt.
+    let anew = for_base(&base).task("cleanup", task);
+    let doctor = anew.run(["doctor"]).expect(1).stdout;
+    assert!(doctor.contains("no document of"), "{doctor}");
 }

@@ -136,6 +136,8 @@ impl Kind for CompactKind {
         }
         let all = collections(db, &facts.database).await?;
         facts.empty = is_empty(&all);
+        let delayed = members.0.iter().filter(|member| member.is_delayed());
+        let delayed: BTreeSet<&str> = delayed.map(|member| member.name.as_str()).collect();
         for (place, session) in places {
             let known = session.server.release;
             facts.releases.insert(place.clone(), known);
@@ -146,6 +148,12 @@ impl Kind for CompactKind {
                 if collection.shape == Shape::View
                     || is_internal(name)
                     || !self.wants(&facts.database, name)
+                {
+                    continue;
+                }
+                // It has not come to what was made within its delay.
+                if delayed.contains(place.as_str())
+                    && session.identity(&facts.database, name).await?.is_none()
                 {
                     continue;
                 }
