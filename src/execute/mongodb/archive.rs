@@ -2,6 +2,7 @@
 //! byte, and only then deleted, in a transaction that looks once more whether
 //! they are still the ones that were copied.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -97,6 +98,7 @@ async fn go(
     // Documents left where they are that have the value the walk stands at.
     let mut left: Vec<Bson> = Vec::new();
     let (mut differing, mut rejected, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let mut codes = BTreeSet::new();
     loop {
         job.hold(record).await?;
         let so_far = format!(
@@ -196,6 +198,7 @@ async fn go(
         differing.extend(batch.differing);
         rejected.extend(batch.rejected);
         refused.extend(batch.refused);
+        codes.extend(batch.codes);
         let Some(last) = batch.last else { break };
         if after.as_ref() != Some(&last) {
             left.clear();
@@ -214,16 +217,22 @@ async fn go(
         after = Some(last);
     }
     record.status = StepStatus::Succeeded;
+    let codes: Vec<String> = codes.iter().map(ToString::to_string).collect();
+    let codes = match codes.as_slice() {
+        [] => String::new(),
+        [one] => format!(" (the server's code {one})"),
+        several => format!(" (the server's codes {})", several.join(", ")),
+    };
+    let refuses = format!(
+        "did not take them: its validator, or an index that cannot hold their values, refuses them, or the server would fill in empty timestamps under names that cannot be set{codes}"
+    );
     let stay = [
         (differing, "holds other documents with the same _id"),
         (
             rejected,
             "did not take them: a unique index has their values already",
         ),
-        (
-            refused,
-            "did not take them: its validator, or an index that cannot hold their values, refuses them, or the server would fill in empty timestamps under names that cannot be set",
-        ),
+        (refused, &refuses),
     ];
     tell_stayed(walk, into, &stay, record, findings);
     Ok(())

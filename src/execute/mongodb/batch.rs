@@ -1,5 +1,6 @@
 //! A batch of documents on its way into an archive, and what may keep it from it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mongodb::bson::Bson;
@@ -62,4 +63,6 @@ pub(super) struct Batch {
     pub(super) rejected: Vec<String>,
     /// Documents that the collection there does not take as they are.
     pub(super) refused: Vec<String>,
+    /// By which codes the server refused them.
+    pub(super) codes: BTreeSet<i32>,
 }

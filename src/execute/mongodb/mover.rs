@@ -4,7 +4,7 @@
 //! deletes the originals changes that mark. So whatever becomes of a batch, copies whose originals
 //! were not deleted are known, and are taken back: at once, or by the next run.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt;
@@ -25,8 +25,8 @@ use super::source::{
 };
 use crate::engines::EngineError;
 use crate::engines::mongodb::{
-    Copy, CopyMark, Limit, MARKS, MongoError, Session, Stage, copies_of, kill_operations, listed,
-    namespace,
+    Copy, CopyMark, Limit, MARKS, MongoError, Session, Stage, copies_of, is_of_the_server,
+    kill_operations, listed, namespace,
 };
 use crate::plan::Finding;
 use crate::plan::mongodb::{Destination, Walk};
@@ -37,10 +37,6 @@ pub(super) const MOST: i64 = 1000;
 const MOST_BYTES: usize = 16 << 20;
 /// Bytes that the `_id`s of one batch may have: its mark, a document, lists them.
 const MOST_IDS: usize = 8 << 20;
-/// What a server says of one document of many that its collection does not take:
-/// DocumentValidationFailure, an entry that is too long for an index, one that a geometric index
-/// cannot read, a document that is too large.
-const REFUSED: [i32; 4] = [121, 17280, 16755, 10334];
 /// There is a collection of that name.
 const EXISTS: i32 = 48;
 
@@ -69,6 +65,8 @@ struct Inserted {
     mine: HashSet<String>,
     /// Ids of what the collection there does not take as it is.
     refused: HashSet<String>,
+    /// What the server says of those.
+    codes: BTreeSet<i32>,
     /// Ids of copies that another batch may take back.
     others: HashSet<String>,
 }
@@ -251,7 +249,8 @@ impl<'a> Mover<'a> {
             last: last.filter(|_| more),
             ..Batch::default()
         };
-        let inserted = self.insert(&documents).await?;
+        let mut inserted = self.insert(&documents).await?;
+        batch.codes = std::mem::take(&mut inserted.codes);
         // Read back as a majority has it: what is not there word for word does not go here.
         let found = self
             .copy
@@ -416,17 +415,17 @@ impl<'a> Mover<'a> {
             return Err(error);
         };
         let errors = report.write_errors.as_deref().unwrap_or_default();
-        // Somebody was here before: another batch, or somebody else's document.
+        // Each error is about its document, whatever it says of it, unless it is about the server. A
+        // key that is there twice: another batch was here before, or somebody else's document is.
         if report.write_concern_error.is_some()
             || errors.is_empty()
-            || errors
-                .iter()
-                .any(|e| e.code != 11000 && !REFUSED.contains(&e.code))
+            || errors.iter().any(|e| is_of_the_server(e.code))
         {
             return Err(error);
         }
         let not_copied: HashSet<usize> = errors.iter().map(|e| e.index).collect();
         let refused = errors.iter().filter(|e| e.code != 11000);
+        inserted.codes.extend(refused.clone().map(|e| e.code));
         let refused = refused.filter_map(|e| id_of(documents.get(e.index)?));
         inserted.refused.extend(refused);
         let copied = all.enumerate().filter(|(n, _)| !not_copied.contains(n));

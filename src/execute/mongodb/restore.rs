@@ -1,6 +1,6 @@
 //! Brings archived documents back into a collection.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::Utc;
 use futures_util::TryStreamExt;
@@ -14,7 +14,7 @@ use super::files::{compare, unpack};
 use super::source::{majority, same_id, stamp, value_at};
 use super::versions::Versions;
 use crate::engines::EngineError;
-use crate::engines::mongodb::{Session, namespace};
+use crate::engines::mongodb::{Session, is_of_the_server, namespace};
 use crate::engines::storage::{Storage, StorageError};
 use crate::plan::archived::Manifested;
 use crate::plan::mongodb::{Manifest, Restored};
@@ -111,8 +111,9 @@ pub(crate) async fn restore(
     let mut differing = Vec::new();
     let mut versions = Versions::of(manifests);
     each(manifests, true, async |_, documents| {
-        let there = bringing.there(&documents).await?;
-        differing.extend(others(&documents, &there));
+        let all: Vec<&RawDocumentBuf> = documents.iter().collect();
+        let there = bringing.there(&all).await?;
+        differing.extend(others(&all, &there));
         versions.see(&documents);
         Ok(())
     })
@@ -127,12 +128,15 @@ pub(crate) async fn restore(
     if manifests.len() > 1 {
         alone(manifests, versions).await?;
     }
-    let mut back = 0;
+    let (mut back, mut kept_out) = (0, KeptOut::default());
     each(manifests, false, async |_, documents| {
-        back += bringing.insert(&documents).await?;
+        back += bringing.insert(&documents, &mut kept_out).await?;
         Ok(())
     })
     .await?;
+    if !kept_out.ids.is_empty() {
+        return Err(files(kept_out.told(into)));
+    }
     let Some(uuid) = look(session, into).await? else {
         return Err(files(format!("{into} has vanished")));
     };
@@ -211,7 +215,7 @@ async fn each(
 }
 
 /// The ids of documents of which others are there.
-fn others(documents: &[RawDocumentBuf], there: &HashMap<String, RawDocumentBuf>) -> Vec<String> {
+fn others(documents: &[&RawDocumentBuf], there: &HashMap<String, RawDocumentBuf>) -> Vec<String> {
     documents
         .iter()
         .filter_map(|document| {
@@ -220,6 +224,32 @@ fn others(documents: &[RawDocumentBuf], there: &HashMap<String, RawDocumentBuf>)
             (found.as_bytes() != document.as_bytes()).then(|| shown().unwrap_or_default())
         })
         .collect()
+}
+
+/// Documents that the server refuses one by one.
+#[derive(Default)]
+struct KeptOut {
+    ids: Vec<String>,
+    /// What the server says of them: its own words may hold the document.
+    codes: BTreeSet<i32>,
+}
+
+impl KeptOut {
+    fn told(&self, into: &Place) -> String {
+        let whys = self.codes.iter().map(|code| match code {
+            121 => "the validation rules of the collection keep a document out".to_owned(),
+            code => format!(
+                "the server refuses a document (code {code}), as it does where an index cannot hold a value, or versions have other rules for names of fields"
+            ),
+        });
+        let whys: Vec<String> = whys.collect();
+        format!(
+            "{} of the documents do not come back into {into}: {}; all others are back. Restore into another collection; their `_id`: {}",
+            self.ids.len(),
+            whys.join("; "),
+            named(&self.ids)
+        )
+    }
 }
 
 struct Bringing<'a> {
@@ -232,7 +262,7 @@ impl Bringing<'_> {
     /// What is there of these documents, by id.
     async fn there(
         &self,
-        documents: &[RawDocumentBuf],
+        documents: &[&RawDocumentBuf],
     ) -> Result<HashMap<String, RawDocumentBuf>, EngineError> {
         let ids: Vec<Bson> = documents
             .iter()
@@ -259,7 +289,12 @@ impl Bringing<'_> {
     }
 
     /// Inserts what is not there, and looks whether all is there as it was.
-    async fn insert(&self, documents: &[RawDocumentBuf]) -> Result<i64, EngineError> {
+    async fn insert(
+        &self,
+        documents: &[RawDocumentBuf],
+        kept_out: &mut KeptOut,
+    ) -> Result<i64, EngineError> {
+        let many = documents.len();
         let inserted = self
             .collection
             .insert_many(documents)
@@ -268,20 +303,34 @@ impl Bringing<'_> {
             .comment(Bson::String(NAME.to_owned()))
             .await;
         let mut refused = 0;
+        let mut stays = HashSet::new();
         if let Err(error) = inserted {
-            let taken = match error.kind.as_ref() {
+            let errors = match error.kind.as_ref() {
                 ErrorKind::InsertMany(report) if report.write_concern_error.is_none() => {
                     report.write_errors.as_deref().unwrap_or_default()
                 }
                 _ => &[],
             };
-            if taken.is_empty() || taken.iter().any(|e| e.code != 11000) {
+            if errors.is_empty() || errors.iter().any(|e| is_of_the_server(e.code)) {
                 return Err(self.refused(&error));
             }
-            refused = taken.len();
+            refused = errors.len();
+            // What is said of one document keeps no other out.
+            for error in errors.iter().filter(|e| e.code != 11000) {
+                let Some(document) = documents.get(error.index) else {
+                    continue;
+                };
+                stays.extend(same_id(document));
+                let shown = value_at(document, "_id").map(|id| id.to_string());
+                kept_out.ids.push(shown.unwrap_or_default());
+                kept_out.codes.insert(error.code);
+            }
         }
-        self.stamp(documents).await?;
-        let there = self.there(documents).await?;
+        let stays =
+            |document: &&RawDocumentBuf| same_id(document).is_some_and(|id| stays.contains(&id));
+        let documents: Vec<&RawDocumentBuf> = documents.iter().filter(|d| !stays(d)).collect();
+        self.stamp(&documents).await?;
+        let there = self.there(&documents).await?;
         let missing = documents
             .iter()
             .filter(|document| same_id(document).is_none_or(|id| !there.contains_key(&id)))
@@ -292,7 +341,7 @@ impl Bringing<'_> {
                 self.into
             )));
         }
-        let others = others(documents, &there);
+        let others = others(&documents, &there);
         if !others.is_empty() {
             return Err(files(format!(
                 "{} holds other documents with the _id of {} that were to come back: {}; somebody has written them meanwhile, or the server keeps them in another form",
@@ -301,29 +350,10 @@ impl Bringing<'_> {
                 named(&others)
             )));
         }
-        Ok(i64::try_from(documents.len() - refused).unwrap_or(0))
+        Ok(i64::try_from(many - refused).unwrap_or(0))
     }
 
     fn refused(&self, error: &mongodb::error::Error) -> EngineError {
-        if let ErrorKind::InsertMany(report) = error.kind.as_ref()
-            && let Some(first) = report
-                .write_errors
-                .iter()
-                .flatten()
-                .find(|e| e.code != 11000)
-        {
-            // The server's own words may hold the document.
-            let why = match first.code {
-                121 => "the validation rules of the collection keep a document out".to_owned(),
-                code => format!(
-                    "the server refuses a document (code {code}), as versions do whose rules for names of fields differ"
-                ),
-            };
-            return files(format!(
-                "{}: {why}. Those before it are back; restore into another collection",
-                self.into
-            ));
-        }
         let on = self.into.to_string();
         let doing = "restoring documents";
         self.session.error(doing, "insert", &on, error).into()
@@ -331,7 +361,7 @@ impl Bringing<'_> {
 
     /// An empty timestamp at the top of a document is filled in by the server
     /// when it is inserted; it is put back as it was.
-    async fn stamp(&self, documents: &[RawDocumentBuf]) -> Result<(), EngineError> {
+    async fn stamp(&self, documents: &[&RawDocumentBuf]) -> Result<(), EngineError> {
         for document in documents {
             stamp(&self.collection, document)
                 .await

@@ -179,3 +179,103 @@ async fn arrays_of_dates_are_not_archived() {
     assert_eq!(base.ids("kept").await, ["\"old\""]);
     assert_eq!(base.count("events", doc! { "_id": "mixed" }).await, 1);
 }
+
+const SECRET: &str = "nobody's business";
+
+/// A document that an index there cannot hold stays, and nobody reads in any message what it holds;
+/// the others go, and the next night as well.
+async fn one_that_no_index_holds(version: u32) {
+    let base = TestBase::new(version).await;
+    let old = days_ago(100);
+    let indexes = [
+        (
+            "parallel",
+            doc! { "x": 1, "z": 1 },
+            doc! { "x": [1, 2], "z": [1, 2] },
+            171,
+        ),
+        ("flat", doc! { "x": "2d" }, doc! { "x": [1000, 2] }, 0),
+        (
+            "texts",
+            doc! { "x": 1, "y": "text" },
+            doc! { "x": [1], "y": SECRET },
+            0,
+        ),
+        ("hashed", doc! { "x": "hashed" }, doc! { "x": [1] }, 16766),
+    ];
+    for (name, key, bad, code) in indexes {
+        let kept = format!("kept_{name}");
+        let index = IndexModel::builder().keys(key).build();
+        base.collection(&kept).create_index(index).await.unwrap();
+        let mut bad = bad;
+        bad.extend(doc! { "_id": "bad", "at": old, "secret": SECRET });
+        let good = |n: i32| doc! { "_id": n, "at": old };
+        let documents = [good(1), bad.clone(), good(2)];
+        base.collection(name).insert_many(documents).await.unwrap();
+        let workspace =
+            for_base(&base).task("archive", &archive(name, &json!({ "collection": &kept })));
+        let mut texts = String::new();
+        for rows in [2, 0] {
+            let done = run(&workspace, "archive", 1);
+            assert_eq!(done["rows"], rows, "{name}: {done:#}");
+            assert_eq!(codes(&done), ["archive.differs"], "{name}: {done:#}");
+            let message = done["findings"][0]["message"].as_str().unwrap();
+            assert!(message.contains("1 document stays"), "{message}");
+            let told = format!("the server's code {code}");
+            assert!(code == 0 || message.contains(&told), "{message}");
+            assert_eq!(base.ids(name).await, ["\"bad\""], "{name}");
+            assert_eq!(base.ids(&kept).await, ["1", "2"], "{name}");
+            texts.push_str(&done.to_string());
+        }
+        let history = std::fs::read(workspace.path().join("maint.db")).unwrap();
+        texts.push_str(&String::from_utf8_lossy(&history));
+        let shown = workspace.run(["show", "last"]).expect(0);
+        texts.push_str(&shown.stdout);
+        for content in [SECRET, "1000, 2", "1000.0"] {
+            assert!(!texts.contains(content), "{name}: {content}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_no_index_there_holds_keeps_nobody_4_4() {
+    one_that_no_index_holds(44).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_no_index_there_holds_keeps_nobody_6_0() {
+    one_that_no_index_holds(60).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_does_not_come_back_keeps_nobody() {
+    let base = TestBase::new(60).await;
+    let old = days_ago(100);
+    let bad = doc! { "_id": "bad", "at": old, "x": [1, 2], "z": [1, 2], "secret": SECRET };
+    let documents = [
+        doc! { "_id": 1, "at": old },
+        bad,
+        doc! { "_id": 2, "at": old },
+    ];
+    base.collection("events")
+        .insert_many(documents)
+        .await
+        .unwrap();
+    let workspace = for_base(&base);
+    let files = format!("file://{}/files", workspace.path().display());
+    let workspace = workspace.task("archive", &archive("events", &json!({ "files": files })));
+    assert_eq!(run(&workspace, "archive", 0)["rows"], 3);
+    let index = IndexModel::builder().keys(doc! { "x": 1, "z": 1 }).build();
+    base.collection("back").create_index(index).await.unwrap();
+    let restore = ["archive", "restore", "--from", "events", "--into", "back"];
+    for _ in 0..2 {
+        let output = workspace.run(restore).expect(1);
+        assert!(output.stderr.contains("1 of the documents"), "{output:?}");
+        assert!(output.stderr.contains("code 171"), "{output:?}");
+        assert!(!output.stderr.contains(SECRET), "{output:?}");
+        assert_eq!(base.ids("back").await, ["1", "2"]);
+    }
+    base.collection("back").drop_indexes().await.unwrap();
+    workspace.run(restore).expect(0);
+    assert_eq!(base.ids("back").await, ["1", "2", "\"bad\""]);
+}
