@@ -214,6 +214,17 @@ impl Session {
         self.execute(doing, &theirs).await.map(drop)
     }
 
+    /// Gives the session what role and database have set of what decides values, for statements of
+    /// ours that store what expressions of the user's make; see [`Session::unpin`].
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub async fn unpin_values(&self) -> Result<(), EngineError> {
+        let reset = settings::for_values(self.server.major());
+        let doing = "giving back the settings of role and database";
+        self.execute(doing, &reset).await.map(drop)
+    }
+
     /// What a database without an encoding hands out: names as they are, or
     /// only what is valid UTF-8, else an error. The values of rows go to other
     /// places, and have to be what they say.

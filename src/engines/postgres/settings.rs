@@ -340,6 +340,20 @@ pub(super) fn theirs(major: i32) -> String {
     reset.join("; ")
 }
 
+/// Ours even while a statement of ours stores what expressions of the user's make. Names that are
+/// quoted without need: `REFRESH MATERIALIZED VIEW CONCURRENTLY` writes names of its own with
+/// them, and fails. And what is remembered as done has to outlive a crash.
+const NOT_FOR_VALUES: &[&str] = &["quote_all_identifiers", "synchronous_commit"];
+
+/// One message that gives those statements what role and database have.
+pub(super) fn for_values(major: i32) -> String {
+    let pinned = PINNED
+        .iter()
+        .filter(|pin| pin.theirs && pin.since <= major && !NOT_FOR_VALUES.contains(&pin.name));
+    let reset: Vec<String> = pinned.map(|pin| format!("RESET {}", pin.name)).collect();
+    reset.join("; ")
+}
+
 /// `17` of `17.2 (Debian …)`, `18` of `18beta1`.
 pub(super) fn major_of(version: &str) -> Option<i32> {
     let digits = version.find(|c: char| !c.is_ascii_digit());
@@ -356,6 +370,7 @@ mod tests {
         assert!(!pins(16).contains("transaction_timeout"));
         assert!(pins(17).contains("SET transaction_timeout = 0"));
         assert!(pins(14).contains("SET search_path = pg_catalog, pg_temp"));
+        assert!(!for_values(18).contains("quote_all") && for_values(18).contains("RESET TimeZone"));
         assert!(!theirs(18).contains("search_path") && theirs(18).contains("RESET TimeZone"));
     }
 

@@ -292,14 +292,18 @@ pub(super) async fn together(
     Ok(())
 }
 
-/// Statements of the user's own run under the settings of their role and
-/// database: whether there are any.
+/// Statements of the user's own, and those that store what their expressions make, run under the
+/// settings of role and database: whether there are any.
 async fn unpinned(statements: &[Statement], job: Job<'_>) -> Result<bool, EngineError> {
-    let theirs = statements.iter().any(|statement| statement.own_settings);
-    if theirs {
+    if statements.iter().any(|statement| statement.own_settings) {
         job.session.unpin().await?;
+        return Ok(true);
     }
-    Ok(theirs)
+    let stores = statements.iter().any(|one| one.stores_what_users_say);
+    if stores {
+        job.session.unpin_values().await?;
+    }
+    Ok(stores)
 }
 
 /// Whatever comes after them in the session runs under ours.

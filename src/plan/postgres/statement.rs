@@ -77,6 +77,10 @@ pub struct Statement {
     /// their role and database instead of the pinned ones.
     #[serde(default)]
     pub own_settings: bool,
+    /// Whether it stores what expressions of the user's make of rows: it runs under the settings
+    /// of role and database, as whoever else runs it there does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stores_what_users_say: bool,
     /// Whether it changes nothing, and answers with how many rows the next
     /// one takes with it.
     #[serde(default)]
@@ -109,6 +113,7 @@ impl Statement {
             waiting,
             only_if: None,
             own_settings: false,
+            stores_what_users_say: false,
             counts: false,
             once: false,
             required: None,
@@ -164,6 +169,12 @@ impl Statement {
     /// The same statement, under the settings of role and database.
     pub fn under_own_settings(mut self) -> Self {
         self.own_settings = true;
+        self
+    }
+
+    /// The same statement, which stores what expressions of the user's make of rows.
+    pub fn storing_what_users_say(mut self) -> Self {
+        self.stores_what_users_say = true;
         self
     }
 

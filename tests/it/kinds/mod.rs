@@ -37,6 +37,7 @@ mod pooler;
 mod referring;
 mod refresh;
 mod refresh_again;
+mod refresh_settings;
 mod reached;
 mod reindex;
 mod repack;

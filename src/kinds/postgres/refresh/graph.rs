@@ -73,13 +73,11 @@ pub(super) fn in_order(facts: &Facts, refreshed: impl Fn(&View) -> bool) -> Vec<
                         sources.definitions.insert(source, secured.definition);
                     }
                     match facts.counters.get(&source) {
-                        Some(Counters {
-                            uncounted: Some(what),
-                            ..
-                        }) => {
-                            sources.moods.insert((*what).to_owned());
+                        Some(Counters { uncounted, .. }) => {
+                            sources.moods.extend(uncounted.clone());
+                            // Others may be counted, and a TRUNCATE shows in any case.
+                            sources.tables.insert(source);
                         }
-                        Some(_) => drop(sources.tables.insert(source)),
                         // A partitioned table has no rows of its own.
                         None => {}
                     }

@@ -65,6 +65,9 @@ struct Remembered {
     /// Since when changes were counted then; evidence of another time tells nothing.
     #[serde(default)]
     epoch: Option<String>,
+    /// The settings that decided what was stored; none where they were ours.
+    #[serde(default)]
+    settings: Option<String>,
     refreshed_at: DateTime<Utc>,
 }
 
@@ -114,7 +117,7 @@ impl Kind for Refresh {
                 .get(&name)
                 .and_then(|value| serde_json::from_value(value.clone()).ok());
             let evidence = sources.evidence(oid, &facts);
-            let now = (evidence.as_str(), facts.epoch.as_str());
+            let now = (evidence.as_str(), &facts);
             let reason = match self.why(view, &sources, now, last.as_ref(), &planned, at.now) {
                 Ok(reason) => reason,
                 Err(unchanged) => {
@@ -170,7 +173,7 @@ impl Refresh {
         &self,
         view: &View,
         sources: &Sources,
-        (evidence, epoch): (&str, &str),
+        (evidence, facts): (&str, &Facts),
         last: Option<&Remembered>,
         planned: &HashSet<u32>,
         now: DateTime<Utc>,
@@ -189,13 +192,18 @@ impl Refresh {
         if sources.views.iter().any(|view| planned.contains(view)) {
             return Ok("it reads a view that is refreshed now".to_owned());
         }
-        if last.epoch.as_deref() != Some(epoch) {
+        if last.epoch.as_deref() != Some(&*facts.epoch) {
             return Ok(format!(
                 "the server counts changes anew since {ago} (a crash, another server, or a reset of statistics), so nobody knows what changed"
             ));
         }
         if last.evidence != evidence {
             return Ok(format!("its sources changed since {ago}"));
+        }
+        if last.settings.as_deref() != Some(&*facts.settings) {
+            return Ok(format!(
+                "the settings of role and database that decide what it stores (TimeZone, DateStyle and the like) are not those of {ago}"
+            ));
         }
         if sources.moods.is_empty() {
             return Err(format!("nothing changed in its sources since {ago}"));
@@ -261,6 +269,7 @@ fn step(
     let remembered = Remembered {
         evidence,
         epoch: Some(facts.epoch.clone()),
+        settings: Some(facts.settings.clone()),
         refreshed_at: now,
     };
     let mut step = Step::new(ACTION, &name, format!("view {oid}"))
@@ -278,21 +287,23 @@ fn step(
         step.details
             .push("filled for the first time, then analyzed".to_owned());
         return step
-            .run(Statement::brief(format!(
-                "REFRESH MATERIALIZED VIEW {name}"
-            )))
+            .run(refresh(format!("REFRESH MATERIALIZED VIEW {name}")))
             .run(Statement::brief(format!("ANALYZE {name}")));
     }
     if view.unique_index {
-        return step.run(Statement::brief(format!(
+        return step.run(refresh(format!(
             "REFRESH MATERIALIZED VIEW CONCURRENTLY {name}"
         )));
     }
     step.details
         .push("blocks its readers until it is done (`allow_blocking`)".to_owned());
-    step.run(Statement::brief(format!(
-        "REFRESH MATERIALIZED VIEW {name}"
-    )))
+    step.run(refresh(format!("REFRESH MATERIALIZED VIEW {name}")))
+}
+
+/// What days and texts the view makes of its rows depends on settings such as `TimeZone`: it gets
+/// those that whoever else refreshes it as this role would have, not ours.
+fn refresh(sql: String) -> Statement {
+    Statement::brief(sql).storing_what_users_say()
 }
 
 /// The server reads the sources as the owner of the view, whoever asks for the refresh.
