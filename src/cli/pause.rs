@@ -5,7 +5,7 @@ use chrono::Utc;
 
 use super::Failure;
 use super::context::Context;
-use crate::history::Pause as Paused;
+use crate::history::{HistoryError, Pause as Paused};
 use crate::values::TimeSpan;
 
 /// Stops a schedule for a while, in every instance; what falls due meanwhile is skipped.
@@ -93,7 +93,10 @@ impl Resume {
 impl Cancel {
     pub(super) async fn call(&self, context: &Context<'_>) -> Result<u8, Failure> {
         let config = context.config_for_looking().await?;
-        let store = crate::history::open_existing(config.history.expose()).await?;
+        let store = match crate::history::open_existing(config.history.expose()).await {
+            Err(HistoryError::Missing { .. }) => return Err(HistoryError::NoRuns.into()),
+            opened => opened?,
+        };
         let run = store.run(&self.run).await?;
         let asked = store.ask_to_cancel(run.id, &somebody(), Utc::now()).await?;
         store.close().await;

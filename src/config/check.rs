@@ -270,11 +270,17 @@ pub(super) fn connections(root: &Node, typed: &SchedulesFile, file: &mut File) {
                 path.join(".")
             );
             let problem = file.problem(span(root, path), message);
-            file.report(match prefixed(url.expose()) {
-                Some((prefix, rest)) => {
+            let scheme = expected.split('`').find(|form| form.ends_with("://…"));
+            let lacks = scheme.filter(|_| !url.expose().contains("://"));
+            file.report(match (prefixed(url.expose()), lacks) {
+                (Some((prefix, rest)), _) => {
                     problem.hint(format!("drop `{prefix}`: it begins with `{rest}://`"))
                 }
-                None => problem,
+                (None, Some(scheme)) => {
+                    let scheme = scheme.trim_end_matches('…');
+                    problem.hint(format!("it has to begin with `{scheme}`"))
+                }
+                (None, None) => problem,
             });
         }
     };

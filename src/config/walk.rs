@@ -90,6 +90,10 @@ impl Walk<'_> {
                         (Some(entry), Some(_)) => {
                             self.wrong_type_but(node, type_name, path, &entry)
                         }
+                        (None, Some(scalar)) if is_place(scalar) && has(fields, "files") => {
+                            let entry = format!("{{ files: \"{}\" }}", scalar.shown());
+                            self.wrong_type_but(node, type_name, path, &entry)
+                        }
                         _ => self.wrong_type(node, type_name, path),
                     }
                 }
@@ -319,12 +323,30 @@ impl Walk<'_> {
             .file
             .problem(entry.key_span, message)
             .known(known.iter().copied());
-        if let Some(hint) = elsewhere(name, properties) {
+        if let Some(hint) = elsewhere(name, properties).or_else(|| self.of_items(name, properties))
+        {
             problem = problem.hint(hint);
         } else if let Some(meant) = meant {
             problem = problem.hint(format!("did you mean `{meant}`?"));
         }
         self.file.report(problem);
+    }
+
+    /// Where a key belongs that the elements of a list beside it have.
+    fn of_items(&self, name: &str, properties: &Map<String, Value>) -> Option<String> {
+        let list = properties.iter().find(|(_, schema)| {
+            let items = match shape(schema, self.root) {
+                Shape::Typed("array", fields) => fields.get("items"),
+                _ => None,
+            };
+            items.is_some_and(|items| {
+                matches!(shape(items, self.root), Shape::Typed("object", fields) if has(fields, name))
+            })
+        });
+        let (list, _) = list?;
+        Some(format!(
+            "it belongs to an element of `{list}`: `{list}: [{{ {name}: … }}]`"
+        ))
     }
 
     fn array(
@@ -378,6 +400,19 @@ impl Walk<'_> {
         }
         None
     }
+}
+
+/// Whether a mapping may have this key.
+fn has(fields: &Map<String, Value>, key: &str) -> bool {
+    let properties = fields.get("properties");
+    properties.is_some_and(|properties| properties.get(key).is_some())
+}
+
+/// Whether it is the address of a place for files.
+fn is_place(scalar: &Scalar) -> bool {
+    ["file://", "s3://"]
+        .iter()
+        .any(|scheme| scalar.text.starts_with(scheme))
 }
 
 /// Where a key belongs that is well known, only not here.

@@ -152,6 +152,9 @@ fn place_of(url: &str) -> Result<Named<'_>, &'static str> {
         }
         return Ok(Named::Folder(folder));
     }
+    if url.starts_with('/') {
+        return Err("it is a path; write `file://` before it");
+    }
     let rest = url.strip_prefix("s3://").ok_or("its scheme is unknown")?;
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if bucket.is_empty() {

@@ -7,6 +7,7 @@ use chrono::{DateTime, Months, TimeDelta, Utc};
 
 use super::TimeSpan;
 use super::text::{Invalid, number_and_unit, written_as_text};
+use super::time_span::advice;
 
 /// Longest calendar span: a hundred years, like [`TimeSpan`].
 const MOST_MONTHS: u32 = 1_200;
@@ -59,15 +60,7 @@ impl FromStr for CalendarSpan {
                         "`{text}` is not a calendar span; expected a whole number and a unit, \
                          such as `90d`, `6mo` or `1y`"
                     ));
-                    if unit.is_empty() && !number.is_empty() {
-                        wrong.hint(format!("add the unit, as in `{number}d`"))
-                    } else if unit == "m" {
-                        wrong.hint(format!(
-                            "write `{number}mo` for months, `{number}min` for minutes"
-                        ))
-                    } else {
-                        wrong.hint("the units are ms, s, min, h, d, w, mo and y")
-                    }
+                    wrong.hint(hint(number, unit))
                 });
             }
         };
@@ -84,6 +77,23 @@ impl FromStr for CalendarSpan {
                 "`{text}` is not a calendar span; expected a whole number before `{unit}`"
             ))),
         }
+    }
+}
+
+/// What to write instead of a unit that is none.
+fn hint(number: &str, unit: &str) -> String {
+    const UNITS: &str = "the units are ms, s, min, h, d, w, mo and y";
+    if number.is_empty() {
+        return UNITS.to_owned();
+    }
+    match (unit, &*unit.to_ascii_lowercase()) {
+        ("", _) => format!("add the unit, as in `{number}d`"),
+        ("m", _) => format!("write `{number}mo` for months, `{number}min` for minutes"),
+        ("M", _) | (_, "mo" | "mon" | "mons" | "month" | "months") => {
+            format!("write `{number}mo` for months")
+        }
+        (_, "y" | "yr" | "yrs" | "year" | "years") => format!("write `{number}y`"),
+        _ => advice(number, unit).unwrap_or_else(|| UNITS.to_owned()),
     }
 }
 

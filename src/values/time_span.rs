@@ -109,8 +109,10 @@ impl FromStr for TimeSpan {
 }
 
 /// What to write instead, for the mistakes people really make.
-fn advice(number: &str, unit: &str) -> Option<String> {
+pub(super) fn advice(number: &str, unit: &str) -> Option<String> {
     match unit.to_ascii_lowercase().as_str() {
+        // What settings of servers are written in, and what nobody means in seconds.
+        "" if number.len() >= 3 => Some(format!("add the unit, as in `{number}ms` or `{number}s`")),
         "" => Some(format!("add the unit, as in `{number}s` or `{number}min`")),
         "mo" | "mon" | "month" | "months" | "y" | "year" | "years" => {
             Some("months and years have no fixed length; write days here, such as `30d`".to_owned())
@@ -197,6 +199,10 @@ mod tests {
             of("30").to_string(),
             "`30` is not a duration; expected a whole number and a unit, such as `15min` \
              (hint: add the unit, as in `30s` or `30min`)"
+        );
+        assert_eq!(
+            of("3000").hint.as_deref(),
+            Some("add the unit, as in `3000ms` or `3000s`")
         );
         assert!(of("6mo").to_string().contains("no fixed length"));
         assert!(of("1y").to_string().contains("no fixed length"));

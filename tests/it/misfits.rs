@@ -133,3 +133,68 @@ fn places_for_files_that_name_nothing_are_refused() {
         workspace.run(["check"]).expect(0);
     }
 }
+
+/// What is one click away is said, as it is to be written.
+#[test]
+fn what_was_meant_is_said() {
+    let hints = |schedules: &str, task: &str| {
+        let workspace = Workspace::new(schedules).task("it", task);
+        let said = workspace
+            .run(["check", "--output", "json"])
+            .expect(2)
+            .json();
+        said["problems"].to_string()
+    };
+    let app = "targets: { app: { engine: postgres, url: 'postgres://localhost/app' } }\n";
+    for (task, hint) in [
+        (
+            "kind: cleanup\ntarget: app\noptions: { table: a, column: at, older_than: 1y }\n",
+            "`rules: [{ table: … }]`",
+        ),
+        (
+            "kind: cleanup\ntarget: app\noptions: { rules: [{ table: a, column: at, older_than: 1M }] }\n",
+            "write `1mo` for months",
+        ),
+        (
+            "kind: cleanup\ntarget: app\noptions: { rules: [{ table: a, column: at, older_than: 1 year }] }\n",
+            "write `1y`",
+        ),
+        (
+            "kind: analyze\ntarget: app\nlimits: { lock_timeout: '3000' }\n",
+            "`3000ms` or `3000s`",
+        ),
+        (
+            "kind: archive\ntarget: app\noptions: { table: a, column: at, older_than: 1y, destination: 'file:///tmp/x' }\n",
+            "{ files: \\\"file:///tmp/x\\\" }",
+        ),
+        (
+            "kind: archive\ntarget: app\noptions: { table: a, column: at, older_than: 1y, destination: { files: /tmp/x } }\n",
+            "it is a path; write `file://` before it",
+        ),
+    ] {
+        let said = hints(app, task);
+        assert!(said.contains(hint), "{hint}: {said}");
+    }
+    let said = hints(
+        "targets: { app: { engine: postgres, url: 'me:pw@host/db' } }\n",
+        "kind: analyze\ntarget: app\n",
+    );
+    assert!(
+        said.contains("it has to begin with `postgres://`") && !said.contains("pw@"),
+        "{said}"
+    );
+}
+
+/// Where there is no history yet, there is no such run: nothing is out of reach.
+#[test]
+fn without_a_history_there_is_no_such_run() {
+    let workspace =
+        Workspace::new("targets: { app: { engine: postgres, url: 'postgres://localhost/app' } }\n");
+    for args in [
+        ["show", "nope"].as_slice(),
+        &["cancel", "nope"],
+        &["archive", "restore", "nope"],
+    ] {
+        workspace.run(args.iter().copied()).expect(2);
+    }
+}

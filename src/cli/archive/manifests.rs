@@ -10,6 +10,7 @@ use crate::cli::Failure;
 use crate::cli::context::Context;
 use crate::engines::postgres::RelationName;
 use crate::engines::storage::{Storage, StorageError};
+use crate::history::HistoryError;
 use crate::plan::archived::{ArchivedFile, MANIFEST, Manifested, is_at};
 use crate::plan::{mongodb, postgres};
 use crate::report::text::shown;
@@ -338,7 +339,17 @@ pub(super) const KIND: &str = "archive";
 /// What the history knows.
 async fn remembered(context: &Context<'_>, chosen: &Chosen) -> Result<Vec<Known>, Failure> {
     let config = context.config().await?;
-    let store = crate::history::open_existing(config.history.expose()).await?;
+    let store = match crate::history::open_existing(config.history.expose()).await {
+        // Nothing was archived yet that it knows of; what was not found is not out of reach.
+        Err(error @ HistoryError::Missing { .. }) => {
+            let hint = error.hint().map(|hint| format!("\n  hint: {hint}"));
+            return Err(Failure::Usage(format!(
+                "{error}{}",
+                hint.unwrap_or_default()
+            )));
+        }
+        opened => opened?,
+    };
     let mut found = Vec::new();
     // Of a target that is gone, or goes by another name now, the archive is all there is.
     let names = store.remembered(KIND).await?;

@@ -164,6 +164,28 @@ pub const UNLOGGED: &str = "WITH RECURSIVE below (oid) AS (
         UNION SELECT i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid)
     SELECT EXISTS (SELECT FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.oid WHERE c.relpersistence = 'u' AND c.relkind = 'r')";
 
+/// What a relation is that cannot be written to as a table can, by its kind in the catalog.
+pub fn no_table(relkind: &str) -> Option<&'static str> {
+    Some(match relkind {
+        "r" | "p" => return None,
+        "v" => "a view",
+        "m" => "a materialized view",
+        "f" => "a foreign table",
+        "S" => "a sequence",
+        "i" | "I" => "an index",
+        "c" => "a type",
+        _ => "no table",
+    })
+}
+
+/// Schema and name of a partition of the table `$1`, or of one below it, that is a foreign table.
+pub const FOREIGN_PART: &str = "WITH RECURSIVE below (oid) AS (
+        SELECT pg_catalog.to_regclass($1::text)::oid
+        UNION SELECT i.inhrelid FROM below b JOIN pg_catalog.pg_inherits i ON i.inhparent = b.oid
+            JOIN pg_catalog.pg_class c ON c.oid = i.inhrelid AND c.relispartition)
+    SELECT n.nspname::text, c.relname::text FROM below b JOIN pg_catalog.pg_class c ON c.oid = b.oid AND c.relkind = 'f'
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace ORDER BY 1, 2 LIMIT 1";
+
 /// Answers `true` while the relation `$1` still has the schema `$2` and the
 /// name `$3`; NULL, or `false`, means that it vanished or was renamed. It is
 /// asked before every step: a join of catalogs would be planned each time, which

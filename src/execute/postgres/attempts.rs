@@ -253,7 +253,11 @@ pub(super) async fn until_done<A: Attempt>(
                     return Ok(None);
                 }
                 _ if over => {
-                    let why = format!("given up after {} attempts: {why}", waits + 1);
+                    let in_a_row = i64::from(waits) + 1;
+                    let all = i64::from(record.attempts);
+                    // The record counts what came before, such as another statement's, too.
+                    let behind = if in_a_row < all { " in a row" } else { "" };
+                    let why = format!("given up after {in_a_row} attempts{behind}: {why}");
                     end(record, status, why);
                     return Ok(None);
                 }

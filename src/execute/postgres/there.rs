@@ -7,10 +7,10 @@ use super::lot::ExportError;
 use super::{Job, reach};
 use crate::engines::EngineError;
 use crate::engines::parquet::Column;
-use crate::engines::postgres::catalog::UNLOGGED;
+use crate::engines::postgres::catalog::{FOREIGN_PART, UNLOGGED, no_table};
 use crate::engines::postgres::connect::Dial;
 use crate::engines::postgres::copies;
-use crate::engines::postgres::{Identifier, Row, Session, each, first};
+use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
 use crate::execute::{LAST_PLACE, PLACES};
 use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{Memory, Send, Walk};
@@ -93,7 +93,7 @@ pub(super) async fn fits(there: &Session, send: &Send) -> Result<u32, ExportErro
         }
         rows = there.query(doing, COLUMNS, &[&send.into]).await?;
     }
-    if let Some(kind) = no_table(there, &send.into).await? {
+    if let Some(kind) = unprovable(there, &send.into).await? {
         return Err(ExportError::Proof(format!(
             "nothing was deleted: {} on target {} is {kind}, and rows are proved where they are stored; name its table",
             send.into, send.target
@@ -121,16 +121,23 @@ pub(super) async fn fits(there: &Session, send: &Send) -> Result<u32, ExportErro
     Ok(oid_of(there, &send.into).await?.unwrap_or_default())
 }
 
-/// What stands there in the place of a table.
-async fn no_table(there: &Session, into: &str) -> Result<Option<&'static str>, EngineError> {
+/// What stands there in the place of a table, or of a part of it.
+async fn unprovable(there: &Session, into: &str) -> Result<Option<String>, EngineError> {
     let sql = "SELECT c.relkind::text FROM pg_catalog.pg_class c WHERE c.oid = pg_catalog.to_regclass($1::text)";
     let found = there.query("looking what there is", sql, &[&into]).await?;
     let kind: Option<String> = first(&found, 0)?;
-    Ok(match kind.as_deref() {
-        Some("v") => Some("a view"),
-        Some("m") => Some("a materialized view"),
-        _ => None,
-    })
+    if let Some(what) = kind.as_deref().and_then(no_table) {
+        return Ok(Some(what.to_owned()));
+    }
+    let doing = "looking for foreign partitions";
+    let rows = there.query(doing, FOREIGN_PART, &[&into]).await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let part = RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?);
+    Ok(Some(format!(
+        "a table with a foreign table, {part}, as a partition"
+    )))
 }
 
 /// The id of a table there, if there is one of this name.

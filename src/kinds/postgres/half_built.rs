@@ -37,7 +37,10 @@ const LEFTOVERS: &str = "SELECT x.oid, i.indrelid, n.nspname::text AS leftover_s
         AND (b.relname IN (p.stem, p.root)
             OR pg_catalog.octet_length(x.relname::text) > 59 AND pg_catalog.starts_with(b.relname::text, p.stem)
                 AND pg_catalog.octet_length(b.relname::text) > pg_catalog.octet_length(p.stem))
-        AND bi.indkey::text = i.indkey::text AND bi.indclass::text = i.indclass::text
+        AND {alike}";
+
+/// Whether two indexes of one table, `i` and `bi`, are defined alike.
+const ALIKE: &str = "bi.indkey::text = i.indkey::text AND bi.indclass::text = i.indclass::text
         AND bi.indcollation::text = i.indcollation::text AND bi.indoption::text = i.indoption::text
         AND bi.indnkeyatts = i.indnkeyatts AND bi.indisunique = i.indisunique AND bi.indisexclusion = i.indisexclusion
         -- Only from 15 on; a column of a version that is not there yet is none.
@@ -48,6 +51,30 @@ const LEFTOVERS: &str = "SELECT x.oid, i.indrelid, n.nspname::text AS leftover_s
         AND pg_catalog.regexp_replace(bi.indpred::text, ':location -?[0-9]+', '', 'g')
             IS NOT DISTINCT FROM pg_catalog.regexp_replace(i.indpred::text, ':location -?[0-9]+', '', 'g')";
 
+/// A valid index that is defined as `{i}` is, an invalid one of its table; none where that is part of another.
+const TWIN: &str = "CASE WHEN NOT i.indisvalid AND NOT x.relispartition THEN (SELECT pg_catalog.format('%I.%I', bn.nspname, b.relname)
+        FROM pg_catalog.pg_index bi JOIN pg_catalog.pg_class b ON b.oid = bi.indexrelid
+            JOIN pg_catalog.pg_namespace bn ON bn.oid = b.relnamespace
+        WHERE bi.indrelid = i.indrelid AND bi.indexrelid <> i.indexrelid AND bi.indisvalid AND bi.indisready AND b.relam = x.relam
+            AND {alike} ORDER BY 1 LIMIT 1) END";
+
+/// SQL for that index, of the one whose rows in `pg_index` and `pg_class` go by these names.
+pub(super) fn twin(index: &str, class: &str) -> String {
+    let of = TWIN.replace("{alike}", ALIKE);
+    let of = of
+        .replace("(i.", "(\u{1}.")
+        .replace(" i.", " \u{1}.")
+        .replace(" x.", " \u{2}.");
+    of.replace('\u{1}', index).replace('\u{2}', class)
+}
+
+/// What an invalid index is that has such a twin, and what helps.
+pub(super) fn redundant(twin: &str) -> String {
+    format!(
+        "{twin} is defined alike, and valid: a CREATE INDEX CONCURRENTLY that failed, and was begun again under another name, left this one. Drop it; rebuilt, it would be a second index like that"
+    )
+}
+
 /// What helps where an index is invalid that is to keep keys apart: built as it is, it would only
 /// fail again, and leave one more.
 pub(super) const TWICE: &str = "Keys that are there twice may be why: find and mend them, then rebuild it with REINDEX INDEX CONCURRENTLY, or drop it";
@@ -55,6 +82,7 @@ pub(super) const TWICE: &str = "Keys that are there twice may be why: find and m
 /// SQL for all of them; `may` tells whether we may drop it.
 pub(super) fn sql(may: &str) -> String {
     LEFTOVERS
+        .replace("{alike}", ALIKE)
         .replace("{size}", &size_of("x"))
         .replace("{may}", may)
 }

@@ -257,6 +257,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "`maint run partitions --now` makes it where it can.",
     ),
     code(
+        "partitions.name_taken",
+        "A partition is to be kept in another schema, and there is something of its name, or of the name of an index of it, already.",
+        "It cannot be moved, and is not detached: its rows stay in the table.",
+        "Rename or move one of the two; the message names what is in the way.",
+    ),
+    code(
         "partitions.no_schema",
         "The schema for new partitions does not exist.",
         "None are made.",

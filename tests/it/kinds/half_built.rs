@@ -149,3 +149,28 @@ async fn who_may_only_maintain_tells_what_its_owner_has_to_drop() {
             .await;
     }
 }
+
+for_oldest_and_newest! {
+    /// Rebuilt, what a build left that was begun again under another name would be there twice.
+    async fn a_twin_of_a_valid_one_is_dropped_not_rebuilt(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE t (id int, v int); INSERT INTO t SELECT n % 50, n FROM generate_series(1, 100) n; ANALYZE t").await;
+        fails(&db, "CREATE UNIQUE INDEX CONCURRENTLY first ON t (id)").await;
+        fails(&db, "CREATE UNIQUE INDEX CONCURRENTLY alone ON t (id, (v / 1000))").await;
+        db.execute("DELETE FROM t WHERE v > 50").await;
+        db.execute("CREATE UNIQUE INDEX second ON t (id)").await;
+        assert_eq!(invalid(&db).await, ["alone", "first"]);
+        let workspace = workspace(&db.url);
+        for task in ["reindex", "integrity"] {
+            let run = run(&workspace, task);
+            let (message, suggestion) = told(&run, "public.first");
+            assert!(message.contains("public.second is defined alike, and valid"), "{message}");
+            assert_eq!(suggestion, "DROP INDEX CONCURRENTLY public.first");
+            let (message, suggestion) = told(&run, "public.alone");
+            assert!(message.contains("Keys that are there twice"), "{message}");
+            assert_eq!(suggestion, "");
+        }
+        db.execute("DROP INDEX CONCURRENTLY first").await;
+        assert_eq!(invalid(&db).await, ["alone"]);
+    }
+}

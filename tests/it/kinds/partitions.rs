@@ -304,6 +304,30 @@ for_each_version! {
     }
 }
 
+for_oldest_and_newest! {
+    /// Where there is something of its name already, a partition stays, and the plan says so.
+    async fn a_name_that_is_taken_is_told_before(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE e (at timestamptz NOT NULL) PARTITION BY RANGE (at); CREATE SCHEMA attic").await;
+        for years_ago in 0..=5 {
+            db.execute(&format!("DO $$ DECLARE y timestamptz := date_trunc('year', now()) - interval '{years_ago} years'; BEGIN
+                EXECUTE format('CREATE TABLE e_{years_ago} PARTITION OF e FOR VALUES FROM (%L) TO (%L)', y, y + interval '1 year'); END $$")).await;
+        }
+        db.execute("CREATE INDEX same ON e_5 (at); CREATE TABLE attic.e_4 (other int); CREATE TABLE attic.t (id int); CREATE INDEX same ON attic.t (id)").await;
+        let keeping = workspace(&db.url, "tables: [e], interval: year, ahead: 0, keep: 2y, expired: keep, keep_in: attic, time_zone: UTC");
+        let document = run_in_part(&keeping);
+        assert_eq!(objects(&document, "retire_partition", "succeeded").into_iter().collect::<Vec<_>>(), ["public.e_3"], "{document:#}");
+        let told: Vec<String> = document["runs"][0]["findings"].as_array().unwrap().iter().filter(|f| f["code"] == "partitions.name_taken")
+            .map(|f| f["message"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(told.len(), 2, "{document:#}");
+        assert!(told.iter().any(|m| m.contains("attic.e_4 exists already")) && told.iter().any(|m| m.contains("attic.same exists already")), "{told:#?}");
+        assert_eq!(db.number("SELECT count(*) FROM pg_inherits WHERE inhrelid IN ('e_4'::regclass, 'e_5'::regclass)").await, 2);
+        db.execute("ALTER TABLE attic.e_4 RENAME TO e_4_of_before; DROP TABLE attic.t").await;
+        assert_eq!(objects(&run(&keeping), "retire_partition", "succeeded").len(), 2);
+        assert_eq!(db.number("SELECT count(*) FROM pg_tables WHERE schemaname = 'attic' AND tablename IN ('e_3', 'e_4', 'e_5')").await, 3);
+    }
+}
+
 for_each_version! {
     /// What somebody began to detach is finished.
     async fn a_pending_detach_is_finished(major: u32) {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::super::retention::facts::Table;
 use crate::engines::EngineError;
 use crate::engines::parquet::{Column, Form, Kept, kept_as};
-use crate::engines::postgres::catalog::{UNLOGGED, by_people};
+use crate::engines::postgres::catalog::{FOREIGN_PART, UNLOGGED, by_people, no_table};
 use crate::engines::postgres::{RelationName, Session, each, first};
 use crate::values::TableName;
 
@@ -76,21 +76,39 @@ pub(super) async fn of(db: &Session, table: &TableName) -> Result<Vec<Found>, En
 }
 
 const OBSTRUCTED: &str = concat!(
-    "SELECT EXISTS (
-        SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname::text = $1 AND c.relname::text = $2 AND (c.relkind NOT IN ('r', 'p')
-            OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid)
+    "SELECT c.relkind::text, EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid)
             OR EXISTS (SELECT FROM pg_catalog.pg_trigger t WHERE t.tgrelid = c.oid AND ",
     by_people!("t"),
     "
-                AND t.tgtype & 4 <> 0 AND t.tgtype & 66 <> 0)))"
+                AND t.tgtype & 4 <> 0 AND t.tgtype & 66 <> 0)
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname::text = $1 AND c.relname::text = $2"
 );
 
-/// Whether a rule, or a trigger before the insert, may keep rows out of a table.
-pub(super) async fn obstructed(db: &Session, table: &TableName) -> Result<bool, EngineError> {
+/// Why a table cannot take rows and keep them: the end of a sentence about it. It is none, a part
+/// of it is elsewhere, or a rule, or a trigger before the insert, may keep rows out of it.
+pub(super) async fn obstructed(
+    db: &Session,
+    table: &TableName,
+) -> Result<Option<String>, EngineError> {
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&table.schema, &table.table];
     let rows = db.query("reading triggers", OBSTRUCTED, &params).await?;
-    Ok(first(&rows, 0)?.unwrap_or(false))
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    if let Some(what) = no_table(&row.get::<String>(0)?) {
+        return Ok(Some(format!("is {what}; a destination is a table")));
+    }
+    let name = RelationName::new(&*table.schema, &*table.table).to_string();
+    let doing = "looking for foreign partitions";
+    if let Some(part) = db.query(doing, FOREIGN_PART, &[&name]).await?.first() {
+        let foreign = RelationName::new(part.get::<String>(0)?, part.get::<String>(1)?);
+        return Ok(Some(format!(
+            "has a partition that is a foreign table, {foreign}: what is written there is no part of our transaction, and not proved when the rows go; name a table without one"
+        )));
+    }
+    let hindered: bool = row.get(1)?;
+    Ok(hindered.then(|| "has rules or triggers that may keep rows out of it".to_owned()))
 }
 
 /// Whether a crash of the server would empty a table, or a partition of it.

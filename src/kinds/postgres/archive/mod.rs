@@ -124,8 +124,8 @@ pub(crate) struct Facts {
     triggers: Vec<Trigger>,
     columns: Vec<Found>,
     into: Vec<Found>,
-    /// Whether something between an insert and the table may drop rows.
-    into_obstructed: bool,
+    /// Why the destination cannot take rows and keep them.
+    into_obstructed: Option<String>,
     /// A crash of the server would empty the destination.
     into_unlogged: bool,
     /// Members that are the destination, or that its rows would come back to.
@@ -267,7 +267,7 @@ impl Kind for Archive {
             };
             detached_columns.insert(member.oid, columns::of(db, &name).await?);
         }
-        let (mut into, mut into_obstructed) = (Vec::new(), false);
+        let (mut into, mut into_obstructed) = (Vec::new(), None);
         let mut into_unlogged = false;
         let (mut into_itself, mut into_schema, mut into_lacks) = (false, true, None);
         if let (Some(destination), None) = (&self.destination.table, &self.destination.database) {
@@ -446,6 +446,11 @@ impl Kind for Archive {
             leftover::follow(leftover, steps::MARK, &facts.tables, at, &mut plan);
         }
         trust::heed(&mut plan, &facts.standing);
+        // A table is not made for rows that stay where they are.
+        let filled = |s: &Step| s.needs.iter().any(|need| need.action == steps::CREATE);
+        if !plan.steps.iter().any(filled) {
+            plan.steps.retain(|step| step.action != steps::CREATE);
+        }
         mark::remember(facts.tables.values(), &mut plan);
         plan.numbered(1)
     }

@@ -1,7 +1,7 @@
 //! The steps of an archive: one for each table that holds rows.
 
 use super::super::common::rows;
-use super::super::retention::effects;
+use super::super::retention::effects::{self, ForeignKey};
 use super::super::retention::facts::{Member, Table};
 use super::super::retention::outside::{self, Outside};
 use super::super::retention::removal::{Removal, passes_by, too_many};
@@ -20,6 +20,9 @@ use crate::plan::{
 
 /// A referencing table up to this size may be read for each row that goes.
 const MOST_UNINDEXED_BYTES: i64 = 1 << 20;
+
+/// The action that makes the destination.
+pub(super) const CREATE: &str = "create_table";
 
 const EMPTY: &str = "SELECT NOT EXISTS (SELECT FROM ONLY {})";
 
@@ -76,6 +79,7 @@ pub(super) fn of(
         }
     };
     let mut forbidden = Vec::new();
+    let mut by_row = Vec::new();
     for member in &table.members {
         if member.kind != "r" {
             partition::foreign(member, table, rule, age, at.now, plan);
@@ -171,8 +175,8 @@ pub(super) fn of(
             match removal.step("archive", fate.clone(), why, at) {
                 Ok(mut step) => {
                     step.details.push(proof(&fate).to_owned());
-                    let by_rows = facts.ties.by_rows(table, member, options.drop_partitions);
-                    let whole = expired(rule, table, member, age, facts, at);
+                    let by_rows = by_rows(options, table, member, facts);
+                    let whole = expired(rule, table, member, age, at);
                     step.details.extend(by_rows.filter(|_| whole));
                     effects::announce(
                         &mut step,
@@ -190,6 +194,7 @@ pub(super) fn of(
                         step = step.naming(into.clone(), Use::Insert);
                     }
                     steps.push(step);
+                    by_row.push(member.oid);
                 }
                 Err(why) => invalid(plan, rule, &format!("{} {why}", member.name)),
             }
@@ -207,7 +212,9 @@ pub(super) fn of(
         plan.undone(finding);
     }
     if !steps.is_empty() {
-        let unindexed = facts.foreign_keys.iter().filter(|fk| !fk.indexed);
+        let concerns = |fk: &&ForeignKey| by_row.iter().any(|oid| fk.concerns(table.oid, *oid));
+        let foreign_keys = facts.foreign_keys.iter().filter(concerns);
+        let unindexed = foreign_keys.filter(|fk| !fk.indexed);
         plan.findings
             .extend(unindexed.clone().map(|fk| fk.finding()));
         let mut large = unindexed.filter(|fk| fk.child_bytes > MOST_UNINDEXED_BYTES);
@@ -230,7 +237,7 @@ pub(super) fn of(
         let create = create_table(&into, table, facts.into_schema);
         let steps = steps
             .into_iter()
-            .map(|step| step.after("create_table", into.to_string()));
+            .map(|step| step.after(CREATE, into.to_string()));
         return std::iter::once(create).chain(steps).collect();
     }
     steps
@@ -256,17 +263,15 @@ pub(super) fn look_first(steps: &mut [Step], left: Vec<Manifest>, here: &Standpo
     }
 }
 
-fn expired(
-    rule: &Rule,
-    table: &Table,
-    member: &Member,
-    age: Option<AgeType>,
-    facts: &Facts,
-    at: &Moment,
-) -> bool {
-    partition::expired(member, table, rule, age, at.now)
-        && table.owned
-        && facts.foreign_keys.is_empty()
+fn expired(rule: &Rule, table: &Table, member: &Member, age: Option<AgeType>, at: &Moment) -> bool {
+    partition::expired(member, table, rule, age, at.now) && table.owned
+}
+
+/// Why an expired partition goes row by row.
+fn by_rows(options: &Archive, table: &Table, member: &Member, facts: &Facts) -> Option<String> {
+    let pointed_at = facts.ties.pointed_at(member.oid);
+    let ties = &facts.ties;
+    pointed_at.or_else(|| ties.by_rows(table, member, options.drop_partitions))
 }
 
 /// Whether a member goes with its rows.
@@ -279,14 +284,13 @@ fn goes(
     facts: &Facts,
     at: &Moment,
 ) -> bool {
-    let by_rows = || facts.ties.by_rows(table, member, options.drop_partitions);
     // What was detached, and cannot be dropped, gives up its rows and stays.
     if member.detached {
         return facts.ties.dependents(member.oid).is_empty()
             && stays(options, rule, table, member, age, facts, at).is_none();
     }
-    expired(rule, table, member, age, facts, at)
-        && by_rows().is_none()
+    expired(rule, table, member, age, at)
+        && by_rows(options, table, member, facts).is_none()
         && outside::can_leave(member, table, MARK, at)
 }
 
@@ -507,10 +511,8 @@ fn fate(
             table.name
         ));
     }
-    if facts.into_obstructed {
-        return Err(format!(
-            "{name} has rules or triggers that may keep rows out of it"
-        ));
+    if let Some(why) = &facts.into_obstructed {
+        return Err(format!("{name} {why}"));
     }
     if facts.into_unlogged {
         return Err(format!(
@@ -561,7 +563,7 @@ fn month(rule: &Rule, age: Option<AgeType>, columns: &[Column]) -> Option<(usize
 /// The same columns, without what belongs to a table in use: defaults,
 /// generated values, constraints.
 fn create_table(into: &RelationName, table: &Table, has_schema: bool) -> Step {
-    let mut step = Step::new("create_table", into.to_string(), format!("table {into}"))
+    let mut step = Step::new(CREATE, into.to_string(), format!("table {into}"))
         .because("it does not exist yet")
         .touching(table.oid, Use::Command);
     if !has_schema {

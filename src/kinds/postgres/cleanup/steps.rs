@@ -55,13 +55,9 @@ pub(super) fn of_rule(
             suggestion: None,
         });
     }
-    let foreign_keys: Vec<&ForeignKey> = facts
-        .foreign_keys
-        .iter()
-        .filter(|fk| fk.root == table.oid)
-        .collect();
     let mut steps = Vec::new();
     let mut forbidden = Vec::new();
+    let mut by_row = Vec::new();
     for member in &table.members {
         if !matches!(member.kind.as_str(), "r") {
             partition::foreign(member, table, rule, subject.age, at.now, plan);
@@ -71,9 +67,12 @@ pub(super) fn of_rule(
         let any = look.and_then(|look| look.any.get(&member.oid)).copied();
         let whole = partition::expired(member, table, rule, subject.age, at.now)
             && table.owned
-            && foreign_keys.is_empty()
             && outside::can_leave(member, table, MARK, at);
-        let by_rows = facts.ties.by_rows(table, member, options.drop_partitions);
+        let by_rows = facts.ties.pointed_at(member.oid);
+        let by_rows = by_rows.or_else(|| {
+            let ties = &facts.ties;
+            ties.by_rows(table, member, options.drop_partitions)
+        });
         if whole && by_rows.is_none() {
             let count = count(rule, subject.age, member, None, at);
             let mut step = partition::drop_whole(member, table)
@@ -107,6 +106,7 @@ pub(super) fn of_rule(
             Ok(mut step) => {
                 step.details.extend(by_rows.filter(|_| whole));
                 steps.push(step);
+                by_row.push(member.oid);
             }
             Err(why) => invalid(plan, rule, &format!("{} {why}", member.name)),
         }
@@ -117,6 +117,8 @@ pub(super) fn of_rule(
     if steps.is_empty() || steps.iter().all(|s| s.action == "drop_partition") {
         return steps;
     }
+    let concerns = |fk: &&ForeignKey| by_row.iter().any(|oid| fk.concerns(table.oid, *oid));
+    let foreign_keys: Vec<&ForeignKey> = facts.foreign_keys.iter().filter(concerns).collect();
     for fk in foreign_keys.iter().filter(|fk| !fk.indexed) {
         plan.findings.push(fk.finding());
     }

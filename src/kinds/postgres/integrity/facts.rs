@@ -222,6 +222,8 @@ pub(super) struct Index {
     /// A concurrent rebuild of another index left it.
     pub(super) half_built: bool,
     /// Somebody is building it right now.
+    /// A valid index that is defined alike.
+    pub(super) twin: Option<String>,
     pub(super) in_progress: bool,
     pub(super) bytes: i64,
     /// What must be there only once; for unique indexes with the default
@@ -267,7 +269,7 @@ const INDEXES: &str = "SELECT i.oid, n.nspname::text, i.relname::text, tn.nspnam
             WHERE g.datname = pg_catalog.current_database() AND (g.relid IS NULL OR g.relid = t.oid)),
         {size}, {hidden},
         d.keys, d.filter, s.without_schema, s.without_name, s.invalid_schema, s.invalid_name, s.any_schema, s.any_name, t.relispopulated,
-        coalesce(s.without_kind = 'p', false), NOT x.indisvalid AND i.oid IN (SELECT l.oid FROM ({half_built}) AS l)
+        coalesce(s.without_kind = 'p', false), NOT x.indisvalid AND i.oid IN (SELECT l.oid FROM ({half_built}) AS l), {twin}
     FROM pg_catalog.pg_index x
     JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = i.relnamespace
@@ -309,6 +311,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
         .replace("{nulls_distinct}", nulls)
         .replace("{wanted}", if wanted { "true" } else { "false" })
         .replace("{half_built}", &half_built::sql("true"))
+        .replace("{twin}", &half_built::twin("x", "i"))
         .replace("{held}", &held("t.oid"))
         .replace("{size}", &size_of("i"))
         .replace("{hidden}", &HIDDEN.replace("{c}", "t"))
@@ -342,6 +345,7 @@ pub(super) async fn indexes(db: &Session, wanted: bool) -> Result<Vec<Index>, En
             unique: row.get(9)?,
             valid: row.get(10)?,
             half_built: row.get(24)?,
+            twin: row.get(25)?,
             in_progress: row.get(11)?,
             bytes: row.get(12)?,
             readable: row.get::<Option<String>>(13)?.is_none(),

@@ -520,6 +520,13 @@ impl Integrity {
                         .to_owned(),
                     Some(format!("DROP INDEX CONCURRENTLY {}", index.name)),
                 ),
+                None if index.twin.is_some() => (
+                    format!(
+                        "is invalid: it costs every write and helps no query. {}",
+                        half_built::redundant(index.twin.as_deref().unwrap_or_default())
+                    ),
+                    Some(format!("DROP INDEX CONCURRENTLY {}", index.name)),
+                ),
                 None if index.unique => (
                     format!(
                         "is invalid: a build of it failed. It costs every write, keeps no keys apart and helps no query. {}",

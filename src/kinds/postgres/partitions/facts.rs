@@ -176,6 +176,9 @@ pub(crate) struct Facts {
     /// Names that are taken, by schema.
     pub(super) taken: HashSet<(String, String)>,
     pub(super) schemas: HashSet<String>,
+    /// What has the name already that a partition, or an index of it, would have in the schema
+    /// where partitions are kept; by partition.
+    pub(super) kept_already: HashMap<u32, String>,
     pub(super) retired: Vec<Retired>,
     /// What keeps partitions, and those that were, from being dropped.
     pub(super) dependents: HashMap<u32, Vec<String>>,

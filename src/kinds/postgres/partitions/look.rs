@@ -52,6 +52,21 @@ const TAKEN: &str = "SELECT n.nspname::text, c.relname::text
     FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
     WHERE n.nspname = ANY ($1) AND t.typcategory <> 'A'";
 
+/// Whatever goes along into another schema keeps its name: the table, its indexes, its sequences.
+const KEPT: &str = "SELECT o.oid, min(pg_catalog.format('%I.%I', n.nspname, taken.name))
+    FROM pg_catalog.unnest($1::pg_catalog.oid[]) AS o (oid)
+        JOIN pg_catalog.pg_class c ON c.oid = o.oid
+        JOIN pg_catalog.pg_namespace n ON n.nspname = $2::text AND n.oid <> c.relnamespace
+        CROSS JOIN LATERAL (SELECT c.relname AS name UNION SELECT x.relname FROM pg_catalog.pg_index i
+                JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid WHERE i.indrelid = c.oid
+            UNION SELECT s.relname FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class s ON s.oid = d.objid AND s.relkind = 'S'
+                WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid AND d.deptype IN ('a', 'i')) AS own
+        CROSS JOIN LATERAL (SELECT t.relname AS name FROM pg_catalog.pg_class t WHERE t.relnamespace = n.oid AND t.relname = own.name
+            UNION SELECT t.typname FROM pg_catalog.pg_type t
+                WHERE t.typnamespace = n.oid AND t.typname = own.name AND own.name = c.relname AND t.typcategory <> 'A') AS taken
+    GROUP BY o.oid";
+
 const RETIRED: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
         pg_catalog.substr(d.description, pg_catalog.length($1::text) + 1),
         c.relpages::int8 * pg_catalog.current_setting('block_size')::int8, c.relkind = 'f',
@@ -74,6 +89,7 @@ pub(super) async fn read(
     names: &[TableName],
     epoch: Option<Epoch>,
     max_default_bytes: i64,
+    keep_in: Option<&str>,
 ) -> Result<Facts, EngineError> {
     let db = &site.primary;
     let mut facts = Facts {
@@ -88,6 +104,7 @@ pub(super) async fn read(
         nodes: HashMap::new(),
         taken: HashSet::new(),
         schemas: HashSet::new(),
+        kept_already: HashMap::new(),
         retired: Vec::new(),
         dependents: HashMap::new(),
         held: HashMap::new(),
@@ -158,6 +175,14 @@ pub(super) async fn read(
         .flat_map(|root| root.children.iter().copied())
         .chain(facts.retired.iter().map(|retired| retired.oid))
         .collect();
+    if let Some(schema) = keep_in {
+        let doing = "reading which names are taken where partitions are kept";
+        for row in db.query(doing, KEPT, &[&droppable, &schema]).await? {
+            let name: String = row.get(1)?;
+            let name = unreadable::escaped(&name).into_owned();
+            facts.kept_already.insert(row.get(0)?, name);
+        }
+    }
     facts.dependents = dependents::read(db, &droppable).await?;
     facts.standing = trust::read(site, roots.into_iter().chain(read_to_go(&facts))).await?;
     for table in facts.tables.values_mut() {

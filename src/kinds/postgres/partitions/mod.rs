@@ -183,7 +183,9 @@ impl Kind for Partitions {
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let largest = i64::try_from(self.max_default_size.get()).unwrap_or(i64::MAX);
-        look::read(site, &self.tables, self.epoch, largest).await
+        let keep_in = self.keep_in.as_deref();
+        let keep_in = keep_in.filter(|_| self.expired == Expired::Keep);
+        look::read(site, &self.tables, self.epoch, largest, keep_in).await
     }
 
     fn plan(&self, facts: Facts, at: &Moment) -> Plan {

@@ -167,6 +167,18 @@ fn expire(task: &Partitions, subject: &Subject<'_>, facts: &Facts, at: &Moment, 
             });
             continue;
         }
+        if let (Expired::Keep, Some(taken)) = (task.expired, facts.kept_already.get(oid)) {
+            plan.undone(Finding {
+                code: "partitions.name_taken".to_owned(),
+                severity: Severity::Warning,
+                object: node.name.to_string(),
+                message: format!(
+                    "{why}, and it is not detached, because it cannot be moved: {taken} exists already, and is something else; rename or move one of the two"
+                ),
+                suggestion: None,
+            });
+            continue;
+        }
         let of = subject.table.oid;
         plan.memories
             .extend(mark::memories(*oid, &node.name, of, node.bounds.as_deref()));

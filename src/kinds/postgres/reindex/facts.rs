@@ -27,6 +27,8 @@ pub(crate) struct IndexFacts {
     pub(super) unique: bool,
     pub(super) exclusion: bool,
     pub(super) valid: bool,
+    /// A valid index that is defined as this invalid one is.
+    pub(super) twin: Option<String>,
     pub(super) partial: bool,
     pub(super) has_expressions: bool,
     pub(super) toast: bool,
@@ -165,7 +167,7 @@ const INDEXES: &str =
         pg_catalog.pg_get_userbyid(c.relowner)::text AS owner,
         NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') AS unread,
         pg_catalog.row_security_active(c.oid) AS filtered,
-        pg_catalog.concat_ws('/', $4::oid, c.oid, {definition}) AS made_as
+        pg_catalog.concat_ws('/', $4::oid, c.oid, {definition}) AS made_as, {twin} AS twin
     FROM pg_catalog.pg_index i
         JOIN pg_catalog.pg_class x ON x.oid = i.indexrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
@@ -213,6 +215,7 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
         .replace("{size}", &size_of("x"))
         .replace("{entries}", ENTRIES)
         .replace("{definition}", DEFINITION)
+        .replace("{twin}", &half_built::twin("i", "x"))
         .replace("{may}", &may_reindex(&db.server));
     let doing = "reading which indexes there are";
     let rows = db
@@ -259,6 +262,7 @@ pub(super) async fn indexes(db: &Session, scope: &Scope) -> Result<Vec<IndexFact
             unread: row.named::<Option<bool>>("unread")?.unwrap_or(true),
             filtered: row.named("filtered")?,
             made_as: row.named("made_as")?,
+            twin: row.named("twin")?,
             columns: Vec::new(),
             measured_ideal_bytes: None,
         })

@@ -500,18 +500,25 @@ fn and_more(indexes: &[&IndexFacts]) -> String {
 
 fn invalid_index(index: &IndexFacts) -> Finding {
     let name = index.name();
+    let (helps, suggestion) = match &index.twin {
+        Some(twin) => (
+            half_built::redundant(twin),
+            Some(format!("DROP INDEX CONCURRENTLY {name}")),
+        ),
+        None if index.unique => (half_built::TWICE.to_owned(), None),
+        None => (
+            "Rebuild it, or drop it".to_owned(),
+            Some(format!("REINDEX INDEX CONCURRENTLY {name}")),
+        ),
+    };
     Finding {
         code: "index.invalid".to_owned(),
         severity: Severity::Warning,
         message: format!(
-            "{name} on {} is invalid: a build of it failed or is under way. It costs every write and helps no query. {}",
-            index.table_name(),
-            match index.unique {
-                true => half_built::TWICE,
-                false => "Rebuild it, or drop it",
-            }
+            "{name} on {} is invalid: a build of it failed or is under way. It costs every write and helps no query. {helps}",
+            index.table_name()
         ),
-        suggestion: (!index.unique).then(|| format!("REINDEX INDEX CONCURRENTLY {name}")),
+        suggestion,
         object: name,
     }
 }

@@ -23,6 +23,7 @@ fn versions_that_corrupt_indexes_are_refused() {
             tuples: 1_000.0,
             measured_ideal_bytes: Some(1e6),
             valid: true,
+            twin: None,
             may: true,
             ..IndexFacts::default()
         };

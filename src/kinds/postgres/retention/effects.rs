@@ -14,6 +14,8 @@ use crate::values::unreadable;
 pub(in crate::kinds::postgres) struct ForeignKey {
     /// The table of the rule.
     pub(in crate::kinds::postgres) root: u32,
+    /// What is pointed at in the first place: the table of the rule, or one partition of it.
+    pub(in crate::kinds::postgres) start: u32,
     /// The table pointed at; another one than `root` below a cascade.
     pub(super) parent: u32,
     pub(super) parent_rows: f64,
@@ -109,6 +111,7 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
     each(&rows, |row| {
         Ok(ForeignKey {
             root: root_of.get(&row.get(0)?).copied().unwrap_or(row.get(0)?),
+            start: row.get(0)?,
             parent: row.get(1)?,
             parent_rows: row.get(2)?,
             child_oid: row.get(3)?,
@@ -125,11 +128,11 @@ pub(in crate::kinds::postgres) async fn foreign_keys(
 }
 
 /// What becomes of the children of `victims` rows of `root`, and of theirs.
-fn texts(all: &[ForeignKey], root: u32, victims: f64) -> Vec<String> {
+fn texts(all: &[ForeignKey], (root, member): (u32, u32), victims: f64) -> Vec<String> {
     // Rows expected to go, by table; parents come before their children.
     let mut going: HashMap<u32, f64> = HashMap::from([(root, victims)]);
     let mut texts = Vec::new();
-    for fk in all.iter().filter(|fk| fk.root == root) {
+    for fk in all.iter().filter(|fk| fk.concerns(root, member)) {
         let each = if fk.parent_rows > 0.0 {
             fk.child_rows / fk.parent_rows
         } else {
@@ -156,10 +159,11 @@ pub(in crate::kinds::postgres) fn announce(
     (root, member): (u32, u32),
     victims: f64,
 ) {
-    step.details.extend(texts(foreign_keys, root, victims));
+    step.details
+        .extend(texts(foreign_keys, (root, member), victims));
     // Nobody has to name them.
     let told = |text: String| unreadable::escaped(&text).into_owned();
-    let of_root = foreign_keys.iter().filter(|fk| fk.root == root);
+    let of_root = foreign_keys.iter().filter(|fk| fk.concerns(root, member));
     let changed = of_root.filter_map(ForeignKey::sets_off);
     step.body.sets_off.extend(changed.map(told));
     for trigger in triggers.iter().filter(|t| t.table == member) {
@@ -188,6 +192,11 @@ pub(in crate::kinds::postgres) async fn triggers(
 }
 
 impl ForeignKey {
+    /// Whether it points at rows of `member`, a part of `root`: at all of them, or at that one.
+    pub(in crate::kinds::postgres) fn concerns(&self, root: u32, member: u32) -> bool {
+        self.root == root && (self.start == root || self.start == member)
+    }
+
     /// What it changes elsewhere; nothing where it only refuses.
     fn sets_off(&self) -> Option<String> {
         let columns = self.columns.join(", ");

@@ -160,6 +160,25 @@ impl Ties {
         found.filter(|r| all || !r.takes).cloned().collect()
     }
 
+    /// Why an expired partition goes row by row: who points at it, or at a table above it.
+    pub(in crate::kinds::postgres) fn pointed_at(&self, member: u32) -> Option<String> {
+        let mut all: Vec<String> = self
+            .references
+            .get(&member)
+            .into_iter()
+            .flatten()
+            .map(|r| format!("{} of {}", r.constraint, r.child))
+            .collect();
+        all.sort();
+        all.dedup();
+        (!all.is_empty()).then(|| {
+            format!(
+                "it is not dropped, because foreign keys point at it, or at the whole table: {}",
+                all.join(", ")
+            )
+        })
+    }
+
     /// Whether rows of a member are reached through the table that the rule
     /// names: its policies are meant, and its triggers expected.
     pub(super) fn through(&self, table: &Table, member: &Member) -> bool {

@@ -6,6 +6,7 @@ mod disk;
 mod looked_at;
 mod meanwhile;
 mod moved;
+mod places;
 mod put_back;
 mod readers;
 mod renamed;

@@ -156,3 +156,26 @@ for_oldest_and_newest! {
         assert_eq!(run["rows"], 9);
     }
 }
+
+for_oldest_and_newest! {
+    /// Who points at one partition keeps that one from being dropped, and no other.
+    async fn only_the_one_that_is_pointed_at_goes_by_rows(major: u32) {
+        let db = fresh_database(major).await;
+        months(&db, false).await;
+        db.execute("CREATE UNIQUE INDEX ON events_4 (id); CREATE TABLE kk (pid bigint, CONSTRAINT points FOREIGN KEY (pid) REFERENCES events_4 (id)); CREATE INDEX ON kk (pid);
+            INSERT INTO kk SELECT max(id) FROM events_4").await;
+        let workspace = workspace(&db, &json!([{ "table": "events", "column": "at", "older_than": "75d" }]));
+        let plan = workspace.run(["plan", "cleanup"]).expect(0).stdout;
+        assert_eq!(plan.matches("foreign keys point at it").count(), 1, "{plan}");
+        assert!(plan.contains("points of public.kk"), "{plan}");
+        // Of the partition that keeps younger rows nothing is said of the key.
+        assert_eq!(plan.matches("fails where there is a child in public.kk").count(), 1, "{plan}");
+        let run = workspace.run(["run", "cleanup", "--now", "--output", "json"]).json()["runs"][0].clone();
+        let all = actions(&run);
+        assert!(all.contains(&("delete", "public.events_4")), "{run:#}");
+        assert!(all.contains(&("drop_partition", "public.events_3")) && all.contains(&("drop_partition", "public.events_5")), "{run:#}");
+        assert_eq!(db.number("SELECT count(*) FROM events_4").await, 1);
+        assert_eq!(db.number("SELECT count(*) FROM pg_class WHERE relname IN ('events_3', 'events_5')").await, 0);
+        assert_eq!(db.number("SELECT count(*) FROM events_2 WHERE at < now() - interval '75 days'").await, 0);
+    }
+}
