@@ -62,6 +62,7 @@ const TWIN: &str = "CASE WHEN NOT i.indisvalid AND NOT x.relispartition THEN (SE
 pub(super) fn twin(index: &str, class: &str) -> String {
     let of = TWIN.replace("{alike}", ALIKE);
     let of = of
+        .replace("(i)", "(\u{1})")
         .replace("(i.", "(\u{1}.")
         .replace(" i.", " \u{1}.")
         .replace(" x.", " \u{2}.");
