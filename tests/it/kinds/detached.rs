@@ -193,7 +193,10 @@ for_oldest_and_newest! {
             for _ in 0..2 {
                 let output = workspace.run(["run", "partitions", "--now", "--output", "json"]);
                 let failed = output.expect(1).json()["runs"][0].clone();
-                assert!(step(&failed, "public.ev_2020")["error"].as_str().unwrap().contains("already exists"), "{failed:#}");
+                let findings = failed["findings"].as_array().unwrap();
+                let told = findings.iter().find(|f| f["code"] == "partitions.name_taken" && f["object"] == "public.ev_2020");
+                assert!(told.unwrap()["message"].as_str().unwrap().contains("attic.ev_2020 exists already"), "{failed:#}");
+                assert_eq!(failed["steps"], json!([]), "{failed:#}");
                 assert_eq!(rows(&db, "ev").await, 101);
             }
             db.execute("DROP TABLE attic.ev_2020").await;
