@@ -54,9 +54,11 @@ impl Doctor {
             let mut found = Vec::new();
             let last = places.get(&name);
             let seen = pipeline::examine(target, &tasks, last, &mut found).await;
+            let blocked = found.iter().any(|(level, _)| *level == Level::Blocked);
             let of = |(level, text)| (name.clone(), level, text);
             lines.extend(found.into_iter().map(of));
             match seen {
+                Ok(()) if blocked => continue,
                 Ok(()) => {}
                 Err(PipelineError::Engine(error)) => {
                     let bad_url = error.is_address();
@@ -75,7 +77,7 @@ impl Doctor {
         if let Some(history) = history {
             history.close().await;
         }
-        if code == 0 && lines.iter().any(|(_, level, _)| *level == Level::Problem) {
+        if code == 0 && lines.iter().any(|(_, level, _)| level.is_problem()) {
             code = 1;
         }
         if context.json() {
@@ -100,7 +102,7 @@ impl Doctor {
                 let ink = match level {
                     Level::Ok => Ink::Good,
                     Level::Note => Ink::Plain,
-                    Level::Problem => Ink::Bad,
+                    Level::Problem | Level::Blocked => Ink::Bad,
                 };
                 match n {
                     0 => outln!("{}{line}", style.paint(ink, &begin)),
@@ -108,9 +110,7 @@ impl Doctor {
                 }
             }
         }
-        let problems = lines
-            .iter()
-            .filter(|(_, level, _)| *level == Level::Problem);
+        let problems = lines.iter().filter(|(_, level, _)| level.is_problem());
         match problems.count() {
             0 => outln!("all is well"),
             n => outln!("{}", counted(n, "problem")),

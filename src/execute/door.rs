@@ -66,7 +66,7 @@ pub trait Door: Send + Sync + Sized + 'static {
     ///
     /// # Errors
     /// When the server cannot be asked.
-    async fn databases(&self, session: &Self::Session) -> Result<Vec<String>, EngineError>;
+    async fn databases(&self, session: &Self::Session) -> Result<Vec<Database>, EngineError>;
 
     /// Which database this is, whatever address it was reached by.
     ///
@@ -192,6 +192,15 @@ pub trait Door: Send + Sync + Sized + 'static {
     /// The last thing after steps were carried out: whatever has to pass before
     /// the next look, of this run or another, sees what they did.
     async fn end(&self, session: &Self::Session);
+}
+
+/// A database of a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// Whether it takes connections at all.
+    pub open: bool,
 }
 
 /// Who has a task that was to be claimed.

@@ -16,15 +16,22 @@ pub enum Level {
     Note,
     /// Something does not work, or is dangerous.
     Problem,
+    /// A problem that keeps every task from running: none of them is worth trying.
+    Blocked,
 }
 
 impl Level {
+    /// Whether something is wrong.
+    pub fn is_problem(self) -> bool {
+        matches!(self, Level::Problem | Level::Blocked)
+    }
+
     /// As it stands at the beginning of a line, and in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Level::Ok => "ok",
             Level::Note => "note",
-            Level::Problem => "problem",
+            Level::Problem | Level::Blocked => "problem",
         }
     }
 }

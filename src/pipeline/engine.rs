@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::checkup::Line;
 use super::{PipelineError, Through, Way, through};
 use crate::config::{Target, Task};
-use crate::execute::{mongodb, postgres};
+use crate::execute::{Database, mongodb, postgres};
 use crate::kinds;
 use crate::plan;
 use crate::values::Engine;
@@ -27,7 +27,7 @@ pub(super) fn of(task: &Task) -> Result<Box<dyn Way>, PipelineError> {
 }
 
 /// Every database of the target's server that work may be done in.
-pub(super) async fn databases(target: &Target) -> Result<Vec<String>, PipelineError> {
+pub(super) async fn databases(target: &Target) -> Result<Vec<Database>, PipelineError> {
     match target.engine {
         Engine::Postgres => through::databases::<postgres::Door>(target).await,
         Engine::Mongodb => through::databases::<mongodb::Door>(target).await,

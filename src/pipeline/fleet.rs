@@ -7,6 +7,7 @@ use chrono::Utc;
 
 use super::{PipelineError, Request, Surroundings, blank, closed, engine, error};
 use crate::config::{Target, Task};
+use crate::execute::Database;
 use crate::history::{
     DATABASES, HistoryError, RunFilter, RunRecord, RunStatus, Seen, Store, databases_of,
 };
@@ -153,16 +154,31 @@ async fn failed(mut record: RunRecord, error: PipelineError, around: &Surroundin
     }
 }
 
-/// Every database of the server, and whether it is meant.
-async fn there(target: &Target) -> Result<BTreeMap<String, bool>, PipelineError> {
+/// What a database of the server is to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    /// Work is done in it.
+    Meant,
+    /// It is left out.
+    Left,
+    /// It is meant, and takes no connections.
+    Closed,
+}
+
+/// Every database of the server, and what it is to the target.
+async fn there(target: &Target) -> Result<BTreeMap<String, There>, PipelineError> {
     error::configured(target)?;
     Ok(meant(target, engine::databases(target).await?))
 }
 
-fn meant(target: &Target, all: Vec<String>) -> BTreeMap<String, bool> {
-    let with_answer = |name: String| {
-        let means = target.means(&name);
-        (name, means)
+fn meant(target: &Target, all: Vec<Database>) -> BTreeMap<String, There> {
+    let with_answer = |database: Database| {
+        let there = match (target.means(&database.name), database.open) {
+            (false, _) => There::Left,
+            (true, true) => There::Meant,
+            (true, false) => There::Closed,
+        };
+        (database.name, there)
     };
     all.into_iter().map(with_answer).collect()
 }
@@ -170,11 +186,11 @@ fn meant(target: &Target, all: Vec<String>) -> BTreeMap<String, bool> {
 fn chosen(
     with_server: bool,
     target: &Target,
-    there: &BTreeMap<String, bool>,
+    there: &BTreeMap<String, There>,
 ) -> Result<Vec<Target>, PipelineError> {
     let mut meant: Vec<&String> = there
         .iter()
-        .filter_map(|(name, meant)| meant.then_some(name))
+        .filter_map(|(name, there)| (*there == There::Meant).then_some(name))
         .collect();
     if meant.is_empty() {
         let patterns = target.databases.iter().flatten();
@@ -199,7 +215,7 @@ struct News {
     gone: Vec<String>,
 }
 
-fn news(target: &Target, there: &BTreeMap<String, bool>, known: &BTreeMap<String, Seen>) -> News {
+fn news(target: &Target, there: &BTreeMap<String, There>, known: &BTreeMap<String, Seen>) -> News {
     let now = Utc::now();
     let mut memories = Vec::new();
     let mut note = |name: &str, seen: Seen| {
@@ -211,7 +227,7 @@ fn news(target: &Target, there: &BTreeMap<String, bool>, known: &BTreeMap<String
     let mut new = Vec::new();
     for name in there
         .iter()
-        .filter_map(|(name, meant)| meant.then_some(name))
+        .filter_map(|(name, there)| (*there == There::Meant).then_some(name))
     {
         if known.get(name).is_none_or(|seen| seen.gone.is_some()) {
             new.push(name.as_str());
@@ -222,10 +238,16 @@ fn news(target: &Target, there: &BTreeMap<String, bool>, known: &BTreeMap<String
             note(name, seen);
         }
     }
-    let mut gone = Vec::new();
+    let (mut gone, mut shut) = (Vec::new(), Vec::new());
     for (name, seen) in known.iter().filter(|(_, seen)| seen.gone.is_none()) {
-        if there.get(name) == Some(&true) {
-            continue;
+        match there.get(name) {
+            Some(There::Meant) => continue,
+            // It may be back any time; what it failed at is waited for meanwhile.
+            Some(There::Closed) => {
+                shut.push(name.as_str());
+                continue;
+            }
+            Some(There::Left) | None => {}
         }
         // Whoever changed `databases` knows that.
         if !there.contains_key(name) {
@@ -262,6 +284,13 @@ fn news(target: &Target, there: &BTreeMap<String, bool>, known: &BTreeMap<String
             info((*name).to_owned(), message)
         }));
     }
+    findings.extend(shut.into_iter().map(|name| Finding {
+        code: "database.closed".to_owned(),
+        severity: Severity::Warning,
+        object: name.to_owned(),
+        message: format!("the database {name} takes no connections: nothing is done in it"),
+        suggestion: None,
+    }));
     News {
         findings,
         memories,
@@ -296,9 +325,7 @@ async fn gone(store: &dyn Store, target: &Target, database: &str) -> Result<Find
         code: "database.gone".to_owned(),
         severity: Severity::Info,
         object: database.to_owned(),
-        message: format!(
-            "the database {database} is not there any more, or takes no connections now; {last}"
-        ),
+        message: format!("the database {database} is not there any more; {last}"),
         suggestion: None,
     })
 }

@@ -19,8 +19,8 @@ use super::{
 use crate::config::{Limits, Target, Task, Throttle};
 use crate::engines::EngineError;
 use crate::execute::{
-    self, Awaited, BodyOf, Door, Event, Execution, Held, Holder, LAST_PLACE, PLACES, Pace, Stop,
-    StopReason, Throttler,
+    self, Awaited, BodyOf, Database, Door, Event, Execution, Held, Holder, LAST_PLACE, PLACES,
+    Pace, Stop, StopReason, Throttler,
 };
 use crate::history::{RunRecord, RunStatus, carried_out};
 use crate::plan::{
@@ -341,7 +341,7 @@ impl<D: Door> Way for Through<D> {
 }
 
 /// Every database of the target's server that work may be done in.
-pub(super) async fn databases<D: Door>(target: &Target) -> Result<Vec<String>, PipelineError> {
+pub(super) async fn databases<D: Door>(target: &Target) -> Result<Vec<Database>, PipelineError> {
     let door = D::to(target, "maint looks for databases")?;
     // A standby knows them as well.
     let session = door.open(true).await?;

@@ -116,8 +116,14 @@ const FINDINGS: &[Code] = &[
         "Use a pooler, close idle sessions, or raise max_connections.",
     ),
     code(
+        "database.closed",
+        "A database that is looked after under a target with `databases` takes no connections.",
+        "Nothing is done in it, and what failed there last is still waited for.",
+        "Let it take connections again, or leave it out: `databases: [\"*\", \"!NAME\"]`.",
+    ),
+    code(
         "database.gone",
-        "A database that was looked after under a target with `databases` is not on the server any more, or takes no connections now.",
+        "A database that was looked after under a target with `databases` is not on the server any more.",
         "Nothing runs in it from now on; what the history knows of it stays. Where nobody meant to drop it, this is how that is noticed.",
         "Nothing, if that was meant. The message says when it was last worked on; `maint archive list --target NAME` says what was archived from it.",
     ),

@@ -16,7 +16,7 @@ use crate::engines::EngineError;
 use crate::engines::mongodb::{
     Dial, Limit, Members, MongoError, Refusal, Session, kill_operations, number,
 };
-use crate::execute::{self, Busy, Execution, Holder, Size};
+use crate::execute::{self, Busy, Database, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::mongodb::{Body, Command, Walk, Work};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step};
@@ -119,8 +119,9 @@ impl execute::Door for Door {
         Ok(counts)
     }
 
-    async fn databases(&self, session: &Session) -> Result<Vec<String>, EngineError> {
-        Ok(session.databases().await?)
+    async fn databases(&self, session: &Session) -> Result<Vec<Database>, EngineError> {
+        let open = |name| Database { name, open: true };
+        Ok(session.databases().await?.into_iter().map(open).collect())
     }
 
     async fn identity(&self, session: &Session) -> Result<String, EngineError> {

@@ -23,7 +23,7 @@ use crate::engines::postgres::copies;
 use crate::engines::postgres::trust::Guard;
 use crate::engines::postgres::{Session, claim, each, pooler};
 use crate::execute::step::end;
-use crate::execute::{self, Busy, Execution, Holder, Size};
+use crate::execute::{self, Busy, Database, Execution, Holder, Size};
 use crate::history::{StepRecord, StepStatus};
 use crate::plan::{Finding, Place, Scope, Severity, Site, Step, Work};
 use crate::values::with_causes;
@@ -34,9 +34,9 @@ use crate::values::with_causes;
 /// collector is: it answers in the order in which it was told.
 const STATISTICS_ARRIVE: Duration = Duration::from_millis(700);
 
-/// Databases that may be connected to. Templates are no databases that anybody works in.
-const DATABASES: &str = "SELECT d.datname::text FROM pg_catalog.pg_database d
-    WHERE d.datallowconn AND NOT d.datistemplate ORDER BY 1";
+/// Databases, and whether they may be connected to. Templates are none that anybody works in.
+const DATABASES: &str = "SELECT d.datname::text, d.datallowconn FROM pg_catalog.pg_database d
+    WHERE NOT d.datistemplate ORDER BY 1";
 
 /// Takes the guards of all steps that are going to be counted; `false`, in a
 /// new transaction, where that cannot be.
@@ -135,9 +135,12 @@ impl execute::Door for Door {
         place(&self.dial, session, self.begun_on.get(), last).await
     }
 
-    async fn databases(&self, session: &Session) -> Result<Vec<String>, EngineError> {
+    async fn databases(&self, session: &Session) -> Result<Vec<Database>, EngineError> {
         let rows = session.query("listing databases", DATABASES, &[]).await?;
-        each(&rows, |row| row.get(0))
+        each(&rows, |row| {
+            let (name, open) = (row.get(0)?, row.get(1)?);
+            Ok(Database { name, open })
+        })
     }
 
     async fn identity(&self, session: &Session) -> Result<String, EngineError> {

@@ -195,7 +195,7 @@ async fn locked(session: &Session) -> Option<Line> {
     let doing = "asking whether the server is locked";
     let answer = session.command(doing, "admin", ask, Limit::ASIDE).await;
     if answer.is_ok_and(|answer| answer.get_bool("fsyncLock").unwrap_or(false)) {
-        return Some((Level::Problem, "the server is locked against writes (db.fsyncLock), as for a backup of its files: every run fails until db.fsyncUnlock()".to_owned()));
+        return Some((Level::Blocked, "the server is locked against writes (db.fsyncLock), as for a backup of its files: every run fails until db.fsyncUnlock()".to_owned()));
     }
     let ask = doc! { "serverStatus": 1, "repl": 1, "metrics": 0, "locks": 0, "wiredTiger": 0 };
     let answer = session
@@ -204,7 +204,7 @@ async fn locked(session: &Session) -> Option<Line> {
         .ok()?;
     let mode = answer.get_document("repl").ok()?.get("userWriteBlockMode");
     // 1 is off, 2 is on.
-    (number(mode) == Some(2)).then(|| (Level::Problem, "the server takes no writes of users (setUserWriteBlockMode), as tools for migrations and backups leave it: every run fails until db.adminCommand({setUserWriteBlockMode: 1, global: false})".to_owned()))
+    (number(mode) == Some(2)).then(|| (Level::Blocked, "the server takes no writes of users (setUserWriteBlockMode), as tools for migrations and backups leave it: every run fails until db.adminCommand({setUserWriteBlockMode: 1, global: false})".to_owned()))
 }
 
 fn told(what: &str, error: &MongoError) -> String {
@@ -260,7 +260,7 @@ async fn roles(session: &Session) -> Result<Vec<Line>, MongoError> {
         let database = session.database();
         let claims = namespace(database, CLAIMS);
         lines.push((
-            Level::Problem,
+            Level::Blocked,
             format!(
                 "no task can run: every run is claimed in {claims}, and the user lacks {} there; db.getSiblingDB(\"admin\").grantRolesToUser(USER, [{{ role: \"readWrite\", db: \"{database}\" }}]), or a role of your own with {} on that collection",
                 missing.join(", "),

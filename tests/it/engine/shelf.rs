@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use maint::config::{Target, Throttle};
 use maint::engines::EngineError;
 use maint::engines::postgres::connect::ConnectError;
-use maint::execute::{Busy, Door, Execution, Holder, Job, Size};
+use maint::execute::{Busy, Database, Door, Execution, Holder, Job, Size};
 use maint::history::{StepRecord, StepStatus, Store};
 use maint::plan::{
     self, Entry, Finding, Kind, Moment, Place, Plan, Scope, Severity, Site, Speaks, Step,
@@ -174,8 +174,9 @@ impl Door for ShelfDoor {
         }
     }
 
-    async fn databases(&self, _: &Hand) -> Result<Vec<String>, EngineError> {
-        Ok(vec!["shelf".to_owned()])
+    async fn databases(&self, _: &Hand) -> Result<Vec<Database>, EngineError> {
+        let (name, open) = ("shelf".to_owned(), true);
+        Ok(vec![Database { name, open }])
     }
 
     async fn identity(&self, _: &Self::Session) -> Result<String, EngineError> {

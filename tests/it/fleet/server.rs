@@ -227,6 +227,35 @@ async fn of_three_hundred_databases_five_need_something() {
     five_of(300, &[7, 77, 150, 222, 300]).await;
 }
 
+/// A database that takes no connections for a while is not gone.
+#[tokio::test]
+async fn a_database_that_is_closed_is_told_until_it_is_open_again() {
+    let fleet = Fleet::start(2, &[1]).await;
+    let workspace = fleet.workspace("");
+    let ran = || {
+        let said = workspace.run(["run", "statistics", "--now", "--output", "json"]);
+        said.expect(0).json()
+    };
+    assert_eq!(told(&ran()), [owned("database.new", "")]);
+    fleet.disturb("tenant_2").await;
+    fleet
+        .run("ALTER DATABASE tenant_2 WITH ALLOW_CONNECTIONS false")
+        .await;
+    for _ in 0..2 {
+        let said = ran();
+        assert_eq!(told(&said), [owned("database.closed", "tenant_2")]);
+        assert_eq!(runs(&said)[0]["findings"][0]["severity"], "warning");
+        assert_eq!(worked(&said), BTreeSet::new());
+    }
+    fleet
+        .run("ALTER DATABASE tenant_2 WITH ALLOW_CONNECTIONS true")
+        .await;
+    let said = ran();
+    assert_eq!(told(&said), []);
+    assert_eq!(worked(&said), BTreeSet::from(["fleet/tenant_2".to_owned()]));
+    assert_eq!(fleet.analyzed("tenant_2").await, 1);
+}
+
 #[tokio::test]
 async fn a_database_that_lets_nobody_in_stops_no_other() {
     let fleet = Fleet::start(3, &[1, 3]).await;

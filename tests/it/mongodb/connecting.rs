@@ -262,6 +262,7 @@ async fn what_is_not_allowed_names_the_role() {
     ] {
         assert!(words.contains(part), "{doctor:#?}");
     }
+    assert!(!words.contains("works: "), "{doctor:#?}");
     // Rights on that collection alone are enough for what only reads.
     let claims = doc! {
         "createRole": "claims",
@@ -277,6 +278,7 @@ async fn what_is_not_allowed_names_the_role() {
     );
     let doctor = workspace.run(["doctor"]);
     assert!(!doctor.stdout.contains("no task can run"), "{doctor:#?}");
+    assert!(doctor.stdout.contains("works: "), "{doctor:#?}");
     let ran = workspace.run(["run", "integrity", "--now"]);
     assert!(!ran.stdout.contains("findAndModify"), "{ran:#?}");
 }
