@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mongodb::bson::{Bson, Document, doc};
+use mongodb::bson::{Document, doc};
 use serde_json::json;
 
 use super::common::Collection;
@@ -56,6 +56,24 @@ pub(super) async fn look(
         seen.clear();
     }
     Ok(seen)
+}
+
+/// Whether any document meets a filter, as far as can be seen in time; none where there is no
+/// document at all.
+pub(super) async fn try_out(
+    db: &Session,
+    (database, name): (&str, &str),
+    filter: Document,
+) -> Result<Option<Seen>, EngineError> {
+    match find(db, database, name, filter).await {
+        Ok(true) => Ok(Some(Seen::Somewhere)),
+        Ok(false) => {
+            let any = find(db, database, name, doc! {}).await?;
+            Ok(any.then_some(Seen::Nowhere))
+        }
+        Err(EngineError::Mongo(error)) if error.is_out_of_time() => Ok(Some(Seen::Unknown)),
+        Err(error) => Err(error),
+    }
 }
 
 /// None where the field is null wherever it is.
@@ -145,182 +163,8 @@ pub(super) fn listed(kinds: &BTreeSet<&'static str>) -> String {
     kinds.iter().copied().collect::<Vec<_>>().join(" or ")
 }
 
-/// What a filter makes of a field.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Met {
-    /// Whether it may match a document that has none of that name, or of another type.
-    pub(super) absent: bool,
-    /// What the field is compared with.
-    pub(super) kinds: Kinds,
-}
-
-/// The fields that a filter names, and what it makes of them.
-pub(super) fn named(filter: &Document) -> BTreeMap<String, Met> {
-    let mut found = BTreeMap::new();
-    of_filter(filter, "", false, &mut found);
-    found
-}
-
-/// Takes in what else is made of a field.
-fn note(found: &mut BTreeMap<String, Met>, path: String, absent: bool, kinds: Kinds) {
-    match found.get_mut(&path) {
-        Some(met) => {
-            met.absent |= absent;
-            met.kinds = both(met.kinds.take(), kinds);
-        }
-        None => {
-            found.insert(path, Met { absent, kinds });
-        }
-    }
-}
-
 /// The types of one and of the other.
 pub(super) fn both(one: Kinds, other: Kinds) -> Kinds {
     let (one, other) = (one?, other?);
     Some(one.into_iter().chain(other).collect())
-}
-
-fn of_filter(filter: &Document, above: &str, negated: bool, found: &mut BTreeMap<String, Met>) {
-    for (key, value) in filter {
-        match (key.as_str(), value) {
-            ("$and" | "$or" | "$nor", Bson::Array(parts)) => {
-                for part in parts.iter().filter_map(Bson::as_document) {
-                    of_filter(part, above, negated || key == "$nor", found);
-                }
-            }
-            ("$expr", value) => of_expression(value, found),
-            (key, value) if !key.starts_with('$') => {
-                let path = format!("{above}{key}");
-                let inner = value.as_document().and_then(|of| of.get("$elemMatch"));
-                if let Some(inner) = inner.and_then(Bson::as_document) {
-                    of_filter(inner, &format!("{path}."), negated, found);
-                }
-                let absent = negated || matches_nothing(value);
-                note(found, path, absent, kinds_of(value));
-            }
-            _ => {}
-        }
-    }
-}
-
-/// Whether a condition on a field is met by a document without it.
-fn matches_nothing(condition: &Bson) -> bool {
-    let Bson::Document(operators) = condition else {
-        return *condition == Bson::Null;
-    };
-    operators
-        .iter()
-        .any(|(operator, value)| match (operator.as_str(), value) {
-            ("$ne" | "$nin" | "$not", _) => true,
-            ("$eq" | "$gte" | "$lte", value) => *value == Bson::Null,
-            ("$in", Bson::Array(values)) => values.contains(&Bson::Null),
-            ("$exists", Bson::Boolean(exists)) => !exists,
-            ("$exists", Bson::Int32(0) | Bson::Int64(0)) => true,
-            _ => false,
-        })
-}
-
-/// The types of what a condition compares a field with.
-fn kinds_of(condition: &Bson) -> Kinds {
-    let Bson::Document(operators) = condition else {
-        return kind_of(condition);
-    };
-    let each = operators
-        .iter()
-        .map(|(operator, value)| match (operator.as_str(), value) {
-            ("$eq" | "$ne" | "$gt" | "$gte" | "$lt" | "$lte", value) => kind_of(value),
-            ("$in" | "$nin", Bson::Array(values)) => {
-                values.iter().map(kind_of).reduce(both).flatten()
-            }
-            ("$not", value) => kinds_of(value),
-            _ => None,
-        });
-    each.reduce(both).flatten()
-}
-
-fn kind_of(value: &Bson) -> Kinds {
-    let kinds: &[&'static str] = match value {
-        Bson::String(_) => &["string"],
-        Bson::Int32(_) | Bson::Int64(_) | Bson::Double(_) | Bson::Decimal128(_) => &["number"],
-        Bson::Boolean(_) => &["bool"],
-        Bson::DateTime(_) => &["date"],
-        Bson::ObjectId(_) => &["objectId"],
-        _ => return None,
-    };
-    Some(kinds.iter().copied().collect())
-}
-
-/// Paths in an expression. What is not there is less than everything else: nobody knows what it is
-/// compared with.
-fn of_expression(expression: &Bson, found: &mut BTreeMap<String, Met>) {
-    match expression {
-        Bson::String(text) => {
-            let path = ["$$ROOT.", "$$CURRENT.", "$"]
-                .iter()
-                .find_map(|start| text.strip_prefix(start));
-            if let Some(path) = path.filter(|path| !path.is_empty() && !path.starts_with('$')) {
-                note(found, path.to_owned(), true, None);
-            }
-        }
-        Bson::Array(parts) => parts.iter().for_each(|part| of_expression(part, found)),
-        Bson::Document(parts) => {
-            let parts = parts.iter().filter(|(key, _)| *key != "$literal");
-            parts.for_each(|(_, part)| of_expression(part, found));
-        }
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_found_wherever_a_filter_names_them() {
-        let told = |filter: Document| -> Vec<String> {
-            let named = named(&filter).into_iter();
-            let shown = |(field, met): (String, Met)| {
-                let kinds = met.kinds.map_or("anything".to_owned(), |all| listed(&all));
-                match met.absent {
-                    true => format!("{field}: {kinds}, or none"),
-                    false => format!("{field}: {kinds}"),
-                }
-            };
-            named.map(shown).collect()
-        };
-        assert_eq!(
-            told(doc! { "a": 1, "b.c": { "$gt": "x" }, "$comment": "d" }),
-            ["a: number", "b.c: string"]
-        );
-        assert_eq!(
-            told(
-                doc! { "$or": [{ "a": Bson::Null }, { "$and": [{ "b": { "$ne": true } }] }], "c": { "$in": [1, Bson::Null] } }
-            ),
-            [
-                "a: anything, or none",
-                "b: bool, or none",
-                "c: anything, or none"
-            ]
-        );
-        assert_eq!(
-            told(
-                doc! { "$nor": [{ "a": 1 }, { "a": "x" }], "b": { "$exists": false }, "c": { "$exists": true } }
-            ),
-            [
-                "a: number or string, or none",
-                "b: anything, or none",
-                "c: anything"
-            ]
-        );
-        assert_eq!(
-            told(doc! { "a": { "$elemMatch": { "b": 1 } }, "c": { "$in": ["x", "y"] } }),
-            ["a: anything", "a.b: number", "c: string"]
-        );
-        assert_eq!(
-            told(
-                doc! { "$expr": { "$lt": ["$a.b", { "$add": ["$$ROOT.c", "$$NOW", { "$literal": "$d" }] }] } }
-            ),
-            ["a.b: anything, or none", "c: anything, or none"]
-        );
-    }
 }

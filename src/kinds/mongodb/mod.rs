@@ -6,6 +6,7 @@ mod common;
 mod compact;
 mod expiring;
 mod fields;
+mod filter;
 mod integrity;
 mod refresh;
 mod snapshot;

@@ -99,6 +99,32 @@ async fn a_field_that_no_document_has(version: u32) {
             "statuss",
         ),
         (
+            format!("{aged}, keep: [{{ pinnned: {{ $ne: null }} }}]"),
+            "pinnned",
+        ),
+        (
+            format!("{aged}, keep: [{{ pinnned: {{ $not: {{ $ne: true }} }} }}]"),
+            "pinnned",
+        ),
+        (
+            format!("{aged}, keep: [{{ $nor: [{{ pinnned: {{ $ne: true }} }}] }}]"),
+            "pinnned",
+        ),
+        (
+            format!("{aged}, keep: [{{ $expr: {{ $eq: [\"$pinnned\", true] }} }}]"),
+            "pinnned",
+        ),
+        (
+            format!("{aged}, keep: [{{ tags: {{ $all: [{{ $elemMatch: {{ held: true }} }}] }} }}]"),
+            "tags.held",
+        ),
+        (
+            format!(
+                "{aged}, where: {{ $jsonSchema: {{ properties: {{ nope: {{ bsonType: string }} }} }} }}"
+            ),
+            "nope",
+        ),
+        (
             format!("{aged}, where: {{ $expr: {{ $lt: [\"$prise\", 5] }} }}"),
             "prise",
         ),
@@ -135,6 +161,9 @@ async fn a_field_that_no_document_has(version: u32) {
         "at: { $gt: \"2020-01-01\" }",
         "oid: \"6b0a084ae1b0a7e3fc0d3a03\"",
         "tags.name: { $in: [1, 2] }",
+        "tags.name: { $size: 1 }",
+        "pinned: { $regex: \"1\" }",
+        "$expr: { $eq: [\"$pinned\", \"true\"] }",
     ] {
         events
             .update_many(doc! {}, doc! { "$set": { "oid": ObjectId::new() } })
@@ -152,6 +181,39 @@ async fn a_field_that_no_document_has(version: u32) {
             "{keep}: {done:#}"
         );
         assert_eq!(base.count("events", doc! {}).await, 100, "{keep}");
+    }
+    // Where only the server knows which fields are named, one document shows that they are right.
+    let script = |field: &str, more: &str| {
+        cleanup(
+            &base,
+            &format!(
+                "rules: [{{ {aged}, keep: [{{ $where: \"this.{field} === true\" }}], where: {{ _id: {{ $lt: -1 }} }}{more} }}]"
+            ),
+        )
+    };
+    let done = run(&script("pinnned", ""), "cleanup", 1);
+    let told = finding(&done, "cleanup.rule")["message"].as_str().unwrap();
+    assert!(
+        told.contains("with `$where` only the server knows"),
+        "{told}"
+    );
+    run(&script("pinned", ""), "cleanup", 0);
+    run(
+        &script("pinnned", ", may_be_absent: [$where]"),
+        "cleanup",
+        0,
+    );
+    // What no rule can use is refused before anything is asked.
+    for (only, operator) in [
+        ("loc: { $near: [1, 2] }", "$near"),
+        ("$text: { $search: x }", "$text"),
+    ] {
+        let workspace = cleanup(
+            &base,
+            &format!("rules: [{{ {aged}, where: {{ {only} }} }}]"),
+        );
+        let checked = workspace.run(["check"]).expect(2);
+        assert!(checked.stderr.contains(operator), "{checked:#?}");
     }
     // Nothing meets this, which is told and hurts nobody.
     let workspace = cleanup(
@@ -741,4 +803,67 @@ async fn doctor_knows_what_earlier_runs_have_seen() {
     let anew = for_base(&base).task("cleanup", task);
     let doctor = anew.run(["doctor"]).expect(1).stdout;
     assert!(doctor.contains("no document of"), "{doctor}");
+}
+
+/// Numbers that count another unit than the rule says are all old, or never.
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_of_another_unit_are_refused() {
+    let base = TestBase::new(60).await;
+    let events = base.collection("events");
+    let now = chrono::Utc::now().timestamp();
+    let documents = (0..20).map(|n| doc! { "_id": n, "at": now - n * 86_400 + 3_600 });
+    events.insert_many(documents).await.unwrap();
+    for (epoch, meant) in [("millis", true), ("micros", true), ("seconds", false)] {
+        let workspace = cleanup(
+            &base,
+            &format!(
+                "rules: [{{ collection: events, field: at, older_than: 10d, epoch: {epoch} }}]"
+            ),
+        );
+        if meant {
+            let done = run(&workspace, "cleanup", 1);
+            let told = finding(&done, "cleanup.rule")["message"].as_str().unwrap();
+            assert!(told.contains("is it `epoch: seconds`?"), "{told}");
+            assert_eq!(base.count("events", doc! {}).await, 20);
+        } else {
+            run(&workspace, "cleanup", 0);
+            assert_eq!(base.count("events", doc! {}).await, 11);
+        }
+    }
+}
+
+/// One field expires by one time, in whole seconds; and a name that another index has is not taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ttl_that_cannot_be_is_refused() {
+    let base = TestBase::new(60).await;
+    let events = base.collection("events");
+    events
+        .insert_one(doc! { "_id": 1, "at": days_ago(0), "n": 1 })
+        .await
+        .unwrap();
+    for (options, why) in [
+        (
+            "ttl: [{ collection: events, field: at, expire_after: 1d }, { collection: events, field: at, expire_after: 2d }]",
+            "twice",
+        ),
+        (
+            "ttl: [{ collection: events, field: at, expire_after: 1500ms }]",
+            "whole seconds",
+        ),
+    ] {
+        let checked = cleanup(&base, options).run(["check"]).expect(2);
+        assert!(checked.stderr.contains(why), "{checked:#?}");
+    }
+    let other = IndexOptions::builder().name("at_1".to_owned()).build();
+    let index = IndexModel::builder()
+        .keys(doc! { "n": 1 })
+        .options(other)
+        .build();
+    events.create_index(index).await.unwrap();
+    let workspace = cleanup(
+        &base,
+        "ttl: [{ collection: events, field: at, expire_after: 90d }]",
+    );
+    assert_eq!(steps(&run(&workspace, "cleanup", 0), "succeeded").len(), 1);
+    assert!(steps(&run(&workspace, "cleanup", 0), "succeeded").is_empty());
 }

@@ -1,6 +1,7 @@
 //! What is seen of one rule: the types of its field, whether anything is to go, and how many.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -10,12 +11,13 @@ use super::super::common::Collection;
 use super::super::expiring::is_new;
 use super::super::fields::{self, Seen};
 use super::parents::{self, COUNTING, Pointing};
-use super::rule::{Age, Rule};
+use super::rule::{Age, Rule, Use};
 use super::ttl::{self, Ttl};
 use super::{Cleanup, limits};
 use crate::engines::EngineError;
 use crate::engines::mongodb::{Limit, MongoError, Session, number};
 use crate::plan::mongodb::Path;
+use crate::values::Epoch;
 
 /// How long a look at one collection may take.
 const LOOKING: Limit = Limit(Duration::from_secs(60));
@@ -50,6 +52,11 @@ pub(super) struct Look {
     pub(super) multikey: bool,
     /// Which fields of its filters any document has.
     pub(super) fields: BTreeMap<String, Seen>,
+    /// Whether any document shows that a filter with an operator which hides its fields works as
+    /// it should: what for, the operator, the filter.
+    pub(super) hidden: Vec<(Use, String, String, Seen)>,
+    /// What the numbers of its field count, where that is not what the rule says.
+    pub(super) mistaken: Option<Epoch>,
     /// What children point at; none where nobody could look in time.
     pub(super) pointing: Option<Pointing>,
 }
@@ -72,6 +79,13 @@ impl Cleanup {
             fields: fields::look(db, place, collection, names).await?,
             ..Look::default()
         };
+        for (used, operator, filter) in rule.hidden().map_err(bad)? {
+            let text = filter.to_string();
+            let seen = fields::try_out(db, place, filter).await?;
+            look.hidden
+                .extend(seen.map(|seen| (used, operator, text, seen)));
+        }
+        look.mistaken = mistaken(db, place, rule, now).await?;
         if let Some(field) = &rule.field {
             look.types = types(db, database, &rule.collection, field).await?;
         }
@@ -305,6 +319,34 @@ fn orphan_stages(
             doc! { "$limit": 1 }
         },
     ]
+}
+
+/// The unit that numbers of a field are times of our days in, where they are none in that of the
+/// rule. The first document decides where the unit is right; where it is wrong, and another is not,
+/// too.
+async fn mistaken(
+    db: &Session,
+    place: (&str, &str),
+    rule: &Rule,
+    now: DateTime<Utc>,
+) -> Result<Option<Epoch>, EngineError> {
+    let (Some(field), Some(epoch)) = (&rule.field, rule.epoch) else {
+        return Ok(None);
+    };
+    let is_there = async |range: RangeInclusive<i64>| {
+        let filter = doc! { field: { "$gte": *range.start(), "$lte": *range.end() } };
+        let seen = fields::try_out(db, place, filter).await?;
+        Ok::<bool, EngineError>(seen == Some(Seen::Somewhere))
+    };
+    if is_there(epoch.plausible(now)).await? {
+        return Ok(None);
+    }
+    for other in epoch.others() {
+        if is_there(other.of_our_days(now)).await? {
+            return Ok(Some(other));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) async fn ttl_look(

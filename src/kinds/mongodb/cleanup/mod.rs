@@ -130,7 +130,20 @@ impl Kind for Cleanup {
             ));
         }
         Unfit::each("rules", self.rules.iter().map(Rule::check))?;
-        Unfit::each("ttl", self.ttl.iter().map(Ttl::check))
+        Unfit::each("ttl", self.ttl.iter().map(Ttl::check))?;
+        let again = |n: usize, ttl: &Ttl| self.ttl.iter().take(n).any(|one| one.is_for_same(ttl));
+        let each = self
+            .ttl
+            .iter()
+            .enumerate()
+            .map(|(n, ttl)| match again(n, ttl) {
+                true => Err(Unfit::from(format!(
+                    "`ttl` names `{}` of `{}` twice: an index expires by one time",
+                    ttl.field, ttl.collection
+                ))),
+                false => Ok(()),
+            });
+        Unfit::each("ttl", each)
     }
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {

@@ -10,10 +10,11 @@ use serde::Deserialize;
 
 use super::super::common::Collection;
 use super::super::fields::{self, Kinds};
+use super::super::filter::{self, Without};
 use crate::engines::mongodb::{Json, misnamed, misnamed_database};
 use crate::plan::Unfit;
 use crate::plan::mongodb::{Orphans, Path, single};
-use crate::values::{Bytes, CalendarSpan, Percent};
+use crate::values::{Bytes, CalendarSpan, Epoch, Percent};
 
 /// Documents of one collection that are to go.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -56,18 +57,6 @@ pub(crate) struct Rule {
     /// it where nothing is said, and none where there is no parent at all.
     #[serde(default)]
     pub(super) max_share: Option<Percent>,
-}
-
-/// What a number counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Epoch {
-    /// Seconds.
-    Seconds,
-    /// Milliseconds.
-    Millis,
-    /// Microseconds.
-    Micros,
 }
 
 /// Children whose parent is gone.
@@ -127,7 +116,7 @@ impl Use {
             Use::TakesNone => (false, "which `where` names: nothing meets that"),
             Use::KeepsAll => (
                 false,
-                "and `keep` holds for documents without it: everything is kept",
+                "and `keep` holds for documents without it: more is kept than is meant",
             ),
         };
         let said = match kinds {
@@ -140,6 +129,24 @@ impl Use {
         };
         (refused, said)
     }
+}
+
+/// What is said of a filter with an operator that hides which fields it names, where no document
+/// meets a `keep`, or every one a `where`.
+pub(super) fn hidden_told(used: Use, operator: &str, object: &str) -> String {
+    let (met, comes) = match used {
+        Use::TakesAll => (
+            format!("every document of {object} meets `where`"),
+            "every document would go",
+        ),
+        _ => (
+            format!("no document of {object} meets a filter of `keep`"),
+            "what is to be kept would go",
+        ),
+    };
+    format!(
+        "{met}, and with `{operator}` only the server knows which fields it names: where one is misspelt, {comes}. Write it without `{operator}`, or name `{operator}` in `may_be_absent` where this is meant"
+    )
 }
 
 impl Age {
@@ -246,6 +253,12 @@ impl Rule {
                     },
                 ));
             }
+            if let Some((operator, why)) = filter::unusable(&document) {
+                return Err(Unfit::at(
+                    key,
+                    format!("`{key}` in the rule for `{name}` has `{operator}`, {why}"),
+                ));
+            }
         }
         Ok(())
     }
@@ -259,14 +272,21 @@ impl Rule {
             known.1 = fields::both(known.1.take(), kinds);
         };
         for keep in &self.keep {
-            for (field, met) in fields::named(&keep.document()?) {
-                let used = [Use::KeepsNone, Use::KeepsAll][usize::from(met.absent)];
+            for (field, met) in filter::named(&keep.document()?).fields {
+                let used = match met.without {
+                    Without::Met => Use::KeepsAll,
+                    // What may keep nothing is not tried.
+                    Without::Unmet | Without::Unknown => Use::KeepsNone,
+                };
                 note(field, used, met.kinds);
             }
         }
         if let Some(only) = &self.only {
-            for (field, met) in fields::named(&only.document()?) {
-                let used = [Use::TakesNone, Use::TakesAll][usize::from(met.absent)];
+            for (field, met) in filter::named(&only.document()?).fields {
+                let used = match met.without {
+                    Without::Unmet => Use::TakesNone,
+                    Without::Met | Without::Unknown => Use::TakesAll,
+                };
                 note(field, used, met.kinds);
             }
         }
@@ -274,6 +294,26 @@ impl Rule {
             note(of.field.clone(), Use::Points, None);
         }
         Ok(names)
+    }
+
+    /// Its filters with operators that hide which fields they name: what for, the operator, and
+    /// what meets none of them where they are misspelt.
+    pub(super) fn hidden(&self) -> Result<Vec<(Use, String, Document)>, String> {
+        let mut hidden = Vec::new();
+        for keep in &self.keep {
+            let keep = keep.document()?;
+            if let Some(operator) = filter::named(&keep).opaque {
+                hidden.push((Use::KeepsNone, operator, keep));
+            }
+        }
+        if let Some(only) = &self.only {
+            let only = only.document()?;
+            if let Some(operator) = filter::named(&only).opaque {
+                hidden.push((Use::TakesAll, operator, doc! { "$nor": [only] }));
+            }
+        }
+        hidden.retain(|(_, operator, _)| !self.may_be_absent.contains(operator));
+        Ok(hidden)
     }
 
     /// How the age is written: as most of the dates and ObjectIds in the field are, by the types

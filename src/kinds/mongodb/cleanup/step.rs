@@ -3,7 +3,7 @@
 use super::super::common::{Collection, Index, Shape};
 use super::super::fields::{self, Seen};
 use super::look::Look;
-use super::rule::{Rule, older};
+use super::rule::{Rule, hidden_told, older};
 use super::{Cleanup, Facts, limits};
 use crate::engines::mongodb::{Json, namespace};
 use crate::plan::mongodb::{AgeLimit, Body, Path, Walk, Work, shell_key, shell_name};
@@ -121,6 +121,9 @@ impl Cleanup {
             if let Some(why) = pointing.refused(rule, orphans, super::is_collated(collection)) {
                 return Err(invalid(why));
             }
+        }
+        if let (Some(epoch), Some(other), Some(field)) = (rule.epoch, look.mistaken, &rule.field) {
+            return Err(invalid(epoch.mistaken(other, field)));
         }
         if look.any == Some(false) {
             return Ok(None);
@@ -269,6 +272,30 @@ pub(super) fn fields_told(
                 format!("none of the documents of {object} that could be looked at within ten seconds has `{field}`, which the rule names, as it is compared there: look at its spelling and at the types of its values"),
             )),
             Seen::Unknown => {}
+        }
+    }
+    for (used, operator, filter, seen) in &look.hidden {
+        if fields::was_seen(at, object, filter, &None) {
+            continue;
+        }
+        let told = hidden_told(*used, operator, object);
+        let finding = |severity, message| Finding {
+            code: "cleanup.rule".to_owned(),
+            severity,
+            object: object.to_owned(),
+            message,
+            suggestion: None,
+        };
+        match seen {
+            Seen::Somewhere => plan.memories.push(fields::memory(object, filter, &None)),
+            Seen::Nowhere | Seen::Otherwise => {
+                let message = format!("the rule for {object} cannot be followed: {told}");
+                return Err(finding(Severity::Critical, message));
+            }
+            Seen::Unknown => plan.findings.push(finding(
+                Severity::Info,
+                format!("whether a filter with `{operator}` works as it should could not be seen within ten seconds on {object}"),
+            )),
         }
     }
     Ok(())

@@ -88,6 +88,15 @@ impl Ttl {
                 ),
             ));
         }
+        if self.expire_after.get().subsec_nanos() > 0 {
+            return Err(Unfit::at(
+                "expire_after",
+                format!(
+                    "`expire_after` in `ttl` for `{}` is {}; MongoDB counts whole seconds",
+                    self.collection, self.expire_after
+                ),
+            ));
+        }
         if self.seconds() > i64::from(i32::MAX) {
             return Err(Unfit::at(
                 "expire_after",
@@ -98,6 +107,18 @@ impl Ttl {
             ));
         }
         Ok(())
+    }
+
+    /// Whether both are about the same field of the same collection.
+    pub(super) fn is_for_same(&self, other: &Ttl) -> bool {
+        let of = |ttl: &Ttl| {
+            (
+                ttl.database.clone(),
+                ttl.collection.clone(),
+                ttl.field.clone(),
+            )
+        };
+        of(self) == of(other)
     }
 
     pub(super) fn seconds(&self) -> i64 {
@@ -121,6 +142,16 @@ impl Ttl {
                     .is_some_and(|(name, _)| *name == self.field)
         });
         of_field.min_by_key(|index| (!is_ordered(index), index.expires.is_none()))
+    }
+
+    /// A name for an index on the field: the usual one, unless another index has it.
+    fn free_name(&self, collection: &Collection) -> String {
+        let usual = format!("{}_1", self.field);
+        let is_taken = |name: &String| collection.indexes.iter().any(|i| i.name == *name);
+        match is_taken(&usual) {
+            false => usual,
+            true => format!("{usual}_expires"),
+        }
     }
 
     /// Whether documents expire as they should: nothing has to be made or changed.
@@ -182,7 +213,7 @@ impl Ttl {
                     database: database.to_owned(),
                     command: Json::of(&doc! {
                         "createIndexes": &self.collection,
-                        "indexes": [{ "key": { &self.field: 1 }, "name": format!("{}_1", self.field), "expireAfterSeconds": wanted }],
+                        "indexes": [{ "key": { &self.field: 1 }, "name": self.free_name(collection), "expireAfterSeconds": wanted }],
                         "writeConcern": { "w": "majority" },
                     }),
                 }]),

@@ -19,7 +19,7 @@ use super::retention::effects::{self, ForeignKey, Trigger};
 use super::retention::estimate::{self, Look};
 use super::retention::facts::{self, Member, Table};
 use super::retention::leftover::{self, Leftover};
-use super::retention::rule::{Epoch, Rule, Way};
+use super::retention::rule::{Rule, Way};
 use super::retention::ties::Ties;
 use super::retention::{age_of, clock_differs, invalid, mark, outside, proof, rights};
 use super::trust;
@@ -30,7 +30,7 @@ use crate::engines::postgres::trust::{Standing, Touch, Use};
 use crate::engines::storage::{Storage, check_address};
 use crate::plan::postgres::{Lost, Settle};
 use crate::plan::{Finding, Kind, Manifest, Moment, Plan, Severity, Site, Step, Unfit, archived};
-use crate::values::{CalendarSpan, Engine, Percent, TableName, TimeSpan, TimeZone};
+use crate::values::{CalendarSpan, Engine, Epoch, Percent, TableName, TimeSpan, TimeZone};
 
 /// Options of `kind: archive`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ use super::super::retention::effects::{self, ForeignKey};
 use super::super::retention::facts::{Member, Table};
 use super::super::retention::outside::{self, Outside};
 use super::super::retention::removal::{Removal, passes_by, too_many};
-use super::super::retention::rule::{AgeType, Epoch, Rule};
+use super::super::retention::rule::{AgeType, Rule};
 use super::super::retention::{invalid, mark, partition, refused, rights, way};
 use super::columns::Found;
 use super::{Archive, Facts};
@@ -17,6 +17,7 @@ use crate::plan::postgres::only_for_its_owner;
 use crate::plan::{
     Export, Fate, Manifest, Moment, MonthOf, Plan, Query, Retire, Send, Statement, Step, Walk, Work,
 };
+use crate::values::Epoch;
 
 /// A referencing table up to this size may be read for each row that goes.
 const MOST_UNINDEXED_BYTES: i64 = 1 << 20;

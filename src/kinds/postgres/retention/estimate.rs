@@ -9,9 +9,11 @@ use serde_json::Value;
 use tokio_postgres::types::ToSql;
 
 use super::facts::{Member, Table};
+use super::glance::begin;
 use super::proof::{self, Reading};
 use super::rule::{AgeType, Rule};
 use super::ties::Ties;
+use super::unit;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::{Guard, Standing, Touch, Use};
 use crate::engines::postgres::{Fault, Session, first, grants};
@@ -62,27 +64,6 @@ impl Allowed<'_> {
 
     fn may(&self, touch: Touch) -> bool {
         self.standing.code(touch).is_empty()
-    }
-}
-
-/// Opens the transaction of a look; `false` where nothing may be asked now.
-async fn begin(db: &Session, guard: Option<&Guard>, settings: &str) -> Result<bool, EngineError> {
-    // Nobody may have to wait for us, nor we for them; what cannot be told stays unknown.
-    let begin = format!(
-        "BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '20s';
-        SET LOCAL max_parallel_workers_per_gather = 0; {settings}"
-    );
-    db.execute("beginning to look", &begin).await?;
-    let Some(guard) = guard else {
-        return Ok(true);
-    };
-    match guard.take(db).await {
-        Ok(()) => Ok(true),
-        Err(error) if error.is_unreachable() => Err(error),
-        Err(_) => {
-            db.execute("ending the look", "ROLLBACK").await?;
-            Ok(false)
-        }
     }
 }
 
@@ -151,6 +132,11 @@ pub(in crate::kinds::postgres) async fn look(
         }
     }
 
+    let held = (guard.as_ref(), &*settings);
+    if let Some(why) = unit::mistaken(db, rule, age, &members, held, now).await? {
+        look.refused = Some(why);
+        return Ok(look);
+    }
     if rule.is_bounded() {
         let held = (guard.as_ref(), &*settings);
         let counted = bounded(db, rule, &members, from, held, &params).await?;

@@ -5,6 +5,7 @@ pub(super) mod clearing;
 pub(super) mod effects;
 pub(super) mod estimate;
 pub(super) mod facts;
+mod glance;
 mod keys;
 pub(super) mod leftover;
 pub(super) mod mark;
@@ -15,6 +16,7 @@ pub(super) mod removal;
 pub(super) mod rights;
 pub(super) mod rule;
 pub(super) mod ties;
+mod unit;
 pub(super) mod way;
 
 use self::facts::Table;

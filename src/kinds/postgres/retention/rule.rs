@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{Param, Unfit};
-use crate::values::{CalendarSpan, Percent, TableName, TimeZone};
+use crate::values::{CalendarSpan, Epoch, Percent, TableName, TimeZone};
 
 /// Stands for the parent's table in a comparison. No name has such a character.
 pub(super) const PARENT: &str = "\0p";
@@ -52,18 +52,6 @@ pub(crate) struct Rule {
     /// none where the parent is empty, unless this says otherwise.
     #[serde(default)]
     pub(in crate::kinds::postgres) max_share: Option<Percent>,
-}
-
-/// What an integer counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Epoch {
-    /// Seconds.
-    Seconds,
-    /// Milliseconds.
-    Millis,
-    /// Microseconds.
-    Micros,
 }
 
 /// How to go through a table.

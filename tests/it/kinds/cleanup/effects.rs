@@ -185,6 +185,26 @@ for_oldest_and_newest! {
 }
 
 for_oldest_and_newest! {
+    /// Numbers that count another unit than the rule says are all old, or never.
+    async fn numbers_of_another_unit_are_refused(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE TABLE log (at bigint); INSERT INTO log SELECT extract(epoch FROM now())::bigint - n * 86400 + 3600 FROM generate_series(0, 19) n").await;
+        for (epoch, left) in [("millis", 20), ("micros", 20), ("seconds", 11)] {
+            let workspace = workspace(&db, &json!([{ "table": "log", "column": "at", "older_than": "10d", "epoch": epoch }]));
+            let output = workspace.run(["run", "cleanup", "--now", "--output", "json"]);
+            if left == 20 {
+                let run = &output.expect(1).json()["runs"][0];
+                let told = run["findings"][0]["message"].as_str().unwrap();
+                assert!(told.contains("is it `epoch: seconds`?"), "{told}");
+            } else {
+                output.expect(0);
+            }
+            assert_eq!(db.number("SELECT count(*) FROM log").await, left, "{epoch}");
+        }
+    }
+}
+
+for_oldest_and_newest! {
     /// A role that may not delete leaves the table alone and says what it needs.
     async fn without_the_privilege(major: u32) {
         let db = fresh_database(major).await;
