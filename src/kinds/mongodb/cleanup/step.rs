@@ -239,6 +239,13 @@ pub(super) fn fields_told(
     at: &Moment,
     plan: &mut Plan<Body>,
 ) -> Result<(), Finding> {
+    let finding = |severity, message| Finding {
+        code: "cleanup.rule".to_owned(),
+        severity,
+        object: object.to_owned(),
+        message,
+        suggestion: None,
+    };
     let names = rule.names().unwrap_or_default();
     for (field, seen) in &look.fields {
         let Some((mut uses, kinds)) = names.get(field).cloned() else {
@@ -253,13 +260,6 @@ pub(super) fn fields_told(
         let types = kinds.as_ref().map(fields::listed);
         let types = types.filter(|_| *seen == Seen::Otherwise);
         let (refused, why) = used.told(field, object, types.as_deref());
-        let finding = |severity, message| Finding {
-            code: "cleanup.rule".to_owned(),
-            severity,
-            object: object.to_owned(),
-            message,
-            suggestion: None,
-        };
         match seen {
             Seen::Somewhere => plan.memories.push(fields::memory(object, field, &kinds)),
             Seen::Nowhere | Seen::Otherwise if refused => {
@@ -279,13 +279,6 @@ pub(super) fn fields_told(
             continue;
         }
         let told = hidden_told(*used, operator, object);
-        let finding = |severity, message| Finding {
-            code: "cleanup.rule".to_owned(),
-            severity,
-            object: object.to_owned(),
-            message,
-            suggestion: None,
-        };
         match seen {
             Seen::Somewhere => plan.memories.push(fields::memory(object, filter, &None)),
             Seen::Nowhere | Seen::Otherwise => {

@@ -273,7 +273,7 @@ for_each_version! {
             ("CREATE TABLE archive.bad (id bigint, \"At\" timestamptz, v text)", "has no column w"),
             ("CREATE TABLE archive.bad (id bigint, \"At\" timestamptz, v varchar(3), w text)", "is of type text here and character varying(3)"),
             ("CREATE TABLE archive.bad (id bigint, \"At\" timestamptz, v text, w text); CREATE RULE r AS ON INSERT TO archive.bad DO INSTEAD NOTHING", "may keep rows out"),
-            ("CREATE VIEW archive.bad AS SELECT 1 AS id", "may keep rows out"),
+            ("CREATE VIEW archive.bad AS SELECT 1 AS id", "is a view; a destination is a table"),
         ] {
             db.execute("DROP TABLE IF EXISTS archive.bad").await;
             db.execute(make).await;
