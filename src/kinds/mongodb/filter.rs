@@ -365,6 +365,7 @@ fn literal(value: &Bson) -> Kinds {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use mongodb::bson::doc;
 

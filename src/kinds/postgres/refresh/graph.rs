@@ -72,14 +72,11 @@ pub(super) fn in_order(facts: &Facts, refreshed: impl Fn(&View) -> bool) -> Vec<
                         sources.moods.extend(secured.moods.iter().cloned());
                         sources.definitions.insert(source, secured.definition);
                     }
-                    match facts.counters.get(&source) {
-                        Some(Counters { uncounted, .. }) => {
-                            sources.moods.extend(uncounted.clone());
-                            // Others may be counted, and a TRUNCATE shows in any case.
-                            sources.tables.insert(source);
-                        }
-                        // A partitioned table has no rows of its own.
-                        None => {}
+                    // A partitioned table has no rows of its own.
+                    if let Some(Counters { uncounted, .. }) = facts.counters.get(&source) {
+                        sources.moods.extend(uncounted.clone());
+                        // Others may be counted, and a TRUNCATE shows in any case.
+                        sources.tables.insert(source);
                     }
                 }
             }
