@@ -460,6 +460,12 @@ async fn repack_names_who_has_all_slots() {
         .await
         .unwrap();
     theirs.await.unwrap().unwrap();
+    // The worker that follows the log gives the slot back a little later.
+    let patience = Patience::until("the slot to be given back");
+    let slots = "SELECT count(*) FROM pg_replication_slots";
+    while db.query_one(slots, &[]).await.unwrap().get::<_, i64>(0) > 0 {
+        patience.pause().await;
+    }
     let (status, _, error) = left(&run(&workspace, "repack"));
     assert_eq!(status, "succeeded", "{error}");
     assert_ne!(
