@@ -403,6 +403,7 @@ async fn repack_names_who_has_all_slots() {
         return;
     }
     let settings = [
+        ("autovacuum", "off"),
         ("max_prepared_transactions", "5"),
         ("max_repack_replication_slots", "1"),
         ("wal_level", "logical"),
@@ -472,7 +473,13 @@ async fn repack_names_who_has_all_slots() {
         db.query_one(file, &[]).await.unwrap().get::<_, i64>(0),
         before
     );
-    assert_eq!(run(&workspace, "repack")["runs"][0]["steps"], json!([]));
+    // It may be analyzed once more, and is not made anew again.
+    let after: i64 = db.query_one(file, &[]).await.unwrap().get(0);
+    run(&workspace, "repack");
+    assert_eq!(
+        db.query_one(file, &[]).await.unwrap().get::<_, i64>(0),
+        after
+    );
 }
 
 /// The log that is kept while a table is made anew does not fill the disk: beyond the limit the step
