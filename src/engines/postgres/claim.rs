@@ -21,15 +21,8 @@ pub struct Holder {
     pub run: Option<Uuid>,
     /// The statement that ends it, and nobody else.
     pub end: Option<String>,
-    /// What is known of one that is no run of maint's.
-    pub stranger: Option<Stranger>,
-}
-
-/// Why a holder is taken for a stranger.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stranger {
-    /// Why.
-    pub why: String,
+    /// Why it is taken for no run of maint's, where it is.
+    pub stranger: Option<String>,
 }
 
 /// Takes the lock of a task, unless somebody holds it: then tells who, since when.
@@ -148,7 +141,7 @@ async fn held(db: &Session, class: i32, key: &str) -> Result<Option<Holder>, Eng
             who,
             run: run.filter(|_| why.is_none()),
             end: text(9)?,
-            stranger: why.map(|why| Stranger { why }),
+            stranger: why,
         };
         if found.stranger.is_some() {
             return Ok(Some(found));

@@ -184,13 +184,13 @@ impl execute::Door for Door {
     async fn claim(&self, session: &Session, task: &str) -> Result<Option<Holder>, EngineError> {
         let held = claim::claim(session, task).await?;
         Ok(held.map(|held| Holder {
-            finding: held.stranger.map(|stranger| Finding {
+            finding: held.stranger.map(|why| Finding {
                 code: "claim.stranger".to_owned(),
                 severity: Severity::Critical,
                 object: String::new(),
                 message: format!(
                     "the lock by which runs of `{task}` exclude each other is held by {}, which is no run of maint's as far as can be told: {}; the task does not run until that ends. Anybody in the database may take such a lock: find out who it is, then end it",
-                    held.who, stranger.why
+                    held.who, why
                 ),
                 suggestion: held.end.clone(),
             }),

@@ -35,11 +35,16 @@ pub(super) fn by_weight<'a>(
             }
         }
         pace.now = 1;
-        if let Some(place) = range.behind() {
-            remember(way.walk, job, place);
-        }
-        Ok(Went::On)
+        Ok(behind(way, job, range))
     })
+}
+
+/// Every row of a range was dealt with: the walk goes on behind it.
+fn behind(way: Way<'_>, job: Job<'_>, range: &Range) -> Went {
+    if let Some(place) = range.behind() {
+        remember(way.walk, job, place);
+    }
+    Went::On
 }
 
 /// The same where what hangs on the table refuses more than so many rows at once, which an earlier
@@ -72,10 +77,7 @@ pub(super) fn by_number<'a>(
         pace.now = size;
         pace.learned();
         pace.adapt(began.elapsed(), 1);
-        if let Some(place) = range.behind() {
-            remember(way.walk, job, place);
-        }
-        Ok(Went::On)
+        Ok(behind(way, job, range))
     })
 }
 
@@ -111,10 +113,7 @@ pub(super) fn apart<'a>(
         referenced(way, job, range, &without).await?;
         pace.now = 1;
         pace.adapt(began.elapsed(), 1);
-        if let Some(place) = range.behind() {
-            remember(way.walk, job, place);
-        }
-        Ok(Some(Went::On))
+        Ok(Some(behind(way, job, range)))
     })
 }
 

@@ -87,10 +87,10 @@ pub(super) async fn carry_out(
                 let why = format!("another run is archiving it: {}", holder.who);
                 end(record, StepStatus::Skipped, why);
             }
-            Some(stranger) => {
+            Some(why) => {
                 let why = format!(
-                    "the lock by which runs that archive {} exclude each other is held by {}: {}",
-                    retire.table, holder.who, stranger.why
+                    "the lock by which runs that archive {} exclude each other is held by {}: {why}",
+                    retire.table, holder.who
                 );
                 end(record, StepStatus::Failed, why);
             }

@@ -105,13 +105,13 @@ pub(in crate::pipeline) async fn examine(
                 Level::Note,
                 format!("{}: at work just now: {}", task.name, holder.who),
             ),
-            Some(stranger) => (
+            Some(why) => (
                 Level::Problem,
                 format!(
                     "{}: its lock is held by {}, which is no run of maint's as far as can be told: {}; the task does not run until that ends; {}",
                     task.name,
                     holder.who,
-                    stranger.why,
+                    why,
                     holder.end.unwrap_or_default()
                 ),
             ),

@@ -52,13 +52,25 @@ pub(super) struct Look {
     pub(super) multikey: bool,
     /// Which fields of its filters any document has.
     pub(super) fields: BTreeMap<String, Seen>,
-    /// Whether any document shows that a filter with an operator which hides its fields works as
-    /// it should: what for, the operator, the filter.
-    pub(super) hidden: Vec<(Use, String, String, Seen)>,
+    /// What was tried of filters that hide which fields they name.
+    pub(super) hidden: Vec<Tried>,
     /// What the numbers of its field count, where that is not what the rule says.
     pub(super) mistaken: Option<Epoch>,
     /// What children point at; none where nobody could look in time.
     pub(super) pointing: Option<Pointing>,
+}
+
+/// A filter with an operator that hides which fields it names, tried out.
+#[derive(Clone, Debug)]
+pub(super) struct Tried {
+    /// What it is for.
+    pub(super) used: Use,
+    /// The operator.
+    pub(super) operator: String,
+    /// The filter, as text.
+    pub(super) filter: String,
+    /// Whether any document shows that it works as it should.
+    pub(super) seen: Seen,
 }
 
 impl Cleanup {
@@ -82,8 +94,12 @@ impl Cleanup {
         for (used, operator, filter) in rule.hidden().map_err(bad)? {
             let text = filter.to_string();
             let seen = fields::try_out(db, place, filter).await?;
-            look.hidden
-                .extend(seen.map(|seen| (used, operator, text, seen)));
+            look.hidden.extend(seen.map(|seen| Tried {
+                used,
+                operator,
+                filter: text,
+                seen,
+            }));
         }
         look.mistaken = mistaken(db, place, rule, now).await?;
         if let Some(field) = &rule.field {

@@ -274,12 +274,13 @@ pub(super) fn fields_told(
             Seen::Unknown => {}
         }
     }
-    for (used, operator, filter, seen) in &look.hidden {
+    for tried in &look.hidden {
+        let (operator, filter) = (&tried.operator, &tried.filter);
         if fields::was_seen(at, object, filter, &None) {
             continue;
         }
-        let told = hidden_told(*used, operator, object);
-        match seen {
+        let told = hidden_told(tried.used, operator, object);
+        match tried.seen {
             Seen::Somewhere => plan.memories.push(fields::memory(object, filter, &None)),
             Seen::Nowhere | Seen::Otherwise => {
                 let message = format!("the rule for {object} cannot be followed: {told}");
