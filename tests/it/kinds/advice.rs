@@ -299,7 +299,7 @@ for_each_version! {
     /// What a failed rebuild left is dropped: rebuilt, it would be a second index for ever.
     async fn the_remains_of_a_rebuild_are_dropped_not_rebuilt(major: u32) {
         let db = fresh_database(major).await;
-        db.execute("CREATE TABLE t (a int); CREATE INDEX t_a ON t (a); CREATE INDEX t_a_ccnew ON t (a); CREATE INDEX t_a_ccold1 ON t (a); CREATE INDEX built ON t (a);
+        db.execute("CREATE TABLE t (a int); CREATE INDEX t_a ON t (a); CREATE INDEX t_a_ccnew ON t (a); CREATE INDEX t_a_ccold1 ON t (a); CREATE INDEX built ON t (a DESC);
             UPDATE pg_index SET indisvalid = false WHERE indexrelid IN ('t_a_ccnew'::regclass, 't_a_ccold1'::regclass, 'built'::regclass)").await;
         let workspace = workspace(&db);
         let all = advice(&run(&workspace, "integrity"), "index.invalid");
