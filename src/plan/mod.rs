@@ -33,11 +33,10 @@ pub use kind::{AnyKind, Build, Entry, Kind, Moment, Scope, Site, Speaks};
 pub use kind_info::KindInfo;
 pub use plan::{Baseline, Measurement, Observation, Plan};
 pub use postgres::{
-    Answer, Check, Condition, Export, Fate, Found, InVain, KeyColumn, LockWaiting, Looked,
+    Answer, Check, Condition, Export, Fate, Found, Image, InVain, KeyColumn, LockWaiting, Looked,
     MOST_FOUND, Manifest, MonthOf, Most, ONCE, Param, Path, QUIET, Query, Question, Range,
-    Received, Reference, Required, Restored, Retire, SUMS, Send, Shrink, Spot, Statement, Sweep,
-    There, Vain, Walk, Whole, Without, Work, block_of, block_of_place, folder_key, key_of, row_of,
-    storing,
+    Received, Reference, Required, Restored, Retire, Send, Shrink, Spot, Statement, Sweep, There,
+    Vain, Walk, Whole, Without, Work, block_of, block_of_place, folder_key, key_of, storing,
 };
 pub use predict::{Fit, Past, PastEnd, Prediction, Predictor, Time};
 pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};

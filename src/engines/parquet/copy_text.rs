@@ -1,15 +1,19 @@
 //! Rows as `COPY … FROM STDIN` reads them.
 
+use super::ParquetError;
 use super::list::Array;
 use super::plain::plain;
 use super::types::{Column, Form};
-use super::{ParquetError, read::Row};
 
 /// Appends a row in the text format of COPY.
 ///
 /// # Errors
 /// When a field does not have the form of its column.
-pub fn copy_line(columns: &[Column], row: &Row, out: &mut String) -> Result<(), ParquetError> {
+pub fn copy_line<B: AsRef<[u8]>>(
+    columns: &[Column],
+    row: &[Option<B>],
+    out: &mut String,
+) -> Result<(), ParquetError> {
     for (n, (column, field)) in columns.iter().zip(row).enumerate() {
         if n > 0 {
             out.push('\t');
@@ -18,6 +22,7 @@ pub fn copy_line(columns: &[Column], row: &Row, out: &mut String) -> Result<(), 
             out.push_str("\\N");
             continue;
         };
+        let bytes = bytes.as_ref();
         let written = if column.list {
             Array::parse(bytes)
                 .and_then(|array| array.literal(column.form))

@@ -443,6 +443,35 @@ impl Session {
         })
     }
 
+    /// Fills a table with `COPY … FROM STDIN` while what it is filled with still comes, piece after
+    /// piece, until there is `None`. Where it ends before that, nothing is filled: the server gives
+    /// the statement up, and with it the transaction. Whether it was filled is the answer.
+    ///
+    /// # Errors
+    /// When the server reports one, or the connection is gone.
+    pub fn copy_as_it_comes<'a>(
+        &'a self,
+        doing: &'a str,
+        sql: &'a str,
+        mut coming: UnboundedReceiver<Option<bytes::Bytes>>,
+    ) -> BoxFuture<'a, Result<bool, EngineError>> {
+        Box::pin(async move {
+            let failed = |cause| self.blame(doing, cause);
+            let sink = self.client.copy_in(sql).await.map_err(failed)?;
+            pin_mut!(sink);
+            while let Some(next) = coming.recv().await {
+                match next {
+                    Some(piece) => sink.send(piece).await.map_err(failed)?,
+                    None => {
+                        sink.finish().await.map_err(failed)?;
+                        return Ok(true);
+                    }
+                }
+            }
+            Ok(false)
+        })
+    }
+
     /// Runs SQL without values, by the simple protocol, which adds no
     /// transaction block of its own around a single statement.
     ///

@@ -369,7 +369,7 @@ impl<'a> Look<'a> {
             let mut piece = String::new();
             while piece.len() < PIECE {
                 let Some(row) = left.next() else { break };
-                let row = key
+                let row: Vec<Option<Vec<u8>>> = key
                     .iter()
                     .map(|(n, _)| row.get(*n).cloned().flatten())
                     .collect();

@@ -14,13 +14,15 @@ use super::lot::{Batch, ExportError, SETTLE};
 use super::stored::Places;
 use crate::engines::EngineError;
 use crate::engines::postgres::Row;
-use crate::plan::{Fate, ONCE, Query, Range, SUMS, Statement, Walk, Without, row_of};
+use crate::plan::{Fate, Image, ONCE, Query, Range, Statement, Walk, Without};
 
 /// One batch of rows that are deleted or move within the database.
 pub(super) struct Portion<'a> {
     pub(super) walk: &'a Walk,
     pub(super) range: &'a Range,
     pub(super) without: &'a Without,
+    /// How rows that move are compared.
+    pub(super) image: &'a Image,
     /// Rows that were told to go, and have not gone.
     pub(super) kept: i64,
 }
@@ -109,7 +111,7 @@ impl Portion<'_> {
             }
         };
         let gone = if let Fate::Move { into, columns } = &walk.fate {
-            let answer = ask(walk.moving(self.range, self.without)).await?;
+            let answer = ask(walk.moving(self.range, self.without, self.image)).await?;
             let (went, stored): (Vec<_>, Vec<_>) = answer
                 .into_iter()
                 .partition(|row| matches!(row.get::<Option<String>>(0), Ok(None)));
@@ -119,8 +121,9 @@ impl Portion<'_> {
             let there = if stored.is_empty() {
                 Sums::default()
             } else {
-                let rows = places.select(&row_of(columns));
-                let sums = Query::new(format!("SELECT {SUMS} FROM ({rows}{ONCE}) AS r"), []);
+                let rows = places.select(&self.image.row_of(columns));
+                let sums = self.image.sums();
+                let sums = Query::new(format!("SELECT {sums} FROM ({rows}{ONCE}) AS r"), []);
                 sums_of(&ask(sums).await?, 0)?
             };
             if gone > 0 && there != sums_of(&went, 3)? {

@@ -17,6 +17,7 @@ pub(super) mod export;
 mod fate;
 mod former;
 mod gate;
+mod image;
 mod kept;
 pub(super) mod known;
 mod load;

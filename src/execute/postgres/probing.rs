@@ -49,7 +49,8 @@ impl Kept {
             let place: String = row.get(0)?;
             let alone = match walk.fate {
                 Fate::Move { .. } => {
-                    walk.moving(&Range::Rows(vec![place.clone()]), &Without::default())
+                    let range = Range::Rows(vec![place.clone()]);
+                    walk.moving(&range, &Without::default(), way.image)
                 }
                 _ => walk.only(&place),
             };

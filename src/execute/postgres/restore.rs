@@ -398,7 +398,7 @@ async fn one(
             while piece.len() < PIECE {
                 let line = match lines.next() {
                     Some(Ok(mut row)) => {
-                        let row = given
+                        let row: Vec<Option<Vec<u8>>> = given
                             .iter()
                             .map(|n| row.get_mut(*n).and_then(Option::take))
                             .collect();

@@ -12,6 +12,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::Utc;
+use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -51,9 +52,8 @@ pub(super) struct Sender<'a> {
     names: (Naming, Naming),
 }
 
-/// Rows on their way, in the text format of COPY.
+/// Rows that were read here and wait there.
 struct Load {
-    pieces: Vec<Bytes>,
     rows: i64,
     checksum: Checksum,
 }
@@ -222,12 +222,22 @@ impl<'a> Sender<'a> {
         give_way: &CancellationToken,
         noted: &mut Option<Manifest>,
     ) -> Result<Sent, ExportError> {
-        let load = match unless_over(self.read(range, without, job), job, step_ends, give_way).await
-        {
+        let there = &self.there;
+        let filling = async {
+            there
+                .execute("opening a transaction there", "BEGIN")
+                .await?;
+            let trusted = trusted(&self.send.target, job);
+            trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
+            self.fill(range, without, job).await
+        };
+        let load = match unless_over(filling, job, step_ends, give_way).await {
             Ok(load) => load?,
             Err(halt) => {
                 // The rest of the answer is of no use, and would keep the transaction open.
-                job.session.cancel().await?;
+                let (here, ()) =
+                    futures_util::future::join(job.session.cancel(), self.stop_there()).await;
+                here?;
                 return Ok(Err(halt));
             }
         };
@@ -235,18 +245,11 @@ impl<'a> Sender<'a> {
             return Ok(Ok(Batch::TooLarge));
         };
         if load.rows == 0 {
+            there.execute("rolling back there", "ROLLBACK").await?;
             return Ok(Ok(Batch::Rows(0)));
         }
-        let (rows, checksum, there) = (load.rows, load.checksum, &self.there);
-        let storing = async {
-            there
-                .execute("opening a transaction there", "BEGIN")
-                .await?;
-            let trusted = trusted(&self.send.target, job);
-            trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
-            self.store(load).await
-        };
-        match unless_over(storing, job, step_ends, give_way).await {
+        let (rows, checksum) = (load.rows, load.checksum);
+        match unless_over(self.store(load), job, step_ends, give_way).await {
             Ok(stored) => stored?,
             Err(halt) => {
                 self.stop_there().await;
@@ -343,34 +346,63 @@ impl<'a> Sender<'a> {
     /// Why it does not.
     pub(super) async fn takes(&self, place: &str, job: Job<'_>) -> Result<(), EngineError> {
         let range = Range::Rows(vec![place.to_owned()]);
-        let read = self.read(&range, &Without::default(), job).await;
-        let Some(load) = read.map_err(ExportError::into_engine)? else {
-            return Ok(());
-        };
         let there = &self.there;
         there
             .execute("opening a transaction there", "BEGIN")
             .await?;
         let trusted = trusted(&self.send.target, job);
-        let stored = match trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await {
-            Ok(()) => self.store(load).await,
-            Err(error) => Err(error.into()),
+        let storing = async {
+            trust::admit(there, &self.send.into, TAKES_ROWS, &trusted).await?;
+            match self.fill(&range, &Without::default(), job).await? {
+                Some(load) => self.store(load).await,
+                None => Ok(()),
+            }
         };
+        let stored = storing.await;
         there.execute("rolling back there", "ROLLBACK").await?;
         stored.map_err(ExportError::into_engine)
     }
 
-    async fn read(
+    /// Reads the rows of a range, and writes them into the table for batches there while they
+    /// come; `None` where they are too many.
+    async fn fill(
         &self,
         range: &Range,
         without: &Without,
         job: Job<'_>,
     ) -> Result<Option<Load>, ExportError> {
+        let (pieces, coming) = mpsc::unbounded_channel();
+        let copy = "COPY pg_temp.maint_batch FROM STDIN";
+        let copying = self
+            .there
+            .copy_as_it_comes("writing rows there", copy, coming);
+        let reading = self.read(range, without, job, pieces);
+        let (read, copied) = futures_util::future::join(reading, copying).await;
+        let load = read?;
+        // What was read ends early where it is not taken there, which is then said here.
+        let filled = copied?;
+        match load {
+            Some(_) if !filled => Err(ExportError::Proof(format!(
+                "nothing was deleted: the rows for {} were not taken to their end",
+                self.send.into
+            ))),
+            load => Ok(load),
+        }
+    }
+
+    /// Reads the rows of a range, and hands them on in the text format of COPY. Their end is only
+    /// told where all of them were read, and are not too many.
+    async fn read(
+        &self,
+        range: &Range,
+        without: &Without,
+        job: Job<'_>,
+        pieces: UnboundedSender<Option<Bytes>>,
+    ) -> Result<Option<Load>, ExportError> {
         let columns = &self.send.columns;
         let query = self.walk.select(&selected(columns), range, without);
         let params = gate::bound(&query.params);
         let mut load = Load {
-            pieces: Vec::new(),
             rows: 0,
             checksum: Checksum::default(),
         };
@@ -381,14 +413,16 @@ impl<'a> Sender<'a> {
             .stream("reading rows", &query.sql, &params, |fields| {
                 load.checksum.add(columns, fields.iter().copied());
                 load.rows += 1;
-                let row = fields.iter().map(|f| f.map(<[u8]>::to_vec)).collect();
-                if let Err(error) = copy_line(columns, &row, &mut piece) {
+                if let Err(error) = copy_line(columns, fields, &mut piece) {
                     failed = Some(error);
                     return false;
                 }
                 if piece.len() >= PIECE {
                     size += piece.len();
-                    load.pieces.push(Bytes::from(std::mem::take(&mut piece)));
+                    let full = Bytes::from(std::mem::take(&mut piece));
+                    if pieces.send(Some(full)).is_err() {
+                        return false;
+                    }
                 }
                 size <= MOST_BYTES
             });
@@ -402,18 +436,15 @@ impl<'a> Sender<'a> {
         if size > MOST_BYTES {
             return Ok(None);
         }
-        load.pieces.push(Bytes::from(piece));
+        // Whoever does not listen any more says why himself.
+        let _ = pieces.send(Some(Bytes::from(piece)));
+        let _ = pieces.send(None);
         Ok(Some(load))
     }
 
-    /// Writes the rows there, and compares what was stored with what was read.
+    /// Stores the rows that wait there, and compares what was stored with what was read.
     async fn store(&self, load: Load) -> Result<(), ExportError> {
         let (columns, into) = (&self.send.columns, &self.send.into);
-        let mut pieces = load.pieces.into_iter();
-        let copy = "COPY pg_temp.maint_batch FROM STDIN";
-        self.there
-            .copy_in("writing rows there", copy, || pieces.next())
-            .await?;
         let names = names(columns);
         let insert = format!(
             "WITH stored AS ({} RETURNING tableoid AS leaf, ctid AS place)

@@ -117,9 +117,15 @@ impl One<'_> {
         let (session, execution) = (job.session, job.execution);
         if self.waits_for_writers() {
             let everywhere = self.waits_everywhere();
-            gate::unless_it_waits(session, job.step.body.relation, everywhere, execution).await?;
+            let waits =
+                gate::unless_it_waits(session, job.step.body.relation, everywhere, execution);
             if job.step.body.yields_to_wraparound_vacuum {
-                gate::unless_it_holds_back(session, execution).await?;
+                // Sent at once: for a small index it is the questions that take the time.
+                let holds_back = gate::unless_it_holds_back(session, execution);
+                let (waits, holds_back) = futures_util::future::join(waits, holds_back).await;
+                waits.and(holds_back)?;
+            } else {
+                waits.await?;
             }
         }
         if let Some(guard) = job.step.body.guard.as_ref().filter(|_| statement.counts) {

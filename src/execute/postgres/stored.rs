@@ -27,7 +27,7 @@ impl Places {
             .iter()
             .map(|(table, first, last)| {
                 format!(
-                    "SELECT {what} FROM ONLY {table} WHERE ctid >= '{first}'::tid AND ctid <= '{last}'::tid AND xmin = pg_current_xact_id()::xid"
+                    "SELECT {what} FROM ONLY {table} WHERE ctid >= '{first}'::tid AND ctid <= '{last}'::tid AND xmin = (SELECT pg_current_xact_id()::xid)"
                 )
             })
             .collect();

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::again;
 use super::export::Exporter;
+use super::image;
 use super::kept::Kept;
 use super::lot::ExportError;
 use super::seek;
@@ -21,7 +22,7 @@ use super::{Job, ask, guarded, naming};
 use crate::engines::EngineError;
 use crate::engines::postgres::first;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Fate, Finding, InVain, KeyColumn, Path, Range, Walk, block_of, key_of};
+use crate::plan::{Fate, Finding, Image, InVain, KeyColumn, Path, Range, Walk, block_of, key_of};
 
 /// Carries the walk out; `record.rows` counts what has gone and is committed.
 pub(super) async fn carry_out(
@@ -87,12 +88,17 @@ async fn all(
         true => Some(job.session.hold().await?),
         false => None,
     };
+    let image = match &walk.fate {
+        Fate::Move { into, columns } => image::of(walk, into, columns, job).await?,
+        _ => Image::default(),
+    };
     let weighed = exporter.is_some() || sender.is_some();
     let weighed = weighed && weight::can_be_heavy(walk, job).await?;
     let way = Way {
         walk,
         exporter: exporter.as_ref(),
         sender: sender.as_ref(),
+        image: &image,
         weighed,
         referenced: &referenced,
         kept: &kept,

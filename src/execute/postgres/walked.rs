@@ -284,6 +284,7 @@ async fn tried(
         walk,
         range,
         without,
+        image: way.image,
         kept: 0,
     };
     let done = until_done(&mut portion, ends, job, record).await;

@@ -17,7 +17,7 @@ use crate::engines::EngineError;
 use crate::engines::parquet::Column;
 use crate::engines::postgres::Held;
 use crate::history::{StepRecord, StepStatus};
-use crate::plan::{Fate, Memory, Walk, Without};
+use crate::plan::{Fate, Image, Memory, Walk, Without};
 
 /// So often a walk goes on to an end that has moved.
 pub(super) const MOST_ROUNDS: u32 = 100;
@@ -28,6 +28,8 @@ pub(super) struct Way<'a> {
     pub(super) walk: &'a Walk,
     pub(super) exporter: Option<&'a Exporter<'a>>,
     pub(super) sender: Option<&'a Sender<'a>>,
+    /// How rows that move within the database are compared.
+    pub(super) image: &'a Image,
     /// Whether rows are weighed before they are fetched.
     pub(super) weighed: bool,
     /// Set once a row was met that others point at.

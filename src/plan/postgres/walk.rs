@@ -194,7 +194,7 @@ impl Walk {
 
     /// Moves a batch, and answers with what went and where it is now: first
     /// the number of rows and their checksums, then the places by table.
-    pub fn moving(&self, range: &Range, without: &Without) -> Query {
+    pub fn moving(&self, range: &Range, without: &Without, image: &Image) -> Query {
         let (which, params) = self.which(range, without);
         let Fate::Move { into, columns } = &self.fate else {
             return self.select("count(*)", range, without);
@@ -207,8 +207,8 @@ impl Walk {
                 UNION ALL SELECT leaf::regclass::text, min(place)::text, max(place)::text, count(*), NULL, NULL FROM stored GROUP BY leaf",
                 self.deleting(&which, columns),
                 storing(into, &names, "moved"),
-                SUMS,
-                row_of(columns),
+                image.sums(),
+                image.row_of(columns),
             ),
             params,
         )
@@ -359,16 +359,56 @@ impl Walk {
     }
 }
 
-/// Number and checksums of the rows `r`, each of which is one text.
-pub const SUMS: &str = "count(*), coalesce(sum(hashtextextended(r.whole, 0)), 0)::text, coalesce(sum(hashtextextended(r.whole, 1)), 0)::text";
-
-/// Ends the subquery that makes texts of rows for [`SUMS`]: else the planner would have each
-/// text made anew for every sum over it, which costs more than all the rest.
+/// Ends the subquery that makes images of rows for [`Image::sums`]: else the planner would have each
+/// image made anew for every sum over it, which costs more than all the rest.
 pub const ONCE: &str = " OFFSET 0";
 
-/// A row of these columns as one text, which is the same only for the same values.
-pub fn row_of(columns: &[String]) -> String {
-    format!("ROW({})::text COLLATE \"C\" AS whole", columns.join(", "))
+/// How rows are told from each other when they are compared: by what the server would write for all
+/// of their values, which is the same only for the same values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Image {
+    /// As one text.
+    #[default]
+    Text,
+    /// In bytes, as values travel, which are made sooner. For each column, whether its values are
+    /// taken as they are; else it is their text.
+    Sent(Vec<bool>),
+}
+
+impl Image {
+    /// The image of a row of these columns, as `whole`.
+    pub fn row_of(&self, columns: &[String]) -> String {
+        match self {
+            Image::Text => format!("ROW({})::text COLLATE \"C\" AS whole", columns.join(", ")),
+            Image::Sent(as_they_are) => {
+                let value = |(n, column): (usize, &String)| match as_they_are.get(n) {
+                    Some(true) => column.clone(),
+                    // By its type's own output, and by no cast that somebody has made.
+                    _ => format!("ROW({column})::text"),
+                };
+                let values: Vec<String> = columns.iter().enumerate().map(value).collect();
+                // Only as an element of an array do all versions take the checksum of bytes.
+                format!(
+                    "ARRAY[pg_catalog.record_send(ROW({}))] AS whole",
+                    values.join(", ")
+                )
+            }
+        }
+    }
+
+    /// Number and checksums of the rows `r`.
+    pub fn sums(&self) -> String {
+        let sum = match self {
+            Image::Text => "hashtextextended",
+            Image::Sent(_) => "hash_array_extended",
+        };
+        let of = |seed: u8| {
+            format!(
+                "coalesce(pg_catalog.sum(pg_catalog.{sum}(r.whole, {seed}::pg_catalog.int8)), 0)::text"
+            )
+        };
+        format!("count(*), {}, {}", of(0), of(1))
+    }
 }
 
 /// Stores rows with the values they have, also where the server would make its own.
@@ -476,5 +516,24 @@ mod tests {
         assert_eq!(key_of(&place, 2), key("b", "2"));
         assert_eq!(key_of(&place, 1), None);
         assert_eq!(block_of(&Range::Blocks(0, 7).behind().unwrap()), Some(7));
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_compared_as_text() {
+        let columns = ["a".to_owned(), "\"B\"".to_owned()];
+        let image = Image::Sent(vec![true, false]);
+        assert_eq!(
+            image.row_of(&columns),
+            "ARRAY[pg_catalog.record_send(ROW(a, ROW(\"B\")::text))] AS whole"
+        );
+        // A column that nothing is known of is text.
+        assert_eq!(
+            Image::Sent(Vec::new()).row_of(&columns),
+            "ARRAY[pg_catalog.record_send(ROW(ROW(a)::text, ROW(\"B\")::text))] AS whole"
+        );
+        assert_eq!(
+            Image::Text.row_of(&columns),
+            "ROW(a, \"B\")::text COLLATE \"C\" AS whole"
+        );
     }
 }

@@ -126,6 +126,14 @@ pub(super) const ENTRIES: &str =
     "CASE WHEN am.amname IN ('btree', 'hash', 'gist', 'spgist', 'bloom') THEN x.reltuples
             WHEN i.indpred IS NULL OR c.reltuples < 0 THEN c.reltuples ELSE 1000 END::float8";
 
+/// Whether that is what the server itself says of indexes of this access method.
+pub(super) fn counts_entries(access_method: &str) -> bool {
+    matches!(
+        access_method,
+        "btree" | "hash" | "gist" | "spgist" | "bloom"
+    )
+}
+
 /// SQL: what an index is made as, as a number. A concurrent rebuild makes another index, with the same;
 /// where in a statement its expressions once stood is not repeated. `pg_get_indexdef` would wait for the table.
 const DEFINITION: &str = "pg_catalog.hashtextextended(pg_catalog.concat_ws('/', am.amname, i.indisunique, i.indnkeyatts,

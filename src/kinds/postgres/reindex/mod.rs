@@ -101,6 +101,12 @@ const MEASURE: &str = "SELECT pg_catalog.pg_relation_size(x.oid), {entries}
         JOIN pg_catalog.pg_am am ON am.oid = x.relam
     WHERE n.nspname = $1::text AND x.relname = $2::text";
 
+/// The same, where the server counts entries by itself: it is asked twice for each index, and the
+/// shorter question is planned in a third of the time.
+const MEASURE_COUNTED: &str = "SELECT pg_catalog.pg_relation_size(x.oid), x.reltuples::float8
+    FROM pg_catalog.pg_class x JOIN pg_catalog.pg_namespace n ON n.oid = x.relnamespace
+    WHERE n.nspname = $1::text AND x.relname = $2::text";
+
 /// Whether an expression index has lost its statistics, or never had any.
 const LACKS_STATISTICS: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_stats s
     WHERE s.schemaname = $1::text AND s.tablename = $2::text)";
@@ -425,15 +431,16 @@ fn rebuild(index: &IndexFacts, ideal_bytes: i64) -> Step {
         let probe = format!("LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE");
         Statement::patient(rebuild, probe)
     };
+    let measure = match facts::counts_entries(&index.access_method) {
+        true => MEASURE_COUNTED.to_owned(),
+        false => MEASURE.replace("{entries}", facts::ENTRIES),
+    };
     let mut step = Step::new("reindex", &name, format!("table {}", index.table_oid))
         .locking(index.table_oid)
         .relying_on(index.oid, &name)
         .touching(index.table_oid, Use::Command)
         .run(statement)
-        .measured_by(Query::new(
-            MEASURE.replace("{entries}", facts::ENTRIES),
-            named.clone(),
-        ))
+        .measured_by(Query::new(measure, named.clone()))
         .expecting(index.bytes, Some(ideal_bytes));
     if let Some(name) = &index.index {
         step = step.while_there(index.oid, name, "the index has vanished");

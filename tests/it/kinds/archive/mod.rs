@@ -1,5 +1,6 @@
 //! Rows go only when they are safely elsewhere, and come back as they were.
 
+mod compared;
 mod confined;
 mod database;
 mod disk;
