@@ -432,6 +432,10 @@ fn elsewhere(name: &str, properties: &Map<String, Value>) -> Option<String> {
         "max_replica_lag" | "max_active_sessions" | "min_free_disk" | "pause_file" if !properties.contains_key(name) => {
             Some(format!("it belongs to the throttle: `throttle: {{ {name}: … }}`"))
         }
+        "schemas" if ["table", "tables"].iter().any(|key| properties.contains_key(*key)) => Some(
+            "a pattern of schemas is for rules of `cleanup`, and for kinds that find their tables themselves; here each tenant has a table, or a task, of its own, so that what is one's never meets another's"
+                .to_owned(),
+        ),
         _ => None,
     }
 }

@@ -43,4 +43,5 @@ pub use saved::{SAVED_VERSION, Saved, SavedPlan, SavedStep};
 pub use share::{GIVES_WAY, Shares, forecast_shared, identity, share_out};
 pub use step::{Memory, Need, Place, Step};
 pub use unfit::{Misfit, Part, Unfit};
+pub(crate) use unmet::tell_schemas;
 pub(crate) use unnamed::escape_finding;

@@ -56,7 +56,7 @@ pub(super) fn tell<B>(
 }
 
 /// The same of schemas. Where none is meant at all, the task has not done its work.
-pub(super) fn tell_schemas<B>(patterns: &[SchemaPattern], there: &[String], plan: &mut Plan<B>) {
+pub(crate) fn tell_schemas<B>(patterns: &[SchemaPattern], there: &[String], plan: &mut Plan<B>) {
     let any = there
         .iter()
         .any(|name| SchemaPattern::choose(patterns, name));

@@ -53,7 +53,7 @@ pub use problem::{Problem, Problems};
 pub use regular::{describe, read_regular, read_stream, read_text, regular};
 pub use schema_pattern::SchemaPattern;
 pub use secret::{Secret, redact};
-pub use table_name::TableName;
+pub use table_name::{NamedTable, TableName};
 pub use text::Invalid;
 pub use time_span::TimeSpan;
 pub use time_zone::TimeZone;

@@ -1,6 +1,7 @@
 //! One table by its name, as files say it and the catalog has it.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use super::NamePattern;
@@ -42,7 +43,79 @@ impl FromStr for TableName {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.parse::<NamedTable>().map(|named| named.name)
+    }
+}
+
+/// A table as a file names it, which knows whether the file says its schema: without one it is
+/// in the schema `public`, or in the schemas that are said beside it.
+#[derive(Clone, Debug)]
+pub struct NamedTable {
+    name: TableName,
+    has_schema: bool,
+}
+
+written_as_text!(
+    NamedTable,
+    ToString::to_string,
+    "maint-table-name",
+    "A table: `schema.table`; without a dot, in the schema `public`.",
+    ["orders", "sales.orders"]
+);
+
+impl NamedTable {
+    /// Whether its schema was said.
+    pub fn has_schema(&self) -> bool {
+        self.has_schema
+    }
+
+    /// The table of this name in another schema.
+    #[must_use]
+    pub fn in_schema(&self, schema: &str) -> NamedTable {
+        TableName {
+            schema: schema.to_owned(),
+            table: self.name.table.clone(),
+        }
+        .into()
+    }
+}
+
+/// However it was said.
+impl PartialEq for NamedTable {
+    fn eq(&self, other: &NamedTable) -> bool {
+        self.name == other.name
+    }
+}
+
+impl From<TableName> for NamedTable {
+    fn from(name: TableName) -> Self {
+        NamedTable {
+            name,
+            has_schema: true,
+        }
+    }
+}
+
+impl Deref for NamedTable {
+    type Target = TableName;
+
+    fn deref(&self) -> &TableName {
+        &self.name
+    }
+}
+
+impl fmt::Display for NamedTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name.fmt(f)
+    }
+}
+
+impl FromStr for NamedTable {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
         let (schema, table) = dotted::split(text, "a table such as `orders` or `sales.orders`")?;
+        let has_schema = schema.is_some();
         let schema = schema.unwrap_or_else(|| "public".to_owned());
         if let Some(long) = [&schema, &table].into_iter().find(|part| part.len() > 63) {
             return Err(Invalid::new(format!(
@@ -50,7 +123,10 @@ impl FromStr for TableName {
                 long.len()
             )));
         }
-        Ok(TableName { schema, table })
+        Ok(NamedTable {
+            name: TableName { schema, table },
+            has_schema,
+        })
     }
 }
 
@@ -73,6 +149,18 @@ impl fmt::Display for TableName {
 #[allow(clippy::unwrap_used, reason = "tests fail by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_knows_whether_its_schema_was_said() {
+        let named = |text: &str| text.parse::<NamedTable>().unwrap();
+        assert!(named("public.orders").has_schema() && !named("orders").has_schema());
+        assert!(!named("\"a.b\"").has_schema());
+        assert_eq!(*named("orders"), "public.orders".parse().unwrap());
+        assert_eq!(named("orders"), named("public.orders"));
+        let there = named("orders").in_schema("te.n\"ant");
+        assert_eq!(there.to_string(), "\"te.n\"\"ant\".orders");
+        assert!(there.has_schema());
+    }
 
     #[test]
     fn reads_names_as_the_catalog_has_them() {

@@ -45,6 +45,9 @@ const LOADER: &str = "dfmgr.c";
 /// The part that has replication slots. Other limits that are reached have the same code.
 const SLOTS: &str = "slot.c";
 
+/// The part that applies policies of tables.
+const POLICIES: &str = "rls.c";
+
 /// `VACUUM` and `ANALYZE`.
 const VACUUM: [&str; 2] = ["vacuum.c", "analyze.c"];
 
@@ -96,6 +99,14 @@ impl Fault {
         }
     }
 
+    /// Whether a policy would have hidden rows from who asked to see all of them.
+    pub fn is_hidden(error: &EngineError) -> bool {
+        let EngineError::Statement { origin, .. } = error else {
+            return false;
+        };
+        Fault::of(error) == Fault::Forbidden && origin.file.as_deref() == Some(POLICIES)
+    }
+
     /// Why a statement that says it is done has left out what it was to do;
     /// `None` where the notice says no such thing.
     pub fn of_notice(notice: &Notice) -> Option<Fault> {
@@ -143,6 +154,9 @@ mod tests {
             assert_eq!(fault(code, "pl_exec.c"), Fault::Broken, "{code}");
         }
         assert_eq!(fault("40001", "pl_exec.c"), Fault::Locked);
+        let hidden = |sqlstate, file| Fault::is_hidden(&error(sqlstate, file));
+        assert!(hidden("42501", "rls.c") && !hidden("42501", "aclchk.c"));
+        assert!(!hidden("XX000", "rls.c") && !hidden("42501", "pl_exec.c"));
 
         let notice = |code: &str, file: &str, routine: &str| {
             Fault::of_notice(&Notice {

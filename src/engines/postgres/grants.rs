@@ -31,7 +31,7 @@ const LACKING: &str = "WITH RECURSIVE named AS (
         r.direct AND NOT pg_catalog.has_schema_privilege(r.reader, n.oid, 'USAGE'),
         NOT pg_catalog.has_table_privilege(r.reader, c.oid, 'SELECT')
             AND NOT (NOT r.direct AND pg_catalog.has_any_column_privilege(r.reader, c.oid, 'SELECT')),
-        r.direct AND pg_catalog.row_security_active(c.oid)
+        (r.direct OR o.rolname = current_user) AND pg_catalog.row_security_active(c.oid)
     FROM read r JOIN pg_catalog.pg_class c ON c.oid = r.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_roles o ON o.oid = r.reader
     UNION ALL

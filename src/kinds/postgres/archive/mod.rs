@@ -151,7 +151,8 @@ pub(crate) struct Facts {
 impl Archive {
     fn rule(&self) -> Rule {
         Rule {
-            table: self.table.clone(),
+            table: self.table.clone().into(),
+            schemas: Vec::new(),
             column: self.column.clone(),
             older_than: self.older_than,
             epoch: self.epoch,
@@ -231,13 +232,16 @@ impl Kind for Archive {
         if let Some(table) = tables.get(&self.table)
             && let Ok(age) = age_of(&rule, table)
         {
-            let allowed = estimate::Allowed {
-                standing: &standing,
-                also: &[],
+            let reading = proof::read(db, &mut [(&mut rule, table)], None).await?;
+            let asked = estimate::Asked {
+                rule: &rule,
+                table,
+                age,
+                reading: reading.into_iter().next().unwrap_or_default(),
+                also: Vec::new(),
             };
-            let reading = proof::read(db, &mut rule, table, None).await?;
-            let now = Utc::now();
-            look = estimate::look(db, &rule, table, age, reading, now, allowed).await?;
+            let looks = estimate::look(db, &[asked], Utc::now(), &standing).await?;
+            look = looks.into_iter().next().unwrap_or_default();
             foreign_keys = effects::foreign_keys(db, std::iter::once(table)).await?;
             let members: Vec<u32> = table.members.iter().map(|member| member.oid).collect();
             triggers = effects::triggers(db, &members).await?;

@@ -3,6 +3,7 @@
 
 mod order;
 mod steps;
+mod tenants;
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,15 +19,16 @@ use super::retention::leftover::{self, Leftover};
 use super::retention::mark;
 use super::retention::outside;
 use super::retention::proof;
-use super::retention::rule::Rule;
+use super::retention::rule::{AgeType, Rule};
 use super::retention::ties::Ties;
 use super::retention::{age_of, clock_differs, invalid};
 use super::trust;
 use crate::engines::EngineError;
 use crate::engines::postgres::Session;
 use crate::engines::postgres::trust::{Standing, Touch, Use};
-use crate::plan::{Kind, Moment, Plan, Site, Unfit};
-use crate::values::{Bytes, Engine, TableName, TimeSpan};
+use crate::plan::{Kind, Moment, Plan, Scope, Site, Speaks, Unfit};
+use crate::values::{Bytes, Engine, TableName, TimeSpan, unreadable};
+use tenants::Followed;
 
 /// Options of `kind: cleanup`.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -68,18 +70,28 @@ pub(crate) struct Facts {
     role: String,
     /// What is wrong with the clocks.
     clock: Option<String>,
-    /// As in the options, with how their orphans are told.
-    rules: Vec<Rule>,
+    /// Those of the options as they are followed, with how their orphans are told.
+    rules: Vec<Followed>,
+    /// The names of all schemas, where rules name some and every one of them is to be found here.
+    schemas: Option<Vec<String>>,
     standing: Standing,
     /// Parents of orphans, by name.
     parents: HashMap<TableName, u32>,
     tables: HashMap<TableName, Table>,
     /// By the place of the rule.
     looks: HashMap<usize, Look>,
-    foreign_keys: Vec<ForeignKey>,
+    /// By the table of a rule.
+    foreign_keys: HashMap<u32, Vec<ForeignKey>>,
     triggers: Vec<Trigger>,
     leftovers: Vec<Leftover>,
     ties: Ties,
+}
+
+impl Facts {
+    /// The foreign keys that deletes in the table of a rule have to look at.
+    fn of_root(&self, root: u32) -> &[ForeignKey] {
+        self.foreign_keys.get(&root).map_or(&[], Vec::as_slice)
+    }
 }
 
 impl Kind for Cleanup {
@@ -103,53 +115,46 @@ impl Kind for Cleanup {
 
     async fn inspect(&self, site: &Site<Session>) -> Result<Facts, EngineError> {
         let db = &site.primary;
-        let mut names: Vec<TableName> = self.rules.iter().map(|r| r.table.clone()).collect();
+        let mut rules = tenants::spread(db, &self.rules).await?;
+        let many = self.rules.iter().any(|rule| !rule.schemas.is_empty());
+        // Of many databases of a server not every one has everything.
+        let schemas = match many && site.scope == Scope::Whole {
+            true => Some(db.schemas().await?),
+            false => None,
+        };
+        let mut names: Vec<TableName> = rules.iter().map(|r| (*r.rule.table).clone()).collect();
         names.sort();
         names.dedup();
         let tables = facts::tables(db, &names).await?;
-        let parents = facts::parents(db, &self.rules).await?;
+        tenants::without_parts(&mut rules, &tables);
+        let parents = facts::parents(db, rules.iter().map(|r| &r.rule)).await?;
         let relations = tables.values().flat_map(Table::relations);
         let leftovers = leftover::leftovers(db, mark::MARK).await?;
         let relations = relations.chain(parents.values().copied());
         let standing = trust::read(site, relations.chain(leftovers.iter().map(|l| l.oid))).await?;
         let mut looks = HashMap::new();
-        let mut rules = self.rules.clone();
-        for (n, rule) in rules.iter_mut().enumerate() {
-            if let Some(table) = tables.get(&rule.table)
-                && let Ok(age) = age_of(rule, table)
-            {
-                let parent = rule.orphaned.as_ref().and_then(|o| parents.get(&o.parent));
-                let also: Vec<Touch> = parent
-                    .map(|p| Touch::new(*p, Use::Read))
-                    .into_iter()
-                    .collect();
-                let allowed = estimate::Allowed {
-                    standing: &standing,
-                    also: &also,
-                };
-                if !also.iter().all(|touch| standing.code(*touch).is_empty()) {
-                    looks.insert(n, Look::default());
-                    continue;
-                }
-                let guard = standing.guard(&also);
-                let reading = proof::read(db, rule, table, guard.as_ref()).await?;
-                let now = Utc::now();
-                let look = estimate::look(db, rule, table, age, reading, now, allowed).await?;
-                looks.insert(n, look);
-            }
+        let all: Vec<(usize, &mut Followed)> = rules.iter_mut().enumerate().collect();
+        for (_, lot) in lots(all, &tables) {
+            let told = look(db, lot, (&tables, &parents), &standing).await?;
+            looks.extend(told);
         }
         let members: HashSet<u32> = tables
             .values()
             .flat_map(|t| t.members.iter().map(|m| m.oid))
             .collect();
         let members: Vec<u32> = members.into_iter().collect();
+        let mut foreign_keys: HashMap<u32, Vec<ForeignKey>> = HashMap::new();
+        for fk in effects::foreign_keys(db, tables.values()).await? {
+            foreign_keys.entry(fk.root).or_default().push(fk);
+        }
         Ok(Facts {
             role: db.server.role.clone(),
             clock: db.server.clock_differs(),
             rules,
             standing,
             parents,
-            foreign_keys: effects::foreign_keys(db, tables.values()).await?,
+            schemas,
+            foreign_keys,
             triggers: effects::triggers(db, &members).await?,
             ties: Ties::read(db, tables.values(), &leftovers).await?,
             leftovers,
@@ -162,18 +167,29 @@ impl Kind for Cleanup {
         let mut plan = Plan::default();
         let mut planned = Vec::new();
         let mut met: HashMap<&TableName, u32> = HashMap::new();
-        for (n, rule) in facts.rules.iter().enumerate() {
+        for (n, Followed { rule, .. }) in facts.rules.iter().enumerate() {
             let nth = met.entry(&rule.table).or_default();
             *nth += 1;
             let action = match *nth {
                 1 => "delete".to_owned(),
                 n => format!("delete_{n}"),
             };
-            let Some(table) = facts.tables.get(&rule.table) else {
-                invalid(&mut plan, rule, "there is no such table");
+            let Some(table) = facts.tables.get(&*rule.table) else {
+                match unreadable::is_in(&rule.table.schema) {
+                    true => invalid(&mut plan, rule, UNNAMED),
+                    false if rule.schemas.is_empty() => {
+                        invalid(&mut plan, rule, "there is no such table");
+                    }
+                    // It was there a moment ago.
+                    false => plan.skip(rule.table.to_string(), "it has vanished"),
+                }
                 continue;
             };
             plan.considered += table.members.len();
+            if let Some(why) = tenants::of_others(rule, table) {
+                invalid(&mut plan, rule, &why);
+                continue;
+            }
             if let (Some(why), Some(_)) = (&facts.clock, rule.older_than) {
                 clock_differs(&mut plan, rule, why);
                 continue;
@@ -201,6 +217,11 @@ impl Kind for Cleanup {
             planned.push((rule, steps));
         }
         plan.steps = order::children_first(planned, &facts);
+        if let Some(schemas) = &facts.schemas {
+            tenants::tell(&self.rules, &facts.rules, schemas, &mut plan);
+        }
+        tenants::fold(&mut plan);
+        let rules: Vec<&Rule> = facts.rules.iter().map(|followed| &followed.rule).collect();
         outside::heed(mark::MARK, facts.tables.values(), at, &mut plan);
         mark::unmark(mark::MARK, facts.tables.values(), &mut plan);
         for leftover in &facts.leftovers {
@@ -217,7 +238,7 @@ impl Kind for Cleanup {
             let dependents = facts.ties.dependents(leftover.oid);
             if leftover::is_free(leftover, &facts.tables, dependents, at, &mut plan) {
                 let today = clearing::Today {
-                    rules: &self.rules,
+                    rules: &rules,
                     tables: &facts.tables,
                     ties: &facts.ties,
                     drop_partitions: self.drop_partitions,
@@ -229,4 +250,86 @@ impl Kind for Cleanup {
         mark::remember(facts.tables.values(), &mut plan);
         plan.numbered(1)
     }
+}
+
+/// So many tables are asked about at once: each takes a lock, as do its indexes, for a moment.
+const AT_ONCE: usize = 200;
+
+/// Why a table of a schema is left alone.
+const UNNAMED: &str = "the name of its schema is not valid UTF-8, and no statement could name it";
+
+/// What is asked about together: tables of one rule, as many as may be asked about at once. With
+/// each lot, the rule's place in the task.
+fn lots<'a>(
+    rules: Vec<(usize, &'a mut Followed)>,
+    tables: &HashMap<TableName, Table>,
+) -> Vec<(usize, Vec<(usize, &'a mut Followed)>)> {
+    let mut lots: Vec<(usize, Vec<(usize, &mut Followed)>)> = Vec::new();
+    let mut held = 0;
+    for (n, followed) in rules {
+        let table = tables.get(&*followed.rule.table);
+        let members = table.map_or(0, |table| table.members.len());
+        held += members;
+        match lots.last_mut() {
+            Some((of, lot)) if *of == followed.of && held <= AT_ONCE => lot.push((n, followed)),
+            _ => {
+                held = members;
+                lots.push((followed.of, vec![(n, followed)]));
+            }
+        }
+    }
+    lots
+}
+
+/// Looks at the rows that some tables of one rule would lose, by the place of each.
+async fn look(
+    db: &Session,
+    lot: Vec<(usize, &mut Followed)>,
+    (tables, parents): (&HashMap<TableName, Table>, &HashMap<TableName, u32>),
+    standing: &Standing,
+) -> Result<Vec<(usize, Look)>, EngineError> {
+    let mut looks = Vec::new();
+    let mut places = Vec::new();
+    let mut asked: Vec<(&mut Rule, &Table)> = Vec::new();
+    let mut known: Vec<(Option<AgeType>, Vec<Touch>)> = Vec::new();
+    for (n, followed) in lot {
+        let rule = &mut followed.rule;
+        let Some(table) = tables.get(&*rule.table) else {
+            continue;
+        };
+        let Ok(age) = age_of(rule, table) else {
+            continue;
+        };
+        let parent = rule.orphaned.as_ref();
+        let parent = parent.and_then(|orphaned| parents.get(&*orphaned.parent));
+        let also: Vec<Touch> = parent
+            .map(|p| Touch::new(*p, Use::Read))
+            .into_iter()
+            .collect();
+        if !also.iter().all(|touch| standing.code(*touch).is_empty()) {
+            looks.push((n, Look::default()));
+            continue;
+        }
+        places.push(n);
+        asked.push((rule, table));
+        known.push((age, also));
+    }
+    let also: Vec<Touch> = known.iter().flat_map(|(_, also)| also).copied().collect();
+    let guard = standing.guard(&also);
+    let readings = proof::read(db, &mut asked, guard.as_ref()).await?;
+    let asked: Vec<estimate::Asked<'_>> = asked
+        .iter()
+        .zip(readings)
+        .zip(known)
+        .map(|(((rule, table), reading), (age, also))| estimate::Asked {
+            rule,
+            table,
+            age,
+            reading,
+            also,
+        })
+        .collect();
+    let told = estimate::look(db, &asked, Utc::now(), standing).await?;
+    looks.extend(places.into_iter().zip(told));
+    Ok(looks)
 }

@@ -118,7 +118,8 @@ pub(super) fn of_rule(
         return steps;
     }
     let concerns = |fk: &&ForeignKey| by_row.iter().any(|oid| fk.concerns(table.oid, *oid));
-    let foreign_keys: Vec<&ForeignKey> = facts.foreign_keys.iter().filter(concerns).collect();
+    let foreign_keys = facts.of_root(table.oid);
+    let foreign_keys: Vec<&ForeignKey> = foreign_keys.iter().filter(concerns).collect();
     for fk in foreign_keys.iter().filter(|fk| !fk.indexed) {
         plan.findings.push(fk.finding());
     }
@@ -185,7 +186,7 @@ fn step(
     let why = |expected: &str| format!("{expected}{of}: {}", subject.rule.why(at.now));
     let mut step = removal.step(subject.action, Fate::Delete, why, at)?;
     let parent = subject.rule.orphaned.as_ref().map(|o| &o.parent);
-    if let Some((name, oid)) = parent.and_then(|name| facts.parents.get_key_value(name)) {
+    if let Some((name, oid)) = parent.and_then(|name| facts.parents.get_key_value(&**name)) {
         step = step.touching(*oid, Use::Read).relying_on(*oid, name);
     }
     let goal = options.batch_goal.get().as_millis();
@@ -196,7 +197,7 @@ fn step(
     }
     effects::announce(
         &mut step,
-        (&facts.foreign_keys, &facts.triggers),
+        (facts.of_root(subject.table.oid), &facts.triggers),
         (subject.table.oid, member.oid),
         victims.unwrap_or(0.0),
     );

@@ -16,7 +16,7 @@ use crate::values::TableName;
 
 /// What decides today whether a partition goes.
 pub(in crate::kinds::postgres) struct Today<'a> {
-    pub(in crate::kinds::postgres) rules: &'a [Rule],
+    pub(in crate::kinds::postgres) rules: &'a [&'a Rule],
     pub(in crate::kinds::postgres) tables: &'a HashMap<TableName, Table>,
     pub(in crate::kinds::postgres) ties: &'a Ties,
     pub(in crate::kinds::postgres) drop_partitions: Option<bool>,
@@ -49,7 +49,7 @@ pub(in crate::kinds::postgres) fn decide(
     let rule = today
         .rules
         .iter()
-        .filter(|rule| rule.table == *name && rule.by_age_alone())
+        .filter(|rule| *rule.table == *name && rule.by_age_alone())
         .filter_map(|rule| Some((rule, rule.cut_off(at.now)?)))
         .max_by_key(|(_, cut)| *cut);
     let age = rule.and_then(|(rule, _)| super::age_of(rule, table).ok());

@@ -1,13 +1,13 @@
 //! How many rows a rule means, by the planner's estimate, and whether there
 //! are any at all, where that can be told cheaply.
 
-use std::collections::HashMap;
-use std::time::Instant;
+use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
 use tokio_postgres::types::ToSql;
 
+use super::counting;
 use super::facts::{Member, Table};
 use super::glance::begin;
 use super::proof::{self, Reading};
@@ -15,17 +15,17 @@ use super::rule::{AgeType, Rule};
 use super::ties::Ties;
 use super::unit;
 use crate::engines::EngineError;
-use crate::engines::postgres::trust::{Guard, Standing, Touch, Use};
-use crate::engines::postgres::{Fault, Session, first, grants};
+use crate::engines::postgres::trust::{Standing, Touch, Use};
+use crate::engines::postgres::{Fault, Identifier, Session, first, grants};
 use crate::plan::postgres::Under;
-use crate::plan::{Found, MOST_FOUND, Param, Spot};
+use crate::plan::{Found, Param};
 use crate::values::with_causes;
 
 /// Reading a table of this size to its end, in vain, takes well under a second.
 const SMALL: i64 = 64 << 20;
 
-/// Seconds that counting for a bound may take; the walk itself reads as much.
-const COUNTING_S: u32 = 900;
+/// Nothing goes that has not been counted.
+const UNCOUNTED: &str = "how many rows would go could not be counted in time, or because somebody holds the table, so nobody can say that they are not too many";
 
 /// What a look at the rows of one rule told.
 #[derive(Clone, Debug, Default)]
@@ -50,10 +50,10 @@ pub(in crate::kinds::postgres) struct Look {
 
 /// What may be asked: not what makes the planner run code that is not trusted.
 #[derive(Clone, Copy)]
-pub(in crate::kinds::postgres) struct Allowed<'a> {
-    pub(in crate::kinds::postgres) standing: &'a Standing,
+struct Allowed<'a> {
+    standing: &'a Standing,
     /// What the condition reads besides the table itself.
-    pub(in crate::kinds::postgres) also: &'a [Touch],
+    also: &'a [Touch],
 }
 
 impl Allowed<'_> {
@@ -67,50 +67,147 @@ impl Allowed<'_> {
     }
 }
 
-/// Looks with the rule's condition as it would be now. The plan's own moment
-/// is a little earlier, so that it never means more rows than were looked for.
+/// A rule that is looked at.
+pub(in crate::kinds::postgres) struct Asked<'a> {
+    pub(in crate::kinds::postgres) rule: &'a Rule,
+    pub(in crate::kinds::postgres) table: &'a Table,
+    pub(in crate::kinds::postgres) age: Option<AgeType>,
+    pub(in crate::kinds::postgres) reading: Reading,
+    /// What the condition reads besides the table itself.
+    pub(in crate::kinds::postgres) also: Vec<Touch>,
+}
+
+/// Looks with the conditions of rules that differ in nothing but schemas, as they would be now: with
+/// as many questions as for one, unless they are not all answered alike. The answers are in the order
+/// of the rules. The plan's own moment is a little earlier, so that it never means more rows than
+/// were looked for.
 pub(in crate::kinds::postgres) async fn look(
     db: &Session,
-    rule: &Rule,
-    table: &Table,
-    age: Option<AgeType>,
-    reading: Reading,
+    asked: &[Asked<'_>],
     now: DateTime<Utc>,
-    allowed: Allowed<'_>,
-) -> Result<Look, EngineError> {
-    let members: Vec<&Member> = table
-        .members
+    standing: &Standing,
+) -> Result<Vec<Look>, EngineError> {
+    let mut looks = Vec::with_capacity(asked.len());
+    let mut waiting = vec![asked];
+    while let Some(some) = waiting.pop() {
+        if some.is_empty() {
+            continue;
+        }
+        let alike = some.windows(2).all(|two| match two {
+            [one, other] => {
+                one.age == other.age
+                    && one.reading.under.settings("SET LOCAL")
+                        == other.reading.under.settings("SET LOCAL")
+            }
+            _ => true,
+        });
+        let answer = match alike {
+            true => together(db, some, now, standing).await?,
+            false => None,
+        };
+        match answer {
+            Some(answer) => looks.extend(answer),
+            None => {
+                let (one, others) = some.split_at(some.len() / 2);
+                waiting.extend([others, one]);
+            }
+        }
+    }
+    Ok(looks)
+}
+
+/// One rule and the tables of it that may be asked.
+struct Subject<'a> {
+    asked: &'a Asked<'a>,
+    members: Vec<&'a Member>,
+    condition: String,
+}
+
+impl Subject<'_> {
+    fn from(&self, member: &Member) -> String {
+        let (condition, alias) = (&self.condition, self.asked.rule.alias());
+        format!("ONLY {} AS {alias} WHERE {condition}", member.name)
+    }
+}
+
+/// The same by one question each; none where one of several is in the way of the others.
+async fn together(
+    db: &Session,
+    asked: &[Asked<'_>],
+    now: DateTime<Utc>,
+    standing: &Standing,
+) -> Result<Option<Vec<Look>>, EngineError> {
+    let alone = asked.len() == 1;
+    let mut looks = Vec::with_capacity(asked.len());
+    let mut subjects = Vec::new();
+    let mut bound_values = Vec::new();
+    for (n, one) in asked.iter().enumerate() {
+        looks.push(Look {
+            refused: one.reading.refused.clone(),
+            under: one.reading.under.clone(),
+            ..Look::default()
+        });
+        let allowed = Allowed {
+            standing,
+            also: &one.also,
+        };
+        let members = one.table.members.iter();
+        let members: Vec<&Member> = members
+            // What the role may not touch is told of by itself, with what it lacks; so is what no statement can name.
+            .filter(|m| {
+                m.kind == "r"
+                    && m.may
+                    && !m.is_unnamed()
+                    && allowed.may(Touch::new(m.oid, Use::Delete))
+            })
+            .collect();
+        let may = one.also.iter().all(|touch| allowed.may(*touch));
+        if members.is_empty() || one.reading.refused.is_some() || !may {
+            continue;
+        }
+        let (condition, params) = one.rule.condition(one.age, now);
+        bound_values = params;
+        subjects.push((
+            n,
+            Subject {
+                asked: one,
+                members,
+                condition,
+            },
+        ));
+    }
+    let Some((_, first)) = subjects.first() else {
+        return Ok(Some(looks));
+    };
+    let (rule, age) = (first.asked.rule, first.asked.age);
+    let settings = first.asked.reading.under.settings("SET LOCAL");
+    let touches: Vec<Touch> = subjects
         .iter()
-        // What the role may not touch is told of by itself, with what it lacks; so is what no statement can name.
-        .filter(|m| {
-            m.kind == "r" && m.may && !m.is_unnamed() && allowed.may(Touch::new(m.oid, Use::Delete))
+        .flat_map(|(_, s)| {
+            let allowed = Allowed {
+                standing,
+                also: &s.asked.also,
+            };
+            allowed.touches(&s.members)
         })
         .collect();
-    let parent_is_empty = reading.parent_is_empty;
-    let mut look = Look {
-        refused: reading.refused,
-        under: reading.under,
-        ..Look::default()
+    let guard = standing.guard(&touches);
+    let params = bound(&bound_values);
+    let everyone = || {
+        let each = subjects.iter();
+        each.flat_map(|(_, s)| s.members.iter().map(move |m| (s, *m)))
     };
-    let may = allowed.also.iter().all(|touch| allowed.may(*touch));
-    if members.is_empty() || look.refused.is_some() || !may {
-        return Ok(look);
-    }
-    let guard = allowed.standing.guard(&allowed.touches(&members));
-    let (condition, params) = rule.condition(age, now);
-    let from = |m: &Member| format!("ONLY {} AS {} WHERE {condition}", m.name, rule.alias());
-    let params = bound(&params);
-    let settings = look.under.settings("SET LOCAL");
-    let arms: Vec<String> = members
-        .iter()
-        .map(|m| format!("SELECT 1 FROM {}", from(m)))
+    let from: HashMap<u32, String> = everyone().map(|(s, m)| (m.oid, s.from(m))).collect();
+    let from = |m: &Member| from.get(&m.oid).cloned().unwrap_or_default();
+    let arms: Vec<String> = everyone()
+        .map(|(_, m)| format!("SELECT 1 FROM {}", from(m)))
         .collect();
     let explain = format!(
         "EXPLAIN (VERBOSE, FORMAT JSON) {}",
         arms.join(" UNION ALL ")
     );
     if !begin(db, guard.as_ref(), &settings).await? {
-        return Ok(look);
+        return Ok(alone.then_some(looks));
     }
     let answer = db.query("estimating rows", &explain, &params).await;
     db.execute("ending the look", "ROLLBACK").await?;
@@ -118,53 +215,95 @@ pub(in crate::kinds::postgres) async fn look(
         Ok(rows) => {
             if let Some(row) = rows.first() {
                 let plan: Value = row.get(0)?;
-                for member in &members {
-                    let rows = rows_of(&plan[0]["Plan"], member, rule);
-                    look.rows.insert(member.oid, rows.unwrap_or(0.0));
+                let arms = arms_of(&plan[0]["Plan"]);
+                for (n, subject) in &subjects {
+                    let Some(look) = looks.get_mut(*n) else {
+                        continue;
+                    };
+                    for member in &subject.members {
+                        let rows = rows_of(arms, member, rule);
+                        look.rows.insert(member.oid, rows.unwrap_or(0.0));
+                    }
                 }
             }
         }
-        Err(error) => {
-            if !too_late(&error) {
+        Err(error) if error.is_unreachable() || alone => {
+            if let (false, Some(look)) = (too_late(&error), looks.first_mut()) {
                 look.refuse(db, rule, &error).await?;
             }
-            return Ok(look);
+            return Ok(Some(looks));
         }
+        Err(_) => return Ok(None),
     }
 
     let held = (guard.as_ref(), &*settings);
-    if let Some(why) = unit::mistaken(db, rule, age, &members, held, now).await? {
-        look.refused = Some(why);
-        return Ok(look);
-    }
-    if rule.is_bounded() {
-        let held = (guard.as_ref(), &*settings);
-        let counted = bounded(db, rule, &members, from, held, &params).await?;
-        let counted = match counted {
-            Ok(counted) => counted,
-            Err(why) => {
-                look.too_many = Some(why);
-                return Ok(look);
+    let tables: Vec<&[&Member]> = subjects.iter().map(|(_, s)| &*s.members).collect();
+    let Some(mistaken) = unit::mistaken(db, rule, age, &tables, held, now).await? else {
+        return Ok(None);
+    };
+    let mut mistaken = mistaken.into_iter();
+    subjects.retain(
+        |(n, _)| match (mistaken.next().flatten(), looks.get_mut(*n)) {
+            (Some(why), Some(look)) => {
+                look.refused = Some(why);
+                false
             }
-        };
-        let going = counted.going.values().sum();
-        look.most = proof::most(rule, counted.all);
-        look.too_many = proof::too_many(rule, parent_is_empty, going, counted.all);
-        // Counted is better than estimated, and there is nothing left to look for.
-        for (member, rows) in counted.going {
-            #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
-            look.rows.insert(member, rows as f64);
-            look.any.insert(member, rows > 0);
-        }
-        look.found = counted.found;
-        return Ok(look);
+            _ => true,
+        },
+    );
+    if subjects.is_empty() {
+        return Ok(Some(looks));
     }
-    let cheap: Vec<&Member> = members
+    let everyone: Vec<&Member> = subjects
+        .iter()
+        .flat_map(|(_, s)| s.members.iter().copied())
+        .collect();
+    if rule.is_bounded() {
+        let counted = counting::bounded(db, rule, &everyone, from, held, &params).await?;
+        let mut counted = match counted {
+            Ok(counted) => counted,
+            Err(why) if alone => {
+                if let Some(look) = looks.first_mut() {
+                    match why.filter(|error| !too_late(error)) {
+                        Some(error) => look.refuse(db, rule, &error).await?,
+                        None => look.too_many = Some(UNCOUNTED.to_owned()),
+                    }
+                }
+                return Ok(Some(looks));
+            }
+            Err(_) => return Ok(None),
+        };
+        for (n, subject) in &subjects {
+            let Some(look) = looks.get_mut(*n) else {
+                continue;
+            };
+            let (rule, reading) = (subject.asked.rule, &subject.asked.reading);
+            let sum = |counts: &HashMap<u32, i64>| {
+                let members = subject.members.iter();
+                members.filter_map(|m| counts.get(&m.oid)).sum::<i64>()
+            };
+            let (going, all) = (sum(&counted.going), sum(&counted.all));
+            look.most = proof::most(rule, all);
+            look.too_many = proof::too_many(rule, reading.parent_is_empty, going, all);
+            // Counted is better than estimated, and there is nothing left to look for.
+            for member in &subject.members {
+                let rows = counted.going.get(&member.oid).copied().unwrap_or(0);
+                #[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+                look.rows.insert(member.oid, rows as f64);
+                look.any.insert(member.oid, rows > 0);
+                if let Some(found) = counted.found.remove(&member.oid) {
+                    look.found.insert(member.oid, found);
+                }
+            }
+        }
+        return Ok(Some(looks));
+    }
+    let cheap: Vec<&Member> = everyone
         .into_iter()
         .filter(|m| m.bytes <= SMALL || (rule.by_age_alone() && led_by(m, rule)))
         .collect();
     if cheap.is_empty() {
-        return Ok(look);
+        return Ok(Some(looks));
     }
     let arms: Vec<String> = cheap
         .iter()
@@ -177,7 +316,7 @@ pub(in crate::kinds::postgres) async fn look(
         })
         .collect();
     if !begin(db, guard.as_ref(), &settings).await? {
-        return Ok(look);
+        return Ok(alone.then_some(looks));
     }
     let answer = db
         .query("looking for rows", &arms.join(" UNION ALL "), &params)
@@ -185,18 +324,26 @@ pub(in crate::kinds::postgres) async fn look(
     db.execute("ending the look", "ROLLBACK").await?;
     match answer {
         Ok(rows) => {
-            look.any = cheap.iter().map(|m| (m.oid, false)).collect();
-            for row in &rows {
-                look.any.insert(row.get(0)?, true);
+            let found: Result<HashSet<u32>, EngineError> = rows.iter().map(|r| r.get(0)).collect();
+            let found = found?;
+            let cheap: HashSet<u32> = cheap.iter().map(|m| m.oid).collect();
+            for (n, subject) in &subjects {
+                let Some(look) = looks.get_mut(*n) else {
+                    continue;
+                };
+                let asked = subject.members.iter().filter(|m| cheap.contains(&m.oid));
+                look.any
+                    .extend(asked.map(|m| (m.oid, found.contains(&m.oid))));
             }
         }
-        Err(error) => {
-            if !too_late(&error) {
+        Err(error) if error.is_unreachable() || alone => {
+            if let (false, Some(look)) = (too_late(&error), looks.first_mut()) {
                 look.refuse(db, rule, &error).await?;
             }
         }
+        Err(_) => return Ok(None),
     }
-    Ok(look)
+    Ok(Some(looks))
 }
 
 impl Look {
@@ -207,134 +354,25 @@ impl Look {
         rule: &Rule,
         error: &EngineError,
     ) -> Result<(), EngineError> {
-        self.refused = Some(format!(
-            "the server refuses its condition: {}",
-            with_causes(error)
-        ));
+        let said = with_causes(error);
+        let hidden = Fault::is_hidden(error);
+        let role = Identifier::new(&*db.server.role);
+        self.refused = Some(match hidden {
+            false => format!("the server refuses its condition: {said}"),
+            true => format!(
+                "row-level security hides rows that its condition reads through a view or a function, and what is only hidden must not count as gone ({said}): ALTER ROLE {role} BYPASSRLS, or the same for the owner of the function where it works as its owner"
+            ),
+        });
         if Fault::of(error) == Fault::Forbidden {
             let parent = rule.orphaned.as_ref().map(|o| o.parent.to_string());
             let texts: Vec<&str> = rule.texts().chain(parent.as_deref()).collect();
             self.remedy = grants::missing(db, &texts).await?;
         }
+        if hidden && self.remedy.is_none() {
+            self.remedy = Some(format!("ALTER ROLE {role} BYPASSRLS"));
+        }
         Ok(())
     }
-}
-
-/// What was counted for a bound.
-struct Counted {
-    /// Rows that would go, by table.
-    going: HashMap<u32, i64>,
-    /// All there are.
-    all: i64,
-    /// Which would go, where they were found.
-    found: HashMap<u32, Found>,
-}
-
-/// Counts the rows that would go, and all there are: none may go that a bound
-/// of the rule would have kept, so an estimate will not do.
-///
-/// # Errors
-/// The inner one is why they could not be counted.
-async fn bounded(
-    db: &Session,
-    rule: &Rule,
-    members: &[&Member],
-    from: impl Fn(&Member) -> String,
-    (guard, settings): (Option<&Guard>, &str),
-    params: &[&(dyn ToSql + Sync)],
-) -> Result<Result<Counted, String>, EngineError> {
-    let doing = "counting the rows that would go";
-    if !begin(db, guard, settings).await? {
-        let why = "how many rows would go could not be counted: the table could not be locked";
-        return Ok(Err(why.to_owned()));
-    }
-    let patient = format!("SET LOCAL statement_timeout = '{COUNTING_S}s'");
-    db.execute(doing, &patient).await?;
-    let counted = async {
-        let mut counted = Counted {
-            going: members.iter().map(|m| (m.oid, 0)).collect(),
-            all: 0,
-            found: HashMap::new(),
-        };
-        let found = match rule.orphaned.is_some() && members.iter().all(|m| m.heap) {
-            true => find(db, rule, members, &from, params).await?,
-            false => None,
-        };
-        if let Some(found) = found {
-            for (member, spots) in found {
-                let rows = i64::try_from(spots.1.len()).unwrap_or(i64::MAX);
-                counted.going.insert(member, rows);
-                counted.found.insert(member, Found::at(spots.0, spots.1));
-            }
-        } else {
-            let arms: Vec<String> = members
-                .iter()
-                .map(|m| {
-                    let (oid, from) = (m.oid, from(m));
-                    format!("SELECT {oid}::oid, pg_catalog.count(*) FROM {from}")
-                })
-                .collect();
-            for row in db.query(doing, &arms.join(" UNION ALL "), params).await? {
-                counted.going.insert(row.get(0)?, row.get(1)?);
-            }
-        }
-        let arms: Vec<String> = members
-            .iter()
-            .map(|m| format!("SELECT pg_catalog.count(*) FROM ONLY {}", m.name))
-            .collect();
-        for row in db.query(doing, &arms.join(" UNION ALL "), &[]).await? {
-            counted.all += row.get::<i64>(0)?;
-        }
-        Ok::<_, EngineError>(counted)
-    };
-    let counted = counted.await;
-    db.execute(doing, "ROLLBACK").await?;
-    match counted {
-        Ok(counted) => Ok(Ok(counted)),
-        Err(error) if error.sqlstate().is_some() => Ok(Err(format!(
-            "how many rows would go could not be counted, so nobody can say that they are not too many: {}",
-            with_causes(&error)
-        ))),
-        Err(error) => Err(error),
-    }
-}
-
-/// When rows were looked for, and which were found.
-type Spots = (Instant, Vec<Spot>);
-
-/// The places of all rows that would go, by table; none where they are too
-/// many to be kept. It costs what counting them costs.
-async fn find(
-    db: &Session,
-    rule: &Rule,
-    members: &[&Member],
-    from: impl Fn(&Member) -> String,
-    params: &[&(dyn ToSql + Sync)],
-) -> Result<Option<HashMap<u32, Spots>>, EngineError> {
-    let when = Instant::now();
-    let mut found: HashMap<u32, Spots> = members
-        .iter()
-        .map(|m| (m.oid, (when, Vec::new())))
-        .collect();
-    let alias = rule.alias();
-    let arms: Vec<String> = members
-        .iter()
-        .map(|m| format!("SELECT {}::oid, {alias}.ctid FROM {}", m.oid, from(m)))
-        .collect();
-    let sql = format!("{} LIMIT {}", arms.join(" UNION ALL "), MOST_FOUND + 1);
-    let mut all = 0;
-    db.stream("counting the rows that would go", &sql, params, |fields| {
-        let field = |n: usize| fields.get(n).copied().flatten();
-        let member = field(0).and_then(|oid| Some(u32::from_be_bytes(oid.try_into().ok()?)));
-        let spots = member.and_then(|member| found.get_mut(&member));
-        if let (Some((_, spots)), Some(spot)) = (spots, field(1).and_then(Spot::of)) {
-            spots.push(spot);
-        }
-        all += 1;
-        true
-    })
-    .await?;
-    Ok((all <= MOST_FOUND).then_some(found))
 }
 
 /// Whether a row meets the rule that no other points at with a foreign key
@@ -403,12 +441,16 @@ fn too_late(error: &EngineError) -> bool {
     matches!(error.sqlstate(), Some("55P03" | "57014" | "40P01"))
 }
 
-/// The rows that the planner expects of this member: of the arm that reads it.
-fn rows_of(plan: &Value, member: &Member, rule: &Rule) -> Option<f64> {
-    let arms = match (plan["Node Type"].as_str(), plan["Plans"].as_array()) {
+/// What of a plan reads one table each.
+fn arms_of(plan: &Value) -> &[Value] {
+    match (plan["Node Type"].as_str(), plan["Plans"].as_array()) {
         (Some("Append"), Some(arms)) => arms.as_slice(),
         _ => std::slice::from_ref(plan),
-    };
+    }
+}
+
+/// The rows that the planner expects of this member: of the arm that reads it.
+fn rows_of(arms: &[Value], member: &Member, rule: &Rule) -> Option<f64> {
     arms.iter()
         .find(|arm| reads(arm, member, rule))
         .and_then(|arm| arm["Plan Rows"].as_f64())

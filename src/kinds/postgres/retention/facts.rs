@@ -50,10 +50,10 @@ const OIDS: &str = "SELECT want.place, c.oid
 /// The parents that rules for orphans name, by name; only those that are there.
 pub(in crate::kinds::postgres) async fn parents(
     db: &Session,
-    rules: &[super::rule::Rule],
+    rules: impl Iterator<Item = &super::rule::Rule>,
 ) -> Result<HashMap<TableName, u32>, EngineError> {
-    let parents = rules.iter().filter_map(|rule| rule.orphaned.as_ref());
-    let names: Vec<&TableName> = parents.map(|o| &o.parent).collect();
+    let parents = rules.filter_map(|rule| rule.orphaned.as_ref());
+    let names: Vec<&TableName> = parents.map(|o| &*o.parent).collect();
     oids(db, &names).await
 }
 

@@ -3,11 +3,13 @@
 //! Which operator `=` would find depends on a search path, and on a cast from
 //! citext to text that makes two names out of one.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::facts::Table;
-use super::rule::{CHILD, Orphaned, PARENT};
+use super::rule::{CHILD, Orphaned, PARENT, Rule};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
-use crate::engines::postgres::{Identifier, Session};
+use crate::engines::postgres::{Identifier, RelationName, Session};
 
 /// What is known of the parent that a rule names.
 #[derive(Clone, Debug, Default)]
@@ -30,13 +32,15 @@ pub(super) struct Parent {
 /// then one of those for which the other side is cast, as the server itself
 /// would do for a foreign key, or where both are the same bytes.
 const EQUAL: &str = "WITH RECURSIVE wanted AS (
-        SELECT w.place, p.oid AS parent, a.attname AS parent_column, a.atttypid AS parent_type, a.attcollation,
-            f.attname AS child_column, f.atttypid AS child_type, a.attnum AS parent_num, f.attnum AS child_num, $1::oid AS child
-        FROM pg_catalog.pg_namespace pn JOIN pg_catalog.pg_class p ON p.relnamespace = pn.oid
+        SELECT one.nth, (one.nth - 1) * pg_catalog.cardinality($4::text[]) + w.place AS place, p.oid AS parent,
+            a.attname AS parent_column, a.atttypid AS parent_type, a.attcollation,
+            f.attname AS child_column, f.atttypid AS child_type, a.attnum AS parent_num, f.attnum AS child_num, one.child
+        FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS one(child, schema, nth)
+            JOIN pg_catalog.pg_namespace pn ON pn.nspname::text = one.schema JOIN pg_catalog.pg_class p ON p.relnamespace = pn.oid
             CROSS JOIN ROWS FROM (pg_catalog.unnest($4::text[]), pg_catalog.unnest($5::text[])) WITH ORDINALITY AS w(child_name, parent_name, place)
             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = p.oid AND a.attname::text = w.parent_name AND a.attnum > 0 AND NOT a.attisdropped
-            LEFT JOIN pg_catalog.pg_attribute f ON f.attrelid = $1::oid AND f.attname::text = w.child_name AND f.attnum > 0 AND NOT f.attisdropped
-        WHERE pn.nspname::text = $2::text AND p.relname::text = $3::text AND p.relkind IN ('r', 'p', 'm', 'v', 'f')
+            LEFT JOIN pg_catalog.pg_attribute f ON f.attrelid = one.child AND f.attname::text = w.child_name AND f.attnum > 0 AND NOT f.attisdropped
+        WHERE p.relname::text = $3::text AND p.relkind IN ('r', 'p', 'm', 'v', 'f')
     ), base(place, side, oid, below) AS (
         SELECT w.place, s.side, t.oid, t.typbasetype FROM wanted w
             CROSS JOIN LATERAL (VALUES ('p', w.parent_type), ('c', w.child_type)) AS s(side, type)
@@ -67,7 +71,7 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
         FROM typed t JOIN pg_catalog.pg_constraint k ON k.contype = 'f' AND k.conrelid = t.child AND k.confrelid = t.parent
             CROSS JOIN LATERAL ROWS FROM (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey), pg_catalog.unnest(k.conpfeqop)) AS e(child_num, parent_num, op)
         WHERE e.child_num = t.child_num AND e.parent_num = t.parent_num
-            AND pg_catalog.cardinality(k.conkey) = (SELECT pg_catalog.count(*) FROM wanted)
+            AND pg_catalog.cardinality(k.conkey) = pg_catalog.cardinality($4::text[])
         UNION ALL
         SELECT t.place, o.amopopr, 1 + f.side + CASE f.amname WHEN 'btree' THEN 0 ELSE 2 END + CASE WHEN fits.p AND fits.c THEN 0 ELSE 4 END,
             CASE WHEN NOT fits.p THEN o.amoplefttype END, CASE WHEN NOT fits.c THEN o.amoprighttype END
@@ -92,7 +96,7 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
             FROM pg_catalog.pg_type x JOIN pg_catalog.pg_namespace tn ON tn.oid = x.typnamespace WHERE x.oid = t.c) END),
         (SELECT pg_catalog.format('%I.%I', cn.nspname, co.collname) FROM pg_catalog.pg_collation co
             JOIN pg_catalog.pg_namespace cn ON cn.oid = co.collnamespace WHERE co.oid = t.attcollation),
-        t.parent_num
+        t.parent_num, t.nth
     FROM typed t LEFT JOIN LATERAL (
         -- By its name in the catalog: as people write it, `character` is one character long.
         SELECT pg_catalog.format('OPERATOR(%I.%s)', n.nspname, o.oprname) AS operator,
@@ -104,32 +108,42 @@ const EQUAL: &str = "WITH RECURSIVE wanted AS (
         WHERE c.place = t.place ORDER BY c.worth, o.oid LIMIT 1) b ON true
     ORDER BY t.place";
 
-/// Reads how the parent of a rule is compared with.
+/// Reads how the parents of rules are compared with that differ in nothing but schemas; in their order.
 ///
 /// # Errors
 /// When the server reports one, or the connection is gone.
 pub(super) async fn read(
     db: &Session,
-    table: &Table,
-    orphaned: &Orphaned,
+    asked: &[(&mut Rule, &Table)],
     guard: Option<&Guard>,
-) -> Result<Parent, EngineError> {
+) -> Result<Vec<Parent>, EngineError> {
     let doing = "reading how orphans are told";
-    let (schema, name) = (&orphaned.parent.schema, &orphaned.parent.table);
+    let mut parents = vec![Parent::default(); asked.len()];
+    let orphaned = |(rule, _): &(&mut Rule, &Table)| rule.orphaned.clone();
+    let all: Option<Vec<Orphaned>> = asked.iter().map(orphaned).collect();
+    let Some((all, first)) = all.and_then(|all| Some((all.clone(), all.into_iter().next()?)))
+    else {
+        return Ok(parents);
+    };
+    let children: Vec<u32> = asked.iter().map(|(_, table)| table.oid).collect();
+    let schemas: Vec<&str> = all.iter().map(|o| o.parent.schema.as_str()).collect();
     let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [
-        &table.oid,
-        schema,
-        name,
-        &orphaned.columns,
-        &orphaned.parent_columns,
+        &children,
+        &schemas,
+        &first.parent.table,
+        &first.columns,
+        &first.parent_columns,
     ];
-    let mut parent = Parent::default();
-    for (n, row) in db.query(doing, EQUAL, &params).await?.iter().enumerate() {
+    for row in &db.query(doing, EQUAL, &params).await? {
+        let nth = usize::try_from(row.get::<i64>(10)? - 1).unwrap_or(usize::MAX);
+        let (Some(parent), Some(orphaned)) = (parents.get_mut(nth), all.get(nth)) else {
+            continue;
+        };
         parent.oid = Some(row.get(0)?);
         let text = |n| row.get::<Option<String>>(n);
         let of = &orphaned.parent;
         let (Some(parent_column), Some(child_column)) = (text(1)?, text(2)?) else {
-            let missing = orphaned.parent_columns.get(n);
+            let missing = orphaned.parent_columns.get(parent.equal.len());
             let missing = missing.map(String::as_str).unwrap_or_default();
             parent
                 .equal
@@ -158,39 +172,65 @@ pub(super) async fn read(
             cast(text(7)?),
         )));
     }
-    if parent.oid.is_some() {
-        let from = crate::engines::postgres::RelationName::new(&**schema, &**name);
-        parent.any = any(db, &from.to_string(), guard).await?;
+    let there = parents.iter().zip(&all).filter_map(|(parent, orphaned)| {
+        let name = RelationName::new(&*orphaned.parent.schema, &*orphaned.parent.table);
+        Some((parent.oid?, name.to_string()))
+    });
+    let there: BTreeMap<u32, String> = there.collect();
+    let any = any(db, &there, guard).await?;
+    for parent in &mut parents {
+        parent.any = parent.oid.and_then(|oid| any.get(&oid).copied());
     }
-    Ok(parent)
+    Ok(parents)
 }
 
-/// Whether a table has a row; none where nobody may look, or somebody holds it.
+/// Which of these tables have a row; those are missing that nobody may look at, or somebody holds.
 async fn any(
     db: &Session,
-    table: &str,
+    tables: &BTreeMap<u32, String>,
     guard: Option<&Guard>,
-) -> Result<Option<bool>, EngineError> {
+) -> Result<HashMap<u32, bool>, EngineError> {
     let begin = "BEGIN READ ONLY; SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '20s'; SET LOCAL row_security = off";
     let doing = "looking whether the parent has rows";
-    db.execute(doing, begin).await?;
-    let sql = format!("SELECT EXISTS (SELECT FROM {table})");
-    let answer = match guard {
-        Some(guard) => guard.take(db).await,
-        None => Ok(()),
-    };
-    let answer = match answer {
-        Ok(()) => db.query(doing, &sql, &[]).await,
-        Err(EngineError::UntrustedCode { .. } | EngineError::NotVisible { .. }) => Ok(Vec::new()),
-        Err(error) => Err(error),
-    };
-    db.execute(doing, "ROLLBACK").await?;
-    match answer {
-        Ok(rows) => match rows.first() {
-            Some(row) => Ok(Some(row.get(0)?)),
-            None => Ok(None),
-        },
-        Err(error) if error.sqlstate().is_some() => Ok(None),
-        Err(error) => Err(error),
+    let all: Vec<(u32, &str)> = tables.iter().map(|(oid, name)| (*oid, &**name)).collect();
+    let mut known = HashMap::new();
+    let mut waiting: Vec<&[(u32, &str)]> = vec![&all];
+    while let Some(some) = waiting.pop() {
+        if some.is_empty() {
+            continue;
+        }
+        db.execute(doing, begin).await?;
+        let arms: Vec<String> = some
+            .iter()
+            .map(|(oid, table)| format!("SELECT {oid}::oid, EXISTS (SELECT FROM {table})"))
+            .collect();
+        let answer = match guard {
+            Some(guard) => guard.take(db).await,
+            None => Ok(()),
+        };
+        let answer = match answer {
+            Ok(()) => db.query(doing, &arms.join(" UNION ALL "), &[]).await,
+            Err(EngineError::UntrustedCode { .. } | EngineError::NotVisible { .. }) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        };
+        db.execute(doing, "ROLLBACK").await?;
+        match answer {
+            Ok(rows) => {
+                for row in rows {
+                    known.insert(row.get(0)?, row.get(1)?);
+                }
+            }
+            // One of them is held, or hidden.
+            Err(error) if error.sqlstate().is_some() => {
+                let (one, others) = some.split_at(some.len() / 2);
+                if some.len() > 1 {
+                    waiting.extend([one, others]);
+                }
+            }
+            Err(error) => return Err(error),
+        }
     }
+    Ok(known)
 }

@@ -1,6 +1,8 @@
 //! The mark on what was taken out of its table and is on its way out: a comment that says so, and
 //! what the history knows of it.
 
+use std::collections::HashSet;
+
 use super::facts::{Member, Table};
 use crate::engines::postgres::trust::Use;
 use crate::engines::postgres::{RelationName, literal};
@@ -99,12 +101,13 @@ pub(in crate::kinds::postgres) fn unmark<'a>(
                 .comment
                 .as_deref()
                 .is_some_and(|c| c.starts_with(mark));
-            let leaves = plan
-                .steps
-                .iter()
-                .any(|s| s.object == member.name.to_string() && leaves(&s.action));
             // Of what is pending nobody would know any more who began it.
-            if !is_marked || leaves || member.pending || !table.owned || member.bounds.is_none() {
+            if !is_marked || member.pending || !table.owned || member.bounds.is_none() {
+                continue;
+            }
+            let name = member.name.to_string();
+            let mut steps = plan.steps.iter();
+            if steps.any(|s| s.object == name && leaves(&s.action)) {
                 continue;
             }
             let restored = comment(&member.name, before(mark, member));
@@ -151,12 +154,12 @@ pub(in crate::kinds::postgres) fn remember<'a>(
     tables: impl Iterator<Item = &'a Table>,
     plan: &mut Plan,
 ) {
+    let steps = plan.steps.iter().filter(|s| leaves(&s.action));
+    let going: HashSet<&str> = steps.map(|s| &*s.object).collect();
     let mut leaving = Vec::new();
     let members = tables.flat_map(|table| table.members.iter().map(move |member| (table, member)));
     for (table, member) in members {
-        let name = member.name.to_string();
-        let mut steps = plan.steps.iter();
-        if !member.detached && steps.any(|s| s.object == name && leaves(&s.action)) {
+        if !member.detached && going.contains(&*member.name.to_string()) {
             let bounds = member.bounds.as_deref();
             leaving.extend(memories(member.oid, &member.name, table.oid, bounds));
         }

@@ -2,6 +2,7 @@
 //! counted, and what hangs on them. Deleting and archiving share it.
 
 pub(super) mod clearing;
+mod counting;
 pub(super) mod effects;
 pub(super) mod estimate;
 pub(super) mod facts;

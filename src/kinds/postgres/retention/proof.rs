@@ -1,8 +1,10 @@
 //! What has to be true before rows go: conditions mean what they say, absence
 //! is not the work of a filter, and no more rows go than the rule may take.
 
+use std::collections::{BTreeMap, HashMap};
+
 use super::facts::Table;
-use super::keys::{self, Parent};
+use super::keys;
 use super::rule::Rule;
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
@@ -10,7 +12,7 @@ use crate::engines::postgres::{Identifier, RelationName, Session, meaning, unhid
 use crate::kinds::postgres::common::one_line;
 use crate::kinds::postgres::partitions::RETIRED;
 use crate::plan::postgres::Under;
-use crate::values::{Percent, TableName, unreadable};
+use crate::values::{Percent, unreadable};
 
 /// A share of all rows that orphans seldom are, and that they are at once where
 /// somebody emptied the parent.
@@ -35,95 +37,173 @@ const FILTERED: &str = "SELECT n.nspname::text, c.relname::text,
     WHERE c.oid = ANY ($1::oid[]) AND pg_catalog.row_security_active(c.oid)
     ORDER BY 1, 2";
 
-/// Partitions of a table, at any depth, whose detachment was begun and not finished; and those that were
-/// detached to be dropped after a while, which a mark of its owner's says that begins with the text.
-const APART: &str = "WITH RECURSIVE tree (oid) AS (SELECT $1::oid
-            UNION SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid)
-    SELECT i.inhparent::pg_catalog.regclass::text, i.inhrelid::pg_catalog.regclass::text, true
-        FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid WHERE i.inhdetachpending
-    UNION ALL SELECT r.oid::pg_catalog.regclass::text, c.oid::pg_catalog.regclass::text, false
-        FROM pg_catalog.pg_class r JOIN pg_catalog.pg_class c ON c.relowner = r.relowner AND c.relkind IN ('r', 'p') AND NOT c.relispartition
-            JOIN pg_catalog.pg_description d ON d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objoid = c.oid AND d.objsubid = 0
-        WHERE r.oid = $1::oid AND pg_catalog.starts_with(d.description, $2::text)
-    ORDER BY 3 DESC, 2 LIMIT 1";
+/// Partitions of tables, at any depth, whose detachment was begun and not finished; and those that were
+/// detached to be dropped after a while, which a mark of its owner's says that begins with the text beside
+/// the table. For each table, by its place, the first.
+const APART: &str = "WITH marked AS MATERIALIZED (SELECT c.oid, c.relowner, d.description
+        FROM pg_catalog.pg_description d JOIN pg_catalog.pg_class c ON c.oid = d.objoid AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+        WHERE d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid = 0 AND pg_catalog.starts_with(d.description, $3::text))
+    SELECT one.nth, part.of, part.part, part.pending
+    FROM ROWS FROM (pg_catalog.unnest($1::oid[]), pg_catalog.unnest($2::text[])) WITH ORDINALITY AS one(oid, mark, nth)
+        CROSS JOIN LATERAL (WITH RECURSIVE tree (oid) AS (SELECT one.oid
+                UNION SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid)
+            SELECT i.inhparent::pg_catalog.regclass::text, i.inhrelid::pg_catalog.regclass::text, true
+                FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.oid WHERE i.inhdetachpending
+            UNION ALL SELECT r.oid::pg_catalog.regclass::text, m.oid::pg_catalog.regclass::text, false
+                FROM pg_catalog.pg_class r JOIN marked m ON m.relowner = r.relowner
+                WHERE r.oid = one.oid AND pg_catalog.starts_with(m.description, one.mark)
+            ORDER BY 3 DESC, 2 LIMIT 1) AS part(of, part, pending)";
 
-/// Why rows of the parent cannot all be seen, though they are there or may come back; none where they can.
-async fn apart(db: &Session, oid: u32, parent: &TableName) -> Result<Option<String>, EngineError> {
+/// Why rows of parents cannot all be seen, though they are there or may come back; those are missing where
+/// they can.
+async fn apart(
+    db: &Session,
+    parents: &BTreeMap<u32, RelationName>,
+) -> Result<HashMap<u32, String>, EngineError> {
     let doing = "looking for partitions that are on their way out";
-    let root = RelationName::new(&*parent.schema, &*parent.table);
-    let mark = format!("{RETIRED}{} since ", one_line(&root));
-    let found = db.query(doing, APART, &[&oid, &mark]).await?;
-    let Some(row) = found.first() else {
-        return Ok(None);
-    };
-    let (of, part): (String, String) = (row.get(0)?, row.get(1)?);
-    let (of, part) = (unreadable::escaped(&of), unreadable::escaped(&part));
-    Ok(Some(match row.get(2)? {
-        true => format!(
-            "the detachment of {part} from {of} was begun and not finished: its rows are there and nobody sees them, and what is only hidden must not count as gone: ALTER TABLE {of} DETACH PARTITION {part} FINALIZE, and attach it again if its rows are wanted"
-        ),
-        false => format!(
-            "{part} was detached from {of} and is kept for a while before it is dropped: rows that point at its rows would have lost them if it were attached again. The rule is followed once it is dropped, or attached again"
-        ),
-    }))
+    let oids: Vec<u32> = parents.keys().copied().collect();
+    let marks = parents.values();
+    let marks: Vec<String> = marks
+        .map(|root| format!("{RETIRED}{} since ", one_line(root)))
+        .collect();
+    let mut found = HashMap::new();
+    for row in db.query(doing, APART, &[&oids, &marks, &RETIRED]).await? {
+        let nth = usize::try_from(row.get::<i64>(0)? - 1).unwrap_or(usize::MAX);
+        let Some(oid) = oids.get(nth) else { continue };
+        let (of, part): (String, String) = (row.get(1)?, row.get(2)?);
+        let (of, part) = (unreadable::escaped(&of), unreadable::escaped(&part));
+        let why = match row.get(3)? {
+            true => format!(
+                "the detachment of {part} from {of} was begun and not finished: its rows are there and nobody sees them, and what is only hidden must not count as gone: ALTER TABLE {of} DETACH PARTITION {part} FINALIZE, and attach it again if its rows are wanted"
+            ),
+            false => format!(
+                "{part} was detached from {of} and is kept for a while before it is dropped: rows that point at its rows would have lost them if it were attached again. The rule is followed once it is dropped, or attached again"
+            ),
+        };
+        found.insert(*oid, why);
+    }
+    Ok(found)
 }
 
-/// Finds out how a rule is read, and fills in how its orphans are told.
+/// Finds out how rules are read that differ in nothing but schemas, and fills in how their orphans
+/// are told; in their order.
 ///
 /// # Errors
 /// When the server reports one, or the connection is gone.
 pub(in crate::kinds::postgres) async fn read(
     db: &Session,
-    rule: &mut Rule,
-    table: &Table,
+    asked: &mut [(&mut Rule, &Table)],
     guard: Option<&Guard>,
-) -> Result<Reading, EngineError> {
-    let mut reading = Reading::default();
-    let mut named = vec![table.oid];
-    if let Some(orphaned) = &mut rule.orphaned {
-        let parent: Parent = keys::read(db, table, orphaned, guard).await?;
-        let Some(oid) = parent.oid else {
-            reading.refused = Some(format!("there is no table {}", orphaned.parent));
-            return Ok(reading);
+) -> Result<Vec<Reading>, EngineError> {
+    let mut readings = vec![Reading::default(); asked.len()];
+    let parents = keys::read(db, asked, guard).await?;
+    let there = asked
+        .iter()
+        .zip(&parents)
+        .filter_map(|((rule, _), parent)| {
+            let name = &rule.orphaned.as_ref()?.parent;
+            Some((parent.oid?, RelationName::new(&*name.schema, &*name.table)))
+        });
+    let there: BTreeMap<u32, RelationName> = there.collect();
+    let apart = match there.is_empty() {
+        true => HashMap::new(),
+        false => apart(db, &there).await?,
+    };
+    for ((reading, parent), (rule, _)) in readings.iter_mut().zip(&parents).zip(asked.iter_mut()) {
+        let Some(orphaned) = &mut rule.orphaned else {
+            continue;
         };
-        named.push(oid);
-        if let Some(why) = apart(db, oid, &orphaned.parent).await? {
-            reading.refused = Some(why);
-            return Ok(reading);
-        }
         reading.parent_is_empty = parent.any == Some(false);
-        let equal: Result<Vec<String>, String> = parent.equal.into_iter().collect();
-        match equal {
-            Ok(equal) => {
+        let equal: Result<Vec<String>, String> = parent.equal.iter().cloned().collect();
+        reading.refused = match (parent.oid, equal) {
+            (None, _) => Some(format!("there is no table {}", orphaned.parent)),
+            (Some(oid), _) if apart.contains_key(&oid) => apart.get(&oid).cloned(),
+            (Some(_), Err(why)) => Some(why),
+            (Some(_), Ok(equal)) => {
                 orphaned.equal = equal;
-                orphaned.numbers = parent.numbers;
+                orphaned.numbers.clone_from(&parent.numbers);
+                None
             }
-            Err(why) => {
-                reading.refused = Some(why);
-                return Ok(reading);
+        };
+    }
+    let Some((first, _)) = asked.first() else {
+        return Ok(readings);
+    };
+    let texts: Vec<&str> = first.texts().collect();
+    let mut open: Vec<Open<'_>> = readings
+        .iter_mut()
+        .zip(asked.iter())
+        .zip(&parents)
+        .filter(|((reading, _), _)| reading.refused.is_none())
+        .map(|((reading, (rule, table)), parent)| {
+            let mut oids = vec![table.oid];
+            oids.extend(table.members.iter().map(|member| member.oid));
+            // A policy that only leaves rows out of an ordinary table leaves them in peace. Everything
+            // else is judged by what is not there, or goes to tables under a table whose policies count.
+            let alone = table.members.iter().all(|member| member.oid == table.oid);
+            reading.under.all_rows = !(table.filtered && alone && rule.looks_at_its_rows_only());
+            Open {
+                reading,
+                oids,
+                parent: parent.oid,
+            }
+        })
+        .collect();
+    let mut waiting: Vec<&mut [Open<'_>]> = vec![&mut open];
+    while let Some(some) = waiting.pop() {
+        if some.is_empty() {
+            continue;
+        }
+        let oids: Vec<u32> = some.iter().flat_map(|one| &one.oids).copied().collect();
+        let meaning = meaning::of(db, &texts, &oids).await?;
+        // What only one of them meets is not what the others mean.
+        let alike = meaning.refused.is_none() && meaning.schemas.len() <= 1;
+        if some.len() > 1 && !alike {
+            let (one, others) = some.split_at_mut(some.len() / 2);
+            waiting.extend([one, others]);
+            continue;
+        }
+        for one in some {
+            one.reading.under.schemas.clone_from(&meaning.schemas);
+            one.reading.refused.clone_from(&meaning.refused);
+        }
+    }
+    open.retain(|one| one.reading.under.all_rows);
+    if open.is_empty() {
+        return Ok(readings);
+    }
+    if let Some(why) = unhidden::hides(db, &texts).await? {
+        for one in &mut open {
+            one.reading.refused = Some(why.clone());
+        }
+    }
+    let mut waiting: Vec<&mut [Open<'_>]> = vec![&mut open];
+    while let Some(some) = waiting.pop() {
+        let named = some.iter();
+        let named: Vec<u32> = named
+            .flat_map(|one| one.oids.iter().copied().chain(one.parent))
+            .collect();
+        let Some(why) = filtered(db, &named).await? else {
+            continue;
+        };
+        match some {
+            [] => {}
+            [one] => one.reading.refused = Some(why),
+            _ => {
+                let (one, others) = some.split_at_mut(some.len() / 2);
+                waiting.extend([one, others]);
             }
         }
     }
-    let texts: Vec<&str> = rule.texts().collect();
-    let mut oids = vec![table.oid];
-    oids.extend(table.members.iter().map(|member| member.oid));
-    let meaning = meaning::of(db, &texts, &oids).await?;
-    reading.under.schemas = meaning.schemas;
-    reading.refused = meaning.refused;
-    // A policy that only leaves rows out of an ordinary table leaves them in peace. Everything
-    // else is judged by what is not there, or goes to tables under a table whose policies count.
-    let alone = table.members.iter().all(|member| member.oid == table.oid);
-    reading.under.all_rows = !(table.filtered && alone && rule.looks_at_its_rows_only());
-    if reading.under.all_rows {
-        named.extend(oids);
-        if let Some(why) = unhidden::hides(db, &texts).await? {
-            reading.refused = Some(why);
-        }
-        if let Some(why) = filtered(db, &named).await? {
-            reading.refused = Some(why);
-        }
-    }
-    Ok(reading)
+    Ok(readings)
+}
+
+/// A rule that nothing speaks against so far.
+struct Open<'a> {
+    reading: &'a mut Reading,
+    /// Its table, and what holds rows of that.
+    oids: Vec<u32>,
+    parent: Option<u32>,
 }
 
 /// Which of these tables hide rows from the role, and what helps; none where none does.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engines::postgres::{Identifier, RelationName};
 use crate::plan::{Param, Unfit};
-use crate::values::{CalendarSpan, Epoch, Percent, TableName, TimeZone};
+use crate::values::{CalendarSpan, Epoch, NamedTable, Percent, SchemaPattern, TimeZone};
 
 /// Stands for the parent's table in a comparison. No name has such a character.
 pub(super) const PARENT: &str = "\0p";
@@ -18,7 +18,11 @@ pub(super) const CHILD: &str = "\0c";
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
     /// The table; of a partitioned one, all partitions.
-    pub(in crate::kinds::postgres) table: TableName,
+    pub(in crate::kinds::postgres) table: NamedTable,
+    /// In each schema that one of these patterns names and none with a `!` does, the table of this
+    /// name, which is then said without a schema. So is a `parent` that is in the same schema.
+    #[serde(default)]
+    pub(in crate::kinds::postgres) schemas: Vec<SchemaPattern>,
     /// The column that tells how old a row is: a timestamp, a date, a UUIDv7, or an integer with
     /// `epoch`. A row without a value there stays.
     #[serde(default)]
@@ -74,7 +78,7 @@ pub(crate) struct Orphaned {
     /// The columns that point at the parent. Rows with a null in one of them have none.
     pub(super) columns: Vec<String>,
     /// The parent table.
-    pub(in crate::kinds::postgres) parent: TableName,
+    pub(in crate::kinds::postgres) parent: NamedTable,
     /// The columns pointed at, in the same order.
     #[serde(default = "id")]
     pub(super) parent_columns: Vec<String>,
@@ -96,7 +100,25 @@ fn id() -> Vec<String> {
 impl Rule {
     /// Whether the rule makes sense by itself.
     pub(in crate::kinds::postgres) fn check(&self) -> Result<(), Unfit> {
-        let table = &self.table;
+        let table = match self.schemas.is_empty() {
+            true => self.table.to_string(),
+            false => self.table.table.clone(),
+        };
+        if !self.schemas.is_empty() && self.table.has_schema() {
+            return Err(Unfit::at(
+                "schemas",
+                format!(
+                    "the rule names the table {} and `schemas` besides; write `table: {table}`, or leave `schemas` out",
+                    self.table
+                ),
+            ));
+        }
+        if !self.schemas.is_empty() && self.schemas.iter().all(SchemaPattern::excludes) {
+            return Err(Unfit::at(
+                "schemas",
+                "`schemas` leaves schemas out, and names none that are meant; add \"*\" for all others",
+            ));
+        }
         if self.column.is_none() && self.only.is_none() && self.orphaned.is_none() {
             return Err(format!(
                 "the rule for `{table}` has neither an age nor a condition and would empty the table; give it `column` and `older_than`, `where`, or `orphaned`"
@@ -146,6 +168,18 @@ impl Rule {
             ));
         }
         Ok(())
+    }
+
+    /// The same for the table in one schema, and the parent beside it.
+    pub(in crate::kinds::postgres) fn of_schema(&self, schema: &str) -> Rule {
+        let mut rule = self.clone();
+        rule.table = self.table.in_schema(schema);
+        if let Some(orphaned) = &mut rule.orphaned
+            && !orphaned.parent.has_schema()
+        {
+            orphaned.parent = orphaned.parent.in_schema(schema);
+        }
+        rule
     }
 
     /// Whether rows are chosen by their age alone, so that a partition that

@@ -7,10 +7,12 @@ use super::glance::begin;
 use super::rule::{AgeType, Rule};
 use crate::engines::EngineError;
 use crate::engines::postgres::trust::Guard;
-use crate::engines::postgres::{Identifier, Session, first};
+use crate::engines::postgres::{Identifier, Session};
 
-/// The first row decides where the unit is right; where it is wrong, and another is not, too.
-/// What cannot be told in the time of a look is no time of our days.
+/// For each of these tables, which differ in nothing but schemas, why its numbers count something
+/// else; none where they could not be asked together. The first row decides where the unit is
+/// right; where it is wrong, and another is not, too. What cannot be told of one table in the time
+/// of a look is no time of our days.
 ///
 /// # Errors
 /// When the server reports one, or the connection is gone.
@@ -18,46 +20,76 @@ pub(super) async fn mistaken(
     db: &Session,
     rule: &Rule,
     age: Option<AgeType>,
-    members: &[&Member],
+    tables: &[&[&Member]],
     (guard, settings): (Option<&Guard>, &str),
     now: DateTime<Utc>,
-) -> Result<Option<String>, EngineError> {
+) -> Result<Option<Vec<Option<String>>>, EngineError> {
+    let mut mistaken = vec![None; tables.len()];
     let (Some(AgeType::Integer), Some(column), Some(epoch)) = (age, &rule.column, rule.epoch)
     else {
-        return Ok(None);
+        return Ok(Some(mistaken));
     };
     let column_name = Identifier::new(column.as_str());
-    let arms: Vec<String> = members
-        .iter()
-        .map(|m| {
-            format!(
-                "SELECT 1 FROM ONLY {} AS {} WHERE {column_name} >= $1::int8 AND {column_name} <= $2::int8",
-                m.name,
-                rule.alias()
-            )
-        })
-        .collect();
-    let any = format!("SELECT EXISTS ({})", arms.join(" UNION ALL "));
-    let is_there = async |range: std::ops::RangeInclusive<i64>| {
+    let any = |places: &[usize]| {
+        let of = places.iter().filter_map(|n| Some((n, tables.get(*n)?)));
+        let each: Vec<String> = of
+            .map(|(n, members)| {
+                let arms: Vec<String> = members
+                    .iter()
+                    .map(|m| {
+                        format!(
+                            "SELECT 1 FROM ONLY {} AS {} WHERE {column_name} >= $1::int8 AND {column_name} <= $2::int8",
+                            m.name,
+                            rule.alias()
+                        )
+                    })
+                    .collect();
+                format!("SELECT {n}::int8 WHERE EXISTS ({})", arms.join(" UNION ALL "))
+            })
+            .collect();
+        each.join(" UNION ALL ")
+    };
+    // Those that have such a row.
+    let with = async |places: &[usize], range: std::ops::RangeInclusive<i64>| {
+        if places.is_empty() {
+            return Ok(Some(Vec::new()));
+        }
         if !begin(db, guard, settings).await? {
             return Ok(None);
         }
         let doing = "looking what the numbers count";
-        let answer = db.query(doing, &any, &[range.start(), range.end()]).await;
+        let sql = any(places);
+        let answer = db.query(doing, &sql, &[range.start(), range.end()]).await;
         db.execute("ending the look", "ROLLBACK").await?;
         match answer {
-            Ok(rows) => first(&rows, 0),
+            Ok(rows) => {
+                let found = rows.iter().map(|row| row.get::<i64>(0));
+                let found: Result<Vec<i64>, EngineError> = found.collect();
+                let found = found?.into_iter().filter_map(|n| usize::try_from(n).ok());
+                Ok(Some(found.collect::<Vec<usize>>()))
+            }
             Err(error) if error.is_unreachable() => Err(error),
             Err(_) => Ok(None),
         }
     };
-    if is_there(epoch.plausible(now)).await? == Some(true) {
-        return Ok(None);
-    }
+    let alone = tables.len() == 1;
+    let mut wondering: Vec<usize> = (0..tables.len()).collect();
+    let right = match with(&wondering, epoch.plausible(now)).await? {
+        None if !alone => return Ok(None),
+        right => right.unwrap_or_default(),
+    };
+    wondering.retain(|n| !right.contains(n));
     for other in epoch.others() {
-        if is_there(other.of_our_days(now)).await? == Some(true) {
-            return Ok(Some(epoch.mistaken(other, column)));
+        let wrong = match with(&wondering, other.of_our_days(now)).await? {
+            None if !alone => return Ok(None),
+            wrong => wrong.unwrap_or_default(),
+        };
+        wondering.retain(|n| !wrong.contains(n));
+        for n in wrong {
+            if let Some(place) = mistaken.get_mut(n) {
+                *place = Some(epoch.mistaken(other, column));
+            }
         }
     }
-    Ok(None)
+    Ok(Some(mistaken))
 }

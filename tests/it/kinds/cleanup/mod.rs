@@ -5,6 +5,7 @@ mod effects;
 mod orphans;
 mod partitions;
 mod stopping;
+mod tenants;
 
 use serde_json::{Value, json};
 
