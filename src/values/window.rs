@@ -138,53 +138,111 @@ impl FromStr for Window {
     type Err = Invalid;
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
-        let wrong = |why: &str| {
-            Invalid::new(format!(
-                "`{text}` is not a window{why}; expected days, from-to and a time zone, \
-                 such as `Sun 01:00-05:00 Europe/Berlin`"
-            ))
-        };
-        // `01:00 - 05:00` and `Sat, Sun` with blanks are what people write, too.
-        let dense = text.replace(" -", "-").replace("- ", "-");
-        let mut words: Vec<&str> = dense.split_whitespace().collect();
-        let times = words
-            .iter()
-            .position(|word| word.contains(':'))
-            .ok_or_else(|| wrong(""))?;
-        let zone = match &words[times + 1..] {
-            [] => None,
-            [zone] => Some(zone.parse::<TimeZone>()?),
-            _ => return Err(wrong("")),
-        };
-        let (from, to) = words[times].split_once('-').ok_or_else(|| wrong(""))?;
-        words.truncate(times);
-        let days = days(&words.concat()).map_err(|day| {
-            let problem = wrong(&format!(": `{day}` is not a day"));
-            match closest(&day, DAY_NAMES) {
-                Some(name) => problem.hint(format!("did you mean `{name}`?")),
-                None => problem.hint("the days are Mon, Tue, Wed, Thu, Fri, Sat and Sun"),
-            }
-        })?;
-        let minutes = |time: &str| {
-            minutes(time).ok_or_else(|| wrong(&format!(": `{time}` is not a time of the day")))
-        };
-        let (start, mut end) = (minutes(from)?, minutes(to)?);
-        if start == DAY {
-            return Err(wrong(": it cannot begin at 24:00").hint("write `00:00`"));
-        }
-        if start == end {
-            return Err(wrong(": it ends when it begins").hint("the whole day is `00:00-24:00`"));
-        }
-        if end < start {
-            end += DAY;
-        }
-        Ok(Self {
-            days,
-            start,
-            end,
-            zone,
+        read(text).map_err(|problem| match meant(text) {
+            Some(window) => problem.hint(format!("did you mean `{window}`?")),
+            None => problem,
         })
     }
+}
+
+/// What a text stands for that has times as people say them, or an hour without minutes: `1am-5am`,
+/// `22-4`, `9:00 am to 5:30 pm`.
+fn meant(text: &str) -> Option<Window> {
+    let mut dense = text.replace(['–', '—'], "-");
+    for (said, written) in [
+        (" to ", "-"),
+        (" am", "am"),
+        (" pm", "pm"),
+        (" AM", "am"),
+        (" PM", "pm"),
+        (" -", "-"),
+        ("- ", "-"),
+    ] {
+        dense = dense.replace(said, written);
+    }
+    let time = |text: &str, half: Option<&str>| {
+        let hours = half.map_or(text, |half| text.strip_suffix(half).unwrap_or(text));
+        let (hours, minutes) = match hours.split_once([':', '.', 'h']) {
+            Some((hours, "")) => (hours, "00"),
+            Some(both) => both,
+            None if hours.len() == 4 => hours.split_at_checked(2)?,
+            None => (hours, "00"),
+        };
+        let hours: u16 = hours.parse().ok()?;
+        let hours = match half {
+            None => hours,
+            Some(half) if (1..=12).contains(&hours) => {
+                hours % 12 + if half == "pm" { 12 } else { 0 }
+            }
+            Some(_) => return None,
+        };
+        Some(format!("{hours:02}:{minutes}"))
+    };
+    let half = |text: &str| ["am", "pm"].into_iter().find(|half| text.ends_with(half));
+    let words = dense.split_whitespace().map(|word| {
+        let small = word.to_ascii_lowercase();
+        let times = small.starts_with(|c: char| c.is_ascii_digit());
+        let (from, to) = small.split_once('-').filter(|_| times)?;
+        let (first, last) = (half(from), half(to));
+        // `1-5am` is in the morning; `10-2pm` may be in the evening, too.
+        let (from, to) = (time(from, first.or(last))?, time(to, last)?);
+        let clear = first == last || first.is_some() || from < to;
+        clear.then(|| format!("{from}-{to}"))
+    });
+    let words: Vec<String> = words
+        .zip(dense.split_whitespace())
+        .map(|(times, word)| times.unwrap_or_else(|| word.to_owned()))
+        .collect();
+    read(&words.join(" ")).ok()
+}
+
+fn read(text: &str) -> Result<Window, Invalid> {
+    let wrong = |why: &str| {
+        Invalid::new(format!(
+            "`{text}` is not a window{why}; expected days, from-to and a time zone, \
+                 such as `Sun 01:00-05:00 Europe/Berlin`"
+        ))
+    };
+    // `01:00 - 05:00` and `Sat, Sun` with blanks are what people write, too.
+    let dense = text.replace(" -", "-").replace("- ", "-");
+    let mut words: Vec<&str> = dense.split_whitespace().collect();
+    let times = words
+        .iter()
+        .position(|word| word.contains(':'))
+        .ok_or_else(|| wrong(""))?;
+    let zone = match &words[times + 1..] {
+        [] => None,
+        [zone] => Some(zone.parse::<TimeZone>()?),
+        _ => return Err(wrong("")),
+    };
+    let (from, to) = words[times].split_once('-').ok_or_else(|| wrong(""))?;
+    words.truncate(times);
+    let days = days(&words.concat()).map_err(|day| {
+        let problem = wrong(&format!(": `{day}` is not a day"));
+        match closest(&day, DAY_NAMES) {
+            Some(name) => problem.hint(format!("did you mean `{name}`?")),
+            None => problem.hint("the days are Mon, Tue, Wed, Thu, Fri, Sat and Sun"),
+        }
+    })?;
+    let minutes = |time: &str| {
+        minutes(time).ok_or_else(|| wrong(&format!(": `{time}` is not a time of the day")))
+    };
+    let (start, mut end) = (minutes(from)?, minutes(to)?);
+    if start == DAY {
+        return Err(wrong(": it cannot begin at 24:00").hint("write `00:00`"));
+    }
+    if start == end {
+        return Err(wrong(": it ends when it begins").hint("the whole day is `00:00-24:00`"));
+    }
+    if end < start {
+        end += DAY;
+    }
+    Ok(Window {
+        days,
+        start,
+        end,
+        zone,
+    })
 }
 
 /// `Sat,Sun`, `Mon-Fri`, `Fri-Mon`; every day where nothing is said. The error is the word that

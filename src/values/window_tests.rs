@@ -185,3 +185,45 @@ proptest! {
         prop_assert!(!window.contains(next - TimeDelta::seconds(1), zone));
     }
 }
+
+#[test]
+fn times_as_people_say_them_get_the_window_that_is_meant() {
+    let hint = |text: &str| {
+        let problem = text.parse::<Window>().unwrap_err();
+        problem.hint.unwrap_or_default()
+    };
+    for (text, meant) in [
+        ("Sunday 1am-5am", "Sun 01:00-05:00"),
+        ("1am-5am", "01:00-05:00"),
+        ("Sun 01:00 to 05:00", "Sun 01:00-05:00"),
+        (
+            "Mon-Fri 10pm - 4am Europe/Berlin",
+            "Mon-Fri 22:00-04:00 Europe/Berlin",
+        ),
+        ("9:30 PM to 12 AM", "21:30-00:00"),
+        ("12pm-1pm", "12:00-13:00"),
+        ("1-5am", "01:00-05:00"),
+        ("22-4", "22:00-04:00"),
+        ("0100-0530", "01:00-05:30"),
+        ("01:00–05:00", "01:00-05:00"),
+    ] {
+        assert_eq!(hint(text), format!("did you mean `{meant}`?"), "{text}");
+    }
+    for text in [
+        "10-2pm",
+        "13am-2pm",
+        "1am",
+        "tonight",
+        "1am-5am every day",
+        "-",
+        "1am-1am",
+        "25-26",
+    ] {
+        assert!(!hint(text).contains("01:00-"), "{text}: {}", hint(text));
+        assert!(
+            !hint(text).starts_with("did you mean `2"),
+            "{text}: {}",
+            hint(text)
+        );
+    }
+}

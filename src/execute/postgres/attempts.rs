@@ -159,7 +159,14 @@ pub(super) async fn until_done<A: Attempt>(
             },
             Err(halt) => halt,
         };
+        // Who had them may be gone by the time it is asked: there is a slot again.
+        let free_again = matches!(halt, Halt::NoSlot) && job.watch.repacking().await.is_empty();
         let (status, why, so) = match halt {
+            Halt::NoSlot if free_again => {
+                record.kept_by = Some(KeptBy::Server);
+                let so = "all slots for REPACK were taken a moment ago".to_owned();
+                (StepStatus::Deferred, no_slot(&[]), so)
+            }
             // Not because of a vacuum: somebody else has waited long enough.
             Halt::GaveWay if !seen.waiters.is_empty() => {
                 let waiters = seen.waiters.iter();
@@ -414,7 +421,7 @@ async fn halted(halt: Halt, job: Job<'_>, record: &mut StepRecord) -> Result<(),
 fn too_much_log(kept: i64, job: Job<'_>) -> String {
     let shown = |bytes: i64| Bytes(u64::try_from(bytes).unwrap_or(0)).to_string();
     format!(
-        "cancelled, and its slot is given back, since the server kept {} of log for it, more than {} (`max_slot_retention`), which would fill its disk; nothing has changed. A quieter hour, or a larger limit where there is room, lets it end",
+        "cancelled, and its slot is given back, since the server kept {} of log for it, more than {} (`max_slot_retention`, or the server's max_slot_wal_keep_size where that is less), which would fill its disk, or make the slot useless; nothing has changed. A quieter hour, or a larger limit where there is room, lets it end",
         shown(kept),
         shown(job.step.body.most_log.unwrap_or(0))
     )

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::common::{Forbidden, Rights, Selection, forbid, rows};
+use super::uncounted::Uncounted;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{RelationName, Session, each};
@@ -100,6 +101,7 @@ pub(crate) struct Facts {
     foreign: HashMap<u32, Vec<String>>,
     /// SQL: whether the role may analyze the table `c`.
     may: String,
+    uncounted: Uncounted,
 }
 
 const TABLES: &str =
@@ -264,6 +266,7 @@ impl Kind for Analyze {
             children,
             foreign,
             may: may_vacuum(&db.server),
+            uncounted: Uncounted::read(db).await?,
         })
     }
 
@@ -322,6 +325,12 @@ impl Kind for Analyze {
                 wanted.push((table, reason, table.bytes));
             }
         }
+
+        let mut asked: HashSet<u32> = wanted.iter().map(|(table, ..)| table.oid).collect();
+        asked.extend(covered);
+        let left = tables.iter().filter(|t| !asked.contains(&t.oid));
+        let left = left.filter(|t| !t.partitioned && t.bytes > 0).count();
+        facts.uncounted.tell(left, "ANALYZE", &mut plan);
 
         // Longest first, so that the last connection to finish is not left
         // alone with the largest table.

@@ -18,6 +18,7 @@ mod retention;
 mod snapshot;
 mod sql;
 mod trust;
+mod uncounted;
 mod vacuum;
 
 use crate::engines::postgres::Session;

@@ -276,6 +276,14 @@ impl Entry {
                 ),
             ));
         }
+        if pieces.explains_by_changing() {
+            return Err(Unfit::at(
+                "sql",
+                format!(
+                    "`{name}` explains with ANALYZE what changes rows: the server carries it out, and tells nobody how many went; write the statement itself, or leave ANALYZE out"
+                ),
+            ));
+        }
         if TRANSACTION_CONTROL.contains(&first.as_str()) {
             return Err(Unfit::at(
                 "sql",

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::common::{Forbidden, Rights, Selection, forbid, rows};
 use super::horizon::{self, Holder, Vacuumed};
+use super::uncounted::Uncounted;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{NOT_SYSTEM_SCHEMA, may_vacuum, size_of};
 use crate::engines::postgres::{Identifier, RelationName, Row, Session, each, first};
@@ -118,6 +119,7 @@ pub(crate) struct Facts {
     freeze_max_multixact_age: i64,
     holders: Vec<Holder>,
     tables: Vec<TableFacts>,
+    uncounted: Uncounted,
 }
 
 const TABLES: &str = "SELECT c.oid, n.nspname::text, c.relname::text,
@@ -225,6 +227,7 @@ impl Kind for Vacuum {
             freeze_max_multixact_age: age(3)?,
             holders: horizon::holders(db).await?,
             tables,
+            uncounted: Uncounted::read(db).await?,
         })
     }
 
@@ -235,10 +238,11 @@ impl Kind for Vacuum {
         let mut forbidden = Vec::new();
         let mut held_back: Vec<(&RelationName, &Holder)> = Vec::new();
         let mut unfrozen: Vec<(&RelationName, &Holder)> = Vec::new();
+        let mut left = 0;
         for table in facts.tables.iter().filter(|t| selection.covers(&t.name)) {
             plan.considered += 1;
             match self.decide(table, &facts, at) {
-                Decision::Leave => {}
+                Decision::Leave => left += usize::from(table.heap.bytes > 0 && !table.system),
                 Decision::HeldBack(holder, reason, what) => {
                     plan.skip(table.name.to_string(), reason);
                     match what {
@@ -279,6 +283,9 @@ impl Kind for Vacuum {
                 object: first.table.name.to_string(),
                 reason: "whether its dead rows, and those of the others, are gone".to_owned(),
             });
+        }
+        if at.round == 1 {
+            facts.uncounted.tell(left, "VACUUM", &mut plan);
         }
         plan.findings.extend(age_finding(&facts));
         plan.findings.extend(horizon::finding(&held_back));

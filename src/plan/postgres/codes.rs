@@ -66,6 +66,12 @@ pub(in crate::plan) const FINDINGS: &[Code] = &[
         "Look for new large scans in the slow statements; then at shared_buffers.",
     ),
     code(
+        "changes.uncounted",
+        "Roles or sessions whose `track_counts` is off change tables, and nobody counts what.",
+        "Neither autovacuum nor `analyze` nor `vacuum` can tell when such a table needs work: it bloats, and plans are made from old statistics, while all seems well.",
+        "Take the setting back, as the suggestion says, or run ANALYZE and VACUUM behind what is loaded that way (`kind: sql`).",
+    ),
+    code(
         "checksum.failures",
         "The server has read pages whose checksum is wrong.",
         "The storage damages data.",

@@ -553,3 +553,75 @@ async fn repack_gives_way_where_too_much_log_is_kept() {
     assert_eq!(after.split(' ').nth(1), before.split(' ').nth(1));
     assert_eq!(run(&workspace, "repack")["runs"][0]["steps"], json!([]));
 }
+
+/// Where the server would give up the slot of a REPACK before the copy is written, it is not begun:
+/// rows are moved instead, or it is said what is in the way.
+#[tokio::test]
+async fn repack_heeds_what_the_server_keeps_for_a_slot() {
+    if !has_19() {
+        return;
+    }
+    let settings = [("autovacuum", "off"), ("max_slot_wal_keep_size", "1MB")];
+    let cluster = private_cluster(19, &settings);
+    let url = cluster.url("postgres");
+    let db = connect(&url).await;
+    gappy(&db, "t").await;
+    // What is left of it is more than a megabyte.
+    db.batch_execute(
+        "INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(100000, 110000) g",
+    )
+    .await
+    .unwrap();
+    db.batch_execute("VACUUM ANALYZE t").await.unwrap();
+    let task = |way: &str| {
+        let options = format!("min_size: 100kB, min_bloat: 5%, include: [t], way: {way}");
+        let yaml = format!("kind: repack\ntarget: app\noptions: {{ {options} }}\n");
+        Workspace::for_target(&url).task("repack", &yaml)
+    };
+    let workspace = task("repack");
+    let file = "SELECT pg_relation_filenode('t')::int8";
+    let before: i64 = db.query_one(file, &[]).await.unwrap().get(0);
+    let run = workspace.run(["run", "repack", "--now", "--output", "json"]);
+    let done = run.expect(1).json();
+    assert!(
+        done.to_string().contains("max_slot_wal_keep_size"),
+        "{done:#}"
+    );
+    assert_eq!(
+        db.query_one(file, &[]).await.unwrap().get::<_, i64>(0),
+        before
+    );
+    let plan = task("auto").run(["plan", "repack"]).expect(0);
+    assert!(plan.stdout.contains("max_slot_wal_keep_size"), "{plan:#?}");
+    assert!(
+        !plan.stdout.contains("REPACK (CONCURRENTLY) public.t"),
+        "{plan:#?}"
+    );
+    db.batch_execute("ALTER SYSTEM SET max_slot_wal_keep_size = '1GB'")
+        .await
+        .unwrap();
+    db.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    let patience = Patience::until("the setting to be read");
+    while db
+        .query_one("SHOW max_slot_wal_keep_size", &[])
+        .await
+        .unwrap()
+        .get::<_, String>(0)
+        != "1GB"
+    {
+        patience.pause().await;
+    }
+    let plan = workspace
+        .run(["plan", "repack", "--output", "json"])
+        .expect(0);
+    assert!(
+        plan.stdout
+            .contains("it is cancelled (the server's max_slot_wal_keep_size)"),
+        "{plan:#?}"
+    );
+    workspace.run(["run", "repack", "--now"]).expect(0);
+    assert_ne!(
+        db.query_one(file, &[]).await.unwrap().get::<_, i64>(0),
+        before
+    );
+}

@@ -130,3 +130,22 @@ for_each_version! {
         }
     }
 }
+
+for_oldest_and_newest! {
+    /// A key whose type is a domain, or a domain over one, ends where the number below it does; so
+    /// does the sequence that feeds it. Nothing is suggested that the server would refuse.
+    async fn a_key_of_a_domain_ends_where_its_numbers_do(major: u32) {
+        let db = fresh_database(major).await;
+        db.execute("CREATE EXTENSION amcheck; CREATE DOMAIN di AS int; CREATE DOMAIN dd AS di; CREATE DOMAIN db AS bigint;
+            CREATE TABLE dmt (id di PRIMARY KEY, other db UNIQUE); INSERT INTO dmt SELECT 2000000000 + g, g FROM generate_series(1, 500) g;
+            CREATE TABLE two (id dd PRIMARY KEY); INSERT INTO two SELECT 2000000000 + g FROM generate_series(1, 500) g;
+            CREATE SEQUENCE s AS bigint; CREATE TABLE fed (id dd DEFAULT nextval('s')); SELECT setval('s', 2100000000); ANALYZE").await;
+        let document = run(&db.url, "{}");
+        assert_eq!(found(&document), ["sequence.near_end public.dmt.id", "sequence.near_end public.fed.id", "sequence.near_end public.two.id"], "{document:#}");
+        for object in ["public.dmt.id", "public.two.id", "public.fed.id"] {
+            let (_, suggestion) = suggestion(&document, object);
+            assert_eq!(suggestion, "", "{object}");
+        }
+        assert!(document.to_string().contains("is public.di and has used"), "{document:#}");
+    }
+}

@@ -88,6 +88,21 @@ for_oldest_and_newest! {
         quiet.batch_execute("SET track_counts = off; INSERT INTO s VALUES (2)").await.unwrap();
         let plan = patient.run(["plan", "refresh"]).expect(0);
         assert!(plan.stdout.contains(&format!("track_counts is off for {role}")), "{plan:#?}");
+        // The same holds for what is decided by how much has changed.
+        let others = Workspace::for_target(&db.url).task("analyze", "kind: analyze\ntarget: app\n").task("vacuum", "kind: vacuum\ntarget: app\n");
+        let unknown = |task: &str| {
+            let run = others.run(["run", task, "--now", "--output", "json"]).expect(0).json();
+            let findings = run["runs"][0]["findings"].as_array().unwrap().clone();
+            findings.into_iter().filter(|f| f["code"] == "changes.uncounted").collect::<Vec<_>>()
+        };
+        db.execute("VACUUM ANALYZE").await;
+        for task in ["analyze", "vacuum"] {
+            let told = unknown(task);
+            assert_eq!(told.len(), 1, "{task}: {told:#?}");
+            assert_eq!(told[0]["object"], role);
+            assert_eq!(told[0]["suggestion"], format!("ALTER ROLE {role} RESET track_counts"));
+            assert!(told[0]["message"].as_str().unwrap().contains("is not known"), "{told:#?}");
+        }
         let steps = hasty(&patient);
         assert_eq!(steps.len(), 1, "{steps:#?}");
         assert_eq!(db.number("SELECT count(*) FROM m").await, 2);
@@ -95,5 +110,6 @@ for_oldest_and_newest! {
         db.execute(&format!("ALTER ROLE {role} IN DATABASE {} SET track_counts = on", db.name)).await;
         hasty(&patient);
         assert!(hasty(&patient).is_empty());
+        assert!(unknown("analyze").is_empty() && unknown("vacuum").is_empty());
     }
 }

@@ -351,7 +351,9 @@ for_each_version! {
         db.execute(&format!("CREATE TRIGGER audit BEFORE INSERT ON \"ev Old\" FOR EACH ROW EXECUTE FUNCTION seen();
             ALTER TABLE \"ev Old\" ADD CONSTRAINT positive CHECK (id > 0), ADD CONSTRAINT within CHECK (at >= '{this}'),
                 ADD CONSTRAINT there FOREIGN KEY (ref) REFERENCES other, ALTER id SET NOT NULL, ALTER note SET DEFAULT 'y';
-            CREATE STATISTICS both_of (dependencies) ON id, ref FROM \"ev Old\"")).await;
+            CREATE STATISTICS both_of (dependencies) ON id, ref FROM \"ev Old\";
+            CREATE INDEX \"by half\" ON \"ev Old\" ((id / 2)); ALTER INDEX \"by half\" ALTER COLUMN 1 SET STATISTICS 700; CLUSTER \"ev Old\" USING \"by half\";
+            COMMENT ON INDEX \"by half\" IS 'why'; COMMENT ON COLUMN \"ev Old\".note IS 'what it''s for'; COMMENT ON COLUMN ev.id IS 'of all'")).await;
         let workspace = workspace(&db.url, "tables: [ev], interval: month, ahead: 1");
         let done = run(&workspace);
         let findings = done["runs"][0]["findings"].as_array().unwrap();
@@ -359,7 +361,8 @@ for_each_version! {
         let told = told.unwrap_or_else(|| panic!("{done:#}"));
         let message = told["message"].as_str().unwrap();
         for what in ["the trigger audit", "the check positive", "the foreign key there", "NOT NULL of id", "the default of note", "the extended statistics both_of", "another state of the trigger \"here not\"",
-            "the storage of note", "the compression of note", "the options of ref", "the statistics target of ref"] {
+            "the storage of note", "the compression of note", "the options of ref", "the statistics target of ref",
+            "the CLUSTER mark on \"by half\"", "the comment on the index \"by half\"", "statistics targets of the index \"by half\"", "the comment on the column note"] {
             assert!(message.contains(what), "{what}: {message}");
         }
         assert!(!message.contains("all_of_them") && !message.contains("within"), "{message}");
@@ -371,6 +374,7 @@ for_each_version! {
         assert_eq!(db.number("SELECT count(*) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE a.attname = 'note' AND pg_get_expr(d.adbin, d.adrelid) LIKE '%y%'").await, 2);
         assert_eq!(db.strings(&format!("SELECT tgenabled::text FROM pg_trigger WHERE tgrelid = '{new}'::regclass AND tgname = 'here not'")).await, ["D"]);
         assert_eq!(db.number(&format!("SELECT count(*) FROM pg_attribute WHERE attrelid = '{new}'::regclass AND (attname = 'note' AND attstorage = 'e' AND attcompression = 'p' OR attname = 'ref' AND attstattarget = 333 AND attoptions = '{{n_distinct=7}}')")).await, 2);
+        assert_eq!(db.strings(&format!("SELECT col_description('{new}'::regclass, attnum) FROM pg_attribute WHERE attrelid = '{new}'::regclass AND attname = 'note'")).await, ["what it's for"]);
         // What all have comes from the table, and is no news.
         assert!(codes(&run(&workspace)).is_empty());
     }

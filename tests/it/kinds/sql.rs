@@ -173,6 +173,10 @@ fn options_that_make_no_sense_are_refused() {
             "`a` copies through its client",
         ),
         (
+            "statements: [{ name: a, sql: \"EXPLAIN (ANALYZE, BUFFERS) DELETE FROM s.t\" }]",
+            "`a` explains with ANALYZE what changes rows",
+        ),
+        (
             "transaction: true, statements: [{ name: a, sql: REINDEX TABLE CONCURRENTLY s.t }]",
             "`a` works CONCURRENTLY, which the server refuses in a transaction",
         ),

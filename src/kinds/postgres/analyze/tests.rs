@@ -56,6 +56,7 @@ fn decided(
         children: below,
         foreign: HashMap::new(),
         may: "true".to_owned(),
+        uncounted: Uncounted::default(),
     };
     let plan = options(yaml).plan(facts, &at());
     let line = |step: &Step| format!("{}: {}", step.object, step.reason);

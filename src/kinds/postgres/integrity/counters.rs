@@ -42,7 +42,9 @@ pub(super) struct Key {
 }
 
 // Whoever alters a sequence holds it, and would hold up this look at all others.
-const SEQUENCES: &str = "WITH feeds AS (
+const SEQUENCES: &str = "WITH RECURSIVE whole(oid, base) AS (SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.oid IN (20, 21, 23)
+        UNION ALL SELECT t.oid, w.base FROM whole w JOIN pg_catalog.pg_type t ON t.typbasetype = w.oid AND t.typtype = 'd'),
+    feeds AS (
         SELECT d.objid AS seq, d.refobjid AS rel, d.refobjsubid::int2 AS att FROM pg_catalog.pg_depend d
         WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
             AND d.deptype IN ('a', 'i') AND d.refobjsubid > 0
@@ -62,7 +64,7 @@ const SEQUENCES: &str = "WITH feeds AS (
     SELECT s.nspname::text, s.relname::text, s.kind, s.readable, s.locked, s.up,
         s.seqmin, s.seqmax, coalesce(s.last, CASE WHEN s.up THEN s.seqmin ELSE s.seqmax END),
         tn.nspname::text, t.relname::text, a.attname::text, pg_catalog.format_type(a.atttypid, NULL),
-        CASE coalesce(nullif(ty.typbasetype, 0), ty.oid) WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 WHEN 20 THEN 9223372036854775807 END,
+        CASE w.base WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 WHEN 20 THEN 9223372036854775807 END,
         coalesce(ty.typtype = 'd', false), f.rel, f.att
     FROM last s
     -- A column that is inherited can only be changed where it is declared.
@@ -71,6 +73,7 @@ const SEQUENCES: &str = "WITH feeds AS (
             AND EXISTS (SELECT 1 FROM feeds parent JOIN pg_catalog.pg_inherits i ON i.inhparent = parent.rel WHERE i.inhrelid = f.rel AND parent.seq = f.seq))
     LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = f.rel AND a.attnum = f.att
     LEFT JOIN pg_catalog.pg_type ty ON ty.oid = a.atttypid
+    LEFT JOIN whole w ON w.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_class t ON t.oid = f.rel
     LEFT JOIN pg_catalog.pg_namespace tn ON tn.oid = t.relnamespace
     ORDER BY 1, 2, 10, 11, 12";
@@ -80,17 +83,20 @@ const SEQUENCES: &str = "WITH feeds AS (
 // read them before it has compared all names. An index on an expression has
 // statistics and columns of its own, and a column's type there is that of what
 // the index stores: whole numbers for words. So values have to look like numbers too.
-const KEYS: &str = "WITH keyed AS MATERIALIZED (
-        SELECT n.nspname, t.relname, a.attname, a.atttypid, a.attrelid, a.attnum,
-            CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END AS most
+const KEYS: &str = "WITH RECURSIVE whole(oid, base) AS (SELECT t.oid, t.oid FROM pg_catalog.pg_type t WHERE t.oid IN (20, 21, 23)
+        UNION ALL SELECT t.oid, w.base FROM whole w JOIN pg_catalog.pg_type t ON t.typbasetype = w.oid AND t.typtype = 'd'),
+    keyed AS MATERIALIZED (
+        SELECT n.nspname, t.relname, a.attname, a.atttypid, a.attrelid, a.attnum, w.oid <> w.base AS domain,
+            CASE w.base WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 ELSE 9223372036854775807 END AS most
         FROM (SELECT DISTINCT k.conrelid, u.att FROM pg_catalog.pg_constraint k, pg_catalog.unnest(k.conkey) u(att)
               WHERE k.contype IN ('p', 'u', 'f')) k
-        JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.att AND a.atttypid IN (20, 21, 23)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = k.att
+        JOIN whole w ON w.oid = a.atttypid
         JOIN pg_catalog.pg_class t ON t.oid = a.attrelid AND t.relkind IN ('r', 'p')
         JOIN pg_catalog.pg_namespace n ON n.oid = t.relnamespace
         WHERE NOT t.relispartition AND {not_system})
     SELECT k.nspname::text, k.relname::text, k.attname::text, pg_catalog.format_type(k.atttypid, NULL),
-        max(v.largest / k.most)::float8, k.attrelid, k.attnum
+        max(v.largest / k.most)::float8, k.attrelid, k.attnum, k.domain
     FROM keyed k
     JOIN pg_catalog.pg_stats s ON s.schemaname = k.nspname AND s.tablename = k.relname AND s.attname = k.attname
     -- The largest of each column first: sorting what columns are called for every value is slow.
@@ -98,7 +104,7 @@ const KEYS: &str = "WITH keyed AS MATERIALIZED (
         WHEN s.schemaname = k.nspname AND s.tablename = k.relname AND s.attname = k.attname
             AND coalesce(s.histogram_bounds::text, '') || coalesce(s.most_common_vals::text, '') ~ '^[-0-9,{}]*$'
         THEN s.histogram_bounds::text::pg_catalog.numeric[] || s.most_common_vals::text::pg_catalog.numeric[] END) e(value)) v
-    GROUP BY 1, 2, 3, 4, k.attrelid, k.attnum
+    GROUP BY 1, 2, 3, 4, k.attrelid, k.attnum, k.domain
     HAVING max(v.largest / k.most) >= $1::float8::numeric
     ORDER BY 1, 2, 3";
 
@@ -166,7 +172,7 @@ pub(super) async fn keys(db: &Session, from: f64) -> Result<Vec<Key>, EngineErro
                 table: RelationName::new(row.get::<String>(0)?, row.get::<String>(1)?),
                 name: Identifier::new(row.get::<String>(2)?),
                 kind: row.get(3)?,
-                domain: false,
+                domain: row.get(7)?,
                 place: (row.get(5)?, row.get(6)?),
                 around: Around::default(),
             },

@@ -92,7 +92,8 @@ const OWN_INDEXES: &str = "SELECT x.indrelid, x.indisunique, pg_catalog.substr(d
 /// What partitions have that their parents have not, and that means code or
 /// rows of others: triggers, rules, constraints on single rows (but those over
 /// the key, which mostly repeat the bounds), foreign keys, extended statistics,
-/// columns that may not be null, have other defaults, or are kept in another way.
+/// columns that may not be null, have other defaults, or are kept in another way; and what
+/// people wrote on columns and indexes, or set for these.
 const BESIDES: &str = "WITH one AS (
         SELECT c.oid, i.inhparent, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -146,6 +147,20 @@ const BESIDES: &str = "WITH one AS (
                 (a.attstattarget >= 0 AND a.attstattarget IS DISTINCT FROM above.attstattarget, 'the statistics target of ',
                     'STATISTICS ' || a.attstattarget::text)) AS k (differs, what, sql)
         WHERE a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped AND k.differs
+        UNION ALL SELECT 'the comment on the column ' || pg_catalog.quote_ident(a.attname),
+            pg_catalog.format('COMMENT ON COLUMN {table}.%I IS %L', a.attname, d.description)
+        FROM pg_catalog.pg_description d JOIN pg_catalog.pg_attribute a ON a.attrelid = d.objoid AND a.attnum = d.objsubid AND NOT a.attisdropped
+        WHERE d.objoid = o.oid AND d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objsubid > 0
+        -- The server chooses what indexes of the new partition are called.
+        UNION ALL SELECT k.what || pg_catalog.quote_ident(i.relname), ''
+        FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+            CROSS JOIN LATERAL (VALUES
+                (x.indisclustered, 'the CLUSTER mark on '),
+                (EXISTS (SELECT FROM pg_catalog.pg_description d WHERE d.objoid = i.oid AND d.objsubid = 0
+                    AND d.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass), 'the comment on the index '),
+                (EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = i.oid AND a.attstattarget >= 0), 'statistics targets of the index '))
+                AS k (there, what)
+        WHERE x.indrelid = o.oid AND k.there
         UNION ALL SELECT 'the extended statistics ' || pg_catalog.quote_ident(s.stxname),
             ''
         FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = o.oid) h

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::super::common::Rights;
+use super::super::uncounted::Uncounted;
 use super::calls;
 use crate::engines::EngineError;
 use crate::engines::postgres::catalog::{COUNTING_SINCE, NOT_SYSTEM_SCHEMA, may_reindex};
 use crate::engines::postgres::trust::Standing;
-use crate::engines::postgres::{RelationName, Session, each};
+use crate::engines::postgres::{RelationName, Session};
 
 /// A plain or materialized view.
 #[derive(Clone, Debug)]
@@ -124,7 +125,7 @@ const COUNTERS: &str = "SELECT c.oid, c.relkind::text, c.relfilenode,
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'm', 'f', 'S') AND {not_system}";
 
-const EPOCH: &str = "SELECT coalesce({counting_since}::text, ''), pg_catalog.current_setting('track_counts') = 'on'";
+const EPOCH: &str = "SELECT coalesce({counting_since}::text, '')";
 
 /// What a session has where nobody pins it, of what decides the values that a query makes: the
 /// pinned session knows it, too. `to_char` and the like read the locales.
@@ -133,22 +134,6 @@ const SETTINGS: &str = "SELECT coalesce(pg_catalog.md5(pg_catalog.string_agg(pg_
     WHERE s.name IN ('TimeZone', 'DateStyle', 'IntervalStyle', 'extra_float_digits', 'bytea_output', 'array_nulls',
         'xmlbinary', 'xmloption', 'lc_monetary', 'lc_numeric', 'lc_time', 'default_text_search_config',
         'timezone_abbreviations', 'transform_null_equals')";
-
-/// Whose changes are not counted here: of one role, of all, of whoever comes into this database. What is said for a role
-/// in this database counts for more than what is said for it everywhere. Functions write with the settings of
-/// whoever calls them, so that privileges do not tell which tables are meant.
-const UNCOUNTED: &str = "SELECT DISTINCT CASE WHEN s.setrole = 0 THEN 'all roles' ELSE r.rolname::text END
-    FROM (SELECT s.setrole, s.setdatabase, (SELECT pg_catalog.bool_and(CASE WHEN pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) = 'track_counts'
-                THEN pg_catalog.split_part(c, '=', 2)::bool END) FROM pg_catalog.unnest(s.setconfig) AS c) AS counts
-            FROM pg_catalog.pg_db_role_setting s
-            WHERE s.setdatabase IN (0, (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()))) AS s
-        LEFT JOIN pg_catalog.pg_roles r ON r.oid = s.setrole
-    WHERE NOT s.counts AND (s.setrole = 0 OR (r.rolcanlogin AND pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database(), 'CONNECT')))
-        AND (s.setdatabase <> 0 OR NOT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting o
-            CROSS JOIN LATERAL pg_catalog.unnest(o.setconfig) AS c
-            WHERE o.setrole = s.setrole AND pg_catalog.lower(pg_catalog.split_part(c, '=', 1)) = 'track_counts'
-                AND o.setdatabase = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())))
-    ORDER BY 1";
 
 /// Reads everything with one query each.
 pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
@@ -230,27 +215,15 @@ pub(super) async fn read(db: &Session) -> Result<Facts, EngineError> {
     }
     let doing = "asking since when changes are counted";
     let sql = EPOCH.replace("{counting_since}", COUNTING_SINCE);
-    let mut counts = true;
     if let Some(row) = db.query(doing, &sql, &[]).await?.first() {
         facts.epoch = row.get(0)?;
-        counts = row.get(1)?;
     }
     let doing = "reading the settings of role and database";
     if let Some(row) = db.query(doing, SETTINGS, &[]).await?.first() {
         facts.settings = row.get(0)?;
     }
-    let doing = "asking whose changes are not counted";
-    let whose: Vec<String> = each(&db.query(doing, UNCOUNTED, &[]).await?, |row| row.get(0))?;
-    let uncounted = match (whose.is_empty(), counts) {
-        (true, true) => None,
-        (true, false) => {
-            Some("a table whose changes are not counted (track_counts is off)".to_owned())
-        }
-        (false, _) => Some(format!(
-            "a table whose changes are not counted (track_counts is off for {})",
-            whose.join(", ")
-        )),
-    };
+    let uncounted = Uncounted::read(db).await?.text();
+    let uncounted = uncounted.map(|text| format!("a table whose changes are not counted ({text})"));
     let doing = "reading how much changed";
     for row in db.query(doing, &fill(COUNTERS), &[]).await? {
         let counters = Counters {

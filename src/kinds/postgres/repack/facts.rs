@@ -257,6 +257,9 @@ pub(crate) struct ServerFacts {
     /// Why the server's own REPACK cannot be used; it has none before 19.
     pub(super) no_repack: Option<String>,
     pub(super) freeze_max_age: i64,
+    /// So many bytes of the log the server keeps for a slot, which is of no use with more; none where
+    /// it keeps whatever is needed.
+    pub(super) most_log: Option<i64>,
 }
 
 /// Reads what holds for all tables.
@@ -268,7 +271,8 @@ pub(super) async fn server(db: &Session) -> Result<ServerFacts, EngineError> {
     };
     let sql = format!(
         "SELECT {quiet}, pg_catalog.current_setting('autovacuum_freeze_max_age')::int8,
-            pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('max_repack_replication_slots', true)"
+            pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('max_repack_replication_slots', true),
+            (SELECT s.setting::int8 << 20 FROM pg_catalog.pg_settings s WHERE s.name = 'max_slot_wal_keep_size' AND s.setting::int8 >= 0)"
     );
     let doing = "reading what the server and the role can do";
     let rows = db.query(doing, &sql, &[]).await?;
@@ -288,6 +292,7 @@ pub(super) async fn server(db: &Session) -> Result<ServerFacts, EngineError> {
         may_quiet: row.get(0)?,
         freeze_max_age: row.get(1)?,
         no_repack,
+        most_log: row.get(4)?,
     })
 }
 

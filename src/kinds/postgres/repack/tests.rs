@@ -72,6 +72,7 @@ fn facts(table: TableFacts) -> Facts {
         role: "maint".to_owned(),
         rights: Rights::default(),
         server: ServerFacts {
+            most_log: None,
             may_quiet: true,
             no_repack: Some(
                 "the server has no REPACK (CONCURRENTLY); 19 and newer have".to_owned(),

@@ -48,7 +48,17 @@ impl Repack {
     ) -> Road {
         let repack = match self.way {
             Way::Move => Err("the task says `way: move`".to_owned()),
-            Way::Auto | Way::Repack => can_repack(table, &facts.server),
+            Way::Auto | Way::Repack => can_repack(table, &facts.server).and_then(|()| {
+                let copy = waste.after().saturating_add(table.index_bytes);
+                match facts.server.most_log {
+                    Some(most) if copy > most => Err(format!(
+                        "REPACK (CONCURRENTLY) writes a copy of {} to the log, and the server keeps no more than {} of it for the slot that follows it (max_slot_wal_keep_size): it would end without having done anything",
+                        bytes(copy),
+                        bytes(most)
+                    )),
+                    _ => Ok(()),
+                }
+            }),
         };
         let no_repack = match repack {
             Ok(()) => return Road::Repack,
@@ -257,14 +267,21 @@ pub(super) fn step(
                 .run(Statement::patient(sql, probe).waiting_everywhere())
                 .run(counted);
             let mut step = step;
+            let most_log = i64::try_from(most_log.get()).unwrap_or(i64::MAX);
+            // The server itself gives the slot up only at its next checkpoint.
+            let (most_log, whose) = match facts.server.most_log {
+                Some(most) if most < most_log => (most, "the server's max_slot_wal_keep_size"),
+                _ => (most_log, "`max_slot_retention`"),
+            };
             step.details = vec![
                 "locks: SHARE UPDATE EXCLUSIVE; ACCESS EXCLUSIVE for a moment at the end"
                     .to_owned(),
                 format!(
-                    "disk: {copy} for the copy with its indexes, and the log written meanwhile, which is kept until the end: of more than {most_log} it is cancelled (`max_slot_retention`)"
+                    "disk: {copy} for the copy with its indexes, and the log written meanwhile, which is kept until the end: of more than {} it is cancelled ({whose})",
+                    bytes(most_log)
                 ),
             ];
-            step.body.most_log = Some(i64::try_from(most_log.get()).unwrap_or(i64::MAX));
+            step.body.most_log = Some(most_log);
             (step, "by REPACK (CONCURRENTLY)".to_owned(), waste.after())
         }
         Road::Move(column, why) => {

@@ -88,6 +88,38 @@ impl<'a> Pieces<'a> {
         self.first() == "COPY" && pairs.into_iter().any(through)
     }
 
+    /// Whether it is an `EXPLAIN` that carries out, and so changes, what it explains.
+    pub(super) fn explains_by_changing(&self) -> bool {
+        const CHANGES: [&str; 8] = [
+            "INSERT", "UPDATE", "DELETE", "MERGE", "CREATE", "REFRESH", "EXECUTE", "DECLARE",
+        ];
+        if self.first() != "EXPLAIN" {
+            return false;
+        }
+        let starts = |piece: &&str| {
+            ["SELECT", "WITH", "VALUES", "TABLE"]
+                .iter()
+                .chain(&CHANGES)
+                .any(|word| same(piece, word))
+        };
+        let Some(start) = self.0.iter().position(|piece| starts(&piece)) else {
+            return false;
+        };
+        let (options, statement) = self.0.split_at(start);
+        let analyzes = options.iter().enumerate().any(|(n, piece)| {
+            let off = ["false", "off", "0"].iter().any(|off| self.is(n + 1, off));
+            (same(piece, "ANALYZE") || same(piece, "ANALYSE")) && !off
+        });
+        // A query may change rows on its way; `FOR UPDATE` only locks them.
+        let mut changes = statement.iter().enumerate().filter(|(n, piece)| {
+            let locks = *n > 0 && same(statement[n - 1], "FOR");
+            let locks = locks || (*n > 1 && same(statement[n - 1], "KEY"));
+            CHANGES.iter().any(|word| same(piece, word)) && !locks
+        });
+        let query = statement.first().is_some_and(|first| same(first, "WITH"));
+        analyzes && changes.next().is_some_and(|(n, _)| n == 0 || query)
+    }
+
     fn is(&self, n: usize, word: &str) -> bool {
         self.0.get(n).is_some_and(|piece| same(piece, word))
     }
@@ -320,6 +352,33 @@ mod tests {
             ("VACUUM s.t", Nature::Whole),
         ] {
             assert_eq!(Pieces::of(sql).nature(), nature, "{sql}");
+        }
+    }
+
+    #[test]
+    fn who_explains_by_doing_it_is_seen() {
+        for (sql, changes) in [
+            ("EXPLAIN ANALYZE DELETE FROM s.t", true),
+            ("explain (analyze, buffers) update s.t set a = 1", true),
+            ("EXPLAIN (BUFFERS, ANALYZE true) MERGE INTO s.t", true),
+            (
+                "EXPLAIN ANALYZE VERBOSE WITH x AS (DELETE FROM s.t RETURNING 1) SELECT 1",
+                true,
+            ),
+            ("EXPLAIN ANALYZE CREATE TABLE s.u AS SELECT 1", true),
+            ("EXPLAIN DELETE FROM s.t", false),
+            ("EXPLAIN (ANALYZE off) DELETE FROM s.t", false),
+            ("EXPLAIN ANALYZE SELECT 'DELETE'", false),
+            ("EXPLAIN ANALYZE SELECT * FROM s.t FOR NO KEY UPDATE", false),
+            (
+                "EXPLAIN ANALYZE WITH x AS (SELECT 1 FROM s.t FOR UPDATE) SELECT 1",
+                false,
+            ),
+            ("EXPLAIN ANALYZE SELECT 1 AS \"delete\"", false),
+            ("ANALYZE s.t", false),
+            ("DELETE FROM s.t", false),
+        ] {
+            assert_eq!(Pieces::of(sql).explains_by_changing(), changes, "{sql}");
         }
     }
 

@@ -55,6 +55,7 @@ fn facts(major: i32, tables: Vec<TableFacts>) -> Facts {
         freeze_max_multixact_age: 400_000_000,
         holders: Vec::new(),
         tables,
+        uncounted: Uncounted::default(),
     }
 }
 
